@@ -1,0 +1,446 @@
+"""The settings of a destination: where objects go, under which names, in which format, and how S3 is reached.
+
+Frozen values, validated when they are made; names, defaults and ranges are the connector's (specification 0.6.2), and
+our own additions follow them. It must not know S3, Dagster or a file format's library.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate
+
+
+class Flattening(StrEnum):
+    """Whether the fields of a record become columns of their own."""
+
+    NONE = "No flattening"
+    ROOT = "Root level flattening"
+
+
+class TextCompression(StrEnum):
+    """Compression of a whole CSV or JSON Lines object."""
+
+    NONE = "No Compression"
+    GZIP = "GZIP"
+
+
+GzipEffort = Literal["fast", "balanced", "small"]
+"""How hard GZIP tries: "fast" and "balanced" (the default) cost about the same, "small" makes objects as small as
+zlib's level 6 or smaller, at about five times the cost of "balanced"."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonlFormat:
+    """JSON Lines. `emitted_at` "text" writes the emission time as the documented string, "number" as the connector."""
+
+    flattening: Flattening = Flattening.NONE
+    compression: TextCompression = TextCompression.GZIP
+    gzip_effort: GzipEffort = "balanced"
+    emitted_at: Literal["text", "number"] = "text"
+
+    def __post_init__(self) -> None:
+        _member(self, "flattening", Flattening)
+        _member(self, "compression", TextCompression)
+        _one_of("gzip_effort", self.gzip_effort, get_args(GzipEffort))
+        _one_of("emitted_at", self.emitted_at, ("text", "number"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvFormat:
+    """Comma-separated values, RFC 4180. `additional_properties_column` keeps undeclared fields as JSON in a last
+    column when the root level is flattened; without it they are counted and named, not landed."""
+
+    flattening: Flattening = Flattening.NONE
+    compression: TextCompression = TextCompression.GZIP
+    gzip_effort: GzipEffort = "balanced"
+    additional_properties_column: bool = False
+
+    def __post_init__(self) -> None:
+        _member(self, "flattening", Flattening)
+        _member(self, "compression", TextCompression)
+        _one_of("gzip_effort", self.gzip_effort, get_args(GzipEffort))
+        if self.additional_properties_column and self.flattening is Flattening.NONE:
+            raise SettingsError(
+                "additional_properties_column has no meaning without flattening: the data column keeps every field. "
+                "Set flattening to 'Root level flattening', or leave additional_properties_column out.",
+                setting="additional_properties_column",
+            )
+
+
+AvroCodecName = Literal["no compression", "Deflate", "bzip2", "xz", "zstandard", "snappy"]
+_AVRO_LEVELS: dict[str, tuple[int, int, int]] = {"Deflate": (0, 9, 0), "xz": (0, 9, 6), "zstandard": (-5, 22, 3)}
+"""Lowest, highest and default compression level of the codecs that have one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AvroFormat:
+    """Avro object container files. `compression_level` None takes the codec's default: Deflate 0 (of 0 to 9), xz 6
+    (of 0 to 9), zstandard 3 (of -5 to 22). `include_checksum` adds zstandard's content checksum to each block."""
+
+    codec: AvroCodecName = "no compression"
+    compression_level: int | None = None
+    include_checksum: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of("codec", self.codec, get_args(AvroCodecName))
+        levels = _AVRO_LEVELS.get(self.codec)
+        if levels is None:
+            if self.compression_level is not None:
+                raise SettingsError(
+                    f"Avro codec {self.codec!r} has no compression level; leave compression_level out.",
+                    setting="compression_level",
+                )
+        else:
+            lowest, highest, default = levels
+            level = default if self.compression_level is None else self.compression_level
+            if not lowest <= level <= highest:
+                raise SettingsError(
+                    f"Invalid compression level: {level}, expected an integer in range [{lowest}, {highest}]",
+                    setting="compression_level",
+                )
+            object.__setattr__(self, "compression_level", level)
+        if self.include_checksum and self.codec != "zstandard":
+            raise SettingsError(
+                f"Avro codec {self.codec!r} has no checksum; include_checksum belongs to zstandard.",
+                setting="include_checksum",
+            )
+
+
+ParquetCodec = Literal["UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParquetFormat:
+    """Parquet. Sizes in MB (1024²) and KB (1024). `max_padding_size_mb` is accepted and has no effect: padding aligns
+    row groups to HDFS blocks, and S3 has none. `union_layout`: fields of several types become structs with members
+    named after their types ("named"), or member0, member1… as the connector writes them ("member")."""
+
+    compression_codec: ParquetCodec = "UNCOMPRESSED"
+    block_size_mb: int = 128
+    max_padding_size_mb: int = 8
+    page_size_kb: int = 1024
+    dictionary_page_size_kb: int = 1024
+    dictionary_encoding: bool = True
+    union_layout: Literal["named", "member"] = "named"
+
+    def __post_init__(self) -> None:
+        _one_of("compression_codec", self.compression_codec, get_args(ParquetCodec))
+        _one_of("union_layout", self.union_layout, ("named", "member"))
+        for name in ("block_size_mb", "page_size_kb", "dictionary_page_size_kb"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("max_padding_size_mb", self.max_padding_size_mb, 0)
+
+
+FormatSettings = JsonlFormat | CsvFormat | AvroFormat | ParquetFormat
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Destination:
+    """Where a sync lands and by which rules; how S3 is reached is `S3Connection`.
+
+    The first five are the connector's. `stream_prefix` stands before every stream name. An object is closed once
+    `object_size_mb` (10⁶ bytes, compressed) are full; parts of `part_size_mb` (2²⁰ bytes) leave on `upload_threads`
+    threads; `encode_workers` threads encode batches. `on_type_mismatch`: what does not fit its declared type goes to
+    the overflow column, or fails the sync. `on_bad_record`: a line that is no record fails the sync, or is kept with
+    its reason beside the manifests. `on_rematerialize`: landing a partition of an append stream again replaces that
+    partition's objects, or adds to them. `on_empty_refresh`: a full refresh without a record publishes the empty
+    state, keeps the old, or fails. `publish_order`: replaced objects leave after the new ones are visible, or before.
+    Uploads of a stream that no sync has pending are aborted when older than `abandoned_upload_age_s`.
+    """
+
+    s3_bucket_name: str
+    s3_bucket_path: str = ""
+    s3_path_format: str = DEFAULT_PATH_FORMAT
+    file_name_pattern: str = ""
+    format: FormatSettings = field(default_factory=JsonlFormat)
+    stream_prefix: str = ""
+    object_size_mb: float = 200
+    part_size_mb: float = 8
+    upload_threads: int = 4
+    encode_workers: int = 2
+    on_type_mismatch: Literal["overflow", "fail"] = "overflow"
+    on_bad_record: Literal["fail", "quarantine"] = "fail"
+    on_rematerialize: Literal["replace", "append"] = "replace"
+    on_empty_refresh: Literal["publish", "keep", "fail"] = "publish"
+    publish_order: Literal["add_first", "purge_first"] = "add_first"
+    abandoned_upload_age_s: float = 7 * 86_400
+
+    def __post_init__(self) -> None:
+        if not self.s3_bucket_name:
+            raise SettingsError("s3_bucket_name is empty; name the bucket to land in.", setting="s3_bucket_name")
+        object.__setattr__(self, "s3_path_format", self.s3_path_format or DEFAULT_PATH_FORMAT)
+        _one_of("on_type_mismatch", self.on_type_mismatch, ("overflow", "fail"))
+        _one_of("on_bad_record", self.on_bad_record, ("fail", "quarantine"))
+        _one_of("on_rematerialize", self.on_rematerialize, ("replace", "append"))
+        _one_of("on_empty_refresh", self.on_empty_refresh, ("publish", "keep", "fail"))
+        _one_of("publish_order", self.publish_order, ("add_first", "purge_first"))
+        for name in ("upload_threads", "encode_workers"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("part_size_mb", self.part_size_mb, 5)
+        if self.object_size_mb <= 0:
+            raise SettingsError(f"object_size_mb is {self.object_size_mb}; it must be above 0.", setting="object_size_mb")
+        _at_least("abandoned_upload_age_s", self.abandoned_upload_age_s, 0)
+        _ = self.template
+
+    @property
+    def template(self) -> KeyTemplate:
+        """The rule for object keys; making it refuses wrong templates with TemplateError."""
+        return KeyTemplate(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern)
+
+
+_LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1|.*\.localhost")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Connection:
+    """How S3 is reached, and as whom.
+
+    Access keys win over `role_arn`; without either the default chain gives the identity (environment, profile, web
+    identity, container, instance profile). `external_id` falls back to AWS_ASSUME_ROLE_EXTERNAL_ID where the session
+    is made. `endpoint` "" means AWS; without a scheme it is https, and plain http is refused but for loopback hosts
+    or with `allow_plain_http`. `ca_bundle` is the path of a private certificate authority. `path_style` None means:
+    path style for custom endpoints, virtual hosts for AWS.
+    """
+
+    region: str = ""
+    endpoint: str = ""
+    access_key_id: str | None = None
+    secret_access_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    profile_name: str | None = None
+    role_arn: str | None = None
+    external_id: str | None = field(default=None, repr=False)
+    role_session_name: str = "s3dest"
+    role_duration_s: int = 3600
+    sts_endpoint: str = ""
+    allow_plain_http: bool = False
+    ca_bundle: str | None = None
+    path_style: bool | None = None
+    max_attempts: int = 8
+    connect_timeout_s: float = 10
+    read_timeout_s: float = 60
+
+    def __post_init__(self) -> None:
+        for name in ("access_key_id", "secret_access_key", "session_token", "profile_name", "role_arn", "external_id"):
+            object.__setattr__(self, name, getattr(self, name) or None)
+        if bool(self.access_key_id) != bool(self.secret_access_key):
+            given, missing = ("access_key_id", "secret_access_key")[:: 1 if self.access_key_id else -1]
+            raise SettingsError(f"{given} is set and {missing} is not. Set both, or neither.", setting=missing)
+        if MASKED_SECRET in (self.secret_access_key, self.session_token, self.external_id):
+            raise SettingsError(
+                "A secret is '********': that is the placeholder which Dagster's launchpad shows instead of a secret. "
+                "Remove it from the run config, so that the resource's own value is used.",
+                setting="secret_access_key",
+            )
+        for name in ("endpoint", "sts_endpoint"):
+            object.__setattr__(self, name, self._checked_endpoint(name, getattr(self, name)))
+        _at_least("max_attempts", self.max_attempts, 1)
+        _at_least("role_duration_s", self.role_duration_s, 900)
+
+    def _checked_endpoint(self, setting: str, text: str) -> str:
+        """The endpoint with its scheme; refuses what is no host, and plain http beyond this machine."""
+        text = text.strip().rstrip("/")
+        if not text:
+            return ""
+        url = urlsplit(text if "://" in text else f"https://{text}")
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise SettingsError(
+                f"{setting} {text!r} is no URL. Write it like https://minio.example.com:9000.", setting=setting
+            )
+        if url.scheme == "http" and not (self.allow_plain_http or _LOOPBACK.fullmatch(url.hostname)):
+            raise SettingsError(
+                f"{setting} {text!r} does not use HTTPS: data and signatures would travel unencrypted. Use https://, "
+                "or set allow_plain_http when the network is yours.",
+                setting=setting,
+            )
+        return url.geturl()
+
+
+MASKED_SECRET = "********"
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorConfig:
+    """A connector's `config.json`, understood. `ignored` names the keys that mean nothing here."""
+
+    destination: S3Destination
+    connection: S3Connection
+    ignored: tuple[str, ...]
+
+
+_CONNECTION_KEYS = {
+    "access_key_id": "access_key_id",
+    "secret_access_key": "secret_access_key",
+    "role_arn": "role_arn",
+    "s3_bucket_region": "region",
+    "s3_endpoint": "endpoint",
+}
+_DESTINATION_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_path_format", "file_name_pattern")
+_REQUIRED_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format")
+OWN_SETTINGS_KEY = "s3dest"
+
+
+def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
+    """Reads a configuration of the connector as its users paste it.
+
+    Keys that the connector does not know are ignored and named in the answer, as the connector does; our own settings
+    stand under the key "s3dest" (names of `S3Destination`, `S3Connection` or the format), and an unknown one there is
+    an error. Raises SettingsError, never with a secret in its message.
+    """
+    if not isinstance(config, Mapping):
+        raise SettingsError("The configuration is not a JSON object.")
+    missing = [key for key in _REQUIRED_KEYS if config.get(key) is None]
+    if missing:
+        raise SettingsError(
+            f"The configuration lacks {', '.join(missing)}. It needs at least {', '.join(_REQUIRED_KEYS)}.",
+            setting=missing[0],
+        )
+    own = _own_settings(config)
+    destination: dict[str, Any] = {key: _text(config, key) for key in _DESTINATION_KEYS if config.get(key) is not None}
+    connection: dict[str, Any] = {
+        name: _text(config, key) for key, name in _CONNECTION_KEYS.items() if config.get(key) is not None
+    }
+    format_settings, ignored_format = parse_format(config["format"], own.pop("format", {}))
+    for name in list(own):
+        (destination if name in _names(S3Destination) else connection)[name] = own.pop(name)
+    known = {*_DESTINATION_KEYS, *_CONNECTION_KEYS, "format", OWN_SETTINGS_KEY}
+    ignored = (*sorted(config.keys() - known), *ignored_format)
+    return ConnectorConfig(
+        S3Destination(**destination, format=format_settings), S3Connection(**connection), tuple(ignored)
+    )
+
+
+def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands under "s3dest", with unknown names and repetitions of connector keys refused."""
+    own = config.get(OWN_SETTINGS_KEY, {})
+    if not isinstance(own, Mapping):
+        raise SettingsError(f"{OWN_SETTINGS_KEY!r} is not an object of settings.", setting=OWN_SETTINGS_KEY)
+    allowed = (_names(S3Destination) | _names(S3Connection)) - {*_DESTINATION_KEYS, *_CONNECTION_KEYS.values()}
+    unknown = sorted(own.keys() - allowed)
+    if unknown:
+        raise SettingsError(
+            f"Unknown setting {OWN_SETTINGS_KEY}.{unknown[0]}. Known are {', '.join(sorted(allowed))}.",
+            setting=f"{OWN_SETTINGS_KEY}.{unknown[0]}",
+        )
+    return dict(own)
+
+
+def parse_format(config: Any, own: Mapping[str, Any] | None = None) -> tuple[FormatSettings, tuple[str, ...]]:
+    """The connector's `format` object as settings, and the names in it that mean nothing (as "format.name").
+
+    Format types, codecs and flattening are matched without regard to case, as the connector does; `own` holds
+    settings that the connector does not have.
+    """
+    if not isinstance(config, Mapping) or not isinstance(config.get("format_type"), str):
+        raise SettingsError("format needs a format_type: CSV, JSONL, Avro or Parquet.", setting="format.format_type")
+    kind = config["format_type"].upper()
+    if kind not in _FORMAT_PARSERS:
+        raise SettingsError(
+            f"Unknown format_type {config['format_type']!r}. Known are CSV, JSONL, Avro and Parquet.",
+            setting="format.format_type",
+        )
+    make, parse = _FORMAT_PARSERS[kind]
+    given, used = parse(config)
+    extra = dict(own or {})
+    unknown = sorted(extra.keys() - (_names(make) - given.keys() - {"flattening", "compression"}))
+    if unknown:
+        raise SettingsError(
+            f"Unknown setting {OWN_SETTINGS_KEY}.format.{unknown[0]} for {kind}.",
+            setting=f"{OWN_SETTINGS_KEY}.format.{unknown[0]}",
+        )
+    ignored = sorted(config.keys() - used - {"format_type"})
+    return make(**given, **extra), tuple(f"format.{name}" for name in ignored)
+
+
+def _parse_text(config: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    given: dict[str, Any] = {}
+    if config.get("flattening") is not None:
+        given["flattening"] = _caseless("format.flattening", config["flattening"], [mode.value for mode in Flattening])
+    compression = config.get("compression")
+    if isinstance(compression, Mapping):
+        gzip = str(compression.get("compression_type", "")).upper() == "GZIP"
+        given["compression"] = TextCompression.GZIP if gzip else TextCompression.NONE
+    elif compression is not None:
+        raise SettingsError(
+            'format.compression is not an object; write {"compression_type": "GZIP"} or {"compression_type": '
+            '"No Compression"}.',
+            setting="format.compression",
+        )
+    return given, {"flattening", "compression"}
+
+
+def _parse_avro(config: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    options = config.get("compression_codec") or {}
+    if not isinstance(options, Mapping):
+        raise SettingsError(
+            'format.compression_codec of Avro is an object; write it like {"codec": "Deflate", "compression_level": 6}.',
+            setting="format.compression_codec",
+        )
+    codec = _caseless("format.compression_codec.codec", options.get("codec") or "no compression", get_args(AvroCodecName))
+    given: dict[str, Any] = {"codec": codec}
+    level = options.get("compression_level")
+    if codec in _AVRO_LEVELS and isinstance(level, int) and not isinstance(level, bool):
+        given["compression_level"] = level
+    if codec == "zstandard" and options.get("include_checksum") is True:
+        given["include_checksum"] = True
+    return given, {"compression_codec"}
+
+
+def _parse_parquet(config: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    names = _names(ParquetFormat) - {"union_layout"}
+    given = {name: config[name] for name in names if config.get(name) is not None}
+    if "compression_codec" in given:
+        given["compression_codec"] = _caseless(
+            "format.compression_codec", given["compression_codec"], get_args(ParquetCodec)
+        )
+    return given, names
+
+
+_FORMAT_PARSERS: dict[str, tuple[Any, Any]] = {
+    "CSV": (CsvFormat, _parse_text),
+    "JSONL": (JsonlFormat, _parse_text),
+    "AVRO": (AvroFormat, _parse_avro),
+    "PARQUET": (ParquetFormat, _parse_parquet),
+}
+
+
+def _names(cls: Any) -> set[str]:
+    return {each.name for each in fields(cls)}
+
+
+def _text(config: Mapping[str, Any], key: str) -> str:
+    """A text of the configuration; what else stands there is not repeated, since it may be a secret."""
+    value = config[key]
+    if not isinstance(value, str):
+        raise SettingsError(f"{key} is not a text.", setting=key)
+    return value
+
+
+def _caseless(setting: str, value: Any, allowed: Any) -> str:
+    for each in allowed:
+        if str(value).lower() == str(each).lower():
+            return str(each)
+    raise SettingsError(f"{setting} is {value!r}. Known are {', '.join(map(repr, allowed))}.", setting=setting)
+
+
+def _member(settings: Any, name: str, kind: type[StrEnum]) -> None:
+    """Turns a plain text into the enumeration's member, or refuses it."""
+    value = _caseless(name, getattr(settings, name), [each.value for each in kind])
+    object.__setattr__(settings, name, kind(value))
+
+
+def _one_of(setting: str, value: Any, allowed: Any) -> None:
+    if value not in allowed:
+        raise SettingsError(f"{setting} is {value!r}. Known are {', '.join(map(repr, allowed))}.", setting=setting)
+
+
+def _at_least(setting: str, value: float, lowest: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < lowest:
+        raise SettingsError(f"{setting} is {value!r}. It must be a number of at least {lowest}.", setting=setting)

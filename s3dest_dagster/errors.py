@@ -1,0 +1,135 @@
+"""Every error that the library raises on purpose, as one tree.
+
+A message says what happened, where (stream, partition, key, setting), and what to do next. Each leaf is also kin to
+the built-in exception that a caller would expect, and carries the place as attributes.
+
+    S3DestError
+    ├── SettingsError (ValueError)         a setting is wrong, or two settings contradict each other
+    │   └── TemplateError                  a path format or file name pattern is refused
+    ├── MissingExtraError (ImportError)    a setting needs an optional dependency that is not installed
+    ├── SchemaError (ValueError)           a stream's JSON schema cannot be understood
+    ├── RecordError (ValueError)           a record cannot be landed as it is
+    ├── SourceError (RuntimeError)         the source failed, died, or broke the protocol
+    ├── StorageError (OSError)             S3 refused or failed
+    │   ├── AccessDeniedError (PermissionError)
+    │   ├── CredentialsError (PermissionError)
+    │   ├── BucketNotFoundError (FileNotFoundError)
+    │   ├── ObjectNotFoundError (FileNotFoundError)
+    │   ├── EndpointUnreachableError (ConnectionError)
+    │   ├── PreconditionFailedError        a conditional put met another version
+    │   └── UploadVanishedError            a multipart upload is not known (any more)
+    └── CommitError (RuntimeError)         a sync could not be published
+        ├── SupersededError                another sync of the same scope was published first
+        ├── UndecidedError                 the decision's answer was lost and cannot be read back
+        ├── KeyCollisionError              two objects of one sync would have the same key
+        └── ManifestError                  a head or segment is unreadable, or of a newer format version
+
+It must not know anything else of the library.
+"""
+
+from __future__ import annotations
+
+
+class S3DestError(Exception):
+    """Root of the tree: catching it catches everything the library raises on purpose.
+
+    `stream`, `partition`, `key`, `setting` and `action` say where it happened and which IAM action was missing; they
+    are None where they do not apply.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stream: str | None = None,
+        partition: str | None = None,
+        key: str | None = None,
+        setting: str | None = None,
+        action: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.stream = stream
+        self.partition = partition
+        self.key = key
+        self.setting = setting
+        self.action = action
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class SettingsError(S3DestError, ValueError):
+    """A setting is wrong, or two settings contradict each other."""
+
+
+class TemplateError(SettingsError):
+    """A path format or file name pattern is refused; the message shows the key that it would make."""
+
+
+class MissingExtraError(S3DestError, ImportError):
+    """A setting needs an optional dependency that is not installed; the message names the extra."""
+
+
+class SchemaError(S3DestError, ValueError):
+    """A stream's JSON schema cannot be understood."""
+
+
+class RecordError(S3DestError, ValueError):
+    """A record cannot be landed as it is."""
+
+
+class SourceError(S3DestError, RuntimeError):
+    """The source failed, died, or broke the protocol."""
+
+
+class StorageError(S3DestError, OSError):
+    """S3 refused or failed, and retrying did not help."""
+
+
+class AccessDeniedError(StorageError, PermissionError):
+    """The identity may not do this; `action` names the missing IAM action."""
+
+
+class CredentialsError(StorageError, PermissionError):
+    """There are no credentials, or S3 does not know them."""
+
+
+class BucketNotFoundError(StorageError, FileNotFoundError):
+    """The bucket does not exist."""
+
+
+class ObjectNotFoundError(StorageError, FileNotFoundError):
+    """The object does not exist."""
+
+
+class EndpointUnreachableError(StorageError, ConnectionError):
+    """Nobody answers at the endpoint."""
+
+
+class PreconditionFailedError(StorageError):
+    """A conditional put met another version of the object."""
+
+
+class UploadVanishedError(StorageError):
+    """A multipart upload is not known to the server (any more)."""
+
+
+class CommitError(S3DestError, RuntimeError):
+    """A sync could not be published; nothing of it is visible."""
+
+
+class SupersededError(CommitError):
+    """Another sync of the same scope was published first."""
+
+
+class UndecidedError(CommitError):
+    """The answer to the decision was lost and cannot be read back; `s3dest recover` settles it."""
+
+
+class KeyCollisionError(CommitError):
+    """Two objects of one sync would have the same key."""
+
+
+class ManifestError(CommitError):
+    """A head or segment is unreadable, or of a newer format version than this library knows."""

@@ -1,0 +1,79 @@
+"""What a stream is: its identity, its schema, how it is synced. Plain frozen values; it knows no other room."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from s3dest_dagster.errors import SettingsError
+
+
+class SyncMode(StrEnum):
+    """How a sync treats what the scope held before."""
+
+    FULL_REFRESH = "full_refresh"
+    """The sync replaces everything the scope holds."""
+    APPEND = "append"
+    """The sync adds objects and touches none."""
+
+
+class StreamId(NamedTuple):
+    """Identity of a stream within a source: the pair that Airbyte messages carry. An absent namespace is None."""
+
+    namespace: str | None
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}.{self.name}" if self.namespace else self.name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stream:
+    """One stream of records.
+
+    `name` as the source says it, any prefix of the connection included; `namespace` None or "" for none.
+    `json_schema` is the source's JSON schema of a record; None means: taken from Arrow data or from the first batch.
+    """
+
+    name: str
+    namespace: str | None = None
+    json_schema: Mapping[str, Any] | None = None
+    sync_mode: SyncMode = SyncMode.FULL_REFRESH
+    description: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise SettingsError("A stream needs a name; it is empty.", setting="name")
+        try:
+            object.__setattr__(self, "sync_mode", SyncMode(self.sync_mode))
+        except ValueError:
+            raise SettingsError(
+                f"Stream {self.name!r}: sync mode {self.sync_mode!r} is not known. "
+                f"Use {' or '.join(repr(mode.value) for mode in SyncMode)}.",
+                stream=self.name,
+                setting="sync_mode",
+            ) from None
+        object.__setattr__(self, "namespace", self.namespace or None)
+
+    @property
+    def id(self) -> StreamId:
+        """The stream's identity, which its records carry."""
+        return StreamId(self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The unit of a commit: an unpartitioned stream (`partition` None), or one partition of a stream.
+
+    `partition` is the partition's key as Dagster writes it; `dimensions` the key of each dimension of a
+    multi-dimensional partition, by name, else empty.
+    """
+
+    stream: StreamId
+    partition: str | None = None
+    dimensions: Mapping[str, str] | None = None
+
+    def __str__(self) -> str:
+        return str(self.stream) if self.partition is None else f"{self.stream} [{self.partition}]"
