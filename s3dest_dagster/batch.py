@@ -27,7 +27,7 @@ class JsonBatch:
     """Records as the JSON texts that the source wrote.
 
     Each of `raws` is a bytes-like of exactly one JSON object: valid JSON, valid UTF-8, no raw line break, no blanks
-    around it. `emitted_at` is int64, milliseconds since 1970, one per record. `nbytes` is the sum of the texts' lengths.
+    around it. `emitted_at` is int64, milliseconds since 1970, one per record. `nbytes` is the sum of their lengths.
     """
 
     raws: Sequence[bytes]

@@ -1,0 +1,21 @@
+"""Bytes to and from S3: the one room, beside the sources, with side effects.
+
+It knows keys as texts and contents as bytes; it must not know streams, formats or manifests.
+"""
+
+from s3dest_dagster.storage.bucket import Bucket, Listed, ObjectHead, PendingUpload
+from s3dest_dagster.storage.credentials import Identity, identity, open_bucket
+from s3dest_dagster.storage.upload import PartPool, StagedObject, Upload
+
+__all__ = [
+    "Bucket",
+    "Identity",
+    "Listed",
+    "ObjectHead",
+    "PartPool",
+    "PendingUpload",
+    "StagedObject",
+    "Upload",
+    "identity",
+    "open_bucket",
+]

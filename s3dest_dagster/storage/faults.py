@@ -1,0 +1,116 @@
+"""What S3 and botocore can answer, as errors of our own: the one place where foreign errors are mapped.
+
+It must not retry anything: botocore has, by the time an error comes here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from botocore import exceptions as boto
+
+from s3dest_dagster.errors import (
+    AccessDeniedError,
+    BucketNotFoundError,
+    CredentialsError,
+    EndpointUnreachableError,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    StorageError,
+    UploadVanishedError,
+)
+
+BUCKET_ACTIONS = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetBucketLocation"})
+
+_UNKNOWN_IDENTITY = {
+    "InvalidAccessKeyId": "S3 does not know the access key id",
+    "SignatureDoesNotMatch": "the secret access key does not belong to the access key id",
+    "InvalidToken": "the session token is not valid",
+    "InvalidClientTokenId": "AWS does not know the access key id",
+    "ExpiredToken": "the credentials have expired",
+    "ExpiredTokenException": "the credentials have expired",
+    "RequestTimeTooSkewed": "this machine's clock differs too much from the server's",
+}
+_WRONG_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
+_CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+
+
+def policy_statement(action: str, bucket: str) -> str:
+    """The IAM policy statement that allows `action` on the bucket, as JSON text to paste."""
+    resource = f"arn:aws:s3:::{bucket}" + ("" if action in BUCKET_ACTIONS else "/*")
+    return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
+
+
+@contextmanager
+def mapped(action: str, bucket: str, key: str | None = None) -> Iterator[None]:
+    """Runs one S3 call; what botocore raises leaves as a StorageError that names bucket, key and missing action."""
+    try:
+        yield
+    except boto.ClientError as error:
+        raise _of_answer(error, action, bucket, key) from error
+    except boto.BotoCoreError as error:
+        raise _of_client(error, bucket, key) from error
+
+
+def _of_answer(error: boto.ClientError, action: str, bucket: str, key: str | None) -> StorageError:
+    answer: dict[str, Any] = error.response
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    code = str(answer.get("Error", {}).get("Code", status))
+    text = answer.get("Error", {}).get("Message", "")
+    where = f"s3://{bucket}/{key}" if key else f"bucket {bucket!r}"
+    if code in _UNKNOWN_IDENTITY:
+        return CredentialsError(
+            f"S3 refused the credentials for {where}: {_UNKNOWN_IDENTITY[code]} ({code}). Check access_key_id and "
+            "secret_access_key, or the role or profile that the identity comes from.",
+            key=key,
+        )
+    if code in ("AccessDenied", "403", "Forbidden", "AllAccessDisabled"):
+        return AccessDeniedError(
+            f"S3 denied {action} on {where}. Add this statement to the identity's policy: "
+            f"{policy_statement(action, bucket)}",
+            key=key,
+            action=action,
+        )
+    if code == "NoSuchBucket" or (code == "404" and key is None):
+        return BucketNotFoundError(
+            f"Bucket {bucket!r} does not exist at this endpoint. Create it, or correct s3_bucket_name, "
+            "s3_bucket_region or s3_endpoint.",
+            setting="s3_bucket_name",
+        )
+    if code == "NoSuchUpload":
+        return UploadVanishedError(f"The multipart upload of {where} is not known to the server (any more).", key=key)
+    if code in ("NoSuchKey", "404", "NotFound"):
+        return ObjectNotFoundError(f"{where} does not exist.", key=key)
+    if code in _CONFLICTS:
+        return PreconditionFailedError(f"{where} is not what this sync last saw: another writer changed it.", key=key)
+    if code in _WRONG_REGION:
+        return StorageError(
+            f"{where} is not in the region that was asked ({code}: {text}). Correct s3_bucket_region.",
+            key=key,
+            setting="s3_bucket_region",
+        )
+    return StorageError(f"S3 failed on {where} ({action}): {code}: {text}".rstrip(": "), key=key)
+
+
+def _of_client(error: boto.BotoCoreError, bucket: str, key: str | None) -> StorageError:
+    where = f"s3://{bucket}/{key}" if key else f"bucket {bucket!r}"
+    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
+        return CredentialsError(
+            f"There are no usable credentials for {where}: {error}. Set access_key_id and secret_access_key, role_arn, "
+            "or give the machine an identity (environment, profile, web identity, container, instance profile)."
+        )
+    if isinstance(error, boto.SSLError):
+        return EndpointUnreachableError(
+            f"The TLS connection for {where} failed: {error}. If the endpoint speaks plain http, write http:// (and "
+            "allow_plain_http beyond this machine); if its certificate is private, set ca_bundle.",
+            setting="s3_endpoint",
+        )
+    unreachable = boto.ConnectionError | boto.HTTPClientError
+    if isinstance(error, unreachable):
+        return EndpointUnreachableError(
+            f"No answer for {where}: {error} Check s3_endpoint, the network and the server.", setting="s3_endpoint"
+        )
+    return StorageError(f"S3 could not be asked about {where}: {error}", key=key)
