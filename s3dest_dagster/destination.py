@@ -50,6 +50,11 @@ class JsonlFormat:
         _one_of("gzip_effort", self.gzip_effort, get_args(GzipEffort))
         _one_of("emitted_at", self.emitted_at, ("text", "number"))
 
+    @property
+    def extension(self) -> str:
+        """Ending of the objects' keys."""
+        return ".jsonl.gz" if self.compression is TextCompression.GZIP else ".jsonl"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvFormat:
@@ -71,6 +76,11 @@ class CsvFormat:
                 "Set flattening to 'Root level flattening', or leave additional_properties_column out.",
                 setting="additional_properties_column",
             )
+
+    @property
+    def extension(self) -> str:
+        """Ending of the objects' keys."""
+        return ".csv.gz" if self.compression is TextCompression.GZIP else ".csv"
 
 
 AvroCodecName = Literal["no compression", "Deflate", "bzip2", "xz", "zstandard", "snappy"]
@@ -111,6 +121,11 @@ class AvroFormat:
                 setting="include_checksum",
             )
 
+    @property
+    def extension(self) -> str:
+        """Ending of the objects' keys, whatever the codec."""
+        return ".avro"
+
 
 ParquetCodec = Literal["UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD"]
 
@@ -135,6 +150,11 @@ class ParquetFormat:
         for name in ("block_size_mb", "page_size_kb", "dictionary_page_size_kb"):
             _at_least(name, getattr(self, name), 1)
         _at_least("max_padding_size_mb", self.max_padding_size_mb, 0)
+
+    @property
+    def extension(self) -> str:
+        """Ending of the objects' keys, whatever the codec."""
+        return ".parquet"
 
 
 FormatSettings = JsonlFormat | CsvFormat | AvroFormat | ParquetFormat

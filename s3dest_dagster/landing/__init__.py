@@ -1,0 +1,47 @@
+"""One stream into one bucket, and back: landing, commit, manifests, plan, check, upkeep. The promises live here.
+
+It must not know Dagster, nor where records come from.
+"""
+
+from s3dest_dagster.landing.check import CheckStep, check
+from s3dest_dagster.landing.landing import Landing, land, landed_scope
+from s3dest_dagster.landing.manifest import Counts, ManifestObject
+from s3dest_dagster.landing.plan import Plan, StreamPlan, plan, settings_without_effect
+from s3dest_dagster.landing.read import LiveObject, live_objects, read_scope, read_tables
+from s3dest_dagster.landing.receipt import Progress, Receipt
+from s3dest_dagster.landing.sweep import Swept, sweep
+from s3dest_dagster.landing.sync import Sync
+from s3dest_dagster.landing.target import Clock, Entropy, Target, open_target
+from s3dest_dagster.landing.upkeep import Recovered, Verified, recover, scopes, verify
+
+__all__ = [
+    "CheckStep",
+    "Clock",
+    "Counts",
+    "Entropy",
+    "Landing",
+    "LiveObject",
+    "ManifestObject",
+    "Plan",
+    "Progress",
+    "Receipt",
+    "Recovered",
+    "StreamPlan",
+    "Swept",
+    "Sync",
+    "Target",
+    "Verified",
+    "check",
+    "land",
+    "landed_scope",
+    "live_objects",
+    "open_target",
+    "plan",
+    "read_scope",
+    "read_tables",
+    "recover",
+    "scopes",
+    "settings_without_effect",
+    "sweep",
+    "verify",
+]

@@ -1,0 +1,331 @@
+"""One stream into one bucket: batches in, objects staged, everything published at once or nothing.
+
+A `Landing` is pushed (`write`), so that the interleaved streams of one source can be landed side by side; `land` pulls
+the items of one stream through. Neither holds the stream. It must not know where records come from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import asdict, replace
+from datetime import datetime
+from enum import Enum
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any
+
+from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch, State, Tally
+from s3dest_dagster.errors import CommitError, StorageError, SupersededError, UndecidedError
+from s3dest_dagster.formats import Encoded, Encoder, encoder
+from s3dest_dagster.keys import scope_root
+from s3dest_dagster.landing.ledger import Ledger, SeenHead
+from s3dest_dagster.landing.manifest import (
+    MAX_LIVE_SEGMENTS,
+    Counts,
+    ManifestObject,
+    Segment,
+    quarantine_key,
+    segment_key,
+)
+from s3dest_dagster.landing.naming import names_of
+from s3dest_dagster.landing.ownership import connector_keys, live_keys
+from s3dest_dagster.landing.quarantine import Quarantine
+from s3dest_dagster.landing.receipt import Progress, Receipt, receipt_of
+from s3dest_dagster.landing.staging import ObjectStager
+from s3dest_dagster.landing.sweep import is_due, sweep, swept
+from s3dest_dagster.landing.sync import Sync
+from s3dest_dagster.landing.target import Target
+from s3dest_dagster.schema import json_schema_of_arrow, json_schema_of_records
+from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
+
+_ID_BYTES = 16
+
+
+class Landing:
+    """One sync of one scope. Use it in a `with`: leaving without `commit` aborts, and nothing becomes visible.
+
+    Making it reads the scope's head, finishes a sync that was decided and not published, and finds out whether this
+    sync's id is complete already (`recorded`); then nothing is landed again and `commit` gives the recorded receipt.
+    Safe for one thread at a time.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        stream: Stream,
+        sync: Sync,
+        *,
+        scope: Scope | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> None:
+        self.stream = stream
+        self.sync = sync
+        self.scope = scope or Scope(stream.id)
+        self._target = target
+        self._on_progress = on_progress
+        self._landed = landed_scope(target.destination.stream_prefix, self.scope)
+        root = scope_root(target.destination.template, self._landed)
+        self._ledger = Ledger(target.bucket, root, self._landed)
+        self._seen = self._ledger.begin()
+        self.recorded = self._seen.head.knows(sync.id)
+        self._quarantine = Quarantine(target, self.scope, quarantine_key(root, sync.id), sync.id)
+        self._encoder: Encoder | None = None
+        self._stager: ObjectStager | None = None
+        self._encoding: deque[Future[Encoded]] = deque()
+        self._read = 0
+        self._landed_rows = 0
+        self._tally = Tally()
+        self._state: State | None = None
+        self._settled = self.recorded
+
+    # ------------------------------------------------------------------ what a source pushes
+
+    def write(self, batch: Batch) -> None:
+        """Takes the next records. Raises what encoding or uploading an earlier batch met, too."""
+        if self.recorded or not batch.num_rows:
+            return
+        encode = self._encoder_for(batch).encode
+        self._read += batch.num_rows
+        entropy = self._target.entropy(_ID_BYTES * batch.num_rows)
+        if self._target.encoders is None:
+            self._stage(encode(batch, entropy))
+            return
+        self._encoding.append(self._target.encoders.submit(encode, batch, entropy))
+        while len(self._encoding) > self._target.destination.encode_workers:
+            self._stage(self._encoding.popleft().result())
+
+    def reject(self, bad: BadRecord) -> None:
+        """Takes a line that is no record: keeps it aside, or raises RecordError, as the settings say."""
+        if not self.recorded:
+            self._quarantine.take(bad)
+            self._read += 1
+
+    def reached(self, state: State) -> None:
+        """Takes the state that covers the records written so far; the newest is committed with them."""
+        self._state = state
+
+    # ------------------------------------------------------------------ the end
+
+    def commit(self) -> Receipt:
+        """Publishes everything at once. What it raises before the decision leaves the bucket as it was."""
+        if self.recorded:
+            return self._receipt(self._ledger.read_segment(self.sync.id), repeated=True)
+        segment = self._segment(self._finish())
+        now = self._target.clock()
+        aborted = self._sweep(now)
+        seen = replace(self._seen, head=swept(self._seen.head, now))
+        self._publish(self._decide(seen, segment), segment)
+        return self._receipt(segment, repeated=False, swept=aborted)
+
+    def abort(self) -> None:
+        """Gives the sync up: every upload is dropped, nothing becomes visible. Harmless after `commit`."""
+        if self._settled:
+            return
+        self._settled = True
+        for each in self._encoding:
+            each.cancel()
+        self._encoding.clear()
+        if self._stager is not None:
+            self._stager.abort()
+        self._quarantine.abort()
+
+    def __enter__(self) -> Landing:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.abort()
+
+    @property
+    def last_state(self) -> str | None:
+        """The state that the scope's last sync reached, as the source gave it."""
+        holder = self._seen.head.state
+        return self._ledger.read_segment(holder).state if holder is not None else None
+
+    # ------------------------------------------------------------------ steps
+
+    def _decide(self, seen: SeenHead, segment: Segment) -> SeenHead:
+        try:
+            decided = self._ledger.decide(seen, segment)
+        except UndecidedError:
+            self._settled = True
+            raise
+        except SupersededError:
+            with suppress(StorageError):
+                self._ledger.abandon(segment)
+            raise
+        self._settled = True
+        return decided
+
+    def _publish(self, decided: SeenHead, segment: Segment) -> None:
+        try:
+            self._ledger.publish(decided, segment)
+        except StorageError as error:
+            raise CommitError(
+                f"Sync {segment.sync_id} of {self.scope} is decided, and publishing it was interrupted: {error} "
+                "Nothing is lost: the next sync, or `s3dest recover`, finishes it.",
+                stream=str(self.scope.stream),
+                partition=self.scope.partition,
+                key=error.key,
+            ) from error
+
+    @property
+    def _replaces(self) -> bool:
+        """Whether this sync's objects take the place of what the scope holds."""
+        again = self.scope.partition is not None and self._target.destination.on_rematerialize == "replace"
+        return again or self.stream.sync_mode is SyncMode.FULL_REFRESH
+
+    def _encoder_for(self, batch: Batch) -> Encoder:
+        if self._encoder is None:
+            if self.stream.json_schema is None:
+                self.stream = replace(self.stream, json_schema=_schema_of(batch))
+            destination = self._target.destination
+            self._encoder = encoder(destination.format, self.stream, on_mismatch=destination.on_type_mismatch)
+        return self._encoder
+
+    def _stage(self, encoded: Encoded) -> None:
+        if self._stager is None:
+            assert self._encoder is not None
+            names = names_of(
+                self._target,
+                self._landed,
+                self.sync,
+                self._seen.head,
+                extension=self._encoder.extension,
+                replaces=self._replaces,
+            )
+            self._stager = ObjectStager(self._target, self._encoder, names, self.sync.id)
+        self._stager.take(encoded)
+        self._landed_rows += encoded.rows
+        self._tally += encoded.tally
+        if self._on_progress is not None:
+            self._on_progress(Progress(rows=self._read, objects=self._stager.objects, bytes=self._stager.bytes))
+
+    def _finish(self) -> tuple[ManifestObject, ...]:
+        """Everything staged, and the counts proven."""
+        while self._encoding:
+            self._stage(self._encoding.popleft().result())
+        objects = self._stager.finish() if self._stager is not None else ()
+        landed, kept = sum(each.rows for each in objects), self._quarantine.rows
+        if landed != self._landed_rows or self._read != landed + kept:
+            raise CommitError(
+                f"The counts of {self.scope} do not add up: {self._read} records read, {landed} landed, {kept} "
+                "quarantined. Nothing was published; please report this with the run's log.",
+                stream=str(self.scope.stream),
+                partition=self.scope.partition,
+            )
+        return objects
+
+    def _segment(self, objects: tuple[ManifestObject, ...]) -> Segment:
+        keeps_old = not objects and self._keeps_old()
+        replaces = self._replaces and not keeps_old
+        head = self._seen.head
+        full = not replaces and len(head.segments) >= MAX_LIVE_SEGMENTS
+        schema, fingerprint = (self._encoder.schema_text, self._encoder.fingerprint) if self._encoder else (None, None)
+        destination = self._target.destination
+        return Segment(
+            sync_id=self.sync.id,
+            stream=self._landed.stream.name,
+            namespace=self._landed.stream.namespace,
+            partition=self._landed.partition,
+            sync_mode=self.stream.sync_mode.value,
+            replaces=replaces,
+            started_at=self.sync.now,
+            objects=objects,
+            quarantine=self._quarantine.finish(),
+            removes=self._removes({each.key for each in objects}) if replaces else (),
+            folds=head.segments if full else (),
+            next_part=self._stager.next_part if self._stager is not None else head.next_part,
+            counts=Counts(
+                read=self._read, landed=self._landed_rows, quarantined=self._quarantine.rows, tally=self._tally
+            ),
+            schema=schema,
+            fingerprint=fingerprint,
+            json_schema=json.dumps(self.stream.json_schema) if self.stream.json_schema is not None else None,
+            format={
+                "format_type": type(destination.format).__name__.removesuffix("Format"),
+                **_plain(destination.format),
+            },
+            settings=_plain(destination, without=("format",)),
+            state=self._state.state.decode() if self._state is not None else None,
+            library_version=version("s3dest-dagster"),
+        )
+
+    def _keeps_old(self) -> bool:
+        """What a full refresh without a record does to what the scope holds."""
+        policy = self._target.destination.on_empty_refresh
+        if self.stream.sync_mode is not SyncMode.FULL_REFRESH or policy == "publish":
+            return False
+        if policy == "fail":
+            raise CommitError(
+                f"The full refresh of {self.scope} read no record, and on_empty_refresh is 'fail'. What the scope held "
+                "is untouched.",
+                stream=str(self.scope.stream),
+                partition=self.scope.partition,
+                setting="on_empty_refresh",
+            )
+        return True
+
+    def _removes(self, new: set[str]) -> tuple[str, ...]:
+        """The keys that leave: the scope's own, and the connector's when an unpartitioned stream is refreshed."""
+        old = live_keys(self._ledger.live_segments(self._seen.head))
+        if self.scope.partition is None:
+            old |= connector_keys(self._target.bucket, self._target.destination.template, self._landed, old)
+        return tuple(sorted(old - new))
+
+    def _sweep(self, now: datetime) -> int:
+        if not is_due(self._seen.head, now):
+            return 0
+        target = self._target
+        return sweep(target.bucket, target.destination, self._landed.stream, now=now).aborted
+
+    def _receipt(self, segment: Segment, *, repeated: bool, swept: int = 0) -> Receipt:
+        manifest = self._target.bucket.uri(segment_key(self._ledger.root, segment.sync_id))
+        return receipt_of(segment, self.scope, manifest, repeated=repeated, swept=swept)
+
+
+def land(
+    items: Iterable[Batch | BadRecord | State],
+    target: Target,
+    stream: Stream,
+    sync: Sync,
+    *,
+    scope: Scope | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Receipt:
+    """Lands everything that `items` gives, or nothing. A sync that is recorded already does not touch `items`."""
+    with Landing(target, stream, sync, scope=scope, on_progress=on_progress) as landing:
+        if not landing.recorded:
+            for item in items:
+                if isinstance(item, State):
+                    landing.reached(item)
+                elif isinstance(item, BadRecord):
+                    landing.reject(item)
+                else:
+                    landing.write(item)
+        return landing.commit()
+
+
+def landed_scope(prefix: str, scope: Scope) -> Scope:
+    """The scope under the name that its stream has in the bucket: with the stream name prefix."""
+    return replace(scope, stream=StreamId(scope.stream.namespace, prefix + scope.stream.name))
+
+
+def _schema_of(batch: Batch) -> Mapping[str, Any]:
+    """The JSON schema of a stream that declares none, from its first batch."""
+    if isinstance(batch, ArrowBatch):
+        return json_schema_of_arrow(batch.data.schema)
+    assert isinstance(batch, JsonBatch)
+    return json_schema_of_records(batch.raws)
+
+
+def _plain(settings: Any, without: Iterable[str] = ()) -> dict[str, Any]:
+    """Settings as JSON values."""
+    return {
+        name: value.value if isinstance(value, Enum) else value
+        for name, value in asdict(settings).items()
+        if name not in without
+    }

@@ -1,0 +1,255 @@
+"""The manifests of one scope in its bucket, and the steps of the commit that change them.
+
+A sync is decided by one conditional put of the head and by nothing else; before it nothing of the sync is visible, and
+after it every step is idempotent, so that whoever comes next can finish it. It must not know records or formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+from s3dest_dagster.errors import (
+    AccessDeniedError,
+    BucketNotFoundError,
+    CommitError,
+    CredentialsError,
+    ManifestError,
+    StorageError,
+    SupersededError,
+    UndecidedError,
+    UploadVanishedError,
+)
+from s3dest_dagster.landing.manifest import (
+    SYNC_METADATA,
+    Head,
+    ManifestObject,
+    Segment,
+    from_json,
+    head_key,
+    segment_key,
+    to_json,
+)
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope
+
+_PARALLEL = 8
+_DECISION_ATTEMPTS = 3
+_DEFINITE = (AccessDeniedError, BucketNotFoundError, CredentialsError)
+"""Refusals that leave no doubt: the server has not acted."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class SeenHead:
+    """A head as it was read or written. `etag` None: there is none yet, and `head` is the empty one."""
+
+    head: Head
+    etag: str | None
+
+
+class Ledger:
+    """Reads and changes the manifests of one scope. `root` is `keys.scope_root` of it."""
+
+    def __init__(self, bucket: Bucket, root: str, scope: Scope) -> None:
+        self.bucket = bucket
+        self.root = root
+        self.scope = scope
+
+    # ------------------------------------------------------------------ reading
+
+    def read_head(self) -> SeenHead:
+        """The head as it stands."""
+        found = self.bucket.get(head_key(self.root))
+        if found is None:
+            stream = self.scope.stream
+            return SeenHead(Head(stream=stream.name, namespace=stream.namespace, partition=self.scope.partition), None)
+        return SeenHead(from_json(Head, found[0], head_key(self.root)), found[1])
+
+    def read_segment(self, sync_id: str) -> Segment:
+        """The segment of a sync. ManifestError when it is missing: the head promised it."""
+        key = segment_key(self.root, sync_id)
+        found = self.bucket.get(key)
+        if found is None:
+            raise ManifestError(
+                f"{self.bucket.uri(key)} is missing although the head of {self.scope} names it. Somebody deleted it; "
+                "restore it from a backup or an older version of the object.",
+                key=key,
+            )
+        return from_json(Segment, found[0], key)
+
+    def live_segments(self, head: Head) -> list[Segment]:
+        """The published segments of the scope, oldest first, folded ones included."""
+        segments: list[Segment] = []
+        wanted: Sequence[str] = head.segments
+        while wanted:
+            level = in_parallel(self.read_segment, wanted)
+            segments = level + segments
+            wanted = [sync_id for each in level for sync_id in each.folds]
+        return sorted(segments, key=lambda each: each.started_at)
+
+    def visible_segments(self) -> list[Segment]:
+        """What a reader sees: the published segments, and a decided one once all of its objects are there."""
+        head = self.read_head().head
+        if head.pending is None:
+            return self.live_segments(head)
+        pending = self.read_segment(head.pending)
+        if not all(in_parallel(lambda each: self._arrived(pending, each), pending.uploads)):
+            return self.live_segments(head)
+        return self.live_segments(head.published(pending)) if not pending.replaces else [pending]
+
+    # ------------------------------------------------------------------ the commit
+
+    def begin(self) -> SeenHead:
+        """The head to work on; a sync that is found decided and unpublished is published first."""
+        seen = self.read_head()
+        if seen.head.pending is None:
+            return seen
+        return self.publish(seen, self.read_segment(seen.head.pending))
+
+    def decide(self, seen: SeenHead, segment: Segment) -> SeenHead:
+        """Puts the segment, then moves the head: the one point of decision.
+
+        Raises SupersededError when another sync moved it first, UndecidedError when the server's answer was lost and
+        cannot be read back, else what S3 refused; but for UndecidedError nothing is decided then.
+        """
+        self.bucket.put(segment_key(self.root, segment.sync_id), to_json(segment))
+        decided = seen.head.deciding(segment)
+        for attempt in range(1, _DECISION_ATTEMPTS + 1):
+            try:
+                return SeenHead(decided, self._put_head(decided, seen.etag))
+            except _DEFINITE:
+                raise
+            except StorageError as error:
+                now = self._read_back(segment, error)
+                if now.head.pending == segment.sync_id or now.head.knows(segment.sync_id):
+                    return now
+                if now.etag != seen.etag:
+                    raise self._superseded(now.head) from error
+                if attempt == _DECISION_ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable")
+
+    def publish(self, decided: SeenHead, segment: Segment) -> SeenHead:
+        """Makes a decided sync visible: completes its uploads, deletes what it replaces, moves the head.
+
+        Idempotent: a crash anywhere in it is finished by the next call. An upload that has vanished before the first
+        deletion turns the decision back and raises CommitError; nothing is lost then.
+        """
+        if decided.head.pending is None:
+            return decided
+        purge_first = segment.settings.get("publish_order") == "purge_first"
+        if purge_first:
+            self.bucket.delete(segment.removes)
+        arrived = in_parallel(lambda each: self._complete(segment, each), segment.uploads)
+        missing = [each.key for each, there in zip(segment.uploads, arrived, strict=True) if not there]
+        if missing:
+            return self._vanished(decided, segment, missing, purged=purge_first and bool(segment.removes))
+        if not purge_first:
+            self.bucket.delete(segment.removes)
+        return self._move_head(decided, decided.head.published(segment), segment)
+
+    def abandon(self, segment: Segment) -> None:
+        """Drops the segment of a sync that was not decided."""
+        self.bucket.delete([segment_key(self.root, segment.sync_id)])
+
+    # ------------------------------------------------------------------ steps
+
+    def _put_head(self, head: Head, etag: str | None) -> str:
+        return self.bucket.put(head_key(self.root), to_json(head), if_absent=etag is None, if_match=etag)
+
+    def _read_back(self, segment: Segment, error: StorageError) -> SeenHead:
+        try:
+            return self.read_head()
+        except StorageError as unread:
+            raise UndecidedError(
+                f"The decision of sync {segment.sync_id} of {self.scope} met an error ({error}) and the head cannot be "
+                f"read back ({unread}). It may or may not have been taken; nothing was aborted. Undecided: run "
+                "`s3dest recover`, or the next sync, once the bucket answers.",
+                stream=str(self.scope.stream),
+                partition=self.scope.partition,
+            ) from error
+
+    def _superseded(self, head: Head) -> SupersededError:
+        winner = head.pending or (head.syncs[-1].id if head.syncs else "another sync")
+        return SupersededError(
+            f"Sync {winner} of {self.scope} was published while this one ran. This sync gave up and left nothing "
+            "behind; run it again if its records are still wanted.",
+            stream=str(self.scope.stream),
+            partition=self.scope.partition,
+        )
+
+    def _complete(self, segment: Segment, item: ManifestObject) -> bool:
+        """Makes one object visible; False when its upload has vanished and the object is not there either."""
+        try:
+            self.bucket.complete_upload(item.key, item.upload_id, item.parts)
+        except UploadVanishedError:
+            return self._arrived(segment, item)
+        except StorageError:
+            if not self._arrived(segment, item):
+                raise
+        return True
+
+    def _arrived(self, segment: Segment, item: ManifestObject) -> bool:
+        """Whether the object is there as this sync wrote it: its size, and its sync id where the server keeps it."""
+        found = self.bucket.head(item.key)
+        if found is None or found.size != item.bytes:
+            return False
+        return found.metadata.get(SYNC_METADATA, segment.sync_id) == segment.sync_id
+
+    def _vanished(self, decided: SeenHead, segment: Segment, missing: Sequence[str], *, purged: bool) -> SeenHead:
+        """Turns the decision back, or stops when another writer has moved on."""
+        now = self.read_head()
+        if now.etag != decided.etag:
+            return self._moved_on(now, segment)
+        first = self.bucket.uri(missing[0])
+        self.bucket.delete([each.key for each in segment.uploads if each.key not in missing])
+        if purged:
+            self._move_head(decided, decided.head.emptied(), segment)
+            raise CommitError(
+                f"Sync {segment.sync_id} of {self.scope}: the upload of {first} vanished before it was published, "
+                "after publish_order='purge_first' had already deleted what it replaces. The scope is empty now; run the "
+                "sync again.",
+                stream=str(self.scope.stream),
+                partition=self.scope.partition,
+                key=missing[0],
+            )
+        self._move_head(decided, decided.head.turned_back(), segment)
+        raise CommitError(
+            f"Sync {segment.sync_id} of {self.scope} was turned back: the upload of {first} vanished before it was "
+            "published (a lifecycle rule that aborts uploads, or a server that forgot them). What the scope held "
+            "before is untouched; run the sync again.",
+            stream=str(self.scope.stream),
+            partition=self.scope.partition,
+            key=missing[0],
+        )
+
+    def _move_head(self, decided: SeenHead, head: Head, segment: Segment) -> SeenHead:
+        """Puts the head after a publication; a head that another writer has moved on already is fine."""
+        try:
+            return SeenHead(head, self._put_head(head, decided.etag))
+        except _DEFINITE:
+            raise
+        except StorageError:
+            now = self.read_head()
+            if now.etag == decided.etag:
+                raise
+            return self._moved_on(now, segment)
+
+    def _moved_on(self, now: SeenHead, segment: Segment) -> SeenHead:
+        if now.head.knows(segment.sync_id):
+            return now
+        raise self._superseded(now.head)
+
+
+def in_parallel(do: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """The results of `do` for all items, in order; a few at a time on threads. The first error is raised."""
+    todo = list(items)
+    if len(todo) <= 1:
+        return [do(each) for each in todo]
+    with ThreadPoolExecutor(min(_PARALLEL, len(todo)), thread_name_prefix="s3dest-call") as executor:
+        return list(executor.map(do, todo))

@@ -1,0 +1,198 @@
+"""What the bucket knows about a scope: immutable segments, one per sync, and one small head that names the live ones.
+
+Values and their JSON only; it must not talk to S3. The format is versioned: a reader refuses a newer one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from s3dest_dagster.batch import Tally
+from s3dest_dagster.errors import ManifestError
+
+FORMAT_VERSION = 1
+SYNC_METADATA = "s3dest-sync"
+"""Name of the user metadata that tells which sync an object belongs to."""
+REMEMBERED_SYNCS = 20
+"""Syncs that a head remembers by id, so that a retry finds what it has already done."""
+MAX_LIVE_SEGMENTS = 32
+"""Segments that a head names itself; the next sync's segment folds them in, so that heads stay small."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestObject:
+    """One object of a sync. `reason` says why it was closed ("end", "size"). Until the sync is published the object is
+    the multipart upload `upload_id` with the part ETags `parts`."""
+
+    key: str
+    rows: int
+    bytes: int
+    reason: str
+    upload_id: str
+    parts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What became of the records of a sync; `read` = `landed` + `quarantined`, always."""
+
+    read: int = 0
+    landed: int = 0
+    quarantined: int = 0
+    tally: Tally = field(default_factory=Tally)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """The receipt of one sync, as it stands in the bucket.
+
+    `replaces`: the scope held only this sync's objects once it was published; `removes` are the keys that left.
+    `folds` names older live segments that this one stands for. `quarantine` holds the lines that are no records, with
+    their reasons. `schema` is the schema of the objects as text, with its
+    `fingerprint`; `json_schema` the stream's. `format` holds the format's settings, `settings` those of the
+    destination, `state` the source's state that these records reach.
+    """
+
+    format_version: int = FORMAT_VERSION
+    sync_id: str
+    stream: str
+    namespace: str | None
+    partition: str | None
+    sync_mode: str
+    replaces: bool
+    started_at: datetime
+    objects: tuple[ManifestObject, ...]
+    quarantine: ManifestObject | None
+    removes: tuple[str, ...]
+    folds: tuple[str, ...]
+    next_part: int
+    counts: Counts
+    schema: str | None
+    fingerprint: str | None
+    json_schema: str | None
+    format: Mapping[str, str | int | bool | None]
+    settings: Mapping[str, str | int | float | bool | None]
+    state: str | None
+    library_version: str
+
+    @property
+    def uploads(self) -> tuple[ManifestObject, ...]:
+        """Everything that publishing this sync completes: its objects and its quarantine."""
+        return self.objects if self.quarantine is None else (*self.objects, self.quarantine)
+
+    @property
+    def rows(self) -> int:
+        return sum(each.rows for each in self.objects)
+
+    @property
+    def bytes(self) -> int:
+        return sum(each.bytes for each in self.objects)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncEntry:
+    """A sync that the head remembers. Not `complete`: a checkpoint of a sync that goes on."""
+
+    id: str
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The one mutable object of a scope. `pending` is a sync that is decided and not yet published; the other fields
+    are then still those of before it. `state` names the segment that holds the newest state."""
+
+    format_version: int = FORMAT_VERSION
+    stream: str
+    namespace: str | None
+    partition: str | None
+    segments: tuple[str, ...] = ()
+    next_part: int = 0
+    syncs: tuple[SyncEntry, ...] = ()
+    pending: str | None = None
+    state: str | None = None
+    swept_at: datetime | None = None
+
+    def knows(self, sync_id: str) -> bool:
+        """Whether this sync is complete in the head's memory."""
+        return any(each.id == sync_id and each.complete for each in self.syncs)
+
+    def deciding(self, segment: Segment) -> Head:
+        """This head with the segment's sync decided."""
+        return replace(self, pending=segment.sync_id)
+
+    def published(self, segment: Segment) -> Head:
+        """This head once the segment's sync is published."""
+        alone = segment.replaces or segment.folds
+        syncs = (*self.syncs, SyncEntry(segment.sync_id, complete=True))
+        return replace(
+            self,
+            segments=(segment.sync_id,) if alone else (*self.segments, segment.sync_id),
+            next_part=max(self.next_part, segment.next_part),
+            syncs=syncs[-REMEMBERED_SYNCS:],
+            pending=None,
+            state=segment.sync_id if segment.state is not None else self.state,
+        )
+
+    def turned_back(self) -> Head:
+        """This head with its pending sync given up."""
+        return replace(self, pending=None)
+
+    def emptied(self) -> Head:
+        """This head with its pending sync given up after what the scope held was deleted."""
+        return replace(self, pending=None, segments=(), state=None)
+
+
+def head_key(root: str) -> str:
+    """Key of the head of the scope whose manifests stand under `root` (which ends with a slash)."""
+    return f"{root}head.json"
+
+
+def segment_key(root: str, sync_id: str) -> str:
+    """Key of a sync's segment."""
+    return f"{root}segments/{_file_name(sync_id)}.json"
+
+
+def quarantine_key(root: str, sync_id: str) -> str:
+    """Key of a sync's quarantined records."""
+    return f"{root}quarantine/{_file_name(sync_id)}.jsonl"
+
+
+def _file_name(sync_id: str) -> str:
+    return quote(sync_id, safe="").replace("~", "%7E").replace(".", "%2E")
+
+
+Manifest = TypeVar("Manifest", Head, Segment)
+
+
+def to_json(manifest: Head | Segment) -> bytes:
+    """The manifest as JSON text, indented for people."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+
+
+def from_json(kind: type[Manifest], data: bytes, key: str) -> Manifest:
+    """Reads a manifest. Raises ManifestError when the text is damaged or its format version newer than ours."""
+    try:
+        version = msgspec.json.decode(data, type=_Versioned).format_version
+        if version > FORMAT_VERSION:
+            raise ManifestError(
+                f"{key} has format version {version}; this library knows up to {FORMAT_VERSION}. Install a newer "
+                "s3dest-dagster to work on this scope.",
+                key=key,
+            )
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise ManifestError(
+            f"{key} is damaged and cannot be read ({error}). Restore it from a backup or an older version of it.",
+            key=key,
+        ) from error
+
+
+class _Versioned(msgspec.Struct):
+    format_version: int

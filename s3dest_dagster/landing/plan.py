@@ -1,0 +1,105 @@
+"""What a sync would do, before it does anything: keys, columns, deletions, settings without effect.
+
+It only reads and lists; nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from s3dest_dagster.destination import ParquetFormat, S3Destination
+from s3dest_dagster.keys import scope_root
+from s3dest_dagster.landing.landing import landed_scope
+from s3dest_dagster.landing.ledger import Ledger
+from s3dest_dagster.landing.naming import names_of
+from s3dest_dagster.landing.ownership import connector_keys, live_keys
+from s3dest_dagster.landing.sync import Sync
+from s3dest_dagster.landing.target import Target
+from s3dest_dagster.schema import columns, record_type
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, Stream, SyncMode
+
+ACTIONS = (
+    "s3:ListBucket",
+    "s3:GetObject",
+    "s3:PutObject",
+    "s3:DeleteObject",
+    "s3:AbortMultipartUpload",
+    "s3:ListBucketMultipartUploads",
+)
+"""The IAM actions that a sync uses."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamPlan:
+    """What the next sync of one scope would do.
+
+    `first_key` is the key of its first object; the following ones count on. `columns` are (name, type, description);
+    empty when the schema comes with the first batch. `renamed` maps field names to the names they get. `deletes` are
+    the keys that would leave, `pending` a sync that would be finished first.
+    """
+
+    scope: Scope
+    sync_mode: SyncMode
+    first_key: str
+    columns: tuple[tuple[str, str, str | None], ...]
+    renamed: Mapping[str, str]
+    deletes: tuple[str, ...]
+    pending: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The plan of a sync of several streams."""
+
+    streams: tuple[StreamPlan, ...]
+    actions: tuple[str, ...]
+    without_effect: tuple[str, ...]
+
+
+def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: str | None = None) -> Plan:
+    """The plan for these streams, or for one partition of each. Raises TemplateError when two streams would collide."""
+    destination = target.destination
+    scopes = [landed_scope(destination.stream_prefix, Scope(each.id, partition)) for each in streams]
+    destination.template.check_streams([each.stream for each in scopes], destination.format.extension)
+    return Plan(
+        streams=tuple(_stream_plan(target, stream, scope, sync) for stream, scope in zip(streams, scopes, strict=True)),
+        actions=ACTIONS,
+        without_effect=settings_without_effect(destination),
+    )
+
+
+def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> StreamPlan:
+    template = target.destination.template
+    ledger = Ledger(target.bucket, scope_root(template, scope), scope)
+    head = ledger.read_head().head
+    replaces = stream.sync_mode is SyncMode.FULL_REFRESH or (
+        scope.partition is not None and target.destination.on_rematerialize == "replace"
+    )
+    extension = target.destination.format.extension
+    names = names_of(target, scope, sync, head, extension=extension, replaces=replaces)
+    record = record_type(stream.json_schema, scope.stream.name, scope.stream.namespace) if stream.json_schema else None
+    return StreamPlan(
+        scope=scope,
+        sync_mode=stream.sync_mode,
+        first_key=names.take(),
+        columns=tuple(columns(record)) if record else (),
+        renamed={each.source: each.name for each in record.fields if each.source != each.name} if record else {},
+        deletes=_deletes(target.bucket, target.destination, ledger, scope) if replaces else (),
+        pending=head.pending,
+    )
+
+
+def _deletes(bucket: Bucket, destination: S3Destination, ledger: Ledger, scope: Scope) -> tuple[str, ...]:
+    own = live_keys(ledger.visible_segments())
+    if scope.partition is None:
+        own |= connector_keys(bucket, destination.template, scope, own)
+    return tuple(sorted(own))
+
+
+def settings_without_effect(destination: S3Destination) -> tuple[str, ...]:
+    """Sentences on settings that are accepted for parity and cannot do anything on S3."""
+    if isinstance(destination.format, ParquetFormat):
+        return ("max_padding_size_mb has no effect: padding aligns row groups to HDFS blocks, and S3 has no blocks.",)
+    return ()

@@ -1,0 +1,43 @@
+"""A destination opened for landing: its bucket, the threads that work for it, and what is drawn from outside.
+
+One target serves any number of landings, side by side or one after another. It must not know streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+
+from s3dest_dagster.destination import S3Destination
+from s3dest_dagster.storage import Bucket, PartPool
+
+Clock = Callable[[], datetime]
+"""Gives the current time, with a time zone."""
+Entropy = Callable[[int], bytes]
+"""Gives that many random bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where landings land. `encoders` None: batches are encoded on the caller's thread."""
+
+    destination: S3Destination
+    bucket: Bucket
+    parts: PartPool
+    encoders: Executor | None
+    clock: Clock
+    entropy: Entropy
+
+
+@contextmanager
+def open_target(destination: S3Destination, bucket: Bucket, *, clock: Clock, entropy: Entropy) -> Iterator[Target]:
+    """Opens the destination; leaving ends its threads. Landings must be committed or aborted before."""
+    with PartPool(destination.upload_threads) as parts:
+        if destination.encode_workers == 1:
+            yield Target(destination, bucket, parts, None, clock, entropy)
+            return
+        with ThreadPoolExecutor(destination.encode_workers, thread_name_prefix="s3dest-encode") as encoders:
+            yield Target(destination, bucket, parts, encoders, clock, entropy)

@@ -1,0 +1,75 @@
+"""Work on scopes that have landed: list them, finish interrupted syncs, compare the bucket with the manifests.
+
+It must not change what a scope holds, but for finishing what was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from s3dest_dagster.errors import CommitError, StorageError
+from s3dest_dagster.keys import KeyTemplate, manifest_root, scope_root
+from s3dest_dagster.landing.ledger import Ledger, in_parallel
+from s3dest_dagster.landing.manifest import Head, ManifestObject, from_json
+from s3dest_dagster.landing.ownership import HEAD_NAME, scope_of
+from s3dest_dagster.landing.read import live_objects
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What became of a scope's decided sync: `sync_id` None when there was none; `message` when it was turned back."""
+
+    scope: Scope
+    sync_id: str | None
+    ok: bool
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A scope compared with its bucket: how many objects and rows its manifest lists, and what does not agree."""
+
+    scope: Scope
+    objects: int
+    rows: int
+    problems: tuple[str, ...]
+
+
+def scopes(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None = None) -> Iterator[Scope]:
+    """Every scope of the bucket path that has a head, or those of some streams (names as they stand in the bucket)."""
+    for listed in bucket.list_objects(manifest_root(template)):
+        found = bucket.get(listed.key) if listed.key.endswith(HEAD_NAME) else None
+        if found is not None:
+            scope = scope_of(from_json(Head, found[0], listed.key))
+            if streams is None or scope.stream in streams:
+                yield scope
+
+
+def recover(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Recovered:
+    """Finishes the scope's decided sync, or turns it back where its uploads have vanished."""
+    ledger = Ledger(bucket, scope_root(template, scope), scope)
+    pending = ledger.read_head().head.pending
+    try:
+        ledger.begin()
+    except (CommitError, StorageError) as error:
+        return Recovered(scope, pending, False, error.message)
+    return Recovered(scope, pending, True)
+
+
+def verify(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Verified:
+    """Compares existence and size of every live object with the scope's manifest."""
+    items = [each.item for each in live_objects(bucket, template, scope)]
+    problems = [each for each in in_parallel(lambda item: _problem(bucket, item), items) if each]
+    return Verified(scope, len(items), sum(each.rows for each in items), tuple(problems))
+
+
+def _problem(bucket: Bucket, item: ManifestObject) -> str:
+    found = bucket.head(item.key)
+    if found is None:
+        return f"{bucket.uri(item.key)} is missing"
+    if found.size != item.bytes:
+        return f"{bucket.uri(item.key)} has {found.size} bytes; its manifest says {item.bytes}"
+    return ""
