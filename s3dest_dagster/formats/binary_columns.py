@@ -1,0 +1,69 @@
+"""Binary Arrow columns, glued row by row: how rows of bytes are put together without a loop over them.
+
+It must not know what the bytes mean.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Parts = list["pa.Array | bytes"]
+"""Binary columns without nulls, or a constant for all rows."""
+
+
+def glued(parts: Parts, rows: int) -> pa.Array:
+    """All parts of a row as one value, for each row."""
+    merged: list[bytes | pa.Array] = []
+    for part in parts:
+        if isinstance(part, bytes) and merged and isinstance(merged[-1], bytes):
+            merged[-1] += part
+        else:
+            merged.append(part)
+    if all(isinstance(part, bytes) for part in merged):
+        return pa.repeat(scalar(b"".join(merged)), rows)
+    if len(merged) == 1:
+        return merged[0]
+    pieces = [scalar(part) if isinstance(part, bytes) else part for part in merged]
+    return pc.binary_join_element_wise(*pieces, scalar(b""))
+
+
+def scalar(value: bytes) -> pa.Scalar:
+    return pa.scalar(value, pa.binary())
+
+
+def ragged(matrix: NDArray[np.uint8], lengths: NDArray[np.int32]) -> pa.Array:
+    """The first `lengths[i]` bytes of each row as a binary array."""
+    rows, width = matrix.shape
+    ends = np.zeros(rows + 1, np.int64)
+    np.cumsum(lengths, out=ends[1:])
+    full = int(ends[-1]) == rows * width
+    flat = matrix.reshape(-1) if full else matrix[np.arange(width, dtype=np.int32) < lengths[:, None]]
+    return binary_array(ends, pa.py_buffer(np.ascontiguousarray(flat)))
+
+
+def bounds(binary: pa.Array) -> NDArray[np.int32]:
+    """Where a binary array's values begin and end within its value buffer: one number more than values."""
+    buffer = binary.buffers()[1]
+    if buffer is None or not len(binary):
+        return np.zeros(1, np.int32)
+    return np.frombuffer(buffer, np.int32)[binary.offset : binary.offset + len(binary) + 1]
+
+
+def content(binary: pa.Array) -> memoryview:
+    """All values of a binary array, one behind the other."""
+    ends = bounds(binary)
+    return memoryview(binary.buffers()[2] or b"")[ends[0] : ends[-1]]
+
+
+def binary_array(ends: NDArray[np.integer], values: pa.Buffer | None) -> pa.Array:
+    """The values that lie between `ends` in a buffer."""
+    offsets = np.ascontiguousarray(ends, dtype=np.int32)
+    buffers = [None, pa.py_buffer(offsets), values or pa.py_buffer(b"")]
+    return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
