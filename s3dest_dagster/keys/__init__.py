@@ -1,0 +1,18 @@
+"""Object keys: from a path format and a file name pattern to the key of an object, and back.
+
+Pure text rules, checked when they are made. It must not know S3, formats, settings or the clock.
+"""
+
+from s3dest_dagster.keys.names import sanitize_name
+from s3dest_dagster.keys.roots import manifest_root, scope_root, stream_root
+from s3dest_dagster.keys.template import DEFAULT_PATH_FORMAT, KeyTemplate, SyncKeys
+
+__all__ = [
+    "DEFAULT_PATH_FORMAT",
+    "KeyTemplate",
+    "SyncKeys",
+    "manifest_root",
+    "sanitize_name",
+    "scope_root",
+    "stream_root",
+]

@@ -1,0 +1,47 @@
+"""Names of streams and partitions as parts of object keys. It must not know templates."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from urllib.parse import quote
+
+KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/!_.*')(&$@=;:+,?-")
+"""What the connector lets through; of these only "/" separates directories."""
+SEGMENT_CHARACTERS = KEY_CHARACTERS - {"/"}
+
+_LONGEST_ENCODED = 180
+_KEPT_OF_A_LONG_NAME = 140
+
+
+def sanitize_name(text: str) -> str:
+    """The name as it stands in keys, by the connector's rule: NFKD, marks dropped, each foreign character a "_".
+
+    Different names may become the same: every name of three Chinese characters is "___".
+    """
+    decomposed = unicodedata.normalize("NFKD", text)
+    kept = (char for char in decomposed if not unicodedata.category(char).startswith("M"))
+    return "".join(char if char in KEY_CHARACTERS else "_" for char in kept)
+
+
+def sanitize_segment(text: str) -> str:
+    """The text as (part of) one directory name: sanitised, "/" a "_", and never "", "." or ".."."""
+    segment = sanitize_name(text).replace("/", "_")
+    return segment if segment.strip(".") else "_" * max(len(segment), 1)
+
+
+def encode_name(name: str | None) -> str:
+    """A raw name as one directory name that no other name has and that cannot climb.
+
+    Percent-encoded, also "~", and the dots of names made of dots only; "~" stands for None and "~~" for "". A name
+    whose encoding is longer than 180 bytes is cut, and its SHA-256 (first 32 hex digits) follows a "~".
+    """
+    if not name:
+        return "~" if name is None else "~~"
+    raw = name.encode("utf-8", "surrogatepass")
+    encoded = quote(raw, safe="").replace("~", "%7E")
+    if not encoded.strip("."):
+        return encoded.replace(".", "%2E")
+    if len(encoded) > _LONGEST_ENCODED:
+        return f"{encoded[:_KEPT_OF_A_LONG_NAME]}~{hashlib.sha256(raw).hexdigest()[:32]}"
+    return encoded

@@ -1,0 +1,25 @@
+"""Where the manifests of a stream and its scopes stand: beside the data, never among it."""
+
+from __future__ import annotations
+
+from s3dest_dagster.keys.names import encode_name
+from s3dest_dagster.keys.template import RESERVED_SEGMENT, KeyTemplate
+from s3dest_dagster.stream import Scope, StreamId
+
+
+def manifest_root(template: KeyTemplate) -> str:
+    """The prefix of everything the library keeps for itself: "<literal root>/_s3dest/"."""
+    return "/".join(filter(None, (template.literal_root, RESERVED_SEGMENT))) + "/"
+
+
+def stream_root(template: KeyTemplate, stream: StreamId) -> str:
+    """The prefix of all scopes of a stream: "<literal root>/_s3dest/<namespace>/<stream>/"."""
+    return f"{manifest_root(template)}{encode_name(stream.namespace or None)}/{encode_name(stream.name)}/"
+
+
+def scope_root(template: KeyTemplate, scope: Scope) -> str:
+    """The prefix of what one scope holds: "<literal root>/_s3dest/<namespace>/<stream>/<partition>/".
+
+    No two scopes share it, whatever their names: they are percent-encoded, not sanitised (see `encode_name`).
+    """
+    return f"{stream_root(template, scope.stream)}{encode_name(scope.partition)}/"

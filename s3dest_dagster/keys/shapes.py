@@ -1,0 +1,105 @@
+"""The shape of a text: a sequence of literal text, runs of characters and choices; as a regular expression, and
+compared with another shape exactly. It must not know what the texts are for."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """From `least` to `most` (None: any number) of these characters."""
+
+    chars: frozenset[str]
+    least: int
+    most: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of these shapes; `name` makes it a named group of the regular expression."""
+
+    options: tuple[Shape, ...]
+    name: str | None = None
+
+
+Piece: TypeAlias = str | Run | Choice
+Shape: TypeAlias = tuple[Piece, ...]
+
+
+def regex(shape: Shape) -> str:
+    """The regular expression (for `fullmatch`) of exactly the texts of this shape."""
+    return "".join(map(_regex, shape))
+
+
+def _regex(piece: Piece) -> str:
+    if isinstance(piece, str):
+        return re.escape(piece)
+    if isinstance(piece, Choice):
+        opening = f"(?P<{piece.name}>" if piece.name else "(?:"
+        return opening + "|".join(map(regex, piece.options)) + ")"
+    chars = "".join(map(re.escape, sorted(piece.chars)))
+    counts = (
+        str(piece.least) if piece.least == piece.most else f"{piece.least},{'' if piece.most is None else piece.most}"
+    )
+    return f"[{chars}]{{{counts}}}"
+
+
+def common_text(one: Shape, other: Shape) -> str | None:
+    """A shortest text that has both shapes; None when there is none.
+
+    A search through the product of the two automata, so the answer is exact, not an estimate.
+    """
+    seen = {(one, other)}
+    queue = deque([(one, other, "")])
+    while queue:
+        left, right, text = queue.popleft()
+        if _may_end(left) and _may_end(right):
+            return text
+        for char, pair in _common_moves(left, right):
+            if pair not in seen:
+                seen.add(pair)
+                queue.append((*pair, text + char))
+    return None
+
+
+def _common_moves(left: Shape, right: Shape) -> Iterator[tuple[str, tuple[Shape, Shape]]]:
+    """For each character both can begin with (one stands for its kind): what is left of the two after it."""
+    rights = list(_moves(right))
+    for left_chars, left_rest in _moves(left):
+        for right_chars, right_rest in rights:
+            shared = left_chars & right_chars
+            if shared:
+                yield min(shared, key=lambda char: (not char.isalnum(), char)), (left_rest, right_rest)
+
+
+def _moves(shape: Shape) -> Iterator[tuple[frozenset[str], Shape]]:
+    """The characters that the shape can begin with, each kind with what must follow it."""
+    if not shape:
+        return
+    head, rest = shape[0], shape[1:]
+    if isinstance(head, Choice):
+        for option in head.options:
+            yield from _moves((*option, *rest))
+        return
+    if isinstance(head, str):
+        yield frozenset(head[0]), ((head[1:], *rest) if len(head) > 1 else rest)
+        return
+    if head.least == 0:
+        yield from _moves(rest)
+    if head.most is None:
+        yield head.chars, (Run(head.chars, max(head.least - 1, 0), None), *rest)
+    elif head.most > 0:
+        yield head.chars, (Run(head.chars, max(head.least - 1, 0), head.most - 1), *rest)
+
+
+def _may_end(shape: Shape) -> bool:
+    """Whether the empty text has this shape."""
+    return all(
+        any(map(_may_end, piece.options)) if isinstance(piece, Choice) else isinstance(piece, Run) and piece.least == 0
+        for piece in shape
+    )

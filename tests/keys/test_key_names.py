@@ -1,0 +1,95 @@
+"""Names in keys: sanitised where data stands, percent-encoded where manifests stand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3dest_dagster.keys import KeyTemplate, manifest_root, sanitize_name, scope_root, stream_root
+from s3dest_dagster.keys.names import KEY_CHARACTERS, encode_name, sanitize_segment
+from s3dest_dagster.stream import Scope, StreamId
+
+LAKE = KeyTemplate("lake/raw", "${NAMESPACE}/${STREAM_NAME}/${EPOCH}_")
+anything = st.text(st.characters(), max_size=300)
+
+
+@pytest.mark.parametrize(
+    ("name", "in_keys"),
+    [
+        ("date=2022-03-15", "date=2022-03-15"),
+        ("a/b", "a/b"),
+        ("Größe", "Große".replace("ß", "_")),
+        ("e\u0301te\u0301", "ete"),
+        ("😀", "_"),
+        ("a~b", "a_b"),
+        ("\ud800", "_"),
+        ("", ""),
+    ],
+)
+def test_sanitize_name(name, in_keys):
+    assert sanitize_name(name) == in_keys
+
+
+@given(anything)
+def test_a_sanitised_name_holds_key_characters_only_and_stays_as_it_is(name):
+    once = sanitize_name(name)
+    assert set(once) <= KEY_CHARACTERS
+    assert sanitize_name(once) == once
+
+
+@given(anything)
+def test_a_segment_is_one_directory_name_that_does_not_climb(text):
+    segment = sanitize_segment(text)
+    assert segment.strip(".")
+    assert "/" not in segment
+
+
+@pytest.mark.parametrize(
+    ("scope", "root"),
+    [
+        (Scope(StreamId("public", "users")), "lake/raw/_s3dest/public/users/~/"),
+        (Scope(StreamId(None, "users"), "2024-01-01"), "lake/raw/_s3dest/~/users/2024-01-01/"),
+        (Scope(StreamId("", "users"), "2024-01-01|eu"), "lake/raw/_s3dest/~/users/2024-01-01%7Ceu/"),
+        (Scope(StreamId("~", "a/b"), "~"), "lake/raw/_s3dest/%7E/a%2Fb/%7E/"),
+        (Scope(StreamId(".", ".."), "..."), "lake/raw/_s3dest/%2E/%2E%2E/%2E%2E%2E/"),
+        (Scope(StreamId("a b", "用"), ""), "lake/raw/_s3dest/a%20b/%E7%94%A8/~~/"),
+    ],
+)
+def test_scope_root_keeps_raw_names_apart(scope, root):
+    assert scope_root(LAKE, scope) == root
+    assert root.startswith(stream_root(LAKE, scope.stream))
+    assert stream_root(LAKE, scope.stream).startswith(manifest_root(LAKE))
+
+
+@pytest.mark.parametrize(
+    ("bucket_path", "root"),
+    [
+        ("", "_s3dest/"),
+        ("/", "_s3dest/"),
+        ("/data//x/", "data/x/_s3dest/"),
+        ("data/${NAMESPACE}/x", "data/_s3dest/"),
+        ("data/x${NAMESPACE}", "data/_s3dest/"),
+        ("${NAMESPACE}", "_s3dest/"),
+        ("data", "data/_s3dest/"),
+    ],
+)
+def test_manifests_stand_under_the_literal_part_of_the_bucket_path(bucket_path, root):
+    assert manifest_root(KeyTemplate(bucket_path, "${STREAM_NAME}/")) == root
+
+
+@given(st.one_of(st.none(), anything), st.one_of(st.none(), anything))
+def test_two_names_never_have_the_same_encoding(one, other):
+    assert (encode_name(one) == encode_name(other)) == (one == other)
+
+
+@given(st.one_of(st.none(), anything))
+def test_an_encoded_name_is_one_short_directory_name(name):
+    encoded = encode_name(name)
+    assert 0 < len(encoded.encode()) <= 180
+    assert "/" not in encoded
+    assert encoded.strip(".")
+
+
+def test_a_long_name_is_cut_but_stays_itself():
+    one, other = "用" * 300, "用" * 299 + "户"
+    assert encode_name(one) != encode_name(other)
+    assert encode_name(one).startswith("%E7%94%A8")

@@ -1,0 +1,60 @@
+"""Shapes of text: as regular expressions, and compared exactly."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3dest_dagster.keys.shapes import Choice, Run, common_text, regex
+
+A, AB, DIGIT = frozenset("a"), frozenset("ab"), frozenset("01")
+runs = st.builds(
+    lambda chars, least, more: Run(chars, least, None if more is None else least + more),
+    st.sampled_from([A, AB, DIGIT]),
+    st.integers(0, 2),
+    st.none() | st.integers(0, 2),
+)
+plain = st.lists(st.one_of(st.text("ab01.", min_size=1, max_size=3), runs), max_size=3).map(tuple)
+shapes = st.lists(
+    st.one_of(
+        st.text("ab01.", min_size=1, max_size=3),
+        runs,
+        st.lists(plain, min_size=1, max_size=3).map(lambda options: Choice(tuple(options))),
+    ),
+    max_size=4,
+).map(tuple)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "shared"),
+    [
+        (("user", Run(DIGIT, 1, None)), ("user1", Run(DIGIT, 1, None)), "user10"),
+        (("user_", Run(DIGIT, 1, None)), ("user_s", Run(DIGIT, 1, None)), None),
+        ((Run(AB, 1, None), "b"), ("a", Run(A, 0, None), "b"), "ab"),
+        ((Choice(((), ("x",))), "y"), ("y",), "y"),
+        (("a" * 3,), (Run(A, 1, 2),), None),
+        ((), (), ""),
+    ],
+)
+def test_common_text(one, other, shared):
+    assert common_text(one, other) == shared
+
+
+@given(shapes, shapes)
+def test_a_common_text_has_both_shapes(one, other):
+    shared = common_text(one, other)
+    if shared is not None:
+        assert re.fullmatch(regex(one), shared)
+        assert re.fullmatch(regex(other), shared)
+
+
+@given(shapes, shapes, st.text("ab01.", max_size=6))
+def test_no_common_text_means_that_no_text_has_both_shapes(one, other, text):
+    if common_text(one, other) is None:
+        assert not (re.fullmatch(regex(one), text) and re.fullmatch(regex(other), text))
+
+
+@given(shapes)
+def test_a_shape_shares_a_text_with_itself(shape):
+    assert common_text(shape, shape) is not None
