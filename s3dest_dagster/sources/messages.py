@@ -1,0 +1,160 @@
+"""Airbyte messages from a byte stream as batches, states and statuses: the way in for connectors and `s3dest write`.
+
+It knows the protocol and how records are grouped; it must not know processes, settings or what becomes of the items.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import BinaryIO, cast
+
+import msgspec
+
+from s3dest_dagster.batch import BadRecord, SourceItem, State
+from s3dest_dagster.errors import SourceError
+from s3dest_dagster.sources.grouping import Grouping
+from s3dest_dagster.sources.lines import MAX_LINE_MB, read_blocks
+from s3dest_dagster.sources.protocol import (
+    BadLine,
+    Decoded,
+    RecordMessage,
+    StateLine,
+    StateMessage,
+    decode_block,
+)
+from s3dest_dagster.sources.transcript import Log, Transcript, log_to_logging
+from s3dest_dagster.stream import StreamId
+
+BUFFER_MB = 32
+"""Bound of what waits for its batch to fill, over all streams."""
+
+
+def read_messages(
+    source: int | BinaryIO,
+    streams: Collection[StreamId],
+    *,
+    log: Log = log_to_logging,
+    max_line_mb: int = MAX_LINE_MB,
+    buffer_mb: int = BUFFER_MB,
+) -> Iterator[SourceItem]:
+    """Yield what Airbyte messages, one a line, say about the streams; a source that failed raises at the end.
+
+    A state comes after every record that it covers: those of its stream, or of all streams where it names none. The
+    same holds for a status that ends a stream. Between two of those, records come as batches of 0.5 to 1 MB per
+    stream. A line that is meant as a record but is none becomes a `BadRecord`. Logs, and lines that are no messages,
+    go to `log`. `source` is a descriptor or a binary file that nobody has read from.
+
+    Raises SourceError for records of a stream that is not among `streams`, a broken state and a line longer than
+    `max_line_mb`; and at the end of the input, when the source reported an error, did not report COMPLETE for a
+    stream although it reports statuses, or wrote nothing but lines that are no messages.
+    """
+    transcript = Transcript(log, streams)
+    yield from source_items(read_blocks(source, max_line_mb=max_line_mb), streams, transcript, buffer_mb=buffer_mb)
+    if (verdict := transcript.verdict()) is not None:
+        raise SourceError(verdict)
+
+
+def source_items(
+    blocks: Iterable[bytes], streams: Collection[StreamId], transcript: Transcript, *, buffer_mb: int = BUFFER_MB
+) -> Iterator[SourceItem]:
+    """As `read_messages`, but what the source says beside is left in the transcript, and the end is not judged."""
+    reader = _Reader(streams, transcript, Grouping(buffer_mb << 20))
+    for block in blocks:
+        yield from reader.read(block)
+    yield from reader.finish()
+
+
+class _Reader:
+    """Turns blocks into items; between blocks only the grouping holds records."""
+
+    def __init__(self, streams: Collection[StreamId], transcript: Transcript, grouping: Grouping) -> None:
+        self._streams = frozenset(streams)
+        self._transcript = transcript
+        self._grouping = grouping
+
+    def read(self, block: bytes) -> Iterator[SourceItem]:
+        messages = decode_block(block)
+        records = cast(list[RecordMessage], [message.record for message in messages])
+        start = 0
+        for index in [] if all(records) else [index for index, record in enumerate(records) if record is None]:
+            self._take_records(records[start:index])
+            yield from self._other(messages[index])
+            start = index + 1
+        self._take_records(records[start:])
+        yield from self._grouping.settle()
+
+    def finish(self) -> Iterator[SourceItem]:
+        return self._grouping.flush()
+
+    def _take_records(self, records: list[RecordMessage]) -> None:
+        """Group a run of records; the usual case, one stream, needs no look-up per record."""
+        if not records:
+            return
+        self._transcript.delivered = self._transcript.spoke = True
+        names = {record.stream for record in records}
+        namespaces = {record.namespace for record in records}
+        if len(names) == len(namespaces) == 1:
+            self._take_group(namespaces.pop(), names.pop(), records)
+            return
+        groups: defaultdict[tuple[str | None, str], list[RecordMessage]] = defaultdict(list)
+        for record in records:
+            groups[record.namespace, record.stream].append(record)
+        for (namespace, name), group in groups.items():
+            self._take_group(namespace, name, group)
+
+    def _take_group(self, namespace: str | None, name: str, records: Sequence[RecordMessage]) -> None:
+        stream = self._known(StreamId(namespace or None, name))
+        self._grouping.add(stream, [record.data for record in records], [record.emitted_at for record in records])
+
+    def _known(self, stream: StreamId) -> StreamId:
+        if stream in self._streams:
+            return stream
+        known = ", ".join(sorted(map(str, self._streams))) or "none"
+        raise SourceError(
+            f"The source wrote records of the stream {stream}, which is not in the catalog (it has: {known}). "
+            "Add the stream to the catalog, or do not select it at the source.",
+            stream=str(stream),
+        )
+
+    def _other(self, message: Decoded) -> Iterator[SourceItem]:
+        if isinstance(message, StateLine):
+            yield from self._state(message)
+        elif isinstance(message, BadLine):
+            yield from self._bad_line(message)
+        elif (status := self._transcript.take(message)) is not None:
+            if status.status in ("COMPLETE", "INCOMPLETE"):
+                yield from self._grouping.flush(status.stream)
+            yield status
+
+    def _bad_line(self, line: BadLine) -> Iterator[SourceItem]:
+        if line.meant == "STATE":
+            raise SourceError(f"The source wrote a STATE message that cannot be read: {line.reason}.")
+        if line.meant is None:
+            self._transcript.take_printed(line)
+            return
+        self._transcript.delivered = True
+        yield BadRecord(None if line.stream is None else self._known(line.stream), line.raw, line.reason)
+
+    def _state(self, line: StateLine) -> Iterator[SourceItem]:
+        """The state, after the records that it covers; one of a stream that was not asked for is left out."""
+        self._transcript.delivered = self._transcript.spoke = True
+        stream = _stream_of(line)
+        if stream is not None and stream not in self._streams:
+            self._transcript.log("WARN", f"A state of the stream {stream}, which is not in the catalog, is ignored.")
+            return
+        yield from self._grouping.flush(stream)
+        yield State(stream, line.state, line.text)
+
+
+def _stream_of(line: StateLine) -> StreamId | None:
+    """The stream of a per-stream state; None where it covers all streams."""
+    try:
+        state = msgspec.json.decode(line.state, type=StateMessage)
+    except msgspec.DecodeError as error:
+        raise SourceError(f"The source wrote a STATE message that cannot be read: {error}.") from None
+    if state.type in ("GLOBAL", "LEGACY"):
+        return None
+    if state.type != "STREAM" or state.stream is None:
+        raise SourceError(f"The source wrote a STATE message of the type {state.type!r} that names no stream.")
+    return state.stream.stream_descriptor.id
