@@ -51,7 +51,15 @@ def serving(lake: Path = LAKE) -> Iterator[None]:
 
 def _start(lake: Path) -> subprocess.Popen[bytes]:
     rclone = Path(sys.executable).with_name("rclone")
-    command = [rclone, "serve", "s3", "--addr", f"127.0.0.1:{PORT}", "--auth-key", f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}"]
+    command = [
+        rclone,
+        "serve",
+        "s3",
+        "--addr",
+        f"127.0.0.1:{PORT}",
+        "--auth-key",
+        f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}",
+    ]
     quiet = ["--config", os.devnull, "--log-level", "ERROR"]
     return subprocess.Popen([*command, *quiet, str(lake)], stdin=subprocess.DEVNULL)
 
@@ -74,7 +82,9 @@ def _port_taken() -> bool:
 
 def _answers() -> bool:
     """Whether a server answers that knows the demo's keys and bucket."""
-    quick = Config(connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"})
+    quick = Config(
+        connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}
+    )
     client = boto3.client(
         "s3",
         endpoint_url=ENDPOINT,

@@ -1,0 +1,145 @@
+"""Real S3 servers for tests: moto in this process, with signatures and IAM policies enforced, and rclone as a child."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import boto3
+from botocore.exceptions import BotoCoreError
+from moto.server import ThreadedMotoServer
+
+from s3dest_dagster.destination import S3Connection, S3Destination
+from s3dest_dagster.storage import Bucket, open_bucket
+
+SEED_ACTIONS = (
+    "s3:PutObject",
+    "s3:GetObject",
+    "s3:DeleteObject",
+    "s3:PutObjectAcl",
+    "s3:ListBucket",
+    "s3:ListBucketMultipartUploads",
+    "s3:AbortMultipartUpload",
+    "s3:GetBucketLocation",
+)
+"""The IAM policy of the documented destination: the identity of the tests has exactly these."""
+
+_numbers = count(1)
+
+
+@dataclass(frozen=True)
+class S3Server:
+    """A running server. `connection` acts with the documented policy on buckets made by `new_bucket`."""
+
+    endpoint: str
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    root: Path | None = None
+    admin: dict[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def connection(self) -> S3Connection:
+        return S3Connection(
+            endpoint=self.endpoint,
+            access_key_id=self.access_key_id,
+            secret_access_key=self.secret_access_key,
+            region="us-east-1",
+        )
+
+    def client(self, **keys: str):
+        """A plain boto3 client: the independent reader. With `**server.admin` it may do anything."""
+        keys = keys or {"aws_access_key_id": self.access_key_id, "aws_secret_access_key": self.secret_access_key}
+        return boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **keys)
+
+    def new_bucket(self) -> str:
+        """Makes a fresh bucket."""
+        name = f"lake-{next(_numbers)}"
+        self.client(**self.admin).create_bucket(Bucket=name)
+        return name
+
+    def open(self, destination: S3Destination) -> Bucket:
+        """The destination's bucket, as the library opens it."""
+        return open_bucket(self.connection, destination.s3_bucket_name)
+
+
+@contextmanager
+def moto_server() -> Iterator[S3Server]:
+    """moto with enforcement on: the identity holds the documented policy for buckets named lake-*."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    _enforce(endpoint, "inf")
+    admin = {"aws_access_key_id": "setup", "aws_secret_access_key": "setup"}
+    iam = boto3.client("iam", endpoint_url=endpoint, region_name="us-east-1", **admin)
+    keys = _user(iam, "loader", SEED_ACTIONS, ["arn:aws:s3:::lake-*", "arn:aws:s3:::lake-*/*"])
+    admin_keys = _user(iam, "admin", ("*",), ["*"])
+    _enforce(endpoint, "0")
+    try:
+        yield S3Server(endpoint, *keys, admin=dict(zip(admin, admin_keys, strict=True)))
+    finally:
+        _enforce(endpoint, "inf")
+        server.stop()
+
+
+def _user(iam, name: str, actions: tuple[str, ...], resources: list[str]) -> tuple[str, str]:
+    iam.create_user(UserName=name)
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": resources}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.put_user_policy(UserName=name, PolicyName="policy", PolicyDocument=policy)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return key["AccessKeyId"], key["SecretAccessKey"]
+
+
+def _enforce(endpoint: str, unauthenticated_calls: str) -> None:
+    """Tells moto after how many calls it checks signatures and policies."""
+    request = urllib.request.Request(
+        f"{endpoint}/moto-api/reset-auth",
+        data=unauthenticated_calls.encode(),
+        headers={"Content-Type": "text/plain"},
+        method="POST",
+    )
+    urllib.request.urlopen(request).read()
+
+
+@contextmanager
+def rclone_server(root: Path) -> Iterator[S3Server]:
+    """`rclone serve s3` over plain files: multipart uploads, but no conditional puts and no policies."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    keys = ("rclone-access-key", "rclone-secret-key")
+    rclone = Path(sys.executable).with_name("rclone")
+    command = [rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", ",".join(keys), str(root)]
+    process = subprocess.Popen([*command, "--config", os.devnull], stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)
+    server = S3Server(f"http://127.0.0.1:{port}", *keys, root=root)
+    try:
+        _await_ours(server, process)
+        yield server
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _await_ours(server: S3Server, process: subprocess.Popen) -> None:
+    """Waits until the server answers, and answers from our folder: another program may have taken the port."""
+    for _ in range(200):
+        assert process.poll() is None, "rclone ended at once"
+        try:
+            bucket = server.new_bucket()
+        except BotoCoreError:
+            time.sleep(0.05)
+            continue
+        assert (server.root / bucket).is_dir(), "another server answers at this port"
+        return
+    raise AssertionError("rclone did not answer")

@@ -1,0 +1,145 @@
+"""The verbs of a bucket, on real servers."""
+
+from __future__ import annotations
+
+import pytest
+from servers import S3Server
+
+from s3dest_dagster.destination import S3Connection
+from s3dest_dagster.errors import (
+    AccessDeniedError,
+    BucketNotFoundError,
+    CredentialsError,
+    EndpointUnreachableError,
+    PreconditionFailedError,
+    UploadVanishedError,
+)
+from s3dest_dagster.storage import PartPool, Upload, identity, open_bucket
+
+MIB = 1 << 20
+
+
+def test_what_was_put_is_read_back_with_its_etag(any_s3: S3Server) -> None:
+    bucket = open_bucket(any_s3.connection, any_s3.new_bucket())
+    etag = bucket.put("a/b.txt", b"content")
+    assert bucket.get("a/b.txt") == (b"content", etag)
+    assert bucket.head("a/b.txt").size == 7
+
+
+def test_a_missing_object_is_none(any_s3: S3Server) -> None:
+    bucket = open_bucket(any_s3.connection, any_s3.new_bucket())
+    assert bucket.get("missing") is None
+    assert bucket.head("missing") is None
+
+
+def test_listing_goes_over_pages(moto_s3: S3Server) -> None:
+    bucket = open_bucket(moto_s3.connection, moto_s3.new_bucket())
+    keys = [f"p/{number:04}" for number in range(1003)]
+    for key in keys:
+        bucket.put(key, b"")
+    page, truncated = bucket.first_page("p/")
+    assert len(page) == 1000
+    assert truncated
+    assert [each.key for each in bucket.list_objects("p/")] == keys
+    assert bucket.delete(keys) == 1003
+    assert list(bucket.list_objects("")) == []
+
+
+def test_a_second_creation_is_refused(any_s3: S3Server) -> None:
+    bucket = open_bucket(any_s3.connection, any_s3.new_bucket())
+    bucket.put("head", b"1", if_absent=True)
+    with pytest.raises(PreconditionFailedError, match="head"):
+        bucket.put("head", b"2", if_absent=True)
+    assert bucket.get("head")[0] == b"1"
+
+
+def test_a_put_over_another_version_is_refused(any_s3: S3Server) -> None:
+    bucket = open_bucket(any_s3.connection, any_s3.new_bucket())
+    first = bucket.put("head", b"1")
+    second = bucket.put("head", b"2", if_match=first)
+    with pytest.raises(PreconditionFailedError):
+        bucket.put("head", b"3", if_match=first)
+    bucket.put("head", b"4", if_match=second)
+    assert bucket.get("head")[0] == b"4"
+
+
+def test_only_a_server_that_honours_conditions_is_said_to(moto_s3: S3Server, rclone_s3: S3Server) -> None:
+    for server, honours in ((moto_s3, True), (rclone_s3, False)):
+        bucket = open_bucket(server.connection, server.new_bucket())
+        assert bucket.has_conditional_puts("some/key") is honours
+        assert list(bucket.list_objects("")) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, 5 * MIB, 5 * MIB + 1, 17 * MIB])
+def test_an_upload_is_invisible_until_it_is_completed(any_s3: S3Server, size: int) -> None:
+    bucket = open_bucket(any_s3.connection, any_s3.new_bucket())
+    content = bytes(range(256)) * (size // 256 + 1)
+    content = content[:size]
+    with PartPool(2) as pool:
+        upload = Upload(bucket, "x/object", pool, part_bytes=5 * MIB, metadata={})
+        for start in range(0, size, 1_000_000):
+            upload.write(content[start : start + 1_000_000])
+        upload.finish()
+        staged = upload.staged()
+    assert list(bucket.list_objects("")) == []
+    assert staged.size == size
+    bucket.complete_upload(staged.key, staged.upload_id, staged.etags)
+    assert bucket.get("x/object")[0] == content
+
+
+def test_an_aborted_upload_leaves_nothing(any_s3: S3Server) -> None:
+    bucket = open_bucket(any_s3.connection, any_s3.new_bucket())
+    with PartPool(2) as pool:
+        upload = Upload(bucket, "x/object", pool, part_bytes=5 * MIB, metadata={})
+        upload.write(bytes(11 * MIB))
+        assert len(list(bucket.list_uploads(""))) == 1
+        upload.abort()
+    assert list(bucket.list_uploads("")) == []
+    assert list(bucket.list_objects("")) == []
+
+
+def test_completing_an_unknown_upload_says_that_it_vanished(rclone_s3: S3Server) -> None:
+    bucket = open_bucket(rclone_s3.connection, rclone_s3.new_bucket())
+    with pytest.raises(UploadVanishedError):
+        bucket.complete_upload("x", "unknown", ["etag"])
+    bucket.abort_upload("x", "unknown")
+
+
+def test_errors_are_sentences_that_name_the_cure(moto_s3: S3Server) -> None:
+    missing = open_bucket(moto_s3.connection, "lake-missing")
+    with pytest.raises(BucketNotFoundError, match="'lake-missing' does not exist"):
+        missing.first_page("")
+    moto_s3.client(**moto_s3.admin).create_bucket(Bucket="foreign")
+    with pytest.raises(AccessDeniedError, match="s3:PutObject") as denied:
+        open_bucket(moto_s3.connection, "foreign").put("x", b"")
+    assert '"Resource": "arn:aws:s3:::foreign/*"' in denied.value.message
+    assert denied.value.action == "s3:PutObject"
+
+
+def test_a_wrong_secret_is_named_and_not_shown(moto_s3: S3Server) -> None:
+    connection = S3Connection(
+        endpoint=moto_s3.endpoint, access_key_id=moto_s3.access_key_id, secret_access_key="not-the-secret"
+    )
+    with pytest.raises(CredentialsError, match="secret access key does not belong") as refused:
+        open_bucket(connection, "lake-1").first_page("")
+    assert "not-the-secret" not in str(refused.value)
+
+
+def test_an_endpoint_where_nobody_answers_is_named() -> None:
+    connection = S3Connection(endpoint="http://127.0.0.1:1", access_key_id="a", secret_access_key="b", max_attempts=1)
+    with pytest.raises(EndpointUnreachableError, match="127.0.0.1:1"):
+        open_bucket(connection, "lake").first_page("")
+
+
+def test_identity_names_its_source(moto_s3: S3Server) -> None:
+    assert identity(moto_s3.connection).source == "access keys of the settings"
+
+
+def test_no_identity_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(CredentialsError, match="No identity"):
+        identity(S3Connection(region="us-east-1"))
