@@ -1,0 +1,34 @@
+"""What a record is: from JSON schemas to record types, Avro and Arrow schemas, and from batches to columns.
+
+Its rules are the connector's where they lose nothing, and our own where the connector's would. It must not know file
+formats, S3 or Dagster.
+"""
+
+from s3dest_dagster.schema.arrow import Layout, arrow_schema, arrow_type, columns
+from s3dest_dagster.schema.avro import avro_schema, avro_schema_text, fingerprint
+from s3dest_dagster.schema.envelope import emitted_at_column, record_id_column, record_ids
+from s3dest_dagster.schema.inference import json_schema_of_arrow, json_schema_of_records
+from s3dest_dagster.schema.json_schema import record_type
+from s3dest_dagster.schema.road import Converted, Road
+from s3dest_dagster.schema.values import UNFIT, convert_record, convert_value
+
+__all__ = [
+    "UNFIT",
+    "Converted",
+    "Layout",
+    "Road",
+    "arrow_schema",
+    "arrow_type",
+    "avro_schema",
+    "avro_schema_text",
+    "columns",
+    "convert_record",
+    "convert_value",
+    "emitted_at_column",
+    "fingerprint",
+    "json_schema_of_arrow",
+    "json_schema_of_records",
+    "record_id_column",
+    "record_ids",
+    "record_type",
+]

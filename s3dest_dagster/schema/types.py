@@ -37,9 +37,13 @@ TEMPORAL = frozenset({Scalar.DATE, Scalar.TIME, Scalar.TIMESTAMP})
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """A list of one kind of item; items may be null."""
+    """A list of one kind of item; items may be null.
+
+    `fallback` False says that a temporal item has no plain string beside it in Avro, as in tuples.
+    """
 
     item: Kind
+    fallback: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +55,15 @@ class Union:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a record: `name` as written to Avro and Parquet, `source` as the source spells it."""
+    """A field of a record: `name` as written to Avro and Parquet, `source` as the source spells it.
+
+    `doc` is the Avro field's; it tells an original name that was changed.
+    """
 
     name: str
     source: str
     kind: Kind
+    doc: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,40 @@
+"""The columns that stand before every record's own: its id and when it was emitted. It must not know records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+ID_BYTES = 16
+"""Random bytes that one record id takes."""
+EMITTED_AT_TYPE = pa.timestamp("ms", "UTC")
+
+_HEX = np.array([list(f"{byte:02x}".encode()) for byte in range(256)], np.uint8)
+_DIGITS = [i for i in range(36) if i not in (8, 13, 18, 23)]
+
+
+def record_ids(entropy: bytes) -> NDArray[np.uint8]:
+    """UUID version 4 texts in ASCII, shape (n, 36), made of 16 random bytes for each record; equal bytes, equal ids."""
+    random = np.frombuffer(entropy, np.uint8).reshape(-1, ID_BYTES).copy()
+    random[:, 6] = random[:, 6] & 0x0F | 0x40
+    random[:, 8] = random[:, 8] & 0x3F | 0x80
+    texts = np.full((len(random), 36), ord("-"), np.uint8)
+    texts[:, _DIGITS] = _HEX[random].reshape(len(random), 32)
+    return texts
+
+
+def record_id_column(ids: NDArray[np.uint8]) -> pa.Array:
+    """Record ids as a string column."""
+    offsets = np.arange(len(ids) + 1, dtype=np.int32) * np.int32(36)
+    return pa.Array.from_buffers(
+        pa.string(), len(ids), [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(ids))]
+    )
+
+
+def emitted_at_column(emitted_at: NDArray[np.int64]) -> pa.Array:
+    """Emission times (milliseconds since 1970) as a timestamp column."""
+    millis: Any = np.ascontiguousarray(emitted_at, np.int64)
+    return pa.array(millis).cast(EMITTED_AT_TYPE)

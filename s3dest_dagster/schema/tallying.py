@@ -1,0 +1,44 @@
+"""What happened to values, on its way to a `Tally`: by value as events, by column as notes with row numbers.
+
+It must not know kinds, rules or Arrow.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+
+from s3dest_dagster.batch import Tally
+
+
+class Outcome(IntEnum):
+    """What a `Tally` counts."""
+
+    COERCED = 0
+    OVERFLOWED = 1
+    UNDECLARED = 2
+
+
+Event = tuple[Outcome, str]
+"""One value's outcome, and the dotted original name of its field."""
+
+
+def tally_of(counts: Mapping[Event, int]) -> Tally:
+    """The tally of these counts, independent of their order; names beyond the tally's limit are summed."""
+    by_outcome = [_bounded({name: count for (o, name), count in counts.items() if o is outcome}) for outcome in Outcome]
+    return Tally(*by_outcome)
+
+
+def tally_of_events(events: Iterable[Event]) -> Tally:
+    """The tally of single events."""
+    return tally_of(Counter(events))
+
+
+def _bounded(counts: dict[str, int]) -> dict[str, int]:
+    names = sorted(counts)
+    kept = {name: counts[name] for name in names[: Tally.MAX_NAMES]}
+    if len(names) > Tally.MAX_NAMES:
+        others = sum(counts[name] for name in names[Tally.MAX_NAMES :])
+        kept[Tally.OTHERS] = kept.get(Tally.OTHERS, 0) + others
+    return kept
