@@ -1,0 +1,58 @@
+"""Clients that fail on purpose: at one call, before or after the server acted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
+
+ACTS = frozenset(
+    {
+        "put_object",
+        "get_object",
+        "head_object",
+        "delete_objects",
+        "list_objects_v2",
+        "create_multipart_upload",
+        "upload_part",
+        "complete_multipart_upload",
+        "abort_multipart_upload",
+        "list_multipart_uploads",
+    }
+)
+
+
+class FailingClient:
+    """An S3 client of which call number `at` (from 1) fails, and every later one too when `dead`.
+
+    `after`: the server acts and its answer is lost. Calls are counted in `calls`.
+    """
+
+    def __init__(self, client: Any, *, at: int | None = None, after: bool = False, dead: bool = False) -> None:
+        self._client = client
+        self._at = at
+        self._after = after
+        self._dead = dead
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        return self._counted(name, method) if name in ACTS else method
+
+    def _counted(self, name: str, method: Any) -> Any:
+        def call(**arguments: Any) -> Any:
+            self.calls.append(name)
+            number = len(self.calls)
+            fails = self._at is not None and (number == self._at or (self._dead and number > self._at))
+            if fails and not (self._after and number == self._at):
+                raise EndpointConnectionError(endpoint_url="injected")
+            answer = method(**arguments)
+            if fails:
+                raise ReadTimeoutError(endpoint_url="injected")
+            return answer
+
+        return call
+
+    @property
+    def meta(self) -> Any:
+        return self._client.meta

@@ -1,0 +1,89 @@
+"""Small words for tests of landings: batches from dicts, and independent readers of what landed."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any
+
+import numpy as np
+from servers import S3Server
+
+from s3dest_dagster.batch import JsonBatch
+from s3dest_dagster.destination import JsonlFormat, S3Destination, TextCompression
+from s3dest_dagster.landing import Sync, Target, open_target
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Stream, SyncMode
+
+START = datetime(2026, 1, 5, 10, 30, tzinfo=UTC)
+SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}, "name": {"type": "string"}}}
+PLAIN_JSONL = JsonlFormat(compression=TextCompression.NONE)
+_seconds = count()
+
+
+def batch_of(records: Iterable[dict[str, Any]], emitted_at: int = 1_767_609_000_000) -> JsonBatch:
+    """One batch of these records."""
+    raws = [json.dumps(each).encode() for each in records]
+    return JsonBatch(raws, np.full(len(raws), emitted_at, np.int64), sum(map(len, raws)))
+
+
+def batches_of(*groups: Iterable[dict[str, Any]]) -> Iterator[JsonBatch]:
+    """A batch per group."""
+    yield from map(batch_of, groups)
+
+
+def users(first: int, last: int) -> list[dict[str, Any]]:
+    """Records with ids from `first` to `last`, both included."""
+    return [{"id": number, "name": f"user {number}"} for number in range(first, last + 1)]
+
+
+def stream(name: str = "users", mode: SyncMode = SyncMode.FULL_REFRESH, namespace: str | None = "public") -> Stream:
+    """A stream of `users`."""
+    return Stream(name=name, namespace=namespace, json_schema=SCHEMA, sync_mode=mode)
+
+
+def destination(bucket: str, **settings: Any) -> S3Destination:
+    """A destination with uncompressed JSON Lines under `data`, encoding on the caller's thread."""
+    defaults: dict[str, Any] = {"s3_bucket_path": "data", "format": PLAIN_JSONL, "encode_workers": 1}
+    return S3Destination(s3_bucket_name=bucket, **{**defaults, **settings})
+
+
+def sync(sync_id: str, now: datetime | None = None) -> Sync:
+    """A sync that begins a second after the one before."""
+    return Sync(id=sync_id, now=now or START + timedelta(seconds=next(_seconds)), uuid="0f0f0f0f-0000-4000-8000-000000000000")
+
+
+@contextmanager
+def target(server: S3Server, settings: S3Destination, bucket: Bucket | None = None) -> Iterator[Target]:
+    """The destination, opened on a server."""
+    opened = bucket or server.open(settings)
+    with open_target(settings, opened, clock=lambda: datetime.now(UTC), entropy=os.urandom) as made:
+        yield made
+
+
+def data_keys(server: S3Server, bucket: str) -> list[str]:
+    """Keys of the objects that a reader of the data meets: all but the manifests."""
+    pages = server.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    keys = [each["Key"] for page in pages for each in page.get("Contents", ())]
+    return sorted(key for key in keys if "_s3dest/" not in key)
+
+
+def ids_by_listing(server: S3Server, bucket: str, prefix: str = "") -> list[int]:
+    """The ids of all records under a prefix, read without the library."""
+    ids: list[int] = []
+    for key in data_keys(server, bucket):
+        if key.startswith(prefix):
+            body = server.client().get_object(Bucket=bucket, Key=key)["Body"].read()
+            text = gzip.decompress(body) if key.endswith(".gz") else body
+            ids += [json.loads(line)["_airbyte_data"]["id"] for line in text.splitlines()]
+    return sorted(ids)
+
+
+def open_uploads(server: S3Server, bucket: str) -> int:
+    """Multipart uploads that are neither completed nor aborted."""
+    return len(server.client().list_multipart_uploads(Bucket=bucket).get("Uploads", []))
