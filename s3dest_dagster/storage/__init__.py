@@ -4,7 +4,7 @@ It knows keys as texts and contents as bytes; it must not know streams, formats 
 """
 
 from s3dest_dagster.storage.bucket import Bucket, Listed, ObjectHead, PendingUpload
-from s3dest_dagster.storage.credentials import Identity, identity, open_bucket
+from s3dest_dagster.storage.credentials import Identity, identity, open_bucket, open_client
 from s3dest_dagster.storage.upload import PartPool, StagedObject, Upload
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "Upload",
     "identity",
     "open_bucket",
+    "open_client",
 ]

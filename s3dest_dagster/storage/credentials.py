@@ -41,7 +41,7 @@ class Identity:
 
 def open_bucket(connection: S3Connection, name: str) -> Bucket:
     """The bucket over a client for this connection. Nothing is asked of the server yet."""
-    return Bucket(_client(connection), name)
+    return Bucket(open_client(connection), name)
 
 
 def identity(connection: S3Connection) -> Identity:
@@ -65,7 +65,7 @@ def identity(connection: S3Connection) -> Identity:
 
 
 @lru_cache(maxsize=16)
-def _client(connection: S3Connection) -> Any:
+def open_client(connection: S3Connection) -> Any:
     """An S3 client; equal settings share one, since a session costs about 70 ms and a role an AssumeRole call."""
     return _session(connection).client("s3", **_client_arguments(connection))
 
