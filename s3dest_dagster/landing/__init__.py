@@ -9,10 +9,11 @@ from s3dest_dagster.landing.manifest import Counts, ManifestObject
 from s3dest_dagster.landing.plan import Plan, StreamPlan, plan, settings_without_effect
 from s3dest_dagster.landing.read import LiveObject, live_objects, read_scope, read_tables
 from s3dest_dagster.landing.receipt import Progress, Receipt
+from s3dest_dagster.landing.streams import StreamLandings, landing_streams, state_message
 from s3dest_dagster.landing.sweep import Swept, sweep
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Clock, Entropy, Target, open_target
-from s3dest_dagster.landing.upkeep import Recovered, Verified, recover, scopes, verify
+from s3dest_dagster.landing.upkeep import Recovered, Verified, reached_state, recover, scopes, verify
 
 __all__ = [
     "CheckStep",
@@ -26,6 +27,7 @@ __all__ = [
     "Progress",
     "Receipt",
     "Recovered",
+    "StreamLandings",
     "StreamPlan",
     "Swept",
     "Sync",
@@ -34,14 +36,17 @@ __all__ = [
     "check",
     "land",
     "landed_scope",
+    "landing_streams",
     "live_objects",
     "open_target",
     "plan",
+    "reached_state",
     "read_scope",
     "read_tables",
     "recover",
     "scopes",
     "settings_without_effect",
+    "state_message",
     "sweep",
     "verify",
 ]

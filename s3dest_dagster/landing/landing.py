@@ -80,6 +80,7 @@ class Landing:
         self._landed_rows = 0
         self._tally = Tally()
         self._state: State | None = None
+        self._staged: Segment | None = None
         self._settled = self.recorded
 
     # ------------------------------------------------------------------ what a source pushes
@@ -110,11 +111,18 @@ class Landing:
 
     # ------------------------------------------------------------------ the end
 
+    def stage(self) -> None:
+        """Sends everything, and publishes nothing. `commit` does it too; before the first of several landings is
+        committed, staging all of them leaves little that can fail in between."""
+        if not self.recorded and self._staged is None:
+            self._staged = self._segment(self._finish())
+
     def commit(self) -> Receipt:
         """Publishes everything at once. What it raises before the decision leaves the bucket as it was."""
-        if self.recorded:
+        self.stage()
+        segment = self._staged
+        if segment is None:
             return self._receipt(self._ledger.read_segment(self.sync.id), repeated=True)
-        segment = self._segment(self._finish())
         now = self._target.clock()
         aborted = self._sweep(now)
         seen = replace(self._seen, head=swept(self._seen.head, now))
@@ -137,7 +145,13 @@ class Landing:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.abort()
+        try:
+            self.abort()
+        except StorageError as failure:
+            if error is None:
+                raise
+            # What went wrong first is what the caller must see.
+            error.add_note(f"An upload of {self.scope} could not be aborted either ({failure}); `s3dest sweep` will.")
 
     @property
     def last_state(self) -> str | None:

@@ -48,6 +48,13 @@ def scopes(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] 
                 yield scope
 
 
+def reached_state(bucket: Bucket, template: KeyTemplate, scope: Scope) -> str | None:
+    """The source's state that the scope's published records reach, as the source gave it; None when it gave none."""
+    ledger = Ledger(bucket, scope_root(template, scope), scope)
+    holder = ledger.read_head().head.state
+    return ledger.read_segment(holder).state if holder is not None else None
+
+
 def recover(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Recovered:
     """Finishes the scope's decided sync, or turns it back where its uploads have vanished."""
     ledger = Ledger(bucket, scope_root(template, scope), scope)

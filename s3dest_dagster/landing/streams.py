@@ -1,0 +1,120 @@
+"""The interleaved streams of one source, landed side by side, each a sync of its own, published together at the end.
+
+Nothing of any stream is visible before all of them are staged. It must not know where the items come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch
+from s3dest_dagster.landing.landing import Landing, landed_scope
+from s3dest_dagster.landing.receipt import Progress, Receipt
+from s3dest_dagster.landing.sync import Sync
+from s3dest_dagster.landing.target import Target
+from s3dest_dagster.stream import Scope, Stream, StreamId
+
+
+class StreamLandings:
+    """Takes a source's items and publishes every stream, also those without a record. Made by `landing_streams`.
+
+    A bad record that does not tell its stream is kept with the first stream. A stream whose sync is recorded already
+    is not landed again, and its state is the recorded one, whatever the source says now.
+    """
+
+    def __init__(self, landings: Sequence[Landing]) -> None:
+        self._landings = {each.stream.id: each for each in landings}
+        self._states: dict[StreamId | None, State] = {}
+        self._receipts: dict[StreamId, Receipt] = {}
+
+    def take(self, item: SourceItem) -> None:
+        """Takes the next item. A batch of a stream that is not among these is a KeyError."""
+        if isinstance(item, StreamBatch):
+            self._landings[item.stream].write(item.batch)
+        elif isinstance(item, BadRecord):
+            self._keeper(item).reject(item)
+        elif isinstance(item, State):
+            self._reached(item)
+
+    def stage(self) -> None:
+        """Sends everything that is left of all streams; nothing is visible yet."""
+        for each in self._landings.values():
+            each.stage()
+
+    def publish(self) -> Iterator[Receipt]:
+        """Publishes one stream after the other, at every step one. Stops at the first that fails, by its error."""
+        for stream, each in self._landings.items():
+            self._receipts[stream] = each.commit()
+            yield self._receipts[stream]
+
+    @property
+    def unpublished(self) -> tuple[StreamId, ...]:
+        """The streams that are not published (yet)."""
+        return tuple(each for each in self._landings if each not in self._receipts)
+
+    def states(self) -> list[bytes]:
+        """The newest STATE message of each published stream, in the order of the source.
+
+        A state of all streams at once is among them when all are published, and none of them by an earlier run: what
+        came with it for those was not landed.
+        """
+        messages = (self._message(stream, state) for stream, state in self._states.items())
+        return [message for message in messages if message is not None]
+
+    def withheld(self) -> bool:
+        """Whether a state of all streams at once cannot be given out, since an earlier run landed some of them."""
+        return None in self._states and any(each.repeated for each in self._receipts.values())
+
+    def _keeper(self, bad: BadRecord) -> Landing:
+        if bad.stream is not None:
+            return self._landings[bad.stream]
+        landings = list(self._landings.values())
+        return next((each for each in landings if not each.recorded), landings[0])
+
+    def _reached(self, state: State) -> None:
+        if state.stream is not None:
+            self._landings[state.stream].reached(state)
+        # Put anew, so that the order is that of the newest states.
+        self._states.pop(state.stream, None)
+        self._states[state.stream] = state
+
+    def _message(self, stream: StreamId | None, state: State) -> bytes | None:
+        """The message that may be given out in place of the newest state that came."""
+        if stream is None:
+            return None if self.unpublished or self.withheld() else state.message
+        receipt = self._receipts.get(stream)
+        if receipt is None or not receipt.repeated:
+            return state.message if receipt is not None else None
+        return state_message(receipt.state) if receipt.state is not None else None
+
+
+def state_message(state: str) -> bytes:
+    """The STATE message that carries this state, as one line."""
+    return b'{"type":"STATE","state":' + state.encode() + b"}"
+
+
+@contextmanager
+def landing_streams(
+    target: Target,
+    streams: Sequence[Stream],
+    sync: Sync,
+    *,
+    on_progress: Callable[[StreamId, Progress], None] | None = None,
+) -> Iterator[StreamLandings]:
+    """Begins a landing of each stream. Leaving without `publish` aborts all of them, and nothing becomes visible.
+
+    Raises TemplateError when two of the streams could make the same key.
+    """
+    destination = target.destination
+    landed = [landed_scope(destination.stream_prefix, Scope(each.id)).stream for each in streams]
+    destination.template.check_streams(landed, destination.format.extension)
+    with ExitStack() as stack:
+        begun = [
+            Landing(target, each, sync, on_progress=partial(on_progress, each.id) if on_progress else None)
+            for each in streams
+        ]
+        for each in begun:
+            stack.enter_context(each)
+        yield StreamLandings(begun)
