@@ -6,7 +6,7 @@ It knows the protocol and how records are grouped; it must not know processes, s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import BinaryIO, cast
 
 import msgspec
@@ -50,30 +50,30 @@ def read_messages(
     stream although it reports statuses, or wrote nothing but lines that are no messages.
     """
     transcript = Transcript(log, streams)
-    yield from source_items(read_blocks(source, max_line_mb=max_line_mb), streams, transcript, buffer_mb=buffer_mb)
+    reader = MessageReader(streams, transcript, buffer_mb=buffer_mb)
+    for block in read_blocks(source, max_line_mb=max_line_mb):
+        yield from reader.read(block)
+    yield from reader.flush()
     if (verdict := transcript.verdict()) is not None:
         raise SourceError(verdict)
+    yield from reader.bad_records()
 
 
-def source_items(
-    blocks: Iterable[bytes], streams: Collection[StreamId], transcript: Transcript, *, buffer_mb: int = BUFFER_MB
-) -> Iterator[SourceItem]:
-    """As `read_messages`, but what the source says beside is left in the transcript, and the end is not judged."""
-    reader = _Reader(streams, transcript, Grouping(buffer_mb << 20))
-    for block in blocks:
-        yield from reader.read(block)
-    yield from reader.finish()
+class MessageReader:
+    """Turns blocks of lines into items; between blocks it holds less than `buffer_mb` of records.
 
+    What the source says beside goes to the transcript, whose verdict the caller asks for at the end.
+    """
 
-class _Reader:
-    """Turns blocks into items; between blocks only the grouping holds records."""
-
-    def __init__(self, streams: Collection[StreamId], transcript: Transcript, grouping: Grouping) -> None:
+    def __init__(self, streams: Collection[StreamId], transcript: Transcript, *, buffer_mb: int = BUFFER_MB) -> None:
         self._streams = frozenset(streams)
         self._transcript = transcript
-        self._grouping = grouping
+        self._grouping = Grouping(buffer_mb << 20)
+        self._bad: list[BadRecord] = []
 
     def read(self, block: bytes) -> Iterator[SourceItem]:
+        """The items of the block, except its bad records, which come first at the next one."""
+        yield from self.bad_records()
         messages = decode_block(block)
         records = cast(list[RecordMessage], [message.record for message in messages])
         start = 0
@@ -84,8 +84,18 @@ class _Reader:
         self._take_records(records[start:])
         yield from self._grouping.settle()
 
-    def finish(self) -> Iterator[SourceItem]:
+    def flush(self) -> Iterator[SourceItem]:
+        """The records that still wait for their batch to fill."""
         return self._grouping.flush()
+
+    def bad_records(self) -> list[BadRecord]:
+        """The bad records of the last block, once.
+
+        They come late since a source that dies leaves half a line behind: its death, which is then known, is the
+        better reason to fail.
+        """
+        bad, self._bad = self._bad, []
+        return bad
 
     def _take_records(self, records: list[RecordMessage]) -> None:
         """Group a run of records; the usual case, one stream, needs no look-up per record."""
@@ -121,20 +131,21 @@ class _Reader:
         if isinstance(message, StateLine):
             yield from self._state(message)
         elif isinstance(message, BadLine):
-            yield from self._bad_line(message)
+            self._take_bad_line(message)
         elif (status := self._transcript.take(message)) is not None:
             if status.status in ("COMPLETE", "INCOMPLETE"):
                 yield from self._grouping.flush(status.stream)
             yield status
 
-    def _bad_line(self, line: BadLine) -> Iterator[SourceItem]:
+    def _take_bad_line(self, line: BadLine) -> None:
         if line.meant == "STATE":
             raise SourceError(f"The source wrote a STATE message that cannot be read: {line.reason}.")
         if line.meant is None:
             self._transcript.take_printed(line)
             return
-        self._transcript.delivered = True
-        yield BadRecord(None if line.stream is None else self._known(line.stream), line.raw, line.reason)
+        self._transcript.delivered = self._transcript.spoke = True
+        stream = None if line.stream is None else self._known(line.stream)
+        self._bad.append(BadRecord(stream, line.raw, line.reason))
 
     def _state(self, line: StateLine) -> Iterator[SourceItem]:
         """The state, after the records that it covers; one of a stream that was not asked for is left out."""

@@ -34,18 +34,23 @@ class RecordMessage(Struct, gc=False):
     namespace: str | None = None
 
 
+_ABSENT = Raw()
+
+
 class Message(Struct, gc=False):
-    """A line of the protocol. Members that a destination has no use for are checked as JSON and dropped."""
+    """A line of the protocol. `type` says which member counts; the others may be absent (empty) or null.
+
+    Members that a destination has no use for are checked as JSON and dropped.
+    """
 
     type: str
     record: RecordMessage | None = None
-    state: Raw | None = None
-    log: Raw | None = None
-    trace: Raw | None = None
-    control: Raw | None = None
-    spec: Raw | None = None
-    catalog: Raw | None = None
-    connectionStatus: Raw | None = None
+    state: Raw = _ABSENT
+    log: Raw = _ABSENT
+    trace: Raw = _ABSENT
+    spec: Raw = _ABSENT
+    catalog: Raw = _ABSENT
+    connectionStatus: Raw = _ABSENT
 
 
 class StreamDescriptor(Struct):
@@ -66,7 +71,7 @@ class StateMessage(Struct):
 
     type: str = "LEGACY"
     stream: StreamState | None = None
-    data: Raw | None = None
+    data: Raw = _ABSENT
 
 
 class LogMessage(Struct):
@@ -91,11 +96,6 @@ class TraceMessage(Struct):
     type: str
     error: ErrorTrace | None = None
     stream_status: StatusTrace | None = None
-
-
-class ConnectionStatus(Struct):
-    status: str
-    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,14 +153,14 @@ def _decoded_at_once(block: bytes) -> Sequence[Decoded] | None:
         return messages
     if any(_lacks(message) for message in messages):
         return None
-    return [message if message.state is None else _state_line(message.state, block) for message in messages]
+    return [_state_line(message.state, block) if message.type == "STATE" else message for message in messages]
 
 
 def _lacks(message: Message) -> str | None:
     """What the message ought to have and has not."""
     if message.type == "RECORD" and message.record is None:
         return "record"
-    return "state" if message.type == "STATE" and message.state is None else None
+    return "state" if message.type == "STATE" and not message.state else None
 
 
 def _state_line(state: Raw, block: bytes) -> StateLine:
@@ -215,7 +215,7 @@ def _decode_line(line: bytes) -> Decoded:
         return _bad_line(line, _reason(error))
     if (lacking := _lacks(message)) is not None:
         return _bad_line(line, f"the {message.type} message has no {lacking}")
-    if message.state is not None:
+    if message.type == "STATE":
         return _state_line(message.state, line)
     return message if message.record is None else _checked_record(message, message.record, line)
 

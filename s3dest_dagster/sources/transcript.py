@@ -58,9 +58,9 @@ class Transcript:
     def take(self, message: Message) -> StreamStatus | None:
         """Note and log the message; a status of one of the streams is also handed back."""
         self.spoke = True
-        if message.log is not None:
+        if message.type == "LOG":
             self._take_log(message.log)
-        elif message.trace is not None:
+        elif message.type == "TRACE":
             return self._take_trace(message.trace)
         elif message.type == "CONTROL":
             self.log(

@@ -1,0 +1,162 @@
+"""Any Airbyte source connector, run as a process: spec, check, discover, read.
+
+It knows connectors, their config and their catalog; it must not know what becomes of what they yield.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, field
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import msgspec
+
+from s3dest_dagster.batch import SourceItem
+from s3dest_dagster.errors import SettingsError, SourceError
+from s3dest_dagster.sources.catalog import Catalog
+from s3dest_dagster.sources.conversation import Conversation, Kind
+from s3dest_dagster.sources.lines import MAX_LINE_MB
+from s3dest_dagster.sources.masking import Masking
+from s3dest_dagster.sources.messages import BUFFER_MB
+from s3dest_dagster.sources.process import running, split_command
+from s3dest_dagster.sources.protocol import StateMessage
+from s3dest_dagster.sources.templating import render_config
+from s3dest_dagster.sources.transcript import Log, log_to_logging
+from s3dest_dagster.stream import Stream
+
+
+@dataclass(frozen=True, slots=True)
+class AirbyteSource:
+    """An Airbyte source connector: an executable that takes `spec`, `check`, `discover` and `read`.
+
+    `command` is the executable with its first arguments, as a list or as a text that is split like a shell does;
+    `config` the connector's configuration, whose texts may name the partition (`{{ partition_start }}`, see
+    `partition_values`). `env` is added to the process's environment. `catalog` is what `discover` would say; without it
+    each read discovers first. A line may have `max_line_mb`, and records that wait for their batch `buffer_mb`. A
+    connector that is left early gets SIGTERM, and SIGKILL after `stop_grace_s`. Config, catalog and state are handed
+    over in files of a private directory, below `temporary_directory` if given, and deleted afterwards.
+
+    No secret of the config or of `env` is shown in logs or errors (what counts as one: `masking`).
+    """
+
+    command: str | Sequence[str]
+    config: Mapping[str, Any] | None = field(default=None, repr=False)
+    _: KW_ONLY
+    env: Mapping[str, str] | None = field(default=None, repr=False)
+    catalog: Catalog | None = field(default=None, repr=False)
+    max_line_mb: int = MAX_LINE_MB
+    buffer_mb: int = BUFFER_MB
+    stop_grace_s: float = 5.0
+    temporary_directory: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "command", tuple(split_command(self.command)))
+        for name in ("max_line_mb", "buffer_mb", "stop_grace_s"):
+            if not getattr(self, name) > 0:
+                raise SettingsError(f"{name} must be above zero, and is {getattr(self, name)!r}.", setting=name)
+
+    @property
+    def name(self) -> str:
+        """The executable's name, for messages."""
+        return os.path.basename(self.command[0])
+
+    def spec(self, *, log: Log = log_to_logging) -> dict[str, Any]:
+        """The connector's specification (`connectionSpecification` and the rest), as it says it."""
+        return self._ask("spec", "SPEC", {}, log)
+
+    def check(self, *, config_values: Mapping[str, str] | None = None, log: Log = log_to_logging) -> None:
+        """Return when the connector can reach its source; else SourceError with the connector's own reason."""
+        files = {"config": self._config(config_values)}
+        answer = self._ask("check", "CONNECTION_STATUS", files, log)
+        if answer.get("status") != "SUCCEEDED":
+            reason = self._masking()(str(answer.get("message") or "it gave no reason"))
+            raise SourceError(f"The source {self.name} cannot connect: {reason}")
+
+    def discover(self, *, config_values: Mapping[str, str] | None = None, log: Log = log_to_logging) -> Catalog:
+        """The streams that the source has, each a full refresh."""
+        files = {"config": self._config(config_values)}
+        return Catalog(self._ask("discover", "CATALOG", files, log))
+
+    @contextmanager
+    def read(
+        self,
+        streams: Sequence[Stream],
+        *,
+        state: Sequence[bytes] | None = None,
+        config_values: Mapping[str, str] | None = None,
+        log: Log = log_to_logging,
+    ) -> Iterator[Iterator[SourceItem]]:
+        """Run the connector, and give an iterator over what it says about the streams: see `read_messages`.
+
+        `state` are the `State.state` texts of an earlier read. A stream that appends is read incrementally where the
+        source can. Nothing is read ahead of the iteration but a few MB. Leaving the `with` early, or by an exception,
+        ends the connector and every process that it started.
+
+        Raises SettingsError for a stream that the catalog lacks; SourceError, while iterating, as `read_messages`
+        does, and when the connector fails or dies.
+        """
+        if not streams:
+            raise SettingsError("No stream to read: select at least one.", setting="streams")
+        catalog = self.catalog or self.discover(config_values=config_values, log=log)
+        files = {"config": self._config(config_values), "catalog": _json(catalog.configured(streams), "catalog")}
+        if state:
+            files["state"] = _state_file(state)
+        with self._conversation("read", files, log) as conversation:
+            yield conversation.items([stream.id for stream in streams], self.buffer_mb)
+
+    def _ask(self, verb: str, kind: Kind, files: _Files, log: Log) -> dict[str, Any]:
+        with self._conversation(verb, files, log) as conversation:
+            return conversation.answer(kind)
+
+    @contextmanager
+    def _conversation(self, verb: str, files: _Files, log: Log) -> Iterator[Conversation]:
+        with (
+            _private_files(files, self.temporary_directory) as options,
+            running([*self.command, verb, *options], environment=self.env, grace_s=self.stop_grace_s) as process,
+        ):
+            yield Conversation(f"{self.name} {verb}", process, self._masking(), log, self.max_line_mb)
+
+    def _masking(self) -> Masking:
+        return Masking(self.config or {}, self.env or {})
+
+    def _config(self, values: Mapping[str, str] | None) -> bytes:
+        return _json(render_config(self.config or {}, values), "config")
+
+
+_Files = Mapping[str, bytes]
+
+
+def _json(value: Any, setting: str) -> bytes:
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        # The error's own words name a type, never a value.
+        raise SettingsError(f"The source's {setting} cannot be written as JSON: {error}.", setting=setting) from None
+
+
+def _state_file(states: Sequence[bytes]) -> bytes:
+    """The states as `--state` wants them: a list of state objects, or a LEGACY state's data alone."""
+    try:
+        last = msgspec.json.decode(states[-1], type=StateMessage)
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"The source's state is no Airbyte state: {error}.", setting="state") from None
+    if last.type == "LEGACY":
+        return bytes(last.data) or b"{}"
+    return b"[" + b",".join(states) + b"]"
+
+
+@contextmanager
+def _private_files(files: _Files, parent: str | None) -> Iterator[list[str]]:
+    """Write the files where only this user can read them, and give the options that name them; delete them after."""
+    with TemporaryDirectory(prefix="s3dest-", dir=parent) as directory:
+        options: list[str] = []
+        for option, content in files.items():
+            path = os.path.join(directory, f"{option}.json")
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(content)
+            options += [f"--{option}", path]
+        yield options

@@ -1,0 +1,71 @@
+"""Secrets kept out of logs and errors: which texts of a config are secret, and how they are struck out.
+
+It knows JSON values; it must not know where the texts are shown.
+
+What counts as secret: every text of four or more characters that stands under a key which looks secret, however deep
+(`credentials: {…}` hides all within), but not a choice of method (`auth_type`); and the password of a URL. What a
+connector's own spec marks as secret is not asked, since that needs a run of the connector before every run.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+MASK = "****"
+
+_SECRET_KEY = re.compile(
+    r"pass|pwd|secret|token|credential|auth|private|(api|access|account|encryption|signing|service|sas).?key|^key$"
+    r"|signature|session|cookie|connection.?string|conn.?str|dsn|jdbc|webhook|bearer",
+    re.IGNORECASE,
+)
+_CHOICE_KEY = re.compile(r"(^|_)(type|method|mode|title)$", re.IGNORECASE)
+_URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
+_SHORTEST = 4
+
+
+class Masking:
+    """Strikes out the secret texts of configs and environments, also quoted, percent-encoded and line by line."""
+
+    def __init__(self, *configs: Mapping[str, Any]) -> None:
+        spellings = {
+            spelling for config in configs for text in _secrets(config, False) for spelling in _spellings(text)
+        }
+        # The longest first, so that no secret is left half shown because another is a part of it.
+        ordered = sorted(spellings, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def __call__(self, text: str) -> str:
+        """The text without secrets."""
+        return text if self._pattern is None else self._pattern.sub(MASK, text)
+
+
+def _secrets(value: Any, within: bool) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _secrets(inner, _hides(str(key), inner, within))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _secrets(inner, within)
+    elif isinstance(value, str):
+        found = [value] if within else _URL_PASSWORD.findall(value)
+        yield from (text for text in found if len(text) >= _SHORTEST)
+
+
+def _hides(key: str, value: Any, within: bool) -> bool:
+    if isinstance(value, str) and _CHOICE_KEY.search(key):
+        return False
+    return within or bool(_SECRET_KEY.search(key))
+
+
+def _spellings(text: str) -> Iterator[str]:
+    """How a program may print the text: as it is, as JSON, in a URL, or cut into its lines."""
+    yield text
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield quote(text, safe="")
+    yield quote_plus(text)
+    yield from (line.strip() for line in text.splitlines() if len(line.strip()) >= 2 * _SHORTEST)

@@ -1,0 +1,215 @@
+"""A source connector for tests that does what a test says, as a real process.
+
+    source = ScriptedSource(tmp_path).stream("users").records("users", {"id": 1}).state("users", {"at": 1}).source()
+
+Each method adds a step to what the connector does when it is asked to `read`, in this order, and returns the object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from s3dest_dagster.sources.airbyte import AirbyteSource
+
+CONNECTOR = Path(__file__).parent / "sources" / "scripted_connector.py"
+EMITTED_AT = 1_700_000_000_000
+
+
+class ScriptedSource:
+    """Writes the script and makes the source. `spec`, `check` and `discover` succeed unless told otherwise."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "script.json"
+        self._catalog: list[dict[str, Any]] = []
+        self._verb = "read"
+        self._script: dict[str, list[list[Any]]] = {
+            "spec": [["lines", [_line("SPEC", "spec", {"connectionSpecification": {"type": "object"}})]]],
+            "check": [["lines", [_line("CONNECTION_STATUS", "connectionStatus", {"status": "SUCCEEDED"})]]],
+            "read": [],
+        }
+
+    # What the source has
+
+    def stream(
+        self,
+        name: str,
+        *,
+        namespace: str | None = None,
+        properties: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> ScriptedSource:
+        """Add a stream to the catalog; `more` are members of the discovered stream (`supported_sync_modes`, …)."""
+        schema = {"type": "object", "properties": dict(properties or {"id": {"type": "integer"}})}
+        stream = {"name": name, "json_schema": schema, "supported_sync_modes": ["full_refresh", "incremental"]}
+        if namespace is not None:
+            stream["namespace"] = namespace
+        self._catalog.append(stream | more)
+        return self
+
+    # When the following steps are done
+
+    def on(self, verb: str, call: int | None = None) -> ScriptedSource:
+        """The following steps are done by this verb, instead of what it did; or by its call of this number only."""
+        self._verb = verb if call is None else f"{verb}#{call}"
+        self._script[self._verb] = []
+        return self
+
+    # What it says
+
+    def records(
+        self, stream: str, *data: Any, namespace: str | None = None, emitted_at: int = EMITTED_AT
+    ) -> ScriptedSource:
+        return self._say(*(record_line(stream, each, namespace=namespace, emitted_at=emitted_at) for each in data))
+
+    def generated(
+        self, stream: str, count: int, *, first: int = 0, namespace: str | None = None, **fields: Any
+    ) -> ScriptedSource:
+        """`count` records whose `id` counts from `first`, all with the same other fields."""
+        prefix, suffix = record_line(stream, "HERE", namespace=namespace).split('"HERE"')
+        return self._do("generate", prefix, fields, suffix, first, count)
+
+    def state(self, stream: str, value: Mapping[str, Any], *, namespace: str | None = None) -> ScriptedSource:
+        """A per-stream state."""
+        return self._say(state_line(stream, value, namespace=namespace))
+
+    def global_state(self, value: Mapping[str, Any]) -> ScriptedSource:
+        return self._say(_line("STATE", "state", {"type": "GLOBAL", "global": {"shared_state": value}}))
+
+    def legacy_state(self, value: Mapping[str, Any]) -> ScriptedSource:
+        return self._say(_line("STATE", "state", {"data": value}))
+
+    def status(self, stream: str, status: str, *, namespace: str | None = None) -> ScriptedSource:
+        told = {"stream_descriptor": _descriptor(stream, namespace), "status": status}
+        return self._say(_line("TRACE", "trace", {"type": "STREAM_STATUS", "emitted_at": 1.5, "stream_status": told}))
+
+    def log(self, level: str, message: str, **more: Any) -> ScriptedSource:
+        return self._say(_line("LOG", "log", {"level": level, "message": message, **more}))
+
+    def error(self, message: str, internal: str | None = None, **more: Any) -> ScriptedSource:
+        told = {"message": message, "internal_message": internal, "failure_type": "system_error", **more}
+        return self._say(_line("TRACE", "trace", {"type": "ERROR", "emitted_at": 1.5, "error": told}))
+
+    def message(self, message: Mapping[str, Any]) -> ScriptedSource:
+        """Any message."""
+        return self._say(json.dumps(message))
+
+    def prints(self, *lines: str) -> ScriptedSource:
+        """Any lines."""
+        return self._say(*lines)
+
+    def writes(self, data: bytes) -> ScriptedSource:
+        """Any bytes, without a line break."""
+        return self._do("write_hex", data.hex())
+
+    def stderr(self, text: str, times: int | None = None) -> ScriptedSource:
+        return self._do("stderr", text) if times is None else self._do("repeat_stderr", text, times)
+
+    # What it does
+
+    def sleeps(self, seconds: float) -> ScriptedSource:
+        return self._do("sleep", seconds)
+
+    def waits_for(self, path: Path) -> ScriptedSource:
+        return self._do("wait_for", str(path))
+
+    def touches(self, path: Path) -> ScriptedSource:
+        return self._do("touch", str(path))
+
+    def exits(self, code: int) -> ScriptedSource:
+        return self._do("exit", code)
+
+    def dies(self, signal_number: int) -> ScriptedSource:
+        return self._do("kill", int(signal_number))
+
+    def ignores_sigterm(self) -> ScriptedSource:
+        return self._do("ignore_sigterm")
+
+    def notes_sigterm(self, path: Path) -> ScriptedSource:
+        """SIGTERM makes it touch the file and leave."""
+        return self._do("note_sigterm", str(path))
+
+    def spawns_grandchild(self, pid_file: Path) -> ScriptedSource:
+        """A child that holds the pipes open for ten minutes and ignores SIGTERM."""
+        return self._do("grandchild", str(pid_file))
+
+    def closes_stdout(self) -> ScriptedSource:
+        return self._do("close_stdout")
+
+    # What comes of it
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, str(CONNECTOR), str(self.path)]
+
+    @property
+    def catalog(self) -> dict[str, Any]:
+        """The discovered catalog."""
+        return {"streams": self._catalog}
+
+    def source(self, config: Mapping[str, Any] | None = None, **settings: Any) -> AirbyteSource:
+        """Write the script and make the source; `settings` are those of `AirbyteSource`."""
+        script = {"discover": [["lines", [_line("CATALOG", "catalog", self.catalog)]]]} | self._script
+        self.path.write_text(json.dumps(script))
+        return AirbyteSource(self.command, config, **settings)
+
+    def calls(self, verb: str | None = None) -> list[dict[str, Any]]:
+        """The calls so far: `verb`, `argv`, `pid`, and the content of its `files` by option."""
+        noted = self.path.with_name(f"{self.path.name}.calls")
+        calls = [json.loads(line) for line in noted.read_text().splitlines()] if noted.exists() else []
+        return [call for call in calls if verb in (None, call["verb"])]
+
+    def _say(self, *lines: str) -> ScriptedSource:
+        return self._do("lines", list(lines))
+
+    def _do(self, step: str, *arguments: Any) -> ScriptedSource:
+        self._script[self._verb].append([step, *arguments])
+        return self
+
+
+def record_line(stream: str, data: Any, *, namespace: str | None = None, emitted_at: int = EMITTED_AT) -> str:
+    """A RECORD message."""
+    return _line(
+        "RECORD", "record", _descriptor_of_record(stream, namespace) | {"data": data, "emitted_at": emitted_at}
+    )
+
+
+def state_line(stream: str, value: Mapping[str, Any], *, namespace: str | None = None) -> str:
+    """A per-stream STATE message."""
+    state = {"stream_descriptor": _descriptor(stream, namespace), "stream_state": value}
+    return _line("STATE", "state", {"type": "STREAM", "stream": state})
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+    except ProcessLookupError:
+        return False
+
+
+def is_known(pid: int) -> bool:
+    """Whether the system still knows the process, be it a zombie."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _line(kind: str, part: str, value: Mapping[str, Any]) -> str:
+    return json.dumps({"type": kind, part: value}, ensure_ascii=False)
+
+
+def _descriptor(stream: str, namespace: str | None) -> dict[str, str]:
+    return {"name": stream} | ({} if namespace is None else {"namespace": namespace})
+
+
+def _descriptor_of_record(stream: str, namespace: str | None) -> dict[str, str]:
+    return {"stream": stream} | ({} if namespace is None else {"namespace": namespace})
