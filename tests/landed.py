@@ -55,7 +55,9 @@ def destination(bucket: str, **settings: Any) -> S3Destination:
 
 def sync(sync_id: str, now: datetime | None = None) -> Sync:
     """A sync that begins a second after the one before."""
-    return Sync(id=sync_id, now=now or START + timedelta(seconds=next(_seconds)), uuid="0f0f0f0f-0000-4000-8000-000000000000")
+    return Sync(
+        id=sync_id, now=now or START + timedelta(seconds=next(_seconds)), uuid="0f0f0f0f-0000-4000-8000-000000000000"
+    )
 
 
 @contextmanager

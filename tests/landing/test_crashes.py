@@ -72,37 +72,38 @@ def _attack(server: S3Server, settings, mode: SyncMode, *, after: bool, dead: bo
 @pytest.mark.parametrize("after", [False, True], ids=["refused", "answer-lost"])
 @pytest.mark.parametrize("mode", list(SyncMode))
 def test_every_call_may_fail(moto_s3: S3Server, mode: SyncMode, after: bool, dead: bool) -> None:
-    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0005)
+    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
     _attack(moto_s3, settings, mode, after=after, dead=dead)
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("mode", list(SyncMode))
 def test_every_call_may_fail_on_a_server_without_conditions(rclone_s3: S3Server, mode: SyncMode) -> None:
-    settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0005)
+    settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002)
     _attack(rclone_s3, settings, mode, after=True, dead=True)
 
 
-def test_the_old_objects_may_be_purged_first(moto_s3: S3Server) -> None:
-    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0005, publish_order="purge_first")
-    name = _prepared(moto_s3, settings, SyncMode.FULL_REFRESH)
-    client = FailingClient(moto_s3.client())
-    _land_new(moto_s3, settings, name, SyncMode.FULL_REFRESH, client)
-    publishing = [each for each in client.calls if each in ("delete_objects", "complete_multipart_upload")]
-    assert publishing == ["delete_objects"] + ["complete_multipart_upload"] * 3
+def _publishing_calls(server: S3Server, **settings: str) -> list[str]:
+    """The deletions and completions of a full refresh, in order."""
+    made = destination(server.new_bucket(), object_size_mb=0.0002, **settings)
+    name = _prepared(server, made, SyncMode.FULL_REFRESH)
+    client = FailingClient(server.client())
+    _land_new(server, made, name, SyncMode.FULL_REFRESH, client)
+    after_probing = client.calls[client.calls.index("delete_objects") + 1 :]
+    return [each for each in after_probing if each in ("delete_objects", "complete_multipart_upload")]
 
 
 def test_the_old_objects_stay_until_the_new_ones_are_there(moto_s3: S3Server) -> None:
-    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0005)
-    name = _prepared(moto_s3, settings, SyncMode.FULL_REFRESH)
-    client = FailingClient(moto_s3.client())
-    _land_new(moto_s3, settings, name, SyncMode.FULL_REFRESH, client)
-    publishing = [each for each in client.calls if each in ("delete_objects", "complete_multipart_upload")]
-    assert publishing == ["complete_multipart_upload"] * 3 + ["delete_objects"]
+    assert _publishing_calls(moto_s3) == ["complete_multipart_upload"] * 3 + ["delete_objects"]
+
+
+def test_the_old_objects_may_be_purged_first(moto_s3: S3Server) -> None:
+    calls = _publishing_calls(moto_s3, publish_order="purge_first")
+    assert calls == ["delete_objects"] + ["complete_multipart_upload"] * 3
 
 
 def test_an_upload_that_vanished_turns_the_decision_back(rclone_s3: S3Server) -> None:
-    settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0005)
+    settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002)
     name = _prepared(rclone_s3, settings, SyncMode.FULL_REFRESH)
     probe = FailingClient(rclone_s3.client())
     _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, probe)
@@ -118,11 +119,11 @@ def test_an_upload_that_vanished_turns_the_decision_back(rclone_s3: S3Server) ->
     assert not recovered.ok
     assert "turned back" in recovered.message
     assert ids_by_listing(rclone_s3, settings.s3_bucket_name, f"data/public/{name}/") == [1, 2, 3]
-    assert len(live_objects(rclone_s3.open(settings), settings.template, Scope(stream(name).id))) == 3
+    assert len(live_objects(rclone_s3.open(settings), settings.template, Scope(stream(name).id))) == 2
 
 
 def test_a_failure_before_the_decision_aborts_every_upload(moto_s3: S3Server) -> None:
-    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0005)
+    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
     name = _prepared(moto_s3, settings, SyncMode.FULL_REFRESH)
     probe = FailingClient(moto_s3.client())
     _land_new(moto_s3, settings, name, SyncMode.FULL_REFRESH, probe)

@@ -164,14 +164,14 @@ def test_a_sync_id_that_is_complete_lands_nothing_again(any_s3: S3Server) -> Non
 
 def test_objects_close_at_the_size_of_the_settings(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
-    with target(moto_s3, destination(name, object_size_mb=0.001)) as opened:
-        receipt = land((batch_of(users(n, n + 9)) for n in range(0, 100, 10)), opened, stream(), sync("s1", START))
+    with target(moto_s3, destination(name, object_size_mb=0.0025)) as opened:
+        receipt = land((batch_of(users(n, n + 9)) for n in range(0, 110, 10)), opened, stream(), sync("s1", START))
     assert len(receipt.objects) > 2
     assert [each.reason for each in receipt.objects] == ["size"] * (len(receipt.objects) - 1) + ["end"]
     assert sorted(data_keys(moto_s3, name)) == sorted(
         f"data/public/users/2026_01_05_1767609000000_{number}.jsonl" for number in range(len(receipt.objects))
     )
-    assert ids_by_listing(moto_s3, name) == list(range(100))
+    assert ids_by_listing(moto_s3, name) == list(range(110))
 
 
 def test_parts_are_numbered_on_where_the_path_does_not_change(moto_s3: S3Server) -> None:
