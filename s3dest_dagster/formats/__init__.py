@@ -1,0 +1,36 @@
+"""Batches → bytes, in four formats, and one object back as Arrow. It must not know S3, keys or commits.
+
+`encoder` gives what a sync needs for one stream; `Encoder`, `ObjectWriter` and `Encoded` say what that is.
+"""
+
+from typing import Literal
+
+from s3dest_dagster.destination import AvroFormat, CsvFormat, FormatSettings, JsonlFormat
+from s3dest_dagster.formats.avro import AvroEncoder
+from s3dest_dagster.formats.contents import contents_of
+from s3dest_dagster.formats.contract import Encoded, Encoder, ObjectWriter, Sink
+from s3dest_dagster.formats.csv import CsvEncoder
+from s3dest_dagster.formats.jsonl import JsonlEncoder
+from s3dest_dagster.formats.parquet import ParquetEncoder
+from s3dest_dagster.formats.reading import read_table
+from s3dest_dagster.stream import Stream
+
+__all__ = ["Encoded", "Encoder", "ObjectWriter", "Sink", "encoder", "read_table"]
+
+
+def encoder(
+    settings: FormatSettings, stream: Stream, *, on_mismatch: Literal["overflow", "fail"] = "overflow"
+) -> Encoder:
+    """The encoder of one stream for one sync. `on_mismatch` concerns the formats with declared types, Avro and Parquet.
+
+    Raises SchemaError for a stream without a JSON schema or with one that cannot be understood, MissingExtraError for
+    Parquet's LZO without the extra `lzo`.
+    """
+    contents = contents_of(stream)
+    if isinstance(settings, JsonlFormat):
+        return JsonlEncoder(settings, contents)
+    if isinstance(settings, CsvFormat):
+        return CsvEncoder(settings, contents, (stream.json_schema or {}).get("properties") or ())
+    if isinstance(settings, AvroFormat):
+        return AvroEncoder(settings, contents, on_mismatch)
+    return ParquetEncoder(settings, contents, on_mismatch)

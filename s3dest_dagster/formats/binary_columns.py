@@ -48,6 +48,12 @@ def ragged(matrix: NDArray[np.uint8], lengths: NDArray[np.int32]) -> pa.Array:
     return binary_array(ends, pa.py_buffer(np.ascontiguousarray(flat)))
 
 
+def fixed_width(matrix: NDArray[np.uint8]) -> pa.Array:
+    """Each row of a byte matrix as a binary value."""
+    rows, width = matrix.shape
+    return binary_array(np.arange(rows + 1) * width, pa.py_buffer(np.ascontiguousarray(matrix)))
+
+
 def bounds(binary: pa.Array) -> NDArray[np.int32]:
     """Where a binary array's values begin and end within its value buffer: one number more than values."""
     buffer = binary.buffers()[1]

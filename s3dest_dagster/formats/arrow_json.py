@@ -1,0 +1,176 @@
+"""Arrow columns → JSON texts, exactly and column by column. It must not know what the texts are for.
+
+Numbers are written so that reading gives the same number; dates, times and timestamps in ISO 8601 (a zoned timestamp
+in UTC with "Z", one without a zone without); binary as base64; durations as a count of their unit; a map with text keys
+as an object, any other as a list of pairs. Nulls are written. NaN and the infinities have no JSON text and are refused.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from s3dest_dagster.batch import Batch, JsonBatch
+from s3dest_dagster.errors import RecordError
+from s3dest_dagster.formats.binary_columns import Parts, content, glued, scalar
+from s3dest_dagster.formats.text import pieces
+
+_NULL = b"null"
+_NEEDS_ESCAPE = np.array([code < 0x20 or chr(code) in '"\\' for code in range(256)])
+
+
+def json_texts(batch: Batch) -> Sequence[bytes]:
+    """A batch's records as JSON texts: a JSON batch's own, or those of its Arrow rows.
+
+    Raises RecordError for a value without a JSON text, naming its field.
+    """
+    if isinstance(batch, JsonBatch):
+        return batch.raws
+    if len(set(batch.data.schema.names)) < batch.data.num_columns:
+        raise RecordError(
+            f"Two Arrow columns have the same name, among {sorted(batch.data.schema.names)}; a record has each once. "
+            "Rename one of them in the source."
+        )
+    return pieces(_objects(batch.data.schema.names, batch.data.columns, batch.num_rows, ""))
+
+
+def _objects(names: Sequence[str], columns: Sequence[pa.Array], rows: int, path: str) -> pa.Array:
+    parts: Parts = [b"{"]
+    for number, (name, column) in enumerate(zip(names, columns, strict=True)):
+        parts += [(b"," if number else b"") + msgspec.json.encode(name) + b":", _text(column, _inside(path, name))]
+    return glued([*parts, b"}"], rows)
+
+
+def _inside(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _text(column: pa.Array, path: str) -> pa.Array:
+    """The JSON text of each value, "null" for nulls."""
+    if column.null_count == len(column):
+        return pa.repeat(scalar(_NULL), len(column))
+    for belongs, text in _TEXTS:
+        if belongs(column.type):
+            written = text(column, path)
+            return pc.if_else(column.is_valid(), written, scalar(_NULL)) if column.null_count else written
+    raise RecordError(
+        f"Field {path!r} has the Arrow type {column.type}, for which there is no JSON text. Cast it in the source.",
+    )
+
+
+def _unpacked(column: pa.Array, path: str) -> pa.Array:
+    """Dictionaries, run ends and extensions as the values they stand for."""
+    if pt.is_dictionary(column.type):
+        return _text(column.dictionary_decode(), path)
+    if pt.is_run_end_encoded(column.type):
+        return _text(pc.run_end_decode(column), path)
+    if column.type.extension_name == "arrow.uuid":
+        return _text(pa.array([value and str(value) for value in column.to_pylist()], pa.string()), path)
+    return _text(column.storage, path)
+
+
+def _plain(column: pa.Array, path: str) -> pa.Array:
+    """Booleans, integers and decimals: Arrow's text is JSON's."""
+    return column.cast(pa.string()).cast(pa.binary()).fill_null(_NULL)
+
+
+def _float(column: pa.Array, path: str) -> pa.Array:
+    column = column.cast(pa.float32()) if pt.is_float16(column.type) else column
+    if pc.any(pc.invert(pc.is_finite(column))).as_py():
+        row = pc.index(pc.fill_null(pc.is_finite(column), True), False).as_py()
+        raise RecordError(
+            f"Field {path!r} is {column[row].as_py()} in record {row + 1} of a batch; JSON has no such number. "
+            "Make it null or a text in the source, or land the stream in Avro or Parquet."
+        )
+    return _plain(column, path)
+
+
+def _duration(column: pa.Array, path: str) -> pa.Array:
+    return _plain(column.cast(pa.int64()), path)
+
+
+def _string(column: pa.Array, path: str) -> pa.Array:
+    values = column.cast(pa.string()).cast(pa.binary()).fill_null(b"")
+    if not _NEEDS_ESCAPE[np.frombuffer(content(values), np.uint8)].any():
+        return glued([b'"', values, b'"'], len(column))
+    return pa.array([msgspec.json.encode(value) for value in column.to_pylist()], pa.binary())
+
+
+def _binary(column: pa.Array, path: str) -> pa.Array:
+    return pa.array([b'"%b"' % b64encode(value or b"") for value in column.to_pylist()], pa.binary())
+
+
+def _date_or_time(column: pa.Array, path: str) -> pa.Array:
+    column = column.cast(pa.date32()) if pt.is_date(column.type) else column
+    return _quoted(column.cast(pa.string()))
+
+
+def _timestamp(column: pa.Array, path: str) -> pa.Array:
+    if column.type.tz is not None:
+        column = column.cast(pa.timestamp(column.type.unit, "UTC"))
+    return _quoted(pc.replace_substring(column.cast(pa.string()), " ", "T"))
+
+
+def _quoted(texts: pa.Array) -> pa.Array:
+    """Texts that need no escape, as JSON strings."""
+    return glued([b'"', texts.cast(pa.binary()).fill_null(b""), b'"'], len(texts))
+
+
+def _list(column: pa.Array, path: str) -> pa.Array:
+    plain = column.cast(pa.list_(column.type.value_type))
+    return _sequence(b"[", plain, _text(plain.flatten(), f"{path}[]"), b"]")
+
+
+def _map(column: pa.Array, path: str) -> pa.Array:
+    pair = pa.struct([pa.field("key", column.type.key_type), pa.field("value", column.type.item_type)])
+    pairs = column.cast(pa.list_(pair))
+    if not (pt.is_string(column.type.key_type) or pt.is_large_string(column.type.key_type)):
+        return _list(pairs, path)
+    flat = pairs.flatten()
+    entries = glued([_string(flat.field(0), path), b":", _text(flat.field(1), path)], len(flat))
+    return _sequence(b"{", pairs, entries, b"}")
+
+
+def _sequence(start: bytes, column: pa.ListArray, items: pa.Array, end: bytes) -> pa.Array:
+    """The items' texts, joined by commas; `items` are those of all rows together."""
+    sizes = pc.list_value_length(column).fill_null(0).to_numpy()
+    ends = np.concatenate([np.zeros(1, np.int32), np.cumsum(sizes, dtype=np.int32)])
+    joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(ends), items), scalar(b","))
+    return glued([start, joined, end], len(column))
+
+
+def _struct(column: pa.StructArray, path: str) -> pa.Array:
+    return _objects([field.name for field in column.type], column.flatten(), len(column), path)
+
+
+_Test = Callable[[pa.DataType], bool]
+_Text = Callable[[pa.Array, str], pa.Array]
+
+
+def _any_of(*tests: _Test) -> _Test:
+    return lambda kind: any(test(kind) for test in tests)
+
+
+def _is_extension(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.BaseExtensionType)
+
+
+_TEXTS: tuple[tuple[_Test, _Text], ...] = (
+    (_any_of(_is_extension, pt.is_dictionary, pt.is_run_end_encoded), _unpacked),
+    (_any_of(pt.is_string, pt.is_large_string, pt.is_string_view), _string),
+    (_any_of(pt.is_boolean, pt.is_integer, pt.is_decimal), _plain),
+    (pt.is_floating, _float),
+    (pt.is_timestamp, _timestamp),
+    (_any_of(pt.is_date, pt.is_time), _date_or_time),
+    (pt.is_struct, _struct),
+    (pt.is_map, _map),
+    (_any_of(pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view), _list),
+    (_any_of(pt.is_binary, pt.is_large_binary, pt.is_fixed_size_binary, pt.is_binary_view), _binary),
+    (pt.is_duration, _duration),
+)

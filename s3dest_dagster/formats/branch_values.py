@@ -1,0 +1,129 @@
+"""Values in the shape of Avro's unions → values in `Layout.NAMED`, one record at a time, for reading.
+
+Temporal values come and go as integers, since they may lie outside of what Python's own types hold. It must not know
+files.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+import msgspec
+import pyarrow as pa
+
+from s3dest_dagster.schema import Layout, arrow_type
+from s3dest_dagster.schema.arrow import members
+from s3dest_dagster.schema.types import EMITTED_AT, OVERFLOW, RECORD_ID, TEMPORAL, Array, Kind, Record, Scalar
+
+DAYS = "days"
+"""A date as a value of its own Python type, a dict of this one key: Avro's int would look like a long."""
+
+_UNFIT: Final = object()
+_PYTHON_TYPES: dict[Scalar, type] = {
+    Scalar.STRING: str,
+    Scalar.BOOLEAN: bool,
+    Scalar.LONG: int,
+    Scalar.DOUBLE: float,
+    Scalar.FLOAT: float,
+    Scalar.BYTES: bytes,
+    Scalar.TIME: int,
+    Scalar.TIMESTAMP: int,
+}
+
+
+class Branches(Protocol):
+    """How a value says which branch of its position it belongs to."""
+
+    def plain(self, value: Any, parts: tuple[Kind, ...]) -> tuple[int, Any]:
+        """Number of the branch in `parts` (their number for a text beside them), and the value itself."""
+
+
+class AvroBranches:
+    """Avro values: the Python type tells, since no two branches have the same."""
+
+    def plain(self, value: Any, parts: tuple[Kind, ...]) -> tuple[int, Any]:
+        number = next((number for number, part in enumerate(parts) if _holds(part, value)), len(parts))
+        is_date = isinstance(value, dict) and value.keys() == {DAYS}
+        return number, value[DAYS] if is_date else value
+
+
+class MemberBranches:
+    """Structs of which one member is set, where there are several branches."""
+
+    def plain(self, value: Any, parts: tuple[Kind, ...]) -> tuple[int, Any]:
+        if not isinstance(value, dict) or "member0" not in value:
+            return 0, value
+        return next((n, member) for n, member in enumerate(value.values()) if member is not None)
+
+
+def named_record(record: Record, row: dict[str, Any], branches: Branches) -> dict[str, Any]:
+    """A root record with its envelope."""
+    envelope = {name: row[name] for name in (RECORD_ID, EMITTED_AT)}
+    return envelope | _record(record, row, branches)
+
+
+def _record(record: Record, value: dict[str, Any], branches: Branches) -> dict[str, Any]:
+    """Texts beside a temporal kind have no place in this layout: they go to the overflow, as in every other format."""
+    named: dict[str, Any] = {}
+    overflow = dict(value.get(OVERFLOW) or {})
+    for field in record.fields:
+        found = value.get(field.name)
+        named[field.name] = _position(field.kind, found, branches, fallback=True)
+        if named[field.name] is _UNFIT:
+            named[field.name] = None
+            overflow[field.source] = _overflow_text(field.kind, found, branches)
+    named[OVERFLOW] = sorted(overflow.items()) or None
+    return named
+
+
+def _position(kind: Kind, value: Any, branches: Branches, *, fallback: bool) -> Any:
+    """A field's or item's value; _UNFIT where this layout has no place for it."""
+    if value is None:
+        return None
+    named = members(kind, Layout.NAMED, fallback=fallback)
+    parts = tuple(part for _, part in named) or (kind,)
+    number, plain = branches.plain(value, parts)
+    if number == len(parts):
+        return _UNFIT
+    inner = _value(parts[number], plain, branches)
+    return {named[number][0]: inner} if named and inner is not _UNFIT else inner
+
+
+def _value(kind: Kind, value: Any, branches: Branches) -> Any:
+    if isinstance(kind, Record):
+        return _record(kind, value, branches)
+    if not isinstance(kind, Array):
+        return value
+    items = [_position(kind.item, item, branches, fallback=kind.fallback) for item in value]
+    return _UNFIT if any(item is _UNFIT for item in items) else items
+
+
+def _overflow_text(kind: Kind, value: Any, branches: Branches) -> str:
+    """What does not fit, as the overflow holds it: a text as it is, a list as JSON."""
+    spelled = _spelled(kind, value, branches, fallback=True)
+    return spelled if isinstance(spelled, str) else msgspec.json.encode(spelled).decode()
+
+
+def _spelled(kind: Kind, value: Any, branches: Branches, *, fallback: bool) -> Any:
+    """A value as JSON has it, dates and times in ISO 8601."""
+    if value is None:
+        return None
+    parts = tuple(part for _, part in members(kind, Layout.NAMED, fallback=fallback)) or (kind,)
+    number, plain = branches.plain(value, parts)
+    part = parts[number] if number < len(parts) else Scalar.STRING
+    if isinstance(part, Array):
+        return [_spelled(part.item, item, branches, fallback=part.fallback) for item in plain]
+    if part in TEMPORAL:
+        text = pa.scalar(plain, arrow_type(part, layout=Layout.NAMED)).cast(pa.string()).as_py()
+        return str(text).replace(" ", "T")
+    return plain
+
+
+def _holds(kind: Kind, value: Any) -> bool:
+    if isinstance(kind, Record):
+        return isinstance(value, dict) and value.keys() != {DAYS}
+    if isinstance(kind, Array):
+        return isinstance(value, list)
+    if kind is Scalar.DATE:
+        return isinstance(value, dict) and value.keys() == {DAYS}
+    return type(value) is _PYTHON_TYPES[Scalar(kind)]  # type: ignore[arg-type]

@@ -1,0 +1,70 @@
+"""What every format offers: an encoder per stream and sync, a writer per object. It must not know any single format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import pyarrow as pa
+
+from s3dest_dagster.batch import Batch, Tally
+
+Sink = Callable[[bytes], object]
+"""Takes an object's bytes as they come, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A batch, ready to be written into any object of its stream.
+
+    `payload` is private to the format. `nbytes` is the memory that it holds.
+    """
+
+    rows: int
+    payload: bytes | list[bytes] | pa.RecordBatch
+    nbytes: int
+    tally: Tally = field(default_factory=Tally)
+
+
+class ObjectWriter(Protocol):
+    """One object being written; used by one thread at a time. Without `close` the object is incomplete."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of rows held back in memory (a Parquet row group); 0 for formats that hold none back."""
+
+    def write(self, encoded: Encoded) -> None:
+        """Appends a batch; bytes go to the sink as they come."""
+
+    def flush_rows(self) -> None:
+        """Gives up the rows held back, which cuts a row group short; nothing where none are."""
+
+    def close(self) -> None:
+        """Completes the object: what is held back, and the footer or trailer."""
+
+
+class Encoder(Protocol):
+    """A stream's records → bytes, for one sync.
+
+    `extension` has its leading dot. `schema_text` is the Avro schema of the stream's records as JSON text, whatever
+    the format, and `fingerprint` its SHA-256: equal fingerprints mean objects of equal columns.
+    """
+
+    @property
+    def extension(self) -> str: ...
+
+    @property
+    def schema_text(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def encode(self, batch: Batch, entropy: bytes) -> Encoded:
+        """Everything that can run in parallel: pure, may be called from several threads at once.
+
+        `entropy` is 16 random bytes per record, for its id. Raises RecordError for a record that cannot be landed.
+        """
+
+    def open(self, sink: Sink, marker: bytes) -> ObjectWriter:
+        """Begins an object. `marker` is 16 random bytes (Avro's sync marker; the other formats ignore it)."""

@@ -1,0 +1,139 @@
+"""CSV (RFC 4180): cells are cut from the source's own JSON text, so that every value keeps its spelling.
+
+A JSON number, boolean or text without escapes already is its CSV cell; only escapes, nested values and nulls need work.
+Texts are quoted and numbers are not, null and missing are an empty unquoted cell. It must not know types: a cell is
+what the record says, whatever its column was declared as.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from s3dest_dagster.batch import Batch, Tally
+from s3dest_dagster.destination import CsvFormat, Flattening
+from s3dest_dagster.formats.arrow_json import json_texts
+from s3dest_dagster.formats.binary_columns import Parts, binary_array, content, fixed_width, glued
+from s3dest_dagster.formats.contents import Contents
+from s3dest_dagster.formats.contract import Encoded, Sink
+from s3dest_dagster.formats.json_rows import JsonRows
+from s3dest_dagster.formats.json_spelling import compact, compact_lines
+from s3dest_dagster.formats.text import TextObject, decimal_texts, extension, pieces, spliced
+from s3dest_dagster.schema import record_ids
+from s3dest_dagster.schema.tallying import Outcome, tally_of
+from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
+
+_SEPARATOR = b"\x1e"
+"""Stands between cells while they are cut: a byte that valid JSON text cannot contain."""
+
+
+class CsvEncoder:
+    """Lines of comma-separated values, with a header in every object."""
+
+    def __init__(self, settings: CsvFormat, contents: Contents, properties: Iterable[str]) -> None:
+        self.extension = extension(".csv", settings)
+        self.schema_text = contents.schema_text
+        self.fingerprint = contents.fingerprint
+        self._settings = settings
+        self._flat = settings.flattening is Flattening.ROOT
+        self._names = column_names(settings, properties)
+        self._rows = JsonRows(self._names) if self._flat else None
+
+    def encode(self, batch: Batch, entropy: bytes) -> Encoded:
+        raws = json_texts(batch)
+        if self._rows is None:
+            lines, tally = self._with_data(raws, batch, entropy), Tally()
+        else:
+            lines, tally = self._flattened(self._rows, raws, batch, entropy)
+        return Encoded(batch.num_rows, lines, len(lines), tally)
+
+    def open(self, sink: Sink, marker: bytes) -> TextObject:
+        return TextObject(sink, self._settings, self._header())
+
+    def _header(self) -> bytes:
+        names = [RECORD_ID, EMITTED_AT, *(self._names if self._flat else [DATA])]
+        if self._settings.additional_properties_column:
+            names.append(OVERFLOW)
+        return b",".join(_quoted(name.encode()) for name in names) + b"\r\n"
+
+    def _with_data(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> bytes:
+        """Lines whose last cell is the whole record."""
+        heads = pieces(glued([*_envelope(batch, entropy), b',"'], batch.num_rows))
+        cells = compact_lines(raws).replace(b'"', b'""').split(b"\n")
+        return spliced(heads, cells, b'"\r\n')
+
+    def _flattened(self, rows: JsonRows, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
+        columns, undeclared = rows.columns(raws)
+        parts: Parts = _envelope(batch, entropy)
+        for column in columns:
+            parts += _cells(column)
+        if self._settings.additional_properties_column:
+            parts += _listed([_additional(undeclared.get(number)) for number in range(len(raws))])
+        lines = glued([*parts, b"\r\n"], len(raws))
+        return bytes(content(lines)), _tally(undeclared.values())
+
+
+def column_names(settings: CsvFormat, properties: Iterable[str]) -> list[str]:
+    """The columns of a flattened object between the envelope and the additional properties: the schema's root
+    properties in the order of their UTF-16 code units. Names that are taken by other columns are no columns; the
+    fields count as undeclared."""
+    taken = {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if settings.additional_properties_column else set())
+    return sorted(set(properties) - taken, key=lambda name: name.encode("utf-16-be"))
+
+
+def _envelope(batch: Batch, entropy: bytes) -> Parts:
+    return [b'"', fixed_width(record_ids(entropy)), b'",', decimal_texts(batch.emitted_at)]
+
+
+def _cells(column: Sequence[msgspec.Raw]) -> Parts:
+    """A column's cells, each with a comma before it."""
+    text = _SEPARATOR + _SEPARATOR.join(column)
+    if b"\\" in text or _SEPARATOR + b"{" in text or _SEPARATOR + b"[" in text:
+        return _listed([_cell(bytes(value)) for value in column])
+    if b"null" in text:
+        text = _without_nulls(text)
+    values = np.frombuffer(bytearray(text), np.uint8)
+    starts = np.flatnonzero(values == _SEPARATOR[0])
+    values[starts] = ord(",")
+    return [binary_array(np.append(starts, len(values)), pa.py_buffer(values))]
+
+
+def _listed(cells: list[bytes]) -> Parts:
+    return [b",", pa.array(cells, pa.binary())]
+
+
+def _without_nulls(text: bytes) -> bytes:
+    null, empty = _SEPARATOR + b"null" + _SEPARATOR, _SEPARATOR * 2
+    # twice, since of two nulls side by side the first replacement takes the separator that the second one needs
+    return (text + _SEPARATOR).replace(null, empty).replace(null, empty)[:-1]
+
+
+def _cell(value: bytes) -> bytes:
+    """The cell of one JSON value."""
+    first = value[:1]
+    if first == b'"':
+        return _quoted(msgspec.json.decode(value, type=str).encode()) if b"\\" in value else value
+    if first in (b"{", b"["):
+        return _quoted(compact(value))
+    return b"" if value == b"null" else value
+
+
+def _quoted(text: bytes) -> bytes:
+    return b'"' + text.replace(b'"', b'""') + b'"'
+
+
+def _additional(members: Mapping[str, msgspec.Raw] | None) -> bytes:
+    """A record's undeclared fields as one JSON object, sorted by name."""
+    if not members:
+        return b""
+    return _quoted(compact(msgspec.json.encode(dict(sorted(members.items())))))
+
+
+def _tally(undeclared: Iterable[Mapping[str, msgspec.Raw]]) -> Tally:
+    """How often each undeclared field had a value; a null is none."""
+    values = ((name, value) for members in undeclared for name, value in members.items())
+    return tally_of(Counter((Outcome.UNDECLARED, name) for name, value in values if bytes(value) != b"null"))

@@ -1,0 +1,117 @@
+"""JSON objects taken apart into the exact texts of their root fields, column by column. It must not know types."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import astuple
+
+from s3dest_dagster.errors import RecordError
+
+Row = tuple[Raw, ...]
+
+ABSENT = Raw(b"")
+"""Stands for a field that a record does not have."""
+_LEARN_SHARE = 0.03
+_LEARN_LIMIT = 64
+_members = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+class JsonRows:
+    """Takes records apart by the declared names. Of a name that stands twice in a record, the last value counts.
+
+    A generated decoder knows the declared names, and the undeclared ones that turned out to be frequent; a record with
+    any other name is taken apart on its own. What was learnt changes the cost, never the result, so that `columns` may
+    be called from several threads at once.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._declared = tuple(names)
+        self._plan = _Plan(self._declared)
+
+    def columns(self, raws: Sequence[bytes]) -> tuple[list[Sequence[Raw]], dict[int, dict[str, Raw]]]:
+        """The declared fields' texts by column, and the undeclared fields of the records that have any, by row.
+
+        Raises RecordError for what is no JSON object.
+        """
+        plan = self._plan
+        rows, undeclared = plan.take_apart(raws)
+        columns: list[Sequence[Raw]] = list(zip(*rows, strict=True)) if rows else [()] * len(plan.names)
+        self._learn(plan, undeclared, len(raws))
+        declared = len(self._declared)
+        for name, column in zip(plan.names[declared:], columns[declared:], strict=True):
+            for number, value in enumerate(column):
+                if len(value):
+                    undeclared.setdefault(number, {})[name] = value
+        return columns[:declared], undeclared
+
+    def _learn(self, plan: _Plan, undeclared: Mapping[int, Mapping[str, Raw]], rows: int) -> None:
+        seen = Counter(name for members in undeclared.values() for name in members if _can_be_learnt(name))
+        frequent = [name for name, count in seen.most_common(_LEARN_LIMIT) if count >= _LEARN_SHARE * rows]
+        room = len(self._declared) + _LEARN_LIMIT - len(plan.names)
+        if frequent[:room]:
+            self._plan = _Plan((*plan.names, *frequent[:room]))
+
+
+class _Plan:
+    """A decoder for records that have no other names than these."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self._decoder = _decoder(names) if all(map(_can_be_learnt, names)) else None
+
+    def take_apart(self, raws: Sequence[bytes]) -> tuple[list[Row], dict[int, dict[str, Raw]]]:
+        """A row of texts per record, in the order of the names, and what records have beyond, by row."""
+        if self._decoder is not None:
+            try:
+                return [astuple(row) for row in self._decoder.decode_lines(b"\n".join(raws))], {}
+            except msgspec.DecodeError:
+                pass
+        return self._one_by_one(raws)
+
+    def _one_by_one(self, raws: Sequence[bytes]) -> tuple[list[Row], dict[int, dict[str, Raw]]]:
+        rows: list[Row] = []
+        undeclared: dict[int, dict[str, Raw]] = {}
+        for number, raw in enumerate(raws):
+            row = self._decoded(raw)
+            if row is None:
+                members = _members_of(raw, number)
+                row = tuple([members.pop(name, ABSENT) for name in self.names])
+                if members:
+                    undeclared[number] = members
+            rows.append(row)
+        return rows, undeclared
+
+    def _decoded(self, raw: bytes) -> Row | None:
+        """The record's row; None when it has other names or cannot be decoded."""
+        if self._decoder is None:
+            return None
+        try:
+            return astuple(self._decoder.decode(raw))
+        except msgspec.DecodeError:
+            return None
+
+
+def _decoder(names: Sequence[str]) -> msgspec.json.Decoder[Any]:
+    fields = [(f"field{number}", Raw, ABSENT) for number in range(len(names))]
+    spelled = {field: name for (field, _, _), name in zip(fields, names, strict=True)}
+    row = msgspec.defstruct("Row", fields, rename=spelled, forbid_unknown_fields=True, gc=False)
+    return msgspec.json.Decoder(row)
+
+
+def _can_be_learnt(name: str) -> bool:
+    """Generated decoders refuse names that JSON spells with an escape."""
+    return not any(character in '"\\' or character < " " for character in name)
+
+
+def _members_of(raw: bytes, number: int) -> dict[str, Raw]:
+    try:
+        return _members(raw)
+    except msgspec.DecodeError as error:
+        raise RecordError(
+            f"Record {number + 1} of a batch is no JSON object ({error}): {bytes(raw[:200])!r}. Correct the source."
+        ) from error

@@ -1,0 +1,117 @@
+"""JSON Lines: the source's own JSON bytes between the envelope's, one record per line. It must not parse values.
+
+{"_airbyte_ab_id":"…","_airbyte_emitted_at":"1622135805000","_airbyte_data":{…}}
+{"_airbyte_ab_id":"…","_airbyte_emitted_at":"1622135805000","user_id":123,…}        with root level flattening
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+
+from s3dest_dagster.batch import Batch, Tally
+from s3dest_dagster.destination import Flattening, JsonlFormat
+from s3dest_dagster.formats.arrow_json import json_texts
+from s3dest_dagster.formats.binary_columns import fixed_width, glued
+from s3dest_dagster.formats.contents import Contents
+from s3dest_dagster.formats.contract import Encoded, Sink
+from s3dest_dagster.formats.text import TextObject, decimal_texts, extension, pieces, spliced
+from s3dest_dagster.schema import record_ids
+from s3dest_dagster.schema.tallying import Event, Outcome, tally_of
+from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
+
+_ENVELOPE = (RECORD_ID, EMITTED_AT)
+_ENVELOPE_KEYS = tuple(f'"{name}"'.encode() for name in _ENVELOPE)
+_ESCAPED_LETTERS = (rb"\u005", rb"\u006", rb"\u007")
+"""How an escape of a letter of an envelope name begins: such a key equals the name without looking like it."""
+
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class JsonlEncoder:
+    """Lines of JSON. A value is never touched: its spelling is the source's."""
+
+    def __init__(self, settings: JsonlFormat, contents: Contents) -> None:
+        self.extension = extension(".jsonl", settings)
+        self.schema_text = contents.schema_text
+        self.fingerprint = contents.fingerprint
+        self._settings = settings
+        self._flat = settings.flattening is Flattening.ROOT
+
+    def encode(self, batch: Batch, entropy: bytes) -> Encoded:
+        raws = json_texts(batch)
+        heads = self._heads(batch, entropy)
+        if not self._flat:
+            return _encoded(spliced(heads, raws, b"}\n"), len(heads), Tally())
+        bodies, heads, tally = _flattened(raws, heads)
+        return _encoded(spliced(heads, bodies, b"\n"), len(heads), tally)
+
+    def open(self, sink: Sink, marker: bytes) -> TextObject:
+        return TextObject(sink, self._settings)
+
+    def _heads(self, batch: Batch, entropy: bytes) -> list[bytes]:
+        """What stands before each record's own text."""
+        quote = b'"' if self._settings.emitted_at == "text" else b""
+        parts = [
+            b'{"%b":"' % RECORD_ID.encode(),
+            fixed_width(record_ids(entropy)),
+            b'","%b":%b' % (EMITTED_AT.encode(), quote),
+            decimal_texts(batch.emitted_at),
+            b"%b," % quote if self._flat else b'%b,"%b":' % (quote, DATA.encode()),
+        ]
+        return pieces(glued(parts, batch.num_rows))
+
+
+def _encoded(lines: bytes, rows: int, tally: Tally) -> Encoded:
+    return Encoded(rows, lines, len(lines), tally)
+
+
+def _flattened(raws: Sequence[bytes], heads: list[bytes]) -> tuple[list[bytes], list[bytes], Tally]:
+    """Each record's text from behind its opening brace, and the heads, without their comma before an empty record.
+
+    A field named like an envelope column is moved into the object `_airbyte_additional_properties` at the line's end,
+    and counted as undeclared: the envelope keeps its name, and nothing is lost.
+    """
+    text = b"\n".join(raws)
+    bodies = text[1:].split(b"\n{")  # exact, since a record has no raw line break
+    if text.count(b'\n{"') + text.startswith(b'{"') < len(bodies):
+        heads = [head if _has_fields(body) else head[:-1] for head, body in zip(heads, bodies, strict=True)]
+    if not _may_clash(text):
+        return bodies, heads, Tally()
+    moved: Counter[Event] = Counter()
+    bodies = [_without_clash(body, moved) if _may_clash(body) else body for body in bodies]
+    return bodies, heads, tally_of(moved)
+
+
+def _has_fields(body: bytes) -> bool:
+    return not body.lstrip().startswith(b"}")
+
+
+def _may_clash(text: bytes) -> bool:
+    return any(key in text for key in _ENVELOPE_KEYS) or (
+        rb"\u00" in text and any(letter in text for letter in _ESCAPED_LETTERS)
+    )
+
+
+def _without_clash(body: bytes, moved: Counter[Event]) -> bytes:
+    """A record's text from behind its brace, its envelope names moved into the overflow object."""
+    members = _members(b"{" + body)
+    overflow = {name: members.pop(name) for name in _ENVELOPE if name in members}
+    if not overflow:
+        return body
+    moved.update((Outcome.UNDECLARED, name) for name, value in overflow.items() if bytes(value) != b"null")
+    own = members.pop(OVERFLOW, None)
+    if own is not None:
+        _merge(own, overflow)
+    return msgspec.json.encode(members | {OVERFLOW: overflow})[1:]
+
+
+def _merge(own: msgspec.Raw, overflow: dict[str, msgspec.Raw]) -> None:
+    """Adds what the record itself has under the overflow's name; a name that is taken gets that name before it."""
+    members = _members(own) if bytes(own).startswith(b"{") else {OVERFLOW: own}
+    for name, value in members.items():
+        while name in overflow:
+            name = f"{OVERFLOW}.{name}"
+        overflow[name] = value

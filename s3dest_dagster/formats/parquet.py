@@ -1,0 +1,156 @@
+"""Parquet files: batches become Arrow columns while encoding, and row groups of the asked size while writing."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from s3dest_dagster.batch import Batch
+from s3dest_dagster.destination import ParquetFormat
+from s3dest_dagster.formats.contents import Contents
+from s3dest_dagster.formats.contract import Encoded, Sink
+from s3dest_dagster.formats.lzo import PageRewriter, lzo_compressor
+from s3dest_dagster.formats.parquet_avro import avro_schema_of_columns
+from s3dest_dagster.schema import Layout, Road, emitted_at_column, record_id_column, record_ids
+from s3dest_dagster.schema.envelope import EMITTED_AT_TYPE
+from s3dest_dagster.schema.types import EMITTED_AT, RECORD_ID
+
+AVRO_SCHEMA_KEY = "parquet.avro.schema"
+"""Where parquet-avro keeps, and looks for, a file's Avro schema."""
+
+LAYOUTS = {"named": Layout.NAMED, "member": Layout.MEMBER}
+_ENVELOPE = [pa.field(RECORD_ID, pa.string(), nullable=False), pa.field(EMITTED_AT, EMITTED_AT_TYPE, nullable=False)]
+_CODECS = {"UNCOMPRESSED": "NONE", "LZO": "NONE", "LZ4": "LZ4_RAW"}
+_LEVELS = {"GZIP": 6}
+"""The library's own default is 9: three times the cost for files hardly smaller."""
+_ROWS_PER_SIZE_CHECK = range(32, 1025)
+_UNLIMITED_ROWS = 1 << 30
+
+
+class ParquetEncoder:
+    """Columns with the envelope first. LZO needs the extra `lzo`: MissingExtraError where it is not installed."""
+
+    extension = ".parquet"
+
+    def __init__(
+        self, settings: ParquetFormat, contents: Contents, on_mismatch: Literal["overflow", "fail"] = "overflow"
+    ) -> None:
+        self.schema_text = contents.schema_text
+        self.fingerprint = contents.fingerprint
+        layout = LAYOUTS[settings.union_layout]
+        self._settings = settings
+        self._road = Road(contents.record, layout=layout, on_mismatch=on_mismatch)
+        self._schema = pa.schema([*_ENVELOPE, *self._road.schema])
+        self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(contents.record, layout)}
+        if settings.compression_codec == "LZO":
+            lzo_compressor()
+
+    def encode(self, batch: Batch, entropy: bytes) -> Encoded:
+        converted = self._road.convert(batch)
+        envelope = [record_id_column(record_ids(entropy)), emitted_at_column(batch.emitted_at)]
+        data = pa.RecordBatch.from_arrays([*envelope, *converted.data.columns], schema=self._schema)
+        return Encoded(batch.num_rows, data, data.nbytes, converted.tally)
+
+    def open(self, sink: Sink, marker: bytes) -> ParquetObject:
+        return ParquetObject(sink, self._settings, self._schema, self._metadata)
+
+
+class ParquetObject:
+    """One Parquet file. Rows are held back until they fill a row group of `block_size_mb`, counted in Arrow bytes."""
+
+    def __init__(self, sink: Sink, settings: ParquetFormat, schema: pa.Schema, metadata: dict[str, str]) -> None:
+        self._rewriter = PageRewriter(sink, lzo_compressor()) if settings.compression_codec == "LZO" else None
+        self._file = _File(self._rewriter.write if self._rewriter else sink)
+        with self._file.passing():
+            self._writer = pq.ParquetWriter(self._file, schema, **_writer_options(settings))
+        self._writer.add_key_value_metadata(metadata)
+        self._group_bytes = settings.block_size_mb << 20
+        self._held: list[pa.RecordBatch] = []
+        self.buffered = 0
+
+    def write(self, encoded: Encoded) -> None:
+        assert isinstance(encoded.payload, pa.RecordBatch)
+        for piece in self._pieces(encoded.payload):
+            self._held.append(piece)
+            self.buffered += piece.nbytes
+            if self.buffered >= self._group_bytes:
+                self.flush_rows()
+
+    def flush_rows(self) -> None:
+        if not self._held:
+            return
+        rows = pa.Table.from_batches(self._held)
+        self._held, self.buffered = [], 0
+        with self._file.passing():
+            self._writer.write_table(rows, row_group_size=rows.num_rows)
+
+    def close(self) -> None:
+        self.flush_rows()
+        if self._rewriter:
+            self._rewriter.end_pages()
+        with self._file.passing():
+            self._writer.close()
+        if self._rewriter:
+            self._rewriter.close()
+
+    def _pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """The batch, in pieces of which each fills the row group at most by its last row; none without rows."""
+        while batch.num_rows:
+            room = self._group_bytes - self.buffered
+            rows = -(-batch.num_rows * room // max(batch.nbytes, 1))  # rounded up, so at least 1
+            yield batch.slice(0, rows)
+            batch = batch.slice(rows)
+
+
+def _writer_options(settings: ParquetFormat) -> dict[str, Any]:
+    codec, page_bytes = settings.compression_codec, settings.page_size_kb << 10
+    options: dict[str, Any] = {
+        "compression": _CODECS.get(codec, codec),
+        "compression_level": _LEVELS.get(codec),
+        "use_dictionary": settings.dictionary_encoding,
+        "dictionary_pagesize_limit": settings.dictionary_page_size_kb << 10,
+        "data_page_size": page_bytes,
+        # The page's size is looked at once in so many rows; for small pages more often, or they would be too large.
+        "write_batch_size": min(max(page_bytes >> 10, _ROWS_PER_SIZE_CHECK[0]), _ROWS_PER_SIZE_CHECK[-1]),
+        "store_schema": False,
+    }
+    if "max_rows_per_page" in inspect.signature(pq.ParquetWriter).parameters:
+        options["max_rows_per_page"] = _UNLIMITED_ROWS  # else 20,000 rows end a page before its size does
+    return options
+
+
+class _File:
+    """A file to write to. Bytes pass on only while asked to.
+
+    The Parquet library completes a file that is dropped unfinished; an abandoned object must stay incomplete.
+    """
+
+    closed = False
+
+    def __init__(self, take: Callable[[bytes], object]) -> None:
+        self._take = take
+        self._is_passing = False
+
+    @contextmanager
+    def passing(self) -> Iterator[None]:
+        self._is_passing = True
+        try:
+            yield
+        finally:
+            self._is_passing = False
+
+    def write(self, data: bytes | memoryview) -> int:
+        if self._is_passing:
+            self._take(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        self.closed = True

@@ -1,0 +1,175 @@
+"""One object back as Arrow: the envelope columns and the stream's fields in `Layout.NAMED`, whatever the format.
+
+For those who read what was landed, and for tests; it reads whole objects into memory. It must not know S3 or commits.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO
+from itertools import islice
+from typing import IO, Any, cast
+
+import fastavro
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from s3dest_dagster.batch import TARGET_BATCH_BYTES, JsonBatch
+from s3dest_dagster.destination import AvroFormat, CsvFormat, Flattening, FormatSettings, JsonlFormat, ParquetFormat
+from s3dest_dagster.formats.branch_values import DAYS, AvroBranches, MemberBranches, named_record
+from s3dest_dagster.formats.contents import Contents, contents_of
+from s3dest_dagster.formats.csv_reading import csv_records
+from s3dest_dagster.formats.lzo import is_lzo, without_lzo
+from s3dest_dagster.schema import Layout, Road, arrow_schema
+from s3dest_dagster.schema.envelope import EMITTED_AT_TYPE
+from s3dest_dagster.schema.types import DATA, EMITTED_AT, RECORD_ID
+from s3dest_dagster.stream import Stream
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_ROWS_AT_ONCE = 10_000
+
+Line = tuple[str, int, bytes]
+"""A record of a text format: id, emission time, and the record's JSON text."""
+
+
+class _Enveloped(msgspec.Struct):
+    id: str = msgspec.field(name=RECORD_ID)
+    emitted_at: int | str = msgspec.field(name=EMITTED_AT)
+    data: msgspec.Raw = msgspec.field(name=DATA)
+
+
+def read_table(settings: FormatSettings, stream: Stream, data: bytes | memoryview | IO[bytes]) -> pa.Table:
+    """The records of one object, in its order.
+
+    Column types are the stream's as of now: of an object that was written under another schema, columns that it lacks
+    are null. CSV cannot tell a text that looks like a JSON object from the object; a field that may be one is read as
+    one. Raises RecordError where the content is not the format's, SchemaError as `encoder`.
+    """
+    contents = contents_of(stream)
+    content = data if isinstance(data, bytes | memoryview) else data.read()
+    if isinstance(settings, ParquetFormat):
+        return _read_parquet(contents, content)
+    if isinstance(settings, AvroFormat):
+        records = (named_record(contents.record, row, AvroBranches()) for row in _avro_rows(content))
+        return _table_of_rows(contents, records)
+    text = gzip.decompress(content) if content[:2] == _GZIP_MAGIC else bytes(content)
+    if isinstance(settings, CsvFormat):
+        return _table_of_lines(contents, csv_records(text, contents.record))
+    return _table_of_lines(contents, _jsonl_lines(settings, text))
+
+
+def _schema(contents: Contents) -> pa.Schema:
+    envelope = [(RECORD_ID, pa.string(), False), (EMITTED_AT, EMITTED_AT_TYPE, False)]
+    return pa.schema([*(pa.field(*field) for field in envelope), *arrow_schema(contents.record, layout=Layout.NAMED)])
+
+
+def _jsonl_lines(settings: JsonlFormat, text: bytes) -> Iterator[Line]:
+    if settings.flattening is Flattening.NONE:
+        for line in msgspec.json.Decoder(_Enveloped).decode_lines(text):
+            yield line.id, int(line.emitted_at), bytes(line.data)
+        return
+    for members in msgspec.json.Decoder(dict[str, msgspec.Raw]).decode_lines(text):
+        record_id, emitted_at = (msgspec.json.decode(members.pop(name)) for name in (RECORD_ID, EMITTED_AT))
+        yield record_id, int(emitted_at), msgspec.json.encode(members)
+
+
+def _table_of_lines(contents: Contents, lines: Iterable[Line]) -> pa.Table:
+    schema, road = _schema(contents), Road(contents.record, layout=Layout.NAMED)
+    batches = []
+    for some in _chunks(lines):
+        ids, emitted_at, raws = zip(*some, strict=True)
+        times = np.array(emitted_at, np.int64)
+        converted = road.convert(JsonBatch(raws, times, sum(map(len, raws)))).data
+        envelope = [pa.array(ids, pa.string()), pa.array(times).cast(EMITTED_AT_TYPE)]
+        batches.append(pa.RecordBatch.from_arrays([*envelope, *converted.columns], schema=schema))
+    return pa.Table.from_batches(batches, schema)
+
+
+def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    """Lines in batches of the size that the road likes."""
+    some: list[Line] = []
+    size = 0
+    for line in lines:
+        some.append(line)
+        size += len(line[2])
+        if size >= TARGET_BATCH_BYTES:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some
+
+
+def _avro_rows(content: bytes | memoryview) -> Iterator[dict[str, Any]]:
+    """Records as Python values, dates as {"days": n} and other temporal values as integers."""
+    reader = fastavro.block_reader(BytesIO(content))
+    schema = fastavro.parse_schema(_with_integers(reader.writer_schema))
+    for block in reader:
+        body = cast(IO[bytes], block.bytes_)  # type: ignore[attr-defined]  # documented, not declared
+        for _ in range(block.num_records):
+            row = fastavro.schemaless_reader(body, schema, None)
+            assert isinstance(row, dict)
+            yield row
+
+
+def _with_integers(schema: Any) -> Any:
+    """An Avro schema of the same bytes: no logical types, and a date is a record of one int."""
+    if isinstance(schema, list):
+        return [_with_integers(branch) for branch in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if schema.get("logicalType") == "date":
+        name = f"date_{id(schema)}"
+        return {"type": "record", "name": name, "namespace": "", "fields": [{"name": DAYS, "type": "int"}]}
+    plain = {key: value for key, value in schema.items() if key not in ("logicalType", "default")}
+    return plain | {key: _with_integers(plain[key]) for key in ("type", "fields", "items") if key in plain}
+
+
+def _read_parquet(contents: Contents, content: bytes | memoryview) -> pa.Table:
+    table = pq.read_table(BytesIO(without_lzo(content) if is_lzo(content) else content))
+    target = _schema(contents)
+    if _has_members(table.schema):
+        integers = table.cast(pa.schema([field.with_type(_integer_type(field.type)) for field in table.schema]))
+        rows = (row for batch in integers.to_batches(_ROWS_AT_ONCE) for row in batch.to_pylist())
+        return _table_of_rows(contents, (named_record(contents.record, row, MemberBranches()) for row in rows))
+    columns = [
+        table.column(field.name).cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in target
+    ]
+    return pa.Table.from_arrays(columns, schema=target)
+
+
+def _has_members(fields: Iterable[pa.Field]) -> bool:
+    """Whether a union anywhere is written in the connector's layout."""
+    return any(
+        field.name == "member0" or (pa.types.is_nested(field.type) and _has_members(_children(field.type)))
+        for field in fields
+    )
+
+
+def _children(kind: pa.DataType) -> list[pa.Field]:
+    return [kind.field(number) for number in range(kind.num_fields)]
+
+
+def _integer_type(kind: pa.DataType) -> pa.DataType:
+    """The type with integers for temporal values, which Python's own types cannot hold all."""
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_integer_type(field.type)) for field in _children(kind)])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_integer_type(kind.value_type)))
+    if pa.types.is_date32(kind):
+        return pa.int32()
+    return pa.int64() if pa.types.is_temporal(kind) else kind
+
+
+def _table_of_rows(contents: Contents, rows: Iterable[dict[str, Any]]) -> pa.Table:
+    schema = _schema(contents)
+    rest = iter(rows)
+    batches: Sequence[pa.RecordBatch] = [
+        pa.RecordBatch.from_pylist(some, schema) for some in iter(lambda: list(islice(rest, _ROWS_AT_ONCE)), [])
+    ]
+    return pa.Table.from_batches(batches, schema)
