@@ -1,0 +1,233 @@
+"""The verbs and options of `s3dest`, with their help. What a verb does is imported when it runs, so that help is fast.
+
+It must not do anything itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from s3dest_dagster.cli.interruption import Interruption
+from s3dest_dagster.cli.output import Output
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What every verb gets beside its options."""
+
+    output: Output
+    interruption: Interruption
+
+
+def _asked(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Notes --verbose or --json in the session."""
+    setattr(context.obj.output, str(parameter.name), value)
+
+
+def _moment(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    """The moment that an ISO 8601 text names; UTC where it names no offset."""
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no time. Write it like 2021-01-01T00:00:00Z.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _config(text: str = "The destination's configuration, a connector's config.json.") -> Decorator:
+    return click.option("--config", "config_path", required=True, metavar="CONFIG.json", help=text)
+
+
+def _catalog(text: str, *, required: bool = False) -> Decorator:
+    return click.option("--catalog", "catalog_path", required=required, metavar="CATALOG.json", help=text)
+
+
+_now = click.option("--now", callback=_moment, metavar="TIME", help="Fixes the clock (ISO 8601; UTC without offset).")
+_verbose = click.option(
+    "--verbose", is_flag=True, expose_value=False, callback=_asked, help="Say more, and show tracebacks of errors."
+)
+_json = click.option("--json", is_flag=True, expose_value=False, callback=_asked, help="Answer in JSON, for programs.")
+_ONLY_STREAMS = "Only the streams of this catalog. Default: all that have landed."
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="s3dest-dagster", prog_name="s3dest")
+def s3dest() -> None:
+    """Land streams of records in S3: all at once or not at all.
+
+    Exit codes: 0 all is well, 1 something failed, 2 the call or the configuration is wrong.
+    """
+
+
+@s3dest.command()
+@_config()
+@_json
+@_verbose
+@click.pass_obj
+def check(session: Session, config_path: str) -> int:
+    """Try everything that a sync needs, and say what is missing.
+
+    The trial objects are deleted again.
+    """
+    from s3dest_dagster.cli import preview
+
+    return preview.check(session.output, config_path)
+
+
+@s3dest.command()
+@_verbose
+@click.pass_obj
+def spec(session: Session) -> int:
+    """Print the Airbyte SPEC message.
+
+    It says which settings a configuration may have.
+    """
+    from s3dest_dagster.cli import preview
+
+    return preview.spec(session.output)
+
+
+@s3dest.command()
+@click.option("--source", required=True, metavar="EXECUTABLE", help="An Airbyte source connector.")
+@_config("The source's configuration.")
+@_verbose
+@click.pass_obj
+def discover(session: Session, source: str, config_path: str) -> int:
+    """Print the catalog of a source.
+
+    The source's log lines go to standard error.
+    """
+    from s3dest_dagster.cli import preview
+
+    return preview.discover(session.output, source, config_path)
+
+
+@s3dest.command()
+@_config()
+@_catalog("The streams: a configured catalog, or a discovered one (taken as full refresh).", required=True)
+@click.option("--partition", metavar="KEY", help="Plan the sync of this partition of each stream.")
+@_now
+@_json
+@_verbose
+@click.pass_obj
+def plan(session: Session, config_path: str, catalog_path: str, partition: str | None, now: datetime | None) -> int:
+    """Say what a sync would write and delete, and change nothing."""
+    from s3dest_dagster.cli import preview
+
+    return preview.plan(session.output, config_path, catalog_path, partition, now)
+
+
+@s3dest.command()
+@_config()
+@_catalog("The streams: a configured catalog, or a discovered one (taken as full refresh).", required=True)
+@_now
+@click.option("--sync-id", metavar="ID", help="Names the sync: an id that is complete lands nothing again.")
+@_json
+@_verbose
+@click.pass_obj
+def write(session: Session, config_path: str, catalog_path: str, now: datetime | None, sync_id: str | None) -> int:
+    """Land the Airbyte messages of standard input.
+
+    Every stream of the catalog is a sync, also one without a record.
+
+    Nothing is visible before the input has ended well. On standard output stand the STATE messages whose records are
+    published, and nothing else; with --json the report on standard error is one JSON object a stream.
+    """
+    from s3dest_dagster.cli import write as writing
+
+    return writing.write(session, config_path, catalog_path, now, sync_id)
+
+
+@s3dest.command()
+@_config()
+@_catalog(_ONLY_STREAMS)
+@_json
+@_verbose
+@click.pass_obj
+def ls(session: Session, config_path: str, catalog_path: str | None) -> int:
+    """List the objects that the streams hold now.
+
+    What counts is their manifests; other objects of the bucket are not shown.
+    """
+    from s3dest_dagster.cli import upkeep
+
+    return upkeep.ls(session.output, config_path, catalog_path)
+
+
+@s3dest.command()
+@_config()
+@_catalog(_ONLY_STREAMS)
+@_json
+@_verbose
+@click.pass_obj
+def verify(session: Session, config_path: str, catalog_path: str | None) -> int:
+    """Compare the bucket with the manifests.
+
+    Every object must exist and have the size that its manifest says.
+    """
+    from s3dest_dagster.cli import upkeep
+
+    return upkeep.verify(session.output, config_path, catalog_path)
+
+
+@s3dest.command()
+@_config()
+@_catalog(_ONLY_STREAMS)
+@_json
+@_verbose
+@click.pass_obj
+def recover(session: Session, config_path: str, catalog_path: str | None) -> int:
+    """Finish syncs that were interrupted.
+
+    A sync that was decided is published; one whose uploads have vanished is turned back.
+    """
+    from s3dest_dagster.cli import upkeep
+
+    return upkeep.recover(session.output, config_path, catalog_path)
+
+
+@s3dest.command()
+@_config()
+@_catalog(_ONLY_STREAMS)
+@_now
+@_json
+@_verbose
+@click.pass_obj
+def sweep(session: Session, config_path: str, catalog_path: str | None, now: datetime | None) -> int:
+    """Abort uploads that crashed syncs left behind.
+
+    Only uploads of the streams that are older than abandoned_upload_age_s, and that no sync is publishing.
+    """
+    from s3dest_dagster.cli import upkeep
+
+    return upkeep.sweep(session.output, config_path, catalog_path, now)
+
+
+@s3dest.group()
+def state() -> None:
+    """The states that sources have reached."""
+
+
+@state.command()
+@_config()
+@_catalog(_ONLY_STREAMS)
+@_verbose
+@click.pass_obj
+def show(session: Session, config_path: str, catalog_path: str | None) -> int:
+    """Print the states that the published records reach.
+
+    The list is what a source takes as --state.
+
+    A state of all streams at once (GLOBAL, LEGACY) is not kept in the bucket.
+    """
+    from s3dest_dagster.cli import upkeep
+
+    return upkeep.show_state(session.output, config_path, catalog_path)

@@ -1,0 +1,65 @@
+"""From the arguments to the exit code: runs a verb, and turns whatever it raises into sentences.
+
+Exit codes: 0 all is well, 1 something failed, 2 the call or the configuration is wrong, 128 + n stopped by signal n.
+It must not know any verb.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from s3dest_dagster.cli.commands import Session, s3dest
+from s3dest_dagster.cli.interruption import Interrupted, interruptible
+from s3dest_dagster.cli.output import Output
+from s3dest_dagster.errors import MissingExtraError, S3DestError, SettingsError
+
+ALL_IS_WELL, FAILED, WRONG_CALL = 0, 1, 2
+
+
+def main() -> NoReturn:
+    """The `s3dest` command."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs one verb and gives its exit code; says on standard error what went wrong."""
+    output = Output()
+    try:
+        with interruptible() as interruption:
+            code = s3dest.main(
+                list(arguments), prog_name="s3dest", standalone_mode=False, obj=Session(output, interruption)
+            )
+            sys.stdout.flush()
+            return int(code or ALL_IS_WELL)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except Interrupted as error:
+        output.say_error(error)
+        return error.exit_code
+    except S3DestError as error:
+        output.say_error(error)
+        return WRONG_CALL if isinstance(error, SettingsError | MissingExtraError) else FAILED
+    except BrokenPipeError:
+        _forget_stdout()
+        output.say("Error: Standard output was closed before everything was written to it.")
+        return FAILED
+    except Exception as error:
+        return _unexpected(output, error)
+
+
+def _unexpected(output: Output, error: Exception) -> int:
+    advice = "" if output.verbose else " Run it again with --verbose, and report what it says."
+    error.add_note(f"This was not expected ({type(error).__name__}).{advice}")
+    output.say_error(error)
+    return FAILED
+
+
+def _forget_stdout() -> None:
+    """Keeps the interpreter's last flush from failing again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,89 @@
+"""What the command says, and where: results on standard output, sentences on standard error, never a secret.
+
+It must not know what it shows.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Iterable
+from typing import Any
+
+MASK = "****"
+_QUIET_LEVELS = frozenset({"DEBUG", "TRACE"})
+
+
+class Output:
+    """The two streams of the command. `verbose` and `json` are what the caller asked for."""
+
+    def __init__(self) -> None:
+        self.verbose = False
+        self.json = False
+        self._secrets: list[str] = []
+        for stream in (sys.stdout, sys.stderr):
+            # A terminal that cannot show a sign gets its number instead of an error.
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+    @property
+    def wants_progress(self) -> bool:
+        """Whether somebody watches."""
+        return self.verbose or sys.stderr.isatty()
+
+    def keep_secret(self, texts: Iterable[str]) -> None:
+        """From now on these texts are struck out of whatever is shown."""
+        self._secrets += [each for each in texts if each]
+
+    def say(self, sentence: str) -> None:
+        """A line on standard error, for people."""
+        print(self._clean(sentence), file=sys.stderr, flush=True)
+
+    def show(self, line: str) -> None:
+        """A line of the result on standard output."""
+        print(self._clean(line))
+
+    def show_json(self, value: Any) -> None:
+        """The result for programs."""
+        self.show(json.dumps(value, indent=2))
+
+    def say_json(self, value: Any) -> None:
+        """A report for programs that shares standard error with sentences: one line."""
+        self.say(json.dumps(value))
+
+    def pass_on(self, message: bytes) -> None:
+        """A line on standard output exactly as it came, at once."""
+        sys.stdout.buffer.write(message + b"\n")
+        sys.stdout.buffer.flush()
+
+    def log(self, level: str, message: str) -> None:
+        """A source's log line; details only when the caller is curious."""
+        if self.verbose or level not in _QUIET_LEVELS:
+            self.say(f"{level}: {message}")
+
+    def say_error(self, error: BaseException) -> None:
+        """The error as sentences; with its traceback when the caller wants to know everything."""
+        if self.verbose:
+            self.say("".join(traceback.format_exception(error)).rstrip())
+        self.say(" ".join(["Error:", str(error), *getattr(error, "__notes__", ())]))
+
+    def _clean(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
+
+
+def amount(number: int, noun: str) -> str:
+    """ "1 object", "2,000 objects"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def size(number: float) -> str:
+    """Bytes in the unit that people read: "812 bytes", "3.4 MB" (10⁶)."""
+    if number < 1000:
+        return amount(int(number), "byte")
+    for unit in ("kB", "MB", "GB"):
+        number /= 1000
+        if number < 1000:
+            return f"{number:.1f} {unit}"
+    return f"{number / 1000:,.1f} TB"

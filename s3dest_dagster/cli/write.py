@@ -1,0 +1,159 @@
+"""`s3dest write`: Airbyte messages from standard input, every stream of the catalog landed and published at the end.
+
+It says how far it is, what was published, and, when it stops in between, what was not. It must not know how the
+command is called.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import Any
+
+from s3dest_dagster.cli.commands import Session
+from s3dest_dagster.cli.inputs import new_sync, opened_target, read_catalog_file, read_config
+from s3dest_dagster.cli.output import Output, amount, size
+from s3dest_dagster.landing import Progress, Receipt, StreamLandings, Target, landing_streams
+from s3dest_dagster.sources.messages import read_messages
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Stream, StreamId
+
+_EVERY_S = 5.0
+
+
+def write(session: Session, config_path: str, catalog_path: str, now: datetime | None, sync_id: str | None) -> int:
+    """Lands standard input; raises what stopped it, with what had been published as a note."""
+    output = session.output
+    config = read_config(config_path, output)
+    streams = read_catalog_file(catalog_path).streams
+    sync = new_sync(sync_id, now)
+    if sys.stdin.isatty():
+        output.say("Reading Airbyte messages from the terminal, until Ctrl-D.")
+    progress = ProgressLines(output, time.monotonic) if output.wants_progress else None
+    with (
+        opened_target(config, now) as target,
+        landing_streams(target, streams, sync, on_progress=progress) as landings,
+    ):
+        _take_everything(landings, streams, output)
+        _publish(landings, session, target)
+    return 0
+
+
+def _take_everything(landings: StreamLandings, streams: Sequence[Stream], output: Output) -> None:
+    try:
+        for item in read_messages(sys.stdin.fileno(), [each.id for each in streams], log=output.log):
+            landings.take(item)
+        landings.stage()
+    except BaseException as error:
+        error.add_note("Nothing of this sync was published.")
+        raise
+
+
+def _publish(landings: StreamLandings, session: Session, target: Target) -> None:
+    """Publishes the streams and hands on their states, also of those that were published before one failed."""
+    output = session.output
+    published: list[str] = []
+    try:
+        for receipt in _steps(landings, session):
+            published.append(str(receipt.scope))
+            _report(receipt, target.bucket, output)
+    except BaseException as error:
+        error.add_note(_how_far(published, landings.unpublished))
+        raise
+    finally:
+        for message in landings.states():
+            output.pass_on(message)
+    if landings.withheld():
+        output.say(
+            "The state of all streams is not handed on: an earlier run under this sync id landed some of them, and "
+            "what came for those now was not landed again. The source's next sync reads it."
+        )
+
+
+def _steps(landings: StreamLandings, session: Session) -> Iterator[Receipt]:
+    """Publishes stream by stream; a signal waits until the one at hand is done."""
+    receipts = landings.publish()
+    while True:
+        with session.interruption.deferred():
+            receipt = next(receipts, None)
+        if receipt is None:
+            return
+        yield receipt
+
+
+def _how_far(published: Sequence[str], missing: Sequence[StreamId]) -> str:
+    if not published:
+        return "No stream was published before."
+    left = f", not: {', '.join(map(str, missing))}. Run it again under the same --sync-id" if missing else ""
+    return f"Published were: {', '.join(published)}{left}."
+
+
+# ---------------------------------------------------------------------- what people see
+
+
+class ProgressLines:
+    """A line on standard error every few seconds: how much of all streams has been read and written."""
+
+    def __init__(self, output: Output, clock: Callable[[], float]) -> None:
+        self._output = output
+        self._clock = clock
+        self._last = clock()
+        self._progress: dict[StreamId, Progress] = {}
+
+    def __call__(self, stream: StreamId, progress: Progress) -> None:
+        self._progress[stream] = progress
+        now = self._clock()
+        if now - self._last < _EVERY_S:
+            return
+        self._last = now
+        of_all = self._progress.values()
+        rows, objects = sum(each.rows for each in of_all), sum(each.objects for each in of_all)
+        written = size(sum(each.bytes for each in of_all))
+        self._output.say(f"{amount(rows, 'record')} read, {amount(objects, 'object')} begun, {written} written")
+
+
+def _report(receipt: Receipt, bucket: Bucket, output: Output) -> None:
+    if output.json:
+        output.say_json(_receipt_json(receipt, bucket))
+    else:
+        output.say(f"{receipt.scope}: {', '.join(_receipt_parts(receipt, bucket))}")
+
+
+def _receipt_parts(receipt: Receipt, bucket: Bucket) -> Iterator[str]:
+    if receipt.repeated:
+        yield "landed before under this sync id, nothing landed again"
+    yield amount(receipt.rows, "row")
+    if receipt.objects:
+        directory = PurePosixPath(receipt.objects[0].key).parent
+        under = bucket.uri("" if directory == PurePosixPath(".") else f"{directory}/")
+        yield f"{amount(len(receipt.objects), 'object')} of {size(receipt.bytes)} under {under}"
+    counts = receipt.counts
+    if receipt.removed:
+        yield f"{amount(len(receipt.removed), 'object')} replaced"
+    if counts.quarantined:
+        yield f"{amount(counts.quarantined, 'bad line')} kept aside"
+    if misfits := sum(counts.tally.overflowed.values()):
+        yield f"{amount(misfits, 'value')} of another type kept as JSON"
+
+
+def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
+    counts = receipt.counts
+    return {
+        "stream": receipt.scope.stream.name,
+        "namespace": receipt.scope.stream.namespace,
+        "sync_id": receipt.sync_id,
+        "repeated": receipt.repeated,
+        "rows": receipt.rows,
+        "bytes": receipt.bytes,
+        "objects": [bucket.uri(each.key) for each in receipt.objects],
+        "removed": [bucket.uri(key) for key in receipt.removed],
+        "read": counts.read,
+        "quarantined": counts.quarantined,
+        "overflowed": dict(counts.tally.overflowed),
+        "undeclared": dict(counts.tally.undeclared),
+        "coerced": dict(counts.tally.coerced),
+        "manifest": receipt.manifest,
+    }
