@@ -21,14 +21,15 @@ class Progress:
 class Receipt:
     """The result of a sync, the same that stands in its segment.
 
-    `removed` are the keys that the sync replaced. `repeated`: the sync had been completed before under this id, and
-    this is its recorded result. `manifest` is the `s3://` address of the segment. `swept` counts abandoned uploads
-    that were aborted on the way.
+    `replaces`: the scope holds only this sync's objects now; `removed` are the keys that left for them. `repeated`:
+    the sync had been completed before under this id, and this is its recorded result. `manifest` is the `s3://`
+    address of the segment. `swept` counts abandoned uploads that were aborted on the way.
     """
 
     scope: Scope
     sync_id: str
     objects: tuple[ManifestObject, ...]
+    replaces: bool
     removed: tuple[str, ...]
     counts: Counts
     schema: str | None
@@ -56,6 +57,7 @@ def receipt_of(segment: Segment, scope: Scope, manifest: str, *, repeated: bool,
         scope=scope,
         sync_id=segment.sync_id,
         objects=segment.objects,
+        replaces=segment.replaces,
         removed=segment.removes,
         counts=segment.counts,
         schema=segment.schema,
