@@ -93,7 +93,7 @@ def _cells(column: Sequence[msgspec.Raw]) -> Parts:
     """A column's cells, each with a comma before it."""
     text = _SEPARATOR + _SEPARATOR.join(column)
     if b"\\" in text or _SEPARATOR + b"{" in text or _SEPARATOR + b"[" in text:
-        return _listed([_cell(bytes(value)) for value in column])
+        return _listed(_mixed_cells(list(map(bytes, column))))
     if b"null" in text:
         text = _without_nulls(text)
     values = np.frombuffer(bytearray(text), np.uint8)
@@ -112,13 +112,20 @@ def _without_nulls(text: bytes) -> bytes:
     return (text + _SEPARATOR).replace(null, empty).replace(null, empty)[:-1]
 
 
-def _cell(value: bytes) -> bytes:
-    """The cell of one JSON value."""
-    first = value[:1]
-    if first == b'"':
-        return _quoted(msgspec.json.decode(value, type=str).encode()) if b"\\" in value else value
-    if first in (b"{", b"["):
-        return _quoted(compact(value))
+def _mixed_cells(values: list[bytes]) -> list[bytes]:
+    """The cells of JSON texts of which some need work: nested values all at once, the others one by one."""
+    places = [number for number, value in enumerate(values) if value.startswith((b"{", b"["))]
+    nested = compact_lines([values[place] for place in places]).replace(b'"', b'""').split(b"\n")
+    cells = values if len(places) == len(values) else list(map(_plain_cell, values))
+    for place, text in zip(places, nested, strict=False):
+        cells[place] = b'"%b"' % text
+    return cells
+
+
+def _plain_cell(value: bytes) -> bytes:
+    """The cell of a JSON text that is not nested."""
+    if b"\\" in value and value.startswith(b'"'):
+        return _quoted(msgspec.json.decode(value, type=str).encode())
     return b"" if value == b"null" else value
 
 

@@ -27,6 +27,7 @@ _ENVELOPE_KEYS = tuple(f'"{name}"'.encode() for name in _ENVELOPE)
 _ESCAPED_LETTERS = (rb"\u005", rb"\u006", rb"\u007")
 """How an escape of a letter of an envelope name begins: such a key equals the name without looking like it."""
 
+_QUOTE = ord('"')
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
@@ -74,25 +75,22 @@ def _flattened(raws: Sequence[bytes], heads: list[bytes]) -> tuple[list[bytes], 
     A field named like an envelope column is moved into the object `_airbyte_additional_properties` at the line's end,
     and counted as undeclared: the envelope keeps its name, and nothing is lost.
     """
-    text = b"\n".join(raws)
-    bodies = text[1:].split(b"\n{")  # exact, since a record has no raw line break
-    if text.count(b'\n{"') + text.startswith(b'{"') < len(bodies):
-        heads = [head if _has_fields(body) else head[:-1] for head, body in zip(heads, bodies, strict=True)]
-    if not _may_clash(text):
+    bodies = [bytes(raw)[1:] for raw in raws]
+    for number in [number for number, body in enumerate(bodies) if body[0] != _QUOTE]:
+        if bodies[number].lstrip().startswith(b"}"):
+            heads[number] = heads[number][:-1]
+    if not _may_clash(b"\n".join(bodies)):
         return bodies, heads, Tally()
     moved: Counter[Event] = Counter()
     bodies = [_without_clash(body, moved) if _may_clash(body) else body for body in bodies]
     return bodies, heads, tally_of(moved)
 
 
-def _has_fields(body: bytes) -> bool:
-    return not body.lstrip().startswith(b"}")
-
-
 def _may_clash(text: bytes) -> bool:
-    return any(key in text for key in _ENVELOPE_KEYS) or (
-        rb"\u00" in text and any(letter in text for letter in _ESCAPED_LETTERS)
-    )
+    """Whether JSON text may have a key like an envelope column's, plain or with escapes."""
+    if b'"_airbyte_' in text and any(key in text for key in _ENVELOPE_KEYS):
+        return True
+    return b"\\" in text and rb"\u00" in text and any(letter in text for letter in _ESCAPED_LETTERS)
 
 
 def _without_clash(body: bytes, moved: Counter[Event]) -> bytes:
