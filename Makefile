@@ -1,0 +1,70 @@
+# What a developer of this project types. `make` or `make help` lists it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+CONNECTORS := .connectors
+INSTALLED := $(VENV)/.installed
+FAKER := $(CONNECTORS)/source-faker/.installed
+PIP_OPTIONS := --disable-pip-version-check --quiet
+
+# The newest interpreter that the project supports; PYTHON=… chooses another.
+PYTHON ?= $(shell for minor in 14 13 12 11; do \
+	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
+# The connector's framework supports none newer than 3.13.
+FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
+	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help install connectors lint format test demo ui lock clean
+
+help: ## Shows this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Makes .venv with the locked dependencies and this project
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is needed; none is on the path. Set PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): requirements/dev.txt pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/dev.txt
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+connectors: $(FAKER) ## Makes .connectors/source-faker, the connector that the demo reads from
+
+$(FAKER): requirements/faker.txt
+	@test -n "$(FAKER_PYTHON)" || { echo "Python 3.11 to 3.13 is needed for the connector. Set FAKER_PYTHON=…"; exit 1; }
+	$(FAKER_PYTHON) -m venv --clear $(CONNECTORS)/source-faker
+	$(CONNECTORS)/source-faker/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/faker.txt
+	@touch $@
+
+lint: $(INSTALLED) ## Formatting, rules, types: what CI refuses
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## Writes the formatting, and the fixes that are safe
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(INSTALLED) ## The whole suite on two processes; PYTEST="-k name" narrows it
+	$(BIN)/python -m pytest -n 2 $(PYTEST)
+
+demo: $(INSTALLED) $(FAKER) ## Lands streams in an S3 server on this machine and reads them back
+	$(BIN)/python demo/run.py $(DEMO)
+
+ui: $(INSTALLED) $(FAKER) ## The same in Dagster's web interface
+	$(BIN)/python demo/run.py --ui
+
+lock: $(INSTALLED) ## Renews the locked versions in requirements/
+	$(BIN)/python -m pip install $(PIP_OPTIONS) uv
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/faker.in --output-file requirements/faker.txt
+
+LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
+
+clean: ## Removes everything that make has made
+	rm -rf $(VENV) $(CONNECTORS) .dagster_home .tmp_dagster_home_* .demo lake build dist *.egg-info
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
