@@ -1,18 +1,57 @@
-"""From batches of records to Arrow columns in a layout's shape, and the tally of what did not land as declared."""
+"""From batches of records to Arrow columns in a layout's shape, and the tally of what did not land as declared.
+
+JSON takes the cheapest of three tiers that holds: *strict* (pyarrow's reader with the declared types, anything else
+being refused), *planned* (the same reader beside one typed decode per record, which hands out the text of the dirt that
+the stream has taught to expect), and *by texts* (records whose dirt was not expected, taken apart name by name). What
+comes out is the same on every tier, and what `values` says; only the cost differs.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import itertools
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
-from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch, Tally
+from s3dest_dagster.batch import Batch, JsonBatch, Tally
+from s3dest_dagster.errors import RecordError
 from s3dest_dagster.schema.arrow import Layout, arrow_schema
-from s3dest_dagster.schema.tallying import tally_of_events
+from s3dest_dagster.schema.json_texts import Rows
+from s3dest_dagster.schema.nested_columns import RecordDecoder
+from s3dest_dagster.schema.number_scan import rows_at_risk
+from s3dest_dagster.schema.plan import (
+    COMMON_SHARE,
+    OPEN_SHARE,
+    LevelPlan,
+    first_plan,
+    has_numbers,
+    is_all_typed,
+    learn,
+    with_numbers_as_texts,
+)
+from s3dest_dagster.schema.scalar_columns import Column
+from s3dest_dagster.schema.tallying import Event, Outcome, tally_of
+from s3dest_dagster.schema.typed_columns import Row, TypedLevel, read_objects
 from s3dest_dagster.schema.types import Record
-from s3dest_dagster.schema.values import convert_record
+from s3dest_dagster.schema.values import RecordRule, Trail
+
+_SAMPLE = 128
+"""Records that are looked at to learn what a stream's dirt is."""
+_LEARN_ANEW_EVERY = 32
+"""Batches of a dirty stream after which the strict tier is tried again, and the plan learnt anew: dirt may end."""
+_REFUSED_TOO_MANY = 0.05
+"""Share of refused records from which on the plan is learnt anew."""
+_GIVEN_UP_AT_MOST = 2
+"""Records that are taken out of a batch one by one before all of it goes by texts."""
+_FEW = 16
+"""Records that are cheaper by the rules than by columns."""
+_ROW_NAMED = re.compile(r"in row (\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +62,21 @@ class Converted:
     tally: Tally
 
 
+@dataclass(frozen=True, slots=True)
+class _Learnt:
+    """What the stream has taught so far; replaced as a whole, so that threads need no lock."""
+
+    plan: LevelPlan
+    level: TypedLevel | None
+    dirty: bool
+
+
 class Road:
-    """The way of one stream's records into columns; `convert` may be called from several threads at once."""
+    """The way of one stream's records into columns.
+
+    `convert` may be called from several threads at once; its results depend on the batch alone, never on what was
+    learnt from others. `on_mismatch` "fail" raises RecordError where a value does not fit its declared type.
+    """
 
     def __init__(
         self, record: Record, *, layout: Layout, on_mismatch: Literal["overflow", "fail"] = "overflow"
@@ -33,22 +85,150 @@ class Road:
         self.layout = layout
         self.on_mismatch = on_mismatch
         self.schema = arrow_schema(record, layout=layout)
+        self._rule = RecordRule(record, layout, "")
+        self._decoder = RecordDecoder(record, layout, "")
+        plan = first_plan(record)
+        self._strict = TypedLevel(self._decoder, plan) if is_all_typed(plan) and record.fields else None
+        self._has_numbers = has_numbers(record)
+        self._clean = _Learnt(plan, self._strict, dirty=False)
+        self._learnt = self._clean
+        self._batches = itertools.count(1)
 
     def convert(self, batch: Batch) -> Converted:
         """The records of a batch as columns, in their order."""
-        raws = batch.raws if isinstance(batch, JsonBatch) else _texts(batch)
-        events = []
-        values = []
-        for raw in raws:
-            value, happened = convert_record(self.record, bytes(raw), layout=self.layout)
-            values.append(value)
-            events += happened
-        column = pa.array(values, pa.struct(list(self.schema)))
-        data = pa.RecordBatch.from_struct_array(column) if len(values) else self.schema.empty_table().to_batches()
-        if not isinstance(data, pa.RecordBatch):
-            data = pa.RecordBatch.from_pylist([], self.schema)
-        return Converted(data, tally_of_events(events))
+        column = self._of_json(batch.raws) if isinstance(batch, JsonBatch) else Column(None)
+        if self.on_mismatch == "fail" and any(outcome is Outcome.OVERFLOWED for outcome, _ in column.counts):
+            raise self._first_mismatch(batch.raws if isinstance(batch, JsonBatch) else [])
+        data = pa.RecordBatch.from_arrays(column.data.flatten(), schema=self.schema)
+        return Converted(data, tally_of(column.counts))
+
+    def _of_json(self, raws: Sequence[Any]) -> Column:
+        if not raws:
+            return self._by_rules(raws)
+        learnt = self._learnt
+        anew = not learnt.dirty or next(self._batches) % _LEARN_ANEW_EVERY == 0
+        strict = self._strict if anew else None
+        block = b"\n".join(raws)
+        risky = self._rows_at_risk(block, raws, learnt, strict)
+        if strict and not risky.size and (column := self._strictly(strict, block, len(raws))):
+            self._learnt = self._clean
+            return column
+        if anew:
+            learnt = self._learn(self._clean.plan, raws[:: max(1, len(raws) // _SAMPLE)])
+        if risky.size > COMMON_SHARE * len(raws):
+            learnt = self._lesson(with_numbers_as_texts(self.record, learnt.plan))
+            risky = risky[:0]
+        return self._planned(raws, block, learnt, risky)
+
+    def _rows_at_risk(self, block: bytes, raws: Sequence[Any], learnt: _Learnt, strict: TypedLevel | None) -> Rows:
+        """The rows with numbers that need their text, where numbers are going to be read by type."""
+        plan = None if strict else learnt.plan
+        if not self._has_numbers or not has_numbers(self.record, plan):
+            return np.empty(0, np.int64)
+        return rows_at_risk(block, raws)
+
+    def _strictly(self, level: TypedLevel, block: bytes, length: int) -> Column | None:
+        try:
+            return level.column(read_objects(block, level.fields, strict=True), None, length)
+        except pa.ArrowInvalid:
+            return None
+
+    def _planned(
+        self, raws: Sequence[Any], block: bytes, learnt: _Learnt, risky: Rows, *, again: bool = True
+    ) -> Column:
+        """The batch under a plan; what the plan did not foresee goes by texts, in its place."""
+        level = learnt.level
+        if level is None:
+            return self._by_texts(raws)
+        accepted, rows = _accepted(level, raws, risky)
+        refused = len(raws) - len(accepted) - len(risky)
+        if again and refused > _REFUSED_TOO_MANY * len(raws):
+            others = np.setdiff1d(np.arange(len(raws)), np.append(accepted, risky))[: 2 * _SAMPLE]
+            relearnt = self._learn(learnt.plan, [raws[row] for row in others.tolist()], share=OPEN_SHARE)
+            if relearnt.plan != learnt.plan:
+                return self._planned(raws, block, relearnt, risky, again=False)
+        if refused > OPEN_SHARE * len(raws):
+            self._lesson(replace(learnt.plan, open=True))
+        return self._with_refused(raws, block, level, accepted, rows)
+
+    def _with_refused(
+        self, raws: Sequence[Any], block: bytes, level: TypedLevel, accepted: list[int], rows: list[Row] | None
+    ) -> Column:
+        """The accepted rows by type. What only pyarrow refuses (a name twice, 1e400) it names by its row; that row is
+        given up and the others are read again, at most twice, then all go by texts."""
+        for _ in range(_GIVEN_UP_AT_MOST + 1):
+            texts = block if len(accepted) == len(raws) else b"\n".join([raws[row] for row in accepted])
+            try:
+                read = read_objects(texts, level.fields, strict=False) if accepted else None
+            except pa.ArrowInvalid as error:
+                if not (named := _ROW_NAMED.search(str(error))):
+                    break
+                del accepted[int(named[1])]
+                if rows is not None:
+                    del rows[int(named[1])]
+            else:
+                return (
+                    self._merged(raws, level.column(read, rows, len(accepted)), accepted)
+                    if accepted
+                    else self._by_texts(raws)
+                )
+        return self._by_texts(raws)
+
+    def _merged(self, raws: Sequence[Any], typed: Column, accepted: list[int]) -> Column:
+        """The typed rows and the others, in the batch's order."""
+        if len(accepted) == len(raws):
+            return typed
+        others = np.setdiff1d(np.arange(len(raws)), accepted)
+        rest = [raws[row] for row in others.tolist()]
+        slow = self._by_rules(rest) if len(rest) <= _FEW else self._by_texts(rest)
+        order = np.argsort(np.append(accepted, others), kind="stable")
+        data = pa.concat_arrays([typed.data, slow.data]).take(pa.array(order))
+        return Column(data, counts=typed.counts + slow.counts)
+
+    def _by_texts(self, raws: Sequence[Any]) -> Column:
+        return self._decoder.decode(raws)
+
+    def _by_rules(self, raws: Sequence[Any]) -> Column:
+        trail = Trail()
+        values = [self._rule.exact(bytes(raw), trail) for raw in raws]
+        return Column(pa.array(values, self._decoder.type), counts=Counter[Event](trail.events))
+
+    def _learn(self, plan: LevelPlan, sample: Sequence[Any], share: float = COMMON_SHARE) -> _Learnt:
+        return self._lesson(learn(self.record, plan, [bytes(raw) for raw in sample], share))
+
+    def _lesson(self, plan: LevelPlan, *, dirty: bool = True) -> _Learnt:
+        learnt = _Learnt(plan, None if plan.open else TypedLevel(self._decoder, plan), dirty)
+        self._learnt = learnt
+        return learnt
+
+    def _first_mismatch(self, raws: Sequence[Any]) -> RecordError:
+        for number, raw in enumerate(raws, 1):
+            trail = Trail()
+            value = self._rule.exact(bytes(raw), trail)
+            fields = [name for outcome, name in trail.events if outcome is Outcome.OVERFLOWED]
+            if fields:
+                return _mismatch(fields[0], number, len(raws), value)
+        raise AssertionError("columns and rules differ")
 
 
-def _texts(batch: ArrowBatch) -> list[bytes]:
-    return [msgspec.json.encode(row) for row in batch.data.to_pylist()]
+def _accepted(level: TypedLevel, raws: Sequence[Any], left_out: Rows) -> tuple[list[int], list[Row] | None]:
+    """The rows that hold nothing but what the plan foresees, and the parts of them that it distrusts."""
+    decode, pick = msgspec.json.Decoder(level.struct).decode, level.pick
+    skipped = set(left_out.tolist())
+    accepted: list[int] = []
+    rows: list[Row] = []
+    for number, raw in enumerate(raws):
+        if number in skipped:
+            continue
+        try:
+            found = decode(raw)
+        except msgspec.ValidationError:
+            continue
+        accepted.append(number)
+        if pick:
+            rows.append(pick(found))
+    return accepted, rows if pick else None
+
+
+def _mismatch(field: str, number: int, total: int, value: Any) -> RecordError:
+    return RecordError(f"{field} {number} {total} {value}")

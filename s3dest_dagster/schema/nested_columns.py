@@ -1,0 +1,193 @@
+"""JSON texts of one field to a column of records or lists: taken apart once, then column by column.
+
+A record level read this way needs no promise about its names or types: it is the road for records that are too dirty
+for the typed one, and for levels whose names cannot be foreseen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from s3dest_dagster.schema.arrow import Layout, arrow_type, members
+from s3dest_dagster.schema.json_texts import NO_ROWS, NOTHING, Rows, json_texts, overflow_texts
+from s3dest_dagster.schema.overflow import OverflowColumn
+from s3dest_dagster.schema.scalar_columns import (
+    Column,
+    ColumnDecoder,
+    RuleDecoder,
+    TemporalDecoder,
+    scalar_decoder,
+)
+from s3dest_dagster.schema.tallying import Event, Outcome
+from s3dest_dagster.schema.types import OVERFLOW, OVERFLOW_ALIAS, TEMPORAL, Array, Field, Kind, Record, Scalar
+from s3dest_dagster.schema.values import as_list, as_object, merge_own_overflow, position_rule
+
+Object = Mapping[str, Any]
+"""An object of one level, its members as raw texts."""
+
+_NO_OBJECT: Final[Object] = {}
+_OWN_OVERFLOW = frozenset({OVERFLOW, OVERFLOW_ALIAS})
+
+
+class ListDecoder(ColumnDecoder):
+    """Lists of any kind of item. One unfit item makes its whole list unfit."""
+
+    def __init__(self, kind: Array, layout: Layout, path: str) -> None:
+        super().__init__(position_rule(kind, layout, path), arrow_type(kind, layout=layout))
+        self.item = column_decoder(kind.item, layout, path, fallback=kind.fallback)
+
+    def decode(self, raws: Sequence[Any]) -> Column:
+        lists, unfit = _taken_apart(raws, b"[", as_list)
+        column = self.of_lists(lists)
+        column.unfit = np.union1d(column.unfit, unfit)
+        return column
+
+    def of_lists(self, lists: Sequence[Sequence[Any] | None]) -> Column:
+        """The column of lists of raw texts, None being null."""
+        items = self.item.decode([raw for raws in lists if raws for raw in raws])
+        lengths = np.array([len(raws) if raws else 0 for raws in lists], np.int64)
+        parents = np.repeat(np.arange(len(lists)), lengths)
+        if items.unfit.size:
+            unfit = np.unique(parents[items.unfit])
+            dropped = set(unfit.tolist())
+            column = self.of_lists([None if row in dropped else raws for row, raws in enumerate(lists)])
+            column.unfit = unfit
+            return column
+        absent = np.array([raws is None for raws in lists], np.bool_)
+        data = list_array(lengths, items.data, absent, self.type)
+        return Column(data, inexact=np.unique(parents[items.inexact]), counts=items.counts)
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDecoder:
+    """A declared field and the decoder of its column; `path` is its dotted original name."""
+
+    field: Field
+    decoder: ColumnDecoder
+    path: str
+
+
+class RecordDecoder(ColumnDecoder):
+    """One record level: its declared fields as columns, everything else in its overflow map."""
+
+    def __init__(self, record: Record, layout: Layout, path: str) -> None:
+        super().__init__(position_rule(record, layout, path), arrow_type(record, layout=layout))
+        self.record = record
+        self.prefix = f"{path}." if path else ""
+        self.fields = [self._field(field, layout) for field in record.fields]
+        self._declared = frozenset(field.source for field in record.fields)
+
+    def _field(self, field: Field, layout: Layout) -> FieldDecoder:
+        path = self.prefix + field.source
+        return FieldDecoder(field, column_decoder(field.kind, layout, path), path)
+
+    def decode(self, raws: Sequence[Any]) -> Column:
+        objects, unfit = _taken_apart(raws, b"{", as_object)
+        column = self.of_objects(objects)
+        column.unfit = unfit
+        return column
+
+    def of_objects(self, objects: Sequence[Object | None]) -> Column:
+        """The level's column of objects with raw texts as members, None being null."""
+        absent = [members_ is None for members_ in objects]
+        present = [_NO_OBJECT if members_ is None else members_ for members_ in objects]
+        over, counts = OverflowColumn(len(objects)), Counter[Event]()
+        columns = []
+        for field in self.fields:
+            raws = [members_.get(field.field.source, NOTHING) for members_ in present]
+            columns.append(place(field, field.decoder.decode(raws), raws, over, counts))
+        self._add_undeclared(present, over, counts)
+        mask = pa.array(absent) if any(absent) else None
+        data = pa.StructArray.from_arrays([*columns, over.column()], fields=list(self.type), mask=mask)
+        return Column(data, counts=counts)
+
+    def _add_undeclared(self, objects: Sequence[Object], over: OverflowColumn, counts: Counter[Event]) -> None:
+        rows, names, raws = [], [], []
+        own: list[int] = []
+        for row, members_ in enumerate(objects):
+            if members_.keys() <= self._declared:
+                continue
+            for name in members_.keys() - self._declared:
+                if name in _OWN_OVERFLOW:
+                    own.append(row)
+                else:
+                    rows.append(row)
+                    names.append(name)
+                    raws.append(members_[name])
+        self._add_texts(rows, names, raws, over, counts)
+        for row in dict.fromkeys(own):
+            self._merge_own(row, objects[row], over, counts)
+
+    def _add_texts(
+        self, rows: list[int], names: list[str], raws: list[Any], over: OverflowColumn, counts: Counter[Event]
+    ) -> None:
+        texts = json_texts(raws)
+        present = np.flatnonzero(texts.strings.is_valid())
+        kept = [names[entry] for entry in present.tolist()]
+        distinct = list(dict.fromkeys(kept))
+        index = {name: number for number, name in enumerate(distinct)}
+        which = np.array([index[name] for name in kept], np.int64)
+        over.add_named(distinct, np.array(rows, np.int64)[present], which, texts.strings.take(pa.array(present)))
+        counts.update({(Outcome.UNDECLARED, self.prefix + name): n for name, n in Counter(kept).items()})
+
+    def _merge_own(self, row: int, members_: Object, over: OverflowColumn, counts: Counter[Event]) -> None:
+        texts = over.names_of(row)
+        own = [(name, bytes(raw)) for name, raw in members_.items() if name in _OWN_OVERFLOW]
+        added = merge_own_overflow([(name, raw) for name, raw in own if raw != b"null"], texts)
+        for name in added:
+            over.add(name, np.array([row]), pa.array([texts[name]], pa.string()))
+            counts[(Outcome.UNDECLARED, self.prefix + name)] += 1
+
+
+def column_decoder(kind: Kind, layout: Layout, path: str, *, fallback: bool = True) -> ColumnDecoder:
+    """The decoder of a position of this kind; `path` is its dotted original name."""
+    rule, type_ = (
+        position_rule(kind, layout, path, fallback=fallback),
+        arrow_type(kind, layout=layout, fallback=fallback),
+    )
+    if kind in TEMPORAL:
+        return TemporalDecoder(rule, type_, Scalar(kind), fallback=bool(members(kind, layout, fallback=fallback)))
+    if isinstance(kind, Record):
+        return RecordDecoder(kind, layout, path)
+    if isinstance(kind, Array):
+        return ListDecoder(kind, layout, path)
+    return scalar_decoder(kind, rule) if isinstance(kind, Scalar) else RuleDecoder(rule, type_)
+
+
+def place(
+    field: FieldDecoder, column: Column, raws: Sequence[Any], over: OverflowColumn, counts: Counter[Event]
+) -> pa.Array:
+    """The field's data; its misfits go to the level's overflow, its counts to the level's."""
+    counts.update(column.counts)
+    rows = np.union1d(column.unfit, column.inexact) if column.unfit.size or column.inexact.size else NO_ROWS
+    if rows.size:
+        over.add(field.field.source, rows, overflow_texts(raws, rows))
+        counts[(Outcome.OVERFLOWED, field.path)] += int(rows.size)
+    return column.data
+
+
+def list_array(lengths: Any, items: pa.Array, absent: Any, type_: pa.DataType) -> pa.Array:
+    """Lists of these lengths, null where absent."""
+    offsets = np.zeros(len(lengths) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    mask = pa.array(absent) if absent.any() else None
+    return pa.ListArray.from_arrays(pa.array(offsets), items, type=type_, mask=mask)
+
+
+def _taken_apart(raws: Sequence[Any], opening: bytes, decode: Any) -> tuple[list[Any], Rows]:
+    """Each text decoded when it opens so, else None; and the rows that are something else, and not null."""
+    parts: list[Any] = []
+    unfit = []
+    for row, raw in enumerate(raws):
+        text = bytes(raw)
+        opened = text[:1] == opening
+        parts.append(decode(text) if opened else None)
+        if text and not opened and text != b"null":
+            unfit.append(row)
+    return parts, np.array(unfit, np.int64)
