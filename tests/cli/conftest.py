@@ -1,0 +1,148 @@
+"""The command as a user runs it: a process of its own, on a fresh bucket of a real server, its answers watched.
+
+Every answer is searched for secrets and tracebacks, whatever the test is about.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import S3Server
+
+SCHEMAS = {
+    "users": {"type": "object", "properties": {"id": {"type": "integer"}, "name": {"type": "string"}}},
+    "orders": {"type": "object", "properties": {"id": {"type": "integer"}, "total": {"type": "number"}}},
+}
+
+
+class Lake:
+    """A fresh bucket, the files that a user has for it, and the command."""
+
+    def __init__(self, server: S3Server, folder: Path) -> None:
+        self.server = server
+        self.folder = folder
+        self.bucket = server.new_bucket()
+
+    def file(self, name: str, content: Any) -> str:
+        """The path of a file with this text, or this value as JSON."""
+        path = self.folder / name
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return str(path)
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        """A connector's configuration for the bucket; a change to None leaves the key out."""
+        values = {
+            "access_key_id": self.server.access_key_id,
+            "secret_access_key": self.server.secret_access_key,
+            "s3_bucket_name": self.bucket,
+            "s3_bucket_path": "data_output_path",
+            "s3_bucket_region": "us-east-1",
+            "s3_endpoint": self.server.endpoint,
+            "format": {"format_type": "JSONL", "compression": {"compression_type": "No Compression"}},
+            "s3dest": {"max_attempts": 1, "encode_workers": 1},
+        }
+        return {key: value for key, value in {**values, **changes}.items() if value is not None}
+
+    def config(self, **changes: Any) -> str:
+        """The path of a configuration file."""
+        return self.file("config.json", self.settings(**changes))
+
+    def catalog(self, *names: str, mode: str = "overwrite", namespace: str | None = "public") -> str:
+        """The path of a configured catalog."""
+        streams = [
+            {
+                "stream": {"name": name, "namespace": namespace, "json_schema": SCHEMAS[name]},
+                "sync_mode": "full_refresh",
+                "destination_sync_mode": mode,
+            }
+            for name in names
+        ]
+        return self.file("catalog.json", {"streams": streams})
+
+    def run(self, *arguments: str, stdin: str | bytes = "") -> subprocess.CompletedProcess[str]:
+        """Runs the command and watches what it says."""
+        data = stdin.encode() if isinstance(stdin, str) else stdin
+        done = subprocess.run(_command(arguments), input=data, capture_output=True, env=_environment(), timeout=100)
+        answer = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        self.watch(answer.stdout, answer.stderr, verbose="--verbose" in arguments)
+        return answer
+
+    def write(self, messages: str, *options: str, streams: tuple[str, ...] = ("users",), **catalog: Any):
+        """`s3dest write` of these messages, with the plain configuration unless the options name another."""
+        configured = options if "--config" in options else ("--config", self.config(), *options)
+        return self.run("write", "--catalog", self.catalog(*streams, **catalog), *configured, stdin=messages)
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Starts the command; its standard input stays open."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(_command(arguments), stdin=pipe, stdout=pipe, stderr=pipe, env=_environment())
+
+    def await_line(self, process: subprocess.Popen[bytes], text: str) -> None:
+        """Returns when a line with the text has come on the process's standard error."""
+        assert process.stderr is not None
+        read = ""
+        for line in process.stderr:
+            read += line.decode()
+            if text in read:
+                return
+        raise AssertionError(f"{text!r} did not come; this did: {read}")
+
+    def watch(self, *texts: str, verbose: bool = False) -> None:
+        """No answer shows a secret, and no traceback that nobody asked for."""
+        for text in texts:
+            assert self.server.secret_access_key not in text
+            assert verbose or "Traceback" not in text
+
+    def data_keys(self) -> list[str]:
+        """The data objects that anybody sees."""
+        return [key for key in self.all_keys() if "/_s3dest/" not in f"/{key}"]
+
+    def all_keys(self) -> list[str]:
+        """Every object that anybody sees."""
+        listed = self.server.client().list_objects_v2(Bucket=self.bucket)
+        return [each["Key"] for each in listed.get("Contents", [])]
+
+    def uploads(self) -> int:
+        """Multipart uploads that are neither completed nor aborted."""
+        return len(self.server.client().list_multipart_uploads(Bucket=self.bucket).get("Uploads", []))
+
+    def read(self, key: str) -> bytes:
+        """The bytes of an object."""
+        return self.server.client().get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def ids(self, stream: str = "users") -> list[int]:
+        """The ids in all visible JSON Lines objects of a stream."""
+        keys = [key for key in self.data_keys() if f"/{stream}/" in key]
+        return sorted(json.loads(line)["_airbyte_data"]["id"] for key in keys for line in self.read(key).splitlines())
+
+
+def _command(arguments: tuple[str, ...]) -> list[str]:
+    return [sys.executable, "-m", "s3dest_dagster.cli", *arguments]
+
+
+def _environment() -> dict[str, str]:
+    """This environment without an identity of its own."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "WORKER_"))}
+    return {
+        **inherited,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+
+
+@pytest.fixture
+def lake(moto_s3: S3Server, tmp_path: Path) -> Lake:
+    return Lake(moto_s3, tmp_path)
+
+
+@pytest.fixture(params=["moto", "rclone"])
+def any_lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+    """The same on each server."""
+    return Lake(request.getfixturevalue(f"{request.param}_s3"), tmp_path)

@@ -1,0 +1,177 @@
+"""`s3dest write` lands every stream of the catalog at once, and hands on the states whose records are published."""
+
+import csv
+import gzip
+import io
+import json
+
+import fastavro
+import pyarrow.parquet as pq
+import pytest
+from airbyte_messages import log, record, state, status
+
+USERS = [{"id": number, "name": f"user {number}"} for number in range(1, 8)]
+ORDERS = [{"id": number, "total": number / 4} for number in range(1, 6)]
+
+
+def interleaved() -> str:
+    """The records of two streams in turns, a third without any."""
+    lines = []
+    for number in range(max(len(USERS), len(ORDERS))):
+        lines += [record("users", **each) for each in USERS[number : number + 1]]
+        lines += [record("orders", **each) for each in ORDERS[number : number + 1]]
+    return "".join(lines)
+
+
+def rows_of(kind: str, data: bytes) -> list[dict]:
+    """The records of an object, by a reader that is not ours."""
+    if kind == "CSV":
+        text = gzip.decompress(data).decode()
+        return [json.loads(row["_airbyte_data"]) for row in csv.DictReader(io.StringIO(text))]
+    if kind == "JSONL":
+        return [json.loads(line)["_airbyte_data"] for line in gzip.decompress(data).splitlines()]
+    if kind == "Avro":
+        rows = list(fastavro.reader(io.BytesIO(data)))
+    else:
+        rows = pq.read_table(io.BytesIO(data)).to_pylist()
+    return [{name: row[name] for name in row if not name.startswith("_airbyte")} for row in rows]
+
+
+def test_the_documented_example_comes_out_exactly(any_lake):
+    config = any_lake.config(format={"format_type": "CSV"})
+    answer = any_lake.write(record("users", id=1), "--config", config, "--now", "2021-01-01T00:00:00Z")
+    assert answer.returncode == 0, answer.stderr
+    assert any_lake.data_keys() == ["data_output_path/public/users/2021_01_01_1609459200000_0.csv.gz"]
+
+
+@pytest.mark.parametrize("kind", ["CSV", "JSONL", "Avro", "Parquet"])
+def test_interleaved_streams_land_side_by_side_in_every_format(any_lake, kind):
+    settings = {"format_type": kind, **({"compression_codec": {"codec": "Deflate"}} if kind == "Avro" else {})}
+    answer = any_lake.write(
+        interleaved(), "--config", any_lake.config(format=settings), streams=("users", "orders"), mode="append"
+    )
+    assert answer.returncode == 0, answer.stderr
+    found = {key.split("/")[2]: rows_of(kind, any_lake.read(key)) for key in any_lake.data_keys()}
+    assert found == {"users": USERS, "orders": ORDERS}
+    assert "public.users: 7 rows, 1 object" in answer.stderr
+    assert "public.orders: 5 rows, 1 object" in answer.stderr
+
+
+def test_a_full_refresh_without_a_record_empties_its_stream_and_an_append_adds(lake):
+    lake.write(record("users", id=1) + record("orders", id=1), streams=("users", "orders"))
+    assert lake.write(record("users", id=2), mode="append").returncode == 0
+    assert lake.ids("users") == [1, 2]
+    assert lake.write(record("orders", id=3), streams=("users", "orders")).returncode == 0
+    assert (lake.ids("users"), lake.ids("orders")) == ([], [3])
+
+
+def test_a_discovered_catalog_is_taken_as_full_refresh(lake):
+    lake.write(record("users", id=1), mode="append")
+    schema = {"type": "object", "properties": {"id": {"type": "integer"}}}
+    stream = {"name": "users", "namespace": "public", "json_schema": schema, "supported_sync_modes": ["full_refresh"]}
+    catalog = lake.file("discovered.json", {"type": "CATALOG", "catalog": {"streams": [stream]}})
+    answer = lake.run("write", "--config", lake.config(), "--catalog", catalog, stdin=record("users", id=2))
+    assert answer.returncode == 0, answer.stderr
+    assert lake.ids() == [2]
+
+
+def test_only_the_newest_state_of_each_stream_is_handed_on_as_it_came(lake):
+    messages = (
+        record("users", id=1)
+        + state("users", 1)
+        + state("orders", 1)
+        + log("half way")
+        + record("users", id=2)
+        + state("users", 2)
+    )
+    answer = lake.write(messages, streams=("users", "orders"))
+    assert answer.stdout == state("orders", 1) + state("users", 2)
+    assert "INFO: half way" in answer.stderr
+
+
+def test_a_state_of_all_streams_is_handed_on_when_all_are_published(lake):
+    everything = json.dumps({"type": "STATE", "state": {"type": "GLOBAL", "global": {"stream_states": []}}}) + "\n"
+    answer = lake.write(record("users", id=1) + everything, "--sync-id", "a", streams=("users", "orders"))
+    assert answer.stdout == everything
+    again = lake.write(record("users", id=2) + everything, "--sync-id", "a", streams=("users", "orders"))
+    assert again.stdout == ""
+    assert "not handed on" in again.stderr
+
+
+def test_a_sync_id_that_is_complete_lands_nothing_twice_and_hands_on_the_recorded_state(any_lake):
+    first = any_lake.write(record("users", id=1) + state("users", 1), "--sync-id", "monday", mode="append")
+    again = any_lake.write(
+        record("users", id=1) + record("users", id=2) + state("users", 2), "--sync-id", "monday", mode="append"
+    )
+    assert (first.returncode, again.returncode) == (0, 0)
+    assert any_lake.ids() == [1]
+    assert [json.loads(each.stdout) for each in (first, again)] == [json.loads(state("users", 1))] * 2
+    assert "nothing landed again" in again.stderr
+
+
+def test_what_some_streams_lack_is_made_up_under_the_same_sync_id(lake):
+    lake.write(record("users", id=1), "--sync-id", "x", mode="append")
+    both = lake.write(
+        record("users", id=1) + record("orders", id=1), "--sync-id", "x", streams=("users", "orders"), mode="append"
+    )
+    assert both.returncode == 0
+    assert (lake.ids("users"), lake.ids("orders")) == ([1], [1])
+
+
+def test_the_sync_id_names_objects_unless_the_worker_says_otherwise(lake):
+    config = lake.config(file_name_pattern="{sync_id}_{part_number}{format_extension}")
+    assert lake.write(record("users", id=1), "--config", config, "--sync-id", "tuesday").returncode == 0
+    assert lake.data_keys()[0].endswith("tuesday_0.jsonl")
+
+
+def test_bad_lines_are_kept_aside_when_the_settings_say_so(lake):
+    torn = record("users", id=2)[:-20] + "\n"
+    config = lake.config(s3dest={"on_bad_record": "quarantine", "max_attempts": 1})
+    answer = lake.write(record("users", id=1) + torn + record("users", id=3), "--config", config)
+    assert answer.returncode == 0, answer.stderr
+    assert lake.ids() == [1, 3]
+    (aside,) = [key for key in lake.all_keys() if "/quarantine/" in key]
+    assert json.loads(lake.read(aside))["line"] == torn.strip()
+    assert "1 bad line kept aside" in answer.stderr
+
+
+def test_ignored_keys_are_named_once(lake):
+    config = lake.config(part_size_mb=10, s3_upload="x")
+    answer = lake.write(record("users", id=1), "--config", config, streams=("users", "orders"))
+    assert answer.returncode == 0
+    assert answer.stderr.count("part_size_mb, s3_upload") == 1
+
+
+def test_the_report_is_json_when_programs_ask(lake):
+    answer = lake.write(record("users", id=1, extra="x"), "--json", "--sync-id", "a", streams=("users", "orders"))
+    users, orders = map(json.loads, answer.stderr.splitlines())
+    assert answer.stdout == ""
+    assert (users["stream"], users["rows"], users["read"], users["sync_id"]) == ("users", 1, 1, "a")
+    assert users["objects"] == [f"s3://{lake.bucket}/{key}" for key in lake.data_keys()]
+    assert (orders["stream"], orders["rows"], orders["objects"]) == ("orders", 0, [])
+
+
+@pytest.mark.parametrize("words", [("STARTED", "COMPLETE"), ("COMPLETE",)])
+def test_a_source_that_reports_complete_is_published(lake, words):
+    statuses = "".join(status("users", word) for word in words)
+    assert lake.write(record("users", id=1) + statuses).returncode == 0
+    assert lake.ids() == [1]
+
+
+def test_a_stream_that_fails_after_others_were_published_is_named_and_its_state_kept_back(lake):
+    """Another sync of the second stream comes first, so that this one loses it at the decision."""
+    catalog = lake.catalog("users", "orders", mode="append")
+    process = lake.start("write", "--config", lake.config(), "--catalog", catalog, "--sync-id", "late")
+    messages = log("begun") + record("users", id=1) + record("orders", id=1) + state("users", 1) + state("orders", 1)
+    process.stdin.write(messages.encode())
+    process.stdin.flush()
+    lake.await_line(process, "begun")
+    assert lake.write(record("orders", id=9), "--sync-id", "early", streams=("orders",)).returncode == 0
+    stdout, stderr = process.communicate(timeout=60)
+    lake.watch(stdout.decode(), stderr.decode())
+    assert process.returncode == 1
+    assert stdout.decode() == state("users", 1)
+    assert b"Sync early of public.orders was published" in stderr
+    assert b"Published were: public.users, not: public.orders." in stderr
+    assert (lake.ids("users"), lake.ids("orders")) == ([1], [9])
+    assert lake.uploads() == 0
