@@ -12,10 +12,10 @@ from s3dest_dagster.formats.contract import Encoded, Encoder, ObjectWriter, Sink
 from s3dest_dagster.formats.csv import CsvEncoder
 from s3dest_dagster.formats.jsonl import JsonlEncoder
 from s3dest_dagster.formats.parquet import ParquetEncoder
-from s3dest_dagster.formats.reading import read_table
+from s3dest_dagster.formats.reading import read_table, table_schema
 from s3dest_dagster.stream import Stream
 
-__all__ = ["Encoded", "Encoder", "ObjectWriter", "Sink", "encoder", "read_table"]
+__all__ = ["Encoded", "Encoder", "ObjectWriter", "Sink", "encoder", "read_table", "table_schema"]
 
 
 def encoder(

@@ -61,6 +61,11 @@ def read_table(settings: FormatSettings, stream: Stream, data: bytes | memoryvie
     return _table_of_lines(contents, _jsonl_lines(settings, text))
 
 
+def table_schema(stream: Stream) -> pa.Schema:
+    """The columns that `read_table` gives for this stream. Raises SchemaError as `encoder`."""
+    return _schema(contents_of(stream))
+
+
 def _schema(contents: Contents) -> pa.Schema:
     envelope = [(RECORD_ID, pa.string(), False), (EMITTED_AT, EMITTED_AT_TYPE, False)]
     return pa.schema([*(pa.field(*field) for field in envelope), *arrow_schema(contents.record, layout=Layout.NAMED)])

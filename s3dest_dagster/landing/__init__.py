@@ -7,7 +7,7 @@ from s3dest_dagster.landing.check import CheckStep, check
 from s3dest_dagster.landing.landing import Landing, land, landed_scope
 from s3dest_dagster.landing.manifest import Counts, ManifestObject
 from s3dest_dagster.landing.plan import Plan, StreamPlan, plan, settings_without_effect
-from s3dest_dagster.landing.read import LiveObject, live_objects, read_scope, read_tables
+from s3dest_dagster.landing.read import LiveObject, live_objects, read_scope, read_tables, scope_schema, unified
 from s3dest_dagster.landing.receipt import Progress, Receipt
 from s3dest_dagster.landing.streams import StreamLandings, landing_streams, state_message
 from s3dest_dagster.landing.sweep import Swept, sweep
@@ -44,9 +44,11 @@ __all__ = [
     "read_scope",
     "read_tables",
     "recover",
+    "scope_schema",
     "scopes",
     "settings_without_effect",
     "state_message",
     "sweep",
+    "unified",
     "verify",
 ]

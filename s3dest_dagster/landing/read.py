@@ -5,15 +5,15 @@ The same columns whatever the format: the envelope, then the schema's fields. It
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields
 
 import msgspec
 import pyarrow as pa
 
 from s3dest_dagster.destination import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
-from s3dest_dagster.errors import ObjectNotFoundError
-from s3dest_dagster.formats import read_table
+from s3dest_dagster.errors import ObjectNotFoundError, SchemaError
+from s3dest_dagster.formats import read_table, table_schema
 from s3dest_dagster.keys import KeyTemplate, scope_root
 from s3dest_dagster.landing.ledger import Ledger
 from s3dest_dagster.landing.manifest import ManifestObject, Segment
@@ -66,6 +66,30 @@ def read_scope(bucket: Bucket, template: KeyTemplate, scope: Scope) -> pa.Table 
     """All records of the scope as one table; None when it holds none. Fields missing in older syncs are null."""
     tables = list(read_tables(bucket, template, scope))
     return pa.concat_tables(tables, promote_options="permissive") if tables else None
+
+
+def scope_schema(bucket: Bucket, template: KeyTemplate, scope: Scope) -> pa.Schema | None:
+    """The columns of all that the scope holds; None when nothing was ever landed there.
+
+    Without columns when no record was. Raises SchemaError when a field has types that no one type can hold.
+    """
+    segments = Ledger(bucket, scope_root(template, scope), scope).visible_segments()
+    if not segments:
+        return None
+    schemas = {each.fingerprint: stream_of(each) for each in segments if each.json_schema is not None}
+    return unified(map(table_schema, schemas.values()), str(scope))
+
+
+def unified(schemas: Iterable[pa.Schema], what: str) -> pa.Schema:
+    """The columns of all of them, of the wider type where types differ. `what` is named where there is none."""
+    try:
+        return pa.unify_schemas([pa.schema([]), *schemas], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise SchemaError(
+            f"{what} cannot be read as one table, since its syncs had different schemas: {error}. Land it anew by a "
+            "full refresh, or read its objects one by one.",
+            stream=what,
+        ) from error
 
 
 def _table_of(bucket: Bucket, each: LiveObject) -> pa.Table:
