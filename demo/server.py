@@ -98,9 +98,3 @@ def _answers() -> bool:
     except (BotoCoreError, ClientError):
         return False
     return True
-
-
-if __name__ == "__main__":
-    with serving():
-        command = sys.argv[1:]
-        raise SystemExit(subprocess.call(command) if command else 0)

@@ -1,0 +1,94 @@
+"""The demo: a real connector's streams, materialised by Dagster into an S3 server on this machine, and read back.
+
+    python demo/run.py            three partitions of two streams, one full refresh, one stream from Python
+    python demo/run.py --small    the same with few records
+    python demo/run.py --ui       the S3 server and Dagster's web interface, until Ctrl-C
+
+Everything that it types is a command that a user can type too; it shows each one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from server import BUCKET, ENDPOINT, LAKE, ROOT, serving
+from tree import print_tree
+
+BIN = Path(sys.executable).parent
+DAGSTER_HOME = ROOT / ".dagster_home"
+MODULE = "s3dest_dagster.definitions"
+PARTITIONS = ("2026-01-01", "2026-01-02", "2026-01-03")
+RECORDS, FEW_RECORDS = "5000", "200"
+UI_PORT = os.environ.get("S3DEST_UI_PORT", "3000")
+
+
+def main() -> int:
+    options = _options()
+    os.chdir(ROOT)
+    environment = _environment(RECORDS if not options.small else FEW_RECORDS)
+    with serving():
+        if options.ui:
+            return _web_interface(environment)
+        _materialize_everything(environment)
+        print_tree()
+    print(
+        f"\nThe objects are plain files under {LAKE.relative_to(ROOT)}/{BUCKET}. `make ui` opens the same in a browser."
+    )
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", action="store_true", help="few records")
+    parser.add_argument("--ui", action="store_true", help="serve Dagster's web interface instead")
+    return parser.parse_args()
+
+
+def _environment(records: str) -> dict[str, str]:
+    """The environment of every command: Dagster's home, the S3 server's address, how much the connector makes up."""
+    DAGSTER_HOME.mkdir(exist_ok=True)
+    shutil.copyfile(ROOT / "dagster.yaml", DAGSTER_HOME / "dagster.yaml")
+    ours = {"DAGSTER_HOME": str(DAGSTER_HOME), "S3DEST_DEMO_ENDPOINT": ENDPOINT}
+    return {"FAKER_RECORDS": records, **os.environ, **ours}
+
+
+def _materialize_everything(environment: dict[str, str]) -> None:
+    for partition in PARTITIONS:
+        _materialize("faker/users,faker/purchases,readings", environment, partition)
+    _materialize("faker/products", environment)
+
+
+def _materialize(selection: str, environment: dict[str, str], partition: str | None = None) -> None:
+    command = ["dagster", "asset", "materialize", "-m", MODULE, "--select", selection]
+    if partition is not None:
+        command += ["--partition", partition]
+    print(f"\n$ {shlex.join(command)}", flush=True)
+    finished = subprocess.run(
+        [BIN / command[0], *command[1:]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if finished.returncode != 0:
+        print(finished.stdout)
+        raise SystemExit(f"The run failed with exit code {finished.returncode}; its log stands above.")
+    for line in finished.stdout.splitlines():
+        if " landed " in line.lower():
+            print("  " + line.split(" - ")[-1])
+
+
+def _web_interface(environment: dict[str, str]) -> int:
+    print(f"Dagster's web interface: http://127.0.0.1:{UI_PORT}  (Ctrl-C ends it and the S3 server)", flush=True)
+    command = [BIN / "dagster", "dev", "-h", "127.0.0.1", "-p", UI_PORT]
+    process = subprocess.Popen(command, env=environment)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        return process.wait()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,35 @@
+"""What landed, as a tree of objects with rows and bytes: the rows as the manifests tell them."""
+
+from __future__ import annotations
+
+from server import ACCESS_KEY_ID, BUCKET, ENDPOINT, SECRET_ACCESS_KEY
+
+from s3dest_dagster.destination import S3Connection, S3Destination
+from s3dest_dagster.landing import live_objects, scopes
+from s3dest_dagster.storage import open_bucket
+
+
+def print_tree() -> None:
+    """Prints every live object of the demo's bucket under its directories."""
+    rows_and_bytes = _objects()
+    print(f"\ns3://{BUCKET} at {ENDPOINT}")
+    shown: list[str] = []
+    for key, (rows, size) in sorted(rows_and_bytes.items()):
+        *directories, name = key.split("/")
+        for depth, directory in enumerate(directories):
+            if shown[: depth + 1] != directories[: depth + 1]:
+                print("  " * (depth + 1) + directory + "/")
+        shown = directories
+        print("  " * (len(directories) + 1) + f"{name:<52}{rows:>8,} rows{size:>12,} bytes")
+    print(f"{len(rows_and_bytes)} objects, {sum(rows for rows, _ in rows_and_bytes.values()):,} rows")
+
+
+def _objects() -> dict[str, tuple[int, int]]:
+    destination = S3Destination(s3_bucket_name=BUCKET, s3_bucket_path="lake")
+    connection = S3Connection(endpoint=ENDPOINT, access_key_id=ACCESS_KEY_ID, secret_access_key=SECRET_ACCESS_KEY)
+    bucket, template = open_bucket(connection, BUCKET), destination.template
+    return {
+        each.item.key: (each.item.rows, each.item.bytes)
+        for scope in scopes(bucket, template)
+        for each in live_objects(bucket, template, scope)
+    }

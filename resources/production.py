@@ -1,0 +1,17 @@
+"""A bucket on AWS, named by the environment: S3_BUCKET in S3_REGION, reached as S3_ROLE_ARN when that is set.
+
+Without a role the machine's own identity is used (environment, profile, web identity, container, instance profile).
+"""
+
+import os
+
+import dagster as dg
+
+from resources.lakes import lakes
+from s3dest_dagster import S3Resource
+
+
+def resources() -> dict[str, object]:
+    """The lake of production."""
+    s3 = S3Resource(region_name=dg.EnvVar("S3_REGION"), role_arn=os.environ.get("S3_ROLE_ARN"))
+    return lakes(s3, s3_bucket_name=dg.EnvVar("S3_BUCKET"), s3_bucket_path="lake")
