@@ -35,6 +35,10 @@ shapes = st.lists(
         ((Choice(((), ("x",))), "y"), ("y",), "y"),
         (("a" * 3,), (Run(A, 1, 2),), None),
         ((), (), ""),
+        ((Run(DIGIT, 4, 4), "ab", Run(A, 1, 1)), (Run(DIGIT, 4, 4), "aba"), "0000aba"),
+        ((Run(DIGIT, 4, 4), "ab"), (Run(DIGIT, 4, 4), "b"), None),
+        ((Run(DIGIT, 1, 2), "1"), (Run(DIGIT, 1, 2), "0"), None),
+        ((Run(DIGIT, 1, 2), "1b"), (Run(DIGIT, 1, 2), "b"), "01b"),
     ],
 )
 def test_common_text(one, other, shared):

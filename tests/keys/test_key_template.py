@@ -487,7 +487,8 @@ def test_keys_of_other_shapes_have_no_part():
     assert bound(KeyTemplate("lake", "x/", "data{format_extension}")).part_of("lake/x/data.csv") is None
 
 
-def test_many_streams_are_checked_in_reasonable_time():
-    """The comparison is quadratic only among streams whose keys begin alike."""
-    KeyTemplate("lake", DEFAULT_PATH_FORMAT).check_streams([StreamId("public", f"stream_{n}") for n in range(1000)])
-    KeyTemplate("lake", "${YEAR}/${STREAM_NAME}/").check_streams([StreamId("public", f"stream_{n}") for n in range(60)])
+def test_a_thousand_streams_are_checked_wherever_their_name_stands():
+    """Minutes, were every pair searched to its end; the suite's time limit would notice."""
+    streams = [StreamId("public", f"stream_{number}") for number in range(1000)]
+    KeyTemplate("lake", DEFAULT_PATH_FORMAT).check_streams(streams)
+    KeyTemplate("lake", "${YEAR}/${STREAM_NAME}/").check_streams(streams)
