@@ -65,15 +65,12 @@ def is_all_typed(plan: LevelPlan) -> bool:
     return not plan.open and not plan.texts and all(map(is_all_typed, plan.inner.values()))
 
 
-def has_numbers(kind: Kind, plan: LevelPlan | None = None) -> bool:
-    """Whether a double of this kind is read by type under this plan (None: under any)."""
-    if isinstance(kind, Record):
-        return any(
-            has_numbers(f.kind, plan and plan.inner.get(f.source))
-            for f in kind.fields
-            if plan is None or f.source not in plan.texts
-        )
-    return has_numbers(kind.item, plan) if isinstance(kind, Array) else kind is Scalar.DOUBLE
+def has_numbers(record: Record, plan: LevelPlan) -> bool:
+    """Whether this plan reads any double of the record by type, alone or in lists."""
+    typed = [field for field in record.fields if field.source not in plan.texts and not plan.open]
+    if any(field.kind in (Scalar.DOUBLE, Array(Scalar.DOUBLE)) for field in typed):
+        return True
+    return any(has_numbers(_level(record, name), known) for name, known in plan.inner.items() if name not in plan.texts)
 
 
 def with_numbers_as_texts(record: Record, plan: LevelPlan) -> LevelPlan:

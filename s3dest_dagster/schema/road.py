@@ -22,7 +22,7 @@ import pyarrow as pa
 from s3dest_dagster.batch import Batch, JsonBatch, Tally
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.schema.arrow import Layout, arrow_schema
-from s3dest_dagster.schema.json_texts import Rows
+from s3dest_dagster.schema.json_texts import NO_ROWS, Rows
 from s3dest_dagster.schema.nested_columns import RecordDecoder
 from s3dest_dagster.schema.number_scan import rows_at_risk
 from s3dest_dagster.schema.plan import (
@@ -89,7 +89,6 @@ class Road:
         self._decoder = RecordDecoder(record, layout, "")
         plan = first_plan(record)
         self._strict = TypedLevel(self._decoder, plan) if is_all_typed(plan) and record.fields else None
-        self._has_numbers = has_numbers(record)
         self._clean = _Learnt(plan, self._strict, dirty=False)
         self._learnt = self._clean
         self._batches = itertools.count(1)
@@ -109,7 +108,7 @@ class Road:
         anew = not learnt.dirty or next(self._batches) % _LEARN_ANEW_EVERY == 0
         strict = self._strict if anew else None
         block = b"\n".join(raws)
-        risky = self._rows_at_risk(block, raws, learnt, strict)
+        risky = self._rows_at_risk(block, raws, self._clean.plan if anew else learnt.plan)
         if strict and not risky.size and (column := self._strictly(strict, block, len(raws))):
             self._learnt = self._clean
             return column
@@ -120,12 +119,9 @@ class Road:
             risky = risky[:0]
         return self._planned(raws, block, learnt, risky)
 
-    def _rows_at_risk(self, block: bytes, raws: Sequence[Any], learnt: _Learnt, strict: TypedLevel | None) -> Rows:
-        """The rows with numbers that need their text, where numbers are going to be read by type."""
-        plan = None if strict else learnt.plan
-        if not self._has_numbers or not has_numbers(self.record, plan):
-            return np.empty(0, np.int64)
-        return rows_at_risk(block, raws)
+    def _rows_at_risk(self, block: bytes, raws: Sequence[Any], plan: LevelPlan) -> Rows:
+        """The rows with numbers that need their text, where this plan, or one learnt from it, reads numbers by type."""
+        return rows_at_risk(block, raws) if has_numbers(self.record, plan) else NO_ROWS
 
     def _strictly(self, level: TypedLevel, block: bytes, length: int) -> Column | None:
         try:
