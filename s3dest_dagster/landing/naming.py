@@ -88,6 +88,5 @@ def names_of(target: Target, scope: Scope, sync: Sync, head: Head, *, extension:
     template = target.destination.template
     keys = template.bind(scope, now=sync.now, uuid=sync.uuid, sync_id=sync.label)
     # Two partitions may start in the same millisecond: where the key does not tell them apart, a tag does.
-    told_apart = scope.partition is None or template.names_partition
-    tag = "" if told_apart else "_" + hashlib.sha256(f"{scope.partition}\n{sync.id}".encode()).hexdigest()[:8]
+    tag = "" if keys.names_partition else "_" + hashlib.sha256(f"{scope.partition}\n{sync.id}".encode()).hexdigest()[:8]
     return ObjectNames(target, keys, head, tag=tag, extension=extension, replaces=replaces)
