@@ -58,7 +58,8 @@ class Conversation:
     def answer(self, kind: Kind) -> dict[str, Any]:
         """The one message that was asked for, without its envelope.
 
-        Raises SourceError when the connector did not give it, or reported an error. With the answer at hand the exit code does not count: a failed check may end with any.
+        Raises SourceError when the connector did not give it, or reported an error. With the answer at hand
+        the exit code does not count: a failed check may end with any.
         """
         transcript = Transcript(self._forward)
         found: msgspec.Raw | None = None
