@@ -6,7 +6,6 @@ It must not know any verb.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -15,7 +14,7 @@ import click
 
 from s3dest_dagster.cli.commands import Session, s3dest
 from s3dest_dagster.cli.interruption import Interrupted, interruptible
-from s3dest_dagster.cli.output import Output
+from s3dest_dagster.cli.output import Output, OutputClosedError
 from s3dest_dagster.errors import MissingExtraError, S3DestError, SettingsError
 
 ALL_IS_WELL, FAILED, WRONG_CALL = 0, 1, 2
@@ -34,7 +33,6 @@ def run(arguments: Sequence[str]) -> int:
             code = s3dest.main(
                 list(arguments), prog_name="s3dest", standalone_mode=False, obj=Session(output, interruption)
             )
-            sys.stdout.flush()
             return int(code or ALL_IS_WELL)
     except click.ClickException as error:
         error.show()
@@ -45,9 +43,8 @@ def run(arguments: Sequence[str]) -> int:
     except S3DestError as error:
         output.say_error(error)
         return WRONG_CALL if isinstance(error, SettingsError | MissingExtraError) else FAILED
-    except BrokenPipeError:
-        _forget_stdout()
-        output.say("Error: Standard output was closed before everything was written to it.")
+    except OutputClosedError as error:
+        output.say_error(error)
         return FAILED
     except Exception as error:
         return _unexpected(output, error)
@@ -58,8 +55,3 @@ def _unexpected(output: Output, error: Exception) -> int:
     error.add_note(f"This was not expected ({type(error).__name__}).{advice}")
     output.say_error(error)
     return FAILED
-
-
-def _forget_stdout() -> None:
-    """Keeps the interpreter's last flush from failing again."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

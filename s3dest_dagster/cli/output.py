@@ -6,13 +6,19 @@ It must not know what it shows.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 MASK = "****"
 _QUIET_LEVELS = frozenset({"DEBUG", "TRACE"})
+
+
+class OutputClosedError(Exception):
+    """Whoever read standard output has gone."""
 
 
 class Output:
@@ -40,8 +46,9 @@ class Output:
         print(self._clean(sentence), file=sys.stderr, flush=True)
 
     def show(self, line: str) -> None:
-        """A line of the result on standard output."""
-        print(self._clean(line))
+        """A line of the result on standard output. Raises OutputClosedError when nobody reads it any more."""
+        with _closing_told():
+            print(self._clean(line), flush=True)
 
     def show_json(self, value: Any) -> None:
         """The result for programs."""
@@ -52,9 +59,10 @@ class Output:
         self.say(json.dumps(value))
 
     def pass_on(self, message: bytes) -> None:
-        """A line on standard output exactly as it came, at once."""
-        sys.stdout.buffer.write(message + b"\n")
-        sys.stdout.buffer.flush()
+        """A line on standard output exactly as it came. Raises OutputClosedError when nobody reads it any more."""
+        with _closing_told():
+            sys.stdout.buffer.write(message + b"\n")
+            sys.stdout.buffer.flush()
 
     def log(self, level: str, message: str) -> None:
         """A source's log line; details only when the caller is curious."""
@@ -65,12 +73,28 @@ class Output:
         """The error as sentences; with its traceback when the caller wants to know everything."""
         if self.verbose:
             self.say("".join(traceback.format_exception(error)).rstrip())
-        self.say(" ".join(["Error:", str(error), *getattr(error, "__notes__", ())]))
+        parts = [str(error), *getattr(error, "__notes__", ())]
+        self.say(" ".join(["Error:", *map(_sentence, parts)]))
 
     def _clean(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return text
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if text.endswith((".", "!", "?", ")")) else f"{text}."
+
+
+@contextmanager
+def _closing_told() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        # The interpreter's last flush must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputClosedError("Standard output was closed before everything was written to it.") from None
 
 
 def amount(number: int, noun: str) -> str:
