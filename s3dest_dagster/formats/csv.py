@@ -44,6 +44,8 @@ class CsvEncoder:
         self._rows = JsonRows(self._names) if self._flat else None
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
+        if not batch.num_rows:
+            return Encoded(0, b"", 0)
         raws = json_texts(batch)
         if self._rows is None:
             lines, tally = self._with_data(raws, batch, entropy), Tally()

@@ -136,16 +136,35 @@ def _read_parquet(contents: Contents, content: bytes | memoryview) -> pa.Table:
     table = pq.read_table(BytesIO(without_lzo(content) if is_lzo(content) else content))
     target = _schema(contents)
     if _has_members(table.schema):
-        integers = table.cast(pa.schema([field.with_type(_integer_type(field.type)) for field in table.schema]))
+        target_types = [field.with_type(_integer_type(field.type)) for field in table.schema]
+        integers = _retyped_table(table, pa.schema(target_types))
         rows = (row for batch in integers.to_batches(_ROWS_AT_ONCE) for row in batch.to_pylist())
         return _table_of_rows(contents, (named_record(contents.record, row, MemberBranches()) for row in rows))
+    return _retyped_table(table, target)
+
+
+def _retyped_table(table: pa.Table, target: pa.Schema) -> pa.Table:
+    """The table's columns in the types of `target`, null where it has none of that name."""
     columns = [
-        table.column(field.name).cast(field.type)
+        pa.chunked_array([_retyped(chunk, field.type) for chunk in table.column(field.name).chunks], field.type)
         if field.name in table.column_names
         else pa.nulls(len(table), field.type)
         for field in target
     ]
     return pa.Table.from_arrays(columns, schema=target)
+
+
+def _retyped(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The column in another type. By hand where it is nested, since Arrow's cast damages lists of nulls."""
+    if column.type == kind:
+        return column
+    if pa.types.is_struct(kind) and pa.types.is_struct(column.type):
+        children = [_retyped(column.field(child.name), child.type) for child in _children(kind)]
+        return pa.StructArray.from_arrays(children, fields=_children(kind), mask=column.is_null())
+    if pa.types.is_list(kind) and pa.types.is_list(column.type):
+        ends = pa.array(column.offsets.to_numpy())
+        return pa.ListArray.from_arrays(ends, _retyped(column.values, kind.value_type), kind, mask=column.is_null())
+    return column.cast(kind)
 
 
 def _has_members(fields: Iterable[pa.Field]) -> bool:
