@@ -1,1 +1,90 @@
-"""Land streams of records in S3 from Dagster: all at once or not at all."""
+"""Land streams of records in S3 from Dagster: all at once or not at all.
+
+Every public name is found here, and imported when it is first used: `import s3dest_dagster` imports neither Dagster
+nor boto3.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from s3dest_dagster.destination import AvroFormat as AvroFormat
+    from s3dest_dagster.destination import CsvFormat as CsvFormat
+    from s3dest_dagster.destination import JsonlFormat as JsonlFormat
+    from s3dest_dagster.destination import ParquetFormat as ParquetFormat
+    from s3dest_dagster.destination import S3Connection as S3Connection
+    from s3dest_dagster.destination import S3Destination as S3Destination
+    from s3dest_dagster.landing import check as check
+    from s3dest_dagster.landing import land as land
+    from s3dest_dagster.landing import plan as plan
+    from s3dest_dagster.landing import recover as recover
+    from s3dest_dagster.landing import sweep as sweep
+    from s3dest_dagster.landing import verify as verify
+    from s3dest_dagster.orchestration.assets import stream_asset as stream_asset
+    from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager as S3DestinationIOManager
+    from s3dest_dagster.orchestration.resource import S3Resource as S3Resource
+    from s3dest_dagster.orchestration.source_assets import build_stream_assets as build_stream_assets
+    from s3dest_dagster.orchestration.translator import S3DestinationTranslator as S3DestinationTranslator
+    from s3dest_dagster.sources.airbyte import AirbyteSource as AirbyteSource
+    from s3dest_dagster.stream import Stream as Stream
+    from s3dest_dagster.stream import SyncMode as SyncMode
+
+_ROOMS = {
+    "AirbyteSource": "sources.airbyte",
+    "AvroFormat": "destination",
+    "CsvFormat": "destination",
+    "JsonlFormat": "destination",
+    "ParquetFormat": "destination",
+    "S3Connection": "destination",
+    "S3Destination": "destination",
+    "S3DestinationIOManager": "orchestration.io_manager",
+    "S3DestinationTranslator": "orchestration.translator",
+    "S3Resource": "orchestration.resource",
+    "Stream": "stream",
+    "SyncMode": "stream",
+    "build_stream_assets": "orchestration.source_assets",
+    "check": "landing",
+    "land": "landing",
+    "plan": "landing",
+    "recover": "landing",
+    "stream_asset": "orchestration.assets",
+    "sweep": "landing",
+    "verify": "landing",
+}
+
+__all__ = [
+    "AirbyteSource",
+    "AvroFormat",
+    "CsvFormat",
+    "JsonlFormat",
+    "ParquetFormat",
+    "S3Connection",
+    "S3Destination",
+    "S3DestinationIOManager",
+    "S3DestinationTranslator",
+    "S3Resource",
+    "Stream",
+    "SyncMode",
+    "build_stream_assets",
+    "check",
+    "land",
+    "plan",
+    "recover",
+    "stream_asset",
+    "sweep",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,78 @@
+"""Which stream an asset is, and which of its scopes a step works on: read from what the asset declares.
+
+A stream travels as an object in the asset's definition metadata, beside texts for people; an asset that carries none
+is a stream named after its key. It must not know where streams come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+from dagster._core.definitions.metadata.metadata_value import ObjectMetadataValue
+
+from s3dest_dagster.stream import Scope, Stream, StreamId
+
+STREAM_KEY = "s3dest/stream"
+NAME_KEY = "s3dest/name"
+NAMESPACE_KEY = "s3dest/namespace"
+SYNC_MODE_KEY = "s3dest/sync_mode"
+JSON_SCHEMA_KEY = "s3dest/json_schema"
+
+
+def stream_metadata(stream: Stream) -> dict[str, Any]:
+    """The definition metadata of an asset that is this stream."""
+    names = {NAME_KEY: stream.name} | ({NAMESPACE_KEY: stream.namespace} if stream.namespace else {})
+    return {STREAM_KEY: ObjectMetadataValue(stream), **names, SYNC_MODE_KEY: stream.sync_mode.value}
+
+
+def stream_of(key: dg.AssetKey, definition: Mapping[str, Any], output: Mapping[str, Any] | None = None) -> Stream:
+    """The stream that an asset is.
+
+    An asset without one in its definition metadata is the stream of the last part of its key, in the namespace of the
+    parts before; `s3dest/name`, `s3dest/namespace`, `s3dest/sync_mode` and `s3dest/json_schema` in its metadata say
+    otherwise. `s3dest/sync_mode` in the output's metadata holds for this one time.
+    """
+    carried = definition.get(STREAM_KEY)
+    stream = carried.instance if isinstance(carried, ObjectMetadataValue) else None
+    if not isinstance(stream, Stream):
+        stream = _named_after(key, definition)
+    if (mode := _plain((output or {}).get(SYNC_MODE_KEY))) is not None:
+        stream = replace(stream, sync_mode=mode)
+    return stream
+
+
+def _named_after(key: dg.AssetKey, definition: Mapping[str, Any]) -> Stream:
+    given = {name: _plain(value) for name, value in definition.items()}
+    mode = given.get(SYNC_MODE_KEY)
+    return Stream(
+        name=given.get(NAME_KEY) or key.path[-1],
+        namespace=given.get(NAMESPACE_KEY, "/".join(key.path[:-1])),
+        json_schema=given.get(JSON_SCHEMA_KEY),
+        **({} if mode is None else {"sync_mode": mode}),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A metadata value as it was given."""
+    return value.value if isinstance(value, dg.MetadataValue) else value
+
+
+def scopes_of(context: dg.OutputContext | dg.InputContext, stream: StreamId) -> dict[str | None, Scope]:
+    """The scopes that a step writes or reads, by partition key, in the order of the partitions.
+
+    An unpartitioned asset has one, under None.
+    """
+    if not context.has_asset_partitions:
+        return {None: Scope(stream)}
+    keys: list[str] = list(context.asset_partition_keys)
+    partitions = context.asset_partitions_def
+    if not isinstance(partitions, dg.MultiPartitionsDefinition):
+        return {key: Scope(stream, str(key)) for key in keys}
+    # Dagster gives the keys of a range of these in the order of a set.
+    return {
+        key: Scope(stream, str(key), dict(partitions.get_partition_key_from_str(key).keys_by_dimension))
+        for key in sorted(map(str, keys))
+    }

@@ -1,0 +1,144 @@
+"""The IO manager: a destination's settings as Dagster sees them, an asset's records in and out.
+
+It translates settings and hands on; it must not know how records are landed or read.
+"""
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+import dagster as dg
+from pydantic import Field
+
+from s3dest_dagster import connector_config
+from s3dest_dagster.destination import S3Destination
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.keys import DEFAULT_PATH_FORMAT
+from s3dest_dagster.orchestration.access import connector_access, reach
+from s3dest_dagster.orchestration.failures import told_as_failures
+from s3dest_dagster.orchestration.format_config import (
+    FormatConfig,
+    JsonlFormatConfig,
+    as_format_config,
+    format_settings,
+)
+from s3dest_dagster.orchestration.loading import load_input
+from s3dest_dagster.orchestration.output import land_output
+from s3dest_dagster.storage import Bucket
+
+_logger = logging.getLogger("s3dest_dagster.orchestration")
+
+
+class S3DestinationIOManager(dg.ConfigurableIOManager):
+    """Lands the records that assets return or yield in S3, and loads them for the assets downstream.
+
+    The settings have the connector's names; `from_connector_config` takes its `config.json` as it is. `format` is
+    given as frozen settings (`format=ParquetFormat(compression_codec="ZSTD")`), or in run config as
+    `{"Parquet": {"compression_codec": "ZSTD"}}`. `s3` is an `S3Resource` (or anything that has `get_client()`), or an
+    `S3Connection`; without it the machine's own identity is used.
+
+    Each partition of an asset is a scope of its own: it is landed as a whole or not at all, and materializing it again
+    replaces it. What the landing was is told on the materialization.
+    """
+
+    s3_bucket_name: str = Field(description="Bucket to land in.")
+    s3_bucket_path: str = Field(default="", description="Directory in the bucket under which everything stands.")
+    s3_bucket_region: str = Field(default="", description="Region of the bucket; else the S3 resource's.")
+    s3_endpoint: str = Field(default="", description="Endpoint of another S3 server; else the S3 resource's, or AWS.")
+    s3_path_format: str = Field(
+        default=DEFAULT_PATH_FORMAT,
+        description="Path of the objects under the bucket path, with ${NAMESPACE}, ${STREAM_NAME}, ${PARTITION}, "
+        "${YEAR}, ${MONTH}, ${DAY}, ${HOUR}, ${MINUTE}, ${SECOND}, ${MILLISECOND}, ${EPOCH}, ${UUID}.",
+    )
+    file_name_pattern: str = Field(
+        default="",
+        description="Name of the objects, with {date}, {date:yyyy_MM}, {timestamp}, {timestamp:millis}, "
+        "{timestamp:micros}, {part_number}, {sync_id}, {format_extension}.",
+    )
+    format: FormatConfig = Field(default=JsonlFormatConfig(), description="File format and its options.")
+    stream_prefix: str = Field(default="", description="Stands before every stream name.")
+    object_size_mb: float = Field(default=200, description="An object is closed once it has this many MB (10^6).")
+    part_size_mb: float = Field(default=8, description="Size of an upload's parts in MB (2^20), at least 5.")
+    upload_threads: int = Field(default=4, description="Threads that send parts.")
+    encode_workers: int = Field(default=2, description="Threads that encode batches.")
+    on_type_mismatch: Literal["overflow", "fail"] = Field(
+        default="overflow", description="A value that does not fit its declared type: kept as text, or an error."
+    )
+    on_bad_record: Literal["fail", "quarantine"] = Field(
+        default="fail", description="A line that is no record: an error, or kept aside with its reason."
+    )
+    on_rematerialize: Literal["replace", "append"] = Field(
+        default="replace", description="A partition that is landed again: replaces its objects, or adds to them."
+    )
+    on_empty_refresh: Literal["publish", "keep", "fail"] = Field(
+        default="publish", description="A full refresh without a record: empties, keeps what was there, or fails."
+    )
+    publish_order: Literal["add_first", "purge_first"] = Field(
+        default="add_first", description="Replaced objects leave after the new ones are visible, or before."
+    )
+    abandoned_upload_age_s: float = Field(
+        default=7 * 86_400, description="Age in seconds at which uploads that belong to no sync are aborted."
+    )
+    s3: dg.ResourceDependency[Any] = None  # type: ignore[assignment]  # no resource: the machine's own identity
+
+    def __init__(self, **settings: Any) -> None:
+        if "format" in settings:
+            settings["format"] = as_format_config(settings["format"])
+        super().__init__(**settings)
+        if not any(isinstance(value, dg.EnvVar) for value in settings.values()):
+            self.destination()
+
+    @classmethod
+    def from_connector_config(
+        cls, config: Mapping[str, Any] | str | PathLike[str], **settings: Any
+    ) -> "S3DestinationIOManager":
+        """An IO manager from a connector's `config.json`: the mapping, or the path of the file.
+
+        Values of a mapping may be `dg.EnvVar`. Keys that mean nothing here are named in a warning. `settings` are more
+        settings of this class, which win; our own may also stand in the config under "s3dest". Raises SettingsError.
+        """
+        raw = config if isinstance(config, Mapping) else _read_config(Path(config))
+        parsed = connector_config.from_connector_config(raw)
+        if parsed.ignored:
+            ignored = ", ".join(parsed.ignored)
+            _logger.warning("These keys of the connector's configuration mean nothing here: %s", ignored)
+        given = {each.name: getattr(parsed.destination, each.name) for each in fields(S3Destination)}
+        return cls(**{**given, "s3": connector_access(raw, parsed.connection), **settings})
+
+    def destination(self) -> S3Destination:
+        """The destination in plain values. Raises SettingsError for settings that contradict each other."""
+        plain = {each.name: getattr(self, each.name) for each in fields(S3Destination) if each.name != "format"}
+        return S3Destination(**plain, format=format_settings(self.format))
+
+    def bucket(self) -> Bucket:
+        """The bucket, reached as `s3` says. Nothing is asked of the server."""
+        return reach(self.s3, self.s3_bucket_name, region=self.s3_bucket_region, endpoint=self.s3_endpoint)
+
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Lands an asset's records: anything that gives dicts, Arrow data, a source's items, or, for several
+        partitions, a mapping or pairs of a partition key and such records. None lands nothing."""
+        with told_as_failures():
+            land_output(context, obj, self.destination(), self.bucket())
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """What the upstream asset holds, as the parameter's annotation asks for it."""
+        with told_as_failures():
+            return load_input(context, self.destination(), self.bucket())
+
+
+def _read_config(path: Path) -> Mapping[str, Any]:
+    """A configuration file; what stands in it is not repeated in errors, since it may be a secret."""
+    try:
+        config = json.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"The configuration {path} cannot be read: {error}.") from None
+    except ValueError as error:
+        line = getattr(error, "lineno", "?")
+        raise SettingsError(f"The configuration {path} is no JSON: see line {line}.") from None
+    if not isinstance(config, Mapping):
+        raise SettingsError(f"The configuration {path} is not a JSON object.")
+    return config

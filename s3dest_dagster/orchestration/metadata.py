@@ -1,0 +1,113 @@
+"""A sync's receipt, and a stream's columns, as Dagster's metadata.
+
+It must not know S3 beyond addresses.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+
+from s3dest_dagster.landing import Receipt
+from s3dest_dagster.schema import columns, record_type
+from s3dest_dagster.stream import Stream
+
+STORAGE_KIND = "s3"
+SHOWN_OBJECTS = 100
+"""Objects that are listed one by one; the manifest has all of them."""
+_TALLIES = ("coerced", "overflowed", "undeclared")
+_OBJECTS_SCHEMA = dg.TableSchema(
+    [
+        dg.TableColumn("key", type="string", description="Key of the object in the bucket."),
+        dg.TableColumn("rows", type="int"),
+        dg.TableColumn("bytes", type="int", description="Size as it lies in the bucket, compressed."),
+        dg.TableColumn("closed_at", type="string", description="Why the object was closed: its size, or the end."),
+    ]
+)
+
+
+def column_schema(stream: Stream) -> dg.TableSchema | None:
+    """The columns of the stream's records; None where it declares no JSON schema. SchemaError for a wrong one."""
+    if stream.json_schema is None:
+        return None
+    found = columns(record_type(stream.json_schema, stream.name, stream.namespace))
+    return dg.TableSchema([dg.TableColumn(name, type=kind, description=text) for name, kind, text in found])
+
+
+def receipt_metadata(receipt: Receipt, stream: Stream, *, bucket: str, seconds: float) -> dict[str, Any]:
+    """What a materialization says about the sync that made it.
+
+    `stream` as it was declared: where it declares no schema the observed one is told. The row count of the table, or
+    of the partition, is told where this sync made all of it.
+    """
+    return {
+        "rows": receipt.rows,
+        "bytes": receipt.bytes,
+        "object_count": len(receipt.objects),
+        "seconds": round(seconds, 3),
+        "rows_per_second": round(receipt.rows / seconds) if seconds > 0 else 0,
+        "records_read": receipt.counts.read,
+        **_misfits(receipt),
+        "removed_objects": len(receipt.removed),
+        "objects": _objects(receipt),
+        "manifest": dg.MetadataValue.path(receipt.manifest),
+        "sync_id": receipt.sync_id,
+        "schema_fingerprint": receipt.fingerprint,
+        "dagster/storage_kind": STORAGE_KIND,
+        **_common_directory(receipt, bucket),
+        **_row_count(receipt),
+        **_observed_columns(receipt, stream),
+        **({"repeated": True} if receipt.repeated else {}),
+        **({"aborted_uploads": receipt.swept} if receipt.swept else {}),
+    }
+
+
+def _row_count(receipt: Receipt) -> dict[str, int]:
+    if not receipt.replaces:
+        return {}
+    name = "dagster/row_count" if receipt.scope.partition is None else "dagster/partition_row_count"
+    return {name: receipt.rows}
+
+
+def _misfits(receipt: Receipt) -> dict[str, Any]:
+    """Counts of what is not as the schema says, where there is any; by field, since that tells what to do."""
+    found: dict[str, Any] = {"quarantined": receipt.counts.quarantined} if receipt.counts.quarantined else {}
+    for name in _TALLIES:
+        by_field: Mapping[str, int] = getattr(receipt.counts.tally, name)
+        if by_field:
+            found[name] = sum(by_field.values())
+            found[f"{name}_fields"] = dict(by_field)
+    return found
+
+
+def _objects(receipt: Receipt) -> dg.MetadataValue[Any]:
+    """The objects as a table; of many, the first, and a last line that tells how many more there are."""
+    rows = [
+        dg.TableRecord({"key": each.key, "rows": each.rows, "bytes": each.bytes, "closed_at": each.reason})
+        for each in receipt.objects[:SHOWN_OBJECTS]
+    ]
+    if rest := receipt.objects[SHOWN_OBJECTS:]:
+        size, count = sum(each.bytes for each in rest), sum(each.rows for each in rest)
+        more = f"… and {len(rest)} more, see the manifest"
+        rows.append(dg.TableRecord({"key": more, "rows": count, "bytes": size, "closed_at": ""}))
+    return dg.MetadataValue.table(rows, schema=_OBJECTS_SCHEMA)
+
+
+def _common_directory(receipt: Receipt, bucket: str) -> dict[str, Any]:
+    """The address of the deepest directory that has all of the objects."""
+    if not receipt.objects:
+        return {}
+    directory = posixpath.commonpath([f"/{posixpath.dirname(each.key)}" for each in receipt.objects])
+    return {"dagster/uri": f"s3://{bucket}{directory.rstrip('/')}/"}
+
+
+def _observed_columns(receipt: Receipt, stream: Stream) -> dict[str, Any]:
+    """The columns that were found in the records of a stream that declares none."""
+    if stream.json_schema is not None or receipt.json_schema is None:
+        return {}
+    return {"dagster/column_schema": column_schema(replace(stream, json_schema=json.loads(receipt.json_schema)))}

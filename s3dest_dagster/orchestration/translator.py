@@ -1,0 +1,88 @@
+"""From a stream to the asset that it is: key, group, kinds, tags, description, columns. The one place to say it.
+
+It must not know how the asset is made or landed.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+import dagster as dg
+
+from s3dest_dagster.destination import FormatSettings
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.orchestration.declared import stream_metadata
+from s3dest_dagster.orchestration.metadata import STORAGE_KIND, column_schema
+from s3dest_dagster.stream import Stream
+
+_FOREIGN = re.compile(r"[^A-Za-z0-9_]")
+_RESERVED = frozenset({"type", "config", "context"})
+"""Names that Dagster keeps for itself when they stand alone."""
+
+
+class S3DestinationTranslator:
+    """Says which asset a stream is. Override `get_asset_spec`, and begin with what this one gives:
+
+        class Ours(S3DestinationTranslator):
+            def get_asset_spec(self, stream):
+                return super().get_asset_spec(stream).replace_attributes(group_name="crm")
+
+    `format`, if given, is shown as one of the asset's kinds.
+    """
+
+    def __init__(self, format: FormatSettings | None = None) -> None:
+        self.format = format
+
+    def get_asset_spec(self, stream: Stream) -> dg.AssetSpec:
+        """The asset: its key from namespace and name, as far as Dagster's names allow; the stream's description, or
+        its schema's; its columns, if it declares them. Raises SchemaError for a schema that cannot be understood."""
+        columns = column_schema(stream)
+        return dg.AssetSpec(
+            key=asset_key(stream),
+            description=stream.description or _schema_description(stream),
+            kinds={STORAGE_KIND} | ({_kind(self.format)} if self.format is not None else set()),
+            metadata={
+                **stream_metadata(stream),
+                "dagster/storage_kind": STORAGE_KIND,
+                "dagster/table_name": str(stream.id),
+                **({"dagster/column_schema": columns} if columns is not None else {}),
+            },
+        )
+
+
+def asset_key(stream: Stream) -> dg.AssetKey:
+    """The stream's namespace and name as an asset key: marks dropped, each foreign character an underscore."""
+    parts = [part for part in (stream.namespace, stream.name) if part]
+    key = [asset_name(part) for part in parts]
+    return dg.AssetKey([f"{key[0]}_"] if len(key) == 1 and key[0] in _RESERVED else key)
+
+
+def asset_name(text: str) -> str:
+    """The text as Dagster allows it for (a part of) an asset's name."""
+    plain = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    return _FOREIGN.sub("_", plain)
+
+
+def check_distinct(specs: Iterable[tuple[Stream, dg.AssetKey]]) -> None:
+    """Raises SettingsError when two streams would be one asset, with both of their names."""
+    taken: dict[str, Stream] = {}
+    for stream, key in specs:
+        other = taken.setdefault(key.to_python_identifier(), stream)
+        if other is not stream:
+            raise SettingsError(
+                f"The streams {str(other.id)!r} and {str(stream.id)!r} would both be the asset "
+                f"{key.to_user_string()!r}: Dagster's names have only letters, digits and underscores. Give one of "
+                "them another key in a translator, or select only one.",
+                stream=str(stream.id),
+            )
+
+
+def _schema_description(stream: Stream) -> str | None:
+    text = (stream.json_schema or {}).get("description")
+    return text if isinstance(text, str) else None
+
+
+def _kind(settings: FormatSettings) -> str:
+    return type(settings).__name__.removesuffix("Format").lower()
