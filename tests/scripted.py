@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -188,10 +189,16 @@ def is_running(pid: int) -> bool:
     """Whether the process is there, and no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    except ProcessLookupError:
-        return False
+
+
+def is_soon_gone(pid: int) -> bool:
+    """Whether the process, which was sent a signal, comes to its end; it has ten seconds."""
+    deadline = time.monotonic() + 10
+    while is_running(pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return not is_running(pid)
 
 
 def is_known(pid: int) -> bool:

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from s3dest_dagster.errors import SourceError
 
 BLOCK_BYTES = 1 << 20
-"""Blocks are about this large: the fixed cost per block vanishes, and a block still fits the processor's cache."""
+"""Blocks are nearly this large: the fixed cost per block vanishes, and a block still fits the processor's cache."""
 
 MAX_LINE_MB = 128
 
@@ -53,7 +53,7 @@ def read_blocks(
             rest.append(memoryview(chunk))
             rest_bytes += len(chunk)
             _refuse_longer(rest_bytes, max_line_mb)
-        if lines and (held >= BLOCK_BYTES or not chunk):
+        if lines and (held > BLOCK_BYTES - _READ_BYTES or not chunk):
             yield _joined(lines)
             held = 0
     lines += rest

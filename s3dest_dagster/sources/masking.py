@@ -66,6 +66,6 @@ def _spellings(text: str) -> Iterator[str]:
     yield text
     yield json.dumps(text)[1:-1]
     yield json.dumps(text, ensure_ascii=False)[1:-1]
-    yield quote(text, safe="")
-    yield quote_plus(text)
+    yield quote(text, safe="", errors="replace")
+    yield quote_plus(text, errors="replace")
     yield from (line.strip() for line in text.splitlines() if len(line.strip()) >= 2 * _SHORTEST)

@@ -41,7 +41,7 @@ def read_messages(
     """Yield what Airbyte messages, one a line, say about the streams; a source that failed raises at the end.
 
     A state comes after every record that it covers: those of its stream, or of all streams where it names none. The
-    same holds for a status that ends a stream. Between two of those, records come as batches of 0.5 to 1 MB per
+    same holds for a status that ends a stream. Between two of those, records come in batches of 0.5 MB or more per
     stream. A line that is meant as a record but is none becomes a `BadRecord`. Logs, and lines that are no messages,
     go to `log`. `source` is a descriptor or a binary file that nobody has read from.
 

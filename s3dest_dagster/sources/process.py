@@ -32,7 +32,10 @@ _LAST_READS = 64
 
 def split_command(command: str | Sequence[str]) -> list[str]:
     """The command as a list; a text is split like a shell does, without running one."""
-    arguments = shlex.split(command) if isinstance(command, str) else [os.fspath(part) for part in command]
+    try:
+        arguments = shlex.split(command) if isinstance(command, str) else [os.fspath(part) for part in command]
+    except ValueError as error:
+        raise SettingsError(f"The source's command cannot be split into words: {error}.", setting="command") from None
     if not arguments:
         raise SettingsError("The source's command is empty.", setting="command")
     return arguments

@@ -1,0 +1,181 @@
+"""Catalogs: what a source has, and what it is asked for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.sources.catalog import Catalog, read_catalog
+from s3dest_dagster.stream import Stream, StreamId, SyncMode
+
+SCHEMA = {"type": "object", "description": "People", "properties": {"id": {"type": "integer"}}}
+USERS = {
+    "name": "users",
+    "namespace": "public",
+    "json_schema": SCHEMA,
+    "supported_sync_modes": ["full_refresh", "incremental"],
+    "source_defined_cursor": True,
+    "default_cursor_field": ["updated_at"],
+    "source_defined_primary_key": [["id"]],
+    "is_resumable": True,
+}
+
+
+def configured(stream=USERS, **entry) -> dict:
+    return {"streams": [{"stream": stream, "sync_mode": "full_refresh", "destination_sync_mode": "append"} | entry]}
+
+
+def asked(catalog: dict, sync_mode: SyncMode) -> dict:
+    (stream,) = Catalog(catalog).streams
+    chosen = Stream(name=stream.name, namespace=stream.namespace, sync_mode=sync_mode)
+    (entry,) = Catalog(catalog).configured([chosen])["streams"]
+    return entry
+
+
+def test_a_discovered_stream_is_a_full_refresh_with_its_schema():
+    (stream,) = Catalog({"streams": [USERS]}).streams
+    assert stream == Stream(name="users", namespace="public", json_schema=SCHEMA, description="People")
+    assert stream.sync_mode is SyncMode.FULL_REFRESH
+
+
+def test_a_stream_may_have_nothing_but_a_name():
+    (stream,) = Catalog({"streams": [{"name": "users"}]}).streams
+    assert (stream.id, stream.json_schema) == (StreamId(None, "users"), None)
+
+
+@pytest.mark.parametrize(("destination", "mode"), [("append", "append"), ("overwrite", "full_refresh")])
+def test_a_configured_stream_has_the_mode_of_its_destination(destination, mode):
+    (stream,) = Catalog(configured(destination_sync_mode=destination)).streams
+    assert stream.sync_mode == mode
+
+
+@pytest.mark.parametrize(
+    ("mode", "word"), [("append_dedup", "duplicates"), ("upsert", "not known"), (None, "not known")]
+)
+def test_other_destination_modes_are_refused_with_the_ways_out(mode, word):
+    with pytest.raises(SettingsError, match=f"users.*{word}.*'append' or 'overwrite'") as caught:
+        Catalog(configured(destination_sync_mode=mode))
+    assert caught.value.setting == "destination_sync_mode"
+
+
+@pytest.mark.parametrize(
+    "raw", [{}, {"streams": {}}, {"streams": ["users"]}, {"streams": [{}]}, {"streams": [{"stream": {}}]}]
+)
+def test_what_is_no_catalog_is_refused(raw):
+    with pytest.raises(SettingsError, match="catalog"):
+        Catalog(raw)
+
+
+def test_a_stream_twice_is_refused():
+    with pytest.raises(SettingsError, match=r"public\.users twice"):
+        Catalog({"streams": [USERS, USERS]})
+
+
+# What the source is asked
+
+
+def test_the_stream_is_handed_back_as_it_was_discovered():
+    assert asked({"streams": [USERS]}, SyncMode.FULL_REFRESH)["stream"] == USERS
+
+
+def test_an_append_stream_is_read_incrementally_with_the_sources_cursor_and_key():
+    entry = asked({"streams": [USERS]}, SyncMode.APPEND)
+    assert entry["sync_mode"] == "incremental"
+    assert entry["destination_sync_mode"] == "append"
+    assert entry["cursor_field"] == ["updated_at"]
+    assert entry["primary_key"] == [["id"]]
+
+
+def test_a_full_refresh_is_read_in_full():
+    entry = asked({"streams": [USERS]}, SyncMode.FULL_REFRESH)
+    assert (entry["sync_mode"], entry["destination_sync_mode"]) == ("full_refresh", "overwrite")
+
+
+@pytest.mark.parametrize(
+    ("changes", "mode"),
+    [
+        ({"supported_sync_modes": ["full_refresh"]}, "full_refresh"),
+        ({"supported_sync_modes": None}, "full_refresh"),
+        ({"source_defined_cursor": False, "default_cursor_field": []}, "full_refresh"),
+        ({"source_defined_cursor": False}, "incremental"),
+        ({"default_cursor_field": []}, "incremental"),
+    ],
+)
+def test_an_append_stream_is_read_incrementally_only_where_the_source_can(changes, mode):
+    assert asked({"streams": [USERS | changes]}, SyncMode.APPEND)["sync_mode"] == mode
+
+
+def test_a_source_that_can_only_be_read_incrementally_is():
+    only = USERS | {"supported_sync_modes": ["incremental"]}
+    assert asked({"streams": [only]}, SyncMode.FULL_REFRESH)["sync_mode"] == "incremental"
+
+
+def test_a_configured_catalog_has_its_own_cursor_key_and_mode():
+    chosen = configured(sync_mode="incremental", cursor_field=["created"], primary_key=[["email"]])
+    entry = asked(chosen, SyncMode.APPEND)
+    assert (entry["sync_mode"], entry["cursor_field"], entry["primary_key"]) == (
+        "incremental",
+        ["created"],
+        [["email"]],
+    )
+    assert asked(configured(sync_mode="full_refresh"), SyncMode.APPEND)["sync_mode"] == "full_refresh"
+
+
+def test_a_cursor_that_somebody_configured_makes_a_stream_incremental():
+    bare = USERS | {"source_defined_cursor": False, "default_cursor_field": []}
+    chosen = configured(bare, sync_mode="incremental", cursor_field=["created"])
+    assert asked(chosen, SyncMode.APPEND)["sync_mode"] == "incremental"
+
+
+def test_newer_protocols_get_the_generation_members_they_want():
+    entry = asked({"streams": [USERS]}, SyncMode.APPEND)
+    assert [entry[name] for name in ("generation_id", "minimum_generation_id", "sync_id")] == [0, 0, 0]
+
+
+def test_only_the_selected_streams_are_asked_for_in_their_order():
+    catalog = Catalog({"streams": [{"name": name} for name in "abc"]})
+    entries = catalog.configured([Stream(name="c"), Stream(name="a")])["streams"]
+    assert [entry["stream"]["name"] for entry in entries] == ["c", "a"]
+
+
+def test_a_stream_that_the_catalog_lacks_is_refused_with_the_closest_or_all():
+    catalog = Catalog({"streams": [USERS]})
+    with pytest.raises(SettingsError, match=r"no stream public\.user\. Did you mean public\.users\?"):
+        catalog.configured([Stream(name="user", namespace="public")])
+    with pytest.raises(SettingsError, match=r"It has: public\.users\."):
+        catalog.configured([Stream(name="zzz")])
+
+
+# Reading it
+
+
+@pytest.mark.parametrize("wrap", [lambda raw: raw, lambda raw: {"type": "CATALOG", "catalog": raw}])
+def test_a_catalog_is_read_bare_or_within_its_message(tmp_path, wrap):
+    raw = {"streams": [USERS]}
+    path = tmp_path / "catalog.json"
+    path.write_text(json.dumps(wrap(raw), indent=2))
+    assert read_catalog(path).raw == raw
+    assert read_catalog(str(path)).raw == raw
+    assert read_catalog(wrap(raw)).raw == raw
+
+
+def test_a_catalog_is_found_among_the_lines_that_discover_printed(tmp_path):
+    path = tmp_path / "catalog.json"
+    log = json.dumps({"type": "LOG", "log": {"level": "INFO", "message": "x"}})
+    path.write_text(f"{log}\n{json.dumps({'type': 'CATALOG', 'catalog': {'streams': [USERS]}})}\n{log}\n")
+    assert [stream.name for stream in read_catalog(path).streams] == ["users"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no json", b"[1]", b'{"a":1}', b"\xff"])
+def test_a_file_that_is_no_catalog_is_refused_by_its_name(tmp_path, content):
+    path = tmp_path / "catalog.json"
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"catalog\.json"):
+        read_catalog(path)
+
+
+def test_a_missing_file_is_refused_by_its_name(tmp_path):
+    with pytest.raises(SettingsError, match=r"nowhere\.json"):
+        read_catalog(tmp_path / "nowhere.json")

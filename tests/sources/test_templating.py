@@ -1,0 +1,94 @@
+"""A connector's config that names the partition."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.sources.templating import partition_values, render_config
+
+VALUES = {"partition_key": "2024-01-31", "partition_start": "2024-01-31T00:00:00Z"}
+
+
+@pytest.mark.parametrize(
+    ("text", "rendered"),
+    [
+        ("{{ partition_key }}", "2024-01-31"),
+        ("{{partition_key}}", "2024-01-31"),
+        ("a {{ partition_key }} b {{ partition_start }}", "a 2024-01-31 b 2024-01-31T00:00:00Z"),
+        ("no placeholder } {", "no placeholder } {"),
+    ],
+)
+def test_a_placeholder_becomes_its_value(text, rendered):
+    assert render_config({"start": text}, VALUES) == {"start": rendered}
+
+
+def test_placeholders_are_found_at_any_depth_and_other_values_keep_their_type():
+    config = {"a": {"b": [{"c": "{{ partition_key }}"}, 1]}, "n": 1.5, "t": True, "x": None, "{{ key }}": 1}
+    rendered = {"a": {"b": [{"c": "2024-01-31"}, 1]}, "n": 1.5, "t": True, "x": None, "{{ key }}": 1}
+    assert render_config(config, VALUES) == rendered
+    assert config["a"]["b"][0]["c"] == "{{ partition_key }}"
+
+
+def test_a_value_that_looks_like_a_number_or_a_placeholder_stays_text():
+    values = {"partition_key": "7", "partition_start": "{{ partition_key }}"}
+    assert render_config({"a": "{{ partition_key }}", "b": "{{ partition_start }}"}, values) == {
+        "a": "7",
+        "b": "{{ partition_key }}",
+    }
+
+
+def test_an_unknown_name_is_refused_with_its_place_and_the_known_ones():
+    with pytest.raises(
+        SettingsError, match=r"partiton_key .* at a\.b\[0\].*Known here: partition_key, partition_start"
+    ):
+        render_config({"a": {"b": ["{{ partiton_key }}"]}}, VALUES)
+
+
+@pytest.mark.parametrize("values", [None, {}])
+def test_without_a_partition_every_placeholder_is_refused(values):
+    with pytest.raises(SettingsError, match="no partitions"):
+        render_config({"a": "{{ partition_key }}"}, values)
+
+
+def test_the_manifest_of_a_low_code_connector_keeps_its_own_templates():
+    manifest = {"path": "{{ config['x'] }}", "list": ["{{ y }}"]}
+    config = {"__injected_declarative_manifest": manifest, "nested": {"__injected_components_py": "{{ z }}"}}
+    assert render_config(config, None) == config
+
+
+# Values
+
+
+def test_a_partition_without_a_window_has_its_key():
+    assert partition_values("eu") == {"partition_key": "eu"}
+
+
+def test_a_window_has_instants_and_dates():
+    values = partition_values(
+        "2024-01-31", start=datetime(2024, 1, 31, tzinfo=UTC), end=datetime(2024, 2, 1, tzinfo=UTC)
+    )
+    assert values == {
+        "partition_key": "2024-01-31",
+        "partition_start": "2024-01-31T00:00:00Z",
+        "partition_end": "2024-02-01T00:00:00Z",
+        "partition_start_date": "2024-01-31",
+        "partition_end_date": "2024-02-01",
+        "partition_last_date": "2024-01-31",
+    }
+
+
+def test_instants_are_in_utc_and_dates_in_the_windows_own_zone():
+    zone = ZoneInfo("Asia/Tokyo")
+    values = partition_values("k", start=datetime(2024, 1, 31, tzinfo=zone), end=datetime(2024, 1, 31, 5, tzinfo=zone))
+    assert values["partition_start"] == "2024-01-30T15:00:00Z"
+    assert values["partition_start_date"] == "2024-01-31"
+    assert values["partition_end_date"] == values["partition_last_date"] == "2024-01-31"
+
+
+def test_dimensions_have_a_value_each():
+    values = partition_values("2024-01-31|eu", dimensions={"date": "2024-01-31", "region": "eu"})
+    assert render_config({"r": "{{ partition_key.region }}"}, values) == {"r": "eu"}
