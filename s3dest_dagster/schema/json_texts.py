@@ -22,7 +22,7 @@ ABSENT, TEXT, OTHER = 0, 1, 2
 """What a JSON text is: missing or null; a string; anything else."""
 
 Rows = NDArray[np.int64]
-"""Row numbers, ascending."""
+"""Row numbers."""
 NO_ROWS: Rows = np.empty(0, np.int64)
 
 _SEPARATOR = b"\x1e"

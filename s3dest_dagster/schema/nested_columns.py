@@ -20,12 +20,12 @@ from s3dest_dagster.schema.overflow import OverflowColumn
 from s3dest_dagster.schema.scalar_columns import (
     Column,
     ColumnDecoder,
-    RuleDecoder,
     TemporalDecoder,
     scalar_decoder,
 )
 from s3dest_dagster.schema.tallying import Event, Outcome
-from s3dest_dagster.schema.types import OVERFLOW, OVERFLOW_ALIAS, TEMPORAL, Array, Field, Kind, Record, Scalar
+from s3dest_dagster.schema.types import OVERFLOW, OVERFLOW_ALIAS, TEMPORAL, Array, Field, Kind, Record, Scalar, Union
+from s3dest_dagster.schema.union_columns import UnionDecoder
 from s3dest_dagster.schema.values import as_list, as_object, merge_own_overflow, position_rule
 
 Object = Mapping[str, Any]
@@ -157,7 +157,9 @@ def column_decoder(kind: Kind, layout: Layout, path: str, *, fallback: bool = Tr
         return RecordDecoder(kind, layout, path)
     if isinstance(kind, Array):
         return ListDecoder(kind, layout, path)
-    return scalar_decoder(kind, rule) if isinstance(kind, Scalar) else RuleDecoder(rule, type_)
+    if isinstance(kind, Union):
+        return UnionDecoder(rule, type_, [(b, column_decoder(b, layout, path, fallback=False)) for b in kind.branches])
+    return scalar_decoder(kind, rule)
 
 
 def place(

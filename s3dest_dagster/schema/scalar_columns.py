@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from s3dest_dagster.schema.arrow import Layout, arrow_type
-from s3dest_dagster.schema.json_texts import ABSENT, NO_ROWS, OTHER, TEXT, JsonTexts, Rows, json_texts
+from s3dest_dagster.schema.json_texts import ABSENT, NO_ROWS, OTHER, TEXT, Rows, json_texts
 from s3dest_dagster.schema.tallying import Event, Outcome
 from s3dest_dagster.schema.temporal_columns import temporal_column
 from s3dest_dagster.schema.types import Scalar
@@ -25,8 +25,10 @@ from s3dest_dagster.schema.values import UNFIT, Rule, Trail
 
 _NONE = pa.scalar(None, pa.string())
 _PLAIN_INTEGER = r"^(?:0|-?[1-9]\d{0,17})$"
-_PLAIN_NUMBER = r"^-?(?:[1-9]\d{0,7}|0)(?:\.\d{1,7})?$"
+_SHORT_NUMBER = r"^-?(?:[1-9]\d{0,7}|0)(?:\.\d{1,7})?$"
 """At most 15 digits: its double gives it back."""
+_SHORT_FLOAT = r"^-?(?:[1-9]\d{0,2}|0)(?:\.\d{1,3})?$"
+"""At most 6 digits: its 32-bit float gives it back."""
 _NUMBER = r"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$"
 
 
@@ -77,32 +79,42 @@ class BooleanDecoder(ColumnDecoder):
         values = texts.of_kind(OTHER)
         fits = pc.is_in(values, pa.array(["true", "false"]))
         column = pc.equal(pc.if_else(fits, values, _NONE), "true")
-        return Column(column, unfit=np.flatnonzero((texts.kinds != ABSENT) & ~_mask(fits)))
+        return Column(column, unfit=np.flatnonzero((texts.kinds != ABSENT) & ~mask_of(fits)))
 
 
-class LongDecoder(ColumnDecoder):
-    """Up to 18 digits by Arrow, in numbers and in texts."""
-
-    def decode(self, raws: Sequence[Any]) -> Column:
-        texts = json_texts(raws)
-        plain = _mask(pc.match_substring_regex(texts.strings, _PLAIN_INTEGER))
-        return _with_plain(self, raws, texts, plain)
-
-
-class DoubleDecoder(ColumnDecoder):
-    """Numbers of at most 15 digits, and those that Arrow spells the same way, by Arrow."""
+class NumberDecoder(ColumnDecoder):
+    """Numbers, and texts that are exactly a number: the plain ones by Arrow."""
 
     def decode(self, raws: Sequence[Any]) -> Column:
         texts = json_texts(raws)
-        plain = _mask(pc.match_substring_regex(texts.strings, _PLAIN_NUMBER))
-        if not plain.all():
-            plain |= self._spelled_alike(texts.strings)
-        return _with_plain(self, raws, texts, plain)
+        plain = self.plain(texts.strings)
+        column = Column(strings_where(texts.strings, plain).cast(self.type))
+        column.counts.update(_coerced(self.rule, int((plain & (texts.kinds == TEXT)).sum())))
+        return with_odd_rows(column, self, raws, np.flatnonzero(~plain & (texts.kinds != ABSENT)))
 
-    @staticmethod
-    def _spelled_alike(strings: pa.Array) -> NDArray[np.bool_]:
+    @abstractmethod
+    def plain(self, strings: pa.Array) -> NDArray[np.bool_]:
+        """The rows whose text Arrow's cast gives back exactly."""
+
+
+class LongDecoder(NumberDecoder):
+    """Integers of up to 18 digits are plain."""
+
+    def plain(self, strings: pa.Array) -> NDArray[np.bool_]:
+        return mask_of(pc.match_substring_regex(strings, _PLAIN_INTEGER))
+
+
+class DoubleDecoder(NumberDecoder):
+    """Doubles and 32-bit floats. Plain is a number of so few digits that it is exact, or that Arrow spells alike."""
+
+    def plain(self, strings: pa.Array) -> NDArray[np.bool_]:
+        short = _SHORT_NUMBER if self.type == pa.float64() else _SHORT_FLOAT
+        plain = mask_of(pc.match_substring_regex(strings, short))
+        return plain if plain.all() else plain | self._spelled_alike(strings)
+
+    def _spelled_alike(self, strings: pa.Array) -> NDArray[np.bool_]:
         numbers = pc.if_else(pc.match_substring_regex(strings, _NUMBER), strings, _NONE)
-        return _mask(pc.equal(numbers.cast(pa.float64()).cast(pa.string()), numbers))
+        return mask_of(pc.equal(numbers.cast(self.type).cast(pa.string()), numbers))
 
 
 class TemporalDecoder(ColumnDecoder):
@@ -138,6 +150,7 @@ def scalar_decoder(kind: Scalar, rule: Rule) -> ColumnDecoder:
         Scalar.BOOLEAN: BooleanDecoder,
         Scalar.LONG: LongDecoder,
         Scalar.DOUBLE: DoubleDecoder,
+        Scalar.FLOAT: DoubleDecoder,
     }
     return decoders.get(kind, RuleDecoder)(rule, arrow_type(kind, layout=Layout.NAMED))
 
@@ -156,18 +169,10 @@ def with_odd_rows(column: Column, decoder: ColumnDecoder, raws: Sequence[Any], o
             inexact.append(row)
         trail.inexact = False
     column.counts.update(trail.events)
-    column.unfit = np.array(unfit, np.int64)
-    column.inexact = np.array(inexact, np.int64)
+    column.unfit = np.append(column.unfit, np.array(unfit, np.int64))
+    column.inexact = np.append(column.inexact, np.array(inexact, np.int64))
     column.data = _replaced(column.data, odd, pa.array(values, decoder.type))
     return column
-
-
-def _with_plain(decoder: ColumnDecoder, raws: Sequence[Any], texts: JsonTexts, plain: NDArray[np.bool_]) -> Column:
-    """The column of which Arrow casts the plain texts (quoted ones count as coerced), and the rule takes the rest."""
-    strings = texts.strings if plain.all() else pc.if_else(pa.array(plain), texts.strings, _NONE)
-    counts = _coerced(decoder.rule, int((plain & (texts.kinds == TEXT)).sum()))
-    column = Column(strings.cast(decoder.type), counts=counts)
-    return with_odd_rows(column, decoder, raws, np.flatnonzero(~plain & (texts.kinds != ABSENT)))
 
 
 def _replaced(data: pa.Array, rows: Rows, values: pa.Array) -> pa.Array:
@@ -187,10 +192,16 @@ def _coerced(rule: Rule, count: int) -> Counter[Event]:
     return Counter({(Outcome.COERCED, rule.path): count}) if count else Counter()
 
 
-def _mask(booleans: pa.Array) -> NDArray[np.bool_]:
+def strings_where(strings: pa.Array, rows: NDArray[np.bool_]) -> pa.Array:
+    """The strings of these rows, null elsewhere."""
+    return strings if rows.all() else pc.if_else(pa.array(rows), strings, _NONE)
+
+
+def mask_of(booleans: pa.Array) -> NDArray[np.bool_]:
+    """A boolean column as a mask, null being false."""
     mask: NDArray[np.bool_] = pc.fill_null(booleans, False).to_numpy(zero_copy_only=False)
     return mask
 
 
 def _rows(booleans: pa.Array) -> Rows:
-    return np.flatnonzero(_mask(booleans))
+    return np.flatnonzero(mask_of(booleans))
