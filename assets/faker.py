@@ -6,35 +6,45 @@
 import os
 from pathlib import Path
 
-import dagster as dg
-
-from s3dest_dagster import AirbyteSource, SyncMode, build_stream_assets
+from s3dest_dagster import AirbyteSource, build_stream_assets
 
 _CATALOG = Path(__file__).with_name("faker_catalog.json")
 _CONNECTOR = Path(__file__).resolve().parent.parent / ".connectors" / "source-faker" / "bin" / "source-faker"
-_COUNT = int(os.environ.get("FAKER_RECORDS", "1000"))
 
 
 def _source(seed: int | str) -> AirbyteSource:
-    return AirbyteSource([str(_CONNECTOR)], {"count": _COUNT, "seed": seed, "parallelism": 2})
+    """The connector; equal seeds make up equal records."""
+    return AirbyteSource([str(_CONNECTOR)], {"count": int(os.environ.get("FAKER_RECORDS", "1000")), "seed": seed})
 
 
-def _assets(seed: int | str, **settings: object) -> list[dg.AssetsDefinition]:
-    return build_stream_assets(_source(seed), catalog=_CATALOG, key_prefix="faker", group_name="shop", **settings)
+_another_each_day = _source("{{ partition_start_epoch }}")
 
+users = build_stream_assets(
+    _another_each_day,
+    catalog=_CATALOG,
+    streams={"users": "append"},
+    start_date="2026-01-01",
+    key_prefix="faker",
+    group_name="shop",
+    io_manager_key="parquet_lake",
+)
 
-faker_assets = [
-    *_assets(
-        "{{ partition_start_epoch }}",
-        streams={"users": SyncMode.APPEND},
-        start_date="2026-01-01",
-        io_manager_key="parquet_lake",
-    ),
-    *_assets(
-        "{{ partition_start_epoch }}",
-        streams={"purchases": SyncMode.APPEND},
-        start_date="2026-01-01",
-        io_manager_key="avro_lake",
-    ),
-    *_assets(1, streams={"products": SyncMode.FULL_REFRESH}, partitions_def=None, io_manager_key="csv_lake"),
-]
+purchases = build_stream_assets(
+    _another_each_day,
+    catalog=_CATALOG,
+    streams={"purchases": "append"},
+    start_date="2026-01-01",
+    key_prefix="faker",
+    group_name="shop",
+    io_manager_key="avro_lake",
+)
+
+products = build_stream_assets(
+    _source(1),
+    catalog=_CATALOG,
+    streams={"products": "full_refresh"},
+    partitions_def=None,
+    key_prefix="faker",
+    group_name="shop",
+    io_manager_key="csv_lake",
+)

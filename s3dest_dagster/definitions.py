@@ -6,8 +6,8 @@ only from the project's root.
 
 import dagster as dg
 
-from assets.faker import faker_assets
+from assets.faker import products, purchases, users
 from assets.readings import readings
 from resources import resources
 
-defs = dg.Definitions(assets=[*faker_assets, readings], resources=resources())
+defs = dg.Definitions(assets=[*users, *purchases, *products, readings], resources=resources())

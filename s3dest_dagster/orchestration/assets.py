@@ -9,7 +9,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from functools import wraps
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, TypedDict, Unpack, get_type_hints, overload
 
 import dagster as dg
 
@@ -165,7 +165,18 @@ def _handing_over(body: Body) -> Body:
         handed = body(*args, **kwargs)
         return handed if isinstance(handed, dg.Output | dg.MaterializeResult) else dg.Output(handed)
 
-    signature = inspect.signature(body)
-    run.__signature__ = signature.replace(return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
-    run.__annotations__ = {name: kind for name, kind in body.__annotations__.items() if name != "return"}
+    signature, kinds = inspect.signature(body), _parameter_types(body)
+    parameters = [each.replace(annotation=kinds.get(name, each.empty)) for name, each in signature.parameters.items()]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = kinds
     return run
+
+
+def _parameter_types(body: Body) -> dict[str, Any]:
+    """The annotations of the parameters, those that are texts looked up where the body was written; not the return's,
+    which may name what is imported for type checkers only."""
+
+    def stub() -> None: ...
+
+    stub.__annotations__ = {name: kind for name, kind in body.__annotations__.items() if name != "return"}
+    return get_type_hints(stub, globalns=inspect.unwrap(body).__globals__, include_extras=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
+from types import EllipsisType
 from typing import Any, Unpack
 
 import dagster as dg
@@ -20,7 +21,7 @@ from s3dest_dagster.orchestration.delivery import DeferredRead
 from s3dest_dagster.orchestration.translator import S3DestinationTranslator, check_distinct
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.catalog import Catalog, read_catalog
-from s3dest_dagster.sources.templating import partition_values
+from s3dest_dagster.sources.templating import Values, partition_values
 from s3dest_dagster.sources.transcript import LOG_LEVELS, Log
 from s3dest_dagster.stream import Stream, SyncMode
 
@@ -28,7 +29,8 @@ from s3dest_dagster.stream import Stream, SyncMode
 def build_stream_assets(
     source: AirbyteSource,
     *,
-    partitions_def: dg.PartitionsDefinition[Any] | None,
+    start_date: str | None = None,
+    partitions_def: dg.PartitionsDefinition[Any] | EllipsisType | None = ...,
     catalog: Catalog | Mapping[str, Any] | str | PathLike[str] | None = None,
     streams: Sequence[str] | Mapping[str, SyncMode | str] | None = None,
     translator: S3DestinationTranslator | None = None,
@@ -40,21 +42,43 @@ def build_stream_assets(
     some by name ("users" or "public.users"), and in a mapping says their sync modes; without it all are taken, in the
     catalog's order and modes. `asset` are arguments of `dg.asset` for each of them, see `AssetSettings`.
 
-    With `partitions_def` each partition is read by a run of the connector, whose config names the slice
-    (`{{ partition_start }}`, see `sources.templating.partition_values`); no state is kept. With None a stream is one
-    scope, and one that appends goes on from the state that it last reached. Values of the source's config and `env`
-    may be `dg.EnvVar`; they are looked up when a run starts.
+    Each stream is partitioned by day from `start_date` on ("2026-01-31"), or as `partitions_def` says, or not at all
+    when that is None. Each partition is read by a run of the connector, whose config names the slice
+    (`{{ partition_start }}`, see `sources.templating.partition_values`); no state is kept. Without partitions a
+    stream is one scope, and one that appends goes on from the state that it last reached. Values of the source's
+    config and `env` may be `dg.EnvVar`; they are looked up when a run starts.
 
     Raises SettingsError for streams that the catalog lacks, and when two streams would be the same asset.
     """
+    partitions = _partitions(start_date, partitions_def)
     known = _catalog(catalog, source)
     chosen = _chosen(known.streams, streams)
     translator = translator or S3DestinationTranslator()
     source = replace(source, catalog=known)
     asset["kinds"] = {"airbyte", *(asset.get("kinds") or ())}
-    made = [asset_of(each, _body(source, each, partitions_def), translator, partitions_def, asset) for each in chosen]
+    made = [asset_of(each, _body(source, each, partitions), translator, partitions, asset) for each in chosen]
     check_distinct((stream, definition.key) for stream, definition in zip(chosen, made, strict=True))
     return made
+
+
+def _partitions(
+    start_date: str | None, partitions_def: dg.PartitionsDefinition[Any] | EllipsisType | None
+) -> dg.PartitionsDefinition[Any] | None:
+    """Daily partitions from the start date, or those that are given."""
+    if isinstance(partitions_def, EllipsisType):
+        if start_date is None:
+            raise SettingsError(
+                "Streams are partitioned by day unless partitions_def says otherwise: give the first day as "
+                'start_date="2026-01-31", or partitions_def, or partitions_def=None for no partitions.',
+                setting="start_date",
+            )
+        return dg.DailyPartitionsDefinition(start_date=start_date)
+    if start_date is not None:
+        raise SettingsError(
+            "start_date and partitions_def both say how the streams are partitioned; give one of them.",
+            setting="start_date",
+        )
+    return partitions_def
 
 
 def _catalog(catalog: Any, source: AirbyteSource) -> Catalog:
@@ -114,7 +138,7 @@ def _body(
     return read
 
 
-def _deferred(source: AirbyteSource, stream: Stream, values: Mapping[str, str] | None, log: Log) -> DeferredRead:
+def _deferred(source: AirbyteSource, stream: Stream, values: Values | None, log: Log) -> DeferredRead:
     def open_from(state: str | None) -> Any:
         states = None if state is None else [state.encode()]
         return source.read([stream], state=states, config_values=values, log=log)
@@ -122,7 +146,7 @@ def _deferred(source: AirbyteSource, stream: Stream, values: Mapping[str, str] |
     return DeferredRead(open_from)
 
 
-def values_of(partitions: dg.PartitionsDefinition[Any], key: str) -> dict[str, str]:
+def values_of(partitions: dg.PartitionsDefinition[Any], key: str) -> dict[str, str | int]:
     """What a connector's config can name of this partition: its key, its dimensions, its time window."""
     if isinstance(partitions, dg.MultiPartitionsDefinition):
         many = partitions.get_partition_key_from_str(key)

@@ -24,7 +24,7 @@ from s3dest_dagster.sources.masking import Masking
 from s3dest_dagster.sources.messages import BUFFER_MB
 from s3dest_dagster.sources.process import running, split_command
 from s3dest_dagster.sources.protocol import StateMessage
-from s3dest_dagster.sources.templating import render_config
+from s3dest_dagster.sources.templating import Values, render_config
 from s3dest_dagster.sources.transcript import Log, log_to_logging
 from s3dest_dagster.stream import Stream
 
@@ -68,7 +68,7 @@ class AirbyteSource:
         """The connector's specification (`connectionSpecification` and the rest), as it says it."""
         return self._ask("spec", "SPEC", {}, log)
 
-    def check(self, *, config_values: Mapping[str, str] | None = None, log: Log = log_to_logging) -> None:
+    def check(self, *, config_values: Values | None = None, log: Log = log_to_logging) -> None:
         """Return when the connector can reach its source; else SourceError with the connector's own reason."""
         files = {"config": self._config(config_values)}
         answer = self._ask("check", "CONNECTION_STATUS", files, log)
@@ -76,7 +76,7 @@ class AirbyteSource:
             reason = self._masking()(str(answer.get("message") or "it gave no reason"))
             raise SourceError(f"The source {self.name} cannot connect: {reason}")
 
-    def discover(self, *, config_values: Mapping[str, str] | None = None, log: Log = log_to_logging) -> Catalog:
+    def discover(self, *, config_values: Values | None = None, log: Log = log_to_logging) -> Catalog:
         """The streams that the source has, each a full refresh."""
         files = {"config": self._config(config_values)}
         return Catalog(self._ask("discover", "CATALOG", files, log))
@@ -87,7 +87,7 @@ class AirbyteSource:
         streams: Sequence[Stream],
         *,
         state: Sequence[bytes] | None = None,
-        config_values: Mapping[str, str] | None = None,
+        config_values: Values | None = None,
         log: Log = log_to_logging,
     ) -> Iterator[Iterator[SourceItem]]:
         """Run the connector, and give an iterator over what it says about the streams: see `read_messages`.
@@ -123,7 +123,7 @@ class AirbyteSource:
     def _masking(self) -> Masking:
         return Masking(self.config or {}, self.env or {})
 
-    def _config(self, values: Mapping[str, str] | None) -> bytes:
+    def _config(self, values: Values | None) -> bytes:
         return _json(render_config(self.config or {}, values), "config")
 
 

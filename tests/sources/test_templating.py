@@ -60,6 +60,12 @@ def test_the_manifest_of_a_low_code_connector_keeps_its_own_templates():
     assert render_config(config, None) == config
 
 
+def test_a_placeholder_alone_keeps_the_values_type():
+    values = {"seconds": 1706659200, "day": "2024-01-31"}
+    config = {"seed": "{{ seconds }}", "text": "at {{ seconds }}", "day": "{{day}}"}
+    assert render_config(config, values) == {"seed": 1706659200, "text": "at 1706659200", "day": "2024-01-31"}
+
+
 # Values
 
 
@@ -75,6 +81,8 @@ def test_a_window_has_instants_and_dates():
         "partition_key": "2024-01-31",
         "partition_start": "2024-01-31T00:00:00Z",
         "partition_end": "2024-02-01T00:00:00Z",
+        "partition_start_epoch": 1706659200,
+        "partition_end_epoch": 1706745600,
         "partition_start_date": "2024-01-31",
         "partition_end_date": "2024-02-01",
         "partition_last_date": "2024-01-31",
