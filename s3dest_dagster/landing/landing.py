@@ -124,7 +124,7 @@ class Landing:
         if segment is None:
             return self._receipt(self._ledger.read_segment(self.sync.id), repeated=True)
         now = self._target.clock()
-        aborted = self._sweep(now)
+        aborted = self._sweep(now, segment)
         seen = replace(self._seen, head=swept(self._seen.head, now))
         self._publish(self._decide(seen, segment), segment)
         return self._receipt(segment, repeated=False, swept=aborted)
@@ -290,11 +290,12 @@ class Landing:
             old |= connector_keys(self._target.bucket, self._target.destination.template, self._landed, old)
         return tuple(sorted(old - new))
 
-    def _sweep(self, now: datetime) -> int:
+    def _sweep(self, now: datetime, segment: Segment) -> int:
         if not is_due(self._seen.head, now):
             return 0
         target = self._target
-        return sweep(target.bucket, target.destination, self._landed.stream, now=now).aborted
+        own = [each.upload_id for each in segment.uploads]
+        return sweep(target.bucket, target.destination, self._landed.stream, now=now, keep=own).aborted
 
     def _receipt(self, segment: Segment, *, repeated: bool, swept: int = 0) -> Receipt:
         manifest = self._target.bucket.uri(segment_key(self._ledger.root, segment.sync_id))

@@ -6,6 +6,7 @@ pending, nor one that is younger than the settings allow.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -29,13 +30,19 @@ class Swept:
     kept: int
 
 
-def sweep(bucket: Bucket, destination: S3Destination, stream: StreamId, *, now: datetime) -> Swept:
-    """Aborts the stream's uploads older than `abandoned_upload_age_s` that no head has pending."""
+def sweep(
+    bucket: Bucket, destination: S3Destination, stream: StreamId, *, now: datetime, keep: Collection[str] = ()
+) -> Swept:
+    """Aborts the stream's uploads older than `abandoned_upload_age_s` that no head has pending.
+
+    The upload ids of `keep` are not touched whatever their age: a landing's own, which may have begun long ago, or by
+    another clock.
+    """
     uploads = list(_uploads_of(bucket, destination, stream))
     oldest = now - timedelta(seconds=destination.abandoned_upload_age_s)
     old = [each for each in uploads if each.initiated <= oldest]
     pending = _pending_uploads(bucket, destination, stream) if old else set()
-    abandoned = [each for each in old if each.upload_id not in pending]
+    abandoned = [each for each in old if each.upload_id not in pending and each.upload_id not in keep]
     for each in abandoned:
         bucket.abort_upload(each.key, each.upload_id)
     return Swept(aborted=len(abandoned), kept=len(uploads) - len(abandoned))
