@@ -60,7 +60,7 @@ def _environment(records: str) -> dict[str, str]:
 
 def _materialize_everything(environment: dict[str, str]) -> None:
     for partition in PARTITIONS:
-        _materialize("faker/users,faker/purchases,readings", environment, partition)
+        _materialize("faker/users,faker/purchases,house/readings", environment, partition)
     _materialize("faker/products", environment)
 
 

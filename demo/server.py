@@ -20,6 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 ROOT = Path(__file__).resolve().parent.parent
 LAKE = ROOT / "lake"
+LOG = ROOT / ".demo" / "rclone.log"
 BUCKET = "demo"
 ACCESS_KEY_ID, SECRET_ACCESS_KEY = "demo-access-key", "demo-secret-key"
 PORT = int(os.environ.get("S3DEST_DEMO_PORT", "9710"))
@@ -60,7 +61,8 @@ def _start(lake: Path) -> subprocess.Popen[bytes]:
         "--auth-key",
         f"{ACCESS_KEY_ID},{SECRET_ACCESS_KEY}",
     ]
-    quiet = ["--config", os.devnull, "--log-level", "ERROR"]
+    LOG.parent.mkdir(exist_ok=True)
+    quiet = ["--config", os.devnull, "--log-file", str(LOG)]
     return subprocess.Popen([*command, *quiet, str(lake)], stdin=subprocess.DEVNULL)
 
 
@@ -68,7 +70,7 @@ def _wait_for(server: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + _PATIENCE_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise SystemExit(f"The S3 server ended at once with exit code {server.returncode}.")
+            raise SystemExit(f"The S3 server ended at once with exit code {server.returncode}; see {LOG}.")
         if _answers():
             return
         time.sleep(0.1)
