@@ -9,8 +9,7 @@ than a microsecond, is a text that does not parse. It must not know Arrow.
 from __future__ import annotations
 
 import re
-from calendar import monthrange
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
@@ -28,6 +27,8 @@ _DATE_TIME = re.compile(
 )
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
+_DAYS_IN_400_YEARS = 146_097
+_DAYS_BEFORE_1970 = 719_163
 
 
 def date_days(text: str) -> int | None:
@@ -80,9 +81,10 @@ def _days(match: re.Match[str], era: str | None) -> int | None:
     if era == "BC":
         year = 1 - year
     shift = 0 if year >= 1 else (-year // 400 + 1) * 400  # the calendar repeats every 400 years
-    if not 1 <= month <= 12 or not 1 <= day <= monthrange(year + shift, month)[1]:
+    try:
+        return date(year + shift, month, day).toordinal() - shift // 400 * _DAYS_IN_400_YEARS - _DAYS_BEFORE_1970
+    except ValueError:
         return None
-    return datetime(year + shift, month, day).toordinal() - shift // 400 * 146_097 - 719_163
 
 
 def _micros_of_day(match: re.Match[str]) -> int | None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 from msgspec import Raw
 
+from s3dest_dagster.schema.arrow_texts import is_any_binary, is_any_list, is_any_string
 from s3dest_dagster.schema.numbers import integer, is_exact_double, nearest_double
 
 MAX_INFERRED_DEPTH = 50
@@ -30,7 +31,8 @@ _as_list = msgspec.json.Decoder(list[Raw]).decode
 def json_schema_of_arrow(schema: pa.Schema) -> dict[str, Any]:
     """The JSON schema of Arrow data: every column nullable, in the columns' order.
 
-    What JSON has no type for (decimals beyond 15 digits, durations, intervals) is a string with the value's text.
+    A duration is an integer, the count of its unit. What JSON has no type for (decimals beyond 15 digits, intervals,
+    maps whose keys are no texts) is a string with the value's text.
     """
     return _object_of((field.name, field.type) for field in schema)
 
@@ -113,14 +115,14 @@ def _of_arrow(kind: pa.DataType) -> Mapping[str, Any]:
     if pt.is_struct(kind):
         return {**_object_of((field.name, field.type) for field in kind), "type": ["null", "object"]}
     if pt.is_map(kind):
-        return {"type": ["null", "object"]}
-    if _is_any_list(kind):
+        return {"type": ["null", "object"]} if is_any_string(kind.key_type) else _NULLABLE_STRING
+    if is_any_list(kind):
         return {"type": ["null", "array"], "items": _of_arrow(kind.value_type)}
     return _of_arrow_scalar(kind)
 
 
 def _of_arrow_scalar(kind: pa.DataType) -> Mapping[str, Any]:
-    if pt.is_integer(kind):
+    if pt.is_integer(kind) or pt.is_duration(kind):
         return {"type": ["null", "integer"]}
     if pt.is_float32(kind) or pt.is_float16(kind):
         return {"type": "number", "airbyte_type": "float"}
@@ -134,16 +136,6 @@ def _of_arrow_scalar(kind: pa.DataType) -> Mapping[str, Any]:
         return {"type": ["null", "string"], "format": "date-time"}
     if pt.is_date(kind) or pt.is_time(kind):
         return {"type": ["null", "string"], "format": "date" if pt.is_date(kind) else "time"}
-    if pt.is_binary(kind) or pt.is_large_binary(kind) or pt.is_binary_view(kind) or pt.is_fixed_size_binary(kind):
+    if is_any_binary(kind):
         return {"$ref": "WellKnownTypes.json#/definitions/BinaryData"}
     return _NULLABLE_STRING
-
-
-def _is_any_list(kind: pa.DataType) -> bool:
-    return bool(
-        pt.is_list(kind)
-        or pt.is_large_list(kind)
-        or pt.is_fixed_size_list(kind)
-        or pt.is_list_view(kind)
-        or pt.is_large_list_view(kind)
-    )

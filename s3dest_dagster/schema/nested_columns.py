@@ -7,8 +7,9 @@ for the typed one, and for levels whose names cannot be foreseen.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -101,13 +102,14 @@ class RecordDecoder(ColumnDecoder):
         columns = []
         for field in self.fields:
             raws = [members_.get(field.field.source, NOTHING) for members_ in present]
-            columns.append(place(field, field.decoder.decode(raws), raws, over, counts))
-        self._add_undeclared(present, over, counts)
+            columns.append(place(field, field.decoder.decode(raws), partial(overflow_texts, raws), over, counts))
+        self.add_undeclared(present, over, counts)
         mask = pa.array(absent) if any(absent) else None
         data = pa.StructArray.from_arrays([*columns, over.column()], fields=list(self.type), mask=mask)
         return Column(data, counts=counts)
 
-    def _add_undeclared(self, objects: Sequence[Object], over: OverflowColumn, counts: Counter[Event]) -> None:
+    def add_undeclared(self, objects: Sequence[Object], over: OverflowColumn, counts: Counter[Event]) -> None:
+        """The objects' members that are not declared go to the overflow; nulls among them are dropped."""
         rows, names, raws = [], [], []
         own: list[int] = []
         for row, members_ in enumerate(objects):
@@ -163,13 +165,17 @@ def column_decoder(kind: Kind, layout: Layout, path: str, *, fallback: bool = Tr
 
 
 def place(
-    field: FieldDecoder, column: Column, raws: Sequence[Any], over: OverflowColumn, counts: Counter[Event]
+    field: FieldDecoder,
+    column: Column,
+    texts: Callable[[Rows], pa.Array],
+    over: OverflowColumn,
+    counts: Counter[Event],
 ) -> pa.Array:
-    """The field's data; its misfits go to the level's overflow, its counts to the level's."""
+    """The field's data; its misfits go to the level's overflow as `texts` gives them, its counts to the level's."""
     counts.update(column.counts)
     rows = np.union1d(column.unfit, column.inexact) if column.unfit.size or column.inexact.size else NO_ROWS
     if rows.size:
-        over.add(field.field.source, rows, overflow_texts(raws, rows))
+        over.add(field.field.source, rows, texts(rows))
         counts[(Outcome.OVERFLOWED, field.path)] += int(rows.size)
     return column.data
 

@@ -135,12 +135,19 @@ class TemporalDecoder(ColumnDecoder):
     def of_strings(self, strings: pa.Array) -> Column:
         """The column of plain texts."""
         values = temporal_column(self._kind, strings)
-        parsed = values.null_count == strings.null_count
+        if values.null_count == strings.null_count:
+            return self.of_values(values)
         if not self._fallback:
-            return Column(values, unfit=NO_ROWS if parsed else _rows(pc.and_(values.is_null(), strings.is_valid())))
-        rest = pa.nulls(len(strings), pa.string()) if parsed else pc.if_else(values.is_null(), strings, _NONE)
-        mask = strings.is_null() if strings.null_count else None
-        return Column(pa.StructArray.from_arrays([values, rest], fields=list(self.type), mask=mask))
+            return Column(values, unfit=np.flatnonzero(mask_of(pc.and_(values.is_null(), strings.is_valid()))))
+        return Column(self._members(values, pc.if_else(values.is_null(), strings, _NONE), strings))
+
+    def of_values(self, values: pa.Array) -> Column:
+        """The column of dates, times or timestamps."""
+        return Column(self._members(values, pa.nulls(len(values), pa.string()), values) if self._fallback else values)
+
+    def _members(self, values: pa.Array, rest: pa.Array, present: pa.Array) -> pa.Array:
+        mask = present.is_null() if present.null_count else None
+        return pa.StructArray.from_arrays([values, rest], fields=list(self.type), mask=mask)
 
 
 def scalar_decoder(kind: Scalar, rule: Rule) -> ColumnDecoder:
@@ -201,7 +208,3 @@ def mask_of(booleans: pa.Array) -> NDArray[np.bool_]:
     """A boolean column as a mask, null being false."""
     mask: NDArray[np.bool_] = pc.fill_null(booleans, False).to_numpy(zero_copy_only=False)
     return mask
-
-
-def _rows(booleans: pa.Array) -> Rows:
-    return np.flatnonzero(mask_of(booleans))

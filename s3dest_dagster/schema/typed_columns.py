@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 from msgspec import Raw
 
-from s3dest_dagster.schema.json_texts import NOTHING, json_texts
+from s3dest_dagster.schema.json_texts import NOTHING, json_texts, overflow_texts
 from s3dest_dagster.schema.nested_columns import FieldDecoder, ListDecoder, RecordDecoder, place
 from s3dest_dagster.schema.overflow import OverflowColumn
 from s3dest_dagster.schema.plan import LevelPlan
@@ -138,7 +139,7 @@ class TypedLevel:
             assert rows is not None
             assert slot is not None
             raws = [row[slot] for row in rows]
-            return place(field, field.decoder.decode(raws), raws, over, counts)
+            return place(field, field.decoder.decode(raws), partial(overflow_texts, raws), over, counts)
         assert read is not None
         data = read.field(name)
         if name in self._inner:
@@ -204,11 +205,7 @@ def _parsed(
     field: FieldDecoder, decoder: TemporalDecoder, strings: pa.Array, over: OverflowColumn, counts: Counter[Event]
 ) -> pa.Array:
     """The temporal column of texts; those that do not parse overflow where there is no fallback."""
-    column = decoder.of_strings(strings)
-    if column.unfit.size:
-        over.add(field.field.source, column.unfit, strings.take(pa.array(column.unfit)))
-        counts[(Outcome.OVERFLOWED, field.path)] += int(column.unfit.size)
-    return column.data
+    return place(field, decoder.of_strings(strings), lambda rows: strings.take(pa.array(rows)), over, counts)
 
 
 def _record_decoder(field: FieldDecoder) -> RecordDecoder:

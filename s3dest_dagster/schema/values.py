@@ -31,6 +31,8 @@ as_object: Callable[[bytes], dict[str, Raw]] = msgspec.json.Decoder(dict[str, Ra
 as_list: Callable[[bytes], list[Raw]] = msgspec.json.Decoder(list[Raw]).decode
 _as_text: Callable[[bytes], str] = msgspec.json.Decoder(str).decode
 _QUOTE, _MINUS = ord('"'), ord("-")
+_SURE_DIGITS = 19
+"""Fewer digits than this are an int64."""
 _OWN_OVERFLOW = (OVERFLOW, OVERFLOW_ALIAS)
 PARSERS: Final[dict[Scalar, Callable[[str], int | None]]] = {
     Scalar.DATE: date_days,
@@ -75,26 +77,32 @@ def merge_own_overflow(own: Sequence[tuple[str, bytes]], over: dict[str, str]) -
 
 
 class Trail:
-    """What happened while a value was converted: events by dotted name, and whether a number in it is not exact."""
+    """What happened while a value was converted: events by dotted name, misfits as name and text, and whether a number
+    in it is not exact."""
 
-    __slots__ = ("events", "inexact")
+    __slots__ = ("events", "inexact", "misfits")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.misfits: list[tuple[str, str]] = []
         self.inexact = False
 
-    def mark(self) -> tuple[int, bool]:
+    def mark(self) -> tuple[int, int, bool]:
         """Where the trail stands, to come back to when a branch turns out not to fit."""
-        return len(self.events), self.inexact
+        return len(self.events), len(self.misfits), self.inexact
 
-    def back(self, mark: tuple[int, bool]) -> None:
+    def back(self, mark: tuple[int, int, bool]) -> None:
         """Forgets what happened since the mark."""
         del self.events[mark[0] :]
-        self.inexact = mark[1]
+        del self.misfits[mark[1] :]
+        self.inexact = mark[2]
 
 
 class Rule(ABC):
-    """The rule of one kind. `raw` is a JSON text without blanks around it, never null; `path` is the dotted name."""
+    """The rule of one kind. `raw` is a JSON text without blanks around it, never null; `path` is the dotted name.
+
+    A step that answers UNFIT leaves the trail as it found it.
+    """
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -112,13 +120,11 @@ class Rule(ABC):
         return UNFIT
 
     def convert(self, raw: bytes, trail: Trail) -> Any:
-        """The first answer of exact, coerced, nearest. After UNFIT the trail stands where it stood."""
-        mark = trail.mark()
-        for step in (self.exact, self.coerced, self.nearest):
-            if (value := step(raw, trail)) is not UNFIT:
-                return value
-            trail.back(mark)
-        return UNFIT
+        """The first answer of exact, coerced, nearest."""
+        value = self.exact(raw, trail)
+        if value is UNFIT and (value := self.coerced(raw, trail)) is UNFIT:
+            return self.nearest(raw, trail)
+        return value
 
     def _counted(self, value: Any, trail: Trail) -> Any:
         """The value, noted as coerced; None means that it is not of this kind."""
@@ -138,7 +144,7 @@ class _StringRule(Rule):
         return _as_text(raw) if raw[0] == _QUOTE else UNFIT
 
     def coerced(self, raw: bytes, trail: Trail) -> Any:
-        return self._counted(raw.decode(), trail)
+        return UNFIT if raw[0] == _QUOTE else self._counted(raw.decode(), trail)
 
 
 class _BooleanRule(Rule):
@@ -148,6 +154,8 @@ class _BooleanRule(Rule):
 
 class _LongRule(Rule):
     def exact(self, raw: bytes, trail: Trail) -> Any:
+        if raw.isdigit() and len(raw) < _SURE_DIGITS:
+            return int(raw)
         value = numbers.integer(raw.decode())
         return UNFIT if value is None else value
 
@@ -226,10 +234,11 @@ class _ArrayRule(Rule):
     def exact(self, raw: bytes, trail: Trail) -> Any:
         if raw[:1] != b"[":
             return UNFIT
-        items = []
+        mark, items = trail.mark(), []
         for part in map(bytes, as_list(raw)):
             value = None if part == b"null" else self._item.convert(part, trail)
             if value is UNFIT:
+                trail.back(mark)
                 return UNFIT
             items.append(value)
         return items
@@ -280,6 +289,7 @@ class RecordRule(Rule):
         if value is UNFIT or trail.inexact:
             over[source] = overflow_text(raw)
             trail.events.append((Outcome.OVERFLOWED, rule.path))
+            trail.misfits.append((rule.path, over[source]))
             trail.inexact = False
 
 
@@ -289,28 +299,28 @@ class _UnionRule(Rule):
 
     def __init__(self, path: str, declared: Sequence[tuple[str, Rule]], rest: str | None) -> None:
         super().__init__(path)
-        self._declared = declared
+        self._exact = [(name, rule.exact) for name, rule in declared]
+        self._coerced = [(name, rule.coerced) for name, rule in declared]
+        self._nearest = [(name, rule.nearest) for name, rule in declared]
         self._rest = rest
 
     def exact(self, raw: bytes, trail: Trail) -> Any:
-        return self._first(raw, trail, [(name, rule.exact) for name, rule in self._declared])
+        return self._first(raw, trail, self._exact)
 
     def coerced(self, raw: bytes, trail: Trail) -> Any:
-        return self._first(raw, trail, [(name, rule.coerced) for name, rule in self._declared])
+        return self._first(raw, trail, self._coerced)
 
     def nearest(self, raw: bytes, trail: Trail) -> Any:
-        value = self._first(raw, trail, [(name, rule.nearest) for name, rule in self._declared])
+        value = self._first(raw, trail, self._nearest)
         if value is UNFIT and self._rest is not None and raw[0] == _QUOTE:
             return {self._rest: _as_text(raw)}
         return value
 
     @staticmethod
     def _first(raw: bytes, trail: Trail, steps: Sequence[tuple[str, Callable[[bytes, Trail], Any]]]) -> Any:
-        mark = trail.mark()
         for name, step in steps:
             if (value := step(raw, trail)) is not UNFIT:
                 return {name: value}
-            trail.back(mark)
         return UNFIT
 
 
