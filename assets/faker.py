@@ -13,8 +13,9 @@ _CONNECTOR = Path(__file__).resolve().parent.parent / ".connectors" / "source-fa
 
 
 def _source(seed: int | str) -> AirbyteSource:
-    """The connector; equal seeds make up equal records."""
-    return AirbyteSource([str(_CONNECTOR)], {"count": int(os.environ.get("FAKER_RECORDS", "1000")), "seed": seed})
+    """The connector; equal seeds make up equal records, as long as one worker makes them."""
+    count = int(os.environ.get("FAKER_RECORDS", "1000"))
+    return AirbyteSource([str(_CONNECTOR)], {"count": count, "seed": seed, "parallelism": 1})
 
 
 _another_each_day = _source("{{ partition_start_epoch }}")
