@@ -92,7 +92,7 @@ def _of_answer(error: boto.ClientError, action: str, bucket: str, key: str | Non
             key=key,
             setting="s3_bucket_region",
         )
-    return StorageError(f"S3 failed on {where} ({action}): {code}: {text}".rstrip(": "), key=key)
+    return StorageError(_ended(f"S3 failed on {where} ({action}): {code}: {text}".rstrip(": ")), key=key)
 
 
 def _of_client(error: boto.BotoCoreError, bucket: str, key: str | None) -> StorageError:
@@ -111,6 +111,11 @@ def _of_client(error: boto.BotoCoreError, bucket: str, key: str | None) -> Stora
     unreachable = boto.ConnectionError | boto.HTTPClientError
     if isinstance(error, unreachable):
         return EndpointUnreachableError(
-            f"No answer for {where}: {error} Check s3_endpoint, the network and the server.", setting="s3_endpoint"
+            f"No answer for {where}: {_ended(str(error))} Check s3_endpoint, the network and the server.",
+            setting="s3_endpoint",
         )
-    return StorageError(f"S3 could not be asked about {where}: {error}", key=key)
+    return StorageError(_ended(f"S3 could not be asked about {where}: {error}"), key=key)
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith(".") else f"{sentence}."
