@@ -84,7 +84,7 @@ class Output:
 
 def _sentence(text: str) -> str:
     text = text.strip()
-    return text if text.endswith((".", "!", "?", ")")) else f"{text}."
+    return text if text.endswith((".", "!", "?", ")", "}")) else f"{text}."
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -29,13 +30,14 @@ from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.storage import Bucket, Identity, identity
 
 _SHOWN_KEYS = 10
+_CHECK_ATTEMPTS = 2
 
 # ---------------------------------------------------------------------- check
 
 
 def check(output: Output, config_path: str) -> int:
     """Tries an identity and every request of a sync; 1 when one of them fails."""
-    config = read_config(config_path, output)
+    config = _with_few_attempts(read_config(config_path, output))
     found, steps = _check_steps(config)
     example = bucket_of(config).uri(config.destination.template.example(config.destination.format.extension))
     failed = [each for each in steps if not each.ok]
@@ -46,8 +48,14 @@ def check(output: Output, config_path: str) -> int:
             output.show(_check_line(each))
         output.show(f"  keys look like {example}")
     if failed:
-        output.say(f"Error: {len(failed)} of {amount(len(steps), 'step')} failed.")
+        output.say(f"Error: The check failed at: {', '.join(each.name for each in failed)}.")
     return 1 if failed else 0
+
+
+def _with_few_attempts(config: ConnectorConfig) -> ConnectorConfig:
+    """The configuration for somebody who waits for the answer; a sync goes on trying for a minute."""
+    attempts = min(config.connection.max_attempts, _CHECK_ATTEMPTS)
+    return replace(config, connection=replace(config.connection, max_attempts=attempts))
 
 
 def _check_steps(config: ConnectorConfig) -> tuple[Identity | None, list[CheckStep]]:

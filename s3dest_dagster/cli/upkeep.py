@@ -46,7 +46,7 @@ def verify(output: Output, config_path: str, catalog_path: str | None) -> int:
         output.show_json([_verified_json(each) for each in results])
     broken = [each for each in results if each.problems]
     if broken:
-        output.say(f"Error: {amount(len(broken), 'scope')} of {len(results)} do not agree with the manifests.")
+        output.say(f"Error: {len(broken)} of {amount(len(results), 'scope')} do not agree with their manifests.")
     return 1 if broken else 0
 
 

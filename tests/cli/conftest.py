@@ -146,3 +146,8 @@ def lake(moto_s3: S3Server, tmp_path: Path) -> Lake:
 def any_lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
     """The same on each server."""
     return Lake(request.getfixturevalue(f"{request.param}_s3"), tmp_path)
+
+
+@pytest.fixture
+def rclone_lake(rclone_s3: S3Server, tmp_path: Path) -> Lake:
+    return Lake(rclone_s3, tmp_path)

@@ -1,0 +1,160 @@
+"""The verbs that are asked before a sync: check, spec, discover, plan; and the help."""
+
+import json
+import stat
+import subprocess
+import sys
+import threading
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+
+import pytest
+from airbyte_messages import record
+
+from s3dest_dagster.connector_spec import connector_spec
+
+CATALOG = {"streams": [{"name": "users", "namespace": "public", "json_schema": {"type": "object"}}]}
+SOURCE = """#!{python}
+import json, sys
+verb, config = sys.argv[1], json.load(open(sys.argv[sys.argv.index("--config") + 1]))
+print(json.dumps({{"type": "LOG", "log": {{"level": "INFO", "message": "looking at " + config["host"]}}}}))
+print(json.dumps({{"type": "CATALOG", "catalog": {catalog}}}))
+"""
+
+
+def steps(stdout: str) -> dict[str, bool]:
+    return {each["name"]: each["ok"] for each in json.loads(stdout)["steps"]}
+
+
+def test_check_tries_every_action_and_leaves_nothing_behind(any_lake):
+    answer = any_lake.run("check", "--config", any_lake.config())
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert f"access key id {any_lake.server.access_key_id}" in answer.stdout
+    assert f"s3://{any_lake.bucket}/data_output_path/public/users/" in answer.stdout
+    assert "✗" not in answer.stdout
+    assert any_lake.all_keys() == []
+    assert any_lake.uploads() == 0
+
+
+def test_check_in_json(lake):
+    answer = json.loads(lake.run("check", "--config", lake.config(), "--json").stdout)
+    assert answer["ok"] is True
+    assert answer["identity"] == {"source": "access keys of the settings", "access_key_id": lake.server.access_key_id}
+    assert {"s3:ListBucket", "s3:PutObject", "s3:AbortMultipartUpload"} < {each["action"] for each in answer["steps"]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "step", "cure"),
+    [
+        ({"s3_bucket_name": "lake-nowhere"}, "list objects", "Create it"),
+        ({"secret_access_key": "wrong"}, "list objects", "Check access_key_id"),
+        ({"access_key_id": None, "secret_access_key": None}, "find an identity", "Set access_key_id"),
+        ({"s3_bucket_name": "another"}, "list objects", '"Action": "s3:ListBucket"'),
+    ],
+)
+def test_check_names_the_step_that_fails_and_its_cure(lake, changes, step, cure):
+    answer = lake.run("check", "--config", lake.config(**changes))
+    assert answer.returncode == 1
+    (failed,) = [line for line in answer.stdout.splitlines() if line.startswith("✗")]
+    assert step in failed
+    assert cure in failed
+    assert answer.stderr == f"Error: The check failed at: {step}.\n"
+
+
+def test_check_does_not_keep_somebody_waiting_who_named_the_wrong_server(lake):
+    """A server that hangs up at once is tried twice for the one step, though a sync would try it eight times."""
+    calls = []
+
+    class HangUp(BaseRequestHandler):
+        def handle(self) -> None:
+            calls.append(self.client_address)
+
+    with ThreadingTCPServer(("127.0.0.1", 0), HangUp) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+        answer = lake.run("check", "--config", lake.config(s3_endpoint=endpoint, s3dest=None), "--json")
+        server.shutdown()
+    assert (answer.returncode, len(calls)) == (1, 2)
+    assert steps(answer.stdout) == {"find an identity": True, "list objects": False}
+
+
+def test_spec_is_one_airbyte_message(lake):
+    answer = lake.run("spec")
+    (line,) = answer.stdout.splitlines()
+    assert json.loads(line) == {"type": "SPEC", "spec": connector_spec()}
+
+
+def test_discover_prints_the_catalog_and_write_takes_it(lake):
+    source = lake.folder / "source-tiny"
+    source.write_text(SOURCE.format(python=sys.executable, catalog=CATALOG))
+    source.chmod(source.stat().st_mode | stat.S_IXUSR)
+    answer = lake.run("discover", "--source", str(source), "--config", lake.file("source.json", {"host": "db1"}))
+    assert (answer.returncode, answer.stderr) == (0, "INFO: looking at db1\n")
+    assert json.loads(answer.stdout) == CATALOG
+    catalog = lake.file("found.json", answer.stdout)
+    landed = lake.run("write", "--config", lake.config(), "--catalog", catalog, stdin=record("users", id=1))
+    assert landed.returncode == 0, landed.stderr
+
+
+def test_a_catalog_with_log_lines_around_it_is_taken_too(lake):
+    lines = json.dumps({"type": "LOG", "log": {"level": "INFO", "message": "hello"}}) + "\n"
+    lines += json.dumps({"type": "CATALOG", "catalog": CATALOG}) + "\n"
+    answer = lake.run("plan", "--config", lake.config(), "--catalog", lake.file("discovered.txt", lines), "--json")
+    assert [each["stream"] for each in json.loads(answer.stdout)["streams"]] == ["users"]
+
+
+def test_a_source_that_does_not_exist_is_named(lake):
+    answer = lake.run("discover", "--source", "source-nowhere", "--config", lake.file("source.json", {}))
+    assert answer.returncode == 2
+    assert "source-nowhere" in answer.stderr
+
+
+def test_plan_shows_keys_columns_and_deletions_and_changes_nothing(lake):
+    lake.write(record("users", id=1), "--now", "2021-01-01T00:00:00Z")
+    before = lake.all_keys()
+    options = ["--config", lake.config(), "--catalog", lake.catalog("users", "orders"), "--now", "2021-01-02T00:00:00Z"]
+    answer = json.loads(lake.run("plan", *options, "--json").stdout)
+    users, orders = answer["streams"]
+    assert users["first_key"] == "data_output_path/public/users/2021_01_02_1609545600000_0.jsonl"
+    assert users["deletes"] == ["data_output_path/public/users/2021_01_01_1609459200000_0.jsonl"]
+    assert orders["deletes"] == []
+    assert [each["name"] for each in orders["columns"]] == ["id", "total"]
+    assert "s3:PutObject" in answer["actions"]
+    text = lake.run("plan", *options).stdout
+    assert f"s3://{lake.bucket}/{users['first_key']}" in text
+    assert f"s3://{lake.bucket}/{users['deletes'][0]}" in text
+    assert lake.all_keys() == before
+
+
+def test_the_planned_key_is_the_one_that_is_written(lake):
+    options = ["--config", lake.config(), "--catalog", lake.catalog("users"), "--now", "2021-01-02T00:00:00Z"]
+    planned = json.loads(lake.run("plan", *options, "--json").stdout)["streams"][0]["first_key"]
+    lake.run("write", *options, stdin=record("users", id=1))
+    assert lake.data_keys() == [planned]
+
+
+def test_plan_of_a_partition_and_of_renamed_fields(lake):
+    stream = {"name": "users", "namespace": "public", "json_schema": {"properties": {"a b": {"type": "string"}}}}
+    catalog = lake.file("catalog.json", {"streams": [stream]})
+    config = lake.config(s3_path_format="${STREAM_NAME}/${PARTITION}/${EPOCH}_", format={"format_type": "Parquet"})
+    answer = lake.run("plan", "--config", config, "--catalog", catalog, "--partition", "2021-01-05", "--json")
+    (planned,) = json.loads(answer.stdout)["streams"]
+    assert "/users/2021-01-05/" in planned["first_key"]
+    assert planned["renamed"] == {"a b": "a_b"}
+    assert "max_padding_size_mb" in json.loads(answer.stdout)["without_effect"][0]
+
+
+def test_help_is_fast_since_it_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom s3dest_dagster.cli.entry import run\nassert run(['write', '--help']) == 0\n"
+        "print({'boto3', 'numpy', 'pyarrow', 'dagster'} & sys.modules.keys(), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "set()\n"
+    assert "--sync-id" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["check", "-h"], ["state", "show", "--help"], ["--version"]])
+def test_asking_for_help_is_no_failure(lake, arguments):
+    answer = lake.run(*arguments)
+    assert answer.returncode == 0
+    assert "s3dest" in answer.stdout

@@ -1,0 +1,134 @@
+"""The verbs for what has landed: ls, verify, recover, sweep, state show."""
+
+import json
+
+from airbyte_messages import record, state
+
+
+def landed(lake) -> str:
+    """A bucket with two streams, two syncs in one of them; the path of its configuration."""
+    both = record("users", id=1) + record("orders", id=1) + record("orders", id=2) + state("users", 7)
+    first = lake.write(both, "--now", "2021-01-01T00:00:00Z", streams=("users", "orders"), mode="append")
+    second = lake.write(record("users", id=2), "--now", "2021-01-02T00:00:00Z", mode="append")
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    return lake.config()
+
+
+def test_ls_shows_what_the_streams_hold_and_nothing_else(lake):
+    config = landed(lake)
+    lake.server.client().put_object(Bucket=lake.bucket, Key="data_output_path/public/users/readme.txt", Body=b"mine")
+    answer = lake.run("ls", "--config", config)
+    assert answer.returncode == 0
+    lines = sorted(answer.stdout.splitlines(), key=lambda line: line.split("s3://")[1])
+    assert [line.split()[-1] for line in lines] == [
+        f"s3://{lake.bucket}/data_output_path/public/{name}"
+        for name in (
+            "orders/2021_01_01_1609459200000_0.jsonl",
+            "users/2021_01_01_1609459200000_0.jsonl",
+            "users/2021_01_02_1609545600000_0.jsonl",
+        )
+    ]
+    assert "2 rows" in lines[0]
+    assert lines[2].startswith("2021-01-02 00:00:00")
+
+
+def test_ls_in_json_agrees_with_the_bucket(lake):
+    config = landed(lake)
+    found = json.loads(lake.run("ls", "--config", config, "--json").stdout)
+    assert {each["key"]: each["bytes"] for each in found} == {key: len(lake.read(key)) for key in lake.data_keys()}
+    assert sum(each["rows"] for each in found if each["stream"] == "orders") == 2
+
+
+def test_a_catalog_limits_what_is_shown(lake):
+    config = landed(lake)
+    found = json.loads(lake.run("ls", "--config", config, "--json", "--catalog", lake.catalog("orders")).stdout)
+    assert {each["stream"] for each in found} == {"orders"}
+
+
+def test_the_stream_prefix_is_part_of_the_names(lake):
+    own = {"stream_prefix": "raw_", "max_attempts": 1}
+    assert lake.write(record("users", id=1), "--config", lake.config(s3dest=own)).returncode == 0
+    config = lake.config(s3dest=own)
+    found = json.loads(lake.run("ls", "--config", config, "--json", "--catalog", lake.catalog("users")).stdout)
+    assert [each["stream"] for each in found] == ["raw_users"]
+
+
+def test_an_empty_bucket_has_nothing_to_show_and_nothing_wrong(lake):
+    for verb in (["ls"], ["verify"], ["recover"], ["sweep"]):
+        answer = lake.run(*verb, "--config", lake.config())
+        assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
+        assert json.loads(lake.run(*verb, "--config", lake.config(), "--json").stdout) == []
+    assert json.loads(lake.run("state", "show", "--config", lake.config()).stdout) == []
+
+
+def test_verify_is_content_with_what_was_written(lake):
+    answer = lake.run("verify", "--config", landed(lake))
+    assert answer.returncode == 0
+    assert sorted(answer.stdout.splitlines()) == [
+        "✓ public.orders: 1 object, 2 rows",
+        "✓ public.users: 2 objects, 2 rows",
+    ]
+
+
+def test_verify_names_every_object_that_is_gone_or_changed(lake):
+    config = landed(lake)
+    s3 = lake.server.client()
+    gone, changed = lake.data_keys()[0], lake.data_keys()[1]
+    s3.delete_object(Bucket=lake.bucket, Key=gone)
+    s3.put_object(Bucket=lake.bucket, Key=changed, Body=b"something else")
+    answer = lake.run("verify", "--config", config)
+    assert answer.returncode == 1
+    assert f"{gone} is missing" in answer.stdout
+    assert f"{changed} has 14 bytes" in answer.stdout
+    assert answer.stderr == "Error: 2 of 2 scopes do not agree with their manifests.\n"
+    found = json.loads(lake.run("verify", "--config", config, "--json").stdout)
+    assert [(each["ok"], len(each["problems"])) for each in found] == [(False, 1), (False, 1)]
+
+
+def test_recover_finishes_a_sync_that_was_cut_off_before_it_was_published(any_lake):
+    interrupted(any_lake)
+    answer = any_lake.run("recover", "--config", any_lake.config())
+    assert (answer.returncode, answer.stdout) == (0, "✓ public.users: sync second is finished\n")
+    assert any_lake.ids() == [1, 2]
+    again = any_lake.run("recover", "--config", any_lake.config(), "--json")
+    assert [(each["ok"], each["sync_id"]) for each in json.loads(again.stdout)] == [(True, None)]
+
+
+def test_recover_says_when_a_sync_was_turned_back(rclone_lake):
+    interrupted(rclone_lake)
+    s3 = rclone_lake.server.client()
+    (upload,) = s3.list_multipart_uploads(Bucket=rclone_lake.bucket)["Uploads"]
+    s3.abort_multipart_upload(Bucket=rclone_lake.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    answer = rclone_lake.run("recover", "--config", rclone_lake.config())
+    assert answer.returncode == 1
+    assert answer.stdout.startswith("✗ public.users: Sync second of public.users was turned back")
+    assert rclone_lake.ids() == [1]
+
+
+def test_plan_tells_of_a_sync_that_would_be_finished_first(lake):
+    interrupted(lake)
+    answer = lake.run("plan", "--config", lake.config(), "--catalog", lake.catalog("users"))
+    assert "sync second is finished" in answer.stdout
+
+
+def interrupted(lake) -> None:
+    """One published sync, and one ("second") that is decided and not published: its head is put by hand."""
+    assert lake.write(record("users", id=1), "--sync-id", "first", mode="append").returncode == 0
+    s3, root = lake.server.client(), "data_output_path/_s3dest/public/users/~/"
+    head = json.loads(lake.read(f"{root}head.json"))
+    segment = json.loads(lake.read(f"{root}segments/first.json"))
+    key = "data_output_path/public/users/2026_01_01_1767225600000_0.jsonl"
+    body = lake.read(segment["objects"][0]["key"]).replace(b'"id": 1', b'"id": 2')
+    upload = s3.create_multipart_upload(Bucket=lake.bucket, Key=key, Metadata={"s3dest-sync": "second"})["UploadId"]
+    part = s3.upload_part(Bucket=lake.bucket, Key=key, UploadId=upload, PartNumber=1, Body=body)
+    segment["objects"][0] |= {"key": key, "upload_id": upload, "parts": [part["ETag"].strip('"')]}
+    segment["sync_id"], head["pending"] = "second", "second"
+    for name, manifest in (("segments/second.json", segment), ("head.json", head)):
+        s3.put_object(Bucket=lake.bucket, Key=root + name, Body=json.dumps(manifest))
+
+
+def test_state_show_gives_what_a_source_takes_as_its_state(lake):
+    config = landed(lake)
+    answer = lake.run("state", "show", "--config", config)
+    assert answer.returncode == 0
+    assert json.loads(answer.stdout) == [json.loads(state("users", 7))["state"]]
