@@ -6,24 +6,14 @@ It must not do anything itself.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from s3dest_dagster.cli.interruption import Interruption
-from s3dest_dagster.cli.output import Output
+from s3dest_dagster.cli.session import Session
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What every verb gets beside its options."""
-
-    output: Output
-    interruption: Interruption
 
 
 def _asked(context: click.Context, parameter: click.Parameter, value: bool) -> None:

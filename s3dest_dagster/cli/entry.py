@@ -12,9 +12,10 @@ from typing import NoReturn
 
 import click
 
-from s3dest_dagster.cli.commands import Session, s3dest
+from s3dest_dagster.cli.commands import s3dest
 from s3dest_dagster.cli.interruption import Interrupted, interruptible
 from s3dest_dagster.cli.output import Output, OutputClosedError
+from s3dest_dagster.cli.session import Session
 from s3dest_dagster.errors import MissingExtraError, S3DestError, SettingsError
 
 ALL_IS_WELL, FAILED, WRONG_CALL = 0, 1, 2

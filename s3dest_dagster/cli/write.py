@@ -13,9 +13,9 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
-from s3dest_dagster.cli.commands import Session
 from s3dest_dagster.cli.inputs import new_sync, opened_target, read_catalog_file, read_config
 from s3dest_dagster.cli.output import Output, amount, size
+from s3dest_dagster.cli.session import Session
 from s3dest_dagster.landing import Progress, Receipt, StreamLandings, Target, landing_streams
 from s3dest_dagster.sources.messages import read_messages
 from s3dest_dagster.storage import Bucket
