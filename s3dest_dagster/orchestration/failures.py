@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import dagster as dg
 
 from s3dest_dagster.errors import MissingExtraError, S3DestError, SchemaError, SettingsError
+from s3dest_dagster.stream import Scope
 
 _NEVER_BETTER = (SettingsError, MissingExtraError, SchemaError)
 """What is wrong before anything is asked: the next attempt would meet it again."""
@@ -29,11 +30,23 @@ def told_as_failures() -> Iterator[None]:
         raise failure(error) from error
 
 
+@contextmanager
+def placed(scope: Scope) -> Iterator[None]:
+    """Errors of the library that do not say where they happened leave with the stream and partition of this scope."""
+    try:
+        yield
+    except S3DestError as error:
+        if error.stream is None:
+            error.stream, error.partition = str(scope.stream), scope.partition
+        raise
+
+
 def failure(error: S3DestError) -> dg.Failure:
-    """The failure that tells of this error."""
+    """The failure that tells of this error, with the stream before it where its message does not name it."""
     places = {name: value for name in _PLACES if (value := getattr(error, name)) is not None}
+    stream = error.stream or ""
     return dg.Failure(
-        description=str(error),
+        description=error.message if stream in error.message else f"{stream}: {error.message}",
         metadata={"error": type(error).__name__, **places},
         allow_retries=not isinstance(error, _NEVER_BETTER),
     )

@@ -127,7 +127,8 @@ def _selected(schema: pa.Schema, columns: Sequence[str] | None, what: str) -> pa
 
 def _never_landed(missing: Sequence[Scope]) -> ObjectNotFoundError:
     first = missing[0]
-    more = f" (and {len(missing) - 1} more partitions)" if len(missing) > 1 else ""
+    others = len(missing) - 1
+    more = f" (and {others} more partition{'s' if others > 1 else ''})" if others else ""
     return ObjectNotFoundError(
         f"{first}{more} was never landed here, so there is nothing to load. Materialize it first"
         + ("." if first.partition is None else ", or set allow_missing_partitions in the input's metadata."),

@@ -16,9 +16,11 @@ import dagster as dg
 
 from s3dest_dagster.batch import BadRecord, Batch, SourceItem, State, StreamBatch, StreamStatus
 from s3dest_dagster.destination import S3Destination
+from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.landing import Landing, Progress, Receipt, Sync, Target, open_target
 from s3dest_dagster.orchestration.declared import scopes_of, stream_of
 from s3dest_dagster.orchestration.delivery import deliveries, let_go, opened
+from s3dest_dagster.orchestration.failures import placed
 from s3dest_dagster.orchestration.metadata import receipt_metadata
 from s3dest_dagster.orchestration.run_identity import delivering_run, sync_id
 from s3dest_dagster.storage import Bucket
@@ -35,6 +37,10 @@ def land_output(context: dg.OutputContext, handed: Any, destination: S3Destinati
     The scopes are landed one after another; those of a run that failed later stay, and a retry of the run does not
     land them again.
     """
+    if not context.has_asset_key:
+        raise SettingsError(
+            "Only an asset's output can be landed: an op's belongs to no stream. Use another IO manager."
+        )
     if handed is None:
         context.log.info("The asset gave nothing (None), so nothing was landed. An empty list empties what is there.")
         return
@@ -55,7 +61,7 @@ def land_output(context: dg.OutputContext, handed: Any, destination: S3Destinati
 def _land(
     records: Any, target: Target, stream: Stream, sync: Sync, scope: Scope, on_progress: Callable[[Progress], None]
 ) -> Receipt:
-    with Landing(target, stream, sync, scope=scope, on_progress=on_progress) as landing:
+    with placed(scope), Landing(target, stream, sync, scope=scope, on_progress=on_progress) as landing:
         if not landing.recorded:
             with opened(records, _state_for(landing), emitted_at=_now_ms) as items:
                 for item in items:

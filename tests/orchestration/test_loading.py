@@ -1,0 +1,243 @@
+"""What downstream assets get: by annotation, by partition, by column."""
+
+from __future__ import annotations
+
+import collections.abc
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from s3dest_dagster import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, stream_asset
+from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager
+
+SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}, "name": {"type": "string"}}}
+DAILY = dg.DailyPartitionsDefinition("2026-01-01")
+ENVELOPE = ["_airbyte_ab_id", "_airbyte_emitted_at"]
+TYPES = [
+    Any,
+    pa.Table,
+    pa.RecordBatchReader,
+    ds.Dataset,
+    list,
+    list[dict],
+    collections.abc.Iterator,
+    collections.abc.Iterable,
+    pl.DataFrame,
+]
+
+
+@stream_asset(json_schema=SCHEMA)
+def people():
+    return [{"id": number, "name": f"person {number}"} for number in (1, 2, 3)]
+
+
+def ids_of(value: Any) -> list[int]:
+    """The ids of whatever was loaded."""
+    if isinstance(value, pa.RecordBatchReader):
+        value = value.read_all()
+    if isinstance(value, ds.Dataset):
+        value = value.to_table()
+    if isinstance(value, pa.Table):
+        return value.column("id").to_pylist()
+    if isinstance(value, pl.DataFrame):
+        return value["id"].to_list()
+    return [row["id"] for row in value]
+
+
+def loaded(lake, upstream, annotation, *, ids=False, metadata=None, io=None, **options) -> Any:
+    """What an asset downstream of `upstream` gets for a parameter of this annotation, or the ids in it."""
+    got = []
+
+    def down(given):
+        got.append(ids_of(given) if ids else given)
+
+    down.__annotations__ = {"given": annotation}
+    partitions = options.pop("down_partitions", None)
+    made = dg.asset(ins={"given": dg.AssetIn(upstream.key, metadata=metadata)}, partitions_def=partitions)(down)
+    lake.materialize(upstream, made, io=io, selection=[made], **options)
+    return got[0]
+
+
+@pytest.mark.parametrize("annotation", TYPES, ids=str)
+def test_each_annotation_gets_the_records(lake, annotation):
+    lake.materialize(people)
+    assert loaded(lake, people, annotation, ids=True) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind"),
+    [(pa.Table, pa.Table), (Any, pa.Table), (list, list), (pl.DataFrame, pl.DataFrame), (dict, dict)],
+    ids=str,
+)
+def test_the_value_is_of_the_kind_that_was_asked_for(lake, annotation, kind):
+    lake.materialize(people)
+    assert isinstance(loaded(lake, people, annotation), kind)
+
+
+@pytest.mark.parametrize(
+    "format", [AvroFormat(), CsvFormat(), JsonlFormat(), ParquetFormat()], ids=lambda each: type(each).__name__
+)
+def test_every_format_is_loaded_alike(lake, format):
+    io = lake.io(format=format)
+    lake.materialize(people, io=io)
+    table = loaded(lake, people, pa.Table, io=io)
+    assert table.column_names == [*ENVELOPE, "id", "name", "_airbyte_additional_properties"]
+    assert table.select(["id", "name"]).to_pylist() == people_rows()
+
+
+def people_rows() -> list[dict[str, Any]]:
+    return [{"id": number, "name": f"person {number}"} for number in (1, 2, 3)]
+
+
+def test_columns_are_chosen_by_the_inputs_metadata(lake):
+    lake.materialize(people)
+    table = loaded(lake, people, pa.Table, metadata={"columns": ["name", "id"]})
+    assert table.column_names == ["name", "id"]
+
+
+def test_an_unknown_column_is_named(lake):
+    lake.materialize(people)
+    with pytest.raises(dg.Failure, match=r"no column 'surname'.*name"):
+        loaded(lake, people, pa.Table, metadata={"columns": ["surname"]})
+
+
+def test_an_unknown_annotation_is_refused_with_the_known_ones(lake):
+    lake.materialize(people)
+    with pytest.raises(dg.Failure, match=r"pyarrow\.Table"):
+        loaded(lake, people, bytes)
+
+
+def test_the_prefix_of_stream_names_is_found_again(lake):
+    io = lake.io(stream_prefix="raw_")
+    lake.materialize(people, io=io)
+    assert loaded(lake, people, pa.Table, io=io, ids=True) == [1, 2, 3]
+
+
+@pytest.fixture
+def textual(lake):
+    """Three days of a stream whose ids are the days."""
+    schema = {"type": "object", "properties": {"id": {"type": "string"}}}
+
+    @stream_asset(name="days", json_schema=schema, partitions_def=DAILY)
+    def textual(context: dg.AssetExecutionContext):
+        return [{"id": context.partition_key}]
+
+    for day in (1, 2, 3):
+        lake.materialize(textual, partition_key=f"2026-01-0{day}")
+    return textual
+
+
+class TestPartitions:
+    def test_the_same_partition_is_loaded(self, lake, textual):
+        got = loaded(lake, textual, pa.Table, ids=True, down_partitions=DAILY, partition_key="2026-01-02")
+        assert got == ["2026-01-02"]
+
+    def test_several_partitions_are_one_table(self, lake, textual):
+        assert self.three(lake, textual, pa.Table, ids=True) == ["2026-01-01", "2026-01-02", "2026-01-03"]
+
+    def test_several_partitions_are_one_stream(self, lake, textual):
+        assert self.three(lake, textual, pa.RecordBatchReader, ids=True) == ["2026-01-01", "2026-01-02", "2026-01-03"]
+
+    @pytest.mark.parametrize("annotation", [dict, dict[str, pa.Table]], ids=str)
+    def test_a_dict_has_a_table_for_each_partition(self, lake, textual, annotation):
+        tables = self.three(lake, textual, annotation)
+        assert {key: ids_of(table) for key, table in tables.items()} == {
+            "2026-01-01": ["2026-01-01"],
+            "2026-01-02": ["2026-01-02"],
+            "2026-01-03": ["2026-01-03"],
+        }
+
+    def test_a_partition_that_was_never_landed_is_named(self, lake, textual):
+        with pytest.raises(dg.Failure, match=r"days \[2026-01-09\] was never landed"):
+            loaded(lake, textual, pa.Table, down_partitions=DAILY, partition_key="2026-01-09")
+
+    def test_missing_partitions_are_left_out_when_allowed(self, lake, textual):
+        metadata = {"allow_missing_partitions": True}
+        got = self.three(lake, textual, pa.Table, ids=True, key="2026-01-05", metadata=metadata)
+        assert got == ["2026-01-03"]
+
+    def test_missing_partitions_are_counted(self, lake, textual):
+        with pytest.raises(dg.Failure, match=r"days \[2026-01-04\] \(and 1 more partition\) was never landed"):
+            self.three(lake, textual, pa.Table, key="2026-01-05")
+
+    def three(self, lake, textual, annotation, *, ids=False, key="2026-01-03", metadata=None):
+        """What an asset gets that depends on the three partitions up to its own."""
+        got = []
+
+        def down(given):
+            got.append(ids_of(given) if ids else given)
+
+        down.__annotations__ = {"given": annotation}
+        mapping = dg.TimeWindowPartitionMapping(start_offset=-2)
+        ins = {"given": dg.AssetIn(textual.key, partition_mapping=mapping, metadata=metadata)}
+        made = dg.asset(ins=ins, partitions_def=DAILY)(down)
+        lake.materialize(textual, made, selection=[made], partition_key=key)
+        return got[0]
+
+
+def test_a_stream_that_was_never_landed_is_named(lake):
+    with pytest.raises(dg.Failure, match="people was never landed"):
+        loaded(lake, people, pa.Table)
+
+
+def test_an_empty_scope_is_an_empty_table(lake):
+    @stream_asset(json_schema=SCHEMA)
+    def nobody():
+        return []
+
+    lake.materialize(nobody)
+    assert loaded(lake, nobody, pa.Table).num_rows == 0
+
+
+def test_fields_that_older_syncs_lack_are_null(lake):
+    fields = iter([{"id": 1}, {"id": 2, "name": "two"}])
+
+    @stream_asset(sync_mode="append")
+    def grows():
+        return [next(fields)]
+
+    lake.materialize(grows)
+    lake.materialize(grows)
+    for annotation in (pa.Table, pa.RecordBatchReader):
+        got = loaded(lake, grows, annotation)
+        table = got.read_all() if annotation is pa.RecordBatchReader else got
+        assert table.select(["id", "name"]).to_pylist() == [{"id": 1, "name": None}, {"id": 2, "name": "two"}]
+
+
+def test_syncs_that_no_one_table_can_hold_are_told(lake):
+    values = iter([1, "one"])
+
+    @stream_asset(sync_mode="append")
+    def turns():
+        return [{"id": next(values)}]
+
+    lake.materialize(turns)
+    lake.materialize(turns)
+    with pytest.raises(dg.Failure, match="turns cannot be read as one table"):
+        loaded(lake, turns, pa.Table)
+
+
+def test_a_value_is_loaded_outside_of_a_run(lake):
+    with dg.DagsterInstance.ephemeral() as instance:
+        io = lake.io()
+        lake.materialize(people, io=io, instance=instance)
+        definitions = dg.Definitions([people], resources={"io_manager": io})
+        table = definitions.load_asset_value("people", python_type=pa.Table, instance=instance)
+    assert ids_of(table) == [1, 2, 3]
+
+
+def test_a_partition_is_loaded_outside_of_a_run(lake, textual):
+    definitions = dg.Definitions([textual], resources={"io_manager": lake.io()})
+    table = definitions.load_asset_value("days", partition_key="2026-01-02")
+    assert ids_of(table) == ["2026-01-02"]
+
+
+def test_the_loader_needs_no_step(lake):
+    lake.materialize(people)
+    io: S3DestinationIOManager = lake.io()
+    context = dg.build_input_context(asset_key=people.key)
+    assert ids_of(io.load_input(context)) == [1, 2, 3]

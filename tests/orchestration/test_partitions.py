@@ -1,0 +1,192 @@
+"""Every kind of partition, alone and several in one run: what is landed where, and what is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from s3dest_dagster import stream_asset
+
+DAILY = dg.DailyPartitionsDefinition("2026-01-01")
+REGIONS = dg.StaticPartitionsDefinition(["eu/west", "us", "a|b"])
+TWO = dg.MultiPartitionsDefinition({"day": DAILY, "region": dg.StaticPartitionsDefinition(["eu", "us"])})
+BY_PARTITION = "${STREAM_NAME}/${PARTITION}/${EPOCH}_"
+
+
+def in_range(first: str, last: str) -> dict[str, str]:
+    return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+
+
+@pytest.mark.parametrize(
+    ("partitions", "key", "directory"),
+    [
+        (DAILY, "2026-01-05", "2026-01-05"),
+        (dg.HourlyPartitionsDefinition("2026-01-01-00:00"), "2026-01-05-13:00", "2026-01-05-13:00"),
+        (dg.MonthlyPartitionsDefinition("2026-01-01"), "2026-02-01", "2026-02-01"),
+        (REGIONS, "us", "us"),
+        (REGIONS, "eu/west", "eu_west"),
+        (TWO, "2026-01-05|eu", "2026-01-05_eu"),
+    ],
+    ids=["daily", "hourly", "monthly", "static", "static with a slash", "multi"],
+)
+def test_a_partition_stands_under_its_key(lake, partitions, key, directory):
+    @stream_asset(partitions_def=partitions)
+    def readings():
+        return [{"id": 1}]
+
+    lake.materialize(readings, io=lake.io(s3_path_format=BY_PARTITION), partition_key=key)
+    assert [each.split("/")[:2] for each in lake.data_keys()] == [["readings", directory]]
+
+
+def test_a_dynamic_partition_is_landed(lake):
+    tenants = dg.DynamicPartitionsDefinition(name="tenants")
+
+    @stream_asset(partitions_def=tenants)
+    def readings():
+        return [{"id": 1}]
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("tenants", ["acme"])
+        lake.materialize(readings, partition_key="acme", instance=instance)
+    assert lake.ids() == [1]
+
+
+def test_each_dimension_of_a_multi_partition_can_be_named(lake):
+    @stream_asset(partitions_def=TWO)
+    def readings():
+        return [{"id": 1}]
+
+    io = lake.io(s3_path_format="${STREAM_NAME}/${PARTITION:region}/${PARTITION:day}/${EPOCH}_")
+    lake.materialize(readings, io=io, partition_key="2026-01-05|eu")
+    assert lake.data_keys()[0].startswith("readings/eu/2026-01-05/")
+
+
+@pytest.mark.parametrize("sync_mode", ["full_refresh", "append"])
+def test_materializing_again_replaces_exactly_that_partition(lake, sync_mode):
+    number = iter(range(1, 10))
+
+    @stream_asset(partitions_def=DAILY, sync_mode=sync_mode)
+    def readings():
+        return [{"id": next(number)}]
+
+    for key in ("2026-01-01", "2026-01-02", "2026-01-01"):
+        lake.materialize(readings, partition_key=key)
+    assert lake.ids() == [2, 3]
+
+
+def test_on_rematerialize_append_adds_to_the_partition(lake):
+    number = iter(range(1, 10))
+
+    @stream_asset(partitions_def=DAILY, sync_mode="append")
+    def readings():
+        return [{"id": next(number)}]
+
+    for _ in range(2):
+        lake.materialize(readings, io=lake.io(on_rematerialize="append"), partition_key="2026-01-01")
+    assert lake.ids() == [1, 2]
+
+
+class TestSeveralPartitionsInOneRun:
+    @staticmethod
+    def rows(first: int, last: int) -> list[dict[str, Any]]:
+        return [{"id": day, "day": f"2026-01-{day:02}"} for day in range(first, last + 1)]
+
+    def land(self, lake, body, first="2026-01-01", last="2026-01-03", partitions=DAILY, **io):
+        asset = stream_asset(
+            name="readings", partitions_def=partitions, backfill_policy=dg.BackfillPolicy.single_run()
+        )(body)
+        settings = lake.io(s3_path_format=BY_PARTITION, **io)
+        return lake.materialize(asset, io=settings, tags=in_range(first, last), raise_on_error=False)
+
+    def test_a_dict_of_partitions(self, lake):
+        body = lambda: {f"2026-01-{day:02}": [{"id": day}] for day in (1, 2, 3)}  # noqa: E731
+        assert self.land(lake, body).success
+        assert [lake.ids(f"readings/2026-01-{day:02}/") for day in (1, 2, 3)] == [[1], [2], [3]]
+
+    def test_pairs_from_a_generator(self, lake):
+        def body(context: dg.AssetExecutionContext) -> Iterator[tuple[str, Any]]:
+            for number, key in enumerate(context.partition_keys, 1):
+                yield key, ({"id": each} for each in [number, number * 10])
+
+        assert self.land(lake, body).success
+        assert [lake.ids(f"readings/2026-01-{day:02}/") for day in (1, 2, 3)] == [[1, 10], [2, 20], [3, 30]]
+
+    def test_groups_of_sorted_records(self, lake):
+        assert self.land(lake, lambda: groupby(self.rows(1, 3), key=lambda row: row["day"])).success
+        assert [lake.ids(f"readings/2026-01-{day:02}/") for day in (1, 2, 3)] == [[1], [2], [3]]
+
+    def test_each_partition_has_its_own_metadata(self, lake):
+        body = lambda: {"2026-01-01": self.rows(1, 1), "2026-01-02": self.rows(1, 5), "2026-01-03": []}  # noqa: E731
+        result = self.land(lake, body)
+        events = result.asset_materializations_for_node("readings")
+        counts = {each.partition: each.metadata["dagster/partition_row_count"].value for each in events}
+        assert counts == {"2026-01-01": 1, "2026-01-02": 5, "2026-01-03": 0}
+
+    def test_a_partition_that_is_left_out_has_no_records(self, lake):
+        self.land(lake, lambda: groupby(self.rows(1, 3), key=lambda row: row["day"]))
+        self.land(lake, lambda: groupby(self.rows(1, 1), key=lambda row: row["day"]))
+        assert lake.ids() == [1]
+
+    def test_an_empty_body_empties_all_of_them(self, lake):
+        self.land(lake, lambda: groupby(self.rows(1, 3), key=lambda row: row["day"]))
+        assert self.land(lake, lambda: iter(())).success
+        assert lake.data_keys() == []
+
+    def test_a_range_of_two_dimensions(self, lake):
+        body = lambda context: ((key, [{"id": key}]) for key in context.partition_keys)  # noqa: E731
+        result = self.land(lake, body, "2026-01-01|eu", "2026-01-02|us", TWO)
+        assert result.success
+        assert lake.ids() == ["2026-01-01|eu", "2026-01-01|us", "2026-01-02|eu", "2026-01-02|us"]
+
+    def test_one_partition_may_come_as_a_pair_too(self, lake):
+        body = lambda: {"2026-01-02": [{"id": 1}]}  # noqa: E731
+        assert self.land(lake, body, "2026-01-02", "2026-01-02").success
+        assert lake.ids() == [1]
+
+    @pytest.mark.parametrize(
+        ("body", "reason"),
+        [
+            (lambda: [{"id": 1}], r"3 partitions of readings \('2026-01-01' to '2026-01-03'\).*groupby"),
+            (lambda: {"2026-02-01": []}, "the partition '2026-02-01' and this run has it not"),
+            (lambda: iter([("2026-01-01", []), ("2026-01-01", [])]), "'2026-01-01' twice"),
+        ],
+        ids=["no partition", "another partition", "twice"],
+    )
+    def test_what_cannot_be_is_refused_with_the_way_out(self, lake, body, reason):
+        result = self.land(lake, body)
+        assert not result.success
+        data = result.failure_data_for_node("readings")
+        with pytest.raises(AssertionError, match=reason):
+            raise AssertionError(data.user_failure_data.description)
+
+    def test_a_retry_lands_only_what_is_left(self, lake):
+        attempts = []
+
+        def body() -> Iterator[tuple[str, Any]]:
+            attempts.append(1)
+            yield "2026-01-01", [{"id": len(attempts)}]
+            if len(attempts) == 1:
+                raise RuntimeError("the source went away")
+            yield "2026-01-02", [{"id": len(attempts)}]
+
+        asset = stream_asset(
+            name="readings",
+            partitions_def=DAILY,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+            retry_policy=dg.RetryPolicy(max_retries=1),
+        )(body)
+        assert lake.materialize(asset, tags=in_range("2026-01-01", "2026-01-02")).success
+        assert lake.ids() == [1, 2]
+
+
+def test_pairs_for_an_asset_without_partitions_are_refused(lake):
+    @stream_asset
+    def readings():
+        yield "2026-01-01", [{"id": 1}]
+
+    with pytest.raises(dg.Failure, match="readings has no partitions"):
+        lake.materialize(readings)
