@@ -48,11 +48,11 @@ class ArrowBatch:
 
     @property
     def num_rows(self) -> int:
-        return self.data.num_rows
+        return int(self.data.num_rows)
 
     @property
     def nbytes(self) -> int:
-        return self.data.nbytes
+        return int(self.data.nbytes)
 
 
 Batch = JsonBatch | ArrowBatch

@@ -212,8 +212,8 @@ class Ledger:
             self._move_head(decided, decided.head.emptied(), segment)
             raise CommitError(
                 f"Sync {segment.sync_id} of {self.scope}: the upload of {first} vanished before it was published, "
-                "after publish_order='purge_first' had already deleted what it replaces. The scope is empty now; run the "
-                "sync again.",
+                "after publish_order='purge_first' had already deleted what it replaces. The scope is empty now; "
+                "run the sync again.",
                 stream=str(self.scope.stream),
                 partition=self.scope.partition,
                 key=missing[0],

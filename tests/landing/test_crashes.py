@@ -51,7 +51,7 @@ def _attack(server: S3Server, settings, mode: SyncMode, *, after: bool, dead: bo
         client = FailingClient(server.client(), at=at, after=after, dead=dead)
         with contextlib.suppress(S3DestError):
             _land_new(server, settings, name, mode, client)
-        where = f"call {at} ({(client.calls + ['-'])[min(at, len(client.calls)) - 1]})"
+        where = f"call {at} ({[*client.calls, '-'][min(at, len(client.calls)) - 1]})"
         seen = _visible_through_the_head(server, settings, name)
         assert seen in (old_ids, final), f"{where}: readers through the head see {seen}"
 

@@ -127,7 +127,7 @@ def test_a_wrong_secret_is_named_and_not_shown(moto_s3: S3Server) -> None:
 
 def test_an_endpoint_where_nobody_answers_is_named() -> None:
     connection = S3Connection(endpoint="http://127.0.0.1:1", access_key_id="a", secret_access_key="b", max_attempts=1)
-    with pytest.raises(EndpointUnreachableError, match="127.0.0.1:1"):
+    with pytest.raises(EndpointUnreachableError, match=r"127\.0\.0\.1:1"):
         open_bucket(connection, "lake").first_page("")
 
 
