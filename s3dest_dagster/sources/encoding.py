@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -105,14 +106,15 @@ _SPELLED: dict[type, Callable[[Any], Any]] = {
 }
 
 _encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_replacement)
+_NON_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
 _binary_encoder = msgspec.msgpack.Encoder(enc_hook=_replacement)
 
 
 def _may_hide_a_non_finite_number(texts: bytes, records: Sequence[Any]) -> bool:
     """Whether a null may have been a float, or a Decimal that is no number was written; rarely true by mistake.
 
-    In MessagePack a non-finite float begins with bytes that stand nowhere else in text, so that records with nulls,
-    which are common, need no look at each value.
+    In MessagePack a non-finite float begins with bytes that stand nowhere in text and hardly ever in other numbers, so
+    that records with nulls, which are common, need no look at each value.
     """
     if b"NaN" in texts or b"Infinity" in texts:
         return True
@@ -122,7 +124,7 @@ def _may_hide_a_non_finite_number(texts: bytes, records: Sequence[Any]) -> bool:
         packed = _binary_encoder.encode(records)
     except (OverflowError, TypeError, ValueError):  # as it does for an integer of more than 64 bits
         return True
-    return b"\xcb\x7f" in packed or b"\xcb\xff" in packed
+    return _NON_FINITE.search(packed) is not None
 
 
 def _one_line(record: Any) -> bytes:
