@@ -53,7 +53,7 @@ def _options() -> argparse.Namespace:
 def _environment(records: str) -> dict[str, str]:
     """The environment of every command: Dagster's home, the S3 server's address, how much the connector makes up."""
     DAGSTER_HOME.mkdir(exist_ok=True)
-    shutil.copyfile(ROOT / "dagster.yaml", DAGSTER_HOME / "dagster.yaml")
+    shutil.copyfile(ROOT / "resources" / "dagster.yaml", DAGSTER_HOME / "dagster.yaml")
     ours = {"DAGSTER_HOME": str(DAGSTER_HOME), "S3DEST_DEMO_ENDPOINT": ENDPOINT}
     return {"FAKER_RECORDS": records, **os.environ, **ours}
 
