@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
+_PARENT = "dagster/parent_run_id"
 _RETRY_NUMBER = "dagster/retry_number"
 _RESUMED = ("dagster/is_resume_retry", "dagster/is_asset_resume_retry")
 
@@ -22,10 +23,10 @@ def delivering_run(run: dg.DagsterRun, find: FindRun) -> str:
     A run goes on with its parent when Dagster retries it, or when a person re-executes it from failure. A run
     re-executed as a whole is a delivery of its own, and so are the retries of that one.
     """
-    while _goes_on(run) and run.parent_run_id is not None:
-        parent = find(run.parent_run_id)
+    while _goes_on(run) and (parent_id := run.tags.get(_PARENT)):
+        parent = find(parent_id)
         if parent is None:
-            return run.parent_run_id
+            return parent_id
         run = parent
     return run.run_id
 

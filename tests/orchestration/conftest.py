@@ -64,7 +64,13 @@ def lake(moto_s3: S3Server) -> Lake:
 
 
 @pytest.fixture
-def told(lake: Lake) -> Callable[..., dict[str, Any]]:
+def any_lake(any_s3: S3Server) -> Lake:
+    """The same on each server."""
+    return Lake(any_s3, any_s3.new_bucket())
+
+
+@pytest.fixture
+def told() -> Callable[..., dict[str, Any]]:
     """The plain values of an asset's last materialization in a result."""
 
     def values(result: dg.ExecuteInProcessResult, node: str) -> dict[str, Any]:

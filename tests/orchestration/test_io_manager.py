@@ -1,0 +1,296 @@
+"""The IO manager's settings: the connector's names, the connector's file, run config, and who reaches the bucket."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import fields
+from typing import Any
+
+import boto3
+import dagster as dg
+import pytest
+
+from s3dest_dagster import (
+    AvroFormat,
+    CsvFormat,
+    JsonlFormat,
+    ParquetFormat,
+    S3Connection,
+    S3Destination,
+    S3DestinationIOManager,
+    S3Resource,
+    stream_asset,
+)
+from s3dest_dagster.errors import SettingsError, TemplateError
+from s3dest_dagster.orchestration.format_config import ParquetFormatConfig
+
+CONFIG = {
+    "s3_bucket_name": "lake",
+    "s3_bucket_path": "data/raw",
+    "s3_bucket_region": "eu-west-1",
+    "s3_path_format": "${NAMESPACE}/${STREAM_NAME}/${YEAR}/${EPOCH}_",
+    "file_name_pattern": "{date}_{part_number}",
+    "access_key_id": "AKIA",
+    "secret_access_key": "hush-secret",
+    "format": {"format_type": "CSV", "flattening": "Root level flattening"},
+}
+
+
+@stream_asset(namespace="crm")
+def people():
+    return [{"id": 1}]
+
+
+def test_every_setting_of_a_destination_is_a_setting_here_with_the_same_default():
+    ours = S3DestinationIOManager(s3_bucket_name="lake").destination()
+    assert ours == S3Destination(s3_bucket_name="lake")
+    names = {each.name for each in fields(S3Destination)} | {"s3_bucket_region", "s3_endpoint", "s3"}
+    assert set(S3DestinationIOManager.model_fields) == names
+
+
+def test_every_setting_says_what_it_means():
+    silent = [name for name, field in S3DestinationIOManager.model_fields.items() if not field.description]
+    assert silent == ["s3"]
+
+
+def test_every_setting_reaches_the_destination():
+    given: dict[str, Any] = {
+        "s3_bucket_name": "lake",
+        "s3_bucket_path": "data",
+        "s3_path_format": "${STREAM_NAME}/${EPOCH}_",
+        "file_name_pattern": "{part_number}",
+        "stream_prefix": "raw_",
+        "object_size_mb": 50.0,
+        "part_size_mb": 16.0,
+        "upload_threads": 2,
+        "encode_workers": 1,
+        "on_type_mismatch": "fail",
+        "on_bad_record": "quarantine",
+        "on_rematerialize": "append",
+        "on_empty_refresh": "keep",
+        "publish_order": "purge_first",
+        "abandoned_upload_age_s": 60.0,
+    }
+    assert given.keys() == {each.name for each in fields(S3Destination)} - {"format"}
+    assert S3DestinationIOManager(**given).destination() == S3Destination(**given)
+
+
+@pytest.mark.parametrize(
+    "format",
+    [
+        ParquetFormat(compression_codec="ZSTD"),
+        ParquetFormatConfig(compression_codec="ZSTD"),
+        {"format_type": "Parquet", "compression_codec": "ZSTD"},
+        {"Parquet": {"compression_codec": "ZSTD"}},
+    ],
+    ids=["frozen settings", "config", "the connector's object", "run config"],
+)
+def test_the_format_may_be_said_in_each_way(format):
+    destination = S3DestinationIOManager(s3_bucket_name="lake", format=format).destination()
+    assert destination.format == ParquetFormat(compression_codec="ZSTD")
+
+
+def test_run_config_says_the_format_and_other_settings(lake):
+    """Dagster puts run config in the place of all settings, so that those without a default have to be repeated."""
+    config = {
+        "s3_bucket_name": lake.bucket,
+        "format": {"CSV": {"compression": "No Compression"}},
+        "s3_bucket_path": "elsewhere",
+    }
+    lake.materialize(people, run_config={"resources": {"io_manager": {"config": config}}})
+    (key,) = lake.data_keys()
+    assert key.startswith("elsewhere/crm/people/")
+    assert key.endswith(".csv")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"s3_bucket_name": ""}, SettingsError),
+        ({"s3_path_format": "${STREAM}/"}, TemplateError),
+        ({"part_size_mb": 1}, SettingsError),
+        ({"format": {"format_type": "ORC"}}, SettingsError),
+    ],
+    ids=str,
+)
+def test_wrong_settings_are_refused_when_they_are_made(settings, error):
+    with pytest.raises(error):
+        S3DestinationIOManager(**{"s3_bucket_name": "lake", **settings})
+
+
+class TestConnectorConfig:
+    def test_the_connectors_file_is_taken_as_it_is(self, tmp_path):
+        path = tmp_path / "config.json"
+        path.write_text(json.dumps(CONFIG))
+        io = S3DestinationIOManager.from_connector_config(path)
+        assert io.destination() == S3Destination(
+            s3_bucket_name="lake",
+            s3_bucket_path="data/raw",
+            s3_path_format="${NAMESPACE}/${STREAM_NAME}/${YEAR}/${EPOCH}_",
+            file_name_pattern="{date}_{part_number}",
+            format=CsvFormat(flattening="Root level flattening"),
+        )
+        assert io.s3 == S3Connection(region="eu-west-1", access_key_id="AKIA", secret_access_key="hush-secret")
+
+    @pytest.mark.parametrize(
+        ("format", "expected"),
+        [
+            ({"format_type": "Avro", "compression_codec": {"codec": "no compression"}}, AvroFormat()),
+            (
+                {"format_type": "Avro", "compression_codec": {"codec": "Deflate", "compression_level": 5}},
+                AvroFormat(codec="Deflate", compression_level=5),
+            ),
+            (
+                {"format_type": "Avro", "compression_codec": {"codec": "zstandard", "include_checksum": True}},
+                AvroFormat(codec="zstandard", include_checksum=True),
+            ),
+            (
+                {"format_type": "CSV", "compression": {"compression_type": "No Compression"}},
+                CsvFormat(compression="No Compression"),
+            ),
+            ({"format_type": "JSONL", "compression": {"compression_type": "GZIP"}}, JsonlFormat()),
+            (
+                {"format_type": "Parquet", "compression_codec": "GZIP", "block_size_mb": 16},
+                ParquetFormat(compression_codec="GZIP", block_size_mb=16),
+            ),
+        ],
+        ids=lambda each: str(each) if isinstance(each, dict) else "",
+    )
+    def test_each_of_the_connectors_formats(self, format, expected):
+        io = S3DestinationIOManager.from_connector_config(CONFIG | {"format": format})
+        assert io.destination().format == expected
+
+    def test_it_lands(self, lake):
+        config = {
+            "s3_bucket_name": lake.bucket,
+            "s3_bucket_path": "data",
+            "s3_bucket_region": "us-east-1",
+            "s3_endpoint": lake.server.endpoint,
+            "access_key_id": lake.server.access_key_id,
+            "secret_access_key": lake.server.secret_access_key,
+            "format": {"format_type": "JSONL", "compression": {"compression_type": "No Compression"}},
+        }
+        lake.materialize(people, io=S3DestinationIOManager.from_connector_config(config))
+        assert lake.ids("data/crm/people/") == [1]
+
+    def test_ignored_keys_are_named_once(self, caplog):
+        with caplog.at_level(logging.WARNING):
+            S3DestinationIOManager.from_connector_config(CONFIG | {"colour": "red"})
+        assert [record.getMessage() for record in caplog.records] == [
+            "These keys of the connector's configuration mean nothing here: colour"
+        ]
+
+    def test_our_own_settings_stand_under_our_name_or_beside(self):
+        config = CONFIG | {"s3dest": {"object_size_mb": 10, "path_style": True}}
+        io = S3DestinationIOManager.from_connector_config(config, on_empty_refresh="fail")
+        assert (io.destination().object_size_mb, io.destination().on_empty_refresh) == (10, "fail")
+        assert io.s3.path_style is True
+
+    def test_what_is_wrong_in_it_is_told_without_its_secret(self, tmp_path):
+        path = tmp_path / "config.json"
+        path.write_text('{"secret_access_key": "hush-secret", oops')
+        with pytest.raises(SettingsError, match=r"config\.json is no JSON: see line 1") as caught:
+            S3DestinationIOManager.from_connector_config(path)
+        assert "hush" not in str(caught.value)
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        with pytest.raises(SettingsError, match=r"nowhere\.json"):
+            S3DestinationIOManager.from_connector_config(tmp_path / "nowhere.json")
+
+    def test_environment_variables_are_looked_up_when_a_run_starts(self, lake, monkeypatch):
+        config = {
+            "s3_bucket_name": dg.EnvVar("OUR_BUCKET"),
+            "s3_bucket_path": "data",
+            "s3_bucket_region": "us-east-1",
+            "s3_endpoint": dg.EnvVar("OUR_ENDPOINT"),
+            "access_key_id": dg.EnvVar("OUR_KEY"),
+            "secret_access_key": dg.EnvVar("OUR_SECRET"),
+            "format": {"format_type": "JSONL", "compression": {"compression_type": "No Compression"}},
+        }
+        io = S3DestinationIOManager.from_connector_config(config)
+        monkeypatch.setenv("OUR_BUCKET", lake.bucket)
+        monkeypatch.setenv("OUR_ENDPOINT", lake.server.endpoint)
+        monkeypatch.setenv("OUR_KEY", lake.server.access_key_id)
+        monkeypatch.setenv("OUR_SECRET", lake.server.secret_access_key)
+        lake.materialize(people, io=io)
+        assert lake.ids() == [1]
+
+
+class TestAccess:
+    def test_a_resource_given_to_both_is_one_client(self, lake):
+        """Dagster makes a nested resource a second time; they must not sign in twice."""
+        clients = []
+
+        @dg.asset
+        def people(s3: S3Resource):
+            clients.append(s3.get_client())
+            return [{"id": 1}]
+
+        s3 = self.resource(lake)
+        io = lake.io(s3=s3)
+        lake.materialize(people, io=io, resources={"s3": s3})
+        assert lake.ids() == [1]
+        assert clients == [io.bucket().client]
+
+    def test_anything_with_a_client_does(self, lake):
+        class Plain:
+            def get_client(self):
+                return lake.server.client()
+
+        lake.materialize(people, io=lake.io(s3=Plain()))
+        assert lake.ids() == [1]
+
+    def test_region_and_endpoint_may_stand_with_the_destination(self, lake):
+        keys = {"access_key_id": lake.server.access_key_id, "secret_access_key": lake.server.secret_access_key}
+        place = {"s3_endpoint": lake.server.endpoint, "s3_bucket_region": "eu-west-1"}
+        bucket = lake.io(s3=S3Connection(**keys), **place).bucket()
+        assert bucket.client.meta.region_name == "eu-west-1"
+        assert bucket.endpoint == lake.server.endpoint
+
+    def test_two_different_regions_are_refused(self):
+        io = S3DestinationIOManager(
+            s3_bucket_name="lake", s3_bucket_region="eu-west-1", s3=S3Connection(region="us-east-1")
+        )
+        with pytest.raises(SettingsError, match=r"'eu-west-1'.*'us-east-1'"):
+            io.bucket()
+
+    def test_a_region_cannot_be_put_on_a_foreign_client(self):
+        class Plain:
+            def get_client(self):
+                return boto3.client("s3", region_name="us-east-1")
+
+        io = S3DestinationIOManager(s3_bucket_name="lake", s3_bucket_region="eu-west-1", s3=Plain())
+        with pytest.raises(SettingsError, match="s3_bucket_region"):
+            io.bucket()
+
+    def test_what_reaches_no_bucket_is_refused(self):
+        with pytest.raises(SettingsError, match="s3 is a str"):
+            S3DestinationIOManager(s3_bucket_name="lake", s3="keys").bucket()
+
+    def test_without_a_resource_the_machines_own_identity_is_used(self, lake, monkeypatch):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", lake.server.access_key_id)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", lake.server.secret_access_key)
+        lake.materialize(people, io=lake.io(s3=None, s3_endpoint=lake.server.endpoint))
+        assert lake.ids() == [1]
+
+    @staticmethod
+    def resource(lake) -> S3Resource:
+        return S3Resource(
+            endpoint_url=lake.server.endpoint,
+            aws_access_key_id=lake.server.access_key_id,
+            aws_secret_access_key=lake.server.secret_access_key,
+        )
+
+
+def test_it_works_outside_of_a_step(lake):
+    context = dg.build_output_context(asset_key=dg.AssetKey(["crm", "people"]), step_key="x", name="result")
+    lake.io().handle_output(context, [{"id": 1}, {"id": 2}])
+    assert lake.ids("crm/people/") == [1, 2]
+    assert context.get_logged_metadata()["rows"].value == 2
+
+
+def test_it_lands_on_every_server(any_lake):
+    for _ in range(2):
+        any_lake.materialize(people)
+    assert any_lake.ids() == [1]
