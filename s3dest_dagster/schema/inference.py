@@ -23,6 +23,7 @@ MAX_INFERRED_FIELDS = 2_000
 
 _EXACT_DECIMAL_DIGITS = 15
 """Decimal digits that every double gives back."""
+_LONG = "integer beyond doubles"
 _NULLABLE_STRING: dict[str, Any] = {"type": ["null", "string"]}
 _as_object = msgspec.json.Decoder(dict[str, Raw]).decode
 _as_list = msgspec.json.Decoder(list[Raw]).decode
@@ -40,8 +41,8 @@ def json_schema_of_arrow(schema: pa.Schema) -> dict[str, Any]:
 def json_schema_of_records(raws: Sequence[bytes]) -> dict[str, Any]:
     """The JSON schema of records that have none, by the types seen: every field nullable, in first-seen order.
 
-    Integers and other numbers together are a number; a number that neither an int64 nor a double holds exactly makes
-    its field a string; a field that was only ever null, or an array that was only ever empty, is of strings. Later
+    Integers and other numbers together are a number; numbers that neither an int64 nor a double holds exactly make
+    their field a string; a field that was only ever null, or an array that was only ever empty, is of strings. Later
     records that show other types are coerced or overflow like any others.
     """
     seen = _Seen()
@@ -80,7 +81,7 @@ class _Seen:
         return {"type": "object", "properties": {name: field.schema() for name, field in self.fields.items()}}
 
     def schema(self) -> dict[str, Any]:
-        types = [t for t in self.types if t != "integer" or "number" not in self.types] or ["string"]
+        types = _together(self.types) or ["string"]
         schema: dict[str, Any] = {"type": ["null", *types]}
         if "object" in types:
             schema["properties"] = self.object_schema()["properties"]
@@ -89,17 +90,25 @@ class _Seen:
         return schema
 
 
+def _together(seen: Iterable[str]) -> list[str]:
+    """The JSON schema types of what was seen: one numeric type that holds all numbers exactly, else string."""
+    numeric = {"integer", _LONG, "number"}.intersection(seen)
+    numbers = "integer" if "number" not in numeric else "string" if _LONG in numeric else "number"
+    return list(dict.fromkeys(numbers if name in numeric else name for name in seen))
+
+
 def _json_type(raw: bytes) -> str:
-    """The JSON schema type of one JSON text; a number that no column type holds exactly counts as a string."""
+    """The JSON schema type of one JSON text, or _LONG; a number that no column holds exactly counts as a string."""
     first = raw[:1]
     named = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}.get(first)
     if named:
         return named
     text = raw.decode()
-    if integer(text) is not None:
-        return "integer"
     value = nearest_double(text)
-    return "number" if value is not None and is_exact_double(text, value) else "string"
+    exact = value is not None and is_exact_double(text, value)
+    if integer(text) is not None:
+        return "integer" if exact else _LONG
+    return "number" if exact else "string"
 
 
 def _object_of(fields: Iterable[tuple[str, pa.DataType]]) -> dict[str, Any]:
