@@ -6,7 +6,7 @@ command is called.
 
 from __future__ import annotations
 
-import sys
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -21,6 +21,7 @@ from s3dest_dagster.sources.messages import read_messages
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream, StreamId
 
+_STDIN = 0
 _EVERY_S = 5.0
 
 
@@ -30,7 +31,7 @@ def write(session: Session, config_path: str, catalog_path: str, now: datetime |
     config = read_config(config_path, output)
     streams = read_catalog_file(catalog_path).streams
     sync = new_sync(sync_id, now)
-    if sys.stdin.isatty():
+    if os.isatty(_STDIN):
         output.say("Reading Airbyte messages from the terminal, until Ctrl-D.")
     progress = ProgressLines(output, time.monotonic) if output.wants_progress else None
     with (
@@ -44,7 +45,7 @@ def write(session: Session, config_path: str, catalog_path: str, now: datetime |
 
 def _take_everything(landings: StreamLandings, streams: Sequence[Stream], output: Output) -> None:
     try:
-        for item in read_messages(sys.stdin.fileno(), [each.id for each in streams], log=output.log):
+        for item in read_messages(_STDIN, [each.id for each in streams], log=output.log):
             landings.take(item)
         landings.stage()
     except BaseException as error:

@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,47 @@ SCHEMAS = {
 }
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a run of the command left."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class WarmStart:
+    """Runs the command in forks of one process that has it imported."""
+
+    def __init__(self) -> None:
+        script = Path(__file__).with_name("warm_start.py")
+        self._process = subprocess.Popen(
+            [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, arguments: tuple[str, ...], stdin: str, environment: dict[str, str], folder: Path) -> Answer:
+        """One run, with standard input, output and error in files of the folder."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        files = [folder / f"std{name}" for name in ("in", "out", "err")]
+        for path, content in zip(files, (stdin, "", ""), strict=True):
+            path.write_text(content)
+        request = {"arguments": arguments, "environment": environment, "files": [str(each) for each in files]}
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        code = int(self._process.stdout.readline())
+        return Answer(code, files[1].read_text(), files[2].read_text())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
 class Lake:
     """A fresh bucket, the files that a user has for it, and the command."""
 
-    def __init__(self, server: S3Server, folder: Path) -> None:
+    def __init__(self, server: S3Server, warm_start: WarmStart, folder: Path) -> None:
         self.server = server
+        self._warm_start = warm_start
         self.folder = folder
         self.bucket = server.new_bucket()
 
@@ -65,15 +103,13 @@ class Lake:
         ]
         return self.file("catalog.json", {"streams": streams})
 
-    def run(self, *arguments: str, stdin: str | bytes = "") -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, stdin: str = "", **environment: str) -> Answer:
         """Runs the command and watches what it says."""
-        data = stdin.encode() if isinstance(stdin, str) else stdin
-        done = subprocess.run(_command(arguments), input=data, capture_output=True, env=_environment(), timeout=100)
-        answer = subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+        answer = self._warm_start.run(arguments, stdin, {**_environment(), **environment}, self.folder)
         self.watch(answer.stdout, answer.stderr, verbose="--verbose" in arguments)
         return answer
 
-    def write(self, messages: str, *options: str, streams: tuple[str, ...] = ("users",), **catalog: Any):
+    def write(self, messages: str, *options: str, streams: tuple[str, ...] = ("users",), **catalog: Any) -> Answer:
         """`s3dest write` of these messages, with the plain configuration unless the options name another."""
         configured = options if "--config" in options else ("--config", self.config(), *options)
         return self.run("write", "--catalog", self.catalog(*streams, **catalog), *configured, stdin=messages)
@@ -137,17 +173,24 @@ def _environment() -> dict[str, str]:
     }
 
 
+@pytest.fixture(scope="session")
+def warm_start() -> Iterator[WarmStart]:
+    started = WarmStart()
+    yield started
+    started.close()
+
+
 @pytest.fixture
-def lake(moto_s3: S3Server, tmp_path: Path) -> Lake:
-    return Lake(moto_s3, tmp_path)
+def lake(moto_s3: S3Server, warm_start: WarmStart, tmp_path: Path) -> Lake:
+    return Lake(moto_s3, warm_start, tmp_path)
+
+
+@pytest.fixture
+def rclone_lake(rclone_s3: S3Server, warm_start: WarmStart, tmp_path: Path) -> Lake:
+    return Lake(rclone_s3, warm_start, tmp_path)
 
 
 @pytest.fixture(params=["moto", "rclone"])
-def any_lake(request: pytest.FixtureRequest, tmp_path: Path) -> Lake:
+def any_lake(request: pytest.FixtureRequest, warm_start: WarmStart, tmp_path: Path) -> Lake:
     """The same on each server."""
-    return Lake(request.getfixturevalue(f"{request.param}_s3"), tmp_path)
-
-
-@pytest.fixture
-def rclone_lake(rclone_s3: S3Server, tmp_path: Path) -> Lake:
-    return Lake(rclone_s3, tmp_path)
+    return Lake(request.getfixturevalue(f"{request.param}_s3"), warm_start, tmp_path)

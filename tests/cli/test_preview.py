@@ -5,11 +5,13 @@ import stat
 import subprocess
 import sys
 import threading
+from importlib.metadata import entry_points
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import pytest
 from airbyte_messages import record
 
+from s3dest_dagster.cli import main
 from s3dest_dagster.connector_spec import connector_spec
 
 CATALOG = {"streams": [{"name": "users", "namespace": "public", "json_schema": {"type": "object"}}]}
@@ -158,3 +160,8 @@ def test_asking_for_help_is_no_failure(lake, arguments):
     answer = lake.run(*arguments)
     assert answer.returncode == 0
     assert "s3dest" in answer.stdout
+
+
+def test_the_command_is_installed_under_its_name():
+    (script,) = (each for each in entry_points(group="console_scripts") if each.name == "s3dest")
+    assert script.load() is main

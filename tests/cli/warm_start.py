@@ -1,0 +1,40 @@
+"""Runs `s3dest` without paying for its imports each time: a process that has imported everything, and forks.
+
+Reads one JSON object a line: arguments, environment, and the files for standard input, output and error; answers with
+the exit code. What runs is the command's own entry, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from s3dest_dagster.cli import preview, upkeep, write  # noqa: F401
+from s3dest_dagster.cli.entry import run
+
+
+def main() -> None:
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            os._exit(_run(json.loads(line)))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+def _run(request: dict[str, Any]) -> int:
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    for number, flags in enumerate((os.O_RDONLY, os.O_WRONLY | os.O_CREAT, os.O_WRONLY | os.O_CREAT)):
+        os.dup2(os.open(request["files"][number], flags | os.O_CLOEXEC, 0o600), number)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    code = run(request["arguments"])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
+
+
+if __name__ == "__main__":
+    main()
