@@ -14,6 +14,7 @@ from typing import Any, TypedDict, Unpack, get_type_hints, overload
 import dagster as dg
 
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.orchestration.failures import told_as_failures
 from s3dest_dagster.orchestration.translator import S3DestinationTranslator
 from s3dest_dagster.stream import Stream, SyncMode
 
@@ -162,7 +163,8 @@ def _handing_over(body: Body) -> Body:
 
     @wraps(body)
     def run(*args: Any, **kwargs: Any) -> Any:
-        handed = body(*args, **kwargs)
+        with told_as_failures():
+            handed = body(*args, **kwargs)
         return handed if isinstance(handed, dg.Output | dg.MaterializeResult) else dg.Output(handed)
 
     signature, kinds = inspect.signature(body), _parameter_types(body)

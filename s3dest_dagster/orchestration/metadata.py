@@ -35,8 +35,26 @@ def column_schema(stream: Stream) -> dg.TableSchema | None:
     """The columns of the stream's records; None where it declares no JSON schema. SchemaError for a wrong one."""
     if stream.json_schema is None:
         return None
-    found = columns(record_type(stream.json_schema, stream.name, stream.namespace))
-    return dg.TableSchema([dg.TableColumn(name, type=kind, description=text) for name, kind, text in found])
+    record = record_type(stream.json_schema, stream.name, stream.namespace)
+    sources = {each.name: each.source for each in record.fields}
+    return dg.TableSchema(
+        [
+            dg.TableColumn(name, type=kind, description=_joined(_description(stream, sources.get(name)), note))
+            for name, kind, note in columns(record)
+        ]
+    )
+
+
+def _description(stream: Stream, field: str | None) -> str | None:
+    """What the JSON schema says about a field."""
+    properties = (stream.json_schema or {}).get("properties")
+    declared = properties.get(field) if isinstance(properties, Mapping) else None
+    text = declared.get("description") if isinstance(declared, Mapping) else None
+    return text if isinstance(text, str) else None
+
+
+def _joined(description: str | None, note: str | None) -> str | None:
+    return f"{description} ({note})" if description and note else description or note
 
 
 def receipt_metadata(receipt: Receipt, stream: Stream, *, bucket: str, seconds: float) -> dict[str, Any]:

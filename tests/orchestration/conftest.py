@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,9 +71,21 @@ def any_lake(any_s3: S3Server) -> Lake:
 
 @pytest.fixture
 def told() -> Callable[..., dict[str, Any]]:
-    """The plain values of an asset's last materialization in a result."""
+    """The plain values of metadata, or of an asset's last materialization in a result."""
 
-    def values(result: dg.ExecuteInProcessResult, node: str) -> dict[str, Any]:
-        return {name: value.value for name, value in result.asset_materializations_for_node(node)[-1].metadata.items()}
+    def values(source: Any, node: str | None = None) -> dict[str, Any]:
+        return plain(source if node is None else source.asset_materializations_for_node(node)[-1].metadata)
 
     return values
+
+
+def plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as plain values; a table as a list of its records."""
+    return {
+        name: [each.data for each in value.records]
+        if isinstance(value, dg.TableMetadataValue)
+        else value.value
+        if isinstance(value, dg.MetadataValue)
+        else value
+        for name, value in metadata.items()
+    }

@@ -1,0 +1,41 @@
+"""What a user imports: every public name is there, and costs nothing before it is used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+import s3dest_dagster
+
+
+@pytest.mark.parametrize("name", s3dest_dagster.__all__)
+def test_every_public_name_is_there(name):
+    assert getattr(s3dest_dagster, name).__name__ == name
+    assert name in dir(s3dest_dagster)
+
+
+def test_they_are_sorted_and_each_has_a_room():
+    assert sorted(s3dest_dagster.__all__) == s3dest_dagster.__all__
+    assert s3dest_dagster._ROOMS.keys() == set(s3dest_dagster.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="s3_destination"):
+        _ = s3dest_dagster.s3_destination
+
+
+@pytest.mark.parametrize(
+    ("statement", "strangers"),
+    [
+        ("import s3dest_dagster", ["dagster", "dagster_aws", "boto3", "pyarrow"]),
+        ("from s3dest_dagster import S3Destination, ParquetFormat, Stream", ["dagster", "dagster_aws", "boto3"]),
+        ("from s3dest_dagster import land, plan, check", ["dagster", "dagster_aws"]),
+        ("from s3dest_dagster import S3DestinationIOManager, stream_asset, build_stream_assets", ["dagster_aws"]),
+    ],
+)
+def test_an_import_costs_only_what_it_needs(statement, strangers):
+    code = f"import sys\n{statement}\nprint(*(name for name in sys.modules if '.' not in name))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(answer.stdout.split()) & set(strangers) == set()
