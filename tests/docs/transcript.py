@@ -1,0 +1,78 @@
+"""A page's `console` blocks as commands that are run: what follows a `$ ` line is what that command answers.
+
+All blocks of a page are one sitting in one folder, on a fresh bucket of a real server; blocks with a file name
+are files of that folder. The page's bucket and access key stand for those of the server.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from docs import pages
+from servers import S3Server
+
+BUCKET = "my-bucket"
+ACCESS_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
+_BLOCK = re.compile(r"(?<=^```console\n)(?P<text>.*?)(?=^```$)", re.MULTILINE | re.DOTALL)
+
+
+class Sitting:
+    """One folder, one bucket, and a shell."""
+
+    def __init__(self, server: S3Server, folder: Path) -> None:
+        self._server = server
+        self._folder = folder
+        self._bucket = server.new_bucket()
+
+    def lay_out(self, block: pages.Block) -> None:
+        """Writes a block that has a file name."""
+        path = self._folder / block.name
+        path.write_text(self._configured(block.text) if block.name.endswith("config.json") else block.text)
+        path.chmod(0o700)
+
+    def _configured(self, text: str) -> str:
+        """A destination's configuration that reaches the server; any other as it is."""
+        config = json.loads(text)
+        if "s3_bucket_name" not in config:
+            return text
+        keys = {"access_key_id": self._server.access_key_id, "secret_access_key": self._server.secret_access_key}
+        place = {"s3_bucket_name": self._bucket, "s3_endpoint": self._server.endpoint}
+        return json.dumps({**config, **keys, **place})
+
+    def answer(self, command: str) -> str:
+        """What the command prints, standard error included, with the page's names in it."""
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "WORKER_"))}
+        path = f"{self._folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = {**inherited, "PATH": path, "AWS_EC2_METADATA_DISABLED": "true"}
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=self._folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=100,
+            text=True,
+        )
+        shown = done.stdout.replace(self._bucket, BUCKET).replace(self._server.access_key_id, ACCESS_KEY_ID)
+        assert self._server.secret_access_key not in shown
+        return shown
+
+
+def renewed(page: str, text: str, server: S3Server, folder: Path) -> str:
+    """The page's text with the answers that its commands give now."""
+    sitting = Sitting(server, folder)
+    for block in pages.blocks(page):
+        if block.name:
+            sitting.lay_out(block)
+    return _BLOCK.sub(lambda match: _block(match["text"], sitting), text)
+
+
+def _block(text: str, sitting: Sitting) -> str:
+    commands = [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
+    return "\n".join(f"$ {command}\n{sitting.answer(command)}" for command in commands)
