@@ -15,8 +15,8 @@ from s3dest_dagster.schema import Layout, arrow_type
 from s3dest_dagster.schema.arrow import members
 from s3dest_dagster.schema.types import EMITTED_AT, OVERFLOW, RECORD_ID, TEMPORAL, Array, Kind, Record, Scalar
 
-DAYS = "days"
-"""A date as a value of its own Python type, a dict of this one key: Avro's int would look like a long."""
+TAGGED = {Scalar.DATE, Scalar.FLOAT}
+"""Kinds whose Avro values come as a dict of one key, the kind's name: as Python values they would look like others'."""
 
 _UNFIT: Final = object()
 _PYTHON_TYPES: dict[Scalar, type] = {
@@ -24,7 +24,6 @@ _PYTHON_TYPES: dict[Scalar, type] = {
     Scalar.BOOLEAN: bool,
     Scalar.LONG: int,
     Scalar.DOUBLE: float,
-    Scalar.FLOAT: float,
     Scalar.BYTES: bytes,
     Scalar.TIME: int,
     Scalar.TIMESTAMP: int,
@@ -43,8 +42,9 @@ class AvroBranches:
 
     def plain(self, value: Any, parts: tuple[Kind, ...]) -> tuple[int, Any]:
         number = next((number for number, part in enumerate(parts) if _holds(part, value)), len(parts))
-        is_date = isinstance(value, dict) and value.keys() == {DAYS}
-        return number, value[DAYS] if is_date else value
+        if number < len(parts) and parts[number] in TAGGED:
+            (value,) = value.values()
+        return number, value
 
 
 class MemberBranches:
@@ -121,9 +121,9 @@ def _spelled(kind: Kind, value: Any, branches: Branches, *, fallback: bool) -> A
 
 def _holds(kind: Kind, value: Any) -> bool:
     if isinstance(kind, Record):
-        return isinstance(value, dict) and value.keys() != {DAYS}
+        return isinstance(value, dict) and OVERFLOW in value
     if isinstance(kind, Array):
         return isinstance(value, list)
-    if kind is Scalar.DATE:
-        return isinstance(value, dict) and value.keys() == {DAYS}
+    if kind in TAGGED:
+        return isinstance(value, dict) and value.keys() == {kind}
     return type(value) is _PYTHON_TYPES[Scalar(kind)]  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
-from itertools import islice
+from itertools import count, islice
 from typing import IO, Any, cast
 
 import fastavro
@@ -19,13 +19,13 @@ import pyarrow.parquet as pq
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, JsonBatch
 from s3dest_dagster.destination import AvroFormat, CsvFormat, Flattening, FormatSettings, JsonlFormat, ParquetFormat
-from s3dest_dagster.formats.branch_values import DAYS, AvroBranches, MemberBranches, named_record
+from s3dest_dagster.formats.branch_values import TAGGED, AvroBranches, MemberBranches, named_record
 from s3dest_dagster.formats.contents import Contents, contents_of
 from s3dest_dagster.formats.csv_reading import csv_records
 from s3dest_dagster.formats.lzo import is_lzo, without_lzo
 from s3dest_dagster.schema import Layout, Road, arrow_schema
 from s3dest_dagster.schema.envelope import EMITTED_AT_TYPE
-from s3dest_dagster.schema.types import DATA, EMITTED_AT, RECORD_ID
+from s3dest_dagster.schema.types import DATA, EMITTED_AT, RECORD_ID, Scalar
 from s3dest_dagster.stream import Stream
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -108,9 +108,9 @@ def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
 
 
 def _avro_rows(content: bytes | memoryview) -> Iterator[dict[str, Any]]:
-    """Records as Python values, dates as {"days": n} and other temporal values as integers."""
+    """Records as Python values: temporal ones as integers, and those of `TAGGED` kinds as dicts."""
     reader = fastavro.block_reader(BytesIO(content))
-    schema = fastavro.parse_schema(_with_integers(reader.writer_schema))
+    schema = fastavro.parse_schema(_tagged(reader.writer_schema, count()))
     for block in reader:
         body = cast(IO[bytes], block.bytes_)  # type: ignore[attr-defined]  # documented, not declared
         for _ in range(block.num_records):
@@ -119,17 +119,18 @@ def _avro_rows(content: bytes | memoryview) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _with_integers(schema: Any) -> Any:
-    """An Avro schema of the same bytes: no logical types, and a date is a record of one int."""
+def _tagged(schema: Any, numbers: Iterator[int]) -> Any:
+    """An Avro schema of the same bytes: no logical types, and what is `TAGGED` is a record of one field."""
     if isinstance(schema, list):
-        return [_with_integers(branch) for branch in schema]
+        return [_tagged(branch, numbers) for branch in schema]
+    kind = schema.get("logicalType") if isinstance(schema, dict) else schema
+    if kind in TAGGED:
+        field = {"name": kind, "type": "int" if kind == Scalar.DATE else kind}
+        return {"type": "record", "name": f"tagged_{next(numbers)}", "namespace": "", "fields": [field]}
     if not isinstance(schema, dict):
         return schema
-    if schema.get("logicalType") == "date":
-        name = f"date_{id(schema)}"
-        return {"type": "record", "name": name, "namespace": "", "fields": [{"name": DAYS, "type": "int"}]}
     plain = {key: value for key, value in schema.items() if key not in ("logicalType", "default")}
-    return plain | {key: _with_integers(plain[key]) for key in ("type", "fields", "items") if key in plain}
+    return plain | {key: _tagged(plain[key], numbers) for key in ("type", "fields", "items") if key in plain}
 
 
 def _read_parquet(contents: Contents, content: bytes | memoryview) -> pa.Table:
