@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 
 from s3dest_dagster.landing import Receipt
+from s3dest_dagster.landing.manifest import SchemaChanges
 from s3dest_dagster.schema import columns, record_type
 from s3dest_dagster.stream import Stream
 
@@ -60,8 +61,8 @@ def _joined(description: str | None, note: str | None) -> str | None:
 def receipt_metadata(receipt: Receipt, stream: Stream, *, bucket: str, seconds: float) -> dict[str, Any]:
     """What a materialization says about the sync that made it.
 
-    `stream` as it was declared: where it declares no schema the observed one is told. The row count of the table, or
-    of the partition, is told where this sync made all of it.
+    `stream` as it was declared: where it declares no schema, or its columns have changed, those of this sync are told.
+    The row count of the table, or of the partition, is told where this sync made all of it.
     """
     return {
         "rows": receipt.rows,
@@ -125,7 +126,22 @@ def _common_directory(receipt: Receipt, bucket: str) -> dict[str, Any]:
 
 
 def _observed_columns(receipt: Receipt, stream: Stream) -> dict[str, Any]:
-    """The columns that were found in the records of a stream that declares none."""
-    if stream.json_schema is not None or receipt.json_schema is None:
+    """The columns of a stream that declares none, or whose columns are others than before, and how they differ."""
+    changes = receipt.schema_changes
+    if receipt.json_schema is None or (stream.json_schema is not None and changes is None):
         return {}
-    return {"dagster/column_schema": column_schema(replace(stream, json_schema=json.loads(receipt.json_schema)))}
+    observed = replace(stream, json_schema=json.loads(receipt.json_schema))
+    return {
+        "dagster/column_schema": column_schema(observed),
+        **({} if changes is None else {"schema_changes": _plain_changes(changes)}),
+    }
+
+
+def _plain_changes(changes: SchemaChanges) -> dict[str, Any]:
+    """What there is of each kind of change."""
+    found = {
+        "added": list(changes.added),
+        "removed": list(changes.removed),
+        "retyped": {each.name: f"{each.before} → {each.now}" for each in changes.retyped},
+    }
+    return {kind: names for kind, names in found.items() if names}

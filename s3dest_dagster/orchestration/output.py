@@ -23,12 +23,14 @@ from s3dest_dagster.orchestration.delivery import deliveries, let_go, opened
 from s3dest_dagster.orchestration.failures import placed
 from s3dest_dagster.orchestration.metadata import receipt_metadata
 from s3dest_dagster.orchestration.run_identity import delivering_run, sync_id
-from s3dest_dagster.storage import Bucket
+from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
 JOB_ID_VARIABLE = "WORKER_JOB_ID"
 """Fills the file name pattern's `{sync_id}`, as it does for the connector; else the sync's own id does."""
 _TELL_EVERY_S = 5.0
+_warned: set[tuple[str, str]] = set()
+"""Servers and buckets that a warning was given for."""
 
 
 def land_output(context: dg.OutputContext, handed: Any, destination: S3Destination, bucket: Bucket) -> None:
@@ -54,6 +56,7 @@ def land_output(context: dg.OutputContext, handed: Any, destination: S3Destinati
                 started = time.monotonic()
                 receipt = _land(records, target, stream, sync, scope, _progress_log(context, scope))
                 _tell(context, receipt, stream, bucket.name, time.monotonic() - started, alone=len(scopes) == 1)
+                _warn_of_second_writers(context, receipt, bucket)
     finally:
         let_go(handed)
 
@@ -147,6 +150,16 @@ def _tell(
         context.add_output_metadata(metadata)
     elif (execution := _execution()) is not None:
         execution.add_asset_metadata(metadata, asset_key=context.asset_key, partition_key=receipt.scope.partition)
+
+
+def _warn_of_second_writers(context: dg.OutputContext, receipt: Receipt, bucket: Bucket) -> None:
+    """Says once in a process and bucket that its server cannot tell two writers of one scope apart."""
+    place = (bucket.endpoint, bucket.name)
+    # A sync that was repeated has put nothing, so that the server is not known.
+    if receipt.repeated or place in _warned or bucket.has_conditional_puts(receipt.manifest):
+        return
+    _warned.add(place)
+    context.log.warning(f"{bucket.endpoint}: {WITHOUT_CONDITIONS}")
 
 
 def _sentence(receipt: Receipt, seconds: float) -> str:

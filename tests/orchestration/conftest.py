@@ -69,6 +69,12 @@ def any_lake(any_s3: S3Server) -> Lake:
     return Lake(any_s3, any_s3.new_bucket())
 
 
+@pytest.fixture(scope="session")
+def lake_on() -> Callable[[S3Server], Lake]:
+    """The same on a server that the test chooses."""
+    return lambda server: Lake(server, server.new_bucket())
+
+
 @pytest.fixture
 def told() -> Callable[..., dict[str, Any]]:
     """The plain values of metadata, or of an asset's last materialization in a result."""

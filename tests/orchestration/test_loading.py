@@ -117,54 +117,57 @@ def test_the_prefix_of_stream_names_is_found_again(lake):
     assert loaded(lake, people, pa.Table, io=io, ids=True) == [1, 2, 3]
 
 
-@pytest.fixture
-def textual(lake):
-    """Three days of a stream whose ids are the days."""
-    schema = {"type": "object", "properties": {"id": {"type": "string"}}}
+DAYS_SCHEMA = {"type": "object", "properties": {"id": {"type": "string"}}}
 
-    @stream_asset(name="days", json_schema=schema, partitions_def=DAILY)
-    def textual(context: dg.AssetExecutionContext):
-        return [{"id": context.partition_key}]
 
+@stream_asset(json_schema=DAYS_SCHEMA, partitions_def=DAILY)
+def days(context: dg.AssetExecutionContext):
+    return [{"id": context.partition_key}]
+
+
+@pytest.fixture(scope="module")
+def three_days(moto_s3, lake_on):
+    """Where three days of `days` are landed."""
+    lake = lake_on(moto_s3)
     for day in (1, 2, 3):
-        lake.materialize(textual, partition_key=f"2026-01-0{day}")
-    return textual
+        lake.materialize(days, partition_key=f"2026-01-0{day}")
+    return lake
 
 
 class TestPartitions:
-    def test_the_same_partition_is_loaded(self, lake, textual):
-        got = loaded(lake, textual, pa.Table, ids=True, down_partitions=DAILY, partition_key="2026-01-02")
+    def test_the_same_partition_is_loaded(self, three_days):
+        got = loaded(three_days, days, pa.Table, ids=True, down_partitions=DAILY, partition_key="2026-01-02")
         assert got == ["2026-01-02"]
 
-    def test_several_partitions_are_one_table(self, lake, textual):
-        assert self.three(lake, textual, pa.Table, ids=True) == ["2026-01-01", "2026-01-02", "2026-01-03"]
+    def test_several_partitions_are_one_table(self, three_days):
+        assert self.three(three_days, pa.Table, ids=True) == ["2026-01-01", "2026-01-02", "2026-01-03"]
 
-    def test_several_partitions_are_one_stream(self, lake, textual):
-        assert self.three(lake, textual, pa.RecordBatchReader, ids=True) == ["2026-01-01", "2026-01-02", "2026-01-03"]
+    def test_several_partitions_are_one_stream(self, three_days):
+        assert self.three(three_days, pa.RecordBatchReader, ids=True) == ["2026-01-01", "2026-01-02", "2026-01-03"]
 
     @pytest.mark.parametrize("annotation", [dict, dict[str, pa.Table]], ids=str)
-    def test_a_dict_has_a_table_for_each_partition(self, lake, textual, annotation):
-        tables = self.three(lake, textual, annotation)
+    def test_a_dict_has_a_table_for_each_partition(self, three_days, annotation):
+        tables = self.three(three_days, annotation)
         assert {key: ids_of(table) for key, table in tables.items()} == {
             "2026-01-01": ["2026-01-01"],
             "2026-01-02": ["2026-01-02"],
             "2026-01-03": ["2026-01-03"],
         }
 
-    def test_a_partition_that_was_never_landed_is_named(self, lake, textual):
+    def test_a_partition_that_was_never_landed_is_named(self, three_days):
         with pytest.raises(dg.Failure, match=r"days \[2026-01-09\] was never landed"):
-            loaded(lake, textual, pa.Table, down_partitions=DAILY, partition_key="2026-01-09")
+            loaded(three_days, days, pa.Table, down_partitions=DAILY, partition_key="2026-01-09")
 
-    def test_missing_partitions_are_left_out_when_allowed(self, lake, textual):
+    def test_missing_partitions_are_left_out_when_allowed(self, three_days):
         metadata = {"allow_missing_partitions": True}
-        got = self.three(lake, textual, pa.Table, ids=True, key="2026-01-05", metadata=metadata)
+        got = self.three(three_days, pa.Table, ids=True, key="2026-01-05", metadata=metadata)
         assert got == ["2026-01-03"]
 
-    def test_missing_partitions_are_counted(self, lake, textual):
+    def test_missing_partitions_are_counted(self, three_days):
         with pytest.raises(dg.Failure, match=r"days \[2026-01-04\] \(and 1 more partition\) was never landed"):
-            self.three(lake, textual, pa.Table, key="2026-01-05")
+            self.three(three_days, pa.Table, key="2026-01-05")
 
-    def three(self, lake, textual, annotation, *, ids=False, key="2026-01-03", metadata=None):
+    def three(self, three_days, annotation, *, ids=False, key="2026-01-03", metadata=None):
         """What an asset gets that depends on the three partitions up to its own."""
         got = []
 
@@ -173,9 +176,9 @@ class TestPartitions:
 
         down.__annotations__ = {"given": annotation}
         mapping = dg.TimeWindowPartitionMapping(start_offset=-2)
-        ins = {"given": dg.AssetIn(textual.key, partition_mapping=mapping, metadata=metadata)}
+        ins = {"given": dg.AssetIn(days.key, partition_mapping=mapping, metadata=metadata)}
         made = dg.asset(ins=ins, partitions_def=DAILY)(down)
-        lake.materialize(textual, made, selection=[made], partition_key=key)
+        three_days.materialize(days, made, selection=[made], partition_key=key)
         return got[0]
 
 
@@ -230,8 +233,8 @@ def test_a_value_is_loaded_outside_of_a_run(lake):
     assert ids_of(table) == [1, 2, 3]
 
 
-def test_a_partition_is_loaded_outside_of_a_run(lake, textual):
-    definitions = dg.Definitions([textual], resources={"io_manager": lake.io()})
+def test_a_partition_is_loaded_outside_of_a_run(three_days):
+    definitions = dg.Definitions([days], resources={"io_manager": three_days.io()})
     table = definitions.load_asset_value("days", partition_key="2026-01-02")
     assert ids_of(table) == ["2026-01-02"]
 

@@ -39,6 +39,7 @@ def receipt(**changes) -> Receipt:
         "schema": "{}",
         "fingerprint": "f00",
         "json_schema": None,
+        "schema_changes": None,
         "state": None,
         "manifest": "s3://lake/_s3dest/users/~/segments/run-1.json",
     }
@@ -149,6 +150,28 @@ class TestColumns:
         schema = told(lake.materialize(people), "people")["dagster/column_schema"]
         assert {"id", "name"} <= {each.name for each in schema.columns}
 
+    def test_those_that_are_others_than_before_are_told(self, lake, told):
+        properties = [
+            {"id": {"type": "integer"}, "nick": {"type": "string"}},
+            {"id": {"type": "string"}, "name": {"type": "string"}},
+        ]
+        results = [
+            told(
+                lake.materialize(
+                    stream_asset(name="people", json_schema={"type": "object", "properties": each})(lambda: [{}])
+                ),
+                "people",
+            )
+            for each in properties
+        ]
+        assert "schema_changes" not in results[0]
+        assert results[1]["schema_changes"] == {
+            "added": ["name"],
+            "removed": ["nick"],
+            "retyped": {"id": "integer → string"},
+        }
+        assert {"id", "name"} <= {each.name for each in results[1]["dagster/column_schema"].columns}
+
 
 def test_misfits_of_a_real_landing_are_counted(lake, told):
     @stream_asset(json_schema=SCHEMA)
@@ -195,3 +218,16 @@ def test_where_it_stands_is_logged_every_few_seconds_at_most(monkeypatch):
         "crm.users [eu]: 5,000 records, 2 objects, 1.5 MB, 1,000 records/s",
         "crm.users [eu]: 10,500 records, 2 objects, 1.5 MB, 1,000 records/s",
     ]
+
+
+@pytest.mark.parametrize(("server", "warnings"), [("moto_s3", 0), ("rclone_s3", 1)])
+def test_a_server_that_cannot_tell_writers_apart_is_named_once(request, lake_on, server, warnings):
+    @stream_asset
+    def people():
+        return [{"id": 1}]
+
+    lake = lake_on(request.getfixturevalue(server))
+    with dg.DagsterInstance.ephemeral() as instance:
+        runs = [lake.materialize(people, instance=instance).run_id for _ in range(2)]
+        lines = [each.user_message for run_id in runs for each in instance.all_logs(run_id)]
+    assert len([line for line in lines if "ignores conditional puts" in line]) == warnings

@@ -269,3 +269,26 @@ def test_the_stream_rides_in_the_definition(lake):
     made = stream_asset(name="Kunden", namespace="crm", json_schema=schema, sync_mode="append")(generator)
     carried = made.metadata_by_key[made.key]["s3dest/stream"].instance
     assert carried == Stream(name="Kunden", namespace="crm", json_schema=schema, sync_mode=SyncMode.APPEND)
+
+
+def test_checks_ride_along(lake):
+    @stream_asset(check_specs=[dg.AssetCheckSpec("enough", asset="people")])
+    def people():
+        return dg.MaterializeResult(value=THREE, check_results=[dg.AssetCheckResult(passed=True)])
+
+    result = lake.materialize(people)
+    assert [each.passed for each in result.get_asset_check_evaluations()] == [True]
+    assert lake.ids() == [1, 2, 3]
+
+
+def test_a_multi_asset_lands_each_of_its_outputs(lake, told):
+    specs = [dg.AssetSpec(["crm", name]).with_io_manager_key("io_manager") for name in ("users", "orders")]
+
+    @dg.multi_asset(specs=specs)
+    def crm():
+        yield dg.MaterializeResult(asset_key=["crm", "users"], value=iter(THREE))
+        yield dg.MaterializeResult(asset_key=["crm", "orders"], value=[{"id": 9}])
+
+    result = lake.materialize(crm)
+    assert (lake.ids("crm/users/"), lake.ids("crm/orders/")) == ([1, 2, 3], [9])
+    assert [each.metadata["rows"].value for each in result.asset_materializations_for_node("crm")] == [3, 1]
