@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from s3dest_dagster.errors import StorageError
 from s3dest_dagster.keys import manifest_root
 from s3dest_dagster.landing.target import Target
-from s3dest_dagster.storage import Bucket
+from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket
 
 _CONTENT = b"s3dest check"
 
@@ -82,11 +82,5 @@ def _conditions(bucket: Bucket, key: str) -> CheckStep:
     name = "put under a condition"
     step = _try(name, "s3:PutObject", lambda: bucket.has_conditional_puts(key))
     if step.ok and not bucket.has_conditional_puts(key):
-        return CheckStep(
-            name,
-            "s3:PutObject",
-            True,
-            "This server ignores conditional puts: every promise holds, but two syncs of one stream at the same time "
-            "are not told apart. See to it that only one runs.",
-        )
+        return CheckStep(name, "s3:PutObject", True, WITHOUT_CONDITIONS)
     return step

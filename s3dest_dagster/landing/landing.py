@@ -6,15 +6,12 @@ the items of one stream through. Neither holds the stream. It must not know wher
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import datetime
-from enum import Enum
-from importlib.metadata import version
 from types import TracebackType
 from typing import Any
 
@@ -22,17 +19,15 @@ from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch, State,
 from s3dest_dagster.errors import CommitError, StorageError, SupersededError, UndecidedError
 from s3dest_dagster.formats import Encoded, Encoder, encoder
 from s3dest_dagster.keys import scope_root
+from s3dest_dagster.landing.composing import StagedSync, compose, replaces_scope
 from s3dest_dagster.landing.ledger import Ledger, SeenHead
 from s3dest_dagster.landing.manifest import (
-    MAX_LIVE_SEGMENTS,
     Counts,
-    ManifestObject,
     Segment,
     quarantine_key,
     segment_key,
 )
 from s3dest_dagster.landing.naming import names_of
-from s3dest_dagster.landing.ownership import connector_keys, live_keys
 from s3dest_dagster.landing.quarantine import Quarantine
 from s3dest_dagster.landing.receipt import Progress, Receipt, receipt_of
 from s3dest_dagster.landing.staging import ObjectStager
@@ -40,7 +35,7 @@ from s3dest_dagster.landing.sweep import is_due, sweep, swept
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Target
 from s3dest_dagster.schema import json_schema_of_arrow, json_schema_of_records
-from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
+from s3dest_dagster.stream import Scope, Stream, StreamId
 
 _ID_BYTES = 16
 
@@ -115,7 +110,7 @@ class Landing:
         """Sends everything, and publishes nothing. `commit` does it too; before the first of several landings is
         committed, staging all of them leaves little that can fail in between."""
         if not self.recorded and self._staged is None:
-            self._staged = self._segment(self._finish())
+            self._staged = compose(self._finish(), self._target.destination, self._ledger, self._seen.head)
 
     def commit(self) -> Receipt:
         """Publishes everything at once. What it raises before the decision leaves the bucket as it was."""
@@ -186,12 +181,6 @@ class Landing:
                 key=error.key,
             ) from error
 
-    @property
-    def _replaces(self) -> bool:
-        """Whether this sync's objects take the place of what the scope holds."""
-        again = self.scope.partition is not None and self._target.destination.on_rematerialize == "replace"
-        return again or self.stream.sync_mode is SyncMode.FULL_REFRESH
-
     def _encoder_for(self, batch: Batch) -> Encoder:
         if self._encoder is None:
             if self.stream.json_schema is None:
@@ -209,7 +198,7 @@ class Landing:
                 self.sync,
                 self._seen.head,
                 extension=self._encoder.extension,
-                replaces=self._replaces,
+                replaces=replaces_scope(self._target.destination, self.stream, self.scope),
             )
             self._stager = ObjectStager(self._target, self._encoder, names, self.sync.id)
         self._stager.take(encoded)
@@ -218,8 +207,8 @@ class Landing:
         if self._on_progress is not None:
             self._on_progress(Progress(rows=self._read, objects=self._stager.objects, bytes=self._stager.bytes))
 
-    def _finish(self) -> tuple[ManifestObject, ...]:
-        """Everything staged, and the counts proven."""
+    def _finish(self) -> StagedSync:
+        """Everything sent, and the counts proven."""
         while self._encoding:
             self._stage(self._encoding.popleft().result())
         objects = self._stager.finish() if self._stager is not None else ()
@@ -231,64 +220,16 @@ class Landing:
                 stream=str(self.scope.stream),
                 partition=self.scope.partition,
             )
-        return objects
-
-    def _segment(self, objects: tuple[ManifestObject, ...]) -> Segment:
-        keeps_old = not objects and self._keeps_old()
-        replaces = self._replaces and not keeps_old
-        head = self._seen.head
-        full = not replaces and len(head.segments) >= MAX_LIVE_SEGMENTS
-        schema, fingerprint = (self._encoder.schema_text, self._encoder.fingerprint) if self._encoder else (None, None)
-        destination = self._target.destination
-        return Segment(
-            sync_id=self.sync.id,
-            stream=self._landed.stream.name,
-            namespace=self._landed.stream.namespace,
-            partition=self._landed.partition,
-            sync_mode=self.stream.sync_mode.value,
-            replaces=replaces,
-            started_at=self.sync.now,
+        return StagedSync(
+            stream=self.stream,
+            sync=self.sync,
             objects=objects,
             quarantine=self._quarantine.finish(),
-            removes=self._removes({each.key for each in objects}) if replaces else (),
-            folds=head.segments if full else (),
-            next_part=self._stager.next_part if self._stager is not None else head.next_part,
-            counts=Counts(
-                read=self._read, landed=self._landed_rows, quarantined=self._quarantine.rows, tally=self._tally
-            ),
-            schema=schema,
-            fingerprint=fingerprint,
-            json_schema=json.dumps(self.stream.json_schema) if self.stream.json_schema is not None else None,
-            format={
-                "format_type": type(destination.format).__name__.removesuffix("Format"),
-                **_plain(destination.format),
-            },
-            settings=_plain(destination, without=("format",)),
-            state=self._state.state.decode() if self._state is not None else None,
-            library_version=version("s3dest-dagster"),
+            next_part=self._stager.next_part if self._stager is not None else self._seen.head.next_part,
+            counts=Counts(read=self._read, landed=landed, quarantined=kept, tally=self._tally),
+            encoder=self._encoder,
+            state=self._state,
         )
-
-    def _keeps_old(self) -> bool:
-        """What a full refresh without a record does to what the scope holds."""
-        policy = self._target.destination.on_empty_refresh
-        if self.stream.sync_mode is not SyncMode.FULL_REFRESH or policy == "publish":
-            return False
-        if policy == "fail":
-            raise CommitError(
-                f"The full refresh of {self.scope} read no record, and on_empty_refresh is 'fail'. What the scope held "
-                "is untouched.",
-                stream=str(self.scope.stream),
-                partition=self.scope.partition,
-                setting="on_empty_refresh",
-            )
-        return True
-
-    def _removes(self, new: set[str]) -> tuple[str, ...]:
-        """The keys that leave: the scope's own, and the connector's when an unpartitioned stream is refreshed."""
-        old = live_keys(self._ledger.live_segments(self._seen.head))
-        if self.scope.partition is None:
-            old |= connector_keys(self._target.bucket, self._target.destination.template, self._landed, old)
-        return tuple(sorted(old - new))
 
     def _sweep(self, now: datetime, segment: Segment) -> int:
         if not is_due(self._seen.head, now):
@@ -335,12 +276,3 @@ def _schema_of(batch: Batch) -> Mapping[str, Any]:
         return json_schema_of_arrow(batch.data.schema)
     assert isinstance(batch, JsonBatch)
     return json_schema_of_records(batch.raws)
-
-
-def _plain(settings: Any, without: Iterable[str] = ()) -> dict[str, Any]:
-    """Settings as JSON values."""
-    return {
-        name: value.value if isinstance(value, Enum) else value
-        for name, value in asdict(settings).items()
-        if name not in without
-    }

@@ -48,15 +48,33 @@ class Counts:
     tally: Tally = field(default_factory=Tally)
 
 
+@dataclass(frozen=True, slots=True)
+class Retyped:
+    """A column whose type is another than before; the types in words."""
+
+    name: str
+    before: str
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChanges:
+    """How a sync's columns differ from those of the scope's sync before it."""
+
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    retyped: tuple[Retyped, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """The receipt of one sync, as it stands in the bucket.
 
     `replaces`: the scope held only this sync's objects once it was published; `removes` are the keys that left.
     `folds` names older live segments that this one stands for. `quarantine` holds the lines that are no records, with
-    their reasons. `schema` is the schema of the objects as text, with its
-    `fingerprint`; `json_schema` the stream's. `format` holds the format's settings, `settings` those of the
-    destination, `state` the source's state that these records reach.
+    their reasons. `schema` is the schema of the objects as text, with its `fingerprint`; `json_schema` the stream's;
+    `schema_changes` what is new in it, None for nothing. `format` holds the format's settings, `settings` those of
+    the destination, `state` the source's state that these records reach.
     """
 
     format_version: int = FORMAT_VERSION
@@ -76,6 +94,7 @@ class Segment:
     schema: str | None
     fingerprint: str | None
     json_schema: str | None
+    schema_changes: SchemaChanges | None
     format: Mapping[str, str | int | bool | None]
     settings: Mapping[str, str | int | float | bool | None]
     state: str | None
@@ -103,10 +122,19 @@ class SyncEntry:
     complete: bool
 
 
+@dataclass(frozen=True, slots=True)
+class LastSchema:
+    """The newest schema of a scope: its fingerprint, and the segment that holds it."""
+
+    fingerprint: str
+    segment: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
     """The one mutable object of a scope. `pending` is a sync that is decided and not yet published; the other fields
-    are then still those of before it. `state` names the segment that holds the newest state."""
+    are then still those of before it. `state` names the segment that holds the newest state, `schema` the newest
+    schema."""
 
     format_version: int = FORMAT_VERSION
     stream: str
@@ -117,6 +145,7 @@ class Head:
     syncs: tuple[SyncEntry, ...] = ()
     pending: str | None = None
     state: str | None = None
+    schema: LastSchema | None = None
     swept_at: datetime | None = None
 
     def knows(self, sync_id: str) -> bool:
@@ -138,6 +167,7 @@ class Head:
             syncs=syncs[-REMEMBERED_SYNCS:],
             pending=None,
             state=segment.sync_id if segment.state is not None else self.state,
+            schema=LastSchema(segment.fingerprint, segment.sync_id) if segment.fingerprint else self.schema,
         )
 
     def turned_back(self) -> Head:

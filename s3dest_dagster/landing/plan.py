@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from s3dest_dagster.destination import ParquetFormat, S3Destination
 from s3dest_dagster.keys import scope_root
+from s3dest_dagster.landing.composing import replaces_scope
 from s3dest_dagster.landing.landing import landed_scope
 from s3dest_dagster.landing.ledger import Ledger
 from s3dest_dagster.landing.naming import names_of
@@ -74,9 +75,7 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
     template = target.destination.template
     ledger = Ledger(target.bucket, scope_root(template, scope), scope)
     head = ledger.read_head().head
-    replaces = stream.sync_mode is SyncMode.FULL_REFRESH or (
-        scope.partition is not None and target.destination.on_rematerialize == "replace"
-    )
+    replaces = replaces_scope(target.destination, stream, scope)
     extension = target.destination.format.extension
     names = names_of(target, scope, sync, head, extension=extension, replaces=replaces)
     record = record_type(stream.json_schema, scope.stream.name, scope.stream.namespace) if stream.json_schema else None

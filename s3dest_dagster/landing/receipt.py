@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from s3dest_dagster.landing.manifest import Counts, ManifestObject, Segment
+from s3dest_dagster.landing.manifest import Counts, ManifestObject, SchemaChanges, Segment
 from s3dest_dagster.stream import Scope
 
 
@@ -35,6 +35,7 @@ class Receipt:
     schema: str | None
     fingerprint: str | None
     json_schema: str | None
+    schema_changes: SchemaChanges | None
     state: str | None
     manifest: str
     repeated: bool = False
@@ -63,6 +64,7 @@ def receipt_of(segment: Segment, scope: Scope, manifest: str, *, repeated: bool,
         schema=segment.schema,
         fingerprint=segment.fingerprint,
         json_schema=segment.json_schema,
+        schema_changes=segment.schema_changes,
         state=segment.state,
         manifest=manifest,
         repeated=repeated,

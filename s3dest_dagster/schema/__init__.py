@@ -4,7 +4,7 @@ Its rules are the connector's where they lose nothing, and our own where the con
 formats, S3 or Dagster.
 """
 
-from s3dest_dagster.schema.arrow import Layout, arrow_schema, arrow_type, columns
+from s3dest_dagster.schema.arrow import Layout, arrow_schema, arrow_type, columns, paths
 from s3dest_dagster.schema.avro import avro_schema, avro_schema_text, fingerprint
 from s3dest_dagster.schema.envelope import emitted_at_column, record_id_column, record_ids
 from s3dest_dagster.schema.inference import json_schema_of_arrow, json_schema_of_records
@@ -28,6 +28,7 @@ __all__ = [
     "fingerprint",
     "json_schema_of_arrow",
     "json_schema_of_records",
+    "paths",
     "record_id_column",
     "record_ids",
     "record_type",

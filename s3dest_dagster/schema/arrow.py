@@ -6,6 +6,7 @@ sorted by name). A position of several types is a struct of which one member is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import StrEnum
 
 import pyarrow as pa
@@ -84,6 +85,24 @@ def members(kind: Kind, layout: Layout, *, fallback: bool = True) -> tuple[tuple
 def columns(record: Record) -> list[tuple[str, str, str | None]]:
     """Name, type in words, and description of each column, for display; without envelope and overflow."""
     return [(field.name, _words(field.kind), field.doc) for field in record.fields]
+
+
+def paths(record: Record) -> Iterator[tuple[str, str]]:
+    """Dotted path and type in words of every field at every level; the items of an array stand under `name[]`."""
+    for field in record.fields:
+        yield from _paths(field.name, field.kind)
+
+
+def _paths(path: str, kind: Kind) -> Iterator[tuple[str, str]]:
+    if isinstance(kind, Record):
+        yield path, "object"
+        for field in kind.fields:
+            yield from _paths(f"{path}.{field.name}", field.kind)
+    elif isinstance(kind, Array) and isinstance(kind.item, Record | Array):
+        yield path, "array"
+        yield from _paths(f"{path}[]", kind.item)
+    else:
+        yield path, _words(kind)
 
 
 def _type_name(kind: Kind) -> str:

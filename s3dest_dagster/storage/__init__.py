@@ -3,11 +3,12 @@
 It knows keys as texts and contents as bytes; it must not know streams, formats or manifests.
 """
 
-from s3dest_dagster.storage.bucket import Bucket, Listed, ObjectHead, PendingUpload
+from s3dest_dagster.storage.bucket import WITHOUT_CONDITIONS, Bucket, Listed, ObjectHead, PendingUpload
 from s3dest_dagster.storage.credentials import Identity, identity, open_bucket, open_client
 from s3dest_dagster.storage.upload import PartPool, StagedObject, Upload
 
 __all__ = [
+    "WITHOUT_CONDITIONS",
     "Bucket",
     "Identity",
     "Listed",

@@ -6,9 +6,11 @@ the keys mean.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 from botocore.exceptions import HTTPClientError, ResponseStreamingError
@@ -19,6 +21,11 @@ from s3dest_dagster.storage.faults import mapped, policy_statement
 MAX_DELETE = 1000
 """Keys in one DeleteObjects request (S3's limit)."""
 _READ_ATTEMPTS = 4
+WITHOUT_CONDITIONS = (
+    "This server ignores conditional puts: every promise holds, but two syncs of one stream at the same time are not "
+    "told apart. See to it that only one runs."
+)
+_logger = logging.getLogger("s3dest_dagster.storage")
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +225,8 @@ class Bucket:
         """
         if self._conditional is None:
             self._conditional = _is_aws(self.endpoint) or self._probe(f"{beside}.probe")
+            if not self._conditional:
+                _tell_once(self.endpoint)
         return self._conditional
 
     def _probe(self, key: str) -> bool:
@@ -239,6 +248,11 @@ class Bucket:
                 return False
             raise
         return True
+
+
+@cache
+def _tell_once(endpoint: str) -> None:
+    _logger.warning("%s: %s", endpoint, WITHOUT_CONDITIONS)
 
 
 def _is_aws(endpoint: str) -> bool:

@@ -15,6 +15,7 @@ from s3dest_dagster.errors import (
     UploadVanishedError,
 )
 from s3dest_dagster.storage import PartPool, Upload, identity, open_bucket
+from s3dest_dagster.storage.bucket import _tell_once
 
 MIB = 1 << 20
 
@@ -68,6 +69,17 @@ def test_only_a_server_that_honours_conditions_is_said_to(moto_s3: S3Server, rcl
         bucket = open_bucket(server.connection, server.new_bucket())
         assert bucket.has_conditional_puts("some/key") is honours
         assert list(bucket.list_objects("")) == []
+
+
+def test_a_server_that_ignores_conditions_is_told_of_once(
+    rclone_s3: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    _tell_once.cache_clear()
+    for _ in range(2):
+        open_bucket(rclone_s3.connection, rclone_s3.new_bucket()).put("head", b"1", if_absent=True)
+    told = [each.message for each in caplog.records if "ignores conditional puts" in each.message]
+    assert len(told) == 1
+    assert rclone_s3.endpoint in told[0]
 
 
 @pytest.mark.parametrize("size", [0, 1, 5 * MIB, 5 * MIB + 1, 17 * MIB])

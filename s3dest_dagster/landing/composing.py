@@ -1,0 +1,126 @@
+"""The segment of a sync, from what was staged: what it replaces, what it removes, how its schema differs.
+
+It reads the bucket and writes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from enum import Enum
+from importlib.metadata import version
+from typing import Any
+
+from s3dest_dagster.batch import State
+from s3dest_dagster.destination import S3Destination
+from s3dest_dagster.errors import CommitError
+from s3dest_dagster.formats import Encoder
+from s3dest_dagster.landing.ledger import Ledger
+from s3dest_dagster.landing.manifest import (
+    MAX_LIVE_SEGMENTS,
+    Counts,
+    Head,
+    ManifestObject,
+    SchemaChanges,
+    Segment,
+)
+from s3dest_dagster.landing.ownership import connector_keys, live_keys
+from s3dest_dagster.landing.schema_changes import schema_changes
+from s3dest_dagster.landing.sync import Sync
+from s3dest_dagster.stream import Scope, Stream, SyncMode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedSync:
+    """Everything that a sync has sent and counted before it is decided. `encoder` None: it had no record."""
+
+    stream: Stream
+    sync: Sync
+    objects: tuple[ManifestObject, ...]
+    quarantine: ManifestObject | None
+    next_part: int
+    counts: Counts
+    encoder: Encoder | None
+    state: State | None
+
+
+def replaces_scope(destination: S3Destination, stream: Stream, scope: Scope) -> bool:
+    """Whether a sync's objects take the place of what its scope holds."""
+    again = scope.partition is not None and destination.on_rematerialize == "replace"
+    return again or stream.sync_mode is SyncMode.FULL_REFRESH
+
+
+def compose(staged: StagedSync, destination: S3Destination, ledger: Ledger, head: Head) -> Segment:
+    """The segment of a staged sync. `head` is the one that the sync began with.
+
+    Raises CommitError for a full refresh without a record where the settings say that it fails.
+    """
+    scope, encoder, schema = ledger.scope, staged.encoder, staged.stream.json_schema
+    keeps_old = not staged.objects and _keeps_old(destination, staged.stream, scope)
+    replaces = replaces_scope(destination, staged.stream, scope) and not keeps_old
+    return Segment(
+        sync_id=staged.sync.id,
+        stream=scope.stream.name,
+        namespace=scope.stream.namespace,
+        partition=scope.partition,
+        sync_mode=staged.stream.sync_mode.value,
+        replaces=replaces,
+        started_at=staged.sync.now,
+        objects=staged.objects,
+        quarantine=staged.quarantine,
+        removes=_removes(staged, destination, ledger, head) if replaces else (),
+        folds=head.segments if not replaces and len(head.segments) >= MAX_LIVE_SEGMENTS else (),
+        next_part=staged.next_part,
+        counts=staged.counts,
+        schema=encoder.schema_text if encoder else None,
+        fingerprint=encoder.fingerprint if encoder else None,
+        json_schema=json.dumps(schema) if schema is not None else None,
+        schema_changes=_changes(staged, ledger, head),
+        format={"format_type": type(destination.format).__name__.removesuffix("Format"), **_plain(destination.format)},
+        settings=_plain(destination, without=("format",)),
+        state=staged.state.state.decode() if staged.state is not None else None,
+        library_version=version("s3dest-dagster"),
+    )
+
+
+def _keeps_old(destination: S3Destination, stream: Stream, scope: Scope) -> bool:
+    """What a full refresh without a record does to what the scope holds."""
+    policy = destination.on_empty_refresh
+    if stream.sync_mode is not SyncMode.FULL_REFRESH or policy == "publish":
+        return False
+    if policy == "fail":
+        raise CommitError(
+            f"The full refresh of {scope} read no record, and on_empty_refresh is 'fail'. What the scope held is "
+            "untouched.",
+            stream=str(scope.stream),
+            partition=scope.partition,
+            setting="on_empty_refresh",
+        )
+    return True
+
+
+def _removes(staged: StagedSync, destination: S3Destination, ledger: Ledger, head: Head) -> tuple[str, ...]:
+    """The keys that leave: the scope's own, and the connector's when an unpartitioned stream is refreshed."""
+    old = live_keys(ledger.live_segments(head))
+    if ledger.scope.partition is None:
+        old |= connector_keys(ledger.bucket, destination.template, ledger.scope, old)
+    return tuple(sorted(old - {each.key for each in staged.objects}))
+
+
+def _changes(staged: StagedSync, ledger: Ledger, head: Head) -> SchemaChanges | None:
+    """How the columns differ from those of the scope's last sync that had records; None when they do not."""
+    if staged.encoder is None or head.schema is None or head.schema.fingerprint == staged.encoder.fingerprint:
+        return None
+    before = ledger.read_segment(head.schema.segment).json_schema
+    assert before is not None, "a segment with a fingerprint has a schema"
+    return schema_changes(json.loads(before), staged.stream.json_schema or {}, ledger.scope.stream)
+
+
+def _plain(settings: Any, without: Iterable[str] = ()) -> dict[str, Any]:
+    """Settings as JSON values."""
+    return {
+        name: value.value if isinstance(value, Enum) else value
+        for name, value in asdict(settings).items()
+        if name not in without
+    }
