@@ -20,6 +20,7 @@ from s3dest_dagster.batch import Batch, JsonBatch
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats.binary_columns import Parts, content, glued, scalar
 from s3dest_dagster.formats.text import pieces
+from s3dest_dagster.schema.arrow_texts import as_list_column, is_any_binary, is_any_list, is_any_string, unpacked
 
 _NULL = b"null"
 _NEEDS_ESCAPE = np.array([code < 0x20 or chr(code) in '"\\' for code in range(256)])
@@ -53,6 +54,7 @@ def _inside(path: str, name: str) -> str:
 
 def _text(column: pa.Array, path: str) -> pa.Array:
     """The JSON text of each value, "null" for nulls."""
+    column = unpacked(column)
     if column.null_count == len(column):
         return pa.repeat(scalar(_NULL), len(column))
     for belongs, text in _TEXTS:
@@ -62,17 +64,6 @@ def _text(column: pa.Array, path: str) -> pa.Array:
     raise RecordError(
         f"Field {path!r} has the Arrow type {column.type}, for which there is no JSON text. Cast it in the source.",
     )
-
-
-def _unpacked(column: pa.Array, path: str) -> pa.Array:
-    """Dictionaries, run ends and extensions as the values they stand for."""
-    if pt.is_dictionary(column.type):
-        return _text(column.dictionary_decode(), path)
-    if pt.is_run_end_encoded(column.type):
-        return _text(pc.run_end_decode(column), path)
-    if column.type.extension_name == "arrow.uuid":
-        return _text(pa.array([value and str(value) for value in column.to_pylist()], pa.string()), path)
-    return _text(column.storage, path)
 
 
 def _plain(column: pa.Array, path: str) -> pa.Array:
@@ -123,18 +114,18 @@ def _quoted(texts: pa.Array) -> pa.Array:
 
 
 def _list(column: pa.Array, path: str) -> pa.Array:
-    plain = column.cast(pa.list_(column.type.value_type))
+    plain = as_list_column(column)
     return _sequence(b"[", plain, _text(plain.flatten(), f"{path}[]"), b"]")
 
 
 def _map(column: pa.Array, path: str) -> pa.Array:
     pair = pa.struct([pa.field("key", column.type.key_type), pa.field("value", column.type.item_type)])
     pairs = column.cast(pa.list_(pair))
-    if not (pt.is_string(column.type.key_type) or pt.is_large_string(column.type.key_type)):
-        return _list(pairs, path)
     flat = pairs.flatten()
-    entries = glued([_string(flat.field(0), path), b":", _text(flat.field(1), path)], len(flat))
-    return _sequence(b"{", pairs, entries, b"}")
+    keys, values = _text(flat.field(0), path), _text(flat.field(1), path)
+    if is_any_string(column.type.key_type):
+        return _sequence(b"{", pairs, glued([keys, b":", values], len(flat)), b"}")
+    return _sequence(b"[", pairs, glued([b"[", keys, b",", values, b"]"], len(flat)), b"]")
 
 
 def _sequence(start: bytes, column: pa.ListArray, items: pa.Array, end: bytes) -> pa.Array:
@@ -157,20 +148,15 @@ def _any_of(*tests: _Test) -> _Test:
     return lambda kind: any(test(kind) for test in tests)
 
 
-def _is_extension(kind: pa.DataType) -> bool:
-    return isinstance(kind, pa.BaseExtensionType)
-
-
 _TEXTS: tuple[tuple[_Test, _Text], ...] = (
-    (_any_of(_is_extension, pt.is_dictionary, pt.is_run_end_encoded), _unpacked),
-    (_any_of(pt.is_string, pt.is_large_string, pt.is_string_view), _string),
+    (is_any_string, _string),
     (_any_of(pt.is_boolean, pt.is_integer, pt.is_decimal), _plain),
     (pt.is_floating, _float),
     (pt.is_timestamp, _timestamp),
     (_any_of(pt.is_date, pt.is_time), _date_or_time),
     (pt.is_struct, _struct),
     (pt.is_map, _map),
-    (_any_of(pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view), _list),
-    (_any_of(pt.is_binary, pt.is_large_binary, pt.is_fixed_size_binary, pt.is_binary_view), _binary),
+    (is_any_list, _list),
+    (is_any_binary, _binary),
     (pt.is_duration, _duration),
 )

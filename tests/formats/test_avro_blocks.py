@@ -85,7 +85,7 @@ def _encoded(record, data, ids, emitted_at):
 
 
 @given(streams())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_generated_records_have_fastavros_bytes(generated):
     found = _rows_and_record(*generated)
     assert _encoded(*found) == _by_fastavro(*found)

@@ -1,0 +1,132 @@
+"""Arrow rows as JSON texts: every type, exactly."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+from decimal import Decimal
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from written import batch_of
+
+from s3dest_dagster.batch import ArrowBatch
+from s3dest_dagster.errors import RecordError
+from s3dest_dagster.formats.arrow_json import json_texts
+
+
+def _texts(**columns) -> list[bytes]:
+    data = pa.RecordBatch.from_pydict(columns)
+    return list(json_texts(ArrowBatch(data, np.zeros(data.num_rows, np.int64))))
+
+
+def _text(value, kind) -> str:
+    (text, null) = _texts(x=pa.array([value, None], kind))
+    assert null == b'{"x":null}'
+    return text.decode().removeprefix('{"x":').removesuffix("}")
+
+
+UTC, BERLIN = dt.UTC, "Europe/Berlin"
+MOMENT = dt.datetime(2024, 7, 1, 12, 0, 0, 123456)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "text"),
+    [
+        (-(2**63), pa.int64(), "-9223372036854775808"),
+        (2**64 - 1, pa.uint64(), "18446744073709551615"),
+        (0.1, pa.float64(), "0.1"),
+        (5e-324, pa.float64(), "5e-324"),
+        (np.float32(0.1), pa.float32(), "0.1"),
+        (np.float16(0.5), pa.float16(), "0.5"),
+        (True, pa.bool_(), "true"),
+        ('a"\\\n\x1fé', pa.string(), r'"a\"\\\n\u001fé"'),
+        ("plain", pa.large_string(), '"plain"'),
+        ("view", pa.string_view(), '"view"'),
+        (b"\x00\xff", pa.binary(), '"AP8="'),
+        (b"ab", pa.binary(2), '"YWI="'),
+        (dt.date(2024, 2, 29), pa.date32(), '"2024-02-29"'),
+        (dt.date(2024, 2, 29), pa.date64(), '"2024-02-29"'),
+        (dt.time(1, 2, 3), pa.time32("s"), '"01:02:03"'),
+        (dt.time(1, 2, 3, 4), pa.time64("us"), '"01:02:03.000004"'),
+        (MOMENT, pa.timestamp("us"), '"2024-07-01T12:00:00.123456"'),
+        (MOMENT.replace(tzinfo=UTC), pa.timestamp("us", "UTC"), '"2024-07-01T12:00:00.123456Z"'),
+        (MOMENT.replace(tzinfo=UTC), pa.timestamp("us", BERLIN), '"2024-07-01T12:00:00.123456Z"'),
+        (MOMENT.replace(tzinfo=UTC), pa.timestamp("s", "UTC"), '"2024-07-01T12:00:00Z"'),
+        (Decimal("12345678901234567890.50"), pa.decimal128(22, 2), "12345678901234567890.50"),
+        (dt.timedelta(seconds=2), pa.duration("ms"), "2000"),
+        ([1, None], pa.list_(pa.int8()), "[1,null]"),
+        ([], pa.large_list(pa.string()), "[]"),
+        ([["a"], None], pa.list_(pa.list_(pa.string())), '[["a"],null]'),
+        ([1, 2], pa.list_(pa.int32(), 2), "[1,2]"),
+        ({"a": 1, 'q"': None}, pa.struct([("a", pa.int64()), ('q"', pa.string())]), r'{"a":1,"q\"":null}'),
+        ([("k", 1)], pa.map_(pa.string(), pa.int64()), '{"k":1}'),
+        ([(1, "v")], pa.map_(pa.int64(), pa.string()), '[[1,"v"]]'),
+        ("red", pa.dictionary(pa.int8(), pa.string()), '"red"'),
+    ],
+)
+def test_a_value_has_one_exact_text(value, kind, text):
+    assert _text(value, kind) == text
+    json.loads(text)
+
+
+def test_columns_of_nulls_and_nested_nulls_are_null():
+    assert _texts(x=pa.nulls(1), y=pa.array([{"a": None}], pa.struct([("a", pa.null())]))) == [
+        b'{"x":null,"y":{"a":null}}'
+    ]
+
+
+def test_slices_have_the_texts_of_their_rows():
+    data = pa.RecordBatch.from_pydict(
+        {"s": [{"a": [n]} if n % 3 else None for n in range(9)], "t": [str(n) for n in range(9)]}
+    )
+    whole = list(json_texts(ArrowBatch(data, np.zeros(9))))
+    assert list(json_texts(ArrowBatch(data.slice(2, 5), np.zeros(5)))) == whole[2:7]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_numbers_that_json_lacks_are_refused_by_field_and_record(bad):
+    with pytest.raises(RecordError, match=r"Field 'a\.b' is -?(nan|inf) in record 3 "):
+        _texts(a=pa.array([{"b": 1.0}, {"b": None}, {"b": bad}]))
+
+
+def test_types_without_a_json_text_are_refused_by_name():
+    with pytest.raises(RecordError, match=r"Field 'x' has the Arrow type month_day_nano_interval"):
+        _texts(x=pa.array([pa.MonthDayNano([1, 2, 3])]))
+
+
+def test_two_columns_of_one_name_are_refused():
+    data = pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    with pytest.raises(RecordError, match="same name"):
+        json_texts(ArrowBatch(data, np.zeros(1)))
+
+
+def test_json_batches_are_their_own_texts():
+    batch = batch_of([b'{"a" : 1}'])
+    assert json_texts(batch) is batch.raws
+
+
+_ROWS = st.lists(
+    st.fixed_dictionaries(
+        {
+            "i": st.none() | st.integers(-(2**63), 2**63 - 1),
+            "f": st.none() | st.floats(allow_nan=False, allow_infinity=False),
+            "s": st.none() | st.text(st.characters(exclude_categories=["Cs"])),
+            "l": st.none()
+            | st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=3), max_size=3),
+        }
+    ),
+    min_size=1,
+)
+_SCHEMA = pa.schema([("i", pa.int64()), ("f", pa.float64()), ("s", pa.string()), ("l", pa.list_(pa.string()))])
+
+
+@given(_ROWS)
+def test_python_reads_the_same_values(rows):
+    data = pa.RecordBatch.from_pylist(rows, _SCHEMA)
+    texts = json_texts(ArrowBatch(data, np.zeros(len(rows))))
+    assert [json.loads(text) for text in texts] == rows
