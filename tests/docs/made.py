@@ -418,7 +418,11 @@ DATES = {
         "1622135805000",
     ],
 }
-_PARSERS = {"date": (date_days, pa.date32()), "time": (time_micros, pa.time64("us")), "date-time": (timestamp_micros, None)}
+_PARSERS = {
+    "date": (date_days, pa.date32()),
+    "time": (time_micros, pa.time64("us")),
+    "date-time": (timestamp_micros, None),
+}
 
 
 def dates() -> str:

@@ -1,26 +1,30 @@
 """Writes what code makes in the documentation: tables, examples and the answers of the command.
 
-    .venv/bin/python tests/docs/renew.py        look at the difference before you commit it
+.venv/bin/python tests/docs/renew.py        look at the difference before you commit it
 """
 
+import logging
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parents[1])]
-
-from docs import pages, transcript
-from docs.made import make
-from servers import moto_server
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    from docs.made import make
+    from servers import moto_server
+
+    from docs import pages, transcript
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     for page in (*pages.PAGES, *pages.DESIGN):
         text = pages.with_made(pages.read(page), make)
-        if "```console" in text:
+        if pages.blocks(page, "console"):
             with moto_server() as server, TemporaryDirectory() as folder:
                 text = transcript.renewed(page, text, server, Path(folder))
-        (pages.ROOT / page).write_text(text, "utf-8")
+        (ROOT / page).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":

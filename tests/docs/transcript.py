@@ -10,11 +10,12 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
-from docs import pages
+from docs.warm_command import warm_command
 from servers import S3Server
+
+from docs import pages
 
 BUCKET = "my-bucket"
 ACCESS_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
@@ -47,7 +48,7 @@ class Sitting:
     def answer(self, command: str) -> str:
         """What the command prints, standard error included, with the page's names in it."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "WORKER_"))}
-        path = f"{self._folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        path = f"{self._folder}:{os.environ['PATH']}"
         environment = {**inherited, "PATH": path, "AWS_EC2_METADATA_DISABLED": "true"}
         done = subprocess.run(
             ["bash", "-c", command],
@@ -70,7 +71,8 @@ def renewed(page: str, text: str, server: S3Server, folder: Path) -> str:
     for block in pages.blocks(page):
         if block.name:
             sitting.lay_out(block)
-    return _BLOCK.sub(lambda match: _block(match["text"], sitting), text)
+    with warm_command(folder):
+        return _BLOCK.sub(lambda match: _block(match["text"], sitting), text)
 
 
 def _block(text: str, sitting: Sitting) -> str:

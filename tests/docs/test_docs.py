@@ -1,0 +1,362 @@
+"""The documentation is true: what code makes is made anew and compared, blocks run, tables agree with the code."""
+
+from __future__ import annotations
+
+import ast
+import collections.abc
+import dataclasses
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import dagster as dg
+import pytest
+import yaml
+from servers import SEED_ACTIONS, S3Server
+
+import s3dest_dagster
+from docs import made, pages, transcript
+from s3dest_dagster import build_stream_assets, stream_asset
+from s3dest_dagster.batch import Tally
+from s3dest_dagster.cli.commands import s3dest
+from s3dest_dagster.connector_config import from_connector_config
+from s3dest_dagster.connector_spec import connector_spec
+from s3dest_dagster.destination import (
+    AvroFormat,
+    CsvFormat,
+    FormatSettings,
+    JsonlFormat,
+    ParquetFormat,
+    S3Connection,
+    S3Destination,
+)
+from s3dest_dagster.landing import Counts, ManifestObject, Receipt, SchemaChanges
+from s3dest_dagster.orchestration import loading
+from s3dest_dagster.orchestration.assets import AssetSettings
+from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager
+from s3dest_dagster.orchestration.metadata import receipt_metadata
+from s3dest_dagster.orchestration.resource import S3Resource
+from s3dest_dagster.stream import Scope, Stream, StreamId
+
+EVERY_PAGE = [*pages.PAGES, *pages.DESIGN]
+SETTINGS, FORMATS, COMMAND, DAGSTER = (f"docs/{name}.md" for name in ("settings", "formats", "command", "dagster"))
+RENEW = "Run `.venv/bin/python tests/docs/renew.py`, and look at what changed."
+
+
+# ---------------------------------------------------------------------- what code makes
+
+
+def made_parts() -> list[tuple[str, str]]:
+    return [(page, name) for page in EVERY_PAGE for name in pages.made(page)]
+
+
+@pytest.mark.parametrize(("page", "name"), made_parts())
+def test_what_code_makes_is_what_the_page_says(page, name):
+    assert pages.made(page)[name] == made.make(name), RENEW
+
+
+def test_everything_that_code_makes_stands_somewhere():
+    assert {name for _, name in made_parts()} == made.MADE
+
+
+@pytest.mark.parametrize("page", [page for page in EVERY_PAGE if pages.blocks(page, "console")])
+def test_commands_answer_what_the_page_says(page, moto_s3: S3Server, tmp_path: Path):
+    assert transcript.renewed(page, pages.read(page), moto_s3, tmp_path) == pages.read(page), RENEW
+
+
+# ---------------------------------------------------------------------- links and words
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_every_link_within_the_documentation_leads_somewhere(page):
+    for target in pages.links(page):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        found = (pages.ROOT / page).parent / path if path else pages.ROOT / page
+        assert found.exists(), target
+        if anchor:
+            assert anchor in pages.anchors(str(found.resolve().relative_to(pages.ROOT))), target
+
+
+def test_the_readme_leads_to_every_page():
+    linked = set(pages.links("README.md"))
+    assert {page for page in pages.PAGES if page != "README.md"} <= linked
+
+
+MARKETING = "blazing|seamless|effortless|powerful|robust|world-class|cutting-edge|state-of-the-art|revolutionary|easily"
+UNFINISHED = "todo|fixme|tbd|lorem"
+FOREIGN = r"/work/|/root/|claude|anthropic|chatgpt|hero pixel|prototype"
+FORBIDDEN = re.compile(rf"\b(?:{MARKETING}|{UNFINISHED})\b|{FOREIGN}", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_words_that_say_nothing_are_not_used(page):
+    assert FORBIDDEN.findall(pages.read(page)) == []
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_tables_are_whole(page):
+    """Every row has the columns of its header, and a difference its reason."""
+    for row in pages.table(pages.read(page)):
+        assert row.get("reason") != "", row
+
+
+# ---------------------------------------------------------------------- settings
+
+
+def own_settings() -> set[str]:
+    """The settings that the connector does not have."""
+    ours = connector_spec()["connectionSpecification"]["properties"]["s3dest"]["properties"]
+    return {*ours, *ours["format"]["properties"]} - {"format"}
+
+
+@pytest.mark.parametrize(
+    "kind", [S3Destination, S3Connection, CsvFormat, JsonlFormat, AvroFormat, ParquetFormat], ids=lambda k: k.__name__
+)
+def test_every_setting_stands_in_its_table_with_its_default(kind):
+    rows = pages.table(pages.section(SETTINGS, kind.__name__))
+    assert [pages.code(row["setting"]) for row in rows] == [each.name for each in dataclasses.fields(kind)]
+    for row, each in zip(rows, dataclasses.fields(kind), strict=True):
+        assert told_default(row["default"]) == default_of(each), each.name
+        assert row["of"] == ("ours" if each.name in own_settings() else "connector"), each.name
+        assert row["effect"].endswith("."), each.name
+
+
+def told_default(cell: str) -> Any:
+    text = pages.code(cell)
+    return text if text == "required" or text.endswith("()") else ast.literal_eval(text)
+
+
+def default_of(each: dataclasses.Field[Any]) -> Any:
+    if each.default is not dataclasses.MISSING:
+        return each.default
+    return "required" if each.default_factory is dataclasses.MISSING else f"{type(each.default_factory()).__name__}()"
+
+
+def test_other_names_of_a_connections_settings_are_those_of_the_resource_and_the_connector():
+    connector = connector_spec()["connectionSpecification"]["properties"]
+    for row in pages.table(pages.section(SETTINGS, "S3Connection")):
+        names = {pages.code(cell) for cell in (row["setting"], *filter(None, row["elsewhere"].split("; ")))}
+        assert names & S3Resource.model_fields.keys(), row
+        assert row["of"] == "ours" or names & connector.keys(), row
+
+
+@pytest.mark.parametrize("kind", get_args(FormatSettings), ids=lambda k: k.__name__)
+def test_every_option_of_a_format_is_explained(kind):
+    title = {"CsvFormat": "CSV", "JsonlFormat": "JSON Lines", "AvroFormat": "Avro", "ParquetFormat": "Parquet"}
+    rows = [row for row in pages.table(pages.section(FORMATS, title[kind.__name__])) if "option" in row]
+    assert [pages.code(row["option"]) for row in rows] == [each.name for each in dataclasses.fields(kind)]
+    for row in rows:
+        is_ours = pages.code(row["in `config.json`"]).startswith("s3dest.")
+        assert is_ours == (pages.code(row["option"]) in own_settings()), row
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_configurations_on_the_pages_are_understood(page):
+    for block in pages.blocks(page, "json"):
+        if "s3_bucket_name" in block.text:
+            assert from_connector_config(json.loads(block.text)).ignored == ()
+
+
+def test_the_run_config_on_the_page_is_understood():
+    (block,) = pages.blocks(SETTINGS, "yaml")
+
+    @stream_asset
+    def users():
+        return [{"id": 1}]
+
+    resources = {"io_manager": S3DestinationIOManager.configure_at_launch()}
+    job = dg.Definitions([users], jobs=[dg.define_asset_job("all")], resources=resources).resolve_job_def("all")
+    dg.validate_run_config(job, yaml.safe_load(block.text))
+
+
+def test_the_documented_policy_is_the_one_that_the_tests_run_under():
+    documents = [json.loads(block.text) for block in pages.blocks("docs/credentials.md", "json")]
+    policies = [each for each in documents if "s3:PutObject" in json.dumps(each)]
+    assert [each["Statement"][0]["Action"] for each in policies] == [list(SEED_ACTIONS)]
+
+
+# ---------------------------------------------------------------------- the command
+
+
+def verbs(group: click.Group = s3dest, before: str = "") -> dict[str, click.Command]:
+    """Every verb by its words."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        found |= verbs(command, f"{name} ") if isinstance(command, click.Group) else {f"{before}{name}": command}
+    return found
+
+
+def test_every_verb_has_its_section():
+    titles = set(re.findall(r"^## (.+)$", pages.read(COMMAND), re.MULTILINE))
+    assert titles >= verbs().keys()
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_verb_is_shown_at_work(verb):
+    assert f"$ s3dest {verb}" in pages.section(COMMAND, verb)
+
+
+def test_every_option_stands_in_the_table_with_its_verbs():
+    rows = [row for row in pages.table(pages.read(COMMAND)) if "option" in row]
+    told = {pages.code(row["option"]): verbs_told(row["of"]) for row in rows}
+    assert told.pop("--version") == {"s3dest"}
+    assert told == {option: having(option) for option in {"--help", *options()}}
+
+
+def verbs_told(cell: str) -> set[str]:
+    """ "all", "all but `a`, `b`" or "`a`, `b`"; what follows a semicolon says more."""
+    named = set(re.findall(r"`([^`]+)`", cell))
+    return set(verbs()) - named if cell.startswith("all") else named
+
+
+def options() -> set[str]:
+    return {name for command in verbs().values() for each in command.params for name in each.opts}
+
+
+def having(option: str) -> set[str]:
+    if option == "--help":
+        return set(verbs())
+    return {verb for verb, command in verbs().items() if any(option in each.opts for each in command.params)}
+
+
+def shell_lines() -> list[tuple[str, str]]:
+    """Lines of the pages that are typed into a shell, each with its page."""
+    return [
+        (page, line.strip().removeprefix("$ "))
+        for page in EVERY_PAGE
+        for line in pages.read(page).splitlines()
+        if re.match(r" *(\$ )?(make|s3dest)\b", line) and (line.startswith(("    ", "$ ", "make", "s3dest")))
+    ]
+
+
+@pytest.mark.parametrize(("page", "line"), shell_lines())
+def test_what_is_typed_exists(page, line):
+    words = line.split("#")[0].split()
+    if words[0] == "make":
+        targets = re.findall(r"^([a-z]+):", pages.read("Makefile"), re.MULTILINE)
+        assert words[1] in targets, page
+        return
+    typed = [name for name in re.split(r"[ |]+", line.split("--")[0].removeprefix("s3dest ").strip()) if name.isalpha()]
+    known = {word for verb in verbs() for word in verb.split()}
+    assert typed[0] in known, page
+    assert set(re.findall(r"(?<= )--[a-z-]+", line)) <= {*options(), "--help", "--version"}, page
+
+
+# ---------------------------------------------------------------------- Python
+
+
+def python_blocks() -> list[Any]:
+    return [
+        pytest.param(block, id=f"{page}:{block.line}") for page in EVERY_PAGE for block in pages.blocks(page, "python")
+    ]
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files that the pages speak of."""
+    monkeypatch.chdir(tmp_path)
+    schema = {"type": "object", "properties": {"id": {"type": "integer"}}}
+    streams = [{"name": name, "json_schema": schema} for name in ("users", "products")]
+    (tmp_path / "catalog.json").write_text(json.dumps({"streams": streams}))
+    (block,) = [block for block in pages.blocks(SETTINGS) if block.name == "config.json"]
+    (tmp_path / "config.json").write_text(block.text)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("desk")
+@pytest.mark.parametrize("block", python_blocks())
+def test_python_on_the_pages_runs(block: pages.Block, moto_s3: S3Server):
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(block.text, f"line {block.line}", "exec"), names)
+    if isinstance(defs := names.get("defs"), dg.Definitions):
+        dg.Definitions.validate_loadable(defs)
+        assert landed(defs, moto_s3)
+    if callable(load := names.get("load")):
+        assert load(moto_s3.connection, moto_s3.new_bucket()) == 2
+
+
+def landed(defs: dg.Definitions, server: S3Server) -> bool:
+    """Whether the assets of the definitions can be materialised, with their own settings, on the server."""
+    resources = dict(defs.resources or {})
+    theirs = resources["io_manager"]
+    settings = {each.name: getattr(theirs, each.name) for each in dataclasses.fields(S3Destination)}
+    place = {"s3_bucket_name": server.new_bucket(), "s3": server.connection}
+    resources["io_manager"] = S3DestinationIOManager(**{**settings, **place})
+    partitioned = any(each.partitions_def for each in defs.assets or ())
+    key = "2026-01-01" if partitioned else None
+    return dg.materialize(list(defs.assets or ()), resources=resources, partition_key=key).success
+
+
+def test_every_public_name_is_documented():
+    text = "".join(map(pages.read, pages.PAGES))
+    assert [name for name in s3dest_dagster.__all__ if not re.search(rf"\b{name}\b", text)] == []
+
+
+@pytest.mark.parametrize(
+    ("function", "title"),
+    [(stream_asset, "Streams from Python"), (build_stream_assets, "Streams of a connector")],
+    ids=["stream_asset", "build_stream_assets"],
+)
+def test_arguments_stand_in_their_table(function, title):
+    rows = [row for row in pages.table(pages.section(DAGSTER, title)) if "argument" in row]
+    parameters = set(inspect.signature(function).parameters) - {"body", "asset"}
+    assert {pages.code(row["argument"]) for row in rows} == parameters
+
+
+def test_arguments_of_an_asset_are_listed():
+    (listed,) = re.findall(r"and the arguments of `dg\.asset`: (.*?)\. ", pages.read(DAGSTER), re.DOTALL)
+    assert re.findall(r"`(\w+)`", listed) == list(AssetSettings.__annotations__)
+
+
+def test_metadata_of_a_materialisation_stand_in_their_table():
+    told = {
+        pages.code(name)
+        for row in pages.table(pages.section(DAGSTER, "What a materialisation tells"))
+        for name in row["metadata"].split(", ")
+    }
+    assert told == {name for partition in (None, "2026-01-05") for name in metadata_of(partition)}
+
+
+def metadata_of(partition: str | None) -> dict[str, Any]:
+    """What a receipt with everything in it tells."""
+    one = {"id": 1}
+    nothing = {each.name: None for each in dataclasses.fields(Receipt)}
+    receipt = Receipt(
+        **nothing
+        | {
+            "scope": Scope(StreamId(None, "users"), partition),
+            "sync_id": "monday",
+            "objects": (ManifestObject(key="a/b", rows=1, bytes=9, reason="end", upload_id="", parts=()),),
+            "replaces": True,
+            "removed": (),
+            "counts": Counts(read=2, landed=1, quarantined=1, tally=Tally(one, one, one)),
+            "schema": "{}",
+            "fingerprint": "0",
+            "json_schema": '{"properties": {"id": {"type": "integer"}}}',
+            "schema_changes": SchemaChanges(added=("id",)),
+            "state": None,
+            "manifest": "s3://b/m",
+            "repeated": True,
+            "swept": 1,
+        }
+    )
+    return receipt_metadata(receipt, Stream(name="users"), bucket="b", seconds=1.0)
+
+
+def test_annotations_that_can_be_loaded_stand_in_their_table():
+    rows = pages.table(pages.section(DAGSTER, "Reading downstream"))
+    told = {pages.code(name) for row in rows for name in row["annotation"].split(", ")} - {"none"}
+    known = {*map(annotation_name, loading._MAKERS), *loading._FRAMES}
+    assert told == known
+
+
+def annotation_name(kind: Any) -> str:
+    if kind is Any or kind in (list, dict) or kind.__module__ == collections.abc.__name__:
+        return kind.__name__
+    module = {"pyarrow.lib": "pyarrow", "pyarrow._dataset": "pyarrow.dataset"}[kind.__module__]
+    return f"{module}.{kind.__name__}"

@@ -1,0 +1,80 @@
+"""`s3dest` without its imports each time: a process that has imported everything, and forks for whoever calls.
+
+A caller sends its arguments, environment and folder over a socket, with its three streams; it gets the exit code. What
+runs is the command's own entry, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LONGEST = 1 << 16
+_CALLER = """#!{python} -SE
+import json, os, socket, sys
+with socket.socket(socket.AF_UNIX) as server:
+    server.connect({address!r})
+    request = {{"arguments": sys.argv[1:], "environment": dict(os.environ), "folder": os.getcwd()}}
+    socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2])
+    sys.exit(int(server.recv(9)))
+"""
+
+
+@contextmanager
+def warm_command(folder: Path) -> Iterator[None]:
+    """While it lasts, `folder/s3dest` is the command."""
+    address = str(folder / "socket")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen()
+        process = subprocess.Popen([sys.executable, __file__, str(listener.fileno())], pass_fds=[listener.fileno()])
+    caller = folder / "s3dest"
+    caller.write_text(_CALLER.format(python=sys.executable, address=address))
+    caller.chmod(0o700)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _serve(listener: socket.socket) -> None:
+    while True:
+        caller, _ = listener.accept()
+        with caller:
+            request, streams, _, _ = socket.recv_fds(caller, _LONGEST, 3)
+            child = os.fork()
+            if child == 0:
+                os._exit(_run(json.loads(request), streams))
+            for each in streams:
+                os.close(each)
+            caller.send(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode())
+
+
+def _run(request: dict, streams: list[int]) -> int:
+    from s3dest_dagster.cli.entry import run
+
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    code = run(request["arguments"])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code
+
+
+if __name__ == "__main__":
+    from s3dest_dagster.cli import preview, upkeep, write  # noqa: F401
+
+    _serve(socket.socket(fileno=int(sys.argv[1])))
