@@ -33,7 +33,8 @@ from s3dest_dagster.destination import (
     S3Connection,
     S3Destination,
 )
-from s3dest_dagster.landing import Counts, ManifestObject, Receipt, SchemaChanges
+from s3dest_dagster.landing import Counts, ManifestObject, Receipt
+from s3dest_dagster.landing.manifest import SchemaChanges
 from s3dest_dagster.orchestration import loading
 from s3dest_dagster.orchestration.assets import AssetSettings
 from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager
