@@ -164,6 +164,18 @@ def test_a_column_has_the_values_of_the_rules(kind, texts):
     assert column.to_pylist() == [None if text is None else PARSERS[kind](text) for text in texts]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2020-01-02T03Z", "2020-01-02T03+01:00", "2020-01-02", "2020-01-02T03", "0000-03-04T05:06:07Z"),
+        *("0001-01-01T00:00:00+01:00", "2020-01-02T03:04", "2020-01-02 03:04Z", "2020-02-29T00:00:00Z", ""),
+    ],
+)
+def test_a_column_that_arrow_would_take_as_a_whole_has_the_values_of_the_rules(text):
+    column = temporal_column(Scalar.TIMESTAMP, pa.array([text, None, text]))
+    assert column.cast(pa.int64()).to_pylist() == [timestamp_micros(text), None, timestamp_micros(text)]
+
+
 def test_a_column_may_be_a_slice():
     texts = pa.array(["x", None, "2021-03-04T05:06:07Z", "2021-03-04T05:06:07Z"]).slice(2)
     assert temporal_column(Scalar.TIMESTAMP, texts).cast(pa.int64()).to_pylist() == [micros(2021, 3, 4, 5, 6, 7)] * 2

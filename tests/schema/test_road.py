@@ -219,6 +219,12 @@ def test_a_number_that_no_double_holds_keeps_its_text(number, share, where):
     assert number in str(data.to_pylist()[0])
 
 
+def test_an_inexact_number_in_a_list_that_is_one_of_several_types_keeps_its_text():
+    schema = {"properties": {"u": {"anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "boolean"}]}}}
+    data = assert_as_the_rules_say(road_of(schema), [b'{"u":[9007199254740993]}', b'{"u":[1]}', b'{"u":true}'] * 20)
+    assert data.column(OVERFLOW)[0].as_py() == [("u", "[9007199254740993]")]
+
+
 @pytest.mark.parametrize("ids", ["1234567890123456789", '"4111111111111111"', '"00000000000000000000"'])
 def test_long_digits_elsewhere_do_not_matter(ids):
     raws = [b'{"name":%b,"score":0.5}' % ids.encode()] * 100

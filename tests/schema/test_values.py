@@ -44,6 +44,7 @@ def field_value(kind, raw: bytes, layout=Layout.NAMED):
         (Scalar.LONG, b"1e3", 1000, None, True),
         (Scalar.LONG, b"0e400", 0, None, True),
         (Scalar.LONG, b"1e400", None, "1e400", False),
+        (Scalar.LONG, b"1e99999999", None, "1e99999999", False),
         (Scalar.LONG, b"1e999999999999999999999", None, "1e999999999999999999999", False),
         (Scalar.LONG, b"1.5", None, "1.5", False),
         (Scalar.LONG, b"true", None, "true", False),
