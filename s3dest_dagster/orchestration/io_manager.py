@@ -86,8 +86,8 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
     s3: dg.ResourceDependency[Any] = None  # type: ignore[assignment]  # no resource: the machine's own identity
 
     def __init__(self, **settings: Any) -> None:
-        if "format" in settings:
-            settings["format"] = as_format_config(settings["format"])
+        # Dagster 1.12 takes no default for a union of configs: it is given always.
+        settings["format"] = as_format_config(settings.get("format", JsonlFormatConfig()))
         super().__init__(**settings)
         if not any(isinstance(value, dg.EnvVar) for value in settings.values()):
             self.destination()

@@ -5,6 +5,7 @@ It must not know how the asset is made or landed.
 
 from __future__ import annotations
 
+import keyword
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -18,8 +19,9 @@ from s3dest_dagster.orchestration.metadata import STORAGE_KIND, column_schema
 from s3dest_dagster.stream import Stream
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_]")
-_RESERVED = frozenset({"type", "config", "context"})
-"""Names that Dagster keeps for itself when they stand alone."""
+_DAGSTERS = "arg_dict bool conf config context dict float input input_arg_dict int meta output output_arg_dict str type"
+_RESERVED = frozenset({*_DAGSTERS.split(), *keyword.kwlist})
+"""Names that Dagster refuses when they stand alone."""
 
 
 class S3DestinationTranslator:

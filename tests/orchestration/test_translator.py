@@ -11,6 +11,7 @@ from s3dest_dagster import ParquetFormat, S3DestinationTranslator, Stream, strea
 from s3dest_dagster.errors import SchemaError, SettingsError
 from s3dest_dagster.orchestration.translator import asset_key, check_distinct
 
+RESERVED = ["type", "config", "context", "dict", "input", "output", "meta", "else", "None", "with"]
 AWKWARD = ["Kunden & Lieferanten", "käufer", "用户", "a/b:c*d", "order-items", "v1.2", "type", "config", " ", "1st"]
 
 
@@ -44,6 +45,11 @@ def test_awkward_names_are_landed_under_their_own_name(lake, told, name):
     assert lake.ids() == [1]
     (spec,) = made.specs
     assert (spec.metadata["s3dest/name"], spec.metadata["s3dest/namespace"]) == (name, "a b")
+
+
+@pytest.mark.parametrize("name", RESERVED)
+def test_names_that_dagster_keeps_for_itself_are_assets_too(name):
+    assert stream_asset(name=name)(nothing).key.path == [f"{name}_"]
 
 
 @given(st.text(min_size=1, max_size=30), st.none() | st.text(max_size=30))
