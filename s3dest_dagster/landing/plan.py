@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from s3dest_dagster.destination import ParquetFormat, S3Destination
+from s3dest_dagster.destination import AvroFormat, FormatSettings, ParquetFormat, S3Destination
 from s3dest_dagster.keys import scope_root
 from s3dest_dagster.landing.composing import replaces_scope
 from s3dest_dagster.landing.landing import landed_scope
@@ -18,6 +18,7 @@ from s3dest_dagster.landing.ownership import connector_keys, live_keys
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Target
 from s3dest_dagster.schema import columns, record_type
+from s3dest_dagster.schema.types import Record
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
@@ -83,11 +84,25 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
         scope=scope,
         sync_mode=stream.sync_mode,
         first_key=names.take(),
-        columns=tuple(columns(record)) if record else (),
-        renamed={each.source: each.name for each in record.fields if each.source != each.name} if record else {},
+        columns=_columns(record, target.destination.format) if record else (),
+        renamed=_renamed(record, target.destination.format) if record else {},
         deletes=_deletes(target.bucket, target.destination, ledger, scope) if replaces else (),
         pending=head.pending,
     )
+
+
+def _columns(record: Record, settings: FormatSettings) -> tuple[tuple[str, str, str | None], ...]:
+    """The columns under the names that they have in the objects."""
+    renamed = _renamed(record, settings)
+    found = zip(record.fields, columns(record), strict=True)
+    return tuple((renamed.get(field.source, field.source), kind, text) for field, (_, kind, text) in found)
+
+
+def _renamed(record: Record, settings: FormatSettings) -> dict[str, str]:
+    """Fields whose names the format does not allow, and what they become; CSV and JSON Lines allow every name."""
+    if not isinstance(settings, AvroFormat | ParquetFormat):
+        return {}
+    return {each.source: each.name for each in record.fields if each.source != each.name}
 
 
 def _deletes(bucket: Bucket, destination: S3Destination, ledger: Ledger, scope: Scope) -> tuple[str, ...]:

@@ -145,6 +145,17 @@ def test_plan_of_a_partition_and_of_renamed_fields(lake):
     assert "max_padding_size_mb" in json.loads(answer.stdout)["without_effect"][0]
 
 
+@pytest.mark.parametrize("format_type", ["CSV", "JSONL"])
+def test_plan_renames_nothing_where_every_name_is_allowed(lake, format_type):
+    stream = {"name": "users", "namespace": "public", "json_schema": {"properties": {"a b": {"type": "string"}}}}
+    catalog = lake.file("catalog.json", {"streams": [stream]})
+    answer = lake.run(
+        "plan", "--config", lake.config(format={"format_type": format_type}), "--catalog", catalog, "--json"
+    )
+    (planned,) = json.loads(answer.stdout)["streams"]
+    assert ([each["name"] for each in planned["columns"]], planned["renamed"]) == (["a b"], {})
+
+
 def test_help_is_fast_since_it_imports_nothing_heavy():
     code = (
         "import sys\nfrom s3dest_dagster.cli.entry import run\nassert run(['write', '--help']) == 0\n"
