@@ -1,0 +1,66 @@
+"""Readers that are heavy to install, opt-in: `pip install pyspark`, a JDK 17 or newer, then `pytest -m readers`."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCES = Path(__file__).parent
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "readers: needs pyspark and a JDK; runs only with -m readers")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "readers" in config.option.markexpr:
+        return
+    chosen = [item for item in items if item.get_closest_marker("readers") is None]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
+@pytest.fixture(scope="session")
+def jars() -> Path:
+    """Where pyspark keeps the Java libraries, Apache Avro's among them."""
+    found = importlib.util.find_spec("pyspark")
+    if found is None or found.origin is None or shutil.which("javac") is None:
+        pytest.skip("pyspark or a JDK is not installed")
+    return Path(found.origin).parent / "jars"
+
+
+@pytest.fixture(scope="session")
+def compiled(jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Compiles a Java source that lies beside the tests; gives the folder of its classes."""
+
+    def compile_source(name: str) -> Path:
+        classes = tmp_path_factory.mktemp("classes")
+        subprocess.run(["javac", "-cp", f"{jars}/*", "-d", str(classes), str(SOURCES / name)], check=True)
+        return classes
+
+    return compile_source
+
+
+@pytest.fixture(scope="session")
+def spark(jars: Path, compiled: Callable[[str], Path]) -> Iterator[object]:
+    """A Spark session whose LZO codec is aircompressor's."""
+    from pyspark.sql import SparkSession
+
+    options = {
+        "spark.driver.extraClassPath": str(compiled("LzoCodec.java")),
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.sql.session.timeZone": "UTC",
+    }
+    builder = SparkSession.builder.master("local[2]")
+    for name, value in options.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    yield session
+    session.stop()
