@@ -52,10 +52,10 @@ def record_of_arrow(decoder: RecordDecoder, data: pa.StructArray) -> Column:
     over, counts = OverflowColumn(len(data)), Counter[Event]()
     columns = []
     for field in decoder.fields:
-        child = children.pop(field.field.source, None)
+        child = children.pop(field.source, None)
         if child is None:
             child = pa.nulls(len(data))
-        column = _position(field.field.kind, field.decoder, child)
+        column = _position(field.kind, field.decoder, child)
         columns.append(place(field, column, partial(_overflow_texts, child), over, counts))
     if children:
         texts = {name: texts_of_column(child) for name, child in children.items()}

@@ -67,9 +67,11 @@ class ListDecoder(ColumnDecoder):
 
 @dataclass(frozen=True, slots=True)
 class FieldDecoder:
-    """A declared field and the decoder of its column; `path` is its dotted original name."""
+    """A declared field, `source` being the name that the source gives it, and the decoder of its column; `path` is its
+    dotted original name."""
 
-    field: Field
+    source: str
+    kind: Kind
     decoder: ColumnDecoder
     path: str
 
@@ -86,7 +88,7 @@ class RecordDecoder(ColumnDecoder):
 
     def _field(self, field: Field, layout: Layout) -> FieldDecoder:
         path = self.prefix + field.source
-        return FieldDecoder(field, column_decoder(field.kind, layout, path), path)
+        return FieldDecoder(field.source, field.kind, column_decoder(field.kind, layout, path), path)
 
     def decode(self, raws: Sequence[Any]) -> Column:
         objects, unfit = _taken_apart(raws, b"{", as_object)
@@ -101,7 +103,7 @@ class RecordDecoder(ColumnDecoder):
         over, counts = OverflowColumn(len(objects)), Counter[Event]()
         columns = []
         for field in self.fields:
-            raws = [members_.get(field.field.source, NOTHING) for members_ in present]
+            raws = [members_.get(field.source, NOTHING) for members_ in present]
             columns.append(place(field, field.decoder.decode(raws), partial(overflow_texts, raws), over, counts))
         self.add_undeclared(present, over, counts)
         mask = pa.array(absent) if any(absent) else None
@@ -175,7 +177,7 @@ def place(
     counts.update(column.counts)
     rows = np.union1d(column.unfit, column.inexact) if column.unfit.size or column.inexact.size else NO_ROWS
     if rows.size:
-        over.add(field.field.source, rows, texts(rows))
+        over.add(field.source, rows, texts(rows))
         counts[(Outcome.OVERFLOWED, field.path)] += int(rows.size)
     return column.data
 

@@ -217,21 +217,21 @@ class Road:
 
 def _accepted(level: TypedLevel, raws: Sequence[Any], left_out: Rows) -> tuple[list[int], list[Row] | None]:
     """The rows that hold nothing but what the plan foresees, and the parts of them that it distrusts."""
-    decode, pick = msgspec.json.Decoder(level.struct).decode, level.pick
-    skipped = set(left_out.tolist())
-    accepted: list[int] = []
+    decode, pick = level.decode, level.pick or _nothing
+    candidates = range(len(raws)) if not left_out.size else np.setdiff1d(np.arange(len(raws)), left_out).tolist()
     rows: list[Row] = []
-    for number, raw in enumerate(raws):
-        if number in skipped:
-            continue
+    refused = set()
+    for number in candidates:
         try:
-            found = decode(raw)
+            rows.append(pick(decode(raws[number])))
         except msgspec.ValidationError:
-            continue
-        accepted.append(number)
-        if pick:
-            rows.append(pick(found))
-    return accepted, rows if pick else None
+            refused.add(number)
+    accepted = [number for number in candidates if number not in refused] if refused else list(candidates)
+    return accepted, rows if level.pick else None
+
+
+def _nothing(_: Any) -> Row:
+    return ()
 
 
 def _mismatch(stream: str, field: str, text: str, number: int, total: int) -> RecordError:

@@ -49,7 +49,7 @@ _ARROW: dict[Scalar, pa.DataType] = {
 
 
 class TypedLevel:
-    """One record level under one plan. `struct` is the generated Struct of its objects; `fields` is what pyarrow reads
+    """One record level under one plan. `decode` makes the generated Struct of an object; `fields` is what pyarrow reads
     of them; `pick` gives an object's `Row`, None where the plan distrusts nothing in it."""
 
     def __init__(self, decoder: RecordDecoder, plan: LevelPlan) -> None:
@@ -57,27 +57,25 @@ class TypedLevel:
         self._expected = plan.expected
         self._texts = plan.texts
         self._inner = {
-            field.field.source: TypedLevel(_record_decoder(field), plan.inner[field.field.source])
+            field.source: TypedLevel(_record_decoder(field), plan.inner[field.source])
             for field in decoder.fields
-            if field.field.source in plan.inner and field.field.source not in plan.texts
+            if field.source in plan.inner and field.source not in plan.texts
         }
         self._slots = self._numbered_slots()
         self.struct = self._struct()
+        self.decode: Callable[[Any], Any] = msgspec.json.Decoder(self.struct).decode
         self.pick = self._picker()
         self.blank = tuple(NOTHING if self._is_raw(name) else None for name in self._slots)
         self.fields = [
-            pa.field(field.field.source, self._read_type(field))
-            for field in decoder.fields
-            if field.field.source not in plan.texts
+            pa.field(field.source, self._read_type(field)) for field in decoder.fields if field.source not in plan.texts
         ]
 
     def _numbered_slots(self) -> dict[str, int]:
         """The places in a row: expected names first, then distrusted fields and inner levels, in schema order."""
         distrusted = [
-            field.field.source
+            field.source
             for field in self._decoder.fields
-            if field.field.source in self._texts
-            or (field.field.source in self._inner and self._inner[field.field.source].pick)
+            if field.source in self._texts or (field.source in self._inner and self._inner[field.source].pick)
         ]
         return {name: place_ for place_, name in enumerate([*self._expected, *distrusted])}
 
@@ -88,14 +86,14 @@ class TypedLevel:
         """Attributes are numbered, since the source's names need not be Python's."""
         fields: list[Any] = []
         rename = {}
-        for number, name in enumerate([field.field.source for field in self._decoder.fields] + list(self._expected)):
+        for number, name in enumerate([field.source for field in self._decoder.fields] + list(self._expected)):
             rename[f"f{number}"] = name
             fields.append((f"f{number}", *((Raw, NOTHING) if self._is_raw(name) else (self._python(name), None))))
         self._attributes = {name: attribute for attribute, name in rename.items()}
         return msgspec.defstruct("Object", fields, rename=rename, gc=False, forbid_unknown_fields=True)
 
     def _python(self, name: str) -> Any:
-        kind = next(field.field.kind for field in self._decoder.fields if field.field.source == name)
+        kind = next(field.kind for field in self._decoder.fields if field.source == name)
         if isinstance(kind, Array):
             return list[self._python_item(name, kind.item) | None] | None  # type: ignore[misc]
         return None if kind is Scalar.NULL else self._python_item(name, kind) | None
@@ -110,7 +108,7 @@ class TypedLevel:
         return attrgetter(*kept, kept[0]) if len(kept) == 1 else attrgetter(*kept)
 
     def _read_type(self, field: FieldDecoder) -> pa.DataType:
-        kind, name = field.field.kind, field.field.source
+        kind, name = field.kind, field.source
         item = kind.item if isinstance(kind, Array) else kind
         type_ = pa.struct(self._inner[name].fields) if isinstance(item, Record) else _ARROW[item]  # type: ignore[index]
         return pa.list_(type_) if isinstance(kind, Array) else type_
@@ -134,7 +132,7 @@ class TypedLevel:
         over: OverflowColumn,
         counts: Counter[Event],
     ) -> pa.Array:
-        name, slot = field.field.source, self._slots.get(field.field.source)
+        name, slot = field.source, self._slots.get(field.source)
         if name in self._texts:
             assert rows is not None
             assert slot is not None
@@ -153,7 +151,7 @@ class TypedLevel:
         self, field: FieldDecoder, data: pa.Array, objects: Sequence[Any] | None, counts: Counter[Event]
     ) -> pa.Array:
         """The column of an inner record, or of a list of them."""
-        level = self._inner[field.field.source]
+        level = self._inner[field.source]
         listed = isinstance(field.decoder, ListDecoder)
         if listed and objects is not None:
             objects = [item for items in objects if items for item in items]
