@@ -138,6 +138,7 @@ def sanitised_names() -> str:
 
 DEFAULT = "${NAMESPACE}/${STREAM_NAME}/${YEAR}_${MONTH}_${DAY}_${EPOCH}_"
 UNPARTITIONED = Scope(SCOPE.stream)
+LAYOUT_SCOPES = {"${PARTITION}": Scope(SCOPE.stream, "2021-05-27"), "${PARTITION:": SCOPE}
 LAYOUTS = [
     ("lake", DEFAULT, "", ".csv.gz"),
     ("", DEFAULT, "", ".parquet"),
@@ -152,8 +153,9 @@ LAYOUTS = [
 def layouts() -> str:
     rows = []
     for bucket_path, path_format, pattern, extension in LAYOUTS:
-        scope = SCOPE if "PARTITION" in path_format else UNPARTITIONED
+        scope = next((scope for part, scope in LAYOUT_SCOPES.items() if part in path_format), UNPARTITIONED)
         keys = KeyTemplate(bucket_path, path_format, pattern).bind(scope, now=NOW, uuid=UUID, sync_id="42")
+        assert keys.names_partition
         key = keys.key(0, extension, uploaded_at=UPLOADED)
         rows.append((code(bucket_path), code(path_format), code(pattern), code(key)))
     return written_table(("`s3_bucket_path`", "`s3_path_format`", "`file_name_pattern`", "first key"), rows)
