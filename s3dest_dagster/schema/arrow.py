@@ -83,8 +83,11 @@ def members(kind: Kind, layout: Layout, *, fallback: bool = True) -> tuple[tuple
 
 
 def columns(record: Record) -> list[tuple[str, str, str | None]]:
-    """Name, type in words, and description of each column, for display; without envelope and overflow."""
-    return [(field.name, _words(field.kind), field.doc) for field in record.fields]
+    """Name, type in words, and description of each column, for display; without envelope and overflow. The description
+    tells the source's name where it had to be changed."""
+    return [
+        (f.name, _words(f.kind), None if f.name == f.source else f"{f.source!r} in the source") for f in record.fields
+    ]
 
 
 def paths(record: Record) -> Iterator[tuple[str, str]]:

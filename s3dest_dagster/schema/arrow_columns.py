@@ -1,7 +1,7 @@
 """Arrow columns as a source made them to the columns of a record type: by casts that lose nothing, else by JSON texts.
 
 A cast that would lose anything (an int64 beyond 2⁵³ to a double, nanoseconds) is no cast: the whole column then takes
-the way of JSON, value by value under the same rules.
+the way of JSON, value by value under the same rules. It must not know JSON batches or plans.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """JSON texts of one field to a column of records or lists: taken apart once, then column by column.
 
 A record level read this way needs no promise about its names or types: it is the road for records that are too dirty
-for the typed one, and for levels whose names cannot be foreseen.
+for the typed one, and for levels whose names cannot be foreseen. It must not know plans or batches.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 JSON takes the cheapest of three tiers that holds: *strict* (pyarrow's reader with the declared types, anything else
 being refused), *planned* (the same reader beside one typed decode per record, which hands out the text of the dirt that
 the stream has taught to expect), and *by texts* (records whose dirt was not expected, taken apart name by name). What
-comes out is the same on every tier, and what `values` says; only the cost differs.
+comes out is the same on every tier, and what `values` says; only the cost differs. It must not know file formats.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from s3dest_dagster.schema.plan import (
     with_numbers_as_texts,
 )
 from s3dest_dagster.schema.scalar_columns import Column
-from s3dest_dagster.schema.tallying import Event, Outcome, tally_of
+from s3dest_dagster.schema.tallying import Event, Outcome, Trail, tally_of
 from s3dest_dagster.schema.typed_columns import Row, TypedLevel, read_objects
 from s3dest_dagster.schema.types import OVERFLOW, Record
-from s3dest_dagster.schema.values import RecordRule, Trail
+from s3dest_dagster.schema.values import RecordRule
 
 _SAMPLE = 128
 """Records that are looked at to learn what a stream's dirt is."""
@@ -99,14 +99,19 @@ class Road:
 
     def convert(self, batch: Batch) -> Converted:
         """The records of a batch as columns, in their order."""
-        if isinstance(batch, JsonBatch):
-            column = self._of_json(batch.raws)
-        else:
-            column = record_of_arrow(self._decoder, batch.data.to_struct_array())
+        try:
+            column = self._column(batch)
+        except RecursionError:
+            raise _too_deep(self.record.name, batch.num_rows) from None
         if self.on_mismatch == "fail" and any(outcome is Outcome.OVERFLOWED for outcome, _ in column.counts):
             raise self._first_mismatch(batch)
         data = pa.RecordBatch.from_arrays(column.data.flatten(), schema=self.schema)
         return Converted(data, tally_of(column.counts))
+
+    def _column(self, batch: Batch) -> Column:
+        if isinstance(batch, JsonBatch):
+            return self._of_json(batch.raws)
+        return record_of_arrow(self._decoder, batch.data.to_struct_array())
 
     def _of_json(self, raws: Sequence[Any]) -> Column:
         if not raws:
@@ -232,6 +237,14 @@ def _accepted(level: TypedLevel, raws: Sequence[Any], left_out: Rows) -> tuple[l
 
 def _nothing(_: Any) -> Row:
     return ()
+
+
+def _too_deep(stream: str, total: int) -> RecordError:
+    return RecordError(
+        f"One of {total} records holds objects or lists within each other, too deep to be read (about 900 levels). "
+        "Have the source give that value as a text.",
+        stream=stream,
+    )
 
 
 def _mismatch(stream: str, field: str, text: str, number: int, total: int) -> RecordError:

@@ -1,6 +1,6 @@
 """JSON texts of one field to a column of a scalar kind: ordinary texts by Arrow, the odd ones by the rules.
 
-What a column road gives equals, value by value and count by count, what `values` says.
+What a decoder gives equals, value by value and count by count, what `values` says. It must not know records or plans.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from s3dest_dagster.schema.arrow import Layout, arrow_type
 from s3dest_dagster.schema.json_texts import ABSENT, NO_ROWS, OTHER, TEXT, Rows, json_texts
-from s3dest_dagster.schema.tallying import Event, Outcome
+from s3dest_dagster.schema.tallying import Event, Outcome, Trail
 from s3dest_dagster.schema.temporal_columns import temporal_column
 from s3dest_dagster.schema.types import Scalar
-from s3dest_dagster.schema.values import UNFIT, Rule, Trail
+from s3dest_dagster.schema.values import UNFIT, Rule
 
 _NONE = pa.scalar(None, pa.string())
 _PLAIN_INTEGER = r"^(?:0|-?[1-9]\d{0,17})$"

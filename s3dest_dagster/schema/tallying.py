@@ -24,6 +24,28 @@ Event = tuple[Outcome, str]
 """One value's outcome, and the dotted original name of its field."""
 
 
+class Trail:
+    """What happened while a value was converted: events by dotted name, misfits as name and text, and whether a number
+    in it is not exact."""
+
+    __slots__ = ("events", "inexact", "misfits")
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.misfits: list[tuple[str, str]] = []
+        self.inexact = False
+
+    def mark(self) -> tuple[int, int, bool]:
+        """Where the trail stands, to come back to when a branch turns out not to fit."""
+        return len(self.events), len(self.misfits), self.inexact
+
+    def back(self, mark: tuple[int, int, bool]) -> None:
+        """Forgets what happened since the mark."""
+        del self.events[mark[0] :]
+        del self.misfits[mark[1] :]
+        self.inexact = mark[2]
+
+
 def tally_of(counts: Mapping[Event, int]) -> Tally:
     """The tally of these counts, independent of their order; names beyond the tally's limit are summed."""
     by_outcome = [_bounded({name: count for (o, name), count in counts.items() if o is outcome}) for outcome in Outcome]

@@ -1,7 +1,8 @@
 """Record levels read by type: pyarrow's JSON reader for what is clean, raw texts for what a plan distrusts.
 
 One decode per record into a generated Struct proves that the record holds nothing but what the plan foresees, and hands
-out the exact text of what it distrusts; what pyarrow then reads from the same bytes needs no second look.
+out the exact text of what it distrusts; what pyarrow then reads from the same bytes needs no second look. It must not
+know how plans are learnt.
 """
 
 from __future__ import annotations

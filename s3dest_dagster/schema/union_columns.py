@@ -1,6 +1,7 @@
 """JSON texts of one field to a column of several types: each branch takes what it holds exactly, column by column.
 
-What no branch takes at sight (numbers in rare spellings, coercions, misfits) is left to the rule, value by value.
+What no branch takes at sight (numbers in rare spellings, coercions, misfits) is left to the rule, value by value. It
+must not know plans or batches.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from msgspec import Raw
 from s3dest_dagster.schema import numbers
 from s3dest_dagster.schema.arrow import Layout, members
 from s3dest_dagster.schema.dates import date_days, time_micros, timestamp_micros
-from s3dest_dagster.schema.tallying import Event, Outcome
+from s3dest_dagster.schema.tallying import Event, Outcome, Trail
 from s3dest_dagster.schema.types import OVERFLOW, OVERFLOW_ALIAS, Array, Kind, Record, Scalar
 
 UNFIT: Final = object()
@@ -74,28 +74,6 @@ def merge_own_overflow(own: Sequence[tuple[str, bytes]], over: dict[str, str]) -
             over[part] = overflow_text(text)
             added.append(part)
     return added
-
-
-class Trail:
-    """What happened while a value was converted: events by dotted name, misfits as name and text, and whether a number
-    in it is not exact."""
-
-    __slots__ = ("events", "inexact", "misfits")
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.misfits: list[tuple[str, str]] = []
-        self.inexact = False
-
-    def mark(self) -> tuple[int, int, bool]:
-        """Where the trail stands, to come back to when a branch turns out not to fit."""
-        return len(self.events), len(self.misfits), self.inexact
-
-    def back(self, mark: tuple[int, int, bool]) -> None:
-        """Forgets what happened since the mark."""
-        del self.events[mark[0] :]
-        del self.misfits[mark[1] :]
-        self.inexact = mark[2]
 
 
 class Rule(ABC):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from s3dest_dagster.schema import Layout, arrow_schema, columns, record_type
+from s3dest_dagster.schema import Layout, arrow_schema, columns, paths, record_type
 
 OVERFLOW = pa.map_(pa.string(), pa.string())
 STAMP = pa.timestamp("us", "UTC")
@@ -92,7 +92,20 @@ def test_columns_are_shown_in_words():
     assert columns(record_type(schema, "s", None)) == [
         ("a", "integer", None),
         ("b", "string or number", None),
-        ("c_c", "array of object (x)", "_airbyte_original_name:c c"),
+        ("c_c", "array of object (x)", "'c c' in the source"),
         ("d", "object", None),
         ("e", "null", None),
+    ]
+
+
+def test_paths_name_every_field_of_every_level():
+    item = {"type": "object", "properties": {"x": {"type": "integer"}}}
+    schema = {"properties": {"a": item, "l": {"type": "array", "items": item}, "n": {"type": "array"}}}
+    assert list(paths(record_type(schema, "s", None))) == [
+        ("a", "object"),
+        ("a.x", "integer"),
+        ("l", "array"),
+        ("l[]", "object"),
+        ("l[].x", "integer"),
+        ("n", "array of string"),
     ]

@@ -307,6 +307,11 @@ def test_an_inexact_number_is_a_mismatch():
         road_of(SHOP, on_mismatch="fail").convert(batch([b'{"score":0.1000000000000000055}']))
 
 
+def test_a_value_too_deep_to_be_read_is_refused_in_words():
+    with pytest.raises(RecordError, match="too deep to be read"):
+        road_of(SHOP).convert(batch([raw()[:-1] + b',"z":' + b"[" * 5000 + b"]" * 5000 + b"}"]))
+
+
 def test_two_thousand_columns():
     kinds = [{"type": "string"}, {"type": "integer"}, {"type": "number"}]
     schema = {"properties": {f"c{i}": kinds[i % 3] for i in range(2000)}}
