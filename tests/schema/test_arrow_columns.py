@@ -43,7 +43,7 @@ AT = datetime(2020, 1, 1, 12, tzinfo=UTC)
         (pa.array([1, None], pa.int8()), [1, None]),
         (pa.array([2**63 - 1, None], pa.uint64()), [2**63 - 1, None]),
         (pa.array([0.5, None], pa.float32()), [0.5, None]),
-        (pa.array([0.5, None], pa.float16()), [0.5, None]),
+        (pa.array([np.float16(0.5), None], pa.float16()), [0.5, None]),
         (pa.array([0.1, float("inf"), None]), [0.1, float("inf"), None]),
         (pa.array(["a", None], pa.large_string()), ["a", None]),
         (pa.array(["a", None], pa.string_view()), ["a", None]),
