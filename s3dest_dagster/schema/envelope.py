@@ -12,7 +12,8 @@ ID_BYTES = 16
 """Random bytes that one record id takes."""
 EMITTED_AT_TYPE = pa.timestamp("ms", "UTC")
 
-_HEX = np.array([list(f"{byte:02x}".encode()) for byte in range(256)], np.uint8)
+_HEX_PAIRS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint16)
+"""The two digits of each byte as one number: half the look-ups, in either byte order of the machine."""
 _DIGITS = [i for i in range(36) if i not in (8, 13, 18, 23)]
 
 
@@ -22,7 +23,7 @@ def record_ids(entropy: bytes) -> NDArray[np.uint8]:
     random[:, 6] = random[:, 6] & 0x0F | 0x40
     random[:, 8] = random[:, 8] & 0x3F | 0x80
     texts = np.full((len(random), 36), ord("-"), np.uint8)
-    texts[:, _DIGITS] = _HEX[random].reshape(len(random), 32)
+    texts[:, _DIGITS] = _HEX_PAIRS.take(random).view(np.uint8)
     return texts
 
 

@@ -241,7 +241,7 @@ def _nothing(_: Any) -> Row:
 
 def _too_deep(stream: str, total: int) -> RecordError:
     return RecordError(
-        f"One of {total} records holds objects or lists within each other, too deep to be read (about 900 levels). "
+        f"One of {total} records holds objects or lists within each other, too deep to be read. "
         "Have the source give that value as a text.",
         stream=stream,
     )
