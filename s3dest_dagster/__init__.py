@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from s3dest_dagster.destination import ParquetFormat as ParquetFormat
     from s3dest_dagster.destination import S3Connection as S3Connection
     from s3dest_dagster.destination import S3Destination as S3Destination
+    from s3dest_dagster.landing import Sync as Sync
     from s3dest_dagster.landing import check as check
     from s3dest_dagster.landing import land as land
+    from s3dest_dagster.landing import open_target as open_target
     from s3dest_dagster.landing import plan as plan
     from s3dest_dagster.landing import recover as recover
     from s3dest_dagster.landing import sweep as sweep
@@ -28,7 +30,11 @@ if TYPE_CHECKING:
     from s3dest_dagster.orchestration.source_assets import build_stream_assets as build_stream_assets
     from s3dest_dagster.orchestration.translator import S3DestinationTranslator as S3DestinationTranslator
     from s3dest_dagster.sources.airbyte import AirbyteSource as AirbyteSource
+    from s3dest_dagster.sources.records import batches as batches
+    from s3dest_dagster.storage import open_bucket as open_bucket
+    from s3dest_dagster.stream import Scope as Scope
     from s3dest_dagster.stream import Stream as Stream
+    from s3dest_dagster.stream import StreamId as StreamId
     from s3dest_dagster.stream import SyncMode as SyncMode
 
 _ROOMS = {
@@ -42,11 +48,17 @@ _ROOMS = {
     "S3DestinationIOManager": "orchestration.io_manager",
     "S3DestinationTranslator": "orchestration.translator",
     "S3Resource": "orchestration.resource",
+    "Scope": "stream",
     "Stream": "stream",
+    "StreamId": "stream",
+    "Sync": "landing",
     "SyncMode": "stream",
+    "batches": "sources.records",
     "build_stream_assets": "orchestration.source_assets",
     "check": "landing",
     "land": "landing",
+    "open_bucket": "storage",
+    "open_target": "landing",
     "plan": "landing",
     "recover": "landing",
     "stream_asset": "orchestration.assets",
@@ -65,11 +77,17 @@ __all__ = [
     "S3DestinationIOManager",
     "S3DestinationTranslator",
     "S3Resource",
+    "Scope",
     "Stream",
+    "StreamId",
+    "Sync",
     "SyncMode",
+    "batches",
     "build_stream_assets",
     "check",
     "land",
+    "open_bucket",
+    "open_target",
     "plan",
     "recover",
     "stream_asset",

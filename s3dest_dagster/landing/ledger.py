@@ -206,27 +206,17 @@ class Ledger:
         now = self.read_head()
         if now.etag != decided.etag:
             return self._moved_on(now, segment)
-        first = self.bucket.uri(missing[0])
         self.bucket.delete([each.key for each in segment.uploads if each.key not in missing])
+        self._move_head(decided, decided.head.emptied() if purged else decided.head.turned_back(), segment)
+        what = f"Sync {segment.sync_id} of {self.scope}"
+        why = f"the upload of {self.bucket.uri(missing[0])} vanished before it was published"
+        cure = "(a lifecycle rule that aborts uploads, or a server that forgot them). Run the sync again."
         if purged:
-            self._move_head(decided, decided.head.emptied(), segment)
-            raise CommitError(
-                f"Sync {segment.sync_id} of {self.scope}: the upload of {first} vanished before it was published, "
-                "after publish_order='purge_first' had already deleted what it replaces. The scope is empty now; "
-                "run the sync again.",
-                stream=str(self.scope.stream),
-                partition=self.scope.partition,
-                key=missing[0],
-            )
-        self._move_head(decided, decided.head.turned_back(), segment)
-        raise CommitError(
-            f"Sync {segment.sync_id} of {self.scope} was turned back: the upload of {first} vanished before it was "
-            "published (a lifecycle rule that aborts uploads, or a server that forgot them). What the scope held "
-            "before is untouched; run the sync again.",
-            stream=str(self.scope.stream),
-            partition=self.scope.partition,
-            key=missing[0],
-        )
+            sentence = f"{what} is lost: {why}, after publish_order='purge_first' had deleted what it replaces {cure}"
+        else:
+            sentence = f"{what} was turned back, and what the scope held before is untouched: {why} {cure}"
+        stream, partition = str(self.scope.stream), self.scope.partition
+        raise CommitError(sentence, stream=stream, partition=partition, key=missing[0])
 
     def _move_head(self, decided: SeenHead, head: Head, segment: Segment) -> SeenHead:
         """Puts the head after a publication; a head that another writer has moved on already is fine."""

@@ -94,7 +94,7 @@ class Segment:
     schema: str | None
     fingerprint: str | None
     json_schema: str | None
-    schema_changes: SchemaChanges | None
+    schema_changes: SchemaChanges | None = None
     format: Mapping[str, str | int | bool | None]
     settings: Mapping[str, str | int | float | bool | None]
     state: str | None

@@ -31,26 +31,33 @@ def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set
     matches = template.matcher(scope.stream).fullmatch
     listed = {each.key for each in bucket.list_objects(template.listing_root(scope.stream)) if matches(each.key)}
     unknown = listed - own
-    return unknown - _owned_by_scopes(bucket, template) if unknown else unknown
+    if not unknown:
+        return unknown
+    return unknown.difference(*(keys for _, keys in _holdings(bucket, template)))
 
 
-def _owned_by_scopes(bucket: Bucket, template: KeyTemplate) -> set[str]:
-    """Keys that any scope of this bucket path holds, or is about to publish."""
+def owner_of(bucket: Bucket, template: KeyTemplate, key: str) -> Scope | None:
+    """The scope that holds an object, or is about to publish it; None for a foreign one."""
+    return next((scope for scope, keys in _holdings(bucket, template) if key in keys), None)
+
+
+def _holdings(bucket: Bucket, template: KeyTemplate) -> list[tuple[Scope, set[str]]]:
+    """What each scope of this bucket path holds, or is about to publish."""
     root = manifest_root(template)
     heads = [each.key for each in bucket.list_objects(root) if each.key.endswith(HEAD_NAME)]
-    return {key for keys in in_parallel(lambda head: _keys_of_head(bucket, head), heads) for key in keys}
+    return [each for each in in_parallel(lambda key: _holding(bucket, key), heads) if each is not None]
 
 
-def _keys_of_head(bucket: Bucket, key: str) -> set[str]:
+def _holding(bucket: Bucket, key: str) -> tuple[Scope, set[str]] | None:
     found = bucket.get(key)
     if found is None:
-        return set()
+        return None
     head = from_json(Head, found[0], key)
     ledger = Ledger(bucket, key.removesuffix(HEAD_NAME) + "/", scope_of(head))
     segments = ledger.live_segments(head)
     if head.pending is not None:
         segments.append(ledger.read_segment(head.pending))
-    return live_keys(segments)
+    return ledger.scope, live_keys(segments)
 
 
 def scope_of(head: Head) -> Scope:

@@ -94,6 +94,7 @@ class Bucket:
     def _conditions(self, key: str, if_absent: bool, if_match: str | None) -> dict[str, str]:
         if self.has_conditional_puts(key):
             return {"IfNoneMatch": "*"} if if_absent else {"IfMatch": f'"{if_match}"'}
+        _tell_once(self.endpoint)
         found = self.get(key)
         if (found is None) != if_absent or (found is not None and found[1] != if_match):
             raise PreconditionFailedError(f"{self.uri(key)} is not what this sync last saw.", key=key)
@@ -225,8 +226,6 @@ class Bucket:
         """
         if self._conditional is None:
             self._conditional = _is_aws(self.endpoint) or self._probe(f"{beside}.probe")
-            if not self._conditional:
-                _tell_once(self.endpoint)
         return self._conditional
 
     def _probe(self, key: str) -> bool:

@@ -122,6 +122,26 @@ def test_an_upload_that_vanished_turns_the_decision_back(rclone_s3: S3Server) ->
     assert len(live_objects(rclone_s3.open(settings), settings.template, Scope(stream(name).id))) == 2
 
 
+def test_an_upload_that_vanished_after_the_purge_empties_the_scope_and_says_so(rclone_s3: S3Server) -> None:
+    settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, publish_order="purge_first")
+    name = _prepared(rclone_s3, settings, SyncMode.FULL_REFRESH)
+    probe = FailingClient(rclone_s3.client())
+    _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, probe)
+    name = _prepared(rclone_s3, settings, SyncMode.FULL_REFRESH)
+    dying = FailingClient(rclone_s3.client(), at=probe.calls.index("complete_multipart_upload") + 1, dead=True)
+    with pytest.raises(S3DestError, match="finishes it"):
+        _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, dying)
+    admin = rclone_s3.client()
+    for upload in admin.list_multipart_uploads(Bucket=settings.s3_bucket_name)["Uploads"][:1]:
+        admin.abort_multipart_upload(Bucket=settings.s3_bucket_name, Key=upload["Key"], UploadId=upload["UploadId"])
+    recovered = recover(rclone_s3.open(settings), settings.template, Scope(stream(name).id))
+    assert "is lost" in recovered.message
+    assert ids_by_listing(rclone_s3, settings.s3_bucket_name, f"data/public/{name}/") == []
+    assert _visible_through_the_head(rclone_s3, settings, name) == []
+    _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, FailingClient(rclone_s3.client()))
+    assert len(ids_by_listing(rclone_s3, settings.s3_bucket_name, f"data/public/{name}/")) == len(NEW)
+
+
 def test_a_failure_before_the_decision_aborts_every_upload(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
     name = _prepared(moto_s3, settings, SyncMode.FULL_REFRESH)

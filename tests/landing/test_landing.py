@@ -216,6 +216,17 @@ def test_a_template_without_part_numbers_is_good_for_one_object(moto_s3: S3Serve
     assert ids_by_listing(moto_s3, name) == [2]
 
 
+def test_a_key_of_another_stream_is_not_overwritten(moto_s3: S3Server) -> None:
+    name = moto_s3.new_bucket()
+    settings = destination(name, s3_path_format="${NAMESPACE}/", file_name_pattern="all{format_extension}")
+    with target(moto_s3, settings) as opened:
+        land(batches_of(users(1, 1)), opened, stream("users"), sync("s1"))
+        with pytest.raises(KeyCollisionError, match=r"belongs to public\.users, and public\.orders"):
+            land(batches_of(users(2, 2)), opened, stream("orders"), sync("s2"))
+        land(batches_of(users(3, 3)), opened, stream("users"), sync("s3"))
+    assert ids_by_listing(moto_s3, name) == [3]
+
+
 def test_a_refresh_takes_over_the_connectors_files_and_leaves_foreign_ones(any_s3: S3Server) -> None:
     name = any_s3.new_bucket()
     connector = ["data/public/users/2022_04_04_123456789_0.csv.gz", "data/public/users/2022_04_04_123456789_1.avro"]
