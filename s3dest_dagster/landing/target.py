@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from s3dest_dagster.destination import S3Destination
+from s3dest_dagster.formats import check_installed
 from s3dest_dagster.storage import Bucket, PartPool
 
 Clock = Callable[[], datetime]
@@ -34,7 +35,11 @@ class Target:
 
 @contextmanager
 def open_target(destination: S3Destination, bucket: Bucket, *, clock: Clock, entropy: Entropy) -> Iterator[Target]:
-    """Opens the destination; leaving ends its threads. Landings must be committed or aborted before."""
+    """Opens the destination; leaving ends its threads. Landings must be committed or aborted before.
+
+    Raises MissingExtraError where the format needs an optional package that is not installed.
+    """
+    check_installed(destination.format)
     with PartPool(destination.upload_threads) as parts:
         if destination.encode_workers == 1:
             yield Target(destination, bucket, parts, None, clock, entropy)

@@ -17,6 +17,7 @@ from pydantic import Field
 from s3dest_dagster import connector_config
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.formats import check_installed
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT
 from s3dest_dagster.orchestration.access import connector_access, reach
 from s3dest_dagster.orchestration.failures import told_as_failures
@@ -110,9 +111,14 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
         return cls(**{**given, "s3": connector_access(raw, parsed.connection), **settings})
 
     def destination(self) -> S3Destination:
-        """The destination in plain values. Raises SettingsError for settings that contradict each other."""
+        """The destination in plain values.
+
+        Raises SettingsError for settings that contradict each other, MissingExtraError where a codec's package lacks.
+        """
         plain = {each.name: getattr(self, each.name) for each in fields(S3Destination) if each.name != "format"}
-        return S3Destination(**plain, format=format_settings(self.format))
+        destination = S3Destination(**plain, format=format_settings(self.format))
+        check_installed(destination.format)
+        return destination
 
     def bucket(self) -> Bucket:
         """The bucket, reached as `s3` says. Nothing is asked of the server."""
