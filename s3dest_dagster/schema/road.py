@@ -136,10 +136,12 @@ class Road:
         return rows_at_risk(block, raws) if has_numbers(self.record, plan) else NO_ROWS
 
     def _strictly(self, level: TypedLevel, block: bytes, length: int) -> Column | None:
+        """The batch in one read; None when anything in it is not as declared."""
         try:
-            return level.column(read_objects(block, level.fields, strict=True), None, length)
+            read = read_objects(block, level.fields, strict=True)
         except pa.ArrowInvalid:
             return None
+        return level.column(read, None, length)
 
     def _planned(
         self, raws: Sequence[Any], block: bytes, learnt: _Learnt, risky: Rows, *, again: bool = True
@@ -165,9 +167,11 @@ class Road:
         """The accepted rows by type. What only pyarrow refuses (a name twice, 1e400) it names by its row; that row is
         given up and the others are read again, at most twice, then all go by texts."""
         for _ in range(_GIVEN_UP_AT_MOST + 1):
+            if not accepted:
+                break
             texts = block if len(accepted) == len(raws) else b"\n".join([raws[row] for row in accepted])
             try:
-                read = read_objects(texts, level.fields, strict=False) if accepted else None
+                read = read_objects(texts, level.fields, strict=False)
             except pa.ArrowInvalid as error:
                 if not (named := _ROW_NAMED.search(str(error))):
                     break
@@ -175,11 +179,7 @@ class Road:
                 if rows is not None:
                     del rows[int(named[1])]
             else:
-                return (
-                    self._merged(raws, level.column(read, rows, len(accepted)), accepted)
-                    if accepted
-                    else self._by_texts(raws)
-                )
+                return self._merged(raws, level.column(read, rows, len(accepted)), accepted)
         return self._by_texts(raws)
 
     def _merged(self, raws: Sequence[Any], typed: Column, accepted: list[int]) -> Column:
@@ -204,8 +204,9 @@ class Road:
     def _learn(self, plan: LevelPlan, sample: Sequence[Any], share: float = COMMON_SHARE) -> _Learnt:
         return self._lesson(learn(self.record, plan, [bytes(raw) for raw in sample], share))
 
-    def _lesson(self, plan: LevelPlan, *, dirty: bool = True) -> _Learnt:
-        learnt = _Learnt(plan, None if plan.open else TypedLevel(self._decoder, plan), dirty)
+    def _lesson(self, plan: LevelPlan) -> _Learnt:
+        """Takes this plan over for the batches to come."""
+        learnt = _Learnt(plan, None if plan.open else TypedLevel(self._decoder, plan), dirty=True)
         self._learnt = learnt
         return learnt
 
