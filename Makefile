@@ -15,10 +15,10 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test demo ui lock clean
+.PHONY: help install connectors lint format test test-kills test-readers docs demo ui lock clean
 
 help: ## Shows this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Makes .venv with the locked dependencies and this project
 
@@ -50,6 +50,17 @@ format: $(INSTALLED) ## Writes the formatting, and the fixes that are safe
 
 test: $(INSTALLED) ## The whole suite on two processes; PYTEST="-k name" narrows it
 	$(BIN)/python -m pytest -n 2 $(PYTEST)
+
+test-kills: $(INSTALLED) ## Kills landings at KILLS=50 random moments for each server and sync mode
+	S3DEST_KILLS=$(KILLS) $(BIN)/python -m pytest tests/landing/test_kills.py -n 2
+
+KILLS := 50
+
+test-readers: $(INSTALLED) ## Reads our files with Spark and Apache Avro; needs pyspark in .venv and a JDK, else it skips
+	$(BIN)/python -m pytest tests/readers -m readers -rs
+
+docs: $(INSTALLED) ## Writes anew what code makes in the documentation
+	$(BIN)/python tests/docs/renew.py
 
 demo: $(INSTALLED) $(FAKER) ## Lands streams in an S3 server on this machine and reads them back
 	$(BIN)/python demo/run.py $(DEMO)

@@ -1,6 +1,6 @@
 """Writes what code makes in the documentation: tables, examples and the answers of the command.
 
-.venv/bin/python tests/docs/renew.py        look at the difference before you commit it
+`make docs` runs it; look at the difference before you commit it.
 """
 
 import logging

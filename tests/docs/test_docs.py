@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any, get_args
 
@@ -44,7 +45,7 @@ from s3dest_dagster.stream import Scope, Stream, StreamId
 
 EVERY_PAGE = [*pages.PAGES, *pages.DESIGN]
 SETTINGS, FORMATS, COMMAND, DAGSTER = (f"docs/{name}.md" for name in ("settings", "formats", "command", "dagster"))
-RENEW = "Run `.venv/bin/python tests/docs/renew.py`, and look at what changed."
+RENEW = "Run `make docs`, and look at what changed."
 
 
 # ---------------------------------------------------------------------- what code makes
@@ -361,3 +362,21 @@ def annotation_name(kind: Any) -> str:
         return kind.__name__
     module = {"pyarrow.lib": "pyarrow", "pyarrow._dataset": "pyarrow.dataset"}[kind.__module__]
     return f"{module}.{kind.__name__}"
+
+
+# ---------------------------------------------------------------------- dependencies
+
+
+@pytest.mark.parametrize(("title", "part"), [("Of the library", "library"), ("For development and the demo", "dev")])
+def test_every_dependency_has_a_line_that_says_why(title, part):
+    rows = pages.table(pages.section("docs/design/dependencies.md", title))
+    told = {re.sub(r" \(extra .*", "", name) for row in rows for name in row["package"].split(", ")}
+    assert told == {re.split(r"[\[><=;]", each)[0] for each in declared_dependencies(part)}
+
+
+def declared_dependencies(part: str) -> list[str]:
+    declared = tomllib.loads((pages.ROOT / "pyproject.toml").read_text("utf-8"))
+    if part == "dev":
+        return declared["dependency-groups"]["dev"]
+    project = declared["project"]
+    return [*project["dependencies"], *(each for some in project["optional-dependencies"].values() for each in some)]
