@@ -5,8 +5,7 @@ It must not know kinds, rules or Arrow.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import IntEnum
 
 from s3dest_dagster.batch import Tally
@@ -50,11 +49,6 @@ def tally_of(counts: Mapping[Event, int]) -> Tally:
     """The tally of these counts, independent of their order; names beyond the tally's limit are summed."""
     by_outcome = [_bounded({name: count for (o, name), count in counts.items() if o is outcome}) for outcome in Outcome]
     return Tally(*by_outcome)
-
-
-def tally_of_events(events: Iterable[Event]) -> Tally:
-    """The tally of single events."""
-    return tally_of(Counter(events))
 
 
 def _bounded(counts: dict[str, int]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from schema.junk import Taste, json_schema, plainly, record, taste
 from s3dest_dagster.batch import JsonBatch, Tally
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.schema import Layout, Road, convert_record, record_type
-from s3dest_dagster.schema.tallying import tally_of_events
+from s3dest_dagster.schema.tallying import tally_of
 from s3dest_dagster.schema.types import OVERFLOW
 
 SHOP = {
@@ -57,7 +57,7 @@ def road_of(schema, layout=Layout.NAMED, **options) -> Road:
 def by_rules(road: Road, raws) -> tuple[pa.Array, Tally]:
     converted = [convert_record(road.record, text, layout=road.layout) for text in raws]
     column = pa.array([values for values, _ in converted], pa.struct(list(road.schema)))
-    return column, tally_of_events(event for _, events in converted for event in events)
+    return column, tally_of(Counter(event for _, events in converted for event in events))
 
 
 def assert_as_the_rules_say(road: Road, raws) -> pa.RecordBatch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from collections import Counter
 from decimal import Decimal
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3dest_dagster.schema import UNFIT, Layout, convert_record, convert_value
-from s3dest_dagster.schema.tallying import Outcome, tally_of_events
+from s3dest_dagster.schema.tallying import Outcome, tally_of
 from s3dest_dagster.schema.types import OVERFLOW, Array, Field, Record, Scalar, Union
 
 COERCED, OVERFLOWED, UNDECLARED = Outcome
@@ -145,7 +146,7 @@ def test_every_level_has_an_overflow_of_its_own_with_original_names():
         "l": [{OVERFLOW: [("q", "[ 1 ]")]}, None],
         OVERFLOW: [("x", '{"a":"\\u00e9"}')],
     }
-    tally = tally_of_events(events)
+    tally = tally_of(Counter(events))
     assert (tally.overflowed, tally.undeclared) == ({"o.x-y": 1}, {"o.z z": 1, "l.q": 1, "x": 1})
 
 
