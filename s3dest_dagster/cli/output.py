@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-MASK = "****"
+from s3dest_dagster.sources.masking import Masking
+
 _QUIET_LEVELS = frozenset({"DEBUG", "TRACE"})
 
 
@@ -28,6 +29,7 @@ class Output:
         self.verbose = False
         self.json = False
         self._secrets: list[str] = []
+        self._masked = Masking(())
         for stream in (sys.stdout, sys.stderr):
             # A terminal that cannot show a sign gets its number instead of an error.
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
@@ -38,17 +40,18 @@ class Output:
         return self.verbose or sys.stderr.isatty()
 
     def keep_secret(self, texts: Iterable[str]) -> None:
-        """From now on these texts are struck out of whatever is shown."""
-        self._secrets += [each for each in texts if each]
+        """From now on these texts are struck out of whatever is shown, except of what is passed on."""
+        self._secrets += texts
+        self._masked = Masking(self._secrets)
 
     def say(self, sentence: str) -> None:
         """A line on standard error, for people."""
-        print(self._clean(sentence), file=sys.stderr, flush=True)
+        print(self._masked(sentence), file=sys.stderr, flush=True)
 
     def show(self, line: str) -> None:
         """A line of the result on standard output. Raises OutputClosedError when nobody reads it any more."""
         with _closing_told():
-            print(self._clean(line), flush=True)
+            print(self._masked(line), flush=True)
 
     def show_json(self, value: Any) -> None:
         """The result for programs."""
@@ -75,11 +78,6 @@ class Output:
             self.say("".join(traceback.format_exception(error)).rstrip())
         parts = [str(error), *getattr(error, "__notes__", ())]
         self.say(" ".join(["Error:", *map(_sentence, parts)]))
-
-    def _clean(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, MASK)
-        return text
 
 
 def _sentence(text: str) -> str:

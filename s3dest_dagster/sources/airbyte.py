@@ -20,7 +20,7 @@ from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.sources.catalog import Catalog
 from s3dest_dagster.sources.conversation import Conversation, Kind
 from s3dest_dagster.sources.lines import MAX_LINE_MB
-from s3dest_dagster.sources.masking import Masking
+from s3dest_dagster.sources.masking import Masking, secret_texts
 from s3dest_dagster.sources.messages import BUFFER_MB
 from s3dest_dagster.sources.process import running, split_command
 from s3dest_dagster.sources.protocol import StateMessage
@@ -121,7 +121,7 @@ class AirbyteSource:
             yield Conversation(f"{self.name} {verb}", process, self._masking(), log, self.max_line_mb)
 
     def _masking(self) -> Masking:
-        return Masking(self.config or {}, self.env or {})
+        return Masking([*secret_texts(self.config or {}), *secret_texts(self.env or {})])
 
     def _config(self, values: Values | None) -> bytes:
         return _json(render_config(self.config or {}, values), "config")

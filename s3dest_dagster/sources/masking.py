@@ -2,7 +2,7 @@
 
 It knows JSON values; it must not know where the texts are shown.
 
-What counts as secret: every text of four or more characters that stands under a key which looks secret, however deep
+What counts as secret in a config: every text that stands under a key which looks secret, however deep
 (`credentials: {…}` hides all within), but not a choice of method (`auth_type`); and the password of a URL. What a
 connector's own spec marks as secret is not asked, since that needs a run of the connector before every run.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -28,12 +28,13 @@ _SHORTEST = 4
 
 
 class Masking:
-    """Strikes out the secret texts of configs and environments, also quoted, percent-encoded and line by line."""
+    """Strikes secret texts out, also where they are quoted, percent-encoded or cut into lines.
 
-    def __init__(self, *configs: Mapping[str, Any]) -> None:
-        spellings = {
-            spelling for config in configs for text in _secrets(config, False) for spelling in _spellings(text)
-        }
+    A text of less than four characters is no secret: it would be struck out of ordinary words.
+    """
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        spellings = {spelling for text in secrets if len(text) >= _SHORTEST for spelling in _spellings(text)}
         # The longest first, so that no secret is left half shown because another is a part of it.
         ordered = sorted(spellings, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
@@ -41,6 +42,11 @@ class Masking:
     def __call__(self, text: str) -> str:
         """The text without secrets."""
         return text if self._pattern is None else self._pattern.sub(MASK, text)
+
+
+def secret_texts(config: Mapping[str, Any]) -> Iterator[str]:
+    """The texts of a config, or of an environment, that count as secret."""
+    return _secrets(config, False)
 
 
 def _secrets(value: Any, within: bool) -> Iterator[str]:
@@ -51,8 +57,7 @@ def _secrets(value: Any, within: bool) -> Iterator[str]:
         for inner in value:
             yield from _secrets(inner, within)
     elif isinstance(value, str):
-        found = [value] if within else _URL_PASSWORD.findall(value)
-        yield from (text for text in found if len(text) >= _SHORTEST)
+        yield from [value] if within else _URL_PASSWORD.findall(value)
 
 
 def _hides(key: str, value: Any, within: bool) -> bool:

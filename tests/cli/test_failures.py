@@ -10,6 +10,7 @@ from airbyte_messages import record, state, status
 
 from s3dest_dagster.cli.commands import s3dest
 from s3dest_dagster.cli.entry import run
+from s3dest_dagster.cli.output import Output
 
 
 def assert_failed(answer, code: int, *parts: str) -> None:
@@ -187,6 +188,14 @@ def test_secrets_are_struck_out_even_of_what_a_source_prints(lake):
     answer = lake.write(f"password {secret}\n" + record("users", id=1), "--verbose")
     assert answer.returncode == 0
     assert "password ****" in answer.stderr
+
+
+def test_secrets_are_struck_out_in_a_url_and_in_json_too(capsys):
+    output = Output()
+    output.keep_secret(['wJalr/XUt"nFEMI'])
+    output.say("GET /?key=wJalr%2FXUt%22nFEMI")
+    output.say_json({"message": 'wJalr/XUt"nFEMI'})
+    assert capsys.readouterr().err == 'GET /?key=****\n{"message": "****"}\n'
 
 
 def test_verbose_shows_where_an_error_came_from(lake):

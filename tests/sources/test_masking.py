@@ -9,7 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.sources.masking import Masking
+from s3dest_dagster.sources.masking import Masking, secret_texts
+
+
+def masking(*configs):
+    return Masking([text for config in configs for text in secret_texts(config)])
 
 
 @pytest.mark.parametrize(
@@ -33,41 +37,41 @@ from s3dest_dagster.sources.masking import Masking
 )
 def test_a_text_under_a_key_that_looks_secret_is_struck_out(key):
     config = {key: "hunter22"} if key != "service_account_json" else {"credentials": {key: "hunter22"}}
-    assert Masking(config)("tried hunter22 twice: hunter22!") == "tried **** twice: ****!"
+    assert masking(config)("tried hunter22 twice: hunter22!") == "tried **** twice: ****!"
 
 
 @pytest.mark.parametrize("key", ["host", "user", "start_date", "region", "monkey", "primary_keys", "auth_type"])
 def test_other_texts_stay(key):
-    assert Masking({key: "visible-text"})("visible-text") == "visible-text"
+    assert masking({key: "visible-text"})("visible-text") == "visible-text"
 
 
 def test_whatever_stands_within_a_secret_is_struck_out_but_the_choice_of_method():
-    masked = Masking({"credentials": {"auth_type": "oauth2.0", "login": "somebody", "list": [{"x": "deeper"}]}})
+    masked = masking({"credentials": {"auth_type": "oauth2.0", "login": "somebody", "list": [{"x": "deeper"}]}})
     assert masked("oauth2.0 somebody deeper") == "oauth2.0 **** ****"
 
 
 def test_the_password_of_a_url_is_struck_out_and_the_rest_stays():
-    masked = Masking({"url": "postgresql://me:hunter22@db.example.com/x"})
+    masked = masking({"url": "postgresql://me:hunter22@db.example.com/x"})
     assert masked("to postgresql://me:hunter22@db.example.com/x") == "to postgresql://me:****@db.example.com/x"
 
 
 def test_short_texts_and_other_values_stay():
     assert (
-        Masking({"password": "abc", "token": 1234, "secret": None, "api_key": ""})("abc 1234 None") == "abc 1234 None"
+        masking({"password": "abc", "token": 1234, "secret": None, "api_key": ""})("abc 1234 None") == "abc 1234 None"
     )
 
 
 def test_of_secrets_that_contain_each_other_none_is_left_in_part():
-    assert Masking({"password": "hunter", "token": "hunter22"})("hunter22") == "****"
+    assert masking({"password": "hunter", "token": "hunter22"})("hunter22") == "****"
 
 
 def test_several_configs_are_masked_at_once():
-    assert Masking({"password": "hunter22"}, {"API_TOKEN": "abcd1234"})("hunter22 abcd1234") == "**** ****"
+    assert masking({"password": "hunter22"}, {"API_TOKEN": "abcd1234"})("hunter22 abcd1234") == "**** ****"
 
 
 def test_a_key_of_several_lines_is_struck_out_line_by_line():
     key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQEF\n-----END PRIVATE KEY-----\n"
-    masked = Masking({"private_key": key})
+    masked = masking({"private_key": key})
     assert "MIIEvQ" not in masked("error near MIIEvQIBADANBg")
     assert "MIIEvQ" not in masked(json.dumps({"private_key": key}))
 
@@ -75,8 +79,8 @@ def test_a_key_of_several_lines_is_struck_out_line_by_line():
 @pytest.mark.parametrize("spelled", [str, lambda s: json.dumps(s)[1:-1], lambda s: quote(s, safe=""), quote_plus])
 @given(secret=st.text(min_size=4))
 def test_a_secret_is_struck_out_as_it_is_as_json_and_in_a_url(spelled, secret):
-    assert Masking({"password": secret})(f"<{spelled(secret)}>") == "<****>"
+    assert masking({"password": secret})(f"<{spelled(secret)}>") == "<****>"
 
 
 def test_half_a_surrogate_pair_in_a_secret_does_no_harm():
-    assert Masking({"password": "hunter\ud800"})("hunter\ud800") == "****"
+    assert masking({"password": "hunter\ud800"})("hunter\ud800") == "****"
