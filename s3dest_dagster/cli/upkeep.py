@@ -6,44 +6,36 @@ One line a scope or object, or JSON. It must not know how the command is called.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from s3dest_dagster import landing
 from s3dest_dagster.cli.inputs import bucket_of, read_catalog_file, read_config
 from s3dest_dagster.cli.output import Output, amount, size
 from s3dest_dagster.connector_config import ConnectorConfig
-from s3dest_dagster.landing import LiveObject, Recovered, Verified
+from s3dest_dagster.landing import LiveObject, Recovered, Swept, Verified
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId
+
+_Result = TypeVar("_Result")
 
 
 def ls(output: Output, config_path: str, catalog_path: str | None) -> int:
     """Lists the live objects of every scope."""
     config, bucket, found = _scopes(output, config_path, catalog_path)
-    rows: list[dict[str, Any]] = []
-    for scope in found:
-        for each in landing.live_objects(bucket, config.destination.template, scope):
-            if output.json:
-                rows.append(_object_json(scope, each, bucket))
-            else:
-                output.show(_object_line(each, bucket))
-    if output.json:
-        output.show_json(rows)
+    live = (
+        (scope, each) for scope in found for each in landing.live_objects(bucket, config.destination.template, scope)
+    )
+    _told(output, live, lambda row: [_object_line(row[1], bucket)], lambda row: _object_json(*row, bucket))
     return 0
 
 
 def verify(output: Output, config_path: str, catalog_path: str | None) -> int:
     """Compares the bucket with the manifests; 1 when something does not agree."""
     config, bucket, found = _scopes(output, config_path, catalog_path)
-    results = []
-    for scope in found:
-        results.append(landing.verify(bucket, config.destination.template, scope))
-        if not output.json:
-            _show_verified(output, results[-1])
-    if output.json:
-        output.show_json([_verified_json(each) for each in results])
+    verified = (landing.verify(bucket, config.destination.template, scope) for scope in found)
+    results = _told(output, verified, _verified_lines, _verified_json)
     broken = [each for each in results if each.problems]
     if broken:
         output.say(f"Error: {len(broken)} of {amount(len(results), 'scope')} do not agree with their manifests.")
@@ -53,14 +45,8 @@ def verify(output: Output, config_path: str, catalog_path: str | None) -> int:
 def recover(output: Output, config_path: str, catalog_path: str | None) -> int:
     """Finishes interrupted publications; 1 when one was turned back or failed."""
     config, bucket, found = _scopes(output, config_path, catalog_path)
-    results = []
-    for scope in found:
-        results.append(landing.recover(bucket, config.destination.template, scope))
-        if not output.json:
-            output.show(_recovered_line(results[-1]))
-    if output.json:
-        output.show_json([_recovered_json(each) for each in results])
-    failed = [each for each in results if not each.ok]
+    recovered = (landing.recover(bucket, config.destination.template, scope) for scope in found)
+    failed = [each for each in _told(output, recovered, _recovered_lines, _recovered_json) if not each.ok]
     if failed:
         output.say(f"Error: {amount(len(failed), 'sync')} could not be finished.")
     return 1 if failed else 0
@@ -70,14 +56,11 @@ def sweep(output: Output, config_path: str, catalog_path: str | None, now: datet
     """Aborts abandoned uploads of the streams."""
     config, bucket, found = _scopes(output, config_path, catalog_path)
     streams = _asked_streams(config, catalog_path) or {scope.stream for scope in found}
-    results = []
-    for stream in sorted(streams, key=str):
-        swept = landing.sweep(bucket, config.destination, stream, now=now or datetime.now(UTC))
-        results.append({**_stream_json(stream), "aborted": swept.aborted, "kept": swept.kept})
-        if not output.json:
-            output.show(f"{stream}: {amount(swept.aborted, 'abandoned upload')} aborted, {swept.kept} kept")
-    if output.json:
-        output.show_json(results)
+    moment = now or datetime.now(UTC)
+    swept = (
+        (stream, landing.sweep(bucket, config.destination, stream, now=moment)) for stream in sorted(streams, key=str)
+    )
+    _told(output, swept, lambda row: [_swept_line(*row)], lambda row: _swept_json(*row))
     return 0
 
 
@@ -114,24 +97,45 @@ def _asked_streams(config: ConnectorConfig, catalog_path: str | None) -> set[Str
 # ---------------------------------------------------------------------- lines and JSON
 
 
+def _told(
+    output: Output,
+    results: Iterable[_Result],
+    lines: Callable[[_Result], Iterable[str]],
+    as_json: Callable[[_Result], dict[str, Any]],
+) -> list[_Result]:
+    """The results, each shown as lines as soon as it is there, or all of them as one JSON list."""
+    told = []
+    for result in results:
+        told.append(result)
+        if not output.json:
+            for line in lines(result):
+                output.show(line)
+    if output.json:
+        output.show_json([as_json(each) for each in told])
+    return told
+
+
 def _object_line(each: LiveObject, bucket: Bucket) -> str:
     landed_at = each.segment.started_at.strftime("%Y-%m-%d %H:%M:%S")
     return f"{landed_at}  {amount(each.item.rows, 'row'):>16}  {size(each.item.bytes):>10}  {bucket.uri(each.item.key)}"
 
 
-def _show_verified(output: Output, verified: Verified) -> None:
-    for problem in verified.problems:
-        output.show(f"✗ {verified.scope}: {problem}")
-    if not verified.problems:
-        output.show(f"✓ {verified.scope}: {amount(verified.objects, 'object')}, {amount(verified.rows, 'row')}")
+def _verified_lines(verified: Verified) -> list[str]:
+    if verified.problems:
+        return [f"✗ {verified.scope}: {problem}" for problem in verified.problems]
+    return [f"✓ {verified.scope}: {amount(verified.objects, 'object')}, {amount(verified.rows, 'row')}"]
 
 
-def _recovered_line(recovered: Recovered) -> str:
+def _recovered_lines(recovered: Recovered) -> list[str]:
     if not recovered.ok:
-        return f"✗ {recovered.scope}: {recovered.message}"
+        return [f"✗ {recovered.scope}: {recovered.message}"]
     if recovered.sync_id is None:
-        return f"✓ {recovered.scope}: nothing to finish"
-    return f"✓ {recovered.scope}: sync {recovered.sync_id} is finished"
+        return [f"✓ {recovered.scope}: nothing to finish"]
+    return [f"✓ {recovered.scope}: sync {recovered.sync_id} is finished"]
+
+
+def _swept_line(stream: StreamId, swept: Swept) -> str:
+    return f"{stream}: {amount(swept.aborted, 'abandoned upload')} aborted, {swept.kept} kept"
 
 
 def _stream_json(stream: StreamId) -> dict[str, Any]:
@@ -171,3 +175,7 @@ def _recovered_json(recovered: Recovered) -> dict[str, Any]:
         "sync_id": recovered.sync_id,
         "message": recovered.message or None,
     }
+
+
+def _swept_json(stream: StreamId, swept: Swept) -> dict[str, Any]:
+    return {**_stream_json(stream), "aborted": swept.aborted, "kept": swept.kept}
