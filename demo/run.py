@@ -1,4 +1,4 @@
-"""The demo: a real connector's streams, materialised by Dagster into an S3 server on this machine, and read back.
+"""The demo: a real connector's streams, materialized by Dagster into an S3 server on this machine, and read back.
 
     python demo/run.py            three partitions of two streams, one full refresh, one stream from Python
     python demo/run.py --small    the same with few records

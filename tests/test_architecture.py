@@ -48,11 +48,11 @@ NEIGHBOURS = {
 
 OUTSIDE = {
     "dagster": {"orchestration", "definitions"},
-    "dagster_aws": {"orchestration"},
-    "boto3": {"storage", "orchestration"},
-    "botocore": {"storage", "orchestration"},
-    "pyarrow": {"batch", "schema", "formats", "sources", "landing.read", "orchestration"},
-    "fastavro": {"schema", "formats", "sources", "landing.read"},
+    "dagster_aws": {"orchestration.resource"},
+    "boto3": {"storage"},
+    "botocore": {"storage"},
+    "pyarrow": {"batch", "schema", "formats", "sources", "landing.read", "orchestration.loading"},
+    "fastavro": {"formats"},
     "click": {"cli"},
 }
 """Which rooms (or modules of a room) may import what is expensive or knows too much."""

@@ -283,7 +283,7 @@ def test_python_on_the_pages_runs(block: pages.Block, moto_s3: S3Server):
 
 
 def landed(defs: dg.Definitions, server: S3Server) -> bool:
-    """Whether the assets of the definitions can be materialised, with their own settings, on the server."""
+    """Whether the assets of the definitions can be materialized, with their own settings, on the server."""
     resources = dict(defs.resources or {})
     theirs = resources["io_manager"]
     settings = {each.name: getattr(theirs, each.name) for each in dataclasses.fields(S3Destination)}
@@ -315,10 +315,10 @@ def test_arguments_of_an_asset_are_listed():
     assert re.findall(r"`(\w+)`", listed) == list(AssetSettings.__annotations__)
 
 
-def test_metadata_of_a_materialisation_stand_in_their_table():
+def test_metadata_of_a_materialization_stand_in_their_table():
     told = {
         pages.code(name)
-        for row in pages.table(pages.section(DAGSTER, "What a materialisation tells"))
+        for row in pages.table(pages.section(DAGSTER, "What a materialization tells"))
         for name in row["metadata"].split(", ")
     }
     assert told == {name for partition in (None, "2026-01-05") for name in metadata_of(partition)}
