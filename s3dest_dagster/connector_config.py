@@ -47,6 +47,8 @@ _CONNECTION_KEYS = {
 _DESTINATION_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_path_format", "file_name_pattern")
 _REQUIRED_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format")
 OWN_SETTINGS_KEY = "s3dest"
+JOB_ID_VARIABLE = "WORKER_JOB_ID"
+"""Environment variable that fills the file name pattern's `{sync_id}`; without it the sync's own id does."""
 
 
 def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:

@@ -16,15 +16,12 @@ from typing import Any
 from uuid import uuid4
 
 from s3dest_dagster.cli.output import Output
-from s3dest_dagster.connector_config import OWN_SETTINGS_KEY, ConnectorConfig, from_connector_config
+from s3dest_dagster.connector_config import JOB_ID_VARIABLE, OWN_SETTINGS_KEY, ConnectorConfig, from_connector_config
 from s3dest_dagster.destination import S3Connection
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.landing import Sync, Target, open_target
 from s3dest_dagster.sources.catalog import Catalog, read_catalog
 from s3dest_dagster.storage import Bucket, open_bucket
-
-SYNC_LABEL_VARIABLE = "WORKER_JOB_ID"
-"""Environment variable that gives the file name pattern's {sync_id}, as it does for the connector."""
 
 
 def read_config(path: str, output: Output) -> ConnectorConfig:
@@ -89,7 +86,7 @@ def bucket_of(config: ConnectorConfig) -> Bucket:
 
 def new_sync(sync_id: str | None, now: datetime | None) -> Sync:
     """A sync of this call: its id given or drawn."""
-    label = os.environ.get(SYNC_LABEL_VARIABLE, "")
+    label = os.environ.get(JOB_ID_VARIABLE, "")
     return Sync(sync_id or uuid4().hex, now or datetime.now(UTC), str(uuid4()), label)
 
 

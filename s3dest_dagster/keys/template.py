@@ -109,11 +109,6 @@ class KeyTemplate:
         """Whether a part number tells the keys of one sync apart."""
         return PART_NUMBER in self._slots()
 
-    @property
-    def distinct_objects(self) -> bool:
-        """Whether two objects of one sync get different keys: by a part number, or by the time of the upload."""
-        return self.counts_parts or any(slot in TIMESTAMPS.values() for slot in self._slots())
-
     def bind(self, scope: Scope, *, now: datetime, uuid: str, sync_id: str) -> SyncKeys:
         """The keys of one sync of `scope`, begun at `now` (aware). Raises TemplateError, naming the stream, when the
         scope lacks the partition or dimension that the template names, or its keys would be refused by S3."""

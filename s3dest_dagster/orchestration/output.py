@@ -15,6 +15,7 @@ from typing import Any
 import dagster as dg
 
 from s3dest_dagster.batch import BadRecord, Batch, SourceItem, State, StreamBatch, StreamStatus
+from s3dest_dagster.connector_config import JOB_ID_VARIABLE
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.landing import Landing, Progress, Receipt, Sync, Target, open_target
@@ -26,8 +27,6 @@ from s3dest_dagster.orchestration.run_identity import delivering_run, sync_id
 from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
-JOB_ID_VARIABLE = "WORKER_JOB_ID"
-"""Fills the file name pattern's `{sync_id}`, as it does for the connector; else the sync's own id does."""
 _TELL_EVERY_S = 5.0
 _warned: set[tuple[str, str]] = set()
 """Servers and buckets that a warning was given for."""

@@ -18,7 +18,7 @@ import msgspec
 from s3dest_dagster.batch import SourceItem
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.sources.catalog import Catalog
-from s3dest_dagster.sources.conversation import Conversation, Kind
+from s3dest_dagster.sources.conversation import AnswerType, Conversation
 from s3dest_dagster.sources.lines import MAX_LINE_MB
 from s3dest_dagster.sources.masking import Masking, secret_texts
 from s3dest_dagster.sources.messages import BUFFER_MB
@@ -108,7 +108,7 @@ class AirbyteSource:
         with self._conversation("read", files, log) as conversation:
             yield conversation.items([stream.id for stream in streams], self.buffer_mb)
 
-    def _ask(self, verb: str, kind: Kind, files: _Files, log: Log) -> dict[str, Any]:
+    def _ask(self, verb: str, kind: AnswerType, files: _Files, log: Log) -> dict[str, Any]:
         with self._conversation(verb, files, log) as conversation:
             return conversation.answer(kind)
 

@@ -25,8 +25,8 @@ _EXIT_WAIT_S = 60.0
 _DEATH_WAIT_S = 0.5
 """How long a connector whose output broke off may take to be dead."""
 
-Kind = Literal["SPEC", "CATALOG", "CONNECTION_STATUS"]
-_PARTS: dict[Kind, str] = {"SPEC": "spec", "CATALOG": "catalog", "CONNECTION_STATUS": "connectionStatus"}
+AnswerType = Literal["SPEC", "CATALOG", "CONNECTION_STATUS"]
+_PARTS: dict[AnswerType, str] = {"SPEC": "spec", "CATALOG": "catalog", "CONNECTION_STATUS": "connectionStatus"}
 
 
 class Conversation:
@@ -55,7 +55,7 @@ class Conversation:
         self._conclude(transcript)
         yield from reader.bad_records()
 
-    def answer(self, kind: Kind) -> dict[str, Any]:
+    def answer(self, kind: AnswerType) -> dict[str, Any]:
         """The one message that was asked for, without its envelope.
 
         Raises SourceError when the connector did not give it, or reported an error. With the answer at hand

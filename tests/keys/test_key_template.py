@@ -162,23 +162,22 @@ class TestPartitions:
 
 class TestTraits:
     @pytest.mark.parametrize(
-        ("path_format", "pattern", "changes", "counts", "distinct"),
+        ("path_format", "pattern", "changes", "counts"),
         [
-            (DEFAULT_PATH_FORMAT, "", True, True, True),
-            ("${STREAM_NAME}/", "", False, True, True),
-            ("${STREAM_NAME}/${YEAR}/${DAY}_", "", False, True, True),
-            ("${STREAM_NAME}/${UUID}", "", True, True, True),
-            ("${STREAM_NAME}/", "{date}{format_extension}", False, False, False),
-            ("${STREAM_NAME}/", "{timestamp}{format_extension}", True, False, True),
-            ("${STREAM_NAME}/", "{timestamp:micro}", True, False, True),
-            ("${STREAM_NAME}/", "{sync_id}{format_extension}", True, False, False),
-            ("${STREAM_NAME}/", "part-{part_number}", False, True, True),
+            (DEFAULT_PATH_FORMAT, "", True, True),
+            ("${STREAM_NAME}/", "", False, True),
+            ("${STREAM_NAME}/${YEAR}/${DAY}_", "", False, True),
+            ("${STREAM_NAME}/${UUID}", "", True, True),
+            ("${STREAM_NAME}/", "{date}{format_extension}", False, False),
+            ("${STREAM_NAME}/", "{timestamp}{format_extension}", True, False),
+            ("${STREAM_NAME}/", "{timestamp:micro}", True, False),
+            ("${STREAM_NAME}/", "{sync_id}{format_extension}", True, False),
+            ("${STREAM_NAME}/", "part-{part_number}", False, True),
         ],
     )
-    def test_what_tells_keys_apart(self, path_format, pattern, changes, counts, distinct):
+    def test_what_tells_keys_apart(self, path_format, pattern, changes, counts):
         template = KeyTemplate("lake", path_format, pattern)
-        traits = (template.changes_every_sync, template.counts_parts, template.distinct_objects)
-        assert traits == (changes, counts, distinct)
+        assert (template.changes_every_sync, template.counts_parts) == (changes, counts)
 
     @pytest.mark.parametrize(
         ("path_format", "named"),
