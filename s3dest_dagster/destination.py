@@ -6,10 +6,14 @@ our own additions follow them. It must not know S3, Dagster or a file format's l
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, get_args
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from s3dest_dagster.errors import SettingsError
@@ -45,10 +49,7 @@ class JsonlFormat:
     emitted_at: Literal["text", "number"] = "text"
 
     def __post_init__(self) -> None:
-        _member(self, "flattening", Flattening)
-        _member(self, "compression", TextCompression)
-        _one_of("gzip_effort", self.gzip_effort, get_args(GzipEffort))
-        _one_of("emitted_at", self.emitted_at, ("text", "number"))
+        _check_types(self)
 
     @property
     def extension(self) -> str:
@@ -67,9 +68,7 @@ class CsvFormat:
     additional_properties_column: bool = False
 
     def __post_init__(self) -> None:
-        _member(self, "flattening", Flattening)
-        _member(self, "compression", TextCompression)
-        _one_of("gzip_effort", self.gzip_effort, get_args(GzipEffort))
+        _check_types(self)
         if self.additional_properties_column and self.flattening is Flattening.NONE:
             raise SettingsError(
                 "additional_properties_column has no meaning without flattening: the data column keeps every field. "
@@ -98,7 +97,7 @@ class AvroFormat:
     include_checksum: bool = False
 
     def __post_init__(self) -> None:
-        _one_of("codec", self.codec, get_args(AvroCodecName))
+        _check_types(self)
         levels = AVRO_LEVELS.get(self.codec)
         if levels is None:
             if self.compression_level is not None:
@@ -145,8 +144,7 @@ class ParquetFormat:
     union_layout: Literal["named", "member"] = "named"
 
     def __post_init__(self) -> None:
-        _one_of("compression_codec", self.compression_codec, get_args(ParquetCodec))
-        _one_of("union_layout", self.union_layout, ("named", "member"))
+        _check_types(self)
         for name in ("block_size_mb", "page_size_kb", "dictionary_page_size_kb"):
             _at_least(name, getattr(self, name), 1)
         _at_least("max_padding_size_mb", self.max_padding_size_mb, 0)
@@ -192,20 +190,14 @@ class S3Destination:
     abandoned_upload_age_s: float = 7 * 86_400
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if not self.s3_bucket_name:
             raise SettingsError("s3_bucket_name is empty; name the bucket to land in.", setting="s3_bucket_name")
         object.__setattr__(self, "s3_path_format", self.s3_path_format or DEFAULT_PATH_FORMAT)
-        _one_of("on_type_mismatch", self.on_type_mismatch, ("overflow", "fail"))
-        _one_of("on_bad_record", self.on_bad_record, ("fail", "quarantine"))
-        _one_of("on_rematerialize", self.on_rematerialize, ("replace", "append"))
-        _one_of("on_empty_refresh", self.on_empty_refresh, ("publish", "keep", "fail"))
-        _one_of("publish_order", self.publish_order, ("add_first", "purge_first"))
         for name in ("upload_threads", "encode_workers"):
             _at_least(name, getattr(self, name), 1)
         _at_least("part_size_mb", self.part_size_mb, 5)
-        name = "object_size_mb"
-        if self.object_size_mb <= 0:
-            raise SettingsError(f"object_size_mb is {self.object_size_mb}; it must be above 0.", setting=name)
+        _above_zero("object_size_mb", self.object_size_mb)
         _at_least("abandoned_upload_age_s", self.abandoned_upload_age_s, 0)
         _ = self.template
 
@@ -248,6 +240,7 @@ class S3Connection:
     read_timeout_s: float = 60
 
     def __post_init__(self) -> None:
+        _check_types(self)
         for name in ("access_key_id", "secret_access_key", "session_token", "profile_name", "role_arn", "external_id"):
             object.__setattr__(self, name, getattr(self, name) or None)
         if bool(self.access_key_id) != bool(self.secret_access_key):
@@ -263,6 +256,8 @@ class S3Connection:
             object.__setattr__(self, name, self._checked_endpoint(name, getattr(self, name)))
         _at_least("max_attempts", self.max_attempts, 1)
         _at_least("role_duration_s", self.role_duration_s, 900)
+        for name in ("connect_timeout_s", "read_timeout_s"):
+            _above_zero(name, getattr(self, name))
 
     def _checked_endpoint(self, setting: str, text: str) -> str:
         """The endpoint with its scheme; refuses what is no host, and plain http beyond this machine."""
@@ -294,17 +289,59 @@ def caseless(setting: str, value: Any, allowed: Any) -> str:
     raise SettingsError(f"{setting} is {value!r}. Known are {', '.join(map(repr, allowed))}.", setting=setting)
 
 
-def _member(settings: Any, name: str, kind: type[StrEnum]) -> None:
-    """Turns a plain text into the enumeration's member, or refuses it."""
-    value = caseless(name, getattr(settings, name), [each.value for each in kind])
-    object.__setattr__(settings, name, kind(value))
+@cache
+def _types(settings: type) -> Mapping[str, tuple[Any, ...]]:
+    """The types that each field may have, as its annotation says."""
+    hints = get_type_hints(settings)
+    return {name: get_args(hint) if get_origin(hint) in _UNIONS else (hint,) for name, hint in hints.items()}
 
 
-def _one_of(setting: str, value: Any, allowed: Any) -> None:
-    if value not in allowed:
-        raise SettingsError(f"{setting} is {value!r}. Known are {', '.join(map(repr, allowed))}.", setting=setting)
+def _check_types(settings: Any) -> None:
+    """Returns when every field has the type of its annotation; a text has become the enumeration's member.
+
+    Raises SettingsError for any other: a "false" where a truth is asked for would count as true.
+    """
+    for name, types in _types(settings.__class__).items():
+        value = getattr(settings, name)
+        if _is_enumeration(types[0]):
+            object.__setattr__(settings, name, types[0](caseless(name, value, [each.value for each in types[0]])))
+        elif not any(_is_of(type_, value) for type_ in types):
+            raise SettingsError(_wrong_type(name, value, types), setting=name)
+
+
+def _is_enumeration(type_: Any) -> bool:
+    return isinstance(type_, type) and issubclass(type_, StrEnum)
+
+
+def _is_of(type_: Any, value: Any) -> bool:
+    if get_origin(type_) is Literal:
+        return value in get_args(type_)
+    if isinstance(value, bool):
+        return type_ is bool
+    if type_ is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, type_)
+
+
+def _wrong_type(setting: str, value: Any, types: tuple[Any, ...]) -> str:
+    """What a field must be. A wrong text is not repeated, since it may be a secret."""
+    if get_origin(types[0]) is Literal:
+        return f"{setting} is {value!r}. Known are {', '.join(map(repr, get_args(types[0])))}."
+    if types[0] is str:
+        return f"{setting} is not a text."
+    wanted = _WORDS.get(types[0]) or " or ".join(each.__name__ for each in types)
+    return f"{setting} is {value!r}. It must be {wanted}."
+
+
+_UNIONS = (Union, UnionType)
+_WORDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 def _at_least(setting: str, value: float, lowest: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < lowest:
-        raise SettingsError(f"{setting} is {value!r}. It must be a number of at least {lowest}.", setting=setting)
+    if value < lowest:
+        raise SettingsError(f"{setting} is {value!r}. It must be at least {lowest}.", setting=setting)
+
+
+def _above_zero(setting: str, value: float) -> None:
+    if value <= 0:
+        raise SettingsError(f"{setting} is {value!r}. It must be above 0.", setting=setting)
