@@ -137,7 +137,7 @@ class TestColumns:
         columns = {each.name: (each.type, each.description) for each in spec.metadata["dagster/column_schema"].columns}
         assert columns["id"][1] == "Number of the person"
         assert "date" in columns["born"][0]
-        assert columns["e_mail"][1] == "Address (_airbyte_original_name:e-mail)"
+        assert columns["e_mail"][1] == "Address ('e-mail' in the source)"
         assert "dagster/column_schema" not in told(lake.materialize(people), "people")
 
     def test_those_of_a_stream_without_a_schema_are_told_when_they_are_known(self, lake, told):
