@@ -22,11 +22,10 @@ _MAGIC = b"Obj\x01"
 class AvroEncoder:
     """Blocks of about 64,000 bytes before compression, cut at record borders and compressed while encoding."""
 
-    extension = ".avro"
-
     def __init__(
         self, settings: AvroFormat, contents: Contents, on_mismatch: Literal["overflow", "fail"] = "overflow"
     ) -> None:
+        self.extension = settings.extension
         self.schema_text = contents.schema_text
         self.fingerprint = contents.fingerprint
         self._record = contents.record

@@ -22,7 +22,7 @@ from s3dest_dagster.formats.contents import Contents
 from s3dest_dagster.formats.contract import Encoded, Sink
 from s3dest_dagster.formats.json_rows import JsonRows
 from s3dest_dagster.formats.json_spelling import compact, compact_lines
-from s3dest_dagster.formats.text import TextObject, decimal_texts, extension, pieces, spliced
+from s3dest_dagster.formats.text import TextObject, decimal_texts, pieces, spliced
 from s3dest_dagster.schema import record_ids
 from s3dest_dagster.schema.tallying import Outcome, tally_of
 from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
@@ -35,7 +35,7 @@ class CsvEncoder:
     """Lines of comma-separated values, with a header in every object."""
 
     def __init__(self, settings: CsvFormat, contents: Contents, properties: Iterable[str]) -> None:
-        self.extension = extension(".csv", settings)
+        self.extension = settings.extension
         self.schema_text = contents.schema_text
         self.fingerprint = contents.fingerprint
         self._settings = settings

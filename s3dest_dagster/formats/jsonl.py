@@ -17,7 +17,7 @@ from s3dest_dagster.formats.arrow_json import json_texts
 from s3dest_dagster.formats.binary_columns import fixed_width, glued
 from s3dest_dagster.formats.contents import Contents
 from s3dest_dagster.formats.contract import Encoded, Sink
-from s3dest_dagster.formats.text import TextObject, decimal_texts, extension, pieces, spliced
+from s3dest_dagster.formats.text import TextObject, decimal_texts, pieces, spliced
 from s3dest_dagster.schema import record_ids
 from s3dest_dagster.schema.tallying import Event, Outcome, tally_of
 from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
@@ -35,7 +35,7 @@ class JsonlEncoder:
     """Lines of JSON. A value is never touched: its spelling is the source's."""
 
     def __init__(self, settings: JsonlFormat, contents: Contents) -> None:
-        self.extension = extension(".jsonl", settings)
+        self.extension = settings.extension
         self.schema_text = contents.schema_text
         self.fingerprint = contents.fingerprint
         self._settings = settings

@@ -35,11 +35,10 @@ _UNLIMITED_ROWS = 1 << 30
 class ParquetEncoder:
     """Columns with the envelope first. LZO needs the extra `lzo`: MissingExtraError where it is not installed."""
 
-    extension = ".parquet"
-
     def __init__(
         self, settings: ParquetFormat, contents: Contents, on_mismatch: Literal["overflow", "fail"] = "overflow"
     ) -> None:
+        self.extension = settings.extension
         self.schema_text = contents.schema_text
         self.fingerprint = contents.fingerprint
         layout = LAYOUTS[settings.union_layout]

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
-def extension(name: str, settings: CsvFormat | JsonlFormat) -> str:
-    """ ".csv" or ".jsonl", with ".gz" where the object is compressed."""
-    return f"{name}.gz" if settings.compression is TextCompression.GZIP else name
-
-
 class TextObject:
     """One object of lines. `head` stands at its beginning, also when no line follows."""
 
