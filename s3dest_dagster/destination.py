@@ -158,6 +158,10 @@ class ParquetFormat:
 FormatSettings = JsonlFormat | CsvFormat | AvroFormat | ParquetFormat
 
 
+_MAX_PARTS = 10_000
+"""Parts of one multipart upload (S3's limit)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Destination:
     """Where a sync lands and by which rules; how S3 is reached is `S3Connection`.
@@ -197,6 +201,12 @@ class S3Destination:
         for name in ("upload_threads", "encode_workers"):
             _at_least(name, getattr(self, name), 1)
         _at_least("part_size_mb", self.part_size_mb, 5)
+        if self.object_size_mb * 1_000_000 > _MAX_PARTS * self.part_size_mb * (1 << 20):
+            raise SettingsError(
+                f"An object of {self.object_size_mb} MB has more than {_MAX_PARTS} parts of {self.part_size_mb} MB, and "
+                "S3 takes no more. Raise part_size_mb, or lower object_size_mb.",
+                setting="part_size_mb",
+            )
         _above_zero("object_size_mb", self.object_size_mb)
         _at_least("abandoned_upload_age_s", self.abandoned_upload_age_s, 0)
         _ = self.template

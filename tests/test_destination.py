@@ -74,3 +74,9 @@ def test_a_false_in_quotes_is_no_truth_in_a_connectors_config_either():
     }
     with pytest.raises(SettingsError, match=r"dictionary_encoding is 'false'.* true or false"):
         from_connector_config(config)
+
+
+def test_an_object_that_needs_more_parts_than_s3_takes_is_refused():
+    with pytest.raises(SettingsError, match="part_size_mb"):
+        S3Destination(s3_bucket_name="lake", object_size_mb=100_000)
+    S3Destination(s3_bucket_name="lake", object_size_mb=100_000, part_size_mb=16)

@@ -100,9 +100,9 @@ class KeyTemplate:
         return any(slot in (EPOCH, UUID, SYNC_ID, *TIMESTAMPS.values()) for slot in self._slots())
 
     @property
-    def names_partition(self) -> bool:
-        """Whether ${PARTITION}, one dimension of it, or ${UUID} is in it; `SyncKeys.names_partition` is exact."""
-        return any(slot in (PARTITION, UUID) for slot in self._slots()) or bool(self._dimensions())
+    def names_stream(self) -> bool:
+        """Whether ${STREAM_NAME} is in it; without it a key does not tell whose it is."""
+        return STREAM_NAME in self._slots()
 
     @property
     def counts_parts(self) -> bool:
@@ -231,7 +231,7 @@ class KeyTemplate:
     def _refuse_shared(self, stream: StreamId, other: StreamId, shared: str) -> NoReturn:
         cure = (
             "Keep the streams apart with a '/' between the variables, or rename one of the streams."
-            if STREAM_NAME in self._slots()
+            if self.names_stream
             else "Put ${STREAM_NAME} into s3_path_format."
         )
         raise TemplateError(

@@ -33,8 +33,10 @@ from s3dest_dagster.stream import Scope, Stream, SyncMode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedSync:
-    """Everything that a sync has sent and counted before it is decided. `encoder` None: it had no record."""
+    """Everything that a sync has sent and counted before it is decided. `name` is that of its segment; `encoder` None:
+    it had no record."""
 
+    name: str
     stream: Stream
     sync: Sync
     objects: tuple[ManifestObject, ...]
@@ -60,6 +62,7 @@ def compose(staged: StagedSync, destination: S3Destination, ledger: Ledger, head
     keeps_old = not staged.objects and _keeps_old(destination, staged.stream, scope)
     replaces = replaces_scope(destination, staged.stream, scope) and not keeps_old
     return Segment(
+        name=staged.name,
         sync_id=staged.sync.id,
         stream=scope.stream.name,
         namespace=scope.stream.namespace,

@@ -26,6 +26,7 @@ from s3dest_dagster.landing.manifest import (
     Segment,
     quarantine_key,
     segment_key,
+    segment_name,
 )
 from s3dest_dagster.landing.naming import names_of
 from s3dest_dagster.landing.quarantine import Quarantine
@@ -38,6 +39,7 @@ from s3dest_dagster.schema import json_schema_of_arrow, json_schema_of_records
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 _ID_BYTES = 16
+_ATTEMPT_BYTES = 4
 
 
 class Landing:
@@ -66,8 +68,9 @@ class Landing:
         root = scope_root(target.destination.template, self._landed)
         self._ledger = Ledger(target.bucket, root, self._landed)
         self._seen = self._ledger.begin()
-        self.recorded = self._seen.head.knows(sync.id)
-        self._quarantine = Quarantine(target, self.scope, quarantine_key(root, sync.id), sync.id)
+        self._recorded = self._seen.head.segment_of(sync.id)
+        self._name = segment_name(sync.id, target.entropy(_ATTEMPT_BYTES).hex())
+        self._quarantine = Quarantine(target, self.scope, quarantine_key(root, self._name), self._name)
         self._encoder: Encoder | None = None
         self._stager: ObjectStager | None = None
         self._encoding: deque[Future[Encoded]] = deque()
@@ -115,9 +118,10 @@ class Landing:
     def commit(self) -> Receipt:
         """Publishes everything at once. What it raises before the decision leaves the bucket as it was."""
         self.stage()
+        if self._recorded is not None:
+            return self._receipt(self._ledger.read_segment(self._recorded), repeated=True)
         segment = self._staged
-        if segment is None:
-            return self._receipt(self._ledger.read_segment(self.sync.id), repeated=True)
+        assert segment is not None, "stage() makes the segment of a sync that is not recorded"
         now = self._target.clock()
         aborted = self._sweep(now, segment)
         seen = replace(self._seen, head=swept(self._seen.head, now))
@@ -147,6 +151,11 @@ class Landing:
                 raise
             # What went wrong first is what the caller must see.
             error.add_note(f"An upload of {self.scope} could not be aborted either ({failure}); `s3dest sweep` will.")
+
+    @property
+    def recorded(self) -> bool:
+        """Whether this sync was complete before: then nothing is landed again."""
+        return self._recorded is not None
 
     @property
     def last_state(self) -> str | None:
@@ -200,7 +209,7 @@ class Landing:
                 extension=self._encoder.extension,
                 replaces=replaces_scope(self._target.destination, self.stream, self.scope),
             )
-            self._stager = ObjectStager(self._target, self._encoder, names, self.sync.id)
+            self._stager = ObjectStager(self._target, self._encoder, names, self._name)
         self._stager.take(encoded)
         self._landed_rows += encoded.rows
         self._tally += encoded.tally
@@ -221,6 +230,7 @@ class Landing:
                 partition=self.scope.partition,
             )
         return StagedSync(
+            name=self._name,
             stream=self.stream,
             sync=self.sync,
             objects=objects,
@@ -239,7 +249,7 @@ class Landing:
         return sweep(target.bucket, target.destination, self._landed.stream, now=now, keep=own).aborted
 
     def _receipt(self, segment: Segment, *, repeated: bool, swept: int = 0) -> Receipt:
-        manifest = self._target.bucket.uri(segment_key(self._ledger.root, segment.sync_id))
+        manifest = self._target.bucket.uri(segment_key(self._ledger.root, segment.name))
         return receipt_of(segment, self.scope, manifest, repeated=repeated, swept=swept)
 
 

@@ -30,6 +30,7 @@ from s3dest_dagster.landing.manifest import (
     from_json,
     head_key,
     segment_key,
+    sync_of,
     to_json,
 )
 from s3dest_dagster.storage import Bucket
@@ -70,9 +71,9 @@ class Ledger:
             return SeenHead(Head(stream=stream.name, namespace=stream.namespace, partition=self.scope.partition), None)
         return SeenHead(from_json(Head, found[0], head_key(self.root)), found[1])
 
-    def read_segment(self, sync_id: str) -> Segment:
-        """The segment of a sync. ManifestError when it is missing: the head promised it."""
-        key = segment_key(self.root, sync_id)
+    def read_segment(self, name: str) -> Segment:
+        """A segment that the head names. ManifestError when it is missing: the head promised it."""
+        key = segment_key(self.root, name)
         found = self.bucket.get(key)
         if found is None:
             raise ManifestError(
@@ -89,7 +90,7 @@ class Ledger:
         while wanted:
             level = in_parallel(self.read_segment, wanted)
             segments = level + segments
-            wanted = [sync_id for each in level for sync_id in each.folds]
+            wanted = [name for each in level for name in each.folds]
         return sorted(segments, key=lambda each: each.started_at)
 
     def visible_segments(self) -> list[Segment]:
@@ -107,9 +108,10 @@ class Ledger:
     def begin(self) -> SeenHead:
         """The head to work on; a sync that is found decided and unpublished is published first."""
         seen = self.read_head()
-        if seen.head.pending is None:
-            return seen
-        return self.publish(seen, self.read_segment(seen.head.pending))
+        # Publishing may find that another writer has moved on, and has decided a sync of its own meanwhile.
+        while seen.head.pending is not None:
+            seen = self.publish(seen, self.read_segment(seen.head.pending))
+        return seen
 
     def decide(self, seen: SeenHead, segment: Segment) -> SeenHead:
         """Puts the segment, then moves the head: the one point of decision.
@@ -117,7 +119,7 @@ class Ledger:
         Raises SupersededError when another sync moved it first, UndecidedError when the server's answer was lost and
         cannot be read back, else what S3 refused; but for UndecidedError nothing is decided then.
         """
-        self.bucket.put(segment_key(self.root, segment.sync_id), to_json(segment))
+        self.bucket.put(segment_key(self.root, segment.name), to_json(segment))
         decided = seen.head.deciding(segment)
         for attempt in range(1, _DECISION_ATTEMPTS + 1):
             try:
@@ -126,7 +128,7 @@ class Ledger:
                 raise
             except StorageError as error:
                 now = self._read_back(segment, error)
-                if now.head.pending == segment.sync_id or now.head.knows(segment.sync_id):
+                if now.head.pending == segment.name or now.head.has_published(segment):
                     return now
                 if now.etag != seen.etag:
                     raise self._superseded(now.head) from error
@@ -145,7 +147,13 @@ class Ledger:
         purge_first = segment.settings.get("publish_order") == "purge_first"
         if purge_first:
             self.bucket.delete(segment.removes)
-        arrived = in_parallel(lambda each: self._complete(segment, each), segment.uploads)
+        try:
+            arrived = in_parallel(lambda each: self._complete(segment, each), segment.uploads)
+        except StorageError:
+            now = self.read_head()
+            if now.etag == decided.etag:
+                raise
+            return self._moved_on(now, segment)
         missing = [each.key for each, there in zip(segment.uploads, arrived, strict=True) if not there]
         if missing:
             return self._vanished(decided, segment, missing, purged=purge_first and bool(segment.removes))
@@ -155,7 +163,7 @@ class Ledger:
 
     def abandon(self, segment: Segment) -> None:
         """Drops the segment of a sync that was not decided."""
-        self.bucket.delete([segment_key(self.root, segment.sync_id)])
+        self.bucket.delete([segment_key(self.root, segment.name)])
 
     # ------------------------------------------------------------------ steps
 
@@ -175,7 +183,8 @@ class Ledger:
             ) from error
 
     def _superseded(self, head: Head) -> SupersededError:
-        winner = head.pending or (head.syncs[-1].id if head.syncs else "another sync")
+        latest = head.syncs[-1].id if head.syncs else "another sync"
+        winner = latest if head.pending is None else sync_of(head.pending)
         return SupersededError(
             f"Sync {winner} of {self.scope} was published while this one ran. This sync gave up and left nothing "
             "behind; run it again if its records are still wanted.",
@@ -199,7 +208,7 @@ class Ledger:
         found = self.bucket.head(item.key)
         if found is None or found.size != item.bytes:
             return False
-        return found.metadata.get(SYNC_METADATA, segment.sync_id) == segment.sync_id
+        return found.metadata.get(SYNC_METADATA, segment.name) == segment.name
 
     def _vanished(self, decided: SeenHead, segment: Segment, missing: Sequence[str], *, purged: bool) -> SeenHead:
         """Turns the decision back, or stops when another writer has moved on."""
@@ -231,7 +240,7 @@ class Ledger:
             return self._moved_on(now, segment)
 
     def _moved_on(self, now: SeenHead, segment: Segment) -> SeenHead:
-        if now.head.knows(segment.sync_id):
+        if now.head.has_published(segment):
             return now
         raise self._superseded(now.head)
 

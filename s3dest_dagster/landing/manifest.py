@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import msgspec
 
@@ -18,7 +18,7 @@ from s3dest_dagster.errors import ManifestError
 
 FORMAT_VERSION = 1
 SYNC_METADATA = "s3dest-sync"
-"""Name of the user metadata that tells which sync an object belongs to."""
+"""Name of the user metadata that tells which segment an object belongs to."""
 REMEMBERED_SYNCS = 20
 """Syncs that a head remembers by id, so that a retry finds what it has already done."""
 MAX_LIVE_SEGMENTS = 32
@@ -68,8 +68,9 @@ class SchemaChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """The receipt of one sync, as it stands in the bucket.
+    """The receipt of one sync, as it stands in the bucket, written once.
 
+    `name` is drawn anew by every attempt at the sync `sync_id`, so that two attempts at once never write one segment.
     `replaces`: the scope held only this sync's objects once it was published; `removes` are the keys that left.
     `folds` names older live segments that this one stands for. `quarantine` holds the lines that are no records, with
     their reasons. `schema` is the schema of the objects as text, with its `fingerprint`; `json_schema` the stream's;
@@ -78,6 +79,7 @@ class Segment:
     """
 
     format_version: int = FORMAT_VERSION
+    name: str
     sync_id: str
     stream: str
     namespace: str | None
@@ -116,10 +118,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class SyncEntry:
-    """A sync that the head remembers. Not `complete`: a checkpoint of a sync that goes on."""
+    """A sync that the head remembers, and the name of its segment. Not `complete`: a checkpoint; the sync goes on."""
 
     id: str
     complete: bool
+    segment: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +135,9 @@ class LastSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The one mutable object of a scope. `pending` is a sync that is decided and not yet published; the other fields
-    are then still those of before it. `state` names the segment that holds the newest state, `schema` the newest
-    schema."""
+    """The one mutable object of a scope. Segments stand in it by name. `pending` is one that is decided and not yet
+    published; the other fields are then still those of before it. `state` names the segment that holds the
+    newest state, `schema` the one with the newest schema."""
 
     format_version: int = FORMAT_VERSION
     stream: str
@@ -148,26 +151,30 @@ class Head:
     schema: LastSchema | None = None
     swept_at: datetime | None = None
 
-    def knows(self, sync_id: str) -> bool:
-        """Whether this sync is complete in the head's memory."""
-        return any(each.id == sync_id and each.complete for each in self.syncs)
+    def segment_of(self, sync_id: str) -> str | None:
+        """The segment of a sync that is complete in the head's memory; None for any other."""
+        return next((each.segment for each in self.syncs if each.id == sync_id and each.complete), None)
+
+    def has_published(self, segment: Segment) -> bool:
+        """Whether this very segment is published, in the head's memory."""
+        return self.segment_of(segment.sync_id) == segment.name
 
     def deciding(self, segment: Segment) -> Head:
         """This head with the segment's sync decided."""
-        return replace(self, pending=segment.sync_id)
+        return replace(self, pending=segment.name)
 
     def published(self, segment: Segment) -> Head:
         """This head once the segment's sync is published."""
         alone = segment.replaces or segment.folds
-        syncs = (*self.syncs, SyncEntry(segment.sync_id, complete=True))
+        syncs = (*self.syncs, SyncEntry(segment.sync_id, complete=True, segment=segment.name))
         return replace(
             self,
-            segments=(segment.sync_id,) if alone else (*self.segments, segment.sync_id),
+            segments=(segment.name,) if alone else (*self.segments, segment.name),
             next_part=max(self.next_part, segment.next_part),
             syncs=syncs[-REMEMBERED_SYNCS:],
             pending=None,
-            state=segment.sync_id if segment.state is not None else self.state,
-            schema=LastSchema(segment.fingerprint, segment.sync_id) if segment.fingerprint else self.schema,
+            state=segment.name if segment.state is not None else self.state,
+            schema=LastSchema(segment.fingerprint, segment.name) if segment.fingerprint else self.schema,
         )
 
     def turned_back(self) -> Head:
@@ -184,18 +191,24 @@ def head_key(root: str) -> str:
     return f"{root}head.json"
 
 
-def segment_key(root: str, sync_id: str) -> str:
-    """Key of a sync's segment."""
-    return f"{root}segments/{_file_name(sync_id)}.json"
+def segment_key(root: str, name: str) -> str:
+    """Key of a segment."""
+    return f"{root}segments/{name}.json"
 
 
-def quarantine_key(root: str, sync_id: str) -> str:
-    """Key of a sync's quarantined records."""
-    return f"{root}quarantine/{_file_name(sync_id)}.jsonl"
+def quarantine_key(root: str, name: str) -> str:
+    """Key of the quarantined records of a segment."""
+    return f"{root}quarantine/{name}.jsonl"
 
 
-def _file_name(sync_id: str) -> str:
-    return quote(sync_id, safe="").replace("~", "%7E").replace(".", "%2E")
+def segment_name(sync_id: str, attempt: str) -> str:
+    """Name of the segment of one attempt at a sync: its id, percent-encoded, and what the attempt has drawn."""
+    return f"{quote(sync_id, safe='').replace('~', '%7E').replace('.', '%2E')}.{attempt}"
+
+
+def sync_of(name: str) -> str:
+    """The sync id that a segment's name begins with."""
+    return unquote(name.rpartition(".")[0])
 
 
 Manifest = TypeVar("Manifest", Head, Segment)

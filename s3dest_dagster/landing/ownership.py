@@ -25,9 +25,12 @@ def live_keys(segments: Iterable[Segment]) -> set[str]:
 def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set[str]) -> set[str]:
     """Listed keys that match the template of this unpartitioned stream and that no scope owns.
 
-    These are what the connector, or a lost manifest, left behind. The data is listed before the heads are, so that
+    These are what the connector, or a lost manifest, left behind; there are none where the template does not name the
+    stream, since then nobody knows whose a key is. The data is listed before the heads are, so that
     an object published meanwhile is found in its head.
     """
+    if not template.names_stream:
+        return set()
     matches = template.matcher(scope.stream).fullmatch
     listed = {each.key for each in bucket.list_objects(template.listing_root(scope.stream)) if matches(each.key)}
     unknown = listed - own

@@ -13,6 +13,7 @@ from s3dest_dagster.keys import scope_root
 from s3dest_dagster.landing.composing import replaces_scope
 from s3dest_dagster.landing.landing import landed_scope
 from s3dest_dagster.landing.ledger import Ledger
+from s3dest_dagster.landing.manifest import sync_of
 from s3dest_dagster.landing.naming import names_of
 from s3dest_dagster.landing.ownership import connector_keys, live_keys
 from s3dest_dagster.landing.sync import Sync
@@ -87,7 +88,7 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
         columns=_columns(record, target.destination.format) if record else (),
         renamed=_renamed(record, target.destination.format) if record else {},
         deletes=_deletes(target.bucket, target.destination, ledger, scope) if replaces else (),
-        pending=head.pending,
+        pending=sync_of(head.pending) if head.pending is not None else None,
     )
 
 

@@ -22,11 +22,11 @@ _SHOWN = 200
 class Quarantine:
     """Takes a sync's bad records; the object begins with the first of them. JSON Lines of `reason` and `line`."""
 
-    def __init__(self, target: Target, scope: Scope, key: str, sync_id: str) -> None:
+    def __init__(self, target: Target, scope: Scope, key: str, segment: str) -> None:
         self._target = target
         self._scope = scope
         self._key = key
-        self._sync_id = sync_id
+        self._segment = segment
         self._upload: Upload | None = None
         self.rows = 0
 
@@ -42,7 +42,7 @@ class Quarantine:
                 setting="on_bad_record",
             )
         if self._upload is None:
-            self._upload = new_upload(self._target, self._key, {SYNC_METADATA: self._sync_id})
+            self._upload = new_upload(self._target, self._key, {SYNC_METADATA: self._segment})
         line = {"reason": bad.reason, "line": bad.raw.decode("utf-8", "backslashreplace")}
         self._upload.write(msgspec.json.encode(line) + b"\n")
         self.rows += 1

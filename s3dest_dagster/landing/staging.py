@@ -32,11 +32,11 @@ class _Open:
 class ObjectStager:
     """Takes a sync's encoded batches in order. For one thread; uploads go on beside it."""
 
-    def __init__(self, target: Target, encoder: Encoder, names: ObjectNames, sync_id: str) -> None:
+    def __init__(self, target: Target, encoder: Encoder, names: ObjectNames, segment: str) -> None:
         self._target = target
         self._encoder = encoder
         self._names = names
-        self._metadata = {SYNC_METADATA: sync_id}
+        self._metadata = {SYNC_METADATA: segment}
         self._object_bytes = target.destination.object_size_mb * _MB
         self._open: _Open | None = None
         self._uploads: list[Upload] = []

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from s3dest_dagster.errors import CommitError, StorageError
 from s3dest_dagster.keys import KeyTemplate, manifest_root, scope_root
 from s3dest_dagster.landing.ledger import Ledger, in_parallel
-from s3dest_dagster.landing.manifest import Head, ManifestObject, from_json
+from s3dest_dagster.landing.manifest import Head, ManifestObject, from_json, sync_of
 from s3dest_dagster.landing.ownership import HEAD_NAME, scope_of
 from s3dest_dagster.landing.read import live_objects
 from s3dest_dagster.storage import Bucket
@@ -58,7 +58,8 @@ def reached_state(bucket: Bucket, template: KeyTemplate, scope: Scope) -> str | 
 def recover(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Recovered:
     """Finishes the scope's decided sync, or turns it back where its uploads have vanished."""
     ledger = Ledger(bucket, scope_root(template, scope), scope)
-    pending = ledger.read_head().head.pending
+    found = ledger.read_head().head.pending
+    pending = sync_of(found) if found is not None else None
     try:
         ledger.begin()
     except (CommitError, StorageError) as error:

@@ -14,9 +14,6 @@ from types import TracebackType
 
 from s3dest_dagster.storage.bucket import Bucket
 
-MAX_PARTS = 10_000
-"""Parts of one multipart upload (S3's limit)."""
-
 
 @dataclass(frozen=True, slots=True)
 class StagedObject:

@@ -116,14 +116,14 @@ def interrupted(lake) -> None:
     assert lake.write(record("users", id=1), "--sync-id", "first", mode="append").returncode == 0
     s3, root = lake.server.client(), "data_output_path/_s3dest/public/users/~/"
     head = json.loads(lake.read(f"{root}head.json"))
-    segment = json.loads(lake.read(f"{root}segments/first.json"))
+    segment = json.loads(lake.read(f"{root}segments/{head['segments'][0]}.json"))
     key = "data_output_path/public/users/2026_01_01_1767225600000_0.jsonl"
     body = lake.read(segment["objects"][0]["key"]).replace(b'"id": 1', b'"id": 2')
-    upload = s3.create_multipart_upload(Bucket=lake.bucket, Key=key, Metadata={"s3dest-sync": "second"})["UploadId"]
+    upload = s3.create_multipart_upload(Bucket=lake.bucket, Key=key, Metadata={"s3dest-sync": "second.2"})["UploadId"]
     part = s3.upload_part(Bucket=lake.bucket, Key=key, UploadId=upload, PartNumber=1, Body=body)
     segment["objects"][0] |= {"key": key, "upload_id": upload, "parts": [part["ETag"].strip('"')]}
-    segment["sync_id"], head["pending"] = "second", "second"
-    for name, manifest in (("segments/second.json", segment), ("head.json", head)):
+    segment["sync_id"], segment["name"], head["pending"] = "second", "second.2", "second.2"
+    for name, manifest in (("segments/second.2.json", segment), ("head.json", head)):
         s3.put_object(Bucket=lake.bucket, Key=root + name, Body=json.dumps(manifest))
 
 

@@ -179,12 +179,9 @@ class TestTraits:
         template = KeyTemplate("lake", path_format, pattern)
         assert (template.changes_every_sync, template.counts_parts) == (changes, counts)
 
-    @pytest.mark.parametrize(
-        ("path_format", "named"),
-        [("${PARTITION}/", True), ("${PARTITION:d}/", True), ("${UUID}/", True), ("x/", False)],
-    )
-    def test_names_partition(self, path_format, named):
-        assert KeyTemplate("", path_format).names_partition is named
+    @pytest.mark.parametrize(("path_format", "named"), [("x/${STREAM_NAME}/", True), ("${NAMESPACE}/", False)])
+    def test_names_stream(self, path_format, named):
+        assert KeyTemplate("", path_format).names_stream is named
 
     @pytest.mark.parametrize(
         ("path_format", "pattern", "prefix"),

@@ -244,6 +244,15 @@ def test_a_refresh_takes_over_the_connectors_files_and_leaves_foreign_ones(any_s
     assert data_keys(any_s3, name) == sorted([*foreign, receipt.objects[0].key])
 
 
+def test_a_refresh_takes_nothing_over_where_the_path_does_not_name_the_stream(moto_s3: S3Server) -> None:
+    name = moto_s3.new_bucket()
+    moto_s3.client().put_object(Bucket=name, Key="data/2025_1700000000000_0.jsonl", Body=b"{}")
+    with target(moto_s3, destination(name, s3_path_format="${YEAR}_${EPOCH}_")) as opened:
+        receipt = land(batches_of(users(1, 1)), opened, stream(), sync("s1"))
+    assert receipt.removed == ()
+    assert "data/2025_1700000000000_0.jsonl" in data_keys(moto_s3, name)
+
+
 def test_a_refresh_never_takes_a_partitions_objects(moto_s3: S3Server) -> None:
     """The same stream, partitioned in one asset and unpartitioned in another, under one path."""
     name = moto_s3.new_bucket()
@@ -279,7 +288,12 @@ def test_a_record_that_is_none_fails_the_sync_or_goes_aside(moto_s3: S3Server) -
     with target(moto_s3, destination(name, on_bad_record="quarantine")) as opened:
         receipt = land([batch_of(users(1, 2)), bad], opened, stream(), sync("s2"))
     assert (receipt.counts.read, receipt.counts.landed, receipt.counts.quarantined) == (3, 2, 1)
-    key = "data/_s3dest/public/users/~/quarantine/s2.jsonl"
+    (key,) = [
+        each["Key"]
+        for each in moto_s3.client().list_objects_v2(Bucket=name, Prefix="data/_s3dest/public/users/~/quarantine/s2.")[
+            "Contents"
+        ]
+    ]
     kept = json.loads(moto_s3.client().get_object(Bucket=name, Key=key)["Body"].read())
     assert kept == {"reason": "NaN is not JSON", "line": '{"id": NaN}'}
 
@@ -305,6 +319,20 @@ def test_a_second_writer_of_a_scope_loses_and_is_told_who_won(any_s3: S3Server) 
         with slow, pytest.raises(SupersededError, match="Sync quick"):
             slow.commit()
     assert ids_by_listing(any_s3, name) == [2]
+    assert open_uploads(any_s3, name) == 0
+
+
+def test_two_attempts_at_one_sync_leave_one_of_them(any_s3: S3Server) -> None:
+    name = any_s3.new_bucket()
+    with target(any_s3, destination(name)) as opened:
+        given_up = Landing(opened, stream(mode=APPEND), sync("run"))
+        given_up.write(batch_of(users(1, 2)))
+        given_up.stage()
+        land(batches_of(users(1, 2)), opened, stream(mode=APPEND), sync("run"))
+        with given_up, pytest.raises(SupersededError, match="Sync run"):
+            given_up.commit()
+        assert read_scope(opened.bucket, opened.destination.template, Scope(stream().id)).num_rows == 2
+    assert ids_by_listing(any_s3, name) == [1, 2]
     assert open_uploads(any_s3, name) == 0
 
 
