@@ -203,8 +203,8 @@ class S3Destination:
         _at_least("part_size_mb", self.part_size_mb, 5)
         if self.object_size_mb * 1_000_000 > _MAX_PARTS * self.part_size_mb * (1 << 20):
             raise SettingsError(
-                f"An object of {self.object_size_mb} MB has more than {_MAX_PARTS} parts of {self.part_size_mb} MB, and "
-                "S3 takes no more. Raise part_size_mb, or lower object_size_mb.",
+                f"An object of {self.object_size_mb} MB has more than {_MAX_PARTS} parts of {self.part_size_mb} MB, "
+                "and S3 takes no more. Raise part_size_mb, or lower object_size_mb.",
                 setting="part_size_mb",
             )
         _above_zero("object_size_mb", self.object_size_mb)

@@ -13,11 +13,12 @@ from itertools import pairwise
 from typing import NoReturn
 
 from s3dest_dagster.errors import TemplateError
-from s3dest_dagster.keys.names import sanitize_segment
+from s3dest_dagster.keys.names import sanitize_name, sanitize_segment
 from s3dest_dagster.keys.shapes import Shape, common_text, regex
 from s3dest_dagster.keys.slots import (
     DIMENSION_PREFIX,
     EPOCH,
+    NAMESPACE,
     PART_NUMBER,
     PARTITION,
     STREAM_NAME,
@@ -103,6 +104,12 @@ class KeyTemplate:
     def names_stream(self) -> bool:
         """Whether ${STREAM_NAME} is in it; without it a key does not tell whose it is."""
         return STREAM_NAME in self._slots()
+
+    def identifies(self, stream: StreamId) -> bool:
+        """Whether no other stream makes this stream's keys: its name and namespace stand in them as they are."""
+        whole_name = self.names_stream and sanitize_name(stream.name) == stream.name
+        namespace = stream.namespace or ""
+        return whole_name and (not namespace or (NAMESPACE in self._slots() and sanitize_name(namespace) == namespace))
 
     @property
     def counts_parts(self) -> bool:

@@ -6,17 +6,18 @@ the items of one stream through. Neither holds the stream. It must not know wher
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 from typing import Any
 
 from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch, State, Tally
-from s3dest_dagster.errors import CommitError, StorageError, SupersededError, UndecidedError
+from s3dest_dagster.errors import CommitError, StorageError, SupersededError
 from s3dest_dagster.formats import Encoded, Encoder, encoder
 from s3dest_dagster.keys import scope_root
 from s3dest_dagster.landing.composing import StagedSync, compose, replaces_scope
@@ -38,6 +39,7 @@ from s3dest_dagster.landing.target import Target
 from s3dest_dagster.schema import json_schema_of_arrow, json_schema_of_records
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
+_logger = logging.getLogger("s3dest_dagster.landing")
 _ID_BYTES = 16
 _ATTEMPT_BYTES = 4
 
@@ -136,9 +138,10 @@ class Landing:
         for each in self._encoding:
             each.cancel()
         self._encoding.clear()
-        if self._stager is not None:
-            self._stager.abort()
-        self._quarantine.abort()
+        with ExitStack() as both:
+            both.callback(self._quarantine.abort)
+            if self._stager is not None:
+                both.callback(self._stager.abort)
 
     def __enter__(self) -> Landing:
         return self
@@ -168,12 +171,15 @@ class Landing:
     def _decide(self, seen: SeenHead, segment: Segment) -> SeenHead:
         try:
             decided = self._ledger.decide(seen, segment)
-        except UndecidedError:
-            self._settled = True
-            raise
         except SupersededError:
             with suppress(StorageError):
                 self._ledger.abandon(segment)
+            raise
+        except StorageError:
+            raise
+        except BaseException:
+            # Undecided, or interrupted: the decision may have been taken, and then nothing of it may be aborted.
+            self._settled = True
             raise
         self._settled = True
         return decided
@@ -246,7 +252,11 @@ class Landing:
             return 0
         target = self._target
         own = [each.upload_id for each in segment.uploads]
-        return sweep(target.bucket, target.destination, self._landed.stream, now=now, keep=own).aborted
+        try:
+            return sweep(target.bucket, target.destination, self._landed.stream, now=now, keep=own).aborted
+        except StorageError as error:
+            _logger.warning("%s: abandoned uploads could not be swept: %s", self.scope, error)
+            return 0
 
     def _receipt(self, segment: Segment, *, repeated: bool, swept: int = 0) -> Receipt:
         manifest = self._target.bucket.uri(segment_key(self._ledger.root, segment.name))

@@ -6,6 +6,7 @@ after it every step is idempotent, so that whoever comes next can finish it. It 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope
 
 _PARALLEL = 8
+_logger = logging.getLogger("s3dest_dagster.landing")
 _DECISION_ATTEMPTS = 3
 _DEFINITE = (AccessDeniedError, BucketNotFoundError, CredentialsError)
 """Refusals that leave no doubt: the server has not acted."""
@@ -106,12 +108,27 @@ class Ledger:
     # ------------------------------------------------------------------ the commit
 
     def begin(self) -> SeenHead:
-        """The head to work on; a sync that is found decided and unpublished is published first."""
+        """The head to work on; a sync that is found decided and unpublished is published first, or turned back."""
         seen = self.read_head()
-        # Publishing may find that another writer has moved on, and has decided a sync of its own meanwhile.
         while seen.head.pending is not None:
-            seen = self.publish(seen, self.read_segment(seen.head.pending))
+            try:
+                seen = self.finish(seen)
+            except CommitError as turned_back:
+                now = self.read_head()
+                if now.etag == seen.etag:
+                    raise
+                _logger.warning("%s", turned_back)
+                seen = now
         return seen
+
+    def finish(self, seen: SeenHead) -> SeenHead:
+        """Publishes the sync that a head has pending, if any. CommitError when it had to be turned back.
+
+        The head that it gives may have another sync pending, which another writer has decided meanwhile.
+        """
+        if seen.head.pending is None:
+            return seen
+        return self.publish(seen, self.read_segment(seen.head.pending))
 
     def decide(self, seen: SeenHead, segment: Segment) -> SeenHead:
         """Puts the segment, then moves the head: the one point of decision.
@@ -142,11 +159,11 @@ class Ledger:
         Idempotent: a crash anywhere in it is finished by the next call. An upload that has vanished before the first
         deletion turns the decision back and raises CommitError; nothing is lost then.
         """
-        if decided.head.pending is None:
+        if decided.head.pending != segment.name:
             return decided
         purge_first = segment.settings.get("publish_order") == "purge_first"
-        if purge_first:
-            self.bucket.delete(segment.removes)
+        if purge_first and (moved := self._purge(decided, segment)) is not None:
+            return moved
         try:
             arrived = in_parallel(lambda each: self._complete(segment, each), segment.uploads)
         except StorageError:
@@ -157,8 +174,8 @@ class Ledger:
         missing = [each.key for each, there in zip(segment.uploads, arrived, strict=True) if not there]
         if missing:
             return self._vanished(decided, segment, missing, purged=purge_first and bool(segment.removes))
-        if not purge_first:
-            self.bucket.delete(segment.removes)
+        if not purge_first and (moved := self._purge(decided, segment)) is not None:
+            return moved
         return self._move_head(decided, decided.head.published(segment), segment)
 
     def abandon(self, segment: Segment) -> None:
@@ -166,6 +183,19 @@ class Ledger:
         self.bucket.delete([segment_key(self.root, segment.name)])
 
     # ------------------------------------------------------------------ steps
+
+    def _purge(self, decided: SeenHead, segment: Segment) -> SeenHead | None:
+        """Deletes what the sync replaces; or, when another writer has moved on, deletes nothing and gives that head.
+
+        A late deletion could otherwise hit an object that came after it under the same key.
+        """
+        if not segment.removes:
+            return None
+        now = self.read_head()
+        if now.etag != decided.etag:
+            return self._moved_on(now, segment)
+        self.bucket.delete(segment.removes)
+        return None
 
     def _put_head(self, head: Head, etag: str | None) -> str:
         return self.bucket.put(head_key(self.root), to_json(head), if_absent=etag is None, if_match=etag)

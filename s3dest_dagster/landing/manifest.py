@@ -173,7 +173,7 @@ class Head:
             next_part=max(self.next_part, segment.next_part),
             syncs=syncs[-REMEMBERED_SYNCS:],
             pending=None,
-            state=segment.name if segment.state is not None else self.state,
+            state=segment.name if segment.state is not None else None if segment.replaces else self.state,
             schema=LastSchema(segment.fingerprint, segment.name) if segment.fingerprint else self.schema,
         )
 

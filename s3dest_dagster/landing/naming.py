@@ -12,7 +12,6 @@ from uuid import UUID
 from s3dest_dagster.errors import KeyCollisionError
 from s3dest_dagster.keys import KeyTemplate, SyncKeys
 from s3dest_dagster.landing.manifest import Head
-from s3dest_dagster.landing.ownership import owner_of
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Target
 from s3dest_dagster.stream import Scope
@@ -28,11 +27,8 @@ class ObjectNames:
     what the listing and the head's memory show, so that a key is never used again.
     """
 
-    def __init__(
-        self, target: Target, scope: Scope, keys: SyncKeys, head: Head, *, tag: str, extension: str, replaces: bool
-    ) -> None:
+    def __init__(self, target: Target, keys: SyncKeys, head: Head, *, tag: str, extension: str, replaces: bool) -> None:
         self._target = target
-        self._scope = scope
         self._template: KeyTemplate = target.destination.template
         self._keys = keys
         self._tag = tag
@@ -77,34 +73,23 @@ class ObjectNames:
         return part
 
     def _refuse_overwriting(self, key: str) -> None:
-        """A key without a part number may exist: only a sync that replaces may write it again, and only its own."""
-        bucket = self._target.bucket
-        if bucket.head(key) is None:
+        """A key without a part number may exist: only a sync that replaces what its scope holds may write it again."""
+        if self._may_overwrite or self._target.bucket.head(key) is None:
             return
-        if not self._may_overwrite:
-            raise KeyCollisionError(
-                f"{bucket.uri(key)} exists, and an append must not overwrite it. Add {{part_number}} or {{timestamp}} "
-                "to file_name_pattern, or land the stream by full refresh.",
-                key=key,
-                setting="file_name_pattern",
-            )
-        owner = owner_of(bucket, self._template, key)
-        if owner is not None and (owner.stream, owner.partition) != (self._scope.stream, self._scope.partition):
-            raise KeyCollisionError(
-                f"{bucket.uri(key)} belongs to {owner}, and {self._scope} would overwrite it. Put ${{STREAM_NAME}} "
-                "(and ${PARTITION}, for a partitioned stream) into s3_path_format, or {part_number} into "
-                "file_name_pattern.",
-                stream=str(self._scope.stream),
-                partition=self._scope.partition,
-                key=key,
-                setting="s3_path_format",
-            )
+        raise KeyCollisionError(
+            f"{self._target.bucket.uri(key)} exists, and an append must not overwrite it. Add {{part_number}} or "
+            "{timestamp} to file_name_pattern, or land the stream by full refresh.",
+            key=key,
+            setting="file_name_pattern",
+        )
 
 
 def names_of(target: Target, scope: Scope, sync: Sync, head: Head, *, extension: str, replaces: bool) -> ObjectNames:
     """The names for a sync of a scope. One listing request."""
     template = target.destination.template
     keys = template.bind(scope, now=sync.now, uuid=sync.uuid, sync_id=sync.label)
-    # Two partitions may start in the same millisecond: where the key does not tell them apart, a tag does.
-    tag = "" if keys.names_partition else "_" + hashlib.sha256(f"{scope.partition}\n{sync.id}".encode()).hexdigest()[:8]
-    return ObjectNames(target, scope, keys, head, tag=tag, extension=extension, replaces=replaces)
+    # Two partitions may start in the same millisecond, and two streams share a path: where the key does not tell scopes
+    # apart, a tag does.
+    told_apart = keys.names_partition and (template.changes_every_sync or template.identifies(scope.stream))
+    tag = "" if told_apart else "_" + hashlib.sha256(f"{scope}\n{sync.id}".encode()).hexdigest()[:8]
+    return ObjectNames(target, keys, head, tag=tag, extension=extension, replaces=replaces)

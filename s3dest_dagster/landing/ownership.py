@@ -36,31 +36,26 @@ def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set
     unknown = listed - own
     if not unknown:
         return unknown
-    return unknown.difference(*(keys for _, keys in _holdings(bucket, template)))
+    return unknown - _held(bucket, template)
 
 
-def owner_of(bucket: Bucket, template: KeyTemplate, key: str) -> Scope | None:
-    """The scope that holds an object, or is about to publish it; None for a foreign one."""
-    return next((scope for scope, keys in _holdings(bucket, template) if key in keys), None)
-
-
-def _holdings(bucket: Bucket, template: KeyTemplate) -> list[tuple[Scope, set[str]]]:
-    """What each scope of this bucket path holds, or is about to publish."""
+def _held(bucket: Bucket, template: KeyTemplate) -> set[str]:
+    """Keys that any scope of this bucket path holds, or is about to publish."""
     root = manifest_root(template)
     heads = [each.key for each in bucket.list_objects(root) if each.key.endswith(HEAD_NAME)]
-    return [each for each in in_parallel(lambda key: _holding(bucket, key), heads) if each is not None]
+    return set().union(*in_parallel(lambda key: _held_by(bucket, key), heads))
 
 
-def _holding(bucket: Bucket, key: str) -> tuple[Scope, set[str]] | None:
+def _held_by(bucket: Bucket, key: str) -> set[str]:
     found = bucket.get(key)
     if found is None:
-        return None
+        return set()
     head = from_json(Head, found[0], key)
     ledger = Ledger(bucket, key.removesuffix(HEAD_NAME) + "/", scope_of(head))
     segments = ledger.live_segments(head)
     if head.pending is not None:
         segments.append(ledger.read_segment(head.pending))
-    return ledger.scope, live_keys(segments)
+    return live_keys(segments)
 
 
 def scope_of(head: Head) -> Scope:

@@ -61,7 +61,7 @@ def recover(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Recovered:
     found = ledger.read_head().head.pending
     pending = sync_of(found) if found is not None else None
     try:
-        ledger.begin()
+        ledger.finish(ledger.read_head())
     except (CommitError, StorageError) as error:
         return Recovered(scope, pending, False, error.message)
     return Recovered(scope, pending, True)

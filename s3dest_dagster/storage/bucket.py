@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any
+from uuid import uuid4
 
 from botocore.exceptions import HTTPClientError, ResponseStreamingError
 
@@ -116,13 +117,15 @@ class Bucket:
         raise AssertionError("unreachable")
 
     def head(self, key: str) -> ObjectHead | None:
-        """Size, ETag and metadata of an object; None when there is no such object."""
+        """Size, ETag and metadata (names in lower case) of an object; None when there is no such object."""
         try:
             with mapped("s3:GetObject", self.name, key):
                 answer = self.client.head_object(Bucket=self.name, Key=key)
         except ObjectNotFoundError:
             return None
-        return ObjectHead(answer["ContentLength"], _bare(answer["ETag"]), answer.get("Metadata", {}))
+        # Some servers give the names back in title case.
+        metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+        return ObjectHead(answer["ContentLength"], _bare(answer["ETag"]), metadata)
 
     def delete(self, keys: Iterable[str]) -> int:
         """Deletes objects, up to 1000 per request; a key that is not there is no error. Returns how many were asked.
@@ -225,7 +228,7 @@ class Bucket:
         that is deleted again (four requests): it must refuse a second creation and accept the right ETag.
         """
         if self._conditional is None:
-            self._conditional = _is_aws(self.endpoint) or self._probe(f"{beside}.probe")
+            self._conditional = _is_aws(self.endpoint) or self._probe(f"{beside}.{uuid4().hex[:12]}.probe")
         return self._conditional
 
     def _probe(self, key: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from itertools import count
+from typing import Any
 
 import pytest
 from faults import FailingClient
@@ -11,7 +12,7 @@ from landed import batch_of, destination, ids_by_listing, open_uploads, stream, 
 from servers import S3Server
 
 from s3dest_dagster.errors import S3DestError
-from s3dest_dagster.landing import land, live_objects, recover
+from s3dest_dagster.landing import Landing, land, live_objects, recover
 from s3dest_dagster.landing.read import read_scope
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, SyncMode
@@ -140,6 +141,60 @@ def test_an_upload_that_vanished_after_the_purge_empties_the_scope_and_says_so(r
     assert _visible_through_the_head(rclone_s3, settings, name) == []
     _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, FailingClient(rclone_s3.client()))
     assert len(ids_by_listing(rclone_s3, settings.s3_bucket_name, f"data/public/{name}/")) == len(NEW)
+
+
+def test_an_interrupted_decision_aborts_nothing_that_may_be_decided(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002, publish_order="purge_first")
+    name = _prepared(moto_s3, settings, SyncMode.FULL_REFRESH)
+    with pytest.raises(KeyboardInterrupt):
+        _land_new(moto_s3, settings, name, SyncMode.FULL_REFRESH, InterruptedAfterDeciding(moto_s3.client()))
+    assert recover(moto_s3.open(settings), settings.template, Scope(stream(name).id)).ok
+    assert len(ids_by_listing(moto_s3, settings.s3_bucket_name, f"data/public/{name}/")) == len(NEW)
+
+
+def test_a_sync_does_not_fail_for_one_before_it_that_was_turned_back(rclone_s3: S3Server) -> None:
+    settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002)
+    name = _prepared(rclone_s3, settings, SyncMode.FULL_REFRESH)
+    probe = FailingClient(rclone_s3.client())
+    _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, probe)
+    name = _prepared(rclone_s3, settings, SyncMode.FULL_REFRESH)
+    dying = FailingClient(rclone_s3.client(), at=probe.calls.index("complete_multipart_upload") + 1, dead=True)
+    with pytest.raises(S3DestError, match="finishes it"):
+        _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, dying)
+    admin = rclone_s3.client()
+    for upload in admin.list_multipart_uploads(Bucket=settings.s3_bucket_name)["Uploads"]:
+        admin.abort_multipart_upload(Bucket=settings.s3_bucket_name, Key=upload["Key"], UploadId=upload["UploadId"])
+    with target(rclone_s3, settings) as opened:
+        land([batch_of(users(70, 71))], opened, stream(name, SyncMode.FULL_REFRESH), sync("another"))
+    assert ids_by_listing(rclone_s3, settings.s3_bucket_name, f"data/public/{name}/") == [70, 71]
+
+
+def test_an_abort_that_fails_does_not_keep_the_others_from_being_tried(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
+    name = _prepared(moto_s3, settings, SyncMode.FULL_REFRESH)
+    probe = FailingClient(moto_s3.client())
+    bucket = Bucket(probe, settings.s3_bucket_name)
+    with target(moto_s3, settings, bucket) as opened:
+        landing = Landing(opened, stream(name), sync("given up"))
+        for start in range(0, 50, 10):
+            landing.write(batch_of(users(start, start + 9)))
+        probe._at = len(probe.calls) + 1
+        with pytest.raises(S3DestError):
+            landing.abort()
+    assert open_uploads(moto_s3, settings.s3_bucket_name) == 1
+
+
+class InterruptedAfterDeciding(FailingClient):
+    """A client whose user presses Ctrl-C while the head is being put, after the server has taken it."""
+
+    def _counted(self, name: str, method: Any) -> Any:
+        def call(**arguments: Any) -> Any:
+            answer = method(**arguments)
+            if name == "put_object" and b'"pending": "' in arguments["Body"]:
+                raise KeyboardInterrupt
+            return answer
+
+        return call
 
 
 def test_a_failure_before_the_decision_aborts_every_upload(moto_s3: S3Server) -> None:

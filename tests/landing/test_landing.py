@@ -216,17 +216,6 @@ def test_a_template_without_part_numbers_is_good_for_one_object(moto_s3: S3Serve
     assert ids_by_listing(moto_s3, name) == [2]
 
 
-def test_a_key_of_another_stream_is_not_overwritten(moto_s3: S3Server) -> None:
-    name = moto_s3.new_bucket()
-    settings = destination(name, s3_path_format="${NAMESPACE}/", file_name_pattern="all{format_extension}")
-    with target(moto_s3, settings) as opened:
-        land(batches_of(users(1, 1)), opened, stream("users"), sync("s1"))
-        with pytest.raises(KeyCollisionError, match=r"belongs to public\.users, and public\.orders"):
-            land(batches_of(users(2, 2)), opened, stream("orders"), sync("s2"))
-        land(batches_of(users(3, 3)), opened, stream("users"), sync("s3"))
-    assert ids_by_listing(moto_s3, name) == [3]
-
-
 def test_a_refresh_takes_over_the_connectors_files_and_leaves_foreign_ones(any_s3: S3Server) -> None:
     name = any_s3.new_bucket()
     connector = ["data/public/users/2022_04_04_123456789_0.csv.gz", "data/public/users/2022_04_04_123456789_1.avro"]
@@ -270,6 +259,30 @@ def test_streams_whose_names_sanitise_alike_do_not_take_each_others_objects(moto
         land(batches_of(users(1, 2)), opened, stream("用户表"), sync("s1"))
         land(batches_of(users(3, 4)), opened, stream("支付表"), sync("s2"))
     assert ids_by_listing(moto_s3, name) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("path", "one", "other"), [("${YEAR}_", "users", "orders"), ("${STREAM_NAME}/", "a b", "a_b")])
+@pytest.mark.parametrize("pattern", ["", "all{format_extension}"])
+def test_streams_that_share_a_path_never_share_a_key(
+    moto_s3: S3Server, path: str, one: str, other: str, pattern: str
+) -> None:
+    name = moto_s3.new_bucket()
+    with target(moto_s3, destination(name, s3_path_format=path, file_name_pattern=pattern)) as opened:
+        landings = [Landing(opened, stream(each), sync("run", START)) for each in (one, other)]
+        for number, landing in enumerate(landings):
+            landing.write(batch_of(users(number, number)))
+        for landing in landings:
+            landing.commit()
+    assert ids_by_listing(moto_s3, name) == [0, 1]
+
+
+def test_a_refresh_without_a_state_forgets_the_state_of_what_it_replaces(moto_s3: S3Server) -> None:
+    name = moto_s3.new_bucket()
+    with target(moto_s3, destination(name)) as opened:
+        reached = State(StreamId("public", "users"), b'{"cursor":5}', b"{}")
+        land([batch_of(users(1, 5)), reached], opened, stream(mode=APPEND), sync("s1"))
+        land([], opened, stream(), sync("s2"))
+        assert Landing(opened, stream(mode=APPEND), sync("s3")).last_state is None
 
 
 def test_the_stream_name_prefix_stands_in_the_key(moto_s3: S3Server) -> None:
