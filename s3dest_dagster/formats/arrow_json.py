@@ -2,7 +2,8 @@
 
 Numbers are written so that reading gives the same number; dates, times and timestamps in ISO 8601 (a zoned timestamp
 in UTC with "Z", one without a zone without); binary as base64; durations as a count of their unit; a map with text keys
-as an object, any other as a list of pairs. Nulls are written. NaN and the infinities have no JSON text and are refused.
+as an object, any other as a list of pairs. Nulls are written. NaN and the infinities have no JSON text and are refused,
+and so are dates and timestamps outside the years 1 to 9999, times outside of a day, and texts that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from s3dest_dagster.batch import Batch, JsonBatch
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats.binary_columns import Parts, content, glued, scalar
 from s3dest_dagster.formats.text import pieces
+from s3dest_dagster.schema.arrow_moments import beyond_range, integers, is_moment, iso_texts
 from s3dest_dagster.schema.arrow_texts import as_list_column, is_any_binary, is_any_list, is_any_string, unpacked
+from s3dest_dagster.schema.arrow_utf8 import refuse_invalid_utf8
 
 _NULL = b"null"
 _NEEDS_ESCAPE = np.array([code < 0x20 or chr(code) in '"\\' for code in range(256)])
@@ -38,6 +41,7 @@ def json_texts(batch: Batch) -> Sequence[bytes]:
             f"Two Arrow columns have the same name, among {sorted(batch.data.schema.names)}; a record has each once. "
             "Rename one of them in the source."
         )
+    refuse_invalid_utf8(batch.data)
     return pieces(_objects(batch.data.schema.names, batch.data.columns, batch.num_rows, ""))
 
 
@@ -97,20 +101,17 @@ def _binary(column: pa.Array, path: str) -> pa.Array:
     return pa.array([b'"%b"' % b64encode(value or b"") for value in column.to_pylist()], pa.binary())
 
 
-def _date_or_time(column: pa.Array, path: str) -> pa.Array:
-    column = column.cast(pa.date32()) if pt.is_date(column.type) else column
-    return _quoted(column.cast(pa.string()))
-
-
-def _timestamp(column: pa.Array, path: str) -> pa.Array:
-    if column.type.tz is not None:
-        column = column.cast(pa.timestamp(column.type.unit, "UTC"))
-    return _quoted(pc.replace_substring(column.cast(pa.string()), " ", "T"))
-
-
-def _quoted(texts: pa.Array) -> pa.Array:
-    """Texts that need no escape, as JSON strings."""
-    return glued([b'"', texts.cast(pa.binary()).fill_null(b""), b'"'], len(texts))
+def _moment(column: pa.Array, path: str) -> pa.Array:
+    """Dates, times and timestamps; their texts need no escape."""
+    row = pc.index(beyond_range(column), True).as_py()
+    if row >= 0:
+        bounds = "00:00 to 24:00" if pt.is_time(column.type) else "the years 1 to 9999"
+        raise RecordError(
+            f"Field {path!r} is {integers(column)[row].as_py()} as {column.type} in record {row + 1} of a batch, which "
+            f"lies outside {bounds} and has no ISO 8601 text. "
+            "Make it null or an integer in the source, or land the stream in Avro or Parquet."
+        )
+    return glued([b'"', iso_texts(column).cast(pa.binary()).fill_null(b""), b'"'], len(column))
 
 
 def _list(column: pa.Array, path: str) -> pa.Array:
@@ -152,8 +153,7 @@ _TEXTS: tuple[tuple[_Test, _Text], ...] = (
     (is_any_string, _string),
     (_any_of(pt.is_boolean, pt.is_integer, pt.is_decimal), _plain),
     (pt.is_floating, _float),
-    (pt.is_timestamp, _timestamp),
-    (_any_of(pt.is_date, pt.is_time), _date_or_time),
+    (is_moment, _moment),
     (pt.is_struct, _struct),
     (pt.is_map, _map),
     (is_any_list, _list),

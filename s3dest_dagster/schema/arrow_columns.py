@@ -1,7 +1,8 @@
 """Arrow columns as a source made them to the columns of a record type: by casts that lose nothing, else by JSON texts.
 
-A cast that would lose anything (an int64 beyond 2⁵³ to a double, nanoseconds) is no cast: the whole column then takes
-the way of JSON, value by value under the same rules. It must not know JSON batches or plans.
+A cast that would lose anything (an int64 beyond 2⁵³ to a double, nanoseconds), or give a date that readers cannot hold
+(the year 32103), is no cast: the whole column then takes the way of JSON, value by value under the same rules. It must
+not know JSON batches or plans.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.schema.arrow import Layout, arrow_type
+from s3dest_dagster.schema.arrow_moments import beyond_range, is_moment
 from s3dest_dagster.schema.arrow_texts import (
     as_list_column,
     is_any_binary,
@@ -86,7 +89,7 @@ def _cast(kind: Scalar, data: pa.Array) -> pa.Array | None:
     target = arrow_type(kind, layout=Layout.NAMED)
     if data.null_count == len(data):
         return pa.nulls(len(data), target)
-    if not _HELD_BY[kind](data.type):
+    if not _HELD_BY[kind](data.type) or (is_moment(data.type) and pc.any(beyond_range(data)).as_py()):
         return None
     try:
         return data.cast(target)

@@ -2,7 +2,8 @@
 
 Dates, times and timestamps in ISO 8601 (zoned ones in UTC with "Z"), binary as base64, a map with text keys as an
 object, any other as a list of pairs, durations as a count of their unit; numbers that JSON does not know (NaN,
-infinities) and types that it does not know (intervals) as strings. It must not know kinds or rules.
+infinities) and types that it does not know (intervals) as strings; moments beyond what ISO 8601 writes (the year
+32103) as the integer that is stored. It must not know kinds or rules.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 from msgspec import Raw
 
+from s3dest_dagster.schema.arrow_moments import beyond_range, integers, is_moment, iso_texts
 from s3dest_dagster.schema.json_texts import NOTHING
 
 _encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
@@ -79,6 +81,8 @@ def _texts(column: pa.Array) -> list[bytes | None]:
         return _texts(column.cast(pa.int64()))
     if is_any_binary(type_):
         return _each(column, lambda value: _encode(b64encode(value).decode()))
+    if is_moment(type_):
+        return _moments(column)
     return _each(_as_strings(column), _encode)
 
 
@@ -91,13 +95,17 @@ def _floats(column: pa.Array) -> list[bytes | None]:
     return _each(column.cast(pa.string()), lambda text: names.get(text) or text.encode())
 
 
+def _moments(column: pa.Array) -> list[bytes | None]:
+    beyond = beyond_range(column)
+    texts = _each(iso_texts(pc.if_else(beyond, pa.scalar(None, column.type), column)), _encode)
+    for row in pc.indices_nonzero(beyond).to_pylist():
+        texts[row] = str(integers(column)[row].as_py()).encode()
+    return texts
+
+
 def _as_strings(column: pa.Array) -> pa.Array:
-    type_ = column.type
-    if pt.is_timestamp(type_):
-        utc = column if type_.tz is None else column.cast(pa.timestamp(type_.unit, "UTC"))
-        return pc.replace_substring(utc.cast(pa.string()), " ", "T")
-    if is_any_string(type_) or pt.is_date(type_) or pt.is_time(type_):
-        return (column.cast(pa.date32()) if pt.is_date64(type_) else column).cast(pa.string())
+    if is_any_string(column.type):
+        return column.cast(pa.string())
     return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
 
 

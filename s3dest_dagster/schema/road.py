@@ -24,6 +24,7 @@ from s3dest_dagster.errors import RecordError
 from s3dest_dagster.schema.arrow import Layout, arrow_schema
 from s3dest_dagster.schema.arrow_columns import record_of_arrow
 from s3dest_dagster.schema.arrow_texts import texts_of_column
+from s3dest_dagster.schema.arrow_utf8 import refuse_invalid_utf8
 from s3dest_dagster.schema.json_texts import NO_ROWS, Rows
 from s3dest_dagster.schema.nested_columns import RecordDecoder
 from s3dest_dagster.schema.number_scan import rows_at_risk
@@ -111,6 +112,7 @@ class Road:
     def _column(self, batch: Batch) -> Column:
         if isinstance(batch, JsonBatch):
             return self._of_json(batch.raws)
+        refuse_invalid_utf8(batch.data)
         return record_of_arrow(self._decoder, batch.data.to_struct_array())
 
     def _of_json(self, raws: Sequence[Any]) -> Column:

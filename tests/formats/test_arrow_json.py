@@ -94,6 +94,67 @@ def test_numbers_that_json_lacks_are_refused_by_field_and_record(bad):
         _texts(a=pa.array([{"b": 1.0}, {"b": None}, {"b": bad}]))
 
 
+def _stored(number: int, kind: pa.DataType) -> pa.Array:
+    width = pa.int32() if kind.bit_width == 32 else pa.int64()
+    return pa.array([None, number], width).cast(kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "first", "first_text", "last", "last_text"),
+    [
+        (pa.date32(), -719162, "0001-01-01", 2932896, "9999-12-31"),
+        (pa.date64(), -719162 * 86_400_000, "0001-01-01", 2932897 * 86_400_000 - 1, "9999-12-31T23:59:59.999"),
+        (pa.timestamp("s"), -62135596800, "0001-01-01T00:00:00", 253402300799, "9999-12-31T23:59:59"),
+        (pa.timestamp("s", BERLIN), -62135596800, "0001-01-01T00:00:00Z", 253402300799, "9999-12-31T23:59:59Z"),
+        (pa.timestamp("ms", "UTC"), -62135596800000, "0001-01-01T00:00:00.000Z", 253402300799999, ...),
+        (pa.timestamp("us", "UTC"), -62135596800000000, "0001-01-01T00:00:00.000000Z", 253402300799999999, ...),
+        (pa.time32("s"), 0, "00:00:00", 86399, "23:59:59"),
+        (pa.time32("ms"), 0, "00:00:00.000", 86399999, "23:59:59.999"),
+        (pa.time64("us"), 0, "00:00:00.000000", 86399999999, "23:59:59.999999"),
+        (pa.time64("ns"), 0, "00:00:00.000000000", 86399999999999, "23:59:59.999999999"),
+    ],
+    ids=str,
+)
+def test_moments_have_a_text_up_to_the_bounds_and_are_refused_beyond(kind, first, first_text, last, last_text):
+    assert _texts(x=_stored(first, kind))[1] == f'{{"x":"{first_text}"}}'.encode()
+    last_text = "9999-12-31T23:59:59.999999"[: 23 if last < 10**15 else 26] + "Z" if last_text is ... else last_text
+    assert _texts(x=_stored(last, kind))[1] == f'{{"x":"{last_text}"}}'.encode()
+    for number in (first - 1, last + 1, 2 ** (kind.bit_width - 1) - 1):
+        with pytest.raises(RecordError, match=rf"Field 'x' is {number} as .* in record 2 of a batch"):
+            _texts(x=_stored(number, kind))
+
+
+def test_nanoseconds_cannot_leave_the_range():
+    assert _texts(x=_stored(2**63 - 1, pa.timestamp("ns", "UTC")))[1] == b'{"x":"2262-04-11T23:47:16.854775807Z"}'
+
+
+def test_a_date64_that_is_not_at_midnight_keeps_its_time():
+    days = pa.array([1609459200000, 1609462800001], pa.int64()).cast(pa.date64())
+    assert _texts(x=days) == [b'{"x":"2021-01-01"}', b'{"x":"2021-01-01T01:00:00.001"}']
+
+
+_BROKEN = pa.array([b"ok", b"\xff\xfe"]).view(pa.string())
+
+
+@pytest.mark.parametrize(
+    ("column", "path"),
+    [
+        (_BROKEN, "x"),
+        (pa.array([b"ok", b"\xff"], pa.large_binary()).view(pa.large_string()), "x"),
+        (pa.StructArray.from_arrays([_BROKEN], ["y"]), "x.y"),
+        (pa.ListArray.from_arrays([0, 1, 2], _BROKEN), r"x\[\]"),
+        (pa.MapArray.from_arrays([0, 1, 2], _BROKEN, pa.array([1, 2])), "x"),
+        (pa.MapArray.from_arrays([0, 1, 2], pa.array(["a", "b"]), _BROKEN), "x"),
+        (pa.DictionaryArray.from_arrays(pa.array([0, 1]), _BROKEN), "x"),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_texts_that_are_not_utf8_are_refused_by_field(column, path):
+    with pytest.raises(RecordError, match=f"Field '{path}' holds a text that is not valid UTF-8"):
+        _texts(x=column)
+    assert len(_texts(x=column.slice(0, 1))) == 1
+
+
 def test_types_without_a_json_text_are_refused_by_name():
     with pytest.raises(RecordError, match=r"Field 'x' has the Arrow type month_day_nano_interval"):
         _texts(x=pa.array([pa.MonthDayNano([1, 2, 3])]))

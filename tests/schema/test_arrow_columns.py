@@ -101,6 +101,59 @@ def test_what_a_cast_would_lose_goes_by_the_rules(column, definition, values, ov
     assert texts == [str(column[row]) if text is ... else text for row, text in enumerate(over)]
 
 
+def stored(numbers, kind):
+    return pa.array(numbers, pa.int32() if kind.bit_width == 32 else pa.int64()).cast(kind)
+
+
+@pytest.mark.parametrize("definition", [None, {"type": "string"}])
+@pytest.mark.parametrize(
+    ("kind", "number", "other"),
+    [
+        (pa.timestamp("us", "UTC"), 2**63 - 1, 0),
+        (pa.timestamp("s", "UTC"), 2**44, 0),
+        (pa.timestamp("ms"), -(2**53), 0),
+        (pa.date32(), 2**31 - 1, 0),
+        (pa.date64(), 2**62, 0),
+        (pa.time32("s"), -5, 0),
+        (pa.time64("us"), 86_400_000_000, 0),
+    ],
+    ids=str,
+)
+def test_moments_out_of_range_land_as_the_text_of_their_integer(kind, number, other, definition):
+    values, over, tally = landed(stored([number, other, None], kind), definition)
+    if definition:
+        assert values[0] == str(number)
+    else:
+        assert (values[0], over) == (None, [str(number), None, None])
+        assert tally == Tally(overflowed={"f": 1})
+    assert values[1] is not None
+    assert values[2] is None
+
+
+def test_moments_out_of_range_overflow_in_avro_too():
+    values, over, _ = landed(stored([2**44, 0], pa.timestamp("s", "UTC")), layout=Layout.AVRO)
+    assert values[0] is None
+    assert over == [str(2**44), None]
+
+
+def test_moments_out_of_range_are_named_where_mismatches_fail():
+    with pytest.raises(RecordError, match=rf"'f'.* {2**44}"):
+        convert({"f": stored([2**44], pa.timestamp("s", "UTC"))}, on_mismatch="fail")
+
+
+def test_a_date64_that_is_not_at_midnight_keeps_its_time_in_the_overflow():
+    values, over, _ = landed(stored([1609459200000, 1609462800000], pa.date64()))
+    assert values == [date(2021, 1, 1), None]
+    assert over == [None, "2021-01-01T01:00:00.000"]
+
+
+@pytest.mark.parametrize("properties", [None, {"other": {"type": "string"}}])
+def test_texts_that_are_not_utf8_are_refused_by_field(properties):
+    broken = pa.StructArray.from_arrays([pa.array([b"ok", b"\xff"]).view(pa.string())], ["x"])
+    with pytest.raises(RecordError, match=r"Field 'f\.x' holds a text that is not valid UTF-8"):
+        convert({"f": broken}, properties)
+
+
 @pytest.mark.parametrize(
     ("column", "text"),
     [
