@@ -45,9 +45,9 @@ def read_messages(
     stream. A line that is meant as a record but is none becomes a `BadRecord`. Logs, and lines that are no messages,
     go to `log`. `source` is a descriptor or a binary file that nobody has read from.
 
-    Raises SourceError for records of a stream that is not among `streams`, a broken state and a line longer than
-    `max_line_mb`; and at the end of the input, when the source reported an error, did not report COMPLETE for a
-    stream although it reports statuses, or wrote nothing but lines that are no messages.
+    Raises SourceError for records of a stream that is not among `streams`, a broken state, a line longer than
+    `max_line_mb` and a last line that is cut short; and at the end of the input, when the source reported an error, did
+    not report COMPLETE for a stream although it reports statuses, or wrote nothing but lines that are no messages.
     """
     transcript = Transcript(log, streams)
     reader = MessageReader(streams, transcript, buffer_mb=buffer_mb)
@@ -138,6 +138,11 @@ class MessageReader:
             yield status
 
     def _take_bad_line(self, line: BadLine) -> None:
+        if line.cut_short:
+            raise SourceError(
+                "The source's last line is incomplete: it ends without a line break and cannot be read "
+                f"({line.reason}). What would have followed is unknown; run the source again."
+            )
         if line.meant == "STATE":
             raise SourceError(f"The source wrote a STATE message that cannot be read: {line.reason}.")
         if line.meant is None:

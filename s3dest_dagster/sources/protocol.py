@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -103,13 +103,15 @@ class BadLine:
     """A line that is no message: its bytes without blanks around them, why, and what it was meant to be.
 
     `meant` is "RECORD" or "STATE" where the line looks like one, else None: then it is something that the source
-    printed. `stream` is the record's stream where the line still tells it.
+    printed. `stream` is the record's stream where the line still tells it. `cut_short`: it is the last line, begins
+    like an object, and ends without a line break before it is one.
     """
 
     raw: bytes
     reason: str
     meant: str | None
     stream: StreamId | None = None
+    cut_short: bool = False
     record: ClassVar[None] = None
 
 
@@ -135,7 +137,26 @@ def decode_block(block: bytes) -> Sequence[Decoded]:
     is decoded as a whole, and line by line only when something in it is wrong.
     """
     messages = _decoded_at_once(block)
-    return [_decode_line(line) for line in _stripped_lines(block)] if messages is None else messages
+    return _decoded_by_line(block) if messages is None else messages
+
+
+def _decoded_by_line(block: bytes) -> list[Decoded]:
+    """The block's messages and bad lines. Only the input's last block can lack its last line break."""
+    messages = [_decode_line(line) for line in _stripped_lines(block)]
+    unended = block[block.rfind(b"\n") + 1 :].strip()
+    if unended and isinstance(last := messages[-1], BadLine):
+        messages[-1] = replace(last, cut_short=_is_broken_object(last.raw))
+    return messages
+
+
+def _is_broken_object(line: bytes) -> bool:
+    if not line.startswith(b"{"):
+        return False
+    try:
+        msgspec.json.decode(line, type=Raw)
+    except _UNREADABLE:
+        return True
+    return False
 
 
 def _decoded_at_once(block: bytes) -> Sequence[Decoded] | None:

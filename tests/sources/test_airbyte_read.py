@@ -185,9 +185,11 @@ def test_a_state_cut_off_by_death_is_told_as_the_death(scripted):
     assert "SIGKILL" in failure_of(scripted.writes(b'{"type":"STATE","state":{"da').dies(signal.SIGKILL).source())
 
 
-def test_a_record_cut_off_without_death_is_a_bad_record(scripted):
-    (bad,) = items_of(scripted.writes(b'{"type":"RECORD","record":{"stream":"users","data":{"i').source())
-    assert isinstance(bad, BadRecord)
+@pytest.mark.parametrize(
+    "line", [b'{"ty', b'{"type":"RECORD","record":{"stream":"users","data":{"i', b'{"type":"TRACE","trace":{']
+)
+def test_a_last_line_that_is_cut_short_fails_the_sync_though_the_source_ends_well(scripted, line):
+    assert "last line is incomplete" in failure_of(scripted.records("users", {"id": 1}).writes(line).source())
 
 
 def test_a_stream_without_complete_fails_when_statuses_are_reported(scripted):

@@ -102,6 +102,26 @@ def test_the_last_line_needs_no_line_break():
     assert raws(read(user('{"a":1}'), end=b"")) == [b'{"a":1}']
 
 
+@pytest.mark.parametrize("line", [b'{"ty', b"{", b'{"type":"LOG","log":{"message":"\xc3'])
+def test_a_last_line_that_is_cut_short_is_an_error_after_what_came_before_it(line):
+    items = read_messages(
+        io.BytesIO(state_line("users", {"n": 1}).encode() + b"\n" + line), STREAMS, log=lambda *_: None
+    )
+    assert isinstance(next(items), State)
+    with pytest.raises(SourceError, match="last line is incomplete"):
+        next(items)
+
+
+@pytest.mark.parametrize("line", [b'{"ty\n', b'{"ty\n \t', b"bye", b'{"level":"info"}', b" \r"])
+def test_what_a_source_prints_whole_is_no_line_cut_short(line):
+    assert raws(read(user("{}"), line, end=b"")) == [b"{}"]
+
+
+def test_a_whole_record_that_is_bad_stays_one_without_a_line_break():
+    (found,) = bad(read(user("[1]"), end=b""))
+    assert "not an object" in found.reason
+
+
 def test_no_input_is_no_item():
     assert read(end=b"") == []
 
