@@ -18,7 +18,6 @@ from s3dest_dagster.keys.shapes import Shape, common_text, regex
 from s3dest_dagster.keys.slots import (
     DIMENSION_PREFIX,
     EPOCH,
-    NAMESPACE,
     PART_NUMBER,
     PARTITION,
     STREAM_NAME,
@@ -106,10 +105,8 @@ class KeyTemplate:
         return STREAM_NAME in self._slots()
 
     def identifies(self, stream: StreamId) -> bool:
-        """Whether no other stream makes this stream's keys: its name and namespace stand in them as they are."""
-        whole_name = self.names_stream and sanitize_name(stream.name) == stream.name
-        namespace = stream.namespace or ""
-        return whole_name and (not namespace or (NAMESPACE in self._slots() and sanitize_name(namespace) == namespace))
+        """Whether no stream of another name makes this stream's keys: its name stands in them as it is."""
+        return self.names_stream and sanitize_name(stream.name) == stream.name
 
     @property
     def counts_parts(self) -> bool:

@@ -49,7 +49,8 @@ class Landing:
 
     Making it reads the scope's head, finishes a sync that was decided and not published, and finds out whether this
     sync's id is complete already (`recorded`); then nothing is landed again and `commit` gives the recorded receipt.
-    Safe for one thread at a time.
+    `compared`: the streams that share the destination are known to make different keys; otherwise a stream whose name
+    does not stand in its keys gets a tag in them. Safe for one thread at a time.
     """
 
     def __init__(
@@ -59,12 +60,14 @@ class Landing:
         sync: Sync,
         *,
         scope: Scope | None = None,
+        compared: bool = False,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
         self.stream = stream
         self.sync = sync
         self.scope = scope or Scope(stream.id)
         self._target = target
+        self._compared = compared
         self._on_progress = on_progress
         self._landed = landed_scope(target.destination.stream_prefix, self.scope)
         root = scope_root(target.destination.template, self._landed)
@@ -214,6 +217,7 @@ class Landing:
                 self._seen.head,
                 extension=self._encoder.extension,
                 replaces=replaces_scope(self._target.destination, self.stream, self.scope),
+                compared=self._compared,
             )
             self._stager = ObjectStager(self._target, self._encoder, names, self._name)
         self._stager.take(encoded)

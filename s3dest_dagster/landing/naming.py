@@ -84,12 +84,21 @@ class ObjectNames:
         )
 
 
-def names_of(target: Target, scope: Scope, sync: Sync, head: Head, *, extension: str, replaces: bool) -> ObjectNames:
-    """The names for a sync of a scope. One listing request."""
+def names_of(
+    target: Target, scope: Scope, sync: Sync, head: Head, *, extension: str, replaces: bool, compared: bool
+) -> ObjectNames:
+    """The names for a sync of a scope. One listing request.
+
+    `compared`: the streams that share the template are known to make different keys (`KeyTemplate.check_streams`).
+    """
     template = target.destination.template
     keys = template.bind(scope, now=sync.now, uuid=sync.uuid, sync_id=sync.label)
     # Two partitions may start in the same millisecond, and two streams share a path: where the key does not tell scopes
     # apart, a tag does.
-    told_apart = keys.names_partition and (template.changes_every_sync or template.identifies(scope.stream))
-    tag = "" if told_apart else "_" + hashlib.sha256(f"{scope}\n{sync.id}".encode()).hexdigest()[:8]
+    stream_told = compared or template.changes_every_sync or template.identifies(scope.stream)
+    tag = (
+        ""
+        if stream_told and keys.names_partition
+        else "_" + hashlib.sha256(f"{scope}\n{sync.id}".encode()).hexdigest()[:8]
+    )
     return ObjectNames(target, keys, head, tag=tag, extension=extension, replaces=replaces)

@@ -79,7 +79,7 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
     head = ledger.read_head().head
     replaces = replaces_scope(target.destination, stream, scope)
     extension = target.destination.format.extension
-    names = names_of(target, scope, sync, head, extension=extension, replaces=replaces)
+    names = names_of(target, scope, sync, head, extension=extension, replaces=replaces, compared=True)
     record = record_type(stream.json_schema, scope.stream.name, scope.stream.namespace) if stream.json_schema else None
     return StreamPlan(
         scope=scope,

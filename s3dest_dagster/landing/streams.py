@@ -112,7 +112,9 @@ def landing_streams(
     destination.template.check_streams(landed, destination.format.extension)
     with ExitStack() as stack:
         begun = [
-            Landing(target, each, sync, on_progress=partial(on_progress, each.id) if on_progress else None)
+            Landing(
+                target, each, sync, compared=True, on_progress=partial(on_progress, each.id) if on_progress else None
+            )
             for each in streams
         ]
         for each in begun:
