@@ -16,7 +16,17 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any
 
-from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch, State, Tally
+from s3dest_dagster.batch import (
+    ArrowBatch,
+    BadRecord,
+    Batch,
+    JsonBatch,
+    SourceItem,
+    State,
+    StreamBatch,
+    StreamStatus,
+    Tally,
+)
 from s3dest_dagster.errors import CommitError, StorageError, SupersededError
 from s3dest_dagster.formats import Encoded, Encoder, encoder
 from s3dest_dagster.keys import scope_root
@@ -111,6 +121,17 @@ class Landing:
     def reached(self, state: State) -> None:
         """Takes the state that covers the records written so far; the newest is committed with them."""
         self._state = state
+
+    def take(self, item: SourceItem | Batch) -> None:
+        """Takes the next item of a source that gives this stream alone: records, a bad record, a state or a status."""
+        if isinstance(item, StreamBatch):
+            self.write(item.batch)
+        elif isinstance(item, State):
+            self.reached(item)
+        elif isinstance(item, BadRecord):
+            self.reject(item)
+        elif not isinstance(item, StreamStatus):
+            self.write(item)
 
     # ------------------------------------------------------------------ the end
 
@@ -268,7 +289,7 @@ class Landing:
 
 
 def land(
-    items: Iterable[Batch | BadRecord | State],
+    items: Iterable[SourceItem | Batch],
     target: Target,
     stream: Stream,
     sync: Sync,
@@ -280,12 +301,7 @@ def land(
     with Landing(target, stream, sync, scope=scope, on_progress=on_progress) as landing:
         if not landing.recorded:
             for item in items:
-                if isinstance(item, State):
-                    landing.reached(item)
-                elif isinstance(item, BadRecord):
-                    landing.reject(item)
-                else:
-                    landing.write(item)
+                landing.take(item)
         return landing.commit()
 
 

@@ -14,7 +14,6 @@ from typing import Any
 
 import dagster as dg
 
-from s3dest_dagster.batch import BadRecord, Batch, SourceItem, State, StreamBatch, StreamStatus
 from s3dest_dagster.connector_config import JOB_ID_VARIABLE
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import SettingsError
@@ -67,7 +66,7 @@ def _land(
         if not landing.recorded:
             with opened(records, _state_for(landing), emitted_at=_now_ms) as items:
                 for item in items:
-                    _push(landing, item)
+                    landing.take(item)
         return landing.commit()
 
 
@@ -75,17 +74,6 @@ def _state_for(landing: Landing) -> str | None:
     """The state that a source goes on from. Partitions and full refreshes begin anew."""
     goes_on = landing.scope.partition is None and landing.stream.sync_mode is SyncMode.APPEND
     return landing.last_state if goes_on else None
-
-
-def _push(landing: Landing, item: SourceItem | Batch) -> None:
-    if isinstance(item, StreamBatch):
-        landing.write(item.batch)
-    elif isinstance(item, State):
-        landing.reached(item)
-    elif isinstance(item, BadRecord):
-        landing.reject(item)
-    elif not isinstance(item, StreamStatus):
-        landing.write(item)
 
 
 # ---------------------------------------------------------------------- what is drawn from outside

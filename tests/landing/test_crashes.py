@@ -103,19 +103,23 @@ def test_the_old_objects_may_be_purged_first(moto_s3: S3Server) -> None:
     assert calls == ["delete_objects"] + ["complete_multipart_upload"] * 3
 
 
+def _vanished(server: S3Server, settings, *, uploads: int | None = None) -> str:
+    """A fresh stream whose refresh was decided and died, and of whose uploads some (or all) have vanished since."""
+    probe = FailingClient(server.client())
+    _land_new(server, settings, _prepared(server, settings, SyncMode.FULL_REFRESH), SyncMode.FULL_REFRESH, probe)
+    name = _prepared(server, settings, SyncMode.FULL_REFRESH)
+    dying = FailingClient(server.client(), at=probe.calls.index("complete_multipart_upload") + 1, dead=True)
+    with pytest.raises(S3DestError, match="finishes it"):
+        _land_new(server, settings, name, SyncMode.FULL_REFRESH, dying)
+    admin = server.client()
+    for upload in admin.list_multipart_uploads(Bucket=settings.s3_bucket_name)["Uploads"][:uploads]:
+        admin.abort_multipart_upload(Bucket=settings.s3_bucket_name, Key=upload["Key"], UploadId=upload["UploadId"])
+    return name
+
+
 def test_an_upload_that_vanished_turns_the_decision_back(rclone_s3: S3Server) -> None:
     settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002)
-    name = _prepared(rclone_s3, settings, SyncMode.FULL_REFRESH)
-    probe = FailingClient(rclone_s3.client())
-    _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, probe)
-    name = _prepared(rclone_s3, settings, SyncMode.FULL_REFRESH)
-    first_completion = probe.calls.index("complete_multipart_upload") + 1
-    dying = FailingClient(rclone_s3.client(), at=first_completion, dead=True)
-    with pytest.raises(S3DestError, match="finishes it"):
-        _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, dying)
-    admin = rclone_s3.client()
-    for upload in admin.list_multipart_uploads(Bucket=settings.s3_bucket_name)["Uploads"][:1]:
-        admin.abort_multipart_upload(Bucket=settings.s3_bucket_name, Key=upload["Key"], UploadId=upload["UploadId"])
+    name = _vanished(rclone_s3, settings, uploads=1)
     recovered = recover(rclone_s3.open(settings), settings.template, Scope(stream(name).id))
     assert not recovered.ok
     assert "turned back" in recovered.message
@@ -125,16 +129,7 @@ def test_an_upload_that_vanished_turns_the_decision_back(rclone_s3: S3Server) ->
 
 def test_an_upload_that_vanished_after_the_purge_empties_the_scope_and_says_so(rclone_s3: S3Server) -> None:
     settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, publish_order="purge_first")
-    name = _prepared(rclone_s3, settings, SyncMode.FULL_REFRESH)
-    probe = FailingClient(rclone_s3.client())
-    _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, probe)
-    name = _prepared(rclone_s3, settings, SyncMode.FULL_REFRESH)
-    dying = FailingClient(rclone_s3.client(), at=probe.calls.index("complete_multipart_upload") + 1, dead=True)
-    with pytest.raises(S3DestError, match="finishes it"):
-        _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, dying)
-    admin = rclone_s3.client()
-    for upload in admin.list_multipart_uploads(Bucket=settings.s3_bucket_name)["Uploads"][:1]:
-        admin.abort_multipart_upload(Bucket=settings.s3_bucket_name, Key=upload["Key"], UploadId=upload["UploadId"])
+    name = _vanished(rclone_s3, settings, uploads=1)
     recovered = recover(rclone_s3.open(settings), settings.template, Scope(stream(name).id))
     assert "is lost" in recovered.message
     assert ids_by_listing(rclone_s3, settings.s3_bucket_name, f"data/public/{name}/") == []
@@ -154,16 +149,7 @@ def test_an_interrupted_decision_aborts_nothing_that_may_be_decided(moto_s3: S3S
 
 def test_a_sync_does_not_fail_for_one_before_it_that_was_turned_back(rclone_s3: S3Server) -> None:
     settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002)
-    name = _prepared(rclone_s3, settings, SyncMode.FULL_REFRESH)
-    probe = FailingClient(rclone_s3.client())
-    _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, probe)
-    name = _prepared(rclone_s3, settings, SyncMode.FULL_REFRESH)
-    dying = FailingClient(rclone_s3.client(), at=probe.calls.index("complete_multipart_upload") + 1, dead=True)
-    with pytest.raises(S3DestError, match="finishes it"):
-        _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, dying)
-    admin = rclone_s3.client()
-    for upload in admin.list_multipart_uploads(Bucket=settings.s3_bucket_name)["Uploads"]:
-        admin.abort_multipart_upload(Bucket=settings.s3_bucket_name, Key=upload["Key"], UploadId=upload["UploadId"])
+    name = _vanished(rclone_s3, settings)
     with target(rclone_s3, settings) as opened:
         land([batch_of(users(70, 71))], opened, stream(name, SyncMode.FULL_REFRESH), sync("another"))
     assert ids_by_listing(rclone_s3, settings.s3_bucket_name, f"data/public/{name}/") == [70, 71]
