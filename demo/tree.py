@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from server import ACCESS_KEY_ID, BUCKET, ENDPOINT, SECRET_ACCESS_KEY
 
-from s3dest_dagster.destination import S3Connection, S3Destination
+from s3dest_dagster.connection import S3Connection
+from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.landing import live_objects, scopes
 from s3dest_dagster.storage import open_bucket
 

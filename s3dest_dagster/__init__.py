@@ -10,11 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from s3dest_dagster.connection import S3Connection as S3Connection
     from s3dest_dagster.destination import AvroFormat as AvroFormat
     from s3dest_dagster.destination import CsvFormat as CsvFormat
     from s3dest_dagster.destination import JsonlFormat as JsonlFormat
     from s3dest_dagster.destination import ParquetFormat as ParquetFormat
-    from s3dest_dagster.destination import S3Connection as S3Connection
     from s3dest_dagster.destination import S3Destination as S3Destination
     from s3dest_dagster.landing import Sync as Sync
     from s3dest_dagster.landing import check as check
@@ -43,7 +43,7 @@ _ROOMS = {
     "CsvFormat": "destination",
     "JsonlFormat": "destination",
     "ParquetFormat": "destination",
-    "S3Connection": "destination",
+    "S3Connection": "connection",
     "S3Destination": "destination",
     "S3DestinationIOManager": "orchestration.io_manager",
     "S3DestinationTranslator": "orchestration.translator",

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
+from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.destination import (
     AVRO_LEVELS,
     AvroCodecName,
@@ -20,12 +21,11 @@ from s3dest_dagster.destination import (
     JsonlFormat,
     ParquetCodec,
     ParquetFormat,
-    S3Connection,
     S3Destination,
     TextCompression,
-    caseless,
 )
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.setting_types import caseless
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import Field, fields
 from enum import StrEnum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.connector_config import OWN_SETTINGS_KEY
 from s3dest_dagster.destination import (
     AVRO_LEVELS,
@@ -21,7 +22,6 @@ from s3dest_dagster.destination import (
     Flattening,
     JsonlFormat,
     ParquetFormat,
-    S3Connection,
     S3Destination,
     TextCompression,
 )

@@ -19,7 +19,8 @@ import boto3
 from botocore.exceptions import BotoCoreError
 from moto.server import ThreadedMotoServer
 
-from s3dest_dagster.destination import S3Connection, S3Destination
+from s3dest_dagster.connection import S3Connection
+from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.storage import Bucket, open_bucket
 
 SEED_ACTIONS = (

@@ -19,7 +19,9 @@ FLOORS = {
     "stream": 0,
     "batch": 0,
     "keys": 0,
+    "setting_types": 0,
     "destination": 1,
+    "connection": 1,
     "connector_config": 1,
     "connector_spec": 1,
     "schema": 1,
@@ -40,9 +42,12 @@ NEIGHBOURS = {
     ("batch", "stream"),
     ("keys", "errors"),
     ("keys", "stream"),
+    ("setting_types", "errors"),
     ("connector_config", "destination"),
+    ("connector_config", "connection"),
     ("connector_spec", "connector_config"),
     ("connector_spec", "destination"),
+    ("connector_spec", "connection"),
 }
 """The only ways between rooms of one floor: plain values that others on it are made of, and settings read and shown."""
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.connector_config import from_connector_config
 from s3dest_dagster.connector_spec import connector_spec
-from s3dest_dagster.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Connection, S3Destination
+from s3dest_dagster.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination
 from s3dest_dagster.errors import SettingsError
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "cases" / "spec_0.6.2.json"

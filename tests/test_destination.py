@@ -4,8 +4,9 @@ import math
 
 import pytest
 
+from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.connector_config import from_connector_config
-from s3dest_dagster.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Connection, S3Destination
+from s3dest_dagster.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination
 from s3dest_dagster.errors import SettingsError
 
 DEFLATE = {"codec": "Deflate"}

@@ -16,8 +16,8 @@ from typing import Any
 from uuid import uuid4
 
 from s3dest_dagster.cli.output import Output
+from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.connector_config import JOB_ID_VARIABLE, OWN_SETTINGS_KEY, ConnectorConfig, from_connector_config
-from s3dest_dagster.destination import S3Connection
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.landing import Sync, Target, open_target
 from s3dest_dagster.sources.catalog import Catalog, read_catalog

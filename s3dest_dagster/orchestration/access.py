@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from s3dest_dagster.destination import S3Connection
+from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.storage import Bucket, open_bucket
 

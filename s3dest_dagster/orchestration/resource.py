@@ -10,7 +10,7 @@ import dagster_aws.s3
 from pydantic import Field
 from pydantic.config import JsonDict
 
-from s3dest_dagster.destination import S3Connection
+from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.storage import open_client
 

@@ -22,7 +22,7 @@ from botocore.credentials import (
 )
 from botocore.exceptions import BotoCoreError
 
-from s3dest_dagster.destination import S3Connection
+from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import CredentialsError
 from s3dest_dagster.storage.bucket import Bucket
 

@@ -23,6 +23,7 @@ from docs import made, pages, transcript
 from s3dest_dagster import build_stream_assets, stream_asset
 from s3dest_dagster.batch import Tally
 from s3dest_dagster.cli.commands import s3dest
+from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.connector_config import from_connector_config
 from s3dest_dagster.connector_spec import connector_spec
 from s3dest_dagster.destination import (
@@ -31,7 +32,6 @@ from s3dest_dagster.destination import (
     FormatSettings,
     JsonlFormat,
     ParquetFormat,
-    S3Connection,
     S3Destination,
 )
 from s3dest_dagster.landing import Counts, ManifestObject, Receipt

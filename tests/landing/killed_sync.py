@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from landed import batch_of, destination, stream, users
 
-from s3dest_dagster.destination import S3Connection
+from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.landing import Sync, land, open_target
 from s3dest_dagster.storage import open_bucket
 from s3dest_dagster.stream import SyncMode

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from servers import S3Server
 
-from s3dest_dagster.destination import S3Connection
+from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import (
     AccessDeniedError,
     BucketNotFoundError,

@@ -1,0 +1,80 @@
+"""What a setting may hold: the types of a settings class's annotations, choices in any case, and lowest values.
+
+Every refusal names the setting and what it may be. It must not know any setting.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from enum import StrEnum
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from s3dest_dagster.errors import SettingsError
+
+_UNIONS = (Union, UnionType)
+_WORDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number"}
+
+
+def caseless(setting: str, value: Any, allowed: Any) -> str:
+    """The allowed spelling of a value whose case does not matter; SettingsError when there is none."""
+    for each in allowed:
+        if str(value).lower() == str(each).lower():
+            return str(each)
+    raise SettingsError(f"{setting} is {value!r}. Known are {', '.join(map(repr, allowed))}.", setting=setting)
+
+
+@cache
+def _types(settings: type) -> Mapping[str, tuple[Any, ...]]:
+    """The types that each field may have, as its annotation says."""
+    hints = get_type_hints(settings)
+    return {name: get_args(hint) if get_origin(hint) in _UNIONS else (hint,) for name, hint in hints.items()}
+
+
+def check_types(settings: Any) -> None:
+    """Returns when every field has the type of its annotation; a text has become the enumeration's member.
+
+    Raises SettingsError for any other: a "false" where a truth is asked for would count as true.
+    """
+    for name, types in _types(settings.__class__).items():
+        value = getattr(settings, name)
+        if _is_enumeration(types[0]):
+            object.__setattr__(settings, name, types[0](caseless(name, value, [each.value for each in types[0]])))
+        elif not any(_is_of(type_, value) for type_ in types):
+            raise SettingsError(_wrong_type(name, value, types), setting=name)
+
+
+def _is_enumeration(type_: Any) -> bool:
+    return isinstance(type_, type) and issubclass(type_, StrEnum)
+
+
+def _is_of(type_: Any, value: Any) -> bool:
+    if get_origin(type_) is Literal:
+        return value in get_args(type_)
+    if isinstance(value, bool):
+        return type_ is bool
+    if type_ is float:
+        return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, type_)
+
+
+def _wrong_type(setting: str, value: Any, types: tuple[Any, ...]) -> str:
+    """What a field must be. A wrong text is not repeated, since it may be a secret."""
+    if get_origin(types[0]) is Literal:
+        return f"{setting} is {value!r}. Known are {', '.join(map(repr, get_args(types[0])))}."
+    if types[0] is str:
+        return f"{setting} is not a text."
+    wanted = _WORDS.get(types[0]) or " or ".join(each.__name__ for each in types)
+    return f"{setting} is {value!r}. It must be {wanted}."
+
+
+def at_least(setting: str, value: float, lowest: float) -> None:
+    if value < lowest:
+        raise SettingsError(f"{setting} is {value!r}. It must be at least {lowest}.", setting=setting)
+
+
+def above_zero(setting: str, value: float) -> None:
+    if value <= 0:
+        raise SettingsError(f"{setting} is {value!r}. It must be above 0.", setting=setting)
