@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import dagster as dg
 import pytest
 
 from s3dest_dagster import AvroFormat, CsvFormat, stream_asset
 from s3dest_dagster.batch import Tally
-from s3dest_dagster.landing import Counts, ManifestObject, Progress, Receipt
-from s3dest_dagster.orchestration import output
+from s3dest_dagster.landing import Counts, ManifestObject, Receipt
 from s3dest_dagster.orchestration.metadata import SHOWN_OBJECTS, receipt_metadata
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
@@ -204,20 +201,6 @@ def test_what_is_told_is_what_lies_in_the_bucket(lake, told):
     assert values["dagster/uri"] == f"s3://{lake.bucket}/{key.rpartition('/')[0]}/"
     assert values["manifest"].removeprefix(f"s3://{lake.bucket}/") in lake.all_keys()
     assert values["dagster/partition_row_count"] == 2
-
-
-def test_where_it_stands_is_logged_every_few_seconds_at_most(monkeypatch):
-    lines = []
-    context = SimpleNamespace(log=SimpleNamespace(info=lines.append))
-    now = iter([0.0, 1.0, 4.9, 5.0, 6.0, 10.5])
-    monkeypatch.setattr(output.time, "monotonic", lambda: next(now))
-    tell = output._progress_log(context, Scope(StreamId("crm", "users"), "eu"))
-    for rows in (1000, 4900, 5000, 6000, 10_500):
-        tell(Progress(rows=rows, objects=2, bytes=1_500_000))
-    assert lines == [
-        "crm.users [eu]: 5,000 records, 2 objects, 1.5 MB, 1,000 records/s",
-        "crm.users [eu]: 10,500 records, 2 objects, 1.5 MB, 1,000 records/s",
-    ]
 
 
 @pytest.mark.parametrize(("server", "warnings"), [("moto_s3", 0), ("rclone_s3", 1)])

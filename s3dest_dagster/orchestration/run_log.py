@@ -1,0 +1,101 @@
+"""What the run's log tells of a landing: where it stands every few seconds, and one sentence at its end.
+
+It must not know what is put on the materialization.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from s3dest_dagster.landing import Progress, Receipt
+from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket
+from s3dest_dagster.stream import StreamId
+
+_EVERY_S = 5.0
+_STATM = Path("/proc/self/statm")
+_warned: set[tuple[str, str]] = set()
+"""Servers and buckets that a warning was given for."""
+
+
+def resident_bytes() -> int | None:
+    """Memory that this process holds now; None where the system does not tell it so."""
+    try:
+        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
+
+
+class ProgressLines:
+    """A line every five seconds at most, over all streams that are landed side by side: a line in the run's log costs
+    as much as many records. The rates are those since the line before."""
+
+    def __init__(
+        self,
+        title: str,
+        say: Callable[[str], None],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        memory: Callable[[], int | None] = resident_bytes,
+    ) -> None:
+        self._title = title
+        self._say = say
+        self._clock = clock
+        self._memory = memory
+        self._progress: dict[StreamId, Progress] = {}
+        self._last = (clock(), 0, 0)
+
+    def take(self, stream: StreamId, progress: Progress) -> None:
+        """Notes where one stream stands; says where all of them do, when it is time."""
+        self._progress[stream] = progress
+        now = self._clock()
+        if now - self._last[0] >= _EVERY_S:
+            self._say(self._line(now))
+
+    def _line(self, now: float) -> str:
+        all_of_them = self._progress.values()
+        rows, objects, size = (
+            sum(getattr(each, name) for each in all_of_them) for name in ("rows", "objects", "bytes")
+        )
+        (then, rows_then, size_then), self._last = self._last, (now, rows, size)
+        seconds = now - then
+        parts = [
+            f"{rows:,} records",
+            counted(objects, "object"),
+            f"{size / 1e6:,.1f} MB",
+            f"{(rows - rows_then) / seconds:,.0f} records/s",
+            f"{(size - size_then) / 1e6 / seconds:,.1f} MB/s",
+        ]
+        if (memory := self._memory()) is not None:
+            parts.append(f"memory {memory / 1e6:,.0f} MB")
+        return f"{self._title}: {', '.join(parts)}"
+
+
+def landed_sentence(receipt: Receipt, seconds: float) -> str:
+    """What a landing was, for the run's log."""
+    if receipt.repeated:
+        return f"{receipt.scope}: landed already by this run before it was retried; nothing was landed again."
+    removed = f", {counted(len(receipt.removed), 'object')} replaced" if receipt.removed else ""
+    quarantined = f", {counted(receipt.counts.quarantined, 'line')} kept aside" if receipt.counts.quarantined else ""
+    return (
+        f"{receipt.scope}: {counted(receipt.rows, 'row')} in {counted(len(receipt.objects), 'object')}, "
+        f"{receipt.bytes / 1e6:,.1f} MB, landed in {seconds:,.1f} s{removed}{quarantined}. {receipt.manifest}"
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """The number with its noun: "1 row", "2,000 rows"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def warn_of_second_writers(log: logging.Logger, receipt: Receipt, bucket: Bucket) -> None:
+    """Says once in a process and bucket that its server cannot tell two writers of one scope apart."""
+    place = (bucket.endpoint, bucket.name)
+    # A sync that was repeated has put nothing, so that the server is not known.
+    if receipt.repeated or place in _warned or bucket.has_conditional_puts(receipt.manifest):
+        return
+    _warned.add(place)
+    log.warning(f"{bucket.endpoint}: {WITHOUT_CONDITIONS}")
