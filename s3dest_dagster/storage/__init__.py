@@ -4,7 +4,8 @@ It knows keys as texts and contents as bytes; it must not know streams, formats 
 """
 
 from s3dest_dagster.storage.bucket import WITHOUT_CONDITIONS, Bucket, Listed, ObjectHead, PendingUpload
-from s3dest_dagster.storage.credentials import Identity, identity, open_bucket, open_client
+from s3dest_dagster.storage.credentials import open_bucket, open_client
+from s3dest_dagster.storage.identity import Identity, identity
 from s3dest_dagster.storage.upload import PartPool, StagedObject, Upload
 
 __all__ = [

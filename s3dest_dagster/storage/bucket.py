@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from botocore.exceptions import HTTPClientError, ResponseStreamingError
 
+from s3dest_dagster.connection import is_aws
 from s3dest_dagster.errors import ObjectNotFoundError, PreconditionFailedError, StorageError, UploadVanishedError
 from s3dest_dagster.storage.faults import mapped, policy_statement
 
@@ -228,7 +229,7 @@ class Bucket:
         that is deleted again (four requests): it must refuse a second creation and accept the right ETag.
         """
         if self._conditional is None:
-            self._conditional = _is_aws(self.endpoint) or self._probe(f"{beside}.{uuid4().hex[:12]}.probe")
+            self._conditional = is_aws(self.endpoint) or self._probe(f"{beside}.{uuid4().hex[:12]}.probe")
         return self._conditional
 
     def _probe(self, key: str) -> bool:
@@ -255,11 +256,6 @@ class Bucket:
 @cache
 def _tell_once(endpoint: str) -> None:
     _logger.warning("%s: %s", endpoint, WITHOUT_CONDITIONS)
-
-
-def _is_aws(endpoint: str) -> bool:
-    host = endpoint.split("://", 1)[-1].split("/", 1)[0]
-    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
 def _bare(etag: str) -> str:

@@ -6,6 +6,7 @@ It must not retry anything: botocore has, by the time an error comes here.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -34,13 +35,20 @@ _UNKNOWN_IDENTITY = {
     "ExpiredTokenException": "the credentials have expired",
     "RequestTimeTooSkewed": "this machine's clock differs too much from the server's",
 }
+_IDENTITY_CALLS = {"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "GetRoleCredentials"}
+"""Calls that the credential chain makes by itself before a request is signed."""
+_DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
+_NAMED_ACTION = re.compile(r"not authorized to perform: (\w+:\w+)(?: on resource: \"?([^\s\"]+))?")
 _WRONG_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 _CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 
 
 def policy_statement(action: str, bucket: str) -> str:
     """The IAM policy statement that allows `action` on the bucket, as JSON text to paste."""
-    resource = f"arn:aws:s3:::{bucket}" + ("" if action in BUCKET_ACTIONS else "/*")
+    return _statement(action, f"arn:aws:s3:::{bucket}" + ("" if action in BUCKET_ACTIONS else "/*"))
+
+
+def _statement(action: str, resource: str) -> str:
     return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
 
 
@@ -53,6 +61,46 @@ def mapped(action: str, bucket: str, key: str | None = None) -> Iterator[None]:
         raise _of_answer(error, action, bucket, key) from error
     except boto.BotoCoreError as error:
         raise _of_client(error, bucket, key) from error
+    except RuntimeError as error:
+        raise _expired(error) from error
+
+
+@contextmanager
+def mapped_session() -> Iterator[None]:
+    """Makes a session, or looks for its identity; what botocore raises leaves as a CredentialsError."""
+    try:
+        yield
+    except (boto.ClientError, boto.BotoCoreError) as error:
+        raise CredentialsError(
+            f"No identity: {_ended(str(error))} Check the profile, the AWS variables of the environment and the region."
+        ) from error
+    except RuntimeError as error:
+        raise _expired(error) from error
+
+
+@contextmanager
+def mapped_role(role: str) -> Iterator[None]:
+    """Assumes a role; what botocore raises leaves as a CredentialsError that names it."""
+    try:
+        yield
+    except boto.NoCredentialsError as error:
+        raise CredentialsError(
+            f"No identity: nobody is there who could assume {role}. Give the identity that assumes it as "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, as profile_name, or as the machine's own; "
+            "access_key_id among the settings would win over the role.",
+            setting="role_arn",
+        ) from error
+    except (boto.ClientError, boto.BotoCoreError) as error:
+        raise CredentialsError(
+            f"No identity: {role} could not be assumed: {_ended(str(error))} Check role_arn, external_id, the role's "
+            "trust policy, that the base identity may sts:AssumeRole, sts_endpoint and sts_region.",
+            setting="role_arn",
+        ) from error
+
+
+def _expired(error: RuntimeError) -> CredentialsError:
+    """What botocore raises when credentials have ended at the moment they are given."""
+    return CredentialsError(f"No identity: {_ended(str(error))} Check this machine's clock.")
 
 
 def _of_answer(error: boto.ClientError, action: str, bucket: str, key: str | None) -> StorageError:
@@ -61,19 +109,20 @@ def _of_answer(error: boto.ClientError, action: str, bucket: str, key: str | Non
     code = str(answer.get("Error", {}).get("Code", status))
     text = answer.get("Error", {}).get("Message", "")
     where = f"s3://{bucket}/{key}" if key else f"bucket {bucket!r}"
+    if error.operation_name in _IDENTITY_CALLS:
+        return CredentialsError(
+            f"There are no usable credentials for {where}: {_ended(str(error))} Check the profile, or the web identity "
+            "and its role.",
+            key=key,
+        )
     if code in _UNKNOWN_IDENTITY:
         return CredentialsError(
             f"S3 refused the credentials for {where}: {_UNKNOWN_IDENTITY[code]} ({code}). Check access_key_id and "
             "secret_access_key, or the role or profile that the identity comes from.",
             key=key,
         )
-    if code in ("AccessDenied", "403", "Forbidden", "AllAccessDisabled"):
-        return AccessDeniedError(
-            f"S3 denied {action} on {where}. Add this statement to the identity's policy: "
-            f"{policy_statement(action, bucket)}",
-            key=key,
-            action=action,
-        )
+    if code in _DENIED:
+        return denied(action, bucket, key, text)
     if code == "NoSuchBucket" or (code == "404" and key is None):
         return BucketNotFoundError(
             f"Bucket {bucket!r} does not exist at this endpoint. Create it, or correct s3_bucket_name, "
@@ -93,6 +142,22 @@ def _of_answer(error: boto.ClientError, action: str, bucket: str, key: str | Non
             setting="s3_bucket_region",
         )
     return StorageError(_ended(f"S3 failed on {where} ({action}): {code}: {text}".rstrip(": ")), key=key)
+
+
+def denied(action: str, bucket: str, key: str | None, text: str) -> AccessDeniedError:
+    """The error for a refused action. `text` is the server's; it wins where it names the action that was missing, such
+    as one of a header or of an encryption key."""
+    where = f"s3://{bucket}/{key}" if key else f"bucket {bucket!r}"
+    statement = policy_statement(action, bucket)
+    if (named := _NAMED_ACTION.search(text)) is not None and named[1] != action:
+        action, resource = named.groups()
+        of_bucket = action.startswith("s3:") or resource is None
+        statement = policy_statement(action, bucket) if of_bucket else _statement(action, resource.rstrip("."))
+    if "explicit deny" in text:
+        cure = f"A policy denies it explicitly, so that allowing it does not help: {text}"
+    else:
+        cure = f"Add this statement to the identity's policy: {statement}"
+    return AccessDeniedError(f"S3 denied {action} on {where}. {cure}", key=key, action=action)
 
 
 def _of_client(error: boto.BotoCoreError, bucket: str, key: str | None) -> StorageError:
