@@ -14,7 +14,7 @@ import dagster as dg
 
 from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.storage import Bucket, open_bucket
+from s3dest_dagster.storage import Bucket, open_client
 
 _RESOURCE_NAMES = {
     "region": "region_name",
@@ -38,7 +38,7 @@ def reach(s3: Any, bucket: str, *, region: str, endpoint: str) -> Bucket:
     elif hasattr(s3, "connection"):
         s3 = s3.connection()
     if isinstance(s3, S3Connection):
-        return _bucket(_joined(s3, region, endpoint), bucket)
+        return _bucket(open_client(_joined(s3, region, endpoint)), bucket)
     if not hasattr(s3, "get_client"):
         raise SettingsError(
             f"s3 is a {type(s3).__name__}, which cannot reach a bucket. Give an S3Resource or an S3Connection.",
@@ -55,9 +55,9 @@ def reach(s3: Any, bucket: str, *, region: str, endpoint: str) -> Bucket:
 
 
 @lru_cache(maxsize=64)
-def _bucket(connection: S3Connection, name: str) -> Bucket:
+def _bucket(client: Any, name: str) -> Bucket:
     """One bucket for all steps of a process: it remembers what it has found out about its server."""
-    return open_bucket(connection, name)
+    return Bucket(client, name)
 
 
 def _joined(connection: S3Connection, region: str, endpoint: str) -> S3Connection:

@@ -41,8 +41,9 @@ class S3Resource(dagster_aws.s3.S3Resource):
         description="External id that the role's trust policy asks for; else AWS_ASSUME_ROLE_EXTERNAL_ID.",
     )
     role_session_name: str = Field(default="s3dest", description="Name of the role's sessions, as CloudTrail shows it.")
-    role_duration_s: int = Field(default=3600, description="Life of the role's credentials, at least 900 seconds.")
+    role_duration_s: int = Field(default=3600, description="Life of the role's credentials, 900 to 43200 seconds.")
     sts_endpoint: str | None = Field(default=None, description="Endpoint of STS; else AWS's own.")
+    sts_region: str | None = Field(default=None, description="Region of STS; else the region of the bucket.")
     allow_plain_http: bool = Field(default=False, description="Accept an http:// endpoint beyond this machine.")
     ca_bundle: str | None = Field(default=None, description="Path of a private certificate authority's certificates.")
     path_style: bool | None = Field(
@@ -81,6 +82,7 @@ class S3Resource(dagster_aws.s3.S3Resource):
             role_session_name=self.role_session_name,
             role_duration_s=self.role_duration_s,
             sts_endpoint=self.sts_endpoint or "",
+            sts_region=self.sts_region or "",
             allow_plain_http=self.allow_plain_http,
             ca_bundle=self.ca_bundle,
             path_style=self.path_style,

@@ -20,6 +20,7 @@ from s3dest_dagster.errors import (
     EndpointUnreachableError,
     ObjectNotFoundError,
     PreconditionFailedError,
+    S3DestError,
     StorageError,
     UploadVanishedError,
 )
@@ -37,6 +38,8 @@ _UNKNOWN_IDENTITY = {
 }
 _IDENTITY_CALLS = {"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "GetRoleCredentials"}
 """Calls that the credential chain makes by itself before a request is signed."""
+_OF_CHAIN = (FileNotFoundError, PermissionError, IsADirectoryError, RuntimeError)
+"""What the chain lets through: a token's file that cannot be read, and credentials that have ended when they come."""
 _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 _NAMED_ACTION = re.compile(r"not authorized to perform: (\w+:\w+)(?: on resource: \"?([^\s\"]+))?")
 _WRONG_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
@@ -57,12 +60,14 @@ def mapped(action: str, bucket: str, key: str | None = None) -> Iterator[None]:
     """Runs one S3 call; what botocore raises leaves as a StorageError that names bucket, key and missing action."""
     try:
         yield
+    except S3DestError:
+        raise
     except boto.ClientError as error:
         raise _of_answer(error, action, bucket, key) from error
     except boto.BotoCoreError as error:
         raise _of_client(error, bucket, key) from error
-    except RuntimeError as error:
-        raise _expired(error) from error
+    except _OF_CHAIN as error:
+        raise _of_chain(error) from error
 
 
 @contextmanager
@@ -70,12 +75,10 @@ def mapped_session() -> Iterator[None]:
     """Makes a session, or looks for its identity; what botocore raises leaves as a CredentialsError."""
     try:
         yield
-    except (boto.ClientError, boto.BotoCoreError) as error:
-        raise CredentialsError(
-            f"No identity: {_ended(str(error))} Check the profile, the AWS variables of the environment and the region."
-        ) from error
-    except RuntimeError as error:
-        raise _expired(error) from error
+    except S3DestError:
+        raise
+    except (boto.ClientError, boto.BotoCoreError, *_OF_CHAIN) as error:
+        raise _of_chain(error) from error
 
 
 @contextmanager
@@ -98,9 +101,12 @@ def mapped_role(role: str) -> Iterator[None]:
         ) from error
 
 
-def _expired(error: RuntimeError) -> CredentialsError:
-    """What botocore raises when credentials have ended at the moment they are given."""
-    return CredentialsError(f"No identity: {_ended(str(error))} Check this machine's clock.")
+def _of_chain(error: Exception) -> CredentialsError:
+    """What the credential chain met."""
+    return CredentialsError(
+        f"No identity: {_ended(str(error))} Check the profile, the AWS variables of the environment and the files that "
+        "they name, the region, and this machine's clock."
+    )
 
 
 def _of_answer(error: boto.ClientError, action: str, bucket: str, key: str | None) -> StorageError:

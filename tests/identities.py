@@ -1,0 +1,129 @@
+"""Users and roles of a moto server, and the machines that give an identity: an instance's metadata, a container's."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from typing import Any
+
+import boto3
+from doors import Forward, Rule, sent_form, sts_answer, sts_refusal
+from servers import SEED_ACTIONS, S3Server
+from werkzeug.wrappers import Request, Response
+
+LAKES = ("arn:aws:s3:::lake-*", "arn:aws:s3:::lake-*/*")
+ACCOUNT = "123456789012"
+_numbers = count(1)
+
+
+def aws_client(server: S3Server, service: str, **keys: str) -> Any:
+    """A plain client of another service of the server; by default it may do anything."""
+    return boto3.client(service, endpoint_url=server.endpoint, region_name="us-east-1", **(keys or server.admin))
+
+
+def policy(actions: Sequence[str], resources: Sequence[str], **more: Any) -> str:
+    """A policy with one statement."""
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": list(resources), **more}
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
+def new_user(
+    server: S3Server, actions: Sequence[str] = SEED_ACTIONS, resources: Sequence[str] = LAKES
+) -> tuple[str, dict[str, str]]:
+    """A user that may do this and no more: its name, and its keys by the names of a connection's settings."""
+    iam, name = aws_client(server, "iam"), f"user-{next(_numbers)}"
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="policy", PolicyDocument=policy(actions, resources))
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    return name, {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]}
+
+
+def new_role(server: S3Server, external_id: str | None = None) -> str:
+    """The ARN of a role with the documented policy, which whoever knows the external id may assume."""
+    iam, name = aws_client(server, "iam"), f"role-{next(_numbers)}"
+    condition = {"Condition": {"StringEquals": {"sts:ExternalId": external_id}}} if external_id else {}
+    trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole", **condition}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    arn = iam.create_role(RoleName=name, AssumeRolePolicyDocument=document)["Role"]["Arn"]
+    iam.put_role_policy(RoleName=name, PolicyName="policy", PolicyDocument=policy(SEED_ACTIONS, LAKES))
+    return str(arn)
+
+
+def acting_as(role: str, session: str) -> str:
+    """The ARN that STS gives for a session of the role."""
+    return f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.rpartition('/')[2]}/{session}"
+
+
+def web_identities(server: S3Server, token: str) -> Rule:
+    """A security token service that takes this web identity; moto's own takes no call without a signature."""
+
+    def answer(request: Request, forward: Forward) -> Response:
+        form = sent_form(request)
+        if form["Action"] != "AssumeRoleWithWebIdentity":
+            return forward()
+        if form["WebIdentityToken"] != token:
+            return sts_refusal("InvalidIdentityToken", "The token is not known")
+        given = aws_client(server, "sts").assume_role(RoleArn=form["RoleArn"], RoleSessionName=form["RoleSessionName"])[
+            "Credentials"
+        ]
+        return sts_answer(form["Action"], {**given, "Expiration": given["Expiration"].isoformat()})
+
+    return answer
+
+
+def machine_keys(server: S3Server, role: str) -> dict[str, str]:
+    """Keys of the role as a machine hands them out."""
+    answer = aws_client(server, "sts").assume_role(RoleArn=role, RoleSessionName="i-1")["Credentials"]
+    return {
+        "AccessKeyId": answer["AccessKeyId"],
+        "SecretAccessKey": answer["SecretAccessKey"],
+        "Token": answer["SessionToken"],
+        "Expiration": (datetime.now(UTC) + timedelta(hours=6)).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+@contextmanager
+def machine(keys: dict[str, str], *, token: str = "pod-token") -> Iterator[tuple[str, list[str]]]:
+    """An instance's metadata service, version 2 only, and a container's credentials under /container (for who shows the
+    token): its URL, and what was asked of it and answered so far."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            """Says nothing."""
+
+        def do_PUT(self) -> None:
+            asks_for_token = self.path == "/latest/api/token" and self.headers["x-aws-ec2-metadata-token-ttl-seconds"]
+            self._answer(*((200, "session-token") if asks_for_token else (404, "")))
+
+        def do_GET(self) -> None:
+            roles = "/latest/meta-data/iam/security-credentials/"
+            if self.path == "/container":
+                shown = self.headers["Authorization"] == token
+                self._answer(*((200, json.dumps(keys)) if shown else (401, "")))
+            elif self.headers["x-aws-ec2-metadata-token"] != "session-token":
+                self._answer(401, "")
+            elif self.path == roles:
+                self._answer(200, "role")
+            elif self.path == f"{roles}role":
+                self._answer(200, json.dumps({"Code": "Success", "Type": "AWS-HMAC", **keys}))
+            else:
+                self._answer(404, "")
+
+        def _answer(self, status: int, text: str) -> None:
+            asked.append(f"{self.command} {self.path} {status}")
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(text)))
+            self.send_header("x-aws-ec2-metadata-token-ttl-seconds", "21600")
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()

@@ -1,0 +1,243 @@
+"""A role: what is sent to assume it, who assumes it, and that it is assumed again before its credentials end."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from doors import Forward, door, refusal, sent_form, sts_refusal
+from identities import acting_as, new_role, new_user
+from landed import batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from servers import S3Server
+from werkzeug.wrappers import Request, Response
+
+from s3dest_dagster.connection import S3Connection
+from s3dest_dagster.errors import CredentialsError, SettingsError
+from s3dest_dagster.landing import land
+from s3dest_dagster.storage import identity, open_bucket
+
+ROLE = "arn:aws:iam::123456789012:role/lander"
+EXTERNAL_ID = "hush-external-id"
+
+
+@pytest.fixture
+def lake(moto_s3: S3Server) -> str:
+    """A bucket."""
+    return moto_s3.new_bucket()
+
+
+@pytest.fixture
+def base_keys(moto_s3: S3Server, bare: pytest.MonkeyPatch) -> dict[str, str]:
+    """Keys in the environment, as the connector wants them, of a user that may assume roles and nothing else."""
+    _, keys = new_user(moto_s3, ["sts:AssumeRole"], ["*"])
+    bare.setenv("AWS_ACCESS_KEY_ID", keys["access_key_id"])
+    bare.setenv("AWS_SECRET_ACCESS_KEY", keys["secret_access_key"])
+    return keys
+
+
+class Security:
+    """A security token service in front of moto's. What it hands out ends `life_s` seconds after.
+
+    `newest`: S3 behind the same door knows only the so many credentials that were handed out last.
+    """
+
+    def __init__(self, life_s: float | None = None, newest: int | None = None) -> None:
+        self.asked: list[dict[str, str]] = []
+        self.given: list[str] = []
+        self._life_s = life_s
+        self._newest = newest
+
+    def __call__(self, request: Request, forward: Forward) -> Response:
+        if request.method == "POST" and b"Action=AssumeRole" in request.get_data():
+            self.asked.append(sent_form(request))
+            return self._given(forward())
+        signed_by = re.search(r"Credential=(\w+)/", request.headers["Authorization"])
+        assert signed_by is not None
+        if self._newest is not None and signed_by[1] not in self.given[-self._newest :]:
+            return refusal("ExpiredToken", "The provided token has expired.", 400)
+        return forward()
+
+    def _given(self, answer: Response) -> Response:
+        text = answer.get_data(as_text=True)
+        self.given += re.findall("<AccessKeyId>(.*)</AccessKeyId>", text)
+        if self._life_s is not None:
+            ends = (datetime.now(UTC) + timedelta(seconds=self._life_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
+            answer.set_data(re.sub("<Expiration>.*</Expiration>", f"<Expiration>{ends}</Expiration>", text))
+        return answer
+
+
+def in_role(endpoint: str, role: str, **settings: object) -> S3Connection:
+    return S3Connection(endpoint=endpoint, sts_endpoint=endpoint, role_arn=role, **settings)
+
+
+def test_everything_that_is_set_is_sent(moto_s3: S3Server, lake: str, base_keys: dict[str, str]) -> None:
+    role, security = new_role(moto_s3, EXTERNAL_ID), Security()
+    with door(security) as server:
+        connection = in_role(
+            server.endpoint,
+            role,
+            external_id=EXTERNAL_ID,
+            role_session_name="nightly",
+            role_duration_s=7200,
+            sts_region="eu-central-1",
+        )
+        open_bucket(connection, lake).put("a", b"1")
+        (request,) = (each for each in server.seen if each.method == "POST")
+    assert security.asked == [
+        {
+            "Action": "AssumeRole",
+            "Version": "2011-06-15",
+            "RoleArn": role,
+            "RoleSessionName": "nightly",
+            "DurationSeconds": "7200",
+            "ExternalId": EXTERNAL_ID,
+        }
+    ]
+    assert f"Credential={base_keys['access_key_id']}/" in request.headers["Authorization"]
+    assert "/eu-central-1/sts/aws4_request" in request.headers["Authorization"]
+    assert moto_s3.client().get_object(Bucket=lake, Key="a")["Body"].read() == b"1"
+
+
+@pytest.mark.parametrize(
+    ("setting", "variable", "sent"),
+    [(None, None, None), (None, "of-the-env", "of-the-env"), ("of-the-setting", "of-the-env", "of-the-setting")],
+)
+def test_the_external_id_comes_from_the_setting_or_from_the_environment(
+    moto_s3: S3Server,
+    lake: str,
+    base_keys: dict[str, str],
+    bare: pytest.MonkeyPatch,
+    setting: str | None,
+    variable: str | None,
+    sent: str | None,
+) -> None:
+    if variable is not None:
+        bare.setenv("AWS_ASSUME_ROLE_EXTERNAL_ID", variable)
+    security = Security()
+    with door(security) as server:
+        open_bucket(in_role(server.endpoint, new_role(moto_s3), external_id=setting), lake).put("a", b"1")
+    assert [each.get("ExternalId") for each in security.asked] == [sent]
+
+
+def test_a_wrong_external_id_is_told_as_what_it_is_and_not_shown(
+    moto_s3: S3Server, lake: str, base_keys: dict[str, str]
+) -> None:
+    role = new_role(moto_s3, "another")
+    connection = in_role(moto_s3.endpoint, role, external_id=EXTERNAL_ID)
+    for ask in (identity, lambda connection: open_bucket(connection, lake).put("a", b"")):
+        with pytest.raises(CredentialsError, match=r"could not be assumed.*external_id") as refused:
+            ask(connection)
+        assert role in str(refused.value)
+        assert EXTERNAL_ID not in str(refused.value)
+        assert refused.value.setting == "role_arn"
+
+
+class TestWhoAssumesIt:
+    """The environment's keys, as for the connector; a profile; the machine. Keys of the settings win over the role."""
+
+    def test_the_environments_keys(self, moto_s3: S3Server, lake: str, base_keys: dict[str, str]) -> None:
+        role = new_role(moto_s3)
+        found = identity(in_role(moto_s3.endpoint, role))
+        assert found.source == f"role {role}, assumed by the environment (AWS_ACCESS_KEY_ID)"
+        assert found.arn == acting_as(role, "s3dest")
+        assert found.access_key_id != base_keys["access_key_id"]
+
+    def test_a_profile(
+        self, moto_s3: S3Server, lake: str, base_keys: dict[str, str], bare: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        section = "[base]\n" + "".join(f"aws_{name}={value}\n" for name, value in base_keys.items())
+        (tmp_path / "credentials").write_text(section)
+        bare.delenv("AWS_ACCESS_KEY_ID")
+        role = new_role(moto_s3)
+        connection = in_role(moto_s3.endpoint, role, profile_name="base")
+        open_bucket(connection, lake).put("a", b"1")
+        assert identity(connection).source == f"role {role}, assumed by the profile 'base' of the credentials file"
+
+    def test_keys_of_the_settings_win_over_the_role(self, moto_s3: S3Server, base_keys: dict[str, str]) -> None:
+        name, keys = new_user(moto_s3)
+        found = identity(in_role(moto_s3.endpoint, new_role(moto_s3), **keys))
+        assert found.source == "access keys of the settings"
+        assert str(found.arn).endswith(f":user/{name}")
+
+    def test_nobody(self, moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
+        with pytest.raises(CredentialsError, match=r"nobody .* could assume .*AWS_ACCESS_KEY_ID.*profile_name"):
+            identity(in_role(moto_s3.endpoint, ROLE))
+
+
+class TestRenewal:
+    def test_credentials_that_end_all_the_time_do_not_end_a_sync(
+        self, moto_s3: S3Server, lake: str, base_keys: dict[str, str]
+    ) -> None:
+        """S3 knows the twelve newest only: a sync of more requests than that lands, so it has gone over to new ones."""
+        role, security = new_role(moto_s3), Security(life_s=60, newest=12)
+        settings = destination(lake, object_size_mb=0.0001)
+        with door(security) as server:
+            bucket = open_bucket(in_role(server.endpoint, role), lake)
+            with target(moto_s3, settings, bucket) as opened:
+                land(batches_of(*(users(n, n) for n in range(5))), opened, stream(), sync("long"))
+            requests = len(server.seen) - len(security.asked)
+        assert len(security.given) == requests > 20
+        assert ids_by_listing(moto_s3, lake) == list(range(5))
+        assert open_uploads(moto_s3, lake) == 0
+
+    @pytest.mark.parametrize("duration", [900, 3600])
+    def test_credentials_are_used_while_they_last(
+        self, moto_s3: S3Server, lake: str, base_keys: dict[str, str], duration: int
+    ) -> None:
+        """Also those of a quarter of an hour, which the SDK by itself would renew for each request."""
+        security = Security()
+        with door(security) as server:
+            bucket = open_bucket(in_role(server.endpoint, new_role(moto_s3), role_duration_s=duration), lake)
+            for number in range(5):
+                bucket.put(f"{number}", b"")
+        assert len(security.asked) == 1
+
+    @pytest.mark.parametrize(("life_s", "times"), [(100, 3), (190, 3), (800, 1)])
+    def test_they_are_renewed_in_the_last_quarter_of_their_life(
+        self, moto_s3: S3Server, lake: str, base_keys: dict[str, str], life_s: float, times: int
+    ) -> None:
+        security = Security(life_s=life_s)
+        with door(security) as server:
+            bucket = open_bucket(in_role(server.endpoint, new_role(moto_s3), role_duration_s=900), lake)
+            for number in range(3):
+                bucket.put(f"{number}", b"")
+        assert len(security.asked) == times
+
+    def test_a_role_that_is_refused_in_the_middle_fails_the_sync_and_leaves_nothing(
+        self, moto_s3: S3Server, lake: str, base_keys: dict[str, str]
+    ) -> None:
+        security = Security(life_s=60)
+        settings = destination(lake, object_size_mb=0.0001)
+
+        def rule(request: Request, forward: Forward) -> Response:
+            assumes = request.method == "POST" and b"Action=AssumeRole" in request.get_data()
+            refused = sts_refusal("AccessDenied", "no longer") if assumes and len(security.asked) > 4 else None
+            return refused or security(request, forward)
+
+        with door(rule) as server:
+            bucket = open_bucket(in_role(server.endpoint, new_role(moto_s3), max_attempts=1), lake)
+            with (
+                pytest.raises(CredentialsError, match="could not be assumed"),
+                target(moto_s3, settings, bucket) as opened,
+            ):
+                land(batches_of(*(users(n, n) for n in range(8))), opened, stream(), sync("long"))
+        assert ids_by_listing(moto_s3, lake) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"role_duration_s": 899}, "role_duration_s"),
+        ({"role_duration_s": 43_201}, "43200 seconds at most"),
+        ({"role_session_name": "n"}, "role_session_name"),
+        ({"role_session_name": "two words"}, "role_session_name"),
+        ({"role_arn": None, "external_id": EXTERNAL_ID}, "external_id has no effect without role_arn"),
+        ({"session_token": "hush-token"}, "session_token has no effect without access_key_id"),
+    ],
+)
+def test_what_aws_would_refuse_or_nobody_would_use_is_refused(settings: dict[str, object], told: str) -> None:
+    with pytest.raises(SettingsError, match=told) as refused:
+        S3Connection(**({"role_arn": ROLE} | settings))
+    assert "hush" not in str(refused.value)
