@@ -49,7 +49,7 @@ format: $(INSTALLED) ## Writes the formatting, and the fixes that are safe
 	$(BIN)/ruff check --fix .
 
 test: $(INSTALLED) ## The whole suite on two processes; PYTEST="-k name" narrows it
-	$(BIN)/python -m pytest -n 2 $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
 
 test-kills: $(INSTALLED) ## Kills landings at KILLS=50 random moments for each server and sync mode
 	S3DEST_KILLS=$(KILLS) $(BIN)/python -m pytest tests/landing/test_kills.py -n 2

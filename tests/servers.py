@@ -7,17 +7,22 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
 
 import boto3
 from botocore.exceptions import BotoCoreError
-from moto.server import ThreadedMotoServer
+from cheroot.wsgi import Server
+from moto.backends import get_backend
+from moto.core import DEFAULT_ACCOUNT_ID
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.destination import S3Destination
@@ -60,7 +65,17 @@ class S3Server:
     def client(self, **keys: str):
         """A plain boto3 client: the independent reader. With `**server.admin` it may do anything."""
         keys = keys or {"aws_access_key_id": self.access_key_id, "aws_secret_access_key": self.secret_access_key}
-        return boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1", **keys)
+        return _client(self.endpoint, **keys)
+
+    def fill(self, bucket: str, keys: Iterable[str]) -> None:
+        """Makes empty objects, past the server's front door: many of them in no time."""
+        for key in keys:
+            if self.root is None:
+                get_backend("s3")[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, key, b"")
+            else:
+                path = self.root / bucket / key
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
 
     def new_bucket(self) -> str:
         """Makes a fresh bucket."""
@@ -73,13 +88,26 @@ class S3Server:
         return open_bucket(self.connection, destination.s3_bucket_name)
 
 
+@cache
+def _client(endpoint: str, **keys: str):
+    """One client for all tests of a server: making one costs more than ten requests."""
+    return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+
+
+def _moto_application():
+    """moto, which looks for the path as it was sent, and signed, under the name that its own server gives it."""
+    moto = DomainDispatcherApplication(create_backend_app)
+    return lambda environ, start_response: moto({**environ, "RAW_URI": environ["REQUEST_URI"]}, start_response)
+
+
 @contextmanager
 def moto_server() -> Iterator[S3Server]:
     """moto with enforcement on: the identity holds the documented policy for buckets named lake-*."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
+    # moto's own server opens a connection for every request and lingers 10 ms on each.
+    server = Server(("127.0.0.1", 0), _moto_application(), numthreads=16)
+    server.prepare()
+    threading.Thread(target=server.serve, name="moto", daemon=True).start()
+    endpoint = "http://{}:{}".format(*server.bind_addr)
     _enforce(endpoint, "inf")
     admin = {"aws_access_key_id": "setup", "aws_secret_access_key": "setup"}
     iam = boto3.client("iam", endpoint_url=endpoint, region_name="us-east-1", **admin)

@@ -188,8 +188,7 @@ def test_parts_are_numbered_on_where_the_path_does_not_change(moto_s3: S3Server)
 
 def test_a_crowded_prefix_gets_uuids_for_part_ids(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
-    for number in range(1001):
-        moto_s3.client().put_object(Bucket=name, Key=f"data/public/users/part_x{number}", Body=b"")
+    moto_s3.fill(name, (f"data/public/users/part_x{number}" for number in range(1001)))
     settings = destination(name, s3_path_format="${NAMESPACE}/${STREAM_NAME}/part_")
     with target(moto_s3, settings) as opened:
         receipt = land(batches_of(users(1, 1)), opened, stream(mode=APPEND), sync("s1"))

@@ -36,8 +36,7 @@ def test_a_missing_object_is_none(any_s3: S3Server) -> None:
 def test_listing_goes_over_pages(moto_s3: S3Server) -> None:
     bucket = open_bucket(moto_s3.connection, moto_s3.new_bucket())
     keys = [f"p/{number:04}" for number in range(1003)]
-    for key in keys:
-        bucket.put(key, b"")
+    moto_s3.fill(bucket.name, keys)
     page, truncated = bucket.first_page("p/")
     assert len(page) == 1000
     assert truncated
