@@ -116,7 +116,7 @@ def _told(
 
 
 def _object_line(each: LiveObject, bucket: Bucket) -> str:
-    landed_at = each.segment.started_at.strftime("%Y-%m-%d %H:%M:%S")
+    landed_at = each.sync.started_at.strftime("%Y-%m-%d %H:%M:%S")
     return f"{landed_at}  {amount(each.item.rows, 'row'):>16}  {size(each.item.bytes):>10}  {bucket.uri(each.item.key)}"
 
 
@@ -153,8 +153,8 @@ def _object_json(scope: Scope, each: LiveObject, bucket: Bucket) -> dict[str, An
         "uri": bucket.uri(each.item.key),
         "rows": each.item.rows,
         "bytes": each.item.bytes,
-        "sync_id": each.segment.sync_id,
-        "started_at": each.segment.started_at.isoformat(),
+        "sync_id": each.sync.sync_id,
+        "started_at": each.sync.started_at.isoformat(),
     }
 
 

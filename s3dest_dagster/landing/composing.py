@@ -16,9 +16,9 @@ from s3dest_dagster.batch import State
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
+from s3dest_dagster.landing.folding import in_place
 from s3dest_dagster.landing.ledger import Ledger
 from s3dest_dagster.landing.manifest import (
-    MAX_LIVE_SEGMENTS,
     Counts,
     Head,
     ManifestObject,
@@ -58,6 +58,13 @@ def compose(staged: StagedSync, destination: S3Destination, ledger: Ledger, head
 
     Raises CommitError for a full refresh without a record where the settings say that it fails.
     """
+    segment = _receipt(staged, destination, ledger, head)
+    newest = head.newest if not segment.replaces and segment.uploads else None
+    return in_place(segment, head, ledger.read_segment(newest) if newest is not None else None)
+
+
+def _receipt(staged: StagedSync, destination: S3Destination, ledger: Ledger, head: Head) -> Segment:
+    """The segment as far as it tells of its own sync."""
     scope, encoder, schema = ledger.scope, staged.encoder, staged.stream.json_schema
     keeps_old = not staged.objects and _keeps_old(destination, staged.stream, scope)
     replaces = replaces_scope(destination, staged.stream, scope) and not keeps_old
@@ -73,7 +80,6 @@ def compose(staged: StagedSync, destination: S3Destination, ledger: Ledger, head
         objects=staged.objects,
         quarantine=staged.quarantine,
         removes=_removes(staged, destination, ledger, head) if replaces else (),
-        folds=head.segments if not replaces and len(head.segments) >= MAX_LIVE_SEGMENTS else (),
         next_part=staged.next_part,
         counts=staged.counts,
         schema=encoder.schema_text if encoder else None,

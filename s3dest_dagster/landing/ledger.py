@@ -7,7 +7,7 @@ after it every step is idempotent, so that whoever comes next can finish it. It 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
@@ -86,14 +86,13 @@ class Ledger:
         return from_json(Segment, found[0], key)
 
     def live_segments(self, head: Head) -> list[Segment]:
-        """The published segments of the scope, oldest first, folded ones included."""
-        segments: list[Segment] = []
-        wanted: Sequence[str] = head.segments
+        """The published segments that tell all of the scope's objects, oldest first, folded ones included."""
+        found: dict[str, Segment] = {}
+        wanted: Sequence[str] = head.oldest_first
         while wanted:
-            level = in_parallel(self.read_segment, wanted)
-            segments = level + segments
-            wanted = [name for each in level for name in each.folds]
-        return sorted(segments, key=lambda each: each.started_at)
+            found |= zip(wanted, in_parallel(self.read_segment, wanted), strict=True)
+            wanted = [name for each in wanted for name in found[each].folds]
+        return list(_oldest_first(head.oldest_first, found))
 
     def visible_segments(self) -> list[Segment]:
         """What a reader sees: the published segments, and a decided one once all of its objects are there."""
@@ -273,6 +272,13 @@ class Ledger:
         if now.head.has_published(segment):
             return now
         raise self._superseded(now.head)
+
+
+def _oldest_first(names: Iterable[str], found: Mapping[str, Segment]) -> Iterator[Segment]:
+    """The segments of these names, each after those that it folds."""
+    for name in names:
+        yield from _oldest_first(found[name].folds, found)
+        yield found[name]
 
 
 def in_parallel(do: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:

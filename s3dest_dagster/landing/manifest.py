@@ -5,6 +5,7 @@ Values and their JSON only; it must not talk to S3. The format is versioned: a r
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,8 +22,31 @@ SYNC_METADATA = "s3dest-sync"
 """Name of the user metadata that tells which segment an object belongs to."""
 REMEMBERED_SYNCS = 20
 """Syncs that a head remembers by id, so that a retry finds what it has already done."""
-MAX_LIVE_SEGMENTS = 32
-"""Segments that a head names itself; the next sync's segment folds them in, so that heads stay small."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LandedObject:
+    """An object as readers need it. `etag` is the one that S3 gives it by its rule for uploads in parts; servers that
+    have another rule, or encrypt, give another. Empty where the rule does not tell."""
+
+    key: str
+    rows: int
+    bytes: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LandedSync:
+    """A published sync as readers need it; `segment` is the name of its receipt."""
+
+    segment: str
+    started_at: datetime
+    objects: tuple[LandedObject, ...]
+    quarantine: LandedObject | None
+
+    @property
+    def sync_id(self) -> str:
+        return sync_of(self.segment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +60,11 @@ class ManifestObject:
     reason: str
     upload_id: str
     parts: tuple[str, ...]
+
+    @property
+    def landed(self) -> LandedObject:
+        """The object without what only publishing needs."""
+        return LandedObject(key=self.key, rows=self.rows, bytes=self.bytes, etag=_etag_of(self.parts))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,11 +100,12 @@ class Segment:
     """The receipt of one sync, as it stands in the bucket, written once.
 
     `name` is drawn anew by every attempt at the sync `sync_id`, so that two attempts at once never write one segment.
-    `replaces`: the scope held only this sync's objects once it was published; `removes` are the keys that left.
-    `folds` names older live segments that this one stands for. `quarantine` holds the lines that are no records, with
-    their reasons. `schema` is the schema of the objects as text, with its `fingerprint`; `json_schema` the stream's;
-    `schema_changes` what is new in it, None for nothing. `format` holds the format's settings, `settings` those of
-    the destination, `state` the source's state that these records reach.
+    `replaces`: the scope held only this sync's objects once it was published; `removes` are the keys that left. What it
+    stands for beside its own sync (see `folding`): the syncs that it `carries`, whose objects have its format and
+    schema, and the older segments that it `folds`, which are of lower `level`s. `quarantine` holds the lines that are
+    no records, with their reasons. `schema` is the schema of the objects as text, with its `fingerprint`; `json_schema`
+    the stream's; `schema_changes` what is new in it, None for nothing. `format` holds the format's settings, `settings`
+    those of the destination, `state` the source's state that these records reach.
     """
 
     format_version: int = FORMAT_VERSION
@@ -90,7 +120,9 @@ class Segment:
     objects: tuple[ManifestObject, ...]
     quarantine: ManifestObject | None
     removes: tuple[str, ...]
-    folds: tuple[str, ...]
+    carries: tuple[LandedSync, ...] = ()
+    folds: tuple[str, ...] = ()
+    level: int = 0
     next_part: int
     counts: Counts
     schema: str | None
@@ -106,6 +138,17 @@ class Segment:
     def uploads(self) -> tuple[ManifestObject, ...]:
         """Everything that publishing this sync completes: its objects and its quarantine."""
         return self.objects if self.quarantine is None else (*self.objects, self.quarantine)
+
+    @property
+    def syncs(self) -> tuple[LandedSync, ...]:
+        """The syncs that this segment tells of itself, oldest first: those that it carries, and its own."""
+        own = LandedSync(
+            segment=self.name,
+            started_at=self.started_at,
+            objects=tuple(each.landed for each in self.objects),
+            quarantine=self.quarantine.landed if self.quarantine is not None else None,
+        )
+        return (*self.carries, own)
 
     @property
     def rows(self) -> int:
@@ -135,7 +178,8 @@ class LastSchema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The one mutable object of a scope. Segments stand in it by name. `pending` is one that is decided and not yet
+    """The one mutable object of a scope. Segments stand in it by name, in `segments` the live ones, level by level (see
+    `folding`): every one is older than those of the levels before. `pending` is one that is decided and not yet
     published; the other fields are then still those of before it. `state` names the segment that holds the
     newest state, `schema` the one with the newest schema."""
 
@@ -143,7 +187,7 @@ class Head:
     stream: str
     namespace: str | None
     partition: str | None
-    segments: tuple[str, ...] = ()
+    segments: tuple[tuple[str, ...], ...] = ()
     next_part: int = 0
     syncs: tuple[SyncEntry, ...] = ()
     pending: str | None = None
@@ -155,6 +199,16 @@ class Head:
         """The segment of a sync that is complete in the head's memory; None for any other."""
         return next((each.segment for each in self.syncs if each.id == sync_id and each.complete), None)
 
+    @property
+    def newest(self) -> str | None:
+        """The name of the youngest live segment."""
+        return next((level[-1] for level in self.segments if level), None)
+
+    @property
+    def oldest_first(self) -> tuple[str, ...]:
+        """The names of the live segments that the head names itself."""
+        return tuple(name for level in reversed(self.segments) for name in level)
+
     def has_published(self, segment: Segment) -> bool:
         """Whether this very segment is published, in the head's memory."""
         return self.segment_of(segment.sync_id) == segment.name
@@ -165,17 +219,28 @@ class Head:
 
     def published(self, segment: Segment) -> Head:
         """This head once the segment's sync is published."""
-        alone = segment.replaces or segment.folds
         syncs = (*self.syncs, SyncEntry(segment.sync_id, complete=True, segment=segment.name))
         return replace(
             self,
-            segments=(segment.name,) if alone else (*self.segments, segment.name),
+            segments=self._segments_with(segment),
             next_part=max(self.next_part, segment.next_part),
             syncs=syncs[-REMEMBERED_SYNCS:],
             pending=None,
             state=segment.name if segment.state is not None else None if segment.replaces else self.state,
             schema=LastSchema(segment.fingerprint, segment.name) if segment.fingerprint else self.schema,
         )
+
+    def _segments_with(self, segment: Segment) -> tuple[tuple[str, ...], ...]:
+        """The live segments once this one is among them. A sync that added nothing is not: readers have no need of it,
+        unless it is the first."""
+        if segment.replaces:
+            return ((segment.name,),)
+        if self.segments and not segment.uploads:
+            return self.segments
+        level = segment.level
+        there = self.segments[level] if level < len(self.segments) else ()
+        beside = there[:-1] if segment.carries else there
+        return (*((),) * level, (*beside, segment.name), *self.segments[level + 1 :])
 
     def turned_back(self) -> Head:
         """This head with its pending sync given up."""
@@ -209,6 +274,15 @@ def segment_name(sync_id: str, attempt: str) -> str:
 def sync_of(name: str) -> str:
     """The sync id that a segment's name begins with."""
     return unquote(name.rpartition(".")[0])
+
+
+def _etag_of(parts: tuple[str, ...]) -> str:
+    """The ETag of an upload in parts by S3's rule: the MD5 of its parts' MD5s, and their number."""
+    try:
+        digests = bytes.fromhex("".join(parts))
+    except ValueError:
+        return ""
+    return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
 Manifest = TypeVar("Manifest", Head, Segment)

@@ -18,8 +18,8 @@ HEAD_NAME = "/head.json"
 
 
 def live_keys(segments: Iterable[Segment]) -> set[str]:
-    """The keys of all objects of these segments."""
-    return {each.key for segment in segments for each in segment.objects}
+    """The keys of all objects that these segments tell of."""
+    return {each.key for segment in segments for sync in segment.syncs for each in sync.objects}
 
 
 def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set[str]) -> set[str]:

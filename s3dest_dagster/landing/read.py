@@ -16,7 +16,7 @@ from s3dest_dagster.errors import ObjectNotFoundError, SchemaError
 from s3dest_dagster.formats import read_table, table_schema
 from s3dest_dagster.keys import KeyTemplate, scope_root
 from s3dest_dagster.landing.ledger import Ledger
-from s3dest_dagster.landing.manifest import ManifestObject, Segment
+from s3dest_dagster.landing.manifest import LandedObject, LandedSync, Segment
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream
 
@@ -31,16 +31,22 @@ _FORMATS: dict[str, type[FormatSettings]] = {
 
 @dataclass(frozen=True, slots=True)
 class LiveObject:
-    """An object that the scope holds, and the segment that tells how to read it."""
+    """An object that the scope holds, the sync that landed it, and the segment that tells how to read it."""
 
     segment: Segment
-    item: ManifestObject
+    sync: LandedSync
+    item: LandedObject
 
 
 def live_objects(bucket: Bucket, template: KeyTemplate, scope: Scope) -> list[LiveObject]:
     """What the scope holds now, oldest sync first. `scope` with its stream's name as it stands in the bucket."""
     ledger = Ledger(bucket, scope_root(template, scope), scope)
-    return [LiveObject(segment, item) for segment in ledger.visible_segments() for item in segment.objects]
+    return [
+        LiveObject(segment, sync, item)
+        for segment in ledger.visible_segments()
+        for sync in segment.syncs
+        for item in sync.objects
+    ]
 
 
 def read_tables(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Iterator[pa.Table]:
@@ -96,7 +102,7 @@ def _table_of(bucket: Bucket, each: LiveObject) -> pa.Table:
     found = bucket.get(each.item.key)
     if found is None:
         raise ObjectNotFoundError(
-            f"{bucket.uri(each.item.key)} is gone although the manifest of sync {each.segment.sync_id} lists it. "
+            f"{bucket.uri(each.item.key)} is gone although the manifest of sync {each.sync.sync_id} lists it. "
             "A newer sync may have replaced it: read again. Otherwise `s3dest verify` tells what else is missing.",
             stream=each.segment.stream,
             partition=each.segment.partition,

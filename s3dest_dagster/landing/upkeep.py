@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from s3dest_dagster.errors import CommitError, StorageError
 from s3dest_dagster.keys import KeyTemplate, manifest_root, scope_root
 from s3dest_dagster.landing.ledger import Ledger, in_parallel
-from s3dest_dagster.landing.manifest import Head, ManifestObject, from_json, sync_of
+from s3dest_dagster.landing.manifest import Head, LandedObject, from_json, sync_of
 from s3dest_dagster.landing.ownership import HEAD_NAME, scope_of
 from s3dest_dagster.landing.read import live_objects
 from s3dest_dagster.storage import Bucket
@@ -74,7 +74,7 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Verified:
     return Verified(scope, len(items), sum(each.rows for each in items), tuple(problems))
 
 
-def _problem(bucket: Bucket, item: ManifestObject) -> str:
+def _problem(bucket: Bucket, item: LandedObject) -> str:
     found = bucket.head(item.key)
     if found is None:
         return f"{bucket.uri(item.key)} is missing"
