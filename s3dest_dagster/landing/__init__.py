@@ -4,12 +4,13 @@ It must not know Dagster, nor where records come from.
 """
 
 from s3dest_dagster.landing.check import CheckStep, check
+from s3dest_dagster.landing.isolation import IsolatedLandings
 from s3dest_dagster.landing.landing import Landing, land, landed_scope
 from s3dest_dagster.landing.manifest import Counts, ManifestObject
 from s3dest_dagster.landing.plan import Plan, StreamPlan, plan, settings_without_effect
 from s3dest_dagster.landing.read import LiveObject, live_objects, read_scope, read_tables, scope_schema, unified
 from s3dest_dagster.landing.receipt import Progress, Receipt
-from s3dest_dagster.landing.streams import StreamLandings, landing_streams, state_message
+from s3dest_dagster.landing.streams import StreamLandings, landing_streams, side_by_side, state_message
 from s3dest_dagster.landing.sweep import Swept, sweep
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Clock, Entropy, Target, open_target
@@ -20,6 +21,7 @@ __all__ = [
     "Clock",
     "Counts",
     "Entropy",
+    "IsolatedLandings",
     "Landing",
     "LiveObject",
     "ManifestObject",
@@ -47,6 +49,7 @@ __all__ = [
     "scope_schema",
     "scopes",
     "settings_without_effect",
+    "side_by_side",
     "state_message",
     "sweep",
     "unified",

@@ -187,8 +187,16 @@ class Landing:
     @property
     def last_state(self) -> str | None:
         """The state that the scope's last sync reached, as the source gave it."""
+        return self.last_reached[0]
+
+    @property
+    def last_reached(self) -> tuple[str | None, datetime | None]:
+        """`last_state`, and when the sync began that reached it."""
         holder = self._seen.head.state
-        return self._ledger.read_segment(holder).state if holder is not None else None
+        if holder is None:
+            return None, None
+        segment = self._ledger.read_segment(holder)
+        return segment.state, segment.started_at
 
     # ------------------------------------------------------------------ steps
 

@@ -5,7 +5,7 @@ Nothing of any stream is visible before all of them are staged. It must not know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -24,7 +24,7 @@ class StreamLandings:
     is not landed again, and its state is the recorded one, whatever the source says now.
     """
 
-    def __init__(self, landings: Sequence[Landing]) -> None:
+    def __init__(self, landings: Iterable[Landing]) -> None:
         self._landings = {each.stream.id: each for each in landings}
         self._states: dict[StreamId | None, State] = {}
         self._receipts: dict[StreamId, Receipt] = {}
@@ -107,16 +107,37 @@ def landing_streams(
 
     Raises TemplateError when two of the streams could make the same key.
     """
+    with side_by_side(target, streams, {each.id: Scope(each.id) for each in streams}, sync, on_progress) as landings:
+        yield StreamLandings(landings.values())
+
+
+@contextmanager
+def side_by_side(
+    target: Target,
+    streams: Sequence[Stream],
+    scopes: Mapping[StreamId, Scope],
+    sync: Sync,
+    on_progress: Callable[[StreamId, Progress], None] | None = None,
+) -> Iterator[dict[StreamId, Landing]]:
+    """Begins a landing of one scope of each stream, each to be committed for itself. Leaving aborts the others.
+
+    Raises TemplateError when two of the streams could make the same key.
+    """
     destination = target.destination
-    landed = [landed_scope(destination.stream_prefix, Scope(each.id)).stream for each in streams]
+    landed = [landed_scope(destination.stream_prefix, scopes[each.id]).stream for each in streams]
     destination.template.check_streams(landed, destination.format.extension)
     with ExitStack() as stack:
-        begun = [
-            Landing(
-                target, each, sync, compared=True, on_progress=partial(on_progress, each.id) if on_progress else None
+        begun = {
+            each.id: Landing(
+                target,
+                each,
+                sync,
+                scope=scopes[each.id],
+                compared=True,
+                on_progress=partial(on_progress, each.id) if on_progress else None,
             )
             for each in streams
-        ]
-        for each in begun:
-            stack.enter_context(each)
-        yield StreamLandings(begun)
+        }
+        for landing in begun.values():
+            stack.enter_context(landing)
+        yield begun

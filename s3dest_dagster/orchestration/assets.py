@@ -118,7 +118,7 @@ def asset_of(
     settings: AssetSettings,
 ) -> dg.AssetsDefinition:
     """The asset that is this stream, with what the translator and the settings say about it."""
-    spec, step = _described(translator.get_asset_spec(stream), settings)
+    spec, step = described(translator.get_asset_spec(stream), settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)
         made: dg.AssetsDefinition = dg.asset(
@@ -139,7 +139,7 @@ def asset_of(
     return made
 
 
-def _described(spec: dg.AssetSpec, settings: AssetSettings) -> tuple[dg.AssetSpec, dict[str, Any]]:
+def described(spec: dg.AssetSpec, settings: AssetSettings) -> tuple[dg.AssetSpec, dict[str, Any]]:
     """The spec with the settings on top, and those settings that concern the step. TypeError for unknown ones."""
     unknown = settings.keys() - AssetSettings.__optional_keys__
     if unknown:

@@ -6,7 +6,7 @@ is a stream named after its key. It must not know where streams come from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -67,8 +67,13 @@ def scopes_of(context: dg.OutputContext | dg.InputContext, stream: StreamId) -> 
     """
     if not context.has_asset_partitions:
         return {None: Scope(stream)}
-    keys: list[str] = list(context.asset_partition_keys)
-    partitions = context.asset_partitions_def
+    return partition_scopes(stream, context.asset_partitions_def, context.asset_partition_keys)
+
+
+def partition_scopes(
+    stream: StreamId, partitions: dg.PartitionsDefinition[Any], keys: Sequence[str]
+) -> dict[str | None, Scope]:
+    """The scopes of these partitions of a stream, by partition key."""
     if not isinstance(partitions, dg.MultiPartitionsDefinition):
         return {key: Scope(stream, str(key)) for key in keys}
     # Dagster gives the keys of a range of these in the order of a set.

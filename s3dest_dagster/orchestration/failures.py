@@ -5,7 +5,7 @@ It must not decide what is retried how often: that is the asset's retry policy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import dagster as dg
@@ -49,4 +49,29 @@ def failure(error: S3DestError) -> dg.Failure:
         description=error.message if stream in error.message else f"{stream}: {error.message}",
         metadata={"error": type(error).__name__, **places},
         allow_retries=not isinstance(error, _NEVER_BETTER),
+    )
+
+
+def failure_of_streams(errors: Mapping[Scope, S3DestError], landed: int) -> dg.Failure:
+    """The failure of a run that landed so many streams and failed for these, each by its error.
+
+    A retry policy holds for it, unless what is wrong is in the settings for each of them.
+    """
+    told = {str(scope): error.message for scope, error in errors.items()}
+    if len(set(told.values())) == 1:
+        first = failure(next(iter(errors.values())))
+        description, metadata = first.description or "", dict(first.metadata)
+    else:
+        description = " ".join(
+            text if str(scope.stream) in text else f"{scope}: {text}"
+            for scope, text in zip(errors, told.values(), strict=True)
+        )
+        metadata = {}
+    if landed or len(errors) > 1:
+        rest = f"; {landed} landed" if landed else ""
+        description = f"{len(errors)} of {landed + len(errors)} streams failed{rest}. {description}"
+    return dg.Failure(
+        description=description,
+        metadata={**metadata, "failed_streams": told},
+        allow_retries=not all(isinstance(error, _NEVER_BETTER) for error in errors.values()),
     )

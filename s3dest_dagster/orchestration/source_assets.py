@@ -1,4 +1,4 @@
-"""A connector's streams as assets, one for each; each runs the connector for its stream alone.
+"""A connector's streams as assets: each runs the connector for its stream alone, or all are landed by one run of it.
 
 It knows connectors and partitions; it must not know where records go.
 """
@@ -17,12 +17,14 @@ import dagster as dg
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.assets import AssetSettings, asset_of
+from s3dest_dagster.orchestration.connector_runs import log_to, ready, values_of
 from s3dest_dagster.orchestration.delivery import DeferredRead
+from s3dest_dagster.orchestration.one_run import asset_of_streams
 from s3dest_dagster.orchestration.translator import S3DestinationTranslator, check_distinct
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.catalog import Catalog, read_catalog
-from s3dest_dagster.sources.templating import Values, partition_values
-from s3dest_dagster.sources.transcript import LOG_LEVELS, Log
+from s3dest_dagster.sources.templating import Values
+from s3dest_dagster.sources.transcript import Log
 from s3dest_dagster.stream import Stream, SyncMode
 
 
@@ -34,6 +36,7 @@ def build_stream_assets(
     catalog: Catalog | Mapping[str, Any] | str | PathLike[str] | None = None,
     streams: Sequence[str] | Mapping[str, SyncMode | str] | None = None,
     translator: S3DestinationTranslator | None = None,
+    as_one_run: bool | str = False,
     **asset: Unpack[AssetSettings],
 ) -> list[dg.AssetsDefinition]:
     """The streams of a connector as assets.
@@ -48,6 +51,10 @@ def build_stream_assets(
     stream is one scope, and one that appends goes on from the state that it last reached. Values of the source's
     config and `env` may be `dg.EnvVar`; they are looked up when a run starts.
 
+    `as_one_run` makes one definition of them, whose step starts the connector once for all streams that are selected
+    and lands them side by side: for sources that are slow to begin, or that tell all streams' changes at once. A text
+    is the step's name. A stream that fails does not hold up the others, and a retry reads only what failed.
+
     Raises SettingsError for streams that the catalog lacks, and when two streams would be the same asset.
     """
     partitions = _partitions(start_date, partitions_def)
@@ -56,6 +63,9 @@ def build_stream_assets(
     translator = translator or S3DestinationTranslator()
     source = replace(source, catalog=known)
     asset["kinds"] = {"airbyte", *(asset.get("kinds") or ())}
+    if as_one_run and chosen:
+        name = as_one_run if isinstance(as_one_run, str) else None
+        return [asset_of_streams(source, chosen, translator, partitions, asset, name)]
     made = [asset_of(each, _body(source, each, partitions), translator, partitions, asset) for each in chosen]
     check_distinct((stream, definition.key) for stream, definition in zip(chosen, made, strict=True))
     return made
@@ -129,11 +139,10 @@ def _body(
     source: AirbyteSource, stream: Stream, partitions: dg.PartitionsDefinition[Any] | None
 ) -> Callable[[dg.AssetExecutionContext], Any]:
     def read(context: dg.AssetExecutionContext) -> Any:
-        ready = replace(source, config=looked_up(source.config), env=looked_up(source.env))
-        log = _log_to(context)
+        now, log = ready(source), log_to(context)
         if partitions is None:
-            return _deferred(ready, stream, None, log)
-        return {key: _deferred(ready, stream, values_of(partitions, key), log) for key in context.partition_keys}
+            return _deferred(now, stream, None, log)
+        return {key: _deferred(now, stream, values_of(partitions, key), log) for key in context.partition_keys}
 
     return read
 
@@ -144,47 +153,3 @@ def _deferred(source: AirbyteSource, stream: Stream, values: Values | None, log:
         return source.read([stream], state=states, config_values=values, log=log)
 
     return DeferredRead(open_from)
-
-
-def values_of(partitions: dg.PartitionsDefinition[Any], key: str) -> dict[str, str | int]:
-    """What a connector's config can name of this partition: its key, its dimensions, its time window."""
-    if isinstance(partitions, dg.MultiPartitionsDefinition):
-        many = partitions.get_partition_key_from_str(key)
-        window = partitions.time_window_for_partition_key(many) if partitions.has_time_window_dimension else None
-        dimensions = dict(many.keys_by_dimension)
-    else:
-        window = _window(partitions, key)
-        dimensions = {}
-    if window is None:
-        return partition_values(str(key), dimensions=dimensions)
-    return partition_values(str(key), dimensions=dimensions, start=window.start, end=window.end)
-
-
-def _window(partitions: dg.PartitionsDefinition[Any], key: str) -> dg.TimeWindow | None:
-    return (
-        partitions.time_window_for_partition_key(key)
-        if isinstance(partitions, dg.TimeWindowPartitionsDefinition)
-        else None
-    )
-
-
-def looked_up(value: Any) -> Any:
-    """A config with every `dg.EnvVar` in it replaced by the variable's value. SettingsError for one that is not set."""
-    if isinstance(value, dg.EnvVar):
-        found = value.get_value()
-        if found is None:
-            raise SettingsError(
-                f"The environment variable {value.env_var_name} is not set, and the source's config names it.",
-                setting=value.env_var_name,
-            )
-        return found
-    if isinstance(value, Mapping):
-        return {name: looked_up(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [looked_up(inner) for inner in value]
-    return value
-
-
-def _log_to(context: dg.AssetExecutionContext) -> Log:
-    """Takes what the connector logs into the run's log, at its level."""
-    return lambda level, message: context.log.log(LOG_LEVELS[level], "%s", message)

@@ -41,9 +41,9 @@ def read_messages(
     """Yield what Airbyte messages, one a line, say about the streams; a source that failed raises at the end.
 
     A state comes after every record that it covers: those of its stream, or of all streams where it names none. The
-    same holds for a status that ends a stream. Between two of those, records come in batches of 0.5 MB or more per
-    stream. A line that is meant as a record but is none becomes a `BadRecord`. Logs, and lines that are no messages,
-    go to `log`. `source` is a descriptor or a binary file that nobody has read from.
+    same holds for a status that ends a stream, and bad records come before it, too. Between two of those, records come
+    in batches of 0.5 MB or more per stream. A line that is meant as a record but is none becomes a `BadRecord`. Logs,
+    and lines that are no messages, go to `log`. `source` is a descriptor or a binary file that nobody has read from.
 
     Raises SourceError for records of a stream that is not among `streams`, a broken state, a line longer than
     `max_line_mb` and a last line that is cut short; and at the end of the input, when the source reported an error, did
@@ -72,7 +72,8 @@ class MessageReader:
         self._bad: list[BadRecord] = []
 
     def read(self, block: bytes) -> Iterator[SourceItem]:
-        """The items of the block, except its bad records, which come first at the next one."""
+        """The items of the block, except its bad records, which come with the next status that ends a stream, or first
+        at the next block."""
         yield from self.bad_records()
         messages = decode_block(block)
         records = cast(list[RecordMessage], [message.record for message in messages])
@@ -89,7 +90,7 @@ class MessageReader:
         return self._grouping.flush()
 
     def bad_records(self) -> list[BadRecord]:
-        """The bad records of the last block, once.
+        """The bad records that are held back, once.
 
         They come late since a source that dies leaves half a line behind: its death, which is then known, is the
         better reason to fail.
@@ -135,6 +136,7 @@ class MessageReader:
         elif (status := self._transcript.take(message)) is not None:
             if status.status in ("COMPLETE", "INCOMPLETE"):
                 yield from self._grouping.flush(status.stream)
+                yield from self.bad_records()
             yield status
 
     def _take_bad_line(self, line: BadLine) -> None:

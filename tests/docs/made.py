@@ -25,7 +25,7 @@ from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys import KeyTemplate, sanitize_name
 from s3dest_dagster.keys.dates import parse_date_format
 from s3dest_dagster.keys.slots import PLACEHOLDERS, VARIABLES, ObjectValues
-from s3dest_dagster.orchestration.source_assets import values_of
+from s3dest_dagster.orchestration.connector_runs import values_of
 from s3dest_dagster.orchestration.translator import asset_key
 from s3dest_dagster.schema import Layout, avro_schema, convert_record, record_type
 from s3dest_dagster.schema.arrow import arrow_schema

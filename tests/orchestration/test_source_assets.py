@@ -11,7 +11,7 @@ from scripted import ScriptedSource
 
 from s3dest_dagster import build_stream_assets
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.orchestration.source_assets import looked_up, values_of
+from s3dest_dagster.orchestration.connector_runs import looked_up, values_of
 
 DAILY = dg.DailyPartitionsDefinition("2026-01-01")
 

@@ -190,6 +190,13 @@ def test_a_bad_record_tells_its_stream_where_it_can(line):
     assert bad(read(line))[0].stream == USERS
 
 
+def test_a_bad_record_comes_before_the_status_that_ends_its_stream():
+    """Who takes COMPLETE at its word must have seen everything of the stream."""
+    line = user("[1]")
+    found, told = read(line, status("users", "COMPLETE"), streams=[USERS])
+    assert (found.raw, told.status) == (line.encode(), "COMPLETE")
+
+
 def test_a_bad_record_of_an_unknown_stream_is_an_error():
     with pytest.raises(SourceError, match="stream others"):
         read(record_line("others", [1]))

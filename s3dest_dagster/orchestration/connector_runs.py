@@ -1,0 +1,66 @@
+"""How a step starts a connector: its config looked up and ready, its partition in words, its log in the run's log.
+
+It knows Dagster's partitions and contexts; it must not know where records go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import dagster as dg
+
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.sources.airbyte import AirbyteSource
+from s3dest_dagster.sources.templating import partition_values
+from s3dest_dagster.sources.transcript import LOG_LEVELS, Log
+
+
+def ready(source: AirbyteSource) -> AirbyteSource:
+    """The source with what its config and environment have from the environment of this run."""
+    return replace(source, config=looked_up(source.config), env=looked_up(source.env))
+
+
+def values_of(partitions: dg.PartitionsDefinition[Any], key: str) -> dict[str, str | int]:
+    """What a connector's config can name of this partition: its key, its dimensions, its time window."""
+    if isinstance(partitions, dg.MultiPartitionsDefinition):
+        many = partitions.get_partition_key_from_str(key)
+        window = partitions.time_window_for_partition_key(many) if partitions.has_time_window_dimension else None
+        dimensions = dict(many.keys_by_dimension)
+    else:
+        window = _window(partitions, key)
+        dimensions = {}
+    if window is None:
+        return partition_values(str(key), dimensions=dimensions)
+    return partition_values(str(key), dimensions=dimensions, start=window.start, end=window.end)
+
+
+def _window(partitions: dg.PartitionsDefinition[Any], key: str) -> dg.TimeWindow | None:
+    return (
+        partitions.time_window_for_partition_key(key)
+        if isinstance(partitions, dg.TimeWindowPartitionsDefinition)
+        else None
+    )
+
+
+def looked_up(value: Any) -> Any:
+    """A config with every `dg.EnvVar` in it replaced by the variable's value. SettingsError for one that is not set."""
+    if isinstance(value, dg.EnvVar):
+        found = value.get_value()
+        if found is None:
+            raise SettingsError(
+                f"The environment variable {value.env_var_name} is not set, and the source's config names it.",
+                setting=value.env_var_name,
+            )
+        return found
+    if isinstance(value, Mapping):
+        return {name: looked_up(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [looked_up(inner) for inner in value]
+    return value
+
+
+def log_to(context: dg.AssetExecutionContext) -> Log:
+    """Takes what the connector logs into the run's log, at its level."""
+    return lambda level, message: context.log.log(LOG_LEVELS[level], "%s", message)

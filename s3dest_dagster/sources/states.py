@@ -1,0 +1,91 @@
+"""What a source goes on from, of the states that its streams have reached one by one.
+
+It knows the protocol's three kinds of states; it must not know where they are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import msgspec
+
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.sources.protocol import StateMessage, StreamState
+from s3dest_dagster.stream import StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """The state that a stream's records reach, as the source gave it, and when the sync began that reached it."""
+
+    state: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """The states for the source's next read, and the streams that were further already: some of their records may
+    come again."""
+
+    states: tuple[bytes, ...]
+    again: tuple[StreamId, ...] = ()
+
+
+def resumption(reached: Mapping[StreamId, Reached | None]) -> Resumption:
+    """The states from which no stream misses a record.
+
+    States of single streams are given back as they are. Of a state of all streams (GLOBAL or LEGACY), which the streams
+    may have reached at different syncs, it is the oldest. A stream without a state begins anew: what a state of all
+    streams says of it is left out.
+    """
+    found = {stream: each for stream, each in reached.items() if each is not None}
+    kinds = {stream: _kind(each.state) for stream, each in found.items()}
+    shared = next((kind for kind in ("GLOBAL", "LEGACY") if kind in kinds.values()), None)
+    if shared is None:
+        return Resumption(tuple(each.state.encode() for each in found.values()))
+    sharing = {stream: found[stream] for stream, kind in kinds.items() if kind == shared}
+    oldest = min(sharing.values(), key=lambda each: each.at)
+    state = _without(oldest.state, shared, reached.keys() - sharing.keys())
+    return Resumption((state,), tuple(stream for stream, each in sharing.items() if each.state != oldest.state))
+
+
+def _kind(state: str) -> str:
+    try:
+        return msgspec.json.decode(state, type=StateMessage).type
+    except msgspec.DecodeError as error:
+        raise SettingsError(f"A kept state is no Airbyte state: {error}.", setting="state") from None
+
+
+def _without(state: str, kind: str, streams: Collection[StreamId]) -> bytes:
+    """A state of all streams without what it says of these; every other text in it stays as it was."""
+    members = _members(msgspec.Raw(state.encode()))
+    if kind == "LEGACY":
+        names = {stream.name for stream in streams}
+        by_name = _members(members["data"]) if "data" in members else {}
+        if not names & by_name.keys():
+            return state.encode()
+        members["data"] = _raw({name: value for name, value in by_name.items() if name not in names})
+    else:
+        shared = _members(members["global"])
+        entries = msgspec.json.decode(shared.get("stream_states", b"[]"), type=list[msgspec.Raw])
+        shared["stream_states"] = _raw([each for each in entries if _stream_of(each) not in streams])
+        members["global"] = _raw(shared)
+    return msgspec.json.encode(members)
+
+
+def _stream_of(entry: msgspec.Raw) -> StreamId:
+    return msgspec.json.decode(entry, type=StreamState).stream_descriptor.id
+
+
+def _members(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
+    """The members of an object; none where it is something else."""
+    try:
+        return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError:
+        return {}
+
+
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
