@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from s3dest_dagster.orchestration.source_assets import build_stream_assets as build_stream_assets
     from s3dest_dagster.orchestration.translator import S3DestinationTranslator as S3DestinationTranslator
     from s3dest_dagster.sources.airbyte import AirbyteSource as AirbyteSource
+    from s3dest_dagster.sources.files import FileSource as FileSource
     from s3dest_dagster.sources.records import batches as batches
     from s3dest_dagster.storage import open_bucket as open_bucket
     from s3dest_dagster.stream import Scope as Scope
@@ -41,6 +42,7 @@ _ROOMS = {
     "AirbyteSource": "sources.airbyte",
     "AvroFormat": "destination",
     "CsvFormat": "destination",
+    "FileSource": "sources.files",
     "JsonlFormat": "destination",
     "ParquetFormat": "destination",
     "S3Connection": "connection",
@@ -70,6 +72,7 @@ __all__ = [
     "AirbyteSource",
     "AvroFormat",
     "CsvFormat",
+    "FileSource",
     "JsonlFormat",
     "ParquetFormat",
     "S3Connection",

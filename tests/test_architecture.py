@@ -57,7 +57,7 @@ OUTSIDE = {
     "boto3": {"storage"},
     "botocore": {"storage"},
     "pyarrow": {"batch", "schema", "formats", "sources", "landing.read", "orchestration.loading"},
-    "fastavro": {"formats"},
+    "fastavro": {"formats", "sources.file_formats"},
     "click": {"cli"},
 }
 """Which rooms (or modules of a room) may import what is expensive or knows too much."""

@@ -161,14 +161,14 @@ def _is_broken_object(line: bytes) -> bool:
 
 def _decoded_at_once(block: bytes) -> Sequence[Decoded] | None:
     """The block's messages, or None when something in it is wrong."""
-    if not _is_utf8(block):
+    if not is_utf8(block):
         return None
     try:
         messages = _decoder.decode_lines(block)
     except _UNREADABLE:
         return None
     records = [message.record for message in messages if message.record is not None]
-    if not _are_plain_objects([record.data for record in records]):
+    if not are_plain_objects([record.data for record in records]):
         return None
     if len(records) == len(messages):
         return messages
@@ -195,7 +195,7 @@ def _address(buffer: bytes | Raw) -> int:
     return int(np.frombuffer(buffer, np.uint8).ctypes.data)
 
 
-def _is_utf8(block: bytes) -> bool:
+def is_utf8(block: bytes) -> bool:
     """Whether the bytes are valid UTF-8; msgspec does not look into skipped texts.
 
     Arrow validates three times as fast as `bytes.decode`, and without making a text of up to four times the size.
@@ -211,7 +211,7 @@ def _is_utf8(block: bytes) -> bool:
     return True
 
 
-def _are_plain_objects(raws: list[Raw]) -> bool:
+def are_plain_objects(raws: list[Raw]) -> bool:
     """Whether each text starts like an object and holds no line break (as blank inside the JSON)."""
     if not raws:
         return True
@@ -228,7 +228,7 @@ def _stripped_lines(block: bytes) -> Iterator[bytes]:
 
 
 def _decode_line(line: bytes) -> Decoded:
-    if not _is_utf8(line):
+    if not is_utf8(line):
         return _bad_line(line, "it is not valid UTF-8")
     try:
         message = _decoder.decode(line)

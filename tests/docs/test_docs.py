@@ -20,7 +20,7 @@ from servers import SEED_ACTIONS, S3Server
 
 import s3dest_dagster
 from docs import made, pages, transcript
-from s3dest_dagster import build_stream_assets, stream_asset
+from s3dest_dagster import FileSource, build_stream_assets, stream_asset
 from s3dest_dagster.batch import Tally
 from s3dest_dagster.cli.commands import s3dest
 from s3dest_dagster.connection import S3Connection
@@ -301,8 +301,12 @@ def test_every_public_name_is_documented():
 
 @pytest.mark.parametrize(
     ("function", "title"),
-    [(stream_asset, "Streams from Python"), (build_stream_assets, "Streams of a connector")],
-    ids=["stream_asset", "build_stream_assets"],
+    [
+        (stream_asset, "Streams from Python"),
+        (build_stream_assets, "Streams of a connector"),
+        (FileSource, "Streams of files"),
+    ],
+    ids=["stream_asset", "build_stream_assets", "FileSource"],
 )
 def test_arguments_stand_in_their_table(function, title):
     rows = [row for row in pages.table(pages.section(DAGSTER, title)) if "argument" in row]

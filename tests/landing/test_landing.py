@@ -23,7 +23,7 @@ from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord, JsonBatch, State
 from s3dest_dagster.errors import CommitError, KeyCollisionError, RecordError, SupersededError
-from s3dest_dagster.landing import Landing, land, live_objects, read_scope, scopes, verify
+from s3dest_dagster.landing import Landing, land, read_scope, scopes, verify
 from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
 
 APPEND = SyncMode.APPEND

@@ -1,0 +1,181 @@
+"""Files of records, found by a pattern, on disk or in any store that pyarrow knows.
+
+It knows paths; it must not know streams, Dagster, or what becomes of the records.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, field
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import BinaryIO, Literal, NamedTuple, cast, get_args
+
+import pyarrow.fs
+
+from s3dest_dagster.batch import BadRecord, Batch
+from s3dest_dagster.errors import S3DestError, SettingsError, SourceError
+from s3dest_dagster.sources.file_formats import EmittedAt, read_avro, read_csv, read_jsonl, read_parquet
+from s3dest_dagster.sources.path_patterns import CAUGHT, path_pattern, placeholders
+from s3dest_dagster.sources.templating import Values, render_config
+
+FileFormat = Literal["jsonl", "csv", "parquet", "avro"]
+_ENDINGS: dict[str, FileFormat] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+    ".avro": "avro",
+}
+_COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
+_PARTITION = "partition_key"
+
+
+class FoundFile(NamedTuple):
+    """A file that a pattern matches. `partition` is what stands in the place of the pattern's `{{ partition_key }}`."""
+
+    path: str
+    size: int
+    modified_at: datetime | None
+    partition: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """The records of all files that match a pattern, in the order of their paths.
+
+    `path` is a pattern (`*` and `?` within a name, `**` over directories, `[…]`), absolute, relative to the working
+    directory, or an address that pyarrow knows (`s3://bucket/inbox/*.csv`). It may name the partition
+    (`inbox/{{ partition_key }}/*.csv`, see `partition_values`). `format` is told by the endings unless it is given;
+    text formats may be compressed (.gz, .bz2, .zst, .lz4). `delimiter` and `encoding` are of CSV files. `filesystem` is
+    a `pyarrow.fs.FileSystem` that `path` belongs to. Without `allow_missing`, a read that finds no file is an error.
+    """
+
+    path: str = field(repr=False)
+    format: FileFormat | None = None
+    _: KW_ONLY
+    delimiter: str | None = None
+    encoding: str = "utf8"
+    filesystem: pyarrow.fs.FileSystem | None = field(default=None, repr=False)
+    allow_missing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.format is not None and self.format not in get_args(FileFormat):
+            known = ", ".join(get_args(FileFormat))
+            raise SettingsError(f"The file format {self.format!r} is not known. Known are {known}.", setting="format")
+        if self.delimiter is not None and len(self.delimiter) != 1:
+            raise SettingsError(f"delimiter is {self.delimiter!r}; it is one character.", setting="delimiter")
+        if not self.path:
+            raise SettingsError("A file source needs a path; it is empty.", setting="path")
+
+    @property
+    def names_partition(self) -> bool:
+        """Whether the path has `{{ partition_key }}`."""
+        return _PARTITION in placeholders(self.path)
+
+    def read(
+        self, values: Values | None = None, *, emitted_at: EmittedAt = lambda: int(time.time() * 1000)
+    ) -> Iterator[Batch | BadRecord]:
+        """Yield the records of the files, a batch at a time; a line or row that is none as a bad record.
+
+        `values` are what the path's placeholders stand for. Raises SettingsError for one that is not among them, and
+        SourceError where a file cannot be read, or none is there.
+        """
+        filesystem, found = self._found(values or {})
+        if not found and not self.allow_missing:
+            raise SourceError(
+                f"No file matches {self._told(values)}. Set allow_missing if that is no error: then a full refresh "
+                "without a file empties the stream."
+            )
+        for file in found:
+            yield from self._records(filesystem, file.path, emitted_at)
+
+    def find(self) -> list[FoundFile]:
+        """The files that are there now, of all partitions, by path."""
+        return self._found(None)[1]
+
+    def _records(
+        self, filesystem: pyarrow.fs.FileSystem, path: str, emitted_at: EmittedAt
+    ) -> Iterator[Batch | BadRecord]:
+        kind, is_text = self._format_of(path)
+
+        def open_file() -> BinaryIO:
+            opened = filesystem.open_input_stream(path, compression="detect") if is_text else None
+            return cast(BinaryIO, opened or filesystem.open_input_file(path))
+
+        try:
+            if kind == "jsonl":
+                yield from read_jsonl(open_file, emitted_at)
+            elif kind == "csv":
+                delimiter = self.delimiter or ("\t" if ".tsv" in PurePosixPath(path).suffixes else ",")
+                yield from read_csv(open_file, emitted_at, delimiter=delimiter, encoding=self.encoding)
+            else:
+                yield from (read_parquet if kind == "parquet" else read_avro)(open_file, emitted_at)
+        except S3DestError:
+            raise
+        # Whatever the libraries that read the format raise on what is none.
+        except Exception as error:
+            raise SourceError(f"The file {path} cannot be read: {error}", key=path) from error
+
+    def _format_of(self, path: str) -> tuple[FileFormat, bool]:
+        """The file's format, and whether it is text, which may be compressed."""
+        suffixes = [each.lower() for each in PurePosixPath(path).suffixes]
+        ending = next((each for each in reversed(suffixes) if each not in _COMPRESSIONS), "")
+        kind = self.format or _ENDINGS.get(ending)
+        if kind is None:
+            raise SettingsError(
+                f"The ending of {path} does not tell its format. Give it as format: jsonl, csv, parquet or avro.",
+                setting="format",
+                key=path,
+            )
+        return kind, kind in ("jsonl", "csv")
+
+    def _found(self, values: Values | None) -> tuple[pyarrow.fs.FileSystem, list[FoundFile]]:
+        """The files of one partition, or of all where there are no values, and where they lie."""
+        path, question, query = self.path.partition("?") if "://" in self.path else (self.path, "", "")
+        pattern = path_pattern(path, lambda name: self._value(name, values))
+        filesystem, directory = self._directory(f"{pattern.directory}{question}{query}")
+        selector = pyarrow.fs.FileSelector(directory, recursive=pattern.is_deep, allow_not_found=True)
+        found = []
+        for info in filesystem.get_file_info(selector):
+            match = pattern.match(info.path[len(directory) :].lstrip("/"))
+            if match is not None and info.type is pyarrow.fs.FileType.File:
+                found.append(FoundFile(info.path, info.size or 0, info.mtime, match.groupdict().get(CAUGHT)))
+        return filesystem, sorted(found)
+
+    def _directory(self, address: str) -> tuple[pyarrow.fs.FileSystem, str]:
+        """The file system, and the directory as it calls it."""
+        if self.filesystem is not None:
+            return self.filesystem, address.rstrip("/")
+        if "://" not in address:
+            return pyarrow.fs.LocalFileSystem(), os.path.abspath(address or ".")
+        try:
+            filesystem, directory = pyarrow.fs.FileSystem.from_uri(address)
+        except (ValueError, OSError) as error:
+            told = _without_keys(f"pyarrow knows no file system for {address}: {error}")
+            raise SettingsError(told, setting="path") from None
+        return filesystem, directory.rstrip("/")
+
+    def _value(self, name: str, values: Values | None) -> str | None:
+        """What a placeholder stands for; None for the partition of a search of all. No value leads elsewhere."""
+        if values is None and name == _PARTITION:
+            return None
+        text = str(render_config({"path": f"{{{{ {name} }}}}"}, values)["path"])
+        if {"..", "."} & set(text.split("/")):
+            told = _without_keys(f"{name} is {text!r}, which is no place for files of {self.path}.")
+            raise SettingsError(told, setting="path")
+        return text
+
+    def _told(self, values: Values | None) -> str:
+        named = [f"{name} {value!r}" for name, value in (values or {}).items() if name in placeholders(self.path)]
+        return _without_keys(f"{self.path} ({', '.join(named)})" if named else self.path)
+
+
+def _without_keys(address: str) -> str:
+    """The address without the identity that may stand in it."""
+    return re.sub(r"//[^/@\s]*@", "//…@", address)
