@@ -40,7 +40,8 @@ class S3Connection:
     `endpoint` and `sts_endpoint` "" mean what the AWS configuration says, which without any is AWS; `sts_region` ""
     means `region`. An endpoint without a scheme is https, and plain http is refused but for loopback hosts or with
     `allow_plain_http`. `ca_bundle` is the path of a private certificate authority. `path_style` None means: path style
-    for custom endpoints, virtual hosts for AWS.
+    for custom endpoints, virtual hosts for AWS. A request is tried `max_attempts` times, after pauses that grow and
+    vary, and no try begins later than `retry_deadline_s` after the first.
     """
 
     region: str = ""
@@ -59,6 +60,7 @@ class S3Connection:
     ca_bundle: str | None = None
     path_style: bool | None = None
     max_attempts: int = 8
+    retry_deadline_s: float = 300
     connect_timeout_s: float = 10
     read_timeout_s: float = 60
 
@@ -70,7 +72,7 @@ class S3Connection:
         for name in ("endpoint", "sts_endpoint"):
             object.__setattr__(self, name, self.accepted(getattr(self, name), name))
         at_least("max_attempts", self.max_attempts, 1)
-        for name in ("connect_timeout_s", "read_timeout_s"):
+        for name in ("retry_deadline_s", "connect_timeout_s", "read_timeout_s"):
             above_zero(name, getattr(self, name))
         at_least("role_duration_s", self.role_duration_s, _SHORTEST_ROLE_S)
         if self.role_duration_s > _LONGEST_ROLE_S:

@@ -168,7 +168,8 @@ class S3Destination:
     its reason beside the manifests. `on_rematerialize`: landing a partition of an append stream again replaces that
     partition's objects, or adds to them. `on_empty_refresh`: a full refresh without a record publishes the empty
     state, keeps the old, or fails. `publish_order`: replaced objects leave after the new ones are visible, or before.
-    Uploads of a stream that no sync has pending are aborted when older than `abandoned_upload_age_s`.
+    Uploads of a stream that no sync has pending are aborted when older than `abandoned_upload_age_s`. A sync that is
+    given up aborts its own, and waits for that at most `abort_grace_s`.
     """
 
     s3_bucket_name: str
@@ -187,6 +188,7 @@ class S3Destination:
     on_empty_refresh: Literal["publish", "keep", "fail"] = "publish"
     publish_order: Literal["add_first", "purge_first"] = "add_first"
     abandoned_upload_age_s: float = 7 * 86_400
+    abort_grace_s: float = 10
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -203,7 +205,8 @@ class S3Destination:
                 setting="part_size_mb",
             )
         above_zero("object_size_mb", self.object_size_mb)
-        at_least("abandoned_upload_age_s", self.abandoned_upload_age_s, 0)
+        for name in ("abandoned_upload_age_s", "abort_grace_s"):
+            at_least(name, getattr(self, name), 0)
         _ = self.template
 
     @property

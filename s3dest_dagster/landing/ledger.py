@@ -7,10 +7,8 @@ after it every step is idempotent, so that whoever comes next can finish it. It 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from s3dest_dagster.errors import (
     AccessDeniedError,
@@ -34,17 +32,13 @@ from s3dest_dagster.landing.manifest import (
     sync_of,
     to_json,
 )
-from s3dest_dagster.storage import Bucket
+from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import Scope
 
-_PARALLEL = 8
 _logger = logging.getLogger("s3dest_dagster.landing")
 _DECISION_ATTEMPTS = 3
 _DEFINITE = (AccessDeniedError, BucketNotFoundError, CredentialsError)
 """Refusals that leave no doubt: the server has not acted."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,12 +273,3 @@ def _oldest_first(names: Iterable[str], found: Mapping[str, Segment]) -> Iterato
     for name in names:
         yield from _oldest_first(found[name].folds, found)
         yield found[name]
-
-
-def in_parallel(do: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """The results of `do` for all items, in order; a few at a time on threads. The first error is raised."""
-    todo = list(items)
-    if len(todo) <= 1:
-        return [do(each) for each in todo]
-    with ThreadPoolExecutor(min(_PARALLEL, len(todo)), thread_name_prefix="s3dest-call") as executor:
-        return list(executor.map(do, todo))

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from s3dest_dagster.keys import KeyTemplate, manifest_root
-from s3dest_dagster.landing.ledger import Ledger, in_parallel
+from s3dest_dagster.landing.ledger import Ledger
 from s3dest_dagster.landing.manifest import Head, Segment, from_json
-from s3dest_dagster.storage import Bucket
+from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import Scope, StreamId
 
 HEAD_NAME = "/head.json"

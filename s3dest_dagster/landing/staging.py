@@ -6,7 +6,6 @@ It must not know manifests or the commit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 from s3dest_dagster.formats import Encoded, Encoder, ObjectWriter
@@ -74,9 +73,7 @@ class ObjectStager:
 
     def abort(self) -> None:
         """Gives up every object of the sync; raises the first failure once all have been tried."""
-        with ExitStack() as all_of_them:
-            for upload in reversed(self._uploads):
-                all_of_them.callback(upload.abort)
+        self._target.parts.abort(self._uploads)
 
     def _begin(self) -> _Open:
         upload = new_upload(self._target, self._names.take(), self._metadata)

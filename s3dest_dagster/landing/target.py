@@ -40,7 +40,7 @@ def open_target(destination: S3Destination, bucket: Bucket, *, clock: Clock, ent
     Raises MissingExtraError where the format needs an optional package that is not installed.
     """
     check_installed(destination.format)
-    with PartPool(destination.upload_threads) as parts:
+    with PartPool(destination.upload_threads, abort_grace_s=destination.abort_grace_s) as parts:
         if destination.encode_workers == 1:
             yield Target(destination, bucket, parts, None, clock, entropy)
             return

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from s3dest_dagster.errors import CommitError, StorageError
 from s3dest_dagster.keys import KeyTemplate, manifest_root, scope_root
-from s3dest_dagster.landing.ledger import Ledger, in_parallel
+from s3dest_dagster.landing.ledger import Ledger
 from s3dest_dagster.landing.manifest import Head, LandedObject, from_json, sync_of
 from s3dest_dagster.landing.ownership import HEAD_NAME, scope_of
 from s3dest_dagster.landing.read import live_objects
-from s3dest_dagster.storage import Bucket
+from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import Scope, StreamId
 
 

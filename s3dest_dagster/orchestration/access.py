@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
-from functools import lru_cache
 from typing import Any
 
 import dagster as dg
 
 from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.storage import Bucket, open_client
+from s3dest_dagster.storage import Bucket, Patience, open_bucket
 
 _RESOURCE_NAMES = {
     "region": "region_name",
@@ -24,6 +23,8 @@ _RESOURCE_NAMES = {
     "session_token": "aws_session_token",
 }
 """What `S3Resource` calls the settings of `S3Connection`, where it has another name for them."""
+_BESIDE_THE_CLIENTS_OWN = Patience(max_attempts=3)
+"""A client that is not ours tries again by itself, but for answers that are cut short."""
 _CONNECTOR_NAMES = {"s3_bucket_region": "region", "s3_endpoint": "endpoint"}
 
 
@@ -38,7 +39,7 @@ def reach(s3: Any, bucket: str, *, region: str, endpoint: str) -> Bucket:
     elif hasattr(s3, "connection"):
         s3 = s3.connection()
     if isinstance(s3, S3Connection):
-        return _bucket(open_client(_joined(s3, region, endpoint)), bucket)
+        return open_bucket(_joined(s3, region, endpoint), bucket)
     if not hasattr(s3, "get_client"):
         raise SettingsError(
             f"s3 is a {type(s3).__name__}, which cannot reach a bucket. Give an S3Resource or an S3Connection.",
@@ -51,13 +52,7 @@ def reach(s3: Any, bucket: str, *, region: str, endpoint: str) -> Bucket:
             "S3Resource.",
             setting=setting,
         )
-    return Bucket(s3.get_client(), bucket)
-
-
-@lru_cache(maxsize=64)
-def _bucket(client: Any, name: str) -> Bucket:
-    """One bucket for all steps of a process: it remembers what it has found out about its server."""
-    return Bucket(client, name)
+    return Bucket(s3.get_client(), bucket, _BESIDE_THE_CLIENTS_OWN)
 
 
 def _joined(connection: S3Connection, region: str, endpoint: str) -> S3Connection:

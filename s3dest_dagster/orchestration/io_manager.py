@@ -84,6 +84,9 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
     abandoned_upload_age_s: float = Field(
         default=7 * 86_400, description="Age in seconds at which uploads that belong to no sync are aborted."
     )
+    abort_grace_s: float = Field(
+        default=10, description="Seconds that a sync which is given up waits at most for its uploads to be aborted."
+    )
     s3: dg.ResourceDependency[Any] = None  # type: ignore[assignment]  # no resource: the machine's own identity
 
     def __init__(self, **settings: Any) -> None:

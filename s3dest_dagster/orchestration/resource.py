@@ -49,6 +49,9 @@ class S3Resource(dagster_aws.s3.S3Resource):
     path_style: bool | None = Field(
         default=None, description="Bucket in the path; by default for custom endpoints only, not for AWS."
     )
+    retry_deadline_s: float = Field(
+        default=300, gt=0, description="Seconds after which a request that failed is not tried again."
+    )
     connect_timeout_s: float = Field(default=10, gt=0, description="Seconds to wait for a connection.")
     read_timeout_s: float = Field(default=60, gt=0, description="Seconds to wait for the next bytes of an answer.")
 
@@ -87,6 +90,7 @@ class S3Resource(dagster_aws.s3.S3Resource):
             ca_bundle=self.ca_bundle,
             path_style=self.path_style,
             max_attempts=self.max_attempts,
+            retry_deadline_s=self.retry_deadline_s,
             connect_timeout_s=self.connect_timeout_s,
             read_timeout_s=self.read_timeout_s,
         )

@@ -6,7 +6,9 @@ It knows keys as texts and contents as bytes; it must not know streams, formats 
 from s3dest_dagster.storage.bucket import WITHOUT_CONDITIONS, Bucket, Listed, ObjectHead, PendingUpload
 from s3dest_dagster.storage.credentials import open_bucket, open_client
 from s3dest_dagster.storage.identity import Identity, identity
+from s3dest_dagster.storage.patience import Patience
 from s3dest_dagster.storage.upload import PartPool, StagedObject, Upload
+from s3dest_dagster.storage.workers import in_parallel
 
 __all__ = [
     "WITHOUT_CONDITIONS",
@@ -15,10 +17,12 @@ __all__ = [
     "Listed",
     "ObjectHead",
     "PartPool",
+    "Patience",
     "PendingUpload",
     "StagedObject",
     "Upload",
     "identity",
+    "in_parallel",
     "open_bucket",
     "open_client",
 ]

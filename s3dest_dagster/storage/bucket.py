@@ -1,4 +1,5 @@
-"""One bucket, as the few verbs that a landing needs; each does one request (a listing: one per 1000 keys).
+"""One bucket, as the few verbs that a landing needs; each does one request (a listing: one per 1000 keys), and does it
+again while that may help.
 
 Only actions of the seed's IAM policy are used: put, get, head, delete, list, the multipart cycle. It must not know what
 the keys mean.
@@ -7,27 +8,37 @@ the keys mean.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from threading import Event
+from typing import Any, TypeVar
 from uuid import uuid4
 
-from botocore.exceptions import HTTPClientError, ResponseStreamingError
+from botocore.exceptions import ClientError, ResponseStreamingError
 
 from s3dest_dagster.connection import is_aws
-from s3dest_dagster.errors import ObjectNotFoundError, PreconditionFailedError, StorageError, UploadVanishedError
-from s3dest_dagster.storage.faults import mapped, policy_statement
+from s3dest_dagster.errors import (
+    ObjectNotFoundError,
+    PreconditionFailedError,
+    S3DestError,
+    StorageError,
+    UploadVanishedError,
+)
+from s3dest_dagster.storage.faults import ASKED, is_transient, translated
+from s3dest_dagster.storage.patience import Patience, Tries
 
 MAX_DELETE = 1000
 """Keys in one DeleteObjects request (S3's limit)."""
-_READ_ATTEMPTS = 4
+ONCE = Patience(max_attempts=1)
 WITHOUT_CONDITIONS = (
     "This server ignores conditional puts: every promise holds, but two syncs of one stream at the same time are not "
     "told apart. See to it that only one runs."
 )
 _logger = logging.getLogger("s3dest_dagster.storage")
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +72,19 @@ class PendingUpload:
 class Bucket:
     """A bucket behind a client that has `boto3`'s S3 methods and is safe to use from several threads.
 
-    Every verb raises a StorageError (see `errors`) with a sentence for people; retries are the client's.
+    Every verb raises a StorageError (see `errors`) with a sentence for people. `patience` says how often and how long a
+    request is tried; where the client retries, too, each of those tries is a series of its own.
     """
 
-    def __init__(self, client: Any, name: str) -> None:
+    def __init__(self, client: Any, name: str, patience: Patience = ONCE) -> None:
         self.client = client
         self.name = name
+        self._patience = patience
         self._conditional: bool | None = None
+
+    def until(self, given_up: Event) -> Bucket:
+        """The same bucket for requests that are not tried again once the event is set; a pause ends at once then."""
+        return Bucket(self.client, self.name, replace(self._patience, pause=given_up.wait))
 
     @property
     def endpoint(self) -> str:
@@ -77,6 +94,23 @@ class Bucket:
     def uri(self, key: str = "") -> str:
         """The `s3://` address of a key."""
         return f"s3://{self.name}/{key}"
+
+    def _ask(self, action: str, key: str | None, do: Callable[[], Answer], tries: Tries | None = None) -> Answer:
+        """The answer to one request, which is sent again while that may help and patience lasts.
+
+        Every request can be: what a first try has done already, a second finds done.
+        """
+        tries = tries or self._patience.begin()
+        while True:
+            try:
+                return do()
+            except S3DestError:
+                raise
+            except ASKED as error:
+                transient = is_transient(error)
+                if not transient or not tries.again():
+                    tried = tries.told() if transient else ""
+                    raise translated(error, action, self.name, key, tried=tried) from error
 
     # ------------------------------------------------------------------ whole objects
 
@@ -89,9 +123,19 @@ class Bucket:
         conditions: dict[str, str] = {}
         if if_absent or if_match is not None:
             conditions = self._conditions(key, if_absent, if_match)
-        with mapped("s3:PutObject", self.name, key):
-            answer = self.client.put_object(Bucket=self.name, Key=key, Body=body, **conditions)
-        return _bare(answer["ETag"])
+        tries = self._patience.begin()
+        try:
+            return self._put(key, body, conditions, tries)
+        except PreconditionFailedError:
+            # The answer to an earlier try may be what was lost, and the version that is met our own.
+            found = self.get(key) if tries.count > 1 else None
+            if found is None or found[0] != body:
+                raise
+            return found[1]
+
+    def _put(self, key: str, body: bytes, conditions: Mapping[str, str], tries: Tries | None = None) -> str:
+        put = partial(self.client.put_object, Bucket=self.name, Key=key, Body=body, **conditions)
+        return self._ask("s3:PutObject", key, lambda: _etag(put()), tries)
 
     def _conditions(self, key: str, if_absent: bool, if_match: str | None) -> dict[str, str]:
         if self.has_conditional_puts(key):
@@ -103,30 +147,23 @@ class Bucket:
         return {}
 
     def get(self, key: str) -> tuple[bytes, str] | None:
-        """An object's bytes and ETag; None when there is no such object. Answers that are cut short are read again."""
-        for attempt in range(1, _READ_ATTEMPTS + 1):
-            try:
-                with mapped("s3:GetObject", self.name, key):
-                    answer = self.client.get_object(Bucket=self.name, Key=key)
-                    return answer["Body"].read(), _bare(answer["ETag"])
-            except ObjectNotFoundError:
-                return None
-            except StorageError as error:
-                cut = isinstance(error.__cause__, ResponseStreamingError | HTTPClientError)
-                if not cut or attempt == _READ_ATTEMPTS:
-                    raise
-        raise AssertionError("unreachable")
+        """An object's bytes and ETag; None when there is no such object. An answer that is cut short is read again."""
+
+        def read() -> tuple[bytes, str]:
+            answer = self.client.get_object(Bucket=self.name, Key=key)
+            return answer["Body"].read(), _etag(answer)
+
+        try:
+            return self._ask("s3:GetObject", key, read)
+        except ObjectNotFoundError:
+            return None
 
     def head(self, key: str) -> ObjectHead | None:
         """Size, ETag and metadata (names in lower case) of an object; None when there is no such object."""
         try:
-            with mapped("s3:GetObject", self.name, key):
-                answer = self.client.head_object(Bucket=self.name, Key=key)
+            return self._ask("s3:GetObject", key, lambda: _head(self.client.head_object(Bucket=self.name, Key=key)))
         except ObjectNotFoundError:
             return None
-        # Some servers give the names back in title case.
-        metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
-        return ObjectHead(answer["ContentLength"], _bare(answer["ETag"]), metadata)
 
     def delete(self, keys: Iterable[str]) -> int:
         """Deletes objects, up to 1000 per request; a key that is not there is no error. Returns how many were asked.
@@ -135,23 +172,16 @@ class Bucket:
         """
         deleted = 0
         for chunk in _chunks(list(keys), MAX_DELETE):
-            request = {"Objects": [{"Key": key} for key in chunk], "Quiet": True}
-            with mapped("s3:DeleteObject", self.name, chunk[0]):
-                answer = self.client.delete_objects(Bucket=self.name, Delete=request)
-            self._raise_first_refusal(answer.get("Errors", []))
+            self._ask("s3:DeleteObject", chunk[0], partial(self._delete, chunk))
             deleted += len(chunk)
         return deleted
 
-    def _raise_first_refusal(self, refusals: Sequence[Mapping[str, str]]) -> None:
-        for each in refusals:
-            if each.get("Code") == "NoSuchKey":
-                continue
-            raise StorageError(
-                f"S3 did not delete {self.uri(each.get('Key', '?'))}: {each.get('Code')}: {each.get('Message')}. "
-                f"If it is a matter of rights, the policy needs {policy_statement('s3:DeleteObject', self.name)}",
-                key=each.get("Key"),
-                action="s3:DeleteObject",
-            )
+    def _delete(self, keys: Sequence[str]) -> None:
+        request = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
+        answer = self.client.delete_objects(Bucket=self.name, Delete=request)
+        for each in answer.get("Errors", []):
+            if each.get("Code") != "NoSuchKey":
+                raise ClientError({"Error": each}, "DeleteObjects")
 
     # ------------------------------------------------------------------ listings
 
@@ -171,40 +201,38 @@ class Bucket:
         return [_listed(each) for each in page.get("Contents", ())], bool(page.get("IsTruncated"))
 
     def _page(self, prefix: str, token: Mapping[str, str]) -> dict[str, Any]:
-        with mapped("s3:ListBucket", self.name):
-            answer: dict[str, Any] = self.client.list_objects_v2(Bucket=self.name, Prefix=prefix, **token)
-        return answer
+        listing = partial(self.client.list_objects_v2, Bucket=self.name, Prefix=prefix, **token)
+        return self._ask("s3:ListBucket", None, listing)
 
     # ------------------------------------------------------------------ multipart uploads
 
     def create_upload(self, key: str, metadata: Mapping[str, str]) -> str:
         """Begins a multipart upload, of which nothing is visible until it is completed. Returns its id."""
-        with mapped("s3:PutObject", self.name, key):
-            answer = self.client.create_multipart_upload(Bucket=self.name, Key=key, Metadata=dict(metadata))
-        return str(answer["UploadId"])
+        create = partial(self.client.create_multipart_upload, Bucket=self.name, Key=key, Metadata=dict(metadata))
+        return str(self._ask("s3:PutObject", key, create)["UploadId"])
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> str:
         """Sends one part (1 to 10,000; at least 5 MiB but for the last) and returns its ETag."""
-        with mapped("s3:PutObject", self.name, key):
-            answer = self.client.upload_part(
-                Bucket=self.name, Key=key, UploadId=upload_id, PartNumber=number, Body=body
-            )
-        return _bare(answer["ETag"])
+        place = {"Bucket": self.name, "Key": key, "UploadId": upload_id, "PartNumber": number}
+        send = partial(self.client.upload_part, **place, Body=body)
+        return self._ask("s3:PutObject", key, lambda: _etag(send()))
 
     def complete_upload(self, key: str, upload_id: str, etags: Sequence[str]) -> str:
-        """Makes the object visible, parts in order; returns its ETag. UploadVanishedError if the upload is unknown."""
+        """Makes the object visible, parts in order; returns its ETag.
+
+        UploadVanishedError if the upload is unknown: it was aborted, or completed before, perhaps by a first try of
+        this very request, of which the answer was lost.
+        """
         parts = [{"PartNumber": number, "ETag": f'"{etag}"'} for number, etag in enumerate(etags, 1)]
-        with mapped("s3:PutObject", self.name, key):
-            answer = self.client.complete_multipart_upload(
-                Bucket=self.name, Key=key, UploadId=upload_id, MultipartUpload={"Parts": parts}
-            )
-        return _bare(answer["ETag"])
+        place = {"Bucket": self.name, "Key": key, "UploadId": upload_id}
+        complete = partial(self.client.complete_multipart_upload, **place, MultipartUpload={"Parts": parts})
+        return self._ask("s3:PutObject", key, lambda: _etag(complete()))
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Gives up a multipart upload and its parts. One that is not there (any more) is no error."""
         try:
-            with mapped("s3:AbortMultipartUpload", self.name, key):
-                self.client.abort_multipart_upload(Bucket=self.name, Key=key, UploadId=upload_id)
+            abort = partial(self.client.abort_multipart_upload, Bucket=self.name, Key=key, UploadId=upload_id)
+            self._ask("s3:AbortMultipartUpload", key, abort)
         except UploadVanishedError:
             return
 
@@ -212,8 +240,8 @@ class Bucket:
         """All multipart uploads under `prefix` that are neither completed nor aborted."""
         markers: dict[str, str] = {}
         while True:
-            with mapped("s3:ListBucketMultipartUploads", self.name):
-                page = self.client.list_multipart_uploads(Bucket=self.name, Prefix=prefix, **markers)
+            listing = partial(self.client.list_multipart_uploads, Bucket=self.name, Prefix=prefix, **markers)
+            page = self._ask("s3:ListBucketMultipartUploads", None, listing)
             for each in page.get("Uploads", ()):
                 yield PendingUpload(each["Key"], each["UploadId"], each["Initiated"])
             if not page.get("IsTruncated"):
@@ -233,17 +261,15 @@ class Bucket:
         return self._conditional
 
     def _probe(self, key: str) -> bool:
-        with mapped("s3:PutObject", self.name, key):
-            etag = self.client.put_object(Bucket=self.name, Key=key, Body=b"probe")["ETag"]
+        etag = self._put(key, b"probe", {})
         try:
-            return not self._accepts(key, IfNoneMatch="*") and self._accepts(key, IfMatch=etag)
+            return not self._accepts(key, IfNoneMatch="*") and self._accepts(key, IfMatch=f'"{etag}"')
         finally:
             self.delete([key])
 
     def _accepts(self, key: str, **condition: str) -> bool:
         try:
-            with mapped("s3:PutObject", self.name, key):
-                self.client.put_object(Bucket=self.name, Key=key, Body=b"probe", **condition)
+            self._put(key, b"probe", condition)
         except PreconditionFailedError:
             return False
         except StorageError as error:
@@ -256,6 +282,22 @@ class Bucket:
 @cache
 def _tell_once(endpoint: str) -> None:
     _logger.warning("%s: %s", endpoint, WITHOUT_CONDITIONS)
+
+
+def _head(answer: Mapping[str, Any]) -> ObjectHead:
+    # Some servers give the names back in title case.
+    metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
+    if "ContentLength" not in answer:
+        raise ResponseStreamingError(error="the head of the answer is cut short: it has no Content-Length")
+    return ObjectHead(answer["ContentLength"], _etag(answer), metadata)
+
+
+def _etag(answer: Mapping[str, Any]) -> str:
+    """The ETag of an answer, which must be whole: Python takes a head whose end never came for one that is complete."""
+    etag: str = answer.get("ETag", "")
+    if not etag or (etag[0] == '"') != (etag[-1] == '"' and len(etag) > 1):
+        raise ResponseStreamingError(error=f"the head of the answer is cut short: its ETag is {etag!r}")
+    return _bare(etag)
 
 
 def _bare(etag: str) -> str:

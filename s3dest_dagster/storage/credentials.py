@@ -16,6 +16,7 @@ from botocore.config import Config
 from s3dest_dagster.connection import S3Connection, is_aws
 from s3dest_dagster.storage.bucket import Bucket
 from s3dest_dagster.storage.faults import mapped_session
+from s3dest_dagster.storage.patience import Patience
 from s3dest_dagster.storage.sessions import DEFAULT_REGION, acting_session, base_session
 
 _POOL_CONNECTIONS = 32
@@ -23,19 +24,32 @@ _VARIABLES = ("AWS_", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PRO
 
 
 def open_bucket(connection: S3Connection, name: str) -> Bucket:
-    """The bucket over a client for this connection. Nothing is asked of the server yet."""
-    return Bucket(open_client(connection), name)
+    """The bucket over a client for this connection. Nothing is asked of the server yet.
+
+    One for equal settings, since it remembers what it has found out about its server. Raises as `open_client`.
+    """
+    patience = Patience(max_attempts=connection.max_attempts, deadline_s=connection.retry_deadline_s)
+    return _bucket(_client(replace(connection, max_attempts=1), _variables()), name, patience)
+
+
+@lru_cache(maxsize=64)
+def _bucket(client: Any, name: str, patience: Patience) -> Bucket:
+    return Bucket(client, name, patience)
 
 
 def open_client(connection: S3Connection) -> Any:
-    """An S3 client; equal settings share one while the environment's AWS variables stay the same, since a session costs
-    about 70 ms and a role an AssumeRole call.
+    """An S3 client that tries again by itself; equal settings share one while the environment's AWS variables stay the
+    same, since a session costs about 70 ms and a role an AssumeRole call.
 
     Raises SettingsError for a ca_bundle that cannot be read and for plain http by way of the AWS configuration,
     CredentialsError where a profile is not there or gives half an identity.
     """
-    variables = {name: value for name, value in os.environ.items() if name.upper().startswith(_VARIABLES)}
-    return _client(connection, frozenset(variables.items()))
+    return _client(connection, _variables())
+
+
+def _variables() -> frozenset[tuple[str, str]]:
+    """What the AWS SDK looks at in the environment."""
+    return frozenset(each for each in os.environ.items() if each[0].upper().startswith(_VARIABLES))
 
 
 @lru_cache(maxsize=16)

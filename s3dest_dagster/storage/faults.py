@@ -1,6 +1,6 @@
 """What S3 and botocore can answer, as errors of our own: the one place where foreign errors are mapped.
 
-It must not retry anything: botocore has, by the time an error comes here.
+It says what is worth another try; it must not try anything itself.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
 
 from s3dest_dagster.errors import (
     AccessDeniedError,
@@ -45,6 +46,30 @@ _NAMED_ACTION = re.compile(r"not authorized to perform: (\w+:\w+)(?: on resource
 _WRONG_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 _CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 
+_UNANSWERED = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError)
+"""No whole answer came: no connection, a reset, a timeout, an answer that was cut short or is no S3 answer."""
+_BUSY_STATUS = {408, 429, 500, 502, 503, 504}
+_BUSY = {
+    "BandwidthLimitExceeded",
+    "InternalError",
+    "OperationAborted",
+    "PriorRequestNotComplete",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "TooManyRequestsException",
+}
+_DAMAGED = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
+"""The server noticed that what it received is not what was sent."""
+_WRONG_TLS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
+
 
 def policy_statement(action: str, bucket: str) -> str:
     """The IAM policy statement that allows `action` on the bucket, as JSON text to paste."""
@@ -55,19 +80,29 @@ def _statement(action: str, resource: str) -> str:
     return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
 
 
-@contextmanager
-def mapped(action: str, bucket: str, key: str | None = None) -> Iterator[None]:
-    """Runs one S3 call; what botocore raises leaves as a StorageError that names bucket, key and missing action."""
-    try:
-        yield
-    except S3DestError:
-        raise
-    except boto.ClientError as error:
-        raise _of_answer(error, action, bucket, key) from error
-    except boto.BotoCoreError as error:
-        raise _of_client(error, bucket, key) from error
-    except _OF_CHAIN as error:
-        raise _of_chain(error) from error
+ASKED = (boto.ClientError, boto.BotoCoreError, ResponseParserError, *_OF_CHAIN)
+"""What a client of boto3 raises."""
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the same request may succeed when it is sent again: nobody answered, or the server was busy or broken."""
+    if isinstance(error, boto.ClientError):
+        answer: dict[str, Any] = error.response
+        code = str(answer.get("Error", {}).get("Code", ""))
+        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return code in _BUSY or code in _DAMAGED or status in _BUSY_STATUS
+    if isinstance(error, boto.SSLError):
+        return not any(reason in str(error) for reason in _WRONG_TLS)
+    return isinstance(error, _UNANSWERED)
+
+
+def translated(error: Exception, action: str, bucket: str, key: str | None = None, *, tried: str = "") -> StorageError:
+    """The StorageError that tells of one of `ASKED`: with bucket, key, missing action, and how long it was tried."""
+    if isinstance(error, boto.ClientError):
+        return _of_answer(error, action, bucket, key, tried)
+    if isinstance(error, _OF_CHAIN):
+        return _of_chain(error)
+    return _of_client(error, action, bucket, key, tried)
 
 
 @contextmanager
@@ -109,11 +144,13 @@ def _of_chain(error: Exception) -> CredentialsError:
     )
 
 
-def _of_answer(error: boto.ClientError, action: str, bucket: str, key: str | None) -> StorageError:
+def _of_answer(error: boto.ClientError, action: str, bucket: str, key: str | None, tried: str) -> StorageError:
     answer: dict[str, Any] = error.response
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     code = str(answer.get("Error", {}).get("Code", status))
     text = answer.get("Error", {}).get("Message", "")
+    # One of the keys of a deletion.
+    key = answer.get("Error", {}).get("Key", key)
     where = f"s3://{bucket}/{key}" if key else f"bucket {bucket!r}"
     if error.operation_name in _IDENTITY_CALLS:
         return CredentialsError(
@@ -147,7 +184,8 @@ def _of_answer(error: boto.ClientError, action: str, bucket: str, key: str | Non
             key=key,
             setting="s3_bucket_region",
         )
-    return StorageError(_ended(f"S3 failed on {where} ({action}): {code}: {text}".rstrip(": ")), key=key)
+    failed = _ended(f"S3 failed on {where} ({action}): {code}: {text}".rstrip(": "))
+    return StorageError(f"{failed} {tried}".rstrip(), key=key)
 
 
 def denied(action: str, bucket: str, key: str | None, text: str) -> AccessDeniedError:
@@ -166,7 +204,7 @@ def denied(action: str, bucket: str, key: str | None, text: str) -> AccessDenied
     return AccessDeniedError(f"S3 denied {action} on {where}. {cure}", key=key, action=action)
 
 
-def _of_client(error: boto.BotoCoreError, bucket: str, key: str | None) -> StorageError:
+def _of_client(error: Exception, action: str, bucket: str, key: str | None, tried: str) -> StorageError:
     where = f"s3://{bucket}/{key}" if key else f"bucket {bucket!r}"
     if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
         return CredentialsError(
@@ -179,13 +217,15 @@ def _of_client(error: boto.BotoCoreError, bucket: str, key: str | None) -> Stora
             "allow_plain_http beyond this machine); if its certificate is private, set ca_bundle.",
             setting="s3_endpoint",
         )
-    unreachable = boto.ConnectionError | boto.HTTPClientError
-    if isinstance(error, unreachable):
+    if isinstance(error, _UNANSWERED):
         return EndpointUnreachableError(
-            f"No answer for {where}: {_ended(str(error))} Check s3_endpoint, the network and the server.",
+            f"No answer for {where} ({action}): {_ended(str(error))} {f'{tried} ' if tried else ''}Check s3_endpoint, "
+            "the network and the server.",
+            key=key,
             setting="s3_endpoint",
         )
-    return StorageError(_ended(f"S3 could not be asked about {where}: {error}"), key=key)
+    failed = _ended(f"S3 could not be asked about {where} ({action}): {error}")
+    return StorageError(f"{failed} {tried}".rstrip(), key=key)
 
 
 def _ended(sentence: str) -> str:

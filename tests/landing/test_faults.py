@@ -1,0 +1,152 @@
+"""A landing over bad networks and broken servers: success, or one clear error, and the bucket is never wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from fault_proxy import Fault, FaultProxy, fault_proxy
+from landed import batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from servers import S3Server
+
+from s3dest_dagster.destination import S3Destination
+from s3dest_dagster.errors import S3DestError
+from s3dest_dagster.landing import Landing, Target, land, recover, verify
+from s3dest_dagster.storage import Bucket, Patience, open_client
+from s3dest_dagster.stream import Scope
+
+OLD, NEW = users(1, 3), users(10, 39)
+OLD_IDS, NEW_IDS = ([each["id"] for each in records] for records in (OLD, NEW))
+SCOPE = Scope(stream().id)
+LANDING_CALLS = (
+    "PutObject",
+    "GetObject",
+    "ListObjectsV2",
+    "CreateMultipartUpload",
+    "UploadPart",
+    "CompleteMultipartUpload",
+    "DeleteObjects",
+)
+IMMEDIATE = [each for each in Fault if each is not Fault.HANG]
+
+
+@pytest.fixture
+def moto(moto_s3: S3Server) -> Iterator[FaultProxy]:
+    with fault_proxy(moto_s3) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def proxied(any_s3: S3Server) -> Iterator[FaultProxy]:
+    with fault_proxy(any_s3) as proxy:
+        yield proxy
+
+
+def prepared(server: S3Server, **settings: float) -> S3Destination:
+    """A bucket whose stream holds the old records in two objects."""
+    made = destination(server.new_bucket(), object_size_mb=0.0002, **settings)
+    with target(server, made) as opened:
+        land((batch_of([each]) for each in OLD), opened, stream(), sync("old"))
+    return made
+
+
+def through(proxy: FaultProxy, settings: S3Destination, *, attempts: int, read_timeout_s: float = 10) -> Bucket:
+    """The bucket through the proxy, which is asked again without a pause."""
+    client = open_client(proxy.connection(max_attempts=1, read_timeout_s=read_timeout_s))
+    patience = Patience(max_attempts=attempts, pause=lambda seconds: None)
+    return Bucket(client, settings.s3_bucket_name, patience)
+
+
+def land_new(proxy: FaultProxy, settings: S3Destination, bucket: Bucket) -> None:
+    """A full refresh of three objects."""
+    with target(proxy.behind, settings, bucket) as opened:
+        land((batch_of(NEW[n : n + 10]) for n in range(0, 30, 10)), opened, stream(), sync("new"))
+
+
+def ids(proxy: FaultProxy, settings: S3Destination) -> list[int]:
+    return ids_by_listing(proxy.behind, settings.s3_bucket_name)
+
+
+@pytest.mark.parametrize("fault", IMMEDIATE)
+def test_bursts_on_every_call_are_ridden_out(proxied: FaultProxy, fault: Fault) -> None:
+    settings = prepared(proxied.behind)
+    for call in LANDING_CALLS:
+        proxied.next(call, fault, fault)
+    land_new(proxied, settings, through(proxied, settings, attempts=8))
+    assert ids(proxied, settings) == NEW_IDS
+    verified = verify(proxied.behind.open(settings), settings.template, SCOPE)
+    assert (verified.rows, verified.problems) == (len(NEW), ())
+
+
+@pytest.mark.parametrize("fault", [Fault.BUSY, Fault.LOST])
+@pytest.mark.parametrize("call", LANDING_CALLS)
+def test_a_call_that_always_fails_is_one_clear_error_or_none(moto: FaultProxy, call: str, fault: Fault) -> None:
+    """A busy server has not acted, and the sync fails; one whose answers are lost may have done what was asked."""
+    settings = prepared(moto.behind)
+    moto.always(fault, call)
+    failed = failure(lambda: land_new(moto, settings, through(moto, settings, attempts=2)))
+    if fault is Fault.BUSY or failed:
+        assert settings.s3_bucket_name in failed
+        assert "It was tried 2 times in" in failed
+    moto.clear()
+    assert recover(moto.behind.open(settings), settings.template, SCOPE).ok
+    assert ids(moto, settings) in (OLD_IDS, NEW_IDS)
+    assert verify(moto.behind.open(settings), settings.template, SCOPE).problems == ()
+
+    land_new(moto, settings, through(moto, settings, attempts=2))
+    assert ids(moto, settings) == NEW_IDS
+
+
+def failure(do: Callable[[], None]) -> str:
+    """The sentence that it failed with; none where it went well."""
+    try:
+        do()
+    except S3DestError as error:
+        return error.message
+    return ""
+
+
+@pytest.mark.parametrize("fault", [Fault.BUSY, Fault.RESET, Fault.LOST])
+def test_a_failed_sync_aborts_its_uploads_through_the_same_bad_network(moto: FaultProxy, fault: Fault) -> None:
+    settings = prepared(moto.behind)
+    moto.always(Fault.BUSY, "UploadPart")
+    moto.next("AbortMultipartUpload", fault, fault)
+    with pytest.raises(S3DestError):
+        land_new(moto, settings, through(moto, settings, attempts=4))
+    assert moto.waiting == 0
+    assert open_uploads(moto.behind, settings.s3_bucket_name) == 0
+
+
+# A server that hangs
+
+
+def interrupted(opened: Target, trouble: Callable[[], None]) -> KeyboardInterrupt:
+    """A landing with uploads under way, stopped by Ctrl-C once there is trouble."""
+    with pytest.raises(KeyboardInterrupt) as caught, Landing(opened, stream(), sync("new")) as landing:  # noqa: PT012
+        landing.write(batch_of(users(1, 10)))
+        trouble()
+        landing.write(batch_of(users(11, 20)))
+        raise KeyboardInterrupt
+    return caught.value
+
+
+def test_giving_up_does_not_wait_for_a_server_that_hangs(moto: FaultProxy) -> None:
+    """Reads time out after ten minutes only: whoever waited for one would take longer than a test may."""
+    settings = prepared(moto.behind, abort_grace_s=0.2)
+    bucket = through(moto, settings, attempts=8, read_timeout_s=600)
+    with target(moto.behind, settings, bucket) as opened:
+        stopped = interrupted(opened, lambda: moto.always(Fault.HANG, "UploadPart", "AbortMultipartUpload"))
+    (note,) = stopped.__notes__
+    assert "could not be aborted" in note
+    assert "abort_grace_s = 0.2" in note
+    assert ids(moto, settings) == OLD_IDS
+
+
+def test_a_part_that_pauses_before_its_next_try_is_not_waited_for(moto: FaultProxy) -> None:
+    """It would be tried for hours; the uploads are aborted all the same, within the grace."""
+    settings = prepared(moto.behind, abort_grace_s=100)
+    patience = Patience(chance=lambda: 1.0, max_attempts=10_000, deadline_s=9000)
+    bucket = Bucket(open_client(moto.connection(max_attempts=1)), settings.s3_bucket_name, patience)
+    with target(moto.behind, settings, bucket) as opened:
+        interrupted(opened, lambda: moto.always(Fault.BUSY, "UploadPart"))
+    assert open_uploads(moto.behind, settings.s3_bucket_name) == 0
