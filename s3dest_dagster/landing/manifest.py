@@ -27,12 +27,14 @@ REMEMBERED_SYNCS = 20
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LandedObject:
     """An object as readers need it. `etag` is the one that S3 gives it by its rule for uploads in parts; servers that
-    have another rule, or encrypt, give another. Empty where the rule does not tell."""
+    have another rule, or encrypt, give another. Empty where the rule does not tell. `crc32` is that of its bytes, in
+    hexadecimal."""
 
     key: str
     rows: int
     bytes: int
     etag: str
+    crc32: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ class LandedSync:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestObject:
     """One object of a sync. `reason` says why it was closed ("end", "size"). Until the sync is published the object is
-    the multipart upload `upload_id` with the part ETags `parts`."""
+    the multipart upload `upload_id` with the part ETags `parts`. `crc32` is that of its bytes, in hexadecimal."""
 
     key: str
     rows: int
@@ -60,11 +62,12 @@ class ManifestObject:
     reason: str
     upload_id: str
     parts: tuple[str, ...]
+    crc32: str = ""
 
     @property
     def landed(self) -> LandedObject:
         """The object without what only publishing needs."""
-        return LandedObject(key=self.key, rows=self.rows, bytes=self.bytes, etag=_etag_of(self.parts))
+        return LandedObject(key=self.key, rows=self.rows, bytes=self.bytes, etag=_etag_of(self.parts), crc32=self.crc32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

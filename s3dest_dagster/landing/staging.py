@@ -106,4 +106,5 @@ def staged_object(upload: Upload, rows: int, reason: Reason) -> ManifestObject:
         reason=reason.value,
         upload_id=staged.upload_id,
         parts=staged.etags,
+        crc32=staged.crc32,
     )

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from threading import BoundedSemaphore, Event
 from types import TracebackType
 
+from isal.isal_zlib import crc32
+
 from s3dest_dagster.errors import StorageError
 from s3dest_dagster.storage.bucket import Bucket
 from s3dest_dagster.storage.workers import Workers
@@ -22,12 +24,21 @@ _ABORT_THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class StagedObject:
-    """An upload of which all parts are sent and nothing is visible. `size` in bytes, `etags` of the parts in order."""
+    """An upload of which all parts are sent and nothing is visible.
+
+    `size` in bytes, `etags` of the parts in order, `crc32` of all bytes as eight hexadecimal digits.
+    """
 
     key: str
     upload_id: str
     etags: tuple[str, ...]
     size: int
+    crc32: str
+
+
+def crc32_text(checksum: int) -> str:
+    """A CRC-32 as eight hexadecimal digits."""
+    return f"{checksum:08x}"
 
 
 class PartPool:
@@ -110,11 +121,13 @@ class Upload:
         self._upload_id: str | None = None
         self._pieces: list[bytes] = []
         self._held = 0
+        self._checksum = 0
         self.parts: list[Future[str]] = []
 
     def write(self, data: bytes) -> None:
         """Takes the next bytes of the object; sends parts as they fill. Raises what a part before met."""
         self.size += len(data)
+        self._checksum = crc32(data, self._checksum)
         self._pieces.append(data)
         self._held += len(data)
         if self._held >= self._part_bytes:
@@ -150,7 +163,7 @@ class Upload:
         """Waits until every part has arrived; nothing is visible yet. Raises what a part met."""
         assert self._upload_id is not None, "finish() comes before staged()"
         etags = tuple(part.result() for part in self.parts)
-        return StagedObject(self.key, self._upload_id, etags, self.size)
+        return StagedObject(self.key, self._upload_id, etags, self.size, crc32_text(self._checksum))
 
     def abort(self) -> None:
         """Gives the upload up, and whatever was sent of it. Harmless when nothing was sent."""

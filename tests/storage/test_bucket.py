@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import pytest
 from servers import S3Server
 
@@ -94,6 +96,7 @@ def test_an_upload_is_invisible_until_it_is_completed(any_s3: S3Server, size: in
         staged = upload.staged()
     assert list(bucket.list_objects("")) == []
     assert staged.size == size
+    assert staged.crc32 == f"{zlib.crc32(content):08x}"
     bucket.complete_upload(staged.key, staged.upload_id, staged.etags)
     assert bucket.get("x/object")[0] == content
 
