@@ -21,6 +21,12 @@ def _asked(context: click.Context, parameter: click.Parameter, value: bool) -> N
     setattr(context.obj.output, str(parameter.name), value)
 
 
+def _limit(context: click.Context, parameter: click.Parameter, value: float | None) -> None:
+    """Notes a limit of reading in the session."""
+    if value is not None:
+        context.obj.limits[str(parameter.name)] = value
+
+
 def _moment(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
     """The moment that an ISO 8601 text names; UTC where it names no offset."""
     if value is None:
@@ -120,6 +126,22 @@ def plan(session: Session, config_path: str, catalog_path: str, partition: str |
 @_catalog("The streams: a configured catalog, or a discovered one (taken as full refresh).", required=True)
 @_now
 @click.option("--sync-id", metavar="ID", help="Names the sync: an id that is complete lands nothing again.")
+@click.option(
+    "--max-line-mb",
+    type=click.IntRange(1),
+    expose_value=False,
+    callback=_limit,
+    help="A longer line fails the sync (default: 128); some times as much is held in memory.",
+)
+@click.option(
+    "--stall-timeout",
+    "stall_timeout_s",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    expose_value=False,
+    callback=_limit,
+    help="A source that writes nothing for so long fails the sync (default: it may).",
+)
 @_json
 @_verbose
 @click.pass_obj

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from s3dest_dagster.cli.interruption import Interruption
 from s3dest_dagster.cli.output import Output
@@ -10,7 +11,8 @@ from s3dest_dagster.cli.output import Output
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What every verb gets beside its options."""
+    """What every verb gets beside its options. `limits` are those of reading standard input, by name."""
 
     output: Output
     interruption: Interruption
+    limits: dict[str, Any] = field(default_factory=dict)

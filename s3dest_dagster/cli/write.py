@@ -38,14 +38,14 @@ def write(session: Session, config_path: str, catalog_path: str, now: datetime |
         opened_target(config, now) as target,
         landing_streams(target, streams, sync, on_progress=progress) as landings,
     ):
-        _take_everything(landings, streams, output)
+        _take_everything(landings, streams, session)
         _publish(landings, session, target)
     return 0
 
 
-def _take_everything(landings: StreamLandings, streams: Sequence[Stream], output: Output) -> None:
+def _take_everything(landings: StreamLandings, streams: Sequence[Stream], session: Session) -> None:
     try:
-        for item in read_messages(_STDIN, [each.id for each in streams], log=output.log):
+        for item in read_messages(_STDIN, [each.id for each in streams], log=session.output.log, **session.limits):
             landings.take(item)
         landings.stage()
     except BaseException as error:

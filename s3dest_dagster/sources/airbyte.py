@@ -19,7 +19,7 @@ from s3dest_dagster.batch import SourceItem
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.sources.catalog import Catalog
 from s3dest_dagster.sources.conversation import AnswerType, Conversation
-from s3dest_dagster.sources.lines import MAX_LINE_MB
+from s3dest_dagster.sources.lines import MAX_LINE_MB, STALL_TIMEOUT_S
 from s3dest_dagster.sources.masking import Masking, secret_texts
 from s3dest_dagster.sources.messages import BUFFER_MB
 from s3dest_dagster.sources.process import running, split_command
@@ -37,7 +37,8 @@ class AirbyteSource:
     `config` the connector's configuration, whose texts may name the partition (`{{ partition_start }}`, see
     `partition_values`). `env` is added to the process's environment. `catalog` is what `discover` would say; without it
     each read discovers first. A line may have `max_line_mb`, and records that wait for their batch `buffer_mb`. A
-    connector that is left early gets SIGTERM, and SIGKILL after `stop_grace_s`. Config, catalog and state are handed
+    connector that is left early gets SIGTERM, and SIGKILL after `stop_grace_s`; one that writes nothing for
+    `stall_timeout_s` (a day; None: for ever) is ended, and the read fails. Config, catalog and state are handed
     over in files of a private directory, below `temporary_directory` if given, and deleted afterwards.
 
     No secret of the config or of `env` is shown in logs or errors (what counts as one: `masking`).
@@ -51,12 +52,13 @@ class AirbyteSource:
     max_line_mb: int = MAX_LINE_MB
     buffer_mb: int = BUFFER_MB
     stop_grace_s: float = 5.0
+    stall_timeout_s: float | None = STALL_TIMEOUT_S
     temporary_directory: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "command", tuple(split_command(self.command)))
-        for name in ("max_line_mb", "buffer_mb", "stop_grace_s"):
-            if not getattr(self, name) > 0:
+        for name in ("max_line_mb", "buffer_mb", "stop_grace_s", "stall_timeout_s"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be above zero, and is {getattr(self, name)!r}.", setting=name)
 
     @property
@@ -118,7 +120,14 @@ class AirbyteSource:
             _private_files(files, self.temporary_directory) as options,
             running([*self.command, verb, *options], environment=self.env, grace_s=self.stop_grace_s) as process,
         ):
-            yield Conversation(f"{self.name} {verb}", process, self._masking(), log, self.max_line_mb)
+            yield Conversation(
+                f"{self.name} {verb}",
+                process,
+                self._masking(),
+                log,
+                max_line_mb=self.max_line_mb,
+                stall_timeout_s=self.stall_timeout_s,
+            )
 
     def _masking(self) -> Masking:
         return Masking([*secret_texts(self.config or {}), *secret_texts(self.env or {})])

@@ -12,7 +12,7 @@ import msgspec
 
 from s3dest_dagster.batch import SourceItem
 from s3dest_dagster.errors import SourceError
-from s3dest_dagster.sources.lines import read_blocks
+from s3dest_dagster.sources.lines import read_blocks, refuse_silence
 from s3dest_dagster.sources.messages import MessageReader
 from s3dest_dagster.sources.process import ConnectorProcess
 from s3dest_dagster.sources.protocol import BadLine, Message, decode_block
@@ -33,13 +33,22 @@ class Conversation:
     """Listens to a running connector. `masked` takes the secrets out of whatever is logged or raised."""
 
     def __init__(
-        self, title: str, process: ConnectorProcess, masked: Callable[[str], str], log: Log, max_line_mb: int
+        self,
+        title: str,
+        process: ConnectorProcess,
+        masked: Callable[[str], str],
+        log: Log,
+        *,
+        max_line_mb: int,
+        stall_timeout_s: float | None,
     ) -> None:
         self._title = title
         self._process = process
         self._masked = masked
         self._log = log
         self._max_line_mb = max_line_mb
+        self._stall_timeout_s = stall_timeout_s
+        self._silent_before_s = 0.0
         self._exit_seen = False
 
     def items(self, streams: Collection[StreamId], buffer_mb: int) -> Iterator[SourceItem]:
@@ -63,13 +72,16 @@ class Conversation:
         """
         transcript = Transcript(self._forward)
         found: msgspec.Raw | None = None
-        for block in self._blocks():
-            for message in decode_block(block):
-                if isinstance(message, BadLine):
-                    transcript.take_printed(message)
-                elif isinstance(message, Message):
-                    transcript.take(message)
-                    found = getattr(message, _PARTS[kind]) if message.type == kind else found
+        try:
+            for block in self._blocks():
+                for message in decode_block(block):
+                    if isinstance(message, BadLine):
+                        transcript.take_printed(message)
+                    elif isinstance(message, Message):
+                        transcript.take(message)
+                        found = getattr(message, _PARTS[kind]) if message.type == kind else found
+        except SourceError as error:
+            raise self._broken_off(error) from None
         transcript.delivered = found is not None
         self._conclude(transcript, answered=found is not None)
         if found is None:
@@ -91,16 +103,21 @@ class Conversation:
             self._forward_errors()
             yield block
 
-    def _idle(self) -> bool:
+    def _idle(self, silent_s: float) -> bool:
         """Whether nothing more can come: the connector had exited already when the reader last found nothing.
 
         Asking twice matters: a last line may be written, and the process exit, between a look and this question. The
-        output itself may never end, since a stray child can hold it open.
+        output itself may never end, since a stray child can hold it open. Raises SourceError when the connector has
+        written nothing for too long, neither there nor on standard error.
         """
-        self._forward_errors()
+        if self._forward_errors():
+            self._silent_before_s = silent_s
+        self._silent_before_s = min(self._silent_before_s, silent_s)
         if self._exit_seen:
             return True
         self._exit_seen = self._process.has_exited()
+        if not self._exit_seen:
+            refuse_silence(silent_s - self._silent_before_s, self._stall_timeout_s)
         return False
 
     def _conclude(self, transcript: Transcript, *, answered: bool = False) -> None:
@@ -124,6 +141,9 @@ class Conversation:
     def _forward(self, level: str, message: str) -> None:
         self._log(level, self._masked(message))
 
-    def _forward_errors(self) -> None:
-        for line in self._process.new_error_lines():
+    def _forward_errors(self) -> bool:
+        """Logs what is new on standard error; whether there was something."""
+        lines = self._process.new_error_lines()
+        for line in lines:
             self._forward("INFO", line)
+        return bool(lines)

@@ -19,6 +19,9 @@ BLOCK_BYTES = 1 << 20
 
 MAX_LINE_MB = 128
 
+STALL_TIMEOUT_S = 86_400.0
+"""How long a source may be silent: some wait for hours until a service lets them ask again."""
+
 PATIENCE_S = 0.5
 """A complete line is handed on at the latest this long after it arrived."""
 
@@ -29,14 +32,14 @@ def read_blocks(
     source: int | BinaryIO,
     *,
     max_line_mb: int = MAX_LINE_MB,
-    idle: Callable[[], bool] = lambda: False,
+    idle: Callable[[float], bool] = lambda silent_s: False,
 ) -> Iterator[bytes]:
     """Yield the input as blocks of whole lines, about 1 MB each, or less when the writer is slow.
 
     A descriptor or an unread file or pipe is polled: a block is given out when it is full, or `PATIENCE_S` after its
-    first line came, and `idle` is called whenever that long nothing came; its answer True ends the input. Any other
-    binary file is read as it comes. The last block may lack the final line break. At most one block and one line are
-    held.
+    first line came, and `idle` is called whenever that long nothing came, with the seconds for which nothing has come
+    while we waited; its answer True ends the input. Any other binary file is read as it comes. The last block may lack
+    the final line break. At most one block and one line are held.
 
     Raises SourceError, naming `max_line_mb`, at a longer line.
     """
@@ -78,7 +81,7 @@ def _refuse_longer(line_bytes: int, max_line_mb: int) -> None:
         )
 
 
-def _chunks(source: int | BinaryIO, idle: Callable[[], bool]) -> Iterator[bytes]:
+def _chunks(source: int | BinaryIO, idle: Callable[[float], bool]) -> Iterator[bytes]:
     """What is read, as it comes; b"" says: hand on what is there, the writer pauses."""
     if isinstance(source, int):
         return _polled(source, idle)
@@ -93,18 +96,30 @@ def _plain(source: BinaryIO) -> Iterator[bytes]:
         yield chunk
 
 
-def _polled(descriptor: int, idle: Callable[[], bool]) -> Iterator[bytes]:
+def _polled(descriptor: int, idle: Callable[[float], bool]) -> Iterator[bytes]:
     """Chunks of a descriptor, with a pause (b"") at least every `PATIENCE_S`."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN | select.POLLHUP)
-    pause_at = time.monotonic() + PATIENCE_S
+    heard_at = time.monotonic()
+    pause_at = heard_at + PATIENCE_S
     while True:
         if poll.poll(max(0.0, pause_at - time.monotonic()) * 1000):
             if not (chunk := os.read(descriptor, _READ_BYTES)):
                 return
             yield chunk
-        elif idle():
+            heard_at = time.monotonic()
+        elif idle(time.monotonic() - heard_at):
             return
         if time.monotonic() >= pause_at:
             yield b""
             pause_at = time.monotonic() + PATIENCE_S
+
+
+def refuse_silence(silent_s: float, stall_timeout_s: float | None) -> None:
+    """Returns unless the source has been silent for too long; then SourceError, naming `stall_timeout_s`."""
+    if stall_timeout_s is not None and silent_s >= stall_timeout_s:
+        raise SourceError(
+            f"The source stalls: it has written nothing for {silent_s:.0f} s, and stall_timeout_s is "
+            f"{stall_timeout_s:g}. Raise it if the source may be silent for so long, or find out what it waits for.",
+            setting="stall_timeout_s",
+        )

@@ -14,7 +14,7 @@ import msgspec
 from s3dest_dagster.batch import BadRecord, SourceItem, State
 from s3dest_dagster.errors import SourceError
 from s3dest_dagster.sources.grouping import Grouping
-from s3dest_dagster.sources.lines import MAX_LINE_MB, read_blocks
+from s3dest_dagster.sources.lines import MAX_LINE_MB, read_blocks, refuse_silence
 from s3dest_dagster.sources.protocol import (
     BadLine,
     Decoded,
@@ -37,6 +37,7 @@ def read_messages(
     log: Log = log_to_logging,
     max_line_mb: int = MAX_LINE_MB,
     buffer_mb: int = BUFFER_MB,
+    stall_timeout_s: float | None = None,
 ) -> Iterator[SourceItem]:
     """Yield what Airbyte messages, one a line, say about the streams; a source that failed raises at the end.
 
@@ -46,12 +47,18 @@ def read_messages(
     and lines that are no messages, go to `log`. `source` is a descriptor or a binary file that nobody has read from.
 
     Raises SourceError for records of a stream that is not among `streams`, a broken state, a line longer than
-    `max_line_mb` and a last line that is cut short; and at the end of the input, when the source reported an error, did
-    not report COMPLETE for a stream although it reports statuses, or wrote nothing but lines that are no messages.
+    `max_line_mb`, a silence of `stall_timeout_s` and a last line that is cut short; and at the end of the input, when
+    the source reported an error, did not report COMPLETE for a stream although it reports statuses, or wrote nothing
+    but lines that are no messages.
     """
     transcript = Transcript(log, streams)
     reader = MessageReader(streams, transcript, buffer_mb=buffer_mb)
-    for block in read_blocks(source, max_line_mb=max_line_mb):
+
+    def idle(silent_s: float) -> bool:
+        refuse_silence(silent_s, stall_timeout_s)
+        return False
+
+    for block in read_blocks(source, max_line_mb=max_line_mb, idle=idle):
         yield from reader.read(block)
     yield from reader.flush()
     if (verdict := transcript.verdict()) is not None:

@@ -66,6 +66,24 @@ def test_the_uploads_of_a_killed_write_are_swept_once_they_are_old(rclone_lake):
     assert lake.ids() == [1]
 
 
+def test_a_source_that_stalls_fails_the_sync_when_it_was_said_how_long_it_may(lake):
+    process = with_parts_under_way(lake, "--stall-timeout", "1")
+    assert process.wait(timeout=60) == 1
+    told = process.stderr.read().decode()
+    process.stdin.close()
+    assert "The source stalls: it has written nothing for" in told
+    assert "Nothing of this sync was published." in told
+    assert lake.uploads() == 0
+
+
+def test_a_line_may_be_as_long_as_was_said(lake):
+    line = record("users", id=1, name="x" * (2 << 20))
+    refused = lake.write(line, "--max-line-mb", "1")
+    assert refused.returncode == 1
+    assert "more than max_line_mb = 1 MB" in refused.stderr
+    assert lake.write(line, "--max-line-mb", "3").returncode == 0
+
+
 class TestInterruption:
     def test_a_signal_raises(self):
         with pytest.raises(Interrupted, match="SIGTERM") as caught:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -442,3 +443,41 @@ def test_a_source_shows_neither_config_nor_environment(scripted):
     shown = repr(scripted.source({"password": "hunter22"}, env={"API_TOKEN": "abcd1234"}))
     assert "hunter22" not in shown
     assert "abcd1234" not in shown
+
+
+# Silence
+
+
+def test_a_source_that_stalls_is_ended_with_a_sentence_that_names_the_setting(scripted):
+    source = scripted.records("users", {"id": 1}).sleeps(600).source(stall_timeout_s=0.6)
+    with pytest.raises(SourceError, match=r"stalls: it has written nothing for .* stall_timeout_s is 0\.6") as caught:
+        items_of(source)
+    assert caught.value.setting == "stall_timeout_s"
+    assert not is_known(connector_pid(scripted))
+
+
+def test_a_check_that_stalls_is_ended_too(scripted):
+    with pytest.raises(SourceError, match="stalls"):
+        scripted.on("check").sleeps(600).source(stall_timeout_s=0.6).check()
+
+
+def test_standard_error_is_a_sign_of_life(scripted):
+    """It writes there for longer than it may be silent; what is said at the end would not come otherwise."""
+    for _ in range(8):
+        scripted.stderr("waiting for the service\n").sleeps(0.5)
+    assert data_of(items_of(scripted.records("users", {"id": 1}).source(stall_timeout_s=3))) == [{"id": 1}]
+
+
+def test_the_time_that_the_reader_takes_is_not_silence(scripted):
+    scripted.records("users", {"id": 1}).state("users", {}).records("users", {"id": 2})
+    with scripted.source(stall_timeout_s=3).read([USERS]) as items:
+        next(items)
+        time.sleep(3.5)
+        assert data_of(items) == [{"id": 2}]
+
+
+def test_without_a_timeout_a_source_may_be_silent(scripted):
+    source = scripted.sleeps(1.2).records("users", {"id": 1}).source(stall_timeout_s=None)
+    assert data_of(items_of(source)) == [{"id": 1}]
+    with pytest.raises(SettingsError, match="stall_timeout_s"):
+        scripted.source(stall_timeout_s=0)
