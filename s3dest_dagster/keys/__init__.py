@@ -4,7 +4,7 @@ Pure text rules, checked when they are made. It must not know S3, formats, setti
 """
 
 from s3dest_dagster.keys.names import sanitize_name
-from s3dest_dagster.keys.roots import manifest_root, scope_root, stream_root
+from s3dest_dagster.keys.roots import manifest_root, manifest_root_in, manifest_roots, scope_root, stream_root
 from s3dest_dagster.keys.template import DEFAULT_PATH_FORMAT, KeyTemplate, SyncKeys
 
 __all__ = [
@@ -12,6 +12,8 @@ __all__ = [
     "KeyTemplate",
     "SyncKeys",
     "manifest_root",
+    "manifest_root_in",
+    "manifest_roots",
     "sanitize_name",
     "scope_root",
     "stream_root",

@@ -12,6 +12,21 @@ def manifest_root(template: KeyTemplate) -> str:
     return "/".join(filter(None, (template.literal_root, RESERVED_SEGMENT))) + "/"
 
 
+def manifest_roots(prefix: str) -> list[str]:
+    """Where the manifests can stand of an object whose key begins with `prefix`, whatever bucket path it was landed
+    under: beside each of its directories. What stands among manifests itself has one such place."""
+    if (among := manifest_root_in(prefix)) is not None:
+        return [among]
+    directories = prefix.split("/")[:-1]
+    return ["/".join((*directories[:depth], RESERVED_SEGMENT, "")) for depth in range(len(directories) + 1)]
+
+
+def manifest_root_in(key: str) -> str | None:
+    """The manifest root that a listed key stands under; None for the key of an object."""
+    before, found, _ = f"/{key}".partition(f"/{RESERVED_SEGMENT}/")
+    return f"{before}{found}"[1:] if found else None
+
+
 def stream_root(template: KeyTemplate, stream: StreamId) -> str:
     """The prefix of all scopes of a stream: "<literal root>/_s3dest/<namespace>/<stream>/"."""
     return f"{manifest_root(template)}{encode_name(stream.namespace or None)}/{encode_name(stream.name)}/"

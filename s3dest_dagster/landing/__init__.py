@@ -10,11 +10,12 @@ from s3dest_dagster.landing.manifest import Counts, ManifestObject
 from s3dest_dagster.landing.plan import Plan, StreamPlan, plan, settings_without_effect
 from s3dest_dagster.landing.read import LiveObject, live_objects, read_scope, read_tables, scope_schema, unified
 from s3dest_dagster.landing.receipt import Progress, Receipt
+from s3dest_dagster.landing.scopes import scopes
 from s3dest_dagster.landing.streams import StreamLandings, landing_streams, side_by_side, state_message
 from s3dest_dagster.landing.sweep import Swept, sweep
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Clock, Entropy, Target, open_target
-from s3dest_dagster.landing.upkeep import Recovered, Verified, reached_state, recover, scopes, verify
+from s3dest_dagster.landing.upkeep import Recovered, Verified, reached_state, recover, verify
 
 __all__ = [
     "CheckStep",

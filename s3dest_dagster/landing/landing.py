@@ -42,8 +42,9 @@ from s3dest_dagster.landing.manifest import (
 from s3dest_dagster.landing.naming import names_of
 from s3dest_dagster.landing.quarantine import Quarantine
 from s3dest_dagster.landing.receipt import Progress, Receipt, receipt_of
+from s3dest_dagster.landing.register import enter
 from s3dest_dagster.landing.staging import ObjectStager
-from s3dest_dagster.landing.sweep import is_due, sweep, swept
+from s3dest_dagster.landing.sweep import sweep
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Target
 from s3dest_dagster.schema import json_schema_of_arrow, json_schema_of_records
@@ -148,10 +149,8 @@ class Landing:
             return self._receipt(self._ledger.read_segment(self._recorded), repeated=True)
         segment = self._staged
         assert segment is not None, "stage() makes the segment of a sync that is not recorded"
-        now = self._target.clock()
-        aborted = self._sweep(now, segment)
-        seen = replace(self._seen, head=swept(self._seen.head, now))
-        self._publish(self._decide(seen, segment), segment)
+        aborted = self._enter(self._target.clock(), segment)
+        self._publish(self._decide(self._seen, segment), segment)
         return self._receipt(segment, repeated=False, swept=aborted)
 
     def abort(self) -> None:
@@ -280,13 +279,14 @@ class Landing:
             state=self._state,
         )
 
-    def _sweep(self, now: datetime, segment: Segment) -> int:
-        if not is_due(self._seen.head, now):
+    def _enter(self, now: datetime, segment: Segment) -> int:
+        """Enters the stream's register, and sweeps the stream when that is due; how many uploads were aborted then."""
+        target, stream = self._target, self._landed.stream
+        if not enter(target.bucket, target.destination.template, stream, now):
             return 0
-        target = self._target
         own = [each.upload_id for each in segment.uploads]
         try:
-            return sweep(target.bucket, target.destination, self._landed.stream, now=now, keep=own).aborted
+            return sweep(target.bucket, target.destination, stream, now=now, keep=own).aborted
         except StorageError as error:
             _logger.warning("%s: abandoned uploads could not be swept: %s", self.scope, error)
             return 0

@@ -196,7 +196,6 @@ class Head:
     pending: str | None = None
     state: str | None = None
     schema: LastSchema | None = None
-    swept_at: datetime | None = None
 
     def segment_of(self, sync_id: str) -> str | None:
         """The segment of a sync that is complete in the head's memory; None for any other."""
@@ -254,6 +253,32 @@ class Head:
         return replace(self, pending=None, segments=(), state=None)
 
 
+@dataclass(frozen=True, slots=True)
+class UsedTemplate:
+    """What the keys of a stream's objects are made of: the settings of these names."""
+
+    s3_bucket_path: str
+    s3_path_format: str
+    file_name_pattern: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRegister:
+    """What all scopes of a stream share. `templates` are those under which any of them has ever landed, noted before an
+    object under a new one is visible; `swept_at` says when its abandoned uploads were last looked for."""
+
+    format_version: int = FORMAT_VERSION
+    stream: str
+    namespace: str | None
+    templates: tuple[UsedTemplate, ...] = ()
+    swept_at: datetime | None = None
+
+
+def register_key(root: str) -> str:
+    """Key of the register of the stream whose scopes stand under `root`; no scope's directory is called so."""
+    return f"{root}~stream.json"
+
+
 def head_key(root: str) -> str:
     """Key of the head of the scope whose manifests stand under `root` (which ends with a slash)."""
     return f"{root}head.json"
@@ -288,10 +313,10 @@ def _etag_of(parts: tuple[str, ...]) -> str:
     return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
-Manifest = TypeVar("Manifest", Head, Segment)
+Manifest = TypeVar("Manifest", Head, Segment, StreamRegister)
 
 
-def to_json(manifest: Head | Segment) -> bytes:
+def to_json(manifest: Head | Segment | StreamRegister) -> bytes:
     """The manifest as JSON text, indented for people."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
 

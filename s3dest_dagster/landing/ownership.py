@@ -5,16 +5,14 @@ Everything else is foreign and never touched. It must not delete anything itself
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 
-from s3dest_dagster.keys import KeyTemplate, manifest_root
-from s3dest_dagster.landing.ledger import Ledger
-from s3dest_dagster.landing.manifest import Head, Segment, from_json
+from s3dest_dagster.keys import KeyTemplate, manifest_root_in, manifest_roots
+from s3dest_dagster.landing.manifest import Segment
+from s3dest_dagster.landing.register import could_own
+from s3dest_dagster.landing.scopes import FoundScope, scopes_of_stream, stream_roots
 from s3dest_dagster.storage import Bucket, in_parallel
-from s3dest_dagster.stream import Scope, StreamId
-
-HEAD_NAME = "/head.json"
-"""How the key of every head ends."""
+from s3dest_dagster.stream import Scope
 
 
 def live_keys(segments: Iterable[Segment]) -> set[str]:
@@ -31,33 +29,33 @@ def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set
     """
     if not template.names_stream:
         return set()
-    matches = template.matcher(scope.stream).fullmatch
-    listed = {each.key for each in bucket.list_objects(template.listing_root(scope.stream)) if matches(each.key)}
-    unknown = listed - own
-    if not unknown:
-        return unknown
-    return unknown - _held(bucket, template)
+    prefix, matches = template.listing_root(scope.stream), template.matcher(scope.stream).fullmatch
+    unknown: set[str] = set()
+    roots = set(manifest_roots(prefix))
+    for listed in bucket.list_objects(prefix):
+        if (root := manifest_root_in(listed.key)) is not None:
+            roots.add(root)
+        elif listed.key not in own and matches(listed.key):
+            unknown.add(listed.key)
+    for owner in possible_owners(bucket, unknown, roots):
+        unknown -= _held_by(owner)
+    return unknown
 
 
-def _held(bucket: Bucket, template: KeyTemplate) -> set[str]:
-    """Keys that any scope of this bucket path holds, or is about to publish."""
-    root = manifest_root(template)
-    heads = [each.key for each in bucket.list_objects(root) if each.key.endswith(HEAD_NAME)]
-    return set().union(*in_parallel(lambda key: _held_by(bucket, key), heads))
+def possible_owners(bucket: Bucket, keys: Collection[str], roots: Iterable[str]) -> Iterator[FoundScope]:
+    """Every scope with manifests under these roots that could own any of the keys. No request where there is no key."""
+    for root in sorted(roots) if keys else ():
+        streams = stream_roots(bucket, root)
+        asked = in_parallel(lambda each: could_own(bucket, each, keys), streams)
+        for stream, could in zip(streams, asked, strict=True):
+            if could:
+                yield from scopes_of_stream(bucket, stream)
 
 
-def _held_by(bucket: Bucket, key: str) -> set[str]:
-    found = bucket.get(key)
-    if found is None:
-        return set()
-    head = from_json(Head, found[0], key)
-    ledger = Ledger(bucket, key.removesuffix(HEAD_NAME) + "/", scope_of(head))
-    segments = ledger.live_segments(head)
+def _held_by(owner: FoundScope) -> set[str]:
+    """The keys that a scope holds, or is about to publish."""
+    head = owner.seen.head
+    segments = owner.ledger.live_segments(head)
     if head.pending is not None:
-        segments.append(ledger.read_segment(head.pending))
+        segments.append(owner.ledger.read_segment(head.pending))
     return live_keys(segments)
-
-
-def scope_of(head: Head) -> Scope:
-    """The scope that a head belongs to, as it says itself."""
-    return Scope(StreamId(head.namespace, head.stream), head.partition)

@@ -1,21 +1,19 @@
-"""Work on scopes that have landed: list them, finish interrupted syncs, compare the bucket with the manifests.
+"""Work on scopes that have landed: finish interrupted syncs, compare the bucket with the manifests.
 
 It must not change what a scope holds, but for finishing what was decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from s3dest_dagster.errors import CommitError, StorageError
-from s3dest_dagster.keys import KeyTemplate, manifest_root, scope_root
+from s3dest_dagster.keys import KeyTemplate, scope_root
 from s3dest_dagster.landing.ledger import Ledger
-from s3dest_dagster.landing.manifest import Head, LandedObject, from_json, sync_of
-from s3dest_dagster.landing.ownership import HEAD_NAME, scope_of
+from s3dest_dagster.landing.manifest import LandedObject, sync_of
 from s3dest_dagster.landing.read import live_objects
 from s3dest_dagster.storage import Bucket, in_parallel
-from s3dest_dagster.stream import Scope, StreamId
+from s3dest_dagster.stream import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +34,6 @@ class Verified:
     objects: int
     rows: int
     problems: tuple[str, ...]
-
-
-def scopes(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None = None) -> Iterator[Scope]:
-    """Every scope of the bucket path that has a head, or those of some streams (names as they stand in the bucket)."""
-    for listed in bucket.list_objects(manifest_root(template)):
-        found = bucket.get(listed.key) if listed.key.endswith(HEAD_NAME) else None
-        if found is not None:
-            scope = scope_of(from_json(Head, found[0], listed.key))
-            if streams is None or scope.stream in streams:
-                yield scope
 
 
 def reached_state(bucket: Bucket, template: KeyTemplate, scope: Scope) -> str | None:

@@ -195,13 +195,24 @@ class Bucket:
                 return
             token = {"ContinuationToken": page["NextContinuationToken"]}
 
+    def list_directories(self, prefix: str) -> Iterator[str]:
+        """The directories right under `prefix` (which ends with a slash), each with its slash at the end. What stands
+        in them is not listed, however much it is."""
+        token: dict[str, str] = {}
+        while True:
+            page = self._page(prefix, {**token, "Delimiter": "/"})
+            yield from (each["Prefix"] for each in page.get("CommonPrefixes", ()))
+            if not page.get("IsTruncated"):
+                return
+            token = {"ContinuationToken": page["NextContinuationToken"]}
+
     def first_page(self, prefix: str) -> tuple[list[Listed], bool]:
         """The first up to 1000 objects under `prefix`, and whether there are more. One request."""
         page = self._page(prefix, {})
         return [_listed(each) for each in page.get("Contents", ())], bool(page.get("IsTruncated"))
 
-    def _page(self, prefix: str, token: Mapping[str, str]) -> dict[str, Any]:
-        listing = partial(self.client.list_objects_v2, Bucket=self.name, Prefix=prefix, **token)
+    def _page(self, prefix: str, options: Mapping[str, str]) -> dict[str, Any]:
+        listing = partial(self.client.list_objects_v2, Bucket=self.name, Prefix=prefix, **options)
         return self._ask("s3:ListBucket", None, listing)
 
     # ------------------------------------------------------------------ multipart uploads

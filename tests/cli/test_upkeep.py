@@ -116,7 +116,7 @@ def interrupted(lake) -> None:
     assert lake.write(record("users", id=1), "--sync-id", "first", mode="append").returncode == 0
     s3, root = lake.server.client(), "data_output_path/_s3dest/public/users/~/"
     head = json.loads(lake.read(f"{root}head.json"))
-    segment = json.loads(lake.read(f"{root}segments/{head['segments'][0]}.json"))
+    segment = json.loads(lake.read(f"{root}segments/{head['segments'][0][0]}.json"))
     key = "data_output_path/public/users/2026_01_01_1767225600000_0.jsonl"
     body = lake.read(segment["objects"][0]["key"]).replace(b'"id": 1', b'"id": 2')
     upload = s3.create_multipart_upload(Bucket=lake.bucket, Key=key, Metadata={"s3dest-sync": "second.2"})["UploadId"]

@@ -1,0 +1,59 @@
+"""Which streams and scopes a bucket holds, found by their manifests.
+
+Directories are listed, never what stands in them: a request tells a thousand of them, however many syncs they have had.
+It must not change anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from s3dest_dagster.keys import KeyTemplate, manifest_root, stream_root
+from s3dest_dagster.landing.ledger import Ledger, SeenHead
+from s3dest_dagster.landing.manifest import Head, from_json, head_key
+from s3dest_dagster.storage import Bucket, in_parallel
+from s3dest_dagster.stream import Scope, StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class FoundScope:
+    """A scope that has a head, the ledger of its manifests, and the head as it was read."""
+
+    ledger: Ledger
+    seen: SeenHead
+
+    @property
+    def scope(self) -> Scope:
+        return self.ledger.scope
+
+
+def scopes(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None = None) -> Iterator[Scope]:
+    """Every scope of the bucket path that has a head, or those of some streams (names as they stand in the bucket)."""
+    if streams is None:
+        roots = stream_roots(bucket, manifest_root(template))
+    else:
+        roots = [stream_root(template, each) for each in sorted(set(streams), key=str)]
+    for root in roots:
+        yield from (each.scope for each in scopes_of_stream(bucket, root))
+
+
+def stream_roots(bucket: Bucket, root: str) -> list[str]:
+    """The roots of all streams that have manifests under a manifest root."""
+    return [stream for namespace in bucket.list_directories(root) for stream in bucket.list_directories(namespace)]
+
+
+def scopes_of_stream(bucket: Bucket, root: str) -> list[FoundScope]:
+    """All scopes of the stream with this root, in the order of their names."""
+    found = in_parallel(lambda each: _scope_at(bucket, each), bucket.list_directories(root))
+    return [each for each in found if each is not None]
+
+
+def _scope_at(bucket: Bucket, root: str) -> FoundScope | None:
+    """The scope whose manifests stand under `root`; None when it has no head: then no sync of it was ever decided."""
+    found = bucket.get(head_key(root))
+    if found is None:
+        return None
+    head = from_json(Head, found[0], head_key(root))
+    scope = Scope(StreamId(head.namespace, head.stream), head.partition)
+    return FoundScope(Ledger(bucket, root, scope), SeenHead(head, found[1]))
