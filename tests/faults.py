@@ -23,12 +23,13 @@ ACTS = frozenset(
 
 
 class FailingClient:
-    """An S3 client of which call number `at` (from 1) fails, and every later one too when `dead`.
+    """An S3 client of which call number `at` (from 1), or the first call of that name, fails, and every later one too
+    when `dead`.
 
     `after`: the server acts and its answer is lost. Calls are counted in `calls`.
     """
 
-    def __init__(self, client: Any, *, at: int | None = None, after: bool = False, dead: bool = False) -> None:
+    def __init__(self, client: Any, *, at: int | str | None = None, after: bool = False, dead: bool = False) -> None:
         self._client = client
         self._at = at
         self._after = after
@@ -43,7 +44,8 @@ class FailingClient:
         def call(**arguments: Any) -> Any:
             self.calls.append(name)
             number = len(self.calls)
-            fails = self._at is not None and (number == self._at or (self._dead and number > self._at))
+            self._at = number if name == self._at else self._at
+            fails = isinstance(self._at, int) and (number == self._at or (self._dead and number > self._at))
             if fails and not (self._after and number == self._at):
                 raise EndpointConnectionError(endpoint_url="injected")
             answer = method(**arguments)
@@ -52,6 +54,29 @@ class FailingClient:
             return answer
 
         return call
+
+    @property
+    def meta(self) -> Any:
+        return self._client.meta
+
+
+class CountedClient:
+    """An S3 client that counts its calls, and the bytes that it puts outside of the data."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.calls: list[str] = []
+        self.bytes = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(**arguments: Any) -> Any:
+            self.calls.append(name)
+            self.bytes += len(arguments.get("Body", b"")) if name == "put_object" else 0
+            return method(**arguments)
+
+        return call if name in ACTS else method
 
     @property
     def meta(self) -> Any:

@@ -72,7 +72,7 @@ def data_keys(server: S3Server, bucket: str) -> list[str]:
     """Keys of the objects that a reader of the data meets: all but the manifests."""
     pages = server.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
     keys = [each["Key"] for page in pages for each in page.get("Contents", ())]
-    return sorted(key for key in keys if "_s3dest/" not in key)
+    return sorted(key for key in keys if "_s3dest" not in key.split("/"))
 
 
 def ids_by_listing(server: S3Server, bucket: str, prefix: str = "") -> list[int]:

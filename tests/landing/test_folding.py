@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from faults import ACTS
+from faults import CountedClient
 from hypothesis import given
 from hypothesis import strategies as st
 from landed import START, batches_of, destination, stream, sync, target, users
@@ -34,29 +34,6 @@ from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
 APPEND = SyncMode.APPEND
 USERS = Scope(StreamId("public", "users"))
-
-
-class CountedClient:
-    """An S3 client that counts its calls, and the bytes that it puts outside of the data."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self.calls: list[str] = []
-        self.bytes = 0
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-
-        def call(**arguments: Any) -> Any:
-            self.calls.append(name)
-            self.bytes += len(arguments.get("Body", b"")) if name == "put_object" else 0
-            return method(**arguments)
-
-        return call if name in ACTS else method
-
-    @property
-    def meta(self) -> Any:
-        return self._client.meta
 
 
 # ---------------------------------------------------------------------- by values alone

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from landed import START, batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+import pytest
+from faults import CountedClient, FailingClient
+from landed import START, batch_of, batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
-from s3dest_dagster.landing import land
-from s3dest_dagster.stream import SyncMode
+from s3dest_dagster.batch import BadRecord
+from s3dest_dagster.errors import CommitError
+from s3dest_dagster.landing import land, recover, sweep
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
 
 def test_a_landing_never_sweeps_its_own_uploads(any_s3: S3Server) -> None:
@@ -35,3 +40,51 @@ def test_a_landing_sweeps_what_an_earlier_one_left(any_s3: S3Server) -> None:
         assert land(batches_of(users(2, 2)), ahead, appended, sync("second")).swept == 1
     assert ids_by_listing(any_s3, settings.s3_bucket_name) == [1, 2]
     assert open_uploads(any_s3, settings.s3_bucket_name) == 0
+
+
+def test_a_stream_is_swept_once_a_day_whatever_the_number_of_its_partitions(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket())
+    client = CountedClient(moto_s3.client())
+    sweeps = []
+    with target(moto_s3, settings, Bucket(client, settings.s3_bucket_name)) as opened:
+        for hours in (0, 1, 23, 24, 25, 47, 49):
+            now = START + timedelta(hours=hours)
+            client.calls.clear()
+            scope = Scope(StreamId("public", "users"), f"after {hours} hours")
+            land(batches_of(users(1, 1)), replace(opened, clock=lambda now=now: now), stream(), sync("s"), scope=scope)
+            sweeps += [hours] if "list_multipart_uploads" in client.calls else []
+    assert sweeps == [24, 49]
+
+
+def _decided(server: S3Server, settings, name: str) -> None:
+    """A sync that was decided and died before anything of it was published."""
+    items = [batch_of(users(1, 1)), BadRecord(StreamId("public", name), b"x", "no JSON")]
+    dying = FailingClient(server.client(), at="complete_multipart_upload", dead=True)
+    scope = Scope(StreamId("public", name), "2026-01-05")
+    with (
+        target(server, settings, Bucket(dying, settings.s3_bucket_name)) as opened,
+        pytest.raises(CommitError, match="finishes it"),
+    ):
+        land(items, opened, stream(name), sync("s"), scope=scope)
+
+
+@pytest.mark.parametrize(
+    ("path", "decided", "swept"),
+    [
+        ("${STREAM_NAME}/${EPOCH}_", "users", "users"),
+        ("${STREAM_NAME}/${EPOCH}_", "Users", "Üsers"),
+        ("${EPOCH}_", "users", "orders"),
+    ],
+)
+def test_a_sweep_leaves_what_any_head_has_pending(any_s3: S3Server, path: str, decided: str, swept: str) -> None:
+    """The stream's own, its quarantined lines, and those of a stream whose keys look the same."""
+    name = any_s3.new_bucket()
+    settings = destination(name, s3_path_format=path, abandoned_upload_age_s=0, on_bad_record="quarantine")
+    _decided(any_s3, settings, decided)
+    for key in (f"data/{decided}/1577836800000_0.jsonl", "data/1577836800000_0.jsonl"):
+        any_s3.client().create_multipart_upload(Bucket=name, Key=key)
+    bucket = any_s3.open(settings)
+    done = sweep(bucket, settings, StreamId("public", swept), now=datetime.now(UTC) + timedelta(seconds=5))
+    assert done.aborted == 1
+    assert recover(bucket, settings.template, Scope(StreamId("public", decided), "2026-01-05")).ok
+    assert ids_by_listing(any_s3, name) == [1]

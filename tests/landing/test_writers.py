@@ -50,27 +50,19 @@ def _land(server: S3Server, settings, name: str, mode: SyncMode, ids: list[int],
         land((batch_of(users(each, each)) for each in ids), opened, stream(name, mode), sync(sync_id))
 
 
-def _first_completion(server: S3Server, settings, mode: SyncMode) -> int:
-    """The number of the call at which a sync of one object begins to be published."""
-    probe, name = FailingClient(server.client()), f"writers{next(_streams)}x"
-    _land(server, settings, name, mode, OLD, "old")
-    _land(server, settings, name, mode, [5], "probe", probe)
-    return probe.calls.index("complete_multipart_upload") + 1
-
-
-def _crash(server: S3Server, settings, name: str, mode: SyncMode, at: int) -> None:
+def _crash(server: S3Server, settings, name: str, mode: SyncMode) -> None:
     """A sync of the record 5 that is decided and dies before it is published."""
+    dying = FailingClient(server.client(), at="complete_multipart_upload", dead=True)
     with pytest.raises(S3DestError, match="finishes it"):
-        _land(server, settings, name, mode, [5], "crashed", FailingClient(server.client(), at=at, dead=True))
+        _land(server, settings, name, mode, [5], "crashed", dying)
 
 
 def _overtaken_everywhere(server: S3Server, settings, mode: SyncMode, *, same_id: bool, crashed: bool) -> None:
-    first_completion = _first_completion(server, settings, mode)
     for at in count(1):
         name = f"writers{next(_streams)}x"
         _land(server, settings, name, mode, OLD, "old")
         if crashed:
-            _crash(server, settings, name, mode, first_completion)
+            _crash(server, settings, name, mode)
         overtake = partial(_land, server, settings, name, mode, SECOND, "first" if same_id else "second")
         client = OvertakenClient(server.client(), at, overtake)
         failed = False
