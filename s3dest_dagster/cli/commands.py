@@ -38,6 +38,26 @@ def _moment(context: click.Context, parameter: click.Parameter, value: str | Non
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def _where(*, partition: bool = True) -> Decorator:
+    """The options that say where to look, and at what."""
+    options: list[Decorator] = [
+        click.option("--config", "config_path", metavar="CONFIG.json", help="The destination's configuration."),
+        _catalog(_ONLY_STREAMS),
+        click.option(
+            "--module", "-m", metavar="MODULE", help="Instead of --config: a module with Dagster definitions."
+        ),
+        click.option("--select", "selection", metavar="ASSETS", help="Assets of the module, as Dagster selects them."),
+        click.option("--partition", metavar="KEY", help="Only this partition of the streams."),
+    ]
+
+    def add(verb: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options if partition else options[:-1]):
+            verb = option(verb)
+        return verb
+
+    return add
+
+
 def _config(text: str = "The destination's configuration, a connector's config.json.") -> Decorator:
     return click.option("--config", "config_path", required=True, metavar="CONFIG.json", help=text)
 
@@ -159,68 +179,68 @@ def write(session: Session, config_path: str, catalog_path: str, now: datetime |
 
 
 @s3dest.command()
-@_config()
-@_catalog(_ONLY_STREAMS)
+@_where()
 @_json
 @_verbose
 @click.pass_obj
-def ls(session: Session, config_path: str, catalog_path: str | None) -> int:
+def ls(session: Session, /, **where: str | None) -> int:
     """List the objects that the streams hold now.
 
     What counts is their manifests; other objects of the bucket are not shown.
     """
-    from s3dest_dagster.cli import upkeep
+    from s3dest_dagster.cli import places, upkeep
 
-    return upkeep.ls(session.output, config_path, catalog_path)
+    return upkeep.ls(session.output, places.Where(**where))
 
 
 @s3dest.command()
-@_config()
-@_catalog(_ONLY_STREAMS)
+@_where()
+@click.option("--deep", is_flag=True, help="Read every object, too: its checksum must be right, and its rows as many.")
 @_json
 @_verbose
 @click.pass_obj
-def verify(session: Session, config_path: str, catalog_path: str | None) -> int:
+def verify(session: Session, /, deep: bool, **where: str | None) -> int:
     """Compare the bucket with the manifests.
 
-    Every object must exist and have the size that its manifest says.
-    """
-    from s3dest_dagster.cli import upkeep
+    Every object must exist, and have the size and the ETag that its manifest says, where the server's ETags tell the
+    content. The counts of every sync must add up: what was read is landed or quarantined.
 
-    return upkeep.verify(session.output, config_path, catalog_path)
+    Objects that match a stream's template and that no manifest knows are counted as foreign, which is no failure.
+    """
+    from s3dest_dagster.cli import places, upkeep
+
+    return upkeep.verify(session.output, places.Where(**where), deep=deep)
 
 
 @s3dest.command()
-@_config()
-@_catalog(_ONLY_STREAMS)
+@_where()
 @_json
 @_verbose
 @click.pass_obj
-def recover(session: Session, config_path: str, catalog_path: str | None) -> int:
+def recover(session: Session, /, **where: str | None) -> int:
     """Finish syncs that were interrupted.
 
     A sync that was decided is published; one whose uploads have vanished is turned back.
     """
-    from s3dest_dagster.cli import upkeep
+    from s3dest_dagster.cli import places, upkeep
 
-    return upkeep.recover(session.output, config_path, catalog_path)
+    return upkeep.recover(session.output, places.Where(**where))
 
 
 @s3dest.command()
-@_config()
-@_catalog(_ONLY_STREAMS)
+@_where(partition=False)
 @_now
 @_json
 @_verbose
 @click.pass_obj
-def sweep(session: Session, config_path: str, catalog_path: str | None, now: datetime | None) -> int:
+def sweep(session: Session, /, now: datetime | None, **where: str | None) -> int:
     """Abort uploads that crashed syncs left behind.
 
     Only uploads of the streams that are older than abandoned_upload_age_s, and that no sync is publishing.
     """
-    from s3dest_dagster.cli import upkeep
+    from s3dest_dagster.cli import places, upkeep
 
-    return upkeep.sweep(session.output, config_path, catalog_path, now)
+    return upkeep.sweep(session.output, places.Where(**where), now)
 
 
 @s3dest.group()

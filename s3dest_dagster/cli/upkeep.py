@@ -1,18 +1,21 @@
 """The verbs for what has landed: ls, verify, recover, sweep, state show.
 
-One line a scope or object, or JSON. It must not know how the command is called.
+One line a stream or object, or JSON. It must not know how the command is called.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any, TypeVar
 
 from s3dest_dagster import landing
-from s3dest_dagster.cli.inputs import bucket_of, read_catalog_file, read_config
+from s3dest_dagster.cli.inputs import bucket_of, read_config
 from s3dest_dagster.cli.output import Output, amount, size
+from s3dest_dagster.cli.places import Place, Where, asked_streams, places
 from s3dest_dagster.connector_config import ConnectorConfig
 from s3dest_dagster.landing import LiveObject, Recovered, Swept, Verified
 from s3dest_dagster.storage import Bucket
@@ -21,46 +24,55 @@ from s3dest_dagster.stream import Scope, StreamId
 _Result = TypeVar("_Result")
 
 
-def ls(output: Output, config_path: str, catalog_path: str | None) -> int:
+def ls(output: Output, where: Where) -> int:
     """Lists the live objects of every scope."""
-    config, bucket, found = _scopes(output, config_path, catalog_path)
     live = (
-        (scope, each) for scope in found for each in landing.live_objects(bucket, config.destination.template, scope)
+        (place.bucket, scope, each)
+        for place in places(output, where)
+        for scope in place.scopes()
+        for each in landing.live_objects(place.bucket, place.destination.template, scope)
     )
-    _told(output, live, lambda row: [_object_line(row[1], bucket)], lambda row: _object_json(*row, bucket))
+    _told(output, live, lambda row: [_object_line(row[2], row[0])], lambda row: _object_json(row[1], row[2], row[0]))
     return 0
 
 
-def verify(output: Output, config_path: str, catalog_path: str | None) -> int:
+def verify(output: Output, where: Where, *, deep: bool) -> int:
     """Compares the bucket with the manifests; 1 when something does not agree."""
-    config, bucket, found = _scopes(output, config_path, catalog_path)
-    verified = (landing.verify(bucket, config.destination.template, scope) for scope in found)
+    verified = (
+        _verified(place, stream, scopes, deep=deep)
+        for place in places(output, where)
+        for stream, scopes in _by_stream(place)
+    )
     results = _told(output, verified, _verified_lines, _verified_json)
     broken = [each for each in results if each.problems]
     if broken:
-        output.say(f"Error: {len(broken)} of {amount(len(results), 'scope')} do not agree with their manifests.")
+        output.say(f"Error: {len(broken)} of {amount(len(results), 'stream')} do not agree with their manifests.")
     return 1 if broken else 0
 
 
-def recover(output: Output, config_path: str, catalog_path: str | None) -> int:
+def recover(output: Output, where: Where) -> int:
     """Finishes interrupted publications; 1 when one was turned back or failed."""
-    config, bucket, found = _scopes(output, config_path, catalog_path)
-    recovered = (landing.recover(bucket, config.destination.template, scope) for scope in found)
-    failed = [each for each in _told(output, recovered, _recovered_lines, _recovered_json) if not each.ok]
+    recovered = (
+        [landing.recover(place.bucket, place.destination.template, scope) for scope in scopes]
+        for place in places(output, where)
+        for _, scopes in _by_stream(place)
+    )
+    results = _told(output, recovered, _recovered_lines, _recovered_json)
+    failed = [each for stream in results for each in stream if not each.ok]
     if failed:
         output.say(f"Error: {amount(len(failed), 'sync')} could not be finished.")
     return 1 if failed else 0
 
 
-def sweep(output: Output, config_path: str, catalog_path: str | None, now: datetime | None) -> int:
+def sweep(output: Output, where: Where, now: datetime | None) -> int:
     """Aborts abandoned uploads of the streams."""
-    config, bucket, found = _scopes(output, config_path, catalog_path)
-    streams = _asked_streams(config, catalog_path) or {scope.stream for scope in found}
     moment = now or datetime.now(UTC)
     swept = (
-        (stream, landing.sweep(bucket, config.destination, stream, now=moment)) for stream in sorted(streams, key=str)
+        (stream, landing.sweep(place.bucket, place.destination, stream, now=moment))
+        for place in places(output, where)
+        for stream in sorted(place.streams or {scope.stream for scope in place.scopes()}, key=str)
     )
-    _told(output, swept, lambda row: [_swept_line(*row)], lambda row: _swept_json(*row))
+    _told(output, swept, lambda row: [_swept_line(*row)], lambda row: [_swept_json(*row)])
     return 0
 
 
@@ -82,16 +94,36 @@ def _scopes(
     """The configuration, its bucket, and the scopes that have landed there, of the catalog's streams only if given."""
     config = read_config(config_path, output)
     bucket = bucket_of(config)
-    streams = _asked_streams(config, catalog_path)
+    streams = asked_streams(config, catalog_path)
     return config, bucket, landing.scopes(bucket, config.destination.template, streams)
 
 
-def _asked_streams(config: ConnectorConfig, catalog_path: str | None) -> set[StreamId] | None:
-    """The catalog's streams under their names in the bucket; None without a catalog."""
-    if catalog_path is None:
-        return None
-    prefix = config.destination.stream_prefix
-    return {landing.landed_scope(prefix, Scope(each.id)).stream for each in read_catalog_file(catalog_path).streams}
+def _by_stream(place: Place) -> Iterator[tuple[StreamId, list[Scope]]]:
+    """The scopes that have landed, stream by stream."""
+    for stream, scopes in groupby(place.scopes(), key=lambda scope: scope.stream):
+        yield stream, list(scopes)
+
+
+@dataclass(frozen=True, slots=True)
+class _VerifiedStream:
+    """What a look at all scopes of a stream gave. `foreign` objects match its template, and no manifest knows them."""
+
+    stream: StreamId
+    scopes: list[Verified]
+    foreign: int
+
+    @property
+    def problems(self) -> list[tuple[Scope, str]]:
+        return [(each.scope, problem) for each in self.scopes for problem in each.problems]
+
+    def total(self, count: Callable[[Verified], int]) -> int:
+        return sum(map(count, self.scopes))
+
+
+def _verified(place: Place, stream: StreamId, scopes: list[Scope], *, deep: bool) -> _VerifiedStream:
+    template = place.destination.template
+    verified = [landing.verify(place.bucket, template, each, deep=deep) for each in scopes]
+    return _VerifiedStream(stream, verified, len(landing.foreign_keys(place.bucket, template, stream)))
 
 
 # ---------------------------------------------------------------------- lines and JSON
@@ -101,7 +133,7 @@ def _told(
     output: Output,
     results: Iterable[_Result],
     lines: Callable[[_Result], Iterable[str]],
-    as_json: Callable[[_Result], dict[str, Any]],
+    as_json: Callable[[_Result], list[dict[str, Any]]],
 ) -> list[_Result]:
     """The results, each shown as lines as soon as it is there, or all of them as one JSON list."""
     told = []
@@ -111,7 +143,7 @@ def _told(
             for line in lines(result):
                 output.show(line)
     if output.json:
-        output.show_json([as_json(each) for each in told])
+        output.show_json([part for each in told for part in as_json(each)])
     return told
 
 
@@ -120,18 +152,27 @@ def _object_line(each: LiveObject, bucket: Bucket) -> str:
     return f"{landed_at}  {amount(each.item.rows, 'row'):>16}  {size(each.item.bytes):>10}  {bucket.uri(each.item.key)}"
 
 
-def _verified_lines(verified: Verified) -> list[str]:
+def _verified_lines(verified: _VerifiedStream) -> list[str]:
     if verified.problems:
-        return [f"✗ {verified.scope}: {problem}" for problem in verified.problems]
-    return [f"✓ {verified.scope}: {amount(verified.objects, 'object')}, {amount(verified.rows, 'row')}"]
+        return [f"✗ {scope}: {problem}" for scope, problem in verified.problems]
+    return [f"✓ {verified.stream}: {', '.join(_verified_parts(verified))}"]
 
 
-def _recovered_lines(recovered: Recovered) -> list[str]:
-    if not recovered.ok:
-        return [f"✗ {recovered.scope}: {recovered.message}"]
-    if recovered.sync_id is None:
-        return [f"✓ {recovered.scope}: nothing to finish"]
-    return [f"✓ {recovered.scope}: sync {recovered.sync_id} is finished"]
+def _verified_parts(verified: _VerifiedStream) -> Iterator[str]:
+    yield amount(verified.total(lambda each: each.objects), "object")
+    yield amount(verified.total(lambda each: each.rows), "row")
+    if partitions := [each for each in verified.scopes if each.scope.partition is not None]:
+        yield amount(len(partitions), "partition")
+    if uncompared := verified.total(lambda each: each.uncompared):
+        yield f"{amount(uncompared, 'ETag')} of a kind that cannot be compared"
+    if verified.foreign:
+        yield f"{amount(verified.foreign, 'foreign object')} beside them"
+
+
+def _recovered_lines(recovered: list[Recovered]) -> list[str]:
+    failed = [f"✗ {each.scope}: {each.message}" for each in recovered if not each.ok]
+    finished = [f"✓ {each.scope}: sync {each.sync_id} is finished" for each in recovered if each.ok and each.sync_id]
+    return failed + finished or [f"✓ {recovered[0].scope.stream}: nothing to finish"]
 
 
 def _swept_line(stream: StreamId, swept: Swept) -> str:
@@ -146,8 +187,8 @@ def _scope_json(scope: Scope) -> dict[str, Any]:
     return {**_stream_json(scope.stream), "partition": scope.partition}
 
 
-def _object_json(scope: Scope, each: LiveObject, bucket: Bucket) -> dict[str, Any]:
-    return {
+def _object_json(scope: Scope, each: LiveObject, bucket: Bucket) -> list[dict[str, Any]]:
+    told = {
         **_scope_json(scope),
         "key": each.item.key,
         "uri": bucket.uri(each.item.key),
@@ -156,25 +197,28 @@ def _object_json(scope: Scope, each: LiveObject, bucket: Bucket) -> dict[str, An
         "sync_id": each.sync.sync_id,
         "started_at": each.sync.started_at.isoformat(),
     }
+    return [told]
 
 
-def _verified_json(verified: Verified) -> dict[str, Any]:
-    return {
-        **_scope_json(verified.scope),
+def _verified_json(verified: _VerifiedStream) -> list[dict[str, Any]]:
+    told = {
+        **_stream_json(verified.stream),
         "ok": not verified.problems,
-        "objects": verified.objects,
-        "rows": verified.rows,
-        "problems": list(verified.problems),
+        "scopes": len(verified.scopes),
+        "objects": verified.total(lambda each: each.objects),
+        "rows": verified.total(lambda each: each.rows),
+        "uncompared": verified.total(lambda each: each.uncompared),
+        "foreign": verified.foreign,
+        "problems": [{"partition": scope.partition, "problem": text} for scope, text in verified.problems],
     }
+    return [told]
 
 
-def _recovered_json(recovered: Recovered) -> dict[str, Any]:
-    return {
-        **_scope_json(recovered.scope),
-        "ok": recovered.ok,
-        "sync_id": recovered.sync_id,
-        "message": recovered.message or None,
-    }
+def _recovered_json(recovered: list[Recovered]) -> list[dict[str, Any]]:
+    return [
+        {**_scope_json(each.scope), "ok": each.ok, "sync_id": each.sync_id, "message": each.message or None}
+        for each in recovered
+    ]
 
 
 def _swept_json(stream: StreamId, swept: Swept) -> dict[str, Any]:

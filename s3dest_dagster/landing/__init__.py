@@ -15,7 +15,8 @@ from s3dest_dagster.landing.streams import StreamLandings, landing_streams, side
 from s3dest_dagster.landing.sweep import Swept, sweep
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Clock, Entropy, Target, open_target
-from s3dest_dagster.landing.upkeep import Recovered, Verified, reached_state, recover, verify
+from s3dest_dagster.landing.upkeep import Recovered, reached_state, recover
+from s3dest_dagster.landing.verifying import Verified, foreign_keys, verify
 
 __all__ = [
     "CheckStep",
@@ -37,6 +38,7 @@ __all__ = [
     "Target",
     "Verified",
     "check",
+    "foreign_keys",
     "land",
     "landed_scope",
     "landing_streams",

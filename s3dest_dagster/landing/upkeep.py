@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from s3dest_dagster.errors import CommitError, StorageError
 from s3dest_dagster.keys import KeyTemplate, scope_root
 from s3dest_dagster.landing.ledger import Ledger
-from s3dest_dagster.landing.manifest import LandedObject, sync_of
-from s3dest_dagster.landing.read import live_objects
-from s3dest_dagster.storage import Bucket, in_parallel
+from s3dest_dagster.landing.manifest import sync_of
+from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope
 
 
@@ -24,16 +23,6 @@ class Recovered:
     sync_id: str | None
     ok: bool
     message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """A scope compared with its bucket: how many objects and rows its manifest lists, and what does not agree."""
-
-    scope: Scope
-    objects: int
-    rows: int
-    problems: tuple[str, ...]
 
 
 def reached_state(bucket: Bucket, template: KeyTemplate, scope: Scope) -> str | None:
@@ -53,19 +42,3 @@ def recover(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Recovered:
     except (CommitError, StorageError) as error:
         return Recovered(scope, pending, False, error.message)
     return Recovered(scope, pending, True)
-
-
-def verify(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Verified:
-    """Compares existence and size of every live object with the scope's manifest."""
-    items = [each.item for each in live_objects(bucket, template, scope)]
-    problems = [each for each in in_parallel(lambda item: _problem(bucket, item), items) if each]
-    return Verified(scope, len(items), sum(each.rows for each in items), tuple(problems))
-
-
-def _problem(bucket: Bucket, item: LandedObject) -> str:
-    found = bucket.head(item.key)
-    if found is None:
-        return f"{bucket.uri(item.key)} is missing"
-    if found.size != item.bytes:
-        return f"{bucket.uri(item.key)} has {found.size} bytes; its manifest says {item.bytes}"
-    return ""

@@ -7,7 +7,7 @@ from s3dest_dagster.storage.bucket import WITHOUT_CONDITIONS, Bucket, Listed, Ob
 from s3dest_dagster.storage.credentials import open_bucket, open_client
 from s3dest_dagster.storage.identity import Identity, identity
 from s3dest_dagster.storage.patience import Patience
-from s3dest_dagster.storage.upload import PartPool, StagedObject, Upload
+from s3dest_dagster.storage.upload import PartPool, StagedObject, Upload, crc32_text
 from s3dest_dagster.storage.workers import in_parallel
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "PendingUpload",
     "StagedObject",
     "Upload",
+    "crc32_text",
     "identity",
     "in_parallel",
     "open_bucket",

@@ -53,11 +53,13 @@ class Listed:
 
 @dataclass(frozen=True, slots=True)
 class ObjectHead:
-    """An object as HEAD shows it. `metadata` is empty on servers that do not keep it."""
+    """An object as HEAD shows it. `metadata` is empty on servers that do not keep it. An opaque ETag, one of an object
+    that is encrypted with a key of KMS or of the customer, says nothing about the content."""
 
     size: int
     etag: str
     metadata: Mapping[str, str]
+    has_opaque_etag: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +302,8 @@ def _head(answer: Mapping[str, Any]) -> ObjectHead:
     metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
     if "ContentLength" not in answer:
         raise ResponseStreamingError(error="the head of the answer is cut short: it has no Content-Length")
-    return ObjectHead(answer["ContentLength"], _etag(answer), metadata)
+    opaque = answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer
+    return ObjectHead(answer["ContentLength"], _etag(answer), metadata, opaque)
 
 
 def _etag(answer: Mapping[str, Any]) -> str:

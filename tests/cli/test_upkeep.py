@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from airbyte_messages import record, state
 
 
@@ -80,9 +81,46 @@ def test_verify_names_every_object_that_is_gone_or_changed(lake):
     assert answer.returncode == 1
     assert f"{gone} is missing" in answer.stdout
     assert f"{changed} has 14 bytes" in answer.stdout
-    assert answer.stderr == "Error: 2 of 2 scopes do not agree with their manifests.\n"
+    assert answer.stderr == "Error: 2 of 2 streams do not agree with their manifests.\n"
     found = json.loads(lake.run("verify", "--config", config, "--json").stdout)
     assert [(each["ok"], len(each["problems"])) for each in found] == [(False, 1), (False, 1)]
+
+
+def test_verify_tells_of_foreign_objects_and_does_not_mind_them(lake):
+    config = landed(lake)
+    for name in ("2020_01_01_1577836800000_0.jsonl", "notes.txt"):
+        lake.server.client().put_object(Bucket=lake.bucket, Key=f"data_output_path/public/users/{name}", Body=b"{}")
+    answer = lake.run("verify", "--config", config)
+    assert answer.returncode == 0
+    assert "✓ public.users: 2 objects, 2 rows, 1 foreign object beside them" in answer.stdout.splitlines()
+
+
+def test_verify_reads_the_content_when_it_is_asked_to(any_lake):
+    """The same size and, on rclone, an ETag that tells nothing: only the content shows it."""
+    config = landed(any_lake)
+    key = next(key for key in any_lake.data_keys() if "/orders/" in key)
+    assert any_lake.run("verify", "--config", config, "--deep").returncode == 0
+    damaged = any_lake.read(key).replace(b'"id": 2', b'"id": 7')
+    any_lake.server.client().put_object(Bucket=any_lake.bucket, Key=key, Body=damaged)
+    answer = any_lake.run("verify", "--config", config, "--deep")
+    assert answer.returncode == 1
+    (told,) = [line for line in answer.stdout.splitlines() if line.startswith("✗")]
+    assert told.startswith(f"✗ public.orders: s3://{any_lake.bucket}/{key} ")
+
+
+@pytest.mark.parametrize("verb", ["ls", "verify", "recover", "sweep"])
+def test_where_to_look_is_said_once(lake, verb):
+    config = lake.config()
+    for options, part in (
+        ([], "Give --config, or --module"),
+        (["--config", config, "-m", "some.module"], "one of the two"),
+        (["--config", config, "--select", "users"], "--select selects assets, and needs --module"),
+        (["-m", "some.module", "--catalog", lake.catalog("users")], "--catalog names streams of a --config"),
+        (["-m", "no.such.module"], "cannot be imported"),
+    ):
+        answer = lake.run(verb, *options)
+        assert (answer.returncode, answer.stdout) == (2, "")
+        assert part in answer.stderr
 
 
 def test_recover_finishes_a_sync_that_was_cut_off_before_it_was_published(any_lake):
