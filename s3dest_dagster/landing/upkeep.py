@@ -1,4 +1,4 @@
-"""Work on scopes that have landed: finish interrupted syncs, compare the bucket with the manifests.
+"""Work on scopes that have landed: finish interrupted syncs, tell the states that they reached.
 
 It must not change what a scope holds, but for finishing what was decided.
 """
