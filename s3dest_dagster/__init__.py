@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from s3dest_dagster.landing import sweep as sweep
     from s3dest_dagster.landing import verify as verify
     from s3dest_dagster.orchestration.assets import stream_asset as stream_asset
+    from s3dest_dagster.orchestration.checks import build_landing_checks as build_landing_checks
     from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager as S3DestinationIOManager
     from s3dest_dagster.orchestration.resource import S3Resource as S3Resource
     from s3dest_dagster.orchestration.source_assets import build_stream_assets as build_stream_assets
@@ -56,6 +57,7 @@ _ROOMS = {
     "Sync": "landing",
     "SyncMode": "stream",
     "batches": "sources.records",
+    "build_landing_checks": "orchestration.checks",
     "build_stream_assets": "orchestration.source_assets",
     "check": "landing",
     "land": "landing",
@@ -86,6 +88,7 @@ __all__ = [
     "Sync",
     "SyncMode",
     "batches",
+    "build_landing_checks",
     "build_stream_assets",
     "check",
     "land",

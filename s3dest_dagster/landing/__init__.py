@@ -16,7 +16,7 @@ from s3dest_dagster.landing.sweep import Swept, sweep
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Clock, Entropy, Target, open_target
 from s3dest_dagster.landing.upkeep import Recovered, reached_state, recover
-from s3dest_dagster.landing.verifying import Verified, foreign_keys, verify
+from s3dest_dagster.landing.verifying import Verified, foreign_keys, newest_counts, verify
 
 __all__ = [
     "CheckStep",
@@ -43,6 +43,7 @@ __all__ = [
     "landed_scope",
     "landing_streams",
     "live_objects",
+    "newest_counts",
     "open_target",
     "plan",
     "reached_state",

@@ -16,7 +16,7 @@ from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import read_table
 from s3dest_dagster.keys import KeyTemplate, scope_root
 from s3dest_dagster.landing.ledger import Ledger
-from s3dest_dagster.landing.manifest import SYNC_METADATA, LandedObject, Segment
+from s3dest_dagster.landing.manifest import SYNC_METADATA, Counts, LandedObject, Segment
 from s3dest_dagster.landing.ownership import connector_keys
 from s3dest_dagster.landing.read import format_of, stream_of
 from s3dest_dagster.storage import Bucket, crc32_text, in_parallel
@@ -39,6 +39,14 @@ class Verified:
     rows: int
     problems: tuple[str, ...]
     uncompared: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """The counts of a scope's last sync, and what does not add up in them; nothing when all does."""
+
+    counts: Counts
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,16 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = 
         stream=str(scope.stream),
         partition=scope.partition,
     )
+
+
+def newest_counts(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Counted:
+    """The counts of the last sync of a scope that has landed: what was read must be landed or quarantined."""
+    ledger = Ledger(bucket, scope_root(template, scope), scope)
+    syncs = ledger.read_head().head.syncs
+    if not syncs:
+        return Counted(Counts(), "")
+    segment = ledger.read_segment(syncs[-1].segment)
+    return Counted(segment.counts, _miscounted(segment))
 
 
 def foreign_keys(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> set[str]:
