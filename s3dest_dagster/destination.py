@@ -168,6 +168,8 @@ class S3Destination:
     its reason beside the manifests. `on_rematerialize`: landing a partition of an append stream again replaces that
     partition's objects, or adds to them. `on_empty_refresh`: a full refresh without a record publishes the empty
     state, keeps the old, or fails. `publish_order`: replaced objects leave after the new ones are visible, or before.
+    `delete_grace_s`: seconds that they stay after that, so that readers of what was before can finish; the next sync of
+    the scope, `recover` or `sweep` deletes them. Not with "purge_first".
     Uploads of a stream that no sync has pending are aborted when older than `abandoned_upload_age_s`. A sync that is
     given up aborts its own, and waits for that at most `abort_grace_s`.
     """
@@ -187,6 +189,7 @@ class S3Destination:
     on_rematerialize: Literal["replace", "append"] = "replace"
     on_empty_refresh: Literal["publish", "keep", "fail"] = "publish"
     publish_order: Literal["add_first", "purge_first"] = "add_first"
+    delete_grace_s: float = 0
     abandoned_upload_age_s: float = 7 * 86_400
     abort_grace_s: float = 10
 
@@ -205,8 +208,14 @@ class S3Destination:
                 setting="part_size_mb",
             )
         above_zero("object_size_mb", self.object_size_mb)
-        for name in ("abandoned_upload_age_s", "abort_grace_s"):
+        for name in ("delete_grace_s", "abandoned_upload_age_s", "abort_grace_s"):
             at_least(name, getattr(self, name), 0)
+        if self.delete_grace_s and self.publish_order == "purge_first":
+            raise SettingsError(
+                "delete_grace_s keeps replaced objects after the new ones are visible, and publish_order 'purge_first' "
+                "deletes them before. Leave one of the two out.",
+                setting="delete_grace_s",
+            )
         _ = self.template
 
     @property

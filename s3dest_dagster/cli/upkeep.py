@@ -176,7 +176,8 @@ def _recovered_lines(recovered: list[Recovered]) -> list[str]:
 
 
 def _swept_line(stream: StreamId, swept: Swept) -> str:
-    return f"{stream}: {amount(swept.aborted, 'abandoned upload')} aborted, {swept.kept} kept"
+    released = f", replaced objects of {amount(swept.released, 'scope')} deleted" if swept.released else ""
+    return f"{stream}: {amount(swept.aborted, 'abandoned upload')} aborted, {swept.kept} kept{released}"
 
 
 def _stream_json(stream: StreamId) -> dict[str, Any]:
@@ -222,4 +223,4 @@ def _recovered_json(recovered: list[Recovered]) -> list[dict[str, Any]]:
 
 
 def _swept_json(stream: StreamId, swept: Swept) -> dict[str, Any]:
-    return {**_stream_json(stream), "aborted": swept.aborted, "kept": swept.kept}
+    return {**_stream_json(stream), "aborted": swept.aborted, "kept": swept.kept, "released": swept.released}

@@ -19,13 +19,15 @@ from s3dest_dagster.formats import Encoder
 from s3dest_dagster.landing.folding import in_place
 from s3dest_dagster.landing.ledger import Ledger
 from s3dest_dagster.landing.manifest import (
+    MAX_LEAVING,
     Counts,
     Head,
     ManifestObject,
     SchemaChanges,
     Segment,
+    live_keys,
 )
-from s3dest_dagster.landing.ownership import connector_keys, live_keys
+from s3dest_dagster.landing.ownership import connector_keys
 from s3dest_dagster.landing.schema_changes import schema_changes
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.stream import Scope, Stream, SyncMode
@@ -80,6 +82,7 @@ def _receipt(staged: StagedSync, destination: S3Destination, ledger: Ledger, hea
         objects=staged.objects,
         quarantine=staged.quarantine,
         removes=_removes(staged, destination, ledger, head) if replaces else (),
+        leaves_with=_leaves_with(destination, head) if replaces else None,
         next_part=staged.next_part,
         counts=staged.counts,
         schema=encoder.schema_text if encoder else None,
@@ -115,6 +118,12 @@ def _removes(staged: StagedSync, destination: S3Destination, ledger: Ledger, hea
     if ledger.scope.partition is None:
         old |= connector_keys(ledger.bucket, destination.template, ledger.scope, old)
     return tuple(sorted(old - {each.key for each in staged.objects}))
+
+
+def _leaves_with(destination: S3Destination, head: Head) -> str | None:
+    """The segment whose removed objects wait together with this one's: none, while the head can keep them apart."""
+    together = destination.delete_grace_s and len(head.leaving) >= MAX_LEAVING
+    return head.leaving[-1].segment if together else None
 
 
 def _changes(staged: StagedSync, ledger: Ledger, head: Head) -> SchemaChanges | None:

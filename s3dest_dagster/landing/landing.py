@@ -31,6 +31,7 @@ from s3dest_dagster.errors import CommitError, StorageError, SupersededError
 from s3dest_dagster.formats import Encoded, Encoder, encoder
 from s3dest_dagster.keys import scope_root
 from s3dest_dagster.landing.composing import StagedSync, compose, replaces_scope
+from s3dest_dagster.landing.leaving import delete_due
 from s3dest_dagster.landing.ledger import Ledger, SeenHead
 from s3dest_dagster.landing.manifest import (
     Counts,
@@ -83,7 +84,7 @@ class Landing:
         self._landed = landed_scope(target.destination.stream_prefix, self.scope)
         root = scope_root(target.destination.template, self._landed)
         self._ledger = Ledger(target.bucket, root, self._landed)
-        self._seen = self._ledger.begin()
+        self._seen = self._ledger.begin(target.clock)
         self._recorded = self._seen.head.segment_of(sync.id)
         self._name = segment_name(sync.id, target.entropy(_ATTEMPT_BYTES).hex())
         self._quarantine = Quarantine(target, self.scope, quarantine_key(root, self._name), self._name)
@@ -150,7 +151,8 @@ class Landing:
         segment = self._staged
         assert segment is not None, "stage() makes the segment of a sync that is not recorded"
         aborted = self._enter(self._target.clock(), segment)
-        self._publish(self._decide(self._seen, segment), segment)
+        left = delete_due(self._ledger, self._seen, self._target.clock())
+        self._publish(self._decide(replace(self._seen, head=left), segment), segment)
         return self._receipt(segment, repeated=False, swept=aborted)
 
     def abort(self) -> None:
@@ -217,7 +219,7 @@ class Landing:
 
     def _publish(self, decided: SeenHead, segment: Segment) -> None:
         try:
-            self._ledger.publish(decided, segment)
+            self._ledger.publish(decided, segment, self._target.clock)
         except StorageError as error:
             raise CommitError(
                 f"Sync {segment.sync_id} of {self.scope} is decided, and publishing it was interrupted: {error} "
@@ -284,9 +286,9 @@ class Landing:
         target, stream = self._target, self._landed.stream
         if not enter(target.bucket, target.destination.template, stream, now):
             return 0
-        own = [each.upload_id for each in segment.uploads]
+        own, grace = [each.upload_id for each in segment.uploads], target.destination.delete_grace_s > 0
         try:
-            return sweep(target.bucket, target.destination, stream, now=now, keep=own).aborted
+            return sweep(target.bucket, target.destination, stream, now=now, keep=own, release=grace).aborted
         except StorageError as error:
             _logger.warning("%s: abandoned uploads could not be swept: %s", self.scope, error)
             return 0

@@ -7,8 +7,9 @@ after it every step is idempotent, so that whoever comes next can finish it. It 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from s3dest_dagster.errors import (
     AccessDeniedError,
@@ -37,8 +38,10 @@ from s3dest_dagster.stream import Scope
 
 _logger = logging.getLogger("s3dest_dagster.landing")
 _DECISION_ATTEMPTS = 3
-_DEFINITE = (AccessDeniedError, BucketNotFoundError, CredentialsError)
-"""Refusals that leave no doubt: the server has not acted."""
+_REFUSALS = (AccessDeniedError, BucketNotFoundError, CredentialsError)
+"""Errors that the next attempt would meet again."""
+Clock = Callable[[], datetime]
+"""Gives the current time, with a time zone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +76,10 @@ class Ledger:
         found = self.bucket.get(key)
         if found is None:
             raise ManifestError(
-                f"{self.bucket.uri(key)} is missing although the head of {self.scope} names it. Somebody deleted it; "
-                "restore it from a backup or an older version of the object.",
+                f"{self.bucket.uri(key)} is missing although the head of {self.scope} names it. Somebody, or a "
+                "lifecycle rule, deleted it; restore it from a backup or an older version of the object. Without one, "
+                f"delete {self.bucket.uri(head_key(self.root))} too: the scope is then as if nothing had landed there, and a "
+                "full refresh takes over what lies under its keys.",
                 key=key,
             )
         return from_json(Segment, found[0], key)
@@ -100,12 +105,12 @@ class Ledger:
 
     # ------------------------------------------------------------------ the commit
 
-    def begin(self) -> SeenHead:
+    def begin(self, clock: Clock) -> SeenHead:
         """The head to work on; a sync that is found decided and unpublished is published first, or turned back."""
         seen = self.read_head()
         while seen.head.pending is not None:
             try:
-                seen = self.finish(seen)
+                seen = self.finish(seen, clock)
             except CommitError as turned_back:
                 now = self.read_head()
                 if now.etag == seen.etag:
@@ -114,14 +119,14 @@ class Ledger:
                 seen = now
         return seen
 
-    def finish(self, seen: SeenHead) -> SeenHead:
+    def finish(self, seen: SeenHead, clock: Clock) -> SeenHead:
         """Publishes the sync that a head has pending, if any. CommitError when it had to be turned back.
 
         The head that it gives may have another sync pending, which another writer has decided meanwhile.
         """
         if seen.head.pending is None:
             return seen
-        return self.publish(seen, self.read_segment(seen.head.pending))
+        return self.publish(seen, self.read_segment(seen.head.pending), clock)
 
     def decide(self, seen: SeenHead, segment: Segment) -> SeenHead:
         """Puts the segment, then moves the head: the one point of decision.
@@ -130,25 +135,26 @@ class Ledger:
         cannot be read back, else what S3 refused; but for UndecidedError nothing is decided then.
         """
         self.bucket.put(segment_key(self.root, segment.name), to_json(segment))
-        decided = seen.head.deciding(segment)
         for attempt in range(1, _DECISION_ATTEMPTS + 1):
+            decided = seen.head.deciding(segment)
             try:
-                return SeenHead(decided, self._put_head(decided, seen.etag))
-            except _DEFINITE:
-                raise
+                return SeenHead(decided, self.put_head(decided, seen.etag))
             except StorageError as error:
+                # A refusal leaves doubt too: the request may have been tried before, and the server have acted then.
                 now = self._read_back(segment, error)
                 if now.head.pending == segment.name or now.head.has_published(segment):
                     return now
-                if now.etag != seen.etag:
+                if now.etag != seen.etag and not _same_but_for_what_left(now, seen):
                     raise self._superseded(now.head) from error
-                if attempt == _DECISION_ATTEMPTS:
+                if attempt == _DECISION_ATTEMPTS or isinstance(error, _REFUSALS):
                     raise
+                seen = now
         raise AssertionError("unreachable")
 
-    def publish(self, decided: SeenHead, segment: Segment) -> SeenHead:
+    def publish(self, decided: SeenHead, segment: Segment, clock: Clock) -> SeenHead:
         """Makes a decided sync visible: completes its uploads, deletes what it replaces, moves the head.
 
+        With `delete_grace_s` nothing is deleted here; the head notes what is to leave and when.
         Idempotent: a crash anywhere in it is finished by the next call. An upload that has vanished before the first
         deletion turns the decision back and raises CommitError; nothing is lost then.
         """
@@ -158,18 +164,18 @@ class Ledger:
         if purge_first and (moved := self._purge(decided, segment)) is not None:
             return moved
         try:
-            arrived = in_parallel(lambda each: self._complete(segment, each), segment.uploads)
+            arrived, missing = self._complete_all(segment)
         except StorageError:
             now = self.read_head()
             if now.etag == decided.etag:
                 raise
             return self._moved_on(now, segment)
-        missing = [each.key for each, there in zip(segment.uploads, arrived, strict=True) if not there]
         if missing:
-            return self._vanished(decided, segment, missing, purged=purge_first and bool(segment.removes))
-        if not purge_first and (moved := self._purge(decided, segment)) is not None:
+            return self._vanished(decided, segment, arrived, missing, purged=purge_first and bool(segment.removes))
+        grace = timedelta(seconds=float(segment.settings.get("delete_grace_s") or 0))
+        if not purge_first and not grace and (moved := self._purge(decided, segment)) is not None:
             return moved
-        return self._move_head(decided, decided.head.published(segment), segment)
+        return self._move_head(decided, decided.head.published(segment, clock() + grace if grace else None), segment)
 
     def abandon(self, segment: Segment) -> None:
         """Drops the segment of a sync that was not decided."""
@@ -190,7 +196,8 @@ class Ledger:
         self.bucket.delete(segment.removes)
         return None
 
-    def _put_head(self, head: Head, etag: str | None) -> str:
+    def put_head(self, head: Head, etag: str | None) -> str:
+        """Moves the head, if it is still the one with this ETag: else PreconditionFailedError. Returns its new ETag."""
         return self.bucket.put(head_key(self.root), to_json(head), if_absent=etag is None, if_match=etag)
 
     def _read_back(self, segment: Segment, error: StorageError) -> SeenHead:
@@ -215,6 +222,20 @@ class Ledger:
             partition=self.scope.partition,
         )
 
+    def _complete_all(self, segment: Segment) -> tuple[list[str], list[str]]:
+        """Makes the objects visible; the keys of those that are, and of those whose uploads have vanished.
+
+        The quarantined lines come first and alone: an object may take the place of another under its key, and after
+        that there is no turning back.
+        """
+        arrived: list[str] = []
+        missing: list[str] = []
+        for uploads in (segment.uploads[len(segment.objects) :], segment.objects):
+            there = in_parallel(lambda each: self._complete(segment, each), uploads) if not missing else []
+            for each, is_there in zip(uploads, there, strict=False):
+                (arrived if is_there else missing).append(each.key)
+        return arrived, missing
+
     def _complete(self, segment: Segment, item: ManifestObject) -> bool:
         """Makes one object visible; False when its upload has vanished and the object is not there either."""
         try:
@@ -233,13 +254,16 @@ class Ledger:
             return False
         return found.metadata.get(SYNC_METADATA, segment.name) == segment.name
 
-    def _vanished(self, decided: SeenHead, segment: Segment, missing: Sequence[str], *, purged: bool) -> SeenHead:
+    def _vanished(
+        self, decided: SeenHead, segment: Segment, arrived: Sequence[str], missing: Sequence[str], *, purged: bool
+    ) -> SeenHead:
         """Turns the decision back, or stops when another writer has moved on."""
         now = self.read_head()
         if now.etag != decided.etag:
             return self._moved_on(now, segment)
-        self.bucket.delete([each.key for each in segment.uploads if each.key not in missing])
-        self._move_head(decided, decided.head.emptied() if purged else decided.head.turned_back(), segment)
+        self.bucket.delete(arrived)
+        given_up = decided.head.emptied(segment) if purged else decided.head.turned_back(segment)
+        self._move_head(decided, given_up, segment)
         what = f"Sync {segment.sync_id} of {self.scope}"
         why = f"the upload of {self.bucket.uri(missing[0])} vanished before it was published"
         cure = "(a lifecycle rule that aborts uploads, or a server that forgot them). Run the sync again."
@@ -251,21 +275,30 @@ class Ledger:
         raise CommitError(sentence, stream=stream, partition=partition, key=missing[0])
 
     def _move_head(self, decided: SeenHead, head: Head, segment: Segment) -> SeenHead:
-        """Puts the head after a publication; a head that another writer has moved on already is fine."""
+        """Puts the head after a publication, or after turning back; one that stands there already is fine."""
         try:
-            return SeenHead(head, self._put_head(head, decided.etag))
-        except _DEFINITE:
-            raise
+            return SeenHead(head, self.put_head(head, decided.etag))
         except StorageError:
             now = self.read_head()
             if now.etag == decided.etag:
                 raise
-            return self._moved_on(now, segment)
+            return now if now.head == head else self._moved_on(now, segment)
 
     def _moved_on(self, now: SeenHead, segment: Segment) -> SeenHead:
+        """The head after another writer went on, when he has published this sync; else CommitError."""
         if now.head.has_published(segment):
             return now
-        raise self._superseded(now.head)
+        raise CommitError(
+            f"Sync {segment.sync_id} of {self.scope} was decided, and another process found an upload of it gone and "
+            "turned it back. What the scope held before is untouched. Run the sync again.",
+            stream=str(self.scope.stream),
+            partition=self.scope.partition,
+        )
+
+
+def _same_but_for_what_left(one: SeenHead, other: SeenHead) -> bool:
+    """Whether two heads differ only in the replaced objects that are still kept: nobody has landed between them."""
+    return replace(one.head, leaving=()) == replace(other.head, leaving=())
 
 
 def _oldest_first(names: Iterable[str], found: Mapping[str, Segment]) -> Iterator[Segment]:

@@ -6,7 +6,7 @@ Values and their JSON only; it must not talk to S3. The format is versioned: a r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
@@ -20,6 +20,8 @@ from s3dest_dagster.errors import ManifestError
 FORMAT_VERSION = 1
 SYNC_METADATA = "s3dest-sync"
 """Name of the user metadata that tells which segment an object belongs to."""
+MAX_LEAVING = 16
+"""Replaced generations that a head keeps apart; more of them leave together."""
 REMEMBERED_SYNCS = 20
 """Syncs that a head remembers by id, so that a retry finds what it has already done."""
 
@@ -105,8 +107,9 @@ class Segment:
     `name` is drawn anew by every attempt at the sync `sync_id`, so that two attempts at once never write one segment.
     `replaces`: the scope held only this sync's objects once it was published; `removes` are the keys that left. What it
     stands for beside its own sync (see `folding`): the syncs that it `carries`, whose objects have its format and
-    schema, and the older segments that it `folds`, which are of lower `level`s. `quarantine` holds the lines that are
-    no records, with their reasons. `schema` is the schema of the objects as text, with its `fingerprint`; `json_schema`
+    schema, and the older segments that it `folds`, which are of lower `level`s. `leaves_with` names a segment whose
+    `removes` are kept and deleted together with this one's (see `Leaving`). `quarantine` holds the lines that are no
+    records, with their reasons. `schema` is the schema of the objects as text, with its `fingerprint`; `json_schema`
     the stream's; `schema_changes` what is new in it, None for nothing. `format` holds the format's settings, `settings`
     those of the destination, `state` the source's state that these records reach.
     """
@@ -126,6 +129,7 @@ class Segment:
     carries: tuple[LandedSync, ...] = ()
     folds: tuple[str, ...] = ()
     level: int = 0
+    leaves_with: str | None = None
     next_part: int
     counts: Counts
     schema: str | None
@@ -162,6 +166,11 @@ class Segment:
         return sum(each.bytes for each in self.objects)
 
 
+def live_keys(segments: Iterable[Segment]) -> set[str]:
+    """The keys of all objects that these segments tell of."""
+    return {each.key for segment in segments for sync in segment.syncs for each in sync.objects}
+
+
 @dataclass(frozen=True, slots=True)
 class SyncEntry:
     """A sync that the head remembers, and the name of its segment. Not `complete`: a checkpoint; the sync goes on."""
@@ -177,6 +186,15 @@ class LastSchema:
 
     fingerprint: str
     segment: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Objects that were replaced and are kept for readers of before: the `removes` of a segment, and of those that it
+    `leaves_with`. They are deleted by whoever comes first after `until`."""
+
+    segment: str
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,6 +214,7 @@ class Head:
     pending: str | None = None
     state: str | None = None
     schema: LastSchema | None = None
+    leaving: tuple[Leaving, ...] = ()
 
     def segment_of(self, sync_id: str) -> str | None:
         """The segment of a sync that is complete in the head's memory; None for any other."""
@@ -219,8 +238,8 @@ class Head:
         """This head with the segment's sync decided."""
         return replace(self, pending=segment.name)
 
-    def published(self, segment: Segment) -> Head:
-        """This head once the segment's sync is published."""
+    def published(self, segment: Segment, keep_until: datetime | None = None) -> Head:
+        """This head once the segment's sync is published; what it replaces is kept until then, or deleted already."""
         syncs = (*self.syncs, SyncEntry(segment.sync_id, complete=True, segment=segment.name))
         return replace(
             self,
@@ -230,6 +249,7 @@ class Head:
             pending=None,
             state=segment.name if segment.state is not None else None if segment.replaces else self.state,
             schema=LastSchema(segment.fingerprint, segment.name) if segment.fingerprint else self.schema,
+            leaving=self._leaving_with(segment, keep_until) if keep_until is not None else self.leaving,
         )
 
     def _segments_with(self, segment: Segment) -> tuple[tuple[str, ...], ...]:
@@ -244,13 +264,19 @@ class Head:
         beside = there[:-1] if segment.carries else there
         return (*((),) * level, (*beside, segment.name), *self.segments[level + 1 :])
 
-    def turned_back(self) -> Head:
-        """This head with its pending sync given up."""
-        return replace(self, pending=None)
+    def _leaving_with(self, segment: Segment, until: datetime) -> tuple[Leaving, ...]:
+        if not segment.removes:
+            return self.leaving
+        joins = self.leaving and self.leaving[-1].segment == segment.leaves_with
+        return (*(self.leaving[:-1] if joins else self.leaving), Leaving(segment.name, until))
 
-    def emptied(self) -> Head:
+    def turned_back(self, segment: Segment) -> Head:
+        """This head with its pending sync, which is the segment's, given up. Its part numbers are not given again."""
+        return replace(self, pending=None, next_part=max(self.next_part, segment.next_part))
+
+    def emptied(self, segment: Segment) -> Head:
         """This head with its pending sync given up after what the scope held was deleted."""
-        return replace(self, pending=None, segments=(), state=None)
+        return replace(self.turned_back(segment), segments=(), state=None)
 
 
 @dataclass(frozen=True, slots=True)

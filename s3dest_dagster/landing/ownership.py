@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from s3dest_dagster.keys import KeyTemplate, manifest_root_in, manifest_roots
-from s3dest_dagster.landing.manifest import Segment
+from s3dest_dagster.landing.leaving import kept_keys
+from s3dest_dagster.landing.manifest import live_keys
 from s3dest_dagster.landing.register import could_own
 from s3dest_dagster.landing.scopes import FoundScope, scopes_of_stream, stream_roots
 from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import Scope
-
-
-def live_keys(segments: Iterable[Segment]) -> set[str]:
-    """The keys of all objects that these segments tell of."""
-    return {each.key for segment in segments for sync in segment.syncs for each in sync.objects}
 
 
 def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set[str]) -> set[str]:
@@ -53,9 +49,9 @@ def possible_owners(bucket: Bucket, keys: Collection[str], roots: Iterable[str])
 
 
 def _held_by(owner: FoundScope) -> set[str]:
-    """The keys that a scope holds, or is about to publish."""
+    """The keys that a scope holds, is about to publish, or keeps for readers of before."""
     head = owner.seen.head
     segments = owner.ledger.live_segments(head)
     if head.pending is not None:
         segments.append(owner.ledger.read_segment(head.pending))
-    return live_keys(segments)
+    return live_keys(segments) | kept_keys(owner.ledger, head.leaving)

@@ -1,4 +1,4 @@
-"""Abandoned uploads of a stream: found, aborted, counted.
+"""Abandoned uploads of a stream: found, aborted, counted; and replaced objects whose time is over, deleted.
 
 A crash leaves multipart uploads behind that nobody sees and that S3 bills. It must not touch an upload that a head has
 pending, nor one that is younger than the settings allow.
@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.keys import manifest_roots, stream_root
+from s3dest_dagster.landing.leaving import release_stream
 from s3dest_dagster.landing.ownership import possible_owners
 from s3dest_dagster.storage import Bucket, PendingUpload
 from s3dest_dagster.stream import StreamId
@@ -19,18 +20,28 @@ from s3dest_dagster.stream import StreamId
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep did: uploads aborted, and left alone because they are young or pending."""
+    """What a sweep did: uploads aborted, and left alone because they are young or pending; `released` counts scopes of
+    which replaced objects were deleted whose `delete_grace_s` was over."""
 
     aborted: int
     kept: int
+    released: int = 0
 
 
 def sweep(
-    bucket: Bucket, destination: S3Destination, stream: StreamId, *, now: datetime, keep: Collection[str] = ()
+    bucket: Bucket,
+    destination: S3Destination,
+    stream: StreamId,
+    *,
+    now: datetime,
+    keep: Collection[str] = (),
+    release: bool = True,
 ) -> Swept:
-    """Aborts the stream's uploads older than `abandoned_upload_age_s` that no head has pending.
+    """Aborts the stream's uploads older than `abandoned_upload_age_s` that no head has pending, and deletes replaced
+    objects of all of its scopes whose time is over.
 
-    The upload ids of `keep` are not touched whatever their age: a landing's own, which may have begun long ago, or by
+    Without `release` no head is read for the latter, of which there are many where a stream has many partitions. The
+    upload ids of `keep` are not touched whatever their age: a landing's own, which may have begun long ago, or by
     another clock.
     """
     uploads = list(_uploads_of(bucket, destination, stream))
@@ -40,7 +51,8 @@ def sweep(
     abandoned = [each for each in old if each.upload_id not in pending and each.upload_id not in keep]
     for each in abandoned:
         bucket.abort_upload(each.key, each.upload_id)
-    return Swept(aborted=len(abandoned), kept=len(uploads) - len(abandoned))
+    released = release_stream(bucket, destination.template, stream, now) if release else 0
+    return Swept(aborted=len(abandoned), kept=len(uploads) - len(abandoned), released=released)
 
 
 def _uploads_of(bucket: Bucket, destination: S3Destination, stream: StreamId) -> list[PendingUpload]:

@@ -6,10 +6,12 @@ It must not change what a scope holds, but for finishing what was decided.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from s3dest_dagster.errors import CommitError, StorageError
 from s3dest_dagster.keys import KeyTemplate, scope_root
-from s3dest_dagster.landing.ledger import Ledger
+from s3dest_dagster.landing.leaving import release
+from s3dest_dagster.landing.ledger import Clock, Ledger
 from s3dest_dagster.landing.manifest import sync_of
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope
@@ -32,13 +34,18 @@ def reached_state(bucket: Bucket, template: KeyTemplate, scope: Scope) -> str | 
     return ledger.read_segment(holder).state if holder is not None else None
 
 
-def recover(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Recovered:
-    """Finishes the scope's decided sync, or turns it back where its uploads have vanished."""
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def recover(bucket: Bucket, template: KeyTemplate, scope: Scope, *, clock: Clock = _utc_now) -> Recovered:
+    """Finishes the scope's decided sync, or turns it back where its uploads have vanished; then deletes the replaced
+    objects whose time is over."""
     ledger = Ledger(bucket, scope_root(template, scope), scope)
     found = ledger.read_head().head.pending
     pending = sync_of(found) if found is not None else None
     try:
-        ledger.finish(ledger.read_head())
+        release(ledger, ledger.finish(ledger.read_head(), clock), clock())
     except (CommitError, StorageError) as error:
         return Recovered(scope, pending, False, error.message)
     return Recovered(scope, pending, True)

@@ -81,6 +81,9 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
     publish_order: Literal["add_first", "purge_first"] = Field(
         default="add_first", description="Replaced objects leave after the new ones are visible, or before."
     )
+    delete_grace_s: float = Field(
+        default=0, description="Seconds that replaced objects stay longer for their readers; not with purge_first."
+    )
     abandoned_upload_age_s: float = Field(
         default=7 * 86_400, description="Age in seconds at which uploads that belong to no sync are aborted."
     )

@@ -1,0 +1,64 @@
+"""Replaced objects that are kept for a while for readers of before (`delete_grace_s`), and leave when it is over.
+
+What leaves stands in the segments that replaced it; the head says which and when. It must not delete what is live.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from s3dest_dagster.errors import PreconditionFailedError
+from s3dest_dagster.keys import KeyTemplate, stream_root
+from s3dest_dagster.landing.ledger import Ledger, SeenHead
+from s3dest_dagster.landing.manifest import Head, Leaving, live_keys
+from s3dest_dagster.landing.scopes import scopes_of_stream
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import StreamId
+
+
+def kept_keys(ledger: Ledger, leaving: Iterable[Leaving]) -> set[str]:
+    """The keys of objects that were replaced and are kept."""
+    kept: set[str] = set()
+    for each in leaving:
+        name: str | None = each.segment
+        while name is not None:
+            segment = ledger.read_segment(name)
+            kept |= set(segment.removes)
+            name = segment.leaves_with
+    return kept
+
+
+def delete_due(ledger: Ledger, seen: SeenHead, now: datetime) -> Head:
+    """Deletes the scope's replaced objects whose time is over. Returns the head without them, which is not put yet.
+
+    What has become live again stays. When another writer has moved the head on, nothing is deleted: he saw to it.
+    """
+    due = [each for each in seen.head.leaving if each.until <= now]
+    if not due:
+        return seen.head
+    keys = kept_keys(ledger, due) - live_keys(ledger.live_segments(seen.head))
+    if ledger.read_head().etag != seen.etag:
+        return seen.head
+    ledger.bucket.delete(sorted(keys))
+    return replace(seen.head, leaving=tuple(each for each in seen.head.leaving if each not in due))
+
+
+def release(ledger: Ledger, seen: SeenHead, now: datetime) -> bool:
+    """Deletes what is due and notes it in the head; whether there was anything. A scope that is being published is left
+    to its next sync."""
+    if seen.head.pending is not None or (head := delete_due(ledger, seen, now)) == seen.head:
+        return False
+    try:
+        ledger.put_head(head, seen.etag)
+    except PreconditionFailedError:
+        # A landing was quicker; it, or the next, finds the objects gone and notes it.
+        return False
+    return True
+
+
+def release_stream(bucket: Bucket, template: KeyTemplate, stream: StreamId, now: datetime) -> int:
+    """Deletes what is due of every scope of a stream; of how many there was something."""
+    found = scopes_of_stream(bucket, stream_root(template, stream))
+    return sum(release(each.ledger, each.seen, now) for each in found if each.seen.head.leaving)
