@@ -78,8 +78,8 @@ class Ledger:
             raise ManifestError(
                 f"{self.bucket.uri(key)} is missing although the head of {self.scope} names it. Somebody, or a "
                 "lifecycle rule, deleted it; restore it from a backup or an older version of the object. Without one, "
-                f"delete {self.bucket.uri(head_key(self.root))} too: the scope is then as if nothing had landed there, and a "
-                "full refresh takes over what lies under its keys.",
+                f"delete {self.bucket.uri(head_key(self.root))} too: the scope is then as if nothing had landed "
+                "there, and a full refresh takes over what lies under its keys.",
                 key=key,
             )
         return from_json(Segment, found[0], key)

@@ -71,9 +71,12 @@ def test_every_setting_reaches_the_destination():
         "on_empty_refresh": "keep",
         "publish_order": "purge_first",
         "abandoned_upload_age_s": 60.0,
+        "abort_grace_s": 5.0,
     }
-    assert given.keys() == {each.name for each in fields(S3Destination)} - {"format"}
-    assert S3DestinationIOManager(**given).destination() == S3Destination(**given)
+    kept = {"publish_order": "add_first", "delete_grace_s": 60.0}
+    assert given.keys() == {each.name for each in fields(S3Destination)} - {"format", "delete_grace_s"}
+    for settings in (given, given | kept):
+        assert S3DestinationIOManager(**settings).destination() == S3Destination(**settings)
 
 
 @pytest.mark.parametrize(
