@@ -1,14 +1,19 @@
-"""Ctrl-C and SIGTERM as an exception that unwinds, and that waits while something is published.
+"""Ctrl-C and SIGTERM as an exception that unwinds, and that waits a while when something is being published.
 
 It must not know what is interrupted.
 """
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+_GRACE_S = 20.0
+"""Less than the thirty seconds after which most orchestrators kill."""
 
 
 class Interrupted(BaseException):
@@ -22,33 +27,40 @@ class Interrupted(BaseException):
 class Interruption:
     """Raises Interrupted in the main thread when SIGINT or SIGTERM comes. Made by `interruptible`."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace_s: float = _GRACE_S) -> None:
+        self._grace_s = grace_s
         self._waits = False
         self._came: int | None = None
+        self._reminder: threading.Timer | None = None
 
     def arrived(self, signal_number: int, frame: FrameType | None) -> None:
-        """Takes a signal. A second one does not wait any more."""
+        """Takes a signal. A second one does not wait any more, and comes by itself when the grace is over."""
         if self._waits and self._came is None:
             self._came = signal_number
+            self._reminder = threading.Timer(self._grace_s, os.kill, (os.getpid(), signal_number))
+            self._reminder.daemon = True
+            self._reminder.start()
             return
         raise Interrupted(signal_number)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Lets the block finish before a signal that comes meanwhile is raised."""
+        """Lets the block finish before a signal that comes meanwhile is raised, unless it takes too long."""
         self._waits = True
         try:
             yield
         finally:
             self._waits = False
+            if self._reminder is not None:
+                self._reminder.cancel()
         if self._came is not None:
             raise Interrupted(self._came)
 
 
 @contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """While it lasts, SIGINT and SIGTERM raise Interrupted."""
-    interruption = Interruption()
+def interruptible(grace_s: float = _GRACE_S) -> Iterator[Interruption]:
+    """While it lasts, SIGINT and SIGTERM raise Interrupted. `grace_s` is what a deferred block still gets."""
+    interruption = Interruption(grace_s)
     before = {each: signal.signal(each, interruption.arrived) for each in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield interruption

@@ -1,13 +1,16 @@
 """A `s3dest write` that is stopped or killed leaves nothing visible, and what is left of it can be swept."""
 
 import json
+import os
 import signal
 import subprocess
+import threading
 
 import pytest
 from airbyte_messages import log, record
+from fault_proxy import Fault, fault_proxy
 
-from s3dest_dagster.cli.interruption import Interrupted, Interruption
+from s3dest_dagster.cli.interruption import Interrupted, Interruption, interruptible
 
 PART_BYTES = 5 * 2**20
 
@@ -105,8 +108,46 @@ class TestInterruption:
             done.append("published")
         assert done == []
 
+    def test_it_waits_no_longer_than_the_grace(self):
+        """For a server that hangs, the block would never end."""
+        with (  # noqa: PT012
+            interruptible(grace_s=0.05) as interruption,
+            pytest.raises(Interrupted, match="SIGTERM"),
+            interruption.deferred(),
+        ):
+            os.kill(os.getpid(), signal.SIGTERM)
+            threading.Event().wait()
+
+    def test_a_block_that_ends_within_the_grace_is_not_reminded(self):
+        with interruptible(grace_s=600) as interruption:
+            before = threading.active_count()
+            with pytest.raises(Interrupted), interruption.deferred():
+                os.kill(os.getpid(), signal.SIGINT)
+            while threading.active_count() > before:
+                pass
+
     def test_the_error_of_the_block_is_not_replaced(self):
         interruption = Interruption()
         with pytest.raises(ZeroDivisionError), interruption.deferred():  # noqa: PT012
             interruption.arrived(signal.SIGINT, None)
             raise ZeroDivisionError
+
+
+def test_a_signal_is_obeyed_within_the_grace_when_the_server_hangs(lake, tmp_path):
+    """Reads would time out after ten minutes only."""
+    with fault_proxy(lake.server) as proxy:
+        own = {"part_size_mb": 5, "encode_workers": 1, "max_attempts": 9, "read_timeout_s": 600, "abort_grace_s": 0.3}
+        config = lake.config(s3_endpoint=proxy.server.endpoint, s3dest=own)
+        process = lake.start("write", "--config", config, "--catalog", lake.catalog("users"))
+        proxy.always(Fault.HANG, "UploadPart", "AbortMultipartUpload")
+        lines = [record("users", id=number, name="x" * 100_000) for number in range(PART_BYTES // 100_000 + 10)]
+        process.stdin.write("".join([*lines, log("so far")]).encode())
+        process.stdin.flush()
+        while "UploadPart" not in proxy.calls:
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert "Stopped by SIGTERM. Nothing of this sync was published." in stderr.decode()
+    assert "abort_grace_s = 0.3" in stderr.decode()
+    assert lake.data_keys() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from fault_proxy import Fault, fault_proxy
+
+from tests.scripted import ScriptedSource, is_running, is_soon_gone
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
@@ -30,3 +34,29 @@ def test_an_interrupted_run_leaves_neither_objects_nor_uploads(lake, tmp_path, s
         process.wait()
     assert lake.all_keys() == []
     assert lake.uploads() == 0
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_ends_a_stubborn_connector_though_the_server_hangs(lake, tmp_path, sent):
+    """The connector and its child ignore SIGTERM, and S3 answers neither parts nor aborts; nobody is waited for."""
+    begun, child = tmp_path / "begun", tmp_path / "child"
+    scripted = ScriptedSource(tmp_path).ignores_sigterm().spawns_grandchild(child)
+    scripted.generated("users", 70_000, text=os.urandom(60).hex()).touches(begun).sleeps(600).source()
+    with fault_proxy(lake.server) as proxy:
+        proxy.always(Fault.HANG, "UploadPart", "AbortMultipartUpload")
+        server = proxy.server
+        arguments = [lake.bucket, server.endpoint, server.access_key_id, server.secret_access_key, str(scripted.path)]
+        script = Path(__file__).with_name("interrupted_connector.py")
+        process = subprocess.Popen([sys.executable, str(script), *arguments], stderr=subprocess.DEVNULL)
+        try:
+            while "UploadPart" not in proxy.calls or not begun.exists():
+                assert process.poll() is None
+                time.sleep(0.05)
+            process.send_signal(sent)
+            assert process.wait(timeout=60) != 0
+        finally:
+            process.kill()
+            process.wait()
+    assert not is_running(scripted.calls("read")[0]["pid"])
+    assert is_soon_gone(int(child.read_text()))
+    assert lake.all_keys() == []
