@@ -1,0 +1,49 @@
+"""What a source writes does not take the process's memory, however long its lines are."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+from contextlib import suppress
+
+MIB = 1 << 20
+RESIDENT = 1 if os.uname().sysname == "Darwin" else 1024
+"""Bytes in the unit of `ru_maxrss`."""
+
+
+def fed(lake, lines: int, line_mib: int, *, ended: bool = True) -> tuple[int, float]:
+    """The exit code and peak of memory, in MiB, of a `write` that is given lines so long."""
+    arguments = ("write", "--config", lake.config(format={"format_type": "JSONL"}), "--catalog", lake.catalog("users"))
+    process = lake.start(*arguments)
+    head = b'{"type":"RECORD","record":{"stream":"users","namespace":"public","emitted_at":1,"data":{"id":1,"name":"'
+    with suppress(BrokenPipeError):
+        for _ in range(lines):
+            process.stdin.write(head)
+            for _ in range(line_mib):
+                process.stdin.write(b"x" * MIB)
+            process.stdin.write(b'"}}}\n' if ended else b"")
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    return ended_with(process)
+
+
+def ended_with(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert isinstance(usage, resource.struct_rusage)
+    return process.returncode, usage.ru_maxrss * RESIDENT / MIB
+
+
+def test_ten_lines_of_100_mb_take_less_than_they_are(lake):
+    """It takes seconds, for a gigabyte; less would not show that the lines are not held."""
+    code, peak = fed(lake, 10, 100)
+    assert code == 0
+    assert peak < 900
+
+
+def test_a_line_that_never_ends_is_given_up_at_the_limit(lake):
+    code, peak = fed(lake, 1, 500, ended=False)
+    assert code == 1
+    assert peak < 128 + 200
+    assert lake.all_keys() == []
