@@ -107,6 +107,25 @@ def test_tables_are_whole(page):
         assert row.get("reason") != "", row
 
 
+def named_tests() -> list[tuple[str, str]]:
+    """Every test that a page names, as path or path::name, with its page."""
+    named = re.compile(r"`(tests/[\w/.]+(?:::\w+)?)`")
+    return [(page, name) for page in EVERY_PAGE for name in named.findall(pages.read(page))]
+
+
+@pytest.mark.parametrize(("page", "named"), named_tests())
+def test_tests_that_are_named_exist(page, named):
+    path, _, name = named.partition("::")
+    assert (pages.ROOT / path).exists(), page
+    assert not name or re.search(rf"^def {name}\(", pages.read(path), re.MULTILINE), page
+
+
+def test_every_promise_names_a_test():
+    promises = [row for row in pages.table(pages.read("docs/guarantees.md")) if "promise" in row]
+    assert promises
+    assert [row["promise"] for row in promises if "`tests/" not in row["shown by"]] == []
+
+
 # ---------------------------------------------------------------------- settings
 
 
