@@ -22,6 +22,7 @@ from botocore.exceptions import BotoCoreError
 from cheroot.wsgi import Server
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.botocore_stubber import BotocoreStubber
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from s3dest_dagster.connection import S3Connection
@@ -67,6 +68,11 @@ class S3Server:
         keys = keys or {"aws_access_key_id": self.access_key_id, "aws_secret_access_key": self.secret_access_key}
         return _client(self.endpoint, **keys)
 
+    def direct(self):
+        """A client that reaches moto in this process, signed and judged as ever, in half of the time; for tests that
+        break the connection themselves, at every call. A server in a process of its own has no such door."""
+        return self.client() if self.root is not None else _direct_client(self.access_key_id, self.secret_access_key)
+
     def fill(self, bucket: str, keys: Iterable[str]) -> None:
         """Makes empty objects, past the server's front door: many of them in no time."""
         for key in keys:
@@ -92,6 +98,20 @@ class S3Server:
 def _client(endpoint: str, **keys: str):
     """One client for all tests of a server: making one costs more than ten requests."""
     return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+
+
+@cache
+def _direct_client(access_key_id: str, secret_access_key: str):
+    client = boto3.client(
+        "s3",
+        region_name="us-east-1",
+        aws_access_key_id=access_key_id,
+        aws_secret_access_key=secret_access_key,
+    )
+    door = BotocoreStubber()
+    door.enabled = True
+    client.meta.events.register("before-send.s3", door)
+    return client
 
 
 def _moto_application():

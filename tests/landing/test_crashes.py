@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from itertools import count
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice
 from typing import Any
 
 import pytest
@@ -11,104 +16,204 @@ from faults import FailingClient
 from landed import batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
+from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch
 from s3dest_dagster.errors import S3DestError
-from s3dest_dagster.landing import Landing, land, live_objects, recover
-from s3dest_dagster.landing.read import read_scope
+from s3dest_dagster.keys import scope_root
+from s3dest_dagster.landing import Landing, land, live_objects, read_scope, recover, sweep
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, SyncMode
 
 OLD = users(1, 3)
-NEW = users(10, 39)
+NEW = users(10, 29)
+EVERY_CRASH = bool(os.environ.get("S3DEST_EVERY_CRASH"))
+"""Every way to fail for every kind of sync; else the rarer kinds fail in one way."""
 _streams = count()
+_DAY = "2026-01-05"
 
 
-def _land_new(server: S3Server, settings, name: str, mode: SyncMode, client: FailingClient) -> None:
-    """The sync under attack: three objects, each closed by its size."""
-    bucket = Bucket(client, settings.s3_bucket_name)
-    with target(server, settings, bucket) as opened:
-        land((batch_of(NEW[n : n + 10]) for n in range(0, 30, 10)), opened, stream(name, mode), sync(f"new {name}"))
+@dataclass(frozen=True)
+class Attacked:
+    """A kind of sync, and what the scope holds when it is published: the old records, the new ones, or both."""
+
+    mode: SyncMode = SyncMode.FULL_REFRESH
+    partition: str | None = None
+    records: tuple[dict[str, Any], ...] = tuple(NEW)
+    bad: bool = False
+    adds: bool = False
+    settings: dict[str, Any] = field(default_factory=dict)
+    keeps: bool = False
+    """Whether a listing shows what was replaced until its time is over."""
+
+    def scope(self, name: str) -> Scope:
+        return Scope(stream(name).id, self.partition)
+
+    def final(self) -> list[int]:
+        old, new = [each["id"] for each in OLD], [each["id"] for each in self.records]
+        return old + new if self.adds else new
 
 
-def _visible_through_the_head(server: S3Server, settings, name: str) -> list[int]:
-    bucket = server.open(settings)
-    scope = Scope(stream(name).id)
+REFRESH = Attacked()
+APPEND = Attacked(mode=SyncMode.APPEND, adds=True)
+KINDS = {
+    "partition-replaced": Attacked(mode=SyncMode.APPEND, partition=_DAY),
+    "partition-added": Attacked(
+        mode=SyncMode.APPEND, partition=_DAY, adds=True, settings={"on_rematerialize": "append"}
+    ),
+    "emptied": Attacked(records=()),
+    "empty-and-kept": Attacked(records=(), adds=True, settings={"on_empty_refresh": "keep"}),
+    "purged-first": Attacked(settings={"publish_order": "purge_first"}),
+    "kept-for-readers": Attacked(settings={"delete_grace_s": 3600}, keeps=True),
+    "quarantined": Attacked(mode=SyncMode.APPEND, adds=True, bad=True, settings={"on_bad_record": "quarantine"}),
+    "in-place": Attacked(
+        records=tuple(users(10, 12)),
+        settings={"s3_path_format": "${NAMESPACE}/${STREAM_NAME}/", "file_name_pattern": "all{format_extension}"},
+    ),
+}
+WAYS = {
+    "refused-one-call": (False, False),
+    "refused-from-then-on": (False, True),
+    "answer-lost-one-call": (True, False),
+    "answer-lost-from-then-on": (True, True),
+}
+
+
+def _items(name: str, records: Iterable[dict[str, Any]], cursor: str, *, bad: bool = False) -> Iterator[SourceItem]:
+    """Records in batches of ten, then a line that is none, then the state that they reach."""
+    for ten in batched(records, 10):
+        yield StreamBatch(stream(name).id, batch_of(ten))
+    if bad:
+        yield BadRecord(stream(name).id, b"{", "cut off")
+    yield State(stream(name).id, f'{{"cursor":"{cursor}"}}'.encode(), b"{}")
+
+
+def batched(records: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    rest = iter(records)
+    while part := list(islice(rest, size)):
+        yield part
+
+
+def _land_new(server: S3Server, settings, name: str, client: FailingClient, kind: Attacked = REFRESH) -> None:
+    """The sync under attack: two objects of ten records, each closed by its size."""
+    with target(server, settings, Bucket(client, settings.s3_bucket_name)) as opened:
+        items = _items(name, kind.records, "new", bad=kind.bad)
+        land(items, opened, stream(name, kind.mode), sync(f"new {name}"), scope=kind.scope(name))
+
+
+def _prepared(server: S3Server, settings, kind: Attacked = REFRESH) -> str:
+    """A fresh stream whose scope holds the old records."""
+    name = f"users{next(_streams)}x"
+    with target(server, settings, Bucket(server.direct(), settings.s3_bucket_name)) as opened:
+        items = _items(name, OLD, "old")
+        land(items, opened, stream(name, kind.mode), sync(f"old {name}"), scope=kind.scope(name))
+    return name
+
+
+def _through_the_head(bucket: Bucket, settings, scope: Scope) -> list[int]:
+    """The ids that a reader of the manifests sees."""
     table = read_scope(bucket, settings.template, scope)
     return [] if table is None else sorted(table["id"].to_pylist())
 
 
-def _prepared(server: S3Server, settings, mode: SyncMode) -> str:
-    """A fresh stream that holds the old records in two objects."""
-    name = f"users{next(_streams)}x"
-    with target(server, settings) as opened:
-        land((batch_of([each]) for each in OLD), opened, stream(name, mode), sync(f"old {name}"))
-    return name
+def _reached(bucket: Bucket, settings, scope: Scope) -> str:
+    """Which generation's state the manifests tell."""
+    root = scope_root(settings.template, scope)
+    head = json.loads(bucket.get(f"{root}head.json")[0])
+    segment = json.loads(bucket.get(f"{root}segments/{head['state']}.json")[0])
+    return json.loads(segment["state"])["cursor"]
 
 
-def _attack(server: S3Server, settings, mode: SyncMode, *, after: bool, dead: bool) -> None:
-    old_ids, new_ids = [each["id"] for each in OLD], [each["id"] for each in NEW]
-    final = new_ids if mode is SyncMode.FULL_REFRESH else old_ids + new_ids
+def _attack(server: S3Server, settings, kind: Attacked, *, after: bool, dead: bool) -> None:
+    old_ids = [each["id"] for each in OLD]
+    generations = {"old": old_ids, "new": kind.final()}
+    bucket = Bucket(server.direct(), settings.s3_bucket_name)
+    names = []
     for at in count(1):
-        name = _prepared(server, settings, mode)
-        client = FailingClient(server.client(), at=at, after=after, dead=dead)
+        name = _prepared(server, settings, kind)
+        names.append(name)
+        scope = kind.scope(name)
+        client = FailingClient(server.direct(), at=at, after=after, dead=dead)
         with contextlib.suppress(S3DestError):
-            _land_new(server, settings, name, mode, client)
+            _land_new(server, settings, name, client, kind)
         where = f"call {at} ({[*client.calls, '-'][min(at, len(client.calls)) - 1]})"
-        seen = _visible_through_the_head(server, settings, name)
-        assert seen in (old_ids, final), f"{where}: readers through the head see {seen}"
+        if not kind.settings.get("publish_order") and "file_name_pattern" not in kind.settings:
+            assert _through_the_head(bucket, settings, scope) in generations.values(), where
 
-        recovered = recover(server.open(settings), settings.template, Scope(stream(name).id))
+        recovered = recover(bucket, settings.template, scope)
         assert recovered.ok, f"{where}: {recovered.message}"
-        listed = ids_by_listing(server, settings.s3_bucket_name, f"data/public/{name}/")
-        assert listed in (old_ids, final), f"{where}: after recovery a listing shows {listed}"
-        assert listed == _visible_through_the_head(server, settings, name)
+        seen, reached = _through_the_head(bucket, settings, scope), _reached(bucket, settings, scope)
+        assert seen == generations[reached], f"{where}: {seen} with the state of {reached}"
+        assert _listed(server, settings, name) in ([seen, old_ids + seen] if kind.keeps else [seen]), where
 
-        _land_new(server, settings, name, mode, FailingClient(server.client()))
-        assert ids_by_listing(server, settings.s3_bucket_name, f"data/public/{name}/") == final, where
+        _land_new(server, settings, name, FailingClient(server.direct()), kind)
+        assert recover(bucket, settings.template, scope, clock=lambda: datetime.now(UTC) + timedelta(days=1)).ok
+        assert _through_the_head(bucket, settings, scope) == kind.final(), where
+        assert _reached(bucket, settings, scope) == "new", where
+        assert _listed(server, settings, name) == kind.final(), where
         if at > len(client.calls):
-            return
+            break
+    swept = replace(settings, abandoned_upload_age_s=0)
+    for name in names:
+        sweep(bucket, swept, stream(name).id, now=datetime.now(UTC) + timedelta(days=1))
+    assert open_uploads(server, settings.s3_bucket_name) == 0
+
+
+def _listed(server: S3Server, settings, name: str) -> list[int]:
+    """The ids of the stream's records by listing, but for lines kept aside."""
+    return ids_by_listing(server, settings.s3_bucket_name, f"data/public/{name}/")
+
+
+def _attacked(server: S3Server, kind: Attacked, way: str) -> None:
+    after, dead = WAYS[way]
+    settings = destination(server.new_bucket(), object_size_mb=0.0002, **kind.settings)
+    _attack(server, settings, kind, after=after, dead=dead)
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("dead", [False, True], ids=["one-call", "from-then-on"])
-@pytest.mark.parametrize("after", [False, True], ids=["refused", "answer-lost"])
-@pytest.mark.parametrize("mode", list(SyncMode))
-def test_every_call_may_fail(moto_s3: S3Server, mode: SyncMode, after: bool, dead: bool) -> None:
-    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
-    _attack(moto_s3, settings, mode, after=after, dead=dead)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", [REFRESH, APPEND], ids=["refresh", "append"])
+def test_every_call_may_fail(moto_s3: S3Server, kind: Attacked, way: str) -> None:
+    _attacked(moto_s3, kind, way)
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("mode", list(SyncMode))
-def test_every_call_may_fail_on_a_server_without_conditions(rclone_s3: S3Server, mode: SyncMode) -> None:
-    settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002)
-    _attack(rclone_s3, settings, mode, after=True, dead=True)
+@pytest.mark.parametrize("way", WAYS if EVERY_CRASH else ["answer-lost-from-then-on"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_call_may_fail_whatever_is_landed(moto_s3: S3Server, kind: str, way: str) -> None:
+    _attacked(moto_s3, KINDS[kind], way)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("way", WAYS if EVERY_CRASH else ["answer-lost-from-then-on"])
+@pytest.mark.parametrize("kind", [REFRESH, APPEND], ids=["refresh", "append"])
+def test_every_call_may_fail_on_a_server_without_conditions(rclone_s3: S3Server, kind: Attacked, way: str) -> None:
+    _attacked(rclone_s3, kind, way)
 
 
 def _publishing_calls(server: S3Server, **settings: str) -> list[str]:
     """The deletions and completions of a full refresh, in order."""
     made = destination(server.new_bucket(), object_size_mb=0.0002, **settings)
-    name = _prepared(server, made, SyncMode.FULL_REFRESH)
+    name = _prepared(server, made)
     client = FailingClient(server.client())
-    _land_new(server, made, name, SyncMode.FULL_REFRESH, client)
+    _land_new(server, made, name, client)
     after_probing = client.calls[client.calls.index("delete_objects") + 1 :]
     return [each for each in after_probing if each in ("delete_objects", "complete_multipart_upload")]
 
 
 def test_the_old_objects_stay_until_the_new_ones_are_there(moto_s3: S3Server) -> None:
-    assert _publishing_calls(moto_s3) == ["complete_multipart_upload"] * 3 + ["delete_objects"]
+    assert _publishing_calls(moto_s3) == ["complete_multipart_upload"] * 2 + ["delete_objects"]
 
 
 def test_the_old_objects_may_be_purged_first(moto_s3: S3Server) -> None:
     calls = _publishing_calls(moto_s3, publish_order="purge_first")
-    assert calls == ["delete_objects"] + ["complete_multipart_upload"] * 3
+    assert calls == ["delete_objects"] + ["complete_multipart_upload"] * 2
 
 
 def _vanished(server: S3Server, settings, *, uploads: int | None = None) -> str:
     """A fresh stream whose refresh was decided and died, and of whose uploads some (or all) have vanished since."""
-    name = _prepared(server, settings, SyncMode.FULL_REFRESH)
+    name = _prepared(server, settings)
     dying = FailingClient(server.client(), at="complete_multipart_upload", dead=True)
     with pytest.raises(S3DestError, match="finishes it"):
-        _land_new(server, settings, name, SyncMode.FULL_REFRESH, dying)
+        _land_new(server, settings, name, dying)
     admin = server.client()
     for upload in admin.list_multipart_uploads(Bucket=settings.s3_bucket_name)["Uploads"][:uploads]:
         admin.abort_multipart_upload(Bucket=settings.s3_bucket_name, Key=upload["Key"], UploadId=upload["UploadId"])
@@ -131,16 +236,16 @@ def test_an_upload_that_vanished_after_the_purge_empties_the_scope_and_says_so(r
     recovered = recover(rclone_s3.open(settings), settings.template, Scope(stream(name).id))
     assert "is lost" in recovered.message
     assert ids_by_listing(rclone_s3, settings.s3_bucket_name, f"data/public/{name}/") == []
-    assert _visible_through_the_head(rclone_s3, settings, name) == []
-    _land_new(rclone_s3, settings, name, SyncMode.FULL_REFRESH, FailingClient(rclone_s3.client()))
+    assert _through_the_head(rclone_s3.open(settings), settings, Scope(stream(name).id)) == []
+    _land_new(rclone_s3, settings, name, FailingClient(rclone_s3.client()))
     assert len(ids_by_listing(rclone_s3, settings.s3_bucket_name, f"data/public/{name}/")) == len(NEW)
 
 
 def test_an_interrupted_decision_aborts_nothing_that_may_be_decided(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002, publish_order="purge_first")
-    name = _prepared(moto_s3, settings, SyncMode.FULL_REFRESH)
+    name = _prepared(moto_s3, settings)
     with pytest.raises(KeyboardInterrupt):
-        _land_new(moto_s3, settings, name, SyncMode.FULL_REFRESH, InterruptedAfterDeciding(moto_s3.client()))
+        _land_new(moto_s3, settings, name, InterruptedAfterDeciding(moto_s3.client()))
     assert recover(moto_s3.open(settings), settings.template, Scope(stream(name).id)).ok
     assert len(ids_by_listing(moto_s3, settings.s3_bucket_name, f"data/public/{name}/")) == len(NEW)
 
@@ -155,7 +260,7 @@ def test_a_sync_does_not_fail_for_one_before_it_that_was_turned_back(rclone_s3: 
 
 def test_an_abort_that_fails_does_not_keep_the_others_from_being_tried(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
-    name = _prepared(moto_s3, settings, SyncMode.FULL_REFRESH)
+    name = _prepared(moto_s3, settings)
     probe = FailingClient(moto_s3.client())
     bucket = Bucket(probe, settings.s3_bucket_name)
     with target(moto_s3, settings, bucket) as opened:
@@ -183,11 +288,11 @@ class InterruptedAfterDeciding(FailingClient):
 
 def test_a_failure_before_the_decision_aborts_every_upload(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
-    name = _prepared(moto_s3, settings, SyncMode.FULL_REFRESH)
+    name = _prepared(moto_s3, settings)
     probe = FailingClient(moto_s3.client())
-    _land_new(moto_s3, settings, name, SyncMode.FULL_REFRESH, probe)
+    _land_new(moto_s3, settings, name, probe)
     for at in [number for number, call in enumerate(probe.calls, 1) if call == "upload_part"]:
-        name = _prepared(moto_s3, settings, SyncMode.FULL_REFRESH)
+        name = _prepared(moto_s3, settings)
         with pytest.raises(S3DestError):
-            _land_new(moto_s3, settings, name, SyncMode.FULL_REFRESH, FailingClient(moto_s3.client(), at=at))
+            _land_new(moto_s3, settings, name, FailingClient(moto_s3.client(), at=at))
         assert open_uploads(moto_s3, settings.s3_bucket_name) == 0
