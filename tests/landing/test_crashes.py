@@ -19,7 +19,7 @@ from servers import S3Server
 from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch
 from s3dest_dagster.errors import S3DestError
 from s3dest_dagster.keys import scope_root
-from s3dest_dagster.landing import Landing, land, live_objects, read_scope, recover, sweep
+from s3dest_dagster.landing import Landing, land, read_scope, recover, sweep
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, SyncMode
 
@@ -227,7 +227,7 @@ def test_an_upload_that_vanished_turns_the_decision_back(rclone_s3: S3Server) ->
     assert not recovered.ok
     assert "turned back" in recovered.message
     assert ids_by_listing(rclone_s3, settings.s3_bucket_name, f"data/public/{name}/") == [1, 2, 3]
-    assert len(live_objects(rclone_s3.open(settings), settings.template, Scope(stream(name).id))) == 2
+    assert _through_the_head(rclone_s3.open(settings), settings, Scope(stream(name).id)) == [1, 2, 3]
 
 
 def test_an_upload_that_vanished_after_the_purge_empties_the_scope_and_says_so(rclone_s3: S3Server) -> None:
@@ -248,6 +248,54 @@ def test_an_interrupted_decision_aborts_nothing_that_may_be_decided(moto_s3: S3S
         _land_new(moto_s3, settings, name, InterruptedAfterDeciding(moto_s3.client()))
     assert recover(moto_s3.open(settings), settings.template, Scope(stream(name).id)).ok
     assert len(ids_by_listing(moto_s3, settings.s3_bucket_name, f"data/public/{name}/")) == len(NEW)
+
+
+def test_turning_back_spares_the_object_whose_key_the_sync_would_have_taken_over(rclone_s3: S3Server) -> None:
+    """One key for all syncs: the lines kept aside have vanished, so the object must neither come nor go."""
+    kind = replace(KINDS["in-place"], bad=True, settings=KINDS["in-place"].settings | {"on_bad_record": "quarantine"})
+    settings = destination(rclone_s3.new_bucket(), **kind.settings)
+    name = _prepared(rclone_s3, settings, kind)
+    dying = FailingClient(rclone_s3.client(), at="complete_multipart_upload", dead=True)
+    with pytest.raises(S3DestError, match="finishes it"):
+        _land_new(rclone_s3, settings, name, dying, kind)
+    admin = rclone_s3.client()
+    for upload in admin.list_multipart_uploads(Bucket=settings.s3_bucket_name)["Uploads"]:
+        if "quarantine" in upload["Key"]:
+            admin.abort_multipart_upload(Bucket=settings.s3_bucket_name, Key=upload["Key"], UploadId=upload["UploadId"])
+    recovered = recover(rclone_s3.open(settings), settings.template, kind.scope(name))
+    assert "turned back" in recovered.message
+    assert _listed(rclone_s3, settings, name) == [1, 2, 3]
+    assert _through_the_head(rclone_s3.open(settings), settings, kind.scope(name)) == [1, 2, 3]
+
+
+def test_a_sync_that_was_turned_back_does_not_give_its_part_numbers_away(rclone_s3: S3Server) -> None:
+    """Whoever still publishes or deletes its objects, late, must not meet those of a newer sync."""
+    settings = destination(
+        rclone_s3.new_bucket(), object_size_mb=0.0002, s3_path_format="${NAMESPACE}/${STREAM_NAME}/part_"
+    )
+    name = _vanished(rclone_s3, settings, uploads=1)
+    recover(rclone_s3.open(settings), settings.template, Scope(stream(name).id))
+    with target(rclone_s3, settings) as opened:
+        receipt = land([batch_of(users(70, 71))], opened, stream(name), sync("another"))
+    assert [each.key for each in receipt.objects] == [f"data/public/{name}/part_3.jsonl"]
+
+
+def test_a_decision_whose_segment_was_deleted_says_what_can_be_done(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
+    name = _prepared(moto_s3, settings)
+    dying = FailingClient(moto_s3.client(), at="complete_multipart_upload", dead=True)
+    with pytest.raises(S3DestError, match="finishes it"):
+        _land_new(moto_s3, settings, name, dying)
+    bucket, scope = moto_s3.open(settings), Scope(stream(name).id)
+    root = scope_root(settings.template, scope)
+    pending = json.loads(bucket.get(f"{root}head.json")[0])["pending"]
+    bucket.delete([f"{root}segments/{pending}.json"])
+    recovered = recover(bucket, settings.template, scope)
+    assert not recovered.ok
+    assert f"delete s3://{bucket.name}/{root}head.json too" in recovered.message
+    bucket.delete([f"{root}head.json"])
+    _land_new(moto_s3, settings, name, FailingClient(moto_s3.client()))
+    assert _listed(moto_s3, settings, name) == _through_the_head(bucket, settings, scope) == REFRESH.final()
 
 
 def test_a_sync_does_not_fail_for_one_before_it_that_was_turned_back(rclone_s3: S3Server) -> None:
