@@ -26,6 +26,7 @@ EVERYTHING = {
     "ca_bundle": "/etc/ssl/ours.pem",
     "path_style": False,
     "max_attempts": 3,
+    "retry_deadline_s": 45,
     "connect_timeout_s": 1.5,
     "read_timeout_s": 2.5,
 }
@@ -49,6 +50,7 @@ def test_every_setting_reaches_the_connection():
         ca_bundle="/etc/ssl/ours.pem",
         path_style=False,
         max_attempts=3,
+        retry_deadline_s=45,
         connect_timeout_s=1.5,
         read_timeout_s=2.5,
     )
