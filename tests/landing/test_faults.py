@@ -37,8 +37,8 @@ def moto(moto_s3: S3Server) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def proxied(any_s3: S3Server) -> Iterator[FaultProxy]:
-    with fault_proxy(any_s3) as proxy:
+def rclone(rclone_s3: S3Server) -> Iterator[FaultProxy]:
+    with fault_proxy(rclone_s3) as proxy:
         yield proxy
 
 
@@ -68,7 +68,18 @@ def ids(proxy: FaultProxy, settings: S3Destination) -> list[int]:
 
 
 @pytest.mark.parametrize("fault", IMMEDIATE)
-def test_bursts_on_every_call_are_ridden_out(proxied: FaultProxy, fault: Fault) -> None:
+def test_bursts_on_every_call_are_ridden_out(moto: FaultProxy, fault: Fault) -> None:
+    ride_out(moto, fault)
+
+
+@pytest.mark.parametrize("fault", [Fault.LOST, Fault.CUT_ANSWER, Fault.CUT_BODY])
+def test_bursts_are_ridden_out_without_conditional_puts(rclone: FaultProxy, fault: Fault) -> None:
+    """Where the server has acted, it matters what it makes of a second request."""
+    ride_out(rclone, fault)
+
+
+def ride_out(proxied: FaultProxy, fault: Fault) -> None:
+    """Two faults on every call, and the new records are there all the same."""
     settings = prepared(proxied.behind)
     for call in LANDING_CALLS:
         proxied.next(call, fault, fault)
