@@ -64,7 +64,8 @@ def test_the_uploads_of_a_killed_write_are_swept_once_they_are_old(rclone_lake):
     young = lake.run("sweep", "--config", lake.config())
     assert young.stdout == "public.users: 0 abandoned uploads aborted, 1 kept\n"
     later = lake.run("sweep", "--config", lake.config(), "--now", "2100-01-01T00:00:00Z", "--json")
-    assert json.loads(later.stdout) == [{"stream": "users", "namespace": "public", "aborted": 1, "kept": 0}]
+    (told,) = json.loads(later.stdout)
+    assert (told["stream"], told["aborted"], told["kept"]) == ("users", 1, 0)
     assert lake.uploads() == 0
     assert lake.ids() == [1]
 
