@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 CONNECTORS := .connectors
 INSTALLED := $(VENV)/.installed
 FAKER := $(CONNECTORS)/source-faker/.installed
+PEERS := .bench/.installed
 PIP_OPTIONS := --disable-pip-version-check --quiet
 
 # The newest interpreter that the project supports; PYTHON=… chooses another.
@@ -15,7 +16,7 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test test-kills test-readers docs demo ui lock clean
+.PHONY: help install connectors lint format test test-kills test-readers docs demo ui bench bench-full lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,14 +69,26 @@ demo: $(INSTALLED) $(FAKER) ## Lands streams in an S3 server on this machine and
 ui: $(INSTALLED) $(FAKER) ## The same in Dagster's web interface
 	$(BIN)/python demo/run.py --ui
 
+bench: $(INSTALLED) $(PEERS) ## Compares what landing costs with dlt and loops; BENCH="--only wide --records 10000"
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-full: $(INSTALLED) $(PEERS) ## Everything that is measured, with 10 GB of input for each format
+	$(BIN)/python -m benchmarks --full $(BENCH)
+
+$(PEERS): requirements/bench.txt | $(VENV)/bin/python
+	$(BIN)/python -m venv --clear .bench
+	.bench/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/bench.txt
+	@touch $@
+
 lock: $(INSTALLED) ## Renews the locked versions in requirements/
 	$(BIN)/python -m pip install $(PIP_OPTIONS) uv
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/faker.in --output-file requirements/faker.txt
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/bench.in --output-file requirements/bench.txt
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
 clean: ## Removes everything that make has made
-	rm -rf $(VENV) $(CONNECTORS) .dagster_home .tmp_dagster_home_* .demo lake build dist *.egg-info
+	rm -rf $(VENV) $(CONNECTORS) .bench .dagster_home .tmp_dagster_home_* .demo lake build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

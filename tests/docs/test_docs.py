@@ -259,7 +259,7 @@ def shell_lines() -> list[tuple[str, str]]:
 def test_what_is_typed_exists(page, line):
     words = line.split("#")[0].split()
     if words[0] == "make":
-        targets = re.findall(r"^([a-z]+):", pages.read("Makefile"), re.MULTILINE)
+        targets = re.findall(r"^([a-z-]+):", pages.read("Makefile"), re.MULTILINE)
         assert words[1] in targets, page
         return
     typed = [name for name in re.split(r"[ |]+", line.split("--")[0].removeprefix("s3dest ").strip()) if name.isalpha()]

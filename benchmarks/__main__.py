@@ -1,0 +1,105 @@
+"""The command: which parts are measured, how large, and whether docs/performance.md is to say so.
+
+python -m benchmarks                                  the comparison on users (`make bench`)
+python -m benchmarks --full                           everything (`make bench-full`)
+python -m benchmarks --only memory --gigabytes 1      one part, smaller
+python -m benchmarks --publish                        writes what was printed into docs/performance.md, too
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from benchmarks.measure import has_peers
+from benchmarks.parts import Measured, Options
+from benchmarks.report import publish, setting
+
+RECORDS, ROUNDS = 100_000, 3
+GIGABYTES = (1.0, 10.0)
+OBJECTS, PARTITIONS = 50_000, 1_000
+BRIEF = ("users",)
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = _parser()
+    chosen = parser.parse_args(arguments)
+    options = _options(chosen)
+    if not has_peers():
+        _say("The peers' environment .bench is not there; `make bench` makes it. Their columns stay empty.")
+    for name in chosen.only or (tuple(_parts()) if chosen.full else BRIEF):
+        measured = _parts()[name](options)
+        text = f"{measured.text}\n{setting(_command(name, chosen), measured.versions)}"
+        print(f"\n## {name}\n\n{text}", flush=True)
+        if chosen.publish:
+            publish(name, text)
+    return 0
+
+
+def _parts() -> dict[str, Callable[[Options], Measured]]:
+    """Every part by its name. They are imported late, so that `--help` costs nothing."""
+    from benchmarks.parts import memory, profiles, ratios, server, small_syncs, workers
+
+    return {
+        "users": ratios.users,
+        "wide": ratios.wide,
+        "dirty": ratios.dirty,
+        "profile": profiles.profile,
+        "workers": workers.workers,
+        "server": server.through_server,
+        "one-record": small_syncs.one_record,
+        "partitions": small_syncs.partitions,
+        "refresh": small_syncs.refresh,
+        "streams": memory.interleaved_streams,
+        "memory": memory.memory,
+    }
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--full", action="store_true", help="every part")
+    add("--only", nargs="+", choices=list(_parts()), metavar="PART", help=f"these parts: {', '.join(_parts())}")
+    add("--records", type=int, default=RECORDS, help="records of one run (default %(default)s)")
+    add("--rounds", type=int, default=ROUNDS, help="runs of each contestant (default %(default)s)")
+    add("--gigabytes", type=float, nargs="+", default=GIGABYTES, help="sizes of generated input (default 1 10)")
+    add("--objects", type=int, default=OBJECTS, help="objects that a refresh replaces (default %(default)s)")
+    add("--partitions", type=int, default=PARTITIONS, help="partitions of one process (default %(default)s)")
+    add("--without-dlt", action="store_true", help="leave dlt out, which takes most of the time")
+    add("--publish", action="store_true", help="write the results into docs/performance.md")
+    return parser
+
+
+def _options(chosen: argparse.Namespace) -> Options:
+    return Options(
+        records=chosen.records,
+        rounds=chosen.rounds,
+        gigabytes=tuple(chosen.gigabytes),
+        objects=chosen.objects,
+        partitions=chosen.partitions,
+        with_dlt=not chosen.without_dlt,
+        say=_say,
+    )
+
+
+def _command(name: str, chosen: argparse.Namespace) -> str:
+    """How this part is measured again, as it was."""
+    asked = [] if name in BRIEF else ["--only", name]
+    defaults = vars(_parser().parse_args([]))
+    for option in ("records", "rounds", "gigabytes", "objects", "partitions"):
+        value = getattr(chosen, option)
+        if value != defaults[option]:
+            values = value if isinstance(value, list) else [value]
+            asked += [f"--{option}", *(f"{each:g}" for each in values)]
+    return f'make bench BENCH="{" ".join(asked)}"' if asked else "make bench"
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

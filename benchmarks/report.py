@@ -1,0 +1,87 @@
+"""What a measurement looks like: Markdown tables, the machine, and its place in docs/performance.md.
+
+It must not know how anything is measured.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from benchmarks.messages import ROOT
+
+PAGE = ROOT / "docs" / "performance.md"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |\n" for line in lines)
+
+
+def micros(value: float) -> str:
+    """Microseconds, as exact as they are worth."""
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}"
+
+
+def times(ratio: float) -> str:
+    """A ratio as "3.4×"."""
+    return f"{ratio:.0f}×" if ratio >= 20 else f"{ratio:.1f}×" if ratio >= 3 else f"{ratio:.2f}×"
+
+
+def at_least(ratio: float, target: float | None) -> str:
+    """A ratio beside the target that it should reach."""
+    return times(ratio) if target is None else f"{times(ratio)} (target ≥ {target:g}×)"
+
+
+def at_most(ratio: float, target: float | None) -> str:
+    """A ratio beside the target that it should not exceed."""
+    return times(ratio) if target is None else f"{times(ratio)} (target ≤ {target:g}×)"
+
+
+def megabytes(value: float) -> str:
+    return f"{value:.0f} MB"
+
+
+def setting(command: str, versions: Mapping[str, Mapping[str, str]]) -> str:
+    """When, where and with what something was measured, and how to repeat it."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    now = datetime.now(UTC)
+    lines = [
+        f"Measured on {now:%Y-%m-%d at %H:%M} UTC on {_cpu()}, {os.cpu_count()} CPUs, {_memory()}, "
+        f"{platform.system()} {platform.release()}; load average at the end {load:.1f}.",
+        *(
+            f"{side}: {', '.join(f'{name} {each}' for name, each in found.items())}."
+            for side, found in versions.items()
+        ),
+        f"To repeat it: `{command}`.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cpu() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    named = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return named[1] if named else platform.machine()
+
+
+def _memory() -> str:
+    pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return f"{pages * page_bytes / (1 << 30):.0f} GB"
+
+
+def publish(name: str, text: str, page: Path = PAGE) -> None:
+    """Puts a measurement into its place on the page; KeyError when the page has no such place."""
+    old = page.read_text("utf-8")
+    place = re.compile(rf"(?P<open><!-- measured: {re.escape(name)} -->\n).*?(?P<close><!-- /measured -->)", re.DOTALL)
+    new, places = place.subn(lambda m: f"{m['open']}\n{text}\n{m['close']}", old)
+    if not places:
+        raise KeyError(f"{page.name} has no place for the measurement {name!r}")
+    page.write_text(new, "utf-8")
