@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from s3dest_dagster.landing import verify as verify
     from s3dest_dagster.orchestration.assets import stream_asset as stream_asset
     from s3dest_dagster.orchestration.checks import build_landing_checks as build_landing_checks
+    from s3dest_dagster.orchestration.components.component import S3DestinationComponent as S3DestinationComponent
     from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager as S3DestinationIOManager
     from s3dest_dagster.orchestration.resource import S3Resource as S3Resource
     from s3dest_dagster.orchestration.source_assets import build_stream_assets as build_stream_assets
@@ -48,6 +49,7 @@ _ROOMS = {
     "ParquetFormat": "destination",
     "S3Connection": "connection",
     "S3Destination": "destination",
+    "S3DestinationComponent": "orchestration.components.component",
     "S3DestinationIOManager": "orchestration.io_manager",
     "S3DestinationTranslator": "orchestration.translator",
     "S3Resource": "orchestration.resource",
@@ -79,6 +81,7 @@ __all__ = [
     "ParquetFormat",
     "S3Connection",
     "S3Destination",
+    "S3DestinationComponent",
     "S3DestinationIOManager",
     "S3DestinationTranslator",
     "S3Resource",

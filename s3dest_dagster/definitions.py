@@ -1,13 +1,16 @@
 """This project's code location: its streams with its wiring. It stays out of the wheel.
 
-`assets` and `resources` are imported when this module is, since Dagster resolves lazily imported top-level modules
-only from the project's root.
+`assets` is loaded, and `resources` imported, when this module is: Dagster resolves top-level modules that are imported
+lazily only from the project's root.
 """
+
+from pathlib import Path
 
 import dagster as dg
 
-from assets.faker import products, purchases, users
-from assets.readings import readings
 from resources import resources
 
-defs = dg.Definitions(assets=[*users, *purchases, *products, readings], resources=resources())
+defs = dg.Definitions.merge(
+    dg.load_from_defs_folder(path_within_project=Path(__file__).parent),
+    dg.Definitions(resources=resources()),
+)

@@ -66,7 +66,7 @@ def build_stream_assets(
     if as_one_run and chosen:
         name = as_one_run if isinstance(as_one_run, str) else None
         return [asset_of_streams(source, chosen, translator, partitions, asset, name)]
-    made = [asset_of(each, _body(source, each, partitions), translator, partitions, asset) for each in chosen]
+    made = [asset_of(each, connector_body(source, each, partitions), translator, partitions, asset) for each in chosen]
     check_distinct((stream, definition.key) for stream, definition in zip(chosen, made, strict=True))
     return made
 
@@ -109,7 +109,7 @@ def _chosen(known: Sequence[Stream], wanted: Sequence[str] | Mapping[str, SyncMo
     if wanted is None:
         return list(known)
     modes = wanted if isinstance(wanted, Mapping) else {}
-    found = {name: _named(known, name) for name in wanted}
+    found = {name: named_stream(known, name) for name in wanted}
     return [_in_mode(each, modes.get(name)) for name, each in found.items()]
 
 
@@ -117,7 +117,7 @@ def _in_mode(stream: Stream, mode: SyncMode | str | None) -> Stream:
     return stream if mode is None else replace(stream, sync_mode=mode)  # type: ignore[arg-type]  # it takes the text
 
 
-def _named(known: Sequence[Stream], name: str) -> Stream:
+def named_stream(known: Sequence[Stream], name: str) -> Stream:
     """The stream of this name, with its namespace or, where that is enough, without."""
     exact = [each for each in known if str(each.id) == name]
     found = exact or [each for each in known if each.name == name]
@@ -135,9 +135,11 @@ def _named(known: Sequence[Stream], name: str) -> Stream:
 # ---------------------------------------------------------------------- the body of such an asset
 
 
-def _body(
+def connector_body(
     source: AirbyteSource, stream: Stream, partitions: dg.PartitionsDefinition[Any] | None
 ) -> Callable[[dg.AssetExecutionContext], Any]:
+    """Reads the stream by a run of the connector for each partition of the step."""
+
     def read(context: dg.AssetExecutionContext) -> Any:
         now, log = ready(source), log_to(context)
         if partitions is None:

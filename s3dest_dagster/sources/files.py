@@ -73,10 +73,9 @@ class FileSource:
         if not self.path:
             raise SettingsError("A file source needs a path; it is empty.", setting="path")
 
-    @property
-    def names_partition(self) -> bool:
-        """Whether the path has `{{ partition_key }}`."""
-        return _PARTITION in placeholders(self.path)
+    def names(self, value: str) -> bool:
+        """Whether the path has a placeholder of this name."""
+        return value in placeholders(self.path)
 
     def read(
         self, values: Values | None = None, *, emitted_at: EmittedAt = lambda: int(time.time() * 1000)

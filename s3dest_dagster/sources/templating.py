@@ -22,6 +22,19 @@ Values = Mapping[str, str | int]
 """What placeholders can name: texts and numbers."""
 
 
+PARTITION_VALUES = (
+    "partition_key",
+    "partition_start",
+    "partition_start_epoch",
+    "partition_start_date",
+    "partition_end",
+    "partition_end_epoch",
+    "partition_end_date",
+    "partition_last_date",
+)
+"""The names that `partition_values` gives for a partition with a time window."""
+
+
 def render_config(config: Mapping[str, Any], values: Values | None) -> dict[str, Any]:
     """A copy of the config with `{{ name }}` in its texts replaced by the value of that name.
 

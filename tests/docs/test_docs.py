@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import collections.abc
 import dataclasses
+import importlib
 import inspect
 import json
 import re
@@ -16,11 +17,12 @@ import click
 import dagster as dg
 import pytest
 import yaml
+from dagster.components.core.component_tree import ComponentTree
 from servers import SEED_ACTIONS, S3Server
 
 import s3dest_dagster
 from docs import made, pages, transcript
-from s3dest_dagster import FileSource, build_stream_assets, stream_asset
+from s3dest_dagster import FileSource, S3DestinationComponent, build_stream_assets, stream_asset
 from s3dest_dagster.batch import Tally
 from s3dest_dagster.cli.commands import s3dest
 from s3dest_dagster.connection import S3Connection
@@ -311,6 +313,24 @@ def landed(defs: dg.Definitions, server: S3Server) -> bool:
     partitioned = any(each.partitions_def for each in defs.assets or ())
     key = "2026-01-01" if partitioned else None
     return dg.materialize(list(defs.assets or ()), resources=resources, partition_key=key).success
+
+
+def test_the_component_on_the_page_is_understood(desk: Path, monkeypatch: pytest.MonkeyPatch):
+    (block,) = pages.blocks(DAGSTER, "yaml")
+    folder = desk / "documented" / "shop"
+    folder.mkdir(parents=True)
+    (folder / "defs.yaml").write_text(block.text)
+    (folder / "catalog.json").write_text((desk / "catalog.json").read_text())
+    (folder.parent / "__init__.py").touch()
+    monkeypatch.syspath_prepend(desk)
+    defs = ComponentTree.from_module(importlib.import_module("documented"), desk).build_defs()
+    assert {spec.key.to_user_string() for each in defs.assets for spec in each.specs} == {"shop/users", "shop/products"}
+
+
+def test_fields_of_the_component_stand_in_their_table():
+    rows = [row for row in pages.table(pages.section(DAGSTER, "The same in YAML")) if "field" in row]
+    fields = dataclasses.fields(S3DestinationComponent)
+    assert [pages.code(row["field"]) for row in rows] == [each.name for each in fields]
 
 
 def test_every_public_name_is_documented():
