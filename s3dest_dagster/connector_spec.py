@@ -91,6 +91,8 @@ _OWN_SETTINGS: dict[str, str] = {
     "on_empty_refresh": "A full refresh without a record publishes the empty state, keeps the old one, or fails.",
     "publish_order": "Replaced objects are deleted after the new ones are visible, or before.",
     "delete_grace_s": "Replaced objects stay this many seconds longer for their readers; not with purge_first.",
+    "checkpoint_interval_s": "A long append is published with its state every so many seconds; 0: not by time.",
+    "checkpoint_mb": "A long append is published with its state after so many megabytes of records; 0: not by size.",
     "abandoned_upload_age_s": "Unfinished uploads older than this many seconds are aborted.",
     "abort_grace_s": "Seconds that a sync which is given up waits at most for its uploads to be aborted.",
     "session_token": "Session token of temporary access keys.",

@@ -170,6 +170,9 @@ class S3Destination:
     state, keeps the old, or fails. `publish_order`: replaced objects leave after the new ones are visible, or before.
     `delete_grace_s`: seconds that they stay after that, so that readers of what was before can finish; the next sync of
     the scope, `recover` or `sweep` deletes them. Not with "purge_first".
+    An append of an unpartitioned stream commits its records with the state that they reach, so that a failed sync goes
+    on from there: at the first state after `checkpoint_interval_s` seconds, or after `checkpoint_mb` (10⁶ bytes, as the
+    source gives them) of records; 0 says that this one is no reason, both 0 that the sync commits once, at its end.
     Uploads of a stream that no sync has pending are aborted when older than `abandoned_upload_age_s`. A sync that is
     given up aborts its own, and waits for that at most `abort_grace_s`.
     """
@@ -190,6 +193,8 @@ class S3Destination:
     on_empty_refresh: Literal["publish", "keep", "fail"] = "publish"
     publish_order: Literal["add_first", "purge_first"] = "add_first"
     delete_grace_s: float = 0
+    checkpoint_interval_s: float = 900
+    checkpoint_mb: float = 10_000
     abandoned_upload_age_s: float = 7 * 86_400
     abort_grace_s: float = 10
 
@@ -208,7 +213,13 @@ class S3Destination:
                 setting="part_size_mb",
             )
         above_zero("object_size_mb", self.object_size_mb)
-        for name in ("delete_grace_s", "abandoned_upload_age_s", "abort_grace_s"):
+        for name in (
+            "delete_grace_s",
+            "checkpoint_interval_s",
+            "checkpoint_mb",
+            "abandoned_upload_age_s",
+            "abort_grace_s",
+        ):
             at_least(name, getattr(self, name), 0)
         if self.delete_grace_s and self.publish_order == "purge_first":
             raise SettingsError(

@@ -1,7 +1,8 @@
-"""Clients that fail on purpose: at one call, before or after the server acted."""
+"""Clients that fail on purpose, at one call, before or after the server acted; and one that is overtaken there."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
@@ -81,3 +82,30 @@ class CountedClient:
     @property
     def meta(self) -> Any:
         return self._client.meta
+
+
+class OvertakenClient:
+    """An S3 client that lets somebody else act just before its call number `at`; or, with `lost`, after the server has
+    acted, whose answer is lost then."""
+
+    def __init__(self, client: Any, at: int, other: Callable[[], object], *, lost: bool = False) -> None:
+        self._client, self._at, self._other, self._lost = client, at, other, lost
+        self.calls = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        return self._counted(method) if name in ACTS else method
+
+    def _counted(self, method: Any) -> Any:
+        def call(**arguments: Any) -> Any:
+            self.calls += 1
+            if self.calls != self._at:
+                return method(**arguments)
+            if not self._lost:
+                self._other()
+                return method(**arguments)
+            method(**arguments)
+            self._other()
+            raise ReadTimeoutError(endpoint_url="injected")
+
+        return call

@@ -78,6 +78,11 @@ class ScriptedSource:
         """A per-stream state."""
         return self._say(state_line(stream, value, namespace=namespace))
 
+    def counting(self, stream: str, until: int, *, namespace: str | None = None) -> ScriptedSource:
+        """Records whose `id` goes on from the state that the call was given, or from 1; each with its state `at`."""
+        record = record_line(stream, {"id": "NUMBER"}, namespace=namespace)
+        return self._do("count_on", record, state_line(stream, {"at": "NUMBER"}, namespace=namespace), until)
+
     def global_state(self, value: Mapping[str, Any]) -> ScriptedSource:
         return self._say(_line("STATE", "state", {"type": "GLOBAL", "global": {"shared_state": value}}))
 

@@ -81,7 +81,7 @@ def show_state(output: Output, config_path: str, catalog_path: str | None) -> in
     config, bucket, found = _scopes(output, config_path, catalog_path)
     unpartitioned = [scope for scope in found if scope.partition is None]
     states = [landing.reached_state(bucket, config.destination.template, scope) for scope in unpartitioned]
-    output.show_json([json.loads(each) for each in states if each is not None])
+    output.show_json([json.loads(each.text) for each in states if each is not None])
     return 0
 
 

@@ -1,4 +1,5 @@
-"""`s3dest write`: Airbyte messages from standard input, every stream of the catalog landed and published at the end.
+"""`s3dest write`: Airbyte messages from standard input, every stream of the catalog landed and published at the end,
+or at checkpoints before it.
 
 It says how far it is, what was published, and, when it stops in between, what was not. It must not know how the
 command is called.
@@ -13,6 +14,7 @@ from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
+from s3dest_dagster.batch import State
 from s3dest_dagster.cli.inputs import new_sync, opened_target, read_catalog_file, read_config
 from s3dest_dagster.cli.output import Output, amount, size
 from s3dest_dagster.cli.session import Session
@@ -23,6 +25,7 @@ from s3dest_dagster.stream import Stream, StreamId
 
 _STDIN = 0
 _EVERY_S = 5.0
+_GOES_ON = "Its source must begin with the state that `s3dest state show` prints."
 
 
 def write(session: Session, config_path: str, catalog_path: str, now: datetime | None, sync_id: str | None) -> int:
@@ -34,23 +37,32 @@ def write(session: Session, config_path: str, catalog_path: str, now: datetime |
     if os.isatty(_STDIN):
         output.say("Reading Airbyte messages from the terminal, until Ctrl-D.")
     progress = ProgressLines(output, time.monotonic) if output.wants_progress else None
+    checkpoints = CheckpointLines(output)
     with (
         opened_target(config, now) as target,
-        landing_streams(target, streams, sync, on_progress=progress) as landings,
+        landing_streams(target, streams, sync, on_progress=progress, on_checkpoint=checkpoints) as landings,
     ):
-        _take_everything(landings, streams, session)
+        for stream in landings.resumed:
+            output.say(f"{stream}: goes on after an earlier attempt at this sync. {_GOES_ON}")
+        try:
+            _take_everything(landings, streams, session)
+        except BaseException as error:
+            error.add_note(checkpoints.summary())
+            raise
         _publish(landings, session, target)
     return 0
 
 
 def _take_everything(landings: StreamLandings, streams: Sequence[Stream], session: Session) -> None:
-    try:
-        for item in read_messages(_STDIN, [each.id for each in streams], log=session.output.log, **session.limits):
+    """Takes the input to its end, and hands on the states that checkpoints have published."""
+    for item in read_messages(_STDIN, [each.id for each in streams], log=session.output.log, **session.limits):
+        if not isinstance(item, State):
             landings.take(item)
-        landings.stage()
-    except BaseException as error:
-        error.add_note("Nothing of this sync was published.")
-        raise
+            continue
+        with session.interruption.deferred():
+            if (message := landings.take(item)) is not None:
+                session.output.pass_on(message)
+    landings.stage()
 
 
 def _publish(landings: StreamLandings, session: Session, target: Target) -> None:
@@ -116,6 +128,27 @@ class ProgressLines:
         self._output.say(f"{amount(rows, 'record')} read, {amount(objects, 'object')} begun, {written} written")
 
 
+class CheckpointLines:
+    """A line on standard error for each checkpoint, and what all of them published, for when the sync fails."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._rows: dict[str, int] = {}
+
+    def __call__(self, receipt: Receipt) -> None:
+        stream = str(receipt.scope)
+        self._rows[stream] = self._rows.get(stream, 0) + receipt.rows
+        if not self._output.json:
+            self._output.say(f"{stream}: checkpoint, {amount(receipt.rows, 'row')} published")
+
+    def summary(self) -> str:
+        """What stays when the sync fails before its end."""
+        if not self._rows:
+            return "Nothing of this sync was published."
+        told = ", ".join(f"{stream} ({amount(rows, 'row')})" for stream, rows in self._rows.items())
+        return f"Checkpoints had published: {told}. Run it again under the same --sync-id. {_GOES_ON}"
+
+
 def _report(receipt: Receipt, bucket: Bucket, output: Output) -> None:
     if output.json:
         output.say_json(_receipt_json(receipt, bucket))
@@ -134,6 +167,10 @@ def _receipt_parts(receipt: Receipt, bucket: Bucket) -> Iterator[str]:
     counts = receipt.counts
     if receipt.removed:
         yield f"{amount(len(receipt.removed), 'object')} replaced"
+    if receipt.checkpoints:
+        yield amount(receipt.checkpoints, "checkpoint")
+    if receipt.earlier is not None:
+        yield f"{amount(receipt.earlier.landed, 'row')} of them by earlier attempts"
     if counts.quarantined:
         yield f"{amount(counts.quarantined, 'bad line')} kept aside"
     if misfits := sum(counts.tally.overflowed.values()):
@@ -153,6 +190,8 @@ def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
         "removed": [bucket.uri(key) for key in receipt.removed],
         "read": counts.read,
         "quarantined": counts.quarantined,
+        "checkpoints": receipt.checkpoints,
+        "earlier_rows": receipt.earlier.landed if receipt.earlier is not None else 0,
         "overflowed": dict(counts.tally.overflowed),
         "undeclared": dict(counts.tally.undeclared),
         "coerced": dict(counts.tally.coerced),

@@ -113,6 +113,11 @@ class KeyTemplate:
         """Whether a part number tells the keys of one sync apart."""
         return PART_NUMBER in self._slots()
 
+    @property
+    def tells_objects_apart(self) -> bool:
+        """Whether one sync can have several objects: a part number, or the moment of the upload, is in their keys."""
+        return any(slot in (PART_NUMBER, *TIMESTAMPS.values()) for slot in self._slots())
+
     def bind(self, scope: Scope, *, now: datetime, uuid: str, sync_id: str) -> SyncKeys:
         """The keys of one sync of `scope`, begun at `now` (aware). Raises TemplateError, naming the stream, when the
         scope lacks the partition or dimension that the template names, or its keys would be refused by S3."""

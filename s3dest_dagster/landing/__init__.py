@@ -6,7 +6,7 @@ It must not know Dagster, nor where records come from.
 from s3dest_dagster.landing.check import CheckStep, check
 from s3dest_dagster.landing.isolation import IsolatedLandings
 from s3dest_dagster.landing.landing import Landing, land, landed_scope
-from s3dest_dagster.landing.manifest import Counts, ManifestObject
+from s3dest_dagster.landing.manifest import Counts, ManifestObject, ReachedState
 from s3dest_dagster.landing.plan import Plan, StreamPlan, plan, settings_without_effect
 from s3dest_dagster.landing.read import LiveObject, live_objects, read_scope, read_tables, scope_schema, unified
 from s3dest_dagster.landing.receipt import Progress, Receipt
@@ -29,6 +29,7 @@ __all__ = [
     "ManifestObject",
     "Plan",
     "Progress",
+    "ReachedState",
     "Receipt",
     "Recovered",
     "StreamLandings",

@@ -35,10 +35,12 @@ from s3dest_dagster.stream import Scope, Stream, SyncMode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedSync:
-    """Everything that a sync has sent and counted before it is decided. `name` is that of its segment; `encoder` None:
-    it had no record."""
+    """Everything that a sync has sent and counted before it is decided, since its last checkpoint. `name` is that of
+    its segment, `complete` and `continues` are as there; `encoder` None: it had no record."""
 
     name: str
+    complete: bool
+    continues: str | None
     stream: Stream
     sync: Sync
     objects: tuple[ManifestObject, ...]
@@ -56,7 +58,7 @@ def replaces_scope(destination: S3Destination, stream: Stream, scope: Scope) -> 
 
 
 def compose(staged: StagedSync, destination: S3Destination, ledger: Ledger, head: Head) -> Segment:
-    """The segment of a staged sync. `head` is the one that the sync began with.
+    """The segment of a staged sync. `head` is the one that the sync began with, or that its last checkpoint left.
 
     Raises CommitError for a full refresh without a record where the settings say that it fails.
     """
@@ -73,6 +75,8 @@ def _receipt(staged: StagedSync, destination: S3Destination, ledger: Ledger, hea
     return Segment(
         name=staged.name,
         sync_id=staged.sync.id,
+        complete=staged.complete,
+        continues=staged.continues,
         stream=scope.stream.name,
         namespace=scope.stream.namespace,
         partition=scope.partition,

@@ -61,7 +61,7 @@ class IsolatedLandings:
         for stream, landing in list(self._left.items()):
             with self._isolated(stream):
                 if self._shared is not None:
-                    landing.reached(self._shared)
+                    landing.reached(self._shared, checkpoint=False)
                 landing.stage()
         for stream, landing in list(self._left.items()):
             receipt = None

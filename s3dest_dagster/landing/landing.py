@@ -7,10 +7,8 @@ the items of one stream through. Neither holds the stream. It must not know wher
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
@@ -25,22 +23,17 @@ from s3dest_dagster.batch import (
     State,
     StreamBatch,
     StreamStatus,
-    Tally,
 )
 from s3dest_dagster.errors import CommitError, StorageError, SupersededError
-from s3dest_dagster.formats import Encoded, Encoder, encoder
+from s3dest_dagster.formats import Encoder, encoder
 from s3dest_dagster.keys import scope_root
+from s3dest_dagster.landing.checkpoints import pace_of
 from s3dest_dagster.landing.composing import StagedSync, compose, replaces_scope
+from s3dest_dagster.landing.draft import Draft
 from s3dest_dagster.landing.leaving import delete_due
 from s3dest_dagster.landing.ledger import Ledger, SeenHead
-from s3dest_dagster.landing.manifest import (
-    Counts,
-    Segment,
-    quarantine_key,
-    segment_key,
-    segment_name,
-)
-from s3dest_dagster.landing.naming import names_of
+from s3dest_dagster.landing.manifest import ReachedState, Segment, attempt_of, quarantine_key, segment_key, segment_name
+from s3dest_dagster.landing.naming import ObjectNames, names_of
 from s3dest_dagster.landing.quarantine import Quarantine
 from s3dest_dagster.landing.receipt import Progress, Receipt, receipt_of
 from s3dest_dagster.landing.register import enter
@@ -52,17 +45,18 @@ from s3dest_dagster.schema import json_schema_of_arrow, json_schema_of_records
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 _logger = logging.getLogger("s3dest_dagster.landing")
-_ID_BYTES = 16
 _ATTEMPT_BYTES = 4
 
 
 class Landing:
-    """One sync of one scope. Use it in a `with`: leaving without `commit` aborts, and nothing becomes visible.
+    """One sync of one scope. Use it in a `with`: leaving without `commit` aborts, and nothing becomes visible but what
+    checkpoints have published.
 
     Making it reads the scope's head, finishes a sync that was decided and not published, and finds out whether this
     sync's id is complete already (`recorded`); then nothing is landed again and `commit` gives the recorded receipt.
-    `compared`: the streams that share the destination are known to make different keys; otherwise a stream whose name
-    does not stand in its keys gets a tag in them. Safe for one thread at a time.
+    An append of an unpartitioned stream is published with its state at intervals, as the settings say; `on_checkpoint`
+    gets the receipt of what was. `compared`: the streams that share the destination are known to make different keys;
+    otherwise a stream whose name does not stand in its keys gets a tag in them. Safe for one thread at a time.
     """
 
     def __init__(
@@ -74,6 +68,7 @@ class Landing:
         scope: Scope | None = None,
         compared: bool = False,
         on_progress: Callable[[Progress], None] | None = None,
+        on_checkpoint: Callable[[Receipt], None] | None = None,
     ) -> None:
         self.stream = stream
         self.sync = sync
@@ -81,22 +76,24 @@ class Landing:
         self._target = target
         self._compared = compared
         self._on_progress = on_progress
+        self._on_checkpoint = on_checkpoint
         self._landed = landed_scope(target.destination.stream_prefix, self.scope)
         root = scope_root(target.destination.template, self._landed)
         self._ledger = Ledger(target.bucket, root, self._landed)
         self._seen = self._ledger.begin(target.clock)
         self._recorded = self._seen.head.segment_of(sync.id)
-        self._name = segment_name(sync.id, target.entropy(_ATTEMPT_BYTES).hex())
-        self._quarantine = Quarantine(target, self.scope, quarantine_key(root, self._name), self._name)
+        checkpoint = self._seen.head.checkpoint_of(sync.id)
+        self._segments = self._ledger.segments_of_sync(checkpoint) if checkpoint is not None else []
+        self._attempt = target.entropy(_ATTEMPT_BYTES).hex()
+        self._drafts = 0
+        self._draft = self._new_draft()
         self._encoder: Encoder | None = None
-        self._stager: ObjectStager | None = None
-        self._encoding: deque[Future[Encoded]] = deque()
-        self._read = 0
-        self._landed_rows = 0
-        self._tally = Tally()
+        self._names: ObjectNames | None = None
+        self._pace = pace_of(target.destination, stream, self.scope, target.clock())
+        self._progress = Progress(rows=0, objects=0, bytes=0)
+        self._swept = 0
         self._state: State | None = None
         self._staged: Segment | None = None
-        self._settled = self.recorded
 
     # ------------------------------------------------------------------ what a source pushes
 
@@ -104,25 +101,28 @@ class Landing:
         """Takes the next records. Raises what encoding or uploading an earlier batch met, too."""
         if self.recorded or not batch.num_rows:
             return
-        encode = self._encoder_for(batch).encode
-        self._read += batch.num_rows
-        entropy = self._target.entropy(_ID_BYTES * batch.num_rows)
-        if self._target.encoders is None:
-            self._stage(encode(batch, entropy))
-            return
-        self._encoding.append(self._target.encoders.submit(encode, batch, entropy))
-        while len(self._encoding) > self._target.destination.encode_workers:
-            self._stage(self._encoding.popleft().result())
+        self._draft.write(batch, self._encoder_for(batch))
+        if self._on_progress is not None:
+            self._on_progress(self._progress_so_far())
 
     def reject(self, bad: BadRecord) -> None:
         """Takes a line that is no record: keeps it aside, or raises RecordError, as the settings say."""
         if not self.recorded:
-            self._quarantine.take(bad)
-            self._read += 1
+            self._draft.reject(bad)
 
-    def reached(self, state: State) -> None:
-        """Takes the state that covers the records written so far; the newest is committed with them."""
+    def reached(self, state: State, *, checkpoint: bool = True) -> bool:
+        """Takes the state that covers the records written so far; the newest is committed with them.
+
+        That may be now, by a `checkpoint`: then True. What it raises is as for `commit`; earlier checkpoints stay.
+        """
+        news = self._draft.read > 0 or self._state is None or self._state.state != state.state
         self._state = state
+        pace = self._pace if checkpoint else None
+        if self.recorded or pace is None or not news or not pace.is_due(self._target.clock(), self._draft.read_bytes):
+            return False
+        self._checkpoint()
+        pace.restart(self._target.clock())
+        return True
 
     def take(self, item: SourceItem | Batch) -> None:
         """Takes the next item of a source that gives this stream alone: records, a bad record, a state or a status."""
@@ -141,32 +141,20 @@ class Landing:
         """Sends everything, and publishes nothing. `commit` does it too; before the first of several landings is
         committed, staging all of them leaves little that can fail in between."""
         if not self.recorded and self._staged is None:
-            self._staged = compose(self._finish(), self._target.destination, self._ledger, self._seen.head)
+            self._staged = self._compose(complete=True)
 
     def commit(self) -> Receipt:
         """Publishes everything at once. What it raises before the decision leaves the bucket as it was."""
         self.stage()
         if self._recorded is not None:
-            return self._receipt(self._ledger.read_segment(self._recorded), repeated=True)
-        segment = self._staged
-        assert segment is not None, "stage() makes the segment of a sync that is not recorded"
-        aborted = self._enter(self._target.clock(), segment)
-        left = delete_due(self._ledger, self._seen, self._target.clock())
-        self._publish(self._decide(replace(self._seen, head=left), segment), segment)
-        return self._receipt(segment, repeated=False, swept=aborted)
+            return self._receipt(self._ledger.segments_of_sync(self._recorded), repeated=True)
+        assert self._staged is not None, "stage() makes the segment of a sync that is not recorded"
+        self._settle(self._staged)
+        return self._receipt(self._segments, swept=self._swept)
 
     def abort(self) -> None:
         """Gives the sync up: every upload is dropped, nothing becomes visible. Harmless after `commit`."""
-        if self._settled:
-            return
-        self._settled = True
-        for each in self._encoding:
-            each.cancel()
-        self._encoding.clear()
-        with ExitStack() as both:
-            both.callback(self._quarantine.abort)
-            if self._stager is not None:
-                both.callback(self._stager.abort)
+        self._draft.abort()
 
     def __enter__(self) -> Landing:
         return self
@@ -186,20 +174,51 @@ class Landing:
         return self._recorded is not None
 
     @property
-    def last_state(self) -> str | None:
-        """The state that the scope's last sync reached, as the source gave it."""
-        return self.last_reached[0]
+    def resumed(self) -> bool:
+        """Whether an earlier attempt at this sync has published checkpoints, after which this one goes on."""
+        return any(attempt_of(each.name) != self._attempt for each in self._segments)
 
     @property
-    def last_reached(self) -> tuple[str | None, datetime | None]:
-        """`last_state`, and when the sync began that reached it."""
-        holder = self._seen.head.state
-        if holder is None:
-            return None, None
-        segment = self._ledger.read_segment(holder)
-        return segment.state, segment.started_at
+    def last_state(self) -> ReachedState | None:
+        """The state from which a source goes on; None where it begins anew."""
+        return self._ledger.reached_state(self._seen.head)
 
     # ------------------------------------------------------------------ steps
+
+    def _checkpoint(self) -> None:
+        """Publishes what was read so far with the state that it reaches; the sync goes on with a new segment."""
+        segment = self._compose(complete=False)
+        self._settle(segment)
+        self._progress = self._progress_so_far()
+        self._draft = self._new_draft()
+        self._ledger.check_newest(self._seen, segment)
+        if self._on_checkpoint is not None:
+            self._on_checkpoint(self._receipt([segment]))
+
+    def _compose(self, *, complete: bool) -> Segment:
+        """The segment of the draft, everything of it sent."""
+        objects, quarantine, counts = self._draft.finish()
+        staged = StagedSync(
+            name=self._draft.name,
+            complete=complete,
+            continues=self._segments[-1].name if self._segments else None,
+            stream=self.stream,
+            sync=self.sync,
+            objects=objects,
+            quarantine=quarantine,
+            next_part=self._names.next_part if self._names is not None else self._seen.head.next_part,
+            counts=counts,
+            encoder=self._encoder,
+            state=self._state,
+        )
+        return compose(staged, self._target.destination, self._ledger, self._seen.head)
+
+    def _settle(self, segment: Segment) -> None:
+        """Decides and publishes."""
+        self._swept += self._enter(self._target.clock(), segment)
+        left = delete_due(self._ledger, self._seen, self._target.clock())
+        self._seen = self._publish(self._decide(replace(self._seen, head=left), segment), segment)
+        self._segments.append(segment)
 
     def _decide(self, seen: SeenHead, segment: Segment) -> SeenHead:
         try:
@@ -212,14 +231,14 @@ class Landing:
             raise
         except BaseException:
             # Undecided, or interrupted: the decision may have been taken, and then nothing of it may be aborted.
-            self._settled = True
+            self._draft.settle()
             raise
-        self._settled = True
+        self._draft.settle()
         return decided
 
-    def _publish(self, decided: SeenHead, segment: Segment) -> None:
+    def _publish(self, decided: SeenHead, segment: Segment) -> SeenHead:
         try:
-            self._ledger.publish(decided, segment, self._target.clock)
+            return self._ledger.publish(decided, segment, self._target.clock)
         except StorageError as error:
             raise CommitError(
                 f"Sync {segment.sync_id} of {self.scope} is decided, and publishing it was interrupted: {error} "
@@ -237,10 +256,17 @@ class Landing:
             self._encoder = encoder(destination.format, self.stream, on_mismatch=destination.on_type_mismatch)
         return self._encoder
 
-    def _stage(self, encoded: Encoded) -> None:
-        if self._stager is None:
-            assert self._encoder is not None
-            names = names_of(
+    def _new_draft(self) -> Draft:
+        """The next segment, under a name that no other has."""
+        name = segment_name(self.sync.id, self._attempt, self._drafts)
+        self._drafts += 1
+        quarantine = Quarantine(self._target, self.scope, quarantine_key(self._ledger.root, name), name)
+        return Draft(name, self._target, self.scope, quarantine, self._new_stager)
+
+    def _new_stager(self, segment: str) -> ObjectStager:
+        assert self._encoder is not None, "a batch that was encoded has its encoder"
+        if self._names is None:
+            self._names = names_of(
                 self._target,
                 self._landed,
                 self.sync,
@@ -249,36 +275,12 @@ class Landing:
                 replaces=replaces_scope(self._target.destination, self.stream, self.scope),
                 compared=self._compared,
             )
-            self._stager = ObjectStager(self._target, self._encoder, names, self._name)
-        self._stager.take(encoded)
-        self._landed_rows += encoded.rows
-        self._tally += encoded.tally
-        if self._on_progress is not None:
-            self._on_progress(Progress(rows=self._read, objects=self._stager.objects, bytes=self._stager.bytes))
+        return ObjectStager(self._target, self._encoder, self._names, segment)
 
-    def _finish(self) -> StagedSync:
-        """Everything sent, and the counts proven."""
-        while self._encoding:
-            self._stage(self._encoding.popleft().result())
-        objects = self._stager.finish() if self._stager is not None else ()
-        landed, kept = sum(each.rows for each in objects), self._quarantine.rows
-        if landed != self._landed_rows or self._read != landed + kept:
-            raise CommitError(
-                f"The counts of {self.scope} do not add up: {self._read} records read, {landed} landed, {kept} "
-                "quarantined. Nothing was published; please report this with the run's log.",
-                stream=str(self.scope.stream),
-                partition=self.scope.partition,
-            )
-        return StagedSync(
-            name=self._name,
-            stream=self.stream,
-            sync=self.sync,
-            objects=objects,
-            quarantine=self._quarantine.finish(),
-            next_part=self._stager.next_part if self._stager is not None else self._seen.head.next_part,
-            counts=Counts(read=self._read, landed=landed, quarantined=kept, tally=self._tally),
-            encoder=self._encoder,
-            state=self._state,
+    def _progress_so_far(self) -> Progress:
+        before, draft = self._progress, self._draft
+        return Progress(
+            rows=before.rows + draft.read, objects=before.objects + draft.objects, bytes=before.bytes + draft.bytes
         )
 
     def _enter(self, now: datetime, segment: Segment) -> int:
@@ -293,9 +295,9 @@ class Landing:
             _logger.warning("%s: abandoned uploads could not be swept: %s", self.scope, error)
             return 0
 
-    def _receipt(self, segment: Segment, *, repeated: bool, swept: int = 0) -> Receipt:
-        manifest = self._target.bucket.uri(segment_key(self._ledger.root, segment.name))
-        return receipt_of(segment, self.scope, manifest, repeated=repeated, swept=swept)
+    def _receipt(self, segments: Sequence[Segment], *, repeated: bool = False, swept: int = 0) -> Receipt:
+        manifest = self._target.bucket.uri(segment_key(self._ledger.root, segments[-1].name))
+        return receipt_of(segments, self.scope, manifest, repeated=repeated, swept=swept)
 
 
 def land(
@@ -306,9 +308,11 @@ def land(
     *,
     scope: Scope | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    on_checkpoint: Callable[[Receipt], None] | None = None,
 ) -> Receipt:
-    """Lands everything that `items` gives, or nothing. A sync that is recorded already does not touch `items`."""
-    with Landing(target, stream, sync, scope=scope, on_progress=on_progress) as landing:
+    """Lands everything that `items` gives, or nothing; of a long append that has states, what its checkpoints published
+    stays (see `S3Destination`). A sync that is recorded already does not touch `items`."""
+    with Landing(target, stream, sync, scope=scope, on_progress=on_progress, on_checkpoint=on_checkpoint) as landing:
         if not landing.recorded:
             for item in items:
                 landing.take(item)

@@ -26,6 +26,7 @@ from s3dest_dagster.landing.manifest import (
     SYNC_METADATA,
     Head,
     ManifestObject,
+    ReachedState,
     Segment,
     from_json,
     head_key,
@@ -93,6 +94,21 @@ class Ledger:
             wanted = [name for each in wanted for name in found[each].folds]
         return list(_oldest_first(head.oldest_first, found))
 
+    def segments_of_sync(self, newest: str) -> list[Segment]:
+        """The segments of one sync, oldest first: its checkpoints, and what came after them. `newest` is its last."""
+        segments = [self.read_segment(newest)]
+        while (before := segments[-1].continues) is not None:
+            segments.append(self.read_segment(before))
+        return segments[::-1]
+
+    def reached_state(self, head: Head) -> ReachedState | None:
+        """The state that the scope's published records reach; None when the source gave none."""
+        if head.state is None:
+            return None
+        holder = self.read_segment(head.state)
+        assert holder.state is not None, "the head names a segment that has a state"
+        return ReachedState(holder.state, holder.started_at, complete=head.syncs[-1].complete)
+
     def visible_segments(self) -> list[Segment]:
         """What a reader sees: the published segments, and a decided one once all of its objects are there."""
         head = self.read_head().head
@@ -141,11 +157,11 @@ class Ledger:
                 return SeenHead(decided, self.put_head(decided, seen.etag))
             except StorageError as error:
                 # A refusal leaves doubt too: the request may have been tried before, and the server have acted then.
-                now = self._read_back(segment, error)
-                if now.head.pending == segment.name or now.head.has_published(segment):
+                now, is_decided = self._read_back(segment, error)
+                if is_decided:
                     return now
                 if now.etag != seen.etag and not _same_but_for_what_left(now, seen):
-                    raise self._superseded(now.head) from error
+                    raise self._superseded(now.head, kept=segment.continues is not None) from error
                 if attempt == _DECISION_ATTEMPTS or isinstance(error, _REFUSALS):
                     raise
                 seen = now
@@ -177,6 +193,12 @@ class Ledger:
             return moved
         return self._move_head(decided, decided.head.published(segment, clock() + grace if grace else None), segment)
 
+    def check_newest(self, seen: SeenHead, segment: Segment) -> None:
+        """Returns when a sync may go on after its checkpoint; SupersededError when another writer came after it, who
+        may have read what this sync would read next."""
+        if not seen.head.ends_with(segment):
+            raise self._superseded(seen.head, kept=True)
+
     def abandon(self, segment: Segment) -> None:
         """Drops the segment of a sync that was not decided."""
         self.bucket.delete([segment_key(self.root, segment.name)])
@@ -200,9 +222,11 @@ class Ledger:
         """Moves the head, if it is still the one with this ETag: else PreconditionFailedError. Returns its new ETag."""
         return self.bucket.put(head_key(self.root), to_json(head), if_absent=etag is None, if_match=etag)
 
-    def _read_back(self, segment: Segment, error: StorageError) -> SeenHead:
+    def _read_back(self, segment: Segment, error: StorageError) -> tuple[SeenHead, bool]:
+        """The head as it stands, and whether this segment is decided in it."""
         try:
-            return self.read_head()
+            now = self.read_head()
+            return now, now.head.pending == segment.name or self._has_published(now.head, segment)
         except StorageError as unread:
             raise UndecidedError(
                 f"The decision of sync {segment.sync_id} of {self.scope} met an error ({error}) and the head cannot be "
@@ -212,12 +236,16 @@ class Ledger:
                 partition=self.scope.partition,
             ) from error
 
-    def _superseded(self, head: Head) -> SupersededError:
+    def _superseded(self, head: Head, *, kept: bool) -> SupersededError:
+        """`kept`: the sync that gave up has published checkpoints, which stay."""
         latest = head.syncs[-1].id if head.syncs else "another sync"
         winner = latest if head.pending is None else sync_of(head.pending)
+        if kept:
+            left = "left what its checkpoints had published; run it again, and it goes on from the newest state."
+        else:
+            left = "left nothing behind; run it again if its records are still wanted."
         return SupersededError(
-            f"Sync {winner} of {self.scope} was published while this one ran. This sync gave up and left nothing "
-            "behind; run it again if its records are still wanted.",
+            f"Sync {winner} of {self.scope} was published while this one ran. This sync gave up and {left}",
             stream=str(self.scope.stream),
             partition=self.scope.partition,
         )
@@ -286,7 +314,7 @@ class Ledger:
 
     def _moved_on(self, now: SeenHead, segment: Segment) -> SeenHead:
         """The head after another writer went on, when he has published this sync; else CommitError."""
-        if now.head.has_published(segment):
+        if self._has_published(now.head, segment):
             return now
         raise CommitError(
             f"Sync {segment.sync_id} of {self.scope} was decided, and another process found an upload of it gone and "
@@ -294,6 +322,13 @@ class Ledger:
             stream=str(self.scope.stream),
             partition=self.scope.partition,
         )
+
+    def _has_published(self, head: Head, segment: Segment) -> bool:
+        """Whether this very segment is published: another attempt at its sync may have gone on after it since."""
+        newest = head.newest_of(segment.sync_id)
+        if newest is None or newest == segment.name:
+            return newest is not None
+        return any(each.name == segment.name for each in self.segments_of_sync(newest))
 
 
 def _same_but_for_what_left(one: SeenHead, other: SeenHead) -> bool:

@@ -81,6 +81,14 @@ class Counts:
     quarantined: int = 0
     tally: Tally = field(default_factory=Tally)
 
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            read=self.read + other.read,
+            landed=self.landed + other.landed,
+            quarantined=self.quarantined + other.quarantined,
+            tally=self.tally + other.tally,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Retyped:
@@ -102,9 +110,10 @@ class SchemaChanges:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """The receipt of one sync, as it stands in the bucket, written once.
+    """What one sync, or one checkpoint of it, has added; as it stands in the bucket, written once.
 
     `name` is drawn anew by every attempt at the sync `sync_id`, so that two attempts at once never write one segment.
+    Not `complete`: a checkpoint, after which the sync went on; `continues` names the sync's checkpoint before it.
     `replaces`: the scope held only this sync's objects once it was published; `removes` are the keys that left. What it
     stands for beside its own sync (see `folding`): the syncs that it `carries`, whose objects have its format and
     schema, and the older segments that it `folds`, which are of lower `level`s. `leaves_with` names a segment whose
@@ -117,6 +126,8 @@ class Segment:
     format_version: int = FORMAT_VERSION
     name: str
     sync_id: str
+    complete: bool = True
+    continues: str | None = None
     stream: str
     namespace: str | None
     partition: str | None
@@ -173,11 +184,21 @@ def live_keys(segments: Iterable[Segment]) -> set[str]:
 
 @dataclass(frozen=True, slots=True)
 class SyncEntry:
-    """A sync that the head remembers, and the name of its segment. Not `complete`: a checkpoint; the sync goes on."""
+    """A sync that the head remembers, and the name of its last segment. Not `complete`: that is a checkpoint."""
 
     id: str
     complete: bool
     segment: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReachedState:
+    """The state of a source that published records reach, as the source gave it, and when the sync began that reached
+    it. Not `complete`: the scope's last sync broke off after a checkpoint, and who reads next goes on in its midst."""
+
+    text: str
+    at: datetime
+    complete: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +241,10 @@ class Head:
         """The segment of a sync that is complete in the head's memory; None for any other."""
         return next((each.segment for each in self.syncs if each.id == sync_id and each.complete), None)
 
+    def checkpoint_of(self, sync_id: str) -> str | None:
+        """The newest checkpoint of a sync that was begun under this id and is not complete; None for any other."""
+        return next((each.segment for each in self.syncs if each.id == sync_id and not each.complete), None)
+
     @property
     def newest(self) -> str | None:
         """The name of the youngest live segment."""
@@ -230,9 +255,13 @@ class Head:
         """The names of the live segments that the head names itself."""
         return tuple(name for level in reversed(self.segments) for name in level)
 
-    def has_published(self, segment: Segment) -> bool:
-        """Whether this very segment is published, in the head's memory."""
-        return self.segment_of(segment.sync_id) == segment.name
+    def newest_of(self, sync_id: str) -> str | None:
+        """The newest segment of a sync, complete or a checkpoint, in the head's memory."""
+        return next((each.segment for each in self.syncs if each.id == sync_id), None)
+
+    def ends_with(self, segment: Segment) -> bool:
+        """Whether this very segment is the newest of the scope, and nobody has decided another."""
+        return self.pending is None and bool(self.syncs) and self.syncs[-1].segment == segment.name
 
     def deciding(self, segment: Segment) -> Head:
         """This head with the segment's sync decided."""
@@ -240,7 +269,8 @@ class Head:
 
     def published(self, segment: Segment, keep_until: datetime | None = None) -> Head:
         """This head once the segment's sync is published; what it replaces is kept until then, or deleted already."""
-        syncs = (*self.syncs, SyncEntry(segment.sync_id, complete=True, segment=segment.name))
+        others = (each for each in self.syncs if each.id != segment.sync_id)
+        syncs = (*others, SyncEntry(segment.sync_id, complete=segment.complete, segment=segment.name))
         return replace(
             self,
             segments=self._segments_with(segment),
@@ -320,14 +350,21 @@ def quarantine_key(root: str, name: str) -> str:
     return f"{root}quarantine/{name}.jsonl"
 
 
-def segment_name(sync_id: str, attempt: str) -> str:
-    """Name of the segment of one attempt at a sync: its id, percent-encoded, and what the attempt has drawn."""
-    return f"{quote(sync_id, safe='').replace('~', '%7E').replace('.', '%2E')}.{attempt}"
+def segment_name(sync_id: str, attempt: str, number: int = 0) -> str:
+    """Name of a segment of one attempt at a sync: its id, percent-encoded, what the attempt has drawn, and a number
+    for those after its first checkpoint."""
+    first = f"{quote(sync_id, safe='').replace('~', '%7E').replace('.', '%2E')}.{attempt}"
+    return f"{first}-{number}" if number else first
 
 
 def sync_of(name: str) -> str:
     """The sync id that a segment's name begins with."""
     return unquote(name.rpartition(".")[0])
+
+
+def attempt_of(name: str) -> str:
+    """What the attempt has drawn that a segment's name tells."""
+    return name.rpartition(".")[2].partition("-")[0]
 
 
 def _etag_of(parts: tuple[str, ...]) -> str:

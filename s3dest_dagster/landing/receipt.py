@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from s3dest_dagster.landing.manifest import Counts, ManifestObject, SchemaChanges, Segment
+from s3dest_dagster.landing.manifest import Counts, ManifestObject, SchemaChanges, Segment, attempt_of
 from s3dest_dagster.stream import Scope
 
 
@@ -19,11 +20,13 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """The result of a sync, the same that stands in its segment.
+    """The result of a sync: what stands in its segments, those of its checkpoints included.
 
     `replaces`: the scope holds only this sync's objects now; `removed` are the keys that left for them. `repeated`:
-    the sync had been completed before under this id, and this is its recorded result. `manifest` is the `s3://`
-    address of the segment. `swept` counts abandoned uploads that were aborted on the way.
+    the sync had been completed before under this id, and this is its recorded result. `checkpoints` says how often
+    records were published before the end; `earlier` what of `counts` earlier attempts at this sync had published so,
+    None where there was none. `manifest` is the `s3://` address of the last segment. `swept` counts abandoned uploads
+    that were aborted on the way.
     """
 
     scope: Scope
@@ -38,6 +41,8 @@ class Receipt:
     schema_changes: SchemaChanges | None
     state: str | None
     manifest: str
+    checkpoints: int = 0
+    earlier: Counts | None = None
     repeated: bool = False
     swept: int = 0
 
@@ -52,21 +57,30 @@ class Receipt:
         return sum(each.bytes for each in self.objects)
 
 
-def receipt_of(segment: Segment, scope: Scope, manifest: str, *, repeated: bool, swept: int = 0) -> Receipt:
-    """The receipt that a segment stands for."""
+def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repeated: bool, swept: int = 0) -> Receipt:
+    """The receipt that the segments of one sync stand for, oldest first."""
+    last = segments[-1]
+    described = next((each for each in reversed(segments) if each.fingerprint is not None), last)
+    before = [each for each in segments if attempt_of(each.name) != attempt_of(last.name)]
     return Receipt(
         scope=scope,
-        sync_id=segment.sync_id,
-        objects=segment.objects,
-        replaces=segment.replaces,
-        removed=segment.removes,
-        counts=segment.counts,
-        schema=segment.schema,
-        fingerprint=segment.fingerprint,
-        json_schema=segment.json_schema,
-        schema_changes=segment.schema_changes,
-        state=segment.state,
+        sync_id=last.sync_id,
+        objects=tuple(item for each in segments for item in each.objects),
+        replaces=last.replaces,
+        removed=last.removes,
+        counts=_sum(segments),
+        schema=described.schema,
+        fingerprint=described.fingerprint,
+        json_schema=described.json_schema,
+        schema_changes=next((each.schema_changes for each in reversed(segments) if each.schema_changes), None),
+        state=next((each.state for each in reversed(segments) if each.state is not None), None),
         manifest=manifest,
+        checkpoints=sum(not each.complete for each in segments),
+        earlier=_sum(before) if before else None,
         repeated=repeated,
         swept=swept,
     )
+
+
+def _sum(segments: Iterable[Segment]) -> Counts:
+    return sum((each.counts for each in segments), Counts())

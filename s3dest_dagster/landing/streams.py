@@ -1,6 +1,7 @@
 """The interleaved streams of one source, landed side by side, each a sync of its own, published together at the end.
 
-Nothing of any stream is visible before all of them are staged. It must not know where the items come from.
+Nothing of any stream is visible before all of them are staged, but for what the checkpoints of appended streams have
+published. It must not know where the items come from.
 """
 
 from __future__ import annotations
@@ -21,22 +22,28 @@ class StreamLandings:
     """Takes a source's items and publishes every stream, also those without a record. Made by `landing_streams`.
 
     A bad record that does not tell its stream is kept with the first stream. A stream whose sync is recorded already
-    is not landed again, and its state is the recorded one, whatever the source says now.
+    is not landed again, and its state is the recorded one, whatever the source says now. Each appended stream has
+    checkpoints of its own, at states of its own.
     """
 
     def __init__(self, landings: Iterable[Landing]) -> None:
         self._landings = {each.stream.id: each for each in landings}
         self._states: dict[StreamId | None, State] = {}
+        self._given: dict[StreamId, State] = {}
         self._receipts: dict[StreamId, Receipt] = {}
 
-    def take(self, item: SourceItem) -> None:
-        """Takes the next item. A batch of a stream that is not among these is a KeyError."""
+    def take(self, item: SourceItem) -> bytes | None:
+        """Takes the next item. A batch of a stream that is not among these is a KeyError.
+
+        Gives a STATE message that may be handed on now: a checkpoint has published all that it covers.
+        """
         if isinstance(item, StreamBatch):
             self._landings[item.stream].write(item.batch)
         elif isinstance(item, BadRecord):
             self._keeper(item).reject(item)
         elif isinstance(item, State):
-            self._reached(item)
+            return self._reached(item)
+        return None
 
     def stage(self) -> None:
         """Sends everything that is left of all streams; nothing is visible yet."""
@@ -50,12 +57,17 @@ class StreamLandings:
             yield self._receipts[stream]
 
     @property
+    def resumed(self) -> tuple[StreamId, ...]:
+        """The streams of which an earlier attempt at this sync has published checkpoints."""
+        return tuple(stream for stream, each in self._landings.items() if each.resumed)
+
+    @property
     def unpublished(self) -> tuple[StreamId, ...]:
         """The streams that are not published (yet)."""
         return tuple(each for each in self._landings if each not in self._receipts)
 
     def states(self) -> list[bytes]:
-        """The newest STATE message of each published stream, in the order of the source.
+        """The newest STATE message of each published stream, in the order of the source; not one that `take` gave.
 
         A state of all streams at once is among them when all are published, and none of them by an earlier run: what
         came with it for those was not landed.
@@ -73,20 +85,24 @@ class StreamLandings:
         landings = list(self._landings.values())
         return next((each for each in landings if not each.recorded), landings[0])
 
-    def _reached(self, state: State) -> None:
-        if state.stream is not None:
-            self._landings[state.stream].reached(state)
+    def _reached(self, state: State) -> bytes | None:
         # Put anew, so that the order is that of the newest states.
         self._states.pop(state.stream, None)
         self._states[state.stream] = state
+        if state.stream is None or not self._landings[state.stream].reached(state):
+            return None
+        self._given[state.stream] = state
+        return state.message
 
     def _message(self, stream: StreamId | None, state: State) -> bytes | None:
         """The message that may be given out in place of the newest state that came."""
         if stream is None:
             return None if self.unpublished or self.withheld() else state.message
         receipt = self._receipts.get(stream)
-        if receipt is None or not receipt.repeated:
-            return state.message if receipt is not None else None
+        if receipt is None or self._given.get(stream) is state:
+            return None
+        if not receipt.repeated:
+            return state.message
         return state_message(receipt.state) if receipt.state is not None else None
 
 
@@ -102,12 +118,15 @@ def landing_streams(
     sync: Sync,
     *,
     on_progress: Callable[[StreamId, Progress], None] | None = None,
+    on_checkpoint: Callable[[Receipt], None] | None = None,
 ) -> Iterator[StreamLandings]:
-    """Begins a landing of each stream. Leaving without `publish` aborts all of them, and nothing becomes visible.
+    """Begins a landing of each stream. Leaving without `publish` aborts all of them, and nothing becomes visible but
+    what checkpoints have published.
 
     Raises TemplateError when two of the streams could make the same key.
     """
-    with side_by_side(target, streams, {each.id: Scope(each.id) for each in streams}, sync, on_progress) as landings:
+    scopes = {each.id: Scope(each.id) for each in streams}
+    with side_by_side(target, streams, scopes, sync, on_progress=on_progress, on_checkpoint=on_checkpoint) as landings:
         yield StreamLandings(landings.values())
 
 
@@ -117,7 +136,9 @@ def side_by_side(
     streams: Sequence[Stream],
     scopes: Mapping[StreamId, Scope],
     sync: Sync,
+    *,
     on_progress: Callable[[StreamId, Progress], None] | None = None,
+    on_checkpoint: Callable[[Receipt], None] | None = None,
 ) -> Iterator[dict[StreamId, Landing]]:
     """Begins a landing of one scope of each stream, each to be committed for itself. Leaving aborts the others.
 
@@ -135,6 +156,7 @@ def side_by_side(
                 scope=scopes[each.id],
                 compared=True,
                 on_progress=partial(on_progress, each.id) if on_progress else None,
+                on_checkpoint=on_checkpoint,
             )
             for each in streams
         }

@@ -12,14 +12,22 @@ from typing import Any
 import dagster as dg
 
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.landing import ReachedState
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.templating import partition_values
 from s3dest_dagster.sources.transcript import LOG_LEVELS, Log
+from s3dest_dagster.stream import Stream
 
 
 def ready(source: AirbyteSource) -> AirbyteSource:
     """The source with what its config and environment have from the environment of this run."""
     return replace(source, config=looked_up(source.config), env=looked_up(source.env))
+
+
+def reads_on(source: AirbyteSource, stream: Stream, state: ReachedState) -> bool:
+    """Whether the source goes on from the state. One that reads the stream in full does so only where the last sync
+    broke off: the state at the end of a full read says that nothing is left."""
+    return not state.complete or (source.catalog is not None and source.catalog.is_incremental(stream))
 
 
 def values_of(partitions: dg.PartitionsDefinition[Any], key: str) -> dict[str, str | int]:

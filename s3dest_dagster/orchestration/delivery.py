@@ -23,6 +23,7 @@ from s3dest_dagster.batch import (
     StreamStatus,
 )
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.landing import ReachedState
 from s3dest_dagster.sources.arrow_records import is_arrow
 from s3dest_dagster.sources.encoding import is_single_record
 from s3dest_dagster.sources.records import batches
@@ -37,7 +38,7 @@ class DeferredRead:
     """Records that are read once a landing is open: `open` takes the state that the scope reached last, or None, and
     gives the source's items for as long as its `with` lasts."""
 
-    open: Callable[[str | None], AbstractContextManager[Iterable[SourceItem]]]
+    open: Callable[[ReachedState | None], AbstractContextManager[Iterable[SourceItem]]]
 
 
 def deliveries(handed: Any, scopes: Mapping[str | None, Scope]) -> Iterator[tuple[Scope, Any]]:
@@ -122,7 +123,9 @@ def _range(scopes: Mapping[str | None, Scope]) -> str:
 
 
 @contextmanager
-def opened(records: Any, state: str | None, *, emitted_at: Callable[[], int]) -> Iterator[Iterable[SourceItem | Batch]]:
+def opened(
+    records: Any, state: ReachedState | None, *, emitted_at: Callable[[], int]
+) -> Iterator[Iterable[SourceItem | Batch]]:
     """The items of one scope's records. `emitted_at` (milliseconds since 1970) is asked for those that tell none."""
     if isinstance(records, DeferredRead):
         records = records.open(state)

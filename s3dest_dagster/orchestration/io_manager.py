@@ -84,6 +84,14 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
     delete_grace_s: float = Field(
         default=0, description="Seconds that replaced objects stay longer for their readers; not with purge_first."
     )
+    checkpoint_interval_s: float = Field(
+        default=900,
+        description="An append without partitions is published with the state it reached every so many seconds; 0: "
+        "not by time.",
+    )
+    checkpoint_mb: float = Field(
+        default=10_000, description="The same after so many MB (10^6) of records; 0: not by size."
+    )
     abandoned_upload_age_s: float = Field(
         default=7 * 86_400, description="Age in seconds at which uploads that belong to no sync are aborted."
     )

@@ -69,7 +69,7 @@ def receipt_metadata(receipt: Receipt, stream: Stream, *, bucket: str, seconds: 
         "bytes": receipt.bytes,
         "object_count": len(receipt.objects),
         "seconds": round(seconds, 3),
-        "rows_per_second": round(receipt.rows / seconds) if seconds > 0 else 0,
+        "rows_per_second": round((receipt.rows - _earlier_rows(receipt)) / seconds) if seconds > 0 else 0,
         "records_read": receipt.counts.read,
         **_misfits(receipt),
         "removed_objects": len(receipt.removed),
@@ -81,9 +81,16 @@ def receipt_metadata(receipt: Receipt, stream: Stream, *, bucket: str, seconds: 
         **_common_directory(receipt, bucket),
         **_row_count(receipt),
         **_observed_columns(receipt, stream),
+        **({"checkpoints": receipt.checkpoints} if receipt.checkpoints else {}),
+        **({"earlier_rows": _earlier_rows(receipt)} if receipt.earlier is not None else {}),
         **({"repeated": True} if receipt.repeated else {}),
         **({"aborted_uploads": receipt.swept} if receipt.swept else {}),
     }
+
+
+def _earlier_rows(receipt: Receipt) -> int:
+    """Rows that earlier attempts at the sync had published by checkpoints."""
+    return receipt.earlier.landed if receipt.earlier is not None else 0
 
 
 def _row_count(receipt: Receipt) -> dict[str, int]:

@@ -15,14 +15,19 @@ import dagster as dg
 
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import S3DestError, SettingsError
-from s3dest_dagster.landing import IsolatedLandings, Landing, Target, open_target, side_by_side
+from s3dest_dagster.landing import IsolatedLandings, Landing, Receipt, Target, open_target, side_by_side
 from s3dest_dagster.orchestration.assets import AssetSettings, described
-from s3dest_dagster.orchestration.connector_runs import log_to, ready, values_of
+from s3dest_dagster.orchestration.connector_runs import log_to, reads_on, ready, values_of
 from s3dest_dagster.orchestration.declared import partition_scopes
 from s3dest_dagster.orchestration.failures import failure_of_streams, told_as_failures
 from s3dest_dagster.orchestration.metadata import receipt_metadata
 from s3dest_dagster.orchestration.run_identity import delivery_id, new_sync, now, sync_id
-from s3dest_dagster.orchestration.run_log import ProgressLines, landed_sentence, warn_of_second_writers
+from s3dest_dagster.orchestration.run_log import (
+    ProgressLines,
+    checkpoint_sentence,
+    landed_sentence,
+    warn_of_second_writers,
+)
 from s3dest_dagster.orchestration.translator import S3DestinationTranslator, asset_name, check_distinct
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.states import Reached, resumption
@@ -163,7 +168,13 @@ class _Part:
             log.error(f"{scopes[stream]} failed: {error.message}")
 
         started = time.monotonic()
-        with side_by_side(self.target, self.streams, scopes, sync, progress.take) as landings:
+
+        def on_checkpoint(receipt: Receipt) -> None:
+            log.info(checkpoint_sentence(receipt))
+
+        with side_by_side(
+            self.target, self.streams, scopes, sync, on_progress=progress.take, on_checkpoint=on_checkpoint
+        ) as landings:
             isolated = IsolatedLandings(landings, give_up)
             self._read(isolated)
             declared = {each.id: each for each in self.streams}
@@ -195,13 +206,21 @@ class _Part:
 
     def _states(self, landings: Sequence[Landing]) -> Sequence[bytes]:
         """What the connector goes on from; none for partitions and full refreshes, which begin anew."""
-        found = resumption({each.stream.id: _reached(each) for each in landings})
+        found = resumption({each.stream.id: self._reached(each) for each in landings})
         if found.again:
             self.context.log.warning(
                 "The streams have reached different states of their common source, which goes on from the oldest of "
                 f"them: some records of {', '.join(map(str, found.again))} may come again."
             )
         return found.states
+
+    def _reached(self, landing: Landing) -> Reached | None:
+        if landing.scope.partition is not None or landing.stream.sync_mode is not SyncMode.APPEND:
+            return None
+        state = landing.last_state
+        if state is None or not reads_on(self.run.source, landing.stream, state):
+            return None
+        return Reached(state.text, state.at)
 
     def _scope(self, stream: StreamId) -> Scope:
         if self.run.partitions is None or self.partition is None:
@@ -216,10 +235,3 @@ class _Part:
 
     def _title(self) -> str:
         return self.run.source.name if self.partition is None else f"{self.run.source.name} [{self.partition}]"
-
-
-def _reached(landing: Landing) -> Reached | None:
-    if landing.scope.partition is not None or landing.stream.sync_mode is not SyncMode.APPEND:
-        return None
-    state, at = landing.last_reached
-    return None if state is None or at is None else Reached(state, at)

@@ -15,13 +15,18 @@ import dagster as dg
 
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.landing import Landing, Progress, Receipt, Sync, Target, open_target
+from s3dest_dagster.landing import Landing, ReachedState, Receipt, Sync, Target, open_target
 from s3dest_dagster.orchestration.declared import scopes_of, stream_of
 from s3dest_dagster.orchestration.delivery import deliveries, let_go, opened
 from s3dest_dagster.orchestration.failures import placed
 from s3dest_dagster.orchestration.metadata import receipt_metadata
 from s3dest_dagster.orchestration.run_identity import current_execution, delivery_id, new_sync, now, now_ms, sync_id
-from s3dest_dagster.orchestration.run_log import ProgressLines, landed_sentence, warn_of_second_writers
+from s3dest_dagster.orchestration.run_log import (
+    ProgressLines,
+    checkpoint_sentence,
+    landed_sentence,
+    warn_of_second_writers,
+)
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
@@ -47,8 +52,7 @@ def land_output(context: dg.OutputContext, handed: Any, destination: S3Destinati
             for scope, records in deliveries(handed, scopes):
                 sync = new_sync(sync_id(run_id, context.asset_key, scope.partition))
                 started = time.monotonic()
-                progress = ProgressLines(str(scope), context.log.info)
-                receipt = _land(records, target, stream, sync, scope, partial(progress.take, scope.stream))
+                receipt = _land(records, target, stream, sync, scope, context.log.info)
                 _tell(context, receipt, stream, bucket.name, time.monotonic() - started, alone=len(scopes) == 1)
                 warn_of_second_writers(context.log, receipt, bucket)
     finally:
@@ -56,9 +60,17 @@ def land_output(context: dg.OutputContext, handed: Any, destination: S3Destinati
 
 
 def _land(
-    records: Any, target: Target, stream: Stream, sync: Sync, scope: Scope, on_progress: Callable[[Progress], None]
+    records: Any, target: Target, stream: Stream, sync: Sync, scope: Scope, say: Callable[[str], None]
 ) -> Receipt:
-    with placed(scope), Landing(target, stream, sync, scope=scope, on_progress=on_progress) as landing:
+    on_progress = partial(ProgressLines(str(scope), say).take, scope.stream)
+
+    def on_checkpoint(receipt: Receipt) -> None:
+        say(checkpoint_sentence(receipt))
+
+    with (
+        placed(scope),
+        Landing(target, stream, sync, scope=scope, on_progress=on_progress, on_checkpoint=on_checkpoint) as landing,
+    ):
         if not landing.recorded:
             with opened(records, _state_for(landing), emitted_at=now_ms) as items:
                 for item in items:
@@ -66,7 +78,7 @@ def _land(
         return landing.commit()
 
 
-def _state_for(landing: Landing) -> str | None:
+def _state_for(landing: Landing) -> ReachedState | None:
     """The state that a source goes on from. Partitions and full refreshes begin anew."""
     goes_on = landing.scope.partition is None and landing.stream.sync_mode is SyncMode.APPEND
     return landing.last_state if goes_on else None

@@ -74,15 +74,24 @@ class ProgressLines:
         return f"{self._title}: {', '.join(parts)}"
 
 
+def checkpoint_sentence(receipt: Receipt) -> str:
+    """What a checkpoint has published, for the run's log."""
+    return (
+        f"{receipt.scope}: checkpoint, {counted(receipt.rows, 'row')} in {counted(len(receipt.objects), 'object')} "
+        "published with the state that they reach; a retry, or the next run, goes on from there."
+    )
+
+
 def landed_sentence(receipt: Receipt, seconds: float) -> str:
     """What a landing was, for the run's log."""
     if receipt.repeated:
         return f"{receipt.scope}: landed already by this run before it was retried; nothing was landed again."
     removed = f", {counted(len(receipt.removed), 'object')} replaced" if receipt.removed else ""
     quarantined = f", {counted(receipt.counts.quarantined, 'line')} kept aside" if receipt.counts.quarantined else ""
+    earlier = f", {receipt.earlier.landed:,} of them by earlier attempts" if receipt.earlier is not None else ""
     return (
         f"{receipt.scope}: {counted(receipt.rows, 'row')} in {counted(len(receipt.objects), 'object')}, "
-        f"{receipt.bytes / 1e6:,.1f} MB, landed in {seconds:,.1f} s{removed}{quarantined}. {receipt.manifest}"
+        f"{receipt.bytes / 1e6:,.1f} MB, landed in {seconds:,.1f} s{earlier}{removed}{quarantined}. {receipt.manifest}"
     )
 
 

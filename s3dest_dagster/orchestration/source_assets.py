@@ -16,8 +16,9 @@ from typing import Any, Unpack
 import dagster as dg
 
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.landing import ReachedState
 from s3dest_dagster.orchestration.assets import AssetSettings, asset_of
-from s3dest_dagster.orchestration.connector_runs import log_to, ready, values_of
+from s3dest_dagster.orchestration.connector_runs import log_to, reads_on, ready, values_of
 from s3dest_dagster.orchestration.delivery import DeferredRead
 from s3dest_dagster.orchestration.one_run import asset_of_streams
 from s3dest_dagster.orchestration.translator import S3DestinationTranslator, check_distinct
@@ -150,8 +151,8 @@ def connector_body(
 
 
 def _deferred(source: AirbyteSource, stream: Stream, values: Values | None, log: Log) -> DeferredRead:
-    def open_from(state: str | None) -> Any:
-        states = None if state is None else [state.encode()]
+    def open_from(state: ReachedState | None) -> Any:
+        states = [state.text.encode()] if state is not None and reads_on(source, stream, state) else None
         return source.read([stream], state=states, config_values=values, log=log)
 
     return DeferredRead(open_from)

@@ -52,6 +52,10 @@ class Catalog:
             raise _unknown(missing[0], list(entries))
         return {"streams": [_configured(entries[stream.id], stream) for stream in streams]}
 
+    def is_incremental(self, stream: Stream) -> bool:
+        """Whether `configured` asks the source for what is new only; False too for a stream that the catalog lacks."""
+        return any(_stream(entry).id == stream.id and _is_incremental(entry, stream) for entry in self._entries())
+
     def _entries(self) -> Iterator[Mapping[str, Any]]:
         entries = self.raw.get("streams")
         if not isinstance(entries, list):

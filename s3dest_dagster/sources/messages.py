@@ -79,8 +79,8 @@ class MessageReader:
         self._bad: list[BadRecord] = []
 
     def read(self, block: bytes) -> Iterator[SourceItem]:
-        """The items of the block, except its bad records, which come with the next status that ends a stream, or first
-        at the next block."""
+        """The items of the block; bad records after its last state, or last end of a stream, come first at the next
+        one."""
         yield from self.bad_records()
         messages = decode_block(block)
         records = cast(list[RecordMessage], [message.record for message in messages])
@@ -99,8 +99,8 @@ class MessageReader:
     def bad_records(self) -> list[BadRecord]:
         """The bad records that are held back, once.
 
-        They come late since a source that dies leaves half a line behind: its death, which is then known, is the
-        better reason to fail.
+        They come before whatever follows them, but no sooner: a source that dies leaves half a line behind, and its
+        death, which is known then, is the better reason to fail.
         """
         bad, self._bad = self._bad, []
         return bad
@@ -137,6 +137,7 @@ class MessageReader:
 
     def _other(self, message: Decoded) -> Iterator[SourceItem]:
         if isinstance(message, StateLine):
+            yield from self.bad_records()
             yield from self._state(message)
         elif isinstance(message, BadLine):
             self._take_bad_line(message)

@@ -386,6 +386,8 @@ def metadata_of(partition: str | None) -> dict[str, Any]:
             "schema_changes": SchemaChanges(added=("id",)),
             "state": None,
             "manifest": "s3://b/m",
+            "checkpoints": 1,
+            "earlier": Counts(read=1, landed=1),
             "repeated": True,
             "swept": 1,
         }

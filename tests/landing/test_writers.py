@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from itertools import count
-from typing import Any
 
 import pytest
-from faults import ACTS, FailingClient
+from faults import FailingClient, OvertakenClient
 from landed import batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
@@ -20,27 +18,6 @@ from s3dest_dagster.stream import Scope, SyncMode
 
 OLD, FIRST, SECOND = [1, 2], [10, 11], [20, 21]
 _streams = count()
-
-
-class OvertakenClient:
-    """An S3 client that lets somebody else act just before its call number `at`."""
-
-    def __init__(self, client: Any, at: int, other: Callable[[], None]) -> None:
-        self._client, self._at, self._other = client, at, other
-        self.calls = 0
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._client, name)
-        return self._counted(method) if name in ACTS else method
-
-    def _counted(self, method: Any) -> Any:
-        def call(**arguments: Any) -> Any:
-            self.calls += 1
-            if self.calls == self._at:
-                self._other()
-            return method(**arguments)
-
-        return call
 
 
 def _land(server: S3Server, settings, name: str, mode: SyncMode, ids: list[int], sync_id: str, client=None) -> None:

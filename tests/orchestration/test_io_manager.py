@@ -70,6 +70,8 @@ def test_every_setting_reaches_the_destination():
         "on_rematerialize": "append",
         "on_empty_refresh": "keep",
         "publish_order": "purge_first",
+        "checkpoint_interval_s": 60.0,
+        "checkpoint_mb": 0.0,
         "abandoned_upload_age_s": 60.0,
         "abort_grace_s": 5.0,
     }

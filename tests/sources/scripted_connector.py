@@ -14,11 +14,15 @@ import sys
 import time
 from pathlib import Path
 
+FILES: dict[str, str] = {}
+"""The files of this call, by option."""
+
 
 def main() -> None:
     script_path, verb, *options = sys.argv[1:]
     script = json.loads(Path(script_path).read_text())
     count = _note_call(Path(f"{script_path}.calls"), verb, options)
+    FILES.update(zip(options[::2], options[1::2], strict=True))
     for name, *arguments in script.get(f"{verb}#{count}", script.get(verb, [])):
         STEPS[name](*arguments)
     sys.stdout.flush()
@@ -58,6 +62,14 @@ def generate(prefix: str, fields: dict, suffix: str, first: int, count: int) -> 
     for start in range(first, first + count, 1000):
         sys.stdout.write("".join(f"{begin}{n}{end}" for n in range(start, min(start + 1000, first + count))))
     sys.stdout.flush()
+
+
+def count_on(record: str, state: str, until: int) -> None:
+    """A record and its state for each number after that of the state of this call; "NUMBER" stands for it."""
+    given = json.loads(Path(FILES["--state"]).read_text()) if "--state" in FILES else None
+    first = given[0]["stream"]["stream_state"]["at"] + 1 if given else 1
+    for number in range(first, until + 1):
+        lines([each.replace('"NUMBER"', str(number)) for each in (record, state)])
 
 
 def write_hex(digits: str) -> None:
@@ -121,6 +133,7 @@ STEPS = {
     "write": write,
     "lines": lines,
     "generate": generate,
+    "count_on": count_on,
     "write_hex": write_hex,
     "stderr": stderr,
     "repeat_stderr": repeat_stderr,

@@ -480,21 +480,28 @@ def test_whatever_the_pieces_nothing_is_lost_and_every_state_follows_its_records
             got[item.stream] += [json.loads(bytes(raw))["n"] for raw in item.batch.raws]
         elif isinstance(item, State):
             states.append(json.loads(item.message))
-            state_at.append({stream: len(got[stream]) for stream in STREAMS})
+            state_at.append({stream: len(got[stream]) for stream in STREAMS} | {"bad": len(bads)})
         else:
             bads.append(item.raw.decode())
     wanted = defaultdict(list)
     covered = []
     for kind, stream, number in script:
-        if kind == "record":
-            wanted[stream].append(number)
+        if kind in ("record", "bad"):
+            wanted[stream or "bad"].append(number)
         elif kind in ("state", "global"):
-            covered.append({each: len(wanted[each]) for each in STREAMS if stream in (None, each)})
+            covered.append(
+                {each: len(wanted[each]) for each in (*STREAMS, "bad") if stream in (None, each) or each == "bad"}
+            )
     assert {stream: got[stream] for stream in STREAMS} == {stream: wanted[stream] for stream in STREAMS}
     assert states == [json.loads(written(*line)) for line in script if line[0] in ("state", "global")]
     assert bads == [written(*line) for line in script if line[0] == "bad"]
     for have, need in zip(state_at, covered, strict=True):
         assert all(have[stream] >= count for stream, count in need.items())
+
+
+def test_a_bad_record_comes_before_the_state_that_covers_it():
+    first, second = read(user("[1]"), state_line("users", {"at": 1}))
+    assert (type(first), type(second)) == (BadRecord, State)
 
 
 def any_delivery(script) -> bool:

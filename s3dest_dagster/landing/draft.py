@@ -1,0 +1,111 @@
+"""A segment in the making: records encoded and staged, lines kept aside, all of it counted; nothing is visible.
+
+It must not know the commit, nor which segments come before or after it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import ExitStack
+
+from s3dest_dagster.batch import BadRecord, Batch, Tally
+from s3dest_dagster.errors import CommitError
+from s3dest_dagster.formats import Encoded, Encoder
+from s3dest_dagster.landing.manifest import Counts, ManifestObject
+from s3dest_dagster.landing.quarantine import Quarantine
+from s3dest_dagster.landing.staging import ObjectStager
+from s3dest_dagster.landing.target import Target
+from s3dest_dagster.stream import Scope
+
+_ID_BYTES = 16
+
+
+class Draft:
+    """Takes what one segment will hold; its first batch makes the stager. For one thread, like a landing."""
+
+    def __init__(
+        self, name: str, target: Target, scope: Scope, quarantine: Quarantine, stager: Callable[[str], ObjectStager]
+    ) -> None:
+        self.name = name
+        self._target = target
+        self._scope = scope
+        self._quarantine = quarantine
+        self._make_stager = stager
+        self._stager: ObjectStager | None = None
+        self._encoding: deque[Future[Encoded]] = deque()
+        self._settled = False
+        self._tally = Tally()
+        self._encoded_rows = 0
+        self.read = 0
+        """Records and bad lines taken so far."""
+        self.read_bytes = 0
+        """Bytes of the records taken so far, as the source gave them."""
+
+    @property
+    def objects(self) -> int:
+        """Objects begun so far."""
+        return self._stager.objects if self._stager is not None else 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes written so far, of all objects."""
+        return self._stager.bytes if self._stager is not None else 0
+
+    def write(self, batch: Batch, encoder: Encoder) -> None:
+        """Takes the next records. Raises what encoding or uploading an earlier batch met, too."""
+        self.read += batch.num_rows
+        self.read_bytes += batch.nbytes
+        entropy = self._target.entropy(_ID_BYTES * batch.num_rows)
+        if self._target.encoders is None:
+            self._stage(encoder.encode(batch, entropy))
+            return
+        self._encoding.append(self._target.encoders.submit(encoder.encode, batch, entropy))
+        while len(self._encoding) > self._target.destination.encode_workers:
+            self._stage(self._encoding.popleft().result())
+
+    def reject(self, bad: BadRecord) -> None:
+        """Takes a line that is no record: keeps it aside, or raises RecordError, as the settings say."""
+        self._quarantine.take(bad)
+        self.read += 1
+
+    def finish(self) -> tuple[tuple[ManifestObject, ...], ManifestObject | None, Counts]:
+        """The objects, those of the lines kept aside, and the counts: everything sent, and the counts proven."""
+        while self._encoding:
+            self._stage(self._encoding.popleft().result())
+        objects = self._stager.finish() if self._stager is not None else ()
+        landed, kept = sum(each.rows for each in objects), self._quarantine.rows
+        if landed != self._encoded_rows or self.read != landed + kept:
+            raise CommitError(
+                f"The counts of {self._scope} do not add up: {self.read} records read, {landed} landed, {kept} "
+                "quarantined. Nothing of these was published; please report this with the run's log.",
+                stream=str(self._scope.stream),
+                partition=self._scope.partition,
+            )
+        counts = Counts(read=self.read, landed=landed, quarantined=kept, tally=self._tally)
+        return objects, self._quarantine.finish(), counts
+
+    def settle(self) -> None:
+        """What was staged belongs to a decision now, or may: it is not given up any more."""
+        self._settled = True
+
+    def abort(self) -> None:
+        """Gives everything up, unless it is settled; raises the first failure once all has been tried."""
+        if self._settled:
+            return
+        self._settled = True
+        for each in self._encoding:
+            each.cancel()
+        self._encoding.clear()
+        with ExitStack() as both:
+            both.callback(self._quarantine.abort)
+            if self._stager is not None:
+                both.callback(self._stager.abort)
+
+    def _stage(self, encoded: Encoded) -> None:
+        if self._stager is None:
+            self._stager = self._make_stager(self.name)
+        self._stager.take(encoded)
+        self._encoded_rows += encoded.rows
+        self._tally += encoded.tally
