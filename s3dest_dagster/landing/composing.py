@@ -17,6 +17,7 @@ from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
 from s3dest_dagster.landing.folding import in_place
+from s3dest_dagster.landing.leaving import kept_keys
 from s3dest_dagster.landing.ledger import Ledger
 from s3dest_dagster.landing.manifest import (
     MAX_LEAVING,
@@ -120,7 +121,7 @@ def _removes(staged: StagedSync, destination: S3Destination, ledger: Ledger, hea
     """The keys that leave: the scope's own, and the connector's when an unpartitioned stream is refreshed."""
     old = live_keys(ledger.live_segments(head))
     if ledger.scope.partition is None:
-        old |= connector_keys(ledger.bucket, destination.template, ledger.scope, old)
+        old |= connector_keys(ledger.bucket, destination.template, ledger.scope, old | kept_keys(ledger, head.leaving))
     return tuple(sorted(old - {each.key for each in staged.objects}))
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
 
 import pytest
 from faults import FailingClient, OvertakenClient
-from landed import batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from landed import START, batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.errors import CommitError, S3DestError
-from s3dest_dagster.landing import land, recover
+from s3dest_dagster.landing import Target, land, recover, sweep
 from s3dest_dagster.landing.read import read_scope
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, SyncMode
@@ -20,11 +23,13 @@ OLD, FIRST, SECOND = [1, 2], [10, 11], [20, 21]
 _streams = count()
 
 
-def _land(server: S3Server, settings, name: str, mode: SyncMode, ids: list[int], sync_id: str, client=None) -> None:
-    bucket = Bucket(client, settings.s3_bucket_name) if client else server.open(settings)
-    bucket.__dict__["_conditional"] = True
+def _land(
+    server: S3Server, settings, name: str, mode: SyncMode, ids: list[int], sync_id: str, client=None, partition=None
+) -> None:
+    bucket = Bucket(client or server.client(), settings.s3_bucket_name)
+    scope = Scope(stream(name).id, partition)
     with target(server, settings, bucket) as opened:
-        land((batch_of(users(each, each)) for each in ids), opened, stream(name, mode), sync(sync_id))
+        land((batch_of(users(each, each)) for each in ids), opened, stream(name, mode), sync(sync_id), scope=scope)
 
 
 def _crash(server: S3Server, settings, name: str, mode: SyncMode) -> None:
@@ -61,18 +66,19 @@ def _overtaken_everywhere(server: S3Server, settings, mode: SyncMode, *, same_id
             return
 
 
-def _visible(server: S3Server, settings, name: str) -> list[int]:
-    table = read_scope(server.open(settings), settings.template, Scope(stream(name).id))
+def _visible(server: S3Server, settings, name: str, partition: str | None = None) -> list[int]:
+    bucket = Bucket(server.client(), settings.s3_bucket_name)
+    table = read_scope(bucket, settings.template, Scope(stream(name).id, partition))
     return [] if table is None else sorted(table["id"].to_pylist())
 
 
-def _settled(server: S3Server, settings, name: str, where: str) -> None:
-    """After recovery listing and manifest agree, and a sweep finds nothing that anybody waits for."""
-    bucket, scope = server.open(settings), Scope(stream(name).id)
+def _settled(server: S3Server, settings, name: str, where: str, partition: str | None = None) -> None:
+    """After recovery listing and manifest agree, and nobody has left an upload."""
+    bucket, scope = Bucket(server.client(), settings.s3_bucket_name), Scope(stream(name).id, partition)
     recovered = recover(bucket, settings.template, scope)
     assert recovered.ok, f"{where}: {recovered.message}"
     listed = ids_by_listing(server, settings.s3_bucket_name, f"data/public/{name}/")
-    assert listed == _visible(server, settings, name), where
+    assert listed == _visible(server, settings, name, partition), where
     assert open_uploads(server, settings.s3_bucket_name) == 0, where
 
 
@@ -85,3 +91,86 @@ def test_whoever_overtakes_whom_one_generation_is_left(
 ) -> None:
     settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
     _overtaken_everywhere(moto_s3, settings, mode, same_id=same_id, crashed=crashed)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("second", [SECOND, []], ids=["replaced", "emptied"])
+def test_whoever_overtakes_whom_in_a_partition_one_generation_is_left(moto_s3: S3Server, second: list[int]) -> None:
+    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
+    day = "2026-01-05"
+    for at in count(1):
+        name = f"writers{next(_streams)}x"
+        _land(moto_s3, settings, name, SyncMode.APPEND, OLD, "old", partition=day)
+        overtake = partial(_land, moto_s3, settings, name, SyncMode.APPEND, second, "second", partition=day)
+        client = OvertakenClient(moto_s3.client(), at, overtake)
+        with suppress(CommitError):
+            _land(moto_s3, settings, name, SyncMode.APPEND, FIRST, "first", client, partition=day)
+        _settled(moto_s3, settings, name, f"overtaken before call {at}", day)
+        assert _visible(moto_s3, settings, name, day) in (FIRST, second), f"call {at}"
+        if at > client.calls:
+            return
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("mode", list(SyncMode))
+def test_recovery_may_come_at_any_point_of_a_sync(moto_s3: S3Server, mode: SyncMode) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    for at in count(1):
+        settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002, delete_grace_s=1)
+        bucket = Bucket(moto_s3.client(), settings.s3_bucket_name)
+        name = f"writers{next(_streams)}x"
+        for number in OLD:
+            _land(moto_s3, settings, name, mode, [number], f"old {number}")
+        scope = Scope(stream(name).id)
+        act = partial(recover, bucket, settings.template, scope, clock=lambda: tomorrow)
+        client = OvertakenClient(moto_s3.client(), at, act)
+        _land(moto_s3, settings, name, mode, FIRST, "first", client)
+        assert _visible(moto_s3, settings, name) == (OLD + FIRST if mode is SyncMode.APPEND else FIRST), f"call {at}"
+        assert recover(bucket, settings.template, scope, clock=lambda: tomorrow + timedelta(days=1)).ok
+        _settled(moto_s3, settings, name, f"call {at}")
+        if at > client.calls:
+            return
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("mode", list(SyncMode))
+def test_a_sweep_that_spares_nothing_may_come_at_any_point_of_a_sync(rclone_s3: S3Server, mode: SyncMode) -> None:
+    """Uploads are abandoned at once here, so that it takes those of the running sync, which fails and harms nothing."""
+    settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, abandoned_upload_age_s=0)
+    bucket = Bucket(rclone_s3.client(), settings.s3_bucket_name)
+    failures = 0
+    for at in count(1):
+        name = f"writers{next(_streams)}x"
+        _land(rclone_s3, settings, name, mode, OLD, "old")
+        client = OvertakenClient(
+            rclone_s3.client(),
+            at,
+            lambda name=name: sweep(bucket, settings, stream(name).id, now=datetime.now(UTC) + timedelta(days=1)),
+        )
+        new = OLD + FIRST if mode is SyncMode.APPEND else FIRST
+        try:
+            _land(rclone_s3, settings, name, mode, FIRST, "first", client)
+        except S3DestError:
+            failures += 1
+            recover(bucket, settings.template, Scope(stream(name).id))
+            assert _visible(rclone_s3, settings, name) == OLD, f"call {at}"
+        else:
+            assert _visible(rclone_s3, settings, name) == new, f"call {at}"
+        _settled(rclone_s3, settings, name, f"call {at}")
+        if at > client.calls:
+            break
+    assert 0 < failures < client.calls
+
+
+def test_partitions_that_land_at_once_in_one_millisecond_do_not_disturb_each_other(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket())
+    appended = stream(mode=SyncMode.APPEND)
+
+    def land_one(opened: Target, number: int) -> str:
+        scope = Scope(appended.id, f"hour-{number}")
+        return land([batch_of(users(number, number))], opened, appended, sync("run", START), scope=scope).objects[0].key
+
+    with target(moto_s3, settings) as opened, ThreadPoolExecutor(8) as threads:
+        keys = list(threads.map(partial(land_one, opened), range(40)))
+    assert len(set(keys)) == 40
+    assert ids_by_listing(moto_s3, settings.s3_bucket_name) == list(range(40))
