@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+import boto3
 from botocore.config import Config
 
 from s3dest_dagster.connection import S3Connection, is_aws
@@ -54,7 +55,7 @@ def _variables() -> frozenset[tuple[str, str]]:
 
 @lru_cache(maxsize=16)
 def _client(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> Any:
-    session = acting_session(connection, base_session(connection))
+    session = _session(replace(connection, max_attempts=1), variables)
     with mapped_session():
         client = session.client("s3", **_client_arguments(connection))
     endpoint = client.meta.endpoint_url
@@ -62,6 +63,12 @@ def _client(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> 
         return client
     # The AWS configuration names another server, to which everything applies that does to one of the settings.
     return _client(replace(connection, endpoint=endpoint), variables)
+
+
+@lru_cache(maxsize=16)
+def _session(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> boto3.Session:
+    """One session for all clients of a connection, so that they sign in once."""
+    return acting_session(connection, base_session(connection))
 
 
 def _client_arguments(connection: S3Connection) -> dict[str, Any]:
