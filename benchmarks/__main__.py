@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.measure import has_peers
 from benchmarks.parts import Measured, Options
-from benchmarks.report import publish, setting
+from benchmarks.report import load_average, publish, setting
 
 RECORDS, ROUNDS = 100_000, 3
 GIGABYTES = (1.0, 10.0)
@@ -26,11 +26,12 @@ def main(arguments: Sequence[str]) -> int:
     parser = _parser()
     chosen = parser.parse_args(arguments)
     options = _options(chosen)
+    load = load_average()
     if not has_peers():
         _say("The peers' environment .bench is not there; `make bench` makes it. Their columns stay empty.")
     for name in chosen.only or (tuple(_parts()) if chosen.full else BRIEF):
         measured = _parts()[name](options)
-        text = f"{measured.text}\n{setting(_command(name, chosen), measured.versions)}"
+        text = f"{measured.text}\n{setting(_command(name, chosen), measured.versions, load)}"
         print(f"\n## {name}\n\n{text}", flush=True)
         if chosen.publish:
             publish(name, text)

@@ -81,7 +81,7 @@ def compare(
 
 
 def _tasks(row: Row, file: MessageFile, peers: bool, with_dlt: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    work = {"format": row.format, "messages": str(file.path), "schema": file.schema}
+    work = {"format": row.format, **file.task}
     yield f"{row.title}: ours", {**work, "side": "ours", "options": row.options}
     yield f"{row.title}: stages", {**work, "side": "stages", "options": row.options}
     if not peers:

@@ -1,7 +1,8 @@
 """One run of one contestant in a process of its own: `python -m benchmarks.contestant TASK`, both as JSON.
 
-Imports and whatever has to be prepared come first; then CPU time, wall time and memory are taken of the work alone.
-The modules of a side are imported only for it: each side runs where its libraries are.
+Imports come first, and the same work on a few messages, so that what libraries do once in a process does not count;
+then CPU time, wall time and memory are taken. The modules of a side are imported only for it: each side runs where its
+libraries are.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ PACKAGES = {
 
 def main() -> None:
     task = json.loads(sys.argv[1])
-    with TemporaryDirectory(prefix="s3dest-bench-") as folder:
-        work = _SIDES[task["side"]](task, Path(folder))
-        measured = measured_work(work)
+    prepare = _SIDES[task["side"]]
+    with TemporaryDirectory(prefix="s3dest-bench-") as warm, TemporaryDirectory(prefix="s3dest-bench-") as folder:
+        prepare(task, Path(task["few_messages"]), Path(warm))()
+        measured = measured_work(prepare(task, Path(task["messages"]), Path(folder)))
         measured["bytes"] = measured.get("bytes") or _bytes_under(Path(folder))
     print(json.dumps(measured | {"versions": _versions(task["side"])}))
 
@@ -95,46 +97,43 @@ def _highest_ever_mb() -> float:
 # ---------------------------------------------------------------------- sides
 
 
-def _ours(task: Task, folder: Path) -> Work:
+def _ours(task: Task, messages: Path, folder: Path) -> Work:
     from benchmarks.landing import destination, format_settings, land_file, land_file_seeded
 
     settings = destination(format_settings(task["format"], **task["options"]), encode_workers=task.get("workers", 1))
     land = land_file_seeded if task.get("seeded") else land_file
-    messages, schema = Path(task["messages"]), task["schema"]
 
     def work() -> Mapping[str, Any]:
-        receipt = land(messages, folder, schema, settings)
+        receipt = land(messages, folder, task["schema"], settings)
         return {"records": receipt.rows, "bytes": receipt.bytes, "checksums": [each.crc32 for each in receipt.objects]}
 
     return work
 
 
-def _stages(task: Task, folder: Path) -> Work:
+def _stages(task: Task, messages: Path, folder: Path) -> Work:
     from benchmarks.stages import measure
 
-    run = partial(measure, task["format"], Path(task["messages"]), folder / "out", task["schema"], **task["options"])
+    run = partial(measure, task["format"], messages, folder / "out", task["schema"], **task["options"])
     return lambda: {"stages": dict(run().seconds)}
 
 
-def _loop(task: Task, folder: Path) -> Work:
+def _loop(task: Task, messages: Path, folder: Path) -> Work:
     import orjson
 
     from benchmarks.loops import Json, run
 
     library = Json(orjson.loads, orjson.dumps)
-    return partial(
-        run, task["format"], Path(task["messages"]), folder / "out", library, task.get("level"), task["schema"]
-    )
+    return partial(run, task["format"], messages, folder / "out", library, task.get("level"), task["schema"])
 
 
-def _dlt(task: Task, folder: Path) -> Work:
+def _dlt(task: Task, messages: Path, folder: Path) -> Work:
     import orjson
 
     from benchmarks.dlt_peer import load
     from benchmarks.loops import Json
 
     library = Json(orjson.loads, orjson.dumps)
-    load_all = partial(load, Path(task["messages"]), folder, library, task["format"], task.get("level"))
+    load_all = partial(load, messages, folder, library, task["format"], task.get("level"))
 
     def work() -> Mapping[str, Any]:
         load_all()
@@ -143,7 +142,7 @@ def _dlt(task: Task, folder: Path) -> Work:
     return work
 
 
-_SIDES: dict[str, Callable[[Task, Path], Work]] = {"ours": _ours, "stages": _stages, "loop": _loop, "dlt": _dlt}
+_SIDES: dict[str, Callable[[Task, Path, Path], Work]] = {"ours": _ours, "stages": _stages, "loop": _loop, "dlt": _dlt}
 
 
 def _versions(side: str) -> dict[str, str]:

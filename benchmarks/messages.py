@@ -28,6 +28,8 @@ STREAM = "users"
 """The name of the stream in every message, whatever the records."""
 _SOURCES = ("users.py", "wide.py", "dirt.py", "messages.py")
 _RECORDS_PER_MILLISECOND = 10
+FEW = 100
+"""Records that warm a contestant up."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,15 @@ class MessageFile:
     """A file of Airbyte RECORD messages, one a line, all of one stream."""
 
     path: Path
+    kind: str
     records: int
     schema: dict[str, Any]
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """What a contestant has to know of it."""
+        few = message_file(self.kind, FEW, self.path.parent)
+        return {"messages": str(self.path), "few_messages": str(few.path), "schema": self.schema}
 
     @property
     def nbytes(self) -> int:
@@ -68,7 +77,7 @@ def message_file(kind: str, count: int, folder: Path = DATA) -> MessageFile:
         with unfinished.open("wb") as file:
             file.writelines(messages(records_of(kind, count)))
         unfinished.rename(path)
-    return MessageFile(path, count, schema_of(kind))
+    return MessageFile(path, kind, count, schema_of(kind))
 
 
 def schema_of(kind: str) -> dict[str, Any]:

@@ -47,13 +47,12 @@ def megabytes(value: float) -> str:
     return f"{value:.0f} MB"
 
 
-def setting(command: str, versions: Mapping[str, Mapping[str, str]]) -> str:
-    """When, where and with what something was measured, and how to repeat it."""
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+def setting(command: str, versions: Mapping[str, Mapping[str, str]], load: float) -> str:
+    """When, where and with what something was measured, and how to repeat it. `load`: what else ran before it began."""
     now = datetime.now(UTC)
     lines = [
         f"Measured on {now:%Y-%m-%d at %H:%M} UTC on {_cpu()}, {os.cpu_count()} CPUs, {_memory()}, "
-        f"{platform.system()} {platform.release()}; load average at the end {load:.1f}.",
+        f"{platform.system()} {platform.release()}; load average before {load:.1f}.",
         *(
             f"{side}: {', '.join(f'{name} {each}' for name, each in found.items())}."
             for side, found in versions.items()
@@ -61,6 +60,11 @@ def setting(command: str, versions: Mapping[str, Mapping[str, str]]) -> str:
         f"To repeat it: `{command}`.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def load_average() -> float:
+    """The processes that ran or waited in the last minute; 0 where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def _cpu() -> str:

@@ -36,7 +36,7 @@ def profile(options: Options) -> Measured:
         runs = []
         for turn in range(options.rounds):
             options.say(f"profile {turn + 1} of {options.rounds}: {title}")
-            task = {"format": name, "messages": str(file.path), "schema": file.schema, "options": others}
+            task = {"format": name, "options": others, **file.task}
             runs.append(run_child([sys.executable, "-m", "benchmarks.sampling", json.dumps(task)]).told["samples"])
         texts.append(f"{title}:\n\n{_table(runs, options.records)}")
     size = f"{options.records:,} users, mean of {options.rounds} runs, µs of CPU per record.\n"

@@ -40,7 +40,7 @@ def dirty(options: Options) -> Measured:
     for kind in kinds:
         file = message_file(kind, options.records)
         for title, name in _DIRTY_FORMATS.items():
-            work = {"format": name, "messages": str(file.path), "schema": file.schema, "options": {}}
+            work = {"format": name, "options": {}, **file.task}
             tasks[f"{title}: {kind}"] = {**work, "side": "ours"}
     runs = interleaved(tasks, options.rounds, say=options.say)
     costs = {name: cpu_per_record(each, options.records) for name, each in runs.items()}

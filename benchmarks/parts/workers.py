@@ -15,7 +15,7 @@ _WITHOUT_TARGET = ("jsonl",)
 def workers(options: Options) -> Measured:
     """The wall time of landings with one and with two encode workers; random bytes are the same in all of them."""
     file = message_file(USERS, options.records)
-    work = {"messages": str(file.path), "schema": file.schema, "options": {}, "side": "ours", "seeded": True}
+    work = {"side": "ours", "options": {}, "seeded": True, **file.task}
     tasks = {
         f"{title}: {count}": {**work, "format": name, "workers": count}
         for title, name in _FORMATS.items()
