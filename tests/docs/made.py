@@ -14,6 +14,7 @@ from typing import Any
 import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
+from docs.manifest_fields import manifest_schema
 from docs.pages import written_table
 from keys.test_key_golden import BETTERED, REFUSED
 from schema import differences
@@ -552,6 +553,7 @@ _MAKERS: dict[str, Callable[[], str]] = {
     "policy": policy,
     "partition-placeholders": partition_placeholders,
     "asset-keys": asset_keys,
+    "manifest-schema": manifest_schema,
 }
 MADE = frozenset(_MAKERS)
 """Names of all parts."""

@@ -1,0 +1,43 @@
+"""A reader refuses what it cannot understand, and says which object it is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from landed import batches_of, destination, stream, sync, target, users
+from servers import S3Server
+
+from s3dest_dagster.errors import ManifestError
+from s3dest_dagster.landing import land, read_scope
+from s3dest_dagster.landing.manifest import FORMAT_VERSION
+from s3dest_dagster.stream import Scope
+
+ROOT = "data/_s3dest/public/users/"
+
+
+def _changed(server: S3Server, kind: str, **changes: object):
+    """A destination with one sync, of whose manifests one was changed; and that one's key."""
+    settings = destination(server.new_bucket())
+    bucket = server.open(settings)
+    with target(server, settings, bucket) as opened:
+        land(batches_of(users(1, 1)), opened, stream(), sync("s1"))
+    (key,) = [each.key for each in bucket.list_objects(ROOT) if kind in each.key]
+    bucket.put(key, json.dumps(json.loads(bucket.get(key)[0]) | changes).encode())
+    return settings, key
+
+
+@pytest.mark.parametrize("kind", ["head.json", "segments/", "~stream.json"])
+def test_a_newer_format_version_is_refused(moto_s3: S3Server, kind: str) -> None:
+    settings, key = _changed(moto_s3, kind, format_version=FORMAT_VERSION + 1)
+    with target(moto_s3, settings) as opened, pytest.raises(ManifestError, match="format version 2") as raised:
+        land(batches_of(users(2, 2)), opened, stream(), sync("s2"))
+    assert raised.value.key == key
+    assert "Install a newer" in str(raised.value)
+
+
+@pytest.mark.parametrize("kind", ["head.json", "segments/"])
+def test_what_a_newer_library_adds_to_this_version_does_not_hinder_reading(moto_s3: S3Server, kind: str) -> None:
+    settings, _ = _changed(moto_s3, kind, an_addition={"of": "tomorrow"})
+    table = read_scope(moto_s3.open(settings), settings.template, Scope(stream().id))
+    assert table["id"].to_pylist() == [1]
