@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from s3dest_dagster.landing import recover as recover
     from s3dest_dagster.landing import sweep as sweep
     from s3dest_dagster.landing import verify as verify
+    from s3dest_dagster.orchestration.arrivals import build_file_sensor as build_file_sensor
     from s3dest_dagster.orchestration.assets import stream_asset as stream_asset
     from s3dest_dagster.orchestration.checks import build_landing_checks as build_landing_checks
     from s3dest_dagster.orchestration.components.component import S3DestinationComponent as S3DestinationComponent
@@ -59,6 +60,7 @@ _ROOMS = {
     "Sync": "landing",
     "SyncMode": "stream",
     "batches": "sources.records",
+    "build_file_sensor": "orchestration.arrivals",
     "build_landing_checks": "orchestration.checks",
     "build_stream_assets": "orchestration.source_assets",
     "check": "landing",
@@ -91,6 +93,7 @@ __all__ = [
     "Sync",
     "SyncMode",
     "batches",
+    "build_file_sensor",
     "build_landing_checks",
     "build_stream_assets",
     "check",

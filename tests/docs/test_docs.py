@@ -22,7 +22,7 @@ from servers import SEED_ACTIONS, S3Server
 
 import s3dest_dagster
 from docs import made, pages, transcript
-from s3dest_dagster import FileSource, S3DestinationComponent, build_stream_assets, stream_asset
+from s3dest_dagster import FileSource, S3DestinationComponent, build_file_sensor, build_stream_assets, stream_asset
 from s3dest_dagster.batch import Tally
 from s3dest_dagster.cli.commands import s3dest
 from s3dest_dagster.connection import S3Connection
@@ -344,8 +344,9 @@ def test_every_public_name_is_documented():
         (stream_asset, "Streams from Python"),
         (build_stream_assets, "Streams of a connector"),
         (FileSource, "Streams of files"),
+        (build_file_sensor, "Files that arrive"),
     ],
-    ids=["stream_asset", "build_stream_assets", "FileSource"],
+    ids=["stream_asset", "build_stream_assets", "FileSource", "build_file_sensor"],
 )
 def test_arguments_stand_in_their_table(function, title):
     rows = [row for row in pages.table(pages.section(DAGSTER, title)) if "argument" in row]

@@ -1,0 +1,190 @@
+"""The sensor of files: what is new is synced once, whatever happens to the cursor."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from s3dest_dagster import FileSource, build_file_sensor, stream_asset
+from s3dest_dagster.errors import SettingsError
+
+LONG_AGO = 1_767_600_000
+LATER = LONG_AGO + 1000.0
+TENANTS = dg.DynamicPartitionsDefinition(name="tenants")
+DAILY = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-02-01")
+
+
+class Inbox:
+    """A directory, a stream of its files, and the sensor that looks at it."""
+
+    def __init__(self, directory: Path, pattern: str, partitions: Any, **settings: Any) -> None:
+        self.directory = directory
+        source = FileSource(f"{directory}/{pattern}")
+
+        @stream_asset(partitions_def=partitions)
+        def visits(context: dg.AssetExecutionContext):
+            return source.read({"partition_key": context.partition_key} if context.has_partition_key else None)
+
+        self.asset = visits
+        self.sensor = build_file_sensor(source, visits, **{"clock": lambda: LATER, **settings})
+        self.definitions = dg.Definitions([visits], sensors=[self.sensor], resources={"io_manager": dg.mem_io_manager})
+        self.cursor: str | None = None
+
+    def put(self, name: str, content: str = '{"id": 1}\n', modified_at: float = LONG_AGO) -> None:
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        os.utime(path, (modified_at, modified_at))
+
+    def tick(self, instance: dg.DagsterInstance | None = None) -> Any:
+        """What one look gives; the cursor is kept."""
+        with dg.DagsterInstance.ephemeral() as empty:
+            context = dg.build_sensor_context(
+                instance=instance or empty, cursor=self.cursor, definitions=self.definitions
+            )
+            found = self.sensor.evaluate_tick(context)
+        self.cursor = found.cursor
+        return found
+
+    def asked(self, instance: dg.DagsterInstance | None = None) -> list[str | None]:
+        return [each.partition_key for each in self.tick(instance).run_requests]
+
+
+@pytest.fixture
+def whole(tmp_path) -> Inbox:
+    return Inbox(tmp_path, "*.jsonl", None)
+
+
+@pytest.fixture
+def tenants(tmp_path) -> Inbox:
+    return Inbox(tmp_path, "{{ partition_key }}/*.jsonl", TENANTS)
+
+
+@pytest.fixture
+def days(tmp_path) -> Inbox:
+    return Inbox(tmp_path, "{{ partition_key }}.jsonl", DAILY)
+
+
+def test_files_are_synced_when_there_is_something_new(whole):
+    assert whole.tick().skip_message
+    whole.put("a.jsonl")
+    assert whole.asked() == [None]
+    assert whole.asked() == []
+    whole.put("b.jsonl")
+    assert whole.asked() == [None]
+
+
+@pytest.mark.parametrize("change", [{"content": '{"id": 22}\n'}, {"modified_at": LONG_AGO + 1}], ids=["size", "time"])
+def test_a_file_that_changed_is_new(days, change):
+    days.put("2026-01-05.jsonl")
+    days.put("2026-01-06.jsonl")
+    assert days.asked() == ["2026-01-05", "2026-01-06"]
+    days.put("2026-01-06.jsonl", **change)
+    assert days.asked() == ["2026-01-06"]
+
+
+def test_another_file_of_a_partition_syncs_that_partition_again(tmp_path):
+    inbox = Inbox(tmp_path, "{{ partition_key }}/*.jsonl", DAILY)
+    inbox.put("2026-01-05/a.jsonl")
+    inbox.put("2026-01-06/a.jsonl")
+    assert inbox.asked() == ["2026-01-05", "2026-01-06"]
+    inbox.put("2026-01-05/b.jsonl")
+    assert inbox.asked() == ["2026-01-05"]
+
+
+def test_the_same_files_have_the_same_run_key_also_when_the_cursor_is_lost(days):
+    days.put("2026-01-05.jsonl")
+    (first,) = days.tick().run_requests
+    days.cursor = None
+    (again,) = days.tick().run_requests
+    days.put("2026-01-05.jsonl", modified_at=LONG_AGO + 1)
+    (other,) = days.tick().run_requests
+    assert first.run_key == again.run_key != other.run_key
+
+
+def test_a_file_that_may_still_be_written_waits(days):
+    days.put("2026-01-05.jsonl", modified_at=LATER - 9)
+    days.put("2026-01-06.jsonl", modified_at=LATER - 11)
+    assert days.asked() == ["2026-01-06"]
+    days.put("2026-01-05.jsonl", modified_at=LATER - 11)
+    assert days.asked() == ["2026-01-05"]
+
+
+def test_a_changed_file_that_waits_keeps_its_place_in_the_cursor(days):
+    days.put("2026-01-05.jsonl")
+    days.tick()
+    before = days.cursor
+    days.put("2026-01-05.jsonl", modified_at=LATER)
+    assert days.asked() == []
+    assert days.cursor == before
+
+
+def test_a_tick_asks_for_so_many_runs_and_the_next_for_the_others(tmp_path):
+    inbox = Inbox(tmp_path, "{{ partition_key }}.jsonl", DAILY, most_runs=2)
+    for day in range(1, 6):
+        inbox.put(f"2026-01-0{day}.jsonl")
+    assert [len(inbox.asked()) for _ in range(4)] == [2, 2, 1, 0]
+
+
+def test_files_that_are_gone_are_gone_from_the_cursor(days):
+    days.put("2026-01-05.jsonl")
+    days.tick()
+    (days.directory / "2026-01-05.jsonl").unlink()
+    days.tick()
+    assert json.loads(days.cursor) == {}
+
+
+def test_keys_of_dynamic_partitions_are_added_once(tenants):
+    with dg.instance_for_test() as instance:
+        instance.add_dynamic_partitions("tenants", ["acme"])
+        tenants.put("acme/a.jsonl")
+        tenants.put("hooli/a.jsonl")
+        (added,) = tenants.tick(instance).dynamic_partitions_requests
+    assert (added.partitions_def_name, added.partition_keys) == ("tenants", ["hooli"])
+
+
+def test_files_of_no_partition_are_left_alone_and_do_not_hold_up_others(days):
+    days.put("notes.jsonl")
+    days.put("2026-01-05.jsonl")
+    assert days.asked() == ["2026-01-05"]
+    assert days.asked() == []
+
+
+def test_what_it_asks_for_lands(lake, days):
+    days.put("2026-01-05.jsonl", '{"id": 5}\n')
+    (request,) = days.tick().run_requests
+    lake.materialize(days.asset, partition_key=request.partition_key)
+    assert lake.ids() == [5]
+
+
+@pytest.mark.parametrize(("pattern", "partitions"), [("*.jsonl", DAILY), ("{{ partition_key }}.jsonl", None)])
+def test_files_and_target_must_agree_on_partitions(tmp_path, pattern, partitions):
+    with pytest.raises(SettingsError, match=r"visits has.* partitions"):
+        Inbox(tmp_path, pattern, partitions)
+
+
+def test_targets_must_have_the_same_partitions(whole, days):
+    with pytest.raises(SettingsError, match="different partitions"):
+        build_file_sensor(FileSource("*.jsonl"), [whole.asset, days.asset])
+
+
+def test_it_is_stopped_and_named_after_its_target_unless_said_otherwise(tmp_path, whole):
+    assert whole.sensor.name == "visits_files"
+    assert whole.sensor.default_status is dg.DefaultSensorStatus.STOPPED
+    own = Inbox(tmp_path, "*", None, name="inbox", minimum_interval_seconds=5).sensor
+    assert (own.name, own.minimum_interval_seconds) == ("inbox", 5)
+
+
+def test_a_place_that_cannot_be_listed_fails_the_tick_with_the_reason():
+    @stream_asset
+    def visits():
+        return []
+
+    sensor = build_file_sensor(FileSource("gopher://host/*.csv"), visits)
+    with pytest.raises(dg.Failure, match="no file system for gopher"):
+        sensor.evaluate_tick(dg.build_sensor_context(instance=dg.DagsterInstance.ephemeral()))
