@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from landed import batch_of, destination, stream, users
 
+from s3dest_dagster.batch import State
 from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.landing import Sync, land, open_target
 from s3dest_dagster.storage import open_bucket
@@ -28,7 +29,8 @@ def main() -> None:
     with open_target(settings, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as target:
         first = order["first_id"]
         batches = (batch_of(users(start, start + 9)) for start in range(first, first + 60, 10))
-        land(batches, target, stream(mode=SyncMode(order["mode"])), sync)
+        state = State(stream().id, json.dumps({"first_id": first}).encode(), b"{}")
+        land([*batches, state], target, stream(mode=SyncMode(order["mode"])), sync)
     print("done", flush=True)
 
 

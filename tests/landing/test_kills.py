@@ -71,11 +71,21 @@ def test_a_killed_sync_is_there_as_a_whole_or_not_at_all(any_s3: S3Server, mode:
         after = held + _ids(number) if mode is SyncMode.APPEND else _ids(number)
         listed = ids_by_listing(any_s3, bucket)
         assert listed in (held, after)
+        assert _reached(any_s3, bucket) == 1000 * (number if listed == after else number - 1)
 
         assert _begin(any_s3, bucket, mode, number).stdout.read() == "done\n"
         held = after
         assert ids_by_listing(any_s3, bucket) == held
+        assert _reached(any_s3, bucket) == 1000 * number
     _sweep_leaves_nothing(any_s3, bucket)
+
+
+def _reached(server: S3Server, bucket: str) -> int:
+    """The first id of the sync whose state the manifests tell."""
+    client, root = server.client(), "data/_s3dest/public/users/~/"
+    head = json.loads(client.get_object(Bucket=bucket, Key=f"{root}head.json")["Body"].read())
+    segment = json.loads(client.get_object(Bucket=bucket, Key=f"{root}segments/{head['state']}.json")["Body"].read())
+    return json.loads(segment["state"])["first_id"]
 
 
 def _sweep_leaves_nothing(server: S3Server, bucket: str) -> None:
