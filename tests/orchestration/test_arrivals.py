@@ -44,8 +44,14 @@ class Inbox:
     def tick(self, instance: dg.DagsterInstance | None = None) -> Any:
         """What one look gives; the cursor is kept."""
         with dg.DagsterInstance.ephemeral() as empty:
-            context = dg.build_sensor_context(
-                instance=instance or empty, cursor=self.cursor, definitions=self.definitions
+            context = dg.SensorEvaluationContext(
+                instance_ref=instance.get_ref() if instance else None,  # as the daemon has one
+                instance=instance or empty,
+                cursor=self.cursor,
+                definitions=self.definitions,
+                repository_name=None,
+                last_tick_completion_time=None,
+                last_run_key=None,
             )
             found = self.sensor.evaluate_tick(context)
         self.cursor = found.cursor
