@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 
 from benchmarks.measure import has_peers
@@ -29,13 +30,21 @@ def main(arguments: Sequence[str]) -> int:
     load = load_average()
     if not has_peers():
         _say("The peers' environment .bench is not there; `make bench` makes it. Their columns stay empty.")
+    failed = []
     for name in chosen.only or (tuple(_parts()) if chosen.full else BRIEF):
-        measured = _parts()[name](options)
+        try:
+            measured = _parts()[name](options)
+        except Exception:
+            traceback.print_exc()  # the other parts are worth their time
+            failed.append(name)
+            continue
         text = f"{measured.text}\n{setting(_command(name, chosen), measured.versions, load)}"
         print(f"\n## {name}\n\n{text}", flush=True)
         if chosen.publish:
             publish(name, text)
-    return 0
+    if failed:
+        _say(f"Not measured, for the errors above: {', '.join(failed)}.")
+    return 1 if failed else 0
 
 
 def _parts() -> dict[str, Callable[[Options], Measured]]:

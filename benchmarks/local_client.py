@@ -23,6 +23,8 @@ from s3dest_dagster.storage import Bucket
 
 BUCKET = "lake"
 _PAGE = 1000
+_LAST = "\U0010ffff"
+"""Stands behind every key that goes on."""
 
 
 def local_bucket(folder: Path, *, keep: bool = True) -> Bucket:
@@ -76,8 +78,12 @@ class LocalClient:
                 self._path(each["Key"]).unlink()
         return {}
 
-    def list_objects_v2(self, *, Bucket: str, Prefix: str, ContinuationToken: str = "") -> dict[str, Any]:
+    def list_objects_v2(
+        self, *, Bucket: str, Prefix: str, ContinuationToken: str = "", Delimiter: str = ""
+    ) -> dict[str, Any]:
         self.calls["ListObjectsV2"] += 1
+        if Delimiter:
+            return self._directories(Prefix, ContinuationToken)
         start = bisect_right(self._keys, ContinuationToken) if ContinuationToken else bisect_left(self._keys, Prefix)
         keys = list(takewhile(lambda key: key.startswith(Prefix), self._keys[start : start + _PAGE + 1]))
         page = keys[:_PAGE]
@@ -88,6 +94,19 @@ class LocalClient:
         ]
         more = len(keys) > len(page)
         return {"Contents": contents, "IsTruncated": more, "NextContinuationToken": page[-1] if more else ""}
+
+    def _directories(self, prefix: str, token: str) -> dict[str, Any]:
+        """A page of the directories right under the prefix; the objects there are left out."""
+        found: list[str] = []
+        place = bisect_left(self._keys, token + _LAST if token else prefix)
+        while place < len(self._keys) and self._keys[place].startswith(prefix) and len(found) <= _PAGE:
+            name, slash, _ = self._keys[place].removeprefix(prefix).partition("/")
+            if slash:
+                found.append(f"{prefix}{name}/")
+            place = bisect_left(self._keys, f"{prefix}{name}/{_LAST}") if slash else place + 1
+        page, more = found[:_PAGE], len(found) > _PAGE
+        prefixes = [{"Prefix": each} for each in page]
+        return {"CommonPrefixes": prefixes, "IsTruncated": more, "NextContinuationToken": page[-1] if more else ""}
 
     # ------------------------------------------------------------------ multipart uploads
 

@@ -158,6 +158,19 @@ def test_the_local_client_lists_by_pages_and_counts_calls(tmp_path: Path):
     assert client.calls == {"ListObjectsV2": 2}
 
 
+def test_the_local_client_lists_directories(tmp_path: Path):
+    client = LocalClient(tmp_path)
+    client.fill(["data/a/1", "data/a/b/2", "data/c/3", "data/plain", "other/d/4"])
+    client.fill(f"many/{number:04}/key" for number in range(1001))
+    answer = client.list_objects_v2(Bucket="lake", Prefix="data/", Delimiter="/")
+    assert [each["Prefix"] for each in answer["CommonPrefixes"]] == ["data/a/", "data/c/"]
+    page = client.list_objects_v2(Bucket="lake", Prefix="many/", Delimiter="/")
+    token = page["NextContinuationToken"]
+    rest = client.list_objects_v2(Bucket="lake", Prefix="many/", Delimiter="/", ContinuationToken=token)
+    assert (len(page["CommonPrefixes"]), page["IsTruncated"]) == (1000, True)
+    assert ([each["Prefix"] for each in rest["CommonPrefixes"]], rest["IsTruncated"]) == (["many/1000/"], False)
+
+
 def test_a_measurement_is_published_into_its_own_place(tmp_path: Path):
     page = tmp_path / "page.md"
     page.write_text(
