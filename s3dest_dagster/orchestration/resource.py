@@ -3,6 +3,8 @@
 The only module that imports dagster_aws, which costs as much as Dagster itself. It must not know what is landed.
 """
 
+from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import dagster as dg
@@ -15,6 +17,8 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.storage import open_client
 
 _SECRET: JsonDict = {"dagster__is_secret": True}
+_SECRETS_OF = {"aws_access_key_id": ("aws_secret_access_key", "aws_session_token"), "role_arn": ("external_id",)}
+_SECRETS = tuple(chain.from_iterable(_SECRETS_OF.values()))
 
 
 class S3Resource(dagster_aws.s3.S3Resource):
@@ -23,7 +27,7 @@ class S3Resource(dagster_aws.s3.S3Resource):
     Takes the place of dagster-aws's resource wherever that one is asked for: `get_client()` gives a client of this
     connection. Access keys win over `role_arn`; without either the default chain gives the identity (environment,
     profile, web identity, container, instance profile). An assumed role refreshes itself. Equal configurations share
-    one client in a process. Give secrets as `dg.EnvVar`: a literal one would stand in your code.
+    one client in a process. Give secrets as `dg.EnvVar`: a literal one would stand in your code, though nowhere else.
     """
 
     max_attempts: int = Field(default=8, ge=1, description="How often a request is tried, the first time included.")
@@ -56,9 +60,22 @@ class S3Resource(dagster_aws.s3.S3Resource):
     read_timeout_s: float = Field(default=60, gt=0, description="Seconds to wait for the next bytes of an answer.")
 
     def __init__(self, **data: Any) -> None:
-        super().__init__(**data)
+        # What is given here becomes a default of the config schema, which the code location shows and every run stores.
+        literal = {name: value for name in _SECRETS if (value := data.get(name)) and not isinstance(value, dg.EnvVar)}
+        super().__init__(**{name: value for name, value in data.items() if name not in literal})
+        self.__dict__.update(literal)
         if not self.use_unsigned_session and not any(isinstance(value, dg.EnvVar) for value in data.values()):
             self.connection()
+
+    def _with_updated_values(self, values: Mapping[str, Any] | None) -> Any:
+        """Dagster's way from the resource of the code to the one of a run. `values` are the schema's, which know no
+        literal secret: those stay with the identity that they belong to, unless the run gives it others."""
+        given, own = dict(values or {}), dict[str, Any]()
+        for identity, names in _SECRETS_OF.items():
+            same = given.get(identity, getattr(self, identity)) == getattr(self, identity)
+            if same and not any(given.get(name) for name in names):
+                own |= {name: getattr(self, name) for name in names}
+        return super()._with_updated_values(given | own)
 
     def connection(self) -> S3Connection:
         """The connection in plain values. Raises SettingsError when the settings contradict each other."""

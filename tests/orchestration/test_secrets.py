@@ -1,80 +1,221 @@
-"""No secret leaves a run: not in its events, its logs, its metadata, its definitions, or in the bucket."""
+"""No secret leaves a run: not in what its instance stores, its logs, its errors, its definitions, the bucket, or the
+arguments of a process. Runs that pass and runs that fail are searched for every kind of secret."""
 
 from __future__ import annotations
 
+import base64
+import os
+import threading
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
 import dagster as dg
 import pytest
+from canaries import command_lines, files_under, found, objects_of
+from dagster._core.remote_representation.external_data import RepositorySnap
+from dagster._serdes import serialize_value
+from identities import new_role, new_user
 from scripted import ScriptedSource
 
-from s3dest_dagster import S3Resource, build_stream_assets
+from s3dest_dagster import S3Connection, S3Resource, build_stream_assets
 
+EXTERNAL_ID = "hush-external-id/+="
+PASSWORD = 'hush connector "password"/+='
+URL_PASSWORD = "hush-password-of-a-url"
 TOKEN = "hush-connector-token"
 
 
-@pytest.fixture
-def s3(lake) -> S3Resource:
-    return S3Resource(
-        endpoint_url=lake.server.endpoint,
-        aws_access_key_id=lake.server.access_key_id,
-        aws_secret_access_key=lake.server.secret_access_key,
-    )
+@dataclass(frozen=True)
+class Way:
+    """A way to give an identity: what the resource is made of, its environment, and the secrets in both."""
+
+    resource: Mapping[str, Any]
+    environment: Mapping[str, str]
+    canaries: Mapping[str, str]
 
 
 @pytest.fixture
-def scripted(tmp_path) -> ScriptedSource:
-    return ScriptedSource(tmp_path).stream("users").log("INFO", f"signing in with {TOKEN}").records("users", {"id": 1})
+def ways(lake) -> dict[str, Way]:
+    """Temporary keys as literals in the code; and a role, by the environment's keys, with all from the environment."""
+    endpoint = {"endpoint_url": lake.server.endpoint, "sts_endpoint": lake.server.endpoint}
+    role = new_role(lake.server, EXTERNAL_ID)
+    _, base = new_user(lake.server, ["sts:AssumeRole"], ["*"])
+    sts = boto3.client("sts", endpoint_url=lake.server.endpoint, region_name="us-east-1", **lake.server.admin)
+    given = sts.assume_role(RoleArn=role, RoleSessionName="temporary", ExternalId=EXTERNAL_ID)["Credentials"]
+    return {
+        "literal keys": Way(
+            {
+                **endpoint,
+                "aws_access_key_id": given["AccessKeyId"],
+                "aws_secret_access_key": given["SecretAccessKey"],
+                "aws_session_token": given["SessionToken"],
+            },
+            {},
+            {"secret": given["SecretAccessKey"], "session token": given["SessionToken"]},
+        ),
+        "role": Way(
+            {**endpoint, "role_arn": role, "external_id": dg.EnvVar("OUR_EXTERNAL_ID")},
+            {
+                "OUR_EXTERNAL_ID": EXTERNAL_ID,
+                "AWS_ACCESS_KEY_ID": base["access_key_id"],
+                "AWS_SECRET_ACCESS_KEY": base["secret_access_key"],
+            },
+            {"secret of the base": base["secret_access_key"], "external id": EXTERNAL_ID},
+        ),
+    }
 
 
-def everything_of_a_run(lake, assets, s3, **options) -> str:
-    """All that a run leaves in the instance, as text."""
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = lake.materialize(*assets, io=lake.io(s3=s3), resources={"s3": s3}, instance=instance, **options)
-        entries = instance.all_logs(result.run_id)
-        assert len(entries) > 5
-        return "\n".join(f"{each!r} {each.to_json()}" for each in entries) + repr(instance.get_run_by_id(result.run_id))
+OF_THE_CONNECTOR = {"password": PASSWORD, "url password": URL_PASSWORD, "token": TOKEN}
 
 
-def assets_of(scripted: ScriptedSource) -> list[dg.AssetsDefinition]:
-    source = scripted.source({"credentials": {"api_key": TOKEN}})
-    return build_stream_assets(source, catalog=scripted.catalog, partitions_def=None)
+def scripted(folder: Path, *, fails: bool) -> ScriptedSource:
+    """A connector that chatters about its secrets, and may fail with them on its lips."""
+    source = ScriptedSource(folder).stream("users").waits_for(folder / "looked at").log("INFO", f"as {PASSWORD}")
+    source.stderr(f"Traceback: postgres://us:{URL_PASSWORD}@db/x?token={TOKEN}\n").records("users", {"id": 1})
+    return source.error(f"cannot use {PASSWORD}", internal=f"by {TOKEN}").exits(1) if fails else source
 
 
+def assets_of(source: ScriptedSource) -> list[dg.AssetsDefinition]:
+    config = {"password": PASSWORD, "url": f"postgres://us:{URL_PASSWORD}@db/x", "credentials": {"api_key": TOKEN}}
+    return build_stream_assets(source.source(config), catalog=source.catalog, partitions_def=None)
+
+
+@contextmanager
+def processes_looked_at(source: ScriptedSource, folder: Path) -> Iterator[dict[str, bytes]]:
+    """The arguments of all processes of a run while its connector reads; the connector waits until they are seen."""
+    seen: dict[str, bytes] = {}
+    ended = threading.Event()
+
+    def look() -> None:
+        while not source.calls("read") and not ended.wait(0.01):
+            pass
+        seen.update(command_lines())
+        (folder / "looked at").touch()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("way", ["literal keys", "role"])
 @pytest.mark.parametrize("ending", ["success", "failure"])
-def test_none_is_in_the_events(lake, s3, scripted, ending, capfd):
-    if ending == "failure":
-        scripted.error(f"cannot use {TOKEN}").exits(1)
-    text = everything_of_a_run(lake, assets_of(scripted), s3, raise_on_error=False)
-    assert TOKEN not in text
-    assert lake.server.secret_access_key not in text
-    assert ("PIPELINE_SUCCESS" in text) == (ending == "success")
-    printed = "".join(capfd.readouterr())
-    assert TOKEN not in printed
-    assert lake.server.secret_access_key not in printed
+def test_nothing_that_a_run_leaves_holds_one(lake, ways, monkeypatch, tmp_path, capfd, way, ending):
+    chosen = ways[way]
+    for name, value in chosen.environment.items():
+        monkeypatch.setenv(name, value)
+    home, folder = tmp_path / "home", tmp_path / "source"
+    home.mkdir()
+    folder.mkdir()
+    source = scripted(folder, fails=ending == "failure")
+    s3 = S3Resource(**chosen.resource)
+    assets, io = assets_of(source), lake.io(s3=s3)
+    with dg.DagsterInstance.local_temp(str(home)) as instance, processes_looked_at(source, folder) as processes:
+        result = lake.materialize(
+            *assets, io=io, resources={"s3": s3}, instance=instance, raise_on_error=False, run_config=None
+        )
+        events = "\n".join(f"{each!r}" for each in instance.all_logs(result.run_id))
+    definitions = dg.Definitions(assets=assets, resources={"io_manager": io, "s3": s3}).get_repository_def()
+    places = [
+        *files_under(home),
+        *objects_of(lake.server, lake.bucket),
+        *processes.items(),
+        ("events", events.encode()),
+        ("output", "".join(capfd.readouterr()).encode()),
+        ("code location", serialize_value(RepositorySnap.from_def(definitions)).encode()),
+        ("definitions", f"{s3!r} {s3} {io!r} {[(each, each.op, each.metadata_by_key) for each in assets]!r}".encode()),
+    ]
+    assert found({**chosen.canaries, **OF_THE_CONNECTOR}, places) == set()
+    # What was searched is what there is to search.
+    named = {place for place, _ in places}
+    assert result.success == (ending == "success")
+    assert any(b"scripted_connector.py" in each for each in processes.values())
+    assert any(name.endswith(".err") for name in named)
+    assert any(name.endswith("(unpacked)") and b"STEP_START" in content for name, content in places)
+    assert any("_s3dest/" in name for name in named) == (ending == "success")
 
 
-def test_none_is_in_an_error_of_the_server(lake, scripted):
-    wrong = S3Resource(
-        endpoint_url=lake.server.endpoint, aws_access_key_id="AKIAWRONG", aws_secret_access_key="hush-wrong-secret"
-    )
-    text = everything_of_a_run(lake, assets_of(scripted), wrong, raise_on_error=False)
-    assert "access_key_id" in text
-    assert "hush-wrong-secret" not in text
+@pytest.mark.parametrize("wrong", ["secret", "session token", "external id"])
+def test_no_refusal_of_the_server_shows_one(lake, ways, monkeypatch, tmp_path, capfd, wrong):
+    """Also with tracebacks and causes, and where the server refuses just that."""
+    way = ways["role" if wrong == "external id" else "literal keys"]
+    for name, value in way.environment.items():
+        monkeypatch.setenv(name, value)
+    names = {"secret": "aws_secret_access_key", "session token": "aws_session_token", "external id": "external_id"}
+    canary = f"hush-wrong-{wrong.replace(' ', '-')}/+="
+    s3 = S3Resource(**{**way.resource, names[wrong]: canary})
+
+    @dg.asset
+    def users():
+        return [{"id": 1}]
+
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance, pytest.raises(Exception) as failed:  # noqa: PT011
+        lake.materialize(users, io=lake.io(s3=s3), resources={"s3": s3}, instance=instance)
+    told = "".join(traceback.format_exception(failed.value))
+    assert any(word in told for word in ("refused the credentials", "could not be assumed"))
+    output = "".join(capfd.readouterr())
+    places = [("traceback", told.encode()), ("output", output.encode()), *files_under(tmp_path)]
+    assert found({wrong: canary, **way.canaries}, places) == set()
 
 
-def test_none_is_in_the_definitions(s3, scripted):
-    shown = [repr(s3), *(f"{each!r} {each.metadata_by_key!r} {each.op!r}" for each in assets_of(scripted))]
-    assert TOKEN not in " ".join(shown)
-    assert s3.aws_secret_access_key not in " ".join(shown)
+def test_a_literal_is_used_although_no_schema_has_it(lake, ways):
+    """Through every way by which Dagster makes the resource of a run from the one of the code."""
+    way, seen = ways["literal keys"], []
+
+    @dg.asset
+    def consumer(s3: S3Resource) -> None:
+        seen.append(s3.connection())
+
+    s3 = S3Resource(**way.resource)
+    dg.materialize([consumer], resources={"s3": s3})
+    with s3.process_config_and_initialize_cm() as made:
+        seen.append(made.connection())
+    seen.append(s3.with_replaced_resource_context(dg.build_init_resource_context()).connection())
+    seen.append(lake.io(s3=s3).s3.connection())
+    assert seen == [s3.connection()] * 4
+    assert s3.connection().session_token == way.canaries["session token"]
 
 
-def test_none_is_in_the_io_managers_words(lake, s3):
-    for each in (lake.io(s3=s3), lake.io(s3=lake.server.connection)):
-        assert lake.server.secret_access_key not in f"{each!r} {each}"
+@pytest.mark.parametrize(
+    "given", [{}, {"aws_access_key_id": "AKIA", "aws_secret_access_key": "another"}, {"region_name": "eu-west-1"}]
+)
+def test_run_config_takes_the_place_of_a_resources_settings_literals_included(ways, given):
+    """As Dagster has it with any resource: what the run says counts, and nothing beside it."""
+    seen = []
+
+    @dg.asset
+    def consumer(s3: S3Resource) -> None:
+        seen.append(s3.connection())
+
+    config = {"resources": {"s3": {"config": given}}}
+    dg.materialize([consumer], resources={"s3": S3Resource(**ways["literal keys"].resource)}, run_config=config)
+    assert seen == [S3Resource(**given).connection()]
 
 
-def test_none_is_in_the_bucket(lake, s3, scripted):
-    everything_of_a_run(lake, assets_of(scripted), s3)
-    assert lake.all_keys()
-    for key in lake.all_keys():
-        assert TOKEN.encode() not in lake.body(key)
-        assert lake.server.secret_access_key.encode() not in lake.body(key)
+def test_connections_do_not_show_theirs():
+    secrets = {"secret_access_key": "hush-secret", "session_token": "hush-token", "external_id": "hush-external-id"}
+    connection = S3Connection(access_key_id="AKIA", role_arn="arn:aws:iam::1:role/r", **secrets)
+    assert "hush" not in f"{connection!r} {connection}"
+
+
+def test_the_search_finds_what_is_there(tmp_path, lake):
+    """In each place and spelling, so that finding nothing means something."""
+    canaries = {"password": PASSWORD}
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        job = dg.GraphDefinition("job", node_defs=[]).to_job()
+        instance.create_run_for_job(job, tags={"told": PASSWORD})
+    assert {place for _, place in found(canaries, files_under(tmp_path))} >= {"history/runs.db (unpacked)"}
+    lake.server.client().put_object(Bucket=lake.bucket, Key="a", Body=b"", Metadata={"told": TOKEN})
+    assert found({"token": TOKEN}, objects_of(lake.server, lake.bucket)) == {("token", "a")}
+    for spelling in ("hush%20connector%20%22password%22%2F%2B%3D", 'hush connector \\"password\\"/+='):
+        assert found(canaries, [("x", spelling.encode())])
+    assert found(canaries, [("x", base64.b64encode(b"xy" + PASSWORD.encode() + b"z"))])
+    assert os.getpid() not in {int(place.split()[-1]) for place, _ in command_lines()}
