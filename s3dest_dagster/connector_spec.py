@@ -7,7 +7,7 @@ know how settings are used.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields
 from enum import StrEnum
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -95,6 +95,11 @@ _OWN_SETTINGS: dict[str, str] = {
     "checkpoint_mb": "A long append is published with its state after so many megabytes of records; 0: not by size.",
     "abandoned_upload_age_s": "Unfinished uploads older than this many seconds are aborted.",
     "abort_grace_s": "Seconds that a sync which is given up waits at most for its uploads to be aborted.",
+    "acl": "Canned ACL of the data objects; left out: what the bucket does.",
+    "server_side_encryption": "Encryption of data and manifests; left out: what the bucket does.",
+    "kms_key_id": "Key of AWS KMS that encrypts; left out: the account's own.",
+    "storage_class": "Storage class of the data objects, as the server names it; left out: STANDARD.",
+    "object_metadata": "User metadata of the data objects: names and texts in ASCII.",
     "session_token": "Session token of temporary access keys.",
     "profile_name": "Profile of the AWS configuration files that gives the identity.",
     "external_id": "External id for assuming the role; AWS_ASSUME_ROLE_EXTERNAL_ID when left out.",
@@ -290,6 +295,8 @@ def _typed(hint: Any) -> dict[str, Any]:
         (hint,) = (each for each in get_args(hint) if each is not type(None))
     if get_origin(hint) is Literal:
         return {"type": "string", "enum": list(get_args(hint))}
+    if get_origin(hint) is Mapping:
+        return {"type": "object", "additionalProperties": {"type": "string"}}
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return {"type": "string", "enum": [each.value for each in hint]}
     return {"type": {bool: "boolean", int: "integer", float: "number", str: "string"}[hint]}

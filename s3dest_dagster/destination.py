@@ -6,6 +6,8 @@ our own additions follow them. It must not know S3, how it is reached, Dagster o
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
@@ -156,6 +158,23 @@ FormatSettings = JsonlFormat | CsvFormat | AvroFormat | ParquetFormat
 _MAX_PARTS = 10_000
 """Parts of one multipart upload (S3's limit)."""
 
+CannedAcl = Literal[
+    "private",
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+    "aws-exec-read",
+    "bucket-owner-read",
+    "bucket-owner-full-control",
+]
+ServerSideEncryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
+SYNC_METADATA = "s3dest-sync"
+"""Name of the user metadata that tells which segment an object belongs to."""
+_MAX_METADATA = 1536
+"""Bytes of a user's own metadata: S3 takes 2048 of an object, and the sync's id needs some."""
+_METADATA_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_METADATA_VALUE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Destination:
@@ -175,6 +194,11 @@ class S3Destination:
     source gives them) of records; 0 says that this one is no reason, both 0 that the sync commits once, at its end.
     Uploads of a stream that no sync has pending are aborted when older than `abandoned_upload_age_s`. A sync that is
     given up aborts its own, and waits for that at most `abort_grace_s`.
+
+    Headers of the objects, None for what the bucket does by itself: `server_side_encryption` with the key `kms_key_id`
+    (None: the account's own key) for data and manifests; `acl`, `storage_class` and `object_metadata` (user metadata,
+    ASCII, 1536 bytes of names and values; names become lower case) for data only, but for an `acl` that gives the
+    bucket's owner rights, which manifests get too.
     """
 
     s3_bucket_name: str
@@ -197,6 +221,11 @@ class S3Destination:
     checkpoint_mb: float = 10_000
     abandoned_upload_age_s: float = 7 * 86_400
     abort_grace_s: float = 10
+    acl: CannedAcl | None = None
+    server_side_encryption: ServerSideEncryption | None = None
+    kms_key_id: str | None = None
+    storage_class: str | None = None
+    object_metadata: Mapping[str, str] | None = field(default=None, hash=False)
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -227,9 +256,54 @@ class S3Destination:
                 "deletes them before. Leave one of the two out.",
                 setting="delete_grace_s",
             )
+        self._check_headers()
         _ = self.template
+
+    def _check_headers(self) -> None:
+        for name in ("kms_key_id", "storage_class"):
+            object.__setattr__(self, name, getattr(self, name) or None)
+        if self.kms_key_id and not self.encrypts_by_kms:
+            raise SettingsError(
+                "kms_key_id needs server_side_encryption 'aws:kms' or 'aws:kms:dsse'. Set it, or leave kms_key_id out.",
+                setting="kms_key_id",
+            )
+        object.__setattr__(self, "object_metadata", _checked_metadata(self.object_metadata or {}) or None)
+
+    @property
+    def encrypts_by_kms(self) -> bool:
+        """Whether the objects are encrypted with a key of AWS KMS."""
+        return (self.server_side_encryption or "").startswith("aws:kms")
 
     @property
     def template(self) -> KeyTemplate:
         """The rule for object keys; making it refuses wrong templates with TemplateError."""
         return KeyTemplate(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern)
+
+
+def _checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The user metadata with names as S3 keeps them, in lower case."""
+    setting = "object_metadata"
+    lowered = {name.lower(): value for name, value in metadata.items()}
+    for name, value in metadata.items():
+        if not _METADATA_NAME.fullmatch(name) or not _METADATA_VALUE.fullmatch(value):
+            raise SettingsError(
+                f"object_metadata {name!r} cannot be a header: names are ASCII letters, digits and -_., values are "
+                "printable ASCII without blanks at their ends. Encode other texts, for example as base64.",
+                setting=setting,
+            )
+    if len(lowered) < len(metadata):
+        raise SettingsError("object_metadata has one name in two cases; S3 keeps lower case only.", setting=setting)
+    if SYNC_METADATA in lowered:
+        raise SettingsError(
+            f"object_metadata {SYNC_METADATA!r} is the library's own, by which an object tells its sync. Take another "
+            "name.",
+            setting=setting,
+        )
+    size = sum(len(name) + len(value) for name, value in lowered.items())
+    if size > _MAX_METADATA:
+        raise SettingsError(
+            f"object_metadata has {size:,} bytes of names and values. At most {_MAX_METADATA:,} fit: S3 takes 2,048, "
+            "of which the sync's id needs some.",
+            setting=setting,
+        )
+    return lowered

@@ -53,6 +53,8 @@ def _is_enumeration(type_: Any) -> bool:
 def _is_of(type_: Any, value: Any) -> bool:
     if get_origin(type_) is Literal:
         return value in get_args(type_)
+    if get_origin(type_) is Mapping:
+        return isinstance(value, Mapping) and all(isinstance(each, str) for pair in value.items() for each in pair)
     if isinstance(value, bool):
         return type_ is bool
     if type_ is float:
@@ -64,6 +66,8 @@ def _wrong_type(setting: str, value: Any, types: tuple[Any, ...]) -> str:
     """What a field must be. A wrong text is not repeated, since it may be a secret."""
     if get_origin(types[0]) is Literal:
         return f"{setting} is {value!r}. Known are {', '.join(map(repr, get_args(types[0])))}."
+    if get_origin(types[0]) is Mapping:
+        return f"{setting} is no mapping of names to texts."
     if types[0] is str:
         return f"{setting} is not a text."
     wanted = _WORDS.get(types[0]) or " or ".join(each.__name__ for each in types)

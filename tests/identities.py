@@ -32,6 +32,16 @@ def policy(actions: Sequence[str], resources: Sequence[str], **more: Any) -> str
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
+def policy_of_prefix(bucket: str, prefix: str) -> dict[str, Any]:
+    """A policy for whoever may use the bucket below a prefix only."""
+    objects = ("s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:PutObjectAcl", "s3:AbortMultipartUpload")
+    listings = ("s3:ListBucket", "s3:ListBucketMultipartUploads")
+    below = {"Effect": "Allow", "Action": list(objects), "Resource": f"arn:aws:s3:::{bucket}/{prefix}/*"}
+    condition = {"StringLike": {"s3:prefix": f"{prefix}/*"}}
+    within = {"Effect": "Allow", "Action": list(listings), "Resource": f"arn:aws:s3:::{bucket}", "Condition": condition}
+    return {"Version": "2012-10-17", "Statement": [below, within]}
+
+
 def new_user(
     server: S3Server, actions: Sequence[str] = SEED_ACTIONS, resources: Sequence[str] = LAKES
 ) -> tuple[str, dict[str, str]]:

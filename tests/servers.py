@@ -91,7 +91,7 @@ class S3Server:
 
     def open(self, destination: S3Destination) -> Bucket:
         """The destination's bucket, as the library opens it."""
-        return open_bucket(self.connection, destination.s3_bucket_name)
+        return open_bucket(self.connection, destination)
 
 
 @cache

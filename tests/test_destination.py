@@ -11,6 +11,7 @@ from s3dest_dagster.errors import SettingsError
 
 DEFLATE = {"codec": "Deflate"}
 KEYS = {"access_key_id": "AKIA"}
+AES = {"server_side_encryption": "AES256"}
 
 
 @pytest.mark.parametrize(
@@ -26,6 +27,21 @@ KEYS = {"access_key_id": "AKIA"}
         (S3Destination, {"encode_workers": 0}, "encode_workers", "at least 1"),
         (S3Destination, {"s3_bucket_path": None}, "s3_bucket_path", "not a text"),
         (S3Destination, {"on_bad_record": "skip"}, "on_bad_record", "'fail', 'quarantine'"),
+        (S3Destination, {"acl": "public"}, "acl", "'private', 'public-read'"),
+        (S3Destination, {"server_side_encryption": "AES"}, "server_side_encryption", "'AES256', 'aws:kms'"),
+        (S3Destination, {"kms_key_id": "alias/lake"}, "kms_key_id", "needs server_side_encryption"),
+        (S3Destination, AES | {"kms_key_id": "alias/lake"}, "kms_key_id", "needs server_side_encryption"),
+        (S3Destination, {"storage_class": 1}, "storage_class", "not a text"),
+        (S3Destination, {"object_metadata": ["team"]}, "object_metadata", "no mapping of names to texts"),
+        (S3Destination, {"object_metadata": {"team": 12345}}, "object_metadata", "no mapping of names to texts"),
+        (S3Destination, {"object_metadata": {"t eam": "data"}}, "object_metadata", "cannot be a header"),
+        (S3Destination, {"object_metadata": {"": "data"}}, "object_metadata", "cannot be a header"),
+        (S3Destination, {"object_metadata": {"team": "dátä"}}, "object_metadata", "ASCII"),
+        (S3Destination, {"object_metadata": {"team": "data\n"}}, "object_metadata", "ASCII"),
+        (S3Destination, {"object_metadata": {"team": " data"}}, "object_metadata", "without blanks at their ends"),
+        (S3Destination, {"object_metadata": {"team": "a", "Team": "b"}}, "object_metadata", "one name in two cases"),
+        (S3Destination, {"object_metadata": {"S3dest-Sync": "x"}}, "object_metadata", "the library's own"),
+        (S3Destination, {"object_metadata": {"team": "x" * 1533}}, "object_metadata", "1,537 bytes"),
         (S3Destination, {"format": "CSV"}, "format", "JsonlFormat or CsvFormat or AvroFormat or ParquetFormat"),
         (ParquetFormat, {"block_size_mb": 1.5}, "block_size_mb", "a whole number"),
         (ParquetFormat, {"dictionary_encoding": "false"}, "dictionary_encoding", "true or false"),
@@ -59,6 +75,18 @@ def test_whole_numbers_do_for_numbers_and_none_where_it_means_something():
     destination = S3Destination(s3_bucket_name="lake", object_size_mb=1, abandoned_upload_age_s=0.5)
     assert (destination.object_size_mb, destination.abandoned_upload_age_s) == (1, 0.5)
     assert S3Connection(path_style=None, ca_bundle=None).path_style is None
+
+
+def test_user_metadata_is_kept_in_lower_case_up_to_its_size():
+    destination = S3Destination(s3_bucket_name="lake", object_metadata={"Team": "x" * 1532})
+    assert destination.object_metadata == {"team": "x" * 1532}
+    assert S3Destination(s3_bucket_name="lake", object_metadata={}).object_metadata is None
+
+
+@pytest.mark.parametrize("name", ["acl", "server_side_encryption", "object_metadata"])
+def test_a_destination_with_headers_can_be_a_key(name):
+    values = {"acl": "private", "server_side_encryption": "aws:kms", "object_metadata": {"team": "data"}}
+    assert len({S3Destination(s3_bucket_name="lake", **{name: values[name]}) for _ in range(2)}) == 1
 
 
 def test_a_choice_may_be_spelled_in_any_case():

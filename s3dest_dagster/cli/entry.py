@@ -14,6 +14,7 @@ import click
 
 from s3dest_dagster.cli.commands import s3dest
 from s3dest_dagster.cli.interruption import Interrupted, interruptible
+from s3dest_dagster.cli.logs import warnings_told
 from s3dest_dagster.cli.output import Output, OutputClosedError
 from s3dest_dagster.cli.session import Session
 from s3dest_dagster.errors import MissingExtraError, S3DestError, SettingsError
@@ -30,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs one verb and gives its exit code; says on standard error what went wrong."""
     output = Output()
     try:
-        with interruptible() as interruption:
+        with warnings_told(output), interruptible() as interruption:
             code = s3dest.main(
                 list(arguments), prog_name="s3dest", standalone_mode=False, obj=Session(output, interruption)
             )

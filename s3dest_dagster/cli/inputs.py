@@ -81,7 +81,7 @@ def opened_target(config: ConnectorConfig, now: datetime | None) -> Iterator[Tar
 
 def bucket_of(config: ConnectorConfig) -> Bucket:
     """The destination's bucket. Nothing is asked of the server yet."""
-    return open_bucket(config.connection, config.destination.s3_bucket_name)
+    return open_bucket(config.connection, config.destination)
 
 
 def new_sync(sync_id: str | None, now: datetime | None) -> Sync:

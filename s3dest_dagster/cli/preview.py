@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -64,7 +64,8 @@ def _check_steps(config: ConnectorConfig) -> tuple[Identity | None, list[CheckSt
         found = identity(config.connection)
     except CredentialsError as error:
         return None, [CheckStep(name, "", False, error.message)]
-    step = CheckStep(name, "", True, f"{found.source}, access key id {found.access_key_id}")
+    whom = f"acting as {found.arn}" if found.arn else f"whom it acts as is not known ({found.unknown})"
+    step = CheckStep(name, "", True, f"{found.source}, access key id {found.access_key_id}, {whom}")
     with opened_target(config, None) as target:
         return found, [step, *landing.check(target, uuid4().hex)]
 
@@ -78,7 +79,7 @@ def _check_line(step: CheckStep) -> str:
 def _check_json(found: Identity | None, steps: Sequence[CheckStep], example: str) -> dict[str, Any]:
     return {
         "ok": all(each.ok for each in steps),
-        "identity": None if found is None else {"source": found.source, "access_key_id": found.access_key_id},
+        "identity": None if found is None else {**asdict(found), "unknown": found.unknown or None},
         "steps": [
             {"name": each.name, "action": each.action or None, "ok": each.ok, "message": each.message or None}
             for each in steps

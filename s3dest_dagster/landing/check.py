@@ -1,19 +1,21 @@
 """Whether a sync could land here: the requests that a landing makes, tried one after another on objects of its own.
 
-Each step says what failed and which IAM action or setting mends it. It leaves nothing behind.
+Each step says what failed and which IAM action or setting mends it. It leaves nothing behind: objects are written only
+once it is known that they can be deleted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from s3dest_dagster.errors import StorageError
+from s3dest_dagster.errors import AccessDeniedError, StorageError
 from s3dest_dagster.keys import manifest_root
 from s3dest_dagster.landing.target import Target
-from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket
+from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket, denied, headers_of_data
 
 _CONTENT = b"s3dest check"
+_NO_UPLOAD = "no-such-upload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,58 +31,116 @@ class CheckStep:
 def check(target: Target, token: str) -> list[CheckStep]:
     """Tries everything that a sync needs. `token` makes the keys of the trial objects unique.
 
-    Stops where going on would only repeat the same failure; the last step then tells what is wrong.
+    A missing permission does not end it, so that one call names all that are missing; what would only repeat a failure
+    is not tried.
     """
-    return list(_steps(target, token))
+    return list(_Check(target, token).steps())
 
 
-def _steps(target: Target, token: str) -> Iterator[CheckStep]:
-    bucket, template = target.bucket, target.destination.template
-    root = manifest_root(template)
-    small, large = f"{root}check/{token}", f"{root}check/{token}-multipart"
-    listing = _try("list objects", "s3:ListBucket", lambda: bucket.first_page(root))
-    yield listing
-    if not listing.ok:
-        return
-    wrote = _try("write an object", "s3:PutObject", lambda: bucket.put(small, _CONTENT))
-    yield wrote
-    if not wrote.ok:
-        return
-    yield _try("read it back", "s3:GetObject", lambda: _read_back(bucket, small))
-    yield _try("complete a multipart upload", "s3:PutObject", lambda: _multipart(bucket, large))
-    yield _try("abort a multipart upload", "s3:AbortMultipartUpload", lambda: _aborted(bucket, large))
-    yield _try("list multipart uploads", "s3:ListBucketMultipartUploads", lambda: list(bucket.list_uploads(root)))
-    yield _conditions(bucket, small)
-    yield _try("delete objects", "s3:DeleteObject", lambda: bucket.delete([small, large]))
+@dataclass(slots=True)
+class _Check:
+    """A check on its way. `granted` are the actions that a step has used with success; `broken`: one has met more than
+    a missing permission."""
 
+    target: Target
+    token: str
+    granted: set[str] = field(default_factory=set)
+    broken: bool = False
 
-def _try(name: str, action: str, do: Callable[[], object]) -> CheckStep:
-    try:
-        do()
-    except StorageError as error:
+    def steps(self) -> Iterator[CheckStep]:
+        bucket, root = self.target.bucket, self._root
+        yield self._try("list objects", "s3:ListBucket", lambda: bucket.first_page(root))
+        if self.broken:
+            return
+        yield self._try("delete objects", "s3:DeleteObject", lambda: bucket.delete([self._small]))
+        yield from self._uploads()
+        if {"s3:PutObject", "s3:DeleteObject"} <= self.granted:
+            yield from self._objects()
+
+    @property
+    def _root(self) -> str:
+        return manifest_root(self.target.destination.template)
+
+    @property
+    def _small(self) -> str:
+        return f"{self._root}check/{self.token}"
+
+    @property
+    def _large(self) -> str:
+        return f"{self._small}-multipart"
+
+    @property
+    def _data(self) -> Bucket:
+        """The bucket with the headers of data objects."""
+        return self.target.bucket.with_headers(headers_of_data(self.target.destination))
+
+    def _uploads(self) -> Iterator[CheckStep]:
+        """Uploads that are given up: nobody ever sees them."""
+        bucket, destination, begun = self.target.bucket, self.target.destination, [_NO_UPLOAD]
+        yield self._try("begin an upload", "s3:PutObject", lambda: begun.append(bucket.create_upload(self._large, {})))
+        abort = self._try("abort it", "s3:AbortMultipartUpload", lambda: bucket.abort_upload(self._large, begun[-1]))
+        yield abort
+        yield self._try("list uploads", "s3:ListBucketMultipartUploads", lambda: list(bucket.list_uploads(self._root)))
+        if destination.acl and abort.ok and "s3:PutObject" in self.granted:
+            yield self._try(f"begin an upload with acl {destination.acl!r}", "s3:PutObjectAcl", self._with_acl)
+
+    def _objects(self) -> Iterator[CheckStep]:
+        """Whole objects, and what a landing does with them."""
+        bucket, kms = self.target.bucket, self.target.destination.encrypts_by_kms
+        how = f" encrypted by {self.target.destination.server_side_encryption}" if kms else ""
+        wrote = self._try(
+            f"write an object{how}",
+            "kms:GenerateDataKey" if kms else "s3:PutObject",
+            lambda: bucket.put(self._small, _CONTENT),
+        )
+        yield wrote
+        if wrote.ok:
+            yield self._try("read it back", "s3:GetObject", self._read_back)
+            yield self._conditions()
+        if wrote.ok and self._may_give_headers():
+            yield self._try(f"complete an upload{how}", "kms:Decrypt" if kms else "s3:PutObject", self._complete)
+        yield self._try(
+            "delete the trial objects", "s3:DeleteObject", lambda: bucket.delete([self._small, self._large])
+        )
+
+    def _may_give_headers(self) -> bool:
+        return not self.target.destination.acl or "s3:PutObjectAcl" in self.granted
+
+    def _try(self, name: str, action: str, do: Callable[[], object]) -> CheckStep:
+        try:
+            do()
+        except AccessDeniedError as error:
+            return self._denied(name, action, error)
+        except StorageError as error:
+            self.broken = True
+            return CheckStep(name, error.action or action, False, error.message)
+        self.granted.add(action)
+        return CheckStep(name, action, True)
+
+    def _denied(self, name: str, action: str, error: AccessDeniedError) -> CheckStep:
+        """The step for a denial. Where the server names an action that is granted, it is the step's own that is not."""
+        if error.action in self.granted:
+            error = denied(action, self.target.bucket.name, error.key, kms_key=self.target.destination.kms_key_id)
         return CheckStep(name, error.action or action, False, error.message)
-    return CheckStep(name, action, True)
 
+    def _read_back(self) -> None:
+        found = self.target.bucket.get(self._small)
+        if found is None or found[0] != _CONTENT:
+            raise StorageError(
+                f"{self.target.bucket.uri(self._small)} does not hold what was just written to it.", key=self._small
+            )
 
-def _read_back(bucket: Bucket, key: str) -> None:
-    found = bucket.get(key)
-    if found is None or found[0] != _CONTENT:
-        raise StorageError(f"{bucket.uri(key)} does not hold what was just written to it.", key=key)
+    def _with_acl(self) -> None:
+        self._data.abort_upload(self._large, self._data.create_upload(self._large, {}))
 
+    def _complete(self) -> None:
+        upload_id = self._data.create_upload(self._large, self.target.destination.object_metadata or {})
+        etag = self._data.upload_part(self._large, upload_id, 1, _CONTENT)
+        self._data.complete_upload(self._large, upload_id, [etag])
 
-def _multipart(bucket: Bucket, key: str) -> None:
-    upload_id = bucket.create_upload(key, {})
-    etag = bucket.upload_part(key, upload_id, 1, _CONTENT)
-    bucket.complete_upload(key, upload_id, [etag])
-
-
-def _aborted(bucket: Bucket, key: str) -> None:
-    bucket.abort_upload(key, bucket.create_upload(key, {}))
-
-
-def _conditions(bucket: Bucket, key: str) -> CheckStep:
-    name = "put under a condition"
-    step = _try(name, "s3:PutObject", lambda: bucket.has_conditional_puts(key))
-    if step.ok and not bucket.has_conditional_puts(key):
-        return CheckStep(name, "s3:PutObject", True, WITHOUT_CONDITIONS)
-    return step
+    def _conditions(self) -> CheckStep:
+        bucket, name = self.target.bucket, "put under a condition"
+        step = self._try(name, "s3:PutObject", lambda: bucket.has_conditional_puts(self._small))
+        if step.ok and not bucket.has_conditional_puts(self._small):
+            return CheckStep(name, "s3:PutObject", True, WITHOUT_CONDITIONS)
+        return step

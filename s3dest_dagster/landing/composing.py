@@ -95,7 +95,8 @@ def _receipt(staged: StagedSync, destination: S3Destination, ledger: Ledger, hea
         json_schema=json.dumps(schema) if schema is not None else None,
         schema_changes=_changes(staged, ledger, head),
         format={"format_type": type(destination.format).__name__.removesuffix("Format"), **_plain(destination.format)},
-        settings=_plain(destination, without=("format",)),
+        # The user metadata stands on each object.
+        settings=_plain(destination, without=("format", "object_metadata")),
         state=staged.state.state.decode() if staged.state is not None else None,
         library_version=version("s3dest-dagster"),
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from s3dest_dagster.destination import SYNC_METADATA
 from s3dest_dagster.errors import (
     AccessDeniedError,
     BucketNotFoundError,
@@ -23,7 +24,6 @@ from s3dest_dagster.errors import (
     UploadVanishedError,
 )
 from s3dest_dagster.landing.manifest import (
-    SYNC_METADATA,
     Head,
     ManifestObject,
     ReachedState,

@@ -18,8 +18,6 @@ from s3dest_dagster.batch import Tally
 from s3dest_dagster.errors import ManifestError
 
 FORMAT_VERSION = 1
-SYNC_METADATA = "s3dest-sync"
-"""Name of the user metadata that tells which segment an object belongs to."""
 MAX_LEAVING = 16
 """Replaced generations that a head keeps apart; more of them leave together."""
 REMEMBERED_SYNCS = 20

@@ -31,7 +31,17 @@ ACTIONS = (
     "s3:AbortMultipartUpload",
     "s3:ListBucketMultipartUploads",
 )
-"""The IAM actions that a sync uses."""
+"""The IAM actions that every sync uses."""
+ACL_ACTIONS = ("s3:PutObjectAcl",)
+"""Those that an `acl` needs."""
+KMS_ACTIONS = ("kms:GenerateDataKey", "kms:Decrypt")
+"""Those that encryption with a key of KMS needs, the second for uploads in parts and for reading."""
+
+
+def actions(destination: S3Destination) -> tuple[str, ...]:
+    """The IAM actions that a sync with these settings uses."""
+    by_acl = ACL_ACTIONS if destination.acl else ()
+    return (*ACTIONS, *by_acl, *(KMS_ACTIONS if destination.encrypts_by_kms else ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +78,7 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
     destination.template.check_streams([each.stream for each in scopes], destination.format.extension)
     return Plan(
         streams=tuple(_stream_plan(target, stream, scope, sync) for stream, scope in zip(streams, scopes, strict=True)),
-        actions=ACTIONS,
+        actions=actions(destination),
         without_effect=settings_without_effect(destination),
     )
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 import msgspec
 
 from s3dest_dagster.batch import BadRecord
+from s3dest_dagster.destination import SYNC_METADATA
 from s3dest_dagster.errors import RecordError
-from s3dest_dagster.landing.manifest import SYNC_METADATA, ManifestObject
+from s3dest_dagster.landing.manifest import ManifestObject
 from s3dest_dagster.landing.rotation import Reason
 from s3dest_dagster.landing.staging import new_upload, staged_object
 from s3dest_dagster.landing.target import Target
@@ -42,7 +43,7 @@ class Quarantine:
                 setting="on_bad_record",
             )
         if self._upload is None:
-            self._upload = new_upload(self._target, self._key, {SYNC_METADATA: self._segment})
+            self._upload = new_upload(self._target, self._target.bucket, self._key, {SYNC_METADATA: self._segment})
         line = {"reason": bad.reason, "line": bad.raw.decode("utf-8", "backslashreplace")}
         self._upload.write(msgspec.json.encode(line) + b"\n")
         self.rows += 1

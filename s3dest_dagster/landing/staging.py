@@ -5,15 +5,16 @@ It must not know manifests or the commit.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from s3dest_dagster.destination import SYNC_METADATA
 from s3dest_dagster.formats import Encoded, Encoder, ObjectWriter
-from s3dest_dagster.landing.manifest import SYNC_METADATA, ManifestObject
+from s3dest_dagster.landing.manifest import ManifestObject
 from s3dest_dagster.landing.naming import ObjectNames
 from s3dest_dagster.landing.rotation import Reason, reason_to_close
 from s3dest_dagster.landing.target import Target
-from s3dest_dagster.storage import Upload
+from s3dest_dagster.storage import Bucket, Upload, headers_of_data
 
 _MARKER_BYTES = 16
 _MB = 1_000_000
@@ -36,7 +37,8 @@ class ObjectStager:
         self._target = target
         self._encoder = encoder
         self._names = names
-        self._metadata = {SYNC_METADATA: segment}
+        self._bucket = target.bucket.with_headers(headers_of_data(target.destination))
+        self._metadata = {**(target.destination.object_metadata or {}), SYNC_METADATA: segment}
         self._object_bytes = target.destination.object_size_mb * _MB
         self._open: _Open | None = None
         self._uploads: list[Upload] = []
@@ -76,7 +78,7 @@ class ObjectStager:
         self._target.parts.abort(self._uploads)
 
     def _begin(self) -> _Open:
-        upload = new_upload(self._target, self._names.take(), self._metadata)
+        upload = new_upload(self._target, self._bucket, self._names.take(), self._metadata)
         self._uploads.append(upload)
         self._open = _Open(upload, self._encoder.open(upload.write, self._target.entropy(_MARKER_BYTES)))
         return self._open
@@ -90,10 +92,10 @@ class ObjectStager:
         self._closed.append(lambda: staged_object(current.upload, current.rows, reason))
 
 
-def new_upload(target: Target, key: str, metadata: dict[str, str]) -> Upload:
-    """An upload with the destination's part size."""
+def new_upload(target: Target, bucket: Bucket, key: str, metadata: Mapping[str, str]) -> Upload:
+    """An upload with the destination's part size, by a view of its bucket."""
     part_bytes = int(target.destination.part_size_mb * _MIB)
-    return Upload(target.bucket, key, target.parts, part_bytes=part_bytes, metadata=metadata)
+    return Upload(bucket, key, target.parts, part_bytes=part_bytes, metadata=metadata)
 
 
 def staged_object(upload: Upload, rows: int, reason: Reason) -> ManifestObject:

@@ -13,7 +13,7 @@ from datetime import datetime
 
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.formats import check_installed
-from s3dest_dagster.storage import Bucket, PartPool
+from s3dest_dagster.storage import Bucket, PartPool, headers_of_all
 
 Clock = Callable[[], datetime]
 """Gives the current time, with a time zone."""
@@ -40,6 +40,7 @@ def open_target(destination: S3Destination, bucket: Bucket, *, clock: Clock, ent
     Raises MissingExtraError where the format needs an optional package that is not installed.
     """
     check_installed(destination.format)
+    bucket = bucket.with_headers(headers_of_all(destination))
     with PartPool(destination.upload_threads, abort_grace_s=destination.abort_grace_s) as parts:
         if destination.encode_workers == 1:
             yield Target(destination, bucket, parts, None, clock, entropy)

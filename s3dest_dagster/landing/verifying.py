@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from isal.isal_zlib import crc32
 
 from s3dest_dagster.connection import is_aws
+from s3dest_dagster.destination import SYNC_METADATA
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import read_table
 from s3dest_dagster.keys import KeyTemplate, scope_root
 from s3dest_dagster.landing.ledger import Ledger
-from s3dest_dagster.landing.manifest import SYNC_METADATA, Counts, LandedObject, Segment
+from s3dest_dagster.landing.manifest import Counts, LandedObject, Segment
 from s3dest_dagster.landing.ownership import connector_keys
 from s3dest_dagster.landing.read import format_of, stream_of
 from s3dest_dagster.storage import Bucket, crc32_text, in_parallel

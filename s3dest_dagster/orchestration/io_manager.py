@@ -29,7 +29,7 @@ from s3dest_dagster.orchestration.format_config import (
 )
 from s3dest_dagster.orchestration.loading import load_input
 from s3dest_dagster.orchestration.output import land_output
-from s3dest_dagster.storage import Bucket
+from s3dest_dagster.storage import Bucket, headers_of_all
 
 _logger = logging.getLogger("s3dest_dagster.orchestration")
 
@@ -98,6 +98,16 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
     abort_grace_s: float = Field(
         default=10, description="Seconds that a sync which is given up waits at most for its uploads to be aborted."
     )
+    # Dagster's config knows no choice that may be left out; the settings know which texts may stand here.
+    acl: str | None = Field(
+        default=None, description="Canned ACL of the data objects, like bucket-owner-full-control; else the bucket's."
+    )
+    server_side_encryption: str | None = Field(
+        default=None, description="Encryption of all objects: AES256, aws:kms or aws:kms:dsse; else the bucket's."
+    )
+    kms_key_id: str | None = Field(default=None, description="KMS key of the encryption; else the account's own.")
+    storage_class: str | None = Field(default=None, description="Storage class of the data objects; else STANDARD.")
+    object_metadata: dict[str, str] | None = Field(default=None, description="User metadata of the data objects.")
     s3: dg.ResourceDependency[Any] = None  # type: ignore[assignment]  # no resource: the machine's own identity
 
     def __init__(self, **settings: Any) -> None:
@@ -136,7 +146,8 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
 
     def bucket(self) -> Bucket:
         """The bucket, reached as `s3` says. Nothing is asked of the server."""
-        return reach(self.s3, self.s3_bucket_name, region=self.s3_bucket_region, endpoint=self.s3_endpoint)
+        bucket = reach(self.s3, self.s3_bucket_name, region=self.s3_bucket_region, endpoint=self.s3_endpoint)
+        return bucket.with_headers(headers_of_all(self.destination()))
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Lands an asset's records: anything that gives dicts, Arrow data, a source's items, or, for several

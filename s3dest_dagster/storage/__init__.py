@@ -5,6 +5,8 @@ It knows keys as texts and contents as bytes; it must not know streams, formats 
 
 from s3dest_dagster.storage.bucket import WITHOUT_CONDITIONS, Bucket, Listed, ObjectHead, PendingUpload
 from s3dest_dagster.storage.credentials import open_bucket, open_client
+from s3dest_dagster.storage.faults import denied
+from s3dest_dagster.storage.headers import headers_of_all, headers_of_data
 from s3dest_dagster.storage.identity import Identity, identity
 from s3dest_dagster.storage.patience import Patience
 from s3dest_dagster.storage.upload import PartPool, StagedObject, Upload, crc32_text
@@ -22,6 +24,9 @@ __all__ = [
     "StagedObject",
     "Upload",
     "crc32_text",
+    "denied",
+    "headers_of_all",
+    "headers_of_data",
     "identity",
     "in_parallel",
     "open_bucket",

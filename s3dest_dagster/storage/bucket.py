@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, partial
@@ -20,6 +21,7 @@ from botocore.exceptions import ClientError, ResponseStreamingError
 
 from s3dest_dagster.connection import is_aws
 from s3dest_dagster.errors import (
+    AccessDeniedError,
     ObjectNotFoundError,
     PreconditionFailedError,
     S3DestError,
@@ -82,11 +84,20 @@ class Bucket:
         self.client = client
         self.name = name
         self._patience = patience
-        self._conditional: bool | None = None
+        self._headers: Mapping[str, str] = {}
+        self._found_out: dict[str, bool] = {}
 
     def until(self, given_up: Event) -> Bucket:
         """The same bucket for requests that are not tried again once the event is set; a pause ends at once then."""
-        return Bucket(self.client, self.name, replace(self._patience, pause=given_up.wait))
+        same = copy(self)
+        same._patience = replace(self._patience, pause=given_up.wait)
+        return same
+
+    def with_headers(self, headers: Mapping[str, str]) -> Bucket:
+        """The same bucket, whose objects are written with these headers (see `headers_of_all`)."""
+        same = copy(self)
+        same._headers = dict(headers)
+        return same
 
     @property
     def endpoint(self) -> str:
@@ -136,7 +147,7 @@ class Bucket:
             return found[1]
 
     def _put(self, key: str, body: bytes, conditions: Mapping[str, str], tries: Tries | None = None) -> str:
-        put = partial(self.client.put_object, Bucket=self.name, Key=key, Body=body, **conditions)
+        put = partial(self.client.put_object, Bucket=self.name, Key=key, Body=body, **self._headers, **conditions)
         return self._ask("s3:PutObject", key, lambda: _etag(put()), tries)
 
     def _conditions(self, key: str, if_absent: bool, if_match: str | None) -> dict[str, str]:
@@ -159,6 +170,10 @@ class Bucket:
             return self._ask("s3:GetObject", key, read)
         except ObjectNotFoundError:
             return None
+        except AccessDeniedError:
+            if self._may_exist(key):
+                raise
+            return None
 
     def head(self, key: str) -> ObjectHead | None:
         """Size, ETag and metadata (names in lower case) of an object; None when there is no such object."""
@@ -166,6 +181,18 @@ class Bucket:
             return self._ask("s3:GetObject", key, lambda: _head(self.client.head_object(Bucket=self.name, Key=key)))
         except ObjectNotFoundError:
             return None
+        except AccessDeniedError:
+            if self._may_exist(key):
+                raise
+            return None
+
+    def _may_exist(self, key: str) -> bool:
+        """Whether a denial may hide an object: S3 denies what is missing, too, where the right to list has conditions,
+        as under a policy that ends at a prefix."""
+        try:
+            return any(each.key == key for each in self.first_page(key)[0])
+        except StorageError:
+            return True
 
     def delete(self, keys: Iterable[str]) -> int:
         """Deletes objects, up to 1000 per request; a key that is not there is no error. Returns how many were asked.
@@ -221,7 +248,8 @@ class Bucket:
 
     def create_upload(self, key: str, metadata: Mapping[str, str]) -> str:
         """Begins a multipart upload, of which nothing is visible until it is completed. Returns its id."""
-        create = partial(self.client.create_multipart_upload, Bucket=self.name, Key=key, Metadata=dict(metadata))
+        place = {"Bucket": self.name, "Key": key, "Metadata": dict(metadata)}
+        create = partial(self.client.create_multipart_upload, **place, **self._headers)
         return str(self._ask("s3:PutObject", key, create)["UploadId"])
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> str:
@@ -269,9 +297,10 @@ class Bucket:
         AWS does. Another server is asked once in the life of this object, with a probe object beside the given key
         that is deleted again (four requests): it must refuse a second creation and accept the right ETag.
         """
-        if self._conditional is None:
-            self._conditional = is_aws(self.endpoint) or self._probe(f"{beside}.{uuid4().hex[:12]}.probe")
-        return self._conditional
+        known = self._found_out
+        if "conditional" not in known:
+            known["conditional"] = is_aws(self.endpoint) or self._probe(f"{beside}.{uuid4().hex[:12]}.probe")
+        return known["conditional"]
 
     def _probe(self, key: str) -> bool:
         etag = self._put(key, b"probe", {})

@@ -15,8 +15,10 @@ import boto3
 from botocore.config import Config
 
 from s3dest_dagster.connection import S3Connection, is_aws
+from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.storage.bucket import Bucket
-from s3dest_dagster.storage.faults import mapped_session
+from s3dest_dagster.storage.faults import mapped_session, refuse_redirect
+from s3dest_dagster.storage.headers import headers_of_all
 from s3dest_dagster.storage.patience import Patience
 from s3dest_dagster.storage.sessions import DEFAULT_REGION, acting_session, base_session
 
@@ -24,17 +26,21 @@ _POOL_CONNECTIONS = 32
 _VARIABLES = ("AWS_", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
-def open_bucket(connection: S3Connection, name: str) -> Bucket:
+def open_bucket(connection: S3Connection, where: S3Destination | str) -> Bucket:
     """The bucket over a client for this connection. Nothing is asked of the server yet.
 
-    One for equal settings, since it remembers what it has found out about its server. Raises as `open_client`.
+    `where` is a bucket's name, or a destination, whose headers everything gets that is written to the bucket. Raises as
+    `open_client`.
     """
+    if isinstance(where, S3Destination):
+        return open_bucket(connection, where.s3_bucket_name).with_headers(headers_of_all(where))
     patience = Patience(max_attempts=connection.max_attempts, deadline_s=connection.retry_deadline_s)
-    return _bucket(_client(replace(connection, max_attempts=1), _variables()), name, patience)
+    return _bucket(_client(replace(connection, max_attempts=1), _variables()), where, patience)
 
 
 @lru_cache(maxsize=64)
 def _bucket(client: Any, name: str, patience: Patience) -> Bucket:
+    """One for equal settings, since it remembers what it has found out about its server."""
     return Bucket(client, name, patience)
 
 
@@ -59,7 +65,10 @@ def _client(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> 
     with mapped_session():
         client = session.client("s3", **_client_arguments(connection))
     endpoint = client.meta.endpoint_url
-    if connection.endpoint or is_aws(endpoint):
+    if connection.endpoint:
+        client.meta.events.register("before-parse.s3", refuse_redirect)
+        return client
+    if is_aws(endpoint):
         return client
     # The AWS configuration names another server, to which everything applies that does to one of the settings.
     return _client(replace(connection, endpoint=endpoint), variables)
@@ -67,7 +76,7 @@ def _client(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> 
 
 @lru_cache(maxsize=16)
 def _session(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> boto3.Session:
-    """One session for all clients of a connection, so that they sign in once."""
+    """One for clients that try a request once and for those that try it again: a role is assumed once for both."""
     return acting_session(connection, base_session(connection))
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from botocore import exceptions as boto
 from botocore.parsers import ResponseParserError
@@ -42,8 +43,10 @@ _IDENTITY_CALLS = {"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAM
 _OF_CHAIN = (FileNotFoundError, PermissionError, IsADirectoryError, RuntimeError)
 """What the chain lets through: a token's file that cannot be read, and credentials that have ended when they come."""
 _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
-_NAMED_ACTION = re.compile(r"not authorized to perform: (\w+:\w+)(?: on resource: \"?([^\s\"]+))?")
+_NAMED_ACTION = re.compile(r"not authorized to perform: (\w+:\w+)(?: on resource: \"?([^\s\"]*[\w*]))?")
+_KEY_ARN = re.compile(r"arn:[\w-]+:kms:[^:]*:[^:]*:key/")
 _WRONG_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
+_REDIRECTS = {301, 302, 303, 307, 308}
 _CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 
 _UNANSWERED = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError)
@@ -71,12 +74,13 @@ _DAMAGED = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
 _WRONG_TLS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
 
 
-def policy_statement(action: str, bucket: str) -> str:
-    """The IAM policy statement that allows `action` on the bucket, as JSON text to paste."""
-    return _statement(action, f"arn:aws:s3:::{bucket}" + ("" if action in BUCKET_ACTIONS else "/*"))
-
-
-def _statement(action: str, resource: str) -> str:
+def policy_statement(action: str, bucket: str, kms_key: str | None = None) -> str:
+    """The IAM policy statement that allows `action` on the bucket, or on the key of KMS, as JSON text to paste."""
+    if action.startswith("kms:"):
+        # An alias is not what policies name.
+        resource = kms_key if kms_key and _KEY_ARN.match(kms_key) else "arn:aws:kms:*:*:key/*"
+    else:
+        resource = f"arn:aws:s3:::{bucket}" + ("" if action in BUCKET_ACTIONS else "/*")
     return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
 
 
@@ -188,19 +192,33 @@ def _of_answer(error: boto.ClientError, action: str, bucket: str, key: str | Non
     return StorageError(f"{failed} {tried}".rstrip(), key=key)
 
 
-def denied(action: str, bucket: str, key: str | None, text: str) -> AccessDeniedError:
-    """The error for a refused action. `text` is the server's; it wins where it names the action that was missing, such
-    as one of a header or of an encryption key."""
+def refuse_redirect(response_dict: Mapping[str, Any], **_: Any) -> None:
+    """Takes an answer before it is read, and raises StorageError when it redirects.
+
+    The SDK follows no redirect either, but looks for the bucket's region where it meets one: on a server that redirects
+    everything it does so without end.
+    """
+    if response_dict["status_code"] in _REDIRECTS:
+        place = urlsplit(str(response_dict["headers"].get("location", "")))
+        to = f"to {place.scheme}://{place.netloc}" if place.netloc else "without saying where"
+        raise StorageError(
+            f"The server at s3_endpoint sends elsewhere, {to}; it is not followed. Correct s3_endpoint.",
+            setting="s3_endpoint",
+        )
+
+
+def denied(
+    action: str, bucket: str, key: str | None, text: str = "", *, kms_key: str | None = None
+) -> AccessDeniedError:
+    """The error for a refused action. `text` is the server's: it wins where it names the action that is missing, such
+    as one of a header or of an encryption key, and where it says that allowing would not help."""
+    if (named := _NAMED_ACTION.search(text)) is not None:
+        action, kms_key = named[1], named[2] or kms_key
     where = f"s3://{bucket}/{key}" if key else f"bucket {bucket!r}"
-    statement = policy_statement(action, bucket)
-    if (named := _NAMED_ACTION.search(text)) is not None and named[1] != action:
-        action, resource = named.groups()
-        of_bucket = action.startswith("s3:") or resource is None
-        statement = policy_statement(action, bucket) if of_bucket else _statement(action, resource.rstrip("."))
     if "explicit deny" in text:
         cure = f"A policy denies it explicitly, so that allowing it does not help: {text}"
     else:
-        cure = f"Add this statement to the identity's policy: {statement}"
+        cure = f"Add this statement to the identity's policy: {policy_statement(action, bucket, kms_key)}"
     return AccessDeniedError(f"S3 denied {action} on {where}. {cure}", key=key, action=action)
 
 

@@ -81,11 +81,11 @@ def _caller(session: boto3.Session, connection: S3Connection) -> tuple[str | Non
     sts = _impatient(session, connection)
     endpoint = sts.meta.endpoint_url
     if is_aws(endpoint) and not assumes_role(connection) and not is_aws(open_client(connection).meta.endpoint_url):
-        return None, "only a security token service could tell, and sts_endpoint names none"
+        return None, "sts_endpoint is not set"
     try:
         return str(sts.get_caller_identity()["Arn"]), ""
     except ClientError as error:
-        return None, f"{endpoint} refused to tell ({error.response.get('Error', {}).get('Code', 'no reason given')})"
+        return None, f"{endpoint} refused to tell: {error.response.get('Error', {}).get('Code', 'without a reason')}"
     except BotoCoreError:
         return None, f"{endpoint} did not answer"
 

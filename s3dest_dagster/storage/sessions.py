@@ -109,10 +109,11 @@ def _readable(path: str, setting: str) -> str:
 def _accept(connection: S3Connection, endpoint: str, named_by: str) -> None:
     """Returns when requests may go to this endpoint; what travels unencrypted is told once."""
     if connection.accepted(endpoint, named_by).startswith("http://"):
-        _tell_once(endpoint)
+        tell_once(endpoint)
 
 
 @cache
-def _tell_once(endpoint: str) -> None:
+def tell_once(endpoint: str) -> None:
+    """Tells that what is sent to this endpoint travels unencrypted; a warning where it leaves the machine."""
     level = logging.INFO if is_loopback(endpoint) else logging.WARNING
     _logger.log(level, "%s does not use HTTPS: data and signatures travel unencrypted.", endpoint)

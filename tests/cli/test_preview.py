@@ -10,6 +10,7 @@ from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import pytest
 from airbyte_messages import record
+from identities import ACCOUNT, new_user
 
 from s3dest_dagster.cli import main
 from s3dest_dagster.connector_spec import connector_spec
@@ -40,7 +41,12 @@ def test_check_tries_every_action_and_leaves_nothing_behind(any_lake):
 def test_check_in_json(lake):
     answer = json.loads(lake.run("check", "--config", lake.config(), "--json").stdout)
     assert answer["ok"] is True
-    assert answer["identity"] == {"source": "access keys of the settings", "access_key_id": lake.server.access_key_id}
+    assert answer["identity"] == {
+        "source": "access keys of the settings",
+        "access_key_id": lake.server.access_key_id,
+        "arn": None,
+        "unknown": "sts_endpoint is not set",
+    }
     assert {"s3:ListBucket", "s3:PutObject", "s3:AbortMultipartUpload"} < {each["action"] for each in answer["steps"]}
 
 
@@ -50,7 +56,6 @@ def test_check_in_json(lake):
         ({"s3_bucket_name": "lake-nowhere"}, "list objects", "Create it"),
         ({"secret_access_key": "wrong"}, "list objects", "Check access_key_id"),
         ({"access_key_id": None, "secret_access_key": None}, "find an identity", "Set access_key_id"),
-        ({"s3_bucket_name": "another"}, "list objects", '"Action": "s3:ListBucket"'),
     ],
 )
 def test_check_names_the_step_that_fails_and_its_cure(lake, changes, step, cure):
@@ -60,6 +65,29 @@ def test_check_names_the_step_that_fails_and_its_cure(lake, changes, step, cure)
     assert step in failed
     assert cure in failed
     assert answer.stderr == f"Error: The check failed at: {step}.\n"
+
+
+def test_check_says_as_whom_it_acts(lake):
+    config = lake.config(s3dest={"sts_endpoint": lake.server.endpoint})
+    arn = f"arn:aws:iam::{ACCOUNT}:user/loader"
+    assert f"acting as {arn}\n" in lake.run("check", "--config", config).stdout
+    assert json.loads(lake.run("check", "--config", config, "--json").stdout)["identity"]["arn"] == arn
+
+
+def test_check_names_all_that_is_missing_with_its_statements(lake):
+    """In sentences and in JSON: an identity that may list only."""
+    _, keys = new_user(lake.server, ["s3:ListBucket"])
+    missing = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListBucketMultipartUploads"}
+    answer = lake.run("check", "--config", lake.config(**keys))
+    assert answer.returncode == 1
+    told = [line for line in answer.stdout.splitlines() if line.startswith("✗")]
+    assert {json.loads(line[line.index("{") :])["Action"] for line in told} == missing
+    assert answer.stderr.startswith("Error: The check failed at: delete objects, ")
+    answer = lake.run("check", "--config", lake.config(**keys), "--json")
+    found = json.loads(answer.stdout)
+    assert (answer.returncode, found["ok"]) == (1, False)
+    assert {each["action"] for each in found["steps"] if not each["ok"]} == missing
+    assert all("Add this statement" in each["message"] for each in found["steps"] if not each["ok"])
 
 
 def test_check_does_not_keep_somebody_waiting_who_named_the_wrong_server(lake):

@@ -18,6 +18,7 @@ import dagster as dg
 import pytest
 import yaml
 from dagster.components.core.component_tree import ComponentTree
+from identities import policy_of_prefix
 from servers import SEED_ACTIONS, S3Server
 
 import s3dest_dagster
@@ -197,10 +198,11 @@ def test_the_run_config_on_the_page_is_understood():
     dg.validate_run_config(job, yaml.safe_load(block.text))
 
 
-def test_the_documented_policy_is_the_one_that_the_tests_run_under():
+def test_the_documented_policies_are_those_that_the_tests_run_under():
     documents = [json.loads(block.text) for block in pages.blocks("docs/credentials.md", "json")]
-    policies = [each for each in documents if "s3:PutObject" in json.dumps(each)]
-    assert [each["Statement"][0]["Action"] for each in policies] == [list(SEED_ACTIONS)]
+    whole, of_prefix = (each for each in documents if "s3:PutObject" in json.dumps(each))
+    assert [each["Action"] for each in whole["Statement"]] == [list(SEED_ACTIONS)]
+    assert of_prefix == policy_of_prefix("YOUR_BUCKET_NAME", "YOUR_BUCKET_PATH")
 
 
 # ---------------------------------------------------------------------- the command

@@ -10,6 +10,8 @@ from typing import Any
 import boto3
 import dagster as dg
 import pytest
+from doors import door
+from identities import new_role, new_user
 
 from s3dest_dagster import (
     AvroFormat,
@@ -74,6 +76,11 @@ def test_every_setting_reaches_the_destination():
         "checkpoint_mb": 0.0,
         "abandoned_upload_age_s": 60.0,
         "abort_grace_s": 5.0,
+        "acl": "bucket-owner-read",
+        "server_side_encryption": "aws:kms",
+        "kms_key_id": "alias/lake",
+        "storage_class": "STANDARD_IA",
+        "object_metadata": {"team": "data"},
     }
     kept = {"publish_order": "add_first", "delete_grace_s": 60.0}
     assert given.keys() == {each.name for each in fields(S3Destination)} - {"format", "delete_grace_s"}
@@ -223,21 +230,23 @@ class TestConnectorConfig:
 
 
 class TestAccess:
-    def test_a_resource_given_to_both_signs_in_once(self, lake):
-        """Dagster makes a nested resource a second time, and what lands has a client of its own."""
-        clients = []
+    def test_a_resource_given_to_both_signs_in_once(self, lake, monkeypatch):
+        """Dagster makes a nested resource a second time, and a landing tries requests again in its own way."""
 
         @dg.asset
         def people(s3: S3Resource):
-            clients.append(s3.get_client())
+            assert s3.get_client().list_objects_v2(Bucket=lake.bucket)["KeyCount"] == 0
             return [{"id": 1}]
 
-        s3 = self.resource(lake)
-        io = lake.io(s3=s3)
-        lake.materialize(people, io=io, resources={"s3": s3})
+        _, keys = new_user(lake.server, ["sts:AssumeRole"], ["*"])
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys["access_key_id"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys["secret_access_key"])
+        role = new_role(lake.server)
+        with door() as server:
+            s3 = S3Resource(endpoint_url=server.endpoint, sts_endpoint=server.endpoint, role_arn=role)
+            lake.materialize(people, io=lake.io(s3=s3), resources={"s3": s3})
+            assert sum(each.method == "POST" and each.path == "/" for each in server.seen) == 1
         assert lake.ids() == [1]
-        theirs, ours = clients[0], io.bucket().client
-        assert theirs._request_signer._credentials is ours._request_signer._credentials
 
     def test_anything_with_a_client_does(self, lake):
         class Plain:
@@ -279,14 +288,6 @@ class TestAccess:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", lake.server.secret_access_key)
         lake.materialize(people, io=lake.io(s3=None, s3_endpoint=lake.server.endpoint))
         assert lake.ids() == [1]
-
-    @staticmethod
-    def resource(lake) -> S3Resource:
-        return S3Resource(
-            endpoint_url=lake.server.endpoint,
-            aws_access_key_id=lake.server.access_key_id,
-            aws_secret_access_key=lake.server.secret_access_key,
-        )
 
 
 def test_it_works_outside_of_a_step(lake):
