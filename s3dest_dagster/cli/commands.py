@@ -245,21 +245,64 @@ def sweep(session: Session, /, now: datetime | None, **where: str | None) -> int
 
 @s3dest.group()
 def state() -> None:
-    """The states that sources have reached."""
+    """The states that sources go on from."""
+
+
+_streams = click.option("--stream", "names", multiple=True, metavar="NAME", help="A stream, like public.users.")
 
 
 @state.command()
-@_config()
-@_catalog(_ONLY_STREAMS)
+@_where(partition=False)
 @_verbose
 @click.pass_obj
-def show(session: Session, config_path: str, catalog_path: str | None) -> int:
+def show(session: Session, /, **where: str | None) -> int:
     """Print the states that the published records reach.
 
     The list is what a source takes as --state.
-
-    A state of all streams at once (GLOBAL, LEGACY) is not kept in the bucket.
     """
-    from s3dest_dagster.cli import upkeep
+    from s3dest_dagster.cli import state as states
+    from s3dest_dagster.cli.places import Where
 
-    return upkeep.show_state(session.output, config_path, catalog_path)
+    return states.show(session.output, Where(**where))
+
+
+@state.command(name="set")
+@_where(partition=False)
+@click.option("--state", "state_path", required=True, metavar="STATE.json", help="The states; - is standard input.")
+@_streams
+@_now
+@_json
+@_verbose
+@click.pass_obj
+def set_(
+    session: Session, /, state_path: str, names: tuple[str, ...], now: datetime | None, **where: str | None
+) -> int:
+    """Set the states that the next syncs go on from.
+
+    The file holds what `state show` prints, or STATE messages. A sync that runs meanwhile fails, or wins and is named.
+    """
+    from s3dest_dagster.cli import state as states
+    from s3dest_dagster.cli.places import Where
+
+    return states.set_(session, Where(**where), state_path, names, now)
+
+
+@state.command()
+@_where(partition=False)
+@_streams
+@click.option("--all", "everything", is_flag=True, help="The states of all streams that have landed.")
+@_now
+@_json
+@_verbose
+@click.pass_obj
+def reset(
+    session: Session, /, names: tuple[str, ...], everything: bool, now: datetime | None, **where: str | None
+) -> int:
+    """Forget states, so that the next syncs begin anew.
+
+    What has landed stays: an append adds to it.
+    """
+    from s3dest_dagster.cli import state as states
+    from s3dest_dagster.cli.places import Where
+
+    return states.reset(session, Where(**where), names, everything, now)

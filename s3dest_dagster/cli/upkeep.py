@@ -1,11 +1,10 @@
-"""The verbs for what has landed: ls, verify, recover, sweep, state show.
+"""The verbs for what has landed: ls, verify, recover, sweep.
 
 One line a stream or object, or JSON. It must not know how the command is called.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +12,8 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 from s3dest_dagster import landing
-from s3dest_dagster.cli.inputs import bucket_of, read_config
 from s3dest_dagster.cli.output import Output, amount, size
-from s3dest_dagster.cli.places import Place, Where, asked_streams, places
-from s3dest_dagster.connector_config import ConnectorConfig
+from s3dest_dagster.cli.places import Place, Where, places
 from s3dest_dagster.landing import LiveObject, Recovered, Swept, Verified
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId
@@ -76,26 +73,7 @@ def sweep(output: Output, where: Where, now: datetime | None) -> int:
     return 0
 
 
-def show_state(output: Output, config_path: str, catalog_path: str | None) -> int:
-    """Prints the states of the unpartitioned scopes as one JSON list."""
-    config, bucket, found = _scopes(output, config_path, catalog_path)
-    unpartitioned = [scope for scope in found if scope.partition is None]
-    states = [landing.reached_state(bucket, config.destination.template, scope) for scope in unpartitioned]
-    output.show_json([json.loads(each.text) for each in states if each is not None])
-    return 0
-
-
 # ---------------------------------------------------------------------- which scopes
-
-
-def _scopes(
-    output: Output, config_path: str, catalog_path: str | None
-) -> tuple[ConnectorConfig, Bucket, Iterator[Scope]]:
-    """The configuration, its bucket, and the scopes that have landed there, of the catalog's streams only if given."""
-    config = read_config(config_path, output)
-    bucket = bucket_of(config)
-    streams = asked_streams(config, catalog_path)
-    return config, bucket, landing.scopes(bucket, config.destination.template, streams)
 
 
 def _by_stream(place: Place) -> Iterator[tuple[StreamId, list[Scope]]]:

@@ -11,11 +11,12 @@ from s3dest_dagster.landing.plan import Plan, StreamPlan, plan, settings_without
 from s3dest_dagster.landing.read import LiveObject, live_objects, read_scope, read_tables, scope_schema, unified
 from s3dest_dagster.landing.receipt import Progress, Receipt
 from s3dest_dagster.landing.scopes import scopes
+from s3dest_dagster.landing.states import change_state, reached_state
 from s3dest_dagster.landing.streams import StreamLandings, landing_streams, side_by_side, state_message
 from s3dest_dagster.landing.sweep import Swept, sweep
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Clock, Entropy, Target, open_target
-from s3dest_dagster.landing.upkeep import Recovered, reached_state, recover
+from s3dest_dagster.landing.upkeep import Recovered, recover
 from s3dest_dagster.landing.verifying import Verified, foreign_keys, newest_counts, verify
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Sync",
     "Target",
     "Verified",
+    "change_state",
     "check",
     "foreign_keys",
     "land",

@@ -118,7 +118,8 @@ class Segment:
     `removes` are kept and deleted together with this one's (see `Leaving`). `quarantine` holds the lines that are no
     records, with their reasons. `schema` is the schema of the objects as text, with its `fingerprint`; `json_schema`
     the stream's; `schema_changes` what is new in it, None for nothing. `format` holds the format's settings, `settings`
-    those of the destination, `state` the source's state that these records reach.
+    those of the destination, `state` the source's state that these records reach; `forgets_state`: the scope has none
+    any more.
     """
 
     format_version: int = FORMAT_VERSION
@@ -148,6 +149,7 @@ class Segment:
     format: Mapping[str, str | int | bool | None]
     settings: Mapping[str, str | int | float | bool | None]
     state: str | None
+    forgets_state: bool = False
     library_version: str
 
     @property
@@ -275,10 +277,16 @@ class Head:
             next_part=max(self.next_part, segment.next_part),
             syncs=syncs[-REMEMBERED_SYNCS:],
             pending=None,
-            state=segment.name if segment.state is not None else None if segment.replaces else self.state,
+            state=self._state_with(segment),
             schema=LastSchema(segment.fingerprint, segment.name) if segment.fingerprint else self.schema,
             leaving=self._leaving_with(segment, keep_until) if keep_until is not None else self.leaving,
         )
+
+    def _state_with(self, segment: Segment) -> str | None:
+        """The segment that holds the newest state once this one is published."""
+        if segment.state is not None:
+            return segment.name
+        return None if segment.replaces or segment.forgets_state else self.state
 
     def _segments_with(self, segment: Segment) -> tuple[tuple[str, ...], ...]:
         """The live segments once this one is among them. A sync that added nothing is not: readers have no need of it,

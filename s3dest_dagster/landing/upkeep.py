@@ -12,7 +12,7 @@ from s3dest_dagster.errors import CommitError, StorageError
 from s3dest_dagster.keys import KeyTemplate, scope_root
 from s3dest_dagster.landing.leaving import release
 from s3dest_dagster.landing.ledger import Clock, Ledger
-from s3dest_dagster.landing.manifest import ReachedState, sync_of
+from s3dest_dagster.landing.manifest import sync_of
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope
 
@@ -25,12 +25,6 @@ class Recovered:
     sync_id: str | None
     ok: bool
     message: str = ""
-
-
-def reached_state(bucket: Bucket, template: KeyTemplate, scope: Scope) -> ReachedState | None:
-    """The source's state that the scope's published records reach; None when it gave none."""
-    ledger = Ledger(bucket, scope_root(template, scope), scope)
-    return ledger.reached_state(ledger.read_head().head)
 
 
 def _utc_now() -> datetime:

@@ -51,6 +51,64 @@ def resumption(reached: Mapping[StreamId, Reached | None]) -> Resumption:
     return Resumption((state,), tuple(stream for stream, each in sharing.items() if each.state != oldest.state))
 
 
+@dataclass(frozen=True, slots=True)
+class GivenState:
+    """A state that somebody wrote down: its text without blanks, and its stream; None for one of all streams."""
+
+    stream: StreamId | None
+    text: str
+
+
+def read_states(text: bytes) -> list[GivenState]:
+    """The states of a text: one, a list of them, or a line for each; each as a state or within its STATE message.
+
+    Of several of one stream the last counts. Numbers stay as they are written. Raises SettingsError for what is none.
+    """
+    found = {each.stream: each for each in map(_given, _elements(text))}
+    if not found:
+        raise SettingsError("There is no state in it.", setting="state")
+    return list(found.values())
+
+
+def _elements(text: bytes) -> list[msgspec.Raw]:
+    """The elements of a list, the lines of lines, or the one value."""
+    try:
+        whole = msgspec.json.decode(text, type=msgspec.Raw)
+        return msgspec.json.decode(text, type=list[msgspec.Raw]) if bytes(whole).startswith(b"[") else [whole]
+    except msgspec.DecodeError as error:
+        reason = error
+    lines = [line for line in map(bytes.strip, text.splitlines()) if line]
+    try:
+        found = [msgspec.json.decode(line, type=msgspec.Raw) for line in lines]
+    except msgspec.DecodeError:
+        found = []
+    if len(found) < 2:
+        raise SettingsError(f"It is no JSON: {reason}.", setting="state") from None
+    return found
+
+
+def _given(raw: msgspec.Raw) -> GivenState:
+    members = _members(raw)
+    inner = members.get("state", raw) if bytes(members.get("type", b"")) == b'"STATE"' else raw
+    try:
+        state = msgspec.json.decode(inner, type=StateMessage)
+    except msgspec.DecodeError as error:
+        raise _no_state(str(error)) from None
+    stream = state.stream.stream_descriptor.id if state.stream is not None and state.type == "STREAM" else None
+    if state.type not in ("STREAM", "GLOBAL", "LEGACY") or (stream is None and state.type == "STREAM"):
+        raise _no_state(f"it is of the type {state.type!r} and names no stream")
+    if state.type == "LEGACY" and not state.data:
+        raise _no_state("it has neither a type nor data")
+    return GivenState(stream, msgspec.json.format(bytes(inner), indent=-1).decode())
+
+
+def _no_state(reason: str) -> SettingsError:
+    return SettingsError(
+        f"Something in it is no Airbyte state: {reason}. Give what `s3dest state show` prints, or STATE messages.",
+        setting="state",
+    )
+
+
 def _kind(state: str) -> str:
     try:
         return msgspec.json.decode(state, type=StateMessage).type

@@ -1,4 +1,4 @@
-"""The verbs for what has landed: ls, verify, recover, sweep, state show."""
+"""The verbs for what has landed: ls, verify, recover, sweep."""
 
 import json
 
@@ -163,10 +163,3 @@ def interrupted(lake) -> None:
     segment["sync_id"], segment["name"], head["pending"] = "second", "second.2", "second.2"
     for name, manifest in (("segments/second.2.json", segment), ("head.json", head)):
         s3.put_object(Bucket=lake.bucket, Key=root + name, Body=json.dumps(manifest))
-
-
-def test_state_show_gives_what_a_source_takes_as_its_state(lake):
-    config = landed(lake)
-    answer = lake.run("state", "show", "--config", config)
-    assert answer.returncode == 0
-    assert json.loads(answer.stdout) == [json.loads(state("users", 7))["state"]]
