@@ -85,6 +85,7 @@ _OWN_SETTINGS: dict[str, str] = {
     "part_size_mb": "Size of the parts that are uploaded, in mebibytes (2²⁰ bytes); at least 5.",
     "upload_threads": "Threads that upload parts.",
     "encode_workers": "Threads that encode records.",
+    "memory_mb": "Memory in MB (2^20) that all streams may hold together; beyond it row groups and objects end early.",
     "on_type_mismatch": "A value that does not fit its declared type goes to the overflow column, or fails the sync.",
     "on_bad_record": "A line that is no record fails the sync, or is kept with its reason beside the manifests.",
     "on_rematerialize": "Landing a partition of an append stream again replaces that partition, or adds to it.",

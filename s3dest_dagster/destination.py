@@ -6,6 +6,7 @@ our own additions follow them. It must not know S3, how it is reached, Dagster o
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -157,6 +158,13 @@ FormatSettings = JsonlFormat | CsvFormat | AvroFormat | ParquetFormat
 
 _MAX_PARTS = 10_000
 """Parts of one multipart upload (S3's limit)."""
+_MIB = 1 << 20
+_SOURCE_BYTES = 32 * _MIB
+"""What a source may hold of records that wait for their batch to fill, over all streams."""
+_BYTES_PER_WORKER = 16 * _MIB
+"""What encoding a batch takes at its peak: its text, its columns and its bytes, several times over."""
+_LEAST_OPEN_BYTES = 16 * _MIB
+"""What must be left for open objects: less would end one with nearly every batch."""
 
 CannedAcl = Literal[
     "private",
@@ -182,9 +190,12 @@ class S3Destination:
 
     The first five are the connector's. `stream_prefix` stands before every stream name. An object is closed once
     `object_size_mb` (10⁶ bytes, compressed) are full; parts of `part_size_mb` (2²⁰ bytes) leave on `upload_threads`
-    threads; `encode_workers` threads encode batches. `on_type_mismatch`: what does not fit its declared type goes to
-    the overflow column, or fails the sync. `on_bad_record`: a line that is no record fails the sync, or is kept with
-    its reason beside the manifests. `on_rematerialize`: landing a partition of an append stream again replaces that
+    threads; `encode_workers` threads encode batches. `memory_mb` (2²⁰ bytes) bounds what the landings of a process hold
+    in memory together: when it is used up, row groups and objects end early, the largest first.
+
+    `on_type_mismatch`: what does not fit its declared type goes to the overflow column, or fails the sync.
+    `on_bad_record`: a line that is no record fails the sync, or is kept with its reason beside the manifests.
+    `on_rematerialize`: landing a partition of an append stream again replaces that
     partition's objects, or adds to them. `on_empty_refresh`: a full refresh without a record publishes the empty
     state, keeps the old, or fails. `publish_order`: replaced objects leave after the new ones are visible, or before.
     `delete_grace_s`: seconds that they stay after that, so that readers of what was before can finish; the next sync of
@@ -211,6 +222,7 @@ class S3Destination:
     part_size_mb: float = 8
     upload_threads: int = 4
     encode_workers: int = 2
+    memory_mb: int = 512
     on_type_mismatch: Literal["overflow", "fail"] = "overflow"
     on_bad_record: Literal["fail", "quarantine"] = "fail"
     on_rematerialize: Literal["replace", "append"] = "replace"
@@ -235,7 +247,7 @@ class S3Destination:
         for name in ("upload_threads", "encode_workers"):
             at_least(name, getattr(self, name), 1)
         at_least("part_size_mb", self.part_size_mb, 5)
-        if self.object_size_mb * 1_000_000 > _MAX_PARTS * self.part_size_mb * (1 << 20):
+        if self.object_size_mb * 1_000_000 > _MAX_PARTS * self.part_bytes:
             raise SettingsError(
                 f"An object of {self.object_size_mb} MB has more than {_MAX_PARTS} parts of {self.part_size_mb} MB, "
                 "and S3 takes no more. Raise part_size_mb, or lower object_size_mb.",
@@ -257,6 +269,14 @@ class S3Destination:
                 setting="delete_grace_s",
             )
         self._check_headers()
+        if self.open_bytes < (least := max(_LEAST_OPEN_BYTES, self.part_bytes)):
+            needed = self.memory_mb + math.ceil((least - self.open_bytes) / _MIB)
+            raise SettingsError(
+                f"memory_mb is {self.memory_mb}, and with upload_threads={self.upload_threads}, part_size_mb="
+                f"{self.part_size_mb} and encode_workers={self.encode_workers} a landing needs {needed}. Raise it, or "
+                "lower one of the others.",
+                setting="memory_mb",
+            )
         _ = self.template
 
     def _check_headers(self) -> None:
@@ -273,6 +293,18 @@ class S3Destination:
     def encrypts_by_kms(self) -> bool:
         """Whether the objects are encrypted with a key of AWS KMS."""
         return (self.server_side_encryption or "").startswith("aws:kms")
+
+    @property
+    def part_bytes(self) -> int:
+        """Size of an upload's parts."""
+        return int(self.part_size_mb * _MIB)
+
+    @property
+    def open_bytes(self) -> int:
+        """What all open objects may hold together: `memory_mb` without what is under way at most, from the source to
+        the parts that are being sent."""
+        parts = (self.upload_threads + 2) * self.part_bytes
+        return self.memory_mb * _MIB - _SOURCE_BYTES - self.encode_workers * _BYTES_PER_WORKER - parts
 
     @property
     def template(self) -> KeyTemplate:

@@ -175,6 +175,8 @@ def _receipt_parts(receipt: Receipt, bucket: Bucket) -> Iterator[str]:
         yield f"{amount(counts.quarantined, 'bad line')} kept aside"
     if misfits := sum(counts.tally.overflowed.values()):
         yield f"{amount(misfits, 'value')} of another type kept as JSON"
+    if receipt.ended_early:
+        yield f"{receipt.ended_early:,} row groups and objects ended early for memory"
 
 
 def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
@@ -195,5 +197,6 @@ def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
         "overflowed": dict(counts.tally.overflowed),
         "undeclared": dict(counts.tally.undeclared),
         "coerced": dict(counts.tally.coerced),
+        "ended_early": receipt.ended_early,
         "manifest": receipt.manifest,
     }

@@ -87,6 +87,9 @@ class ParquetObject:
         self._held, self.buffered = [], 0
         with self._file.passing():
             self._writer.write_table(rows, row_group_size=rows.num_rows)
+        del rows
+        # Else the pool keeps it for the next row group, while another stream's rows take memory elsewhere.
+        pa.default_memory_pool().release_unused()
 
     def close(self) -> None:
         self.flush_rows()

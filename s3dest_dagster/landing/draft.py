@@ -5,9 +5,7 @@ It must not know the commit, nor which segments come before or after it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import ExitStack
 
 from s3dest_dagster.batch import BadRecord, Batch, Tally
@@ -34,7 +32,7 @@ class Draft:
         self._quarantine = quarantine
         self._make_stager = stager
         self._stager: ObjectStager | None = None
-        self._encoding: deque[Future[Encoded]] = deque()
+        self._lane = target.encoding.lane(self._stage)
         self._settled = False
         self._tally = Tally()
         self._encoded_rows = 0
@@ -57,13 +55,7 @@ class Draft:
         """Takes the next records. Raises what encoding or uploading an earlier batch met, too."""
         self.read += batch.num_rows
         self.read_bytes += batch.nbytes
-        entropy = self._target.entropy(_ID_BYTES * batch.num_rows)
-        if self._target.encoders is None:
-            self._stage(encoder.encode(batch, entropy))
-            return
-        self._encoding.append(self._target.encoders.submit(encoder.encode, batch, entropy))
-        while len(self._encoding) > self._target.destination.encode_workers:
-            self._stage(self._encoding.popleft().result())
+        self._lane.push(encoder, batch, self._target.entropy(_ID_BYTES * batch.num_rows))
 
     def reject(self, bad: BadRecord) -> None:
         """Takes a line that is no record: keeps it aside, or raises RecordError, as the settings say."""
@@ -72,8 +64,7 @@ class Draft:
 
     def finish(self) -> tuple[tuple[ManifestObject, ...], ManifestObject | None, Counts]:
         """The objects, those of the lines kept aside, and the counts: everything sent, and the counts proven."""
-        while self._encoding:
-            self._stage(self._encoding.popleft().result())
+        self._lane.drain()
         objects = self._stager.finish() if self._stager is not None else ()
         landed, kept = sum(each.rows for each in objects), self._quarantine.rows
         if landed != self._encoded_rows or self.read != landed + kept:
@@ -95,9 +86,7 @@ class Draft:
         if self._settled:
             return
         self._settled = True
-        for each in self._encoding:
-            each.cancel()
-        self._encoding.clear()
+        self._lane.cancel()
         with ExitStack() as both:
             both.callback(self._quarantine.abort)
             if self._stager is not None:

@@ -53,8 +53,9 @@ class LandedSync:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ManifestObject:
-    """One object of a sync. `reason` says why it was closed ("end", "size"). Until the sync is published the object is
-    the multipart upload `upload_id` with the part ETags `parts`. `crc32` is that of its bytes, in hexadecimal."""
+    """One object of a sync. `reason` says why it was closed ("end", "size", "memory"), `short_row_groups` how many of
+    its row groups ended early because memory was short. Until the sync is published the object is the multipart upload
+    `upload_id` with the part ETags `parts`. `crc32` is that of its bytes, in hexadecimal."""
 
     key: str
     rows: int
@@ -63,6 +64,7 @@ class ManifestObject:
     upload_id: str
     parts: tuple[str, ...]
     crc32: str = ""
+    short_row_groups: int = 0
 
     @property
     def landed(self) -> LandedObject:

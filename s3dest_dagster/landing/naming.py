@@ -57,7 +57,8 @@ class ObjectNames:
         if key in self._given:
             raise KeyCollisionError(
                 f"The path format and file name pattern give two objects of this sync the same key {key!r}. Add "
-                "{part_number} to file_name_pattern, or raise object_size_mb so that one object is enough.",
+                "{part_number} to file_name_pattern, or raise object_size_mb and memory_mb so that one object is "
+                "enough.",
                 key=key,
                 setting="file_name_pattern",
             )

@@ -43,6 +43,7 @@ class Quarantine:
                 setting="on_bad_record",
             )
         if self._upload is None:
+            self._target.memory.reserve(self, self._target.destination.part_bytes)
             self._upload = new_upload(self._target, self._target.bucket, self._key, {SYNC_METADATA: self._segment})
         line = {"reason": bad.reason, "line": bad.raw.decode("utf-8", "backslashreplace")}
         self._upload.write(msgspec.json.encode(line) + b"\n")
@@ -53,9 +54,11 @@ class Quarantine:
         if self._upload is None:
             return None
         self._upload.finish()
+        self._target.memory.reserve(self, 0)
         return staged_object(self._upload, self.rows, Reason.END)
 
     def abort(self) -> None:
         """Gives the object up."""
+        self._target.memory.reserve(self, 0)
         if self._upload is not None:
             self._upload.abort()

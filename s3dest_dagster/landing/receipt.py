@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from s3dest_dagster.landing.manifest import Counts, ManifestObject, SchemaChanges, Segment, attempt_of
+from s3dest_dagster.landing.rotation import Reason
 from s3dest_dagster.stream import Scope
 
 
@@ -55,6 +56,11 @@ class Receipt:
     def bytes(self) -> int:
         """Bytes of all objects."""
         return sum(each.bytes for each in self.objects)
+
+    @property
+    def ended_early(self) -> int:
+        """Objects and row groups that ended early because memory was short."""
+        return sum((each.reason == Reason.MEMORY) + each.short_row_groups for each in self.objects)
 
 
 def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repeated: bool, swept: int = 0) -> Receipt:

@@ -15,6 +15,8 @@ class Reason(StrEnum):
     """The object reached the size that the settings aim at."""
     END = "end"
     """The source gave no more records."""
+    MEMORY = "memory"
+    """The open objects held more than the settings allow, and this one held the most."""
 
 
 def reason_to_close(size: int, object_bytes: float) -> Reason | None:

@@ -13,6 +13,8 @@ from datetime import datetime
 
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.formats import check_installed
+from s3dest_dagster.landing.encoding import EncodeQueue
+from s3dest_dagster.landing.memory import MemoryBudget
 from s3dest_dagster.storage import Bucket, PartPool, headers_of_all
 
 Clock = Callable[[], datetime]
@@ -23,12 +25,13 @@ Entropy = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where landings land. `encoders` None: batches are encoded on the caller's thread."""
+    """Where landings land. Its landings share its threads and its memory, and are for one thread together."""
 
     destination: S3Destination
     bucket: Bucket
     parts: PartPool
-    encoders: Executor | None
+    encoding: EncodeQueue
+    memory: MemoryBudget
     clock: Clock
     entropy: Entropy
 
@@ -41,9 +44,20 @@ def open_target(destination: S3Destination, bucket: Bucket, *, clock: Clock, ent
     """
     check_installed(destination.format)
     bucket = bucket.with_headers(headers_of_all(destination))
-    with PartPool(destination.upload_threads, abort_grace_s=destination.abort_grace_s) as parts:
-        if destination.encode_workers == 1:
-            yield Target(destination, bucket, parts, None, clock, entropy)
-            return
-        with ThreadPoolExecutor(destination.encode_workers, thread_name_prefix="s3dest-encode") as encoders:
-            yield Target(destination, bucket, parts, encoders, clock, entropy)
+    memory = MemoryBudget(destination.open_bytes)
+    with (
+        PartPool(destination.upload_threads, abort_grace_s=destination.abort_grace_s) as parts,
+        _encode_threads(destination.encode_workers) as threads,
+    ):
+        encoding = EncodeQueue(threads, workers=destination.encode_workers)
+        yield Target(destination, bucket, parts, encoding, memory, clock, entropy)
+
+
+@contextmanager
+def _encode_threads(workers: int) -> Iterator[Executor | None]:
+    """The threads that encode; None where the caller's own is enough."""
+    if workers == 1:
+        yield None
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="s3dest-encode") as threads:
+        yield threads

@@ -66,6 +66,10 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
     part_size_mb: float = Field(default=8, description="Size of an upload's parts in MB (2^20), at least 5.")
     upload_threads: int = Field(default=4, description="Threads that send parts.")
     encode_workers: int = Field(default=2, description="Threads that encode batches.")
+    memory_mb: int = Field(
+        default=512,
+        description="Memory in MB (2^20) that landings may hold; beyond it row groups and objects end early.",
+    )
     on_type_mismatch: Literal["overflow", "fail"] = Field(
         default="overflow", description="A value that does not fit its declared type: kept as text, or an error."
     )

@@ -27,7 +27,9 @@ _OBJECTS_SCHEMA = dg.TableSchema(
         dg.TableColumn("key", type="string", description="Key of the object in the bucket."),
         dg.TableColumn("rows", type="int"),
         dg.TableColumn("bytes", type="int", description="Size as it lies in the bucket, compressed."),
-        dg.TableColumn("closed_at", type="string", description="Why the object was closed: its size, or the end."),
+        dg.TableColumn(
+            "closed_at", type="string", description="Why the object was closed: its size, the end, or memory."
+        ),
     ]
 )
 
@@ -85,6 +87,7 @@ def receipt_metadata(receipt: Receipt, stream: Stream, *, bucket: str, seconds: 
         **({"earlier_rows": _earlier_rows(receipt)} if receipt.earlier is not None else {}),
         **({"repeated": True} if receipt.repeated else {}),
         **({"aborted_uploads": receipt.swept} if receipt.swept else {}),
+        **({"ended_early": receipt.ended_early} if receipt.ended_early else {}),
     }
 
 

@@ -89,9 +89,11 @@ def landed_sentence(receipt: Receipt, seconds: float) -> str:
     removed = f", {counted(len(receipt.removed), 'object')} replaced" if receipt.removed else ""
     quarantined = f", {counted(receipt.counts.quarantined, 'line')} kept aside" if receipt.counts.quarantined else ""
     earlier = f", {receipt.earlier.landed:,} of them by earlier attempts" if receipt.earlier is not None else ""
+    short = f", {receipt.ended_early:,} row groups and objects ended early for memory" if receipt.ended_early else ""
+    beside = f"{earlier}{removed}{quarantined}{short}"
     return (
         f"{receipt.scope}: {counted(receipt.rows, 'row')} in {counted(len(receipt.objects), 'object')}, "
-        f"{receipt.bytes / 1e6:,.1f} MB, landed in {seconds:,.1f} s{earlier}{removed}{quarantined}. {receipt.manifest}"
+        f"{receipt.bytes / 1e6:,.1f} MB, landed in {seconds:,.1f} s{beside}. {receipt.manifest}"
     )
 
 

@@ -7,9 +7,11 @@ it. It must not know what the bytes are.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from mmap import mmap
 from threading import BoundedSemaphore, Event
 from types import TracebackType
 
@@ -104,8 +106,46 @@ class PartPool:
         self.close()
 
 
+class _Filling:
+    """The part that is being filled, in pages of its own.
+
+    They go back to the system as soon as the part is taken. On the heap the parts of many uploads, filled side by side
+    from small pieces, leave gaps that add up to half as much again.
+    """
+
+    def __init__(self, part_bytes: int) -> None:
+        self._part_bytes = part_bytes
+        self._pages: mmap | None = None
+        self.held = 0
+
+    @property
+    def is_full(self) -> bool:
+        return self.held == self._part_bytes
+
+    def add(self, data: memoryview) -> memoryview:
+        """Takes what there is room for; gives back the rest."""
+        if self._pages is None:
+            self._pages = mmap(-1, self._part_bytes)
+        taken = data[: self._part_bytes - self.held]
+        self._pages[self.held : self.held + len(taken)] = taken
+        self.held += len(taken)
+        return data[len(taken) :]
+
+    def taken(self) -> bytes:
+        """What was added; the next part begins."""
+        pages, held = self._pages, self.held
+        self._pages, self.held = None, 0
+        if pages is None:
+            return b""
+        with pages:
+            return pages[:held]
+
+
 class Upload:
-    """One object on its way: `write` bytes, then `finish` and `staged`, or `abort`. For one thread."""
+    """One object on its way: `write` bytes, then `finish` and `staged`, or `abort`. For one thread.
+
+    `size` bytes were written. All parts have `part_bytes` but for the last, as some servers ask for.
+    """
 
     def __init__(
         self, bucket: Bucket, key: str, pool: PartPool, *, part_bytes: int, metadata: Mapping[str, str]
@@ -116,54 +156,55 @@ class Upload:
         self._bucket = bucket
         self._parts_bucket = bucket.until(self._given_up)
         self._pool = pool
-        self._part_bytes = part_bytes
         self._metadata = metadata
         self._upload_id: str | None = None
-        self._pieces: list[bytes] = []
-        self._held = 0
+        self._filling = _Filling(part_bytes)
         self._checksum = 0
-        self.parts: list[Future[str]] = []
+        self._etags: list[str] = []
+        self.parts: deque[Future[str]] = deque()
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait for their part to fill."""
+        return self._filling.held
 
     def write(self, data: bytes) -> None:
         """Takes the next bytes of the object; sends parts as they fill. Raises what a part before met."""
         self.size += len(data)
         self._checksum = crc32(data, self._checksum)
-        self._pieces.append(data)
-        self._held += len(data)
-        if self._held >= self._part_bytes:
-            self._send_full_parts()
+        rest = memoryview(data)
+        while rest:
+            rest = self._filling.add(rest)
+            if self._filling.is_full:
+                self._send()
 
-    def _send_full_parts(self) -> None:
-        whole = memoryview(b"".join(self._pieces))
-        cut = len(whole) - len(whole) % self._part_bytes
-        for start in range(0, cut, self._part_bytes):
-            self._send(bytes(whole[start : start + self._part_bytes]))
-        self._pieces = [bytes(whole[cut:])] if cut < len(whole) else []
-        self._held = len(whole) - cut
-
-    def _send(self, body: bytes) -> None:
-        self._raise_failed_part()
+    def _send(self) -> None:
+        """Sends what waits as the next part."""
+        body = self._filling.taken()
+        self._take_arrived()
         if self._upload_id is None:
             self._upload_id = self._bucket.create_upload(self.key, self._metadata)
-        number = len(self.parts) + 1
+        number = len(self._etags) + len(self.parts) + 1
         self.parts.append(self._pool.send(self._parts_bucket, self.key, self._upload_id, number, body))
 
-    def _raise_failed_part(self) -> None:
-        for part in self.parts:
-            if part.done():
-                part.result()
+    def _take_arrived(self) -> None:
+        """Takes the ETags of the parts that have arrived, in order; raises what one of them met."""
+        while self.parts and self.parts[0].done():
+            self._etags.append(self.parts[0].result())
+            self.parts.popleft()
 
     def finish(self) -> None:
         """Sends what is left, without waiting for it. An object without bytes has one empty part."""
-        if self._pieces or not self.parts:
-            self._send(b"".join(self._pieces))
-        self._pieces, self._held = [], 0
+        if self.held or self._upload_id is None:
+            self._send()
 
     def staged(self) -> StagedObject:
         """Waits until every part has arrived; nothing is visible yet. Raises what a part met."""
         assert self._upload_id is not None, "finish() comes before staged()"
-        etags = tuple(part.result() for part in self.parts)
-        return StagedObject(self.key, self._upload_id, etags, self.size, crc32_text(self._checksum))
+        while self.parts:
+            self._etags.append(self.parts[0].result())
+            self.parts.popleft()
+        return StagedObject(self.key, self._upload_id, tuple(self._etags), self.size, crc32_text(self._checksum))
 
     def abort(self) -> None:
         """Gives the upload up, and whatever was sent of it. Harmless when nothing was sent."""
@@ -172,7 +213,7 @@ class Upload:
     def give_up(self) -> bool:
         """Sends no part any more, nor tries one again; answers whether there is something to drop."""
         self._given_up.set()
-        self._pieces = []
+        self._filling.taken()
         for part in self.parts:
             part.cancel()
         return self._upload_id is not None
