@@ -379,7 +379,7 @@ def metadata_of(partition: str | None) -> dict[str, Any]:
         | {
             "scope": Scope(StreamId(None, "users"), partition),
             "sync_id": "monday",
-            "objects": (ManifestObject(key="a/b", rows=1, bytes=9, reason="end", upload_id="", parts=()),),
+            "objects": (ManifestObject(key="a/b", rows=1, bytes=9, reason="memory", upload_id="", parts=()),),
             "replaces": True,
             "removed": (),
             "counts": Counts(read=2, landed=1, quarantined=1, tally=Tally(one, one, one)),

@@ -67,6 +67,7 @@ def test_every_setting_reaches_the_destination():
         "part_size_mb": 16.0,
         "upload_threads": 2,
         "encode_workers": 1,
+        "memory_mb": 300,
         "on_type_mismatch": "fail",
         "on_bad_record": "quarantine",
         "on_rematerialize": "append",

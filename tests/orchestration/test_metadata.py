@@ -124,6 +124,17 @@ def test_a_repeated_sync_and_swept_uploads_are_told(values):
     assert not {"repeated", "aborted_uploads"} & values(receipt()).keys()
 
 
+def test_what_ended_early_for_memory_is_told(values):
+    objects = [
+        ManifestObject(key="data/a", rows=1, bytes=2, reason="memory", upload_id="u", parts=("e",), short_row_groups=2),
+        ManifestObject(key="data/b", rows=1, bytes=2, reason="end", upload_id="u", parts=("e",)),
+    ]
+    told = values(receipt(objects=tuple(objects)))
+    assert told["ended_early"] == 3
+    assert [each["closed_at"] for each in told["objects"]] == ["memory", "end"]
+    assert "ended_early" not in values(receipt())
+
+
 class TestColumns:
     def test_declared_ones_are_in_the_definition_only(self, lake, told):
         @stream_asset(json_schema=SCHEMA)
