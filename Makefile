@@ -89,6 +89,6 @@ lock: $(INSTALLED) ## Renews the locked versions in requirements/
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
 clean: ## Removes everything that make has made
-	rm -rf $(VENV) $(CONNECTORS) .bench .dagster_home .tmp_dagster_home_* .demo lake build dist *.egg-info
+	rm -rf $(VENV) $(CONNECTORS) .bench .dagster_home .tmp_dagster_home_* .demo inbox lake build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

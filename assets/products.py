@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+import dagster as dg
+
 from s3dest_dagster import AirbyteSource, build_stream_assets
 
 _HERE = Path(__file__).resolve().parent
@@ -18,4 +20,5 @@ products = build_stream_assets(
     key_prefix="faker",
     group_name="shop",
     io_manager_key="csv_lake",
+    automation_condition=dg.AutomationCondition.missing() & ~dg.AutomationCondition.in_progress(),
 )

@@ -1,4 +1,4 @@
-"""A stream from a plain Python function: readings of a few sensors, one day at a time."""
+"""A stream from a plain Python function: readings of a few sensors, of one day, or of a range of days in one run."""
 
 import random
 from collections.abc import Iterator
@@ -23,14 +23,26 @@ _EVERY = timedelta(minutes=10)
         },
     },
     partitions_def=dg.DailyPartitionsDefinition(start_date="2026-01-01"),
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    freshness_policy=dg.FreshnessPolicy.cron(deadline_cron="0 6 * * *", lower_bound_delta=timedelta(hours=5)),
     group_name="house",
     io_manager_key="jsonl_lake",
 )
-def readings(context: dg.AssetExecutionContext) -> Iterator[dict[str, object]]:
+def readings(context: dg.AssetExecutionContext) -> Iterator[tuple[str, Iterator[dict[str, object]]]]:
     """Temperatures of one day, every ten minutes."""
-    day = datetime.fromisoformat(context.partition_key).replace(tzinfo=UTC)
-    weather = random.Random(context.partition_key)
+    for day in context.partition_keys:
+        yield day, _readings_of(day)
+
+
+def _readings_of(day: str) -> Iterator[dict[str, object]]:
+    midnight = datetime.fromisoformat(day).replace(tzinfo=UTC)
+    weather = random.Random(day)
     for step in range(timedelta(days=1) // _EVERY):
         for sensor in _SENSORS:
             celsius = round(weather.gauss(12, 4), 2)
-            yield {"sensor": sensor, "read_at": (day + step * _EVERY).isoformat(), "celsius": celsius}
+            yield {"sensor": sensor, "read_at": (midnight + step * _EVERY).isoformat(), "celsius": celsius}
+
+
+readings_every_night = dg.build_schedule_from_partitioned_job(
+    dg.define_asset_job("readings_of_a_day", selection=[readings]), hour_of_day=1
+)

@@ -1,6 +1,6 @@
 """The demo: a real connector's streams, materialized by Dagster into an S3 server on this machine, and read back.
 
-    python demo/run.py            three partitions of two streams, one full refresh, one stream from Python
+    python demo/run.py            partitions of two streams, one full refresh, a stream from Python, a file that arrives
     python demo/run.py --small    the same with few records
     python demo/run.py --ui       the S3 server and Dagster's web interface, until Ctrl-C
 
@@ -15,6 +15,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from server import BUCKET, ENDPOINT, LAKE, ROOT, serving
@@ -22,8 +23,10 @@ from tree import print_tree
 
 BIN = Path(sys.executable).parent
 DAGSTER_HOME = ROOT / ".dagster_home"
+INBOX = ROOT / "inbox"
 MODULE = "s3dest_dagster.definitions"
 PARTITIONS = ("2026-01-01", "2026-01-02", "2026-01-03")
+RANGE = "2026-01-04...2026-01-06"
 RECORDS, FEW_RECORDS = "5000", "200"
 UI_PORT = os.environ.get("S3DEST_UI_PORT", "3000")
 
@@ -60,24 +63,39 @@ def _environment(records: str) -> dict[str, str]:
 
 def _materialize_everything(environment: dict[str, str]) -> None:
     for partition in PARTITIONS:
-        _materialize("faker/users,faker/purchases,house/readings", environment, partition)
+        _materialize("faker/users,faker/purchases,house/readings", environment, "--partition", partition)
+    _materialize("house/readings", environment, "--partition-range", RANGE)
     _materialize("faker/products", environment)
+    _deliver()
+    _run(["dagster", "sensor", "preview", "deliveries_arrive", "-w", "workspace.yaml"], environment, "run request")
 
 
-def _materialize(selection: str, environment: dict[str, str], partition: str | None = None) -> None:
-    command = ["dagster", "asset", "materialize", "-m", MODULE, "--select", selection]
-    if partition is not None:
-        command += ["--partition", partition]
+def _deliver() -> None:
+    """Puts a file into the inbox, an hour ago: the sensor leaves alone what may still be written."""
+    INBOX.mkdir(exist_ok=True)
+    delivery = INBOX / "monday.csv"
+    delivery.write_text("product_id,count\n7,20\n", encoding="utf-8")
+    an_hour_ago = time.time() - 3600
+    os.utime(delivery, (an_hour_ago, an_hour_ago))
+
+
+def _materialize(selection: str, environment: dict[str, str], *partitions: str) -> None:
+    command = ["dagster", "asset", "materialize", "-m", MODULE, "--select", selection, *partitions]
+    _run(command, environment, " landed ")
+
+
+def _run(command: list[str], environment: dict[str, str], *shown: str) -> None:
+    """Runs the command, and shows those of its lines that have one of these texts."""
     print(f"\n$ {shlex.join(command)}", flush=True)
     finished = subprocess.run(
         [BIN / command[0], *command[1:]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
     if finished.returncode != 0:
         print(finished.stdout)
-        raise SystemExit(f"The run failed with exit code {finished.returncode}; its log stands above.")
+        raise SystemExit(f"It failed with exit code {finished.returncode}; its output stands above.")
     for line in finished.stdout.splitlines():
-        if " landed " in line.lower():
-            print("  " + line.split(" - ")[-1])
+        if any(text in line.lower() for text in shown):
+            print("  " + line.split(" - ")[-1].strip())
 
 
 def _web_interface(environment: dict[str, str]) -> int:
