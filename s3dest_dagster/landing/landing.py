@@ -246,6 +246,7 @@ class Landing:
                 stream=str(self.scope.stream),
                 partition=self.scope.partition,
                 key=error.key,
+                action=error.action,
             ) from error
 
     def _encoder_for(self, batch: Batch) -> Encoder:
