@@ -66,6 +66,7 @@ def _materialize_everything(environment: dict[str, str]) -> None:
         _materialize("faker/users,faker/purchases,house/readings", environment, "--partition", partition)
     _materialize("house/readings", environment, "--partition-range", RANGE)
     _materialize("faker/products", environment)
+    _materialize("revenue", environment, "--partition", PARTITIONS[0])
     _deliver()
     _run(["dagster", "sensor", "preview", "deliveries_arrive", "-w", "workspace.yaml"], environment, "run request")
 

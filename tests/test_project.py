@@ -12,7 +12,8 @@ import pytest
 from servers import S3Server
 
 from assets import readings as house
-from s3dest_dagster import JsonlFormat, S3DestinationIOManager
+from assets import revenue
+from s3dest_dagster import JsonlFormat, S3DestinationIOManager, stream_asset
 from s3dest_dagster.definitions import defs
 from s3dest_dagster.destination import TextCompression
 
@@ -43,6 +44,27 @@ def condition_requests(keys: list[str], at: datetime, instance: dg.DagsterInstan
 def instance() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.ephemeral() as made:
         yield made
+
+
+def test_revenue_is_computed_from_two_streams(io):
+    days = dg.DailyPartitionsDefinition(start_date="2026-01-01")
+
+    @stream_asset(key_prefix="faker", partitions_def=days)
+    def purchases():
+        return [{"id": number, "product_id": number % 2} for number in range(5)]
+
+    @stream_asset(key_prefix="faker")
+    def products():
+        return [{"id": 0, "make": "BMW", "price": 10.5}, {"id": 1, "make": "Audi", "price": 2.25}]
+
+    lakes = {"io_manager": io, "parquet_lake": io}
+    chosen = [purchases, products, revenue.revenue]
+    dg.materialize(chosen, resources=lakes, partition_key="2026-01-05")
+    table = dg.Definitions(chosen, resources=lakes).load_asset_value("revenue", partition_key="2026-01-05")
+    assert table.select(["make", "revenue", "sold"]).to_pylist() == [
+        {"make": "Audi", "revenue": 4.5, "sold": 2},
+        {"make": "BMW", "revenue": 31.5, "sold": 3},
+    ]
 
 
 def test_everything_of_the_project_is_loaded():

@@ -32,10 +32,10 @@ def load_input(context: dg.InputContext, destination: S3Destination, bucket: Buc
     """What the upstream asset's scopes hold, as the parameter's annotation says.
 
     `pa.Table` (also for none, and for Any), `pa.RecordBatchReader`, `pyarrow.dataset.Dataset`, a list or an iterator
-    of dicts, a polars or pandas frame: all partitions one after another. A dict: a table for each partition key.
-    `columns` in the input's metadata names the columns to load, `allow_missing_partitions` leaves out partitions
-    that were never landed; without it they are an ObjectNotFoundError. Iterators and readers hold one object at a
-    time, the others everything.
+    of dicts, a polars or pandas frame, a DuckDB relation: all partitions one after another. A dict: a table for each
+    partition key. `columns` in the input's metadata names the columns to load, `allow_missing_partitions` leaves out
+    partitions that were never landed; without it they are an ObjectNotFoundError. Iterators and readers hold one
+    object at a time, the others everything.
     """
     upstream = context.upstream_output
     stream = stream_of(context.asset_key, upstream.definition_metadata if upstream is not None else {})
@@ -182,6 +182,17 @@ def _polars(landed: Landed) -> Any:
     return polars.from_arrow(_table(landed))
 
 
+def _polars_lazy(landed: Landed) -> Any:
+    return _polars(landed).lazy()
+
+
+def _duckdb(landed: Landed) -> Any:
+    import duckdb
+
+    # A connection of its own, which the relation keeps: the default one is not for several threads.
+    return duckdb.connect().from_arrow(_table(landed))
+
+
 Maker = Callable[[Landed], Any]
 _MAKERS: dict[Any, Maker] = {
     Any: _table,
@@ -195,8 +206,13 @@ _MAKERS: dict[Any, Maker] = {
     dict: _dict,
     collections.abc.Mapping: _dict,
 }
-_FRAMES: dict[str, Maker] = {"pandas.DataFrame": _pandas, "polars.DataFrame": _polars}
-"""Frames by name, so that a library that nobody uses is not imported."""
+_FRAMES: dict[str, Maker] = {
+    "pandas.DataFrame": _pandas,
+    "polars.DataFrame": _polars,
+    "polars.LazyFrame": _polars_lazy,
+    "duckdb.DuckDBPyRelation": _duckdb,
+}
+"""By name, so that a library that nobody uses is not imported."""
 
 
 def _maker(annotation: Any) -> Maker:
@@ -207,7 +223,7 @@ def _maker(annotation: Any) -> Maker:
         raise SettingsError(
             f"An input cannot be loaded as {annotation!r}. Annotate the parameter with pyarrow.Table, "
             "pyarrow.RecordBatchReader, pyarrow.dataset.Dataset, list, collections.abc.Iterator, dict (a table for "
-            "each partition), pandas.DataFrame or polars.DataFrame.",
+            "each partition), pandas.DataFrame, polars.DataFrame, polars.LazyFrame or duckdb.DuckDBPyRelation.",
             setting="annotation",
         )
     return maker

@@ -6,6 +6,7 @@ import collections.abc
 from typing import Any
 
 import dagster as dg
+import duckdb
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -27,6 +28,8 @@ TYPES = [
     collections.abc.Iterator,
     collections.abc.Iterable,
     pl.DataFrame,
+    pl.LazyFrame,
+    duckdb.DuckDBPyRelation,
 ]
 
 
@@ -43,6 +46,10 @@ def ids_of(value: Any) -> list[int]:
         value = value.to_table()
     if isinstance(value, pa.Table):
         return value.column("id").to_pylist()
+    if isinstance(value, duckdb.DuckDBPyRelation):
+        return [number for (number,) in value.project("id").fetchall()]
+    if isinstance(value, pl.LazyFrame):
+        value = value.collect()
     if isinstance(value, pl.DataFrame):
         return value["id"].to_list()
     return [row["id"] for row in value]
@@ -180,6 +187,54 @@ class TestPartitions:
         made = dg.asset(ins=ins, partitions_def=DAILY)(down)
         three_days.materialize(days, made, selection=[made], partition_key=key)
         return got[0]
+
+
+def test_a_pandas_frame(lake):
+    pandas = pytest.importorskip("pandas")
+    lake.materialize(people)
+    frame = loaded(lake, people, pandas.DataFrame)
+    assert frame["id"].tolist() == [1, 2, 3]
+
+
+def test_a_relation_is_a_query_over_what_was_landed(lake):
+    lake.materialize(people)
+    relation = loaded(lake, people, duckdb.DuckDBPyRelation)
+    assert relation.filter("id > 1").aggregate("sum(id)").fetchall() == [(5,)]
+    assert relation.order("id desc").limit(1).project("name").fetchall() == [("person 3",)]
+
+
+def test_an_unpartitioned_asset_gets_all_partitions_or_those_of_a_mapping(three_days):
+    for mapping, expected in (
+        (dg.AllPartitionMapping(), ["2026-01-01", "2026-01-02", "2026-01-03"]),
+        (dg.SpecificPartitionsPartitionMapping(["2026-01-02"]), ["2026-01-02"]),
+    ):
+        got: list[Any] = []
+
+        @dg.asset(
+            ins={"given": dg.AssetIn(days.key, partition_mapping=mapping, metadata={"allow_missing_partitions": True})}
+        )
+        def down(given: pa.Table) -> None:
+            got.append(ids_of(given))  # noqa: B023  # it runs at once
+
+        three_days.materialize(days, down, selection=[down])
+        assert got == [expected]
+
+
+def test_a_week_gets_its_days(three_days):
+    """By Dagster's mapping of time windows; days that do not exist, or were never landed, are left out."""
+    got: list[Any] = []
+    mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+    metadata = {"allow_missing_partitions": True}
+
+    @dg.asset(
+        ins={"given": dg.AssetIn(days.key, partition_mapping=mapping, metadata=metadata)},
+        partitions_def=dg.WeeklyPartitionsDefinition("2025-12-28"),
+    )
+    def down(given: dict):
+        got.extend(given)
+
+    three_days.materialize(days, down, selection=[down], partition_key="2025-12-28")
+    assert got == ["2026-01-01", "2026-01-02", "2026-01-03"]
 
 
 def test_a_stream_that_was_never_landed_is_named(lake):
