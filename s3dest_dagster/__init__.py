@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from s3dest_dagster.orchestration.source_assets import build_stream_assets as build_stream_assets
     from s3dest_dagster.orchestration.translator import S3DestinationTranslator as S3DestinationTranslator
     from s3dest_dagster.sources.airbyte import AirbyteSource as AirbyteSource
+    from s3dest_dagster.sources.config_file import ConfigFile as ConfigFile
     from s3dest_dagster.sources.files import FileSource as FileSource
     from s3dest_dagster.sources.records import batches as batches
     from s3dest_dagster.storage import open_bucket as open_bucket
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 _ROOMS = {
     "AirbyteSource": "sources.airbyte",
     "AvroFormat": "destination",
+    "ConfigFile": "sources.config_file",
     "CsvFormat": "destination",
     "FileSource": "sources.files",
     "JsonlFormat": "destination",
@@ -77,6 +79,7 @@ _ROOMS = {
 __all__ = [
     "AirbyteSource",
     "AvroFormat",
+    "ConfigFile",
     "CsvFormat",
     "FileSource",
     "JsonlFormat",

@@ -100,6 +100,11 @@ class ScriptedSource:
         told = {"message": message, "internal_message": internal, "failure_type": "system_error", **more}
         return self._say(_line("TRACE", "trace", {"type": "ERROR", "emitted_at": 1.5, "error": told}))
 
+    def control(self, config: Mapping[str, Any]) -> ScriptedSource:
+        """A changed config, all of it."""
+        told = {"type": "CONNECTOR_CONFIG", "emitted_at": 1.5, "connectorConfig": {"config": config}}
+        return self._say(_line("CONTROL", "control", told))
+
     def message(self, message: Mapping[str, Any]) -> ScriptedSource:
         """Any message."""
         return self._say(json.dumps(message))
@@ -157,7 +162,7 @@ class ScriptedSource:
         """The discovered catalog."""
         return {"streams": self._catalog}
 
-    def source(self, config: Mapping[str, Any] | None = None, **settings: Any) -> AirbyteSource:
+    def source(self, config: Any = None, **settings: Any) -> AirbyteSource:
         """Write the script and make the source; `settings` are those of `AirbyteSource`."""
         script = {"discover": [["lines", [_line("CATALOG", "catalog", self.catalog)]]]} | self._script
         self.path.write_text(json.dumps(script))

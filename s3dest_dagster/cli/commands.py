@@ -119,7 +119,7 @@ def spec(session: Session) -> int:
 def discover(session: Session, source: str, config_path: str) -> int:
     """Print the catalog of a source.
 
-    The source's log lines go to standard error.
+    The source's log lines go to standard error. What it changes of its configuration is written into the file.
     """
     from s3dest_dagster.cli import preview
 
@@ -147,6 +147,12 @@ def plan(session: Session, config_path: str, catalog_path: str, partition: str |
 @_now
 @click.option("--sync-id", metavar="ID", help="Names the sync: an id that is complete lands nothing again.")
 @click.option(
+    "--source-config",
+    "source_config_path",
+    metavar="SOURCE.json",
+    help="The source's configuration; what the source changes of it is written there.",
+)
+@click.option(
     "--max-line-mb",
     type=click.IntRange(1),
     expose_value=False,
@@ -165,17 +171,25 @@ def plan(session: Session, config_path: str, catalog_path: str, partition: str |
 @_json
 @_verbose
 @click.pass_obj
-def write(session: Session, config_path: str, catalog_path: str, now: datetime | None, sync_id: str | None) -> int:
+def write(
+    session: Session,
+    config_path: str,
+    catalog_path: str,
+    now: datetime | None,
+    sync_id: str | None,
+    source_config_path: str | None,
+) -> int:
     """Land the Airbyte messages of standard input.
 
     Every stream of the catalog is a sync, also one without a record.
 
-    Nothing is visible before the input has ended well. On standard output stand the STATE messages whose records are
-    published, and nothing else; with --json the report on standard error is one JSON object a stream.
+    Nothing but the checkpoints of a long append is visible before the input has ended well. On standard output stand
+    the STATE messages whose records are published, and nothing else; with --json the report on standard error is one
+    JSON object a stream.
     """
     from s3dest_dagster.cli import write as writing
 
-    return writing.write(session, config_path, catalog_path, now, sync_id)
+    return writing.write(session, config_path, catalog_path, now, sync_id, source_config_path)
 
 
 @s3dest.command()

@@ -21,6 +21,8 @@ from s3dest_dagster.connector_config import JOB_ID_VARIABLE, OWN_SETTINGS_KEY, C
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.landing import Sync, Target, open_target
 from s3dest_dagster.sources.catalog import Catalog, read_catalog
+from s3dest_dagster.sources.config_file import ConfigFile
+from s3dest_dagster.sources.current_config import CurrentConfig
 from s3dest_dagster.storage import Bucket, open_bucket
 
 
@@ -68,6 +70,15 @@ def read_catalog_file(path: str) -> Catalog:
         error.add_note(f"(In {path}.)")
         raise
     return catalog
+
+
+def source_config(path: str | None) -> CurrentConfig:
+    """The configuration of the source that writes the messages, in a file that keeps what it changes; None for none."""
+    if path is None:
+        return CurrentConfig({}, cure="Name its configuration file by --source-config, so that changes are kept there.")
+    read_json_object(path, "configuration")
+    file = ConfigFile(path)
+    return CurrentConfig(file(), keep=file.keep)
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from s3dest_dagster.connector_spec import connector_spec
 from s3dest_dagster.errors import CredentialsError
 from s3dest_dagster.landing import CheckStep, Plan, StreamPlan
 from s3dest_dagster.sources.airbyte import AirbyteSource
+from s3dest_dagster.sources.config_file import ConfigFile
 from s3dest_dagster.storage import Bucket, Identity, identity
 
 _SHOWN_KEYS = 10
@@ -98,8 +99,9 @@ def spec(output: Output) -> int:
 
 
 def discover(output: Output, source: str, config_path: str) -> int:
-    """Prints the source's catalog; its log lines go to standard error."""
-    catalog = AirbyteSource(source, read_json_object(config_path, "configuration")).discover(log=output.log)
+    """Prints the source's catalog; its log lines go to standard error. What it changes of its configuration is kept."""
+    read_json_object(config_path, "configuration")
+    catalog = AirbyteSource(source, ConfigFile(config_path)).discover(log=output.log)
     output.show_json(dict(catalog.raw))
     return 0
 

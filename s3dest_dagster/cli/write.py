@@ -15,10 +15,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from s3dest_dagster.batch import State
-from s3dest_dagster.cli.inputs import new_sync, opened_target, read_catalog_file, read_config
+from s3dest_dagster.cli.inputs import new_sync, opened_target, read_catalog_file, read_config, source_config
 from s3dest_dagster.cli.output import Output, amount, size
 from s3dest_dagster.cli.session import Session
 from s3dest_dagster.landing import Progress, Receipt, StreamLandings, Target, landing_streams
+from s3dest_dagster.sources.current_config import CurrentConfig
 from s3dest_dagster.sources.messages import read_messages
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream, StreamId
@@ -28,11 +29,19 @@ _EVERY_S = 5.0
 _GOES_ON = "Its source must begin with the state that `s3dest state show` prints."
 
 
-def write(session: Session, config_path: str, catalog_path: str, now: datetime | None, sync_id: str | None) -> int:
+def write(
+    session: Session,
+    config_path: str,
+    catalog_path: str,
+    now: datetime | None,
+    sync_id: str | None,
+    source_config_path: str | None,
+) -> int:
     """Lands standard input; raises what stopped it, with what had been published as a note."""
     output = session.output
     config = read_config(config_path, output)
     streams = read_catalog_file(catalog_path).streams
+    source = source_config(source_config_path)
     sync = new_sync(sync_id, now)
     if os.isatty(_STDIN):
         output.say("Reading Airbyte messages from the terminal, until Ctrl-D.")
@@ -45,17 +54,24 @@ def write(session: Session, config_path: str, catalog_path: str, now: datetime |
         for stream in landings.resumed:
             output.say(f"{stream}: goes on after an earlier attempt at this sync. {_GOES_ON}")
         try:
-            _take_everything(landings, streams, session)
+            _take_everything(landings, streams, source, session)
         except BaseException as error:
+            output.keep_secret(source.secrets)
             error.add_note(checkpoints.summary())
             raise
         _publish(landings, session, target)
     return 0
 
 
-def _take_everything(landings: StreamLandings, streams: Sequence[Stream], session: Session) -> None:
+def _take_everything(
+    landings: StreamLandings, streams: Sequence[Stream], source: CurrentConfig, session: Session
+) -> None:
     """Takes the input to its end, and hands on the states that checkpoints have published."""
-    for item in read_messages(_STDIN, [each.id for each in streams], log=session.output.log, **session.limits):
+
+    def log(level: str, message: str) -> None:
+        session.output.log(level, source.masked(message))
+
+    for item in read_messages(_STDIN, [each.id for each in streams], log=log, config=source, **session.limits):
         if not isinstance(item, State):
             landings.take(item)
             continue

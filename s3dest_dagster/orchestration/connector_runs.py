@@ -20,8 +20,11 @@ from s3dest_dagster.stream import Stream
 
 
 def ready(source: AirbyteSource) -> AirbyteSource:
-    """The source with what its config and environment have from the environment of this run."""
-    return replace(source, config=looked_up(source.config), env=looked_up(source.env))
+    """The source with what its config and environment have from the environment of this run; a config that is asked
+    for is asked by each call of the connector, since the one before may have changed it."""
+    given = source.config
+    config = (lambda: looked_up(given())) if callable(given) else looked_up(given)
+    return replace(source, config=config, env=looked_up(source.env))
 
 
 def reads_on(source: AirbyteSource, stream: Stream, state: ReachedState) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from tempfile import TemporaryDirectory
@@ -18,13 +18,15 @@ import msgspec
 from s3dest_dagster.batch import SourceItem
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.sources.catalog import Catalog
+from s3dest_dagster.sources.config_file import ConfigFile
 from s3dest_dagster.sources.conversation import AnswerType, Conversation
+from s3dest_dagster.sources.current_config import CurrentConfig, OnConfig
 from s3dest_dagster.sources.lines import MAX_LINE_MB, STALL_TIMEOUT_S
-from s3dest_dagster.sources.masking import Masking, secret_texts
+from s3dest_dagster.sources.masking import secret_texts
 from s3dest_dagster.sources.messages import BUFFER_MB
 from s3dest_dagster.sources.process import running, split_command
 from s3dest_dagster.sources.protocol import StateMessage
-from s3dest_dagster.sources.templating import Values, render_config
+from s3dest_dagster.sources.templating import Values
 from s3dest_dagster.sources.transcript import Log, log_to_logging
 from s3dest_dagster.stream import Stream
 
@@ -35,18 +37,22 @@ class AirbyteSource:
 
     `command` is the executable with its first arguments, as a list or as a text that is split like a shell does;
     `config` the connector's configuration, whose texts may name the partition (`{{ partition_start }}`, see
-    `partition_values`). `env` is added to the process's environment. `catalog` is what `discover` would say; without it
-    each read discovers first. A line may have `max_line_mb`, and records that wait for their batch `buffer_mb`. A
-    connector that is left early gets SIGTERM, and SIGKILL after `stop_grace_s`; one that writes nothing for
-    `stall_timeout_s` (a day; None: for ever) is ended, and the read fails. Config, catalog and state are handed
-    over in files of a private directory, below `temporary_directory` if given, and deleted afterwards.
+    `partition_values`): a mapping, a `ConfigFile`, or a function that each call asks anew. A connector may change its
+    config, for instance when it renews a token: `on_config` gets all of it then, at once, with placeholders where they
+    were; a `ConfigFile` keeps it by itself; without either a warning names what was changed. `env` is added to the
+    process's environment. `catalog` is what `discover` would say; without it each read discovers first. A line may have
+    `max_line_mb`, and records that wait for their batch `buffer_mb`. A connector that is left early gets SIGTERM, and
+    SIGKILL after `stop_grace_s`; one that writes nothing for `stall_timeout_s` (a day; None: for ever) is ended, and
+    the read fails. Config, catalog and state are handed over in files of a private directory, below
+    `temporary_directory` if given, and deleted afterwards.
 
     No secret of the config or of `env` is shown in logs or errors (what counts as one: `masking`).
     """
 
     command: str | Sequence[str]
-    config: Mapping[str, Any] | None = field(default=None, repr=False)
+    config: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False)
     _: KW_ONLY
+    on_config: OnConfig | None = field(default=None, repr=False)
     env: Mapping[str, str] | None = field(default=None, repr=False)
     catalog: Catalog | None = field(default=None, repr=False)
     max_line_mb: int = MAX_LINE_MB
@@ -57,6 +63,8 @@ class AirbyteSource:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "command", tuple(split_command(self.command)))
+        if self.on_config is None and isinstance(self.config, ConfigFile):
+            object.__setattr__(self, "on_config", self.config.keep)
         for name in ("max_line_mb", "buffer_mb", "stop_grace_s", "stall_timeout_s"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be above zero, and is {getattr(self, name)!r}.", setting=name)
@@ -68,20 +76,19 @@ class AirbyteSource:
 
     def spec(self, *, log: Log = log_to_logging) -> dict[str, Any]:
         """The connector's specification (`connectionSpecification` and the rest), as it says it."""
-        return self._ask("spec", "SPEC", {}, log)
+        return self._ask("spec", "SPEC", CurrentConfig({}, secrets=self._secrets()), log)
 
     def check(self, *, config_values: Values | None = None, log: Log = log_to_logging) -> None:
         """Return when the connector can reach its source; else SourceError with the connector's own reason."""
-        files = {"config": self._config(config_values)}
-        answer = self._ask("check", "CONNECTION_STATUS", files, log)
+        config = self._current(config_values)
+        answer = self._ask("check", "CONNECTION_STATUS", config, log)
         if answer.get("status") != "SUCCEEDED":
-            reason = self._masking()(str(answer.get("message") or "it gave no reason"))
+            reason = config.masked(str(answer.get("message") or "it gave no reason"))
             raise SourceError(f"The source {self.name} cannot connect: {reason}")
 
     def discover(self, *, config_values: Values | None = None, log: Log = log_to_logging) -> Catalog:
         """The streams that the source has, each a full refresh."""
-        files = {"config": self._config(config_values)}
-        return Catalog(self._ask("discover", "CATALOG", files, log))
+        return self._discovered(self._current(config_values), log)
 
     @contextmanager
     def read(
@@ -103,19 +110,24 @@ class AirbyteSource:
         """
         if not streams:
             raise SettingsError("No stream to read: select at least one.", setting="streams")
-        catalog = self.catalog or self.discover(config_values=config_values, log=log)
-        files = {"config": self._config(config_values), "catalog": _json(catalog.configured(streams), "catalog")}
+        config = self._current(config_values)
+        catalog = self.catalog or self._discovered(config, log)
+        files = {"config": _json(config.rendered, "config"), "catalog": _json(catalog.configured(streams), "catalog")}
         if state:
             files["state"] = _state_file(state)
-        with self._conversation("read", files, log) as conversation:
+        with self._conversation("read", files, config, log) as conversation:
             yield conversation.items([stream.id for stream in streams], self.buffer_mb)
 
-    def _ask(self, verb: str, kind: AnswerType, files: _Files, log: Log) -> dict[str, Any]:
-        with self._conversation(verb, files, log) as conversation:
+    def _discovered(self, config: CurrentConfig, log: Log) -> Catalog:
+        return Catalog(self._ask("discover", "CATALOG", config, log))
+
+    def _ask(self, verb: str, kind: AnswerType, config: CurrentConfig, log: Log) -> dict[str, Any]:
+        files = {"config": _json(config.rendered, "config")} if kind != "SPEC" else {}
+        with self._conversation(verb, files, config, log) as conversation:
             return conversation.answer(kind)
 
     @contextmanager
-    def _conversation(self, verb: str, files: _Files, log: Log) -> Iterator[Conversation]:
+    def _conversation(self, verb: str, files: _Files, config: CurrentConfig, log: Log) -> Iterator[Conversation]:
         with (
             _private_files(files, self.temporary_directory) as options,
             running([*self.command, verb, *options], environment=self.env, grace_s=self.stop_grace_s) as process,
@@ -123,17 +135,21 @@ class AirbyteSource:
             yield Conversation(
                 f"{self.name} {verb}",
                 process,
-                self._masking(),
+                config,
                 log,
                 max_line_mb=self.max_line_mb,
                 stall_timeout_s=self.stall_timeout_s,
             )
 
-    def _masking(self) -> Masking:
-        return Masking([*secret_texts(self.config or {}), *secret_texts(self.env or {})])
+    def _current(self, values: Values | None) -> CurrentConfig:
+        """The config for one call."""
+        template = self.config() if callable(self.config) else self.config or {}
+        return CurrentConfig(template, values, secrets=self._secrets(), keep=self.on_config)
 
-    def _config(self, values: Values | None) -> bytes:
-        return _json(render_config(self.config or {}, values), "config")
+    def _secrets(self) -> list[str]:
+        """Those of the environment, and of a config that is at hand without being asked for."""
+        known = self.config if isinstance(self.config, Mapping) else {}
+        return [*secret_texts(known), *secret_texts(self.env or {})]
 
 
 _Files = Mapping[str, bytes]

@@ -5,13 +5,14 @@ It knows the process and the protocol; it must not know settings, files or catal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 import msgspec
 
 from s3dest_dagster.batch import SourceItem
 from s3dest_dagster.errors import SourceError
+from s3dest_dagster.sources.current_config import CurrentConfig
 from s3dest_dagster.sources.lines import read_blocks, refuse_silence
 from s3dest_dagster.sources.messages import MessageReader
 from s3dest_dagster.sources.process import ConnectorProcess
@@ -30,13 +31,14 @@ _PARTS: dict[AnswerType, str] = {"SPEC": "spec", "CATALOG": "catalog", "CONNECTI
 
 
 class Conversation:
-    """Listens to a running connector. `masked` takes the secrets out of whatever is logged or raised."""
+    """Listens to a running connector. `config` takes what the connector changes of it, and the secrets out of whatever
+    is logged or raised."""
 
     def __init__(
         self,
         title: str,
         process: ConnectorProcess,
-        masked: Callable[[str], str],
+        config: CurrentConfig,
         log: Log,
         *,
         max_line_mb: int,
@@ -44,7 +46,7 @@ class Conversation:
     ) -> None:
         self._title = title
         self._process = process
-        self._masked = masked
+        self._config = config
         self._log = log
         self._max_line_mb = max_line_mb
         self._stall_timeout_s = stall_timeout_s
@@ -53,7 +55,7 @@ class Conversation:
 
     def items(self, streams: Collection[StreamId], buffer_mb: int) -> Iterator[SourceItem]:
         """What the connector says about the streams; SourceError at the end when it failed in whatever way."""
-        transcript = Transcript(self._forward, streams)
+        transcript = Transcript(self._forward, streams, config=self._config)
         reader = MessageReader(streams, transcript, buffer_mb=buffer_mb)
         try:
             for block in self._blocks():
@@ -70,7 +72,7 @@ class Conversation:
         Raises SourceError when the connector did not give it, or reported an error. With the answer at hand
         the exit code does not count: a failed check may end with any.
         """
-        transcript = Transcript(self._forward)
+        transcript = Transcript(self._forward, config=self._config)
         found: msgspec.Raw | None = None
         try:
             for block in self._blocks():
@@ -100,8 +102,9 @@ class Conversation:
 
     def _blocks(self) -> Iterator[bytes]:
         for block in read_blocks(self._process.output, max_line_mb=self._max_line_mb, idle=self._idle):
-            self._forward_errors()
             yield block
+            # Afterwards: a config that stands in the block tells what of these lines is secret.
+            self._forward_errors()
 
     def _idle(self, silent_s: float) -> bool:
         """Whether nothing more can come: the connector had exited already when the reader last found nothing.
@@ -136,10 +139,12 @@ class Conversation:
             raise self._error(" ".join(reasons))
 
     def _error(self, text: str, *, stream: str | None = None, setting: str | None = None) -> SourceError:
-        return SourceError(f"The source failed ({self._title}). {self._masked(text)}", stream=stream, setting=setting)
+        return SourceError(
+            f"The source failed ({self._title}). {self._config.masked(text)}", stream=stream, setting=setting
+        )
 
     def _forward(self, level: str, message: str) -> None:
-        self._log(level, self._masked(message))
+        self._log(level, self._config.masked(message))
 
     def _forward_errors(self) -> bool:
         """Logs what is new on standard error; whether there was something."""

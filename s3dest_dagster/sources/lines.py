@@ -108,11 +108,14 @@ def _polled(descriptor: int, idle: Callable[[float], bool]) -> Iterator[bytes]:
                 return
             yield chunk
             heard_at = time.monotonic()
-        elif idle(time.monotonic() - heard_at):
-            return
+            came = True
+        else:
+            came, silent_s = False, time.monotonic() - heard_at
         if time.monotonic() >= pause_at:
             yield b""
             pause_at = time.monotonic() + PATIENCE_S
+        if not came and idle(silent_s):
+            return
 
 
 def refuse_silence(silent_s: float, stall_timeout_s: float | None) -> None:

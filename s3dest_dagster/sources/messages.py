@@ -13,6 +13,7 @@ import msgspec
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State
 from s3dest_dagster.errors import SourceError
+from s3dest_dagster.sources.current_config import CurrentConfig
 from s3dest_dagster.sources.grouping import Grouping
 from s3dest_dagster.sources.lines import MAX_LINE_MB, read_blocks, refuse_silence
 from s3dest_dagster.sources.protocol import (
@@ -35,6 +36,7 @@ def read_messages(
     streams: Collection[StreamId],
     *,
     log: Log = log_to_logging,
+    config: CurrentConfig | None = None,
     max_line_mb: int = MAX_LINE_MB,
     buffer_mb: int = BUFFER_MB,
     stall_timeout_s: float | None = None,
@@ -51,7 +53,7 @@ def read_messages(
     the source reported an error, did not report COMPLETE for a stream although it reports statuses, or wrote nothing
     but lines that are no messages.
     """
-    transcript = Transcript(log, streams)
+    transcript = Transcript(log, streams, config=config)
     reader = MessageReader(streams, transcript, buffer_mb=buffer_mb)
 
     def idle(silent_s: float) -> bool:

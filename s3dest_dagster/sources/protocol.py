@@ -51,6 +51,7 @@ class Message(Struct, gc=False):
     spec: Raw = _ABSENT
     catalog: Raw = _ABSENT
     connectionStatus: Raw = _ABSENT
+    control: Raw = _ABSENT
 
 
 class StreamDescriptor(Struct):
@@ -96,6 +97,17 @@ class TraceMessage(Struct):
     type: str
     error: ErrorTrace | None = None
     stream_status: StatusTrace | None = None
+
+
+class ChangedConfig(Struct):
+    config: dict[str, Any]
+
+
+class ControlMessage(Struct):
+    """A CONTROL. The one type that there is, CONNECTOR_CONFIG, has the whole config as the connector has changed it."""
+
+    type: str
+    connectorConfig: ChangedConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,16 @@ from typing import TypeVar
 import msgspec
 
 from s3dest_dagster.batch import StreamStatus
-from s3dest_dagster.sources.protocol import BadLine, ErrorTrace, LogMessage, Message, StatusTrace, TraceMessage
+from s3dest_dagster.sources.current_config import CurrentConfig
+from s3dest_dagster.sources.protocol import (
+    BadLine,
+    ControlMessage,
+    ErrorTrace,
+    LogMessage,
+    Message,
+    StatusTrace,
+    TraceMessage,
+)
 from s3dest_dagster.stream import StreamId
 
 Log = Callable[[str, str], None]
@@ -43,8 +52,9 @@ def log_to_logging(level: str, message: str) -> None:
 class Transcript:
     """Takes each message that is neither record nor state; `verdict` tells at the end what was wrong."""
 
-    def __init__(self, log: Log, streams: Collection[StreamId] = ()) -> None:
+    def __init__(self, log: Log, streams: Collection[StreamId] = (), *, config: CurrentConfig | None = None) -> None:
         self.log = log
+        self._config = config or CurrentConfig({})
         self._streams = frozenset(streams)
         self._errors: dict[str, None] = {}
         self._statuses: dict[StreamId, str] = {}
@@ -63,11 +73,7 @@ class Transcript:
         elif message.type == "TRACE":
             return self._take_trace(message.trace)
         elif message.type == "CONTROL":
-            self.log(
-                "WARN",
-                "The source asks to change its configuration (a renewed token, for instance). "
-                "This is not stored: the next sync starts with the configuration as it is set.",
-            )
+            self._take_control(message.control)
         return None
 
     def take_printed(self, line: BadLine) -> None:
@@ -76,6 +82,13 @@ class Transcript:
         self.log("INFO", text)
         if len(self._printed) < _SHOWN_LINES:
             self._printed.append(text[:_SHOWN_CHARACTERS])
+
+    def _take_control(self, raw: msgspec.Raw) -> None:
+        control = self._part(raw, ControlMessage)
+        if control is not None and control.connectorConfig is not None:
+            self._config.change(control.connectorConfig.config, self.log)
+        elif control is not None:
+            self.log("WARN", f"The source wrote a CONTROL message of the type {control.type!r}, which is not known.")
 
     def _take_log(self, raw: msgspec.Raw) -> None:
         if (entry := self._part(raw, LogMessage)) is None:

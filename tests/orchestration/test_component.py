@@ -143,6 +143,20 @@ class TestConnectors:
             "list": [1, True, None],
         }
 
+    def test_the_config_may_be_a_file_beside_it_that_keeps_what_the_connector_changes(
+        self, lake, load, connector, folder
+    ):
+        (folder / "shop.json").write_text(json.dumps({"token": "old"}))
+        connector()
+        connector.scripted.control({"token": "new"}).source()
+        source = {"type": "airbyte", "command": connector.scripted.command, "config": "shop.json"}
+        defs = load(f"  source: {json.dumps({**source, 'catalog': 'catalog.json'})}\n  streams: [users]\n")
+        for _ in range(2):
+            materialize(lake, defs)
+        read = [call["files"]["config"] for call in connector.scripted.calls("read")]
+        assert read == [{"token": "old"}, {"token": "new"}]
+        assert json.loads((folder / "shop.json").read_text()) == {"token": "new"}
+
     def test_a_dimension_of_the_partition_can_be_named(self, lake, load, connector):
         said = connector(region="{{ partition_key.region }}")
         both = "{day: {type: daily, start_date: 2026-01-01}, region: {type: static, partition_keys: [eu, us]}}"

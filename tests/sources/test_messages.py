@@ -348,11 +348,12 @@ def test_a_message_that_is_built_wrongly_is_a_warning(line):
     assert [level for level, _ in heard] == ["WARN"]
 
 
-def test_a_wish_to_change_the_configuration_is_a_warning_without_its_content():
+def test_a_changed_configuration_that_nothing_keeps_is_a_warning_without_its_content():
     heard = []
     control = {"type": "CONNECTOR_CONFIG", "connectorConfig": {"config": {"token": "s3cret"}}}
     read(json.dumps({"type": "CONTROL", "control": control}), log=lambda *entry: heard.append(entry))
     assert [level for level, _ in heard] == ["WARN"]
+    assert "(token)" in heard[0][1]
     assert "s3cret" not in str(heard)
 
 

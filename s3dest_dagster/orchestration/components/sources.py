@@ -15,6 +15,7 @@ from s3dest_dagster.orchestration.components.bodies import Source
 from s3dest_dagster.orchestration.components.yaml_values import Place, rendered
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.catalog import read_catalog
+from s3dest_dagster.sources.config_file import ConfigFile
 from s3dest_dagster.sources.files import FileFormat, FileSource
 
 
@@ -23,10 +24,11 @@ class AirbyteSourceModel(dg.Model):
 
     type: Literal["airbyte"]
     command: str | Sequence[str] = Field(description="The executable, with its first arguments.")
-    config: Mapping[str, Any] | None = Field(
+    config: Mapping[str, Any] | str | None = Field(
         default=None,
         description="The connector's configuration. It may name the partition, as {{ partition_start }}, and variables "
-        "that are looked up when a run starts, as {{ env_var('API_KEY') }}.",
+        "that are looked up when a run starts, as {{ env_var('API_KEY') }}. Or a JSON file with it beside this one, "
+        "which is read by each run, and into which the connector's changes are written.",
     )
     catalog: Mapping[str, Any] | str = Field(
         description="What `s3dest discover` printed: a file beside this one, or the catalog itself."
@@ -79,10 +81,13 @@ def resolve_source(context: dg.ResolutionContext, given: Any) -> Source:
         return _MAKERS[model.type](place, **settings)
 
 
-def _connector(place: Place, *, catalog: Mapping[str, Any] | str, **settings: Any) -> AirbyteSource:
+def _connector(
+    place: Place, *, catalog: Mapping[str, Any] | str, config: Mapping[str, Any] | str | None = None, **settings: Any
+) -> AirbyteSource:
     with place.told("catalog"):
         known = read_catalog(catalog if isinstance(catalog, Mapping) else place.path_of(catalog))
-    return AirbyteSource(**settings, catalog=known)
+    given = ConfigFile(place.path_of(config)) if isinstance(config, str) else config
+    return AirbyteSource(config=given, **settings, catalog=known)
 
 
 def _files(place: Place, *, path: str, **settings: Any) -> FileSource:

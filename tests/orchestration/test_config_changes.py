@@ -1,0 +1,96 @@
+"""A connector that renews its token, through Dagster: the next run, and the next partition, begin with the new one."""
+
+from __future__ import annotations
+
+import json
+
+import dagster as dg
+import pytest
+from scripted import ScriptedSource
+
+from s3dest_dagster import ConfigFile, build_stream_assets
+
+OLD, NEW = {"api": {"token": "old-hush-token"}}, {"api": {"token": "new-hush-token"}}
+
+
+@pytest.fixture
+def scripted(tmp_path) -> ScriptedSource:
+    """A source of the stream users that renews its token when it is first read."""
+    source = ScriptedSource(tmp_path).stream("users").records("users", {"id": 1})
+    source.on("read", 1).control(NEW).records("users", {"id": 1}).log("INFO", "using new-hush-token")
+    return source
+
+
+def users(scripted: ScriptedSource, config, partitions_def=None, **settings) -> dg.AssetsDefinition:
+    (made,) = build_stream_assets(
+        scripted.source(config, **settings),
+        catalog=scripted.catalog,
+        partitions_def=partitions_def,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    return made
+
+
+def tokens(scripted: ScriptedSource) -> list[str]:
+    """The token that each read was given."""
+    return [call["files"]["config"]["api"]["token"] for call in scripted.calls("read")]
+
+
+def test_a_config_file_keeps_it_for_the_next_run(lake, scripted, tmp_path):
+    file = tmp_path / "shop.json"
+    file.write_text(json.dumps(OLD))
+    made = users(scripted, ConfigFile(file))
+    for _ in range(2):
+        lake.materialize(made)
+    assert tokens(scripted) == ["old-hush-token", "new-hush-token"]
+    assert json.loads(file.read_text()) == NEW
+
+
+def test_a_store_of_ones_own_keeps_it(lake, scripted):
+    store = {"shop": json.dumps(OLD)}
+    made = users(
+        scripted,
+        lambda: json.loads(store["shop"]),
+        on_config=lambda config: store.update(shop=json.dumps(config)),
+    )
+    for _ in range(2):
+        lake.materialize(made)
+    assert tokens(scripted) == ["old-hush-token", "new-hush-token"]
+
+
+def test_the_next_partition_of_a_run_begins_with_it(lake, scripted, tmp_path):
+    file = tmp_path / "shop.json"
+    file.write_text(json.dumps({**OLD, "day": "{{ partition_key }}"}))
+    made = users(scripted, ConfigFile(file), dg.DailyPartitionsDefinition("2026-01-01"))
+    tags = {"dagster/asset_partition_range_start": "2026-01-05", "dagster/asset_partition_range_end": "2026-01-06"}
+    scripted.on("read", 1).control({**NEW, "day": "2026-01-05"}).records("users", {"id": 1})
+    scripted.source()
+    lake.materialize(made, tags=tags)
+    assert [call["files"]["config"] for call in scripted.calls("read")] == [
+        {**OLD, "day": "2026-01-05"},
+        {**NEW, "day": "2026-01-06"},
+    ]
+    assert json.loads(file.read_text()) == {**NEW, "day": "{{ partition_key }}"}
+
+
+def test_variables_in_a_config_that_is_asked_for_are_looked_up(lake, scripted, monkeypatch):
+    monkeypatch.setenv("OUR_TOKEN", "from-the-environment")
+    lake.materialize(users(scripted, lambda: {"api": {"token": dg.EnvVar("OUR_TOKEN")}}, on_config=lambda config: None))
+    assert tokens(scripted) == ["from-the-environment"]
+
+
+def test_one_that_nothing_keeps_is_a_warning_in_the_runs_log_and_no_secret_is(lake, scripted):
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = lake.materialize(users(scripted, OLD), instance=instance)
+        events = instance.all_logs(result.run_id)
+    (warning,) = [each for each in events if "changed its configuration" in each.user_message]
+    assert (warning.level, "(api.token)" in warning.user_message) == (30, True)
+    assert "using ****" in [each.user_message for each in events]
+    assert not [each for each in events if "hush" in each.to_json()]
+
+
+def test_one_that_cannot_be_kept_fails_the_run_before_anything_is_landed(lake, scripted, tmp_path):
+    missing = tmp_path / "gone" / "shop.json"
+    with pytest.raises(dg.Failure, match=r"\(api\.token\), and keeping the change failed: FileNotFoundError"):
+        lake.materialize(users(scripted, OLD, on_config=ConfigFile(missing).keep))
+    assert lake.all_keys() == []
