@@ -70,6 +70,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "folds": "names of older segments that stand for the syncs before those",
         "level": "at which level of the head's segments it stands",
         "leaves_with": "name of a segment whose `removes` are kept and deleted with its own",
+        "forgets_state": "whether the scope has no state any more",
         "schema_changes": "how its columns differ from those of the sync before it, or null",
     },
     "ManifestObject": {
