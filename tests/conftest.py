@@ -1,11 +1,20 @@
-"""Fixtures for every test: the S3 servers of `servers.py`, each started once per run."""
+"""Fixtures for every test: the S3 servers of `servers.py`, each started once per run.
+
+S3DEST_EXAMPLES sets the number of examples of each property test.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from servers import S3Server, moto_server, rclone_server
+
+# Without a deadline: time never decides a test.
+settings.register_profile("s3dest", deadline=None, max_examples=int(os.environ.get("S3DEST_EXAMPLES", "30")))
+settings.load_profile("s3dest")
 
 
 @pytest.fixture(scope="session")

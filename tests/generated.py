@@ -66,7 +66,7 @@ def streams(draw: st.DrawFn, most: int = 8) -> tuple[dict[str, Any], list[dict[s
 
 
 def _anything() -> st.SearchStrategy[Any]:
-    scalars = st.one_of(st.none(), st.booleans(), _INTEGERS, _FLOATS, _TEXTS, _DATES)
+    scalars = st.one_of(st.none(), st.booleans(), st.integers(), _INTEGERS, _FLOATS, _TEXTS, _DATES)
     return st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES, inner, max_size=3))
 
 

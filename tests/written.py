@@ -11,7 +11,7 @@ import numpy as np
 
 from s3dest_dagster.batch import Batch, JsonBatch
 from s3dest_dagster.destination import FormatSettings
-from s3dest_dagster.formats import encoder
+from s3dest_dagster.formats import Encoder, encoder
 from s3dest_dagster.stream import Stream
 
 MARKER = bytes(range(16))
@@ -75,9 +75,9 @@ def entropy_of(batch: Batch, number: int = 0) -> bytes:
     return hashlib.shake_128(f"batch {number}".encode()).digest(16 * batch.num_rows)
 
 
-def written(settings: FormatSettings, stream: Stream, batches: Sequence[Batch], **options: Any) -> bytes:
-    """One object with these batches."""
-    formatted = encoder(settings, stream, **options)
+def written(settings: FormatSettings, stream: Stream, batches: Sequence[Batch], *, by: Encoder | None = None) -> bytes:
+    """One object with these batches, encoded by an encoder of its own, or by this one."""
+    formatted = by or encoder(settings, stream)
     out = bytearray()
     writer = formatted.open(out.extend, MARKER)
     for number, batch in enumerate(batches):

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from generated import streams
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from written import EMITTED_AT, batch_of, entropy_of, stream_of, user
 
@@ -85,7 +85,6 @@ def _encoded(record, data, ids, emitted_at):
 
 
 @given(streams())
-@settings(max_examples=60, deadline=None)
 def test_generated_records_have_fastavros_bytes(generated):
     found = _rows_and_record(*generated)
     assert _encoded(*found) == _by_fastavro(*found)

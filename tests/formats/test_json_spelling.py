@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from s3dest_dagster.formats.json_spelling import compact, compact_lines
@@ -37,7 +37,6 @@ def test_lines_are_compact_whatever_the_source_puts_between_tokens(records):
 
 
 @given(st.lists(_RECORDS, min_size=1, max_size=3), st.data())
-@settings(max_examples=60, deadline=None)
 def test_a_blank_between_any_two_tokens_is_found(records, data):
     raws = [json.dumps(record, separators=(",", ":")).encode() for record in records]
     number = data.draw(st.integers(0, len(raws) - 1))

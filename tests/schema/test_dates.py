@@ -156,7 +156,7 @@ TEXTS = st.one_of(
 
 
 @pytest.mark.parametrize("kind", PARSERS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=8 * settings().max_examples)  # they are cheap
 @given(texts=st.lists(st.none() | TEXTS, max_size=8) | TEXTS.map(lambda text: [text] * 3))
 def test_a_column_has_the_values_of_the_rules(kind, texts):
     integers = pa.int32() if kind is Scalar.DATE else pa.int64()
