@@ -2,8 +2,9 @@
 
 Understood is what the connector's converter understands (`DateTimeUtils`, json-avro-converter 1.1.0): the separators
 "-", "/", "." and blank, month numbers and English short names, "T" or a blank before the time, seconds and fraction
-left out or not, zones, "BC". Nothing is ever changed on the way: a day or hour that does not exist, and anything finer
-than a microsecond, is a text that does not parse. It must not know Arrow.
+left out or not, zones. Nothing is ever changed on the way: a day or hour that does not exist, and anything finer than a
+microsecond, is a text that does not parse. Neither is what lies, in UTC, outside the years 1 to 9999: many readers fail
+at a whole file for one such value. It must not know Arrow.
 """
 
 from __future__ import annotations
@@ -20,32 +21,24 @@ _TIME = r"(?P<hour>[01][0-9]|2[0-3]):(?P<minute>[0-5][0-9])(?::(?P<second>[0-5][
 _OFFSET = r"[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?"
 _FIXED = rf"Z|{_OFFSET}|UTC|GMT"
 _REGION = r"[A-Z][A-Za-z_]*(?:/[A-Za-z0-9_+-]+)+"
-_DATE_ONLY = re.compile(rf"{_DATE}(?: ?(?P<era>BC|AD))?\Z")
+_UTC = (None, "Z", "UTC", "GMT", "+00:00", "+0000", "+00")
+_DATE_ONLY = re.compile(rf"{_DATE}(?: ?AD)?\Z")
 _TIME_ONLY = re.compile(rf"{_TIME}(?: ?(?P<zone>{_FIXED}))?\Z")
-_DATE_TIME = re.compile(
-    rf"{_DATE}(?: ?(?P<era>BC|AD))?[T ]{_TIME}(?: ?(?P<zone>{_FIXED}|{_REGION}))?(?: ?(?P<era_last>BC|AD))?\Z"
-)
+_DATE_TIME = re.compile(rf"{_DATE}(?P<era> ?AD)?[T ]{_TIME}(?: ?(?P<zone>{_FIXED}|{_REGION}))?(?(era)| ?AD)?\Z")
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
-_DAYS_IN_400_YEARS = 146_097
 _DAYS_BEFORE_1970 = 719_163
+FIRST_MICROS, LAST_MICROS = -719_162 * _DAY, 2_932_897 * _DAY - 1
+"""0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z."""
 
 
 def date_days(text: str) -> int | None:
     """Days since 1970-01-01 of a date; a date and time is a date when its time is midnight, in UTC or without zone."""
     if match := _DATE_ONLY.match(text):
-        return _days(match, match["era"])
-    if not (match := _DATE_TIME.match(text)) or match["zone"] not in (
-        None,
-        "Z",
-        "UTC",
-        "GMT",
-        "+00:00",
-        "+0000",
-        "+00",
-    ):
+        return _days(match)
+    if not (match := _DATE_TIME.match(text)) or match["zone"] not in _UTC:
         return None
-    return _days(match, match["era"] or match["era_last"]) if _micros_of_day(match) == 0 else None
+    return _days(match) if _micros_of_day(match) == 0 else None
 
 
 def time_micros(text: str) -> int | None:
@@ -60,29 +53,19 @@ def time_micros(text: str) -> int | None:
 def timestamp_micros(text: str) -> int | None:
     """Microseconds since 1970-01-01T00:00:00Z of a date and time; without a zone it is taken as UTC."""
     match = _DATE_TIME.match(text)
-    if match is None or (match["era"] and match["era_last"]):
+    days, clock = (_days(match), _micros_of_day(match)) if match else (None, None)
+    if match is None or days is None or clock is None:
         return None
-    days, clock = _days(match, match["era"] or match["era_last"]), _micros_of_day(match)
-    if days is None or clock is None:
-        return None
-    zone = match["zone"]
-    if zone is None or "/" not in zone:
-        return days * _DAY + clock - _offset(zone)
-    return _in_region(days * _DAY + clock, zone)
+    local, zone = days * _DAY + clock, match["zone"]
+    instant = local - _offset(zone) if zone is None or "/" not in zone else _in_region(local, zone)
+    return instant if instant is not None and FIRST_MICROS <= instant <= LAST_MICROS else None
 
 
-def _days(match: re.Match[str], era: str | None) -> int | None:
+def _days(match: re.Match[str]) -> int | None:
     """Days since 1970-01-01 in the proleptic Gregorian calendar; None for a day that does not exist."""
-    year = int(match["year"])
     month = _MONTHS.get(match["month"]) or int(match["month"])
-    day = int(match["day"])
-    if year == 0:
-        return None
-    if era == "BC":
-        year = 1 - year
-    shift = 0 if year >= 1 else (-year // 400 + 1) * 400  # the calendar repeats every 400 years
     try:
-        return date(year + shift, month, day).toordinal() - shift // 400 * _DAYS_IN_400_YEARS - _DAYS_BEFORE_1970
+        return date(int(match["year"]), month, int(match["day"])).toordinal() - _DAYS_BEFORE_1970
     except ValueError:
         return None
 

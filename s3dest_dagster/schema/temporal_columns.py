@@ -1,8 +1,8 @@
 """String columns to date, time and timestamp columns: the ordinary forms by Arrow, the odd ones by the rules.
 
-Arrow's own parsers take more than the rules do ("T03Z", the year 0, a date alone as a timestamp) and less (separators,
-month names), and stop at the first text they refuse; so they only ever see what a pattern lets through, and everything
-else is asked of `dates`. It must not know records or layouts.
+Arrow's own parsers take more than the rules do ("T03Z", the year 0, a date alone as a timestamp, years that an offset
+moves beyond 9999) and less (separators, month names), and stop at the first text they refuse; so they only ever see
+what a pattern lets through, and everything else is asked of `dates`. It must not know records or layouts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3dest_dagster.schema.dates import date_days, time_micros, timestamp_micros
+from s3dest_dagster.schema.arrow_moments import beyond_range
+from s3dest_dagster.schema.dates import FIRST_MICROS, LAST_MICROS, date_days, time_micros, timestamp_micros
 from s3dest_dagster.schema.types import Scalar
 
 _TIMESTAMP = pa.timestamp("us", "UTC")
@@ -24,8 +25,7 @@ _SAMPLE = 16
 """Texts that are tried before a cast of the whole column: a cast that fails costs its values."""
 _COLON_AT, _SHORTEST = 13, 16
 """Where "2021-01-02T03:04" has its colon, and its length: shorter texts that Arrow takes are no date and time."""
-_FIRST_MICROS = -62_135_596_800_000_000 + 86_400_000_000
-"""0001-01-02T00:00:00Z: the year 0 is no year, and offsets reach a day."""
+_MICROS_PER_DAY = 86_400_000_000
 
 
 def temporal_column(kind: Scalar, strings: pa.Array) -> pa.Array:
@@ -42,7 +42,9 @@ def _timestamps(strings: pa.Array) -> pa.Array:
     zoned = pc.match_substring_regex(strings, r"(?:Z|[T ].*[+-]\d\d(?::?\d\d)?)$")
     if pc.any(pc.invert(zoned)).as_py():
         body = pc.if_else(zoned, body, pc.binary_join_element_wise(body, "Z", ""))
-    return _completed(_cast_fitting(body, fits, _TIMESTAMP), strings, Scalar.TIMESTAMP)
+    stamps = _cast_fitting(body, fits, _TIMESTAMP)
+    within = pc.if_else(beyond_range(stamps), pa.scalar(None, _TIMESTAMP), stamps)
+    return _completed(within, strings, Scalar.TIMESTAMP)
 
 
 def _cast_whole(strings: pa.Array, zone: pa.DataType) -> pa.Array | None:
@@ -59,7 +61,9 @@ def _cast_whole(strings: pa.Array, zone: pa.DataType) -> pa.Array | None:
     data = np.frombuffer(texts.buffers()[2], np.uint8)
     if pc.min(pc.binary_length(texts)).as_py() < _SHORTEST or (data[starts + _COLON_AT] != ord(":")).any():
         return None
-    return stamps if pc.min(stamps.cast(pa.int64())).as_py() >= _FIRST_MICROS else None
+    bounds = pc.min_max(stamps.cast(pa.int64())).as_py()
+    # An offset reaches a day: what seems to be in the year 1 may be written in the year 0, which is none.
+    return stamps if bounds["min"] >= FIRST_MICROS + _MICROS_PER_DAY and bounds["max"] <= LAST_MICROS else None
 
 
 def _dates(strings: pa.Array) -> pa.Array:

@@ -21,7 +21,8 @@ from msgspec import Raw, Struct
 
 from s3dest_dagster.stream import StreamId
 
-_Int64 = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Millis = Annotated[int, msgspec.Meta(ge=-62_135_596_800_000, le=253_402_300_799_999)]
+"""The years 1 to 9999: a source that counts microseconds by mistake would make files that many readers fail at."""
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -30,7 +31,7 @@ class RecordMessage(Struct, gc=False):
 
     stream: str
     data: Raw
-    emitted_at: _Int64
+    emitted_at: _Millis
     namespace: str | None = None
 
 
