@@ -68,11 +68,13 @@ class StreamBatch:
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """A line that is no record at all: its bytes and the reason. `stream` None where the line does not tell."""
+    """A line that is no record at all: its bytes and the reason. `stream` None where the line does not tell;
+    `line_number` is counted from 1 over what the source wrote, None where it has no lines."""
 
     stream: StreamId | None
     raw: bytes
     reason: str
+    line_number: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ import pyarrow.parquet
 from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch
 from s3dest_dagster.errors import SourceError
 from s3dest_dagster.sources.arrow_records import arrow_batches
+from s3dest_dagster.sources.json_faults import why_no_json
 from s3dest_dagster.sources.lines import read_blocks
 from s3dest_dagster.sources.protocol import are_plain_objects, is_utf8
 from s3dest_dagster.sources.records import batches
@@ -36,15 +37,17 @@ _lines = msgspec.json.Decoder(msgspec.Raw)
 
 def read_jsonl(open_file: Open, emitted_at: EmittedAt) -> Iterator[JsonBatch | BadRecord]:
     """A JSON object on each line, as it is written; a line that is none is a bad record. Blank lines are left out."""
+    lines_before = 0
     with open_file() as file:
         for block in read_blocks(file):
-            raws, bad = _objects(block)
+            raws, bad = _objects(block, lines_before)
+            lines_before += block.count(b"\n")
             if raws:
                 yield JsonBatch(raws, np.full(len(raws), emitted_at(), np.int64), sum(map(len, raws)))
             yield from bad
 
 
-def _objects(block: bytes) -> tuple[Sequence[bytes], list[BadRecord]]:
+def _objects(block: bytes, lines_before: int) -> tuple[Sequence[bytes], list[BadRecord]]:
     """The objects of a block of lines; line by line only where something in it is wrong."""
     try:
         raws = _lines.decode_lines(block)
@@ -54,9 +57,11 @@ def _objects(block: bytes) -> tuple[Sequence[bytes], list[BadRecord]]:
         pass
     good: list[bytes] = []
     bad: list[BadRecord] = []
-    for line in filter(None, map(bytes.strip, block.split(b"\n"))):
+    for number, line in enumerate(map(bytes.strip, block.split(b"\n")), lines_before + 1):
+        if not line:
+            continue
         if reason := _why_no_object(line):
-            bad.append(BadRecord(None, line, reason))
+            bad.append(BadRecord(None, line, reason, number))
         else:
             good.append(line if b"\r" not in line else msgspec.json.format(line, indent=-1))
     return good, bad
@@ -67,10 +72,8 @@ def _why_no_object(line: bytes) -> str | None:
         return "it is not valid UTF-8"
     try:
         _lines.decode(line)
-    except RecursionError:
-        return "its values are nested too deeply"
-    except msgspec.DecodeError as error:
-        return str(error)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return why_no_json(line, error)
     return None if line.startswith(b"{") else "it is not a JSON object"
 
 

@@ -79,6 +79,7 @@ class MessageReader:
         self._transcript = transcript
         self._grouping = Grouping(buffer_mb << 20)
         self._bad: list[BadRecord] = []
+        self._lines_before = 0
 
     def read(self, block: bytes) -> Iterator[SourceItem]:
         """The items of the block; bad records after its last state, or last end of a stream, come first at the next
@@ -92,6 +93,7 @@ class MessageReader:
             yield from self._other(messages[index])
             start = index + 1
         self._take_records(records[start:])
+        self._lines_before += block.count(b"\n")
         yield from self._grouping.settle()
 
     def flush(self) -> Iterator[SourceItem]:
@@ -162,7 +164,7 @@ class MessageReader:
             return
         self._transcript.delivered = self._transcript.spoke = True
         stream = None if line.stream is None else self._known(line.stream)
-        self._bad.append(BadRecord(stream, line.raw, line.reason))
+        self._bad.append(BadRecord(stream, line.raw, line.reason, self._lines_before + line.number))
 
     def _state(self, line: StateLine) -> Iterator[SourceItem]:
         """The state, after the records that it covers; one of a stream that was not asked for is left out."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Raw, Struct
 
+from s3dest_dagster.sources.json_faults import why_no_json
 from s3dest_dagster.stream import StreamId
 
 _Millis = Annotated[int, msgspec.Meta(ge=-62_135_596_800_000, le=253_402_300_799_999)]
@@ -116,14 +117,16 @@ class BadLine:
     """A line that is no message: its bytes without blanks around them, why, and what it was meant to be.
 
     `meant` is "RECORD" or "STATE" where the line looks like one, else None: then it is something that the source
-    printed. `stream` is the record's stream where the line still tells it. `cut_short`: it is the last line, begins
-    like an object, and ends without a line break before it is one.
+    printed. `stream` is the record's stream where the line still tells it. `number` is the line's within its block,
+    counted from 1. `cut_short`: it is the last line, begins like an object, and ends without a line break before it is
+    one.
     """
 
     raw: bytes
     reason: str
     meant: str | None
     stream: StreamId | None = None
+    number: int = 1
     cut_short: bool = False
     record: ClassVar[None] = None
 
@@ -155,7 +158,8 @@ def decode_block(block: bytes) -> Sequence[Decoded]:
 
 def _decoded_by_line(block: bytes) -> list[Decoded]:
     """The block's messages and bad lines. Only the input's last block can lack its last line break."""
-    messages = [_decode_line(line) for line in _stripped_lines(block)]
+    lines = map(bytes.strip, block.split(b"\n"))
+    messages = [_decode_line(line, number) for number, line in enumerate(lines, 1) if line]
     unended = block[block.rfind(b"\n") + 1 :].strip()
     if unended and isinstance(last := messages[-1], BadLine):
         messages[-1] = replace(last, cut_short=_is_broken_object(last.raw))
@@ -236,17 +240,18 @@ def are_plain_objects(raws: list[Raw]) -> bool:
     return bool((firsts == ord("{")).all())
 
 
-def _stripped_lines(block: bytes) -> Iterator[bytes]:
-    return (line for line in map(bytes.strip, block.split(b"\n")) if line)
+def _decode_line(line: bytes, number: int) -> Decoded:
+    message = _message_of(line)
+    return replace(message, number=number) if isinstance(message, BadLine) else message
 
 
-def _decode_line(line: bytes) -> Decoded:
+def _message_of(line: bytes) -> Decoded:
     if not is_utf8(line):
         return _bad_line(line, "it is not valid UTF-8")
     try:
         message = _decoder.decode(line)
     except _UNREADABLE as error:
-        return _bad_line(line, _reason(error))
+        return _bad_line(line, why_no_json(line, error))
     if (lacking := _lacks(message)) is not None:
         return _bad_line(line, f"the {message.type} message has no {lacking}")
     if message.type == "STATE":
@@ -260,12 +265,6 @@ def _checked_record(message: Message, record: RecordMessage, line: bytes) -> Mes
     if b"\r" in line:
         record.data = Raw(msgspec.json.format(bytes(record.data), indent=-1))
     return message
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, RecursionError):
-        return "its values are nested too deeply"
-    return str(error)
 
 
 _MEANT = re.compile(rb'"type"\s*:\s*"(RECORD|STATE)"')

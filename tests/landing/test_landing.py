@@ -293,9 +293,11 @@ def test_the_stream_name_prefix_stands_in_the_key(moto_s3: S3Server) -> None:
 
 def test_a_record_that_is_none_fails_the_sync_or_goes_aside(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
-    bad = BadRecord(StreamId("public", "users"), b'{"id": NaN}', "NaN is not JSON")
-    with target(moto_s3, destination(name)) as opened, pytest.raises(RecordError, match="on_bad_record"):
+    bad = BadRecord(StreamId("public", "users"), b'{"id": NaN}', "NaN is not JSON", 3)
+    with target(moto_s3, destination(name)) as opened, pytest.raises(RecordError) as failed:
         land([batch_of(users(1, 2)), bad], opened, stream(), sync("s1"))
+    assert "public.users: line 3 of the source is no record: NaN is not JSON" in str(failed.value)
+    assert "on_bad_record" in str(failed.value)
     assert data_keys(moto_s3, name) == []
     with target(moto_s3, destination(name, on_bad_record="quarantine")) as opened:
         receipt = land([batch_of(users(1, 2)), bad], opened, stream(), sync("s2"))
@@ -307,7 +309,7 @@ def test_a_record_that_is_none_fails_the_sync_or_goes_aside(moto_s3: S3Server) -
         ]
     ]
     kept = json.loads(moto_s3.client().get_object(Bucket=name, Key=key)["Body"].read())
-    assert kept == {"reason": "NaN is not JSON", "line": '{"id": NaN}'}
+    assert kept == {"reason": "NaN is not JSON", "line_number": 3, "line": '{"id": NaN}'}
 
 
 def test_the_newest_state_is_committed_with_the_records(moto_s3: S3Server) -> None:

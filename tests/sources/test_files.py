@@ -150,7 +150,7 @@ class TestJsonLines:
         [
             (b"[1]", "not a JSON object"),
             (b'{"a":', "truncated"),
-            (b'{"a":NaN}', "invalid"),
+            (b'{"a":NaN}', "NaN at byte 5"),
             (b'{"a":"\xff"}', "UTF-8"),
             (b"[" * 100_000, "nested"),
         ],
