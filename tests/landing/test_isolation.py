@@ -97,7 +97,7 @@ def test_a_state_of_all_streams_is_committed_with_each_of_them(moto_s3: S3Server
     with target(moto_s3, settings) as opened:
         land_all(opened, [batch(USERS, 1), state])
         with side_by_side(opened, BOTH, SCOPES, sync("b")) as landings:
-            assert [each.last_state for each in landings.values()] == ['{"lsn": 1}'] * 2
+            assert [each.last_state.text for each in landings.values()] == ['{"lsn": 1}'] * 2
 
 
 def test_streams_that_an_earlier_attempt_has_landed_want_nothing(moto_s3: S3Server) -> None:
