@@ -5,7 +5,7 @@ It only reads and lists; nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from s3dest_dagster.destination import AvroFormat, FormatSettings, ParquetFormat, S3Destination
@@ -124,7 +124,16 @@ def _deletes(bucket: Bucket, destination: S3Destination, ledger: Ledger, scope: 
 
 
 def settings_without_effect(destination: S3Destination) -> tuple[str, ...]:
-    """Sentences on settings that are accepted for parity and cannot do anything on S3."""
+    """Sentences on settings that are accepted, for parity or since they have a default, and cannot do anything here."""
+    return tuple(_without_effect(destination))
+
+
+def _without_effect(destination: S3Destination) -> Iterator[str]:
     if isinstance(destination.format, ParquetFormat):
-        return ("max_padding_size_mb has no effect: padding aligns row groups to HDFS blocks, and S3 has no blocks.",)
-    return ()
+        yield "max_padding_size_mb has no effect: padding aligns row groups to HDFS blocks, and S3 has no blocks."
+    wants_checkpoints = destination.checkpoint_interval_s or destination.checkpoint_mb
+    if wants_checkpoints and not destination.template.tells_objects_apart:
+        yield (
+            "checkpoint_interval_s and checkpoint_mb have no effect: the template has one key for a sync. Add "
+            "{part_number} to file_name_pattern if a long append is to be published in steps."
+        )

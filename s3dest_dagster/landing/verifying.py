@@ -90,13 +90,15 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = 
 
 
 def newest_counts(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Counted:
-    """The counts of the last sync of a scope that has landed: what was read must be landed or quarantined."""
+    """The counts of the last sync of a scope that has landed, its checkpoints included: what was read must be landed
+    or quarantined."""
     ledger = Ledger(bucket, scope_root(template, scope), scope)
     syncs = ledger.read_head().head.syncs
     if not syncs:
         return Counted(Counts(), "")
-    segment = ledger.read_segment(syncs[-1].segment)
-    return Counted(segment.counts, _miscounted(segment))
+    segments = ledger.segments_of_sync(syncs[-1].segment)
+    counts = sum((each.counts for each in segments), Counts())
+    return Counted(counts, next(filter(None, map(_miscounted, segments)), ""))
 
 
 def foreign_keys(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> set[str]:

@@ -173,6 +173,17 @@ def test_plan_of_a_partition_and_of_renamed_fields(lake):
     assert "max_padding_size_mb" in json.loads(answer.stdout)["without_effect"][0]
 
 
+def test_plan_says_when_there_is_no_room_for_checkpoints(lake):
+    options = ["--catalog", lake.catalog("users"), "--json"]
+    one_key = {"s3_path_format": "${STREAM_NAME}/${EPOCH}_", "file_name_pattern": "all{format_extension}"}
+    (told,) = json.loads(lake.run("plan", "--config", lake.config(**one_key), *options).stdout)["without_effect"]
+    assert told.startswith("checkpoint_interval_s and checkpoint_mb have no effect")
+    off = {"s3dest": {"checkpoint_interval_s": 0, "checkpoint_mb": 0}}
+    assert (
+        json.loads(lake.run("plan", "--config", lake.config(**one_key, **off), *options).stdout)["without_effect"] == []
+    )
+
+
 @pytest.mark.parametrize("format_type", ["CSV", "JSONL"])
 def test_plan_renames_nothing_where_every_name_is_allowed(lake, format_type):
     stream = {"name": "users", "namespace": "public", "json_schema": {"properties": {"a b": {"type": "string"}}}}

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from landed import destination, ids_by_listing, open_uploads, stream
+from landing.killed_sync import LAST
 from servers import S3Server
 
 from s3dest_dagster.landing import recover, sweep
@@ -25,7 +26,9 @@ KILLS = int(os.environ.get("S3DEST_KILLS", "5"))
 SCRIPT = Path(__file__).with_name("killed_sync.py")
 
 
-def _begin(server: S3Server, bucket: str, mode: SyncMode, number: int) -> subprocess.Popen[str]:
+def _begin(
+    server: S3Server, bucket: str, mode: SyncMode, number: int, *, checkpoints: bool = False
+) -> subprocess.Popen[str]:
     process = subprocess.Popen([sys.executable, SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     order = {
         "bucket": bucket,
@@ -38,6 +41,7 @@ def _begin(server: S3Server, bucket: str, mode: SyncMode, number: int) -> subpro
         "mode": mode.value,
         "sync_id": f"sync-{number}",
         "first_id": number * 1000,
+        "checkpoints": checkpoints,
     }
     process.stdin.write(json.dumps(order))
     process.stdin.close()
@@ -78,6 +82,30 @@ def test_a_killed_sync_is_there_as_a_whole_or_not_at_all(any_s3: S3Server, mode:
         assert ids_by_listing(any_s3, bucket) == held
         assert _reached(any_s3, bucket) == 1000 * number
     _sweep_leaves_nothing(any_s3, bucket)
+
+
+@pytest.mark.timeout(60 + 8 * KILLS)
+def test_a_killed_sync_with_checkpoints_goes_on_after_the_last_of_them(moto_s3: S3Server) -> None:
+    """The same sync is killed again and again; whatever the moment, the state is that of the records."""
+    bucket = moto_s3.new_bucket()
+    chance = random.Random("checkpoints")
+    began = time.monotonic()
+    assert _begin(moto_s3, moto_s3.new_bucket(), SyncMode.APPEND, 0, checkpoints=True).stdout.read() == "done\n"
+    patience = time.monotonic() - began
+    settings = destination(bucket)
+    for _ in range(max(1, KILLS // 2)):
+        process = _begin(moto_s3, bucket, SyncMode.APPEND, 1, checkpoints=True)
+        time.sleep(chance.random() * patience / 2)
+        process.kill()
+        process.wait()
+
+        assert recover(moto_s3.open(settings), settings.template, Scope(stream().id)).ok
+        listed = ids_by_listing(moto_s3, bucket)
+        assert listed == list(range(1, len(listed) + 1))
+        assert not listed or _reached(moto_s3, bucket) == listed[-1]
+    assert _begin(moto_s3, bucket, SyncMode.APPEND, 1, checkpoints=True).stdout.read() == "done\n"
+    assert ids_by_listing(moto_s3, bucket) == list(range(1, LAST + 1))
+    _sweep_leaves_nothing(moto_s3, bucket)
 
 
 def _reached(server: S3Server, bucket: str) -> int:

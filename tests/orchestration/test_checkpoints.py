@@ -87,6 +87,44 @@ def test_a_stream_that_the_source_reads_in_full_gets_its_state_only_where_the_la
     assert lake.ids() == [1, 1, 2, 2]
 
 
+def test_streams_of_one_run_have_checkpoints_of_their_own(lake, tmp_path):
+    """One dies in the middle of the other: each goes on from where it was."""
+    source = ScriptedSource(tmp_path)
+    for name in ("users", "orders"):
+        source.stream(name, source_defined_cursor=True)
+    source.on("read", 1).records("orders", {"id": 7}).counting("users", 2).dies(signal.SIGKILL)
+    source.on("read", 2).counting("users", 3).records("orders", {"id": 7}, {"id": 8})
+    (made,) = build_stream_assets(
+        source.source(),
+        catalog=source.catalog,
+        partitions_def=None,
+        streams={"users": "append", "orders": "append"},
+        as_one_run="shop",
+    )
+    assert not lake.materialize(made, io=io_of(lake), raise_on_error=False).success
+    assert (lake.ids("users/"), lake.ids("orders/")) == ([1, 2], [])
+    lake.materialize(made, io=io_of(lake))
+    assert begun_from(source) == [None, {"at": 2}]
+    assert (lake.ids("users/"), lake.ids("orders/")) == ([1, 2, 3], [7, 8])
+
+
+def test_a_state_of_all_streams_is_committed_at_the_end_of_one_run_only(lake, tmp_path):
+    source = ScriptedSource(tmp_path)
+    for name in ("users", "orders"):
+        source.stream(name, source_defined_cursor=True).records(name, {"id": 1}).global_state({"lsn": 1})
+    (made,) = build_stream_assets(
+        source.source(),
+        catalog=source.catalog,
+        partitions_def=None,
+        streams={"users": "append", "orders": "append"},
+        as_one_run="shop",
+    )
+    events = lake.materialize(made, io=io_of(lake)).get_asset_materialization_events()
+    told = [each.materialization.metadata for each in events]
+    assert [each["rows"].value for each in told if "checkpoints" not in each] == [1, 1]
+    assert (lake.ids("users/"), lake.ids("orders/")) == ([1], [1])
+
+
 @pytest.mark.parametrize("refresh", [{"users": "full_refresh"}, {"users": "append"}], ids=["refresh", "partition"])
 def test_what_replaces_others_is_published_once(lake, tmp_path, refresh):
     source = ScriptedSource(tmp_path).stream("users").counting("users", 2).dies(signal.SIGKILL)
