@@ -67,7 +67,11 @@ def build_stream_assets(
     if as_one_run and chosen:
         name = as_one_run if isinstance(as_one_run, str) else None
         return [asset_of_streams(source, chosen, translator, partitions, asset, name)]
-    made = [asset_of(each, connector_body(source, each, partitions), translator, partitions, asset) for each in chosen]
+    made = []
+    for each in chosen:
+        its_partitions = partitions or translator.get_asset_spec(each).partitions_def
+        body = connector_body(source, each, its_partitions)
+        made.append(asset_of(each, body, translator, its_partitions, asset))
     check_distinct((stream, definition.key) for stream, definition in zip(chosen, made, strict=True))
     return made
 

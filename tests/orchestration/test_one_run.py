@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from scripted import ScriptedSource, is_soon_gone
 
-from s3dest_dagster import S3DestinationTranslator, build_stream_assets
+from s3dest_dagster import S3DestinationTranslator, build_landing_checks, build_stream_assets
 from s3dest_dagster.errors import SettingsError
 
 DAILY = dg.DailyPartitionsDefinition("2026-01-01")
@@ -376,6 +376,15 @@ def test_what_was_landed_is_loaded_downstream(lake, scripted):
     resources = {"memory": dg.mem_io_manager, "lake": lake.io()}
     lake.materialize(together(scripted, io_manager_key="lake"), joined, resources=resources)
     assert seen == {"users": [1, 2], "orders": [7]}
+
+
+def test_landing_checks_hold_for_each_stream(lake, scripted):
+    say(say(scripted, "users", 1, 2), "orders", 7)
+    made = together(scripted, streams=["users", "orders"])
+    result = lake.materialize(made, *build_landing_checks([made]))
+    checked = {(each.asset_key.path[-1], each.check_name): each.passed for each in result.get_asset_check_evaluations()}
+    assert len(checked) == 4
+    assert all(checked.values())
 
 
 def test_an_io_manager_around_ours_does_as_well(lake, scripted):

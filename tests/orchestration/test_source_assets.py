@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 from scripted import ScriptedSource
 
-from s3dest_dagster import build_stream_assets
+from s3dest_dagster import S3DestinationTranslator, build_stream_assets
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.connector_runs import looked_up, values_of
 
@@ -114,6 +114,16 @@ class TestPartitions:
         (call,) = scripted.calls("read")
         assert call["files"]["config"] == {"from": "2026-01-05T00:00:00Z", "to": "2026-01-06T00:00:00Z"}
         assert lake.ids() == [1]
+
+    def test_they_may_come_from_the_translator(self, lake, scripted):
+        class ByDay(S3DestinationTranslator):
+            def get_asset_spec(self, stream):
+                return super().get_asset_spec(stream).replace_attributes(partitions_def=DAILY)
+
+        scripted.stream("users").records("users", {"id": 1})
+        made = one(scripted, {"from": "{{ partition_start_date }}"}, translator=ByDay())
+        lake.materialize(made, partition_key="2026-01-05")
+        assert scripted.calls("read")[0]["files"]["config"] == {"from": "2026-01-05"}
 
     def test_a_range_in_one_run_reads_each_for_itself(self, lake, scripted):
         scripted.stream("users").records("users", {"id": 1})
