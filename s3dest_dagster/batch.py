@@ -106,9 +106,10 @@ SourceItem = StreamBatch | BadRecord | State | StreamStatus
 class Tally:
     """What happened to values on their way into their column, by original field name (nested: dotted path).
 
-    `coerced`: values landed in another, equal spelling ("12" as 12). `overflowed`: values that did not fit their
-    declared type and went to the overflow column as JSON text. `undeclared`: fields that the schema does not declare
-    and that went to the overflow column (or, where `dropped`, nowhere). Names beyond `MAX_NAMES` are counted under "…".
+    `coerced`: values landed in another, equal spelling ("12" as 12). `overflowed`: values of declared fields that went
+    to the overflow column as JSON text, since they did not fit the type or the name stood again behind them.
+    `undeclared`: fields that the schema does not declare and that went to the overflow column. A flattened CSV without
+    such a column has neither. Names beyond `MAX_NAMES` are counted under "…".
     """
 
     coerced: Mapping[str, int] = field(default_factory=dict)

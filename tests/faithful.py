@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,7 +21,10 @@ from s3dest_dagster.schema.types import OVERFLOW, OVERFLOW_ALIAS, Array, Kind, R
 
 _value_at = json.JSONDecoder().raw_decode
 _BETWEEN = re.compile(r"[\s,:]*")
-_MOMENT = re.compile(r"(?:(\d{4})[-/. ](\d\d)[-/. ](\d\d))?[T ]?(?:(\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?)? ?(.*)")
+_ZONE = r"Z|UTC|GMT|[+-]\d\d(?::?\d\d)?|\w+/\w+|"
+_MOMENT = re.compile(
+    rf"(?:(\d{{4}})[-/. ](\d\d)[-/. ](\d\d))?[T ]?(?:(\d\d):(\d\d)(?::(\d\d)(?:\.(\d+))?)?)? ?({_ZONE})"
+)
 
 
 def lost(record: Record, row: Mapping[str, Any], source: str) -> list[str]:
@@ -78,9 +81,10 @@ def is_same(kind: Kind, landed: Any, value: str) -> bool:
 
 def _is_kept(name: str, value: str, overflow: Mapping[str, str]) -> bool:
     """Whether the overflow has the text under this name, or under one that was made of it where it was taken."""
-    if name in (OVERFLOW, OVERFLOW_ALIAS) and value[0] == "{":
-        return all(_is_kept(inner, text, overflow) for inner, text in pairs(value) if text != "null")
-    return text_of(value) in [text for key, text in overflow.items() if key == name or key.endswith(f".{name}")]
+    if text_of(value) in [text for key, text in overflow.items() if key == name or key.endswith(f".{name}")]:
+        return True
+    own = name in (OVERFLOW, OVERFLOW_ALIAS) and value[0] == "{"
+    return own and all(_is_kept(inner, text, overflow) for inner, text in pairs(value) if text != "null")
 
 
 def _are_same(kind: Kind, landed: list[Any], texts: list[str]) -> bool:
@@ -94,18 +98,23 @@ def _is_same_scalar(landed: Any, value: str) -> bool:
         return landed == base64.b64decode(text_of(value), validate=True)
     if isinstance(landed, datetime | date | time):
         return landed == _moment(type(landed), text_of(value))
-    return Decimal(text_of(value)) in _spellings(landed)
+    try:
+        return Decimal(text_of(value)) in _spellings(landed)
+    except InvalidOperation:  # an exponent of more than 18 digits
+        return False
 
 
-def _spellings(landed: float) -> set[Decimal]:
+def _spellings(landed: float) -> list[Decimal]:
     """The decimals that a number is the nearest to, as its shortest texts say."""
     is_32_bit = isinstance(landed, float) and abs(landed) < 2.0**128 and float(np.float32(landed)) == landed
-    return {Decimal(repr(landed)), *([Decimal(str(np.float32(landed)))] if is_32_bit else [])}
+    return [Decimal(repr(landed)), *([Decimal(str(np.float32(landed)))] if is_32_bit else [])]
 
 
-def _moment(kind: type, text: str) -> datetime | date | time:
-    """A date, a time, or a date and time in UTC, from the spellings that the tests use."""
-    *parts, fraction, zone = _MOMENT.fullmatch(text).groups()
+def _moment(kind: type, text: str) -> datetime | date | time | None:
+    """A date, a time, or a date and time in UTC, from the spellings that the tests use; None for any other text."""
+    if (match := _MOMENT.fullmatch(text)) is None:
+        return None
+    *parts, fraction, zone = match.groups()
     year, month, day, hour, minute, second = (int(part or 0) for part in parts)
     micros = Decimal(f"0.{fraction or 0}") * 1_000_000
     assert micros == int(micros), "a microsecond is the finest that lands as a moment"

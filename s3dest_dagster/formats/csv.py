@@ -8,7 +8,7 @@ what the record says, whatever its column was declared as.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -20,15 +20,13 @@ from s3dest_dagster.formats.arrow_json import json_texts
 from s3dest_dagster.formats.binary_columns import Parts, binary_array, content, fixed_width, glued
 from s3dest_dagster.formats.contents import Contents
 from s3dest_dagster.formats.contract import Encoded, Sink
-from s3dest_dagster.formats.json_rows import JsonRows
+from s3dest_dagster.formats.json_rows import JsonRows, RootFields
 from s3dest_dagster.formats.json_spelling import compact, compact_lines
 from s3dest_dagster.formats.text import TextObject, decimal_texts, pieces, spliced
 from s3dest_dagster.schema import record_ids
+from s3dest_dagster.schema.json_texts import SEPARATOR
 from s3dest_dagster.schema.tallying import Outcome, tally_of
 from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
-
-_SEPARATOR = b"\x1e"
-"""Stands between cells while they are cut: a byte that valid JSON text cannot contain."""
 
 
 class CsvEncoder:
@@ -69,14 +67,14 @@ class CsvEncoder:
         return spliced(heads, cells, b'"\r\n')
 
     def _flattened(self, rows: JsonRows, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
-        columns, undeclared = rows.columns(raws)
+        found = rows.root_fields(raws)
         parts: Parts = _envelope(batch, entropy)
-        for column in columns:
+        for column in found.columns:
             parts += _cells(column)
         if self._settings.additional_properties_column:
-            parts += _listed([_additional(undeclared.get(number)) for number in range(len(raws))])
+            parts += _listed([_additional(found, number) for number in range(len(raws))])
         lines = glued([*parts, b"\r\n"], len(raws))
-        return bytes(content(lines)), _tally(undeclared.values())
+        return bytes(content(lines)), _tally(found, frozenset(self._names))
 
 
 def column_names(settings: CsvFormat, properties: Iterable[str]) -> list[str]:
@@ -91,15 +89,14 @@ def _envelope(batch: Batch, entropy: bytes) -> Parts:
     return [b'"', fixed_width(record_ids(entropy)), b'",', decimal_texts(batch.emitted_at)]
 
 
-def _cells(column: Sequence[msgspec.Raw]) -> Parts:
-    """A column's cells, each with a comma before it."""
-    text = _SEPARATOR + _SEPARATOR.join(column)
-    if b"\\" in text or _SEPARATOR + b"{" in text or _SEPARATOR + b"[" in text:
-        return _listed(_mixed_cells(list(map(bytes, column))))
+def _cells(text: bytes) -> Parts:
+    """A column's cells, each with a comma before it; the text has a separator before each value."""
+    if b"\\" in text or SEPARATOR + b"{" in text or SEPARATOR + b"[" in text:
+        return _listed(_mixed_cells(text.split(SEPARATOR)[1:]))
     if b"null" in text:
         text = _without_nulls(text)
     values = np.frombuffer(bytearray(text), np.uint8)
-    starts = np.flatnonzero(values == _SEPARATOR[0])
+    starts = np.flatnonzero(values == SEPARATOR[0])
     values[starts] = ord(",")
     return [binary_array(np.append(starts, len(values)), pa.py_buffer(values))]
 
@@ -109,9 +106,9 @@ def _listed(cells: list[bytes]) -> Parts:
 
 
 def _without_nulls(text: bytes) -> bytes:
-    null, empty = _SEPARATOR + b"null" + _SEPARATOR, _SEPARATOR * 2
+    null, empty = SEPARATOR + b"null" + SEPARATOR, SEPARATOR * 2
     # twice, since of two nulls side by side the first replacement takes the separator that the second one needs
-    return (text + _SEPARATOR).replace(null, empty).replace(null, empty)[:-1]
+    return (text + SEPARATOR).replace(null, empty).replace(null, empty)[:-1]
 
 
 def _mixed_cells(values: list[bytes]) -> list[bytes]:
@@ -135,14 +132,21 @@ def _quoted(text: bytes) -> bytes:
     return b'"' + text.replace(b'"', b'""') + b'"'
 
 
-def _additional(members: Mapping[str, msgspec.Raw] | None) -> bytes:
-    """A record's undeclared fields as one JSON object, sorted by name."""
-    if not members:
-        return b""
-    return _quoted(compact(msgspec.json.encode(dict(sorted(members.items())))))
+def _additional(found: RootFields, row: int) -> bytes:
+    """What a record has beyond the columns as one JSON object, sorted by name: its undeclared fields, and the earlier
+    values of names that stand twice in it. A name that is taken gets the overflow's own before it."""
+    members = dict(found.undeclared.get(row, {}))
+    for name, value in found.earlier.get(row, ()):
+        while name in members:
+            name = f"{OVERFLOW}.{name}"
+        members[name] = msgspec.Raw(value)
+    return _quoted(compact(msgspec.json.encode(dict(sorted(members.items()))))) if members else b""
 
 
-def _tally(undeclared: Iterable[Mapping[str, msgspec.Raw]]) -> Tally:
-    """How often each undeclared field had a value; a null is none."""
-    values = ((name, value) for members in undeclared for name, value in members.items())
-    return tally_of(Counter((Outcome.UNDECLARED, name) for name, value in values if bytes(value) != b"null"))
+def _tally(found: RootFields, declared: Collection[str]) -> Tally:
+    """How often each undeclared field had a value (a null is none), and each name one that another stood behind."""
+    undeclared = ((name, value) for members in found.undeclared.values() for name, value in members.items())
+    counts = Counter((Outcome.UNDECLARED, name) for name, value in undeclared if bytes(value) != b"null")
+    for members in found.earlier.values():
+        counts.update((Outcome.OVERFLOWED if name in declared else Outcome.UNDECLARED, name) for name, _ in members)
+    return tally_of(counts)

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 import msgspec
 
 from s3dest_dagster.errors import RecordError
+from s3dest_dagster.schema.members import Member, object_of, pairs_of
 from s3dest_dagster.schema.types import DATA, OVERFLOW, Array, Kind, Record, Union
 
 _CELL = re.compile(rb'("(?:[^"]|"")*"|[^,\r\n"]*)(,|\r?\n|\Z)')
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def csv_records(text: bytes, record: Record) -> Iterator[tuple[str, int, bytes]]:
@@ -30,13 +30,14 @@ def csv_records(text: bytes, record: Record) -> Iterator[tuple[str, int, bytes]]
 def _record(names: Sequence[str], cells: Sequence[bytes], nested: set[str]) -> bytes:
     if names == [DATA]:
         return _unquoted(cells[0])
-    members: dict[str, msgspec.Raw] = {}
+    members: list[Member] = []
     for name, cell in zip(names, cells, strict=True):
         if cell and name == OVERFLOW and cell.startswith(b'"{'):
-            members |= _members(_unquoted(cell))
+            # First, as a name that stands there and in a column is an earlier value of that column.
+            members = pairs_of(_unquoted(cell)) + members
         elif cell:
-            members[name] = msgspec.Raw(_json(cell, name in nested))
-    return msgspec.json.encode(members)
+            members.append((name, _json(cell, name in nested)))
+    return object_of(members)
 
 
 def _json(cell: bytes, may_nest: bool) -> bytes:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec import Raw
 from msgspec.structs import astuple
 
 from s3dest_dagster.errors import RecordError
+from s3dest_dagster.schema.json_texts import SEPARATOR
+from s3dest_dagster.schema.members import BESIDE_A_MEMBER, Member, as_object, members_of
+from s3dest_dagster.schema.name_census import NameCensus, count
 
 Row = tuple[Raw, ...]
 
@@ -18,36 +21,49 @@ ABSENT = Raw(b"")
 """Stands for a field that a record does not have."""
 _LEARN_SHARE = 0.03
 _LEARN_LIMIT = 64
-_members = msgspec.json.Decoder(dict[str, Raw]).decode
+
+
+class RootFields(NamedTuple):
+    """What the records of a batch have at their root.
+
+    `columns` are the declared fields, each as the values' texts in one, every text behind a separator; an absent value
+    is empty. By row: `undeclared` fields, and the `earlier` values of names that stand again in their record, of which
+    the last counts everywhere else.
+    """
+
+    columns: list[bytes]
+    undeclared: dict[int, dict[str, Raw]]
+    earlier: dict[int, Sequence[Member]]
 
 
 class JsonRows:
-    """Takes records apart by the declared names. Of a name that stands twice in a record, the last value counts.
+    """Takes records apart by the declared names.
 
     A generated decoder knows the declared names, and the undeclared ones that turned out to be frequent; a record with
-    any other name is taken apart on its own. What was learnt changes the cost, never the result, so that `columns` may
-    be called from several threads at once.
+    any other name is taken apart on its own. What was learnt changes the cost, never the result, so that `root_fields`
+    may be called from several threads at once.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         self._declared = tuple(names)
         self._plan = _Plan(self._declared)
 
-    def columns(self, raws: Sequence[bytes]) -> tuple[list[Sequence[Raw]], dict[int, dict[str, Raw]]]:
-        """The declared fields' texts by column, and the undeclared fields of the records that have any, by row.
-
-        Raises RecordError for what is no JSON object.
-        """
-        plan = self._plan
-        rows, undeclared = plan.take_apart(raws)
-        columns: list[Sequence[Raw]] = list(zip(*rows, strict=True)) if rows else [()] * len(plan.names)
+    def root_fields(self, raws: Sequence[bytes]) -> RootFields:
+        """The root fields of at least one record. Raises RecordError for what is no JSON object."""
+        plan, block = self._plan, b"\n".join(raws)
+        rows, undeclared = plan.take_apart(raws, block)
+        columns = list(zip(*rows, strict=True))
+        texts = [SEPARATOR + SEPARATOR.join(column) for column in columns]
+        rest = [member for members in undeclared.values() for member in members.items()]
+        is_all = _is_as_long(plan, texts, rest, len(raws), block) or _has_all_names(columns, rest, block)
+        earlier = {} if is_all else _earlier(raws)
         self._learn(plan, undeclared, len(raws))
         declared = len(self._declared)
         for name, column in zip(plan.names[declared:], columns[declared:], strict=True):
             for number, value in enumerate(column):
                 if len(value):
                     undeclared.setdefault(number, {})[name] = value
-        return columns[:declared], undeclared
+        return RootFields(texts[:declared], undeclared, earlier)
 
     def _learn(self, plan: _Plan, undeclared: Mapping[int, Mapping[str, Raw]], rows: int) -> None:
         seen = Counter(name for members in undeclared.values() for name in members if _can_be_learnt(name))
@@ -58,17 +74,18 @@ class JsonRows:
 
 
 class _Plan:
-    """A decoder for records that have no other names than these."""
+    """A decoder for records that have no other names than these. `sizes` are those of their members without values."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
+        self.sizes = [len(name.encode()) + BESIDE_A_MEMBER for name in names]
         self._decoder = _decoder(names) if all(map(_can_be_learnt, names)) else None
 
-    def take_apart(self, raws: Sequence[bytes]) -> tuple[list[Row], dict[int, dict[str, Raw]]]:
+    def take_apart(self, raws: Sequence[bytes], block: bytes) -> tuple[list[Row], dict[int, dict[str, Raw]]]:
         """A row of texts per record, in the order of the names, and what records have beyond, by row."""
         if self._decoder is not None:
             try:
-                return [astuple(row) for row in self._decoder.decode_lines(b"\n".join(raws))], {}
+                return [astuple(row) for row in self._decoder.decode_lines(block)], {}
             except msgspec.DecodeError:
                 pass
         return self._one_by_one(raws)
@@ -110,8 +127,34 @@ def _can_be_learnt(name: str) -> bool:
 
 def _members_of(raw: bytes, number: int) -> dict[str, Raw]:
     try:
-        return _members(raw)
+        return as_object(raw)
     except msgspec.DecodeError as error:
         raise RecordError(
             f"Record {number + 1} of a batch is no JSON object ({error}): {bytes(raw[:200])!r}. Correct the source."
         ) from error
+
+
+def _is_as_long(plan: _Plan, texts: list[bytes], rest: Sequence[tuple[str, Raw]], rows: int, block: bytes) -> bool:
+    """Whether the members that were found are as long as all records together, which then have no others.
+
+    So it is where the source puts no blanks between tokens and no escapes into names.
+    """
+    lines = 2 * rows - 1
+    size = sum(len(name.encode()) + BESIDE_A_MEMBER + len(value) for name, value in rest)
+    for member_size, text in zip(plan.sizes, texts, strict=True):
+        absent = count(text, SEPARATOR * 2) + text.endswith(SEPARATOR)
+        size += len(text) - rows + member_size * (rows - absent)
+    return size + lines == len(block)
+
+
+def _has_all_names(columns: list[Row], rest: Sequence[tuple[str, Raw]], block: bytes) -> bool:
+    census = NameCensus()
+    for column in columns:
+        census.add_texts(column)
+    census.add_texts([value for _, value in rest])
+    return census.is_complete(block)
+
+
+def _earlier(raws: Sequence[bytes]) -> dict[int, Sequence[Member]]:
+    found = ((number, members_of(bytes(raw))[1]) for number, raw in enumerate(raws))
+    return {number: earlier for number, earlier in found if earlier}

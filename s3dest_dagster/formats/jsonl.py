@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import msgspec
-
 from s3dest_dagster.batch import Batch, Tally
 from s3dest_dagster.destination import Flattening, JsonlFormat
 from s3dest_dagster.formats.arrow_json import json_texts
@@ -19,6 +17,7 @@ from s3dest_dagster.formats.contents import Contents
 from s3dest_dagster.formats.contract import Encoded, Sink
 from s3dest_dagster.formats.text import TextObject, decimal_texts, pieces, spliced
 from s3dest_dagster.schema import record_ids
+from s3dest_dagster.schema.members import object_of, pairs_of
 from s3dest_dagster.schema.tallying import Event, Outcome, tally_of
 from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
 
@@ -28,7 +27,6 @@ _ESCAPED_LETTERS = (rb"\u005", rb"\u006", rb"\u007")
 """How an escape of a letter of an envelope name begins: such a key equals the name without looking like it."""
 
 _QUOTE = ord('"')
-_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class JsonlEncoder:
@@ -95,21 +93,23 @@ def _may_clash(text: bytes) -> bool:
 
 def _without_clash(body: bytes, moved: Counter[Event]) -> bytes:
     """A record's text from behind its brace, its envelope names moved into the overflow object."""
-    members = _members(b"{" + body)
-    overflow = {name: members.pop(name) for name in _ENVELOPE if name in members}
+    pairs = pairs_of(b"{" + body)
+    overflow: dict[str, bytes] = {}
+    for name, value in reversed(pairs):  # so that of a name that stands twice, the last value keeps it
+        if name in _ENVELOPE:
+            _add(name, value, overflow)
     if not overflow:
         return body
-    moved.update((Outcome.UNDECLARED, name) for name, value in overflow.items() if bytes(value) != b"null")
-    own = members.pop(OVERFLOW, None)
-    if own is not None:
-        _merge(own, overflow)
-    return msgspec.json.encode(members | {OVERFLOW: overflow})[1:]
+    moved.update((Outcome.UNDECLARED, name) for name, value in pairs if name in _ENVELOPE and value != b"null")
+    kept = [(name, value) for name, value in pairs if name not in (*_ENVELOPE, OVERFLOW)]
+    for own in [value for name, value in pairs if name == OVERFLOW]:
+        for name, value in pairs_of(own) if own.startswith(b"{") else [(OVERFLOW, own)]:
+            _add(name, value, overflow)
+    return object_of([*kept, (OVERFLOW, object_of(overflow.items()))])[1:]
 
 
-def _merge(own: msgspec.Raw, overflow: dict[str, msgspec.Raw]) -> None:
-    """Adds what the record itself has under the overflow's name; a name that is taken gets that name before it."""
-    members = _members(own) if bytes(own).startswith(b"{") else {OVERFLOW: own}
-    for name, value in members.items():
-        while name in overflow:
-            name = f"{OVERFLOW}.{name}"
-        overflow[name] = value
+def _add(name: str, value: bytes, overflow: dict[str, bytes]) -> None:
+    """A name that is taken gets the overflow's own name before it."""
+    while name in overflow:
+        name = f"{OVERFLOW}.{name}"
+    overflow[name] = value

@@ -25,6 +25,7 @@ from s3dest_dagster.formats.csv_reading import csv_records
 from s3dest_dagster.formats.lzo import is_lzo, without_lzo
 from s3dest_dagster.schema import Layout, Road, arrow_schema
 from s3dest_dagster.schema.envelope import EMITTED_AT_TYPE
+from s3dest_dagster.schema.members import members_of, object_of
 from s3dest_dagster.schema.types import DATA, EMITTED_AT, RECORD_ID, Scalar
 from s3dest_dagster.stream import Stream
 
@@ -76,9 +77,10 @@ def _jsonl_lines(settings: JsonlFormat, text: bytes) -> Iterator[Line]:
         for line in msgspec.json.Decoder(_Enveloped).decode_lines(text):
             yield line.id, int(line.emitted_at), bytes(line.data)
         return
-    for members in msgspec.json.Decoder(dict[str, msgspec.Raw]).decode_lines(text):
+    for flat in text.splitlines():
+        members, earlier = members_of(flat)
         record_id, emitted_at = (msgspec.json.decode(members.pop(name)) for name in (RECORD_ID, EMITTED_AT))
-        yield record_id, int(emitted_at), msgspec.json.encode(members)
+        yield record_id, int(emitted_at), object_of([*earlier, *members.items()])
 
 
 def _table_of_lines(contents: Contents, lines: Iterable[Line]) -> pa.Table:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.types as pt
-from msgspec import Raw
 
 from s3dest_dagster.schema.arrow_texts import is_any_binary, is_any_list, is_any_string
+from s3dest_dagster.schema.members import as_list, as_object
 from s3dest_dagster.schema.numbers import integer, is_exact_double, nearest_double
 
 MAX_INFERRED_DEPTH = 50
@@ -25,8 +24,6 @@ _EXACT_DECIMAL_DIGITS = 15
 """Decimal digits that every double gives back."""
 _LONG = "integer beyond doubles"
 _NULLABLE_STRING: dict[str, Any] = {"type": ["null", "string"]}
-_as_object = msgspec.json.Decoder(dict[str, Raw]).decode
-_as_list = msgspec.json.Decoder(list[Raw]).decode
 
 
 def json_schema_of_arrow(schema: pa.Schema) -> dict[str, Any]:
@@ -69,11 +66,11 @@ class _Seen:
             self._add_fields(raw, depth)
         elif name == "array":
             self.items = self.items or _Seen()
-            for item in _as_list(raw):
+            for item in as_list(raw):
                 self.items.add(bytes(item), depth + 1)
 
     def _add_fields(self, raw: bytes, depth: int) -> None:
-        for name, value in _as_object(raw).items():
+        for name, value in as_object(raw).items():
             if name in self.fields or len(self.fields) < MAX_INFERRED_FIELDS:
                 self.fields.setdefault(name, _Seen()).add(bytes(value), depth + 1)
 

@@ -25,7 +25,8 @@ Rows = NDArray[np.int64]
 """Row numbers."""
 NO_ROWS: Rows = np.empty(0, np.int64)
 
-_SEPARATOR = b"\x1e"
+SEPARATOR = b"\x1e"
+"""A byte that no valid JSON text contains."""
 _QUOTE, _N = ord('"'), ord("n")
 _as_text = msgspec.json.Decoder(str).decode
 
@@ -52,18 +53,18 @@ def json_texts(raws: Sequence[Any]) -> JsonTexts:
     """The JSON texts (bytes-like, NOTHING where there is none) as a column."""
     if not raws:
         return JsonTexts(pa.array([], pa.string()), np.empty(0, np.uint8))
-    joined = _SEPARATOR.join(raws) + _SEPARATOR
+    joined = SEPARATOR.join(raws) + SEPARATOR
     bytes_ = np.frombuffer(joined, np.uint8)
-    ends = np.flatnonzero(bytes_ == _SEPARATOR[0])
+    ends = np.flatnonzero(bytes_ == SEPARATOR[0])
     starts = np.empty_like(ends)
     starts[0] = 0
     starts[1:] = ends[:-1] + 1
     first = bytes_[starts]
     kinds = np.full(len(ends), OTHER, np.uint8)
-    kinds[(first == _SEPARATOR[0]) | (first == _N)] = ABSENT
+    kinds[(first == SEPARATOR[0]) | (first == _N)] = ABSENT
     quoted = first == _QUOTE
     kinds[quoted] = TEXT
-    keep = bytes_ != _SEPARATOR[0]
+    keep = bytes_ != SEPARATOR[0]
     keep[starts[quoted]] = False
     keep[ends[quoted] - 1] = False
     strings = _string_array(bytes_[keep], ends - starts - 2 * quoted, kinds != ABSENT)

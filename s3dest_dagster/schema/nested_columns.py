@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from s3dest_dagster.schema.arrow import Layout, arrow_type, members
 from s3dest_dagster.schema.json_texts import NO_ROWS, NOTHING, Rows, json_texts, overflow_texts
+from s3dest_dagster.schema.members import Member, as_list, members_of
 from s3dest_dagster.schema.overflow import OverflowColumn
 from s3dest_dagster.schema.scalar_columns import (
     Column,
@@ -27,7 +28,7 @@ from s3dest_dagster.schema.scalar_columns import (
 from s3dest_dagster.schema.tallying import Event, Outcome
 from s3dest_dagster.schema.types import OVERFLOW, OVERFLOW_ALIAS, TEMPORAL, Array, Field, Kind, Record, Scalar, Union
 from s3dest_dagster.schema.union_columns import UnionDecoder
-from s3dest_dagster.schema.values import as_list, as_object, merge_own_overflow, position_rule
+from s3dest_dagster.schema.values import add_to_overflow, merge_own_overflow, position_rule
 
 Object = Mapping[str, Any]
 """An object of one level, its members as raw texts."""
@@ -91,13 +92,16 @@ class RecordDecoder(ColumnDecoder):
         return FieldDecoder(field.source, field.kind, column_decoder(field.kind, layout, path), path)
 
     def decode(self, raws: Sequence[Any]) -> Column:
-        objects, unfit = _taken_apart(raws, b"{", as_object)
-        column = self.of_objects(objects)
+        found, unfit = _taken_apart(raws, b"{", members_of)
+        objects = [None if each is None else each[0] for each in found]
+        earlier = {row: each[1] for row, each in enumerate(found) if each is not None and each[1]}
+        column = self._of_objects(objects, earlier)
         column.unfit = unfit
         return column
 
-    def of_objects(self, objects: Sequence[Object | None]) -> Column:
-        """The level's column of objects with raw texts as members, None being null."""
+    def _of_objects(self, objects: Sequence[Object | None], earlier: Mapping[int, Sequence[Member]]) -> Column:
+        """The level's column of objects with raw texts as members, None being null. `earlier` by row: the values of
+        names that stand again in their object."""
         absent = [members_ is None for members_ in objects]
         present = [_NO_OBJECT if members_ is None else members_ for members_ in objects]
         over, counts = OverflowColumn(len(objects)), Counter[Event]()
@@ -106,6 +110,8 @@ class RecordDecoder(ColumnDecoder):
             raws = [members_.get(field.source, NOTHING) for members_ in present]
             columns.append(place(field, field.decoder.decode(raws), partial(overflow_texts, raws), over, counts))
         self.add_undeclared(present, over, counts)
+        for row, members_ in earlier.items():
+            self._keep_earlier(row, members_, over, counts)
         mask = pa.array(absent) if any(absent) else None
         data = pa.StructArray.from_arrays([*columns, over.column()], fields=list(self.type), mask=mask)
         return Column(data, counts=counts)
@@ -147,6 +153,14 @@ class RecordDecoder(ColumnDecoder):
         for name in added:
             over.add(name, np.array([row]), pa.array([texts[name]], pa.string()))
             counts[(Outcome.UNDECLARED, self.prefix + name)] += 1
+
+    def _keep_earlier(self, row: int, members_: Sequence[Member], over: OverflowColumn, counts: Counter[Event]) -> None:
+        texts = over.names_of(row)
+        for name, raw in members_:
+            key = add_to_overflow(name, raw, texts)
+            over.add(key, np.array([row]), pa.array([texts[key]], pa.string()))
+            outcome = Outcome.OVERFLOWED if name in self._declared else Outcome.UNDECLARED
+            counts[(outcome, self.prefix + name)] += 1
 
 
 def column_decoder(kind: Kind, layout: Layout, path: str, *, fallback: bool = True) -> ColumnDecoder:

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from s3dest_dagster.schema.members import as_list, as_object
 from s3dest_dagster.schema.types import OVERFLOW, OVERFLOW_ALIAS, TEMPORAL, Array, Kind, Record, Scalar
-from s3dest_dagster.schema.values import as_list, as_object
 
 COMMON_SHARE = 0.03
 """Share of the records from which on a name or a misfit is expected: rarer ones are cheaper one by one."""

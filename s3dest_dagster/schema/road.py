@@ -26,6 +26,8 @@ from s3dest_dagster.schema.arrow_columns import record_of_arrow
 from s3dest_dagster.schema.arrow_texts import texts_of_column
 from s3dest_dagster.schema.arrow_utf8 import refuse_invalid_utf8
 from s3dest_dagster.schema.json_texts import NO_ROWS, Rows
+from s3dest_dagster.schema.members import has_repeated_name
+from s3dest_dagster.schema.name_census import NameCensus
 from s3dest_dagster.schema.nested_columns import RecordDecoder
 from s3dest_dagster.schema.number_scan import rows_at_risk
 from s3dest_dagster.schema.plan import (
@@ -39,7 +41,7 @@ from s3dest_dagster.schema.plan import (
     with_numbers_as_texts,
 )
 from s3dest_dagster.schema.scalar_columns import Column
-from s3dest_dagster.schema.tallying import Event, Outcome, Trail, tally_of
+from s3dest_dagster.schema.tallying import Event, Misfit, Outcome, Trail, tally_of
 from s3dest_dagster.schema.typed_columns import Row, TypedLevel, read_objects
 from s3dest_dagster.schema.types import OVERFLOW, Record
 from s3dest_dagster.schema.values import RecordRule
@@ -143,7 +145,7 @@ class Road:
             read = read_objects(block, level.fields, strict=True)
         except pa.ArrowInvalid:
             return None
-        return level.column(read, None, length)
+        return level.column(read, None, length, NameCensus())
 
     def _planned(
         self, raws: Sequence[Any], block: bytes, learnt: _Learnt, risky: Rows, *, again: bool = True
@@ -166,22 +168,28 @@ class Road:
     def _with_refused(
         self, raws: Sequence[Any], block: bytes, level: TypedLevel, accepted: list[int], rows: list[Row] | None
     ) -> Column:
-        """The accepted rows by type. What only pyarrow refuses (a name twice, 1e400) it names by its row; that row is
-        given up and the others are read again, at most twice, then all go by texts."""
+        """The accepted rows by type. What only pyarrow refuses (1e400, a name twice that it reads) it names by its row;
+        that row is given up, like those with a name twice that it does not read, and the others are read again, at most
+        twice, then all go by texts."""
         for _ in range(_GIVEN_UP_AT_MOST + 1):
             if not accepted:
                 break
-            texts = block if len(accepted) == len(raws) else b"\n".join([raws[row] for row in accepted])
+            records = raws if len(accepted) == len(raws) else [raws[row] for row in accepted]
+            texts = block if records is raws else b"\n".join(records)
             try:
                 read = read_objects(texts, level.fields, strict=False)
             except pa.ArrowInvalid as error:
                 if not (named := _ROW_NAMED.search(str(error))):
                     break
-                del accepted[int(named[1])]
-                if rows is not None:
-                    del rows[int(named[1])]
+                given_up = {int(named[1])}
             else:
-                return self._merged(raws, level.column(read, rows, len(accepted)), accepted)
+                census = NameCensus()
+                column = level.column(read, rows, len(accepted), census)
+                given_up = set() if rows is None or census.is_complete(texts) else _repeating(records)
+                if not given_up:
+                    return self._merged(raws, column, accepted)
+            accepted = [row for place, row in enumerate(accepted) if place not in given_up]
+            rows = rows and [row for place, row in enumerate(rows) if place not in given_up]
         return self._by_texts(raws)
 
     def _merged(self, raws: Sequence[Any], typed: Column, accepted: list[int]) -> Column:
@@ -219,7 +227,7 @@ class Road:
         for number, raw in enumerate(raws, 1):
             self._rule.exact(bytes(raw), trail)
             if trail.misfits:
-                return _mismatch(self.record.name, *trail.misfits[0], number, len(raws))
+                return _mismatch(self.record.name, trail.misfits[0], number, len(raws))
         raise AssertionError("the columns and the rules disagree about what fits")
 
 
@@ -238,6 +246,11 @@ def _accepted(level: TypedLevel, raws: Sequence[Any], left_out: Rows) -> tuple[l
     return accepted, rows if level.pick else None
 
 
+def _repeating(records: Sequence[Any]) -> set[int]:
+    """The places of the records in which a name stands twice."""
+    return {place for place, raw in enumerate(records) if has_repeated_name(bytes(raw))}
+
+
 def _nothing(_: Any) -> Row:
     return ()
 
@@ -250,10 +263,11 @@ def _too_deep(stream: str, total: int) -> RecordError:
     )
 
 
-def _mismatch(stream: str, field: str, text: str, number: int, total: int) -> RecordError:
-    shown = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+def _mismatch(stream: str, misfit: Misfit, number: int, total: int) -> RecordError:
+    shown = misfit.text if len(misfit.text) <= _SHOWN else f"{misfit.text[:_SHOWN]}…"
+    what = "stands more than once, and has one place" if misfit.is_repeated else "does not fit its declared type"
     return RecordError(
-        f"Record {number} of a batch of {total}: field {field!r} does not fit its declared type; its value is {shown}. "
+        f"Record {number} of a batch of {total}: field {misfit.path!r} {what}; its value is {shown}. "
         "Correct the source or the stream's JSON schema, or set on_type_mismatch to 'overflow', which keeps such "
         f"values as text in {OVERFLOW}.",
         stream=stream,

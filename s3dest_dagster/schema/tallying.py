@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import IntEnum
+from typing import NamedTuple
 
 from s3dest_dagster.batch import Tally
 
@@ -23,15 +24,24 @@ Event = tuple[Outcome, str]
 """One value's outcome, and the dotted original name of its field."""
 
 
+class Misfit(NamedTuple):
+    """A value that did not land in its field: the field's dotted original name, the value's text, and whether its name
+    stands again in the record, with the value that counts."""
+
+    path: str
+    text: str
+    is_repeated: bool = False
+
+
 class Trail:
-    """What happened while a value was converted: events by dotted name, misfits as name and text, and whether a number
-    in it is not exact."""
+    """What happened while a value was converted: events by dotted name, misfits, and whether a number in it is not
+    exact."""
 
     __slots__ = ("events", "inexact", "misfits")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
-        self.misfits: list[tuple[str, str]] = []
+        self.misfits: list[Misfit] = []
         self.inexact = False
 
     def mark(self) -> tuple[int, int, bool]:

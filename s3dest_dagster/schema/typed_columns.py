@@ -20,6 +20,7 @@ import pyarrow.json as pj
 from msgspec import Raw
 
 from s3dest_dagster.schema.json_texts import NOTHING, json_texts, overflow_texts
+from s3dest_dagster.schema.name_census import NameCensus
 from s3dest_dagster.schema.nested_columns import FieldDecoder, ListDecoder, RecordDecoder, place
 from s3dest_dagster.schema.overflow import OverflowColumn
 from s3dest_dagster.schema.plan import LevelPlan
@@ -114,13 +115,15 @@ class TypedLevel:
         type_ = pa.struct(self._inner[name].fields) if isinstance(item, Record) else _ARROW[item]  # type: ignore[index]
         return pa.list_(type_) if isinstance(kind, Array) else type_
 
-    def column(self, read: pa.StructArray | None, rows: Sequence[Row] | None, length: int) -> Column:
+    def column(
+        self, read: pa.StructArray | None, rows: Sequence[Row] | None, length: int, census: NameCensus
+    ) -> Column:
         """The level's column of what pyarrow read (None where it reads nothing) and the rows' distrusted parts (None
-        where the plan distrusts nothing)."""
+        where the plan distrusts nothing). The names that it is made of are added to the census."""
         over, counts = OverflowColumn(length), Counter[Event]()
-        columns = [self._field(field, read, rows, over, counts) for field in self._decoder.fields]
+        columns = [self._field(field, read, rows, over, counts, census) for field in self._decoder.fields]
         if self._expected and rows:
-            self._add_expected(rows, over, counts)
+            self._add_expected(rows, over, counts, census)
         mask = read.is_null() if read is not None and read.null_count else None
         fields = list(self._decoder.type)
         return Column(pa.StructArray.from_arrays([*columns, over.column()], fields=fields, mask=mask), counts=counts)
@@ -132,24 +135,32 @@ class TypedLevel:
         rows: Sequence[Row] | None,
         over: OverflowColumn,
         counts: Counter[Event],
+        census: NameCensus,
     ) -> pa.Array:
         name, slot = field.source, self._slots.get(field.source)
         if name in self._texts:
             assert rows is not None
             assert slot is not None
             raws = [row[slot] for row in rows]
+            census.add_texts(raws)
             return place(field, field.decoder.decode(raws), partial(overflow_texts, raws), over, counts)
         assert read is not None
         data = read.field(name)
+        census.add_column(data)
         if name in self._inner:
             objects = None if slot is None or rows is None else [row[slot] for row in rows]
-            return self._inner_column(field, data, objects, counts)
+            return self._inner_column(field, data, objects, counts, census)
         if isinstance(field.decoder, TemporalDecoder):
             return _parsed(field, field.decoder, data, over, counts)
         return data
 
     def _inner_column(
-        self, field: FieldDecoder, data: pa.Array, objects: Sequence[Any] | None, counts: Counter[Event]
+        self,
+        field: FieldDecoder,
+        data: pa.Array,
+        objects: Sequence[Any] | None,
+        counts: Counter[Event],
+        census: NameCensus,
     ) -> pa.Array:
         """The column of an inner record, or of a list of them."""
         level = self._inner[field.source]
@@ -157,7 +168,7 @@ class TypedLevel:
         if listed and objects is not None:
             objects = [item for items in objects if items for item in items]
         read = data.flatten() if listed else data
-        column = level.column(read, level.rows(objects), len(read))
+        column = level.column(read, level.rows(objects), len(read), census)
         counts.update(column.counts)
         if not listed:
             return column.data
@@ -171,10 +182,14 @@ class TypedLevel:
         pick, blank = self.pick, self.blank
         return [blank if item is None else pick(item) for item in objects]
 
-    def _add_expected(self, rows: Sequence[Row], over: OverflowColumn, counts: Counter[Event]) -> None:
+    def _add_expected(
+        self, rows: Sequence[Row], over: OverflowColumn, counts: Counter[Event], census: NameCensus
+    ) -> None:
         """The texts of the expected names, as one grid: row by row, name by name."""
         width = len(self._expected)
-        texts = json_texts([raw for row in rows for raw in row[:width]])
+        raws = [raw for row in rows for raw in row[:width]]
+        census.add_texts(raws)
+        texts = json_texts(raws)
         present = np.flatnonzero(texts.strings.is_valid())
         if not present.size:
             return

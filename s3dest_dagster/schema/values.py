@@ -3,7 +3,8 @@
 These rules are the truth; every faster road is held to them value by value. In this order: the branch whose JSON type
 is the value's and that holds it exactly; then, losslessly and counted as coerced, integer ← text that is exactly a JSON
 integer or a number without fraction, number ← text that is exactly a JSON number, string ← any other value as its JSON
-text; then, for a number, the nearest double (its exact text goes to the overflow too); then the overflow.
+text; then, for a number, the nearest double (its exact text goes to the overflow too); then the overflow. Where a name
+stands twice in an object, the last value counts, and the earlier ones go to the overflow.
 
 Values come out as `pyarrow.array` takes them for the layout's type. It must not know batches.
 """
@@ -16,19 +17,17 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
-from msgspec import Raw
 
 from s3dest_dagster.schema import numbers
 from s3dest_dagster.schema.arrow import Layout, members
 from s3dest_dagster.schema.dates import date_days, time_micros, timestamp_micros
-from s3dest_dagster.schema.tallying import Event, Outcome, Trail
+from s3dest_dagster.schema.members import Member, as_list, members_of
+from s3dest_dagster.schema.tallying import Event, Misfit, Outcome, Trail
 from s3dest_dagster.schema.types import OVERFLOW, OVERFLOW_ALIAS, Array, Kind, Record, Scalar
 
 UNFIT: Final = object()
 """Answer of a rule: the value is not of this kind."""
 
-as_object: Callable[[bytes], dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw]).decode
-as_list: Callable[[bytes], list[Raw]] = msgspec.json.Decoder(list[Raw]).decode
 _as_text: Callable[[bytes], str] = msgspec.json.Decoder(str).decode
 _QUOTE, _MINUS = ord('"'), ord("-")
 _SURE_DIGITS = 19
@@ -57,23 +56,26 @@ def overflow_text(raw: bytes) -> str:
     return _as_text(raw) if raw[0] == _QUOTE else raw.decode()
 
 
-def merge_own_overflow(own: Sequence[tuple[str, bytes]], over: dict[str, str]) -> list[str]:
+def merge_own_overflow(own: Sequence[Member], over: dict[str, str]) -> list[str]:
     """Merges what a record brings under the overflow's own names into `over`, and says under which names.
 
-    An object's members go in one by one (nulls are dropped), anything else under its name. A name that is taken gets
-    the overflow's own before it, so that nothing is lost.
+    An object's members go in one by one (nulls are dropped), anything else under its name.
     """
-    added = []
-    for name, raw in own:
-        parts = as_object(raw).items() if raw[:1] == b"{" else [(name, raw)]
-        for part, value in parts:
-            if (text := bytes(value)) == b"null":
-                continue
-            while part in over:
-                part = f"{OVERFLOW}.{part}"
-            over[part] = overflow_text(text)
-            added.append(part)
-    return added
+    parts = [part for name, raw in own for part in (_parts(raw) if raw[:1] == b"{" else [(name, raw)])]
+    return [add_to_overflow(name, value, over) for name, value in parts if value != b"null"]
+
+
+def _parts(raw: bytes) -> list[Member]:
+    members, earlier = members_of(raw)
+    return [*((name, bytes(value)) for name, value in members.items()), *earlier]
+
+
+def add_to_overflow(name: str, raw: bytes, over: dict[str, str]) -> str:
+    """Adds a text to the overflow, and says under which name: one that is taken gets the overflow's own before it."""
+    while name in over:
+        name = f"{OVERFLOW}.{name}"
+    over[name] = overflow_text(raw)
+    return name
 
 
 class Rule(ABC):
@@ -239,8 +241,9 @@ class RecordRule(Rule):
         outside, trail.inexact = trail.inexact, False
         values: dict[str, Any] = {}
         over: dict[str, str] = {}
-        own: list[tuple[str, bytes]] = []
-        for source, slice_ in as_object(raw).items():
+        own: list[Member] = []
+        members, earlier = members_of(raw)
+        for source, slice_ in members.items():
             text = bytes(slice_)
             if text == b"null":
                 continue
@@ -253,6 +256,7 @@ class RecordRule(Rule):
                 trail.events.append((Outcome.UNDECLARED, self._prefix + source))
         for name in merge_own_overflow(own, over):
             trail.events.append((Outcome.UNDECLARED, self._prefix + name))
+        self._keep_earlier(earlier, trail, over)
         values[OVERFLOW] = sorted(over.items()) or None
         trail.inexact = outside
         return values
@@ -267,8 +271,17 @@ class RecordRule(Rule):
         if value is UNFIT or trail.inexact:
             over[source] = overflow_text(raw)
             trail.events.append((Outcome.OVERFLOWED, rule.path))
-            trail.misfits.append((rule.path, over[source]))
+            trail.misfits.append(Misfit(rule.path, over[source]))
             trail.inexact = False
+
+    def _keep_earlier(self, earlier: Sequence[Member], trail: Trail, over: dict[str, str]) -> None:
+        """Values of names that stand again behind them."""
+        for name, raw in earlier:
+            kept = over[add_to_overflow(name, raw, over)]
+            outcome = Outcome.OVERFLOWED if name in self._fields else Outcome.UNDECLARED
+            trail.events.append((outcome, self._prefix + name))
+            if outcome is Outcome.OVERFLOWED:
+                trail.misfits.append(Misfit(self._prefix + name, kept, is_repeated=True))
 
 
 class _UnionRule(Rule):

@@ -89,8 +89,17 @@ def test_a_missing_field_is_an_empty_cell():
     assert _cells(b"{}") == b""
 
 
-def test_of_a_repeated_key_the_last_value_counts():
-    assert _cells(b'{"a":1,"a":2}') == b"2"
+@pytest.mark.parametrize("rest", [b'{"a":"x"}', b'{"a": "x", "b": 1}', b'{"b":[1]}', b"{}", rb'{"\u0061":1}'], ids=repr)
+def test_of_a_repeated_key_the_last_value_is_the_cell_and_the_others_are_counted_or_kept(rest):
+    raw = b'{"a":1,"b":2,"a":null,"b":3,"a":4}'
+    assert _cells(raw) == b"4"
+    assert _cells(raw, chosen=KEPT) == b'4,"{""_airbyte_additional_properties.b"":2,""a"":1,""b"":3}"'
+    rows = [rest] * 30
+    others = _tally(rows)
+    for chosen in (FLAT, KEPT):
+        tally = _tally([*rows, raw], chosen)
+        assert tally.overflowed == {"a": 1}
+        assert tally.undeclared.get("b", 0) == others.undeclared.get("b", 0) + 2
 
 
 def test_nulls_side_by_side_are_all_empty():

@@ -77,6 +77,16 @@ def test_a_moved_field_joins_what_the_record_has_there_already():
     }
 
 
+def test_names_that_stand_twice_stay_where_others_move_away():
+    raw = b'{"a":1,"_airbyte_ab_id":2,"a":3,"_airbyte_ab_id":4,"_airbyte_additional_properties":{"x":5,"x":6}}'
+    batch = batch_of([raw])
+    encoded = encoder(FLAT, STREAM).encode(batch, entropy_of(batch))
+    own = b'"_airbyte_ab_id":4,"_airbyte_additional_properties._airbyte_ab_id":2,"x":5'
+    kept = b'"a":1,"a":3,"_airbyte_additional_properties":{%b,"_airbyte_additional_properties.x":6}}' % own
+    assert encoded.payload.endswith(b'",%b\n' % kept)
+    assert encoded.tally.undeclared == {"_airbyte_ab_id": 2}
+
+
 def test_an_envelope_name_within_a_value_stays_where_it_is():
     raw = b'{"a":{"_airbyte_ab_id":1},"b":"\\"_airbyte_ab_id\\""}'
     batch = batch_of([raw])

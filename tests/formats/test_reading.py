@@ -12,6 +12,7 @@ from s3dest_dagster.destination import AvroFormat, CsvFormat, Flattening, JsonlF
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import read_table
 
+FLAT = Flattening.ROOT
 FORMATS = [
     JsonlFormat(),
     JsonlFormat(flattening=Flattening.ROOT),
@@ -57,6 +58,16 @@ def test_a_list_with_a_text_that_is_no_date_overflows_as_json():
         row = read_table(chosen, stream, written(chosen, stream, [batch])).to_pylist()[0]
         assert row["days"] is None
         assert row["_airbyte_additional_properties"] == [("days", '["2001-02-03",null,"soon"]')]
+
+
+@pytest.mark.parametrize("chosen", [*FORMATS, CsvFormat(flattening=FLAT, additional_properties_column=True)], ids=repr)
+def test_the_earlier_value_of_a_name_that_stands_twice_comes_back(chosen):
+    data = written(chosen, BEFORE, [batch_of([b'{"id":1,"z":1,"id":2,"z":[2],"born":"2001-02-03"}'])])
+    (row,) = read_table(chosen, BEFORE, data).to_pylist()
+    assert (row["id"], row["born"]) == (2, dt.date(2001, 2, 3))
+    if chosen != CsvFormat(flattening=FLAT):  # which has no place for it
+        earlier = [("_airbyte_additional_properties.z", "1"), ("id", "1"), ("z", "[2]")]
+        assert row["_airbyte_additional_properties"] == earlier
 
 
 def test_an_undeclared_field_of_csv_comes_back_from_its_column():

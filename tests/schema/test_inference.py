@@ -17,6 +17,7 @@ from s3dest_dagster.schema import (
     json_schema_of_records,
     record_type,
 )
+from s3dest_dagster.schema.members import has_repeated_name
 
 
 def test_the_types_of_a_first_batch():
@@ -60,8 +61,9 @@ def test_what_was_seen_lands_without_overflowing():
         r = Random(seed)
         schema = json_schema(r, plain=False)
         raws = [record(r, schema, Taste(0.2, 0.5, 2, True, True)) for _ in range(60)]
+        raws = [raw for raw in raws if not has_repeated_name(raw)]
         road = Road(record_type(json_schema_of_records(raws), "s", None), layout=Layout.NAMED)
-        tally = road.convert(JsonBatch(raws, np.zeros(60, np.int64), 1)).tally
+        tally = road.convert(JsonBatch(raws, np.zeros(len(raws), np.int64), 1)).tally
         own = {n for n in tally.undeclared if "additional_properties" in n or "_airbyte_ab_id" in n}
         assert {n: c for n, c in tally.overflowed.items() if "1e400" not in n} == {}
         assert not tally.undeclared or own

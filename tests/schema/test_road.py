@@ -231,15 +231,52 @@ def test_long_digits_elsewhere_do_not_matter(ids):
     assert_as_the_rules_say(road_of(SHOP), raws)
 
 
-def test_a_declared_name_twice_gives_the_last():
-    raws = [raw()] * 40 + [raw()[:-1] + b',"id":7}', raw()[:-1] + b',"id":"x"}', raw()[:-1] + b',"name":null}']
-    data = assert_as_the_rules_say(road_of(SHOP), raws)
-    assert data.column("id").to_pylist()[-3:-1] == [7, None]
-    assert_as_the_rules_say(road_of(SHOP), raws[-3:] * 30)
+TWICE = {
+    "declared": (b',"id":7}', {"id": 7}, [("id", "1")], Tally(overflowed={"id": 1})),
+    "misfit": (b',"id":"x"}', {"id": None}, [(f"{OVERFLOW}.id", "1"), ("id", "x")], Tally(overflowed={"id": 2})),
+    "null": (b',"name":null}', {"name": None}, [("name", "Ann")], Tally(overflowed={"name": 1})),
+    "after null": (b',"z":null,"z":1}', {}, [("z", "1")], Tally(undeclared={"z": 1})),
+    "undeclared": (b',"z":1,"z":{"a":2},"z":3}', {}, None, Tally(undeclared={"z": 3})),
+    "spelled otherwise": (rb',"\u0069d":8}', {"id": 8}, [("id", "1")], Tally(overflowed={"id": 1})),
+}
+
+
+@pytest.mark.parametrize("rest", [1, 40, 200], ids=["alone", "among clean ones", "rare"])
+@pytest.mark.parametrize("dirt", [b"", b',"more":[1]', b',"tags":"a\\":b"', b',"more" : null'], ids=repr)
+@pytest.mark.parametrize("case", TWICE)
+def test_of_a_name_that_stands_twice_the_last_counts_and_nothing_is_lost(case, dirt, rest):
+    more, values, over, tally = TWICE[case]
+    others = [raw()[:-1] + dirt + b"}"] * (rest - 1)
+    road = road_of(SHOP)
+    for _ in range(2):
+        data = assert_as_the_rules_say(road, [*others, raw()[:-1] + more])
+    row = data.to_pylist()[-1]
+    assert {name: row[name] for name in values} == values
+    assert row[OVERFLOW] == (over or [(f"{OVERFLOW}.{OVERFLOW}.z", '{"a":2}'), (f"{OVERFLOW}.z", "1"), ("z", "3")])
+    assert road_of(SHOP).convert(batch([raw()[:-1] + more])).tally == tally
+
+
+def test_names_that_stand_twice_within_objects_and_lists_are_kept_there():
+    twice = b'{"zip":"1","zip":"2","x":1,"x":2}'
+    raws = [b'{"address":%b,"items":[%b,{"sku":"a","sku":"b"}]}' % (twice, twice)] * 40
+    row = assert_as_the_rules_say(road_of(SHOP), raws).to_pylist()[0]
+    again = f"{OVERFLOW}.x"
+    assert row["address"] == {"zip": "2", "lat": None, OVERFLOW: [(again, "1"), ("x", "2"), ("zip", "1")]}
+    assert row["items"][0] == {
+        "sku": None,
+        OVERFLOW: [(again, "1"), (f"{OVERFLOW}.zip", "1"), ("x", "2"), ("zip", "2")],
+    }
+    assert row["items"][1] == {"sku": "b", OVERFLOW: [("sku", "a")]}
+
+
+def test_a_declared_name_that_stands_twice_is_a_mismatch():
+    with pytest.raises(RecordError, match="field 'id' stands more than once, and has one place; its value is 1"):
+        road_of(SHOP, on_mismatch="fail").convert(batch([raw(), raw()[:-1] + b',"id":7}']))
+    road_of(SHOP, on_mismatch="fail").convert(batch([raw(), raw()[:-1] + b',"z":1,"z":2}']))
 
 
 def test_a_number_beyond_doubles_overflows_between_clean_records():
-    raws = [raw()] * 50 + [raw()[:-1] + b',"score":1e400}'] + [raw()] * 50
+    raws = [raw()] * 50 + [raw().replace(b'"score":1.5', b'"score":1e400')] + [raw()] * 50
     data = assert_as_the_rules_say(road_of(SHOP), raws)
     assert data.column("score")[50].as_py() is None
     assert data.column(OVERFLOW)[50].as_py() == [("score", "1e400")]
