@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s3dest_dagster.formats.binary_columns import Parts, binary_array, bounds, fixed_width, glued, ragged, scalar
-from s3dest_dagster.schema.types import TEMPORAL, Array, Kind, Record, Scalar, Union
+from s3dest_dagster.schema.types import Array, Kind, Record, Scalar, Union
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -76,7 +76,7 @@ def _nullable(kind: Kind, column: pa.Array) -> Parts:
     """A union of null and the branches of `kind`."""
     if kind is Scalar.NULL:
         return []  # plain "null", no union: it has no bytes
-    if pa.types.is_struct(column.type) and (isinstance(kind, Union) or kind in TEMPORAL):
+    if pa.types.is_struct(column.type) and isinstance(kind, Scalar | Union):
         return _branches(kind, column)
     return _value(kind, column, branch=varint(1), absent=_NULL_BRANCH)
 

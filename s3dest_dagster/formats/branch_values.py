@@ -56,19 +56,19 @@ class MemberBranches:
         return next((n, member) for n, member in enumerate(value.values()) if member is not None)
 
 
-def named_record(record: Record, row: dict[str, Any], branches: Branches) -> dict[str, Any]:
-    """A root record with its envelope."""
+def named_record(record: Record, target: Record, row: dict[str, Any], branches: Branches) -> dict[str, Any]:
+    """A root record with its envelope. `target` is its type in the layout, where text may stand for what is deep."""
     envelope = {name: row[name] for name in (RECORD_ID, EMITTED_AT)}
-    return envelope | _record(record, row, branches)
+    return envelope | _record(record, target, row, branches)
 
 
-def _record(record: Record, value: dict[str, Any], branches: Branches) -> dict[str, Any]:
+def _record(record: Record, target: Record, value: dict[str, Any], branches: Branches) -> dict[str, Any]:
     """Texts beside a temporal kind have no place in this layout: they go to the overflow, as in every other format."""
     named: dict[str, Any] = {}
     overflow = dict(value.get(OVERFLOW) or {})
-    for field in record.fields:
+    for field, wanted in zip(record.fields, target.fields, strict=True):
         found = value.get(field.name)
-        named[field.name] = _position(field.kind, found, branches, fallback=True)
+        named[field.name] = _position(field.kind, wanted.kind, found, branches, fallback=True)
         if named[field.name] is _UNFIT:
             named[field.name] = None
             overflow[field.source] = _overflow_text(field.kind, found, branches)
@@ -76,30 +76,33 @@ def _record(record: Record, value: dict[str, Any], branches: Branches) -> dict[s
     return named
 
 
-def _position(kind: Kind, value: Any, branches: Branches, *, fallback: bool) -> Any:
+def _position(kind: Kind, target: Kind, value: Any, branches: Branches, *, fallback: bool) -> Any:
     """A field's or item's value; _UNFIT where this layout has no place for it."""
     if value is None:
         return None
+    if target is Scalar.STRING and kind is not Scalar.STRING:
+        return _overflow_text(kind, value, branches)
     named = members(kind, Layout.NAMED, fallback=fallback)
     parts = tuple(part for _, part in named) or (kind,)
     number, plain = branches.plain(value, parts)
     if number == len(parts):
         return _UNFIT
-    inner = _value(parts[number], plain, branches)
+    wanted = tuple(part for _, part in members(target, Layout.NAMED, fallback=fallback)) or (target,)
+    inner = _value(parts[number], wanted[number], plain, branches)
     return {named[number][0]: inner} if named and inner is not _UNFIT else inner
 
 
-def _value(kind: Kind, value: Any, branches: Branches) -> Any:
-    if isinstance(kind, Record):
-        return _record(kind, value, branches)
-    if not isinstance(kind, Array):
+def _value(kind: Kind, target: Kind, value: Any, branches: Branches) -> Any:
+    if isinstance(kind, Record) and isinstance(target, Record):
+        return _record(kind, target, value, branches)
+    if not isinstance(kind, Array) or not isinstance(target, Array):
         return value
-    items = [_position(kind.item, item, branches, fallback=kind.fallback) for item in value]
+    items = [_position(kind.item, target.item, item, branches, fallback=kind.fallback) for item in value]
     return _UNFIT if any(item is _UNFIT for item in items) else items
 
 
 def _overflow_text(kind: Kind, value: Any, branches: Branches) -> str:
-    """What does not fit, as the overflow holds it: a text as it is, a list as JSON."""
+    """What does not fit, as the overflow holds it: a text as it is, anything else as JSON."""
     spelled = _spelled(kind, value, branches, fallback=True)
     return spelled if isinstance(spelled, str) else msgspec.json.encode(spelled).decode()
 
@@ -113,6 +116,9 @@ def _spelled(kind: Kind, value: Any, branches: Branches, *, fallback: bool) -> A
     part = parts[number] if number < len(parts) else Scalar.STRING
     if isinstance(part, Array):
         return [_spelled(part.item, item, branches, fallback=part.fallback) for item in plain]
+    if isinstance(part, Record):
+        found = {f.source: _spelled(f.kind, plain.get(f.name), branches, fallback=True) for f in part.fields}
+        return {name: each for name, each in found.items() if each is not None} | dict(plain.get(OVERFLOW) or {})
     if part in TEMPORAL:
         text = pa.scalar(plain, arrow_type(part, layout=Layout.NAMED)).cast(pa.string()).as_py()
         return str(text).replace(" ", "T")

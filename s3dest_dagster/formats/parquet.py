@@ -17,6 +17,7 @@ from s3dest_dagster.formats.contract import Encoded, Sink
 from s3dest_dagster.formats.lzo import PageRewriter, lzo_compressor
 from s3dest_dagster.formats.parquet_avro import avro_schema_of_columns
 from s3dest_dagster.schema import Layout, Road, emitted_at_column, record_id_column, record_ids
+from s3dest_dagster.schema.depth import within_parquet
 from s3dest_dagster.schema.envelope import EMITTED_AT_TYPE
 from s3dest_dagster.schema.types import EMITTED_AT, RECORD_ID
 
@@ -43,9 +44,10 @@ class ParquetEncoder:
         self.fingerprint = contents.fingerprint
         layout = LAYOUTS[settings.union_layout]
         self._settings = settings
-        self._road = Road(contents.record, layout=layout, on_mismatch=on_mismatch)
+        record = within_parquet(contents.record)
+        self._road = Road(record, layout=layout, on_mismatch=on_mismatch)
         self._schema = pa.schema([*_ENVELOPE, *self._road.schema])
-        self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(contents.record, layout)}
+        self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(record, layout)}
         if settings.compression_codec == "LZO":
             lzo_compressor()
 

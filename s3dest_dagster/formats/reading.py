@@ -20,13 +20,14 @@ import pyarrow.parquet as pq
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, JsonBatch
 from s3dest_dagster.destination import AvroFormat, CsvFormat, Flattening, FormatSettings, JsonlFormat, ParquetFormat
 from s3dest_dagster.formats.branch_values import TAGGED, AvroBranches, MemberBranches, named_record
-from s3dest_dagster.formats.contents import Contents, contents_of
+from s3dest_dagster.formats.contents import contents_of
 from s3dest_dagster.formats.csv_reading import csv_records
 from s3dest_dagster.formats.lzo import is_lzo, without_lzo
 from s3dest_dagster.schema import Layout, Road, arrow_schema
+from s3dest_dagster.schema.depth import within_parquet
 from s3dest_dagster.schema.envelope import EMITTED_AT_TYPE
 from s3dest_dagster.schema.members import members_of, object_of
-from s3dest_dagster.schema.types import DATA, EMITTED_AT, RECORD_ID, Scalar
+from s3dest_dagster.schema.types import DATA, EMITTED_AT, RECORD_ID, Record, Scalar
 from s3dest_dagster.stream import Stream
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -47,29 +48,31 @@ def read_table(settings: FormatSettings, stream: Stream, data: bytes | memoryvie
 
     Column types are the stream's as of now: of an object that was written under another schema, columns that it lacks
     are null. CSV cannot tell a text that looks like a JSON object from the object; a field that may be one is read as
-    one. Raises RecordError where the content is not the format's, SchemaError as `encoder`.
+    one. What nests deeper than Parquet can (`within_parquet`) is JSON text. Raises RecordError where the content is not
+    the format's, SchemaError as `encoder`.
     """
-    contents = contents_of(stream)
+    record = contents_of(stream).record
+    target = within_parquet(record)
     content = data if isinstance(data, bytes | memoryview) else data.read()
     if isinstance(settings, ParquetFormat):
-        return _read_parquet(contents, content)
+        return _read_parquet(target, content)
     if isinstance(settings, AvroFormat):
-        records = (named_record(contents.record, row, AvroBranches()) for row in _avro_rows(content))
-        return _table_of_rows(contents, records)
+        records = (named_record(record, target, row, AvroBranches()) for row in _avro_rows(content))
+        return _table_of_rows(target, records)
     text = gzip.decompress(content) if content[:2] == _GZIP_MAGIC else bytes(content)
     if isinstance(settings, CsvFormat):
-        return _table_of_lines(contents, csv_records(text, contents.record))
-    return _table_of_lines(contents, _jsonl_lines(settings, text))
+        return _table_of_lines(target, csv_records(text, record))
+    return _table_of_lines(target, _jsonl_lines(settings, text))
 
 
 def table_schema(stream: Stream) -> pa.Schema:
     """The columns that `read_table` gives for this stream. Raises SchemaError as `encoder`."""
-    return _schema(contents_of(stream))
+    return _schema(within_parquet(contents_of(stream).record))
 
 
-def _schema(contents: Contents) -> pa.Schema:
+def _schema(record: Record) -> pa.Schema:
     envelope = [(RECORD_ID, pa.string(), False), (EMITTED_AT, EMITTED_AT_TYPE, False)]
-    return pa.schema([*(pa.field(*field) for field in envelope), *arrow_schema(contents.record, layout=Layout.NAMED)])
+    return pa.schema([*(pa.field(*field) for field in envelope), *arrow_schema(record, layout=Layout.NAMED)])
 
 
 def _jsonl_lines(settings: JsonlFormat, text: bytes) -> Iterator[Line]:
@@ -83,8 +86,8 @@ def _jsonl_lines(settings: JsonlFormat, text: bytes) -> Iterator[Line]:
         yield record_id, int(emitted_at), object_of([*earlier, *members.items()])
 
 
-def _table_of_lines(contents: Contents, lines: Iterable[Line]) -> pa.Table:
-    schema, road = _schema(contents), Road(contents.record, layout=Layout.NAMED)
+def _table_of_lines(record: Record, lines: Iterable[Line]) -> pa.Table:
+    schema, road = _schema(record), Road(record, layout=Layout.NAMED)
     batches = []
     for some in _chunks(lines):
         ids, emitted_at, raws = zip(*some, strict=True)
@@ -135,14 +138,14 @@ def _tagged(schema: Any, numbers: Iterator[int]) -> Any:
     return plain | {key: _tagged(plain[key], numbers) for key in ("type", "fields", "items") if key in plain}
 
 
-def _read_parquet(contents: Contents, content: bytes | memoryview) -> pa.Table:
+def _read_parquet(record: Record, content: bytes | memoryview) -> pa.Table:
     table = pq.read_table(BytesIO(without_lzo(content) if is_lzo(content) else content))
-    target = _schema(contents)
+    target = _schema(record)
     if _has_members(table.schema):
         target_types = [field.with_type(_integer_type(field.type)) for field in table.schema]
         integers = _retyped_table(table, pa.schema(target_types))
         rows = (row for batch in integers.to_batches(_ROWS_AT_ONCE) for row in batch.to_pylist())
-        return _table_of_rows(contents, (named_record(contents.record, row, MemberBranches()) for row in rows))
+        return _table_of_rows(record, (named_record(record, record, row, MemberBranches()) for row in rows))
     return _retyped_table(table, target)
 
 
@@ -193,8 +196,8 @@ def _integer_type(kind: pa.DataType) -> pa.DataType:
     return pa.int64() if pa.types.is_temporal(kind) else kind
 
 
-def _table_of_rows(contents: Contents, rows: Iterable[dict[str, Any]]) -> pa.Table:
-    schema = _schema(contents)
+def _table_of_rows(record: Record, rows: Iterable[dict[str, Any]]) -> pa.Table:
+    schema = _schema(record)
     rest = iter(rows)
     batches: Sequence[pa.RecordBatch] = [
         pa.RecordBatch.from_pylist(some, schema) for some in iter(lambda: list(islice(rest, _ROWS_AT_ONCE)), [])

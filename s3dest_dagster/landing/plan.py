@@ -19,6 +19,7 @@ from s3dest_dagster.landing.ownership import connector_keys
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Target
 from s3dest_dagster.schema import columns, record_type
+from s3dest_dagster.schema.depth import within_parquet
 from s3dest_dagster.schema.types import Record
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode
@@ -103,10 +104,14 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
 
 
 def _columns(record: Record, settings: FormatSettings) -> tuple[tuple[str, str, str | None], ...]:
-    """The columns under the names that they have in the objects."""
+    """The columns under the names that they have in the objects, and what of them is JSON text as it nests too deep."""
     renamed = _renamed(record, settings)
-    found = zip(record.fields, columns(record), strict=True)
-    return tuple((renamed.get(field.source, field.source), kind, text) for field, (_, kind, text) in found)
+    landed = within_parquet(record) if isinstance(settings, ParquetFormat) else record
+    found = zip(record.fields, landed.fields, columns(landed), strict=True)
+    return tuple(
+        (renamed.get(field.source, field.source), kind if field == same else f"{kind}, too deep parts as JSON", text)
+        for field, same, (_, kind, text) in found
+    )
 
 
 def _renamed(record: Record, settings: FormatSettings) -> dict[str, str]:

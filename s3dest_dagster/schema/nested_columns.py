@@ -26,7 +26,7 @@ from s3dest_dagster.schema.scalar_columns import (
     scalar_decoder,
 )
 from s3dest_dagster.schema.tallying import Event, Outcome
-from s3dest_dagster.schema.types import OVERFLOW, OVERFLOW_ALIAS, TEMPORAL, Array, Field, Kind, Record, Scalar, Union
+from s3dest_dagster.schema.types import OVERFLOW, OVERFLOW_ALIAS, TEMPORAL, Array, Field, Kind, Record, Union
 from s3dest_dagster.schema.union_columns import UnionDecoder
 from s3dest_dagster.schema.values import add_to_overflow, merge_own_overflow, position_rule
 
@@ -169,14 +169,14 @@ def column_decoder(kind: Kind, layout: Layout, path: str, *, fallback: bool = Tr
         position_rule(kind, layout, path, fallback=fallback),
         arrow_type(kind, layout=layout, fallback=fallback),
     )
-    if kind in TEMPORAL:
-        return TemporalDecoder(rule, type_, Scalar(kind), fallback=bool(members(kind, layout, fallback=fallback)))
     if isinstance(kind, Record):
         return RecordDecoder(kind, layout, path)
     if isinstance(kind, Array):
         return ListDecoder(kind, layout, path)
     if isinstance(kind, Union):
         return UnionDecoder(rule, type_, [(b, column_decoder(b, layout, path, fallback=False)) for b in kind.branches])
+    if kind in TEMPORAL:
+        return TemporalDecoder(rule, type_, kind, fallback=bool(members(kind, layout, fallback=fallback)))
     return scalar_decoder(kind, rule)
 
 

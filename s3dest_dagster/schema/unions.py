@@ -49,7 +49,7 @@ def kind_of(found: Iterable[Branch]) -> Kind:
     A plain long drives out times and timestamps, the first of time and timestamp the other, arrays become one array.
     """
     legal = _legal(distinct(found))
-    if legal and legal[-1] is Fallback.STRING and any(b in TEMPORAL for b in legal[:-1]):
+    if legal and legal[-1] is Fallback.STRING and any(map(_is_temporal, legal[:-1])):
         legal.pop()
     kinds = [Scalar.STRING if b is Fallback.STRING else b for b in legal]
     if not kinds:
@@ -119,7 +119,12 @@ def _declared(kind: Kind) -> tuple[Kind, ...]:
 
 
 def _needs_fallback(found: Sequence[Branch]) -> bool:
-    return any(b in TEMPORAL for b in found) and Scalar.STRING not in found and Fallback.STRING not in found
+    return any(map(_is_temporal, found)) and Scalar.STRING not in found and Fallback.STRING not in found
+
+
+def _is_temporal(branch: Branch) -> bool:
+    """Scalars only are looked up, since the hash of a deep record takes long."""
+    return isinstance(branch, Scalar) and branch in TEMPORAL
 
 
 def _legal(found: list[Branch]) -> list[Branch]:

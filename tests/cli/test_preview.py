@@ -195,6 +195,21 @@ def test_plan_renames_nothing_where_every_name_is_allowed(lake, format_type):
     assert ([each["name"] for each in planned["columns"]], planned["renamed"]) == (["a b"], {})
 
 
+@pytest.mark.parametrize(("format_type", "told"), [("Parquet", ", too deep parts as JSON"), ("Avro", "")])
+def test_plan_tells_which_columns_nest_too_deep_for_parquet(lake, format_type, told):
+    deep = {"type": "integer"}
+    for _ in range(50):
+        deep = {"type": "array", "items": deep}
+    schema = {"properties": {"deep": deep, "id": {"type": "integer"}}}
+    catalog = lake.file("catalog.json", {"streams": [{"name": "users", "namespace": "public", "json_schema": schema}]})
+    options = ["--config", lake.config(format={"format_type": format_type}), "--catalog", catalog, "--json"]
+    (planned,) = json.loads(lake.run("plan", *options).stdout)["streams"]
+    types = {each["name"]: each["type"] for each in planned["columns"]}
+    assert types["id"] == "integer"
+    innermost = "string" if told else "array of integer"
+    assert types["deep"] == f"{'array of ' * 49}{innermost}{told}"
+
+
 def test_help_is_fast_since_it_imports_nothing_heavy():
     code = (
         "import sys\nfrom s3dest_dagster.cli.entry import run\nassert run(['write', '--help']) == 0\n"

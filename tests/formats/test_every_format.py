@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from generated import streams
 from hypothesis import given
@@ -101,6 +104,44 @@ def test_generated_records_come_back_alike_from_every_format(generated):
         table = _read(name, stream, written(chosen, stream, [batch]))
         assert table.schema == plain.schema, name
         assert table.equals(plain), (name, table.to_pylist(), plain.to_pylist())
+
+
+LEAF = {"type": ["integer", "string"], "format": "date"}
+DEEP = {
+    "lists": ({"type": "array"}, "items", lambda inner: [inner]),
+    "objects": ({"type": "object"}, "properties", lambda inner: {"a": inner}),
+}
+
+
+@pytest.mark.parametrize(("levels", "names"), [(50, FORMATS), (99, ["avro", "parquet"])], ids=["50", "99"])
+@pytest.mark.parametrize("shape", DEEP)
+def test_deep_records_come_back_alike_from_every_format(shape, levels, names):
+    outer, inside, holding = DEEP[shape]
+    schema, value = LEAF, 5
+    for _ in range(levels):
+        schema = {**outer, inside: {"a": schema} if shape == "objects" else schema}
+        value = holding(value)
+    stream, batch = (
+        stream_of({"deep": schema, "id": {"type": "integer"}}),
+        batch_of([{"id": 1, "deep": value}, {"id": 2}]),
+    )
+    tables = {name: _read(name, stream, written(chosen, stream, [batch])) for name, chosen in FORMATS.items()}
+    assert all(table.equals(tables["avro"]) for table in tables.values())
+    for layout in ("named", "member") if levels == 50 else ("named",):
+        rows = pq.read_table(io.BytesIO(written(ParquetFormat(union_layout=layout), stream, [batch]))).to_pylist()
+        assert _unwrapped(rows[0]["deep"]) == value
+        assert rows[1]["deep"] is None
+
+
+def _unwrapped(value):
+    """A deep value without overflow maps and members of unions; the text that stands for the deepest part is read."""
+    if isinstance(value, dict) and "a" in value:
+        return {"a": _unwrapped(value["a"])}
+    if isinstance(value, dict):
+        return next(_unwrapped(member) for member in value.values() if member is not None)
+    if isinstance(value, list):
+        return [_unwrapped(item) for item in value]
+    return json.loads(value) if isinstance(value, str) else value
 
 
 @every_format
