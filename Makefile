@@ -6,6 +6,7 @@ CONNECTORS := .connectors
 INSTALLED := $(VENV)/.installed
 FAKER := $(CONNECTORS)/source-faker/.installed
 PEERS := .bench/.installed
+READERS := .readers
 PIP_OPTIONS := --disable-pip-version-check --quiet
 
 # The newest interpreter that the project supports; PYTHON=… chooses another.
@@ -16,10 +17,10 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test test-kills test-readers docs demo ui bench bench-full lock clean
+.PHONY: help install connectors lint format test test-kills test-properties test-readers jdk docs demo ui bench bench-full lock clean
 
 help: ## Shows this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Makes .venv with the locked dependencies and this project
 
@@ -57,8 +58,23 @@ test-kills: $(INSTALLED) ## Kills landings at KILLS=50 random moments for each s
 
 KILLS := 50
 
-test-readers: $(INSTALLED) ## Reads our files with Spark and Apache Avro; needs pyspark in .venv and a JDK, else it skips
-	$(BIN)/python -m pytest tests/readers -m readers -rs
+test-properties: $(INSTALLED) ## Draws EXAMPLES=1000 for each property test; PYTEST="-k name" narrows it
+	S3DEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/keys tests/schema tests/formats tests/sources --timeout 3600 -n 2 $(PYTEST)
+
+EXAMPLES := 1000
+
+test-readers: jdk $(INSTALLED) $(READERS)/.installed ## Reads our files with Spark and Apache Avro for Java; needs a JDK, 17 or newer
+	PYTHONPATH=$(READERS) $(BIN)/python -m pytest tests/readers -m readers $(PYTEST)
+
+jdk:
+	@javac -version 2>/dev/null | grep -Eq '^javac (1[7-9]|[2-9][0-9])' || { \
+		echo "A JDK is needed, 17 or newer, with javac on the path (Debian and Ubuntu: openjdk-17-jdk-headless)."; exit 1; }
+
+# A folder of packages and not .venv, since they are large and nothing else uses them.
+$(READERS)/.installed: requirements/readers.txt | $(INSTALLED)
+	rm -rf $(READERS)
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --no-build-isolation --target $(READERS) -r requirements/readers.txt
+	@touch $@
 
 docs: $(INSTALLED) ## Writes anew what code makes in the documentation
 	$(BIN)/python tests/docs/renew.py
@@ -85,10 +101,11 @@ lock: $(INSTALLED) ## Renews the locked versions in requirements/
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/faker.in --output-file requirements/faker.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/bench.in --output-file requirements/bench.txt
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/readers.in --output-file requirements/readers.txt
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
 clean: ## Removes everything that make has made
-	rm -rf $(VENV) $(CONNECTORS) .bench .dagster_home .tmp_dagster_home_* .demo inbox lake build dist *.egg-info
+	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) .dagster_home .tmp_dagster_home_* .demo inbox lake build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3dest_dagster.formats.binary_columns import Parts, binary_array, bounds, fixed_width, glued, ragged, scalar
+from s3dest_dagster.schema.binary_columns import Parts, binary_array, bounds, fixed_width, glued, ragged, scalar
 from s3dest_dagster.schema.types import Array, Kind, Record, Scalar, Union
 
 if TYPE_CHECKING:

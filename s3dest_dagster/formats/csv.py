@@ -17,13 +17,13 @@ import pyarrow as pa
 from s3dest_dagster.batch import Batch, Tally
 from s3dest_dagster.destination import CsvFormat, Flattening
 from s3dest_dagster.formats.arrow_json import json_texts
-from s3dest_dagster.formats.binary_columns import Parts, binary_array, content, fixed_width, glued
 from s3dest_dagster.formats.contents import Contents
 from s3dest_dagster.formats.contract import Encoded, Sink
 from s3dest_dagster.formats.json_rows import JsonRows, RootFields
 from s3dest_dagster.formats.json_spelling import compact, compact_lines
-from s3dest_dagster.formats.text import TextObject, decimal_texts, pieces, spliced
+from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
 from s3dest_dagster.schema import record_ids
+from s3dest_dagster.schema.binary_columns import Parts, binary_array, content, fixed_width, glued, pieces
 from s3dest_dagster.schema.json_texts import SEPARATOR
 from s3dest_dagster.schema.tallying import Outcome, tally_of
 from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID

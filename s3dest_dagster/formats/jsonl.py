@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from s3dest_dagster.batch import Batch, Tally
 from s3dest_dagster.destination import Flattening, JsonlFormat
 from s3dest_dagster.formats.arrow_json import json_texts
-from s3dest_dagster.formats.binary_columns import fixed_width, glued
 from s3dest_dagster.formats.contents import Contents
 from s3dest_dagster.formats.contract import Encoded, Sink
-from s3dest_dagster.formats.text import TextObject, decimal_texts, pieces, spliced
+from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
 from s3dest_dagster.schema import record_ids
+from s3dest_dagster.schema.binary_columns import fixed_width, glued, pieces
 from s3dest_dagster.schema.members import object_of, pairs_of
 from s3dest_dagster.schema.tallying import Event, Outcome, tally_of
 from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from s3dest_dagster.destination import CsvFormat, JsonlFormat, TextCompression
-from s3dest_dagster.formats.binary_columns import bounds, content
 from s3dest_dagster.formats.compression import PlainStream, gzip_stream
 from s3dest_dagster.formats.contract import Encoded, Sink
 
@@ -48,12 +46,6 @@ class TextObject:
 def decimal_texts(numbers: NDArray[np.int64]) -> pa.Array:
     """Integers as binary column of decimal digits."""
     return pa.array(numbers, pa.int64()).cast(pa.string()).cast(pa.binary())
-
-
-def pieces(column: pa.Array) -> list[bytes]:
-    """A binary column's values, one by one."""
-    ends, values = bounds(column), bytes(content(column))
-    return [values[start:end] for start, end in pairwise((ends - ends[0]).tolist())]
 
 
 def spliced(heads: Sequence[bytes], bodies: Sequence[Buffer], tail: bytes) -> bytes:

@@ -19,14 +19,8 @@ import pyarrow.types as pt
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.schema.arrow import Layout, arrow_type
 from s3dest_dagster.schema.arrow_moments import beyond_range, is_moment
-from s3dest_dagster.schema.arrow_texts import (
-    as_list_column,
-    is_any_binary,
-    is_any_list,
-    is_any_string,
-    texts_of_column,
-    unpacked,
-)
+from s3dest_dagster.schema.arrow_storage import as_list_column, is_any_binary, is_any_list, is_any_string, unpacked
+from s3dest_dagster.schema.arrow_texts import texts_of_column
 from s3dest_dagster.schema.json_texts import Rows, json_texts
 from s3dest_dagster.schema.nested_columns import ListDecoder, RecordDecoder, list_array, place
 from s3dest_dagster.schema.overflow import OverflowColumn

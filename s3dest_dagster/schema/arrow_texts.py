@@ -1,152 +1,222 @@
-"""The JSON text of each value of an Arrow column, for what no column type of ours holds.
+"""The JSON text of each value of an Arrow column, exactly and column by column. It must not know what they are for.
 
-Dates, times and timestamps in ISO 8601 (zoned ones in UTC with "Z"), binary as base64, a map with text keys as an
-object, any other as a list of pairs, durations as a count of their unit; numbers that JSON does not know (NaN,
-infinities) and types that it does not know (intervals) as strings; moments beyond what ISO 8601 writes (the year
-32103) as the integer that is stored. It must not know kinds or rules.
+Numbers are written so that reading gives the same number; dates, times and timestamps in ISO 8601 (a zoned timestamp
+in UTC with "Z", one without a zone without); intervals as ISO 8601 durations ("P14M3DT1.5S"), durations as a count of
+their unit; binary as base64; a map with text keys as an object, any other as a list of pairs; of a union, the value
+that it holds. What JSON has no word for is spelled as is asked (`Odd`).
 """
 
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
-from msgspec import Raw
 
+from s3dest_dagster.errors import RecordError
 from s3dest_dagster.schema.arrow_moments import beyond_range, integers, is_moment, iso_texts
+from s3dest_dagster.schema.arrow_storage import (
+    as_list_column,
+    as_pairs,
+    is_any_binary,
+    is_any_list,
+    is_any_string,
+    unpacked,
+)
+from s3dest_dagster.schema.binary_columns import Parts, content, glued, pieces, scalar
 from s3dest_dagster.schema.json_texts import NOTHING
 
-_encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 _NULL = b"null"
+_NEEDS_ESCAPE = np.array([code < 0x20 or chr(code) in '"\\' for code in range(256)])
+_NANOS = 10**9
+
+
+class Odd(Protocol):
+    """How values are spelled that JSON has no word for. `path` is the dotted name of the field; `odd` is true where a
+    value is one, of which there is at least one."""
+
+    def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
+        """The texts of a column of floats with NaN or infinities."""
+
+    def moments(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
+        """The texts of moments of which some have no ISO 8601 text."""
+
+
+class Refused:
+    """They are errors that name field and record."""
+
+    def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
+        row = pc.index(odd, True).as_py()
+        raise RecordError(
+            f"Field {path!r} is {column[row].as_py()} in record {row + 1} of a batch; JSON has no such number. "
+            "Make it null or a text in the source, or land the stream in Avro or Parquet."
+        )
+
+    def moments(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
+        row = pc.index(odd, True).as_py()
+        bounds = "00:00 to 24:00" if pt.is_time(column.type) else "the years 1 to 9999"
+        raise RecordError(
+            f"Field {path!r} is {integers(column)[row].as_py()} as {column.type} in record {row + 1} of a batch, which "
+            f"lies outside {bounds} and has no ISO 8601 text. "
+            "Make it null or an integer in the source, or land the stream in Avro or Parquet."
+        )
+
+
+class Spelled:
+    """They keep their value: NaN and the infinities as strings, moments as the integer that is stored."""
+
+    def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
+        names = {"nan": '"NaN"', "-nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
+        texts = column.cast(pa.string()).to_pylist()
+        return pa.array([text and names.get(text, text) for text in texts], pa.string()).cast(pa.binary())
+
+    def moments(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
+        others = _moments(pc.if_else(odd, pa.scalar(None, column.type), column))
+        return pc.if_else(odd, integers(column).cast(pa.string()).cast(pa.binary()), others)
 
 
 def texts_of_column(column: pa.Array) -> list[Any]:
-    """One JSON text per value, NOTHING for nulls."""
-    column = unpacked(column)
-    return [NOTHING if text is None else text for text in _texts(column)]
-
-
-def unpacked(column: pa.Array) -> pa.Array:
-    """Dictionaries, run ends and extensions as the values that they stand for."""
-    if isinstance(column.type, pa.BaseExtensionType):
-        return unpacked(column.storage)
-    if pt.is_dictionary(column.type):
-        return unpacked(column.dictionary_decode())
-    return unpacked(pc.run_end_decode(column)) if pt.is_run_end_encoded(column.type) else column
-
-
-def is_any_list(type_: pa.DataType) -> bool:
-    """Whether values are lists, however they are stored."""
-    tests = (pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view)
-    return any(test(type_) for test in tests)
-
-
-def is_any_string(type_: pa.DataType) -> bool:
-    """Whether values are texts, however they are stored."""
-    return bool(pt.is_string(type_) or pt.is_large_string(type_) or pt.is_string_view(type_))
-
-
-def is_any_binary(type_: pa.DataType) -> bool:
-    """Whether values are bytes, however they are stored."""
-    tests = (pt.is_binary, pt.is_large_binary, pt.is_fixed_size_binary, pt.is_binary_view)
-    return any(test(type_) for test in tests)
-
-
-def as_list_column(column: pa.Array) -> pa.ListArray:
-    """A column of any kind of lists with 32-bit offsets."""
-    return column if pt.is_list(column.type) else column.cast(pa.list_(column.type.value_type))
-
-
-def _texts(column: pa.Array) -> list[bytes | None]:
-    type_ = column.type
-    if pt.is_null(type_):
-        return [None] * len(column)
-    if pt.is_struct(type_):
-        return _objects(column)
-    if pt.is_map(type_):
-        return _maps(column)
-    if is_any_list(type_):
-        return _lists(as_list_column(column))
-    if pt.is_boolean(type_) or pt.is_integer(type_) or pt.is_decimal(type_):
-        return _each(column.cast(pa.string()), str.encode)
-    if pt.is_floating(type_):
-        finite = pc.is_finite(column)
-        return _each(column.cast(pa.string()), str.encode) if pc.all(finite).as_py() is not False else _floats(column)
-    if pt.is_duration(type_):
-        return _texts(column.cast(pa.int64()))
-    if is_any_binary(type_):
-        return _each(column, lambda value: _encode(b64encode(value).decode()))
-    if is_moment(type_):
-        return _moments(column)
-    return _each(_as_strings(column), _encode)
-
-
-def _each(column: pa.Array, write: Callable[[Any], bytes]) -> list[bytes | None]:
-    return [None if value is None else write(value) for value in column.to_pylist()]
-
-
-def _floats(column: pa.Array) -> list[bytes | None]:
-    names = {"nan": b'"NaN"', "inf": b'"Infinity"', "-inf": b'"-Infinity"', "-nan": b'"NaN"'}
-    return _each(column.cast(pa.string()), lambda text: names.get(text) or text.encode())
-
-
-def _moments(column: pa.Array) -> list[bytes | None]:
-    beyond = beyond_range(column)
-    texts = _each(iso_texts(pc.if_else(beyond, pa.scalar(None, column.type), column)), _encode)
-    for row in pc.indices_nonzero(beyond).to_pylist():
-        texts[row] = str(integers(column)[row].as_py()).encode()
+    """One JSON text per value, odd ones `Spelled`, and NOTHING for nulls."""
+    texts: list[Any] = pieces(column_texts(column, Spelled(), ""))
+    for row in pc.indices_nonzero(unpacked(column).is_null()).to_pylist():
+        texts[row] = NOTHING
     return texts
 
 
-def _as_strings(column: pa.Array) -> pa.Array:
-    if is_any_string(column.type):
-        return column.cast(pa.string())
-    return pa.array([None if value is None else str(value) for value in column.to_pylist()], pa.string())
+def object_texts(names: Sequence[str], columns: Sequence[pa.Array], rows: int, odd: Odd, path: str = "") -> pa.Array:
+    """The JSON object of each row, as binary."""
+    parts: Parts = [b"{"]
+    for number, (name, column) in enumerate(zip(names, columns, strict=True)):
+        key = (b"," if number else b"") + msgspec.json.encode(name) + b":"
+        parts += [key, column_texts(column, odd, f"{path}.{name}" if path else name)]
+    return glued([*parts, b"}"], rows)
 
 
-def _objects(column: pa.StructArray) -> list[bytes | None]:
-    names = [_encode(field.name) + b":" for field in column.type]
-    children = [texts_of_column(child) for child in column.flatten()]
-    rows = zip(*children, strict=True) if children else [()] * len(column)
-    return [
-        b"{" + _joined(name + _or_null(text) for name, text in zip(names, row, strict=True)) + b"}" if valid else None
-        for row, valid in zip(rows, column.is_valid().to_pylist(), strict=True)
-    ]
+def column_texts(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    """The JSON text of each value as binary, "null" for nulls. Raises RecordError for a type that has none."""
+    column = unpacked(column)
+    if column.null_count == len(column):
+        return pa.repeat(scalar(_NULL), len(column))
+    for belongs, text in _TEXTS:
+        if belongs(column.type):
+            written = text(column, odd, path)
+            return pc.if_else(column.is_valid(), written, scalar(_NULL)) if column.null_count else written
+    raise RecordError(
+        f"Field {path!r} has the Arrow type {column.type}, for which there is no JSON text. Cast it in the source.",
+    )
 
 
-def _lists(column: pa.ListArray) -> list[bytes | None]:
-    items = iter(texts_of_column(column.flatten()))
-    lengths = column.value_lengths().to_pylist()
-    return [
-        None if length is None else b"[" + _joined(_or_null(next(items)) for _ in range(length)) + b"]"
-        for length in lengths
-    ]
+def _plain(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    """Booleans, integers and decimals: Arrow's text is JSON's."""
+    return column.cast(pa.string()).cast(pa.binary()).fill_null(_NULL)
 
 
-def _maps(column: pa.MapArray) -> list[bytes | None]:
-    pair = pa.struct([pa.field("key", column.type.key_type), pa.field("value", column.type.item_type)])
-    pairs = column.cast(pa.list_(pair))
-    keys, values = (iter(texts_of_column(part)) for part in pairs.flatten().flatten())
-    opening, between, closing = (b"{", b":", b"}") if is_any_string(column.type.key_type) else (b"[", b",", b"]")
-    start, end = (b"", b"") if opening == b"{" else (b"[", b"]")
-    return [
-        None
-        if length is None
-        else opening
-        + _joined(start + bytes(next(keys)) + between + _or_null(next(values)) + end for _ in range(length))
-        + closing
-        for length in pairs.value_lengths().to_pylist()
-    ]
+def _float(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    column = column.cast(pa.float32()) if pt.is_float16(column.type) else column
+    beyond = pc.fill_null(pc.invert(pc.is_finite(column)), False)
+    return odd.numbers(column, beyond, path) if pc.any(beyond).as_py() else _plain(column, odd, path)
 
 
-def _joined(texts: Iterable[bytes]) -> bytes:
-    return b",".join(texts)
+def _duration(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    return _plain(column.cast(pa.int64()), odd, path)
 
 
-def _or_null(text: bytes | Raw) -> bytes:
-    return bytes(text) or _NULL
+def _interval(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    return pa.array([b'"%b"' % _iso_duration(*(value or (0, 0, 0))) for value in column.to_pylist()], pa.binary())
+
+
+def _iso_duration(months: int, days: int, nanos: int) -> bytes:
+    """Each part keeps its own unit and sign, since neither months nor days have one length."""
+    seconds, fraction = divmod(abs(nanos), _NANOS)
+    sign = "-" if nanos < 0 else ""
+    clock = f"T{sign}{seconds}{f'.{fraction:09}'.rstrip('0') if fraction else ''}S" if nanos else ""
+    date = f"{f'{months}M' if months else ''}{f'{days}D' if days else ''}"
+    return f"P{date}{clock}".encode() if date or clock else b"PT0S"
+
+
+def _string(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    values = column.cast(pa.string()).cast(pa.binary()).fill_null(b"")
+    if not _NEEDS_ESCAPE[np.frombuffer(content(values), np.uint8)].any():
+        return glued([b'"', values, b'"'], len(column))
+    return pa.array([msgspec.json.encode(value) for value in column.to_pylist()], pa.binary())
+
+
+def _binary(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    return pa.array([b'"%b"' % b64encode(value or b"") for value in column.to_pylist()], pa.binary())
+
+
+def _moment(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    """Dates, times and timestamps."""
+    beyond = beyond_range(column)
+    return odd.moments(column, beyond, path) if pc.any(beyond).as_py() else _moments(column)
+
+
+def _moments(column: pa.Array) -> pa.Array:
+    """Their texts need no escape."""
+    return glued([b'"', iso_texts(column).cast(pa.binary()).fill_null(b""), b'"'], len(column))
+
+
+def _list(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    plain = as_list_column(column)
+    return _sequence(b"[", plain, column_texts(plain.flatten(), odd, f"{path}[]"), b"]")
+
+
+def _map(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    pairs = as_pairs(column)
+    flat = pairs.flatten()
+    keys, values = column_texts(flat.field(0), odd, path), column_texts(flat.field(1), odd, path)
+    if is_any_string(column.type.key_type):
+        return _sequence(b"{", pairs, glued([keys, b":", values], len(flat)), b"}")
+    return _sequence(b"[", pairs, glued([b"[", keys, b",", values, b"]"], len(flat)), b"]")
+
+
+def _sequence(start: bytes, column: pa.ListArray, items: pa.Array, end: bytes) -> pa.Array:
+    """The items' texts, joined by commas; `items` are those of all rows together."""
+    sizes = pc.list_value_length(column).fill_null(0).to_numpy()
+    ends = np.concatenate([np.zeros(1, np.int32), np.cumsum(sizes, dtype=np.int32)])
+    joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(ends), items), scalar(b","))
+    return glued([start, joined, end], len(column))
+
+
+def _struct(column: pa.StructArray, odd: Odd, path: str) -> pa.Array:
+    return object_texts([field.name for field in column.type], column.flatten(), len(column), odd, path)
+
+
+def _union(column: pa.UnionArray, odd: Odd, path: str) -> pa.Array:
+    members = [pieces(column_texts(column.field(number), odd, path)) for number in range(column.type.num_fields)]
+    of_code = dict(zip(column.type.type_codes, members, strict=True))
+    buffers, rows = column.buffers(), slice(column.offset, column.offset + len(column))
+    # As they are stored: pyarrow's own views of them forget where a slice starts.
+    codes = np.frombuffer(buffers[1], np.int8)[rows].tolist()
+    is_sparse = column.type.mode == "sparse"
+    places = range(len(column)) if is_sparse else np.frombuffer(buffers[2], np.int32)[rows].tolist()
+    held = zip(codes, places, strict=True)
+    return pa.array([of_code[code][place] for code, place in held], pa.binary())
+
+
+_Test = Callable[[pa.DataType], bool]
+_Text = Callable[[pa.Array, Odd, str], pa.Array]
+
+
+def _any_of(*tests: _Test) -> _Test:
+    return lambda kind: any(test(kind) for test in tests)
+
+
+_TEXTS: tuple[tuple[_Test, _Text], ...] = (
+    (is_any_string, _string),
+    (_any_of(pt.is_boolean, pt.is_integer, pt.is_decimal), _plain),
+    (pt.is_floating, _float),
+    (is_moment, _moment),
+    (pt.is_struct, _struct),
+    (pt.is_map, _map),
+    (is_any_list, _list),
+    (is_any_binary, _binary),
+    (pt.is_duration, _duration),
+    (pt.is_interval, _interval),
+    (pt.is_union, _union),
+)

@@ -2,46 +2,63 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.types as pt
 
 from s3dest_dagster.errors import RecordError
-from s3dest_dagster.schema.arrow_texts import as_list_column, is_any_list, is_any_string, unpacked
+from s3dest_dagster.schema.arrow_storage import as_list_column, as_pairs, is_any_list, is_any_string, unpacked
+from s3dest_dagster.schema.json_texts import Rows
 
 
 def refuse_invalid_utf8(data: pa.RecordBatch) -> None:
-    """Raise RecordError, naming the field (nested: its dotted path), when a text of the batch is not valid UTF-8."""
+    """Raise RecordError when a text of the batch is not valid UTF-8, naming its field (nested: the dotted path) and the
+    number of its record in the batch."""
     for name, column in zip(data.schema.names, data.columns, strict=True):
-        _refuse_in(column, name)
+        _refuse_in(column, name, np.arange(len(column)))
 
 
-def _refuse_in(column: pa.Array, path: str) -> None:
-    if not _may_hold_texts(column.type):
+def _refuse_in(column: pa.Array, path: str, records: Rows) -> None:
+    """`records` are the rows of the batch that the values belong to."""
+    if pt.is_primitive(column.type):
         return
     column = unpacked(column)
     if pt.is_struct(column.type):
         for field, child in zip(column.type, column.flatten(), strict=True):
-            _refuse_in(child, f"{path}.{field.name}")
+            _refuse_in(child, f"{path}.{field.name}", records)
     elif pt.is_map(column.type):
-        pair = pa.struct([pa.field("key", column.type.key_type), pa.field("value", column.type.item_type)])
-        for part in column.cast(pa.list_(pair)).flatten().flatten():
-            _refuse_in(part, path)
+        for part in as_pairs(column).flatten().flatten():
+            _refuse_in(part, path, _of_items(as_pairs(column), records))
     elif is_any_list(column.type):
-        _refuse_in(as_list_column(column).flatten(), f"{path}[]")
+        lists = as_list_column(column)
+        _refuse_in(lists.flatten(), f"{path}[]", _of_items(lists, records))
+    elif pt.is_union(column.type) and column.type.mode == "sparse":
+        for number in range(column.type.num_fields):
+            _refuse_in(column.field(number), path, records)
     elif is_any_string(column.type):
-        _refuse_texts(column, path)
+        _refuse_texts(column, path, records)
 
 
-def _may_hold_texts(type_: pa.DataType) -> bool:
-    """Whether it is worth unpacking: most columns are plain numbers."""
-    return not pt.is_primitive(type_)
+def _of_items(column: pa.ListArray, records: Rows) -> Rows:
+    return np.repeat(records, column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
 
 
-def _refuse_texts(column: pa.Array, path: str) -> None:
+def _refuse_texts(column: pa.Array, path: str, records: Rows) -> None:
+    contents = column.cast(pa.large_binary())
     try:
-        column.cast(pa.large_binary()).cast(pa.large_string())
+        contents.cast(pa.large_string())
     except pa.ArrowInvalid:
+        place = next(place for place, text in enumerate(contents.to_pylist()) if not _is_utf8(text or b""))
         raise RecordError(
-            f"Field {path!r} holds a text that is not valid UTF-8. Decode it in the source with the encoding that it "
-            "has, or make the column binary."
+            f"Field {path!r} holds a text that is not valid UTF-8 in record {records[place] + 1} of a batch (half of a "
+            "surrogate pair is no UTF-8 either). Decode it in the source with the encoding that it has, or make the "
+            "column binary."
         ) from None
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as pt
 
-from s3dest_dagster.schema.arrow_texts import is_any_binary, is_any_list, is_any_string
+from s3dest_dagster.schema.arrow_storage import is_any_binary, is_any_list, is_any_string
 from s3dest_dagster.schema.members import as_list, as_object
 from s3dest_dagster.schema.numbers import integer, is_exact_double, nearest_double
 

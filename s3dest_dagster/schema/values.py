@@ -4,9 +4,8 @@ These rules are the truth; every faster road is held to them value by value. In 
 is the value's and that holds it exactly; then, losslessly and counted as coerced, integer ← text that is exactly a JSON
 integer or a number without fraction, number ← text that is exactly a JSON number, string ← any other value as its JSON
 text; then, for a number, the nearest double (its exact text goes to the overflow too); then the overflow. Where a name
-stands twice in an object, the last value counts, and the earlier ones go to the overflow.
-
-Values come out as `pyarrow.array` takes them for the layout's type. It must not know batches.
+stands twice in an object, the last value counts, and the earlier ones go to the overflow. Values come out as
+`pyarrow.array` takes them for the layout's type. It must not know batches.
 """
 
 from __future__ import annotations

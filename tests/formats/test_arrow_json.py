@@ -150,14 +150,40 @@ _BROKEN = pa.array([b"ok", b"\xff\xfe"]).view(pa.string())
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
 )
 def test_texts_that_are_not_utf8_are_refused_by_field(column, path):
-    with pytest.raises(RecordError, match=f"Field '{path}' holds a text that is not valid UTF-8"):
+    with pytest.raises(RecordError, match=f"Field '{path}' holds a text that is not valid UTF-8 in record 2 of"):
         _texts(x=column)
     assert len(_texts(x=column.slice(0, 1))) == 1
 
 
-def test_types_without_a_json_text_are_refused_by_name():
-    with pytest.raises(RecordError, match=r"Field 'x' has the Arrow type month_day_nano_interval"):
-        _texts(x=pa.array([pa.MonthDayNano([1, 2, 3])]))
+@pytest.mark.parametrize(
+    ("months", "days", "nanos", "text"),
+    [
+        (14, 3, 1_500_000_000, "P14M3DT1.5S"),
+        (0, 0, 0, "PT0S"),
+        (1, 0, 0, "P1M"),
+        (0, -2, 0, "P-2D"),
+        (0, 0, 3_661_000_000_001, "PT3661.000000001S"),
+        (-1, 2, -500_000_000, "P-1M2DT-0.5S"),
+        (-(2**31), 2**31 - 1, -(2**63), "P-2147483648M2147483647DT-9223372036.854775808S"),
+    ],
+)
+def test_an_interval_is_an_iso_8601_duration_whose_parts_keep_their_units(months, days, nanos, text):
+    assert _texts(x=pa.array([pa.MonthDayNano([months, days, nanos]), None])) == [
+        f'{{"x":"{text}"}}'.encode(),
+        b'{"x":null}',
+    ]
+
+
+@pytest.mark.parametrize("kind", ["sparse", "dense"])
+def test_of_a_union_it_is_the_value_that_is_held(kind):
+    codes = pa.array([0, 1, 1, 0], pa.int8())
+    if kind == "sparse":
+        column = pa.UnionArray.from_sparse(codes, [pa.array(["a", "", "", None]), pa.array([0, 1, None, 0])])
+    else:
+        members = [pa.array(["a", None]), pa.array([1, None])]
+        column = pa.UnionArray.from_dense(codes, pa.array([0, 0, 1, 1], pa.int32()), members)
+    assert _texts(x=column) == [b'{"x":"a"}', b'{"x":1}', b'{"x":null}', b'{"x":null}']
+    assert _texts(x=column.slice(1, 2)) == [b'{"x":1}', b'{"x":null}']
 
 
 def test_two_columns_of_one_name_are_refused():

@@ -1,4 +1,4 @@
-"""Readers that are heavy to install, opt-in: `pip install pyspark`, a JDK 17 or newer, then `pytest -m readers`."""
+"""Readers that are heavy to install, opt-in: `make test-readers` brings Spark, and needs a JDK, 17 or newer."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def jars() -> Path:
     """Where pyspark keeps the Java libraries, Apache Avro's among them."""
     found = importlib.util.find_spec("pyspark")
-    if found is None or found.origin is None or shutil.which("javac") is None:
-        pytest.skip("pyspark or a JDK is not installed")
+    if found is None or found.origin is None:
+        pytest.skip("pyspark is not installed; `make test-readers` brings it")
+    if shutil.which("javac") is None:
+        pytest.skip("a JDK is not installed: javac is not on the path")
     return Path(found.origin).parent / "jars"
 
 

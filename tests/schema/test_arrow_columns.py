@@ -170,6 +170,8 @@ def test_texts_that_are_not_utf8_are_refused_by_field(properties):
         (pa.array([[(1, 2)]], pa.map_(pa.int8(), pa.int8())), "[[1,2]]"),
         (pa.array(["x"]).dictionary_encode(), "x"),
         (pa.array([Decimal("1.50")]), "1.50"),
+        (pa.array([pa.MonthDayNano([14, 3, 1_500_000_000])]), "P14M3DT1.5S"),
+        (pa.UnionArray.from_sparse(pa.array([1], pa.int8()), [pa.array(["x"]), pa.array([[1, None]])]), "[1,null]"),
     ],
     ids=str,
 )

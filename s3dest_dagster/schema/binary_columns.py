@@ -5,6 +5,7 @@ It must not know what the bytes mean.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,3 +74,9 @@ def binary_array(ends: NDArray[np.integer], values: pa.Buffer | None) -> pa.Arra
     offsets = np.ascontiguousarray(ends, dtype=np.int32)
     buffers = [None, pa.py_buffer(offsets), values or pa.py_buffer(b"")]
     return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)
+
+
+def pieces(column: pa.Array) -> list[bytes]:
+    """A binary column's values, one by one."""
+    ends, values = bounds(column), bytes(content(column))
+    return [values[start:end] for start, end in pairwise((ends - ends[0]).tolist())]
