@@ -170,3 +170,13 @@ def test_readers_find_the_rows_and_values(tmp_path):
     names = duckdb.sql(f"select id, name from read_csv('{path}') order by id limit 2").fetchall()
     assert names == [(0, 'Zoë "0"\n'), (1, 'Zoë "1"\n')]
     assert pl.read_csv(io.BytesIO(gzip.decompress(path.read_bytes())))["id"].to_list() == list(range(50))
+
+
+def test_compression_and_effort_reach_the_object():
+    batches = [batch_of(map(user, range(400)))]
+    plain = written(PLAIN, stream_of(), batches)
+    packed = {
+        each: written(CsvFormat(gzip_effort=each), stream_of(), batches) for each in ("fast", "balanced", "small")
+    }
+    assert all(gzip.decompress(data) == plain for data in packed.values())
+    assert len(set(packed.values())) == 3

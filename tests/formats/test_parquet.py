@@ -55,6 +55,16 @@ def test_the_envelope_comes_first_and_is_never_null():
     assert second.max_definition_level == 0
 
 
+def test_lists_maps_and_moments_have_the_forms_of_the_parquet_format():
+    schema = _file(written(ParquetFormat(), STREAM, [])).schema
+    found = {column.path: str(column.logical_type) for column in map(schema.column, range(len(schema)))}
+    assert found["tags.list.element"] == "String"
+    assert found["_airbyte_additional_properties.key_value.key"] == "String"
+    assert "isAdjustedToUTC=true, timeUnit=microseconds" in found["seen"]
+    assert (found["born"], found["code.integer"]) == ("Date", "None")
+    assert "Time(isAdjustedToUTC=false, timeUnit=microseconds" in found["wakes"]
+
+
 @pytest.mark.parametrize("batch_rows", [1000, 30_000, 300_000])
 def test_row_groups_have_the_asked_size_whatever_the_batches(batch_rows):
     batches = [_numbers(batch_rows, start=start) for start in range(0, 300_000, batch_rows)]

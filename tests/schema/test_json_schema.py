@@ -58,6 +58,56 @@ def test_the_kind_of_a_definition(definition, expected):
     assert kind(definition) == expected
 
 
+DATE, STAMP = {"type": "int", "logicalType": "date"}, {"type": "long", "logicalType": "timestamp-micros"}
+CLOCK = {"type": "long", "logicalType": "time-micros"}
+AVRO_TYPES = [
+    ({"type": "string"}, "string"),
+    ({"type": "string", "format": "email"}, "string"),
+    ({"type": "string", "format": "date-time", "airbyte_type": "timestamp_without_timezone"}, STAMP),
+    ({"type": "string", "format": "date"}, DATE),
+    ({"type": "string", "format": "time", "airbyte_type": "time_with_timezone"}, CLOCK),
+    ({"type": "string", "format": "date-time", "airbyte_type": "big_integer"}, "string"),
+    ({"type": "number"}, "double"),
+    ({"type": "number", "airbyte_type": "integer"}, "long"),
+    ({"type": "number", "airbyte_type": "float"}, "float"),
+    ({"type": "integer"}, "long"),
+    ({"type": "integer", "airbyte_type": "big_integer"}, "long"),
+    ({"type": "boolean"}, "boolean"),
+    ({"$ref": WELL_KNOWN + "String"}, "string"),
+    ({"$ref": WELL_KNOWN + "Boolean"}, "boolean"),
+    ({"$ref": WELL_KNOWN + "Number"}, "double"),
+    ({"$ref": WELL_KNOWN + "Integer"}, "long"),
+    ({"$ref": WELL_KNOWN + "BinaryData"}, "bytes"),
+    ({"$ref": WELL_KNOWN + "Date"}, DATE),
+    ({"$ref": WELL_KNOWN + "TimestampWithTimezone"}, STAMP),
+    ({"$ref": WELL_KNOWN + "TimestampWithoutTimezone"}, STAMP),
+    ({"$ref": WELL_KNOWN + "TimeWithoutTimezone"}, CLOCK),
+    ({"$ref": WELL_KNOWN + "TimeWithTimezone"}, "string"),
+    ({"type": "string", "enum": ["a"], "pattern": "a+", "minLength": 1, "contentEncoding": "base64"}, "string"),
+]
+
+
+@pytest.mark.parametrize(("definition", "expected"), AVRO_TYPES, ids=str)
+def test_the_avro_type_of_a_scalar_alone_in_a_list_and_nullable(definition, expected):
+    beside = ["string"] if isinstance(expected, dict) else []
+    assert avro(definition) == ["null", expected, *beside]
+    assert avro({"type": "array", "items": definition}) == [
+        "null",
+        {"type": "array", "items": ["null", expected, *beside]},
+    ]
+    if isinstance(definition.get("type"), str) and "airbyte_type" not in definition:
+        assert avro({**definition, "type": ["null", definition["type"]]}) == avro(definition)
+
+
+def test_additional_properties_of_a_schema_declare_nothing():
+    inner = {"type": "object", "properties": {"x": {"type": "integer"}}, "additionalProperties": {"type": "string"}}
+    open_ = {"type": "object", "additionalProperties": {"type": "integer"}}
+    found = fields({"a": inner, "b": open_, "c": {}}, additionalProperties=False)
+    assert [field.source for field in found["a"].kind.fields] == ["x"]
+    assert found["b"].kind.fields == ()
+    assert found["c"].kind is Scalar.STRING
+
+
 def test_a_tuple_has_no_string_beside_its_dates_but_a_list_has():
     date = {"type": "int", "logicalType": "date"}
     definition = {"type": "string", "format": "date"}
