@@ -6,12 +6,14 @@ import base64
 import json
 import os
 import sqlite3
+import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
+from scripted import ScriptedSource
 from servers import S3Server
 
 
@@ -77,3 +79,24 @@ def command_lines() -> Iterator[tuple[str, bytes]]:
     for pid in family - {os.getpid()}:
         with suppress(OSError):
             yield f"arguments of {pid}", Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@contextmanager
+def processes_looked_at(source: ScriptedSource, folder: Path, *, during: str) -> Iterator[dict[str, bytes]]:
+    """The arguments of all processes while the connector does what is asked; it waits until they are seen."""
+    seen: dict[str, bytes] = {}
+    ended = threading.Event()
+
+    def look() -> None:
+        while not source.calls(during) and not ended.wait(0.01):
+            pass
+        seen.update(command_lines())
+        (folder / "looked at").touch()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 from airbyte_messages import record
-from canaries import command_lines, found, objects_of
+from canaries import found, objects_of, processes_looked_at
 from identities import new_role, new_user
 from scripted import ScriptedSource
 
@@ -99,27 +96,6 @@ def test_no_refusal_of_the_server_shows_one(lake, ways, wrong):
     assert found({wrong: canary, **way.canaries}, shown) == set()
 
 
-@contextmanager
-def processes_looked_at(source: ScriptedSource, folder: Path) -> Iterator[dict[str, bytes]]:
-    """The arguments of all processes while the connector runs; it waits until they are seen."""
-    seen: dict[str, bytes] = {}
-    ended = threading.Event()
-
-    def look() -> None:
-        while not source.calls("discover") and not ended.wait(0.01):
-            pass
-        seen.update(command_lines())
-        (folder / "looked at").touch()
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        thread.join()
-
-
 @pytest.mark.parametrize("ending", ["success", "failure"])
 def test_a_connector_that_chatters_gives_none_away(lake, ending):
     source = ScriptedSource(lake.folder).stream("users").on("discover")
@@ -134,7 +110,7 @@ def test_a_connector_that_chatters_gives_none_away(lake, ending):
     program.write_text("#!/bin/sh\nexec " + " ".join(f"'{each}'" for each in source.command) + ' "$@"\n')
     program.chmod(0o700)
     config = lake.file("source.json", SOURCE_CONFIG)
-    with processes_looked_at(source, lake.folder) as processes:
+    with processes_looked_at(source, lake.folder, during="discover") as processes:
         answer = lake.run("discover", "--source", str(program), "--config", config, "--verbose")
     assert (answer.returncode == 0) == (ending == "success"), answer.stderr
     assert "signing in with ****" in answer.stderr

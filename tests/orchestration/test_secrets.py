@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import base64
 import os
-import threading
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,7 @@ from typing import Any
 import boto3
 import dagster as dg
 import pytest
-from canaries import command_lines, files_under, found, objects_of
+from canaries import command_lines, files_under, found, objects_of, processes_looked_at
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
 from identities import new_role, new_user
@@ -85,27 +83,6 @@ def assets_of(source: ScriptedSource) -> list[dg.AssetsDefinition]:
     return build_stream_assets(source.source(config), catalog=source.catalog, partitions_def=None)
 
 
-@contextmanager
-def processes_looked_at(source: ScriptedSource, folder: Path) -> Iterator[dict[str, bytes]]:
-    """The arguments of all processes of a run while its connector reads; the connector waits until they are seen."""
-    seen: dict[str, bytes] = {}
-    ended = threading.Event()
-
-    def look() -> None:
-        while not source.calls("read") and not ended.wait(0.01):
-            pass
-        seen.update(command_lines())
-        (folder / "looked at").touch()
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        ended.set()
-        thread.join()
-
-
 @pytest.mark.parametrize("way", ["literal keys", "role"])
 @pytest.mark.parametrize("ending", ["success", "failure"])
 def test_nothing_that_a_run_leaves_holds_one(lake, ways, monkeypatch, tmp_path, capfd, way, ending):
@@ -118,7 +95,10 @@ def test_nothing_that_a_run_leaves_holds_one(lake, ways, monkeypatch, tmp_path, 
     source = scripted(folder, fails=ending == "failure")
     s3 = S3Resource(**chosen.resource)
     assets, io = assets_of(source), lake.io(s3=s3)
-    with dg.DagsterInstance.local_temp(str(home)) as instance, processes_looked_at(source, folder) as processes:
+    with (
+        dg.DagsterInstance.local_temp(str(home)) as instance,
+        processes_looked_at(source, folder, during="read") as processes,
+    ):
         result = lake.materialize(
             *assets, io=io, resources={"s3": s3}, instance=instance, raise_on_error=False, run_config=None
         )
