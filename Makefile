@@ -7,6 +7,7 @@ INSTALLED := $(VENV)/.installed
 FAKER := $(CONNECTORS)/source-faker/.installed
 PEERS := .bench/.installed
 READERS := .readers
+BROWSER := .browser
 PIP_OPTIONS := --disable-pip-version-check --quiet
 
 # The newest interpreter that the project supports; PYTHON=… chooses another.
@@ -17,7 +18,7 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test test-kills test-properties test-readers jdk docs demo ui bench bench-full lock clean
+.PHONY: help install connectors lint format test test-kills test-properties test-readers jdk test-ui chromium docs demo ui bench bench-full lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +77,18 @@ $(READERS)/.installed: requirements/readers.txt | $(INSTALLED)
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --no-build-isolation --target $(READERS) -r requirements/readers.txt
 	@touch $@
 
+test-ui: chromium $(INSTALLED) $(BROWSER)/.installed ## Uses Dagster's web interface in Chromium; UI=--publish takes the docs' pictures
+	PYTHONPATH=$(BROWSER) $(BIN)/python -m pytest tests/ui -m ui $(UI)
+
+chromium: $(INSTALLED)
+	@$(BIN)/python tests/ui/chromium.py
+
+# Large, too; and the browser itself comes from the system.
+$(BROWSER)/.installed: requirements/ui.txt | $(INSTALLED)
+	rm -rf $(BROWSER)
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --target $(BROWSER) -r requirements/ui.txt
+	@touch $@
+
 docs: $(INSTALLED) ## Writes anew what code makes in the documentation
 	$(BIN)/python tests/docs/renew.py
 
@@ -102,10 +115,11 @@ lock: $(INSTALLED) ## Renews the locked versions in requirements/
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/faker.in --output-file requirements/faker.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/bench.in --output-file requirements/bench.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/readers.in --output-file requirements/readers.txt
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/ui.in --output-file requirements/ui.txt
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
 clean: ## Removes everything that make has made
-	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) .dagster_home .tmp_dagster_home_* .demo inbox lake build dist *.egg-info
+	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(BROWSER) .dagster_home .tmp_dagster_home_* .demo inbox lake build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

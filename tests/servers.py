@@ -162,12 +162,11 @@ def _enforce(endpoint: str, unauthenticated_calls: str) -> None:
 
 
 @contextmanager
-def rclone_server(root: Path) -> Iterator[S3Server]:
+def rclone_server(root: Path, keys: tuple[str, str] = ("rclone-access-key", "rclone-secret-key")) -> Iterator[S3Server]:
     """`rclone serve s3` over plain files: multipart uploads, but no conditional puts and no policies."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    keys = ("rclone-access-key", "rclone-secret-key")
     rclone = Path(sys.executable).with_name("rclone")
     command = [rclone, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", ",".join(keys), str(root)]
     process = subprocess.Popen([*command, "--config", os.devnull], stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL)

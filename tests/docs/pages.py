@@ -24,6 +24,7 @@ DESIGN = tuple(sorted(f"docs/design/{p.name}" for p in (ROOT / "docs" / "design"
 _FENCE = re.compile(r"^```(?P<language>\w*)(?: (?P<name>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _MADE = re.compile(r"(?P<open><!-- made: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<close><!-- /made -->)", re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\((?P<target>[^)\s]+)\)")
+_IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 
 
@@ -65,6 +66,11 @@ def links(page: str) -> Iterator[str]:
     """Targets of the page's links, outside of code."""
     text = re.sub(r"`[^`\n]*`", "", _FENCE.sub("", read(page)))
     return (m["target"] for m in _LINK.finditer(text))
+
+
+def images(page: str) -> dict[str, str]:
+    """The page's images, by their targets, with the text that stands for each where it is not seen."""
+    return {m["target"]: m["alt"] for m in _IMAGE.finditer(read(page))}
 
 
 def anchors(page: str) -> set[str]:

@@ -48,6 +48,7 @@ from s3dest_dagster.stream import Scope, Stream, StreamId
 
 EVERY_PAGE = [*pages.PAGES, *pages.DESIGN]
 SETTINGS, FORMATS, COMMAND, DAGSTER = (f"docs/{name}.md" for name in ("settings", "formats", "command", "dagster"))
+LARGEST_IMAGE = 150_000
 RENEW = "Run `make docs`, and look at what changed."
 
 
@@ -85,6 +86,22 @@ def test_every_link_within_the_documentation_leads_somewhere(page):
         assert found.exists(), target
         if anchor:
             assert anchor in pages.anchors(str(found.resolve().relative_to(pages.ROOT))), target
+
+
+@pytest.mark.parametrize("page", EVERY_PAGE)
+def test_every_image_is_there_and_small_and_has_a_text_that_stands_for_it(page):
+    for target, alt in pages.images(page).items():
+        if "://" in target:
+            continue
+        found = (pages.ROOT / page).parent / target
+        assert found.is_file(), target
+        assert found.stat().st_size <= LARGEST_IMAGE, target
+        assert len(alt.split()) >= 3, target
+
+
+def test_every_image_is_shown_somewhere():
+    shown = {((pages.ROOT / page).parent / target).resolve() for page in EVERY_PAGE for target in pages.images(page)}
+    assert {path for path in (pages.ROOT / "docs" / "images").glob("*") if path not in shown} == set()
 
 
 def test_the_readme_leads_to_every_page():

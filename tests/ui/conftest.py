@@ -1,0 +1,124 @@
+"""A browser before Dagster's web interface, opt-in: `make test-ui` brings Playwright, and Chromium where it may.
+
+When a test fails, its page is kept in `.browser/failed`, as a picture and as text, and the text is shown. `--publish`
+writes the pictures of the documentation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import S3Server, rclone_server
+from ui import chromium
+from web_interface import PATIENCE_S, ROOT, Instance, dagster_dev, new_instance, tail
+
+FAILED = ROOT / ".browser" / "failed"
+IMAGES = ROOT / "docs" / "images"
+DEMO_KEYS = ("demo-access-key", "demo-secret-key")
+"""What `resources/local.py` signs with."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--publish", action="store_true", help="write the pictures of the documentation")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "ui: needs playwright and a Chromium; runs only with -m ui")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "ui" in config.option.markexpr:
+        return
+    chosen = [item for item in items if item.get_closest_marker("ui") is None]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
+@dataclass(frozen=True)
+class Served:
+    """The web interface of this project's code location, and the S3 server that its local resources land on."""
+
+    url: str
+    s3: S3Server
+    instance: Instance
+
+
+@pytest.fixture(scope="session")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """An S3 server with the demo's keys and its bucket."""
+    root = tmp_path_factory.mktemp("lake")
+    (root / "demo").mkdir()
+    with rclone_server(root, DEMO_KEYS) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def yesterday() -> date:
+    """The newest partition, as long as the tests take: the day is asked for once."""
+    return date.today() - timedelta(days=1)
+
+
+@pytest.fixture(scope="session")
+def served(lake: S3Server, yesterday: date, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The web interface, with a month of readings that were landed before."""
+    home = tmp_path_factory.mktemp("dagster_home")
+    ours = {"S3DEST_ENVIRONMENT": "local", "S3DEST_DEMO_ENDPOINT": lake.endpoint, "S3DEST_INBOX": str(home / "inbox")}
+    instance = new_instance(home, **ours)
+    days = f"{yesterday - timedelta(days=30)}...{yesterday - timedelta(days=1)}"
+    definitions = ("-m", "s3dest_dagster.definitions")
+    instance.run(
+        "dagster", "asset", "materialize", *definitions, "--select", "house/readings", "--partition-range", days
+    )
+    with dagster_dev(instance) as url:
+        yield Served(url, lake, instance)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    path = chromium.executable()
+    assert path, chromium.MISSING
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(
+            executable_path=path, args=["--disable-dev-shm-usage", "--disable-gpu"], timeout=PATIENCE_S * 1000
+        )
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def page(browser: Any, served: Served, request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A fresh page; every wait on it is for a condition, and patient."""
+    opened = browser.new_page(base_url=served.url, viewport={"width": 1280, "height": 1000})
+    opened.set_default_timeout(PATIENCE_S * 1000)
+    failed_before = request.session.testsfailed
+    yield opened
+    if request.session.testsfailed > failed_before:
+        _keep(opened, served, request.node.name)
+    opened.close()
+
+
+def _keep(page: Any, served: Served, name: str) -> None:
+    FAILED.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=FAILED / f"{name}.png", full_page=True)
+    text = f"{page.url}\n\n{page.inner_text('body')}\n\n== dagster dev\n{tail(served.instance.log)}\n"
+    (FAILED / f"{name}.txt").write_text(text)
+    print(f"The page when it failed, with its picture in {FAILED}:\n{text}")
+
+
+@pytest.fixture
+def picture(page: Any, request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes the page's picture of this name: for the documentation with `--publish`, else for nobody."""
+    directory: Path = IMAGES if request.config.getoption("--publish") else request.getfixturevalue("tmp_path")
+
+    def take(name: str) -> None:
+        directory.mkdir(exist_ok=True)
+        page.screenshot(path=directory / f"{name}.png", animations="disabled", caret="hide")
+
+    return take

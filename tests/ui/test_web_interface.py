@@ -1,0 +1,56 @@
+"""A person before Dagster's web interface: lands a partition, looks at what it tells, and reads the object."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Callable
+from datetime import date
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.ui, pytest.mark.timeout(1800)]
+
+READINGS = "/assets/house/readings"
+RECORDS_OF_A_DAY = 6 * 24 * 3
+
+
+def landed_in_the_browser(page: Any) -> str:
+    """Materializes the newest partition as a person does; gives the address of the run."""
+    page.goto(f"{READINGS}?view=partitions")
+    page.get_by_role("button", name="Materialize…").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name="Latest", exact=True).click()
+    dialog.get_by_role("button", name=re.compile("^Launch")).click()
+    page.get_by_text(re.compile("Launched run")).first.wait_for()
+    return page.locator("a[href^='/runs/']").first.get_attribute("href")
+
+
+def told(page: Any, name: str) -> str:
+    """What the partition's page tells under this name."""
+    row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=name, exact=True)).first
+    return row.get_by_role("cell").nth(1).inner_text()
+
+
+def test_a_partition_is_landed_and_read_back(page: Any, served: Any, yesterday: date, picture: Callable[[str], None]):
+    run = landed_in_the_browser(page)
+    page.goto(run)
+    page.get_by_text(re.compile("^(Success|Failure)$")).first.wait_for()
+    assert page.get_by_text("Success", exact=True).count()
+    picture("run")
+
+    page.goto(f"{READINGS}?view=partitions&partition={yesterday}")
+    page.get_by_text("records_read", exact=True).wait_for()
+    assert told(page, "rows") == str(RECORDS_OF_A_DAY)
+    manifest = told(page, "manifest")
+
+    client = served.s3.client()
+    bucket, _, key = manifest.removeprefix("s3://").partition("/")
+    (item,) = json.load(client.get_object(Bucket=bucket, Key=key)["Body"])["objects"]
+    assert item["key"] in told(page, "objects")
+    body = client.get_object(Bucket=bucket, Key=item["key"])["Body"].read()
+    records = [json.loads(line)["_airbyte_data"] for line in gzip.decompress(body).splitlines()]
+    assert len(records) == RECORDS_OF_A_DAY
+    assert {each["read_at"][:10] for each in records} == {str(yesterday)}
