@@ -9,16 +9,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from servers import S3Server
 
 from s3dest_dagster.batch import JsonBatch
 from s3dest_dagster.destination import JsonlFormat, S3Destination, TextCompression
 from s3dest_dagster.landing import Sync, Target, open_target
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream, SyncMode
+
+if TYPE_CHECKING:  # so that a process which only lands need not know a server
+    from servers import S3Server
 
 START = datetime(2026, 1, 5, 10, 30, tzinfo=UTC)
 SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}, "name": {"type": "string"}}}

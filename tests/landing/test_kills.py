@@ -6,47 +6,49 @@ S3DEST_KILLS sets the number of kills for each server and sync mode.
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import random
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from typing import Any
 
 import pytest
 from landed import destination, ids_by_listing, open_uploads, stream
-from landing.killed_sync import LAST
+from landing.killed_sync import LAST, Order, carry_out
 from servers import S3Server
 
 from s3dest_dagster.landing import recover, sweep
 from s3dest_dagster.stream import Scope, SyncMode
 
 KILLS = int(os.environ.get("S3DEST_KILLS", "5"))
-SCRIPT = Path(__file__).with_name("killed_sync.py")
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["s3dest_dagster.landing", "s3dest_dagster.storage"])
 
 
-def _begin(
-    server: S3Server, bucket: str, mode: SyncMode, number: int, *, checkpoints: bool = False
-) -> subprocess.Popen[str]:
-    process = subprocess.Popen([sys.executable, SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    order = {
-        "bucket": bucket,
-        "connection": {
-            "endpoint": server.endpoint,
-            "access_key_id": server.access_key_id,
-            "secret_access_key": server.secret_access_key,
-            "region": "us-east-1",
-        },
-        "mode": mode.value,
-        "sync_id": f"sync-{number}",
-        "first_id": number * 1000,
-        "checkpoints": checkpoints,
-    }
-    process.stdin.write(json.dumps(order))
-    process.stdin.close()
-    assert process.stdout.readline() == "ready\n"
-    return process
+class Killable:
+    """A process that has begun to land."""
+
+    def __init__(self, server: S3Server, bucket: str, mode: SyncMode, number: int, **order: Any) -> None:
+        self._heard, said = PROCESSES.Pipe(duplex=False)
+        asked = Order(server.connection, bucket, mode, f"sync-{number}", number * 1000, **order)
+        self._process = PROCESSES.Process(target=carry_out, args=(asked, said))
+        self._process.start()
+        said.close()
+        assert self._heard.recv() == "ready"
+        self._began = time.monotonic()
+
+    def end(self) -> float:
+        """Returns when all is published, with the seconds that it took."""
+        assert self._heard.recv() == "done"
+        self._process.join()
+        return time.monotonic() - self._began
+
+    def kill(self, seconds: float) -> None:
+        """Kills it after so long."""
+        time.sleep(seconds)
+        self._process.kill()
+        self._process.join()
 
 
 def _ids(number: int) -> list[int]:
@@ -60,24 +62,20 @@ def test_a_killed_sync_is_there_as_a_whole_or_not_at_all(any_s3: S3Server, mode:
     settings = destination(bucket)
     scope = Scope(stream().id)
     chance = random.Random(f"{mode} {any_s3.root is None}")
-    began = time.monotonic()
-    assert _begin(any_s3, bucket, mode, 0).stdout.read() == "done\n"
-    patience = time.monotonic() - began
+    patience = Killable(any_s3, bucket, mode, 0).end()
+    opened = any_s3.open(settings)
     held = _ids(0)
     for number in range(1, KILLS + 1):
-        process = _begin(any_s3, bucket, mode, number)
-        time.sleep(chance.random() * patience / 2)
-        process.kill()
-        process.wait()
+        Killable(any_s3, bucket, mode, number).kill(chance.random() * patience)
 
-        recovered = recover(any_s3.open(settings), settings.template, scope)
+        recovered = recover(opened, settings.template, scope)
         assert recovered.ok, recovered.message
         after = held + _ids(number) if mode is SyncMode.APPEND else _ids(number)
         listed = ids_by_listing(any_s3, bucket)
         assert listed in (held, after)
         assert _reached(any_s3, bucket) == 1000 * (number if listed == after else number - 1)
 
-        assert _begin(any_s3, bucket, mode, number).stdout.read() == "done\n"
+        Killable(any_s3, bucket, mode, number).end()
         held = after
         assert ids_by_listing(any_s3, bucket) == held
         assert _reached(any_s3, bucket) == 1000 * number
@@ -89,21 +87,17 @@ def test_a_killed_sync_with_checkpoints_goes_on_after_the_last_of_them(moto_s3: 
     """The same sync is killed again and again; whatever the moment, the state is that of the records."""
     bucket = moto_s3.new_bucket()
     chance = random.Random("checkpoints")
-    began = time.monotonic()
-    assert _begin(moto_s3, moto_s3.new_bucket(), SyncMode.APPEND, 0, checkpoints=True).stdout.read() == "done\n"
-    patience = time.monotonic() - began
+    patience = Killable(moto_s3, moto_s3.new_bucket(), SyncMode.APPEND, 0, checkpoints=True).end()
     settings = destination(bucket)
+    opened = moto_s3.open(settings)
     for _ in range(max(1, KILLS // 2)):
-        process = _begin(moto_s3, bucket, SyncMode.APPEND, 1, checkpoints=True)
-        time.sleep(chance.random() * patience / 2)
-        process.kill()
-        process.wait()
+        Killable(moto_s3, bucket, SyncMode.APPEND, 1, checkpoints=True).kill(chance.random() * patience)
 
-        assert recover(moto_s3.open(settings), settings.template, Scope(stream().id)).ok
+        assert recover(opened, settings.template, Scope(stream().id)).ok
         listed = ids_by_listing(moto_s3, bucket)
         assert listed == list(range(1, len(listed) + 1))
         assert not listed or _reached(moto_s3, bucket) == listed[-1]
-    assert _begin(moto_s3, bucket, SyncMode.APPEND, 1, checkpoints=True).stdout.read() == "done\n"
+    Killable(moto_s3, bucket, SyncMode.APPEND, 1, checkpoints=True).end()
     assert ids_by_listing(moto_s3, bucket) == list(range(1, LAST + 1))
     _sweep_leaves_nothing(moto_s3, bucket)
 
