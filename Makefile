@@ -8,6 +8,7 @@ FAKER := $(CONNECTORS)/source-faker/.installed
 PEERS := .bench/.installed
 READERS := .readers
 BROWSER := .browser
+SITE := .site-env
 PIP_OPTIONS := --disable-pip-version-check --quiet
 
 # The newest interpreter that the project supports; PYTHON=… chooses another.
@@ -18,7 +19,7 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test test-kills test-properties test-readers jdk test-ui chromium docs demo ui bench bench-full lock clean
+.PHONY: help install connectors lint format test test-kills test-properties test-readers jdk test-ui chromium docs site demo ui bench bench-full lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +93,16 @@ $(BROWSER)/.installed: requirements/ui.txt | $(INSTALLED)
 docs: $(INSTALLED) ## Writes anew what code makes in the documentation
 	$(BIN)/python tests/docs/renew.py
 
+site: $(SITE)/.installed ## Builds the documentation as a site, into site/; a broken link fails
+	NO_MKDOCS_2_WARNING=1 PATH=$(SITE)/bin:$$PATH $(SITE)/bin/mkdocs build --strict
+
+# An environment of its own: nothing of the library is imported, its docstrings are read.
+$(SITE)/.installed: requirements/docs.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is needed; none is on the path. Set PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv --clear $(SITE)
+	$(SITE)/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/docs.txt
+	@touch $@
+
 demo: $(INSTALLED) $(FAKER) ## Lands streams in an S3 server on this machine and reads them back
 	$(BIN)/python demo/run.py $(DEMO)
 
@@ -116,10 +127,11 @@ lock: $(INSTALLED) ## Renews the locked versions in requirements/
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/bench.in --output-file requirements/bench.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/readers.in --output-file requirements/readers.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/ui.in --output-file requirements/ui.txt
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/docs.in --output-file requirements/docs.txt
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
 clean: ## Removes everything that make has made
-	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(BROWSER) .dagster_home .tmp_dagster_home_* .demo inbox lake build dist *.egg-info
+	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(BROWSER) $(SITE) site five-minutes .dagster_home .tmp_dagster_home_* .demo inbox lake build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,7 +15,7 @@ import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 from docs.manifest_fields import manifest_schema
-from docs.pages import written_table
+from docs.pages import ROOT, written_table
 from keys.test_key_golden import BETTERED, REFUSED
 from schema import differences
 from servers import SEED_ACTIONS
@@ -240,6 +240,13 @@ def _refusal(bucket_path: str, path_format: str, pattern: str, of: Any) -> str:
     except TemplateError as error:
         return str(error)
     raise AssertionError(f"{path_format} {pattern} is not refused")
+
+
+# ---------------------------------------------------------------------- the first project
+
+
+def ten_lines() -> str:
+    return _fenced((ROOT / "examples" / "ten_lines" / "definitions.py").read_text("utf-8"), "python")
 
 
 # ---------------------------------------------------------------------- formats
@@ -542,6 +549,7 @@ _MAKERS: dict[str, Callable[[], str]] = {
     "tags": tags,
     "matched": matched,
     "refusals": refusals,
+    "ten-lines": ten_lines,
     "example-schema": example_schema,
     "example-records": example_records,
     "csv-example": _text_example(CsvFormat(**PLAIN)),

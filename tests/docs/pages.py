@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "SECURITY.md",
-    "CHANGELOG.md",
-    *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
-)
-DESIGN = tuple(sorted(f"docs/design/{p.name}" for p in (ROOT / "docs" / "design").glob("*.md")))
+
+
+def _below(folder: str, pattern: str) -> list[str]:
+    return sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob(pattern))
+
+
+DESIGN = tuple(_below("docs/design", "*.md"))
+BESIDE_DOCS = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", *_below("examples", "**/README.md"))
+"""Pages of the site that lie beside `docs/`."""
+PAGES = ("README.md", *BESIDE_DOCS, *(page for page in _below("docs", "**/*.md") if page not in DESIGN))
 
 _FENCE = re.compile(r"^```(?P<language>\w*)(?: (?P<name>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 _MADE = re.compile(r"(?P<open><!-- made: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(?P<close><!-- /made -->)", re.DOTALL)
-_LINK = re.compile(r"(?<!!)\[[^\]]+\]\((?P<target>[^)\s]+)\)")
+_LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _IMAGE = re.compile(r"!\[(?P<alt>[^\]]*)\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 
@@ -66,6 +68,13 @@ def links(page: str) -> Iterator[str]:
     """Targets of the page's links, outside of code."""
     text = re.sub(r"`[^`\n]*`", "", _FENCE.sub("", read(page)))
     return (m["target"] for m in _LINK.finditer(text))
+
+
+def linked_pages(page: str) -> set[str]:
+    """Pages of the repository to which the page's links lead."""
+    targets = (target.partition("#")[0] for target in links(page) if "://" not in target)
+    found = ((ROOT / page).parent / path for path in targets if path.endswith(".md"))
+    return {each.resolve().relative_to(ROOT).as_posix() for each in found}
 
 
 def images(page: str) -> dict[str, str]:

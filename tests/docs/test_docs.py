@@ -23,7 +23,14 @@ from servers import SEED_ACTIONS, S3Server
 
 import s3dest_dagster
 from docs import made, pages, transcript
-from s3dest_dagster import FileSource, S3DestinationComponent, build_file_sensor, build_stream_assets, stream_asset
+from s3dest_dagster import (
+    FileSource,
+    S3DestinationComponent,
+    build_file_sensor,
+    build_stream_assets,
+    errors,
+    stream_asset,
+)
 from s3dest_dagster.batch import Tally
 from s3dest_dagster.cli.commands import s3dest
 from s3dest_dagster.connection import S3Connection
@@ -47,7 +54,7 @@ from s3dest_dagster.orchestration.resource import S3Resource
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 EVERY_PAGE = [*pages.PAGES, *pages.DESIGN]
-SETTINGS, FORMATS, COMMAND, DAGSTER = (f"docs/{name}.md" for name in ("settings", "formats", "command", "dagster"))
+SETTINGS, COMMAND, DAGSTER = (f"docs/{name}.md" for name in ("settings", "command", "dagster"))
 LARGEST_IMAGE = 150_000
 RENEW = "Run `make docs`, and look at what changed."
 
@@ -105,8 +112,53 @@ def test_every_image_is_shown_somewhere():
 
 
 def test_the_readme_leads_to_every_page():
-    linked = set(pages.links("README.md"))
-    assert {page for page in pages.PAGES if page != "README.md"} <= linked
+    found, new = {"README.md"}, {"README.md"}
+    while new:
+        new = {linked for page in new for linked in pages.linked_pages(page)} - found
+        found |= new
+    assert {*EVERY_PAGE} <= found
+
+
+# ---------------------------------------------------------------------- the site
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads what mkdocs.yml says without making the objects of its plugins."""
+
+
+_Loader.add_multi_constructor("tag:yaml.org,2002:python/", lambda *_: None)
+SITE = yaml.load(pages.read("mkdocs.yml"), _Loader)
+
+
+def in_the_navigation(entries: list[Any]) -> list[str]:
+    """Every page of the navigation, as a path of the repository."""
+    found: list[str] = []
+    for entry in entries:
+        for below in entry.values():
+            found += in_the_navigation(below) if isinstance(below, list) else [below]
+    return found
+
+
+def test_every_page_stands_in_the_navigation_once_and_exists():
+    told = [each if each in pages.BESIDE_DOCS else f"docs/{each}" for each in in_the_navigation(SITE["nav"])]
+    assert sorted(told) == sorted(page for page in EVERY_PAGE if page != "README.md")
+
+
+def docstrings(folder: str) -> list[str]:
+    """Names of which the reference shows the docstrings."""
+    mark = re.compile(r"^<!-- docstring: ([\w.]+) -->$", re.MULTILINE)
+    return [name for page in pages.PAGES if page.startswith(folder) for name in mark.findall(pages.read(page))]
+
+
+def test_the_reference_has_every_public_name_and_every_error():
+    tree = [name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)]
+    assert sorted(docstrings("docs/reference/")) == sorted([*s3dest_dagster.__all__, *(f"errors.{n}" for n in tree)])
+    linked = {
+        name
+        for line in re.findall(r"^\| \[.*?\|", pages.read("docs/reference.md"), re.MULTILINE)
+        for name in re.findall(r"`(\w+)`", line)
+    }
+    assert linked == {*s3dest_dagster.__all__}
 
 
 MARKETING = "blazing|seamless|effortless|powerful|robust|world-class|cutting-edge|state-of-the-art|revolutionary|easily"
@@ -188,8 +240,8 @@ def test_other_names_of_a_connections_settings_are_those_of_the_resource_and_the
 
 @pytest.mark.parametrize("kind", get_args(FormatSettings), ids=lambda k: k.__name__)
 def test_every_option_of_a_format_is_explained(kind):
-    title = {"CsvFormat": "CSV", "JsonlFormat": "JSON Lines", "AvroFormat": "Avro", "ParquetFormat": "Parquet"}
-    rows = [row for row in pages.table(pages.section(FORMATS, title[kind.__name__])) if "option" in row]
+    name = kind.__name__.removesuffix("Format").lower()
+    rows = [row for row in pages.table(pages.read(f"docs/formats/{name}.md")) if "option" in row]
     assert [pages.code(row["option"]) for row in rows] == [each.name for each in dataclasses.fields(kind)]
     for row in rows:
         is_ours = pages.code(row["in `config.json`"]).startswith("s3dest.")
@@ -437,6 +489,13 @@ def test_every_dependency_has_a_line_that_says_why(title, part):
     rows = pages.table(pages.section("docs/design/dependencies.md", title))
     told = {re.sub(r" \(extra .*", "", name) for row in rows for name in row["package"].split(", ")}
     assert told == {re.split(r"[\[><=;]", each)[0] for each in declared_dependencies(part)}
+
+
+@pytest.mark.parametrize("path", sorted((pages.ROOT / "requirements").glob("*.in")), ids=lambda path: path.stem)
+def test_what_has_an_environment_of_its_own_is_told(path):
+    names = re.findall(r"^[\w-]+", path.read_text("utf-8"), re.MULTILINE)
+    text = pages.read("docs/design/dependencies.md")
+    assert [name for name in names if f"`{name}`" not in text and f"| {name} |" not in text] == []
 
 
 def declared_dependencies(part: str) -> list[str]:
