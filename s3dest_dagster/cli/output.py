@@ -9,11 +9,14 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from s3dest_dagster.sources.masking import Masking
+
+if TYPE_CHECKING:
+    from s3dest_dagster.cli.screen import Screen
 
 _QUIET_LEVELS = frozenset({"DEBUG", "TRACE"})
 
@@ -30,23 +33,44 @@ class Output:
         self.json = False
         self._secrets: list[str] = []
         self._masked = Masking(())
+        self._say_by: Callable[[str], None] | None = None
+        self._aside: Callable[[], AbstractContextManager[None]] | None = None
         for stream in (sys.stdout, sys.stderr):
             # A terminal that cannot show a sign gets its number instead of an error.
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
     @property
-    def wants_progress(self) -> bool:
-        """Whether somebody watches."""
-        return self.verbose or sys.stderr.isatty()
+    def screen(self) -> Screen | None:
+        """The terminal that results are shown on; None where they are read by a program, or kept in a file."""
+        if self.json or not sys.stdout.isatty():
+            return None
+        from s3dest_dagster.cli.screen import Screen
+
+        return Screen(self.masked)
 
     def keep_secret(self, texts: Iterable[str]) -> None:
         """From now on these texts are struck out of whatever is shown, except of what is passed on."""
         self._secrets += texts
         self._masked = Masking(self._secrets)
 
+    def masked(self, text: str) -> str:
+        """The text with every secret that is known by now struck out."""
+        return self._masked(text)
+
+    def share_terminal(
+        self, say: Callable[[str], None] | None, aside: Callable[[], AbstractContextManager[None]] | None
+    ) -> None:
+        """From now on sentences are said by `say`, and results written while `aside` lasts, since a display that moves
+        has the terminal; None ends it."""
+        self._say_by = say
+        self._aside = aside if sys.stdout.isatty() else None
+
     def say(self, sentence: str) -> None:
         """A line on standard error, for people."""
-        print(self._masked(sentence), file=sys.stderr, flush=True)
+        if self._say_by is not None:
+            self._say_by(self._masked(sentence))
+        else:
+            print(self._masked(sentence), file=sys.stderr, flush=True)
 
     def show(self, line: str) -> None:
         """A line of the result on standard output. Raises OutputClosedError when nobody reads it any more."""
@@ -63,7 +87,7 @@ class Output:
 
     def pass_on(self, message: bytes) -> None:
         """A line on standard output exactly as it came. Raises OutputClosedError when nobody reads it any more."""
-        with _closing_told():
+        with self._aside() if self._aside is not None else nullcontext(), _closing_told():
             sys.stdout.buffer.write(message + b"\n")
             sys.stdout.buffer.flush()
 

@@ -22,16 +22,21 @@ from s3dest_dagster.cli.inputs import (
     read_json_object,
 )
 from s3dest_dagster.cli.output import Output, amount
+from s3dest_dagster.cli.screen import Screen, Table
 from s3dest_dagster.connector_config import ConnectorConfig
 from s3dest_dagster.connector_spec import connector_spec
 from s3dest_dagster.errors import CredentialsError
 from s3dest_dagster.landing import CheckStep, Plan, StreamPlan
+from s3dest_dagster.schema import Remark
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.config_file import ConfigFile
 from s3dest_dagster.storage import Bucket, Identity, identity
 
 _SHOWN_KEYS = 10
 _CHECK_ATTEMPTS = 2
+_NO_COLUMNS = "taken from the first records"
+_NAMES = {"*": "all others"}
+"""What people read in place of a remark's field."""
 
 # ---------------------------------------------------------------------- check
 
@@ -44,6 +49,8 @@ def check(output: Output, config_path: str) -> int:
     failed = [each for each in steps if not each.ok]
     if output.json:
         output.show_json(_check_json(found, steps, example))
+    elif (screen := output.screen) is not None:
+        _show_check(screen, steps, example)
     else:
         for each in steps:
             output.show(_check_line(each))
@@ -75,6 +82,16 @@ def _check_line(step: CheckStep) -> str:
     action = f" ({step.action})" if step.action else ""
     message = f": {step.message}" if step.message else ""
     return f"{'✓' if step.ok else '✗'} {step.name}{action}{message}"
+
+
+def _show_check(screen: Screen, steps: Sequence[CheckStep], example: str) -> None:
+    """A table of the steps. What there is to say of one stands below, whole: somebody copies the statement in it."""
+    rows = [("✓" if each.ok else "✗", each.name, each.action) for each in steps]
+    screen.table(Table(("", "step", "IAM action"), rows))
+    for each in steps:
+        if each.message:
+            screen.sentence(_check_line(each))
+    screen.fact("keys look like", example)
 
 
 def _check_json(found: Identity | None, steps: Sequence[CheckStep], example: str) -> dict[str, Any]:
@@ -117,14 +134,17 @@ def plan(output: Output, config_path: str, catalog_path: str, partition: str | N
         planned = landing.plan(target, catalog.streams, new_sync(None, now), partition=partition)
         if output.json:
             output.show_json(_plan_json(planned, target.bucket))
-            return 0
-        for line in _plan_lines(planned, target.bucket, every_key=output.verbose):
-            output.show(line)
+        elif (screen := output.screen) is not None:
+            _show_plan(screen, planned, target.bucket, every_key=output.verbose)
+        else:
+            for line in _plan_lines(planned, target.bucket, every_key=output.verbose):
+                output.show(line)
     return 0
 
 
 def _plan_json(planned: Plan, bucket: Bucket) -> dict[str, Any]:
     return {
+        "key_template": planned.template,
         "streams": [
             {
                 "stream": each.scope.stream.name,
@@ -137,6 +157,10 @@ def _plan_json(planned: Plan, bucket: Bucket) -> dict[str, Any]:
                     {"name": name, "type": kind, "description": description} for name, kind, description in each.columns
                 ],
                 "renamed": dict(each.renamed),
+                "remarks": [
+                    {"field": r.field, "effect": r.effect.value, "becomes": r.becomes or None, "reason": r.reason}
+                    for r in each.remarks
+                ],
                 "deletes": list(each.deletes),
                 "pending": each.pending,
             }
@@ -148,31 +172,72 @@ def _plan_json(planned: Plan, bucket: Bucket) -> dict[str, Any]:
 
 
 def _plan_lines(planned: Plan, bucket: Bucket, *, every_key: bool) -> Iterator[str]:
+    yield f"keys: {bucket.uri(planned.template)}"
     for each in planned.streams:
-        yield f"{each.scope}: {each.sync_mode.value.replace('_', ' ')}"
-        yield f"  first object  {bucket.uri(each.first_key)}"
-        yield from _column_lines(each)
-        yield from _deletion_lines(each, bucket, every_key=every_key)
-        if each.pending is not None:
-            yield f"  first of all  sync {each.pending} is finished, which was interrupted while it was published"
+        yield f"{each.scope}: {_mode(each)}"
+        for label, value in _facts(each, bucket):
+            yield _fact_line(label, value)
+        if not each.columns:
+            yield _fact_line("columns", _NO_COLUMNS)
+        for number, (name, kind, _) in enumerate(each.columns):
+            yield _fact_line("columns" if number == 0 else "", f"{name}  {kind}")
+        for number, remark in enumerate(each.remarks):
+            yield _fact_line("differs" if number == 0 else "", _remark_line(remark))
+        for label, value in _deletions(each, bucket, every_key=every_key):
+            yield _fact_line(label, value)
     yield f"IAM actions: {', '.join(planned.actions)}"
     yield from planned.without_effect
 
 
-def _column_lines(planned: StreamPlan) -> Iterator[str]:
-    if not planned.columns:
-        yield "  columns       taken from the first records"
-    for number, (name, kind, _) in enumerate(planned.columns):
-        yield f"  {'columns' if number == 0 else '':14}{name}  {kind}"
-    for source, name in planned.renamed.items():
-        yield f"  renamed       {source!r} becomes {name}"
+def _show_plan(screen: Screen, planned: Plan, bucket: Bucket, *, every_key: bool) -> None:
+    """The same on a terminal: tables of the columns and of what is needed."""
+    screen.heading("keys", bucket.uri(planned.template))
+    for each in planned.streams:
+        screen.heading(str(each.scope), _mode(each))
+        for label, value in _facts(each, bucket):
+            screen.fact(label, value)
+        if not each.columns:
+            screen.fact("columns", _NO_COLUMNS)
+        else:
+            screen.table(Table(("column", "type"), [(name, kind) for name, kind, _ in each.columns]))
+        if each.remarks:
+            rows = [(_NAMES.get(r.field, r.field), _effect(r), r.reason) for r in each.remarks]
+            screen.table(Table(("differs", "what becomes of it", "why"), rows))
+        for label, value in _deletions(each, bucket, every_key=every_key):
+            screen.fact(label, value)
+    screen.table(Table(("IAM actions that a sync needs",), [(each,) for each in planned.actions]))
+    if planned.without_effect:
+        screen.table(Table(("settings without effect",), [(each,) for each in planned.without_effect]))
 
 
-def _deletion_lines(planned: StreamPlan, bucket: Bucket, *, every_key: bool) -> Iterator[str]:
+def _mode(planned: StreamPlan) -> str:
+    return planned.sync_mode.value.replace("_", " ")
+
+
+def _facts(planned: StreamPlan, bucket: Bucket) -> Iterator[tuple[str, str]]:
+    if planned.pending is not None:
+        interrupted = f"sync {planned.pending} is finished, which was interrupted while it was published"
+        yield "first of all", interrupted
+    yield "first object", bucket.uri(planned.first_key)
+
+
+def _remark_line(remark: Remark) -> str:
+    return f"{_NAMES.get(remark.field, remark.field)}: {_effect(remark)} ({remark.reason})"
+
+
+def _effect(remark: Remark) -> str:
+    return f"becomes {remark.becomes}" if remark.becomes else remark.effect.value
+
+
+def _deletions(planned: StreamPlan, bucket: Bucket, *, every_key: bool) -> Iterator[tuple[str, str]]:
     keys = planned.deletes
     shown = keys if every_key else keys[:_SHOWN_KEYS]
-    yield f"  would delete  {amount(len(keys), 'object') if keys else 'nothing'}"
+    yield "would delete", amount(len(keys), "object") if keys else "nothing"
     for key in shown:
-        yield f"                {bucket.uri(key)}"
+        yield "", bucket.uri(key)
     if len(shown) < len(keys):
-        yield f"                and {len(keys) - len(shown)} more; --verbose shows them"
+        yield "", f"and {len(keys) - len(shown):,} more; --verbose shows them"
+
+
+def _fact_line(label: str, value: str) -> str:
+    return f"  {label:14}{value}"

@@ -1,6 +1,6 @@
 """The verbs for what has landed: ls, verify, recover, sweep.
 
-One line a stream or object, or JSON. It must not know how the command is called.
+One line a stream or object, or JSON; on a terminal, tables. It must not know how the command is called.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from s3dest_dagster import landing
 from s3dest_dagster.cli.output import Output, amount, size
 from s3dest_dagster.cli.places import Place, Where, places
+from s3dest_dagster.cli.screen import Table, waiting
 from s3dest_dagster.landing import LiveObject, Recovered, Swept, Verified
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId
@@ -40,7 +41,7 @@ def verify(output: Output, where: Where, *, deep: bool) -> int:
         for place in places(output, where)
         for stream, scopes in _by_stream(place)
     )
-    results = _told(output, verified, _verified_lines, _verified_json)
+    results = _told(output, verified, _verified_lines, _verified_json, _verified_table)
     broken = [each for each in results if each.problems]
     if broken:
         output.say(f"Error: {len(broken)} of {amount(len(results), 'stream')} do not agree with their manifests.")
@@ -54,7 +55,7 @@ def recover(output: Output, where: Where) -> int:
         for place in places(output, where)
         for _, scopes in _by_stream(place)
     )
-    results = _told(output, recovered, _recovered_lines, _recovered_json)
+    results = _told(output, recovered, _recovered_lines, _recovered_json, _recovered_table)
     failed = [each for stream in results for each in stream if not each.ok]
     if failed:
         output.say(f"Error: {amount(len(failed), 'sync')} could not be finished.")
@@ -69,7 +70,7 @@ def sweep(output: Output, where: Where, now: datetime | None) -> int:
         for place in places(output, where)
         for stream in sorted(place.streams or {scope.stream for scope in place.scopes()}, key=str)
     )
-    _told(output, swept, lambda row: [_swept_line(*row)], lambda row: [_swept_json(*row)])
+    _told(output, swept, lambda row: [_swept_line(*row)], lambda row: [_swept_json(*row)], _swept_table)
     return 0
 
 
@@ -112,9 +113,24 @@ def _told(
     results: Iterable[_Result],
     lines: Callable[[_Result], Iterable[str]],
     as_json: Callable[[_Result], list[dict[str, Any]]],
+    table: Callable[[list[_Result]], Table] | None = None,
 ) -> list[_Result]:
-    """The results, each shown as lines as soon as it is there, or all of them as one JSON list."""
-    told = []
+    """The results, each shown as lines as soon as it is there; or all of them as one JSON list, or, on a terminal, as a
+    table, with those lines below it that tell of something wrong."""
+    told: list[_Result] = []
+    screen = output.screen if table is not None else None
+    if screen is not None and table is not None:
+        try:
+            with waiting() as say:
+                for number, result in enumerate(results, start=1):
+                    told.append(result)
+                    say(f"{amount(number, 'stream')} looked at")
+        finally:
+            if told:
+                screen.table(table(told))
+            for line in (line for each in told for line in lines(each) if line.startswith("✗")):
+                screen.sentence(line)
+        return told
     for result in results:
         told.append(result)
         if not output.json:
@@ -136,6 +152,27 @@ def _verified_lines(verified: _VerifiedStream) -> list[str]:
     return [f"✓ {verified.stream}: {', '.join(_verified_parts(verified))}"]
 
 
+def _verified_table(results: list[_VerifiedStream]) -> Table:
+    counts = ("partitions", "objects", "rows", "ETags uncompared", "foreign objects", "problems")
+    return Table(("", "stream", *counts), list(map(_verified_row, results)), frozenset(counts))
+
+
+def _verified_row(verified: _VerifiedStream) -> list[str]:
+    counts = (
+        len([each for each in verified.scopes if each.scope.partition is not None]),
+        verified.total(lambda each: each.objects),
+        verified.total(lambda each: each.rows),
+        verified.total(lambda each: each.uncompared),
+        verified.foreign,
+        len(verified.problems),
+    )
+    return [_sign(not verified.problems), str(verified.stream), *(f"{each:,}" for each in counts)]
+
+
+def _sign(ok: bool) -> str:
+    return "✓" if ok else "✗"
+
+
 def _verified_parts(verified: _VerifiedStream) -> Iterator[str]:
     yield amount(verified.total(lambda each: each.objects), "object")
     yield amount(verified.total(lambda each: each.rows), "row")
@@ -151,6 +188,26 @@ def _recovered_lines(recovered: list[Recovered]) -> list[str]:
     failed = [f"✗ {each.scope}: {each.message}" for each in recovered if not each.ok]
     finished = [f"✓ {each.scope}: sync {each.sync_id} is finished" for each in recovered if each.ok and each.sync_id]
     return failed + finished or [f"✓ {recovered[0].scope.stream}: nothing to finish"]
+
+
+def _recovered_table(results: list[list[Recovered]]) -> Table:
+    """A row for each scope that had something to finish, and one for each stream of which none had."""
+    rows = []
+    for stream in results:
+        touched = [each for each in stream if each.sync_id or not each.ok]
+        rows += [
+            (_sign(each.ok), str(each.scope), each.sync_id or "", "finished" if each.ok else "not finished")
+            for each in touched
+        ]
+        if not touched:
+            rows.append((_sign(True), str(stream[0].scope.stream), "", "nothing to finish"))
+    return Table(("", "stream", "sync", "what became of it"), rows)
+
+
+def _swept_table(results: list[tuple[StreamId, Swept]]) -> Table:
+    counts = ("uploads aborted", "uploads kept", "scopes whose replaced objects were deleted")
+    rows = [(str(stream), f"{each.aborted:,}", f"{each.kept:,}", f"{each.released:,}") for stream, each in results]
+    return Table(("stream", *counts), rows, frozenset(counts))
 
 
 def _swept_line(stream: StreamId, swept: Swept) -> str:

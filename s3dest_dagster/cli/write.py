@@ -8,8 +8,7 @@ command is called.
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -17,15 +16,15 @@ from typing import Any
 from s3dest_dagster.batch import State
 from s3dest_dagster.cli.inputs import new_sync, opened_target, read_catalog_file, read_config, source_config
 from s3dest_dagster.cli.output import Output, amount, size
+from s3dest_dagster.cli.progress import following
 from s3dest_dagster.cli.session import Session
-from s3dest_dagster.landing import Progress, Receipt, StreamLandings, Target, landing_streams
+from s3dest_dagster.landing import Receipt, StreamLandings, Target, landing_streams
 from s3dest_dagster.sources.current_config import CurrentConfig
 from s3dest_dagster.sources.messages import read_messages
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream, StreamId
 
 _STDIN = 0
-_EVERY_S = 5.0
 _GOES_ON = "Its source must begin with the state that `s3dest state show` prints."
 
 
@@ -45,10 +44,10 @@ def write(
     sync = new_sync(sync_id, now)
     if os.isatty(_STDIN):
         output.say("Reading Airbyte messages from the terminal, until Ctrl-D.")
-    progress = ProgressLines(output, time.monotonic) if output.wants_progress else None
     checkpoints = CheckpointLines(output)
     with (
         opened_target(config, now) as target,
+        following(output) as progress,
         landing_streams(target, streams, sync, on_progress=progress, on_checkpoint=checkpoints) as landings,
     ):
         for stream in landings.resumed:
@@ -59,6 +58,7 @@ def write(
             output.keep_secret(source.secrets)
             error.add_note(checkpoints.summary())
             raise
+        progress.end()
         _publish(landings, session, target)
     return 0
 
@@ -121,27 +121,6 @@ def _how_far(published: Sequence[str], missing: Sequence[StreamId]) -> str:
 
 
 # ---------------------------------------------------------------------- what people see
-
-
-class ProgressLines:
-    """A line on standard error every few seconds: how much of all streams has been read and written."""
-
-    def __init__(self, output: Output, clock: Callable[[], float]) -> None:
-        self._output = output
-        self._clock = clock
-        self._last = clock()
-        self._progress: dict[StreamId, Progress] = {}
-
-    def __call__(self, stream: StreamId, progress: Progress) -> None:
-        self._progress[stream] = progress
-        now = self._clock()
-        if now - self._last < _EVERY_S:
-            return
-        self._last = now
-        of_all = self._progress.values()
-        rows, objects = sum(each.rows for each in of_all), sum(each.objects for each in of_all)
-        written = size(sum(each.bytes for each in of_all))
-        self._output.say(f"{amount(rows, 'record')} read, {amount(objects, 'object')} begun, {written} written")
 
 
 class CheckpointLines:

@@ -95,6 +95,12 @@ class KeyTemplate:
         return (text if len(tokens) == bool(text) else text.rpartition("/")[0]).strip("/")
 
     @property
+    def text(self) -> str:
+        """The template as one text, with its variables in it, in the spelling of the settings."""
+        path = f"{self.bucket_path}/{self.path_format}{_file_name_pattern(self.file_name_pattern)}"
+        return re.sub("/+", "/", path).lstrip("/")
+
+    @property
     def changes_every_sync(self) -> bool:
         """Whether no two syncs can make the same key: a time in milliseconds, a UUID or a sync id is in it."""
         return any(slot in (EPOCH, UUID, SYNC_ID, *TIMESTAMPS.values()) for slot in self._slots())

@@ -8,6 +8,7 @@ from s3dest_dagster.landing.isolation import IsolatedLandings
 from s3dest_dagster.landing.landing import Landing, land, landed_scope
 from s3dest_dagster.landing.manifest import Counts, ManifestObject, ReachedState
 from s3dest_dagster.landing.plan import Plan, StreamPlan, plan, settings_without_effect
+from s3dest_dagster.landing.progress import Reading, Standing, resident_bytes
 from s3dest_dagster.landing.read import LiveObject, live_objects, read_scope, read_tables, scope_schema, unified
 from s3dest_dagster.landing.receipt import Progress, Receipt
 from s3dest_dagster.landing.scopes import scopes
@@ -31,8 +32,10 @@ __all__ = [
     "Plan",
     "Progress",
     "ReachedState",
+    "Reading",
     "Receipt",
     "Recovered",
+    "Standing",
     "StreamLandings",
     "StreamPlan",
     "Swept",
@@ -53,6 +56,7 @@ __all__ = [
     "read_scope",
     "read_tables",
     "recover",
+    "resident_bytes",
     "scope_schema",
     "scopes",
     "settings_without_effect",

@@ -7,8 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from s3dest_dagster.destination import AvroFormat, FormatSettings, ParquetFormat, S3Destination
+from s3dest_dagster.destination import (
+    AvroFormat,
+    CsvFormat,
+    Flattening,
+    FormatSettings,
+    JsonlFormat,
+    ParquetFormat,
+    S3Destination,
+)
 from s3dest_dagster.keys import scope_root
 from s3dest_dagster.landing.composing import replaces_scope
 from s3dest_dagster.landing.landing import landed_scope
@@ -18,7 +27,7 @@ from s3dest_dagster.landing.naming import names_of
 from s3dest_dagster.landing.ownership import connector_keys
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Target
-from s3dest_dagster.schema import columns, record_type
+from s3dest_dagster.schema import Remark, cell_remarks, column_remarks, columns, line_remarks, record_type
 from s3dest_dagster.schema.depth import within_parquet
 from s3dest_dagster.schema.types import Record
 from s3dest_dagster.storage import Bucket
@@ -50,8 +59,9 @@ class StreamPlan:
     """What the next sync of one scope would do.
 
     `first_key` is the key of its first object; the following ones count on. `columns` are (name, type, description);
-    empty when the schema comes with the first batch. `renamed` maps field names to the names they get. `deletes` are
-    the keys that would leave, `pending` a sync that would be finished first.
+    empty when the schema comes with the first batch. `renamed` maps the root's field names to the names they get;
+    `remarks` tell of every level what arrives otherwise than it is declared, and why. `deletes` are the keys that would
+    leave, `pending` a sync that would be finished first.
     """
 
     scope: Scope
@@ -59,14 +69,16 @@ class StreamPlan:
     first_key: str
     columns: tuple[tuple[str, str, str | None], ...]
     renamed: Mapping[str, str]
+    remarks: tuple[Remark, ...]
     deletes: tuple[str, ...]
     pending: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The plan of a sync of several streams."""
+    """The plan of a sync of several streams. `template` is the rule for their keys, its variables unfilled."""
 
+    template: str
     streams: tuple[StreamPlan, ...]
     actions: tuple[str, ...]
     without_effect: tuple[str, ...]
@@ -78,6 +90,7 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
     scopes = [landed_scope(destination.stream_prefix, Scope(each.id, partition)) for each in streams]
     destination.template.check_streams([each.stream for each in scopes], destination.format.extension)
     return Plan(
+        template=destination.template.text,
         streams=tuple(_stream_plan(target, stream, scope, sync) for stream, scope in zip(streams, scopes, strict=True)),
         actions=actions(destination),
         without_effect=settings_without_effect(destination),
@@ -89,15 +102,16 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
     ledger = Ledger(target.bucket, scope_root(template, scope), scope)
     head = ledger.read_head().head
     replaces = replaces_scope(target.destination, stream, scope)
-    extension = target.destination.format.extension
-    names = names_of(target, scope, sync, head, extension=extension, replaces=replaces, compared=True)
+    settings = target.destination.format
+    names = names_of(target, scope, sync, head, extension=settings.extension, replaces=replaces, compared=True)
     record = record_type(stream.json_schema, scope.stream.name, scope.stream.namespace) if stream.json_schema else None
     return StreamPlan(
         scope=scope,
         sync_mode=stream.sync_mode,
         first_key=names.take(),
-        columns=_columns(record, target.destination.format) if record else (),
-        renamed=_renamed(record, target.destination.format) if record else {},
+        columns=_columns(record, settings) if record else (),
+        renamed=_renamed(record, settings) if record else {},
+        remarks=tuple(_remarks(record, stream.json_schema, settings)) if record and stream.json_schema else (),
         deletes=_deletes(target.bucket, target.destination, ledger, scope) if replaces else (),
         pending=sync_of(head.pending) if head.pending is not None else None,
     )
@@ -106,12 +120,26 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
 def _columns(record: Record, settings: FormatSettings) -> tuple[tuple[str, str, str | None], ...]:
     """The columns under the names that they have in the objects, and what of them is JSON text as it nests too deep."""
     renamed = _renamed(record, settings)
-    landed = within_parquet(record) if isinstance(settings, ParquetFormat) else record
+    landed = _landed(record, settings)
     found = zip(record.fields, landed.fields, columns(landed), strict=True)
     return tuple(
         (renamed.get(field.source, field.source), kind if field == same else f"{kind}, too deep parts as JSON", text)
         for field, same, (_, kind, text) in found
     )
+
+
+def _landed(record: Record, settings: FormatSettings) -> Record:
+    return within_parquet(record) if isinstance(settings, ParquetFormat) else record
+
+
+def _remarks(record: Record, json_schema: Mapping[str, Any], settings: FormatSettings) -> Iterator[Remark]:
+    """What the format does not keep as it is declared. A whole record in one column is kept as it came."""
+    if isinstance(settings, AvroFormat | ParquetFormat):
+        yield from column_remarks(record, _landed(record, settings), json_schema)
+    elif settings.flattening is Flattening.ROOT and isinstance(settings, CsvFormat):
+        yield from cell_remarks(record, json_schema, keeps_undeclared=settings.additional_properties_column)
+    elif settings.flattening is Flattening.ROOT and isinstance(settings, JsonlFormat):
+        yield from line_remarks(json_schema)
 
 
 def _renamed(record: Record, settings: FormatSettings) -> dict[str, str]:

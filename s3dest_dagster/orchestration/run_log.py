@@ -6,27 +6,16 @@ It must not know what is put on the materialization.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-from s3dest_dagster.landing import Progress, Receipt
+from s3dest_dagster.landing import Progress, Receipt, resident_bytes
 from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket
 from s3dest_dagster.stream import StreamId
 
 _EVERY_S = 5.0
-_STATM = Path("/proc/self/statm")
 _warned: set[tuple[str, str]] = set()
 """Servers and buckets that a warning was given for."""
-
-
-def resident_bytes() -> int | None:
-    """Memory that this process holds now; None where the system does not tell it so."""
-    try:
-        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return None
 
 
 class ProgressLines:

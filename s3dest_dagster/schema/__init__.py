@@ -9,18 +9,23 @@ from s3dest_dagster.schema.avro import avro_schema, avro_schema_text, fingerprin
 from s3dest_dagster.schema.envelope import emitted_at_column, record_id_column, record_ids
 from s3dest_dagster.schema.inference import json_schema_of_arrow, json_schema_of_records
 from s3dest_dagster.schema.json_schema import record_type
+from s3dest_dagster.schema.remarks import Effect, Remark, cell_remarks, column_remarks, line_remarks
 from s3dest_dagster.schema.road import Converted, Road
 from s3dest_dagster.schema.values import UNFIT, convert_record, convert_value
 
 __all__ = [
     "UNFIT",
     "Converted",
+    "Effect",
     "Layout",
+    "Remark",
     "Road",
     "arrow_schema",
     "arrow_type",
     "avro_schema",
     "avro_schema_text",
+    "cell_remarks",
+    "column_remarks",
     "columns",
     "convert_record",
     "convert_value",
@@ -28,6 +33,7 @@ __all__ = [
     "fingerprint",
     "json_schema_of_arrow",
     "json_schema_of_records",
+    "line_remarks",
     "paths",
     "record_id_column",
     "record_ids",

@@ -9,13 +9,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from servers import S3Server
+from terminals import terminal
 
 SCHEMAS = {
     "users": {"type": "object", "properties": {"id": {"type": "integer"}, "name": {"type": "string"}}},
@@ -41,18 +42,28 @@ class WarmStart:
             [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def run(self, arguments: tuple[str, ...], stdin: str, environment: dict[str, str], folder: Path) -> Answer:
-        """One run, with standard input, output and error in files of the folder."""
+    def run(
+        self,
+        arguments: tuple[str, ...],
+        stdin: str,
+        environment: dict[str, str],
+        folder: Path,
+        terminals: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One run, with standard input, output and error in files of the folder, or on terminals of these paths."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         files = [folder / f"std{name}" for name in ("in", "out", "err")]
         for path, content in zip(files, (stdin, "", ""), strict=True):
             path.write_text(content)
+        terminals = terminals or {}
+        files = [Path(terminals.get(path.name, path)) for path in files]
         request = {"arguments": arguments, "environment": environment, "files": [str(each) for each in files]}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         code = int(self._process.stdout.readline())
-        return Answer(code, files[1].read_text(), files[2].read_text())
+        stdout, stderr = (path.read_text() if path.parent == folder else "" for path in files[1:])
+        return Answer(code, stdout, stderr)
 
     def close(self) -> None:
         self._process.communicate()
@@ -109,15 +120,26 @@ class Lake:
         self.watch(answer.stdout, answer.stderr, verbose="--verbose" in arguments)
         return answer
 
+    def on_terminal(
+        self, *arguments: str, stdin: str = "", of: str = "stdout", columns: int = 100, **environment: str
+    ) -> tuple[Answer, str]:
+        """Runs the command with one of its streams on a terminal; what the terminal got stands beside the answer."""
+        named = {**_environment(), "TERM": "xterm-256color", **environment}
+        with terminal(columns) as (path, shown):
+            answer = self._warm_start.run(arguments, stdin, named, self.folder, {of: path})
+        self.watch(answer.stdout, answer.stderr, shown())
+        return answer, shown()
+
     def write(self, messages: str, *options: str, streams: tuple[str, ...] = ("users",), **catalog: Any) -> Answer:
         """`s3dest write` of these messages, with the plain configuration unless the options name another."""
         configured = options if "--config" in options else ("--config", self.config(), *options)
         return self.run("write", "--catalog", self.catalog(*streams, **catalog), *configured, stdin=messages)
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Starts the command; its standard input stays open."""
-        pipe = subprocess.PIPE
-        return subprocess.Popen(_command(arguments), stdin=pipe, stdout=pipe, stderr=pipe, env=_environment())
+    def start(self, *arguments: str, **streams: IO[str]) -> subprocess.Popen[bytes]:
+        """Starts the command; its standard input stays open. Its output goes to pipes, or to these `streams`."""
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        environment = {**_environment(), "TERM": "xterm-256color"}
+        return subprocess.Popen(_command(arguments), **{**pipes, **streams}, env=environment)
 
     def await_line(self, process: subprocess.Popen[bytes], text: str) -> None:
         """Returns when a line with the text has come on the process's standard error."""
@@ -164,7 +186,8 @@ def _command(arguments: tuple[str, ...]) -> list[str]:
 
 def _environment() -> dict[str, str]:
     """This environment without an identity of its own."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "WORKER_"))}
+    foreign = ("AWS_", "WORKER_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "TTY_")
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return {
         **inherited,
         "AWS_EC2_METADATA_DISABLED": "true",

@@ -10,11 +10,6 @@ import pyarrow.parquet as pq
 import pytest
 from airbyte_messages import log, record, state, status
 
-from s3dest_dagster.cli.output import Output
-from s3dest_dagster.cli.write import ProgressLines
-from s3dest_dagster.landing import Progress
-from s3dest_dagster.stream import StreamId
-
 USERS = [{"id": number, "name": f"user {number}"} for number in range(1, 8)]
 ORDERS = [{"id": number, "total": number / 4} for number in range(1, 6)]
 
@@ -183,16 +178,3 @@ def test_a_stream_that_fails_after_others_were_published_is_named_and_its_state_
     assert b"Published were: public.users, not: public.orders." in stderr
     assert (lake.ids("users"), lake.ids("orders")) == ([1], [9])
     assert lake.uploads() == 0
-
-
-def test_progress_is_told_every_few_seconds_over_all_streams(capsys):
-    now = [0.0]
-    told = ProgressLines(Output(), lambda: now[0])
-    users, orders = StreamId("public", "users"), StreamId("public", "orders")
-    for second, stream, rows in [(1, users, 10), (6, orders, 5), (7, users, 20), (12, users, 30)]:
-        now[0] = second
-        told(stream, Progress(rows=rows, objects=1, bytes=rows * 1000))
-    assert capsys.readouterr().err.splitlines() == [
-        "15 records read, 2 objects begun, 15.0 kB written",
-        "35 records read, 2 objects begun, 35.0 kB written",
-    ]

@@ -1,0 +1,163 @@
+"""How far a sync is, on standard error: a display that moves on a terminal, a line every few seconds elsewhere.
+
+Standard output is never touched. It costs nothing for a record: landings count anyway, and time decides when somebody
+looks. It must not know what is landed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
+
+from s3dest_dagster.cli.output import Output, amount, size
+from s3dest_dagster.landing import Progress, Reading, Standing
+from s3dest_dagster.stream import StreamId
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_EVERY_S = 5.0
+_TIMES_A_SECOND = 4
+_SHOWN_STREAMS = 10
+
+
+class Following(AbstractContextManager["Following"], Protocol):
+    """Something that is told of the progress of streams. `end` is harmless when it has ended."""
+
+    def __call__(self, stream: StreamId, progress: Progress) -> None: ...
+
+    def end(self) -> None: ...
+
+
+def following(output: Output, clock: Callable[[], float] = time.monotonic) -> Following:
+    """What shows the progress of a sync to whom the output is for; leaving it ends it."""
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
+        return LiveProgress(output, clock)
+    return ProgressLines(output.say if output.verbose or not output.json else None, clock)
+
+
+class ProgressLines:
+    """A line every five seconds at most. `say` None: nobody is told."""
+
+    def __init__(self, say: Callable[[str], None] | None, clock: Callable[[], float]) -> None:
+        self._say = say
+        self._clock = clock
+        self._last = clock()
+        self._standing = Standing(clock, window_s=_EVERY_S)
+
+    def __call__(self, stream: StreamId, progress: Progress) -> None:
+        self._standing.take(stream, progress)
+        now = self._clock()
+        if self._say is not None and now - self._last >= _EVERY_S:
+            self._last = now
+            reading = self._standing.read()
+            self._say("; ".join([_total(reading), *_by_stream(reading)]))
+
+    def end(self) -> None:
+        self._say = None
+
+    def __enter__(self) -> ProgressLines:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end()
+
+
+class LiveProgress:
+    """A few lines that are written anew, by a thread of their own, while the terminal scrolls above them. Its last line
+    stays. What the command says meanwhile stands above it."""
+
+    def __init__(self, output: Output, clock: Callable[[], float]) -> None:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.spinner import Spinner
+
+        self._output = output
+        self._standing = Standing(clock)
+        self._ended = False
+        self._spinner = Spinner("dots")
+        self._console = Console(stderr=True, highlight=False)
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._shown,
+            refresh_per_second=_TIMES_A_SECOND,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+
+    def __call__(self, stream: StreamId, progress: Progress) -> None:
+        self._standing.take(stream, progress)
+
+    def __enter__(self) -> LiveProgress:
+        self._output.share_terminal(self._say, self._aside)
+        self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Takes the display away, but for its last line; the cursor is back."""
+        if not self._ended:
+            self._ended = True
+            self._live.stop()
+            self._output.share_terminal(None, None)
+
+    def _say(self, text: str) -> None:
+        from rich.text import Text
+
+        self._console.print(Text(text), soft_wrap=True)
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """While it lasts, the display is not there, so that another program's line has the terminal for itself."""
+        self._live.transient = True
+        self._live.stop()
+        self._live.transient = False
+        try:
+            yield
+        finally:
+            self._live.start()
+
+    def _shown(self) -> RenderableType:
+        from rich.console import Group
+        from rich.text import Text
+
+        reading = self._standing.read(whole=self._ended)
+        total = Text(self._output.masked(_total(reading)))
+        if self._ended:
+            return total
+        lines = [Text(f"  {self._output.masked(each)}", "dim") for each in _by_stream(reading)]
+        self._spinner.update(text=total)
+        return Group(self._spinner, *lines)
+
+
+def _total(reading: Reading) -> str:
+    total = reading.total
+    parts = [
+        f"{amount(total.rows, 'record')} read",
+        f"{amount(total.objects, 'object')} begun",
+        size(total.bytes),
+        f"{reading.rows_per_s:,.0f} records/s",
+        f"{size(reading.bytes_per_s)}/s",
+    ]
+    if reading.memory is not None:
+        parts.append(f"memory {size(reading.memory)}")
+    return ", ".join([*parts, f"{timedelta(seconds=int(reading.seconds))}"])
+
+
+def _by_stream(reading: Reading) -> list[str]:
+    """A phrase for each of several streams, the largest ones; none for one alone."""
+    if len(reading.streams) < 2:
+        return []
+    largest = sorted(reading.streams.items(), key=lambda each: -each[1].rows)[:_SHOWN_STREAMS]
+    by_name = sorted(largest, key=lambda each: str(each[0]))
+    told = [f"{stream}: {amount(each.rows, 'record')}, {size(each.bytes)}" for stream, each in by_name]
+    left = len(reading.streams) - _SHOWN_STREAMS
+    return [*told, f"and {left:,} more streams"] if left > 0 else told

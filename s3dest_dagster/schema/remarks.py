@@ -1,0 +1,180 @@
+"""What arrives otherwise than its schema declares it, field by field and with the reason, before any record is read.
+
+It must not know data, nor how a column is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from s3dest_dagster.schema.names import standard_name
+from s3dest_dagster.schema.types import (
+    EMITTED_AT,
+    OVERFLOW,
+    OVERFLOW_ALIAS,
+    RECORD_ID,
+    Array,
+    Kind,
+    Record,
+    Scalar,
+    Union,
+)
+
+_NO_TYPE = "no type is declared: a text as it is, anything else as its JSON text"
+_NO_ITEM_TYPE = "no type of the items is declared: a text as it is, anything else as its JSON text"
+_IN_UTC = "in UTC: the offset that a value is written with is not kept"
+_TOO_DEEP = "JSON text: it nests deeper than readers of Parquet take"
+_REFERS_TO_ITSELF = "JSON text: its schema refers to itself"
+_OTHER_SIGNS = "a name holds letters, digits and _ only, and does not begin with a digit"
+_NAME_IS_THE_ROWS = "every row has a column of this name already"
+_NAME_IS_TAKEN = "another field would get the same name"
+_TYPE_WORDS = frozenset({"anyOf", "allOf", "oneOf", "type", "$ref"})
+_UNKNOWN: Mapping[str, Any] = {"type": "string"}
+"""Stands for a definition that cannot be told from here: nothing is remarked of it."""
+
+
+class Effect(StrEnum):
+    """What becomes of a field that does not arrive as it is declared."""
+
+    RENAMED = "renamed"
+    """Nothing is lost: it has another name."""
+    AS_TEXT = "as text"
+    """Nothing is lost: the value stands as text."""
+    CHANGED = "changed"
+    """A part of what the source wrote is not kept."""
+    MOVED = "moved"
+    """Nothing is lost: the value stands elsewhere in the row."""
+    NOT_LANDED = "not landed"
+    """The value is counted, and lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing that is not as declared. `field` is the path of the source's names, with `[]` for the items of a list;
+    "*" stands for what the schema does not declare. `becomes` is the new name of one that is renamed, else empty."""
+
+    field: str
+    effect: Effect
+    reason: str
+    becomes: str = ""
+
+
+def column_remarks(record: Record, landed: Record, json_schema: Mapping[str, Any]) -> Iterator[Remark]:
+    """The remarks on typed columns (Avro, Parquet). `record` is the type of the schema, `landed` what is written of it:
+    the same, with text in place of what nests too deep."""
+    yield from _Columns(json_schema).level("", record, landed, json_schema)
+    yield Remark("*", Effect.MOVED, f"undeclared fields, and values of another type, stand as text in {OVERFLOW}")
+
+
+def cell_remarks(record: Record, json_schema: Mapping[str, Any], *, keeps_undeclared: bool) -> Iterator[Remark]:
+    """The remarks on the cells of flattened CSV, which have no types. `keeps_undeclared`: in a last column."""
+    effect = Effect.MOVED if keeps_undeclared else Effect.NOT_LANDED
+    for name in _taken(json_schema, {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if keeps_undeclared else set())):
+        yield Remark(name, effect, f"{_NAME_IS_THE_ROWS}: it counts as undeclared")
+    for field in record.fields:
+        if _has_structure(field.kind):
+            yield Remark(field.source, Effect.AS_TEXT, "an object or a list is one cell of JSON")
+    if keeps_undeclared:
+        yield Remark("*", effect, f"undeclared fields stand as JSON in {OVERFLOW}")
+    else:
+        yield Remark("*", effect, "undeclared fields are counted and left out; additional_properties_column keeps them")
+
+
+def line_remarks(json_schema: Mapping[str, Any]) -> Iterator[Remark]:
+    """The remarks on flattened JSON Lines, which have every field as it came."""
+    for name in _taken(json_schema, {RECORD_ID, EMITTED_AT}):
+        yield Remark(name, Effect.MOVED, f"{_NAME_IS_THE_ROWS}: into {OVERFLOW}")
+
+
+class _Columns:
+    """One pass over a schema and its record type, side by side."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+
+    def level(self, path: str, record: Record, landed: Record, definition: object) -> Iterator[Remark]:
+        declared = _properties(definition)
+        names = {field.source for field in record.fields}
+        for name in declared:
+            if name not in names:
+                yield _reserved(f"{path}{name}", name)
+        for field, same in zip(record.fields, landed.fields, strict=True):
+            where = f"{path}{field.source}"
+            if field.name != field.source:
+                taken = standard_name(field.source) != field.name
+                yield Remark(where, Effect.RENAMED, _NAME_IS_TAKEN if taken else _OTHER_SIGNS, field.name)
+            yield from self.position(where, field.kind, same.kind, declared.get(field.source, _UNKNOWN))
+
+    def position(self, path: str, kind: Kind, landed: Kind, definition: object) -> Iterator[Remark]:
+        if landed is Scalar.STRING and kind is not Scalar.STRING:
+            yield Remark(path, Effect.AS_TEXT, _TOO_DEEP)
+            return
+        found = self._followed(definition)
+        if isinstance(kind, Record) and isinstance(landed, Record):
+            yield from self.level(f"{path}.", kind, landed, found)
+        elif isinstance(kind, Array) and isinstance(landed, Array):
+            yield from self._items(path, kind, landed, found)
+        elif isinstance(kind, Union) and isinstance(landed, Union):
+            for branch, same in zip(kind.branches, landed.branches, strict=True):
+                yield from self.position(path, branch, same, _UNKNOWN)
+        elif kind in (Scalar.TIMESTAMP, Scalar.TIME):
+            yield Remark(path, Effect.CHANGED, _IN_UTC)
+        elif kind is Scalar.NULL:
+            yield Remark(path, Effect.MOVED, f"null is its only type: any other value as text in {OVERFLOW}")
+        elif kind is Scalar.STRING and (reason := _why_text(found)):
+            yield Remark(path, Effect.AS_TEXT, reason)
+
+    def _items(self, path: str, kind: Array, landed: Array, definition: object) -> Iterator[Remark]:
+        items = definition.get("items") if isinstance(definition, Mapping) else None
+        if definition is _UNKNOWN or isinstance(items, list | tuple):
+            yield from self.position(f"{path}[]", kind.item, landed.item, _UNKNOWN)
+        elif isinstance(items, Mapping) and not _TYPE_WORDS.isdisjoint(items):
+            yield from self.position(f"{path}[]", kind.item, landed.item, items)
+        else:
+            yield Remark(path, Effect.AS_TEXT, _NO_ITEM_TYPE)
+
+    def _followed(self, definition: object) -> object:
+        """What a definition that is a reference into this schema points to; any other as it is."""
+        for _ in range(len(_TYPE_WORDS)):
+            reference = definition.get("$ref") if isinstance(definition, Mapping) else None
+            if not isinstance(reference, str) or not reference.startswith("#"):
+                return definition
+            definition = self._target(reference)
+        return _UNKNOWN
+
+    def _target(self, reference: str) -> object:
+        target: Any = self._root
+        for token in reference.removeprefix("#").split("/")[1:]:
+            target = target.get(token.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
+        return _UNKNOWN if target is None else target
+
+
+def _properties(definition: object) -> Mapping[str, Any]:
+    found = definition.get("properties") if isinstance(definition, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _reserved(path: str, name: str) -> Remark:
+    if name in (OVERFLOW, OVERFLOW_ALIAS):
+        return Remark(path, Effect.MOVED, f"its entries are merged into {OVERFLOW}, which every level has")
+    return Remark(path, Effect.MOVED, f"{_NAME_IS_THE_ROWS}: as text in {OVERFLOW}")
+
+
+def _taken(json_schema: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    return [name for name in _properties(json_schema) if name in names]
+
+
+def _why_text(definition: object) -> str:
+    """Why a text column is one, where the schema does not say that its values are texts."""
+    if not isinstance(definition, Mapping) or _TYPE_WORDS.isdisjoint(definition):
+        return _NO_TYPE
+    return _REFERS_TO_ITSELF if definition.get("type") in ("object", "array") else ""
+
+
+def _has_structure(kind: Kind) -> bool:
+    if isinstance(kind, Union):
+        return any(map(_has_structure, kind.branches))
+    return isinstance(kind, Record | Array)

@@ -1,0 +1,44 @@
+"""What `--json` answers is one document, of the shape that the documentation tells."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airbyte_messages import record, state
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/command.md").read_text()
+ROWS = re.findall(r"^\| (`[^|]*`) \| (an? (?:object|list)[^|]*) \|$", PAGE, re.MULTILINE)
+ANSWERS = {verb: set(re.findall(r"`(\w+)`", text)) for verbs, text in ROWS for verb in re.findall(r"`([^`]+)`", verbs)}
+FOREIGN = {"renamed", "before", "state"}
+"""What has names under it that are the user's, or the source's."""
+
+
+def names(value: Any) -> Iterator[str]:
+    if isinstance(value, list):
+        for each in value:
+            yield from names(each)
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            yield name
+            if name not in FOREIGN:
+                yield from names(each)
+
+
+@pytest.mark.parametrize("verb", ANSWERS)
+def test_an_answer_has_the_documented_names_and_no_others(lake, verb):
+    lake.write(record("users", id=1) + state("users", 1))
+    config, options = (
+        lake.config(format={"format_type": "Avro"}),
+        {
+            "plan": ["--catalog", lake.catalog("users")],
+            "state set": ["--state", lake.file("state.jsonl", state("users", 2))],
+            "state reset": ["--all"],
+        },
+    )
+    if verb == "verify":
+        lake.server.client().delete_object(Bucket=lake.bucket, Key=lake.data_keys()[0])
+    answer = lake.run(*verb.split(), "--config", config, *options.get(verb, []), "--json")
+    assert set(names(json.loads(answer.stdout))) == ANSWERS[verb], answer.stderr

@@ -1,0 +1,93 @@
+"""A plan's remarks: what of a schema arrives otherwise than it is declared, at every level, and why."""
+
+import pytest
+
+from s3dest_dagster.schema import Effect, cell_remarks, column_remarks, line_remarks, record_type
+from s3dest_dagster.schema.depth import within_parquet
+
+TEXT, MOVED, UTC = Effect.AS_TEXT, Effect.MOVED, Effect.CHANGED
+NODE = {"type": "object", "properties": {"next": {"$ref": "#/definitions/node"}, "id": {"type": "integer"}}}
+
+
+def of_columns(**properties: object) -> dict[str, tuple[Effect, str]]:
+    """Effect and new name by field; what the schema does not declare is left out."""
+    schema = {"properties": properties, "definitions": {"node": NODE}}
+    record = record_type(schema, "users", None)
+    remarks = list(column_remarks(record, within_parquet(record), schema))
+    assert remarks.pop().field == "*"
+    assert all(each.reason for each in remarks)
+    return {each.field: (each.effect, each.becomes) for each in remarks}
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        {"type": "integer"},
+        {"type": ["null", "string"]},
+        {"type": "string", "format": "date"},
+        {"type": "array", "items": {"type": "number"}},
+        {"type": "array", "items": [{"type": "number"}, {"type": "string"}]},
+        {"oneOf": [{"type": "integer"}, {"type": "string"}]},
+        {"type": "object", "properties": {"b": {"type": "boolean"}}},
+        {"$ref": "WellKnownTypes.json#/definitions/String"},
+        {"type": "object", "properties": {"text": {"type": "string"}}},
+    ],
+)
+def test_nothing_is_remarked_of_what_arrives_as_it_is_declared(definition):
+    assert of_columns(a=definition) == {}
+
+
+@pytest.mark.parametrize(
+    ("properties", "remarks"),
+    [
+        ({"a b": {"type": "string"}}, {"a b": (Effect.RENAMED, "a_b")}),
+        ({"a-b": {"type": "string"}, "a_b": {"type": "string"}}, {"a-b": (Effect.RENAMED, "a_b_2")}),
+        ({"o": {"type": "object", "properties": {"1": {"type": "string"}}}}, {"o.1": (Effect.RENAMED, "_1")}),
+        (
+            {"l": {"type": "array", "items": {"type": "object", "properties": {"x y": {"type": "string"}}}}},
+            {"l[].x y": (Effect.RENAMED, "x_y")},
+        ),
+        (
+            {"u": {"oneOf": [{"type": "integer"}, {"type": "object", "properties": {"x y": {"type": "string"}}}]}},
+            {"u.x y": (Effect.RENAMED, "x_y")},
+        ),
+        ({"a": {}}, {"a": (TEXT, "")}),
+        ({"a": {"type": []}}, {"a": (MOVED, "")}),
+        ({"a": {"type": "null"}}, {"a": (MOVED, "")}),
+        ({"a": {"type": "array"}}, {"a": (TEXT, "")}),
+        ({"a": {"type": "array", "items": {}}}, {"a": (TEXT, "")}),
+        ({"a": {"$ref": "#/definitions/node"}}, {"a.next": (TEXT, "")}),
+        ({"at": {"type": "string", "format": "date-time"}}, {"at": (UTC, "")}),
+        ({"at": {"type": ["integer", "string"], "format": "time"}}, {}),
+        ({"at": {"type": "array", "items": {"type": "string", "format": "time"}}}, {"at[]": (UTC, "")}),
+        ({"_airbyte_emitted_at": {"type": "string"}}, {"_airbyte_emitted_at": (MOVED, "")}),
+        ({"_ab_additional_properties": {"type": "object"}}, {"_ab_additional_properties": (MOVED, "")}),
+    ],
+)
+def test_each_field_that_differs_is_named_with_what_becomes_of_it(properties, remarks):
+    assert of_columns(**properties) == remarks
+
+
+def test_what_nests_too_deep_for_parquet_is_named_where_it_becomes_text():
+    deep: dict = {"type": "integer"}
+    for _ in range(50):
+        deep = {"type": "array", "items": deep}
+    assert of_columns(deep=deep) == {"deep" + "[]" * 49: (TEXT, "")}
+
+
+def test_a_reference_that_leads_in_a_circle_ends():
+    assert of_columns(a={"$ref": "#/properties/b"}, b={"$ref": "#/properties/a"}) == {}
+
+
+@pytest.mark.parametrize(("kept", "effect"), [(False, Effect.NOT_LANDED), (True, MOVED)])
+def test_flattened_csv_tells_what_it_has_no_cells_for(kept, effect):
+    schema = {"properties": {"id": {"type": "integer"}, "o": {"type": "object"}, "_airbyte_ab_id": {}}}
+    record = record_type(schema, "users", None)
+    found = {each.field: each.effect for each in cell_remarks(record, schema, keeps_undeclared=kept)}
+    assert found == {"_airbyte_ab_id": effect, "o": TEXT, "*": effect}
+
+
+def test_flattened_json_lines_keep_everything_and_move_what_has_a_column_already():
+    schema = {"properties": {"id": {}, "_airbyte_ab_id": {}, "_airbyte_emitted_at": {}}}
+    found = {each.field: each.effect for each in line_remarks(schema)}
+    assert found == {"_airbyte_ab_id": MOVED, "_airbyte_emitted_at": MOVED}
