@@ -46,7 +46,7 @@ def _bucket(client: Any, name: str, patience: Patience) -> Bucket:
 
 def open_client(connection: S3Connection) -> Any:
     """An S3 client that tries again by itself; equal settings share one while the environment's AWS variables stay the
-    same, since a session costs about 70 ms and a role an AssumeRole call.
+    same, since a role costs an AssumeRole call, and connections are kept.
 
     Raises SettingsError for a ca_bundle that cannot be read and for plain http by way of the AWS configuration,
     CredentialsError where a profile is not there or gives half an identity.

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import boto3
 import botocore.session
 from botocore.config import Config
 from botocore.credentials import CredentialResolver
+from botocore.loaders import Loader
 
 from s3dest_dagster.connection import S3Connection, is_loopback
 from s3dest_dagster.errors import SettingsError
@@ -62,6 +63,7 @@ class _Session(botocore.session.Session):  # type: ignore[misc,unused-ignore]
         self._connection = connection
         if connection.profile_name:
             self.set_config_variable("profile", connection.profile_name)
+        self.lazy_register_component("data_loader", lambda: _service_models(self.get_config_variable("data_path")))
         self.set_config_variable("ca_bundle", self._authorities())
 
     def create_client(self, service_name: str, *arguments: Any, **given: Any) -> Any:
@@ -92,6 +94,21 @@ class _Session(botocore.session.Session):  # type: ignore[misc,unused-ignore]
             if path and path.strip():
                 return _readable(path.strip(), name)
         return True
+
+
+class _ServiceModels(Loader):  # type: ignore[misc,unused-ignore]
+    """The descriptions of AWS's services, read once; what a session adds to the places to look in stays out."""
+
+    @property
+    def search_paths(self) -> list[str]:
+        return list(super().search_paths)
+
+
+@lru_cache(maxsize=8)
+def _service_models(data_path: str | None) -> Loader:
+    """One for all sessions of a process, since reading them is most of what a client costs."""
+    paths = data_path.split(os.pathsep) if data_path else []
+    return _ServiceModels(extra_search_paths=[os.path.expanduser(os.path.expandvars(each)) for each in paths])
 
 
 def _readable(path: str, setting: str) -> str:

@@ -1,4 +1,5 @@
-"""Runs `s3dest` without paying for its imports each time: a process that has imported everything, and forks.
+"""Runs `s3dest` without paying for its imports each time: a process that has imported everything, and has
+made a client once, and forks.
 
 Reads one JSON object a line: arguments, environment, and the files for standard input, output and error; answers with
 the exit code. What runs is the command's own entry, in a process of its own.
@@ -13,9 +14,12 @@ from typing import Any
 
 from s3dest_dagster.cli import preview, upkeep, write  # noqa: F401
 from s3dest_dagster.cli.entry import run
+from s3dest_dagster.connection import S3Connection
+from s3dest_dagster.storage import open_client
 
 
 def main() -> None:
+    open_client(S3Connection(endpoint="http://127.0.0.1:1", access_key_id="none", secret_access_key="none"))
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
