@@ -19,7 +19,7 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test test-kills test-properties test-readers jdk test-ui chromium docs site demo ui bench bench-full lock clean
+.PHONY: help install connectors lint format test test-crashes test-kills test-properties test-readers jdk test-ui chromium docs site demo ui bench bench-full lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ format: $(INSTALLED) ## Writes the formatting, and the fixes that are safe
 
 test: $(INSTALLED) ## The whole suite on two processes; PYTEST="-k name" narrows it
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
+
+test-crashes: $(INSTALLED) ## Fails every S3 call of every kind of sync in every way; the suite does some of it
+	S3DEST_EVERY_CRASH=1 $(BIN)/python -m pytest tests/landing/test_crashes.py tests/landing/test_writers.py -n 2
 
 test-kills: $(INSTALLED) ## Kills landings at KILLS=50 random moments for each server and sync mode
 	S3DEST_KILLS=$(KILLS) $(BIN)/python -m pytest tests/landing/test_kills.py -n 2

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
+EVERY_CRASH = bool(os.environ.get("S3DEST_EVERY_CRASH"))
+"""Whether every kind of sync fails in every way at every call; else the usual kinds do, each in one way or two."""
 ACTS = frozenset(
     {
         "put_object",

@@ -18,11 +18,12 @@ from itertools import count
 from pathlib import Path
 
 import boto3
+from botocore.awsrequest import AWSResponse
 from botocore.exceptions import BotoCoreError
 from cheroot.wsgi import Server
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
-from moto.core.botocore_stubber import BotocoreStubber
+from moto.core.botocore_stubber import BotocoreStubber, MockRawResponse
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 
 from s3dest_dagster.connection import S3Connection
@@ -110,8 +111,16 @@ def _direct_client(access_key_id: str, secret_access_key: str):
     )
     door = BotocoreStubber()
     door.enabled = True
-    client.meta.events.register("before-send.s3", door)
+    client.meta.events.register("before-send.s3", lambda **event: _answer_of(door, **event))
     return client
+
+
+def _answer_of(door: BotocoreStubber, event_name: str, request, **rest) -> AWSResponse | None:
+    """What comes through the door: an internal error where moto has one, as through its front door."""
+    try:
+        return door(event_name, request, **rest)
+    except (KeyError, AttributeError):
+        return AWSResponse(request.url, 500, {}, MockRawResponse(b""))
 
 
 def _moto_application():

@@ -64,8 +64,8 @@ class Lake:
     def __init__(self, server: S3Server, **settings) -> None:
         self.server = server
         self.settings = destination(server.new_bucket(), **{"checkpoint_mb": EVERY_STATE, **settings})
-        self.bucket = server.open(self.settings)
-        self.client = server.client()
+        self.client = server.direct()
+        self.bucket = Bucket(self.client, self.settings.s3_bucket_name)
 
     def run(self, sync_id: str, client=None, *, name: str = "users", **source) -> Receipt:
         """One attempt at a sync: the source is read from the state that the scope has reached."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -30,9 +31,9 @@ class Lake:
         return S3DestinationIOManager(s3_bucket_name=self.bucket, **{**defaults, **settings})
 
     def materialize(self, *assets: Any, io: Any = None, **options: Any) -> dg.ExecuteInProcessResult:
-        """`dg.materialize` with `io` (or the default one) as the IO manager."""
+        """`dg.materialize` with `io` (or the default one) as the IO manager, on an instance that others use, too."""
         resources = {"io_manager": io or self.io(), **options.pop("resources", {})}
-        return dg.materialize(list(assets), resources=resources, **options)
+        return dg.materialize(list(assets), resources=resources, **{"instance": _instance(), **options})
 
     def data_keys(self) -> list[str]:
         """The keys of all data objects."""
@@ -56,6 +57,12 @@ class Lake:
     def uploads(self) -> int:
         """How many multipart uploads are open."""
         return len(self.server.client().list_multipart_uploads(Bucket=self.bucket).get("Uploads", []))
+
+
+@cache
+def _instance() -> dg.DagsterInstance:
+    """One for all runs that need no history of their own."""
+    return dg.DagsterInstance.ephemeral()
 
 
 @pytest.fixture
