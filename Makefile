@@ -19,7 +19,7 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test test-crashes test-kills test-properties test-readers jdk test-ui chromium docs site demo ui bench bench-full lock clean
+.PHONY: help install connectors lint format test test-crashes test-kills test-properties test-readers jdk test-ui chromium test-start docs site demo ui bench bench-full lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ $(BROWSER)/.installed: requirements/ui.txt | $(INSTALLED)
 	rm -rf $(BROWSER)
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --target $(BROWSER) -r requirements/ui.txt
 	@touch $@
+
+test-start: $(INSTALLED) ## Types the commands of README and of docs/start.md into a shell
+	$(BIN)/python -m pytest tests/start -m start $(PYTEST)
 
 docs: $(INSTALLED) ## Writes anew what code makes in the documentation
 	$(BIN)/python tests/docs/renew.py

@@ -27,7 +27,9 @@ _NAMED_FENCE = re.compile(r"^(?P<fence> *```\w+) (?P<name>[\w./-]+)$", re.MULTIL
 _DOCSTRING = re.compile(r"^<!-- docstring: (?P<name>[\w.]+) -->$", re.MULTILINE)
 _FILE = re.compile(r"^<!-- file: (?P<name>[\w.]+) -->$", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()(?!\w+:)(?P<path>[^)#\s]+)")
-_CODE_WITH_PIPE = re.compile(r"<code>[^<]*\\\|[^<]*</code>")
+_CELL = re.compile(r"<td\b.*?</td>", re.DOTALL)
+_CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
+_WORDS_END = re.compile(r"(?<=[\w}][./_])(?=[\w${])|(?<=\})(?=[{_])")
 _FOREIGN = re.compile(
     r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//"
     r"|<link\b[^>]*\bhref=[\"']?(?:https?:)?//"
@@ -72,8 +74,12 @@ def _on_the_site(target: str, in_repository: str, here: str) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """GitHub shows the escaped pipe of a table's cell as a pipe, in code too."""
-    return _CODE_WITH_PIPE.sub(lambda code: code[0].replace("\\|", "|"), html)
+    """Code in the cells of tables shows escaped pipes as GitHub does, and may wrap between its words."""
+    return _CELL.sub(lambda cell: _CODE.sub(lambda code: _in_a_cell(code[0]), cell[0]), html)
+
+
+def _in_a_cell(code: str) -> str:
+    return _WORDS_END.sub("<wbr>", code.replace("\\|", "|"))
 
 
 def on_post_build(config: Any) -> None:

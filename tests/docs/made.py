@@ -14,6 +14,7 @@ from typing import Any
 import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
+from docs.effects import avro_effects, parquet_effects
 from docs.manifest_fields import manifest_schema
 from docs.pages import ROOT, written_table
 from keys.test_key_golden import BETTERED, REFUSED
@@ -299,6 +300,13 @@ def avro_example() -> str:
     return _fenced("\n".join(_json({k: v for k, v in row.items() if k != "_airbyte_ab_id"}) for row in rows))
 
 
+def avro_schema_example() -> str:
+    schema = json.loads(fastavro.reader(io.BytesIO(_object(AvroFormat()))).metadata["avro.schema"])
+    fields = ",\n".join(f"  {json.dumps(each)}" for each in schema["fields"])
+    head = json.dumps({name: value for name, value in schema.items() if name != "fields"})
+    return _fenced(f'{head[:-1]}, "fields": [\n{fields}\n]}}', "json")
+
+
 def _parquet(layout: Any) -> str:
     table = pq.read_table(io.BytesIO(_object(ParquetFormat(union_layout=layout))))
     shown = table.drop_columns(["_airbyte_ab_id", "_airbyte_emitted_at"])
@@ -559,6 +567,9 @@ _MAKERS: dict[str, Callable[[], str]] = {
     "avro-example": avro_example,
     "parquet-example": lambda: _parquet("named"),
     "parquet-member-example": lambda: _parquet("member"),
+    "avro-schema": avro_schema_example,
+    "avro-effects": avro_effects,
+    "parquet-effects": parquet_effects,
     "types": types,
     "landed-values": landed_values,
     "dates": dates,

@@ -18,6 +18,7 @@ import dagster as dg
 import pytest
 import yaml
 from dagster.components.core.component_tree import ComponentTree
+from docs.warm_command import warm_command
 from identities import policy_of_prefix
 from servers import SEED_ACTIONS, S3Server
 
@@ -250,8 +251,11 @@ def test_every_option_of_a_format_is_explained(kind):
 
 @pytest.mark.parametrize("page", EVERY_PAGE)
 def test_configurations_on_the_pages_are_understood(page):
+    place = {"s3_bucket_name": "my-bucket", "s3_bucket_path": "lake", "s3_bucket_region": ""}
     for block in pages.blocks(page, "json"):
-        if "s3_bucket_name" in block.text:
+        if block.text.startswith('{"format_type"'):
+            assert from_connector_config({**place, "format": json.loads(block.text)}).ignored == ()
+        elif "s3_bucket_name" in block.text:
             assert from_connector_config(json.loads(block.text)).ignored == ()
 
 
@@ -339,6 +343,27 @@ def test_what_is_typed_exists(page, line):
     known = {word for verb in verbs() for word in verb.split()}
     assert typed[0] in known, page
     assert set(re.findall(r"(?<= )--[a-z-]+", line)) <= {*options(), "--help", "--version"}, page
+
+
+def commands_of_the_readme() -> list[str]:
+    """What the README's overview of the command says to type, without what it says about it."""
+    lines = re.findall(r"^    (s3dest .+?)(?: {6,}.*)?$", pages.section("README.md", "The command"), re.MULTILINE)
+    several = lines.pop().removeprefix("s3dest ").split(" | ")
+    return [*lines, *(f"s3dest {verb} --config config.json" for verb in several)]
+
+
+def test_commands_of_the_readme_run(moto_s3: S3Server, tmp_path: Path):
+    (config,) = [block for block in pages.blocks(SETTINGS) if block.name == "config.json"]
+    (source,) = [block for block in pages.blocks(COMMAND) if block.name == "source-shop"]
+    sitting = transcript.Sitting(moto_s3, tmp_path)
+    for block in (config, dataclasses.replace(source, name="source-faker"), pages.Block("json", "faker.json", "{}", 0)):
+        sitting.lay_out(block)
+    commands = commands_of_the_readme()
+    assert len(commands) > 4
+    with warm_command(tmp_path):
+        for command in commands:
+            kept = " > catalog.json" if " discover " in command else ""
+            assert sitting.answer(f"{command}{kept}; echo ended with $?").endswith("ended with 0\n"), command
 
 
 # ---------------------------------------------------------------------- Python

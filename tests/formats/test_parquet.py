@@ -130,7 +130,7 @@ def test_an_abandoned_object_stays_incomplete():
     assert bytes(out) == before
 
 
-def _page_count(data: bytes, column: int) -> int:
+def page_count(data: bytes, column: int) -> int:
     """Data pages of a column, counted by their headers (the dictionary's is one more)."""
     from s3dest_dagster.formats.thrift import ThriftReader, get
 
@@ -150,7 +150,7 @@ def _page_count(data: bytes, column: int) -> int:
 def test_pages_have_the_asked_size(page_size_kb, expected):
     chosen = ParquetFormat(page_size_kb=page_size_kb, dictionary_encoding=False)
     data = written(chosen, NUMBERS, [_numbers(100_000)])
-    assert _page_count(data, 2) == pytest.approx(expected, rel=0.06)
+    assert page_count(data, 2) == pytest.approx(expected, rel=0.06)
 
 
 def test_dictionaries_are_written_or_not_as_asked():

@@ -1,0 +1,110 @@
+"""What a newcomer types works word for word: the page of five minutes, and the README's part about this project.
+
+All shell blocks of a page are one sitting in one shell, in a folder that looks like a clone. A block of plain text
+tells what the commands before it print: each of its lines, in this order, with anything in the place of …
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from servers import rclone_server
+
+from docs import pages
+
+pytestmark = [pytest.mark.start, pytest.mark.timeout(600)]
+
+IN_A_CLONE = ("assets", "examples", "resources", "s3dest_dagster", "pyproject.toml", "workspace.yaml")
+MADE_BEFORE = re.compile(r"^make .*\n", re.MULTILINE)
+IN_A_BROWSER = re.compile(r"^dagster dev .*\n", re.MULTILINE)
+IN_ANOTHER_TERMINAL = re.compile(r"^rclone serve .*$", re.MULTILINE)
+FAILS = re.compile(r"^(?P<command>.*?) +# this fails$", re.MULTILINE)
+ASK = "{python} -c 'import socket; socket.create_connection((\"127.0.0.1\", {port}))'"
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A folder with what a clone has after `make install`."""
+    for name in IN_A_CLONE:
+        (tmp_path / name).symlink_to(pages.ROOT / name)
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
+    return tmp_path
+
+
+Type = Callable[..., str]
+
+
+@pytest.fixture
+def type_into_a_shell(clone: Path) -> Iterator[Type]:
+    """Types a script, and gives what it printed. Whatever it has started ends with the test."""
+    inherited = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LANG", "TMPDIR")}
+    shells: list[subprocess.Popen[str]] = []
+
+    def type_(script: str, **environment: str) -> str:
+        printed = clone / "printed.txt"
+        with printed.open("w", encoding="utf-8") as stream:
+            shell = subprocess.Popen(
+                ["bash", "-e", "-c", script],
+                cwd=clone,
+                env={**inherited, "HOME": str(clone), "DAGSTER_DISABLE_TELEMETRY": "yes", **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                text=True,
+            )
+            shells.append(shell)
+            code = shell.wait()
+        text = printed.read_text("utf-8")
+        assert code == 0, text
+        return text
+
+    yield type_
+    for shell in shells:
+        try:
+            os.killpg(shell.pid, signal.SIGTERM)
+        except ProcessLookupError:
+            continue
+
+
+def typed(blocks: list[pages.Block]) -> str:
+    """The blocks as one script: what fails must fail, and what goes on goes on behind the rest."""
+    script = "\n".join(block.text for block in blocks)
+    script = IN_A_BROWSER.sub("", MADE_BEFORE.sub("", script))
+    return FAILS.sub(r"if \g<command>; then exit 9; fi", script)
+
+
+def test_five_minutes(type_into_a_shell: Type):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    script = typed(pages.blocks("docs/start.md", "sh")).replace("127.0.0.1:9000", f"127.0.0.1:{port}")
+    wait = f"until {ASK.format(python=sys.executable, port=port)} 2>/dev/null; do sleep 0.1; done"
+    script = IN_ANOTHER_TERMINAL.sub(lambda line: f"{line[0]} >/dev/null 2>&1 &\n{wait}\ncd ..", script)
+    printed = type_into_a_shell(script)
+    told = [line for block in pages.blocks("docs/start.md", "text") for line in block.text.splitlines()]
+    lines = iter(printed.splitlines())
+    assert [line for line in told if not any(says(line, each) for each in lines)] == [], printed
+
+
+def says(told: str, printed: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, told.split("…"))), printed) is not None
+
+
+def test_this_project(type_into_a_shell: Type, tmp_path_factory: pytest.TempPathFactory):
+    blocks = pages.blocks("README.md", "bash")
+    assert len(blocks) == 2
+    root = tmp_path_factory.mktemp("lake")
+    (root / "demo").mkdir()
+    with rclone_server(root, ("demo-access-key", "demo-secret-key")) as server:
+        printed = type_into_a_shell(typed(blocks), S3DEST_DEMO_ENDPOINT=server.endpoint)
+    assert "house/readings" in printed
+    assert len(list(root.glob("demo/lake/house/readings/*.jsonl.gz"))) == 1
