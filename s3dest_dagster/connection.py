@@ -140,6 +140,18 @@ def is_aws(endpoint: str) -> bool:
     return (urlsplit(endpoint).hostname or "").endswith(_AWS_DOMAINS)
 
 
+def console_host(endpoint: str, region: str) -> str | None:
+    """The host of the web console of the part of AWS that this URL belongs to; None where it has none that is known."""
+    host = urlsplit(endpoint).hostname or ""
+    if host.endswith(".amazonaws.com.cn"):
+        return "console.amazonaws.cn"
+    if not host.endswith(".amazonaws.com"):
+        return None
+    if region.startswith("us-gov-"):
+        return "console.amazonaws-us-gov.com"
+    return f"{region}.console.aws.amazon.com" if region and region != "aws-global" else "console.aws.amazon.com"
+
+
 def _url(text: str) -> SplitResult | None:
     """The parts of an endpoint, https where it has no scheme; None when it cannot be taken apart."""
     try:

@@ -18,7 +18,7 @@ from s3dest_dagster.landing.sweep import Swept, sweep
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Clock, Entropy, Target, open_target
 from s3dest_dagster.landing.upkeep import Recovered, recover
-from s3dest_dagster.landing.verifying import Verified, foreign_keys, newest_counts, verify
+from s3dest_dagster.landing.verifying import LastSync, Verified, foreign_keys, last_sync, verify
 
 __all__ = [
     "CheckStep",
@@ -27,6 +27,7 @@ __all__ = [
     "Entropy",
     "IsolatedLandings",
     "Landing",
+    "LastSync",
     "LiveObject",
     "ManifestObject",
     "Plan",
@@ -48,8 +49,8 @@ __all__ = [
     "land",
     "landed_scope",
     "landing_streams",
+    "last_sync",
     "live_objects",
-    "newest_counts",
     "open_target",
     "plan",
     "reached_state",

@@ -37,7 +37,7 @@ from s3dest_dagster.stream import Scope, Stream, SyncMode
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedSync:
     """Everything that a sync has sent and counted before it is decided, since its last checkpoint. `name` is that of
-    its segment, `complete` and `continues` are as there; `encoder` None: it had no record."""
+    its segment, `complete`, `continues` and `content` are as there; `encoder` None: it had no record."""
 
     name: str
     complete: bool
@@ -50,6 +50,7 @@ class StagedSync:
     counts: Counts
     encoder: Encoder | None
     state: State | None
+    content: str | None = None
 
 
 def replaces_scope(destination: S3Destination, stream: Stream, scope: Scope) -> bool:
@@ -99,6 +100,7 @@ def _receipt(staged: StagedSync, destination: S3Destination, ledger: Ledger, hea
         settings=_plain(destination, without=("format", "object_metadata")),
         state=staged.state.state.decode() if staged.state is not None else None,
         library_version=version("s3dest-dagster"),
+        content=staged.content,
     )
 
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from s3dest_dagster.batch import BadRecord, Batch, Tally
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoded, Encoder
+from s3dest_dagster.landing.content import ContentChecksum
 from s3dest_dagster.landing.manifest import Counts, ManifestObject
 from s3dest_dagster.landing.quarantine import Quarantine
 from s3dest_dagster.landing.staging import ObjectStager
@@ -35,6 +36,7 @@ class Draft:
         self._lane = target.encoding.lane(self._stage)
         self._settled = False
         self._tally = Tally()
+        self._content = ContentChecksum()
         self._encoded_rows = 0
         self.read = 0
         """Records and bad lines taken so far."""
@@ -51,10 +53,16 @@ class Draft:
         """Bytes written so far, of all objects."""
         return self._stager.bytes if self._stager is not None else 0
 
+    @property
+    def content(self) -> str:
+        """What tells the content of the records taken so far."""
+        return self._content.text
+
     def write(self, batch: Batch, encoder: Encoder) -> None:
         """Takes the next records. Raises what encoding or uploading an earlier batch met, too."""
         self.read += batch.num_rows
         self.read_bytes += batch.nbytes
+        self._content.take(batch)
         self._lane.push(encoder, batch, self._target.entropy(_ID_BYTES * batch.num_rows))
 
     def reject(self, bad: BadRecord) -> None:

@@ -210,6 +210,7 @@ class Landing:
             counts=counts,
             encoder=self._encoder,
             state=self._state,
+            content=self._draft.content,
         )
         return compose(staged, self._target.destination, self._ledger, self._seen.head)
 

@@ -121,7 +121,7 @@ class Segment:
     records, with their reasons. `schema` is the schema of the objects as text, with its `fingerprint`; `json_schema`
     the stream's; `schema_changes` what is new in it, None for nothing. `format` holds the format's settings, `settings`
     those of the destination, `state` the source's state that these records reach; `forgets_state`: the scope has none
-    any more.
+    any more. `content` tells the content of its records (see `ContentChecksum`), None where it was not noted.
     """
 
     format_version: int = FORMAT_VERSION
@@ -153,6 +153,7 @@ class Segment:
     state: str | None
     forgets_state: bool = False
     library_version: str
+    content: str | None = None
 
     @property
     def uploads(self) -> tuple[ManifestObject, ...]:

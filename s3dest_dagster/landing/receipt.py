@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from s3dest_dagster.landing.manifest import Counts, ManifestObject, SchemaChanges, Segment, attempt_of
@@ -26,8 +26,9 @@ class Receipt:
     `replaces`: the scope holds only this sync's objects now; `removed` are the keys that left for them. `repeated`:
     the sync had been completed before under this id, and this is its recorded result. `checkpoints` says how often
     records were published before the end; `earlier` what of `counts` earlier attempts at this sync had published so,
-    None where there was none. `manifest` is the `s3://` address of the last segment. `swept` counts abandoned uploads
-    that were aborted on the way.
+    None where there was none. `content` tells the content of the records of a sync without checkpoints (see
+    `ContentChecksum`), None where it is not known; `format` holds the format's settings. `manifest` is the `s3://`
+    address of the last segment. `swept` counts abandoned uploads that were aborted on the way.
     """
 
     scope: Scope
@@ -42,6 +43,8 @@ class Receipt:
     schema_changes: SchemaChanges | None
     state: str | None
     manifest: str
+    format: Mapping[str, str | int | bool | None]
+    content: str | None = None
     checkpoints: int = 0
     earlier: Counts | None = None
     repeated: bool = False
@@ -81,6 +84,8 @@ def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repe
         schema_changes=next((each.schema_changes for each in reversed(segments) if each.schema_changes), None),
         state=next((each.state for each in reversed(segments) if each.state is not None), None),
         manifest=manifest,
+        format=last.format,
+        content=last.content if len(segments) == 1 else None,
         checkpoints=sum(not each.complete for each in segments),
         earlier=_sum(before) if before else None,
         repeated=repeated,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from isal.isal_zlib import crc32
 
@@ -17,7 +18,7 @@ from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import read_table
 from s3dest_dagster.keys import KeyTemplate, scope_root
 from s3dest_dagster.landing.ledger import Ledger
-from s3dest_dagster.landing.manifest import Counts, LandedObject, Segment
+from s3dest_dagster.landing.manifest import Counts, LandedObject, SchemaChanges, Segment
 from s3dest_dagster.landing.ownership import connector_keys
 from s3dest_dagster.landing.read import format_of, stream_of
 from s3dest_dagster.storage import Bucket, crc32_text, in_parallel
@@ -43,11 +44,15 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
-    """The counts of a scope's last sync, and what does not add up in them; nothing when all does."""
+class LastSync:
+    """A scope's last sync, its checkpoints included: its counts, what does not add up in them (nothing when all does),
+    when it began, and how its columns differ from those of the sync before it, None where they do not."""
 
+    scope: Scope
     counts: Counts
     problem: str
+    started_at: datetime
+    schema_changes: SchemaChanges | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +94,20 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = 
     )
 
 
-def newest_counts(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Counted:
-    """The counts of the last sync of a scope that has landed, its checkpoints included: what was read must be landed
-    or quarantined."""
+def last_sync(bucket: Bucket, template: KeyTemplate, scope: Scope) -> LastSync | None:
+    """The last sync of a scope; None where none was published. What was read must be landed or quarantined."""
     ledger = Ledger(bucket, scope_root(template, scope), scope)
     syncs = ledger.read_head().head.syncs
     if not syncs:
-        return Counted(Counts(), "")
+        return None
     segments = ledger.segments_of_sync(syncs[-1].segment)
-    counts = sum((each.counts for each in segments), Counts())
-    return Counted(counts, next(filter(None, map(_miscounted, segments)), ""))
+    return LastSync(
+        scope,
+        sum((each.counts for each in segments), Counts()),
+        next(filter(None, map(_miscounted, segments)), ""),
+        segments[-1].started_at,
+        next((each.schema_changes for each in reversed(segments) if each.schema_changes), None),
+    )
 
 
 def foreign_keys(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> set[str]:

@@ -13,6 +13,8 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.metadata.metadata_value import ObjectMetadataValue
 
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.orchestration.preview import MOST_ROWS
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 STREAM_KEY = "s3dest/stream"
@@ -20,6 +22,7 @@ NAME_KEY = "s3dest/name"
 NAMESPACE_KEY = "s3dest/namespace"
 SYNC_MODE_KEY = "s3dest/sync_mode"
 JSON_SCHEMA_KEY = "s3dest/json_schema"
+PREVIEW_ROWS_KEY = "s3dest/preview_rows"
 
 
 def stream_metadata(stream: Stream) -> dict[str, Any]:
@@ -42,6 +45,20 @@ def stream_of(key: dg.AssetKey, definition: Mapping[str, Any], output: Mapping[s
     if (mode := _plain((output or {}).get(SYNC_MODE_KEY))) is not None:
         stream = replace(stream, sync_mode=mode)
     return stream
+
+
+def preview_rows_of(definition: Mapping[str, Any], otherwise: int) -> int:
+    """How many records an asset's preview shows: what `s3dest/preview_rows` of its definition says, if it does.
+
+    Raises SettingsError for what is no number of rows.
+    """
+    rows = _plain(definition.get(PREVIEW_ROWS_KEY, otherwise))
+    if not isinstance(rows, int) or isinstance(rows, bool) or not 0 <= rows <= MOST_ROWS:
+        raise SettingsError(
+            f"{rows!r} is no number of rows to show. Give 0, for no preview, to {MOST_ROWS}.",
+            setting=PREVIEW_ROWS_KEY if PREVIEW_ROWS_KEY in definition else "preview_rows",
+        )
+    return rows
 
 
 def _named_after(key: dg.AssetKey, definition: Mapping[str, Any]) -> Stream:

@@ -20,6 +20,7 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.formats import check_installed
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT
 from s3dest_dagster.orchestration.access import connector_access, reach
+from s3dest_dagster.orchestration.declared import preview_rows_of
 from s3dest_dagster.orchestration.failures import told_as_failures
 from s3dest_dagster.orchestration.format_config import (
     FormatConfig,
@@ -102,6 +103,11 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
     abort_grace_s: float = Field(
         default=10, description="Seconds that a sync which is given up waits at most for its uploads to be aborted."
     )
+    preview_rows: int = Field(
+        default=5,
+        description="Records that a materialization shows, at most 50; 0 for none, where data is private. An asset's "
+        "metadata s3dest/preview_rows says otherwise for its stream.",
+    )
     # Dagster's config knows no choice that may be left out; the settings know which texts may stand here.
     acl: str | None = Field(
         default=None, description="Canned ACL of the data objects, like bucket-owner-full-control; else the bucket's."
@@ -120,6 +126,7 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
         super().__init__(**settings)
         if not any(isinstance(value, dg.EnvVar) for value in settings.values()):
             self.destination()
+            preview_rows_of({}, self.preview_rows)
 
     @classmethod
     def from_connector_config(
@@ -157,7 +164,7 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
         """Lands an asset's records: anything that gives dicts, Arrow data, a source's items, or, for several
         partitions, a mapping or pairs of a partition key and such records. None lands nothing."""
         with told_as_failures():
-            land_output(context, obj, self.destination(), self.bucket())
+            land_output(context, obj, self.destination(), self.bucket(), preview_rows=self.preview_rows)
 
     def load_input(self, context: dg.InputContext) -> Any:
         """What the upstream asset holds, as the parameter's annotation asks for it."""

@@ -15,13 +15,15 @@ import dagster as dg
 
 from s3dest_dagster.landing import Receipt
 from s3dest_dagster.landing.manifest import SchemaChanges
+from s3dest_dagster.orchestration.preview import Preview
 from s3dest_dagster.schema import columns, record_type
+from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream
 
 STORAGE_KIND = "s3"
 SHOWN_OBJECTS = 100
 """Objects that are listed one by one; the manifest has all of them."""
-_TALLIES = ("coerced", "overflowed", "undeclared")
+_TALLIES = ("overflowed", "undeclared", "coerced")
 _OBJECTS_SCHEMA = dg.TableSchema(
     [
         dg.TableColumn("key", type="string", description="Key of the object in the bucket."),
@@ -60,29 +62,34 @@ def _joined(description: str | None, note: str | None) -> str | None:
     return f"{description} ({note})" if description and note else description or note
 
 
-def receipt_metadata(receipt: Receipt, stream: Stream, *, bucket: str, seconds: float) -> dict[str, Any]:
-    """What a materialization says about the sync that made it.
+def receipt_metadata(
+    receipt: Receipt, stream: Stream, *, bucket: Bucket, seconds: float, preview: Preview
+) -> dict[str, Any]:
+    """What a materialization says about the sync that made it, what people look for first.
 
     `stream` as it was declared: where it declares no schema, or its columns have changed, those of this sync are told.
     The row count of the table, or of the partition, is told where this sync made all of it.
     """
+    directory = _common_directory(receipt)
     return {
         "rows": receipt.rows,
         "bytes": receipt.bytes,
         "object_count": len(receipt.objects),
-        "seconds": round(seconds, 3),
-        "rows_per_second": round((receipt.rows - _earlier_rows(receipt)) / seconds) if seconds > 0 else 0,
         "records_read": receipt.counts.read,
         **_misfits(receipt),
-        "removed_objects": len(receipt.removed),
+        **({"location": _location(bucket, directory)} if directory is not None else {}),
+        **_observed_columns(receipt, stream),
+        **preview.metadata(),
         "objects": _objects(receipt),
+        "removed_objects": len(receipt.removed),
         "manifest": dg.MetadataValue.path(receipt.manifest),
+        "seconds": round(seconds, 3),
+        "rows_per_second": round((receipt.rows - _earlier_rows(receipt)) / seconds) if seconds > 0 else 0,
         "sync_id": receipt.sync_id,
         "schema_fingerprint": receipt.fingerprint,
         "dagster/storage_kind": STORAGE_KIND,
-        **_common_directory(receipt, bucket),
+        **({"dagster/uri": bucket.uri(directory)} if directory is not None else {}),
         **_row_count(receipt),
-        **_observed_columns(receipt, stream),
         **({"checkpoints": receipt.checkpoints} if receipt.checkpoints else {}),
         **({"earlier_rows": _earlier_rows(receipt)} if receipt.earlier is not None else {}),
         **({"repeated": True} if receipt.repeated else {}),
@@ -104,12 +111,14 @@ def _row_count(receipt: Receipt) -> dict[str, int]:
 
 
 def _misfits(receipt: Receipt) -> dict[str, Any]:
-    """Counts of what is not as the schema says, where there is any; by field, since that tells what to do."""
-    found: dict[str, Any] = {"quarantined": receipt.counts.quarantined} if receipt.counts.quarantined else {}
+    """Counts of what is not as the schema says; by field, where there is any, since that tells what to do. Those that
+    one watches are told always, so that their plots have no gaps."""
+    found: dict[str, Any] = {"quarantined": receipt.counts.quarantined}
     for name in _TALLIES:
         by_field: Mapping[str, int] = getattr(receipt.counts.tally, name)
-        if by_field:
+        if by_field or name == "overflowed":
             found[name] = sum(by_field.values())
+        if by_field:
             found[f"{name}_fields"] = dict(by_field)
     return found
 
@@ -127,12 +136,18 @@ def _objects(receipt: Receipt) -> dg.MetadataValue[Any]:
     return dg.MetadataValue.table(rows, schema=_OBJECTS_SCHEMA)
 
 
-def _common_directory(receipt: Receipt, bucket: str) -> dict[str, Any]:
-    """The address of the deepest directory that has all of the objects."""
+def _common_directory(receipt: Receipt) -> str | None:
+    """The deepest directory that has all of the objects, as a prefix of their keys; None where there are none."""
     if not receipt.objects:
-        return {}
-    directory = posixpath.commonpath([f"/{posixpath.dirname(each.key)}" for each in receipt.objects])
-    return {"dagster/uri": f"s3://{bucket}{directory.rstrip('/')}/"}
+        return None
+    common = posixpath.commonpath([f"/{posixpath.dirname(each.key)}" for each in receipt.objects])
+    return f"{common.strip('/')}/".lstrip("/")
+
+
+def _location(bucket: Bucket, directory: str) -> dg.MetadataValue[Any]:
+    """Where a person looks at a directory: its page in AWS's console, or its address on other servers."""
+    page = bucket.page(directory)
+    return dg.MetadataValue.url(page) if page is not None else dg.MetadataValue.path(bucket.uri(directory))
 
 
 def _observed_columns(receipt: Receipt, stream: Stream) -> dict[str, Any]:
@@ -143,11 +158,11 @@ def _observed_columns(receipt: Receipt, stream: Stream) -> dict[str, Any]:
     observed = replace(stream, json_schema=json.loads(receipt.json_schema))
     return {
         "dagster/column_schema": column_schema(observed),
-        **({} if changes is None else {"schema_changes": _plain_changes(changes)}),
+        **({} if changes is None else {"schema_changes": plain_changes(changes)}),
     }
 
 
-def _plain_changes(changes: SchemaChanges) -> dict[str, Any]:
+def plain_changes(changes: SchemaChanges) -> dict[str, Any]:
     """What there is of each kind of change."""
     found = {
         "added": list(changes.added),

@@ -13,14 +13,16 @@ from typing import Any, Protocol, runtime_checkable
 
 import dagster as dg
 
+from s3dest_dagster.batch import StreamBatch
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.landing import IsolatedLandings, Landing, Receipt, Target, open_target, side_by_side
 from s3dest_dagster.orchestration.assets import AssetSettings, described
 from s3dest_dagster.orchestration.connector_runs import log_to, reads_on, ready, values_of
-from s3dest_dagster.orchestration.declared import partition_scopes
+from s3dest_dagster.orchestration.declared import partition_scopes, preview_rows_of
 from s3dest_dagster.orchestration.failures import failure_of_streams, told_as_failures
 from s3dest_dagster.orchestration.metadata import receipt_metadata
+from s3dest_dagster.orchestration.preview import Preview
 from s3dest_dagster.orchestration.run_identity import delivery_id, new_sync, now, sync_id
 from s3dest_dagster.orchestration.run_log import (
     ProgressLines,
@@ -29,6 +31,7 @@ from s3dest_dagster.orchestration.run_log import (
     warn_of_second_writers,
 )
 from s3dest_dagster.orchestration.translator import S3DestinationTranslator, asset_name, check_distinct
+from s3dest_dagster.orchestration.versions import common_version, data_version, version_before
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.states import Reached, resumption
 from s3dest_dagster.sources.templating import Values
@@ -38,7 +41,8 @@ from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
 
 @runtime_checkable
 class Place(Protocol):
-    """Where streams are landed: an IO manager of this library, or another resource that answers the same."""
+    """Where streams are landed: an IO manager of this library, or another resource that answers the same. Its
+    `preview_rows`, if it has that, says how many records are shown."""
 
     def destination(self) -> S3Destination: ...
 
@@ -130,16 +134,22 @@ class ConnectorRun:
         chosen = [each for each in self.streams if self.keys[each.id] in context.selected_asset_keys]
         partitions: Sequence[str | None] = [None] if self.partitions is None else context.partition_keys
         failed: dict[Scope, S3DestError] = {}
+        versions: dict[StreamId, list[str]] = {each.id: [] for each in chosen}
         with open_target(place.destination(), place.bucket(), clock=now, entropy=os.urandom) as target:
             for partition in partitions:
                 gone = {scope.stream for scope in failed}
-                part = _Part(self, context, target, partition, [each for each in chosen if each.id not in gone])
-                for stream, metadata in part.landed(failed):
+                left = [each for each in chosen if each.id not in gone]
+                part = _Part(self, context, target, partition, left, getattr(place, "preview_rows", 0))
+                for stream, receipt, metadata in part.landed(failed):
+                    key = self.keys[stream]
+                    before = version_before(context.instance, key, partition)
+                    versions[stream].append(data_version(receipt, before))
                     if partition is not None:
-                        context.add_asset_metadata(metadata, asset_key=self.keys[stream], partition_key=partition)
+                        context.add_asset_metadata(metadata, asset_key=key, partition_key=partition)
                     if partition == partitions[-1]:
                         told = metadata if partition is None else {}
-                        yield dg.MaterializeResult(asset_key=self.keys[stream], metadata=told)
+                        version = common_version(versions[stream])
+                        yield dg.MaterializeResult(asset_key=key, metadata=told, data_version=version)
         if failed:
             raise failure_of_streams(failed, landed=len(chosen) - len(failed))
 
@@ -153,9 +163,11 @@ class _Part:
     target: Target
     partition: str | None
     streams: Sequence[Stream]
+    preview_rows: int
 
-    def landed(self, failed: dict[Scope, S3DestError]) -> Iterator[tuple[StreamId, dict[str, Any]]]:
-        """The published streams, one after the other, each with what is told of it; the others are put in `failed`."""
+    def landed(self, failed: dict[Scope, S3DestError]) -> Iterator[tuple[StreamId, Receipt, dict[str, Any]]]:
+        """The published streams, one after the other, each with its receipt and what is told of it; the others are put
+        in `failed`."""
         if not self.streams:
             return
         scopes = {each.id: self._scope(each.id) for each in self.streams}
@@ -176,15 +188,23 @@ class _Part:
             self.target, self.streams, scopes, sync, on_progress=progress.take, on_checkpoint=on_checkpoint
         ) as landings:
             isolated = IsolatedLandings(landings, give_up)
-            self._read(isolated)
+            previews = {each.id: Preview(each, self._rows_of(each.id)) for each in self.streams}
+            self._read(isolated, previews)
             declared = {each.id: each for each in self.streams}
             for stream, receipt in isolated.publish():
                 seconds = time.monotonic() - started
                 log.info(landed_sentence(receipt, seconds))
                 warn_of_second_writers(log, receipt, bucket)
-                yield stream, receipt_metadata(receipt, declared[stream], bucket=bucket.name, seconds=seconds)
+                metadata = receipt_metadata(
+                    receipt, declared[stream], bucket=bucket, seconds=seconds, preview=previews[stream]
+                )
+                yield stream, receipt, metadata
 
-    def _read(self, landings: IsolatedLandings) -> None:
+    def _rows_of(self, stream: StreamId) -> int:
+        definition = self.context.assets_def.metadata_by_key[self.run.keys[stream]]
+        return preview_rows_of(definition, self.preview_rows)
+
+    def _read(self, landings: IsolatedLandings, previews: Mapping[StreamId, Preview]) -> None:
         """Hands on what the connector says of the streams that want it, until its end or until none wants more."""
         wanted = landings.unread
         if not wanted:
@@ -198,6 +218,8 @@ class _Part:
             )
             with reading as items:
                 for item in items:
+                    if isinstance(item, StreamBatch) and item.stream in previews:
+                        previews[item.stream].take(item)
                     landings.take(item)
                     if not landings.unread:
                         return

@@ -16,10 +16,11 @@ import dagster as dg
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.landing import Landing, ReachedState, Receipt, Sync, Target, open_target
-from s3dest_dagster.orchestration.declared import scopes_of, stream_of
+from s3dest_dagster.orchestration.declared import preview_rows_of, scopes_of, stream_of
 from s3dest_dagster.orchestration.delivery import deliveries, let_go, opened
 from s3dest_dagster.orchestration.failures import placed
 from s3dest_dagster.orchestration.metadata import receipt_metadata
+from s3dest_dagster.orchestration.preview import Preview
 from s3dest_dagster.orchestration.run_identity import current_execution, delivery_id, new_sync, now, now_ms, sync_id
 from s3dest_dagster.orchestration.run_log import (
     ProgressLines,
@@ -27,11 +28,14 @@ from s3dest_dagster.orchestration.run_log import (
     landed_sentence,
     warn_of_second_writers,
 )
+from s3dest_dagster.orchestration.versions import common_version, data_version, unchanged, version_before
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
 
-def land_output(context: dg.OutputContext, handed: Any, destination: S3Destination, bucket: Bucket) -> None:
+def land_output(
+    context: dg.OutputContext, handed: Any, destination: S3Destination, bucket: Bucket, *, preview_rows: int = 0
+) -> None:
     """Lands what an asset's body handed over, all of a scope or nothing; None lands nothing.
 
     The scopes are landed one after another; those of a run that failed later stay, and a retry of the run does not
@@ -41,26 +45,39 @@ def land_output(context: dg.OutputContext, handed: Any, destination: S3Destinati
         raise SettingsError(
             "Only an asset's output can be landed: an op's belongs to no stream. Use another IO manager."
         )
-    if handed is None:
-        context.log.info("The asset gave nothing (None), so nothing was landed. An empty list empties what is there.")
-        return
     stream = stream_of(context.asset_key, context.definition_metadata, context.output_metadata)
     scopes = scopes_of(context, stream.id)
-    run_id = delivery_id()
+    if handed is None:
+        context.log.info("The asset gave nothing (None), so nothing was landed. An empty list empties what is there.")
+        _version(context, [unchanged(_before(context, each)) for each in scopes])
+        return
+    rows = preview_rows_of(context.definition_metadata, preview_rows)
+    run_id, versions = delivery_id(), []
     try:
         with open_target(destination, bucket, clock=now, entropy=os.urandom) as target:
             for scope, records in deliveries(handed, scopes):
                 sync = new_sync(sync_id(run_id, context.asset_key, scope.partition))
-                started = time.monotonic()
-                receipt = _land(records, target, stream, sync, scope, context.log.info)
-                _tell(context, receipt, stream, bucket.name, time.monotonic() - started, alone=len(scopes) == 1)
+                started, preview = time.monotonic(), Preview(stream, rows)
+                receipt = _land(records, target, stream, sync, scope, preview, context.log.info)
+                seconds = time.monotonic() - started
+                context.log.info(landed_sentence(receipt, seconds))
+                metadata = receipt_metadata(receipt, stream, bucket=bucket, seconds=seconds, preview=preview)
+                _tell(context, metadata, scope, alone=len(scopes) == 1)
+                versions.append(data_version(receipt, _before(context, scope.partition)))
                 warn_of_second_writers(context.log, receipt, bucket)
     finally:
         let_go(handed)
+    _version(context, versions)
 
 
 def _land(
-    records: Any, target: Target, stream: Stream, sync: Sync, scope: Scope, say: Callable[[str], None]
+    records: Any,
+    target: Target,
+    stream: Stream,
+    sync: Sync,
+    scope: Scope,
+    preview: Preview,
+    say: Callable[[str], None],
 ) -> Receipt:
     on_progress = partial(ProgressLines(str(scope), say).take, scope.stream)
 
@@ -73,7 +90,7 @@ def _land(
     ):
         if not landing.recorded:
             with opened(records, _state_for(landing), emitted_at=now_ms) as items:
-                for item in items:
+                for item in preview.of(items):
                     landing.take(item)
         return landing.commit()
 
@@ -87,13 +104,20 @@ def _state_for(landing: Landing) -> ReachedState | None:
 # ---------------------------------------------------------------------- what is told
 
 
-def _tell(
-    context: dg.OutputContext, receipt: Receipt, stream: Stream, bucket: str, seconds: float, *, alone: bool
-) -> None:
-    """Logs the receipt and puts it on the materialization: of the run's one scope, or of this partition."""
-    metadata = receipt_metadata(receipt, stream, bucket=bucket, seconds=seconds)
-    context.log.info(landed_sentence(receipt, seconds))
+def _tell(context: dg.OutputContext, metadata: dict[str, Any], scope: Scope, *, alone: bool) -> None:
+    """Puts the metadata on the materialization: of the run's one scope, or of this partition."""
     if alone:
         context.add_output_metadata(metadata)
     elif (execution := current_execution()) is not None:
-        execution.add_asset_metadata(metadata, asset_key=context.asset_key, partition_key=receipt.scope.partition)
+        execution.add_asset_metadata(metadata, asset_key=context.asset_key, partition_key=scope.partition)
+
+
+def _version(context: dg.OutputContext, versions: list[str]) -> None:
+    """Notes the data version of what the step has landed."""
+    if (execution := current_execution()) is not None:
+        execution.set_data_version(context.asset_key, common_version(versions))
+
+
+def _before(context: dg.OutputContext, partition: str | None) -> str | None:
+    execution = current_execution()
+    return version_before(execution.instance, context.asset_key, partition) if execution is not None else None

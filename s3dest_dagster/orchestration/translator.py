@@ -16,6 +16,7 @@ from s3dest_dagster.destination import FormatSettings
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.declared import stream_metadata
 from s3dest_dagster.orchestration.metadata import STORAGE_KIND, column_schema
+from s3dest_dagster.orchestration.versions import code_version
 from s3dest_dagster.stream import Stream
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_]")
@@ -39,12 +40,14 @@ class S3DestinationTranslator:
 
     def get_asset_spec(self, stream: Stream) -> dg.AssetSpec:
         """The asset: its key from namespace and name, as far as Dagster's names allow; the stream's description, or
-        its schema's; its columns, if it declares them. Raises SchemaError for a schema that cannot be understood."""
+        its schema's; its columns, if it declares them; a code version (see `code_version`). Raises SchemaError for a
+        schema that cannot be understood."""
         columns = column_schema(stream)
         return dg.AssetSpec(
             key=asset_key(stream),
             description=stream.description or _schema_description(stream),
             kinds={STORAGE_KIND} | ({_kind(self.format)} if self.format is not None else set()),
+            code_version=code_version(stream, self.format),
             metadata={
                 **stream_metadata(stream),
                 "dagster/storage_kind": STORAGE_KIND,
@@ -87,4 +90,6 @@ def _schema_description(stream: Stream) -> str | None:
 
 
 def _kind(settings: FormatSettings) -> str:
-    return type(settings).__name__.removesuffix("Format").lower()
+    """The format's name as Dagster knows it: it has icons for Parquet, CSV and JSON."""
+    name = type(settings).__name__.removesuffix("Format").lower()
+    return "json" if name == "jsonl" else name

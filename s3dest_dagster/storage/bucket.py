@@ -15,11 +15,12 @@ from datetime import datetime
 from functools import cache, partial
 from threading import Event
 from typing import Any, TypeVar
+from urllib.parse import quote, urlencode
 from uuid import uuid4
 
 from botocore.exceptions import ClientError, ResponseStreamingError
 
-from s3dest_dagster.connection import is_aws
+from s3dest_dagster.connection import console_host, is_aws
 from s3dest_dagster.errors import (
     AccessDeniedError,
     ObjectNotFoundError,
@@ -107,6 +108,16 @@ class Bucket:
     def uri(self, key: str = "") -> str:
         """The `s3://` address of a key."""
         return f"s3://{self.name}/{key}"
+
+    def page(self, prefix: str) -> str | None:
+        """The page of AWS's console that shows what stands under a prefix; None for other servers, and where AWS has
+        other consoles."""
+        region = self.client.meta.region_name or ""
+        host = console_host(self.endpoint, region)
+        if host is None:
+            return None
+        query = urlencode({"region": region, "prefix": prefix} if region else {"prefix": prefix})
+        return f"https://{host}/s3/buckets/{quote(self.name)}?{query}"
 
     def _ask(self, action: str, key: str | None, do: Callable[[], Answer], tries: Tries | None = None) -> Answer:
         """The answer to one request, which is sent again while that may help and patience lasts.

@@ -63,6 +63,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "settings": "settings of the destination",
         "state": "state of the source that the records reach, as text",
         "library_version": "version of the library that wrote it",
+        "content": "CRC-32 and Adler-32 of its records as the source gave them, and their number; null if not noted",
         "format_version": _VERSION,
         "complete": "false: a checkpoint, after which the sync went on",
         "continues": "name of the sync's checkpoint before it",

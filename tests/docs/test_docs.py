@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 import click
 import dagster as dg
+import numpy as np
 import pytest
 import yaml
 from dagster.components.core.component_tree import ComponentTree
@@ -30,9 +31,10 @@ from s3dest_dagster import (
     build_file_sensor,
     build_stream_assets,
     errors,
+    open_bucket,
     stream_asset,
 )
-from s3dest_dagster.batch import Tally
+from s3dest_dagster.batch import JsonBatch, Tally
 from s3dest_dagster.cli.commands import s3dest
 from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.connector_config import from_connector_config
@@ -51,6 +53,7 @@ from s3dest_dagster.orchestration import loading
 from s3dest_dagster.orchestration.assets import AssetSettings
 from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager
 from s3dest_dagster.orchestration.metadata import receipt_metadata
+from s3dest_dagster.orchestration.preview import Preview
 from s3dest_dagster.orchestration.resource import S3Resource
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
@@ -487,9 +490,13 @@ def metadata_of(partition: str | None) -> dict[str, Any]:
             "earlier": Counts(read=1, landed=1),
             "repeated": True,
             "swept": 1,
+            "format": {},
         }
     )
-    return receipt_metadata(receipt, Stream(name="users"), bucket="b", seconds=1.0)
+    stream, preview = Stream(name="users"), Preview(Stream(name="users"), 1)
+    preview.take(JsonBatch([b'{"id":1}'], np.zeros(1, np.int64), 8))
+    bucket = open_bucket(S3Connection(endpoint="http://127.0.0.1:9000"), "b")
+    return receipt_metadata(receipt, stream, bucket=bucket, seconds=1.0, preview=preview)
 
 
 def test_annotations_that_can_be_loaded_stand_in_their_table():

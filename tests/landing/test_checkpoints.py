@@ -23,7 +23,7 @@ from s3dest_dagster.landing import Landing, Receipt, Target, land, open_target, 
 from s3dest_dagster.landing.ledger import Ledger
 from s3dest_dagster.landing.manifest import REMEMBERED_SYNCS, Head
 from s3dest_dagster.landing.read import read_scope
-from s3dest_dagster.landing.verifying import newest_counts
+from s3dest_dagster.landing.verifying import last_sync
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
@@ -162,7 +162,7 @@ def test_the_receipt_is_of_the_whole_sync_and_tells_what_earlier_attempts_had_pu
 def test_the_counts_of_the_last_sync_are_those_of_the_whole_sync(moto_s3: S3Server) -> None:
     lake = Lake(moto_s3)
     lake.run("a")
-    counted = newest_counts(lake.bucket, lake.settings.template, Scope(stream().id))
+    counted = last_sync(lake.bucket, lake.settings.template, Scope(stream().id))
     assert (counted.counts.read, counted.counts.landed, counted.problem) == (4, 4, "")
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 
 import dagster as dg
+import numpy as np
 import pytest
 
 from s3dest_dagster import build_landing_checks, stream_asset
+from s3dest_dagster.batch import BadRecord, JsonBatch
+from s3dest_dagster.errors import SettingsError
 
 
 @stream_asset(namespace="shop", sync_mode="append")
@@ -29,18 +33,21 @@ def checked(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluat
     return {each.check_name: each for each in result.get_asset_check_evaluations()}
 
 
-def run_checks(lake, *assets: dg.AssetsDefinition, deep: bool = False, **options) -> dict[str, dg.AssetCheckEvaluation]:
+def run_checks(lake, *assets: dg.AssetsDefinition, **settings) -> dict[str, dg.AssetCheckEvaluation]:
     """What the checks of these assets say, without materializing anything."""
-    selection = dg.AssetSelection.checks(*build_landing_checks(assets, deep=deep))
-    checks = build_landing_checks(assets, deep=deep)
-    return checked(lake.materialize(*assets, *checks, selection=selection, raise_on_error=False, **options))
+    checks = build_landing_checks(assets, **settings)
+    selection = dg.AssetSelection.checks(*checks)
+    return checked(lake.materialize(*assets, *checks, selection=selection, raise_on_error=False))
 
 
-def test_what_was_landed_passes_both_checks(lake, told):
-    found = checked(lake.materialize(users, *build_landing_checks([users])))
+def test_what_was_landed_passes_every_check(lake, told):
+    found = checked(lake.materialize(users, *build_landing_checks([users], fresh_within=timedelta(days=1))))
     assert {name: each.passed for name, each in found.items()} == {
         "counts_add_up": True,
         "bucket_agrees_with_manifests": True,
+        "few_lines_quarantined": True,
+        "schema_unchanged": True,
+        "landed_lately": True,
     }
     assert told(found["counts_add_up"].metadata) == {
         "read": 2,
@@ -86,6 +93,68 @@ def test_a_run_of_one_partition_checks_that_partition(lake, told):
         found = checked(lake.materialize(orders, *build_landing_checks([orders]), partition_key=partition))
         assert told(found["bucket_agrees_with_manifests"].metadata)["objects"] == 1
     assert told(run_checks(lake, orders)["bucket_agrees_with_manifests"].metadata)["objects"] == 2
+
+
+@pytest.mark.parametrize(("ratio", "passed"), [(0.0, False), (0.24, False), (0.25, True), (1.0, True)])
+def test_more_lines_kept_aside_than_may_be_are_told(lake, told, ratio, passed):
+    @stream_asset
+    def lines():
+        yield BadRecord(None, b"no record", "it is no JSON", 1)
+        yield JsonBatch([b'{"id":1}'] * 3, np.zeros(3, np.int64), 24)
+
+    result = lake.materialize(lines, io=lake.io(on_bad_record="quarantine"))
+    assert told(result, "lines")["quarantined"] == 1
+    found = run_checks(lake, lines, max_quarantine_ratio=ratio)["few_lines_quarantined"]
+    assert found.passed == passed
+    assert told(found.metadata)["ratio"] == 0.25
+    assert passed or found.description == f"1 of 4 lines were kept aside, 25.00%; {ratio:.2%} may be: lines"
+
+
+def test_columns_that_are_others_than_before_are_told_once(lake, told):
+    def landed(**properties) -> dg.AssetCheckEvaluation:
+        schema = {"type": "object", "properties": properties}
+        people = stream_asset(name="people", json_schema=schema)(lambda: [{"id": None}])
+        return checked(lake.materialize(people, *build_landing_checks([people])))["schema_unchanged"]
+
+    assert landed(id={"type": "integer"}, nick={"type": "string"}).passed
+    changed = landed(id={"type": "string"}, name={"type": "string"})
+    assert not changed.passed
+    assert changed.severity is dg.AssetCheckSeverity.WARN
+    assert changed.description == "people: added name; removed nick; retyped id (integer → string)"
+    assert told(changed.metadata)["changes"] == {
+        "people": {"added": ["name"], "removed": ["nick"], "retyped": {"id": "integer → string"}}
+    }
+    assert landed(id={"type": "string"}, name={"type": "string"}).passed
+
+
+def test_a_stream_that_has_not_landed_lately_is_told(lake, told):
+    day = timedelta(days=1)
+    nothing = run_checks(lake, users, fresh_within=day)["landed_lately"]
+    assert (nothing.passed, nothing.description) == (False, "nothing has landed yet")
+    lake.materialize(users)
+    (key,) = [key for key in lake.all_keys() if "/segments/" in key]
+    began = datetime.fromisoformat(json.loads(lake.body(key))["started_at"])
+    ages = {timedelta(hours=23): True, day: True, day + timedelta(seconds=1): False}
+    for age, passed in ages.items():
+        found = run_checks(lake, users, fresh_within=day, clock=lambda age=age: began + age)["landed_lately"]
+        assert found.passed == passed
+        assert told(found.metadata)["age_s"] == age.total_seconds()
+    assert found.description == f"the last sync began at {began.isoformat(timespec='seconds')}, longer than {day} ago"
+
+
+def test_the_severity_of_what_need_not_be_an_error_is_chosen(lake):
+    found = run_checks(lake, users, fresh_within=timedelta(1), severity=dg.AssetCheckSeverity.ERROR)
+    assert found["landed_lately"].severity is dg.AssetCheckSeverity.ERROR
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("max_quarantine_ratio", -0.1), ("max_quarantine_ratio", 1.1), ("fresh_within", timedelta(0))],
+)
+def test_what_cannot_be_is_refused(setting, value):
+    with pytest.raises(SettingsError) as raised:
+        build_landing_checks([users], **{setting: value})
+    assert raised.value.setting == setting
 
 
 def test_assets_of_another_io_manager_are_refused(lake):

@@ -47,7 +47,7 @@ def people():
 def test_every_setting_of_a_destination_is_a_setting_here_with_the_same_default():
     ours = S3DestinationIOManager(s3_bucket_name="lake").destination()
     assert ours == S3Destination(s3_bucket_name="lake")
-    names = {each.name for each in fields(S3Destination)} | {"s3_bucket_region", "s3_endpoint", "s3"}
+    names = {each.name for each in fields(S3Destination)} | {"s3_bucket_region", "s3_endpoint", "s3", "preview_rows"}
     assert set(S3DestinationIOManager.model_fields) == names
 
 

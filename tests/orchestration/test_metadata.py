@@ -5,10 +5,11 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from s3dest_dagster import AvroFormat, CsvFormat, stream_asset
+from s3dest_dagster import AvroFormat, CsvFormat, S3Connection, open_bucket, stream_asset
 from s3dest_dagster.batch import Tally
 from s3dest_dagster.landing import Counts, ManifestObject, Receipt
 from s3dest_dagster.orchestration.metadata import SHOWN_OBJECTS, receipt_metadata
+from s3dest_dagster.orchestration.preview import Preview
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 SCHEMA = {
@@ -39,6 +40,7 @@ def receipt(**changes) -> Receipt:
         "schema_changes": None,
         "state": None,
         "manifest": "s3://lake/_s3dest/users/~/segments/run-1.json",
+        "format": {"format_type": "Csv"},
     }
     return Receipt(**given | changes)
 
@@ -47,8 +49,10 @@ def receipt(**changes) -> Receipt:
 def values(told):
     """The plain values of a receipt's metadata."""
 
-    def of(made: Receipt, stream: Stream | None = None, seconds: float = 2.0) -> dict:
-        return told(receipt_metadata(made, stream or Stream(name="users"), bucket="lake", seconds=seconds))
+    def of(made: Receipt, seconds: float = 2.0, endpoint: str = "http://127.0.0.1:9000", region: str = "") -> dict:
+        stream = Stream(name="users")
+        bucket = open_bucket(S3Connection(endpoint=endpoint, region=region or "us-east-1"), "lake")
+        return told(receipt_metadata(made, stream, bucket=bucket, seconds=seconds, preview=Preview(stream, 0)))
 
     return of
 
@@ -65,6 +69,31 @@ def test_addresses(values):
     assert told["dagster/uri"] == "s3://lake/data/users/"
     assert told["manifest"] == "s3://lake/_s3dest/users/~/segments/run-1.json"
     assert (told["dagster/storage_kind"], told["sync_id"], told["schema_fingerprint"]) == ("s3", "run-1", "f00")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "region", "location"),
+    [
+        ("http://127.0.0.1:9000", "", "s3://lake/data/users/"),
+        (
+            "https://s3.eu-west-1.amazonaws.com",
+            "eu-west-1",
+            "https://eu-west-1.console.aws.amazon.com/s3/buckets/lake?region=eu-west-1&prefix=data%2Fusers%2F",
+        ),
+        (
+            "https://s3.cn-north-1.amazonaws.com.cn",
+            "cn-north-1",
+            "https://console.amazonaws.cn/s3/buckets/lake?region=cn-north-1&prefix=data%2Fusers%2F",
+        ),
+        (
+            "https://s3.us-gov-west-1.amazonaws.com",
+            "us-gov-west-1",
+            "https://console.amazonaws-us-gov.com/s3/buckets/lake?region=us-gov-west-1&prefix=data%2Fusers%2F",
+        ),
+    ],
+)
+def test_the_location_is_a_page_of_the_console_where_there_is_one(values, endpoint, region, location):
+    assert values(receipt(), endpoint=endpoint, region=region)["location"] == location
 
 
 def test_an_object_at_the_top_of_the_bucket_has_an_address(values):
@@ -91,13 +120,14 @@ def test_the_row_count_is_told_where_this_sync_made_all_of_it(values, changes, e
     assert {name: each for name, each in values(receipt(**changes)).items() if "row_count" in name} == expected
 
 
-def test_misfits_are_told_with_their_fields_and_only_where_there_are_some(values):
+def test_misfits_are_told_with_their_fields_and_those_that_are_plotted_always(values):
     tally = Tally(coerced={"id": 2, "age": 1}, overflowed={"born": 4}, undeclared={"nick": 5})
     told = values(receipt(counts=Counts(read=5, landed=5, tally=tally)))
     assert (told["coerced"], told["overflowed"], told["undeclared"]) == (3, 4, 5)
     assert told["coerced_fields"] == {"id": 2, "age": 1}
     quiet = values(receipt(counts=Counts(read=5, landed=5)))
-    assert not {"coerced", "overflowed", "undeclared", "quarantined"} & quiet.keys()
+    assert not {"coerced", "undeclared", "overflowed_fields"} & quiet.keys()
+    assert (quiet["quarantined"], quiet["overflowed"]) == (0, 0)
 
 
 def test_objects_are_a_table(values):

@@ -383,8 +383,36 @@ def test_landing_checks_hold_for_each_stream(lake, scripted):
     made = together(scripted, streams=["users", "orders"])
     result = lake.materialize(made, *build_landing_checks([made]))
     checked = {(each.asset_key.path[-1], each.check_name): each.passed for each in result.get_asset_check_evaluations()}
-    assert len(checked) == 4
+    assert len(checked) == 8
     assert all(checked.values())
+
+
+def test_each_stream_shows_its_own_records_and_keeps_its_version_while_they_stay(lake, scripted, told):
+    say(say(scripted, "users", 1, 2), "orders", 7)
+    made = together(scripted, streams={"users": "full_refresh", "orders": "full_refresh"})
+    with dg.DagsterInstance.ephemeral() as instance:
+        versions = []
+        for _ in range(2):
+            events = lake.materialize(made, instance=instance).get_asset_materialization_events()
+            seen = {each.asset_key.path[-1]: each.materialization for each in events}
+            versions.append({name: each.tags["dagster/data_version"] for name, each in seen.items()})
+    previews = {name: [row["id"] for row in told(each.metadata)["preview"]] for name, each in seen.items()}
+    assert previews == {"users": ["1", "2"], "orders": ["7"]}
+    assert versions[0] == versions[1]
+    assert versions[0]["users"] != versions[0]["orders"]
+
+
+def test_one_stream_shows_none_where_its_metadata_says_so(lake, scripted, told):
+    class Private(S3DestinationTranslator):
+        def get_asset_spec(self, stream):
+            rows = {"s3dest/preview_rows": 0} if stream.name == "users" else {}
+            return super().get_asset_spec(stream).merge_attributes(metadata=rows)
+
+    say(say(scripted, "users", 1, 2), "orders", 7)
+    made = together(scripted, streams=["users", "orders"], translator=Private())
+    events = lake.materialize(made).get_asset_materialization_events()
+    shown = {each.asset_key.path[-1]: "preview" in each.materialization.metadata for each in events}
+    assert shown == {"users": False, "orders": True}
 
 
 def test_an_io_manager_around_ours_does_as_well(lake, scripted):

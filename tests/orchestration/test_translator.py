@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster import ParquetFormat, S3DestinationTranslator, Stream, stream_asset
+from s3dest_dagster import (
+    AvroFormat,
+    CsvFormat,
+    JsonlFormat,
+    ParquetFormat,
+    S3DestinationTranslator,
+    Stream,
+    stream_asset,
+)
 from s3dest_dagster.errors import SchemaError, SettingsError
 from s3dest_dagster.orchestration.translator import asset_key, check_distinct
 
@@ -71,9 +79,13 @@ def test_a_spec_says_what_the_stream_is():
     assert (metadata["dagster/table_name"], metadata["dagster/storage_kind"]) == ("crm.users", "s3")
 
 
-def test_the_format_is_a_kind():
-    spec = S3DestinationTranslator(ParquetFormat()).get_asset_spec(Stream(name="users"))
-    assert spec.kinds == {"s3", "parquet"}
+@pytest.mark.parametrize(
+    ("format", "kind"),
+    [(ParquetFormat(), "parquet"), (CsvFormat(), "csv"), (AvroFormat(), "avro"), (JsonlFormat(), "json")],
+)
+def test_the_format_is_a_kind_by_the_name_that_dagster_has_an_icon_for(format, kind):
+    spec = S3DestinationTranslator(format).get_asset_spec(Stream(name="users"))
+    assert spec.kinds == {"s3", kind}
 
 
 def test_a_wrong_schema_is_told_with_its_stream():
