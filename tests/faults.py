@@ -10,6 +10,14 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 EVERY_CRASH = bool(os.environ.get("S3DEST_EVERY_CRASH"))
 """Whether every kind of sync fails in every way at every call; else the usual kinds do, each in one way or two."""
+WAYS = {
+    "refused-one-call": (False, False),
+    "refused-from-then-on": (False, True),
+    "answer-lost-one-call": (True, False),
+    "answer-lost-from-then-on": (True, True),
+}
+"""Whether the server acts, and whether all is dead from then on."""
+USUAL_WAYS = ("refused-one-call", "answer-lost-from-then-on")
 ACTS = frozenset(
     {
         "put_object",

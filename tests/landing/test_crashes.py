@@ -11,7 +11,7 @@ from itertools import count, islice
 from typing import Any
 
 import pytest
-from faults import EVERY_CRASH, FailingClient
+from faults import EVERY_CRASH, USUAL_WAYS, WAYS, FailingClient
 from landed import batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
@@ -67,12 +67,6 @@ KINDS = {
     ),
 }
 RARER_KINDS = ("partition-added", "emptied", "empty-and-kept")
-WAYS = {
-    "refused-one-call": (False, False),
-    "refused-from-then-on": (False, True),
-    "answer-lost-one-call": (True, False),
-    "answer-lost-from-then-on": (True, True),
-}
 
 
 def _items(name: str, records: Iterable[dict[str, Any]], cursor: str, *, bad: bool = False) -> Iterator[SourceItem]:
@@ -167,7 +161,7 @@ def _attacked(server: S3Server, kind: Attacked, way: str) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("way", WAYS if EVERY_CRASH else ["refused-one-call", "answer-lost-from-then-on"])
+@pytest.mark.parametrize("way", WAYS if EVERY_CRASH else USUAL_WAYS)
 @pytest.mark.parametrize("kind", [REFRESH, APPEND], ids=["refresh", "append"])
 def test_every_call_may_fail(moto_s3: S3Server, kind: Attacked, way: str) -> None:
     _attacked(moto_s3, kind, way)

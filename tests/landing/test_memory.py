@@ -170,7 +170,7 @@ def test_what_is_cut_short_does_not_depend_on_the_workers(
     ("streams", "memory_mb", "format_"),
     [
         (30, 192, {"format_type": "Parquet"}),
-        (200, 256, {"format_type": "JSONL", "compression": NOT_COMPRESSED}),
+        pytest.param(200, 256, {"format_type": "JSONL", "compression": NOT_COMPRESSED}, marks=LARGE),
         pytest.param(30, 512, {"format_type": "Parquet"}, marks=LARGE),
         pytest.param(200, 512, {"format_type": "Parquet", "compression_codec": "SNAPPY"}, marks=LARGE),
         pytest.param(200, 512, {"format_type": "JSONL"}, marks=LARGE),
@@ -192,7 +192,7 @@ def test_a_process_stays_within_its_budget(
     ("format_", "most_mb"),
     [
         ({"format_type": "JSONL"}, 150),
-        ({"format_type": "Avro", "compression_codec": {"codec": "Deflate", "compression_level": 1}}, 150),
+        pytest.param({"format_type": "Avro", "compression_codec": {"codec": "Deflate"}}, 150, marks=LARGE),
         ({"format_type": "Parquet", "block_size_mb": 16}, 150 + 2 * 16),
     ],
     ids=["jsonl", "avro", "parquet"],
