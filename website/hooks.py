@@ -29,7 +29,8 @@ _FILE = re.compile(r"^<!-- file: (?P<name>[\w.]+) -->$", re.MULTILINE)
 _LINK = re.compile(r"(?<=\]\()(?!\w+:)(?P<path>[^)#\s]+)")
 _CELL = re.compile(r"<td\b.*?</td>", re.DOTALL)
 _CODE = re.compile(r"(?<=<code>)[^<]+(?=</code>)")
-_WORDS_END = re.compile(r"(?<=[\w}][./_])(?=[\w${])|(?<=\})(?=[{_])")
+_WORD_ENDS = re.compile(r"(?<=[\w}][./_])(?=[\w${])|(?<=\})(?=[{_])|(?<=[a-z])(?=[A-Z])")
+_LONG = 24
 _FOREIGN = re.compile(
     r"<(?:script|img|iframe|source)\b[^>]*\bsrc=[\"']?(?:https?:)?//"
     r"|<link\b[^>]*\bhref=[\"']?(?:https?:)?//"
@@ -74,12 +75,13 @@ def _on_the_site(target: str, in_repository: str, here: str) -> str:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Code in the cells of tables shows escaped pipes as GitHub does, and may wrap between its words."""
+    """Code in the cells of tables shows escaped pipes as GitHub does, and may wrap between words if it is long."""
     return _CELL.sub(lambda cell: _CODE.sub(lambda code: _in_a_cell(code[0]), cell[0]), html)
 
 
 def _in_a_cell(code: str) -> str:
-    return _WORDS_END.sub("<wbr>", code.replace("\\|", "|"))
+    code = code.replace("\\|", "|")
+    return _WORD_ENDS.sub("<wbr>", code) if len(code) > _LONG else code
 
 
 def on_post_build(config: Any) -> None:
