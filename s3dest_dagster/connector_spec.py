@@ -90,6 +90,7 @@ _OWN_SETTINGS: dict[str, str] = {
     "on_bad_record": "A line that is no record fails the sync, or is kept with its reason beside the manifests.",
     "on_rematerialize": "Landing a partition of an append stream again replaces that partition, or adds to it.",
     "on_empty_refresh": "A full refresh without a record publishes the empty state, keeps the old one, or fails.",
+    "on_template_change": "A stream that has landed under another template is refused, or goes on under this one.",
     "publish_order": "Replaced objects are deleted after the new ones are visible, or before.",
     "delete_grace_s": "Replaced objects stay this many seconds longer for their readers; not with purge_first.",
     "checkpoint_interval_s": "A long append is published with its state every so many seconds; 0: not by time.",

@@ -196,10 +196,11 @@ class S3Destination:
     `on_type_mismatch`: what does not fit its declared type goes to the overflow column, or fails the sync.
     `on_bad_record`: a line that is no record fails the sync, or is kept with its reason beside the manifests.
     `on_rematerialize`: landing a partition of an append stream again replaces that
-    partition's objects, or adds to them. `on_empty_refresh`: a full refresh without a record publishes the empty
-    state, keeps the old, or fails. `publish_order`: replaced objects leave after the new ones are visible, or before.
-    `delete_grace_s`: seconds that they stay after that, so that readers of what was before can finish; the next sync of
-    the scope, `recover` or `sweep` deletes them. Not with "purge_first".
+    partition's objects, or adds to them. `on_template_change`: a stream that has landed under another template is
+    refused, or lands under this one from now on. `on_empty_refresh`: a full refresh without a record publishes the
+    empty state, keeps the old, or fails. `publish_order`: replaced objects leave after the new ones are visible, or
+    before. `delete_grace_s`: seconds that they stay after that, so that readers of what was before can finish; the next
+    sync of the scope, `recover` or `sweep` deletes them. Not with "purge_first".
     An append of an unpartitioned stream commits its records with the state that they reach, so that a failed sync goes
     on from there: at the first state after `checkpoint_interval_s` seconds, or after `checkpoint_mb` (10⁶ bytes, as the
     source gives them) of records; 0 says that this one is no reason, both 0 that the sync commits once, at its end.
@@ -227,6 +228,7 @@ class S3Destination:
     on_bad_record: Literal["fail", "quarantine"] = "fail"
     on_rematerialize: Literal["replace", "append"] = "replace"
     on_empty_refresh: Literal["publish", "keep", "fail"] = "publish"
+    on_template_change: Literal["fail", "accept"] = "fail"
     publish_order: Literal["add_first", "purge_first"] = "add_first"
     delete_grace_s: float = 0
     checkpoint_interval_s: float = 900

@@ -95,6 +95,11 @@ class KeyTemplate:
         return (text if len(tokens) == bool(text) else text.rpartition("/")[0]).strip("/")
 
     @property
+    def tokens(self) -> tuple[Token, ...]:
+        """What it is made of: equal for two templates that make the same keys."""
+        return self._tokens
+
+    @property
     def text(self) -> str:
         """The template as one text, with its variables in it, in the spelling of the settings."""
         path = f"{self.bucket_path}/{self.path_format}{_file_name_pattern(self.file_name_pattern)}"

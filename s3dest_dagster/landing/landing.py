@@ -36,7 +36,7 @@ from s3dest_dagster.landing.manifest import ReachedState, Segment, attempt_of, q
 from s3dest_dagster.landing.naming import ObjectNames, names_of
 from s3dest_dagster.landing.quarantine import Quarantine
 from s3dest_dagster.landing.receipt import Progress, Receipt, receipt_of
-from s3dest_dagster.landing.register import enter
+from s3dest_dagster.landing.register import Registration
 from s3dest_dagster.landing.staging import ObjectStager
 from s3dest_dagster.landing.sweep import sweep
 from s3dest_dagster.landing.sync import Sync
@@ -52,11 +52,13 @@ class Landing:
     """One sync of one scope. Use it in a `with`: leaving without `commit` aborts, and nothing becomes visible but what
     checkpoints have published.
 
-    Making it reads the scope's head, finishes a sync that was decided and not published, and finds out whether this
-    sync's id is complete already (`recorded`); then nothing is landed again and `commit` gives the recorded receipt.
+    Making it refuses a stream that lands under another template, reads the scope's head, finishes a sync that was
+    decided and not published, and finds out whether this sync's id is complete already (`recorded`); then nothing is
+    landed again and `commit` gives the recorded receipt.
     An append of an unpartitioned stream is published with its state at intervals, as the settings say; `on_checkpoint`
     gets the receipt of what was. `compared`: the streams that share the destination are known to make different keys;
-    otherwise a stream whose name does not stand in its keys gets a tag in them. Safe for one thread at a time.
+    otherwise a stream whose name does not stand in its keys gets a tag in them. `registration`: of the stream, checked;
+    made when it is left out. Safe for one thread at a time.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Landing:
         *,
         scope: Scope | None = None,
         compared: bool = False,
+        registration: Registration | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_checkpoint: Callable[[Receipt], None] | None = None,
     ) -> None:
@@ -78,6 +81,7 @@ class Landing:
         self._on_progress = on_progress
         self._on_checkpoint = on_checkpoint
         self._landed = landed_scope(target.destination.stream_prefix, self.scope)
+        self._registration = registration or _checked(target, self._landed.stream)
         root = scope_root(target.destination.template, self._landed)
         self._ledger = Ledger(target.bucket, root, self._landed)
         self._seen = self._ledger.begin(target.clock)
@@ -288,7 +292,7 @@ class Landing:
     def _enter(self, now: datetime, segment: Segment) -> int:
         """Enters the stream's register, and sweeps the stream when that is due; how many uploads were aborted then."""
         target, stream = self._target, self._landed.stream
-        if not enter(target.bucket, target.destination.template, stream, now):
+        if not self._registration.enter(now):
             return 0
         own, grace = [each.upload_id for each in segment.uploads], target.destination.delete_grace_s > 0
         try:
@@ -324,6 +328,12 @@ def land(
 def landed_scope(prefix: str, scope: Scope) -> Scope:
     """The scope under the name that its stream has in the bucket: with the stream name prefix."""
     return replace(scope, stream=StreamId(scope.stream.namespace, prefix + scope.stream.name))
+
+
+def _checked(target: Target, stream: StreamId) -> Registration:
+    registration = Registration(target.bucket, target.destination, stream)
+    registration.check()
+    return registration
 
 
 def _schema_of(batch: Batch) -> Mapping[str, Any]:

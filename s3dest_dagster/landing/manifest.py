@@ -329,8 +329,9 @@ class UsedTemplate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRegister:
-    """What all scopes of a stream share. `templates` are those under which any of them has ever landed, noted before an
-    object under a new one is visible; `swept_at` says when its abandoned uploads were last looked for."""
+    """What all scopes of a stream share. `templates` are those under which any of them has ever landed, the one that
+    counts now last, noted before an object under it is visible; `swept_at` says when its abandoned uploads were last
+    looked for."""
 
     format_version: int = FORMAT_VERSION
     stream: str

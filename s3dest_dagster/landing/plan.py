@@ -25,6 +25,7 @@ from s3dest_dagster.landing.ledger import Ledger
 from s3dest_dagster.landing.manifest import live_keys, sync_of
 from s3dest_dagster.landing.naming import names_of
 from s3dest_dagster.landing.ownership import connector_keys
+from s3dest_dagster.landing.register import check_templates
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Target
 from s3dest_dagster.schema import Remark, cell_remarks, column_remarks, columns, line_remarks, record_type
@@ -85,10 +86,12 @@ class Plan:
 
 
 def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: str | None = None) -> Plan:
-    """The plan for these streams, or for one partition of each. Raises TemplateError when two streams would collide."""
+    """The plan for these streams, or for one partition of each. Raises TemplateError when two streams would collide, or
+    when one lands under another template."""
     destination = target.destination
     scopes = [landed_scope(destination.stream_prefix, Scope(each.id, partition)) for each in streams]
     destination.template.check_streams([each.stream for each in scopes], destination.format.extension)
+    check_templates(target.bucket, destination, [each.stream for each in scopes])
     return Plan(
         template=destination.template.text,
         streams=tuple(_stream_plan(target, stream, scope, sync) for stream, scope in zip(streams, scopes, strict=True)),

@@ -1,18 +1,20 @@
 """The register of a stream: under which templates it has landed, and when its abandoned uploads were last looked for.
 
-Whoever lands a scope of the stream enters it before anything becomes visible. It must not know what the scopes hold.
+Whoever lands a scope of the stream enters it before anything becomes visible, and is refused under another template
+than the one that counts. It must not know what the scopes hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import replace
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import StorageError, TemplateError
 from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.landing.manifest import StreamRegister, UsedTemplate, from_json, register_key, to_json
-from s3dest_dagster.storage import Bucket
+from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import StreamId
 
 SWEEP_INTERVAL = timedelta(days=1)
@@ -20,29 +22,89 @@ SWEEP_INTERVAL = timedelta(days=1)
 _ATTEMPTS = 5
 
 
-def enter(bucket: Bucket, template: KeyTemplate, stream: StreamId, now: datetime) -> bool:
-    """Notes that the stream lands under this template. Returns whether it is to be swept, which is noted as done.
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A register as it stands, and its ETag; an empty one and None where there is none."""
 
-    One request when there is nothing to note. A stream's first landing has nothing to sweep yet.
+    register: StreamRegister
+    etag: str | None
+
+
+class Registration:
+    """What a landing has to do with the register of its stream (the name as it stands in the bucket).
+
+    All scopes of a stream share what its manifests tell, so that a stream has one template at a time: the newest of its
+    register, unless the settings accept another, which then takes its place. Requests: one for `check`, and none for
+    `enter` after it when there is nothing to note.
     """
-    key = register_key(stream_root(template, stream))
-    claimed = False
-    for attempt in range(1, _ATTEMPTS + 1):
-        found = bucket.get(key)
-        before = from_json(StreamRegister, found[0], key) if found is not None else _empty(stream)
-        after = _entered(before, template, now)
-        if after == before:
-            return claimed and before.swept_at == now
-        claimed = before.swept_at is not None and after.swept_at == now
-        try:
-            bucket.put(key, to_json(after), if_absent=found is None, if_match=found[1] if found is not None else None)
-        except StorageError:
-            # Another landing was first, or the answer was lost: what stands there now tells.
-            if attempt == _ATTEMPTS:
-                raise
-        else:
-            return claimed
-    raise AssertionError("unreachable")
+
+    def __init__(self, bucket: Bucket, destination: S3Destination, stream: StreamId) -> None:
+        self._bucket = bucket
+        self._destination = destination
+        self._stream = stream
+        self._key = register_key(stream_root(destination.template, stream))
+        self._found: _Found | None = None
+
+    def check(self) -> None:
+        """Returns only where the stream may land under this template; else raises TemplateError."""
+        self._found = self._read()
+        self._refuse_another(self._found.register)
+
+    def enter(self, now: datetime) -> bool:
+        """Notes that the stream lands under this template. Returns whether it is to be swept, which is noted as done.
+
+        A stream's first landing has nothing to sweep yet. Raises TemplateError where another landing has entered the
+        stream under another template meanwhile.
+        """
+        if self._found is not None and self._entered(self._found.register, now) == self._found.register:
+            return False
+        claimed = False
+        for attempt in range(1, _ATTEMPTS + 1):
+            # What has changed since it was read is noticed by the put, and read anew.
+            found = self._found if self._found is not None and attempt == 1 else self._read()
+            self._refuse_another(found.register)
+            after = self._entered(found.register, now)
+            if after == found.register:
+                return claimed and after.swept_at == now
+            claimed = found.register.swept_at is not None and after.swept_at == now
+            try:
+                etag = self._bucket.put(self._key, to_json(after), if_absent=found.etag is None, if_match=found.etag)
+            except StorageError:
+                # Another landing was first, or the answer was lost: what stands there now tells.
+                if attempt == _ATTEMPTS:
+                    raise
+            else:
+                self._found = _Found(after, etag)
+                return claimed
+        raise AssertionError("unreachable")
+
+    def _read(self) -> _Found:
+        found = self._bucket.get(self._key)
+        if found is None:
+            return _Found(StreamRegister(stream=self._stream.name, namespace=self._stream.namespace), None)
+        return _Found(from_json(StreamRegister, found[0], self._key), found[1])
+
+    def _entered(self, register: StreamRegister, now: datetime) -> StreamRegister:
+        used = _used(self._destination.template)
+        if not register.templates or register.templates[-1] != used:
+            others = tuple(each for each in register.templates if each != used)
+            register = replace(register, templates=(*others, used))
+        due = register.swept_at is None or now - register.swept_at >= SWEEP_INTERVAL
+        return replace(register, swept_at=now) if due else register
+
+    def _refuse_another(self, register: StreamRegister) -> None:
+        if not register.templates or self._destination.on_template_change == "accept":
+            return
+        counts, template = register.templates[-1], self._destination.template
+        if not _makes_same_keys(counts, template):
+            raise _another_template(self._stream, self._bucket, counts, template)
+
+
+def check_templates(bucket: Bucket, destination: S3Destination, streams: Iterable[StreamId]) -> list[Registration]:
+    """The registrations of these streams, in their order, each checked: so that none is begun where one is refused."""
+    registrations = [Registration(bucket, destination, each) for each in streams]
+    in_parallel(Registration.check, registrations)
+    return registrations
 
 
 def could_own(bucket: Bucket, root: str, keys: Collection[str]) -> bool:
@@ -66,12 +128,31 @@ def _could_make(used: UsedTemplate, stream: StreamId, keys: Collection[str]) -> 
     return any(map(matches, keys))
 
 
-def _empty(stream: StreamId) -> StreamRegister:
-    return StreamRegister(stream=stream.name, namespace=stream.namespace)
+def _used(template: KeyTemplate) -> UsedTemplate:
+    return UsedTemplate(template.bucket_path, template.path_format, template.file_name_pattern)
 
 
-def _entered(register: StreamRegister, template: KeyTemplate, now: datetime) -> StreamRegister:
-    used = UsedTemplate(template.bucket_path, template.path_format, template.file_name_pattern)
-    templates = register.templates if used in register.templates else (*register.templates, used)
-    due = register.swept_at is None or now - register.swept_at >= SWEEP_INTERVAL
-    return replace(register, templates=templates, swept_at=now if due else register.swept_at)
+def _makes_same_keys(used: UsedTemplate, template: KeyTemplate) -> bool:
+    """Whether both make the same keys, however they are spelled."""
+    try:
+        return KeyTemplate(used.s3_bucket_path, used.s3_path_format, used.file_name_pattern).tokens == template.tokens
+    except TemplateError:
+        return False
+
+
+def _another_template(stream: StreamId, bucket: Bucket, counts: UsedTemplate, now: KeyTemplate) -> TemplateError:
+    names = ("s3_bucket_path", "s3_path_format", "file_name_pattern")
+    used = _used(now)
+    differ = [name for name in names if getattr(counts, name) != getattr(used, name)]
+    return TemplateError(
+        f"Stream {str(stream)!r} lands under {bucket.uri(now.literal_root)} with {_told(counts, differ)}, and not with "
+        f"{_told(used, differ)}: both would share one manifest, so that a full refresh with one deletes what was "
+        "landed with the other. Nothing was written. Take the former back; or give the new one an s3_bucket_path of "
+        "its own; or, if the stream moves to the new one for good, set on_template_change to 'accept'.",
+        stream=str(stream),
+        setting=differ[0] if differ else "s3_path_format",
+    )
+
+
+def _told(used: UsedTemplate, names: Iterable[str]) -> str:
+    return " and ".join(f"{name} {getattr(used, name)!r}" for name in names)

@@ -13,6 +13,7 @@ from functools import partial
 from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch
 from s3dest_dagster.landing.landing import Landing, landed_scope
 from s3dest_dagster.landing.receipt import Progress, Receipt
+from s3dest_dagster.landing.register import check_templates
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Target
 from s3dest_dagster.stream import Scope, Stream, StreamId
@@ -123,7 +124,7 @@ def landing_streams(
     """Begins a landing of each stream. Leaving without `publish` aborts all of them, and nothing becomes visible but
     what checkpoints have published.
 
-    Raises TemplateError when two of the streams could make the same key.
+    Raises TemplateError when two of the streams could make the same key, or when one lands under another template.
     """
     scopes = {each.id: Scope(each.id) for each in streams}
     with side_by_side(target, streams, scopes, sync, on_progress=on_progress, on_checkpoint=on_checkpoint) as landings:
@@ -142,11 +143,12 @@ def side_by_side(
 ) -> Iterator[dict[StreamId, Landing]]:
     """Begins a landing of one scope of each stream, each to be committed for itself. Leaving aborts the others.
 
-    Raises TemplateError when two of the streams could make the same key.
+    Raises TemplateError when two of the streams could make the same key, or when one lands under another template.
     """
     destination = target.destination
     landed = [landed_scope(destination.stream_prefix, scopes[each.id]).stream for each in streams]
     destination.template.check_streams(landed, destination.format.extension)
+    registrations = check_templates(target.bucket, destination, landed)
     with ExitStack() as stack:
         begun = {
             each.id: Landing(
@@ -155,10 +157,11 @@ def side_by_side(
                 sync,
                 scope=scopes[each.id],
                 compared=True,
+                registration=registration,
                 on_progress=partial(on_progress, each.id) if on_progress else None,
                 on_checkpoint=on_checkpoint,
             )
-            for each in streams
+            for each, registration in zip(streams, registrations, strict=True)
         }
         for landing in begun.values():
             stack.enter_context(landing)

@@ -83,6 +83,9 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
     on_empty_refresh: Literal["publish", "keep", "fail"] = Field(
         default="publish", description="A full refresh without a record: empties, keeps what was there, or fails."
     )
+    on_template_change: Literal["fail", "accept"] = Field(
+        default="fail", description="A stream that has landed under another template: refused, or goes on under this."
+    )
     publish_order: Literal["add_first", "purge_first"] = Field(
         default="add_first", description="Replaced objects leave after the new ones are visible, or before."
     )

@@ -92,6 +92,22 @@ def test_streams_that_could_share_a_key_are_refused(lake):
     assert_failed(answer, 2, "users", "orders", "${STREAM_NAME}")
 
 
+def test_another_template_for_what_has_landed_is_refused(lake):
+    lake.write(record("users", id=1))
+    before = lake.all_keys()
+    other = {"s3_path_format": "${STREAM_NAME}/${EPOCH}_"}
+    options = ["--config", lake.config(**other), "--catalog", lake.catalog("users")]
+    for verb, stdin in (("write", record("users", id=2)), ("plan", "")):
+        answer = lake.run(verb, *options, stdin=stdin)
+        assert_failed(
+            answer, 2, "public.users", "${STREAM_NAME}/${EPOCH}_", "Nothing was written", "on_template_change"
+        )
+    assert lake.all_keys() == before
+    moved = lake.config(**other, s3dest={"on_template_change": "accept", "max_attempts": 1})
+    assert lake.write(record("users", id=3), "--config", moved).returncode == 0
+    assert lake.ids() == [3]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

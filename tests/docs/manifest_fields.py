@@ -114,7 +114,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "stream": _NAME,
         "namespace": _NAMESPACE,
         "format_version": _VERSION,
-        "templates": "all templates under which a scope of the stream has landed",
+        "templates": "all templates under which a scope of the stream has landed, the one that counts now last",
         "swept_at": "when its abandoned uploads were last looked for",
     },
     "UsedTemplate": {

@@ -104,7 +104,8 @@ def test_the_time_begins_with_the_publication_whoever_publishes(moto_s3: S3Serve
 
 def test_a_key_that_is_live_again_is_not_deleted(moto_s3: S3Server) -> None:
     """Two file names in turn, each without a part number: the third sync writes the key that the second replaced."""
-    one = lake(moto_s3, s3_path_format="${STREAM_NAME}/", file_name_pattern="a{format_extension}")
+    moves = {"s3_path_format": "${STREAM_NAME}/", "on_template_change": "accept"}
+    one = lake(moto_s3, file_name_pattern="a{format_extension}", **moves)
     other = replace(one, file_name_pattern="b{format_extension}")
     for number, settings in enumerate((one, other, one), 1):
         land_at(moto_s3, settings, START, number)

@@ -17,7 +17,7 @@ from s3dest_dagster.errors import KeyCollisionError, TemplateError
 from s3dest_dagster.keys import KeyTemplate, scope_root, stream_root
 from s3dest_dagster.landing import land
 from s3dest_dagster.landing.manifest import Head, head_key, quarantine_key, register_key, segment_key, to_json
-from s3dest_dagster.landing.register import enter
+from s3dest_dagster.landing.register import Registration
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
@@ -125,7 +125,7 @@ def test_a_refresh_reads_the_heads_of_those_alone_who_could_own_what_it_finds(mo
     settings = destination(moto_s3.new_bucket())
     bucket = moto_s3.open(settings)
     orders = _orders(bucket, settings, 50)
-    enter(bucket, settings.template, orders, START)
+    Registration(bucket, settings, orders).enter(START)
     assert _reads_of_a_refresh(moto_s3, settings) < 10
 
 
@@ -161,7 +161,7 @@ def test_what_was_landed_under_an_earlier_template_stays_its_streams(moto_s3: S3
     """`orders` once stood where `users` is landed now, and its register remembers."""
     name = moto_s3.new_bucket()
     before = destination(name, s3_path_format="public/users/${EPOCH}_")
-    now = destination(name, s3_path_format="${NAMESPACE}/${STREAM_NAME}/${EPOCH}_")
+    now = destination(name, s3_path_format="${NAMESPACE}/${STREAM_NAME}/${EPOCH}_", on_template_change="accept")
     with target(moto_s3, before) as opened:
         land(batches_of(users(1, 1)), opened, stream("orders", SyncMode.APPEND), sync("s1"))
     with target(moto_s3, now) as opened:

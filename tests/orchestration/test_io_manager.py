@@ -72,6 +72,7 @@ def test_every_setting_reaches_the_destination():
         "on_bad_record": "quarantine",
         "on_rematerialize": "append",
         "on_empty_refresh": "keep",
+        "on_template_change": "accept",
         "publish_order": "purge_first",
         "checkpoint_interval_s": 60.0,
         "checkpoint_mb": 0.0,
@@ -115,6 +116,18 @@ def test_run_config_says_the_format_and_other_settings(lake):
     (key,) = lake.data_keys()
     assert key.startswith("elsewhere/crm/people/")
     assert key.endswith(".csv")
+
+
+def test_another_template_for_what_has_landed_is_refused_before_anything_is_written(lake):
+    lake.materialize(people)
+    before = lake.all_keys()
+    other = {"s3_path_format": "${STREAM_NAME}/${EPOCH}_"}
+    with pytest.raises(dg.Failure, match=r"crm\.people.*\$\{STREAM_NAME\}/\$\{EPOCH\}_.*on_template_change"):
+        lake.materialize(people, io=lake.io(**other))
+    assert (lake.all_keys(), lake.uploads()) == (before, 0)
+    lake.materialize(people, io=lake.io(**other, on_template_change="accept"))
+    (key,) = lake.data_keys()
+    assert key.startswith("people/")
 
 
 @pytest.mark.parametrize(
