@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from servers import S3Server, rclone_server
 from ui import chromium
+from ui.small_png import small_png
 from web_interface import PATIENCE_S, ROOT, Instance, dagster_dev, new_instance, tail
 
 FAILED = ROOT / ".browser" / "failed"
@@ -95,7 +95,7 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def page(browser: Any, served: Served, request: pytest.FixtureRequest) -> Iterator[Any]:
     """A fresh page; every wait on it is for a condition, and patient."""
-    opened = browser.new_page(base_url=served.url, viewport={"width": 1280, "height": 1000})
+    opened = browser.new_page(base_url=served.url, viewport={"width": 1440, "height": 1050})
     opened.set_default_timeout(PATIENCE_S * 1000)
     failed_before = request.session.testsfailed
     yield opened
@@ -113,12 +113,18 @@ def _keep(page: Any, served: Served, name: str) -> None:
 
 
 @pytest.fixture
-def picture(page: Any, request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Takes the page's picture of this name: for the documentation with `--publish`, else for nobody."""
-    directory: Path = IMAGES if request.config.getoption("--publish") else request.getfixturevalue("tmp_path")
+def picture(page: Any, browser: Any, request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Takes the page's picture of this name for the documentation, once it stands still; only with `--publish`."""
 
     def take(name: str) -> None:
-        directory.mkdir(exist_ok=True)
-        page.screenshot(path=directory / f"{name}.png", animations="disabled", caret="hide")
+        if not request.config.getoption("--publish"):
+            return
+        last, shot = b"", page.screenshot(animations="disabled", caret="hide")
+        while shot != last:
+            last, shot = shot, page.screenshot(animations="disabled", caret="hide")
+        blank = browser.new_page()
+        IMAGES.mkdir(exist_ok=True)
+        (IMAGES / f"{name}.png").write_bytes(small_png(blank, shot))
+        blank.close()
 
     return take

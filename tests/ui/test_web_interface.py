@@ -29,7 +29,7 @@ def landed_in_the_browser(page: Any) -> str:
 
 
 def told(page: Any, name: str) -> str:
-    """What the partition's page tells under this name."""
+    """What the page tells under this name."""
     row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=name, exact=True)).first
     return row.get_by_role("cell").nth(1).inner_text()
 
@@ -39,18 +39,43 @@ def test_a_partition_is_landed_and_read_back(page: Any, served: Any, yesterday: 
     page.goto(run)
     page.get_by_text(re.compile("^(Success|Failure)$")).first.wait_for()
     assert page.get_by_text("Success", exact=True).count()
+    page.get_by_text("Process for run exited").wait_for()
     picture("run")
+
+    page.goto(f"{READINGS}?view=overview")
+    page.get_by_text("Temperature in °C").wait_for()
+    page.get_by_text("records_read", exact=True).wait_for()
+    shown = page.inner_text("body")
+    assert [kind for kind in ("json", "Python", "S3", "house.readings") if kind not in shown] == []
+    picture("asset")
+    page.get_by_role("button", name="Plots").click()
+    page.locator("canvas").first.wait_for()
+    page.get_by_text("rows_per_second", exact=True).scroll_into_view_if_needed()
+    assert [name for name in ("rows", "bytes", "quarantined") if not page.get_by_text(name, exact=True).count()] == []
+    picture("plots")
 
     page.goto(f"{READINGS}?view=partitions&partition={yesterday}")
     page.get_by_text("records_read", exact=True).wait_for()
-    assert told(page, "rows") == str(RECORDS_OF_A_DAY)
-    manifest = told(page, "manifest")
+    assert (told(page, "rows"), told(page, "quarantined")) == (str(RECORDS_OF_A_DAY), "0")
+    assert told(page, "location").strip() == "s3://demo/lake/house/readings/"
+    assert f"{yesterday}T00:10:00+00:00" in told(page, "preview")
+    listed, manifest = told(page, "objects"), told(page, "manifest").strip()
+    picture("metadata")
 
-    client = served.s3.client()
-    bucket, _, key = manifest.removeprefix("s3://").partition("/")
-    (item,) = json.load(client.get_object(Bucket=bucket, Key=key)["Body"])["objects"]
-    assert item["key"] in told(page, "objects")
-    body = client.get_object(Bucket=bucket, Key=item["key"])["Body"].read()
-    records = [json.loads(line)["_airbyte_data"] for line in gzip.decompress(body).splitlines()]
+    page.goto(f"{READINGS}?view=checks")
+    page.get_by_text("Evaluation result").wait_for()
+    assert page.get_by_text("Succeeded", exact=True).count() == 5
+    picture("checks")
+
+    records = read_by_manifest(served.s3.client(), manifest, listed)
     assert len(records) == RECORDS_OF_A_DAY
     assert {each["read_at"][:10] for each in records} == {str(yesterday)}
+
+
+def read_by_manifest(client: Any, manifest: str, listed: str) -> list[dict[str, Any]]:
+    """The records of the one object that a manifest tells of, which the page must have listed."""
+    bucket, _, key = manifest.removeprefix("s3://").partition("/")
+    (item,) = json.load(client.get_object(Bucket=bucket, Key=key)["Body"])["objects"]
+    assert item["key"] in listed
+    body = client.get_object(Bucket=bucket, Key=item["key"])["Body"].read()
+    return [json.loads(line)["_airbyte_data"] for line in gzip.decompress(body).splitlines()]
