@@ -26,6 +26,7 @@ from servers import SEED_ACTIONS, S3Server
 import s3dest_dagster
 from docs import made, pages, transcript
 from s3dest_dagster import (
+    AirbyteSource,
     FileSource,
     S3DestinationComponent,
     build_file_sensor,
@@ -222,6 +223,20 @@ def test_every_setting_stands_in_its_table_with_its_default(kind):
         assert told_default(row["default"]) == default_of(each), each.name
         assert row["of"] == ("ours" if each.name in own_settings() else "connector"), each.name
         assert row["effect"].endswith("."), each.name
+
+
+def test_every_setting_of_a_connectors_process_stands_in_its_table_with_its_default():
+    rows = pages.table(pages.section(SETTINGS, "AirbyteSource"))
+    told = {pages.code(row["setting"]): told_default(row["default"]) for row in rows}
+    assert told == {each.name: default_of(each) for each in dataclasses.fields(AirbyteSource)}
+    assert [row for row in rows if not row["effect"].endswith(".")] == []
+
+
+def test_settings_that_only_the_io_manager_has_are_described():
+    text = pages.section(SETTINGS, "In Dagster's run config") + pages.section(DAGSTER, "Resources")
+    of_the_destination = {each.name for each in dataclasses.fields(S3Destination)}
+    own = S3DestinationIOManager.model_fields.keys() - of_the_destination
+    assert [name for name in sorted(own) if f"`{name}`" not in text] == []
 
 
 def told_default(cell: str) -> Any:

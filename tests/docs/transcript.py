@@ -1,7 +1,8 @@
 """A page's `console` blocks as commands that are run: what follows a `$ ` line is what that command answers.
 
 All blocks of a page are one sitting in one folder, on a fresh bucket of a real server; blocks with a file name
-are files of that folder. The page's bucket and access key stand for those of the server.
+are files of that folder, and one that is named like the page's bucket tells which keys lie there before. The page's
+bucket and access key stand for those of the server.
 """
 
 from __future__ import annotations
@@ -33,7 +34,10 @@ class Sitting:
         self._bucket = server.new_bucket()
 
     def lay_out(self, block: pages.Block) -> None:
-        """Writes a block that has a file name."""
+        """Writes a block that has a file name, or fills the bucket."""
+        if block.name == BUCKET:
+            self._server.fill(self._bucket, block.text.split())
+            return
         path = self._folder / block.name
         path.write_text(self._configured(block.text) if block.name.endswith("config.json") else block.text)
         path.chmod(0o700)
