@@ -61,7 +61,13 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     markdown = _FILE.sub(lambda mark: _shown(folder / mark["name"]), markdown)
     markdown = _LINK.sub(lambda link: _on_the_site(link["path"], in_repository, here), markdown)
     markdown = _NAMED_FENCE.sub(r'\g<fence> title="\g<name>"', markdown)
-    return _DOCSTRING.sub(r"::: s3dest_dagster.\g<name>", markdown)
+    return _DOCSTRING.sub(lambda mark: _documented(mark["name"]), markdown)
+
+
+def _documented(name: str) -> str:
+    """The mark of mkdocstrings. Of an error its kin is told; how they are made is the same for all."""
+    options = "\n    options: {show_bases: true, merge_init_into_class: false}" if name.startswith("errors.") else ""
+    return f"::: s3dest_dagster.{name}{options}"
 
 
 def _shown(path: Path) -> str:
