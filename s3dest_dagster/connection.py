@@ -27,6 +27,7 @@ _TEXTS_OR_NONE = (
     "external_id",
     "ca_bundle",
 )
+_ROLE_ARN = re.compile(r"arn:\S+")
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
 
@@ -96,6 +97,11 @@ class S3Connection:
         if bool(self.access_key_id) != bool(self.secret_access_key):
             given, missing = ("access_key_id", "secret_access_key")[:: 1 if self.access_key_id else -1]
             raise SettingsError(f"{given} is set and {missing} is not. Set both, or neither.", setting=missing)
+        if self.role_arn and not _ROLE_ARN.fullmatch(self.role_arn):
+            raise SettingsError(
+                f"role_arn {self.role_arn!r} is no ARN of a role. It looks like arn:aws:iam::123456789012:role/loader.",
+                setting="role_arn",
+            )
         for name, needed in (("session_token", "access_key_id"), ("external_id", "role_arn")):
             if getattr(self, name) and not getattr(self, needed):
                 raise SettingsError(

@@ -25,7 +25,7 @@ from s3dest_dagster.destination import (
     TextCompression,
 )
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.setting_types import caseless
+from s3dest_dagster.setting_types import caseless, meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ _CONNECTION_KEYS = {
 _DESTINATION_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_path_format", "file_name_pattern")
 _REQUIRED_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format")
 OWN_SETTINGS_KEY = "s3dest"
+_KNOWN_KEYS = frozenset({*_DESTINATION_KEYS, *_CONNECTION_KEYS, "format", OWN_SETTINGS_KEY})
 JOB_ID_VARIABLE = "WORKER_JOB_ID"
 """Environment variable that fills the file name pattern's `{sync_id}`; without it the sync's own id does."""
 
@@ -74,11 +75,16 @@ def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
     format_settings, ignored_format = parse_format(config["format"], own.pop("format", {}))
     for name in list(own):
         (destination if name in _names(S3Destination) else connection)[name] = own.pop(name)
-    known = {*_DESTINATION_KEYS, *_CONNECTION_KEYS, "format", OWN_SETTINGS_KEY}
-    ignored = (*sorted(config.keys() - known), *ignored_format)
+    ignored = (*sorted(config.keys() - _KNOWN_KEYS), *ignored_format)
     return ConnectorConfig(
         S3Destination(**destination, format=format_settings), S3Connection(**connection), tuple(ignored)
     )
+
+
+def doubted(key: str) -> str:
+    """A key that means nothing, with the one that it may be a typing error of."""
+    likely = meant(key, _KNOWN_KEYS)
+    return f"{key} (is {likely} meant?)" if likely else key
 
 
 def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,8 +95,10 @@ def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     allowed = (_names(S3Destination) | _names(S3Connection)) - {*_DESTINATION_KEYS, *_CONNECTION_KEYS.values()}
     unknown = sorted(own.keys() - allowed)
     if unknown:
+        likely = meant(unknown[0], allowed)
         raise SettingsError(
-            f"Unknown setting {OWN_SETTINGS_KEY}.{unknown[0]}. Known are {', '.join(sorted(allowed))}.",
+            f"Unknown setting {OWN_SETTINGS_KEY}.{unknown[0]}.{f' Is {likely} meant?' if likely else ''} Known are "
+            f"{', '.join(sorted(allowed))}.",
             setting=f"{OWN_SETTINGS_KEY}.{unknown[0]}",
         )
     return dict(own)

@@ -180,6 +180,8 @@ SYNC_METADATA = "s3dest-sync"
 """Name of the user metadata that tells which segment an object belongs to."""
 _MAX_METADATA = 1536
 """Bytes of a user's own metadata: S3 takes 2048 of an object, and the sync's id needs some."""
+_BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[^\s]+")
+"""A name, or the ARN of an access point."""
 _METADATA_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _METADATA_VALUE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 
@@ -245,6 +247,12 @@ class S3Destination:
         check_types(self)
         if not self.s3_bucket_name:
             raise SettingsError("s3_bucket_name is empty; name the bucket to land in.", setting="s3_bucket_name")
+        if not _BUCKET_NAME.fullmatch(self.s3_bucket_name):
+            raise SettingsError(
+                f"s3_bucket_name {self.s3_bucket_name!r} is no name of a bucket. Write the name alone, like my-bucket, "
+                "without s3:// and without a path; a directory in it is s3_bucket_path.",
+                setting="s3_bucket_name",
+            )
         object.__setattr__(self, "s3_path_format", self.s3_path_format or DEFAULT_PATH_FORMAT)
         for name in ("upload_threads", "encode_workers"):
             at_least(name, getattr(self, name), 1)

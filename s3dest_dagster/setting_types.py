@@ -6,7 +6,8 @@ Every refusal names the setting and what it may be. It must not know any setting
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
 from types import UnionType
@@ -24,6 +25,11 @@ def caseless(setting: str, value: Any, allowed: Any) -> str:
         if str(value).lower() == str(each).lower():
             return str(each)
     raise SettingsError(f"{setting} is {value!r}. Known are {', '.join(map(repr, allowed))}.", setting=setting)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """The known name that a wrong one is probably a typing error of; empty when there is none like it."""
+    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.75)), "")
 
 
 @cache

@@ -17,7 +17,13 @@ from uuid import uuid4
 
 from s3dest_dagster.cli.output import Output
 from s3dest_dagster.connection import S3Connection
-from s3dest_dagster.connector_config import JOB_ID_VARIABLE, OWN_SETTINGS_KEY, ConnectorConfig, from_connector_config
+from s3dest_dagster.connector_config import (
+    JOB_ID_VARIABLE,
+    OWN_SETTINGS_KEY,
+    ConnectorConfig,
+    doubted,
+    from_connector_config,
+)
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.landing import Sync, Target, open_target
 from s3dest_dagster.sources.catalog import Catalog, read_catalog
@@ -36,14 +42,17 @@ def read_config(path: str, output: Output) -> ConnectorConfig:
         error.add_note(f"(In {path}.)")
         raise
     if config.ignored:
-        output.say(f"{path}: these keys mean nothing here and are ignored: {', '.join(config.ignored)}.")
+        output.say(f"{path}: these keys mean nothing here and are ignored: {', '.join(map(doubted, config.ignored))}.")
     return config
 
 
 def read_json_object(path: str, what: str) -> Mapping[str, Any]:
     """The JSON object of a file. Raises SettingsError that names the file, and line and column of what is wrong."""
     try:
-        value = json.loads(_read_text(path, what))
+        text = _read_text(path, what)
+        if not text.strip():
+            raise SettingsError(f"The {what} {path} is empty; a JSON object is expected in it.")
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         raise SettingsError(
             f"The {what} {path} is no JSON: {error.msg} in line {error.lineno}, column {error.colno}."
@@ -105,7 +114,8 @@ def _read_text(path: str, what: str) -> str:
     try:
         return Path(path).read_text("utf-8")
     except OSError as error:
-        raise SettingsError(f"The {what} {path} cannot be read: {error.strerror}.") from None
+        where = "" if os.path.isabs(path) else f" It was looked for in {os.getcwd()}."
+        raise SettingsError(f"The {what} {path} cannot be read: {error.strerror}.{where}") from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"The {what} {path} is no text in UTF-8: byte {error.start} is wrong.") from None
 

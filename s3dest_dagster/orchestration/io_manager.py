@@ -143,7 +143,7 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
         raw = config if isinstance(config, Mapping) else _read_config(Path(config))
         parsed = connector_config.from_connector_config(raw)
         if parsed.ignored:
-            ignored = ", ".join(parsed.ignored)
+            ignored = ", ".join(map(connector_config.doubted, parsed.ignored))
             _logger.warning("These keys of the connector's configuration mean nothing here: %s", ignored)
         given = {each.name: getattr(parsed.destination, each.name) for each in fields(S3Destination)}
         return cls(**{**given, "s3": connector_access(raw, parsed.connection), **settings})

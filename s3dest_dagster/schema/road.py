@@ -257,7 +257,7 @@ def _nothing(_: Any) -> Row:
 
 def _too_deep(stream: str, total: int) -> RecordError:
     return RecordError(
-        f"One of {total} records holds objects or lists within each other, too deep to be read. "
+        f"Stream {stream!r}: one of {total} records holds objects or lists within each other, too deep to be read. "
         "Have the source give that value as a text.",
         stream=stream,
     )
@@ -267,7 +267,8 @@ def _mismatch(stream: str, misfit: Misfit, number: int, total: int) -> RecordErr
     shown = misfit.text if len(misfit.text) <= _SHOWN else f"{misfit.text[:_SHOWN]}…"
     what = "stands more than once, and has one place" if misfit.is_repeated else "does not fit its declared type"
     return RecordError(
-        f"Record {number} of a batch of {total}: field {misfit.path!r} {what}; its value is {shown}. "
+        f"Stream {stream!r}: field {misfit.path!r} {what}; its value is {shown} (record {number} of {total} that were "
+        "read together). "
         "Correct the source or the stream's JSON schema, or set on_type_mismatch to 'overflow', which keeps such "
         f"values as text in {OVERFLOW}.",
         stream=stream,

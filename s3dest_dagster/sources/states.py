@@ -83,7 +83,9 @@ def _elements(text: bytes) -> list[msgspec.Raw]:
     except msgspec.DecodeError:
         found = []
     if len(found) < 2:
-        raise SettingsError(f"It is no JSON: {reason}.", setting="state") from None
+        raise SettingsError(
+            f"The state is no JSON: {reason}. Give what `s3dest state show` prints, or STATE messages.", setting="state"
+        ) from None
     return found
 
 
@@ -104,7 +106,8 @@ def _given(raw: msgspec.Raw) -> GivenState:
 
 def _no_state(reason: str) -> SettingsError:
     return SettingsError(
-        f"Something in it is no Airbyte state: {reason}. Give what `s3dest state show` prints, or STATE messages.",
+        f"Something in the file is no Airbyte state: {reason}. Give what `s3dest state show` prints, or STATE "
+        "messages.",
         setting="state",
     )
 

@@ -10,12 +10,14 @@ import os
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
 
 from s3dest_dagster.connection import S3Connection, is_aws
 from s3dest_dagster.destination import S3Destination
+from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.storage.bucket import Bucket
 from s3dest_dagster.storage.faults import mapped_session, refuse_redirect
 from s3dest_dagster.storage.headers import headers_of_all
@@ -33,9 +35,21 @@ def open_bucket(connection: S3Connection, where: S3Destination | str) -> Bucket:
     `open_client`.
     """
     if isinstance(where, S3Destination):
+        _refuse_bucket_in(connection.endpoint, where.s3_bucket_name)
         return open_bucket(connection, where.s3_bucket_name).with_headers(headers_of_all(where))
     patience = Patience(max_attempts=connection.max_attempts, deadline_s=connection.retry_deadline_s)
     return _bucket(_client(replace(connection, max_attempts=1), _variables()), where, patience)
+
+
+def _refuse_bucket_in(endpoint: str, bucket: str) -> None:
+    """Raises SettingsError for an endpoint that names the bucket, too: it would be looked for in itself."""
+    url = urlsplit(endpoint)
+    if url.path.rstrip("/").endswith(f"/{bucket}") or (url.hostname or "").startswith(f"{bucket}."):
+        raise SettingsError(
+            f"s3_endpoint {endpoint!r} names the bucket {bucket!r}, which s3_bucket_name does already. Write the "
+            "endpoint without it.",
+            setting="s3_endpoint",
+        )
 
 
 @lru_cache(maxsize=64)

@@ -237,8 +237,8 @@ def _of_client(error: Exception, action: str, bucket: str, key: str | None, trie
         )
     if isinstance(error, _UNANSWERED):
         return EndpointUnreachableError(
-            f"No answer for {where} ({action}): {_ended(str(error))} {f'{tried} ' if tried else ''}Check s3_endpoint, "
-            "the network and the server.",
+            f"No answer for {where} ({action}): {_ended(str(error))} {f'{tried} ' if tried else ''}Check s3_endpoint "
+            "(without one: s3_bucket_region), the network and the server.",
             key=key,
             setting="s3_endpoint",
         )

@@ -86,6 +86,46 @@ def test_a_wrong_catalog_is_refused(lake, content, part):
     assert_failed(answer, 2, part, "catalog.json")
 
 
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"s3_bucket_name": "s3://lake"}, ["s3_bucket_name", "without s3://", "s3_bucket_path"]),
+        ({"s3_bucket_name": "lake/raw"}, ["s3_bucket_name", "s3_bucket_path"]),
+        ({"role_arn": "loader"}, ["role_arn 'loader'", "arn:aws:iam::123456789012:role/"]),
+        ({"s3dest": {"max_attemps": 1}}, ["s3dest.max_attemps", "Is max_attempts meant?"]),
+    ],
+)
+def test_a_usual_mistake_is_answered_by_what_was_meant(lake, changes, parts):
+    answer = lake.run("check", "--config", lake.config(**changes))
+    assert_failed(answer, 2, *parts, "config.json")
+    assert len(answer.stderr.splitlines()) == 1
+
+
+def test_a_typing_error_in_a_key_that_is_ignored_is_told(lake):
+    answer = lake.run("ls", "--config", lake.config(s3_path_fromat="${STREAM_NAME}/", something_else=1))
+    assert answer.returncode == 0
+    assert "ignored: s3_path_fromat (is s3_path_format meant?), something_else." in answer.stderr
+
+
+def test_an_endpoint_that_names_the_bucket_is_refused(lake):
+    config = lake.config(s3_endpoint=f"{lake.server.endpoint}/{lake.bucket}")
+    assert_failed(lake.run("check", "--config", config), 2, "s3_endpoint", lake.bucket, "without it")
+    host = lake.config(s3_endpoint=f"https://{lake.bucket}.s3.amazonaws.com")
+    assert_failed(lake.run("check", "--config", host), 2, "s3_endpoint", lake.bucket, "without it")
+
+
+@pytest.mark.parametrize(("content", "part"), [("", "is empty"), (" \n", "is empty"), (None, "was looked for in /")])
+def test_a_configuration_that_is_not_there_or_empty_is_told_so(lake, content, part):
+    path = "nowhere.json" if content is None else lake.file("empty.json", content)
+    assert_failed(lake.run("check", "--config", path), 2, path, part)
+
+
+def test_a_value_that_fails_the_sync_is_told_with_its_stream(lake):
+    config = lake.config(format={"format_type": "Avro"}, s3dest={"on_type_mismatch": "fail", "max_attempts": 1})
+    answer = lake.write(record("users", id=1) + record("users", id="many"), "--config", config)
+    assert_failed(answer, 1, "Stream 'users'", "field 'id'", "many (record 2 of 2", "on_type_mismatch")
+
+
 def test_streams_that_could_share_a_key_are_refused(lake):
     config = lake.config(s3_path_format="${NAMESPACE}/${EPOCH}_")
     answer = lake.write(record("users", id=1), "--config", config, streams=("users", "orders"))

@@ -332,7 +332,7 @@ def test_a_mismatch_fails_where_that_is_wanted_naming_field_record_and_value():
     assert road.convert(batch([raw(), raw(extra=1, id="12")])).tally.undeclared == {"extra": 1}
     with pytest.raises(RecordError) as error:
         road.convert(batch([raw()] * 40 + [raw(address={"lat": "x" * 300})]))
-    assert "Record 41 of a batch of 41" in str(error.value)
+    assert "(record 41 of 41 " in str(error.value)
     assert "'address.lat'" in str(error.value)
     assert "x" * 200 + "…" in str(error.value)
     assert "x" * 201 not in str(error.value)
