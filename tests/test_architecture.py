@@ -56,7 +56,7 @@ OUTSIDE = {
     "dagster_aws": {"orchestration.resource"},
     "boto3": {"storage"},
     "botocore": {"storage"},
-    "pyarrow": {"batch", "schema", "formats", "sources", "landing.read", "orchestration.loading"},
+    "pyarrow": {"batch", "schema", "formats", "sources", "landing.content", "landing.read", "orchestration.loading"},
     "fastavro": {"formats", "sources.file_formats"},
     "click": {"cli"},
 }

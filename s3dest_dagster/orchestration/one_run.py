@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import dagster as dg
@@ -142,7 +143,7 @@ class ConnectorRun:
                 part = _Part(self, context, target, partition, left, getattr(place, "preview_rows", 0))
                 for stream, receipt, metadata in part.landed(failed):
                     key = self.keys[stream]
-                    before = version_before(context.instance, key, partition)
+                    before = partial(version_before, context.instance, key, partition)
                     versions[stream].append(data_version(receipt, before))
                     if partition is not None:
                         context.add_asset_metadata(metadata, asset_key=key, partition_key=partition)

@@ -63,7 +63,7 @@ def land_output(
                 context.log.info(landed_sentence(receipt, seconds))
                 metadata = receipt_metadata(receipt, stream, bucket=bucket, seconds=seconds, preview=preview)
                 _tell(context, metadata, scope, alone=len(scopes) == 1)
-                versions.append(data_version(receipt, _before(context, scope.partition)))
+                versions.append(data_version(receipt, partial(_before, context, scope.partition)))
                 warn_of_second_writers(context.log, receipt, bucket)
     finally:
         let_go(handed)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from typing import Any
 
@@ -40,18 +40,18 @@ def _chosen(format: FormatSettings) -> dict[str, str]:
     return {each.name: str(value) for each in fields(format) if (value := getattr(format, each.name)) != each.default}
 
 
-def data_version(receipt: Receipt, before: str | None = None) -> str:
+def data_version(receipt: Receipt, before: Callable[[], str | None]) -> str:
     """Equal texts mean equal data: the same records landed again under the same settings have the same version.
 
     A sync that replaces what its scope held has a version made of its records as the source gave them, in their order
     (see `ContentChecksum`), of its columns and of the format's settings; ids and times of the landing do not count. A
-    sync that added records has one of its own, since the scope holds more now. One that changed nothing has that of
-    `before`, the version that the scope had.
+    sync that added records has one of its own, since the scope holds more now. One that changed nothing has the version
+    that the scope had before, for which `before` is asked.
     """
     if receipt.replaces and receipt.content is not None:
         return _digest(receipt.content, receipt.fingerprint, dict(receipt.format))
     if not receipt.replaces and not receipt.objects:
-        return unchanged(before)
+        return unchanged(before())
     return _digest(receipt.sync_id)
 
 

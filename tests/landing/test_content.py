@@ -50,6 +50,9 @@ def test_arrow_columns_count_with_their_names_types_and_values():
     texts = [of(id=pa.array([1, 2])), of(id=pa.array([1, 2], pa.int32())), of(no=pa.array([1, 2])), of(id=[1, 3])]
     assert of(id=pa.array([0, 1, 2])[1:]) == texts[0]
     assert len(set(texts)) == len(texts)
+    indices = pa.array([0, 1], pa.int8())
+    words = [of(word=pa.DictionaryArray.from_arrays(indices, values)) for values in (["a", "b"], ["a", "c"])]
+    assert len(set(words)) == 2
 
 
 def test_a_landing_notes_it_whatever_time_and_ids_it_has(moto_s3: S3Server):

@@ -284,6 +284,13 @@ class TestFiles:
         assert re.search(reason, told(caught.value))
 
 
+def test_records_are_shown_unless_the_translation_says_otherwise(lake, load, folder):
+    (folder / "a.jsonl").write_text('{"id": 7}\n')
+    for private in ("", "  translation: {metadata: {s3dest/preview_rows: 0}}\n"):
+        (event,) = materialize(lake, load(FILES + private)).get_asset_materialization_events()
+        assert ("preview" in event.materialization.metadata) == (not private)
+
+
 class TestDestination:
     def connection(self, lake: Any) -> str:
         return f"""\
