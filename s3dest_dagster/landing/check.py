@@ -120,7 +120,8 @@ class _Check:
     def _denied(self, name: str, action: str, error: AccessDeniedError) -> CheckStep:
         """The step for a denial. Where the server names an action that is granted, it is the step's own that is not."""
         if error.action in self.granted:
-            error = denied(action, self.target.bucket.name, error.key, kms_key=self.target.destination.kms_key_id)
+            bucket, kms_key = self.target.bucket, self.target.destination.kms_key_id
+            error = denied(action, bucket.name, error.key, kms_key=kms_key, partition=bucket.partition)
         return CheckStep(name, error.action or action, False, error.message)
 
     def _read_back(self) -> None:

@@ -105,6 +105,11 @@ class Bucket:
         """The URL that requests go to."""
         return str(self.client.meta.endpoint_url)
 
+    @property
+    def partition(self) -> str:
+        """The part of AWS that ARNs name: "aws-cn" in China, "aws-us-gov"; "aws" elsewhere and on other servers."""
+        return str(self.client.meta.partition) if is_aws(self.endpoint) else "aws"
+
     def uri(self, key: str = "") -> str:
         """The `s3://` address of a key."""
         return f"s3://{self.name}/{key}"
@@ -134,7 +139,7 @@ class Bucket:
                 transient = is_transient(error)
                 if not transient or not tries.again():
                     tried = tries.told() if transient else ""
-                    raise translated(error, action, self.name, key, tried=tried) from error
+                    raise translated(error, action, self.name, key, tried=tried, partition=self.partition) from error
 
     # ------------------------------------------------------------------ whole objects
 

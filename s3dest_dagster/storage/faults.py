@@ -74,13 +74,14 @@ _DAMAGED = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
 _WRONG_TLS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
 
 
-def policy_statement(action: str, bucket: str, kms_key: str | None = None) -> str:
-    """The IAM policy statement that allows `action` on the bucket, or on the key of KMS, as JSON text to paste."""
+def policy_statement(action: str, bucket: str, kms_key: str | None = None, partition: str = "aws") -> str:
+    """The IAM policy statement that allows `action` on the bucket, or on the key of KMS, as JSON text to paste.
+    `partition` is the part of AWS that its ARNs name."""
     if action.startswith("kms:"):
         # An alias is not what policies name.
-        resource = kms_key if kms_key and _KEY_ARN.match(kms_key) else "arn:aws:kms:*:*:key/*"
+        resource = kms_key if kms_key and _KEY_ARN.match(kms_key) else f"arn:{partition}:kms:*:*:key/*"
     else:
-        resource = f"arn:aws:s3:::{bucket}" + ("" if action in BUCKET_ACTIONS else "/*")
+        resource = f"arn:{partition}:s3:::{bucket}" + ("" if action in BUCKET_ACTIONS else "/*")
     return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
 
 
@@ -100,10 +101,12 @@ def is_transient(error: Exception) -> bool:
     return isinstance(error, _UNANSWERED)
 
 
-def translated(error: Exception, action: str, bucket: str, key: str | None = None, *, tried: str = "") -> StorageError:
+def translated(
+    error: Exception, action: str, bucket: str, key: str | None = None, *, tried: str = "", partition: str = "aws"
+) -> StorageError:
     """The StorageError that tells of one of `ASKED`: with bucket, key, missing action, and how long it was tried."""
     if isinstance(error, boto.ClientError):
-        return _of_answer(error, action, bucket, key, tried)
+        return _of_answer(error, action, bucket, key, tried, partition)
     if isinstance(error, _OF_CHAIN):
         return _of_chain(error)
     return _of_client(error, action, bucket, key, tried)
@@ -148,7 +151,9 @@ def _of_chain(error: Exception) -> CredentialsError:
     )
 
 
-def _of_answer(error: boto.ClientError, action: str, bucket: str, key: str | None, tried: str) -> StorageError:
+def _of_answer(
+    error: boto.ClientError, action: str, bucket: str, key: str | None, tried: str, partition: str
+) -> StorageError:
     answer: dict[str, Any] = error.response
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     code = str(answer.get("Error", {}).get("Code", status))
@@ -169,7 +174,7 @@ def _of_answer(error: boto.ClientError, action: str, bucket: str, key: str | Non
             key=key,
         )
     if code in _DENIED:
-        return denied(action, bucket, key, text)
+        return denied(action, bucket, key, text, partition=partition)
     if code == "NoSuchBucket" or (code == "404" and key is None):
         return BucketNotFoundError(
             f"Bucket {bucket!r} does not exist at this endpoint. Create it, or correct s3_bucket_name, "
@@ -208,7 +213,13 @@ def refuse_redirect(response_dict: Mapping[str, Any], **_: Any) -> None:
 
 
 def denied(
-    action: str, bucket: str, key: str | None, text: str = "", *, kms_key: str | None = None
+    action: str,
+    bucket: str,
+    key: str | None,
+    text: str = "",
+    *,
+    kms_key: str | None = None,
+    partition: str = "aws",
 ) -> AccessDeniedError:
     """The error for a refused action. `text` is the server's: it wins where it names the action that is missing, such
     as one of a header or of an encryption key, and where it says that allowing would not help."""
@@ -218,7 +229,7 @@ def denied(
     if "explicit deny" in text:
         cure = f"A policy denies it explicitly, so that allowing it does not help: {text}"
     else:
-        cure = f"Add this statement to the identity's policy: {policy_statement(action, bucket, kms_key)}"
+        cure = f"Add this statement to the identity's policy: {policy_statement(action, bucket, kms_key, partition)}"
     return AccessDeniedError(f"S3 denied {action} on {where}. {cure}", key=key, action=action)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import zlib
+from types import SimpleNamespace
 
 import pytest
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse
 from servers import S3Server
 
 from s3dest_dagster.connection import S3Connection
@@ -157,3 +160,31 @@ def test_no_identity_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     with pytest.raises(CredentialsError, match="No identity"):
         identity(S3Connection(region="us-east-1"))
+
+
+@pytest.mark.parametrize(
+    ("region", "endpoint", "partition"),
+    [
+        ("eu-west-1", "", "aws"),
+        ("cn-north-1", "", "aws-cn"),
+        ("us-gov-west-1", "", "aws-us-gov"),
+        ("cn-north-1", "http://127.0.0.1:9", "aws"),
+    ],
+)
+def test_a_denial_names_the_resource_in_its_part_of_aws(region: str, endpoint: str, partition: str) -> None:
+    """A server's denial, given in place of the way to it."""
+    keys = {"access_key_id": "AKIA", "secret_access_key": "none"}
+    bucket = open_bucket(S3Connection(region=region, endpoint=endpoint, max_attempts=1, **keys), f"lake-{region}")
+    body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
+
+    def denied(request: AWSPreparedRequest, **_: object) -> AWSResponse:
+        return AWSResponse(request.url, 403, {}, SimpleNamespace(stream=lambda: iter([body])))
+
+    bucket.client.meta.events.register("before-send.s3", denied, unique_id="denied")
+    try:
+        with pytest.raises(AccessDeniedError) as caught:
+            bucket.get("a.txt")
+    finally:
+        bucket.client.meta.events.unregister("before-send.s3", unique_id="denied")
+    statement = json.loads(str(caught.value)[str(caught.value).index("{") :])
+    assert statement["Resource"] == f"arn:{partition}:s3:::lake-{region}/*"
