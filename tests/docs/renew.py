@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def main() -> None:
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
     from docs.made import make
+    from docs.warm_command import warm_command
     from servers import moto_server
 
     from docs import pages, transcript
@@ -22,8 +23,10 @@ def main() -> None:
     for page in (*pages.PAGES, *pages.DESIGN):
         text = pages.with_made(pages.read(page), make)
         if pages.blocks(page, "console"):
-            with moto_server() as server, TemporaryDirectory() as folder:
-                text = transcript.renewed(page, text, server, Path(folder))
+            with moto_server() as server, TemporaryDirectory() as name:
+                folder = Path(name)
+                with warm_command(folder) as command:
+                    text = transcript.renewed(page, text, server, folder, command)
         (ROOT / page).write_text(text, "utf-8")
 
 

@@ -10,6 +10,7 @@ import inspect
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
 
@@ -80,9 +81,16 @@ def test_everything_that_code_makes_stands_somewhere():
     assert {name for _, name in made_parts()} == made.MADE
 
 
+@pytest.fixture(scope="module")
+def command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the warm command."""
+    with warm_command(tmp_path_factory.mktemp("warm")) as address:
+        yield address
+
+
 @pytest.mark.parametrize("page", [page for page in EVERY_PAGE if pages.blocks(page, "console")])
-def test_commands_answer_what_the_page_says(page, moto_s3: S3Server, tmp_path: Path):
-    assert transcript.renewed(page, pages.read(page), moto_s3, tmp_path) == pages.read(page), RENEW
+def test_commands_answer_what_the_page_says(page, moto_s3: S3Server, tmp_path: Path, command: str):
+    assert transcript.renewed(page, pages.read(page), moto_s3, tmp_path, command) == pages.read(page), RENEW
 
 
 # ---------------------------------------------------------------------- links and words
@@ -371,18 +379,17 @@ def commands_of_the_readme() -> list[str]:
     return [*lines, *(f"s3dest {verb} --config config.json" for verb in several)]
 
 
-def test_commands_of_the_readme_run(moto_s3: S3Server, tmp_path: Path):
+def test_commands_of_the_readme_run(moto_s3: S3Server, tmp_path: Path, command: str):
     (config,) = [block for block in pages.blocks(SETTINGS) if block.name == "config.json"]
     (source,) = [block for block in pages.blocks(COMMAND) if block.name == "source-shop"]
-    sitting = transcript.Sitting(moto_s3, tmp_path)
+    sitting = transcript.Sitting(moto_s3, tmp_path, command)
     for block in (config, dataclasses.replace(source, name="source-faker"), pages.Block("json", "faker.json", "{}", 0)):
         sitting.lay_out(block)
-    commands = commands_of_the_readme()
-    assert len(commands) > 4
-    with warm_command(tmp_path):
-        for command in commands:
-            kept = " > catalog.json" if " discover " in command else ""
-            assert sitting.answer(f"{command}{kept}; echo ended with $?").endswith("ended with 0\n"), command
+    typed = commands_of_the_readme()
+    assert len(typed) > 4
+    for line in typed:
+        kept = " > catalog.json" if " discover " in line else ""
+        assert sitting.answer(f"{line}{kept}; echo ended with $?").endswith("ended with 0\n"), line
 
 
 # ---------------------------------------------------------------------- Python

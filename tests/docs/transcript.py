@@ -13,7 +13,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from docs.warm_command import warm_command
+from docs.warm_command import make_caller
 from servers import S3Server
 
 from docs import pages
@@ -26,9 +26,10 @@ _BLOCK = re.compile(r"(?<=^```console\n)(?P<text>.*?)(?=^```$)", re.MULTILINE | 
 
 
 class Sitting:
-    """One folder, one bucket, and a shell."""
+    """One folder, one bucket, and a shell that finds the warm command at this address."""
 
-    def __init__(self, server: S3Server, folder: Path) -> None:
+    def __init__(self, server: S3Server, folder: Path, command: str) -> None:
+        make_caller(folder, command)
         self._server = server
         self._folder = folder
         self._bucket = server.new_bucket()
@@ -71,14 +72,13 @@ class Sitting:
         return _DRAWN.sub(".5f3a9c1e", shown)
 
 
-def renewed(page: str, text: str, server: S3Server, folder: Path) -> str:
+def renewed(page: str, text: str, server: S3Server, folder: Path, command: str) -> str:
     """The page's text with the answers that its commands give now."""
-    sitting = Sitting(server, folder)
+    sitting = Sitting(server, folder, command)
     for block in pages.blocks(page):
         if block.name:
             sitting.lay_out(block)
-    with warm_command(folder):
-        return _BLOCK.sub(lambda match: _block(match["text"], sitting), text)
+    return _BLOCK.sub(lambda match: _block(match["text"], sitting), text)
 
 
 def _block(text: str, sitting: Sitting) -> str:

@@ -27,21 +27,25 @@ with socket.socket(socket.AF_UNIX) as server:
 
 
 @contextmanager
-def warm_command(folder: Path) -> Iterator[None]:
-    """While it lasts, `folder/s3dest` is the command."""
+def warm_command(folder: Path) -> Iterator[str]:
+    """Gives the address of a warm command that lasts as long as the block; its socket lies in the folder."""
     address = str(folder / "socket")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen()
         process = subprocess.Popen([sys.executable, __file__, str(listener.fileno())], pass_fds=[listener.fileno()])
-    caller = folder / "s3dest"
-    caller.write_text(_CALLER.format(python=sys.executable, address=address))
-    caller.chmod(0o700)
     try:
-        yield
+        yield address
     finally:
         process.terminate()
         process.wait(timeout=10)
+
+
+def make_caller(folder: Path, address: str) -> None:
+    """Makes `folder/s3dest` call the warm command at this address."""
+    caller = folder / "s3dest"
+    caller.write_text(_CALLER.format(python=sys.executable, address=address))
+    caller.chmod(0o700)
 
 
 def _serve(listener: socket.socket) -> None:
