@@ -20,14 +20,13 @@ def main() -> None:
     from docs import pages, transcript
 
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    for page in (*pages.PAGES, *pages.DESIGN):
-        text = pages.with_made(pages.read(page), make)
-        if pages.blocks(page, "console"):
-            with moto_server() as server, TemporaryDirectory() as name:
-                folder = Path(name)
-                with warm_command(folder) as command:
-                    text = transcript.renewed(page, text, server, folder, command)
-        (ROOT / page).write_text(text, "utf-8")
+    with moto_server() as server, TemporaryDirectory() as warm, warm_command(Path(warm)) as command:
+        for page in (*pages.PAGES, *pages.DESIGN):
+            text = pages.with_made(pages.read(page), make)
+            if pages.blocks(page, "console"):
+                with TemporaryDirectory() as folder:
+                    text = transcript.renewed(page, text, server, Path(folder), command)
+            (ROOT / page).write_text(text, "utf-8")
 
 
 if __name__ == "__main__":
