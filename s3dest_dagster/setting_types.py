@@ -32,6 +32,19 @@ def meant(name: str, known: Iterable[str]) -> str:
     return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.75)), "")
 
 
+def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises SettingsError for a name among `given` that `owner` has no setting of."""
+    names = sorted(known)
+    for name in given:
+        if name not in names:
+            likely = meant(name, names)
+            raise SettingsError(
+                f"{owner} has no setting {name!r}.{f' Is {likely} meant?' if likely else ''} It has: "
+                f"{', '.join(names)}.",
+                setting=name,
+            )
+
+
 @cache
 def _types(settings: type) -> Mapping[str, tuple[Any, ...]]:
     """The types that each field may have, as its annotation says."""

@@ -30,6 +30,7 @@ from s3dest_dagster.orchestration.format_config import (
 )
 from s3dest_dagster.orchestration.loading import load_input
 from s3dest_dagster.orchestration.output import land_output
+from s3dest_dagster.setting_types import refuse_unknown
 from s3dest_dagster.storage import Bucket, headers_of_all
 
 _logger = logging.getLogger("s3dest_dagster.orchestration")
@@ -124,6 +125,10 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
     s3: dg.ResourceDependency[Any] = None  # type: ignore[assignment]  # no resource: the machine's own identity
 
     def __init__(self, **settings: Any) -> None:
+        # Dagster takes any other name without a word, and does nothing with it.
+        refuse_unknown("S3DestinationIOManager", settings, type(self).model_fields)
+        if settings.get("s3_bucket_name") is None:
+            raise SettingsError("s3_bucket_name is missing; name the bucket to land in.", setting="s3_bucket_name")
         # Dagster 1.12 takes no default for a union of configs: it is given always.
         settings["format"] = as_format_config(settings.get("format", JsonlFormatConfig()))
         super().__init__(**settings)

@@ -14,6 +14,7 @@ from pydantic.config import JsonDict
 
 from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.setting_types import refuse_unknown
 from s3dest_dagster.storage import open_client
 
 _SECRET: JsonDict = {"dagster__is_secret": True}
@@ -60,6 +61,7 @@ class S3Resource(dagster_aws.s3.S3Resource):
     read_timeout_s: float = Field(default=60, gt=0, description="Seconds to wait for the next bytes of an answer.")
 
     def __init__(self, **data: Any) -> None:
+        refuse_unknown("S3Resource", data, type(self).model_fields)
         # What is given here becomes a default of the config schema, which the code location shows and every run stores.
         literal = {name: value for name in _SECRETS if (value := data.get(name)) and not isinstance(value, dg.EnvVar)}
         super().__init__(**{name: value for name, value in data.items() if name not in literal})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -116,6 +117,20 @@ def test_run_config_says_the_format_and_other_settings(lake):
     (key,) = lake.data_keys()
     assert key.startswith("elsewhere/crm/people/")
     assert key.endswith(".csv")
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: S3DestinationIOManager(s3_bucket_name="lake", memory_bm=300), "'memory_bm'. Is memory_mb meant?"),
+        (lambda: S3DestinationIOManager(s3_bucket_name="lake", colour="red"), "has no setting 'colour'. It has: "),
+        (lambda: S3DestinationIOManager(s3_bucket_path="raw"), "s3_bucket_name is missing"),
+        (lambda: S3Resource(role_arm="arn:aws:iam::1:role/loader"), "'role_arm'. Is role_arn meant?"),
+    ],
+)
+def test_a_setting_that_there_is_not_is_refused_and_one_that_lacks_is_named(make, told):
+    with pytest.raises(SettingsError, match=re.escape(told)):
+        make()
 
 
 def test_another_template_for_what_has_landed_is_refused_before_anything_is_written(lake):
