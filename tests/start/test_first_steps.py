@@ -87,7 +87,7 @@ def test_five_minutes(type_into_a_shell: Type):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     script = typed(pages.blocks("docs/start.md", "sh")).replace("127.0.0.1:9000", f"127.0.0.1:{port}")
-    wait = f"until {ASK.format(python=sys.executable, port=port)} 2>/dev/null; do sleep 0.1; done"
+    wait = f"until {ASK.format(python=sys.executable, port=port)} 2>/dev/null; do kill -0 $!; sleep 0.1; done"
     script = IN_ANOTHER_TERMINAL.sub(lambda line: f"{line[0]} >/dev/null 2>&1 &\n{wait}\ncd ..", script)
     printed = type_into_a_shell(script)
     told = [line for block in pages.blocks("docs/start.md", "text") for line in block.text.splitlines()]
