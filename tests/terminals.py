@@ -8,26 +8,47 @@ import re
 import struct
 import termios
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 
+class Shown:
+    """What was written to a terminal so far, escape sequences included, lines ended by a line feed alone."""
+
+    def __init__(self) -> None:
+        self._read = bytearray()
+        self._more = threading.Condition()
+
+    def __call__(self) -> str:
+        return self._read.decode(errors="replace").replace("\r\n", "\n")
+
+    def add(self, data: bytes) -> None:
+        with self._more:
+            self._read.extend(data)
+            self._more.notify_all()
+
+    def wait_for(self, text: str) -> None:
+        """Returns when the text has been written."""
+        with self._more:
+            assert self._more.wait_for(lambda: text in self(), timeout=100), f"{text!r} did not come: {self()}"
+
+
 @contextmanager
-def terminal(columns: int) -> Iterator[tuple[str, Callable[[], str]]]:
-    """A terminal: its path, and after it what was written to it, escape sequences included, lines ended by "\n"."""
+def terminal(columns: int) -> Iterator[tuple[str, Shown]]:
+    """A terminal: its path, and what is written to it; all of that is there once the block has been left."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-    read = bytearray()
+    shown = Shown()
 
     def drain() -> None:
         with suppress(OSError):  # what a terminal says when nobody holds its other end any more
             while data := os.read(ours, 1 << 16):
-                read.extend(data)
+                shown.add(data)
 
     reader = threading.Thread(target=drain)
     reader.start()
     try:
-        yield os.ttyname(theirs), lambda: read.decode().replace("\r\n", "\n")
+        yield os.ttyname(theirs), shown
     finally:
         os.close(theirs)
         reader.join()

@@ -43,17 +43,19 @@ def following(output: Output, clock: Callable[[], float] = time.monotonic) -> Fo
 
 
 class ProgressLines:
-    """A line every five seconds at most. `say` None: nobody is told."""
+    """A line every five seconds at most, from the first progress on. `say` None: nobody is told."""
 
     def __init__(self, say: Callable[[str], None] | None, clock: Callable[[], float]) -> None:
         self._say = say
         self._clock = clock
-        self._last = clock()
+        self._last: float | None = None
         self._standing = Standing(clock, window_s=_EVERY_S)
 
     def __call__(self, stream: StreamId, progress: Progress) -> None:
         self._standing.take(stream, progress)
         now = self._clock()
+        if self._last is None:
+            self._last = now
         if self._say is not None and now - self._last >= _EVERY_S:
             self._last = now
             reading = self._standing.read()

@@ -34,8 +34,9 @@ def test_of_many_streams_the_largest_are_named_and_one_alone_is_not_told_twice(c
     now = [0.0]
     told = ProgressLines(Output().say, lambda: now[0])
     for number in range(100, 100 + count):
-        now[0] = 10.0 if number == 99 + count else 0.0
         told(StreamId("shop", f"s{number}"), Progress(rows=number, objects=0, bytes=0))
+    now[0] = 10.0
+    told(StreamId("shop", f"s{number}"), Progress(rows=number, objects=0, bytes=0))
     (line,) = capsys.readouterr().err.splitlines()
     largest = range(100 + count - named, 100 + count)
     assert [part for part in line.split("; ")[1:] if "more" not in part] == [
@@ -45,25 +46,24 @@ def test_of_many_streams_the_largest_are_named_and_one_alone_is_not_told_twice(c
 
 
 def test_programs_that_read_the_report_are_not_disturbed(capsys):
-    now, quiet = [0.0], Output()
+    quiet = Output()
     quiet.json = True
-    told = following(quiet, lambda: now[0])
-    now[0] = 1e9
-    told(StreamId(None, "a"), Progress(rows=1, objects=1, bytes=1))
+    moments = iter(range(0, 1000, 100))
+    told = following(quiet, lambda: next(moments))
+    for _ in range(3):
+        told(StreamId(None, "a"), Progress(rows=1, objects=1, bytes=1))
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("colour", [{}, {"NO_COLOR": "1"}])
-def test_a_terminal_shows_a_display_that_ends_cleanly_and_leaves_its_last_line(lake, colour):
+def test_a_terminal_shows_a_display_that_ends_cleanly_and_leaves_its_last_line(lake):
     messages = record("users", id=1) + record("orders", id=1) + state("users", 1)
     streams = ["--config", lake.config(), "--catalog", lake.catalog("users", "orders")]
-    answer, shown = lake.on_terminal("write", *streams, stdin=messages, of="stderr", columns=160, **colour)
+    answer, shown = lake.on_terminal("write", *streams, stdin=messages, of="stderr", columns=160)
     assert (answer.returncode, answer.stdout) == (0, state("users", 1))
     assert shown.count(HIDDEN) == shown.count(SHOWN) == 1
     before, after = plain(shown.partition(SHOWN)[0]), shown.partition(SHOWN)[2]
     assert "2 records read, 2 objects begun, " in before.splitlines()[-1]
     assert [line.partition(":")[0] for line in after.splitlines()] == ["public.users", "public.orders"]
-    assert ("\x1b[2m" in shown) or colour or "\x1b[3" not in shown
 
 
 def test_what_is_said_meanwhile_stands_above_the_display_and_an_error_below_it(lake):
@@ -98,8 +98,7 @@ def test_ctrl_c_gives_the_cursor_back(lake):
         process = lake.start("write", *streams, stderr=screen)
         process.stdin.write((record("users", id=1) + log("so far")).encode())
         process.stdin.flush()
-        while "so far" not in shown():
-            assert process.poll() is None
+        shown.wait_for("so far")
         process.send_signal(signal.SIGINT)
         stdout, _ = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, b"")
