@@ -65,7 +65,7 @@ def sync(sync_id: str, now: datetime | None = None) -> Sync:
 @contextmanager
 def target(server: S3Server, settings: S3Destination, bucket: Bucket | None = None) -> Iterator[Target]:
     """The destination, opened on a server."""
-    opened = bucket or server.open(settings)
+    opened = bucket or server.open_direct(settings)
     with open_target(settings, opened, clock=lambda: datetime.now(UTC), entropy=os.urandom) as made:
         yield made
 

@@ -94,6 +94,10 @@ class S3Server:
         """The destination's bucket, as the library opens it."""
         return open_bucket(self.connection, destination)
 
+    def open_direct(self, destination: S3Destination) -> Bucket:
+        """The same through the door of `direct`, for tests to which the way there is nothing."""
+        return _direct_bucket(self.direct(), destination.s3_bucket_name)
+
 
 @cache
 def _client(endpoint: str, **keys: str):
@@ -113,6 +117,9 @@ def _direct_client(access_key_id: str, secret_access_key: str):
     door.enabled = True
     client.meta.events.register("before-send.s3", lambda **event: _answer_of(door, **event))
     return client
+
+
+_direct_bucket = cache(Bucket)
 
 
 def _answer_of(door: BotocoreStubber, event_name: str, request, **rest) -> AWSResponse | None:
