@@ -29,7 +29,9 @@ _ENVELOPE = [pa.field(RECORD_ID, pa.string(), nullable=False), pa.field(EMITTED_
 _CODECS = {"UNCOMPRESSED": "NONE", "LZO": "NONE", "LZ4": "LZ4_RAW"}
 _LEVELS = {"GZIP": 6}
 """The library's own default is 9: three times the cost for files hardly smaller."""
-_ROWS_PER_SIZE_CHECK = range(32, 1025)
+_MOST_VALUES_PER_CHECK = 32
+"""Sizes of pages and dictionaries are looked at once in so many values at least; fewer cost more than they are worth."""
+_CHECKS_PER_PAGE = 4
 _UNLIMITED_ROWS = 1 << 30
 
 
@@ -67,9 +69,10 @@ class ParquetObject:
     def __init__(self, sink: Sink, settings: ParquetFormat, schema: pa.Schema, metadata: dict[str, str]) -> None:
         self._rewriter = PageRewriter(sink, lzo_compressor()) if settings.compression_codec == "LZO" else None
         self._file = _File(self._rewriter.write if self._rewriter else sink)
-        with self._file.passing():
-            self._writer = pq.ParquetWriter(self._file, schema, **_writer_options(settings))
-        self._writer.add_key_value_metadata(metadata)
+        self._settings = settings
+        self._schema = schema
+        self._metadata = metadata
+        self._writer: pq.ParquetWriter | None = None
         self._group_bytes = settings.block_size_mb << 20
         self._held: list[pa.RecordBatch] = []
         self.buffered = 0
@@ -88,7 +91,7 @@ class ParquetObject:
         rows = pa.Table.from_batches(self._held)
         self._held, self.buffered = [], 0
         with self._file.passing():
-            self._writer.write_table(rows, row_group_size=rows.num_rows)
+            self._writer_for(rows).write_table(rows, row_group_size=rows.num_rows)
         del rows
         # Else the pool keeps it for the next row group, while another stream's rows take memory elsewhere.
         pa.default_memory_pool().release_unused()
@@ -98,9 +101,16 @@ class ParquetObject:
         if self._rewriter:
             self._rewriter.end_pages()
         with self._file.passing():
-            self._writer.close()
+            self._writer_for(self._schema.empty_table()).close()
         if self._rewriter:
             self._rewriter.close()
+
+    def _writer_for(self, rows: pa.Table) -> pq.ParquetWriter:
+        """The file's writer, begun with the first rows: how wide they are decides how often sizes are looked at."""
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._file, self._schema, **_writer_options(self._settings, rows))
+            self._writer.add_key_value_metadata(self._metadata)
+        return self._writer
 
     def _pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """The batch, in pieces of which each fills the row group at most by its last row; none without rows."""
@@ -111,21 +121,28 @@ class ParquetObject:
             batch = batch.slice(rows)
 
 
-def _writer_options(settings: ParquetFormat) -> dict[str, Any]:
+def _writer_options(settings: ParquetFormat, rows: pa.Table) -> dict[str, Any]:
     codec, page_bytes = settings.compression_codec, settings.page_size_kb << 10
+    dictionary_bytes = settings.dictionary_page_size_kb << 10
     options: dict[str, Any] = {
         "compression": _CODECS.get(codec, codec),
         "compression_level": _LEVELS.get(codec),
         "use_dictionary": settings.dictionary_encoding,
-        "dictionary_pagesize_limit": settings.dictionary_page_size_kb << 10,
+        "dictionary_pagesize_limit": dictionary_bytes,
         "data_page_size": page_bytes,
-        # The page's size is looked at once in so many rows; for small pages more often, or they would be too large.
-        "write_batch_size": min(max(page_bytes >> 10, _ROWS_PER_SIZE_CHECK[0]), _ROWS_PER_SIZE_CHECK[-1]),
+        "write_batch_size": _values_per_check(rows, min(page_bytes, dictionary_bytes)),
         "store_schema": False,
     }
     if "max_rows_per_page" in inspect.signature(pq.ParquetWriter).parameters:
         options["max_rows_per_page"] = _UNLIMITED_ROWS  # else 20,000 rows end a page before its size does
     return options
+
+
+def _values_per_check(rows: pa.Table, page_bytes: int) -> int:
+    """After how many values the library looks at a page's size: a few times for each page of the widest column, since
+    a page goes on until somebody looks."""
+    widest = max(column.nbytes for column in rows.columns) // max(rows.num_rows, 1)
+    return min(max(page_bytes // (_CHECKS_PER_PAGE * max(widest, 1)), 1), _MOST_VALUES_PER_CHECK)
 
 
 class _File:

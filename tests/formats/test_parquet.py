@@ -153,6 +153,23 @@ def test_pages_have_the_asked_size(page_size_kb, expected):
     assert page_count(data, 2) == pytest.approx(expected, rel=0.06)
 
 
+@pytest.mark.parametrize("batch_rows", [50, 1000])
+@pytest.mark.parametrize(("page_size_kb", "expected"), [(32, 250), (1024, 10)])
+def test_pages_of_long_texts_have_the_asked_size_whatever_the_batches(page_size_kb, expected, batch_rows):
+    stream = stream_of({"text": {"type": "string"}})
+    records = [{"text": f"{number:<10000}"} for number in range(1000)]
+    batches = [batch_of(records[first : first + batch_rows]) for first in range(0, 1000, batch_rows)]
+    chosen = ParquetFormat(page_size_kb=page_size_kb, dictionary_encoding=False)
+    assert page_count(written(chosen, stream, batches), 2) == pytest.approx(expected, rel=0.2)
+
+
+def test_the_dictionary_of_long_texts_is_given_up_at_the_asked_size():
+    stream = stream_of({"text": {"type": "string"}})
+    batch = batch_of([{"text": f"{number:<10000}"} for number in range(500)])
+    chunk = _file(written(ParquetFormat(dictionary_page_size_kb=64), stream, [batch])).metadata.row_group(0).column(2)
+    assert chunk.data_page_offset - chunk.dictionary_page_offset < 128 << 10
+
+
 def test_dictionaries_are_written_or_not_as_asked():
     for asked in (True, False):
         data = written(ParquetFormat(dictionary_encoding=asked), NUMBERS, [_numbers(5000, distinct=10)])
