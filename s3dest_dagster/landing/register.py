@@ -155,4 +155,5 @@ def _another_template(stream: StreamId, bucket: Bucket, counts: UsedTemplate, no
 
 
 def _told(used: UsedTemplate, names: Iterable[str]) -> str:
-    return " and ".join(f"{name} {getattr(used, name) or 'left out'!r}" for name in names)
+    spelled = {name: repr(getattr(used, name)) if getattr(used, name) else "left out" for name in names}
+    return " and ".join(f"{name} {value}" for name, value in spelled.items())
