@@ -141,7 +141,7 @@ def _writer_options(settings: ParquetFormat, rows: pa.Table) -> dict[str, Any]:
 def _values_per_check(rows: pa.Table, page_bytes: int) -> int:
     """After how many values the library looks at a page's size: a few times for each page of the widest column, since
     a page goes on until somebody looks."""
-    widest = max(column.nbytes for column in rows.columns) // max(rows.num_rows, 1)
+    widest: int = max(column.nbytes for column in rows.columns) // max(rows.num_rows, 1)
     return min(max(page_bytes // (_CHECKS_PER_PAGE * max(widest, 1)), 1), _MOST_VALUES_PER_CHECK)
 
 
