@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import cache, partial
+from functools import partial
 from threading import Event
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -337,7 +337,7 @@ class Bucket:
         return True
 
 
-@cache
+@lru_cache(maxsize=64)
 def _tell_once(endpoint: str) -> None:
     _logger.warning("%s: %s", endpoint, WITHOUT_CONDITIONS)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import boto3
@@ -129,7 +129,7 @@ def _accept(connection: S3Connection, endpoint: str, named_by: str) -> None:
         tell_once(endpoint)
 
 
-@cache
+@lru_cache(maxsize=64)
 def tell_once(endpoint: str) -> None:
     """Tells that what is sent to this endpoint travels unencrypted; a warning where it leaves the machine."""
     level = logging.INFO if is_loopback(endpoint) else logging.WARNING
