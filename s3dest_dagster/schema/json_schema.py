@@ -1,7 +1,8 @@
 """From a stream's JSON schema to the record type that its Avro and Parquet objects have.
 
 The rules are the connector's of version 0.6.2 (`JsonToAvroSchemaConverter`, `JsonSchemaType`); beyond them, names that
-become the same are numbered, local references (`#/…`) are followed, and what refers to itself ends as JSON text.
+become the same are numbered, local references (`#/…`) are followed, and what refers to itself or nests deeper than 100
+levels ends as JSON text.
 It must not know Avro's JSON or Arrow.
 """
 
@@ -35,7 +36,7 @@ from s3dest_dagster.schema.unions import (
 )
 
 MAX_DEPTH = 100
-"""Levels of objects and arrays that a schema may nest."""
+"""Levels of objects and arrays that have types; what nests deeper is JSON text."""
 MAX_FIELDS = 50_000
 """Fields of all levels together; references can make a small schema large."""
 
@@ -116,9 +117,9 @@ class _Parser:
 
     def _kind(self, name: str, namespace: str | None, definition: object) -> Kind:
         """The kind of a field or of an array's items."""
+        if len(self._path) == MAX_DEPTH:
+            return Scalar.STRING
         self._path.append(name)
-        if len(self._path) > MAX_DEPTH:
-            raise self._error(f"it nests more than {MAX_DEPTH} levels")
         kind = kind_of(with_fallback(distinct(self._branches(name, namespace, definition))))
         self._path.pop()
         return kind

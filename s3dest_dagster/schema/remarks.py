@@ -27,7 +27,7 @@ _NO_TYPE = "no type is declared: a text as it is, anything else as its JSON text
 _NO_ITEM_TYPE = "no type of the items is declared: a text as it is, anything else as its JSON text"
 _IN_UTC = "in UTC: the offset that a value is written with is not kept"
 _TOO_DEEP = "JSON text: it nests deeper than readers of Parquet take"
-_REFERS_TO_ITSELF = "JSON text: its schema refers to itself"
+_WITHOUT_END = "JSON text: its schema refers to itself, or nests deeper than 100 levels"
 _OTHER_SIGNS = "a name holds letters, digits and _ only, and does not begin with a digit"
 _NAME_IS_THE_ROWS = "every row has a column of this name already"
 _NAME_IS_TAKEN = "another field would get the same name"
@@ -171,7 +171,7 @@ def _why_text(definition: object) -> str:
     """Why a text column is one, where the schema does not say that its values are texts."""
     if not isinstance(definition, Mapping) or _TYPE_WORDS.isdisjoint(definition):
         return _NO_TYPE
-    return _REFERS_TO_ITSELF if definition.get("type") in ("object", "array") else ""
+    return _WITHOUT_END if definition.get("type") in ("object", "array") else ""
 
 
 def _has_structure(kind: Kind) -> bool:

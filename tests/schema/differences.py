@@ -197,6 +197,7 @@ SCHEMAS: Final[dict[str, str]] = {
     "local references": (
         "The connector fails at `$ref: #/…`; here it is followed, and what refers to itself ends as JSON text."
     ),
+    "depth": "The connector's schemas nest as deep as the source's; here what is deeper than 100 levels is JSON text.",
     "fields named like an envelope column": (
         "The connector lets the record's field overwrite the envelope's; here it goes to the overflow map."
     ),

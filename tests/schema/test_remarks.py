@@ -75,6 +75,15 @@ def test_what_nests_too_deep_for_parquet_is_named_where_it_becomes_text():
     assert of_columns(deep=deep) == {"deep" + "[]" * 49: (TEXT, "")}
 
 
+def test_what_nests_too_deep_for_any_format_is_named_where_it_becomes_text():
+    deep: dict = {"type": "integer"}
+    for _ in range(101):
+        deep = {"type": "object", "properties": {"a": deep}}
+    record = record_type({"properties": {"f": deep}}, "s", None)
+    found = {each.field: each.effect for each in column_remarks(record, record, {"properties": {"f": deep}})}
+    assert found["f" + ".a" * 100] == TEXT
+
+
 def test_a_reference_that_leads_in_a_circle_ends():
     assert of_columns(a={"$ref": "#/properties/b"}, b={"$ref": "#/properties/a"}) == {}
 
