@@ -30,7 +30,7 @@ _CODECS = {"UNCOMPRESSED": "NONE", "LZO": "NONE", "LZ4": "LZ4_RAW"}
 _LEVELS = {"GZIP": 6}
 """The library's own default is 9: three times the cost for files hardly smaller."""
 _MOST_VALUES_PER_CHECK = 32
-"""Sizes of pages and dictionaries are looked at once in so many values at least; fewer cost more than they are worth."""
+"""Sizes of pages and dictionaries are looked at once in so many values at least: more of them would be too large."""
 _CHECKS_PER_PAGE = 4
 _UNLIMITED_ROWS = 1 << 30
 
