@@ -29,8 +29,8 @@ _ENVELOPE = [pa.field(RECORD_ID, pa.string(), nullable=False), pa.field(EMITTED_
 _CODECS = {"UNCOMPRESSED": "NONE", "LZO": "NONE", "LZ4": "LZ4_RAW"}
 _LEVELS = {"GZIP": 6}
 """The library's own default is 9: three times the cost for files hardly smaller."""
-_MOST_VALUES_PER_CHECK = 32
-"""Sizes of pages and dictionaries are looked at once in so many values at least: more of them would be too large."""
+_MOST_VALUES_PER_CHECK = 256
+"""The sizes of pages and dictionaries are looked at once in at most so many values; more often costs time."""
 _CHECKS_PER_PAGE = 4
 _UNLIMITED_ROWS = 1 << 30
 
