@@ -85,17 +85,19 @@ def s3dest() -> None:
 
 @s3dest.command()
 @_config()
+@_catalog("Look at these streams, too: a configured catalog, or a discovered one.")
 @_json
 @_verbose
 @click.pass_obj
-def check(session: Session, config_path: str) -> int:
+def check(session: Session, config_path: str, catalog_path: str | None) -> int:
     """Try everything that a sync needs, and say what is missing.
 
-    The trial objects are deleted again.
+    The trial objects are deleted again. Of a catalog's streams the keys must stand apart, and each stream's schema,
+    template and manifest must allow it to land.
     """
     from s3dest_dagster.cli import preview
 
-    return preview.check(session.output, config_path)
+    return preview.check(session.output, config_path, catalog_path)
 
 
 @s3dest.command()

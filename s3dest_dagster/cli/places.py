@@ -14,6 +14,7 @@ from s3dest_dagster.cli.output import Output
 from s3dest_dagster.connector_config import ConnectorConfig
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.landing import FoundStream
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId
 
@@ -39,10 +40,14 @@ class Place:
     partition: str | None
 
     def scopes(self) -> Iterator[Scope]:
-        """The scopes that have landed here."""
+        """The scopes that have landed here. Raises ManifestError for a head that cannot be read."""
         for scope in landing.scopes(self.bucket, self.destination.template, self.streams):
             if self.partition is None or scope.partition == self.partition:
                 yield scope
+
+    def found(self) -> Iterator[FoundStream]:
+        """The same, stream by stream, and the heads that cannot be read."""
+        return landing.found_streams(self.bucket, self.destination.template, self.streams, self.partition)
 
 
 def places(output: Output, where: Where) -> list[Place]:

@@ -31,6 +31,7 @@ from s3dest_dagster.schema import Remark
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.config_file import ConfigFile
 from s3dest_dagster.storage import Bucket, Identity, identity
+from s3dest_dagster.stream import Stream
 
 _SHOWN_KEYS = 10
 _CHECK_ATTEMPTS = 2
@@ -41,10 +42,11 @@ _NAMES = {"*": "all others"}
 # ---------------------------------------------------------------------- check
 
 
-def check(output: Output, config_path: str) -> int:
-    """Tries an identity and every request of a sync; 1 when one of them fails."""
+def check(output: Output, config_path: str, catalog_path: str | None) -> int:
+    """Tries an identity and every request of a sync, then looks at the streams of a catalog; 1 when one of it fails."""
     config = _with_few_attempts(read_config(config_path, output))
-    found, steps = _check_steps(config)
+    streams = read_catalog_file(catalog_path).streams if catalog_path is not None else ()
+    found, steps = _check_steps(config, streams)
     example = bucket_of(config).uri(config.destination.template.example(config.destination.format.extension))
     failed = [each for each in steps if not each.ok]
     if output.json:
@@ -66,7 +68,7 @@ def _with_few_attempts(config: ConnectorConfig) -> ConnectorConfig:
     return replace(config, connection=replace(config.connection, max_attempts=attempts))
 
 
-def _check_steps(config: ConnectorConfig) -> tuple[Identity | None, list[CheckStep]]:
+def _check_steps(config: ConnectorConfig, streams: Sequence[Stream]) -> tuple[Identity | None, list[CheckStep]]:
     name = "find an identity"
     try:
         found = identity(config.connection)
@@ -75,7 +77,10 @@ def _check_steps(config: ConnectorConfig) -> tuple[Identity | None, list[CheckSt
     whom = f"acting as {found.arn}" if found.arn else f"whom it acts as is not known ({found.unknown})"
     step = CheckStep(name, "", True, f"{found.source}, access key id {found.access_key_id}, {whom}")
     with opened_target(config, None) as target:
-        return found, [step, *landing.check(target, uuid4().hex)]
+        steps = [step, *landing.check(target, uuid4().hex)]
+        if streams and all(each.ok for each in steps):
+            steps += landing.check_streams(target, streams)
+        return found, steps
 
 
 def _check_line(step: CheckStep) -> str:

@@ -6,16 +6,24 @@ One line a stream or object, or JSON; on a terminal, tables. It must not know ho
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
+from functools import partial
 from typing import Any, TypeVar
 
 from s3dest_dagster import landing
 from s3dest_dagster.cli.output import Output, amount, size
 from s3dest_dagster.cli.places import Place, Where, places
 from s3dest_dagster.cli.screen import Table, waiting
-from s3dest_dagster.landing import LiveObject, Recovered, Swept, Verified
+from s3dest_dagster.errors import (
+    BucketNotFoundError,
+    CommitError,
+    CredentialsError,
+    EndpointUnreachableError,
+    StorageError,
+)
+from s3dest_dagster.landing import FoundStream, LiveObject, Recovered, Swept, Verified
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId
 
@@ -23,24 +31,23 @@ _Result = TypeVar("_Result")
 
 
 def ls(output: Output, where: Where) -> int:
-    """Lists the live objects of every scope."""
+    """Lists the live objects of every scope; 1 when a scope cannot be listed."""
+    problems: list[tuple[Scope, str]] = []
     live = (
         (place.bucket, scope, each)
         for place in places(output, where)
-        for scope in place.scopes()
-        for each in landing.live_objects(place.bucket, place.destination.template, scope)
+        for stream in place.found()
+        for scope, each in _live(place, stream, problems)
     )
     _told(output, live, lambda row: [_object_line(row[2], row[0])], lambda row: _object_json(row[1], row[2], row[0]))
-    return 0
+    for scope, problem in problems:
+        output.say(f"Error: {scope}: {problem}")
+    return 1 if problems else 0
 
 
 def verify(output: Output, where: Where, *, deep: bool) -> int:
     """Compares the bucket with the manifests; 1 when something does not agree."""
-    verified = (
-        _verified(place, stream, scopes, deep=deep)
-        for place in places(output, where)
-        for stream, scopes in _by_stream(place)
-    )
+    verified = (_verified(place, stream, deep=deep) for place in places(output, where) for stream in place.found())
     results = _told(output, verified, _verified_lines, _verified_json, _verified_table)
     broken = [each for each in results if each.problems]
     if broken:
@@ -50,37 +57,55 @@ def verify(output: Output, where: Where, *, deep: bool) -> int:
 
 def recover(output: Output, where: Where) -> int:
     """Finishes interrupted publications; 1 when one was turned back or failed."""
-    recovered = (
-        [landing.recover(place.bucket, place.destination.template, scope) for scope in scopes]
-        for place in places(output, where)
-        for _, scopes in _by_stream(place)
-    )
+    recovered = (_recovered(place, stream) for place in places(output, where) for stream in place.found())
     results = _told(output, recovered, _recovered_lines, _recovered_json, _recovered_table)
     failed = [each for stream in results for each in stream if not each.ok]
     if failed:
-        output.say(f"Error: {amount(len(failed), 'sync')} could not be finished.")
+        output.say(f"Error: {amount(len(failed), 'scope')} could not be recovered.")
     return 1 if failed else 0
 
 
 def sweep(output: Output, where: Where, now: datetime | None) -> int:
-    """Aborts abandoned uploads of the streams."""
+    """Aborts abandoned uploads of the streams; 1 when those of one could not be."""
     moment = now or datetime.now(UTC)
     swept = (
-        (stream, landing.sweep(place.bucket, place.destination, stream, now=moment))
+        _swept(place, stream, moment)
         for place in places(output, where)
-        for stream in sorted(place.streams or {scope.stream for scope in place.scopes()}, key=str)
+        for stream in sorted(place.streams or {each.stream for each in place.found()}, key=str)
     )
-    _told(output, swept, lambda row: [_swept_line(*row)], lambda row: [_swept_json(*row)], _swept_table)
-    return 0
+    results = _told(output, swept, lambda each: [_swept_line(each)], lambda each: [_swept_json(each)], _swept_table)
+    failed = [each for each in results if each.problem]
+    if failed:
+        output.say(f"Error: {len(failed)} of {amount(len(results), 'stream')} could not be swept.")
+    return 1 if failed else 0
 
 
-# ---------------------------------------------------------------------- which scopes
+# ---------------------------------------------------------------------- stream by stream
 
 
-def _by_stream(place: Place) -> Iterator[tuple[StreamId, list[Scope]]]:
-    """The scopes that have landed, stream by stream."""
-    for stream, scopes in groupby(place.scopes(), key=lambda scope: scope.stream):
-        yield stream, list(scopes)
+@contextmanager
+def _going_on(tell: Callable[[str], None]) -> Iterator[None]:
+    """What is wrong with one stream is told, and ends nothing; what is wrong with the whole bucket does."""
+    try:
+        yield
+    except (CredentialsError, BucketNotFoundError, EndpointUnreachableError):
+        raise
+    except (CommitError, StorageError) as error:
+        tell(error.message)
+
+
+def _note(problems: list[tuple[Scope, str]], scope: Scope, problem: str) -> None:
+    problems.append((scope, problem))
+
+
+def _live(place: Place, found: FoundStream, problems: list[tuple[Scope, str]]) -> Iterator[tuple[Scope, LiveObject]]:
+    """The live objects of a stream; `problems` gets those scopes whose objects nobody can tell."""
+    problems += [(each.scope, each.error.message) for each in found.damaged]
+    for scope in found.scopes:
+        objects: list[LiveObject] = []
+        with _going_on(partial(_note, problems, scope)):
+            objects = landing.live_objects(place.bucket, place.destination.template, scope)
+        yield from ((scope, each) for each in objects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +124,43 @@ class _VerifiedStream:
         return sum(map(count, self.scopes))
 
 
-def _verified(place: Place, stream: StreamId, scopes: list[Scope], *, deep: bool) -> _VerifiedStream:
+def _verified(place: Place, found: FoundStream, *, deep: bool) -> _VerifiedStream:
+    bucket, template, foreign = place.bucket, place.destination.template, set[str]()
+    verified = [Verified(each.scope, 0, 0, (each.error.message,)) for each in found.damaged]
+
+    def tell(scope: Scope, problem: str) -> None:
+        if not any(problem in each.problems for each in verified):
+            verified.append(Verified(scope, 0, 0, (problem,)))
+
+    for scope in found.scopes:
+        with _going_on(partial(tell, scope)):
+            verified.append(landing.verify(bucket, template, scope, deep=deep))
+    # Whose an object is cannot be told while a manifest cannot be read that might name it.
+    with _going_on(partial(tell, Scope(found.stream))):
+        foreign = landing.foreign_keys(bucket, template, found.stream)
+    return _VerifiedStream(found.stream, verified, len(foreign))
+
+
+def _recovered(place: Place, found: FoundStream) -> list[Recovered]:
+    damaged = [Recovered(each.scope, None, False, each.error.message) for each in found.damaged]
     template = place.destination.template
-    verified = [landing.verify(place.bucket, template, each, deep=deep) for each in scopes]
-    return _VerifiedStream(stream, verified, len(landing.foreign_keys(place.bucket, template, stream)))
+    return [*damaged, *(landing.recover(place.bucket, template, scope) for scope in found.scopes)]
+
+
+@dataclass(frozen=True, slots=True)
+class _SweptStream:
+    """What became of a stream's abandoned uploads; `problem` says why nothing more did."""
+
+    stream: StreamId
+    swept: Swept
+    problem: str
+
+
+def _swept(place: Place, stream: StreamId, moment: datetime) -> _SweptStream:
+    swept, problems = Swept(0, 0), list[str]()
+    with _going_on(problems.append):
+        swept = landing.sweep(place.bucket, place.destination, stream, now=moment)
+    return _SweptStream(stream, swept, "".join(problems))
 
 
 # ---------------------------------------------------------------------- lines and JSON
@@ -204,13 +262,21 @@ def _recovered_table(results: list[list[Recovered]]) -> Table:
     return Table(("", "stream", "sync", "what became of it"), rows)
 
 
-def _swept_table(results: list[tuple[StreamId, Swept]]) -> Table:
+def _swept_table(results: list[_SweptStream]) -> Table:
     counts = ("uploads aborted", "uploads kept", "scopes whose replaced objects were deleted")
-    rows = [(str(stream), f"{each.aborted:,}", f"{each.kept:,}", f"{each.released:,}") for stream, each in results]
-    return Table(("stream", *counts), rows, frozenset(counts))
+    return Table(("stream", *counts), list(map(_swept_row, results)), frozenset(counts))
 
 
-def _swept_line(stream: StreamId, swept: Swept) -> str:
+def _swept_row(each: _SweptStream) -> list[str]:
+    swept = each.swept
+    counts = [f"{number:,}" for number in (swept.aborted, swept.kept, swept.released)]
+    return [str(each.stream), *(counts if not each.problem else ["✗"] * len(counts))]
+
+
+def _swept_line(each: _SweptStream) -> str:
+    if each.problem:
+        return f"✗ {each.stream}: {each.problem}"
+    stream, swept = each.stream, each.swept
     released = f", replaced objects of {amount(swept.released, 'scope')} deleted" if swept.released else ""
     return f"{stream}: {amount(swept.aborted, 'abandoned upload')} aborted, {swept.kept} kept{released}"
 
@@ -257,5 +323,6 @@ def _recovered_json(recovered: list[Recovered]) -> list[dict[str, Any]]:
     ]
 
 
-def _swept_json(stream: StreamId, swept: Swept) -> dict[str, Any]:
-    return {**_stream_json(stream), "aborted": swept.aborted, "kept": swept.kept, "released": swept.released}
+def _swept_json(each: _SweptStream) -> dict[str, Any]:
+    counts = {"aborted": each.swept.aborted, "kept": each.swept.kept, "released": each.swept.released}
+    return {**_stream_json(each.stream), **counts, "problem": each.problem or None}

@@ -3,7 +3,7 @@
 Pure text rules, checked when they are made. It must not know S3, formats, settings or the clock.
 """
 
-from s3dest_dagster.keys.names import sanitize_name
+from s3dest_dagster.keys.names import decode_name, encode_name, sanitize_name
 from s3dest_dagster.keys.roots import manifest_root, manifest_root_in, manifest_roots, scope_root, stream_root
 from s3dest_dagster.keys.template import DEFAULT_PATH_FORMAT, KeyTemplate, SyncKeys
 
@@ -11,6 +11,8 @@ __all__ = [
     "DEFAULT_PATH_FORMAT",
     "KeyTemplate",
     "SyncKeys",
+    "decode_name",
+    "encode_name",
     "manifest_root",
     "manifest_root_in",
     "manifest_roots",

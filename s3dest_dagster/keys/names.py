@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/!_.*')(&$@=;:+,?-")
 """What the connector lets through; of these only "/" separates directories."""
@@ -45,3 +45,8 @@ def encode_name(name: str | None) -> str:
     if len(encoded) > _LONGEST_ENCODED:
         return f"{encoded[:_KEPT_OF_A_LONG_NAME]}~{hashlib.sha256(raw).hexdigest()[:32]}"
     return encoded
+
+
+def decode_name(encoded: str) -> str | None:
+    """The raw name that `encode_name` made this of, for people to read; cut where that has cut it."""
+    return {"~": None, "~~": ""}.get(encoded, unquote(encoded))

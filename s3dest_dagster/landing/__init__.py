@@ -3,7 +3,7 @@
 It must not know Dagster, nor where records come from.
 """
 
-from s3dest_dagster.landing.check import CheckStep, check
+from s3dest_dagster.landing.check import CheckStep, check, check_streams
 from s3dest_dagster.landing.isolation import IsolatedLandings
 from s3dest_dagster.landing.landing import Landing, land, landed_scope
 from s3dest_dagster.landing.manifest import Counts, ManifestObject, ReachedState
@@ -11,7 +11,7 @@ from s3dest_dagster.landing.plan import Plan, StreamPlan, plan, settings_without
 from s3dest_dagster.landing.progress import Reading, Standing, resident_bytes
 from s3dest_dagster.landing.read import LiveObject, live_objects, read_scope, read_tables, scope_schema, unified
 from s3dest_dagster.landing.receipt import Progress, Receipt
-from s3dest_dagster.landing.scopes import scopes
+from s3dest_dagster.landing.scopes import DamagedHead, FoundStream, found_streams, scopes
 from s3dest_dagster.landing.states import change_state, reached_state
 from s3dest_dagster.landing.streams import StreamLandings, landing_streams, side_by_side, state_message
 from s3dest_dagster.landing.sweep import Swept, sweep
@@ -24,7 +24,9 @@ __all__ = [
     "CheckStep",
     "Clock",
     "Counts",
+    "DamagedHead",
     "Entropy",
+    "FoundStream",
     "IsolatedLandings",
     "Landing",
     "LastSync",
@@ -45,7 +47,9 @@ __all__ = [
     "Verified",
     "change_state",
     "check",
+    "check_streams",
     "foreign_keys",
+    "found_streams",
     "land",
     "landed_scope",
     "landing_streams",

@@ -6,13 +6,18 @@ once it is known that they can be deleted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from s3dest_dagster.errors import AccessDeniedError, StorageError
-from s3dest_dagster.keys import manifest_root
+from s3dest_dagster.errors import AccessDeniedError, S3DestError, StorageError
+from s3dest_dagster.keys import manifest_root, scope_root
+from s3dest_dagster.landing.landing import landed_scope
+from s3dest_dagster.landing.ledger import Ledger
+from s3dest_dagster.landing.register import Registration
 from s3dest_dagster.landing.target import Target
+from s3dest_dagster.schema import record_type
 from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket, denied, headers_of_data
+from s3dest_dagster.stream import Scope, Stream
 
 _CONTENT = b"s3dest check"
 _NO_UPLOAD = "no-such-upload"
@@ -35,6 +40,36 @@ def check(target: Target, token: str) -> list[CheckStep]:
     is not tried.
     """
     return list(_Check(target, token).steps())
+
+
+def check_streams(target: Target, streams: Sequence[Stream]) -> list[CheckStep]:
+    """Whether these streams could land: their keys stand apart, and of each its JSON schema is understood, its template
+    is the one that it has landed under, and its manifest can be read. Nothing is written."""
+    prefix, settings = target.destination.stream_prefix, target.destination
+    landed = [landed_scope(prefix, Scope(each.id)) for each in streams]
+    ids = [each.stream for each in landed]
+    apart = _looked(
+        "tell the streams' keys apart", lambda: settings.template.check_streams(ids, settings.format.extension)
+    )
+    return [apart, *(_check_stream(target, *each) for each in zip(streams, landed, strict=True))]
+
+
+def _check_stream(target: Target, stream: Stream, landed: Scope) -> CheckStep:
+    def look() -> None:
+        if stream.json_schema is not None:
+            record_type(stream.json_schema, landed.stream.name, landed.stream.namespace)
+        Registration(target.bucket, target.destination, landed.stream).check()
+        Ledger(target.bucket, scope_root(target.destination.template, landed), landed).read_head()
+
+    return _looked(f"look at stream {landed}", look)
+
+
+def _looked(name: str, look: Callable[[], object]) -> CheckStep:
+    try:
+        look()
+    except S3DestError as error:
+        return CheckStep(name, error.action or "", False, error.message)
+    return CheckStep(name, "", True)
 
 
 @dataclass(slots=True)

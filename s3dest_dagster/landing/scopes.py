@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from s3dest_dagster.keys import KeyTemplate, manifest_root, stream_root
+from s3dest_dagster.errors import ManifestError
+from s3dest_dagster.keys import KeyTemplate, decode_name, encode_name, manifest_root, stream_root
 from s3dest_dagster.landing.ledger import Ledger, SeenHead
 from s3dest_dagster.landing.manifest import Head, from_json, head_key
 from s3dest_dagster.storage import Bucket, in_parallel
@@ -28,14 +29,52 @@ class FoundScope:
         return self.ledger.scope
 
 
+@dataclass(frozen=True, slots=True)
+class DamagedHead:
+    """A head that cannot be read. `scope` is what its key tells, cut where a name is too long for a key."""
+
+    scope: Scope
+    error: ManifestError
+
+
+@dataclass(frozen=True, slots=True)
+class FoundStream:
+    """A stream that has heads: the scopes of those that can be read, and the others."""
+
+    stream: StreamId
+    scopes: tuple[Scope, ...]
+    damaged: tuple[DamagedHead, ...]
+
+
+def found_streams(
+    bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None = None, partition: str | None = None
+) -> Iterator[FoundStream]:
+    """Every stream of the bucket path that has a head, or of some streams; of one partition, or of all scopes.
+
+    Unlike `scopes` it goes on where a head cannot be read.
+    """
+    for root in _stream_roots(bucket, template, streams):
+        roots = bucket.list_directories(root) if partition is None else [f"{root}{encode_name(partition)}/"]
+        heads = [each for each in in_parallel(lambda each: _head_at(bucket, each), roots) if each is not None]
+        if heads:
+            readable = tuple(each.scope for each in heads if isinstance(each, FoundScope))
+            damaged = tuple(each for each in heads if isinstance(each, DamagedHead))
+            yield FoundStream((readable or [each.scope for each in damaged])[0].stream, readable, damaged)
+
+
 def scopes(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None = None) -> Iterator[Scope]:
-    """Every scope of the bucket path that has a head, or those of some streams (names as they stand in the bucket)."""
-    if streams is None:
-        roots = stream_roots(bucket, manifest_root(template))
-    else:
-        roots = [stream_root(template, each) for each in sorted(set(streams), key=str)]
-    for root in roots:
+    """Every scope of the bucket path that has a head, or those of some streams (names as they stand in the bucket).
+
+    Raises ManifestError for a head that cannot be read.
+    """
+    for root in _stream_roots(bucket, template, streams):
         yield from (each.scope for each in scopes_of_stream(bucket, root))
+
+
+def _stream_roots(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None) -> list[str]:
+    if streams is None:
+        return stream_roots(bucket, manifest_root(template))
+    return [stream_root(template, each) for each in sorted(set(streams), key=str)]
 
 
 def stream_roots(bucket: Bucket, root: str) -> list[str]:
@@ -57,3 +96,11 @@ def _scope_at(bucket: Bucket, root: str) -> FoundScope | None:
     head = from_json(Head, found[0], head_key(root))
     scope = Scope(StreamId(head.namespace, head.stream), head.partition)
     return FoundScope(Ledger(bucket, root, scope), SeenHead(head, found[1]))
+
+
+def _head_at(bucket: Bucket, root: str) -> FoundScope | DamagedHead | None:
+    try:
+        return _scope_at(bucket, root)
+    except ManifestError as error:
+        namespace, stream, partition = map(decode_name, root.split("/")[-4:-1])
+        return DamagedHead(Scope(StreamId(namespace, stream or ""), partition), error)

@@ -35,10 +35,11 @@ def recover(bucket: Bucket, template: KeyTemplate, scope: Scope, *, clock: Clock
     """Finishes the scope's decided sync, or turns it back where its uploads have vanished; then deletes the replaced
     objects whose time is over."""
     ledger = Ledger(bucket, scope_root(template, scope), scope)
-    found = ledger.read_head().head.pending
-    pending = sync_of(found) if found is not None else None
+    pending = None
     try:
-        release(ledger, ledger.finish(ledger.read_head(), clock), clock())
+        seen = ledger.read_head()
+        pending = sync_of(seen.head.pending) if seen.head.pending is not None else None
+        release(ledger, ledger.finish(seen, clock), clock())
     except (CommitError, StorageError) as error:
         return Recovered(scope, pending, False, error.message)
     return Recovered(scope, pending, True)

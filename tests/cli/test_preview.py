@@ -90,6 +90,42 @@ def test_check_names_all_that_is_missing_with_its_statements(lake):
     assert all("Add this statement" in each["message"] for each in found["steps"] if not each["ok"])
 
 
+def test_check_looks_at_the_streams_of_a_catalog_and_changes_nothing(lake):
+    assert lake.write(record("users", id=1)).returncode == 0
+    before, catalog = lake.all_keys(), lake.catalog("users", "orders")
+    answer = lake.run("check", "--config", lake.config(), "--catalog", catalog)
+    assert (answer.returncode, answer.stderr) == (0, "")
+    assert "✓ look at stream public.users\n✓ look at stream public.orders\n" in answer.stdout
+    moved = lake.config(s3_path_format="${NAMESPACE}/${STREAM_NAME}/b/")
+    answer = lake.run("check", "--config", moved, "--catalog", catalog, "--json")
+    assert answer.returncode == 1
+    assert answer.stderr == "Error: The check failed at: look at stream public.users.\n"
+    (failed,) = [each for each in json.loads(answer.stdout)["steps"] if not each["ok"]]
+    assert "on_template_change" in failed["message"]
+    assert lake.all_keys() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "streams", "step", "why"),
+    [
+        (
+            {"s3_path_format": "same/"},
+            CATALOG["streams"] + [{**CATALOG["streams"][0], "name": "orders"}],
+            "apart",
+            "own",
+        ),
+        ({}, [{**CATALOG["streams"][0], "json_schema": {"properties": 7}}], "public.users", "properties"),
+    ],
+)
+def test_check_names_what_keeps_a_stream_from_landing(lake, changes, streams, step, why):
+    catalog = lake.file("catalog.json", {"streams": streams})
+    answer = lake.run("check", "--config", lake.config(**changes), "--catalog", catalog, "--json")
+    assert answer.returncode == 1
+    (failed,) = [each for each in json.loads(answer.stdout)["steps"] if not each["ok"]]
+    assert failed["name"].endswith(step)
+    assert why in failed["message"]
+
+
 def test_check_does_not_keep_somebody_waiting_who_named_the_wrong_server(lake):
     """A server that hangs up at once is tried twice for the one step, though a sync would try it eight times."""
     calls = []

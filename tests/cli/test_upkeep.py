@@ -149,9 +149,66 @@ def test_plan_tells_of_a_sync_that_would_be_finished_first(lake):
     assert "sync second is finished" in answer.stdout
 
 
+DAMAGED = "data_output_path/_s3dest/public/orders/~/head.json"
+
+
+@pytest.fixture
+def half_damaged(lake) -> str:
+    """A bucket with two streams, the first of which has a head that nobody can read; its configuration."""
+    config = landed(lake)
+    lake.server.client().put_object(Bucket=lake.bucket, Key=DAMAGED, Body=b'{"format_version": 1,')
+    return config
+
+
+def test_verify_goes_on_after_a_damaged_head(lake, half_damaged):
+    answer = lake.run("verify", "--config", half_damaged)
+    told = answer.stdout.splitlines()
+    assert (answer.returncode, len(told)) == (1, 2)
+    assert told[0].startswith(f"✗ public.orders: {DAMAGED} is damaged")
+    assert told[1] == "✓ public.users: 2 objects, 2 rows"
+    assert answer.stderr == "Error: 1 of 2 streams do not agree with their manifests.\n"
+    found = json.loads(lake.run("verify", "--config", half_damaged, "--json").stdout)
+    assert [(each["stream"], each["ok"]) for each in found] == [("orders", False), ("users", True)]
+
+
+def test_recover_goes_on_after_a_damaged_head(lake, half_damaged):
+    pending(lake)
+    answer = lake.run("recover", "--config", half_damaged)
+    told = answer.stdout.splitlines()
+    assert (answer.returncode, len(told)) == (1, 2)
+    assert told[0].startswith(f"✗ public.orders: {DAMAGED} is damaged")
+    assert told[1] == "✓ public.users: sync second is finished"
+
+
+def test_ls_and_sweep_go_on_after_a_damaged_head(lake, half_damaged):
+    listed, swept = (lake.run(verb, "--config", half_damaged) for verb in ("ls", "sweep"))
+    assert (listed.returncode, len(listed.stdout.splitlines())) == (1, 2)
+    assert listed.stderr.startswith(f"Error: public.orders: {DAMAGED} is damaged")
+    told = swept.stdout.splitlines()
+    assert swept.returncode == 1
+    assert told[0].startswith(f"✗ public.orders: {DAMAGED} is damaged")
+    assert told[1] == "public.users: 0 abandoned uploads aborted, 0 kept"
+
+
+def test_verify_goes_on_after_a_segment_that_is_gone(lake):
+    config, root = landed(lake), DAMAGED.removesuffix("head.json")
+    (name,) = [key for key in lake.all_keys() if key.startswith(f"{root}segments/")]
+    lake.server.client().delete_object(Bucket=lake.bucket, Key=name)
+    answer = lake.run("verify", "--config", config)
+    told = answer.stdout.splitlines()
+    assert (answer.returncode, len(told)) == (1, 2)
+    assert told[0].startswith(f"✗ public.orders: s3://{lake.bucket}/{name} is missing")
+    assert told[1] == "✓ public.users: 2 objects, 2 rows"
+
+
 def interrupted(lake) -> None:
-    """One published sync, and one ("second") that is decided and not published: its head is put by hand."""
+    """One published sync, and one ("second") that is decided and not published."""
     assert lake.write(record("users", id=1), "--sync-id", "first", mode="append").returncode == 0
+    pending(lake)
+
+
+def pending(lake) -> None:
+    """Decides a sync "second" of the users by hand, which is like the last one and not published."""
     s3, root = lake.server.client(), "data_output_path/_s3dest/public/users/~/"
     head = json.loads(lake.read(f"{root}head.json"))
     segment = json.loads(lake.read(f"{root}segments/{head['segments'][0][0]}.json"))

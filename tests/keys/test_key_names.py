@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3dest_dagster.keys import KeyTemplate, manifest_root, sanitize_name, scope_root, stream_root
-from s3dest_dagster.keys.names import KEY_CHARACTERS, encode_name, sanitize_segment
+from s3dest_dagster.keys.names import KEY_CHARACTERS, decode_name, encode_name, sanitize_segment
 from s3dest_dagster.stream import Scope, StreamId
 
 LAKE = KeyTemplate("lake/raw", "${NAMESPACE}/${STREAM_NAME}/${EPOCH}_")
@@ -87,6 +87,11 @@ def test_an_encoded_name_is_one_short_directory_name(name):
     assert 0 < len(encoded.encode()) <= 180
     assert "/" not in encoded
     assert encoded.strip(".")
+
+
+@given(st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=15)))
+def test_a_short_name_is_told_by_its_encoding(name):
+    assert decode_name(encode_name(name)) == name
 
 
 def test_a_long_name_is_cut_but_stays_itself():
