@@ -28,7 +28,8 @@ class Receipt:
     records were published before the end; `earlier` what of `counts` earlier attempts at this sync had published so,
     None where there was none. `content` tells the content of the records of a sync without checkpoints (see
     `ContentChecksum`), None where it is not known; `format` holds the format's settings. `manifest` is the `s3://`
-    address of the last segment. `swept` counts abandoned uploads that were aborted on the way.
+    address of the last segment. `swept` counts abandoned uploads that were aborted on the way. `quarantine` are
+    the keys of the lines that were kept aside.
     """
 
     scope: Scope
@@ -49,6 +50,7 @@ class Receipt:
     earlier: Counts | None = None
     repeated: bool = False
     swept: int = 0
+    quarantine: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -90,6 +92,7 @@ def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repe
         earlier=_sum(before) if before else None,
         repeated=repeated,
         swept=swept,
+        quarantine=tuple(each.quarantine.key for each in segments if each.quarantine is not None),
     )
 
 

@@ -27,8 +27,9 @@ PREVIEW_ROWS_KEY = "s3dest/preview_rows"
 
 def stream_metadata(stream: Stream) -> dict[str, Any]:
     """The definition metadata of an asset that is this stream."""
-    names = {NAME_KEY: stream.name} | ({NAMESPACE_KEY: stream.namespace} if stream.namespace else {})
-    return {STREAM_KEY: ObjectMetadataValue(stream), **names, SYNC_MODE_KEY: stream.sync_mode.value}
+    # The web interface lists every entry, and of this one shows the text.
+    carried = ObjectMetadataValue(str(stream.id), instance=stream)
+    return {STREAM_KEY: carried, SYNC_MODE_KEY: stream.sync_mode.value}
 
 
 def stream_of(key: dg.AssetKey, definition: Mapping[str, Any], output: Mapping[str, Any] | None = None) -> Stream:

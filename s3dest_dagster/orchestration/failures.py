@@ -10,12 +10,47 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from s3dest_dagster.errors import MissingExtraError, S3DestError, SchemaError, SettingsError
+from s3dest_dagster.errors import (
+    AccessDeniedError,
+    BucketNotFoundError,
+    CommitError,
+    CredentialsError,
+    EndpointUnreachableError,
+    KeyCollisionError,
+    ManifestError,
+    MissingExtraError,
+    RecordError,
+    S3DestError,
+    SchemaError,
+    SettingsError,
+    SourceError,
+    StorageError,
+    SupersededError,
+    UndecidedError,
+)
 from s3dest_dagster.stream import Scope
 
 _NEVER_BETTER = (SettingsError, MissingExtraError, SchemaError)
 """What is wrong before anything is asked: the next attempt would meet it again."""
 _PLACES = ("stream", "partition", "key", "setting", "action")
+_NEXT_STEPS: Mapping[type[S3DestError], str] = {
+    SettingsError: "Correct the setting and reload the definitions; a retry would meet it again.",
+    MissingExtraError: "Install the extra where the run is executed; a retry would miss it again.",
+    SchemaError: "Correct the stream's JSON schema and reload the definitions; a retry would meet it again.",
+    RecordError: 'Correct the source, or keep such records: on_bad_record="quarantine", on_type_mismatch="overflow".',
+    SourceError: "Look at the source's own lines in this run's log. What was landed before is untouched: retry.",
+    AccessDeniedError: "Add the action to the identity's policy. `s3dest check` names all that are missing.",
+    CredentialsError: "Correct the credentials. `s3dest check` tells whose are used.",
+    BucketNotFoundError: "Create the bucket, or correct its name, region or endpoint.",
+    EndpointUnreachableError: "See whether the endpoint is up and can be reached from where the run is executed.",
+    StorageError: "Retry. If it stays, `s3dest check` tries every request of a sync by itself.",
+    SupersededError: "Retry if this sync's records are still wanted; a pool keeps two syncs of a stream apart.",
+    UndecidedError: "Run `s3dest recover`, which settles whether this sync was published.",
+    KeyCollisionError: "Add {part_number} or {timestamp} to file_name_pattern, so that no two objects have one key.",
+    ManifestError: "Run `s3dest verify`, which tells what of the manifests is wrong.",
+    CommitError: "Retry. `s3dest verify` tells what is published.",
+}
+"""What to do about each kind of error; the nearest kin counts."""
 
 
 @contextmanager
@@ -47,9 +82,13 @@ def failure(error: S3DestError) -> dg.Failure:
     stream = error.stream or ""
     return dg.Failure(
         description=error.message if stream in error.message else f"{stream}: {error.message}",
-        metadata={"error": type(error).__name__, **places},
+        metadata={"error": type(error).__name__, **places, "next_step": _next_step(error)},
         allow_retries=not isinstance(error, _NEVER_BETTER),
     )
+
+
+def _next_step(error: S3DestError) -> str:
+    return next((_NEXT_STEPS[kind] for kind in type(error).__mro__ if kind in _NEXT_STEPS), "Retry.")
 
 
 def failure_of_streams(errors: Mapping[Scope, S3DestError], landed: int) -> dg.Failure:

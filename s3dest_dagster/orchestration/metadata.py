@@ -77,6 +77,7 @@ def receipt_metadata(
         "object_count": len(receipt.objects),
         "records_read": receipt.counts.read,
         **_misfits(receipt),
+        **_quarantine(receipt, bucket),
         **({"location": _location(bucket, directory)} if directory is not None else {}),
         **_observed_columns(receipt, stream),
         **preview.metadata(),
@@ -121,6 +122,11 @@ def _misfits(receipt: Receipt) -> dict[str, Any]:
         if by_field:
             found[f"{name}_fields"] = dict(by_field)
     return found
+
+
+def _quarantine(receipt: Receipt, bucket: Bucket) -> dict[str, dg.MetadataValue[Any]]:
+    """Where the lines are that were kept aside: the last object of them, of a sync with checkpoints."""
+    return {"quarantine": dg.MetadataValue.path(bucket.uri(receipt.quarantine[-1]))} if receipt.quarantine else {}
 
 
 def _objects(receipt: Receipt) -> dg.MetadataValue[Any]:

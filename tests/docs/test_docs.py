@@ -513,6 +513,7 @@ def metadata_of(partition: str | None) -> dict[str, Any]:
             "earlier": Counts(read=1, landed=1),
             "repeated": True,
             "swept": 1,
+            "quarantine": ("a/q",),
             "format": {},
         }
     )

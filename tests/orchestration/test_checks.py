@@ -102,7 +102,11 @@ def test_more_lines_kept_aside_than_may_be_are_told(lake, told):
         yield JsonBatch([b'{"id":1}'] * 3, np.zeros(3, np.int64), 24)
 
     result = lake.materialize(lines, io=lake.io(on_bad_record="quarantine"))
-    assert told(result, "lines")["quarantined"] == 1
+    metadata = told(result, "lines")
+    assert metadata["quarantined"] == 1
+    bucket, _, key = metadata["quarantine"].removeprefix("s3://").partition("/")
+    (aside,) = lake.server.client().get_object(Bucket=bucket, Key=key)["Body"].read().splitlines()
+    assert json.loads(aside)["reason"] == "it is no JSON"
     more, fewer = (run_checks(lake, lines, max_quarantine_ratio=most)["few_lines_quarantined"] for most in (0.24, 0.25))
     assert (more.passed, fewer.passed) == (False, True)
     assert told(fewer.metadata)["ratio"] == 0.25

@@ -90,6 +90,7 @@ def test_an_error_of_the_library_is_one_sentence_with_its_place(lake):
     shown = result.failure_data_for_node("people")
     assert shown.user_failure_data.description.startswith("people: Record 2 is ")
     told = {name: value.value for name, value in shown.user_failure_data.metadata.items()}
+    assert "on_bad_record" in told.pop("next_step")
     assert told == {"error": "RecordError", "stream": "people", "partition": "2026-01-02"}
 
 
@@ -150,7 +151,13 @@ def test_places_of_an_error_are_metadata():
         "partition": "eu",
         "key": "a/b",
         "action": "s3:PutObject",
+        "next_step": "Add the action to the identity's policy. `s3dest check` names all that are missing.",
     }
+
+
+@pytest.mark.parametrize("kind", [each for each in vars(errors).values() if isinstance(each, type)])
+def test_every_error_tells_the_next_step(kind):
+    assert len(failure(kind("It went wrong.")).metadata["next_step"].value.split()) > 1 or kind is errors.S3DestError
 
 
 def test_errors_of_others_pass():

@@ -52,7 +52,7 @@ def test_awkward_names_are_landed_under_their_own_name(lake, told, name):
     assert lake.materialize(made).success
     assert lake.ids() == [1]
     (spec,) = made.specs
-    assert (spec.metadata["s3dest/name"], spec.metadata["s3dest/namespace"]) == (name, "a b")
+    assert spec.metadata["s3dest/stream"].value == f"a b.{name}"
 
 
 @pytest.mark.parametrize("name", RESERVED)
