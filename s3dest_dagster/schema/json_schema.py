@@ -37,6 +37,8 @@ from s3dest_dagster.schema.unions import (
 
 MAX_DEPTH = 100
 """Levels of objects and arrays that have types; what nests deeper is JSON text."""
+_MAX_LEVELS = 120
+"""The same with the combinations (anyOf, …) between them; more would come near the deepest call that Python allows."""
 MAX_FIELDS = 50_000
 """Fields of all levels together; references can make a small schema large."""
 
@@ -89,6 +91,7 @@ class _Parser:
         self._stream = stream
         self._path: list[str] = []
         self._following: list[str] = []
+        self._combined = 0
         self._fields = 0
 
     def record(self, definition: Mapping[str, Any], name: str, namespace: str | None, *, root: bool = False) -> Record:
@@ -117,7 +120,7 @@ class _Parser:
 
     def _kind(self, name: str, namespace: str | None, definition: object) -> Kind:
         """The kind of a field or of an array's items."""
-        if len(self._path) == MAX_DEPTH:
+        if len(self._path) == MAX_DEPTH or len(self._path) + self._combined >= _MAX_LEVELS:
             return Scalar.STRING
         self._path.append(name)
         kind = kind_of(with_fallback(distinct(self._branches(name, namespace, definition))))
@@ -184,8 +187,12 @@ class _Parser:
 
     def _union(self, name: str, namespace: str | None, definitions: list[object]) -> list[Branch]:
         """The branches of a combined definition or a tuple, records merged (reference 5.4 to 5.6)."""
+        if len(self._path) + self._combined >= _MAX_LEVELS:
+            return [Scalar.STRING]
         inner = f"{namespace}.{name}" if namespace else name
+        self._combined += 1
         found = distinct(branch for d in definitions for branch in self._branches(name, inner, d))
+        self._combined -= 1
         return merge_records(name, namespace, found)
 
     def _restriction(self, definition: Mapping[str, Any]) -> list[object]:

@@ -244,6 +244,27 @@ def test_what_nests_deeper_than_a_hundred_levels_is_json_text(around, inside):
     assert kind is Scalar.STRING
 
 
+def _optional(schema: dict) -> dict:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def test_combinations_within_combinations_end_as_json_text():
+    schema: dict = {"type": "integer"}
+    for _ in range(2_000):
+        schema = _optional(schema)
+    assert fields({"a": schema})["a"].kind is Scalar.STRING
+
+
+def test_fifty_levels_of_optional_objects_have_types():
+    schema: dict = {"type": "integer"}
+    for _ in range(50):
+        schema = _optional({"type": "object", "properties": {"x": schema}})
+    kind = fields({"a": schema})["a"].kind
+    for _ in range(50):
+        kind = kind.fields[0].kind
+    assert kind is Scalar.LONG
+
+
 def test_references_that_multiply_are_refused_in_time():
     definitions = {
         f"d{i}": {"type": "object", "properties": {k: {"$ref": f"#/definitions/d{i + 1}"} for k in "abcd"}}
