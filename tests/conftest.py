@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from fault_proxy import FaultProxy, fault_proxy
 from hypothesis import settings
 from servers import S3Server, moto_server, rclone_server
 
@@ -35,3 +36,17 @@ def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 def any_s3(request: pytest.FixtureRequest) -> S3Server:
     """Each server in turn: what holds here holds with and without conditional puts."""
     return request.getfixturevalue(f"{request.param}_s3")
+
+
+@pytest.fixture
+def faulty_moto(moto_s3: S3Server) -> Iterator[FaultProxy]:
+    """moto, behind a proxy that makes the faults it is told to."""
+    with fault_proxy(moto_s3) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def faulty_rclone(rclone_s3: S3Server) -> Iterator[FaultProxy]:
+    """rclone behind one."""
+    with fault_proxy(rclone_s3) as proxy:
+        yield proxy

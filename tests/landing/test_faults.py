@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from fault_proxy import Fault, FaultProxy, fault_proxy
+from fault_proxy import Fault, FaultProxy
 from landed import batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
@@ -28,18 +28,6 @@ LANDING_CALLS = (
     "DeleteObjects",
 )
 IMMEDIATE = [each for each in Fault if each is not Fault.HANG]
-
-
-@pytest.fixture
-def moto(moto_s3: S3Server) -> Iterator[FaultProxy]:
-    with fault_proxy(moto_s3) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def rclone(rclone_s3: S3Server) -> Iterator[FaultProxy]:
-    with fault_proxy(rclone_s3) as proxy:
-        yield proxy
 
 
 def prepared(server: S3Server, **settings: float) -> S3Destination:
@@ -68,15 +56,15 @@ def ids(proxy: FaultProxy, settings: S3Destination) -> list[int]:
 
 
 @pytest.mark.parametrize("fault", [each for each in IMMEDIATE if each is not Fault.CUT_BODY])
-def test_bursts_on_every_call_are_ridden_out(moto: FaultProxy, fault: Fault) -> None:
+def test_bursts_on_every_call_are_ridden_out(faulty_moto: FaultProxy, fault: Fault) -> None:
     """But for half a body: moto takes it for a whole one, and at times only after the second try."""
-    ride_out(moto, fault)
+    ride_out(faulty_moto, fault)
 
 
 @pytest.mark.parametrize("fault", [Fault.LOST, Fault.CUT_ANSWER, Fault.CUT_BODY])
-def test_bursts_are_ridden_out_without_conditional_puts(rclone: FaultProxy, fault: Fault) -> None:
+def test_bursts_are_ridden_out_without_conditional_puts(faulty_rclone: FaultProxy, fault: Fault) -> None:
     """Where the server has acted, it matters what it makes of a second request."""
-    ride_out(rclone, fault)
+    ride_out(faulty_rclone, fault)
 
 
 def ride_out(proxied: FaultProxy, fault: Fault) -> None:
@@ -92,21 +80,21 @@ def ride_out(proxied: FaultProxy, fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", [Fault.BUSY, Fault.LOST])
 @pytest.mark.parametrize("call", LANDING_CALLS)
-def test_a_call_that_always_fails_is_one_clear_error_or_none(moto: FaultProxy, call: str, fault: Fault) -> None:
+def test_a_call_that_always_fails_is_one_clear_error_or_none(faulty_moto: FaultProxy, call: str, fault: Fault) -> None:
     """A busy server has not acted, and the sync fails; one whose answers are lost may have done what was asked."""
-    settings = prepared(moto.behind)
-    moto.always(fault, call)
-    failed = failure(lambda: land_new(moto, settings, through(moto, settings, attempts=2)))
+    settings = prepared(faulty_moto.behind)
+    faulty_moto.always(fault, call)
+    failed = failure(lambda: land_new(faulty_moto, settings, through(faulty_moto, settings, attempts=2)))
     if fault is Fault.BUSY or failed:
         assert settings.s3_bucket_name in failed
         assert "It was tried 2 times in" in failed
-    moto.clear()
-    assert recover(moto.behind.open(settings), settings.template, SCOPE).ok
-    assert ids(moto, settings) in (OLD_IDS, NEW_IDS)
-    assert verify(moto.behind.open(settings), settings.template, SCOPE).problems == ()
+    faulty_moto.clear()
+    assert recover(faulty_moto.behind.open(settings), settings.template, SCOPE).ok
+    assert ids(faulty_moto, settings) in (OLD_IDS, NEW_IDS)
+    assert verify(faulty_moto.behind.open(settings), settings.template, SCOPE).problems == ()
 
-    land_new(moto, settings, through(moto, settings, attempts=2))
-    assert ids(moto, settings) == NEW_IDS
+    land_new(faulty_moto, settings, through(faulty_moto, settings, attempts=2))
+    assert ids(faulty_moto, settings) == NEW_IDS
 
 
 def failure(do: Callable[[], None]) -> str:
@@ -119,14 +107,14 @@ def failure(do: Callable[[], None]) -> str:
 
 
 @pytest.mark.parametrize("fault", [Fault.BUSY, Fault.RESET, Fault.LOST])
-def test_a_failed_sync_aborts_its_uploads_through_the_same_bad_network(moto: FaultProxy, fault: Fault) -> None:
-    settings = prepared(moto.behind)
-    moto.always(Fault.BUSY, "UploadPart")
-    moto.next("AbortMultipartUpload", fault, fault)
+def test_a_failed_sync_aborts_its_uploads_through_the_same_bad_network(faulty_moto: FaultProxy, fault: Fault) -> None:
+    settings = prepared(faulty_moto.behind)
+    faulty_moto.always(Fault.BUSY, "UploadPart")
+    faulty_moto.next("AbortMultipartUpload", fault, fault)
     with pytest.raises(S3DestError):
-        land_new(moto, settings, through(moto, settings, attempts=4))
-    assert moto.waiting == 0
-    assert open_uploads(moto.behind, settings.s3_bucket_name) == 0
+        land_new(faulty_moto, settings, through(faulty_moto, settings, attempts=4))
+    assert faulty_moto.waiting == 0
+    assert open_uploads(faulty_moto.behind, settings.s3_bucket_name) == 0
 
 
 # A server that hangs
@@ -142,23 +130,23 @@ def interrupted(opened: Target, trouble: Callable[[], None]) -> KeyboardInterrup
     return caught.value
 
 
-def test_giving_up_does_not_wait_for_a_server_that_hangs(moto: FaultProxy) -> None:
+def test_giving_up_does_not_wait_for_a_server_that_hangs(faulty_moto: FaultProxy) -> None:
     """Reads time out after ten minutes only: whoever waited for one would take longer than a test may."""
-    settings = prepared(moto.behind, abort_grace_s=0.2)
-    bucket = through(moto, settings, attempts=8, read_timeout_s=600)
-    with target(moto.behind, settings, bucket) as opened:
-        stopped = interrupted(opened, lambda: moto.always(Fault.HANG, "UploadPart", "AbortMultipartUpload"))
+    settings = prepared(faulty_moto.behind, abort_grace_s=0.2)
+    bucket = through(faulty_moto, settings, attempts=8, read_timeout_s=600)
+    with target(faulty_moto.behind, settings, bucket) as opened:
+        stopped = interrupted(opened, lambda: faulty_moto.always(Fault.HANG, "UploadPart", "AbortMultipartUpload"))
     (note,) = stopped.__notes__
     assert "could not be aborted" in note
     assert "abort_grace_s = 0.2" in note
-    assert ids(moto, settings) == OLD_IDS
+    assert ids(faulty_moto, settings) == OLD_IDS
 
 
-def test_a_part_that_pauses_before_its_next_try_is_not_waited_for(moto: FaultProxy) -> None:
+def test_a_part_that_pauses_before_its_next_try_is_not_waited_for(faulty_moto: FaultProxy) -> None:
     """It would be tried for hours; the uploads are aborted all the same, within the grace."""
-    settings = prepared(moto.behind, abort_grace_s=100)
+    settings = prepared(faulty_moto.behind, abort_grace_s=100)
     patience = Patience(chance=lambda: 1.0, max_attempts=10_000, deadline_s=9000)
-    bucket = Bucket(open_client(moto.connection(max_attempts=1)), settings.s3_bucket_name, patience)
-    with target(moto.behind, settings, bucket) as opened:
-        interrupted(opened, lambda: moto.always(Fault.BUSY, "UploadPart"))
-    assert open_uploads(moto.behind, settings.s3_bucket_name) == 0
+    bucket = Bucket(open_client(faulty_moto.connection(max_attempts=1)), settings.s3_bucket_name, patience)
+    with target(faulty_moto.behind, settings, bucket) as opened:
+        interrupted(opened, lambda: faulty_moto.always(Fault.BUSY, "UploadPart"))
+    assert open_uploads(faulty_moto.behind, settings.s3_bucket_name) == 0

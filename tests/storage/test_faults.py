@@ -4,12 +4,11 @@ fails in one sentence, and no object is ever half of what was sent."""
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from itertools import chain, count
 from typing import Any
 
 import pytest
-from fault_proxy import CALLS, Fault, FaultProxy, fault_proxy
+from fault_proxy import CALLS, Fault, FaultProxy
 from servers import S3Server
 
 from s3dest_dagster.errors import CredentialsError, EndpointUnreachableError, PreconditionFailedError, StorageError
@@ -17,18 +16,6 @@ from s3dest_dagster.storage import Bucket, PartPool, Patience, Upload, open_buck
 
 BODY = bytes(range(256)) * 300
 PART = bytes(reversed(range(256))) * 300
-
-
-@pytest.fixture
-def moto(moto_s3: S3Server) -> Iterator[FaultProxy]:
-    with fault_proxy(moto_s3) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def rclone(rclone_s3: S3Server) -> Iterator[FaultProxy]:
-    with fault_proxy(rclone_s3) as proxy:
-        yield proxy
 
 
 def through(proxy: FaultProxy, name: str, *, read_timeout_s: float = 10, **patience: Any) -> Bucket:
@@ -77,48 +64,48 @@ def met_by(fault: Fault, *but: set[tuple[str, Fault]]) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", IMMEDIATE)
-def test_every_request_rides_out_a_single_fault(rclone: FaultProxy, fault: Fault) -> None:
-    name = rclone.behind.new_bucket()
+def test_every_request_rides_out_a_single_fault(faulty_rclone: FaultProxy, fault: Fault) -> None:
+    name = faulty_rclone.behind.new_bucket()
     for call in met_by(fault, NOTICED_BY_THE_COMMIT, LEAVES_AN_UPLOAD):
-        rclone.next(call, fault)
-    every_verb(through(rclone, name))
-    assert rclone.waiting == 0
-    assert_whole(rclone.behind, name)
+        faulty_rclone.next(call, fault)
+    every_verb(through(faulty_rclone, name))
+    assert faulty_rclone.waiting == 0
+    assert_whole(faulty_rclone.behind, name)
 
 
 @pytest.mark.parametrize("fault", [each for each in IMMEDIATE if each is not Fault.CUT_BODY])
-def test_every_request_rides_out_a_burst_of_faults(moto: FaultProxy, fault: Fault) -> None:
+def test_every_request_rides_out_a_burst_of_faults(faulty_moto: FaultProxy, fault: Fault) -> None:
     """But for half a body: moto takes it for a whole one, and at times only after the next try."""
-    name = moto.behind.new_bucket()
+    name = faulty_moto.behind.new_bucket()
     for call in met_by(fault, LEAVES_AN_UPLOAD):
-        moto.next(call, fault, fault, fault)
-    every_verb(through(moto, name))
-    assert moto.waiting == 0
-    assert_whole(moto.behind, name)
+        faulty_moto.next(call, fault, fault, fault)
+    every_verb(through(faulty_moto, name))
+    assert faulty_moto.waiting == 0
+    assert_whole(faulty_moto.behind, name)
 
 
-def test_every_request_rides_out_a_burst_of_half_bodies(rclone: FaultProxy) -> None:
-    name = rclone.behind.new_bucket()
+def test_every_request_rides_out_a_burst_of_half_bodies(faulty_rclone: FaultProxy) -> None:
+    name = faulty_rclone.behind.new_bucket()
     for call in met_by(Fault.CUT_BODY, NOTICED_BY_THE_COMMIT, LEAVES_AN_UPLOAD):
-        rclone.next(call, *[Fault.CUT_BODY] * 3)
-    every_verb(through(rclone, name))
-    assert rclone.waiting == 0
-    assert_whole(rclone.behind, name)
+        faulty_rclone.next(call, *[Fault.CUT_BODY] * 3)
+    every_verb(through(faulty_rclone, name))
+    assert faulty_rclone.waiting == 0
+    assert_whole(faulty_rclone.behind, name)
 
 
-def test_every_request_rides_out_a_server_that_hangs(moto: FaultProxy) -> None:
+def test_every_request_rides_out_a_server_that_hangs(faulty_moto: FaultProxy) -> None:
     """However slow this machine is: what is taken for a hang without being one is tried again, too."""
-    name = moto.behind.new_bucket()
+    name = faulty_moto.behind.new_bucket()
     for call in CALLS:
-        moto.next(call, Fault.HANG)
-    every_verb(through(moto, name, read_timeout_s=0.5, max_attempts=50))
-    assert moto.waiting == 0
+        faulty_moto.next(call, Fault.HANG)
+    every_verb(through(faulty_moto, name, read_timeout_s=0.5, max_attempts=50))
+    assert faulty_moto.waiting == 0
 
 
-def test_a_lost_answer_to_a_new_upload_leaves_one_for_the_sweep(moto: FaultProxy) -> None:
-    name = moto.behind.new_bucket()
-    moto.next("CreateMultipartUpload", Fault.LOST)
-    bucket = through(moto, name)
+def test_a_lost_answer_to_a_new_upload_leaves_one_for_the_sweep(faulty_moto: FaultProxy) -> None:
+    name = faulty_moto.behind.new_bucket()
+    faulty_moto.next("CreateMultipartUpload", Fault.LOST)
+    bucket = through(faulty_moto, name)
     upload = bucket.create_upload("large", {})
     bucket.complete_upload("large", upload, [bucket.upload_part("large", upload, 1, PART)])
     assert len(list(bucket.list_uploads(""))) == 1
@@ -126,25 +113,25 @@ def test_a_lost_answer_to_a_new_upload_leaves_one_for_the_sweep(moto: FaultProxy
 
 
 @pytest.mark.parametrize("fault", [Fault.LOST, Fault.CUT_ANSWER, Fault.HANG])
-def test_a_conditional_put_whose_answer_was_lost_is_known_as_our_own(moto: FaultProxy, fault: Fault) -> None:
-    bucket = through(moto, moto.behind.new_bucket(), read_timeout_s=0.5, max_attempts=50)
+def test_a_conditional_put_whose_answer_was_lost_is_known_as_our_own(faulty_moto: FaultProxy, fault: Fault) -> None:
+    bucket = through(faulty_moto, faulty_moto.behind.new_bucket(), read_timeout_s=0.5, max_attempts=50)
     bucket.has_conditional_puts("head")
-    moto.next("PutObject", fault)
+    faulty_moto.next("PutObject", fault)
     first = bucket.put("head", b"1", if_absent=True)
-    moto.next("PutObject", fault)
+    faulty_moto.next("PutObject", fault)
     assert bucket.put("head", b"2", if_match=first) == bucket.head("head").etag
-    moto.next("PutObject", fault)
+    faulty_moto.next("PutObject", fault)
     with pytest.raises(PreconditionFailedError):
         bucket.put("head", b"3", if_absent=True)
     assert bucket.get("head")[0] == b"2"
 
 
 @pytest.mark.parametrize("fault", [Fault.CUT_BODY, Fault.RESET_IN_BODY])
-def test_half_a_body_makes_no_object_and_no_part(rclone: FaultProxy, fault: Fault) -> None:
+def test_half_a_body_makes_no_object_and_no_part(faulty_rclone: FaultProxy, fault: Fault) -> None:
     """On a server that compares what came with what was announced; moto does not."""
-    bucket = through(rclone, rclone.behind.new_bucket(), max_attempts=2)
+    bucket = through(faulty_rclone, faulty_rclone.behind.new_bucket(), max_attempts=2)
     upload = bucket.create_upload("large", {})
-    rclone.always(fault, "PutObject", "UploadPart")
+    faulty_rclone.always(fault, "PutObject", "UploadPart")
     with pytest.raises(EndpointUnreachableError):
         bucket.put("plain", BODY)
     with pytest.raises(EndpointUnreachableError):
@@ -154,8 +141,8 @@ def test_half_a_body_makes_no_object_and_no_part(rclone: FaultProxy, fault: Faul
     assert list(bucket.list_objects("")) == []
 
 
-def test_half_an_answer_is_never_taken_for_an_object(moto: FaultProxy, rclone: FaultProxy) -> None:
-    for proxy in (moto, rclone):
+def test_half_an_answer_is_never_taken_for_an_object(faulty_moto: FaultProxy, faulty_rclone: FaultProxy) -> None:
+    for proxy in (faulty_moto, faulty_rclone):
         bucket = through(proxy, proxy.behind.new_bucket(), max_attempts=2)
         bucket.put("plain", BODY)
         proxy.always(Fault.CUT_ANSWER, "GetObject", "ListObjectsV2")
@@ -191,33 +178,33 @@ def refused(proxy: FaultProxy, patience: Patience) -> str:
     return caught.value.message
 
 
-def test_pauses_grow_to_twenty_seconds_and_vary_over_all_of_it(moto: FaultProxy) -> None:
+def test_pauses_grow_to_twenty_seconds_and_vary_over_all_of_it(faulty_moto: FaultProxy) -> None:
     longest, none = Clock(), Clock()
-    refused(moto, longest.patience(max_attempts=8, chance=lambda: 1.0))
+    refused(faulty_moto, longest.patience(max_attempts=8, chance=lambda: 1.0))
     assert longest.pauses == [1, 2, 4, 8, 16, 20, 20]
-    refused(moto, none.patience(max_attempts=8, chance=lambda: 0.0))
+    refused(faulty_moto, none.patience(max_attempts=8, chance=lambda: 0.0))
     assert none.pauses == [0] * 7
 
 
-def test_the_error_says_what_where_how_often_and_how_long(moto: FaultProxy) -> None:
-    told = refused(moto, Clock().patience(max_attempts=3, chance=lambda: 0.5))
+def test_the_error_says_what_where_how_often_and_how_long(faulty_moto: FaultProxy) -> None:
+    told = refused(faulty_moto, Clock().patience(max_attempts=3, chance=lambda: 0.5))
     assert told == (
         "S3 failed on s3://lake-1/some/key (s3:PutObject): SlowDown: on purpose. "
         "It was tried 3 times in 1.5 s; max_attempts and retry_deadline_s say how long."
     )
 
 
-def test_no_try_begins_after_the_deadline(moto: FaultProxy) -> None:
+def test_no_try_begins_after_the_deadline(faulty_moto: FaultProxy) -> None:
     clock = Clock()
-    told = refused(moto, clock.patience(max_attempts=100, deadline_s=10, chance=lambda: 1.0))
+    told = refused(faulty_moto, clock.patience(max_attempts=100, deadline_s=10, chance=lambda: 1.0))
     assert clock.pauses == [1, 2, 4, 3]
     assert "tried 5 times in 10.0 s" in told
-    assert moto.calls.count("PutObject") == 5
+    assert faulty_moto.calls.count("PutObject") == 5
 
 
-def test_what_will_not_get_better_is_not_tried_again(moto: FaultProxy) -> None:
+def test_what_will_not_get_better_is_not_tried_again(faulty_moto: FaultProxy) -> None:
     clock = Clock()
-    connection = moto.connection(secret_access_key="wrong", max_attempts=1)
+    connection = faulty_moto.connection(secret_access_key="wrong", max_attempts=1)
     with pytest.raises(CredentialsError):
         Bucket(open_client(connection), "lake-1", clock.patience()).get("key")
     assert clock.pauses == []
@@ -227,11 +214,11 @@ def test_what_will_not_get_better_is_not_tried_again(moto: FaultProxy) -> None:
     ("settings", "tries"),
     [({"max_attempts": 1}, 1), ({"max_attempts": 2}, 2), ({"max_attempts": 9, "retry_deadline_s": 1e-9}, 1)],
 )
-def test_the_settings_say_how_often_and_how_long(moto: FaultProxy, settings: dict[str, Any], tries: int) -> None:
-    moto.always(Fault.BUSY)
+def test_the_settings_say_how_often_and_how_long(faulty_moto: FaultProxy, settings: dict[str, Any], tries: int) -> None:
+    faulty_moto.always(Fault.BUSY)
     with pytest.raises(StorageError, match="SlowDown"):
-        open_bucket(moto.connection(**settings), "lake-1").put("key", BODY)
-    assert moto.calls.count("PutObject") == tries
+        open_bucket(faulty_moto.connection(**settings), "lake-1").put("key", BODY)
+    assert faulty_moto.calls.count("PutObject") == tries
 
 
 # Giving up
@@ -245,35 +232,35 @@ def begun(bucket: Bucket, pool: PartPool, key: str) -> Upload:
     return upload
 
 
-def test_uploads_that_are_given_up_one_after_another_share_one_grace(moto: FaultProxy) -> None:
+def test_uploads_that_are_given_up_one_after_another_share_one_grace(faulty_moto: FaultProxy) -> None:
     """The grace is ten minutes, of which every look at the clock takes seven; who waited for them would be stopped."""
-    bucket = through(moto, moto.behind.new_bucket(), read_timeout_s=600, max_attempts=1)
+    bucket = through(faulty_moto, faulty_moto.behind.new_bucket(), read_timeout_s=600, max_attempts=1)
     looks = count(0, 400)
     with PartPool(2, abort_grace_s=600, clock=lambda: next(looks)) as pool:
         uploads = [begun(bucket, pool, key) for key in "abc"]
-        moto.always(Fault.HANG, "AbortMultipartUpload")
+        faulty_moto.always(Fault.HANG, "AbortMultipartUpload")
         for each in uploads:
             with pytest.raises(StorageError, match="abort_grace_s = 600 was over") as caught:
                 each.abort()
             assert caught.value.setting == "abort_grace_s"
 
 
-def test_after_a_part_was_sent_there_is_a_grace_again(moto: FaultProxy) -> None:
-    bucket = through(moto, moto.behind.new_bucket(), read_timeout_s=600, max_attempts=1)
+def test_after_a_part_was_sent_there_is_a_grace_again(faulty_moto: FaultProxy) -> None:
+    bucket = through(faulty_moto, faulty_moto.behind.new_bucket(), read_timeout_s=600, max_attempts=1)
     looks = chain([0, 0, 999], count(1000, 0.001))
     with PartPool(2, abort_grace_s=600, clock=lambda: next(looks)) as pool:
-        moto.next("AbortMultipartUpload", Fault.HANG)
+        faulty_moto.next("AbortMultipartUpload", Fault.HANG)
         with pytest.raises(StorageError):
             begun(bucket, pool, "a").abort()
         begun(bucket, pool, "b").abort()
     assert [each.key for each in bucket.list_uploads("")] == ["a"]
 
 
-def test_one_upload_that_cannot_be_aborted_does_not_keep_the_others(moto: FaultProxy) -> None:
-    bucket = through(moto, moto.behind.new_bucket(), max_attempts=1)
+def test_one_upload_that_cannot_be_aborted_does_not_keep_the_others(faulty_moto: FaultProxy) -> None:
+    bucket = through(faulty_moto, faulty_moto.behind.new_bucket(), max_attempts=1)
     with PartPool(2) as pool:
         uploads = [begun(bucket, pool, key) for key in "abc"]
-        moto.next("AbortMultipartUpload", Fault.BUSY)
+        faulty_moto.next("AbortMultipartUpload", Fault.BUSY)
         with pytest.raises(StorageError, match="SlowDown"):
             pool.abort(uploads)
     assert len(list(bucket.list_uploads(""))) == 1
