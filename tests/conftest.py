@@ -17,6 +17,25 @@ from servers import S3Server, moto_server, rclone_server
 settings.register_profile("s3dest", deadline=None, max_examples=int(os.environ.get("S3DEST_EXAMPLES", "20")))
 settings.load_profile("s3dest")
 
+OPT_IN = {
+    "readers": "needs pyspark and a JDK",
+    "start": "types pages into a shell",
+    "ui": "needs playwright and a Chromium",
+}
+"""Marks of tests that run only when they are asked for, as with `-m ui`; each has a target of make."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for mark, why in OPT_IN.items():
+        config.addinivalue_line("markers", f"{mark}: {why}; runs only with -m {mark}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    unasked = OPT_IN.keys() - set(config.option.markexpr.split())
+    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in unasked)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not any(item.get_closest_marker(mark) for mark in unasked)]
+
 
 @pytest.fixture(scope="session")
 def moto_s3() -> Iterator[S3Server]:

@@ -13,18 +13,6 @@ import pytest
 SOURCES = Path(__file__).parent
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "readers: needs pyspark and a JDK; runs only with -m readers")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "readers" in config.option.markexpr:
-        return
-    chosen = [item for item in items if item.get_closest_marker("readers") is None]
-    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    items[:] = chosen
-
-
 @pytest.fixture(scope="session")
 def jars() -> Path:
     """Where pyspark keeps the Java libraries, Apache Avro's among them."""

@@ -27,18 +27,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--publish", action="store_true", help="write the pictures of the documentation")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "ui: needs playwright and a Chromium; runs only with -m ui")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "ui" in config.option.markexpr:
-        return
-    chosen = [item for item in items if item.get_closest_marker("ui") is None]
-    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
-    items[:] = chosen
-
-
 @dataclass(frozen=True)
 class Served:
     """The web interface of this project's code location, and the S3 server that its local resources land on."""
