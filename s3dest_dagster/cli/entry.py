@@ -17,6 +17,7 @@ from s3dest_dagster.cli.interruption import Interrupted, interruptible
 from s3dest_dagster.cli.logs import warnings_told
 from s3dest_dagster.cli.output import Output, OutputClosedError
 from s3dest_dagster.cli.session import Session
+from s3dest_dagster.cli.standard_streams import occupy_closed
 from s3dest_dagster.errors import MissingExtraError, S3DestError, SettingsError
 
 ALL_IS_WELL, FAILED, WRONG_CALL = 0, 1, 2
@@ -24,6 +25,7 @@ ALL_IS_WELL, FAILED, WRONG_CALL = 0, 1, 2
 
 def main() -> NoReturn:
     """The `s3dest` command."""
+    occupy_closed()
     sys.exit(run(sys.argv[1:]))
 
 

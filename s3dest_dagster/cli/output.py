@@ -5,14 +5,15 @@ It must not know what it shows.
 
 from __future__ import annotations
 
+import errno
 import json
-import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from s3dest_dagster.cli.standard_streams import discard
 from s3dest_dagster.sources.masking import Masking
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _QUIET_LEVELS = frozenset({"DEBUG", "TRACE"})
 
 
 class OutputClosedError(Exception):
-    """Whoever read standard output has gone."""
+    """Standard output takes no more: whoever read it has gone, or its disk is full."""
 
 
 class Output:
@@ -66,11 +67,14 @@ class Output:
         self._aside = aside if sys.stdout.isatty() else None
 
     def say(self, sentence: str) -> None:
-        """A line on standard error, for people."""
-        if self._say_by is not None:
-            self._say_by(self._masked(sentence))
-        else:
-            print(self._masked(sentence), file=sys.stderr, flush=True)
+        """A line on standard error, for people. Where nobody can read it any more, the work goes on all the same."""
+        try:
+            if self._say_by is not None:
+                self._say_by(self._masked(sentence))
+            else:
+                print(self._masked(sentence), file=sys.stderr, flush=True)
+        except OSError:
+            discard(sys.stderr.fileno())
 
     def show(self, line: str) -> None:
         """A line of the result on standard output. Raises OutputClosedError when nobody reads it any more."""
@@ -113,10 +117,12 @@ def _sentence(text: str) -> str:
 def _closing_told() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
+    except OSError as error:
         # The interpreter's last flush must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise OutputClosedError("Standard output was closed before everything was written to it.") from None
+        discard(sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError) or error.errno == errno.EBADF:
+            raise OutputClosedError("Standard output was closed before everything was written to it.") from None
+        raise OutputClosedError(f"Standard output cannot be written to: {error.strerror}.") from None
 
 
 def amount(number: int, noun: str) -> str:

@@ -8,6 +8,7 @@ command is called.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -18,6 +19,7 @@ from s3dest_dagster.cli.inputs import new_sync, opened_target, read_catalog_file
 from s3dest_dagster.cli.output import Output, amount, size
 from s3dest_dagster.cli.progress import following
 from s3dest_dagster.cli.session import Session
+from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.landing import Receipt, StreamLandings, Target, landing_streams
 from s3dest_dagster.sources.current_config import CurrentConfig
 from s3dest_dagster.sources.messages import read_messages
@@ -38,6 +40,8 @@ def write(
 ) -> int:
     """Lands standard input; raises what stopped it, with what had been published as a note."""
     output = session.output
+    if sys.stdin is None:
+        raise SettingsError("Standard input is closed, and the messages of a source are expected there.")
     config = read_config(config_path, output)
     streams = read_catalog_file(catalog_path).streams
     source = source_config(source_config_path)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -130,16 +131,24 @@ class Lake:
         self.watch(answer.stdout, answer.stderr, shown())
         return answer, shown()
 
+    def run_into(self, files: Mapping[str, str], *arguments: str, stdin: str = "") -> Answer:
+        """Runs the command with its `stdout` or `stderr` in files of these paths."""
+        answer = self._warm_start.run(arguments, stdin, _environment(), self.folder, files)
+        self.watch(answer.stdout, answer.stderr)
+        return answer
+
     def write(self, messages: str, *options: str, streams: tuple[str, ...] = ("users",), **catalog: Any) -> Answer:
         """`s3dest write` of these messages, with the plain configuration unless the options name another."""
         configured = options if "--config" in options else ("--config", self.config(), *options)
         return self.run("write", "--catalog", self.catalog(*streams, **catalog), *configured, stdin=messages)
 
-    def start(self, *arguments: str, **streams: IO[str]) -> subprocess.Popen[bytes]:
-        """Starts the command; its standard input stays open. Its output goes to pipes, or to these `streams`."""
+    def start(self, *arguments: str, closed: int | None = None, **streams: IO[str]) -> subprocess.Popen[bytes]:
+        """Starts the command; its standard input stays open. Its output goes to pipes, or to these `streams`, but for
+        the one of the number `closed`."""
+        begin = partial(os.close, closed) if closed is not None else None
         pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         environment = {**_environment(), "TERM": "xterm-256color"}
-        return subprocess.Popen(_command(arguments), **{**pipes, **streams}, env=environment)
+        return subprocess.Popen(_command(arguments), **{**pipes, **streams}, env=environment, preexec_fn=begin)
 
     def await_line(self, process: subprocess.Popen[bytes], text: str) -> None:
         """Returns when a line with the text has come on the process's standard error."""
