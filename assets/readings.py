@@ -47,5 +47,7 @@ def _readings_of(day: str) -> Iterator[dict[str, object]]:
 readings_checks = build_landing_checks([readings], fresh_within=timedelta(days=2))
 
 readings_every_night = dg.build_schedule_from_partitioned_job(
-    dg.define_asset_job("readings_of_a_day", selection=[readings]), hour_of_day=1
+    dg.define_asset_job("readings_of_a_day", selection=[readings]),
+    hour_of_day=1,
+    default_status=dg.DefaultScheduleStatus.RUNNING,
 )

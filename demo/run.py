@@ -1,6 +1,8 @@
 """The demo: a real connector's streams, materialized by Dagster into an S3 server on this machine, and read back.
 
-    python demo/run.py            partitions of two streams, one full refresh, a stream from Python, a file that arrives
+    python demo/run.py            partitions of two streams, a stream from Python, a range of days in one run; then what
+                                  Dagster does by itself: a file that arrives, a stream that is missing; and what is
+                                  computed from two streams
     python demo/run.py --small    the same with few records
     python demo/run.py --ui       the S3 server and Dagster's web interface, until Ctrl-C
 
@@ -18,6 +20,7 @@ import sys
 import time
 from pathlib import Path
 
+from automation import CONDITIONS, let_it_work
 from server import BUCKET, ENDPOINT, LAKE, ROOT, serving
 from tree import print_tree
 
@@ -35,10 +38,10 @@ def main() -> int:
     options = _options()
     os.chdir(ROOT)
     environment = _environment(RECORDS if not options.small else FEW_RECORDS)
-    with serving():
+    with serving() as started:
         if options.ui:
             return _web_interface(environment)
-        _materialize_everything(environment)
+        _materialize_everything(environment, alone=started)
         print_tree()
     print(
         f"\nThe objects are plain files under {LAKE.relative_to(ROOT)}/{BUCKET}. `make ui` opens the same in a browser."
@@ -61,14 +64,21 @@ def _environment(records: str) -> dict[str, str]:
     return {"FAKER_RECORDS": records, **os.environ, **ours}
 
 
-def _materialize_everything(environment: dict[str, str]) -> None:
+def _materialize_everything(environment: dict[str, str], *, alone: bool) -> None:
     for partition in PARTITIONS:
         _materialize("faker/users,faker/purchases,house/readings", environment, "--partition", partition)
     _materialize("house/readings", environment, "--partition-range", RANGE)
-    _materialize("faker/products", environment)
+    _let_dagster_work(environment, daemon=alone)
     _materialize("revenue", environment, "--partition", PARTITIONS[0])
+
+
+def _let_dagster_work(environment: dict[str, str], *, daemon: bool) -> None:
+    """A file has arrived, and the products are missing: the sensor and the automation conditions see to it."""
     _deliver()
-    _run(["dagster", "sensor", "preview", "deliveries_arrive", "-w", "workspace.yaml"], environment, "run request")
+    _run(["dagster", "sensor", "start", CONDITIONS, "-w", "workspace.yaml"], environment, "started sensor")
+    print("\n$ dagster-daemon run -w workspace.yaml" if daemon else "\nThe web interface's daemon works:", flush=True)
+    for line in let_it_work(DAGSTER_HOME, environment, "deliveries_arrive", "faker/products", daemon=daemon):
+        print("  " + line)
 
 
 def _deliver() -> None:

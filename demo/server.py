@@ -29,8 +29,11 @@ _PATIENCE_S = 20
 
 
 @contextmanager
-def serving(lake: Path = LAKE) -> Iterator[None]:
-    """Serves the lake until the block is left; takes over a server of this demo that runs already (`make ui`)."""
+def serving(lake: Path = LAKE) -> Iterator[bool]:
+    """Serves the lake until the block is left; takes over a server of this demo that runs already (`make ui`).
+
+    Gives whether it was started here.
+    """
     (lake / BUCKET).mkdir(parents=True, exist_ok=True)
     if _port_taken():
         if not _answers():
@@ -38,13 +41,13 @@ def serving(lake: Path = LAKE) -> Iterator[None]:
                 f"Port {PORT} is taken by another program. Stop it, or choose a port: S3DEST_DEMO_PORT=9711 make demo"
             )
         print(f"Using the S3 server that already runs at {ENDPOINT}")
-        yield
+        yield False
         return
     server = _start(lake)
     try:
         _wait_for(server)
         print(f"S3 server at {ENDPOINT}, objects as plain files under {lake.relative_to(ROOT)}/{BUCKET}")
-        yield
+        yield True
     finally:
         server.terminate()
         server.wait(timeout=10)
