@@ -331,11 +331,12 @@ class UsedTemplate:
 class StreamRegister:
     """What all scopes of a stream share. `templates` are those under which any of them has ever landed, the one that
     counts now last, noted before an object under it is visible; `swept_at` says when its abandoned uploads were last
-    looked for."""
+    looked for. `lost`: it was made anew for a stream that had landed, so that others than these are possible."""
 
     format_version: int = FORMAT_VERSION
     stream: str
     namespace: str | None
+    lost: bool = False
     templates: tuple[UsedTemplate, ...] = ()
     swept_at: datetime | None = None
 

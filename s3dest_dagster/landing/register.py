@@ -13,13 +13,15 @@ from datetime import datetime, timedelta
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import StorageError, TemplateError
 from s3dest_dagster.keys import KeyTemplate, stream_root
-from s3dest_dagster.landing.manifest import StreamRegister, UsedTemplate, from_json, register_key, to_json
+from s3dest_dagster.landing.manifest import Segment, StreamRegister, UsedTemplate, from_json, register_key, to_json
+from s3dest_dagster.landing.scopes import FoundScope, scopes_of_stream
 from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import StreamId
 
 SWEEP_INTERVAL = timedelta(days=1)
 """Landings sweep a stream at most this often."""
 _ATTEMPTS = 5
+_NAMES = ("s3_bucket_path", "s3_path_format", "file_name_pattern")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +36,16 @@ class Registration:
     """What a landing has to do with the register of its stream (the name as it stands in the bucket).
 
     All scopes of a stream share what its manifests tell, so that a stream has one template at a time: the newest of its
-    register, unless the settings accept another, which then takes its place. Requests: one for `check`, and none for
-    `enter` after it when there is nothing to note.
+    register, unless the settings accept another, which then takes its place. Where the register is gone, the newest of
+    what has landed tells. Requests: one for `check`, and none for `enter` after it when there is nothing to note.
     """
 
     def __init__(self, bucket: Bucket, destination: S3Destination, stream: StreamId) -> None:
         self._bucket = bucket
         self._destination = destination
         self._stream = stream
-        self._key = register_key(stream_root(destination.template, stream))
+        self._root = stream_root(destination.template, stream)
+        self._key = register_key(self._root)
         self._found: _Found | None = None
 
     def check(self) -> None:
@@ -81,8 +84,19 @@ class Registration:
     def _read(self) -> _Found:
         found = self._bucket.get(self._key)
         if found is None:
-            return _Found(StreamRegister(stream=self._stream.name, namespace=self._stream.namespace), None)
+            return _Found(self._made_anew(), None)
         return _Found(from_json(StreamRegister, found[0], self._key), found[1])
+
+    def _made_anew(self) -> StreamRegister:
+        """The register of a stream that has none: it has not landed yet, or somebody deleted it."""
+        held = [each for each in scopes_of_stream(self._bucket, self._root) if each.seen.head.newest is not None]
+        newest = max(in_parallel(_newest, held), key=lambda each: each.started_at, default=None)
+        return StreamRegister(
+            stream=self._stream.name,
+            namespace=self._stream.namespace,
+            lost=newest is not None,
+            templates=(_used_by(newest),) if newest is not None else (),
+        )
 
     def _entered(self, register: StreamRegister, now: datetime) -> StreamRegister:
         used = _used(self._destination.template)
@@ -114,6 +128,8 @@ def could_own(bucket: Bucket, root: str, keys: Collection[str]) -> bool:
     if found is None or any(each.startswith(root) for each in keys):
         return True
     register = from_json(StreamRegister, found[0], register_key(root))
+    if register.lost:
+        return True
     stream = StreamId(register.namespace, register.stream)
     return any(_could_make(each, stream, keys) for each in register.templates)
 
@@ -132,6 +148,17 @@ def _used(template: KeyTemplate) -> UsedTemplate:
     return UsedTemplate(template.bucket_path, template.path_format, template.file_name_pattern)
 
 
+def _newest(held: FoundScope) -> Segment:
+    name = held.seen.head.newest
+    assert name is not None, "a scope that holds objects has a segment"
+    return held.ledger.read_segment(name)
+
+
+def _used_by(segment: Segment) -> UsedTemplate:
+    path, path_format, pattern = map(segment.settings.get, _NAMES)
+    return UsedTemplate(str(path or ""), str(path_format or ""), str(pattern or ""))
+
+
 def _makes_same_keys(used: UsedTemplate, template: KeyTemplate) -> bool:
     """Whether both make the same keys, however they are spelled."""
     try:
@@ -141,9 +168,8 @@ def _makes_same_keys(used: UsedTemplate, template: KeyTemplate) -> bool:
 
 
 def _another_template(stream: StreamId, bucket: Bucket, counts: UsedTemplate, now: KeyTemplate) -> TemplateError:
-    names = ("s3_bucket_path", "s3_path_format", "file_name_pattern")
     used = _used(now)
-    differ = [name for name in names if getattr(counts, name) != getattr(used, name)]
+    differ = [name for name in _NAMES if getattr(counts, name) != getattr(used, name)]
     return TemplateError(
         f"Stream {str(stream)!r} lands under {bucket.uri(now.literal_root)} with {_told(counts, differ)}, and not with "
         f"{_told(used, differ)}: both would share one manifest, so that a full refresh with one deletes what was "

@@ -114,6 +114,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "stream": _NAME,
         "namespace": _NAMESPACE,
         "format_version": _VERSION,
+        "lost": "whether it was made anew for a stream that had landed: then other templates than these are possible",
         "templates": "all templates under which a scope of the stream has landed, the one that counts now last",
         "swept_at": "when its abandoned uploads were last looked for",
     },

@@ -31,7 +31,8 @@ def test_one_record_costs_few_requests(moto_s3: S3Server, mode: SyncMode, most: 
         for number in range(4):
             client.calls.clear()
             land([batch_of(users(number, number))], opened, stream(mode=mode), sync(f"s{number}"))
-            assert len(client.calls) <= most, client.calls
+            # The first finds no register, and looks whether the stream has landed without one.
+            assert len(client.calls) <= most + (number == 0), client.calls
 
 
 @pytest.mark.parametrize("mode", [APPEND, REFRESH])

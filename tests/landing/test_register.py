@@ -148,7 +148,33 @@ def test_no_stream_of_a_source_is_begun_where_one_is_refused(moto_s3: S3Server) 
         landing_streams(opened, streams, sync("both")),
     ):
         raise AssertionError("was begun")
-    assert client.calls == ["get_object"] * len(streams)
+    assert sorted(client.calls) == ["get_object", "get_object", "list_objects_v2"]
+
+
+def test_where_the_register_is_gone_what_has_landed_tells_the_template(moto_s3: S3Server) -> None:
+    one = destination(moto_s3.new_bucket(), **A)
+    landed(moto_s3, one, 1, mode=SyncMode.APPEND, scope=Scope(USERS, "2026-01-05"))
+    lose_register(moto_s3, one, USERS)
+    with pytest.raises(TemplateError, match=r"lands .* '\$\{STREAM_NAME\}/a_.*, and not with .*/b_"):
+        landed(moto_s3, replace(one, **OTHERS[0]), 2)
+    landed(moto_s3, one, 3, mode=SyncMode.APPEND)
+    assert ids_by_listing(moto_s3, one.s3_bucket_name) == [1, 3]
+
+
+def test_a_stream_without_register_that_moves_keeps_what_it_has_landed_before(moto_s3: S3Server) -> None:
+    """Its keys of before are those that another stream makes now, whose refresh takes the connector's away."""
+    one = destination(moto_s3.new_bucket(), s3_bucket_path="lake", s3_path_format="${STREAM_NAME}/")
+    moved = replace(one, s3_path_format="${NAMESPACE}/${STREAM_NAME}/x_", on_template_change="accept")
+    landed(moto_s3, one, 1, mode=SyncMode.APPEND)
+    lose_register(moto_s3, one, USERS)
+    landed(moto_s3, moved, 2, mode=SyncMode.APPEND)
+    with target(moto_s3, one) as opened:
+        land(batches_of(users(9, 9)), opened, stream(namespace="private"), sync("other"))
+    assert ids_by_listing(moto_s3, one.s3_bucket_name) == [1, 2, 9]
+
+
+def lose_register(server: S3Server, settings: S3Destination, stream: StreamId) -> None:
+    server.open(settings).delete([register_key(stream_root(settings.template, stream))])
 
 
 def test_what_an_older_library_allowed_and_this_one_does_not_is_another_template(moto_s3: S3Server) -> None:
