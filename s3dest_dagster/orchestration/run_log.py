@@ -82,8 +82,13 @@ def landed_sentence(receipt: Receipt, seconds: float) -> str:
     beside = f"{earlier}{removed}{quarantined}{short}"
     return (
         f"{receipt.scope}: {counted(receipt.rows, 'row')} in {counted(len(receipt.objects), 'object')}, "
-        f"{receipt.bytes / 1e6:,.1f} MB, landed in {seconds:,.1f} s{beside}. {receipt.manifest}"
+        f"{_size(receipt.bytes)}, landed in {seconds:,.1f} s{beside}. {receipt.manifest}"
     )
+
+
+def _size(number: int) -> str:
+    """Bytes as a person reads them: megabytes would be none of what is small."""
+    return f"{number / 1e6:,.1f} MB" if number >= 100_000 else counted(number, "byte")
 
 
 def counted(number: int, noun: str) -> str:

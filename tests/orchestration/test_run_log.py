@@ -62,3 +62,14 @@ def test_a_sync_tells_where_it_stands_in_the_runs_log(lake, monkeypatch):
         lines = [each.user_message for each in instance.all_logs(result.run_id)]
     standing = [line for line in lines if re.match(r"people: [\d,]+ records, 1 object, .* memory [\d,]+ MB$", line)]
     assert len(standing) > 1
+    (landed,) = [line for line in lines if " landed in " in line]
+    size = int(result.get_asset_materialization_events()[0].materialization.metadata["bytes"].value)
+    assert landed.startswith(f"people: 20,000 rows in 1 object, {size / 1e6:.1f} MB, landed in ")
+
+
+def test_what_is_small_is_told_in_bytes(lake):
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = lake.materialize(stream_asset(name="people")(lambda: [{"id": 1}]), instance=instance)
+        lines = [each.user_message for each in instance.all_logs(result.run_id)]
+    size = len(lake.body(*lake.data_keys()))
+    assert any(line.startswith(f"people: 1 row in 1 object, {size} bytes, landed in ") for line in lines)
