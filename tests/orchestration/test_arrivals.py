@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from pyarrow.fs import S3FileSystem
 
 from s3dest_dagster import FileSource, build_file_sensor, stream_asset
 from s3dest_dagster.errors import SettingsError
@@ -22,9 +23,9 @@ DAILY = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-02-01")
 class Inbox:
     """A directory, a stream of its files, and the sensor that looks at it."""
 
-    def __init__(self, directory: Path, pattern: str, partitions: Any, **settings: Any) -> None:
+    def __init__(self, directory: Path, pattern: str, partitions: Any, filesystem: Any = None, **settings: Any) -> None:
         self.directory = directory
-        source = FileSource(f"{directory}/{pattern}")
+        source = FileSource(f"{directory}/{pattern}", filesystem=filesystem)
 
         @stream_asset(partitions_def=partitions)
         def visits(context: dg.AssetExecutionContext):
@@ -165,6 +166,26 @@ def test_what_it_asks_for_lands(lake, days):
     days.put("2026-01-05.jsonl", '{"id": 5}\n')
     (request,) = days.tick().run_requests
     lake.materialize(days.asset, partition_key=request.partition_key)
+    assert lake.ids() == [5]
+
+
+def test_an_object_that_arrives_in_a_bucket_is_asked_for_once_and_lands(lake, rclone_s3):
+    bucket, client = rclone_s3.new_bucket(), rclone_s3.client()
+    filesystem = S3FileSystem(
+        endpoint_override=rclone_s3.endpoint.removeprefix("http://"),
+        scheme="http",
+        region="us-east-1",
+        access_key=rclone_s3.access_key_id,
+        secret_key=rclone_s3.secret_access_key,
+    )
+    objects = Inbox(Path(bucket), "{{ partition_key }}/*.jsonl", DAILY, filesystem=filesystem, clock=lambda: 4e9)
+    assert objects.asked() == []
+    client.put_object(Bucket=bucket, Key="2026-01-05/a.jsonl", Body=b'{"id": 5}\n')
+    first, again = objects.tick().run_requests, objects.tick().run_requests
+    assert ([each.partition_key for each in first], again) == (["2026-01-05"], [])
+    objects.cursor = None
+    assert [each.run_key for each in objects.tick().run_requests] == [each.run_key for each in first]
+    lake.materialize(objects.asset, partition_key="2026-01-05")
     assert lake.ids() == [5]
 
 
