@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from s3dest_dagster.cli.output import Output, amount, size
+from s3dest_dagster.cli.standard_streams import discard
 from s3dest_dagster.landing import Progress, Reading, Standing
 from s3dest_dagster.stream import StreamId
 
@@ -98,7 +99,8 @@ class LiveProgress:
 
     def __enter__(self) -> LiveProgress:
         self._output.share_terminal(self._say, self._aside)
-        self._live.start()
+        with _as_long_as_it_is_there():
+            self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -108,7 +110,8 @@ class LiveProgress:
         """Takes the display away, but for its last line; the cursor is back."""
         if not self._ended:
             self._ended = True
-            self._live.stop()
+            with _as_long_as_it_is_there():
+                self._live.stop()
             self._output.share_terminal(None, None)
 
     def _say(self, text: str) -> None:
@@ -120,12 +123,14 @@ class LiveProgress:
     def _aside(self) -> Iterator[None]:
         """While it lasts, the display is not there, so that another program's line has the terminal for itself."""
         self._live.transient = True
-        self._live.stop()
+        with _as_long_as_it_is_there():
+            self._live.stop()
         self._live.transient = False
         try:
             yield
         finally:
-            self._live.start()
+            with _as_long_as_it_is_there():
+                self._live.start()
 
     def _shown(self) -> RenderableType:
         from rich.console import Group
@@ -138,6 +143,15 @@ class LiveProgress:
         lines = [Text(f"  {self._output.masked(each)}", "dim") for each in _by_stream(reading)]
         self._spinner.update(text=total)
         return Group(self._spinner, *lines)
+
+
+@contextmanager
+def _as_long_as_it_is_there() -> Iterator[None]:
+    """A terminal that has hung up shows nothing more; the sync goes on without it."""
+    try:
+        yield
+    except OSError:
+        discard(sys.stderr.fileno())
 
 
 def _total(reading: Reading) -> str:

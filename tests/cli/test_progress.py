@@ -1,13 +1,15 @@
 """How far a sync is: a display that moves on a terminal, lines elsewhere, and standard output never touched."""
 
+import os
 import signal
+import sys
 
 import pytest
 from airbyte_messages import log, record, state
 from terminals import plain, terminal
 
 from s3dest_dagster.cli.output import Output
-from s3dest_dagster.cli.progress import ProgressLines, following
+from s3dest_dagster.cli.progress import LiveProgress, ProgressLines, following
 from s3dest_dagster.landing import Progress
 from s3dest_dagster.stream import StreamId
 
@@ -53,6 +55,21 @@ def test_programs_that_read_the_report_are_not_disturbed(capsys):
     for _ in range(3):
         told(StreamId(None, "a"), Progress(rows=1, objects=1, bytes=1))
     assert capsys.readouterr().err == ""
+
+
+def test_a_terminal_that_hangs_up_ends_the_display_and_nothing_else(monkeypatch):
+    ours, theirs = os.openpty()
+    with open(theirs, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        monkeypatch.setenv("TERM", "xterm")
+        output = Output()
+        with following(output) as told:
+            assert isinstance(told, LiveProgress)
+            os.close(ours)
+            with pytest.raises(OSError, match="Input/output error"):
+                os.write(theirs, b"anybody there?")
+            told(StreamId(None, "a"), Progress(rows=1, objects=1, bytes=1))
+        output.say("nor this")
 
 
 def test_a_terminal_shows_a_display_that_ends_cleanly_and_leaves_its_last_line(lake):
