@@ -625,6 +625,20 @@ def test_what_is_scaffolded_loads(folder, monkeypatch):
     assert list(defs.resources) == ["shop_destination"]
 
 
+def test_what_is_scaffolded_lands_its_files_once_and_keeps_them_when_they_are_gone(lake, folder, monkeypatch):
+    scaffold_object(folder, "s3dest_dagster.S3DestinationComponent", None, "yaml", None)
+    (folder / "inbox").mkdir()
+    (folder / "inbox" / "a.jsonl").write_text('{"id": 1}\n')
+    defs = tree(folder, monkeypatch).build_defs()
+    here = {"resources": {"shop_destination": lake.io()}}
+    for _ in range(2):
+        lake.materialize(*defs.assets, **here)
+        assert lake.ids() == [1]
+    (folder / "inbox" / "a.jsonl").unlink()
+    assert not lake.materialize(*defs.assets, **here, raise_on_error=False).success
+    assert lake.ids() == [1]
+
+
 def test_the_comments_of_what_is_scaffolded_are_yaml_too(folder):
     scaffold_object(folder, "s3dest_dagster.S3DestinationComponent", None, "yaml", None)
     lines = (folder / "defs.yaml").read_text().splitlines()

@@ -11,7 +11,6 @@ attributes:
   source:
     type: files  # or python, or airbyte
     path: inbox/*.jsonl
-    allow_missing: true
   # source:
   #   type: airbyte
   #   command: source-shop
@@ -22,7 +21,7 @@ attributes:
 
   streams:
     - name: {name}
-      sync_mode: append  # or full_refresh
+      sync_mode: full_refresh  # each run reads all files; append would add them again
 
   # partitions_def:
   #   type: daily
