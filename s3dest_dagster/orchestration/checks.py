@@ -159,7 +159,7 @@ class _Look:
         read, kept = sum(each.counts.read for each in syncs), sum(each.counts.quarantined for each in syncs)
         ratio, most = kept / read if read else 0.0, self.wanted.max_quarantine_ratio
         where = ", ".join(str(each.scope) for each in syncs if each.counts.quarantined)
-        problem = f"{kept:,} of {read:,} lines were kept aside, {ratio:.2%}; {most:.2%} may be: {where}"
+        problem = f"{kept:,} of {read:,} lines were kept aside, {ratio:.2%}, and at most {most:.2%} is allowed: {where}"
         totals = {"quarantined": kept, "read": read, "ratio": ratio, "max_ratio": most}
         return self._result(QUARANTINE_CHECK, [problem] if ratio > most else [], totals, self.wanted.severity)
 
