@@ -82,6 +82,12 @@ def test_cells_and_columns_are_bounded(shown):
     assert row["…"] == f"{204 - MOST_COLUMNS} more columns"
 
 
+def test_a_long_name_is_bounded_too(shown):
+    ((name, cell),) = shown([{"n" * 1_000_000: 1}])[0].items()
+    assert (name[:20], name[-1], cell) == ("n" * 20, "…", "1")
+    assert len(name.encode()) <= MOST_BYTES
+
+
 SECRET = "s3cr3t-value"
 
 
@@ -95,6 +101,9 @@ def test_what_is_called_like_a_secret_is_struck_out(shown):
         "user": {"credentials": {"anything": SECRET}},
         "users": [{"name": "a", "passphrase": SECRET}],
         "source": f"postgres://reader:{SECRET}@db/shop",
+        "accesstoken": SECRET,
+        "auth": {"basic": SECRET},
+        "text": json.dumps([{"config": {"password": SECRET}}]),
     }
     (row,) = shown([{"id": 1, **secrets}])
     assert SECRET not in json.dumps(row)
@@ -122,6 +131,38 @@ def test_what_the_schema_declares_as_a_secret_is_struck_out(shown):
     (row,) = shown([{**record, "plain": "p", "deep": record, "list": [record]}], json_schema=schema)
     struck = dict.fromkeys(fields, "****")
     assert row == {**struck, "plain": "p", "deep": json.dumps(struck), "list": json.dumps([struck])}
+
+
+def test_a_secret_is_declared_in_unions_and_by_references_too(shown):
+    secret = {"type": "string", "airbyte_secret": True}
+    within = {"type": "object", "properties": {"pem": {"anyOf": [{"type": "null"}, secret]}}}
+    schema = {
+        "definitions": {"login": within},
+        "properties": {
+            "optional": {"oneOf": [{"type": "null"}, secret]},
+            "object": {"oneOf": [{"type": "null"}, {"allOf": [within]}]},
+            "referred": {"$ref": "#/definitions/login"},
+            "listed": {"type": "array", "items": {"$ref": "#/definitions/login"}},
+            "plain": {"oneOf": [{"type": "null"}, {"type": "string"}]},
+        },
+    }
+    one = {"pem": SECRET}
+    (row,) = shown(
+        [{"optional": SECRET, "object": one, "referred": one, "listed": [one], "plain": "p"}], json_schema=schema
+    )
+    struck = '{"pem": "****"}'
+    assert row == {
+        "optional": "****",
+        "object": struck,
+        "referred": struck,
+        "listed": f"[{struck}]",
+        "plain": "p",
+    }
+
+
+def test_a_text_that_is_no_json_or_has_no_secret_is_shown_as_it_is(shown):
+    record = {"a": '{"id":  1}', "b": "[1, 2", "c": "{}", "d": "[see below]"}
+    assert shown([record]) == [record]
 
 
 def test_words_that_hold_the_word_are_no_secrets(shown):
