@@ -407,10 +407,10 @@ def from_json(kind: type[Manifest], data: bytes, key: str) -> Manifest:
             )
         return msgspec.json.decode(data, type=kind)
     except msgspec.DecodeError as error:
-        raise ManifestError(
-            f"{key} is damaged and cannot be read ({error}). Restore it from a backup or an older version of it.",
-            key=key,
-        ) from error
+        cure = "Restore it from a backup or an older version of it."
+        if kind is StreamRegister:
+            cure = "Delete it: the next sync makes it anew from what has landed."
+        raise ManifestError(f"{key} is damaged and cannot be read ({error}). {cure}", key=key) from error
 
 
 class _Versioned(msgspec.Struct):

@@ -11,7 +11,7 @@ from landed import START, batches_of, data_keys, destination, ids_by_listing, st
 from servers import S3Server
 
 from s3dest_dagster.destination import S3Destination
-from s3dest_dagster.errors import TemplateError
+from s3dest_dagster.errors import ManifestError, TemplateError
 from s3dest_dagster.keys import stream_root
 from s3dest_dagster.landing import Landing, land, landing_streams, plan
 from s3dest_dagster.landing.manifest import StreamRegister, from_json, register_key
@@ -171,6 +171,18 @@ def test_a_stream_without_register_that_moves_keeps_what_it_has_landed_before(mo
     with target(moto_s3, one) as opened:
         land(batches_of(users(9, 9)), opened, stream(namespace="private"), sync("other"))
     assert ids_by_listing(moto_s3, one.s3_bucket_name) == [1, 2, 9]
+
+
+def test_a_damaged_register_is_told_with_its_cure(moto_s3: S3Server) -> None:
+    one = destination(moto_s3.new_bucket(), **A)
+    landed(moto_s3, one, 1)
+    key = register_key(stream_root(one.template, USERS))
+    moto_s3.open(one).put(key, b"{")
+    with pytest.raises(ManifestError, match=r"~stream\.json is damaged .* Delete it"):
+        landed(moto_s3, one, 2)
+    lose_register(moto_s3, one, USERS)
+    landed(moto_s3, one, 3)
+    assert ids_by_listing(moto_s3, one.s3_bucket_name) == [3]
 
 
 def lose_register(server: S3Server, settings: S3Destination, stream: StreamId) -> None:
