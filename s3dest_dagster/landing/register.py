@@ -56,8 +56,9 @@ class Registration:
     def enter(self, now: datetime) -> bool:
         """Notes that the stream lands under this template. Returns whether it is to be swept, which is noted as done.
 
-        A stream's first landing has nothing to sweep yet. Raises TemplateError where another landing has entered the
-        stream under another template meanwhile.
+        A stream's first landing has nothing to sweep yet. Where there is something to note, it raises TemplateError
+        when another landing has entered the stream under another template meanwhile. Where there is nothing, nobody
+        asks: the register knows both templates, and of one scope the head lets only one of the two syncs through.
         """
         if self._found is not None and self._entered(self._found.register, now) == self._found.register:
             return False
