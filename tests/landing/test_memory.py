@@ -169,7 +169,7 @@ def test_what_is_cut_short_does_not_depend_on_the_workers(
 @pytest.mark.parametrize(
     ("streams", "memory_mb", "format_"),
     [
-        (30, 192, {"format_type": "Parquet"}),
+        pytest.param(30, 192, {"format_type": "Parquet"}, marks=LARGE),
         pytest.param(200, 256, {"format_type": "JSONL", "compression": NOT_COMPRESSED}, marks=LARGE),
         pytest.param(30, 512, {"format_type": "Parquet"}, marks=LARGE),
         pytest.param(200, 512, {"format_type": "Parquet", "compression_codec": "SNAPPY"}, marks=LARGE),

@@ -67,7 +67,7 @@ landings = st.lists(st.tuples(scope_names, st.sampled_from([None, None, "2026-01
 
 
 @settings(
-    max_examples=6,
+    max_examples=4,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],
