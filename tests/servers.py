@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import boto3
 from botocore.awsrequest import AWSResponse
@@ -23,8 +24,11 @@ from botocore.exceptions import BotoCoreError
 from cheroot.wsgi import Server
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
-from moto.core.botocore_stubber import BotocoreStubber, MockRawResponse
+from moto.core.botocore_stubber import MockRawResponse
+from moto.core.exceptions import HTTPException
+from moto.core.request import normalize_request
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.s3.responses import S3Response
 
 from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.destination import S3Destination
@@ -113,21 +117,24 @@ def _direct_client(access_key_id: str, secret_access_key: str):
         aws_access_key_id=access_key_id,
         aws_secret_access_key=secret_access_key,
     )
-    door = BotocoreStubber()
-    door.enabled = True
-    client.meta.events.register("before-send.s3", lambda **event: _answer_of(door, **event))
+    client.meta.events.register("before-send.s3", _through_the_door)
     return client
 
 
 _direct_bucket = cache(Bucket)
 
 
-def _answer_of(door: BotocoreStubber, event_name: str, request, **rest) -> AWSResponse | None:
-    """What comes through the door: an internal error where moto has one, as through its front door."""
+def _through_the_door(request, **_) -> AWSResponse:
+    """moto's answer: its own door, made for all of AWS, looks for half of its time for the service that is meant."""
+    asked = normalize_request(request)
+    dispatch = S3Response.bucket_dispatch if urlsplit(request.url).path == "/" else S3Response.key_dispatch
     try:
-        return door(event_name, request, **rest)
-    except (KeyError, AttributeError):
-        return AWSResponse(request.url, 500, {}, MockRawResponse(b""))
+        status, headers, body = dispatch(asked, asked.raw_url, asked.headers)
+    except HTTPException as refusal:
+        status, headers, body = refusal.code, refusal.get_headers(), refusal.get_body()
+    except (KeyError, AttributeError):  # a fault of moto's, told as its front door tells it
+        status, headers, body = 500, {}, b""
+    return AWSResponse(request.url, status, headers, MockRawResponse(body))
 
 
 def _moto_application():
