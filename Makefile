@@ -52,8 +52,8 @@ format: $(INSTALLED) ## Writes the formatting, and the fixes that are safe
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-test: $(INSTALLED) ## The whole suite on two processes; PYTEST="-k name" narrows it
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
+test: $(INSTALLED) ## The whole suite on three processes, since tests wait for servers, too; PYTEST="-k name" narrows it
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST)
 
 test-crashes: $(INSTALLED) ## Fails every S3 call of every kind of sync in every way; the suite does some of it
 	S3DEST_EVERY_CRASH=1 $(BIN)/python -m pytest tests/landing/test_crashes.py tests/landing/test_writers.py -n 2

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import multiprocessing
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -18,6 +17,7 @@ import yaml
 from dagster.components.component_scaffolding import scaffold_object
 from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
 from dagster.components.resolved.errors import ResolutionException
+from orchestration.dg_command import run_dg
 from scripted import ScriptedSource
 
 from s3dest_dagster import (
@@ -656,7 +656,8 @@ def test_the_names_of_a_partition_are_those_of_the_config():
     assert set(PARTITION_VALUES) == partition_values("x", start=start, end=end).keys()
 
 
-DG = Path(sys.executable).with_name("dg")
+DG = multiprocessing.get_context("forkserver")
+DG.set_forkserver_preload(["dagster_dg_cli.cli", "dagster", "s3dest_dagster"])
 
 
 class TestDg:
@@ -670,8 +671,14 @@ class TestDg:
         return root
 
     def dg(self, project: Path, *arguments: str) -> str:
-        done = subprocess.run([DG, *arguments], cwd=project, capture_output=True, text=True)
-        return done.stdout + done.stderr
+        """What the command prints, run in a fork of a process that has it imported."""
+        heard, told = DG.Pipe(duplex=False)
+        process = DG.Process(target=run_dg, args=(str(project), arguments, told))
+        process.start()
+        told.close()
+        text = heard.recv()
+        process.join()
+        return text
 
     def test_it_lists_scaffolds_and_checks_the_component(self, project, folder):
         assert "S3DestinationComponent" in self.dg(project, "list", "components", "--package", "s3dest_dagster")
