@@ -28,6 +28,12 @@ def landed_in_the_browser(page: Any) -> str:
     return page.locator("a[href^='/runs/']").first.get_attribute("href")
 
 
+def wait_for_all(page: Any, *texts: str, times: int = 1) -> None:
+    """Returns when each text stands on the page so many times: its parts come one after another."""
+    for text in texts:
+        page.get_by_text(text, exact=True).nth(times - 1).wait_for()
+
+
 def told(page: Any, name: str) -> str:
     """What the page tells under this name."""
     row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=name, exact=True)).first
@@ -44,18 +50,16 @@ def test_a_partition_is_landed_and_read_back(page: Any, served: Any, yesterday: 
 
     page.goto(f"{READINGS}?view=overview")
     page.get_by_text("Temperature in °C").wait_for()
-    page.get_by_text("records_read", exact=True).wait_for()
-    shown = page.inner_text("body")
-    assert [kind for kind in ("json", "Python", "S3", "house.readings") if kind not in shown] == []
+    wait_for_all(page, "records_read", "json", "Python", "S3", "house.readings")
     picture("asset")
     page.get_by_role("button", name="Plots").click()
     page.locator("canvas").first.wait_for()
     page.get_by_text("rows_per_second", exact=True).scroll_into_view_if_needed()
-    assert [name for name in ("rows", "bytes", "quarantined") if not page.get_by_text(name, exact=True).count()] == []
+    wait_for_all(page, "rows", "bytes", "quarantined")
     picture("plots")
 
     page.goto(f"{READINGS}?view=partitions&partition={yesterday}")
-    page.get_by_text("records_read", exact=True).wait_for()
+    wait_for_all(page, "records_read", "preview", "objects", "manifest")
     assert (told(page, "rows"), told(page, "quarantined")) == (str(RECORDS_OF_A_DAY), "0")
     assert told(page, "location").strip() == "s3://demo/lake/house/readings/"
     assert f"{yesterday}T00:10:00+00:00" in told(page, "preview")
@@ -63,8 +67,8 @@ def test_a_partition_is_landed_and_read_back(page: Any, served: Any, yesterday: 
     picture("metadata")
 
     page.goto(f"{READINGS}?view=checks")
-    page.get_by_text("Evaluation result").wait_for()
-    assert page.get_by_text("Succeeded", exact=True).count() == 5
+    wait_for_all(page, "Evaluation result")
+    wait_for_all(page, "Succeeded", times=5)
     picture("checks")
 
     records = read_by_manifest(served.s3.client(), manifest, listed)
