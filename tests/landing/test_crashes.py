@@ -66,7 +66,15 @@ KINDS = {
         settings={"s3_path_format": "${NAMESPACE}/${STREAM_NAME}/", "file_name_pattern": "all{format_extension}"},
     ),
 }
-RARER_KINDS = ("partition-added", "emptied", "empty-and-kept", "purged-first", "kept-for-readers", "in-place")
+RARER_KINDS = (
+    "partition-added",
+    "emptied",
+    "empty-and-kept",
+    "purged-first",
+    "kept-for-readers",
+    "in-place",
+    "quarantined",
+)
 
 
 def _items(name: str, records: Iterable[dict[str, Any]], cursor: str, *, bad: bool = False) -> Iterator[SourceItem]:

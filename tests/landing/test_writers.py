@@ -118,7 +118,7 @@ def test_whoever_overtakes_whom_in_a_partition_one_generation_is_left(moto_s3: S
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("mode", list(SyncMode))
+@pytest.mark.parametrize("mode", list(SyncMode)[: 1 + EVERY_CRASH])
 def test_recovery_may_come_at_any_point_of_a_sync(moto_s3: S3Server, mode: SyncMode) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     for at in count(1):
