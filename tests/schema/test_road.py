@@ -80,7 +80,7 @@ def assert_survives_parquet(data: pa.RecordBatch) -> None:
 
 
 @pytest.mark.parametrize("plain", [True, False], ids=["typed", "any"])
-@pytest.mark.parametrize("group", range(3))
+@pytest.mark.parametrize("group", range(2))
 def test_columns_equal_the_rules_value_by_value(group, plain):
     for seed in range(group * 8, group * 8 + 8):
         r = Random(seed)
