@@ -19,15 +19,7 @@ from s3dest_dagster.formats import Encoder
 from s3dest_dagster.landing.folding import in_place
 from s3dest_dagster.landing.leaving import kept_keys
 from s3dest_dagster.landing.ledger import Ledger
-from s3dest_dagster.landing.manifest import (
-    MAX_LEAVING,
-    Counts,
-    Head,
-    ManifestObject,
-    SchemaChanges,
-    Segment,
-    live_keys,
-)
+from s3dest_dagster.landing.manifest import MAX_LEAVING, Counts, Head, ManifestObject, SchemaChanges, Segment, live_keys
 from s3dest_dagster.landing.ownership import connector_keys
 from s3dest_dagster.landing.schema_changes import schema_changes
 from s3dest_dagster.landing.sync import Sync

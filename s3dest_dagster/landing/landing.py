@@ -32,7 +32,8 @@ from s3dest_dagster.landing.composing import StagedSync, compose, replaces_scope
 from s3dest_dagster.landing.draft import Draft
 from s3dest_dagster.landing.leaving import delete_due
 from s3dest_dagster.landing.ledger import Ledger, SeenHead
-from s3dest_dagster.landing.manifest import ReachedState, Segment, attempt_of, quarantine_key, segment_key, segment_name
+from s3dest_dagster.landing.manifest import ReachedState, Segment
+from s3dest_dagster.landing.manifest_keys import attempt_of, quarantine_key, segment_key, segment_name
 from s3dest_dagster.landing.naming import ObjectNames, names_of
 from s3dest_dagster.landing.quarantine import Quarantine
 from s3dest_dagster.landing.receipt import Progress, Receipt, receipt_of

@@ -23,17 +23,8 @@ from s3dest_dagster.errors import (
     UndecidedError,
     UploadVanishedError,
 )
-from s3dest_dagster.landing.manifest import (
-    Head,
-    ManifestObject,
-    ReachedState,
-    Segment,
-    from_json,
-    head_key,
-    segment_key,
-    sync_of,
-    to_json,
-)
+from s3dest_dagster.landing.manifest import Head, ManifestObject, ReachedState, Segment, from_json, to_json
+from s3dest_dagster.landing.manifest_keys import head_key, segment_key, sync_of
 from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import Scope
 

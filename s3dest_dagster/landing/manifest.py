@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
-from urllib.parse import quote, unquote
 
 import msgspec
 
 from s3dest_dagster.batch import Tally
 from s3dest_dagster.errors import ManifestError
+from s3dest_dagster.landing.manifest_keys import sync_of
 
 FORMAT_VERSION = 1
 MAX_LEAVING = 16
@@ -339,43 +339,6 @@ class StreamRegister:
     lost: bool = False
     templates: tuple[UsedTemplate, ...] = ()
     swept_at: datetime | None = None
-
-
-def register_key(root: str) -> str:
-    """Key of the register of the stream whose scopes stand under `root`; no scope's directory is called so."""
-    return f"{root}~stream.json"
-
-
-def head_key(root: str) -> str:
-    """Key of the head of the scope whose manifests stand under `root` (which ends with a slash)."""
-    return f"{root}head.json"
-
-
-def segment_key(root: str, name: str) -> str:
-    """Key of a segment."""
-    return f"{root}segments/{name}.json"
-
-
-def quarantine_key(root: str, name: str) -> str:
-    """Key of the quarantined records of a segment."""
-    return f"{root}quarantine/{name}.jsonl"
-
-
-def segment_name(sync_id: str, attempt: str, number: int = 0) -> str:
-    """Name of a segment of one attempt at a sync: its id, percent-encoded, what the attempt has drawn, and a number
-    for those after its first checkpoint."""
-    first = f"{quote(sync_id, safe='').replace('~', '%7E').replace('.', '%2E')}.{attempt}"
-    return f"{first}-{number}" if number else first
-
-
-def sync_of(name: str) -> str:
-    """The sync id that a segment's name begins with."""
-    return unquote(name.rpartition(".")[0])
-
-
-def attempt_of(name: str) -> str:
-    """What the attempt has drawn that a segment's name tells."""
-    return name.rpartition(".")[2].partition("-")[0]
 
 
 def _etag_of(parts: tuple[str, ...]) -> str:

@@ -22,7 +22,8 @@ from s3dest_dagster.keys import scope_root
 from s3dest_dagster.landing.composing import replaces_scope
 from s3dest_dagster.landing.landing import landed_scope
 from s3dest_dagster.landing.ledger import Ledger
-from s3dest_dagster.landing.manifest import live_keys, sync_of
+from s3dest_dagster.landing.manifest import live_keys
+from s3dest_dagster.landing.manifest_keys import sync_of
 from s3dest_dagster.landing.naming import names_of
 from s3dest_dagster.landing.ownership import connector_keys
 from s3dest_dagster.landing.register import check_templates

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from s3dest_dagster.landing.manifest import Counts, ManifestObject, SchemaChanges, Segment, attempt_of
+from s3dest_dagster.landing.manifest import Counts, ManifestObject, SchemaChanges, Segment
+from s3dest_dagster.landing.manifest_keys import attempt_of
 from s3dest_dagster.landing.rotation import Reason
 from s3dest_dagster.stream import Scope
 

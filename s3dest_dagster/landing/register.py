@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import StorageError, TemplateError
 from s3dest_dagster.keys import KeyTemplate, stream_root
-from s3dest_dagster.landing.manifest import Segment, StreamRegister, UsedTemplate, from_json, register_key, to_json
+from s3dest_dagster.landing.manifest import Segment, StreamRegister, UsedTemplate, from_json, to_json
+from s3dest_dagster.landing.manifest_keys import register_key
 from s3dest_dagster.landing.scopes import FoundScope, scopes_of_stream
 from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import StreamId

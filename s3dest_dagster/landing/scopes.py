@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from s3dest_dagster.errors import ManifestError
 from s3dest_dagster.keys import KeyTemplate, decode_name, encode_name, manifest_root, stream_root
 from s3dest_dagster.landing.ledger import Ledger, SeenHead
-from s3dest_dagster.landing.manifest import Head, from_json, head_key
+from s3dest_dagster.landing.manifest import Head, from_json
+from s3dest_dagster.landing.manifest_keys import head_key
 from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import Scope, StreamId
 

@@ -17,7 +17,8 @@ from s3dest_dagster.errors import StorageError, SupersededError
 from s3dest_dagster.keys import KeyTemplate, scope_root
 from s3dest_dagster.landing.composing import StagedSync, compose
 from s3dest_dagster.landing.ledger import Clock, Ledger
-from s3dest_dagster.landing.manifest import Counts, Head, ReachedState, Segment, segment_name
+from s3dest_dagster.landing.manifest import Counts, Head, ReachedState, Segment
+from s3dest_dagster.landing.manifest_keys import segment_name
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode

@@ -12,7 +12,7 @@ from s3dest_dagster.errors import CommitError, StorageError
 from s3dest_dagster.keys import KeyTemplate, scope_root
 from s3dest_dagster.landing.leaving import release
 from s3dest_dagster.landing.ledger import Clock, Ledger
-from s3dest_dagster.landing.manifest import sync_of
+from s3dest_dagster.landing.manifest_keys import sync_of
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope
 

@@ -18,17 +18,8 @@ from servers import S3Server
 from s3dest_dagster.keys import scope_root
 from s3dest_dagster.landing import land, live_objects
 from s3dest_dagster.landing.folding import FULL_SEGMENT, in_place
-from s3dest_dagster.landing.manifest import (
-    Counts,
-    Head,
-    ManifestObject,
-    Segment,
-    from_json,
-    head_key,
-    segment_key,
-    segment_name,
-    to_json,
-)
+from s3dest_dagster.landing.manifest import Counts, Head, ManifestObject, Segment, from_json, to_json
+from s3dest_dagster.landing.manifest_keys import head_key, segment_key, segment_name
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode
 

@@ -15,7 +15,8 @@ from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import scope_root
 from s3dest_dagster.landing import Landing, land, read_scope, recover, sweep
-from s3dest_dagster.landing.manifest import MAX_LEAVING, Head, from_json, head_key, to_json
+from s3dest_dagster.landing.manifest import MAX_LEAVING, Head, from_json, to_json
+from s3dest_dagster.landing.manifest_keys import head_key
 from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
 HOUR = timedelta(hours=1)

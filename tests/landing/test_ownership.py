@@ -16,7 +16,8 @@ from servers import S3Server
 from s3dest_dagster.errors import KeyCollisionError, TemplateError
 from s3dest_dagster.keys import KeyTemplate, scope_root, stream_root
 from s3dest_dagster.landing import land
-from s3dest_dagster.landing.manifest import Head, head_key, quarantine_key, register_key, segment_key, to_json
+from s3dest_dagster.landing.manifest import Head, to_json
+from s3dest_dagster.landing.manifest_keys import head_key, quarantine_key, register_key, segment_key
 from s3dest_dagster.landing.register import Registration
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode

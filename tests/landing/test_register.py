@@ -14,7 +14,8 @@ from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import ManifestError, TemplateError
 from s3dest_dagster.keys import stream_root
 from s3dest_dagster.landing import Landing, land, landing_streams, plan
-from s3dest_dagster.landing.manifest import StreamRegister, from_json, register_key
+from s3dest_dagster.landing.manifest import StreamRegister, from_json
+from s3dest_dagster.landing.manifest_keys import register_key
 from s3dest_dagster.landing.register import Registration
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode
