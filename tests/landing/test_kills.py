@@ -6,7 +6,6 @@ S3DEST_KILLS sets the number of kills for each server and sync mode.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import random
 import time
@@ -14,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from forked import PROCESSES
 from landed import destination, ids_by_listing, open_uploads, stream
 from landing.killed_sync import LAST, Order, carry_out
 from servers import S3Server
@@ -22,8 +22,6 @@ from s3dest_dagster.landing import recover, sweep
 from s3dest_dagster.stream import Scope, SyncMode
 
 KILLS = int(os.environ.get("S3DEST_KILLS", "5"))
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["s3dest_dagster.landing", "s3dest_dagster.storage"])
 
 
 class Killable:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import multiprocessing
 import re
 from collections.abc import Callable
 from itertools import count
@@ -17,6 +16,7 @@ import yaml
 from dagster.components.component_scaffolding import scaffold_object
 from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
 from dagster.components.resolved.errors import ResolutionException
+from forked import PROCESSES
 from orchestration.dg_command import run_dg
 from scripted import ScriptedSource
 
@@ -656,10 +656,6 @@ def test_the_names_of_a_partition_are_those_of_the_config():
     assert set(PARTITION_VALUES) == partition_values("x", start=start, end=end).keys()
 
 
-DG = multiprocessing.get_context("forkserver")
-DG.set_forkserver_preload(["dagster_dg_cli.cli", "dagster", "s3dest_dagster"])
-
-
 class TestDg:
     @pytest.fixture
     def project(self, folder) -> Path:
@@ -672,8 +668,8 @@ class TestDg:
 
     def dg(self, project: Path, *arguments: str) -> str:
         """What the command prints, run in a fork of a process that has it imported."""
-        heard, told = DG.Pipe(duplex=False)
-        process = DG.Process(target=run_dg, args=(str(project), arguments, told))
+        heard, told = PROCESSES.Pipe(duplex=False)
+        process = PROCESSES.Process(target=run_dg, args=(str(project), arguments, told))
         process.start()
         told.close()
         text = heard.recv()

@@ -1,0 +1,9 @@
+"""Processes that begin with everything imported: forks of one process that has neither threads nor clients."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+PROCESSES = multiprocessing.get_context("forkserver")
+# One list for all, since a run of the suite has one such process and the last list that was set would count.
+PROCESSES.set_forkserver_preload(["dagster_dg_cli.cli", "s3dest_dagster.landing", "s3dest_dagster.storage"])
