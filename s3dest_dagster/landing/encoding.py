@@ -1,7 +1,9 @@
 """Batches on their way through the encoders: encoded side by side, handed on in the order in which they came.
 
 What is under way is bounded over all landings of a target, and the order is that of the calls whatever the number of
-threads, so that equal batches make equal objects. It must not know streams or objects.
+threads, so that equal batches make equal objects. Whoever has to wait for a batch encodes another one meanwhile: one
+thread more than there is work for would only take the interpreter's lock from the others. It must not know streams or
+objects.
 """
 
 from __future__ import annotations
@@ -9,7 +11,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import partial
 
 from s3dest_dagster.batch import Batch
 from s3dest_dagster.formats import Encoded, Encoder
@@ -18,16 +21,25 @@ _BYTES_PER_WORKER = 8 << 20
 """A batch has 1 to 4 MB; one of larger records goes through alone."""
 
 
-class _UnderWay(NamedTuple):
+@dataclass(slots=True)
+class _UnderWay:
     lane: Lane
+    encode: Callable[[], Encoded]
     encoded: Future[Encoded]
     nbytes: int
 
+    def encode_here(self) -> bool:
+        """Encodes on the caller's thread, unless it is done or another thread is at it; answers whether it did."""
+        if not self.encoded.cancel():
+            return False
+        self.encoded = _outcome(self.encode)
+        return True
+
 
 class EncodeQueue:
-    """Holds a batch for each of the `workers` that `threads` have, and fewer when batches are large. For one thread.
+    """Holds a batch for each of `workers`, and fewer when batches are large. For one thread.
 
-    `threads` None: a batch is encoded on the caller's thread and handed on at once.
+    That thread is one of the workers; `threads` has the others. None: a batch is encoded and handed on at once.
     """
 
     def __init__(self, threads: Executor | None, *, workers: int) -> None:
@@ -46,8 +58,8 @@ class EncodeQueue:
         if self._threads is None:
             lane.take(encoder.encode(batch, entropy))
             return
-        encoded = self._threads.submit(encoder.encode, batch, entropy)
-        self._under_way.append(_UnderWay(lane, encoded, batch.nbytes))
+        encode = partial(encoder.encode, batch, entropy)
+        self._under_way.append(_UnderWay(lane, encode, self._threads.submit(encode), batch.nbytes))
         self._nbytes += batch.nbytes
         while len(self._under_way) > self._most_batches or self._nbytes > self._most_bytes:
             self._hand_on()
@@ -66,6 +78,8 @@ class EncodeQueue:
         self._nbytes = sum(each.nbytes for each in self._under_way)
 
     def _hand_on(self) -> None:
+        while not self._under_way[0].encoded.done() and any(each.encode_here() for each in self._under_way):
+            pass
         oldest = self._under_way.popleft()
         self._nbytes -= oldest.nbytes
         oldest.lane.hand_on(oldest.encoded)
@@ -105,3 +119,13 @@ class Lane:
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+
+def _outcome(encode: Callable[[], Encoded]) -> Future[Encoded]:
+    """What came of encoding, as a thread would have left it. An interruption is raised."""
+    encoded: Future[Encoded] = Future()
+    try:
+        encoded.set_result(encode())
+    except Exception as failure:
+        encoded.set_exception(failure)
+    return encoded

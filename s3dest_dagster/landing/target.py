@@ -55,9 +55,9 @@ def open_target(destination: S3Destination, bucket: Bucket, *, clock: Clock, ent
 
 @contextmanager
 def _encode_threads(workers: int) -> Iterator[Executor | None]:
-    """The threads that encode; None where the caller's own is enough."""
+    """The threads that encode beside the caller's own; None where that is enough."""
     if workers == 1:
         yield None
         return
-    with ThreadPoolExecutor(workers, thread_name_prefix="s3dest-encode") as threads:
+    with ThreadPoolExecutor(workers - 1, thread_name_prefix="s3dest-encode") as threads:
         yield threads
