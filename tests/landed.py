@@ -65,14 +65,14 @@ def sync(sync_id: str, now: datetime | None = None) -> Sync:
 @contextmanager
 def target(server: S3Server, settings: S3Destination, bucket: Bucket | None = None) -> Iterator[Target]:
     """The destination, opened on a server."""
-    opened = bucket or server.open_direct(settings)
+    opened = bucket or server.open(settings)
     with open_target(settings, opened, clock=lambda: datetime.now(UTC), entropy=os.urandom) as made:
         yield made
 
 
 def data_keys(server: S3Server, bucket: str) -> list[str]:
     """Keys of the objects that a reader of the data meets: all but the manifests."""
-    pages = server.direct().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    pages = server.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
     keys = [each["Key"] for page in pages for each in page.get("Contents", ())]
     return sorted(key for key in keys if "_s3dest" not in key.split("/"))
 
@@ -82,7 +82,7 @@ def ids_by_listing(server: S3Server, bucket: str, prefix: str = "") -> list[int]
     ids: list[int] = []
     for key in data_keys(server, bucket):
         if key.startswith(prefix):
-            body = server.direct().get_object(Bucket=bucket, Key=key)["Body"].read()
+            body = server.client().get_object(Bucket=bucket, Key=key)["Body"].read()
             text = gzip.decompress(body) if key.endswith(".gz") else body
             ids += [json.loads(line)["_airbyte_data"]["id"] for line in text.splitlines()]
     return sorted(ids)
@@ -90,4 +90,4 @@ def ids_by_listing(server: S3Server, bucket: str, prefix: str = "") -> list[int]
 
 def open_uploads(server: S3Server, bucket: str) -> int:
     """Multipart uploads that are neither completed nor aborted."""
-    return len(server.direct().list_multipart_uploads(Bucket=bucket).get("Uploads", []))
+    return len(server.client().list_multipart_uploads(Bucket=bucket).get("Uploads", []))

@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 import boto3
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import BotoCoreError
+from botocore.handlers import BUILTIN_HANDLERS
 from cheroot.wsgi import Server
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
@@ -73,11 +74,6 @@ class S3Server:
         keys = keys or {"aws_access_key_id": self.access_key_id, "aws_secret_access_key": self.secret_access_key}
         return _client(self.endpoint, **keys)
 
-    def direct(self):
-        """A client that reaches moto in this process, signed and judged as ever, in half of the time; for tests that
-        break the connection themselves, at every call. A server in a process of its own has no such door."""
-        return self.client() if self.root is not None else _direct_client(self.access_key_id, self.secret_access_key)
-
     def fill(self, bucket: str, keys: Iterable[str]) -> None:
         """Makes empty objects, past the server's front door: many of them in no time."""
         for key in keys:
@@ -98,10 +94,6 @@ class S3Server:
         """The destination's bucket, as the library opens it."""
         return open_bucket(self.connection, destination)
 
-    def open_direct(self, destination: S3Destination) -> Bucket:
-        """The same through the door of `direct`, for tests to which the way there is nothing."""
-        return _direct_bucket(self.direct(), destination.s3_bucket_name)
-
 
 @cache
 def _client(endpoint: str, **keys: str):
@@ -109,25 +101,17 @@ def _client(endpoint: str, **keys: str):
     return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
 
 
-@cache
-def _direct_client(access_key_id: str, secret_access_key: str):
-    client = boto3.client(
-        "s3",
-        region_name="us-east-1",
-        aws_access_key_id=access_key_id,
-        aws_secret_access_key=secret_access_key,
-    )
-    client.meta.events.register("before-send.s3", _through_the_door)
-    return client
+_of_this_process: set[str] = set()
+"""The endpoints of moto in this process."""
 
 
-_direct_bucket = cache(Bucket)
-
-
-def _through_the_door(request, **_) -> AWSResponse:
-    """moto's answer: its own door, made for all of AWS, looks for half of its time for the service that is meant."""
+def _through_the_door(request, **_) -> AWSResponse | None:
+    """moto's answer without the way over the network, which costs as much again; requests to others go there."""
+    url = urlsplit(request.url)
+    if f"{url.scheme}://{url.netloc}" not in _of_this_process:
+        return None
     asked = normalize_request(request)
-    dispatch = S3Response.bucket_dispatch if urlsplit(request.url).path == "/" else S3Response.key_dispatch
+    dispatch = S3Response.key_dispatch if "/" in url.path.strip("/") else S3Response.bucket_dispatch
     try:
         status, headers, body = dispatch(asked, asked.raw_url, asked.headers)
     except HTTPException as refusal:
@@ -135,6 +119,10 @@ def _through_the_door(request, **_) -> AWSResponse:
     except (KeyError, AttributeError):  # a fault of moto's, told as its front door tells it
         status, headers, body = 500, {}, b""
     return AWSResponse(request.url, status, headers, MockRawResponse(body))
+
+
+# Every client that this process makes, the library's too: signed and judged as ever.
+BUILTIN_HANDLERS.append(("before-send.s3", _through_the_door))
 
 
 def _moto_application():
@@ -157,9 +145,11 @@ def moto_server() -> Iterator[S3Server]:
     keys = _user(iam, "loader", SEED_ACTIONS, ["arn:aws:s3:::lake-*", "arn:aws:s3:::lake-*/*"])
     admin_keys = _user(iam, "admin", ("*",), ["*"])
     _enforce(endpoint, "0")
+    _of_this_process.add(endpoint)
     try:
         yield S3Server(endpoint, *keys, admin=dict(zip(admin, admin_keys, strict=True)))
     finally:
+        _of_this_process.remove(endpoint)
         _enforce(endpoint, "inf")
         server.stop()
 

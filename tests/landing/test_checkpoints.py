@@ -64,7 +64,7 @@ class Lake:
     def __init__(self, server: S3Server, **settings) -> None:
         self.server = server
         self.settings = destination(server.new_bucket(), **{"checkpoint_mb": EVERY_STATE, **settings})
-        self.client = server.direct()
+        self.client = server.client()
         self.bucket = Bucket(self.client, self.settings.s3_bucket_name)
 
     def run(self, sync_id: str, client=None, *, name: str = "users", **source) -> Receipt:

@@ -102,7 +102,7 @@ def _land_new(server: S3Server, settings, name: str, client: FailingClient, kind
 def _prepared(server: S3Server, settings, kind: Attacked = REFRESH) -> str:
     """A fresh stream whose scope holds the old records."""
     name = f"users{next(_streams)}x"
-    with target(server, settings, Bucket(server.direct(), settings.s3_bucket_name)) as opened:
+    with target(server, settings, Bucket(server.client(), settings.s3_bucket_name)) as opened:
         items = _items(name, OLD, "old")
         land(items, opened, stream(name, kind.mode), sync(f"old {name}"), scope=kind.scope(name))
     return name
@@ -125,13 +125,13 @@ def _reached(bucket: Bucket, settings, scope: Scope) -> str:
 def _attack(server: S3Server, settings, kind: Attacked, *, after: bool, dead: bool) -> None:
     old_ids = [each["id"] for each in OLD]
     generations = {"old": old_ids, "new": kind.final()}
-    bucket = Bucket(server.direct(), settings.s3_bucket_name)
+    bucket = Bucket(server.client(), settings.s3_bucket_name)
     names = []
     for at in count(1):
         name = _prepared(server, settings, kind)
         names.append(name)
         scope = kind.scope(name)
-        client = FailingClient(server.direct(), at=at, after=after, dead=dead)
+        client = FailingClient(server.client(), at=at, after=after, dead=dead)
         with contextlib.suppress(S3DestError):
             _land_new(server, settings, name, client, kind)
         where = f"call {at} ({[*client.calls, '-'][min(at, len(client.calls)) - 1]})"
@@ -144,7 +144,7 @@ def _attack(server: S3Server, settings, kind: Attacked, *, after: bool, dead: bo
         assert seen == generations[reached], f"{where}: {seen} with the state of {reached}"
         assert _listed(server, settings, name) in ([seen, old_ids + seen] if kind.keeps else [seen]), where
 
-        _land_new(server, settings, name, FailingClient(server.direct()), kind)
+        _land_new(server, settings, name, FailingClient(server.client()), kind)
         assert recover(bucket, settings.template, scope, clock=lambda: datetime.now(UTC) + timedelta(days=1)).ok
         assert _through_the_head(bucket, settings, scope) == kind.final(), where
         assert _reached(bucket, settings, scope) == "new", where

@@ -49,7 +49,7 @@ def test_whatever_call_fails_each_stream_lands_or_is_told(moto_s3: S3Server, aft
     spared = 0
     for at in count(1):
         settings = destination(moto_s3.new_bucket())
-        client = FailingClient(moto_s3.direct(), at=at, after=after)
+        client = FailingClient(moto_s3.client(), at=at, after=after)
         landed: set[StreamId] = set()
         with target(moto_s3, settings, Bucket(client, settings.s3_bucket_name)) as opened, suppress(S3DestError):
             landed, failed = land_all(opened, items)

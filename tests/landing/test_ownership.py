@@ -115,7 +115,7 @@ def _orders(bucket: Bucket, settings: Any, partitions: int) -> StreamId:
 def _reads_of_a_refresh(server: S3Server, settings: Any) -> int:
     """How many objects a full refresh of `users` reads that meets a file of the connector."""
     server.fill(settings.s3_bucket_name, ["data/public/users/2022_04_04_123456789_0.csv.gz"])
-    client = CountedClient(server.direct())
+    client = CountedClient(server.client())
     with target(server, settings, Bucket(client, settings.s3_bucket_name)) as opened:
         receipt = land(batches_of(users(1, 1)), opened, stream(), sync("refresh"))
     assert receipt.removed == ("data/public/users/2022_04_04_123456789_0.csv.gz",)

@@ -141,7 +141,7 @@ def test_no_stream_of_a_source_is_begun_where_one_is_refused(moto_s3: S3Server) 
     """Beginning `orders` would finish what an earlier sync of it had decided: nothing but the registers is read."""
     one = destination(moto_s3.new_bucket(), **A)
     landed(moto_s3, one, 1)
-    client = CountedClient(moto_s3.direct())
+    client = CountedClient(moto_s3.client())
     other, streams = replace(one, **OTHERS[0]), [stream("orders"), stream()]
     with (
         target(moto_s3, other, Bucket(client, one.s3_bucket_name)) as opened,

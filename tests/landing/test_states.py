@@ -108,7 +108,7 @@ def test_every_call_may_fail_and_the_state_is_the_old_one_or_the_new(lake: Lake,
     after, dead = WAYS[way]
     lake.land(1, "0", "first")
     for at in count(1):
-        client = FailingClient(lake.server.direct(), at=at, after=after, dead=dead)
+        client = FailingClient(lake.server.client(), at=at, after=after, dead=dead)
         before = lake.state()
         with contextlib.suppress(S3DestError):
             lake.change(str(at), f"by hand {at}", client)

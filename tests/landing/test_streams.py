@@ -69,7 +69,7 @@ def test_every_call_may_fail_and_no_state_runs_ahead_of_its_records(moto_s3: S3S
         settings = destination(moto_s3.new_bucket())
         bucket, done = settings.s3_bucket_name, []
         items = [batch(USERS, 1), state(USERS, 1), batch(ORDERS, 2), state(ORDERS, 2)]
-        client = FailingClient(moto_s3.direct(), at=at, after=after, dead=dead)
+        client = FailingClient(moto_s3.client(), at=at, after=after, dead=dead)
         with target(moto_s3, settings, Bucket(client, bucket)) as opened, contextlib.suppress(S3DestError):
             land_all(opened, items, "a", done)
         for each, prefix, ids in ((USERS, "users", [1]), (ORDERS, "orders", [2])):
@@ -127,7 +127,7 @@ def test_a_bad_line_fails_all_streams_by_default(moto_s3: S3Server) -> None:
 
 def test_streams_that_could_share_a_key_are_refused_before_anything_is_asked(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), s3_path_format="${NAMESPACE}/${EPOCH}_")
-    client = FailingClient(moto_s3.direct())
+    client = FailingClient(moto_s3.client())
     with target(moto_s3, settings, Bucket(client, settings.s3_bucket_name)) as opened:
         with pytest.raises(TemplateError), landing_streams(opened, BOTH, sync("a")):
             pass
@@ -135,9 +135,9 @@ def test_streams_that_could_share_a_key_are_refused_before_anything_is_asked(mot
 
 
 def test_what_went_wrong_first_is_what_is_raised_when_the_abort_fails_too(moto_s3: S3Server) -> None:
-    calls = len(_stumble(moto_s3, FailingClient(moto_s3.direct())).calls) - len(["abort_multipart_upload"])
+    calls = len(_stumble(moto_s3, FailingClient(moto_s3.client())).calls) - len(["abort_multipart_upload"])
     with pytest.raises(ZeroDivisionError) as caught:
-        _stumble(moto_s3, FailingClient(moto_s3.direct(), at=calls + 1, dead=True), strict=True)
+        _stumble(moto_s3, FailingClient(moto_s3.client(), at=calls + 1, dead=True), strict=True)
     assert "s3dest sweep" in caught.value.__notes__[0]
 
 

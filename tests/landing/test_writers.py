@@ -33,7 +33,7 @@ _streams = count()
 def _land(
     server: S3Server, settings, name: str, mode: SyncMode, ids: list[int], sync_id: str, client=None, partition=None
 ) -> None:
-    bucket = Bucket(client or server.direct(), settings.s3_bucket_name)
+    bucket = Bucket(client or server.client(), settings.s3_bucket_name)
     scope = Scope(stream(name).id, partition)
     with target(server, settings, bucket) as opened:
         land((batch_of(users(each, each)) for each in ids), opened, stream(name, mode), sync(sync_id), scope=scope)
@@ -41,7 +41,7 @@ def _land(
 
 def _crash(server: S3Server, settings, name: str, mode: SyncMode) -> None:
     """A sync of the record 5 that is decided and dies before it is published."""
-    dying = FailingClient(server.direct(), at="complete_multipart_upload", dead=True)
+    dying = FailingClient(server.client(), at="complete_multipart_upload", dead=True)
     with pytest.raises(S3DestError, match="finishes it"):
         _land(server, settings, name, mode, [5], "crashed", dying)
 
@@ -53,7 +53,7 @@ def _overtaken_everywhere(server: S3Server, settings, mode: SyncMode, *, same_id
         if crashed:
             _crash(server, settings, name, mode)
         overtake = partial(_land, server, settings, name, mode, SECOND, "first" if same_id else "second")
-        client = OvertakenClient(server.direct(), at, overtake)
+        client = OvertakenClient(server.client(), at, overtake)
         failed = False
         try:
             _land(server, settings, name, mode, FIRST, "first", client)
@@ -74,14 +74,14 @@ def _overtaken_everywhere(server: S3Server, settings, mode: SyncMode, *, same_id
 
 
 def _visible(server: S3Server, settings, name: str, partition: str | None = None) -> list[int]:
-    bucket = Bucket(server.direct(), settings.s3_bucket_name)
+    bucket = Bucket(server.client(), settings.s3_bucket_name)
     table = read_scope(bucket, settings.template, Scope(stream(name).id, partition))
     return [] if table is None else sorted(table["id"].to_pylist())
 
 
 def _settled(server: S3Server, settings, name: str, where: str, partition: str | None = None) -> None:
     """After recovery listing and manifest agree, and nobody has left an upload."""
-    bucket, scope = Bucket(server.direct(), settings.s3_bucket_name), Scope(stream(name).id, partition)
+    bucket, scope = Bucket(server.client(), settings.s3_bucket_name), Scope(stream(name).id, partition)
     recovered = recover(bucket, settings.template, scope)
     assert recovered.ok, f"{where}: {recovered.message}"
     listed = ids_by_listing(server, settings.s3_bucket_name, f"data/public/{name}/")
@@ -108,7 +108,7 @@ def test_whoever_overtakes_whom_in_a_partition_one_generation_is_left(moto_s3: S
         name = f"writers{next(_streams)}x"
         _land(moto_s3, settings, name, SyncMode.APPEND, OLD, "old", partition=day)
         overtake = partial(_land, moto_s3, settings, name, SyncMode.APPEND, second, "second", partition=day)
-        client = OvertakenClient(moto_s3.direct(), at, overtake)
+        client = OvertakenClient(moto_s3.client(), at, overtake)
         with suppress(CommitError):
             _land(moto_s3, settings, name, SyncMode.APPEND, FIRST, "first", client, partition=day)
         _settled(moto_s3, settings, name, f"overtaken before call {at}", day)
@@ -123,13 +123,13 @@ def test_recovery_may_come_at_any_point_of_a_sync(moto_s3: S3Server, mode: SyncM
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     for at in count(1):
         settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002, delete_grace_s=1)
-        bucket = Bucket(moto_s3.direct(), settings.s3_bucket_name)
+        bucket = Bucket(moto_s3.client(), settings.s3_bucket_name)
         name = f"writers{next(_streams)}x"
         for number in OLD:
             _land(moto_s3, settings, name, mode, [number], f"old {number}")
         scope = Scope(stream(name).id)
         act = partial(recover, bucket, settings.template, scope, clock=lambda: tomorrow)
-        client = OvertakenClient(moto_s3.direct(), at, act)
+        client = OvertakenClient(moto_s3.client(), at, act)
         _land(moto_s3, settings, name, mode, FIRST, "first", client)
         assert _visible(moto_s3, settings, name) == (OLD + FIRST if mode is SyncMode.APPEND else FIRST), f"call {at}"
         assert recover(bucket, settings.template, scope, clock=lambda: tomorrow + timedelta(days=1)).ok
@@ -143,13 +143,13 @@ def test_recovery_may_come_at_any_point_of_a_sync(moto_s3: S3Server, mode: SyncM
 def test_a_sweep_that_spares_nothing_may_come_at_any_point_of_a_sync(rclone_s3: S3Server, mode: SyncMode) -> None:
     """Uploads are abandoned at once here, so that it takes those of the running sync, which fails and harms nothing."""
     settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, abandoned_upload_age_s=0)
-    bucket = Bucket(rclone_s3.direct(), settings.s3_bucket_name)
+    bucket = Bucket(rclone_s3.client(), settings.s3_bucket_name)
     failures = 0
     for at in count(1):
         name = f"writers{next(_streams)}x"
         _land(rclone_s3, settings, name, mode, OLD, "old")
         client = OvertakenClient(
-            rclone_s3.direct(),
+            rclone_s3.client(),
             at,
             lambda name=name: sweep(bucket, settings, stream(name).id, now=datetime.now(UTC) + timedelta(days=1)),
         )
