@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from threading import Event
 
@@ -13,25 +13,30 @@ from landed import PLAIN_JSONL, batch_of, stream, users
 
 from s3dest_dagster.destination import AvroFormat
 from s3dest_dagster.errors import RecordError
-from s3dest_dagster.formats import Encoded, Encoder, encoder
+from s3dest_dagster.formats import Encoded, encoder
 from s3dest_dagster.landing.encoding import EncodeQueue, Lane
 
 _LONG_S = 60
 
 
+_LINES = encoder(PLAIN_JSONL, stream())
+
+
 @contextmanager
-def busy_thread() -> Iterator[Executor]:
-    """One thread that is at something else for as long as the test lasts."""
+def busy_queue() -> Iterator[EncodeQueue]:
+    """A queue of two workers, one of which is at something else for as long as the test lasts."""
     over = Event()
     with ThreadPoolExecutor(1) as threads:
         busy = threads.submit(over.wait, _LONG_S)
-        yield threads
+        yield EncodeQueue(threads, workers=2)
         assert not busy.done()
         over.set()
 
 
-def push(lane: Lane, encoder: Encoder, number: int) -> None:
-    lane.push(encoder, batch_of(users(number, number)), bytes(16))
+def push(lane: Lane, *numbers: int) -> None:
+    """A batch for each number."""
+    for number in numbers:
+        lane.push(_LINES, batch_of(users(number, number)), bytes(16))
 
 
 def ids(taken: list[Encoded]) -> list[int]:
@@ -41,22 +46,18 @@ def ids(taken: list[Encoded]) -> list[int]:
 
 def test_whoever_waits_encodes_what_no_thread_has_begun() -> None:
     taken: list[Encoded] = []
-    lines = encoder(PLAIN_JSONL, stream())
-    with busy_thread() as threads:
-        lane = EncodeQueue(threads, workers=2).lane(taken.append)
-        for number in range(5):
-            push(lane, lines, number)
+    with busy_queue() as queue:
+        lane = queue.lane(taken.append)
+        push(lane, 0, 1, 2, 3, 4)
         lane.drain()
     assert ids(taken) == [0, 1, 2, 3, 4]
 
 
 def test_a_batch_that_waits_beyond_the_bound_is_handed_on_before_the_next_comes() -> None:
     taken: list[Encoded] = []
-    lines = encoder(PLAIN_JSONL, stream())
-    with busy_thread() as threads:
-        lane = EncodeQueue(threads, workers=2).lane(taken.append)
-        for number in range(4):
-            push(lane, lines, number)
+    with busy_queue() as queue:
+        lane = queue.lane(taken.append)
+        push(lane, 0, 1, 2, 3)
         assert ids(taken) == [0, 1]
         lane.cancel()
 
@@ -64,11 +65,10 @@ def test_a_batch_that_waits_beyond_the_bound_is_handed_on_before_the_next_comes(
 def test_what_encoding_for_another_lane_meets_is_raised_on_that_lane() -> None:
     taken: list[Encoded] = []
     strict = encoder(AvroFormat(), stream(), on_mismatch="fail")
-    with busy_thread() as threads:
-        queue = EncodeQueue(threads, workers=2)
+    with busy_queue() as queue:
         bad, good = queue.lane(taken.append), queue.lane(taken.append)
         bad.push(strict, batch_of([{"id": "no number"}]), bytes(16))
-        push(good, encoder(PLAIN_JSONL, stream()), 1)
+        push(good, 1)
         good.drain()
         assert ids(taken) == [1]
         with pytest.raises(RecordError, match="id"):
