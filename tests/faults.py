@@ -17,7 +17,9 @@ WAYS = {
     "answer-lost-from-then-on": (True, True),
 }
 """Whether the server acts, and whether all is dead from then on."""
-USUAL_WAYS = ("refused-one-call", "answer-lost-from-then-on")
+HARDEST_WAYS = tuple(WAYS) if EVERY_CRASH else ("answer-lost-from-then-on",)
+"""What tests try of which the usual ways would take too long."""
+USUAL_WAYS = tuple(WAYS) if EVERY_CRASH else ("refused-one-call", *HARDEST_WAYS)
 ACTS = frozenset(
     {
         "put_object",

@@ -11,7 +11,7 @@ from itertools import count, islice
 from typing import Any
 
 import pytest
-from faults import EVERY_CRASH, USUAL_WAYS, WAYS, FailingClient
+from faults import EVERY_CRASH, HARDEST_WAYS, USUAL_WAYS, WAYS, FailingClient
 from landed import batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
@@ -169,21 +169,21 @@ def _attacked(server: S3Server, kind: Attacked, way: str) -> None:
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("way", WAYS if EVERY_CRASH else USUAL_WAYS)
+@pytest.mark.parametrize("way", USUAL_WAYS)
 @pytest.mark.parametrize("kind", [REFRESH, APPEND], ids=["refresh", "append"])
 def test_every_call_may_fail(moto_s3: S3Server, kind: Attacked, way: str) -> None:
     _attacked(moto_s3, kind, way)
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("way", WAYS if EVERY_CRASH else ["answer-lost-from-then-on"])
+@pytest.mark.parametrize("way", HARDEST_WAYS)
 @pytest.mark.parametrize("kind", [each for each in KINDS if EVERY_CRASH or each not in RARER_KINDS])
 def test_every_call_may_fail_whatever_is_landed(moto_s3: S3Server, kind: str, way: str) -> None:
     _attacked(moto_s3, KINDS[kind], way)
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("way", WAYS if EVERY_CRASH else ["answer-lost-from-then-on"])
+@pytest.mark.parametrize("way", HARDEST_WAYS)
 @pytest.mark.parametrize("kind", [REFRESH, APPEND][: 1 + EVERY_CRASH], ids=["refresh", "append"][: 1 + EVERY_CRASH])
 def test_every_call_may_fail_on_a_server_without_conditions(rclone_s3: S3Server, kind: Attacked, way: str) -> None:
     _attacked(rclone_s3, kind, way)
