@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3dest_dagster.schema.binary_columns import Parts, binary_array, bounds, fixed_width, glued, ragged, scalar
+from s3dest_dagster.schema.binary_columns import Parts, binary_array, bounds, glued, ragged, scalar
 from s3dest_dagster.schema.types import Array, Kind, Record, Scalar, Union
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def record_rows(
 ) -> pa.Array:
     """One binary value per record: the envelope (`ids` of shape (n, 36)), the fields, and the overflow map last."""
     rows, width = ids.shape
-    envelope: Parts = [varint(width), fixed_width(ids), ragged(*_varints(emitted_at))]
+    envelope: Parts = [varint(width), ids, ragged(*_varints(emitted_at))]
     return glued(envelope + _record_parts(record, columns), rows)
 
 

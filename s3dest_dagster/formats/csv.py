@@ -23,7 +23,7 @@ from s3dest_dagster.formats.json_rows import JsonRows, RootFields
 from s3dest_dagster.formats.json_spelling import compact, compact_lines
 from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
 from s3dest_dagster.schema import record_ids
-from s3dest_dagster.schema.binary_columns import Parts, binary_array, content, fixed_width, glued, pieces
+from s3dest_dagster.schema.binary_columns import Parts, binary_array, content, glued, pieces
 from s3dest_dagster.schema.json_texts import SEPARATOR
 from s3dest_dagster.schema.tallying import Outcome, tally_of
 from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
@@ -86,7 +86,7 @@ def column_names(settings: CsvFormat, properties: Iterable[str]) -> list[str]:
 
 
 def _envelope(batch: Batch, entropy: bytes) -> Parts:
-    return [b'"', fixed_width(record_ids(entropy)), b'",', decimal_texts(batch.emitted_at)]
+    return [b'"', record_ids(entropy), b'",', decimal_texts(batch.emitted_at)]
 
 
 def _cells(text: bytes) -> Parts:

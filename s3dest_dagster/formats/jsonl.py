@@ -16,7 +16,7 @@ from s3dest_dagster.formats.contents import Contents
 from s3dest_dagster.formats.contract import Encoded, Sink
 from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
 from s3dest_dagster.schema import record_ids
-from s3dest_dagster.schema.binary_columns import fixed_width, glued, pieces
+from s3dest_dagster.schema.binary_columns import Parts, glued, pieces
 from s3dest_dagster.schema.members import object_of, pairs_of
 from s3dest_dagster.schema.tallying import Event, Outcome, tally_of
 from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
@@ -53,9 +53,9 @@ class JsonlEncoder:
     def _heads(self, batch: Batch, entropy: bytes) -> list[bytes]:
         """What stands before each record's own text."""
         quote = b'"' if self._settings.emitted_at == "text" else b""
-        parts = [
+        parts: Parts = [
             b'{"%b":"' % RECORD_ID.encode(),
-            fixed_width(record_ids(entropy)),
+            record_ids(entropy),
             b'","%b":%b' % (EMITTED_AT.encode(), quote),
             decimal_texts(batch.emitted_at),
             b"%b," % quote if self._flat else b'%b,"%b":' % (quote, DATA.encode()),

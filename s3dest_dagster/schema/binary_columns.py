@@ -5,8 +5,9 @@ It must not know what the bytes mean.
 
 from __future__ import annotations
 
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from itertools import groupby, pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,24 +16,34 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Parts = list["pa.Array | bytes"]
-"""Binary columns without nulls, or a constant for all rows."""
+Parts = list["pa.Array | NDArray[np.uint8] | bytes"]
+"""Binary columns without nulls, byte matrices that have a value in each row, or a constant for all rows."""
 
 
 def glued(parts: Parts, rows: int) -> pa.Array:
     """All parts of a row as one value, for each row."""
-    merged: list[bytes | pa.Array] = []
-    for part in parts:
-        if isinstance(part, bytes) and merged and isinstance(merged[-1], bytes):
-            merged[-1] += part
-        else:
-            merged.append(part)
+    runs = [(varies, list(run)) for varies, run in groupby(parts, lambda part: isinstance(part, pa.Array))]
+    merged: Any = [each for varies, run in runs for each in (run if varies else [_side_by_side(run, rows)])]
     if all(isinstance(part, bytes) for part in merged):
         return pa.repeat(scalar(b"".join(merged)), rows)
     if len(merged) == 1:
         return merged[0]
     pieces = [scalar(part) if isinstance(part, bytes) else part for part in merged]
     return pc.binary_join_element_wise(*pieces, scalar(b""))
+
+
+def _side_by_side(parts: Sequence[Any], rows: int) -> pa.Array | bytes:
+    """Parts that are as wide in every row, as one column; constants alone stay a constant."""
+    if all(isinstance(part, bytes) for part in parts):
+        return b"".join(parts)
+    columns = [np.frombuffer(part, np.uint8)[None, :] if isinstance(part, bytes) else part for part in parts]
+    whole = np.empty((rows, sum(column.shape[1] for column in columns)), np.uint8)
+    start = 0
+    for column in columns:
+        end = start + column.shape[1]
+        whole[:, start:end] = column
+        start = end
+    return fixed_width(whole)
 
 
 def scalar(value: bytes) -> pa.Scalar:
@@ -78,5 +89,10 @@ def binary_array(ends: NDArray[np.integer], values: pa.Buffer | None) -> pa.Arra
 
 def pieces(column: pa.Array) -> list[bytes]:
     """A binary column's values, one by one."""
-    ends, values = bounds(column), bytes(content(column))
+    ends, texts = bounds(column), content(column)
+    widths = np.diff(ends)
+    if len(widths) and widths[0] and (widths == widths[0]).all():
+        alike: list[bytes] = np.frombuffer(texts, f"V{widths[0]}").tolist()
+        return alike
+    values = bytes(texts)
     return [values[start:end] for start, end in pairwise((ends - ends[0]).tolist())]

@@ -14,7 +14,8 @@ EMITTED_AT_TYPE = pa.timestamp("ms", "UTC")
 
 _HEX_PAIRS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint16)
 """The two digits of each byte as one number: half the look-ups, in either byte order of the machine."""
-_DIGITS = [i for i in range(36) if i not in (8, 13, 18, 23)]
+_GROUPS = ((0, 8), (9, 13), (14, 18), (19, 23), (24, 36))
+"""Where the digits of a UUID stand between its dashes."""
 
 
 def record_ids(entropy: bytes) -> NDArray[np.uint8]:
@@ -23,7 +24,9 @@ def record_ids(entropy: bytes) -> NDArray[np.uint8]:
     random[:, 6] = random[:, 6] & 0x0F | 0x40
     random[:, 8] = random[:, 8] & 0x3F | 0x80
     texts = np.full((len(random), 36), ord("-"), np.uint8)
-    texts[:, _DIGITS] = _HEX_PAIRS.take(random).view(np.uint8)
+    digits = _HEX_PAIRS.take(random).view(np.uint8)
+    for dashes, (start, end) in enumerate(_GROUPS):
+        texts[:, start:end] = digits[:, start - dashes : end - dashes]
     return texts
 
 

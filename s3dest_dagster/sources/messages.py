@@ -15,7 +15,7 @@ from s3dest_dagster.batch import BadRecord, SourceItem, State
 from s3dest_dagster.errors import SourceError
 from s3dest_dagster.sources.current_config import CurrentConfig
 from s3dest_dagster.sources.grouping import Grouping
-from s3dest_dagster.sources.lines import MAX_LINE_MB, read_blocks, refuse_silence
+from s3dest_dagster.sources.lines import MAX_LINE_MB, line_breaks, read_blocks, refuse_silence
 from s3dest_dagster.sources.protocol import (
     BadLine,
     Decoded,
@@ -93,7 +93,7 @@ class MessageReader:
             yield from self._other(messages[index])
             start = index + 1
         self._take_records(records[start:])
-        self._lines_before += block.count(b"\n")
+        self._lines_before += line_breaks(block)
         yield from self._grouping.settle()
 
     def flush(self) -> Iterator[SourceItem]:

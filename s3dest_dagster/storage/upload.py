@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from mmap import mmap
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from threading import BoundedSemaphore, Event
 from types import TracebackType
 
@@ -125,7 +125,7 @@ class _Filling:
     def add(self, data: memoryview) -> memoryview:
         """Takes what there is room for; gives back the rest."""
         if self._pages is None:
-            self._pages = mmap(-1, self._part_bytes)
+            self._pages = mmap(-1, self._part_bytes, flags=MAP_PRIVATE | MAP_ANONYMOUS)
         taken = data[: self._part_bytes - self.held]
         self._pages[self.held : self.held + len(taken)] = taken
         self.held += len(taken)
