@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, Tally
@@ -19,12 +18,12 @@ from s3dest_dagster.destination import CsvFormat, Flattening
 from s3dest_dagster.formats.arrow_json import json_texts
 from s3dest_dagster.formats.contents import Contents
 from s3dest_dagster.formats.contract import Encoded, Sink
+from s3dest_dagster.formats.csv_cells import cell_rows, quoted
 from s3dest_dagster.formats.json_rows import JsonRows, RootFields
 from s3dest_dagster.formats.json_spelling import compact, compact_lines
 from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
 from s3dest_dagster.schema import record_ids
-from s3dest_dagster.schema.binary_columns import Parts, binary_array, content, glued, pieces
-from s3dest_dagster.schema.json_texts import SEPARATOR
+from s3dest_dagster.schema.binary_columns import Parts, content, glued, pieces
 from s3dest_dagster.schema.tallying import Outcome, tally_of
 from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
 
@@ -58,7 +57,7 @@ class CsvEncoder:
         names = [RECORD_ID, EMITTED_AT, *(self._names if self._flat else [DATA])]
         if self._settings.additional_properties_column:
             names.append(OVERFLOW)
-        return b",".join(_quoted(name.encode()) for name in names) + b"\r\n"
+        return b",".join(quoted(name.encode()) for name in names) + b"\r\n"
 
     def _with_data(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> bytes:
         """Lines whose last cell is the whole record."""
@@ -69,10 +68,10 @@ class CsvEncoder:
     def _flattened(self, rows: JsonRows, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
         found = rows.root_fields(raws)
         parts: Parts = _envelope(batch, entropy)
-        for column in found.columns:
-            parts += _cells(column)
+        if self._names:
+            parts.append(cell_rows(found.texts, found.breaks, len(self._names)))
         if self._settings.additional_properties_column:
-            parts += _listed([_additional(found, number) for number in range(len(raws))])
+            parts += [b",", pa.array([_additional(found, number) for number in range(len(raws))], pa.binary())]
         lines = glued([*parts, b"\r\n"], len(raws))
         return bytes(content(lines)), _tally(found, frozenset(self._names))
 
@@ -89,49 +88,6 @@ def _envelope(batch: Batch, entropy: bytes) -> Parts:
     return [b'"', record_ids(entropy), b'",', decimal_texts(batch.emitted_at)]
 
 
-def _cells(text: bytes) -> Parts:
-    """A column's cells, each with a comma before it; the text has a separator before each value."""
-    if b"\\" in text or SEPARATOR + b"{" in text or SEPARATOR + b"[" in text:
-        return _listed(_mixed_cells(text.split(SEPARATOR)[1:]))
-    if b"null" in text:
-        text = _without_nulls(text)
-    values = np.frombuffer(bytearray(text), np.uint8)
-    starts = np.flatnonzero(values == SEPARATOR[0])
-    values[starts] = ord(",")
-    return [binary_array(np.append(starts, len(values)), pa.py_buffer(values))]
-
-
-def _listed(cells: list[bytes]) -> Parts:
-    return [b",", pa.array(cells, pa.binary())]
-
-
-def _without_nulls(text: bytes) -> bytes:
-    null, empty = SEPARATOR + b"null" + SEPARATOR, SEPARATOR * 2
-    # twice, since of two nulls side by side the first replacement takes the separator that the second one needs
-    return (text + SEPARATOR).replace(null, empty).replace(null, empty)[:-1]
-
-
-def _mixed_cells(values: list[bytes]) -> list[bytes]:
-    """The cells of JSON texts of which some need work: nested values all at once, the others one by one."""
-    places = [number for number, value in enumerate(values) if value.startswith((b"{", b"["))]
-    nested = compact_lines([values[place] for place in places]).replace(b'"', b'""').split(b"\n")
-    cells = values if len(places) == len(values) else list(map(_plain_cell, values))
-    for place, text in zip(places, nested, strict=False):
-        cells[place] = b'"%b"' % text
-    return cells
-
-
-def _plain_cell(value: bytes) -> bytes:
-    """The cell of a JSON text that is not nested."""
-    if b"\\" in value and value.startswith(b'"'):
-        return _quoted(msgspec.json.decode(value, type=str).encode())
-    return b"" if value == b"null" else value
-
-
-def _quoted(text: bytes) -> bytes:
-    return b'"' + text.replace(b'"', b'""') + b'"'
-
-
 def _additional(found: RootFields, row: int) -> bytes:
     """What a record has beyond the columns as one JSON object, sorted by name: its undeclared fields, and the earlier
     values of names that stand twice in it. A name that is taken gets the overflow's own before it."""
@@ -140,7 +96,7 @@ def _additional(found: RootFields, row: int) -> bytes:
         while name in members:
             name = f"{OVERFLOW}.{name}"
         members[name] = msgspec.Raw(value)
-    return _quoted(compact(msgspec.json.encode(dict(sorted(members.items()))))) if members else b""
+    return quoted(compact(msgspec.json.encode(dict(sorted(members.items()))))) if members else b""
 
 
 def _tally(found: RootFields, declared: Collection[str]) -> Tally:

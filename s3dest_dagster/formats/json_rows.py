@@ -1,24 +1,26 @@
-"""JSON objects taken apart into the exact texts of their root fields, column by column. It must not know types."""
+"""JSON objects taken apart into the exact texts of their root fields, record by record. It must not know types."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 from msgspec import Raw
 from msgspec.structs import astuple
+from numpy.typing import NDArray
 
 from s3dest_dagster.errors import RecordError
-from s3dest_dagster.schema.json_texts import SEPARATOR
 from s3dest_dagster.schema.members import BESIDE_A_MEMBER, Member, as_object, members_of
-from s3dest_dagster.schema.name_census import NameCensus, count
-
-Row = tuple[Raw, ...]
+from s3dest_dagster.schema.name_census import NameCensus
 
 ABSENT = Raw(b"")
 """Stands for a field that a record does not have."""
+_LINE_BREAK = ord("\n")
+_as_lines = msgspec.json.Encoder().encode_lines
 _LEARN_SHARE = 0.03
 _LEARN_LIMIT = 64
 
@@ -26,12 +28,14 @@ _LEARN_LIMIT = 64
 class RootFields(NamedTuple):
     """What the records of a batch have at their root.
 
-    `columns` are the declared fields, each as the values' texts in one, every text behind a separator; an absent value
-    is empty. By row: `undeclared` fields, and the `earlier` values of names that stand again in their record, of which
-    the last counts everywhere else.
+    `texts` are the values of the declared fields, record by record in the order of the names, every text behind a line
+    break, with one more line break at the end; an absent value is empty. `breaks` is where the line breaks stand. By
+    row: `undeclared` fields, and the `earlier` values of names that stand again in their record, of which the last
+    counts everywhere else.
     """
 
-    columns: list[bytes]
+    texts: NDArray[np.uint8]
+    breaks: NDArray[np.int64]
     undeclared: dict[int, dict[str, Raw]]
     earlier: dict[int, Sequence[Member]]
 
@@ -51,19 +55,22 @@ class JsonRows:
     def root_fields(self, raws: Sequence[bytes]) -> RootFields:
         """The root fields of at least one record. Raises RecordError for what is no JSON object."""
         plan, block = self._plan, b"\n".join(raws)
-        rows, undeclared = plan.take_apart(raws, block)
-        columns = list(zip(*rows, strict=True))
-        texts = [SEPARATOR + SEPARATOR.join(column) for column in columns]
-        rest = [member for members in undeclared.values() for member in members.items()]
-        is_all = _is_as_long(plan, texts, rest, len(raws), block) or _has_all_names(columns, rest, block)
-        earlier = {} if is_all else _earlier(raws)
+        values, undeclared = plan.take_apart(raws, block)
         self._learn(plan, undeclared, len(raws))
-        declared = len(self._declared)
-        for name, column in zip(plan.names[declared:], columns[declared:], strict=True):
-            for number, value in enumerate(column):
+        declared, width = len(self._declared), len(plan.names)
+        for column in range(declared, width):
+            for number, value in enumerate(values[column::width]):
                 if len(value):
-                    undeclared.setdefault(number, {})[name] = value
-        return RootFields(texts[:declared], undeclared, earlier)
+                    undeclared.setdefault(number, {})[plan.names[column]] = value
+        if width > declared:
+            rows = (values[start : start + declared] for start in range(0, len(values), width))
+            values = list(chain.from_iterable(rows))
+        texts = np.frombuffer(b"\n" + _as_lines(values), np.uint8)
+        breaks = np.flatnonzero(texts == _LINE_BREAK)
+        rest = [member for members in undeclared.values() for member in members.items()]
+        is_all = _is_as_long(plan.sizes[:declared], breaks, rest, len(raws), len(block))
+        is_all = is_all or _has_all_names(values, rest, block)
+        return RootFields(texts, breaks, undeclared, {} if is_all else _earlier(raws))
 
     def _learn(self, plan: _Plan, undeclared: Mapping[int, Mapping[str, Raw]], rows: int) -> None:
         seen = Counter(name for members in undeclared.values() for name in members if _can_be_learnt(name))
@@ -81,30 +88,30 @@ class _Plan:
         self.sizes = [len(name.encode()) + BESIDE_A_MEMBER for name in names]
         self._decoder = _decoder(names) if all(map(_can_be_learnt, names)) else None
 
-    def take_apart(self, raws: Sequence[bytes], block: bytes) -> tuple[list[Row], dict[int, dict[str, Raw]]]:
-        """A row of texts per record, in the order of the names, and what records have beyond, by row."""
+    def take_apart(self, raws: Sequence[bytes], block: bytes) -> tuple[list[Raw], dict[int, dict[str, Raw]]]:
+        """Each record's texts in the order of the names, record by record, and what records have beyond, by row."""
         if self._decoder is not None:
             try:
-                return [astuple(row) for row in self._decoder.decode_lines(block)], {}
+                return list(chain.from_iterable(map(astuple, self._decoder.decode_lines(block)))), {}
             except msgspec.DecodeError:
                 pass
         return self._one_by_one(raws)
 
-    def _one_by_one(self, raws: Sequence[bytes]) -> tuple[list[Row], dict[int, dict[str, Raw]]]:
-        rows: list[Row] = []
+    def _one_by_one(self, raws: Sequence[bytes]) -> tuple[list[Raw], dict[int, dict[str, Raw]]]:
+        values: list[Raw] = []
         undeclared: dict[int, dict[str, Raw]] = {}
         for number, raw in enumerate(raws):
             row = self._decoded(raw)
             if row is None:
                 members = _members_of(raw, number)
-                row = tuple([members.pop(name, ABSENT) for name in self.names])
+                row = [members.pop(name, ABSENT) for name in self.names]
                 if members:
                     undeclared[number] = members
-            rows.append(row)
-        return rows, undeclared
+            values += row
+        return values, undeclared
 
-    def _decoded(self, raw: bytes) -> Row | None:
-        """The record's row; None when it has other names or cannot be decoded."""
+    def _decoded(self, raw: bytes) -> Sequence[Raw] | None:
+        """The record's texts; None when it has other names or cannot be decoded."""
         if self._decoder is None:
             return None
         try:
@@ -134,23 +141,24 @@ def _members_of(raw: bytes, number: int) -> dict[str, Raw]:
         ) from error
 
 
-def _is_as_long(plan: _Plan, texts: list[bytes], rest: Sequence[tuple[str, Raw]], rows: int, block: bytes) -> bool:
+def _is_as_long(
+    sizes: Sequence[int], breaks: NDArray[np.int64], rest: Iterable[tuple[str, Raw]], rows: int, length: int
+) -> bool:
     """Whether the members that were found are as long as all records together, which then have no others.
 
-    So it is where the source puts no blanks between tokens and no escapes into names.
+    So it is where the source puts no blanks between tokens and no escapes into names. `sizes` are those of the declared
+    members without their values, which stand between the `breaks`.
     """
-    lines = 2 * rows - 1
-    size = sum(len(name.encode()) + BESIDE_A_MEMBER + len(value) for name, value in rest)
-    for member_size, text in zip(plan.sizes, texts, strict=True):
-        absent = count(text, SEPARATOR * 2) + text.endswith(SEPARATOR)
-        size += len(text) - rows + member_size * (rows - absent)
-    return size + lines == len(block)
+    lengths = np.diff(breaks) - 1
+    present = np.count_nonzero(lengths.reshape(rows, len(sizes)), axis=0)
+    size = int(lengths.sum() + present @ np.array(sizes, np.int64))
+    size += sum(len(name.encode()) + BESIDE_A_MEMBER + len(value) for name, value in rest)
+    return size + 2 * rows - 1 == length
 
 
-def _has_all_names(columns: list[Row], rest: Sequence[tuple[str, Raw]], block: bytes) -> bool:
+def _has_all_names(values: Sequence[Raw], rest: Sequence[tuple[str, Raw]], block: bytes) -> bool:
     census = NameCensus()
-    for column in columns:
-        census.add_texts(column)
+    census.add_texts(values)
     census.add_texts([value for _, value in rest])
     return census.is_complete(block)
 
