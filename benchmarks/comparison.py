@@ -120,13 +120,18 @@ def _size(runs: Mapping[str, Sequence[Run]], row: Row, side: str, records: int) 
 
 
 def _stages_table(rows: Sequence[Row], runs: Mapping[str, Sequence[Run]], records: int) -> str:
+    """What each stage costs, and how many times as much as all of them together the peers do: whoever does the stages
+    and nothing else is that much faster, and nobody who does them is faster than that."""
     names = list(dict.fromkeys(name for row in rows for name in runs[f"{row.title}: stages"][0].told["stages"]))
     cells = []
     for row in rows:
         found = runs[f"{row.title}: stages"]
         each = [median(run.told["stages"].get(name, 0.0) for run in found) * 1e6 / records for name in names]
-        cells.append([row.title, *(micros(value) if value else "–" for value in each)])
-    return table(["stage, µs of CPU per record", *names], cells)
+        peers = [runs.get(f"{row.title}: {side}") for side in ("dlt", "loop")]
+        together = stage_sum_per_record(found, records)
+        ceilings = [times(cpu_per_record(peer, records) / together) if peer else "–" for peer in peers]
+        cells.append([row.title, *(micros(value) if value else "–" for value in each), *ceilings])
+    return table(["stage, µs of CPU per record", *names, "dlt ÷ all stages", "loop ÷ all stages"], cells)
 
 
 def _versions(runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, str]]:
