@@ -1,6 +1,6 @@
 """The command: which parts are measured, how large, and whether docs/performance.md is to say so.
 
-python -m benchmarks                                  the comparison on users (`make bench`)
+python -m benchmarks                                  the comparison on a few users (`make bench`)
 python -m benchmarks --full                           everything (`make bench-full`)
 python -m benchmarks --only memory --gigabytes 1      one part, smaller
 python -m benchmarks --publish                        writes what was printed into docs/performance.md, too
@@ -17,7 +17,7 @@ from benchmarks.measure import has_peers
 from benchmarks.parts import Measured, Options
 from benchmarks.report import load_average, publish, setting
 
-RECORDS, ROUNDS = 100_000, 3
+RECORDS, BRIEF_RECORDS, ROUNDS = 100_000, 20_000, 3
 GIGABYTES = (1.0, 10.0)
 OBJECTS, PARTITIONS = 50_000, 1_000
 BRIEF = ("users",)
@@ -73,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--full", action="store_true", help="every part")
     add("--only", nargs="+", choices=list(_parts()), metavar="PART", help=f"these parts: {', '.join(_parts())}")
-    add("--records", type=int, default=RECORDS, help="records of one run (default %(default)s)")
+    records = f"records of one run (default {RECORDS}, or {BRIEF_RECORDS} where no part is named)"
+    add("--records", type=int, help=records)
     add("--rounds", type=int, default=ROUNDS, help="runs of each contestant (default %(default)s)")
     add("--gigabytes", type=float, nargs="+", default=GIGABYTES, help="sizes of generated input (default 1 10)")
     add("--objects", type=int, default=OBJECTS, help="objects that a refresh replaces (default %(default)s)")
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _options(chosen: argparse.Namespace) -> Options:
     return Options(
-        records=chosen.records,
+        records=_records(chosen),
         rounds=chosen.rounds,
         gigabytes=tuple(chosen.gigabytes),
         objects=chosen.objects,
@@ -95,11 +96,19 @@ def _options(chosen: argparse.Namespace) -> Options:
     )
 
 
+def _records(chosen: argparse.Namespace) -> int:
+    """Named parts are measured as they are published; without a name the table takes a minute or two."""
+    return chosen.records or (RECORDS if chosen.full or chosen.only else BRIEF_RECORDS)
+
+
 def _command(name: str, chosen: argparse.Namespace) -> str:
     """How this part is measured again, as it was."""
-    asked = [] if name in BRIEF else ["--only", name]
+    records = _records(chosen)
+    asked = [] if name in BRIEF and records == BRIEF_RECORDS else ["--only", name]
+    if asked and records != RECORDS:
+        asked += ["--records", str(records)]
     defaults = vars(_parser().parse_args([]))
-    for option in ("records", "rounds", "gigabytes", "objects", "partitions"):
+    for option in ("rounds", "gigabytes", "objects", "partitions"):
         value = getattr(chosen, option)
         if value != defaults[option]:
             values = value if isinstance(value, list) else [value]
