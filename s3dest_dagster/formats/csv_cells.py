@@ -42,19 +42,18 @@ def cell_rows(texts: Bytes, breaks: Places, columns: int) -> pa.Array:
     cells, breaks = _without_nulls(texts, breaks, np.flatnonzero(first == _NULL[0]))
     escaped = _with_backslash(cells, breaks) & ~nested
     cells[breaks] = ord(",")
-    row_ends = breaks[::columns]
-    rewritten = np.flatnonzero(nested | escaped)
-    if not len(rewritten):
-        return binary_array(row_ends, pa.py_buffer(cells))
-    starts, ends = breaks[rewritten] + 1, breaks[rewritten + 1]
+    places = np.flatnonzero(nested | escaped)
+    if not len(places):
+        return binary_array(breaks[::columns], pa.py_buffer(cells))
+    starts, ends = breaks[places] + 1, breaks[places + 1]
     whole = cells.tobytes()
     values = [whole[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    _rewrite(values, np.flatnonzero(nested[rewritten]), _nested_cells)
-    _rewrite(values, np.flatnonzero(escaped[rewritten]), _escaped_cells)
-    growth = np.fromiter(map(len, values), np.int64) - (ends - starts)
-    grown = np.zeros(len(row_ends), np.int64)
-    np.add.at(grown, rewritten // columns + 1, growth)
-    return binary_array(row_ends + np.cumsum(grown), pa.py_buffer(_replaced(whole, starts, ends, values)))
+    _rewrite(values, np.flatnonzero(nested[places]), _nested_cells)
+    _rewrite(values, np.flatnonzero(escaped[places]), _escaped_cells)
+    growth = np.zeros(len(breaks), np.int64)
+    growth[places + 1] = np.fromiter(map(len, values), np.int64) - (ends - starts)
+    row_ends = (breaks + np.cumsum(growth))[::columns]
+    return binary_array(row_ends, pa.py_buffer(_replaced(whole, starts, ends, values)))
 
 
 def _without_nulls(texts: Bytes, breaks: Places, nulls: Places) -> tuple[Bytes, Places]:

@@ -57,20 +57,25 @@ class JsonRows:
         plan, block = self._plan, b"\n".join(raws)
         values, undeclared = plan.take_apart(raws, block)
         self._learn(plan, undeclared, len(raws))
+        values = self._declared_of(plan, values, undeclared)
+        texts = np.frombuffer(b"\n" + _as_lines(values), np.uint8)
+        breaks = np.flatnonzero(texts == _LINE_BREAK)
+        rest = [member for members in undeclared.values() for member in members.items()]
+        is_all = _is_as_long(plan.sizes[: len(self._declared)], breaks, rest, len(raws), len(block))
+        is_all = is_all or _has_all_names(values, rest, block)
+        return RootFields(texts, breaks, undeclared, {} if is_all else _earlier(raws))
+
+    def _declared_of(self, plan: _Plan, values: list[Raw], undeclared: dict[int, dict[str, Raw]]) -> list[Raw]:
+        """The values of declared names alone; those of learnt names join the undeclared ones."""
         declared, width = len(self._declared), len(plan.names)
+        if width == declared:
+            return values
         for column in range(declared, width):
             for number, value in enumerate(values[column::width]):
                 if len(value):
                     undeclared.setdefault(number, {})[plan.names[column]] = value
-        if width > declared:
-            rows = (values[start : start + declared] for start in range(0, len(values), width))
-            values = list(chain.from_iterable(rows))
-        texts = np.frombuffer(b"\n" + _as_lines(values), np.uint8)
-        breaks = np.flatnonzero(texts == _LINE_BREAK)
-        rest = [member for members in undeclared.values() for member in members.items()]
-        is_all = _is_as_long(plan.sizes[:declared], breaks, rest, len(raws), len(block))
-        is_all = is_all or _has_all_names(values, rest, block)
-        return RootFields(texts, breaks, undeclared, {} if is_all else _earlier(raws))
+        rows = (values[start : start + declared] for start in range(0, len(values), width))
+        return list(chain.from_iterable(rows))
 
     def _learn(self, plan: _Plan, undeclared: Mapping[int, Mapping[str, Raw]], rows: int) -> None:
         seen = Counter(name for members in undeclared.values() for name in members if _can_be_learnt(name))
