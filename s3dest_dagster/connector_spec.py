@@ -84,7 +84,7 @@ _OWN_SETTINGS: dict[str, str] = {
     "object_size_mb": "An object is closed once it has this many megabytes (10⁶ bytes, compressed).",
     "part_size_mb": "Size of the parts that are uploaded, in mebibytes (2²⁰ bytes); at least 5.",
     "upload_threads": "Threads that upload parts.",
-    "encode_workers": "Threads that encode records, the one that reads among them.",
+    "encode_workers": "Threads that encode and compress, the one that reads among them.",
     "memory_mb": "Memory in MB (2^20) that all streams may hold together; beyond it row groups and objects end early.",
     "on_type_mismatch": "A value that does not fit its declared type goes to the overflow column, or fails the sync.",
     "on_bad_record": "A line that is no record fails the sync, or is kept with its reason beside the manifests.",

@@ -192,9 +192,9 @@ class S3Destination:
 
     The first five are the connector's. `stream_prefix` stands before every stream name. An object is closed once
     `object_size_mb` (10⁶ bytes, compressed) are full; parts of `part_size_mb` (2²⁰ bytes) leave on `upload_threads`
-    threads; `encode_workers` threads encode batches, the one that reads among them. `memory_mb` (2²⁰ bytes) bounds what
-    the landings of a process hold in memory together: when it is used up, row groups and objects end early, the largest
-    first.
+    threads; `encode_workers` threads encode and compress, the one that reads among them. `memory_mb` (2²⁰ bytes) bounds
+    what the landings of a process hold in memory together: when it is used up, row groups and objects end early, the
+    largest first.
 
     `on_type_mismatch`: what does not fit its declared type goes to the overflow column, or fails the sync.
     `on_bad_record`: a line that is no record fails the sync, or is kept with its reason beside the manifests.

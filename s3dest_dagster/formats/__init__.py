@@ -8,7 +8,7 @@ from typing import Literal
 from s3dest_dagster.destination import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
 from s3dest_dagster.formats.avro import AvroEncoder
 from s3dest_dagster.formats.contents import contents_of
-from s3dest_dagster.formats.contract import Encoded, Encoder, ObjectWriter, Sink
+from s3dest_dagster.formats.contract import Aside, Encoded, Encoder, ObjectWriter, Sink, at_once
 from s3dest_dagster.formats.csv import CsvEncoder
 from s3dest_dagster.formats.jsonl import JsonlEncoder
 from s3dest_dagster.formats.lzo import lzo_compressor
@@ -16,7 +16,18 @@ from s3dest_dagster.formats.parquet import ParquetEncoder
 from s3dest_dagster.formats.reading import read_table, table_schema
 from s3dest_dagster.stream import Stream
 
-__all__ = ["Encoded", "Encoder", "ObjectWriter", "Sink", "check_installed", "encoder", "read_table", "table_schema"]
+__all__ = [
+    "Aside",
+    "Encoded",
+    "Encoder",
+    "ObjectWriter",
+    "Sink",
+    "at_once",
+    "check_installed",
+    "encoder",
+    "read_table",
+    "table_schema",
+]
 
 
 def check_installed(settings: FormatSettings) -> None:

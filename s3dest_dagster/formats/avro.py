@@ -13,7 +13,7 @@ from s3dest_dagster.destination import AvroFormat
 from s3dest_dagster.formats.avro_blocks import blocks, record_rows, varint
 from s3dest_dagster.formats.compression import avro_codec
 from s3dest_dagster.formats.contents import Contents
-from s3dest_dagster.formats.contract import Encoded, Sink
+from s3dest_dagster.formats.contract import Aside, Encoded, Sink, at_once
 from s3dest_dagster.schema import Layout, Road, record_ids
 
 _MAGIC = b"Obj\x01"
@@ -21,6 +21,8 @@ _MAGIC = b"Obj\x01"
 
 class AvroEncoder:
     """Blocks of about 64,000 bytes before compression, cut at record borders and compressed while encoding."""
+
+    holds_lock = False
 
     def __init__(
         self, settings: AvroFormat, contents: Contents, on_mismatch: Literal["overflow", "fail"] = "overflow"
@@ -38,7 +40,7 @@ class AvroEncoder:
         frames = [self._frame(count, body) for count, body in blocks(rows)]
         return Encoded(batch.num_rows, frames, sum(map(len, frames)), converted.tally)
 
-    def open(self, sink: Sink, marker: bytes) -> AvroObject:
+    def open(self, sink: Sink, marker: bytes, aside: Aside = at_once) -> AvroObject:
         return AvroObject(sink, self._header(), marker)
 
     def _frame(self, count: int, body: memoryview) -> bytes:
@@ -55,7 +57,7 @@ class AvroEncoder:
 class AvroObject:
     """One container file. `marker` is its sync marker, 16 bytes."""
 
-    buffered = 0
+    buffered = aside = 0
 
     def __init__(self, sink: Sink, header: bytes, marker: bytes) -> None:
         self._sink = sink

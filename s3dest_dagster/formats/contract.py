@@ -13,6 +13,16 @@ from s3dest_dagster.batch import Batch, Tally
 Sink = Callable[[bytes], object]
 """Takes an object's bytes as they come, in order."""
 
+Aside = Callable[[Callable[[], bytes]], Callable[[], bytes]]
+"""Begins work aside, on a thread that is free; what it returns waits for the outcome. The work is pure, and needs the
+interpreter's lock for little of its time."""
+
+
+def at_once(work: Callable[[], bytes]) -> Callable[[], bytes]:
+    """Does the work here and now."""
+    outcome = work()
+    return lambda: outcome
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -34,6 +44,10 @@ class ObjectWriter(Protocol):
     def buffered(self) -> int:
         """Bytes of rows held back in memory (a Parquet row group); 0 for formats that hold none back."""
 
+    @property
+    def aside(self) -> int:
+        """Bytes that are being worked on aside, or wait for it; they reach the sink with the next batch or the end."""
+
     def write(self, encoded: Encoded) -> None:
         """Appends a batch; bytes go to the sink as they come."""
 
@@ -48,7 +62,8 @@ class Encoder(Protocol):
     """A stream's records → bytes, for one sync.
 
     `extension` has its leading dot. `schema_text` is the Avro schema of the stream's records as JSON text, whatever
-    the format, and `fingerprint` its SHA-256: equal fingerprints mean objects of equal columns.
+    the format, and `fingerprint` its SHA-256: equal fingerprints mean objects of equal columns. `holds_lock`: encoding
+    has the interpreter's lock most of its time, so that a second thread gains nothing by it.
     """
 
     @property
@@ -60,11 +75,15 @@ class Encoder(Protocol):
     @property
     def fingerprint(self) -> str: ...
 
+    @property
+    def holds_lock(self) -> bool: ...
+
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
         """Everything that can run in parallel: pure, may be called from several threads at once.
 
         `entropy` is 16 random bytes per record, for its id. Raises RecordError for a record that cannot be landed.
         """
 
-    def open(self, sink: Sink, marker: bytes) -> ObjectWriter:
-        """Begins an object. `marker` is 16 random bytes (Avro's sync marker; the other formats ignore it)."""
+    def open(self, sink: Sink, marker: bytes, aside: Aside = at_once) -> ObjectWriter:
+        """Begins an object. `marker` is 16 random bytes (Avro's sync marker; the other formats ignore it). What can be
+        done `aside` is (the compression of text); the bytes and their order are the same."""

@@ -17,7 +17,7 @@ from s3dest_dagster.batch import Batch, Tally
 from s3dest_dagster.destination import CsvFormat, Flattening
 from s3dest_dagster.formats.arrow_json import json_texts
 from s3dest_dagster.formats.contents import Contents
-from s3dest_dagster.formats.contract import Encoded, Sink
+from s3dest_dagster.formats.contract import Aside, Encoded, Sink, at_once
 from s3dest_dagster.formats.csv_cells import cell_rows, quoted
 from s3dest_dagster.formats.json_rows import JsonRows, RootFields
 from s3dest_dagster.formats.json_spelling import compact, compact_lines
@@ -30,6 +30,8 @@ from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
 
 class CsvEncoder:
     """Lines of comma-separated values, with a header in every object."""
+
+    holds_lock = True
 
     def __init__(self, settings: CsvFormat, contents: Contents, properties: Iterable[str]) -> None:
         self.extension = settings.extension
@@ -50,8 +52,8 @@ class CsvEncoder:
             lines, tally = self._flattened(self._rows, raws, batch, entropy)
         return Encoded(batch.num_rows, lines, len(lines), tally)
 
-    def open(self, sink: Sink, marker: bytes) -> TextObject:
-        return TextObject(sink, self._settings, self._header())
+    def open(self, sink: Sink, marker: bytes, aside: Aside = at_once) -> TextObject:
+        return TextObject(sink, self._settings, self._header(), aside=aside)
 
     def _header(self) -> bytes:
         names = [RECORD_ID, EMITTED_AT, *(self._names if self._flat else [DATA])]

@@ -13,7 +13,7 @@ from s3dest_dagster.batch import Batch, Tally
 from s3dest_dagster.destination import Flattening, JsonlFormat
 from s3dest_dagster.formats.arrow_json import json_texts
 from s3dest_dagster.formats.contents import Contents
-from s3dest_dagster.formats.contract import Encoded, Sink
+from s3dest_dagster.formats.contract import Aside, Encoded, Sink, at_once
 from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
 from s3dest_dagster.schema import record_ids
 from s3dest_dagster.schema.binary_columns import Parts, glued, pieces
@@ -32,6 +32,8 @@ _QUOTE = ord('"')
 class JsonlEncoder:
     """Lines of JSON. A value is never touched: its spelling is the source's."""
 
+    holds_lock = True
+
     def __init__(self, settings: JsonlFormat, contents: Contents) -> None:
         self.extension = settings.extension
         self.schema_text = contents.schema_text
@@ -47,8 +49,8 @@ class JsonlEncoder:
         bodies, heads, tally = _flattened(raws, heads)
         return _encoded(spliced(heads, bodies, b"\n"), len(heads), tally)
 
-    def open(self, sink: Sink, marker: bytes) -> TextObject:
-        return TextObject(sink, self._settings)
+    def open(self, sink: Sink, marker: bytes, aside: Aside = at_once) -> TextObject:
+        return TextObject(sink, self._settings, aside=aside)
 
     def _heads(self, batch: Batch, entropy: bytes) -> list[bytes]:
         """What stands before each record's own text."""

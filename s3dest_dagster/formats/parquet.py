@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from s3dest_dagster.batch import Batch
 from s3dest_dagster.destination import ParquetFormat
 from s3dest_dagster.formats.contents import Contents
-from s3dest_dagster.formats.contract import Encoded, Sink
+from s3dest_dagster.formats.contract import Aside, Encoded, Sink, at_once
 from s3dest_dagster.formats.lzo import PageRewriter, lzo_compressor
 from s3dest_dagster.formats.parquet_avro import avro_schema_of_columns
 from s3dest_dagster.schema import Layout, Road, emitted_at_column, record_id_column, record_ids
@@ -38,6 +38,8 @@ _UNLIMITED_ROWS = 1 << 30
 class ParquetEncoder:
     """Columns with the envelope first. LZO needs the extra `lzo`: MissingExtraError where it is not installed."""
 
+    holds_lock = False
+
     def __init__(
         self, settings: ParquetFormat, contents: Contents, on_mismatch: Literal["overflow", "fail"] = "overflow"
     ) -> None:
@@ -59,12 +61,14 @@ class ParquetEncoder:
         data = pa.RecordBatch.from_arrays([*envelope, *converted.data.columns], schema=self._schema)
         return Encoded(batch.num_rows, data, data.nbytes, converted.tally)
 
-    def open(self, sink: Sink, marker: bytes) -> ParquetObject:
+    def open(self, sink: Sink, marker: bytes, aside: Aside = at_once) -> ParquetObject:
         return ParquetObject(sink, self._settings, self._schema, self._metadata)
 
 
 class ParquetObject:
     """One Parquet file. Rows are held back until they fill a row group of `block_size_mb`, counted in Arrow bytes."""
+
+    aside = 0
 
     def __init__(self, sink: Sink, settings: ParquetFormat, schema: pa.Schema, metadata: dict[str, str]) -> None:
         self._rewriter = PageRewriter(sink, lzo_compressor()) if settings.compression_codec == "LZO" else None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 
 from s3dest_dagster.destination import CsvFormat, JsonlFormat, TextCompression
 from s3dest_dagster.formats.compression import PlainStream, gzip_stream
-from s3dest_dagster.formats.contract import Encoded, Sink
+from s3dest_dagster.formats.contract import Aside, Encoded, Sink, at_once
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,25 +19,46 @@ if TYPE_CHECKING:
 
 
 class TextObject:
-    """One object of lines. `head` stands at its beginning, also when no line follows."""
+    """One object of lines. `head` stands at its beginning, also when no line follows.
+
+    A batch is compressed aside, while the next one is made, and reaches the sink with that one or at the end; without
+    compression it does at once.
+    """
 
     buffered = 0
 
-    def __init__(self, sink: Sink, settings: CsvFormat | JsonlFormat, head: bytes = b"") -> None:
+    def __init__(
+        self, sink: Sink, settings: CsvFormat | JsonlFormat, head: bytes = b"", *, aside: Aside = at_once
+    ) -> None:
         self._sink = sink
-        gzipped = settings.compression is TextCompression.GZIP
-        self._stream = gzip_stream(settings.gzip_effort) if gzipped else PlainStream()
+        self._is_plain = settings.compression is TextCompression.NONE
+        self._stream = PlainStream() if self._is_plain else gzip_stream(settings.gzip_effort)
+        self._begin = aside
+        self._outcome: Callable[[], bytes] | None = None
+        self.aside = 0
         self._send(self._stream.compress(head))
 
     def write(self, encoded: Encoded) -> None:
         assert isinstance(encoded.payload, bytes)
-        self._send(self._stream.compress(encoded.payload))
+        if self._is_plain:
+            self._send(encoded.payload)
+            return
+        self._settle()
+        self._outcome = self._begin(partial(self._stream.compress, encoded.payload))
+        self.aside = len(encoded.payload)
 
     def flush_rows(self) -> None:
         """Lines are never held back."""
 
     def close(self) -> None:
+        self._settle()
         self._send(self._stream.flush())
+
+    def _settle(self) -> None:
+        """Sends what was compressed aside."""
+        if self._outcome is not None:
+            outcome, self._outcome, self.aside = self._outcome, None, 0
+            self._send(outcome())
 
     def _send(self, data: bytes) -> None:
         if data:

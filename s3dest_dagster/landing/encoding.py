@@ -2,8 +2,9 @@
 
 What is under way is bounded over all landings of a target, and the order is that of the calls whatever the number of
 threads, so that equal batches make equal objects. Whoever has to wait for a batch encodes another one meanwhile: one
-thread more than there is work for would only take the interpreter's lock from the others. It must not know streams or
-objects.
+thread more than there is work for would only take the interpreter's lock from the others. For the same reason what
+holds that lock is encoded by the thread that brings it, and the others do what can be done aside. It must not know
+streams or objects.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from s3dest_dagster.batch import Batch
-from s3dest_dagster.formats import Encoded, Encoder
+from s3dest_dagster.formats import Encoded, Encoder, at_once
 
 _BYTES_PER_WORKER = 8 << 20
 """A batch has 1 to 4 MB; one of larger records goes through alone."""
@@ -55,7 +56,7 @@ class EncodeQueue:
 
     def push(self, lane: Lane, encoder: Encoder, batch: Batch, entropy: bytes) -> None:
         """Takes a batch; hands on what was under way before, as far as the bounds ask for it."""
-        if self._threads is None:
+        if self._threads is None or encoder.holds_lock:
             lane.take(encoder.encode(batch, entropy))
             return
         encode = partial(encoder.encode, batch, entropy)
@@ -63,6 +64,13 @@ class EncodeQueue:
         self._nbytes += batch.nbytes
         while len(self._under_way) > self._most_batches or self._nbytes > self._most_bytes:
             self._hand_on()
+
+    def aside(self, work: Callable[[], bytes]) -> Callable[[], bytes]:
+        """Has a free thread do the work; whoever asks for the outcome does it, if no thread has begun."""
+        if self._threads is None:
+            return at_once(work)
+        begun = self._threads.submit(work)
+        return lambda: work() if begun.cancel() else begun.result()
 
     def drain(self) -> None:
         """Hands on everything that is under way."""

@@ -36,8 +36,9 @@ class _Open:
 
     @property
     def held(self) -> int:
-        """Bytes in memory for it: rows held back, the part that is not full, and what a writer takes at least."""
-        return int(self.writer.buffered * _MEMORY_PER_ROW_BYTE) + self.upload.held + _OPEN_BYTES
+        """Bytes in memory for it: rows held back, lines that are compressed, the part that is not full, and what a
+        writer takes at least."""
+        return int(self.writer.buffered * _MEMORY_PER_ROW_BYTE) + self.writer.aside + self.upload.held + _OPEN_BYTES
 
 
 class ObjectStager:
@@ -128,7 +129,8 @@ class ObjectStager:
     def _begin(self) -> _Open:
         upload = new_upload(self._target, self._bucket, self._names.take(), self._metadata)
         self._uploads.append(upload)
-        self._open = _Open(upload, self._encoder.open(upload.write, self._target.entropy(_MARKER_BYTES)))
+        marker = self._target.entropy(_MARKER_BYTES)
+        self._open = _Open(upload, self._encoder.open(upload.write, marker, self._target.encoding.aside))
         return self._open
 
     def _close(self, reason: Reason) -> None:

@@ -55,7 +55,7 @@ def open_target(destination: S3Destination, bucket: Bucket, *, clock: Clock, ent
 
 @contextmanager
 def _encode_threads(workers: int) -> Iterator[Executor | None]:
-    """The threads that encode beside the caller's own; None where that is enough."""
+    """The threads that encode and compress beside the caller's own; None where that is enough."""
     if workers == 1:
         yield None
         return

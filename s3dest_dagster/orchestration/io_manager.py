@@ -67,7 +67,9 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
     object_size_mb: float = Field(default=200, description="An object is closed once it has this many MB (10^6).")
     part_size_mb: float = Field(default=8, description="Size of an upload's parts in MB (2^20), at least 5.")
     upload_threads: int = Field(default=4, description="Threads that send parts.")
-    encode_workers: int = Field(default=2, description="Threads that encode batches, the one that reads among them.")
+    encode_workers: int = Field(
+        default=2, description="Threads that encode and compress, the one that reads among them."
+    )
     memory_mb: int = Field(
         default=512,
         description="Memory in MB (2^20) that landings may hold; beyond it row groups and objects end early.",

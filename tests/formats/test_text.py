@@ -1,12 +1,20 @@
-"""What text lines are put together from: numbers as digits, and lines as heads, bodies and tails."""
+"""Objects of lines: what the lines are put together from, and their compression aside."""
 
 from __future__ import annotations
 
+import gzip
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from random import Random
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.formats.text import decimal_texts, spliced
+from s3dest_dagster.destination import CsvFormat, JsonlFormat, TextCompression
+from s3dest_dagster.formats import Encoded
+from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
 from s3dest_dagster.schema.binary_columns import glued
 
 OUR_TIME = st.integers(10**12, 10**13 - 1)
@@ -24,3 +32,60 @@ def test_integers_become_their_decimal_digits(numbers):
 def test_lines_are_head_body_and_tail_in_turn(lines, tail):
     whole = spliced([head for head, _ in lines], [memoryview(body) for _, body in lines], tail)
     assert whole == b"".join(head + body + tail for head, body in lines)
+
+
+def _lines(number: int) -> Encoded:
+    text = Random(number).randbytes(200_000).hex().encode() + b"\n"
+    return Encoded(1, text, len(text))
+
+
+@pytest.mark.parametrize(
+    "settings", [CsvFormat(), JsonlFormat(), JsonlFormat(compression=TextCompression.NONE)], ids=repr
+)
+def test_an_object_is_the_same_wherever_its_lines_are_compressed(settings):
+    written: list[bytes] = []
+    with ThreadPoolExecutor(2) as threads:
+        for aside in (None, lambda work: threads.submit(work).result):
+            chunks: list[bytes] = []
+            made = TextObject(chunks.append, settings, b"head\n", **({"aside": aside} if aside else {}))
+            sizes = []
+            for number in range(5):
+                made.write(_lines(number))
+                sizes.append(sum(map(len, chunks)))
+            made.close()
+            written.append(b"".join([*chunks, repr(sizes).encode()]))
+    assert written[0] == written[1]
+
+
+def test_lines_that_are_compressed_aside_are_told_and_reach_the_object_with_the_next():
+    begun: list[Callable[[], bytes]] = []
+
+    def aside(work: Callable[[], bytes]) -> Callable[[], bytes]:
+        begun.append(work)
+        return work
+
+    chunks: list[bytes] = []
+    made = TextObject(chunks.append, JsonlFormat(), aside=aside)
+    assert made.aside == 0
+    made.write(_lines(1))
+    assert made.aside == _lines(1).nbytes
+    assert len(begun) == 1
+    before = len(chunks)
+    made.write(_lines(2))
+    assert len(chunks) > before
+    made.close()
+    assert made.aside == 0
+    assert gzip.decompress(b"".join(chunks)) == _lines(1).payload + _lines(2).payload
+
+
+def test_what_compressing_aside_meets_is_raised_by_the_next_call():
+    def aside(work: Callable[[], bytes]) -> Callable[[], bytes]:
+        def outcome() -> bytes:
+            raise MemoryError
+
+        return outcome
+
+    made = TextObject(list[bytes]().append, JsonlFormat(), aside=aside)
+    made.write(_lines(1))
+    with pytest.raises(MemoryError):
+        made.close()

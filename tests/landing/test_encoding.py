@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from threading import Event
+from threading import Event, get_ident
 
 import pytest
 from landed import PLAIN_JSONL, batch_of, stream, users
 
-from s3dest_dagster.destination import AvroFormat
+from s3dest_dagster.destination import AvroFormat, ParquetFormat
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import Encoded, encoder
 from s3dest_dagster.landing.encoding import EncodeQueue, Lane
@@ -19,7 +18,7 @@ from s3dest_dagster.landing.encoding import EncodeQueue, Lane
 _LONG_S = 60
 
 
-_LINES = encoder(PLAIN_JSONL, stream())
+_COLUMNS = encoder(ParquetFormat(), stream())
 
 
 @contextmanager
@@ -36,12 +35,11 @@ def busy_queue() -> Iterator[EncodeQueue]:
 def push(lane: Lane, *numbers: int) -> None:
     """A batch for each number."""
     for number in numbers:
-        lane.push(_LINES, batch_of(users(number, number)), bytes(16))
+        lane.push(_COLUMNS, batch_of(users(number, number)), bytes(16))
 
 
 def ids(taken: list[Encoded]) -> list[int]:
-    lines = b"".join(each.payload for each in taken if isinstance(each.payload, bytes)).splitlines()
-    return [json.loads(line)["_airbyte_data"]["id"] for line in lines]
+    return [each for encoded in taken for each in encoded.payload["id"].to_pylist()]  # type: ignore[call-overload,union-attr]
 
 
 def test_whoever_waits_encodes_what_no_thread_has_begun() -> None:
@@ -73,3 +71,42 @@ def test_what_encoding_for_another_lane_meets_is_raised_on_that_lane() -> None:
         assert ids(taken) == [1]
         with pytest.raises(RecordError, match="id"):
             bad.drain()
+
+
+def test_what_holds_the_lock_is_encoded_by_the_thread_that_brings_it() -> None:
+    taken: list[Encoded] = []
+    with busy_queue() as queue:
+        lane = queue.lane(taken.append)
+        lane.push(encoder(PLAIN_JSONL, stream()), batch_of(users(7, 7)), bytes(16))
+        assert [each.rows for each in taken] == [1]
+
+
+def test_work_aside_is_done_by_whoever_asks_for_it_when_no_thread_has_begun() -> None:
+    done: list[int] = []
+
+    def work() -> bytes:
+        done.append(get_ident())
+        return b"done"
+
+    with busy_queue() as queue:
+        outcome = queue.aside(work)
+        assert not done
+        assert outcome() == b"done"
+    assert done == [get_ident()]
+
+
+def test_work_aside_is_done_once_by_a_free_thread() -> None:
+    done: list[int] = []
+    begun = Event()
+
+    def work() -> bytes:
+        begun.set()
+        done.append(get_ident())
+        return b"done"
+
+    with ThreadPoolExecutor(1) as threads:
+        outcome = EncodeQueue(threads, workers=2).aside(work)
+        assert begun.wait(_LONG_S)
+        assert outcome() == b"done"
+    assert len(done) == 1
+    assert done != [get_ident()]
