@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
+
 from benchmarks.users import users
 
 Record = dict[str, Any]
@@ -23,6 +25,11 @@ def _misfit_every(period: int) -> Callable[[int, Record], Record]:
         return record if number % period else {**record, "age": _MISFITS[number // period % len(_MISFITS)]}
 
     return spoil
+
+
+def _name_twice(number: int, record: Record) -> Record:
+    """A field of every hundredth record stands in it twice, as no dict can have it."""
+    return record if number % 100 else {**record, "age": msgspec.Raw(b'0,"age":%d' % record["age"])}
 
 
 def _undeclared(number: int, record: Record) -> Record:
@@ -53,6 +60,7 @@ def _new_name_each_time(number: int, record: Record) -> Record:
 DIRT: dict[str, Callable[[int, Record], Record]] = {
     "misfit in 1 record of 100": _misfit_every(100),
     "misfit in 1 record of 5": _misfit_every(5),
+    "name that stands twice in 1 record of 100": _name_twice,
     "undeclared field in every record": _undeclared,
     "three undeclared fields in every record": _three_undeclared,
     "undeclared field inside an object, in every record": _undeclared_inside,

@@ -50,6 +50,7 @@ def _land(settings: S3Destination, bucket: Bucket, streams: list[Stream]) -> Map
         "records": sum(each.rows for each in receipts),
         "bytes": sum(each.bytes for each in objects),
         "objects": len(objects),
+        "ended_early": sum(receipt.ended_early for receipt in receipts),
     }
 
 

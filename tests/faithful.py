@@ -95,7 +95,7 @@ def _is_same_scalar(landed: Any, value: str) -> bool:
     if isinstance(landed, bool):
         return value == ("true" if landed else "false")
     if isinstance(landed, bytes):
-        return landed == base64.b64decode(text_of(value), validate=True)
+        return base64.b64encode(landed).decode() == text_of(value)
     if isinstance(landed, datetime | date | time):
         return landed == _moment(type(landed), text_of(value))
     try:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch
-from s3dest_dagster.destination import AvroFormat, FormatSettings, ParquetFormat
+from s3dest_dagster.destination import AvroFormat, CsvFormat, Flattening, FormatSettings, ParquetFormat
 from s3dest_dagster.formats import encoder
 from s3dest_dagster.schema import json_schema_of_arrow
 from s3dest_dagster.sources.messages import read_messages
@@ -121,3 +121,30 @@ def test_json_records_become_columns_without_a_call_for_each(settings: FormatSet
     schema = {"properties": {"id": {"type": "integer"}, "name": {"type": "string"}}}
     few, many = (encoding_of(settings, schema, json_batch(rows)) for rows in (ROWS, 5 * ROWS))
     assert 0 <= many.total() - few.total() < ROWS / 10
+
+
+ODD: dict[str, Callable[[int], bytes]] = {
+    "a name twice": lambda row: b'{"id":%d,"name":"x","id":%d}' % (row, row + 1),
+    "a name twice that is no column": lambda row: b'{"id":%d,"name":"x","new":1,"new":2}' % row,
+    "an undeclared name": lambda row: b'{"id":%d,"name":"x","new":1}' % row,
+    "thirty names that never repeat": lambda row: (
+        b'{"id":%d,"name":"x",%b}' % (row, b",".join(b'"n%d_%d":1' % (row, each) for each in range(30)))
+    ),
+    "another type": lambda row: b'{"id":"none","name":%d}' % row,
+    "a number beyond 64 bits": lambda row: b'{"id":123456789012345678901234567890,"name":"x"}',
+    "nesting": lambda row: b'{"id":%d,"name":{"first":["x"]}}' % row,
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("settings", [AvroFormat(), ParquetFormat(), CsvFormat(flattening=Flattening.ROOT)], ids=repr)
+def test_a_few_odd_records_never_send_their_batch_through_a_call_for_each_value(
+    settings: FormatSettings, odd: Callable[[int], bytes]
+) -> None:
+    raws = [json.dumps({"id": row, "name": f"name {row}"}).encode().replace(b" ", b"") for row in range(ROWS)]
+    fields = {f"field{number}": {"type": "number"} for number in range(40)}
+    values = b"".join(b',"%b":1.5' % name.encode() for name in fields)
+    raws = [raw[:-1] + values + b"}" if row % 100 else odd(row) for row, raw in enumerate(raws)]
+    schema = {"properties": {"id": {"type": "integer"}, "name": {"type": "string"}, **fields}}
+    calls = encoding_of(settings, schema, JsonBatch(raws, np.full(ROWS, 7), sum(map(len, raws))))
+    assert calls.total() < 10 * ROWS

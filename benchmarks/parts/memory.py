@@ -21,6 +21,7 @@ _STREAMS = 30
 _ROW_GROUP_MB = 128
 _ALLOWED_MB, _BUDGET_MB = 150, 512
 _WORKERS = 2
+_EARLY = "row groups and objects ended early"
 
 
 def memory(options: Options) -> Measured:
@@ -47,9 +48,9 @@ def interleaved_streams(options: Options) -> Measured:
     for gigabytes in options.gigabytes:
         options.say(f"{_STREAMS} streams: {gigabytes:g} GB")
         run = fed(file, "parquet", gigabytes, streams=_STREAMS)
-        told = [f"{run.told['objects']}", f"{run.wall_s:.0f} s"]
+        told = [f"{run.told['objects']}", f"{run.told['ended_early']}", f"{run.wall_s:.0f} s"]
         rows.append([f"{gigabytes:g} GB", *_measurements(run, f"≤ {_BUDGET_MB} MB"), *told])
-    header = ["input", "records", "idle process", "landing adds", "budget", "CPU", "objects", "wall time"]
+    header = ["input", "records", "idle process", "landing adds", "budget", "CPU", "objects", _EARLY, "wall time"]
     text = f"{_STREAMS} interleaved streams of users as Parquet, two encode workers.\n\n{table(header, rows)}"
     return Measured(text, {"ours": _versions()})
 

@@ -8,7 +8,7 @@ what the record says, whatever its column was declared as.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 import pyarrow as pa
@@ -24,6 +24,7 @@ from s3dest_dagster.formats.json_spelling import compact, compact_lines
 from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
 from s3dest_dagster.schema import record_ids
 from s3dest_dagster.schema.binary_columns import Parts, content, glued, pieces
+from s3dest_dagster.schema.members import Member
 from s3dest_dagster.schema.tallying import Outcome, tally_of
 from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
 
@@ -73,7 +74,7 @@ class CsvEncoder:
         if self._names:
             parts.append(cell_rows(found.texts, found.breaks, len(self._names)))
         if self._settings.additional_properties_column:
-            parts += [b",", pa.array([_additional(found, number) for number in range(len(raws))], pa.binary())]
+            parts += [b",", _additional(found, len(raws))]
         lines = glued([*parts, b"\r\n"], len(raws))
         return bytes(content(lines)), _tally(found, frozenset(self._names))
 
@@ -90,15 +91,23 @@ def _envelope(batch: Batch, entropy: bytes) -> Parts:
     return [b'"', record_ids(entropy), b'",', decimal_texts(batch.emitted_at)]
 
 
-def _additional(found: RootFields, row: int) -> bytes:
+def _additional(found: RootFields, rows: int) -> pa.Array:
+    """The cells of what records have beyond the columns."""
+    cells = [b""] * rows
+    for row in found.undeclared.keys() | found.earlier.keys():
+        cells[row] = _beyond(found.undeclared.get(row, {}), found.earlier.get(row, ()))
+    return pa.array(cells, pa.binary())
+
+
+def _beyond(undeclared: Mapping[str, msgspec.Raw], earlier: Iterable[Member]) -> bytes:
     """What a record has beyond the columns as one JSON object, sorted by name: its undeclared fields, and the earlier
     values of names that stand twice in it. A name that is taken gets the overflow's own before it."""
-    members = dict(found.undeclared.get(row, {}))
-    for name, value in found.earlier.get(row, ()):
+    members = dict(undeclared)
+    for name, value in earlier:
         while name in members:
             name = f"{OVERFLOW}.{name}"
         members[name] = msgspec.Raw(value)
-    return quoted(compact(msgspec.json.encode(dict(sorted(members.items()))))) if members else b""
+    return quoted(compact(msgspec.json.encode(dict(sorted(members.items())))))
 
 
 def _tally(found: RootFields, declared: Collection[str]) -> Tally:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -60,10 +60,10 @@ class JsonRows:
         values = self._declared_of(plan, values, undeclared)
         texts = np.frombuffer(b"\n" + _as_lines(values), np.uint8)
         breaks = np.flatnonzero(texts == _LINE_BREAK)
-        rest = [member for members in undeclared.values() for member in members.items()]
-        is_all = _is_as_long(plan.sizes[: len(self._declared)], breaks, rest, len(raws), len(block))
-        is_all = is_all or _has_all_names(values, rest, block)
-        return RootFields(texts, breaks, undeclared, {} if is_all else _earlier(raws))
+        others = _rows_with_others(plan.sizes[: len(self._declared)], breaks, undeclared, raws)
+        if len(others) and _has_all_names(values, undeclared, block):
+            others = others[:0]
+        return RootFields(texts, breaks, undeclared, _earlier(raws, others.tolist()))
 
     def _declared_of(self, plan: _Plan, values: list[Raw], undeclared: dict[int, dict[str, Raw]]) -> list[Raw]:
         """The values of declared names alone; those of learnt names join the undeclared ones."""
@@ -78,8 +78,9 @@ class JsonRows:
         return list(chain.from_iterable(rows))
 
     def _learn(self, plan: _Plan, undeclared: Mapping[int, Mapping[str, Raw]], rows: int) -> None:
-        seen = Counter(name for members in undeclared.values() for name in members if _can_be_learnt(name))
-        frequent = [name for name, count in seen.most_common(_LEARN_LIMIT) if count >= _LEARN_SHARE * rows]
+        seen = Counter(chain.from_iterable(undeclared.values()))
+        often = [name for name, count in seen.most_common(2 * _LEARN_LIMIT) if count >= _LEARN_SHARE * rows]
+        frequent = [name for name in often if _can_be_learnt(name)]
         room = len(self._declared) + _LEARN_LIMIT - len(plan.names)
         if frequent[:room]:
             self._plan = _Plan((*plan.names, *frequent[:room]))
@@ -146,28 +147,29 @@ def _members_of(raw: bytes, number: int) -> dict[str, Raw]:
         ) from error
 
 
-def _is_as_long(
-    sizes: Sequence[int], breaks: NDArray[np.int64], rest: Iterable[tuple[str, Raw]], rows: int, length: int
-) -> bool:
-    """Whether the members that were found are as long as all records together, which then have no others.
+def _rows_with_others(
+    sizes: Sequence[int],
+    breaks: NDArray[np.int64],
+    undeclared: Mapping[int, Mapping[str, Raw]],
+    raws: Sequence[bytes],
+) -> NDArray[np.int64]:
+    """The rows that are longer than the members that were found in them: they have others, or blanks between tokens, or
+    escapes in names. `sizes` are those of the declared members without their values, which stand between `breaks`."""
+    lengths = (np.diff(breaks) - 1).reshape(len(raws), len(sizes))
+    found = lengths.sum(axis=1) + (lengths > 0) @ np.array(sizes, np.int64)
+    for row, members in undeclared.items():
+        found[row] += sum(len(name.encode()) + BESIDE_A_MEMBER + len(value) for name, value in members.items())
+    found += np.where(found > 0, 1, 2)  # the other brace, or both
+    return np.flatnonzero(found != np.fromiter(map(len, raws), np.int64, len(raws)))
 
-    So it is where the source puts no blanks between tokens and no escapes into names. `sizes` are those of the declared
-    members without their values, which stand between the `breaks`.
-    """
-    lengths = np.diff(breaks) - 1
-    present = np.count_nonzero(lengths.reshape(rows, len(sizes)), axis=0)
-    size = int(lengths.sum() + present @ np.array(sizes, np.int64))
-    size += sum(len(name.encode()) + BESIDE_A_MEMBER + len(value) for name, value in rest)
-    return size + 2 * rows - 1 == length
 
-
-def _has_all_names(values: Sequence[Raw], rest: Sequence[tuple[str, Raw]], block: bytes) -> bool:
+def _has_all_names(values: Sequence[Raw], undeclared: Mapping[int, Mapping[str, Raw]], block: bytes) -> bool:
     census = NameCensus()
     census.add_texts(values)
-    census.add_texts([value for _, value in rest])
+    census.add_texts([value for members in undeclared.values() for value in members.values()])
     return census.is_complete(block)
 
 
-def _earlier(raws: Sequence[bytes]) -> dict[int, Sequence[Member]]:
-    found = ((number, members_of(bytes(raw))[1]) for number, raw in enumerate(raws))
-    return {number: earlier for number, earlier in found if earlier}
+def _earlier(raws: Sequence[bytes], rows: Sequence[int]) -> dict[int, Sequence[Member]]:
+    found = ((row, members_of(bytes(raws[row]))[1]) for row in rows)
+    return {row: earlier for row, earlier in found if earlier}

@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 from msgspec import Raw
+from numpy.typing import NDArray
 
 Member = tuple[str, bytes]
 """A name and the text of its value."""
@@ -21,6 +23,10 @@ BESIDE_A_MEMBER = 4
 
 as_object: Callable[[bytes], dict[str, Raw]] = msgspec.json.Decoder(dict[str, Raw]).decode
 as_list: Callable[[bytes], list[Raw]] = msgspec.json.Decoder(list[Raw]).decode
+_decode_lines = msgspec.json.Decoder().decode_lines
+_encode_lines = msgspec.json.Encoder().encode_lines
+_FEW = 16
+"""Objects that are decoded and encoded again together: what comes of them is gone before it leaves the cache."""
 
 # Numbers as texts: Python makes no integer of more than 4,300 digits.
 _decoder = json.JSONDecoder(parse_int=str, parse_float=str)
@@ -69,6 +75,45 @@ def has_repeated_name(text: bytes) -> bool:
 
     json.loads(text, object_pairs_hook=look, parse_int=str, parse_float=str)
     return found
+
+
+def repeating(raws: Sequence[Any]) -> set[int]:
+    """The places of the objects, each on one line, in which a name stands twice, at any depth.
+
+    A decoder keeps one value of each name: an object that holds as many names as what it keeps of it repeats none. So
+    the names of all are counted at once, and only suspicious objects are looked into.
+    """
+    return {place for place in _suspects(raws) if has_repeated_name(bytes(raws[place]))}
+
+
+def _suspects(raws: Sequence[Any]) -> Iterable[int]:
+    """The places of objects with another number of names than what is kept of them, or with some that cannot be
+    counted."""
+    if not raws:
+        return ()
+    lines = b"".join([part for raw in raws for part in (raw, b"\n")])
+    try:
+        kept = b"".join(
+            _encode_lines(_decode_lines(b"\n".join(raws[start : start + _FEW]))) for start in range(0, len(raws), _FEW)
+        )
+    except (msgspec.DecodeError, RecursionError):
+        return range(len(raws))
+    names, hidden = _names_by_line(lines)
+    return np.flatnonzero((names != _names_by_line(kept)[0]) | (hidden > 0)).tolist()
+
+
+def _names_by_line(lines: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many names stand in each line, with the strings that look like one, and at how many places one may hide:
+    at a blank before a colon, and at an escape, which in a string may be of the quote or the colon of what looks like a
+    name without it."""
+    characters = np.frombuffer(lines, np.uint8)
+    before, after = characters[:-1], characters[1:]
+    is_before_colon = after == ord(":")
+    is_blank = (before == ord(" ")) | (before == ord("\t")) | (before == ord("\r"))
+    hides = (is_before_colon & is_blank) | ((before == ord("\\")) & (after == ord("u")))
+    starts = np.concatenate([[0], np.flatnonzero(before == ord("\n")) + 1])
+    ends_name = is_before_colon & (before == ord('"'))
+    return np.add.reduceat(ends_name, starts, dtype=np.int64), np.add.reduceat(hides, starts, dtype=np.int64)
 
 
 def _is_all(members: dict[str, Raw], text: bytes) -> bool:

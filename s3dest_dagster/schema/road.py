@@ -26,7 +26,7 @@ from s3dest_dagster.schema.arrow_columns import record_of_arrow
 from s3dest_dagster.schema.arrow_texts import texts_of_column
 from s3dest_dagster.schema.arrow_utf8 import refuse_invalid_utf8
 from s3dest_dagster.schema.json_texts import NO_ROWS, Rows
-from s3dest_dagster.schema.members import has_repeated_name
+from s3dest_dagster.schema.members import repeating
 from s3dest_dagster.schema.name_census import NameCensus
 from s3dest_dagster.schema.nested_columns import RecordDecoder
 from s3dest_dagster.schema.number_scan import rows_at_risk
@@ -59,6 +59,7 @@ _FEW = 24
 _SHOWN = 200
 """Characters of a value that an error shows."""
 _ROW_NAMED = re.compile(r"in row (\d+)")
+_SAYS_TWICE = "specified twice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +182,11 @@ class Road:
             except pa.ArrowInvalid as error:
                 if not (named := _ROW_NAMED.search(str(error))):
                     break
-                given_up = {int(named[1])}
+                given_up = {int(named[1])} | (repeating(records) if _SAYS_TWICE in str(error) else set())
             else:
                 census = NameCensus()
                 column = level.column(read, rows, len(accepted), census)
-                given_up = set() if rows is None or census.is_complete(texts) else _repeating(records)
+                given_up = set() if rows is None or census.is_complete(texts) else repeating(records)
                 if not given_up:
                     return self._merged(raws, column, accepted)
             accepted = [row for place, row in enumerate(accepted) if place not in given_up]
@@ -244,11 +245,6 @@ def _accepted(level: TypedLevel, raws: Sequence[Any], left_out: Rows) -> tuple[l
             refused.add(number)
     accepted = [number for number in candidates if number not in refused] if refused else list(candidates)
     return accepted, rows if level.pick else None
-
-
-def _repeating(records: Sequence[Any]) -> set[int]:
-    """The places of the records in which a name stands twice."""
-    return {place for place, raw in enumerate(records) if has_repeated_name(bytes(raw))}
 
 
 def _nothing(_: Any) -> Row:

@@ -6,7 +6,6 @@ It knows the protocol's words; it must not know processes, nor who reads the rec
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
@@ -40,6 +39,8 @@ LOG_LEVELS = {
 _logger = logging.getLogger("s3dest_dagster.sources")
 _SHOWN_LINES = 3
 _SHOWN_CHARACTERS = 300
+_COUNTED_ERRORS = 100
+"""Different errors that are told apart."""
 
 _T = TypeVar("_T")
 
@@ -56,10 +57,10 @@ class Transcript:
         self.log = log
         self._config = config or CurrentConfig({})
         self._streams = frozenset(streams)
-        self._errors: dict[str, None] = {}
+        self._errors: set[str] = set()
+        self._first_error = ""
         self._statuses: dict[StreamId, str] = {}
         self._printed: list[str] = []
-        self._ignored: Counter[str] = Counter()
         self.spoke = False
         """Whether any message of the protocol came."""
         self.delivered = False
@@ -112,7 +113,9 @@ class Transcript:
             told = f"{told} ({error.internal_message})"
         if error.stream_descriptor is not None:
             told = f"stream {error.stream_descriptor.id}: {told}"
-        self._errors[told] = None
+        self._first_error = self._first_error or told
+        if len(self._errors) < _COUNTED_ERRORS:
+            self._errors.add(told[:_SHOWN_CHARACTERS])
         self.log("ERROR", told)
         if error.stack_trace:
             self.log("DEBUG", error.stack_trace)
@@ -145,8 +148,9 @@ class Transcript:
         if not self._errors:
             return []
         more = len(self._errors) - 1
-        also = f" ({more} more in the log.)" if more else ""
-        return [f"The source reported: {_sentence(next(iter(self._errors)))}{also}"]
+        many = "many" if len(self._errors) == _COUNTED_ERRORS else more
+        also = f" ({many} more in the log.)" if more else ""
+        return [f"The source reported: {_sentence(self._first_error)}{also}"]
 
     def _status_sentences(self) -> list[str]:
         if not self._statuses:

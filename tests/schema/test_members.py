@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.schema.members import has_repeated_name, members_of, object_of, pairs_of
+from s3dest_dagster.schema.members import has_repeated_name, members_of, object_of, pairs_of, repeating
 
 NAMES = st.one_of(st.sampled_from(["a", "b", "é", 'q"', "x:y", "n", ":", " "]), st.text(max_size=3))
 VALUES = st.recursive(
@@ -50,6 +50,22 @@ def test_the_last_value_of_a_name_is_its_member_and_the_others_are_given_out(mem
     others = [pair for place, pair in enumerate(pairs) if pair[0] in dict(pairs[place + 1 :])]
     assert list(earlier) == [pair for pair in others if pair[1] != b"null"]
     assert has_repeated_name(text) == _is_any_repeated(members)
+
+
+@given(st.lists(st.tuples(OBJECTS, STYLES), max_size=40))
+def test_of_many_objects_those_that_repeat_a_name_are_found(objects):
+    raws = [spelled(members, style).replace("\r", "\t").encode() for members, style in objects]
+    assert repeating(raws) == {place for place, (members, _) in enumerate(objects) if _is_any_repeated(members)}
+
+
+@pytest.mark.parametrize("string", [r"\":", r"\u0022:", r"\"\u003a", r"\u0022\u003A", r"\\\":"])
+def test_a_string_that_looks_like_a_name_hides_no_repeated_one(string):
+    clean, twice = f'{{"a":"{string}","b":1}}', f'{{"a":"{string}","b":1,"b":2}}'
+    assert repeating([clean.encode(), twice.encode(), clean.encode()]) == {1}
+
+
+def test_an_object_that_cannot_be_decoded_as_a_whole_is_looked_into_too():
+    assert repeating([b'{"a":1e400}', b'{"a":1e400,"a":1}']) == {1}
 
 
 def _is_any_repeated(value: Any) -> bool:

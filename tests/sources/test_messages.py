@@ -324,6 +324,8 @@ def test_the_first_of_several_errors_is_told_and_the_others_are_counted():
 
     with pytest.raises(SourceError, match=r"The source reported: first\. \(1 more in the log\.\)"):
         read(error("first"), error("second"), error("first"))
+    with pytest.raises(SourceError, match=r"The source reported: record 0\. \(many more in the log\.\)"):
+        read(*(error(f"record {number}") for number in range(1000)))
 
 
 def test_an_error_names_its_stream():
