@@ -22,6 +22,9 @@ from s3dest_dagster.storage.bucket import Bucket
 from s3dest_dagster.storage.workers import Workers
 
 _ABORT_THREADS = 8
+_KEPT_BLOCK_BYTES = 8 << 20
+"""Linux's allocator gives blocks back to the system, and takes each page anew for the next batch, until it has seen one
+as large as this freed: from then on it keeps some of that size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class PartPool:
     """
 
     def __init__(self, threads: int, *, abort_grace_s: float = 10, clock: Callable[[], float] = time.monotonic) -> None:
+        _keep_large_blocks()
         self._workers = Workers(threads, "s3dest-part")
         self._slots = BoundedSemaphore(threads + 2)
         self._grace_s = abort_grace_s
@@ -104,6 +108,11 @@ class PartPool:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
+
+
+def _keep_large_blocks() -> None:
+    """Has the allocator see a large block come and go. Its pages are never touched."""
+    bytes(_KEPT_BLOCK_BYTES)
 
 
 class _Filling:
