@@ -132,6 +132,7 @@ ODD: dict[str, Callable[[int], bytes]] = {
     ),
     "another type": lambda row: b'{"id":"none","name":%d}' % row,
     "a number beyond 64 bits": lambda row: b'{"id":123456789012345678901234567890,"name":"x"}',
+    "a number beyond a double": lambda row: b'{"id":%d,"name":"x","field1":1e400}' % row,
     "nesting": lambda row: b'{"id":%d,"name":{"first":["x"]}}' % row,
 }
 
