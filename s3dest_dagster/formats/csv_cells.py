@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 
 from s3dest_dagster.formats.json_spelling import compact_lines
 from s3dest_dagster.schema.binary_columns import binary_array
+from s3dest_dagster.schema.characters import Bytes, Places
 
 _BACKSLASH = ord("\\")
 _NULL = b"null"
 _NUL = "\0"
 _as_texts = msgspec.json.Decoder(list[str]).decode
-
-Bytes = NDArray[np.uint8]
-Places = NDArray[np.int64]
 
 
 def quoted(text: bytes) -> bytes:

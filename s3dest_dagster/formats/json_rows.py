@@ -11,10 +11,10 @@ import msgspec
 import numpy as np
 from msgspec import Raw
 from msgspec.structs import astuple
-from numpy.typing import NDArray
 
 from s3dest_dagster.errors import RecordError
-from s3dest_dagster.schema.members import BESIDE_A_MEMBER, Member, as_object, members_of
+from s3dest_dagster.schema.characters import Bytes, Places
+from s3dest_dagster.schema.members import BESIDE_A_MEMBER, Member, as_object, members_of, size_of
 from s3dest_dagster.schema.name_census import NameCensus
 
 ABSENT = Raw(b"")
@@ -34,8 +34,8 @@ class RootFields(NamedTuple):
     counts everywhere else.
     """
 
-    texts: NDArray[np.uint8]
-    breaks: NDArray[np.int64]
+    texts: Bytes
+    breaks: Places
     undeclared: dict[int, dict[str, Raw]]
     earlier: dict[int, Sequence[Member]]
 
@@ -149,16 +149,16 @@ def _members_of(raw: bytes, number: int) -> dict[str, Raw]:
 
 def _rows_with_others(
     sizes: Sequence[int],
-    breaks: NDArray[np.int64],
+    breaks: Places,
     undeclared: Mapping[int, Mapping[str, Raw]],
     raws: Sequence[bytes],
-) -> NDArray[np.int64]:
+) -> Places:
     """The rows that are longer than the members that were found in them: they have others, or blanks between tokens, or
     escapes in names. `sizes` are those of the declared members without their values, which stand between `breaks`."""
     lengths = (np.diff(breaks) - 1).reshape(len(raws), len(sizes))
     found = lengths.sum(axis=1) + (lengths > 0) @ np.array(sizes, np.int64)
     for row, members in undeclared.items():
-        found[row] += sum(len(name.encode()) + BESIDE_A_MEMBER + len(value) for name, value in members.items())
+        found[row] += size_of(members)
     found += np.where(found > 0, 1, 2)  # the other brace, or both
     return np.flatnonzero(found != np.fromiter(map(len, raws), np.int64, len(raws)))
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from s3dest_dagster.schema.characters import table_of
+
 _BEFORE_BLANK, _AFTER_BLANK = b"{[,:", b",:]}"
 
 
@@ -46,10 +48,4 @@ def _lines_with_suspicious_blanks(lines: bytes) -> np.ndarray[tuple[int], np.dty
     return np.unique(np.searchsorted(line_ends, places[suspicious]))
 
 
-def _table(members: bytes) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-    table = np.zeros(256, np.bool_)
-    table[list(members)] = True
-    return table
-
-
-_IS_BEFORE, _IS_AFTER = _table(_BEFORE_BLANK), _table(_AFTER_BLANK)
+_IS_BEFORE, _IS_AFTER = table_of(_BEFORE_BLANK), table_of(_AFTER_BLANK)

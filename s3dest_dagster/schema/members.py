@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import Raw
 from numpy.typing import NDArray
+
+from s3dest_dagster.schema.characters import Bytes
 
 Member = tuple[str, bytes]
 """A name and the text of its value."""
@@ -98,29 +100,42 @@ def _suspects(raws: Sequence[Any]) -> Iterable[int]:
         )
     except (msgspec.DecodeError, RecursionError):
         return range(len(raws))
-    names, hidden = _names_by_line(lines)
-    return np.flatnonzero((names != _names_by_line(kept)[0]) | (hidden > 0)).tolist()
+    written, left = np.frombuffer(lines, np.uint8), np.frombuffer(kept, np.uint8)
+    differs = _by_line(_name_ends(written), written) != _by_line(_name_ends(left), left)
+    return np.flatnonzero(differs | (_by_line(_hiding_places(written), written) > 0)).tolist()
 
 
-def _names_by_line(lines: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """How many names stand in each line, with the strings that look like one, and at how many places one may hide:
-    at a blank before a colon, and at an escape, which in a string may be of the quote or the colon of what looks like a
-    name without it."""
-    characters = np.frombuffer(lines, np.uint8)
-    before, after = characters[:-1], characters[1:]
-    is_before_colon = after == ord(":")
+def _name_ends(lines: Bytes) -> NDArray[np.bool_]:
+    """Where names end, and strings that look like one."""
+    ends: NDArray[np.bool_] = (lines[:-1] == ord('"')) & (lines[1:] == ord(":"))
+    return ends
+
+
+def _hiding_places(lines: Bytes) -> NDArray[np.bool_]:
+    """Where the end of a name may hide: at a blank before a colon, and at an escape, which in a string may be of the
+    quote or the colon of what looks like a name without it."""
+    before, after = lines[:-1], lines[1:]
     is_blank = (before == ord(" ")) | (before == ord("\t")) | (before == ord("\r"))
-    hides = (is_before_colon & is_blank) | ((before == ord("\\")) & (after == ord("u")))
-    starts = np.concatenate([[0], np.flatnonzero(before == ord("\n")) + 1])
-    ends_name = is_before_colon & (before == ord('"'))
-    return np.add.reduceat(ends_name, starts, dtype=np.int64), np.add.reduceat(hides, starts, dtype=np.int64)
+    hiding: NDArray[np.bool_] = (is_blank & (after == ord(":"))) | ((before == ord("\\")) & (after == ord("u")))
+    return hiding
 
 
-def _is_all(members: dict[str, Raw], text: bytes) -> bool:
-    """Whether a text without blanks or escapes in names has no more than these members."""
+def _by_line(found: NDArray[np.bool_], lines: Bytes) -> NDArray[np.int64]:
+    """How many there are in each line; the last one has a line break, too."""
+    starts = np.concatenate([[0], np.flatnonzero(lines[:-1] == ord("\n")) + 1])
+    return np.add.reduceat(found, starts, dtype=np.int64)
+
+
+def size_of(members: Mapping[str, Raw]) -> int:
+    """How long members are in a text without blanks or escapes in names, all with what is beside them."""
     names = "".join(members)
     size = len(names) if names.isascii() else len(names.encode())
-    return size + sum(map(len, members.values())) + BESIDE_A_MEMBER * len(members) + 1 == len(text)
+    return size + sum(map(len, members.values())) + BESIDE_A_MEMBER * len(members)
+
+
+def _is_all(members: Mapping[str, Raw], text: bytes) -> bool:
+    """Whether a text without blanks or escapes in names has no more than these members."""
+    return size_of(members) + 1 == len(text)
 
 
 def _next(source: str, position: int) -> int:

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from s3dest_dagster.schema.characters import Bytes, Places, table_of
 from s3dest_dagster.schema.json_texts import NO_ROWS, Rows
 
 _LONG = 16
@@ -26,18 +26,8 @@ _FROM_DOT = np.uint64(ord(".") * _EACH_BYTE)
 _UP_TO_NINE = np.uint64((0x7F - ord("9")) * _EACH_BYTE)
 _DASH = ord("-")
 
-Bytes = NDArray[np.uint8]
-Places = NDArray[np.int64]
-
-
-def _table(members: bytes) -> NDArray[np.bool_]:
-    table = np.zeros(256, np.bool_)
-    table[list(members)] = True
-    return table
-
-
-_IN_NUMBER, _DIGIT, _E = _table(b"0123456789."), _table(b"0123456789"), _table(b"eE")
-_BEFORE_NUMBER = _table(b":,[ \t\n\r")
+_IN_NUMBER, _DIGIT, _E = table_of(b"0123456789."), table_of(b"0123456789"), table_of(b"eE")
+_BEFORE_NUMBER = table_of(b":,[ \t\n\r")
 
 
 def rows_at_risk(block: bytes, raws: Sequence[Any]) -> Rows:

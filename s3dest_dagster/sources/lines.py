@@ -76,10 +76,9 @@ def _joined(parts: list[memoryview]) -> bytes:
 
 def line_breaks(block: bytes) -> int:
     """How many line breaks there are; numpy counts several times as fast as `bytes.count`."""
+    characters = np.frombuffer(block, np.uint8)
     starts = range(0, len(block), BLOCK_BYTES)
-    return sum(
-        int(np.count_nonzero(np.frombuffer(block[start : start + BLOCK_BYTES], np.uint8) == 10)) for start in starts
-    )
+    return sum(int(np.count_nonzero(characters[start : start + BLOCK_BYTES] == ord("\n"))) for start in starts)
 
 
 def _refuse_longer(line_bytes: int, max_line_mb: int) -> None:
