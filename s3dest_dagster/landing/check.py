@@ -176,7 +176,7 @@ class _Check:
 
     def _conditions(self) -> CheckStep:
         bucket, name = self.target.bucket, "put under a condition"
-        step = self._try(name, "s3:PutObject", lambda: bucket.has_conditional_puts(self._small))
-        if step.ok and not bucket.has_conditional_puts(self._small):
+        step = self._try(name, "s3:PutObject", lambda: bucket.abilities)
+        if step.ok and not bucket.abilities.tells_writers_apart:
             return CheckStep(name, "s3:PutObject", True, WITHOUT_CONDITIONS)
         return step

@@ -23,6 +23,7 @@ from s3dest_dagster.errors import (
     UndecidedError,
     UploadVanishedError,
 )
+from s3dest_dagster.keys import manifest_root_in
 from s3dest_dagster.landing.manifest import Head, ManifestObject, ReachedState, Segment, from_json, to_json
 from s3dest_dagster.landing.manifest_keys import head_key, segment_key, sync_of
 from s3dest_dagster.storage import Bucket, in_parallel
@@ -48,7 +49,7 @@ class Ledger:
     """Reads and changes the manifests of one scope. `root` is `keys.scope_root` of it."""
 
     def __init__(self, bucket: Bucket, root: str, scope: Scope) -> None:
-        self.bucket = bucket
+        self.bucket = bucket.at(manifest_root_in(root) or "")
         self.root = root
         self.scope = scope
 

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import StorageError, TemplateError
-from s3dest_dagster.keys import KeyTemplate, stream_root
+from s3dest_dagster.keys import KeyTemplate, manifest_root, stream_root
 from s3dest_dagster.landing.manifest import Segment, StreamRegister, UsedTemplate, from_json, to_json
 from s3dest_dagster.landing.manifest_keys import register_key
 from s3dest_dagster.landing.scopes import FoundScope, scopes_of_stream
@@ -42,7 +42,7 @@ class Registration:
     """
 
     def __init__(self, bucket: Bucket, destination: S3Destination, stream: StreamId) -> None:
-        self._bucket = bucket
+        self._bucket = bucket.at(manifest_root(destination.template))
         self._destination = destination
         self._stream = stream
         self._root = stream_root(destination.template, stream)

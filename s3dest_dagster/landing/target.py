@@ -13,6 +13,7 @@ from datetime import datetime
 
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.formats import check_installed
+from s3dest_dagster.keys import manifest_root
 from s3dest_dagster.landing.encoding import EncodeQueue
 from s3dest_dagster.landing.memory import MemoryBudget
 from s3dest_dagster.storage import Bucket, PartPool, headers_of_all
@@ -43,7 +44,7 @@ def open_target(destination: S3Destination, bucket: Bucket, *, clock: Clock, ent
     Raises MissingExtraError where the format needs an optional package that is not installed.
     """
     check_installed(destination.format)
-    bucket = bucket.with_headers(headers_of_all(destination))
+    bucket = bucket.at(manifest_root(destination.template)).with_headers(headers_of_all(destination))
     memory = MemoryBudget(destination.open_bytes)
     with (
         PartPool(destination.upload_threads, abort_grace_s=destination.abort_grace_s) as parts,

@@ -64,7 +64,7 @@ def land_output(
                 metadata = receipt_metadata(receipt, stream, bucket=bucket, seconds=seconds, preview=preview)
                 _tell(context, metadata, scope, alone=len(scopes) == 1)
                 versions.append(data_version(receipt, partial(_before, context, scope.partition)))
-                warn_of_second_writers(context.log, receipt, bucket)
+                warn_of_second_writers(context.log, receipt, target.bucket)
     finally:
         let_go(handed)
     _version(context, versions)

@@ -100,7 +100,7 @@ def warn_of_second_writers(log: logging.Logger, receipt: Receipt, bucket: Bucket
     """Says once in a process and bucket that its server cannot tell two writers of one scope apart."""
     place = (bucket.endpoint, bucket.name)
     # A sync that was repeated has put nothing, so that the server is not known.
-    if receipt.repeated or place in _warned or bucket.has_conditional_puts(receipt.manifest):
+    if receipt.repeated or place in _warned or bucket.abilities.tells_writers_apart:
         return
     _warned.add(place)
     log.warning(f"{bucket.endpoint}: {WITHOUT_CONDITIONS}")

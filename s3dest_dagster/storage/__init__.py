@@ -3,6 +3,7 @@
 It knows keys as texts and contents as bytes; it must not know streams, formats or manifests.
 """
 
+from s3dest_dagster.storage.abilities import ServerAbilities
 from s3dest_dagster.storage.bucket import WITHOUT_CONDITIONS, Bucket, Listed, ObjectHead, PendingUpload
 from s3dest_dagster.storage.credentials import open_bucket, open_client
 from s3dest_dagster.storage.faults import denied
@@ -21,6 +22,7 @@ __all__ = [
     "PartPool",
     "Patience",
     "PendingUpload",
+    "ServerAbilities",
     "StagedObject",
     "Upload",
     "crc32_text",

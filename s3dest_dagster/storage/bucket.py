@@ -8,13 +8,13 @@ the keys mean.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import lru_cache, partial
 from threading import Event
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -25,23 +25,24 @@ from s3dest_dagster.errors import (
     AccessDeniedError,
     ObjectNotFoundError,
     PreconditionFailedError,
-    S3DestError,
     StorageError,
     UploadVanishedError,
 )
-from s3dest_dagster.storage.faults import ASKED, is_transient, translated
+from s3dest_dagster.storage.abilities import AWS, Condition, ServerAbilities
 from s3dest_dagster.storage.patience import Patience, Tries
+from s3dest_dagster.storage.requests import Requests
+from s3dest_dagster.storage.workers import in_parallel
 
 MAX_DELETE = 1000
 """Keys in one DeleteObjects request (S3's limit)."""
+LOOKED_AT_ONCE = 32
+"""Objects that are looked at before they are deleted together, where deletions know no condition."""
 ONCE = Patience(max_attempts=1)
 WITHOUT_CONDITIONS = (
     "This server ignores conditional puts: every promise holds, but two syncs of one stream at the same time are not "
     "told apart. See to it that only one runs."
 )
 _logger = logging.getLogger("s3dest_dagster.storage")
-
-Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +83,31 @@ class Bucket:
     """
 
     def __init__(self, client: Any, name: str, patience: Patience = ONCE) -> None:
-        self.client = client
-        self.name = name
-        self._patience = patience
+        self._requests = Requests(client, name, patience)
         self._headers: Mapping[str, str] = {}
-        self._found_out: dict[str, bool] = {}
+        self._place = ""
+        self._found_out: dict[str, ServerAbilities] = {}
+
+    @property
+    def client(self) -> Any:
+        """The client that requests go through."""
+        return self._requests.client
+
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
+        return self._requests.bucket
 
     def until(self, given_up: Event) -> Bucket:
         """The same bucket for requests that are not tried again once the event is set; a pause ends at once then."""
         same = copy(self)
-        same._patience = replace(self._patience, pause=given_up.wait)
+        same._requests = self._requests.until(given_up)
+        return same
+
+    def at(self, place: str) -> Bucket:
+        """The same bucket, which keeps under this prefix what it finds out about its server."""
+        same = copy(self)
+        same._place = place
         return same
 
     def with_headers(self, headers: Mapping[str, str]) -> Bucket:
@@ -103,12 +119,12 @@ class Bucket:
     @property
     def endpoint(self) -> str:
         """The URL that requests go to."""
-        return str(self.client.meta.endpoint_url)
+        return self._requests.endpoint
 
     @property
     def partition(self) -> str:
         """The part of AWS that ARNs name: "aws-cn" in China, "aws-us-gov"; "aws" elsewhere and on other servers."""
-        return str(self.client.meta.partition) if is_aws(self.endpoint) else "aws"
+        return self._requests.partition
 
     def uri(self, key: str = "") -> str:
         """The `s3://` address of a key."""
@@ -124,22 +140,16 @@ class Bucket:
         query = urlencode({"region": region, "prefix": prefix} if region else {"prefix": prefix})
         return f"https://{host}/s3/buckets/{quote(self.name)}?{query}"
 
-    def _ask(self, action: str, key: str | None, do: Callable[[], Answer], tries: Tries | None = None) -> Answer:
-        """The answer to one request, which is sent again while that may help and patience lasts.
+    def server_time(self) -> datetime:
+        """What time it is on the server, by its newest answer; it is asked (one listing) where that is not from the
+        last minute. This machine's time where the server's answers tell none.
 
-        Every request can be: what a first try has done already, a second finds done.
+        Whatever several machines must agree on, as how old an upload is, goes by this clock.
         """
-        tries = tries or self._patience.begin()
-        while True:
-            try:
-                return do()
-            except S3DestError:
-                raise
-            except ASKED as error:
-                transient = is_transient(error)
-                if not transient or not tries.again():
-                    tried = tries.told() if transient else ""
-                    raise translated(error, action, self.name, key, tried=tried, partition=self.partition) from error
+        clock = self._requests.clock
+        if clock.now() is None:
+            self.first_page(self._place)
+        return clock.now() or datetime.now(UTC)
 
     # ------------------------------------------------------------------ whole objects
 
@@ -152,7 +162,7 @@ class Bucket:
         conditions: dict[str, str] = {}
         if if_absent or if_match is not None:
             conditions = self._conditions(key, if_absent, if_match)
-        tries = self._patience.begin()
+        tries = self._requests.begin()
         try:
             return self._put(key, body, conditions, tries)
         except PreconditionFailedError:
@@ -163,11 +173,11 @@ class Bucket:
             return found[1]
 
     def _put(self, key: str, body: bytes, conditions: Mapping[str, str], tries: Tries | None = None) -> str:
-        put = partial(self.client.put_object, Bucket=self.name, Key=key, Body=body, **self._headers, **conditions)
-        return self._ask("s3:PutObject", key, lambda: _etag(put()), tries)
+        put = partial(self._requests.send, "put_object", Key=key, Body=body, **self._headers, **conditions)
+        return self._requests.ask("s3:PutObject", key, lambda: _etag(put()), tries)
 
     def _conditions(self, key: str, if_absent: bool, if_match: str | None) -> dict[str, str]:
-        if self.has_conditional_puts(key):
+        if self.abilities.tells_writers_apart:
             return {"IfNoneMatch": "*"} if if_absent else {"IfMatch": f'"{if_match}"'}
         _tell_once(self.endpoint)
         found = self.get(key)
@@ -179,11 +189,11 @@ class Bucket:
         """An object's bytes and ETag; None when there is no such object. An answer that is cut short is read again."""
 
         def read() -> tuple[bytes, str]:
-            answer = self.client.get_object(Bucket=self.name, Key=key)
+            answer = self._requests.send("get_object", Key=key)
             return answer["Body"].read(), _etag(answer)
 
         try:
-            return self._ask("s3:GetObject", key, read)
+            return self._requests.ask("s3:GetObject", key, read)
         except ObjectNotFoundError:
             return None
         except AccessDeniedError:
@@ -194,7 +204,7 @@ class Bucket:
     def head(self, key: str) -> ObjectHead | None:
         """Size, ETag and metadata (names in lower case) of an object; None when there is no such object."""
         try:
-            return self._ask("s3:GetObject", key, lambda: _head(self.client.head_object(Bucket=self.name, Key=key)))
+            return self._requests.ask("s3:GetObject", key, lambda: _head(self._requests.send("head_object", Key=key)))
         except ObjectNotFoundError:
             return None
         except AccessDeniedError:
@@ -217,16 +227,32 @@ class Bucket:
         """
         deleted = 0
         for chunk in _chunks(list(keys), MAX_DELETE):
-            self._ask("s3:DeleteObject", chunk[0], partial(self._delete, chunk))
+            self._requests.ask("s3:DeleteObject", chunk[0], partial(self._delete, chunk))
             deleted += len(chunk)
         return deleted
 
     def _delete(self, keys: Sequence[str]) -> None:
         request = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        answer = self.client.delete_objects(Bucket=self.name, Delete=request)
+        answer = self._requests.send("delete_objects", Delete=request)
         for each in answer.get("Errors", []):
             if each.get("Code") != "NoSuchKey":
                 raise ClientError({"Error": each}, "DeleteObjects")
+
+    def delete_unchanged(self, etags: Mapping[str, str]) -> None:
+        """Deletes each of these keys only while its object has the given ETag (without quotes). Objects that changed,
+        and those that are gone, are left alone.
+
+        By a condition where the server honours one on deletions. Elsewhere each object is looked at right before each
+        try to delete it, a few at a time, which narrows the gap and does not close it.
+        """
+        for chunk in _chunks(list(etags), LOOKED_AT_ONCE):
+            self._requests.ask("s3:DeleteObject", chunk[0], partial(self._delete_looking, chunk, etags))
+
+    def _delete_looking(self, keys: Sequence[str], etags: Mapping[str, str]) -> None:
+        heads = in_parallel(self.head, keys)
+        unchanged = [key for key, head in zip(keys, heads, strict=True) if head and head.etag == etags[key]]
+        if unchanged:
+            self._delete(unchanged)
 
     # ------------------------------------------------------------------ listings
 
@@ -257,22 +283,22 @@ class Bucket:
         return [_listed(each) for each in page.get("Contents", ())], bool(page.get("IsTruncated"))
 
     def _page(self, prefix: str, options: Mapping[str, str]) -> dict[str, Any]:
-        listing = partial(self.client.list_objects_v2, Bucket=self.name, Prefix=prefix, **options)
-        return self._ask("s3:ListBucket", None, listing)
+        listing = partial(self._requests.send, "list_objects_v2", Prefix=prefix, **options)
+        return self._requests.ask("s3:ListBucket", None, listing)
 
     # ------------------------------------------------------------------ multipart uploads
 
     def create_upload(self, key: str, metadata: Mapping[str, str]) -> str:
         """Begins a multipart upload, of which nothing is visible until it is completed. Returns its id."""
-        place = {"Bucket": self.name, "Key": key, "Metadata": dict(metadata)}
-        create = partial(self.client.create_multipart_upload, **place, **self._headers)
-        return str(self._ask("s3:PutObject", key, create)["UploadId"])
+        place = {"Key": key, "Metadata": dict(metadata)}
+        create = partial(self._requests.send, "create_multipart_upload", **place, **self._headers)
+        return str(self._requests.ask("s3:PutObject", key, create)["UploadId"])
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> str:
         """Sends one part (1 to 10,000; at least 5 MiB but for the last) and returns its ETag."""
-        place = {"Bucket": self.name, "Key": key, "UploadId": upload_id, "PartNumber": number}
-        send = partial(self.client.upload_part, **place, Body=body)
-        return self._ask("s3:PutObject", key, lambda: _etag(send()))
+        place = {"Key": key, "UploadId": upload_id, "PartNumber": number}
+        send = partial(self._requests.send, "upload_part", **place, Body=body)
+        return self._requests.ask("s3:PutObject", key, lambda: _etag(send()))
 
     def complete_upload(self, key: str, upload_id: str, etags: Sequence[str]) -> str:
         """Makes the object visible, parts in order; returns its ETag.
@@ -281,15 +307,15 @@ class Bucket:
         this very request, of which the answer was lost.
         """
         parts = [{"PartNumber": number, "ETag": f'"{etag}"'} for number, etag in enumerate(etags, 1)]
-        place = {"Bucket": self.name, "Key": key, "UploadId": upload_id}
-        complete = partial(self.client.complete_multipart_upload, **place, MultipartUpload={"Parts": parts})
-        return self._ask("s3:PutObject", key, lambda: _etag(complete()))
+        place = {"Key": key, "UploadId": upload_id, "MultipartUpload": {"Parts": parts}}
+        complete = partial(self._requests.send, "complete_multipart_upload", **place)
+        return self._requests.ask("s3:PutObject", key, lambda: _etag(complete()))
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Gives up a multipart upload and its parts. One that is not there (any more) is no error."""
         try:
-            abort = partial(self.client.abort_multipart_upload, Bucket=self.name, Key=key, UploadId=upload_id)
-            self._ask("s3:AbortMultipartUpload", key, abort)
+            abort = partial(self._requests.send, "abort_multipart_upload", Key=key, UploadId=upload_id)
+            self._requests.ask("s3:AbortMultipartUpload", key, abort)
         except UploadVanishedError:
             return
 
@@ -297,8 +323,8 @@ class Bucket:
         """All multipart uploads under `prefix` that are neither completed nor aborted."""
         markers: dict[str, str] = {}
         while True:
-            listing = partial(self.client.list_multipart_uploads, Bucket=self.name, Prefix=prefix, **markers)
-            page = self._ask("s3:ListBucketMultipartUploads", None, listing)
+            listing = partial(self._requests.send, "list_multipart_uploads", Prefix=prefix, **markers)
+            page = self._requests.ask("s3:ListBucketMultipartUploads", None, listing)
             for each in page.get("Uploads", ()):
                 yield PendingUpload(each["Key"], each["UploadId"], each["Initiated"])
             if not page.get("IsTruncated"):
@@ -307,16 +333,20 @@ class Bucket:
 
     # ------------------------------------------------------------------ what the server can do
 
-    def has_conditional_puts(self, beside: str) -> bool:
-        """Whether the server honours If-None-Match and If-Match on puts.
-
-        AWS does. Another server is asked once in the life of this object, with a probe object beside the given key
-        that is deleted again (four requests): it must refuse a second creation and accept the right ETag.
-        """
-        known = self._found_out
-        if "conditional" not in known:
-            known["conditional"] = is_aws(self.endpoint) or self._probe(f"{beside}.{uuid4().hex[:12]}.probe")
-        return known["conditional"]
+    @property
+    def abilities(self) -> ServerAbilities:
+        """What the server can do. AWS's abilities are known; another server is asked once."""
+        if is_aws(self.endpoint):
+            return AWS
+        if self._place not in self._found_out:
+            conditional = self._probe(f"{self._place}probe/{uuid4().hex}")
+            self._found_out[self._place] = ServerAbilities(
+                create_if_absent=conditional,
+                replace_if_match=Condition.QUOTED if conditional else Condition.NONE,
+                delete_if_match=Condition.NONE,
+                batch_delete_if_match=Condition.NONE,
+            )
+        return self._found_out[self._place]
 
     def _probe(self, key: str) -> bool:
         etag = self._put(key, b"probe", {})

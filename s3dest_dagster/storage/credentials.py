@@ -18,6 +18,7 @@ from botocore.config import Config
 from s3dest_dagster.connection import S3Connection, is_aws
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.keys import manifest_root
 from s3dest_dagster.storage.bucket import Bucket
 from s3dest_dagster.storage.faults import mapped_session, refuse_redirect
 from s3dest_dagster.storage.headers import headers_of_all
@@ -36,7 +37,8 @@ def open_bucket(connection: S3Connection, where: S3Destination | str) -> Bucket:
     """
     if isinstance(where, S3Destination):
         _refuse_bucket_in(connection.endpoint, where.s3_bucket_name)
-        return open_bucket(connection, where.s3_bucket_name).with_headers(headers_of_all(where))
+        bucket = open_bucket(connection, where.s3_bucket_name)
+        return bucket.at(manifest_root(where.template)).with_headers(headers_of_all(where))
     patience = Patience(max_attempts=connection.max_attempts, deadline_s=connection.retry_deadline_s)
     return _bucket(_client(replace(connection, max_attempts=1), _variables()), where, patience)
 

@@ -18,7 +18,7 @@ def counted(server: S3Server, name: str) -> tuple[Bucket, FailingClient]:
     """The bucket behind a client that counts, once it is known what the server can do."""
     client = FailingClient(server.client())
     bucket = Bucket(client, name)
-    bucket.has_conditional_puts("data/probe")
+    assert bucket.at("data/_s3dest/").abilities
     client.calls.clear()
     return bucket, client
 

@@ -180,7 +180,7 @@ def cost_of_a_sync(server: S3Server, bucket: Bucket, scope: Scope) -> tuple[list
     """The calls of one more append, and the bytes that it puts beside the data."""
     client = CountedClient(server.client())
     counted = Bucket(client, bucket.name)
-    counted.has_conditional_puts("data/probe")
+    assert counted.at("data/_s3dest/").abilities
     client.calls.clear()
     client.bytes = 0
     with target(server, destination(bucket.name), counted) as opened:

@@ -71,7 +71,7 @@ def test_a_put_over_another_version_is_refused(any_s3: S3Server) -> None:
 def test_only_a_server_that_honours_conditions_is_said_to(moto_s3: S3Server, rclone_s3: S3Server) -> None:
     for server, honours in ((moto_s3, True), (rclone_s3, False)):
         bucket = open_bucket(server.connection, server.new_bucket())
-        assert bucket.has_conditional_puts("some/key") is honours
+        assert bucket.abilities.tells_writers_apart is honours
         assert list(bucket.list_objects("")) == []
 
 

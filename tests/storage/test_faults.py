@@ -115,7 +115,7 @@ def test_a_lost_answer_to_a_new_upload_leaves_one_for_the_sweep(faulty_moto: Fau
 @pytest.mark.parametrize("fault", [Fault.LOST, Fault.CUT_ANSWER, Fault.HANG])
 def test_a_conditional_put_whose_answer_was_lost_is_known_as_our_own(faulty_moto: FaultProxy, fault: Fault) -> None:
     bucket = through(faulty_moto, faulty_moto.behind.new_bucket(), read_timeout_s=0.5, max_attempts=50)
-    bucket.has_conditional_puts("head")
+    assert bucket.abilities.tells_writers_apart
     faulty_moto.next("PutObject", fault)
     first = bucket.put("head", b"1", if_absent=True)
     faulty_moto.next("PutObject", fault)

@@ -1,0 +1,58 @@
+"""A deletion that depends on an ETag takes nothing but the object that was meant."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from faults import OvertakenClient
+from servers import S3Server
+
+from s3dest_dagster.storage import Bucket, Patience, open_bucket
+
+
+def keys_of(bucket: Bucket) -> list[str]:
+    return [each.key for each in bucket.list_objects("")]
+
+
+def test_only_objects_with_the_given_etag_are_deleted(any_s3: S3Server) -> None:
+    bucket = open_bucket(any_s3.connection, any_s3.new_bucket())
+    seen = {key: bucket.put(key, key.encode()) for key in ("a", "b", "gone")}
+    bucket.put("b", b"another writer's")
+    bucket.delete(["gone"])
+    for _ in range(2):
+        bucket.delete_unchanged(seen)
+        assert keys_of(bucket) == ["b"]
+
+
+def test_nothing_is_asked_for_no_keys(moto_s3: S3Server) -> None:
+    Bucket(None, "lake").delete_unchanged({})
+
+
+def test_more_keys_than_one_request_takes_are_deleted(moto_s3: S3Server) -> None:
+    bucket = open_bucket(moto_s3.connection, moto_s3.new_bucket())
+    seen = {f"k/{number:02}": bucket.put(f"k/{number:02}", b"x") for number in range(70)}
+    bucket.put("k/33", b"changed")
+    bucket.delete_unchanged(seen)
+    assert keys_of(bucket) == ["k/33"]
+
+
+class _Refusing(OvertakenClient):
+    """A client whose first deletion is done, and its answer lost after another writer has acted."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name) if name != "delete_objects" else super().__getattr__(name)
+
+
+def test_each_try_looks_again(moto_s3: S3Server) -> None:
+    """The answer to the first try is lost; before the second another writer has put the key again."""
+    name = moto_s3.new_bucket()
+    other = open_bucket(moto_s3.connection, name)
+    seen = {"a": other.put("a", b"old")}
+    client = _Refusing(moto_s3.client(), 1, partial(other.put, "a", b"new"), lost=True)
+    client.meta = moto_s3.client().meta
+    bucket = Bucket(client, name, Patience(max_attempts=3, pause=lambda seconds: None))
+    assert bucket.abilities
+    client.calls = 0
+    bucket.delete_unchanged(seen)
+    assert other.get("a") is not None

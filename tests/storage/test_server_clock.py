@@ -1,0 +1,67 @@
+"""The server's time is told by its answers, and by none that may be old."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from doors import Forward
+from odd_servers import odd_server
+from servers import S3Server
+from werkzeug.wrappers import Request, Response
+
+from s3dest_dagster.storage import open_bucket
+from s3dest_dagster.storage.server_clock import ServerClock
+
+DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
+MOMENT = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)
+
+
+def answer(date: str | None) -> dict[str, object]:
+    return {"ResponseMetadata": {"HTTPHeaders": {"date": date} if date is not None else {}}}
+
+
+class Hands:
+    """Two clocks that are set by hand."""
+
+    def __init__(self) -> None:
+        self.steady, self.wall = 100.0, 5000.0
+        self.clock = ServerClock(lambda: self.steady, lambda: self.wall)
+
+
+def test_time_goes_on_after_an_answer() -> None:
+    hands = Hands()
+    hands.clock.note(answer(DATE))
+    hands.steady += 30
+    hands.wall += 31
+    assert hands.clock.now() == MOMENT + timedelta(seconds=30)
+
+
+def test_an_answer_counts_for_a_minute() -> None:
+    for steady, wall in ((61, 61), (1, 3600), (1, -5)):
+        hands = Hands()
+        hands.clock.note(answer(DATE))
+        hands.steady += steady
+        hands.wall += wall
+        assert hands.clock.now() is None
+
+
+def test_an_answer_without_a_date_tells_nothing() -> None:
+    for date in (None, "", "yesterday"):
+        hands = Hands()
+        hands.clock.note(answer(date))
+        assert hands.clock.now() is None
+
+
+def test_a_server_is_asked_once_in_a_minute(moto_s3: S3Server) -> None:
+    def rule(_: Request, forward: Forward) -> Response:
+        given = forward()
+        given.headers["Date"] = DATE
+        return given
+
+    with odd_server(rule) as server:
+        name = moto_s3.new_bucket()
+        bucket = open_bucket(replace(moto_s3.connection, endpoint=server.endpoint), name)
+        for _ in range(3):
+            assert MOMENT <= bucket.server_time() < MOMENT + timedelta(minutes=1)
+        assert len(server.seen) == 1
