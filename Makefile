@@ -139,7 +139,11 @@ lock: $(INSTALLED) ## Renews the locked versions in requirements/
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
-clean: ## Removes everything that make has made
-	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(BROWSER) $(SITE) site five-minutes .dagster_home .tmp_dagster_home_* .demo inbox lake build dist *.egg-info
+clean: ## Removes environments, caches and logs; what you have landed, delivered and run stays
+	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(BROWSER) $(SITE) site .tmp_dagster_home_* .demo build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@for each in $(YOURS); do if [ -e $$each ]; then echo "Left alone, as it may hold your data: $$each"; fi; done
+
+# The demo and the pages write here, too, but so may you.
+YOURS := lake inbox five-minutes .dagster_home

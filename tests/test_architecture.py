@@ -20,6 +20,7 @@ FLOORS = {
     "batch": 0,
     "keys": 0,
     "setting_types": 0,
+    "wording": 0,
     "destination": 1,
     "connection": 1,
     "connector_config": 1,

@@ -123,19 +123,3 @@ def _closing_told() -> Iterator[None]:
         if isinstance(error, BrokenPipeError) or error.errno == errno.EBADF:
             raise OutputClosedError("Standard output was closed before everything was written to it.") from None
         raise OutputClosedError(f"Standard output cannot be written to: {error.strerror}.") from None
-
-
-def amount(number: int, noun: str) -> str:
-    """ "1 object", "2,000 objects"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def size(number: float) -> str:
-    """Bytes in the unit that people read: "812 bytes", "3.4 MB" (10⁶)."""
-    if number < 1000:
-        return amount(int(number), "byte")
-    for unit in ("kB", "MB", "GB"):
-        number /= 1000
-        if number < 1000:
-            return f"{number:.1f} {unit}"
-    return f"{number / 1000:,.1f} TB"

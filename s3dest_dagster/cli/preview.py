@@ -21,7 +21,7 @@ from s3dest_dagster.cli.inputs import (
     read_config,
     read_json_object,
 )
-from s3dest_dagster.cli.output import Output, amount
+from s3dest_dagster.cli.output import Output
 from s3dest_dagster.cli.screen import Screen, Table
 from s3dest_dagster.connector_config import ConnectorConfig
 from s3dest_dagster.connector_spec import connector_spec
@@ -32,6 +32,7 @@ from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.config_file import ConfigFile
 from s3dest_dagster.storage import Bucket, Identity, identity
 from s3dest_dagster.stream import Stream
+from s3dest_dagster.wording import amount
 
 _SHOWN_KEYS = 10
 _CHECK_ATTEMPTS = 2

@@ -15,10 +15,11 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from s3dest_dagster.cli.output import Output, amount, size
+from s3dest_dagster.cli.output import Output
 from s3dest_dagster.cli.standard_streams import discard
 from s3dest_dagster.landing import Progress, Reading, Standing
 from s3dest_dagster.stream import StreamId
+from s3dest_dagster.wording import amount, size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -176,4 +177,4 @@ def _by_stream(reading: Reading) -> list[str]:
     by_name = sorted(largest, key=lambda each: str(each[0]))
     told = [f"{stream}: {amount(each.rows, 'record')}, {size(each.bytes)}" for stream, each in by_name]
     left = len(reading.streams) - _SHOWN_STREAMS
-    return [*told, f"and {left:,} more streams"] if left > 0 else told
+    return [*told, f"and {amount(left, 'more stream')}"] if left > 0 else told

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from s3dest_dagster import landing
-from s3dest_dagster.cli.output import Output, amount, size
+from s3dest_dagster.cli.output import Output
 from s3dest_dagster.cli.places import Place, Where, places
 from s3dest_dagster.cli.screen import Table, waiting
 from s3dest_dagster.errors import (
@@ -26,6 +26,7 @@ from s3dest_dagster.errors import (
 from s3dest_dagster.landing import FoundStream, LiveObject, Recovered, Swept, Verified
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId
+from s3dest_dagster.wording import amount, size
 
 _Result = TypeVar("_Result")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from s3dest_dagster.batch import State
 from s3dest_dagster.cli.inputs import new_sync, opened_target, read_catalog_file, read_config, source_config
-from s3dest_dagster.cli.output import Output, amount, size
+from s3dest_dagster.cli.output import Output
 from s3dest_dagster.cli.progress import following
 from s3dest_dagster.cli.session import Session
 from s3dest_dagster.errors import SettingsError
@@ -25,6 +25,7 @@ from s3dest_dagster.sources.current_config import CurrentConfig
 from s3dest_dagster.sources.messages import read_messages
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream, StreamId
+from s3dest_dagster.wording import amount, size
 
 _STDIN = 0
 _GOES_ON = "Its source must begin with the state that `s3dest state show` prints."

@@ -17,6 +17,7 @@ from s3dest_dagster.landing.quarantine import Quarantine
 from s3dest_dagster.landing.staging import ObjectStager
 from s3dest_dagster.landing.target import Target
 from s3dest_dagster.stream import Scope
+from s3dest_dagster.wording import amount
 
 _ID_BYTES = 16
 
@@ -77,8 +78,8 @@ class Draft:
         landed, kept = sum(each.rows for each in objects), self._quarantine.rows
         if landed != self._encoded_rows or self.read != landed + kept:
             raise CommitError(
-                f"The counts of {self._scope} do not add up: {self.read} records read, {landed} landed, {kept} "
-                "quarantined. Nothing of these was published; please report this with the run's log.",
+                f"The counts of {self._scope} do not add up: {amount(self.read, 'record')} read, {landed:,} landed, "
+                f"{kept:,} quarantined. Nothing of these was published; please report this with the run's log.",
                 stream=str(self._scope.stream),
                 partition=self._scope.partition,
             )

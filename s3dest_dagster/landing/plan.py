@@ -49,6 +49,9 @@ ACL_ACTIONS = ("s3:PutObjectAcl",)
 KMS_ACTIONS = ("kms:GenerateDataKey", "kms:Decrypt")
 """Those that encryption with a key of KMS needs, the second for uploads in parts and for reading."""
 
+_DEFAULT_PADDING_MB = ParquetFormat().max_padding_size_mb
+"""Connector configurations name it without meaning it, so that it gets no remark."""
+
 
 def actions(destination: S3Destination) -> tuple[str, ...]:
     """The IAM actions that a sync with these settings uses."""
@@ -166,7 +169,7 @@ def settings_without_effect(destination: S3Destination) -> tuple[str, ...]:
 
 
 def _without_effect(destination: S3Destination) -> Iterator[str]:
-    if isinstance(destination.format, ParquetFormat):
+    if isinstance(destination.format, ParquetFormat) and destination.format.max_padding_size_mb != _DEFAULT_PADDING_MB:
         yield "max_padding_size_mb has no effect: padding aligns row groups to HDFS blocks, and S3 has no blocks."
     wants_checkpoints = destination.checkpoint_interval_s or destination.checkpoint_mb
     if wants_checkpoints and not destination.template.tells_objects_apart:

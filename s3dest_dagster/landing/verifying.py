@@ -23,6 +23,7 @@ from s3dest_dagster.landing.ownership import connector_keys
 from s3dest_dagster.landing.read import format_of, stream_of
 from s3dest_dagster.storage import Bucket, crc32_text, in_parallel
 from s3dest_dagster.stream import Scope, StreamId
+from s3dest_dagster.wording import amount
 
 _OF_PARTS = re.compile(r"[0-9a-f]{32}-\d+")
 _ATTEMPTS = 3
@@ -155,7 +156,7 @@ def _looked_at(bucket: Bucket, entry: _Entry) -> _Look:
     if found is None:
         return _Look(f"{uri} is missing")
     if found.size != item.bytes:
-        return _Look(f"{uri} has {found.size} bytes; its manifest says {item.bytes}")
+        return _Look(f"{uri} has {amount(found.size, 'byte')}; its manifest says {item.bytes:,}")
     if (told := found.metadata.get(SYNC_METADATA, entry.name)) != entry.name:
         return _Look(f"{uri} was written anew: it says that it is of segment {told}, and its manifest {entry.name}")
     if found.etag == item.etag:
@@ -175,8 +176,9 @@ def _miscounted(segment: Segment) -> str:
     ):
         return ""
     return (
-        f"the counts of sync {segment.sync_id} do not add up: {counts.read} records read, {counts.landed} landed, "
-        f"{counts.quarantined} quarantined; its objects have {segment.rows} rows, and its quarantine {kept}"
+        f"the counts of sync {segment.sync_id} do not add up: {amount(counts.read, 'record')} read, "
+        f"{counts.landed:,} landed, {counts.quarantined:,} quarantined; its objects have "
+        f"{amount(segment.rows, 'row')}, and its quarantine {kept:,}"
     )
 
 
@@ -194,7 +196,7 @@ def _read(bucket: Bucket, entry: _Entry) -> str:
     except Exception as error:  # every reader has errors of its own
         return f"{uri} cannot be read: {type(error).__name__}: {error}"
     if rows != item.rows:
-        return f"{uri} has {rows} rows; its manifest says {item.rows}"
+        return f"{uri} has {amount(rows, 'row')}; its manifest says {item.rows:,}"
     return ""
 
 

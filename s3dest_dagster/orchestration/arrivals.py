@@ -17,6 +17,7 @@ import dagster as dg
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.failures import told_as_failures
 from s3dest_dagster.sources.files import FileSource, FoundFile
+from s3dest_dagster.wording import amount
 
 _WHOLE = ""
 """The partition of files whose path names none."""
@@ -67,7 +68,7 @@ def build_file_sensor(
             run_requests=[_request(title, key, settled[key]) for key in asked],
             dynamic_partitions_requests=_added(context, partitions, asked),
             cursor=json.dumps(states, sort_keys=True),
-            skip_reason=None if asked else f"{len(found)} partitions or sets of files, none new.",
+            skip_reason=None if asked else f"None of {amount(len(found), 'set')} of files is new.",
         )
 
     return files

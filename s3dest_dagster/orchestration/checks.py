@@ -18,6 +18,7 @@ from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager
 from s3dest_dagster.orchestration.metadata import plain_changes
 from s3dest_dagster.orchestration.run_identity import now
 from s3dest_dagster.stream import Scope, StreamId
+from s3dest_dagster.wording import amount
 
 COUNTS_CHECK = "counts_add_up"
 MANIFEST_CHECK = "bucket_agrees_with_manifests"
@@ -159,7 +160,9 @@ class _Look:
         read, kept = sum(each.counts.read for each in syncs), sum(each.counts.quarantined for each in syncs)
         ratio, most = kept / read if read else 0.0, self.wanted.max_quarantine_ratio
         where = ", ".join(str(each.scope) for each in syncs if each.counts.quarantined)
-        problem = f"{kept:,} of {read:,} lines were kept aside, {ratio:.2%}, and at most {most:.2%} is allowed: {where}"
+        problem = (
+            f"{kept:,} of {amount(read, 'line')} kept aside, {ratio:.2%}, and at most {most:.2%} is allowed: {where}"
+        )
         totals = {"quarantined": kept, "read": read, "ratio": ratio, "max_ratio": most}
         return self._result(QUARANTINE_CHECK, [problem] if ratio > most else [], totals, self.wanted.severity)
 

@@ -28,6 +28,7 @@ from s3dest_dagster.sources.arrow_records import is_arrow
 from s3dest_dagster.sources.encoding import is_single_record
 from s3dest_dagster.sources.records import batches
 from s3dest_dagster.stream import Scope
+from s3dest_dagster.wording import amount
 
 _ITEMS = (StreamBatch, BadRecord, State, StreamStatus, JsonBatch, ArrowBatch)
 _NOTHING = object()
@@ -110,9 +111,9 @@ def _unexpected(partition: Any, scopes: Mapping[str | None, Scope]) -> SettingsE
 def _several(scopes: Mapping[str | None, Scope]) -> SettingsError:
     stream = str(next(iter(scopes.values())).stream)
     return SettingsError(
-        f"This run has {len(scopes)} partitions of {stream} ({_range(scopes)}), and its body gave records without "
-        "saying of which. Yield (partition key, records) pairs, as itertools.groupby does, or return a dict of them; "
-        "or let each partition have its own run (without BackfillPolicy.single_run()).",
+        f"This run has {amount(len(scopes), 'partition')} of {stream} ({_range(scopes)}), and its body gave "
+        "records without saying of which. Yield (partition key, records) pairs, as itertools.groupby does, or return "
+        "a dict of them; or let each partition have its own run (without BackfillPolicy.single_run()).",
         stream=stream,
     )
 

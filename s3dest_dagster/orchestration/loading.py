@@ -21,6 +21,7 @@ from s3dest_dagster.landing import landed_scope, read_tables, scope_schema, unif
 from s3dest_dagster.orchestration.declared import scopes_of, stream_of
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope
+from s3dest_dagster.wording import amount
 
 COLUMNS_KEY = "columns"
 ALLOW_MISSING_KEY = "allow_missing_partitions"
@@ -128,9 +129,9 @@ def _selected(schema: pa.Schema, columns: Sequence[str] | None, what: str) -> pa
 def _never_landed(missing: Sequence[Scope]) -> ObjectNotFoundError:
     first = missing[0]
     others = len(missing) - 1
-    more = f" (and {others} more partition{'s' if others > 1 else ''})" if others else ""
+    more = f" (and {amount(others, 'more partition')})" if others else ""
     return ObjectNotFoundError(
-        f"{first}{more} was never landed here, so there is nothing to load. Materialize it first"
+        f"{first}{more} has not landed here, so there is nothing to load. Materialize it first"
         + ("." if first.partition is None else ", or set allow_missing_partitions in the input's metadata."),
         stream=str(first.stream),
         partition=first.partition,

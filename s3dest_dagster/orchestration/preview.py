@@ -18,6 +18,7 @@ import msgspec
 from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch, SourceItem, StreamBatch
 from s3dest_dagster.sources.masking import MASK
 from s3dest_dagster.stream import Stream
+from s3dest_dagster.wording import amount
 
 MOST_ROWS = 50
 MOST_COLUMNS = 20
@@ -28,6 +29,7 @@ _SECRET = re.compile(
     r"|auth|authorization|bearer|jwt|cookies?"
     r"|(?:api|access|private|secret|encryption|signing)_?keys?|connection_?string|dsn|signature)(?:_|$)"
 )
+
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _UNIONS = ("oneOf", "anyOf", "allOf")
 _LONGEST_JSON = 1_000_000
@@ -68,7 +70,7 @@ class Preview:
         if not names:
             return {}
         shown, hidden = names[:MOST_COLUMNS], len(names) - MOST_COLUMNS
-        more = {"…": f"{hidden} more columns"} if hidden > 0 else {}
+        more = {"…": amount(hidden, "more column")} if hidden > 0 else {}
         rows = [
             dg.TableRecord({**{name: _shown(record.get(name)) for name in shown}, **more}) for record in self._records
         ]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from s3dest_dagster.landing import Progress, Receipt, resident_bytes
 from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket
 from s3dest_dagster.stream import StreamId
+from s3dest_dagster.wording import amount, size
 
 _EVERY_S = 5.0
 _warned: set[tuple[str, str]] = set()
@@ -46,17 +47,17 @@ class ProgressLines:
 
     def _line(self, now: float) -> str:
         all_of_them = self._progress.values()
-        rows, objects, size = (
+        rows, objects, total = (
             sum(getattr(each, name) for each in all_of_them) for name in ("rows", "objects", "bytes")
         )
-        (then, rows_then, size_then), self._last = self._last, (now, rows, size)
+        (then, rows_then, total_then), self._last = self._last, (now, rows, total)
         seconds = now - then
         parts = [
-            f"{rows:,} records",
-            counted(objects, "object"),
-            f"{size / 1e6:,.1f} MB",
+            amount(rows, "record"),
+            amount(objects, "object"),
+            size(total),
             f"{(rows - rows_then) / seconds:,.0f} records/s",
-            f"{(size - size_then) / 1e6 / seconds:,.1f} MB/s",
+            f"{(total - total_then) / 1e6 / seconds:,.1f} MB/s",
         ]
         if (memory := self._memory()) is not None:
             parts.append(f"memory {memory / 1e6:,.0f} MB")
@@ -66,7 +67,7 @@ class ProgressLines:
 def checkpoint_sentence(receipt: Receipt) -> str:
     """What a checkpoint has published, for the run's log."""
     return (
-        f"{receipt.scope}: checkpoint, {counted(receipt.rows, 'row')} in {counted(len(receipt.objects), 'object')} "
+        f"{receipt.scope}: checkpoint, {amount(receipt.rows, 'row')} in {amount(len(receipt.objects), 'object')} "
         "published with the state that they reach; a retry, or the next run, goes on from there."
     )
 
@@ -75,25 +76,19 @@ def landed_sentence(receipt: Receipt, seconds: float) -> str:
     """What a landing was, for the run's log."""
     if receipt.repeated:
         return f"{receipt.scope}: landed already by this run before it was retried; nothing was landed again."
-    removed = f", {counted(len(receipt.removed), 'object')} replaced" if receipt.removed else ""
-    quarantined = f", {counted(receipt.counts.quarantined, 'line')} kept aside" if receipt.counts.quarantined else ""
+    removed = f", {amount(len(receipt.removed), 'object')} replaced" if receipt.removed else ""
+    quarantined = f", {amount(receipt.counts.quarantined, 'line')} kept aside" if receipt.counts.quarantined else ""
     earlier = f", {receipt.earlier.landed:,} of them by earlier attempts" if receipt.earlier is not None else ""
-    short = f", {receipt.ended_early:,} row groups and objects ended early for memory" if receipt.ended_early else ""
+    short = (
+        f", {amount(receipt.ended_early, 'row group or object', 'row groups and objects')} ended early for memory"
+        if receipt.ended_early
+        else ""
+    )
     beside = f"{earlier}{removed}{quarantined}{short}"
     return (
-        f"{receipt.scope}: {counted(receipt.rows, 'row')} in {counted(len(receipt.objects), 'object')}, "
-        f"{_size(receipt.bytes)}, landed in {seconds:,.1f} s{beside}. {receipt.manifest}"
+        f"{receipt.scope}: {amount(receipt.rows, 'row')} in {amount(len(receipt.objects), 'object')}, "
+        f"{size(receipt.bytes)}, landed in {seconds:,.1f} s{beside}. {receipt.manifest}"
     )
-
-
-def _size(number: int) -> str:
-    """Bytes as a person reads them: megabytes would be none of what is small."""
-    return f"{number / 1e6:,.1f} MB" if number >= 100_000 else counted(number, "byte")
-
-
-def counted(number: int, noun: str) -> str:
-    """The number with its noun: "1 row", "2,000 rows"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def warn_of_second_writers(log: logging.Logger, receipt: Receipt, bucket: Bucket) -> None:

@@ -98,10 +98,10 @@ def _elements(records: Any) -> Iterator[Any]:
         return iter(())
     if is_arrow(records) or is_single_record(records):
         return iter((records,))
-    if isinstance(records, str | bytes | bytearray | memoryview):
-        raise RecordError(f"A {type(records).__name__} is no records. Give an iterable of mappings, or Arrow data.")
     if isinstance(records, AsyncIterable) or iscoroutine(records):
         raise RecordError("Records that come asynchronously are not read. Collect them, or give a plain generator.")
-    if isinstance(records, Iterable):
+    if isinstance(records, Iterable) and not isinstance(records, str | bytes | bytearray | memoryview):
         return iter(records)
-    raise RecordError(f"A {type(records).__name__} is no records. Give an iterable of mappings, or Arrow data.")
+    raise RecordError(
+        f"A value of type {type(records).__name__} holds no records. Give an iterable of mappings, or Arrow data."
+    )

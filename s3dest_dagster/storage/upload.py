@@ -20,6 +20,7 @@ from isal.isal_zlib import crc32
 from s3dest_dagster.errors import StorageError
 from s3dest_dagster.storage.bucket import Bucket
 from s3dest_dagster.storage.workers import Workers
+from s3dest_dagster.wording import amount
 
 _ABORT_THREADS = 8
 _KEPT_BLOCK_BYTES = 8 << 20
@@ -89,7 +90,7 @@ class PartPool:
                 each.result()
         if late:
             raise StorageError(
-                f"The server did not answer for {len(late)} of {len(aborts)} uploads that were to be aborted before "
+                f"The server did not answer for {len(late)} of {amount(len(aborts), 'upload')} to be aborted before "
                 f"abort_grace_s = {self._grace_s:g} was over. Nobody sees them; `s3dest sweep` aborts them later.",
                 setting="abort_grace_s",
             )

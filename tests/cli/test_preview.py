@@ -206,7 +206,20 @@ def test_plan_of_a_partition_and_of_renamed_fields(lake):
     (planned,) = json.loads(answer.stdout)["streams"]
     assert "/users/2021-01-05/" in planned["first_key"]
     assert planned["renamed"] == {"a b": "a_b"}
-    assert "max_padding_size_mb" in json.loads(answer.stdout)["without_effect"][0]
+
+
+@pytest.mark.parametrize("padding", [{}, {"max_padding_size_mb": 8}])
+def test_plan_says_nothing_of_a_padding_that_nobody_chose(lake, padding):
+    config = lake.config(format={"format_type": "Parquet", **padding})
+    answer = lake.run("plan", "--config", config, "--catalog", lake.catalog("users"), "--json")
+    assert json.loads(answer.stdout)["without_effect"] == []
+
+
+def test_plan_says_that_a_chosen_padding_has_no_effect(lake):
+    config = lake.config(format={"format_type": "Parquet", "max_padding_size_mb": 4})
+    answer = lake.run("plan", "--config", config, "--catalog", lake.catalog("users"), "--json")
+    (sentence,) = json.loads(answer.stdout)["without_effect"]
+    assert sentence.startswith("max_padding_size_mb has no effect")
 
 
 def test_plan_says_when_there_is_no_room_for_checkpoints(lake):

@@ -27,7 +27,7 @@ def planned(lake) -> list[str]:
     """A plan that has everything to tell: renamed fields, a replaced object, a setting without effect."""
     lake.write(record("users", id=1), "--now", "2021-01-01T00:00:00Z")
     catalog = {"streams": [{"name": "users", "namespace": "public", "json_schema": SCHEMA}]}
-    config = lake.config(format={"format_type": "Parquet"})
+    config = lake.config(format={"format_type": "Parquet", "max_padding_size_mb": 4})
     return ["plan", "--config", config, "--catalog", lake.file("wide.json", catalog), "--now", "2021-01-02T00:00:00Z"]
 
 

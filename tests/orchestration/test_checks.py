@@ -110,7 +110,7 @@ def test_more_lines_kept_aside_than_may_be_are_told(lake, told):
     more, fewer = (run_checks(lake, lines, max_quarantine_ratio=most)["few_lines_quarantined"] for most in (0.24, 0.25))
     assert (more.passed, fewer.passed) == (False, True)
     assert told(fewer.metadata)["ratio"] == 0.25
-    assert more.description == "1 of 4 lines were kept aside, 25.00%, and at most 24.00% is allowed: lines"
+    assert more.description == "1 of 4 lines kept aside, 25.00%, and at most 24.00% is allowed: lines"
 
 
 def test_columns_that_are_others_than_before_are_told_once(lake, told):
