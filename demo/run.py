@@ -15,10 +15,12 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FrameType
 
 from automation import CONDITIONS, let_it_work
 from server import BUCKET, ENDPOINT, LAKE, ROOT, serving
@@ -36,6 +38,7 @@ UI_PORT = os.environ.get("S3DEST_UI_PORT", "3000")
 
 def main() -> int:
     options = _options()
+    _unwind_when_stopped()
     os.chdir(ROOT)
     environment = _environment(RECORDS if not options.small else FEW_RECORDS)
     with serving() as started:
@@ -112,11 +115,38 @@ def _run(command: list[str], environment: dict[str, str], *shown: str) -> None:
 def _web_interface(environment: dict[str, str]) -> int:
     print(f"Dagster's web interface: http://127.0.0.1:{UI_PORT}  (Ctrl-C ends it and the S3 server)", flush=True)
     command = [BIN / "dagster", "dev", "-h", "127.0.0.1", "-p", UI_PORT]
-    process = subprocess.Popen(command, env=environment)
+    # A group of its own, so that its webserver, daemon and code servers can be ended together.
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         return process.wait()
     except KeyboardInterrupt:
-        return process.wait()
+        return 0
+    finally:
+        _end_group(process)
+
+
+def _end_group(leader: subprocess.Popen[bytes]) -> None:
+    """Asks every process of the group to end, and kills what has not ended in time."""
+    for signal_number, patience_s in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
+        try:
+            os.killpg(leader.pid, signal_number)
+            deadline = time.monotonic() + patience_s
+            while time.monotonic() < deadline:
+                leader.poll()
+                os.killpg(leader.pid, 0)
+                time.sleep(0.1)
+        except (ProcessLookupError, PermissionError):  # macOS refuses what Linux does not find
+            return
+
+
+def _unwind_when_stopped() -> None:
+    """Lets SIGTERM and SIGHUP end the servers as Ctrl-C does: by an exception that leaves every block."""
+
+    def stop(signal_number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + signal_number)
+
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, stop)
 
 
 if __name__ == "__main__":

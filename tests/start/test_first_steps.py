@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -83,9 +85,7 @@ def typed(blocks: list[pages.Block]) -> str:
 
 
 def test_five_minutes(type_into_a_shell: Type):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     script = typed(pages.blocks("docs/start.md", "sh")).replace("127.0.0.1:9000", f"127.0.0.1:{port}")
     wait = f"until {ASK.format(python=sys.executable, port=port)} 2>/dev/null; do kill -0 $!; sleep 0.1; done"
     script = IN_ANOTHER_TERMINAL.sub(lambda line: f"{line[0]} >/dev/null 2>&1 &\n{wait}\ncd ..", script)
@@ -108,3 +108,56 @@ def test_this_project(type_into_a_shell: Type, tmp_path_factory: pytest.TempPath
         printed = type_into_a_shell(typed(blocks), S3DEST_DEMO_ENDPOINT=server.endpoint)
     assert "house/readings" in printed
     assert len(list(root.glob("demo/lake/house/readings/*.jsonl.gz"))) == 1
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+def test_the_web_interface_of_make_ui_ends_with_all_of_its_servers(clone: Path, stop: signal.Signals):
+    shutil.copytree(pages.ROOT / "demo", clone / "demo")
+    s3, web = free_port(), free_port()
+    environment = {**os.environ, "S3DEST_DEMO_PORT": str(s3), "S3DEST_UI_PORT": str(web), "FAKER_RECORDS": "1"}
+    command = [sys.executable, "demo/run.py", "--ui"]
+    with (clone / "printed.txt").open("wb") as printed:
+        demo = subprocess.Popen(command, cwd=clone, env=environment, stdout=printed, stderr=printed)
+    try:
+        wait_until(lambda: answers(s3) and answers(web), demo)
+        started = descendants(demo.pid)
+        demo.send_signal(stop)
+        demo.wait(timeout=60)
+        assert not answers(s3)
+        assert not answers(web)
+        assert [pid for pid in started if is_running(pid)] == []
+    finally:
+        demo.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    while not ready():
+        assert process.poll() is None, "it ended early"
+        time.sleep(0.2)
+
+
+def descendants(pid: int) -> list[int]:
+    """The processes that this one has started, and those that they have started."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE, text=True, check=True)
+    pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    found = [pid]
+    for parent in found:
+        found += [child for child, above in pairs if above == parent]
+    return found[1:]
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process still works; one that has ended and waits to be collected does not."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], stdout=subprocess.PIPE, text=True)
+    return state.stdout.strip()[:1] not in ("", "Z")
