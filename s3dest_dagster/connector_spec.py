@@ -87,6 +87,7 @@ _OWN_SETTINGS: dict[str, str] = {
     "encode_workers": "Threads that encode and compress, the one that reads among them.",
     "memory_mb": "Memory in MB (2^20) that all streams may hold together; beyond it row groups and objects end early.",
     "on_type_mismatch": "A value that does not fit its declared type goes to the overflow column, or fails the sync.",
+    "on_unknown_type": "In Avro and Parquet a field whose declared type is not known fails the sync, or lands as text.",
     "on_bad_record": "A line that is no record fails the sync, or is kept with its reason beside the manifests.",
     "on_rematerialize": "Landing a partition of an append stream again replaces that partition, or adds to it.",
     "on_empty_refresh": "A full refresh without a record publishes the empty state, keeps the old one, or fails.",

@@ -197,6 +197,8 @@ class S3Destination:
     largest first.
 
     `on_type_mismatch`: what does not fit its declared type goes to the overflow column, or fails the sync.
+    `on_unknown_type`: in Avro and Parquet a field whose declared type is not known fails the sync, or lands as text;
+    CSV and JSON Lines keep its values as they came.
     `on_bad_record`: a line that is no record fails the sync, or is kept with its reason beside the manifests.
     `on_rematerialize`: landing a partition of an append stream again replaces that
     partition's objects, or adds to them. `on_template_change`: a stream that has landed under another template is
@@ -228,6 +230,7 @@ class S3Destination:
     encode_workers: int = 2
     memory_mb: int = 512
     on_type_mismatch: Literal["overflow", "fail"] = "overflow"
+    on_unknown_type: Literal["fail", "text"] = "fail"
     on_bad_record: Literal["fail", "quarantine"] = "fail"
     on_rematerialize: Literal["replace", "append"] = "replace"
     on_empty_refresh: Literal["publish", "keep", "fail"] = "publish"
@@ -316,6 +319,11 @@ class S3Destination:
         the parts that are being sent."""
         parts = (self.upload_threads + 2) * self.part_bytes
         return self.memory_mb * _MIB - _SOURCE_BYTES - self.encode_workers * _BYTES_PER_WORKER - parts
+
+    @property
+    def unknown_types(self) -> Literal["fail", "text"]:
+        """What a declared type that is not known becomes in this format; without types every value is kept as text."""
+        return self.on_unknown_type if isinstance(self.format, AvroFormat | ParquetFormat) else "text"
 
     @property
     def template(self) -> KeyTemplate:

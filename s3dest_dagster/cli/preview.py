@@ -27,7 +27,7 @@ from s3dest_dagster.connector_config import ConnectorConfig
 from s3dest_dagster.connector_spec import connector_spec
 from s3dest_dagster.errors import CredentialsError
 from s3dest_dagster.landing import CheckStep, Plan, StreamPlan
-from s3dest_dagster.schema import Remark
+from s3dest_dagster.schema import Remark, RemarkGroup, grouped
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.config_file import ConfigFile
 from s3dest_dagster.storage import Bucket, Identity, identity
@@ -35,6 +35,8 @@ from s3dest_dagster.stream import Stream
 from s3dest_dagster.wording import amount
 
 _SHOWN_KEYS = 10
+_SHOWN_FIELDS = 8
+"""Fields of one group of remarks."""
 _CHECK_ATTEMPTS = 2
 _NO_COLUMNS = "taken from the first records"
 _NAMES = {"*": "all others"}
@@ -187,8 +189,8 @@ def _plan_lines(planned: Plan, bucket: Bucket, *, every_key: bool) -> Iterator[s
             yield _fact_line("columns", _NO_COLUMNS)
         for number, (name, kind, _) in enumerate(each.columns):
             yield _fact_line("columns" if number == 0 else "", f"{name}  {kind}")
-        for number, remark in enumerate(each.remarks):
-            yield _fact_line("differs" if number == 0 else "", _remark_line(remark))
+        for number, group in enumerate(grouped(each.remarks)):
+            yield _fact_line("differs" if number == 0 else "", _group_line(group, every_field=every_key))
         for label, value in _deletions(each, bucket, every_key=every_key):
             yield _fact_line(label, value)
     yield f"IAM actions: {', '.join(planned.actions)}"
@@ -207,7 +209,8 @@ def _show_plan(screen: Screen, planned: Plan, bucket: Bucket, *, every_key: bool
         else:
             screen.table(Table(("column", "type"), [(name, kind) for name, kind, _ in each.columns]))
         if each.remarks:
-            rows = [(_NAMES.get(r.field, r.field), _effect(r), r.reason) for r in each.remarks]
+            groups = grouped(each.remarks)
+            rows = [(_fields(group, every_field=every_key), group.effect.value, group.reason) for group in groups]
             screen.table(Table(("differs", "what becomes of it", "why"), rows))
         for label, value in _deletions(each, bucket, every_key=every_key):
             screen.fact(label, value)
@@ -227,12 +230,21 @@ def _facts(planned: StreamPlan, bucket: Bucket) -> Iterator[tuple[str, str]]:
     yield "first object", bucket.uri(planned.first_key)
 
 
-def _remark_line(remark: Remark) -> str:
-    return f"{_NAMES.get(remark.field, remark.field)}: {_effect(remark)} ({remark.reason})"
+def _group_line(group: RemarkGroup, *, every_field: bool) -> str:
+    return f"{group.effect.value}: {_fields(group, every_field=every_field)} ({group.reason})"
 
 
-def _effect(remark: Remark) -> str:
-    return f"becomes {remark.becomes}" if remark.becomes else remark.effect.value
+def _fields(group: RemarkGroup, *, every_field: bool) -> str:
+    """The fields that a group is about; of many, the first, and how many more there are."""
+    shown = group.remarks if every_field else group.remarks[:_SHOWN_FIELDS]
+    more = len(group.remarks) - len(shown)
+    names = ", ".join(map(_field, shown))
+    return f"{names} and {more:,} more; --verbose shows them" if more else names
+
+
+def _field(remark: Remark) -> str:
+    name = _NAMES.get(remark.field, remark.field)
+    return f"{name} becomes {remark.becomes}" if remark.becomes else name
 
 
 def _deletions(planned: StreamPlan, bucket: Bucket, *, every_key: bool) -> Iterator[tuple[str, str]]:

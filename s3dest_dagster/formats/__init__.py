@@ -14,6 +14,7 @@ from s3dest_dagster.formats.jsonl import JsonlEncoder
 from s3dest_dagster.formats.lzo import lzo_compressor
 from s3dest_dagster.formats.parquet import ParquetEncoder
 from s3dest_dagster.formats.reading import read_table, table_schema
+from s3dest_dagster.schema.json_schema import UnknownTypes
 from s3dest_dagster.stream import Stream
 
 __all__ = [
@@ -37,14 +38,19 @@ def check_installed(settings: FormatSettings) -> None:
 
 
 def encoder(
-    settings: FormatSettings, stream: Stream, *, on_mismatch: Literal["overflow", "fail"] = "overflow"
+    settings: FormatSettings,
+    stream: Stream,
+    *,
+    on_mismatch: Literal["overflow", "fail"] = "overflow",
+    unknown_types: UnknownTypes = "text",
 ) -> Encoder:
-    """The encoder of one stream for one sync. `on_mismatch` concerns the formats with declared types, Avro and Parquet.
+    """The encoder of one stream for one sync. `on_mismatch` concerns the formats with declared types, Avro and Parquet;
+    `unknown_types` says what a declared type that is not known becomes (see `record_type`).
 
     Raises SchemaError for a stream without a JSON schema or with one that cannot be understood, MissingExtraError for
     Parquet's LZO without the extra `lzo`.
     """
-    contents = contents_of(stream)
+    contents = contents_of(stream, unknown_types=unknown_types)
     if isinstance(settings, JsonlFormat):
         return JsonlEncoder(settings, contents)
     if isinstance(settings, CsvFormat):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.schema import avro_schema_text, fingerprint, record_type
+from s3dest_dagster.schema.json_schema import UnknownTypes
 from s3dest_dagster.schema.types import Record
 from s3dest_dagster.stream import Stream
 
@@ -19,12 +20,12 @@ class Contents:
     fingerprint: str
 
 
-def contents_of(stream: Stream) -> Contents:
-    """Raises SchemaError when the stream has no JSON schema, or one that cannot be understood."""
+def contents_of(stream: Stream, *, unknown_types: UnknownTypes = "text") -> Contents:
+    """Raises SchemaError when the stream has no JSON schema, or one that cannot be understood (see `record_type`)."""
     if stream.json_schema is None:
         raise SchemaError(
             f"Stream {str(stream.id)!r} has no JSON schema. Declare one, or have it taken from the first batch.",
             stream=str(stream.id),
         )
-    record = record_type(stream.json_schema, stream.name, stream.namespace)
+    record = record_type(stream.json_schema, stream.name, stream.namespace, unknown_types=unknown_types)
     return Contents(record, avro_schema_text(record), fingerprint(record))

@@ -57,7 +57,8 @@ def check_streams(target: Target, streams: Sequence[Stream]) -> list[CheckStep]:
 def _check_stream(target: Target, stream: Stream, landed: Scope) -> CheckStep:
     def look() -> None:
         if stream.json_schema is not None:
-            record_type(stream.json_schema, landed.stream.name, landed.stream.namespace)
+            known = landed.stream
+            record_type(stream.json_schema, known.name, known.namespace, unknown_types=target.destination.unknown_types)
         Registration(target.bucket, target.destination, landed.stream).check()
         Ledger(target.bucket, scope_root(target.destination.template, landed), landed).read_head()
 

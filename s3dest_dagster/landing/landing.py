@@ -260,7 +260,12 @@ class Landing:
             if self.stream.json_schema is None:
                 self.stream = replace(self.stream, json_schema=_schema_of(batch))
             destination = self._target.destination
-            self._encoder = encoder(destination.format, self.stream, on_mismatch=destination.on_type_mismatch)
+            self._encoder = encoder(
+                destination.format,
+                self.stream,
+                on_mismatch=destination.on_type_mismatch,
+                unknown_types=destination.unknown_types,
+            )
         return self._encoder
 
     def _new_draft(self) -> Draft:

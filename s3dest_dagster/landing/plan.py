@@ -29,7 +29,15 @@ from s3dest_dagster.landing.ownership import connector_keys
 from s3dest_dagster.landing.register import check_templates
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Target
-from s3dest_dagster.schema import Remark, cell_remarks, column_remarks, columns, line_remarks, record_type
+from s3dest_dagster.schema import (
+    Remark,
+    cell_remarks,
+    column_remarks,
+    columns,
+    line_remarks,
+    record_type,
+    unknown_type_remarks,
+)
 from s3dest_dagster.schema.depth import within_parquet
 from s3dest_dagster.schema.types import Record
 from s3dest_dagster.storage import Bucket
@@ -111,7 +119,7 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
     replaces = replaces_scope(target.destination, stream, scope)
     settings = target.destination.format
     names = names_of(target, scope, sync, head, extension=settings.extension, replaces=replaces, compared=True)
-    record = record_type(stream.json_schema, scope.stream.name, scope.stream.namespace) if stream.json_schema else None
+    record = _record(target.destination, stream, scope) if stream.json_schema else None
     return StreamPlan(
         scope=scope,
         sync_mode=stream.sync_mode,
@@ -122,6 +130,11 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
         deletes=_deletes(target.bucket, target.destination, ledger, scope) if replaces else (),
         pending=sync_of(head.pending) if head.pending is not None else None,
     )
+
+
+def _record(destination: S3Destination, stream: Stream, scope: Scope) -> Record:
+    name, unknown_types = scope.stream, destination.unknown_types
+    return record_type(stream.json_schema or {}, name.name, name.namespace, unknown_types=unknown_types)
 
 
 def _columns(record: Record, settings: FormatSettings) -> tuple[tuple[str, str, str | None], ...]:
@@ -140,13 +153,16 @@ def _landed(record: Record, settings: FormatSettings) -> Record:
 
 
 def _remarks(record: Record, json_schema: Mapping[str, Any], settings: FormatSettings) -> Iterator[Remark]:
-    """What the format does not keep as it is declared. A whole record in one column is kept as it came."""
+    """What the format does not keep as it is declared."""
     if isinstance(settings, AvroFormat | ParquetFormat):
         yield from column_remarks(record, _landed(record, settings), json_schema)
     elif settings.flattening is Flattening.ROOT and isinstance(settings, CsvFormat):
         yield from cell_remarks(record, json_schema, keeps_undeclared=settings.additional_properties_column)
     elif settings.flattening is Flattening.ROOT and isinstance(settings, JsonlFormat):
         yield from line_remarks(json_schema)
+    else:
+        # A whole record in one column is kept as it came.
+        yield from unknown_type_remarks(json_schema)
 
 
 def _renamed(record: Record, settings: FormatSettings) -> dict[str, str]:

@@ -77,6 +77,9 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
     on_type_mismatch: Literal["overflow", "fail"] = Field(
         default="overflow", description="A value that does not fit its declared type: kept as text, or an error."
     )
+    on_unknown_type: Literal["fail", "text"] = Field(
+        default="fail", description="In Avro and Parquet, a declared type that is not known: an error, or text."
+    )
     on_bad_record: Literal["fail", "quarantine"] = Field(
         default="fail", description="A line that is no record: an error, or kept aside with its reason."
     )

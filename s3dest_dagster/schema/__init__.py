@@ -9,7 +9,16 @@ from s3dest_dagster.schema.avro import avro_schema, avro_schema_text, fingerprin
 from s3dest_dagster.schema.envelope import emitted_at_column, record_id_column, record_ids
 from s3dest_dagster.schema.inference import json_schema_of_arrow, json_schema_of_records
 from s3dest_dagster.schema.json_schema import record_type
-from s3dest_dagster.schema.remarks import Effect, Remark, cell_remarks, column_remarks, line_remarks
+from s3dest_dagster.schema.remarks import (
+    Effect,
+    Remark,
+    RemarkGroup,
+    cell_remarks,
+    column_remarks,
+    grouped,
+    line_remarks,
+    unknown_type_remarks,
+)
 from s3dest_dagster.schema.road import Converted, Road
 from s3dest_dagster.schema.values import UNFIT, convert_record, convert_value
 
@@ -19,6 +28,7 @@ __all__ = [
     "Effect",
     "Layout",
     "Remark",
+    "RemarkGroup",
     "Road",
     "arrow_schema",
     "arrow_type",
@@ -31,6 +41,7 @@ __all__ = [
     "convert_value",
     "emitted_at_column",
     "fingerprint",
+    "grouped",
     "json_schema_of_arrow",
     "json_schema_of_records",
     "line_remarks",
@@ -38,4 +49,5 @@ __all__ = [
     "record_id_column",
     "record_ids",
     "record_type",
+    "unknown_type_remarks",
 ]

@@ -42,6 +42,8 @@ _MAX_LEVELS = 120
 MAX_FIELDS = 50_000
 """Fields of all levels together; references can make a small schema large."""
 
+UnknownTypes = Literal["fail", "text"]
+"""What becomes of a field whose declared type is not known."""
 _Structured = Literal["string", "object", "array", "combined"]
 _WELL_KNOWN = "WellKnownTypes.json#/definitions/"
 _TYPES: dict[tuple[str, str | None], Scalar | _Structured] = {
@@ -72,23 +74,27 @@ _OVERFLOW_NAMES = (OVERFLOW, OVERFLOW_ALIAS)
 _ENVELOPE_NAMES = (RECORD_ID, EMITTED_AT)
 
 
-def record_type(json_schema: Mapping[str, Any], name: str, namespace: str | None) -> Record:
+def record_type(
+    json_schema: Mapping[str, Any], name: str, namespace: str | None, *, unknown_types: UnknownTypes = "text"
+) -> Record:
     """The record type of a stream called `name` in `namespace` (None for none), without envelope and overflow.
 
     Properties named like the overflow map are left out (their values are merged into the map), at the root also those
-    named like an envelope column (their values go to the map under their own name). Raises SchemaError when a type is
-    unknown or the schema is no JSON schema.
+    named like an envelope column (their values go to the map under their own name). A field whose declared type is not
+    known, or whose reference leads nowhere, is a text; with `unknown_types="fail"` it raises SchemaError. So does, in
+    any case, what is not a JSON schema.
     """
-    record = _Parser(json_schema, name).record(json_schema, name, namespace, root=True)
+    record = _Parser(json_schema, name, unknown_types).record(json_schema, name, namespace, root=True)
     return _record_named_once(record, set())
 
 
 class _Parser:
     """One pass over one schema; `stream` names it in errors."""
 
-    def __init__(self, root: Mapping[str, Any], stream: str) -> None:
+    def __init__(self, root: Mapping[str, Any], stream: str, unknown_types: UnknownTypes) -> None:
         self._root = root
         self._stream = stream
+        self._unknown_types = unknown_types
         self._path: list[str] = []
         self._following: list[str] = []
         self._combined = 0
@@ -133,8 +139,11 @@ class _Parser:
             return [b for t in self._types(definition) for b in self._single(name, namespace, t, definition)]
         if reference in self._following:
             return [Scalar.STRING]
+        target = self._resolved(reference)
+        if target is None:
+            return [self._unknown(f"the reference {reference!r} points to no definition in this schema")]
         self._following.append(reference)
-        found = self._branches(name, namespace, self._resolved(reference))
+        found = self._branches(name, namespace, target)
         self._following.pop()
         return found
 
@@ -156,13 +165,19 @@ class _Parser:
         return [t for t in found if t is not Scalar.NULL]
 
     def _type(self, name: object, airbyte_type: object) -> Scalar | _Structured:
-        found = _TYPES.get((str(name), str(airbyte_type))) or _TYPES.get((str(name), None))
-        if found is None or not isinstance(name, str):
-            raise self._error(
-                f"type {name!r} is not known; use string, number, integer, boolean, object, array, null, "
-                f"or a reference to {_WELL_KNOWN}…"
-            )
-        return found
+        found = known_type(name, airbyte_type)
+        if found is not None:
+            return found
+        return self._unknown(
+            f"type {name!r} is not known; use string, number, integer, boolean, object, array, null, "
+            f"or a reference to {_WELL_KNOWN}…"
+        )
+
+    def _unknown(self, what: str) -> Literal[Scalar.STRING]:
+        """A text, which holds every value; or an error that says `what` is not known."""
+        if self._unknown_types == "fail":
+            raise self._error(what, "or set on_unknown_type to 'text', which lands such fields as text")
+        return Scalar.STRING
 
     def _single(
         self, name: str, namespace: str | None, named: Scalar | _Structured, definition: object
@@ -201,23 +216,28 @@ class _Parser:
             raise self._error(f"{word!r} must be a list of JSON schemas")
         return list(definition[word])
 
-    def _resolved(self, reference: str) -> object:
-        """What a local reference (a JSON pointer into this schema) points to."""
+    def _resolved(self, reference: str) -> Mapping[str, Any] | None:
+        """The definition that a local reference (a JSON pointer into this schema) points to; None for none."""
         target: Any = self._root
         for token in reference.removeprefix("#").split("/")[1:]:
             key = token.replace("~1", "/").replace("~0", "~")
             target = target.get(key) if isinstance(target, Mapping) else None
-        if not isinstance(target, Mapping):
-            raise self._error(f"the reference {reference!r} points to no definition in this schema")
-        return target
+        return target if isinstance(target, Mapping) else None
 
-    def _error(self, what: str) -> SchemaError:
+    def _error(self, what: str, also: str = "") -> SchemaError:
         where = f"field {'.'.join(self._path)!r}" if self._path else "the schema"
         return SchemaError(
             f"Stream {self._stream!r}: {where} cannot be understood: {what}. "
-            "Correct the stream's JSON schema (in the catalog or where the stream is declared).",
+            f"Correct the stream's JSON schema (in the catalog or where the stream is declared){also and f', {also}'}.",
             stream=self._stream,
         )
+
+
+def known_type(name: object, airbyte_type: object) -> Scalar | _Structured | None:
+    """What a type's name stands for, by itself or refined by an `airbyte_type`; None where it is not known."""
+    if not isinstance(name, str):
+        return None
+    return _TYPES.get((name, str(airbyte_type))) or _TYPES.get((name, None))
 
 
 def _local_reference(definition: object) -> str | None:

@@ -5,11 +5,12 @@ It must not know data, nor how a column is written.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from s3dest_dagster.schema.json_schema import known_type
 from s3dest_dagster.schema.names import standard_name
 from s3dest_dagster.schema.types import (
     EMITTED_AT,
@@ -24,6 +25,9 @@ from s3dest_dagster.schema.types import (
 )
 
 _NO_TYPE = "no type is declared: a text as it is, anything else as its JSON text"
+_UNKNOWN_TYPE = "its declared type is not known: a text as it is, anything else as its JSON text"
+_KEPT_UNKNOWN_TYPE = "its declared type is not known, and none is needed: the value stays as it came"
+_NO_PROPERTIES = "an object without declared properties: each entry stands as text in its " + OVERFLOW
 _NO_ITEM_TYPE = "no type of the items is declared: a text as it is, anything else as its JSON text"
 _IN_UTC = "in UTC: the offset that a value is written with is not kept"
 _TOO_DEEP = "JSON text: it nests deeper than readers of Parquet take"
@@ -31,24 +35,27 @@ _WITHOUT_END = "JSON text: its schema refers to itself, or nests deeper than 100
 _OTHER_SIGNS = "a name holds letters, digits and _ only, and does not begin with a digit"
 _NAME_IS_THE_ROWS = "every row has a column of this name already"
 _NAME_IS_TAKEN = "another field would get the same name"
-_TYPE_WORDS = frozenset({"anyOf", "allOf", "oneOf", "type", "$ref"})
+_COMBINATIONS = frozenset({"anyOf", "allOf", "oneOf"})
+_TYPE_WORDS = _COMBINATIONS | {"type", "$ref"}
 _UNKNOWN: Mapping[str, Any] = {"type": "string"}
 """Stands for a definition that cannot be told from here: nothing is remarked of it."""
 
 
 class Effect(StrEnum):
-    """What becomes of a field that does not arrive as it is declared."""
+    """What becomes of a field that does not arrive as it is declared; first what changes a value most."""
 
-    RENAMED = "renamed"
-    """Nothing is lost: it has another name."""
-    AS_TEXT = "as text"
-    """Nothing is lost: the value stands as text."""
-    CHANGED = "changed"
-    """A part of what the source wrote is not kept."""
-    MOVED = "moved"
-    """Nothing is lost: the value stands elsewhere in the row."""
     NOT_LANDED = "not landed"
     """The value is counted, and lost."""
+    CHANGED = "changed"
+    """A part of what the source wrote is not kept."""
+    AS_TEXT = "as text"
+    """Nothing is lost: the value stands as text."""
+    MOVED = "moved"
+    """Nothing is lost: the value stands elsewhere in the row."""
+    KEPT = "kept"
+    """Nothing is lost or changed, though the declaration is not understood."""
+    RENAMED = "renamed"
+    """Nothing is lost: it has another name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,25 @@ class Remark:
     effect: Effect
     reason: str
     becomes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RemarkGroup:
+    """Remarks that say the same of several fields, in the order of the schema."""
+
+    effect: Effect
+    reason: str
+    remarks: tuple[Remark, ...]
+
+
+def grouped(remarks: Iterable[Remark]) -> list[RemarkGroup]:
+    """The remarks by effect and reason, what changes a value first."""
+    groups: dict[tuple[Effect, str], list[Remark]] = {}
+    for each in remarks:
+        groups.setdefault((each.effect, each.reason), []).append(each)
+    order = {effect: number for number, effect in enumerate(Effect)}
+    found = sorted(groups.items(), key=lambda group: order[group[0][0]])
+    return [RemarkGroup(effect, reason, tuple(members)) for (effect, reason), members in found]
 
 
 def column_remarks(record: Record, landed: Record, json_schema: Mapping[str, Any]) -> Iterator[Remark]:
@@ -77,6 +103,7 @@ def cell_remarks(record: Record, json_schema: Mapping[str, Any], *, keeps_undecl
     for field in record.fields:
         if _has_structure(field.kind):
             yield Remark(field.source, Effect.AS_TEXT, "an object or a list is one cell of JSON")
+    yield from unknown_type_remarks(json_schema)
     if keeps_undeclared:
         yield Remark("*", effect, f"undeclared fields stand as JSON in {OVERFLOW}")
     else:
@@ -87,6 +114,14 @@ def line_remarks(json_schema: Mapping[str, Any]) -> Iterator[Remark]:
     """The remarks on flattened JSON Lines, which have every field as it came."""
     for name in _taken(json_schema, {RECORD_ID, EMITTED_AT}):
         yield Remark(name, Effect.MOVED, f"{_NAME_IS_THE_ROWS}: into {OVERFLOW}")
+    yield from unknown_type_remarks(json_schema)
+
+
+def unknown_type_remarks(json_schema: Mapping[str, Any]) -> Iterator[Remark]:
+    """The remarks on fields of a text format whose declared type is not known."""
+    for name, definition in _properties(json_schema).items():
+        if _names_unknown_type(definition, json_schema):
+            yield Remark(name, Effect.KEPT, _KEPT_UNKNOWN_TYPE)
 
 
 class _Columns:
@@ -114,16 +149,22 @@ class _Columns:
             return
         found = self._followed(definition)
         if isinstance(kind, Record) and isinstance(landed, Record):
+            if not kind.fields:
+                yield Remark(path, Effect.MOVED, _NO_PROPERTIES)
             yield from self.level(f"{path}.", kind, landed, found)
         elif isinstance(kind, Array) and isinstance(landed, Array):
             yield from self._items(path, kind, landed, found)
         elif isinstance(kind, Union) and isinstance(landed, Union):
+            if _names_unknown_type(found, self._root):
+                yield Remark(path, Effect.AS_TEXT, _UNKNOWN_TYPE)
             for branch, same in zip(kind.branches, landed.branches, strict=True):
                 yield from self.position(path, branch, same, _UNKNOWN)
         elif kind in (Scalar.TIMESTAMP, Scalar.TIME):
             yield Remark(path, Effect.CHANGED, _IN_UTC)
         elif kind is Scalar.NULL:
             yield Remark(path, Effect.MOVED, f"null is its only type: any other value as text in {OVERFLOW}")
+        elif kind is Scalar.STRING and _names_unknown_type(found, self._root):
+            yield Remark(path, Effect.AS_TEXT, _UNKNOWN_TYPE)
         elif kind is Scalar.STRING and (reason := _why_text(found)):
             yield Remark(path, Effect.AS_TEXT, reason)
 
@@ -142,14 +183,19 @@ class _Columns:
             reference = definition.get("$ref") if isinstance(definition, Mapping) else None
             if not isinstance(reference, str) or not reference.startswith("#"):
                 return definition
-            definition = self._target(reference)
+            target = _target(self._root, reference)
+            if target is None:
+                return definition
+            definition = target
         return _UNKNOWN
 
-    def _target(self, reference: str) -> object:
-        target: Any = self._root
-        for token in reference.removeprefix("#").split("/")[1:]:
-            target = target.get(token.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
-        return _UNKNOWN if target is None else target
+
+def _target(root: Mapping[str, Any], reference: str) -> object:
+    """What a local reference points to; None for nothing."""
+    target: Any = root
+    for token in reference.removeprefix("#").split("/")[1:]:
+        target = target.get(token.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
+    return target
 
 
 def _properties(definition: object) -> Mapping[str, Any]:
@@ -172,6 +218,17 @@ def _why_text(definition: object) -> str:
     if not isinstance(definition, Mapping) or _TYPE_WORDS.isdisjoint(definition):
         return _NO_TYPE
     return _WITHOUT_END if definition.get("type") in ("object", "array") else ""
+
+
+def _names_unknown_type(definition: object, root: Mapping[str, Any]) -> bool:
+    """Whether a definition names a type that is not known, alone or among others, or a reference that leads nowhere."""
+    if not isinstance(definition, Mapping) or not _COMBINATIONS.isdisjoint(definition):
+        return False
+    named, reference = definition.get("type"), definition.get("$ref")
+    if named is None and isinstance(reference, str):
+        return _target(root, reference) is None if reference.startswith("#") else known_type(reference, None) is None
+    names = named if isinstance(named, list | tuple) else [named] if isinstance(named, str) else []
+    return any(known_type(name, None) is None for name in names)
 
 
 def _has_structure(kind: Kind) -> bool:

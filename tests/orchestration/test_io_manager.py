@@ -70,6 +70,7 @@ def test_every_setting_reaches_the_destination():
         "encode_workers": 1,
         "memory_mb": 300,
         "on_type_mismatch": "fail",
+        "on_unknown_type": "text",
         "on_bad_record": "quarantine",
         "on_rematerialize": "append",
         "on_empty_refresh": "keep",

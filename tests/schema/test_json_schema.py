@@ -220,9 +220,25 @@ def test_what_refers_to_itself_ends_as_json_text():
 )
 def test_a_schema_that_cannot_be_understood_is_refused_saying_where(schema, said):
     with pytest.raises(SchemaError, match=said) as error:
-        record_type(schema, "orders", None)
+        record_type(schema, "orders", None, unknown_types="fail")
     assert error.value.stream == "orders"
     assert "'orders'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("definition", "kind"),
+    [
+        ({"type": "datetime"}, Scalar.STRING),
+        ({"type": "any"}, Scalar.STRING),
+        ({"type": ["integer", "datetime"]}, Union((Scalar.LONG, Scalar.STRING))),
+        ({"type": [{"type": "string"}]}, Scalar.STRING),
+        ({"$ref": "#/nowhere"}, Scalar.STRING),
+        ({"$ref": "other.json"}, Scalar.STRING),
+        ({"type": "array", "items": {"type": "float"}}, Array(Scalar.STRING)),
+    ],
+)
+def test_a_type_that_is_not_known_is_a_text(definition, kind):
+    assert fields({"a": definition})["a"].kind == kind
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,16 @@
 
 import pytest
 
-from s3dest_dagster.schema import Effect, cell_remarks, column_remarks, line_remarks, record_type
+from s3dest_dagster.schema import (
+    Effect,
+    Remark,
+    cell_remarks,
+    column_remarks,
+    grouped,
+    line_remarks,
+    record_type,
+    unknown_type_remarks,
+)
 from s3dest_dagster.schema.depth import within_parquet
 
 TEXT, MOVED, UTC = Effect.AS_TEXT, Effect.MOVED, Effect.CHANGED
@@ -52,6 +61,14 @@ def test_nothing_is_remarked_of_what_arrives_as_it_is_declared(definition):
             {"u.x y": (Effect.RENAMED, "x_y")},
         ),
         ({"a": {}}, {"a": (TEXT, "")}),
+        ({"a": {"type": "datetime"}}, {"a": (TEXT, "")}),
+        ({"a": {"type": ["any"]}}, {"a": (TEXT, "")}),
+        ({"a": {"type": ["integer", "any"]}}, {"a": (TEXT, "")}),
+        ({"a": {"$ref": "#/nowhere"}}, {"a": (TEXT, "")}),
+        ({"a": {"$ref": "other.json"}}, {"a": (TEXT, "")}),
+        ({"a": {"type": "object"}}, {"a": (MOVED, "")}),
+        ({"a": {"type": "array", "items": {"type": "object"}}}, {"a[]": (MOVED, "")}),
+        ({"a": {"oneOf": [{"type": "string"}, {"type": "object"}]}}, {"a": (MOVED, "")}),
         ({"a": {"type": []}}, {"a": (MOVED, "")}),
         ({"a": {"type": "null"}}, {"a": (MOVED, "")}),
         ({"a": {"type": "array"}}, {"a": (TEXT, "")}),
@@ -100,3 +117,26 @@ def test_flattened_json_lines_keep_everything_and_move_what_has_a_column_already
     schema = {"properties": {"id": {}, "_airbyte_ab_id": {}, "_airbyte_emitted_at": {}}}
     found = {each.field: each.effect for each in line_remarks(schema)}
     assert found == {"_airbyte_ab_id": MOVED, "_airbyte_emitted_at": MOVED}
+
+
+@pytest.mark.parametrize("remarks", [line_remarks, unknown_type_remarks])
+@pytest.mark.parametrize("definition", [{"type": "datetime"}, {"$ref": "#/nowhere"}, {"$ref": "other.json"}])
+def test_text_formats_keep_a_value_of_an_unknown_type_and_say_so(remarks, definition):
+    schema = {"properties": {"a": definition, "b": {"type": "string"}, "c": {"$ref": "#/properties/b"}}}
+    assert [(each.field, each.effect) for each in remarks(schema)] == [("a", Effect.KEPT)]
+
+
+def test_remarks_are_grouped_by_what_they_say_and_what_changes_a_value_comes_first():
+    remarks = [
+        Remark("a b", Effect.RENAMED, "signs", "a_b"),
+        Remark("at", Effect.CHANGED, "in UTC"),
+        Remark("c d", Effect.RENAMED, "signs", "c_d"),
+        Remark("x", Effect.NOT_LANDED, "no cell"),
+        Remark("until", Effect.CHANGED, "in UTC"),
+    ]
+    found = [(group.effect, [each.field for each in group.remarks]) for group in grouped(remarks)]
+    assert found == [
+        (Effect.NOT_LANDED, ["x"]),
+        (Effect.CHANGED, ["at", "until"]),
+        (Effect.RENAMED, ["a b", "c d"]),
+    ]
