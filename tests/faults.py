@@ -25,6 +25,7 @@ ACTS = frozenset(
         "put_object",
         "get_object",
         "head_object",
+        "delete_object",
         "delete_objects",
         "list_objects_v2",
         "create_multipart_upload",
@@ -74,6 +75,24 @@ class FailingClient:
         return self._client.meta
 
 
+class DyingAfterDeciding(FailingClient):
+    """A client that is dead from the first call of a name on that comes after a decision."""
+
+    def __init__(self, client: Any, at: str) -> None:
+        super().__init__(client, dead=True)
+        self._last_call = at
+
+    def _counted(self, name: str, method: Any) -> Any:
+        counted = super()._counted(name, method)
+
+        def call(**arguments: Any) -> Any:
+            if name == "put_object" and b'"pending": "' in arguments["Body"]:
+                self._at = self._last_call
+            return counted(**arguments)
+
+        return call
+
+
 class CountedClient:
     """An S3 client that counts its calls, and the bytes that it puts outside of the data."""
 
@@ -98,20 +117,21 @@ class CountedClient:
 
 
 class OvertakenClient:
-    """An S3 client that lets somebody else act just before its call number `at`; or, with `lost`, after the server has
-    acted, whose answer is lost then."""
+    """An S3 client that lets somebody else act just before its call number `at`, or the first call of that name; or,
+    with `lost`, after the server has acted, whose answer is lost then."""
 
-    def __init__(self, client: Any, at: int, other: Callable[[], object], *, lost: bool = False) -> None:
+    def __init__(self, client: Any, at: int | str, other: Callable[[], object], *, lost: bool = False) -> None:
         self._client, self._at, self._other, self._lost = client, at, other, lost
         self.calls = 0
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
-        return self._counted(method) if name in ACTS else method
+        return self._counted(name, method) if name in ACTS else method
 
-    def _counted(self, method: Any) -> Any:
+    def _counted(self, name: str, method: Any) -> Any:
         def call(**arguments: Any) -> Any:
             self.calls += 1
+            self._at = self.calls if name == self._at else self._at
             if self.calls != self._at:
                 return method(**arguments)
             if not self._lost:

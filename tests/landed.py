@@ -91,3 +91,11 @@ def ids_by_listing(server: S3Server, bucket: str, prefix: str = "") -> list[int]
 def open_uploads(server: S3Server, bucket: str) -> int:
     """Multipart uploads that are neither completed nor aborted."""
     return len(server.client().list_multipart_uploads(Bucket=bucket).get("Uploads", []))
+
+
+def abort_all(server: S3Server, bucket: str, among: str = "", *, most: int | None = None) -> None:
+    """Has the uploads vanish whose keys have `among` in them, or the first few of those."""
+    admin = server.client()
+    uploads = admin.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    for each in [each for each in uploads if among in each["Key"]][:most]:
+        admin.abort_multipart_upload(Bucket=bucket, Key=each["Key"], UploadId=each["UploadId"])

@@ -111,6 +111,22 @@ class KeyTemplate:
         return any(slot in (EPOCH, UUID, SYNC_ID, *TIMESTAMPS.values()) for slot in self._slots())
 
     @property
+    def keys_recur(self) -> bool:
+        """Whether a later sync may make a key again after its object was deleted: nothing in it is new with every sync,
+        a time in milliseconds or a UUID, nor a part number that counts on. Several syncs may share a sync id."""
+        slots = self._slots()
+        if any(slot in (EPOCH, UUID, *TIMESTAMPS.values()) for slot in slots):
+            return False
+        return SYNC_ID in slots or not self.counts_parts
+
+    def recurring(self, stream: StreamId, keys: Iterable[str]) -> list[str]:
+        """Those of a stream's keys that may be made again; keys of another form come from another template."""
+        if self.keys_recur:
+            return list(keys)
+        matches = self.matcher(stream).fullmatch
+        return [key for key in keys if not matches(key)]
+
+    @property
     def names_stream(self) -> bool:
         """Whether ${STREAM_NAME} is in it; without it a key does not tell whose it is."""
         return STREAM_NAME in self._slots()

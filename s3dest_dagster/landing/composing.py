@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import Enum
 from importlib.metadata import version
 from typing import Any
@@ -29,7 +30,8 @@ from s3dest_dagster.stream import Scope, Stream, SyncMode
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedSync:
     """Everything that a sync has sent and counted before it is decided, since its last checkpoint. `name` is that of
-    its segment, `complete`, `continues` and `content` are as there; `encoder` None: it had no record."""
+    its segment, `complete`, `continues`, `staged_since` and `content` are as there; `encoder` None: it had no
+    record."""
 
     name: str
     complete: bool
@@ -42,6 +44,7 @@ class StagedSync:
     counts: Counts
     encoder: Encoder | None
     state: State | None
+    staged_since: datetime | None = None
     content: str | None = None
 
 
@@ -66,6 +69,9 @@ def _receipt(staged: StagedSync, destination: S3Destination, ledger: Ledger, hea
     scope, encoder, schema = ledger.scope, staged.encoder, staged.stream.json_schema
     keeps_old = not staged.objects and _keeps_old(destination, staged.stream, scope)
     replaces = replaces_scope(destination, staged.stream, scope) and not keeps_old
+    leaving = _leaving(staged, destination, ledger, head) if replaces else []
+    recurring = set(destination.template.recurring(scope.stream, leaving))
+    unchanged = ledger.etags_of(recurring)
     return Segment(
         name=staged.name,
         sync_id=staged.sync.id,
@@ -77,9 +83,11 @@ def _receipt(staged: StagedSync, destination: S3Destination, ledger: Ledger, hea
         sync_mode=staged.stream.sync_mode.value,
         replaces=replaces,
         started_at=staged.sync.now,
+        staged_since=staged.staged_since,
         objects=staged.objects,
         quarantine=staged.quarantine,
-        removes=_removes(staged, destination, ledger, head) if replaces else (),
+        removes=tuple(key for key in leaving if key in unchanged or key not in recurring),
+        removes_unchanged=unchanged,
         leaves_with=_leaves_with(destination, head) if replaces else None,
         next_part=staged.next_part,
         counts=staged.counts,
@@ -112,12 +120,12 @@ def _keeps_old(destination: S3Destination, stream: Stream, scope: Scope) -> bool
     return True
 
 
-def _removes(staged: StagedSync, destination: S3Destination, ledger: Ledger, head: Head) -> tuple[str, ...]:
+def _leaving(staged: StagedSync, destination: S3Destination, ledger: Ledger, head: Head) -> list[str]:
     """The keys that leave: the scope's own, and the connector's when an unpartitioned stream is refreshed."""
     old = live_keys(ledger.live_segments(head))
     if ledger.scope.partition is None:
         old |= connector_keys(ledger.bucket, destination.template, ledger.scope, old | kept_keys(ledger, head.leaving))
-    return tuple(sorted(old - {each.key for each in staged.objects}))
+    return sorted(old - {each.key for each in staged.objects})
 
 
 def _leaves_with(destination: S3Destination, head: Head) -> str | None:

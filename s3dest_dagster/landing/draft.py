@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import datetime
 
 from s3dest_dagster.batch import BadRecord, Batch, Tally
 from s3dest_dagster.errors import CommitError
@@ -29,6 +30,10 @@ class Draft:
         self, name: str, target: Target, scope: Scope, quarantine: Quarantine, stager: Callable[[str], ObjectStager]
     ) -> None:
         self.name = name
+        self.since: datetime | None = None
+        """A moment of the server's clock before the first upload begins, where purging first asks for it."""
+        if target.destination.publish_order == "purge_first":
+            self.since = target.bucket.server_time()
         self._target = target
         self._scope = scope
         self._quarantine = quarantine

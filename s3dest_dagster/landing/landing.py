@@ -215,6 +215,7 @@ class Landing:
             counts=counts,
             encoder=self._encoder,
             state=self._state,
+            staged_since=self._draft.since,
             content=self._draft.content,
         )
         return compose(staged, self._target.destination, self._ledger, self._seen.head)

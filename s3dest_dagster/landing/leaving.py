@@ -12,7 +12,7 @@ from datetime import datetime
 from s3dest_dagster.errors import PreconditionFailedError
 from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.landing.ledger import Ledger, SeenHead
-from s3dest_dagster.landing.manifest import Head, Leaving, live_keys
+from s3dest_dagster.landing.manifest import Head, Leaving, Segment, live_keys
 from s3dest_dagster.landing.scopes import scopes_of_stream
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import StreamId
@@ -20,28 +20,33 @@ from s3dest_dagster.stream import StreamId
 
 def kept_keys(ledger: Ledger, leaving: Iterable[Leaving]) -> set[str]:
     """The keys of objects that were replaced and are kept."""
-    kept: set[str] = set()
+    return {key for segment in _replacing(ledger, leaving) for key in segment.removes}
+
+
+def _replacing(ledger: Ledger, leaving: Iterable[Leaving]) -> list[Segment]:
+    """The segments of which the removed objects are kept."""
+    found: list[Segment] = []
     for each in leaving:
         name: str | None = each.segment
         while name is not None:
-            segment = ledger.read_segment(name)
-            kept |= set(segment.removes)
-            name = segment.leaves_with
-    return kept
+            found.append(ledger.read_segment(name))
+            name = found[-1].leaves_with
+    return found
 
 
 def delete_due(ledger: Ledger, seen: SeenHead, now: datetime) -> Head:
     """Deletes the scope's replaced objects whose time is over. Returns the head without them, which is not put yet.
 
-    What has become live again stays. When another writer has moved the head on, nothing is deleted: he saw to it.
+    What has become live again stays. When another writer has moved the head on, nothing is deleted: he saw to it. One
+    who moves it on while objects are deleted here lands under other keys, or loses none of them: see `delete_replaced`.
     """
     due = [each for each in seen.head.leaving if each.until <= now]
     if not due:
         return seen.head
-    keys = kept_keys(ledger, due) - live_keys(ledger.live_segments(seen.head))
+    replacing, live = _replacing(ledger, due), live_keys(ledger.live_segments(seen.head))
     if ledger.read_head().etag != seen.etag:
         return seen.head
-    ledger.bucket.delete(sorted(keys))
+    ledger.delete_replaced(replacing, but=live)
     return replace(seen.head, leaving=tuple(each for each in seen.head.leaving if each not in due))
 
 

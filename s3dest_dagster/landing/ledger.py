@@ -7,9 +7,11 @@ after it every step is idempotent, so that whoever comes next can finish it. It 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+
+from isal.isal_zlib import crc32
 
 from s3dest_dagster.destination import SYNC_METADATA
 from s3dest_dagster.errors import (
@@ -26,11 +28,14 @@ from s3dest_dagster.errors import (
 from s3dest_dagster.keys import manifest_root_in
 from s3dest_dagster.landing.manifest import Head, ManifestObject, ReachedState, Segment, from_json, to_json
 from s3dest_dagster.landing.manifest_keys import head_key, segment_key, sync_of
-from s3dest_dagster.storage import Bucket, in_parallel
+from s3dest_dagster.storage import Bucket, crc32_text, in_parallel
 from s3dest_dagster.stream import Scope
 
 _logger = logging.getLogger("s3dest_dagster.landing")
 _DECISION_ATTEMPTS = 3
+_SWEEP_MARGIN = timedelta(hours=1)
+"""How much younger than abandoned an upload must be to purge first: clocks of servers tell whole seconds, and answers
+take their time. Of a short age, half."""
 _REFUSALS = (AccessDeniedError, BucketNotFoundError, CredentialsError)
 """Errors that the next attempt would meet again."""
 Clock = Callable[[], datetime]
@@ -162,13 +167,14 @@ class Ledger:
     def publish(self, decided: SeenHead, segment: Segment, clock: Clock) -> SeenHead:
         """Makes a decided sync visible: completes its uploads, deletes what it replaces, moves the head.
 
-        With `delete_grace_s` nothing is deleted here; the head notes what is to leave and when.
+        With `delete_grace_s` nothing is deleted here; the head notes what is to leave and when. What is replaced leaves
+        first where "purge_first" asks for it and no sweep can have taken an upload.
         Idempotent: a crash anywhere in it is finished by the next call. An upload that has vanished before the first
         deletion turns the decision back and raises CommitError; nothing is lost then.
         """
         if decided.head.pending != segment.name:
             return decided
-        purge_first = segment.settings.get("publish_order") == "purge_first"
+        purge_first = segment.settings.get("publish_order") == "purge_first" and self._may_purge_first(segment)
         if purge_first and (moved := self._purge(decided, segment)) is not None:
             return moved
         try:
@@ -179,7 +185,7 @@ class Ledger:
                 raise
             return self._moved_on(now, segment)
         if missing:
-            return self._vanished(decided, segment, arrived, missing, purged=purge_first and bool(segment.removes))
+            return self._vanished(decided, segment, arrived, missing)
         grace = timedelta(seconds=float(segment.settings.get("delete_grace_s") or 0))
         if not purge_first and not grace and (moved := self._purge(decided, segment)) is not None:
             return moved
@@ -197,18 +203,51 @@ class Ledger:
 
     # ------------------------------------------------------------------ steps
 
-    def _purge(self, decided: SeenHead, segment: Segment) -> SeenHead | None:
-        """Deletes what the sync replaces; or, when another writer has moved on, deletes nothing and gives that head.
+    def _may_purge_first(self, segment: Segment) -> bool:
+        """Whether what the sync replaces may leave before its own objects are there.
 
-        A late deletion could otherwise hit an object that came after it under the same key.
+        A sweep that has read the head before the decision may abort an upload that was old by then. One that is young
+        now was younger then, so that this answer stays true however long whoever asked for it sleeps.
         """
+        if not segment.removes or not segment.uploads:
+            return bool(segment.removes)
+        abandoned = timedelta(seconds=float(segment.settings.get("abandoned_upload_age_s") or 0))
+        young = abandoned - min(_SWEEP_MARGIN, abandoned / 2)
+        if segment.staged_since is not None and self.bucket.server_time() - segment.staged_since < young:
+            return True
+        _logger.warning(
+            "Sync %s of %s is published as with publish_order 'add_first': its uploads may be older than "
+            "abandoned_upload_age_s allows to purge first, and a sweep may have aborted them.",
+            segment.sync_id,
+            self.scope,
+        )
+        return False
+
+    def _purge(self, decided: SeenHead, segment: Segment) -> SeenHead | None:
+        """Deletes what the sync replaces; or, when another writer has moved on, deletes nothing and gives that head."""
         if not segment.removes:
             return None
         now = self.read_head()
         if now.etag != decided.etag:
             return self._moved_on(now, segment)
-        self.bucket.delete(segment.removes)
+        self.delete_replaced([segment])
         return None
+
+    def delete_replaced(self, segments: Sequence[Segment], *, but: Collection[str] = ()) -> None:
+        """Deletes the objects that these segments removed, except those under some keys.
+
+        It may come late, when others have gone on: keys that never come again are deleted as they are; those that may,
+        only while the object that was meant stands there.
+        """
+        final = {key for each in segments for key in each.removes if key not in each.removes_unchanged}
+        self.bucket.delete(sorted(final.difference(but)))
+        for each in segments:
+            self.bucket.delete_unchanged({key: tag for key, tag in each.removes_unchanged.items() if key not in but})
+
+    def etags_of(self, keys: Collection[str]) -> dict[str, str]:
+        """The ETags of the objects that stand under these keys now; none of a key without an object."""
+        found = in_parallel(self.bucket.head, keys)
+        return {key: each.etag for key, each in zip(keys, found, strict=True) if each is not None}
 
     def put_head(self, head: Head, etag: str | None) -> str:
         """Moves the head, if it is still the one with this ETag: else PreconditionFailedError. Returns its new ETag."""
@@ -268,20 +307,31 @@ class Ledger:
         return True
 
     def _arrived(self, segment: Segment, item: ManifestObject) -> bool:
-        """Whether the object is there as this sync wrote it: its size, and its sync id where the server keeps it."""
+        """Whether the object is there as this sync wrote it: its size, and its segment's name in its metadata; where
+        the server does not keep that, its ETag or its content, since an older object may have the same key and size."""
         found = self.bucket.head(item.key)
         if found is None or found.size != item.bytes:
             return False
-        return found.metadata.get(SYNC_METADATA, segment.name) == segment.name
+        if (told := found.metadata.get(SYNC_METADATA)) is not None or not item.crc32:
+            return told in (None, segment.name)
+        return found.etag == item.landed.etag or self._checksum_of(item.key) == item.crc32
+
+    def _checksum_of(self, key: str) -> str | None:
+        found = self.bucket.get(key)
+        return crc32_text(crc32(found[0])) if found is not None else None
 
     def _vanished(
-        self, decided: SeenHead, segment: Segment, arrived: Sequence[str], missing: Sequence[str], *, purged: bool
+        self, decided: SeenHead, segment: Segment, arrived: Sequence[str], missing: Sequence[str]
     ) -> SeenHead:
-        """Turns the decision back, or stops when another writer has moved on."""
+        """Turns the decision back, or stops when another writer has moved on.
+
+        The objects are looked at before the head is: those seen while the sync was still pending are its own.
+        """
+        own, purged = self.etags_of(arrived), self._was_purged(segment)
         now = self.read_head()
         if now.etag != decided.etag:
             return self._moved_on(now, segment)
-        self.bucket.delete(arrived)
+        self.bucket.delete_unchanged(own)
         given_up = decided.head.emptied(segment) if purged else decided.head.turned_back(segment)
         self._move_head(decided, given_up, segment)
         what = f"Sync {segment.sync_id} of {self.scope}"
@@ -293,6 +343,12 @@ class Ledger:
             sentence = f"{what} was turned back, and what the scope held before is untouched: {why} {cure}"
         stream, partition = str(self.scope.stream), self.scope.partition
         raise CommitError(sentence, stream=stream, partition=partition, key=missing[0])
+
+    def _was_purged(self, segment: Segment) -> bool:
+        """Whether what the sync replaces has left already, by this publication or by one that was interrupted."""
+        if not segment.removes or segment.settings.get("publish_order") != "purge_first":
+            return False
+        return not self.etags_of(segment.removes)
 
     def _move_head(self, decided: SeenHead, head: Head, segment: Segment) -> SeenHead:
         """Puts the head after a publication, or after turning back; one that stands there already is fine."""

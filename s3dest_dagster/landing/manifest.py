@@ -114,10 +114,13 @@ class Segment:
 
     `name` is drawn anew by every attempt at the sync `sync_id`, so that two attempts at once never write one segment.
     Not `complete`: a checkpoint, after which the sync went on; `continues` names the sync's checkpoint before it.
-    `replaces`: the scope held only this sync's objects once it was published; `removes` are the keys that left. What it
+    `replaces`: the scope held only this sync's objects once it was published; `removes` are the keys that left;
+    those that a later sync may land again stand in `removes_unchanged`, too, each with the ETag of the object that is
+    meant. What it
     stands for beside its own sync (see `folding`): the syncs that it `carries`, whose objects have its format and
     schema, and the older segments that it `folds`, which are of lower `level`s. `leaves_with` names a segment whose
-    `removes` are kept and deleted together with this one's (see `Leaving`). `quarantine` holds the lines that are no
+    `removes` are kept and deleted together with this one's (see `Leaving`). `staged_since`: all of its uploads began
+    after that moment of the server's clock; None where it does not matter. `quarantine` holds the lines that are no
     records, with their reasons. `schema` is the schema of the objects as text, with its `fingerprint`; `json_schema`
     the stream's; `schema_changes` what is new in it, None for nothing. `format` holds the format's settings, `settings`
     those of the destination, `state` the source's state that these records reach; `forgets_state`: the scope has none
@@ -135,9 +138,11 @@ class Segment:
     sync_mode: str
     replaces: bool
     started_at: datetime
+    staged_since: datetime | None = None
     objects: tuple[ManifestObject, ...]
     quarantine: ManifestObject | None
     removes: tuple[str, ...]
+    removes_unchanged: Mapping[str, str] = field(default_factory=dict)
     carries: tuple[LandedSync, ...] = ()
     folds: tuple[str, ...] = ()
     level: int = 0

@@ -123,6 +123,14 @@ def check_templates(bucket: Bucket, destination: S3Destination, streams: Iterabl
     return registrations
 
 
+def used_templates(bucket: Bucket, root: str) -> list[KeyTemplate]:
+    """Those under which the stream with this root has landed, as far as its register tells; an older library may have
+    allowed others, which this one refuses."""
+    found = bucket.get(register_key(root))
+    register = from_json(StreamRegister, found[0], register_key(root)) if found is not None else None
+    return [made for each in (register.templates if register else ()) if (made := _template(each)) is not None]
+
+
 def could_own(bucket: Bucket, root: str, keys: Collection[str]) -> bool:
     """Whether the stream with this root could own any of these keys: it stands under the root, or a template that the
     stream has used could have made it."""
@@ -137,13 +145,17 @@ def could_own(bucket: Bucket, root: str, keys: Collection[str]) -> bool:
 
 
 def _could_make(used: UsedTemplate, stream: StreamId, keys: Collection[str]) -> bool:
+    template = _template(used)
+    # An older library allowed what this one refuses, and nobody can say which keys that made.
+    return template is None or any(map(template.matcher(stream).fullmatch, keys))
+
+
+def _template(used: UsedTemplate) -> KeyTemplate | None:
+    """The template of these settings; None for one that this library refuses."""
     try:
-        template = KeyTemplate(used.s3_bucket_path, used.s3_path_format, used.file_name_pattern)
-        matches = template.matcher(stream).fullmatch
+        return KeyTemplate(used.s3_bucket_path, used.s3_path_format, used.file_name_pattern)
     except TemplateError:
-        # An older library allowed what this one refuses, and nobody can say which keys that made.
-        return True
-    return any(map(matches, keys))
+        return None
 
 
 def _used(template: KeyTemplate) -> UsedTemplate:
@@ -163,10 +175,8 @@ def _used_by(segment: Segment) -> UsedTemplate:
 
 def _makes_same_keys(used: UsedTemplate, template: KeyTemplate) -> bool:
     """Whether both make the same keys, however they are spelled."""
-    try:
-        return KeyTemplate(used.s3_bucket_path, used.s3_path_format, used.file_name_pattern).tokens == template.tokens
-    except TemplateError:
-        return False
+    former = _template(used)
+    return former is not None and former.tokens == template.tokens
 
 
 def _another_template(stream: StreamId, bucket: Bucket, counts: UsedTemplate, now: KeyTemplate) -> TemplateError:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from s3dest_dagster.destination import S3Destination
-from s3dest_dagster.keys import manifest_roots, stream_root
+from s3dest_dagster.keys import KeyTemplate, manifest_roots, stream_root
 from s3dest_dagster.landing.leaving import release_stream
 from s3dest_dagster.landing.ownership import possible_owners
+from s3dest_dagster.landing.register import used_templates
 from s3dest_dagster.storage import Bucket, PendingUpload
 from s3dest_dagster.stream import StreamId
 
@@ -44,7 +45,8 @@ def sweep(
     upload ids of `keep` are not touched whatever their age: a landing's own, which may have begun long ago, or by
     another clock.
     """
-    uploads = list(_uploads_of(bucket, destination, stream))
+    # Uploads first, heads after them: an upload whose sync is decided meanwhile is found pending.
+    uploads = _uploads_of(bucket, destination.template, stream)
     oldest = now - timedelta(seconds=destination.abandoned_upload_age_s)
     old = [each for each in uploads if each.initiated <= oldest]
     pending = _pending_uploads(bucket, old)
@@ -55,11 +57,14 @@ def sweep(
     return Swept(aborted=len(abandoned), kept=len(uploads) - len(abandoned), released=released)
 
 
-def _uploads_of(bucket: Bucket, destination: S3Destination, stream: StreamId) -> list[PendingUpload]:
-    template = destination.template
-    matches = template.matcher(stream).fullmatch
-    data = [each for each in bucket.list_uploads(template.listing_root(stream)) if matches(each.key)]
-    return [*data, *bucket.list_uploads(stream_root(template, stream))]
+def _uploads_of(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> list[PendingUpload]:
+    """Those of the stream's data, under every template that it has used, and of its lines that were kept aside."""
+    root = stream_root(template, stream)
+    found = list(bucket.list_uploads(root))
+    for used in {template.tokens: template, **{each.tokens: each for each in used_templates(bucket, root)}}.values():
+        matches = used.matcher(stream).fullmatch
+        found += (each for each in bucket.list_uploads(used.listing_root(stream)) if matches(each.key))
+    return list(dict.fromkeys(found))
 
 
 def _pending_uploads(bucket: Bucket, uploads: Sequence[PendingUpload]) -> set[str]:

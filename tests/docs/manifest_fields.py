@@ -54,6 +54,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "objects": "what it landed",
         "quarantine": "the object with the lines that were no records, or null",
         "removes": "keys of the objects that left, or leave, for it",
+        "removes_unchanged": "of those that a later sync may land again, the ETag of the object that is meant, by key",
+        "staged_since": "a moment of the server's clock before its first upload began; null where it does not matter",
         "next_part": "the lowest part number that it did not use",
         "counts": "what became of its records",
         "schema": "Avro schema of its records as text, or null when it had none",

@@ -11,8 +11,8 @@ from itertools import count, islice
 from typing import Any
 
 import pytest
-from faults import EVERY_CRASH, HARDEST_WAYS, USUAL_WAYS, WAYS, FailingClient
-from landed import batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from faults import EVERY_CRASH, HARDEST_WAYS, USUAL_WAYS, WAYS, DyingAfterDeciding, FailingClient
+from landed import abort_all, batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch
@@ -208,15 +208,55 @@ def test_the_old_objects_may_be_purged_first(moto_s3: S3Server) -> None:
     assert calls == ["delete_objects"] + ["complete_multipart_upload"] * 2
 
 
+def test_nothing_is_purged_first_where_every_upload_counts_as_abandoned(moto_s3: S3Server) -> None:
+    calls = _publishing_calls(moto_s3, publish_order="purge_first", abandoned_upload_age_s=0)
+    assert calls == ["complete_multipart_upload"] * 2 + ["delete_objects"]
+
+
+@pytest.mark.parametrize(
+    ("hours_of_seven_days_left", "purges_first"), [(2, True), (0.9, False), (-24, False), (None, False)]
+)
+def test_recovery_purges_first_only_while_no_sweep_can_have_taken_an_upload(
+    rclone_s3: S3Server, caplog: pytest.LogCaptureFixture, hours_of_seven_days_left: float | None, purges_first: bool
+) -> None:
+    """A sync that died after its decision, and whose uploads have since come near to the age of abandoned ones."""
+    settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, publish_order="purge_first")
+    name = _prepared(rclone_s3, settings)
+    scope, bucket = Scope(stream(name).id), rclone_s3.open(settings)
+    _die(rclone_s3, settings, name, at="delete_objects")
+    hours = hours_of_seven_days_left
+    since = None if hours is None else datetime.now(UTC) - timedelta(days=7) + timedelta(hours=hours)
+    _rewrite_pending(bucket, settings, scope, staged_since=None if since is None else since.isoformat())
+    client = FailingClient(rclone_s3.client())
+    assert recover(Bucket(client, bucket.name), settings.template, scope).ok
+    publishing = [each for each in client.calls if each in ("delete_objects", "complete_multipart_upload")]
+    assert (publishing[0] == "delete_objects") is purges_first
+    assert ("as with publish_order 'add_first'" in caplog.text) is not purges_first
+    assert _listed(rclone_s3, settings, name) == _through_the_head(bucket, settings, scope) == REFRESH.final()
+
+
+def _die(server: S3Server, settings, name: str, *, at: str) -> None:
+    """A sync of the new records that is decided and dies at its first call of this name after that."""
+    bucket = Bucket(DyingAfterDeciding(server.client(), at), settings.s3_bucket_name)
+    with target(server, settings, bucket) as opened, pytest.raises(S3DestError, match="finishes it"):
+        land(_items(name, NEW, "new"), opened, stream(name), sync(f"new {name}"), scope=Scope(stream(name).id))
+
+
+def _rewrite_pending(bucket: Bucket, settings, scope: Scope, **changes: Any) -> None:
+    """Changes fields of the segment that the scope has pending."""
+    root = scope_root(settings.template, scope)
+    pending = json.loads(bucket.get(f"{root}head.json")[0])["pending"]
+    key = f"{root}segments/{pending}.json"
+    bucket.put(key, json.dumps(json.loads(bucket.get(key)[0]) | changes).encode())
+
+
 def _vanished(server: S3Server, settings, *, uploads: int | None = None) -> str:
     """A fresh stream whose refresh was decided and died, and of whose uploads some (or all) have vanished since."""
     name = _prepared(server, settings)
     dying = FailingClient(server.client(), at="complete_multipart_upload", dead=True)
     with pytest.raises(S3DestError, match="finishes it"):
         _land_new(server, settings, name, dying)
-    admin = server.client()
-    for upload in admin.list_multipart_uploads(Bucket=settings.s3_bucket_name)["Uploads"][:uploads]:
-        admin.abort_multipart_upload(Bucket=settings.s3_bucket_name, Key=upload["Key"], UploadId=upload["UploadId"])
+    abort_all(server, settings.s3_bucket_name, most=uploads)
     return name
 
 
@@ -241,6 +281,47 @@ def test_an_upload_that_vanished_after_the_purge_empties_the_scope_and_says_so(r
     assert len(ids_by_listing(rclone_s3, settings.s3_bucket_name, f"data/public/{name}/")) == len(NEW)
 
 
+def test_what_an_interrupted_publication_had_purged_is_lost_with_the_uploads_however_late_that_is_found(
+    rclone_s3: S3Server,
+) -> None:
+    """Also when the uploads are too old by then to purge first."""
+    settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, publish_order="purge_first")
+    name = _vanished(rclone_s3, settings, uploads=1)
+    scope, bucket = Scope(stream(name).id), rclone_s3.open(settings)
+    _rewrite_pending(bucket, settings, scope, staged_since="2020-01-01T00:00:00Z")
+    assert "is lost" in recover(bucket, settings.template, scope).message
+    assert _listed(rclone_s3, settings, name) == _through_the_head(bucket, settings, scope) == []
+
+
+@pytest.mark.parametrize("vanished", [True, False])
+def test_an_older_object_of_the_same_key_and_size_is_not_taken_for_the_one_that_vanished(
+    rclone_s3: S3Server, vanished: bool
+) -> None:
+    """On a server that keeps no metadata; where the object arrived and the answer was lost, it is known as ours."""
+    settings = destination(rclone_s3.new_bucket(), **KINDS["in-place"].settings)
+    name = f"users{next(_streams)}x"
+    old, new = ([batch_of(users(first, first + 2))] for first in (10, 20))
+    with target(rclone_s3, settings) as opened:
+        land(old, opened, stream(name), sync("old"))
+    scope = Scope(stream(name).id)
+    lost = FailingClient(rclone_s3.client(), at="complete_multipart_upload", dead=True, after=not vanished)
+    opened = target(rclone_s3, settings, Bucket(lost, settings.s3_bucket_name))
+    with opened as made, pytest.raises(S3DestError, match="finishes it"):
+        land(new, made, stream(name), sync("new"))
+    if vanished:
+        abort_all(rclone_s3, settings.s3_bucket_name)
+    bucket = Bucket(ForgetfulClient(rclone_s3.client()), settings.s3_bucket_name)
+    assert recover(bucket, settings.template, scope).ok is not vanished
+    assert _through_the_head(bucket, settings, scope) == ([10, 11, 12] if vanished else [20, 21, 22])
+
+
+class ForgetfulClient(FailingClient):
+    """A client of a server that keeps no metadata of objects."""
+
+    def _counted(self, name: str, method: Any) -> Any:
+        return lambda **arguments: {**method(**arguments), "Metadata": {}}
+
+
 def test_an_interrupted_decision_aborts_nothing_that_may_be_decided(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002, publish_order="purge_first")
     name = _prepared(moto_s3, settings)
@@ -258,10 +339,7 @@ def test_turning_back_spares_the_object_whose_key_the_sync_would_have_taken_over
     dying = FailingClient(rclone_s3.client(), at="complete_multipart_upload", dead=True)
     with pytest.raises(S3DestError, match="finishes it"):
         _land_new(rclone_s3, settings, name, dying, kind)
-    admin = rclone_s3.client()
-    for upload in admin.list_multipart_uploads(Bucket=settings.s3_bucket_name)["Uploads"]:
-        if "quarantine" in upload["Key"]:
-            admin.abort_multipart_upload(Bucket=settings.s3_bucket_name, Key=upload["Key"], UploadId=upload["UploadId"])
+    abort_all(rclone_s3, settings.s3_bucket_name, "quarantine")
     recovered = recover(rclone_s3.open(settings), settings.template, kind.scope(name))
     assert "turned back" in recovered.message
     assert _listed(rclone_s3, settings, name) == [1, 2, 3]

@@ -6,13 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from faults import CountedClient, FailingClient
+from faults import CountedClient, DyingAfterDeciding, FailingClient, OvertakenClient
 from landed import START, batch_of, batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord
 from s3dest_dagster.errors import CommitError
-from s3dest_dagster.landing import land, recover, sweep
+from s3dest_dagster.landing import Landing, land, recover, sweep
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
@@ -54,6 +54,49 @@ def test_a_stream_is_swept_once_a_day_whatever_the_number_of_its_partitions(moto
             land(batches_of(users(1, 1)), replace(opened, clock=lambda now=now: now), stream(), sync("s"), scope=scope)
             sweeps += [hours] if "list_multipart_uploads" in client.calls else []
     assert sweeps == [24, 49]
+
+
+@pytest.mark.parametrize("path", ["${STREAM_NAME}/${EPOCH}_", "${STREAM_NAME}/${YEAR}/"])
+def test_what_a_killed_sync_left_under_a_former_template_is_swept(any_s3: S3Server, path: str) -> None:
+    name = any_s3.new_bucket()
+    former = destination(name, s3_path_format=path, abandoned_upload_age_s=0)
+    settings = replace(former, s3_path_format="new/${STREAM_NAME}/${EPOCH}_", on_template_change="accept")
+    with target(any_s3, former) as opened:
+        land(batches_of(users(1, 1)), opened, stream(), sync("a"))
+        killed = Landing(opened, stream(), sync("killed"))
+        killed.write(batch_of(users(2, 2)))
+        killed.stage()
+    with target(any_s3, settings) as opened:
+        land(batches_of(users(3, 3)), opened, stream(), sync("b"))
+    assert sweep(any_s3.open(settings), settings, stream().id, now=_soon()).aborted == 1
+    assert open_uploads(any_s3, name) == 0
+
+
+@pytest.mark.parametrize("order", ["add_first", "purge_first"])
+def test_a_sweep_that_looked_before_a_decision_and_aborts_after_it_costs_nothing_of_before(
+    rclone_s3: S3Server, order: str
+) -> None:
+    settings = destination(rclone_s3.new_bucket(), publish_order=order, abandoned_upload_age_s=0)
+    name = settings.s3_bucket_name
+    dying = Bucket(DyingAfterDeciding(rclone_s3.client(), at="complete_multipart_upload"), name)
+    with target(rclone_s3, settings) as opened:
+        land(batches_of(users(1, 5)), opened, stream(), sync("s1"))
+    with target(rclone_s3, settings, dying) as opened, Landing(opened, stream(), sync("s2")) as landing:
+        landing.write(batch_of(users(6, 9)))
+        landing.stage()
+
+        def decide() -> None:
+            with pytest.raises(CommitError, match="finishes it"):
+                landing.commit()
+
+        overtaken = Bucket(OvertakenClient(rclone_s3.client(), "abort_multipart_upload", decide), name)
+        assert sweep(overtaken, settings, stream().id, now=_soon()).aborted == 1
+    assert "turned back" in recover(rclone_s3.open(settings), settings.template, Scope(stream().id)).message
+    assert ids_by_listing(rclone_s3, name) == [1, 2, 3, 4, 5]
+
+
+def _soon() -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=5)
 
 
 def _decided(server: S3Server, settings, name: str) -> None:
