@@ -1,14 +1,14 @@
 """Clients of S3 from a connection's settings.
 
 Access keys win over a role; without either the default chain of the AWS SDK decides (environment, profile, web
-identity, container, instance profile). An assumed role refreshes itself. It must not log or show a secret.
+identity, container, instance profile). Clients are kept, the identity is not: see `current`. It must not log or show a
+secret.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,13 +20,15 @@ from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import manifest_root
 from s3dest_dagster.storage.bucket import Bucket
-from s3dest_dagster.storage.faults import mapped_session, refuse_redirect
+from s3dest_dagster.storage.chain import aws_variables, find
+from s3dest_dagster.storage.chain_faults import mapped_configuration
+from s3dest_dagster.storage.current import CurrentCredentials, sign_anew_when_refused
+from s3dest_dagster.storage.faults import refuse_redirect
 from s3dest_dagster.storage.headers import headers_of_all
 from s3dest_dagster.storage.patience import Patience
-from s3dest_dagster.storage.sessions import DEFAULT_REGION, acting_session, base_session
+from s3dest_dagster.storage.sessions import DEFAULT_REGION, ConnectionSession
 
 _POOL_CONNECTIONS = 32
-_VARIABLES = ("AWS_", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 
 
 def open_bucket(connection: S3Connection, where: S3Destination | str) -> Bucket:
@@ -40,7 +42,7 @@ def open_bucket(connection: S3Connection, where: S3Destination | str) -> Bucket:
         bucket = open_bucket(connection, where.s3_bucket_name)
         return bucket.at(manifest_root(where.template)).with_headers(headers_of_all(where))
     patience = Patience(max_attempts=connection.max_attempts, deadline_s=connection.retry_deadline_s)
-    return _bucket(_client(replace(connection, max_attempts=1), _variables()), where, patience)
+    return _bucket(open_client(replace(connection, max_attempts=1)), where, patience)
 
 
 def _refuse_bucket_in(endpoint: str, bucket: str) -> None:
@@ -64,36 +66,40 @@ def open_client(connection: S3Connection) -> Any:
     """An S3 client that tries again by itself; equal settings share one while the environment's AWS variables stay the
     same, since a role costs an AssumeRole call, and connections are kept.
 
-    Raises SettingsError for a ca_bundle that cannot be read and for plain http by way of the AWS configuration,
-    CredentialsError where a profile is not there or gives half an identity.
+    The identity is looked for by the first request, and again when it has ended or is refused. Raises SettingsError for
+    a ca_bundle that cannot be read, for a wrong AWS configuration and for plain http by way of it, CredentialsError
+    where a profile is not there.
     """
-    return _client(connection, _variables())
-
-
-def _variables() -> frozenset[tuple[str, str]]:
-    """What the AWS SDK looks at in the environment."""
-    return frozenset(each for each in os.environ.items() if each[0].upper().startswith(_VARIABLES))
+    variables = aws_variables()
+    _credentials(_identity_of(connection), variables).drop_those_of_another_environment(variables)
+    return _client(connection, variables)
 
 
 @lru_cache(maxsize=16)
 def _client(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> Any:
-    session = _session(replace(connection, max_attempts=1), variables)
-    with mapped_session():
+    credentials = _credentials(_identity_of(connection), variables)
+    with mapped_configuration(connection):
+        session = boto3.Session(botocore_session=ConnectionSession(connection, credentials))
         client = session.client("s3", **_client_arguments(connection))
     endpoint = client.meta.endpoint_url
     if connection.endpoint:
         client.meta.events.register("before-parse.s3", refuse_redirect)
-        return client
-    if is_aws(endpoint):
+    if connection.endpoint or is_aws(endpoint):
+        sign_anew_when_refused(client, credentials)
         return client
     # The AWS configuration names another server, to which everything applies that does to one of the settings.
     return _client(replace(connection, endpoint=endpoint), variables)
 
 
+def _identity_of(connection: S3Connection) -> S3Connection:
+    """The settings that an identity depends on, with others at fixed values."""
+    return replace(connection, endpoint="", path_style=None, max_attempts=1)
+
+
 @lru_cache(maxsize=16)
-def _session(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> boto3.Session:
+def _credentials(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> CurrentCredentials:
     """One for clients that try a request once and for those that try it again: a role is assumed once for both."""
-    return acting_session(connection, base_session(connection))
+    return CurrentCredentials(partial(find, connection))
 
 
 def _client_arguments(connection: S3Connection) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,10 +21,10 @@ from s3dest_dagster.errors import (
     EndpointUnreachableError,
     ObjectNotFoundError,
     PreconditionFailedError,
-    S3DestError,
     StorageError,
     UploadVanishedError,
 )
+from s3dest_dagster.storage.chain_faults import of_foreign_chain
 
 BUCKET_ACTIONS = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetBucketLocation"})
 
@@ -33,6 +32,9 @@ _UNKNOWN_IDENTITY = {
     "InvalidAccessKeyId": "S3 does not know the access key id",
     "SignatureDoesNotMatch": "the secret access key does not belong to the access key id",
     "InvalidToken": "the session token is not valid",
+    "InvalidTokenId": "the session token is not valid",
+    "TokenRefreshRequired": "the session token must be renewed",
+    "UnrecognizedClientException": "the session token is not valid",
     "InvalidClientTokenId": "AWS does not know the access key id",
     "ExpiredToken": "the credentials have expired",
     "ExpiredTokenException": "the credentials have expired",
@@ -40,8 +42,17 @@ _UNKNOWN_IDENTITY = {
 }
 _IDENTITY_CALLS = {"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "GetRoleCredentials"}
 """Calls that the credential chain makes by itself before a request is signed."""
-_OF_CHAIN = (FileNotFoundError, PermissionError, IsADirectoryError, RuntimeError)
+_LET_THROUGH = (FileNotFoundError, PermissionError, IsADirectoryError, RuntimeError)
 """What the chain lets through: a token's file that cannot be read, and credentials that have ended when they come."""
+_OF_CHAIN = (
+    boto.NoCredentialsError,
+    boto.PartialCredentialsError,
+    boto.CredentialRetrievalError,
+    boto.SSOError,
+    boto.TokenRetrievalError,
+    *_LET_THROUGH,
+)
+"""What the chain of a client meets that is not one of ours, whose chain is mapped where it is asked."""
 _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 _NAMED_ACTION = re.compile(r"not authorized to perform: (\w+:\w+)(?: on resource: \"?([^\s\"]*[\w*]))?")
 _KEY_ARN = re.compile(r"arn:[\w-]+:kms:[^:]*:[^:]*:key/")
@@ -85,8 +96,17 @@ def policy_statement(action: str, bucket: str, kms_key: str | None = None, parti
     return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
 
 
-ASKED = (boto.ClientError, boto.BotoCoreError, ResponseParserError, *_OF_CHAIN)
+ASKED = (boto.ClientError, boto.BotoCoreError, ResponseParserError, *_LET_THROUGH)
 """What a client of boto3 raises."""
+
+
+def refuses_identity(answer: Mapping[str, Any], method: str) -> bool:
+    """Whether a parsed answer says that the keys which the request was signed by are not, or no longer, good.
+
+    The answer to a HEAD has no body: credentials that have ended make it a plain 400.
+    """
+    code = str(answer.get("Error", {}).get("Code", ""))
+    return code in _UNKNOWN_IDENTITY.keys() - {"RequestTimeTooSkewed"} or (method == "HEAD" and code == "400")
 
 
 def is_transient(error: Exception) -> bool:
@@ -108,47 +128,8 @@ def translated(
     if isinstance(error, boto.ClientError):
         return _of_answer(error, action, bucket, key, tried, partition)
     if isinstance(error, _OF_CHAIN):
-        return _of_chain(error)
+        return of_foreign_chain(error)
     return _of_client(error, action, bucket, key, tried)
-
-
-@contextmanager
-def mapped_session() -> Iterator[None]:
-    """Makes a session, or looks for its identity; what botocore raises leaves as a CredentialsError."""
-    try:
-        yield
-    except S3DestError:
-        raise
-    except (boto.ClientError, boto.BotoCoreError, *_OF_CHAIN) as error:
-        raise _of_chain(error) from error
-
-
-@contextmanager
-def mapped_role(role: str) -> Iterator[None]:
-    """Assumes a role; what botocore raises leaves as a CredentialsError that names it."""
-    try:
-        yield
-    except boto.NoCredentialsError as error:
-        raise CredentialsError(
-            f"No identity: nobody is there who could assume {role}. Give the identity that assumes it as "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, as profile_name, or as the machine's own; "
-            "access_key_id among the settings would win over the role.",
-            setting="role_arn",
-        ) from error
-    except (boto.ClientError, boto.BotoCoreError) as error:
-        raise CredentialsError(
-            f"No identity: {role} could not be assumed: {_ended(str(error))} Check role_arn, external_id, the role's "
-            "trust policy, that the base identity may sts:AssumeRole, sts_endpoint and sts_region.",
-            setting="role_arn",
-        ) from error
-
-
-def _of_chain(error: Exception) -> CredentialsError:
-    """What the credential chain met."""
-    return CredentialsError(
-        f"No identity: {_ended(str(error))} Check the profile, the AWS variables of the environment and the files that "
-        "they name, the region, and this machine's clock."
-    )
 
 
 def _of_answer(
@@ -162,11 +143,7 @@ def _of_answer(
     key = answer.get("Error", {}).get("Key", key)
     where = f"s3://{bucket}/{key}" if key else f"bucket {bucket!r}"
     if error.operation_name in _IDENTITY_CALLS:
-        return CredentialsError(
-            f"There are no usable credentials for {where}: {_ended(str(error))} Check the profile, or the web identity "
-            "and its role.",
-            key=key,
-        )
+        return of_foreign_chain(error)
     if code in _UNKNOWN_IDENTITY:
         return CredentialsError(
             f"S3 refused the credentials for {where}: {_UNKNOWN_IDENTITY[code]} ({code}). Check access_key_id and "
@@ -235,11 +212,6 @@ def denied(
 
 def _of_client(error: Exception, action: str, bucket: str, key: str | None, tried: str) -> StorageError:
     where = f"s3://{bucket}/{key}" if key else f"bucket {bucket!r}"
-    if isinstance(error, boto.NoCredentialsError | boto.PartialCredentialsError | boto.CredentialRetrievalError):
-        return CredentialsError(
-            f"There are no usable credentials for {where}: {error}. Set access_key_id and secret_access_key, role_arn, "
-            "or give the machine an identity (environment, profile, web identity, container, instance profile)."
-        )
     if isinstance(error, boto.SSLError):
         return EndpointUnreachableError(
             f"The TLS connection for {where} failed: {error}. If the endpoint speaks plain http, write http:// (and "

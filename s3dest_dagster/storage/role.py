@@ -9,11 +9,11 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
+import botocore.session
 from botocore.credentials import CredentialProvider, RefreshableCredentials
 
 from s3dest_dagster.connection import S3Connection
-from s3dest_dagster.storage.faults import mapped_role
+from s3dest_dagster.storage.chain_faults import mapped_role
 
 EXTERNAL_ID_VARIABLE = "AWS_ASSUME_ROLE_EXTERNAL_ID"
 _ENDED = datetime(1970, 1, 1, tzinfo=UTC)
@@ -25,7 +25,7 @@ class RoleProvider(CredentialProvider):  # type: ignore[misc,unused-ignore]
     METHOD = "assume-role"
     CANONICAL_NAME = "AssumeRole"
 
-    def __init__(self, base: boto3.Session, connection: S3Connection) -> None:
+    def __init__(self, base: botocore.session.Session, connection: S3Connection) -> None:
         super().__init__()
         self._base = base
         self._connection = connection
@@ -50,7 +50,7 @@ class RoleProvider(CredentialProvider):  # type: ignore[misc,unused-ignore]
 
     def _assume(self) -> dict[str, str]:
         with mapped_role(str(self._connection.role_arn)):
-            answer = self._base.client("sts").assume_role(**self._request())["Credentials"]
+            answer = self._base.create_client("sts").assume_role(**self._request())["Credentials"]
         return {
             "access_key": answer["AccessKeyId"],
             "secret_key": answer["SecretAccessKey"],

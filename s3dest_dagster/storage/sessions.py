@@ -1,7 +1,8 @@
 """Sessions of the AWS SDK that keep a connection's rules, whichever link of the credential chain uses them.
 
-Every client of such a session checks certificates, reaches STS where the connection says, and refuses plain http
-beyond this machine, also to an endpoint that the environment or a profile names. It must not log or show a secret.
+Every client of such a session checks certificates, reaches STS where the connection says, refuses plain http beyond
+this machine, also to an endpoint that the environment or a profile names, and reaches this machine without a proxy. It
+must not log or show a secret.
 """
 
 from __future__ import annotations
@@ -12,57 +13,36 @@ import ssl
 from functools import lru_cache
 from typing import Any
 
-import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.credentials import CredentialResolver
+from botocore.credentials import Credentials
 from botocore.loaders import Loader
+from botocore.utils import get_environ_proxies
 
 from s3dest_dagster.connection import S3Connection, is_loopback
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.storage.faults import mapped_session
-from s3dest_dagster.storage.role import RoleProvider
+from s3dest_dagster.storage.chain_faults import mapped_configuration
 
 DEFAULT_REGION = "us-east-1"
-_CONFIGURED_ENDPOINT = "the endpoint in the AWS configuration (AWS_ENDPOINT_URL, or a profile's)"
+_CONFIGURED_ENDPOINT = "endpoint_url of the profile in the AWS configuration"
 _CONFIGURED_BUNDLE = "the ca_bundle of the AWS configuration (AWS_CA_BUNDLE, or a profile's)"
 _logger = logging.getLogger("s3dest_dagster.storage")
 
 
-def base_session(connection: S3Connection) -> boto3.Session:
-    """The session of the access keys, or of the default chain. CredentialsError where a profile is not there."""
-    with mapped_session():
-        return boto3.Session(
-            aws_access_key_id=connection.access_key_id,
-            aws_secret_access_key=connection.secret_access_key,
-            aws_session_token=connection.session_token,
-            region_name=connection.region or None,
-            botocore_session=_Session(connection),
-        )
+class ConnectionSession(botocore.session.Session):  # type: ignore[misc,unused-ignore]
+    """A session whose clients keep the connection's rules, those included that its chain makes for itself.
 
+    They sign by `credentials`; without them by what the SDK's chain gives.
+    """
 
-def acting_session(connection: S3Connection, base: boto3.Session) -> boto3.Session:
-    """The session that requests are signed by: `base`, or one that acts as the role which `base` assumes."""
-    if not assumes_role(connection):
-        return base
-    session = _Session(connection)
-    session.register_component("credential_provider", CredentialResolver([RoleProvider(base, connection)]))
-    return boto3.Session(botocore_session=session, region_name=connection.region or base.region_name)
-
-
-def assumes_role(connection: S3Connection) -> bool:
-    """Whether the role is assumed: access keys win over it."""
-    return bool(connection.role_arn) and not connection.access_key_id
-
-
-class _Session(botocore.session.Session):  # type: ignore[misc,unused-ignore]
-    """A session whose clients keep the connection's rules, those included that its chain makes for itself."""
-
-    def __init__(self, connection: S3Connection) -> None:
+    def __init__(self, connection: S3Connection, credentials: Credentials | None = None) -> None:
         super().__init__()
         self._connection = connection
-        if connection.profile_name:
-            self.set_config_variable("profile", connection.profile_name)
+        if credentials is not None:
+            self._credentials = credentials
+        for name, value in (("profile", connection.profile_name), ("region", connection.region)):
+            if value:
+                self.set_config_variable(name, value)
         self.lazy_register_component("data_loader", lambda: _service_models(self.get_config_variable("data_path")))
         self.set_config_variable("ca_bundle", self._authorities())
 
@@ -70,8 +50,16 @@ class _Session(botocore.session.Session):  # type: ignore[misc,unused-ignore]
         """A client of the service, with what the connection says of STS."""
         if service_name == "sts":
             given |= self._of_sts(given.get("region_name"), given.get("config"))
-        client = super().create_client(service_name, *arguments, **given)
-        _accept(self._connection, client.meta.endpoint_url, _CONFIGURED_ENDPOINT)
+        with mapped_configuration(self._connection):
+            client = super().create_client(service_name, *arguments, **given)
+            endpoint = client.meta.endpoint_url
+            _accept(self._connection, endpoint, self._named_by(service_name))
+            if is_loopback(endpoint) and get_environ_proxies(endpoint):
+                # A proxy elsewhere would look for the server on its own machine, and read what is sent.
+                direct = Config(proxies={})
+                config = given.get("config")
+                given["config"] = config.merge(direct) if config else direct
+                client = super().create_client(service_name, *arguments, **given)
         return client
 
     def _of_sts(self, region: str | None, config: Config | None) -> dict[str, Any]:
@@ -80,6 +68,13 @@ class _Session(botocore.session.Session):  # type: ignore[misc,unused-ignore]
         ours = Config(connect_timeout=connection.connect_timeout_s, read_timeout=connection.read_timeout_s)
         settings: dict[str, Any] = {"region_name": region, "config": ours.merge(config) if config else ours}
         return settings | ({"endpoint_url": connection.sts_endpoint} if connection.sts_endpoint else {})
+
+    def _named_by(self, service_name: str) -> str:
+        """Who names the endpoint of a service where the settings do not."""
+        for variable in (f"AWS_ENDPOINT_URL_{service_name.upper().replace('-', '_')}", "AWS_ENDPOINT_URL"):
+            if os.environ.get(variable):
+                return f"{variable} of the environment"
+        return _CONFIGURED_ENDPOINT
 
     def _authorities(self) -> str | bool:
         """The file of the certificate authorities to trust, or True for the public ones: never nothing.
