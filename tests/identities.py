@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator, Sequence
@@ -9,9 +10,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore.config import Config
 from doors import Forward, Rule, sent_form, sts_answer, sts_refusal
 from servers import SEED_ACTIONS, S3Server
 from werkzeug.wrappers import Request, Response
@@ -23,7 +26,10 @@ _numbers = count(1)
 
 def aws_client(server: S3Server, service: str, **keys: str) -> Any:
     """A plain client of another service of the server; by default it may do anything."""
-    return boto3.client(service, endpoint_url=server.endpoint, region_name="us-east-1", **(keys or server.admin))
+    direct = Config(proxies={})
+    return boto3.client(
+        service, endpoint_url=server.endpoint, region_name="us-east-1", config=direct, **(keys or server.admin)
+    )
 
 
 def policy(actions: Sequence[str], resources: Sequence[str], **more: Any) -> str:
@@ -51,6 +57,11 @@ def new_user(
     iam.put_user_policy(UserName=name, PolicyName="policy", PolicyDocument=policy(actions, resources))
     key = iam.create_access_key(UserName=name)["AccessKey"]
     return name, {"access_key_id": key["AccessKeyId"], "secret_access_key": key["SecretAccessKey"]}
+
+
+def revoke(server: S3Server, user: str, keys: dict[str, str]) -> None:
+    """Makes the keys of a user unknown to the server."""
+    aws_client(server, "iam").delete_access_key(UserName=user, AccessKeyId=keys["access_key_id"])
 
 
 def new_role(server: S3Server, external_id: str | None = None) -> str:
@@ -98,9 +109,51 @@ def machine_keys(server: S3Server, role: str) -> dict[str, str]:
 
 
 @contextmanager
-def machine(keys: dict[str, str], *, token: str = "pod-token") -> Iterator[tuple[str, list[str]]]:
+def single_sign_on(keys: dict[str, str], token: str) -> Iterator[str]:
+    """The URL of a single sign-on portal, which hands out these keys to who shows the token of a sign-in."""
+    ends = int((datetime.now(UTC) + timedelta(hours=6)).timestamp() * 1000)
+    names = {"AccessKeyId": "accessKeyId", "SecretAccessKey": "secretAccessKey", "Token": "sessionToken"}
+    given = {"roleCredentials": {**{theirs: keys[ours] for ours, theirs in names.items()}, "expiration": ends}}
+
+    class Portal(BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            """Says nothing."""
+
+        def do_GET(self) -> None:
+            is_known = self.headers["x-amz-sso_bearer_token"] == token
+            text = json.dumps(given) if is_known else "{}"
+            self.send_response(200 if is_known else 401)
+            self.send_header("Content-Length", str(len(text)))
+            if not is_known:
+                self.send_header("x-amzn-ErrorType", "UnauthorizedException")
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Portal) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+SIGN_IN = "https://example.awsapps.com/start"
+
+
+def sign_in(folder: Path, token: str, until: int) -> None:
+    """What `aws sso login` leaves in the folder of its tokens: one that holds until this year."""
+    cached = folder / f"{hashlib.sha1(SIGN_IN.encode()).hexdigest()}.json"
+    cached.write_text(json.dumps({"accessToken": token, "expiresAt": f"{until}-01-01T00:00:00Z"}))
+
+
+def sign_in_profile(folder: Path) -> None:
+    """The default profile of the configuration file is one of single sign-on."""
+    keys = {"sso_start_url": SIGN_IN, "sso_region": "us-east-1", "sso_account_id": ACCOUNT, "sso_role_name": "lander"}
+    (folder / "config").write_text("[default]\n" + "".join(f"{name}={value}\n" for name, value in keys.items()))
+
+
+@contextmanager
+def machine(keys: dict[str, str], *, token: str = "pod-token", port: int = 0) -> Iterator[tuple[str, list[str]]]:
     """An instance's metadata service, version 2 only, and a container's credentials under /container (for who shows the
-    token): its URL, and what was asked of it and answered so far."""
+    token): its URL, and what was asked of it and answered so far. Who changes `keys` changes what it hands out."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -133,7 +186,7 @@ def machine(keys: dict[str, str], *, token: str = "pod-token") -> Iterator[tuple
             self.end_headers()
             self.wfile.write(text.encode())
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", asked
         server.shutdown()

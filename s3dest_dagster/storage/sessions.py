@@ -47,27 +47,26 @@ class ConnectionSession(botocore.session.Session):  # type: ignore[misc,unused-i
         self.set_config_variable("ca_bundle", self._authorities())
 
     def create_client(self, service_name: str, *arguments: Any, **given: Any) -> Any:
-        """A client of the service, with what the connection says of STS."""
+        """A client of the service, with what the connection says of STS and of waiting."""
+        connection = self._connection
+        waiting = Config(connect_timeout=connection.connect_timeout_s, read_timeout=connection.read_timeout_s)
+        given["config"] = _merged(waiting, given.get("config"))
         if service_name == "sts":
-            given |= self._of_sts(given.get("region_name"), given.get("config"))
+            given |= self._of_sts(given.get("region_name"))
         with mapped_configuration(self._connection):
             client = super().create_client(service_name, *arguments, **given)
             endpoint = client.meta.endpoint_url
             _accept(self._connection, endpoint, self._named_by(service_name))
             if is_loopback(endpoint) and get_environ_proxies(endpoint):
                 # A proxy elsewhere would look for the server on its own machine, and read what is sent.
-                direct = Config(proxies={})
-                config = given.get("config")
-                given["config"] = config.merge(direct) if config else direct
+                given["config"] = _merged(given["config"], Config(proxies={}))
                 client = super().create_client(service_name, *arguments, **given)
         return client
 
-    def _of_sts(self, region: str | None, config: Config | None) -> dict[str, Any]:
+    def _of_sts(self, region: str | None) -> dict[str, Any]:
         connection = self._connection
         region = connection.sts_region or region or self.get_config_variable("region") or DEFAULT_REGION
-        ours = Config(connect_timeout=connection.connect_timeout_s, read_timeout=connection.read_timeout_s)
-        settings: dict[str, Any] = {"region_name": region, "config": ours.merge(config) if config else ours}
-        return settings | ({"endpoint_url": connection.sts_endpoint} if connection.sts_endpoint else {})
+        return {"region_name": region} | ({"endpoint_url": connection.sts_endpoint} if connection.sts_endpoint else {})
 
     def _named_by(self, service_name: str) -> str:
         """Who names the endpoint of a service where the settings do not."""
@@ -104,6 +103,10 @@ def _service_models(data_path: str | None) -> Loader:
     """One for all sessions of a process, since reading them is most of what a client costs."""
     paths = data_path.split(os.pathsep) if data_path else []
     return _ServiceModels(extra_search_paths=[os.path.expanduser(os.path.expandvars(each)) for each in paths])
+
+
+def _merged(config: Config, wins: Config | None) -> Config:
+    return config.merge(wins) if wins else config
 
 
 def _readable(path: str, setting: str) -> str:
