@@ -300,8 +300,8 @@ class Bucket:
         send = partial(self._requests.send, "upload_part", **place, Body=body)
         return self._requests.ask("s3:PutObject", key, lambda: _etag(send()))
 
-    def complete_upload(self, key: str, upload_id: str, etags: Sequence[str]) -> str:
-        """Makes the object visible, parts in order; returns its ETag.
+    def complete_upload(self, key: str, upload_id: str, etags: Sequence[str]) -> None:
+        """Makes the object visible, parts in order.
 
         UploadVanishedError if the upload is unknown: it was aborted, or completed before, perhaps by a first try of
         this very request, of which the answer was lost.
@@ -309,7 +309,7 @@ class Bucket:
         parts = [{"PartNumber": number, "ETag": f'"{etag}"'} for number, etag in enumerate(etags, 1)]
         place = {"Key": key, "UploadId": upload_id, "MultipartUpload": {"Parts": parts}}
         complete = partial(self._requests.send, "complete_multipart_upload", **place)
-        return self._requests.ask("s3:PutObject", key, lambda: _etag(complete()))
+        self._requests.ask("s3:PutObject", key, lambda: _check_completed(complete()))
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Gives up a multipart upload and its parts. One that is not there (any more) is no error."""
@@ -387,6 +387,13 @@ def _etag(answer: Mapping[str, Any]) -> str:
     if not etag or (etag[0] == '"') != (etag[-1] == '"' and len(etag) > 1):
         raise ResponseStreamingError(error=f"the head of the answer is cut short: its ETag is {etag!r}")
     return _bare(etag)
+
+
+def _check_completed(answer: Mapping[str, Any]) -> None:
+    """The answer must tell of an object: of one that is cut short in its head nothing is left. Its ETag may be empty,
+    as Ceph 16 leaves it."""
+    if not answer.keys() & {"Key", "ETag"}:
+        raise ResponseStreamingError(error="the answer is cut short: it does not tell which object is complete")
 
 
 def _bare(etag: str) -> str:

@@ -1,4 +1,4 @@
-"""Servers as processes of their own, which end with the block that uses them, and with this process whatever ends it."""
+"""Servers as processes of their own, which end with the block that uses them, and with this process however it ends."""
 
 from __future__ import annotations
 

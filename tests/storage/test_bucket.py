@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
+from doors import Forward
+from odd_servers import odd_server
 from servers import S3Server
+from werkzeug.wrappers import Request, Response
 
 from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import (
@@ -113,6 +118,23 @@ def test_an_aborted_upload_leaves_nothing(any_s3: S3Server) -> None:
         upload.abort()
     assert list(bucket.list_uploads("")) == []
     assert list(bucket.list_objects("")) == []
+
+
+def test_an_empty_etag_in_the_answer_to_a_completion_is_an_answer(moto_s3: S3Server) -> None:
+    """Ceph 16 answers so."""
+
+    def without_etag(request: Request, forward: Forward) -> Response:
+        answer = forward()
+        if request.method == "POST" and "uploadId" in request.args:
+            answer.set_data(re.sub(rb"<ETag>.*?</ETag>", b"<ETag></ETag>", answer.get_data()))
+        return answer
+
+    with odd_server(without_etag) as server:
+        connection = replace(moto_s3.connection, endpoint=server.endpoint, max_attempts=1)
+        bucket = open_bucket(connection, moto_s3.new_bucket())
+        upload = bucket.create_upload("x", {})
+        bucket.complete_upload("x", upload, [bucket.upload_part("x", upload, 1, b"1")])
+        assert bucket.get("x")[0] == b"1"
 
 
 def test_completing_an_unknown_upload_says_that_it_vanished(rclone_s3: S3Server) -> None:
