@@ -25,6 +25,7 @@ from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
 from s3dest_dagster.schema import record_ids
 from s3dest_dagster.schema.binary_columns import Parts, content, glued, pieces
 from s3dest_dagster.schema.members import Member
+from s3dest_dagster.schema.names import OverflowNames
 from s3dest_dagster.schema.tallying import Outcome, tally_of
 from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
 
@@ -101,12 +102,10 @@ def _additional(found: RootFields, rows: int) -> pa.Array:
 
 def _beyond(undeclared: Mapping[str, msgspec.Raw], earlier: Iterable[Member]) -> bytes:
     """What a record has beyond the columns as one JSON object, sorted by name: its undeclared fields, and the earlier
-    values of names that stand twice in it. A name that is taken gets the overflow's own before it."""
-    members = dict(undeclared)
+    values of names that stand twice in it."""
+    members, names = dict(undeclared), OverflowNames(undeclared)
     for name, value in earlier:
-        while name in members:
-            name = f"{OVERFLOW}.{name}"
-        members[name] = msgspec.Raw(value)
+        members[names.take(name)] = msgspec.Raw(value)
     return quoted(compact(msgspec.json.encode(dict(sorted(members.items())))))
 
 

@@ -17,7 +17,8 @@ from s3dest_dagster.formats.contract import Aside, Encoded, Sink, at_once
 from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
 from s3dest_dagster.schema import record_ids
 from s3dest_dagster.schema.binary_columns import Parts, glued, pieces
-from s3dest_dagster.schema.members import object_of, pairs_of
+from s3dest_dagster.schema.members import Member, object_of, pairs_of
+from s3dest_dagster.schema.names import OverflowNames
 from s3dest_dagster.schema.tallying import Event, Outcome, tally_of
 from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
 
@@ -96,22 +97,16 @@ def _may_clash(text: bytes) -> bool:
 def _without_clash(body: bytes, moved: Counter[Event]) -> bytes:
     """A record's text from behind its brace, its envelope names moved into the overflow object."""
     pairs = pairs_of(b"{" + body)
-    overflow: dict[str, bytes] = {}
+    overflow: list[Member] = []
+    names = OverflowNames()
     for name, value in reversed(pairs):  # so that of a name that stands twice, the last value keeps it
         if name in _ENVELOPE:
-            _add(name, value, overflow)
+            overflow.append((names.take(name), value))
     if not overflow:
         return body
     moved.update((Outcome.UNDECLARED, name) for name, value in pairs if name in _ENVELOPE and value != b"null")
     kept = [(name, value) for name, value in pairs if name not in (*_ENVELOPE, OVERFLOW)]
     for own in [value for name, value in pairs if name == OVERFLOW]:
         for name, value in pairs_of(own) if own.startswith(b"{") else [(OVERFLOW, own)]:
-            _add(name, value, overflow)
-    return object_of([*kept, (OVERFLOW, object_of(overflow.items()))])[1:]
-
-
-def _add(name: str, value: bytes, overflow: dict[str, bytes]) -> None:
-    """A name that is taken gets the overflow's own name before it."""
-    while name in overflow:
-        name = f"{OVERFLOW}.{name}"
-    overflow[name] = value
+            overflow.append((names.take(name), value))
+    return object_of([*kept, (OVERFLOW, object_of(overflow))])[1:]

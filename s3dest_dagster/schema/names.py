@@ -10,9 +10,13 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from s3dest_dagster.schema.types import OVERFLOW
+
 ORIGINAL_NAME = "_airbyte_original_name:"
 """How an Avro doc begins that tells the name before it was standardised."""
 
+_MOST_PREFIXES = 2
+"""More would make names that grow with every repetition."""
 _BLANKS = re.compile(r"\s+", re.ASCII)
 _OTHERS = re.compile(r"[^A-Za-z0-9_]")
 
@@ -41,19 +45,47 @@ def unique_names(sources: Sequence[str], reserved: Iterable[str] = ()) -> list[s
     Names that need no change keep their spelling; of those that become the same, the first is plain and the later
     ones are numbered ("a_b", "a_b_2"). Nothing is ever called like one of `reserved`. (The connector's sync fails.)
     """
-    taken = set(reserved)
+    reserved = frozenset(reserved)
     standard = [standard_name(source) for source in sources]
-    unchanged = {source for source, name in zip(sources, standard, strict=True) if source == name} - taken
-    taken |= unchanged
-    return [
-        source if source in unchanged else _free(name, taken) for source, name in zip(sources, standard, strict=True)
-    ]
+    unchanged = {source for source, name in zip(sources, standard, strict=True) if source == name} - reserved
+    taken = TakenNames(reserved | unchanged)
+    return [source if source in unchanged else taken.take(name) for source, name in zip(sources, standard, strict=True)]
 
 
-def _free(name: str, taken: set[str]) -> str:
-    """`name`, or the first numbered form of it that is free; it is taken from now on."""
-    candidate, number = name, 2
-    while candidate in taken:
-        candidate, number = f"{name}_{number}", number + 1
-    taken.add(candidate)
-    return candidate
+class TakenNames:
+    """Gives each caller a name of its own; a name costs the same however often it was asked for before.
+
+    `separator` stands between a name and its number.
+    """
+
+    def __init__(self, taken: Iterable[str] = (), separator: str = "_") -> None:
+        self._taken = set(taken)
+        self._separator = separator
+        self._next_numbers: dict[str, int] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._taken
+
+    def take(self, name: str) -> str:
+        """`name`, or the first numbered form of it ("a_2") that is free; it is taken from now on."""
+        found, number = name, self._next_numbers.get(name, 2)
+        while found in self._taken:
+            found, number = f"{name}{self._separator}{number}", number + 1
+        self._next_numbers[name] = number
+        self._taken.add(found)
+        return found
+
+
+class OverflowNames:
+    """The names of one overflow map, each of its own, however often a record repeats one."""
+
+    def __init__(self, taken: Iterable[str] = ()) -> None:
+        self._taken = TakenNames(taken, separator=".")
+
+    def take(self, name: str) -> str:
+        """`name`; if it is taken, with the overflow's own name before it, once or twice, and then with a number behind
+        it ("_airbyte_additional_properties._airbyte_additional_properties.a.2")."""
+        for _ in range(_MOST_PREFIXES):
+            if name in self._taken:
+                name = f"{OVERFLOW}.{name}"
+        return self._taken.take(name)

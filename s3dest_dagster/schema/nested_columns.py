@@ -28,12 +28,13 @@ from s3dest_dagster.schema.scalar_columns import (
 from s3dest_dagster.schema.tallying import Event, Outcome
 from s3dest_dagster.schema.types import OVERFLOW, OVERFLOW_ALIAS, TEMPORAL, Array, Field, Kind, Record, Union
 from s3dest_dagster.schema.union_columns import UnionDecoder
-from s3dest_dagster.schema.values import add_to_overflow, merge_own_overflow, position_rule
+from s3dest_dagster.schema.values import overflow_text, own_overflow, position_rule
 
 Object = Mapping[str, Any]
 """An object of one level, its members as raw texts."""
 
 _NO_OBJECT: Final[Object] = {}
+NO_MEMBERS: Final[Mapping[int, Sequence[Member]]] = {}
 _OWN_OVERFLOW = frozenset({OVERFLOW, OVERFLOW_ALIAS})
 
 
@@ -109,30 +110,35 @@ class RecordDecoder(ColumnDecoder):
         for field in self.fields:
             raws = [members_.get(field.source, NOTHING) for members_ in present]
             columns.append(place(field, field.decoder.decode(raws), partial(overflow_texts, raws), over, counts))
-        self.add_undeclared(present, over, counts)
-        for row, members_ in earlier.items():
-            self._keep_earlier(row, members_, over, counts)
+        self.add_undeclared(present, over, counts, earlier)
         mask = pa.array(absent) if any(absent) else None
         data = pa.StructArray.from_arrays([*columns, over.column()], fields=list(self.type), mask=mask)
         return Column(data, counts=counts)
 
-    def add_undeclared(self, objects: Sequence[Object], over: OverflowColumn, counts: Counter[Event]) -> None:
-        """The objects' members that are not declared go to the overflow; nulls among them are dropped."""
+    def add_undeclared(
+        self,
+        objects: Sequence[Object],
+        over: OverflowColumn,
+        counts: Counter[Event],
+        earlier: Mapping[int, Sequence[Member]] = NO_MEMBERS,
+    ) -> None:
+        """The objects' members that are not declared go to the overflow, and `earlier` values of any; nulls among them
+        are dropped."""
         rows, names, raws = [], [], []
-        own: list[int] = []
+        own: dict[int, Object] = {}
         for row, members_ in enumerate(objects):
             if members_.keys() <= self._declared:
                 continue
             for name in members_.keys() - self._declared:
                 if name in _OWN_OVERFLOW:
-                    own.append(row)
+                    own[row] = members_
                 else:
                     rows.append(row)
                     names.append(name)
                     raws.append(members_[name])
         self._add_texts(rows, names, raws, over, counts)
-        for row in dict.fromkeys(own):
-            self._merge_own(row, objects[row], over, counts)
+        if own or earlier:
+            self._add_others(own, earlier, over, counts)
 
     def _add_texts(
         self, rows: list[int], names: list[str], raws: list[Any], over: OverflowColumn, counts: Counter[Event]
@@ -146,21 +152,31 @@ class RecordDecoder(ColumnDecoder):
         over.add_named(distinct, np.array(rows, np.int64)[present], which, texts.strings.take(pa.array(present)))
         counts.update({(Outcome.UNDECLARED, self.prefix + name): n for name, n in Counter(kept).items()})
 
-    def _merge_own(self, row: int, members_: Object, over: OverflowColumn, counts: Counter[Event]) -> None:
-        texts = over.names_of(row)
-        own = [(name, bytes(raw)) for name, raw in members_.items() if name in _OWN_OVERFLOW]
-        added = merge_own_overflow([(name, raw) for name, raw in own if raw != b"null"], texts)
-        for name in added:
-            over.add(name, np.array([row]), pa.array([texts[name]], pa.string()))
-            counts[(Outcome.UNDECLARED, self.prefix + name)] += 1
+    def _add_others(
+        self,
+        own: Mapping[int, Object],
+        earlier: Mapping[int, Sequence[Member]],
+        over: OverflowColumn,
+        counts: Counter[Event],
+    ) -> None:
+        """By row: what `own` objects bring for the overflow map itself, and the values of names that stand again behind
+        them. Their names depend on what the row's map has already."""
+        found: list[tuple[int, str, str]] = []
+        for row, names in over.names_of(own.keys() | earlier.keys()).items():
+            for name, raw in own_overflow(_for_overflow(own.get(row, _NO_OBJECT))):
+                key = names.take(name)
+                found.append((row, key, overflow_text(raw)))
+                counts[(Outcome.UNDECLARED, self.prefix + key)] += 1
+            for name, raw in earlier.get(row, ()):
+                found.append((row, names.take(name), overflow_text(raw)))
+                outcome = Outcome.OVERFLOWED if name in self._declared else Outcome.UNDECLARED
+                counts[(outcome, self.prefix + name)] += 1
+        rows, keys, texts = zip(*found, strict=True) if found else ((), (), ())
+        over.add_named(keys, np.array(rows, np.int64), np.arange(len(keys)), pa.array(texts, pa.string()))
 
-    def _keep_earlier(self, row: int, members_: Sequence[Member], over: OverflowColumn, counts: Counter[Event]) -> None:
-        texts = over.names_of(row)
-        for name, raw in members_:
-            key = add_to_overflow(name, raw, texts)
-            over.add(key, np.array([row]), pa.array([texts[key]], pa.string()))
-            outcome = Outcome.OVERFLOWED if name in self._declared else Outcome.UNDECLARED
-            counts[(outcome, self.prefix + name)] += 1
+
+def _for_overflow(members_: Object) -> list[Member]:
+    return [(name, bytes(raw)) for name, raw in members_.items() if name in _OWN_OVERFLOW]
 
 
 def column_decoder(kind: Kind, layout: Layout, path: str, *, fallback: bool = True) -> ColumnDecoder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from s3dest_dagster.schema.arrow import OVERFLOW_TYPE
 from s3dest_dagster.schema.json_texts import Rows
+from s3dest_dagster.schema.names import OverflowNames
 
 
 class _Entries(NamedTuple):
@@ -39,9 +40,15 @@ class OverflowColumn:
         if len(rows):
             self._entries.append(_Entries(rows, names, which, texts))
 
-    def names_of(self, row: int) -> dict[str, str]:
-        """The names that this row's map has so far, each with an empty text."""
-        return {e.names[i]: "" for e in self._entries for i in e.which[e.rows == row]}
+    def names_of(self, rows: Collection[int]) -> dict[int, OverflowNames]:
+        """The names that the maps of these rows have so far, by row."""
+        found: dict[int, list[str]] = {row: [] for row in rows}
+        wanted = np.fromiter(rows, np.int64, len(rows))
+        for entries in self._entries:
+            places = np.flatnonzero(np.isin(entries.rows, wanted))
+            for row, number in zip(entries.rows[places].tolist(), entries.which[places].tolist(), strict=True):
+                found[row].append(entries.names[number])
+        return {row: OverflowNames(names) for row, names in found.items()}
 
     def column(self) -> pa.Array:
         """The maps: null where a row has no entry, else sorted by name, so that equal maps are equal bytes."""

@@ -21,6 +21,7 @@ from s3dest_dagster.schema import numbers
 from s3dest_dagster.schema.arrow import Layout, members
 from s3dest_dagster.schema.dates import date_days, time_micros, timestamp_micros
 from s3dest_dagster.schema.members import Member, as_list, members_of
+from s3dest_dagster.schema.names import OverflowNames
 from s3dest_dagster.schema.tallying import Event, Misfit, Outcome, Trail
 from s3dest_dagster.schema.types import OVERFLOW, OVERFLOW_ALIAS, Array, Kind, Record, Scalar
 
@@ -55,26 +56,16 @@ def overflow_text(raw: bytes) -> str:
     return _as_text(raw) if raw[0] == _QUOTE else raw.decode()
 
 
-def merge_own_overflow(own: Sequence[Member], over: dict[str, str]) -> list[str]:
-    """Merges what a record brings under the overflow's own names into `over`, and says under which names.
-
-    An object's members go in one by one (nulls are dropped), anything else under its name.
-    """
+def own_overflow(own: Sequence[Member]) -> list[Member]:
+    """What a record brings under the overflow's own names: an object's members one by one, anything else under its
+    name. Nulls are dropped."""
     parts = [part for name, raw in own for part in (_parts(raw) if raw[:1] == b"{" else [(name, raw)])]
-    return [add_to_overflow(name, value, over) for name, value in parts if value != b"null"]
+    return [(name, value) for name, value in parts if value != b"null"]
 
 
 def _parts(raw: bytes) -> list[Member]:
     members, earlier = members_of(raw)
     return [*((name, bytes(value)) for name, value in members.items()), *earlier]
-
-
-def add_to_overflow(name: str, raw: bytes, over: dict[str, str]) -> str:
-    """Adds a text to the overflow, and says under which name: one that is taken gets the overflow's own before it."""
-    while name in over:
-        name = f"{OVERFLOW}.{name}"
-    over[name] = overflow_text(raw)
-    return name
 
 
 class Rule(ABC):
@@ -253,9 +244,8 @@ class RecordRule(Rule):
             else:
                 over[source] = overflow_text(text)
                 trail.events.append((Outcome.UNDECLARED, self._prefix + source))
-        for name in merge_own_overflow(own, over):
-            trail.events.append((Outcome.UNDECLARED, self._prefix + name))
-        self._keep_earlier(earlier, trail, over)
+        if own or earlier:
+            self._keep_others(own_overflow(own), earlier, trail, over)
         values[OVERFLOW] = sorted(over.items()) or None
         trail.inexact = outside
         return values
@@ -273,10 +263,17 @@ class RecordRule(Rule):
             trail.misfits.append(Misfit(rule.path, over[source]))
             trail.inexact = False
 
-    def _keep_earlier(self, earlier: Sequence[Member], trail: Trail, over: dict[str, str]) -> None:
-        """Values of names that stand again behind them."""
+    def _keep_others(
+        self, own: Sequence[Member], earlier: Sequence[Member], trail: Trail, over: dict[str, str]
+    ) -> None:
+        """What the record brings for the overflow map itself, and values of names that stand again behind them."""
+        names = OverflowNames(over)
+        for name, raw in own:
+            own_name = names.take(name)
+            over[own_name] = overflow_text(raw)
+            trail.events.append((Outcome.UNDECLARED, self._prefix + own_name))
         for name, raw in earlier:
-            kept = over[add_to_overflow(name, raw, over)]
+            kept = over[names.take(name)] = overflow_text(raw)
             outcome = Outcome.OVERFLOWED if name in self._fields else Outcome.UNDECLARED
             trail.events.append((outcome, self._prefix + name))
             if outcome is Outcome.OVERFLOWED:

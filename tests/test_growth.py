@@ -1,0 +1,103 @@
+"""Work grows with its input and no faster, whatever a record holds. A new construct is one more line in a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from work import assert_linear
+from written import batch_of, entropy_of
+
+from s3dest_dagster.destination import AvroFormat, CsvFormat, Flattening, FormatSettings, JsonlFormat, ParquetFormat
+from s3dest_dagster.formats import encoder
+from s3dest_dagster.stream import Stream
+
+OVERFLOW = "_airbyte_additional_properties"
+FORMATS: dict[str, FormatSettings] = {
+    "parquet": ParquetFormat(),
+    "avro": AvroFormat(),
+    "csv": CsvFormat(),
+    "flat csv": CsvFormat(flattening=Flattening.ROOT),
+    "flat csv with the rest": CsvFormat(flattening=Flattening.ROOT, additional_properties_column=True),
+    "jsonl": JsonlFormat(),
+    "flat jsonl": JsonlFormat(flattening=Flattening.ROOT),
+}
+_INTEGER, _OBJECT = {"type": "integer"}, {"type": "object", "properties": {"b": {"type": "integer"}}}
+_SCHEMA = {
+    "properties": {
+        "a": _INTEGER,
+        "text": {"type": "string"},
+        "number": {"type": "number"},
+        "object": _OBJECT,
+        "list": {"type": "array", "items": _INTEGER},
+        "objects": {"type": "array", "items": _OBJECT},
+        "any": {"type": ["integer", "string", "boolean", "object", "array"], "items": _INTEGER, "properties": {}},
+        "moment": {"type": "string", "format": "date-time"},
+    }
+}
+
+
+def _members(member: str, count: int) -> str:
+    """An object with so many members; `%d` in them is their number."""
+    return "{" + ",".join(member.replace("%d", str(number)) for number in range(count)) + "}"
+
+
+def _around(name: str, value: str) -> str:
+    return f'{{"{name}":{value}}}'
+
+
+def _list(name: str, item: str, count: int) -> str:
+    """A record with a list of so many items; `%d` in them is their number."""
+    return f'{{"{name}":[' + ",".join(item.replace("%d", str(number)) for number in range(count)) + "]}"
+
+
+ZERO, LETTER, BLANK, ESCAPES = "0", "x", " ", r"\n\u0041\":"
+_MIXED = '1,"x",null,true,{"b":1},[1],1.5,1e400'
+RECORDS: dict[str, Callable[[int], str]] = {
+    "a declared name again and again": lambda n: _members('"a":%d', n),
+    "an undeclared name again and again": lambda n: _members('"x":%d', n),
+    "two names in turn": lambda n: _members('"a":%d,"x":%d', n),
+    "a name with blanks": lambda n: _members('"a" : %d', n),
+    "a name with escapes": lambda n: _members(r'"\u0061":%d', n),
+    "a name of the envelope": lambda n: _members('"_airbyte_ab_id":%d', n),
+    "a name within an object": lambda n: _around("object", _members('"b":%d', n)),
+    "an undeclared name within an object": lambda n: _around("object", _members('"x":%d', n)),
+    "a name within the record's own overflow": lambda n: _around(OVERFLOW, _members('"x":%d', n)),
+    "a name twice in each object of a list": lambda n: _list("objects", '{"b":1,"b":2}', n),
+    "the own overflow again and again": lambda n: _members(f'"{OVERFLOW}":{{"x":%d}}', n),
+    "the own overflow of each object of a list": lambda n: _list("objects", f'{{"{OVERFLOW}":{{"x":1}}}}', n),
+    "names that look numbered": lambda n: _members(f'"{OVERFLOW}.{OVERFLOW}.a.%d":1,"a":1', n),
+    "many names": lambda n: _members('"k%d":1', n),
+    "many names, each twice": lambda n: _members('"k%d":1,"k%d":2', n),
+    "a long integer": lambda n: _around("a", "9" * n),
+    "a long fraction": lambda n: _around("number", "0." + "1" * n),
+    "a large exponent": lambda n: _around("number", "1e" + "9" * n),
+    "a number as text": lambda n: _around("a", f'"1.{ZERO * n}"'),
+    "a long text": lambda n: _around("text", f'"{LETTER * n}"'),
+    "texts of escapes": lambda n: _around("text", f'"{ESCAPES * n}"'),
+    "a moment with many digits": lambda n: _around("moment", f'"2021-05-27T17:16:45.{ZERO * n}Z"'),
+    "a moment with many blanks": lambda n: _around("moment", f'"2021-05-27{BLANK * n}17:16:45"'),
+    "a list": lambda n: _list("list", "1", n),
+    "a list of everything": lambda n: _list("list", _MIXED, n),
+    "a list where one of several types stands": lambda n: _list("any", _MIXED, n),
+    "objects with other names": lambda n: _list("objects", '{"c%d":1}', n),
+    "blanks": lambda n: _around("a", " " * n + "1"),
+}
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("construct", RECORDS)
+def test_the_work_for_a_record_grows_with_its_length(construct, format_):
+    assert_linear(lambda size: _encoding(format_, [RECORDS[construct](size).encode()]), 200)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("construct", RECORDS)
+def test_the_work_for_records_grows_with_their_number(construct, format_):
+    assert_linear(lambda size: _encoding(format_, [RECORDS[construct](2).encode()] * size), 64)
+
+
+def _encoding(format_: str, records: list[bytes]) -> Callable[[], object]:
+    batch = batch_of(records)
+    ready = encoder(FORMATS[format_], Stream(name="x", json_schema=_SCHEMA), on_mismatch="overflow")
+    return lambda: ready.encode(batch, entropy_of(batch))
