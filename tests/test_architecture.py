@@ -18,6 +18,7 @@ FLOORS = {
     "errors": 0,
     "stream": 0,
     "batch": 0,
+    "lineage": 0,
     "keys": 0,
     "setting_types": 0,
     "wording": 0,

@@ -12,7 +12,7 @@ from s3dest_dagster.landing.progress import Reading, Standing, resident_bytes
 from s3dest_dagster.landing.read import LiveObject, live_objects, read_scope, read_tables, scope_schema, unified
 from s3dest_dagster.landing.receipt import Progress, Receipt
 from s3dest_dagster.landing.scopes import DamagedHead, FoundStream, found_streams, scopes
-from s3dest_dagster.landing.states import change_state, reached_state
+from s3dest_dagster.landing.states import change_state, reached_state, text_of
 from s3dest_dagster.landing.streams import StreamLandings, landing_streams, side_by_side, state_message
 from s3dest_dagster.landing.sweep import Swept, sweep
 from s3dest_dagster.landing.sync import Sync
@@ -68,6 +68,7 @@ __all__ = [
     "side_by_side",
     "state_message",
     "sweep",
+    "text_of",
     "unified",
     "verify",
 ]

@@ -24,6 +24,7 @@ from s3dest_dagster.landing.manifest import MAX_LEAVING, Counts, Head, ManifestO
 from s3dest_dagster.landing.ownership import connector_keys
 from s3dest_dagster.landing.schema_changes import schema_changes
 from s3dest_dagster.landing.sync import Sync
+from s3dest_dagster.lineage import Descent, Lineage, descent
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
 
@@ -31,7 +32,7 @@ from s3dest_dagster.stream import Scope, Stream, SyncMode
 class StagedSync:
     """Everything that a sync has sent and counted before it is decided, since its last checkpoint. `name` is that of
     its segment, `complete`, `continues`, `staged_since` and `content` are as there; `encoder` None: it had no
-    record."""
+    record. `origin`: the state of all streams that the source went on from to reach `state`; None where nobody says."""
 
     name: str
     complete: bool
@@ -45,6 +46,7 @@ class StagedSync:
     encoder: Encoder | None
     state: State | None
     staged_since: datetime | None = None
+    origin: Lineage | None = None
     content: str | None = None
 
 
@@ -67,6 +69,8 @@ def compose(staged: StagedSync, destination: S3Destination, ledger: Ledger, head
 def _receipt(staged: StagedSync, destination: S3Destination, ledger: Ledger, head: Head) -> Segment:
     """The segment as far as it tells of its own sync."""
     scope, encoder, schema = ledger.scope, staged.encoder, staged.stream.json_schema
+    state = staged.state.state.decode() if staged.state is not None else None
+    stands = descent(state, staged.origin) if state is not None else Descent()
     keeps_old = not staged.objects and _keeps_old(destination, staged.stream, scope)
     replaces = replaces_scope(destination, staged.stream, scope) and not keeps_old
     leaving = _leaving(staged, destination, ledger, head) if replaces else []
@@ -98,7 +102,9 @@ def _receipt(staged: StagedSync, destination: S3Destination, ledger: Ledger, hea
         format={"format_type": type(destination.format).__name__.removesuffix("Format"), **_plain(destination.format)},
         # The user metadata stands on each object.
         settings=_plain(destination, without=("format", "object_metadata")),
-        state=staged.state.state.decode() if staged.state is not None else None,
+        state=state,
+        state_number=stands.number,
+        state_ancestors=stands.ancestors,
         library_version=version("s3dest-dagster"),
         content=staged.content,
     )

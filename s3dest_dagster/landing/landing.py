@@ -42,6 +42,7 @@ from s3dest_dagster.landing.staging import ObjectStager
 from s3dest_dagster.landing.sweep import sweep
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Target
+from s3dest_dagster.lineage import Lineage
 from s3dest_dagster.schema import json_schema_of_arrow, json_schema_of_records
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
@@ -98,9 +99,14 @@ class Landing:
         self._progress = Progress(rows=0, objects=0, bytes=0)
         self._swept = 0
         self._state: State | None = None
+        self._origin: Lineage | None = None
         self._staged: Segment | None = None
 
     # ------------------------------------------------------------------ what a source pushes
+
+    def reads_from(self, origin: Lineage | None) -> None:
+        """Says which state of all streams the source goes on from: what it reaches descends from it."""
+        self._origin = origin
 
     def write(self, batch: Batch) -> None:
         """Takes the next records. Raises what encoding or uploading an earlier batch met, too."""
@@ -216,6 +222,7 @@ class Landing:
             encoder=self._encoder,
             state=self._state,
             staged_since=self._draft.since,
+            origin=self._origin,
             content=self._draft.content,
         )
         return compose(staged, self._target.destination, self._ledger, self._seen.head)

@@ -28,6 +28,7 @@ from s3dest_dagster.errors import (
 from s3dest_dagster.keys import manifest_root_in
 from s3dest_dagster.landing.manifest import Head, ManifestObject, ReachedState, Segment, from_json, to_json
 from s3dest_dagster.landing.manifest_keys import head_key, segment_key, sync_of
+from s3dest_dagster.lineage import KnownState, state_id
 from s3dest_dagster.storage import Bucket, crc32_text, in_parallel
 from s3dest_dagster.stream import Scope
 
@@ -104,7 +105,9 @@ class Ledger:
             return None
         holder = self.read_segment(head.state)
         assert holder.state is not None, "the head names a segment that has a state"
-        return ReachedState(holder.state, holder.started_at, complete=head.syncs[-1].complete)
+        known = KnownState(state_id(holder.state), holder.state_number, segment_key(self.root, holder.name))
+        lineage = (*holder.state_ancestors, known)
+        return ReachedState(holder.state, holder.started_at, complete=head.syncs[-1].complete, lineage=lineage)
 
     def visible_segments(self) -> list[Segment]:
         """What a reader sees: the published segments, and a decided one once all of its objects are there."""

@@ -16,6 +16,7 @@ import msgspec
 from s3dest_dagster.batch import Tally
 from s3dest_dagster.errors import ManifestError
 from s3dest_dagster.landing.manifest_keys import sync_of
+from s3dest_dagster.lineage import KnownState, Lineage
 
 FORMAT_VERSION = 1
 MAX_LEAVING = 16
@@ -123,8 +124,9 @@ class Segment:
     after that moment of the server's clock; None where it does not matter. `quarantine` holds the lines that are no
     records, with their reasons. `schema` is the schema of the objects as text, with its `fingerprint`; `json_schema`
     the stream's; `schema_changes` what is new in it, None for nothing. `format` holds the format's settings, `settings`
-    those of the destination, `state` the source's state that these records reach; `forgets_state`: the scope has none
-    any more. `content` tells the content of its records (see `ContentChecksum`), None where it was not noted.
+    those of the destination, `state` the source's state that these records reach, `state_number` and `state_ancestors`
+    where a state of all streams stands among others (see `lineage`); `forgets_state`: the scope has none any more.
+    `content` tells the content of its records (see `ContentChecksum`), None where it was not noted.
     """
 
     format_version: int = FORMAT_VERSION
@@ -156,6 +158,8 @@ class Segment:
     format: Mapping[str, str | int | bool | None]
     settings: Mapping[str, str | int | float | bool | None]
     state: str | None
+    state_number: int = 0
+    state_ancestors: tuple[KnownState, ...] = ()
     forgets_state: bool = False
     library_version: str
     content: str | None = None
@@ -202,11 +206,13 @@ class SyncEntry:
 @dataclass(frozen=True, slots=True)
 class ReachedState:
     """The state of a source that published records reach, as the source gave it, and when the sync began that reached
-    it. Not `complete`: the scope's last sync broke off after a checkpoint, and who reads next goes on in its midst."""
+    it. Not `complete`: the scope's last sync broke off after a checkpoint, and who reads next goes on in its midst.
+    `lineage`: where one of all streams stands, itself last."""
 
     text: str
     at: datetime
     complete: bool
+    lineage: Lineage
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,14 @@ import msgspec
 
 from s3dest_dagster.batch import State
 from s3dest_dagster.destination import S3Destination
-from s3dest_dagster.errors import StorageError, SupersededError
+from s3dest_dagster.errors import ManifestError, StorageError, SupersededError
 from s3dest_dagster.keys import KeyTemplate, scope_root
 from s3dest_dagster.landing.composing import StagedSync, compose
 from s3dest_dagster.landing.ledger import Clock, Ledger
-from s3dest_dagster.landing.manifest import Counts, Head, ReachedState, Segment
+from s3dest_dagster.landing.manifest import Counts, Head, ReachedState, Segment, from_json
 from s3dest_dagster.landing.manifest_keys import segment_name
 from s3dest_dagster.landing.sync import Sync
+from s3dest_dagster.lineage import KnownState, state_id
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
@@ -28,6 +29,16 @@ def reached_state(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Reache
     """The source's state that the scope's published records reach; None when it gave none."""
     ledger = Ledger(bucket, scope_root(template, scope), scope)
     return ledger.reached_state(ledger.read_head().head)
+
+
+def text_of(bucket: Bucket, known: KnownState) -> str | None:
+    """The text of a state that a lineage names; None where no segment holds it any more."""
+    try:
+        found = bucket.get(known.segment)
+        text = from_json(Segment, found[0], known.segment).state if found is not None else None
+    except ManifestError:
+        return None
+    return text if text is not None and state_id(text) == known.id else None
 
 
 def change_state(

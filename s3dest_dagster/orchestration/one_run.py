@@ -17,7 +17,7 @@ import dagster as dg
 from s3dest_dagster.batch import StreamBatch
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import S3DestError, SettingsError
-from s3dest_dagster.landing import IsolatedLandings, Landing, Receipt, Target, open_target, side_by_side
+from s3dest_dagster.landing import IsolatedLandings, Landing, Receipt, Target, open_target, side_by_side, text_of
 from s3dest_dagster.orchestration.assets import AssetSettings, described
 from s3dest_dagster.orchestration.connector_runs import log_to, reads_on, ready, values_of
 from s3dest_dagster.orchestration.declared import partition_scopes, preview_rows_of
@@ -229,13 +229,21 @@ class _Part:
 
     def _states(self, landings: Sequence[Landing]) -> Sequence[bytes]:
         """What the connector goes on from; none for partitions and full refreshes, which begin anew."""
-        found = resumption({each.stream.id: self._reached(each) for each in landings})
-        if found.again:
-            self.context.log.warning(
-                "The streams have reached different states of their common source, which goes on from the oldest of "
-                f"them: some records of {', '.join(map(str, found.again))} may come again."
-            )
+        found = resumption(
+            {each.stream.id: self._reached(each) for each in landings},
+            partial(text_of, self.target.bucket),
+            in_full=[each.stream.id for each in landings if not self._is_incremental(each)],
+            are_all=len(landings) == len(self.run.streams),
+        )
+        if found.warning is not None:
+            self.context.log.warning(found.warning)
+        for each in landings:
+            each.reads_from(found.lineage)
         return found.states
+
+    def _is_incremental(self, landing: Landing) -> bool:
+        catalog = self.run.source.catalog
+        return catalog is not None and catalog.is_incremental(landing.stream)
 
     def _reached(self, landing: Landing) -> Reached | None:
         if landing.scope.partition is not None or landing.stream.sync_mode is not SyncMode.APPEND:
@@ -243,7 +251,7 @@ class _Part:
         state = landing.last_state
         if state is None or not reads_on(self.run.source, landing.stream, state):
             return None
-        return Reached(state.text, state.at)
+        return Reached(state.text, state.lineage)
 
     def _scope(self, stream: StreamId) -> Scope:
         if self.run.partitions is None or self.partition is None:

@@ -64,6 +64,8 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "format": "type and settings of the format of the objects",
         "settings": "settings of the destination",
         "state": "state of the source that the records reach, as text",
+        "state_number": "how many reads led to the state, of one of all streams; 0: set by hand, or not known",
+        "state_ancestors": "states of all streams that the state descends from, oldest first, not all of them",
         "library_version": "version of the library that wrote it",
         "content": "CRC-32 and Adler-32 of its records as the source gave them, and their number; null if not noted",
         "format_version": _VERSION,
@@ -75,6 +77,11 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "leaves_with": "name of a segment whose `removes` are kept and deleted with its own",
         "forgets_state": "whether the scope has no state any more",
         "schema_changes": "how its columns differ from those of the sync before it, or null",
+    },
+    "KnownState": {
+        "id": "first 16 digits of the SHA-256 of the state's JSON without blanks",
+        "number": "how many reads led to it; 0: set by hand, or not known",
+        "segment": "key of a segment that holds its text",
     },
     "ManifestObject": {
         "key": _KEY,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
@@ -11,6 +15,8 @@ from scripted import ScriptedSource, is_soon_gone
 
 from s3dest_dagster import S3DestinationTranslator, build_landing_checks, build_stream_assets
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.landing import Sync, change_state
+from s3dest_dagster.stream import Scope, StreamId
 
 DAILY = dg.DailyPartitionsDefinition("2026-01-01")
 STREAM = "crm__users"
@@ -300,6 +306,46 @@ class TestState:
             warnings = [each.user_message for each in instance.all_logs(result.run_id) if each.level == 30]
         assert [each and each[0]["global"]["shared_state"]["lsn"] for each in self.states(scripted)] == [None, 1, 1]
         assert any("some records of crm.users may come again" in each for each in warnings)
+
+    def test_a_run_that_is_overtaken_for_one_stream_does_not_lead_the_other_astray(self, lake, scripted, tmp_path):
+        """Both began at the same state and ended at others: the next run begins where both were."""
+        begun, go_on = tmp_path / "begun", tmp_path / "go on"
+        for read, lsn in ((1, 1), (2, 8), (3, 4), (4, 9)):
+            scripted.on("read", read)
+            if read == 2:
+                scripted.touches(begun).waits_for(go_on)
+            say(say(scripted, "users", lsn), "orders", *([] if read == 3 else [lsn])).global_state({"lsn": lsn})
+        made = together(scripted, streams=self.APPEND)
+        lake.materialize(made)
+        with ThreadPoolExecutor(1) as beside:
+            long = beside.submit(lake.materialize, made, raise_on_error=False)
+            while not (begun.exists() or long.done()):
+                time.sleep(0.01)
+            lake.materialize(made, selection=[dg.AssetKey(["crm", "users"])])
+            go_on.touch()
+            assert set(materialized(long.result())) == {"orders"}
+        lake.materialize(made)
+        assert [each and each[0]["global"]["shared_state"]["lsn"] for each in self.states(scripted)] == [None, 1, 1, 1]
+
+    def test_a_state_that_is_set_by_hand_is_gone_on_from(self, lake, scripted):
+        for read in (1, 2):
+            say(scripted.on("read", read), "users", read).global_state({"lsn": read})
+        made = together(scripted, streams=self.APPEND)
+        lake.materialize(made)
+        by_hand = '{"type":"GLOBAL","global":{"shared_state":{"lsn":7},"stream_states":[]}}'
+        for number, name in enumerate(self.APPEND):
+            moment = datetime.now(UTC)
+            change_state(
+                lake.io().bucket(),
+                lake.io().destination(),
+                Scope(StreamId("crm", name)),
+                by_hand,
+                Sync(f"by hand {number}", moment, str(number)),
+                attempt="0a1b2c3d",
+                clock=lambda moment=moment: moment,
+            )
+        lake.materialize(made)
+        assert self.states(scripted) == [None, [json.loads(by_hand)]]
 
     def test_a_stream_that_failed_does_not_lose_what_the_state_of_all_covers(self, lake, scripted):
         scripted.on("read", 1)

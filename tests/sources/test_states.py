@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.lineage import KnownState, state_id
 from s3dest_dagster.sources.states import Reached, Resumption, resumption
 from s3dest_dagster.stream import StreamId
 
 USERS, ORDERS, VISITS = StreamId("crm", "users"), StreamId("crm", "orders"), StreamId(None, "visits")
-START = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 def own(stream: StreamId, at: int) -> dict[str, Any]:
@@ -28,14 +27,34 @@ def shared(lsn: int, *streams: StreamId, **more: Any) -> dict[str, Any]:
     return {"type": "GLOBAL", "global": {"shared_state": {"lsn": lsn}, "stream_states": described}, **more}
 
 
-def going_on(**reached: tuple[dict[str, Any] | str, int] | None) -> Resumption:
-    """From each stream's state and the day on which it was reached."""
+def going_on(in_full: tuple[StreamId, ...] = (), **reached: tuple[dict[str, Any] | str, ...] | None) -> Resumption:
+    """From each stream's state, with those that it descends from before it; each can be read where it was kept."""
     streams = {"users": USERS, "orders": ORDERS, "visits": VISITS}
-    return resumption({streams[name]: found and made(*found) for name, found in reached.items()})
+    texts = {id_of(each): text(each) for line in reached.values() for each in line or () if each is not BY_HAND}
+    return resumption(
+        {streams[name]: line and made(*line) for name, line in reached.items()},
+        lambda known: texts[known.id],
+        in_full=in_full,
+    )
 
 
-def made(state: dict[str, Any] | str, day: int) -> Reached:
-    return Reached(state if isinstance(state, str) else json.dumps(state), START + timedelta(days=day))
+BY_HAND = object()
+
+
+def made(*line: dict[str, Any] | str | object) -> Reached:
+    """The last of the line, reached by reads from one to the next; the first from the beginning, or set by hand."""
+    first = 0 if line[0] is BY_HAND else 1
+    states = [each for each in line if each is not BY_HAND]
+    known = tuple(KnownState(id_of(each), number, "a segment") for number, each in enumerate(states, first))
+    return Reached(text(states[-1]), known)
+
+
+def text(state: Any) -> str:
+    return state if isinstance(state, str) else json.dumps(state)
+
+
+def id_of(state: Any) -> str:
+    return state_id(text(state))
 
 
 def decoded(found: Resumption) -> list[Any]:
@@ -43,9 +62,9 @@ def decoded(found: Resumption) -> list[Any]:
 
 
 def test_states_of_single_streams_are_given_back_as_they_are():
-    text = '{"type" : "STREAM", "stream": {"stream_descriptor": {"name": "users"}, "stream_state": {"at": 1.10}}}'
-    found = going_on(users=(text, 1), orders=(own(ORDERS, 7), 2), visits=None)
-    assert found == Resumption((text.encode(), json.dumps(own(ORDERS, 7)).encode()))
+    spaced = '{"type" : "STREAM", "stream": {"stream_descriptor": {"name": "users"}, "stream_state": {"at": 1.10}}}'
+    found = going_on(users=(spaced,), orders=(own(ORDERS, 7),), visits=None)
+    assert found == Resumption((spaced.encode(), json.dumps(own(ORDERS, 7)).encode()))
 
 
 def test_nothing_reached_is_nothing_to_go_on_from():
@@ -54,24 +73,77 @@ def test_nothing_reached_is_nothing_to_go_on_from():
 
 def test_a_state_of_all_streams_is_given_once():
     state = shared(3, USERS, ORDERS)
-    found = going_on(users=(state, 1), orders=(state, 1))
-    assert (decoded(found), found.again) == ([state], ())
+    found = going_on(users=(state,), orders=(state,))
+    assert (decoded(found), found.warning) == ([state], None)
 
 
-def test_of_different_states_of_all_streams_the_oldest_is_given():
+def test_of_different_states_of_all_streams_the_one_that_all_have_passed_is_given():
     old, new = shared(1, USERS, ORDERS), shared(2, USERS, ORDERS)
-    found = going_on(users=(new, 2), orders=(old, 1))
-    assert (decoded(found), found.again) == ([old], (USERS,))
+    found = going_on(users=(old, new), orders=(old,))
+    assert decoded(found) == [old]
+    assert "some records of crm.users may come again" in found.warning
+    assert [each.id for each in found.lineage] == [id_of(old)]
+
+
+def test_of_states_that_do_not_descend_from_one_another_the_common_one_is_given():
+    old, left, right = shared(1, USERS, ORDERS), shared(4, USERS), shared(8, USERS, ORDERS)
+    found = going_on(users=(old, left), orders=(old, right))
+    assert decoded(found) == [old]
+    assert "some records of crm.orders, crm.users may come again" in found.warning
+
+
+def test_without_a_common_state_all_begin_anew():
+    found = going_on(users=(shared(4, USERS),), orders=(shared(8, ORDERS),))
+    assert (found.states, found.lineage) == ((), ())
+    assert "crm.orders, crm.users" in found.warning
+    assert "state set --catalog" in found.warning
+
+
+def test_what_is_set_by_hand_for_all_is_gone_on_from():
+    state = shared(3, USERS, ORDERS)
+    found = going_on(users=(BY_HAND, state), orders=(BY_HAND, state))
+    assert (decoded(found), found.warning) == ([state], None)
+
+
+def test_what_is_set_by_hand_for_one_is_gone_on_from_and_the_others_begin_anew():
+    set_now, before = shared(3, USERS, ORDERS), shared(8, USERS, ORDERS)
+    found = going_on(users=(BY_HAND, set_now), orders=(before,))
+    assert decoded(found) == [shared(3, USERS)]
+    assert "begins anew for crm.orders" in found.warning
+
+
+def test_what_is_set_by_hand_for_one_is_a_state_like_others_where_the_others_have_passed_it():
+    known, further = shared(3, USERS, ORDERS), shared(8, USERS, ORDERS)
+    assert decoded(going_on(users=(BY_HAND, known), orders=(known, further))) == [known]
+
+
+def test_states_set_by_hand_that_differ_are_none():
+    found = going_on(users=(BY_HAND, shared(3, USERS)), orders=(BY_HAND, shared(8, ORDERS)))
+    assert found.states == ()
 
 
 def test_a_stream_without_a_state_begins_anew():
-    found = going_on(users=(shared(3, USERS, ORDERS, VISITS, id=7), 1), orders=None, visits=None)
+    found = going_on(users=(shared(3, USERS, ORDERS, VISITS, id=7),), orders=None, visits=None)
     assert decoded(found) == [shared(3, USERS, id=7)]
 
 
 def test_a_stream_whose_state_was_its_own_begins_anew_under_one_of_all():
-    found = going_on(users=(shared(3, USERS, ORDERS), 1), orders=(own(ORDERS, 7), 2))
+    found = going_on(users=(shared(3, USERS, ORDERS),), orders=(own(ORDERS, 7),))
     assert decoded(found) == [shared(3, USERS)]
+
+
+def test_all_begin_anew_with_a_new_stream_where_the_state_tells_no_stream_from_another():
+    found = going_on(users=(shared(3),), orders=None)
+    assert found.states == ()
+    assert "crm.orders has not reached it: the records of crm.users come again" in found.warning
+    empty = {"stream_descriptor": {"name": "users", "namespace": "crm"}, "stream_state": {}}
+    state = {"type": "GLOBAL", "global": {"shared_state": {"lsn": 3}, "stream_states": [empty]}}
+    assert going_on(users=(state,), orders=None).states == ()
+
+
+def test_a_stream_that_is_read_in_full_holds_up_no_other():
+    found = going_on(users=(shared(3),), orders=None, in_full=(ORDERS,))
+    assert (decoded(found), found.warning) == ([shared(3)], None)
 
 
 def test_what_is_not_left_out_keeps_its_text():
@@ -79,24 +151,22 @@ def test_what_is_not_left_out_keeps_its_text():
         '{"stream_descriptor":{"name":"users","namespace":"crm"},"stream_state":{"at":1.10,"n":123456789012345678901}}'
     )
     other = '{"stream_descriptor":{"name":"orders","namespace":"crm"}}'
-    text = f'{{"type":"GLOBAL","global":{{"shared_state":{{"lsn":1e400}},"stream_states":[{other},{entry}]}}}}'
-    (state,) = going_on(users=(text, 1), orders=None).states
-    assert state.decode() == text.replace(f"{other},", "")
+    whole = f'{{"type":"GLOBAL","global":{{"shared_state":{{"lsn":1e400}},"stream_states":[{other},{entry}]}}}}'
+    (state,) = going_on(users=(whole,), orders=None).states
+    assert state.decode() == whole.replace(f"{other},", "")
 
 
-@pytest.mark.parametrize(
-    ("state", "expected"),
-    [
-        ({"data": {"users": {"at": 1}, "orders": {"at": 7}}}, {"data": {"users": {"at": 1}}}),
-        ({"data": {"cursor": 5}}, {"data": {"cursor": 5}}),
-        ({"type": "LEGACY", "data": "opaque"}, {"type": "LEGACY", "data": "opaque"}),
-    ],
-    ids=["by stream", "of no stream", "opaque"],
-)
-def test_a_legacy_state_is_divided_where_it_names_streams(state, expected):
-    assert decoded(going_on(users=(state, 1), orders=None)) == [expected]
+def test_a_legacy_state_is_divided_where_it_names_streams():
+    state = {"data": {"users": {"at": 1}, "orders": {"at": 7}}}
+    assert decoded(going_on(users=(state,), orders=None)) == [{"data": {"users": {"at": 1}}}]
+
+
+@pytest.mark.parametrize("state", [{"data": {"cursor": 5}}, {"type": "LEGACY", "data": "opaque"}])
+def test_a_legacy_state_that_names_no_stream_is_none_for_a_new_one(state):
+    assert going_on(users=(state,), orders=None).states == ()
+    assert decoded(going_on(users=(state,), orders=(state,))) == [state]
 
 
 def test_what_is_no_state_is_refused():
     with pytest.raises(SettingsError, match="no Airbyte state"):
-        going_on(users=("{", 1))
+        going_on(users=("{",))
