@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol, runtime_checkable
 
 import dagster as dg
@@ -23,6 +24,7 @@ from s3dest_dagster.orchestration.connector_runs import log_to, reads_on, ready,
 from s3dest_dagster.orchestration.declared import partition_scopes, preview_rows_of
 from s3dest_dagster.orchestration.failures import failure_of_streams, told_as_failures
 from s3dest_dagster.orchestration.metadata import receipt_metadata
+from s3dest_dagster.orchestration.landed_partitions import LandedPartition, report_landed
 from s3dest_dagster.orchestration.preview import Preview
 from s3dest_dagster.orchestration.run_identity import delivery_id, new_sync, now, sync_id
 from s3dest_dagster.orchestration.run_log import (
@@ -130,27 +132,35 @@ class ConnectorRun:
     def landed(self, context: dg.AssetExecutionContext, place: Place) -> Iterator[dg.MaterializeResult[Any]]:
         """Lands the selected streams; each is told as materialized once all of its partitions are published.
 
-        A stream that fails is left out of the partitions that follow. Raises `dg.Failure` at the end when any did.
+        A stream that fails is left out of the partitions that follow; those of its partitions that landed are reported
+        as materialized, however the step ends. Raises `dg.Failure` at the end when any stream failed.
         """
         chosen = [each for each in self.streams if self.keys[each.id] in context.selected_asset_keys]
         partitions: Sequence[str | None] = [None] if self.partitions is None else context.partition_keys
         failed: dict[Scope, S3DestError] = {}
         versions: dict[StreamId, list[str]] = {each.id: [] for each in chosen}
-        with open_target(place.destination(), place.bucket(), clock=now, entropy=os.urandom) as target:
-            for partition in partitions:
-                gone = {scope.stream for scope in failed}
-                left = [each for each in chosen if each.id not in gone]
-                part = _Part(self, context, target, partition, left, getattr(place, "preview_rows", 0))
-                for stream, receipt, metadata in part.landed(failed):
-                    key = self.keys[stream]
-                    before = partial(version_before, context.instance, key, partition)
-                    versions[stream].append(data_version(receipt, before))
-                    if partition is not None:
-                        context.add_asset_metadata(metadata, asset_key=key, partition_key=partition)
-                    if partition == partitions[-1]:
-                        told = metadata if partition is None else {}
-                        version = common_version(versions[stream])
-                        yield dg.MaterializeResult(asset_key=key, metadata=told, data_version=version)
+        unreported: dict[StreamId, list[LandedPartition]] = {each.id: [] for each in chosen}
+        try:
+            with open_target(place.destination(), place.bucket(), clock=now, entropy=os.urandom) as target:
+                for partition in partitions:
+                    gone = {scope.stream for scope in failed}
+                    left = [each for each in chosen if each.id not in gone]
+                    part = _Part(self, context, target, partition, left, getattr(place, "preview_rows", 0))
+                    for stream, receipt, metadata in part.landed(failed):
+                        key = self.keys[stream]
+                        before = partial(version_before, context.instance, key, partition)
+                        versions[stream].append(data_version(receipt, before))
+                        if partition is not None:
+                            context.add_asset_metadata(metadata, asset_key=key, partition_key=partition)
+                            landed = LandedPartition(key, str(partition), metadata, versions[stream][-1])
+                            unreported[stream].append(landed)
+                        if partition == partitions[-1]:
+                            unreported.pop(stream)
+                            told = metadata if partition is None else {}
+                            version = common_version(versions[stream])
+                            yield dg.MaterializeResult(asset_key=key, metadata=told, data_version=version)
+        finally:
+            report_landed(chain.from_iterable(unreported.values()), self.partitions, context.log_event)
         if failed:
             raise failure_of_streams(failed, landed=len(chosen) - len(failed))
 

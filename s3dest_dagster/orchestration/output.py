@@ -20,6 +20,7 @@ from s3dest_dagster.orchestration.declared import preview_rows_of, scopes_of, st
 from s3dest_dagster.orchestration.delivery import deliveries, let_go, opened
 from s3dest_dagster.orchestration.failures import placed
 from s3dest_dagster.orchestration.metadata import receipt_metadata
+from s3dest_dagster.orchestration.landed_partitions import LandedPartition, report_landed
 from s3dest_dagster.orchestration.preview import Preview
 from s3dest_dagster.orchestration.run_identity import current_execution, delivery_id, new_sync, now, now_ms, sync_id
 from s3dest_dagster.orchestration.run_log import (
@@ -38,8 +39,8 @@ def land_output(
 ) -> None:
     """Lands what an asset's body handed over, all of a scope or nothing; None lands nothing.
 
-    The scopes are landed one after another; those of a run that failed later stay, and a retry of the run does not
-    land them again.
+    The scopes are landed one after another; those of a run that failed later stay and are reported as materialized, and
+    a retry of the run does not land them again.
     """
     if not context.has_asset_key:
         raise SettingsError(
@@ -53,6 +54,7 @@ def land_output(
         return
     rows = preview_rows_of(context.definition_metadata, preview_rows)
     run_id, versions = delivery_id(), []
+    landed: list[LandedPartition] = []
     try:
         with open_target(destination, bucket, clock=now, entropy=os.urandom) as target:
             for scope, records in deliveries(handed, scopes):
@@ -64,7 +66,13 @@ def land_output(
                 metadata = receipt_metadata(receipt, stream, bucket=bucket, seconds=seconds, preview=preview)
                 _tell(context, metadata, scope, alone=len(scopes) == 1)
                 versions.append(data_version(receipt, partial(_before, context, scope.partition)))
+                if scope.partition is not None:
+                    landed.append(LandedPartition(context.asset_key, scope.partition, metadata, versions[-1]))
                 warn_of_second_writers(context.log, receipt, target.bucket)
+    except BaseException:
+        if landed:
+            report_landed(landed, context.asset_partitions_def, context.log_event)
+        raise
     finally:
         let_go(handed)
     _version(context, versions)

@@ -18,7 +18,8 @@ from s3dest_dagster.landing import Receipt
 from s3dest_dagster.schema import paths, record_type
 from s3dest_dagster.stream import Stream
 
-_TAG = "dagster/data_version"
+DATA_VERSION_TAG = "dagster/data_version"
+"""Tag of a materialization in which Dagster notes its data version."""
 _DIGITS = 16
 
 
@@ -73,7 +74,7 @@ def version_before(instance: dg.DagsterInstance, key: dg.AssetKey, partition: st
         wanted = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
     records = instance.fetch_materializations(wanted, limit=1).records
     event = records[0].asset_materialization if records else None
-    return (event.tags or {}).get(_TAG) if event is not None else None
+    return (event.tags or {}).get(DATA_VERSION_TAG) if event is not None else None
 
 
 def _digest(*parts: Any) -> str:

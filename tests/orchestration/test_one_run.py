@@ -240,6 +240,25 @@ class TestPartitions:
         shown = result.failure_data_for_node("crm_sync").user_failure_data
         assert set(shown.metadata["failed_streams"].value) == {"crm.users [2026-01-05]"}
 
+    def test_partitions_that_landed_before_a_stream_failed_are_reported(self, lake, scripted):
+        say(say(scripted.on("read", 1), "users", 1), "orders", 1)
+        say(spoil(scripted.on("read", 2), "users"), "orders", 2)
+        made = together(
+            scripted,
+            partitions_def=DAILY,
+            streams=["users", "orders"],
+            backfill_policy=dg.BackfillPolicy.single_run(),
+        )
+        users, orders = (dg.AssetKey(["crm", name]) for name in ("users", "orders"))
+        with dg.DagsterInstance.ephemeral() as instance:
+            run = {"tags": between("2026-01-05", "2026-01-06"), "raise_on_error": False, "instance": instance}
+            assert not lake.materialize(made, **run).success
+            assert instance.get_materialized_partitions(users) == {"2026-01-05"}
+            assert instance.get_materialized_partitions(orders) == {"2026-01-05", "2026-01-06"}
+            assert len(instance.fetch_materializations(orders, limit=10).records) == 2
+            (event,) = instance.fetch_materializations(users, limit=10).records
+            assert event.asset_materialization.metadata["rows"].value == 1
+
     def test_they_may_come_from_the_translator(self, lake, scripted):
         class ByDay(S3DestinationTranslator):
             def get_asset_spec(self, stream):

@@ -163,6 +163,53 @@ class TestSeveralPartitionsInOneRun:
         with pytest.raises(AssertionError, match=reason):
             raise AssertionError(data.user_failure_data.description)
 
+    @pytest.mark.parametrize(
+        ("partitions", "keys"),
+        [
+            (DAILY, ["2026-01-01", "2026-01-02", "2026-01-03"]),
+            (TWO, ["2026-01-01|eu", "2026-01-01|us", "2026-01-02|us"]),
+        ],
+        ids=["daily", "two dimensions"],
+    )
+    def test_those_that_landed_before_one_that_fails_are_reported(self, lake, partitions, keys):
+        def body() -> Iterator[tuple[str, Any]]:
+            for number, key in enumerate(keys[:2], 1):
+                yield key, [{"id": number}] * number
+            raise RuntimeError("the source went away")
+
+        asset = stream_asset(
+            name="readings", partitions_def=partitions, backfill_policy=dg.BackfillPolicy.single_run()
+        )(body)
+        with dg.DagsterInstance.ephemeral() as instance:
+            io = lake.io(s3_path_format=BY_PARTITION)
+            result = lake.materialize(
+                asset, io=io, tags=in_range(keys[0], keys[2]), raise_on_error=False, instance=instance
+            )
+            assert not result.success
+            found = instance.fetch_materializations(asset.key, limit=10).records
+            events = [each.asset_materialization for each in found]
+            assert {each.partition: each.metadata["rows"].value for each in events} == {keys[0]: 1, keys[1]: 2}
+            assert instance.get_materialized_partitions(asset.key) == set(keys[:2])
+            assert all(each.tags["dagster/data_version"] for each in events)
+
+    def test_one_partition_that_fails_is_not_reported(self, lake):
+        def body() -> Iterator[Any]:
+            yield {"id": 1}
+            raise RuntimeError("the source went away")
+
+        asset = stream_asset(name="readings", partitions_def=DAILY)(body)
+        with dg.DagsterInstance.ephemeral() as instance:
+            lake.materialize(asset, partition_key="2026-01-01", raise_on_error=False, instance=instance)
+            assert instance.get_materialized_partitions(asset.key) == set()
+
+    def test_a_range_that_succeeds_is_reported_once(self, lake):
+        with dg.DagsterInstance.ephemeral() as instance:
+            asset = stream_asset(
+                name="readings", partitions_def=DAILY, backfill_policy=dg.BackfillPolicy.single_run()
+            )(lambda: {"2026-01-01": [{"id": 1}]})
+            lake.materialize(asset, tags=in_range("2026-01-01", "2026-01-02"), instance=instance)
+            assert len(instance.fetch_materializations(asset.key, limit=10).records) == 2
+
     def test_a_retry_lands_only_what_is_left(self, lake):
         attempts = []
 
