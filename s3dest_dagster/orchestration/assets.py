@@ -14,7 +14,10 @@ from typing import Any, TypedDict, Unpack, get_type_hints, overload
 import dagster as dg
 
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.orchestration.annotations import for_dagster
+from s3dest_dagster.orchestration.declared import partitions_of_run
 from s3dest_dagster.orchestration.failures import told_as_failures
+from s3dest_dagster.orchestration.run_identity import current_execution
 from s3dest_dagster.orchestration.translator import S3DestinationTranslator
 from s3dest_dagster.stream import Stream, SyncMode
 
@@ -119,6 +122,7 @@ def asset_of(
 ) -> dg.AssetsDefinition:
     """The asset that is this stream, with what the translator and the settings say about it."""
     spec, step = described(translator.get_asset_spec(stream), settings)
+    partitions = partitions_def or spec.partitions_def
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)
         made: dg.AssetsDefinition = dg.asset(
@@ -133,9 +137,9 @@ def asset_of(
             code_version=spec.code_version,
             automation_condition=spec.automation_condition,
             freshness_policy=spec.freshness_policy,
-            partitions_def=partitions_def or spec.partitions_def,
+            partitions_def=partitions,
             **step,
-        )(_handing_over(body))
+        )(_handing_over(body, stream if partitions is not None else None))
     return made
 
 
@@ -152,8 +156,11 @@ def described(spec: dg.AssetSpec, settings: AssetSettings) -> tuple[dg.AssetSpec
     return spec.merge_attributes(**merged), given
 
 
-def _handing_over(body: Body) -> Body:
-    """The body as Dagster can call it: it would iterate a generator itself, and refuses annotations of iterators."""
+def _handing_over(body: Body, partitioned: Stream | None) -> Body:
+    """The body as Dagster can call it: it would iterate a generator itself, and refuses annotations of iterators.
+
+    The body of a `partitioned` stream is only called for partitions that the stream has.
+    """
     if inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body):
         raise SettingsError(
             f"{body.__name__} is asynchronous, and records are landed as they come. Make it a plain function or "
@@ -164,6 +171,8 @@ def _handing_over(body: Body) -> Body:
     @wraps(body)
     def run(*args: Any, **kwargs: Any) -> Any:
         with told_as_failures():
+            if partitioned is not None and (execution := current_execution()) is not None:
+                partitions_of_run(execution, partitioned.id)
             handed = body(*args, **kwargs)
         return handed if isinstance(handed, dg.Output | dg.MaterializeResult) else dg.Output(handed)
 
@@ -181,4 +190,12 @@ def _parameter_types(body: Body) -> dict[str, Any]:
     def stub() -> None: ...
 
     stub.__annotations__ = {name: kind for name, kind in body.__annotations__.items() if name != "return"}
-    return get_type_hints(stub, globalns=inspect.unwrap(body).__globals__, include_extras=True)
+    try:
+        found = get_type_hints(stub, globalns=inspect.unwrap(body).__globals__, include_extras=True)
+    except NameError as error:
+        raise SettingsError(
+            f"An annotation of {body.__name__}'s parameters cannot be looked up: {error}. Import what it names where "
+            "the function stands, and not for type checkers only.",
+            setting="annotation",
+        ) from None
+    return {name: for_dagster(kind) for name, kind in found.items()}

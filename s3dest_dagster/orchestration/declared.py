@@ -6,11 +6,13 @@ is a stream named after its key. It must not know where streams come from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import dagster as dg
+from dagster._check import CheckError
 from dagster._core.definitions.metadata.metadata_value import ObjectMetadataValue
 
 from s3dest_dagster.errors import SettingsError
@@ -81,11 +83,44 @@ def _plain(value: Any) -> Any:
 def scopes_of(context: dg.OutputContext | dg.InputContext, stream: StreamId) -> dict[str | None, Scope]:
     """The scopes that a step writes or reads, by partition key, in the order of the partitions.
 
-    An unpartitioned asset has one, under None.
+    An unpartitioned asset has one, under None. Raises SettingsError where the run's partitions are not among those of
+    the asset; an input may have none.
     """
     if not context.has_asset_partitions:
         return {None: Scope(stream)}
-    return partition_scopes(stream, context.asset_partitions_def, context.asset_partition_keys)
+    with _among_those_of(stream):
+        keys = context.asset_partition_keys
+    if not keys and isinstance(context, dg.OutputContext):
+        raise _no_partition(stream)
+    return partition_scopes(stream, context.asset_partitions_def, keys)
+
+
+def partitions_of_run(context: dg.AssetExecutionContext, stream: StreamId) -> Sequence[str]:
+    """The partitions that a step of this stream works on. SettingsError where they are not among the asset's."""
+    with _among_those_of(stream):
+        keys: Sequence[str] = context.partition_keys
+    if not keys:
+        raise _no_partition(stream)
+    return keys
+
+
+@contextmanager
+def _among_those_of(stream: StreamId) -> Iterator[None]:
+    """What Dagster raises for a partition that the asset does not have, in one sentence."""
+    try:
+        yield
+    except (CheckError, ValueError, dg.DagsterError) as error:
+        reason = " ".join(str(error).split()).removeprefix("Invariant failed. Description: ")
+        raise _no_partition(stream, f": {reason.rstrip('.')}") from error
+
+
+def _no_partition(stream: StreamId, reason: str = "") -> SettingsError:
+    return SettingsError(
+        f"The run asks for partitions that {stream} does not have{reason}. Choose a partition or range of its "
+        "partitions_def, the first one first; a partition exists once its time is over.",
+        stream=str(stream),
+        setting="partitions_def",
+    )
 
 
 def partition_scopes(

@@ -21,10 +21,10 @@ from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.landing import IsolatedLandings, Landing, Receipt, Target, open_target, side_by_side, text_of
 from s3dest_dagster.orchestration.assets import AssetSettings, described
 from s3dest_dagster.orchestration.connector_runs import log_to, reads_on, ready, values_of
-from s3dest_dagster.orchestration.declared import partition_scopes, preview_rows_of
+from s3dest_dagster.orchestration.declared import partition_scopes, partitions_of_run, preview_rows_of
 from s3dest_dagster.orchestration.failures import failure_of_streams, told_as_failures
-from s3dest_dagster.orchestration.metadata import receipt_metadata
 from s3dest_dagster.orchestration.landed_partitions import LandedPartition, report_landed
+from s3dest_dagster.orchestration.metadata import receipt_metadata
 from s3dest_dagster.orchestration.preview import Preview
 from s3dest_dagster.orchestration.run_identity import delivery_id, new_sync, now, sync_id
 from s3dest_dagster.orchestration.run_log import (
@@ -136,7 +136,7 @@ class ConnectorRun:
         as materialized, however the step ends. Raises `dg.Failure` at the end when any stream failed.
         """
         chosen = [each for each in self.streams if self.keys[each.id] in context.selected_asset_keys]
-        partitions: Sequence[str | None] = [None] if self.partitions is None else context.partition_keys
+        partitions = self._partitions(context, chosen)
         failed: dict[Scope, S3DestError] = {}
         versions: dict[StreamId, list[str]] = {each.id: [] for each in chosen}
         unreported: dict[StreamId, list[LandedPartition]] = {each.id: [] for each in chosen}
@@ -163,6 +163,9 @@ class ConnectorRun:
             report_landed(chain.from_iterable(unreported.values()), self.partitions, context.log_event)
         if failed:
             raise failure_of_streams(failed, landed=len(chosen) - len(failed))
+
+    def _partitions(self, context: dg.AssetExecutionContext, chosen: Sequence[Stream]) -> Sequence[str | None]:
+        return [None] if self.partitions is None else partitions_of_run(context, chosen[0].id)
 
 
 @dataclass(frozen=True)

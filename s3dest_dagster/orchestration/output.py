@@ -19,8 +19,8 @@ from s3dest_dagster.landing import Landing, ReachedState, Receipt, Sync, Target,
 from s3dest_dagster.orchestration.declared import preview_rows_of, scopes_of, stream_of
 from s3dest_dagster.orchestration.delivery import deliveries, let_go, opened
 from s3dest_dagster.orchestration.failures import placed
-from s3dest_dagster.orchestration.metadata import receipt_metadata
 from s3dest_dagster.orchestration.landed_partitions import LandedPartition, report_landed
+from s3dest_dagster.orchestration.metadata import receipt_metadata
 from s3dest_dagster.orchestration.preview import Preview
 from s3dest_dagster.orchestration.run_identity import current_execution, delivery_id, new_sync, now, now_ms, sync_id
 from s3dest_dagster.orchestration.run_log import (
@@ -43,9 +43,8 @@ def land_output(
     a retry of the run does not land them again.
     """
     if not context.has_asset_key:
-        raise SettingsError(
-            "Only an asset's output can be landed: an op's belongs to no stream. Use another IO manager."
-        )
+        _pass_only_none(context, handed)
+        return
     stream = stream_of(context.asset_key, context.definition_metadata, context.output_metadata)
     scopes = scopes_of(context, stream.id)
     if handed is None:
@@ -76,6 +75,19 @@ def land_output(
     finally:
         let_go(handed)
     _version(context, versions)
+
+
+def _pass_only_none(context: dg.OutputContext, handed: Any) -> None:
+    """An op's output belongs to no stream: None passes, anything else is a SettingsError."""
+    if handed is None:
+        context.log.debug("The op gave nothing (None), so there is nothing to keep.")
+        return
+    raise SettingsError(
+        f"The op's output {context.name!r} is a {type(handed).__name__}, and an op's output belongs to no stream: only "
+        'an asset\'s can be landed. Give the output an IO manager of its own, as dg.Out(io_manager_key="files") with '
+        "the resource dg.FilesystemIOManager(), or make it an asset.",
+        setting="io_manager_key",
+    )
 
 
 def _land(

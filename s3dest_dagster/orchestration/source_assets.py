@@ -19,6 +19,7 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.landing import ReachedState
 from s3dest_dagster.orchestration.assets import AssetSettings, asset_of
 from s3dest_dagster.orchestration.connector_runs import log_to, reads_on, ready, values_of
+from s3dest_dagster.orchestration.declared import partitions_of_run
 from s3dest_dagster.orchestration.delivery import DeferredRead
 from s3dest_dagster.orchestration.one_run import asset_of_streams
 from s3dest_dagster.orchestration.translator import S3DestinationTranslator, check_distinct
@@ -149,7 +150,8 @@ def connector_body(
         now, log = ready(source), log_to(context)
         if partitions is None:
             return _deferred(now, stream, None, log)
-        return {key: _deferred(now, stream, values_of(partitions, key), log) for key in context.partition_keys}
+        keys = partitions_of_run(context, stream.id)
+        return {key: _deferred(now, stream, values_of(partitions, key), log) for key in keys}
 
     return read
 

@@ -51,7 +51,7 @@ from s3dest_dagster.destination import (
 )
 from s3dest_dagster.landing import Counts, ManifestObject, Receipt
 from s3dest_dagster.landing.manifest import SchemaChanges
-from s3dest_dagster.orchestration import loading
+from s3dest_dagster.orchestration import input_values
 from s3dest_dagster.orchestration.assets import AssetSettings
 from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager
 from s3dest_dagster.orchestration.metadata import receipt_metadata
@@ -525,13 +525,15 @@ def metadata_of(partition: str | None) -> dict[str, Any]:
 
 def test_annotations_that_can_be_loaded_stand_in_their_table():
     rows = pages.table(pages.section(DAGSTER, "Reading downstream"))
-    told = {pages.code(name) for row in rows for name in row["annotation"].split(", ")} - {"none"}
-    known = {*map(annotation_name, loading._MAKERS), *loading._FRAMES}
+    names = (pages.code(name) for row in rows for name in row["annotation"].split("`, "))
+    told = {name.partition("[")[0] for name in names} - {"none"}
+    kinds = (*input_values._WHOLE, *input_values._ROWS, *input_values._MAPPINGS)
+    known = {*map(annotation_name, kinds), *input_values._FRAMES}
     assert told == known
 
 
 def annotation_name(kind: Any) -> str:
-    if kind is Any or kind in (list, dict) or kind.__module__ == collections.abc.__name__:
+    if kind is Any or kind in (list, dict, object) or kind.__module__ == collections.abc.__name__:
         return kind.__name__
     module = {"pyarrow.lib": "pyarrow", "pyarrow._dataset": "pyarrow.dataset"}[kind.__module__]
     return f"{module}.{kind.__name__}"

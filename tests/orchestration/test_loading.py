@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import collections.abc
-from typing import Any
+from collections.abc import Generator, Iterable
+from typing import Annotated, Any, NewType, Optional, TypedDict, Union
 
 import dagster as dg
 import duckdb
@@ -13,6 +14,7 @@ import pyarrow.dataset as ds
 import pytest
 
 from s3dest_dagster import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, stream_asset
+from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager
 
 SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}, "name": {"type": "string"}}}
@@ -299,3 +301,223 @@ def test_the_loader_needs_no_step(lake):
     io: S3DestinationIOManager = lake.io()
     context = dg.build_input_context(asset_key=people.key)
     assert ids_of(io.load_input(context)) == [1, 2, 3]
+
+
+# ---------------------------------------------------------------------- annotations taken apart
+
+
+Rows = NewType("Rows", list[dict])
+
+
+class Person(TypedDict):
+    id: int
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Optional[pa.Table],  # noqa: UP045
+        pa.Table | None,
+        None | pl.DataFrame,
+        Union[bytes, pa.Table],  # noqa: UP007
+        Annotated[pa.Table, "people"],
+        Annotated[pa.Table | None, "people"],
+        Optional[Annotated[list[dict], "people"]],  # noqa: UP045
+        collections.abc.Iterable[dict],
+        collections.abc.Iterator[dict[str, Any]],
+        collections.abc.Generator[dict, None, None],
+        Generator[dict],
+        Iterable,
+        collections.abc.Iterable[Person] | None,
+        collections.abc.Sequence[collections.abc.Mapping[str, Any]],
+        collections.abc.Collection[dict],
+        list[Person],
+        Rows,
+        object,
+    ],
+    ids=str,
+)
+def test_generics_are_taken_apart_for_a_stream_asset(lake, annotation):
+    lake.materialize(people)
+    got = []
+
+    def down(given):
+        got.append(ids_of(given))
+        return []
+
+    down.__annotations__ = {"given": annotation}
+    made = stream_asset(ins={"given": dg.AssetIn(people.key)})(down)
+    lake.materialize(people, made, selection=[made])
+    assert got == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        bytes,
+        list[int],
+        list[pa.Table],
+        set,
+        tuple,
+        dict[int, pa.Table],
+        dict[str, bytes],
+        dict[str, dict[str, pa.Table]],
+        Optional[bytes],  # noqa: UP045
+        Union[bytes, int],  # noqa: UP007
+        collections.abc.Iterator[int],
+    ],
+    ids=str,
+)
+def test_what_cannot_be_loaded_is_refused_with_what_can(lake, annotation):
+    lake.materialize(people)
+
+    def down(given):
+        return []
+
+    down.__annotations__ = {"given": annotation}
+    made = stream_asset(ins={"given": dg.AssetIn(people.key)})(down)
+    with pytest.raises(dg.Failure, match=r"cannot be loaded as .*pyarrow\.Table.*dict\[str, X\].*Optional"):
+        lake.materialize(people, made, selection=[made])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind"),
+    [
+        (dict[str, Any], pa.Table),
+        (dict[str, pa.Table], pa.Table),
+        (dict[str, pl.DataFrame], pl.DataFrame),
+        (collections.abc.Mapping[str, pl.LazyFrame], pl.LazyFrame),
+        (dict[str, duckdb.DuckDBPyRelation], duckdb.DuckDBPyRelation),
+        (dict[str, pa.RecordBatchReader], pa.RecordBatchReader),
+        (dict[str, ds.Dataset], ds.Dataset),
+        (dict[str, list[dict]], list),
+        (dict[str, pa.Table | None], pa.Table),
+        (dict[str, pa.Table] | None, pa.Table),
+        (Annotated[dict[str, collections.abc.Iterator[dict]], "by day"], collections.abc.Iterator),
+    ],
+    ids=str,
+)
+def test_a_mapping_has_for_each_partition_what_its_annotation_says(three_days, annotation, kind):
+    got = {}
+
+    def down(given):
+        got.update({key: (isinstance(each, kind), ids_of(each)) for key, each in given.items()})
+        return []
+
+    down.__annotations__ = {"given": annotation}
+    two = dg.SpecificPartitionsPartitionMapping(["2026-01-01", "2026-01-03"])
+    made = stream_asset(ins={"given": dg.AssetIn(days.key, partition_mapping=two)})(down)
+    three_days.materialize(days, made, selection=[made])
+    assert got == {"2026-01-01": (True, ["2026-01-01"]), "2026-01-03": (True, ["2026-01-03"])}
+
+
+def test_a_mapping_of_pandas_frames(three_days):
+    pandas = pytest.importorskip("pandas")
+    one = dg.SpecificPartitionsPartitionMapping(["2026-01-01"])
+
+    def down(given):
+        assert given["2026-01-01"]["id"].tolist() == ["2026-01-01"]
+
+    down.__annotations__ = {"given": dict[str, pandas.DataFrame]}
+    made = dg.asset(ins={"given": dg.AssetIn(days.key, partition_mapping=one)})(down)
+    three_days.materialize(days, made, selection=[made])
+
+
+def test_what_has_no_partitions_is_no_mapping_of_them(lake):
+    lake.materialize(people)
+    with pytest.raises(dg.Failure, match="people has no partitions"):
+        loaded(lake, people, dict[str, pa.Table])
+
+
+def test_two_assets_may_ask_for_the_same_and_resources_stay_resources(lake):
+    lake.materialize(people)
+    got = []
+
+    @stream_asset(ins={"given": dg.AssetIn(people.key)})
+    def first(given: collections.abc.Iterator[dict], offset: dg.ResourceParam[int]):
+        got.append(sum(ids_of(given)) + offset)
+
+    @stream_asset(ins={"given": dg.AssetIn(people.key)})
+    def second(given: collections.abc.Iterator[dict]):
+        got.append(sum(ids_of(given)))
+
+    lake.materialize(people, first, second, selection=[first, second], resources={"offset": 10})
+    assert sorted(got) == [6, 16]
+
+
+def test_an_annotation_for_type_checkers_only_is_told():
+    def down(given: Nowhere):  # noqa: F821
+        return []
+
+    with pytest.raises(SettingsError, match=r"annotation of down's parameters .*Nowhere"):
+        stream_asset(down)
+
+
+# ---------------------------------------------------------------------- other code locations, and ops
+
+
+@stream_asset(name="people", namespace="shop", key_prefix="eu", json_schema=SCHEMA)
+def prefixed():
+    return [{"id": 7}]
+
+
+NAMED = {"s3dest/name": "people", "s3dest/namespace": "shop"}
+
+
+@pytest.mark.parametrize(
+    ("of_input", "of_asset"), [(NAMED, None), (None, NAMED)], ids=["the input says it", "the asset says it"]
+)
+def test_the_stream_of_another_code_location_can_be_named(lake, of_input, of_asset):
+    lake.materialize(prefixed)
+    elsewhere = dg.AssetSpec(prefixed.key, metadata=of_asset)
+    got = []
+
+    @dg.asset(ins={"given": dg.AssetIn(prefixed.key, metadata=of_input)})
+    def down(given: pa.Table) -> None:
+        got.append(ids_of(given))
+
+    lake.materialize(down, elsewhere, selection=[down])
+    assert got == [[7]]
+
+
+def test_one_that_is_not_named_says_how(lake):
+    lake.materialize(prefixed)
+
+    @dg.asset(ins={"given": dg.AssetIn(prefixed.key)})
+    def down(given: pa.Table) -> None: ...
+
+    with pytest.raises(dg.Failure, match=r"has not landed.*\"s3dest/name\": \"people\", \"s3dest/namespace\""):
+        lake.materialize(down, dg.AssetSpec(prefixed.key), selection=[down])
+
+
+def test_an_op_may_give_none_and_another_may_wait_for_it(lake):
+    done = []
+
+    @dg.op
+    def clean():
+        done.append("clean")
+
+    @dg.op
+    def report(given):
+        done.append(given)
+
+    @dg.job(resource_defs={"io_manager": lake.io()})
+    def nightly():
+        report(clean())
+
+    assert nightly.execute_in_process().success
+    assert done == ["clean", None]
+    assert lake.all_keys() == []
+
+
+def test_another_output_of_an_op_is_refused_with_the_way_out(lake):
+    @dg.op
+    def count():
+        return 5
+
+    @dg.job(resource_defs={"io_manager": lake.io()})
+    def nightly():
+        count()
+
+    with pytest.raises(dg.Failure, match=r"'result' is a int.*io_manager_key"):
+        nightly.execute_in_process()

@@ -204,9 +204,9 @@ class TestSeveralPartitionsInOneRun:
 
     def test_a_range_that_succeeds_is_reported_once(self, lake):
         with dg.DagsterInstance.ephemeral() as instance:
-            asset = stream_asset(
-                name="readings", partitions_def=DAILY, backfill_policy=dg.BackfillPolicy.single_run()
-            )(lambda: {"2026-01-01": [{"id": 1}]})
+            asset = stream_asset(name="readings", partitions_def=DAILY, backfill_policy=dg.BackfillPolicy.single_run())(
+                lambda: {"2026-01-01": [{"id": 1}]}
+            )
             lake.materialize(asset, tags=in_range("2026-01-01", "2026-01-02"), instance=instance)
             assert len(instance.fetch_materializations(asset.key, limit=10).records) == 2
 
@@ -228,6 +228,41 @@ class TestSeveralPartitionsInOneRun:
         )(body)
         assert lake.materialize(asset, tags=in_range("2026-01-01", "2026-01-02")).success
         assert lake.ids() == [1, 2]
+
+
+ONE_MONTH = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-02-01")
+
+
+@pytest.mark.parametrize(
+    ("partitions", "tags"),
+    [
+        (DAILY, in_range("2026-01-03", "2026-01-01")),
+        (ONE_MONTH, in_range("2025-12-31", "2026-01-02")),
+        (ONE_MONTH, in_range("2026-01-31", "2026-02-01")),
+        (DAILY, {"dagster/partition": "2025-12-31"}),
+        (REGIONS, {"dagster/partition": "mars"}),
+        (TWO, {"dagster/partition": "2026-01-01|mars"}),
+        (TWO, {"dagster/partition": "us"}),
+        (dg.DynamicPartitionsDefinition(name="none_yet"), {"dagster/partition": "a"}),
+    ],
+)
+def test_partitions_that_an_asset_does_not_have_are_told_before_its_body_acts(lake, partitions, tags):
+    acted = []
+    asset = stream_asset(name="readings", partitions_def=partitions, backfill_policy=dg.BackfillPolicy.single_run())(
+        lambda: acted.append(1)
+    )
+    with pytest.raises(dg.Failure, match=r"The run asks for partitions that readings does not have"):
+        lake.materialize(asset, tags=tags)
+    assert acted == []
+
+
+def test_a_plain_asset_whose_range_is_empty_is_told(lake):
+    @dg.asset(partitions_def=DAILY, backfill_policy=dg.BackfillPolicy.single_run())
+    def readings():
+        return [{"id": 1}]
+
+    with pytest.raises(dg.Failure, match=r"The run asks for partitions that readings does not have"):
+        lake.materialize(readings, tags=in_range("2999-01-01", "2999-01-02"))
 
 
 def test_pairs_for_an_asset_without_partitions_are_refused(lake):

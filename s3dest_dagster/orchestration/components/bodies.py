@@ -14,6 +14,7 @@ import dagster as dg
 
 from s3dest_dagster.orchestration.assets import Body
 from s3dest_dagster.orchestration.connector_runs import values_of
+from s3dest_dagster.orchestration.declared import partitions_of_run
 from s3dest_dagster.orchestration.source_assets import connector_body
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.files import FileSource
@@ -44,7 +45,8 @@ def _file_body(source: FileSource, stream: Stream, partitions: dg.PartitionsDefi
     def read(context: dg.AssetExecutionContext) -> Any:
         if partitions is None:
             return source.read(named)
-        return {key: source.read({**named, **values_of(partitions, key)}) for key in context.partition_keys}
+        keys = partitions_of_run(context, stream.id)
+        return {key: source.read({**named, **values_of(partitions, key)}) for key in keys}
 
     return read
 
