@@ -58,7 +58,16 @@ OUTSIDE = {
     "dagster_aws": {"orchestration.resource"},
     "boto3": {"storage"},
     "botocore": {"storage"},
-    "pyarrow": {"batch", "schema", "formats", "sources", "landing.content", "landing.read", "orchestration.loading"},
+    "pyarrow": {
+        "batch",
+        "schema",
+        "formats",
+        "sources",
+        "landing.content",
+        "landing.read",
+        "orchestration.input_values",
+        "orchestration.landed_scopes",
+    },
     "fastavro": {"formats", "sources.file_formats"},
     "click": {"cli"},
 }

@@ -164,7 +164,7 @@ class TestPartitions:
         }
 
     def test_a_partition_that_was_never_landed_is_named(self, three_days):
-        with pytest.raises(dg.Failure, match=r"days \[2026-01-09\] was never landed"):
+        with pytest.raises(dg.Failure, match=r"days \[2026-01-09\] has not landed"):
             loaded(three_days, days, pa.Table, down_partitions=DAILY, partition_key="2026-01-09")
 
     def test_missing_partitions_are_left_out_when_allowed(self, three_days):
@@ -173,7 +173,7 @@ class TestPartitions:
         assert got == ["2026-01-03"]
 
     def test_missing_partitions_are_counted(self, three_days):
-        with pytest.raises(dg.Failure, match=r"days \[2026-01-04\] \(and 1 more partition\) was never landed"):
+        with pytest.raises(dg.Failure, match=r"days \[2026-01-04\] \(and 1 more partition\) has not landed"):
             self.three(three_days, pa.Table, key="2026-01-05")
 
     def three(self, three_days, annotation, *, ids=False, key="2026-01-03", metadata=None):
@@ -240,7 +240,7 @@ def test_a_week_gets_its_days(three_days):
 
 
 def test_a_stream_that_was_never_landed_is_named(lake):
-    with pytest.raises(dg.Failure, match="people was never landed"):
+    with pytest.raises(dg.Failure, match="people has not landed"):
         loaded(lake, people, pa.Table)
 
 
