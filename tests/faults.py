@@ -122,15 +122,20 @@ class OvertakenClient:
 
     def __init__(self, client: Any, at: int | str, other: Callable[[], object], *, lost: bool = False) -> None:
         self._client, self._at, self._other, self._lost = client, at, other, lost
-        self.calls = 0
+        self.names: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
         return self._counted(name, method) if name in ACTS else method
 
+    @property
+    def calls(self) -> int:
+        """How many there were so far."""
+        return len(self.names)
+
     def _counted(self, name: str, method: Any) -> Any:
         def call(**arguments: Any) -> Any:
-            self.calls += 1
+            self.names.append(name)
             self._at = self.calls if name == self._at else self._at
             if self.calls != self._at:
                 return method(**arguments)

@@ -34,9 +34,9 @@ from s3dest_dagster.stream import Scope
 
 _logger = logging.getLogger("s3dest_dagster.landing")
 _DECISION_ATTEMPTS = 3
-_SWEEP_MARGIN = timedelta(hours=1)
-"""How much younger than abandoned an upload must be to purge first: clocks of servers tell whole seconds, and answers
-take their time. Of a short age, half."""
+_SWEEP_MARGIN, _TICKS = timedelta(hours=1), timedelta(seconds=2)
+"""How much younger than abandoned an upload must be to purge first: an hour, of a short age half. But at least two
+seconds: a server tells whole seconds, so that its time may seem to go back by one."""
 _REFUSALS = (AccessDeniedError, BucketNotFoundError, CredentialsError)
 """Errors that the next attempt would meet again."""
 Clock = Callable[[], datetime]
@@ -215,7 +215,7 @@ class Ledger:
         if not segment.removes or not segment.uploads:
             return bool(segment.removes)
         abandoned = timedelta(seconds=float(segment.settings.get("abandoned_upload_age_s") or 0))
-        young = abandoned - min(_SWEEP_MARGIN, abandoned / 2)
+        young = abandoned - max(_TICKS, min(_SWEEP_MARGIN, abandoned / 2))
         if segment.staged_since is not None and self.bucket.server_time() - segment.staged_since < young:
             return True
         _logger.warning(
