@@ -60,6 +60,6 @@ def _impatient(session: ConnectionSession, connection: S3Connection) -> Any:
     config = Config(
         connect_timeout=min(_LONGEST_WAIT_S, connection.connect_timeout_s),
         read_timeout=min(_LONGEST_WAIT_S, connection.read_timeout_s),
-        retries={"total_max_attempts": 1},
+        retries={"mode": "standard", "total_max_attempts": 1},
     )
     return session.create_client("sts", config=config)

@@ -63,6 +63,9 @@ class ConnectionSession(botocore.session.Session):  # type: ignore[misc,unused-i
                 client = super().create_client(service_name, *arguments, **given)
         return client
 
+    def get_auth_token(self, **_: Any) -> None:
+        """None: no service that is asked here takes a bearer token, which would be looked for in the profile."""
+
     def _of_sts(self, region: str | None) -> dict[str, Any]:
         connection = self._connection
         region = connection.sts_region or region or self.get_config_variable("region") or DEFAULT_REGION
