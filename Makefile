@@ -87,6 +87,11 @@ $(READERS)/.installed: requirements/readers.txt | $(INSTALLED)
 test-servers: server-packages $(INSTALLED) $(SERVERS_HOME)/.installed ## Tries everything on moto, rclone, SeaweedFS, Ceph and Swift; SERVERS="rclone swift" narrows it
 	S3DEST_SERVERS="$(SERVERS)" $(BIN)/python -m pytest tests/real_servers -m servers $(PYTEST)
 
+test-storm: $(INSTALLED) $(SERVERS_HOME)/.installed ## PROCESSES=500 on each server, some killed or paused; SEED=… repeats one, STORM=--help lists more
+	PYTHONPATH=.:tests $(BIN)/python -m storm --processes $(PROCESSES) $(if $(SEED),--seed $(SEED)) $(if $(SERVERS),--servers "$(SERVERS)") $(STORM)
+
+PROCESSES := 500
+
 server-packages: $(INSTALLED)
 	@$(BIN)/python tests/real_servers/packages.py $(SERVERS)
 

@@ -1,0 +1,94 @@
+"""The nine kinds of streams of a storm: how each lands, where its records lie, and how they are read without us."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import fastavro
+import pyarrow.parquet as pq
+from landed import PLAIN_JSONL, destination, stream
+
+from s3dest_dagster.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination, TextCompression
+from s3dest_dagster.stream import Scope, Stream, SyncMode
+
+APPEND, REFRESH = SyncMode.APPEND, SyncMode.FULL_REFRESH
+FOR_EVER_S = 1e10
+DAYS = ("2026-01-05", "2026-01-06", "2026-01-07")
+_PARTITIONED = {"s3_path_format": "${NAMESPACE}/${STREAM_NAME}/${PARTITION}/"}
+_PLAIN_CSV = CsvFormat(compression=TextCompression.NONE)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A stream, and how its syncs land. `adds`: they add to what the scope holds; else each replaces it.
+
+    `abandoned_after_s` is short where a sweep may abort what a paused sync has staged. `remarks`: some of its lines are
+    no records.
+    """
+
+    name: str
+    mode: SyncMode
+    format: AvroFormat | CsvFormat | JsonlFormat | ParquetFormat
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    days: tuple[str | None, ...] = (None,)
+    adds: bool = False
+    checkpoints: bool = False
+    dirty: bool = False
+    recurs: bool = False
+    abandoned_after_s: float = 6
+
+    @property
+    def stream(self) -> Stream:
+        return stream(self.name, self.mode)
+
+    @property
+    def prefix(self) -> str:
+        """What all of its data keys begin with."""
+        return f"data/public/{self.name}/"
+
+    def scope(self, day: str | None) -> Scope:
+        return Scope(self.stream.id, day)
+
+    def destination(self, bucket: str, *, sweeps: bool) -> S3Destination:
+        """`sweeps`: the server tells when an upload began, so that sweeps can tell young ones from old ones."""
+        age = self.abandoned_after_s if sweeps else FOR_EVER_S
+        size = {} if self.recurs else {"object_size_mb": 0.001}
+        return destination(bucket, format=self.format, abandoned_upload_age_s=age, **size, **self.settings)
+
+
+KINDS = (
+    Kind("append", APPEND, AvroFormat(), adds=True),
+    Kind("checkpoints", APPEND, PLAIN_JSONL, {"checkpoint_mb": 0.000_001}, adds=True, checkpoints=True),
+    Kind("refresh", REFRESH, ParquetFormat()),
+    Kind("purge_first", REFRESH, _PLAIN_CSV, {"publish_order": "purge_first"}, abandoned_after_s=4 * 3600),
+    Kind("partitions", REFRESH, JsonlFormat(), _PARTITIONED, days=DAYS),
+    Kind("days", APPEND, CsvFormat(), {**_PARTITIONED, "on_rematerialize": "append"}, days=DAYS, adds=True),
+    Kind(
+        "latest",
+        REFRESH,
+        ParquetFormat(),
+        {"s3_path_format": "${NAMESPACE}/${STREAM_NAME}/", "file_name_pattern": "latest{format_extension}"},
+        recurs=True,
+    ),
+    Kind("grace", REFRESH, AvroFormat(), {"delete_grace_s": 2}),
+    Kind("dirty", APPEND, PLAIN_JSONL, {"on_bad_record": "quarantine"}, adds=True, dirty=True),
+)
+BY_NAME = {each.name: each for each in KINDS}
+
+
+def ids_in(key: str, body: bytes) -> list[int]:
+    """The ids of an object's records, by libraries that are not ours."""
+    if ".parquet" in key:
+        return pq.read_table(io.BytesIO(body)).column("id").to_pylist()
+    if ".avro" in key:
+        return [row["id"] for row in fastavro.reader(io.BytesIO(body))]
+    text = (gzip.decompress(body) if key.endswith(".gz") else body).decode()
+    if ".csv" in key:
+        return [json.loads(row["_airbyte_data"])["id"] for row in csv.DictReader(io.StringIO(text))]
+    return [json.loads(line)["_airbyte_data"]["id"] for line in text.splitlines()]

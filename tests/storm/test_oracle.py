@@ -1,0 +1,106 @@
+"""What a storm looks for is found where it is: each fault is made by hand in a bucket that is well."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from multiprocessing import Pipe
+
+import pytest
+from servers import S3Server
+from storm.acts import Outcome, Verb, carry_out
+from storm.driver import drawn_acts
+from storm.history import Attempt, History
+from storm.kinds import BY_NAME, KINDS
+from storm.oracle import faults_of, put_foreign, settle
+
+Spoil = Callable[[S3Server, str, list[str]], None]
+"""Makes a fault in a bucket that holds these keys."""
+
+
+def _calm(server: S3Server, *, syncs: int = 2) -> tuple[str, History]:
+    """A bucket with a sync of each kind and more, one after the other."""
+    bucket, history = server.new_bucket(), History()
+    put_foreign(server, bucket)
+    acts = drawn_acts(server, bucket, 200, random.Random(1), sweeps=False)
+    chosen = acts[: len(KINDS)]
+    for kind in KINDS:
+        later = [each for each in acts[len(KINDS) :] if (each.kind, each.verb) == (kind.name, Verb.WRITE)]
+        chosen += [each for each in later if each.day == kind.days[0]][: syncs - 1]
+    for moment, act in enumerate(chosen):
+        heard, said = Pipe(duplex=False)
+        carry_out(act, said)
+        assert heard.recv() == "ready"
+        outcome, word = heard.recv()
+        history.attempts.append(Attempt(act, moment, moment + 0.5, outcome, word))
+    assert {each.outcome for each in history.attempts} <= {Outcome.DONE, Outcome.REPEATED}
+    return bucket, history
+
+
+def _keys(server: S3Server, bucket: str) -> list[str]:
+    pages = server.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    return [each["Key"] for page in pages for each in page.get("Contents", ())]
+
+
+def _data(keys: list[str], kind: str) -> list[str]:
+    foreign = ("notes.txt", "archive/0.csv", "latest.txt")
+    return [each for each in keys if each.startswith(BY_NAME[kind].prefix) and not each.endswith(foreign)]
+
+
+def _lose(server: S3Server, bucket: str, keys: list[str]) -> None:
+    server.client().delete_object(Bucket=bucket, Key=_data(keys, "append")[0])
+
+
+def _double(server: S3Server, bucket: str, keys: list[str]) -> None:
+    key = _data(keys, "refresh")[0]
+    server.client().copy_object(Bucket=bucket, Key=f"{key[:-8]}1.parquet", CopySource={"Bucket": bucket, "Key": key})
+
+
+def _leave(server: S3Server, bucket: str, keys: list[str]) -> None:
+    server.client().create_multipart_upload(Bucket=bucket, Key=f"{BY_NAME['days'].prefix}left.csv")
+
+
+def _touch(server: S3Server, bucket: str, keys: list[str]) -> None:
+    server.client().delete_object(Bucket=bucket, Key=f"{BY_NAME['latest'].prefix}notes.txt")
+
+
+def _forget(server: S3Server, bucket: str, keys: list[str]) -> None:
+    head = "data/_s3dest/public/checkpoints/~/head.json"
+    server.client().delete_object(Bucket=bucket, Key=head)
+
+
+@pytest.fixture(scope="module")
+def calm(moto_s3: S3Server) -> tuple[str, History]:
+    return _calm(moto_s3)
+
+
+def test_a_calm_bucket_is_well(moto_s3: S3Server, calm: tuple[str, History]) -> None:
+    bucket, history = calm
+    assert settle(moto_s3, bucket, sweeps=False)[1] == []
+    assert faults_of(moto_s3, bucket, history, sweeps=False) == []
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_lose, "lost"),
+        (_double, "doubled"),
+        (_leave, "pending"),
+        (_touch, "touched"),
+        (_forget, "the state is None"),
+    ],
+)
+def test_a_fault_is_found(moto_s3: S3Server, spoil: Spoil, told: str) -> None:
+    bucket, history = _calm(moto_s3, syncs=1)
+    spoil(moto_s3, bucket, _keys(moto_s3, bucket))
+    assert told in "; ".join(faults_of(moto_s3, bucket, history, sweeps=False))
+
+
+def test_a_sync_that_is_there_though_it_was_refused_or_outlived_is_found(
+    moto_s3: S3Server, calm: tuple[str, History]
+) -> None:
+    bucket, history = calm
+    refused = [Attempt(e.act, e.began, e.ended, Outcome.SUPERSEDED) for e in history.attempts]
+    assert "left nothing" in "; ".join(faults_of(moto_s3, bucket, History(refused), sweeps=False))
+    turned = [Attempt(e.act, -e.began, -e.began + 0.5, e.outcome, e.word) for e in history.attempts]
+    assert "a later one was acknowledged" in "; ".join(faults_of(moto_s3, bucket, History(turned), sweeps=False))
