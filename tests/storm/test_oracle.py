@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from multiprocessing import Pipe
 
-import pytest
 from servers import S3Server
 from storm.acts import Outcome, Verb, carry_out
 from storm.driver import drawn_acts
@@ -14,11 +12,8 @@ from storm.history import Attempt, History
 from storm.kinds import BY_NAME, KINDS
 from storm.oracle import faults_of, put_foreign, settle
 
-Spoil = Callable[[S3Server, str, list[str]], None]
-"""Makes a fault in a bucket that holds these keys."""
 
-
-def _calm(server: S3Server, *, syncs: int = 2) -> tuple[str, History]:
+def _calm(server: S3Server) -> tuple[str, History]:
     """A bucket with a sync of each kind and more, one after the other."""
     bucket, history = server.new_bucket(), History()
     put_foreign(server, bucket)
@@ -26,7 +21,7 @@ def _calm(server: S3Server, *, syncs: int = 2) -> tuple[str, History]:
     chosen = acts[: len(KINDS)]
     for kind in KINDS:
         later = [each for each in acts[len(KINDS) :] if (each.kind, each.verb) == (kind.name, Verb.WRITE)]
-        chosen += [each for each in later if each.day == kind.days[0]][: syncs - 1]
+        chosen += [each for each in later if each.day == kind.days[0]][:1]
     for moment, act in enumerate(chosen):
         heard, said = Pipe(duplex=False)
         carry_out(act, said)
@@ -69,38 +64,18 @@ def _forget(server: S3Server, bucket: str, keys: list[str]) -> None:
     server.client().delete_object(Bucket=bucket, Key=head)
 
 
-@pytest.fixture(scope="module")
-def calm(moto_s3: S3Server) -> tuple[str, History]:
-    return _calm(moto_s3)
-
-
-def test_a_calm_bucket_is_well(moto_s3: S3Server, calm: tuple[str, History]) -> None:
-    bucket, history = calm
+def test_what_is_well_is_found_well_and_each_fault_is_found(moto_s3: S3Server) -> None:
+    bucket, history = _calm(moto_s3)
     assert settle(moto_s3, bucket, sweeps=False)[1] == []
     assert faults_of(moto_s3, bucket, history, sweeps=False) == []
 
-
-@pytest.mark.parametrize(
-    ("spoil", "told"),
-    [
-        (_lose, "lost"),
-        (_double, "doubled"),
-        (_leave, "pending"),
-        (_touch, "touched"),
-        (_forget, "the state is None"),
-    ],
-)
-def test_a_fault_is_found(moto_s3: S3Server, spoil: Spoil, told: str) -> None:
-    bucket, history = _calm(moto_s3, syncs=1)
-    spoil(moto_s3, bucket, _keys(moto_s3, bucket))
-    assert told in "; ".join(faults_of(moto_s3, bucket, history, sweeps=False))
-
-
-def test_a_sync_that_is_there_though_it_was_refused_or_outlived_is_found(
-    moto_s3: S3Server, calm: tuple[str, History]
-) -> None:
-    bucket, history = calm
     refused = [Attempt(e.act, e.began, e.ended, Outcome.SUPERSEDED) for e in history.attempts]
     assert "left nothing" in "; ".join(faults_of(moto_s3, bucket, History(refused), sweeps=False))
     turned = [Attempt(e.act, -e.began, -e.began + 0.5, e.outcome, e.word) for e in history.attempts]
     assert "a later one was acknowledged" in "; ".join(faults_of(moto_s3, bucket, History(turned), sweeps=False))
+
+    for spoil in (_lose, _double, _leave, _touch, _forget):
+        spoil(moto_s3, bucket, _keys(moto_s3, bucket))
+    told = "; ".join(faults_of(moto_s3, bucket, history, sweeps=False))
+    for fault in ("append: lost", "doubled", "uploads are pending", "notes.txt is not ours", "the state is None"):
+        assert fault in told
