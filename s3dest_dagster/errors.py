@@ -24,10 +24,12 @@ the built-in exception that a caller would expect, and carries the place as attr
         ├── KeyCollisionError              two objects of one sync would have the same key
         └── ManifestError                  a head or segment is unreadable, or of a newer format version
 
-It must not know anything else of the library.
+A message is printable, whatever it was made of (see `printable`). It must not know anything else of the library.
 """
 
 from __future__ import annotations
+
+from s3dest_dagster.printable import printable_lines
 
 
 class S3DestError(Exception):
@@ -47,8 +49,8 @@ class S3DestError(Exception):
         setting: str | None = None,
         action: str | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = printable_lines(message)
+        super().__init__(self.message)
         self.stream = stream
         self.partition = partition
         self.key = key

@@ -22,6 +22,7 @@ FLOORS = {
     "keys": 0,
     "setting_types": 0,
     "wording": 0,
+    "printable": 0,
     "destination": 1,
     "connection": 1,
     "connector_config": 1,
@@ -39,6 +40,7 @@ FLOORS = {
 """Every room and its floor; the package itself is the front door, through which nobody inside goes."""
 
 NEIGHBOURS = {
+    ("errors", "printable"),
     ("stream", "errors"),
     ("batch", "errors"),
     ("batch", "stream"),

@@ -39,7 +39,7 @@ def run(arguments: Sequence[str]) -> int:
             )
             return int(code or ALL_IS_WELL)
     except click.ClickException as error:
-        error.show()
+        output.say_usage(error)
         return error.exit_code
     except Interrupted as error:
         output.say_error(error)

@@ -35,6 +35,6 @@ class _Told(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if self._output.verbose:
-            self._output.say(self.format(record))
+            self._output.say_lines(self.format(record))
         elif record.name.partition(".")[0] == _OURS:
-            self._output.say(record.getMessage())
+            self._output.say_lines(record.getMessage())

@@ -1,4 +1,5 @@
-"""What the command says, and where: results on standard output, sentences on standard error, never a secret.
+"""What the command says, and where: results on standard output, sentences on standard error, never a secret, and
+nothing from outside that would steer a terminal.
 
 It must not know what it shows.
 """
@@ -6,6 +7,7 @@ It must not know what it shows.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import sys
 import traceback
@@ -13,7 +15,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from s3dest_dagster.cli.standard_streams import discard
+from s3dest_dagster.printable import printable, printable_json, printable_lines
 from s3dest_dagster.sources.masking import Masking
 
 if TYPE_CHECKING:
@@ -47,16 +52,16 @@ class Output:
             return None
         from s3dest_dagster.cli.screen import Screen
 
-        return Screen(self.masked)
+        return Screen(self.shown)
 
     def keep_secret(self, texts: Iterable[str]) -> None:
         """From now on these texts are struck out of whatever is shown, except of what is passed on."""
         self._secrets += texts
         self._masked = Masking(self._secrets)
 
-    def masked(self, text: str) -> str:
-        """The text with every secret that is known by now struck out."""
-        return self._masked(text)
+    def shown(self, text: str) -> str:
+        """The text on one line as a terminal may show it, with every secret that is known by now struck out."""
+        return printable(self._masked(text))
 
     def share_terminal(
         self, say: Callable[[str], None] | None, aside: Callable[[], AbstractContextManager[None]] | None
@@ -68,44 +73,68 @@ class Output:
 
     def say(self, sentence: str) -> None:
         """A line on standard error, for people. Where nobody can read it any more, the work goes on all the same."""
+        self._write_error(self.shown(sentence))
+
+    def say_lines(self, text: str) -> None:
+        """As `say`, with the text's own lines: the second and later ones are marked as such."""
+        self._write_error(printable_lines(self._masked(text)))
+
+    def _write_error(self, text: str) -> None:
         try:
             if self._say_by is not None:
-                self._say_by(self._masked(sentence))
+                self._say_by(text)
             else:
-                print(self._masked(sentence), file=sys.stderr, flush=True)
+                print(text, file=sys.stderr, flush=True)
         except OSError:
             discard(sys.stderr.fileno())
 
     def show(self, line: str) -> None:
         """A line of the result on standard output. Raises OutputClosedError when nobody reads it any more."""
-        with _closing_told():
-            print(self._masked(line), flush=True)
+        self._write_result(self.shown(line))
+
+    def show_document(self, text: str) -> None:
+        """A JSON document on standard output, in its own lines. Raises OutputClosedError as `show` does."""
+        self._write_result(printable_json(self._masked(text)))
 
     def show_json(self, value: Any) -> None:
         """The result for programs."""
-        self.show(json.dumps(value, indent=2))
+        self.show_document(json.dumps(value, indent=2))
+
+    def _write_result(self, text: str) -> None:
+        with _closing_told():
+            print(text, flush=True)
 
     def say_json(self, value: Any) -> None:
         """A report for programs that shares standard error with sentences: one line."""
-        self.say(json.dumps(value))
+        self.say(printable_json(json.dumps(value)))
 
     def pass_on(self, message: bytes) -> None:
-        """A line on standard output exactly as it came. Raises OutputClosedError when nobody reads it any more."""
+        """A JSON message on standard output exactly as it came; on a terminal, with JSON's escapes for what cannot be
+        printed. Raises OutputClosedError when nobody reads it any more."""
+        if sys.stdout.isatty():
+            message = printable_json(message.decode()).encode()
         with self._aside() if self._aside is not None else nullcontext(), _closing_told():
             sys.stdout.buffer.write(message + b"\n")
             sys.stdout.buffer.flush()
 
     def log(self, level: str, message: str) -> None:
-        """A source's log line; details only when the caller is curious."""
+        """What a source logs; details only when the caller is curious."""
         if self.verbose or level not in _QUIET_LEVELS:
-            self.say(f"{level}: {message}")
+            self.say_lines(f"{level}: {message}")
 
     def say_error(self, error: BaseException) -> None:
         """The error as sentences; with its traceback when the caller wants to know everything."""
         if self.verbose:
-            self.say("".join(traceback.format_exception(error)).rstrip())
+            self.say_lines("".join(traceback.format_exception(error)).rstrip())
         parts = [str(error), *getattr(error, "__notes__", ())]
-        self.say(" ".join(["Error:", *map(_sentence, parts)]))
+        self.say_lines(" ".join(["Error:", *map(_sentence, parts)]))
+
+    def say_usage(self, error: click.ClickException) -> None:
+        """What is wrong with a call, and how the verb is called."""
+        told = io.StringIO()
+        error.show(told)
+        for line in told.getvalue().splitlines():
+            self.say(line)
 
 
 def _sentence(text: str) -> str:

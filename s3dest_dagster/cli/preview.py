@@ -119,7 +119,7 @@ def _check_json(found: Identity | None, steps: Sequence[CheckStep], example: str
 
 def spec(output: Output) -> int:
     """Prints the SPEC message, one line."""
-    output.show(json.dumps({"type": "SPEC", "spec": connector_spec()}))
+    output.show_document(json.dumps({"type": "SPEC", "spec": connector_spec()}))
     return 0
 
 

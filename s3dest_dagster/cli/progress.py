@@ -138,10 +138,10 @@ class LiveProgress:
         from rich.text import Text
 
         reading = self._standing.read(whole=self._ended)
-        total = Text(self._output.masked(_total(reading)))
+        total = Text(self._output.shown(_total(reading)))
         if self._ended:
             return total
-        lines = [Text(f"  {self._output.masked(each)}", "dim") for each in _by_stream(reading)]
+        lines = [Text(f"  {self._output.shown(each)}", "dim") for each in _by_stream(reading)]
         self._spinner.update(text=total)
         return Group(self._spinner, *lines)
 

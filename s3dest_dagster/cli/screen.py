@@ -30,23 +30,23 @@ class Table:
 
 
 class Screen:
-    """Standard output, a terminal. `masked` strikes secrets out. Colours follow NO_COLOR and TERM."""
+    """Standard output, a terminal. `shown` makes a text one that may be shown. Colours follow NO_COLOR and TERM."""
 
-    def __init__(self, masked: Callable[[str], str]) -> None:
-        self._masked = masked
+    def __init__(self, shown: Callable[[str], str]) -> None:
+        self._shown = shown
         self._console = Console(file=sys.stdout, highlight=False)
 
     def heading(self, title: str, remark: str = "") -> None:
         """A line that begins a paragraph."""
-        self._line(Text.assemble((self._masked(title), "bold"), f"  {self._masked(remark)}"))
+        self._line(Text.assemble((self._shown(title), "bold"), f"  {self._shown(remark)}"))
 
     def fact(self, label: str, value: str) -> None:
         """A value behind its label, however long."""
-        self._line(Text.assemble((f"  {label:{_LABEL_WIDTH}}", "dim"), self._masked(value)))
+        self._line(Text.assemble((f"  {label:{_LABEL_WIDTH}}", "dim"), self._shown(value)))
 
     def sentence(self, text: str) -> None:
         """A line of text; one that begins with ✓ or ✗ has its colour."""
-        self._line(Text.assemble(self._signed(text[:1]), self._masked(text[1:])))
+        self._line(Text.assemble(self._signed(text[:1]), self._shown(text[1:])))
 
     def table(self, table: Table) -> None:
         """The table, as wide as it must be. Cells are folded where the terminal is narrower, and never cut."""
@@ -58,7 +58,7 @@ class Screen:
         self._console.print(shown)
 
     def _signed(self, text: str) -> Text:
-        return Text(self._masked(text), _STYLES.get(text, ""))
+        return Text(self._shown(text), _STYLES.get(text, ""))
 
     def _line(self, text: Text) -> None:
         self._console.print(text, soft_wrap=True)

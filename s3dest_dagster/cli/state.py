@@ -36,7 +36,7 @@ def show(output: Output, where: Where) -> int:
         for scope in _whole_streams(place)
     ]
     texts = dict.fromkeys(_compact(state.text) for state in found if state is not None)
-    output.show(_formatted(f"[{','.join(texts)}]"))
+    output.show_document(_formatted(f"[{','.join(texts)}]"))
     return 0
 
 
@@ -170,7 +170,7 @@ def _changed(session: Session, changes: Sequence[_Change], verb: str, now: datet
         if not session.output.json:
             session.output.show(_sentence(change, before))
     if session.output.json:
-        session.output.show(_formatted(msgspec.json.encode(told).decode()))
+        session.output.show_document(_formatted(msgspec.json.encode(told).decode()))
     return 0
 
 

@@ -6,7 +6,6 @@ the items of one stream through. Neither holds the stream. It must not know wher
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -43,10 +42,11 @@ from s3dest_dagster.landing.sweep import sweep
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Target
 from s3dest_dagster.lineage import Lineage
+from s3dest_dagster.printable import logger
 from s3dest_dagster.schema import json_schema_of_arrow, json_schema_of_records
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
-_logger = logging.getLogger("s3dest_dagster.landing")
+_logger = logger("landing")
 _ATTEMPT_BYTES = 4
 
 

@@ -6,7 +6,6 @@ after it every step is idempotent, so that whoever comes next can finish it. It 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -29,10 +28,11 @@ from s3dest_dagster.keys import manifest_root_in
 from s3dest_dagster.landing.manifest import Head, ManifestObject, ReachedState, Segment, from_json, to_json
 from s3dest_dagster.landing.manifest_keys import head_key, segment_key, sync_of
 from s3dest_dagster.lineage import KnownState, state_id
+from s3dest_dagster.printable import logger
 from s3dest_dagster.storage import Bucket, crc32_text, in_parallel
 from s3dest_dagster.stream import Scope
 
-_logger = logging.getLogger("s3dest_dagster.landing")
+_logger = logger("landing")
 _DECISION_ATTEMPTS = 3
 _SWEEP_MARGIN, _TICKS = timedelta(hours=1), timedelta(seconds=2)
 """How much younger than abandoned an upload must be to purge first: an hour, of a short age half. But at least two

@@ -5,10 +5,11 @@ It counts what it is told; it must not know what the bytes are for.
 
 from __future__ import annotations
 
-import logging
 from typing import Protocol
 
-_logger = logging.getLogger("s3dest_dagster.landing")
+from s3dest_dagster.printable import logger
+
+_logger = logger("landing")
 
 
 class Holder(Protocol):

@@ -16,6 +16,7 @@ import dagster as dg
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.failures import told_as_failures
+from s3dest_dagster.printable import printable
 from s3dest_dagster.sources.files import FileSource, FoundFile
 from s3dest_dagster.wording import amount
 
@@ -114,7 +115,8 @@ def _known(
         return list(keys)
     known = [key for key in keys if partitions.has_partition_key(key)]
     if strange := sorted(set(keys) - set(known)):
-        context.log.warning(f"Files of {', '.join(strange[:10])} are no partitions of the target and are left alone.")
+        named = printable(", ".join(strange[:10]))
+        context.log.warning(f"Files of {named} are no partitions of the target and are left alone.")
     return known
 
 

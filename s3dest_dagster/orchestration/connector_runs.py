@@ -13,6 +13,7 @@ import dagster as dg
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.landing import ReachedState
+from s3dest_dagster.printable import printable_lines
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.templating import partition_values
 from s3dest_dagster.sources.transcript import LOG_LEVELS, Log
@@ -74,4 +75,4 @@ def looked_up(value: Any) -> Any:
 
 def log_to(context: dg.AssetExecutionContext) -> Log:
     """Takes what the connector logs into the run's log, at its level."""
-    return lambda level, message: context.log.log(LOG_LEVELS[level], "%s", message)
+    return lambda level, message: context.log.log(LOG_LEVELS[level], "%s", printable_lines(message))

@@ -28,6 +28,7 @@ from s3dest_dagster.errors import (
     SupersededError,
     UndecidedError,
 )
+from s3dest_dagster.printable import printable
 from s3dest_dagster.stream import Scope
 
 _NEVER_BETTER = (SettingsError, MissingExtraError, SchemaError)
@@ -78,8 +79,8 @@ def placed(scope: Scope) -> Iterator[None]:
 
 def failure(error: S3DestError) -> dg.Failure:
     """The failure that tells of this error, with the stream before it where its message does not name it."""
-    places = {name: value for name in _PLACES if (value := getattr(error, name)) is not None}
-    stream = error.stream or ""
+    places = {name: printable(value) for name in _PLACES if (value := getattr(error, name)) is not None}
+    stream = printable(error.stream or "")
     return dg.Failure(
         description=error.message if stream in error.message else f"{stream}: {error.message}",
         metadata={"error": type(error).__name__, **places, "next_step": _next_step(error)},
@@ -96,13 +97,13 @@ def failure_of_streams(errors: Mapping[Scope, S3DestError], landed: int) -> dg.F
 
     A retry policy holds for it, unless what is wrong is in the settings for each of them.
     """
-    told = {str(scope): error.message for scope, error in errors.items()}
+    told = {printable(str(scope)): error.message for scope, error in errors.items()}
     if len(set(told.values())) == 1:
         first = failure(next(iter(errors.values())))
         description, metadata = first.description or "", dict(first.metadata)
     else:
         description = " ".join(
-            text if str(scope.stream) in text else f"{scope}: {text}"
+            text if printable(str(scope.stream)) in text else f"{printable(str(scope))}: {text}"
             for scope, text in zip(errors, told.values(), strict=True)
         )
         metadata = {}

@@ -4,7 +4,6 @@ It translates settings and hands on; it must not know how records are landed or 
 """
 
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import fields
 from os import PathLike
@@ -30,10 +29,11 @@ from s3dest_dagster.orchestration.format_config import (
 )
 from s3dest_dagster.orchestration.loading import load_input
 from s3dest_dagster.orchestration.output import land_output
+from s3dest_dagster.printable import logger
 from s3dest_dagster.setting_types import refuse_unknown
 from s3dest_dagster.storage import Bucket, headers_of_all
 
-_logger = logging.getLogger("s3dest_dagster.orchestration")
+_logger = logger("orchestration")
 
 
 class S3DestinationIOManager(dg.ConfigurableIOManager):

@@ -16,6 +16,7 @@ import dagster as dg
 from s3dest_dagster.landing import Receipt
 from s3dest_dagster.landing.manifest import SchemaChanges
 from s3dest_dagster.orchestration.preview import Preview
+from s3dest_dagster.printable import printable_lines
 from s3dest_dagster.schema import columns, record_type
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream
@@ -55,7 +56,7 @@ def _description(stream: Stream, field: str | None) -> str | None:
     properties = (stream.json_schema or {}).get("properties")
     declared = properties.get(field) if isinstance(properties, Mapping) else None
     text = declared.get("description") if isinstance(declared, Mapping) else None
-    return text if isinstance(text, str) else None
+    return printable_lines(text) if isinstance(text, str) else None
 
 
 def _joined(description: str | None, note: str | None) -> str | None:

@@ -35,6 +35,7 @@ from s3dest_dagster.orchestration.run_log import (
 )
 from s3dest_dagster.orchestration.translator import S3DestinationTranslator, asset_name, check_distinct
 from s3dest_dagster.orchestration.versions import common_version, data_version, version_before
+from s3dest_dagster.printable import printable, printable_lines
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.states import Reached, resumption
 from s3dest_dagster.sources.templating import Values
@@ -191,7 +192,7 @@ class _Part:
 
         def give_up(stream: StreamId, error: S3DestError) -> None:
             failed[scopes[stream]] = error
-            log.error(f"{scopes[stream]} failed: {error.message}")
+            log.error(printable_lines(f"{scopes[stream]} failed: {error.message}"))
 
         started = time.monotonic()
 
@@ -249,7 +250,7 @@ class _Part:
             are_all=len(landings) == len(self.run.streams),
         )
         if found.warning is not None:
-            self.context.log.warning(found.warning)
+            self.context.log.warning(printable(found.warning))
         for each in landings:
             each.reads_from(found.lineage)
         return found.states

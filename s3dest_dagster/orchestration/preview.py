@@ -16,6 +16,7 @@ import dagster as dg
 import msgspec
 
 from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch, SourceItem, StreamBatch
+from s3dest_dagster.printable import printable
 from s3dest_dagster.sources.masking import MASK
 from s3dest_dagster.stream import Stream
 from s3dest_dagster.wording import amount
@@ -78,7 +79,7 @@ class Preview:
         return {"preview": dg.MetadataValue.table(rows, schema=schema)}
 
     def _texts(self, record: Mapping[str, Any]) -> dict[str, str | None]:
-        return {_cut(str(name)): _text(value) for name, value in self._masked.record(record).items()}
+        return {printable(_cut(str(name))): _text(value) for name, value in self._masked.record(record).items()}
 
 
 def _first(batch: Batch, rows: int) -> list[Any]:
@@ -170,4 +171,4 @@ def _cut(text: str) -> str:
 
 
 def _shown(text: str | None) -> str:
-    return "" if text is None else text
+    return "" if text is None else printable(text)

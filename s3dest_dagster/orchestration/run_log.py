@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from s3dest_dagster.landing import Progress, Receipt, resident_bytes
+from s3dest_dagster.printable import printable
 from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket
 from s3dest_dagster.stream import StreamId
 from s3dest_dagster.wording import amount, size
@@ -61,12 +62,12 @@ class ProgressLines:
         ]
         if (memory := self._memory()) is not None:
             parts.append(f"memory {memory / 1e6:,.0f} MB")
-        return f"{self._title}: {', '.join(parts)}"
+        return printable(f"{self._title}: {', '.join(parts)}")
 
 
 def checkpoint_sentence(receipt: Receipt) -> str:
     """What a checkpoint has published, for the run's log."""
-    return (
+    return printable(
         f"{receipt.scope}: checkpoint, {amount(receipt.rows, 'row')} in {amount(len(receipt.objects), 'object')} "
         "published with the state that they reach; a retry, or the next run, goes on from there."
     )
@@ -75,7 +76,9 @@ def checkpoint_sentence(receipt: Receipt) -> str:
 def landed_sentence(receipt: Receipt, seconds: float) -> str:
     """What a landing was, for the run's log."""
     if receipt.repeated:
-        return f"{receipt.scope}: landed already by this run before it was retried; nothing was landed again."
+        return printable(
+            f"{receipt.scope}: landed already by this run before it was retried; nothing was landed again."
+        )
     removed = f", {amount(len(receipt.removed), 'object')} replaced" if receipt.removed else ""
     quarantined = f", {amount(receipt.counts.quarantined, 'line')} kept aside" if receipt.counts.quarantined else ""
     earlier = f", {receipt.earlier.landed:,} of them by earlier attempts" if receipt.earlier is not None else ""
@@ -85,7 +88,7 @@ def landed_sentence(receipt: Receipt, seconds: float) -> str:
         else ""
     )
     beside = f"{earlier}{removed}{quarantined}{short}"
-    return (
+    return printable(
         f"{receipt.scope}: {amount(receipt.rows, 'row')} in {amount(len(receipt.objects), 'object')}, "
         f"{size(receipt.bytes)}, landed in {seconds:,.1f} s{beside}. {receipt.manifest}"
     )

@@ -17,6 +17,7 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.declared import stream_metadata
 from s3dest_dagster.orchestration.metadata import STORAGE_KIND, column_schema
 from s3dest_dagster.orchestration.versions import code_version
+from s3dest_dagster.printable import markdown
 from s3dest_dagster.stream import Stream
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_]")
@@ -45,7 +46,7 @@ class S3DestinationTranslator:
         columns = column_schema(stream)
         return dg.AssetSpec(
             key=asset_key(stream),
-            description=stream.description or _schema_description(stream),
+            description=_shown_description(stream),
             kinds={STORAGE_KIND} | ({_kind(self.format)} if self.format is not None else set()),
             code_version=code_version(stream, self.format),
             metadata={
@@ -82,6 +83,14 @@ def check_distinct(specs: Iterable[tuple[Stream, dg.AssetKey]]) -> None:
                 "them another key in a translator, or select only one.",
                 stream=str(stream.id),
             )
+
+
+def _shown_description(stream: Stream) -> str | None:
+    """The stream's own description, as Markdown; what its schema says comes from a source, and is shown as it is."""
+    declared = _schema_description(stream)
+    if stream.description and stream.description != declared:
+        return stream.description
+    return declared and markdown(declared)
 
 
 def _schema_description(stream: Stream) -> str | None:

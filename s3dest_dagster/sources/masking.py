@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+from s3dest_dagster.printable import printable
+
 MASK = "****"
 
 _SECRET_KEY = re.compile(
@@ -28,7 +30,7 @@ _SHORTEST = 4
 
 
 class Masking:
-    """Strikes secret texts out, also where they are quoted, percent-encoded or cut into lines.
+    """Strikes secret texts out, also where they are quoted, escaped, percent-encoded or cut into lines.
 
     A text of less than four characters is no secret: it would be struck out of ordinary words.
     """
@@ -71,6 +73,7 @@ def _spellings(text: str) -> Iterator[str]:
     yield text
     yield json.dumps(text)[1:-1]
     yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield printable(text)
     yield quote(text, safe="", errors="replace")
     yield quote_plus(text, errors="replace")
     yield from (line.strip() for line in text.splitlines() if len(line.strip()) >= 2 * _SHORTEST)

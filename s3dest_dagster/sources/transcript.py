@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from s3dest_dagster.batch import StreamStatus
+from s3dest_dagster.printable import logger
 from s3dest_dagster.sources.current_config import CurrentConfig
 from s3dest_dagster.sources.protocol import (
     BadLine,
@@ -36,7 +37,7 @@ LOG_LEVELS = {
     "TRACE": logging.DEBUG,
 }
 
-_logger = logging.getLogger("s3dest_dagster.sources")
+_logger = logger("sources")
 _SHOWN_LINES = 3
 _SHOWN_CHARACTERS = 300
 _COUNTED_ERRORS = 100

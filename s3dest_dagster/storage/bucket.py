@@ -7,7 +7,6 @@ the keys mean.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -28,6 +27,7 @@ from s3dest_dagster.errors import (
     StorageError,
     UploadVanishedError,
 )
+from s3dest_dagster.printable import logger
 from s3dest_dagster.storage.abilities import AWS, Condition, ServerAbilities
 from s3dest_dagster.storage.patience import Patience, Tries
 from s3dest_dagster.storage.requests import Requests
@@ -42,7 +42,7 @@ WITHOUT_CONDITIONS = (
     "This server ignores conditional puts: every promise holds, but two syncs of one stream at the same time are not "
     "told apart. See to it that only one runs."
 )
-_logger = logging.getLogger("s3dest_dagster.storage")
+_logger = logger("storage")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ were renewed since. A role is assumed once for as long as it holds. It must not 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from threading import Lock
 from typing import Any
@@ -14,12 +13,13 @@ from typing import Any
 from botocore.credentials import Credentials, ReadOnlyCredentials
 
 from s3dest_dagster.errors import S3DestError
+from s3dest_dagster.printable import logger
 from s3dest_dagster.storage.chain import FoundCredentials
 from s3dest_dagster.storage.faults import refuses_identity
 
 _SIGNED_BY = "s3dest_signed_by"
 """Where a request keeps which credentials it was signed by; None once it was signed anew."""
-_logger = logging.getLogger("s3dest_dagster.storage")
+_logger = logger("storage")
 
 
 class CurrentCredentials(Credentials):  # type: ignore[misc,unused-ignore]

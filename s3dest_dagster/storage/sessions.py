@@ -21,12 +21,13 @@ from botocore.utils import get_environ_proxies
 
 from s3dest_dagster.connection import S3Connection, is_loopback
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.printable import logger
 from s3dest_dagster.storage.chain_faults import mapped_configuration
 
 DEFAULT_REGION = "us-east-1"
 _CONFIGURED_ENDPOINT = "endpoint_url of the profile in the AWS configuration"
 _CONFIGURED_BUNDLE = "the ca_bundle of the AWS configuration (AWS_CA_BUNDLE, or a profile's)"
-_logger = logging.getLogger("s3dest_dagster.storage")
+_logger = logger("storage")
 
 
 class ConnectionSession(botocore.session.Session):  # type: ignore[misc,unused-ignore]

@@ -1,0 +1,88 @@
+"""What comes from outside steers no terminal, log or page."""
+
+import json
+import logging
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3dest_dagster.errors import SourceError
+from s3dest_dagster.printable import logger, markdown, printable, printable_json, printable_lines
+
+STEERING = [
+    "\x1b]52;c;cm0gLXJm\x07",
+    "\x1b[2J",
+    "\x00",
+    "\x08",
+    "\x7f",
+    "\x9b31m",
+    "\u202e",
+    "\u2066",
+    "\u200b",
+    "\u2028",
+    "\u2029",
+    "\ufeff",
+    "\U000e0041",
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("text", STEERING, ids=ascii)
+@pytest.mark.parametrize("shown_by", [printable, printable_lines, markdown])
+def test_what_steers_is_escaped(shown_by, text):
+    shown = shown_by(f"a{text}b")
+    assert shown.isprintable()
+    assert shown.startswith("a")
+    assert shown.endswith("b")
+
+
+@given(st.text(st.characters()))
+def test_a_line_stays_a_line(text):
+    assert len(printable(text).splitlines()) <= 1
+
+
+@given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])))
+def test_letters_digits_signs_and_blanks_stay(text):
+    assert printable(text) == text
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n"], ids=ascii)
+def test_no_line_of_a_text_looks_like_a_message_of_its_own(line_break):
+    assert printable_lines(f"ready{line_break}Error: all is lost\x1b") == "ready\n  | Error: all is lost\\x1b"
+
+
+@given(st.text(st.characters()))
+def test_showing_twice_is_showing_once(text):
+    assert printable(printable(text)) == printable(text)
+    assert printable_lines(printable_lines(text)) == printable_lines(text)
+
+
+@given(st.recursive(st.text(st.characters()) | st.integers(), lambda inner: st.dictionaries(st.text(), inner)))
+def test_a_json_document_stays_the_same(value):
+    for indent in (None, 2):
+        text = json.dumps(value, indent=indent, ensure_ascii=False)
+        shown = printable_json(text)
+        assert json.loads(shown) == value
+        assert all(line.isprintable() or max(line) >= "\xa0" for line in shown.split("\n"))
+
+
+def test_an_error_is_printable_whatever_it_was_made_of():
+    error = SourceError("The source said: \x1b]0;title\x07\nError: all is lost.")
+    assert str(error) == error.message == "The source said: \\x1b]0;title\\x07\n  | Error: all is lost."
+
+
+def test_a_log_line_is_printable(caplog):
+    with caplog.at_level(logging.WARNING):
+        logger("landing").warning("%s: swept", "us\x1bers\nERROR forged")
+    assert caplog.messages == ["us\\x1bers\n  | ERROR forged: swept"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<script>x</script>", "![](http://x/y.png)", "[a](b)", "# a", "* a", "a | b", "https://x.y", "&lt;", "1. a"],
+)
+def test_markdown_shows_markup_as_text(text):
+    shown = markdown(text)
+    assert shown.replace("\\", "") == text
+    assert not any(each in shown.replace("\\" + each, "") for each in "<[#*|&.:" if each in text)
