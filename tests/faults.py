@@ -117,11 +117,13 @@ class CountedClient:
 
 
 class OvertakenClient:
-    """An S3 client that lets somebody else act just before its call number `at`, or the first call of that name; or,
-    with `lost`, after the server has acted, whose answer is lost then."""
+    """An S3 client that lets somebody else act just before its call number `at`, or before its first call of that name
+    whose key ends with `key`; or, with `lost`, after the server has acted, whose answer is lost then."""
 
-    def __init__(self, client: Any, at: int | str, other: Callable[[], object], *, lost: bool = False) -> None:
-        self._client, self._at, self._other, self._lost = client, at, other, lost
+    def __init__(
+        self, client: Any, at: int | str, other: Callable[[], object], *, key: str = "", lost: bool = False
+    ) -> None:
+        self._client, self._at, self._other, self._key, self._lost = client, at, other, key, lost
         self.names: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -136,7 +138,8 @@ class OvertakenClient:
     def _counted(self, name: str, method: Any) -> Any:
         def call(**arguments: Any) -> Any:
             self.names.append(name)
-            self._at = self.calls if name == self._at else self._at
+            if name == self._at and str(arguments.get("Key", "")).endswith(self._key):
+                self._at = self.calls
             if self.calls != self._at:
                 return method(**arguments)
             if not self._lost:

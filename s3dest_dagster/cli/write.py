@@ -159,6 +159,9 @@ def _report(receipt: Receipt, bucket: Bucket, output: Output) -> None:
 def _receipt_parts(receipt: Receipt, bucket: Bucket) -> Iterator[str]:
     if receipt.repeated:
         yield "landed before under this sync id, nothing landed again"
+    if receipt.collected:
+        yield "its manifest was collected since"
+        return
     yield amount(receipt.rows, "row")
     if receipt.objects:
         directory = PurePosixPath(receipt.objects[0].key).parent

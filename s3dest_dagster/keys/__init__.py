@@ -4,7 +4,16 @@ Pure text rules, checked when they are made. It must not know S3, formats, setti
 """
 
 from s3dest_dagster.keys.names import decode_name, encode_name, sanitize_name
-from s3dest_dagster.keys.roots import manifest_root, manifest_root_in, manifest_roots, scope_root, stream_root
+from s3dest_dagster.keys.roots import (
+    literal_root_of,
+    manifest_root,
+    manifest_root_in,
+    manifest_roots,
+    scope_root,
+    scope_root_under,
+    stream_root,
+    stream_root_under,
+)
 from s3dest_dagster.keys.template import DEFAULT_PATH_FORMAT, KeyTemplate, SyncKeys
 
 __all__ = [
@@ -13,10 +22,13 @@ __all__ = [
     "SyncKeys",
     "decode_name",
     "encode_name",
+    "literal_root_of",
     "manifest_root",
     "manifest_root_in",
     "manifest_roots",
     "sanitize_name",
     "scope_root",
+    "scope_root_under",
     "stream_root",
+    "stream_root_under",
 ]

@@ -9,7 +9,7 @@ from s3dest_dagster.stream import Scope, StreamId
 
 def manifest_root(template: KeyTemplate) -> str:
     """The prefix of everything the library keeps for itself: "<literal root>/_s3dest/"."""
-    return "/".join(filter(None, (template.literal_root, RESERVED_SEGMENT))) + "/"
+    return _manifest_root_under(template.literal_root)
 
 
 def manifest_roots(prefix: str) -> list[str]:
@@ -27,9 +27,19 @@ def manifest_root_in(key: str) -> str | None:
     return f"{before}{found}"[1:] if found else None
 
 
+def literal_root_of(root: str) -> str:
+    """The literal bucket path of manifests that stand under `root`: the inverse of `manifest_root`."""
+    return f"/{root}".partition(f"/{RESERVED_SEGMENT}/")[0][1:]
+
+
 def stream_root(template: KeyTemplate, stream: StreamId) -> str:
     """The prefix of all scopes of a stream: "<literal root>/_s3dest/<namespace>/<stream>/"."""
-    return f"{manifest_root(template)}{encode_name(stream.namespace or None)}/{encode_name(stream.name)}/"
+    return stream_root_under(template.literal_root, stream)
+
+
+def stream_root_under(literal_root: str, stream: StreamId) -> str:
+    """`stream_root` of a template that has this literal root."""
+    return f"{_manifest_root_under(literal_root)}{encode_name(stream.namespace or None)}/{encode_name(stream.name)}/"
 
 
 def scope_root(template: KeyTemplate, scope: Scope) -> str:
@@ -37,4 +47,13 @@ def scope_root(template: KeyTemplate, scope: Scope) -> str:
 
     No two scopes share it, whatever their names: they are percent-encoded, not sanitised (see `encode_name`).
     """
-    return f"{stream_root(template, scope.stream)}{encode_name(scope.partition)}/"
+    return scope_root_under(template.literal_root, scope)
+
+
+def scope_root_under(literal_root: str, scope: Scope) -> str:
+    """`scope_root` of a template that has this literal root."""
+    return f"{stream_root_under(literal_root, scope.stream)}{encode_name(scope.partition)}/"
+
+
+def _manifest_root_under(literal_root: str) -> str:
+    return "/".join(filter(None, (literal_root, RESERVED_SEGMENT))) + "/"

@@ -31,6 +31,39 @@ Piece: TypeAlias = str | Run | Choice
 Shape: TypeAlias = tuple[Piece, ...]
 
 
+def numbers(least: int, most: int, width: int = 1) -> Shape:
+    """The shape of the whole numbers from `least` to `most` (none below 0), with zeros before them up to a width."""
+    lengths: dict[int, list[int]] = {}
+    for number in range(least, most + 1):
+        lengths.setdefault(max(width, len(str(number))), []).append(number)
+    options = tuple(_between(f"{found[0]:0{size}d}", f"{found[-1]:0{size}d}") for size, found in lengths.items())
+    return options[0] if len(options) == 1 else (Choice(options),)
+
+
+def _between(first: str, last: str) -> Shape:
+    """The shape of the numbers from one to another that are written with as many digits."""
+    if not first:
+        return ()
+    low, high, rest = first[0], last[0], len(first) - 1
+    if low == high:
+        return (low, *_between(first[1:], last[1:]))
+    zeros, nines = "0" * rest, "9" * rest
+    options: list[Shape] = []
+    if first[1:] != zeros:
+        options.append((low, *_between(first[1:], nines)))
+        low = chr(ord(low) + 1)
+    full = high if last[1:] == nines else chr(ord(high) - 1)
+    if low <= full:
+        options.append((Run(frozenset(map(chr, range(ord(low), ord(full) + 1))), 1, 1), *_digits(rest)))
+    if full != high:
+        options.append((high, *_between(zeros, last[1:])))
+    return options[0] if len(options) == 1 else (Choice(tuple(options)),)
+
+
+def _digits(count: int) -> Shape:
+    return (Run(frozenset("0123456789"), count, count),) if count else ()
+
+
 def regex(shape: Shape) -> str:
     """The regular expression (for `fullmatch`) of exactly the texts of this shape."""
     return "".join(map(_regex, shape))
@@ -72,12 +105,27 @@ def common_text(one: Shape, other: Shape) -> str | None:
 def _part_early(one: Shape, other: Shape) -> bool:
     """Whether different literal text follows the same beginning of fixed length: the usual case, decided quickly."""
     for left, right in zip(one, other, strict=False):
-        if left == right and (isinstance(left, str) or (isinstance(left, Run) and left.least == left.most)):
+        if left == right and _length(left) is not None:
             continue
         if isinstance(left, str) and isinstance(right, str):
             return not (left.startswith(right) or right.startswith(left))
         break
     return False
+
+
+def _length(piece: Piece) -> int | None:
+    """How many characters the piece always has; None where that differs."""
+    if isinstance(piece, str):
+        return len(piece)
+    if isinstance(piece, Run):
+        return piece.least if piece.least == piece.most else None
+    lengths = {_length_of(option) for option in piece.options}
+    return lengths.pop() if len(lengths) == 1 else None
+
+
+def _length_of(shape: Shape) -> int | None:
+    lengths = [_length(piece) for piece in shape]
+    return None if None in lengths else sum(filter(None, lengths))
 
 
 def _common_moves(left: Shape, right: Shape) -> Iterator[tuple[str, tuple[Shape, Shape]]]:

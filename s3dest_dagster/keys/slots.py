@@ -13,8 +13,8 @@ from datetime import UTC, datetime, timedelta
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys.dates import parse_date_format
 from s3dest_dagster.keys.names import SEGMENT_CHARACTERS, sanitize_name, sanitize_segment
-from s3dest_dagster.keys.shapes import Choice, Run, Shape
-from s3dest_dagster.keys.tokens import PART_ID, TAG, UUID_SHAPE, Level, Slot, Token, digits
+from s3dest_dagster.keys.shapes import Choice, Run, Shape, numbers
+from s3dest_dagster.keys.tokens import PART_ID, TAG, UUID_SHAPE, YEARS, Level, Slot, Token, digits
 from s3dest_dagster.stream import Scope, StreamId
 
 EXTENSIONS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".avro", ".parquet")
@@ -60,7 +60,8 @@ def _time(source: str, shape: Shape, text: Callable[[datetime], str]) -> Slot:
 
 
 def _timestamp(source: str, width: int, number: Callable[[datetime], int]) -> Slot:
-    return Slot(source, Level.OBJECT, digits(width), lambda placed: str(number(placed.uploaded_at)))
+    shape, meaning = digits(width), f"timestamp of {width} digits"
+    return Slot(source, Level.OBJECT, shape, lambda placed: str(number(placed.uploaded_at)), meaning=meaning)
 
 
 def _partition(source: str, text: Callable[[Scope], str]) -> Slot:
@@ -69,7 +70,8 @@ def _partition(source: str, text: Callable[[Scope], str]) -> Slot:
 
 NAMESPACE = _name("${NAMESPACE}", lambda stream: stream.namespace or "")
 STREAM_NAME = _name("${STREAM_NAME}", lambda stream: stream.name)
-EPOCH = replace(_time("${EPOCH}", digits(1, None), lambda now: str(milliseconds(now))), open=True)
+# Numbers of fewer digits are years, days or counters of somebody else.
+EPOCH = replace(_time("${EPOCH}", digits(9, 15), lambda now: str(milliseconds(now))), open=True)
 UUID = Slot("${UUID}", Level.SYNC, UUID_SHAPE, lambda sync: str(sync.uuid))
 PARTITION = _partition("${PARTITION}", lambda scope: scope.partition or "")
 
@@ -78,13 +80,13 @@ VARIABLES: dict[str, Slot] = {
     for slot in (
         NAMESPACE,
         STREAM_NAME,
-        _time("${YEAR}", digits(4), lambda now: f"{now.year:04d}"),
-        _time("${MONTH}", digits(2), lambda now: f"{now.month:02d}"),
-        _time("${DAY}", digits(2), lambda now: f"{now.day:02d}"),
-        _time("${HOUR}", digits(2), lambda now: f"{now.hour:02d}"),
-        _time("${MINUTE}", digits(2), lambda now: f"{now.minute:02d}"),
-        _time("${SECOND}", digits(2), lambda now: f"{now.second:02d}"),
-        _time("${MILLISECOND}", digits(4), lambda now: f"{now.microsecond // 1000:04d}"),
+        _time("${YEAR}", numbers(*YEARS), lambda now: f"{now.year:04d}"),
+        _time("${MONTH}", numbers(1, 12, width=2), lambda now: f"{now.month:02d}"),
+        _time("${DAY}", numbers(1, 31, width=2), lambda now: f"{now.day:02d}"),
+        _time("${HOUR}", numbers(0, 23, width=2), lambda now: f"{now.hour:02d}"),
+        _time("${MINUTE}", numbers(0, 59, width=2), lambda now: f"{now.minute:02d}"),
+        _time("${SECOND}", numbers(0, 59, width=2), lambda now: f"{now.second:02d}"),
+        _time("${MILLISECOND}", numbers(0, 999, width=4), lambda now: f"{now.microsecond // 1000:04d}"),
         EPOCH,
         UUID,
         PARTITION,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeAlias
 
@@ -16,6 +16,8 @@ from s3dest_dagster.keys.shapes import Choice, Run, Shape
 DIGITS = frozenset("0123456789")
 _HEX = frozenset("0123456789abcdef")
 
+YEARS = (1970, 2999)
+"""The first and the last year that a key can tell."""
 LONGEST_PART_NUMBER = 7
 """Digits of a part number; fewer than a tag has, so that no part number can be taken for a tag."""
 _NUMBER: Shape = (Choice((("0",), (Run(DIGITS - {"0"}, 1, 1), Run(DIGITS, 0, LONGEST_PART_NUMBER - 1)))),)
@@ -40,15 +42,20 @@ class Slot:
 
     `source` is what the user wrote, `shape` every text it can become, `render` makes the text from the values of its
     level. `open`: its text has no fixed length or form, so that two such slots side by side cannot be told apart.
-    `free`: its text is the user's (a name, a partition, an id).
+    `free`: its text is the user's (a name, a partition, an id). `meaning` is one text for all spellings of what makes
+    the same text, by default the `source`: slots are equal that have the same one.
     """
 
-    source: str
-    level: Level
-    shape: Shape
-    render: Callable[[Any], str]
-    open: bool = False
-    free: bool = False
+    source: str = field(compare=False)
+    level: Level = field(compare=False)
+    shape: Shape = field(compare=False)
+    render: Callable[[Any], str] = field(compare=False)
+    open: bool = field(default=False, compare=False)
+    free: bool = field(default=False, compare=False)
+    meaning: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "meaning", self.meaning or self.source)
 
 
 Token: TypeAlias = str | Slot

@@ -81,6 +81,7 @@ def _receipt(staged: StagedSync, destination: S3Destination, ledger: Ledger, hea
         sync_id=staged.sync.id,
         complete=staged.complete,
         continues=staged.continues,
+        path=ledger.path,
         stream=scope.stream.name,
         namespace=scope.stream.namespace,
         partition=scope.partition,
@@ -129,6 +130,7 @@ def _keeps_old(destination: S3Destination, stream: Stream, scope: Scope) -> bool
 def _leaving(staged: StagedSync, destination: S3Destination, ledger: Ledger, head: Head) -> list[str]:
     """The keys that leave: the scope's own, and the connector's when an unpartitioned stream is refreshed."""
     old = live_keys(ledger.live_segments(head))
+    ledger.check_own(old)
     if ledger.scope.partition is None:
         old |= connector_keys(ledger.bucket, destination.template, ledger.scope, old | kept_keys(ledger, head.leaving))
     return sorted(old - {each.key for each in staged.objects})

@@ -31,11 +31,11 @@ from s3dest_dagster.landing.composing import StagedSync, compose, replaces_scope
 from s3dest_dagster.landing.draft import Draft
 from s3dest_dagster.landing.leaving import delete_due
 from s3dest_dagster.landing.ledger import Ledger, SeenHead
-from s3dest_dagster.landing.manifest import ReachedState, Segment
-from s3dest_dagster.landing.manifest_keys import attempt_of, quarantine_key, segment_key, segment_name
+from s3dest_dagster.landing.manifest import ReachedState, Segment, SyncEntry
+from s3dest_dagster.landing.manifest_keys import attempt_of, quarantine_key, segment_key, segment_name, sync_mark_key
 from s3dest_dagster.landing.naming import ObjectNames, names_of
 from s3dest_dagster.landing.quarantine import Quarantine
-from s3dest_dagster.landing.receipt import Progress, Receipt, receipt_of
+from s3dest_dagster.landing.receipt import Progress, Receipt, receipt_of, receipt_of_mark
 from s3dest_dagster.landing.register import Registration
 from s3dest_dagster.landing.staging import ObjectStager
 from s3dest_dagster.landing.sweep import sweep
@@ -85,11 +85,12 @@ class Landing:
         self._landed = landed_scope(target.destination.stream_prefix, self.scope)
         self._registration = registration or _checked(target, self._landed.stream)
         root = scope_root(target.destination.template, self._landed)
-        self._ledger = Ledger(target.bucket, root, self._landed)
+        self._ledger = Ledger(target.bucket, root, self._landed, self._registration.own)
         self._seen = self._ledger.begin(target.clock)
-        self._recorded = self._seen.head.segment_of(sync.id)
-        checkpoint = self._seen.head.checkpoint_of(sync.id)
-        self._segments = self._ledger.segments_of_sync(checkpoint) if checkpoint is not None else []
+        known = self._ledger.entry_of(self._seen.head, sync.id)
+        self._recorded = known if known is not None and known.complete else None
+        checkpoint = known.segment if known is not None and not known.complete else None
+        self._segments = self._ledger.segments_left_of_sync(checkpoint) if checkpoint is not None else []
         self._attempt = target.entropy(_ATTEMPT_BYTES).hex()
         self._drafts = 0
         self._draft = self._new_draft()
@@ -158,7 +159,7 @@ class Landing:
         """Publishes everything at once. What it raises before the decision leaves the bucket as it was."""
         self.stage()
         if self._recorded is not None:
-            return self._receipt(self._ledger.segments_of_sync(self._recorded), repeated=True)
+            return self._receipt_again(self._recorded)
         assert self._staged is not None, "stage() makes the segment of a sync that is not recorded"
         self._settle(self._staged)
         return self._receipt(self._segments, swept=self._swept)
@@ -314,6 +315,14 @@ class Landing:
         except StorageError as error:
             _logger.warning("%s: abandoned uploads could not be swept: %s", self.scope, error)
             return 0
+
+    def _receipt_again(self, recorded: SyncEntry) -> Receipt:
+        """The receipt of a sync that was complete before: what its segments tell, or its mark where they are gone."""
+        segments = self._ledger.segments_left_of_sync(recorded.segment)
+        if segments:
+            return self._receipt(segments, repeated=True)
+        mark = self._target.bucket.uri(sync_mark_key(self._ledger.root, recorded.id))
+        return receipt_of_mark(recorded, self.scope, mark)
 
     def _receipt(self, segments: Sequence[Segment], *, repeated: bool = False, swept: int = 0) -> Receipt:
         manifest = self._target.bucket.uri(segment_key(self._ledger.root, segments[-1].name))

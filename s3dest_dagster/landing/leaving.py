@@ -56,7 +56,7 @@ def release(ledger: Ledger, seen: SeenHead, now: datetime) -> bool:
     if seen.head.pending is not None or (head := delete_due(ledger, seen, now)) == seen.head:
         return False
     try:
-        ledger.put_head(head, seen.etag)
+        ledger.put_head(head, seen)
     except PreconditionFailedError:
         # A landing was quicker; it, or the next, finds the objects gone and notes it.
         return False

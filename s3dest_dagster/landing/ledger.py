@@ -24,9 +24,11 @@ from s3dest_dagster.errors import (
     UndecidedError,
     UploadVanishedError,
 )
-from s3dest_dagster.keys import manifest_root_in
-from s3dest_dagster.landing.manifest import Head, ManifestObject, ReachedState, Segment, from_json, to_json
+from s3dest_dagster.keys import literal_root_of, manifest_root_in
+from s3dest_dagster.landing.manifest import Head, ManifestObject, ReachedState, Segment, SyncEntry, from_json, to_json
 from s3dest_dagster.landing.manifest_keys import head_key, segment_key, sync_of
+from s3dest_dagster.landing.placement import check_place, misplaced
+from s3dest_dagster.landing.sync_marks import SyncMarks
 from s3dest_dagster.lineage import KnownState, state_id
 from s3dest_dagster.printable import logger
 from s3dest_dagster.storage import Bucket, crc32_text, in_parallel
@@ -52,28 +54,39 @@ class SeenHead:
 
 
 class Ledger:
-    """Reads and changes the manifests of one scope. `root` is `keys.scope_root` of it."""
+    """Reads and changes the manifests of one scope. `root` is `keys.scope_root` of it.
 
-    def __init__(self, bucket: Bucket, root: str, scope: Scope) -> None:
+    `own`: what every key of the stream begins with, under each template that it has landed under; without it what stands
+    under its bucket path. Nothing else is ever deleted.
+    """
+
+    def __init__(self, bucket: Bucket, root: str, scope: Scope, own: Sequence[str] = ()) -> None:
         self.bucket = bucket.at(manifest_root_in(root) or "")
         self.root = root
         self.scope = scope
+        self.path = literal_root_of(root)
+        self._own = (root, *(own or (f"{self.path}/".lstrip("/"),)))
+        self._marks = SyncMarks(self.bucket, root, scope)
 
     # ------------------------------------------------------------------ reading
 
     def read_head(self) -> SeenHead:
         """The head as it stands."""
-        found = self.bucket.get(head_key(self.root))
+        key = head_key(self.root)
+        found = self.bucket.get(key)
         if found is None:
             stream = self.scope.stream
-            return SeenHead(Head(stream=stream.name, namespace=stream.namespace, partition=self.scope.partition), None)
-        return SeenHead(from_json(Head, found[0], head_key(self.root)), found[1])
+            empty = Head(path=self.path, stream=stream.name, namespace=stream.namespace, partition=self.scope.partition)
+            return SeenHead(empty, None)
+        head = from_json(Head, found[0], key)
+        check_place(self.bucket, head, self.root, key)
+        return SeenHead(head, found[1])
 
     def read_segment(self, name: str) -> Segment:
         """A segment that the head names. ManifestError when it is missing: the head promised it."""
-        key = segment_key(self.root, name)
-        found = self.bucket.get(key)
+        found = self.find_segment(name)
         if found is None:
+            key = segment_key(self.root, name)
             raise ManifestError(
                 f"{self.bucket.uri(key)} is missing although the head of {self.scope} names it. Somebody, or a "
                 "lifecycle rule, deleted it; restore it from a backup or an older version of the object. Without one, "
@@ -81,7 +94,19 @@ class Ledger:
                 "there, and a full refresh takes over what lies under its keys.",
                 key=key,
             )
-        return from_json(Segment, found[0], key)
+        return found
+
+    def find_segment(self, name: str) -> Segment | None:
+        """A segment that may have been collected; None where it is not there."""
+        key = segment_key(self.root, name)
+        found = self.bucket.get(key)
+        if found is None:
+            return None
+        segment = from_json(Segment, found[0], key)
+        check_place(self.bucket, segment, self.root, key)
+        if segment.name != name:
+            raise misplaced(self.bucket, key, f"segment {segment.name}")
+        return segment
 
     def live_segments(self, head: Head) -> list[Segment]:
         """The published segments that tell all of the scope's objects, oldest first, folded ones included."""
@@ -92,12 +117,20 @@ class Ledger:
             wanted = [name for each in wanted for name in found[each].folds]
         return list(_oldest_first(head.oldest_first, found))
 
+    def entry_of(self, head: Head, sync_id: str) -> SyncEntry | None:
+        """What is known of a sync, from the head's memory or else from its mark; None where it was never published.
+
+        One request where the head does not know it and may have forgotten it, else none."""
+        entry = head.entry_of(sync_id)
+        return entry if entry is not None or not head.may_have_forgotten else self._marks.find(sync_id)
+
     def segments_of_sync(self, newest: str) -> list[Segment]:
         """The segments of one sync, oldest first: its checkpoints, and what came after them. `newest` is its last."""
-        segments = [self.read_segment(newest)]
-        while (before := segments[-1].continues) is not None:
-            segments.append(self.read_segment(before))
-        return segments[::-1]
+        return _chain(newest, self.read_segment)
+
+    def segments_left_of_sync(self, newest: str) -> list[Segment]:
+        """As `segments_of_sync`; none where the head may have forgotten the sync, and a segment of it was collected."""
+        return _chain(newest, self.find_segment)
 
     def reached_state(self, head: Head) -> ReachedState | None:
         """The state that the scope's published records reach; None when the source gave none."""
@@ -154,7 +187,7 @@ class Ledger:
         for attempt in range(1, _DECISION_ATTEMPTS + 1):
             decided = seen.head.deciding(segment)
             try:
-                return SeenHead(decided, self.put_head(decided, seen.etag))
+                return self.put_head(decided, seen)
             except StorageError as error:
                 # A refusal leaves doubt too: the request may have been tried before, and the server have acted then.
                 now, is_decided = self._read_back(segment, error)
@@ -204,6 +237,20 @@ class Ledger:
         """Drops the segment of a sync that was not decided."""
         self.bucket.delete([segment_key(self.root, segment.name)])
 
+    def check_own(self, keys: Iterable[str]) -> None:
+        """Returns only where all of these keys are the stream's own; else raises ManifestError: what a manifest lists
+        elsewhere is somebody else's."""
+        foreign = next((key for key in keys if not key.startswith(self._own)), None)
+        if foreign is not None:
+            raise ManifestError(
+                f"The manifests of {self.scope} list {self.bucket.uri(foreign)}, where the stream does not land: "
+                "somebody has changed them. Nothing of what they list was deleted. Restore what stands under "
+                f"{self.bucket.uri(self.root)} from a backup or older versions of the objects.",
+                stream=str(self.scope.stream),
+                partition=self.scope.partition,
+                key=foreign,
+            )
+
     # ------------------------------------------------------------------ steps
 
     def _may_purge_first(self, segment: Segment) -> bool:
@@ -237,11 +284,12 @@ class Ledger:
         return None
 
     def delete_replaced(self, segments: Sequence[Segment], *, but: Collection[str] = ()) -> None:
-        """Deletes the objects that these segments removed, except those under some keys.
+        """Deletes the objects that these segments removed, except those under some keys, if all are the stream's own.
 
         It may come late, when others have gone on: keys that never come again are deleted as they are; those that may,
         only while the object that was meant stands there.
         """
+        self.check_own(key for each in segments for key in each.removes)
         final = {key for each in segments for key in each.removes if key not in each.removes_unchanged}
         self.bucket.delete(sorted(final.difference(but)))
         for each in segments:
@@ -252,9 +300,11 @@ class Ledger:
         found = in_parallel(self.bucket.head, keys)
         return {key: each.etag for key, each in zip(keys, found, strict=True) if each is not None}
 
-    def put_head(self, head: Head, etag: str | None) -> str:
-        """Moves the head, if it is still the one with this ETag: else PreconditionFailedError. Returns its new ETag."""
-        return self.bucket.put(head_key(self.root), to_json(head), if_absent=etag is None, if_match=etag)
+    def put_head(self, head: Head, seen: SeenHead) -> SeenHead:
+        """Moves the head, if it is still the one that was seen: else PreconditionFailedError."""
+        moved = head.succeeding(seen.head)
+        etag = self.bucket.put(head_key(self.root), to_json(moved), if_absent=seen.etag is None, if_match=seen.etag)
+        return SeenHead(moved, etag)
 
     def _read_back(self, segment: Segment, error: StorageError) -> tuple[SeenHead, bool]:
         """The head as it stands, and whether this segment is decided in it."""
@@ -346,6 +396,7 @@ class Ledger:
         now = self.read_head()
         if now.etag != decided.etag:
             return self._moved_on(now, segment)
+        self.check_own(own)
         self.bucket.delete_unchanged(own)
         given_up = decided.head.emptied(segment) if purged else decided.head.turned_back(segment)
         self._move_head(decided, given_up, segment)
@@ -366,14 +417,17 @@ class Ledger:
         return not self.etags_of(segment.removes)
 
     def _move_head(self, decided: SeenHead, head: Head, segment: Segment) -> SeenHead:
-        """Puts the head after a publication, or after turning back; one that stands there already is fine."""
+        """Puts the head after a publication, or after turning back; one that stands there already is fine. What it
+        forgets has a mark before."""
+        for each in decided.head.forgotten_in(head):
+            self._marks.put(each, lambda: self.read_head().etag == decided.etag)
         try:
-            return SeenHead(head, self.put_head(head, decided.etag))
+            return self.put_head(head, decided)
         except StorageError:
             now = self.read_head()
             if now.etag == decided.etag:
                 raise
-            return now if now.head == head else self._moved_on(now, segment)
+            return now if now.head == head.succeeding(decided.head) else self._moved_on(now, segment)
 
     def _moved_on(self, now: SeenHead, segment: Segment) -> SeenHead:
         """The head after another writer went on, when he has published this sync; else CommitError."""
@@ -388,15 +442,28 @@ class Ledger:
 
     def _has_published(self, head: Head, segment: Segment) -> bool:
         """Whether this very segment is published: another attempt at its sync may have gone on after it since."""
-        newest = head.newest_of(segment.sync_id)
-        if newest is None or newest == segment.name:
-            return newest is not None
-        return any(each.name == segment.name for each in self.segments_of_sync(newest))
+        entry = self.entry_of(head, segment.sync_id)
+        if entry is None or entry.segment == segment.name:
+            return entry is not None
+        return any(each.name == segment.name for each in self.segments_left_of_sync(entry.segment))
 
 
 def _same_but_for_what_left(one: SeenHead, other: SeenHead) -> bool:
     """Whether two heads differ only in the replaced objects that are still kept: nobody has landed between them."""
-    return replace(one.head, leaving=()) == replace(other.head, leaving=())
+    return replace(one.head, serial=0, leaving=()) == replace(other.head, serial=0, leaving=())
+
+
+def _chain(newest: str, read: Callable[[str], Segment | None]) -> list[Segment]:
+    """The segment of this name and those that it continues, oldest first; none where one of them is not there."""
+    chain: list[Segment] = []
+    name: str | None = newest
+    while name is not None:
+        segment = read(name)
+        if segment is None:
+            return []
+        chain.append(segment)
+        name = segment.continues
+    return chain[::-1]
 
 
 def _oldest_first(names: Iterable[str], found: Mapping[str, Segment]) -> Iterator[Segment]:

@@ -22,7 +22,7 @@ FORMAT_VERSION = 1
 MAX_LEAVING = 16
 """Replaced generations that a head keeps apart; more of them leave together."""
 REMEMBERED_SYNCS = 20
-"""Syncs that a head remembers by id, so that a retry finds what it has already done."""
+"""Syncs that a head remembers by id, so that a retry finds what it has already done. Those before have marks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +113,7 @@ class SchemaChanges:
 class Segment:
     """What one sync, or one checkpoint of it, has added; as it stands in the bucket, written once.
 
+    `path`, `stream`, `namespace` and `partition` say whose it is (see `placement`).
     `name` is drawn anew by every attempt at the sync `sync_id`, so that two attempts at once never write one segment.
     Not `complete`: a checkpoint, after which the sync went on; `continues` names the sync's checkpoint before it.
     `replaces`: the scope held only this sync's objects once it was published; `removes` are the keys that left;
@@ -134,6 +135,7 @@ class Segment:
     sync_id: str
     complete: bool = True
     continues: str | None = None
+    path: str
     stream: str
     namespace: str | None
     partition: str | None
@@ -203,6 +205,27 @@ class SyncEntry:
     segment: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncMark:
+    """That a sync was published, for good: put before the head forgets it. `segment` is the name of its last segment,
+    which may have been collected since. Not `complete`: a checkpoint, after which the sync went on or broke off.
+    `path`, `stream`, `namespace` and `partition` say whose it is (see `placement`)."""
+
+    format_version: int = FORMAT_VERSION
+    path: str
+    stream: str
+    namespace: str | None
+    partition: str | None
+    sync_id: str
+    segment: str
+    complete: bool
+
+    @property
+    def entry(self) -> SyncEntry:
+        """It as it stood in the head."""
+        return SyncEntry(self.sync_id, complete=self.complete, segment=self.segment)
+
+
 @dataclass(frozen=True, slots=True)
 class ReachedState:
     """The state of a source that published records reach, as the source gave it, and when the sync began that reached
@@ -234,12 +257,18 @@ class Leaving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The one mutable object of a scope. Segments stand in it by name, in `segments` the live ones, level by level (see
-    `folding`): every one is older than those of the levels before. `pending` is one that is decided and not yet
-    published; the other fields are then still those of before it. `state` names the segment that holds the
-    newest state, `schema` the one with the newest schema."""
+    """The one mutable object of a scope.
+
+    `serial` grows with every put: no head is equal to an earlier one, so a put that arrives late never meets the head
+    that it expects. `path`, `stream`, `namespace` and `partition` say whose it is (see `placement`). Segments stand in
+    it by name, in `segments` the live ones, level by level (see `folding`): every one is older than those of the levels
+    before. `pending` is one that is decided and not yet published; the other fields are then still those of before it.
+    `state` names the segment that holds the newest state, `schema` the one with the newest schema.
+    """
 
     format_version: int = FORMAT_VERSION
+    serial: int = 0
+    path: str
     stream: str
     namespace: str | None
     partition: str | None
@@ -251,13 +280,18 @@ class Head:
     schema: LastSchema | None = None
     leaving: tuple[Leaving, ...] = ()
 
-    def segment_of(self, sync_id: str) -> str | None:
-        """The segment of a sync that is complete in the head's memory; None for any other."""
-        return next((each.segment for each in self.syncs if each.id == sync_id and each.complete), None)
+    def entry_of(self, sync_id: str) -> SyncEntry | None:
+        """What the head remembers of a sync; None where it does not know it (any more)."""
+        return next((each for each in self.syncs if each.id == sync_id), None)
 
-    def checkpoint_of(self, sync_id: str) -> str | None:
-        """The newest checkpoint of a sync that was begun under this id and is not complete; None for any other."""
-        return next((each.segment for each in self.syncs if each.id == sync_id and not each.complete), None)
+    @property
+    def may_have_forgotten(self) -> bool:
+        """Whether its memory is full, so that a sync which it does not know may have a mark."""
+        return len(self.syncs) >= REMEMBERED_SYNCS
+
+    def forgotten_in(self, later: Head) -> tuple[SyncEntry, ...]:
+        """What this head remembers and a later one does not."""
+        return tuple(each for each in self.syncs if later.entry_of(each.id) is None)
 
     @property
     def newest(self) -> str | None:
@@ -269,13 +303,13 @@ class Head:
         """The names of the live segments that the head names itself."""
         return tuple(name for level in reversed(self.segments) for name in level)
 
-    def newest_of(self, sync_id: str) -> str | None:
-        """The newest segment of a sync, complete or a checkpoint, in the head's memory."""
-        return next((each.segment for each in self.syncs if each.id == sync_id), None)
-
     def ends_with(self, segment: Segment) -> bool:
         """Whether this very segment is the newest of the scope, and nobody has decided another."""
         return self.pending is None and bool(self.syncs) and self.syncs[-1].segment == segment.name
+
+    def succeeding(self, earlier: Head) -> Head:
+        """This head with the number of the one that takes the earlier one's place."""
+        return replace(self, serial=earlier.serial + 1)
 
     def deciding(self, segment: Segment) -> Head:
         """This head with the segment's sync decided."""
@@ -345,6 +379,7 @@ class StreamRegister:
     looked for. `lost`: it was made anew for a stream that had landed, so that others than these are possible."""
 
     format_version: int = FORMAT_VERSION
+    path: str
     stream: str
     namespace: str | None
     lost: bool = False
@@ -361,10 +396,10 @@ def _etag_of(parts: tuple[str, ...]) -> str:
     return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(parts)}"
 
 
-Manifest = TypeVar("Manifest", Head, Segment, StreamRegister)
+Manifest = TypeVar("Manifest", Head, Segment, SyncMark, StreamRegister)
 
 
-def to_json(manifest: Head | Segment | StreamRegister) -> bytes:
+def to_json(manifest: Head | Segment | SyncMark | StreamRegister) -> bytes:
     """The manifest as JSON text, indented for people."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
 

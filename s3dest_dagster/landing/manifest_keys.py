@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from urllib.parse import quote, unquote
 
+from s3dest_dagster.keys import encode_name
+
 
 def register_key(root: str) -> str:
     """Key of the register of the stream whose scopes stand under `root`; no scope's directory is called so."""
@@ -26,6 +28,11 @@ def segment_key(root: str, name: str) -> str:
 def quarantine_key(root: str, name: str) -> str:
     """Key of the quarantined records of a segment."""
     return f"{root}quarantine/{name}.jsonl"
+
+
+def sync_mark_key(root: str, sync_id: str) -> str:
+    """Key of the mark of a sync that the head has forgotten."""
+    return f"{root}syncs/{encode_name(sync_id)}.json"
 
 
 def segment_name(sync_id: str, attempt: str, number: int = 0) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from s3dest_dagster.landing.manifest import Counts, ManifestObject, SchemaChanges, Segment
+from s3dest_dagster.landing.manifest import Counts, ManifestObject, SchemaChanges, Segment, SyncEntry
 from s3dest_dagster.landing.manifest_keys import attempt_of
 from s3dest_dagster.landing.rotation import Reason
 from s3dest_dagster.stream import Scope
@@ -25,7 +25,8 @@ class Receipt:
     """The result of a sync: what stands in its segments, those of its checkpoints included.
 
     `replaces`: the scope holds only this sync's objects now; `removed` are the keys that left for them. `repeated`:
-    the sync had been completed before under this id, and this is its recorded result. `checkpoints` says how often
+    the sync had been completed before under this id, and this is its recorded result; `collected`: of which nothing is
+    left but that it was published, so that all counts are 0 and `manifest` is its mark. `checkpoints` says how often
     records were published before the end; `earlier` what of `counts` earlier attempts at this sync had published so,
     None where there was none. `content` tells the content of the records of a sync without checkpoints (see
     `ContentChecksum`), None where it is not known; `format` holds the format's settings. `manifest` is the `s3://`
@@ -50,6 +51,7 @@ class Receipt:
     checkpoints: int = 0
     earlier: Counts | None = None
     repeated: bool = False
+    collected: bool = False
     swept: int = 0
     quarantine: tuple[str, ...] = ()
 
@@ -94,6 +96,27 @@ def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repe
         repeated=repeated,
         swept=swept,
         quarantine=tuple(each.quarantine.key for each in segments if each.quarantine is not None),
+    )
+
+
+def receipt_of_mark(entry: SyncEntry, scope: Scope, manifest: str) -> Receipt:
+    """The receipt of a sync that was published, and whose segments were collected since."""
+    return Receipt(
+        scope=scope,
+        sync_id=entry.id,
+        objects=(),
+        replaces=False,
+        removed=(),
+        counts=Counts(),
+        schema=None,
+        fingerprint=None,
+        json_schema=None,
+        schema_changes=None,
+        state=None,
+        manifest=manifest,
+        format={},
+        repeated=True,
+        collected=True,
     )
 
 

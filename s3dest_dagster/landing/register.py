@@ -15,6 +15,7 @@ from s3dest_dagster.errors import StorageError, TemplateError
 from s3dest_dagster.keys import KeyTemplate, manifest_root, stream_root
 from s3dest_dagster.landing.manifest import Segment, StreamRegister, UsedTemplate, from_json, to_json
 from s3dest_dagster.landing.manifest_keys import register_key
+from s3dest_dagster.landing.placement import check_place
 from s3dest_dagster.landing.scopes import FoundScope, scopes_of_stream
 from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import StreamId
@@ -54,6 +55,17 @@ class Registration:
         self._found = self._read()
         self._refuse_another(self._found.register)
 
+    @property
+    def own(self) -> tuple[str, ...]:
+        """What the stream's keys begin with, under each template that it has landed under and the one of now; nothing
+        where not all of them are known. After `check`."""
+        known = self._found.register if self._found is not None else None
+        if known is None or known.lost:
+            return ()
+        templates = [self._destination.template, *map(_template_of, known.templates)]
+        roots = tuple(each.listing_root(self._stream) for each in templates if each is not None)
+        return roots if len(roots) == len(templates) else ()
+
     def enter(self, now: datetime) -> bool:
         """Notes that the stream lands under this template. Returns whether it is to be swept, which is noted as done.
 
@@ -87,13 +99,14 @@ class Registration:
         found = self._bucket.get(self._key)
         if found is None:
             return _Found(self._made_anew(), None)
-        return _Found(from_json(StreamRegister, found[0], self._key), found[1])
+        return _Found(_register_in(self._bucket, self._root, found[0]), found[1])
 
     def _made_anew(self) -> StreamRegister:
         """The register of a stream that has none: it has not landed yet, or somebody deleted it."""
         held = [each for each in scopes_of_stream(self._bucket, self._root) if each.seen.head.newest is not None]
         newest = max(in_parallel(_newest, held), key=lambda each: each.started_at, default=None)
         return StreamRegister(
+            path=self._destination.template.literal_root,
             stream=self._stream.name,
             namespace=self._stream.namespace,
             lost=newest is not None,
@@ -128,7 +141,7 @@ def used_templates(bucket: Bucket, root: str) -> list[KeyTemplate]:
     allowed others, which this one refuses."""
     found = bucket.get(register_key(root))
     register = from_json(StreamRegister, found[0], register_key(root)) if found is not None else None
-    return [made for each in (register.templates if register else ()) if (made := _template(each)) is not None]
+    return [made for each in (register.templates if register else ()) if (made := _template_of(each)) is not None]
 
 
 def could_own(bucket: Bucket, root: str, keys: Collection[str]) -> bool:
@@ -137,21 +150,29 @@ def could_own(bucket: Bucket, root: str, keys: Collection[str]) -> bool:
     found = bucket.get(register_key(root))
     if found is None or any(each.startswith(root) for each in keys):
         return True
-    register = from_json(StreamRegister, found[0], register_key(root))
+    register = _register_in(bucket, root, found[0])
     if register.lost:
         return True
     stream = StreamId(register.namespace, register.stream)
     return any(_could_make(each, stream, keys) for each in register.templates)
 
 
+def _register_in(bucket: Bucket, root: str, data: bytes) -> StreamRegister:
+    """The register of the stream with this root, from its text. ManifestError where it is not that stream's."""
+    key = register_key(root)
+    register = from_json(StreamRegister, data, key)
+    check_place(bucket, register, root, key)
+    return register
+
+
 def _could_make(used: UsedTemplate, stream: StreamId, keys: Collection[str]) -> bool:
-    template = _template(used)
-    # An older library allowed what this one refuses, and nobody can say which keys that made.
+    """Whether the template could make one of the keys; also where nobody can say."""
+    template = _template_of(used)
     return template is None or any(map(template.matcher(stream).fullmatch, keys))
 
 
-def _template(used: UsedTemplate) -> KeyTemplate | None:
-    """The template of these settings; None for one that this library refuses."""
+def _template_of(used: UsedTemplate) -> KeyTemplate | None:
+    """The template; None for one that an older library allowed and this one refuses."""
     try:
         return KeyTemplate(used.s3_bucket_path, used.s3_path_format, used.file_name_pattern)
     except TemplateError:
@@ -175,7 +196,7 @@ def _used_by(segment: Segment) -> UsedTemplate:
 
 def _makes_same_keys(used: UsedTemplate, template: KeyTemplate) -> bool:
     """Whether both make the same keys, however they are spelled."""
-    former = _template(used)
+    former = _template_of(used)
     return former is not None and former.tokens == template.tokens
 
 

@@ -14,6 +14,7 @@ from s3dest_dagster.keys import KeyTemplate, decode_name, encode_name, manifest_
 from s3dest_dagster.landing.ledger import Ledger, SeenHead
 from s3dest_dagster.landing.manifest import Head, from_json
 from s3dest_dagster.landing.manifest_keys import head_key
+from s3dest_dagster.landing.placement import check_place, scope_of
 from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import Scope, StreamId
 
@@ -95,8 +96,8 @@ def _scope_at(bucket: Bucket, root: str) -> FoundScope | None:
     if found is None:
         return None
     head = from_json(Head, found[0], head_key(root))
-    scope = Scope(StreamId(head.namespace, head.stream), head.partition)
-    return FoundScope(Ledger(bucket, root, scope), SeenHead(head, found[1]))
+    check_place(bucket, head, root, head_key(root))
+    return FoundScope(Ledger(bucket, root, scope_of(head)), SeenHead(head, found[1]))
 
 
 def _head_at(bucket: Bucket, root: str) -> FoundScope | DamagedHead | None:

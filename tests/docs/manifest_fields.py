@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from s3dest_dagster.landing.manifest import FORMAT_VERSION, Head, Segment, StreamRegister
+from s3dest_dagster.landing.manifest import FORMAT_VERSION, Head, Segment, StreamRegister, SyncMark
 
+_PATH = "bucket path under which it stands, as far as it is literal; a reader refuses it under another"
 _NAME = "name of the stream, with its prefix"
 _NAMESPACE = "namespace of the stream, or null"
 _PARTITION = "key of the partition, or null for an unpartitioned stream"
@@ -20,13 +21,15 @@ _CRC = "CRC-32 of its bytes, in hexadecimal"
 
 DESCRIPTIONS: dict[str, dict[str, str]] = {
     "Head": {
+        "path": _PATH,
         "stream": _NAME,
         "namespace": _NAMESPACE,
         "partition": _PARTITION,
         "format_version": _VERSION,
+        "serial": "number that grows with every put of the head",
         "segments": "names of the live segments, level by level; each is older than those of the levels before",
         "next_part": "the lowest part number that was never given",
-        "syncs": "the last syncs, oldest first",
+        "syncs": "the last 20 syncs, oldest first; those before have marks",
         "pending": "name of a segment that is decided and not yet published; all other fields are of before it",
         "state": "name of the segment with the newest state",
         "schema": "the newest schema",
@@ -37,6 +40,16 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "complete": "false: a checkpoint, after which the sync went on",
         "segment": "name of its last segment",
     },
+    "SyncMark": {
+        "path": _PATH,
+        "stream": _NAME,
+        "namespace": _NAMESPACE,
+        "partition": _PARTITION,
+        "sync_id": "id of the sync",
+        "segment": "name of its last segment, which may be gone",
+        "complete": "false: a checkpoint, after which the sync went on or broke off",
+        "format_version": _VERSION,
+    },
     "LastSchema": {"fingerprint": "SHA-256 of the schema", "segment": "name of the segment that holds it"},
     "Leaving": {
         "segment": "name of the segment whose `removes` are kept, and those of the segments that it `leaves_with`",
@@ -45,6 +58,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
     "Segment": {
         "name": "its name: the sync's id, percent-encoded, a dot and what the attempt has drawn",
         "sync_id": "id of the sync",
+        "path": _PATH,
         "stream": _NAME,
         "namespace": _NAMESPACE,
         "partition": _PARTITION,
@@ -120,6 +134,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
     "SchemaChanges": {"added": "new columns", "removed": "columns that are gone", "retyped": "columns of another type"},
     "Retyped": {"name": "the column", "before": "its type before", "now": "its type now"},
     "StreamRegister": {
+        "path": _PATH,
         "stream": _NAME,
         "namespace": _NAMESPACE,
         "format_version": _VERSION,
@@ -137,7 +152,9 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
 
 def manifest_schema() -> str:
     """The JSON schema as a block of the documentation. KeyError for a field that nobody has described."""
-    _, definitions = msgspec.json.schema_components([Head, Segment, StreamRegister], ref_template="#/$defs/{name}")
+    _, definitions = msgspec.json.schema_components(
+        [Head, Segment, SyncMark, StreamRegister], ref_template="#/$defs/{name}"
+    )
     schema = {"$defs": {name: _described(name, each) for name, each in definitions.items()}}
     return f"```json\n{json.dumps(schema, indent=1)}\n```\n"
 

@@ -8,6 +8,7 @@ from landed import batch_of, batches_of, destination, stream, sync, target, user
 from servers import S3Server
 
 from s3dest_dagster.landing import land
+from s3dest_dagster.landing.manifest import REMEMBERED_SYNCS
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
@@ -33,6 +34,19 @@ def test_one_record_costs_few_requests(moto_s3: S3Server, mode: SyncMode, most: 
             land([batch_of(users(number, number))], opened, stream(mode=mode), sync(f"s{number}"))
             # The first finds no register, and looks whether the stream has landed without one.
             assert len(client.calls) <= most + (number == 0), client.calls
+
+
+@pytest.mark.parametrize(("mode", "most"), [(APPEND, 12), (REFRESH, 15)])
+def test_a_sync_after_many_asks_for_its_mark_and_puts_another_and_nothing_else(
+    moto_s3: S3Server, mode: SyncMode, most: int
+) -> None:
+    name = moto_s3.new_bucket()
+    bucket, client = counted(moto_s3, name)
+    with target(moto_s3, destination(name), bucket) as opened:
+        for number in range(REMEMBERED_SYNCS + 3):
+            client.calls.clear()
+            land([batch_of(users(number, number))], opened, stream(mode=mode), sync(f"s{number}"))
+        assert len(client.calls) <= most, client.calls
 
 
 @pytest.mark.parametrize("mode", [APPEND, REFRESH])

@@ -36,6 +36,7 @@ def segment_of(number: int, objects: int = 1, **changes: Any) -> Segment:
     made = Segment(
         name=name,
         sync_id=f"sync-{number}",
+        path="data",
         stream="users",
         namespace="public",
         partition=None,
@@ -70,7 +71,7 @@ def segment_of(number: int, objects: int = 1, **changes: Any) -> Segment:
 
 def published(syncs: Sequence[Segment], partition: str | None = None) -> Iterator[tuple[Head, dict[str, Segment]]]:
     """The head after each of these syncs, and all segments written so far."""
-    head, written = Head(stream="users", namespace="public", partition=partition), {}
+    head, written = Head(path="data", stream="users", namespace="public", partition=partition), {}
     for each in syncs:
         segment = in_place(each, head, written[head.newest] if head.newest is not None else None)
         written[segment.name] = segment
@@ -194,7 +195,8 @@ def test_the_ten_thousandth_sync_makes_the_calls_of_the_tenth(moto_s3: S3Server,
     young, old = (scope_after(moto_s3, scope, number) for number in (9, 9_999))
     calls, size = cost_of_a_sync(moto_s3, young, scope)
     calls_then, size_then = cost_of_a_sync(moto_s3, old, scope)
-    assert len(calls_then) <= len(calls), calls_then
+    # It asks for a mark of its own id, and puts that of the sync that the head forgets.
+    assert len(calls_then) <= len(calls) + 2, calls_then
     assert size_then <= 2 * size
 
 

@@ -107,7 +107,7 @@ def _orders(bucket: Bucket, settings: Any, partitions: int) -> StreamId:
     orders = StreamId("public", "orders")
     for number in range(partitions):
         scope = Scope(orders, f"day-{number}")
-        head = Head(stream=orders.name, namespace=orders.namespace, partition=scope.partition)
+        head = Head(path="data", stream=orders.name, namespace=orders.namespace, partition=scope.partition)
         bucket.put(head_key(scope_root(settings.template, scope)), to_json(head))
     return orders
 
