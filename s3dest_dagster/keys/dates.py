@@ -32,7 +32,7 @@ _NUMBERS: dict[str, tuple[int, int, Callable[[datetime], int]]] = {
     "s": (0, 59, lambda t: t.second),
     "S": (0, 999, lambda t: t.microsecond // 1000),
 }
-"""Letter → the least and the greatest of its numbers, and the number. "SSSSSS" is milliseconds with zeros before them."""
+"""Letter → the least and the greatest of its numbers, and the number. "SSSSSS" is milliseconds with zeros before."""
 _SAME = {"L": "M"}
 """Letters that mean what another does."""
 _KNOWN = ("y", "M", "L", *(letter for letter in _NUMBERS if letter != "M"), "E", "a", "Z", "X")

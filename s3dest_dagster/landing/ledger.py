@@ -56,7 +56,7 @@ class SeenHead:
 class Ledger:
     """Reads and changes the manifests of one scope. `root` is `keys.scope_root` of it.
 
-    `own`: what every key of the stream begins with, under each template that it has landed under; without it what stands
+    `own`: what every key of the stream begins with, under each template that it has landed under; without it what is
     under its bucket path. Nothing else is ever deleted.
     """
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.keys.shapes import Choice, Run, common_text, regex
+from s3dest_dagster.keys.shapes import Choice, Run, common_text, numbers, regex
 
 A, AB, DIGIT = frozenset("a"), frozenset("ab"), frozenset("01")
 runs = st.builds(
@@ -62,3 +62,12 @@ def test_no_common_text_means_that_no_text_has_both_shapes(one, other, text):
 @given(shapes)
 def test_a_shape_shares_a_text_with_itself(shape):
     assert common_text(shape, shape) is not None
+
+
+@given(st.integers(0, 400), st.integers(0, 400), st.integers(1, 4))
+def test_the_shape_of_numbers_is_that_of_exactly_these_numbers(one, other, width):
+    least, most = sorted((one, other))
+    matches = re.compile(regex(numbers(least, most, width))).fullmatch
+    wanted = {f"{number:0{width}d}" for number in range(least, most + 1)}
+    tried = {f"{number:0{size}d}" for number in range(1500) for size in range(1, 6)}
+    assert {each for each in tried if matches(each)} == wanted

@@ -175,18 +175,22 @@ def test_a_manifest_of_another_partition_and_of_another_sync_is_refused(moto_s3:
     assert read_scope(bucket, settings.template, sixth).num_rows == 1
 
 
-def test_what_a_changed_manifest_lists_elsewhere_is_never_deleted(moto_s3: S3Server) -> None:
+@pytest.mark.parametrize("others", ["other/public/users/notes.jsonl", "data/public/orders/0.jsonl"])
+def test_what_a_changed_manifest_lists_elsewhere_is_never_deleted(moto_s3: S3Server, others: str) -> None:
     settings = destination(moto_s3.new_bucket())
     landed(moto_s3, settings, 1)
     bucket = moto_s3.open(settings)
-    moto_s3.fill(settings.s3_bucket_name, ["other/public/users/notes.jsonl"])
+    moto_s3.fill(settings.s3_bucket_name, [others])
     (segment,) = [each.key for each in bucket.list_objects("data/_s3dest/") if "/segments/" in each.key]
-    (mine,) = [key for key in data_keys(moto_s3, settings.s3_bucket_name) if key.startswith("data/")]
-    text = bucket.get(segment)[0].decode()
-    bucket.put(segment, text.replace(mine, "other/public/users/notes.jsonl").encode())
-    with pytest.raises(ManifestError, match=r"other/public/users/notes\.jsonl, which is not under s3://\S*/data"):
+    (mine,) = [key for key in data_keys(moto_s3, settings.s3_bucket_name) if key != others]
+    kept = bucket.get(segment)[0]
+    bucket.put(segment, kept.replace(mine.encode(), others.encode()))
+    with pytest.raises(ManifestError, match=f"{others}, where the stream does not land"):
         landed(moto_s3, settings, 2)
-    assert "other/public/users/notes.jsonl" in data_keys(moto_s3, settings.s3_bucket_name)
+    assert data_keys(moto_s3, settings.s3_bucket_name) == sorted([mine, others])
+    bucket.put(segment, kept)
+    landed(moto_s3, settings, 3)
+    assert others in data_keys(moto_s3, settings.s3_bucket_name)
 
 
 def test_a_stream_beside_a_copied_lake_is_swept_and_refreshed_as_ever(

@@ -12,7 +12,7 @@ from servers import S3Server
 
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import ManifestError, TemplateError
-from s3dest_dagster.keys import stream_root
+from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.landing import Landing, land, landing_streams, plan
 from s3dest_dagster.landing.manifest import StreamRegister, from_json
 from s3dest_dagster.landing.manifest_keys import register_key
@@ -85,6 +85,25 @@ def test_the_same_template_is_accepted_however_it_is_spelled(moto_s3: S3Server, 
     for number, settings in enumerate((one, replace(one, **same), one), start=1):
         landed(moto_s3, settings, number)
     assert ids_by_listing(moto_s3, one.s3_bucket_name) == [3]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("{date}", "{date:yyyy_MM_dd}"),
+        ("{timestamp}", "{timestamp:millis}"),
+        ("{timestamp:micro}", "{timestamp:micros}"),
+        ("{date:y-MM-E}", "{date:yyyy-LL-EEE}"),
+        ("{date:yyyy'_'MM}", "{date:yyyy_MM}"),
+    ],
+)
+def test_two_spellings_of_one_file_name_are_one_template(one: str, other: str) -> None:
+    spelled = [KeyTemplate("lake", "${STREAM_NAME}/", f"{each}_{{part_number}}") for each in (one, other)]
+    assert spelled[0].tokens == spelled[1].tokens
+    for unlike in ("{date:yyyy_MM}", "{timestamp:micro}", "{date:yyyy_dd_MM}", "{date:d}", "{date:dd}", "{sync_id}"):
+        assert (KeyTemplate("lake", "${STREAM_NAME}/", f"{unlike}_{{part_number}}").tokens == spelled[0].tokens) is (
+            unlike in (one, other)
+        )
 
 
 def test_other_streams_and_other_paths_have_templates_of_their_own(moto_s3: S3Server) -> None:
