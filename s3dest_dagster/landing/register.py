@@ -140,7 +140,7 @@ def used_templates(bucket: Bucket, root: str) -> list[KeyTemplate]:
     """Those under which the stream with this root has landed, as far as its register tells; an older library may have
     allowed others, which this one refuses."""
     found = bucket.get(register_key(root))
-    register = from_json(StreamRegister, found[0], register_key(root)) if found is not None else None
+    register = _register_in(bucket, root, found[0]) if found is not None else None
     return [made for each in (register.templates if register else ()) if (made := _template_of(each)) is not None]
 
 
