@@ -1,16 +1,55 @@
-"""Real servers, each started when the first test needs it and ended with the run. Opt-in: `make test-servers`."""
+"""Real servers, each started when the first test needs it and ended with the run. Opt-in: `make test-servers`.
+
+`--publish` writes what was found into docs/servers.md.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import date
 from functools import cache
 from pathlib import Path
 
 import pytest
 from cli.conftest import Lake, WarmStart
 from real_servers.known import CHOSEN, KNOWN
+from real_servers.report import Found, publish, tables
 from servers import S3Server
+
+_FOUND = pytest.StashKey[Found]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--publish", action="store_true", help="write what was found into docs/servers.md")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_FOUND] = Found()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
+    report = (yield).get_result()
+    parameters = getattr(item, "callspec", None)
+    if parameters is None or "server_name" not in parameters.params:
+        return
+    if report.when == "call" or report.outcome != "passed":
+        server, *variant = parameters.id.split("-", 1)
+        name = f"{item.originalname}[{variant[0]}]" if variant else item.originalname
+        item.config.stash[_FOUND].note(server, name, report.outcome)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    found = session.config.stash[_FOUND]
+    if session.config.getoption("--publish", False) and found.abilities:
+        publish(tables(found, date.today()))
+
+
+@pytest.fixture(scope="session")
+def found(request: pytest.FixtureRequest) -> Found:
+    """What the run has found so far."""
+    return request.config.stash[_FOUND]
 
 
 @pytest.fixture(scope="session")
