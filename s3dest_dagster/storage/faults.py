@@ -59,6 +59,8 @@ _KEY_ARN = re.compile(r"arn:[\w-]+:kms:[^:]*:[^:]*:key/")
 _WRONG_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
+_UNMET = 412
+"""The status that says so, too, whatever the code: Swift's is InvalidRequest."""
 
 _UNANSWERED = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError)
 """No whole answer came: no connection, a reset, a timeout, an answer that was cut short or is no S3 answer."""
@@ -162,7 +164,7 @@ def _of_answer(
         return UploadVanishedError(f"The multipart upload of {where} is not known to the server (any more).", key=key)
     if code in ("NoSuchKey", "404", "NotFound"):
         return ObjectNotFoundError(f"{where} does not exist.", key=key)
-    if code in _CONFLICTS:
+    if code in _CONFLICTS or status == _UNMET:
         return PreconditionFailedError(f"{where} is not what this sync last saw: another writer changed it.", key=key)
     if code in _WRONG_REGION:
         return StorageError(

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from doors import Forward
+from doors import Forward, refusal
 from odd_servers import odd_server
 from servers import S3Server
 from werkzeug.wrappers import Request, Response
@@ -135,6 +135,21 @@ def test_an_empty_etag_in_the_answer_to_a_completion_is_an_answer(moto_s3: S3Ser
         upload = bucket.create_upload("x", {})
         bucket.complete_upload("x", upload, [bucket.upload_part("x", upload, 1, b"1")])
         assert bucket.get("x")[0] == b"1"
+
+
+def test_the_status_412_is_an_unmet_condition_whatever_its_code(moto_s3: S3Server) -> None:
+    """OpenStack Swift calls it InvalidRequest."""
+
+    def unmet(request: Request, forward: Forward) -> Response:
+        is_conditional = "If-None-Match" in request.headers
+        return refusal("InvalidRequest", "Invalid Request.", 412) if is_conditional else forward()
+
+    with odd_server(unmet) as server:
+        bucket = open_bucket(replace(moto_s3.connection, endpoint=server.endpoint), moto_s3.new_bucket())
+        bucket.put("x", b"theirs")
+        with pytest.raises(PreconditionFailedError):
+            bucket.put("x", b"ours", if_absent=True)
+        assert bucket.get("x")[0] == b"theirs"
 
 
 def test_completing_an_unknown_upload_says_that_it_vanished(rclone_s3: S3Server) -> None:
