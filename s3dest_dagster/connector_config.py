@@ -6,13 +6,12 @@ are used.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, get_args
 
 from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.destination import (
-    AVRO_LEVELS,
     AvroCodecName,
     AvroFormat,
     CsvFormat,
@@ -25,7 +24,7 @@ from s3dest_dagster.destination import (
     TextCompression,
 )
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.setting_types import caseless, meant
+from s3dest_dagster.setting_types import caseless, exact_boolean, exact_integer, meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +47,11 @@ _DESTINATION_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_path_format", "file
 _REQUIRED_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format")
 OWN_SETTINGS_KEY = "s3dest"
 _KNOWN_KEYS = frozenset({*_DESTINATION_KEYS, *_CONNECTION_KEYS, "format", OWN_SETTINGS_KEY})
+_OPTIONS = {
+    "compression": frozenset({"compression_type"}),
+    "compression_codec": frozenset({"codec", "compression_level", "include_checksum"}),
+}
+"""The objects within the connector's `format`, and what can stand in them."""
 JOB_ID_VARIABLE = "WORKER_JOB_ID"
 """Environment variable that fills the file name pattern's `{sync_id}`; without it the sync's own id does."""
 
@@ -75,7 +79,7 @@ def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
     format_settings, ignored_format = parse_format(config["format"], own.pop("format", {}))
     for name in list(own):
         (destination if name in _names(S3Destination) else connection)[name] = own.pop(name)
-    ignored = (*sorted(config.keys() - _KNOWN_KEYS), *ignored_format)
+    ignored = (*sorted(map(str, config.keys() - _KNOWN_KEYS)), *ignored_format)
     return ConnectorConfig(
         S3Destination(**destination, format=format_settings), S3Connection(**connection), tuple(ignored)
     )
@@ -83,8 +87,16 @@ def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
 
 def doubted(key: str) -> str:
     """A key that means nothing, with the one that it may be a typing error of."""
-    likely = meant(key, _KNOWN_KEYS)
+    within, _, name = key.rpartition(".")
+    likely = meant(name, _known_within(within))
     return f"{key} (is {likely} meant?)" if likely else key
+
+
+def _known_within(path: str) -> Iterable[str]:
+    """The names that an object of the configuration can have: "" is the whole, "format.compression" a part of it."""
+    if path == "format":
+        return {"format_type"}.union(*(_names(make) for make, _ in _FORMAT_PARSERS.values())) | {"compression_codec"}
+    return _OPTIONS.get(path.removeprefix("format."), _KNOWN_KEYS)
 
 
 def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +105,7 @@ def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(own, Mapping):
         raise SettingsError(f"{OWN_SETTINGS_KEY!r} is not an object of settings.", setting=OWN_SETTINGS_KEY)
     allowed = (_names(S3Destination) | _names(S3Connection)) - {*_DESTINATION_KEYS, *_CONNECTION_KEYS.values()}
-    unknown = sorted(own.keys() - allowed)
+    unknown = sorted(map(str, own.keys() - allowed))
     if unknown:
         likely = meant(unknown[0], allowed)
         raise SettingsError(
@@ -120,59 +132,72 @@ def parse_format(config: Any, own: Mapping[str, Any] | None = None) -> tuple[For
         )
     make, parse = _FORMAT_PARSERS[kind]
     given, used = parse(config)
+    if not isinstance(own, Mapping | None):
+        where = f"{OWN_SETTINGS_KEY}.format"
+        raise SettingsError(f"{where} is not an object of settings.", setting=where)
     extra = dict(own or {})
-    unknown = sorted(extra.keys() - (_names(make) - given.keys() - {"flattening", "compression"}))
+    unknown = sorted(map(str, extra.keys() - (_names(make) - given.keys() - {"flattening", "compression"})))
     if unknown:
         raise SettingsError(
             f"Unknown setting {OWN_SETTINGS_KEY}.format.{unknown[0]} for {kind}.",
             setting=f"{OWN_SETTINGS_KEY}.format.{unknown[0]}",
         )
-    ignored = sorted(config.keys() - used - {"format_type"})
+    ignored = sorted({*map(str, config.keys() - used - {"format_type"}), *_unknown_options(config, used)})
     return make(**given, **extra), tuple(f"format.{name}" for name in ignored)
+
+
+def _unknown_options(config: Mapping[str, Any], used: set[str]) -> Iterator[str]:
+    """The names within the format's objects that mean nothing."""
+    for name in _OPTIONS.keys() & used:
+        if isinstance(options := config.get(name), Mapping):
+            yield from (f"{name}.{option}" for option in options.keys() - _OPTIONS[name])
 
 
 def _parse_text(config: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
     given: dict[str, Any] = {}
     if config.get("flattening") is not None:
         given["flattening"] = caseless("format.flattening", config["flattening"], [mode.value for mode in Flattening])
-    compression = config.get("compression")
-    if isinstance(compression, Mapping):
-        gzip = str(compression.get("compression_type", "")).upper() == "GZIP"
-        given["compression"] = TextCompression.GZIP if gzip else TextCompression.NONE
-    elif compression is not None:
-        raise SettingsError(
-            'format.compression is not an object; write {"compression_type": "GZIP"} or {"compression_type": '
-            '"No Compression"}.',
-            setting="format.compression",
-        )
+    if config.get("compression") is not None:
+        given["compression"] = _text_compression(config["compression"])
     return given, {"flattening", "compression"}
 
 
+def _text_compression(options: Any) -> str:
+    if not isinstance(options, Mapping) or options.get("compression_type") is None:
+        what = "has no compression_type" if isinstance(options, Mapping) else "is not an object"
+        raise SettingsError(
+            f'format.compression {what}; write {{"compression_type": "GZIP"}} or {{"compression_type": '
+            '"No Compression"}, or leave it out, which means GZIP.',
+            setting="format.compression",
+        )
+    allowed = [each.value for each in TextCompression]
+    return caseless("format.compression.compression_type", options["compression_type"], allowed)
+
+
 def _parse_avro(config: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    options = config.get("compression_codec") or {}
+    options = {} if config.get("compression_codec") is None else config["compression_codec"]
     if not isinstance(options, Mapping):
         raise SettingsError(
             'format.compression_codec of Avro is an object; write it like {"codec": "Deflate", "compression_level": 6}',
             setting="format.compression_codec",
         )
-    codec_name = options.get("codec") or "no compression"
-    codec = caseless("format.compression_codec.codec", codec_name, get_args(AvroCodecName))
-    given: dict[str, Any] = {"codec": codec}
-    level = options.get("compression_level")
-    if codec in AVRO_LEVELS and isinstance(level, int) and not isinstance(level, bool):
-        given["compression_level"] = level
-    if codec == "zstandard" and options.get("include_checksum") is True:
-        given["include_checksum"] = True
+    codec = "no compression" if options.get("codec") is None else options["codec"]
+    given: dict[str, Any] = {"codec": caseless("format.compression_codec.codec", codec, get_args(AvroCodecName))}
+    for name, exact in (("compression_level", exact_integer), ("include_checksum", exact_boolean)):
+        if options.get(name) is not None:
+            given[name] = exact(f"format.compression_codec.{name}", options[name])
     return given, {"compression_codec"}
 
 
 def _parse_parquet(config: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
     names = _names(ParquetFormat) - {"union_layout"}
     given = {name: config[name] for name in names if config.get(name) is not None}
-    if "compression_codec" in given:
-        given["compression_codec"] = caseless(
-            "format.compression_codec", given["compression_codec"], get_args(ParquetCodec)
-        )
+    for name, value in given.items():
+        if name == "compression_codec":
+            given[name] = caseless("format.compression_codec", value, get_args(ParquetCodec))
+        else:
+            exact = exact_boolean if name == "dictionary_encoding" else exact_integer
+            given[name] = exact(f"format.{name}", value)
     return given, names
 
 

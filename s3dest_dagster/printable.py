@@ -16,7 +16,9 @@ CONTINUED = "  | "
 """What the second and later lines of a text begin with, so that none of them looks like a message of its own."""
 _TAB = "    "
 _LINE_BREAK = re.compile(r"\r\n|[\n\r]")
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~&:@=])")
+_MARKUP = re.compile(r"[\\`*<\[\]|~@]|&(?=[#\w])|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.", re.IGNORECASE)
+"""Signs that mean something to Markdown anywhere, at the edge of a word, or in an address."""
+_MARKUP_AT_START = re.compile(r"^(\s*\d*)([#>+=.)-])")
 
 
 def printable(text: str) -> str:
@@ -39,7 +41,11 @@ def printable_json(text: str) -> str:
 
 def markdown(text: str) -> str:
     """Markdown that shows a text as it is: none of its markup, links and HTML has an effect. To be applied once."""
-    return "\n".join(_MARKDOWN.sub(r"\\\1", printable(line)) for line in _LINE_BREAK.split(text))
+    return "\n".join(map(_markdown_line, _LINE_BREAK.split(text)))
+
+
+def _markdown_line(line: str) -> str:
+    return _MARKUP_AT_START.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", printable(line)))
 
 
 def logger(room: str) -> logging.Logger:

@@ -5,7 +5,7 @@ Every refusal names the setting and what it may be. It must not know any setting
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
@@ -16,15 +16,41 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from s3dest_dagster.errors import SettingsError
 
 _UNIONS = (Union, UnionType)
-_WORDS: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number"}
+_INTEGER = re.compile("-?[0-9]{1,10}")
+_LARGEST = 10**9
+"""Of any number: in seconds 30 years, in MB a petabyte. Larger ones are mistakes, and beyond what clocks can count."""
+_WORDS: dict[Any, str] = {
+    bool: "true or false",
+    int: f"a whole number of at most {_LARGEST:,}",
+    float: f"a number of at most {_LARGEST:,}",
+}
+_SHOWN = 100
+"""Characters of a wrong value that a message shows."""
 
 
 def caseless(setting: str, value: Any, allowed: Any) -> str:
     """The allowed spelling of a value whose case does not matter; SettingsError when there is none."""
     for each in allowed:
-        if str(value).lower() == str(each).lower():
+        if isinstance(value, str) and value.lower() == str(each).lower():
             return str(each)
-    raise SettingsError(f"{setting} is {value!r}. Known are {', '.join(map(repr, allowed))}.", setting=setting)
+    raise SettingsError(f"{setting} is {_shown(value)}. Known are {', '.join(map(repr, allowed))}.", setting=setting)
+
+
+def exact_integer(setting: str, value: Any) -> int:
+    """The integer that a value of a connector's configuration is exactly: 9, "9" and 9.0 are 9. SettingsError for any
+    other, such as 5.5 or true."""
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        return int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST and value % 1 == 0:
+        return int(value)
+    raise SettingsError(f"{setting} is {_shown(value)}. It must be a whole number, as 9.", setting=setting)
+
+
+def exact_boolean(setting: str, value: Any) -> bool:
+    """A truth as it is. SettingsError for any other value: a "false" in quotes is none, and 1 is none."""
+    if isinstance(value, bool):
+        return value
+    raise SettingsError(f"{setting} is {_shown(value)}. It must be true or false.", setting=setting)
 
 
 def meant(name: str, known: Iterable[str]) -> str:
@@ -76,21 +102,30 @@ def _is_of(type_: Any, value: Any) -> bool:
         return isinstance(value, Mapping) and all(isinstance(each, str) for pair in value.items() for each in pair)
     if isinstance(value, bool):
         return type_ is bool
-    if type_ is float:
-        return isinstance(value, int | float) and math.isfinite(value)
+    if type_ in (int, float):
+        return isinstance(value, int if type_ is int else int | float) and -_LARGEST <= value <= _LARGEST
     return isinstance(value, type_)
 
 
 def _wrong_type(setting: str, value: Any, types: tuple[Any, ...]) -> str:
     """What a field must be. A wrong text is not repeated, since it may be a secret."""
     if get_origin(types[0]) is Literal:
-        return f"{setting} is {value!r}. Known are {', '.join(map(repr, get_args(types[0])))}."
+        return f"{setting} is {_shown(value)}. Known are {', '.join(map(repr, get_args(types[0])))}."
     if get_origin(types[0]) is Mapping:
         return f"{setting} is no mapping of names to texts."
     if types[0] is str:
         return f"{setting} is not a text."
     wanted = _WORDS.get(types[0]) or " or ".join(each.__name__ for each in types)
-    return f"{setting} is {value!r}. It must be {wanted}."
+    return f"{setting} is {_shown(value)}. It must be {wanted}."
+
+
+def _shown(value: Any) -> str:
+    """A wrong value for a message: its beginning, where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # more digits than Python writes, or too many levels
+        return "a value that is too large to be shown"
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def at_least(setting: str, value: float, lowest: float) -> None:

@@ -7,13 +7,17 @@ import dataclasses
 import pytest
 
 from s3dest_dagster.connection import S3Connection
-from s3dest_dagster.connector_config import from_connector_config, parse_format
+from s3dest_dagster.connector_config import doubted, from_connector_config, parse_format
+from s3dest_dagster.connector_spec import connector_spec
 from s3dest_dagster.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT
 
 SECRETS = {"access_key_id": "AKIAEXAMPLE", "secret_access_key": "hunter2/hunter2"}
 LEAST = {"s3_bucket_name": "lake", "s3_bucket_path": "", "s3_bucket_region": "", "format": {"format_type": "JSONL"}}
+
+
+OWN_NAMES = {*connector_spec()["connectionSpecification"]["properties"]["s3dest"]["properties"]}
 
 
 def config(**keys):
@@ -85,8 +89,6 @@ def test_a_required_key_that_is_missing_or_null_is_named(key):
             {"format_type": "CSV", "compression": {"compression_type": "No Compression"}},
             CsvFormat(compression="No Compression"),
         ),
-        ({"format_type": "CSV", "compression": {"compression_type": "zip"}}, CsvFormat(compression="No Compression")),
-        ({"format_type": "CSV", "compression": {}}, CsvFormat(compression="No Compression")),
         ({"format_type": "avro"}, AvroFormat()),
         ({"format_type": "AVRO", "compression_codec": None}, AvroFormat()),
         ({"format_type": "Avro", "compression_codec": {"codec": None}}, AvroFormat()),
@@ -96,7 +98,11 @@ def test_a_required_key_that_is_missing_or_null_is_named(key):
         ),
         (
             {"format_type": "Avro", "compression_codec": {"codec": "deflate", "compression_level": "9"}},
-            AvroFormat(codec="Deflate", compression_level=0),
+            AvroFormat(codec="Deflate", compression_level=9),
+        ),
+        (
+            {"format_type": "Avro", "compression_codec": {"codec": "xz", "compression_level": 9.0}},
+            AvroFormat(codec="xz", compression_level=9),
         ),
         (
             {"format_type": "Avro", "compression_codec": {"codec": "xz", "compression_level": 9}},
@@ -107,16 +113,10 @@ def test_a_required_key_that_is_missing_or_null_is_named(key):
             AvroFormat(codec="zstandard", compression_level=3, include_checksum=True),
         ),
         (
-            {"format_type": "Avro", "compression_codec": {"codec": "zstandard", "include_checksum": "true"}},
-            AvroFormat(codec="zstandard"),
-        ),
-        (
-            {
-                "format_type": "Avro",
-                "compression_codec": {"codec": "bzip2", "compression_level": 9, "include_checksum": True},
-            },
+            {"format_type": "Avro", "compression_codec": {"codec": "bzip2", "include_checksum": False}},
             AvroFormat(codec="bzip2"),
         ),
+        ({"format_type": "Parquet", "block_size_mb": "16"}, ParquetFormat(block_size_mb=16)),
         ({"format_type": "parquet"}, ParquetFormat()),
         ({"format_type": "PARQUET", "compression_codec": "lz4"}, ParquetFormat(compression_codec="LZ4")),
         ({"format_type": "Parquet", "block_size_mb": None, "page_size_kb": 64}, ParquetFormat(page_size_kb=64)),
@@ -160,7 +160,6 @@ def test_a_format_is_read_as_the_connector_reads_it(given, expected):
             "Invalid compression level: 10, expected an integer in range [0, 9]",
         ),
         ({"format_type": "Parquet", "compression_codec": "zip"}, "format.compression_codec", "'ZSTD'"),
-        ({"format_type": "Parquet", "block_size_mb": "16"}, "block_size_mb", "a whole number"),
     ],
 )
 def test_a_format_that_cannot_be_read_is_refused_by_its_setting(given, setting, told):
@@ -168,6 +167,115 @@ def test_a_format_that_cannot_be_read_is_refused_by_its_setting(given, setting, 
         parse_format(given)
     assert refused.value.setting == setting
     assert told in str(refused.value)
+
+
+NAN, INFINITY = float("nan"), float("inf")
+_WRONG = {
+    "integer": [
+        True,
+        False,
+        5.5,
+        "",
+        "9x",
+        "５",
+        " 9",
+        "1e1",
+        [],
+        {},
+        ["9"],
+        10**400,
+        float("nan"),
+        float("inf"),
+        "9" * 400,
+    ],
+    "boolean": [0, 1, 1.0, "true", "false", "", [], {}, 10**400],
+    "choice": [True, 0, 1, 5.5, "", "GZ", "gzip ", [], {}, ["GZIP"], 10**400],
+    "object": [True, 0, 5, "", "GZ", [], ["GZIP"], 10**400],
+}
+_FORMAT_SETTINGS = [
+    ("CSV", "format_type", "choice"),
+    ("CSV", "flattening", "choice"),
+    ("CSV", "compression", "object"),
+    ("JSONL", "compression", "object"),
+    ("JSONL", "compression.compression_type", "choice"),
+    ("Avro", "compression_codec", "object"),
+    ("Avro", "compression_codec.codec", "choice"),
+    ("Avro", "compression_codec.compression_level", "integer"),
+    ("Avro", "compression_codec.include_checksum", "boolean"),
+    ("Parquet", "compression_codec", "choice"),
+    ("Parquet", "block_size_mb", "integer"),
+    ("Parquet", "max_padding_size_mb", "integer"),
+    ("Parquet", "page_size_kb", "integer"),
+    ("Parquet", "dictionary_page_size_kb", "integer"),
+    ("Parquet", "dictionary_encoding", "boolean"),
+]
+"""Every setting of the connector's formats."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "value"),
+    [(kind, path, value) for kind, path, type_ in _FORMAT_SETTINGS for value in _WRONG[type_]],
+    ids=lambda each: str(each)[:20],
+)
+def test_a_value_that_means_nothing_exactly_is_refused_by_its_setting(kind, path, value):
+    outer, _, inner = path.partition(".")
+    beside = {"codec": "zstandard"} if outer == "compression_codec" else {}
+    given = {"format_type": kind, outer: {**beside, inner: value} if inner else value}
+    with pytest.raises(SettingsError) as refused:
+        from_connector_config(config(format=given))
+    assert path.rpartition(".")[2] in str(refused.value)
+
+
+@pytest.mark.parametrize("key", sorted(connector_spec()["connectionSpecification"]["properties"]))
+@pytest.mark.parametrize("value", [True, 0, 5.5, [], {}, ["x"], 10**400, float("nan")], ids=lambda each: str(each)[:20])
+def test_a_key_of_another_type_is_refused(key, value):
+    if (key, value) == ("s3dest", {}):
+        return
+    with pytest.raises(SettingsError):
+        from_connector_config(config(**{key: value}))
+
+
+@pytest.mark.parametrize("settings", [S3Destination, S3Connection])
+@pytest.mark.parametrize("value", [[], {}, ["x"], {"x": 1}, 10**400, float("nan"), float("inf"), {"x": ["y"]}], ids=str)
+def test_an_own_setting_of_another_type_is_refused(settings, value):
+    for each in dataclasses.fields(settings):
+        if each.name in OWN_NAMES - {"object_metadata", "format"}:
+            with pytest.raises(SettingsError):
+                from_connector_config(config(s3dest={each.name: value}))
+
+
+@pytest.mark.parametrize(
+    ("codec", "more"),
+    [
+        ("bzip2", {"compression_level": 9}),
+        ("snappy", {"compression_level": 1}),
+        (None, {"compression_level": 1}),
+        ("xz", {"include_checksum": True}),
+        ("Deflate", {"compression_level": 10}),
+    ],
+)
+def test_what_a_codec_does_not_have_is_refused(codec, more):
+    with pytest.raises(SettingsError) as refused:
+        parse_format({"format_type": "Avro", "compression_codec": {"codec": codec, **more}})
+    assert refused.value.setting in more
+
+
+@pytest.mark.parametrize(
+    ("format_", "named", "shown"),
+    [
+        ({"format_type": "CSV", "compression": {"compression_type": "GZIP", "compresion_type": 1}},
+         "format.compression.compresion_type", "(is compression_type meant?)"),
+        ({"format_type": "Avro", "compression_codec": {"codec": "xz", "compresion_level": 5}},
+         "format.compression_codec.compresion_level", "(is compression_level meant?)"),
+        ({"format_type": "Avro", "compression_codec": {"Codec": "xz"}}, "format.compression_codec.Codec", "(is codec"),
+        ({"format_type": "Parquet", "block_size": 5}, "format.block_size", "(is block_size_mb meant?)"),
+        ({"format_type": "Parquet", 5: 5}, "format.5", ""),
+    ],
+)  # fmt: skip
+def test_an_unknown_key_is_named_at_every_depth(format_, named, shown):
+    read = from_connector_config(config(format=format_))
+    assert read.ignored == (named,)
+    assert shown in doubted(named)
 
 
 def test_what_the_connector_ignores_is_ignored_and_named():
