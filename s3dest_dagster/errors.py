@@ -21,7 +21,7 @@ the built-in exception that a caller would expect, and carries the place as attr
     └── CommitError (RuntimeError)         a sync could not be published
         ├── SupersededError                another sync of the same scope was published first
         ├── UndecidedError                 the decision's answer was lost and cannot be read back
-        ├── KeyCollisionError              two objects of one sync would have the same key
+        ├── KeyCollisionError              two objects would have the same key
         └── ManifestError                  a head or segment is unreadable, or of a newer format version
 
 A message is printable, whatever it was made of (see `printable`). It must not know anything else of the library.
@@ -130,7 +130,7 @@ class UndecidedError(CommitError):
 
 
 class KeyCollisionError(CommitError):
-    """Two objects of one sync would have the same key."""
+    """Two objects would have the same key: of one sync, or of two streams."""
 
 
 class ManifestError(CommitError):

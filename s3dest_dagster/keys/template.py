@@ -18,6 +18,7 @@ from s3dest_dagster.keys.shapes import Shape, common_text, regex
 from s3dest_dagster.keys.slots import (
     DIMENSION_PREFIX,
     EPOCH,
+    NAMESPACE,
     PART_NUMBER,
     PARTITION,
     STREAM_NAME,
@@ -135,6 +136,16 @@ class KeyTemplate:
         """Whether no stream of another name makes this stream's keys: its name stands in them as it is."""
         return self.names_stream and sanitize_name(stream.name) == stream.name
 
+    def keeps_apart(self, stream: StreamId) -> bool:
+        """Whether no other stream makes this stream's keys by this template, even if nobody compares the two: its
+        namespace and its name stand in them as they are, each in a directory of its own; or a UUID does. A time does
+        not tell streams apart: two syncs may be given one."""
+        slots, names = self._slots(), (stream.namespace or "", stream.name)
+        if UUID in slots:
+            return True
+        as_they_are = all(sanitize_name(each) == each and "/" not in each for each in names)
+        return as_they_are and NAMESPACE in slots and STREAM_NAME in slots and _apart(self._tokens)
+
     @property
     def counts_parts(self) -> bool:
         """Whether a part number tells the keys of one sync apart."""
@@ -163,7 +174,18 @@ class KeyTemplate:
     def matcher(self, stream: StreamId) -> re.Pattern[str]:
         """Matches (with `fullmatch`) exactly the keys that this template, or the connector with the same settings,
         makes for the stream at any time: a decimal part number or a UUID, any known extension. Names are literal."""
-        return re.compile(f"(?!(?:.*/)?{RESERVED_SEGMENT}/){regex(shape_of(self._for_stream(stream)))}", re.DOTALL)
+        return _data_pattern(shape_of(self._for_stream(stream)))
+
+    def taken_over(self, stream: StreamId) -> re.Pattern[str] | None:
+        """Matches (with `fullmatch`) the keys of an unpartitioned stream that are its own though no manifest lists
+        them: what the connector with the same settings makes, and what we make without a tag.
+
+        None where nobody can tell whose a key is: without the stream's name, or with a text that may be anything, as
+        a sync id."""
+        tokens = self._for_stream(stream)
+        if not self.names_stream or any(isinstance(token, Slot) and token.free for token in tokens):
+            return None
+        return _data_pattern(tuple(piece for piece in shape_of(tokens) if piece != TAG))
 
     def check_streams(self, streams: Iterable[StreamId], extension: str = ".parquet") -> None:
         """Returns only when no key could belong to two of the streams; raises TemplateError naming two and a key.
@@ -321,6 +343,11 @@ class SyncKeys:
 _PART = re.compile(regex((PART_ID,)))
 _TAG = re.compile(regex((TAG,)))
 _UUID = re.compile(regex(UUID_SHAPE))
+
+
+def _data_pattern(shape: Shape) -> re.Pattern[str]:
+    """Matches the keys of a shape that are not those of manifests."""
+    return re.compile(f"(?!(?:.*/)?{RESERVED_SEGMENT}/){regex(shape)}", re.DOTALL)
 
 
 def _file_name_pattern(text: str) -> str:

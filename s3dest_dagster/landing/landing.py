@@ -34,6 +34,7 @@ from s3dest_dagster.landing.ledger import Ledger, SeenHead
 from s3dest_dagster.landing.manifest import ReachedState, Segment, SyncEntry
 from s3dest_dagster.landing.manifest_keys import attempt_of, quarantine_key, segment_key, segment_name, sync_mark_key
 from s3dest_dagster.landing.naming import ObjectNames, names_of
+from s3dest_dagster.landing.ownership import refuse_held_keys
 from s3dest_dagster.landing.quarantine import Quarantine
 from s3dest_dagster.landing.receipt import Progress, Receipt, receipt_of, receipt_of_mark
 from s3dest_dagster.landing.register import Registration
@@ -230,6 +231,8 @@ class Landing:
 
     def _settle(self, segment: Segment) -> None:
         """Decides and publishes."""
+        keys = [each.key for each in segment.objects]
+        refuse_held_keys(self._target.bucket, self._target.destination.template, self._landed, keys)
         self._swept += self._enter(self._target.clock(), segment)
         left = delete_due(self._ledger, self._seen, self._target.clock())
         self._seen = self._publish(self._decide(replace(self._seen, head=left), segment), segment)

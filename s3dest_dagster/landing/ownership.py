@@ -1,13 +1,16 @@
-"""Which keys a sync may delete: its own scope's, and of an unpartitioned refresh what the connector wrote before.
+"""Which keys a sync may delete: its own scope's, and of an unpartitioned refresh what the connector wrote before; and
+which it may not write.
 
 Everything else is foreign and never touched. It must not delete anything itself.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 
-from s3dest_dagster.keys import KeyTemplate, manifest_root_in, manifest_roots
+from s3dest_dagster.errors import KeyCollisionError
+from s3dest_dagster.keys import KeyTemplate, manifest_root_in, manifest_roots, stream_root
 from s3dest_dagster.landing.leaving import kept_keys
 from s3dest_dagster.landing.manifest import live_keys
 from s3dest_dagster.landing.register import could_own
@@ -17,31 +20,57 @@ from s3dest_dagster.stream import Scope
 
 
 def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set[str]) -> set[str]:
-    """Listed keys that match the template of this unpartitioned stream and that no scope owns.
+    """Listed keys that the connector, or a lost manifest, can have left of this unpartitioned stream, and that no scope
+    owns; none where the template does not tell whose a key is (see `KeyTemplate.taken_over`)."""
+    pattern = template.taken_over(scope.stream)
+    return set() if pattern is None else unowned_keys(bucket, template.listing_root(scope.stream), pattern, own)
 
-    These are what the connector, or a lost manifest, left behind; there are none where the template does not name the
-    stream, since then nobody knows whose a key is. The data is listed before the heads are, so that
-    an object published meanwhile is found in its head.
-    """
-    if not template.names_stream:
-        return set()
-    prefix, matches = template.listing_root(scope.stream), template.matcher(scope.stream).fullmatch
+
+def unowned_keys(bucket: Bucket, prefix: str, pattern: re.Pattern[str], own: Collection[str] = ()) -> set[str]:
+    """Listed keys under a prefix that match a pattern and that no scope owns. The data is listed before the heads are,
+    so that an object published meanwhile is found in its head."""
     unknown: set[str] = set()
     roots = set(manifest_roots(prefix))
     for listed in bucket.list_objects(prefix):
         if (root := manifest_root_in(listed.key)) is not None:
             roots.add(root)
-        elif listed.key not in own and matches(listed.key):
+        elif listed.key not in own and pattern.fullmatch(listed.key):
             unknown.add(listed.key)
     for owner in possible_owners(bucket, unknown, roots):
         unknown -= _held_by(owner)
     return unknown
 
 
-def possible_owners(bucket: Bucket, keys: Collection[str], roots: Iterable[str]) -> Iterator[FoundScope]:
-    """Every scope with manifests under these roots that could own any of the keys. No request where there is no key."""
+def refuse_held_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, keys: Collection[str]) -> None:
+    """Returns only where no other stream holds one of these keys, under which `scope` is about to land; else raises
+    KeyCollisionError. No request where the template keeps the stream apart from all others.
+
+    Partitions of one stream are kept apart by their names or by tags.
+    """
+    if template.keeps_apart(scope.stream):
+        return
+    roots = {root for key in keys for root in manifest_roots(key)}
+    for owner in possible_owners(bucket, keys, roots, but=stream_root(template, scope.stream)):
+        if shared := _held_by(owner).intersection(keys):
+            key = min(shared)
+            raise KeyCollisionError(
+                f"{scope} would land under {bucket.uri(key)}, which the manifest of {owner.scope} lists: one would "
+                "replace the objects of the other. Nothing was published. Put ${NAMESPACE} and ${STREAM_NAME} into "
+                "s3_path_format, or give one of the two an s3_bucket_path of its own.",
+                stream=str(scope.stream),
+                partition=scope.partition,
+                key=key,
+                setting="s3_path_format",
+            )
+
+
+def possible_owners(
+    bucket: Bucket, keys: Collection[str], roots: Iterable[str], *, but: str = ""
+) -> Iterator[FoundScope]:
+    """Every scope with manifests under these roots that could own any of the keys, except those of the stream with the
+    root `but`. No request where there is no key."""
     for root in sorted(roots) if keys else ():
-        streams = stream_roots(bucket, root)
+        streams = [each for each in stream_roots(bucket, root) if each != but]
         asked = in_parallel(lambda each: could_own(bucket, each, keys), streams)
         for stream, could in zip(streams, asked, strict=True):
             if could:

@@ -25,7 +25,7 @@ from s3dest_dagster.landing.ledger import Ledger
 from s3dest_dagster.landing.manifest import live_keys
 from s3dest_dagster.landing.manifest_keys import sync_of
 from s3dest_dagster.landing.naming import names_of
-from s3dest_dagster.landing.ownership import connector_keys
+from s3dest_dagster.landing.ownership import connector_keys, refuse_held_keys
 from s3dest_dagster.landing.register import check_templates
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Target
@@ -99,7 +99,7 @@ class Plan:
 
 def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: str | None = None) -> Plan:
     """The plan for these streams, or for one partition of each. Raises TemplateError when two streams would collide, or
-    when one lands under another template."""
+    when one lands under another template; KeyCollisionError when another stream holds a key that one would land."""
     destination = target.destination
     scopes = [landed_scope(destination.stream_prefix, Scope(each.id, partition)) for each in streams]
     destination.template.check_streams([each.stream for each in scopes], destination.format.extension)
@@ -119,11 +119,13 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
     replaces = replaces_scope(target.destination, stream, scope)
     settings = target.destination.format
     names = names_of(target, scope, sync, head, extension=settings.extension, replaces=replaces, compared=True)
+    first_key = names.take()
+    refuse_held_keys(target.bucket, template, scope, [first_key])
     record = _record(target.destination, stream, scope) if stream.json_schema else None
     return StreamPlan(
         scope=scope,
         sync_mode=stream.sync_mode,
-        first_key=names.take(),
+        first_key=first_key,
         columns=_columns(record, settings) if record else (),
         renamed=_renamed(record, settings) if record else {},
         remarks=tuple(_remarks(record, stream.json_schema, settings)) if record and stream.json_schema else (),

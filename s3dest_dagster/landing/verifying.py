@@ -19,7 +19,7 @@ from s3dest_dagster.formats import read_table
 from s3dest_dagster.keys import KeyTemplate, scope_root
 from s3dest_dagster.landing.ledger import Ledger
 from s3dest_dagster.landing.manifest import Counts, LandedObject, SchemaChanges, Segment
-from s3dest_dagster.landing.ownership import connector_keys
+from s3dest_dagster.landing.ownership import unowned_keys
 from s3dest_dagster.landing.read import format_of, stream_of
 from s3dest_dagster.storage import Bucket, crc32_text, in_parallel
 from s3dest_dagster.stream import Scope, StreamId
@@ -116,7 +116,9 @@ def foreign_keys(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> set
 
     None where the template does not name the stream. Lists everything under the stream's prefix.
     """
-    return connector_keys(bucket, template, Scope(stream), set())
+    if not template.names_stream:
+        return set()
+    return unowned_keys(bucket, template.listing_root(stream), template.matcher(stream))
 
 
 def _verified(bucket: Bucket, scope: Scope, segments: Sequence[Segment], *, deep: bool) -> Verified:

@@ -197,8 +197,9 @@ MATCHED = [
 
 
 def matched() -> str:
-    matches = KeyTemplate("lake", DEFAULT).matcher(SCOPE.stream).fullmatch
-    rows = [(code(key), "yes" if matches(key) else "no") for key in MATCHED]
+    pattern = KeyTemplate("lake", DEFAULT).taken_over(SCOPE.stream)
+    assert pattern is not None, "the default template tells whose a key is"
+    rows = [(code(key), "yes" if pattern.fullmatch(key) else "no") for key in MATCHED]
     return written_table(("key", "matches"), rows)
 
 

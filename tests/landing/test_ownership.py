@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
@@ -10,17 +11,18 @@ from faults import CountedClient
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from keys.test_key_template import UUID, moments, parts, streams, tags, templates, usable
-from landed import START, batches_of, data_keys, destination, ids_by_listing, stream, sync, target, users
+from landed import START, batch_of, batches_of, data_keys, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 
+from s3dest_dagster.batch import StreamBatch
 from s3dest_dagster.errors import KeyCollisionError, TemplateError
 from s3dest_dagster.keys import KeyTemplate, scope_root, stream_root
-from s3dest_dagster.landing import land
+from s3dest_dagster.landing import land, landing_streams, plan, verify
 from s3dest_dagster.landing.manifest import Head, to_json
 from s3dest_dagster.landing.manifest_keys import head_key, quarantine_key, register_key, segment_key
 from s3dest_dagster.landing.register import Registration
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, StreamId, SyncMode
+from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
 
 NAMES = [
     "user",
@@ -170,6 +172,106 @@ def test_what_was_landed_under_an_earlier_template_stays_its_streams(moto_s3: S3
         land(batches_of(users(3, 3)), opened, stream("users"), sync("s3"))
         land(batches_of(users(4, 4)), opened, stream("users"), sync("s4"))
     assert ids_by_listing(moto_s3, name) == [1, 2, 4]
+
+
+# ---------------------------------------------------------------------- a take-over
+
+FOREIGN = ["notes.csv", "archive/0.csv", "_SUCCESS", "2024.csv", "2024/05/0.csv", "2021_13_41_1622135805678_0.csv"]
+
+
+@pytest.mark.parametrize(
+    ("path_format", "pattern", "connectors"),
+    [
+        ("${STREAM_NAME}/", "{sync_id}", []),
+        ("${STREAM_NAME}/", "{sync_id}{format_extension}", []),
+        ("${STREAM_NAME}/", "{sync_id}/{part_number}{format_extension}", []),
+        ("${STREAM_NAME}/", "{date:yyyy}-{sync_id}_{part_number}{format_extension}", []),
+        ("${STREAM_NAME}/${YEAR}_${MONTH}_${DAY}_${EPOCH}_", "", ["2021_05_27_1622135805678_0.csv"]),
+        ("${STREAM_NAME}/${EPOCH}", "{format_extension}", ["1622135805678.csv.gz"]),
+        ("${STREAM_NAME}/${YEAR}/${MONTH}/", "{timestamp}{format_extension}", ["2021/05/1622135805678.jsonl"]),
+        ("${STREAM_NAME}/", "{date}_{part_number}{format_extension}", ["2021_05_27_0.csv"]),
+        ("${STREAM_NAME}/", "{date:yyyyMMdd'T'HHmmss}{format_extension}", ["20210527T171645.csv"]),
+    ],
+)
+def test_a_first_refresh_takes_over_only_what_the_connector_can_have_written(
+    moto_s3: S3Server, path_format: str, pattern: str, connectors: list[str]
+) -> None:
+    settings = destination(moto_s3.new_bucket(), s3_path_format=path_format, file_name_pattern=pattern)
+    wrong = ["20211332T250000.csv", "2021_00_10_0.csv", "2021_05_27_0_20240101.csv", "2021/99/1622135805678.jsonl"]
+    foreign = {f"data/users/{each}" for each in [*FOREIGN, *wrong]}
+    moto_s3.fill(settings.s3_bucket_name, sorted(foreign | {f"data/users/{each}" for each in connectors}))
+    with target(moto_s3, settings) as opened:
+        receipt = land(batches_of(users(1, 1)), opened, stream(), sync("s1"))
+        assert sorted(receipt.removed) == [f"data/users/{each}" for each in connectors]
+        receipt = land(batches_of(users(2, 2)), opened, stream(), sync("s2"))
+    assert foreign <= set(data_keys(moto_s3, settings.s3_bucket_name))
+
+
+# ---------------------------------------------------------------------- one key of two streams
+
+ONE_KEY: list[dict[str, Any]] = [
+    {"s3_path_format": "x_", "file_name_pattern": "fixed{format_extension}"},
+    {"s3_path_format": "x_", "file_name_pattern": "{sync_id}{format_extension}"},
+    {"s3_path_format": "${DAY}/", "file_name_pattern": "{date:yyyy}{format_extension}"},
+    {"s3_path_format": "${EPOCH}", "file_name_pattern": "{format_extension}"},
+    {"s3_path_format": "${STREAM_NAME}/", "file_name_pattern": "latest{format_extension}"},
+    {"s3_path_format": "${NAMESPACE}_${STREAM_NAME}/", "file_name_pattern": "latest{format_extension}"},
+]
+
+
+@pytest.mark.parametrize("template", ONE_KEY, ids=lambda each: " ".join(each.values()))
+@pytest.mark.parametrize("mode", list(SyncMode))
+def test_a_key_that_another_stream_holds_is_refused_before_anything_is_decided(
+    moto_s3: S3Server, template: dict[str, str], mode: SyncMode
+) -> None:
+    """The streams stand in two catalogs, so that nobody compares them; both syncs are given one time and one id."""
+    settings = destination(moto_s3.new_bucket(), **template)
+    one, other = stream("b_c", namespace="a"), stream("b_c" if "_$" not in template["s3_path_format"] else "c", mode)
+    other = replace(other, namespace="a_b")
+    given = sync("same", now=START)
+
+    def landed(each: Stream, number: int) -> None:
+        with target(moto_s3, settings) as opened, landing_streams(opened, [each], given) as landings:
+            landings.take(StreamBatch(each.id, batch_of(users(number, number))))
+            list(landings.publish())
+
+    landed(one, 1)
+    with pytest.raises(KeyCollisionError, match=r"an append must not|which the manifest of a\.b_c lists"):
+        landed(other, 2)
+    with target(moto_s3, settings) as opened, pytest.raises(KeyCollisionError):
+        plan(opened, [other], given)
+    assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [1]
+    with target(moto_s3, settings) as opened:
+        assert verify(opened.bucket, settings.template, Scope(one.id)).problems == ()
+        land(batches_of(users(3, 3)), opened, one, given if mode is SyncMode.APPEND else sync("again", now=START))
+
+
+def test_two_streams_that_are_landed_at_one_time_do_not_replace_each_other(moto_s3: S3Server) -> None:
+    """Each has listed before the other was there, so that both count from 0."""
+    settings = destination(moto_s3.new_bucket(), s3_path_format="x_")
+    first, second = stream("first", SyncMode.APPEND), stream("second", SyncMode.APPEND)
+    with (
+        target(moto_s3, settings) as opened,
+        landing_streams(opened, [first], sync("s1")) as one,
+        landing_streams(opened, [second], sync("s2")) as other,
+    ):
+        one.take(StreamBatch(first.id, batch_of(users(1, 1))))
+        other.take(StreamBatch(second.id, batch_of(users(2, 2))))
+        one.stage()
+        other.stage()
+        list(one.publish())
+        with pytest.raises(KeyCollisionError, match=r"public\.first lists"):
+            list(other.publish())
+    assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [1]
+
+
+def test_a_usual_template_costs_no_request_for_that(moto_s3: S3Server) -> None:
+    named = KeyTemplate("lake", "${NAMESPACE}/${STREAM_NAME}/")
+    assert named.keeps_apart(StreamId("public", "users"))
+    assert named.keeps_apart(StreamId(None, "users"))
+    assert not named.keeps_apart(StreamId("public", "a/b"))
+    assert not named.keeps_apart(StreamId("my space", "users"))
+    assert not KeyTemplate("lake", "${STREAM_NAME}/${EPOCH}_").keeps_apart(StreamId("public", "users"))
 
 
 def _manifests(server: S3Server, bucket: str) -> set[str]:

@@ -118,7 +118,7 @@ def test_rows_are_counted_by_the_formats_reader(moto_s3: S3Server) -> None:
         item |= {"bytes": len(body), "parts": [bucket.put("data/etag", body)], "crc32": ""}
     bucket.put(segment, json.dumps(manifest).encode())
     short, broken = problems(moto_s3, settings, deep=True)
-    assert short.endswith(f"{second} has 1 rows; its manifest says 2")
+    assert short.endswith(f"{second} has 1 row; its manifest says 2")
     assert f"{third} cannot be read" in broken
 
 
