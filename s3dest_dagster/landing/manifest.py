@@ -262,8 +262,10 @@ class Head:
     `serial` grows with every put: no head is equal to an earlier one, so a put that arrives late never meets the head
     that it expects. `path`, `stream`, `namespace` and `partition` say whose it is (see `placement`). Segments stand in
     it by name, in `segments` the live ones, level by level (see `folding`): every one is older than those of the levels
-    before. `pending` is one that is decided and not yet published; the other fields are then still those of before it.
-    `state` names the segment that holds the newest state, `schema` the one with the newest schema.
+    before. `latest_start` is when the latest of its syncs began, by the clock that named its objects: one that does not
+    begin after it could make their keys again. `pending` is one that is decided and not yet published; the other
+    fields are then still those of before it. `state` names the segment with the newest state, `schema` the one with the
+    newest schema.
     """
 
     format_version: int = FORMAT_VERSION
@@ -274,6 +276,7 @@ class Head:
     partition: str | None
     segments: tuple[tuple[str, ...], ...] = ()
     next_part: int = 0
+    latest_start: datetime | None = None
     syncs: tuple[SyncEntry, ...] = ()
     pending: str | None = None
     state: str | None = None
@@ -323,6 +326,7 @@ class Head:
             self,
             segments=self._segments_with(segment),
             next_part=max(self.next_part, segment.next_part),
+            latest_start=self._latest_start(segment),
             syncs=syncs[-REMEMBERED_SYNCS:],
             pending=None,
             state=self._state_with(segment),
@@ -356,7 +360,11 @@ class Head:
 
     def turned_back(self, segment: Segment) -> Head:
         """This head with its pending sync, which is the segment's, given up. Its part numbers are not given again."""
-        return replace(self, pending=None, next_part=max(self.next_part, segment.next_part))
+        next_part = max(self.next_part, segment.next_part)
+        return replace(self, pending=None, next_part=next_part, latest_start=self._latest_start(segment))
+
+    def _latest_start(self, segment: Segment) -> datetime:
+        return max(segment.started_at, self.latest_start or segment.started_at)
 
     def emptied(self, segment: Segment) -> Head:
         """This head with its pending sync given up after what the scope held was deleted."""

@@ -6,7 +6,7 @@ It must not know what the objects hold.
 from __future__ import annotations
 
 import hashlib
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from s3dest_dagster.errors import KeyCollisionError
@@ -23,12 +23,16 @@ class ObjectNames:
     """Gives the keys of a sync's objects, one after another.
 
     Part ids count up; where the one listing of the prefix is truncated (more than 1000 objects) they are UUIDs. With
-    a template that changes with every sync they begin at 0 and after what the listing shows; with any other after
-    what the listing and the head's memory show, so that a key is never used again.
+    a template that changes with every sync they begin at 0 and after what the listing shows; with any other, and for a
+    sync that began at a moment which another one may have had, after what the listing and the head's memory show, so
+    that a key is never used again. `KeyTemplate.keys_recur` says where it may be all the same.
     """
 
-    def __init__(self, target: Target, keys: SyncKeys, head: Head, *, tag: str, extension: str, replaces: bool) -> None:
+    def __init__(
+        self, target: Target, keys: SyncKeys, head: Head, *, began: datetime, tag: str, extension: str, replaces: bool
+    ) -> None:
         self._target = target
+        self._began = began
         self._template: KeyTemplate = target.destination.template
         self._keys = keys
         self._tag = tag
@@ -47,8 +51,12 @@ class ObjectNames:
             self._counts = False
             return
         taken = [number for each in listed if (number := self._keys.part_of(each.key)) is not None]
-        remembered = 0 if self._template.changes_every_sync else head.next_part
-        self.next_part = max([remembered, *(number + 1 for number in taken)])
+        self.next_part = max([self._remembered(head), *(number + 1 for number in taken)])
+
+    def _remembered(self, head: Head) -> int:
+        """The part number from which the head's memory counts on."""
+        is_later = head.latest_start is None or self._began >= head.latest_start + _MILLISECOND
+        return 0 if self._template.changes_every_sync and is_later else head.next_part
 
     def take(self) -> str:
         """The key of the next object. KeyCollisionError when the template gives no other key."""
@@ -102,4 +110,4 @@ def names_of(
         if stream_told and keys.names_partition
         else "_" + hashlib.sha256(f"{scope}\n{sync.id}".encode()).hexdigest()[:8]
     )
-    return ObjectNames(target, keys, head, tag=tag, extension=extension, replaces=replaces)
+    return ObjectNames(target, keys, head, began=sync.now, tag=tag, extension=extension, replaces=replaces)

@@ -29,6 +29,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "serial": "number that grows with every put of the head",
         "segments": "names of the live segments, level by level; each is older than those of the levels before",
         "next_part": "the lowest part number that was never given",
+        "latest_start": "when the latest of its syncs began",
         "syncs": "the last 20 syncs, oldest first; those before have marks",
         "pending": "name of a segment that is decided and not yet published; all other fields are of before it",
         "state": "name of the segment with the newest state",
