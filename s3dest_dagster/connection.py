@@ -6,11 +6,11 @@ Frozen values, validated when they are made. It must not know what is landed the
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.setting_types import above_zero, at_least, check_types
+from s3dest_dagster.setting_types import check_settings, documented, setting
 
 MASKED_SECRET = "********"
 """What Dagster's launchpad shows instead of a secret."""
@@ -31,56 +31,120 @@ _ROLE_ARN = re.compile(r"arn:\S+")
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Connection:
     """How S3 is reached, and as whom.
 
-    Access keys win over `role_arn`; without either the default chain gives the identity (environment, profile, web
-    identity, container, instance profile), and for a role it gives the identity that assumes it. `external_id` falls
-    back to AWS_ASSUME_ROLE_EXTERNAL_ID where the session is made; `role_duration_s` is 900 to 43,200 seconds.
-    `endpoint` and `sts_endpoint` "" mean what the AWS configuration says, which without any is AWS; `sts_region` ""
-    means `region`. An endpoint without a scheme is https, and plain http is refused but for loopback hosts or with
-    `allow_plain_http`. `ca_bundle` is the path of a private certificate authority. `path_style` None means: path style
-    for custom endpoints, virtual hosts for AWS. A request is tried `max_attempts` times, after pauses that grow and
-    vary, and no try begins later than `retry_deadline_s` after the first.
+    Access keys win over a role. Without either the default chain gives the identity (environment, profile, web
+    identity, container, instance profile), and for a role it gives the identity that assumes it. Raises SettingsError
+    as `S3Destination` does; its message never holds a secret.
     """
 
-    region: str = ""
-    endpoint: str = ""
-    access_key_id: str | None = None
-    secret_access_key: str | None = field(default=None, repr=False)
-    session_token: str | None = field(default=None, repr=False)
-    profile_name: str | None = None
-    role_arn: str | None = None
-    external_id: str | None = field(default=None, repr=False)
-    role_session_name: str = "s3dest"
-    role_duration_s: int = 3600
-    sts_endpoint: str = ""
-    sts_region: str = ""
-    allow_plain_http: bool = False
-    ca_bundle: str | None = None
-    path_style: bool | None = None
-    max_attempts: int = 8
-    retry_deadline_s: float = 300
-    connect_timeout_s: float = 10
-    read_timeout_s: float = 60
+    region: str = setting(
+        "Region of the bucket. Empty: what the AWS configuration says.",
+        default="",
+        connector="s3_bucket_region",
+        resource="region_name",
+    )
+    endpoint: str = setting(
+        "URL of another server that speaks S3. Without a scheme it is https. Empty: AWS.",
+        default="",
+        connector="s3_endpoint",
+        resource="endpoint_url",
+    )
+    access_key_id: str | None = setting(
+        "Access key id. Wins over `role_arn`.",
+        default=None,
+        connector="access_key_id",
+        resource="aws_access_key_id",
+    )
+    secret_access_key: str | None = setting(
+        "The secret that belongs to it.",
+        default=None,
+        secret=True,
+        connector="secret_access_key",
+        resource="aws_secret_access_key",
+    )
+    session_token: str | None = setting(
+        "Session token of temporary access keys.",
+        default=None,
+        secret=True,
+        resource="aws_session_token",
+    )
+    profile_name: str | None = setting(
+        "Profile of the AWS configuration files.",
+        default=None,
+    )
+    role_arn: str | None = setting(
+        "Role to assume. It is assumed again before its credentials end.",
+        default=None,
+        connector="role_arn",
+    )
+    external_id: str | None = setting(
+        "External id for assuming the role. Else the environment's `AWS_ASSUME_ROLE_EXTERNAL_ID`, else none.",
+        default=None,
+        secret=True,
+    )
+    role_session_name: str = setting(
+        "Name of the role's sessions, as CloudTrail shows it: 2 to 64 letters, digits and `_+=,.@-`.",
+        default="s3dest",
+    )
+    role_duration_s: int = setting(
+        "Life of the role's credentials in seconds, 900 to 43,200. They are renewed before they end.",
+        default=3600,
+        at_least=_SHORTEST_ROLE_S,
+        at_most=_LONGEST_ROLE_S,
+    )
+    sts_endpoint: str = setting(
+        "URL of the security token service, for every role and for `s3dest check`. Empty: what the AWS configuration "
+        "says, else AWS.",
+        default="",
+    )
+    sts_region: str = setting(
+        "Region of the security token service. Empty: the region of the bucket.",
+        default="",
+    )
+    allow_plain_http: bool = setting(
+        "Accepts `http://` endpoints beyond this machine. Loopback hosts need no leave.",
+        default=False,
+    )
+    ca_bundle: str | None = setting(
+        "Path of the certificates of a private certificate authority.",
+        default=None,
+    )
+    path_style: bool | None = setting(
+        "Bucket in the path of the URL, or in its host. `None`: in the path for other endpoints, in the host for AWS.",
+        default=None,
+    )
+    max_attempts: int = setting(
+        "How often a request is tried, the first time included, after pauses that grow and vary.",
+        default=8,
+        at_least=1,
+    )
+    retry_deadline_s: float = setting(
+        "No try begins later than this many seconds after the first, whatever `max_attempts` says.",
+        default=300,
+        above=0,
+    )
+    connect_timeout_s: float = setting(
+        "Seconds to wait for a connection.",
+        default=10,
+        above=0,
+    )
+    read_timeout_s: float = setting(
+        "Seconds to wait for the next bytes of an answer.",
+        default=60,
+        above=0,
+    )
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_settings(self)
         for name in _TEXTS_OR_NONE:
             object.__setattr__(self, name, getattr(self, name) or None)
         self._refuse_contradictions()
         for name in ("endpoint", "sts_endpoint"):
             object.__setattr__(self, name, self.accepted(getattr(self, name), name))
-        at_least("max_attempts", self.max_attempts, 1)
-        for name in ("retry_deadline_s", "connect_timeout_s", "read_timeout_s"):
-            above_zero(name, getattr(self, name))
-        at_least("role_duration_s", self.role_duration_s, _SHORTEST_ROLE_S)
-        if self.role_duration_s > _LONGEST_ROLE_S:
-            raise SettingsError(
-                f"role_duration_s is {self.role_duration_s}. AWS gives a role for {_LONGEST_ROLE_S} seconds at most.",
-                setting="role_duration_s",
-            )
         if not _SESSION_NAME.fullmatch(self.role_session_name):
             raise SettingsError(
                 f"role_session_name is {self.role_session_name!r}. AWS takes 2 to 64 letters, digits and _+=,.@-.",

@@ -24,7 +24,7 @@ from s3dest_dagster.destination import (
     TextCompression,
 )
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.setting_types import caseless, exact_boolean, exact_integer, meant
+from s3dest_dagster.setting_types import about, caseless, exact_boolean, exact_integer, meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +36,10 @@ class ConnectorConfig:
     ignored: tuple[str, ...]
 
 
-_CONNECTION_KEYS = {
-    "access_key_id": "access_key_id",
-    "secret_access_key": "secret_access_key",
-    "role_arn": "role_arn",
-    "s3_bucket_region": "region",
-    "s3_endpoint": "endpoint",
-}
-_DESTINATION_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_path_format", "file_name_pattern")
+_CONNECTION_KEYS = {known: each.name for each in fields(S3Connection) if (known := about(each).connector)}
+_DESTINATION_KEYS = tuple(
+    known for each in fields(S3Destination) if (known := about(each).connector) and known != "format"
+)
 _REQUIRED_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format")
 OWN_SETTINGS_KEY = "s3dest"
 _KNOWN_KEYS = frozenset({*_DESTINATION_KEYS, *_CONNECTION_KEYS, "format", OWN_SETTINGS_KEY})

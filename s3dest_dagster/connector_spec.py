@@ -1,7 +1,7 @@
 """The connector specification: every setting of a `config.json`, for forms and for programs that check one.
 
-Defaults, choices and ranges come from the settings' own classes; only titles, words and orders stand here. It must not
-know how settings are used.
+Texts, defaults, choices and ranges come from the settings' own fields; only the connector's titles, examples and order
+stand here. It must not know how settings are used.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from s3dest_dagster.destination import (
     TextCompression,
 )
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT
+from s3dest_dagster.setting_types import about
 
 REGIONS = (
     "af-south-1", "ap-east-1", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-south-2",
@@ -36,92 +37,28 @@ REGIONS = (
 )  # fmt: skip
 """The regions that the form offers. A configuration may name any other: new regions need no new version."""
 
-_CONNECTOR_KEYS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "access_key_id": (
-        "S3 Key ID",
-        "Access key id of an identity that may read and write the bucket. Leave it out to use the role, or the "
-        "machine's own identity.",
-        {"airbyte_secret": True, "always_show": True, "examples": ["A012345678910EXAMPLE"]},
-    ),
+_CONNECTOR_KEYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "access_key_id": ("S3 Key ID", {"always_show": True, "examples": ["A012345678910EXAMPLE"]}),
     "secret_access_key": (
         "S3 Access Key",
-        "The secret that belongs to the access key id.",
-        {"airbyte_secret": True, "always_show": True, "examples": ["a012345678910ABCDEFGH/AbCdEfGhEXAMPLEKEY"]},
+        {"always_show": True, "examples": ["a012345678910ABCDEFGH/AbCdEfGhEXAMPLEKEY"]},
     ),
-    "role_arn": (
-        "Role ARN",
-        "Role to assume. Access keys, when they are given, win over it.",
-        {"examples": ["arn:aws:iam::123456789:role/ExternalIdIsYourWorkspaceId"]},
-    ),
-    "s3_bucket_name": ("S3 Bucket Name", "Bucket to land in; it must exist.", {"examples": ["airbyte_sync"]}),
-    "s3_bucket_path": (
-        "S3 Bucket Path",
-        "Directory of the bucket under which everything stands; empty for the bucket itself.",
-        {"examples": ["data_sync/test"]},
-    ),
-    "s3_bucket_region": ("S3 Bucket Region", "Region of the bucket.", {"default": "", "enum": ["", *REGIONS]}),
-    "format": ("Output Format", "Format of the objects.", {"type": "object"}),
-    "s3_endpoint": (
-        "Endpoint",
-        "URL of a server that speaks S3; empty for AWS.",
-        {"default": S3Connection().endpoint, "examples": ["http://localhost:9000"]},
-    ),
-    "s3_path_format": (
-        "S3 Path Format",
-        "How keys are made under the bucket path; what each variable stands for is in the documentation.",
-        {"examples": [DEFAULT_PATH_FORMAT]},
-    ),
+    "role_arn": ("Role ARN", {"examples": ["arn:aws:iam::123456789:role/ExternalIdIsYourWorkspaceId"]}),
+    "s3_bucket_name": ("S3 Bucket Name", {"examples": ["airbyte_sync"]}),
+    "s3_bucket_path": ("S3 Bucket Path", {"examples": ["data_sync/test"]}),
+    "s3_bucket_region": ("S3 Bucket Region", {"default": "", "enum": ["", *REGIONS]}),
+    "format": ("Output Format", {"type": "object"}),
+    "s3_endpoint": ("Endpoint", {"default": "", "examples": ["http://localhost:9000"]}),
+    "s3_path_format": ("S3 Path Format", {"examples": [DEFAULT_PATH_FORMAT]}),
     "file_name_pattern": (
         "S3 Filename pattern",
-        "How the names of objects end; empty for the part number and the format's extension.",
         {"examples": ["{date}", "{date:yyyy_MM}", "{timestamp}", "{part_number}", "{sync_id}"]},
     ),
 }
+"""The connector's keys in its order, with its titles and examples."""
+_CONNECTOR_SECRETS = frozenset({"access_key_id", "secret_access_key"})
+"""The keys that the connector hides in a form."""
 _REQUIRED = ["s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format"]
-
-_OWN_SETTINGS: dict[str, str] = {
-    "stream_prefix": "Stands before the name of every stream.",
-    "object_size_mb": "An object is closed once it has this many megabytes (10⁶ bytes, compressed).",
-    "part_size_mb": "Size of the parts that are uploaded, in mebibytes (2²⁰ bytes); at least 5.",
-    "upload_threads": "Threads that upload parts.",
-    "encode_workers": "Threads that encode and compress, the one that reads among them.",
-    "memory_mb": "Memory in MB (2^20) that all streams may hold together; beyond it row groups and objects end early.",
-    "on_type_mismatch": "A value that does not fit its declared type goes to the overflow column, or fails the sync.",
-    "on_unknown_type": "In Avro and Parquet a field whose declared type is not known fails the sync, or lands as text.",
-    "on_bad_record": "A line that is no record fails the sync, or is kept with its reason beside the manifests.",
-    "on_rematerialize": "Landing a partition of an append stream again replaces that partition, or adds to it.",
-    "on_empty_refresh": "A full refresh without a record publishes the empty state, keeps the old one, or fails.",
-    "on_template_change": "A stream that has landed under another template is refused, or goes on under this one.",
-    "publish_order": "Replaced objects are deleted after the new ones are visible, or before.",
-    "delete_grace_s": "Replaced objects stay this many seconds longer for their readers; not with purge_first.",
-    "checkpoint_interval_s": "A long append is published with its state every so many seconds; 0: not by time.",
-    "checkpoint_mb": "A long append is published with its state after so many megabytes of records; 0: not by size.",
-    "abandoned_upload_age_s": "Unfinished uploads older than this many seconds are aborted.",
-    "abort_grace_s": "Seconds that a sync which is given up waits at most for its uploads to be aborted.",
-    "acl": "Canned ACL of the data objects; left out: what the bucket does.",
-    "server_side_encryption": "Encryption of data and manifests; left out: what the bucket does.",
-    "kms_key_id": "Key of AWS KMS that encrypts; left out: the account's own.",
-    "storage_class": "Storage class of the data objects, as the server names it; left out: STANDARD.",
-    "object_metadata": "User metadata of the data objects: names and texts in ASCII.",
-    "session_token": "Session token of temporary access keys.",
-    "profile_name": "Profile of the AWS configuration files that gives the identity.",
-    "external_id": "External id for assuming the role; AWS_ASSUME_ROLE_EXTERNAL_ID when left out.",
-    "role_session_name": "Name under which the assumed role appears in logs.",
-    "role_duration_s": "Life of the role's credentials in seconds, 900 to 43200; they are renewed before they end.",
-    "sts_endpoint": "URL of the security token service; empty for AWS.",
-    "sts_region": "Region of the security token service; empty for the region of the bucket.",
-    "allow_plain_http": "Allows http:// endpoints beyond this machine: data and signatures travel unencrypted.",
-    "ca_bundle": "Path of the certificates of a private certificate authority.",
-    "path_style": "Bucket name in the path instead of the host name; left out: for custom endpoints only.",
-    "max_attempts": "Attempts of one request before it counts as failed.",
-    "retry_deadline_s": "Seconds after which a request that failed is not tried again.",
-    "connect_timeout_s": "Seconds to wait for a connection.",
-    "read_timeout_s": "Seconds to wait for an answer.",
-    "gzip_effort": "GZIP (CSV and JSON Lines): how hard it tries to make objects small.",
-    "emitted_at": "JSON Lines: the emission time as text, or as the connector's number.",
-    "additional_properties_column": "CSV, flattened: keeps undeclared fields as JSON in a last column.",
-    "union_layout": "Parquet: members of fields of several types are named after their types, or member0, member1…",
-}
 
 
 def connector_spec() -> dict[str, Any]:
@@ -143,9 +80,12 @@ def connector_spec() -> dict[str, Any]:
 
 def _connector_properties() -> dict[str, Any]:
     """The ten keys of the connector, in its order."""
+    known = {about(each).connector: about(each) for cls in (S3Destination, S3Connection) for each in fields(cls)}
     properties: dict[str, Any] = {}
-    for order, (key, (title, description, more)) in enumerate(_CONNECTOR_KEYS.items()):
-        properties[key] = {"title": title, "type": "string", "description": description, **more, "order": order}
+    for order, (key, (title, more)) in enumerate(_CONNECTOR_KEYS.items()):
+        secret = {"airbyte_secret": True} if key in _CONNECTOR_SECRETS else {}
+        described = {"title": title, "type": "string", "description": known[key].plain}
+        properties[key] = {**described, **secret, **more, "order": order}
     properties["format"]["oneOf"] = [_csv(), _jsonl(), _avro(), _parquet()]
     return properties
 
@@ -172,20 +112,27 @@ def _avro() -> dict[str, Any]:
 
 
 def _parquet() -> dict[str, Any]:
-    words = {
-        "compression_codec": ("Compression Codec", "Compression of the pages."),
-        "block_size_mb": ("Block Size (Row Group Size) (MB)", "Size of a row group; as much is held in memory."),
-        "max_padding_size_mb": ("Max Padding Size (MB)", "Accepted, and without effect: S3 has no blocks to align to."),
-        "page_size_kb": ("Page Size (KB)", "Size of a page, the smallest unit that a reader decompresses."),
-        "dictionary_page_size_kb": ("Dictionary Page Size (KB)", "Size at which a column gives its dictionary up."),
-        "dictionary_encoding": ("Dictionary Encoding", "Whether repeated values are written once."),
-    }
-    hints, defaults = get_type_hints(ParquetFormat), ParquetFormat()
+    hints, known = get_type_hints(ParquetFormat), {each.name: each for each in fields(ParquetFormat)}
     properties = {
-        name: {"title": title, "description": text, **_typed(hints[name]), "default": getattr(defaults, name)}
-        for name, (title, text) in words.items()
+        name: {
+            "title": title,
+            "description": about(known[name]).plain,
+            **_typed(hints[name]),
+            "default": known[name].default,
+        }
+        for name, title in _PARQUET_TITLES.items()
     }
     return _format("Parquet: Columnar Storage", "Parquet", properties)
+
+
+_PARQUET_TITLES = {
+    "compression_codec": "Compression Codec",
+    "block_size_mb": "Block Size (Row Group Size) (MB)",
+    "max_padding_size_mb": "Max Padding Size (MB)",
+    "page_size_kb": "Page Size (KB)",
+    "dictionary_page_size_kb": "Dictionary Page Size (KB)",
+    "dictionary_encoding": "Dictionary Encoding",
+}
 
 
 def _format(title: str, kind: str, options: dict[str, Any], *, required: list[str] | None = None) -> dict[str, Any]:
@@ -255,7 +202,7 @@ def _own_settings() -> dict[str, Any]:
         each.name: _own_setting(cls, each)
         for cls in (S3Destination, S3Connection)
         for each in fields(cls)
-        if each.name in _OWN_SETTINGS
+        if not about(each).connector
     }
     format_properties = {each.name: _own_setting(cls, each) for cls, each in _own_format_settings()}
     properties["format"] = {
@@ -277,19 +224,21 @@ def _own_settings() -> dict[str, Any]:
 
 def _own_format_settings() -> Iterator[tuple[type, Field[Any]]]:
     for cls in (CsvFormat, JsonlFormat, ParquetFormat):
-        yield from ((cls, each) for each in fields(cls) if each.name in _OWN_SETTINGS)
+        yield from ((cls, each) for each in fields(cls) if not about(each).connector)
 
 
 def _own_setting(cls: type, each: Field[Any]) -> dict[str, Any]:
+    known = about(each)
     setting = {
         "title": each.name.replace("_", " ").capitalize(),
-        "description": _OWN_SETTINGS[each.name],
+        "description": known.plain,
         **_typed(get_type_hints(cls)[each.name]),
     }
+    bounds = {"minimum": known.at_least, "exclusiveMinimum": known.above, "maximum": known.at_most}
+    setting |= {word: bound for word, bound in bounds.items() if bound is not None}
     if each.default is not None:
         setting["default"] = each.default
-    # A field that its class keeps out of its repr is a secret.
-    return setting if each.repr else {**setting, "airbyte_secret": True}
+    return {**setting, "airbyte_secret": True} if known.secret else setting
 
 
 def _typed(hint: Any) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate
-from s3dest_dagster.setting_types import above_zero, at_least, check_types
+from s3dest_dagster.setting_types import check_settings, documented, setting
 
 
 class Flattening(StrEnum):
@@ -33,21 +33,39 @@ class TextCompression(StrEnum):
 
 
 GzipEffort = Literal["fast", "balanced", "small"]
-"""How hard GZIP tries: "fast" and "balanced" (the default) cost about the same, "small" makes objects as small as
-zlib's level 6 or smaller, at about five times the cost of "balanced"."""
+_COMPRESSION = '`"GZIP"` or `"No Compression"`. In `config.json` it is an object: `{"compression_type": "GZIP"}`.'
+_EFFORT = (
+    'How hard GZIP tries. `"fast"` and `"balanced"` cost about the same. `"small"` makes objects at most as large as '
+    "zlib's level 6 does, at about five times the cost."
+)
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonlFormat:
-    """JSON Lines. `emitted_at` "text" writes the emission time as the documented string, "number" as the connector."""
+    """JSON Lines: one JSON object per line."""
 
-    flattening: Flattening = Flattening.NONE
-    compression: TextCompression = TextCompression.GZIP
-    gzip_effort: GzipEffort = "balanced"
-    emitted_at: Literal["text", "number"] = "text"
+    flattening: Flattening = setting(
+        'The record under `_airbyte_data`, or with `"Root level flattening"` its fields beside the envelope.',
+        default=Flattening.NONE,
+        connector="flattening",
+    )
+    compression: TextCompression = setting(
+        _COMPRESSION,
+        default=TextCompression.GZIP,
+        connector="compression",
+    )
+    gzip_effort: GzipEffort = setting(
+        _EFFORT,
+        default="balanced",
+    )
+    emitted_at: Literal["text", "number"] = setting(
+        '`_airbyte_emitted_at` as text; `"number"` as a number.',
+        default="text",
+    )
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_settings(self)
 
     @property
     def extension(self) -> str:
@@ -55,18 +73,32 @@ class JsonlFormat:
         return ".jsonl.gz" if self.compression is TextCompression.GZIP else ".jsonl"
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvFormat:
-    """Comma-separated values, RFC 4180. `additional_properties_column` keeps undeclared fields as JSON in a last
-    column when the root level is flattened; without it they are counted and named, not landed."""
+    """Comma-separated values, as RFC 4180 has them."""
 
-    flattening: Flattening = Flattening.NONE
-    compression: TextCompression = TextCompression.GZIP
-    gzip_effort: GzipEffort = "balanced"
-    additional_properties_column: bool = False
+    flattening: Flattening = setting(
+        'A column with the record as JSON, or with `"Root level flattening"` one for each field of the root.',
+        default=Flattening.NONE,
+        connector="flattening",
+    )
+    compression: TextCompression = setting(
+        _COMPRESSION,
+        default=TextCompression.GZIP,
+        connector="compression",
+    )
+    gzip_effort: GzipEffort = setting(
+        _EFFORT,
+        default="balanced",
+    )
+    additional_properties_column: bool = setting(
+        "Keeps undeclared fields as JSON in a last column. Needs flattening.",
+        default=False,
+    )
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_settings(self)
         if self.additional_properties_column and self.flattening is Flattening.NONE:
             raise SettingsError(
                 "additional_properties_column has no meaning without flattening: the data column keeps every field. "
@@ -85,17 +117,29 @@ AVRO_LEVELS: dict[str, tuple[int, int, int]] = {"Deflate": (0, 9, 0), "xz": (0, 
 """Lowest, highest and default compression level of the codecs that have one."""
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AvroFormat:
-    """Avro object container files. `compression_level` None takes the codec's default: Deflate 0 (of 0 to 9), xz 6
-    (of 0 to 9), zstandard 3 (of -5 to 22). `include_checksum` adds zstandard's content checksum to each block."""
+    """Avro object container files."""
 
-    codec: AvroCodecName = "no compression"
-    compression_level: int | None = None
-    include_checksum: bool = False
+    codec: AvroCodecName = setting(
+        '`"no compression"`, `"Deflate"`, `"bzip2"`, `"xz"`, `"zstandard"` or `"snappy"`.',
+        default="no compression",
+        connector="codec",
+    )
+    compression_level: int | None = setting(
+        "Deflate 0 to 9, xz 0 to 9, zstandard -5 to 22. `None`: 0, 6 and 3.",
+        default=None,
+        connector="compression_level",
+    )
+    include_checksum: bool = setting(
+        "zstandard: a checksum in each block.",
+        default=False,
+        connector="include_checksum",
+    )
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_settings(self)
         levels = AVRO_LEVELS.get(self.codec)
         if levels is None:
             if self.compression_level is not None:
@@ -127,25 +171,52 @@ class AvroFormat:
 ParquetCodec = Literal["UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD"]
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParquetFormat:
-    """Parquet. Sizes in MB (1024²) and KB (1024). `max_padding_size_mb` is accepted and has no effect: padding aligns
-    row groups to HDFS blocks, and S3 has none. `union_layout`: fields of several types become structs with members
-    named after their types ("named"), or member0, member1… as the connector writes them ("member")."""
+    """Parquet files."""
 
-    compression_codec: ParquetCodec = "UNCOMPRESSED"
-    block_size_mb: int = 128
-    max_padding_size_mb: int = 8
-    page_size_kb: int = 1024
-    dictionary_page_size_kb: int = 1024
-    dictionary_encoding: bool = True
-    union_layout: Literal["named", "member"] = "named"
+    compression_codec: ParquetCodec = setting(
+        '`"UNCOMPRESSED"`, `"SNAPPY"`, `"GZIP"`, `"LZO"`, `"BROTLI"`, `"LZ4"` or `"ZSTD"`.',
+        default="UNCOMPRESSED",
+        connector="compression_codec",
+    )
+    block_size_mb: int = setting(
+        "Size of a row group in memory, in MB of 2²⁰.",
+        default=128,
+        at_least=1,
+        connector="block_size_mb",
+    )
+    max_padding_size_mb: int = setting(
+        "None: S3 has no blocks to pad to. `s3dest plan` says so where it is not the default.",
+        default=8,
+        at_least=0,
+        connector="max_padding_size_mb",
+    )
+    page_size_kb: int = setting(
+        "Size of a data page, in KB of 2¹⁰.",
+        default=1024,
+        at_least=1,
+        connector="page_size_kb",
+    )
+    dictionary_page_size_kb: int = setting(
+        "Size at which a column's dictionary is given up.",
+        default=1024,
+        at_least=1,
+        connector="dictionary_page_size_kb",
+    )
+    dictionary_encoding: bool = setting(
+        "Whether columns begin with a dictionary.",
+        default=True,
+        connector="dictionary_encoding",
+    )
+    union_layout: Literal["named", "member"] = setting(
+        'Members of fields of several types are named after the types; `"member"` names them as the connector does.',
+        default="named",
+    )
 
     def __post_init__(self) -> None:
-        check_types(self)
-        for name in ("block_size_mb", "page_size_kb", "dictionary_page_size_kb"):
-            at_least(name, getattr(self, name), 1)
-        at_least("max_padding_size_mb", self.max_padding_size_mb, 0)
+        check_settings(self)
 
     @property
     def extension(self) -> str:
@@ -186,69 +257,168 @@ _METADATA_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _METADATA_VALUE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 
 
+@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Destination:
-    """Where a sync lands and by which rules; how S3 is reached is `S3Connection`.
+    """Where a sync lands, and by which rules; how S3 is reached is `S3Connection`.
 
-    The first five are the connector's. `stream_prefix` stands before every stream name. An object is closed once
-    `object_size_mb` (10⁶ bytes, compressed) are full; parts of `part_size_mb` (2²⁰ bytes) leave on `upload_threads`
-    threads; `encode_workers` threads encode and compress, the one that reads among them. `memory_mb` (2²⁰ bytes) bounds
-    what the landings of a process hold in memory together: when it is used up, row groups and objects end early, the
-    largest first.
+    The settings are checked together when they are made. Raises SettingsError for a value of another type, for one out
+    of its bounds, and for settings that contradict each other; the error names the setting and says what to do.
 
-    `on_type_mismatch`: what does not fit its declared type goes to the overflow column, or fails the sync.
-    `on_unknown_type`: in Avro and Parquet a field whose declared type is not known fails the sync, or lands as text;
-    CSV and JSON Lines keep its values as they came.
-    `on_bad_record`: a line that is no record fails the sync, or is kept with its reason beside the manifests.
-    `on_rematerialize`: landing a partition of an append stream again replaces that
-    partition's objects, or adds to them. `on_template_change`: a stream that has landed under another template is
-    refused, or lands under this one from now on. `on_empty_refresh`: a full refresh without a record publishes the
-    empty state, keeps the old, or fails. `publish_order`: replaced objects leave after the new ones are visible, or
-    before. `delete_grace_s`: seconds that they stay after that, so that readers of what was before can finish; the next
-    sync of the scope, `recover` or `sweep` deletes them. Not with "purge_first".
-    An append of an unpartitioned stream commits its records with the state that they reach, so that a failed sync goes
-    on from there: at the first state after `checkpoint_interval_s` seconds, or after `checkpoint_mb` (10⁶ bytes, as the
-    source gives them) of records; 0 says that this one is no reason, both 0 that the sync commits once, at its end.
-    Uploads of a stream that no sync has pending are aborted when older than `abandoned_upload_age_s`. A sync that is
-    given up aborts its own, and waits for that at most `abort_grace_s`.
-
-    Headers of the objects, None for what the bucket does by itself: `server_side_encryption` with the key `kms_key_id`
-    (None: the account's own key) for data and manifests; `acl`, `storage_class` and `object_metadata` (user metadata,
-    ASCII, 1536 bytes of names and values; names become lower case) for data only, but for an `acl` that gives the
-    bucket's owner rights, which manifests get too.
+    Example:
+        S3Destination(s3_bucket_name="my-bucket", s3_bucket_path="lake", format=ParquetFormat(compression_codec="ZSTD"))
     """
 
-    s3_bucket_name: str
-    s3_bucket_path: str = ""
-    s3_path_format: str = DEFAULT_PATH_FORMAT
-    file_name_pattern: str = ""
-    format: FormatSettings = field(default_factory=JsonlFormat)
-    stream_prefix: str = ""
-    object_size_mb: float = 200
-    part_size_mb: float = 8
-    upload_threads: int = 4
-    encode_workers: int = 2
-    memory_mb: int = 512
-    on_type_mismatch: Literal["overflow", "fail"] = "overflow"
-    on_unknown_type: Literal["fail", "text"] = "fail"
-    on_bad_record: Literal["fail", "quarantine"] = "fail"
-    on_rematerialize: Literal["replace", "append"] = "replace"
-    on_empty_refresh: Literal["publish", "keep", "fail"] = "publish"
-    on_template_change: Literal["fail", "accept"] = "fail"
-    publish_order: Literal["add_first", "purge_first"] = "add_first"
-    delete_grace_s: float = 0
-    checkpoint_interval_s: float = 900
-    checkpoint_mb: float = 10_000
-    abandoned_upload_age_s: float = 7 * 86_400
-    abort_grace_s: float = 10
-    acl: CannedAcl | None = None
-    server_side_encryption: ServerSideEncryption | None = None
-    kms_key_id: str | None = None
-    storage_class: str | None = None
-    object_metadata: Mapping[str, str] | None = field(default=None, hash=False)
+    s3_bucket_name: str = setting(
+        "The bucket. It must exist.",
+        connector="s3_bucket_name",
+    )
+    s3_bucket_path: str = setting(
+        "Directory of the bucket under which everything stands. May hold variables.",
+        default="",
+        connector="s3_bucket_path",
+    )
+    s3_path_format: str = setting(
+        "How keys begin under the bucket path, see [paths](paths.md).",
+        default=DEFAULT_PATH_FORMAT,
+        connector="s3_path_format",
+    )
+    file_name_pattern: str = setting(
+        "How keys end. Empty: `{part_number}{format_extension}`.",
+        default="",
+        connector="file_name_pattern",
+    )
+    format: FormatSettings = setting(
+        "Format of the objects, see [formats](formats.md).",
+        factory=JsonlFormat,
+        connector="format",
+    )
+    stream_prefix: str = setting(
+        "Stands before every stream name, in keys and manifests.",
+        default="",
+    )
+    object_size_mb: float = setting(
+        "An object is closed after this many MB (10⁶ bytes) have been written, compressed. It may exceed it by a "
+        "batch, or a row group.",
+        default=200,
+        above=0,
+    )
+    part_size_mb: float = setting(
+        "Size of the parts of an upload, in MB of 2²⁰ bytes; at least 5.",
+        default=8,
+        at_least=5,
+    )
+    upload_threads: int = setting(
+        "Threads that send parts.",
+        default=4,
+        at_least=1,
+    )
+    encode_workers: int = setting(
+        "Threads that encode and compress, the one that reads among them: 1 has no other.",
+        default=2,
+        at_least=1,
+    )
+    memory_mb: int = setting(
+        "Memory in MB of 2²⁰ that everything under way may take, all streams together. When it is used up, the "
+        'largest row group or object ends early, which is said in the log, the manifest (`reason` "memory", '
+        "`short_row_groups`) and the receipt. A single record takes what it takes.",
+        default=512,
+    )
+    on_type_mismatch: Literal["overflow", "fail"] = setting(
+        'Avro and Parquet: a value that does not fit its declared type goes to the overflow column; `"fail"` fails '
+        "the sync.",
+        default="overflow",
+    )
+    on_unknown_type: Literal["fail", "text"] = setting(
+        'Avro and Parquet: a field whose declared type is not known (`"datetime"`, `"any"`, a reference that '
+        'leads nowhere) fails the sync; `"text"` lands it as text. CSV and JSON Lines keep its values as they came, '
+        "and `s3dest plan` names the field.",
+        default="fail",
+    )
+    on_bad_record: Literal["fail", "quarantine"] = setting(
+        'A line that is meant as a record and is none fails the sync; `"quarantine"` keeps it with its reason '
+        "beside the manifests.",
+        default="fail",
+    )
+    on_rematerialize: Literal["replace", "append"] = setting(
+        'Landing a partition of an append stream again replaces that partition\'s objects; `"append"` adds to them.',
+        default="replace",
+    )
+    on_empty_refresh: Literal["publish", "keep", "fail"] = setting(
+        'A full refresh without a record leaves the scope empty; `"keep"` keeps what was there, `"fail"` fails '
+        "the sync.",
+        default="publish",
+    )
+    on_template_change: Literal["fail", "accept"] = setting(
+        "A stream that has landed under this bucket path with another path format or file name pattern is refused "
+        'before anything is written; `"accept"` makes the new template the stream\'s, see [one '
+        "template](guarantees.md#one-template).",
+        default="fail",
+    )
+    publish_order: Literal["add_first", "purge_first"] = setting(
+        'Replaced objects are deleted after the new ones are visible; `"purge_first"` deletes them before, as the '
+        "connector does. See [what is not promised](guarantees.md#what-is-not-promised).",
+        default="add_first",
+    )
+    delete_grace_s: float = setting(
+        "Seconds that replaced objects stay after the new ones are visible, so that readers who hold their keys can "
+        "finish; at most twice as long where a scope is replaced more than 16 times meanwhile. Then the next sync of "
+        'the scope, `s3dest recover` or `s3dest sweep` deletes them. Not with `"purge_first"`. See [what is not '
+        "promised](guarantees.md#what-is-not-promised).",
+        default=0,
+        at_least=0,
+    )
+    checkpoint_interval_s: float = setting(
+        "An append of a stream without partitions is published with the state that its records reach, at the first "
+        "state after this many seconds, see [checkpoints](guarantees.md#checkpoints). 0: not by time.",
+        default=900,
+        at_least=0,
+    )
+    checkpoint_mb: float = setting(
+        "The same, after this many MB (10⁶ bytes, as the source gives them) of records. 0: not by size.",
+        default=10_000,
+        at_least=0,
+    )
+    abandoned_upload_age_s: float = setting(
+        "Unfinished uploads of a stream that belong to no sync are aborted when older than this. A landing looks at "
+        "most once a day; `s3dest sweep` at once.",
+        default=7 * 86_400,
+        at_least=0,
+    )
+    abort_grace_s: float = setting(
+        "A sync that fails or is stopped aborts its uploads, and waits for that at most so many seconds. What is not "
+        "aborted then is invisible, and the sweep's.",
+        default=10,
+        at_least=0,
+    )
+    acl: CannedAcl | None = setting(
+        'Canned ACL of the data objects: `"private"`, `"public-read"`, `"public-read-write"`, '
+        '`"authenticated-read"`, `"aws-exec-read"`, `"bucket-owner-read"` or `"bucket-owner-full-control"`. '
+        "The last two, which give the bucket's owner rights, manifests get too.",
+        default=None,
+    )
+    server_side_encryption: ServerSideEncryption | None = setting(
+        'Encryption of every object, manifests included: `"AES256"`, `"aws:kms"` or `"aws:kms:dsse"`. `None`: '
+        "what the bucket does by itself.",
+        default=None,
+    )
+    kms_key_id: str | None = setting(
+        "Key of AWS KMS, for the two that use one: its id, ARN or alias. `None`: the account's own key for S3.",
+        default=None,
+    )
+    storage_class: str | None = setting(
+        'Storage class of the data objects, such as `"STANDARD_IA"` or `"INTELLIGENT_TIERING"`, or as your server '
+        "calls them.",
+        default=None,
+    )
+    object_metadata: Mapping[str, str] | None = setting(
+        "User metadata of the data objects: names and texts in ASCII, 1536 bytes in all.",
+        default=None,
+        hash=False,
+    )
 
     def __post_init__(self) -> None:
-        check_types(self)
+        check_settings(self)
         if not self.s3_bucket_name:
             raise SettingsError("s3_bucket_name is empty; name the bucket to land in.", setting="s3_bucket_name")
         if not _BUCKET_NAME.fullmatch(self.s3_bucket_name):
@@ -258,24 +428,12 @@ class S3Destination:
                 setting="s3_bucket_name",
             )
         object.__setattr__(self, "s3_path_format", self.s3_path_format or DEFAULT_PATH_FORMAT)
-        for name in ("upload_threads", "encode_workers"):
-            at_least(name, getattr(self, name), 1)
-        at_least("part_size_mb", self.part_size_mb, 5)
         if self.object_size_mb * 1_000_000 > _MAX_PARTS * self.part_bytes:
             raise SettingsError(
                 f"An object of {self.object_size_mb} MB has more than {_MAX_PARTS} parts of {self.part_size_mb} MB, "
                 "and S3 takes no more. Raise part_size_mb, or lower object_size_mb.",
                 setting="part_size_mb",
             )
-        above_zero("object_size_mb", self.object_size_mb)
-        for name in (
-            "delete_grace_s",
-            "checkpoint_interval_s",
-            "checkpoint_mb",
-            "abandoned_upload_age_s",
-            "abort_grace_s",
-        ):
-            at_least(name, getattr(self, name), 0)
         if self.delete_grace_s and self.publish_order == "purge_first":
             raise SettingsError(
                 "delete_grace_s keeps replaced objects after the new ones are visible, and publish_order 'purge_first' "

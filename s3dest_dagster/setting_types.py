@@ -1,17 +1,20 @@
-"""What a setting may hold: the types of a settings class's annotations, choices in any case, and lowest values.
+"""The fields of settings classes: what a setting may hold, and the one text that says its effect.
 
-Every refusal names the setting and what it may be. It must not know any setting.
+A setting is told of in one place, its field. Whoever shows or reads settings (the IO manager, the resource, the
+connector specification, the documentation) takes name, type, default, bounds and text from there. Every refusal names
+the setting and what it may be. It must not know any setting.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from s3dest_dagster.errors import SettingsError
 
@@ -26,6 +29,65 @@ _WORDS: dict[Any, str] = {
 }
 _SHOWN = 100
 """Characters of a wrong value that a message shows."""
+_Settings = TypeVar("_Settings")
+_LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+_ABOUT = "setting"
+"""Where a field's metadata holds what `about` gives."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a field says of its setting beyond name, type and default.
+
+    text: its effect, in whole sentences of Markdown.
+    at_least, above, at_most: the bounds of a number; None for none.
+    connector: its name in a connector's `config.json`; empty for a setting of our own.
+    resource: its name in Dagster's S3 resource, where that has another.
+    secret: whether its value must not be shown.
+    """
+
+    text: str
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    connector: str = ""
+    resource: str = ""
+    secret: bool = False
+
+    @property
+    def plain(self) -> str:
+        """The text for where the pages that it links to are not at hand."""
+        return _LINK.sub(r"\1", self.text)
+
+
+def setting(text: str, *, default: Any = MISSING, factory: Any = MISSING, hash: bool | None = None, **more: Any) -> Any:
+    """A field of a settings class, required without `default` or `factory`; `more` is what `About` has beside `text`.
+
+    Example:
+        part_size_mb: float = setting("Size of the parts of an upload, in MB of 2²⁰ bytes.", default=8, at_least=5)
+    """
+    about = About(text=text, **more)
+    given: dict[str, Any] = {"default_factory": factory} if factory is not MISSING else {"default": default}
+    return field(**given, hash=hash, repr=not about.secret, metadata={_ABOUT: about})
+
+
+def documented(settings: type[_Settings]) -> type[_Settings]:
+    """The settings class, with each of its settings in its docstring."""
+    lines = (f"    {each.name}: {about(each).plain}" for each in fields(settings))  # type: ignore[arg-type]
+    settings.__doc__ = "\n".join((settings.__doc__ or "", "", "    Settings:", *lines))
+    return settings
+
+
+def about(each: Field[Any]) -> About:
+    """What a field of a settings class says of its setting."""
+    found = each.metadata[_ABOUT]
+    assert isinstance(found, About)
+    return found
+
+
+def default_of(each: Field[Any]) -> Any:
+    """The default of a field; MISSING where it must be given."""
+    return each.default_factory() if each.default_factory is not MISSING else each.default
 
 
 def caseless(setting: str, value: Any, allowed: Any) -> str:
@@ -78,11 +140,18 @@ def _types(settings: type) -> Mapping[str, tuple[Any, ...]]:
     return {name: get_args(hint) if get_origin(hint) in _UNIONS else (hint,) for name, hint in hints.items()}
 
 
-def check_types(settings: Any) -> None:
-    """Returns when every field has the type of its annotation; a text has become the enumeration's member.
+def check_settings(settings: Any) -> None:
+    """Returns when every field has the type of its annotation, within its bounds; a text has become the enumeration's
+    member.
 
     Raises SettingsError for any other: a "false" where a truth is asked for would count as true.
     """
+    _check_types(settings)
+    for each in fields(settings):
+        _check_bounds(each.name, getattr(settings, each.name), about(each))
+
+
+def _check_types(settings: Any) -> None:
     for name, types in _types(settings.__class__).items():
         value = getattr(settings, name)
         if _is_enumeration(types[0]):
@@ -128,11 +197,10 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def at_least(setting: str, value: float, lowest: float) -> None:
-    if value < lowest:
-        raise SettingsError(f"{setting} is {value!r}. It must be at least {lowest}.", setting=setting)
-
-
-def above_zero(setting: str, value: float) -> None:
-    if value <= 0:
-        raise SettingsError(f"{setting} is {value!r}. It must be above 0.", setting=setting)
+def _check_bounds(name: str, value: Any, of: About) -> None:
+    if of.at_least is not None and value < of.at_least:
+        raise SettingsError(f"{name} is {value!r}. It must be at least {of.at_least}.", setting=name)
+    if of.above is not None and value <= of.above:
+        raise SettingsError(f"{name} is {value!r}. It must be above {of.above}.", setting=name)
+    if of.at_most is not None and value > of.at_most:
+        raise SettingsError(f"{name} is {value!r}. It must be at most {of.at_most:,}.", setting=name)

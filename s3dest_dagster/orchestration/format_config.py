@@ -9,79 +9,33 @@ from enum import Enum
 from typing import Annotated, Any, Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, create_model
 
 from s3dest_dagster.connector_config import parse_format
 from s3dest_dagster.destination import (
-    AvroCodecName,
     AvroFormat,
     CsvFormat,
     FormatSettings,
-    GzipEffort,
     JsonlFormat,
-    ParquetCodec,
     ParquetFormat,
 )
 from s3dest_dagster.errors import SettingsError
-
-_Flattening = Literal["No flattening", "Root level flattening"]
-_TextCompression = Literal["No Compression", "GZIP"]
-_FLATTENING: Any = Field(
-    default="No flattening", description="Whether the fields of a record become columns of their own."
-)
-_COMPRESSION: Any = Field(default="GZIP", description="Compression of the whole object.")
-_EFFORT: Any = Field(default="balanced", description="How hard GZIP tries: fast, balanced, or small.")
+from s3dest_dagster.orchestration.config_fields import config_fields
 
 
-class JsonlFormatConfig(dg.Config):
-    """JSON Lines: one JSON object per line."""
-
-    format_type: Literal["JSONL"] = "JSONL"
-    flattening: _Flattening = _FLATTENING
-    compression: _TextCompression = _COMPRESSION
-    gzip_effort: GzipEffort = _EFFORT
-    emitted_at: Literal["text", "number"] = Field(
-        default="text", description="Emission time as the documented text, or as a number as the connector writes it."
+def _config_class(kind: str, settings: type[FormatSettings], text: str) -> Any:
+    """The config class of a format: its `format_type`, and the format's own settings."""
+    told_apart: Any = (Literal[kind], kind)
+    name = f"{settings.__name__}Config"
+    return create_model(
+        name, __base__=dg.Config, __module__=__name__, __doc__=text, format_type=told_apart, **config_fields(settings)
     )
 
 
-class CsvFormatConfig(dg.Config):
-    """Comma-separated values."""
-
-    format_type: Literal["CSV"] = "CSV"
-    flattening: _Flattening = _FLATTENING
-    compression: _TextCompression = _COMPRESSION
-    gzip_effort: GzipEffort = _EFFORT
-    additional_properties_column: bool = Field(
-        default=False, description="Keep undeclared fields as JSON in a last column (with root level flattening)."
-    )
-
-
-class AvroFormatConfig(dg.Config):
-    """Avro object container files."""
-
-    format_type: Literal["Avro"] = "Avro"
-    codec: AvroCodecName = Field(default="no compression", description="Compression of the blocks.")
-    compression_level: int | None = Field(
-        default=None, description="Deflate 0 to 9 (0), xz 0 to 9 (6), zstandard -5 to 22 (3)."
-    )
-    include_checksum: bool = Field(default=False, description="Add zstandard's checksum to each block.")
-
-
-class ParquetFormatConfig(dg.Config):
-    """Parquet."""
-
-    format_type: Literal["Parquet"] = "Parquet"
-    compression_codec: ParquetCodec = Field(default="UNCOMPRESSED", description="Compression of the pages.")
-    block_size_mb: int = Field(default=128, description="Size of a row group.")
-    max_padding_size_mb: int = Field(default=8, description="Accepted for parity; S3 has no blocks to pad to.")
-    page_size_kb: int = Field(default=1024, description="Size of a page.")
-    dictionary_page_size_kb: int = Field(default=1024, description="Size of a dictionary page.")
-    dictionary_encoding: bool = Field(default=True, description="Whether values are encoded by dictionary.")
-    union_layout: Literal["named", "member"] = Field(
-        default="named", description="Members of union structs: named after their types, or as the connector does."
-    )
-
+JsonlFormatConfig: Any = _config_class("JSONL", JsonlFormat, "JSON Lines: one JSON object per line.")
+CsvFormatConfig: Any = _config_class("CSV", CsvFormat, "Comma-separated values.")
+AvroFormatConfig: Any = _config_class("Avro", AvroFormat, "Avro object container files.")
+ParquetFormatConfig: Any = _config_class("Parquet", ParquetFormat, "Parquet.")
 
 FormatConfig = Annotated[
     AvroFormatConfig | CsvFormatConfig | JsonlFormatConfig | ParquetFormatConfig, Field(discriminator="format_type")

@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from dataclasses import fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, create_model
 
 from s3dest_dagster import connector_config
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.formats import check_installed
-from s3dest_dagster.keys import DEFAULT_PATH_FORMAT
 from s3dest_dagster.orchestration.access import connector_access, reach
+from s3dest_dagster.orchestration.config_fields import config_fields
 from s3dest_dagster.orchestration.declared import preview_rows_of
 from s3dest_dagster.orchestration.failures import told_as_failures
 from s3dest_dagster.orchestration.format_config import (
@@ -30,13 +30,22 @@ from s3dest_dagster.orchestration.format_config import (
 from s3dest_dagster.orchestration.loading import load_input
 from s3dest_dagster.orchestration.output import land_output
 from s3dest_dagster.printable import logger
-from s3dest_dagster.setting_types import refuse_unknown
+from s3dest_dagster.setting_types import about, refuse_unknown
 from s3dest_dagster.storage import Bucket, headers_of_all
 
 _logger = logger("orchestration")
 
 
-class S3DestinationIOManager(dg.ConfigurableIOManager):
+_TEXTS = {each.name: about(each).plain for each in fields(S3Destination)}
+_DestinationSettings: Any = create_model(
+    "_DestinationSettings",
+    __base__=dg.ConfigurableIOManager,
+    __module__=__name__,
+    **config_fields(S3Destination, without=frozenset({"format"})),
+)
+
+
+class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
     """Lands the records that assets return or yield in S3, and loads them for the assets downstream.
 
     The settings have the connector's names; `from_connector_config` takes its `config.json` as it is. `format` is
@@ -48,85 +57,14 @@ class S3DestinationIOManager(dg.ConfigurableIOManager):
     replaces it. What the landing was is told on the materialization.
     """
 
-    s3_bucket_name: str = Field(description="Bucket to land in.")
-    s3_bucket_path: str = Field(default="", description="Directory in the bucket under which everything stands.")
+    format: FormatConfig = Field(default=JsonlFormatConfig(), description=_TEXTS["format"])
     s3_bucket_region: str = Field(default="", description="Region of the bucket; else the S3 resource's.")
     s3_endpoint: str = Field(default="", description="Endpoint of another S3 server; else the S3 resource's, or AWS.")
-    s3_path_format: str = Field(
-        default=DEFAULT_PATH_FORMAT,
-        description="Path of the objects under the bucket path, with ${NAMESPACE}, ${STREAM_NAME}, ${PARTITION}, "
-        "${YEAR}, ${MONTH}, ${DAY}, ${HOUR}, ${MINUTE}, ${SECOND}, ${MILLISECOND}, ${EPOCH}, ${UUID}.",
-    )
-    file_name_pattern: str = Field(
-        default="",
-        description="Name of the objects, with {date}, {date:yyyy_MM}, {timestamp}, {timestamp:millis}, "
-        "{timestamp:micros}, {part_number}, {sync_id}, {format_extension}.",
-    )
-    format: FormatConfig = Field(default=JsonlFormatConfig(), description="File format and its options.")
-    stream_prefix: str = Field(default="", description="Stands before every stream name.")
-    object_size_mb: float = Field(default=200, description="An object is closed once it has this many MB (10^6).")
-    part_size_mb: float = Field(default=8, description="Size of an upload's parts in MB (2^20), at least 5.")
-    upload_threads: int = Field(default=4, description="Threads that send parts.")
-    encode_workers: int = Field(
-        default=2, description="Threads that encode and compress, the one that reads among them."
-    )
-    memory_mb: int = Field(
-        default=512,
-        description="Memory in MB (2^20) that landings may hold; beyond it row groups and objects end early.",
-    )
-    on_type_mismatch: Literal["overflow", "fail"] = Field(
-        default="overflow", description="A value that does not fit its declared type: kept as text, or an error."
-    )
-    on_unknown_type: Literal["fail", "text"] = Field(
-        default="fail", description="In Avro and Parquet, a declared type that is not known: an error, or text."
-    )
-    on_bad_record: Literal["fail", "quarantine"] = Field(
-        default="fail", description="A line that is no record: an error, or kept aside with its reason."
-    )
-    on_rematerialize: Literal["replace", "append"] = Field(
-        default="replace", description="A partition that is landed again: replaces its objects, or adds to them."
-    )
-    on_empty_refresh: Literal["publish", "keep", "fail"] = Field(
-        default="publish", description="A full refresh without a record: empties, keeps what was there, or fails."
-    )
-    on_template_change: Literal["fail", "accept"] = Field(
-        default="fail", description="A stream that has landed under another template: refused, or goes on under this."
-    )
-    publish_order: Literal["add_first", "purge_first"] = Field(
-        default="add_first", description="Replaced objects leave after the new ones are visible, or before."
-    )
-    delete_grace_s: float = Field(
-        default=0, description="Seconds that replaced objects stay longer for their readers; not with purge_first."
-    )
-    checkpoint_interval_s: float = Field(
-        default=900,
-        description="An append without partitions is published with the state it reached every so many seconds; 0: "
-        "not by time.",
-    )
-    checkpoint_mb: float = Field(
-        default=10_000, description="The same after so many MB (10^6) of records; 0: not by size."
-    )
-    abandoned_upload_age_s: float = Field(
-        default=7 * 86_400, description="Age in seconds at which uploads that belong to no sync are aborted."
-    )
-    abort_grace_s: float = Field(
-        default=10, description="Seconds that a sync which is given up waits at most for its uploads to be aborted."
-    )
     preview_rows: int = Field(
         default=5,
         description="Records that a materialization shows, at most 50; 0 for none, where data is private. An asset's "
         "metadata s3dest/preview_rows says otherwise for its stream.",
     )
-    # Dagster's config knows no choice that may be left out; the settings know which texts may stand here.
-    acl: str | None = Field(
-        default=None, description="Canned ACL of the data objects, like bucket-owner-full-control; else the bucket's."
-    )
-    server_side_encryption: str | None = Field(
-        default=None, description="Encryption of all objects: AES256, aws:kms or aws:kms:dsse; else the bucket's."
-    )
-    kms_key_id: str | None = Field(default=None, description="KMS key of the encryption; else the account's own.")
-    storage_class: str | None = Field(default=None, description="Storage class of the data objects; else STANDARD.")
-    object_metadata: dict[str, str] | None = Field(default=None, description="User metadata of the data objects.")
     s3: dg.ResourceDependency[Any] = None  # type: ignore[assignment]  # no resource: the machine's own identity
 
     def __init__(self, **settings: Any) -> None:

@@ -4,25 +4,42 @@ The only module that imports dagster_aws, which costs as much as Dagster itself.
 """
 
 from collections.abc import Mapping
+from dataclasses import Field, fields
 from itertools import chain
 from typing import Any
 
 import dagster as dg
 import dagster_aws.s3
-from pydantic import Field
-from pydantic.config import JsonDict
+from pydantic import create_model
 
 from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.setting_types import refuse_unknown
+from s3dest_dagster.orchestration.config_fields import config_fields
+from s3dest_dagster.setting_types import about, refuse_unknown
 from s3dest_dagster.storage import open_client
 
-_SECRET: JsonDict = {"dagster__is_secret": True}
 _SECRETS_OF = {"aws_access_key_id": ("aws_secret_access_key", "aws_session_token"), "role_arn": ("external_id",)}
 _SECRETS = tuple(chain.from_iterable(_SECRETS_OF.values()))
 
 
-class S3Resource(dagster_aws.s3.S3Resource):
+_OF_DAGSTER_AWS = ("region_name", "endpoint_url", "aws_access_key_id", "profile_name")
+"""Settings of a connection that are as dagster-aws has them."""
+
+
+def resource_name(setting: Field[Any]) -> str:
+    """What the resource calls a setting of a connection."""
+    return about(setting).resource or setting.name
+
+
+_ConnectionSettings: Any = create_model(
+    "_ConnectionSettings",
+    __base__=dagster_aws.s3.S3Resource,
+    __module__=__name__,
+    **config_fields(S3Connection, name=resource_name, without=_OF_DAGSTER_AWS),
+)
+
+
+class S3Resource(_ConnectionSettings):  # type: ignore[misc]
     """S3 with access keys, with an assumed role, or with the machine's own identity.
 
     Takes the place of dagster-aws's resource wherever that one is asked for: `get_client()` gives a client of this
@@ -30,35 +47,6 @@ class S3Resource(dagster_aws.s3.S3Resource):
     profile, web identity, container, instance profile). An assumed role refreshes itself. Equal configurations share
     one client in a process. Give secrets as `dg.EnvVar`: a literal one would stand in your code, though nowhere else.
     """
-
-    max_attempts: int = Field(default=8, ge=1, description="How often a request is tried, the first time included.")
-    aws_secret_access_key: str | None = Field(
-        default=None, repr=False, json_schema_extra=_SECRET, description="Secret that belongs to aws_access_key_id."
-    )
-    aws_session_token: str | None = Field(
-        default=None, repr=False, json_schema_extra=_SECRET, description="Session token of temporary access keys."
-    )
-    role_arn: str | None = Field(default=None, description="Role to assume; access keys win over it.")
-    external_id: str | None = Field(
-        default=None,
-        repr=False,
-        json_schema_extra=_SECRET,
-        description="External id that the role's trust policy asks for; else AWS_ASSUME_ROLE_EXTERNAL_ID.",
-    )
-    role_session_name: str = Field(default="s3dest", description="Name of the role's sessions, as CloudTrail shows it.")
-    role_duration_s: int = Field(default=3600, description="Life of the role's credentials, 900 to 43200 seconds.")
-    sts_endpoint: str | None = Field(default=None, description="Endpoint of STS; else AWS's own.")
-    sts_region: str | None = Field(default=None, description="Region of STS; else the region of the bucket.")
-    allow_plain_http: bool = Field(default=False, description="Accept an http:// endpoint beyond this machine.")
-    ca_bundle: str | None = Field(default=None, description="Path of a private certificate authority's certificates.")
-    path_style: bool | None = Field(
-        default=None, description="Bucket in the path; by default for custom endpoints only, not for AWS."
-    )
-    retry_deadline_s: float = Field(
-        default=300, gt=0, description="Seconds after which a request that failed is not tried again."
-    )
-    connect_timeout_s: float = Field(default=10, gt=0, description="Seconds to wait for a connection.")
-    read_timeout_s: float = Field(default=60, gt=0, description="Seconds to wait for the next bytes of an answer.")
 
     def __init__(self, **data: Any) -> None:
         refuse_unknown("S3Resource", data, type(self).model_fields)
@@ -92,27 +80,8 @@ class S3Resource(dagster_aws.s3.S3Resource):
                 "of its certificates; for a server without TLS write an http:// endpoint_url.",
                 setting="verify",
             )
-        return S3Connection(
-            region=self.region_name or "",
-            endpoint=self._endpoint(),
-            access_key_id=self.aws_access_key_id,
-            secret_access_key=self.aws_secret_access_key,
-            session_token=self.aws_session_token,
-            profile_name=self.profile_name,
-            role_arn=self.role_arn,
-            external_id=self.external_id,
-            role_session_name=self.role_session_name,
-            role_duration_s=self.role_duration_s,
-            sts_endpoint=self.sts_endpoint or "",
-            sts_region=self.sts_region or "",
-            allow_plain_http=self.allow_plain_http,
-            ca_bundle=self.ca_bundle,
-            path_style=self.path_style,
-            max_attempts=self.max_attempts,
-            retry_deadline_s=self.retry_deadline_s,
-            connect_timeout_s=self.connect_timeout_s,
-            read_timeout_s=self.read_timeout_s,
-        )
+        values = {each.name: getattr(self, resource_name(each)) for each in fields(S3Connection)}
+        return S3Connection(**{**values, "region": self.region_name or "", "endpoint": self._endpoint()})
 
     def get_client(self) -> Any:
         """A boto3 S3 client of this connection; an unsigned one is dagster-aws's own."""

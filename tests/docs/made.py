@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 import fastavro
@@ -22,7 +24,8 @@ from schema import differences
 from servers import SEED_ACTIONS
 from written import batch_of, written
 
-from s3dest_dagster.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
+from s3dest_dagster.connection import S3Connection
+from s3dest_dagster.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys import KeyTemplate, sanitize_name
 from s3dest_dagster.keys.dates import parse_date_format
@@ -33,6 +36,7 @@ from s3dest_dagster.schema import Layout, avro_schema, convert_record, record_ty
 from s3dest_dagster.schema.arrow import arrow_schema
 from s3dest_dagster.schema.dates import date_days, time_micros, timestamp_micros
 from s3dest_dagster.schema.types import OVERFLOW
+from s3dest_dagster.setting_types import about, default_of
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 
@@ -43,6 +47,35 @@ def make(name: str) -> str:
 
 def code(text: str) -> str:
     return f"`{text}`" if text else ""
+
+
+# ---------------------------------------------------------------------- settings
+
+
+def _settings(kind: type) -> Callable[[], str]:
+    return lambda: written_table(*_settings_table(kind))
+
+
+def _settings_table(kind: type) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """A table of a settings class, as its fields say."""
+    found = [(each, about(each)) for each in fields(kind)]
+    rows = [(code(each.name), "connector" if a.connector else "ours", _default(each), a.text) for each, a in found]
+    header = ("setting", "of", "default", "effect")
+    if not any(a.resource for _, a in found):
+        return header, rows
+    elsewhere = ["; ".join(code(n) for n in (a.connector, a.resource) if n not in ("", each.name)) for each, a in found]
+    wider = [(*row[:2], names, *row[2:]) for row, names in zip(rows, elsewhere, strict=True)]
+    return ("setting", "of", "elsewhere", "default", "effect"), wider
+
+
+def _default(each: Field[Any]) -> str:
+    value = default_of(each)
+    if value is MISSING:
+        return "required"
+    if each.default_factory is not MISSING:
+        return code(f"{type(value).__name__}()")
+    plain = value.value if isinstance(value, Enum) else value
+    return code(f'"{plain}"' if isinstance(plain, str) else repr(plain))
 
 
 # ---------------------------------------------------------------------- paths
@@ -550,6 +583,10 @@ def asset_keys() -> str:
 
 
 _MAKERS: dict[str, Callable[[], str]] = {
+    **{
+        f"settings-{kind.__name__}": _settings(kind)
+        for kind in (S3Destination, S3Connection, CsvFormat, JsonlFormat, AvroFormat, ParquetFormat)
+    },
     "variables": variables,
     "placeholders": placeholders,
     "date-letters": date_letters,

@@ -613,7 +613,7 @@ def test_every_field_is_described_in_its_schema():
     silent = [name for name, each in schema["properties"].items() if "description" not in each]
     assert silent == ["translation"]
     destination, source = (json.dumps(schema["properties"][name]) for name in ("destination", "source"))
-    assert "Bucket to land in; it must exist." in destination
+    assert "The bucket. It must exist." in destination
     assert set(re.findall(r'"const": "(\w+)"', source)) == {"airbyte", "python", "files"}
     assert "$ref" not in source
 
