@@ -10,12 +10,22 @@ from contextlib import ExitStack
 from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli.conftest import Lake, WarmStart
 from real_servers.known import CHOSEN, KNOWN
 from real_servers.report import Found, publish, tables
 from servers import S3Server
+
+
+class PatientLake(Lake):
+    """A bucket on a server that may be busy: a request is tried several times."""
+
+    def settings(self, **changes: Any) -> dict[str, Any]:
+        own = {"max_attempts": 4, "encode_workers": 1, **changes.pop("s3dest", {})}
+        return super().settings(s3dest=own, **changes)
+
 
 _FOUND = pytest.StashKey[Found]()
 
@@ -80,4 +90,4 @@ def warm_start() -> Iterator[WarmStart]:
 @pytest.fixture
 def lake(real_s3: S3Server, warm_start: WarmStart, tmp_path: Path) -> Lake:
     """A fresh bucket on each server in turn, and the command."""
-    return Lake(real_s3, warm_start, tmp_path)
+    return PatientLake(real_s3, warm_start, tmp_path)

@@ -88,7 +88,7 @@ def test_a_state_can_be_set_and_forgotten(lake: Lake) -> None:
 
 @pytest.mark.parametrize("own", [{}, {"publish_order": "purge_first"}], ids=["add_first", "purge_first"])
 def test_a_full_refresh_replaces_what_is_its_own(lake: Lake, own: dict[str, Any]) -> None:
-    config = lake.config(s3dest={"max_attempts": 2, **own})
+    config = lake.config(s3dest=own)
     foreign = "data_output_path/public/users/notes.txt"
     lake.server.client().put_object(Bucket=lake.bucket, Key=foreign, Body=b"mine")
     for ids in ([1, 2], [3, 4], [5]):
@@ -102,7 +102,7 @@ def test_a_full_refresh_replaces_what_is_its_own(lake: Lake, own: dict[str, Any]
 
 
 def test_replaced_objects_stay_for_their_grace(lake: Lake) -> None:
-    config = lake.config(s3dest={"max_attempts": 2, "delete_grace_s": 3600})
+    config = lake.config(s3dest={"delete_grace_s": 3600})
     for ids in ([1, 2], [3]):
         assert lake.write(messages(*ids), "--config", config).returncode == 0
     assert lake.ids() == [1, 2, 3]
@@ -190,7 +190,7 @@ def _put_all(server: S3Server, bucket: str, keys: Sequence[str]) -> None:
 
 
 def test_abandoned_uploads_are_swept(lake: Lake) -> None:
-    config = lake.config(s3dest={"max_attempts": 2, "abandoned_upload_age_s": 0})
+    config = lake.config(s3dest={"abandoned_upload_age_s": 0})
     assert lake.write(messages(1), "--config", config, mode="append").returncode == 0
     s3, key = lake.server.client(), "data_output_path/public/users/2020_01_01_1577836800000_0.jsonl"
     upload = s3.create_multipart_upload(Bucket=lake.bucket, Key=key)["UploadId"]
