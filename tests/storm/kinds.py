@@ -18,7 +18,7 @@ from s3dest_dagster.destination import AvroFormat, CsvFormat, JsonlFormat, Parqu
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
 APPEND, REFRESH = SyncMode.APPEND, SyncMode.FULL_REFRESH
-FOR_EVER_S = 1e10
+FOR_EVER_S = 1e9
 DAYS = ("2026-01-05", "2026-01-06", "2026-01-07")
 _PARTITIONED = {"s3_path_format": "${NAMESPACE}/${STREAM_NAME}/${PARTITION}/"}
 _PLAIN_CSV = CsvFormat(compression=TextCompression.NONE)
