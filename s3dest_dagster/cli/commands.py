@@ -149,6 +149,11 @@ def plan(session: Session, config_path: str, catalog_path: str, partition: str |
 @_now
 @click.option("--sync-id", metavar="ID", help="Names the sync: an id that is complete lands nothing again.")
 @click.option(
+    "--allow-empty",
+    is_flag=True,
+    help="Take an input, or a stream, of which nothing is said for an empty one, even where that deletes something.",
+)
+@click.option(
     "--source-config",
     "source_config_path",
     metavar="SOURCE.json",
@@ -180,10 +185,11 @@ def write(
     now: datetime | None,
     sync_id: str | None,
     source_config_path: str | None,
+    allow_empty: bool,
 ) -> int:
     """Land the Airbyte messages of standard input.
 
-    Every stream of the catalog is a sync, also one without a record.
+    Every stream of the catalog is a sync, also one without a record. An input that says nothing is an error.
 
     Nothing but the checkpoints of a long append is visible before the input has ended well. On standard output stand
     the STATE messages whose records are published, and nothing else; with --json the report on standard error is one
@@ -191,7 +197,7 @@ def write(
     """
     from s3dest_dagster.cli import write as writing
 
-    return writing.write(session, config_path, catalog_path, now, sync_id, source_config_path)
+    return writing.write(session, config_path, catalog_path, now, sync_id, source_config_path, allow_empty=allow_empty)
 
 
 @s3dest.command()

@@ -19,7 +19,7 @@ from s3dest_dagster.cli.inputs import new_sync, opened_target, read_catalog_file
 from s3dest_dagster.cli.output import Output
 from s3dest_dagster.cli.progress import following
 from s3dest_dagster.cli.session import Session
-from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.landing import Receipt, StreamLandings, Target, landing_streams
 from s3dest_dagster.sources.current_config import CurrentConfig
 from s3dest_dagster.sources.messages import read_messages
@@ -28,6 +28,10 @@ from s3dest_dagster.stream import Stream, StreamId
 from s3dest_dagster.wording import amount, size
 
 _STDIN = 0
+_NOTHING_SAID = (
+    "The input ended without a record, a state or a stream status: its source may not have run at all. Look at what "
+    "it says itself. If there is nothing to read, say so by --allow-empty."
+)
 _GOES_ON = "Its source must begin with the state that `s3dest state show` prints."
 
 
@@ -38,6 +42,8 @@ def write(
     now: datetime | None,
     sync_id: str | None,
     source_config_path: str | None,
+    *,
+    allow_empty: bool,
 ) -> int:
     """Lands standard input; raises what stopped it, with what had been published as a note."""
     output = session.output
@@ -53,7 +59,9 @@ def write(
     with (
         opened_target(config, now) as target,
         following(output) as progress,
-        landing_streams(target, streams, sync, on_progress=progress, on_checkpoint=checkpoints) as landings,
+        landing_streams(
+            target, streams, sync, allow_empty=allow_empty, on_progress=progress, on_checkpoint=checkpoints
+        ) as landings,
     ):
         for stream in landings.resumed:
             output.say(f"{stream}: goes on after an earlier attempt at this sync. {_GOES_ON}")
@@ -83,6 +91,8 @@ def _take_everything(
         with session.interruption.deferred():
             if (message := landings.take(item)) is not None:
                 session.output.pass_on(message)
+    if landings.heard_of_none:
+        raise SourceError(_NOTHING_SAID)
     landings.stage()
 
 

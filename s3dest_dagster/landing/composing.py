@@ -26,13 +26,15 @@ from s3dest_dagster.landing.schema_changes import schema_changes
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.lineage import Descent, Lineage, descent
 from s3dest_dagster.stream import Scope, Stream, SyncMode
+from s3dest_dagster.wording import amount
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedSync:
     """Everything that a sync has sent and counted before it is decided, since its last checkpoint. `name` is that of
     its segment, `complete`, `continues`, `staged_since` and `content` are as there; `encoder` None: it had no
-    record. `origin`: the state of all streams that the source went on from to reach `state`; None where nobody says."""
+    record; `silent`: its source said nothing of it at all. `origin`: the state of all streams that the source went on
+    from to reach `state`; None where nobody says."""
 
     name: str
     complete: bool
@@ -44,6 +46,7 @@ class StagedSync:
     next_part: int
     counts: Counts
     encoder: Encoder | None
+    silent: bool = False
     state: State | None
     staged_since: datetime | None = None
     origin: Lineage | None = None
@@ -74,6 +77,8 @@ def _receipt(staged: StagedSync, destination: S3Destination, ledger: Ledger, hea
     keeps_old = not staged.objects and _keeps_old(destination, staged.stream, scope)
     replaces = replaces_scope(destination, staged.stream, scope) and not keeps_old
     leaving = _leaving(staged, destination, ledger, head) if replaces else []
+    if staged.silent and leaving:
+        raise _nothing_said(staged, scope, len(leaving))
     recurring = set(destination.template.recurring(scope.stream, leaving))
     unchanged = ledger.etags_of(recurring)
     return Segment(
@@ -125,6 +130,17 @@ def _keeps_old(destination: S3Destination, stream: Stream, scope: Scope) -> bool
             setting="on_empty_refresh",
         )
     return True
+
+
+def _nothing_said(staged: StagedSync, scope: Scope, objects: int) -> CommitError:
+    return CommitError(
+        f"The source said nothing of {scope}: no record, no state, no status. This sync would delete "
+        f"{amount(objects, 'object')}; what the scope holds is untouched. Look whether the source reads the stream. If "
+        "it is empty there, say so: by --allow-empty of `s3dest write`, or by allow_empty of AirbyteSource.",
+        stream=str(staged.stream.id),
+        partition=scope.partition,
+        setting="allow_empty",
+    )
 
 
 def _leaving(staged: StagedSync, destination: S3Destination, ledger: Ledger, head: Head) -> list[str]:

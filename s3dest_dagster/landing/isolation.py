@@ -71,6 +71,8 @@ class IsolatedLandings:
                 yield stream, receipt
 
     def _note(self, status: StreamStatus) -> None:
+        if status.stream in self._left:
+            self._left[status.stream].hear_of()
         if status.status == "COMPLETE":
             self._complete.add(status.stream)
 

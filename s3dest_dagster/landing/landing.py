@@ -61,7 +61,8 @@ class Landing:
     An append of an unpartitioned stream is published with its state at intervals, as the settings say; `on_checkpoint`
     gets the receipt of what was. `compared`: the streams that share the destination are known to make different keys;
     otherwise a stream whose name does not stand in its keys gets a tag in them. `registration`: of the stream, checked;
-    made when it is left out. Safe for one thread at a time.
+    made when it is left out. `allow_empty`: to hear nothing is to hear that there is no record; otherwise a sync that
+    would delete something for nothing fails, unless anything was said of the stream. Safe for one thread at a time.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Landing:
         scope: Scope | None = None,
         compared: bool = False,
         registration: Registration | None = None,
+        allow_empty: bool = True,
         on_progress: Callable[[Progress], None] | None = None,
         on_checkpoint: Callable[[Receipt], None] | None = None,
     ) -> None:
@@ -100,6 +102,7 @@ class Landing:
         self._pace = pace_of(target.destination, stream, self.scope, target.clock())
         self._progress = Progress(rows=0, objects=0, bytes=0)
         self._swept = 0
+        self.heard_of = allow_empty
         self._state: State | None = None
         self._origin: Lineage | None = None
         self._staged: Segment | None = None
@@ -110,8 +113,13 @@ class Landing:
         """Says which state of all streams the source goes on from: what it reaches descends from it."""
         self._origin = origin
 
+    def hear_of(self) -> None:
+        """Notes that the source has said something of the stream, be it that there is no record."""
+        self.heard_of = True
+
     def write(self, batch: Batch) -> None:
         """Takes the next records. Raises what encoding or uploading an earlier batch met, too."""
+        self.hear_of()
         if self.recorded or not batch.num_rows:
             return
         self._draft.write(batch, self._encoder_for(batch))
@@ -120,6 +128,7 @@ class Landing:
 
     def reject(self, bad: BadRecord) -> None:
         """Takes a line that is no record: keeps it aside, or raises RecordError, as the settings say."""
+        self.hear_of()
         if not self.recorded:
             self._draft.reject(bad)
 
@@ -128,6 +137,7 @@ class Landing:
 
         That may be now, by a `checkpoint`: then True. What it raises is as for `commit`; earlier checkpoints stay.
         """
+        self.hear_of()
         news = self._draft.read > 0 or self._state is None or self._state.state != state.state
         self._state = state
         pace = self._pace if checkpoint else None
@@ -145,7 +155,9 @@ class Landing:
             self.reached(item)
         elif isinstance(item, BadRecord):
             self.reject(item)
-        elif not isinstance(item, StreamStatus):
+        elif isinstance(item, StreamStatus):
+            self.hear_of()
+        else:
             self.write(item)
 
     # ------------------------------------------------------------------ the end
@@ -222,6 +234,7 @@ class Landing:
             next_part=self._names.next_part if self._names is not None else self._seen.head.next_part,
             counts=counts,
             encoder=self._encoder,
+            silent=not self.heard_of,
             state=self._state,
             staged_since=self._draft.since,
             origin=self._origin,

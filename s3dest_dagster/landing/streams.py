@@ -44,6 +44,8 @@ class StreamLandings:
             self._keeper(item).reject(item)
         elif isinstance(item, State):
             return self._reached(item)
+        else:
+            self._landings[item.stream].hear_of()
         return None
 
     def stage(self) -> None:
@@ -56,6 +58,11 @@ class StreamLandings:
         for stream, each in self._landings.items():
             self._receipts[stream] = each.commit()
             yield self._receipts[stream]
+
+    @property
+    def heard_of_none(self) -> bool:
+        """Whether nothing has been said of any of the streams."""
+        return not any(each.heard_of for each in self._landings.values())
 
     @property
     def resumed(self) -> tuple[StreamId, ...]:
@@ -90,6 +97,8 @@ class StreamLandings:
         # Put anew, so that the order is that of the newest states.
         self._states.pop(state.stream, None)
         self._states[state.stream] = state
+        for each in self._landings.values() if state.stream is None else ():
+            each.hear_of()
         if state.stream is None or not self._landings[state.stream].reached(state):
             return None
         self._given[state.stream] = state
@@ -118,16 +127,25 @@ def landing_streams(
     streams: Sequence[Stream],
     sync: Sync,
     *,
+    allow_empty: bool = True,
     on_progress: Callable[[StreamId, Progress], None] | None = None,
     on_checkpoint: Callable[[Receipt], None] | None = None,
 ) -> Iterator[StreamLandings]:
-    """Begins a landing of each stream. Leaving without `publish` aborts all of them, and nothing becomes visible but
-    what checkpoints have published.
+    """Begins a landing of each stream; `allow_empty` as there. Leaving without `publish` aborts all of them, and
+    nothing becomes visible but what checkpoints have published.
 
     Raises TemplateError when two of the streams could make the same key, or when one lands under another template.
     """
     scopes = {each.id: Scope(each.id) for each in streams}
-    with side_by_side(target, streams, scopes, sync, on_progress=on_progress, on_checkpoint=on_checkpoint) as landings:
+    with side_by_side(
+        target,
+        streams,
+        scopes,
+        sync,
+        allow_empty=allow_empty,
+        on_progress=on_progress,
+        on_checkpoint=on_checkpoint,
+    ) as landings:
         yield StreamLandings(landings.values())
 
 
@@ -138,6 +156,7 @@ def side_by_side(
     scopes: Mapping[StreamId, Scope],
     sync: Sync,
     *,
+    allow_empty: bool = True,
     on_progress: Callable[[StreamId, Progress], None] | None = None,
     on_checkpoint: Callable[[Receipt], None] | None = None,
 ) -> Iterator[dict[StreamId, Landing]]:
@@ -158,6 +177,7 @@ def side_by_side(
                 scope=scopes[each.id],
                 compared=True,
                 registration=registration,
+                allow_empty=allow_empty,
                 on_progress=partial(on_progress, each.id) if on_progress else None,
                 on_checkpoint=on_checkpoint,
             )

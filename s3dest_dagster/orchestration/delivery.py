@@ -37,9 +37,11 @@ _NOTHING = object()
 @dataclass(frozen=True, slots=True)
 class DeferredRead:
     """Records that are read once a landing is open: `open` takes the state that the scope reached last, or None, and
-    gives the source's items for as long as its `with` lasts."""
+    gives the source's items for as long as its `with` lasts. `allow_empty`: whether a source that says nothing of the
+    stream says that there is no record."""
 
     open: Callable[[ReachedState | None], AbstractContextManager[Iterable[SourceItem]]]
+    allow_empty: bool = True
 
 
 def deliveries(handed: Any, scopes: Mapping[str | None, Scope]) -> Iterator[tuple[Scope, Any]]:

@@ -200,7 +200,13 @@ class _Part:
             log.info(checkpoint_sentence(receipt))
 
         with side_by_side(
-            self.target, self.streams, scopes, sync, on_progress=progress.take, on_checkpoint=on_checkpoint
+            self.target,
+            self.streams,
+            scopes,
+            sync,
+            allow_empty=self.run.source.allow_empty,
+            on_progress=progress.take,
+            on_checkpoint=on_checkpoint,
         ) as landings:
             isolated = IsolatedLandings(landings, give_up)
             previews = {each.id: Preview(each, self._rows_of(each.id)) for each in self.streams}

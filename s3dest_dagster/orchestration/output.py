@@ -17,7 +17,7 @@ from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.landing import Landing, ReachedState, Receipt, Sync, Target, open_target
 from s3dest_dagster.orchestration.declared import preview_rows_of, scopes_of, stream_of
-from s3dest_dagster.orchestration.delivery import deliveries, let_go, opened
+from s3dest_dagster.orchestration.delivery import DeferredRead, deliveries, let_go, opened
 from s3dest_dagster.orchestration.failures import placed
 from s3dest_dagster.orchestration.landed_partitions import LandedPartition, report_landed
 from s3dest_dagster.orchestration.metadata import receipt_metadata
@@ -106,7 +106,15 @@ def _land(
 
     with (
         placed(scope),
-        Landing(target, stream, sync, scope=scope, on_progress=on_progress, on_checkpoint=on_checkpoint) as landing,
+        Landing(
+            target,
+            stream,
+            sync,
+            scope=scope,
+            allow_empty=records.allow_empty if isinstance(records, DeferredRead) else True,
+            on_progress=on_progress,
+            on_checkpoint=on_checkpoint,
+        ) as landing,
     ):
         if not landing.recorded:
             with opened(records, _state_for(landing), emitted_at=now_ms) as items:

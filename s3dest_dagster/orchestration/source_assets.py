@@ -161,4 +161,4 @@ def _deferred(source: AirbyteSource, stream: Stream, values: Values | None, log:
         states = [state.text.encode()] if state is not None and reads_on(source, stream, state) else None
         return source.read([stream], state=states, config_values=values, log=log)
 
-    return DeferredRead(open_from)
+    return DeferredRead(open_from, allow_empty=source.allow_empty)

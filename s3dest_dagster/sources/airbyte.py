@@ -43,8 +43,9 @@ class AirbyteSource:
     process's environment. `catalog` is what `discover` would say; without it each read discovers first. A line may have
     `max_line_mb`, and records that wait for their batch `buffer_mb`. A connector that is left early gets SIGTERM, and
     SIGKILL after `stop_grace_s`; one that writes nothing for `stall_timeout_s` (a day; None: for ever) is ended, and
-    the read fails. Config, catalog and state are handed over in files of a private directory, below
-    `temporary_directory` if given, and deleted afterwards.
+    the read fails. A full refresh of a stream of which it said nothing at all (no record, state or status) fails
+    instead of deleting what is there, unless `allow_empty`. Config, catalog and state are handed over in files of a
+    private directory, below `temporary_directory` if given, and deleted afterwards.
 
     No secret of the config or of `env` is shown in logs or errors (what counts as one: `masking`).
     """
@@ -59,6 +60,7 @@ class AirbyteSource:
     buffer_mb: int = BUFFER_MB
     stop_grace_s: float = 5.0
     stall_timeout_s: float | None = STALL_TIMEOUT_S
+    allow_empty: bool = False
     temporary_directory: str | None = None
 
     def __post_init__(self) -> None:

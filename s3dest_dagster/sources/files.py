@@ -91,6 +91,12 @@ class FileSource:
                 f"No file matches {self._told(values)}. Set allow_missing if that is no error: then a full refresh "
                 "without a file empties the stream."
             )
+        if not found and (directory := self._missing_directory(filesystem)) is not None:
+            raise SourceError(
+                f"The directory {directory} is missing, so that nobody can tell which files it would have. Make it, "
+                "mount it, or mend the path: allow_missing is for files that are missing in a directory that is there.",
+                key=directory,
+            )
         for file in found:
             yield from self._records(filesystem, file.path, emitted_at)
 
@@ -146,6 +152,13 @@ class FileSource:
             if match is not None and info.type is pyarrow.fs.FileType.File:
                 found.append(FoundFile(info.path, info.size or 0, info.mtime, match.groupdict().get(CAUGHT)))
         return filesystem, sorted(found)
+
+    def _missing_directory(self, filesystem: pyarrow.fs.FileSystem) -> str | None:
+        """The directory that the pattern begins with, where it is missing: what it would hold is not known. Only a disk
+        has directories that can be missing."""
+        directory = path_pattern(self.path, lambda name: None).directory
+        is_local = isinstance(filesystem, pyarrow.fs.LocalFileSystem) and "://" not in directory
+        return directory if is_local and not os.path.isdir(directory or ".") else None
 
     def _directory(self, address: str) -> tuple[pyarrow.fs.FileSystem, str]:
         """The file system, and the directory as it calls it."""

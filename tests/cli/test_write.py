@@ -61,8 +61,47 @@ def test_a_full_refresh_without_a_record_empties_its_stream_and_an_append_adds(l
     lake.write(record("users", id=1) + record("orders", id=1), streams=("users", "orders"))
     assert lake.write(record("users", id=2), mode="append").returncode == 0
     assert lake.ids("users") == [1, 2]
-    assert lake.write(record("orders", id=3), streams=("users", "orders")).returncode == 0
+    told = record("orders", id=3) + status("users", "COMPLETE") + status("orders", "COMPLETE")
+    assert lake.write(told, streams=("users", "orders")).returncode == 0
     assert (lake.ids("users"), lake.ids("orders")) == ([], [3])
+
+
+@pytest.mark.parametrize("said", ["", "\n\n", log("starting")], ids=["nothing", "blank lines", "a log"])
+@pytest.mark.parametrize("mode", ["overwrite", "append"])
+def test_an_input_that_says_nothing_is_refused(lake, said, mode):
+    """It is what a source leaves that does not start."""
+    lake.write(record("users", id=1))
+    answer = lake.write(said, mode=mode)
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert "may not have run" in answer.stderr
+    assert "--allow-empty" in answer.stderr
+    assert lake.ids() == [1]
+    assert lake.write(said, "--allow-empty", mode=mode).returncode == 0
+    assert lake.ids() == ([1] if mode == "append" else [])
+
+
+def test_a_stream_of_which_the_input_says_nothing_is_not_emptied(lake):
+    both = ("users", "orders")
+    lake.write(record("users", id=1) + record("orders", id=1), streams=both)
+    answer = lake.write(record("orders", id=2), streams=both)
+    assert answer.returncode == 1
+    assert "said nothing of public.users" in answer.stderr
+    assert "--allow-empty" in answer.stderr
+    assert (lake.ids("users"), lake.ids("orders"), lake.uploads()) == ([1], [1], 0)
+    assert lake.write(record("orders", id=2), "--allow-empty", streams=both).returncode == 0
+    assert (lake.ids("users"), lake.ids("orders")) == ([], [2])
+
+
+@pytest.mark.parametrize("said", [state("users", 1), status("users", "COMPLETE")], ids=["a state", "a status"])
+def test_whatever_is_said_of_a_stream_says_that_it_is_empty(lake, said):
+    lake.write(record("users", id=1))
+    assert lake.write(said).returncode == 0
+    assert lake.ids() == []
+
+
+def test_a_stream_of_which_nothing_is_said_and_nothing_is_there_is_no_error(lake):
+    answer = lake.write(record("orders", id=2), streams=("users", "orders"))
+    assert answer.returncode == 0, answer.stderr
 
 
 def test_a_discovered_catalog_is_taken_as_full_refresh(lake):

@@ -282,6 +282,38 @@ def between(first: str, last: str) -> dict[str, str]:
     return {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
 
 
+class TestSilence:
+    """A connector that ends well and says nothing of a stream that has landed."""
+
+    def test_it_empties_no_stream(self, lake, scripted):
+        say(say(scripted.on("read", 1), "users", 1), "orders", 7)
+        say(scripted.on("read", 2), "users", 2)
+        made = together(scripted)
+        lake.materialize(made)
+        result = lake.materialize(made, raise_on_error=False)
+        assert set(materialized(result)) == {"users", "visits"}
+        assert "said nothing of crm.orders" in result.failure_data_for_node("crm_sync").user_failure_data.description
+        assert landed(lake) == {"users": [2], "orders": [7], "visits": []}
+
+    def test_it_empties_no_stream_of_its_own(self, lake, scripted):
+        say(scripted.on("read", 1), "users", 1)
+        scripted.on("read", 2).log("INFO", "done")
+        alone, *_ = build_stream_assets(scripted.source(), catalog=scripted.catalog, partitions_def=None)
+        lake.materialize(alone)
+        with pytest.raises(dg.Failure, match="allow_empty of AirbyteSource"):
+            lake.materialize(alone)
+        assert lake.ids() == [1]
+
+    def test_it_is_emptiness_where_the_source_is_said_to_be_silent(self, lake, scripted):
+        say(say(scripted.on("read", 1), "users", 1), "orders", 7)
+        say(scripted.on("read", 2), "users", 2)
+        source = scripted.source(allow_empty=True)
+        (made,) = build_stream_assets(source, catalog=scripted.catalog, partitions_def=None, as_one_run=True)
+        for _ in range(2):
+            lake.materialize(made)
+        assert landed(lake) == {"users": [2], "orders": [], "visits": []}
+
+
 class TestState:
     APPEND = {"users": "append", "orders": "append"}  # noqa: RUF012
 

@@ -37,6 +37,9 @@ class AirbyteSourceModel(dg.Model):
     max_line_mb: int | None = Field(default=None, description="Longest line of the connector, in MB.")
     buffer_mb: int | None = Field(default=None, description="Records that wait for their batch, in MB.")
     stop_grace_s: float | None = Field(default=None, description="Seconds between SIGTERM and SIGKILL.")
+    allow_empty: bool | None = Field(
+        default=None, description="Whether a stream of which the connector says nothing at all is one without a record."
+    )
     temporary_directory: str | None = Field(default=None, description="Where the connector's files are kept for it.")
 
 
