@@ -14,6 +14,7 @@ from s3dest_dagster.formats.avro_blocks import blocks, record_rows, varint
 from s3dest_dagster.formats.compression import avro_codec
 from s3dest_dagster.formats.contents import Contents
 from s3dest_dagster.formats.contract import Aside, Encoded, Sink, at_once
+from s3dest_dagster.formats.spark import PROLEPTIC_CALENDAR
 from s3dest_dagster.schema import Layout, Road, record_ids
 
 _MAGIC = b"Obj\x01"
@@ -49,9 +50,9 @@ class AvroEncoder:
         return varint(count) + varint(len(compressed)) + compressed
 
     def _header(self) -> bytes:
-        metadata = {b"avro.schema": self.schema_text.encode(), b"avro.codec": self._codec.encode()}
-        entries = [varint(len(key)) + key + varint(len(value)) + value for key, value in metadata.items()]
-        return _MAGIC + varint(len(entries)) + b"".join(entries) + varint(0)
+        metadata = {"avro.schema": self.schema_text, "avro.codec": self._codec, **PROLEPTIC_CALENDAR}
+        texts = [text.encode() for entry in metadata.items() for text in entry]
+        return _MAGIC + varint(len(metadata)) + b"".join(varint(len(text)) + text for text in texts) + varint(0)
 
 
 class AvroObject:

@@ -16,6 +16,7 @@ from s3dest_dagster.formats.contents import Contents
 from s3dest_dagster.formats.contract import Aside, Encoded, Sink, at_once
 from s3dest_dagster.formats.lzo import PageRewriter, lzo_compressor
 from s3dest_dagster.formats.parquet_avro import avro_schema_of_columns
+from s3dest_dagster.formats.spark import PROLEPTIC_CALENDAR
 from s3dest_dagster.schema import Layout, Road, emitted_at_column, record_id_column, record_ids
 from s3dest_dagster.schema.depth import within_parquet
 from s3dest_dagster.schema.envelope import EMITTED_AT_TYPE
@@ -51,7 +52,7 @@ class ParquetEncoder:
         record = within_parquet(contents.record)
         self._road = Road(record, layout=layout, on_mismatch=on_mismatch)
         self._schema = pa.schema([*_ENVELOPE, *self._road.schema])
-        self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(record, layout)}
+        self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(record, layout), **PROLEPTIC_CALENDAR}
         if settings.compression_codec == "LZO":
             lzo_compressor()
 

@@ -54,9 +54,9 @@ def test_a_text_that_is_no_date_stays_in_its_own_field():
     assert row["born"] == "long ago"
 
 
-def test_the_header_holds_schema_and_codec_and_nothing_else():
+def test_the_header_holds_schema_codec_and_calendar_and_nothing_else():
     reader = fastavro.reader(io.BytesIO(written(AvroFormat(codec="Deflate"), STREAM, [])))
-    assert list(reader.metadata) == ["avro.schema", "avro.codec"]
+    assert list(reader.metadata) == ["avro.schema", "avro.codec", "org.apache.spark.version"]
     assert reader.metadata["avro.codec"] == "deflate"
     expected = avro_schema(record_type(STREAM.json_schema, STREAM.name, None))
     assert json.loads(reader.metadata["avro.schema"]) == expected
