@@ -64,8 +64,11 @@ def sync(sync_id: str, now: datetime | None = None) -> Sync:
 
 @contextmanager
 def target(server: S3Server, settings: S3Destination, bucket: Bucket | None = None) -> Iterator[Target]:
-    """The destination, opened on a server."""
-    opened = bucket or server.open(settings)
+    """The destination, opened on a server of which it is known what it can do: clients that count calls, or fail at
+    one, are for landings."""
+    opened = server.open(settings)
+    assert opened.abilities
+    opened = bucket or opened
     with open_target(settings, opened, clock=lambda: datetime.now(UTC), entropy=os.urandom) as made:
         yield made
 

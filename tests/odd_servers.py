@@ -3,6 +3,7 @@ alters what its kind does."""
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,9 @@ from dataclasses import dataclass, field
 from io import BytesIO
 
 from cheroot.wsgi import Server
-from doors import Rule
+from doors import Forward, Rule, refusal
+from moto.backends import get_backend
+from moto.core import DEFAULT_ACCOUNT_ID
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.wrappers import Request, Response
 
@@ -46,3 +49,139 @@ def odd_server(rule: Rule) -> Iterator[OddServer]:
     finally:
         server.stop()
         thread.join()
+
+
+# What the kinds do
+
+
+def _is_put(request: Request) -> bool:
+    """Whether a request writes an object as a whole."""
+    return request.method == "PUT" and "uploadId" not in request.args
+
+
+def _is_batch(request: Request) -> bool:
+    return request.method == "POST" and "delete" in request.args
+
+
+def _has_condition(request: Request) -> bool:
+    return "If-Match" in request.headers or "If-None-Match" in request.headers
+
+
+def _has_checksum(request: Request) -> bool:
+    return any(name.lower().startswith(("x-amz-checksum-", "x-amz-sdk-checksum-")) for name, _ in request.headers)
+
+
+def empty(status: int) -> Response:
+    """An answer without a body."""
+    return Response(b"", status)
+
+
+def without_batches(answer: Response) -> Rule:
+    """DeleteObjects is answered by this; a deletion of what is not there by 404, as Google Cloud Storage does."""
+
+    def rule(request: Request, forward: Forward) -> Response:
+        if request.method == "DELETE" and "uploadId" not in request.args and not _exists(request, forward):
+            return refusal("NoSuchKey", "The specified key does not exist.", 404)
+        return answer if _is_batch(request) else forward()
+
+    return rule
+
+
+def _exists(request: Request, forward: Forward) -> bool:
+    bucket, _, key = request.path[1:].partition("/")
+    return key in get_backend("s3")[DEFAULT_ACCOUNT_ID]["aws"].buckets[bucket].keys
+
+
+def wants_md5_for_batches(request: Request, forward: Forward) -> Response:
+    """OVH, older Ceph, Swift."""
+    if _is_batch(request) and "Content-MD5" not in request.headers:
+        return refusal("InvalidRequest", "Missing required header for this request: Content-MD5", 400)
+    return forward()
+
+
+def refuses_checksums(request: Request, forward: Forward) -> Response:
+    """A server that is older than checksum headers."""
+    return refusal("NotImplemented", "A header is not implemented", 501) if _has_checksum(request) else forward()
+
+
+def locks_objects(request: Request, forward: Forward) -> Response:
+    """A bucket with a default retention: whatever is written must carry a digest."""
+    if request.method == "PUT" and not (_has_checksum(request) or "Content-MD5" in request.headers):
+        return refusal("InvalidRequest", "Content-MD5 HTTP header is required for Put requests with Object Lock", 400)
+    return forward()
+
+
+def without_single_deletes(request: Request, forward: Forward) -> Response:
+    """A server that takes DeleteObjects alone."""
+    single = request.method == "DELETE" and "uploadId" not in request.args
+    return refusal("MethodNotAllowed", "not allowed", 405) if single else forward()
+
+
+def refuses_conditions(answer: Response) -> Rule:
+    """Conditional puts are answered by this, whatever stands there."""
+    return lambda request, forward: answer if _is_put(request) and _has_condition(request) else forward()
+
+
+def says_not_modified(request: Request, forward: Forward) -> Response:
+    """304 where 412 is meant."""
+    answer = forward()
+    return empty(304) if answer.status_code == 412 else answer
+
+
+def ignores_conditions(request: Request, forward: Forward) -> Response:
+    """Conditions are read by nobody: the request is done."""
+    if not _has_condition(request):
+        return forward()
+    bucket, _, key = request.path[1:].partition("/")
+    stored = get_backend("s3")[DEFAULT_ACCOUNT_ID]["aws"]
+    if _is_put(request):
+        etag = stored.put_object(bucket, key, request.get_data()).etag
+        return Response(b"", 200, {"ETag": etag})
+    if request.method == "DELETE":
+        stored.delete_object(bucket, key)
+        return Response(b"", 204)
+    return forward()
+
+
+def wants_bare_etags(request: Request, forward: Forward) -> Response:
+    """Ceph 16: an ETag in quotes never matches. It has no conditional deletions."""
+    if _is_put(request) and request.headers.get("If-Match", "").startswith('"'):
+        return refusal("PreconditionFailed", "At least one of the pre-conditions did not hold", 412)
+    if request.method == "DELETE" and "If-Match" in request.headers:
+        return ignores_conditions(request, forward)
+    return forward()
+
+
+def gives_no_tokens(request: Request, forward: Forward) -> Response:
+    """A listing that is cut short without saying where it goes on."""
+    answer = forward()
+    if "list-type" in request.args:
+        answer.set_data(re.sub(rb"<NextContinuationToken>.*?</NextContinuationToken>", b"", answer.get_data()))
+    return answer
+
+
+def answers_no_etags(request: Request, forward: Forward) -> Response:
+    """Puts are answered by nothing at all."""
+    answer = forward()
+    if _is_put(request):
+        del answer.headers["ETag"]
+    return answer
+
+
+ODD_SERVERS: dict[str, Rule] = {
+    "no batches, 501": without_batches(refusal("NotImplemented", "A header is not implemented", 501)),
+    "no batches, 400": without_batches(refusal("InvalidArgument", "Invalid argument.", 400)),
+    "no batches, 405 without a body": without_batches(empty(405)),
+    "batches with Content-MD5": wants_md5_for_batches,
+    "no single deletions": without_single_deletes,
+    "no checksums": refuses_checksums,
+    "locked objects": locks_objects,
+    "conditions refused, 400": refuses_conditions(refusal("InvalidArgument", "If-None-Match", 400)),
+    "conditions refused, 405": refuses_conditions(refusal("MethodNotAllowed", "not allowed", 405)),
+    "conditions refused, 501 without a body": refuses_conditions(empty(501)),
+    "conditions refused, 304": says_not_modified,
+    "conditions ignored": ignores_conditions,
+    "ETags without quotes": wants_bare_etags,
+    "no tokens": gives_no_tokens,
+    "no ETags of puts": answers_no_etags,
+}

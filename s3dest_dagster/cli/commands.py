@@ -86,18 +86,19 @@ def s3dest() -> None:
 @s3dest.command()
 @_config()
 @_catalog("Look at these streams, too: a configured catalog, or a discovered one.")
+@click.option("--again", is_flag=True, help="Find out anew what the server can do, whatever was found out before.")
 @_json
 @_verbose
 @click.pass_obj
-def check(session: Session, config_path: str, catalog_path: str | None) -> int:
-    """Try everything that a sync needs, and say what is missing.
+def check(session: Session, config_path: str, catalog_path: str | None, again: bool) -> int:
+    """Try everything that a sync needs, and say what is missing and what the server cannot do.
 
-    The trial objects are deleted again. Of a catalog's streams the keys must stand apart, and each stream's schema,
-    template and manifest must allow it to land.
+    The trial objects are deleted again; what the server can do is noted beside the manifests. Of a catalog's streams
+    the keys must stand apart, and each stream's schema, template and manifest must allow it to land.
     """
     from s3dest_dagster.cli import preview
 
-    return preview.check(session.output, config_path, catalog_path)
+    return preview.check(session.output, config_path, catalog_path, again=again)
 
 
 @s3dest.command()

@@ -94,7 +94,11 @@ def source_config(path: str | None) -> CurrentConfig:
 def opened_target(config: ConnectorConfig, now: datetime | None) -> Iterator[Target]:
     """The destination, ready for landings, with the clock fixed at `now` or running."""
     with open_target(
-        config.destination, bucket_of(config), clock=lambda: now or datetime.now(UTC), entropy=os.urandom
+        config.destination,
+        bucket_of(config),
+        clock=lambda: now or datetime.now(UTC),
+        entropy=os.urandom,
+        server_clock=(lambda: now) if now is not None else None,
     ) as target:
         yield target
 

@@ -45,13 +45,14 @@ _NAMES = {"*": "all others"}
 # ---------------------------------------------------------------------- check
 
 
-def check(output: Output, config_path: str, catalog_path: str | None) -> int:
-    """Tries an identity and every request of a sync, then looks at the streams of a catalog; 1 when one of it fails."""
+def check(output: Output, config_path: str, catalog_path: str | None, *, again: bool = False) -> int:
+    """Tries an identity and every request of a sync, then looks at the streams of a catalog; 1 when one of it fails.
+    With `again` it is found out anew what the server can do."""
     config = _with_few_attempts(read_config(config_path, output))
     streams = read_catalog_file(catalog_path).streams if catalog_path is not None else ()
-    found, steps = _check_steps(config, streams)
+    found, steps = _check_steps(config, streams, again=again)
     example = bucket_of(config).uri(config.destination.template.example(config.destination.format.extension))
-    failed = [each for each in steps if not each.ok]
+    failed = [each for each in steps if not each.ok and each.tried]
     if output.json:
         output.show_json(_check_json(found, steps, example))
     elif (screen := output.screen) is not None:
@@ -71,7 +72,9 @@ def _with_few_attempts(config: ConnectorConfig) -> ConnectorConfig:
     return replace(config, connection=replace(config.connection, max_attempts=attempts))
 
 
-def _check_steps(config: ConnectorConfig, streams: Sequence[Stream]) -> tuple[Identity | None, list[CheckStep]]:
+def _check_steps(
+    config: ConnectorConfig, streams: Sequence[Stream], *, again: bool
+) -> tuple[Identity | None, list[CheckStep]]:
     name = "find an identity"
     try:
         found = identity(config.connection)
@@ -80,7 +83,7 @@ def _check_steps(config: ConnectorConfig, streams: Sequence[Stream]) -> tuple[Id
     whom = f"acting as {found.arn}" if found.arn else f"whom it acts as is not known ({found.unknown})"
     step = CheckStep(name, "", True, f"{found.source}, access key id {found.access_key_id}, {whom}")
     with opened_target(config, None) as target:
-        steps = [step, *landing.check(target, uuid4().hex)]
+        steps = [step, *landing.check(target, uuid4().hex, again=again)]
         if streams and all(each.ok for each in steps):
             steps += landing.check_streams(target, streams)
         return found, steps
@@ -89,12 +92,20 @@ def _check_steps(config: ConnectorConfig, streams: Sequence[Stream]) -> tuple[Id
 def _check_line(step: CheckStep) -> str:
     action = f" ({step.action})" if step.action else ""
     message = f": {step.message}" if step.message else ""
-    return f"{'✓' if step.ok else '✗'} {step.name}{action}{message}"
+    return f"{_sign(step)} {step.name}{action}{message}"
+
+
+def _sign(step: CheckStep) -> str:
+    if not step.tried:
+        return "?"
+    if not step.has:
+        return "-"
+    return "✓" if step.ok else "✗"
 
 
 def _show_check(screen: Screen, steps: Sequence[CheckStep], example: str) -> None:
     """A table of the steps. What there is to say of one stands below, whole: somebody copies the statement in it."""
-    rows = [("✓" if each.ok else "✗", each.name, each.action) for each in steps]
+    rows = [(_sign(each), each.name, each.action) for each in steps]
     screen.table(Table(("", "step", "IAM action"), rows))
     for each in steps:
         if each.message:
@@ -107,7 +118,14 @@ def _check_json(found: Identity | None, steps: Sequence[CheckStep], example: str
         "ok": all(each.ok for each in steps),
         "identity": None if found is None else {**asdict(found), "unknown": found.unknown or None},
         "steps": [
-            {"name": each.name, "action": each.action or None, "ok": each.ok, "message": each.message or None}
+            {
+                "name": each.name,
+                "action": each.action or None,
+                "ok": each.ok,
+                "tried": each.tried,
+                "has": each.has,
+                "message": each.message or None,
+            }
             for each in steps
         ],
         "example_key": example,

@@ -185,7 +185,7 @@ def _commit(change: _Change, verb: str, now: datetime | None) -> str | None:
         change.state,
         Sync(f"state-{verb}-{attempt}", moment, str(uuid4())),
         attempt=attempt,
-        clock=lambda: now or datetime.now(UTC),
+        clock=(lambda: now) if now is not None else None,
     )
     return _compact(before.text) if before is not None else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -68,9 +68,8 @@ def recover(output: Output, where: Where) -> int:
 
 def sweep(output: Output, where: Where, now: datetime | None) -> int:
     """Aborts abandoned uploads of the streams; 1 when those of one could not be."""
-    moment = now or datetime.now(UTC)
     swept = (
-        _swept(place, stream, moment)
+        _swept(place, stream, now)
         for place in places(output, where)
         for stream in sorted(place.streams or {each.stream for each in place.found()}, key=str)
     )
@@ -157,10 +156,10 @@ class _SweptStream:
     problem: str
 
 
-def _swept(place: Place, stream: StreamId, moment: datetime) -> _SweptStream:
+def _swept(place: Place, stream: StreamId, now: datetime | None) -> _SweptStream:
     swept, problems = Swept(0, 0), list[str]()
     with _going_on(problems.append):
-        swept = landing.sweep(place.bucket, place.destination, stream, now=moment)
+        swept = landing.sweep(place.bucket, place.destination, stream, now=now)
     return _SweptStream(stream, swept, "".join(problems))
 
 

@@ -13,10 +13,11 @@ from s3dest_dagster.errors import AccessDeniedError, S3DestError, StorageError
 from s3dest_dagster.keys import manifest_root, scope_root
 from s3dest_dagster.landing.landing import landed_scope
 from s3dest_dagster.landing.ledger import Ledger
+from s3dest_dagster.landing.plan import ACTIONS, actions
 from s3dest_dagster.landing.register import Registration
 from s3dest_dagster.landing.target import Target
 from s3dest_dagster.schema import record_type
-from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket, denied, headers_of_data
+from s3dest_dagster.storage import TRIALS, Bucket, ServerAbilities, denied, headers_of_data, told
 from s3dest_dagster.stream import Scope, Stream
 
 _CONTENT = b"s3dest check"
@@ -25,21 +26,26 @@ _NO_UPLOAD = "no-such-upload"
 
 @dataclass(frozen=True, slots=True)
 class CheckStep:
-    """One step of a check. `message` is a sentence when it failed, or when it is worth knowing."""
+    """One step of a check. `message` is a sentence when it failed, or when it is worth knowing. What was not `tried`,
+    since it needs what another step found missing, is not ok either: nobody knows. An ability that the server has not
+    is no failure: `has` is False then, and the message says what is lost without it and what that costs."""
 
     name: str
     action: str
     ok: bool
     message: str = ""
+    tried: bool = True
+    has: bool = True
 
 
-def check(target: Target, token: str) -> list[CheckStep]:
-    """Tries everything that a sync needs. `token` makes the keys of the trial objects unique.
+def check(target: Target, token: str, *, again: bool = False) -> list[CheckStep]:
+    """Tries everything that a sync needs. `token` makes the keys of the trial objects unique. With `again` it is found
+    out anew what the server can do, and noted for the processes that begin later.
 
-    A missing permission does not end it, so that one call names all that are missing; what would only repeat a failure
-    is not tried.
+    A missing permission does not end it, so that one call names all that are missing, and those that could not be
+    tried; what would only repeat a failure is not tried.
     """
-    return list(_Check(target, token).steps())
+    return list(_Check(target, token, again).steps())
 
 
 def check_streams(target: Target, streams: Sequence[Stream]) -> list[CheckStep]:
@@ -75,12 +81,14 @@ def _looked(name: str, look: Callable[[], object]) -> CheckStep:
 
 @dataclass(slots=True)
 class _Check:
-    """A check on its way. `granted` are the actions that a step has used with success; `broken`: one has met more than
-    a missing permission."""
+    """A check on its way. `granted` are the actions that a step has used with success, `missing` those that were
+    denied; `broken`: a step has met more than a missing permission."""
 
     target: Target
     token: str
+    again: bool
     granted: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
     broken: bool = False
 
     def steps(self) -> Iterator[CheckStep]:
@@ -88,10 +96,21 @@ class _Check:
         yield self._try("list objects", "s3:ListBucket", lambda: bucket.first_page(root))
         if self.broken:
             return
-        yield self._try("delete objects", "s3:DeleteObject", lambda: bucket.delete([self._small]))
+        yield self._try("delete objects", "s3:DeleteObject", lambda: bucket.delete_trial(self._small))
         yield from self._uploads()
         if {"s3:PutObject", "s3:DeleteObject"} <= self.granted:
             yield from self._objects()
+        elif "s3:ListBucket" in self.granted:
+            # Without the right to list, S3 denies what is not there whoever asks.
+            yield self._try("read objects", "s3:GetObject", lambda: bucket.read_trial(self._small))
+        yield from self._not_tried()
+
+    def _not_tried(self) -> Iterator[CheckStep]:
+        """The actions of which no step could tell whether they are granted."""
+        needs = ", ".join(sorted(self.missing))
+        for action in actions(self.target.destination):
+            if not self.broken and action not in self.granted | self.missing:
+                yield CheckStep("not tried", action, False, f"needs {needs}; check again once that is granted", False)
 
     @property
     def _root(self) -> str:
@@ -99,7 +118,7 @@ class _Check:
 
     @property
     def _small(self) -> str:
-        return f"{self._root}check/{self.token}"
+        return f"{self._root}{TRIALS}check-{self.token}"
 
     @property
     def _large(self) -> str:
@@ -132,12 +151,30 @@ class _Check:
         yield wrote
         if wrote.ok:
             yield self._try("read it back", "s3:GetObject", self._read_back)
-            yield self._conditions()
-        if wrote.ok and self._may_give_headers():
+        if wrote.ok and self._may_give_headers() and self._may_find_out():
             yield self._try(f"complete an upload{how}", "kms:Decrypt" if kms else "s3:PutObject", self._complete)
-        yield self._try(
-            "delete the trial objects", "s3:DeleteObject", lambda: bucket.delete([self._small, self._large])
-        )
+        yield self._try("delete the trial objects", "s3:DeleteObject", self._delete_trials)
+        if self._may_find_out() and not self.broken:
+            yield from self._abilities()
+
+    def _abilities(self) -> Iterator[CheckStep]:
+        """What the server can do, each ability a step; what it cannot is no failure, but costs something."""
+        bucket = self.target.bucket
+        found: list[ServerAbilities] = []
+        name = "find out what the server can do"
+        step = self._try(name, "", lambda: found.append(bucket.find_out_again() if self.again else bucket.abilities))
+        if not step.ok:
+            yield step
+        for abilities in found:
+            yield from (CheckStep(each.name, "", True, each.message, has=each.has) for each in told(abilities))
+
+    def _delete_trials(self) -> None:
+        for key in (self._small, self._large):
+            self.target.bucket.delete_trial(key)
+
+    def _may_find_out(self) -> bool:
+        """Whether it can be found out what the server can do, which parts of an upload depend on, too."""
+        return set(ACTIONS) - {"s3:ListBucketMultipartUploads"} <= self.granted
 
     def _may_give_headers(self) -> bool:
         return not self.target.destination.acl or "s3:PutObjectAcl" in self.granted
@@ -150,7 +187,7 @@ class _Check:
         except StorageError as error:
             self.broken = True
             return CheckStep(name, error.action or action, False, error.message)
-        self.granted.add(action)
+        self.granted |= {action} if action else set()
         return CheckStep(name, action, True)
 
     def _denied(self, name: str, action: str, error: AccessDeniedError) -> CheckStep:
@@ -158,6 +195,7 @@ class _Check:
         if error.action in self.granted:
             bucket, kms_key = self.target.bucket, self.target.destination.kms_key_id
             error = denied(action, bucket.name, error.key, kms_key=kms_key, partition=bucket.partition)
+        self.missing.add(error.action or action)
         return CheckStep(name, error.action or action, False, error.message)
 
     def _read_back(self) -> None:
@@ -174,10 +212,3 @@ class _Check:
         upload_id = self._data.create_upload(self._large, self.target.destination.object_metadata or {})
         etag = self._data.upload_part(self._large, upload_id, 1, _CONTENT)
         self._data.complete_upload(self._large, upload_id, [etag])
-
-    def _conditions(self) -> CheckStep:
-        bucket, name = self.target.bucket, "put under a condition"
-        step = self._try(name, "s3:PutObject", lambda: bucket.abilities)
-        if step.ok and not bucket.abilities.tells_writers_apart:
-            return CheckStep(name, "s3:PutObject", True, WITHOUT_CONDITIONS)
-        return step

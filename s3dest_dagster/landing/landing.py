@@ -89,7 +89,7 @@ class Landing:
         self._registration = registration or _checked(target, self._landed.stream)
         root = scope_root(target.destination.template, self._landed)
         self._ledger = Ledger(target.bucket, root, self._landed, self._registration.own)
-        self._seen = self._ledger.begin(target.clock)
+        self._seen = self._ledger.begin(target.server_clock)
         known = self._ledger.entry_of(self._seen.head, sync.id)
         self._recorded = known if known is not None and known.complete else None
         checkpoint = known.segment if known is not None and not known.complete else None
@@ -246,8 +246,8 @@ class Landing:
         """Decides and publishes."""
         keys = [each.key for each in segment.objects]
         refuse_held_keys(self._target.bucket, self._target.destination.template, self._landed, keys)
-        self._swept += self._enter(self._target.clock(), segment)
-        left = delete_due(self._ledger, self._seen, self._target.clock())
+        self._swept += self._enter(self._target.server_clock(), segment)
+        left = delete_due(self._ledger, self._seen, self._target.server_clock())
         self._seen = self._publish(self._decide(replace(self._seen, head=left), segment), segment)
         self._segments.append(segment)
 
@@ -269,7 +269,7 @@ class Landing:
 
     def _publish(self, decided: SeenHead, segment: Segment) -> SeenHead:
         try:
-            return self._ledger.publish(decided, segment, self._target.clock)
+            return self._ledger.publish(decided, segment, self._target.server_clock)
         except StorageError as error:
             raise CommitError(
                 f"Sync {segment.sync_id} of {self.scope} is decided, and publishing it was interrupted: {error} "

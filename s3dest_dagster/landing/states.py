@@ -49,7 +49,7 @@ def change_state(
     sync: Sync,
     *,
     attempt: str,
-    clock: Clock,
+    clock: Clock | None = None,
 ) -> ReachedState | None:
     """Makes `state` (None: none) what the scope's next sync goes on from, and gives what it was before.
 
@@ -58,6 +58,7 @@ def change_state(
     begin with this state loses its decision; where it wins, SupersededError names it and the state is as it left it.
     """
     ledger = Ledger(bucket, scope_root(destination.template, scope), scope)
+    clock = clock or ledger.bucket.server_time
     seen = ledger.begin(clock)
     before = ledger.reached_state(seen.head)
     if _compact(state) == _compact(before.text if before is not None else None):

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from s3dest_dagster.destination import S3Destination
-from s3dest_dagster.keys import KeyTemplate, manifest_roots, stream_root
+from s3dest_dagster.keys import KeyTemplate, manifest_root, manifest_roots, stream_root
 from s3dest_dagster.landing.leaving import release_stream
 from s3dest_dagster.landing.ownership import possible_owners
 from s3dest_dagster.landing.register import used_templates
-from s3dest_dagster.storage import Bucket, PendingUpload
+from s3dest_dagster.storage import TRIALS, Bucket, PendingUpload
 from s3dest_dagster.stream import StreamId
+
+_OLDEST_TRIAL = timedelta(days=1)
+"""How long what is there for trial is left alone: it is there for seconds, if nobody is stopped meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +37,41 @@ def sweep(
     destination: S3Destination,
     stream: StreamId,
     *,
-    now: datetime,
+    now: datetime | None = None,
     keep: Collection[str] = (),
     release: bool = True,
 ) -> Swept:
     """Aborts the stream's uploads older than `abandoned_upload_age_s` that no head has pending, and deletes replaced
-    objects of all of its scopes whose time is over.
+    objects of all of its scopes whose time is over. The time is the server's, where `now` is not given: one machine's
+    clock must not end what another one has just begun. What was left of trials (of checks, and of finding out what the
+    server can do) goes after a day.
 
     Without `release` no head is read for the latter, of which there are many where a stream has many partitions. The
     upload ids of `keep` are not touched whatever their age: a landing's own, which may have begun long ago, or by
     another clock.
     """
+    bucket = bucket.at(manifest_root(destination.template))
     # Uploads first, heads after them: an upload whose sync is decided meanwhile is found pending.
     uploads = _uploads_of(bucket, destination.template, stream)
+    now = now or bucket.server_time()
     oldest = now - timedelta(seconds=destination.abandoned_upload_age_s)
     old = [each for each in uploads if each.initiated <= oldest]
     pending = _pending_uploads(bucket, old)
     abandoned = [each for each in old if each.upload_id not in pending and each.upload_id not in keep]
     for each in abandoned:
         bucket.abort_upload(each.key, each.upload_id)
+    _sweep_trials(bucket, destination, now - _OLDEST_TRIAL)
     released = release_stream(bucket, destination.template, stream, now) if release else 0
     return Swept(aborted=len(abandoned), kept=len(uploads) - len(abandoned), released=released)
+
+
+def _sweep_trials(bucket: Bucket, destination: S3Destination, oldest: datetime) -> None:
+    """Deletes and aborts what a process has left that was killed while it tried something."""
+    prefix = f"{manifest_root(destination.template)}{TRIALS}"
+    bucket.delete(each.key for each in bucket.list_objects(prefix) if each.modified <= oldest)
+    for each in bucket.list_uploads(prefix):
+        if each.initiated <= oldest:
+            bucket.abort_upload(each.key, each.upload_id)
 
 
 def _uploads_of(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> list[PendingUpload]:

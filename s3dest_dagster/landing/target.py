@@ -26,7 +26,11 @@ Entropy = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where landings land. Its landings share its threads and its memory, and are for one thread together."""
+    """Where landings land. Its landings share its threads and its memory, and are for one thread together.
+
+    `clock` is this machine's, and dates what a landing writes. `server_clock` counts where machines must agree: how
+    long something has been there, and when it may be deleted.
+    """
 
     destination: S3Destination
     bucket: Bucket
@@ -35,11 +39,20 @@ class Target:
     memory: MemoryBudget
     clock: Clock
     entropy: Entropy
+    server_clock: Clock
 
 
 @contextmanager
-def open_target(destination: S3Destination, bucket: Bucket, *, clock: Clock, entropy: Entropy) -> Iterator[Target]:
-    """Opens the destination; leaving ends its threads. Landings must be committed or aborted before.
+def open_target(
+    destination: S3Destination,
+    bucket: Bucket,
+    *,
+    clock: Clock,
+    entropy: Entropy,
+    server_clock: Clock | None = None,
+) -> Iterator[Target]:
+    """Opens the destination; leaving ends its threads. Landings must be committed or aborted before. Without a
+    `server_clock` the server's answers tell the time.
 
     Raises MissingExtraError where the format needs an optional package that is not installed.
     """
@@ -51,7 +64,8 @@ def open_target(destination: S3Destination, bucket: Bucket, *, clock: Clock, ent
         _encode_threads(destination.encode_workers) as threads,
     ):
         encoding = EncodeQueue(threads, workers=destination.encode_workers)
-        yield Target(destination, bucket, parts, encoding, memory, clock, entropy)
+        shared = server_clock or bucket.server_time
+        yield Target(destination, bucket, parts, encoding, memory, clock, entropy, shared)
 
 
 @contextmanager

@@ -6,10 +6,9 @@ It must not change what a scope holds, but for finishing what was decided.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from s3dest_dagster.errors import CommitError, StorageError
-from s3dest_dagster.keys import KeyTemplate, scope_root
+from s3dest_dagster.keys import KeyTemplate, manifest_root, scope_root
 from s3dest_dagster.landing.leaving import release
 from s3dest_dagster.landing.ledger import Clock, Ledger
 from s3dest_dagster.landing.manifest_keys import sync_of
@@ -27,13 +26,10 @@ class Recovered:
     message: str = ""
 
 
-def _utc_now() -> datetime:
-    return datetime.now(UTC)
-
-
-def recover(bucket: Bucket, template: KeyTemplate, scope: Scope, *, clock: Clock = _utc_now) -> Recovered:
+def recover(bucket: Bucket, template: KeyTemplate, scope: Scope, *, clock: Clock | None = None) -> Recovered:
     """Finishes the scope's decided sync, or turns it back where its uploads have vanished; then deletes the replaced
-    objects whose time is over."""
+    objects whose time is over, by the server's clock where none is given."""
+    clock = clock or bucket.at(manifest_root(template)).server_time
     ledger = Ledger(bucket, scope_root(template, scope), scope)
     pending = None
     try:

@@ -3,8 +3,9 @@
 It knows keys as texts and contents as bytes; it must not know streams, formats or manifests.
 """
 
-from s3dest_dagster.storage.abilities import ServerAbilities
-from s3dest_dagster.storage.bucket import WITHOUT_CONDITIONS, Bucket, Listed, ObjectHead, PendingUpload
+from s3dest_dagster.storage.abilities import WITHOUT_CONDITIONS, ServerAbilities, told
+from s3dest_dagster.storage.answers import Listed, ObjectHead, PendingUpload
+from s3dest_dagster.storage.bucket import TRIALS, Bucket
 from s3dest_dagster.storage.credentials import open_bucket, open_client
 from s3dest_dagster.storage.faults import denied
 from s3dest_dagster.storage.headers import headers_of_all, headers_of_data
@@ -14,6 +15,7 @@ from s3dest_dagster.storage.upload import PartPool, StagedObject, Upload, crc32_
 from s3dest_dagster.storage.workers import in_parallel
 
 __all__ = [
+    "TRIALS",
     "WITHOUT_CONDITIONS",
     "Bucket",
     "Identity",
@@ -33,4 +35,5 @@ __all__ = [
     "in_parallel",
     "open_bucket",
     "open_client",
+    "told",
 ]

@@ -8,71 +8,45 @@ the keys mean.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from threading import Event
+from threading import Event, RLock
 from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-from botocore.exceptions import ClientError, ResponseStreamingError
-
 from s3dest_dagster.connection import console_host, is_aws
-from s3dest_dagster.errors import (
-    AccessDeniedError,
-    ObjectNotFoundError,
-    PreconditionFailedError,
-    StorageError,
-    UploadVanishedError,
-)
+from s3dest_dagster.errors import ObjectNotFoundError, PreconditionFailedError, StorageError, UploadVanishedError
 from s3dest_dagster.printable import logger
-from s3dest_dagster.storage.abilities import AWS, Condition, ServerAbilities
+from s3dest_dagster.storage import objects
+from s3dest_dagster.storage.abilities import AWS, WITHOUT_CONDITIONS, Condition, ServerAbilities
+from s3dest_dagster.storage.answers import Listed, ObjectHead, PendingUpload, check_completed, etag_of, listed, pending
+from s3dest_dagster.storage.content_md5 import md5_of
+from s3dest_dagster.storage.deleting import Deletions, delete_somehow
+from s3dest_dagster.storage.listing import first_page, pages, upload_pages
 from s3dest_dagster.storage.patience import Patience, Tries
+from s3dest_dagster.storage.probing import find_out
 from s3dest_dagster.storage.requests import Requests
-from s3dest_dagster.storage.workers import in_parallel
+from s3dest_dagster.storage.server_file import known_abilities, with_abilities
 
-MAX_DELETE = 1000
-"""Keys in one DeleteObjects request (S3's limit)."""
-LOOKED_AT_ONCE = 32
-"""Objects that are looked at before they are deleted together, where deletions know no condition."""
 ONCE = Patience(max_attempts=1)
-WITHOUT_CONDITIONS = (
-    "This server ignores conditional puts: every promise holds, but two syncs of one stream at the same time are not "
-    "told apart. See to it that only one runs."
-)
+SERVER_FILE = "server.json"
+"""What the server can do, kept in a bucket's place."""
+TRIALS = "~"
+"""How the keys in a bucket's place begin that are there for trial. What has one is deleted at once, but for what a
+process leaves that is killed."""
 _logger = logger("storage")
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """An object as a listing shows it. `size` in bytes; `etag` without quotes."""
+@dataclass
+class _FoundOut:
+    """What is known of the server, by the place where it is kept. A process asks once, whatever its threads."""
 
-    key: str
-    size: int
-    etag: str
-    modified: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectHead:
-    """An object as HEAD shows it. `metadata` is empty on servers that do not keep it. An opaque ETag, one of an object
-    that is encrypted with a key of KMS or of the customer, says nothing about the content."""
-
-    size: int
-    etag: str
-    metadata: Mapping[str, str]
-    has_opaque_etag: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class PendingUpload:
-    """A multipart upload that is neither completed nor aborted."""
-
-    key: str
-    upload_id: str
-    initiated: datetime
+    abilities: dict[str, ServerAbilities] = field(default_factory=dict)
+    lock: Any = field(default_factory=RLock)
 
 
 class Bucket:
@@ -86,7 +60,7 @@ class Bucket:
         self._requests = Requests(client, name, patience)
         self._headers: Mapping[str, str] = {}
         self._place = ""
-        self._found_out: dict[str, ServerAbilities] = {}
+        self._found_out = _FoundOut()
 
     @property
     def client(self) -> Any:
@@ -157,14 +131,15 @@ class Bucket:
         """Writes an object as a whole and returns its ETag.
 
         With `if_absent` or `if_match` (an ETag) only if no other writer was first: else PreconditionFailedError. A
-        server that ignores conditions is looked at before the write, which narrows the gap and does not close it.
+        server that ignores the condition is looked at before the write, which narrows the gap and does not close it.
         """
-        conditions: dict[str, str] = {}
-        if if_absent or if_match is not None:
-            conditions = self._conditions(key, if_absent, if_match)
+        if not if_absent and if_match is None:
+            return self._put(key, body, {}, self._requests.begin())
+        conditions = self._conditions(key, if_absent, if_match)
         tries = self._requests.begin()
         try:
-            return self._put(key, body, conditions, tries)
+            with self._requests.promised("conditional puts"):
+                return self._put(key, body, conditions, tries)
         except PreconditionFailedError:
             # The answer to an earlier try may be what was lost, and the version that is met our own.
             found = self.get(key) if tries.count > 1 else None
@@ -172,13 +147,31 @@ class Bucket:
                 raise
             return found[1]
 
-    def _put(self, key: str, body: bytes, conditions: Mapping[str, str], tries: Tries | None = None) -> str:
-        put = partial(self._requests.send, "put_object", Key=key, Body=body, **self._headers, **conditions)
-        return self._requests.ask("s3:PutObject", key, lambda: _etag(put()), tries)
+    def _put(self, key: str, body: bytes, conditions: Mapping[str, str], tries: Tries) -> str:
+        arguments = {"Key": key, "Body": body, **self._digest(body), **self._headers, **conditions}
+
+        def once() -> str:
+            answer = self._requests.send("put_object", **arguments)
+            if "ETag" in answer or self.abilities.etags_answered:
+                return etag_of(answer)
+            found = self.get(key)
+            if found is None or found[0] != body:
+                raise PreconditionFailedError(f"{self.uri(key)} was changed by another writer at once.", key=key)
+            return found[1]
+
+        return self._requests.ask("s3:PutObject", key, once, tries)
+
+    def _digest(self, body: bytes) -> dict[str, str]:
+        """The header that names what is sent. For AWS the SDK sends a checksum; other servers all know this one, and
+        ask for it where a bucket locks its objects."""
+        return {} if is_aws(self.endpoint) else {"ContentMD5": md5_of(body)}
 
     def _conditions(self, key: str, if_absent: bool, if_match: str | None) -> dict[str, str]:
-        if self.abilities.tells_writers_apart:
-            return {"IfNoneMatch": "*"} if if_absent else {"IfMatch": f'"{if_match}"'}
+        abilities = self.abilities
+        if if_absent and abilities.create_if_absent:
+            return {"IfNoneMatch": "*"}
+        if if_match is not None and abilities.replace_if_match is not Condition.NONE:
+            return {"IfMatch": abilities.replace_if_match.spelled(if_match)}
         _tell_once(self.endpoint)
         found = self.get(key)
         if (found is None) != if_absent or (found is not None and found[1] != if_match):
@@ -187,56 +180,22 @@ class Bucket:
 
     def get(self, key: str) -> tuple[bytes, str] | None:
         """An object's bytes and ETag; None when there is no such object. An answer that is cut short is read again."""
-
-        def read() -> tuple[bytes, str]:
-            answer = self._requests.send("get_object", Key=key)
-            return answer["Body"].read(), _etag(answer)
-
-        try:
-            return self._requests.ask("s3:GetObject", key, read)
-        except ObjectNotFoundError:
-            return None
-        except AccessDeniedError:
-            if self._may_exist(key):
-                raise
-            return None
+        return objects.read(self._requests, key)
 
     def head(self, key: str) -> ObjectHead | None:
         """Size, ETag and metadata (names in lower case) of an object; None when there is no such object."""
-        try:
-            return self._requests.ask("s3:GetObject", key, lambda: _head(self._requests.send("head_object", Key=key)))
-        except ObjectNotFoundError:
-            return None
-        except AccessDeniedError:
-            if self._may_exist(key):
-                raise
-            return None
-
-    def _may_exist(self, key: str) -> bool:
-        """Whether a denial may hide an object: S3 denies what is missing, too, where the right to list has conditions,
-        as under a policy that ends at a prefix."""
-        try:
-            return any(each.key == key for each in self.first_page(key)[0])
-        except StorageError:
-            return True
+        return objects.head(self._requests, key)
 
     def delete(self, keys: Iterable[str]) -> int:
-        """Deletes objects, up to 1000 per request; a key that is not there is no error. Returns how many were asked.
+        """Deletes objects, up to 1000 per request where the server takes many at once; a key that is not there is no
+        error. Returns how many were asked.
 
         A key that the server refuses inside its answer raises, naming it.
         """
-        deleted = 0
-        for chunk in _chunks(list(keys), MAX_DELETE):
-            self._requests.ask("s3:DeleteObject", chunk[0], partial(self._delete, chunk))
-            deleted += len(chunk)
-        return deleted
-
-    def _delete(self, keys: Sequence[str]) -> None:
-        request = {"Objects": [{"Key": key} for key in keys], "Quiet": True}
-        answer = self._requests.send("delete_objects", Delete=request)
-        for each in answer.get("Errors", []):
-            if each.get("Code") != "NoSuchKey":
-                raise ClientError({"Error": each}, "DeleteObjects")
+        asked = list(keys)
+        if asked:
+            Deletions(self._requests, self.abilities).delete(asked)
+        return len(asked)
 
     def delete_unchanged(self, etags: Mapping[str, str]) -> None:
         """Deletes each of these keys only while its object has the given ETag (without quotes). Objects that changed,
@@ -245,46 +204,39 @@ class Bucket:
         By a condition where the server honours one on deletions. Elsewhere each object is looked at right before each
         try to delete it, a few at a time, which narrows the gap and does not close it.
         """
-        for chunk in _chunks(list(etags), LOOKED_AT_ONCE):
-            self._requests.ask("s3:DeleteObject", chunk[0], partial(self._delete_looking, chunk, etags))
+        if etags:
+            Deletions(self._requests, self.abilities).delete_unchanged(etags)
 
-    def _delete_looking(self, keys: Sequence[str], etags: Mapping[str, str]) -> None:
-        heads = in_parallel(self.head, keys)
-        unchanged = [key for key, head in zip(keys, heads, strict=True) if head and head.etag == etags[key]]
-        if unchanged:
-            self._delete(unchanged)
+    # ------------------------------------------------------------------ for trial
+
+    def delete_trial(self, key: str) -> None:
+        """Deletes one object in any way that the server takes: what it can do need not be known. One that is not there
+        is no error, so that this tells whether anything may be deleted."""
+        delete_somehow(self._requests, key)
+
+    def read_trial(self, key: str) -> None:
+        """Looks at an object. AccessDeniedError where that is denied, also for one that is not there: unlike `head`, to
+        which a denial may mean that."""
+        with suppress(ObjectNotFoundError):
+            self._requests.ask("s3:GetObject", key, partial(self._requests.send, "head_object", Key=key))
 
     # ------------------------------------------------------------------ listings
 
     def list_objects(self, prefix: str) -> Iterator[Listed]:
         """All objects whose keys begin with `prefix`, in the server's order, a page at a time."""
-        token: dict[str, str] = {}
-        while True:
-            page = self._page(prefix, token)
-            yield from map(_listed, page.get("Contents", ()))
-            if not page.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+        for page in pages(self._requests, prefix):
+            yield from map(listed, page.get("Contents") or ())
 
     def list_directories(self, prefix: str) -> Iterator[str]:
         """The directories right under `prefix` (which ends with a slash), each with its slash at the end. What stands
         in them is not listed, however much it is."""
-        token: dict[str, str] = {}
-        while True:
-            page = self._page(prefix, {**token, "Delimiter": "/"})
-            yield from (each["Prefix"] for each in page.get("CommonPrefixes", ()))
-            if not page.get("IsTruncated"):
-                return
-            token = {"ContinuationToken": page["NextContinuationToken"]}
+        for page in pages(self._requests, prefix, Delimiter="/"):
+            yield from (each["Prefix"] for each in page.get("CommonPrefixes") or ())
 
     def first_page(self, prefix: str) -> tuple[list[Listed], bool]:
         """The first up to 1000 objects under `prefix`, and whether there are more. One request."""
-        page = self._page(prefix, {})
-        return [_listed(each) for each in page.get("Contents", ())], bool(page.get("IsTruncated"))
-
-    def _page(self, prefix: str, options: Mapping[str, str]) -> dict[str, Any]:
-        listing = partial(self._requests.send, "list_objects_v2", Prefix=prefix, **options)
-        return self._requests.ask("s3:ListBucket", None, listing)
+        page = first_page(self._requests, prefix)
+        return [listed(each) for each in page.get("Contents") or ()], bool(page.get("IsTruncated"))
 
     # ------------------------------------------------------------------ multipart uploads
 
@@ -296,9 +248,9 @@ class Bucket:
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> str:
         """Sends one part (1 to 10,000; at least 5 MiB but for the last) and returns its ETag."""
-        place = {"Key": key, "UploadId": upload_id, "PartNumber": number}
-        send = partial(self._requests.send, "upload_part", **place, Body=body)
-        return self._requests.ask("s3:PutObject", key, lambda: _etag(send()))
+        digest = {} if self.abilities.parts_without_md5 else self._digest(body)
+        part = {"Key": key, "UploadId": upload_id, "PartNumber": number, "Body": body, **digest}
+        return self._requests.ask("s3:PutObject", key, lambda: etag_of(self._requests.send("upload_part", **part)))
 
     def complete_upload(self, key: str, upload_id: str, etags: Sequence[str]) -> None:
         """Makes the object visible, parts in order.
@@ -309,7 +261,7 @@ class Bucket:
         parts = [{"PartNumber": number, "ETag": f'"{etag}"'} for number, etag in enumerate(etags, 1)]
         place = {"Key": key, "UploadId": upload_id, "MultipartUpload": {"Parts": parts}}
         complete = partial(self._requests.send, "complete_multipart_upload", **place)
-        self._requests.ask("s3:PutObject", key, lambda: _check_completed(complete()))
+        self._requests.ask("s3:PutObject", key, lambda: check_completed(complete()))
 
     def abort_upload(self, key: str, upload_id: str) -> None:
         """Gives up a multipart upload and its parts. One that is not there (any more) is no error."""
@@ -321,89 +273,50 @@ class Bucket:
 
     def list_uploads(self, prefix: str) -> Iterator[PendingUpload]:
         """All multipart uploads under `prefix` that are neither completed nor aborted."""
-        markers: dict[str, str] = {}
-        while True:
-            listing = partial(self._requests.send, "list_multipart_uploads", Prefix=prefix, **markers)
-            page = self._requests.ask("s3:ListBucketMultipartUploads", None, listing)
-            for each in page.get("Uploads", ()):
-                yield PendingUpload(each["Key"], each["UploadId"], each["Initiated"])
-            if not page.get("IsTruncated"):
-                return
-            markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+        for page in upload_pages(self._requests, prefix):
+            yield from map(pending, page.get("Uploads") or ())
 
     # ------------------------------------------------------------------ what the server can do
 
     @property
     def abilities(self) -> ServerAbilities:
-        """What the server can do. AWS's abilities are known; another server is asked once."""
+        """What the server can do. AWS's abilities are known. Another server is asked on the first use of the bucket,
+        and what it can do is kept in a file beside the manifests, which a process reads once."""
         if is_aws(self.endpoint):
             return AWS
-        if self._place not in self._found_out:
-            conditional = self._probe(f"{self._place}probe/{uuid4().hex}")
-            self._found_out[self._place] = ServerAbilities(
-                create_if_absent=conditional,
-                replace_if_match=Condition.QUOTED if conditional else Condition.NONE,
-                delete_if_match=Condition.NONE,
-                batch_delete_if_match=Condition.NONE,
-            )
-        return self._found_out[self._place]
+        with self._found_out.lock:
+            known = self._found_out.abilities.get(self._place)
+            return known or self._find_out(again=False)
 
-    def _probe(self, key: str) -> bool:
-        etag = self._put(key, b"probe", {})
-        try:
-            return not self._accepts(key, IfNoneMatch="*") and self._accepts(key, IfMatch=f'"{etag}"')
-        finally:
-            self.delete([key])
+    def find_out_again(self) -> ServerAbilities:
+        """What the server can do now, whatever it could before; kept for every process that begins later."""
+        if is_aws(self.endpoint):
+            return AWS
+        with self._found_out.lock:
+            return self._find_out(again=True)
 
-    def _accepts(self, key: str, **condition: str) -> bool:
+    def _find_out(self, *, again: bool) -> ServerAbilities:
+        key = f"{self._place}{SERVER_FILE}"
+        found = self.get(key)
+        body = found[0] if found is not None else None
+        abilities = None if again else known_abilities(body, self.endpoint, self.name)
+        if abilities is None:
+            abilities = find_out(self._requests, f"{self._place}{TRIALS}probe-{uuid4().hex}", self._headers)
+            self._remember(key, body, abilities)
+        self._found_out.abilities[self._place] = abilities
+        return abilities
+
+    def _remember(self, key: str, body: bytes | None, abilities: ServerAbilities) -> None:
+        """Writes down what the server can do, which this very put may depend on."""
+        before = dict(self._found_out.abilities)
+        self._found_out.abilities[self._place] = abilities
         try:
-            self._put(key, b"probe", condition)
-        except PreconditionFailedError:
-            return False
-        except StorageError as error:
-            if "NotImplemented" in error.message:
-                return False
+            self.put(key, with_abilities(body, self.endpoint, self.name, abilities))
+        except StorageError:
+            self._found_out.abilities = before
             raise
-        return True
 
 
 @lru_cache(maxsize=64)
 def _tell_once(endpoint: str) -> None:
     _logger.warning("%s: %s", endpoint, WITHOUT_CONDITIONS)
-
-
-def _head(answer: Mapping[str, Any]) -> ObjectHead:
-    # Some servers give the names back in title case.
-    metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
-    if "ContentLength" not in answer:
-        raise ResponseStreamingError(error="the head of the answer is cut short: it has no Content-Length")
-    opaque = answer.get("ServerSideEncryption", "AES256") != "AES256" or "SSECustomerAlgorithm" in answer
-    return ObjectHead(answer["ContentLength"], _etag(answer), metadata, opaque)
-
-
-def _etag(answer: Mapping[str, Any]) -> str:
-    """The ETag of an answer, which must be whole: Python takes a head whose end never came for one that is complete."""
-    etag: str = answer.get("ETag", "")
-    if not etag or (etag[0] == '"') != (etag[-1] == '"' and len(etag) > 1):
-        raise ResponseStreamingError(error=f"the head of the answer is cut short: its ETag is {etag!r}")
-    return _bare(etag)
-
-
-def _check_completed(answer: Mapping[str, Any]) -> None:
-    """The answer must tell of an object: of one that is cut short in its head nothing is left. Its ETag may be empty,
-    as Ceph 16 leaves it."""
-    if not answer.keys() & {"Key", "ETag"}:
-        raise ResponseStreamingError(error="the answer is cut short: it does not tell which object is complete")
-
-
-def _bare(etag: str) -> str:
-    return etag.strip('"')
-
-
-def _listed(entry: Mapping[str, Any]) -> Listed:
-    return Listed(entry["Key"], entry["Size"], _bare(entry.get("ETag", "")), entry["LastModified"])
-
-
-def _chunks(keys: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(keys), size):
-        yield keys[start : start + size]

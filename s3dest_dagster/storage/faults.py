@@ -67,6 +67,7 @@ _UNANSWERED = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadEr
 _BUSY_STATUS = {408, 429, 500, 502, 503, 504}
 _BUSY = {
     "BandwidthLimitExceeded",
+    "ConditionalRequestConflict",
     "InternalError",
     "OperationAborted",
     "PriorRequestNotComplete",
@@ -82,6 +83,9 @@ _BUSY = {
     "TooManyRequests",
     "TooManyRequestsException",
 }
+_SAYS_NOTHING = {401, 403, 408, 409, 412, 429}
+"""Statuses of the 4xx that do not say that a kind of request is not known."""
+_NOT_TAKEN = {"InvalidArgument", "InvalidRequest", "MethodNotAllowed", "NotImplemented"}
 _DAMAGED = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
 """The server noticed that what it received is not what was sent."""
 _WRONG_TLS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
@@ -121,6 +125,22 @@ def is_transient(error: Exception) -> bool:
     if isinstance(error, boto.SSLError):
         return not any(reason in str(error) for reason in _WRONG_TLS)
     return isinstance(error, _UNANSWERED)
+
+
+def is_refusal(error: StorageError) -> bool:
+    """Whether a server definitely refused a kind of request: a 4xx that says neither who may, nor that it is busy, nor
+    that somebody else was first; a 501; or a 304, which some answer to a write whose condition is not met."""
+    cause = error.__cause__
+    if type(error) not in (StorageError, ObjectNotFoundError) or error.setting is not None:
+        return False
+    if not isinstance(cause, boto.ClientError) or is_transient(cause):
+        return False
+    status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = str(cause.response.get("Error", {}).get("Code", ""))
+    if not status:
+        # One of the keys of a deletion.
+        return code in _NOT_TAKEN
+    return status in (304, 501) or (400 <= status < 500 and status not in _SAYS_NOTHING)
 
 
 def translated(

@@ -5,15 +5,17 @@ It must not know what the requests are for.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from threading import Event
 from typing import Any, TypeVar
 
 from s3dest_dagster.connection import is_aws
-from s3dest_dagster.errors import S3DestError
-from s3dest_dagster.storage.faults import ASKED, is_transient, translated
+from s3dest_dagster.errors import S3DestError, StorageError
+from s3dest_dagster.storage.content_md5 import content_md5
+from s3dest_dagster.storage.faults import ASKED, is_refusal, is_transient, translated
 from s3dest_dagster.storage.patience import Patience, Tries
 from s3dest_dagster.storage.server_clock import ServerClock
 
@@ -54,6 +56,25 @@ class Requests:
         answer: dict[str, Any] = getattr(self.client, operation)(Bucket=self.bucket, **arguments)
         self.clock.note(answer)
         return answer
+
+    def send_with_md5(self, operation: str, **arguments: Any) -> dict[str, Any]:
+        """The same with Content-MD5, and no other checksum, where the client has no argument for it."""
+        with content_md5(self.client, operation):
+            return self.send(operation, **arguments)
+
+    @contextmanager
+    def promised(self, ability: str) -> Iterator[None]:
+        """Does what the server is known to take. A refusal says so: it is not what was found out."""
+        try:
+            yield
+        except StorageError as error:
+            if is_aws(self.endpoint) or not is_refusal(error):
+                raise
+            raise StorageError(
+                f"{error.message} When the server was first used, it took {ability}. If it does not any more, run "
+                "`s3dest check --again`, which finds out anew what it can do.",
+                key=error.key,
+            ) from error
 
     def ask(self, action: str, key: str | None, do: Callable[[], Answer], tries: Tries | None = None) -> Answer:
         """What `do` gives, which sends requests; it is done again while that may help and patience lasts.

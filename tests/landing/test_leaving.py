@@ -31,7 +31,7 @@ def land_at(server: S3Server, settings: S3Destination, moment: datetime, number:
     """A full refresh with one record, at this moment by all clocks."""
     with target(server, settings) as opened:
         name = options.pop("stream", stream())
-        at = replace(opened, clock=lambda: moment)
+        at = replace(opened, clock=lambda: moment, server_clock=lambda: moment)
         land(batches_of(users(number, number)), at, name, sync(f"s{number}", moment), **options)
 
 

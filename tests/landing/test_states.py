@@ -33,7 +33,7 @@ class Lake:
         bucket = self.bucket if client is None else Bucket(client, self.bucket.name)
         with target(self.server, self.settings, self.bucket) as opened:
             before = change_state(
-                bucket, self.settings, USERS, state, sync(sync_id), attempt="0a1b2c3d", clock=opened.clock
+                bucket, self.settings, USERS, state, sync(sync_id), attempt="0a1b2c3d", clock=opened.server_clock
             )
         return before and before.text
 

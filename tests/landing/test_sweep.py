@@ -23,7 +23,7 @@ def test_a_landing_never_sweeps_its_own_uploads(any_s3: S3Server) -> None:
     appended = stream(mode=SyncMode.APPEND)
     with target(any_s3, settings) as opened:
         for day in (36_500, 36_502):
-            ahead = replace(opened, clock=lambda day=day: START + timedelta(days=day))
+            ahead = replace(opened, server_clock=lambda day=day: START + timedelta(days=day))
             land(batches_of(users(day, day)), ahead, appended, sync(f"day {day}"))
     assert ids_by_listing(any_s3, settings.s3_bucket_name) == [36_500, 36_502]
     assert open_uploads(any_s3, settings.s3_bucket_name) == 0
@@ -36,7 +36,7 @@ def test_a_landing_sweeps_what_an_earlier_one_left(any_s3: S3Server) -> None:
         land(batches_of(users(1, 1)), opened, appended, sync("first"))
         key = "data/public/users/2020_01_01_1577836800000_0.jsonl"
         any_s3.client().create_multipart_upload(Bucket=settings.s3_bucket_name, Key=key)
-        ahead = replace(opened, clock=lambda: START + timedelta(days=36_500))
+        ahead = replace(opened, server_clock=lambda: START + timedelta(days=36_500))
         assert land(batches_of(users(2, 2)), ahead, appended, sync("second")).swept == 1
     assert ids_by_listing(any_s3, settings.s3_bucket_name) == [1, 2]
     assert open_uploads(any_s3, settings.s3_bucket_name) == 0
@@ -51,7 +51,8 @@ def test_a_stream_is_swept_once_a_day_whatever_the_number_of_its_partitions(moto
             now = START + timedelta(hours=hours)
             client.calls.clear()
             scope = Scope(StreamId("public", "users"), f"after {hours} hours")
-            land(batches_of(users(1, 1)), replace(opened, clock=lambda now=now: now), stream(), sync("s"), scope=scope)
+            at = replace(opened, server_clock=lambda now=now: now)
+            land(batches_of(users(1, 1)), at, stream(), sync("s"), scope=scope)
             sweeps += [hours] if "list_multipart_uploads" in client.calls else []
     assert sweeps == [24, 49]
 
