@@ -291,4 +291,4 @@ def _race(opened: Target, append: Stream, round_: int) -> list[int]:
 
 
 def _tells_writers_apart(bucket: Bucket) -> bool:
-    return bucket.has_conditional_puts("data/probe")
+    return bucket.abilities.tells_writers_apart
