@@ -15,6 +15,7 @@ the built-in exception that a caller would expect, and carries the place as attr
     │   ├── CredentialsError (PermissionError)
     │   ├── BucketNotFoundError (FileNotFoundError)
     │   ├── ObjectNotFoundError (FileNotFoundError)
+    │   ├── ObjectReplacedError            the object is not the one that the manifest promises
     │   ├── EndpointUnreachableError (ConnectionError)
     │   ├── PreconditionFailedError        a conditional put met another version
     │   └── UploadVanishedError            a multipart upload is not known (any more)
@@ -103,6 +104,10 @@ class BucketNotFoundError(StorageError, FileNotFoundError):
 
 class ObjectNotFoundError(StorageError, FileNotFoundError):
     """The object does not exist."""
+
+
+class ObjectReplacedError(StorageError):
+    """The object is not the one that the manifest promises: another sync, or somebody else, has replaced it."""
 
 
 class EndpointUnreachableError(StorageError, ConnectionError):

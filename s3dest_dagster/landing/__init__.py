@@ -9,7 +9,16 @@ from s3dest_dagster.landing.landing import Landing, land, landed_scope
 from s3dest_dagster.landing.manifest import Counts, ManifestObject, ReachedState
 from s3dest_dagster.landing.plan import Plan, StreamPlan, plan, settings_without_effect
 from s3dest_dagster.landing.progress import Reading, Standing, resident_bytes
-from s3dest_dagster.landing.read import LiveObject, live_objects, read_scope, read_tables, scope_schema, unified
+from s3dest_dagster.landing.read import (
+    LiveObject,
+    ScopeSnapshot,
+    live_objects,
+    read_scope,
+    read_tables,
+    read_whole,
+    snapshot,
+    unified,
+)
 from s3dest_dagster.landing.receipt import Progress, Receipt
 from s3dest_dagster.landing.scopes import DamagedHead, FoundStream, found_streams, scopes
 from s3dest_dagster.landing.states import change_state, reached_state, text_of
@@ -38,6 +47,7 @@ __all__ = [
     "Reading",
     "Receipt",
     "Recovered",
+    "ScopeSnapshot",
     "Standing",
     "StreamLandings",
     "StreamPlan",
@@ -60,12 +70,13 @@ __all__ = [
     "reached_state",
     "read_scope",
     "read_tables",
+    "read_whole",
     "recover",
     "resident_bytes",
-    "scope_schema",
     "scopes",
     "settings_without_effect",
     "side_by_side",
+    "snapshot",
     "state_message",
     "sweep",
     "text_of",

@@ -144,7 +144,10 @@ class Ledger:
 
     def visible_segments(self) -> list[Segment]:
         """What a reader sees: the published segments, and a decided one once all of its objects are there."""
-        head = self.read_head().head
+        return self.visible_in(self.read_head().head)
+
+    def visible_in(self, head: Head) -> list[Segment]:
+        """What a reader sees by this head."""
         if head.pending is None:
             return self.live_segments(head)
         pending = self.read_segment(head.pending)

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import ObjectNotFoundError, SettingsError
-from s3dest_dagster.landing import read_tables, scope_schema, unified
+from s3dest_dagster.landing import ScopeSnapshot, snapshot, unified
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope
 from s3dest_dagster.wording import amount
@@ -27,11 +27,10 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True, slots=True)
 class LandedScopes:
-    """Scopes of a stream that hold something, by partition key, and the columns that all of them are read as."""
+    """Scopes of a stream that hold something, by partition key, each as it was at one moment, and the columns that all
+    of them are read as."""
 
-    bucket: Bucket
-    destination: S3Destination
-    scopes: Mapping[str | None, Scope]
+    scopes: Mapping[str | None, ScopeSnapshot]
     schema: pa.Schema
     stream: str
 
@@ -49,24 +48,23 @@ class LandedScopes:
         """Looks at the manifests; raises for scopes that were never landed (with the hint), and for columns that are
         not there."""
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="s3dest-read") as executor:
-            schemas = dict(
-                zip(
-                    scopes,
-                    executor.map(lambda scope: scope_schema(bucket, destination.template, scope), scopes.values()),
-                    strict=True,
-                )
-            )
-        missing = [scopes[key] for key, schema in schemas.items() if schema is None]
+            looked_at = executor.map(lambda scope: snapshot(bucket, destination.template, scope), scopes.values())
+            found = dict(zip(scopes, looked_at, strict=True))
+        missing = [scopes[key] for key, each in found.items() if not each.segments]
         if missing and not allow_missing:
             raise _never_landed(missing, hint)
-        there = {key: scope for key, scope in scopes.items() if schemas[key] is not None}
+        there = {key: each for key, each in found.items() if each.segments}
         what = str(next(iter(scopes.values())).stream) if scopes else "nothing"
-        schema = unified((each for each in schemas.values() if each is not None), what)
-        return cls(bucket, destination, there, _selected(schema, columns, what), what)
+        schema = unified((each for one in there.values() if (each := one.schema) is not None), what)
+        return cls(there, _selected(schema, columns, what), what)
+
+    def is_outdated(self) -> bool:
+        """Whether another sync of one of the scopes was published since they were looked at."""
+        return any(each.is_outdated() for each in self.scopes.values())
 
     def tables(self, key: str | None) -> Iterator[pa.Table]:
         """One scope's objects, each as a table of all columns."""
-        for table in read_tables(self.bucket, self.destination.template, self.scopes[key]):
+        for table in self.scopes[key].tables():
             wanted = table.select([name for name in self.schema.names if name in table.column_names])
             aligned = pa.concat_tables([self.schema.empty_table(), wanted], promote_options="permissive")
             yield aligned.select(self.schema.names).cast(self.schema)

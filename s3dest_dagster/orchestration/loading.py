@@ -5,12 +5,13 @@ It knows Dagster's input context on one side and the landed scopes on the other;
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import dagster as dg
 
 from s3dest_dagster.destination import S3Destination
-from s3dest_dagster.landing import landed_scope
+from s3dest_dagster.landing import landed_scope, read_whole
 from s3dest_dagster.orchestration.declared import (
     NAME_KEY,
     NAMESPACE_KEY,
@@ -45,7 +46,8 @@ def load_input(context: dg.InputContext, destination: S3Destination, bucket: Buc
         key: landed_scope(destination.stream_prefix, scope) for key, scope in scopes_of(context, stream.id).items()
     }
     given = context.definition_metadata
-    landed = LandedScopes.of(
+    look = partial(
+        LandedScopes.of,
         bucket,
         destination,
         scopes,
@@ -53,7 +55,7 @@ def load_input(context: dg.InputContext, destination: S3Destination, bucket: Buc
         allow_missing=bool(given.get(ALLOW_MISSING_KEY, False)),
         hint="" if {STREAM_KEY, *_NAMES} & definition.keys() else _how_to_name(context.asset_key),
     )
-    return make(landed)
+    return read_whole(look, make)
 
 
 def _upstream_metadata(context: dg.InputContext) -> dict[str, Any]:

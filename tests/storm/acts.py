@@ -18,7 +18,7 @@ from storm.kinds import BY_NAME, Kind
 from s3dest_dagster.batch import BadRecord, SourceItem, State
 from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.destination import S3Destination
-from s3dest_dagster.errors import CommitError, ObjectNotFoundError, S3DestError, SupersededError
+from s3dest_dagster.errors import CommitError, ObjectNotFoundError, ObjectReplacedError, S3DestError, SupersededError
 from s3dest_dagster.landing import Landing, Sync, change_state, land, open_target, read_scope, recover, sweep, verify
 from s3dest_dagster.storage import Bucket, open_bucket
 
@@ -153,7 +153,7 @@ def _verify(act: Act, bucket: Bucket) -> Said:
         return Outcome.FAULT, f"verify: {verified.problems[0]}"
     try:
         table = read_scope(bucket, template, scope)
-    except ObjectNotFoundError as error:
+    except (ObjectNotFoundError, ObjectReplacedError) as error:
         return Outcome.GAVE_UP, error.message
     ids = sorted(_read_ids(table.to_pylist())) if table is not None else []
     return (Outcome.FAULT, torn) if (torn := torn_syncs(kind, ids)) else (Outcome.DONE, "")
