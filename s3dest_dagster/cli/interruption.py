@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an exception that unwinds, and that waits a while when something is being published.
+"""Ctrl-C, SIGTERM and SIGHUP as an exception that unwinds, and that waits a while when something is being published.
 
 It must not know what is interrupted.
 """
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE_S = 20.0
 """Less than the thirty seconds after which most orchestrators kill."""
 
@@ -25,7 +26,7 @@ class Interrupted(BaseException):
 
 
 class Interruption:
-    """Raises Interrupted in the main thread when SIGINT or SIGTERM comes. Made by `interruptible`."""
+    """Raises Interrupted in the main thread when SIGINT, SIGTERM or SIGHUP comes. Made by `interruptible`."""
 
     def __init__(self, grace_s: float = _GRACE_S) -> None:
         self._grace_s = grace_s
@@ -59,9 +60,11 @@ class Interruption:
 
 @contextmanager
 def interruptible(grace_s: float = _GRACE_S) -> Iterator[Interruption]:
-    """While it lasts, SIGINT and SIGTERM raise Interrupted. `grace_s` is what a deferred block still gets."""
+    """While it lasts, SIGINT, SIGTERM and SIGHUP raise Interrupted; not SIGHUP where it is ignored, as under `nohup`.
+    `grace_s` is what a deferred block still gets."""
     interruption = Interruption(grace_s)
-    before = {each: signal.signal(each, interruption.arrived) for each in (signal.SIGINT, signal.SIGTERM)}
+    stops = [each for each in _STOPS if signal.getsignal(each) is not signal.SIG_IGN or each is not signal.SIGHUP]
+    before = {each: signal.signal(each, interruption.arrived) for each in stops}
     try:
         yield interruption
     finally:

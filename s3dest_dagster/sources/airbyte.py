@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -26,6 +25,7 @@ from s3dest_dagster.sources.masking import secret_texts
 from s3dest_dagster.sources.messages import BUFFER_MB
 from s3dest_dagster.sources.process import running, split_command
 from s3dest_dagster.sources.protocol import StateMessage
+from s3dest_dagster.sources.supervision import supervised_directory
 from s3dest_dagster.sources.templating import Values
 from s3dest_dagster.sources.transcript import Log, log_to_logging
 from s3dest_dagster.stream import Stream
@@ -45,7 +45,8 @@ class AirbyteSource:
     SIGKILL after `stop_grace_s`; one that writes nothing for `stall_timeout_s` (a day; None: for ever) is ended, and
     the read fails. A full refresh of a stream of which it said nothing at all (no record, state or status) fails
     instead of deleting what is there, unless `allow_empty`. Config, catalog and state are handed over in files of a
-    private directory, below `temporary_directory` if given, and deleted afterwards.
+    private directory, below `temporary_directory` if given, and deleted afterwards. Where this process is killed, the
+    connector is ended and the directory deleted all the same.
 
     No secret of the config or of `env` is shown in logs or errors (what counts as one: `masking`).
     """
@@ -130,18 +131,17 @@ class AirbyteSource:
 
     @contextmanager
     def _conversation(self, verb: str, files: _Files, config: CurrentConfig, log: Log) -> Iterator[Conversation]:
-        with (
-            _private_files(files, self.temporary_directory) as options,
-            running([*self.command, verb, *options], environment=self.env, grace_s=self.stop_grace_s) as process,
-        ):
-            yield Conversation(
-                f"{self.name} {verb}",
-                process,
-                config,
-                log,
-                max_line_mb=self.max_line_mb,
-                stall_timeout_s=self.stall_timeout_s,
-            )
+        with supervised_directory(self.temporary_directory, self.stop_grace_s) as (directory, supervision):
+            arguments = [*self.command, verb, *_written(files, directory)]
+            with running(arguments, supervision, environment=self.env, grace_s=self.stop_grace_s) as process:
+                yield Conversation(
+                    f"{self.name} {verb}",
+                    process,
+                    config,
+                    log,
+                    max_line_mb=self.max_line_mb,
+                    stall_timeout_s=self.stall_timeout_s,
+                )
 
     def _current(self, values: Values | None) -> CurrentConfig:
         """The config for one call."""
@@ -176,14 +176,12 @@ def _state_file(states: Sequence[bytes]) -> bytes:
     return b"[" + b",".join(states) + b"]"
 
 
-@contextmanager
-def _private_files(files: _Files, parent: str | None) -> Iterator[list[str]]:
-    """Write the files where only this user can read them, and give the options that name them; delete them after."""
-    with TemporaryDirectory(prefix="s3dest-", dir=parent) as directory:
-        options: list[str] = []
-        for option, content in files.items():
-            path = os.path.join(directory, f"{option}.json")
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(content)
-            options += [f"--{option}", path]
-        yield options
+def _written(files: _Files, directory: str) -> list[str]:
+    """Writes the files where only this user can read them, and gives the options that name them."""
+    options: list[str] = []
+    for option, content in files.items():
+        path = os.path.join(directory, f"{option}.json")
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+        options += [f"--{option}", path]
+    return options

@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.sources.supervision import Supervision
 
 _PIPE_BYTES = 1 << 20
 _WAITING_LINES = 1000
@@ -43,9 +44,10 @@ def split_command(command: str | Sequence[str]) -> list[str]:
 
 @contextmanager
 def running(
-    arguments: Sequence[str], *, environment: Mapping[str, str] | None, grace_s: float
+    arguments: Sequence[str], supervision: Supervision, *, environment: Mapping[str, str] | None, grace_s: float
 ) -> Iterator[ConnectorProcess]:
-    """Run the command; on leaving, whatever the reason, its whole process group is ended and every pipe closed.
+    """Run the command; on leaving, whatever the reason, its whole process group is ended and every pipe closed. Where
+    this process is killed, the supervision ends the group.
 
     `environment` is added to this process's own. Raises SettingsError when the command cannot be started.
     """
@@ -67,6 +69,7 @@ def running(
         ) from None
     process = ConnectorProcess(popen, grace_s)
     try:
+        supervision.watch(popen.pid)
         yield process
     finally:
         process.end()

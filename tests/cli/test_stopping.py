@@ -28,7 +28,7 @@ def with_parts_under_way(lake, *options: str) -> subprocess.Popen:
     return process
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_a_signal_aborts_the_uploads_and_is_told_in_a_sentence(lake, number, code):
     lake.write(record("users", id=1))
     before = lake.all_keys()
