@@ -28,12 +28,13 @@ def main() -> None:
 def _until_gone(parent: int) -> int:
     """Returns when the parent is gone; the group that it named, or 0."""
     said = b""
-    while os.getppid() == parent:
+    while True:
         if select.select([0], [], [], _LOOK_EVERY_S)[0]:
-            chunk = os.read(0, 64)
-            if not chunk:
+            if not (chunk := os.read(0, 64)):
                 break
             said += chunk
+        elif os.getppid() != parent:
+            break
     return int(said) if said.endswith(b"\n") else 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from scripted import ScriptedSource, is_running, is_soon_gone
 
+from s3dest_dagster.sources import supervisor
 from s3dest_dagster.sources.supervision import remove_abandoned
 
 SECRET = "correct horse battery staple"
@@ -86,6 +88,13 @@ def test_a_process_that_the_reader_has_forked_does_not_keep_the_connector_alive(
     scripted.records("users", {"id": 1}).state("users", {}).sleeps(600)
     assert is_soon_gone(killed_while_reading(scripted, temporary, "fork"))
     assert is_soon_empty(temporary)
+
+
+def test_a_reader_that_is_gone_before_the_supervisor_has_begun_has_told_it_what_to_end():
+    command = [sys.executable, "-I", "-S", supervisor.__file__, str(os.getpid() + 1), "5", ""]
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as connector:
+        subprocess.run(command, input=f"{connector.pid}\n".encode(), check=True)
+        assert connector.wait(timeout=60) == -signal.SIGTERM
 
 
 def left_behind(parent: Path, name: str, age_s: float = 3600) -> Path:
