@@ -46,6 +46,12 @@ class Stream:
     def __post_init__(self) -> None:
         if not self.name:
             raise SettingsError("A stream needs a name; it is empty.", setting="name")
+        if not (_is_unicode(self.name) and _is_unicode(self.namespace or "")):
+            raise SettingsError(
+                f"Stream {self.name!r}: its name or namespace has half of a surrogate pair, which no text can hold. "
+                "Rename it.",
+                setting="name",
+            )
         try:
             object.__setattr__(self, "sync_mode", SyncMode(self.sync_mode))
         except ValueError:
@@ -75,5 +81,23 @@ class Scope:
     partition: str | None = None
     dimensions: Mapping[str, str] | None = None
 
+    def check_unicode(self) -> None:
+        """Raises SettingsError for a partition that no text can hold, and so no manifest."""
+        if not _is_unicode(self.partition or ""):
+            raise SettingsError(
+                f"Stream {self.stream}: its partition {self.partition!r} has half of a surrogate pair, which no text "
+                "can hold. Name the partition otherwise.",
+                stream=str(self.stream),
+            )
+
     def __str__(self) -> str:
         return str(self.stream) if self.partition is None else f"{self.stream} [{self.partition}]"
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a text can be written; one with a lone surrogate, as JSON's escapes can make it, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from work import assert_linear
 from written import batch_of, entropy_of
 
 from s3dest_dagster.destination import AvroFormat, CsvFormat, Flattening, FormatSettings, JsonlFormat, ParquetFormat
+from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.formats import encoder
+from s3dest_dagster.schema import record_type
 from s3dest_dagster.stream import Stream
 
 OVERFLOW = "_airbyte_additional_properties"
@@ -101,3 +104,42 @@ def _encoding(format_: str, records: list[bytes]) -> Callable[[], object]:
     batch = batch_of(records)
     ready = encoder(FORMATS[format_], Stream(name="x", json_schema=_SCHEMA), on_mismatch="overflow")
     return lambda: ready.encode(batch, entropy_of(batch))
+
+
+SCHEMAS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "fields": lambda n: {"properties": {f"f{i}": _INTEGER for i in range(n)}},
+    "names that become the same": lambda n: {"properties": {chr(0x4E00 + i): _INTEGER for i in range(n)}},
+    "objects that become the same": lambda n: {"properties": {chr(0x4E00 + i): _OBJECT for i in range(n)}},
+    "objects of one name": lambda n: {"properties": {"a": {"oneOf": [_within(f"f{i}") for i in range(n)]}}},
+    "one object again and again": lambda n: {"properties": {"a": {"anyOf": [_OBJECT] * n}}},
+    "one reference again and again": lambda n: {
+        "properties": {"a": {"oneOf": [{"$ref": "#/definitions/x"}] * n}},
+        "definitions": {"x": _OBJECT},
+    },
+    "references to references": lambda n: {
+        "properties": {"a": {"$ref": "#/definitions/0"}},
+        "definitions": {str(i): {"oneOf": [{"$ref": f"#/definitions/{min(i + 1, n)}"}] * 10} for i in range(n + 1)},
+    },
+    "types": lambda n: {"properties": {"a": {"type": ["string", "integer"] * n}}},
+    "a tuple": lambda n: {"properties": {"a": {"type": "array", "items": [_INTEGER, _OBJECT] * n}}},
+}
+
+
+def _within(name: str) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: _INTEGER}}
+
+
+@pytest.mark.parametrize("construct", SCHEMAS)
+def test_the_work_for_a_schema_grows_with_its_length(construct):
+    def reading(size: int) -> Callable[[], object]:
+        schema = SCHEMAS[construct](size)
+        return lambda: record_type(schema, "x", None)
+
+    assert_linear(reading, 40)
+
+
+def test_references_that_multiply_are_refused():
+    both = [{"oneOf": [{"$ref": f"#/definitions/{level}{side}"} for side in "ab"]} for level in range(1, 41)]
+    definitions = {f"{level}{side}": each for level, each in enumerate(both) for side in "ab"}
+    with pytest.raises(SchemaError, match="more than 100,000 definitions"):
+        record_type({"properties": {"a": {"$ref": "#/definitions/0a"}}, "definitions": definitions}, "x", None)

@@ -57,6 +57,11 @@ def read_json_object(path: str, what: str) -> Mapping[str, Any]:
         raise SettingsError(
             f"The {what} {path} is no JSON: {error.msg} in line {error.lineno}, column {error.colno}."
         ) from None
+    except SettingsError:
+        raise
+    except (ValueError, RecursionError) as error:
+        reason = "it nests too deeply" if isinstance(error, RecursionError) else "a number in it has too many digits"
+        raise SettingsError(f"The {what} {path} cannot be read: {reason}.") from None
     if not isinstance(value, Mapping):
         raise SettingsError(f"The {what} {path} is JSON, but no object: it begins {json.dumps(value)[:20]!r}.")
     return value

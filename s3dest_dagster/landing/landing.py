@@ -81,6 +81,7 @@ class Landing:
         self.stream = stream
         self.sync = sync
         self.scope = scope or Scope(stream.id)
+        self.scope.check_unicode()
         self._target = target
         self._compared = compared
         self._on_progress = on_progress

@@ -102,6 +102,8 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
     when one lands under another template; KeyCollisionError when another stream holds a key that one would land."""
     destination = target.destination
     scopes = [landed_scope(destination.stream_prefix, Scope(each.id, partition)) for each in streams]
+    for scope in scopes:
+        scope.check_unicode()
     destination.template.check_streams([each.stream for each in scopes], destination.format.extension)
     check_templates(target.bucket, destination, [each.stream for each in scopes])
     return Plan(

@@ -8,11 +8,12 @@ It must not know Avro's JSON or Arrow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, TypeAlias
 
 from s3dest_dagster.errors import SchemaError
-from s3dest_dagster.schema.names import original_name_doc, standard_name, standard_namespace, unique_names
+from s3dest_dagster.schema.names import TakenNames, original_name_doc, standard_name, standard_namespace, unique_names
 from s3dest_dagster.schema.types import (
     EMITTED_AT,
     OVERFLOW,
@@ -39,6 +40,8 @@ MAX_DEPTH = 100
 """Levels of objects and arrays that have types; what nests deeper is JSON text."""
 _MAX_LEVELS = 120
 """The same with the combinations (anyOf, …) between them; more would come near the deepest call that Python allows."""
+MAX_DEFINITIONS = 100_000
+"""Definitions that are followed for one stream, each as often as something refers to it."""
 MAX_FIELDS = 50_000
 """Fields of all levels together; references can make a small schema large."""
 
@@ -69,6 +72,7 @@ _TYPES: dict[tuple[str, str | None], Scalar | _Structured] = {
     (_WELL_KNOWN + "TimeWithTimezone", None): Scalar.STRING,
 }
 _FORMATS = {"date-time": Scalar.TIMESTAMP, "date": Scalar.DATE, "time": Scalar.TIME}
+_TakenByNamespace: TypeAlias = defaultdict[str | None, TakenNames]
 _RESTRICTIONS = ("anyOf", "allOf", "oneOf")
 _OVERFLOW_NAMES = (OVERFLOW, OVERFLOW_ALIAS)
 _ENVELOPE_NAMES = (RECORD_ID, EMITTED_AT)
@@ -85,7 +89,7 @@ def record_type(
     any case, what is not a JSON schema.
     """
     record = _Parser(json_schema, name, unknown_types).record(json_schema, name, namespace, root=True)
-    return _record_named_once(record, set())
+    return _record_named_once(record, defaultdict(TakenNames))
 
 
 class _Parser:
@@ -99,6 +103,7 @@ class _Parser:
         self._following: list[str] = []
         self._combined = 0
         self._fields = 0
+        self._definitions = 0
 
     def record(self, definition: Mapping[str, Any], name: str, namespace: str | None, *, root: bool = False) -> Record:
         """The record of an object definition; nested records are named after their field, in the path's namespace."""
@@ -134,6 +139,9 @@ class _Parser:
         return kind
 
     def _branches(self, name: str, namespace: str | None, definition: object) -> list[Branch]:
+        self._definitions += 1
+        if self._definitions > MAX_DEFINITIONS:
+            raise self._error(f"its references lead to more than {MAX_DEFINITIONS:,} definitions")
         reference = _local_reference(definition)
         if reference is None:
             return [b for t in self._types(definition) for b in self._single(name, namespace, t, definition)]
@@ -206,7 +214,7 @@ class _Parser:
             return [Scalar.STRING]
         inner = f"{namespace}.{name}" if namespace else name
         self._combined += 1
-        found = distinct(branch for d in definitions for branch in self._branches(name, inner, d))
+        found = distinct(branch for d in _each_once(definitions) for branch in self._branches(name, inner, d))
         self._combined -= 1
         return merge_records(name, namespace, found)
 
@@ -240,6 +248,16 @@ def known_type(name: object, airbyte_type: object) -> Scalar | _Structured | Non
     return _TYPES.get((name, str(airbyte_type))) or _TYPES.get((name, None))
 
 
+def _each_once(definitions: Iterable[object]) -> Iterator[object]:
+    """The definitions without references that stand among them already: what they refer to would be taken once."""
+    seen = set()
+    for definition in definitions:
+        reference = _local_reference(definition)
+        if reference is None or reference not in seen:
+            seen.add(reference)
+            yield definition
+
+
 def _local_reference(definition: object) -> str | None:
     """The local reference that a definition consists of; None where something else decides its type."""
     if not isinstance(definition, Mapping) or definition.get("type") is not None:
@@ -249,17 +267,14 @@ def _local_reference(definition: object) -> str | None:
     return reference if isinstance(reference, str) and reference.startswith("#") and not combined else None
 
 
-def _record_named_once(record: Record, taken: set[tuple[str | None, str]]) -> Record:
+def _record_named_once(record: Record, taken: _TakenByNamespace) -> Record:
     """The same record with every full name in it its own, since Avro defines a name once; later ones are numbered."""
-    name, number = record.name, 2
-    while (record.namespace, name) in taken:
-        name, number = f"{record.name}_{number}", number + 1
-    taken.add((record.namespace, name))
+    name = taken[record.namespace].take(record.name)
     fields = tuple(Field(f.name, f.source, _named_once(f.kind, taken), f.doc) for f in record.fields)
     return Record(name, record.namespace, fields, record.doc or original_name_doc(record.name, name))
 
 
-def _named_once(kind: Kind, taken: set[tuple[str | None, str]]) -> Kind:
+def _named_once(kind: Kind, taken: _TakenByNamespace) -> Kind:
     if isinstance(kind, Array):
         return Array(_named_once(kind.item, taken), kind.fallback)
     if isinstance(kind, Union):

@@ -6,7 +6,7 @@ A small closed algebra. Every value of every kind may also be null. A record lev
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 RECORD_ID = "_airbyte_ab_id"
@@ -74,6 +74,14 @@ class Record:
     namespace: str | None
     fields: tuple[Field, ...]
     doc: str | None = None
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.name, self.namespace, self.fields, self.doc)))
+
+    def __hash__(self) -> int:
+        """Made once: that of a record with many levels would otherwise be made anew for each level around it."""
+        return self._hash
 
 
 Kind = Scalar | Array | Union | Record

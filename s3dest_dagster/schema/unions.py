@@ -66,13 +66,11 @@ def tuple_of(found: Iterable[Branch]) -> Array:
 def distinct(found: Iterable[Branch]) -> list[Branch]:
     """Each branch once, at its first place. A fallback and a declared string are the same Avro type: the declared one
     wins, and a fallback that is not the last branch has become one that is declared."""
-    once: list[Branch] = []
-    for branch in found:
-        if branch not in once and not (branch is Fallback.STRING and Scalar.STRING in once):
-            if branch is Scalar.STRING and Fallback.STRING in once:
-                once[once.index(Fallback.STRING)] = branch
-            else:
-                once.append(branch)
+    once = list(dict.fromkeys(found))
+    strings = [place for place, branch in enumerate(once) if branch in (Fallback.STRING, Scalar.STRING)]
+    if len(strings) > 1:
+        once[strings[0]] = Scalar.STRING
+        del once[strings[1]]
     return [Scalar.STRING if b is Fallback.STRING and b is not once[-1] else b for b in once]
 
 

@@ -10,11 +10,20 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.stream import Stream, StreamId, SyncMode
 
+_SHAPE: Sequence[tuple[str, str, type | UnionType, str]] = [
+    ("stream", "namespace", str, "a text"),
+    ("stream", "json_schema", Mapping, "an object"),
+    ("stream", "supported_sync_modes", list | tuple, "a list"),
+    ("configured", "sync_mode", str, "a text"),
+    ("configured", "destination_sync_mode", str, "a text"),
+]
+"""What the members of a stream, as the source describes it or as somebody has configured it, must be."""
 _SYNC_MODES = {"overwrite": SyncMode.FULL_REFRESH, "append": SyncMode.APPEND}
 
 
@@ -63,6 +72,7 @@ class Catalog:
         for entry in entries:
             if not isinstance(entry, Mapping) or not isinstance(_described(entry).get("name"), str):
                 raise SettingsError("The catalog has an entry that is no stream: it has no name.")
+            _check_shape(entry)
             yield entry
 
 
@@ -92,7 +102,7 @@ def _parsed(path: Path) -> Mapping[str, Any]:
 def _json_or_none(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -100,6 +110,19 @@ def _described(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """The source's own description of the stream, in a discovered or configured entry."""
     inner = entry.get("stream")
     return inner if isinstance(inner, Mapping) else entry
+
+
+def _check_shape(entry: Mapping[str, Any]) -> None:
+    """Raises SettingsError for a member of the stream that is not of the protocol's type; null is none."""
+    described = _described(entry)
+    for place, name, type_, what in _SHAPE:
+        value = (described if place == "stream" else entry).get(name)
+        if value is not None and not isinstance(value, type_):
+            raise SettingsError(
+                f"Stream {described['name']!r} of the catalog: its {name} is not {what}. Use what `discover` printed.",
+                stream=described["name"],
+                setting=name,
+            )
 
 
 def _stream(entry: Mapping[str, Any]) -> Stream:

@@ -36,6 +36,8 @@ class ConfigFile:
             raise self._unreadable(f"{error.strerror}") from None
         except UnicodeDecodeError as error:
             raise self._unreadable(f"byte {error.start} is no UTF-8") from None
+        except RecursionError:
+            raise self._unreadable("it nests too deeply") from None
         except ValueError as error:
             raise self._unreadable(f"it is no JSON, see line {getattr(error, 'lineno', '?')}") from None
         if not isinstance(config, dict):

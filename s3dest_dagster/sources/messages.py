@@ -9,8 +9,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import BinaryIO, cast
 
-import msgspec
-
 from s3dest_dagster.batch import BadRecord, SourceItem, State
 from s3dest_dagster.errors import SourceError
 from s3dest_dagster.sources.current_config import CurrentConfig
@@ -21,8 +19,8 @@ from s3dest_dagster.sources.protocol import (
     Decoded,
     RecordMessage,
     StateLine,
-    StateMessage,
     decode_block,
+    read_state,
 )
 from s3dest_dagster.sources.transcript import Log, Transcript, log_to_logging
 from s3dest_dagster.stream import StreamId
@@ -180,11 +178,6 @@ class MessageReader:
 def _stream_of(line: StateLine) -> StreamId | None:
     """The stream of a per-stream state; None where it covers all streams."""
     try:
-        state = msgspec.json.decode(line.state, type=StateMessage)
-    except msgspec.DecodeError as error:
+        return read_state(line.state).covers
+    except ValueError as error:
         raise SourceError(f"The source wrote a STATE message that cannot be read: {error}.") from None
-    if state.type in ("GLOBAL", "LEGACY"):
-        return None
-    if state.type != "STREAM" or state.stream is None:
-        raise SourceError(f"The source wrote a STATE message of the type {state.type!r} that names no stream.")
-    return state.stream.stream_descriptor.id

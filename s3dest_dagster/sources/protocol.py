@@ -69,12 +69,39 @@ class StreamState(Struct):
     stream_descriptor: StreamDescriptor
 
 
+class GlobalState(Struct):
+    stream_states: list[StreamState] | None = None
+
+
 class StateMessage(Struct):
     """A STATE. Without a type it is a LEGACY one, whose text is in `data`."""
 
     type: str = "LEGACY"
     stream: StreamState | None = None
+    global_: GlobalState | None = msgspec.field(default=None, name="global")
     data: Raw = _ABSENT
+
+    @property
+    def covers(self) -> StreamId | None:
+        """The stream that the state is one of; None where it is one of all streams."""
+        return self.stream.stream_descriptor.id if self.type == "STREAM" and self.stream is not None else None
+
+
+def read_state(text: bytes | Raw) -> StateMessage:
+    """The state of this text, which has what its type asks for. Raises ValueError with the reason for any other."""
+    try:
+        state = msgspec.json.decode(text, type=StateMessage)
+    except _UNREADABLE as error:
+        raise ValueError(str(error)) from None
+    if state.type == "STREAM" and state.stream is None:
+        raise ValueError("it is of the type 'STREAM' and names no stream")
+    if state.type == "GLOBAL" and state.global_ is None:
+        raise ValueError("it is of the type 'GLOBAL' and has no object 'global'")
+    if state.type == "LEGACY" and bytes(state.data) in (b"", b"null"):
+        raise ValueError("it has neither a type nor data")
+    if state.type not in ("STREAM", "GLOBAL", "LEGACY"):
+        raise ValueError(f"its type {state.type!r} is not known")
+    return state
 
 
 class LogMessage(Struct):
@@ -286,6 +313,8 @@ def _stream_of(line: bytes) -> StreamId | None:
         return None
     try:
         record: Any = json.loads(line.decode("utf-8", "replace"))["record"]
-        return StreamDescriptor(record["stream"], record.get("namespace")).id
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        named = msgspec.convert({"name": record["stream"], "namespace": record.get("namespace")}, StreamDescriptor)
+        str(named.id).encode()  # a lone surrogate is no name
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, msgspec.ValidationError):
         return None
+    return named.id

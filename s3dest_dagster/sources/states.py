@@ -12,7 +12,7 @@ import msgspec
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.lineage import KnownState, Lineage, common_ancestors, up_to
-from s3dest_dagster.sources.protocol import StateMessage, StreamState
+from s3dest_dagster.sources.protocol import StateMessage, StreamState, is_utf8, read_state
 from s3dest_dagster.stream import StreamId
 
 
@@ -153,6 +153,8 @@ def read_states(text: bytes) -> list[GivenState]:
 
     Of several of one stream the last counts. Numbers stay as they are written. Raises SettingsError for what is none.
     """
+    if not is_utf8(text):
+        raise SettingsError("The state is no text in UTF-8.", setting="state")
     found = {each.stream: each for each in map(_given, _elements(text))}
     if not found:
         raise SettingsError("There is no state in it.", setting="state")
@@ -164,12 +166,12 @@ def _elements(text: bytes) -> list[msgspec.Raw]:
     try:
         whole = msgspec.json.decode(text, type=msgspec.Raw)
         return msgspec.json.decode(text, type=list[msgspec.Raw]) if bytes(whole).startswith(b"[") else [whole]
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         reason = error
     lines = [line for line in map(bytes.strip, text.splitlines()) if line]
     try:
         found = [msgspec.json.decode(line, type=msgspec.Raw) for line in lines]
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = []
     if len(found) < 2:
         raise SettingsError(
@@ -182,15 +184,10 @@ def _given(raw: msgspec.Raw) -> GivenState:
     members = _members(raw)
     inner = members.get("state", raw) if bytes(members.get("type", b"")) == b'"STATE"' else raw
     try:
-        state = msgspec.json.decode(inner, type=StateMessage)
-    except msgspec.DecodeError as error:
+        state = read_state(inner)
+    except ValueError as error:
         raise _no_state(str(error)) from None
-    stream = state.stream.stream_descriptor.id if state.stream is not None and state.type == "STREAM" else None
-    if state.type not in ("STREAM", "GLOBAL", "LEGACY") or (stream is None and state.type == "STREAM"):
-        raise _no_state(f"it is of the type {state.type!r} and names no stream")
-    if state.type == "LEGACY" and not state.data:
-        raise _no_state("it has neither a type nor data")
-    return GivenState(stream, msgspec.json.format(bytes(inner), indent=-1).decode())
+    return GivenState(state.covers, msgspec.json.format(bytes(inner), indent=-1).decode())
 
 
 def _no_state(reason: str) -> SettingsError:
@@ -235,7 +232,7 @@ def _without(state: str, kind: str, streams: Collection[StreamId]) -> bytes:
             return state.encode()
         members["data"] = _raw({name: value for name, value in by_name.items() if name not in names})
     else:
-        shared = _members(members["global"])
+        shared = _members(members.get("global", _NOTHING))
         entries = _entries(members)
         if not any(_stream_of(each) in streams for each in entries):
             return state.encode()
@@ -244,8 +241,12 @@ def _without(state: str, kind: str, streams: Collection[StreamId]) -> bytes:
     return msgspec.json.encode(members)
 
 
-def _stream_of(entry: msgspec.Raw) -> StreamId:
-    return msgspec.json.decode(entry, type=StreamState).stream_descriptor.id
+def _stream_of(entry: msgspec.Raw) -> StreamId | None:
+    """The stream that an entry names; None where it names none."""
+    try:
+        return msgspec.json.decode(entry, type=StreamState).stream_descriptor.id
+    except msgspec.ValidationError:
+        return None
 
 
 def _members(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:

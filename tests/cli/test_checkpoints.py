@@ -74,7 +74,7 @@ def test_a_full_refresh_beside_an_append_is_published_at_the_end_only(lake):
 
 @pytest.mark.parametrize("kind", ["GLOBAL", "LEGACY"])
 def test_a_state_of_all_streams_is_no_occasion(lake, kind):
-    everything = json.dumps({"type": "STATE", "state": {"type": kind, "data": {}}}) + "\n"
+    everything = json.dumps({"type": "STATE", "state": {"type": kind, "global": {}, "data": {}}}) + "\n"
     failed = write(lake, record("users", id=1) + everything + status("users", "STARTED"))
     assert (failed.returncode, failed.stdout, lake.ids()) == (1, "", [])
     assert "Nothing of this sync was published." in failed.stderr

@@ -178,3 +178,35 @@ class TestReset:
     def test_a_name_that_is_not_there_is_told_before_anything_is_changed(self, landed):
         answer = run(landed, "reset", "--stream", "public.users", "--stream", "public.user")
         assert_nothing_changed(landed, answer, 2, "'public.user'", "public.orders, public.users")
+
+
+BROKEN = [
+    '{"type":"GLOBAL"}',
+    '{"type":"GLOBAL","global":["x"]}',
+    '{"type":"GLOBAL","global":{"stream_states":{}}}',
+    '{"type":"GLOBAL","global":{"stream_states":[{"stream_descriptor":"users"}]}}',
+    '{"type":"GLOBAL","global":{"stream_states":[{"stream_descriptor":{"name":["users"]}}]}}',
+    '{"type":"STREAM"}',
+    '{"type":"STREAM","stream":{"stream_descriptor":{"name":5}}}',
+    '{"type":"STREAM","stream":{"stream_descriptor":{"name":"users","namespace":{}}}}',
+    '{"type":"LEGACY"}',
+    '{"type":"LEGACY","data":null}',
+    '{"type":["STREAM"]}',
+    "{}",
+    "[]",
+    '"x"',
+    "null",
+    "1e999",
+]
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_state_is_never_committed(landed, broken):
+    line = f'{{"type":"STATE","state":{broken}}}\n'
+    answer = landed.write(record("users", id=3) + line, streams=("users", "orders"), **APPEND)
+    assert answer.returncode == 1
+    assert "STATE message that cannot be read" in answer.stderr
+    assert shown(landed) == [of("orders", 2), of("users", 1)]
+    assert landed.write(record("users", id=4) + state("users", 4), **APPEND).returncode == 0
+    assert shown(landed) == [of("orders", 2), of("users", 4)]
+    assert landed.ids("users") == [1, 4]

@@ -458,7 +458,7 @@ def written(kind, stream, number) -> str:
     if kind == "state":
         return state_line(stream.name, {"n": number}, namespace=stream.namespace)
     if kind == "global":
-        return json.dumps({"type": "STATE", "state": {"type": "GLOBAL", "n": number}})
+        return json.dumps({"type": "STATE", "state": {"type": "GLOBAL", "global": {}, "n": number}})
     return {"bad": f'{{"type":"RECORD","record":{{"n":{number}', "text": "some text", "blank": "  "}[kind]
 
 
