@@ -182,7 +182,8 @@ class ParquetFormat:
         connector="compression_codec",
     )
     block_size_mb: int = setting(
-        "Size of a row group in memory, in MB of 2²⁰.",
+        "Size of a row group in memory, in MB of 2²⁰. Each open object needs 1.75 times as much of `memory_mb`; "
+        "`s3dest plan` says so where there is no room for that, since row groups end early then.",
         default=128,
         at_least=1,
         connector="block_size_mb",

@@ -5,6 +5,7 @@ It only reads and lists; nothing is written.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from s3dest_dagster.landing.manifest_keys import sync_of
 from s3dest_dagster.landing.naming import names_of
 from s3dest_dagster.landing.ownership import connector_keys, refuse_held_keys
 from s3dest_dagster.landing.register import check_templates
+from s3dest_dagster.landing.staging import bytes_of_row_group
 from s3dest_dagster.landing.sync import Sync
 from s3dest_dagster.landing.target import Target
 from s3dest_dagster.schema import (
@@ -183,6 +185,21 @@ def _deletes(bucket: Bucket, destination: S3Destination, ledger: Ledger, scope: 
     return tuple(sorted(own))
 
 
+def _row_groups_cut_short(destination: S3Destination) -> Iterator[str]:
+    """Says when a whole row group finds no room in memory, even with one open object."""
+    if not isinstance(destination.format, ParquetFormat):
+        return
+    size = destination.format.block_size_mb
+    lacking = bytes_of_row_group(size << 20, destination.part_bytes) - destination.open_bytes
+    if lacking > 0:
+        needed = destination.memory_mb + math.ceil(lacking / (1 << 20))
+        yield (
+            f"block_size_mb {size} has no full effect: memory_mb {destination.memory_mb} has no room for such a row "
+            f"group, so they all end early. Set memory_mb to {needed} (more where several streams land at a time), or "
+            "lower block_size_mb."
+        )
+
+
 def settings_without_effect(destination: S3Destination) -> tuple[str, ...]:
     """Sentences on settings that are accepted, for parity or since they have a default, and cannot do anything here."""
     return tuple(_without_effect(destination))
@@ -191,6 +208,7 @@ def settings_without_effect(destination: S3Destination) -> tuple[str, ...]:
 def _without_effect(destination: S3Destination) -> Iterator[str]:
     if isinstance(destination.format, ParquetFormat) and destination.format.max_padding_size_mb != _DEFAULT_PADDING_MB:
         yield "max_padding_size_mb has no effect: padding aligns row groups to HDFS blocks, and S3 has no blocks."
+    yield from _row_groups_cut_short(destination)
     wants_checkpoints = destination.checkpoint_interval_s or destination.checkpoint_mb
     if wants_checkpoints and not destination.template.tells_objects_apart:
         yield (

@@ -41,6 +41,11 @@ class _Open:
         return int(self.writer.buffered * _MEMORY_PER_ROW_BYTE) + self.writer.aside + self.upload.held + _OPEN_BYTES
 
 
+def bytes_of_row_group(row_group_bytes: int, part_bytes: int) -> int:
+    """What an open object holds in memory just before it writes a row group of this size."""
+    return int(row_group_bytes * _MEMORY_PER_ROW_BYTE) + part_bytes + _OPEN_BYTES
+
+
 class ObjectStager:
     """Takes a sync's encoded batches in order. For one thread; uploads go on beside it.
 

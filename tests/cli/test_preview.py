@@ -222,6 +222,23 @@ def test_plan_says_that_a_chosen_padding_has_no_effect(lake):
     assert sentence.startswith("max_padding_size_mb has no effect")
 
 
+@pytest.mark.parametrize("size", [512, 1024])
+def test_plan_says_what_memory_a_row_group_needs(lake, size):
+    def told(memory_mb):
+        config = lake.config(
+            format={"format_type": "Parquet", "block_size_mb": size},
+            s3dest={"encode_workers": 1, "memory_mb": memory_mb},
+        )
+        answer = lake.run("plan", "--config", config, "--catalog", lake.catalog("users"), "--json")
+        return json.loads(answer.stdout)["without_effect"]
+
+    (sentence,) = told(512)
+    assert sentence.startswith(f"block_size_mb {size} has no full effect: memory_mb 512 ")
+    needed = int(sentence.split("Set memory_mb to ")[1].split()[0])
+    assert told(needed) == []
+    assert told(needed - 1) != []
+
+
 def test_plan_says_when_there_is_no_room_for_checkpoints(lake):
     options = ["--catalog", lake.catalog("users"), "--json"]
     one_key = {"s3_path_format": "${STREAM_NAME}/${EPOCH}_", "file_name_pattern": "all{format_extension}"}
