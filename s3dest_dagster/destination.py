@@ -252,6 +252,8 @@ SYNC_METADATA = "s3dest-sync"
 """Name of the user metadata that tells which segment an object belongs to."""
 _MAX_METADATA = 1536
 """Bytes of a user's own metadata: S3 takes 2048 of an object, and the sync's id needs some."""
+_DIRECTORY_BUCKETS = ("--x-s3", "--xa-s3")
+"""How the names of directory buckets end, and those of access points to them."""
 _BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[^\s]+")
 """A name, or the ARN of an access point."""
 _METADATA_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -426,6 +428,13 @@ class S3Destination:
             raise SettingsError(
                 f"s3_bucket_name {self.s3_bucket_name!r} is no name of a bucket. Write the name alone, like my-bucket, "
                 "without s3:// and without a path; a directory in it is s3_bucket_path.",
+                setting="s3_bucket_name",
+            )
+        if self.s3_bucket_name.endswith(_DIRECTORY_BUCKETS):
+            raise SettingsError(
+                f"s3_bucket_name {self.s3_bucket_name!r} is a directory bucket (S3 Express One Zone). It lists whole "
+                "directories only, in no order, and its ETags say nothing of the content, on which finding and "
+                "replacing objects rests. Name a general purpose bucket.",
                 setting="s3_bucket_name",
             )
         object.__setattr__(self, "s3_path_format", self.s3_path_format or DEFAULT_PATH_FORMAT)

@@ -109,3 +109,10 @@ def test_an_object_that_needs_more_parts_than_s3_takes_is_refused():
     with pytest.raises(SettingsError, match="part_size_mb"):
         S3Destination(s3_bucket_name="lake", object_size_mb=100_000)
     S3Destination(s3_bucket_name="lake", object_size_mb=100_000, part_size_mb=16)
+
+
+@pytest.mark.parametrize("name", ["lake--euw1-az1--x-s3", "lake--euw1-az1--xa-s3"])
+def test_a_directory_bucket_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match="directory bucket") as refused:
+        S3Destination(s3_bucket_name=name)
+    assert refused.value.setting == "s3_bucket_name"

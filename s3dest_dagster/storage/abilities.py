@@ -97,7 +97,8 @@ class ToldAbility:
 
 def told(abilities: ServerAbilities) -> list[ToldAbility]:
     """What a server can do, in words, ability by ability."""
-    return [_told(name, getattr(abilities, field), without) for field, name, without in _IN_WORDS]
+    other = {_LOOKS: _BY_THE_OTHER} if abilities.deletes_if_unchanged else {}
+    return [_told(name, getattr(abilities, field), other.get(without, without)) for field, name, without in _IN_WORDS]
 
 
 def _told(name: str, value: bool | Condition | BatchDelete, without: str) -> ToldAbility:
@@ -114,9 +115,10 @@ _ONE_WRITER = (
     "holds, and each change of a manifest costs one more request"
 )
 _LOOKS = (
-    "where the server has no such deletion at all, each object whose key recurs is looked at right before it is "
-    "deleted, which costs a request and leaves a gap of milliseconds"
+    "where a template's keys recur, a late deletion may hit what another writer has just put there; each object is "
+    "looked at right before, which costs a request and leaves a gap of milliseconds"
 )
+_BY_THE_OTHER = "nothing is lost, since the server has the other of the two deletions under a condition"
 _IN_WORDS = (
     ("create_if_absent", "create an object only where there is none (If-None-Match)", _ONE_WRITER),
     ("replace_if_match", "replace an object only while it is unchanged (If-Match)", _ONE_WRITER),

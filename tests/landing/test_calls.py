@@ -24,6 +24,15 @@ def counted(server: S3Server, name: str) -> tuple[Bucket, FailingClient]:
     return bucket, client
 
 
+def test_the_first_use_of_a_bucket_costs_some_requests_and_that_of_a_later_process_one(moto_s3: S3Server) -> None:
+    name = moto_s3.new_bucket()
+    for most in (30, 1):
+        client = FailingClient(moto_s3.client())
+        bucket = Bucket(client, name).at("data/_s3dest/")
+        assert len({bucket.abilities for _ in range(3)}) == 1
+        assert len(client.calls) <= most, client.calls
+
+
 @pytest.mark.parametrize(("mode", "most"), [(APPEND, 10), (REFRESH, 13)])
 def test_one_record_costs_few_requests(moto_s3: S3Server, mode: SyncMode, most: int) -> None:
     name = moto_s3.new_bucket()

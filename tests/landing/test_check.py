@@ -76,6 +76,27 @@ def test_each_missing_action_is_named_with_its_statement(moto_s3: S3Server, miss
     assert open_uploads(moto_s3, settings.s3_bucket_name) == (missing == "s3:AbortMultipartUpload")
 
 
+@pytest.mark.parametrize(
+    ("granted", "missing", "unknown"),
+    [
+        ({*ACTIONS} - {"s3:PutObject", "s3:GetObject"}, {"s3:PutObject", "s3:GetObject"}, set()),
+        ({*ACTIONS} - {"s3:DeleteObject", "s3:GetObject"}, {"s3:DeleteObject", "s3:GetObject"}, set()),
+        ({"s3:ListBucket"}, {*ACTIONS} - {"s3:ListBucket"}, set()),
+        ({"s3:GetObject"}, {*ACTIONS} - {"s3:GetObject"}, {"s3:GetObject"}),
+        (set(), {*ACTIONS} - {"s3:GetObject"}, {"s3:GetObject"}),
+    ],
+)
+def test_all_missing_actions_are_named_and_those_that_could_not_be_tried(
+    moto_s3: S3Server, granted: set[str], missing: set[str], unknown: set[str]
+) -> None:
+    """Who may neither list nor write cannot find out whether he may read: what is not there is denied, too."""
+    _, keys = new_user(moto_s3, ["s3:GetBucketLocation", *granted])
+    settings = destination(moto_s3.new_bucket())
+    steps = checked(moto_s3, settings, replace(moto_s3.connection, **keys))
+    assert (set(denied(steps)), set(not_tried(steps))) == (missing, unknown)
+    assert left(moto_s3, settings.s3_bucket_name) == []
+
+
 def test_the_statements_are_all_that_is_missing(moto_s3: S3Server) -> None:
     """Whoever adds what the check prints, until it prints nothing, has a policy under which a sync lands."""
     name, keys = new_user(moto_s3, ["s3:GetBucketLocation"])
