@@ -7,6 +7,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import count
+from typing import Any
 
 import pytest
 from faults import EVERY_CRASH, FailingClient, OvertakenClient
@@ -117,12 +118,16 @@ def test_whoever_overtakes_whom_in_a_partition_one_generation_is_left(moto_s3: S
             return
 
 
+WAYS_TO_LEAVE: list[dict[str, Any]] = [{"delete_grace_s": 1}, {"publish_order": "purge_first"}][: 1 + EVERY_CRASH]
+
+
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("mode", list(SyncMode)[: 1 + EVERY_CRASH])
-def test_recovery_may_come_at_any_point_of_a_sync(moto_s3: S3Server, mode: SyncMode) -> None:
+@pytest.mark.parametrize("way", WAYS_TO_LEAVE, ids=lambda each: "".join(each))
+def test_recovery_may_come_at_any_point_of_a_sync(moto_s3: S3Server, mode: SyncMode, way: dict[str, Any]) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     for at in count(1):
-        settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002, delete_grace_s=1)
+        settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002, **way)
         bucket = Bucket(moto_s3.client(), settings.s3_bucket_name)
         name = f"writers{next(_streams)}x"
         for number in OLD:
@@ -140,9 +145,12 @@ def test_recovery_may_come_at_any_point_of_a_sync(moto_s3: S3Server, mode: SyncM
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("mode", list(SyncMode)[: 1 + EVERY_CRASH])
-def test_a_sweep_that_spares_nothing_may_come_at_any_point_of_a_sync(rclone_s3: S3Server, mode: SyncMode) -> None:
+@pytest.mark.parametrize("order", ["purge_first", "add_first"][: 1 + EVERY_CRASH])
+def test_a_sweep_that_spares_nothing_may_come_at_any_point_of_a_sync(
+    rclone_s3: S3Server, mode: SyncMode, order: str
+) -> None:
     """Uploads are abandoned at once here, so that it takes those of the running sync, which fails and harms nothing."""
-    settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, abandoned_upload_age_s=0)
+    settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, abandoned_upload_age_s=0, publish_order=order)
     bucket = Bucket(rclone_s3.client(), settings.s3_bucket_name)
     failures = 0
     for at in count(1):
