@@ -69,12 +69,14 @@ class StreamBatch:
 @dataclass(frozen=True, slots=True)
 class BadRecord:
     """A line that is no record at all: its bytes and the reason. `stream` None where the line does not tell;
-    `line_number` is counted from 1 over what the source wrote, None where it has no lines."""
+    `line_number` is counted from 1 over what the source wrote, or over `file` where it stands in one; None where it has
+    no lines."""
 
     stream: StreamId | None
     raw: bytes
     reason: str
     line_number: int | None = None
+    file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

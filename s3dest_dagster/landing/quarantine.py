@@ -21,8 +21,8 @@ _SHOWN = 200
 
 
 class Quarantine:
-    """Takes a sync's bad records; the object begins with the first of them. JSON Lines of `reason`, `line_number`
-    and `line`."""
+    """Takes a sync's bad records; the object begins with the first of them. JSON Lines of `reason`, `file` where it
+    stands in one, `line_number` and `line`."""
 
     def __init__(self, target: Target, scope: Scope, key: str, segment: str) -> None:
         self._target = target
@@ -37,18 +37,23 @@ class Quarantine:
         if self._target.destination.on_bad_record == "fail":
             shown = bad.raw[:_SHOWN].decode("utf-8", "replace")
             which = "a line" if bad.line_number is None else f"line {bad.line_number:,}"
+            which = f"{which} of {bad.file or 'the source'}"
             raise RecordError(
-                f"{self._scope}: {which} of the source is no record: {bad.reason}. It begins {shown!r}. Mend the "
+                f"{self._scope}: {which} is no record: {bad.reason}. It begins {shown!r}. Mend the "
                 "source, or set on_bad_record to 'quarantine' to keep such lines aside.",
                 stream=str(self._scope.stream),
                 partition=self._scope.partition,
+                key=bad.file,
                 setting="on_bad_record",
             )
         if self._upload is None:
             self._target.memory.reserve(self, self._target.destination.part_bytes)
             self._upload = new_upload(self._target, self._target.bucket, self._key, {SYNC_METADATA: self._segment})
         text = bad.raw.decode("utf-8", "backslashreplace")
-        line = {"reason": bad.reason, "line_number": bad.line_number, "line": text}
+        place = (
+            {"line_number": bad.line_number} if bad.file is None else {"file": bad.file, "line_number": bad.line_number}
+        )
+        line = {"reason": bad.reason, **place, "line": text}
         self._upload.write(msgspec.json.encode(line) + b"\n")
         self.rows += 1
 

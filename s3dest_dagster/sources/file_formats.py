@@ -25,6 +25,7 @@ from s3dest_dagster.sources.json_faults import why_no_json
 from s3dest_dagster.sources.lines import read_blocks
 from s3dest_dagster.sources.protocol import are_plain_objects, is_utf8
 from s3dest_dagster.sources.records import batches
+from s3dest_dagster.wording import amount
 
 Open = Callable[[], BinaryIO]
 """Opens a file at its beginning."""
@@ -88,10 +89,11 @@ def read_csv(
     if not names:
         return
     bad: list[BadRecord] = []
+    lines = _CsvLines(open_file, delimiter, encoding)
 
     def refuse(row: Any) -> str:
-        reason = f"it has {row.actual_columns} cells, and the header has {row.expected_columns}"
-        bad.append(BadRecord(None, (row.text or "").encode(), reason))
+        reason = f"it has {amount(row.actual_columns, 'cell')}, and the header has {row.expected_columns}"
+        bad.append(BadRecord(None, (row.text or "").encode(), reason, lines.of_row(row.number)))
         return "skip"
 
     with open_file() as file:
@@ -113,6 +115,34 @@ def read_csv(
             yield from bad
             bad.clear()
     yield from bad
+
+
+class _CsvLines:
+    """On which line a row begins: its number alone does not tell, since cells may hold line breaks. The file is read
+    once more for it, as far as it must be."""
+
+    def __init__(self, open_file: Open, delimiter: str, encoding: str) -> None:
+        self._open_file = open_file
+        self._delimiter = delimiter
+        self._encoding = encoding
+        self._reader: Any = None
+        self._row = 0
+        self._line = 0
+
+    def of_row(self, number: int | None) -> int | None:
+        """The line of the row of this number, counted from 1 with the header; of rising numbers."""
+        if number is None:
+            return None
+        if self._reader is None:
+            text = TextIOWrapper(self._open_file(), encoding=self._encoding, newline="")
+            self._reader = csv.reader(text, delimiter=self._delimiter)
+        while self._row < number:
+            before = self._reader.line_num
+            if (cells := next(self._reader, None)) is None:
+                return None
+            if cells:
+                self._row, self._line = self._row + 1, before + 1
+        return self._line
 
 
 def _header(open_file: Open, delimiter: str, encoding: str) -> list[str]:

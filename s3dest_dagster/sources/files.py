@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import BinaryIO, Literal, NamedTuple, cast, get_args
@@ -18,8 +18,9 @@ import pyarrow.fs
 
 from s3dest_dagster.batch import BadRecord, Batch
 from s3dest_dagster.errors import S3DestError, SettingsError, SourceError
+from s3dest_dagster.sources.disk import matching_files
 from s3dest_dagster.sources.file_formats import EmittedAt, read_avro, read_csv, read_jsonl, read_parquet
-from s3dest_dagster.sources.path_patterns import CAUGHT, path_pattern, placeholders
+from s3dest_dagster.sources.path_patterns import CAUGHT, PathPattern, path_pattern, placeholders
 from s3dest_dagster.sources.templating import Values, render_config
 
 FileFormat = Literal["jsonl", "csv", "parquet", "avro"]
@@ -49,11 +50,12 @@ class FoundFile(NamedTuple):
 class FileSource:
     """The records of all files that match a pattern, in the order of their paths.
 
-    `path` is a pattern (`*` and `?` within a name, `**` over directories, `[…]`), absolute, relative to the working
-    directory, or an address that pyarrow knows (`s3://bucket/inbox/*.csv`). It may name the partition
-    (`inbox/{{ partition_key }}/*.csv`, see `partition_values`). `format` is told by the endings unless it is given;
-    text formats may be compressed (.gz, .bz2, .zst, .lz4). `delimiter` and `encoding` are of CSV files. `filesystem` is
-    a `pyarrow.fs.FileSystem` that `path` belongs to. Without `allow_missing`, a read that finds no file is an error.
+    `path` is a pattern (`*` and `?` within a name, `**` over directories but not over links to them, `[…]`), absolute,
+    relative to the working directory, or an address that pyarrow knows (`s3://bucket/inbox/*.csv`). It may name the
+    partition (`inbox/{{ partition_key }}/*.csv`, see `partition_values`). `format` is told by the endings unless it is
+    given; text formats may be compressed (.gz, .bz2, .zst, .lz4). `delimiter` and `encoding` are of CSV files.
+    `filesystem` is a `pyarrow.fs.FileSystem` that `path` belongs to. Without `allow_missing`, a read that finds no file
+    is an error.
     """
 
     path: str = field(repr=False)
@@ -113,19 +115,28 @@ class FileSource:
             opened = filesystem.open_input_stream(path, compression="detect") if is_text else None
             return cast(BinaryIO, opened or filesystem.open_input_file(path))
 
+        rows = 0
         try:
-            if kind == "jsonl":
-                yield from read_jsonl(open_file, emitted_at)
-            elif kind == "csv":
-                delimiter = self.delimiter or ("\t" if ".tsv" in PurePosixPath(path).suffixes else ",")
-                yield from read_csv(open_file, emitted_at, delimiter=delimiter, encoding=self.encoding)
-            else:
-                yield from (read_parquet if kind == "parquet" else read_avro)(open_file, emitted_at)
-        except S3DestError:
-            raise
+            for item in self._items(kind, PurePosixPath(path), open_file, emitted_at):
+                rows += 1 if isinstance(item, BadRecord) else item.num_rows
+                yield replace(item, file=path) if isinstance(item, BadRecord) else item
+        except S3DestError as error:
+            raise type(error)(f"{path}: {error.message}", key=path, setting=error.setting) from error
         # Whatever the libraries that read the format raise on what is none.
         except Exception as error:
-            raise SourceError(f"The file {path} cannot be read: {error}", key=path) from error
+            after = f", after {rows:,} records of it" if rows else ""
+            raise SourceError(f"The file {path} cannot be read{after}: {error}", key=path) from error
+
+    def _items(
+        self, kind: FileFormat, path: PurePosixPath, open_file: Callable[[], BinaryIO], emitted_at: EmittedAt
+    ) -> Iterator[Batch | BadRecord]:
+        if kind == "jsonl":
+            yield from read_jsonl(open_file, emitted_at)
+        elif kind == "csv":
+            delimiter = self.delimiter or ("\t" if ".tsv" in path.suffixes else ",")
+            yield from read_csv(open_file, emitted_at, delimiter=delimiter, encoding=self.encoding)
+        else:
+            yield from (read_parquet if kind == "parquet" else read_avro)(open_file, emitted_at)
 
     def _format_of(self, path: str) -> tuple[FileFormat, bool]:
         """The file's format, and whether it is text, which may be compressed."""
@@ -145,12 +156,15 @@ class FileSource:
         path, question, query = self.path.partition("?") if "://" in self.path else (self.path, "", "")
         pattern = path_pattern(path, lambda name: self._value(name, values))
         filesystem, directory = self._directory(f"{pattern.directory}{question}{query}")
-        selector = pyarrow.fs.FileSelector(directory, recursive=pattern.is_deep, allow_not_found=True)
-        found = []
-        for info in filesystem.get_file_info(selector):
-            match = pattern.match(info.path[len(directory) :].lstrip("/"))
-            if match is not None and info.type is pyarrow.fs.FileType.File:
-                found.append(FoundFile(info.path, info.size or 0, info.mtime, match.groupdict().get(CAUGHT)))
+        try:
+            found = [
+                FoundFile(info.path, info.size or 0, info.mtime, match.groupdict().get(CAUGHT))
+                for info, match in _matching(filesystem, directory, pattern)
+                if info.type is pyarrow.fs.FileType.File
+            ]
+        except OSError as error:
+            told = _without_keys(f"The files of {self.path} cannot be listed: {error}")
+            raise SourceError(told, key=directory) from error
         return filesystem, sorted(found)
 
     def _missing_directory(self, filesystem: pyarrow.fs.FileSystem) -> str | None:
@@ -186,6 +200,20 @@ class FileSource:
     def _told(self, values: Values | None) -> str:
         named = [f"{name} {value!r}" for name, value in (values or {}).items() if name in placeholders(self.path)]
         return _without_keys(f"{self.path} ({', '.join(named)})" if named else self.path)
+
+
+def _matching(
+    filesystem: pyarrow.fs.FileSystem, directory: str, pattern: PathPattern
+) -> Iterator[tuple[pyarrow.fs.FileInfo, re.Match[str]]]:
+    """What lies where the pattern looks, and how it matches."""
+    if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+        for path, match in matching_files(directory, pattern):
+            yield filesystem.get_file_info(path), match
+        return
+    selector = pyarrow.fs.FileSelector(directory, recursive=pattern.is_deep, allow_not_found=True)
+    for info in filesystem.get_file_info(selector):
+        if (found := pattern.match(info.path[len(directory) :].lstrip("/"))) is not None:
+            yield info, found
 
 
 def _without_keys(address: str) -> str:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 CAUGHT = "caught"
 _TOKEN = re.compile(r"\{\{\s*(?P<name>[^{}]*?)\s*\}\}|(?P<wild>\*\*/|\*\*|\*|\?|\[[^\]/]+\])")
-_WILD = {"**/": r"(?:[^/]+/)*", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
+_DEEP = {"**/": r"(?:[^/]+/)*", "**": r".*"}
+_WILD = {"*": r"[^/]*", "?": r"[^/]"}
 _NOT_HIDDEN = r"(?!(?:.*/)?\.)"
 """Wildcards find no name that begins with a dot, as in a shell."""
 
@@ -19,15 +20,25 @@ _NOT_HIDDEN = r"(?!(?:.*/)?\.)"
 @dataclass(frozen=True, slots=True)
 class PathPattern:
     """A pattern, divided: `directory` (with its slash at the end, "" for none) has all that match, `inside` matches
-    the rest of their paths, and `is_deep` tells whether that may lie in directories below."""
+    the rest of their paths, and `is_deep` tells whether that may lie in directories below. `named_levels` are those of
+    them that the pattern names itself, be it by a wildcard within the name."""
 
     directory: str
     inside: re.Pattern[str]
     is_deep: bool
+    named_levels: int
 
     def match(self, path: str) -> re.Match[str] | None:
         """Whether a path below the directory matches; what a placeholder caught is its group `CAUGHT`."""
         return self.inside.fullmatch(path)
+
+    def deep(self, match: re.Match[str]) -> list[tuple[int, int]]:
+        """Which parts of the path stand for a `**`, by where they begin and end."""
+        return [match.span(name) for name in self.inside.groupindex if name != CAUGHT]
+
+    def reaches_below(self, level: int) -> bool:
+        """Whether something so many directories below may match."""
+        return level <= self.named_levels or len(self.inside.groupindex.keys() - {CAUGHT}) > 0
 
 
 def placeholders(path: str) -> Iterator[str]:
@@ -42,6 +53,7 @@ def path_pattern(path: str, value_of: Callable[[str], str | None]) -> PathPatter
     inside = ""
     is_deep = False
     catching = False
+    levels = 0
     for text, token in _tokens(path):
         value = text if token is None else value_of(token["name"]) if token["name"] is not None else None
         if token is None or value is not None:
@@ -50,13 +62,15 @@ def path_pattern(path: str, value_of: Callable[[str], str | None]) -> PathPatter
         if directory is None:
             directory, plain = _divided(plain)
         is_deep = is_deep or "/" in plain or "**" in token[0]
-        inside += re.escape(plain) + _expression(token, again=catching)
+        levels += plain.count("/")
+        inside += re.escape(plain) + _expression(token, again=catching, at=len(inside))
         catching = catching or token["name"] is not None
         plain = ""
     if directory is None:
         directory, plain = _divided(plain)
     expression = _NOT_HIDDEN + inside if inside else inside
-    return PathPattern(directory, re.compile(expression + re.escape(plain), re.DOTALL), is_deep or "/" in plain)
+    whole = re.compile(expression + re.escape(plain), re.DOTALL)
+    return PathPattern(directory, whole, is_deep or "/" in plain, levels + plain.count("/"))
 
 
 def _tokens(path: str) -> Iterator[tuple[str, re.Match[str] | None]]:
@@ -75,8 +89,10 @@ def _divided(plain: str) -> tuple[str, str]:
     return plain[:cut], plain[cut:]
 
 
-def _expression(token: re.Match[str], *, again: bool) -> str:
+def _expression(token: re.Match[str], *, again: bool, at: int) -> str:
     if token["name"] is not None:
         return f"(?P={CAUGHT})" if again else f"(?P<{CAUGHT}>[^/]+)"
     wild = token["wild"]
+    if wild in _DEEP:
+        return f"(?P<deep{at}>{_DEEP[wild]})"
     return _WILD.get(wild) or ("[^" + wild[2:] if wild.startswith("[!") else wild)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -76,3 +77,18 @@ def test_a_file_that_is_not_there_fails_and_leaves_what_was_landed(lake, tmp_pat
     with pytest.raises(dg.Failure, match=r"No file matches .*a\.jsonl"):
         lake.materialize(people)
     assert lake.ids() == [1]
+
+
+def test_a_bad_row_is_told_and_kept_with_its_file_and_line(lake, tmp_path):
+    (tmp_path / "a.csv").write_text("id,name\n1,A\n2\n")
+
+    @stream_asset
+    def people():
+        return FileSource(f"{tmp_path}/*.csv").read()
+
+    place = f"line 3 of {tmp_path}/a.csv"
+    with pytest.raises(dg.Failure, match=f"{place} is no record: it has 1 cell,"):
+        lake.materialize(people)
+    lake.materialize(people, io=lake.io(on_bad_record="quarantine"))
+    (kept,) = [json.loads(lake.body(each)) for each in lake.all_keys() if "/quarantine/" in each]
+    assert (kept["file"], kept["line_number"], kept["line"]) == (f"{tmp_path}/a.csv", 3, "2")

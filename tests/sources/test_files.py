@@ -88,6 +88,39 @@ class TestPatterns:
         assert [Path(each.path).name for each in source(tmp_path, "a+b(1)*").find()] == ["a+b(1).jsonl"]
 
 
+class TestLinks:
+    """As in a shell: `**` does not go through links to directories, and everything else does."""
+
+    @pytest.fixture
+    def inbox(self, tmp_path, write):
+        for name in ("inbox/a.jsonl", "inbox/sub/b.jsonl", "elsewhere/c.jsonl", "elsewhere/deep/d.jsonl"):
+            write(name)
+        (tmp_path / "inbox" / "link").symlink_to(tmp_path / "elsewhere")
+        (tmp_path / "inbox" / "sub" / "circle").symlink_to(tmp_path / "inbox")
+        return tmp_path / "inbox"
+
+    @pytest.mark.parametrize(
+        ("pattern", "expected"),
+        [
+            ("**/*.jsonl", ["a.jsonl", "sub/b.jsonl"]),
+            ("**", ["a.jsonl", "sub/b.jsonl"]),
+            ("*/*.jsonl", ["link/c.jsonl", "sub/b.jsonl"]),
+            ("link/*.jsonl", ["link/c.jsonl"]),
+            ("link/**/*.jsonl", ["link/c.jsonl", "link/deep/d.jsonl"]),
+            ("**/*/c.jsonl", ["link/c.jsonl"]),
+            ("*/*/*.jsonl", ["link/deep/d.jsonl", "sub/circle/a.jsonl"]),
+        ],
+    )
+    def test_directories(self, inbox, pattern, expected):
+        assert [Path(each.path).relative_to(inbox).as_posix() for each in source(inbox, pattern).find()] == expected
+
+    def test_a_link_to_a_file_is_one_but_no_file_is_found_twice(self, inbox):
+        (inbox / "c.jsonl").symlink_to(inbox.parent / "elsewhere" / "c.jsonl")
+        (inbox / "z.jsonl").symlink_to("a.jsonl")
+        (inbox / "gone.jsonl").symlink_to("nowhere")
+        assert [Path(each.path).name for each in source(inbox, "*.jsonl").find()] == ["a.jsonl", "c.jsonl"]
+
+
 class TestPartitions:
     def test_the_path_names_the_slice(self, tmp_path, write):
         write("2026-01-05/a.jsonl", '{"id": 5}\n')
@@ -207,7 +240,7 @@ class TestCsv:
         items = list(source(tmp_path, "*.csv").read())
         assert [row["id"] for row in rows(items)] == ["1", "4"]
         assert bad(items) == [
-            (b"2", "it has 1 cells, and the header has 2"),
+            (b"2", "it has 1 cell, and the header has 2"),
             (b"3,C,c", "it has 3 cells, and the header has 2"),
         ]
 
@@ -262,11 +295,41 @@ class TestFormat:
             list(source(tmp_path, "*").read())
         assert caught.value.key.endswith(name)
 
+    def test_bad_lines_and_rows_name_their_file_and_line(self, tmp_path, write):
+        write("a.jsonl", '{"id": 1}\n')
+        write("b.jsonl", '{"id": 1}\n\n{"id": oops}\n')
+        write("c.csv", 'id,name\n\n1,"two\nlines"\n2\n3,x\n\n4,x,y\n')
+        bad = [each for each in source(tmp_path, "*").read() if isinstance(each, BadRecord)]
+        assert [(Path(each.file).name, each.line_number) for each in bad] == [
+            ("b.jsonl", 3),
+            ("c.csv", 5),
+            ("c.csv", 8),
+        ]
+        assert "byte" in bad[0].reason
+
+    def test_errors_name_their_file(self, tmp_path, write):
+        write("good.csv", "id\n1\n")
+        write("twice.csv", "id,id\n1,2\n")
+        with pytest.raises(
+            SourceError, match=r"/twice\.csv: The header names the column 'id' more than once"
+        ) as caught:
+            list(source(tmp_path, "*.csv").read())
+        assert caught.value.key == str(tmp_path / "twice.csv")
+
+    def test_a_file_that_breaks_off_tells_how_much_was_read(self, tmp_path, write):
+        with (tmp_path / "a.avro").open("wb") as file:
+            fastavro.writer(
+                file, {"type": "record", "name": "r", "fields": [{"name": "x", "type": "long"}]}, [{"x": 1}]
+            )
+            file.write(b"cut")
+        with pytest.raises(SourceError, match=r"/a\.avro cannot be read"):
+            list(source(tmp_path, "*").read())
+
     def test_errors_of_records_stay_what_they_are(self, tmp_path):
         schema = {"type": "record", "name": "r", "fields": [{"name": "x", "type": "double"}]}
         with (tmp_path / "a.avro").open("wb") as file:
             fastavro.writer(file, schema, [{"x": float("nan")}])
-        with pytest.raises(RecordError, match="Record 1"):
+        with pytest.raises(RecordError, match=r"/a\.avro: Record 1"):
             list(source(tmp_path, "*").read())
 
     @pytest.mark.parametrize(
