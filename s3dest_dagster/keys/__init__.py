@@ -3,7 +3,7 @@
 Pure text rules, checked when they are made. It must not know S3, formats, settings or the clock.
 """
 
-from s3dest_dagster.keys.names import decode_name, encode_name, sanitize_name
+from s3dest_dagster.keys.names import decode_name, encode_name, key_name, sanitize_name
 from s3dest_dagster.keys.roots import (
     literal_root_of,
     manifest_root,
@@ -22,6 +22,7 @@ __all__ = [
     "SyncKeys",
     "decode_name",
     "encode_name",
+    "key_name",
     "literal_root_of",
     "manifest_root",
     "manifest_root_in",

@@ -10,6 +10,11 @@ KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 """What the connector lets through; of these only "/" separates directories."""
 SEGMENT_CHARACTERS = KEY_CHARACTERS - {"/"}
 
+SEPARATORS = frozenset(' \t\\|{}[]<>"')
+"""Foreign characters that stand between or around words. A name that differs from another in these alone is rare, and
+is taken for a spelling of it, as the connector takes it."""
+_HASH_DIGITS = 10
+
 _LONGEST_ENCODED = 180
 _KEPT_OF_A_LONG_NAME = 140
 
@@ -24,9 +29,27 @@ def sanitize_name(text: str) -> str:
     return "".join(char if char in KEY_CHARACTERS else "_" for char in kept)
 
 
+def key_name(text: str) -> str:
+    """The name as it stands in keys: by the connector's rule, and where that loses more than separators, "_" and ten
+    hex digits of its SHA-256 behind it.
+
+    It depends on the name alone. Names that differ in more than separators have different keys.
+    """
+    sanitised = sanitize_name(text)
+    if set(text) <= KEY_CHARACTERS | SEPARATORS:
+        return sanitised
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{sanitised.rstrip('_')}_{digest[:_HASH_DIGITS]}"
+
+
+def is_kept_apart(text: str) -> bool:
+    """Whether no other name stands in keys as this one does: it is kept as it is, or has a hash."""
+    return set(text) <= KEY_CHARACTERS or not set(text) <= KEY_CHARACTERS | SEPARATORS
+
+
 def sanitize_segment(text: str) -> str:
-    """The text as (part of) one directory name: sanitised, "/" a "_", and never "", "." or ".."."""
-    segment = sanitize_name(text).replace("/", "_")
+    """The text as (part of) one directory name: as `key_name`, "/" a "_", and never "", "." or ".."."""
+    segment = key_name(text).replace("/", "_")
     return segment if segment.strip(".") else "_" * max(len(segment), 1)
 
 

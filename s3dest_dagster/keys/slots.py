@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys.dates import parse_date_format
-from s3dest_dagster.keys.names import SEGMENT_CHARACTERS, sanitize_name, sanitize_segment
+from s3dest_dagster.keys.names import SEGMENT_CHARACTERS, key_name, sanitize_segment
 from s3dest_dagster.keys.shapes import Choice, Run, Shape, numbers
 from s3dest_dagster.keys.tokens import PART_ID, TAG, UUID_SHAPE, YEARS, Level, Slot, Token, digits
 from s3dest_dagster.stream import Scope, StreamId
@@ -52,7 +52,7 @@ def _microseconds(moment: datetime) -> int:
 
 
 def _name(source: str, text: Callable[[StreamId], str]) -> Slot:
-    return Slot(source, Level.STREAM, _SEGMENT, lambda stream: sanitize_name(text(stream)), open=True, free=True)
+    return Slot(source, Level.STREAM, _SEGMENT, lambda stream: key_name(text(stream)), open=True, free=True)
 
 
 def _time(source: str, shape: Shape, text: Callable[[datetime], str]) -> Slot:

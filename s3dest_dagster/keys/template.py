@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NoReturn
 
 from s3dest_dagster.errors import TemplateError
-from s3dest_dagster.keys.names import sanitize_name, sanitize_segment
+from s3dest_dagster.keys.names import is_kept_apart, sanitize_segment
 from s3dest_dagster.keys.shapes import Shape, common_text, regex
 from s3dest_dagster.keys.slots import (
     DIMENSION_PREFIX,
@@ -63,7 +63,7 @@ class KeyTemplate:
     """The rule for object keys: bucket path + "/" + path format, then the file name pattern.
 
     A part number and the extension follow where `file_name_pattern` is blank. Runs of "/" become one, no key begins
-    with "/", times are UTC. Names go through `sanitize_name`; a partition and a sync id also lose their "/". Raises
+    with "/", times are UTC. Names go through `key_name`; a partition and a sync id also lose their "/". Raises
     TemplateError, with a key to look at, for what is unknown or cannot be told apart again.
     """
 
@@ -133,17 +133,17 @@ class KeyTemplate:
         return STREAM_NAME in self._slots()
 
     def identifies(self, stream: StreamId) -> bool:
-        """Whether no stream of another name makes this stream's keys: its name stands in them as it is."""
-        return self.names_stream and sanitize_name(stream.name) == stream.name
+        """Whether no stream of another name makes this stream's keys: its name stands in them as it is, or hashed."""
+        return self.names_stream and is_kept_apart(stream.name)
 
     def keeps_apart(self, stream: StreamId) -> bool:
         """Whether no other stream makes this stream's keys by this template, even if nobody compares the two: its
-        namespace and its name stand in them as they are, each in a directory of its own; or a UUID does. A time does
-        not tell streams apart: two syncs may be given one."""
+        namespace and its name stand in them as they are or hashed, each in a directory of its own; or a UUID does. A
+        time does not tell streams apart: two syncs may be given one."""
         slots, names = self._slots(), (stream.namespace or "", stream.name)
         if UUID in slots:
             return True
-        as_they_are = all(sanitize_name(each) == each and "/" not in each for each in names)
+        as_they_are = all(is_kept_apart(each) and "/" not in each for each in names)
         return as_they_are and NAMESPACE in slots and STREAM_NAME in slots and _apart(self._tokens)
 
     @property

@@ -27,7 +27,7 @@ from written import batch_of, written
 from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination
 from s3dest_dagster.errors import TemplateError
-from s3dest_dagster.keys import KeyTemplate, sanitize_name
+from s3dest_dagster.keys import KeyTemplate, key_name
 from s3dest_dagster.keys.dates import parse_date_format
 from s3dest_dagster.keys.slots import PLACEHOLDERS, VARIABLES, ObjectValues
 from s3dest_dagster.orchestration.connector_runs import values_of
@@ -166,7 +166,7 @@ def sanitised_names() -> str:
     for name in NAMES:
         key = template.bind(Scope(StreamId(None, "s"), name), now=NOW, uuid=UUID, sync_id="").prefix
         refused = any(part in (".", "..") for part in name.split("/"))
-        in_key = "refused" if refused else code(sanitize_name(name))
+        in_key = "refused" if refused else code(key_name(name))
         rows.append((code(name), in_key, code(key.removeprefix("x/").removesuffix("/"))))
     return written_table(("text", "as stream name or namespace", "as partition"), rows)
 

@@ -1,11 +1,20 @@
 """Names in keys: sanitised where data stands, percent-encoded where manifests stand."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.keys import KeyTemplate, manifest_root, sanitize_name, scope_root, stream_root
-from s3dest_dagster.keys.names import KEY_CHARACTERS, decode_name, encode_name, sanitize_segment
+from s3dest_dagster.keys import KeyTemplate, key_name, manifest_root, sanitize_name, scope_root, stream_root
+from s3dest_dagster.keys.names import (
+    KEY_CHARACTERS,
+    SEPARATORS,
+    decode_name,
+    encode_name,
+    is_kept_apart,
+    sanitize_segment,
+)
 from s3dest_dagster.stream import Scope, StreamId
 
 LAKE = KeyTemplate("lake/raw", "${NAMESPACE}/${STREAM_NAME}/${EPOCH}_")
@@ -34,6 +43,47 @@ def test_a_sanitised_name_holds_key_characters_only_and_stays_as_it_is(name):
     once = sanitize_name(name)
     assert set(once) <= KEY_CHARACTERS
     assert sanitize_name(once) == once
+
+
+@pytest.mark.parametrize(
+    ("names", "beginning"),
+    [
+        (["名前", "住所", "__"], "_"),
+        (["50%", "50#", "50_", "50 "], "50"),
+        (["café", "cafe", "cafe\u0301"], "cafe"),
+        (["a~b", "a_b", "a^b"], "a_b"),
+        (["😀", "_", "\ud800"], "_"),
+    ],
+)
+def test_names_that_the_connector_makes_one_have_keys_of_their_own(names, beginning):
+    made = [key_name(each) for each in names]
+    assert len(set(made)) == len({each.replace(" ", "_") for each in names})
+    assert all(each.startswith(beginning) for each in made)
+    KeyTemplate("", "${STREAM_NAME}/").check_streams(StreamId(None, each) for each in names if " " not in each)
+    KeyTemplate("", "${NAMESPACE}/x/").check_streams(StreamId(each, "x") for each in names if " " not in each)
+    assert len({sanitize_segment(each) for each in names}) == len(set(made))
+
+
+@pytest.mark.parametrize(
+    "name", ["users", "My Stream", "a\\b", "2021-05-27|eu", "a/b.c:d-e_f", "{date}", "[dbo].[users]"]
+)
+def test_a_name_that_is_kept_or_folded_at_separators_has_the_connectors_key(name):
+    assert key_name(name) == sanitize_name(name)
+
+
+def test_a_hash_depends_on_the_name_alone_and_can_be_read():
+    digest = hashlib.sha256(b"50%").hexdigest()
+    assert key_name("50%") == f"50_{digest[:10]}"
+
+
+@given(anything, anything)
+def test_two_hashed_names_never_share_a_key_and_none_leaves_its_directory(one, other):
+    made = key_name(one)
+    assert set(made) <= KEY_CHARACTERS
+    assert made.count("/") == sanitize_name(one).count("/")
+    if is_kept_apart(one) and is_kept_apart(other):
+        assert (made == key_name(other)) == (one == other)
+    assert is_kept_apart(one) or set(one) & SEPARATORS
 
 
 @given(anything)

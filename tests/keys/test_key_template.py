@@ -297,7 +297,7 @@ class TestStreamsTogether:
             ("${NAMESPACE}/${STREAM_NAME}/", [(None, "a/b"), ("a", "b")]),
             ("${NAMESPACE}_${STREAM_NAME}/", [("a", "b_c"), ("a_b", "c")]),
             ("${STREAM_NAME}/", [("x", "users"), ("y", "users")]),
-            ("${STREAM_NAME}/", [(None, "用户表"), (None, "订单表")]),
+            ("${STREAM_NAME}/", [(None, "user table"), (None, "user|table")]),
             ("${YEAR}/", [(None, "a"), (None, "b")]),
             ("${STREAM_NAME}_${PARTITION}/", [(None, "user"), (None, "user_s")]),
             ("${YEAR}/${STREAM_NAME}/${MONTH}/", [(None, "a/01"), ("a", "a/01")]),
