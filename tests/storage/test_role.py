@@ -230,7 +230,7 @@ class TestRenewal:
     ("settings", "told"),
     [
         ({"role_duration_s": 899}, "role_duration_s"),
-        ({"role_duration_s": 43_201}, "43200 seconds at most"),
+        ({"role_duration_s": 43_201}, "at most 43,200"),
         ({"role_session_name": "n"}, "role_session_name"),
         ({"role_session_name": "two words"}, "role_session_name"),
         ({"role_arn": None, "external_id": EXTERNAL_ID}, "external_id has no effect without role_arn"),
