@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 from airbyte_messages import record, state
 from cli.conftest import Lake
-from faults import FailingClient
+from faults import CountedClient, FailingClient
 from landed import batch_of, batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from real_servers.report import Found
 from servers import S3Server
 
 from s3dest_dagster.errors import CommitError, SupersededError
+from s3dest_dagster.keys import manifest_root
 from s3dest_dagster.landing import Landing, Target, land, recover, verify
-from s3dest_dagster.storage import Bucket, open_bucket
+from s3dest_dagster.storage import Bucket, open_bucket, told
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
@@ -59,6 +61,17 @@ def test_check_tries_everything_and_leaves_nothing(lake: Lake) -> None:
         assert "✗" not in answer.stdout
     assert lake.data_keys() == []
     clean(lake.server, lake.bucket)
+
+
+def test_what_the_server_can_do_is_found_out_once_and_noted(real_s3: S3Server, server_name: str, found: Found) -> None:
+    settings = destination(real_s3.new_bucket())
+    bucket, place = real_s3.open(settings), manifest_root(settings.template)
+    found.abilities[server_name] = {each.name: (each.has, each.message) for each in told(bucket.abilities)}
+    assert [each.key for each in bucket.list_objects("")] == [f"{place}server.json"]
+    counted = CountedClient(real_s3.client())
+    assert Bucket(counted, settings.s3_bucket_name).at(place).abilities == bucket.abilities
+    assert counted.calls == ["get_object"]
+    clean(real_s3, settings.s3_bucket_name)
 
 
 def test_appends_add_up_with_their_states(lake: Lake) -> None:
@@ -261,7 +274,7 @@ def test_of_writers_at_the_same_moment_each_is_published_or_refused(real_s3: S3S
     append, published = stream(mode=SyncMode.APPEND), []
     with target(real_s3, settings) as opened:
         land(batches_of(users(0, 0)), opened, append, sync("first"))
-        if not _tells_writers_apart(opened.bucket):
+        if not opened.bucket.abilities.tells_writers_apart:
             pytest.skip("this server ignores conditional puts; `s3dest check` says so")
         for round_ in range(5):
             published += _race(opened, append, round_)
@@ -288,7 +301,3 @@ def _race(opened: Target, append: Stream, round_: int) -> list[int]:
 
     with ThreadPoolExecutor(writers) as threads:
         return [each for each in threads.map(write, range(writers)) if each is not None]
-
-
-def _tells_writers_apart(bucket: Bucket) -> bool:
-    return bucket.abilities.tells_writers_apart
