@@ -9,6 +9,7 @@ what the processes do and which of them are killed and paused; the moments depen
 from __future__ import annotations
 
 import argparse
+import logging
 import random
 import sys
 import time
@@ -33,6 +34,7 @@ _SHOWN = 20
 
 def main() -> int:
     chosen = _arguments()
+    logging.getLogger("s3dest_dagster").setLevel(logging.ERROR)
     PROCESSES.set_forkserver_preload(["storm.warm"])
     return max(_on(name, chosen) for name in chosen.servers.split())
 
