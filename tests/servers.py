@@ -136,6 +136,8 @@ def moto_server() -> Iterator[S3Server]:
     """moto with enforcement on: the identity holds the documented policy for buckets named lake-*."""
     # moto's own server opens a connection for every request and lingers 10 ms on each.
     server = Server(("127.0.0.1", 0), _moto_application(), numthreads=16)
+    # A fault of moto's is answered with 500; its traceback would bury what the tests say.
+    server.error_log = lambda *_, **__: None
     server.prepare()
     threading.Thread(target=server.serve, name="moto", daemon=True).start()
     endpoint = "http://{}:{}".format(*server.bind_addr)
