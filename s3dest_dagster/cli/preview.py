@@ -1,4 +1,4 @@
-"""The verbs that are asked before a sync: check, spec, discover, plan. They change nothing that stays.
+"""The verbs that are asked before a sync: check, spec, discover, plan. They change nothing that has landed.
 
 It must not know how the command is called.
 """

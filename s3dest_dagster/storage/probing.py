@@ -11,6 +11,7 @@ import zlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import partial
 from typing import Any
@@ -33,6 +34,8 @@ from s3dest_dagster.storage.requests import Requests
 
 _BODY = b"probe"
 _WRONG_ETAG = "0123456789abcdef0123456789abcdef"
+_LONGEST = timedelta(hours=12)
+"""How long it may take by the server's clock: a sweep takes what is left of trials after a day."""
 _SPELLINGS = (Condition.QUOTED, Condition.UNQUOTED)
 
 
@@ -67,10 +70,22 @@ class _Probe:
     def abilities(self) -> ServerAbilities:
         self._single, self._batch = ways_to_delete(self._requests, self._key)
         try:
-            return self._try_all()
+            begun = self._requests.clock.now()
+            found = self._try_all()
+            self._refuse_late(begun)
+            return found
         finally:
             with suppress(StorageError):
                 self._delete(self._key, self._second)
+
+    def _refuse_late(self, begun: datetime | None) -> None:
+        """Raises where the machine slept meanwhile, so that a sweep may have taken the object that was looked at."""
+        now = self._requests.clock.now()
+        if begun is not None and now is not None and now - begun > _LONGEST:
+            raise StorageError(
+                f"Finding out what the server at {self._requests.endpoint} can do took {now - begun}: this machine "
+                "slept meanwhile. Nothing was noted. Run the sync again."
+            )
 
     def _try_all(self) -> ServerAbilities:
         self._first_put()

@@ -28,14 +28,37 @@ def steps(stdout: str) -> dict[str, bool]:
     return {each["name"]: each["ok"] for each in json.loads(stdout)["steps"]}
 
 
-def test_check_tries_every_action_and_leaves_nothing_behind(any_lake):
+def test_check_tries_every_action_and_leaves_nothing_behind_but_what_it_found_out(any_lake):
     answer = any_lake.run("check", "--config", any_lake.config())
     assert (answer.returncode, answer.stderr) == (0, "")
     assert f"access key id {any_lake.server.access_key_id}" in answer.stdout
     assert f"s3://{any_lake.bucket}/data_output_path/public/users/" in answer.stdout
     assert "✗" not in answer.stdout
-    assert any_lake.all_keys() == []
+    assert any_lake.all_keys() == ["data_output_path/_s3dest/server.json"]
     assert any_lake.uploads() == 0
+
+
+def test_check_finds_out_again_what_the_server_can_do(lake):
+    """In lines and in JSON: an ability that the server has not is no failure."""
+    lake.run("check", "--config", lake.config())
+    place = {"Bucket": lake.bucket, "Key": "data_output_path/_s3dest/server.json"}
+    noted = lake.server.client().get_object(**place)["Body"].read()
+    lacking = noted.replace(b'"create_if_absent": true', b'"create_if_absent": false')
+    assert lacking != noted
+    lake.server.client().put_object(**place, Body=lacking)
+    name = "create an object only where there is none (If-None-Match)"
+    answer = lake.run("check", "--config", lake.config())
+    assert answer.returncode == 0
+    assert f"- {name}: two syncs of one stream at the same time are not told apart" in answer.stdout
+    (step,) = [
+        each
+        for each in json.loads(lake.run("check", "--config", lake.config(), "--json").stdout)["steps"]
+        if each["name"] == name
+    ]
+    assert (step["ok"], step["has"], step["tried"]) == (True, False, True)
+    answer = lake.run("check", "--config", lake.config(), "--again")
+    assert f"✓ {name}\n" in answer.stdout
+    assert lake.server.client().get_object(**place)["Body"].read() == noted
 
 
 def test_check_in_json(lake):
@@ -77,7 +100,13 @@ def test_check_says_as_whom_it_acts(lake):
 def test_check_names_all_that_is_missing_with_its_statements(lake):
     """In sentences and in JSON: an identity that may list only."""
     _, keys = new_user(lake.server, ["s3:ListBucket"])
-    missing = {"s3:PutObject", "s3:DeleteObject", "s3:AbortMultipartUpload", "s3:ListBucketMultipartUploads"}
+    missing = {
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:DeleteObject",
+        "s3:AbortMultipartUpload",
+        "s3:ListBucketMultipartUploads",
+    }
     answer = lake.run("check", "--config", lake.config(**keys))
     assert answer.returncode == 1
     told = [line for line in answer.stdout.splitlines() if line.startswith("✗")]

@@ -169,6 +169,23 @@ def test_after_a_yes_a_refusal_is_an_error_that_names_the_cure(moto_s3: S3Server
         assert bucket.put("data/head", b"1", if_absent=True)
 
 
+def test_who_sleeps_while_finding_out_notes_nothing(moto_s3: S3Server) -> None:
+    """A sweep may have taken the object that was looked at: by the server's clock two days go by in the middle."""
+    begun = datetime.now(UTC)
+
+    def rule(request: Request, forward: Forward) -> Response:
+        moment = begun + timedelta(days=2) if "uploads" in request.args or moved else begun
+        moved.extend([True] if moment != begun else [])
+        return dated(moment)(request, forward)
+
+    moved: list[bool] = []
+    with odd_server(rule) as server:
+        name = moto_s3.new_bucket()
+        with pytest.raises(StorageError, match="slept meanwhile"):
+            assert probing(server, moto_s3, name).abilities
+        assert kept_aside(moto_s3, name) == []
+
+
 # What is remembered
 
 
