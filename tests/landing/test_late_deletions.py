@@ -82,11 +82,11 @@ class Lake:
         )
 
     def land(self, ids: list[int], day: int, *, hours: int = 0, client: Any = None, sync_id: str = "") -> None:
-        """A full refresh that begins on a day of the month, by a clock that is ahead by so many hours."""
+        """A full refresh that begins on a day of the month, by a server's clock that is ahead by so many hours."""
         began = START.replace(day=day) + timedelta(seconds=next(_moments))
         named = replace(sync(sync_id or f"sync of {ids}", began), label=f"day-{day}")
         with target(self.server, self.settings, self.bucket(client)) as opened:
-            ahead = replace(opened, clock=lambda: datetime.now(UTC) + timedelta(hours=hours))
+            ahead = replace(opened, server_clock=lambda: datetime.now(UTC) + timedelta(hours=hours))
             land([batch_of(users(each, each)) for each in ids], ahead, stream(self.name), named)
 
     def recover(self, *, hours: int = 0, client: Any = None) -> bool:
