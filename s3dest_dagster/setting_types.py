@@ -133,6 +133,31 @@ def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> No
             )
 
 
+def is_variable(value: Any) -> bool:
+    """Whether a value is one of Dagster's variables (`dg.EnvVar`, `dg.EnvVar.int`): until a run starts, that looks like
+    the variable's name, or like 0."""
+    if type(value) in (str, int):
+        return False
+    return isinstance(value, str | int) and hasattr(value, "env_var_name") and hasattr(value, "get_value")
+
+
+def refuse_variables(setting: str, value: Any) -> None:
+    """Raises SettingsError for a variable of Dagster's at any depth of a setting that is used as it is."""
+    if is_variable(value):
+        raise SettingsError(
+            f"{setting} is the variable dg.EnvVar({value.env_var_name!r}), which is looked up when a run starts, and "
+            "this setting is used as it is. Give the value, as os.environ[…] or .get_value(), or set it on a resource, "
+            "an IO manager or in a connector's config, which look variables up.",
+            setting=setting,
+        )
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            refuse_variables(f"{setting}.{name}", inner)
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            refuse_variables(f"{setting}[{number}]", inner)
+
+
 @cache
 def _types(settings: type) -> Mapping[str, tuple[Any, ...]]:
     """The types that each field may have, as its annotation says."""
@@ -154,6 +179,7 @@ def check_settings(settings: Any) -> None:
 def _check_types(settings: Any) -> None:
     for name, types in _types(settings.__class__).items():
         value = getattr(settings, name)
+        refuse_variables(name, value)
         if _is_enumeration(types[0]):
             object.__setattr__(settings, name, types[0](caseless(name, value, [each.value for each in types[0]])))
         elif not any(_is_of(type_, value) for type_ in types):

@@ -1,4 +1,4 @@
-"""What a stream is: its identity, its schema, how it is synced. Plain frozen values; it knows no other room."""
+"""What a stream is: its identity, its schema, how it is synced. Plain frozen values; it knows setting types only."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.setting_types import refuse_variables
 
 
 class SyncMode(StrEnum):
@@ -44,6 +45,8 @@ class Stream:
     description: str | None = None
 
     def __post_init__(self) -> None:
+        for setting in ("name", "namespace", "json_schema", "sync_mode", "description"):
+            refuse_variables(setting, getattr(self, setting))
         if not self.name:
             raise SettingsError("A stream needs a name; it is empty.", setting="name")
         if not (_is_unicode(self.name) and _is_unicode(self.namespace or "")):

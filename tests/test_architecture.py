@@ -49,6 +49,7 @@ NEIGHBOURS = {
     ("setting_types", "errors"),
     ("connector_config", "destination"),
     ("connector_config", "connection"),
+    ("stream", "setting_types"),
     ("connector_spec", "connector_config"),
     ("connector_spec", "destination"),
     ("connector_spec", "connection"),

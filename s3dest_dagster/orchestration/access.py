@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-import dagster as dg
-
 from s3dest_dagster.connection import S3Connection
+from s3dest_dagster.connector_config import OWN_SETTINGS_KEY
+from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.orchestration.variables import holds_variable
 from s3dest_dagster.storage import Bucket, Patience, open_bucket
 
 _RESOURCE_NAMES = {
@@ -26,6 +27,16 @@ _RESOURCE_NAMES = {
 _BESIDE_THE_CLIENTS_OWN = Patience(max_attempts=3)
 """A client that is not ours tries again by itself, but for answers that are cut short."""
 _CONNECTOR_NAMES = {"s3_bucket_region": "region", "s3_endpoint": "endpoint"}
+_SETTINGS = frozenset(each.name for owner in (S3Destination, S3Connection) for each in fields(owner))
+_MEANWHILE = {
+    "s3_bucket_name": "later",
+    "s3_bucket_path": "",
+    "s3_bucket_region": "",
+    "access_key_id": "later",
+    "secret_access_key": "later",
+    "role_arn": "arn:aws:iam::000000000000:role/later",
+}
+"""What stands in the place of a variable until a run starts, where something must."""
 
 
 def reach(s3: Any, bucket: str, *, region: str, endpoint: str) -> Bucket:
@@ -69,15 +80,45 @@ def _joined(connection: S3Connection, region: str, endpoint: str) -> S3Connectio
     return own
 
 
-def connector_access(config: Mapping[str, Any], connection: S3Connection) -> Any:
-    """What to give as `s3` for a connector's config: its connection, or, where some of it comes from the environment
-    (`dg.EnvVar`), a resource that looks there when a run starts."""
+def without_variables(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """A connector's config as it can be understood now, and what it has from variables, by our names of the settings.
+
+    Raises SettingsError for a variable within a format, where none is looked up.
+    """
+    own = config.get(OWN_SETTINGS_KEY)
+    if not isinstance(own, Mapping):
+        return _parted(config)
+    known, variables = _parted({name: value for name, value in config.items() if name != OWN_SETTINGS_KEY})
+    known_own, own_variables = _parted(own)
+    return {**known, OWN_SETTINGS_KEY: known_own}, variables | own_variables
+
+
+def _parted(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    known, variables = dict(config), dict[str, Any]()
+    for name, value in config.items():
+        if not holds_variable(value):
+            continue
+        if name == "format":
+            raise SettingsError(
+                "format holds a dg.EnvVar, which is not looked up there. Give the format beside the config, as "
+                'format={"Parquet": {"page_size_kb": dg.EnvVar.int(…)}}, or its value.',
+                setting="format",
+            )
+        setting = _CONNECTOR_NAMES.get(name, name)
+        if setting in _SETTINGS:
+            variables[setting] = known.pop(name)
+            known |= {name: _MEANWHILE[name]} if name in _MEANWHILE else {}
+    return known, variables
+
+
+def connector_access(connection: S3Connection, variables: Mapping[str, Any]) -> Any:
+    """What to give as `s3` for a connector's config: its connection, or, where some of it comes from variables, a
+    resource that looks there when a run starts."""
     names = {each.name for each in fields(S3Connection)}
-    given = {_CONNECTOR_NAMES.get(key, key): value for key, value in config.items()}
-    variables = {name: value for name, value in given.items() if name in names and isinstance(value, dg.EnvVar)}
-    if not variables:
+    later = {name: value for name, value in variables.items() if name in names}
+    if not later:
         return connection
     from s3dest_dagster.orchestration.resource import S3Resource
 
-    settings = {name: getattr(connection, name) for name in names} | variables
+    settings = {name: getattr(connection, name) for name in names} | later
     return S3Resource(**{_RESOURCE_NAMES.get(name, name): value for name, value in settings.items() if value != ""})

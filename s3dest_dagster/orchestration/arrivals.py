@@ -17,9 +17,11 @@ import dagster as dg
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.failures import told_as_failures
 from s3dest_dagster.printable import printable
+from s3dest_dagster.setting_types import refuse_variables
 from s3dest_dagster.sources.files import FileSource, FoundFile
 from s3dest_dagster.wording import amount
 
+_KEY = "partition_key"
 _WHOLE = ""
 """The partition of files whose path names none."""
 _DIGITS = 16
@@ -38,8 +40,9 @@ def build_file_sensor(
 ) -> dg.SensorDefinition:
     """A sensor that runs `target` for files of `source` that are new, or other than when they were synced.
 
-    Where the source's path names the partition, each partition of the target with such files has a run of its own, and
-    keys of dynamic partitions are added; otherwise the target has one run. A key that the target's partitions do not
+    Where the source's path names the partition, as a whole (`{{ partition_key }}`) or every dimension of it
+    (`{{ partition_key.region }}`), each partition of the target with such files has a run of its own, and keys of
+    dynamic partitions are added; otherwise the target has one run. A key that the target's partitions do not
     have is left alone and told. Files that changed in the last `settle_s` seconds wait for the next tick, since
     somebody may still be writing them, and a tick asks for at most `most_runs` runs.
 
@@ -47,6 +50,9 @@ def build_file_sensor(
     is synced twice, also when the cursor is lost. Raises SettingsError where source and target do not agree on
     partitions.
     """
+    numbers = {"settle_s": settle_s, "most_runs": most_runs, "minimum_interval_seconds": minimum_interval_seconds}
+    for setting, value in {"name": name, **numbers}.items():
+        refuse_variables(setting, value)
     targets = [target] if isinstance(target, dg.AssetsDefinition) else list(target)
     partitions = _agreed(source, targets)
     title = name or f"{targets[0].key.to_python_identifier()}_files"
@@ -60,7 +66,7 @@ def build_file_sensor(
     def files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         seen: dict[str, str] = json.loads(context.cursor or "{}")
         with told_as_failures():
-            found = _by_partition(source.find())
+            found = _by_partition(source.find(), partitions)
         settled = {key: _state(each) for key, each in found.items() if _is_settled(each, clock() - settle_s)}
         changed = [key for key in sorted(settled) if settled[key] != seen.get(key)]
         asked = _known(context, partitions, changed)[:most_runs]
@@ -80,21 +86,42 @@ def _agreed(source: FileSource, targets: Sequence[dg.AssetsDefinition]) -> dg.Pa
     partitions = targets[0].partitions_def
     if any(each.partitions_def != partitions for each in targets):
         raise SettingsError("The targets of a file sensor have different partitions.", setting="target")
-    if (partitions is not None) != source.names("partition_key"):
-        has, names = ("has", "does not name one") if partitions is not None else ("has no", "names one")
+    source.check_findable()
+    ways = _ways_to_name(partitions)
+    if set(source.names()) not in ways:
+        named = ", ".join(f"{{{{ {name} }}}}" for name in source.names()) or "none"
+        wanted = " or ".join(" and ".join(f"{{{{ {name} }}}}" for name in sorted(way)) or "none" for way in ways)
         raise SettingsError(
-            f"{targets[0].key.to_user_string()} {has} partitions, and the path of its files {names} as "
-            "{{ partition_key }}.",
+            f"{targets[0].key.to_user_string()} has {'no ' if partitions is None else ''}partitions, so the path of "
+            f"its files must name {wanted}, and it names {named}.",
             setting="path",
         )
     return partitions
 
 
-def _by_partition(files: Iterable[FoundFile]) -> Mapping[str, list[FoundFile]]:
+def _ways_to_name(partitions: dg.PartitionsDefinition[Any] | None) -> list[set[str]]:
+    """The placeholders from which a file's partition can be told: the key, or all of its dimensions."""
+    if partitions is None:
+        return [set()]
+    if isinstance(partitions, dg.MultiPartitionsDefinition):
+        return [{_KEY}, {f"{_KEY}.{each.name}" for each in partitions.partitions_defs}]
+    return [{_KEY}]
+
+
+def _by_partition(
+    files: Iterable[FoundFile], partitions: dg.PartitionsDefinition[Any] | None
+) -> Mapping[str, list[FoundFile]]:
     found: defaultdict[str, list[FoundFile]] = defaultdict(list)
     for each in files:
-        found[each.partition or _WHOLE].append(each)
+        found[_WHOLE if partitions is None else _key(each)].append(each)
     return found
+
+
+def _key(file: FoundFile) -> str:
+    """The partition's key, which stands in the path as a whole or by its dimensions."""
+    if file.partition is not None:
+        return file.partition
+    return str(dg.MultiPartitionKey({name.partition(".")[2]: part for name, part in file.caught.items()}))
 
 
 def _is_settled(files: Iterable[FoundFile], before: float) -> bool:
@@ -113,11 +140,19 @@ def _known(
     """The keys that the target has, or, if they are dynamic, can have."""
     if partitions is None or isinstance(partitions, dg.DynamicPartitionsDefinition):
         return list(keys)
-    known = [key for key in keys if partitions.has_partition_key(key)]
+    known = [key for key in keys if _has(partitions, key)]
     if strange := sorted(set(keys) - set(known)):
         named = printable(", ".join(strange[:10]))
         context.log.warning(f"Files of {named} are no partitions of the target and are left alone.")
     return known
+
+
+def _has(partitions: dg.PartitionsDefinition[Any], key: str) -> bool:
+    if isinstance(partitions, dg.MultiPartitionsDefinition):
+        if key.count("|") != len(partitions.partitions_defs) - 1:
+            return False
+        key = partitions.get_partition_key_from_str(key)
+    return partitions.has_partition_key(key)
 
 
 def _added(

@@ -17,6 +17,7 @@ from s3dest_dagster.orchestration.failures import told_as_failures
 from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager
 from s3dest_dagster.orchestration.metadata import plain_changes
 from s3dest_dagster.orchestration.run_identity import now
+from s3dest_dagster.setting_types import refuse_variables
 from s3dest_dagster.stream import Scope, StreamId
 from s3dest_dagster.wording import amount
 
@@ -51,6 +52,7 @@ def build_landing_checks(
     the first two as errors; `blocking` keeps assets downstream from running when a check fails as an error. Raises
     SettingsError for a ratio or an age that cannot be.
     """
+    refuse_variables("max_quarantine_ratio", max_quarantine_ratio)
     if not 0 <= max_quarantine_ratio <= 1:
         raise SettingsError(
             f"{max_quarantine_ratio} is no part of all records. Give 0, for none, to 1.", setting="max_quarantine_ratio"

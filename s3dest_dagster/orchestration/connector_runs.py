@@ -5,17 +5,16 @@ It knows Dagster's partitions and contexts; it must not know where records go.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import dagster as dg
 
-from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.landing import ReachedState
+from s3dest_dagster.orchestration.variables import looked_up
 from s3dest_dagster.printable import printable_lines
 from s3dest_dagster.sources.airbyte import AirbyteSource
-from s3dest_dagster.sources.templating import partition_values
+from s3dest_dagster.sources.templating import Window, partition_values
 from s3dest_dagster.sources.transcript import LOG_LEVELS, Log
 from s3dest_dagster.stream import Stream
 
@@ -25,7 +24,8 @@ def ready(source: AirbyteSource) -> AirbyteSource:
     for is asked by each call of the connector, since the one before may have changed it."""
     given = source.config
     config = (lambda: looked_up(given())) if callable(given) else looked_up(given)
-    return replace(source, config=config, env=looked_up(source.env))
+    env = {name: str(value) for name, value in (looked_up(source.env, "env") or {}).items()}
+    return replace(source, config=config, env=env)
 
 
 def reads_on(source: AirbyteSource, stream: Stream, state: ReachedState) -> bool:
@@ -35,42 +35,26 @@ def reads_on(source: AirbyteSource, stream: Stream, state: ReachedState) -> bool
 
 
 def values_of(partitions: dg.PartitionsDefinition[Any], key: str) -> dict[str, str | int]:
-    """What a connector's config can name of this partition: its key, its dimensions, its time window."""
-    if isinstance(partitions, dg.MultiPartitionsDefinition):
-        many = partitions.get_partition_key_from_str(key)
-        window = partitions.time_window_for_partition_key(many) if partitions.has_time_window_dimension else None
-        dimensions = dict(many.keys_by_dimension)
-    else:
-        window = _window(partitions, key)
-        dimensions = {}
-    if window is None:
-        return partition_values(str(key), dimensions=dimensions)
-    return partition_values(str(key), dimensions=dimensions, start=window.start, end=window.end)
+    """What a connector's config can name of this partition: its key, its dimensions, its time window. With several
+    dimensions of time the windows are named after them only, since none is the partition's."""
+    if not isinstance(partitions, dg.MultiPartitionsDefinition):
+        start, end = _window(partitions, key) or (None, None)
+        return partition_values(str(key), start=start, end=end)
+    parts = dict(partitions.get_partition_key_from_str(key).keys_by_dimension)
+    windows = {
+        each.name: window
+        for each in partitions.partitions_defs
+        if (window := _window(each.partitions_def, parts[each.name])) is not None
+    }
+    start, end = next(iter(windows.values())) if len(windows) == 1 else (None, None)
+    return partition_values(str(key), dimensions=parts, start=start, end=end, windows=windows)
 
 
-def _window(partitions: dg.PartitionsDefinition[Any], key: str) -> dg.TimeWindow | None:
-    return (
-        partitions.time_window_for_partition_key(key)
-        if isinstance(partitions, dg.TimeWindowPartitionsDefinition)
-        else None
-    )
-
-
-def looked_up(value: Any) -> Any:
-    """A config with every `dg.EnvVar` in it replaced by the variable's value. SettingsError for one that is not set."""
-    if isinstance(value, dg.EnvVar):
-        found = value.get_value()
-        if found is None:
-            raise SettingsError(
-                f"The environment variable {value.env_var_name} is not set, and the source's config names it.",
-                setting=value.env_var_name,
-            )
-        return found
-    if isinstance(value, Mapping):
-        return {name: looked_up(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [looked_up(inner) for inner in value]
-    return value
+def _window(partitions: dg.PartitionsDefinition[Any], key: str) -> Window | None:
+    if not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
+        return None
+    window = partitions.time_window_for_partition_key(key)
+    return window.start, window.end
 
 
 def log_to(context: dg.AssetExecutionContext) -> Log:

@@ -17,6 +17,7 @@ from dagster._core.definitions.metadata.metadata_value import ObjectMetadataValu
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.preview import MOST_ROWS
+from s3dest_dagster.setting_types import refuse_variables
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 STREAM_KEY = "s3dest/stream"
@@ -56,6 +57,7 @@ def preview_rows_of(definition: Mapping[str, Any], otherwise: int) -> int:
     Raises SettingsError for what is no number of rows.
     """
     rows = _plain(definition.get(PREVIEW_ROWS_KEY, otherwise))
+    refuse_variables(PREVIEW_ROWS_KEY, rows)
     if not isinstance(rows, int) or isinstance(rows, bool) or not 0 <= rows <= MOST_ROWS:
         raise SettingsError(
             f"{rows!r} is no number of rows to show. Give 0, for no preview, to {MOST_ROWS}.",

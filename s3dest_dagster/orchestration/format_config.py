@@ -21,6 +21,7 @@ from s3dest_dagster.destination import (
 )
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.config_fields import config_fields
+from s3dest_dagster.setting_types import refuse_variables
 
 
 def _config_class(kind: str, settings: type[FormatSettings], text: str) -> Any:
@@ -63,14 +64,19 @@ def format_config(settings: FormatSettings) -> dg.Config:
 
 
 def as_format_config(value: Any) -> Any:
-    """What a user gives for `format`, as a config: frozen settings, and the connector's own `format` object.
+    """What a user gives for `format`, as a config: frozen settings, the connector's own `format` object, and a name,
+    which is the format with its defaults.
 
     Anything else is left to Dagster: a config, or the run config's `{"Parquet": {…}}`. Raises SettingsError for
     members of a `format` object that mean nothing.
     """
     if isinstance(value, FormatSettings):
         return format_config(value)
+    refuse_variables("format", value if isinstance(value, str) else None)
+    if isinstance(value, str):
+        return format_config(_parsed({"format_type": value}))
     if isinstance(value, Mapping) and "format_type" in value:
+        refuse_variables("format", value)
         return format_config(_parsed(value))
     return value
 

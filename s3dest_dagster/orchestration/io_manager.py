@@ -17,7 +17,7 @@ from s3dest_dagster import connector_config
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.formats import check_installed
-from s3dest_dagster.orchestration.access import connector_access, reach
+from s3dest_dagster.orchestration.access import connector_access, reach, without_variables
 from s3dest_dagster.orchestration.config_fields import config_fields
 from s3dest_dagster.orchestration.declared import preview_rows_of
 from s3dest_dagster.orchestration.failures import told_as_failures
@@ -29,6 +29,7 @@ from s3dest_dagster.orchestration.format_config import (
 )
 from s3dest_dagster.orchestration.loading import load_input
 from s3dest_dagster.orchestration.output import land_output
+from s3dest_dagster.orchestration.variables import check_variables, holds_variable
 from s3dest_dagster.printable import logger
 from s3dest_dagster.setting_types import about, refuse_unknown
 from s3dest_dagster.storage import Bucket, headers_of_all
@@ -74,8 +75,9 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
             raise SettingsError("s3_bucket_name is missing; name the bucket to land in.", setting="s3_bucket_name")
         # Dagster 1.12 takes no default for a union of configs: it is given always.
         settings["format"] = as_format_config(settings.get("format", JsonlFormatConfig()))
+        check_variables("S3DestinationIOManager", settings, type(self).model_fields)
         super().__init__(**settings)
-        if not any(isinstance(value, dg.EnvVar) for value in settings.values()):
+        if not holds_variable(settings):
             self.destination()
             preview_rows_of({}, self.preview_rows)
 
@@ -85,16 +87,19 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
     ) -> "S3DestinationIOManager":
         """An IO manager from a connector's `config.json`: the mapping, or the path of the file.
 
-        Values of a mapping may be `dg.EnvVar`. Keys that mean nothing here are named in a warning. `settings` are more
-        settings of this class, which win; our own may also stand in the config under "s3dest". Raises SettingsError.
+        Values of a mapping may be `dg.EnvVar`, but those within `format`. Keys that mean nothing here are named in a
+        warning. `settings` are more settings of this class, which win; our own may also stand in the config under
+        "s3dest". Raises SettingsError.
         """
         raw = config if isinstance(config, Mapping) else _read_config(Path(config))
+        raw, variables = without_variables(raw)
         parsed = connector_config.from_connector_config(raw)
         if parsed.ignored:
             ignored = ", ".join(map(connector_config.doubted, parsed.ignored))
             _logger.warning("These keys of the connector's configuration mean nothing here: %s", ignored)
         given = {each.name: getattr(parsed.destination, each.name) for each in fields(S3Destination)}
-        return cls(**{**given, "s3": connector_access(raw, parsed.connection), **settings})
+        later = {name: value for name, value in variables.items() if name in given}
+        return cls(**{**given, **later, "s3": connector_access(parsed.connection, variables), **settings})
 
     def destination(self) -> S3Destination:
         """The destination in plain values.

@@ -8,13 +8,13 @@ from dataclasses import Field, fields
 from itertools import chain
 from typing import Any
 
-import dagster as dg
 import dagster_aws.s3
 from pydantic import create_model
 
 from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.config_fields import config_fields
+from s3dest_dagster.orchestration.variables import check_variables, holds_variable
 from s3dest_dagster.setting_types import about, refuse_unknown
 from s3dest_dagster.storage import open_client
 
@@ -50,11 +50,12 @@ class S3Resource(_ConnectionSettings):  # type: ignore[misc]
 
     def __init__(self, **data: Any) -> None:
         refuse_unknown("S3Resource", data, type(self).model_fields)
+        check_variables("S3Resource", data, type(self).model_fields)
         # What is given here becomes a default of the config schema, which the code location shows and every run stores.
-        literal = {name: value for name in _SECRETS if (value := data.get(name)) and not isinstance(value, dg.EnvVar)}
+        literal = {name: value for name in _SECRETS if (value := data.get(name)) and not holds_variable(value)}
         super().__init__(**{name: value for name, value in data.items() if name not in literal})
         self.__dict__.update(literal)
-        if not self.use_unsigned_session and not any(isinstance(value, dg.EnvVar) for value in data.values()):
+        if not self.use_unsigned_session and not holds_variable(data):
             self.connection()
 
     def _with_updated_values(self, values: Mapping[str, Any] | None) -> Any:

@@ -23,6 +23,7 @@ from s3dest_dagster.orchestration.declared import partitions_of_run
 from s3dest_dagster.orchestration.delivery import DeferredRead
 from s3dest_dagster.orchestration.one_run import asset_of_streams
 from s3dest_dagster.orchestration.translator import S3DestinationTranslator, check_distinct
+from s3dest_dagster.setting_types import refuse_variables
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.catalog import Catalog, read_catalog
 from s3dest_dagster.sources.templating import Values
@@ -81,6 +82,7 @@ def _partitions(
     start_date: str | None, partitions_def: dg.PartitionsDefinition[Any] | EllipsisType | None
 ) -> dg.PartitionsDefinition[Any] | None:
     """Daily partitions from the start date, or those that are given."""
+    refuse_variables("start_date", start_date)
     if isinstance(partitions_def, EllipsisType):
         if start_date is None:
             raise SettingsError(

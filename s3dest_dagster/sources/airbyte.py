@@ -16,6 +16,7 @@ import msgspec
 
 from s3dest_dagster.batch import SourceItem
 from s3dest_dagster.errors import SettingsError, SourceError
+from s3dest_dagster.setting_types import refuse_variables
 from s3dest_dagster.sources.catalog import Catalog
 from s3dest_dagster.sources.config_file import ConfigFile
 from s3dest_dagster.sources.conversation import AnswerType, Conversation
@@ -29,6 +30,8 @@ from s3dest_dagster.sources.supervision import supervised_directory
 from s3dest_dagster.sources.templating import Values
 from s3dest_dagster.sources.transcript import Log, log_to_logging
 from s3dest_dagster.stream import Stream
+
+_NUMBERS = ("max_line_mb", "buffer_mb", "stop_grace_s", "stall_timeout_s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +68,12 @@ class AirbyteSource:
     temporary_directory: str | None = None
 
     def __post_init__(self) -> None:
+        for name in ("command", "temporary_directory", *_NUMBERS):
+            refuse_variables(name, getattr(self, name))
         object.__setattr__(self, "command", tuple(split_command(self.command)))
         if self.on_config is None and isinstance(self.config, ConfigFile):
             object.__setattr__(self, "on_config", self.config.keep)
-        for name in ("max_line_mb", "buffer_mb", "stop_grace_s", "stall_timeout_s"):
+        for name in _NUMBERS:
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise SettingsError(f"{name} must be above zero, and is {getattr(self, name)!r}.", setting=name)
 
@@ -131,6 +136,7 @@ class AirbyteSource:
 
     @contextmanager
     def _conversation(self, verb: str, files: _Files, config: CurrentConfig, log: Log) -> Iterator[Conversation]:
+        refuse_variables("env", self.env)
         with supervised_directory(self.temporary_directory, self.stop_grace_s) as (directory, supervision):
             arguments = [*self.command, verb, *_written(files, directory)]
             with running(arguments, supervision, environment=self.env, grace_s=self.stop_grace_s) as process:
@@ -146,6 +152,7 @@ class AirbyteSource:
     def _current(self, values: Values | None) -> CurrentConfig:
         """The config for one call."""
         template = self.config() if callable(self.config) else self.config or {}
+        refuse_variables("config", template)
         return CurrentConfig(template, values, secrets=self._secrets(), keep=self.on_config)
 
     def _secrets(self) -> list[str]:

@@ -14,6 +14,7 @@ from tempfile import mkstemp
 from typing import Any
 
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.setting_types import refuse_variables
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,9 @@ class ConfigFile:
     """
 
     path: str | os.PathLike[str]
+
+    def __post_init__(self) -> None:
+        refuse_variables("path", self.path)
 
     def __call__(self) -> dict[str, Any]:
         """The config as it stands in the file."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -18,10 +18,11 @@ import pyarrow.fs
 
 from s3dest_dagster.batch import BadRecord, Batch
 from s3dest_dagster.errors import S3DestError, SettingsError, SourceError
+from s3dest_dagster.setting_types import refuse_variables
 from s3dest_dagster.sources.disk import matching_files
 from s3dest_dagster.sources.file_formats import EmittedAt, read_avro, read_csv, read_jsonl, read_parquet
-from s3dest_dagster.sources.path_patterns import CAUGHT, PathPattern, path_pattern, placeholders
-from s3dest_dagster.sources.templating import Values, render_config
+from s3dest_dagster.sources.path_patterns import PathPattern, as_it_is, path_pattern
+from s3dest_dagster.sources.templating import Values, is_template, names_in, render_text
 
 FileFormat = Literal["jsonl", "csv", "parquet", "avro"]
 _ENDINGS: dict[str, FileFormat] = {
@@ -34,16 +35,21 @@ _ENDINGS: dict[str, FileFormat] = {
     ".avro": "avro",
 }
 _COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
-_PARTITION = "partition_key"
 
 
 class FoundFile(NamedTuple):
-    """A file that a pattern matches. `partition` is what stands in the place of the pattern's `{{ partition_key }}`."""
+    """A file that a pattern matches. `caught` is what stands in the places of the pattern's placeholders, by their
+    names (`partition_key`, `partition_key.region`)."""
 
     path: str
     size: int
     modified_at: datetime | None
-    partition: str | None
+    caught: Mapping[str, str]
+
+    @property
+    def partition(self) -> str | None:
+        """What stands in the place of `{{ partition_key }}`."""
+        return self.caught.get("partition_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,8 @@ class FileSource:
     allow_missing: bool = False
 
     def __post_init__(self) -> None:
+        for setting in ("path", "format", "delimiter", "encoding"):
+            refuse_variables(setting, getattr(self, setting))
         if self.format is not None and self.format not in get_args(FileFormat):
             known = ", ".join(get_args(FileFormat))
             raise SettingsError(f"The file format {self.format!r} is not known. Known are {known}.", setting="format")
@@ -75,9 +83,10 @@ class FileSource:
         if not self.path:
             raise SettingsError("A file source needs a path; it is empty.", setting="path")
 
-    def names(self, value: str) -> bool:
-        """Whether the path has a placeholder of this name."""
-        return value in placeholders(self.path)
+    def names(self) -> tuple[str, ...]:
+        """The values that the path names, as `partition_key` or `partition_key.region`. SettingsError where what it has
+        in braces cannot be understood."""
+        return names_in(self.path)
 
     def read(
         self, values: Values | None = None, *, emitted_at: EmittedAt = lambda: int(time.time() * 1000)
@@ -103,8 +112,20 @@ class FileSource:
             yield from self._records(filesystem, file.path, emitted_at)
 
     def find(self) -> list[FoundFile]:
-        """The files that are there now, of all partitions, by path."""
+        """The files that are there now, of all partitions, by path. SettingsError where the path says what to put in
+        its place otherwise than by a plain name, which cannot be read out of the paths of files."""
+        self.check_findable()
         return self._found(None)[1]
+
+    def check_findable(self) -> None:
+        """Returns when `find` can tell the partition of a file: the path names values plainly, if it names any."""
+        plain = path_pattern(self.path, catching=True).names
+        if is_template(self.path) and (set(plain) != set(self.names()) or "{%" in self.path):
+            raise SettingsError(
+                "The partition of a file can only be read out of a path that names it plainly, as {{ partition_key }} "
+                "or {{ partition_key.region }}; this one has a filter, a method or a block.",
+                setting="path",
+            )
 
     def _records(
         self, filesystem: pyarrow.fs.FileSystem, path: str, emitted_at: EmittedAt
@@ -154,23 +175,25 @@ class FileSource:
     def _found(self, values: Values | None) -> tuple[pyarrow.fs.FileSystem, list[FoundFile]]:
         """The files of one partition, or of all where there are no values, and where they lie."""
         path, question, query = self.path.partition("?") if "://" in self.path else (self.path, "", "")
-        pattern = path_pattern(path, lambda name: self._value(name, values))
+        if values is not None:
+            path = render_text(path, "path", values, escape=self._placed)
+        pattern = path_pattern(path, catching=values is None)
         filesystem, directory = self._directory(f"{pattern.directory}{question}{query}")
         try:
             found = [
-                FoundFile(info.path, info.size or 0, info.mtime, match.groupdict().get(CAUGHT))
+                FoundFile(info.path, info.size or 0, info.mtime, pattern.caught(match))
                 for info, match in _matching(filesystem, directory, pattern)
                 if info.type is pyarrow.fs.FileType.File
             ]
         except OSError as error:
             told = _without_keys(f"The files of {self.path} cannot be listed: {error}")
             raise SourceError(told, key=directory) from error
-        return filesystem, sorted(found)
+        return filesystem, sorted(found, key=lambda each: each.path)
 
     def _missing_directory(self, filesystem: pyarrow.fs.FileSystem) -> str | None:
         """The directory that the pattern begins with, where it is missing: what it would hold is not known. Only a disk
         has directories that can be missing."""
-        directory = path_pattern(self.path, lambda name: None).directory
+        directory = path_pattern(self.path.partition("{%")[0], catching=True).directory
         is_local = isinstance(filesystem, pyarrow.fs.LocalFileSystem) and "://" not in directory
         return directory if is_local and not os.path.isdir(directory or ".") else None
 
@@ -187,18 +210,16 @@ class FileSource:
             raise SettingsError(told, setting="path") from None
         return filesystem, directory.rstrip("/")
 
-    def _value(self, name: str, values: Values | None) -> str | None:
-        """What a placeholder stands for; None for the partition of a search of all. No value leads elsewhere."""
-        if values is None and name == _PARTITION:
-            return None
-        text = str(render_config({"path": f"{{{{ {name} }}}}"}, values)["path"])
+    def _placed(self, text: str) -> str:
+        """A value as it stands in the pattern: no wildcard, and nothing that leads elsewhere."""
         if {"..", "."} & set(text.split("/")):
-            told = _without_keys(f"{name} is {text!r}, which is no place for files of {self.path}.")
+            told = _without_keys(f"A value in it is {text!r}, which is no place for files of {self.path}.")
             raise SettingsError(told, setting="path")
-        return text
+        return as_it_is(text)
 
     def _told(self, values: Values | None) -> str:
-        named = [f"{name} {value!r}" for name, value in (values or {}).items() if name in placeholders(self.path)]
+        names = self.names()
+        named = [f"{name} {value!r}" for name, value in (values or {}).items() if name in names]
         return _without_keys(f"{self.path} ({', '.join(named)})" if named else self.path)
 
 

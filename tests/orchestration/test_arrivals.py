@@ -200,6 +200,37 @@ def test_targets_must_have_the_same_partitions(whole, days):
         build_file_sensor(FileSource("*.jsonl"), [whole.asset, days.asset])
 
 
+REGIONS = dg.MultiPartitionsDefinition({"day": DAILY, "region": dg.StaticPartitionsDefinition(["eu", "us"])})
+
+
+@pytest.mark.parametrize(
+    "pattern", ["{{ partition_key.region }}/{{ partition_key.day }}.jsonl", "{{ partition_key }}.jsonl"]
+)
+def test_dimensions_of_the_partition_are_read_out_of_the_path(tmp_path, pattern):
+    inbox = Inbox(tmp_path, pattern, REGIONS)
+    for day, region in (("2026-01-05", "eu"), ("2026-01-05", "us"), ("2026-01-05", "mars"), ("soon", "eu")):
+        values = {"partition_key.region": region, "partition_key.day": day, "partition_key": f"{day}|{region}"}
+        name = pattern
+        for placeholder, value in values.items():
+            name = name.replace(f"{{{{ {placeholder} }}}}", value)
+        inbox.put(name)
+    inbox.put("nothing/of/it.jsonl")
+    assert [each.partition_key for each in inbox.tick().run_requests] == ["2026-01-05|eu", "2026-01-05|us"]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "{{ partition_key.day }}/*.jsonl",
+        "{{ partition_key | lower }}.jsonl",
+        "{% if true %}{{ partition_key }}{% endif %}",
+    ],
+)
+def test_a_path_that_does_not_tell_the_partition_plainly_is_refused(tmp_path, pattern):
+    with pytest.raises(SettingsError, match="partition_key"):
+        Inbox(tmp_path, pattern, REGIONS)
+
+
 def test_it_is_stopped_and_named_after_its_target_unless_said_otherwise(tmp_path, whole):
     assert whole.sensor.name == "visits_files"
     assert whole.sensor.default_status is dg.DefaultSensorStatus.STOPPED

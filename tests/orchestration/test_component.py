@@ -143,6 +143,33 @@ class TestConnectors:
             "list": [1, True, None],
         }
 
+    def test_templates_of_the_config_are_rendered_by_each_run(self, lake, load, connector, monkeypatch):
+        monkeypatch.setenv("PORT", "5432")
+        monkeypatch.setenv("NOW", "a{{ b }}c")
+        monkeypatch.setenv("PASSWORD", "p{{ w")
+        config = {
+            "path": "{{ partition_key | replace('-', '/') }}",
+            "query": "{% if partition_key == '2026-01-05' %}first{% else %}next{% endif %}",
+            "year": "{{ partition_key.split('-')[0] | int }}",
+            "millis": "{{ partition_start_epoch * 1000 }}",
+            "encoded": "{{ partition_start | urlencode }}",
+            "both": "{{ env.NOW }}/{{ partition_key }}",
+            "nested": [{"port": "{{ env_var('PORT') | int }}", "password": "{{ env_var('PASSWORD') }}"}],
+        }
+        defs = load(
+            f"{connector(**config)}  partitions_def: {{type: daily, start_date: 2026-01-01}}\n  streams: [users]\n"
+        )
+        materialize(lake, defs, partition_key="2026-01-05")
+        assert connector.scripted.calls("read")[0]["files"]["config"] == {
+            "path": "2026/01/05",
+            "query": "first",
+            "year": 2026,
+            "millis": 1767571200000,
+            "encoded": "2026-01-05T00%3A00%3A00Z",
+            "both": "a{{ b }}c/2026-01-05",
+            "nested": [{"port": 5432, "password": "p{{ w"}],
+        }
+
     def test_the_config_may_be_a_file_beside_it_that_keeps_what_the_connector_changes(
         self, lake, load, connector, folder
     ):
@@ -259,6 +286,34 @@ class TestFiles:
 """)
         materialize(lake, defs, partition_key="2026-01-06")
         assert lake.ids() == ["clicks 6", "visits 6"]
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "{{ partition_key | replace('-', '/') }}.jsonl",
+            "{{ partition_key.replace('-', '/') }}.jsonl",
+            "{% if partition_key == '2026-01-06' %}2026/01/06{% else %}2026/01/05{% endif %}.jsonl",
+            "{{ env.YEAR }}/{{ partition_key.split('-')[1] }}/{{ partition_key[8:] }}.jsonl",
+        ],
+    )
+    def test_a_template_of_the_path_is_rendered_by_each_run(self, lake, load, folder, monkeypatch, path):
+        monkeypatch.setenv("YEAR", "2026")
+        for day in (5, 6):
+            (folder / "2026" / "01").mkdir(parents=True, exist_ok=True)
+            (folder / "2026" / "01" / f"0{day}.jsonl").write_text(f'{{"id": {day}}}\n')
+        source = {"type": "files", "path": path, "allow_missing": True}
+        daily = "{type: daily, start_date: 2026-01-01}"
+        defs = load(f"  source: {json.dumps(source)}\n  streams: [visits]\n  partitions_def: {daily}\n")
+        for day in (5, 6, 6):
+            materialize(lake, defs, partition_key=f"2026-01-0{day}")
+        assert lake.ids() == [5, 6]
+
+    def test_a_stream_without_partitions_fails_where_its_path_names_one(self, lake, load, folder):
+        (folder / "a.jsonl").write_text('{"id": 1}\n')
+        source = {"type": "files", "path": "{{ partition_key | lower }}.jsonl", "allow_missing": True}
+        defs = load(f"  source: {json.dumps(source)}\n  streams: [visits]\n")
+        with pytest.raises(dg.Failure, match=r"partition_key .* is not known"):
+            materialize(lake, defs)
 
     def test_options_reach_the_source(self, lake, load, folder):
         (folder / "a.txt").write_bytes("id;name\n1;Ö\n".encode("latin-1"))
@@ -499,6 +554,20 @@ GOOD = """\
         ("${EPOCH}_", "${EPOCHS}_", "EPOCHS", "EPOCHS"),
         ("partition_start }}", "partition_strt }}", "partition_strt", "not found in scope"),
         ("partition_start }}", "partition_strt }}T", "partition_strt", "not found in scope"),
+        ("partition_start }}", "partition_start.__class__ }}", "__class__", "asks for the attribute"),
+        ("partition_start }}", "partition_start | attr('x') }}", "attr(", "the filter 'attr'"),
+        ("partition_start }}", "partition_start ~ env.NOW }}", "env.NOW", "cannot stand in one expression"),
+        ("partition_start }}", "stream_name }}", "stream_name", "cannot stand here"),
+        ("partition_start }}", "env_var('A') | default('b') }}", "env_var", "the whole of the text"),
+        ("partition_start }}", "partition_start", "start: ", "not in Jinja's syntax"),
+        ("source-shop", '"{{ partition_key }}"', "command:", "cannot stand here"),
+        ("s3_bucket_name: demo", 's3_bucket_name: "b{{ partition_key }}"', "s3_bucket_name", "cannot stand here"),
+        (
+            "s3_bucket_name: demo",
+            "s3_bucket_name: demo\n    s3dest: {object_size_mb: \"{{ env_var('A') }}\"}",
+            "object_size_mb",
+            "look up",
+        ),
         ("  pool: shop", "  as_one_run: true\n  translation: {tags: {a: '{{ stram.name }}'}}", "stram", "not found"),
     ],
 )

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.sources.templating import partition_values, render_config
+from s3dest_dagster.sources.templating import Verbatim, partition_values, render_config
 
 VALUES = {"partition_key": "2024-01-31", "partition_start": "2024-01-31T00:00:00Z"}
 
@@ -100,3 +100,89 @@ def test_instants_are_in_utc_and_dates_in_the_windows_own_zone():
 def test_dimensions_have_a_value_each():
     values = partition_values("2024-01-31|eu", dimensions={"date": "2024-01-31", "region": "eu"})
     assert render_config({"r": "{{ partition_key.region }}"}, values) == {"r": "eu"}
+
+
+# What templates may have, and what they may not
+
+
+DAY = {"partition_key": "2026-01-05", "partition_start_epoch": 1767571200, "partition_key.region": "eu"}
+
+
+@pytest.mark.parametrize(
+    ("template", "rendered"),
+    [
+        ("{{ partition_key | replace('-', '/') }}.jsonl", "2026/01/05.jsonl"),
+        ("{{ partition_key.replace('-', '/') }}", "2026/01/05"),
+        ("{{ partition_key.split('-') | join('/') }}", "2026/01/05"),
+        ("{{ partition_key[:4] }}/{{ partition_key.split('-')[1] }}", "2026/01"),
+        ("{% if partition_key == '2026-01-05' %}a{% else %}b{% endif %}", "a"),
+        ("{{ 'first' if partition_key < '2026-01-06' else 'later' }}", "first"),
+        ("{{ partition_key.split('-')[0] | int }}", 2026),
+        ("{{ partition_start_epoch * 1000 }}", 1767571200000),
+        ("{{ 'a b' ~ partition_key.region | urlencode }}", "a beu"),
+        ("{{ 'ä/' | urlencode }}", "%C3%A4/"),
+        ("{{ partition_key['region'] | upper }}", "EU"),
+        ("{{- partition_key -}}", "2026-01-05"),
+        ("{% raw %}{{ x }}{% endraw %}", "{{ x }}"),
+        ("no {# comment #}", "no {# comment #}"),
+        ("a line\n{{ partition_key }}\n", "a line\n2026-01-05\n"),
+    ],
+)
+def test_a_template_is_rendered_by_the_partitions_own_values(template, rendered):
+    assert render_config({"a": template}, DAY) == {"a": rendered}
+
+
+@pytest.mark.parametrize(
+    ("template", "reason"),
+    [
+        ("{{ partition_key.__class__ }}", "asks for the attribute '__class__'"),
+        ("{{ ''.__class__.__mro__ }}", "asks for the attribute"),
+        ("{{ partition_key['__class__'] }}", "is not known"),
+        ("{{ partition_key | attr('__class__') }}", "the filter 'attr'"),
+        ("{{ partition_key.format(1) }}", "calls what is no method"),
+        ("{{ lipsum() }}", "calls what is no method"),
+        ("{{ range(10**9) }}", "calls what is no method"),
+        ("{% for x in partition_key %}a{% endfor %}", "for"),
+        ("{% set x = 1 %}", "assign"),
+        ("{% include '/etc/passwd' %}", "include"),
+        ("{{ 10 ** 10 }}", "pow"),
+        ("{{ 'x' * 1000000000 }}", r"\* is for numbers"),
+        ("{{ '%1000000000d' % 5 }}", "% is for numbers"),
+        ("{{ 'x' | center(1000000000) }}", "the filter 'center'"),
+        ("{{ partition_key" + "|replace('2', '2222222222')" * 20 + " }}", "more than 65,536 characters"),
+        ("{{ partition_key | int }}", "'2026-01-05' is no number"),
+        ("{{ partition_key.split('-') }}", "a text or a number is needed"),
+        ("x{{ partition_key.split('-') }}", "puts a list into a text"),
+        ("{{ partition_key + 1 }}", "cannot be rendered"),
+        ("{{ partition_kye | default('x') }}", "partition_kye .* is not known"),
+        ("{{ partition_key", "not in Jinja's syntax"),
+        ("{{ " * 20_000, "nests too deeply"),
+        ("{{ partition_key" + "|upper" * 10_000 + " }}", "nests too deeply"),
+        ("{{ partition_key }}" + "x" * 70_000, "65,536 are the most"),
+    ],
+    ids=lambda each: each[:40],
+)
+def test_what_could_run_long_grow_large_or_reach_out_is_refused(template, reason):
+    with pytest.raises(SettingsError, match=reason) as caught:
+        render_config({"a": {"b": template}}, DAY)
+    assert caught.value.setting == "a.b"
+
+
+def test_an_error_does_not_repeat_what_may_be_a_secret():
+    with pytest.raises(SettingsError) as caught:
+        render_config({"password": "hun{{ter2"}, DAY)
+    assert "ter2" not in str(caught.value)
+    assert "password" in str(caught.value)
+
+
+def test_a_text_that_was_looked_up_is_no_template():
+    assert render_config({"password": Verbatim("a{{ b }}{% c")}, DAY) == {"password": "a{{ b }}{% c"}
+
+
+def test_dimensions_with_windows_have_values_each():
+    may, june = (datetime(2026, month, 1, tzinfo=UTC) for month in (5, 6))
+    values = partition_values("x", windows={"month": (may, june), "day": (may, may)})
+    config = {"a": "{{ partition_start.month }} {{ partition_end_date.month }}", "b": "{{ partition_end_epoch.day }}"}
+    assert render_config(config, values) == {"a": "2026-05-01T00:00:00Z 2026-06-01", "b": 1777593600}
+    with pytest.raises(SettingsError, match=r"partition_start .* not known"):
+        render_config({"a": "{{ partition_start }}"}, values)

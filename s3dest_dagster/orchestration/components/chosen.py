@@ -58,7 +58,7 @@ def _all(source: Source) -> list[ComponentStream]:
 
 def _tells_streams_apart(source: Source) -> bool:
     if isinstance(source, FileSource):
-        return source.names("stream_name")
+        return "stream_name" in source.names()
     return isinstance(source, AirbyteSource) or takes_stream(source)
 
 

@@ -12,7 +12,7 @@ from pydantic import Field, TypeAdapter
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.components.bodies import Source
-from s3dest_dagster.orchestration.components.yaml_values import Place, rendered
+from s3dest_dagster.orchestration.components.yaml_values import PARTITION, STREAM, Place, rendered
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.catalog import read_catalog
 from s3dest_dagster.sources.config_file import ConfigFile
@@ -80,7 +80,11 @@ def resolve_source(context: dg.ResolutionContext, given: Any) -> Source:
     place = Place(context)
     model = place.validated(_model, given)
     with place.told():
-        settings = rendered(context, model.model_dump(exclude_unset=True, exclude={"type"}))
+        given = model.model_dump(exclude_unset=True, exclude={"type"})
+        known = _AT_RUN.get(model.type, {})
+        settings = {
+            name: rendered(context.at_path(name), value, at_run=known.get(name, ())) for name, value in given.items()
+        }
         return _MAKERS[model.type](place, **settings)
 
 
@@ -109,4 +113,9 @@ def _function(place: Place, *, function: str) -> Callable[..., Any]:
         return found  # type: ignore[no-any-return]
 
 
+_AT_RUN: Mapping[str, Mapping[str, Sequence[str]]] = {
+    "airbyte": {"config": PARTITION},
+    "files": {"path": (*PARTITION, *STREAM)},
+}
+"""What each setting may leave to be known when a run starts."""
 _MAKERS: Mapping[str, Callable[..., Source]] = {"airbyte": _connector, "files": _files, "python": _function}

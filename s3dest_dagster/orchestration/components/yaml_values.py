@@ -5,7 +5,8 @@ It knows Dagster's resolution of YAML; it must not know what the values are for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +14,14 @@ from typing import Annotated, Any
 
 import dagster as dg
 from dagster.components.resolved.errors import ResolutionException
-from jinja2 import Environment, meta
+from jinja2 import nodes
 from pydantic import TypeAdapter, ValidationError, WithJsonSchema
 
 from s3dest_dagster.errors import S3DestError, SettingsError
-from s3dest_dagster.sources.templating import PARTITION_VALUES
+from s3dest_dagster.sources import template_engine
+from s3dest_dagster.sources.templating import PARTITION_VALUES, names_in
 
 _TEMPLATE_MARKS = ("{{", "{%", "{#")
-_templates = Environment()
 
 
 def as_said(kind: Any) -> Any:
@@ -124,58 +125,100 @@ def _path_and_message(error: Any) -> tuple[list[str | int], str]:
     return path, message
 
 
-class _Placeholder:
-    """What a template says of the partition and its stream, which is known when a run starts: again a template."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, dimension: str) -> _Placeholder:
-        if dimension.startswith(("_", "jinja")):
-            raise AttributeError(dimension)
-        return _Placeholder(f"{self._name}.{dimension}")
-
-    def __str__(self) -> str:
-        return f"{{{{ {self._name} }}}}"
+PARTITION = PARTITION_VALUES
+"""What names the partition of a run, for `rendered`."""
+STREAM = ("stream_name", "stream_namespace")
+"""What names the stream, for `rendered`."""
+_AT_RUN = frozenset({*PARTITION, *STREAM})
+_VARIABLE = "env_var"
 
 
-class _Variable:
-    """An environment variable that is looked up when a run starts."""
+def rendered(context: dg.ResolutionContext, value: Any, *, at_run: Collection[str] = ()) -> Any:
+    """The value with its templates rendered: those of Dagster now, and `env_var('NAME')` as a `dg.EnvVar`.
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __str__(self) -> str:
-        raise SettingsError(
-            f"env_var('{self.name}') is looked up when a run starts, so it cannot be a part of a text. Let it be the "
-            f"whole of it, or write env.{self.name}, which is looked up now."
-        )
-
-
-_NAMES = (*PARTITION_VALUES, "stream_name", "stream_namespace")
-_SCOPE: Mapping[str, Any] = {"env_var": _Variable, **{name: _Placeholder(name) for name in _NAMES}}
-
-
-def rendered(context: dg.ResolutionContext, value: Any) -> Any:
-    """The value with its templates rendered: those of Dagster, `env_var('NAME')`, and what names the partition or the
-    stream.
-
-    A text without a template stays a text, also one of digits.
+    What names the partition or the stream is known when a run starts: a text that asks for it stays a template, in
+    which all else is rendered, where the name is among `at_run`, and is refused elsewhere. A text without a template
+    stays a text, also one of digits. Errors are told at their line.
     """
-    return _rendered(context.with_scope(**_SCOPE), value)
-
-
-def _rendered(context: dg.ResolutionContext, value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _rendered(context.at_path(key), each) for key, each in value.items()}
+        return {key: rendered(context.at_path(key), each, at_run=at_run) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_rendered(context.at_path(number), each) for number, each in enumerate(value)]
+        return [rendered(context.at_path(number), each, at_run=at_run) for number, each in enumerate(value)]
     if not isinstance(value, str) or not any(mark in value for mark in _TEMPLATE_MARKS):
         return value
-    for name in sorted(meta.find_undeclared_variables(_templates.parse(value)) - context.scope.keys()):
+    with Place(context).told():
+        return _text(context, value, frozenset(at_run))
+
+
+def _text(context: dg.ResolutionContext, text: str, at_run: frozenset[str]) -> Any:
+    asked = _undeclared(text)
+    if _VARIABLE in asked:
+        return _variable(text)
+    if not asked & _AT_RUN:
+        return _now(context, text)
+    if elsewhere := sorted(asked & _AT_RUN - at_run):
+        raise SettingsError(
+            f"{{{{ {elsewhere[0]} }}}} is known when a run starts, and cannot stand here. It can in a connector's "
+            "config and in the path of files; in s3_path_format the partition is ${PARTITION}."
+        )
+    made = _left_for_the_run(context, text, asked)
+    names_in(made)
+    return made
+
+
+def _left_for_the_run(context: dg.ResolutionContext, text: str, asked: frozenset[str]) -> str:
+    """The template with what is known now in place."""
+    if asked <= _AT_RUN:
+        return text
+    parts = template_engine.segments(text)
+    if parts is None:
+        raise _of_both(asked)
+    made = []
+    for part in parts:
+        its = _undeclared(part)
+        if its & _AT_RUN and not its <= _AT_RUN:
+            raise _of_both(its)
+        made.append(part if not its or its & _AT_RUN else template_engine.literal(str(_now(context, part))))
+    return "".join(made)
+
+
+def _of_both(asked: Collection[str]) -> SettingsError:
+    now, later = (sorted(each) for each in (set(asked) - _AT_RUN, set(asked) & _AT_RUN))
+    return SettingsError(
+        f"{', '.join(later)} is known when a run starts, and {', '.join(now)} when the definitions are loaded: they "
+        "cannot stand in one expression or block. Let each have braces of its own."
+    )
+
+
+def _now(context: dg.ResolutionContext, text: str) -> Any:
+    """A template of Dagster's, rendered."""
+    for name in sorted(_undeclared(text) - context.scope.keys()):
         # Within a text it would become nothing; alone it is Dagster's error, with its line.
         context.resolve_value(f"{{{{ {name} }}}}")
-    found = context.resolve_value(value)
-    if isinstance(found, _Variable):
-        return dg.EnvVar(found.name)
-    return str(found) if isinstance(found, _Placeholder) else found
+    return context.resolve_value(text)
+
+
+def _variable(text: str) -> Any:
+    """The variable of a text that is `{{ env_var('NAME') }}` or `{{ env_var('NAME') | int }}`."""
+    found = _VARIABLE_ALONE.fullmatch(text.strip())
+    if found is None:
+        raise SettingsError(
+            "env_var('NAME') is looked up when a run starts, so it cannot be a part of a text or expression. Let it be "
+            "the whole of the text, alone or as {{ env_var('NAME') | int }}, or write env.NAME, which is looked up now."
+        )
+    return dg.EnvVar.int(found["name"]) if found["int"] else dg.EnvVar(found["name"])
+
+
+_VARIABLE_ALONE = re.compile(
+    r"\{\{-?\s*env_var\(\s*(?P<mark>['\"])(?P<name>\w+)(?P=mark)\s*\)\s*(?P<int>\|\s*int\s*)?-?\}\}"
+)
+
+
+def _undeclared(text: str) -> frozenset[str]:
+    """The names that a template asks for. SettingsError for what is no template."""
+    tree = template_engine.parsed(text)
+    try:
+        names = [(each.name, each.ctx) for each in tree.find_all(nodes.Name)]
+    except RecursionError:
+        raise SettingsError("The template nests too deeply.") from None
+    return frozenset(name for name, _ in names) - {name for name, how in names if how != "load"}
