@@ -194,7 +194,8 @@ class Template:
     def text(self, values: Mapping[str, Value], *, escape: Callable[[str], str] = str) -> str:
         """The text, with `escape` applied to whatever is put into it. SettingsError where that cannot be made."""
         environment = _Sandbox(lambda value: escape(_text_of(value)))
-        return self._rendered(lambda: environment.from_string(self._tree).render(self._places(values)))
+        found: str = self._rendered(lambda: environment.from_string(self._tree).render(self._places(values)))
+        return found
 
     def value(self, values: Mapping[str, Value]) -> Value:
         """The value of a template that is nothing but one expression, a number included; the text of any other."""
@@ -212,7 +213,8 @@ class Template:
             found = context.vars["result"]
             return found if isinstance(found, bool) else _plain(found)
 
-        return self._rendered(evaluate)
+        found: Value = self._rendered(evaluate)
+        return found
 
     def _places(self, values: Mapping[str, Value]) -> dict[str, Value]:
         return {_PLACE.format(number): values[name] for number, name in enumerate(self.names)}

@@ -4,19 +4,24 @@ It must not know streams.
 """
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import dagster as dg
 from pydantic import WithJsonSchema
 
+from s3dest_dagster.connector_config import OWN_SETTINGS_KEY, parse_format
 from s3dest_dagster.connector_spec import connector_spec
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.components.yaml_values import Place, rendered
 from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager
+from s3dest_dagster.orchestration.variables import holds_variable
 
 _LEFT_OUT: Mapping[str, Any] = {"s3_bucket_path": "", "s3_bucket_region": "", "format": {"format_type": "JSONL"}}
 """What may be left out in YAML, and is required in a connector's file."""
+_PASTED = frozenset({"destinationType", "destination_type"})
+"""Keys that Airbyte's API puts beside a connector's own."""
 _TEMPLATE = {"type": "string", "pattern": r"\{\{"}
 
 
@@ -46,12 +51,47 @@ def resolve_destination(context: dg.ResolutionContext, given: Any) -> S3Destinat
         if isinstance(given, str):
             return S3DestinationIOManager.from_connector_config(place.path_of(given))
         config = rendered(context, given)
-        _refuse_misspelled(config)
-        return S3DestinationIOManager.from_connector_config({**_LEFT_OUT, **config})
+        with _placed_among_own(config):
+            _refuse_unknown(config)
+            return S3DestinationIOManager.from_connector_config({**_LEFT_OUT, **config})
 
 
-def _refuse_misspelled(config: Mapping[str, Any]) -> None:
-    """Other keys than ours may come with a configuration that was pasted; those that nearly are ours do not."""
-    for key in config.keys() - _SETTINGS.keys():
-        if close := difflib.get_close_matches(key, _SETTINGS, n=1, cutoff=0.8):
-            raise SettingsError(f"The destination has no {key!r}. Did you mean {close[0]!r}?", setting=key)
+@contextmanager
+def _placed_among_own(config: Mapping[str, Any]) -> Iterator[None]:
+    """Errors of our own settings leave with the place where they stand."""
+    try:
+        yield
+    except SettingsError as error:
+        own = config.get(OWN_SETTINGS_KEY)
+        if isinstance(own, Mapping) and error.setting in own:
+            error.setting = f"{OWN_SETTINGS_KEY}.{error.setting}"
+        raise
+
+
+def _refuse_unknown(config: Mapping[str, Any]) -> None:
+    """What means nothing is refused, but for what comes along when a configuration is pasted."""
+    for key in config.keys() - _SETTINGS.keys() - _PASTED:
+        raise SettingsError(f"The destination has no {key!r}. {_instead(key, _SETTINGS)}", setting=key)
+    if config.get("format") is None or holds_variable(config["format"]):
+        return
+    form = config["format"]
+    ignored = parse_format(form)[1]
+    for path in ignored:
+        name = path.rpartition(".")[2]
+        raise SettingsError(
+            f"{form['format_type']} has no {path!r}. {_instead(name, _options(form['format_type']))}", setting=path
+        )
+
+
+def _instead(key: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(sorted(known))}."
+
+
+def _options(format_type: str) -> list[str]:
+    """The options of a format, by the connector's names."""
+    for form in _SETTINGS["format"]["oneOf"]:
+        names = form["properties"]
+        if any(str(each).upper() == format_type.upper() for each in names["format_type"]["enum"]):
+            return [name for name in names if name != "format_type"]
+    return []
