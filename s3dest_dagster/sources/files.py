@@ -102,12 +102,6 @@ class FileSource:
                 f"No file matches {self._told(values)}. Set allow_missing if that is no error: then a full refresh "
                 "without a file empties the stream."
             )
-        if not found and (directory := self._missing_directory(filesystem)) is not None:
-            raise SourceError(
-                f"The directory {directory} is missing, so that nobody can tell which files it would have. Make it, "
-                "mount it, or mend the path: allow_missing is for files that are missing in a directory that is there.",
-                key=directory,
-            )
         for file in found:
             yield from self._records(filesystem, file.path, emitted_at)
 
@@ -189,13 +183,6 @@ class FileSource:
             told = _without_keys(f"The files of {self.path} cannot be listed: {error}")
             raise SourceError(told, key=directory) from error
         return filesystem, sorted(found, key=lambda each: each.path)
-
-    def _missing_directory(self, filesystem: pyarrow.fs.FileSystem) -> str | None:
-        """The directory that the pattern begins with, where it is missing: what it would hold is not known. Only a disk
-        has directories that can be missing."""
-        directory = path_pattern(self.path.partition("{%")[0], catching=True).directory
-        is_local = isinstance(filesystem, pyarrow.fs.LocalFileSystem) and "://" not in directory
-        return directory if is_local and not os.path.isdir(directory or ".") else None
 
     def _directory(self, address: str) -> tuple[pyarrow.fs.FileSystem, str]:
         """The file system, and the directory as it calls it."""

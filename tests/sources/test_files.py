@@ -165,14 +165,6 @@ class TestMissing:
     def test_unless_it_may_be_missing(self, tmp_path):
         assert list(source(tmp_path, "*.csv", allow_missing=True).read()) == []
 
-    def test_where_the_directory_is_missing_nobody_knows_that_there_is_none(self, tmp_path):
-        """As where a disk is not mounted. What the pattern leaves open may be missing."""
-        (tmp_path / "inbox").mkdir()
-        by_day = source(tmp_path, "inbox/{{ partition_key }}/*.csv", allow_missing=True)
-        assert list(by_day.read({"partition_key": "2026-01-05"})) == []
-        with pytest.raises(SourceError, match=r"directory .*/elsewhere/ is missing.*mount"):
-            list(source(tmp_path, "elsewhere/*.csv", allow_missing=True).read())
-
 
 class TestJsonLines:
     def test_the_text_stays_as_it_stands(self, tmp_path, write):
