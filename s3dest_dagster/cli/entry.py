@@ -6,6 +6,7 @@ It must not know any verb.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -51,7 +52,19 @@ def run(arguments: Sequence[str]) -> int:
         output.say_error(error)
         return FAILED
     except Exception as error:
-        return _unexpected(output, error)
+        return _out_of_memory(output) if _lacks_memory(error) else _unexpected(output, error)
+
+
+def _lacks_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+
+
+def _out_of_memory(output: Output) -> int:
+    output.say(
+        "Error: There is not enough memory on this machine, or for this process. Give it more, or lower memory_mb, "
+        "encode_workers or the number of streams."
+    )
+    return FAILED
 
 
 def _unexpected(output: Output, error: Exception) -> int:

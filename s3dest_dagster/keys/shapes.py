@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -82,17 +82,39 @@ def _regex(piece: Piece) -> str:
     return f"[{chars}]{{{counts}}}"
 
 
-def common_text(one: Shape, other: Shape) -> str | None:
+class TooManyStepsError(Exception):
+    """Shapes are too alike to be told apart in so many steps."""
+
+
+@dataclass(slots=True)
+class Steps:
+    """How many steps are left for comparing shapes."""
+
+    left: int
+
+    def take(self) -> None:
+        """Raises TooManyStepsError if none is left."""
+        self.left -= 1
+        if self.left < 0:
+            raise TooManyStepsError
+
+
+def common_text(one: Shape, other: Shape, steps: Steps | None = None) -> str | None:
     """A shortest text that has both shapes; None when there is none.
 
-    A search through the product of the two automata, so the answer is exact, not an estimate.
+    A search through the product of the two automata, so the answer is exact, not an estimate. Each state of it, and
+    the comparison itself, takes one of the `steps`, of which there is no end if none are given.
     """
+    if steps is not None:
+        steps.take()
     if _part_early(one, other):
         return None
     seen = {(one, other)}
     queue = deque([(one, other, "")])
     while queue:
         left, right, text = queue.popleft()
+        if steps is not None:
+            steps.take()
         if _may_end(left) and _may_end(right):
             return text
         for char, pair in _common_moves(left, right):
@@ -100,6 +122,40 @@ def common_text(one: Shape, other: Shape) -> str | None:
                 seen.add(pair)
                 queue.append((*pair, text + char))
     return None
+
+
+def anchored(shapes: Sequence[Shape]) -> list[str]:
+    """A text of each shape: two of the shapes have a text in common only if the text of one begins with the other's.
+
+    That is the first literal in which the shapes differ, if it begins at the same place in whatever two of them have in
+    common: all before it has a fixed length, or a character ends it that cannot stand in it. Else it is what each
+    begins with.
+    """
+    first = min(shapes, key=len)
+    differing = (place for place in range(len(first)) if any(each[place] != first[place] for each in shapes))
+    same = next(differing, len(first))
+    before = first[:same]
+    texts = [_literal(each, same) for each in shapes]
+    ends = {text[:1] for text in texts}
+    if all(_length(piece) is not None for piece in before) or (len(ends) == 1 and not ends & {"", *_alphabet(before)}):
+        return texts
+    return [_literal(each, 0) for each in shapes]
+
+
+def _literal(shape: Shape, place: int) -> str:
+    piece = shape[place] if place < len(shape) else ""
+    return piece if isinstance(piece, str) else ""
+
+
+def _alphabet(shape: Shape) -> Iterator[str]:
+    """Every character that can stand in what is not literal text."""
+    for piece in shape:
+        if isinstance(piece, Run):
+            yield from piece.chars
+        elif isinstance(piece, Choice):
+            for option in piece.options:
+                yield from _alphabet(option)
+                yield from "".join(each for each in option if isinstance(each, str))
 
 
 def _part_early(one: Shape, other: Shape) -> bool:

@@ -6,7 +6,7 @@ What is refused, is refused when the template is made, or when streams are known
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys.names import is_kept_apart, sanitize_segment
-from s3dest_dagster.keys.shapes import Shape, common_text, regex
+from s3dest_dagster.keys.shapes import Shape, Steps, TooManyStepsError, anchored, common_text, regex
 from s3dest_dagster.keys.slots import (
     DIMENSION_PREFIX,
     EPOCH,
@@ -48,6 +48,8 @@ from s3dest_dagster.stream import Scope, StreamId
 DEFAULT_PATH_FORMAT = "${NAMESPACE}/${STREAM_NAME}/${YEAR}_${MONTH}_${DAY}_${EPOCH}_"
 DEFAULT_FILE_NAME_PATTERN = "{part_number}{format_extension}"
 RESERVED_SEGMENT = "_s3dest"
+_MOST_STEPS = 500_000
+"""Steps that the comparison of a catalog's streams may take: some seconds."""
 LONGEST_KEY = 1024
 """Bytes of UTF-8; S3's own limit."""
 
@@ -192,19 +194,18 @@ class KeyTemplate:
 
         Refuses also a stream whose keys S3 would not take; `extension` is the one of the example keys.
         """
-        shapes: list[tuple[str, StreamId, Shape]] = []
-        for stream in set(streams):
-            tokens = self._for_stream(stream)
+        shapes: dict[StreamId, Shape] = {}
+        for stream in sorted(set(streams), key=lambda each: (each.namespace or "", each.name)):
             _check_key(self._example(stream, extension), f"Stream {stream}", stream)
-            shapes.append((leading_text(tokens), stream, shape_of(tokens)))
-        shapes.sort(key=lambda entry: (entry[0], entry[1].namespace or "", entry[1].name))
-        for index, (root, stream, shape) in enumerate(shapes):
-            for other_root, other, other_shape in shapes[index + 1 :]:
-                if not other_root.startswith(root):
-                    break
-                shared = common_text(shape, other_shape)
-                if shared is not None:
-                    self._refuse_shared(stream, other, shared)
+            shapes[stream] = shape_of(self._for_stream(stream))
+        steps = Steps(_MOST_STEPS)
+        for stream, other in _alike(shapes):
+            try:
+                shared = common_text(shapes[stream], shapes[other], steps)
+            except TooManyStepsError:
+                self._refuse_number(len(shapes))
+            if shared is not None:
+                self._refuse_shared(stream, other, shared)
 
     def example(self, extension: str = ".parquet") -> str:
         """A key that this template makes: stream `users` of namespace `public`, on 2021-05-27."""
@@ -286,6 +287,13 @@ class KeyTemplate:
             "file_name_pattern" if in_pattern else "s3_path_format",
         )
 
+    def _refuse_number(self, count: int) -> NoReturn:
+        raise TemplateError(
+            f"s3_path_format {self.path_format!r} does not keep the keys of {count:,} streams apart in a way that can "
+            "be seen at once. Put a '/' before ${STREAM_NAME}, or let the path begin with it.",
+            setting="s3_path_format",
+        )
+
     def _refuse_shared(self, stream: StreamId, other: StreamId, shared: str) -> NoReturn:
         cure = (
             "Keep the streams apart with a '/' between the variables, or rename one of the streams."
@@ -338,6 +346,19 @@ class SyncKeys:
         match = re.fullmatch(regex(shape_of(self._tokens)), key, re.DOTALL)
         part = match.groupdict().get("part") if match else None
         return int(part) if part and part.isdigit() else None
+
+
+def _alike(shapes: Mapping[StreamId, Shape]) -> Iterator[tuple[StreamId, StreamId]]:
+    """The pairs of streams that may have a key in common: their keys do not differ where the shapes do first."""
+    if not shapes:
+        return
+    anchors = sorted(zip(anchored(list(shapes.values())), range(len(shapes)), shapes, strict=True))
+    for index, (text, _, stream) in enumerate(anchors):
+        for place in range(index + 1, len(anchors)):
+            other_text, _, other = anchors[place]
+            if not other_text.startswith(text):
+                break
+            yield stream, other
 
 
 _PART = re.compile(regex((PART_ID,)))

@@ -6,15 +6,14 @@ It must not know formats, nor stores other than the disk.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 
-from s3dest_dagster.sources.path_patterns import PathPattern
+from s3dest_dagster.sources.path_patterns import Match, PathPattern
 
 _Links = tuple[int, ...]
 
 
-def matching_files(directory: str, pattern: PathPattern) -> Iterator[tuple[str, re.Match[str]]]:
+def matching_files(directory: str, pattern: PathPattern) -> Iterator[tuple[str, Match]]:
     """The paths below the directory, and how they match. OSError for a directory that cannot be looked into.
 
     A link to a file is one; a link to a directory is followed where the pattern names it, or a wildcard within a name
@@ -23,7 +22,7 @@ def matching_files(directory: str, pattern: PathPattern) -> Iterator[tuple[str, 
     found: set[str] = set()
     for below, links in sorted(_walk(directory, pattern, "", ())):
         match = pattern.match(below)
-        if match is None or any(begin < link <= end for begin, end in pattern.deep(match) for link in links):
+        if match is None or any(begin < link <= end for begin, end in match.deep for link in links):
             continue
         path = os.path.join(directory, below)
         if (real := os.path.realpath(path)) not in found:

@@ -21,7 +21,7 @@ from s3dest_dagster.errors import S3DestError, SettingsError, SourceError
 from s3dest_dagster.setting_types import refuse_variables
 from s3dest_dagster.sources.disk import matching_files
 from s3dest_dagster.sources.file_formats import EmittedAt, read_avro, read_csv, read_jsonl, read_parquet
-from s3dest_dagster.sources.path_patterns import PathPattern, as_it_is, path_pattern
+from s3dest_dagster.sources.path_patterns import Match, PathPattern, as_it_is, path_pattern
 from s3dest_dagster.sources.templating import Values, is_template, names_in, render_text
 
 FileFormat = Literal["jsonl", "csv", "parquet", "avro"]
@@ -175,7 +175,7 @@ class FileSource:
         filesystem, directory = self._directory(f"{pattern.directory}{question}{query}")
         try:
             found = [
-                FoundFile(info.path, info.size or 0, info.mtime, pattern.caught(match))
+                FoundFile(info.path, info.size or 0, info.mtime, match.caught)
                 for info, match in _matching(filesystem, directory, pattern)
                 if info.type is pyarrow.fs.FileType.File
             ]
@@ -212,7 +212,7 @@ class FileSource:
 
 def _matching(
     filesystem: pyarrow.fs.FileSystem, directory: str, pattern: PathPattern
-) -> Iterator[tuple[pyarrow.fs.FileInfo, re.Match[str]]]:
+) -> Iterator[tuple[pyarrow.fs.FileInfo, Match]]:
     """What lies where the pattern looks, and how it matches."""
     if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
         for path, match in matching_files(directory, pattern):

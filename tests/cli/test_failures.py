@@ -1,6 +1,7 @@
 """Whatever goes wrong is one sentence on standard error and an exit code; nothing of the sync is visible."""
 
 import os
+import resource
 import subprocess
 import sys
 
@@ -288,3 +289,18 @@ def test_an_output_that_nobody_reads_any_more_is_a_sentence():
         1,
         "Error: Standard output was closed before everything was written to it.\n",
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the address space has no limit that counts")
+def test_memory_that_runs_out_is_a_sentence(tmp_path):
+    large = tmp_path / "config.json"
+    with large.open("wb") as file:
+        file.truncate(1 << 36)
+    answer = subprocess.run(
+        [sys.executable, "-m", "s3dest_dagster.cli", "plan", "--config", large, "--catalog", large],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33)),
+        capture_output=True,
+        text=True,
+    )
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("Error: There is not enough memory on this machine, or for this process.")

@@ -2,13 +2,17 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import combinations
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from work import assert_linear
 
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate, sanitize_name
+from s3dest_dagster.keys.shapes import common_text
+from s3dest_dagster.keys.tokens import Level, shape_of, substitute
 from s3dest_dagster.stream import Scope, StreamId
 
 NOW = datetime(2021, 1, 1, 3, 4, 5, 67_000, tzinfo=UTC)
@@ -488,3 +492,46 @@ def test_a_thousand_streams_are_checked_wherever_their_name_stands():
     streams = [StreamId("public", f"stream_{number}") for number in range(1000)]
     KeyTemplate("lake", DEFAULT_PATH_FORMAT).check_streams(streams)
     KeyTemplate("lake", "${YEAR}/${STREAM_NAME}/").check_streams(streams)
+
+
+MANY = [
+    "${EPOCH}/${STREAM_NAME}_",
+    "${YEAR}_${MONTH}_${STREAM_NAME}_",
+    "${PARTITION}/${STREAM_NAME}/",
+    "${STREAM_NAME}/",
+]
+
+
+@pytest.mark.parametrize("path_format", MANY)
+def test_the_work_for_streams_grows_with_their_number(path_format):
+    template = KeyTemplate("lake", path_format)
+
+    def checking(size):
+        ids = [StreamId(None, f"s{number}") for number in range(size)]
+        return lambda: template.check_streams(ids)
+
+    assert_linear(checking, 100)
+
+
+def test_streams_that_cannot_be_told_apart_in_time_are_refused_with_a_cure():
+    template = KeyTemplate("lake", "${PARTITION}_${STREAM_NAME}_${EPOCH}_")
+    with pytest.raises(TemplateError, match=r"keys of 1,000 streams apart.* Put a '/' before \$\{STREAM_NAME\}"):
+        template.check_streams([StreamId(None, f"s{number}") for number in range(1000)])
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.sampled_from(
+        [*MANY, "${DAY}${STREAM_NAME}/", "${EPOCH}_${NAMESPACE}_${STREAM_NAME}_", "a${PARTITION}_${STREAM_NAME}_"]
+    ),
+    st.lists(st.builds(StreamId, st.sampled_from([None, "a"]), st.text("ab_1/", min_size=1, max_size=3)), max_size=4),
+)
+def test_streams_are_refused_if_and_only_if_two_have_a_key_in_common(path_format, ids):
+    template, ids = KeyTemplate("lake", path_format), sorted({StreamId(ns, f"x{name}") for ns, name in ids}, key=str)
+    shapes = [shape_of(substitute(template.tokens, Level.STREAM, each)) for each in ids]
+    alike = any(common_text(*pair) is not None for pair in combinations(shapes, 2))
+    if alike:
+        with pytest.raises(TemplateError):
+            template.check_streams(ids)
+    else:
+        template.check_streams(ids)
