@@ -143,11 +143,11 @@ def test_what_is_sent_with_data_and_with_manifests(
     value = next(iter(given.values()))
     requests = created(seen)
     assert [each.headers.get(header) for each in requests[True]] == [value if isinstance(value, str) else value["team"]]
-    written = [each for each in requests[False] if "/check/" not in each.path]
+    written = [each for each in requests[False] if "/~check-" not in each.path]
     assert len(written) > 3
     assert {each.headers.get(header) for each in written} == {value if of_manifests else None}
     # The check tries the header too.
-    assert any(header in each.headers for each in requests[False] if "/check/" in each.path)
+    assert any(header in each.headers for each in requests[False] if "/~check-" in each.path)
 
 
 def _plain(server: S3Server) -> dict[str, str]:
