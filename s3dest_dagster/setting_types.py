@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
 from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from s3dest_dagster.errors import SettingsError
 
@@ -143,19 +143,38 @@ def is_variable(value: Any) -> bool:
 
 def refuse_variables(setting: str, value: Any) -> None:
     """Raises SettingsError for a variable of Dagster's at any depth of a setting that is used as it is."""
-    if is_variable(value):
-        raise SettingsError(
-            f"{setting} is the variable dg.EnvVar({value.env_var_name!r}), which is looked up when a run starts, and "
-            "this setting is used as it is. Give the value, as os.environ[…] or .get_value(), or set it on a resource, "
-            "an IO manager or in a connector's config, which look variables up.",
-            setting=setting,
-        )
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            refuse_variables(f"{setting}.{name}", inner)
-    elif isinstance(value, list | tuple):
-        for number, inner in enumerate(value):
-            refuse_variables(f"{setting}[{number}]", inner)
+    todo: list[_Part] = [(None, setting, value)]
+    seen: set[int] = set()
+    while todo:
+        part = todo.pop()
+        value = part[2]
+        if is_variable(value):
+            _refuse_variable(_path(part), value)
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            members = value.items() if isinstance(value, Mapping) else enumerate(value)
+            todo += [(part, f"[{name}]" if isinstance(name, int) else f".{name}", inner) for name, inner in members]
+
+
+_Part: TypeAlias = "tuple[_Part | None, str, Any]"
+"""A value within a setting: what it stands in, and its name there."""
+
+
+def _path(part: _Part | None) -> str:
+    names = []
+    while part is not None:
+        names.append(part[1])
+        part = part[0]
+    return "".join(reversed(names))
+
+
+def _refuse_variable(setting: str, value: Any) -> NoReturn:
+    raise SettingsError(
+        f"{setting} is the variable dg.EnvVar({value.env_var_name!r}), which is looked up when a run starts, and "
+        "this setting is used as it is. Give the value, as os.environ[…] or .get_value(), or set it on a resource, "
+        "an IO manager or in a connector's config, which look variables up.",
+        setting=setting,
+    )
 
 
 @cache

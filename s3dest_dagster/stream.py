@@ -49,7 +49,7 @@ class Stream:
             refuse_variables(setting, getattr(self, setting))
         if not self.name:
             raise SettingsError("A stream needs a name; it is empty.", setting="name")
-        if not (_is_unicode(self.name) and _is_unicode(self.namespace or "")):
+        if not (is_unicode(self.name) and is_unicode(self.namespace or "")):
             raise SettingsError(
                 f"Stream {self.name!r}: its name or namespace has half of a surrogate pair, which no text can hold. "
                 "Rename it.",
@@ -86,7 +86,7 @@ class Scope:
 
     def check_unicode(self) -> None:
         """Raises SettingsError for a partition that no text can hold, and so no manifest."""
-        if not _is_unicode(self.partition or ""):
+        if not is_unicode(self.partition or ""):
             raise SettingsError(
                 f"Stream {self.stream}: its partition {self.partition!r} has half of a surrogate pair, which no text "
                 "can hold. Name the partition otherwise.",
@@ -97,7 +97,7 @@ class Scope:
         return str(self.stream) if self.partition is None else f"{self.stream} [{self.partition}]"
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
     """Whether a text can be written; one with a lone surrogate, as JSON's escapes can make it, cannot."""
     try:
         text.encode()

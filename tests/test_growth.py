@@ -143,3 +143,10 @@ def test_references_that_multiply_are_refused():
     definitions = {f"{level}{side}": each for level, each in enumerate(both) for side in "ab"}
     with pytest.raises(SchemaError, match="more than 100,000 definitions"):
         record_type({"properties": {"a": {"$ref": "#/definitions/0a"}}, "definitions": definitions}, "x", None)
+
+
+def test_a_schema_of_any_depth_makes_a_stream():
+    schema: dict[str, Any] = {"type": "integer"}
+    for _ in range(5000):
+        schema = {"type": "object", "properties": {"a": schema}}
+    encoder(ParquetFormat(), Stream(name="x", json_schema=schema), on_mismatch="overflow")

@@ -23,6 +23,7 @@ from s3dest_dagster.sources.disk import matching_files
 from s3dest_dagster.sources.file_formats import EmittedAt, read_avro, read_csv, read_jsonl, read_parquet
 from s3dest_dagster.sources.path_patterns import Match, PathPattern, as_it_is, path_pattern
 from s3dest_dagster.sources.templating import Values, is_template, names_in, render_text
+from s3dest_dagster.stream import is_unicode
 
 FileFormat = Literal["jsonl", "csv", "parquet", "avro"]
 _ENDINGS: dict[str, FileFormat] = {
@@ -199,7 +200,7 @@ class FileSource:
 
     def _placed(self, text: str) -> str:
         """A value as it stands in the pattern: no wildcard, and nothing that leads elsewhere."""
-        if {"..", "."} & set(text.split("/")):
+        if {"..", "."} & set(text.split("/")) or "\0" in text or not is_unicode(text):
             told = _without_keys(f"A value in it is {text!r}, which is no place for files of {self.path}.")
             raise SettingsError(told, setting="path")
         return as_it_is(text)

@@ -366,3 +366,10 @@ class TestOtherPlaces:
         found = FileSource(f"s3://{identity}@{bucket}/inbox/*.jsonl?{query}")
         assert [each.path for each in found.find()] == [f"{bucket}/inbox/a.jsonl"]
         assert raws(found.read()) == [b'{"id": 1}']
+
+
+@pytest.mark.parametrize("key", ["a\0b", "\ud800", "..", "a/../b"], ids=ascii)
+def test_a_partition_that_no_path_can_hold_is_refused(tmp_path, key):
+    source = FileSource(str(tmp_path / "{{ partition_key }}" / "*.csv"), allow_missing=True)
+    with pytest.raises(SettingsError, match="no place for files"):
+        list(source.read({"partition_key": key}))
