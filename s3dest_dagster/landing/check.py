@@ -127,7 +127,7 @@ class _Check:
     @property
     def _data(self) -> Bucket:
         """The bucket with the headers of data objects."""
-        return self.target.bucket.with_headers(headers_of_data(self.target.destination))
+        return self.target.bucket.for_data(headers_of_data(self.target.destination))
 
     def _uploads(self) -> Iterator[CheckStep]:
         """Uploads that are given up: nobody ever sees them."""

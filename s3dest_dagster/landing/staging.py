@@ -57,7 +57,7 @@ class ObjectStager:
         self._target = target
         self._encoder = encoder
         self._names = names
-        self._bucket = target.bucket.with_headers(headers_of_data(target.destination))
+        self._bucket = target.bucket.for_data(headers_of_data(target.destination))
         self._metadata = {**(target.destination.object_metadata or {}), SYNC_METADATA: segment}
         self._object_bytes = target.destination.object_size_mb * _MB
         self._open: _Open | None = None

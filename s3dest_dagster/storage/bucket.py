@@ -59,6 +59,7 @@ class Bucket:
     def __init__(self, client: Any, name: str, patience: Patience = ONCE) -> None:
         self._requests = Requests(client, name, patience)
         self._headers: Mapping[str, str] = {}
+        self._own_headers: Mapping[str, str] = {}
         self._place = ""
         self._found_out = _FoundOut()
 
@@ -86,6 +87,13 @@ class Bucket:
 
     def with_headers(self, headers: Mapping[str, str]) -> Bucket:
         """The same bucket, whose objects are written with these headers (see `headers_of_all`)."""
+        same = copy(self)
+        same._headers = same._own_headers = dict(headers)
+        return same
+
+    def for_data(self, headers: Mapping[str, str]) -> Bucket:
+        """The same bucket, whose objects are written with these headers (see `headers_of_data`), but for what it finds
+        out about its server: that is kept with the headers of before."""
         same = copy(self)
         same._headers = dict(headers)
         return same
@@ -286,14 +294,14 @@ class Bucket:
             return AWS
         with self._found_out.lock:
             known = self._found_out.abilities.get(self._place)
-            return known or self._find_out(again=False)
+            return known or self.with_headers(self._own_headers)._find_out(again=False)
 
     def find_out_again(self) -> ServerAbilities:
         """What the server can do now, whatever it could before; kept for every process that begins later."""
         if is_aws(self.endpoint):
             return AWS
         with self._found_out.lock:
-            return self._find_out(again=True)
+            return self.with_headers(self._own_headers)._find_out(again=True)
 
     def _find_out(self, *, again: bool) -> ServerAbilities:
         key = f"{self._place}{SERVER_FILE}"

@@ -116,7 +116,6 @@ def _decided(server: S3Server, settings, name: str) -> None:
     ("path", "decided", "swept"),
     [
         ("${STREAM_NAME}/${EPOCH}_", "users", "users"),
-        ("${STREAM_NAME}/${EPOCH}_", "Users", "Üsers"),
         ("${EPOCH}_", "users", "orders"),
     ],
 )
