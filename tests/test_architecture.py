@@ -178,6 +178,25 @@ def test_no_module_is_named_after_nothing():
     assert names & FORBIDDEN_NAMES == set()
 
 
+def _reads_our_class(call: ast.Call) -> bool:
+    """Whether a call decodes to a class of ours and prepares it at that moment, as `decode(text, type=Head)` does."""
+    if not isinstance(call.func, ast.Attribute) or call.func.attr != "decode":
+        return False
+    return any(
+        each.arg == "type" and isinstance(each.value, ast.Name) and each.value.id != "Raw" for each in call.keywords
+    )
+
+
+def test_decoders_of_our_classes_are_made_when_a_module_is_imported():
+    """msgspec prepares a class at its first use, and two threads that do so at once crash the process."""
+    assert [
+        f"{module}:{node.lineno}"
+        for module, path in modules(ROOT / PACKAGE).items()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and _reads_our_class(node)
+    ] == []
+
+
 def test_every_module_says_what_it_is_for():
     silent = [
         module for module, path in modules(ROOT / PACKAGE).items() if not ast.get_docstring(ast.parse(path.read_text()))

@@ -43,6 +43,9 @@ class _Enveloped(msgspec.Struct):
     data: msgspec.Raw = msgspec.field(name=DATA)
 
 
+_enveloped = msgspec.json.Decoder(_Enveloped)  # not made by the first use, which may come from several threads at once
+
+
 def read_table(settings: FormatSettings, stream: Stream, data: bytes | memoryview | IO[bytes]) -> pa.Table:
     """The records of one object, in its order.
 
@@ -77,7 +80,7 @@ def _schema(record: Record) -> pa.Schema:
 
 def _jsonl_lines(settings: JsonlFormat, text: bytes) -> Iterator[Line]:
     if settings.flattening is Flattening.NONE:
-        for line in msgspec.json.Decoder(_Enveloped).decode_lines(text):
+        for line in _enveloped.decode_lines(text):
             yield line.id, int(line.emitted_at), bytes(line.data)
         return
     for flat in text.splitlines():

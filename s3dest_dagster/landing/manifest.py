@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -415,14 +415,15 @@ def to_json(manifest: Head | Segment | SyncMark | StreamRegister) -> bytes:
 def from_json(kind: type[Manifest], data: bytes, key: str) -> Manifest:
     """Reads a manifest. Raises ManifestError when the text is damaged or its format version newer than ours."""
     try:
-        version = msgspec.json.decode(data, type=_Versioned).format_version
+        version = _VERSION.decode(data).format_version
         if version > FORMAT_VERSION:
             raise ManifestError(
                 f"{key} has format version {version}; this library knows up to {FORMAT_VERSION}. Install a newer "
                 "s3dest-dagster to work on this scope.",
                 key=key,
             )
-        return msgspec.json.decode(data, type=kind)
+        read: Manifest = _DECODERS[kind].decode(data)
+        return read
     except msgspec.DecodeError as error:
         cure = "Restore it from a backup or an older version of it."
         if kind is StreamRegister:
@@ -432,3 +433,10 @@ def from_json(kind: type[Manifest], data: bytes, key: str) -> Manifest:
 
 class _Versioned(msgspec.Struct):
     format_version: int
+
+
+# Made at import: msgspec prepares a class at its first use, and crashes where two threads do so at once.
+_VERSION = msgspec.json.Decoder(_Versioned)
+_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (Head, Segment, SyncMark, StreamRegister)
+}

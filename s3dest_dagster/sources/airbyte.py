@@ -25,7 +25,7 @@ from s3dest_dagster.sources.lines import MAX_LINE_MB, STALL_TIMEOUT_S
 from s3dest_dagster.sources.masking import secret_texts
 from s3dest_dagster.sources.messages import BUFFER_MB
 from s3dest_dagster.sources.process import running, split_command
-from s3dest_dagster.sources.protocol import StateMessage
+from s3dest_dagster.sources.protocol import STATE
 from s3dest_dagster.sources.supervision import supervised_directory
 from s3dest_dagster.sources.templating import Values
 from s3dest_dagster.sources.transcript import Log, log_to_logging
@@ -175,7 +175,7 @@ def _json(value: Any, setting: str) -> bytes:
 def _state_file(states: Sequence[bytes]) -> bytes:
     """The states as `--state` wants them: a list of state objects, or a LEGACY state's data alone."""
     try:
-        last = msgspec.json.decode(states[-1], type=StateMessage)
+        last = STATE.decode(states[-1])
     except msgspec.DecodeError as error:
         raise SettingsError(f"The source's state is no Airbyte state: {error}.", setting="state") from None
     if last.type == "LEGACY":

@@ -90,7 +90,7 @@ class StateMessage(Struct):
 def read_state(text: bytes | Raw) -> StateMessage:
     """The state of this text, which has what its type asks for. Raises ValueError with the reason for any other."""
     try:
-        state = msgspec.json.decode(text, type=StateMessage)
+        state = STATE.decode(text)
     except _UNREADABLE as error:
         raise ValueError(str(error)) from None
     if state.type == "STREAM" and state.stream is None:
@@ -167,7 +167,13 @@ class StateLine:
     record: ClassVar[None] = None
 
 
+# Made at import: msgspec prepares a class at its first use, and crashes where two threads do so at once.
 _decoder = msgspec.json.Decoder(Message)
+STATE = msgspec.json.Decoder(StateMessage)
+STREAM_STATE = msgspec.json.Decoder(StreamState)
+LOG = msgspec.json.Decoder(LogMessage)
+TRACE = msgspec.json.Decoder(TraceMessage)
+CONTROL = msgspec.json.Decoder(ControlMessage)
 
 
 Decoded = Message | StateLine | BadLine

@@ -12,7 +12,7 @@ import msgspec
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.lineage import KnownState, Lineage, common_ancestors, up_to
-from s3dest_dagster.sources.protocol import StateMessage, StreamState, is_utf8, read_state
+from s3dest_dagster.sources.protocol import STATE, STREAM_STATE, is_utf8, read_state
 from s3dest_dagster.stream import StreamId
 
 
@@ -200,7 +200,7 @@ def _no_state(reason: str) -> SettingsError:
 
 def _kind(state: str) -> str:
     try:
-        return msgspec.json.decode(state, type=StateMessage).type
+        return STATE.decode(state).type
     except msgspec.DecodeError as error:
         raise SettingsError(f"A kept state is no Airbyte state: {error}.", setting="state") from None
 
@@ -244,7 +244,7 @@ def _without(state: str, kind: str, streams: Collection[StreamId]) -> bytes:
 def _stream_of(entry: msgspec.Raw) -> StreamId | None:
     """The stream that an entry names; None where it names none."""
     try:
-        return msgspec.json.decode(entry, type=StreamState).stream_descriptor.id
+        return STREAM_STATE.decode(entry).stream_descriptor.id
     except msgspec.ValidationError:
         return None
 

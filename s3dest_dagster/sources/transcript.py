@@ -15,13 +15,13 @@ from s3dest_dagster.batch import StreamStatus
 from s3dest_dagster.printable import logger
 from s3dest_dagster.sources.current_config import CurrentConfig
 from s3dest_dagster.sources.protocol import (
+    CONTROL,
+    LOG,
+    TRACE,
     BadLine,
-    ControlMessage,
     ErrorTrace,
-    LogMessage,
     Message,
     StatusTrace,
-    TraceMessage,
 )
 from s3dest_dagster.stream import StreamId
 
@@ -86,14 +86,14 @@ class Transcript:
             self._printed.append(text[:_SHOWN_CHARACTERS])
 
     def _take_control(self, raw: msgspec.Raw) -> None:
-        control = self._part(raw, ControlMessage)
+        control = self._part(raw, CONTROL)
         if control is not None and control.connectorConfig is not None:
             self._config.change(control.connectorConfig.config, self.log)
         elif control is not None:
             self.log("WARN", f"The source wrote a CONTROL message of the type {control.type!r}, which is not known.")
 
     def _take_log(self, raw: msgspec.Raw) -> None:
-        if (entry := self._part(raw, LogMessage)) is None:
+        if (entry := self._part(raw, LOG)) is None:
             return
         level = entry.level.upper()
         self.log(level if level in LOG_LEVELS else "INFO", entry.message)
@@ -101,7 +101,7 @@ class Transcript:
             self.log("DEBUG", entry.stack_trace)
 
     def _take_trace(self, raw: msgspec.Raw) -> StreamStatus | None:
-        trace = self._part(raw, TraceMessage)
+        trace = self._part(raw, TRACE)
         if trace is not None and trace.error is not None:
             self._take_error(trace.error)
         if trace is not None and trace.stream_status is not None:
@@ -128,12 +128,12 @@ class Transcript:
         self._statuses[stream] = status.status
         return StreamStatus(stream, status.status)
 
-    def _part(self, raw: msgspec.Raw, shape: type[_T]) -> _T | None:
+    def _part(self, raw: msgspec.Raw, decoder: msgspec.json.Decoder[_T]) -> _T | None:
         """The part of a message, or None, with a warning, where the source built it wrongly."""
         try:
-            return msgspec.json.decode(raw, type=shape)
+            return decoder.decode(raw)
         except msgspec.DecodeError as error:
-            self.log("WARN", f"The source wrote a {shape.__name__} that is not as the protocol has it: {error}")
+            self.log("WARN", f"The source wrote a {decoder.type.__name__} that is not as the protocol has it: {error}")
             return None
 
     def verdict(self) -> str | None:

@@ -25,6 +25,9 @@ class _File(msgspec.Struct):
     servers: list[_Abilities]
 
 
+_file = msgspec.json.Decoder(_File)  # not made by the first use, which may come from several threads at once
+
+
 def known_abilities(body: bytes | None, endpoint: str, bucket: str) -> ServerAbilities | None:
     """What a file says of this bucket at this endpoint; None where it says nothing, or not all that there is to say."""
     for each in _read(body):
@@ -42,6 +45,6 @@ def with_abilities(body: bytes | None, endpoint: str, bucket: str, abilities: Se
 
 def _read(body: bytes | None) -> list[_Abilities]:
     try:
-        return msgspec.json.decode(body or b"", type=_File).servers
+        return _file.decode(body or b"").servers
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from landed import batches_of, destination, stream, sync, target, users
@@ -41,3 +43,43 @@ def test_what_a_newer_library_adds_to_this_version_does_not_hinder_reading(moto_
     settings, _ = _changed(moto_s3, kind, an_addition={"of": "tomorrow"})
     table = read_scope(moto_s3.open(settings), settings.template, Scope(stream().id))
     assert table["id"].to_pylist() == [1]
+
+
+_FIRST_USE = """
+import os, sys, threading
+from s3dest_dagster.landing.manifest import Head, Segment, from_json
+from s3dest_dagster.sources.protocol import read_state
+from s3dest_dagster.storage.server_file import known_abilities
+
+def use(ready):
+    ready.wait()
+    for read in (
+        lambda: from_json(Segment, b'{"format_version": 1}', "key"),
+        lambda: from_json(Head, b'{"format_version": 1}', "key"),
+        lambda: read_state(b'{"type": "LEGACY", "data": {}}'),
+        lambda: known_abilities(b'{"servers": []}', "endpoint", "bucket"),
+    ):
+        try:
+            read()
+        except Exception:
+            pass
+
+for _ in range(20):
+    if (child := os.fork()) == 0:
+        sys.setswitchinterval(1e-6)
+        ready = threading.Barrier(8)
+        threads = [threading.Thread(target=use, args=(ready,)) for _ in range(8)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit("it crashed")
+"""
+
+
+def test_what_threads_read_at_once_as_the_first_thing_of_a_process_does_not_crash_it() -> None:
+    """As verify and ls read the segments of a head."""
+    done = subprocess.run([sys.executable, "-c", _FIRST_USE], capture_output=True, text=True, timeout=100)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from forked import PROCESSES
+from landed import destination
 from real_servers.known import KNOWN
 from servers import S3Server
 from storm.acts import Outcome, Verb
@@ -27,8 +28,6 @@ from storm.oracle import Settled, faults_of, put_foreign, settle
 SERVERS = ("moto", "seaweedfs", "rclone")
 UNTIMED = ("moto",)
 """Servers that tell every upload to be of 2010, so that no sweep can leave the young ones alone."""
-ONE_WRITER = ("rclone",)
-"""Servers without conditional puts, on which one writer of a scope at a time is promised."""
 _SHOWN = 20
 
 
@@ -57,11 +56,17 @@ def _storm(name: str, server: S3Server, chosen: argparse.Namespace) -> tuple[His
     chance, bucket, sweeps = random.Random(f"{name} {chosen.seed}"), server.new_bucket(), name not in UNTIMED
     put_foreign(server, bucket)
     acts = drawn_acts(server, bucket, chosen.processes, chance, sweeps=sweeps)
-    history = Storm(acts, chance, at_once=chosen.at_once, writer_per_scope=name in ONE_WRITER).run()
+    history = Storm(acts, chance, at_once=chosen.at_once, writer_per_scope=not _tells_writers_apart(server)).run()
     met = [each for each in history.attempts if each.outcome is Outcome.FAULT]
     faults = [f"{each.act.verb} of {each.act.kind}: {each.word}" for each in met]
     settled, unsettled = settle(server, bucket, sweeps=sweeps)
     return history, settled, [*faults, *unsettled, *faults_of(server, bucket, history, sweeps=sweeps)]
+
+
+def _tells_writers_apart(server: S3Server) -> bool:
+    """Whether more than one writer of a scope at a time is promised. In a bucket of its own, so that the processes of
+    the storm have to find out for themselves what the server can do."""
+    return server.open(destination(server.new_bucket())).abilities.tells_writers_apart
 
 
 def _line(name: str, history: History, settled: Settled, faults: list[str], seed: int, seconds: float) -> str:

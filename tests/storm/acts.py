@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import os
@@ -73,6 +74,7 @@ class Act:
 
 def carry_out(act: Act, said: Connection) -> None:
     """Does it: says "ready" when it begins, and how it ended with a word about it."""
+    faulthandler.enable()
     logging.getLogger("s3dest_dagster").setLevel(logging.ERROR)
     bucket = open_bucket(replace(act.connection, max_attempts=4), act.settings)
     said.send("ready")
