@@ -113,11 +113,14 @@ def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_format(config: Any, own: Mapping[str, Any] | None = None) -> tuple[FormatSettings, tuple[str, ...]]:
-    """The connector's `format` object as settings, and the names in it that mean nothing (as "format.name").
+    """The connector's `format` object as settings, and the names in it that mean nothing (as "format.name"). A text is
+    the name of a format with its defaults.
 
     Format types, codecs and flattening are matched without regard to case, as the connector does; `own` holds
     settings that the connector does not have.
     """
+    if isinstance(config, str):
+        config = {"format_type": config}
     if not isinstance(config, Mapping) or not isinstance(config.get("format_type"), str):
         raise SettingsError("format needs a format_type: CSV, JSONL, Avro or Parquet.", setting="format.format_type")
     kind = config["format_type"].upper()

@@ -15,7 +15,7 @@ from typing import Literal
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate
-from s3dest_dagster.setting_types import check_settings, documented, setting
+from s3dest_dagster.setting_types import caseless, check_settings, documented, setting
 
 
 class Flattening(StrEnum):
@@ -228,6 +228,17 @@ class ParquetFormat:
 FormatSettings = JsonlFormat | CsvFormat | AvroFormat | ParquetFormat
 
 
+def format_named(name: str) -> FormatSettings:
+    """The format of this name, in any case, with its defaults. SettingsError for a name of none."""
+    named: dict[str, FormatSettings] = {
+        "jsonl": JsonlFormat(),
+        "csv": CsvFormat(),
+        "avro": AvroFormat(),
+        "parquet": ParquetFormat(),
+    }
+    return named[caseless("format", name, named)]
+
+
 _MAX_PARTS = 10_000
 """Parts of one multipart upload (S3's limit)."""
 _MIB = 1 << 20
@@ -421,6 +432,9 @@ class S3Destination:
     )
 
     def __post_init__(self) -> None:
+        given: object = self.format
+        if type(given) is str:
+            object.__setattr__(self, "format", format_named(given))
         check_settings(self)
         if not self.s3_bucket_name:
             raise SettingsError("s3_bucket_name is empty; name the bucket to land in.", setting="s3_bucket_name")

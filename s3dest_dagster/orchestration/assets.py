@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import wraps
-from typing import Any, TypedDict, Unpack, get_type_hints, overload
+from typing import Any, TypedDict, Unpack, cast, get_type_hints, overload
 
 import dagster as dg
 
@@ -17,6 +17,7 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.annotations import for_dagster
 from s3dest_dagster.orchestration.declared import partitions_of_run
 from s3dest_dagster.orchestration.failures import told_as_failures
+from s3dest_dagster.orchestration.record_schema import check_record_schema
 from s3dest_dagster.orchestration.run_identity import current_execution
 from s3dest_dagster.orchestration.translator import S3DestinationTranslator
 from s3dest_dagster.stream import Stream, SyncMode
@@ -101,6 +102,7 @@ def stream_asset(
     """
 
     def decorate(body: Body) -> dg.AssetsDefinition:
+        check_record_schema(json_schema, name or body.__name__)
         stream = Stream(
             name=name or body.__name__,
             namespace=namespace,
@@ -139,7 +141,7 @@ def asset_of(
             freshness_policy=spec.freshness_policy,
             partitions_def=partitions,
             **step,
-        )(_handing_over(body, stream if partitions is not None else None))
+        )(_handing_over(body, stream if partitions is not None else None, checked=bool(settings.get("check_specs"))))
     return made
 
 
@@ -156,10 +158,11 @@ def described(spec: dg.AssetSpec, settings: AssetSettings) -> tuple[dg.AssetSpec
     return spec.merge_attributes(**merged), given
 
 
-def _handing_over(body: Body, partitioned: Stream | None) -> Body:
+def _handing_over(body: Body, partitioned: Stream | None, *, checked: bool = False) -> Body:
     """The body as Dagster can call it: it would iterate a generator itself, and refuses annotations of iterators.
 
-    The body of a `partitioned` stream is only called for partitions that the stream has.
+    The body of a `partitioned` stream is only called for partitions that the stream has. One whose asset is `checked`
+    may give results of checks among its records, which Dagster gets once these are landed.
     """
     if inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body):
         raise SettingsError(
@@ -168,19 +171,48 @@ def _handing_over(body: Body, partitioned: Stream | None) -> Body:
             setting="body",
         )
 
-    @wraps(body)
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def handed_over(*args: Any, **kwargs: Any) -> Any:
         with told_as_failures():
             if partitioned is not None and (execution := current_execution()) is not None:
                 partitions_of_run(execution, partitioned.id)
-            handed = body(*args, **kwargs)
+            return body(*args, **kwargs)
+
+    @wraps(body)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        handed = handed_over(*args, **kwargs)
         return handed if isinstance(handed, dg.Output | dg.MaterializeResult) else dg.Output(handed)
 
+    @wraps(body)
+    def run_with_checks(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        handed, results = handed_over(*args, **kwargs), list[dg.AssetCheckResult]()
+        if isinstance(handed, dg.Output | dg.MaterializeResult):
+            yield handed
+            return
+        # Dagster lands the records before it asks for more.
+        yield dg.Output(_without_results(handed, results))
+        yield from results
+
+    made: Any = run_with_checks if checked else run
     signature, kinds = inspect.signature(body), _parameter_types(body)
     parameters = [each.replace(annotation=kinds.get(name, each.empty)) for name, each in signature.parameters.items()]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    run.__annotations__ = kinds
-    return run
+    made.__signature__ = inspect.Signature(parameters)
+    made.__annotations__ = kinds
+    return cast(Body, made)
+
+
+def _without_results(handed: Any, results: list[dg.AssetCheckResult]) -> Any:
+    """What was handed over; of a generator, without the results of checks among its elements, which are put in
+    `results`."""
+    if not inspect.isgenerator(handed):
+        return handed
+    return (each for each in handed if not _taken(each, results))
+
+
+def _taken(element: Any, results: list[dg.AssetCheckResult]) -> bool:
+    if isinstance(element, dg.AssetCheckResult):
+        results.append(element)
+        return True
+    return False
 
 
 def _parameter_types(body: Body) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from dagster._core.definitions.metadata.metadata_value import ObjectMetadataValu
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.preview import MOST_ROWS
+from s3dest_dagster.orchestration.record_schema import check_record_schema
 from s3dest_dagster.setting_types import refuse_variables
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
@@ -69,6 +70,7 @@ def preview_rows_of(definition: Mapping[str, Any], otherwise: int) -> int:
 def _named_after(key: dg.AssetKey, definition: Mapping[str, Any]) -> Stream:
     given = {name: _plain(value) for name, value in definition.items()}
     mode = given.get(SYNC_MODE_KEY)
+    check_record_schema(given.get(JSON_SCHEMA_KEY), key.to_user_string())
     return Stream(
         name=given.get(NAME_KEY) or key.path[-1],
         namespace=given.get(NAMESPACE_KEY, "/".join(key.path[:-1])),

@@ -12,6 +12,8 @@ from inspect import isgenerator
 from itertools import chain
 from typing import Any
 
+import dagster as dg
+
 from s3dest_dagster.batch import (
     ArrowBatch,
     BadRecord,
@@ -31,6 +33,7 @@ from s3dest_dagster.stream import Scope
 from s3dest_dagster.wording import amount
 
 _ITEMS = (StreamBatch, BadRecord, State, StreamStatus, JsonBatch, ArrowBatch)
+_EVENTS = (dg.Output, dg.MaterializeResult, dg.AssetCheckResult, dg.AssetMaterialization, dg.AssetObservation)
 _NOTHING = object()
 
 
@@ -147,8 +150,26 @@ def _items(records: Any, emitted_at: Callable[[], int]) -> Iterable[SourceItem |
     first = next(elements, _NOTHING)
     if first is _NOTHING:
         return ()
+    _refuse_event(first)
     together = chain([first], elements)
     return together if isinstance(first, _ITEMS) else batches(together, emitted_at=emitted_at)
+
+
+def _refuse_event(element: Any) -> None:
+    """Raises SettingsError for what is said to Dagster, and is no record."""
+    if not isinstance(element, _EVENTS):
+        return
+    name = type(element).__name__
+    if isinstance(element, dg.AssetCheckResult):
+        raise SettingsError(
+            f"The body gave an {name} among its records, and the asset declares no check: name it in "
+            'check_specs=[dg.AssetCheckSpec("…", asset="…")].',
+            setting="check_specs",
+        )
+    raise SettingsError(
+        f"The body gave a {name} among its records. Return one {name} around all of them (value=records), and add what "
+        "is known later with context.add_asset_metadata."
+    )
 
 
 def let_go(handed: Any) -> None:

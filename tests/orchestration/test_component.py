@@ -383,6 +383,16 @@ class TestDestination:
         assert (made.s3_bucket_name, made.format) == ("b", ParquetFormat())
         assert assets(defs)["visits"].required_resource_keys == {"lake"}
 
+    def test_a_format_may_be_its_name(self, load):
+        defs = load(FILES + "  destination: {s3_bucket_name: b, format: parquet}\n")
+        assert defs.resources["shop_destination"].destination().format == ParquetFormat()
+
+    @pytest.mark.parametrize("wrong", ["5", "[a]", "{s3_bucket_path: x}"])
+    def test_what_is_none_is_told_in_a_sentence(self, load, wrong):
+        with pytest.raises(ComponentTreeException) as caught:
+            load(f"{FILES}  destination: {wrong}\n")
+        assert re.search(r"A destination is an object|needs s3_bucket_name", told(caught.value))
+
     def test_only_the_bucket_is_required(self, load):
         defs = load(FILES + "  destination: {s3_bucket_name: b, s3dest: {part_size_mb: 16}}\n")
         made = defs.resources["shop_destination"].destination()
@@ -550,6 +560,34 @@ GOOD = """\
         ("start_date:", "start_dat:", "start_dat", "Extra inputs are not permitted"),
         ("2026-01-01", "soon", "partitions_def", "no such partitions"),
         ("SNAPPY", "SNAPY", "SNAPY", "UNCOMPRESSED"),
+        (
+            "  pool: shop",
+            "  sync_mode: append\n  sync_mode: full_refresh",
+            "sync_mode: full_refresh",
+            "'sync_mode' stands twice",
+        ),
+        ("compression_codec: SNAPPY", "compression_codec: GZIP\n      compression_codec: ZSTD", "ZSTD", "stands twice"),
+        ("s3_bucket_name: demo", "s3_bucket_name: demo\n    folder: x", "folder", "The destination has no 'folder'"),
+        (
+            "s3_bucket_name: demo",
+            "s3_bucket_name: demo\n    bucket_path: x",
+            "bucket_path",
+            "Did you mean 's3_bucket_path'",
+        ),
+        ("compression_codec:", "compresion_codec:", "compresion_codec", "Did you mean 'compression_codec'"),
+        ("format_type: Parquet", "format_type: Orc", "Orc", "Known are CSV, JSONL, Avro and Parquet"),
+        ("catalog: catalog.json", "catalog: 5", "catalog: 5", "5 is not an object or a text."),
+        ("command: source-shop", "command: 5", "command: 5", "5 is not a text or a list."),
+        ("- users", "- 5", "- 5", "5 is not an object or a text."),
+        ("    type: daily\n", "", "partitions_def:", "type is missing"),
+        (
+            "  pool: shop",
+            "  backfill_policy: {type: multi}",
+            "multi}",
+            "There is no type 'multi'. There are 'single_run'",
+        ),
+        ("  pool: shop", "  retry_policy: 5", "retry_policy", "5 is not an object."),
+        ("  pool: shop", "  sync_mode: upsert", "upsert", "Use full_refresh or append"),
         ("s3_bucket_name: demo", "s3_bucket_nam: demo", "s3_bucket_nam", "Did you mean 's3_bucket_name'"),
         ("${EPOCH}_", "${EPOCHS}_", "EPOCHS", "EPOCHS"),
         ("partition_start }}", "partition_strt }}", "partition_strt", "not found in scope"),
@@ -582,6 +620,27 @@ def test_what_is_wrong_is_told_at_its_line(load, folder, old, new, line, reason)
     message = told(caught.value)
     assert re.search(rf"{re.escape(str(folder))}/defs\.yaml:{number}\b", message), message
     assert reason in message
+
+
+@pytest.mark.parametrize("attributes", ["", "attributes:\n", "attributes: {}\n"])
+def test_a_component_without_attributes_is_told(load, attributes):
+    with pytest.raises(ComponentTreeException) as caught:
+        load(TYPE.partition("attributes")[0] + attributes)
+    assert re.search(r"defs\.yaml:1 .*\n.*no attributes", told(caught.value), re.DOTALL)
+
+
+@pytest.mark.parametrize("source", ["airbyte", "[]", "null"])
+def test_what_is_no_source_is_told(load, source):
+    with pytest.raises(ComponentTreeException) as caught:
+        load(f"  source: {source}\n  streams: [visits]\n")
+    assert "A source is an object with a type" in told(caught.value)
+
+
+def test_a_template_that_is_nothing_but_braces_is_refused_at_once(load):
+    source = {"type": "files", "path": "{{ " * 20_000}
+    with pytest.raises(ComponentTreeException) as caught:
+        load(f"  source: {json.dumps(source)}\n  streams: [visits]\n")
+    assert "nests too deeply" in told(caught.value)
 
 
 def test_the_good_one_is_good(load, folder):

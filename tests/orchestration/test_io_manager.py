@@ -107,6 +107,23 @@ def test_the_format_may_be_said_in_each_way(format):
     assert destination.format == ParquetFormat(compression_codec="ZSTD")
 
 
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("parquet", ParquetFormat()), ("CSV", CsvFormat()), ("jsonl", JsonlFormat()), ("Avro", AvroFormat())],
+)
+def test_a_formats_name_is_the_format_with_its_defaults(name, format):
+    pasted = {"s3_bucket_name": "b", "s3_bucket_path": "", "s3_bucket_region": "", "format": name}
+    assert S3DestinationIOManager(s3_bucket_name="b", format=name).destination().format == format
+    assert S3Destination(s3_bucket_name="b", format=name).format == format
+    assert S3DestinationIOManager.from_connector_config(pasted).destination().format == format
+
+
+def test_another_name_is_refused_with_those_that_there_are():
+    for make in (S3DestinationIOManager, S3Destination):
+        with pytest.raises(SettingsError, match=r"(?i)orc.*known are.*csv"):
+            make(s3_bucket_name="b", format="orc")
+
+
 def test_run_config_says_the_format_and_other_settings(lake):
     """Dagster puts run config in the place of all settings, so that those without a default have to be repeated."""
     config = {

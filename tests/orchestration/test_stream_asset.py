@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import polars as pl
 import pyarrow as pa
+import pydantic
 import pytest
 
 from s3dest_dagster import CsvFormat, stream_asset
@@ -279,6 +280,88 @@ def test_checks_ride_along(lake):
     result = lake.materialize(people)
     assert [each.passed for each in result.get_asset_check_evaluations()] == [True]
     assert lake.ids() == [1, 2, 3]
+
+
+def test_a_generator_may_give_results_of_checks_among_its_records(lake):
+    names = ("enough", "sorted")
+
+    @stream_asset(check_specs=[dg.AssetCheckSpec(name, asset="people") for name in names])
+    def people():
+        yield THREE[0]
+        yield dg.AssetCheckResult(passed=True, check_name="enough")
+        yield from THREE[1:]
+        yield dg.AssetCheckResult(passed=False, check_name="sorted", severity=dg.AssetCheckSeverity.WARN)
+
+    result = lake.materialize(people)
+    found = {each.check_name: each.passed for each in result.get_asset_check_evaluations()}
+    assert found == {"enough": True, "sorted": False}
+    assert lake.ids() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (lambda: (yield dg.AssetCheckResult(passed=True)), "declares no check.*check_specs"),
+        (lambda: (yield dg.Output(THREE)), "Return one Output around all"),
+        (lambda: (yield dg.MaterializeResult(value=THREE)), "Return one MaterializeResult around all"),
+    ],
+)
+def test_what_is_said_to_dagster_is_no_record(lake, body, reason):
+    with pytest.raises(dg.Failure, match=reason):
+        lake.materialize(stream_asset(name="people", namespace="x")(named(body)))
+
+
+def named(body: Any) -> Any:
+    body.__name__ = "people"
+    return body
+
+
+class Model(pydantic.BaseModel):
+    id: int
+
+
+@pytest.mark.parametrize(
+    ("schema", "reason"),
+    [
+        ({"id": "integer"}, "names 'id' where the words of JSON Schema stand"),
+        ({"id": {"type": "integer"}}, "names 'id' where"),
+        ({"id": int}, "names 'id' where"),
+        ({"fields": [{"name": "id", "type": "int"}]}, "names 'fields' where"),
+        ({}, "it is empty"),
+        ({"type": "integer"}, "its type is 'integer'"),
+        ({"type": "array", "items": {}}, "its type is 'array'"),
+        ({"type": "object", "properties": ["id"]}, "properties is a list"),
+        ({"type": "object", "properties": {"id": "integer"}}, r"the field id is 'integer'.*\{\"type\": \"integer\"\}"),
+        ({"type": "object", "properties": {"id": int}}, r"the field id is int.*\{\"type\": \"integer\"\}"),
+        ({"properties": {"a": {"properties": {"b": "string"}}}}, "the field a.b is 'string'"),
+        ({"properties": {"a": {"items": {"properties": {"b": None}}}}}, "the field a.items.b is None"),
+        ({"properties": {"a": {"default": object()}}}, "it is no JSON"),
+        ([1], "it is a list"),
+        ("id", "it is a str"),
+        (int, "it is a int"),
+        (Model, "give its model_json_schema"),
+        (TABLE.schema, "it is Arrow's"),
+    ],
+)
+def test_what_is_no_schema_of_a_record_is_refused_with_the_right_form(schema, reason):
+    with pytest.raises(SettingsError, match=reason + r".*It looks like \{\"type\": \"object\""):
+        stream_asset(name="people", json_schema=schema)(generator)
+
+
+def test_the_schema_in_an_assets_metadata_is_looked_at_too(lake):
+    @dg.asset(metadata={"s3dest/json_schema": {"id": "integer"}})
+    def people():
+        return THREE
+
+    with pytest.raises(dg.Failure, match="json_schema of people"):
+        lake.materialize(people)
+
+
+@pytest.mark.parametrize(
+    "schema", [{"type": ["null", "object"], "properties": {"id": True}}, {"properties": {}}, Model.model_json_schema()]
+)
+def test_what_is_one_is_taken(schema):
+    assert stream_asset(name="people", json_schema=schema)(generator)
 
 
 def test_a_multi_asset_lands_each_of_its_outputs(lake, told):

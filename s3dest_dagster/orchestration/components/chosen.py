@@ -12,6 +12,7 @@ from dataclasses import replace
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.components.bodies import Source, takes_stream
 from s3dest_dagster.orchestration.components.streams import ComponentStream
+from s3dest_dagster.orchestration.record_schema import check_record_schema
 from s3dest_dagster.orchestration.source_assets import named_stream
 from s3dest_dagster.sources.airbyte import AirbyteSource
 from s3dest_dagster.sources.catalog import Catalog
@@ -65,12 +66,13 @@ def _tells_streams_apart(source: Source) -> bool:
 def _stream(source: Source, said: ComponentStream, sync_mode: str | None) -> Stream:
     if isinstance(source, AirbyteSource):
         found = named_stream(_catalog(source).streams, _full_name(said))
-        return replace(found, sync_mode=SyncMode(sync_mode)) if sync_mode else found
+        return replace(found, sync_mode=sync_mode) if sync_mode else found  # type: ignore[arg-type]  # it takes the text
+    check_record_schema(said.json_schema, said.name)
     return Stream(
         name=said.name,
         namespace=said.namespace,
         json_schema=said.json_schema,
-        sync_mode=SyncMode(sync_mode or SyncMode.FULL_REFRESH),
+        sync_mode=sync_mode or SyncMode.FULL_REFRESH,  # type: ignore[arg-type]  # it takes the text
         description=said.description or (None if isinstance(source, FileSource) else inspect.getdoc(source)),
     )
 

@@ -14,6 +14,7 @@ from dagster.components.resolved.core_models import (
     resolve_backfill_policy,
 )
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
+from pydantic import Field, TypeAdapter
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.orchestration.assets import AssetSettings, asset_of
@@ -29,7 +30,7 @@ from s3dest_dagster.orchestration.format_config import format_settings
 from s3dest_dagster.orchestration.one_run import asset_of_streams
 from s3dest_dagster.orchestration.translator import S3DestinationTranslator, asset_name, check_distinct
 from s3dest_dagster.sources.airbyte import AirbyteSource
-from s3dest_dagster.stream import Stream, StreamId
+from s3dest_dagster.stream import Stream, StreamId, SyncMode
 
 
 class RetryPolicyModel(dg.Model):
@@ -41,9 +42,26 @@ class RetryPolicyModel(dg.Model):
     jitter: Literal["FULL", "PLUS_MINUS"] | None = None
 
 
-def _retry_policy(context: dg.ResolutionContext, model: Any) -> dg.RetryPolicy | None:
-    if not isinstance(model, RetryPolicyModel):
-        return model  # type: ignore[no-any-return]  # none, or what a template has made
+BackfillPolicyModel = Annotated[SingleRunBackfillPolicyModel | MultiRunBackfillPolicyModel, Field(discriminator="type")]
+_retry_model: TypeAdapter[Any] = TypeAdapter(RetryPolicyModel)
+_backfill_model: TypeAdapter[Any] = TypeAdapter(BackfillPolicyModel)
+
+
+def _made(context: dg.ResolutionContext, given: Any, kind: Any, model: TypeAdapter[Any]) -> Any:
+    """The model of what is said; None and what a template has made stay as they are."""
+    given = context.resolve_value(given)
+    return given if given is None or isinstance(given, kind) else Place(context).validated(model, given)
+
+
+def _backfill_policy(context: dg.ResolutionContext, given: Any) -> dg.BackfillPolicy | None:
+    model = _made(context, given, dg.BackfillPolicy, _backfill_model)
+    return model if isinstance(model, dg.BackfillPolicy) else resolve_backfill_policy(context, model)
+
+
+def _retry_policy(context: dg.ResolutionContext, given: Any) -> dg.RetryPolicy | None:
+    model = _made(context, given, dg.RetryPolicy, _retry_model)
+    if model is None or isinstance(model, dg.RetryPolicy):
+        return model
     return dg.RetryPolicy(
         max_retries=model.max_retries,
         delay=model.delay,
@@ -92,7 +110,7 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
         Any,
         dg.Resolver(
             resolve_destination,
-            model_field_type=DestinationModel | str | None,
+            model_field_type=as_said(DestinationModel | str | None),
             description="Where the streams land: a connector's config.json, pasted, or the path of the file beside "
             "this one. Only s3_bucket_name is required. It becomes an IO manager.",
         ),
@@ -120,8 +138,8 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
     backfill_policy: Annotated[
         dg.BackfillPolicy | None,
         dg.Resolver(
-            resolve_backfill_policy,
-            model_field_type=SingleRunBackfillPolicyModel | MultiRunBackfillPolicyModel | None,
+            _backfill_policy,
+            model_field_type=as_said(BackfillPolicyModel | None),
             description="Whether a backfill has one run for all partitions, or runs of so many.",
         ),
     ] = None
@@ -129,7 +147,7 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
         dg.RetryPolicy | None,
         dg.Resolver(
             _retry_policy,
-            model_field_type=RetryPolicyModel | None,
+            model_field_type=as_said(RetryPolicyModel | None),
             description="How often a sync that failed is tried again; what it has published is not landed again.",
         ),
     ] = None
@@ -147,7 +165,19 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
         self.place = NOWHERE
 
     @classmethod
+    def load(cls, attributes: Any, context: dg.ComponentLoadContext) -> "S3DestinationComponent":
+        if attributes is None:
+            with Place(context.resolution_context).told():
+                raise SettingsError(
+                    "The component has no attributes. It needs at least a source: attributes: {source: {type: files, "
+                    "path: …}, streams: […]}."
+                )
+        made: S3DestinationComponent = super().load(attributes, context)
+        return made
+
+    @classmethod
     def resolve_from_model(cls, context: dg.ResolutionContext, model: Any) -> "S3DestinationComponent":
+        Place(context).check_keys()
         made: S3DestinationComponent = super().resolve_from_model(context, model)
         made.place = Place(context)
         return made
@@ -168,8 +198,14 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
         """The assets, and the IO manager of a destination that is said here."""
         key = self.io_manager_key or (_key_of(context) if self.destination else "io_manager")
         with self.place.told():
+            self._check_sync_mode()
             assets = self._assets(key)
         return dg.Definitions(assets=assets, resources={key: self.destination} if self.destination else {})
+
+    def _check_sync_mode(self) -> None:
+        known = [each.value for each in SyncMode]
+        if self.sync_mode is not None and self.sync_mode not in known:
+            raise SettingsError(f"sync_mode is {self.sync_mode!r}. Use {' or '.join(known)}.", setting="sync_mode")
 
     # ------------------------------------------------------------------ the assets
 

@@ -50,9 +50,15 @@ def resolve_destination(context: dg.ResolutionContext, given: Any) -> S3Destinat
     with place.told():
         if isinstance(given, str):
             return S3DestinationIOManager.from_connector_config(place.path_of(given))
+        if not isinstance(given, Mapping):
+            raise SettingsError(
+                f"A destination is an object of settings, or the path of a file of them. This is {given!r}."
+            )
         config = rendered(context, given)
         with _placed_among_own(config):
             _refuse_unknown(config)
+            if config.get("s3_bucket_name") is None:
+                raise SettingsError("The destination needs s3_bucket_name, the bucket to land in.")
             return S3DestinationIOManager.from_connector_config({**_LEFT_OUT, **config})
 
 
@@ -74,7 +80,7 @@ def _refuse_unknown(config: Mapping[str, Any]) -> None:
         raise SettingsError(f"The destination has no {key!r}. {_instead(key, _SETTINGS)}", setting=key)
     if config.get("format") is None or holds_variable(config["format"]):
         return
-    form = config["format"]
+    form = {"format_type": config["format"]} if isinstance(config["format"], str) else config["format"]
     ignored = parse_format(form)[1]
     for path in ignored:
         name = path.rpartition(".")[2]

@@ -75,9 +75,17 @@ _model: TypeAdapter[Any] = TypeAdapter(SourceModel)
 
 def resolve_source(context: dg.ResolutionContext, given: Any) -> Source:
     """The source that is said; one that a template has made stays as it is."""
-    if not isinstance(given, Mapping):
-        return given  # type: ignore[no-any-return]
+    if isinstance(given, str):
+        given = context.resolve_value(given)
+    if isinstance(given, AirbyteSource | FileSource) or (callable(given) and not isinstance(given, str)):
+        return given
     place = Place(context)
+    if not isinstance(given, Mapping):
+        with place.told():
+            raise SettingsError(
+                f"A source is an object with a type: {', '.join(_MAKERS)}; or a template that makes a source. This is "
+                f"{'nothing' if given is None else repr(given)}."
+            )
     model = place.validated(_model, given)
     with place.told():
         given = model.model_dump(exclude_unset=True, exclude={"type"})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import dagster as dg
+import yaml
 from dagster.components.resolved.errors import ResolutionException
 from jinja2 import nodes
 from pydantic import TypeAdapter, ValidationError, WithJsonSchema
@@ -78,9 +79,18 @@ class Place:
         except ValidationError as error:
             if self.context is None:
                 raise
+            raise ResolutionException(_told(self.context, _paths_and_messages(error.errors()))) from None
+
+    def check_keys(self) -> None:
+        """Returns when no key stands twice in the YAML file: the last one would win without a word."""
+        tree = self.context.source_position_tree if self.context is not None else None
+        if tree is None:
+            return
+        name = tree.position.filename
+        for key, line, first in _repeated(Path(name)):
             raise ResolutionException(
-                _told(self.context, [_path_and_message(each) for each in error.errors()])
-            ) from None
+                f"{name}:{line}\nThe key {key!r} stands twice, first in line {first}. Remove one of them."
+            )
 
     def path_of(self, relative: str) -> str:
         """A path beside the YAML file; an absolute one, an address, and one from Python stay as they are."""
@@ -99,6 +109,27 @@ NOWHERE = Place()
 """The place of what is made in Python."""
 
 
+def _repeated(file: Path) -> Iterator[tuple[str, int, int]]:
+    """The keys that stand twice in a mapping of the file, with their lines."""
+    left: list[Any] = list(yaml.compose_all(file.read_text("utf-8"), Loader=yaml.SafeLoader))
+    seen: set[int] = set()  # what an alias names is there several times
+    while left:
+        node = left.pop()
+        if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            left += node.value
+            continue
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            left.append(value)
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode) and key.value in lines and key.tag != "tag:yaml.org,2002:merge":
+                yield key.value, line, lines[key.value]
+            lines[key.value if isinstance(key, yaml.ScalarNode) else str(line)] = line
+
+
 def _told(context: dg.ResolutionContext, errors: Sequence[tuple[Sequence[str | int], str]]) -> str:
     """The messages with their lines in the file. Of their paths counts what is in the file: pydantic puts the names of
     types in between."""
@@ -115,13 +146,47 @@ def _told(context: dg.ResolutionContext, errors: Sequence[tuple[Sequence[str | i
     return "\n".join(parts)
 
 
+_KINDS = {
+    "dict_type": "an object",
+    "model_attributes_type": "an object",
+    "model_type": "an object",
+    "string_type": "a text",
+    "list_type": "a list",
+    "is_instance_of": "a list",
+}
+"""What a value may be, by pydantic's errors of types."""
+
+
+def _paths_and_messages(errors: Sequence[Any]) -> list[tuple[list[str | int], str]]:
+    """Each error with its place. Of a value that may be of several kinds, and is of none, one sentence tells all."""
+    told: list[tuple[list[str | int], str]] = []
+    by_value: dict[int, list[Any]] = {}
+    for each in errors:
+        if each["type"] in _KINDS:
+            by_value.setdefault(id(each["input"]), []).append(each)
+        else:
+            told.append(_path_and_message(each))
+    for same in by_value.values():
+        kinds = list(dict.fromkeys(_KINDS[each["type"]] for each in same))
+        told.append((list(same[0]["loc"]), f"{_brief(same[0]['input'])} is not {' or '.join(kinds)}."))
+    return told
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
 def _path_and_message(error: Any) -> tuple[list[str | int], str]:
     """Where pydantic found an error, and what it was."""
     path, message = list(error["loc"]), error["msg"]
     if error["type"] == "missing":
         return path, f"{path[-1]} is missing."
-    if error["type"].startswith("union_tag"):
-        return [*path, "type"], message
+    if error["type"] == "union_tag_not_found":
+        return path, "type is missing, which says what it is."
+    if error["type"] == "union_tag_invalid":
+        context = error["ctx"]
+        return [*path, "type"], f"There is no type {context['tag']!r}. There are {context['expected_tags']}."
     return path, message
 
 
