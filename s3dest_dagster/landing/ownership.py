@@ -10,7 +10,14 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 
 from s3dest_dagster.errors import KeyCollisionError
-from s3dest_dagster.keys import KeyTemplate, manifest_root_in, manifest_roots, stream_root
+from s3dest_dagster.keys import (
+    KeyTemplate,
+    literal_root_of,
+    manifest_root,
+    manifest_root_in,
+    manifest_roots,
+    stream_root,
+)
 from s3dest_dagster.landing.leaving import kept_keys
 from s3dest_dagster.landing.manifest import live_keys
 from s3dest_dagster.landing.register import could_own
@@ -45,11 +52,13 @@ def refuse_held_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, keys: 
     """Returns only where no other stream holds one of these keys, under which `scope` is about to land; else raises
     KeyCollisionError. No request where the template keeps the stream apart from all others.
 
-    Partitions of one stream are kept apart by their names or by tags.
+    Partitions of one stream are kept apart by their names or by tags. Only manifests under the template's own bucket
+    path are asked, since a policy may end there.
     """
     if template.keeps_apart(scope.stream):
         return
-    roots = {root for key in keys for root in manifest_roots(key)}
+    path = literal_root_of(manifest_root(template))
+    roots = {root for key in keys for root in manifest_roots(key) if root.startswith(path)}
     for owner in possible_owners(bucket, keys, roots, but=stream_root(template, scope.stream)):
         if shared := _held_by(owner).intersection(keys):
             key = min(shared)

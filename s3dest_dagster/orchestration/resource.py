@@ -31,11 +31,14 @@ def resource_name(setting: Field[Any]) -> str:
     return about(setting).resource or setting.name
 
 
+def _fields() -> dict[str, Any]:
+    """The settings of a connection as the resource's; None stands for a text that is not given, as in dagster-aws."""
+    found = config_fields(S3Connection, name=resource_name, without=_OF_DAGSTER_AWS)
+    return {name: (kind | None if kind is str else kind, field) for name, (kind, field) in found.items()}
+
+
 _ConnectionSettings: Any = create_model(
-    "_ConnectionSettings",
-    __base__=dagster_aws.s3.S3Resource,
-    __module__=__name__,
-    **config_fields(S3Connection, name=resource_name, without=_OF_DAGSTER_AWS),
+    "_ConnectionSettings", __base__=dagster_aws.s3.S3Resource, __module__=__name__, **_fields()
 )
 
 
@@ -82,7 +85,8 @@ class S3Resource(_ConnectionSettings):  # type: ignore[misc]
                 setting="verify",
             )
         values = {each.name: getattr(self, resource_name(each)) for each in fields(S3Connection)}
-        return S3Connection(**{**values, "region": self.region_name or "", "endpoint": self._endpoint()})
+        given = {name: value for name, value in values.items() if value is not None}
+        return S3Connection(**{**given, "endpoint": self._endpoint()})
 
     def get_client(self) -> Any:
         """A boto3 S3 client of this connection; an unsigned one is dagster-aws's own."""

@@ -373,7 +373,8 @@ def test_secrets_of_the_environment_are_not_told(bare: pytest.MonkeyPatch) -> No
 
 def test_what_only_other_clients_would_read_stops_nobody(moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
     """Keys of the settings ask no link: `check` works where a sync does."""
+    bucket = moto_s3.new_bucket()
     bare.setenv("AWS_RETRY_MODE", "bold")
     connection = replace(moto_s3.connection, sts_endpoint=moto_s3.endpoint)
-    open_bucket(connection, moto_s3.new_bucket()).put("a", b"")
+    open_bucket(connection, bucket).put("a", b"")
     assert identity(connection).arn
