@@ -17,6 +17,7 @@ from dagster.components.component_scaffolding import scaffold_object
 from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
 from dagster.components.resolved.errors import ResolutionException
 from forked import PROCESSES
+from jsonschema import Draft202012Validator
 from orchestration.dg_command import run_dg
 from scripted import ScriptedSource
 
@@ -744,6 +745,40 @@ def test_every_field_is_described_in_its_schema():
     assert "The bucket. It must exist." in destination
     assert set(re.findall(r'"const": "(\w+)"', source)) == {"airbyte", "python", "files"}
     assert "$ref" not in source
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "reason"),
+    [
+        ("SNAPPY", "ZST", "destination.format.compression_codec", "'ZST' is not one of"),
+        ("format_type: Parquet", "format_type: Orc", "destination.format.format_type", "'Orc' is not one of"),
+        ("command:", "comand:", "source.comand", "Additional properties"),
+        ("type: airbyte", "type: airbite", "source.type", "'airbite' is not one of"),
+        ("type: daily", "type: dayly", "partitions_def.type", "'dayly' is not one of"),
+        ("start_date:", "start:", "partitions_def.start", "Additional properties"),
+        ("- users", "- 5", "streams.0", "5 is not of type 'object', 'string'"),
+        ("sync_mode: append", "sync: append", "streams.1.sync", "Additional properties"),
+        ("pool: shop", "backfill_policy: {type: multi_run, max: 5}", "backfill_policy.max", "Additional properties"),
+    ],
+)
+def test_the_schema_tells_which_member_of_a_union_is_wrong(old, new, path, reason):
+    validator = Draft202012Validator(Component.get_model_cls().model_json_schema())
+    attributes = yaml.load(f"attributes:\n{GOOD}".replace(old, new), Loader=yaml.BaseLoader)["attributes"]
+    attributes = json.loads(json.dumps(attributes).replace('"5"', "5"))
+    found = [(".".join(map(str, each.absolute_path)), each.message) for each in validator.iter_errors(attributes)]
+    assert any(path.startswith(where) and reason in message for where, message in found), found
+    assert not any("under any of" in message for _, message in found), found
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("SNAPPY", "ZSTD"), ("  pool: shop", '  retry_policy: "{{ x }}"'), ("type: daily", "type: daily")]
+)
+def test_the_schema_takes_what_is_good_and_templates(old, new):
+    validator = Draft202012Validator(Component.get_model_cls().model_json_schema())
+    attributes = yaml.load(f"attributes:\n{GOOD}".replace(old, new), Loader=yaml.BaseLoader)["attributes"]
+    assert not list(validator.iter_errors(attributes))
+    named = {**attributes, "destination": {"s3_bucket_name": "b", "format": "parquet"}}
+    assert not list(validator.iter_errors(named))
 
 
 def test_what_is_scaffolded_loads(folder, monkeypatch):

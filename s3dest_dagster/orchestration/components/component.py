@@ -5,6 +5,7 @@ It must not know how assets are made or landed.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, Any, Literal
 
 import dagster as dg
@@ -25,7 +26,7 @@ from s3dest_dagster.orchestration.components.partitions import PartitionsModel, 
 from s3dest_dagster.orchestration.components.scaffolder import S3DestinationScaffolder
 from s3dest_dagster.orchestration.components.sources import SourceModel, resolve_source
 from s3dest_dagster.orchestration.components.streams import ComponentStream, StreamsModel, resolve_streams
-from s3dest_dagster.orchestration.components.yaml_values import NOWHERE, Place, as_said
+from s3dest_dagster.orchestration.components.yaml_values import NOWHERE, Place, as_said, by_kind
 from s3dest_dagster.orchestration.format_config import format_settings
 from s3dest_dagster.orchestration.one_run import asset_of_streams
 from s3dest_dagster.orchestration.translator import S3DestinationTranslator, asset_name, check_distinct
@@ -183,6 +184,10 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
         return made
 
     @classmethod
+    def get_model_cls(cls) -> Any:
+        return _told_by_kind(super().get_model_cls())
+
+    @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
         return dg.ComponentTypeSpec(tags=["s3", "airbyte", "ingestion"])
 
@@ -274,6 +279,19 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
             place = [said.place for said, stream in chosen if str(stream.id) == error.stream][-1]
             with place.told():
                 raise
+
+
+@cache
+def _told_by_kind(model: Any) -> Any:
+    """The model with a schema whose unions are told apart: Dagster lets a text stand for each field, as a template."""
+
+    def schema(*arguments: Any, **options: Any) -> Any:
+        found = plain(*arguments, **options)
+        return {**found, "properties": {name: by_kind(each) for name, each in found["properties"].items()}}
+
+    plain = model.model_json_schema
+    model.model_json_schema = schema
+    return model
 
 
 class _Decided(S3DestinationTranslator):

@@ -14,7 +14,7 @@ from pydantic import WithJsonSchema
 from s3dest_dagster.connector_config import OWN_SETTINGS_KEY, parse_format
 from s3dest_dagster.connector_spec import connector_spec
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.orchestration.components.yaml_values import Place, rendered
+from s3dest_dagster.orchestration.components.yaml_values import Place, by_kind, rendered
 from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager
 from s3dest_dagster.orchestration.variables import holds_variable
 
@@ -30,14 +30,31 @@ def _or_template(schema: Mapping[str, Any]) -> dict[str, Any]:
     told = {name: schema[name] for name in ("title", "description") if name in schema}
     if schema.get("type") == "object" and "properties" in schema:
         return {**schema, "properties": {name: _or_template(each) for name, each in schema["properties"].items()}}
-    return {**told, "anyOf": [schema, _TEMPLATE]}
+    return {**told, "if": _TEMPLATE, "else": schema}
+
+
+def _format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of the format: its name alone, or its options by its name."""
+    names = [_name_of(each) for each in schema["oneOf"]]
+    options = by_kind({"oneOf": [{"type": "object", **each} for each in schema["oneOf"]]}, "format_type")
+    told = {name: schema[name] for name in ("title", "description") if name in schema}
+    # In any case: the settings say what is wrong with another name.
+    return {**told, "if": {"type": "string"}, "then": {"examples": names}, "else": options}
+
+
+def _name_of(form: Mapping[str, Any]) -> str:
+    return str(form["properties"]["format_type"]["enum"][0])
 
 
 _SETTINGS: dict[str, Any] = connector_spec()["connectionSpecification"]["properties"]
 DestinationModel = Annotated[
     Mapping[str, Any],
     WithJsonSchema(
-        {"type": "object", "properties": {name: _or_template(each) for name, each in _SETTINGS.items()}},
+        {
+            "type": "object",
+            "properties": {name: _or_template(each) for name, each in _SETTINGS.items()}
+            | {"format": _format(_SETTINGS["format"])},
+        },
     ),
 ]
 

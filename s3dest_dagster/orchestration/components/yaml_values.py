@@ -29,7 +29,50 @@ def as_said(kind: Any) -> Any:
     """The type of a field whose schema is that of `kind`, and whose value is left for `Place.validated`: pydantic's own
     errors within a union lose the line."""
     schema = TypeAdapter(kind).json_schema()
-    return Annotated[Any, WithJsonSchema(_without_references(schema, schema.pop("$defs", {})))]
+    return Annotated[Any, WithJsonSchema(by_kind(_without_references(schema, schema.pop("$defs", {}))))]
+
+
+def by_kind(schema: Any, tag: str = "type") -> Any:
+    """The schema with alternatives by what the value is, so that a validator tells what is wrong with the one that is
+    meant: of a union it says only that none fits. Objects are told apart by `tag`."""
+    if isinstance(schema, list):
+        return [by_kind(each, tag) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    plain = {key: by_kind(value, tag) for key, value in schema.items()}
+    members = plain.pop("anyOf", None) or plain.pop("oneOf", None)
+    if members is None:
+        return plain
+    if not all("type" in each for each in members):
+        return {**plain, "anyOf": members}
+    kinds: dict[str, list[Any]] = {}
+    for each in members:
+        for kind in [each["type"]] if isinstance(each["type"], str) else each["type"]:
+            kinds.setdefault(kind, []).append(each)
+    if len(kinds) == 1:
+        (kind,) = kinds
+        return {**plain, "type": kind, **_one_of(members, tag)}
+    cases = [{"if": {"type": kind}, "then": _one_of(same, tag)} for kind, same in kinds.items()]
+    return {**plain, "type": list(kinds), "allOf": cases}
+
+
+def _one_of(members: list[Any], tag: str) -> Any:
+    """One schema of several of a kind: objects by the value of their tag, texts and others as any of them."""
+    if len(members) == 1:
+        return members[0]
+    tags = [_tag(each, tag) for each in members]
+    if None in tags:
+        return {"anyOf": members}
+    cases = [
+        {"if": {"properties": {tag: {"const": name}}}, "then": each} for name, each in zip(tags, members, strict=True)
+    ]
+    return {"properties": {tag: {"enum": tags}}, "required": [tag], "allOf": cases}
+
+
+def _tag(member: Any, tag: str) -> Any:
+    """What the tag of such an object is."""
+    said = member.get("properties", {}).get(tag, {})
+    return said.get("const", next(iter(said.get("enum", ())), None))
 
 
 def _without_references(schema: Any, definitions: Mapping[str, Any], above: tuple[str, ...] = ()) -> Any:
