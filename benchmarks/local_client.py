@@ -36,7 +36,10 @@ class LocalClient:
     """Objects are files under `objects`; the parts of uploads are files under `uploads`."""
 
     def __init__(self, folder: Path, *, keep: bool = True) -> None:
-        self.meta = SimpleNamespace(endpoint_url="http://127.0.0.1:1")
+        # It has what AWS has, so that nothing is tried out on it. No request goes there.
+        self.meta = SimpleNamespace(
+            endpoint_url="https://s3.us-east-1.amazonaws.com", partition="aws", region_name="us-east-1"
+        )
         self._objects = folder / "objects"
         self._uploads = folder / "uploads"
         self._keep = keep
@@ -138,10 +141,11 @@ class LocalClient:
         with self._lock:
             return self._known(Key, f"{UploadId}-1")
 
-    def abort_multipart_upload(self, *, Bucket: str, Key: str, UploadId: str) -> None:
+    def abort_multipart_upload(self, *, Bucket: str, Key: str, UploadId: str) -> dict[str, Any]:
         self.calls["AbortMultipartUpload"] += 1
         for part in (self._uploads / UploadId).iterdir():
             part.unlink()
+        return {}
 
     def list_multipart_uploads(self, *, Bucket: str, Prefix: str) -> dict[str, Any]:
         self.calls["ListMultipartUploads"] += 1

@@ -26,6 +26,11 @@ OPT_IN = {
 """Marks of tests that run only when they are asked for, as with `-m ui`; each has a target of make."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    # Here and not where it is read, since pytest takes an option once, however many folders of tests are asked for.
+    parser.addoption("--publish", action="store_true", help="write what the tests make for the documentation")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     for mark, why in OPT_IN.items():
         config.addinivalue_line("markers", f"{mark}: {why}; runs only with -m {mark}")

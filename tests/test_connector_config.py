@@ -147,7 +147,8 @@ def test_a_format_is_read_as_the_connector_reads_it(given, expected):
 @pytest.mark.parametrize(
     ("given", "setting", "told"),
     [
-        ("CSV", "format.format_type", "needs a format_type"),
+        (5, "format.format_type", "needs a format_type"),
+        ("ORC", "format.format_type", "Known are CSV, JSONL, Avro and Parquet"),
         ({}, "format.format_type", "needs a format_type"),
         ({"format_type": "ORC"}, "format.format_type", "Known are CSV, JSONL, Avro and Parquet"),
         ({"format_type": "CSV", "flattening": "deep"}, "format.flattening", "'Root level flattening'"),

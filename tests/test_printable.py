@@ -73,8 +73,9 @@ def test_an_error_is_printable_whatever_it_was_made_of():
 
 
 def test_a_log_line_is_printable(caplog):
+    # A logger of its own: the storage of a Dagster instance may have switched off those that there were.
     with caplog.at_level(logging.WARNING):
-        logger("landing").warning("%s: swept", "us\x1bers\nERROR forged")
+        logger("tests.printable").warning("%s: swept", "us\x1bers\nERROR forged")
     assert caplog.messages == ["us\\x1bers\n  | ERROR forged: swept"]
 
 

@@ -30,7 +30,8 @@ def test_an_interrupted_run_leaves_neither_objects_nor_uploads(lake, tmp_path):
     finally:
         process.kill()
         process.wait()
-    assert lake.all_keys() == []
+    # What the server can do is known from now on.
+    assert lake.all_keys() == ["_s3dest/server.json"]
     assert lake.uploads() == 0
 
 
@@ -56,4 +57,5 @@ def test_an_interrupted_run_ends_a_stubborn_connector_though_the_server_hangs(la
             process.wait()
     assert not is_running(scripted.calls("read")[0]["pid"])
     assert is_soon_gone(int(child.read_text()))
-    assert lake.all_keys() == []
+    # It hangs while it is found out what the server can do; the sweep takes what is left of that.
+    assert [key for key in lake.all_keys() if not key.startswith("_s3dest/~probe-")] == []

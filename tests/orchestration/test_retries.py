@@ -18,7 +18,7 @@ CALLS = ["put_object", "create_multipart_upload", "complete_multipart_upload"]
 
 
 class Denied:
-    """An S3 resource whose first call of one kind is denied; of puts, the first of a segment."""
+    """An S3 resource whose first call of one kind for data is denied; of puts, the first of a segment."""
 
     def __init__(self, client: Any, call: str) -> None:
         self._client, self._call = client, call
@@ -32,7 +32,8 @@ class Denied:
         return partial(self._denied, method) if name == self._call and not self.denials else method
 
     def _denied(self, method: Any, **call: Any) -> Any:
-        if self._call == "put_object" and "/segments/" not in call["Key"]:
+        is_meant = "/segments/" in call["Key"] if self._call == "put_object" else not call["Key"].startswith("_s3dest/")
+        if not is_meant:
             return method(**call)
         self.denials += 1
         raise ClientError({"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}, self._call)

@@ -30,10 +30,6 @@ class PatientLake(Lake):
 _FOUND = pytest.StashKey[Found]()
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--publish", action="store_true", help="write what was found into docs/servers.md")
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_FOUND] = Found()
 

@@ -33,7 +33,8 @@ with source.read([Stream(name="users")]) as items:
             time.sleep(20)
             os._exit(0)
     print("reading", flush=True)
-    next(items)
+    for _ in items:
+        pass
 """
 
 

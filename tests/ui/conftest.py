@@ -23,10 +23,6 @@ DEMO_KEYS = ("demo-access-key", "demo-secret-key")
 """What `resources/local.py` signs with."""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--publish", action="store_true", help="write the pictures of the documentation")
-
-
 @dataclass(frozen=True)
 class Served:
     """The web interface of this project's code location, and the S3 server that its local resources land on."""
