@@ -72,10 +72,15 @@ class Act:
         return self.of.destination(self.bucket, sweeps=self.sweeps)
 
 
-def carry_out(act: Act, said: Connection) -> None:
-    """Does it: says "ready" when it begins, and how it ended with a word about it."""
+def carry_out_alone(act: Act, said: Connection) -> None:
+    """Does it as all that a process is for: warnings stay unsaid, and a crash says where it was."""
     faulthandler.enable()
     logging.getLogger("s3dest_dagster").setLevel(logging.ERROR)
+    carry_out(act, said)
+
+
+def carry_out(act: Act, said: Connection) -> None:
+    """Does it: says "ready" when it begins, and how it ended with a word about it."""
     bucket = open_bucket(replace(act.connection, max_attempts=4), act.settings)
     said.send("ready")
     try:

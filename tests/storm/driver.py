@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 
 from forked import PROCESSES
 from servers import S3Server
-from storm.acts import Act, Outcome, Verb, carry_out
+from storm.acts import Act, Outcome, Verb, carry_out_alone
 from storm.history import Attempt, History
 from storm.kinds import BY_NAME, KINDS
 
@@ -56,7 +56,7 @@ class Process:
     def __init__(self, act: Act, plan: Sequence[tuple[float, int]]) -> None:
         self.heard, said = PROCESSES.Pipe(duplex=False)
         self.attempt = Attempt(act, time.monotonic())
-        self._process = PROCESSES.Process(target=carry_out, args=(act, said))
+        self._process = PROCESSES.Process(target=carry_out_alone, args=(act, said))
         self._process.start()
         said.close()
         self._plan = list(plan)
