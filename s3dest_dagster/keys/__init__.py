@@ -3,7 +3,7 @@
 Pure text rules, checked when they are made. It must not know S3, formats, settings or the clock.
 """
 
-from s3dest_dagster.keys.names import decode_name, encode_name, key_name, sanitize_name
+from s3dest_dagster.keys.names import decode_name, encode_name, key_name, sanitize_name, stands_alike
 from s3dest_dagster.keys.roots import (
     literal_root_of,
     manifest_root,
@@ -30,6 +30,7 @@ __all__ = [
     "sanitize_name",
     "scope_root",
     "scope_root_under",
+    "stands_alike",
     "stream_root",
     "stream_root_under",
 ]

@@ -43,8 +43,21 @@ def key_name(text: str) -> str:
 
 
 def is_kept_apart(text: str) -> bool:
-    """Whether no other name stands in keys as this one does: it is kept as it is, or has a hash."""
+    """Whether no other such name stands in keys as this one does: it is kept as it is, or has a hash."""
     return set(text) <= KEY_CHARACTERS or not set(text) <= KEY_CHARACTERS | SEPARATORS
+
+
+def is_unmistakable(text: str) -> bool:
+    """Whether no other name at all stands in keys as this one does. Behind a "_" may be a separator of another, or a
+    hash."""
+    return set(text) <= KEY_CHARACTERS - {"_"}
+
+
+def stands_alike(encoded: str, text: str) -> bool:
+    """Whether a name (encoded, see `encode_name`) stands in keys as the text does; also where it is cut, so that nobody
+    can say."""
+    is_cut = "~" in encoded.strip("~")
+    return is_cut or key_name(decode_name(encoded) or "") == key_name(text)
 
 
 def sanitize_segment(text: str) -> str:

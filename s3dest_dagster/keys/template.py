@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import NoReturn
 
 from s3dest_dagster.errors import TemplateError
-from s3dest_dagster.keys.names import is_kept_apart, sanitize_segment
+from s3dest_dagster.keys.names import is_kept_apart, is_unmistakable, sanitize_segment
 from s3dest_dagster.keys.shapes import Shape, Steps, TooManyStepsError, anchored, common_text, regex
 from s3dest_dagster.keys.slots import (
     DIMENSION_PREFIX,
@@ -135,18 +135,28 @@ class KeyTemplate:
         return STREAM_NAME in self._slots()
 
     def identifies(self, stream: StreamId) -> bool:
-        """Whether no stream of another name makes this stream's keys: its name stands in them as it is, or hashed."""
+        """Whether the name stands in the stream's keys as it is, or hashed. Then only a name that differs from it in
+        separators alone, or that spells the hash, stands there alike."""
         return self.names_stream and is_kept_apart(stream.name)
 
     def keeps_apart(self, stream: StreamId) -> bool:
-        """Whether no other stream makes this stream's keys by this template, even if nobody compares the two: its
-        namespace and its name stand in them as they are or hashed, each in a directory of its own; or a UUID does. A
-        time does not tell streams apart: two syncs may be given one."""
-        slots, names = self._slots(), (stream.namespace or "", stream.name)
+        """Whether no other stream makes this stream's keys by this template, even if nobody compares the two: a UUID
+        stands in them, or the stream's namespace and name do (see `shows_names`), and no other names stand there as
+        these do, or only at the same millisecond. A time alone does not tell streams apart: two syncs may be given
+        one."""
+        slots = self._slots()
         if UUID in slots:
             return True
-        as_they_are = all(is_kept_apart(each) and "/" not in each for each in names)
-        return as_they_are and NAMESPACE in slots and STREAM_NAME in slots and _apart(self._tokens)
+        unmistakable = is_unmistakable(stream.namespace or "") and is_unmistakable(stream.name)
+        timed = any(slot in (EPOCH, *TIMESTAMPS.values()) for slot in slots)
+        return self.shows_names(stream) and (unmistakable or timed)
+
+    def shows_names(self, stream: StreamId) -> bool:
+        """Whether the stream's namespace and name stand in its keys, as they are or hashed, each in a directory of its
+        own: then only streams whose two names stand in keys alike can make the same keys."""
+        slots, names = self._slots(), (stream.namespace or "", stream.name)
+        told = all(is_kept_apart(each) and "/" not in each for each in names)
+        return told and NAMESPACE in slots and STREAM_NAME in slots and _apart(self._tokens)
 
     @property
     def counts_parts(self) -> bool:

@@ -16,6 +16,7 @@ from s3dest_dagster.keys import (
     manifest_root,
     manifest_root_in,
     manifest_roots,
+    stands_alike,
     stream_root,
 )
 from s3dest_dagster.landing.leaving import kept_keys
@@ -23,7 +24,7 @@ from s3dest_dagster.landing.manifest import live_keys
 from s3dest_dagster.landing.register import could_own
 from s3dest_dagster.landing.scopes import FoundScope, scopes_of_stream, stream_roots
 from s3dest_dagster.storage import Bucket, in_parallel
-from s3dest_dagster.stream import Scope
+from s3dest_dagster.stream import Scope, StreamId
 
 
 def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set[str]) -> set[str]:
@@ -59,7 +60,9 @@ def refuse_held_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, keys: 
         return
     path = literal_root_of(manifest_root(template))
     roots = {root for key in keys for root in manifest_roots(key) if root.startswith(path)}
-    for owner in possible_owners(bucket, keys, roots, but=stream_root(template, scope.stream)):
+    namesakes_of = scope.stream if template.shows_names(scope.stream) else None
+    own = stream_root(template, scope.stream)
+    for owner in possible_owners(bucket, keys, roots, but=own, namesakes_of=namesakes_of):
         if shared := _held_by(owner).intersection(keys):
             key = min(shared)
             raise KeyCollisionError(
@@ -74,16 +77,34 @@ def refuse_held_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, keys: 
 
 
 def possible_owners(
-    bucket: Bucket, keys: Collection[str], roots: Iterable[str], *, but: str = ""
+    bucket: Bucket,
+    keys: Collection[str],
+    roots: Iterable[str],
+    *,
+    but: str = "",
+    namesakes_of: StreamId | None = None,
 ) -> Iterator[FoundScope]:
     """Every scope with manifests under these roots that could own any of the keys, except those of the stream with the
-    root `but`. No request where there is no key."""
+    root `but`. No request where there is no key. `namesakes_of`: only streams whose names stand in keys as its do."""
     for root in sorted(roots) if keys else ():
-        streams = [each for each in stream_roots(bucket, root) if each != but]
+        found = stream_roots(bucket, root) if namesakes_of is None else _namesakes(bucket, root, namesakes_of)
+        streams = [each for each in found if each != but]
         asked = in_parallel(lambda each: could_own(bucket, each, keys), streams)
         for stream, could in zip(streams, asked, strict=True):
             if could:
                 yield from scopes_of_stream(bucket, stream)
+
+
+def _namesakes(bucket: Bucket, root: str, stream: StreamId) -> Iterator[str]:
+    for namespace in bucket.list_directories(root):
+        if stands_alike(_last_name(namespace), stream.namespace or ""):
+            for each in bucket.list_directories(namespace):
+                if stands_alike(_last_name(each), stream.name):
+                    yield each
+
+
+def _last_name(directory: str) -> str:
+    return directory.rstrip("/").rpartition("/")[2]
 
 
 def _held_by(owner: FoundScope) -> set[str]:

@@ -16,8 +16,8 @@ from servers import S3Server
 
 from s3dest_dagster.batch import StreamBatch
 from s3dest_dagster.errors import KeyCollisionError, TemplateError
-from s3dest_dagster.keys import KeyTemplate, scope_root, stream_root
-from s3dest_dagster.landing import land, landing_streams, plan, verify
+from s3dest_dagster.keys import KeyTemplate, key_name, scope_root, stream_root
+from s3dest_dagster.landing import Target, land, landing_streams, plan, verify
 from s3dest_dagster.landing.manifest import Head, to_json
 from s3dest_dagster.landing.manifest_keys import head_key, quarantine_key, register_key, segment_key
 from s3dest_dagster.landing.register import Registration
@@ -246,6 +246,31 @@ def test_a_key_that_another_stream_holds_is_refused_before_anything_is_decided(
         land(batches_of(users(3, 3)), opened, one, given if mode is SyncMode.APPEND else sync("again", now=START))
 
 
+HASHED = key_name("名前")
+
+
+@pytest.mark.parametrize(("one", "other"), [*permutations(("a b", "a_b")), *permutations(("名前", HASHED))])
+@pytest.mark.parametrize("place", ["name", "namespace"])
+def test_a_name_that_stands_in_keys_as_another_does_replaces_nothing_of_it(
+    moto_s3: S3Server, one: str, other: str, place: str
+) -> None:
+    """A separator of a name becomes "_", which another name may have; and a name may spell another's hash."""
+    settings = destination(
+        moto_s3.new_bucket(),
+        s3_path_format="${NAMESPACE}/${STREAM_NAME}/",
+        file_name_pattern="latest{format_extension}",
+    )
+    first, second = (replace(stream(), **{place: each}) for each in (one, other))
+    with target(moto_s3, settings) as opened:
+        _land_alone(opened, first, "s1", 1)
+        with pytest.raises(KeyCollisionError, match="lists"):
+            _land_alone(opened, second, "s2", 2)
+        with pytest.raises(KeyCollisionError, match="lists"):
+            plan(opened, [second], sync("s3"))
+        assert verify(opened.bucket, settings.template, Scope(first.id)).problems == ()
+    assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [1]
+
+
 def test_two_streams_that_are_landed_at_one_time_do_not_replace_each_other(moto_s3: S3Server) -> None:
     """Each has listed before the other was there, so that both count from 0."""
     settings = destination(moto_s3.new_bucket(), s3_path_format="x_")
@@ -271,7 +296,16 @@ def test_a_usual_template_costs_no_request_for_that(moto_s3: S3Server) -> None:
     assert named.keeps_apart(StreamId(None, "users"))
     assert not named.keeps_apart(StreamId("public", "a/b"))
     assert not named.keeps_apart(StreamId("my space", "users"))
+    assert not named.keeps_apart(StreamId("public", "order_items"))
+    assert KeyTemplate("lake", "${NAMESPACE}/${STREAM_NAME}/${EPOCH}_").keeps_apart(StreamId("public", "order_items"))
     assert not KeyTemplate("lake", "${STREAM_NAME}/${EPOCH}_").keeps_apart(StreamId("public", "users"))
+
+
+def _land_alone(opened: Target, only: Stream, sync_id: str, number: int) -> None:
+    """Lands a record of a stream that stands alone in its catalog."""
+    with landing_streams(opened, [only], sync(sync_id)) as landings:
+        landings.take(StreamBatch(only.id, batch_of(users(number, number))))
+        list(landings.publish())
 
 
 def _manifests(server: S3Server, bucket: str) -> set[str]:
