@@ -35,6 +35,7 @@ from s3dest_dagster.schema.unions import (
     with_fallback,
     without_shadowed_timestamps,
 )
+from s3dest_dagster.stream import is_unicode
 
 MAX_DEPTH = 100
 """Levels of objects and arrays that have types; what nests deeper is JSON text."""
@@ -127,6 +128,8 @@ class _Parser:
         self._fields += len(properties)
         if self._fields > MAX_FIELDS:
             raise self._error(f"it declares more than {MAX_FIELDS:,} fields")
+        if broken := [name for name in properties if isinstance(name, str) and not is_unicode(name)]:
+            raise self._error(f"the name {broken[0]!r} has half of a surrogate pair, which no text can hold")
         return properties
 
     def _kind(self, name: str, namespace: str | None, definition: object) -> Kind:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
@@ -67,10 +67,12 @@ class StreamDescriptor(Struct):
 
 class StreamState(Struct):
     stream_descriptor: StreamDescriptor
+    stream_state: Raw = _ABSENT
 
 
 class GlobalState(Struct):
     stream_states: list[StreamState] | None = None
+    shared_state: Raw = _ABSENT
 
 
 class StateMessage(Struct):
@@ -101,7 +103,26 @@ def read_state(text: bytes | Raw) -> StateMessage:
         raise ValueError("it has neither a type nor data")
     if state.type not in ("STREAM", "GLOBAL", "LEGACY"):
         raise ValueError(f"its type {state.type!r} is not known")
+    for name, value in _contents(state):
+        if value and not _is_object_or_null(value):
+            raise ValueError(f"its {name} is not an object")
     return state
+
+
+def _is_object_or_null(value: Raw) -> bool:
+    return bytes(memoryview(value)[:1]) in (b"{", b"n")
+
+
+def _contents(state: StateMessage) -> Iterator[tuple[str, Raw]]:
+    """What the source goes on from, each with its name: objects by the protocol, since no source reads others."""
+    if state.type == "LEGACY":
+        yield "data", state.data
+    elif state.type == "STREAM" and state.stream is not None:
+        yield "stream_state", state.stream.stream_state
+    elif state.global_ is not None:
+        yield "shared_state", state.global_.shared_state
+        for each in state.global_.stream_states or ():
+            yield f"stream_state of {each.stream_descriptor.id}", each.stream_state
 
 
 class LogMessage(Struct):

@@ -16,7 +16,7 @@ def of(name: str, value: int, namespace: str | None = "public"):
 
 
 def shared(value: int, kind: str = "GLOBAL"):
-    return {"type": kind, "global": {"shared_state": value, "stream_states": []}, "data": {"at": value}}
+    return {"type": kind, "global": {"shared_state": {"at": value}, "stream_states": []}, "data": {"at": value}}
 
 
 @pytest.fixture
@@ -139,6 +139,12 @@ class TestSet:
             ("[1]", "no Airbyte state"),
             ('{"type": "STREAM"}', "names no stream"),
             ('{"cursor": 5}', "neither a type nor data"),
+            ('{"data": "opaque"}', "data is not an object"),
+            (
+                json.dumps({**of("users", 9), "stream": {**of("users", 9)["stream"], "stream_state": [9]}}),
+                "not an object",
+            ),
+            ('{"type": "GLOBAL", "global": {"shared_state": 5}}', "shared_state is not an object"),
             (log("hello"), "no Airbyte state"),
             (state("users", 9) + "torn", "no JSON"),
         ],

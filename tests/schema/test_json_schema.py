@@ -215,6 +215,7 @@ def test_what_refers_to_itself_ends_as_json_text():
         ({"properties": {"a": {"type": "object", "properties": {"b": {"type": [5]}}}}}, r"field 'a\.b'.*type 5"),
         ({"properties": {"a": {"anyOf": {"type": "string"}}}}, "'anyOf' must be a list"),
         ({"properties": {"a": {"$ref": "#/nowhere"}}}, "points to no definition"),
+        ({"properties": {"a": {"type": "object", "properties": {"\ud800": {}}}}}, "'a' .*half of a surrogate pair"),
         ({"properties": {"a": {"$ref": "other.json"}}}, "'other.json' is not known"),
     ],
 )
