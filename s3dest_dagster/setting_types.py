@@ -153,7 +153,10 @@ def refuse_variables(setting: str, value: Any) -> None:
         elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
             seen.add(id(value))
             members = value.items() if isinstance(value, Mapping) else enumerate(value)
-            todo += [(part, f"[{name}]" if isinstance(name, int) else f".{name}", inner) for name, inner in members]
+            for name, inner in members:
+                if is_variable(name):
+                    _refuse_variable(f"a key of {_path(part)}", name)
+                todo.append((part, f"[{name}]" if isinstance(name, int) else f".{name}", inner))
 
 
 _Part: TypeAlias = "tuple[_Part | None, str, Any]"

@@ -124,10 +124,11 @@ def _duckdb(landed: LandedScopes) -> Any:
     return duckdb.connect().from_arrow(_table(landed))
 
 
-_MAPPINGS = (dict, collections.abc.Mapping)
+_MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 _ROWS: dict[Any, Maker] = {
     list: _list,
     collections.abc.Sequence: _list,
+    collections.abc.MutableSequence: _list,
     collections.abc.Collection: _list,
     collections.abc.Iterable: _rows,
     collections.abc.Iterator: _rows,

@@ -25,7 +25,7 @@ def holds_variable(value: Any) -> bool:
     if isinstance(value, dg.Config):
         return any(holds_variable(getattr(value, name)) for name in type(value).model_fields)
     if isinstance(value, Mapping):
-        return any(map(holds_variable, value.values()))
+        return any(map(holds_variable, (*value, *value.values())))
     return isinstance(value, list | tuple) and any(map(holds_variable, value))
 
 
@@ -56,7 +56,8 @@ def looked_up(value: Any, path: str = "config") -> Any:
     if is_variable(value):
         return _value(value, path)
     if isinstance(value, Mapping):
-        return {name: looked_up(inner, f"{path}.{name}") for name, inner in value.items()}
+        named = ((_value(name, path) if is_variable(name) else name, inner) for name, inner in value.items())
+        return {name: looked_up(inner, f"{path}.{name}") for name, inner in named}
     if isinstance(value, list | tuple):
         return [looked_up(inner, f"{path}[{number}]") for number, inner in enumerate(value)]
     return value

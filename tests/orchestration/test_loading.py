@@ -331,6 +331,7 @@ class Person(TypedDict):
         collections.abc.Iterable[Person] | None,
         collections.abc.Sequence[collections.abc.Mapping[str, Any]],
         collections.abc.Collection[dict],
+        collections.abc.MutableSequence[collections.abc.MutableMapping[str, Any]],
         list[Person],
         Rows,
         object,

@@ -114,8 +114,9 @@ def test_a_variable_of_an_io_manager_or_resource_is_looked_up_when_a_run_starts(
         ({"a": {"b": [{"c": NUMBER}, [TEXT]]}}, {"a": {"b": [{"c": 300}, ["from-outside"]]}}),
         ({"a": (TEXT, NUMBER)}, {"a": ["from-outside", 300]}),
         (lambda: {"a": {"b": NUMBER}}, {"a": {"b": 300}}),
+        ({"a": {TEXT: {TEXT: 1}}}, {"a": {"from-outside": {"from-outside": 1}}}),
     ],
-    ids=range(5),
+    ids=range(6),
 )
 def test_a_variable_of_a_connectors_config_is_looked_up_at_any_depth(config, expected):
     given = ready(AirbyteSource("source-shop", config)).config
@@ -189,6 +190,8 @@ REFUSED: list[Callable[[], Any]] = [
     lambda: AirbyteSource("source-shop", temporary_directory=TEXT),
     lambda: read(AirbyteSource("source-shop", {"a": [TEXT]})),
     lambda: read(AirbyteSource("source-shop", {"a": {"b": NUMBER}})),
+    lambda: read(AirbyteSource("source-shop", {"a": {TEXT: 1}})),
+    lambda: Stream(name="users", json_schema={"properties": {TEXT: {}}}),
     lambda: AirbyteSource("source-shop", env={"A": NUMBER}).spec(),
     lambda: build_stream_assets(AirbyteSource("source-shop"), start_date=TEXT),
     lambda: build_landing_checks([users], max_quarantine_ratio=NUMBER),
