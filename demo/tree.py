@@ -8,6 +8,7 @@ from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.destination import S3Destination
 from s3dest_dagster.landing import live_objects, scopes
 from s3dest_dagster.storage import open_bucket
+from s3dest_dagster.wording import amount
 
 
 def print_tree() -> None:
@@ -21,8 +22,9 @@ def print_tree() -> None:
             if shown[: depth + 1] != directories[: depth + 1]:
                 print("  " * (depth + 1) + directory + "/")
         shown = directories
-        print("  " * (len(directories) + 1) + f"{name:<52}{rows:>8,} rows{size:>12,} bytes")
-    print(f"{len(rows_and_bytes)} objects, {sum(rows for rows, _ in rows_and_bytes.values()):,} rows")
+        print("  " * (len(directories) + 1) + f"{name:<52}{amount(rows, 'row'):>13}{size:>12,} bytes")
+    total = sum(rows for rows, _ in rows_and_bytes.values())
+    print(f"{amount(len(rows_and_bytes), 'object')}, {amount(total, 'row')}")
 
 
 def _objects() -> dict[str, tuple[int, int]]:

@@ -84,7 +84,7 @@ def bulk() -> list[Parts]:
     """All singles, and of the pairs a part that differs little from the others."""
     dates = {((), (each,)) for each in DATES[::8]}
     singles = [each for each in SINGLES if not set(each[1]) & set(DATES) or each in dates]
-    return [*SINGLES, *PAIRS] if EVERY_PAIR else [*singles, *PAIRS[::30]]
+    return [*SINGLES, *PAIRS] if EVERY_PAIR else [*singles, *PAIRS[::90]]
 
 
 @pytest.mark.parametrize("mode", list(SyncMode))
