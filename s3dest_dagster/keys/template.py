@@ -143,10 +143,12 @@ class KeyTemplate:
         """Whether no other stream makes this stream's keys by this template, even if nobody compares the two: a UUID
         stands in them, or the stream's namespace and name do (see `shows_names`), and no other names stand there as
         these do, or only at the same millisecond. A time alone does not tell streams apart: two syncs may be given
-        one."""
+        one. Where keys recur, a stream without a namespace may spell namespace and name of another in its own name."""
         slots = self._slots()
         if UUID in slots:
             return True
+        if self.keys_recur and stream.namespace:
+            return False
         unmistakable = is_unmistakable(stream.namespace or "") and is_unmistakable(stream.name)
         timed = any(slot in (EPOCH, *TIMESTAMPS.values()) for slot in slots)
         return self.shows_names(stream) and (unmistakable or timed)

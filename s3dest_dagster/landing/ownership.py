@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from s3dest_dagster.errors import KeyCollisionError
 from s3dest_dagster.keys import (
     KeyTemplate,
+    encode_name,
     literal_root_of,
     manifest_root,
     manifest_root_in,
@@ -85,7 +86,8 @@ def possible_owners(
     namesakes_of: StreamId | None = None,
 ) -> Iterator[FoundScope]:
     """Every scope with manifests under these roots that could own any of the keys, except those of the stream with the
-    root `but`. No request where there is no key. `namesakes_of`: only streams whose names stand in keys as its do."""
+    root `but`. No request where there is no key. `namesakes_of`: only streams whose names stand in keys as its do, each
+    by itself or both in one name."""
     for root in sorted(roots) if keys else ():
         found = stream_roots(bucket, root) if namesakes_of is None else _namesakes(bucket, root, namesakes_of)
         streams = [each for each in found if each != but]
@@ -101,6 +103,8 @@ def _namesakes(bucket: Bucket, root: str, stream: StreamId) -> Iterator[str]:
             for each in bucket.list_directories(namespace):
                 if stands_alike(_last_name(each), stream.name):
                     yield each
+    if stream.namespace:
+        yield f"{root}{encode_name(None)}/{encode_name(f'{stream.namespace}/{stream.name}')}/"
 
 
 def _last_name(directory: str) -> str:

@@ -271,6 +271,25 @@ def test_a_name_that_stands_in_keys_as_another_does_replaces_nothing_of_it(
     assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [1]
 
 
+@pytest.mark.parametrize("names", permutations(((None, "p/users"), ("p", "users"))))
+def test_a_name_that_spells_namespace_and_name_of_another_replaces_nothing_of_it(
+    moto_s3: S3Server, names: tuple[tuple[str | None, str], ...]
+) -> None:
+    settings = destination(
+        moto_s3.new_bucket(),
+        s3_path_format="${NAMESPACE}/${STREAM_NAME}/",
+        file_name_pattern="latest{format_extension}",
+    )
+    first, second = (stream(name, namespace=namespace) for namespace, name in names)
+    with target(moto_s3, settings) as opened:
+        for number in range(2):
+            _land_alone(opened, first, f"first-{number}", 1)
+        with pytest.raises(KeyCollisionError, match="lists"):
+            _land_alone(opened, second, "second", 2)
+        assert verify(opened.bucket, settings.template, Scope(first.id)).problems == ()
+    assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [1]
+
+
 def test_two_streams_that_are_landed_at_one_time_do_not_replace_each_other(moto_s3: S3Server) -> None:
     """Each has listed before the other was there, so that both count from 0."""
     settings = destination(moto_s3.new_bucket(), s3_path_format="x_")
