@@ -12,13 +12,12 @@ from collections.abc import Collection, Iterable, Iterator
 from s3dest_dagster.errors import KeyCollisionError
 from s3dest_dagster.keys import (
     KeyTemplate,
-    encode_name,
     literal_root_of,
-    manifest_root,
     manifest_root_in,
     manifest_roots,
     stands_alike,
     stream_root,
+    stream_root_under,
 )
 from s3dest_dagster.landing.leaving import kept_keys
 from s3dest_dagster.landing.manifest import live_keys
@@ -59,8 +58,7 @@ def refuse_held_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, keys: 
     """
     if template.keeps_apart(scope.stream):
         return
-    path = literal_root_of(manifest_root(template))
-    roots = {root for key in keys for root in manifest_roots(key) if root.startswith(path)}
+    roots = {root for key in keys for root in manifest_roots(key) if root.startswith(template.literal_root)}
     namesakes_of = scope.stream if template.shows_names(scope.stream) else None
     own = stream_root(template, scope.stream)
     for owner in possible_owners(bucket, keys, roots, but=own, namesakes_of=namesakes_of):
@@ -104,7 +102,7 @@ def _namesakes(bucket: Bucket, root: str, stream: StreamId) -> Iterator[str]:
                 if stands_alike(_last_name(each), stream.name):
                     yield each
     if stream.namespace:
-        yield f"{root}{encode_name(None)}/{encode_name(f'{stream.namespace}/{stream.name}')}/"
+        yield stream_root_under(literal_root_of(root), StreamId(None, f"{stream.namespace}/{stream.name}"))
 
 
 def _last_name(directory: str) -> str:
