@@ -59,15 +59,15 @@ test: $(INSTALLED) ## The whole suite on three processes, since tests wait for s
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST)
 
 test-crashes: $(INSTALLED) ## Fails every S3 call of every kind of sync in every way; the suite does some of it
-	S3DEST_EVERY_CRASH=1 $(BIN)/python -m pytest tests/landing/test_crashes.py tests/landing/test_writers.py -n 2
+	S3DEST_EVERY_CRASH=1 $(BIN)/python -m pytest tests/commit/test_crashes.py tests/commit/test_writers.py -n 2
 
 test-kills: $(INSTALLED) ## Kills landings at KILLS=50 random moments for each server and sync mode
-	S3DEST_KILLS=$(KILLS) $(BIN)/python -m pytest tests/landing/test_kills.py -n 2
+	S3DEST_KILLS=$(KILLS) $(BIN)/python -m pytest tests/commit/test_kills.py -n 2
 
 KILLS := 50
 
 test-properties: $(INSTALLED) ## Draws EXAMPLES=1000 for each property test; PYTEST="-k name" narrows it
-	S3DEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/keys tests/schema tests/formats tests/sources --timeout 3600 -n 2 $(PYTEST)
+	S3DEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/keys tests/columns tests/formats tests/sources --timeout 3600 -n 2 $(PYTEST)
 
 EXAMPLES := 1000
 

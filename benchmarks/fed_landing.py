@@ -13,14 +13,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import s3dest_dagster.orchestration.io_manager  # noqa: F401 - what a run of Dagster has in memory before any record
+import s3dest_dagster.dagster.io_manager  # noqa: F401 - what a run of Dagster has in memory before any record
 from benchmarks.contestant import measured_work
 from benchmarks.feeder import stream_names
 from benchmarks.landing import NOW, destination, format_settings, sync
 from benchmarks.local_client import local_bucket
-from s3dest_dagster.destination import S3Destination
-from s3dest_dagster.landing import landing_streams, open_target
-from s3dest_dagster.sources.messages import read_messages
+from s3dest_dagster.ingest.streams import landing_streams
+from s3dest_dagster.ingest.target import open_target
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.sources.airbyte.messages import read_messages
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream
 

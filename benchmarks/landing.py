@@ -17,7 +17,10 @@ from typing import Any, BinaryIO, cast
 
 from benchmarks.local_client import BUCKET, local_bucket
 from benchmarks.messages import STREAM
-from s3dest_dagster.destination import (
+from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.ingest.receipt import Receipt
+from s3dest_dagster.ingest.target import Entropy, open_target
+from s3dest_dagster.settings.destination import (
     AvroFormat,
     CsvFormat,
     Flattening,
@@ -27,10 +30,9 @@ from s3dest_dagster.destination import (
     ParquetFormat,
     S3Destination,
 )
-from s3dest_dagster.landing import Entropy, Receipt, Sync, land, open_target
-from s3dest_dagster.sources.messages import read_messages
+from s3dest_dagster.sources.airbyte.messages import read_messages
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Stream
+from s3dest_dagster.stream import Stream, Sync
 
 NOW = datetime(2026, 11, 27, 4, 0, tzinfo=UTC)
 _UUID = "0f0f0f0f-0000-4000-8000-000000000000"

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.local_client import BUCKET
-from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import StorageError
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import Bucket, open_bucket
 
 _KEYS = ("benchmark-access-key", "benchmark-secret-key")

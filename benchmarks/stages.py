@@ -25,10 +25,13 @@ import pyarrow.json as pj
 import pyarrow.parquet as pq
 
 from s3dest_dagster.batch import JsonBatch
-from s3dest_dagster.destination import AvroFormat, GzipEffort
+from s3dest_dagster.columns.arrow_types import Layout
+from s3dest_dagster.columns.converter import RecordConverter
+from s3dest_dagster.columns.envelope import record_ids
+from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.formats.avro_blocks import blocks, record_rows
 from s3dest_dagster.formats.compression import avro_codec, gzip_stream
-from s3dest_dagster.schema import Layout, Road, record_ids, record_type
+from s3dest_dagster.settings.destination import AvroFormat, GzipEffort
 
 DECODE, COLUMNS, ENCODE, COMPRESS = "decode messages", "parse into columns", "encode", "compress"
 _BLOCK_BYTES = 1 << 20
@@ -122,13 +125,13 @@ def avro_deflate(messages: Path, output: Path, level: int | None, schema: Mappin
     """The stages of Avro; level None: without compression."""
     watch = Stopwatch()
     record = record_type(schema, "users", None)
-    road = Road(record, layout=Layout.AVRO)
+    converter = RecordConverter(record, layout=Layout.AVRO)
     settings = AvroFormat() if level is None else AvroFormat(codec="Deflate", compression_level=level)
     compress = avro_codec(settings)[1]
     with output.open("wb") as file:
         for batch in _decoded(messages, watch):
             _columns(batch, _text_schema(schema), watch)
-            converted = road.convert(JsonBatch(batch.raws, np.array(batch.emitted_at, np.int64), 0)).data
+            converted = converter.convert(JsonBatch(batch.raws, np.array(batch.emitted_at, np.int64), 0)).data
             ids, emitted_at = record_ids(os.urandom(16 * len(batch.raws))), np.array(batch.emitted_at, np.int64)
             with watch.of(ENCODE):
                 bodies = [body for _, body in blocks(record_rows(record, converted.columns, ids, emitted_at))]

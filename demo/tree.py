@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from server import ACCESS_KEY_ID, BUCKET, ENDPOINT, SECRET_ACCESS_KEY
 
-from s3dest_dagster.connection import S3Connection
-from s3dest_dagster.destination import S3Destination
-from s3dest_dagster.landing import live_objects, scopes
+from s3dest_dagster.commit.scopes import scopes
+from s3dest_dagster.inspection.read import live_objects
+from s3dest_dagster.printable import amount
+from s3dest_dagster.settings.connection import S3Connection
+from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import open_bucket
-from s3dest_dagster.wording import amount
 
 
 def print_tree() -> None:

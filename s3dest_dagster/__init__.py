@@ -10,70 +10,70 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from s3dest_dagster.connection import S3Connection as S3Connection
-    from s3dest_dagster.destination import AvroFormat as AvroFormat
-    from s3dest_dagster.destination import CsvFormat as CsvFormat
-    from s3dest_dagster.destination import JsonlFormat as JsonlFormat
-    from s3dest_dagster.destination import ParquetFormat as ParquetFormat
-    from s3dest_dagster.destination import S3Destination as S3Destination
-    from s3dest_dagster.landing import Sync as Sync
-    from s3dest_dagster.landing import check as check
-    from s3dest_dagster.landing import land as land
-    from s3dest_dagster.landing import open_target as open_target
-    from s3dest_dagster.landing import plan as plan
-    from s3dest_dagster.landing import recover as recover
-    from s3dest_dagster.landing import sweep as sweep
-    from s3dest_dagster.landing import verify as verify
-    from s3dest_dagster.orchestration.arrivals import build_file_sensor as build_file_sensor
-    from s3dest_dagster.orchestration.assets import stream_asset as stream_asset
-    from s3dest_dagster.orchestration.checks import build_landing_checks as build_landing_checks
-    from s3dest_dagster.orchestration.components.component import S3DestinationComponent as S3DestinationComponent
-    from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager as S3DestinationIOManager
-    from s3dest_dagster.orchestration.resource import S3Resource as S3Resource
-    from s3dest_dagster.orchestration.source_assets import build_stream_assets as build_stream_assets
-    from s3dest_dagster.orchestration.translator import S3DestinationTranslator as S3DestinationTranslator
-    from s3dest_dagster.sources.airbyte import AirbyteSource as AirbyteSource
-    from s3dest_dagster.sources.config_file import ConfigFile as ConfigFile
+    from s3dest_dagster.commit.sweep import sweep as sweep
+    from s3dest_dagster.dagster.assets import stream_asset as stream_asset
+    from s3dest_dagster.dagster.checks import build_landing_checks as build_landing_checks
+    from s3dest_dagster.dagster.component.component import S3DestinationComponent as S3DestinationComponent
+    from s3dest_dagster.dagster.connector_assets import build_stream_assets as build_stream_assets
+    from s3dest_dagster.dagster.file_sensor import build_file_sensor as build_file_sensor
+    from s3dest_dagster.dagster.io_manager import S3DestinationIOManager as S3DestinationIOManager
+    from s3dest_dagster.dagster.resource import S3Resource as S3Resource
+    from s3dest_dagster.dagster.translator import S3DestinationTranslator as S3DestinationTranslator
+    from s3dest_dagster.ingest.landing import land as land
+    from s3dest_dagster.ingest.target import open_target as open_target
+    from s3dest_dagster.inspection.check import check as check
+    from s3dest_dagster.inspection.plan import plan as plan
+    from s3dest_dagster.inspection.recover import recover as recover
+    from s3dest_dagster.inspection.verify import verify as verify
+    from s3dest_dagster.settings.connection import S3Connection as S3Connection
+    from s3dest_dagster.settings.destination import AvroFormat as AvroFormat
+    from s3dest_dagster.settings.destination import CsvFormat as CsvFormat
+    from s3dest_dagster.settings.destination import JsonlFormat as JsonlFormat
+    from s3dest_dagster.settings.destination import ParquetFormat as ParquetFormat
+    from s3dest_dagster.settings.destination import S3Destination as S3Destination
+    from s3dest_dagster.sources.airbyte.config import ConfigFile as ConfigFile
+    from s3dest_dagster.sources.airbyte.connector import AirbyteSource as AirbyteSource
     from s3dest_dagster.sources.files import FileSource as FileSource
-    from s3dest_dagster.sources.records import batches as batches
+    from s3dest_dagster.sources.python import batches as batches
     from s3dest_dagster.storage import open_bucket as open_bucket
     from s3dest_dagster.stream import Scope as Scope
     from s3dest_dagster.stream import Stream as Stream
     from s3dest_dagster.stream import StreamId as StreamId
+    from s3dest_dagster.stream import Sync as Sync
     from s3dest_dagster.stream import SyncMode as SyncMode
 
 _ROOMS = {
-    "AirbyteSource": "sources.airbyte",
-    "AvroFormat": "destination",
-    "ConfigFile": "sources.config_file",
-    "CsvFormat": "destination",
+    "AirbyteSource": "sources.airbyte.connector",
+    "AvroFormat": "settings.destination",
+    "ConfigFile": "sources.airbyte.config",
+    "CsvFormat": "settings.destination",
     "FileSource": "sources.files",
-    "JsonlFormat": "destination",
-    "ParquetFormat": "destination",
-    "S3Connection": "connection",
-    "S3Destination": "destination",
-    "S3DestinationComponent": "orchestration.components.component",
-    "S3DestinationIOManager": "orchestration.io_manager",
-    "S3DestinationTranslator": "orchestration.translator",
-    "S3Resource": "orchestration.resource",
+    "JsonlFormat": "settings.destination",
+    "ParquetFormat": "settings.destination",
+    "S3Connection": "settings.connection",
+    "S3Destination": "settings.destination",
+    "S3DestinationComponent": "dagster.component.component",
+    "S3DestinationIOManager": "dagster.io_manager",
+    "S3DestinationTranslator": "dagster.translator",
+    "S3Resource": "dagster.resource",
     "Scope": "stream",
     "Stream": "stream",
     "StreamId": "stream",
-    "Sync": "landing",
+    "Sync": "stream",
     "SyncMode": "stream",
-    "batches": "sources.records",
-    "build_file_sensor": "orchestration.arrivals",
-    "build_landing_checks": "orchestration.checks",
-    "build_stream_assets": "orchestration.source_assets",
-    "check": "landing",
-    "land": "landing",
+    "batches": "sources.python",
+    "build_file_sensor": "dagster.file_sensor",
+    "build_landing_checks": "dagster.checks",
+    "build_stream_assets": "dagster.connector_assets",
+    "check": "inspection.check",
+    "land": "ingest.landing",
     "open_bucket": "storage",
-    "open_target": "landing",
-    "plan": "landing",
-    "recover": "landing",
-    "stream_asset": "orchestration.assets",
-    "sweep": "landing",
-    "verify": "landing",
+    "open_target": "ingest.target",
+    "plan": "inspection.plan",
+    "recover": "inspection.recover",
+    "stream_asset": "dagster.assets",
+    "sweep": "commit.sweep",
+    "verify": "inspection.verify",
 }
 
 __all__ = [

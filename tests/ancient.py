@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 
 import numpy as np
 import pyarrow as pa
-from written import EMITTED_AT, batch_of, stream_of
+from encoded import EMITTED_AT, batch_of, stream_of
 
 from s3dest_dagster.batch import ArrowBatch, JsonBatch
 

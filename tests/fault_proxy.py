@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 from servers import S3Server
 
-from s3dest_dagster.connection import S3Connection
+from s3dest_dagster.settings.connection import S3Connection
 
 
 class Fault(Enum):

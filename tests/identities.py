@@ -15,7 +15,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from doors import Forward, Rule, sent_form, sts_answer, sts_refusal
+from recording_proxy import Forward, Rule, sent_form, sts_answer, sts_refusal
 from servers import SEED_ACTIONS, S3Server
 from werkzeug.wrappers import Request, Response
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from s3dest_dagster.batch import JsonBatch
-from s3dest_dagster.destination import JsonlFormat, S3Destination, TextCompression
-from s3dest_dagster.landing import Sync, Target, open_target
+from s3dest_dagster.ingest.target import Target, open_target
+from s3dest_dagster.settings.destination import JsonlFormat, S3Destination, TextCompression
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Stream, SyncMode
+from s3dest_dagster.stream import Stream, Sync, SyncMode
 
 if TYPE_CHECKING:  # so that a process which only lands need not know a server
     from servers import S3Server

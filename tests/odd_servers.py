@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from io import BytesIO
 
 from cheroot.wsgi import Server
-from doors import Forward, Rule, refusal
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.server import DomainDispatcherApplication, create_backend_app
+from recording_proxy import Forward, Rule, refusal
 from werkzeug.wrappers import Request, Response
 
 

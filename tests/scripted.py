@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from s3dest_dagster.sources.airbyte import AirbyteSource
+from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 
 CONNECTOR = Path(__file__).parent / "sources" / "scripted_connector.py"
 EMITTED_AT = 1_700_000_000_000

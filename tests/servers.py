@@ -31,8 +31,8 @@ from moto.core.request import normalize_request
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from moto.s3.responses import S3Response
 
-from s3dest_dagster.connection import S3Connection
-from s3dest_dagster.destination import S3Destination
+from s3dest_dagster.settings.connection import S3Connection
+from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, open_bucket
 
 SEED_ACTIONS = (

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 from hypothesis import strategies as st
 
-from s3dest_dagster.sources.states import Resumption
+from s3dest_dagster.sources.airbyte.states import Resumption
 from s3dest_dagster.stream import StreamId
 
 STREAMS = tuple(StreamId(None, name) for name in "abc")
@@ -60,7 +60,7 @@ class Source:
         return json.dumps({"type": "GLOBAL", "global": {"shared_state": {"at": at}, "stream_states": entries}})
 
 
-class Reading(Protocol):
+class Sample(Protocol):
     """A read under way."""
 
     resumption: Resumption
@@ -72,7 +72,7 @@ class Reading(Protocol):
 class Lake(Protocol):
     """What the streams have landed."""
 
-    def begin(self, streams: Collection[StreamId]) -> Reading: ...
+    def begin(self, streams: Collection[StreamId]) -> Sample: ...
 
     def set(self, streams: Collection[StreamId], state: str | None) -> None: ...
 
@@ -87,7 +87,7 @@ class History:
     lake: Lake
     source: Source
     length: int = 0
-    under_way: list[tuple[Reading, dict[StreamId, int]]] = field(default_factory=list)
+    under_way: list[tuple[Sample, dict[StreamId, int]]] = field(default_factory=list)
     landed: dict[StreamId, set[int]] = field(default_factory=lambda: {each: set() for each in STREAMS})
     complete_to: dict[StreamId, int] = field(default_factory=lambda: dict.fromkeys(STREAMS, 0))
 

@@ -6,13 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from encoded import batch_of, entropy_of
 from work import assert_linear
-from written import batch_of, entropy_of
 
-from s3dest_dagster.destination import AvroFormat, CsvFormat, Flattening, FormatSettings, JsonlFormat, ParquetFormat
+from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.formats import encoder
-from s3dest_dagster.schema import record_type
+from s3dest_dagster.settings.destination import (
+    AvroFormat,
+    CsvFormat,
+    Flattening,
+    FormatSettings,
+    JsonlFormat,
+    ParquetFormat,
+)
 from s3dest_dagster.stream import Stream
 
 OVERFLOW = "_airbyte_additional_properties"

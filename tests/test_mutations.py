@@ -10,14 +10,14 @@ from airbyte_messages import log, record, state, status
 from mutations import mutated
 
 from s3dest_dagster.batch import BadRecord, State
-from s3dest_dagster.connector_config import from_connector_config
+from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.errors import S3DestError
 from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.lineage import KnownState
-from s3dest_dagster.schema import record_type
-from s3dest_dagster.sources.catalog import read_catalog
-from s3dest_dagster.sources.messages import read_messages
-from s3dest_dagster.sources.states import Reached, read_states, resumption
+from s3dest_dagster.settings.connector_config import from_connector_config
+from s3dest_dagster.sources.airbyte.catalog import read_catalog
+from s3dest_dagster.sources.airbyte.messages import read_messages
+from s3dest_dagster.sources.airbyte.states import Reached, read_states, resumption
 from s3dest_dagster.stream import StreamId
 
 COUNT = 30 * int(os.environ.get("S3DEST_EXAMPLES", "12"))

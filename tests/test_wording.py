@@ -2,7 +2,7 @@
 
 import pytest
 
-from s3dest_dagster.wording import amount, size
+from s3dest_dagster.printable import amount, size
 
 
 @pytest.mark.parametrize(

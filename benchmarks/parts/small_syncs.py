@@ -27,9 +27,11 @@ from benchmarks.rclone import serving
 from benchmarks.report import megabytes, table
 from benchmarks.users import SCHEMA, users
 from s3dest_dagster.batch import JsonBatch
-from s3dest_dagster.landing import Receipt, Sync, Target, land, open_target
+from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.ingest.receipt import Receipt
+from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, Stream, SyncMode
+from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
 
 _FORMAT = "parquet"
 _PATH_FORMAT = "${NAMESPACE}/${STREAM_NAME}/${YEAR}_${MONTH}_${DAY}_${EPOCH}_"

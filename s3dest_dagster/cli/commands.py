@@ -96,9 +96,9 @@ def check(session: Session, config_path: str, catalog_path: str | None, again: b
     The trial objects are deleted again; what the server can do is noted beside the manifests. Of a catalog's streams
     the keys must stand apart, and each stream's schema, template and manifest must allow it to land.
     """
-    from s3dest_dagster.cli import preview
+    from s3dest_dagster.cli import inspect
 
-    return preview.check(session.output, config_path, catalog_path, again=again)
+    return inspect.check(session.output, config_path, catalog_path, again=again)
 
 
 @s3dest.command()
@@ -109,9 +109,9 @@ def spec(session: Session) -> int:
 
     It says which settings a configuration may have.
     """
-    from s3dest_dagster.cli import preview
+    from s3dest_dagster.cli import inspect
 
-    return preview.spec(session.output)
+    return inspect.spec(session.output)
 
 
 @s3dest.command()
@@ -124,9 +124,9 @@ def discover(session: Session, source: str, config_path: str) -> int:
 
     The source's log lines go to standard error. What it changes of its configuration is written into the file.
     """
-    from s3dest_dagster.cli import preview
+    from s3dest_dagster.cli import inspect
 
-    return preview.discover(session.output, source, config_path)
+    return inspect.discover(session.output, source, config_path)
 
 
 @s3dest.command()
@@ -139,9 +139,9 @@ def discover(session: Session, source: str, config_path: str) -> int:
 @click.pass_obj
 def plan(session: Session, config_path: str, catalog_path: str, partition: str | None, now: datetime | None) -> int:
     """Say what a sync would write and delete, and change nothing."""
-    from s3dest_dagster.cli import preview
+    from s3dest_dagster.cli import inspect
 
-    return preview.plan(session.output, config_path, catalog_path, partition, now)
+    return inspect.plan(session.output, config_path, catalog_path, partition, now)
 
 
 @s3dest.command()
@@ -211,9 +211,9 @@ def ls(session: Session, /, **where: str | None) -> int:
 
     What counts is their manifests; other objects of the bucket are not shown.
     """
-    from s3dest_dagster.cli import places, upkeep
+    from s3dest_dagster.cli import maintain, targets
 
-    return upkeep.ls(session.output, places.Where(**where))
+    return maintain.ls(session.output, targets.Where(**where))
 
 
 @s3dest.command()
@@ -230,9 +230,9 @@ def verify(session: Session, /, deep: bool, **where: str | None) -> int:
 
     Objects that match a stream's template and that no manifest knows are counted as foreign, which is no failure.
     """
-    from s3dest_dagster.cli import places, upkeep
+    from s3dest_dagster.cli import maintain, targets
 
-    return upkeep.verify(session.output, places.Where(**where), deep=deep)
+    return maintain.verify(session.output, targets.Where(**where), deep=deep)
 
 
 @s3dest.command()
@@ -245,9 +245,9 @@ def recover(session: Session, /, **where: str | None) -> int:
 
     A sync that was decided is published; one whose uploads have vanished is turned back.
     """
-    from s3dest_dagster.cli import places, upkeep
+    from s3dest_dagster.cli import maintain, targets
 
-    return upkeep.recover(session.output, places.Where(**where))
+    return maintain.recover(session.output, targets.Where(**where))
 
 
 @s3dest.command()
@@ -261,9 +261,9 @@ def sweep(session: Session, /, now: datetime | None, **where: str | None) -> int
 
     Only uploads of the streams that are older than abandoned_upload_age_s, and that no sync is publishing.
     """
-    from s3dest_dagster.cli import places, upkeep
+    from s3dest_dagster.cli import maintain, targets
 
-    return upkeep.sweep(session.output, places.Where(**where), now)
+    return maintain.sweep(session.output, targets.Where(**where), now)
 
 
 @s3dest.group()
@@ -284,7 +284,7 @@ def show(session: Session, /, **where: str | None) -> int:
     The list is what a source takes as --state.
     """
     from s3dest_dagster.cli import state as states
-    from s3dest_dagster.cli.places import Where
+    from s3dest_dagster.cli.targets import Where
 
     return states.show(session.output, Where(**where))
 
@@ -305,7 +305,7 @@ def set_(
     The file holds what `state show` prints, or STATE messages. A sync that runs meanwhile fails, or wins and is named.
     """
     from s3dest_dagster.cli import state as states
-    from s3dest_dagster.cli.places import Where
+    from s3dest_dagster.cli.targets import Where
 
     return states.set_(session, Where(**where), state_path, names, now)
 
@@ -326,6 +326,6 @@ def reset(
     What has landed stays: an append adds to it.
     """
     from s3dest_dagster.cli import state as states
-    from s3dest_dagster.cli.places import Where
+    from s3dest_dagster.cli.targets import Where
 
     return states.reset(session, Where(**where), names, everything, now)

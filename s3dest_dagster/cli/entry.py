@@ -14,10 +14,10 @@ from typing import NoReturn
 import click
 
 from s3dest_dagster.cli.commands import s3dest
-from s3dest_dagster.cli.interruption import Interrupted, interruptible
 from s3dest_dagster.cli.logs import warnings_told
 from s3dest_dagster.cli.output import Output, OutputClosedError
 from s3dest_dagster.cli.session import Session
+from s3dest_dagster.cli.signals import Interrupted, interruptible
 from s3dest_dagster.cli.standard_streams import occupy_closed
 from s3dest_dagster.errors import MissingExtraError, S3DestError, SettingsError
 

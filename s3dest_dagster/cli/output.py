@@ -11,18 +11,84 @@ import io
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from s3dest_dagster.cli.standard_streams import discard
 from s3dest_dagster.printable import printable, printable_json, printable_lines
-from s3dest_dagster.sources.masking import Masking
+from s3dest_dagster.sources.airbyte.masking import Masking
 
 if TYPE_CHECKING:
-    from s3dest_dagster.cli.screen import Screen
+    pass
+
+
+_LABEL_WIDTH = 14
+_STYLES = {"✓": "green", "✗": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under headings; those of `numbers` stand at the right. A heading may be empty."""
+
+    headings: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    numbers: frozenset[str] = frozenset()
+
+
+class Screen:
+    """Standard output, a terminal. `shown` makes a text one that may be shown. Colours follow NO_COLOR and TERM."""
+
+    def __init__(self, shown: Callable[[str], str]) -> None:
+        self._shown = shown
+        self._console = Console(file=sys.stdout, highlight=False)
+
+    def heading(self, title: str, diagnostic: str = "") -> None:
+        """A line that begins a paragraph."""
+        self._line(Text.assemble((self._shown(title), "bold"), f"  {self._shown(diagnostic)}"))
+
+    def fact(self, label: str, value: str) -> None:
+        """A value behind its label, however long."""
+        self._line(Text.assemble((f"  {label:{_LABEL_WIDTH}}", "dim"), self._shown(value)))
+
+    def sentence(self, text: str) -> None:
+        """A line of text; one that begins with ✓ or ✗ has its colour."""
+        self._line(Text.assemble(self._signed(text[:1]), self._shown(text[1:])))
+
+    def table(self, table: Table) -> None:
+        """The table, as wide as it must be. Cells are folded where the terminal is narrower, and never cut."""
+        shown = RichTable(box=box.ROUNDED, border_style="dim", header_style="dim")
+        for heading in table.headings:
+            shown.add_column(heading, justify="right" if heading in table.numbers else "left", overflow="fold")
+        for row in table.rows:
+            shown.add_row(*map(self._signed, row))
+        self._console.print(shown)
+
+    def _signed(self, text: str) -> Text:
+        return Text(self._shown(text), _STYLES.get(text, ""))
+
+    def _line(self, text: Text) -> None:
+        self._console.print(text, soft_wrap=True)
+
+
+@contextmanager
+def waiting() -> Iterator[Callable[[str], None]]:
+    """While it lasts, a line on standard error tells whom it is the turn of, and is gone afterwards. A terminal only:
+    elsewhere nothing is said."""
+    console = Console(file=sys.stderr, highlight=False)
+    if not console.is_terminal:
+        yield lambda text: None
+        return
+    with console.status("") as status:
+        yield lambda text: status.update(Text(text, "dim"))
+
 
 _QUIET_LEVELS = frozenset({"DEBUG", "TRACE"})
 
@@ -50,7 +116,6 @@ class Output:
         """The terminal that results are shown on; None where they are read by a program, or kept in a file."""
         if self.json or not sys.stdout.isatty():
             return None
-        from s3dest_dagster.cli.screen import Screen
 
         return Screen(self.shown)
 

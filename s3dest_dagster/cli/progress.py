@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from s3dest_dagster.cli.output import Output
 from s3dest_dagster.cli.standard_streams import discard
-from s3dest_dagster.landing import Progress, Reading, Standing
+from s3dest_dagster.ingest.progress import Sample, StreamProgress
+from s3dest_dagster.ingest.receipt import Progress
+from s3dest_dagster.printable import amount, size
 from s3dest_dagster.stream import StreamId
-from s3dest_dagster.wording import amount, size
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -51,7 +52,7 @@ class ProgressLines:
         self._say = say
         self._clock = clock
         self._last: float | None = None
-        self._standing = Standing(clock, window_s=_EVERY_S)
+        self._standing = StreamProgress(clock, window_s=_EVERY_S)
 
     def __call__(self, stream: StreamId, progress: Progress) -> None:
         self._standing.take(stream, progress)
@@ -83,7 +84,7 @@ class LiveProgress:
         from rich.spinner import Spinner
 
         self._output = output
-        self._standing = Standing(clock)
+        self._standing = StreamProgress(clock)
         self._ended = False
         self._spinner = Spinner("dots")
         self._console = Console(stderr=True, highlight=False)
@@ -155,7 +156,7 @@ def _as_long_as_it_is_there() -> Iterator[None]:
         discard(sys.stderr.fileno())
 
 
-def _total(reading: Reading) -> str:
+def _total(reading: Sample) -> str:
     total = reading.total
     parts = [
         f"{amount(total.rows, 'record')} read",
@@ -169,7 +170,7 @@ def _total(reading: Reading) -> str:
     return ", ".join([*parts, f"{timedelta(seconds=int(reading.seconds))}"])
 
 
-def _by_stream(reading: Reading) -> list[str]:
+def _by_stream(reading: Sample) -> list[str]:
     """A phrase for each of several streams, the largest ones; none for one alone."""
     if len(reading.streams) < 2:
         return []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from s3dest_dagster.cli.interruption import Interruption
 from s3dest_dagster.cli.output import Output
+from s3dest_dagster.cli.signals import Interruption
 
 
 @dataclass(frozen=True, slots=True)

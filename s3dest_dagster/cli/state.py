@@ -15,14 +15,14 @@ from uuid import uuid4
 
 import msgspec
 
-from s3dest_dagster import landing
 from s3dest_dagster.cli.output import Output
-from s3dest_dagster.cli.places import Place, Where, places
 from s3dest_dagster.cli.session import Session
+from s3dest_dagster.cli.targets import Place, Where, places
+from s3dest_dagster.commit.states import change_state, reached_state
 from s3dest_dagster.errors import S3DestError, SettingsError
-from s3dest_dagster.landing import Sync
-from s3dest_dagster.sources.states import GivenState, read_states
-from s3dest_dagster.stream import Scope, StreamId
+from s3dest_dagster.ingest.landing import landed_scope
+from s3dest_dagster.sources.airbyte.states import GivenState, read_states
+from s3dest_dagster.stream import Scope, StreamId, Sync
 
 _ATTEMPT_BYTES = 4
 _STDIN = "-"
@@ -31,7 +31,7 @@ _STDIN = "-"
 def show(output: Output, where: Where) -> int:
     """Prints the states of the streams as one JSON list; one of all streams once, though each of them keeps it."""
     found = [
-        landing.reached_state(place.bucket, place.destination.template, scope)
+        reached_state(place.bucket, place.destination.template, scope)
         for place in places(output, where)
         for scope in _whole_streams(place)
     ]
@@ -121,7 +121,7 @@ def _changes(
 def _home(stream: StreamId, found: Sequence[Place], asked: Sequence[tuple[Place, Scope]] | None) -> tuple[Place, Scope]:
     """Where the stream lands. SettingsError for one that was not asked for."""
     for place in found:
-        scope = landing.landed_scope(place.destination.stream_prefix, Scope(stream))
+        scope = landed_scope(place.destination.stream_prefix, Scope(stream))
         if (place, scope) in asked if asked is not None else place.streams is None or scope.stream in place.streams:
             return place, scope
     raise SettingsError(
@@ -178,7 +178,7 @@ def _commit(change: _Change, verb: str, now: datetime | None) -> str | None:
     """The state before, without blanks, as the one that was given."""
     attempt = os.urandom(_ATTEMPT_BYTES).hex()
     moment = now or datetime.now(UTC)
-    before = landing.change_state(
+    before = change_state(
         change.place.bucket,
         change.place.destination,
         change.scope,

@@ -15,17 +15,19 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from s3dest_dagster.batch import State
-from s3dest_dagster.cli.inputs import new_sync, opened_target, read_catalog_file, read_config, source_config
 from s3dest_dagster.cli.output import Output
 from s3dest_dagster.cli.progress import following
 from s3dest_dagster.cli.session import Session
+from s3dest_dagster.cli.targets import new_sync, opened_target, read_catalog_file, read_config, source_config
 from s3dest_dagster.errors import SettingsError, SourceError
-from s3dest_dagster.landing import Receipt, StreamLandings, Target, landing_streams
-from s3dest_dagster.sources.current_config import CurrentConfig
-from s3dest_dagster.sources.messages import read_messages
+from s3dest_dagster.ingest.receipt import Receipt
+from s3dest_dagster.ingest.streams import StreamLandings, landing_streams
+from s3dest_dagster.ingest.target import Target
+from s3dest_dagster.printable import amount, size
+from s3dest_dagster.sources.airbyte.config import CurrentConfig
+from s3dest_dagster.sources.airbyte.messages import read_messages
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream, StreamId
-from s3dest_dagster.wording import amount, size
 
 _STDIN = 0
 _NOTHING_SAID = (

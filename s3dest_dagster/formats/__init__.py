@@ -5,16 +5,15 @@
 
 from typing import Literal
 
-from s3dest_dagster.destination import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
+from s3dest_dagster.columns.json_schema import UnknownTypes
 from s3dest_dagster.formats.avro import AvroEncoder
-from s3dest_dagster.formats.contents import contents_of
-from s3dest_dagster.formats.contract import Aside, Encoded, Encoder, ObjectWriter, Sink, at_once
 from s3dest_dagster.formats.csv import CsvEncoder
 from s3dest_dagster.formats.jsonl import JsonlEncoder
-from s3dest_dagster.formats.lzo import lzo_compressor
 from s3dest_dagster.formats.parquet import ParquetEncoder
+from s3dest_dagster.formats.parquet_lzo import lzo_compressor
+from s3dest_dagster.formats.protocol import Aside, Encoded, Encoder, ObjectWriter, Sink, at_once, contents_of
 from s3dest_dagster.formats.reading import read_table, table_schema
-from s3dest_dagster.schema.json_schema import UnknownTypes
+from s3dest_dagster.settings.destination import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
 from s3dest_dagster.stream import Stream
 
 __all__ = [

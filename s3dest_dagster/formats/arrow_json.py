@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from s3dest_dagster.batch import Batch, JsonBatch
+from s3dest_dagster.columns.arrow_json_texts import Refused, object_texts, refuse_invalid_utf8
+from s3dest_dagster.columns.binary_columns import pieces
 from s3dest_dagster.errors import RecordError
-from s3dest_dagster.schema.arrow_texts import Refused, object_texts
-from s3dest_dagster.schema.arrow_utf8 import refuse_invalid_utf8
-from s3dest_dagster.schema.binary_columns import pieces
 
 
 def json_texts(batch: Batch) -> Sequence[bytes]:

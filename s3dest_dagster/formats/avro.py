@@ -9,13 +9,14 @@ from __future__ import annotations
 from typing import Literal
 
 from s3dest_dagster.batch import Batch
-from s3dest_dagster.destination import AvroFormat
+from s3dest_dagster.columns.arrow_types import Layout
+from s3dest_dagster.columns.converter import RecordConverter
+from s3dest_dagster.columns.envelope import record_ids
 from s3dest_dagster.formats.avro_blocks import blocks, record_rows, varint
 from s3dest_dagster.formats.compression import avro_codec
-from s3dest_dagster.formats.contents import Contents
-from s3dest_dagster.formats.contract import Aside, Encoded, Sink, at_once
+from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once
 from s3dest_dagster.formats.spark import PROLEPTIC_CALENDAR
-from s3dest_dagster.schema import Layout, Road, record_ids
+from s3dest_dagster.settings.destination import AvroFormat
 
 _MAGIC = b"Obj\x01"
 
@@ -32,7 +33,7 @@ class AvroEncoder:
         self.schema_text = contents.schema_text
         self.fingerprint = contents.fingerprint
         self._record = contents.record
-        self._road = Road(contents.record, layout=Layout.AVRO, on_mismatch=on_mismatch)
+        self._road = RecordConverter(contents.record, layout=Layout.AVRO, on_mismatch=on_mismatch)
         self._codec, self._compress = avro_codec(settings)
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:

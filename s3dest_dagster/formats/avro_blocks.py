@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3dest_dagster.schema.binary_columns import Parts, binary_array, bounds, glued, ragged, scalar
-from s3dest_dagster.schema.types import Array, Kind, Record, Scalar, Union
+from s3dest_dagster.columns.binary_columns import Parts, binary_array, bounds, glued, ragged, scalar
+from s3dest_dagster.columns.types import Array, Kind, Record, Scalar, Union
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

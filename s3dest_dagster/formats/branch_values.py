@@ -11,9 +11,8 @@ from typing import Any, Final, Protocol
 import msgspec
 import pyarrow as pa
 
-from s3dest_dagster.schema import Layout, arrow_type
-from s3dest_dagster.schema.arrow import members
-from s3dest_dagster.schema.types import EMITTED_AT, OVERFLOW, RECORD_ID, TEMPORAL, Array, Kind, Record, Scalar
+from s3dest_dagster.columns.arrow_types import Layout, arrow_type, members
+from s3dest_dagster.columns.types import EMITTED_AT, OVERFLOW, RECORD_ID, TEMPORAL, Array, Kind, Record, Scalar
 
 TAGGED = {Scalar.DATE, Scalar.FLOAT}
 """Kinds whose Avro values come as a dict of one key, the kind's name: as Python values they would look like others'."""

@@ -14,20 +14,18 @@ import msgspec
 import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, Tally
-from s3dest_dagster.destination import CsvFormat, Flattening
+from s3dest_dagster.columns.binary_columns import Parts, content, glued, pieces
+from s3dest_dagster.columns.conversion_log import Outcome, tally_of
+from s3dest_dagster.columns.envelope import record_ids
+from s3dest_dagster.columns.members import Member
+from s3dest_dagster.columns.names import OverflowNames
+from s3dest_dagster.columns.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
 from s3dest_dagster.formats.arrow_json import json_texts
-from s3dest_dagster.formats.contents import Contents
-from s3dest_dagster.formats.contract import Aside, Encoded, Sink, at_once
 from s3dest_dagster.formats.csv_cells import cell_rows, quoted
-from s3dest_dagster.formats.json_rows import JsonRows, RootFields
-from s3dest_dagster.formats.json_spelling import compact, compact_lines
+from s3dest_dagster.formats.json_rows import JsonRows, RootFields, compact, compact_lines
+from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once
 from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
-from s3dest_dagster.schema import record_ids
-from s3dest_dagster.schema.binary_columns import Parts, content, glued, pieces
-from s3dest_dagster.schema.members import Member
-from s3dest_dagster.schema.names import OverflowNames
-from s3dest_dagster.schema.tallying import Outcome, tally_of
-from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
+from s3dest_dagster.settings.destination import CsvFormat, Flattening
 
 
 class CsvEncoder:

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from s3dest_dagster.formats.json_spelling import compact_lines
-from s3dest_dagster.schema.binary_columns import binary_array
-from s3dest_dagster.schema.characters import Bytes, Places
+from s3dest_dagster.columns.binary_columns import binary_array
+from s3dest_dagster.columns.characters import Bytes, Places
+from s3dest_dagster.formats.json_rows import compact_lines
 
 _BACKSLASH = ord("\\")
 _NULL = b"null"

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from s3dest_dagster.columns.members import Member, object_of, pairs_of
+from s3dest_dagster.columns.types import DATA, OVERFLOW, Array, Kind, Record, Union
 from s3dest_dagster.errors import RecordError
-from s3dest_dagster.schema.members import Member, object_of, pairs_of
-from s3dest_dagster.schema.types import DATA, OVERFLOW, Array, Kind, Record, Union
 
 _CELL = re.compile(rb'("(?:[^"]|"")*"|[^,\r\n"]*)(,|\r?\n|\Z)')
 

@@ -12,10 +12,10 @@ import numpy as np
 from msgspec import Raw
 from msgspec.structs import astuple
 
+from s3dest_dagster.columns.characters import Bytes, Places, table_of
+from s3dest_dagster.columns.duplicate_names import NameCensus
+from s3dest_dagster.columns.members import BESIDE_A_MEMBER, Member, as_object, members_of, size_of
 from s3dest_dagster.errors import RecordError
-from s3dest_dagster.schema.characters import Bytes, Places
-from s3dest_dagster.schema.members import BESIDE_A_MEMBER, Member, as_object, members_of, size_of
-from s3dest_dagster.schema.name_census import NameCensus
 
 ABSENT = Raw(b"")
 """Stands for a field that a record does not have."""
@@ -164,12 +164,54 @@ def _rows_with_others(
 
 
 def _has_all_names(values: Sequence[Raw], undeclared: Mapping[int, Mapping[str, Raw]], block: bytes) -> bool:
-    census = NameCensus()
-    census.add_texts(values)
-    census.add_texts([value for members in undeclared.values() for value in members.values()])
-    return census.is_complete(block)
+    duplicate_names = NameCensus()
+    duplicate_names.add_texts(values)
+    duplicate_names.add_texts([value for members in undeclared.values() for value in members.values()])
+    return duplicate_names.is_complete(block)
 
 
 def _earlier(raws: Sequence[bytes], rows: Sequence[int]) -> dict[int, Sequence[Member]]:
     found = ((row, members_of(bytes(raws[row]))[1]) for row in rows)
     return {row: earlier for row, earlier in found if earlier}
+
+
+_BEFORE_BLANK, _AFTER_BLANK = b"{[,:", b",:]}"
+
+
+def compact(text: bytes) -> bytes:
+    """One JSON text without blanks outside of its strings."""
+    return msgspec.json.format(text, indent=-1)
+
+
+def compact_lines(raws: Sequence[bytes]) -> bytes:
+    """JSON texts without raw line breaks, each compact, joined by line breaks."""
+    lines = b"\n".join(raws)
+    suspects = _lines_with_suspicious_blanks(lines)
+    if not len(suspects):
+        return lines
+    texts = list(raws)
+    for number in suspects.tolist():
+        texts[number] = compact(texts[number])
+    return b"\n".join(texts)
+
+
+def _lines_with_suspicious_blanks(lines: bytes) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Numbers of the lines that may have a blank outside of strings.
+
+    Between two tokens of which none is punctuation JSON has no blanks, so a run of them begins behind punctuation or
+    ends before it. Blanks within strings can look like that too, which only costs time.
+    """
+    characters = np.frombuffer(lines, np.uint8)
+    blank = characters == ord(" ")
+    for other in (b"\t", b"\r"):
+        if other in lines:
+            blank |= characters == other[0]
+    places = np.flatnonzero(blank)
+    suspicious = _IS_BEFORE[characters[places - 1]] | _IS_AFTER[characters[places + 1]]
+    if not suspicious.any():
+        return np.zeros(0, np.int64)
+    line_ends = np.flatnonzero(characters == ord("\n"))
+    return np.unique(np.searchsorted(line_ends, places[suspicious]))
+
+
+_IS_BEFORE, _IS_AFTER = table_of(_BEFORE_BLANK), table_of(_AFTER_BLANK)

@@ -10,17 +10,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 from s3dest_dagster.batch import Batch, Tally
-from s3dest_dagster.destination import Flattening, JsonlFormat
+from s3dest_dagster.columns.binary_columns import Parts, glued, pieces
+from s3dest_dagster.columns.conversion_log import Event, Outcome, tally_of
+from s3dest_dagster.columns.envelope import record_ids
+from s3dest_dagster.columns.members import Member, object_of, pairs_of
+from s3dest_dagster.columns.names import OverflowNames
+from s3dest_dagster.columns.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
 from s3dest_dagster.formats.arrow_json import json_texts
-from s3dest_dagster.formats.contents import Contents
-from s3dest_dagster.formats.contract import Aside, Encoded, Sink, at_once
+from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once
 from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
-from s3dest_dagster.schema import record_ids
-from s3dest_dagster.schema.binary_columns import Parts, glued, pieces
-from s3dest_dagster.schema.members import Member, object_of, pairs_of
-from s3dest_dagster.schema.names import OverflowNames
-from s3dest_dagster.schema.tallying import Event, Outcome, tally_of
-from s3dest_dagster.schema.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
+from s3dest_dagster.settings.destination import Flattening, JsonlFormat
 
 _ENVELOPE = (RECORD_ID, EMITTED_AT)
 _ENVELOPE_KEYS = tuple(f'"{name}"'.encode() for name in _ENVELOPE)

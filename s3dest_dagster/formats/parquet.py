@@ -11,16 +11,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s3dest_dagster.batch import Batch
-from s3dest_dagster.destination import ParquetFormat
-from s3dest_dagster.formats.contents import Contents
-from s3dest_dagster.formats.contract import Aside, Encoded, Sink, at_once
-from s3dest_dagster.formats.lzo import PageRewriter, lzo_compressor
+from s3dest_dagster.columns.arrow_types import Layout
+from s3dest_dagster.columns.converter import RecordConverter
+from s3dest_dagster.columns.depth import within_parquet
+from s3dest_dagster.columns.envelope import EMITTED_AT_TYPE, emitted_at_column, record_id_column, record_ids
+from s3dest_dagster.columns.types import EMITTED_AT, RECORD_ID
 from s3dest_dagster.formats.parquet_avro import avro_schema_of_columns
+from s3dest_dagster.formats.parquet_lzo import PageRewriter, lzo_compressor
+from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once
 from s3dest_dagster.formats.spark import PROLEPTIC_CALENDAR
-from s3dest_dagster.schema import Layout, Road, emitted_at_column, record_id_column, record_ids
-from s3dest_dagster.schema.depth import within_parquet
-from s3dest_dagster.schema.envelope import EMITTED_AT_TYPE
-from s3dest_dagster.schema.types import EMITTED_AT, RECORD_ID
+from s3dest_dagster.settings.destination import ParquetFormat
 
 AVRO_SCHEMA_KEY = "parquet.avro.schema"
 """Where parquet-avro keeps, and looks for, a file's Avro schema."""
@@ -50,7 +50,7 @@ class ParquetEncoder:
         layout = LAYOUTS[settings.union_layout]
         self._settings = settings
         record = within_parquet(contents.record)
-        self._road = Road(record, layout=layout, on_mismatch=on_mismatch)
+        self._road = RecordConverter(record, layout=layout, on_mismatch=on_mismatch)
         self._schema = pa.schema([*_ENVELOPE, *self._road.schema])
         self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(record, layout), **PROLEPTIC_CALENDAR}
         if settings.compression_codec == "LZO":

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from s3dest_dagster.schema import Layout, avro_schema
-from s3dest_dagster.schema.arrow import members
-from s3dest_dagster.schema.types import Array, Kind, Record
+from s3dest_dagster.columns.arrow_types import Layout, members
+from s3dest_dagster.columns.avro_schema import avro_schema
+from s3dest_dagster.columns.types import Array, Kind, Record
 
 
 def avro_schema_of_columns(record: Record, layout: Layout) -> str:

@@ -18,16 +18,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, JsonBatch
-from s3dest_dagster.destination import AvroFormat, CsvFormat, Flattening, FormatSettings, JsonlFormat, ParquetFormat
+from s3dest_dagster.columns.arrow_types import Layout, arrow_schema
+from s3dest_dagster.columns.converter import RecordConverter
+from s3dest_dagster.columns.depth import within_parquet
+from s3dest_dagster.columns.envelope import EMITTED_AT_TYPE
+from s3dest_dagster.columns.members import members_of, object_of
+from s3dest_dagster.columns.types import DATA, EMITTED_AT, RECORD_ID, Record, Scalar
 from s3dest_dagster.formats.branch_values import TAGGED, AvroBranches, MemberBranches, named_record
-from s3dest_dagster.formats.contents import contents_of
 from s3dest_dagster.formats.csv_reading import csv_records
-from s3dest_dagster.formats.lzo import is_lzo, without_lzo
-from s3dest_dagster.schema import Layout, Road, arrow_schema
-from s3dest_dagster.schema.depth import within_parquet
-from s3dest_dagster.schema.envelope import EMITTED_AT_TYPE
-from s3dest_dagster.schema.members import members_of, object_of
-from s3dest_dagster.schema.types import DATA, EMITTED_AT, RECORD_ID, Record, Scalar
+from s3dest_dagster.formats.parquet_lzo import is_lzo, without_lzo
+from s3dest_dagster.formats.protocol import contents_of
+from s3dest_dagster.settings.destination import (
+    AvroFormat,
+    CsvFormat,
+    Flattening,
+    FormatSettings,
+    JsonlFormat,
+    ParquetFormat,
+)
 from s3dest_dagster.stream import Stream
 
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -90,12 +98,12 @@ def _jsonl_lines(settings: JsonlFormat, text: bytes) -> Iterator[Line]:
 
 
 def _table_of_lines(record: Record, lines: Iterable[Line]) -> pa.Table:
-    schema, road = _schema(record), Road(record, layout=Layout.NAMED)
+    schema, converter = _schema(record), RecordConverter(record, layout=Layout.NAMED)
     batches = []
     for some in _chunks(lines):
         ids, emitted_at, raws = zip(*some, strict=True)
         times = np.array(emitted_at, np.int64)
-        converted = road.convert(JsonBatch(raws, times, sum(map(len, raws)))).data
+        converted = converter.convert(JsonBatch(raws, times, sum(map(len, raws)))).data
         envelope = [pa.array(ids, pa.string()), pa.array(times).cast(EMITTED_AT_TYPE)]
         batches.append(pa.RecordBatch.from_arrays([*envelope, *converted.columns], schema=schema))
     return pa.Table.from_batches(batches, schema)

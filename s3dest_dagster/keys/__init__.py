@@ -4,7 +4,7 @@ Pure text rules, checked when they are made. It must not know S3, formats, setti
 """
 
 from s3dest_dagster.keys.names import decode_name, encode_name, key_name, sanitize_name, stands_alike
-from s3dest_dagster.keys.roots import (
+from s3dest_dagster.keys.prefixes import (
     literal_root_of,
     manifest_root,
     manifest_root_in,

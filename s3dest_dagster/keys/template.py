@@ -14,8 +14,8 @@ from typing import NoReturn
 
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys.names import is_kept_apart, is_unmistakable, sanitize_segment
-from s3dest_dagster.keys.shapes import Shape, Steps, TooManyStepsError, anchored, common_text, regex
-from s3dest_dagster.keys.slots import (
+from s3dest_dagster.keys.overlap import Shape, Steps, TooManyStepsError, anchored, common_text, regex
+from s3dest_dagster.keys.placeholders import (
     DIMENSION_PREFIX,
     EPOCH,
     NAMESPACE,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeAlias
 
-from s3dest_dagster.keys.shapes import Choice, Run, Shape
+from s3dest_dagster.keys.overlap import Choice, Run, Shape
 
 DIGITS = frozenset("0123456789")
 _HEX = frozenset("0123456789abcdef")

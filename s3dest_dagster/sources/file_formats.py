@@ -20,12 +20,11 @@ import pyarrow.parquet
 
 from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch
 from s3dest_dagster.errors import SourceError
-from s3dest_dagster.sources.arrow_records import arrow_batches
-from s3dest_dagster.sources.json_faults import why_no_json
-from s3dest_dagster.sources.lines import read_blocks
-from s3dest_dagster.sources.protocol import are_plain_objects, is_utf8
-from s3dest_dagster.sources.records import batches
-from s3dest_dagster.wording import amount
+from s3dest_dagster.printable import amount
+from s3dest_dagster.sources.airbyte.protocol import are_plain_objects, is_utf8
+from s3dest_dagster.sources.arrow import arrow_batches
+from s3dest_dagster.sources.lines import read_blocks, why_no_json
+from s3dest_dagster.sources.python import batches
 
 Open = Callable[[], BinaryIO]
 """Opens a file at its beginning."""

@@ -18,11 +18,10 @@ import pyarrow.fs
 
 from s3dest_dagster.batch import BadRecord, Batch
 from s3dest_dagster.errors import S3DestError, SettingsError, SourceError
-from s3dest_dagster.setting_types import refuse_variables
-from s3dest_dagster.sources.disk import matching_files
+from s3dest_dagster.settings.fields import refuse_variables
+from s3dest_dagster.sources.airbyte.templating import Values, is_template, names_in, render_text
 from s3dest_dagster.sources.file_formats import EmittedAt, read_avro, read_csv, read_jsonl, read_parquet
-from s3dest_dagster.sources.path_patterns import Match, PathPattern, as_it_is, path_pattern
-from s3dest_dagster.sources.templating import Values, is_template, names_in, render_text
+from s3dest_dagster.sources.path_patterns import Match, PathPattern, as_it_is, matching_files, path_pattern
 from s3dest_dagster.stream import is_unicode
 
 FileFormat = Literal["jsonl", "csv", "parquet", "avro"]

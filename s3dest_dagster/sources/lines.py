@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import select
 import time
 from collections.abc import Callable, Iterator
@@ -135,3 +136,23 @@ def refuse_silence(silent_s: float, stall_timeout_s: float | None) -> None:
             f"{stall_timeout_s:g}. Raise it if the source may be silent for so long, or find out what it waits for.",
             setting="stall_timeout_s",
         )
+
+
+_PLACE = re.compile(r"\(byte (\d+)\)")
+_PAIR = rb"u[dD][89abAB]..\\u[dD][c-fC-F].."
+_ESCAPE = re.compile(rb"\\(?:%b|(?P<half>u[dD][89a-fA-F]..)(?!\\?\Z)|.)" % _PAIR, re.DOTALL)
+_NO_NUMBER = re.compile(rb"-?(?:NaN|Infinity)")
+
+
+def why_no_json(line: bytes, error: Exception) -> str:
+    """The reason for which a decoder refused the line; told better where the decoder's own words mislead."""
+    if isinstance(error, RecursionError):
+        return "its values are nested too deeply"
+    if (half := next((each for each in _ESCAPE.finditer(line) if each["half"]), None)) is not None:
+        escape = half[0].decode("ascii", "replace")
+        return f"the text at byte {half.start()} has half of a surrogate pair ({escape}), which UTF-8 cannot hold"
+    place = int(named[1]) if (named := _PLACE.search(str(error))) else 0
+    for start in (place - 1, place):
+        if word := _NO_NUMBER.match(line, max(start, 0)):
+            return f"{word[0].decode()} at byte {start} is no JSON number"
+    return str(error)

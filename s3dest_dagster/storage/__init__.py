@@ -4,15 +4,15 @@ It knows keys as texts and contents as bytes; it must not know streams, formats 
 """
 
 from s3dest_dagster.storage.abilities import WITHOUT_CONDITIONS, ServerAbilities, told
-from s3dest_dagster.storage.answers import Listed, ObjectHead, PendingUpload
 from s3dest_dagster.storage.bucket import TRIALS, Bucket
-from s3dest_dagster.storage.credentials import open_bucket, open_client
-from s3dest_dagster.storage.faults import denied
+from s3dest_dagster.storage.clients import open_bucket, open_client
+from s3dest_dagster.storage.error_mapping import denied
 from s3dest_dagster.storage.headers import headers_of_all, headers_of_data
 from s3dest_dagster.storage.identity import Identity, identity
-from s3dest_dagster.storage.patience import Patience
+from s3dest_dagster.storage.objects import Listed, ObjectHead, PendingUpload
+from s3dest_dagster.storage.pool import in_parallel
+from s3dest_dagster.storage.retry import RetryPolicy
 from s3dest_dagster.storage.upload import PartPool, StagedObject, Upload, crc32_text
-from s3dest_dagster.storage.workers import in_parallel
 
 __all__ = [
     "TRIALS",
@@ -22,8 +22,8 @@ __all__ = [
     "Listed",
     "ObjectHead",
     "PartPool",
-    "Patience",
     "PendingUpload",
+    "RetryPolicy",
     "ServerAbilities",
     "StagedObject",
     "Upload",

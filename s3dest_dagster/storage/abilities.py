@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
+
 
 class Condition(StrEnum):
     """How a server takes the ETag of an If-Match: in quotes, as the standard says, without them, or not at all."""
@@ -141,3 +143,44 @@ _IN_WORDS = (
     ("etags_answered", "answer a put with its ETag", "nothing is lost; each put of a manifest costs one more request"),
 )
 """The fields, what they are called, and what is lost without it and what that costs."""
+
+
+_KEPT = 8
+"""Servers that are remembered: a lake is reached by few endpoints, and may be a copy of one elsewhere."""
+
+
+class _Abilities(msgspec.Struct, kw_only=True):
+    """What stands in the file for one endpoint and bucket."""
+
+    endpoint: str
+    bucket: str
+    abilities: ServerAbilities
+
+
+class _File(msgspec.Struct):
+    servers: list[_Abilities]
+
+
+_file = msgspec.json.Decoder(_File)  # not made by the first use, which may come from several threads at once
+
+
+def known_abilities(body: bytes | None, endpoint: str, bucket: str) -> ServerAbilities | None:
+    """What a file says of this bucket at this endpoint; None where it says nothing, or not all that there is to say."""
+    for each in _read(body):
+        if (each.endpoint, each.bucket) == (endpoint, bucket):
+            return each.abilities
+    return None
+
+
+def with_abilities(body: bytes | None, endpoint: str, bucket: str, abilities: ServerAbilities) -> bytes:
+    """The file with this added, or in place of what it said of the bucket before."""
+    others = [each for each in _read(body) if (each.endpoint, each.bucket) != (endpoint, bucket)]
+    kept = [*others, _Abilities(endpoint=endpoint, bucket=bucket, abilities=abilities)][-_KEPT:]
+    return msgspec.json.format(msgspec.json.encode(_File(kept)), indent=2)
+
+
+def _read(body: bytes | None) -> list[_Abilities]:
+    try:
+        return _file.decode(body or b"").servers
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []

@@ -18,21 +18,37 @@ from typing import Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-from s3dest_dagster.connection import console_host, is_aws
 from s3dest_dagster.errors import ObjectNotFoundError, PreconditionFailedError, StorageError, UploadVanishedError
 from s3dest_dagster.printable import logger
+from s3dest_dagster.settings.connection import console_host, is_aws
 from s3dest_dagster.storage import objects
-from s3dest_dagster.storage.abilities import AWS, WITHOUT_CONDITIONS, Condition, ServerAbilities
-from s3dest_dagster.storage.answers import Listed, ObjectHead, PendingUpload, check_completed, etag_of, listed, pending
-from s3dest_dagster.storage.content_md5 import md5_of
-from s3dest_dagster.storage.deleting import Deletions, delete_somehow
-from s3dest_dagster.storage.listing import first_page, pages, upload_pages
-from s3dest_dagster.storage.patience import Patience, Tries
+from s3dest_dagster.storage.abilities import (
+    AWS,
+    WITHOUT_CONDITIONS,
+    Condition,
+    ServerAbilities,
+    known_abilities,
+    with_abilities,
+)
+from s3dest_dagster.storage.deletion import Deletions, delete_somehow
+from s3dest_dagster.storage.headers import md5_of
+from s3dest_dagster.storage.objects import (
+    Listed,
+    ObjectHead,
+    PendingUpload,
+    check_completed,
+    etag_of,
+    first_page,
+    listed,
+    pages,
+    pending,
+    upload_pages,
+)
 from s3dest_dagster.storage.probing import find_out
 from s3dest_dagster.storage.requests import Requests
-from s3dest_dagster.storage.server_file import known_abilities, with_abilities
+from s3dest_dagster.storage.retry import RetryPolicy, Tries
 
-ONCE = Patience(max_attempts=1)
+ONCE = RetryPolicy(max_attempts=1)
 SERVER_FILE = "server.json"
 """What the server can do, kept in a bucket's place."""
 TRIALS = "~"
@@ -52,12 +68,12 @@ class _FoundOut:
 class Bucket:
     """A bucket behind a client that has `boto3`'s S3 methods and is safe to use from several threads.
 
-    Every verb raises a StorageError (see `errors`) with a sentence for people. `patience` says how often and how long a
-    request is tried; where the client retries, too, each of those tries is a series of its own.
+    Every verb raises a StorageError (see `errors`) with a sentence for people. `retry_policy` says how often and how
+    long a request is tried; where the client retries, too, each of those tries is a series of its own.
     """
 
-    def __init__(self, client: Any, name: str, patience: Patience = ONCE) -> None:
-        self._requests = Requests(client, name, patience)
+    def __init__(self, client: Any, name: str, retry_policy: RetryPolicy = ONCE) -> None:
+        self._requests = Requests(client, name, retry_policy)
         self._headers: Mapping[str, str] = {}
         self._own_headers: Mapping[str, str] = {}
         self._place = ""

@@ -1,125 +1,121 @@
-"""Clients of S3 from a connection's settings.
+"""The credentials of a client that lives long: looked for when they are first needed, and again when they are no more.
 
-Access keys win over a role; without either the default chain of the AWS SDK decides (environment, profile, web
-identity, container, instance profile). Clients are kept, the identity is not: see `current`. It must not log or show a
-secret.
+Nothing that a client captures when it is made can end: neither that there were no credentials just then, nor keys that
+were renewed since. A role is assumed once for as long as it holds. It must not know which links the chain has.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import lru_cache, partial
+from collections.abc import Callable
+from threading import Lock
 from typing import Any
-from urllib.parse import urlsplit
 
-import boto3
-from botocore.config import Config
+from botocore.credentials import Credentials, ReadOnlyCredentials
 
-from s3dest_dagster.connection import S3Connection, is_aws
-from s3dest_dagster.destination import S3Destination
-from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.keys import manifest_root
-from s3dest_dagster.storage.bucket import Bucket
-from s3dest_dagster.storage.chain import aws_variables, find
-from s3dest_dagster.storage.chain_faults import mapped_configuration
-from s3dest_dagster.storage.current import CurrentCredentials, sign_anew_when_refused
-from s3dest_dagster.storage.faults import refuse_redirect
-from s3dest_dagster.storage.headers import headers_of_all
-from s3dest_dagster.storage.patience import Patience
-from s3dest_dagster.storage.sessions import DEFAULT_REGION, ConnectionSession
+from s3dest_dagster.errors import S3DestError
+from s3dest_dagster.printable import logger
+from s3dest_dagster.storage.credential_chain import FoundCredentials
+from s3dest_dagster.storage.error_mapping import refuses_identity
 
-_POOL_CONNECTIONS = 32
+_SIGNED_BY = "s3dest_signed_by"
+"""Where a request keeps which credentials it was signed by; None once it was signed anew."""
+_logger = logger("storage")
 
 
-def open_bucket(connection: S3Connection, where: S3Destination | str) -> Bucket:
-    """The bucket over a client for this connection. Nothing is asked of the server yet.
+class CurrentCredentials(Credentials):  # type: ignore[misc,unused-ignore]
+    """What `find` gives, for as long as it holds. Safe to use from several threads, which wait for one search.
 
-    `where` is a bucket's name, or a destination, whose headers everything gets that is written to the bucket. Raises as
-    `open_client`.
+    It is looked for anew after a search without success, when what was found cannot renew itself, when the files that
+    it came from have changed, and when a server has refused it.
     """
-    if isinstance(where, S3Destination):
-        _refuse_bucket_in(connection.endpoint, where.s3_bucket_name)
-        bucket = open_bucket(connection, where.s3_bucket_name)
-        return bucket.at(manifest_root(where.template)).with_headers(headers_of_all(where))
-    patience = Patience(max_attempts=connection.max_attempts, deadline_s=connection.retry_deadline_s)
-    return _bucket(open_client(replace(connection, max_attempts=1)), where, patience)
+
+    def __init__(self, find: Callable[[], FoundCredentials]) -> None:
+        super().__init__("", "", method="current")
+        self._find = find
+        self._found: FoundCredentials | None = None
+        self._frozen: ReadOnlyCredentials | None = None
+        self._lock = Lock()
+        self._searches = 0
+
+    @property
+    def source(self) -> str:
+        """Where they came from, in words; "" before they were needed."""
+        found = self._found
+        return found.source if found else ""
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """The keys to sign by. CredentialsError where there are none: the next call looks for them again."""
+        while True:
+            found = self._current()
+            try:
+                self._frozen = found.get_frozen_credentials()
+            except S3DestError:
+                self._drop(found)
+                if not found.has_given_keys:
+                    raise
+            else:
+                return self._frozen
+
+    def search(self) -> int:
+        """The number of the search that found what holds now."""
+        self._current()
+        return self._searches
+
+    def drop_those_of_another_environment(self, variables: frozenset[tuple[str, str]]) -> None:
+        """Looks for them anew where they were found while the environment was another than this."""
+        found = self._found
+        if found is not None and found.variables != variables:
+            self._drop(found)
+
+    def are_others_than(self, search: int) -> bool:
+        """Whether there are other keys than those of this search, which a server has refused."""
+        with self._lock:
+            if self._searches != search:
+                return True  # Of many requests that are refused one looks anew.
+            refused, self._found = self._frozen, None
+        return bool(self.get_frozen_credentials() != refused)
+
+    def _current(self) -> FoundCredentials:
+        """What holds now."""
+        with self._lock:
+            found = self._found
+            if found is None:
+                return self._looked_for()
+            if not found.is_of_former_files():
+                return found
+            try:
+                return self._looked_for()
+            except S3DestError as error:
+                # Somebody writes them just now, perhaps; what is there may hold still.
+                _logger.debug("The files of the credentials have changed: %s", error)
+                found.keep_in_spite_of_files()
+                return found
+
+    def _looked_for(self) -> FoundCredentials:
+        found = self._find()
+        self._found = found
+        self._searches += 1
+        return found
+
+    def _drop(self, found: FoundCredentials) -> None:
+        with self._lock:
+            if self._found is found:
+                self._found = None
 
 
-def _refuse_bucket_in(endpoint: str, bucket: str) -> None:
-    """Raises SettingsError for an endpoint that names the bucket, too: it would be looked for in itself."""
-    url = urlsplit(endpoint)
-    if url.path.rstrip("/").endswith(f"/{bucket}") or (url.hostname or "").startswith(f"{bucket}."):
-        raise SettingsError(
-            f"s3_endpoint {endpoint!r} names the bucket {bucket!r}, which s3_bucket_name does already. Write the "
-            "endpoint without it.",
-            setting="s3_endpoint",
-        )
+def sign_anew_when_refused(client: Any, credentials: CurrentCredentials) -> None:
+    """Makes the client send a request once more where the server refused its identity and there is another by now."""
 
+    def note(request: Any, **_: Any) -> None:
+        request.context.setdefault(_SIGNED_BY, credentials.search())
 
-@lru_cache(maxsize=64)
-def _bucket(client: Any, name: str, patience: Patience) -> Bucket:
-    """One for equal settings, since it remembers what it has found out about its server."""
-    return Bucket(client, name, patience)
+    def again(response: tuple[Any, dict[str, Any]] | None, request_dict: dict[str, Any], **_: Any) -> float | None:
+        search = request_dict["context"].get(_SIGNED_BY)
+        if response is None or search is None or not refuses_identity(response[1], request_dict["method"]):
+            return None
+        request_dict["context"][_SIGNED_BY] = None
+        return 0.0 if credentials.are_others_than(search) else None
 
-
-def open_client(connection: S3Connection) -> Any:
-    """An S3 client that tries again by itself; equal settings share one while the environment's AWS variables stay the
-    same, since a role costs an AssumeRole call, and connections are kept.
-
-    The identity is looked for by the first request, and again when it has ended or is refused. Raises SettingsError for
-    a ca_bundle that cannot be read, for a wrong AWS configuration and for plain http by way of it, CredentialsError
-    where a profile is not there.
-    """
-    variables = aws_variables()
-    _credentials(_identity_of(connection), variables).drop_those_of_another_environment(variables)
-    return _client(connection, variables)
-
-
-@lru_cache(maxsize=16)
-def _client(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> Any:
-    credentials = _credentials(_identity_of(connection), variables)
-    with mapped_configuration(connection):
-        session = boto3.Session(botocore_session=ConnectionSession(connection, credentials))
-        client = session.client("s3", **_client_arguments(connection))
-    endpoint = client.meta.endpoint_url
-    if connection.endpoint:
-        client.meta.events.register("before-parse.s3", refuse_redirect)
-    if connection.endpoint or is_aws(endpoint):
-        sign_anew_when_refused(client, credentials)
-        return client
-    # The AWS configuration names another server, to which everything applies that does to one of the settings.
-    return _client(replace(connection, endpoint=endpoint), variables)
-
-
-def _identity_of(connection: S3Connection) -> S3Connection:
-    """The settings that an identity depends on, with others at fixed values."""
-    return replace(connection, endpoint="", path_style=None, max_attempts=1)
-
-
-@lru_cache(maxsize=16)
-def _credentials(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> CurrentCredentials:
-    """One for clients that try a request once and for those that try it again: a role is assumed once for both."""
-    return CurrentCredentials(partial(find, connection))
-
-
-def _client_arguments(connection: S3Connection) -> dict[str, Any]:
-    custom = bool(connection.endpoint)
-    path_style = custom if connection.path_style is None else connection.path_style
-    options: dict[str, Any] = {
-        "signature_version": "s3v4",
-        "s3": {"addressing_style": "path" if path_style else "auto"},
-        "retries": {"mode": "standard", "total_max_attempts": connection.max_attempts},
-        "connect_timeout": connection.connect_timeout_s,
-        "read_timeout": connection.read_timeout_s,
-        "max_pool_connections": _POOL_CONNECTIONS,
-        "tcp_keepalive": True,
-    }
-    if not custom:
-        return {"config": Config(**options)}
-    # Servers other than AWS fail on checksum trailers: radosgw 16 answers 411 over TLS, rclone on ranged reads.
-    options |= {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
-    return {
-        "config": Config(**options),
-        "endpoint_url": connection.endpoint,
-        "region_name": connection.region or DEFAULT_REGION,
-    }
+    service = client.meta.service_model.service_id.hyphenize()
+    client.meta.events.register_first(f"before-sign.{service}", note)
+    client.meta.events.register_first(f"needs-retry.{service}", again)

@@ -11,9 +11,9 @@ from typing import Any
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from s3dest_dagster.connection import S3Connection, is_aws
-from s3dest_dagster.storage.chain import assumes_role, find
-from s3dest_dagster.storage.credentials import open_client
+from s3dest_dagster.settings.connection import S3Connection, is_aws
+from s3dest_dagster.storage.clients import open_client
+from s3dest_dagster.storage.credential_chain import assumes_role, find
 from s3dest_dagster.storage.sessions import ConnectionSession
 
 _LONGEST_WAIT_S = 3

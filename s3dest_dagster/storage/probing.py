@@ -24,12 +24,10 @@ from s3dest_dagster.errors import (
     UploadVanishedError,
 )
 from s3dest_dagster.storage.abilities import BatchDelete, Condition, ServerAbilities
-from s3dest_dagster.storage.answers import bare, etag_of, with_head
-from s3dest_dagster.storage.content_md5 import md5_of
-from s3dest_dagster.storage.deleting import send_batch, ways_to_delete
-from s3dest_dagster.storage.faults import is_refusal
-from s3dest_dagster.storage.listing import first_page
-from s3dest_dagster.storage.objects import head
+from s3dest_dagster.storage.deletion import send_batch, ways_to_delete
+from s3dest_dagster.storage.error_mapping import is_refusal
+from s3dest_dagster.storage.headers import md5_of
+from s3dest_dagster.storage.objects import bare, etag_of, first_page, head, with_head
 from s3dest_dagster.storage.requests import Requests
 
 _BODY = b"probe"

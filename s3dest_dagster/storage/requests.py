@@ -12,11 +12,11 @@ from dataclasses import replace
 from threading import Event
 from typing import Any, TypeVar
 
-from s3dest_dagster.connection import is_aws
 from s3dest_dagster.errors import S3DestError, StorageError
-from s3dest_dagster.storage.content_md5 import content_md5
-from s3dest_dagster.storage.faults import ASKED, is_refusal, is_transient, translated
-from s3dest_dagster.storage.patience import Patience, Tries
+from s3dest_dagster.settings.connection import is_aws
+from s3dest_dagster.storage.error_mapping import ASKED, is_refusal, is_transient, translated
+from s3dest_dagster.storage.headers import content_md5
+from s3dest_dagster.storage.retry import RetryPolicy, Tries
 from s3dest_dagster.storage.server_clock import ServerClock
 
 Answer = TypeVar("Answer")
@@ -25,11 +25,11 @@ Answer = TypeVar("Answer")
 class Requests:
     """The way to one bucket. `clock` tells the server's time by the answers that came."""
 
-    def __init__(self, client: Any, bucket: str, patience: Patience) -> None:
+    def __init__(self, client: Any, bucket: str, retry_policy: RetryPolicy) -> None:
         self.client = client
         self.bucket = bucket
         self.clock = ServerClock()
-        self._patience = patience
+        self._patience = retry_policy
 
     @property
     def endpoint(self) -> str:

@@ -19,10 +19,10 @@ from botocore.credentials import Credentials
 from botocore.loaders import Loader
 from botocore.utils import get_environ_proxies
 
-from s3dest_dagster.connection import S3Connection, is_loopback
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.printable import logger
-from s3dest_dagster.storage.chain_faults import mapped_configuration
+from s3dest_dagster.settings.connection import S3Connection, is_loopback
+from s3dest_dagster.storage.credential_errors import mapped_configuration
 
 DEFAULT_REGION = "us-east-1"
 _CONFIGURED_ENDPOINT = "endpoint_url of the profile in the AWS configuration"

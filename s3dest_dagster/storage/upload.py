@@ -18,9 +18,9 @@ from types import TracebackType
 from isal.isal_zlib import crc32
 
 from s3dest_dagster.errors import StorageError
+from s3dest_dagster.printable import amount
 from s3dest_dagster.storage.bucket import Bucket
-from s3dest_dagster.storage.workers import Workers
-from s3dest_dagster.wording import amount
+from s3dest_dagster.storage.pool import Workers
 
 _ABORT_THREADS = 8
 _KEPT_BLOCK_BYTES = 8 << 20

@@ -10,7 +10,7 @@ from terminals import plain, terminal
 
 from s3dest_dagster.cli.output import Output
 from s3dest_dagster.cli.progress import LiveProgress, ProgressLines, following
-from s3dest_dagster.landing import Progress
+from s3dest_dagster.ingest.receipt import Progress
 from s3dest_dagster.stream import StreamId
 
 HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"

@@ -7,7 +7,7 @@ import pytest
 from airbyte_messages import record
 from terminals import plain
 
-from s3dest_dagster.landing.plan import ACTIONS
+from s3dest_dagster.inspection.plan import ACTIONS
 
 LONG = "a_field_with_a_name_that_is_far_longer_than_any_column_of_a_narrow_terminal_would_hold_on_one_line"
 SCHEMA = {

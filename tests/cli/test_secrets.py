@@ -10,9 +10,9 @@ from typing import Any
 import boto3
 import pytest
 from airbyte_messages import record
-from canaries import found, objects_of, processes_looked_at
 from identities import new_role, new_user
 from scripted import ScriptedSource
+from secret_scan import found, objects_of, processes_looked_at
 
 EXTERNAL_ID = "hush-external-id/+="
 PASSWORD = 'hush connector "password"/+='

@@ -12,9 +12,8 @@ import os
 import sys
 from typing import Any
 
-from s3dest_dagster.cli import preview, upkeep, write  # noqa: F401
 from s3dest_dagster.cli.entry import run
-from s3dest_dagster.connection import S3Connection
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import open_client
 
 

@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from docs.pages import written_table
+from encoded import EMITTED_AT, batch_of, stream_of, user, written
 from formats.test_parquet import page_count
-from written import EMITTED_AT, batch_of, stream_of, user, written
 
 from s3dest_dagster.batch import ArrowBatch
-from s3dest_dagster.destination import AvroFormat, ParquetFormat
+from s3dest_dagster.settings.destination import AvroFormat, ParquetFormat
 
 ROWS, PAGES = 100_000, 20_000
 VISITS = stream_of({"number": {"type": "integer"}, "page": {"type": "string"}}, name="visits")

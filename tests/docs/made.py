@@ -19,24 +19,25 @@ import pyarrow.parquet as pq
 from docs.effects import avro_effects, parquet_effects
 from docs.manifest_fields import manifest_schema
 from docs.pages import ROOT, written_table
+from encoded import batch_of, written
 from keys.test_key_golden import BETTERED, REFUSED
 from schema import differences
 from servers import SEED_ACTIONS
-from written import batch_of, written
 
-from s3dest_dagster.connection import S3Connection
-from s3dest_dagster.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination
+from s3dest_dagster.columns.arrow_types import Layout, arrow_schema
+from s3dest_dagster.columns.avro_schema import avro_schema
+from s3dest_dagster.columns.dates import date_days, time_micros, timestamp_micros
+from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.types import OVERFLOW
+from s3dest_dagster.columns.values import convert_record
+from s3dest_dagster.dagster.connector_runs import values_of
+from s3dest_dagster.dagster.translator import asset_key
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys import KeyTemplate, key_name
-from s3dest_dagster.keys.dates import parse_date_format
-from s3dest_dagster.keys.slots import PLACEHOLDERS, VARIABLES, ObjectValues
-from s3dest_dagster.orchestration.connector_runs import values_of
-from s3dest_dagster.orchestration.translator import asset_key
-from s3dest_dagster.schema import Layout, avro_schema, convert_record, record_type
-from s3dest_dagster.schema.arrow import arrow_schema
-from s3dest_dagster.schema.dates import date_days, time_micros, timestamp_micros
-from s3dest_dagster.schema.types import OVERFLOW
-from s3dest_dagster.setting_types import about, default_of
+from s3dest_dagster.keys.placeholders import PLACEHOLDERS, VARIABLES, ObjectValues, parse_date_format
+from s3dest_dagster.settings.connection import S3Connection
+from s3dest_dagster.settings.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination
+from s3dest_dagster.settings.fields import about, default_of
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from s3dest_dagster.landing.manifest import FORMAT_VERSION, Head, Segment, StreamRegister, SyncMark
+from s3dest_dagster.commit.manifest import FORMAT_VERSION, Head, Segment, StreamRegistry, SyncMark
 
 _PATH = "bucket path under which it stands, as far as it is literal; a reader refuses it under another"
 _NAME = "name of the stream, with its prefix"
@@ -34,7 +34,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "pending": "name of a segment that is decided and not yet published; all other fields are of before it",
         "state": "name of the segment with the newest state",
         "schema": "the newest schema",
-        "leaving": "replaced objects that are kept for readers of before",
+        "retired": "replaced objects that are kept for readers of before",
     },
     "SyncEntry": {
         "id": "id of the sync",
@@ -53,7 +53,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
     },
     "LastSchema": {"fingerprint": "SHA-256 of the schema", "segment": "name of the segment that holds it"},
     "Leaving": {
-        "segment": "name of the segment whose `removes` are kept, and those of the segments that it `leaves_with`",
+        "segment": "name of the segment whose `removes` are kept, and those of the segments that it `retires_with`",
         "until": "when they may be deleted",
     },
     "Segment": {
@@ -86,10 +86,10 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
         "format_version": _VERSION,
         "complete": "false: a checkpoint, after which the sync went on",
         "continues": "name of the sync's checkpoint before it",
-        "carries": "earlier syncs that it tells of, oldest first; its format and schema are theirs",
-        "folds": "names of older segments that stand for the syncs before those",
+        "absorbs": "earlier syncs that it tells of, oldest first; its format and schema are theirs",
+        "compacts": "names of older segments that stand for the syncs before those",
         "level": "at which level of the head's segments it stands",
-        "leaves_with": "name of a segment whose `removes` are kept and deleted with its own",
+        "retires_with": "name of a segment whose `removes` are kept and deleted with its own",
         "forgets_state": "whether the scope has no state any more",
         "schema_changes": "how its columns differ from those of the sync before it, or null",
     },
@@ -134,7 +134,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
     },
     "SchemaChanges": {"added": "new columns", "removed": "columns that are gone", "retyped": "columns of another type"},
     "Retyped": {"name": "the column", "before": "its type before", "now": "its type now"},
-    "StreamRegister": {
+    "StreamRegistry": {
         "path": _PATH,
         "stream": _NAME,
         "namespace": _NAMESPACE,
@@ -154,7 +154,7 @@ DESCRIPTIONS: dict[str, dict[str, str]] = {
 def manifest_schema() -> str:
     """The JSON schema as a block of the documentation. KeyError for a field that nobody has described."""
     _, definitions = msgspec.json.schema_components(
-        [Head, Segment, SyncMark, StreamRegister], ref_template="#/$defs/{name}"
+        [Head, Segment, SyncMark, StreamRegistry], ref_template="#/$defs/{name}"
     )
     schema = {"$defs": {name: _described(name, each) for name, each in definitions.items()}}
     return f"```json\n{json.dumps(schema, indent=1)}\n```\n"

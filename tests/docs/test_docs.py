@@ -38,10 +38,18 @@ from s3dest_dagster import (
 )
 from s3dest_dagster.batch import JsonBatch, Tally
 from s3dest_dagster.cli.commands import s3dest
-from s3dest_dagster.connection import S3Connection
-from s3dest_dagster.connector_config import from_connector_config
-from s3dest_dagster.connector_spec import connector_spec
-from s3dest_dagster.destination import (
+from s3dest_dagster.commit.manifest import Counts, ManifestObject, SchemaChanges
+from s3dest_dagster.dagster import input_values
+from s3dest_dagster.dagster.assets import AssetSettings
+from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
+from s3dest_dagster.dagster.metadata import receipt_metadata
+from s3dest_dagster.dagster.preview import Preview
+from s3dest_dagster.dagster.resource import S3Resource
+from s3dest_dagster.ingest.receipt import Receipt
+from s3dest_dagster.settings.connection import S3Connection
+from s3dest_dagster.settings.connector_config import from_connector_config
+from s3dest_dagster.settings.connector_spec import connector_spec
+from s3dest_dagster.settings.destination import (
     AvroFormat,
     CsvFormat,
     FormatSettings,
@@ -49,14 +57,6 @@ from s3dest_dagster.destination import (
     ParquetFormat,
     S3Destination,
 )
-from s3dest_dagster.landing import Counts, ManifestObject, Receipt
-from s3dest_dagster.landing.manifest import SchemaChanges
-from s3dest_dagster.orchestration import input_values
-from s3dest_dagster.orchestration.assets import AssetSettings
-from s3dest_dagster.orchestration.io_manager import S3DestinationIOManager
-from s3dest_dagster.orchestration.metadata import receipt_metadata
-from s3dest_dagster.orchestration.preview import Preview
-from s3dest_dagster.orchestration.resource import S3Resource
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 EVERY_PAGE = [*pages.PAGES, *pages.DESIGN]

@@ -79,6 +79,4 @@ def _run(request: dict, streams: list[int]) -> int:
 
 
 if __name__ == "__main__":
-    from s3dest_dagster.cli import preview, upkeep, write  # noqa: F401
-
     _serve(socket.socket(fileno=int(sys.argv[1])))

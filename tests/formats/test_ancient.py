@@ -13,10 +13,10 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from ancient import BATCHES, DAYS, MOMENTS, STREAM
-from written import written
+from encoded import written
 
-from s3dest_dagster.destination import AvroFormat, ParquetCodec, ParquetFormat
-from s3dest_dagster.formats.lzo import without_lzo
+from s3dest_dagster.formats.parquet_lzo import without_lzo
+from s3dest_dagster.settings.destination import AvroFormat, ParquetCodec, ParquetFormat
 
 ROWS = list(zip(DAYS, MOMENTS, strict=True))
 

@@ -10,9 +10,9 @@ from decimal import Decimal
 import numpy as np
 import pyarrow as pa
 import pytest
+from encoded import batch_of
 from hypothesis import given
 from hypothesis import strategies as st
-from written import batch_of
 
 from s3dest_dagster.batch import ArrowBatch
 from s3dest_dagster.errors import RecordError

@@ -8,13 +8,14 @@ import json
 
 import fastavro
 import pytest
-from written import EMITTED_AT, MARKER, batch_of, entropy_of, stream_of, user, written
+from encoded import EMITTED_AT, MARKER, batch_of, entropy_of, stream_of, user, written
 
 from s3dest_dagster.batch import Tally
-from s3dest_dagster.destination import AvroFormat
+from s3dest_dagster.columns.avro_schema import avro_schema
+from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import encoder
-from s3dest_dagster.schema import avro_schema, record_type
+from s3dest_dagster.settings.destination import AvroFormat
 
 STREAM = stream_of()
 LEVELS = {"Deflate": range(10), "xz": (0, 6, 9), "zstandard": (-5, 3, 22)}

@@ -9,22 +9,26 @@ import fastavro
 import numpy as np
 import pyarrow as pa
 import pytest
+from encoded import EMITTED_AT, batch_of, entropy_of, stream_of, user
 from generated import streams
 from hypothesis import given
 from hypothesis import strategies as st
-from written import EMITTED_AT, batch_of, entropy_of, stream_of, user
 
+from s3dest_dagster.columns.arrow_types import Layout
+from s3dest_dagster.columns.avro_schema import avro_schema
+from s3dest_dagster.columns.converter import RecordConverter
+from s3dest_dagster.columns.envelope import record_ids
+from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.types import Array, Field, Record, Scalar, Union
 from s3dest_dagster.formats.avro_blocks import BLOCK_BYTES, blocks, record_rows, varint
 from s3dest_dagster.formats.reading import _integer_type, _retyped
-from s3dest_dagster.schema import Layout, Road, avro_schema, record_ids, record_type
-from s3dest_dagster.schema.types import Array, Field, Record, Scalar, Union
 
 
 def _rows_and_record(properties, records):
     stream = stream_of(properties)
     record = record_type(stream.json_schema, "users", None)
     batch = batch_of(records)
-    data = Road(record, layout=Layout.AVRO).convert(batch).data
+    data = RecordConverter(record, layout=Layout.AVRO).convert(batch).data
     ids = record_ids(entropy_of(batch))
     return record, data, ids, batch.emitted_at
 

@@ -10,16 +10,16 @@ import json
 import duckdb
 import polars as pl
 import pytest
+from encoded import EMITTED_AT, batch_of, entropy_of, stream_of, user, written
 from generated import streams
 from hypothesis import given
 from hypothesis import strategies as st
-from written import EMITTED_AT, batch_of, entropy_of, stream_of, user, written
 
 from s3dest_dagster.batch import Tally
-from s3dest_dagster.destination import CsvFormat, Flattening, TextCompression
+from s3dest_dagster.columns.envelope import record_ids
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import encoder
-from s3dest_dagster.schema import record_ids
+from s3dest_dagster.settings.destination import CsvFormat, Flattening, TextCompression
 
 NONE = TextCompression.NONE
 PLAIN = CsvFormat(compression=NONE)

@@ -11,12 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from encoded import EMITTED_AT, MARKER, USERS, batch_of, entropy_of, stream_of, user, written
 from generated import streams
 from hypothesis import given
-from written import EMITTED_AT, MARKER, USERS, batch_of, entropy_of, stream_of, user, written
 
 from s3dest_dagster.batch import ArrowBatch, JsonBatch
-from s3dest_dagster.destination import (
+from s3dest_dagster.columns.arrow_types import Layout, arrow_schema
+from s3dest_dagster.columns.envelope import record_ids
+from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.errors import SchemaError
+from s3dest_dagster.formats import encoder, read_table
+from s3dest_dagster.settings.destination import (
     AvroFormat,
     CsvFormat,
     Flattening,
@@ -25,9 +30,6 @@ from s3dest_dagster.destination import (
     ParquetFormat,
     TextCompression,
 )
-from s3dest_dagster.errors import SchemaError
-from s3dest_dagster.formats import encoder, read_table
-from s3dest_dagster.schema import Layout, arrow_schema, record_ids, record_type
 from s3dest_dagster.stream import Stream
 
 FLAT = Flattening.ROOT

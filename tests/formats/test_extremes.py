@@ -12,12 +12,19 @@ import fastavro
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from written import batch_of, stream_of, written
+from encoded import batch_of, stream_of, written
 
 from s3dest_dagster.batch import Tally
-from s3dest_dagster.destination import AvroFormat, CsvFormat, Flattening, JsonlFormat, ParquetFormat, TextCompression
+from s3dest_dagster.columns.types import OVERFLOW
 from s3dest_dagster.formats import encoder
-from s3dest_dagster.schema.types import OVERFLOW
+from s3dest_dagster.settings.destination import (
+    AvroFormat,
+    CsvFormat,
+    Flattening,
+    JsonlFormat,
+    ParquetFormat,
+    TextCompression,
+)
 
 NONE = TextCompression.NONE
 JSONL, FLAT = JsonlFormat(compression=NONE), CsvFormat(compression=NONE, flattening=Flattening.ROOT)

@@ -17,13 +17,18 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from faithful import lost, pairs, text_of
+from encoded import batch_of, stream_of, written
 from hypothesis import given
 from hypothesis import strategies as st
 from schema import junk
-from written import batch_of, stream_of, written
+from source_oracle import lost, pairs, text_of
 
-from s3dest_dagster.destination import (
+from s3dest_dagster.columns.converter import RecordConverter
+from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.types import OVERFLOW
+from s3dest_dagster.formats import encoder
+from s3dest_dagster.formats.parquet_lzo import without_lzo
+from s3dest_dagster.settings.destination import (
     AvroCodecName,
     AvroFormat,
     CsvFormat,
@@ -33,10 +38,6 @@ from s3dest_dagster.destination import (
     ParquetFormat,
     TextCompression,
 )
-from s3dest_dagster.formats import encoder
-from s3dest_dagster.formats.lzo import without_lzo
-from s3dest_dagster.schema import Road, record_type
-from s3dest_dagster.schema.types import OVERFLOW
 
 ENVELOPE = ("_airbyte_ab_id", "_airbyte_emitted_at")
 LAYOUTS = ("named", "member")
@@ -142,7 +143,7 @@ def _text(data: bytes, compression: TextCompression) -> str:
     return (gzip.decompress(data) if compression is TextCompression.GZIP else data).decode()
 
 
-class ByRules(Road):
+class ByRules(RecordConverter):
     """The slow road: every record by the rules of conversion, one value at a time."""
 
     def _of_json(self, raws):

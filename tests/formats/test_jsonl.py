@@ -8,13 +8,13 @@ import json
 
 import polars as pl
 import pytest
+from encoded import EMITTED_AT, batch_of, entropy_of, stream_of, user, written
 from hypothesis import given
 from hypothesis import strategies as st
-from written import EMITTED_AT, batch_of, entropy_of, stream_of, user, written
 
-from s3dest_dagster.destination import Flattening, JsonlFormat, TextCompression
+from s3dest_dagster.columns.envelope import record_ids
 from s3dest_dagster.formats import encoder
-from s3dest_dagster.schema import record_ids
+from s3dest_dagster.settings.destination import Flattening, JsonlFormat, TextCompression
 
 PLAIN = JsonlFormat(compression=TextCompression.NONE)
 FLAT = JsonlFormat(compression=TextCompression.NONE, flattening=Flattening.ROOT)

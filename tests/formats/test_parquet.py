@@ -13,12 +13,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from written import EMITTED_AT, MARKER, batch_of, entropy_of, stream_of, user, written
+from encoded import EMITTED_AT, MARKER, batch_of, entropy_of, stream_of, user, written
 
 from s3dest_dagster.batch import ArrowBatch
-from s3dest_dagster.destination import ParquetFormat
+from s3dest_dagster.columns.avro_schema import avro_schema
+from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.formats import encoder
-from s3dest_dagster.schema import avro_schema, record_type
+from s3dest_dagster.settings.destination import ParquetFormat
 
 STREAM = stream_of()
 CODECS = ["UNCOMPRESSED", "SNAPPY", "GZIP", "BROTLI", "LZ4", "ZSTD"]

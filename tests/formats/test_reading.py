@@ -6,11 +6,18 @@ import datetime as dt
 import io
 
 import pytest
-from written import batch_of, stream_of, user, written
+from encoded import batch_of, stream_of, user, written
 
-from s3dest_dagster.destination import AvroFormat, CsvFormat, Flattening, JsonlFormat, ParquetFormat, TextCompression
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import read_table
+from s3dest_dagster.settings.destination import (
+    AvroFormat,
+    CsvFormat,
+    Flattening,
+    JsonlFormat,
+    ParquetFormat,
+    TextCompression,
+)
 
 FLAT = Flattening.ROOT
 FORMATS = [

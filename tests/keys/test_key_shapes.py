@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.keys.shapes import Choice, Run, common_text, numbers, regex
+from s3dest_dagster.keys.overlap import Choice, Run, common_text, numbers, regex
 
 A, AB, DIGIT = frozenset("a"), frozenset("ab"), frozenset("01")
 runs = st.builds(

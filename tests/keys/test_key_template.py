@@ -11,7 +11,7 @@ from work import assert_linear
 
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate, sanitize_name
-from s3dest_dagster.keys.shapes import common_text
+from s3dest_dagster.keys.overlap import common_text
 from s3dest_dagster.keys.tokens import Level, shape_of, substitute
 from s3dest_dagster.stream import Scope, StreamId
 

@@ -13,9 +13,9 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 from ancient import BATCHES, DAYS, MOMENTS, STREAM
-from written import batch_of, stream_of, written
+from encoded import batch_of, stream_of, written
 
-from s3dest_dagster.destination import AvroFormat, ParquetFormat
+from s3dest_dagster.settings.destination import AvroFormat, ParquetFormat
 
 pytestmark = [pytest.mark.readers, pytest.mark.timeout(600)]
 

@@ -19,8 +19,11 @@ from real_servers.report import Found
 from servers import S3Server
 
 from s3dest_dagster.errors import CommitError, SupersededError
+from s3dest_dagster.ingest.landing import Landing, land
+from s3dest_dagster.ingest.target import Target
+from s3dest_dagster.inspection.recover import recover
+from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.keys import manifest_root
-from s3dest_dagster.landing import Landing, Target, land, recover, verify
 from s3dest_dagster.storage import Bucket, open_bucket, told
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 

@@ -12,8 +12,8 @@ import pytest
 
 from s3dest_dagster.batch import BadRecord, State, StreamBatch, StreamStatus
 from s3dest_dagster.errors import SettingsError, SourceError
-from s3dest_dagster.sources.airbyte import AirbyteSource
-from s3dest_dagster.sources.catalog import Catalog
+from s3dest_dagster.sources.airbyte.catalog import Catalog
+from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.stream import Stream, StreamId, SyncMode
 from tests.scripted import ScriptedSource, is_known, is_running, is_soon_gone
 
@@ -245,7 +245,7 @@ def test_a_long_line_within_the_limit_is_read(scripted):
 
 
 def test_a_source_that_closes_its_output_and_stays_is_ended(scripted, monkeypatch):
-    monkeypatch.setattr("s3dest_dagster.sources.conversation._EXIT_WAIT_S", 0.3)
+    monkeypatch.setattr("s3dest_dagster.sources.airbyte.connector.session._EXIT_WAIT_S", 0.3)
     source = scripted.records("users", {"id": 1}).closes_stdout().sleeps(600).source()
     assert "did not end within" in failure_of(source)
     assert not is_known(scripted.calls("read")[0]["pid"])

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from s3dest_dagster.errors import SettingsError, SourceError
-from s3dest_dagster.sources.airbyte import AirbyteSource
+from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.stream import StreamId
 from tests.scripted import ScriptedSource, is_known
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.sources.catalog import Catalog, read_catalog
+from s3dest_dagster.sources.airbyte.catalog import Catalog, read_catalog
 from s3dest_dagster.stream import Stream, StreamId, SyncMode
 
 SCHEMA = {"type": "object", "description": "People", "properties": {"id": {"type": "integer"}}}

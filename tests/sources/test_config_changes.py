@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3dest_dagster.errors import SettingsError, SourceError
-from s3dest_dagster.sources.config_file import ConfigFile
-from s3dest_dagster.sources.current_config import put_back
-from s3dest_dagster.sources.templating import render_config
+from s3dest_dagster.sources.airbyte.config import ConfigFile, put_back
+from s3dest_dagster.sources.airbyte.templating import render_config
 from s3dest_dagster.stream import Stream
 from tests.scripted import ScriptedSource
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.sources.json_faults import why_no_json
+from s3dest_dagster.sources.lines import why_no_json
 
 
 def fault(text: str) -> str | None:

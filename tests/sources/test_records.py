@@ -24,7 +24,7 @@ from pydantic import BaseModel
 
 from s3dest_dagster.batch import ArrowBatch, JsonBatch
 from s3dest_dagster.errors import RecordError
-from s3dest_dagster.sources.records import batches
+from s3dest_dagster.sources.python import batches
 
 
 def texts_of(records) -> list[bytes]:

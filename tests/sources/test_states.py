@@ -9,7 +9,7 @@ import pytest
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.lineage import KnownState, state_id
-from s3dest_dagster.sources.states import Reached, Resumption, resumption
+from s3dest_dagster.sources.airbyte.states import Reached, Resumption, resumption
 from s3dest_dagster.stream import StreamId
 
 USERS, ORDERS, VISITS = StreamId("crm", "users"), StreamId("crm", "orders"), StreamId(None, "visits")

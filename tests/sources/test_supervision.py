@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from scripted import ScriptedSource, is_running, is_soon_gone
 
-from s3dest_dagster.sources import supervisor
-from s3dest_dagster.sources.supervision import remove_abandoned
+from s3dest_dagster.sources.airbyte import supervisor
+from s3dest_dagster.sources.airbyte.supervision import remove_abandoned
 
 SECRET = "correct horse battery staple"
 READS = """

@@ -10,12 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse
-from doors import Forward, refusal
 from odd_servers import odd_server
+from recording_proxy import Forward, refusal
 from servers import S3Server
 from werkzeug.wrappers import Request, Response
 
-from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import (
     AccessDeniedError,
     BucketNotFoundError,
@@ -24,6 +23,7 @@ from s3dest_dagster.errors import (
     PreconditionFailedError,
     UploadVanishedError,
 )
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import Bucket, PartPool, Upload, identity, open_bucket
 from s3dest_dagster.storage.bucket import SERVER_FILE, _tell_once
 

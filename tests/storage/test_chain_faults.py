@@ -15,8 +15,8 @@ from identities import machine, sign_in, sign_in_profile
 from servers import S3Server
 
 from s3dest_dagster import S3Resource
-from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import CredentialsError, S3DestError, SettingsError
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import identity, open_bucket
 
 UNSUITABLE = re.compile("Retry|s3_endpoint|not expected|report|Traceback|<.*Error|Errno")

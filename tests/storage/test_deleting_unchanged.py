@@ -7,7 +7,7 @@ from functools import partial
 from faults import OvertakenClient
 from servers import S3Server
 
-from s3dest_dagster.storage import Bucket, Patience, open_bucket
+from s3dest_dagster.storage import Bucket, RetryPolicy, open_bucket
 from s3dest_dagster.storage.bucket import SERVER_FILE
 
 
@@ -45,6 +45,6 @@ def test_a_second_try_does_not_take_what_came_after_the_first(any_s3: S3Server) 
     seen = {"a": other.put("a", b"old")}
     call = "delete_object" if other.abilities.deletes_if_unchanged else "delete_objects"
     client = OvertakenClient(any_s3.client(), call, partial(other.put, "a", b"new"), lost=True)
-    Bucket(client, name, Patience(max_attempts=3, pause=lambda seconds: None)).delete_unchanged(seen)
+    Bucket(client, name, RetryPolicy(max_attempts=3, pause=lambda seconds: None)).delete_unchanged(seen)
     assert client.calls > 1
     assert other.get("a") is not None

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from doors import door, sts_refusal
 from identities import ACCOUNT, acting_as, machine, machine_keys, new_role, new_user, web_identities
+from recording_proxy import door, sts_refusal
 from servers import S3Server
 
-from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import CredentialsError, SettingsError
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import Identity, identity, open_bucket
 
 

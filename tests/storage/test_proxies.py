@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 from botocore.credentials import SSOProvider
-from doors import door
 from identities import acting_as, machine, machine_keys, new_role, new_user, sign_in, sign_in_profile, single_sign_on
+from recording_proxy import door
 from servers import S3Server
 
 from s3dest_dagster import S3Resource
-from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import CredentialsError, SettingsError
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import identity, open_bucket
 
 VARIABLES = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]

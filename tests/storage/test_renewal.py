@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from botocore.credentials import SSOProvider
-from doors import Door, Forward, Rule, door, refusal
 from identities import (
     machine,
     machine_keys,
@@ -27,12 +26,13 @@ from identities import (
     web_identities,
 )
 from landed import batches_of, destination, ids_by_listing, stream, sync, target, users
+from recording_proxy import Door, Forward, Rule, door, refusal
 from servers import S3Server
 from werkzeug.wrappers import Request, Response
 
-from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import CredentialsError
-from s3dest_dagster.landing import land
+from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import open_bucket, open_client
 
 Keys = dict[str, str]

@@ -7,15 +7,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from doors import Forward, door, refusal, sent_form, sts_refusal
 from identities import acting_as, new_role, new_user
 from landed import batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from recording_proxy import Forward, door, refusal, sent_form, sts_refusal
 from servers import S3Server
 from werkzeug.wrappers import Request, Response
 
-from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import CredentialsError, SettingsError
-from s3dest_dagster.landing import land
+from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import identity, open_bucket
 
 ROLE = "arn:aws:iam::123456789012:role/lander"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from doors import Forward
 from odd_servers import odd_server
+from recording_proxy import Forward
 from servers import S3Server
 from werkzeug.wrappers import Request, Response
 

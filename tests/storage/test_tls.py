@@ -9,14 +9,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from doors import Door, Forward, Rule, door, refusal
 from identities import new_role, new_user
+from recording_proxy import Door, Forward, Rule, door, refusal
 from servers import S3Server
 from tls import Authority, new_authority
 from werkzeug.wrappers import Request, Response
 
-from s3dest_dagster.connection import S3Connection
 from s3dest_dagster.errors import CredentialsError, EndpointUnreachableError, SettingsError, StorageError
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import open_bucket
 from s3dest_dagster.storage.sessions import tell_once
 

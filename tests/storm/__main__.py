@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from forked import PROCESSES
 from landed import destination
+from process_pool import PROCESSES
 from real_servers.known import KNOWN
 from servers import S3Server
 from storm.acts import Outcome, Verb

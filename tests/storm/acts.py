@@ -17,11 +17,18 @@ from landed import batch_of, users
 from storm.kinds import BY_NAME, Kind
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State
-from s3dest_dagster.connection import S3Connection
-from s3dest_dagster.destination import S3Destination
+from s3dest_dagster.commit.states import change_state
+from s3dest_dagster.commit.sweep import sweep
 from s3dest_dagster.errors import CommitError, ObjectNotFoundError, ObjectReplacedError, S3DestError, SupersededError
-from s3dest_dagster.landing import Landing, Sync, change_state, land, open_target, read_scope, recover, sweep, verify
+from s3dest_dagster.ingest.landing import Landing, land
+from s3dest_dagster.ingest.target import open_target
+from s3dest_dagster.inspection.read import read_scope
+from s3dest_dagster.inspection.recover import recover
+from s3dest_dagster.inspection.verify import verify
+from s3dest_dagster.settings.connection import S3Connection
+from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, open_bucket
+from s3dest_dagster.stream import Sync
 
 RECORDS = 60
 """Records of a sync; those of sync number 7 are 7000 to 7059."""

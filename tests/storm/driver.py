@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 
-from forked import PROCESSES
+from process_pool import PROCESSES
 from servers import S3Server
 from storm.acts import Act, Outcome, Verb, carry_out_alone
 from storm.history import Attempt, History

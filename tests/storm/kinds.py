@@ -14,7 +14,14 @@ import fastavro
 import pyarrow.parquet as pq
 from landed import PLAIN_JSONL, destination, stream
 
-from s3dest_dagster.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination, TextCompression
+from s3dest_dagster.settings.destination import (
+    AvroFormat,
+    CsvFormat,
+    JsonlFormat,
+    ParquetFormat,
+    S3Destination,
+    TextCompression,
+)
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
 APPEND, REFRESH = SyncMode.APPEND, SyncMode.FULL_REFRESH
@@ -28,8 +35,8 @@ _PLAIN_CSV = CsvFormat(compression=TextCompression.NONE)
 class Kind:
     """A stream, and how its syncs land. `adds`: they add to what the scope holds; else each replaces it.
 
-    `abandoned_after_s` is short where a sweep may abort what a paused sync has staged. `remarks`: some of its lines are
-    no records.
+    `abandoned_after_s` is short where a sweep may abort what a paused sync has staged. `diagnostics`: some of its
+    lines are no records.
     """
 
     name: str

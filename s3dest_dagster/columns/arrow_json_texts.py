@@ -1,0 +1,275 @@
+"""The JSON text of each value of an Arrow column, exactly and column by column. It must not know what they are for.
+
+Numbers are written so that reading gives the same number; dates, times and timestamps in ISO 8601 (a zoned timestamp
+in UTC with "Z", one without a zone without); intervals as ISO 8601 durations ("P14M3DT1.5S"), durations as a count of
+their unit; binary as base64; a map with text keys as an object, any other as a list of pairs; of a union, the value
+that it holds. What JSON has no word for is spelled as is asked (`Odd`).
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+
+from s3dest_dagster.columns.arrow_moments import beyond_range, integers, is_moment, iso_texts
+from s3dest_dagster.columns.arrow_types import (
+    as_list_column,
+    as_pairs,
+    is_any_binary,
+    is_any_list,
+    is_any_string,
+    unpacked,
+)
+from s3dest_dagster.columns.binary_columns import Parts, content, glued, pieces, scalar
+from s3dest_dagster.columns.json_texts import NOTHING, Rows
+from s3dest_dagster.errors import RecordError
+
+_NULL = b"null"
+_NEEDS_ESCAPE = np.array([code < 0x20 or chr(code) in '"\\' for code in range(256)])
+_NANOS = 10**9
+
+
+class Odd(Protocol):
+    """How values are spelled that JSON has no word for. `path` is the dotted name of the field; `odd` is true where a
+    value is one, of which there is at least one."""
+
+    def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
+        """The texts of a column of floats with NaN or infinities."""
+
+    def moments(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
+        """The texts of moments of which some have no ISO 8601 text."""
+
+
+class Refused:
+    """They are errors that name field and record."""
+
+    def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
+        row = pc.index(odd, True).as_py()
+        raise RecordError(
+            f"Field {path!r} is {column[row].as_py()} in record {row + 1} of a batch; JSON has no such number. "
+            "Make it null or a text in the source, or land the stream in Avro or Parquet."
+        )
+
+    def moments(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
+        row = pc.index(odd, True).as_py()
+        bounds = "00:00 to 24:00" if pt.is_time(column.type) else "the years 1 to 9999"
+        raise RecordError(
+            f"Field {path!r} is {integers(column)[row].as_py()} as {column.type} in record {row + 1} of a batch, which "
+            f"lies outside {bounds} and has no ISO 8601 text. "
+            "Make it null or an integer in the source, or land the stream in Avro or Parquet."
+        )
+
+
+class Spelled:
+    """They keep their value: NaN and the infinities as strings, moments as the integer that is stored."""
+
+    def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
+        names = {"nan": '"NaN"', "-nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
+        texts = column.cast(pa.string()).to_pylist()
+        return pa.array([text and names.get(text, text) for text in texts], pa.string()).cast(pa.binary())
+
+    def moments(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
+        others = _moments(pc.if_else(odd, pa.scalar(None, column.type), column))
+        return pc.if_else(odd, integers(column).cast(pa.string()).cast(pa.binary()), others)
+
+
+def texts_of_column(column: pa.Array) -> list[Any]:
+    """One JSON text per value, odd ones `Spelled`, and NOTHING for nulls."""
+    texts: list[Any] = pieces(column_texts(column, Spelled(), ""))
+    for row in pc.indices_nonzero(unpacked(column).is_null()).to_pylist():
+        texts[row] = NOTHING
+    return texts
+
+
+def object_texts(names: Sequence[str], columns: Sequence[pa.Array], rows: int, odd: Odd, path: str = "") -> pa.Array:
+    """The JSON object of each row, as binary."""
+    parts: Parts = [b"{"]
+    for number, (name, column) in enumerate(zip(names, columns, strict=True)):
+        key = (b"," if number else b"") + msgspec.json.encode(name) + b":"
+        parts += [key, column_texts(column, odd, f"{path}.{name}" if path else name)]
+    return glued([*parts, b"}"], rows)
+
+
+def column_texts(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    """The JSON text of each value as binary, "null" for nulls. Raises RecordError for a type that has none."""
+    column = unpacked(column)
+    if column.null_count == len(column):
+        return pa.repeat(scalar(_NULL), len(column))
+    for belongs, text in _TEXTS:
+        if belongs(column.type):
+            written = text(column, odd, path)
+            return pc.if_else(column.is_valid(), written, scalar(_NULL)) if column.null_count else written
+    raise RecordError(
+        f"Field {path!r} has the Arrow type {column.type}, for which there is no JSON text. Cast it in the source.",
+    )
+
+
+def _plain(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    """Booleans, integers and decimals: Arrow's text is JSON's."""
+    return column.cast(pa.string()).cast(pa.binary()).fill_null(_NULL)
+
+
+def _float(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    column = column.cast(pa.float32()) if pt.is_float16(column.type) else column
+    beyond = pc.fill_null(pc.invert(pc.is_finite(column)), False)
+    return odd.numbers(column, beyond, path) if pc.any(beyond).as_py() else _plain(column, odd, path)
+
+
+def _duration(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    return _plain(column.cast(pa.int64()), odd, path)
+
+
+def _interval(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    return pa.array([b'"%b"' % _iso_duration(*(value or (0, 0, 0))) for value in column.to_pylist()], pa.binary())
+
+
+def _iso_duration(months: int, days: int, nanos: int) -> bytes:
+    """Each part keeps its own unit and sign, since neither months nor days have one length."""
+    seconds, fraction = divmod(abs(nanos), _NANOS)
+    sign = "-" if nanos < 0 else ""
+    clock = f"T{sign}{seconds}{f'.{fraction:09}'.rstrip('0') if fraction else ''}S" if nanos else ""
+    date = f"{f'{months}M' if months else ''}{f'{days}D' if days else ''}"
+    return f"P{date}{clock}".encode() if date or clock else b"PT0S"
+
+
+def _string(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    values = column.cast(pa.string()).cast(pa.binary()).fill_null(b"")
+    if not _NEEDS_ESCAPE[np.frombuffer(content(values), np.uint8)].any():
+        return glued([b'"', values, b'"'], len(column))
+    return pa.array([msgspec.json.encode(value) for value in column.to_pylist()], pa.binary())
+
+
+def _binary(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    return pa.array([b'"%b"' % b64encode(value or b"") for value in column.to_pylist()], pa.binary())
+
+
+def _moment(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    """Dates, times and timestamps."""
+    beyond = beyond_range(column)
+    return odd.moments(column, beyond, path) if pc.any(beyond).as_py() else _moments(column)
+
+
+def _moments(column: pa.Array) -> pa.Array:
+    """Their texts need no escape."""
+    return glued([b'"', iso_texts(column).cast(pa.binary()).fill_null(b""), b'"'], len(column))
+
+
+def _list(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    plain = as_list_column(column)
+    return _sequence(b"[", plain, column_texts(plain.flatten(), odd, f"{path}[]"), b"]")
+
+
+def _map(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    pairs = as_pairs(column)
+    flat = pairs.flatten()
+    keys, values = column_texts(flat.field(0), odd, path), column_texts(flat.field(1), odd, path)
+    if is_any_string(column.type.key_type):
+        return _sequence(b"{", pairs, glued([keys, b":", values], len(flat)), b"}")
+    return _sequence(b"[", pairs, glued([b"[", keys, b",", values, b"]"], len(flat)), b"]")
+
+
+def _sequence(start: bytes, column: pa.ListArray, items: pa.Array, end: bytes) -> pa.Array:
+    """The items' texts, joined by commas; `items` are those of all rows together."""
+    sizes = pc.list_value_length(column).fill_null(0).to_numpy()
+    ends = np.concatenate([np.zeros(1, np.int32), np.cumsum(sizes, dtype=np.int32)])
+    joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(ends), items), scalar(b","))
+    return glued([start, joined, end], len(column))
+
+
+def _struct(column: pa.StructArray, odd: Odd, path: str) -> pa.Array:
+    return object_texts([field.name for field in column.type], column.flatten(), len(column), odd, path)
+
+
+def _union(column: pa.UnionArray, odd: Odd, path: str) -> pa.Array:
+    members = [pieces(column_texts(column.field(number), odd, path)) for number in range(column.type.num_fields)]
+    of_code = dict(zip(column.type.type_codes, members, strict=True))
+    buffers, rows = column.buffers(), slice(column.offset, column.offset + len(column))
+    # As they are stored: pyarrow's own views of them forget where a slice starts.
+    codes = np.frombuffer(buffers[1], np.int8)[rows].tolist()
+    is_sparse = column.type.mode == "sparse"
+    places = range(len(column)) if is_sparse else np.frombuffer(buffers[2], np.int32)[rows].tolist()
+    held = zip(codes, places, strict=True)
+    return pa.array([of_code[code][place] for code, place in held], pa.binary())
+
+
+_Test = Callable[[pa.DataType], bool]
+_Text = Callable[[pa.Array, Odd, str], pa.Array]
+
+
+def _any_of(*tests: _Test) -> _Test:
+    return lambda kind: any(test(kind) for test in tests)
+
+
+_TEXTS: tuple[tuple[_Test, _Text], ...] = (
+    (is_any_string, _string),
+    (_any_of(pt.is_boolean, pt.is_integer, pt.is_decimal), _plain),
+    (pt.is_floating, _float),
+    (is_moment, _moment),
+    (pt.is_struct, _struct),
+    (pt.is_map, _map),
+    (is_any_list, _list),
+    (is_any_binary, _binary),
+    (pt.is_duration, _duration),
+    (pt.is_interval, _interval),
+    (pt.is_union, _union),
+)
+
+
+def refuse_invalid_utf8(data: pa.RecordBatch) -> None:
+    """Raise RecordError when a text of the batch is not valid UTF-8, naming its field (nested: the dotted path) and the
+    number of its record in the batch."""
+    for name, column in zip(data.schema.names, data.columns, strict=True):
+        _refuse_in(column, name, np.arange(len(column)))
+
+
+def _refuse_in(column: pa.Array, path: str, records: Rows) -> None:
+    """`records` are the rows of the batch that the values belong to."""
+    if pt.is_primitive(column.type):
+        return
+    column = unpacked(column)
+    if pt.is_struct(column.type):
+        for field, child in zip(column.type, column.flatten(), strict=True):
+            _refuse_in(child, f"{path}.{field.name}", records)
+    elif pt.is_map(column.type):
+        for part in as_pairs(column).flatten().flatten():
+            _refuse_in(part, path, _of_items(as_pairs(column), records))
+    elif is_any_list(column.type):
+        lists = as_list_column(column)
+        _refuse_in(lists.flatten(), f"{path}[]", _of_items(lists, records))
+    elif pt.is_union(column.type) and column.type.mode == "sparse":
+        for number in range(column.type.num_fields):
+            _refuse_in(column.field(number), path, records)
+    elif is_any_string(column.type):
+        _refuse_texts(column, path, records)
+
+
+def _of_items(column: pa.ListArray, records: Rows) -> Rows:
+    return np.repeat(records, column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
+
+
+def _refuse_texts(column: pa.Array, path: str, records: Rows) -> None:
+    contents = column.cast(pa.large_binary())
+    try:
+        contents.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        place = next(place for place, text in enumerate(contents.to_pylist()) if not _is_utf8(text or b""))
+        raise RecordError(
+            f"Field {path!r} holds a text that is not valid UTF-8 in record {records[place] + 1} of a batch (half of a "
+            "surrogate pair is no UTF-8 either). Decode it in the source with the encoding that it has, or make the "
+            "column binary."
+        ) from None
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

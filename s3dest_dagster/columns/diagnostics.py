@@ -1,0 +1,239 @@
+"""What arrives otherwise than its schema declares it, field by field and with the reason, before any record is read.
+
+It must not know data, nor how a column is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from s3dest_dagster.columns.json_schema import known_type
+from s3dest_dagster.columns.names import standard_name
+from s3dest_dagster.columns.types import (
+    EMITTED_AT,
+    OVERFLOW,
+    OVERFLOW_ALIAS,
+    RECORD_ID,
+    Array,
+    Kind,
+    Record,
+    Scalar,
+    Union,
+)
+
+_NO_TYPE = "no type is declared: a text as it is, anything else as its JSON text"
+_UNKNOWN_TYPE = "its declared type is not known: a text as it is, anything else as its JSON text"
+_KEPT_UNKNOWN_TYPE = "its declared type is not known, and none is needed: the value stays as it came"
+_NO_PROPERTIES = "an object without declared properties: each entry stands as text in its " + OVERFLOW
+_NO_ITEM_TYPE = "no type of the items is declared: a text as it is, anything else as its JSON text"
+_IN_UTC = "in UTC: the offset that a value is written with is not kept"
+_TOO_DEEP = "JSON text: it nests deeper than readers of Parquet take"
+_WITHOUT_END = "JSON text: its schema refers to itself, or nests deeper than 100 levels"
+_OTHER_SIGNS = "a name holds letters, digits and _ only, and does not begin with a digit"
+_NAME_IS_THE_ROWS = "every row has a column of this name already"
+_NAME_IS_TAKEN = "another field would get the same name"
+_COMBINATIONS = frozenset({"anyOf", "allOf", "oneOf"})
+_TYPE_WORDS = _COMBINATIONS | {"type", "$ref"}
+_UNKNOWN: Mapping[str, Any] = {"type": "string"}
+"""Stands for a definition that cannot be told from here: nothing is remarked of it."""
+
+
+class Effect(StrEnum):
+    """What becomes of a field that does not arrive as it is declared; first what changes a value most."""
+
+    NOT_LANDED = "not landed"
+    """The value is counted, and lost."""
+    CHANGED = "changed"
+    """A part of what the source wrote is not kept."""
+    AS_TEXT = "as text"
+    """Nothing is lost: the value stands as text."""
+    MOVED = "moved"
+    """Nothing is lost: the value stands elsewhere in the row."""
+    KEPT = "kept"
+    """Nothing is lost or changed, though the declaration is not understood."""
+    RENAMED = "renamed"
+    """Nothing is lost: it has another name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One thing that is not as declared. `field` is the path of the source's names, with `[]` for the items of a list;
+    "*" stands for what the schema does not declare. `becomes` is the new name of one that is renamed, else empty."""
+
+    field: str
+    effect: Effect
+    reason: str
+    becomes: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DiagnosticGroup:
+    """Remarks that say the same of several fields, in the order of the schema."""
+
+    effect: Effect
+    reason: str
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def grouped(diagnostics: Iterable[Diagnostic]) -> list[DiagnosticGroup]:
+    """The remarks by effect and reason, what changes a value first."""
+    groups: dict[tuple[Effect, str], list[Diagnostic]] = {}
+    for each in diagnostics:
+        groups.setdefault((each.effect, each.reason), []).append(each)
+    order = {effect: number for number, effect in enumerate(Effect)}
+    found = sorted(groups.items(), key=lambda group: order[group[0][0]])
+    return [DiagnosticGroup(effect, reason, tuple(members)) for (effect, reason), members in found]
+
+
+def column_diagnostics(record: Record, landed: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """The remarks on typed columns (Avro, Parquet). `record` is the type of the schema, `landed` what is written of it:
+    the same, with text in place of what nests too deep."""
+    yield from _Columns(json_schema).level("", record, landed, json_schema)
+    yield Diagnostic("*", Effect.MOVED, f"undeclared fields, and values of another type, stand as text in {OVERFLOW}")
+
+
+def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_undeclared: bool) -> Iterator[Diagnostic]:
+    """The remarks on the cells of flattened CSV, which have no types. `keeps_undeclared`: in a last column."""
+    effect = Effect.MOVED if keeps_undeclared else Effect.NOT_LANDED
+    for name in _taken(json_schema, {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if keeps_undeclared else set())):
+        yield Diagnostic(name, effect, f"{_NAME_IS_THE_ROWS}: it counts as undeclared")
+    for field in record.fields:
+        if _has_structure(field.kind):
+            yield Diagnostic(field.source, Effect.AS_TEXT, "an object or a list is one cell of JSON")
+    yield from unknown_type_diagnostics(json_schema)
+    if keeps_undeclared:
+        yield Diagnostic("*", effect, f"undeclared fields stand as JSON in {OVERFLOW}")
+    else:
+        yield Diagnostic(
+            "*", effect, "undeclared fields are counted and left out; additional_properties_column keeps them"
+        )
+
+
+def line_diagnostics(json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """The remarks on flattened JSON Lines, which have every field as it came."""
+    for name in _taken(json_schema, {RECORD_ID, EMITTED_AT}):
+        yield Diagnostic(name, Effect.MOVED, f"{_NAME_IS_THE_ROWS}: into {OVERFLOW}")
+    yield from unknown_type_diagnostics(json_schema)
+
+
+def unknown_type_diagnostics(json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """The remarks on fields of a text format whose declared type is not known."""
+    for name, definition in _properties(json_schema).items():
+        if _names_unknown_type(definition, json_schema):
+            yield Diagnostic(name, Effect.KEPT, _KEPT_UNKNOWN_TYPE)
+
+
+class _Columns:
+    """One pass over a schema and its record type, side by side."""
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+
+    def level(self, path: str, record: Record, landed: Record, definition: object) -> Iterator[Diagnostic]:
+        declared = _properties(definition)
+        names = {field.source for field in record.fields}
+        for name in declared:
+            if name not in names:
+                yield _reserved(f"{path}{name}", name)
+        for field, same in zip(record.fields, landed.fields, strict=True):
+            where = f"{path}{field.source}"
+            if field.name != field.source:
+                taken = standard_name(field.source) != field.name
+                yield Diagnostic(where, Effect.RENAMED, _NAME_IS_TAKEN if taken else _OTHER_SIGNS, field.name)
+            yield from self.position(where, field.kind, same.kind, declared.get(field.source, _UNKNOWN))
+
+    def position(self, path: str, kind: Kind, landed: Kind, definition: object) -> Iterator[Diagnostic]:
+        if landed is Scalar.STRING and kind is not Scalar.STRING:
+            yield Diagnostic(path, Effect.AS_TEXT, _TOO_DEEP)
+            return
+        found = self._followed(definition)
+        if isinstance(kind, Record) and isinstance(landed, Record):
+            if not kind.fields:
+                yield Diagnostic(path, Effect.MOVED, _NO_PROPERTIES)
+            yield from self.level(f"{path}.", kind, landed, found)
+        elif isinstance(kind, Array) and isinstance(landed, Array):
+            yield from self._items(path, kind, landed, found)
+        elif isinstance(kind, Union) and isinstance(landed, Union):
+            if _names_unknown_type(found, self._root):
+                yield Diagnostic(path, Effect.AS_TEXT, _UNKNOWN_TYPE)
+            for branch, same in zip(kind.branches, landed.branches, strict=True):
+                yield from self.position(path, branch, same, _UNKNOWN)
+        elif kind in (Scalar.TIMESTAMP, Scalar.TIME):
+            yield Diagnostic(path, Effect.CHANGED, _IN_UTC)
+        elif kind is Scalar.NULL:
+            yield Diagnostic(path, Effect.MOVED, f"null is its only type: any other value as text in {OVERFLOW}")
+        elif kind is Scalar.STRING and _names_unknown_type(found, self._root):
+            yield Diagnostic(path, Effect.AS_TEXT, _UNKNOWN_TYPE)
+        elif kind is Scalar.STRING and (reason := _why_text(found)):
+            yield Diagnostic(path, Effect.AS_TEXT, reason)
+
+    def _items(self, path: str, kind: Array, landed: Array, definition: object) -> Iterator[Diagnostic]:
+        items = definition.get("items") if isinstance(definition, Mapping) else None
+        if definition is _UNKNOWN or isinstance(items, list | tuple):
+            yield from self.position(f"{path}[]", kind.item, landed.item, _UNKNOWN)
+        elif isinstance(items, Mapping) and not _TYPE_WORDS.isdisjoint(items):
+            yield from self.position(f"{path}[]", kind.item, landed.item, items)
+        else:
+            yield Diagnostic(path, Effect.AS_TEXT, _NO_ITEM_TYPE)
+
+    def _followed(self, definition: object) -> object:
+        """What a definition that is a reference into this schema points to; any other as it is."""
+        for _ in range(len(_TYPE_WORDS)):
+            reference = definition.get("$ref") if isinstance(definition, Mapping) else None
+            if not isinstance(reference, str) or not reference.startswith("#"):
+                return definition
+            target = _target(self._root, reference)
+            if target is None:
+                return definition
+            definition = target
+        return _UNKNOWN
+
+
+def _target(root: Mapping[str, Any], reference: str) -> object:
+    """What a local reference points to; None for nothing."""
+    target: Any = root
+    for token in reference.removeprefix("#").split("/")[1:]:
+        target = target.get(token.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
+    return target
+
+
+def _properties(definition: object) -> Mapping[str, Any]:
+    found = definition.get("properties") if isinstance(definition, Mapping) else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def _reserved(path: str, name: str) -> Diagnostic:
+    if name in (OVERFLOW, OVERFLOW_ALIAS):
+        return Diagnostic(path, Effect.MOVED, f"its entries are merged into {OVERFLOW}, which every level has")
+    return Diagnostic(path, Effect.MOVED, f"{_NAME_IS_THE_ROWS}: as text in {OVERFLOW}")
+
+
+def _taken(json_schema: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    return [name for name in _properties(json_schema) if name in names]
+
+
+def _why_text(definition: object) -> str:
+    """Why a text column is one, where the schema does not say that its values are texts."""
+    if not isinstance(definition, Mapping) or _TYPE_WORDS.isdisjoint(definition):
+        return _NO_TYPE
+    return _WITHOUT_END if definition.get("type") in ("object", "array") else ""
+
+
+def _names_unknown_type(definition: object, root: Mapping[str, Any]) -> bool:
+    """Whether a definition names a type that is not known, alone or among others, or a reference that leads nowhere."""
+    if not isinstance(definition, Mapping) or not _COMBINATIONS.isdisjoint(definition):
+        return False
+    named, reference = definition.get("type"), definition.get("$ref")
+    if named is None and isinstance(reference, str):
+        return _target(root, reference) is None if reference.startswith("#") else known_type(reference, None) is None
+    names = named if isinstance(named, list | tuple) else [named] if isinstance(named, str) else []
+    return any(known_type(name, None) is None for name in names)
+
+
+def _has_structure(kind: Kind) -> bool:
+    if isinstance(kind, Union):
+        return any(map(_has_structure, kind.branches))
+    return isinstance(kind, Record | Array)

@@ -1,0 +1,147 @@
+"""A JSON schema for data that has none: from the types of Arrow columns, or from what a first batch of records shows.
+
+It must not know record types: what it gives goes through `record_type` like any schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from s3dest_dagster.columns.arrow_types import is_any_binary, is_any_list, is_any_string
+from s3dest_dagster.columns.members import as_list, as_object
+from s3dest_dagster.columns.numbers import integer, is_exact_double, nearest_double
+
+MAX_INFERRED_DEPTH = 50
+"""Levels of objects and arrays that are told apart in a first batch; deeper ones become JSON text."""
+MAX_INFERRED_FIELDS = 2_000
+"""Names of one level that become fields; further ones go to the overflow."""
+
+_EXACT_DECIMAL_DIGITS = 15
+"""Decimal digits that every double gives back."""
+_LONG = "integer beyond doubles"
+_NULLABLE_STRING: dict[str, Any] = {"type": ["null", "string"]}
+
+
+def json_schema_of_arrow(schema: pa.Schema) -> dict[str, Any]:
+    """The JSON schema of Arrow data: every column nullable, in the columns' order.
+
+    A duration is an integer, the count of its unit. What JSON has no type for (decimals beyond 15 digits, intervals,
+    maps whose keys are no texts) is a string with the value's text.
+    """
+    return _object_of((field.name, field.type) for field in schema)
+
+
+def json_schema_of_records(raws: Sequence[bytes]) -> dict[str, Any]:
+    """The JSON schema of records that have none, by the types seen: every field nullable, in first-seen order.
+
+    Integers and other numbers together are a number; numbers that neither an int64 nor a double holds exactly make
+    their field a string; a field that was only ever null, or an array that was only ever empty, is of strings. Later
+    records that show other types are coerced or overflow like any others.
+    """
+    seen = _Seen()
+    for raw in raws:
+        seen.add(bytes(raw), 0)
+    return seen.object_schema()
+
+
+class _Seen:
+    """The types seen at one place of a first batch."""
+
+    def __init__(self) -> None:
+        self.types: dict[str, None] = {}
+        self.fields: dict[str, _Seen] = {}
+        self.items: _Seen | None = None
+
+    def add(self, raw: bytes, depth: int) -> None:
+        name = _json_type(raw)
+        if depth > MAX_INFERRED_DEPTH and name in ("object", "array"):
+            name = "string"
+        if name != "null":
+            self.types[name] = None
+        if name == "object":
+            self._add_fields(raw, depth)
+        elif name == "array":
+            self.items = self.items or _Seen()
+            for item in as_list(raw):
+                self.items.add(bytes(item), depth + 1)
+
+    def _add_fields(self, raw: bytes, depth: int) -> None:
+        for name, value in as_object(raw).items():
+            if name in self.fields or len(self.fields) < MAX_INFERRED_FIELDS:
+                self.fields.setdefault(name, _Seen()).add(bytes(value), depth + 1)
+
+    def object_schema(self) -> dict[str, Any]:
+        return {"type": "object", "properties": {name: field.schema() for name, field in self.fields.items()}}
+
+    def schema(self) -> dict[str, Any]:
+        types = _together(self.types) or ["string"]
+        schema: dict[str, Any] = {"type": ["null", *types]}
+        if "object" in types:
+            schema["properties"] = self.object_schema()["properties"]
+        if "array" in types and self.items:
+            schema["items"] = self.items.schema()
+        return schema
+
+
+def _together(seen: Iterable[str]) -> list[str]:
+    """The JSON schema types of what was seen: one numeric type that holds all numbers exactly, else string."""
+    numeric = {"integer", _LONG, "number"}.intersection(seen)
+    numbers = "integer" if "number" not in numeric else "string" if _LONG in numeric else "number"
+    return list(dict.fromkeys(numbers if name in numeric else name for name in seen))
+
+
+def _json_type(raw: bytes) -> str:
+    """The JSON schema type of one JSON text, or _LONG; a number that no column holds exactly counts as a string."""
+    first = raw[:1]
+    named = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}.get(first)
+    if named:
+        return named
+    text = raw.decode()
+    value = nearest_double(text)
+    exact = value is not None and is_exact_double(text, value)
+    if integer(text) is not None:
+        return "integer" if exact else _LONG
+    return "number" if exact else "string"
+
+
+def _object_of(fields: Iterable[tuple[str, pa.DataType]]) -> dict[str, Any]:
+    return {"type": "object", "properties": {name: _of_arrow(kind) for name, kind in fields}}
+
+
+def _of_arrow(kind: pa.DataType) -> Mapping[str, Any]:
+    """The nullable JSON schema of one Arrow type."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _of_arrow(kind.storage_type)
+    if pt.is_dictionary(kind) or pt.is_run_end_encoded(kind):
+        return _of_arrow(kind.value_type)
+    if pt.is_struct(kind):
+        return {**_object_of((field.name, field.type) for field in kind), "type": ["null", "object"]}
+    if pt.is_map(kind):
+        return {"type": ["null", "object"]} if is_any_string(kind.key_type) else _NULLABLE_STRING
+    if is_any_list(kind):
+        return {"type": ["null", "array"], "items": _of_arrow(kind.value_type)}
+    return _of_arrow_scalar(kind)
+
+
+def _of_arrow_scalar(kind: pa.DataType) -> Mapping[str, Any]:
+    if pt.is_integer(kind) or pt.is_duration(kind):
+        return {"type": ["null", "integer"]}
+    if pt.is_float32(kind) or pt.is_float16(kind):
+        return {"type": "number", "airbyte_type": "float"}
+    if pt.is_float64(kind) or (pt.is_decimal(kind) and kind.precision <= _EXACT_DECIMAL_DIGITS):
+        return {"type": ["null", "number"]}
+    if pt.is_boolean(kind):
+        return {"type": ["null", "boolean"]}
+    if pt.is_null(kind):
+        return {"type": "null"}
+    if pt.is_timestamp(kind):
+        return {"type": ["null", "string"], "format": "date-time"}
+    if pt.is_date(kind) or pt.is_time(kind):
+        return {"type": ["null", "string"], "format": "date" if pt.is_date(kind) else "time"}
+    if is_any_binary(kind):
+        return {"$ref": "WellKnownTypes.json#/definitions/BinaryData"}
+    return _NULLABLE_STRING

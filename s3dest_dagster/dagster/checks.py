@@ -1,0 +1,213 @@
+"""Asset checks of what was landed: counts, manifests, lines kept aside, columns, age.
+
+It must not know how any of it is found out.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import dagster as dg
+
+from s3dest_dagster.commit.scopes import scopes
+from s3dest_dagster.dagster.asset_metadata import stream_of
+from s3dest_dagster.dagster.failures import as_dagster_failures
+from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
+from s3dest_dagster.dagster.metadata import plain_changes
+from s3dest_dagster.dagster.run_id import now
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.ingest.landing import landed_scope
+from s3dest_dagster.inspection.verify import LastSync, last_sync, verify
+from s3dest_dagster.printable import amount
+from s3dest_dagster.settings.fields import refuse_variables
+from s3dest_dagster.stream import Scope, StreamId
+
+COUNTS_CHECK = "counts_add_up"
+MANIFEST_CHECK = "bucket_agrees_with_manifests"
+QUARANTINE_CHECK = "few_lines_quarantined"
+SCHEMA_CHECK = "schema_unchanged"
+FRESHNESS_CHECK = "landed_lately"
+_PARTITION_TAG = "dagster/partition"
+_SHOWN_PROBLEMS = 20
+
+
+def build_landing_checks(
+    assets: Iterable[dg.AssetsDefinition],
+    *,
+    deep: bool = False,
+    blocking: bool = False,
+    max_quarantine_ratio: float = 0.0,
+    fresh_within: timedelta | None = None,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
+    clock: Callable[[], datetime] = now,
+) -> list[dg.AssetChecksDefinition]:
+    """Checks for each of these stream assets, to be put into `Definitions` beside them.
+
+    `counts_add_up`: of each scope's last sync, what was read is landed or quarantined, and the objects have as many
+    rows as were landed. `bucket_agrees_with_manifests`: as `s3dest verify`; `deep` reads every object, too.
+    `few_lines_quarantined`: of all that the last syncs read, no more than `max_quarantine_ratio` (0 to 1) was kept
+    aside. `schema_unchanged`: no last sync had other columns than the one before it. `landed_lately`, where
+    `fresh_within` is given: the youngest of the last syncs began no longer ago than that, by `clock`.
+
+    A run of one partition checks that partition, any other all that has landed. The last three fail with `severity`,
+    the first two as errors; `blocking` keeps assets downstream from running when a check fails as an error. Raises
+    SettingsError for a ratio or an age that cannot be.
+    """
+    refuse_variables("max_quarantine_ratio", max_quarantine_ratio)
+    if not 0 <= max_quarantine_ratio <= 1:
+        raise SettingsError(
+            f"{max_quarantine_ratio} is no part of all records. Give 0, for none, to 1.", setting="max_quarantine_ratio"
+        )
+    if fresh_within is not None and fresh_within <= timedelta(0):
+        raise SettingsError("Nothing is younger than that. Give a time above 0, or None.", setting="fresh_within")
+    wanted = _Wanted(deep, max_quarantine_ratio, fresh_within, severity, clock)
+    return [_checks_of(asset, key, wanted, blocking) for asset in assets for key in sorted(asset.keys)]
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What is checked, as `build_landing_checks` was told."""
+
+    deep: bool
+    max_quarantine_ratio: float
+    fresh_within: timedelta | None
+    severity: dg.AssetCheckSeverity
+    clock: Callable[[], datetime]
+
+    @property
+    def descriptions(self) -> dict[str, str]:
+        """The checks, by name."""
+        checks = {
+            COUNTS_CHECK: "What was read is landed or quarantined, and the objects have as many rows as were landed.",
+            MANIFEST_CHECK: f"Every object is there as it was landed{', and was read' if self.deep else ''}.",
+            QUARANTINE_CHECK: f"At most {self.max_quarantine_ratio:.2%} of what was read is no record.",
+            SCHEMA_CHECK: "The last sync had the columns of the sync before it.",
+        }
+        fresh = {FRESHNESS_CHECK: f"The last sync began no longer than {self.fresh_within} ago."}
+        return checks | (fresh if self.fresh_within is not None else {})
+
+
+def _checks_of(
+    asset: dg.AssetsDefinition, key: dg.AssetKey, wanted: _Wanted, blocking: bool
+) -> dg.AssetChecksDefinition:
+    stream = stream_of(key, asset.metadata_by_key[key]).id
+    manager_key = asset.get_io_manager_key_for_asset_key(key)
+    specs = [
+        dg.AssetCheckSpec(name=name, asset=key, description=text, blocking=blocking)
+        for name, text in wanted.descriptions.items()
+    ]
+
+    @dg.multi_asset_check(
+        name=f"{key.to_python_identifier()}_landing_checks",
+        specs=specs,
+        required_resource_keys={manager_key},
+    )
+    def check_landing(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        manager = getattr(context.resources, manager_key)
+        if not isinstance(manager, S3DestinationIOManager):
+            raise SettingsError(
+                f"{key.to_user_string()} is kept by a {type(manager).__name__}, and landing checks are of what an "
+                "S3DestinationIOManager has landed.",
+                stream=str(stream),
+            )
+        with as_dagster_failures():
+            yield from _Look(manager, key, stream, context.run.tags.get(_PARTITION_TAG), wanted).results()
+
+    return check_landing
+
+
+@dataclass(frozen=True)
+class _Look:
+    """One look at what a stream has landed, or one partition of it."""
+
+    manager: S3DestinationIOManager
+    key: dg.AssetKey
+    stream: StreamId
+    partition: str | None
+    wanted: _Wanted
+
+    def results(self) -> Iterator[dg.AssetCheckResult]:
+        bucket, template, landed = self.manager.bucket(), self.manager.destination().template, self._landed()
+        syncs = [found for each in landed if (found := last_sync(bucket, template, each)) is not None]
+        yield self._counts(syncs)
+        yield self._manifests(landed)
+        yield self._quarantined(syncs)
+        yield self._schema(syncs)
+        if self.wanted.fresh_within is not None:
+            yield self._age(syncs, self.wanted.fresh_within)
+
+    def _landed(self) -> list[Scope]:
+        """The stream's scopes that have landed, or the one of the partition."""
+        destination = self.manager.destination()
+        landed = landed_scope(destination.stream_prefix, Scope(self.stream)).stream
+        found = scopes(self.manager.bucket(), destination.template, {landed})
+        return [each for each in found if self.partition is None or each.partition == self.partition]
+
+    def _counts(self, syncs: Sequence[LastSync]) -> dg.AssetCheckResult:
+        totals = {
+            "read": sum(each.counts.read for each in syncs),
+            "landed": sum(each.counts.landed for each in syncs),
+            "quarantined": sum(each.counts.quarantined for each in syncs),
+            "overflowed": sum(sum(each.counts.tally.overflowed.values()) for each in syncs),
+            "undeclared": sum(sum(each.counts.tally.undeclared.values()) for each in syncs),
+        }
+        return self._result(COUNTS_CHECK, [each.problem for each in syncs if each.problem], totals)
+
+    def _manifests(self, landed: Sequence[Scope]) -> dg.AssetCheckResult:
+        bucket, template = self.manager.bucket(), self.manager.destination().template
+        found = [verify(bucket, template, each, deep=self.wanted.deep) for each in landed]
+        totals = {name: sum(getattr(each, name) for each in found) for name in ("objects", "rows", "uncompared")}
+        return self._result(MANIFEST_CHECK, [problem for each in found for problem in each.problems], totals)
+
+    def _quarantined(self, syncs: Sequence[LastSync]) -> dg.AssetCheckResult:
+        read, kept = sum(each.counts.read for each in syncs), sum(each.counts.quarantined for each in syncs)
+        ratio, most = kept / read if read else 0.0, self.wanted.max_quarantine_ratio
+        where = ", ".join(str(each.scope) for each in syncs if each.counts.quarantined)
+        problem = (
+            f"{kept:,} of {amount(read, 'line')} kept aside, {ratio:.2%}, and at most {most:.2%} is allowed: {where}"
+        )
+        totals = {"quarantined": kept, "read": read, "ratio": ratio, "max_ratio": most}
+        return self._result(QUARANTINE_CHECK, [problem] if ratio > most else [], totals, self.wanted.severity)
+
+    def _schema(self, syncs: Sequence[LastSync]) -> dg.AssetCheckResult:
+        changed = {str(each.scope): plain_changes(each.schema_changes) for each in syncs if each.schema_changes}
+        problems = [f"{scope}: {_in_words(changes)}" for scope, changes in changed.items()]
+        told = {"changes": dict(list(changed.items())[:_SHOWN_PROBLEMS])} if changed else {}
+        return self._result(SCHEMA_CHECK, problems, {"scopes": len(syncs), **told}, self.wanted.severity)
+
+    def _age(self, syncs: Sequence[LastSync], most: timedelta) -> dg.AssetCheckResult:
+        if not syncs:
+            return self._result(FRESHNESS_CHECK, ["nothing has landed yet"], {}, self.wanted.severity)
+        youngest = max(each.started_at for each in syncs)
+        age = self.wanted.clock() - youngest
+        problem = f"the last sync began at {youngest.isoformat(timespec='seconds')}, longer than {most} ago"
+        totals = {
+            "last_sync": dg.MetadataValue.timestamp(youngest),
+            "age_s": round(age.total_seconds(), 1),
+            "fresh_within_s": most.total_seconds(),
+        }
+        return self._result(FRESHNESS_CHECK, [problem] if age > most else [], totals, self.wanted.severity)
+
+    def _result(
+        self,
+        name: str,
+        problems: Sequence[str],
+        totals: dict[str, Any],
+        severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+    ) -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(
+            passed=not problems,
+            check_name=name,
+            asset_key=self.key,
+            severity=severity,
+            description="; ".join(problems[:_SHOWN_PROBLEMS]) or None,
+            metadata=totals | ({"problems": len(problems)} if problems else {}),
+        )
+
+
+def _in_words(changes: dict[str, Any]) -> str:
+    """`added a, b; retyped c (integer → string)`."""
+    retyped = [f"{name} ({how})" for name, how in changes.get("retyped", {}).items()]
+    named = {kind: changes.get(kind, []) for kind in ("added", "removed")} | {"retyped": retyped}
+    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in named.items() if names)

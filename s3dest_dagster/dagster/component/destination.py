@@ -1,0 +1,120 @@
+"""Where a component's streams land, as YAML says it: a connector's configuration, in place or in its own file.
+
+It must not know streams.
+"""
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import dagster as dg
+from pydantic import WithJsonSchema
+
+from s3dest_dagster.dagster.component.yaml_values import Place, by_kind, rendered
+from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
+from s3dest_dagster.dagster.variables import holds_variable
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY, parse_format
+from s3dest_dagster.settings.connector_spec import connector_spec
+
+_LEFT_OUT: Mapping[str, Any] = {"s3_bucket_path": "", "s3_bucket_region": "", "format": {"format_type": "JSONL"}}
+"""What may be left out in YAML, and is required in a connector's file."""
+_PASTED = frozenset({"destinationType", "destination_type"})
+"""Keys that Airbyte's API puts beside a connector's own."""
+_TEMPLATE = {"type": "string", "pattern": r"\{\{"}
+
+
+def _or_template(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a setting, which a template may give as well."""
+    told = {name: schema[name] for name in ("title", "description") if name in schema}
+    if schema.get("type") == "object" and "properties" in schema:
+        return {**schema, "properties": {name: _or_template(each) for name, each in schema["properties"].items()}}
+    return {**told, "if": _TEMPLATE, "else": schema}
+
+
+def _format(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of the format: its name alone, or its options by its name."""
+    names = [_name_of(each) for each in schema["oneOf"]]
+    options = by_kind({"oneOf": [{"type": "object", **each} for each in schema["oneOf"]]}, "format_type")
+    told = {name: schema[name] for name in ("title", "description") if name in schema}
+    # In any case: the settings say what is wrong with another name.
+    return {**told, "if": {"type": "string"}, "then": {"examples": names}, "else": options}
+
+
+def _name_of(form: Mapping[str, Any]) -> str:
+    return str(form["properties"]["format_type"]["enum"][0])
+
+
+_SETTINGS: dict[str, Any] = connector_spec()["connectionSpecification"]["properties"]
+DestinationModel = Annotated[
+    Mapping[str, Any],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "properties": {name: _or_template(each) for name, each in _SETTINGS.items()}
+            | {"format": _format(_SETTINGS["format"])},
+        },
+    ),
+]
+
+
+def resolve_destination(context: dg.ResolutionContext, given: Any) -> S3DestinationIOManager:
+    """The IO manager of a connector's configuration, or of the file of it that a text names."""
+    if isinstance(given, S3DestinationIOManager):
+        return given
+    place = Place(context)
+    with place.told():
+        if isinstance(given, str):
+            return S3DestinationIOManager.from_connector_config(place.path_of(given))
+        if not isinstance(given, Mapping):
+            raise SettingsError(
+                f"A destination is an object of settings, or the path of a file of them. This is {given!r}."
+            )
+        config = rendered(context, given)
+        with _placed_among_own(config):
+            _refuse_unknown(config)
+            if config.get("s3_bucket_name") is None:
+                raise SettingsError("The destination needs s3_bucket_name, the bucket to land in.")
+            return S3DestinationIOManager.from_connector_config({**_LEFT_OUT, **config})
+
+
+@contextmanager
+def _placed_among_own(config: Mapping[str, Any]) -> Iterator[None]:
+    """Errors of our own settings leave with the place where they stand."""
+    try:
+        yield
+    except SettingsError as error:
+        own = config.get(OWN_SETTINGS_KEY)
+        if isinstance(own, Mapping) and error.setting in own:
+            error.setting = f"{OWN_SETTINGS_KEY}.{error.setting}"
+        raise
+
+
+def _refuse_unknown(config: Mapping[str, Any]) -> None:
+    """What means nothing is refused, but for what comes along when a configuration is pasted."""
+    for key in config.keys() - _SETTINGS.keys() - _PASTED:
+        raise SettingsError(f"The destination has no {key!r}. {_instead(key, _SETTINGS)}", setting=key)
+    if config.get("format") is None or holds_variable(config["format"]):
+        return
+    form = {"format_type": config["format"]} if isinstance(config["format"], str) else config["format"]
+    ignored = parse_format(form)[1]
+    for path in ignored:
+        name = path.rpartition(".")[2]
+        raise SettingsError(
+            f"{form['format_type']} has no {path!r}. {_instead(name, _options(form['format_type']))}", setting=path
+        )
+
+
+def _instead(key: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(sorted(known))}."
+
+
+def _options(format_type: str) -> list[str]:
+    """The options of a format, by the connector's names."""
+    for form in _SETTINGS["format"]["oneOf"]:
+        names = form["properties"]
+        if any(str(each).upper() == format_type.upper() for each in names["format_type"]["enum"]):
+            return [name for name in names if name != "format_type"]
+    return []

@@ -1,0 +1,115 @@
+"""The destinations and streams of selected assets: from a module's definitions, for those who look at what has landed.
+
+It must not know what they look for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import dagster as dg
+
+from s3dest_dagster.dagster.asset_metadata import stream_of
+from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.ingest.landing import landed_scope
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, StreamId
+
+
+@dataclass(frozen=True, slots=True)
+class LandedBy:
+    """What assets of one IO manager land: where, and which streams, under their names in the bucket."""
+
+    destination: S3Destination
+    bucket: Bucket
+    streams: frozenset[StreamId]
+
+
+def landed_by(module: str, selection: str) -> list[LandedBy]:
+    """The destinations of the selected assets of a module, by its `Definitions` and Dagster's syntax of selections.
+
+    Assets that another IO manager keeps are left out. Raises SettingsError when the module cannot be imported, has no
+    definitions, or when no asset is selected that lands streams.
+    """
+    definitions = _definitions(module)
+    keys = _selected(definitions, module, selection)
+    by_manager: defaultdict[str, dict[dg.AssetKey, dg.AssetsDefinition]] = defaultdict(dict)
+    for key in sorted(keys):
+        asset = definitions.resolve_assets_def(key)
+        if asset.is_executable:
+            by_manager[asset.get_io_manager_key_for_asset_key(key)][key] = asset
+    found = [each for name, assets in by_manager.items() for each in _landed(definitions, name, assets)]
+    if not found:
+        raise SettingsError(
+            f"{selection!r} selects no asset of {module} that an S3DestinationIOManager lands. "
+            f"It has: {', '.join(key.to_user_string() for key in sorted(definitions.resolve_all_asset_keys()))}.",
+            setting="select",
+        )
+    return found
+
+
+def _selected(definitions: dg.Definitions, module: str, selection: str) -> set[dg.AssetKey]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", category=dg.BetaWarning)
+        try:
+            return set(dg.AssetSelection.from_string(selection).resolve(definitions.resolve_asset_graph()))
+        except dg.DagsterError as error:
+            raise SettingsError(
+                f"--select {selection!r} cannot be found in {module}: {error}", setting="select"
+            ) from None
+
+
+def _landed(
+    definitions: dg.Definitions, manager_key: str, assets: dict[dg.AssetKey, dg.AssetsDefinition]
+) -> Iterator[LandedBy]:
+    resource = (definitions.resources or {}).get(manager_key)
+    if not isinstance(resource, S3DestinationIOManager):
+        return
+    with dg.build_resources({manager_key: resource}) as resources:
+        manager = getattr(resources, manager_key)
+        destination, bucket = manager.destination(), manager.bucket()
+    streams = (stream_of(key, asset.metadata_by_key[key]).id for key, asset in assets.items())
+    landed = frozenset(landed_scope(destination.stream_prefix, Scope(each)).stream for each in streams)
+    yield LandedBy(destination, bucket, landed)
+
+
+def _definitions(module: str) -> dg.Definitions:
+    """The definitions of a module, which is looked for from the working directory on, as Dagster does."""
+    with _working_directory_first():
+        try:
+            loaded = import_module(module)
+        except ImportError as error:
+            raise SettingsError(f"--module {module!r} cannot be imported: {error}.", setting="module") from error
+        found = [made for each in vars(loaded).values() if (made := _made(each)) is not None]
+    if len(found) != 1:
+        raise SettingsError(
+            f"--module {module!r} has {len(found)} Definitions, and one is needed. Name the code location's module.",
+            setting="module",
+        )
+    return found[0]
+
+
+def _made(value: Any) -> dg.Definitions | None:
+    """The definitions that a module's value is, or, made by `dg.definitions`, gives."""
+    if isinstance(value, dg.Definitions):
+        return value
+    return value() if type(value).__name__ == "LazyDefinitions" and not value.has_context_arg else None
+
+
+@contextmanager
+def _working_directory_first() -> Iterator[None]:
+    sys.path.insert(0, os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path.remove(os.getcwd())

@@ -1,0 +1,214 @@
+"""Whether a sync could land here: the requests that a landing makes, tried one after another on objects of its own.
+
+Each step says what failed and which IAM action or setting mends it. It leaves nothing behind: objects are written only
+once it is known that they can be deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.commit.commit_log import CommitLog
+from s3dest_dagster.commit.registry import RegistryEntry
+from s3dest_dagster.errors import AccessDeniedError, S3DestError, StorageError
+from s3dest_dagster.ingest.landing import landed_scope
+from s3dest_dagster.ingest.target import Target
+from s3dest_dagster.inspection.plan import ACTIONS, actions
+from s3dest_dagster.keys import manifest_root, scope_root
+from s3dest_dagster.storage import TRIALS, Bucket, ServerAbilities, denied, headers_of_data, told
+from s3dest_dagster.stream import Scope, Stream
+
+_CONTENT = b"s3dest check"
+_NO_UPLOAD = "no-such-upload"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckStep:
+    """One step of a check. `message` is a sentence when it failed, or when it is worth knowing. What was not `tried`,
+    since it needs what another step found missing, is not ok either: nobody knows. An ability that the server has not
+    is no failure: `has` is False then, and the message says what is lost without it and what that costs."""
+
+    name: str
+    action: str
+    ok: bool
+    message: str = ""
+    tried: bool = True
+    has: bool = True
+
+
+def check(target: Target, token: str, *, again: bool = False) -> list[CheckStep]:
+    """Tries everything that a sync needs. `token` makes the keys of the trial objects unique. With `again` it is found
+    out anew what the server can do, and noted for the processes that begin later.
+
+    A missing permission does not end it, so that one call names all that are missing, and those that could not be
+    tried; what would only repeat a failure is not tried.
+    """
+    return list(_Check(target, token, again).steps())
+
+
+def check_streams(target: Target, streams: Sequence[Stream]) -> list[CheckStep]:
+    """Whether these streams could land: their keys stand apart, and of each its JSON schema is understood, its template
+    is the one that it has landed under, and its manifest can be read. Nothing is written."""
+    prefix, settings = target.destination.stream_prefix, target.destination
+    landed = [landed_scope(prefix, Scope(each.id)) for each in streams]
+    ids = [each.stream for each in landed]
+    apart = _looked(
+        "tell the streams' keys apart", lambda: settings.template.check_streams(ids, settings.format.extension)
+    )
+    return [apart, *(_check_stream(target, *each) for each in zip(streams, landed, strict=True))]
+
+
+def _check_stream(target: Target, stream: Stream, landed: Scope) -> CheckStep:
+    def look() -> None:
+        if stream.json_schema is not None:
+            known = landed.stream
+            record_type(stream.json_schema, known.name, known.namespace, unknown_types=target.destination.unknown_types)
+        RegistryEntry(target.bucket, target.destination, landed.stream).check()
+        CommitLog(target.bucket, scope_root(target.destination.template, landed), landed).read_head()
+
+    return _looked(f"look at stream {landed}", look)
+
+
+def _looked(name: str, look: Callable[[], object]) -> CheckStep:
+    try:
+        look()
+    except S3DestError as error:
+        return CheckStep(name, error.action or "", False, error.message)
+    return CheckStep(name, "", True)
+
+
+@dataclass(slots=True)
+class _Check:
+    """A check on its way. `granted` are the actions that a step has used with success, `missing` those that were
+    denied; `broken`: a step has met more than a missing permission."""
+
+    target: Target
+    token: str
+    again: bool
+    granted: set[str] = field(default_factory=set)
+    missing: set[str] = field(default_factory=set)
+    broken: bool = False
+
+    def steps(self) -> Iterator[CheckStep]:
+        bucket, root = self.target.bucket, self._root
+        yield self._try("list objects", "s3:ListBucket", lambda: bucket.first_page(root))
+        if self.broken:
+            return
+        yield self._try("delete objects", "s3:DeleteObject", lambda: bucket.delete_trial(self._small))
+        yield from self._uploads()
+        if {"s3:PutObject", "s3:DeleteObject"} <= self.granted:
+            yield from self._objects()
+        elif "s3:ListBucket" in self.granted:
+            # Without the right to list, S3 denies what is not there whoever asks.
+            yield self._try("read objects", "s3:GetObject", lambda: bucket.read_trial(self._small))
+        yield from self._not_tried()
+
+    def _not_tried(self) -> Iterator[CheckStep]:
+        """The actions of which no step could tell whether they are granted."""
+        needs = ", ".join(sorted(self.missing))
+        for action in actions(self.target.destination):
+            if not self.broken and action not in self.granted | self.missing:
+                yield CheckStep("not tried", action, False, f"needs {needs}; check again once that is granted", False)
+
+    @property
+    def _root(self) -> str:
+        return manifest_root(self.target.destination.template)
+
+    @property
+    def _small(self) -> str:
+        return f"{self._root}{TRIALS}check-{self.token}"
+
+    @property
+    def _large(self) -> str:
+        return f"{self._small}-multipart"
+
+    @property
+    def _data(self) -> Bucket:
+        """The bucket with the headers of data objects."""
+        return self.target.bucket.for_data(headers_of_data(self.target.destination))
+
+    def _uploads(self) -> Iterator[CheckStep]:
+        """Uploads that are given up: nobody ever sees them."""
+        bucket, destination, begun = self.target.bucket, self.target.destination, [_NO_UPLOAD]
+        yield self._try("begin an upload", "s3:PutObject", lambda: begun.append(bucket.create_upload(self._large, {})))
+        abort = self._try("abort it", "s3:AbortMultipartUpload", lambda: bucket.abort_upload(self._large, begun[-1]))
+        yield abort
+        yield self._try("list uploads", "s3:ListBucketMultipartUploads", lambda: list(bucket.list_uploads(self._root)))
+        if destination.acl and abort.ok and "s3:PutObject" in self.granted:
+            yield self._try(f"begin an upload with acl {destination.acl!r}", "s3:PutObjectAcl", self._with_acl)
+
+    def _objects(self) -> Iterator[CheckStep]:
+        """Whole objects, and what a landing does with them."""
+        bucket, kms = self.target.bucket, self.target.destination.encrypts_by_kms
+        how = f" encrypted by {self.target.destination.server_side_encryption}" if kms else ""
+        wrote = self._try(
+            f"write an object{how}",
+            "kms:GenerateDataKey" if kms else "s3:PutObject",
+            lambda: bucket.put(self._small, _CONTENT),
+        )
+        yield wrote
+        if wrote.ok:
+            yield self._try("read it back", "s3:GetObject", self._read_back)
+        if wrote.ok and self._may_give_headers() and self._may_find_out():
+            yield self._try(f"complete an upload{how}", "kms:Decrypt" if kms else "s3:PutObject", self._complete)
+        yield self._try("delete the trial objects", "s3:DeleteObject", self._delete_trials)
+        if self._may_find_out() and not self.broken:
+            yield from self._abilities()
+
+    def _abilities(self) -> Iterator[CheckStep]:
+        """What the server can do, each ability a step; what it cannot is no failure, but costs something."""
+        bucket = self.target.bucket
+        found: list[ServerAbilities] = []
+        name = "find out what the server can do"
+        step = self._try(name, "", lambda: found.append(bucket.find_out_again() if self.again else bucket.abilities))
+        if not step.ok:
+            yield step
+        for abilities in found:
+            yield from (CheckStep(each.name, "", True, each.message, has=each.has) for each in told(abilities))
+
+    def _delete_trials(self) -> None:
+        for key in (self._small, self._large):
+            self.target.bucket.delete_trial(key)
+
+    def _may_find_out(self) -> bool:
+        """Whether it can be found out what the server can do, which parts of an upload depend on, too."""
+        return set(ACTIONS) - {"s3:ListBucketMultipartUploads"} <= self.granted
+
+    def _may_give_headers(self) -> bool:
+        return not self.target.destination.acl or "s3:PutObjectAcl" in self.granted
+
+    def _try(self, name: str, action: str, do: Callable[[], object]) -> CheckStep:
+        try:
+            do()
+        except AccessDeniedError as error:
+            return self._denied(name, action, error)
+        except StorageError as error:
+            self.broken = True
+            return CheckStep(name, error.action or action, False, error.message)
+        self.granted |= {action} if action else set()
+        return CheckStep(name, action, True)
+
+    def _denied(self, name: str, action: str, error: AccessDeniedError) -> CheckStep:
+        """The step for a denial. Where the server names an action that is granted, it is the step's own that is not."""
+        if error.action in self.granted:
+            bucket, kms_key = self.target.bucket, self.target.destination.kms_key_id
+            error = denied(action, bucket.name, error.key, kms_key=kms_key, partition=bucket.partition)
+        self.missing.add(error.action or action)
+        return CheckStep(name, error.action or action, False, error.message)
+
+    def _read_back(self) -> None:
+        found = self.target.bucket.get(self._small)
+        if found is None or found[0] != _CONTENT:
+            raise StorageError(
+                f"{self.target.bucket.uri(self._small)} does not hold what was just written to it.", key=self._small
+            )
+
+    def _with_acl(self) -> None:
+        self._data.abort_upload(self._large, self._data.create_upload(self._large, {}))
+
+    def _complete(self) -> None:
+        upload_id = self._data.create_upload(self._large, self.target.destination.object_metadata or {})
+        etag = self._data.upload_part(self._large, upload_id, 1, _CONTENT)
+        self._data.complete_upload(self._large, upload_id, [etag])

@@ -1,0 +1,207 @@
+"""A scope's records back from its objects, as its manifest lists them: whole generations, never a mixture.
+
+The same columns whatever the format: the envelope, then the schema's fields. It must not list data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol, TypeVar
+
+import msgspec
+import pyarrow as pa
+from isal.isal_zlib import crc32
+
+from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
+from s3dest_dagster.commit.manifest import LandedObject, LandedSync, Segment
+from s3dest_dagster.errors import ObjectNotFoundError, ObjectReplacedError, SchemaError, StorageError
+from s3dest_dagster.formats import read_table, table_schema
+from s3dest_dagster.keys import KeyTemplate, scope_root
+from s3dest_dagster.settings.destination import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
+from s3dest_dagster.storage import Bucket, crc32_text
+from s3dest_dagster.stream import Scope, Stream
+
+_ATTEMPTS = 3
+_FORMATS: dict[str, type[FormatSettings]] = {
+    "Avro": AvroFormat,
+    "Csv": CsvFormat,
+    "Jsonl": JsonlFormat,
+    "Parquet": ParquetFormat,
+}
+
+
+class _Outdates(Protocol):
+    """What was looked at, and may be outdated since."""
+
+    def is_outdated(self) -> bool: ...
+
+
+Looked = TypeVar("Looked", bound=_Outdates)
+Read = TypeVar("Read")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveObject:
+    """An object that the scope holds, the sync that landed it, and the segment that tells how to read it."""
+
+    segment: Segment
+    sync: LandedSync
+    item: LandedObject
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeSnapshot:
+    """What a scope holds by one head: one generation, whatever is published after it."""
+
+    commit_log: CommitLog
+    seen: SeenHead
+    segments: Sequence[Segment]
+
+    @property
+    def objects(self) -> list[LiveObject]:
+        """Its objects, oldest sync first."""
+        return [
+            LiveObject(segment, sync, item)
+            for segment in self.segments
+            for sync in segment.syncs
+            for item in sync.objects
+        ]
+
+    @property
+    def schema(self) -> pa.Schema | None:
+        """The columns of all of its objects; None when nothing was ever landed there.
+
+        Without columns when no record was. Raises SchemaError when a field has types that no one type can hold.
+        """
+        if not self.segments:
+            return None
+        schemas = {each.fingerprint: stream_of(each) for each in self.segments if each.json_schema is not None}
+        return unified(map(table_schema, schemas.values()), str(self.commit_log.scope))
+
+    def tables(self, *, any_columns: bool = False) -> Iterator[pa.Table]:
+        """Its records, an object at a time, each compared with what the manifest promises.
+
+        Where another sync has been published since, its records instead, if nothing was given yet and they have the
+        same columns, or `any_columns` may come. Else ObjectNotFoundError or ObjectReplacedError: never rows of two
+        generations.
+        """
+        snapshot = self
+        for attempt in range(1, _ATTEMPTS + 1):
+            given = False
+            try:
+                for each in snapshot.objects:
+                    table = snapshot._table_of(each)
+                    given = True
+                    yield table
+                return
+            except (ObjectNotFoundError, ObjectReplacedError):
+                if given or attempt == _ATTEMPTS or not snapshot.is_outdated():
+                    raise
+                newer = _snapshot_of(snapshot.commit_log)
+                if not any_columns and newer.schema != snapshot.schema:
+                    raise
+                snapshot = newer
+
+    def is_outdated(self) -> bool:
+        """Whether another sync was published since, or is being published."""
+        now = self.commit_log.read_head()
+        return now.etag != self.seen.etag or now.head.pending is not None
+
+    def _table_of(self, each: LiveObject) -> pa.Table:
+        found = self.commit_log.bucket.get(each.item.key)
+        if found is None or not is_promised(each.item, *found):
+            raise self._changed(each, replaced=found is not None)
+        return read_table(format_of(each.segment), stream_of(each.segment), found[0])
+
+    def _changed(self, each: LiveObject, *, replaced: bool) -> StorageError:
+        scope, uri = self.commit_log.scope, self.commit_log.bucket.uri(each.item.key)
+        what = f"{uri} was {'replaced' if replaced else 'deleted'}"
+        if self.is_outdated():
+            sentence = f"{what} while it was read: another sync of {scope} was published. Read it again."
+        else:
+            sentence = (
+                f"{what} by somebody else: no sync of {scope} was published since sync {each.sync.sync_id}, whose "
+                "manifest lists it. `s3dest verify` tells what else differs. Restore the object, or land it anew by a "
+                "full refresh."
+            )
+        kind = ObjectReplacedError if replaced else ObjectNotFoundError
+        return kind(sentence, stream=str(scope.stream), partition=scope.partition, key=each.item.key)
+
+
+def snapshot(bucket: Bucket, template: KeyTemplate, scope: Scope) -> ScopeSnapshot:
+    """What the scope holds now. `scope` with its stream's name as it stands in the bucket."""
+    return _snapshot_of(CommitLog(bucket, scope_root(template, scope), scope))
+
+
+def _snapshot_of(commit_log: CommitLog) -> ScopeSnapshot:
+    seen = commit_log.read_head()
+    return ScopeSnapshot(commit_log, seen, commit_log.visible_in(seen.head))
+
+
+def is_promised(item: LandedObject, content: bytes, etag: str) -> bool:
+    """Whether an object is the one that was landed: by its ETag, or where that does not tell by size and CRC-32."""
+    if item.etag and etag == item.etag:
+        return True
+    return len(content) == item.bytes and (not item.crc32 or crc32_text(crc32(content)) == item.crc32)
+
+
+def live_objects(bucket: Bucket, template: KeyTemplate, scope: Scope) -> list[LiveObject]:
+    """What the scope holds now, oldest sync first. `scope` with its stream's name as it stands in the bucket.
+
+    Whoever reads the objects compares them with what the manifest promises, see `is_promised`.
+    """
+    return snapshot(bucket, template, scope).objects
+
+
+def read_tables(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Iterator[pa.Table]:
+    """The scope's records, an object at a time, of one generation (see `ScopeSnapshot.tables`)."""
+    return snapshot(bucket, template, scope).tables(any_columns=True)
+
+
+def read_scope(bucket: Bucket, template: KeyTemplate, scope: Scope) -> pa.Table | None:
+    """All records of the scope as one table; None when it holds none. Fields missing in older syncs are null."""
+    tables = read_whole(lambda: snapshot(bucket, template, scope), lambda found: list(found.tables(any_columns=True)))
+    return pa.concat_tables(tables, promote_options="permissive") if tables else None
+
+
+def read_whole(look: Callable[[], Looked], read: Callable[[Looked], Read]) -> Read:
+    """What `read` makes of all that `look` has found; both again where another sync was published meanwhile."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        found = look()
+        try:
+            return read(found)
+        except (ObjectNotFoundError, ObjectReplacedError):
+            if attempt == _ATTEMPTS or not found.is_outdated():
+                raise
+    raise AssertionError("unreachable")
+
+
+def unified(schemas: Iterable[pa.Schema], what: str) -> pa.Schema:
+    """The columns of all of them, of the wider type where types differ. `what` is named where there is none."""
+    try:
+        return pa.unify_schemas([pa.schema([]), *schemas], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise SchemaError(
+            f"{what} cannot be read as one table, since its syncs had different schemas: {error}. Land it anew by a "
+            "full refresh, or read its objects one by one.",
+            stream=what,
+        ) from error
+
+
+def format_of(segment: Segment) -> FormatSettings:
+    """The format's settings that the segment's objects were written with."""
+    kind = _FORMATS[str(segment.format["format_type"])]
+    known = {each.name for each in fields(kind)}
+    return kind(**{name: value for name, value in segment.format.items() if name in known})  # type: ignore[arg-type]
+
+
+def stream_of(segment: Segment) -> Stream:
+    """The stream as it was when the segment was written."""
+    schema = msgspec.json.decode(segment.json_schema) if segment.json_schema is not None else None
+    return Stream(
+        name=segment.stream,
+        namespace=segment.namespace,
+        json_schema=schema,
+        sync_mode=segment.sync_mode,  # type: ignore[arg-type]
+    )

@@ -1,0 +1,208 @@
+"""The bucket compared with the manifests: is everything there, and is it what was landed?
+
+It reads and changes nothing. It must not know who asks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from isal.isal_zlib import crc32
+
+from s3dest_dagster.commit.commit_log import CommitLog
+from s3dest_dagster.commit.manifest import Counts, LandedObject, SchemaChanges, Segment
+from s3dest_dagster.commit.ownership import unowned_keys
+from s3dest_dagster.errors import CommitError
+from s3dest_dagster.formats import read_table
+from s3dest_dagster.inspection.read import format_of, stream_of
+from s3dest_dagster.keys import KeyTemplate, scope_root
+from s3dest_dagster.printable import amount
+from s3dest_dagster.settings.connection import is_aws
+from s3dest_dagster.settings.destination import SYNC_METADATA
+from s3dest_dagster.storage import Bucket, crc32_text, in_parallel
+from s3dest_dagster.stream import Scope, StreamId
+
+_OF_PARTS = re.compile(r"[0-9a-f]{32}-\d+")
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A scope compared with its bucket: how many objects and rows its manifest lists, and what does not agree.
+
+    `uncompared` objects have an ETag that does not tell their content, since their server has a rule of its own or
+    encrypts them.
+    """
+
+    scope: Scope
+    objects: int
+    rows: int
+    problems: tuple[str, ...]
+    uncompared: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LastSync:
+    """A scope's last sync, its checkpoints included: its counts, what does not add up in them (nothing when all does),
+    when it began, and how its columns differ from those of the sync before it, None where they do not."""
+
+    scope: Scope
+    counts: Counts
+    problem: str
+    started_at: datetime
+    schema_changes: SchemaChanges | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """An object of the manifest, the name of the segment that its metadata must tell, and the one that says how to read
+    it; None for lines that are no records."""
+
+    item: LandedObject
+    name: str
+    segment: Segment | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What a look at an object gave: a problem, or an ETag that equals ("same") or cannot be compared ("unlike")."""
+
+    problem: str = ""
+    etag: str = "same"
+
+
+def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = False) -> Verified:
+    """Compares every live object with the scope's manifest: that it is there, its size and its ETag; and the counts of
+    every live segment with each other.
+
+    `deep` reads every object, too, one after another: its bytes must have the checksum with which they were landed, and
+    the format's reader must find as many rows in them as the manifest tells. When another sync is published meanwhile,
+    it begins again.
+    """
+    commit_log = CommitLog(bucket, scope_root(template, scope), scope)
+    for _ in range(_ATTEMPTS):
+        seen = commit_log.read_head()
+        verified = _verified(bucket, scope, commit_log.visible_segments(), deep=deep)
+        if not verified.problems or commit_log.read_head().etag == seen.etag:
+            return verified
+    raise CommitError(
+        f"{scope} could not be verified: other syncs were published meanwhile, {_ATTEMPTS} times. Try it again.",
+        stream=str(scope.stream),
+        partition=scope.partition,
+    )
+
+
+def last_sync(bucket: Bucket, template: KeyTemplate, scope: Scope) -> LastSync | None:
+    """The last sync of a scope; None where none was published. What was read must be landed or quarantined."""
+    commit_log = CommitLog(bucket, scope_root(template, scope), scope)
+    syncs = commit_log.read_head().head.syncs
+    if not syncs:
+        return None
+    segments = commit_log.segments_of_sync(syncs[-1].segment)
+    return LastSync(
+        scope,
+        sum((each.counts for each in segments), Counts()),
+        next(filter(None, map(_miscounted, segments)), ""),
+        segments[-1].started_at,
+        next((each.schema_changes for each in reversed(segments) if each.schema_changes), None),
+    )
+
+
+def foreign_keys(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> set[str]:
+    """Keys of objects that match the stream's template and that no manifest knows: the connector's, or others'.
+
+    None where the template does not name the stream. Lists everything under the stream's prefix.
+    """
+    if not template.names_stream:
+        return set()
+    return unowned_keys(bucket, template.listing_root(stream), template.matcher(stream))
+
+
+def _verified(bucket: Bucket, scope: Scope, segments: Sequence[Segment], *, deep: bool) -> Verified:
+    entries = [entry for segment in segments for entry in _entries(segment)]
+    looks = in_parallel(lambda each: _looked_at(bucket, each), entries)
+    # A server that gives one object the ETag of S3's rule gives it to all; what has another was written anew.
+    by_the_rule = is_aws(bucket.endpoint) or any(each.etag == "same" and not each.problem for each in looks)
+    problems = [problem for segment in segments if (problem := _miscounted(segment))]
+    uncompared = 0
+    for entry, look in zip(entries, looks, strict=True):
+        problem = look.problem
+        if not problem and look.etag == "unlike" and by_the_rule:
+            problem = (
+                f"{bucket.uri(entry.item.key)} was written anew: its ETag is not that of the upload that landed it"
+            )
+        if not problem and deep:
+            problem = _read(bucket, entry)
+        if problem:
+            problems.append(problem)
+        elif look.etag != "same":
+            uncompared += 1
+    items = [each.item for each in entries if each.segment is not None]
+    return Verified(scope, len(items), sum(each.rows for each in items), tuple(problems), uncompared)
+
+
+def _entries(segment: Segment) -> Iterator[_Entry]:
+    for sync in segment.syncs:
+        for item in sync.objects:
+            yield _Entry(item, sync.segment, segment)
+        if sync.quarantine is not None:
+            yield _Entry(sync.quarantine, sync.segment, None)
+
+
+def _looked_at(bucket: Bucket, entry: _Entry) -> _Look:
+    item, uri = entry.item, bucket.uri(entry.item.key)
+    found = bucket.head(item.key)
+    if found is None:
+        return _Look(f"{uri} is missing")
+    if found.size != item.bytes:
+        return _Look(f"{uri} has {amount(found.size, 'byte')}; its manifest says {item.bytes:,}")
+    if (told := found.metadata.get(SYNC_METADATA, entry.name)) != entry.name:
+        return _Look(f"{uri} was written anew: it says that it is of segment {told}, and its manifest {entry.name}")
+    if found.etag == item.etag:
+        return _Look()
+    if not item.etag or found.has_opaque_etag:
+        return _Look(etag="opaque")
+    if _OF_PARTS.fullmatch(found.etag):
+        return _Look(f"{uri} has other content: its ETag is {found.etag}, and by its manifest {item.etag}")
+    return _Look(etag="unlike")
+
+
+def _miscounted(segment: Segment) -> str:
+    counts, kept = segment.counts, segment.quarantine.rows if segment.quarantine is not None else 0
+    if counts.read == counts.landed + counts.quarantined and (segment.rows, kept) == (
+        counts.landed,
+        counts.quarantined,
+    ):
+        return ""
+    return (
+        f"the counts of sync {segment.sync_id} do not add up: {amount(counts.read, 'record')} read, "
+        f"{counts.landed:,} landed, {counts.quarantined:,} quarantined; its objects have "
+        f"{amount(segment.rows, 'row')}, and its quarantine {kept:,}"
+    )
+
+
+def _read(bucket: Bucket, entry: _Entry) -> str:
+    """What is wrong with an object's content; nothing when all is well."""
+    item, uri = entry.item, bucket.uri(entry.item.key)
+    found = bucket.get(item.key)
+    if found is None:
+        return f"{uri} is missing"
+    content = found[0]
+    if item.crc32 and crc32_text(crc32(content)) != item.crc32:
+        return f"{uri} is damaged: its bytes do not have the checksum with which they were landed"
+    try:
+        rows = _rows(entry, content)
+    except Exception as error:  # every reader has errors of its own
+        return f"{uri} cannot be read: {type(error).__name__}: {error}"
+    if rows != item.rows:
+        return f"{uri} has {amount(rows, 'row')}; its manifest says {item.rows:,}"
+    return ""
+
+
+def _rows(entry: _Entry, content: bytes) -> int:
+    if entry.segment is None:
+        return content.count(b"\n")
+    return len(read_table(format_of(entry.segment), stream_of(entry.segment), content))

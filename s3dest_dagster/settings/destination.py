@@ -1,0 +1,542 @@
+"""The settings of a destination: where objects go, under which names, in which format.
+
+Frozen values, validated when they are made; names, defaults and ranges are the connector's (specification 0.6.2), and
+our own additions follow them. It must not know S3, how it is reached, Dagster or a file format's library.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate
+from s3dest_dagster.settings.fields import caseless, check_settings, documented, setting
+
+
+class Flattening(StrEnum):
+    """Whether the fields of a record become columns of their own."""
+
+    NONE = "No flattening"
+    ROOT = "Root level flattening"
+
+
+class TextCompression(StrEnum):
+    """Compression of a whole CSV or JSON Lines object."""
+
+    NONE = "No Compression"
+    GZIP = "GZIP"
+
+
+GzipEffort = Literal["fast", "balanced", "small"]
+_COMPRESSION = '`"GZIP"` or `"No Compression"`. In `config.json` it is an object: `{"compression_type": "GZIP"}`.'
+_EFFORT = (
+    'How hard GZIP tries. `"fast"` and `"balanced"` cost about the same. `"small"` makes objects at most as large as '
+    "zlib's level 6 does, at about five times the cost."
+)
+
+
+@documented
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonlFormat:
+    """JSON Lines: one JSON object per line."""
+
+    flattening: Flattening = setting(
+        'The record under `_airbyte_data`, or with `"Root level flattening"` its fields beside the envelope.',
+        default=Flattening.NONE,
+        connector="flattening",
+    )
+    compression: TextCompression = setting(
+        _COMPRESSION,
+        default=TextCompression.GZIP,
+        connector="compression",
+    )
+    gzip_effort: GzipEffort = setting(
+        _EFFORT,
+        default="balanced",
+    )
+    emitted_at: Literal["text", "number"] = setting(
+        '`_airbyte_emitted_at` as text; `"number"` as a number.',
+        default="text",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @property
+    def extension(self) -> str:
+        """Ending of the objects' keys."""
+        return ".jsonl.gz" if self.compression is TextCompression.GZIP else ".jsonl"
+
+
+@documented
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvFormat:
+    """Comma-separated values, as RFC 4180 has them."""
+
+    flattening: Flattening = setting(
+        'A column with the record as JSON, or with `"Root level flattening"` one for each field of the root.',
+        default=Flattening.NONE,
+        connector="flattening",
+    )
+    compression: TextCompression = setting(
+        _COMPRESSION,
+        default=TextCompression.GZIP,
+        connector="compression",
+    )
+    gzip_effort: GzipEffort = setting(
+        _EFFORT,
+        default="balanced",
+    )
+    additional_properties_column: bool = setting(
+        "Keeps undeclared fields as JSON in a last column. Needs flattening.",
+        default=False,
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if self.additional_properties_column and self.flattening is Flattening.NONE:
+            raise SettingsError(
+                "additional_properties_column has no meaning without flattening: the data column keeps every field. "
+                "Set flattening to 'Root level flattening', or leave additional_properties_column out.",
+                setting="additional_properties_column",
+            )
+
+    @property
+    def extension(self) -> str:
+        """Ending of the objects' keys."""
+        return ".csv.gz" if self.compression is TextCompression.GZIP else ".csv"
+
+
+AvroCodecName = Literal["no compression", "Deflate", "bzip2", "xz", "zstandard", "snappy"]
+AVRO_LEVELS: dict[str, tuple[int, int, int]] = {"Deflate": (0, 9, 0), "xz": (0, 9, 6), "zstandard": (-5, 22, 3)}
+"""Lowest, highest and default compression level of the codecs that have one."""
+
+
+@documented
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AvroFormat:
+    """Avro object container files."""
+
+    codec: AvroCodecName = setting(
+        '`"no compression"`, `"Deflate"`, `"bzip2"`, `"xz"`, `"zstandard"` or `"snappy"`.',
+        default="no compression",
+        connector="codec",
+    )
+    compression_level: int | None = setting(
+        "Deflate 0 to 9, xz 0 to 9, zstandard -5 to 22. `None`: 0, 6 and 3.",
+        default=None,
+        connector="compression_level",
+    )
+    include_checksum: bool = setting(
+        "zstandard: a checksum in each block.",
+        default=False,
+        connector="include_checksum",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        levels = AVRO_LEVELS.get(self.codec)
+        if levels is None:
+            if self.compression_level is not None:
+                raise SettingsError(
+                    f"Avro codec {self.codec!r} has no compression level; leave compression_level out.",
+                    setting="compression_level",
+                )
+        else:
+            lowest, highest, default = levels
+            level = default if self.compression_level is None else self.compression_level
+            if not lowest <= level <= highest:
+                raise SettingsError(
+                    f"Invalid compression level: {level}, expected an integer in range [{lowest}, {highest}]",
+                    setting="compression_level",
+                )
+            object.__setattr__(self, "compression_level", level)
+        if self.include_checksum and self.codec != "zstandard":
+            raise SettingsError(
+                f"Avro codec {self.codec!r} has no checksum; include_checksum belongs to zstandard.",
+                setting="include_checksum",
+            )
+
+    @property
+    def extension(self) -> str:
+        """Ending of the objects' keys, whatever the codec."""
+        return ".avro"
+
+
+ParquetCodec = Literal["UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD"]
+
+
+@documented
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParquetFormat:
+    """Parquet files."""
+
+    compression_codec: ParquetCodec = setting(
+        '`"UNCOMPRESSED"`, `"SNAPPY"`, `"GZIP"`, `"LZO"`, `"BROTLI"`, `"LZ4"` or `"ZSTD"`.',
+        default="UNCOMPRESSED",
+        connector="compression_codec",
+    )
+    block_size_mb: int = setting(
+        "Size of a row group in memory, in MB of 2²⁰. Each open object needs 1.75 times as much of `memory_mb`; "
+        "`s3dest plan` says so where there is no room for that, since row groups end early then.",
+        default=128,
+        at_least=1,
+        connector="block_size_mb",
+    )
+    max_padding_size_mb: int = setting(
+        "None: S3 has no blocks to pad to. `s3dest plan` says so where it is not the default.",
+        default=8,
+        at_least=0,
+        connector="max_padding_size_mb",
+    )
+    page_size_kb: int = setting(
+        "Size of a data page, in KB of 2¹⁰.",
+        default=1024,
+        at_least=1,
+        connector="page_size_kb",
+    )
+    dictionary_page_size_kb: int = setting(
+        "Size at which a column's dictionary is given up.",
+        default=1024,
+        at_least=1,
+        connector="dictionary_page_size_kb",
+    )
+    dictionary_encoding: bool = setting(
+        "Whether columns begin with a dictionary.",
+        default=True,
+        connector="dictionary_encoding",
+    )
+    union_layout: Literal["named", "member"] = setting(
+        'Members of fields of several types are named after the types; `"member"` names them as the connector does.',
+        default="named",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @property
+    def extension(self) -> str:
+        """Ending of the objects' keys, whatever the codec."""
+        return ".parquet"
+
+
+FormatSettings = JsonlFormat | CsvFormat | AvroFormat | ParquetFormat
+
+
+def format_named(name: str) -> FormatSettings:
+    """The format of this name, in any case, with its defaults. SettingsError for a name of none."""
+    named: dict[str, FormatSettings] = {
+        "jsonl": JsonlFormat(),
+        "csv": CsvFormat(),
+        "avro": AvroFormat(),
+        "parquet": ParquetFormat(),
+    }
+    return named[caseless("format", name, named)]
+
+
+_MAX_PARTS = 10_000
+"""Parts of one multipart upload (S3's limit)."""
+_MIB = 1 << 20
+_SOURCE_BYTES = 32 * _MIB
+"""What a source may hold of records that wait for their batch to fill, over all streams."""
+_BYTES_PER_WORKER = 16 * _MIB
+"""What encoding a batch takes at its peak: its text, its columns and its bytes, several times over."""
+_LEAST_OPEN_BYTES = 16 * _MIB
+"""What must be left for open objects: less would end one with nearly every batch."""
+
+CannedAcl = Literal[
+    "private",
+    "public-read",
+    "public-read-write",
+    "authenticated-read",
+    "aws-exec-read",
+    "bucket-owner-read",
+    "bucket-owner-full-control",
+]
+ServerSideEncryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
+SYNC_METADATA = "s3dest-sync"
+"""Name of the user metadata that tells which segment an object belongs to."""
+_MAX_METADATA = 1536
+"""Bytes of a user's own metadata: S3 takes 2048 of an object, and the sync's id needs some."""
+_DIRECTORY_BUCKETS = ("--x-s3", "--xa-s3")
+"""How the names of directory buckets end, and those of access points to them."""
+_BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[^\s]+")
+"""A name, or the ARN of an access point."""
+_METADATA_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_METADATA_VALUE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
+
+
+@documented
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Destination:
+    """Where a sync lands, and by which rules; how S3 is reached is `S3Connection`.
+
+    The settings are checked together when they are made. Raises SettingsError for a value of another type, for one out
+    of its bounds, and for settings that contradict each other; the error names the setting and says what to do.
+
+    Example:
+        S3Destination(s3_bucket_name="my-bucket", s3_bucket_path="lake", format=ParquetFormat(compression_codec="ZSTD"))
+    """
+
+    s3_bucket_name: str = setting(
+        "The bucket. It must exist.",
+        connector="s3_bucket_name",
+    )
+    s3_bucket_path: str = setting(
+        "Directory of the bucket under which everything stands. May hold variables.",
+        default="",
+        connector="s3_bucket_path",
+    )
+    s3_path_format: str = setting(
+        "How keys begin under the bucket path, see [paths](paths.md).",
+        default=DEFAULT_PATH_FORMAT,
+        connector="s3_path_format",
+    )
+    file_name_pattern: str = setting(
+        "How keys end. Empty: `{part_number}{format_extension}`.",
+        default="",
+        connector="file_name_pattern",
+    )
+    format: FormatSettings = setting(
+        "Format of the objects, see [formats](formats.md).",
+        factory=JsonlFormat,
+        connector="format",
+    )
+    stream_prefix: str = setting(
+        "Stands before every stream name, in keys and manifests.",
+        default="",
+    )
+    object_size_mb: float = setting(
+        "An object is closed after this many MB (10⁶ bytes) have been written, compressed. It may exceed it by a "
+        "batch, or a row group.",
+        default=200,
+        above=0,
+    )
+    part_size_mb: float = setting(
+        "Size of the parts of an upload, in MB of 2²⁰ bytes; at least 5.",
+        default=8,
+        at_least=5,
+    )
+    upload_threads: int = setting(
+        "Threads that send parts.",
+        default=4,
+        at_least=1,
+    )
+    encode_workers: int = setting(
+        "Threads that encode and compress, the one that reads among them: 1 has no other.",
+        default=2,
+        at_least=1,
+    )
+    memory_mb: int = setting(
+        "Memory in MB of 2²⁰ that everything under way may take, all streams together. When it is used up, the "
+        'largest row group or object ends early, which is said in the log, the manifest (`reason` "memory", '
+        "`short_row_groups`) and the receipt. A single record takes what it takes.",
+        default=512,
+    )
+    on_type_mismatch: Literal["overflow", "fail"] = setting(
+        'Avro and Parquet: a value that does not fit its declared type goes to the overflow column; `"fail"` fails '
+        "the sync.",
+        default="overflow",
+    )
+    on_unknown_type: Literal["fail", "text"] = setting(
+        'Avro and Parquet: a field whose declared type is not known (`"datetime"`, `"any"`, a reference that '
+        'leads nowhere) fails the sync; `"text"` lands it as text. CSV and JSON Lines keep its values as they came, '
+        "and `s3dest plan` names the field.",
+        default="fail",
+    )
+    on_bad_record: Literal["fail", "quarantine"] = setting(
+        'A line that is meant as a record and is none fails the sync; `"quarantine"` keeps it with its reason '
+        "beside the manifests.",
+        default="fail",
+    )
+    on_rematerialize: Literal["replace", "append"] = setting(
+        'Landing a partition of an append stream again replaces that partition\'s objects; `"append"` adds to them.',
+        default="replace",
+    )
+    on_empty_refresh: Literal["publish", "keep", "fail"] = setting(
+        'A full refresh without a record leaves the scope empty; `"keep"` keeps what was there, `"fail"` fails '
+        "the sync.",
+        default="publish",
+    )
+    on_template_change: Literal["fail", "accept"] = setting(
+        "A stream that has landed under this bucket path with another path format or file name pattern is refused "
+        'before anything is written; `"accept"` makes the new template the stream\'s, see [one '
+        "template](guarantees.md#one-template).",
+        default="fail",
+    )
+    publish_order: Literal["add_first", "purge_first"] = setting(
+        'Replaced objects are deleted after the new ones are visible; `"purge_first"` deletes them before, as the '
+        "connector does. See [what is not promised](guarantees.md#what-is-not-promised).",
+        default="add_first",
+    )
+    delete_grace_s: float = setting(
+        "Seconds that replaced objects stay after the new ones are visible, so that readers who hold their keys can "
+        "finish; at most twice as long where a scope is replaced more than 16 times meanwhile. Then the next sync of "
+        'the scope, `s3dest recover` or `s3dest sweep` deletes them. Not with `"purge_first"`. See [what is not '
+        "promised](guarantees.md#what-is-not-promised).",
+        default=0,
+        at_least=0,
+    )
+    checkpoint_interval_s: float = setting(
+        "An append of a stream without partitions is published with the state that its records reach, at the first "
+        "state after this many seconds, see [checkpoints](guarantees.md#checkpoints). 0: not by time.",
+        default=900,
+        at_least=0,
+    )
+    checkpoint_mb: float = setting(
+        "The same, after this many MB (10⁶ bytes, as the source gives them) of records. 0: not by size.",
+        default=10_000,
+        at_least=0,
+    )
+    abandoned_upload_age_s: float = setting(
+        "Unfinished uploads of a stream that belong to no sync are aborted when older than this. A landing looks at "
+        "most once a day; `s3dest sweep` at once.",
+        default=7 * 86_400,
+        at_least=0,
+    )
+    abort_grace_s: float = setting(
+        "A sync that fails or is stopped aborts its uploads, and waits for that at most so many seconds. What is not "
+        "aborted then is invisible, and the sweep's.",
+        default=10,
+        at_least=0,
+    )
+    acl: CannedAcl | None = setting(
+        'Canned ACL of the data objects: `"private"`, `"public-read"`, `"public-read-write"`, '
+        '`"authenticated-read"`, `"aws-exec-read"`, `"bucket-owner-read"` or `"bucket-owner-full-control"`. '
+        "The last two, which give the bucket's owner rights, manifests get too.",
+        default=None,
+    )
+    server_side_encryption: ServerSideEncryption | None = setting(
+        'Encryption of every object, manifests included: `"AES256"`, `"aws:kms"` or `"aws:kms:dsse"`. `None`: '
+        "what the bucket does by itself.",
+        default=None,
+    )
+    kms_key_id: str | None = setting(
+        "Key of AWS KMS, for the two that use one: its id, ARN or alias. `None`: the account's own key for S3.",
+        default=None,
+    )
+    storage_class: str | None = setting(
+        'Storage class of the data objects, such as `"STANDARD_IA"` or `"INTELLIGENT_TIERING"`, or as your server '
+        "calls them.",
+        default=None,
+    )
+    object_metadata: Mapping[str, str] | None = setting(
+        "User metadata of the data objects: names and texts in ASCII, 1536 bytes in all.",
+        default=None,
+        hash=False,
+    )
+
+    def __post_init__(self) -> None:
+        given: object = self.format
+        if type(given) is str:
+            object.__setattr__(self, "format", format_named(given))
+        check_settings(self)
+        if not self.s3_bucket_name:
+            raise SettingsError("s3_bucket_name is empty; name the bucket to land in.", setting="s3_bucket_name")
+        if not _BUCKET_NAME.fullmatch(self.s3_bucket_name):
+            raise SettingsError(
+                f"s3_bucket_name {self.s3_bucket_name!r} is no name of a bucket. Write the name alone, like my-bucket, "
+                "without s3:// and without a path; a directory in it is s3_bucket_path.",
+                setting="s3_bucket_name",
+            )
+        if self.s3_bucket_name.endswith(_DIRECTORY_BUCKETS):
+            raise SettingsError(
+                f"s3_bucket_name {self.s3_bucket_name!r} is a directory bucket (S3 Express One Zone). It lists whole "
+                "directories only, in no order, and its ETags say nothing of the content, on which finding and "
+                "replacing objects rests. Name a general purpose bucket.",
+                setting="s3_bucket_name",
+            )
+        object.__setattr__(self, "s3_path_format", self.s3_path_format or DEFAULT_PATH_FORMAT)
+        if self.object_size_mb * 1_000_000 > _MAX_PARTS * self.part_bytes:
+            raise SettingsError(
+                f"An object of {self.object_size_mb} MB has more than {_MAX_PARTS} parts of {self.part_size_mb} MB, "
+                "and S3 takes no more. Raise part_size_mb, or lower object_size_mb.",
+                setting="part_size_mb",
+            )
+        if self.delete_grace_s and self.publish_order == "purge_first":
+            raise SettingsError(
+                "delete_grace_s keeps replaced objects after the new ones are visible, and publish_order 'purge_first' "
+                "deletes them before. Leave one of the two out.",
+                setting="delete_grace_s",
+            )
+        self._check_headers()
+        if self.open_bytes < (least := max(_LEAST_OPEN_BYTES, self.part_bytes)):
+            needed = self.memory_mb + math.ceil((least - self.open_bytes) / _MIB)
+            raise SettingsError(
+                f"memory_mb is {self.memory_mb}, and with upload_threads={self.upload_threads}, part_size_mb="
+                f"{self.part_size_mb} and encode_workers={self.encode_workers} a landing needs {needed}. Raise it, or "
+                "lower one of the others.",
+                setting="memory_mb",
+            )
+        _ = self.template
+
+    def _check_headers(self) -> None:
+        for name in ("kms_key_id", "storage_class"):
+            object.__setattr__(self, name, getattr(self, name) or None)
+        if self.kms_key_id and not self.encrypts_by_kms:
+            raise SettingsError(
+                "kms_key_id needs server_side_encryption 'aws:kms' or 'aws:kms:dsse'. Set it, or leave kms_key_id out.",
+                setting="kms_key_id",
+            )
+        object.__setattr__(self, "object_metadata", _checked_metadata(self.object_metadata or {}) or None)
+
+    @property
+    def encrypts_by_kms(self) -> bool:
+        """Whether the objects are encrypted with a key of AWS KMS."""
+        return (self.server_side_encryption or "").startswith("aws:kms")
+
+    @property
+    def part_bytes(self) -> int:
+        """Size of an upload's parts."""
+        return int(self.part_size_mb * _MIB)
+
+    @property
+    def open_bytes(self) -> int:
+        """What all open objects may hold together: `memory_mb` without what is under way at most, from the source to
+        the parts that are being sent."""
+        parts = (self.upload_threads + 2) * self.part_bytes
+        return self.memory_mb * _MIB - _SOURCE_BYTES - self.encode_workers * _BYTES_PER_WORKER - parts
+
+    @property
+    def unknown_types(self) -> Literal["fail", "text"]:
+        """What a declared type that is not known becomes in this format; without types every value is kept as text."""
+        return self.on_unknown_type if isinstance(self.format, AvroFormat | ParquetFormat) else "text"
+
+    @property
+    def template(self) -> KeyTemplate:
+        """The rule for object keys; making it refuses wrong templates with TemplateError."""
+        return KeyTemplate(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern)
+
+
+def _checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The user metadata with names as S3 keeps them, in lower case."""
+    setting = "object_metadata"
+    lowered = {name.lower(): value for name, value in metadata.items()}
+    for name, value in metadata.items():
+        if not _METADATA_NAME.fullmatch(name) or not _METADATA_VALUE.fullmatch(value):
+            raise SettingsError(
+                f"object_metadata {name!r} cannot be a header: names are ASCII letters, digits and -_., values are "
+                "printable ASCII without blanks at their ends. Encode other texts, for example as base64.",
+                setting=setting,
+            )
+    if len(lowered) < len(metadata):
+        raise SettingsError("object_metadata has one name in two cases; S3 keeps lower case only.", setting=setting)
+    if SYNC_METADATA in lowered:
+        raise SettingsError(
+            f"object_metadata {SYNC_METADATA!r} is the library's own, by which an object tells its sync. Take another "
+            "name.",
+            setting=setting,
+        )
+    size = sum(len(name) + len(value) for name, value in lowered.items())
+    if size > _MAX_METADATA:
+        raise SettingsError(
+            f"object_metadata has {size:,} bytes of names and values. At most {_MAX_METADATA:,} fit: S3 takes 2,048, "
+            "of which the sync's id needs some.",
+            setting=setting,
+        )
+    return lowered

@@ -1,0 +1,1 @@
+"""Airbyte source connectors: their process, their protocol, their configuration and their states."""

@@ -1,0 +1,35 @@
+"""The kind that an Avro schema's JSON stands for, as far as the connector's tables need it. For tests only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from s3dest_dagster.columns.types import OVERFLOW, TEMPORAL, Array, Field, Kind, Record, Scalar, Union
+
+_LOGICAL = {"date": Scalar.DATE, "time-micros": Scalar.TIME, "timestamp-micros": Scalar.TIMESTAMP}
+
+
+def kind_of_avro(schema: Any) -> Kind:
+    """The kind; a string behind temporal branches counts as the fallback. ValueError for int, which no schema gives."""
+    if isinstance(schema, list):
+        kinds = [kind_of_avro(branch) for branch in schema if branch != "null"]
+        if kinds[-1] is Scalar.STRING and any(kind in TEMPORAL for kind in kinds):
+            kinds.pop()
+        return kinds[0] if len(kinds) == 1 else Union(tuple(kinds))
+    if isinstance(schema, str):
+        return Scalar(schema)
+    if "logicalType" in schema:
+        return _LOGICAL[schema["logicalType"]]
+    if schema["type"] == "array":
+        return Array(kind_of_avro(schema["items"]))
+    fields = [field for field in schema["fields"] if field["name"] != OVERFLOW]
+    return Record(schema["name"], None, tuple(Field(f["name"], f["name"], kind_of_avro(f["type"])) for f in fields))
+
+
+def unwrapped(value: Any) -> Any:
+    """A converted value without its union members' names, overflow maps as dicts, and absent members of unions gone."""
+    if isinstance(value, dict) and value and all(name.startswith("member") for name in value):
+        return next((unwrapped(inner) for inner in value.values() if inner is not None), None)
+    if isinstance(value, dict):
+        return {k: dict(v) if k == OVERFLOW and v else unwrapped(v) for k, v in value.items()}
+    return [unwrapped(item) for item in value] if isinstance(value, list) else value

@@ -1,0 +1,112 @@
+"""Arrow types of each layout, and how columns are shown."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from s3dest_dagster.columns.arrow_types import Layout, arrow_schema, columns, paths
+from s3dest_dagster.columns.json_schema import record_type
+
+OVERFLOW = pa.map_(pa.string(), pa.string())
+STAMP = pa.timestamp("us", "UTC")
+
+
+def field_type(definition, layout) -> pa.DataType:
+    return arrow_schema(record_type({"properties": {"f": definition}}, "s", None), layout=layout).field("f").type
+
+
+@pytest.mark.parametrize(
+    ("definition", "expected"),
+    [
+        ({"type": "string"}, pa.string()),
+        ({"type": "boolean"}, pa.bool_()),
+        ({"type": "integer"}, pa.int64()),
+        ({"type": "number"}, pa.float64()),
+        ({"type": "number", "airbyte_type": "float"}, pa.float32()),
+        ({"$ref": "WellKnownTypes.json#/definitions/BinaryData"}, pa.binary()),
+        ({"type": "null"}, pa.null()),
+        ({"type": "array"}, pa.list_(pa.string())),
+        ({"type": "object"}, pa.struct([("_airbyte_additional_properties", OVERFLOW)])),
+    ],
+)
+@pytest.mark.parametrize("layout", Layout)
+def test_plain_types_are_the_same_in_every_layout(definition, expected, layout):
+    assert field_type(definition, layout) == expected
+
+
+@pytest.mark.parametrize(
+    ("definition", "named", "member"),
+    [
+        ({"type": "string", "format": "date"}, pa.date32(), [pa.date32(), pa.string()]),
+        ({"type": "string", "format": "time"}, pa.time64("us"), [pa.time64("us"), pa.string()]),
+        ({"type": "string", "format": "date-time"}, STAMP, [STAMP, pa.string()]),
+        (
+            {"type": ["integer", "string"]},
+            pa.struct([("integer", pa.int64()), ("string", pa.string())]),
+            [pa.int64(), pa.string()],
+        ),
+        (
+            {"anyOf": [{"type": "boolean"}, {"type": "string", "format": "date"}]},
+            pa.struct([("boolean", pa.bool_()), ("date", pa.date32())]),
+            [pa.bool_(), pa.date32(), pa.string()],
+        ),
+        (
+            {"anyOf": [{"type": "array"}, {"type": "object"}]},
+            pa.struct(
+                [
+                    ("array", pa.list_(pa.string())),
+                    ("object", pa.struct([("_airbyte_additional_properties", OVERFLOW)])),
+                ]
+            ),
+            [pa.list_(pa.string()), pa.struct([("_airbyte_additional_properties", OVERFLOW)])],
+        ),
+    ],
+)
+def test_several_types_are_members(definition, named, member):
+    members = pa.struct([(f"member{i}", kind) for i, kind in enumerate(member)])
+    assert field_type(definition, Layout.NAMED) == named
+    assert field_type(definition, Layout.AVRO) == field_type(definition, Layout.MEMBER) == members
+
+
+def test_a_tuples_dates_have_no_string_member():
+    definition = {"type": "array", "items": [{"type": "string", "format": "date"}]}
+    assert field_type(definition, Layout.AVRO) == pa.list_(pa.date32())
+
+
+def test_the_overflow_is_the_last_column():
+    schema = arrow_schema(record_type({"properties": {"a": {}}}, "s", None), layout=Layout.NAMED)
+    assert schema.names == ["a", "_airbyte_additional_properties"]
+    assert schema.field(1).type == OVERFLOW
+
+
+def test_columns_are_shown_in_words():
+    schema = {
+        "properties": {
+            "a": {"type": "integer"},
+            "b": {"type": ["string", "number"]},
+            "c c": {"type": "array", "items": {"type": "object", "properties": {"x": {}}}},
+            "d": {"type": "object"},
+            "e": {"type": "null"},
+        }
+    }
+    assert columns(record_type(schema, "s", None)) == [
+        ("a", "integer", None),
+        ("b", "string or number", None),
+        ("c_c", "array of object (x)", "'c c' in the source"),
+        ("d", "object", None),
+        ("e", "null", None),
+    ]
+
+
+def test_paths_name_every_field_of_every_level():
+    item = {"type": "object", "properties": {"x": {"type": "integer"}}}
+    schema = {"properties": {"a": item, "l": {"type": "array", "items": item}, "n": {"type": "array"}}}
+    assert list(paths(record_type(schema, "s", None))) == [
+        ("a", "object"),
+        ("a.x", "integer"),
+        ("l", "array"),
+        ("l[]", "object"),
+        ("l[].x", "integer"),
+        ("n", "array of string"),
+    ]

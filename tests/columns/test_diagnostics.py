@@ -1,0 +1,142 @@
+"""A plan's remarks: what of a schema arrives otherwise than it is declared, at every level, and why."""
+
+import pytest
+
+from s3dest_dagster.columns.depth import within_parquet
+from s3dest_dagster.columns.diagnostics import (
+    Diagnostic,
+    Effect,
+    cell_diagnostics,
+    column_diagnostics,
+    grouped,
+    line_diagnostics,
+    unknown_type_diagnostics,
+)
+from s3dest_dagster.columns.json_schema import record_type
+
+TEXT, MOVED, UTC = Effect.AS_TEXT, Effect.MOVED, Effect.CHANGED
+NODE = {"type": "object", "properties": {"next": {"$ref": "#/definitions/node"}, "id": {"type": "integer"}}}
+
+
+def of_columns(**properties: object) -> dict[str, tuple[Effect, str]]:
+    """Effect and new name by field; what the schema does not declare is left out."""
+    schema = {"properties": properties, "definitions": {"node": NODE}}
+    record = record_type(schema, "users", None)
+    diagnostics = list(column_diagnostics(record, within_parquet(record), schema))
+    assert diagnostics.pop().field == "*"
+    assert all(each.reason for each in diagnostics)
+    return {each.field: (each.effect, each.becomes) for each in diagnostics}
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        {"type": "integer"},
+        {"type": ["null", "string"]},
+        {"type": "string", "format": "date"},
+        {"type": "array", "items": {"type": "number"}},
+        {"type": "array", "items": [{"type": "number"}, {"type": "string"}]},
+        {"oneOf": [{"type": "integer"}, {"type": "string"}]},
+        {"type": "object", "properties": {"b": {"type": "boolean"}}},
+        {"$ref": "WellKnownTypes.json#/definitions/String"},
+        {"type": "object", "properties": {"text": {"type": "string"}}},
+    ],
+)
+def test_nothing_is_remarked_of_what_arrives_as_it_is_declared(definition):
+    assert of_columns(a=definition) == {}
+
+
+@pytest.mark.parametrize(
+    ("properties", "remarks"),
+    [
+        ({"a b": {"type": "string"}}, {"a b": (Effect.RENAMED, "a_b")}),
+        ({"a-b": {"type": "string"}, "a_b": {"type": "string"}}, {"a-b": (Effect.RENAMED, "a_b_2")}),
+        ({"o": {"type": "object", "properties": {"1": {"type": "string"}}}}, {"o.1": (Effect.RENAMED, "_1")}),
+        (
+            {"l": {"type": "array", "items": {"type": "object", "properties": {"x y": {"type": "string"}}}}},
+            {"l[].x y": (Effect.RENAMED, "x_y")},
+        ),
+        (
+            {"u": {"oneOf": [{"type": "integer"}, {"type": "object", "properties": {"x y": {"type": "string"}}}]}},
+            {"u.x y": (Effect.RENAMED, "x_y")},
+        ),
+        ({"a": {}}, {"a": (TEXT, "")}),
+        ({"a": {"type": "datetime"}}, {"a": (TEXT, "")}),
+        ({"a": {"type": ["any"]}}, {"a": (TEXT, "")}),
+        ({"a": {"type": ["integer", "any"]}}, {"a": (TEXT, "")}),
+        ({"a": {"$ref": "#/nowhere"}}, {"a": (TEXT, "")}),
+        ({"a": {"$ref": "other.json"}}, {"a": (TEXT, "")}),
+        ({"a": {"type": "object"}}, {"a": (MOVED, "")}),
+        ({"a": {"type": "array", "items": {"type": "object"}}}, {"a[]": (MOVED, "")}),
+        ({"a": {"oneOf": [{"type": "string"}, {"type": "object"}]}}, {"a": (MOVED, "")}),
+        ({"a": {"type": []}}, {"a": (MOVED, "")}),
+        ({"a": {"type": "null"}}, {"a": (MOVED, "")}),
+        ({"a": {"type": "array"}}, {"a": (TEXT, "")}),
+        ({"a": {"type": "array", "items": {}}}, {"a": (TEXT, "")}),
+        ({"a": {"$ref": "#/definitions/node"}}, {"a.next": (TEXT, "")}),
+        ({"at": {"type": "string", "format": "date-time"}}, {"at": (UTC, "")}),
+        ({"at": {"type": ["integer", "string"], "format": "time"}}, {}),
+        ({"at": {"type": "array", "items": {"type": "string", "format": "time"}}}, {"at[]": (UTC, "")}),
+        ({"_airbyte_emitted_at": {"type": "string"}}, {"_airbyte_emitted_at": (MOVED, "")}),
+        ({"_ab_additional_properties": {"type": "object"}}, {"_ab_additional_properties": (MOVED, "")}),
+    ],
+)
+def test_each_field_that_differs_is_named_with_what_becomes_of_it(properties, diagnostics):
+    assert of_columns(**properties) == diagnostics
+
+
+def test_what_nests_too_deep_for_parquet_is_named_where_it_becomes_text():
+    deep: dict = {"type": "integer"}
+    for _ in range(50):
+        deep = {"type": "array", "items": deep}
+    assert of_columns(deep=deep) == {"deep" + "[]" * 49: (TEXT, "")}
+
+
+def test_what_nests_too_deep_for_any_format_is_named_where_it_becomes_text():
+    deep: dict = {"type": "integer"}
+    for _ in range(101):
+        deep = {"type": "object", "properties": {"a": deep}}
+    record = record_type({"properties": {"f": deep}}, "s", None)
+    found = {each.field: each.effect for each in column_diagnostics(record, record, {"properties": {"f": deep}})}
+    assert found["f" + ".a" * 100] == TEXT
+
+
+def test_a_reference_that_leads_in_a_circle_ends():
+    assert of_columns(a={"$ref": "#/properties/b"}, b={"$ref": "#/properties/a"}) == {}
+
+
+@pytest.mark.parametrize(("kept", "effect"), [(False, Effect.NOT_LANDED), (True, MOVED)])
+def test_flattened_csv_tells_what_it_has_no_cells_for(kept, effect):
+    schema = {"properties": {"id": {"type": "integer"}, "o": {"type": "object"}, "_airbyte_ab_id": {}}}
+    record = record_type(schema, "users", None)
+    found = {each.field: each.effect for each in cell_diagnostics(record, schema, keeps_undeclared=kept)}
+    assert found == {"_airbyte_ab_id": effect, "o": TEXT, "*": effect}
+
+
+def test_flattened_json_lines_keep_everything_and_move_what_has_a_column_already():
+    schema = {"properties": {"id": {}, "_airbyte_ab_id": {}, "_airbyte_emitted_at": {}}}
+    found = {each.field: each.effect for each in line_diagnostics(schema)}
+    assert found == {"_airbyte_ab_id": MOVED, "_airbyte_emitted_at": MOVED}
+
+
+@pytest.mark.parametrize("remarks", [line_diagnostics, unknown_type_diagnostics])
+@pytest.mark.parametrize("definition", [{"type": "datetime"}, {"$ref": "#/nowhere"}, {"$ref": "other.json"}])
+def test_text_formats_keep_a_value_of_an_unknown_type_and_say_so(diagnostics, definition):
+    schema = {"properties": {"a": definition, "b": {"type": "string"}, "c": {"$ref": "#/properties/b"}}}
+    assert [(each.field, each.effect) for each in diagnostics(schema)] == [("a", Effect.KEPT)]
+
+
+def test_remarks_are_grouped_by_what_they_say_and_what_changes_a_value_comes_first():
+    diagnostics = [
+        Diagnostic("a b", Effect.RENAMED, "signs", "a_b"),
+        Diagnostic("at", Effect.CHANGED, "in UTC"),
+        Diagnostic("c d", Effect.RENAMED, "signs", "c_d"),
+        Diagnostic("x", Effect.NOT_LANDED, "no cell"),
+        Diagnostic("until", Effect.CHANGED, "in UTC"),
+    ]
+    found = [(group.effect, [each.field for each in group.diagnostics]) for group in grouped(diagnostics)]
+    assert found == [
+        (Effect.NOT_LANDED, ["x"]),
+        (Effect.CHANGED, ["at", "until"]),
+        (Effect.RENAMED, ["a b", "c d"]),
+    ]

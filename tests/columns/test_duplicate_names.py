@@ -1,0 +1,69 @@
+"""Names counted in JSON text: never too few, and exactly where nothing in strings looks like the end of a name."""
+
+from __future__ import annotations
+
+import msgspec
+import pyarrow as pa
+import pytest
+from columns.test_members import OBJECTS, STYLES, spelled
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3dest_dagster.columns.duplicate_names import NameCensus, count, count_names, count_names_closely
+
+
+def names_with_values(value) -> int:
+    if isinstance(value, tuple):
+        return sum((inner is not None) + names_with_values(inner) for _, inner in value)
+    return sum(map(names_with_values, value)) if isinstance(value, list) else 0
+
+
+@given(st.lists(OBJECTS, max_size=3), STYLES)
+def test_never_too_few_names_are_counted(objects, style):
+    texts = "\n".join(spelled(each, style) for each in objects).encode()
+    written = sum(map(names_with_values, objects))
+    assert count_names(texts) >= written
+    assert count_names_closely(texts) >= written
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        (b'{"a":1,"b":{"c":[{"d":2}]}}', 4),
+        (b'{"a":null,"b":1}', 1),
+        (b'{"a": null, "b": 1}', 1),
+        (rb'{"a":"{\"x\":1}","b\\":1}', 2),
+        (b'{"a":"x : y, :)"}', 1),
+        (b'{"a" : 1,"b"\t:2}', 2),
+        (b"{}", 0),
+    ],
+)
+def test_a_close_count_is_exact(text, names):
+    assert count_names_closely(text) == names
+
+
+@given(OBJECTS, STYLES)
+def test_a_census_is_complete_only_where_no_name_with_a_value_stands_twice(members, style):
+    text = spelled(members, style).encode()
+    read = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
+    duplicate_names = NameCensus()
+    duplicate_names.add_texts(list(read.values()))
+    if duplicate_names.is_complete(text):
+        values = [name for name, value in members if value is not None]
+        assert len(set(values)) == len(values)
+
+
+def test_values_that_were_read_by_type_and_texts_are_added_up():
+    text = b'{"a":1,"b":{"x":1,"x":2},"c":"d"}\n{"a":null,"b":null,"c":"e"}\n{"c":"f"}'
+    duplicate_names = NameCensus()
+    duplicate_names.add_column(pa.array(["d", "e", "f"]))
+    duplicate_names.add_column(pa.array([1, None, None]))
+    duplicate_names.add_texts([b'{"x":1,"x":2}', b"null", b""])
+    assert duplicate_names.is_complete(text)
+    assert not duplicate_names.is_complete(text + b'\n{"c":"g"}')
+
+
+@given(st.binary(max_size=60), st.sampled_from([b"ab", b"abab", b"aa"]))
+def test_patterns_are_counted_wherever_they_stand(text, pattern):
+    text = text.replace(b"c", b"ab")
+    assert count(text, pattern) == sum(text.startswith(pattern, place) for place in range(len(text)))

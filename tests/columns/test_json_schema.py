@@ -1,0 +1,308 @@
+"""JSON schemas become record types by the connector's rules; what it fails at is made legal or refused in words."""
+
+from __future__ import annotations
+
+import fastavro
+import pytest
+
+from s3dest_dagster.columns.avro_schema import avro_schema, fingerprint
+from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.types import Array, Field, Record, Scalar, Union
+from s3dest_dagster.errors import SchemaError
+
+WELL_KNOWN = "WellKnownTypes.json#/definitions/"
+DATE_TIME = {"type": "string", "format": "date-time"}
+TIME = {"type": "string", "format": "time"}
+
+
+def fields(properties, **schema) -> dict[str, Field]:
+    record = record_type({"properties": properties, **schema}, "stream", None)
+    fastavro.parse_schema(avro_schema(record))  # it is always a legal Avro schema
+    return {field.source: field for field in record.fields}
+
+
+def kind(definition):
+    return fields({"f": definition})["f"].kind
+
+
+def avro(definition):
+    return avro_schema(record_type({"properties": {"f": definition}}, "stream", None), envelope=False)["fields"][0][
+        "type"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("definition", "expected"),
+    [
+        ({"type": "string", "format": "uuid"}, Scalar.STRING),
+        ({"type": "string", "format": "date", "airbyte_type": "big_integer"}, Scalar.STRING),
+        ({"type": "string", "airbyte_type": "timestamp_with_timezone"}, Scalar.STRING),
+        ({"type": ["null", "string"], "format": "date"}, Scalar.DATE),
+        ({"type": ["number", "null"], "airbyte_type": "integer"}, Scalar.DOUBLE),
+        ({"type": "number", "airbyte_type": "unknown"}, Scalar.DOUBLE),
+        ({"$ref": WELL_KNOWN + "BinaryData"}, Scalar.BYTES),
+        ({"$ref": WELL_KNOWN + "TimeWithTimezone"}, Scalar.STRING),
+        ({"$ref": WELL_KNOWN + "TimestampWithTimezone"}, Scalar.TIMESTAMP),
+        ({"type": None}, Scalar.STRING),
+        (True, Scalar.STRING),
+        (None, Scalar.STRING),
+        ({"type": []}, Scalar.NULL),
+        ({"anyOf": []}, Scalar.NULL),
+        ({"type": "string", "oneOf": [{"type": "integer"}]}, Scalar.LONG),
+        ({"type": "array", "items": {"anyOf": [{"type": "integer"}]}}, Array(Scalar.STRING)),
+        ({"type": "array", "items": True}, Array(Scalar.STRING)),
+        ({"type": "array", "items": {"type": ["null", "array"], "items": {"type": "null"}}}, Array(Array(Scalar.NULL))),
+        ({"type": ["string", "string", "integer"]}, Union((Scalar.STRING, Scalar.LONG))),
+    ],
+)
+def test_the_kind_of_a_definition(definition, expected):
+    assert kind(definition) == expected
+
+
+DATE, STAMP = {"type": "int", "logicalType": "date"}, {"type": "long", "logicalType": "timestamp-micros"}
+CLOCK = {"type": "long", "logicalType": "time-micros"}
+AVRO_TYPES = [
+    ({"type": "string"}, "string"),
+    ({"type": "string", "format": "email"}, "string"),
+    ({"type": "string", "format": "date-time", "airbyte_type": "timestamp_without_timezone"}, STAMP),
+    ({"type": "string", "format": "date"}, DATE),
+    ({"type": "string", "format": "time", "airbyte_type": "time_with_timezone"}, CLOCK),
+    ({"type": "string", "format": "date-time", "airbyte_type": "big_integer"}, "string"),
+    ({"type": "number"}, "double"),
+    ({"type": "number", "airbyte_type": "integer"}, "long"),
+    ({"type": "number", "airbyte_type": "float"}, "float"),
+    ({"type": "integer"}, "long"),
+    ({"type": "integer", "airbyte_type": "big_integer"}, "long"),
+    ({"type": "boolean"}, "boolean"),
+    ({"$ref": WELL_KNOWN + "String"}, "string"),
+    ({"$ref": WELL_KNOWN + "Boolean"}, "boolean"),
+    ({"$ref": WELL_KNOWN + "Number"}, "double"),
+    ({"$ref": WELL_KNOWN + "Integer"}, "long"),
+    ({"$ref": WELL_KNOWN + "BinaryData"}, "bytes"),
+    ({"$ref": WELL_KNOWN + "Date"}, DATE),
+    ({"$ref": WELL_KNOWN + "TimestampWithTimezone"}, STAMP),
+    ({"$ref": WELL_KNOWN + "TimestampWithoutTimezone"}, STAMP),
+    ({"$ref": WELL_KNOWN + "TimeWithoutTimezone"}, CLOCK),
+    ({"$ref": WELL_KNOWN + "TimeWithTimezone"}, "string"),
+    ({"type": "string", "enum": ["a"], "pattern": "a+", "minLength": 1, "contentEncoding": "base64"}, "string"),
+]
+
+
+@pytest.mark.parametrize(("definition", "expected"), AVRO_TYPES, ids=str)
+def test_the_avro_type_of_a_scalar_alone_in_a_list_and_nullable(definition, expected):
+    beside = ["string"] if isinstance(expected, dict) else []
+    assert avro(definition) == ["null", expected, *beside]
+    assert avro({"type": "array", "items": definition}) == [
+        "null",
+        {"type": "array", "items": ["null", expected, *beside]},
+    ]
+    if isinstance(definition.get("type"), str) and "airbyte_type" not in definition:
+        assert avro({**definition, "type": ["null", definition["type"]]}) == avro(definition)
+
+
+def test_additional_properties_of_a_schema_declare_nothing():
+    inner = {"type": "object", "properties": {"x": {"type": "integer"}}, "additionalProperties": {"type": "string"}}
+    open_ = {"type": "object", "additionalProperties": {"type": "integer"}}
+    found = fields({"a": inner, "b": open_, "c": {}}, additionalProperties=False)
+    assert [field.source for field in found["a"].kind.fields] == ["x"]
+    assert found["b"].kind.fields == ()
+    assert found["c"].kind is Scalar.STRING
+
+
+def test_a_tuple_has_no_string_beside_its_dates_but_a_list_has():
+    date = {"type": "int", "logicalType": "date"}
+    definition = {"type": "string", "format": "date"}
+    assert avro({"type": "array", "items": definition}) == [
+        "null",
+        {"type": "array", "items": ["null", date, "string"]},
+    ]
+    assert avro({"type": "array", "items": [definition]}) == ["null", {"type": "array", "items": ["null", date]}]
+
+
+@pytest.mark.parametrize(
+    ("definition", "expected"),
+    [
+        ({"anyOf": [DATE_TIME, {"type": "integer"}]}, ["null", "long"]),
+        ({"type": ["string", "integer"], "format": "date-time"}, ["null", "long", "string"]),
+        ({"anyOf": [TIME, {"type": "integer"}]}, ["null", "long", "string"]),
+        ({"anyOf": [TIME, DATE_TIME]}, ["null", {"type": "long", "logicalType": "time-micros"}, "string"]),
+        (
+            {"anyOf": [{"type": "array", "items": {"type": t}} for t in ("integer", "string")]},
+            ["null", {"type": "array", "items": ["null", "long", "string"]}],
+        ),
+    ],
+    ids=["timestamp and integer", "the same by types", "time and integer", "time and timestamp", "two arrays"],
+)
+def test_a_union_never_has_one_avro_type_twice(definition, expected):
+    fields({"f": definition})
+    assert avro(definition) == expected
+
+
+def test_records_of_a_union_become_one_behind_the_other_branches():
+    one = {"type": "object", "properties": {"x": {"type": "integer"}, "d": {"type": "string", "format": "date"}}}
+    other = {"type": "object", "properties": {"x": {"type": "string"}, "d": {"type": "integer"}, "y": {}}}
+    merged = kind({"oneOf": [one, {"type": "boolean"}, other]})
+    assert isinstance(merged, Union)
+    assert merged.branches[0] is Scalar.BOOLEAN
+    record = merged.branches[1]
+    assert {f.source: f.kind for f in record.fields} == {
+        "x": Union((Scalar.LONG, Scalar.STRING)),
+        "d": Union((Scalar.DATE, Scalar.STRING, Scalar.LONG)),
+        "y": Scalar.STRING,
+    }
+
+
+def test_a_merged_fields_doc_joins_those_it_was_merged_of():
+    branch = {"type": "object", "properties": {":m": {"type": "string"}}}
+    record = kind({"type": "array", "items": [branch, {**branch, "properties": {":m": {"type": "integer"}}}]}).item
+    assert record.fields[0].doc == "_airbyte_original_name::m; _airbyte_original_name::m"
+
+
+def test_records_within_arrays_of_a_union_keep_the_branchs_namespace():
+    item = {"type": "object", "properties": {"x": {"type": "integer"}}}
+    branch = {"type": "object", "properties": {"lines": {"type": "array", "items": item}}}
+    record = kind({"anyOf": [branch]})
+    assert (record.name, record.namespace) == ("f", None)
+    assert (record.fields[0].kind.item.name, record.fields[0].kind.item.namespace) == ("lines_items", "f.f")
+
+
+def test_names_that_become_the_same_are_told_apart_and_known_by_their_source():
+    found = fields({"a-b": {"type": "integer"}, "a_b": {"type": "string"}, "a b": {}})
+    assert {source: field.name for source, field in found.items()} == {"a-b": "a_b_2", "a_b": "a_b", "a b": "a_b_3"}
+    assert found["a-b"].doc == "_airbyte_original_name:a-b"
+
+
+def test_record_names_that_become_the_same_are_told_apart():
+    inner = {"type": "object", "properties": {"x": {"type": "integer"}}}
+    found = fields({"stream": inner, "a": {"type": "array", "items": inner}, "a_items": inner})
+    assert found["stream"].kind.name == "stream_2"
+    assert {found["a"].kind.item.name, found["a_items"].kind.name} == {"a_items", "a_items_2"}
+
+
+def test_names_of_the_envelope_and_of_the_overflow_are_no_fields():
+    names = ["_airbyte_ab_id", "_airbyte_emitted_at", "_airbyte_additional_properties", "_ab_additional_properties"]
+    inner = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
+    found = fields({**inner["properties"], "o": inner, "_airbyte-ab_id": {}})
+    assert set(found) == {"o", "_airbyte-ab_id"}
+    assert found["_airbyte-ab_id"].name == "_airbyte_ab_id_2"
+    assert [f.name for f in found["o"].kind.fields] == names[:2]
+
+
+def test_local_references_are_followed():
+    definitions = {
+        "point": {"type": "object", "properties": {"x": {"$ref": "#/definitions/a~1b"}}},
+        "a/b": {"type": "integer"},
+    }
+    found = fields(
+        {"p": {"$ref": "#/definitions/point"}, "q": {"$ref": "#/definitions/point"}}, definitions=definitions
+    )
+    assert found["p"].kind == Record("p", None, (Field("x", "x", Scalar.LONG),))
+    assert found["q"].kind.fields == found["p"].kind.fields
+
+
+def test_what_refers_to_itself_ends_as_json_text():
+    node = {"type": "object", "properties": {"next": {"$ref": "#/definitions/node"}, "v": {"type": "integer"}}}
+    found = fields({"n": {"$ref": "#/definitions/node"}}, definitions={"node": node})
+    assert {f.source: f.kind for f in found["n"].kind.fields} == {"next": Scalar.STRING, "v": Scalar.LONG}
+    assert fields({"n": {"$ref": "#"}}, type="object")["n"].kind.fields[0].kind is Scalar.STRING
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({"properties": 5}, "'properties' must be|\"properties\" must be"),
+        ([], "must be an object"),
+        ({"properties": {"a": {"type": "strin"}}}, "field 'a'.*'strin' is not known"),
+        ({"properties": {"a": {"type": "object", "properties": {"b": {"type": [5]}}}}}, r"field 'a\.b'.*type 5"),
+        ({"properties": {"a": {"anyOf": {"type": "string"}}}}, "'anyOf' must be a list"),
+        ({"properties": {"a": {"$ref": "#/nowhere"}}}, "points to no definition"),
+        ({"properties": {"a": {"type": "object", "properties": {"\ud800": {}}}}}, "'a' .*half of a surrogate pair"),
+        ({"properties": {"a": {"$ref": "other.json"}}}, "'other.json' is not known"),
+    ],
+)
+def test_a_schema_that_cannot_be_understood_is_refused_saying_where(schema, said):
+    with pytest.raises(SchemaError, match=said) as error:
+        record_type(schema, "orders", None, unknown_types="fail")
+    assert error.value.stream == "orders"
+    assert "'orders'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("definition", "kind"),
+    [
+        ({"type": "datetime"}, Scalar.STRING),
+        ({"type": "any"}, Scalar.STRING),
+        ({"type": ["integer", "datetime"]}, Union((Scalar.LONG, Scalar.STRING))),
+        ({"type": [{"type": "string"}]}, Scalar.STRING),
+        ({"$ref": "#/nowhere"}, Scalar.STRING),
+        ({"$ref": "other.json"}, Scalar.STRING),
+        ({"type": "array", "items": {"type": "float"}}, Array(Scalar.STRING)),
+    ],
+)
+def test_a_type_that_is_not_known_is_a_text(definition, kind):
+    assert fields({"a": definition})["a"].kind == kind
+
+
+@pytest.mark.parametrize(
+    ("around", "inside"),
+    [
+        (lambda inner: {"type": "object", "properties": {"a": inner}}, lambda kind: kind.fields[0].kind),
+        (lambda inner: {"type": "array", "items": inner}, lambda kind: kind.item),
+    ],
+    ids=["objects", "lists"],
+)
+def test_what_nests_deeper_than_a_hundred_levels_is_json_text(around, inside):
+    schema: dict = {"type": "integer"}
+    for _ in range(150):
+        schema = around(schema)
+    kind = fields({"a": schema})["a"].kind
+    for _ in range(100):
+        assert kind is not Scalar.STRING
+        kind = inside(kind)
+    assert kind is Scalar.STRING
+
+
+def _optional(schema: dict) -> dict:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def test_combinations_within_combinations_end_as_json_text():
+    schema: dict = {"type": "integer"}
+    for _ in range(2_000):
+        schema = _optional(schema)
+    assert fields({"a": schema})["a"].kind is Scalar.STRING
+
+
+def test_fifty_levels_of_optional_objects_have_types():
+    schema: dict = {"type": "integer"}
+    for _ in range(50):
+        schema = _optional({"type": "object", "properties": {"x": schema}})
+    kind = fields({"a": schema})["a"].kind
+    for _ in range(50):
+        kind = kind.fields[0].kind
+    assert kind is Scalar.LONG
+
+
+def test_references_that_multiply_are_refused_in_time():
+    definitions = {
+        f"d{i}": {"type": "object", "properties": {k: {"$ref": f"#/definitions/d{i + 1}"} for k in "abcd"}}
+        for i in range(20)
+    }
+    definitions["d20"] = {"type": "string"}
+    with pytest.raises(SchemaError, match="more than 50,000 fields"):
+        record_type({"properties": {"n": {"$ref": "#/definitions/d0"}}, "definitions": definitions}, "wide", None)
+
+
+def test_fifty_levels_and_two_thousand_fields():
+    schema = {"type": "string"}
+    for _ in range(50):
+        schema = {"type": "object", "properties": {"a": schema}}
+    fields({"a": schema, **{f"c{i}": {"type": "integer"} for i in range(2000)}})
+
+
+def test_the_fingerprint_tells_schemas_apart_and_is_the_same_for_the_same():
+    one = record_type({"properties": {"a": {"type": "integer"}}}, "stream", "ns")
+    again = record_type({"properties": {"a": {"type": ["null", "integer"]}}}, "stream", "ns")
+    other = record_type({"properties": {"a": {"type": "number"}}}, "stream", "ns")
+    assert fingerprint(one) == fingerprint(again) != fingerprint(other)
+    assert len(fingerprint(one)) == 64

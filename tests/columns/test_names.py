@@ -1,0 +1,79 @@
+"""Names: what Avro accepts, and never twice the same."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s3dest_dagster.columns.names import (
+    OverflowNames,
+    original_name_doc,
+    standard_name,
+    standard_namespace,
+    unique_names,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "standard"),
+    [
+        ("plain_Name9", "plain_Name9"),
+        ("spécial:chars", "special_chars"),
+        ("5field", "_5field"),
+        ("a \t b", "a_b"),
+        ("a\u00a0b", "a_b"),
+        ("用户", "__"),
+        ("Ⅷ", "VIII"),
+        ("²", "_2"),
+        ("", "_"),
+    ],
+)
+def test_the_avro_name_of_a_name(name, standard):
+    assert standard_name(name) == standard
+
+
+@pytest.mark.parametrize(
+    ("namespace", "standard"), [(None, None), ("", None), ("a.b c", "a.b_c"), ("a..5", "a._5"), (".", None)]
+)
+def test_a_namespace_is_standardised_part_by_part(namespace, standard):
+    assert standard_namespace(namespace) == standard
+
+
+@given(st.text())
+def test_a_standard_name_is_always_an_avro_name(name):
+    assert re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", standard_name(name))
+
+
+def test_names_that_become_the_same_are_numbered_and_unchanged_ones_keep_their_spelling():
+    assert unique_names(["a-b", "a_b", "a b", "a_b_2"]) == ["a_b_3", "a_b", "a_b_4", "a_b_2"]
+
+
+def test_reserved_names_are_given_to_nobody():
+    assert unique_names(["over", "o-k"], reserved=("over", "o_k")) == ["over_2", "o_k_2"]
+
+
+@given(st.lists(st.text(alphabet="aA_-. 2é", max_size=4), unique=True))
+def test_unique_names_are_unique(sources):
+    names = unique_names(sources, reserved=("a",))
+    assert len({*names, "a"}) == len(sources) + 1
+
+
+def test_a_changed_name_is_told_in_the_doc():
+    assert original_name_doc("a-b", "a_b") == "_airbyte_original_name:a-b"
+    assert original_name_doc("a", "a") is None
+
+
+def test_a_name_that_an_overflow_map_has_already_gets_a_prefix_twice_and_then_numbers():
+    names = OverflowNames(["a"])
+    own = "_airbyte_additional_properties"
+    assert [names.take("a") for _ in range(4)] == [f"{own}.a", f"{own}.{own}.a", f"{own}.{own}.a.2", f"{own}.{own}.a.3"]
+    assert names.take("b") == "b"
+
+
+@given(st.lists(st.sampled_from(["a", "a.2", "a.2.2", "_airbyte_additional_properties.a"]), max_size=12))
+def test_names_of_an_overflow_map_are_unique(sources):
+    names = OverflowNames()
+    assert len({names.take(source) for source in sources}) == len(sources)

@@ -1,0 +1,62 @@
+"""One sync in a process of its own, to be killed: says "ready" when it begins and "done" when it is published."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+
+from landed import batch_of, destination, stream, users
+
+from s3dest_dagster.batch import State
+from s3dest_dagster.ingest.landing import Landing, land
+from s3dest_dagster.ingest.target import Target, open_target
+from s3dest_dagster.settings.connection import S3Connection
+from s3dest_dagster.storage import open_bucket
+from s3dest_dagster.stream import Sync, SyncMode
+
+LAST = 12
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to land, and where."""
+
+    connection: S3Connection
+    bucket: str
+    mode: SyncMode
+    sync_id: str
+    first_id: int
+    checkpoints: bool = False
+
+
+def carry_out(order: Order, said: Connection) -> None:
+    """Lands what is ordered."""
+    own = {"checkpoint_mb": 0.000_001} if order.checkpoints else {}
+    settings = destination(order.bucket, object_size_mb=0.001, **own)
+    bucket = open_bucket(order.connection, order.bucket)
+    assert bucket.at("data/_s3dest/").abilities
+    sync = Sync(id=order.sync_id, now=datetime.now(UTC), uuid="0f0f0f0f-0000-4000-8000-000000000000")
+    said.send("ready")
+    with open_target(settings, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as target:
+        (_go_on if order.checkpoints else _land)(target, sync, order)
+    said.send("done")
+
+
+def _land(target: Target, sync: Sync, order: Order) -> None:
+    first = order.first_id
+    batches = (batch_of(users(start, start + 9)) for start in range(first, first + 60, 10))
+    state = State(stream().id, json.dumps({"first_id": first}).encode(), b"{}")
+    land([*batches, state], target, stream(mode=order.mode), sync)
+
+
+def _go_on(target: Target, sync: Sync, order: Order) -> None:
+    """A sync whose source goes on from the state that was reached: up to `LAST`, with a checkpoint at each record."""
+    with Landing(target, stream(mode=order.mode), sync) as landing:
+        reached = landing.last_state
+        for number in range(json.loads(reached.text)["first_id"] + 1 if reached else 1, LAST + 1):
+            landing.write(batch_of(users(number, number)))
+            landing.reached(State(stream().id, json.dumps({"first_id": number}).encode(), b"{}"))
+        landing.commit()

@@ -1,0 +1,209 @@
+"""Heads stay small, commits cost the same and readers ask for little, however many syncs a scope has had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from faults import CountedClient
+from hypothesis import given
+from hypothesis import strategies as st
+from landed import START, batches_of, destination, stream, sync, target, users
+from servers import S3Server
+
+from s3dest_dagster.commit.compaction import FULL_SEGMENT, compact
+from s3dest_dagster.commit.manifest import Counts, Head, ManifestObject, Segment, from_json, to_json
+from s3dest_dagster.commit.manifest_keys import head_key, segment_key, segment_name
+from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.inspection.read import live_objects
+from s3dest_dagster.keys import scope_root
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, StreamId, SyncMode
+
+APPEND = SyncMode.APPEND
+USERS = Scope(StreamId("public", "users"))
+
+
+# ---------------------------------------------------------------------- by values alone
+
+
+def segment_of(number: int, objects: int = 1, **changes: Any) -> Segment:
+    """The receipt of sync `number`, with objects of its own."""
+    name = segment_name(f"6e1c2f0a-7d3b-4c55-9a10-{number:012}", f"{number:08x}")
+    made = Segment(
+        name=name,
+        sync_id=f"sync-{number}",
+        path="data",
+        stream="users",
+        namespace="public",
+        partition=None,
+        sync_mode="append",
+        replaces=False,
+        started_at=START + timedelta(minutes=5 * number),
+        objects=tuple(
+            ManifestObject(
+                key=f"data/public/users/2026_01_05_{number:013}_{part}.jsonl",
+                rows=1,
+                bytes=100,
+                reason="end",
+                upload_id=f"upload-{number}-{part}",
+                parts=("d41d8cd98f00b204e9800998ecf8427e",),
+            )
+            for part in range(objects)
+        ),
+        quarantine=None,
+        removes=(),
+        next_part=0,
+        counts=Counts(read=objects, landed=objects),
+        schema="{}",
+        fingerprint="f",
+        json_schema="{}",
+        format={"format_type": "Jsonl"},
+        settings={},
+        state=None,
+        library_version="1",
+    )
+    return replace(made, **changes)
+
+
+def published(syncs: Sequence[Segment], partition: str | None = None) -> Iterator[tuple[Head, dict[str, Segment]]]:
+    """The head after each of these syncs, and all segments written so far."""
+    head, written = Head(path="data", stream="users", namespace="public", partition=partition), {}
+    for each in syncs:
+        segment = compact(each, head, written[head.newest] if head.newest is not None else None)
+        written[segment.name] = segment
+        head = head.published(segment)
+        yield head, written
+
+
+def told(names: Sequence[str], written: dict[str, Segment]) -> list[str]:
+    """The keys that the segments of these names tell of, read as the documentation says."""
+    keys = []
+    for name in names:
+        keys += told(written[name].compacts, written)
+        keys += [each.key for carried in written[name].absorbs for each in carried.objects]
+        keys += [each.key for each in written[name].objects]
+    return keys
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, FULL_SEGMENT + 2),
+            st.sampled_from(["add"] * 8 + ["replace"]),
+            st.sampled_from(["{}"] * 4 + ["[]"]),
+        ),
+        max_size=60,
+    )
+)
+def test_whatever_is_folded_every_object_is_told_once_and_in_order(syncs):
+    made, expected = [], []
+    for number, (objects, what, schema) in enumerate(syncs):
+        made.append(segment_of(number, objects, replaces=what == "replace", json_schema=schema))
+        mine = [each.key for each in made[-1].objects]
+        expected.append(mine if what == "replace" or not expected else expected[-1] + mine)
+    for (head, written), keys in zip(published(made), expected, strict=True):
+        assert told([name for level in reversed(head.segments) for name in level], written) == keys
+
+
+def test_a_carried_sync_has_the_schema_and_format_of_the_segment_that_carries_it():
+    syncs = [segment_of(number, json_schema="{}" if number % 3 else "[]") for number in range(40)]
+    own = {each.name: each.json_schema for each in syncs}
+    *_, (_, written) = published(syncs)
+    for segment in written.values():
+        assert {own[each.segment] for each in segment.absorbs} <= {segment.json_schema}
+
+
+def test_the_etag_of_a_carried_object_is_the_one_that_the_server_gives(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket(), part_size_mb=5)
+    long = [{"id": number, "name": "x" * 1_000_000} for number in range(6)]
+    with target(moto_s3, settings) as opened:
+        land(batches_of(long), opened, stream(mode=APPEND), sync("large"))
+        land(batches_of(users(2, 2)), opened, stream(mode=APPEND), sync("small"))
+        large, _ = live_objects(opened.bucket, settings.template, USERS)
+        assert large.segment.sync_id == "small"
+        assert large.item.etag == opened.bucket.head(large.item.key).etag
+        assert large.item.etag.endswith("-2")
+
+
+# ---------------------------------------------------------------------- a scope with 10,000 syncs
+
+
+def bytes_of_a_commit(head: Head, segment: Segment) -> int:
+    """What the manifests of a sync weigh: its segment, and the head when it is decided and when it is published."""
+    return sum(len(to_json(each)) for each in (segment, head.deciding(segment), head.published(segment)))
+
+
+def test_a_commit_among_ten_thousand_weighs_at_most_twice_one_among_ten():
+    states = list(published([segment_of(number) for number in range(10_000)]))
+    sizes = [
+        bytes_of_a_commit(before, written[after.newest])
+        for number, ((before, _), (after, written)) in enumerate(pairwise(states), 1)
+        if number == 9 or number > 9_000
+    ]
+    assert max(sizes[1:]) <= 2 * sizes[0]
+
+
+def scope_after(server: S3Server, scope: Scope, number: int, *, readable: bool = False) -> Bucket:
+    """A bucket in which a scope of `users` has had so many syncs, as far as its head and its newest segment tell; with
+    all live segments when `readable`."""
+    settings = destination(server.new_bucket())
+    bucket = server.open(settings)
+    root = scope_root(settings.template, scope)
+    with target(server, settings, bucket) as opened:
+        land(batches_of(users(0, 0)), opened, stream(mode=APPEND), sync("the first"), scope=scope)
+    kept = from_json(Head, bucket.get(head_key(root))[0], "")
+    first = from_json(Segment, bucket.get(segment_key(root, kept.newest))[0], "")
+    *_, (head, written) = published(
+        [replace(each, **alike(first)) for each in map(segment_of, range(number))], kept.partition
+    )
+    for name in told_by(head.oldest_first, written) if readable else [head.newest]:
+        bucket.put(segment_key(root, name), to_json(written[name]))
+    bucket.put(head_key(root), to_json(head))
+    return bucket
+
+
+def alike(segment: Segment) -> dict[str, Any]:
+    """What the segments of syncs with the same settings and schema have in common."""
+    names = ("partition", "replaces", "schema", "fingerprint", "json_schema", "format", "settings")
+    return {name: getattr(segment, name) for name in names}
+
+
+def told_by(names: Sequence[str], written: dict[str, Segment]) -> list[str]:
+    """The names of all live segments."""
+    return [each for name in names for each in (*told_by(written[name].compacts, written), name)]
+
+
+def cost_of_a_sync(server: S3Server, bucket: Bucket, scope: Scope) -> tuple[list[str], int]:
+    """The calls of one more append, and the bytes that it puts beside the data."""
+    client = CountedClient(server.client())
+    counted = Bucket(client, bucket.name)
+    assert counted.at("data/_s3dest/").abilities
+    client.calls.clear()
+    client.bytes = 0
+    with target(server, destination(bucket.name), counted) as opened:
+        sync_id = "6e1c2f0a-7d3b-4c55-9a10-999999999999"
+        land(batches_of(users(1, 1)), opened, stream(mode=APPEND), sync(sync_id), scope=scope)
+    return client.calls, client.bytes
+
+
+@pytest.mark.parametrize("scope", [USERS, Scope(USERS.stream, "2026-01-05")], ids=["append", "replaced-partition"])
+def test_the_ten_thousandth_sync_makes_the_calls_of_the_tenth(moto_s3: S3Server, scope: Scope) -> None:
+    young, old = (scope_after(moto_s3, scope, number) for number in (9, 9_999))
+    calls, size = cost_of_a_sync(moto_s3, young, scope)
+    calls_then, size_then = cost_of_a_sync(moto_s3, old, scope)
+    # It asks for a mark of its own id, and puts that of the sync that the head forgets.
+    assert len(calls_then) <= len(calls) + 2, calls_then
+    assert size_then <= 2 * size
+
+
+def test_a_reader_asks_for_a_segment_per_sixteen_syncs(moto_s3: S3Server) -> None:
+    bucket = scope_after(moto_s3, USERS, 500, readable=True)
+    client = CountedClient(moto_s3.client())
+    found = live_objects(Bucket(client, bucket.name), destination(bucket.name).template, USERS)
+    assert [each.sync.sync_id for each in found] == [segment_of(number).syncs[0].sync_id for number in range(500)]
+    assert client.calls.count("get_object") == 1 + -(-500 // FULL_SEGMENT)

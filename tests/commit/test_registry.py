@@ -1,0 +1,224 @@
+"""A stream has one template under a bucket path: under another one nothing is written, until the settings accept it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from faults import CountedClient
+from landed import START, batches_of, data_keys, destination, ids_by_listing, stream, sync, target, users
+from servers import S3Server
+
+from s3dest_dagster.commit.manifest import StreamRegistry, from_json
+from s3dest_dagster.commit.manifest_keys import registry_key
+from s3dest_dagster.commit.registry import RegistryEntry
+from s3dest_dagster.errors import ManifestError, TemplateError
+from s3dest_dagster.ingest.landing import Landing, land
+from s3dest_dagster.ingest.streams import landing_streams
+from s3dest_dagster.inspection.plan import plan
+from s3dest_dagster.keys import KeyTemplate, stream_root
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, StreamId, SyncMode
+
+A = {"s3_bucket_path": "lake/${NAMESPACE}", "s3_path_format": "${STREAM_NAME}/a_${EPOCH}_"}
+OTHERS: list[dict[str, Any]] = [
+    {"s3_path_format": "${STREAM_NAME}/b_${EPOCH}_"},
+    {"file_name_pattern": "{part_number}_b{format_extension}"},
+    {"s3_bucket_path": "lake/b_${NAMESPACE}"},
+]
+USERS = StreamId("public", "users")
+
+
+def landed(server: S3Server, settings: S3Destination, number: int, **landing: Any) -> None:
+    mode = landing.pop("mode", SyncMode.FULL_REFRESH)
+    with target(server, settings) as opened:
+        land(batches_of(users(number, number)), opened, stream(mode=mode), sync(f"s{number}"), **landing)
+
+
+def everything(server: S3Server, bucket: str) -> dict[str, str]:
+    """Every object with its ETag, manifests too."""
+    listed = server.client().list_objects_v2(Bucket=bucket).get("Contents", [])
+    return {each["Key"]: each["ETag"] for each in listed}
+
+
+def uploads(server: S3Server, bucket: str) -> int:
+    return len(server.client().list_multipart_uploads(Bucket=bucket).get("Uploads", []))
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("partition", [None, "2026-01-05"])
+def test_another_template_is_refused_before_anything_is_written(moto_s3: S3Server, other, partition) -> None:
+    one = destination(moto_s3.new_bucket(), **A)
+    landed(moto_s3, one, 1)
+    before = everything(moto_s3, one.s3_bucket_name)
+    with pytest.raises(TemplateError) as caught:
+        landed(moto_s3, replace(one, **other), 2, scope=Scope(USERS, partition))
+    (name,) = other
+    told = str(caught.value)
+    former = f"{name} {getattr(one, name)!r}" if getattr(one, name) else f"{name} left out"
+    assert all(part in told for part in ("public.users", former, f"{name} {other[name]!r}"))
+    assert all(cure in told for cure in ("Nothing was written", "s3_bucket_path of its own", "on_template_change"))
+    assert (caught.value.stream, caught.value.setting) == ("public.users", name)
+    assert everything(moto_s3, one.s3_bucket_name) == before
+    assert uploads(moto_s3, one.s3_bucket_name) == 0
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_plan_refuses_it_too(moto_s3: S3Server, other) -> None:
+    one = destination(moto_s3.new_bucket(), **A)
+    landed(moto_s3, one, 1)
+    with target(moto_s3, replace(one, **other)) as opened, pytest.raises(TemplateError, match=r"public\.users"):
+        plan(opened, [stream("orders"), stream()], sync("plan"))
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        {},
+        {"s3_bucket_path": "/lake//${NAMESPACE}/"},
+        {"file_name_pattern": "{part_number}{format_extension}"},
+        {"file_name_pattern": " "},
+    ],
+)
+def test_the_same_template_is_accepted_however_it_is_spelled(moto_s3: S3Server, same) -> None:
+    one = destination(moto_s3.new_bucket(), **A)
+    for number, settings in enumerate((one, replace(one, **same), one), start=1):
+        landed(moto_s3, settings, number)
+    assert ids_by_listing(moto_s3, one.s3_bucket_name) == [3]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("{date}", "{date:yyyy_MM_dd}"),
+        ("{timestamp}", "{timestamp:millis}"),
+        ("{timestamp:micro}", "{timestamp:micros}"),
+        ("{date:y-MM-E}", "{date:yyyy-LL-EEE}"),
+        ("{date:yyyy'_'MM}", "{date:yyyy_MM}"),
+    ],
+)
+def test_two_spellings_of_one_file_name_are_one_template(one: str, other: str) -> None:
+    spelled = [KeyTemplate("lake", "${STREAM_NAME}/", f"{each}_{{part_number}}") for each in (one, other)]
+    assert spelled[0].tokens == spelled[1].tokens
+    for unlike in ("{date:yyyy_MM}", "{timestamp:micro}", "{date:yyyy_dd_MM}", "{date:d}", "{date:dd}", "{sync_id}"):
+        assert (KeyTemplate("lake", "${STREAM_NAME}/", f"{unlike}_{{part_number}}").tokens == spelled[0].tokens) is (
+            unlike in (one, other)
+        )
+
+
+def test_other_streams_and_other_paths_have_templates_of_their_own(moto_s3: S3Server) -> None:
+    one = destination(moto_s3.new_bucket(), **A)
+    landed(moto_s3, one, 1)
+    landed(moto_s3, replace(one, s3_bucket_path="other/${NAMESPACE}", **OTHERS[0]), 2)
+    with target(moto_s3, replace(one, **OTHERS[0])) as opened:
+        land(batches_of(users(3, 3)), opened, stream("orders"), sync("s3"))
+        land(batches_of(users(4, 4)), opened, stream(namespace="private"), sync("s4"))
+    landed(moto_s3, replace(one, stream_prefix="raw_", **OTHERS[1]), 5)
+    assert ids_by_listing(moto_s3, one.s3_bucket_name) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("mode", "left"), [(SyncMode.FULL_REFRESH, [3]), (SyncMode.APPEND, [1, 2, 3])])
+def test_a_stream_that_moves_takes_its_manifests_along_and_the_former_template_is_refused(
+    any_s3: S3Server, mode, left
+) -> None:
+    one = destination(any_s3.new_bucket(), **A)
+    other = replace(one, **OTHERS[0])
+    landed(any_s3, one, 1, mode=mode)
+    landed(any_s3, replace(other, on_template_change="accept"), 2, mode=mode)
+    landed(any_s3, other, 3, mode=mode)
+    assert ids_by_listing(any_s3, one.s3_bucket_name) == left
+    with pytest.raises(TemplateError, match=r"lands .* '\$\{STREAM_NAME\}/b_.*, and not with .*/a_"):
+        landed(any_s3, one, 4, mode=mode)
+    landed(any_s3, replace(one, on_template_change="accept"), 5, mode=mode)
+    landed(any_s3, one, 6, mode=mode)
+
+
+def test_the_register_remembers_all_templates_each_once_and_the_one_that_counts_last(moto_s3: S3Server) -> None:
+    one = destination(moto_s3.new_bucket(), on_template_change="accept", **A)
+    for number, other in enumerate(({}, OTHERS[0], OTHERS[1], {}), start=1):
+        landed(moto_s3, replace(one, **other), number)
+    key = registry_key(stream_root(one.template, USERS))
+    register = from_json(StreamRegistry, moto_s3.open(one).get(key)[0], key)
+    last = (A["s3_bucket_path"], A["s3_path_format"], "")
+    found = [(each.s3_bucket_path, each.s3_path_format, each.file_name_pattern) for each in register.templates]
+    assert len(set(found)) == len(found) == 3
+    assert found[-1] == last
+
+
+def test_of_two_first_syncs_at_a_time_one_is_refused_at_its_publication(moto_s3: S3Server) -> None:
+    one = destination(moto_s3.new_bucket(), **A)
+    with target(moto_s3, one) as opened, Landing(opened, stream(), sync("slow")) as slow:
+        slow.write(next(batches_of(users(1, 1))))
+        landed(moto_s3, replace(one, **OTHERS[0]), 2)
+        with pytest.raises(TemplateError, match=r"public\.users"):
+            slow.commit()
+    assert ids_by_listing(moto_s3, one.s3_bucket_name) == [2]
+    assert uploads(moto_s3, one.s3_bucket_name) == 0
+
+
+def test_no_stream_of_a_source_is_begun_where_one_is_refused(moto_s3: S3Server) -> None:
+    """Beginning `orders` would finish what an earlier sync of it had decided: nothing but the registers is read."""
+    one = destination(moto_s3.new_bucket(), **A)
+    landed(moto_s3, one, 1)
+    client = CountedClient(moto_s3.client())
+    other, streams = replace(one, **OTHERS[0]), [stream("orders"), stream()]
+    with (
+        target(moto_s3, other, Bucket(client, one.s3_bucket_name)) as opened,
+        pytest.raises(TemplateError, match=r"public\.users"),
+        landing_streams(opened, streams, sync("both")),
+    ):
+        raise AssertionError("was begun")
+    assert sorted(client.calls) == ["get_object", "get_object", "list_objects_v2"]
+
+
+def test_where_the_register_is_gone_what_has_landed_tells_the_template(moto_s3: S3Server) -> None:
+    one = destination(moto_s3.new_bucket(), **A)
+    landed(moto_s3, one, 1, mode=SyncMode.APPEND, scope=Scope(USERS, "2026-01-05"))
+    lose_register(moto_s3, one, USERS)
+    with pytest.raises(TemplateError, match=r"lands .* '\$\{STREAM_NAME\}/a_.*, and not with .*/b_"):
+        landed(moto_s3, replace(one, **OTHERS[0]), 2)
+    landed(moto_s3, one, 3, mode=SyncMode.APPEND)
+    assert ids_by_listing(moto_s3, one.s3_bucket_name) == [1, 3]
+
+
+def test_a_stream_without_register_that_moves_keeps_what_it_has_landed_before(moto_s3: S3Server) -> None:
+    """Its keys of before are those that another stream makes now, whose refresh takes the connector's away."""
+    one = destination(moto_s3.new_bucket(), s3_bucket_path="lake", s3_path_format="${STREAM_NAME}/")
+    moved = replace(one, s3_path_format="${NAMESPACE}/${STREAM_NAME}/x_", on_template_change="accept")
+    landed(moto_s3, one, 1, mode=SyncMode.APPEND)
+    lose_register(moto_s3, one, USERS)
+    landed(moto_s3, moved, 2, mode=SyncMode.APPEND)
+    with target(moto_s3, one) as opened:
+        land(batches_of(users(9, 9)), opened, stream(namespace="private"), sync("other"))
+    assert ids_by_listing(moto_s3, one.s3_bucket_name) == [1, 2, 9]
+
+
+def test_a_damaged_register_is_told_with_its_cure(moto_s3: S3Server) -> None:
+    one = destination(moto_s3.new_bucket(), **A)
+    landed(moto_s3, one, 1)
+    key = registry_key(stream_root(one.template, USERS))
+    moto_s3.open(one).put(key, b"{")
+    with pytest.raises(ManifestError, match=r"~stream\.json is damaged .* Delete it"):
+        landed(moto_s3, one, 2)
+    lose_register(moto_s3, one, USERS)
+    landed(moto_s3, one, 3)
+    assert ids_by_listing(moto_s3, one.s3_bucket_name) == [3]
+
+
+def lose_register(server: S3Server, settings: S3Destination, stream: StreamId) -> None:
+    server.open(settings).delete([registry_key(stream_root(settings.template, stream))])
+
+
+def test_what_an_older_library_allowed_and_this_one_does_not_is_another_template(moto_s3: S3Server) -> None:
+    one = destination(moto_s3.new_bucket(), **A)
+    landed(moto_s3, one, 1)
+    bucket, key = moto_s3.open(one), registry_key(stream_root(one.template, USERS))
+    text = bucket.get(key)[0].replace(b"a_${EPOCH}_", b"a_${FORTNIGHT}_")
+    bucket.put(key, text)
+    with pytest.raises(TemplateError, match="FORTNIGHT"):
+        landed(moto_s3, one, 2)
+    assert data_keys(moto_s3, one.s3_bucket_name)
+    RegistryEntry(bucket, replace(one, on_template_change="accept"), USERS).enter(START)
+    landed(moto_s3, one, 3)

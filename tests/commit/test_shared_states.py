@@ -1,0 +1,137 @@
+"""Streams that share a source's states, landed really: no stream misses a record, whatever reads overlap and fail."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from itertools import count
+
+from hypothesis import given, settings
+from landed import START, batch_of, destination, ids_by_listing, stream, sync, target
+from servers import S3Server
+from shared_states import STREAMS, History, Source, steps
+
+from s3dest_dagster.batch import BadRecord, State, StreamBatch
+from s3dest_dagster.commit.states import change_state, reached_state, text_of
+from s3dest_dagster.errors import S3DestError
+from s3dest_dagster.ingest.isolation import IsolatedLandings
+from s3dest_dagster.ingest.landing import Landing
+from s3dest_dagster.ingest.streams import side_by_side
+from s3dest_dagster.sources.airbyte.states import Reached, Resumption, resumption
+from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
+
+APPENDED = {each: stream(each.name, SyncMode.APPEND, each.namespace) for each in STREAMS}
+
+
+class RealLake:
+    """Landings side by side in a bucket, by a clock that goes back."""
+
+    def __init__(self, server: S3Server) -> None:
+        self.server = server
+        self.settings = destination(server.new_bucket())
+        self.bucket = server.open(self.settings)
+        self.numbers = count(1)
+        self.open = ExitStack()
+
+    def sync(self) -> Sync:
+        number = next(self.numbers)
+        return sync(f"sync {number}", START - timedelta(minutes=number))
+
+    def begin(self, streams: Collection[StreamId]) -> RealReading:
+        left = self.open.enter_context(ExitStack())
+        opened = left.enter_context(target(self.server, self.settings, self.bucket))
+        chosen: list[Stream] = [APPENDED[each] for each in streams]
+        scopes = {each: Scope(each) for each in streams}
+        landings = left.enter_context(side_by_side(opened, chosen, scopes, self.sync()))
+        found = resumption(
+            {
+                name: each.last_state and Reached(each.last_state.text, each.last_state.lineage)
+                for name, each in landings.items()
+            },
+            partial(text_of, self.bucket),
+            are_all=len(streams) == len(STREAMS),
+        )
+        for each in landings.values():
+            each.reads_from(found.lineage)
+        return RealReading(found, landings, left)
+
+    def set(self, streams: Collection[StreamId], state: str | None) -> None:
+        for each in streams:
+            with target(self.server, self.settings, self.bucket) as opened:
+                change_state(
+                    self.bucket,
+                    self.settings,
+                    Scope(each),
+                    state,
+                    self.sync(),
+                    attempt=os.urandom(4).hex(),
+                    clock=opened.clock,
+                )
+
+    def forget_segments(self) -> None:
+        """Loses the segments that hold states and no objects, which no reader misses; all but the newest states."""
+        reached = [reached_state(self.bucket, self.settings.template, Scope(each)) for each in STREAMS]
+        for state in filter(None, reached):
+            gone = {each.segment for each in state.lineage[:-1]}
+            self.bucket.delete(sorted(gone))
+
+    def ids(self, of: StreamId) -> set[int]:
+        return set(ids_by_listing(self.server, self.bucket.name, f"data/{of.name}/"))
+
+
+@dataclass
+class RealReading:
+    resumption: Resumption
+    landings: Mapping[StreamId, Landing]
+    left: ExitStack
+    failed: dict[StreamId, S3DestError] = field(default_factory=dict)
+
+    def end(self, records: Mapping[StreamId, range], state: str | None) -> Collection[StreamId]:
+        isolated = IsolatedLandings(self.landings, self.failed.__setitem__)
+        for name, ids in records.items():
+            isolated.take(StreamBatch(name, batch_of({"id": each} for each in ids)))
+        if state is not None:
+            isolated.take(State(None, state.encode(), b"{}"))
+        for name in self.landings.keys() - records.keys():
+            isolated.take(BadRecord(name, b"{", "it is none"))
+        with self.left:
+            return [name for name, _ in isolated.publish()]
+
+
+def test_every_stream_gets_every_record(moto_s3: S3Server) -> None:
+    @settings(max_examples=2)
+    @given(steps())
+    def holds(drawn) -> None:
+        lake = RealLake(moto_s3)
+        history = History(lake, Source("empty entries"))
+        with lake.open:
+            for step in drawn:
+                step(history)
+        for name, landed in history.landed.items():
+            assert landed <= lake.ids(name)
+
+    holds()
+
+
+def test_the_common_state_is_read_from_an_older_segment_and_without_it_all_begin_anew(moto_s3: S3Server) -> None:
+    lake, source = RealLake(moto_s3), Source("shared position")
+    both, (first, second) = STREAMS[:2], STREAMS[:2]
+    with lake.open:
+        lake.begin(both).end({first: range(2), second: range(2)}, source.state(2, both))
+        overtaken = lake.begin(both)
+        for at in (4, 6):
+            lake.begin([first]).end({first: range(at - 2, at)}, source.state(at, [first]))
+        assert overtaken.end({first: range(2, 8), second: range(2, 8)}, source.state(8, both)) == [second]
+        assert "published while this one ran" in str(overtaken.failed[first])
+        lake.begin([second]).end({second: range(8, 9)}, source.state(9, [second]))
+        found = lake.begin(both).resumption
+        assert found.states == (source.state(2, both).encode(),)
+        assert "some records of a, b may come again" in str(found.warning)
+        lake.forget_segments()
+        found = lake.begin(both).resumption
+        assert (found.states, found.lineage) == ((), ())
+        assert "begins anew" in str(found.warning)

@@ -1,0 +1,193 @@
+"""Two writers of one scope at the same time: every point at which one can overtake the other, enumerated."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+from faults import EVERY_CRASH, FailingClient, OvertakenClient
+from landed import START, batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from servers import S3Server
+
+from s3dest_dagster.commit.sweep import sweep
+from s3dest_dagster.errors import CommitError, S3DestError
+from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.ingest.target import Target
+from s3dest_dagster.inspection.read import read_scope
+from s3dest_dagster.inspection.recover import recover
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, SyncMode
+
+OLD, FIRST, SECOND = [1, 2], [10, 11], [20, 21]
+PAIRS = [
+    (SyncMode.FULL_REFRESH, False),
+    (SyncMode.APPEND, True),
+    (SyncMode.FULL_REFRESH, True),
+    (SyncMode.APPEND, False),
+]
+"""Sync modes of two syncs, and whether both are attempts at one."""
+_streams = count()
+
+
+def _land(
+    server: S3Server, settings, name: str, mode: SyncMode, ids: list[int], sync_id: str, client=None, partition=None
+) -> None:
+    bucket = Bucket(client or server.client(), settings.s3_bucket_name)
+    scope = Scope(stream(name).id, partition)
+    with target(server, settings, bucket) as opened:
+        land((batch_of(users(each, each)) for each in ids), opened, stream(name, mode), sync(sync_id), scope=scope)
+
+
+def _crash(server: S3Server, settings, name: str, mode: SyncMode) -> None:
+    """A sync of the record 5 that is decided and dies before it is published."""
+    dying = FailingClient(server.client(), at="complete_multipart_upload", dead=True)
+    with pytest.raises(S3DestError, match="finishes it"):
+        _land(server, settings, name, mode, [5], "crashed", dying)
+
+
+def _overtaken_everywhere(server: S3Server, settings, mode: SyncMode, *, same_id: bool, crashed: bool) -> None:
+    for at in count(1):
+        name = f"writers{next(_streams)}x"
+        _land(server, settings, name, mode, OLD, "old")
+        if crashed:
+            _crash(server, settings, name, mode)
+        overtake = partial(_land, server, settings, name, mode, SECOND, "first" if same_id else "second")
+        client = OvertakenClient(server.client(), at, overtake)
+        failed = False
+        try:
+            _land(server, settings, name, mode, FIRST, "first", client)
+        except CommitError:
+            failed = True
+        _settled(server, settings, name, f"overtaken before call {at}, failed: {failed}")
+        seen = _visible(server, settings, name)
+        assert 5 not in seen or crashed
+        if mode is SyncMode.FULL_REFRESH:
+            assert seen in (FIRST, SECOND), f"call {at}: {seen}"
+        else:
+            added = set(seen) - {*OLD, 5}
+            whole = [set(FIRST), set(SECOND), *([] if same_id else [{*FIRST, *SECOND}])]
+            assert added in whole, f"call {at}: {seen}"
+            assert failed or same_id or set(FIRST) <= added
+        if at > client.calls:
+            return
+
+
+def _visible(server: S3Server, settings, name: str, partition: str | None = None) -> list[int]:
+    bucket = Bucket(server.client(), settings.s3_bucket_name)
+    table = read_scope(bucket, settings.template, Scope(stream(name).id, partition))
+    return [] if table is None else sorted(table["id"].to_pylist())
+
+
+def _settled(server: S3Server, settings, name: str, where: str, partition: str | None = None) -> None:
+    """After recovery listing and manifest agree, and nobody has left an upload."""
+    bucket, scope = Bucket(server.client(), settings.s3_bucket_name), Scope(stream(name).id, partition)
+    recovered = recover(bucket, settings.template, scope)
+    assert recovered.ok, f"{where}: {recovered.message}"
+    listed = ids_by_listing(server, settings.s3_bucket_name, f"data/public/{name}/")
+    assert listed == _visible(server, settings, name, partition), where
+    assert open_uploads(server, settings.s3_bucket_name) == 0, where
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("crashed", [False, True][: 1 + EVERY_CRASH], ids=["", "after-a-crash"][: 1 + EVERY_CRASH])
+@pytest.mark.parametrize(("mode", "same_id"), PAIRS if EVERY_CRASH else PAIRS[:2])
+def test_whoever_overtakes_whom_one_generation_is_left(
+    moto_s3: S3Server, mode: SyncMode, same_id: bool, crashed: bool
+) -> None:
+    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
+    _overtaken_everywhere(moto_s3, settings, mode, same_id=same_id, crashed=crashed)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("second", [SECOND, []][: 1 + EVERY_CRASH], ids=["replaced", "emptied"][: 1 + EVERY_CRASH])
+def test_whoever_overtakes_whom_in_a_partition_one_generation_is_left(moto_s3: S3Server, second: list[int]) -> None:
+    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
+    day = "2026-01-05"
+    for at in count(1):
+        name = f"writers{next(_streams)}x"
+        _land(moto_s3, settings, name, SyncMode.APPEND, OLD, "old", partition=day)
+        overtake = partial(_land, moto_s3, settings, name, SyncMode.APPEND, second, "second", partition=day)
+        client = OvertakenClient(moto_s3.client(), at, overtake)
+        with suppress(CommitError):
+            _land(moto_s3, settings, name, SyncMode.APPEND, FIRST, "first", client, partition=day)
+        _settled(moto_s3, settings, name, f"overtaken before call {at}", day)
+        assert _visible(moto_s3, settings, name, day) in (FIRST, second), f"call {at}"
+        if at > client.calls:
+            return
+
+
+WAYS_TO_LEAVE: list[dict[str, Any]] = [{"delete_grace_s": 1}, {"publish_order": "purge_first"}][: 1 + EVERY_CRASH]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("mode", list(SyncMode)[: 1 + EVERY_CRASH])
+@pytest.mark.parametrize("way", WAYS_TO_LEAVE, ids=lambda each: "".join(each))
+def test_recovery_may_come_at_any_point_of_a_sync(moto_s3: S3Server, mode: SyncMode, way: dict[str, Any]) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    for at in count(1):
+        settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002, **way)
+        bucket = Bucket(moto_s3.client(), settings.s3_bucket_name)
+        name = f"writers{next(_streams)}x"
+        for number in OLD:
+            _land(moto_s3, settings, name, mode, [number], f"old {number}")
+        scope = Scope(stream(name).id)
+        act = partial(recover, bucket, settings.template, scope, clock=lambda: tomorrow)
+        client = OvertakenClient(moto_s3.client(), at, act)
+        _land(moto_s3, settings, name, mode, FIRST, "first", client)
+        assert _visible(moto_s3, settings, name) == (OLD + FIRST if mode is SyncMode.APPEND else FIRST), f"call {at}"
+        assert recover(bucket, settings.template, scope, clock=lambda: tomorrow + timedelta(days=1)).ok
+        _settled(moto_s3, settings, name, f"call {at}")
+        if at > client.calls:
+            return
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("mode", list(SyncMode)[: 1 + EVERY_CRASH])
+@pytest.mark.parametrize("order", ["purge_first", "add_first"][: 1 + EVERY_CRASH])
+def test_a_sweep_that_spares_nothing_may_come_at_any_point_of_a_sync(
+    rclone_s3: S3Server, mode: SyncMode, order: str
+) -> None:
+    """Uploads are abandoned at once here, so that it takes those of the running sync, which fails and harms nothing."""
+    settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, abandoned_upload_age_s=0, publish_order=order)
+    bucket = Bucket(rclone_s3.client(), settings.s3_bucket_name)
+    failures = 0
+    for at in count(1):
+        name = f"writers{next(_streams)}x"
+        _land(rclone_s3, settings, name, mode, OLD, "old")
+        client = OvertakenClient(
+            rclone_s3.client(),
+            at,
+            lambda name=name: sweep(bucket, settings, stream(name).id, now=datetime.now(UTC) + timedelta(days=1)),
+        )
+        new = OLD + FIRST if mode is SyncMode.APPEND else FIRST
+        try:
+            _land(rclone_s3, settings, name, mode, FIRST, "first", client)
+        except S3DestError:
+            failures += 1
+            recover(bucket, settings.template, Scope(stream(name).id))
+            assert _visible(rclone_s3, settings, name) == OLD, f"call {at}"
+        else:
+            assert _visible(rclone_s3, settings, name) == new, f"call {at}"
+        _settled(rclone_s3, settings, name, f"call {at}")
+        if at > client.calls:
+            break
+    assert 0 < failures < client.calls
+
+
+def test_partitions_that_land_at_once_in_one_millisecond_do_not_disturb_each_other(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket())
+    appended = stream(mode=SyncMode.APPEND)
+
+    def land_one(opened: Target, number: int) -> str:
+        scope = Scope(appended.id, f"hour-{number}")
+        return land([batch_of(users(number, number))], opened, appended, sync("run", START), scope=scope).objects[0].key
+
+    with target(moto_s3, settings) as opened, ThreadPoolExecutor(8) as threads:
+        keys = list(threads.map(partial(land_one, opened), range(40)))
+    assert len(set(keys)) == 40
+    assert ids_by_listing(moto_s3, settings.s3_bucket_name) == list(range(40))

@@ -1,0 +1,104 @@
+"""A bucket of its own for each test, IO managers on it, and an independent reader of what landed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import dagster as dg
+import pytest
+from servers import S3Server
+
+from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
+from s3dest_dagster.settings.destination import JsonlFormat, TextCompression
+
+PLAIN = JsonlFormat(compression=TextCompression.NONE)
+
+
+@dataclass(frozen=True)
+class Lake:
+    """A bucket and ways to it."""
+
+    server: S3Server
+    bucket: str
+
+    def io(self, **settings: Any) -> S3DestinationIOManager:
+        """An IO manager of uncompressed JSON Lines on the bucket."""
+        defaults: dict[str, Any] = {"format": PLAIN, "s3": self.server.connection, "encode_workers": 1}
+        return S3DestinationIOManager(s3_bucket_name=self.bucket, **{**defaults, **settings})
+
+    def materialize(self, *assets: Any, io: Any = None, **options: Any) -> dg.ExecuteInProcessResult:
+        """`dg.materialize` with `io` (or the default one) as the IO manager, on an instance that others use, too."""
+        resources = {"io_manager": io or self.io(), **options.pop("resources", {})}
+        return dg.materialize(list(assets), resources=resources, **{"instance": _instance(), **options})
+
+    def data_keys(self) -> list[str]:
+        """The keys of all data objects."""
+        return [key for key in self.all_keys() if "_s3dest/" not in key]
+
+    def all_keys(self) -> list[str]:
+        listed = self.server.client().list_objects_v2(Bucket=self.bucket)
+        return [each["Key"] for each in listed.get("Contents", [])]
+
+    def body(self, key: str) -> bytes:
+        return self.server.client().get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def rows(self, prefix: str = "") -> list[dict[str, Any]]:
+        """The records of the data objects under the prefix, as JSON Lines hold them."""
+        lines = [line for key in self.data_keys() if key.startswith(prefix) for line in self.body(key).splitlines()]
+        return [json.loads(line)["_airbyte_data"] for line in lines]
+
+    def ids(self, prefix: str = "") -> list[Any]:
+        return sorted(row["id"] for row in self.rows(prefix))
+
+    def uploads(self) -> int:
+        """How many multipart uploads are open."""
+        return len(self.server.client().list_multipart_uploads(Bucket=self.bucket).get("Uploads", []))
+
+
+@cache
+def _instance() -> dg.DagsterInstance:
+    """One for all runs that need no history of their own."""
+    return dg.DagsterInstance.ephemeral()
+
+
+@pytest.fixture
+def lake(moto_s3: S3Server) -> Lake:
+    return Lake(moto_s3, moto_s3.new_bucket())
+
+
+@pytest.fixture
+def any_lake(any_s3: S3Server) -> Lake:
+    """The same on each server."""
+    return Lake(any_s3, any_s3.new_bucket())
+
+
+@pytest.fixture(scope="session")
+def lake_on() -> Callable[[S3Server], Lake]:
+    """The same on a server that the test chooses."""
+    return lambda server: Lake(server, server.new_bucket())
+
+
+@pytest.fixture
+def told() -> Callable[..., dict[str, Any]]:
+    """The plain values of metadata, or of an asset's last materialization in a result."""
+
+    def values(source: Any, node: str | None = None) -> dict[str, Any]:
+        return plain(source if node is None else source.asset_materializations_for_node(node)[-1].metadata)
+
+    return values
+
+
+def plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Metadata as plain values; a table as a list of its records."""
+    return {
+        name: [each.data for each in value.records]
+        if isinstance(value, dg.TableMetadataValue)
+        else value.value
+        if isinstance(value, dg.MetadataValue)
+        else value
+        for name, value in metadata.items()
+    }

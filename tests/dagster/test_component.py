@@ -1,0 +1,847 @@
+"""The component: what YAML says becomes assets that land, and what it says wrongly is told at its line."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from dagster.components.component_scaffolding import scaffold_object
+from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
+from dagster.components.resolved.errors import ResolutionException
+from dg_command import run_dg
+from jsonschema import Draft202012Validator
+from process_pool import PROCESSES
+from scripted import ScriptedSource
+
+from s3dest_dagster import (
+    AirbyteSource,
+    FileSource,
+    ParquetFormat,
+    S3DestinationComponent,
+    S3DestinationIOManager,
+    build_stream_assets,
+)
+from s3dest_dagster.dagster.component.component import S3DestinationComponent as Component
+from s3dest_dagster.dagster.component.streams import ComponentStream
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.sources.airbyte.templating import PARTITION_VALUES, partition_values
+
+DAILY = dg.DailyPartitionsDefinition("2026-01-01")
+TYPE = "type: s3dest_dagster.S3DestinationComponent\n\nattributes:\n"
+_numbers = count(1)
+
+FILES = """\
+  source:
+    type: files
+    path: "*.jsonl"
+  streams:
+    - name: visits
+"""
+
+Load = Callable[[str], dg.Definitions]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """The folder of a component in a project of its own."""
+    path = tmp_path / f"project_{next(_numbers)}" / "shop"
+    path.mkdir(parents=True)
+    (path.parent / "__init__.py").touch()
+    return path
+
+
+@pytest.fixture
+def load(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """The definitions of a component with these attributes."""
+
+    def loaded(attributes: str) -> dg.Definitions:
+        (folder / "defs.yaml").write_text(attributes if attributes.startswith("type:") else TYPE + attributes)
+        return tree(folder, monkeypatch).build_defs()
+
+    return loaded
+
+
+def tree(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ComponentTree:
+    """The project that the folder is in."""
+    monkeypatch.syspath_prepend(folder.parent.parent)
+    return ComponentTree.from_module(importlib.import_module(folder.parent.name), folder.parent.parent)
+
+
+def assets(defs: dg.Definitions) -> dict[str, dg.AssetsDefinition]:
+    return {spec.key.to_user_string(): made for made in defs.assets or () for spec in made.specs}
+
+
+def specs(defs: dg.Definitions) -> dict[str, dg.AssetSpec]:
+    return {key: made.specs_by_key[dg.AssetKey.from_user_string(key)] for key, made in assets(defs).items()}
+
+
+def materialize(lake: Any, defs: dg.Definitions, **options: Any) -> dg.ExecuteInProcessResult:
+    """The assets into the lake, by the IO manager of the tests unless the definitions have their own."""
+    return lake.materialize(*defs.assets, resources=dict(defs.resources or {}), **options)
+
+
+@pytest.fixture
+def connector(tmp_path: Path, folder: Path) -> Callable[..., str]:
+    """A connector of two streams that has a record of one, its catalog beside the component; gives it in YAML."""
+    scripted = ScriptedSource(tmp_path)
+    for name in ("users", "orders"):
+        scripted.stream(name, namespace="crm", source_defined_cursor=True)
+    scripted.records("users", {"id": 1}, namespace="crm").source()
+    (folder / "catalog.json").write_text(json.dumps(scripted.catalog))
+
+    def said(**config: Any) -> str:
+        source = {"type": "airbyte", "command": scripted.command, "config": config, "catalog": "catalog.json"}
+        return f"  source: {json.dumps(source)}\n"
+
+    said.scripted = scripted
+    return said
+
+
+class TestConnectors:
+    def test_all_streams_of_the_catalog_land_without_a_word(self, lake, load, connector):
+        defs = load(connector())
+        assert {key: each.metadata["s3dest/sync_mode"] for key, each in specs(defs).items()} == {
+            "crm/users": "full_refresh",
+            "crm/orders": "full_refresh",
+        }
+        assert specs(defs)["crm/users"].kinds == {"airbyte", "s3"}
+        materialize(lake, defs, selection=[dg.AssetKey(["crm", "users"])])
+        assert lake.ids("crm/users/") == [1]
+
+    def test_the_config_keeps_its_texts_and_knows_the_partition_and_the_environment(
+        self, lake, load, connector, monkeypatch
+    ):
+        monkeypatch.setenv("NOW", "looked up when loaded")
+        config = {
+            "account": "0123",
+            "number": "123",
+            "day": "{{ partition_start_date }}",
+            "range": "from {{ partition_start_epoch }} to {{ partition_end }}",
+            "now": "{{ env.NOW }}",
+            "key": "{{ env_var('LATER') }}",
+            "list": [1, True, None],
+        }
+        said = connector(**config)
+        defs = load(f"{said}  partitions_def: {{type: daily, start_date: 2026-01-01}}\n  streams: [users]\n")
+        monkeypatch.setenv("LATER", "looked up when run")
+        materialize(lake, defs, partition_key="2026-01-05")
+        (call,) = connector.scripted.calls("read")
+        assert call["files"]["config"] == {
+            "account": "0123",
+            "number": "123",
+            "day": "2026-01-05",
+            "range": "from 1767571200 to 2026-01-06T00:00:00Z",
+            "now": "looked up when loaded",
+            "key": "looked up when run",
+            "list": [1, True, None],
+        }
+
+    def test_templates_of_the_config_are_rendered_by_each_run(self, lake, load, connector, monkeypatch):
+        monkeypatch.setenv("PORT", "5432")
+        monkeypatch.setenv("NOW", "a{{ b }}c")
+        monkeypatch.setenv("PASSWORD", "p{{ w")
+        config = {
+            "path": "{{ partition_key | replace('-', '/') }}",
+            "query": "{% if partition_key == '2026-01-05' %}first{% else %}next{% endif %}",
+            "year": "{{ partition_key.split('-')[0] | int }}",
+            "millis": "{{ partition_start_epoch * 1000 }}",
+            "encoded": "{{ partition_start | urlencode }}",
+            "both": "{{ env.NOW }}/{{ partition_key }}",
+            "nested": [{"port": "{{ env_var('PORT') | int }}", "password": "{{ env_var('PASSWORD') }}"}],
+        }
+        defs = load(
+            f"{connector(**config)}  partitions_def: {{type: daily, start_date: 2026-01-01}}\n  streams: [users]\n"
+        )
+        materialize(lake, defs, partition_key="2026-01-05")
+        assert connector.scripted.calls("read")[0]["files"]["config"] == {
+            "path": "2026/01/05",
+            "query": "first",
+            "year": 2026,
+            "millis": 1767571200000,
+            "encoded": "2026-01-05T00%3A00%3A00Z",
+            "both": "a{{ b }}c/2026-01-05",
+            "nested": [{"port": 5432, "password": "p{{ w"}],
+        }
+
+    def test_the_config_may_be_a_file_beside_it_that_keeps_what_the_connector_changes(
+        self, lake, load, connector, folder
+    ):
+        (folder / "shop.json").write_text(json.dumps({"token": "old"}))
+        connector()
+        connector.scripted.control({"token": "new"}).source()
+        source = {"type": "airbyte", "command": connector.scripted.command, "config": "shop.json"}
+        defs = load(f"  source: {json.dumps({**source, 'catalog': 'catalog.json'})}\n  streams: [users]\n")
+        for _ in range(2):
+            materialize(lake, defs)
+        read = [call["files"]["config"] for call in connector.scripted.calls("read")]
+        assert read == [{"token": "old"}, {"token": "new"}]
+        assert json.loads((folder / "shop.json").read_text()) == {"token": "new"}
+
+    def test_a_dimension_of_the_partition_can_be_named(self, lake, load, connector):
+        said = connector(region="{{ partition_key.region }}")
+        both = "{day: {type: daily, start_date: 2026-01-01}, region: {type: static, partition_keys: [eu, us]}}"
+        defs = load(f"{said}  streams: [users]\n  partitions_def: {{type: multi, dimensions: {both}}}\n")
+        materialize(lake, defs, partition_key="2026-01-05|eu")
+        assert connector.scripted.calls("read")[0]["files"]["config"] == {"region": "eu"}
+
+    def test_as_one_run(self, lake, load, connector):
+        defs = load(f"{connector()}  as_one_run: crm_sync\n")
+        (made,) = defs.assets
+        assert (made.op.name, made.can_subset) == ("crm_sync", True)
+        materialize(lake, defs)
+        (call,) = connector.scripted.calls("read")
+        assert len(call["files"]["catalog"]["streams"]) == 2
+
+
+class TestFunctions:
+    MODULE = """
+        from collections.abc import Iterator
+        import dagster as dg
+
+        def readings(context: dg.AssetExecutionContext) -> Iterator[dict]:
+            \"\"\"What the sensors say.\"\"\"
+            yield {"id": context.partition_key if context.has_partition_key else 0}
+
+        def both(stream):
+            return [{"id": f"{stream.namespace}.{stream.name}"}]
+
+        number = 5
+    """
+
+    @pytest.fixture
+    def feeds(self, folder) -> str:
+        """The name of a module with functions."""
+        lines = self.MODULE.replace("\n        ", "\n")
+        (folder.parent / "feeds.py").write_text(lines)
+        return f"{folder.parent.name}.feeds"
+
+    def source(self, function: str) -> str:
+        return f"  source: {{type: python, function: {function}}}\n"
+
+    def test_a_function_is_a_stream_of_its_name(self, lake, load, feeds):
+        defs = load(self.source(f"{feeds}.readings"))
+        assert specs(defs)["readings"].description == "What the sensors say."
+        materialize(lake, defs)
+        assert lake.ids("readings/") == [0]
+
+    def test_it_may_be_named_described_and_partitioned(self, lake, load, folder, feeds):
+        (folder / "schema.json").write_text('{"type": "object", "properties": {"id": {"type": "string"}}}')
+        defs = load(f"""\
+{self.source(f"{feeds}.readings")}
+  streams:
+    - {{name: sensors, namespace: house, sync_mode: append, description: Ours, json_schema: schema.json}}
+  partitions_def: {{type: static, partition_keys: [attic]}}
+""")
+        spec = specs(defs)["house/sensors"]
+        assert (spec.description, spec.metadata["s3dest/sync_mode"]) == ("Ours", "append")
+        assert any(each.name == "id" for each in spec.metadata["dagster/column_schema"].columns)
+        materialize(lake, defs, partition_key="attic")
+        assert lake.ids("house/sensors/") == ["attic"]
+
+    def test_one_that_asks_for_its_stream_serves_several(self, lake, load, feeds):
+        defs = load(f"{self.source(f'{feeds}.both')}  streams: [{{name: a, namespace: x}}, b]\n")
+        materialize(lake, defs)
+        assert lake.ids() == ["None.b", "x.a"]
+
+    def test_one_that_does_not_cannot(self, load, feeds):
+        with pytest.raises(ComponentTreeException) as caught:
+            load(f"{self.source(f'{feeds}.readings')}  streams: [a, b]\n")
+        assert "parameter `stream`" in told(caught.value)
+
+    @pytest.mark.parametrize(
+        ("function", "reason"),
+        [("number", "is a int"), ("nothing", "cannot be imported")],
+    )
+    def test_what_is_no_function_is_told(self, load, feeds, function, reason):
+        with pytest.raises(ComponentTreeException) as caught:
+            load(self.source(f"{feeds}.{function}"))
+        assert reason in told(caught.value)
+
+
+class TestFiles:
+    def test_they_lie_beside_the_component(self, lake, load, folder):
+        (folder / "a.jsonl").write_text('{"id": 7}\n')
+        materialize(lake, load(FILES))
+        assert lake.ids("visits/") == [7]
+
+    def test_the_path_names_partition_and_stream(self, lake, load, folder):
+        for stream in ("visits", "clicks"):
+            for day in (5, 6):
+                path = folder / stream / f"2026-01-0{day}.csv"
+                path.parent.mkdir(exist_ok=True)
+                path.write_text(f"id\n{stream} {day}\n")
+        defs = load("""\
+  source:
+    type: files
+    path: "{{ stream_name }}/{{ partition_key }}.csv"
+  streams: [visits, clicks]
+  partitions_def: {type: daily, start_date: 2026-01-01}
+""")
+        materialize(lake, defs, partition_key="2026-01-06")
+        assert lake.ids() == ["clicks 6", "visits 6"]
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "{{ partition_key | replace('-', '/') }}.jsonl",
+            "{{ partition_key.replace('-', '/') }}.jsonl",
+            "{% if partition_key == '2026-01-06' %}2026/01/06{% else %}2026/01/05{% endif %}.jsonl",
+            "{{ env.YEAR }}/{{ partition_key.split('-')[1] }}/{{ partition_key[8:] }}.jsonl",
+        ],
+    )
+    def test_a_template_of_the_path_is_rendered_by_each_run(self, lake, load, folder, monkeypatch, path):
+        monkeypatch.setenv("YEAR", "2026")
+        for day in (5, 6):
+            (folder / "2026" / "01").mkdir(parents=True, exist_ok=True)
+            (folder / "2026" / "01" / f"0{day}.jsonl").write_text(f'{{"id": {day}}}\n')
+        source = {"type": "files", "path": path, "allow_missing": True}
+        daily = "{type: daily, start_date: 2026-01-01}"
+        defs = load(f"  source: {json.dumps(source)}\n  streams: [visits]\n  partitions_def: {daily}\n")
+        for day in (5, 6, 6):
+            materialize(lake, defs, partition_key=f"2026-01-0{day}")
+        assert lake.ids() == [5, 6]
+
+    def test_a_stream_without_partitions_fails_where_its_path_names_one(self, lake, load, folder):
+        (folder / "a.jsonl").write_text('{"id": 1}\n')
+        source = {"type": "files", "path": "{{ partition_key | lower }}.jsonl", "allow_missing": True}
+        defs = load(f"  source: {json.dumps(source)}\n  streams: [visits]\n")
+        with pytest.raises(dg.Failure, match=r"partition_key .* is not known"):
+            materialize(lake, defs)
+
+    def test_options_reach_the_source(self, lake, load, folder):
+        (folder / "a.txt").write_bytes("id;name\n1;Ö\n".encode("latin-1"))
+        defs = load("""\
+  source: {type: files, path: "*.txt", format: csv, delimiter: ";", encoding: latin-1}
+  streams: [visits]
+""")
+        materialize(lake, defs)
+        assert lake.rows() == [{"id": "1", "name": "Ö"}]
+
+    def test_no_file_may_be_no_record(self, lake, load):
+        materialize(lake, load(FILES.replace('"*.jsonl"', '"*.jsonl"\n    allow_missing: true')))
+        assert lake.ids() == []
+
+    @pytest.mark.parametrize(
+        ("streams", "reason"),
+        [("", "name it in streams"), ("  streams: [a, b]\n", r"stream_name")],
+        ids=["none", "several"],
+    )
+    def test_streams_that_files_do_not_tell_are_asked_for(self, load, streams, reason):
+        with pytest.raises(ComponentTreeException) as caught:
+            load('  source: {type: files, path: "*.csv"}\n' + streams)
+        assert re.search(reason, told(caught.value))
+
+
+def test_records_are_shown_unless_the_translation_says_otherwise(lake, load, folder):
+    (folder / "a.jsonl").write_text('{"id": 7}\n')
+    for private in ("", "  translation: {metadata: {s3dest/preview_rows: 0}}\n"):
+        (event,) = materialize(lake, load(FILES + private)).get_asset_materialization_events()
+        assert ("preview" in event.materialization.metadata) == (not private)
+
+
+class TestDestination:
+    def connection(self, lake: Any) -> str:
+        return f"""\
+  destination:
+    s3_bucket_name: {lake.bucket}
+    s3_bucket_path: data
+    s3_bucket_region: us-east-1
+    s3_endpoint: {lake.server.endpoint}
+    access_key_id: "{{{{ env_var('OUR_KEY') }}}}"
+    secret_access_key: "{{{{ env_var('OUR_SECRET') }}}}"
+    format: {{format_type: CSV, flattening: root level flattening}}
+"""
+
+    @pytest.fixture
+    def keys(self, lake, monkeypatch) -> None:
+        monkeypatch.setenv("OUR_KEY", lake.server.access_key_id)
+        monkeypatch.setenv("OUR_SECRET", lake.server.secret_access_key)
+
+    @pytest.mark.usefixtures("keys")
+    def test_a_connectors_configuration_can_be_pasted(self, lake, load, folder):
+        (folder / "a.jsonl").write_text('{"id": 7}\n')
+        defs = load(FILES + self.connection(lake))
+        assert list(defs.resources) == ["shop_destination"]
+        assert specs(defs)["visits"].kinds == {"s3", "csv"}
+        materialize(lake, defs)
+        (key,) = lake.data_keys()
+        assert key.startswith("data/visits/")
+        assert key.endswith(".csv.gz")
+
+    def test_its_file_can_be_named(self, load, folder):
+        config = {"s3_bucket_name": "b", "s3_bucket_path": "p", "s3_bucket_region": "eu-west-1"}
+        (folder / "config.json").write_text(json.dumps({**config, "format": {"format_type": "Parquet"}}))
+        defs = load(FILES + "  destination: config.json\n  io_manager_key: lake\n")
+        made = defs.resources["lake"].destination()
+        assert (made.s3_bucket_name, made.format) == ("b", ParquetFormat())
+        assert assets(defs)["visits"].required_resource_keys == {"lake"}
+
+    def test_a_format_may_be_its_name(self, load):
+        defs = load(FILES + "  destination: {s3_bucket_name: b, format: parquet}\n")
+        assert defs.resources["shop_destination"].destination().format == ParquetFormat()
+
+    @pytest.mark.parametrize("wrong", ["5", "[a]", "{s3_bucket_path: x}"])
+    def test_what_is_none_is_told_in_a_sentence(self, load, wrong):
+        with pytest.raises(ComponentTreeException) as caught:
+            load(f"{FILES}  destination: {wrong}\n")
+        assert re.search(r"A destination is an object|needs s3_bucket_name", told(caught.value))
+
+    def test_only_the_bucket_is_required(self, load):
+        defs = load(FILES + "  destination: {s3_bucket_name: b, s3dest: {part_size_mb: 16}}\n")
+        made = defs.resources["shop_destination"].destination()
+        assert (made.s3_bucket_name, made.part_size_mb) == ("b", 16)
+
+    def test_what_was_pasted_with_it_is_let_go(self, load):
+        assert load(FILES + "  destination: {s3_bucket_name: b, destinationType: s3}\n").resources
+
+    def test_an_io_manager_of_the_project_can_be_named(self, load):
+        defs = load(FILES + "  io_manager_key: lake\n")
+        assert (dict(defs.resources or {}), assets(defs)["visits"].required_resource_keys) == ({}, {"lake"})
+
+    def test_two_of_one_file_have_their_own_keys(self, load):
+        one = TYPE + FILES + "  destination: {s3_bucket_name: a}\n"
+        defs = load(one + "---\n" + one.replace("visits", "clicks"))
+        assert sorted(defs.resources) == ["shop_1_destination", "shop_destination"]
+
+
+class TestStreams:
+    def test_each_may_say_its_own(self, load, connector):
+        defs = load(f"""\
+{connector()}
+  sync_mode: append
+  partitions_def: {{type: daily, start_date: 2026-01-01}}
+  streams:
+    - name: users
+      sync_mode: full_refresh
+      partitions_def: {{type: hourly, start_date: "2026-01-01-00:00"}}
+      io_manager_key: mine
+    - name: orders
+      namespace: crm
+      partitions_def: null
+""")
+        users, orders = specs(defs)["crm/users"], specs(defs)["crm/orders"]
+        assert (users.metadata["s3dest/sync_mode"], orders.metadata["s3dest/sync_mode"]) == ("full_refresh", "append")
+        assert (type(users.partitions_def), orders.partitions_def) == (dg.HourlyPartitionsDefinition, None)
+        assert assets(defs)["crm/users"].required_resource_keys == {"mine"}
+
+    def test_attributes_of_the_component_and_then_of_the_stream(self, load, connector):
+        defs = load(f"""\
+{connector()}
+  translation:
+    key_prefix: raw
+    group_name: crm
+    owners: [team:data]
+    kinds: [airbyte, gold]
+    description: "The {{{{ stream.name }}}}"
+    tags: {{level: "1", of: all}}
+    automation_condition: "{{{{ dg.AutomationCondition.on_cron('0 2 * * *') }}}}"
+    freshness_policy: "{{{{ dg.FreshnessPolicy.time_window(fail_window=datetime.timedelta(days=1)) }}}}"
+  streams:
+    - name: users
+      translation: {{tags: {{level: "2"}}, group_name: people, key: "them/{{{{ stream.name }}}}"}}
+    - orders
+""")
+        users, orders = specs(defs)["them/users"], specs(defs)["raw/crm/orders"]
+        assert (users.group_name, orders.group_name) == ("people", "crm")
+        assert (users.tags["level"], users.tags["of"], orders.tags["level"]) == ("2", "all", "1")
+        assert (users.description, users.owners, users.kinds) == ("The users", ["team:data"], {"airbyte", "gold"})
+        assert isinstance(orders.automation_condition, dg.AutomationCondition)
+        assert isinstance(orders.freshness_policy, dg.FreshnessPolicy)
+
+    def test_partitions_of_the_attributes_reach_the_connector(self, lake, load, connector):
+        attributes = "{partitions_def: \"{{ dg.MonthlyPartitionsDefinition(start_date='2026-01-01') }}\"}"
+        defs = load(f"{connector(month='{{ partition_key }}')}  streams: [users]\n  translation: {attributes}\n")
+        materialize(lake, defs, partition_key="2026-02-01")
+        assert connector.scripted.calls("read")[0]["files"]["config"] == {"month": "2026-02-01"}
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("{type: hourly, start_date: '2026-01-01-00:00'}", dg.HourlyPartitionsDefinition("2026-01-01-00:00")),
+        (
+            "{type: daily, start_date: 2026-01-01, end_date: 2026-02-01, timezone: Europe/Berlin, end_offset: 1}",
+            dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-02-01", timezone="Europe/Berlin", end_offset=1),
+        ),
+        (
+            "{type: weekly, start_date: 2026-01-04, day_offset: 1}",
+            dg.WeeklyPartitionsDefinition("2026-01-04", day_offset=1),
+        ),
+        ("{type: monthly, start_date: 2026-01-01}", dg.MonthlyPartitionsDefinition("2026-01-01")),
+        (
+            "{type: time_window, start_date: 2026-01-01, fmt: '%Y-%m-%d', cron_schedule: '0 0 * * 1'}",
+            dg.TimeWindowPartitionsDefinition(start="2026-01-01", fmt="%Y-%m-%d", cron_schedule="0 0 * * 1"),
+        ),
+        ("{type: static, partition_keys: [eu, us]}", dg.StaticPartitionsDefinition(["eu", "us"])),
+        ("{type: dynamic, name: tenants}", dg.DynamicPartitionsDefinition(name="tenants")),
+        (
+            "{type: multi, dimensions: {d: {type: daily, start_date: 2026-01-01}, r: {type: dynamic, name: t}}}",
+            dg.MultiPartitionsDefinition({"d": DAILY, "r": dg.DynamicPartitionsDefinition(name="t")}),
+        ),
+        ("\"{{ dg.DailyPartitionsDefinition(start_date='2026-01-01') }}\"", DAILY),
+        ("null", None),
+    ],
+)
+def test_partitions_of_every_kind(load, said, expected):
+    assert specs(load(f"{FILES}  partitions_def: {said}\n"))["visits"].partitions_def == expected
+
+
+def test_settings_reach_the_step(load):
+    defs = load(f"""\
+{FILES}
+  partitions_def: {{type: daily, start_date: 2026-01-01}}
+  retry_policy: {{max_retries: 3, delay: 60, backoff: EXPONENTIAL, jitter: FULL}}
+  backfill_policy: {{type: multi_run, max_partitions_per_run: 7}}
+  pool: shop
+  op_tags: {{dagster/priority: "3"}}
+""")
+    made = assets(defs)["visits"]
+    assert made.op.retry_policy == dg.RetryPolicy(
+        max_retries=3, delay=60, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.FULL
+    )
+    assert made.backfill_policy == dg.BackfillPolicy.multi_run(7)
+    assert (made.op.pool, made.op.tags["dagster/priority"]) == ("shop", "3")
+
+
+# ---------------------------------------------------------------------- what is wrong
+
+
+def told(error: BaseException) -> str:
+    """The message with the line, from wherever Dagster put it."""
+    while error.__cause__ is not None and not isinstance(error, ResolutionException):
+        error = error.__cause__
+    return str(error)
+
+
+GOOD = """\
+  source:
+    type: airbyte
+    command: source-shop
+    catalog: catalog.json
+    config:
+      start: "{{ partition_start }}"
+  streams:
+    - users
+    - name: orders
+      sync_mode: append
+  partitions_def:
+    type: daily
+    start_date: 2026-01-01
+  destination:
+    s3_bucket_name: demo
+    s3_path_format: ${STREAM_NAME}/${EPOCH}_
+    format:
+      format_type: Parquet
+      compression_codec: SNAPPY
+  pool: shop
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "reason"),
+    [
+        ("pool:", "poool:", "poool", "Extra inputs are not permitted"),
+        ("type: airbyte", "type: airbite", "airbite", "'airbyte', 'python', 'files'"),
+        ("    command: source-shop\n", "", "source:", "command is missing"),
+        ("command:", "comand:", "comand", "Extra inputs are not permitted"),
+        ("catalog.json", "nowhere.json", "nowhere", "cannot be read"),
+        ("- users", "- user", "- user", "Did you mean"),
+        ("- users", "- orders", "name: orders", "would both be"),
+        ("- users", "- {name: users, json_schema: {}}", "json_schema", "the connector's catalog says it"),
+        ("sync_mode: append", "sync_mode: upsert", "upsert", "'full_refresh' or 'append'"),
+        ("type: daily", "type: dayly", "dayly", "'monthly'"),
+        ("start_date:", "start_dat:", "start_dat", "Extra inputs are not permitted"),
+        ("2026-01-01", "soon", "partitions_def", "no such partitions"),
+        ("SNAPPY", "SNAPY", "SNAPY", "UNCOMPRESSED"),
+        (
+            "  pool: shop",
+            "  sync_mode: append\n  sync_mode: full_refresh",
+            "sync_mode: full_refresh",
+            "'sync_mode' stands twice",
+        ),
+        ("compression_codec: SNAPPY", "compression_codec: GZIP\n      compression_codec: ZSTD", "ZSTD", "stands twice"),
+        ("s3_bucket_name: demo", "s3_bucket_name: demo\n    folder: x", "folder", "The destination has no 'folder'"),
+        (
+            "s3_bucket_name: demo",
+            "s3_bucket_name: demo\n    bucket_path: x",
+            "bucket_path",
+            "Did you mean 's3_bucket_path'",
+        ),
+        ("compression_codec:", "compresion_codec:", "compresion_codec", "Did you mean 'compression_codec'"),
+        ("format_type: Parquet", "format_type: Orc", "Orc", "Known are CSV, JSONL, Avro and Parquet"),
+        ("catalog: catalog.json", "catalog: 5", "catalog: 5", "5 is not an object or a text."),
+        ("command: source-shop", "command: 5", "command: 5", "5 is not a text or a list."),
+        ("- users", "- 5", "- 5", "5 is not an object or a text."),
+        ("    type: daily\n", "", "partitions_def:", "type is missing"),
+        (
+            "  pool: shop",
+            "  backfill_policy: {type: multi}",
+            "multi}",
+            "There is no type 'multi'. There are 'single_run'",
+        ),
+        ("  pool: shop", "  retry_policy: 5", "retry_policy", "5 is not an object."),
+        ("  pool: shop", "  sync_mode: upsert", "upsert", "Use full_refresh or append"),
+        ("s3_bucket_name: demo", "s3_bucket_nam: demo", "s3_bucket_nam", "Did you mean 's3_bucket_name'"),
+        ("${EPOCH}_", "${EPOCHS}_", "EPOCHS", "EPOCHS"),
+        ("partition_start }}", "partition_strt }}", "partition_strt", "not found in scope"),
+        ("partition_start }}", "partition_strt }}T", "partition_strt", "not found in scope"),
+        ("partition_start }}", "partition_start.__class__ }}", "__class__", "asks for the attribute"),
+        ("partition_start }}", "partition_start | attr('x') }}", "attr(", "the filter 'attr'"),
+        ("partition_start }}", "partition_start ~ env.NOW }}", "env.NOW", "cannot stand in one expression"),
+        ("partition_start }}", "stream_name }}", "stream_name", "cannot stand here"),
+        ("partition_start }}", "env_var('A') | default('b') }}", "env_var", "the whole of the text"),
+        ("partition_start }}", "partition_start", "start: ", "not in Jinja's syntax"),
+        ("source-shop", '"{{ partition_key }}"', "command:", "cannot stand here"),
+        ("s3_bucket_name: demo", 's3_bucket_name: "b{{ partition_key }}"', "s3_bucket_name", "cannot stand here"),
+        (
+            "s3_bucket_name: demo",
+            "s3_bucket_name: demo\n    s3dest: {object_size_mb: \"{{ env_var('A') }}\"}",
+            "object_size_mb",
+            "look up",
+        ),
+        ("  pool: shop", "  as_one_run: true\n  translation: {tags: {a: '{{ stram.name }}'}}", "stram", "not found"),
+    ],
+)
+def test_what_is_wrong_is_told_at_its_line(load, folder, old, new, line, reason):
+    streams = [{"name": name, "json_schema": {"type": "object"}} for name in ("users", "orders")]
+    (folder / "catalog.json").write_text(json.dumps({"streams": streams}))
+    assert old in GOOD
+    text = GOOD.replace(old, new)
+    with pytest.raises(ComponentTreeException) as caught:
+        load(text)
+    (number,) = (n for n, each in enumerate((TYPE + text).splitlines(), 1) if line in each)
+    message = told(caught.value)
+    assert re.search(rf"{re.escape(str(folder))}/defs\.yaml:{number}\b", message), message
+    assert reason in message
+
+
+@pytest.mark.parametrize("attributes", ["", "attributes:\n", "attributes: {}\n"])
+def test_a_component_without_attributes_is_told(load, attributes):
+    with pytest.raises(ComponentTreeException) as caught:
+        load(TYPE.partition("attributes")[0] + attributes)
+    assert re.search(r"defs\.yaml:1 .*\n.*no attributes", told(caught.value), re.DOTALL)
+
+
+@pytest.mark.parametrize("source", ["airbyte", "[]", "null"])
+def test_what_is_no_source_is_told(load, source):
+    with pytest.raises(ComponentTreeException) as caught:
+        load(f"  source: {source}\n  streams: [visits]\n")
+    assert "A source is an object with a type" in told(caught.value)
+
+
+def test_a_template_that_is_nothing_but_braces_is_refused_at_once(load):
+    source = {"type": "files", "path": "{{ " * 20_000}
+    with pytest.raises(ComponentTreeException) as caught:
+        load(f"  source: {json.dumps(source)}\n  streams: [visits]\n")
+    assert "nests too deeply" in told(caught.value)
+
+
+def test_the_good_one_is_good(load, folder):
+    streams = [{"name": name, "json_schema": {"type": "object"}} for name in ("users", "orders")]
+    (folder / "catalog.json").write_text(json.dumps({"streams": streams}))
+    assert set(specs(load(GOOD))) == {"users", "orders"}
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ("  as_one_run: true\n", "as_one_run is for connectors"),
+        ("  destination: {s3_bucket_name: \"x{{ env_var('B') }}\"}\n", "looked up when a run starts"),
+    ],
+)
+def test_what_cannot_be_is_told_with_the_way_out(load, more, reason):
+    with pytest.raises(ComponentTreeException) as caught:
+        load(FILES + more)
+    assert reason in told(caught.value)
+
+
+@pytest.mark.parametrize("own", ["partitions_def: null", "io_manager_key: other"])
+def test_one_run_has_one_partition_and_one_io_manager(load, connector, own):
+    with pytest.raises(ComponentTreeException) as caught:
+        load(f"""\
+{connector()}
+  as_one_run: true
+  partitions_def: {{type: daily, start_date: 2026-01-01}}
+  streams: [users, {{name: orders, {own}}}]
+""")
+    assert "One run of a connector" in told(caught.value)
+
+
+# ---------------------------------------------------------------------- in Python
+
+
+class TestInPython:
+    def test_it_says_the_same(self, lake, tmp_path):
+        (tmp_path / "a.jsonl").write_text('{"id": 7}\n')
+        component = S3DestinationComponent(
+            source=FileSource(f"{tmp_path}/*.jsonl"),
+            streams=[ComponentStream("visits", namespace="web")],
+            partitions_def=dg.StaticPartitionsDefinition(["eu"]),
+        )
+        defs = dg.build_defs_for_component(component)
+        materialize(lake, defs, partition_key="eu")
+        assert lake.ids("web/visits/") == [7]
+
+    def test_its_own_destination_gets_a_key(self):
+        component = S3DestinationComponent(
+            source=FileSource("*.csv"), streams=["visits"], destination=S3DestinationIOManager(s3_bucket_name="b")
+        )
+        assert list(dg.build_defs_for_component(component).resources) == ["destination"]
+
+    def test_errors_are_the_librarys_own(self):
+        component = S3DestinationComponent(source=AirbyteSource("source-shop"))
+        with pytest.raises(SettingsError, match="s3dest discover"):
+            dg.build_defs_for_component(component)
+
+    def test_a_subclass_may_say_which_asset_a_stream_is(self):
+        class Ours(S3DestinationComponent):
+            def get_asset_spec(self, stream):
+                return super().get_asset_spec(stream).replace_attributes(group_name="ours")
+
+        defs = dg.build_defs_for_component(Ours(source=FileSource("*.csv"), streams=["visits"]))
+        assert specs(defs)["visits"].group_name == "ours"
+
+    def test_yaml_and_python_make_the_same_assets(self, load, connector):
+        in_yaml = load(f"""\
+{connector()}
+  streams: [users]
+  sync_mode: append
+  partitions_def: {{type: daily, start_date: 2026-01-01}}
+  translation: {{key_prefix: raw, group_name: crm}}
+""")
+        (in_python,) = build_stream_assets(
+            connector.scripted.source(),
+            catalog=connector.scripted.catalog,
+            streams={"users": "append"},
+            start_date="2026-01-01",
+            key_prefix="raw",
+            group_name="crm",
+        )
+        (spec,) = in_python.specs
+        mine = specs(in_yaml)["raw/crm/users"]
+        names = ("key", "description", "group_name", "kinds", "tags", "owners", "partitions_def", "deps")
+        assert {name: getattr(mine, name) for name in names} == {name: getattr(spec, name) for name in names}
+        assert {name: mine.metadata[name] for name in spec.metadata if name != "s3dest/stream"} == {
+            name: value for name, value in spec.metadata.items() if name != "s3dest/stream"
+        }
+
+
+# ---------------------------------------------------------------------- for Dagster's own tools
+
+
+def test_every_field_is_described_in_its_schema():
+    schema = Component.get_model_cls().model_json_schema()
+    silent = [name for name, each in schema["properties"].items() if "description" not in each]
+    assert silent == ["translation"]
+    destination, source = (json.dumps(schema["properties"][name]) for name in ("destination", "source"))
+    assert "The bucket. It must exist." in destination
+    assert set(re.findall(r'"const": "(\w+)"', source)) == {"airbyte", "python", "files"}
+    assert "$ref" not in source
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path", "reason"),
+    [
+        ("SNAPPY", "ZST", "destination.format.compression_codec", "'ZST' is not one of"),
+        ("format_type: Parquet", "format_type: Orc", "destination.format.format_type", "'Orc' is not one of"),
+        ("command:", "comand:", "source.comand", "Additional properties"),
+        ("type: airbyte", "type: airbite", "source.type", "'airbite' is not one of"),
+        ("type: daily", "type: dayly", "partitions_def.type", "'dayly' is not one of"),
+        ("start_date:", "start:", "partitions_def.start", "Additional properties"),
+        ("- users", "- 5", "streams.0", "5 is not of type 'object', 'string'"),
+        ("sync_mode: append", "sync: append", "streams.1.sync", "Additional properties"),
+        ("pool: shop", "backfill_policy: {type: multi_run, max: 5}", "backfill_policy.max", "Additional properties"),
+    ],
+)
+def test_the_schema_tells_which_member_of_a_union_is_wrong(old, new, path, reason):
+    validator = Draft202012Validator(Component.get_model_cls().model_json_schema())
+    attributes = yaml.load(f"attributes:\n{GOOD}".replace(old, new), Loader=yaml.BaseLoader)["attributes"]
+    attributes = json.loads(json.dumps(attributes).replace('"5"', "5"))
+    found = [(".".join(map(str, each.absolute_path)), each.message) for each in validator.iter_errors(attributes)]
+    assert any(path.startswith(where) and reason in message for where, message in found), found
+    assert not any("under any of" in message for _, message in found), found
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("SNAPPY", "ZSTD"), ("  pool: shop", '  retry_policy: "{{ x }}"'), ("type: daily", "type: daily")]
+)
+def test_the_schema_takes_what_is_good_and_templates(old, new):
+    validator = Draft202012Validator(Component.get_model_cls().model_json_schema())
+    attributes = yaml.load(f"attributes:\n{GOOD}".replace(old, new), Loader=yaml.BaseLoader)["attributes"]
+    assert not list(validator.iter_errors(attributes))
+    named = {**attributes, "destination": {"s3_bucket_name": "b", "format": "parquet"}}
+    assert not list(validator.iter_errors(named))
+
+
+def test_what_is_scaffolded_loads(folder, monkeypatch):
+    scaffold_object(folder, "s3dest_dagster.S3DestinationComponent", None, "yaml", None)
+    defs = tree(folder, monkeypatch).build_defs()
+    assert list(specs(defs)) == ["shop"]
+    assert list(defs.resources) == ["shop_destination"]
+
+
+def test_what_is_scaffolded_lands_its_files_once_and_keeps_them_when_they_are_gone(lake, folder, monkeypatch):
+    scaffold_object(folder, "s3dest_dagster.S3DestinationComponent", None, "yaml", None)
+    (folder / "inbox").mkdir()
+    (folder / "inbox" / "a.jsonl").write_text('{"id": 1}\n')
+    defs = tree(folder, monkeypatch).build_defs()
+    here = {"resources": {"shop_destination": lake.io()}}
+    for _ in range(2):
+        lake.materialize(*defs.assets, **here)
+        assert lake.ids() == [1]
+    (folder / "inbox" / "a.jsonl").unlink()
+    assert not lake.materialize(*defs.assets, **here, raise_on_error=False).success
+    assert lake.ids() == [1]
+
+
+def test_the_comments_of_what_is_scaffolded_are_yaml_too(folder):
+    scaffold_object(folder, "s3dest_dagster.S3DestinationComponent", None, "yaml", None)
+    lines = (folder / "defs.yaml").read_text().splitlines()
+    said = yaml.safe_load(
+        "\n".join(line[4:] for line in lines if line.startswith("  # ") and "destination:" not in line)
+    )
+    assert said["source"].keys() == {"type", "command", "config", "catalog"}
+    assert said["partitions_def"]["type"] == "daily"
+
+
+def test_the_names_of_a_partition_are_those_of_the_config():
+    from datetime import UTC, datetime
+
+    start, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
+    assert set(PARTITION_VALUES) == partition_values("x", start=start, end=end).keys()
+
+
+class TestDg:
+    @pytest.fixture
+    def project(self, folder) -> Path:
+        root = folder.parent.parent
+        project = {"root_module": folder.parent.name, "defs_module": folder.parent.name}
+        lines = ['[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]']
+        lines += [f'{name} = "{value}"' for name, value in project.items()]
+        (root / "pyproject.toml").write_text("\n".join(lines))
+        return root
+
+    def dg(self, project: Path, *arguments: str) -> str:
+        """What the command prints, run in a fork of a process that has it imported."""
+        heard, told = PROCESSES.Pipe(duplex=False)
+        process = PROCESSES.Process(target=run_dg, args=(str(project), arguments, told))
+        process.start()
+        told.close()
+        text = heard.recv()
+        process.join()
+        return text
+
+    def test_it_lists_scaffolds_and_checks_the_component(self, project, folder):
+        assert "S3DestinationComponent" in self.dg(project, "list", "components", "--package", "s3dest_dagster")
+        self.dg(project, "scaffold", "defs", "s3dest_dagster.S3DestinationComponent", "inbox")
+        assert "successfully" in self.dg(project, "check", "yaml")
+        (folder.parent / "inbox" / "defs.yaml").write_text(TYPE + FILES + "  poool: x\n")
+        assert re.search(r"defs\.yaml:\d+.*poool", self.dg(project, "check", "yaml"))

@@ -1,0 +1,254 @@
+"""A connector's streams as assets, run as real processes by a scripted connector."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import dagster as dg
+import pytest
+from scripted import ScriptedSource
+
+from s3dest_dagster import S3DestinationTranslator, build_stream_assets
+from s3dest_dagster.dagster.connector_runs import looked_up, values_of
+from s3dest_dagster.errors import SettingsError
+
+DAILY = dg.DailyPartitionsDefinition("2026-01-01")
+
+
+@pytest.fixture
+def scripted(tmp_path) -> ScriptedSource:
+    return ScriptedSource(tmp_path)
+
+
+def one(scripted: ScriptedSource, config: Any = None, **arguments: Any) -> dg.AssetsDefinition:
+    """The only asset of the scripted source, without partitions unless said otherwise."""
+    if "start_date" not in arguments:
+        arguments.setdefault("partitions_def", None)
+    (made,) = build_stream_assets(scripted.source(config), catalog=scripted.catalog, **arguments)
+    return made
+
+
+def test_there_is_an_asset_for_each_stream_as_the_catalog_has_it(scripted):
+    properties = {"id": {"type": "integer", "description": "Number"}}
+    scripted.stream("users", namespace="crm", properties=properties).stream("orders")
+    users, orders = build_stream_assets(
+        scripted.source(), catalog=scripted.catalog, partitions_def=DAILY, key_prefix="raw", kinds={"parquet"}
+    )
+    assert (users.key.path, orders.key.path) == (["raw", "crm", "users"], ["raw", "orders"])
+    (spec,) = users.specs
+    assert spec.kinds == {"airbyte", "s3", "parquet"}
+    (column,) = (each for each in spec.metadata["dagster/column_schema"].columns if each.name == "id")
+    assert column.description == "Number"
+    assert spec.partitions_def == DAILY
+
+
+@pytest.mark.parametrize("form", ["path", "text", "mapping", "source"])
+def test_the_catalog_may_come_in_each_form(scripted, tmp_path, form):
+    scripted.stream("users")
+    path = tmp_path / "catalog.json"
+    path.write_text(json.dumps(scripted.catalog))
+    catalog = {"path": path, "text": str(path), "mapping": scripted.catalog, "source": None}[form]
+    source = scripted.source(catalog=_catalog(scripted)) if form == "source" else scripted.source()
+    (made,) = build_stream_assets(source, catalog=catalog, partitions_def=None)
+    assert made.key.path == ["users"]
+
+
+def _catalog(scripted: ScriptedSource):
+    from s3dest_dagster.sources.airbyte.catalog import read_catalog
+
+    return read_catalog(scripted.catalog)
+
+
+def test_without_a_catalog_it_says_how_to_get_one(scripted):
+    with pytest.raises(SettingsError, match="s3dest discover"):
+        build_stream_assets(scripted.source(), partitions_def=None)
+
+
+class TestSelection:
+    @pytest.fixture
+    def three(self, scripted) -> ScriptedSource:
+        return scripted.stream("users", namespace="a").stream("users", namespace="b").stream("orders")
+
+    def names(self, scripted, streams) -> list[tuple[str, str]]:
+        made = build_stream_assets(scripted.source(), catalog=scripted.catalog, partitions_def=None, streams=streams)
+        return [(each.key.to_user_string(), next(iter(each.specs)).metadata["s3dest/sync_mode"]) for each in made]
+
+    def test_by_name(self, three):
+        assert self.names(three, ["b.users", "orders"]) == [("b/users", "full_refresh"), ("orders", "full_refresh")]
+
+    def test_with_their_sync_modes(self, three):
+        assert self.names(three, {"orders": "append"}) == [("orders", "append")]
+
+    @pytest.mark.parametrize(
+        ("streams", "reason"),
+        [(["order"], "Did you mean 'orders'"), (["users"], r"a\.users, b\.users"), ({"orders": "upsert"}, "upsert")],
+        ids=["unknown", "ambiguous", "sync mode"],
+    )
+    def test_what_cannot_be_chosen_is_told(self, three, streams, reason):
+        with pytest.raises(SettingsError, match=reason):
+            self.names(three, streams)
+
+
+def test_streams_that_would_be_one_asset_are_refused(scripted):
+    scripted.stream("a-b").stream("a_b")
+    with pytest.raises(SettingsError, match=r"'a-b'.*'a_b'"):
+        build_stream_assets(scripted.source(), catalog=scripted.catalog, partitions_def=None)
+
+
+class TestPartitions:
+    def test_they_are_daily_from_the_start_date(self, scripted):
+        assert one(scripted.stream("users"), start_date="2026-01-31").partitions_def == dg.DailyPartitionsDefinition(
+            "2026-01-31"
+        )
+
+    @pytest.mark.parametrize("given", [{}, {"start_date": "2026-01-31", "partitions_def": None}])
+    def test_they_are_said_once(self, scripted, given):
+        with pytest.raises(SettingsError, match="start_date"):
+            build_stream_assets(scripted.stream("users").source(), catalog=scripted.catalog, **given)
+
+    def test_the_config_names_the_slice(self, lake, scripted):
+        scripted.stream("users").records("users", {"id": 1})
+        made = one(scripted, {"from": "{{ partition_start }}", "to": "{{ partition_end }}"}, partitions_def=DAILY)
+        lake.materialize(made, partition_key="2026-01-05")
+        (call,) = scripted.calls("read")
+        assert call["files"]["config"] == {"from": "2026-01-05T00:00:00Z", "to": "2026-01-06T00:00:00Z"}
+        assert lake.ids() == [1]
+
+    def test_they_may_come_from_the_translator(self, lake, scripted):
+        class ByDay(S3DestinationTranslator):
+            def get_asset_spec(self, stream):
+                return super().get_asset_spec(stream).replace_attributes(partitions_def=DAILY)
+
+        scripted.stream("users").records("users", {"id": 1})
+        made = one(scripted, {"from": "{{ partition_start_date }}"}, translator=ByDay())
+        lake.materialize(made, partition_key="2026-01-05")
+        assert scripted.calls("read")[0]["files"]["config"] == {"from": "2026-01-05"}
+
+    def test_a_range_in_one_run_reads_each_for_itself(self, lake, scripted):
+        scripted.stream("users").records("users", {"id": 1})
+        made = one(
+            scripted,
+            {"day": "{{ partition_start_date }}"},
+            partitions_def=DAILY,
+            backfill_policy=dg.BackfillPolicy.single_run(),
+        )
+        tags = {
+            "dagster/asset_partition_range_start": "2026-01-05",
+            "dagster/asset_partition_range_end": "2026-01-07",
+        }
+        result = lake.materialize(made, tags=tags)
+        days = [call["files"]["config"]["day"] for call in scripted.calls("read")]
+        assert days == ["2026-01-05", "2026-01-06", "2026-01-07"]
+        assert len(lake.ids()) == len(result.asset_materializations_for_node("users")) == 3
+
+    def test_they_get_no_state(self, lake, scripted):
+        scripted.stream("users").records("users", {"id": 1}).state("users", {"at": 1})
+        made = one(scripted, partitions_def=DAILY, streams={"users": "append"})
+        for _ in range(2):
+            lake.materialize(made, partition_key="2026-01-05")
+        assert [call["files"].get("state") for call in scripted.calls("read")] == [None, None]
+
+    @pytest.mark.parametrize(
+        ("partitions", "key", "expected"),
+        [
+            (dg.StaticPartitionsDefinition(["eu"]), "eu", {"partition_key": "eu"}),
+            (DAILY, "2026-01-05", {"partition_start_date": "2026-01-05", "partition_last_date": "2026-01-05"}),
+            (
+                dg.MultiPartitionsDefinition({"day": DAILY, "region": dg.StaticPartitionsDefinition(["eu"])}),
+                "2026-01-05|eu",
+                {"partition_key.region": "eu", "partition_start_date": "2026-01-05"},
+            ),
+            (
+                dg.MultiPartitionsDefinition(
+                    {"a": dg.StaticPartitionsDefinition(["x"]), "b": dg.StaticPartitionsDefinition(["y"])}
+                ),
+                "x|y",
+                {"partition_key.a": "x", "partition_key.b": "y"},
+            ),
+        ],
+        ids=["static", "daily", "multi with time", "multi without"],
+    )
+    def test_values_of_each_kind(self, partitions, key, expected):
+        values = values_of(partitions, key)
+        assert values | expected == values
+
+
+class TestState:
+    def test_an_appending_stream_goes_on_from_its_last_state(self, lake, scripted):
+        scripted.stream("users", source_defined_cursor=True)
+        scripted.on("read", 1).records("users", {"id": 1}).state("users", {"at": 1})
+        scripted.on("read", 2).records("users", {"id": 2}).state("users", {"at": 2})
+        scripted.on("read", 3).records("users", {"id": 3})
+        made = one(scripted, streams={"users": "append"})
+        for _ in range(3):
+            lake.materialize(made)
+        states = [call["files"].get("state") for call in scripted.calls("read")]
+        assert [each and each[0]["stream"]["stream_state"] for each in states] == [None, {"at": 1}, {"at": 2}]
+        assert lake.ids() == [1, 2, 3]
+
+    def test_a_failed_sync_reaches_no_state(self, lake, scripted):
+        scripted.stream("users", source_defined_cursor=True)
+        scripted.on("read", 1).records("users", {"id": 1}).state("users", {"at": 1}).error("it broke").exits(1)
+        scripted.on("read", 2).records("users", {"id": 2})
+        made = one(scripted, streams={"users": "append"})
+        assert not lake.materialize(made, raise_on_error=False).success
+        lake.materialize(made)
+        assert [call["files"].get("state") for call in scripted.calls("read")] == [None, None]
+        assert lake.ids() == [2]
+
+    def test_a_full_refresh_begins_anew(self, lake, scripted):
+        scripted.stream("users").records("users", {"id": 1}).state("users", {"at": 1})
+        made = one(scripted)
+        for _ in range(2):
+            lake.materialize(made)
+        assert [call["files"].get("state") for call in scripted.calls("read")] == [None, None]
+        assert lake.ids() == [1]
+
+
+def test_a_connector_that_fails_leaves_the_old_data_and_tells_why(lake, scripted):
+    scripted.stream("users")
+    scripted.on("read", 1).records("users", {"id": 7})
+    scripted.on("read", 2).records("users", {"id": 8}).error("quota exceeded").exits(1)
+    made = one(scripted)
+    lake.materialize(made)
+    with pytest.raises(dg.Failure, match="quota exceeded") as caught:
+        lake.materialize(made)
+    assert caught.value.allow_retries
+    assert caught.value.metadata["stream"].value == "users"
+    assert lake.ids() == [7]
+
+
+def test_bad_records_are_kept_aside_and_counted(lake, told, scripted):
+    scripted.stream("users").records("users", {"id": 1}).prints('{"type": "RECORD", "record": {"stream": "users", ')
+    result = lake.materialize(one(scripted), io=lake.io(on_bad_record="quarantine"))
+    assert told(result, "users")["quarantined"] == 1
+
+
+def test_what_the_connector_logs_is_in_the_runs_log_at_its_level(lake, scripted):
+    scripted.stream("users").log("INFO", "page 1 of 50%").log("WARN", "slow").log("ERROR", "odd").records("users")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = lake.materialize(one(scripted), instance=instance)
+        entries = {each.user_message: each.level for each in instance.all_logs(result.run_id)}
+    assert (entries["page 1 of 50%"], entries["slow"], entries["odd"]) == (20, 30, 40)
+
+
+class TestEnvironment:
+    def test_variables_are_looked_up_when_a_run_starts(self, lake, scripted, monkeypatch):
+        scripted.stream("users").records("users", {"id": 1})
+        made = one(scripted, {"auth": {"token": dg.EnvVar("OUR_TOKEN")}, "pages": [1, dg.EnvVar("OUR_PAGE")]})
+        monkeypatch.setenv("OUR_TOKEN", "hush-token")
+        monkeypatch.setenv("OUR_PAGE", "7")
+        lake.materialize(made)
+        (call,) = scripted.calls("read")
+        assert call["files"]["config"] == {"auth": {"token": "hush-token"}, "pages": [1, "7"]}
+
+    def test_one_that_is_not_set_is_named(self, lake, scripted):
+        made = one(scripted.stream("users"), {"token": dg.EnvVar("NOT_SET_AT_ALL")})
+        with pytest.raises(dg.Failure, match="NOT_SET_AT_ALL") as caught:
+            lake.materialize(made)
+        assert not caught.value.allow_retries
+
+    def test_anything_else_stays(self):
+        assert looked_up({"a": [1, None, "x", {"b": True}]}) == {"a": [1, None, "x", {"b": True}]}
+        assert looked_up(None) is None

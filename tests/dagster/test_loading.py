@@ -1,0 +1,524 @@
+"""What downstream assets get: by annotation, by partition, by column."""
+
+from __future__ import annotations
+
+import collections.abc
+from collections.abc import Generator, Iterable
+from typing import Annotated, Any, NewType, Optional, TypedDict, Union
+
+import dagster as dg
+import duckdb
+import polars as pl
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+
+from s3dest_dagster import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, stream_asset
+from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
+from s3dest_dagster.errors import SettingsError
+
+SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}, "name": {"type": "string"}}}
+DAILY = dg.DailyPartitionsDefinition("2026-01-01")
+ENVELOPE = ["_airbyte_ab_id", "_airbyte_emitted_at"]
+TYPES = [
+    Any,
+    pa.Table,
+    pa.RecordBatchReader,
+    ds.Dataset,
+    list,
+    list[dict],
+    collections.abc.Iterator,
+    collections.abc.Iterable,
+    pl.DataFrame,
+    pl.LazyFrame,
+    duckdb.DuckDBPyRelation,
+]
+
+
+@stream_asset(json_schema=SCHEMA)
+def people():
+    return [{"id": number, "name": f"person {number}"} for number in (1, 2, 3)]
+
+
+def ids_of(value: Any) -> list[int]:
+    """The ids of whatever was loaded."""
+    if isinstance(value, pa.RecordBatchReader):
+        value = value.read_all()
+    if isinstance(value, ds.Dataset):
+        value = value.to_table()
+    if isinstance(value, pa.Table):
+        return value.column("id").to_pylist()
+    if isinstance(value, duckdb.DuckDBPyRelation):
+        return [number for (number,) in value.project("id").fetchall()]
+    if isinstance(value, pl.LazyFrame):
+        value = value.collect()
+    if isinstance(value, pl.DataFrame):
+        return value["id"].to_list()
+    return [row["id"] for row in value]
+
+
+def loaded(lake, upstream, annotation, *, ids=False, metadata=None, io=None, **options) -> Any:
+    """What an asset downstream of `upstream` gets for a parameter of this annotation, or the ids in it."""
+    got = []
+
+    def down(given):
+        got.append(ids_of(given) if ids else given)
+
+    down.__annotations__ = {"given": annotation}
+    partitions = options.pop("down_partitions", None)
+    made = dg.asset(ins={"given": dg.AssetIn(upstream.key, metadata=metadata)}, partitions_def=partitions)(down)
+    lake.materialize(upstream, made, io=io, selection=[made], **options)
+    return got[0]
+
+
+@pytest.mark.parametrize("annotation", TYPES, ids=str)
+def test_each_annotation_gets_the_records(lake, annotation):
+    lake.materialize(people)
+    assert loaded(lake, people, annotation, ids=True) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind"),
+    [(pa.Table, pa.Table), (Any, pa.Table), (list, list), (pl.DataFrame, pl.DataFrame), (dict, dict)],
+    ids=str,
+)
+def test_the_value_is_of_the_kind_that_was_asked_for(lake, annotation, kind):
+    lake.materialize(people)
+    assert isinstance(loaded(lake, people, annotation), kind)
+
+
+@pytest.mark.parametrize(
+    "format", [AvroFormat(), CsvFormat(), JsonlFormat(), ParquetFormat()], ids=lambda each: type(each).__name__
+)
+def test_every_format_is_loaded_alike(lake, format):
+    io = lake.io(format=format)
+    lake.materialize(people, io=io)
+    table = loaded(lake, people, pa.Table, io=io)
+    assert table.column_names == [*ENVELOPE, "id", "name", "_airbyte_additional_properties"]
+    assert table.select(["id", "name"]).to_pylist() == people_rows()
+
+
+def people_rows() -> list[dict[str, Any]]:
+    return [{"id": number, "name": f"person {number}"} for number in (1, 2, 3)]
+
+
+def test_columns_are_chosen_by_the_inputs_metadata(lake):
+    lake.materialize(people)
+    table = loaded(lake, people, pa.Table, metadata={"columns": ["name", "id"]})
+    assert table.column_names == ["name", "id"]
+
+
+def test_an_unknown_column_is_named(lake):
+    lake.materialize(people)
+    with pytest.raises(dg.Failure, match=r"no column 'surname'.*name"):
+        loaded(lake, people, pa.Table, metadata={"columns": ["surname"]})
+
+
+def test_an_unknown_annotation_is_refused_with_the_known_ones(lake):
+    lake.materialize(people)
+    with pytest.raises(dg.Failure, match=r"pyarrow\.Table"):
+        loaded(lake, people, bytes)
+
+
+def test_the_prefix_of_stream_names_is_found_again(lake):
+    io = lake.io(stream_prefix="raw_")
+    lake.materialize(people, io=io)
+    assert loaded(lake, people, pa.Table, io=io, ids=True) == [1, 2, 3]
+
+
+DAYS_SCHEMA = {"type": "object", "properties": {"id": {"type": "string"}}}
+
+
+@stream_asset(json_schema=DAYS_SCHEMA, partitions_def=DAILY)
+def days(context: dg.AssetExecutionContext):
+    return [{"id": context.partition_key}]
+
+
+@pytest.fixture(scope="module")
+def three_days(moto_s3, lake_on):
+    """Where three days of `days` are landed."""
+    lake = lake_on(moto_s3)
+    for day in (1, 2, 3):
+        lake.materialize(days, partition_key=f"2026-01-0{day}")
+    return lake
+
+
+class TestPartitions:
+    def test_the_same_partition_is_loaded(self, three_days):
+        got = loaded(three_days, days, pa.Table, ids=True, down_partitions=DAILY, partition_key="2026-01-02")
+        assert got == ["2026-01-02"]
+
+    def test_several_partitions_are_one_table(self, three_days):
+        assert self.three(three_days, pa.Table, ids=True) == ["2026-01-01", "2026-01-02", "2026-01-03"]
+
+    def test_several_partitions_are_one_stream(self, three_days):
+        assert self.three(three_days, pa.RecordBatchReader, ids=True) == ["2026-01-01", "2026-01-02", "2026-01-03"]
+
+    @pytest.mark.parametrize("annotation", [dict, dict[str, pa.Table]], ids=str)
+    def test_a_dict_has_a_table_for_each_partition(self, three_days, annotation):
+        tables = self.three(three_days, annotation)
+        assert {key: ids_of(table) for key, table in tables.items()} == {
+            "2026-01-01": ["2026-01-01"],
+            "2026-01-02": ["2026-01-02"],
+            "2026-01-03": ["2026-01-03"],
+        }
+
+    def test_a_partition_that_was_never_landed_is_named(self, three_days):
+        with pytest.raises(dg.Failure, match=r"days \[2026-01-09\] has not landed"):
+            loaded(three_days, days, pa.Table, down_partitions=DAILY, partition_key="2026-01-09")
+
+    def test_missing_partitions_are_left_out_when_allowed(self, three_days):
+        metadata = {"allow_missing_partitions": True}
+        got = self.three(three_days, pa.Table, ids=True, key="2026-01-05", metadata=metadata)
+        assert got == ["2026-01-03"]
+
+    def test_missing_partitions_are_counted(self, three_days):
+        with pytest.raises(dg.Failure, match=r"days \[2026-01-04\] \(and 1 more partition\) has not landed"):
+            self.three(three_days, pa.Table, key="2026-01-05")
+
+    def three(self, three_days, annotation, *, ids=False, key="2026-01-03", metadata=None):
+        """What an asset gets that depends on the three partitions up to its own."""
+        got = []
+
+        def down(given):
+            got.append(ids_of(given) if ids else given)
+
+        down.__annotations__ = {"given": annotation}
+        mapping = dg.TimeWindowPartitionMapping(start_offset=-2)
+        ins = {"given": dg.AssetIn(days.key, partition_mapping=mapping, metadata=metadata)}
+        made = dg.asset(ins=ins, partitions_def=DAILY)(down)
+        three_days.materialize(days, made, selection=[made], partition_key=key)
+        return got[0]
+
+
+def test_a_pandas_frame(lake):
+    pandas = pytest.importorskip("pandas")
+    lake.materialize(people)
+    frame = loaded(lake, people, pandas.DataFrame)
+    assert frame["id"].tolist() == [1, 2, 3]
+
+
+def test_a_relation_is_a_query_over_what_was_landed(lake):
+    lake.materialize(people)
+    relation = loaded(lake, people, duckdb.DuckDBPyRelation)
+    assert relation.filter("id > 1").aggregate("sum(id)").fetchall() == [(5,)]
+    assert relation.order("id desc").limit(1).project("name").fetchall() == [("person 3",)]
+
+
+def test_an_unpartitioned_asset_gets_all_partitions_or_those_of_a_mapping(three_days):
+    for mapping, expected in (
+        (dg.AllPartitionMapping(), ["2026-01-01", "2026-01-02", "2026-01-03"]),
+        (dg.SpecificPartitionsPartitionMapping(["2026-01-02"]), ["2026-01-02"]),
+    ):
+        got: list[Any] = []
+
+        @dg.asset(
+            ins={"given": dg.AssetIn(days.key, partition_mapping=mapping, metadata={"allow_missing_partitions": True})}
+        )
+        def down(given: pa.Table) -> None:
+            got.append(ids_of(given))  # noqa: B023  # it runs at once
+
+        three_days.materialize(days, down, selection=[down])
+        assert got == [expected]
+
+
+def test_a_week_gets_its_days(three_days):
+    """By Dagster's mapping of time windows; days that do not exist, or were never landed, are left out."""
+    got: list[Any] = []
+    mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+    metadata = {"allow_missing_partitions": True}
+
+    @dg.asset(
+        ins={"given": dg.AssetIn(days.key, partition_mapping=mapping, metadata=metadata)},
+        partitions_def=dg.WeeklyPartitionsDefinition("2025-12-28"),
+    )
+    def down(given: dict):
+        got.extend(given)
+
+    three_days.materialize(days, down, selection=[down], partition_key="2025-12-28")
+    assert got == ["2026-01-01", "2026-01-02", "2026-01-03"]
+
+
+def test_a_stream_that_was_never_landed_is_named(lake):
+    with pytest.raises(dg.Failure, match="people has not landed"):
+        loaded(lake, people, pa.Table)
+
+
+def test_an_empty_scope_is_an_empty_table(lake):
+    @stream_asset(json_schema=SCHEMA)
+    def nobody():
+        return []
+
+    lake.materialize(nobody)
+    assert loaded(lake, nobody, pa.Table).num_rows == 0
+
+
+def test_fields_that_older_syncs_lack_are_null(lake):
+    fields = iter([{"id": 1}, {"id": 2, "name": "two"}])
+
+    @stream_asset(sync_mode="append")
+    def grows():
+        return [next(fields)]
+
+    lake.materialize(grows)
+    lake.materialize(grows)
+    for annotation in (pa.Table, pa.RecordBatchReader):
+        got = loaded(lake, grows, annotation)
+        table = got.read_all() if annotation is pa.RecordBatchReader else got
+        assert table.select(["id", "name"]).to_pylist() == [{"id": 1, "name": None}, {"id": 2, "name": "two"}]
+
+
+def test_syncs_that_no_one_table_can_hold_are_told(lake):
+    values = iter([1, "one"])
+
+    @stream_asset(sync_mode="append")
+    def turns():
+        return [{"id": next(values)}]
+
+    lake.materialize(turns)
+    lake.materialize(turns)
+    with pytest.raises(dg.Failure, match="turns cannot be read as one table"):
+        loaded(lake, turns, pa.Table)
+
+
+def test_a_value_is_loaded_outside_of_a_run(lake):
+    with dg.DagsterInstance.ephemeral() as instance:
+        io = lake.io()
+        lake.materialize(people, io=io, instance=instance)
+        definitions = dg.Definitions([people], resources={"io_manager": io})
+        table = definitions.load_asset_value("people", python_type=pa.Table, instance=instance)
+    assert ids_of(table) == [1, 2, 3]
+
+
+def test_a_partition_is_loaded_outside_of_a_run(three_days):
+    definitions = dg.Definitions([days], resources={"io_manager": three_days.io()})
+    table = definitions.load_asset_value("days", partition_key="2026-01-02")
+    assert ids_of(table) == ["2026-01-02"]
+
+
+def test_the_loader_needs_no_step(lake):
+    lake.materialize(people)
+    io: S3DestinationIOManager = lake.io()
+    context = dg.build_input_context(asset_key=people.key)
+    assert ids_of(io.load_input(context)) == [1, 2, 3]
+
+
+# ---------------------------------------------------------------------- annotations taken apart
+
+
+Rows = NewType("Rows", list[dict])
+
+
+class Person(TypedDict):
+    id: int
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Optional[pa.Table],  # noqa: UP045
+        pa.Table | None,
+        None | pl.DataFrame,
+        Union[bytes, pa.Table],  # noqa: UP007
+        Annotated[pa.Table, "people"],
+        Annotated[pa.Table | None, "people"],
+        Optional[Annotated[list[dict], "people"]],  # noqa: UP045
+        collections.abc.Iterable[dict],
+        collections.abc.Iterator[dict[str, Any]],
+        collections.abc.Generator[dict, None, None],
+        Generator[dict],
+        Iterable,
+        collections.abc.Iterable[Person] | None,
+        collections.abc.Sequence[collections.abc.Mapping[str, Any]],
+        collections.abc.Collection[dict],
+        collections.abc.MutableSequence[collections.abc.MutableMapping[str, Any]],
+        list[Person],
+        Rows,
+        object,
+    ],
+    ids=str,
+)
+def test_generics_are_taken_apart_for_a_stream_asset(lake, annotation):
+    lake.materialize(people)
+    got = []
+
+    def down(given):
+        got.append(ids_of(given))
+        return []
+
+    down.__annotations__ = {"given": annotation}
+    made = stream_asset(ins={"given": dg.AssetIn(people.key)})(down)
+    lake.materialize(people, made, selection=[made])
+    assert got == [[1, 2, 3]]
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        bytes,
+        list[int],
+        list[pa.Table],
+        set,
+        tuple,
+        dict[int, pa.Table],
+        dict[str, bytes],
+        dict[str, dict[str, pa.Table]],
+        Optional[bytes],  # noqa: UP045
+        Union[bytes, int],  # noqa: UP007
+        collections.abc.Iterator[int],
+    ],
+    ids=str,
+)
+def test_what_cannot_be_loaded_is_refused_with_what_can(lake, annotation):
+    lake.materialize(people)
+
+    def down(given):
+        return []
+
+    down.__annotations__ = {"given": annotation}
+    made = stream_asset(ins={"given": dg.AssetIn(people.key)})(down)
+    with pytest.raises(dg.Failure, match=r"cannot be loaded as .*pyarrow\.Table.*dict\[str, X\].*Optional"):
+        lake.materialize(people, made, selection=[made])
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind"),
+    [
+        (dict[str, Any], pa.Table),
+        (dict[str, pa.Table], pa.Table),
+        (dict[str, pl.DataFrame], pl.DataFrame),
+        (collections.abc.Mapping[str, pl.LazyFrame], pl.LazyFrame),
+        (dict[str, duckdb.DuckDBPyRelation], duckdb.DuckDBPyRelation),
+        (dict[str, pa.RecordBatchReader], pa.RecordBatchReader),
+        (dict[str, ds.Dataset], ds.Dataset),
+        (dict[str, list[dict]], list),
+        (dict[str, pa.Table | None], pa.Table),
+        (dict[str, pa.Table] | None, pa.Table),
+        (Annotated[dict[str, collections.abc.Iterator[dict]], "by day"], collections.abc.Iterator),
+    ],
+    ids=str,
+)
+def test_a_mapping_has_for_each_partition_what_its_annotation_says(three_days, annotation, kind):
+    got = {}
+
+    def down(given):
+        got.update({key: (isinstance(each, kind), ids_of(each)) for key, each in given.items()})
+        return []
+
+    down.__annotations__ = {"given": annotation}
+    two = dg.SpecificPartitionsPartitionMapping(["2026-01-01", "2026-01-03"])
+    made = stream_asset(ins={"given": dg.AssetIn(days.key, partition_mapping=two)})(down)
+    three_days.materialize(days, made, selection=[made])
+    assert got == {"2026-01-01": (True, ["2026-01-01"]), "2026-01-03": (True, ["2026-01-03"])}
+
+
+def test_a_mapping_of_pandas_frames(three_days):
+    pandas = pytest.importorskip("pandas")
+    one = dg.SpecificPartitionsPartitionMapping(["2026-01-01"])
+
+    def down(given):
+        assert given["2026-01-01"]["id"].tolist() == ["2026-01-01"]
+
+    down.__annotations__ = {"given": dict[str, pandas.DataFrame]}
+    made = dg.asset(ins={"given": dg.AssetIn(days.key, partition_mapping=one)})(down)
+    three_days.materialize(days, made, selection=[made])
+
+
+def test_what_has_no_partitions_is_no_mapping_of_them(lake):
+    lake.materialize(people)
+    with pytest.raises(dg.Failure, match="people has no partitions"):
+        loaded(lake, people, dict[str, pa.Table])
+
+
+def test_two_assets_may_ask_for_the_same_and_resources_stay_resources(lake):
+    lake.materialize(people)
+    got = []
+
+    @stream_asset(ins={"given": dg.AssetIn(people.key)})
+    def first(given: collections.abc.Iterator[dict], offset: dg.ResourceParam[int]):
+        got.append(sum(ids_of(given)) + offset)
+
+    @stream_asset(ins={"given": dg.AssetIn(people.key)})
+    def second(given: collections.abc.Iterator[dict]):
+        got.append(sum(ids_of(given)))
+
+    lake.materialize(people, first, second, selection=[first, second], resources={"offset": 10})
+    assert sorted(got) == [6, 16]
+
+
+def test_an_annotation_for_type_checkers_only_is_told():
+    def down(given: Nowhere):  # noqa: F821
+        return []
+
+    with pytest.raises(SettingsError, match=r"annotation of down's parameters .*Nowhere"):
+        stream_asset(down)
+
+
+# ---------------------------------------------------------------------- other code locations, and ops
+
+
+@stream_asset(name="people", namespace="shop", key_prefix="eu", json_schema=SCHEMA)
+def prefixed():
+    return [{"id": 7}]
+
+
+NAMED = {"s3dest/name": "people", "s3dest/namespace": "shop"}
+
+
+@pytest.mark.parametrize(
+    ("of_input", "of_asset"), [(NAMED, None), (None, NAMED)], ids=["the input says it", "the asset says it"]
+)
+def test_the_stream_of_another_code_location_can_be_named(lake, of_input, of_asset):
+    lake.materialize(prefixed)
+    elsewhere = dg.AssetSpec(prefixed.key, metadata=of_asset)
+    got = []
+
+    @dg.asset(ins={"given": dg.AssetIn(prefixed.key, metadata=of_input)})
+    def down(given: pa.Table) -> None:
+        got.append(ids_of(given))
+
+    lake.materialize(down, elsewhere, selection=[down])
+    assert got == [[7]]
+
+
+def test_one_that_is_not_named_says_how(lake):
+    lake.materialize(prefixed)
+
+    @dg.asset(ins={"given": dg.AssetIn(prefixed.key)})
+    def down(given: pa.Table) -> None: ...
+
+    with pytest.raises(dg.Failure, match=r"has not landed.*\"s3dest/name\": \"people\", \"s3dest/namespace\""):
+        lake.materialize(down, dg.AssetSpec(prefixed.key), selection=[down])
+
+
+def test_an_op_may_give_none_and_another_may_wait_for_it(lake):
+    done = []
+
+    @dg.op
+    def clean():
+        done.append("clean")
+
+    @dg.op
+    def report(given):
+        done.append(given)
+
+    @dg.job(resource_defs={"io_manager": lake.io()})
+    def nightly():
+        report(clean())
+
+    assert nightly.execute_in_process().success
+    assert done == ["clean", None]
+    assert lake.all_keys() == []
+
+
+def test_another_output_of_an_op_is_refused_with_the_way_out(lake):
+    @dg.op
+    def count():
+        return 5
+
+    @dg.job(resource_defs={"io_manager": lake.io()})
+    def nightly():
+        count()
+
+    with pytest.raises(dg.Failure, match=r"'result' is a int.*io_manager_key"):
+        nightly.execute_in_process()

@@ -1,0 +1,101 @@
+"""The command looks at what assets have landed: by a module with definitions, and a selection."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import dagster as dg
+import pytest
+
+from s3dest_dagster import stream_asset
+from s3dest_dagster.cli.entry import run
+from s3dest_dagster.dagster.selection import landed_by
+from s3dest_dagster.errors import SettingsError
+
+
+@stream_asset(namespace="shop")
+def users():
+    return [{"id": 1}, {"id": 2}]
+
+
+@stream_asset(namespace="shop", partitions_def=dg.StaticPartitionsDefinition(["eu", "us"]))
+def orders():
+    return [{"id": 3}]
+
+
+@dg.asset(io_manager_key="elsewhere")
+def report():
+    return 1
+
+
+@pytest.fixture
+def module(lake, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module whose assets have landed; one of them is kept by another IO manager."""
+    lake.materialize(users)
+    for partition in ("eu", "us"):
+        lake.materialize(orders, partition_key=partition)
+    resources = {"io_manager": lake.io(), "elsewhere": dg.mem_io_manager}
+    made = ModuleType("shop_location")
+    made.defs = dg.Definitions([users, orders, report], resources=resources)
+    monkeypatch.setitem(sys.modules, "shop_location", made)
+    return "shop_location"
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+    assert run(arguments) == 0
+    return sorted(capsys.readouterr().out.splitlines())
+
+
+def test_all_streams_of_a_module_or_the_selected_ones_are_verified(module, capsys):
+    one, both = "✓ shop.users: 1 object, 2 rows", "✓ shop.orders: 2 objects, 2 rows, 2 partitions"
+    assert told(capsys, "verify", "-m", module, "--deep") == [both, one]
+    assert told(capsys, "verify", "-m", module, "--select", "shop/users") == [one]
+
+
+def test_one_partition_is_looked_at(module, capsys):
+    assert told(capsys, "verify", "-m", module, "--partition", "eu") == ["✓ shop.orders: 1 object, 1 row, 1 partition"]
+    (line,) = told(capsys, "ls", "-m", module, "--select", "key:shop/orders", "--partition", "us")
+    assert "1 row" in line
+
+
+def test_other_verbs_take_a_selection_too(module, capsys):
+    assert told(capsys, "recover", "-m", module, "--select", "shop/users") == ["✓ shop.users: nothing to finish"]
+    swept = "shop.users: 0 abandoned uploads aborted, 0 kept"
+    assert told(capsys, "sweep", "-m", module, "--select", "shop/users") == [swept]
+    assert run(["ls", "-m", module, "--json"]) == 0
+    assert {each["stream"] for each in json.loads(capsys.readouterr().out)} == {"users", "orders"}
+
+
+@pytest.mark.parametrize("selection", ["report", "shop/customers", "group:("])
+def test_a_selection_that_lands_nothing_is_refused(module, selection):
+    with pytest.raises(SettingsError, match="select"):
+        landed_by(module, selection)
+
+
+def test_a_module_without_definitions_is_refused():
+    with pytest.raises(SettingsError, match="has 0 Definitions"):
+        landed_by("json", "*")
+
+
+def test_definitions_that_are_made_when_asked_for_and_settings_of_the_environment_are_understood(
+    lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    (tmp_path / "late_location.py").write_text(
+        "import dagster as dg\n"
+        "from s3dest_dagster import S3DestinationIOManager, stream_asset\n"
+        "@stream_asset\n"
+        "def users():\n"
+        "    return []\n"
+        "@dg.definitions\n"
+        "def defs():\n"
+        "    bucket = dg.EnvVar('LAKE_OF_THE_TEST')\n"
+        "    return dg.Definitions([users], resources={'io_manager': S3DestinationIOManager(s3_bucket_name=bucket)})\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LAKE_OF_THE_TEST", "lake-of-the-environment")
+    (found,) = landed_by("late_location", "*")
+    assert found.bucket.name == found.destination.s3_bucket_name == "lake-of-the-environment"
+    assert {str(each) for each in found.streams} == {"users"}

@@ -1,0 +1,75 @@
+"""How many requests a landing makes: few for a small sync, and no more for the last of many partitions."""
+
+from __future__ import annotations
+
+import pytest
+from faults import FailingClient
+from landed import batch_of, batches_of, destination, stream, sync, target, users
+from servers import S3Server
+
+from s3dest_dagster.commit.manifest import REMEMBERED_SYNCS
+from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, StreamId, SyncMode
+
+APPEND, REFRESH = SyncMode.APPEND, SyncMode.FULL_REFRESH
+
+
+def counted(server: S3Server, name: str) -> tuple[Bucket, FailingClient]:
+    """The bucket behind a client that counts, once it is known what the server can do."""
+    client = FailingClient(server.client())
+    bucket = Bucket(client, name)
+    assert bucket.at("data/_s3dest/").abilities
+    client.calls.clear()
+    return bucket, client
+
+
+def test_the_first_use_of_a_bucket_costs_some_requests_and_that_of_a_later_process_one(moto_s3: S3Server) -> None:
+    name = moto_s3.new_bucket()
+    for most in (30, 1):
+        client = FailingClient(moto_s3.client())
+        bucket = Bucket(client, name).at("data/_s3dest/")
+        assert len({bucket.abilities for _ in range(3)}) == 1
+        assert len(client.calls) <= most, client.calls
+
+
+@pytest.mark.parametrize(("mode", "most"), [(APPEND, 10), (REFRESH, 13)])
+def test_one_record_costs_few_requests(moto_s3: S3Server, mode: SyncMode, most: int) -> None:
+    name = moto_s3.new_bucket()
+    bucket, client = counted(moto_s3, name)
+    with target(moto_s3, destination(name), bucket) as opened:
+        for number in range(4):
+            client.calls.clear()
+            land([batch_of(users(number, number))], opened, stream(mode=mode), sync(f"s{number}"))
+            # The first finds no register, and looks whether the stream has landed without one.
+            assert len(client.calls) <= most + (number == 0), client.calls
+
+
+@pytest.mark.parametrize(("mode", "most"), [(APPEND, 12), (REFRESH, 15)])
+def test_a_sync_after_many_asks_for_its_mark_and_puts_another_and_nothing_else(
+    moto_s3: S3Server, mode: SyncMode, most: int
+) -> None:
+    name = moto_s3.new_bucket()
+    bucket, client = counted(moto_s3, name)
+    with target(moto_s3, destination(name), bucket) as opened:
+        for number in range(REMEMBERED_SYNCS + 3):
+            client.calls.clear()
+            land([batch_of(users(number, number))], opened, stream(mode=mode), sync(f"s{number}"))
+        assert len(client.calls) <= most, client.calls
+
+
+@pytest.mark.parametrize("mode", [APPEND, REFRESH])
+def test_the_last_of_many_partitions_costs_what_the_second_does(moto_s3: S3Server, mode: SyncMode) -> None:
+    name = moto_s3.new_bucket()
+    bucket, client = counted(moto_s3, name)
+    costs = []
+    with target(moto_s3, destination(name), bucket) as opened:
+        for again in range(2):
+            for number in range(15):
+                client.calls.clear()
+                scope = Scope(StreamId("public", "users"), f"part-{number}")
+                land(batches_of(users(1, 100)), opened, stream(mode=mode), sync(f"{again} {number}"), scope=scope)
+                costs.append(len(client.calls))
+    first, landed_again = costs[1:15], costs[16:]
+    assert max(first) == min(first)
+    assert max(landed_again) == min(landed_again)

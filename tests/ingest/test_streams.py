@@ -1,0 +1,157 @@
+"""Streams landed side by side: all are staged before the first is published, and states follow publication."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable
+from itertools import count
+
+import pytest
+from faults import HARDEST_WAYS, WAYS, FailingClient
+from landed import batch_of, data_keys, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from servers import S3Server
+
+from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch, StreamStatus
+from s3dest_dagster.errors import RecordError, S3DestError, TemplateError
+from s3dest_dagster.ingest.streams import StreamLandings, landing_streams, state_message
+from s3dest_dagster.ingest.target import Target
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import StreamId, SyncMode
+
+USERS, ORDERS = StreamId("public", "users"), StreamId("public", "orders")
+BOTH = [stream("users", SyncMode.APPEND), stream("orders", SyncMode.APPEND)]
+
+
+def batch(of: StreamId, number: int) -> StreamBatch:
+    return StreamBatch(of, batch_of(users(number, number)))
+
+
+def state(of: StreamId | None, number: int) -> State:
+    text = json.dumps({"stream": of and of.name, "cursor": number}).encode()
+    return State(of, text, state_message(text.decode()))
+
+
+def land_all(opened: Target, items: Iterable[SourceItem], sync_id: str, done: list[StreamLandings]) -> None:
+    """Lands the items of both streams; what stands at the end is in `done`, also after a failure."""
+    with landing_streams(opened, BOTH, sync(sync_id)) as landings:
+        done.append(landings)
+        for item in items:
+            landings.take(item)
+        landings.stage()
+        for _ in landings.publish():
+            pass
+
+
+def test_streams_in_turns_land_each_in_its_own_place(any_s3: S3Server) -> None:
+    settings = destination(any_s3.new_bucket())
+    items = [batch(USERS, 1), batch(ORDERS, 7), StreamStatus(USERS, "COMPLETE"), batch(ORDERS, 8), batch(USERS, 2)]
+    with target(any_s3, settings) as opened:
+        land_all(opened, items, "a", [])
+    assert ids_by_listing(any_s3, settings.s3_bucket_name, "data/public/users/") == [1, 2]
+    assert ids_by_listing(any_s3, settings.s3_bucket_name, "data/public/orders/") == [7, 8]
+
+
+def test_nothing_is_visible_when_all_streams_are_staged(any_s3: S3Server) -> None:
+    settings = destination(any_s3.new_bucket())
+    with target(any_s3, settings) as opened, landing_streams(opened, BOTH, sync("a")) as landings:
+        landings.take(batch(USERS, 1))
+        landings.take(batch(ORDERS, 1))
+        landings.stage()
+        assert (data_keys(any_s3, settings.s3_bucket_name), landings.unpublished) == ([], (USERS, ORDERS))
+    assert open_uploads(any_s3, settings.s3_bucket_name) == 0
+
+
+@pytest.mark.parametrize("way", HARDEST_WAYS)
+def test_every_call_may_fail_and_no_state_runs_ahead_of_its_records(moto_s3: S3Server, way: str) -> None:
+    """Whatever call fails: a state that is given out has its records in the bucket, and the retry completes both."""
+    after, dead = WAYS[way]
+    for at in count(1):
+        settings = destination(moto_s3.new_bucket())
+        bucket, done = settings.s3_bucket_name, []
+        items = [batch(USERS, 1), state(USERS, 1), batch(ORDERS, 2), state(ORDERS, 2)]
+        client = FailingClient(moto_s3.client(), at=at, after=after, dead=dead)
+        with target(moto_s3, settings, Bucket(client, bucket)) as opened, contextlib.suppress(S3DestError):
+            land_all(opened, items, "a", done)
+        for each, prefix, ids in ((USERS, "users", [1]), (ORDERS, "orders", [2])):
+            told = done and state(each, ids[0]).message in done[0].states()
+            assert not told or ids_by_listing(moto_s3, bucket, f"data/public/{prefix}/") == ids, at
+        with target(moto_s3, settings) as opened:
+            land_all(opened, items, "a", done)
+        assert ids_by_listing(moto_s3, bucket) == [1, 2], at
+        assert [json.loads(each) for each in done[-1].states()] == [
+            json.loads(state(USERS, 1).message),
+            json.loads(state(ORDERS, 2).message),
+        ]
+        if at > len(client.calls):
+            return
+
+
+def test_states_come_in_the_order_of_the_source_and_only_the_newest(moto_s3: S3Server) -> None:
+    settings, done = destination(moto_s3.new_bucket()), []
+    items = [state(USERS, 1), state(None, 1), state(ORDERS, 1), state(USERS, 2), state(None, 2)]
+    with target(moto_s3, settings) as opened:
+        land_all(opened, items, "a", done)
+    assert done[0].states() == [state(ORDERS, 1).message, state(USERS, 2).message, state(None, 2).message]
+
+
+def test_a_recorded_stream_tells_the_state_that_was_landed_and_withholds_one_of_all_streams(moto_s3: S3Server) -> None:
+    settings, done = destination(moto_s3.new_bucket()), []
+    with target(moto_s3, settings) as opened:
+        land_all(opened, [batch(USERS, 1), state(USERS, 1)], "a", done)
+        land_all(opened, [batch(USERS, 2), state(USERS, 2), state(None, 2)], "a", done)
+    assert [json.loads(each) for each in done[-1].states()] == [json.loads(state(USERS, 1).message)]
+    assert (done[0].withheld(), done[1].withheld()) == (False, True)
+    assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [1]
+
+
+def test_a_bad_line_without_a_stream_is_kept_with_a_stream_that_lands(moto_s3: S3Server) -> None:
+    """The first stream is recorded already and takes nothing more; the second keeps the line."""
+    settings = destination(moto_s3.new_bucket(), on_bad_record="quarantine")
+    with target(moto_s3, settings) as opened:
+        with landing_streams(opened, BOTH[:1], sync("a")) as landings:
+            list(landings.publish())
+        with landing_streams(opened, BOTH, sync("a")) as landings:
+            landings.take(BadRecord(None, b"{", "it is torn"))
+            users_receipt, orders_receipt = landings.publish()
+    assert (users_receipt.repeated, users_receipt.counts.quarantined) == (True, 0)
+    assert (orders_receipt.repeated, orders_receipt.counts.quarantined) == (False, 1)
+
+
+def test_a_bad_line_fails_all_streams_by_default(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket())
+    items = [batch(USERS, 1), BadRecord(ORDERS, b"{", "it is torn")]
+    with target(moto_s3, settings) as opened, pytest.raises(RecordError, match=r"public\.orders.*it is torn"):
+        land_all(opened, items, "a", [])
+    assert data_keys(moto_s3, settings.s3_bucket_name) == []
+
+
+def test_streams_that_could_share_a_key_are_refused_before_anything_is_asked(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket(), s3_path_format="${NAMESPACE}/${EPOCH}_")
+    client = FailingClient(moto_s3.client())
+    with target(moto_s3, settings, Bucket(client, settings.s3_bucket_name)) as opened:
+        with pytest.raises(TemplateError), landing_streams(opened, BOTH, sync("a")):
+            pass
+        assert client.calls == []
+
+
+def test_what_went_wrong_first_is_what_is_raised_when_the_abort_fails_too(moto_s3: S3Server) -> None:
+    calls = len(_stumble(moto_s3, FailingClient(moto_s3.client())).calls) - len(["abort_multipart_upload"])
+    with pytest.raises(ZeroDivisionError) as caught:
+        _stumble(moto_s3, FailingClient(moto_s3.client(), at=calls + 1, dead=True), strict=True)
+    assert "s3dest sweep" in caught.value.__notes__[0]
+
+
+def _stumble(server: S3Server, client: FailingClient, *, strict: bool = False) -> FailingClient:
+    """One stream staged, then an error of the caller's."""
+    settings = destination(server.new_bucket())
+    forgiven = () if strict else (ZeroDivisionError,)
+    with (
+        contextlib.suppress(*forgiven),
+        target(server, settings, Bucket(client, settings.s3_bucket_name)) as opened,
+        landing_streams(opened, BOTH, sync("a")) as landings,
+    ):
+        landings.take(batch(USERS, 1))
+        landings.stage()
+        raise ZeroDivisionError
+    return client

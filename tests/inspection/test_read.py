@@ -1,0 +1,155 @@
+"""Who reads by the manifest gets one generation: what it promises is compared with what is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+from faults import OvertakenClient
+from landed import batch_of, data_keys, destination, sync, target, users
+from landed import stream as users_stream
+from servers import S3Server
+
+from s3dest_dagster.dagster.loading import load_input
+from s3dest_dagster.errors import ObjectNotFoundError, ObjectReplacedError
+from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.inspection.read import read_scope, read_tables
+from s3dest_dagster.inspection.verify import verify
+from s3dest_dagster.settings.destination import CsvFormat, Flattening, S3Destination, TextCompression
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, Stream, SyncMode
+
+PLAIN_CSV = CsvFormat(flattening=Flattening.ROOT, compression=TextCompression.NONE)
+_numbers = count()
+USERS = Scope(users_stream().id)
+
+
+def columns(*names: str) -> Stream:
+    """The stream with these integer columns."""
+    schema = {"type": "object", "properties": {name: {"type": "integer"} for name in names}}
+    return Stream(name="users", namespace="public", json_schema=schema)
+
+
+def compact(server: S3Server, stream: Stream, *records: dict, **settings: object) -> S3Destination:
+    """A destination of which each sync writes the one key, with a sync of these records."""
+    place = destination(
+        server.new_bucket(),
+        **{"s3_path_format": "${STREAM_NAME}/", "file_name_pattern": "latest{format_extension}", **settings},
+    )
+    landed(server, place, stream, *records)
+    return place
+
+
+def landed(server: S3Server, place: S3Destination, stream: Stream, *records: dict) -> None:
+    with target(server, place) as opened:
+        land([batch_of(records)], opened, stream, sync(f"s{next(_numbers)}"))
+
+
+def overtaken(server: S3Server, place: S3Destination, other: Callable[[], object], key: str = "latest.csv") -> Bucket:
+    """The bucket of a reader whom somebody overtakes just before it reads the object."""
+    return Bucket(OvertakenClient(server.client(), "get_object", other, key=key), place.s3_bucket_name)
+
+
+def rows_of(table: pa.Table) -> list[dict]:
+    return table.select([name for name in table.column_names if not name.startswith("_airbyte_")]).to_pylist()
+
+
+def test_a_reader_who_is_overtaken_in_place_gets_the_new_generation_whole(any_s3: S3Server) -> None:
+    place = compact(any_s3, columns("a", "b"), {"a": 1, "b": 2}, format=PLAIN_CSV)
+    reader = overtaken(any_s3, place, lambda: landed(any_s3, place, columns("b", "c"), {"b": 3, "c": 4}))
+    assert rows_of(read_scope(reader, place.template, USERS)) == [{"b": 3, "c": 4}]
+
+
+def test_tables_are_those_of_the_new_generation_too(moto_s3: S3Server) -> None:
+    place = compact(moto_s3, users_stream(), *users(1, 3))
+    again = lambda: landed(moto_s3, place, users_stream(), *users(10, 11))  # noqa: E731
+    tables = list(read_tables(overtaken(moto_s3, place, again, "latest.jsonl"), place.template, USERS))
+    assert [each["id"].to_pylist() for each in tables] == [[10, 11]]
+
+
+def test_after_the_first_table_a_reader_is_told_instead_of_a_mixture(moto_s3: S3Server) -> None:
+    place = compact(moto_s3, users_stream(), *users(1, 40), file_name_pattern="", object_size_mb=1)
+    with target(moto_s3, place) as opened:
+        wide = [{"id": number, "name": "x" * 300_000} for number in range(8)]
+        land([batch_of([each]) for each in wide], opened, users_stream(), sync("wide"))
+    first, second, *_ = data_keys(moto_s3, place.s3_bucket_name)
+    bucket = moto_s3.open(place)
+    reading = read_tables(bucket, place.template, USERS)
+    next(reading)
+    landed(moto_s3, place, users_stream(), *users(1, 2))
+    with pytest.raises(
+        ObjectNotFoundError, match=r"another sync of public\.users was published\. Read it again"
+    ) as told:
+        list(reading)
+    assert told.value.key == second
+    assert first != second
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_object_that_somebody_else_replaced_is_an_error_that_says_so(any_s3: S3Server, deep: bool) -> None:
+    place = compact(any_s3, columns("a"), {"a": 1}, format=PLAIN_CSV)
+    bucket = any_s3.open(place)
+    content = bucket.get("data/users/latest.csv")[0]
+    bucket.put("data/users/latest.csv", content[:-3] + b"7" + content[-2:])
+    if not deep:
+        with pytest.raises(ObjectReplacedError, match=r"was replaced by somebody else.*s3dest verify"):
+            read_scope(bucket, place.template, USERS)
+    assert verify(bucket, place.template, USERS, deep=True).problems
+
+
+def test_an_object_that_somebody_else_deleted_is_an_error_that_says_so(moto_s3: S3Server) -> None:
+    place = compact(moto_s3, columns("a"), {"a": 1}, format=PLAIN_CSV)
+    bucket = moto_s3.open(place)
+    bucket.delete(["data/users/latest.csv"])
+    with pytest.raises(ObjectNotFoundError, match="was deleted by somebody else"):
+        read_scope(bucket, place.template, USERS)
+
+
+def test_the_same_bytes_under_another_etag_are_what_was_promised(moto_s3: S3Server) -> None:
+    """A copy, or a server with a rule of its own, gives another ETag."""
+    place = compact(moto_s3, columns("a"), {"a": 1}, format=PLAIN_CSV)
+    bucket = moto_s3.open(place)
+    bucket.put("data/users/latest.csv", bucket.get("data/users/latest.csv")[0])
+    assert rows_of(read_scope(bucket, place.template, USERS)) == [{"a": 1}]
+
+
+@pytest.mark.parametrize("annotation", [pa.Table, list, dict, pa.RecordBatchReader])
+@pytest.mark.parametrize("same", [True, False])
+def test_an_input_is_of_one_generation_with_its_columns(moto_s3: S3Server, annotation: type, same: bool) -> None:
+    place = compact(moto_s3, columns("a", "b"), {"a": 1, "b": 2}, format=PLAIN_CSV)
+    names = ("a", "b") if same else ("b", "c")
+    newer = dict(zip(names, (3, 4), strict=True))
+    reader = overtaken(moto_s3, place, lambda: landed(moto_s3, place, columns(*names), newer))
+    context = dg.build_input_context(
+        asset_key=dg.AssetKey(["public", "users"]),
+        dagster_type=dg.PythonObjectDagsterType(annotation),
+    )
+    if annotation is pa.RecordBatchReader and not same:
+        # Its columns are told before its rows are read.
+        with pytest.raises(ObjectReplacedError, match="Read it again"):
+            load_input(context, place, reader).read_all()
+        return
+    loaded = load_input(context, place, reader)
+    if isinstance(loaded, pa.RecordBatchReader):
+        loaded = loaded.read_all()
+    if isinstance(loaded, dict):
+        (loaded,) = loaded.values()
+    rows = rows_of(loaded) if isinstance(loaded, pa.Table) else loaded
+    assert [{name: value for name, value in row.items() if not name.startswith("_airbyte")} for row in rows] == [newer]
+
+
+def test_an_appended_scope_is_read_as_it_was_when_another_sync_comes(moto_s3: S3Server) -> None:
+    place = destination(moto_s3.new_bucket())
+    for number in (1, 2):
+        with target(moto_s3, place) as opened:
+            land([batch_of(users(number, number))], opened, users_stream(mode=SyncMode.APPEND), sync(f"a{number}"))
+
+    def append() -> None:
+        with target(moto_s3, place) as opened:
+            land([batch_of(users(3, 3))], opened, users_stream(mode=SyncMode.APPEND), sync("a3"))
+
+    reader = overtaken(moto_s3, place, append, ".jsonl")
+    assert read_scope(reader, place.template, USERS)["id"].to_pylist() == [1, 2]
