@@ -20,7 +20,8 @@ from benchmarks.messages import STREAM
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.target import Entropy, open_target
-from s3dest_dagster.settings.destination import (
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import (
     AvroFormat,
     CsvFormat,
     Flattening,
@@ -28,7 +29,6 @@ from s3dest_dagster.settings.destination import (
     GzipEffort,
     JsonlFormat,
     ParquetFormat,
-    S3Destination,
 )
 from s3dest_dagster.sources.airbyte.messages import read_messages
 from s3dest_dagster.storage import Bucket

@@ -31,7 +31,7 @@ from s3dest_dagster.columns.envelope import record_ids
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.formats.avro_blocks import blocks, record_rows
 from s3dest_dagster.formats.compression import avro_codec, gzip_stream
-from s3dest_dagster.settings.destination import AvroFormat, GzipEffort
+from s3dest_dagster.settings.formats import AvroFormat, GzipEffort
 
 DECODE, COLUMNS, ENCODE, COMPRESS = "decode messages", "parse into columns", "encode", "compress"
 _BLOCK_BYTES = 1 << 20

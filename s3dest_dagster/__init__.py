@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from s3dest_dagster.inspection.recover import recover as recover
     from s3dest_dagster.inspection.verify import verify as verify
     from s3dest_dagster.settings.connection import S3Connection as S3Connection
-    from s3dest_dagster.settings.destination import AvroFormat as AvroFormat
-    from s3dest_dagster.settings.destination import CsvFormat as CsvFormat
-    from s3dest_dagster.settings.destination import JsonlFormat as JsonlFormat
-    from s3dest_dagster.settings.destination import ParquetFormat as ParquetFormat
     from s3dest_dagster.settings.destination import S3Destination as S3Destination
+    from s3dest_dagster.settings.formats import AvroFormat as AvroFormat
+    from s3dest_dagster.settings.formats import CsvFormat as CsvFormat
+    from s3dest_dagster.settings.formats import JsonlFormat as JsonlFormat
+    from s3dest_dagster.settings.formats import ParquetFormat as ParquetFormat
     from s3dest_dagster.sources.airbyte.config import ConfigFile as ConfigFile
     from s3dest_dagster.sources.airbyte.connector import AirbyteSource as AirbyteSource
     from s3dest_dagster.sources.files import FileSource as FileSource
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "AirbyteSource": "sources.airbyte.connector",
-    "AvroFormat": "settings.destination",
+    "AvroFormat": "settings.formats",
     "ConfigFile": "sources.airbyte.config",
-    "CsvFormat": "settings.destination",
+    "CsvFormat": "settings.formats",
     "FileSource": "sources.files",
-    "JsonlFormat": "settings.destination",
-    "ParquetFormat": "settings.destination",
+    "JsonlFormat": "settings.formats",
+    "ParquetFormat": "settings.formats",
     "S3Connection": "settings.connection",
     "S3Destination": "settings.destination",
     "S3DestinationComponent": "dagster.component.component",

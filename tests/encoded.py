@@ -11,7 +11,7 @@ import numpy as np
 
 from s3dest_dagster.batch import Batch, JsonBatch
 from s3dest_dagster.formats import Encoder, encoder
-from s3dest_dagster.settings.destination import FormatSettings
+from s3dest_dagster.settings.formats import FormatSettings
 from s3dest_dagster.stream import Stream
 
 MARKER = bytes(range(16))

@@ -15,7 +15,8 @@ import numpy as np
 
 from s3dest_dagster.batch import JsonBatch
 from s3dest_dagster.ingest.target import Target, open_target
-from s3dest_dagster.settings.destination import JsonlFormat, S3Destination, TextCompression
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import JsonlFormat, TextCompression
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream, Sync, SyncMode
 

@@ -12,7 +12,7 @@ from work import assert_linear
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.formats import encoder
-from s3dest_dagster.settings.destination import (
+from s3dest_dagster.settings.formats import (
     AvroFormat,
     CsvFormat,
     Flattening,

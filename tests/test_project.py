@@ -15,7 +15,7 @@ from assets import readings as house
 from assets import revenue
 from s3dest_dagster import JsonlFormat, S3DestinationIOManager, stream_asset
 from s3dest_dagster.definitions import defs
-from s3dest_dagster.settings.destination import TextCompression
+from s3dest_dagster.settings.formats import TextCompression
 
 BETWEEN = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 

@@ -14,7 +14,8 @@ from benchmarks.messages import USERS, MessageFile, message_file
 from benchmarks.parts import Measured, Options
 from benchmarks.rclone import serving
 from benchmarks.report import table
-from s3dest_dagster.settings.destination import FormatSettings, JsonlFormat, S3Destination, TextCompression
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import FormatSettings, JsonlFormat, TextCompression
 from s3dest_dagster.storage import Bucket, PartPool, Upload
 
 _FORMATS: dict[str, FormatSettings] = {

@@ -123,7 +123,8 @@ class Segment:
     schema, and the older segments that it `compacts`, which are of lower `level`s. `retires_with` names a segment whose
     `removes` are kept and deleted together with this one's (see `RetiredObjects`). `staged_since`: all of its
     uploads began after that moment of the server's clock; None where it does not matter. `quarantine` holds the
-    lines that are no records, with their reasons. `schema` is the schema of the objects as text, with its `fingerprint`; `json_schema`
+    lines that are no records, with their reasons. `schema` is the schema of the objects as text, with its
+    `fingerprint`; `json_schema`
     the stream's; `schema_changes` what is new in it, None for nothing. `format` holds the format's settings, `settings`
     those of the destination, `state` the source's state that these records reach, `state_number` and `state_ancestors`
     where a state of all streams stands among others (see `lineage`); `forgets_state`: the scope has none any more.

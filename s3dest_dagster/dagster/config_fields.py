@@ -16,8 +16,8 @@ from pydantic import Field, create_model
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.connector_config import parse_format
-from s3dest_dagster.settings.destination import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
 from s3dest_dagster.settings.fields import about, default_of, refuse_variables
+from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
 
 
 def config_fields(

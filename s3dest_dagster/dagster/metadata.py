@@ -20,7 +20,7 @@ from s3dest_dagster.commit.manifest import SchemaChanges
 from s3dest_dagster.dagster.preview import Preview
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.printable import printable_lines
-from s3dest_dagster.settings.destination import FormatSettings
+from s3dest_dagster.settings.formats import FormatSettings
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream
 

@@ -16,7 +16,7 @@ from s3dest_dagster.dagster.asset_metadata import stream_metadata
 from s3dest_dagster.dagster.metadata import STORAGE_KIND, code_version, column_schema
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.printable import markdown
-from s3dest_dagster.settings.destination import FormatSettings
+from s3dest_dagster.settings.formats import FormatSettings
 from s3dest_dagster.stream import Stream
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_]")

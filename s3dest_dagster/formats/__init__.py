@@ -13,7 +13,7 @@ from s3dest_dagster.formats.parquet import ParquetEncoder
 from s3dest_dagster.formats.parquet_lzo import lzo_compressor
 from s3dest_dagster.formats.protocol import Aside, Encoded, Encoder, ObjectWriter, Sink, at_once, contents_of
 from s3dest_dagster.formats.reading import read_table, table_schema
-from s3dest_dagster.settings.destination import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
+from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
 from s3dest_dagster.stream import Stream
 
 __all__ = [

@@ -16,7 +16,7 @@ from s3dest_dagster.formats.avro_blocks import blocks, record_rows, varint
 from s3dest_dagster.formats.compression import avro_codec
 from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once
 from s3dest_dagster.formats.spark import PROLEPTIC_CALENDAR
-from s3dest_dagster.settings.destination import AvroFormat
+from s3dest_dagster.settings.formats import AvroFormat
 
 _MAGIC = b"Obj\x01"
 

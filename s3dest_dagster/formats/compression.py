@@ -17,7 +17,7 @@ import cramjam
 from isal import isal_zlib
 from zlib_ng import zlib_ng
 
-from s3dest_dagster.settings.destination import AvroFormat, GzipEffort
+from s3dest_dagster.settings.formats import AvroFormat, GzipEffort
 
 if sys.version_info >= (3, 14):
     from compression import zstd

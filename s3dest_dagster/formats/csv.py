@@ -25,7 +25,7 @@ from s3dest_dagster.formats.csv_cells import cell_rows, quoted
 from s3dest_dagster.formats.json_rows import JsonRows, RootFields, compact, compact_lines
 from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once
 from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
-from s3dest_dagster.settings.destination import CsvFormat, Flattening
+from s3dest_dagster.settings.formats import CsvFormat, Flattening
 
 
 class CsvEncoder:

@@ -19,7 +19,7 @@ from s3dest_dagster.columns.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
 from s3dest_dagster.formats.arrow_json import json_texts
 from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once
 from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
-from s3dest_dagster.settings.destination import Flattening, JsonlFormat
+from s3dest_dagster.settings.formats import Flattening, JsonlFormat
 
 _ENVELOPE = (RECORD_ID, EMITTED_AT)
 _ENVELOPE_KEYS = tuple(f'"{name}"'.encode() for name in _ENVELOPE)

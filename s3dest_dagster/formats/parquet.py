@@ -20,7 +20,7 @@ from s3dest_dagster.formats.parquet_avro import avro_schema_of_columns
 from s3dest_dagster.formats.parquet_lzo import PageRewriter, lzo_compressor
 from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once
 from s3dest_dagster.formats.spark import PROLEPTIC_CALENDAR
-from s3dest_dagster.settings.destination import ParquetFormat
+from s3dest_dagster.settings.formats import ParquetFormat
 
 AVRO_SCHEMA_KEY = "parquet.avro.schema"
 """Where parquet-avro keeps, and looks for, a file's Avro schema."""

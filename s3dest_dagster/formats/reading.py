@@ -28,7 +28,7 @@ from s3dest_dagster.formats.branch_values import TAGGED, AvroBranches, MemberBra
 from s3dest_dagster.formats.csv_reading import csv_records
 from s3dest_dagster.formats.parquet_lzo import is_lzo, without_lzo
 from s3dest_dagster.formats.protocol import contents_of
-from s3dest_dagster.settings.destination import (
+from s3dest_dagster.settings.formats import (
     AvroFormat,
     CsvFormat,
     Flattening,

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from s3dest_dagster.formats.compression import PlainStream, gzip_stream
 from s3dest_dagster.formats.protocol import Aside, Encoded, Sink, at_once
-from s3dest_dagster.settings.destination import CsvFormat, JsonlFormat, TextCompression
+from s3dest_dagster.settings.formats import CsvFormat, JsonlFormat, TextCompression
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

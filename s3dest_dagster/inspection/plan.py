@@ -32,14 +32,14 @@ from s3dest_dagster.ingest.landing import landed_scope
 from s3dest_dagster.ingest.object_writer import bytes_of_row_group
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.keys import scope_root
-from s3dest_dagster.settings.destination import (
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import (
     AvroFormat,
     CsvFormat,
     Flattening,
     FormatSettings,
     JsonlFormat,
     ParquetFormat,
-    S3Destination,
 )
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode

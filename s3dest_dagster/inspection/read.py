@@ -18,7 +18,7 @@ from s3dest_dagster.commit.manifest import LandedObject, LandedSync, Segment
 from s3dest_dagster.errors import ObjectNotFoundError, ObjectReplacedError, SchemaError, StorageError
 from s3dest_dagster.formats import read_table, table_schema
 from s3dest_dagster.keys import KeyTemplate, scope_root
-from s3dest_dagster.settings.destination import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
+from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
 from s3dest_dagster.storage import Bucket, crc32_text
 from s3dest_dagster.stream import Scope, Stream
 

@@ -12,7 +12,9 @@ from typing import Any, get_args
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.connection import S3Connection
-from s3dest_dagster.settings.destination import (
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.fields import about, caseless, exact_boolean, exact_integer, meant
+from s3dest_dagster.settings.formats import (
     AvroCodecName,
     AvroFormat,
     CsvFormat,
@@ -21,10 +23,8 @@ from s3dest_dagster.settings.destination import (
     JsonlFormat,
     ParquetCodec,
     ParquetFormat,
-    S3Destination,
     TextCompression,
 )
-from s3dest_dagster.settings.fields import about, caseless, exact_boolean, exact_integer, meant
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY
-from s3dest_dagster.settings.destination import (
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.fields import about
+from s3dest_dagster.settings.formats import (
     AVRO_LEVELS,
     AvroCodecName,
     AvroFormat,
@@ -23,10 +25,8 @@ from s3dest_dagster.settings.destination import (
     Flattening,
     JsonlFormat,
     ParquetFormat,
-    S3Destination,
     TextCompression,
 )
-from s3dest_dagster.settings.fields import about
 
 REGIONS = (
     "af-south-1", "ap-east-1", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-south-2",

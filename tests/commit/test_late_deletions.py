@@ -36,14 +36,14 @@ from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.inspection.read import read_scope
 from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.inspection.verify import verify
-from s3dest_dagster.settings.destination import (
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import (
     AvroFormat,
     CsvFormat,
     Flattening,
     FormatSettings,
     JsonlFormat,
     ParquetFormat,
-    S3Destination,
     TextCompression,
 )
 from s3dest_dagster.storage import Bucket, RetryPolicy

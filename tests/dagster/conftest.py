@@ -13,7 +13,7 @@ import pytest
 from servers import S3Server
 
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
-from s3dest_dagster.settings.destination import JsonlFormat, TextCompression
+from s3dest_dagster.settings.formats import JsonlFormat, TextCompression
 
 PLAIN = JsonlFormat(compression=TextCompression.NONE)
 

@@ -15,7 +15,7 @@ from encoded import EMITTED_AT, batch_of, stream_of, user, written
 from formats.test_parquet import page_count
 
 from s3dest_dagster.batch import ArrowBatch
-from s3dest_dagster.settings.destination import AvroFormat, ParquetFormat
+from s3dest_dagster.settings.formats import AvroFormat, ParquetFormat
 
 ROWS, PAGES = 100_000, 20_000
 VISITS = stream_of({"number": {"type": "integer"}, "page": {"type": "string"}}, name="visits")

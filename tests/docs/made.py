@@ -16,12 +16,12 @@ from typing import Any
 import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
+from columns import differences
 from docs.effects import avro_effects, parquet_effects
 from docs.manifest_fields import manifest_schema
 from docs.pages import ROOT, written_table
 from encoded import batch_of, written
 from keys.test_key_golden import BETTERED, REFUSED
-from schema import differences
 from servers import SEED_ACTIONS
 
 from s3dest_dagster.columns.arrow_types import Layout, arrow_schema
@@ -36,8 +36,9 @@ from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys import KeyTemplate, key_name
 from s3dest_dagster.keys.placeholders import PLACEHOLDERS, VARIABLES, ObjectValues, parse_date_format
 from s3dest_dagster.settings.connection import S3Connection
-from s3dest_dagster.settings.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination
+from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about, default_of
+from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 

@@ -49,14 +49,8 @@ from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_config import from_connector_config
 from s3dest_dagster.settings.connector_spec import connector_spec
-from s3dest_dagster.settings.destination import (
-    AvroFormat,
-    CsvFormat,
-    FormatSettings,
-    JsonlFormat,
-    ParquetFormat,
-    S3Destination,
-)
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 EVERY_PAGE = [*pages.PAGES, *pages.DESIGN]

@@ -16,7 +16,7 @@ from ancient import BATCHES, DAYS, MOMENTS, STREAM
 from encoded import written
 
 from s3dest_dagster.formats.parquet_lzo import without_lzo
-from s3dest_dagster.settings.destination import AvroFormat, ParquetCodec, ParquetFormat
+from s3dest_dagster.settings.formats import AvroFormat, ParquetCodec, ParquetFormat
 
 ROWS = list(zip(DAYS, MOMENTS, strict=True))
 

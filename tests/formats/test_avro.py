@@ -15,7 +15,7 @@ from s3dest_dagster.columns.avro_schema import avro_schema
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import encoder
-from s3dest_dagster.settings.destination import AvroFormat
+from s3dest_dagster.settings.formats import AvroFormat
 
 STREAM = stream_of()
 LEVELS = {"Deflate": range(10), "xz": (0, 6, 9), "zstandard": (-5, 3, 22)}

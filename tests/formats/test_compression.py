@@ -13,7 +13,7 @@ import cramjam
 import pytest
 
 from s3dest_dagster.formats.compression import PlainStream, avro_codec, gzip_stream
-from s3dest_dagster.settings.destination import AvroFormat
+from s3dest_dagster.settings.formats import AvroFormat
 
 if sys.version_info >= (3, 14):
     from compression import zstd

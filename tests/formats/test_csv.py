@@ -19,7 +19,7 @@ from s3dest_dagster.batch import Tally
 from s3dest_dagster.columns.envelope import record_ids
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import encoder
-from s3dest_dagster.settings.destination import CsvFormat, Flattening, TextCompression
+from s3dest_dagster.settings.formats import CsvFormat, Flattening, TextCompression
 
 NONE = TextCompression.NONE
 PLAIN = CsvFormat(compression=NONE)

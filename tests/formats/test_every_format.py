@@ -21,7 +21,7 @@ from s3dest_dagster.columns.envelope import record_ids
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.formats import encoder, read_table
-from s3dest_dagster.settings.destination import (
+from s3dest_dagster.settings.formats import (
     AvroFormat,
     CsvFormat,
     Flattening,

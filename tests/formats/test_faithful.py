@@ -17,10 +17,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from columns import junk
 from encoded import batch_of, stream_of, written
 from hypothesis import given
 from hypothesis import strategies as st
-from schema import junk
 from source_oracle import lost, pairs, text_of
 
 from s3dest_dagster.columns.converter import RecordConverter
@@ -28,7 +28,7 @@ from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.types import OVERFLOW
 from s3dest_dagster.formats import encoder
 from s3dest_dagster.formats.parquet_lzo import without_lzo
-from s3dest_dagster.settings.destination import (
+from s3dest_dagster.settings.formats import (
     AvroCodecName,
     AvroFormat,
     CsvFormat,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from s3dest_dagster.columns.envelope import record_ids
 from s3dest_dagster.formats import encoder
-from s3dest_dagster.settings.destination import Flattening, JsonlFormat, TextCompression
+from s3dest_dagster.settings.formats import Flattening, JsonlFormat, TextCompression
 
 PLAIN = JsonlFormat(compression=TextCompression.NONE)
 FLAT = JsonlFormat(compression=TextCompression.NONE, flattening=Flattening.ROOT)

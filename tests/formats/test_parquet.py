@@ -19,7 +19,7 @@ from s3dest_dagster.batch import ArrowBatch
 from s3dest_dagster.columns.avro_schema import avro_schema
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.formats import encoder
-from s3dest_dagster.settings.destination import ParquetFormat
+from s3dest_dagster.settings.formats import ParquetFormat
 
 STREAM = stream_of()
 CODECS = ["UNCOMPRESSED", "SNAPPY", "GZIP", "BROTLI", "LZ4", "ZSTD"]

@@ -16,7 +16,7 @@ from s3dest_dagster.errors import MissingExtraError
 from s3dest_dagster.formats import encoder
 from s3dest_dagster.formats.parquet_lzo import is_lzo, lzo_compressor, lzo_decompressor, without_lzo
 from s3dest_dagster.formats.thrift import ThriftReader, thrift_bytes
-from s3dest_dagster.settings.destination import ParquetFormat
+from s3dest_dagster.settings.formats import ParquetFormat
 
 LZO = ParquetFormat(compression_codec="LZO", block_size_mb=1)
 PLAIN = ParquetFormat(block_size_mb=1)

@@ -10,7 +10,7 @@ from encoded import batch_of, stream_of, user, written
 
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import read_table
-from s3dest_dagster.settings.destination import (
+from s3dest_dagster.settings.formats import (
     AvroFormat,
     CsvFormat,
     Flattening,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from s3dest_dagster.columns.binary_columns import glued
 from s3dest_dagster.formats import Encoded
 from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
-from s3dest_dagster.settings.destination import CsvFormat, JsonlFormat, TextCompression
+from s3dest_dagster.settings.formats import CsvFormat, JsonlFormat, TextCompression
 
 OUR_TIME = st.integers(10**12, 10**13 - 1)
 NEAR_ITS_ENDS = st.sampled_from([10**12 - 1, 10**12, 10**13 - 1, 10**13])

@@ -13,7 +13,7 @@ from landed import PLAIN_JSONL, batch_of, stream, users
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import Encoded, encoder
 from s3dest_dagster.ingest.encode_queue import EncodeQueue, Lane
-from s3dest_dagster.settings.destination import AvroFormat, ParquetFormat
+from s3dest_dagster.settings.formats import AvroFormat, ParquetFormat
 
 _LONG_S = 60
 

@@ -28,7 +28,8 @@ from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.memory_budget import MemoryBudget
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.target import open_target
-from s3dest_dagster.settings.destination import FormatSettings, ParquetFormat, S3Destination
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import FormatSettings, ParquetFormat
 
 SCRIPT = Path(__file__).with_name("interleaved_sync.py")
 LEAST = {"upload_threads": 1, "part_size_mb": 5, "encode_workers": 1, "memory_mb": 79}

@@ -14,7 +14,7 @@ from landed import batch_of, data_keys, destination, sync, target
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.plan import plan
-from s3dest_dagster.settings.destination import (
+from s3dest_dagster.settings.formats import (
     AvroFormat,
     CsvFormat,
     Flattening,

@@ -18,7 +18,8 @@ from s3dest_dagster.errors import ObjectNotFoundError, ObjectReplacedError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.read import read_scope, read_tables
 from s3dest_dagster.inspection.verify import verify
-from s3dest_dagster.settings.destination import CsvFormat, Flattening, S3Destination, TextCompression
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import CsvFormat, Flattening, TextCompression
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 

@@ -11,7 +11,8 @@ from servers import S3Server
 from s3dest_dagster.batch import BadRecord
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.inspection.verify import foreign_keys, verify
-from s3dest_dagster.settings.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, SyncMode
 

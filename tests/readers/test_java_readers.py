@@ -13,7 +13,7 @@ from encoded import USERS, batch_of, stream_of, user, written
 from source_oracle import lost
 
 from s3dest_dagster.columns.json_schema import record_type
-from s3dest_dagster.settings.destination import AVRO_LEVELS, AvroFormat, ParquetFormat
+from s3dest_dagster.settings.formats import AVRO_LEVELS, AvroFormat, ParquetFormat
 
 pytestmark = [pytest.mark.readers, pytest.mark.timeout(600)]
 

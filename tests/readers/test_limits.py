@@ -15,7 +15,7 @@ import pytest
 from ancient import BATCHES, DAYS, MOMENTS, STREAM
 from encoded import batch_of, stream_of, written
 
-from s3dest_dagster.settings.destination import AvroFormat, ParquetFormat
+from s3dest_dagster.settings.formats import AvroFormat, ParquetFormat
 
 pytestmark = [pytest.mark.readers, pytest.mark.timeout(600)]
 

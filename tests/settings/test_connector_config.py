@@ -11,7 +11,8 @@ from s3dest_dagster.keys import DEFAULT_PATH_FORMAT
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_config import from_connector_config, parse_format, with_suggestion
 from s3dest_dagster.settings.connector_spec import connector_spec
-from s3dest_dagster.settings.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
 
 SECRETS = {"access_key_id": "AKIAEXAMPLE", "secret_access_key": "hunter2/hunter2"}
 LEAST = {"s3_bucket_name": "lake", "s3_bucket_path": "", "s3_bucket_region": "", "format": {"format_type": "JSONL"}}

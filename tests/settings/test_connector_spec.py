@@ -10,7 +10,8 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_config import from_connector_config
 from s3dest_dagster.settings.connector_spec import connector_spec
-from s3dest_dagster.settings.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
 
 PUBLISHED = Path(__file__).parents[2] / "shared" / "cases" / "spec_0.6.2.json"
 COMPARED = ("type", "enum", "default", "minimum", "maximum", "order", "title", "airbyte_secret", "always_show")

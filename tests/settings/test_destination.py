@@ -7,7 +7,8 @@ import pytest
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_config import from_connector_config
-from s3dest_dagster.settings.destination import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, S3Destination
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
 
 DEFLATE = {"codec": "Deflate"}
 KEYS = {"access_key_id": "AKIA"}

@@ -14,14 +14,8 @@ import fastavro
 import pyarrow.parquet as pq
 from landed import PLAIN_JSONL, destination, stream
 
-from s3dest_dagster.settings.destination import (
-    AvroFormat,
-    CsvFormat,
-    JsonlFormat,
-    ParquetFormat,
-    S3Destination,
-    TextCompression,
-)
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, TextCompression
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
 APPEND, REFRESH = SyncMode.APPEND, SyncMode.FULL_REFRESH
