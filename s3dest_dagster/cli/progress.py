@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from s3dest_dagster.cli.output import Output
 from s3dest_dagster.cli.standard_streams import discard
-from s3dest_dagster.ingest.progress import Sample, StreamProgress
+from s3dest_dagster.ingest.memory_budget import resident_bytes
 from s3dest_dagster.ingest.receipt import Progress
 from s3dest_dagster.printable import amount, size
 from s3dest_dagster.stream import StreamId
@@ -28,6 +30,76 @@ if TYPE_CHECKING:
 _EVERY_S = 5.0
 _TIMES_A_SECOND = 4
 _SHOWN_STREAMS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The progress of all streams at one moment."""
+
+    streams: Mapping[StreamId, Progress]
+    """The progress of each stream."""
+    total: Progress
+    """The sum over all streams."""
+    rows_per_s: float
+    """Records read per second."""
+    bytes_per_s: float
+    """Bytes written per second."""
+    memory: int | None
+    """Memory of the process in bytes; None if the system does not report it."""
+    seconds: float
+    """Seconds since the sync began."""
+
+
+class StreamProgress:
+    """Collects the progress of streams that land side by side, and computes their sum and rates when asked.
+
+    Updating costs next to nothing. One thread may update while another samples.
+
+    Args:
+        window_s: Rates are those of the last `window_s` seconds.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        memory: Callable[[], int | None] = resident_bytes,
+        window_s: float = 5.0,
+    ) -> None:
+        self._clock = clock
+        self._memory = memory
+        self._window_s = window_s
+        self._progress: dict[StreamId, Progress] = {}
+        self._begin = clock()
+        self._marks = deque([(self._begin, 0, 0)])
+
+    def update(self, stream: StreamId, progress: Progress) -> None:
+        """Notes the newest progress of a stream."""
+        self._progress[stream] = progress
+
+    def sample(self, *, whole: bool = False) -> Sample:
+        """The progress now. With `whole`, the rates are averages since the beginning."""
+        streams = self._progress.copy()
+        of_all = streams.values()
+        total = Progress(
+            rows=sum(progress.rows for progress in of_all),
+            objects=sum(progress.objects for progress in of_all),
+            bytes=sum(progress.bytes for progress in of_all),
+        )
+        now = self._clock()
+        while len(self._marks) > 1 and self._marks[1][0] <= now - self._window_s:
+            self._marks.popleft()
+        then, rows, nbytes = (self._begin, 0, 0) if whole else self._marks[0]
+        self._marks.append((now, total.rows, total.bytes))
+        seconds = now - then or 1.0
+        return Sample(
+            streams,
+            total,
+            rows_per_s=(total.rows - rows) / seconds,
+            bytes_per_s=(total.bytes - nbytes) / seconds,
+            memory=self._memory(),
+            seconds=now - self._begin,
+        )
 
 
 class Following(AbstractContextManager["Following"], Protocol):
@@ -52,17 +124,17 @@ class ProgressLines:
         self._say = say
         self._clock = clock
         self._last: float | None = None
-        self._standing = StreamProgress(clock, window_s=_EVERY_S)
+        self._progress = StreamProgress(clock, window_s=_EVERY_S)
 
     def __call__(self, stream: StreamId, progress: Progress) -> None:
-        self._standing.take(stream, progress)
+        self._progress.update(stream, progress)
         now = self._clock()
         if self._last is None:
             self._last = now
         if self._say is not None and now - self._last >= _EVERY_S:
             self._last = now
-            reading = self._standing.read()
-            self._say("; ".join([_total(reading), *_by_stream(reading)]))
+            sample = self._progress.sample()
+            self._say("; ".join([_total(sample), *_by_stream(sample)]))
 
     def end(self) -> None:
         self._say = None
@@ -84,7 +156,7 @@ class LiveProgress:
         from rich.spinner import Spinner
 
         self._output = output
-        self._standing = StreamProgress(clock)
+        self._progress = StreamProgress(clock)
         self._ended = False
         self._spinner = Spinner("dots")
         self._console = Console(stderr=True, highlight=False)
@@ -97,7 +169,7 @@ class LiveProgress:
         )
 
     def __call__(self, stream: StreamId, progress: Progress) -> None:
-        self._standing.take(stream, progress)
+        self._progress.update(stream, progress)
 
     def __enter__(self) -> LiveProgress:
         self._output.share_terminal(self._say, self._aside)
@@ -138,11 +210,11 @@ class LiveProgress:
         from rich.console import Group
         from rich.text import Text
 
-        reading = self._standing.read(whole=self._ended)
-        total = Text(self._output.shown(_total(reading)))
+        sample = self._progress.sample(whole=self._ended)
+        total = Text(self._output.shown(_total(sample)))
         if self._ended:
             return total
-        lines = [Text(f"  {self._output.shown(each)}", "dim") for each in _by_stream(reading)]
+        lines = [Text(f"  {self._output.shown(each)}", "dim") for each in _by_stream(sample)]
         self._spinner.update(text=total)
         return Group(self._spinner, *lines)
 
@@ -156,26 +228,26 @@ def _as_long_as_it_is_there() -> Iterator[None]:
         discard(sys.stderr.fileno())
 
 
-def _total(reading: Sample) -> str:
-    total = reading.total
+def _total(sample: Sample) -> str:
+    total = sample.total
     parts = [
         f"{amount(total.rows, 'record')} read",
         f"{amount(total.objects, 'object')} begun",
         size(total.bytes),
-        f"{reading.rows_per_s:,.0f} records/s",
-        f"{size(reading.bytes_per_s)}/s",
+        f"{sample.rows_per_s:,.0f} records/s",
+        f"{size(sample.bytes_per_s)}/s",
     ]
-    if reading.memory is not None:
-        parts.append(f"memory {size(reading.memory)}")
-    return ", ".join([*parts, f"{timedelta(seconds=int(reading.seconds))}"])
+    if sample.memory is not None:
+        parts.append(f"memory {size(sample.memory)}")
+    return ", ".join([*parts, f"{timedelta(seconds=int(sample.seconds))}"])
 
 
-def _by_stream(reading: Sample) -> list[str]:
+def _by_stream(sample: Sample) -> list[str]:
     """A phrase for each of several streams, the largest ones; none for one alone."""
-    if len(reading.streams) < 2:
+    if len(sample.streams) < 2:
         return []
-    largest = sorted(reading.streams.items(), key=lambda each: -each[1].rows)[:_SHOWN_STREAMS]
+    largest = sorted(sample.streams.items(), key=lambda each: -each[1].rows)[:_SHOWN_STREAMS]
     by_name = sorted(largest, key=lambda each: str(each[0]))
     told = [f"{stream}: {amount(each.rows, 'record')}, {size(each.bytes)}" for stream, each in by_name]
-    left = len(reading.streams) - _SHOWN_STREAMS
+    left = len(sample.streams) - _SHOWN_STREAMS
     return [*told, f"and {amount(left, 'more stream')}"] if left > 0 else told

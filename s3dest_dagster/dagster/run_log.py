@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from s3dest_dagster.ingest.progress import resident_bytes
+from s3dest_dagster.ingest.memory_budget import resident_bytes
 from s3dest_dagster.ingest.receipt import Progress, Receipt
 from s3dest_dagster.printable import amount, printable, size
 from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket

@@ -5,11 +5,22 @@ It counts what it is told; it must not know what the bytes are for.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Protocol
 
 from s3dest_dagster.printable import logger
 
 _logger = logger("ingest")
+_STATM = Path("/proc/self/statm")
+
+
+def resident_bytes() -> int | None:
+    """Memory that this process occupies now, in bytes; None if the system does not report it."""
+    try:
+        return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return None
 
 
 class Holder(Protocol):
