@@ -62,7 +62,7 @@ OUTSIDE = {
         "dagster.input_values",
         "dagster.landed_scopes",
     },
-    "fastavro": {"formats", "sources.file_formats"},
+    "fastavro": {"formats", "sources.files"},
     "click": {"cli"},
 }
 """Which rooms (or modules of a room) may import what is expensive or knows too much."""

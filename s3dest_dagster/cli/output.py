@@ -24,7 +24,7 @@ from rich.text import Text
 
 from s3dest_dagster.cli.standard_streams import discard
 from s3dest_dagster.printable import printable, printable_json, printable_lines
-from s3dest_dagster.sources.airbyte.masking import Masking
+from s3dest_dagster.sources.airbyte.config import Masking
 
 if TYPE_CHECKING:
     pass

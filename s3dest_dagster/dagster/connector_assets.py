@@ -26,8 +26,8 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.fields import refuse_variables
 from s3dest_dagster.sources.airbyte.catalog import Catalog, read_catalog
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
-from s3dest_dagster.sources.airbyte.templating import Values
-from s3dest_dagster.sources.airbyte.transcript import Log
+from s3dest_dagster.sources.airbyte.messages import Log
+from s3dest_dagster.sources.templating import Values
 from s3dest_dagster.stream import Stream, SyncMode
 
 

@@ -14,8 +14,8 @@ from s3dest_dagster.commit.manifest import ReachedState
 from s3dest_dagster.dagster.variables import looked_up
 from s3dest_dagster.printable import printable_lines
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
-from s3dest_dagster.sources.airbyte.templating import Window, partition_values
-from s3dest_dagster.sources.airbyte.transcript import LOG_LEVELS, Log
+from s3dest_dagster.sources.airbyte.messages import LOG_LEVELS, Log
+from s3dest_dagster.sources.templating import Window, partition_values
 from s3dest_dagster.stream import Stream
 
 

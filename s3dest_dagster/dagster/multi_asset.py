@@ -37,7 +37,7 @@ from s3dest_dagster.printable import printable, printable_lines
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.sources.airbyte.states import Reached, resumption
-from s3dest_dagster.sources.airbyte.templating import Values
+from s3dest_dagster.sources.templating import Values
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
 

@@ -18,9 +18,7 @@ from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch, Source
 from s3dest_dagster.commit.manifest import ReachedState
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.printable import amount
-from s3dest_dagster.sources.arrow import is_arrow
-from s3dest_dagster.sources.json_encoding import is_single_record
-from s3dest_dagster.sources.python import batches
+from s3dest_dagster.sources.python import batches, is_arrow, is_single_record
 from s3dest_dagster.stream import Scope
 
 _ITEMS = (StreamBatch, BadRecord, State, StreamStatus, JsonBatch, ArrowBatch)

@@ -17,7 +17,7 @@ import msgspec
 
 from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch, SourceItem, StreamBatch
 from s3dest_dagster.printable import amount, printable
-from s3dest_dagster.sources.airbyte.masking import MASK
+from s3dest_dagster.sources.airbyte.config import MASK
 from s3dest_dagster.stream import Stream
 
 MOST_ROWS = 50

@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.fields import is_variable
-from s3dest_dagster.sources.airbyte.templating import Verbatim
+from s3dest_dagster.sources.templating import Verbatim
 
 _IntEnvVar: Any = type(dg.EnvVar.int("NAME"))
 

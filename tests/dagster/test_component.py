@@ -32,7 +32,7 @@ from s3dest_dagster import (
 from s3dest_dagster.dagster.component.component import S3DestinationComponent as Component
 from s3dest_dagster.dagster.component.streams import ComponentStream
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.sources.airbyte.templating import PARTITION_VALUES, partition_values
+from s3dest_dagster.sources.templating import PARTITION_VALUES, partition_values
 
 DAILY = dg.DailyPartitionsDefinition("2026-01-01")
 TYPE = "type: s3dest_dagster.S3DestinationComponent\n\nattributes:\n"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.sources.airbyte.config import ConfigFile, put_back
-from s3dest_dagster.sources.airbyte.templating import render_config
+from s3dest_dagster.sources.templating import render_config
 from s3dest_dagster.stream import Stream
 from tests.scripted import ScriptedSource
 

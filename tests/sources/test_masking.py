@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.sources.airbyte.masking import Masking, secret_texts
+from s3dest_dagster.sources.airbyte.config import Masking, secret_texts
 
 
 def masking(*configs):

@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from s3dest_dagster.batch import BadRecord, State, StreamBatch, StreamStatus
 from s3dest_dagster.errors import SourceError
-from s3dest_dagster.sources.airbyte.messages import MessageReader, read_messages
-from s3dest_dagster.sources.airbyte.transcript import Transcript
+from s3dest_dagster.sources.airbyte.messages import MessageReader, Transcript, read_messages
 from s3dest_dagster.stream import StreamId
 from tests.scripted import record_line, state_line
 

@@ -15,12 +15,12 @@ import pytest
 from scripted import ScriptedSource, is_running, is_soon_gone
 
 from s3dest_dagster.sources.airbyte import supervisor
-from s3dest_dagster.sources.airbyte.supervision import remove_abandoned
+from s3dest_dagster.sources.airbyte.process import remove_abandoned
 
 SECRET = "correct horse battery staple"
 READS = """
 import json, os, sys
-from s3dest_dagster.sources.airbyte import AirbyteSource
+from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.stream import Stream
 command, config, temporary, grace = json.loads(sys.argv[1])
 source = AirbyteSource(command, config, temporary_directory=temporary, stop_grace_s=grace)

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.sources.airbyte.templating import Verbatim, partition_values, render_config
+from s3dest_dagster.sources.templating import Verbatim, partition_values, render_config
 
 VALUES = {"partition_key": "2024-01-31", "partition_start": "2024-01-31T00:00:00Z"}
 

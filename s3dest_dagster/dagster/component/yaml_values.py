@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError, WithJsonSchema
 
 from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.sources import template_engine
-from s3dest_dagster.sources.airbyte.templating import PARTITION_VALUES, names_in
+from s3dest_dagster.sources.templating import PARTITION_VALUES, names_in
 
 _TEMPLATE_MARKS = ("{{", "{%", "{#")
 
