@@ -43,7 +43,7 @@ def _land(settings: S3Destination, bucket: Bucket, streams: list[Stream]) -> Map
         landing_streams(target, streams, sync()) as landings,
     ):
         for item in read_messages(_STDIN, [each.id for each in streams]):
-            landings.take(item)
+            landings.append(item)
         landings.stage()
         receipts = list(landings.publish())
     objects = [each for receipt in receipts for each in receipt.objects]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
@@ -26,6 +26,10 @@ class StreamId(NamedTuple):
 
     namespace: str | None
     name: str
+
+    def prefixed(self, prefix: str) -> StreamId:
+        """The stream under the name that it has in the bucket: with the destination's `stream_prefix`."""
+        return StreamId(self.namespace, prefix + self.name)
 
     def __str__(self) -> str:
         return f"{self.namespace}.{self.name}" if self.namespace else self.name
@@ -84,6 +88,10 @@ class Scope:
     stream: StreamId
     partition: str | None = None
     dimensions: Mapping[str, str] | None = None
+
+    def prefixed(self, prefix: str) -> Scope:
+        """The scope under the name that its stream has in the bucket (see `StreamId.prefixed`)."""
+        return replace(self, stream=self.stream.prefixed(prefix))
 
     def check_unicode(self) -> None:
         """Raises SettingsError for a partition that no text can hold, and so no manifest."""

@@ -20,7 +20,6 @@ from s3dest_dagster.cli.session import Session
 from s3dest_dagster.cli.targets import Place, Where, places
 from s3dest_dagster.commit.states import change_state, reached_state
 from s3dest_dagster.errors import S3DestError, SettingsError
-from s3dest_dagster.ingest.landing import landed_scope
 from s3dest_dagster.sources.airbyte.states import GivenState, read_states
 from s3dest_dagster.stream import Scope, StreamId, Sync
 
@@ -121,7 +120,7 @@ def _changes(
 def _home(stream: StreamId, found: Sequence[Place], asked: Sequence[tuple[Place, Scope]] | None) -> tuple[Place, Scope]:
     """Where the stream lands. SettingsError for one that was not asked for."""
     for place in found:
-        scope = landed_scope(place.destination.stream_prefix, Scope(stream))
+        scope = Scope(stream).prefixed(place.destination.stream_prefix)
         if (place, scope) in asked if asked is not None else place.streams is None or scope.stream in place.streams:
             return place, scope
     raise SettingsError(

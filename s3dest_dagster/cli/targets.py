@@ -18,7 +18,6 @@ from uuid import uuid4
 from s3dest_dagster.cli.output import Output
 from s3dest_dagster.commit.scopes import FoundStream, found_streams, scopes
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.ingest.landing import landed_scope
 from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_config import (
@@ -203,4 +202,4 @@ def asked_streams(config: ConnectorConfig, catalog_path: str | None) -> frozense
         return None
     prefix = config.destination.stream_prefix
     streams = read_catalog_file(catalog_path).streams
-    return frozenset(landed_scope(prefix, Scope(each.id)).stream for each in streams)
+    return frozenset(each.id.prefixed(prefix) for each in streams)

@@ -88,10 +88,10 @@ def _take_everything(
 
     for item in read_messages(_STDIN, [each.id for each in streams], log=log, config=source, **session.limits):
         if not isinstance(item, State):
-            landings.take(item)
+            landings.append(item)
             continue
         with session.interruption.deferred():
-            if (message := landings.take(item)) is not None:
+            if (message := landings.append(item)) is not None:
                 session.output.pass_on(message)
     if landings.heard_of_none:
         raise SourceError(_NOTHING_SAID)

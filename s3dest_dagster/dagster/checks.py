@@ -17,7 +17,6 @@ from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.dagster.metadata import plain_changes
 from s3dest_dagster.dagster.run_id import now
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.ingest.landing import landed_scope
 from s3dest_dagster.inspection.verify import LastSync, last_sync, verify
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.fields import refuse_variables
@@ -140,7 +139,7 @@ class _Look:
     def _landed(self) -> list[Scope]:
         """The stream's scopes that have landed, or the one of the partition."""
         destination = self.manager.destination()
-        landed = landed_scope(destination.stream_prefix, Scope(self.stream)).stream
+        landed = self.stream.prefixed(destination.stream_prefix)
         found = scopes(self.manager.bucket(), destination.template, {landed})
         return [each for each in found if self.partition is None or each.partition == self.partition]
 

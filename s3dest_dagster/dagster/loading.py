@@ -13,7 +13,6 @@ import dagster as dg
 from s3dest_dagster.dagster.asset_metadata import NAME_KEY, NAMESPACE_KEY, STREAM_KEY, scopes_of, stream_of
 from s3dest_dagster.dagster.input_values import maker_of
 from s3dest_dagster.dagster.landed_scopes import COLUMNS_KEY, LandedScopes
-from s3dest_dagster.ingest.landing import landed_scope
 from s3dest_dagster.inspection.read import read_whole
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
@@ -37,9 +36,7 @@ def load_input(context: dg.InputContext, destination: S3Destination, bucket: Buc
         return None
     make, definition = maker_of(_annotation(context)), _upstream_metadata(context)
     stream = stream_of(context.asset_key, definition)
-    scopes = {
-        key: landed_scope(destination.stream_prefix, scope) for key, scope in scopes_of(context, stream.id).items()
-    }
+    scopes = {key: scope.prefixed(destination.stream_prefix) for key, scope in scopes_of(context, stream.id).items()}
     given = context.definition_metadata
     look = partial(
         LandedScopes.of,

@@ -240,7 +240,7 @@ class _Part:
                 for item in items:
                     if isinstance(item, StreamBatch) and item.stream in previews:
                         previews[item.stream].take(item)
-                    landings.take(item)
+                    landings.append(item)
                     if not landings.unread:
                         return
         except S3DestError as error:
@@ -257,7 +257,7 @@ class _Part:
         if found.warning is not None:
             self.context.log.warning(printable(found.warning))
         for each in landings:
-            each.reads_from(found.lineage)
+            each.continue_from(found.lineage)
         return found.states
 
     def _is_incremental(self, landing: Landing) -> bool:

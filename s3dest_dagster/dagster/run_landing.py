@@ -157,7 +157,7 @@ def _land(
         if not landing.recorded:
             with opened(records, _state_for(landing), emitted_at=now_ms) as items:
                 for item in preview.of(items):
-                    landing.take(item)
+                    landing.append(item)
         return landing.commit()
 
 

@@ -20,10 +20,9 @@ import dagster as dg
 from s3dest_dagster.dagster.asset_metadata import stream_of
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.ingest.landing import landed_scope
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, StreamId
+from s3dest_dagster.stream import StreamId
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ def _landed(
         manager = getattr(resources, manager_key)
         destination, bucket = manager.destination(), manager.bucket()
     streams = (stream_of(key, asset.metadata_by_key[key]).id for key, asset in assets.items())
-    landed = frozenset(landed_scope(destination.stream_prefix, Scope(each)).stream for each in streams)
+    landed = frozenset(each.prefixed(destination.stream_prefix) for each in streams)
     yield LandedBy(destination, bucket, landed)
 
 

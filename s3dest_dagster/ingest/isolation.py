@@ -35,7 +35,7 @@ class IsolatedLandings:
         """The landings that want records: neither failed, nor complete since an earlier attempt at the same sync."""
         return [each for each in self._left.values() if not each.recorded]
 
-    def take(self, item: SourceItem) -> None:
+    def append(self, item: SourceItem) -> None:
         """Takes the next item. What a landing raises then is the failure of its stream, whose later items are let go.
 
         A line that is no record and does not tell its stream concerns all of them.
@@ -48,7 +48,7 @@ class IsolatedLandings:
             self._keep(item)
         elif item.stream in self._left:
             with self._isolated(item.stream):
-                self._left[item.stream].take(item)
+                self._left[item.stream].append(item)
 
     def source_failed(self, error: S3DestError) -> None:
         """Takes the error that the source ended by: a failure of all streams that it has not reported as COMPLETE."""
@@ -61,7 +61,7 @@ class IsolatedLandings:
         for stream, landing in list(self._left.items()):
             with self._isolated(stream):
                 if self._shared is not None:
-                    landing.reached(self._shared, checkpoint=False)
+                    landing.advance_state(self._shared, checkpoint=False)
                 landing.stage()
         for stream, landing in list(self._left.items()):
             receipt = None

@@ -1,6 +1,6 @@
 """One stream into one bucket: batches in, objects staged, everything published at once or nothing.
 
-A `Landing` is pushed (`write`), so that the interleaved streams of one source can be landed side by side; `land` pulls
+A `Landing` is pushed (`append`), so that the interleaved streams of one source can be landed side by side; `land` pulls
 the items of one stream through. Neither holds the stream. It must not know where records come from.
 """
 
@@ -76,7 +76,7 @@ class Landing:
         self._compared = compared
         self._on_progress = on_progress
         self._on_checkpoint = on_checkpoint
-        self._landed = landed_scope(target.destination.stream_prefix, self.scope)
+        self._landed = self.scope.prefixed(target.destination.stream_prefix)
         self._registration = registration or _checked(target, self._landed.stream)
         root = scope_root(target.destination.template, self._landed)
         self._ledger = CommitLog(target.bucket, root, self._landed, self._registration.own)
@@ -100,7 +100,7 @@ class Landing:
 
     # ------------------------------------------------------------------ what a source pushes
 
-    def reads_from(self, origin: Lineage | None) -> None:
+    def continue_from(self, origin: Lineage | None) -> None:
         """Says which state of all streams the source goes on from: what it reaches descends from it."""
         self._origin = origin
 
@@ -108,7 +108,7 @@ class Landing:
         """Notes that the source has said something of the stream, be it that there is no record."""
         self.heard_of = True
 
-    def write(self, batch: Batch) -> None:
+    def append_batch(self, batch: Batch) -> None:
         """Takes the next records. Raises what encoding or uploading an earlier batch met, too."""
         self.hear_of()
         if self.recorded or not batch.num_rows:
@@ -123,7 +123,7 @@ class Landing:
         if not self.recorded:
             self._draft.reject(bad)
 
-    def reached(self, state: State, *, checkpoint: bool = True) -> bool:
+    def advance_state(self, state: State, *, checkpoint: bool = True) -> bool:
         """Takes the state that covers the records written so far; the newest is committed with them.
 
         That may be now, by a `checkpoint`: then True. What it raises is as for `commit`; earlier checkpoints stay.
@@ -138,18 +138,18 @@ class Landing:
         pace.restart(self._target.clock())
         return True
 
-    def take(self, item: SourceItem | Batch) -> None:
+    def append(self, item: SourceItem | Batch) -> None:
         """Takes the next item of a source that gives this stream alone: records, a bad record, a state or a status."""
         if isinstance(item, StreamBatch):
-            self.write(item.batch)
+            self.append_batch(item.batch)
         elif isinstance(item, State):
-            self.reached(item)
+            self.advance_state(item)
         elif isinstance(item, BadRecord):
             self.reject(item)
         elif isinstance(item, StreamStatus):
             self.hear_of()
         else:
-            self.write(item)
+            self.append_batch(item)
 
     # ------------------------------------------------------------------ the end
 
@@ -353,13 +353,8 @@ def land(
     with Landing(target, stream, sync, scope=scope, on_progress=on_progress, on_checkpoint=on_checkpoint) as landing:
         if not landing.recorded:
             for item in items:
-                landing.take(item)
+                landing.append(item)
         return landing.commit()
-
-
-def landed_scope(prefix: str, scope: Scope) -> Scope:
-    """The scope under the name that its stream has in the bucket: with the stream name prefix."""
-    return replace(scope, stream=StreamId(scope.stream.namespace, prefix + scope.stream.name))
 
 
 def _checked(target: Target, stream: StreamId) -> RegistryEntry:

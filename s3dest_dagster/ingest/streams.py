@@ -12,7 +12,7 @@ from functools import partial
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch
 from s3dest_dagster.commit.registry import check_templates
-from s3dest_dagster.ingest.landing import Landing, landed_scope
+from s3dest_dagster.ingest.landing import Landing
 from s3dest_dagster.ingest.receipt import Progress, Receipt
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync
@@ -32,13 +32,13 @@ class StreamLandings:
         self._given: dict[StreamId, State] = {}
         self._receipts: dict[StreamId, Receipt] = {}
 
-    def take(self, item: SourceItem) -> bytes | None:
+    def append(self, item: SourceItem) -> bytes | None:
         """Takes the next item. A batch of a stream that is not among these is a KeyError.
 
         Gives a STATE message that may be handed on now: a checkpoint has published all that it covers.
         """
         if isinstance(item, StreamBatch):
-            self._landings[item.stream].write(item.batch)
+            self._landings[item.stream].append_batch(item.batch)
         elif isinstance(item, BadRecord):
             self._keeper(item).reject(item)
         elif isinstance(item, State):
@@ -74,7 +74,7 @@ class StreamLandings:
         return tuple(each for each in self._landings if each not in self._receipts)
 
     def states(self) -> list[bytes]:
-        """The newest STATE message of each published stream, in the order of the source; not one that `take` gave.
+        """The newest STATE message of each published stream, in the order of the source; not one that `append` gave.
 
         A state of all streams at once is among them when all are published, and none of them by an earlier run: what
         came with it for those was not landed.
@@ -98,7 +98,7 @@ class StreamLandings:
         self._states[state.stream] = state
         for each in self._landings.values() if state.stream is None else ():
             each.hear_of()
-        if state.stream is None or not self._landings[state.stream].reached(state):
+        if state.stream is None or not self._landings[state.stream].advance_state(state):
             return None
         self._given[state.stream] = state
         return state.message
@@ -164,7 +164,7 @@ def side_by_side(
     Raises TemplateError when two of the streams could make the same key, or when one lands under another template.
     """
     destination = target.destination
-    landed = [landed_scope(destination.stream_prefix, scopes[each.id]).stream for each in streams]
+    landed = [scopes[each.id].prefixed(destination.stream_prefix).stream for each in streams]
     destination.template.check_streams(landed, destination.format.extension)
     registrations = check_templates(target.bucket, destination, landed)
     with ExitStack() as stack:

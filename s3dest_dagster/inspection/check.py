@@ -13,7 +13,6 @@ from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.registry import RegistryEntry
 from s3dest_dagster.errors import AccessDeniedError, S3DestError, StorageError
-from s3dest_dagster.ingest.landing import landed_scope
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.inspection.plan import ACTIONS, actions
 from s3dest_dagster.keys import manifest_root, scope_root
@@ -52,7 +51,7 @@ def check_streams(target: Target, streams: Sequence[Stream]) -> list[CheckStep]:
     """Whether these streams could land: their keys stand apart, and of each its JSON schema is understood, its template
     is the one that it has landed under, and its manifest can be read. Nothing is written."""
     prefix, settings = target.destination.stream_prefix, target.destination
-    landed = [landed_scope(prefix, Scope(each.id)) for each in streams]
+    landed = [Scope(each.id).prefixed(prefix) for each in streams]
     ids = [each.stream for each in landed]
     apart = _looked(
         "tell the streams' keys apart", lambda: settings.template.check_streams(ids, settings.format.extension)

@@ -28,7 +28,6 @@ from s3dest_dagster.commit.ownership import connector_keys, refuse_held_keys
 from s3dest_dagster.commit.registry import check_templates
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.ingest.key_allocator import key_allocator_of
-from s3dest_dagster.ingest.landing import landed_scope
 from s3dest_dagster.ingest.object_writer import bytes_of_row_group
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.keys import scope_root
@@ -102,7 +101,7 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
     """The plan for these streams, or for one partition of each. Raises TemplateError when two streams would collide, or
     when one lands under another template; KeyCollisionError when another stream holds a key that one would land."""
     destination = target.destination
-    scopes = [landed_scope(destination.stream_prefix, Scope(each.id, partition)) for each in streams]
+    scopes = [Scope(each.id, partition).prefixed(destination.stream_prefix) for each in streams]
     for scope in scopes:
         scope.check_unicode()
     destination.template.check_streams([each.stream for each in scopes], destination.format.extension)

@@ -59,7 +59,7 @@ def _landed(bucket: Bucket, order: dict[str, Any]) -> list[Receipt]:
         landing_streams(target, streams, sync) as landings,
     ):
         for batch in _batches(order["streams"], order["megabytes"], order["record_bytes"]):
-            landings.take(batch)
+            landings.append(batch)
         landings.stage()
         return list(landings.publish())
 

@@ -57,6 +57,6 @@ def _go_on(target: Target, sync: Sync, order: Order) -> None:
     with Landing(target, stream(mode=order.mode), sync) as landing:
         reached = landing.last_state
         for number in range(json.loads(reached.text)["first_id"] + 1 if reached else 1, LAST + 1):
-            landing.write(batch_of(users(number, number)))
-            landing.reached(State(stream().id, json.dumps({"first_id": number}).encode(), b"{}"))
+            landing.append_batch(batch_of(users(number, number)))
+            landing.advance_state(State(stream().id, json.dumps({"first_id": number}).encode(), b"{}"))
         landing.commit()

@@ -408,7 +408,7 @@ def test_an_abort_that_fails_does_not_keep_the_others_from_being_tried(moto_s3: 
     with target(moto_s3, settings, bucket) as opened:
         landing = Landing(opened, stream(name), sync("given up"))
         for start in range(0, 50, 10):
-            landing.write(batch_of(users(start, start + 9)))
+            landing.append_batch(batch_of(users(start, start + 9)))
         probe._at = len(probe.calls) + 1
         with pytest.raises(S3DestError):
             landing.abort()

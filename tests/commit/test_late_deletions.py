@@ -229,7 +229,7 @@ def test_a_sweep_that_takes_every_upload_and_is_overtaken_by_a_decision_harms_no
             target(rclone_s3, lake.settings, lake.bucket()) as opened,
             Landing(opened, stream(lake.name), sync("late", START.replace(day=2))) as landing,
         ):
-            landing.write(batch_of(users(10, 11)))
+            landing.append_batch(batch_of(users(10, 11)))
             landing.stage()
             client = OvertakenClient(rclone_s3.client(), at, landing.commit)
             with suppress(CommitError):

@@ -236,7 +236,7 @@ def test_a_key_that_another_stream_holds_is_refused_before_anything_is_decided(
 
     def landed(each: Stream, number: int) -> None:
         with target(moto_s3, settings) as opened, landing_streams(opened, [each], given) as landings:
-            landings.take(StreamBatch(each.id, batch_of(users(number, number))))
+            landings.append(StreamBatch(each.id, batch_of(users(number, number))))
             list(landings.publish())
 
     landed(one, 1)
@@ -303,8 +303,8 @@ def test_two_streams_that_are_landed_at_one_time_do_not_replace_each_other(moto_
         landing_streams(opened, [first], sync("s1")) as one,
         landing_streams(opened, [second], sync("s2")) as other,
     ):
-        one.take(StreamBatch(first.id, batch_of(users(1, 1))))
-        other.take(StreamBatch(second.id, batch_of(users(2, 2))))
+        one.append(StreamBatch(first.id, batch_of(users(1, 1))))
+        other.append(StreamBatch(second.id, batch_of(users(2, 2))))
         one.stage()
         other.stage()
         list(one.publish())
@@ -327,7 +327,7 @@ def test_a_usual_template_costs_no_request_for_that(moto_s3: S3Server) -> None:
 def _land_alone(opened: Target, only: Stream, sync_id: str, number: int) -> None:
     """Lands a record of a stream that stands alone in its catalog."""
     with landing_streams(opened, [only], sync(sync_id)) as landings:
-        landings.take(StreamBatch(only.id, batch_of(users(number, number))))
+        landings.append(StreamBatch(only.id, batch_of(users(number, number))))
         list(landings.publish())
 
 

@@ -150,7 +150,7 @@ def test_the_register_remembers_all_templates_each_once_and_the_one_that_counts_
 def test_of_two_first_syncs_at_a_time_one_is_refused_at_its_publication(moto_s3: S3Server) -> None:
     one = destination(moto_s3.new_bucket(), **A)
     with target(moto_s3, one) as opened, Landing(opened, stream(), sync("slow")) as slow:
-        slow.write(next(batches_of(users(1, 1))))
+        slow.append_batch(next(batches_of(users(1, 1))))
         landed(moto_s3, replace(one, **OTHERS[0]), 2)
         with pytest.raises(TemplateError, match=r"public\.users"):
             slow.commit()

@@ -141,7 +141,7 @@ def test_what_leaves_while_a_sync_is_under_way_does_not_stop_it(moto_s3: S3Serve
     land_at(moto_s3, settings, START, 1)
     land_at(moto_s3, settings, START, 2)
     with target(moto_s3, settings) as opened, Landing(opened, stream(), sync("s3")) as landing:
-        landing.write(next(batches_of(users(3, 3))))
+        landing.append_batch(next(batches_of(users(3, 3))))
         by_sweep(moto_s3, settings, START + 2 * HOUR)
         landing.commit()
     assert visible(moto_s3, settings) == [3]

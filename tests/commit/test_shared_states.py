@@ -56,7 +56,7 @@ class RealLake:
             are_all=len(streams) == len(STREAMS),
         )
         for each in landings.values():
-            each.reads_from(found.lineage)
+            each.continue_from(found.lineage)
         return RealReading(found, landings, left)
 
     def set(self, streams: Collection[StreamId], state: str | None) -> None:
@@ -93,11 +93,11 @@ class RealReading:
     def end(self, records: Mapping[StreamId, range], state: str | None) -> Collection[StreamId]:
         isolated = IsolatedLandings(self.landings, self.failed.__setitem__)
         for name, ids in records.items():
-            isolated.take(StreamBatch(name, batch_of({"id": each} for each in ids)))
+            isolated.append(StreamBatch(name, batch_of({"id": each} for each in ids)))
         if state is not None:
-            isolated.take(State(None, state.encode(), b"{}"))
+            isolated.append(State(None, state.encode(), b"{}"))
         for name in self.landings.keys() - records.keys():
-            isolated.take(BadRecord(name, b"{", "it is none"))
+            isolated.append(BadRecord(name, b"{", "it is none"))
         with self.left:
             return [name for name, _ in isolated.publish()]
 

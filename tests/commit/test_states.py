@@ -98,8 +98,8 @@ def test_what_is_so_already_is_not_written(lake: Lake, state: str | None) -> Non
 
 def test_a_sync_that_began_before_is_not_published_over_it(lake: Lake) -> None:
     with target(lake.server, lake.settings, lake.bucket) as opened, Landing(opened, APPEND, sync("running")) as running:
-        running.write(batch_of(users(1, 1)))
-        running.reached(State(USERS.stream, b'{"at":1}', b"{}"))
+        running.append_batch(batch_of(users(1, 1)))
+        running.advance_state(State(USERS.stream, b'{"at":1}', b"{}"))
         lake.change('{"at":9}', "state-set-1")
         with pytest.raises(SupersededError, match="Sync state-set-1"):
             running.commit()

@@ -85,7 +85,7 @@ def test_a_sweep_that_looked_before_a_decision_and_aborts_after_it_costs_nothing
     with target(rclone_s3, settings) as opened:
         land(batches_of(users(1, 5)), opened, stream(), sync("s1"))
     with target(rclone_s3, settings, dying) as opened, Landing(opened, stream(), sync("s2")) as landing:
-        landing.write(batch_of(users(6, 9)))
+        landing.append_batch(batch_of(users(6, 9)))
         landing.stage()
 
         def decide() -> None:

@@ -145,9 +145,9 @@ def _with_a_checkpoint(lake: Lake, sync_id: str, first: int, *, dies: bool) -> R
     """A sync that publishes one record by a checkpoint, and a second at its end, which it may not reach."""
     settings = destination(lake.bucket.name, checkpoint_mb=0.000001)
     with target(lake.server, settings) as opened, Landing(opened, stream(mode=APPEND), sync(sync_id)) as landing:
-        landing.write(batch_of(users(first, first)))
-        assert landing.reached(State(USERS.stream, b'{"at":%d}' % first, b"{}")) or landing.recorded
-        landing.write(batch_of(users(first + 1, first + 1)))
+        landing.append_batch(batch_of(users(first, first)))
+        assert landing.advance_state(State(USERS.stream, b'{"at":%d}' % first, b"{}")) or landing.recorded
+        landing.append_batch(batch_of(users(first + 1, first + 1)))
         return None if dies else landing.commit()
 
 

@@ -78,7 +78,7 @@ class Lake:
         ):
             if not landing.recorded:
                 for item in after(landing.last_state and landing.last_state.text, **source):
-                    landing.take(item)
+                    landing.append(item)
             return landing.commit()
 
     def target(self, client=None):
@@ -315,12 +315,12 @@ def test_who_is_overtaken_between_two_checkpoints_stops_and_leaves_the_first(any
     lake = Lake(any_s3)
     with lake.target() as opened, Landing(opened, stream(mode=APPEND), sync("slow")) as slow:
         source = after(None)
-        slow.take(next(source))
-        slow.take(next(source))
+        slow.append(next(source))
+        slow.append(next(source))
         lake.run("quick", until=2)
-        slow.take(next(source))
+        slow.append(next(source))
         with pytest.raises(SupersededError, match=r"Sync quick .* left what its checkpoints had published"):
-            slow.take(next(source))
+            slow.append(next(source))
     assert (lake.listed(), lake.state(), lake.uploads()) == ([1, 2], 2, 0)
 
 

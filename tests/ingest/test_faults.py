@@ -126,9 +126,9 @@ def test_a_failed_sync_aborts_its_uploads_through_the_same_bad_network(faulty_mo
 def interrupted(opened: Target, trouble: Callable[[], None]) -> KeyboardInterrupt:
     """A landing with uploads under way, stopped by Ctrl-C once there is trouble."""
     with pytest.raises(KeyboardInterrupt) as caught, Landing(opened, stream(), sync("new")) as landing:  # noqa: PT012
-        landing.write(batch_of(users(1, 10)))
+        landing.append_batch(batch_of(users(1, 10)))
         trouble()
-        landing.write(batch_of(users(11, 20)))
+        landing.append_batch(batch_of(users(11, 20)))
         raise KeyboardInterrupt
     return caught.value
 

@@ -29,7 +29,7 @@ def land_some(server: S3Server, settings: S3Destination) -> None:
     """A sync with records and a line that is none."""
     with target(server, settings) as opened, Landing(opened, stream(), sync("first")) as landing:
         for batch in batches_of(users(1, 3)):
-            landing.write(batch)
+            landing.append_batch(batch)
         landing.reject(BadRecord(stream().id, b"no record", "it is none"))
         landing.commit()
 
@@ -141,7 +141,7 @@ def test_what_is_sent_with_data_and_with_manifests(
         check(opened, "token")
         with Landing(opened, stream(), sync("first")) as landing:
             for batch in batches_of(users(1, 3)):
-                landing.write(batch)
+                landing.append_batch(batch)
             landing.reject(BadRecord(stream().id, b"no record", "it is none"))
             landing.commit()
     value = next(iter(given.values()))

@@ -37,7 +37,7 @@ def land_all(
     with side_by_side(opened, BOTH, SCOPES, sync(sync_id)) as landings:
         isolated = IsolatedLandings(landings, failed.__setitem__)
         for item in items:
-            isolated.take(item)
+            isolated.append(item)
         if fails is not None:
             isolated.source_failed(fails)
         return {of for of, _ in isolated.publish()}, failed

@@ -46,7 +46,7 @@ def test_the_documented_key_and_the_records_come_out(any_s3: S3Server) -> None:
 def test_nothing_is_visible_before_the_commit(any_s3: S3Server) -> None:
     name = any_s3.new_bucket()
     with target(any_s3, destination(name)) as opened, Landing(opened, stream(), sync("s1")) as landing:
-        landing.write(batch_of(users(1, 3)))
+        landing.append_batch(batch_of(users(1, 3)))
         assert data_keys(any_s3, name) == []
         landing.commit()
         assert len(data_keys(any_s3, name)) == 1
@@ -140,7 +140,7 @@ def test_partitions_that_begin_in_the_same_millisecond_have_their_own_objects(mo
             for day in ("2026-01-05", "2026-01-06")
         ]
         for number, landing in enumerate(landings):
-            landing.write(batch_of(users(number, number)))
+            landing.append_batch(batch_of(users(number, number)))
         for landing in landings:
             landing.commit()
     assert ids_by_listing(moto_s3, name) == [0, 1]
@@ -272,7 +272,7 @@ def test_streams_that_share_a_path_never_share_a_key(
     with target(moto_s3, destination(name, s3_path_format=path, file_name_pattern=pattern)) as opened:
         landings = [Landing(opened, stream(each), sync("run", START)) for each in (one, other)]
         for number, landing in enumerate(landings):
-            landing.write(batch_of(users(number, number)))
+            landing.append_batch(batch_of(users(number, number)))
         for landing in landings:
             landing.commit()
     assert ids_by_listing(moto_s3, name) == [0, 1]
@@ -331,7 +331,7 @@ def test_a_second_writer_of_a_scope_loses_and_is_told_who_won(any_s3: S3Server) 
     name = any_s3.new_bucket()
     with target(any_s3, destination(name)) as opened:
         slow = Landing(opened, stream(), sync("slow"))
-        slow.write(batch_of(users(1, 1)))
+        slow.append_batch(batch_of(users(1, 1)))
         land(batches_of(users(2, 2)), opened, stream(), sync("quick"))
         with slow, pytest.raises(SupersededError, match="Sync quick"):
             slow.commit()
@@ -343,7 +343,7 @@ def test_two_attempts_at_one_sync_leave_one_of_them(any_s3: S3Server) -> None:
     name = any_s3.new_bucket()
     with target(any_s3, destination(name)) as opened:
         given_up = Landing(opened, stream(mode=APPEND), sync("run"))
-        given_up.write(batch_of(users(1, 2)))
+        given_up.append_batch(batch_of(users(1, 2)))
         given_up.stage()
         land(batches_of(users(1, 2)), opened, stream(mode=APPEND), sync("run"))
         with given_up, pytest.raises(SupersededError, match="Sync run"):

@@ -110,7 +110,7 @@ def landed_in_turn(server: S3Server, bucket: str, batches: Sequence[JsonBatch], 
         landings = [Landing(target_, stream(name), sync("once")) for name in NAMES]
         for batch in batches:
             for landing in landings:
-                landing.write(batch)
+                landing.append_batch(batch)
         return [landing.commit() for landing in landings]
 
 

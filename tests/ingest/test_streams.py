@@ -37,7 +37,7 @@ def land_all(opened: Target, items: Iterable[SourceItem], sync_id: str, done: li
     with landing_streams(opened, BOTH, sync(sync_id)) as landings:
         done.append(landings)
         for item in items:
-            landings.take(item)
+            landings.append(item)
         landings.stage()
         for _ in landings.publish():
             pass
@@ -55,8 +55,8 @@ def test_streams_in_turns_land_each_in_its_own_place(any_s3: S3Server) -> None:
 def test_nothing_is_visible_when_all_streams_are_staged(any_s3: S3Server) -> None:
     settings = destination(any_s3.new_bucket())
     with target(any_s3, settings) as opened, landing_streams(opened, BOTH, sync("a")) as landings:
-        landings.take(batch(USERS, 1))
-        landings.take(batch(ORDERS, 1))
+        landings.append(batch(USERS, 1))
+        landings.append(batch(ORDERS, 1))
         landings.stage()
         assert (data_keys(any_s3, settings.s3_bucket_name), landings.unpublished) == ([], (USERS, ORDERS))
     assert open_uploads(any_s3, settings.s3_bucket_name) == 0
@@ -112,7 +112,7 @@ def test_a_bad_line_without_a_stream_is_kept_with_a_stream_that_lands(moto_s3: S
         with landing_streams(opened, BOTH[:1], sync("a")) as landings:
             list(landings.publish())
         with landing_streams(opened, BOTH, sync("a")) as landings:
-            landings.take(BadRecord(None, b"{", "it is torn"))
+            landings.append(BadRecord(None, b"{", "it is torn"))
             users_receipt, orders_receipt = landings.publish()
     assert (users_receipt.repeated, users_receipt.counts.quarantined) == (True, 0)
     assert (orders_receipt.repeated, orders_receipt.counts.quarantined) == (False, 1)
@@ -151,7 +151,7 @@ def _stumble(server: S3Server, client: FailingClient, *, strict: bool = False) -
         target(server, settings, Bucket(client, settings.s3_bucket_name)) as opened,
         landing_streams(opened, BOTH, sync("a")) as landings,
     ):
-        landings.take(batch(USERS, 1))
+        landings.append(batch(USERS, 1))
         landings.stage()
         raise ZeroDivisionError
     return client

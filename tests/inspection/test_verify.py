@@ -127,7 +127,7 @@ def test_rows_are_counted_by_the_formats_reader(moto_s3: S3Server) -> None:
 def test_lines_that_were_kept_aside_are_compared_too(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), on_bad_record="quarantine")
     with target(moto_s3, settings) as opened, Landing(opened, stream(), sync("first")) as landing:
-        landing.write(batch_of(users(1, 2)))
+        landing.append_batch(batch_of(users(1, 2)))
         landing.reject(BadRecord(stream().id, b"{", "it is broken"))
         landing.commit()
     assert problems(moto_s3, settings, deep=True) == []

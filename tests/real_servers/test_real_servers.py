@@ -263,7 +263,7 @@ def test_a_second_writer_is_refused(real_s3: S3Server) -> None:
     with target(real_s3, settings) as opened:
         land(batches_of(users(1, 1)), opened, stream(), sync("first"))
         with Landing(opened, stream(), sync("slow")) as slow:
-            slow.write(batch_of(users(2, 2)))
+            slow.append_batch(batch_of(users(2, 2)))
             land(batches_of(users(3, 3)), opened, stream(), sync("quick"))
             with pytest.raises(SupersededError, match="quick"):
                 slow.commit()
@@ -294,7 +294,7 @@ def _race(opened: Target, append: Stream, round_: int) -> list[int]:
     def write(number: int) -> int | None:
         own = 10 * (round_ + 1) + number
         with Landing(opened, append, sync(f"w{own}")) as landing:
-            landing.write(batch_of(users(own, own)))
+            landing.append_batch(batch_of(users(own, own)))
             ready.wait()
             try:
                 landing.commit()

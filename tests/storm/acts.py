@@ -140,8 +140,8 @@ def _go_on(landing: Landing, kind: Kind) -> int:
     reached = landing.last_state
     first = json.loads(reached.text)["number"] + 1 if reached else 1
     for number in range(first, first + CHECKPOINTED):
-        landing.write(batch_of(users(number, number)))
-        landing.reached(State(kind.stream.id, state_text(number).encode(), b"{}"))
+        landing.append_batch(batch_of(users(number, number)))
+        landing.advance_state(State(kind.stream.id, state_text(number).encode(), b"{}"))
     return first + CHECKPOINTED - 1
 
 
