@@ -14,7 +14,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO, Literal, NamedTuple, cast, get_args
+from typing import Any, BinaryIO, ClassVar, Literal, NamedTuple, cast, get_args
 
 import fastavro
 import msgspec
@@ -28,12 +28,21 @@ from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch
 from s3dest_dagster.errors import S3DestError, SettingsError, SourceError
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.fields import refuse_variables
+from s3dest_dagster.sources import OverSlices
 from s3dest_dagster.sources.airbyte.protocol import are_plain_objects, is_utf8
 from s3dest_dagster.sources.lines import read_blocks, why_no_json
 from s3dest_dagster.sources.path_patterns import Match, PathPattern, as_it_is, matching_files, path_pattern
 from s3dest_dagster.sources.python import arrow_batches, batches
-from s3dest_dagster.sources.templating import Values, is_template, names_in, render_text
-from s3dest_dagster.stream import is_unicode
+from s3dest_dagster.sources.templating import (
+    PARTITION_VALUES,
+    STREAM_VALUES,
+    Values,
+    is_template,
+    names_in,
+    render_text,
+    stream_values,
+)
+from s3dest_dagster.stream import Stream, SyncMode, is_unicode
 
 Open = Callable[[], BinaryIO]
 """Opens a file at its beginning."""
@@ -226,6 +235,9 @@ class FileSource:
     filesystem: pyarrow.fs.FileSystem | None = field(default=None, repr=False)
     allow_missing: bool = False
 
+    run_placeholders: ClassVar[Mapping[str, Sequence[str]]] = {"path": (*PARTITION_VALUES, *STREAM_VALUES)}
+    asset_kinds: ClassVar[frozenset[str]] = frozenset()
+
     def __post_init__(self) -> None:
         for setting in ("path", "format", "delimiter", "encoding"):
             refuse_variables(setting, getattr(self, setting))
@@ -258,6 +270,42 @@ class FileSource:
             )
         for file in found:
             yield from self._records(filesystem, file.path, emitted_at)
+
+    # ------------------------------------------------------------------ the methods of every `Source`
+
+    @property
+    def separates_streams(self) -> bool:
+        """Whether the path names the stream."""
+        return "stream_name" in self.names()
+
+    def stream_names(self) -> Sequence[str]:
+        """Raises SettingsError: files do not say which stream they are."""
+        raise SettingsError("Files do not tell which stream they are: name it in streams.", setting="streams")
+
+    def describe_stream(
+        self,
+        name: str,
+        *,
+        namespace: str | None = None,
+        json_schema: Mapping[str, Any] | None = None,
+        sync_mode: SyncMode | str | None = None,
+        description: str | None = None,
+    ) -> Stream:
+        """A stream with these settings, which files do not know themselves."""
+        return Stream(
+            name=name,
+            namespace=namespace,
+            json_schema=json_schema,
+            sync_mode=sync_mode or SyncMode.FULL_REFRESH,  # type: ignore[arg-type]  # Stream also accepts the text
+            description=description,
+        )
+
+    def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
+        """A function that reads the files of each slice."""
+        return over_slices(lambda part: self.read({**stream_values(stream), **(part.values or {})}))
+
+    def as_multi_stream(self) -> None:
+        """None: one read gives the records of one stream."""
 
     def find(self) -> list[FoundFile]:
         """The files that are there now, of all partitions, by path. SettingsError where the path says what to put in

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.stream import Stream
 
 if TYPE_CHECKING:
     from s3dest_dagster.sources.template_engine import Template
@@ -38,6 +39,15 @@ PARTITION_VALUES = (
     "partition_last_date",
 )
 """The names that `partition_values` gives for a partition with a time window."""
+
+
+STREAM_VALUES = ("stream_name", "stream_namespace")
+"""The names of `stream_values`."""
+
+
+def stream_values(stream: Stream) -> dict[str, str | int]:
+    """The values that placeholders can name for a stream."""
+    return {"stream_name": stream.name, "stream_namespace": stream.namespace or ""}
 
 
 class Verbatim(str):

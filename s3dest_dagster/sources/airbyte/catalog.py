@@ -49,6 +49,25 @@ class Catalog:
         """The streams, in the catalog's order."""
         return tuple(_stream(entry) for entry in self._entries())
 
+    def find_stream(self, name: str) -> Stream:
+        """The stream of this name, with its namespace ("public.users") or, if that is unambiguous, without.
+
+        Raises SettingsError if there is none, or more than one.
+        """
+        streams = self.streams
+        matches = [stream for stream in streams if str(stream.id) == name] or [
+            stream for stream in streams if stream.name == name
+        ]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            same = ", ".join(str(stream.id) for stream in matches)
+            raise SettingsError(f"The catalog has several streams {name!r}: {same}. Name one.", setting="streams")
+        names = sorted(str(stream.id) for stream in streams)
+        close = difflib.get_close_matches(name, names, n=1)
+        hint = f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(names) or 'none'}."
+        raise SettingsError(f"The catalog has no stream {name!r}. {hint}", stream=name, setting="streams")
+
     def configured(self, streams: Sequence[Stream]) -> dict[str, Any]:
         """The configured catalog that asks the source for these streams, in their sync modes.
 

@@ -8,23 +8,24 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, Literal
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
 from s3dest_dagster.batch import SourceItem
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.settings.fields import refuse_variables
+from s3dest_dagster.sources import DeferredRead, LookUp, OverSlices, Slice
 from s3dest_dagster.sources.airbyte.catalog import Catalog
 from s3dest_dagster.sources.airbyte.config import ConfigFile, CurrentConfig, OnConfig, secret_texts
 from s3dest_dagster.sources.airbyte.messages import BUFFER_MB, Log, MessageReader, Transcript, log_to_logging
 from s3dest_dagster.sources.airbyte.process import ConnectorProcess, running, split_command, supervised_directory
 from s3dest_dagster.sources.airbyte.protocol import STATE, BadLine, Message, decode_block
 from s3dest_dagster.sources.lines import MAX_LINE_MB, STALL_TIMEOUT_S, read_blocks, refuse_silence
-from s3dest_dagster.sources.templating import Values
-from s3dest_dagster.stream import Stream, StreamId
+from s3dest_dagster.sources.templating import PARTITION_VALUES, Values
+from s3dest_dagster.stream import Stream, StreamId, SyncMode
 
 _NUMBERS = ("max_line_mb", "buffer_mb", "stop_grace_s", "stall_timeout_s")
 
@@ -61,6 +62,9 @@ class AirbyteSource:
     stall_timeout_s: float | None = STALL_TIMEOUT_S
     allow_empty: bool = False
     temporary_directory: str | None = None
+
+    run_placeholders: ClassVar[Mapping[str, Sequence[str]]] = {"config": PARTITION_VALUES}
+    asset_kinds: ClassVar[frozenset[str]] = frozenset({"airbyte"})
 
     def __post_init__(self) -> None:
         for name in ("command", "temporary_directory", *_NUMBERS):
@@ -120,6 +124,80 @@ class AirbyteSource:
             files["state"] = _state_file(state)
         with self._conversation("read", files, config, log) as conversation:
             yield conversation.items([stream.id for stream in streams], self.buffer_mb)
+
+    # ------------------------------------------------------------------ the methods of every `Source`
+
+    @property
+    def separates_streams(self) -> bool:
+        """True: each record of a connector names its stream."""
+        return True
+
+    def stream_names(self) -> Sequence[str]:
+        """The streams of the catalog, in its order. Raises SettingsError if the source has no catalog."""
+        return [str(stream.id) for stream in self._known_catalog().streams]
+
+    def describe_stream(
+        self,
+        name: str,
+        *,
+        namespace: str | None = None,
+        json_schema: Mapping[str, Any] | None = None,
+        sync_mode: SyncMode | str | None = None,
+        description: str | None = None,
+    ) -> Stream:
+        """The catalog's stream, in `sync_mode` if one is given.
+
+        Raises SettingsError for a schema or a description, since the catalog has both; if the catalog lacks the
+        stream; and if there is no catalog.
+        """
+        for setting, value in (("json_schema", json_schema), ("description", description)):
+            if value is not None:
+                raise SettingsError(
+                    f"{setting} of {name} has no effect: the connector's catalog says it.", stream=name, setting=setting
+                )
+        stream = self._known_catalog().find_stream(f"{namespace}.{name}" if namespace else name)
+        return replace(stream, sync_mode=sync_mode) if sync_mode else stream  # type: ignore[arg-type]  # or its text
+
+    def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
+        """A function that runs the connector for this stream, once for each slice."""
+        return over_slices(lambda part: self._deferred_read(stream, part))
+
+    def as_multi_stream(self) -> AirbyteSource:
+        """This source: one run of a connector can read several streams."""
+        return self
+
+    def with_variables(self, look_up: LookUp) -> AirbyteSource:
+        """This source with the variables in its config and environment looked up.
+
+        A config that is a function is still called by each run of the connector, since the previous run may have
+        changed it.
+        """
+        given = self.config
+        config = (lambda: look_up(given(), "config")) if callable(given) else look_up(given, "config")
+        env = {name: str(value) for name, value in (look_up(self.env, "env") or {}).items()}
+        return replace(self, config=config, env=env)
+
+    def is_incremental(self, stream: Stream) -> bool:
+        """Whether the connector is asked only for what is new in the stream; False without a catalog."""
+        return self.catalog is not None and self.catalog.is_incremental(stream)
+
+    def _deferred_read(self, stream: Stream, part: Slice) -> DeferredRead:
+        source = self.with_variables(part.look_up)
+
+        def open_from(state: bytes | None) -> AbstractContextManager[Iterator[SourceItem]]:
+            states = None if state is None else [state]
+            return source.read([stream], state=states, config_values=part.values, log=part.log)
+
+        return DeferredRead(open_from, is_incremental=self.is_incremental(stream), allow_empty=self.allow_empty)
+
+    def _known_catalog(self) -> Catalog:
+        if self.catalog is None:
+            raise SettingsError(
+                f"The streams of {self.name} are in its catalog, and it has none: write it once with "
+                "`s3dest discover`, and give it to the source.",
+                setting="source",
+            )
+        return self.catalog
 
     def _discovered(self, config: CurrentConfig, log: Log) -> Catalog:
         return Catalog(self._ask("discover", "CATALOG", config, log))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO, TypeVar, cast
 
@@ -17,6 +17,7 @@ import numpy as np
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, BadRecord, JsonBatch, SourceItem, State, StreamBatch, StreamStatus
 from s3dest_dagster.errors import SourceError
 from s3dest_dagster.printable import logger
+from s3dest_dagster.sources import Log as Log
 from s3dest_dagster.sources.airbyte.config import CurrentConfig
 from s3dest_dagster.sources.airbyte.protocol import (
     CONTROL,
@@ -34,9 +35,6 @@ from s3dest_dagster.sources.airbyte.protocol import (
 )
 from s3dest_dagster.sources.lines import MAX_LINE_MB, line_breaks, read_blocks, refuse_silence
 from s3dest_dagster.stream import StreamId
-
-Log = Callable[[str, str], None]
-"""Takes a level of the protocol (FATAL, ERROR, WARN, INFO, DEBUG, TRACE) and a message."""
 
 LOG_LEVELS = {
     "FATAL": logging.CRITICAL,
