@@ -19,9 +19,8 @@ from s3dest_dagster.keys import (
     literal_root_of,
     manifest_root_in,
     manifest_roots,
-    stands_alike,
+    may_share_key_name,
     stream_root,
-    stream_root_under,
 )
 from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import Scope, StreamId
@@ -29,8 +28,8 @@ from s3dest_dagster.stream import Scope, StreamId
 
 def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set[str]) -> set[str]:
     """Listed keys that the connector, or a lost manifest, can have left of this unpartitioned stream, and that no scope
-    owns; none where the template does not tell whose a key is (see `KeyTemplate.taken_over`)."""
-    pattern = template.taken_over(scope.stream)
+    owns; none where the template does not tell whose a key is (see `KeyTemplate.untagged_matcher`)."""
+    pattern = template.untagged_matcher(scope.stream)
     return set() if pattern is None else unowned_keys(bucket, template.listing_root(scope.stream), pattern, own)
 
 
@@ -60,7 +59,7 @@ def refuse_held_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, keys: 
         return
     roots = {root for key in keys for root in manifest_roots(key) if root.startswith(template.literal_root)}
     namesakes_of = scope.stream if template.shows_names(scope.stream) else None
-    own = stream_root(template, scope.stream)
+    own = stream_root(template.literal_root, scope.stream)
     for owner in possible_owners(bucket, keys, roots, but=own, namesakes_of=namesakes_of):
         if shared := _held_by(owner).intersection(keys):
             key = min(shared)
@@ -97,12 +96,12 @@ def possible_owners(
 
 def _namesakes(bucket: Bucket, root: str, stream: StreamId) -> Iterator[str]:
     for namespace in bucket.list_directories(root):
-        if stands_alike(_last_name(namespace), stream.namespace or ""):
+        if may_share_key_name(_last_name(namespace), stream.namespace or ""):
             for each in bucket.list_directories(namespace):
-                if stands_alike(_last_name(each), stream.name):
+                if may_share_key_name(_last_name(each), stream.name):
                     yield each
     if stream.namespace:
-        yield stream_root_under(literal_root_of(root), StreamId(None, f"{stream.namespace}/{stream.name}"))
+        yield stream_root(literal_root_of(root), StreamId(None, f"{stream.namespace}/{stream.name}"))
 
 
 def _last_name(directory: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from s3dest_dagster.commit.manifest import Head, Segment, StreamRegistry, SyncMark
 from s3dest_dagster.errors import ManifestError
-from s3dest_dagster.keys import literal_root_of, manifest_root_in, scope_root_under, stream_root_under
+from s3dest_dagster.keys import literal_root_of, manifest_root_in, scope_root, stream_root
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId
 
@@ -43,8 +43,8 @@ def misplaced(bucket: Bucket, key: str, what: str, cure: str = "") -> ManifestEr
 def _root_of(manifest: Head | Segment | SyncMark | StreamRegistry) -> str:
     """The prefix under which a manifest says that it stands."""
     if isinstance(manifest, StreamRegistry):
-        return stream_root_under(manifest.path, StreamId(manifest.namespace, manifest.stream))
-    return scope_root_under(manifest.path, scope_of(manifest))
+        return stream_root(manifest.path, StreamId(manifest.namespace, manifest.stream))
+    return scope_root(manifest.path, scope_of(manifest))
 
 
 def _copied(bucket: Bucket, manifest: Head | Segment | SyncMark | StreamRegistry, key: str) -> ManifestError:

@@ -43,10 +43,10 @@ class RegistryEntry:
     """
 
     def __init__(self, bucket: Bucket, destination: S3Destination, stream: StreamId) -> None:
-        self._bucket = bucket.at(manifest_root(destination.template))
+        self._bucket = bucket.at(manifest_root(destination.template.literal_root))
         self._destination = destination
         self._stream = stream
-        self._root = stream_root(destination.template, stream)
+        self._root = stream_root(destination.template.literal_root, stream)
         self._key = registry_key(self._root)
         self._found: _Found | None = None
 

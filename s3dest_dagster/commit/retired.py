@@ -65,5 +65,5 @@ def release(commit_log: CommitLog, seen: SeenHead, now: datetime) -> bool:
 
 def release_stream(bucket: Bucket, template: KeyTemplate, stream: StreamId, now: datetime) -> int:
     """Deletes what is due of every scope of a stream; of how many there was something."""
-    found = scopes_of_stream(bucket, stream_root(template, stream))
+    found = scopes_of_stream(bucket, stream_root(template.literal_root, stream))
     return sum(release(each.commit_log, each.seen, now) for each in found if each.seen.head.retired)

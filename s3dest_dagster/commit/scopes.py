@@ -75,8 +75,8 @@ def scopes(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] 
 
 def _stream_roots(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None) -> list[str]:
     if streams is None:
-        return stream_roots(bucket, manifest_root(template))
-    return [stream_root(template, each) for each in sorted(set(streams), key=str)]
+        return stream_roots(bucket, manifest_root(template.literal_root))
+    return [stream_root(template.literal_root, each) for each in sorted(set(streams), key=str)]
 
 
 def stream_roots(bucket: Bucket, root: str) -> list[str]:

@@ -26,7 +26,7 @@ from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
 
 def reached_state(bucket: Bucket, template: KeyTemplate, scope: Scope) -> ReachedState | None:
     """The source's state that the scope's published records reach; None when it gave none."""
-    commit_log = CommitLog(bucket, scope_root(template, scope), scope)
+    commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
     return commit_log.reached_state(commit_log.read_head().head)
 
 
@@ -56,7 +56,7 @@ def change_state(
     published first. Nothing is written where the scope has that state already. A sync that runs meanwhile and did not
     begin with this state loses its decision; where it wins, SupersededError names it and the state is as it left it.
     """
-    commit_log = CommitLog(bucket, scope_root(destination.template, scope), scope)
+    commit_log = CommitLog(bucket, scope_root(destination.template.literal_root, scope), scope)
     clock = clock or commit_log.bucket.server_time
     seen = commit_log.begin(clock)
     before = commit_log.reached_state(seen.head)

@@ -50,7 +50,7 @@ def sweep(
     upload ids of `keep` are not touched whatever their age: a landing's own, which may have begun long ago, or by
     another clock.
     """
-    bucket = bucket.at(manifest_root(destination.template))
+    bucket = bucket.at(manifest_root(destination.template.literal_root))
     # Uploads first, heads after them: an upload whose sync is decided meanwhile is found pending.
     uploads = _uploads_of(bucket, destination.template, stream)
     now = now or bucket.server_time()
@@ -67,7 +67,7 @@ def sweep(
 
 def _sweep_trials(bucket: Bucket, destination: S3Destination, oldest: datetime) -> None:
     """Deletes and aborts what a process has left that was killed while it tried something."""
-    prefix = f"{manifest_root(destination.template)}{TRIALS}"
+    prefix = f"{manifest_root(destination.template.literal_root)}{TRIALS}"
     bucket.delete(each.key for each in bucket.list_objects(prefix) if each.modified <= oldest)
     for each in bucket.list_uploads(prefix):
         if each.initiated <= oldest:
@@ -76,7 +76,7 @@ def _sweep_trials(bucket: Bucket, destination: S3Destination, oldest: datetime) 
 
 def _uploads_of(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> list[PendingUpload]:
     """Those of the stream's data, under every template that it has used, and of its lines that were kept aside."""
-    root = stream_root(template, stream)
+    root = stream_root(template.literal_root, stream)
     found = list(bucket.list_uploads(root))
     for used in {template.tokens: template, **{each.tokens: each for each in used_templates(bucket, root)}}.values():
         matches = used.matcher(stream).fullmatch

@@ -78,7 +78,7 @@ class Landing:
         self._on_checkpoint = on_checkpoint
         self._landed = self.scope.prefixed(target.destination.stream_prefix)
         self._registration = registration or _checked(target, self._landed.stream)
-        root = scope_root(target.destination.template, self._landed)
+        root = scope_root(target.destination.template.literal_root, self._landed)
         self._ledger = CommitLog(target.bucket, root, self._landed, self._registration.own)
         self._seen = self._ledger.begin(target.server_clock)
         known = self._ledger.entry_of(self._seen.head, sync.id)

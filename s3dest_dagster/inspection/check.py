@@ -65,7 +65,7 @@ def _check_stream(target: Target, stream: Stream, landed: Scope) -> CheckStep:
             known = landed.stream
             record_type(stream.json_schema, known.name, known.namespace, unknown_types=target.destination.unknown_types)
         RegistryEntry(target.bucket, target.destination, landed.stream).check()
-        CommitLog(target.bucket, scope_root(target.destination.template, landed), landed).read_head()
+        CommitLog(target.bucket, scope_root(target.destination.template.literal_root, landed), landed).read_head()
 
     return _looked(f"look at stream {landed}", look)
 
@@ -113,7 +113,7 @@ class _Check:
 
     @property
     def _root(self) -> str:
-        return manifest_root(self.target.destination.template)
+        return manifest_root(self.target.destination.template.literal_root)
 
     @property
     def _small(self) -> str:

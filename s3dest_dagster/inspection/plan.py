@@ -116,7 +116,7 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
 
 def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> StreamPlan:
     template = target.destination.template
-    commit_log = CommitLog(target.bucket, scope_root(template, scope), scope)
+    commit_log = CommitLog(target.bucket, scope_root(template.literal_root, scope), scope)
     head = commit_log.read_head().head
     replaces = replaces_scope(target.destination, stream, scope)
     settings = target.destination.format

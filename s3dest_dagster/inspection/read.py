@@ -131,7 +131,7 @@ class ScopeSnapshot:
 
 def snapshot(bucket: Bucket, template: KeyTemplate, scope: Scope) -> ScopeSnapshot:
     """What the scope holds now. `scope` with its stream's name as it stands in the bucket."""
-    return _snapshot_of(CommitLog(bucket, scope_root(template, scope), scope))
+    return _snapshot_of(CommitLog(bucket, scope_root(template.literal_root, scope), scope))
 
 
 def _snapshot_of(commit_log: CommitLog) -> ScopeSnapshot:

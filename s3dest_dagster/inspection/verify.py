@@ -82,7 +82,7 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = 
     the format's reader must find as many rows in them as the manifest tells. When another sync is published meanwhile,
     it begins again.
     """
-    commit_log = CommitLog(bucket, scope_root(template, scope), scope)
+    commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
     for _ in range(_ATTEMPTS):
         seen = commit_log.read_head()
         verified = _verified(bucket, scope, commit_log.visible_segments(), deep=deep)
@@ -97,7 +97,7 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = 
 
 def last_sync(bucket: Bucket, template: KeyTemplate, scope: Scope) -> LastSync | None:
     """The last sync of a scope; None where none was published. What was read must be landed or quarantined."""
-    commit_log = CommitLog(bucket, scope_root(template, scope), scope)
+    commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
     syncs = commit_log.read_head().head.syncs
     if not syncs:
         return None

@@ -1,4 +1,7 @@
-"""Names of streams and partitions as parts of object keys. It must not know templates."""
+"""Names of streams and partitions in keys: readable among the data, unmistakable among the manifests.
+
+Must not know: templates.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +9,28 @@ import hashlib
 import unicodedata
 from urllib.parse import quote, unquote
 
+from s3dest_dagster.errors import TemplateError
+from s3dest_dagster.stream import Scope, StreamId
+
 KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/!_.*')(&$@=;:+,?-")
-"""What the connector lets through; of these only "/" separates directories."""
+"""The characters that the connector keeps; of these only "/" separates directories."""
 SEGMENT_CHARACTERS = KEY_CHARACTERS - {"/"}
-
 SEPARATORS = frozenset(' \t\\|{}[]<>"')
-"""Foreign characters that stand between or around words. A name that differs from another in these alone is rare, and
-is taken for a spelling of it, as the connector takes it."""
+"""Other characters that separate words. Names that differ only in these are rare, and share their spelling in keys, as
+with the connector."""
 _HASH_DIGITS = 10
-
 _LONGEST_ENCODED = 180
 _KEPT_OF_A_LONG_NAME = 140
+RESERVED_SEGMENT = "_s3dest"
+"""The directory of the manifests. No data object may be in it."""
+_LONGEST_KEY = 1024
+"""Bytes of UTF-8; S3's own limit."""
+
+# ---------------------------------------------------------------------- names of data
 
 
 def sanitize_name(text: str) -> str:
-    """The name as it stands in keys, by the connector's rule: NFKD, marks dropped, each foreign character a "_".
+    """The name in keys by the connector's rule: NFKD, without marks, and "_" for each other foreign character.
 
     Different names may become the same: every name of three Chinese characters is "___".
     """
@@ -30,10 +40,10 @@ def sanitize_name(text: str) -> str:
 
 
 def key_name(text: str) -> str:
-    """The name as it stands in keys: by the connector's rule, and where that loses more than separators, "_" and ten
-    hex digits of its SHA-256 behind it.
+    """The name in keys, by the connector's rule.
 
-    It depends on the name alone. Names that differ in more than separators have different keys.
+    If that loses more than separators, "_" and ten hex digits of the name's SHA-256 follow. The result depends on the
+    name alone. Names that differ in more than separators have different keys.
     """
     sanitised = sanitize_name(text)
     if set(text) <= KEY_CHARACTERS | SEPARATORS:
@@ -43,34 +53,60 @@ def key_name(text: str) -> str:
 
 
 def is_kept_apart(text: str) -> bool:
-    """Whether no other such name stands in keys as this one does: it is kept as it is, or has a hash."""
+    """Whether `key_name` keeps the name as it is or gives it a hash, so that no other such name becomes the same."""
     return set(text) <= KEY_CHARACTERS or not set(text) <= KEY_CHARACTERS | SEPARATORS
 
 
 def is_unmistakable(text: str) -> bool:
-    """Whether no other name at all stands in keys as this one does. Behind a "_" may be a separator of another, or a
-    hash."""
+    """Whether no other name at all becomes the same in keys. A "_" may come from a separator or a hash of another."""
     return set(text) <= KEY_CHARACTERS - {"_"}
 
 
-def stands_alike(encoded: str, text: str) -> bool:
-    """Whether a name (encoded, see `encode_name`) stands in keys as the text does; also where it is cut, so that nobody
-    can say."""
+def may_share_key_name(encoded: str, text: str) -> bool:
+    """Whether an encoded name (see `encode_name`) and a raw one may be the same in keys; also if the first is cut, so
+    that nobody can say."""
     is_cut = "~" in encoded.strip("~")
     return is_cut or key_name(decode_name(encoded) or "") == key_name(text)
 
 
 def sanitize_segment(text: str) -> str:
-    """The text as (part of) one directory name: as `key_name`, "/" a "_", and never "", "." or ".."."""
+    """The text as (part of) one directory name: as `key_name`, with "_" for "/", and never "", "." or ".."."""
     segment = key_name(text).replace("/", "_")
     return segment if segment.strip(".") else "_" * max(len(segment), 1)
+
+
+def check_key(key: str, whose: str, stream: StreamId | None = None) -> None:
+    """Raises TemplateError for a key that is too long, that climbs, or that is the manifests'."""
+    if problem := _problem(key):
+        raise TemplateError(
+            f"{whose} would make the key {key!r}, which {problem}.",
+            stream=None if stream is None else str(stream),
+            key=key,
+            setting="s3_path_format",
+        )
+
+
+def _problem(key: str) -> str:
+    segments = key.split("/")
+    if len(key.encode("utf-8", "surrogatepass")) > _LONGEST_KEY:
+        return f"is longer than the {_LONGEST_KEY} bytes that S3 allows. Shorten s3_bucket_path or s3_path_format"
+    if RESERVED_SEGMENT in segments:
+        return f"is under {RESERVED_SEGMENT!r}, which is kept for manifests. Choose another name"
+    if "." in segments or ".." in segments:
+        return "has a directory named '.' or '..', which many readers would follow. Choose another name"
+    if not segments[-1]:
+        return "ends with '/', which means a directory. Let file_name_pattern end with a name"
+    return ""
+
+
+# ---------------------------------------------------------------------- names and prefixes of manifests
 
 
 def encode_name(name: str | None) -> str:
     """A raw name as one directory name that no other name has and that cannot climb.
 
-    Percent-encoded, also "~", and the dots of names made of dots only; "~" stands for None and "~~" for "". A name
-    whose encoding is longer than 180 bytes is cut, and its SHA-256 (first 32 hex digits) follows a "~".
+    It is percent-encoded, also "~" and the dots of a name of dots only. "~" means None and "~~" means "". If the result
+    is longer than 180 bytes, it is cut, and "~" and 32 hex digits of the name's SHA-256 follow.
     """
     if not name:
         return "~" if name is None else "~~"
@@ -84,5 +120,47 @@ def encode_name(name: str | None) -> str:
 
 
 def decode_name(encoded: str) -> str | None:
-    """The raw name that `encode_name` made this of, for people to read; cut where that has cut it."""
+    """The raw name behind `encode_name`, for people to read; cut if that was cut."""
     return {"~": None, "~~": ""}.get(encoded, unquote(encoded))
+
+
+def manifest_root(literal_root: str) -> str:
+    """The prefix of everything that the library keeps for itself: "<literal root>/_s3dest/".
+
+    Args:
+        literal_root: The literal part of the bucket path, see `KeyTemplate.literal_root`.
+    """
+    return "/".join(filter(None, (literal_root, RESERVED_SEGMENT))) + "/"
+
+
+def stream_root(literal_root: str, stream: StreamId) -> str:
+    """The prefix of all manifests of a stream: "<literal root>/_s3dest/<namespace>/<stream>/"."""
+    return f"{manifest_root(literal_root)}{encode_name(stream.namespace or None)}/{encode_name(stream.name)}/"
+
+
+def scope_root(literal_root: str, scope: Scope) -> str:
+    """The prefix of the manifests of one scope: "<literal root>/_s3dest/<namespace>/<stream>/<partition>/".
+
+    No two scopes share it, whatever their names: they are encoded, not sanitised.
+    """
+    return f"{stream_root(literal_root, scope.stream)}{encode_name(scope.partition)}/"
+
+
+def manifest_roots(prefix: str) -> list[str]:
+    """Every manifest root that an object may belong to whose key begins with `prefix`: one beside each of its
+    directories, since any of them may be a bucket path. A key among manifests has one such root."""
+    if (among := manifest_root_in(prefix)) is not None:
+        return [among]
+    directories = prefix.split("/")[:-1]
+    return ["/".join((*directories[:depth], RESERVED_SEGMENT, "")) for depth in range(len(directories) + 1)]
+
+
+def manifest_root_in(key: str) -> str | None:
+    """The manifest root that the key is under; None for the key of a data object."""
+    before, separator, _ = f"/{key}".partition(f"/{RESERVED_SEGMENT}/")
+    return f"{before}{separator}"[1:] if separator else None
+
+
+def literal_root_of(key: str) -> str:
+    """The literal root whose manifests include this key: the inverse of `manifest_root`."""
+    return f"/{key}".partition(f"/{RESERVED_SEGMENT}/")[0][1:]

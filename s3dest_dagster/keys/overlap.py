@@ -1,72 +1,85 @@
-"""The shape of a text: a sequence of literal text, runs of characters and choices; as a regular expression, and
-compared with another shape exactly. It must not know what the texts are for."""
+"""Whether two patterns of keys have a key in common: an exact search, not an estimate.
+
+A pattern is a sequence of literal text, runs of characters and choices. Must not know: templates.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
+
+from s3dest_dagster.errors import TemplateError
+from s3dest_dagster.stream import StreamId
+
+_MOST_STEPS = 500_000
+"""Steps that comparing the streams of a catalog may take: about a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """From `least` to `most` (None: any number) of these characters."""
+    """Characters in a row."""
 
     chars: frozenset[str]
     least: int
     most: int | None
+    """None: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of these shapes; `name` makes it a named group of the regular expression."""
+    """One of several patterns."""
 
-    options: tuple[Shape, ...]
+    options: tuple[KeyPattern, ...]
     name: str | None = None
+    """Makes the choice a named group of the regular expression."""
 
 
 Piece: TypeAlias = str | Run | Choice
-Shape: TypeAlias = tuple[Piece, ...]
+KeyPattern: TypeAlias = tuple[Piece, ...]
 
 
-def numbers(least: int, most: int, width: int = 1) -> Shape:
-    """The shape of the whole numbers from `least` to `most` (none below 0), with zeros before them up to a width."""
+def choice_of(texts: Sequence[str]) -> KeyPattern:
+    """The pattern of exactly these texts."""
+    return (Choice(tuple((text,) for text in texts)),)
+
+
+def numbers(least: int, most: int, width: int = 1) -> KeyPattern:
+    """The pattern of the whole numbers from `least` (0 or more) to `most`, padded with zeros to `width`."""
     lengths: dict[int, list[int]] = {}
     for number in range(least, most + 1):
         lengths.setdefault(max(width, len(str(number))), []).append(number)
-    options = tuple(_between(f"{found[0]:0{size}d}", f"{found[-1]:0{size}d}") for size, found in lengths.items())
+    options = tuple(_between(f"{same[0]:0{size}d}", f"{same[-1]:0{size}d}") for size, same in lengths.items())
     return options[0] if len(options) == 1 else (Choice(options),)
 
 
-def _between(first: str, last: str) -> Shape:
-    """The shape of the numbers from one to another that are written with as many digits."""
+def _between(first: str, last: str) -> KeyPattern:
+    """The pattern of the numbers from one to another that have as many digits."""
     if not first:
         return ()
     low, high, rest = first[0], last[0], len(first) - 1
     if low == high:
         return (low, *_between(first[1:], last[1:]))
     zeros, nines = "0" * rest, "9" * rest
-    options: list[Shape] = []
+    options: list[KeyPattern] = []
     if first[1:] != zeros:
         options.append((low, *_between(first[1:], nines)))
         low = chr(ord(low) + 1)
     full = high if last[1:] == nines else chr(ord(high) - 1)
     if low <= full:
-        options.append((Run(frozenset(map(chr, range(ord(low), ord(full) + 1))), 1, 1), *_digits(rest)))
+        any_digits = (Run(frozenset("0123456789"), rest, rest),) if rest else ()
+        options.append((Run(frozenset(map(chr, range(ord(low), ord(full) + 1))), 1, 1), *any_digits))
     if full != high:
         options.append((high, *_between(zeros, last[1:])))
     return options[0] if len(options) == 1 else (Choice(tuple(options)),)
 
 
-def _digits(count: int) -> Shape:
-    return (Run(frozenset("0123456789"), count, count),) if count else ()
-
-
-def regex(shape: Shape) -> str:
-    """The regular expression (for `fullmatch`) of exactly the texts of this shape."""
-    return "".join(map(_regex, shape))
+def regex(pattern: KeyPattern) -> str:
+    """The regular expression (for `fullmatch`) of exactly the texts of this pattern."""
+    return "".join(map(_regex, pattern))
 
 
 def _regex(piece: Piece) -> str:
@@ -76,89 +89,226 @@ def _regex(piece: Piece) -> str:
         opening = f"(?P<{piece.name}>" if piece.name else "(?:"
         return opening + "|".join(map(regex, piece.options)) + ")"
     chars = "".join(map(re.escape, sorted(piece.chars)))
-    counts = (
-        str(piece.least) if piece.least == piece.most else f"{piece.least},{'' if piece.most is None else piece.most}"
-    )
-    return f"[{chars}]{{{counts}}}"
+    most = "" if piece.most is None else piece.most
+    return f"[{chars}]{{{piece.least}}}" if piece.least == piece.most else f"[{chars}]{{{piece.least},{most}}}"
+
+
+# ---------------------------------------------------------------------- the search
 
 
 class TooManyStepsError(Exception):
-    """Shapes are too alike to be told apart in so many steps."""
+    """The patterns are too alike to be told apart within the limit."""
 
 
-@dataclass(slots=True)
-class Steps:
-    """How many steps are left for comparing shapes."""
+def refuse_shared_keys(patterns: Mapping[StreamId, KeyPattern], path_format: str, cure: str) -> None:
+    """Refuses streams that could not be told apart by their keys.
 
-    left: int
+    Args:
+        patterns: Every key that each stream can have.
+        path_format: The setting that makes them so.
+        cure: What to do about two streams with the same key.
 
-    def take(self) -> None:
-        """Raises TooManyStepsError if none is left."""
-        self.left -= 1
-        if self.left < 0:
-            raise TooManyStepsError
-
-
-def common_text(one: Shape, other: Shape, steps: Steps | None = None) -> str | None:
-    """A shortest text that has both shapes; None when there is none.
-
-    A search through the product of the two automata, so the answer is exact, not an estimate. Each state of it, and
-    the comparison itself, takes one of the `steps`, of which there is no end if none are given.
+    Raises:
+        TemplateError: Two streams share a key, or there are too many streams for so slight a difference.
     """
-    if steps is not None:
-        steps.take()
-    if _part_early(one, other):
+    streams = list(patterns)
+    try:
+        shared = OverlapSearch(_MOST_STEPS).first_shared(list(patterns.values()))
+    except TooManyStepsError:
+        raise TemplateError(
+            f"s3_path_format {path_format!r} does not keep the keys of {len(streams):,} streams apart in a way "
+            "that can be seen at once. Put a '/' before ${STREAM_NAME}, or let the path begin with it.",
+            setting="s3_path_format",
+        ) from None
+    if shared is not None:
+        one, other, key = str(streams[shared[0]]), str(streams[shared[1]]), shared[2]
+        raise TemplateError(
+            f"Streams {one!r} and {other!r} could both own the key {key!r} under s3_path_format {path_format!r}: a "
+            f"full refresh of one would delete objects of the other. {cure}",
+            stream=one,
+            key=key,
+            setting="s3_path_format",
+        )
+
+
+class OverlapSearch:
+    """Searches pairs of patterns for a key that both have.
+
+    The search walks through the product of the two patterns' automata. A state of an automaton is the rest of a
+    pattern that must still follow. States have numbers, so that a rest which many patterns share is taken apart once.
+
+    Args:
+        limit: Steps that all searches together may take; None for no limit. Each pair is a step, and so is each pair
+            of states that is visited.
+    """
+
+    def __init__(self, limit: int | None = None) -> None:
+        self._left = limit
+        self._numbers: dict[KeyPattern, int] = {}
+        self._rests: list[KeyPattern] = []
+        self._moves: list[list[tuple[frozenset[str], int]] | None] = []
+        self._ends: list[bool] = []
+
+    def first_shared(self, patterns: Sequence[KeyPattern]) -> tuple[int, int, str] | None:
+        """The positions of two patterns that share a key, and a shortest such key; None when no two do.
+
+        Raises:
+            TooManyStepsError: The limit was reached before an answer.
+        """
+        for one, other in _candidates(patterns):
+            shared = self.shared_key(patterns[one], patterns[other])
+            if shared is not None:
+                return one, other, shared
         return None
-    seen = {(one, other)}
-    queue = deque([(one, other, "")])
-    while queue:
-        left, right, text = queue.popleft()
-        if steps is not None:
-            steps.take()
-        if _may_end(left) and _may_end(right):
-            return text
-        for char, pair in _common_moves(left, right):
-            if pair not in seen:
-                seen.add(pair)
-                queue.append((*pair, text + char))
-    return None
+
+    def shared_key(self, one: KeyPattern, other: KeyPattern) -> str | None:
+        """A shortest text that both patterns have; None when there is none. Raises TooManyStepsError."""
+        self._step()
+        if _differ_early(one, other):
+            return None
+        start = (self._state(one), self._state(other))
+        reached: dict[tuple[int, int], tuple[tuple[int, int] | None, str]] = {start: (None, "")}
+        queue = deque([start])
+        while queue:
+            pair = queue.popleft()
+            self._step()
+            if self._ends[pair[0]] and self._ends[pair[1]]:
+                return _path(reached, pair)
+            for char, following in self._shared_moves(*pair):
+                if following not in reached:
+                    reached[following] = (pair, char)
+                    queue.append(following)
+        return None
+
+    def _step(self) -> None:
+        if self._left is not None:
+            self._left -= 1
+            if self._left < 0:
+                raise TooManyStepsError
+
+    def _state(self, rest: KeyPattern) -> int:
+        """The number of a state."""
+        number = self._numbers.setdefault(rest, len(self._numbers))
+        if number == len(self._rests):
+            self._rests.append(rest)
+            self._moves.append(None)
+            self._ends.append(_may_end(rest))
+        return number
+
+    def _moves_from(self, state: int) -> list[tuple[frozenset[str], int]]:
+        moves = self._moves[state]
+        if moves is None:
+            moves = [(chars, self._state(rest)) for chars, rest in _moves(self._rests[state])]
+            self._moves[state] = moves
+        return moves
+
+    def _shared_moves(self, left: int, right: int) -> Iterator[tuple[str, tuple[int, int]]]:
+        """Each character that can follow in both (one stands for its kind), and the two states behind it."""
+        rights = self._moves_from(right)
+        for left_chars, left_rest in self._moves_from(left):
+            for right_chars, right_rest in rights:
+                if char := _shared_char(left_chars, right_chars):
+                    yield char, (left_rest, right_rest)
 
 
-def anchored(shapes: Sequence[Shape]) -> list[str]:
-    """A text of each shape: two of the shapes have a text in common only if the text of one begins with the other's.
+def _path(reached: dict[tuple[int, int], tuple[tuple[int, int] | None, str]], last: tuple[int, int]) -> str:
+    """The text that leads from the start to a pair of states."""
+    chars, pair = [], last
+    while (step := reached[pair])[0] is not None:
+        pair = step[0]
+        chars.append(step[1])
+    return "".join(reversed(chars))
 
-    That is the first literal in which the shapes differ, if it begins at the same place in whatever two of them have in
-    common: all before it has a fixed length, or a character ends it that cannot stand in it. Else it is what each
-    begins with.
+
+@lru_cache(4096)
+def _shared_char(one: frozenset[str], other: frozenset[str]) -> str:
+    """The most readable character of both sets; empty when there is none."""
+    return min(one & other, key=lambda char: (not char.isalnum(), char), default="")
+
+
+def _moves(pattern: KeyPattern) -> Iterator[tuple[frozenset[str], KeyPattern]]:
+    """The kinds of characters that the pattern can begin with, each with what must follow it."""
+    if not pattern:
+        return
+    head, rest = pattern[0], pattern[1:]
+    if isinstance(head, Choice):
+        for option in head.options:
+            yield from _moves((*option, *rest))
+        return
+    if isinstance(head, str):
+        yield _only(head[0]), ((head[1:], *rest) if len(head) > 1 else rest)
+        return
+    if head.least == 0:
+        yield from _moves(rest)
+    if head.most is None or head.most > 0:
+        most = None if head.most is None else head.most - 1
+        yield head.chars, (Run(head.chars, max(head.least - 1, 0), most), *rest)
+
+
+@lru_cache(1024)
+def _only(char: str) -> frozenset[str]:
+    # One object for each character: comparing it with itself is quick.
+    return frozenset(char)
+
+
+def _may_end(pattern: KeyPattern) -> bool:
+    """Whether the empty text has this pattern."""
+    return all(
+        any(map(_may_end, piece.options)) if isinstance(piece, Choice) else isinstance(piece, Run) and piece.least == 0
+        for piece in pattern
+    )
+
+
+# ---------------------------------------------------------------------- pairs that need no search
+
+
+def _candidates(patterns: Sequence[KeyPattern]) -> Iterator[tuple[int, int]]:
+    """The pairs of patterns that may share a key, by position: all others differ in a literal text."""
+    if not patterns:
+        return
+    literals = sorted(zip(_distinguishing_literals(patterns), range(len(patterns)), strict=True))
+    for index, (text, one) in enumerate(literals):
+        for other_text, other in literals[index + 1 :]:
+            if not other_text.startswith(text):
+                break
+            yield one, other
+
+
+def _distinguishing_literals(patterns: Sequence[KeyPattern]) -> list[str]:
+    """A literal text of each pattern. Two patterns share a key only if one of their texts begins with the other.
+
+    It is the first literal in which the patterns differ, provided that it begins at the same place in every key that
+    two of them share: either all before it has a fixed length, or a character ends it that cannot occur in it.
+    Otherwise it is the literal that each pattern begins with.
     """
-    first = min(shapes, key=len)
-    differing = (place for place in range(len(first)) if any(each[place] != first[place] for each in shapes))
-    same = next(differing, len(first))
-    before = first[:same]
-    texts = [_literal(each, same) for each in shapes]
+    first = min(patterns, key=len)
+    differing = (place for place in range(len(first)) if any(each[place] != first[place] for each in patterns))
+    place = next(differing, len(first))
+    before = first[:place]
+    texts = [_literal(each, place) for each in patterns]
     ends = {text[:1] for text in texts}
     if all(_length(piece) is not None for piece in before) or (len(ends) == 1 and not ends & {"", *_alphabet(before)}):
         return texts
-    return [_literal(each, 0) for each in shapes]
+    return [_literal(each, 0) for each in patterns]
 
 
-def _literal(shape: Shape, place: int) -> str:
-    piece = shape[place] if place < len(shape) else ""
+def _literal(pattern: KeyPattern, place: int) -> str:
+    piece = pattern[place] if place < len(pattern) else ""
     return piece if isinstance(piece, str) else ""
 
 
-def _alphabet(shape: Shape) -> Iterator[str]:
-    """Every character that can stand in what is not literal text."""
-    for piece in shape:
+def _alphabet(pattern: KeyPattern) -> Iterator[str]:
+    """Every character that can occur outside the literal text."""
+    for piece in pattern:
         if isinstance(piece, Run):
             yield from piece.chars
         elif isinstance(piece, Choice):
             for option in piece.options:
                 yield from _alphabet(option)
-                yield from "".join(each for each in option if isinstance(each, str))
+                yield from "".join(text for text in option if isinstance(text, str))
 
 
-def _part_early(one: Shape, other: Shape) -> bool:
+def _differ_early(one: KeyPattern, other: KeyPattern) -> bool:
     """Whether different literal text follows the same beginning of fixed length: the usual case, decided quickly."""
     for left, right in zip(one, other, strict=False):
         if left == right and _length(left) is not None:
@@ -170,53 +320,15 @@ def _part_early(one: Shape, other: Shape) -> bool:
 
 
 def _length(piece: Piece) -> int | None:
-    """How many characters the piece always has; None where that differs."""
+    """How many characters the piece always has; None if that varies."""
     if isinstance(piece, str):
         return len(piece)
     if isinstance(piece, Run):
         return piece.least if piece.least == piece.most else None
-    lengths = {_length_of(option) for option in piece.options}
+    lengths = {_total_length(option) for option in piece.options}
     return lengths.pop() if len(lengths) == 1 else None
 
 
-def _length_of(shape: Shape) -> int | None:
-    lengths = [_length(piece) for piece in shape]
+def _total_length(pattern: KeyPattern) -> int | None:
+    lengths = [_length(piece) for piece in pattern]
     return None if None in lengths else sum(filter(None, lengths))
-
-
-def _common_moves(left: Shape, right: Shape) -> Iterator[tuple[str, tuple[Shape, Shape]]]:
-    """For each character both can begin with (one stands for its kind): what is left of the two after it."""
-    rights = list(_moves(right))
-    for left_chars, left_rest in _moves(left):
-        for right_chars, right_rest in rights:
-            shared = left_chars & right_chars
-            if shared:
-                yield min(shared, key=lambda char: (not char.isalnum(), char)), (left_rest, right_rest)
-
-
-def _moves(shape: Shape) -> Iterator[tuple[frozenset[str], Shape]]:
-    """The characters that the shape can begin with, each kind with what must follow it."""
-    if not shape:
-        return
-    head, rest = shape[0], shape[1:]
-    if isinstance(head, Choice):
-        for option in head.options:
-            yield from _moves((*option, *rest))
-        return
-    if isinstance(head, str):
-        yield frozenset(head[0]), ((head[1:], *rest) if len(head) > 1 else rest)
-        return
-    if head.least == 0:
-        yield from _moves(rest)
-    if head.most is None:
-        yield head.chars, (Run(head.chars, max(head.least - 1, 0), None), *rest)
-    elif head.most > 0:
-        yield head.chars, (Run(head.chars, max(head.least - 1, 0), head.most - 1), *rest)
-
-
-def _may_end(shape: Shape) -> bool:
-    """Whether the empty text has this shape."""
-    return all(
-        any(map(_may_end, piece.options)) if isinstance(piece, Choice) else isinstance(piece, Run) and piece.least == 0
-        for piece in shape
-    )

@@ -1,130 +1,102 @@
 """The variables of a path format, `${YEAR}`, and the placeholders of a file name pattern, `{part_number}`.
 
-Names and meaning are the connector's; our own are `${PARTITION}` and `${PARTITION:dimension}`.
+Names and meaning are the connector's; `${PARTITION}` and `${PARTITION:dimension}` are ours. A parsed template is a
+sequence of tokens: literal texts, and placeholders that are filled at one of three levels.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from enum import Enum, auto
+from typing import Any, TypeAlias
 
 from s3dest_dagster.errors import TemplateError
+from s3dest_dagster.keys.date_format import YEARS, DateField, parse_date_format
 from s3dest_dagster.keys.names import SEGMENT_CHARACTERS, key_name, sanitize_segment
-from s3dest_dagster.keys.overlap import Choice, Run, Shape, numbers
-from s3dest_dagster.keys.tokens import PART_ID, TAG, UUID_SHAPE, YEARS, Level, Slot, Token, digits
+from s3dest_dagster.keys.overlap import Choice, KeyPattern, Run, choice_of, numbers
 from s3dest_dagster.stream import Scope, StreamId
 
-_MONTHS = (
-    "January", "February", "March", "April", "May", "June",
-    "July", "August", "September", "October", "November", "December",
+_DIGITS = frozenset("0123456789")
+_HEX = frozenset("0123456789abcdef")
+LONGEST_PART_NUMBER = 7
+"""Digits of a part number: fewer than a tag has, so that no part number looks like a tag."""
+UUID_PATTERN: KeyPattern = (
+    Run(_HEX, 8, 8), "-", Run(_HEX, 4, 4), "-", Run(_HEX, 4, 4), "-", Run(_HEX, 4, 4), "-", Run(_HEX, 12, 12),
 )  # fmt: skip
-_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-
-_NUMBERS: dict[str, tuple[int, int, Callable[[datetime], int]]] = {
-    "M": (1, 12, lambda t: t.month),
-    "d": (1, 31, lambda t: t.day),
-    "D": (1, 366, lambda t: t.timetuple().tm_yday),
-    "F": (1, 5, lambda t: (t.day - 1) // 7 + 1),
-    "u": (1, 7, lambda t: t.isoweekday()),
-    "H": (0, 23, lambda t: t.hour),
-    "k": (1, 24, lambda t: t.hour or 24),
-    "K": (0, 11, lambda t: t.hour % 12),
-    "h": (1, 12, lambda t: t.hour % 12 or 12),
-    "m": (0, 59, lambda t: t.minute),
-    "s": (0, 59, lambda t: t.second),
-    "S": (0, 999, lambda t: t.microsecond // 1000),
-}
-"""Letter → the least and the greatest of its numbers, and the number. "SSSSSS" is milliseconds with zeros before."""
-_SAME = {"L": "M"}
-"""Letters that mean what another does."""
-_KNOWN = ("y", "M", "L", *(letter for letter in _NUMBERS if letter != "M"), "E", "a", "Z", "X")
-
-_PIECE = re.compile(r"(?P<letter>[A-Za-z])(?P=letter)*|'(?P<quoted>(?:[^']|'')*)'|(?P<open>')|[^A-Za-z']+")
-
-
-def parse_date_format(text: str) -> Iterator[Token]:
-    """The format's tokens, in order; their values are what has an `uploaded_at`. ValueError says what is refused."""
-    if not text:
-        raise ValueError("the date format is empty; write it like {date:yyyy_MM_dd}.")
-    for match in _PIECE.finditer(text):
-        if match["letter"]:
-            yield _field(match["letter"], len(match[0]))
-        elif match["open"]:
-            raise ValueError(f"the date format {text!r} has a quote that is not closed.")
-        elif match["quoted"] is not None:
-            yield match["quoted"].replace("''", "'") or "'"
-        else:
-            yield match[0]
-
-
-def _field(letter: str, count: int) -> Slot:
-    """The slot of a letter that stands `count` times. Spellings that make the same text have one meaning."""
-    source, letter = letter * count, _SAME.get(letter, letter)
-    if letter == "y":
-        return _year(source)
-    if letter == "M" and count > 2:
-        names = _MONTHS if count > 3 else tuple(name[:3] for name in _MONTHS)
-        return _slot(source, "MMMM"[:count], _one_of(names), lambda t: names[t.month - 1])
-    if letter == "E":
-        names = _DAYS if count > 3 else tuple(name[:3] for name in _DAYS)
-        return _slot(source, "EEEE" if count > 3 else "EEE", _one_of(names), lambda t: names[t.weekday()])
-    if letter == "a":
-        return _slot(source, letter, _one_of(("AM", "PM")), lambda t: "PM" if t.hour >= 12 else "AM")
-    if letter == "Z" or (letter == "X" and count <= 3):
-        text = "Z" if letter == "X" else "+0000"
-        return _slot(source, letter, (text,), lambda _: text)
-    if letter not in _NUMBERS:
-        raise ValueError(
-            f"{source!r} is not known in a date format. Known letters are {' '.join(_KNOWN)}; put other letters "
-            "between quotes, like 'T'."
-        )
-    least, most, number = _NUMBERS[letter]
-    shape = numbers(least, most, width=count)
-    return _slot(source, letter * count, shape, lambda t: f"{number(t):0{count}d}", variable=count < len(str(most)))
-
-
-def _year(source: str) -> Slot:
-    if len(source) == 2:
-        return _slot(source, source, digits(2), lambda t: f"{t.year % 100:02d}")
-    width = max(len(source), 4)
-    return _slot(source, "y" * width, numbers(*YEARS, width=width), lambda t: f"{t.year:0{width}d}")
-
-
-def _one_of(names: tuple[str, ...]) -> Shape:
-    return (Choice(tuple((name,) for name in names)),)
-
-
-def _slot(source: str, meaning: str, shape: Shape, render: Callable[[datetime], str], variable: bool = False) -> Slot:
-    return Slot(
-        source, Level.OBJECT, shape, lambda placed: render(placed.uploaded_at), open=variable, meaning=f"date {meaning}"
-    )
-
-
+_NUMBER: KeyPattern = (Choice((("0",), (Run(_DIGITS - {"0"}, 1, 1), Run(_DIGITS, 0, LONGEST_PART_NUMBER - 1)))),)
+PART_ID = Choice((_NUMBER, UUID_PATTERN), name="part")
+TAG = Choice(((), ("_", Run(_HEX, 8, 8))))
+_SEGMENT: KeyPattern = (Run(SEGMENT_CHARACTERS, 1, None),)
 EXTENSIONS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".avro", ".parquet")
-_EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
-_SEGMENT: Shape = (Run(SEGMENT_CHARACTERS, 1, None),)
+
+
+class Level(Enum):
+    """When a placeholder gets its text."""
+
+    STREAM = auto()
+    """Its values are a `StreamId`."""
+    SYNC = auto()
+    """Its values are `SyncValues`."""
+    OBJECT = auto()
+    """Its values are `ObjectValues`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placeholder:
+    """Part of a template that is filled later. Two are equal if they make the same text."""
+
+    source: str = field(compare=False)
+    """As the user wrote it."""
+    level: Level = field(compare=False)
+    pattern: KeyPattern = field(compare=False)
+    """Every text that it can become."""
+    render: Callable[[Any], str] = field(compare=False)
+    """Makes the text from the values of its level."""
+    open: bool = field(default=False, compare=False)
+    """Its text has no fixed length or form, so that two such neighbours cannot be told apart."""
+    free: bool = field(default=False, compare=False)
+    """Its text is the user's: a name, a partition, an id."""
+    meaning: str = ""
+    """One spelling for all that make the same text; by default the source."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "meaning", self.meaning or self.source)
+
+
+Token: TypeAlias = str | Placeholder
 
 
 @dataclass(frozen=True, slots=True)
 class SyncValues:
-    """What fills the slots of one sync; `now` in UTC."""
+    """What one sync fills in."""
 
     scope: Scope
     now: datetime
+    """In UTC."""
     uuid: str
     sync_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectValues:
-    """What fills the slots of one object; `uploaded_at` in UTC."""
+    """What one object fills in."""
 
     part: int | str
     extension: str
     uploaded_at: datetime
+    """In UTC."""
     tag: str = ""
+
+
+# ---------------------------------------------------------------------- what there is
+
+
+def digits(least: int, most: int | None = None) -> KeyPattern:
+    """The pattern of `least` to `most` digits; of exactly `least` if no `most` is given."""
+    return (Run(_DIGITS, least, most or least),)
 
 
 def milliseconds(moment: datetime) -> int:
@@ -136,60 +108,71 @@ def _microseconds(moment: datetime) -> int:
     return (moment - _EPOCH_START) // timedelta(microseconds=1)
 
 
-def _name(source: str, text: Callable[[StreamId], str]) -> Slot:
-    return Slot(source, Level.STREAM, _SEGMENT, lambda stream: key_name(text(stream)), open=True, free=True)
+_EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def _time(source: str, shape: Shape, text: Callable[[datetime], str]) -> Slot:
-    return Slot(source, Level.SYNC, shape, lambda sync: text(sync.now))
+def _name(source: str, text: Callable[[StreamId], str]) -> Placeholder:
+    return Placeholder(source, Level.STREAM, _SEGMENT, lambda stream: key_name(text(stream)), open=True, free=True)
 
 
-def _timestamp(source: str, width: int, number: Callable[[datetime], int]) -> Slot:
-    shape, meaning = digits(width), f"timestamp of {width} digits"
-    return Slot(source, Level.OBJECT, shape, lambda placed: str(number(placed.uploaded_at)), meaning=meaning)
+def _time(source: str, pattern: KeyPattern, text: Callable[[datetime], str]) -> Placeholder:
+    return Placeholder(source, Level.SYNC, pattern, lambda sync: text(sync.now))
 
 
-def _partition(source: str, text: Callable[[Scope], str]) -> Slot:
-    return Slot(source, Level.SYNC, _SEGMENT, lambda sync: sanitize_segment(text(sync.scope)), open=True, free=True)
+def _timestamp(source: str, width: int, number: Callable[[datetime], int]) -> Placeholder:
+    pattern, meaning = digits(width), f"timestamp of {width} digits"
+    return Placeholder(source, Level.OBJECT, pattern, lambda values: str(number(values.uploaded_at)), meaning=meaning)
+
+
+def _partition(source: str, text: Callable[[Scope], str | None]) -> Placeholder:
+    def render(sync: SyncValues) -> str:
+        if sync.scope.partition is None:
+            raise TemplateError(
+                f"Stream {sync.scope.stream} is not partitioned, but the path format names {source}. Partition "
+                f"the stream, or take {source} out of s3_path_format.",
+                stream=str(sync.scope.stream),
+                setting="s3_path_format",
+            )
+        return sanitize_segment(text(sync.scope) or "")
+
+    return Placeholder(source, Level.SYNC, _SEGMENT, render, open=True, free=True)
+
+
+def _by_source(*placeholders: Placeholder) -> dict[str, Placeholder]:
+    return {placeholder.source: placeholder for placeholder in placeholders}
 
 
 NAMESPACE = _name("${NAMESPACE}", lambda stream: stream.namespace or "")
 STREAM_NAME = _name("${STREAM_NAME}", lambda stream: stream.name)
-# Numbers of fewer digits are years, days or counters of somebody else.
+# Numbers of fewer digits than 9 are years, days or counters of somebody else.
 EPOCH = replace(_time("${EPOCH}", digits(9, 15), lambda now: str(milliseconds(now))), open=True)
-UUID = Slot("${UUID}", Level.SYNC, UUID_SHAPE, lambda sync: str(sync.uuid))
-PARTITION = _partition("${PARTITION}", lambda scope: scope.partition or "")
-
-VARIABLES: dict[str, Slot] = {
-    slot.source: slot
-    for slot in (
-        NAMESPACE,
-        STREAM_NAME,
-        _time("${YEAR}", numbers(*YEARS), lambda now: f"{now.year:04d}"),
-        _time("${MONTH}", numbers(1, 12, width=2), lambda now: f"{now.month:02d}"),
-        _time("${DAY}", numbers(1, 31, width=2), lambda now: f"{now.day:02d}"),
-        _time("${HOUR}", numbers(0, 23, width=2), lambda now: f"{now.hour:02d}"),
-        _time("${MINUTE}", numbers(0, 59, width=2), lambda now: f"{now.minute:02d}"),
-        _time("${SECOND}", numbers(0, 59, width=2), lambda now: f"{now.second:02d}"),
-        _time("${MILLISECOND}", numbers(0, 999, width=4), lambda now: f"{now.microsecond // 1000:04d}"),
-        EPOCH,
-        UUID,
-        PARTITION,
-    )
-}
+UUID = Placeholder("${UUID}", Level.SYNC, UUID_PATTERN, lambda sync: str(sync.uuid))
+PARTITION = _partition("${PARTITION}", lambda scope: scope.partition)
+VARIABLES = _by_source(
+    NAMESPACE,
+    STREAM_NAME,
+    _time("${YEAR}", numbers(*YEARS), lambda now: f"{now.year:04d}"),
+    _time("${MONTH}", numbers(1, 12, width=2), lambda now: f"{now.month:02d}"),
+    _time("${DAY}", numbers(1, 31, width=2), lambda now: f"{now.day:02d}"),
+    _time("${HOUR}", numbers(0, 23, width=2), lambda now: f"{now.hour:02d}"),
+    _time("${MINUTE}", numbers(0, 59, width=2), lambda now: f"{now.minute:02d}"),
+    _time("${SECOND}", numbers(0, 59, width=2), lambda now: f"{now.second:02d}"),
+    # Four digits, as the connector writes it.
+    _time("${MILLISECOND}", numbers(0, 999, width=4), lambda now: f"{now.microsecond // 1000:04d}"),
+    EPOCH,
+    UUID,
+    PARTITION,
+)
 DIMENSION_PREFIX = "${PARTITION:"
 
-PART_NUMBER = Slot(
-    "{part_number}", Level.OBJECT, (PART_ID, TAG), lambda placed: f"{placed.part}{placed.tag}", open=True
+PART_NUMBER = Placeholder(
+    "{part_number}", Level.OBJECT, (PART_ID, TAG), lambda values: f"{values.part}{values.tag}", open=True
 )
-TAG_ALONE = Slot("tag", Level.OBJECT, (TAG,), lambda placed: str(placed.tag))
-FORMAT_EXTENSION = Slot(
-    "{format_extension}",
-    Level.OBJECT,
-    (Choice(tuple((extension,) for extension in EXTENSIONS)),),
-    lambda placed: str(placed.extension),
+TAG_ALONE = Placeholder("tag", Level.OBJECT, (TAG,), lambda values: str(values.tag))
+FORMAT_EXTENSION = Placeholder(
+    "{format_extension}", Level.OBJECT, choice_of(EXTENSIONS), lambda values: str(values.extension)
 )
-SYNC_ID = Slot(
+SYNC_ID = Placeholder(
     "{sync_id}",
     Level.SYNC,
     (Run(SEGMENT_CHARACTERS, 0, None),),
@@ -197,32 +180,29 @@ SYNC_ID = Slot(
     open=True,
     free=True,
 )
-TIMESTAMPS = {
-    slot.source: slot
-    for slot in (
-        _timestamp("{timestamp}", 13, milliseconds),
-        _timestamp("{timestamp:millis}", 13, milliseconds),
-        _timestamp("{timestamp:micro}", 16, _microseconds),
-        _timestamp("{timestamp:micros}", 16, _microseconds),
-    )
-}
-PLACEHOLDERS: dict[str, Slot] = {
-    **TIMESTAMPS,
-    **{slot.source: slot for slot in (PART_NUMBER, SYNC_ID, FORMAT_EXTENSION)},
-}
+TIMESTAMPS = _by_source(
+    _timestamp("{timestamp}", 13, milliseconds),
+    _timestamp("{timestamp:millis}", 13, milliseconds),
+    _timestamp("{timestamp:micro}", 16, _microseconds),
+    _timestamp("{timestamp:micros}", 16, _microseconds),
+)
+PLACEHOLDERS = {**TIMESTAMPS, **_by_source(PART_NUMBER, SYNC_ID, FORMAT_EXTENSION)}
 _BRACED = re.compile(r"\$?\{[^{}]*\}|[{}]")
 _DATE = re.compile(r"\{date(?::(?P<format>[^{}]*))?\}")
 _DEFAULT_DATE_FORMAT = "yyyy_MM_dd"
 
 
+# ---------------------------------------------------------------------- parsing
+
+
 def parse_path(text: str) -> tuple[list[Token], list[str]]:
-    """The tokens of a bucket path or path format, and what is wrong with it; the wrong parts stay as text."""
+    """The tokens of a bucket path or path format, and what is wrong with it; wrong parts stay as text."""
     tokens: list[Token] = []
     complaints: list[str] = []
-    for part, special in _split(text):
-        slot = _variable(part) if special else None
-        tokens.append(slot or part)
-        if special and slot is None:
+    for part, is_braced in _split(text):
+        placeholder = _variable(part) if is_braced else None
+        tokens.append(placeholder or part)
+        if is_braced and placeholder is None:
             complaints.append(
                 f"{part} is not known there. Known are {', '.join([*VARIABLES, '${PARTITION:dimension}'])}; "
                 "placeholders like {date} belong in file_name_pattern."
@@ -230,19 +210,24 @@ def parse_path(text: str) -> tuple[list[Token], list[str]]:
     return tokens, complaints
 
 
+def normalized_pattern(text: str) -> str:
+    """A file name pattern as the connector reads it: trimmed, with "_" for each blank; the default if empty."""
+    return text.strip().replace(" ", "_") or "{part_number}{format_extension}"
+
+
 def parse_pattern(text: str) -> tuple[list[Token], list[str]]:
-    """The tokens of a file name pattern, and what is wrong with it; the wrong parts stay as text."""
+    """The tokens of a file name pattern, and what is wrong with it; wrong parts stay as text."""
     tokens: list[Token] = []
     complaints: list[str] = []
-    for part, special in _split(text):
+    for part, is_braced in _split(normalized_pattern(text)):
         try:
-            tokens.extend(_placeholder(part) if special else [part])
+            tokens.extend(_placeholder(part) if is_braced else [part])
         except ValueError as error:
             tokens.append(part)
             complaints.append(str(error))
     if PART_NUMBER not in tokens:
-        place = tokens.index(FORMAT_EXTENSION) if FORMAT_EXTENSION in tokens else len(tokens)
-        tokens.insert(place, TAG_ALONE)
+        tag_at = tokens.index(FORMAT_EXTENSION) if FORMAT_EXTENSION in tokens else len(tokens)
+        tokens.insert(tag_at, TAG_ALONE)
     return tokens, complaints
 
 
@@ -258,7 +243,7 @@ def _split(text: str) -> Iterator[tuple[str, bool]]:
         yield text[end:], False
 
 
-def _variable(source: str) -> Slot | None:
+def _variable(source: str) -> Placeholder | None:
     dimension = source.removeprefix(DIMENSION_PREFIX).removesuffix("}")
     if source.startswith(DIMENSION_PREFIX) and dimension:
         return _partition(source, lambda scope: _dimension(scope, dimension))
@@ -278,21 +263,85 @@ def _dimension(scope: Scope, name: str) -> str:
     return dimensions[name]
 
 
-def _placeholder(source: str) -> list[Token]:
+def _placeholder(source: str) -> Iterable[Token]:
     """The tokens of one `{…}`; ValueError says why it is refused."""
     date = _DATE.fullmatch(source)
-    if date is None:
-        if source not in PLACEHOLDERS:
+    if date is not None:
+        text = _DEFAULT_DATE_FORMAT if date["format"] is None else date["format"]
+        if ":" in text:
+            shown = text.partition(":")[0]
             raise ValueError(
-                f"{source} is not known there. Known are {{date}}, {{date:yyyy_MM}}, {', '.join(PLACEHOLDERS)}; "
-                "variables like ${YEAR} belong in s3_path_format."
+                f"{source} is ambiguous: the connector drops what follows the second colon. "
+                f"Write {{date:{shown}}} for what it makes, or {{date:{text.replace(':', '-')}}}."
             )
-        return [PLACEHOLDERS[source]]
-    text = _DEFAULT_DATE_FORMAT if date["format"] is None else date["format"]
-    if ":" in text:
-        shown = text.partition(":")[0]
+        return [part if isinstance(part, str) else _date(part) for part in parse_date_format(text)]
+    if source not in PLACEHOLDERS:
         raise ValueError(
-            f"{source} is ambiguous: the connector drops what follows the second colon. "
-            f"Write {{date:{shown}}} for what it makes, or {{date:{text.replace(':', '-')}}}."
+            f"{source} is not known there. Known are {{date}}, {{date:yyyy_MM}}, {', '.join(PLACEHOLDERS)}; "
+            "variables like ${YEAR} belong in s3_path_format."
         )
-    return list(parse_date_format(text))
+    return [PLACEHOLDERS[source]]
+
+
+def _date(part: DateField) -> Placeholder:
+    return Placeholder(
+        part.source,
+        Level.OBJECT,
+        part.pattern,
+        lambda values: part.render(values.uploaded_at),
+        open=part.varies,
+        meaning=f"date {part.meaning}",
+    )
+
+
+# ---------------------------------------------------------------------- filling
+
+
+def fill(tokens: Iterable[Token], level: Level, values: Any) -> tuple[Token, ...]:
+    """The tokens with the placeholders of one level filled, and slashes put right (see `joined`)."""
+    return joined(
+        token.render(values) if isinstance(token, Placeholder) and token.level is level else token for token in tokens
+    )
+
+
+def joined(tokens: Iterable[Token]) -> tuple[Token, ...]:
+    """The tokens with neighbouring texts as one, runs of "/" as one, and no "/" at the beginning."""
+    result: list[Token] = []
+    for token in tokens:
+        if isinstance(token, str) and result and isinstance(result[-1], str):
+            result[-1] += token
+        else:
+            result.append(token)
+    collapsed = [re.sub("/+", "/", token) if isinstance(token, str) else token for token in result]
+    if collapsed and isinstance(collapsed[0], str):
+        collapsed[0] = collapsed[0].removeprefix("/")
+    return tuple(token for token in collapsed if token != "")
+
+
+def pattern_of(tokens: Iterable[Token]) -> KeyPattern:
+    """Every text that the tokens can become."""
+    return tuple(piece for token in tokens for piece in ((token,) if isinstance(token, str) else token.pattern))
+
+
+def leading_text(tokens: tuple[Token, ...]) -> str:
+    """The literal text before the first placeholder."""
+    return tokens[0] if tokens and isinstance(tokens[0], str) else ""
+
+
+def literal_directories(tokens: tuple[Token, ...]) -> str:
+    """The directories before the first placeholder, without "/" at the ends."""
+    text = leading_text(tokens)
+    return (text if len(tokens) == bool(text) else text.rpartition("/")[0]).strip("/")
+
+
+def has_one_free_text_each(tokens: tuple[Token, ...]) -> bool:
+    """Whether no directory name holds two texts of the user, which could borrow characters from each other."""
+    free = 0
+    for token in tokens:
+        if isinstance(token, str):
+            free = 0 if "/" in token else free
+        else:
+            free += token.free
+            if free > 1:
+                return False
+    return True

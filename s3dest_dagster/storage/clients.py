@@ -40,7 +40,7 @@ def open_bucket(connection: S3Connection, where: S3Destination | str) -> Bucket:
     if isinstance(where, S3Destination):
         _refuse_bucket_in(connection.endpoint, where.s3_bucket_name)
         bucket = open_bucket(connection, where.s3_bucket_name)
-        return bucket.at(manifest_root(where.template)).with_headers(headers_of_all(where))
+        return bucket.at(manifest_root(where.template.literal_root)).with_headers(headers_of_all(where))
     retry_policy = RetryPolicy(max_attempts=connection.max_attempts, deadline_s=connection.retry_deadline_s)
     return _bucket(open_client(replace(connection, max_attempts=1)), where, retry_policy)
 

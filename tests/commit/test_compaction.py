@@ -153,7 +153,7 @@ def scope_after(server: S3Server, scope: Scope, number: int, *, readable: bool =
     all live segments when `readable`."""
     settings = destination(server.new_bucket())
     bucket = server.open(settings)
-    root = scope_root(settings.template, scope)
+    root = scope_root(settings.template.literal_root, scope)
     with target(server, settings, bucket) as opened:
         land(batches_of(users(0, 0)), opened, stream(mode=APPEND), sync("the first"), scope=scope)
     kept = from_json(Head, bucket.get(head_key(root))[0], "")

@@ -119,7 +119,7 @@ def _through_the_head(bucket: Bucket, settings, scope: Scope) -> list[int]:
 
 def _reached(bucket: Bucket, settings, scope: Scope) -> str:
     """Which generation's state the manifests tell."""
-    root = scope_root(settings.template, scope)
+    root = scope_root(settings.template.literal_root, scope)
     head = json.loads(bucket.get(f"{root}head.json")[0])
     segment = json.loads(bucket.get(f"{root}segments/{head['state']}.json")[0])
     return json.loads(segment["state"])["cursor"]
@@ -246,7 +246,7 @@ def _die(server: S3Server, settings, name: str, *, at: str) -> None:
 
 def _rewrite_pending(bucket: Bucket, settings, scope: Scope, **changes: Any) -> None:
     """Changes fields of the segment that the scope has pending."""
-    root = scope_root(settings.template, scope)
+    root = scope_root(settings.template.literal_root, scope)
     pending = json.loads(bucket.get(f"{root}head.json")[0])["pending"]
     key = f"{root}segments/{pending}.json"
     bucket.put(key, json.dumps(json.loads(bucket.get(key)[0]) | changes).encode())
@@ -381,7 +381,7 @@ def test_a_decision_whose_segment_was_deleted_says_what_can_be_done(moto_s3: S3S
     with pytest.raises(S3DestError, match="finishes it"):
         _land_new(moto_s3, settings, name, dying)
     bucket, scope = moto_s3.open(settings), Scope(stream(name).id)
-    root = scope_root(settings.template, scope)
+    root = scope_root(settings.template.literal_root, scope)
     pending = json.loads(bucket.get(f"{root}head.json")[0])["pending"]
     bucket.delete([f"{root}segments/{pending}.json"])
     recovered = recover(bucket, settings.template, scope)

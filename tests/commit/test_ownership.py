@@ -10,7 +10,7 @@ import pytest
 from faults import CountedClient
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
-from keys.test_key_template import UUID, moments, parts, streams, tags, templates, usable
+from keys.test_template import UUID, moments, parts, streams, tags, templates, usable
 from landed import START, batch_of, batches_of, data_keys, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 
@@ -56,8 +56,8 @@ def test_no_manifest_and_no_file_of_another_make_is_taken_for_an_object(
 ):
     usable(template, one)
     matches = template.matcher(one).fullmatch
-    root = scope_root(template, Scope(other, partition))
-    register = registry_key(stream_root(template, other))
+    root = scope_root(template.literal_root, Scope(other, partition))
+    register = registry_key(stream_root(template.literal_root, other))
     for manifest in (head_key(root), segment_key(root, "s.1"), quarantine_key(root, "s.1"), register):
         assert not matches(manifest)
     keys = template.bind(Scope(one), now=moment, uuid=UUID, sync_id="7")
@@ -114,7 +114,7 @@ def _orders(bucket: Bucket, settings: Any, partitions: int) -> StreamId:
     for number in range(partitions):
         scope = Scope(orders, f"day-{number}")
         head = Head(path="data", stream=orders.name, namespace=orders.namespace, partition=scope.partition)
-        bucket.put(head_key(scope_root(settings.template, scope)), to_json(head))
+        bucket.put(head_key(scope_root(settings.template.literal_root, scope)), to_json(head))
     return orders
 
 

@@ -60,7 +60,7 @@ def _land_in(server: S3Server, settings: S3Destination) -> None:
 
 
 def _land_without_register(server: S3Server, settings: S3Destination) -> None:
-    server.open(settings).delete([registry_key(stream_root(settings.template, stream().id))])
+    server.open(settings).delete([registry_key(stream_root(settings.template.literal_root, stream().id))])
     landed(server, settings, 2)
 
 
@@ -98,7 +98,7 @@ def test_the_advice_for_a_copied_lake_makes_a_lake_of_it_and_harms_nobody(
     bucket = moto_s3.open(copy)
     with pytest.raises(ManifestError) as caught:
         landed(moto_s3, copy, 2)
-    manifests = manifest_root(copy.template)
+    manifests = manifest_root(copy.template.literal_root)
     assert f"under {bucket.uri(manifests)}, and nothing else" in str(caught.value)
     bucket.delete([each.key for each in bucket.list_objects(manifests)])
     landed(moto_s3, copy, 2)
@@ -117,7 +117,9 @@ def test_recovery_and_listing_tell_of_a_copied_lake(
     assert not recovered.ok
     assert "copied or moved" in recovered.message
     (found,) = found_streams(bucket, copy.template)
-    assert [each.error.key for each in found.damaged] == [head_key(scope_root(copy.template, Scope(stream().id)))]
+    assert [each.error.key for each in found.damaged] == [
+        head_key(scope_root(copy.template.literal_root, Scope(stream().id)))
+    ]
 
 
 # ---------------------------------------------------------------------- manifests of others
@@ -130,7 +132,11 @@ def _copied_kind(server: S3Server, kind: str) -> tuple[S3Destination, str]:
     landed(server, settings, 2, "two")
     bucket = server.open(settings)
     mine, others = (
-        next(each.key for each in bucket.list_objects(stream_root(settings.template, scope.stream)) if kind in each.key)
+        next(
+            each.key
+            for each in bucket.list_objects(stream_root(settings.template.literal_root, scope.stream))
+            if kind in each.key
+        )
         for scope in (ONE, TWO)
     )
     bucket.put(mine, bucket.get(others)[0])

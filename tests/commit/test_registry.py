@@ -139,7 +139,7 @@ def test_the_register_remembers_all_templates_each_once_and_the_one_that_counts_
     one = destination(moto_s3.new_bucket(), on_template_change="accept", **A)
     for number, other in enumerate(({}, OTHERS[0], OTHERS[1], {}), start=1):
         landed(moto_s3, replace(one, **other), number)
-    key = registry_key(stream_root(one.template, USERS))
+    key = registry_key(stream_root(one.template.literal_root, USERS))
     register = from_json(StreamRegistry, moto_s3.open(one).get(key)[0], key)
     last = (A["s3_bucket_path"], A["s3_path_format"], "")
     found = [(each.s3_bucket_path, each.s3_path_format, each.file_name_pattern) for each in register.templates]
@@ -198,7 +198,7 @@ def test_a_stream_without_register_that_moves_keeps_what_it_has_landed_before(mo
 def test_a_damaged_register_is_told_with_its_cure(moto_s3: S3Server) -> None:
     one = destination(moto_s3.new_bucket(), **A)
     landed(moto_s3, one, 1)
-    key = registry_key(stream_root(one.template, USERS))
+    key = registry_key(stream_root(one.template.literal_root, USERS))
     moto_s3.open(one).put(key, b"{")
     with pytest.raises(ManifestError, match=r"~stream\.json is damaged .* Delete it"):
         landed(moto_s3, one, 2)
@@ -208,13 +208,13 @@ def test_a_damaged_register_is_told_with_its_cure(moto_s3: S3Server) -> None:
 
 
 def lose_register(server: S3Server, settings: S3Destination, stream: StreamId) -> None:
-    server.open(settings).delete([registry_key(stream_root(settings.template, stream))])
+    server.open(settings).delete([registry_key(stream_root(settings.template.literal_root, stream))])
 
 
 def test_what_an_older_library_allowed_and_this_one_does_not_is_another_template(moto_s3: S3Server) -> None:
     one = destination(moto_s3.new_bucket(), **A)
     landed(moto_s3, one, 1)
-    bucket, key = moto_s3.open(one), registry_key(stream_root(one.template, USERS))
+    bucket, key = moto_s3.open(one), registry_key(stream_root(one.template.literal_root, USERS))
     text = bucket.get(key)[0].replace(b"a_${EPOCH}_", b"a_${FORTNIGHT}_")
     bucket.put(key, text)
     with pytest.raises(TemplateError, match="FORTNIGHT"):

@@ -48,7 +48,7 @@ def visible(server: S3Server, settings: S3Destination) -> list[int]:
 
 
 def head_of(server: S3Server, settings: S3Destination) -> Head:
-    key = head_key(scope_root(settings.template, USERS))
+    key = head_key(scope_root(settings.template.literal_root, USERS))
     return from_json(Head, server.open(settings).get(key)[0], key)
 
 
@@ -94,7 +94,7 @@ def test_recover_and_sweep_delete_what_is_over(any_s3: S3Server, act: Callable[.
 def test_the_time_begins_with_the_publication_whoever_publishes(moto_s3: S3Server) -> None:
     settings = lake(moto_s3)
     land_at(moto_s3, settings, START, 1)
-    key = head_key(scope_root(settings.template, USERS))
+    key = head_key(scope_root(settings.template.literal_root, USERS))
     before = moto_s3.open(settings).get(key)[0]
     land_at(moto_s3, settings, START, 2)
     decided = replace(from_json(Head, before, key), pending=head_of(moto_s3, settings).newest)

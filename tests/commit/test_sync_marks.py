@@ -38,7 +38,7 @@ class Lake:
         self.mode = mode
         self.settings: S3Destination = destination(server.new_bucket())
         self.bucket = server.open(self.settings)
-        self.root = scope_root(self.settings.template, USERS)
+        self.root = scope_root(self.settings.template.literal_root, USERS)
         self._others = 0
 
     def land(self, sync_id: str, number: int, client: object = None) -> Receipt:

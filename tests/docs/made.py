@@ -21,7 +21,7 @@ from docs.effects import avro_effects, parquet_effects
 from docs.manifest_fields import manifest_schema
 from docs.pages import ROOT, written_table
 from encoded import batch_of, written
-from keys.test_key_golden import BETTERED, REFUSED
+from keys.test_recorded_names import BETTERED, REFUSED
 from servers import SEED_ACTIONS
 
 from s3dest_dagster.columns.arrow_types import Layout, arrow_schema
@@ -34,7 +34,8 @@ from s3dest_dagster.dagster.connector_runs import values_of
 from s3dest_dagster.dagster.translator import asset_key
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys import KeyTemplate, key_name
-from s3dest_dagster.keys.placeholders import PLACEHOLDERS, VARIABLES, ObjectValues, parse_date_format
+from s3dest_dagster.keys.date_format import parse_date_format
+from s3dest_dagster.keys.placeholders import PLACEHOLDERS, VARIABLES
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about, default_of
@@ -150,8 +151,7 @@ LETTERS = {
 
 
 def rendered_date(form: str) -> str:
-    values = ObjectValues(3, ".csv.gz", UPLOADED)
-    return "".join(token if isinstance(token, str) else token.render(values) for token in parse_date_format(form))
+    return "".join(part if isinstance(part, str) else part.render(UPLOADED) for part in parse_date_format(form))
 
 
 def date_letters() -> str:
@@ -232,7 +232,7 @@ MATCHED = [
 
 
 def matched() -> str:
-    pattern = KeyTemplate("lake", DEFAULT).taken_over(SCOPE.stream)
+    pattern = KeyTemplate("lake", DEFAULT).untagged_matcher(SCOPE.stream)
     assert pattern is not None, "the default template tells whose a key is"
     rows = [(code(key), "yes" if pattern.fullmatch(key) else "no") for key in MATCHED]
     return written_table(("key", "matches"), rows)

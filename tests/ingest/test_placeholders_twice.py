@@ -19,7 +19,8 @@ from s3dest_dagster.errors import KeyCollisionError, TemplateError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.keys import KeyTemplate
-from s3dest_dagster.keys.placeholders import _KNOWN, PLACEHOLDERS, VARIABLES
+from s3dest_dagster.keys.date_format import DATE_LETTERS
+from s3dest_dagster.keys.placeholders import PLACEHOLDERS, VARIABLES
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.stream import Scope, Sync, SyncMode
 
@@ -27,7 +28,7 @@ EVERY_PAIR = bool(os.environ.get("S3DEST_EVERY_PAIR"))
 PARTITIONED = ("${PARTITION}", "${PARTITION:day}", "${PARTITION:region}")
 IN_PATH = (*VARIABLES, *PARTITIONED[1:])
 DATES = tuple(
-    f"{{date:{letter * count}}}" for letter in _KNOWN for count in (1, 2, 3, 4) if (letter, count) != ("X", 4)
+    f"{{date:{letter * count}}}" for letter in DATE_LETTERS for count in (1, 2, 3, 4) if (letter, count) != ("X", 4)
 )
 IN_NAME = (*PLACEHOLDERS, "{date}", "{date:yyyy-MM-dd'T'HH}", *DATES)
 USUAL_IN_NAME = (*PLACEHOLDERS, "{date}", "{date:yyyy-MM-dd'T'HH}", "{date:H}", "{date:MMM}", "{date:SSS}")

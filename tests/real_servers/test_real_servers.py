@@ -68,7 +68,7 @@ def test_check_tries_everything_and_leaves_nothing(lake: Lake) -> None:
 
 def test_what_the_server_can_do_is_found_out_once_and_noted(real_s3: S3Server, server_name: str, found: Found) -> None:
     settings = destination(real_s3.new_bucket())
-    bucket, place = real_s3.open(settings), manifest_root(settings.template)
+    bucket, place = real_s3.open(settings), manifest_root(settings.template.literal_root)
     found.abilities[server_name] = {each.name: (each.has, each.message) for each in told(bucket.abilities)}
     assert [each.key for each in bucket.list_objects("")] == [f"{place}server.json"]
     counted = CountedClient(real_s3.client())

@@ -1,4 +1,4 @@
-"""Shapes of text: as regular expressions, and compared exactly."""
+"""Patterns of keys: as regular expressions, and compared exactly."""
 
 import re
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.keys.overlap import Choice, Run, common_text, numbers, regex
+from s3dest_dagster.keys.overlap import Choice, OverlapSearch, Run, numbers, regex
 
 A, AB, DIGIT = frozenset("a"), frozenset("ab"), frozenset("01")
 runs = st.builds(
@@ -15,12 +15,12 @@ runs = st.builds(
     st.integers(0, 2),
     st.none() | st.integers(0, 2),
 )
-plain = st.lists(st.one_of(st.text("ab01.", min_size=1, max_size=3), runs), max_size=3).map(tuple)
-shapes = st.lists(
+plain_patterns = st.lists(st.one_of(st.text("ab01.", min_size=1, max_size=3), runs), max_size=3).map(tuple)
+patterns = st.lists(
     st.one_of(
         st.text("ab01.", min_size=1, max_size=3),
         runs,
-        st.lists(plain, min_size=1, max_size=3).map(lambda options: Choice(tuple(options))),
+        st.lists(plain_patterns, min_size=1, max_size=3).map(lambda options: Choice(tuple(options))),
     ),
     max_size=4,
 ).map(tuple)
@@ -41,31 +41,31 @@ shapes = st.lists(
         ((Run(DIGIT, 1, 2), "1b"), (Run(DIGIT, 1, 2), "b"), "01b"),
     ],
 )
-def test_common_text(one, other, shared):
-    assert common_text(one, other) == shared
+def test_shared_key(one, other, shared):
+    assert OverlapSearch().shared_key(one, other) == shared
 
 
-@given(shapes, shapes)
-def test_a_common_text_has_both_shapes(one, other):
-    shared = common_text(one, other)
+@given(patterns, patterns)
+def test_a_shared_key_has_both_patterns(one, other):
+    shared = OverlapSearch().shared_key(one, other)
     if shared is not None:
         assert re.fullmatch(regex(one), shared)
         assert re.fullmatch(regex(other), shared)
 
 
-@given(shapes, shapes, st.text("ab01.", max_size=6))
-def test_no_common_text_means_that_no_text_has_both_shapes(one, other, text):
-    if common_text(one, other) is None:
+@given(patterns, patterns, st.text("ab01.", max_size=6))
+def test_no_shared_key_means_that_no_text_has_both_patterns(one, other, text):
+    if OverlapSearch().shared_key(one, other) is None:
         assert not (re.fullmatch(regex(one), text) and re.fullmatch(regex(other), text))
 
 
-@given(shapes)
-def test_a_shape_shares_a_text_with_itself(shape):
-    assert common_text(shape, shape) is not None
+@given(patterns)
+def test_a_pattern_shares_a_key_with_itself(pattern):
+    assert OverlapSearch().shared_key(pattern, pattern) is not None
 
 
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(1, 4))
-def test_the_shape_of_numbers_is_that_of_exactly_these_numbers(one, other, width):
+def test_the_pattern_of_numbers_is_that_of_exactly_these_numbers(one, other, width):
     least, most = sorted((one, other))
     matches = re.compile(regex(numbers(least, most, width))).fullmatch
     wanted = {f"{number:0{width}d}" for number in range(least, most + 1)}

@@ -105,9 +105,9 @@ def test_a_segment_is_one_directory_name_that_does_not_climb(text):
     ],
 )
 def test_scope_root_keeps_raw_names_apart(scope, root):
-    assert scope_root(LAKE, scope) == root
-    assert root.startswith(stream_root(LAKE, scope.stream))
-    assert stream_root(LAKE, scope.stream).startswith(manifest_root(LAKE))
+    assert scope_root(LAKE.literal_root, scope) == root
+    assert root.startswith(stream_root(LAKE.literal_root, scope.stream))
+    assert stream_root(LAKE.literal_root, scope.stream).startswith(manifest_root(LAKE.literal_root))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_scope_root_keeps_raw_names_apart(scope, root):
     ],
 )
 def test_manifests_stand_under_the_literal_part_of_the_bucket_path(bucket_path, root):
-    assert manifest_root(KeyTemplate(bucket_path, "${STREAM_NAME}/")) == root
+    assert manifest_root(KeyTemplate(bucket_path, "${STREAM_NAME}/").literal_root) == root
 
 
 @given(st.one_of(st.none(), anything), st.one_of(st.none(), anything))

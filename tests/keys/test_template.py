@@ -11,8 +11,8 @@ from work import assert_linear
 
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate, sanitize_name
-from s3dest_dagster.keys.overlap import common_text
-from s3dest_dagster.keys.tokens import Level, shape_of, substitute
+from s3dest_dagster.keys.overlap import OverlapSearch
+from s3dest_dagster.keys.placeholders import Level, fill, pattern_of
 from s3dest_dagster.stream import Scope, StreamId
 
 NOW = datetime(2021, 1, 1, 3, 4, 5, 67_000, tzinfo=UTC)
@@ -277,7 +277,7 @@ class TestRefused:
             KeyTemplate("用" * 341, "x/")
 
     def test_a_uuid_that_is_none(self):
-        with pytest.raises(TemplateError, match="no UUID"):
+        with pytest.raises(TemplateError, match="not a UUID"):
             bound(KeyTemplate("", "${UUID}/"), uuid="u")
 
     @pytest.mark.parametrize(
@@ -528,8 +528,8 @@ def test_streams_that_cannot_be_told_apart_in_time_are_refused_with_a_cure():
 )
 def test_streams_are_refused_if_and_only_if_two_have_a_key_in_common(path_format, ids):
     template, ids = KeyTemplate("lake", path_format), sorted({StreamId(ns, f"x{name}") for ns, name in ids}, key=str)
-    shapes = [shape_of(substitute(template.tokens, Level.STREAM, each)) for each in ids]
-    alike = any(common_text(*pair) is not None for pair in combinations(shapes, 2))
+    patterns = [pattern_of(fill(template.tokens, Level.STREAM, each)) for each in ids]
+    alike = any(OverlapSearch().shared_key(*pair) is not None for pair in combinations(patterns, 2))
     if alike:
         with pytest.raises(TemplateError):
             template.check_streams(ids)
