@@ -61,7 +61,7 @@ class CommitLog:
     """
 
     def __init__(self, bucket: Bucket, root: str, scope: Scope, own: Sequence[str] = ()) -> None:
-        self.bucket = bucket.at(manifest_root_in(root) or "")
+        self.bucket = bucket.with_root(manifest_root_in(root) or "")
         self.root = root
         self.scope = scope
         self.path = literal_root_of(root)

@@ -43,7 +43,7 @@ class RegistryEntry:
     """
 
     def __init__(self, bucket: Bucket, destination: S3Destination, stream: StreamId) -> None:
-        self._bucket = bucket.at(manifest_root(destination.template.literal_root))
+        self._bucket = bucket.with_root(manifest_root(destination.template.literal_root))
         self._destination = destination
         self._stream = stream
         self._root = stream_root(destination.template.literal_root, stream)

@@ -50,7 +50,7 @@ def sweep(
     upload ids of `keep` are not touched whatever their age: a landing's own, which may have begun long ago, or by
     another clock.
     """
-    bucket = bucket.at(manifest_root(destination.template.literal_root))
+    bucket = bucket.with_root(manifest_root(destination.template.literal_root))
     # Uploads first, heads after them: an upload whose sync is decided meanwhile is found pending.
     uploads = _uploads_of(bucket, destination.template, stream)
     now = now or bucket.server_time()

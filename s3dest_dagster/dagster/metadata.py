@@ -219,7 +219,7 @@ def _common_directory(receipt: Receipt) -> str | None:
 
 def _location(bucket: Bucket, directory: str) -> dg.MetadataValue[Any]:
     """Where a person looks at a directory: its page in AWS's console, or its address on other servers."""
-    page = bucket.page(directory)
+    page = bucket.console_url(directory)
     return dg.MetadataValue.url(page) if page is not None else dg.MetadataValue.path(bucket.uri(directory))
 
 

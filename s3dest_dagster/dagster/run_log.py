@@ -98,7 +98,7 @@ def warn_of_second_writers(log: logging.Logger, receipt: Receipt, bucket: Bucket
     """Says once in a process and bucket that its server cannot tell two writers of one scope apart."""
     place = (bucket.endpoint, bucket.name)
     # A sync that was repeated has put nothing, so that the server is not known.
-    if receipt.repeated or place in _warned or bucket.abilities.tells_writers_apart:
+    if receipt.repeated or place in _warned or bucket.abilities.detects_concurrent_writers:
         return
     _warned.add(place)
     log.warning(f"{bucket.endpoint}: {WITHOUT_CONDITIONS}")

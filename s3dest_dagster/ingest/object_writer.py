@@ -38,7 +38,7 @@ class _Open:
     def held(self) -> int:
         """Bytes in memory for it: rows held back, lines that are compressed, the part that is not full, and what a
         writer takes at least."""
-        return int(self.writer.buffered * _MEMORY_PER_ROW_BYTE) + self.writer.aside + self.upload.held + _OPEN_BYTES
+        return int(self.writer.buffered * _MEMORY_PER_ROW_BYTE) + self.writer.aside + self.upload.buffered + _OPEN_BYTES
 
 
 def bytes_of_row_group(row_group_bytes: int, part_bytes: int) -> int:
@@ -57,7 +57,7 @@ class ObjectStager:
         self._target = target
         self._encoder = encoder
         self._names = names
-        self._bucket = target.bucket.for_data(headers_of_data(target.destination))
+        self._bucket = target.bucket.with_data_headers(headers_of_data(target.destination))
         self._metadata = {**(target.destination.object_metadata or {}), SYNC_METADATA: segment}
         self._object_bytes = target.destination.object_size_mb * _MB
         self._open: _Open | None = None

@@ -57,7 +57,9 @@ def open_target(
     Raises MissingExtraError where the format needs an optional package that is not installed.
     """
     check_installed(destination.format)
-    bucket = bucket.at(manifest_root(destination.template.literal_root)).with_headers(headers_of_all(destination))
+    bucket = bucket.with_root(manifest_root(destination.template.literal_root)).with_headers(
+        headers_of_all(destination)
+    )
     memory = MemoryBudget(destination.open_bytes)
     with (
         PartPool(destination.upload_threads, abort_grace_s=destination.abort_grace_s) as parts,

@@ -16,7 +16,7 @@ from s3dest_dagster.errors import AccessDeniedError, S3DestError, StorageError
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.inspection.plan import ACTIONS, actions
 from s3dest_dagster.keys import manifest_root, scope_root
-from s3dest_dagster.storage import TRIALS, Bucket, ServerAbilities, denied, headers_of_data, told
+from s3dest_dagster.storage import TRIALS, Bucket, ServerAbilities, access_denied, describe_abilities, headers_of_data
 from s3dest_dagster.stream import Scope, Stream
 
 _CONTENT = b"s3dest check"
@@ -95,13 +95,13 @@ class _Check:
         yield self._try("list objects", "s3:ListBucket", lambda: bucket.first_page(root))
         if self.broken:
             return
-        yield self._try("delete objects", "s3:DeleteObject", lambda: bucket.delete_trial(self._small))
+        yield self._try("delete objects", "s3:DeleteObject", lambda: bucket.check_delete(self._small))
         yield from self._uploads()
         if {"s3:PutObject", "s3:DeleteObject"} <= self.granted:
             yield from self._objects()
         elif "s3:ListBucket" in self.granted:
             # Without the right to list, S3 denies what is not there whoever asks.
-            yield self._try("read objects", "s3:GetObject", lambda: bucket.read_trial(self._small))
+            yield self._try("read objects", "s3:GetObject", lambda: bucket.check_read(self._small))
         yield from self._not_tried()
 
     def _not_tried(self) -> Iterator[CheckStep]:
@@ -126,7 +126,7 @@ class _Check:
     @property
     def _data(self) -> Bucket:
         """The bucket with the headers of data objects."""
-        return self.target.bucket.for_data(headers_of_data(self.target.destination))
+        return self.target.bucket.with_data_headers(headers_of_data(self.target.destination))
 
     def _uploads(self) -> Iterator[CheckStep]:
         """Uploads that are given up: nobody ever sees them."""
@@ -161,15 +161,17 @@ class _Check:
         bucket = self.target.bucket
         found: list[ServerAbilities] = []
         name = "find out what the server can do"
-        step = self._try(name, "", lambda: found.append(bucket.find_out_again() if self.again else bucket.abilities))
+        step = self._try(name, "", lambda: found.append(bucket.probe_again() if self.again else bucket.abilities))
         if not step.ok:
             yield step
         for abilities in found:
-            yield from (CheckStep(each.name, "", True, each.message, has=each.has) for each in told(abilities))
+            yield from (
+                CheckStep(each.name, "", True, each.message, has=each.has) for each in describe_abilities(abilities)
+            )
 
     def _delete_trials(self) -> None:
         for key in (self._small, self._large):
-            self.target.bucket.delete_trial(key)
+            self.target.bucket.check_delete(key)
 
     def _may_find_out(self) -> bool:
         """Whether it can be found out what the server can do, which parts of an upload depend on, too."""
@@ -193,7 +195,7 @@ class _Check:
         """The step for a denial. Where the server names an action that is granted, it is the step's own that is not."""
         if error.action in self.granted:
             bucket, kms_key = self.target.bucket, self.target.destination.kms_key_id
-            error = denied(action, bucket.name, error.key, kms_key=kms_key, partition=bucket.partition)
+            error = access_denied(action, bucket.name, error.key, kms_key=kms_key, partition=bucket.partition)
         self.missing.add(error.action or action)
         return CheckStep(name, error.action or action, False, error.message)
 

@@ -29,7 +29,7 @@ class Recovered:
 def recover(bucket: Bucket, template: KeyTemplate, scope: Scope, *, clock: Clock | None = None) -> Recovered:
     """Finishes the scope's decided sync, or turns it back where its uploads have vanished; then deletes the replaced
     objects whose time is over, by the server's clock where none is given."""
-    clock = clock or bucket.at(manifest_root(template.literal_root)).server_time
+    clock = clock or bucket.with_root(manifest_root(template.literal_root)).server_time
     commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
     pending = None
     try:

@@ -1,24 +1,25 @@
-"""What an S3 server can do, beyond what all of them can.
+"""What an S3 server can do, beyond what all of them can: values, and how people read them.
 
-Values, and what people are told of them; it must not ask a server.
+Must not ask a server.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from typing import Any
 
 import msgspec
 
 
 class Condition(StrEnum):
-    """How a server takes the ETag of an If-Match: in quotes, as the standard says, without them, or not at all."""
+    """How a server takes the ETag of an If-Match: in quotes, as RFC 9110 says, without them, or not at all."""
 
     QUOTED = "quoted"
     UNQUOTED = "unquoted"
     NONE = "none"
 
-    def spelled(self, etag: str) -> str:
+    def format_etag(self, etag: str) -> str:
         """An ETag (without quotes) as this server takes it."""
         return f'"{etag}"' if self is Condition.QUOTED else etag
 
@@ -31,32 +32,55 @@ class BatchDelete(StrEnum):
     NONE = "none"
 
 
+_ONE_WRITER = (
+    "two syncs of one stream at the same time are not told apart, see to it that only one runs; every other promise "
+    "holds, and each change of a manifest costs one more request"
+)
+_COMPARED = (
+    "if the keys of a template recur, a late deletion may hit what another writer has just put there; each object's "
+    "ETag is read right before, which costs a request and leaves a gap of milliseconds"
+)
+_OTHER_DELETION = "nothing is lost, since the server has the other conditional deletion"
+
+
+def _ability(name: str, without: str) -> Any:
+    """A field of ServerAbilities, with its name for people and what its lack costs."""
+    return field(metadata={"name": name, "without": without})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAbilities:
-    """What a server does as S3 defines it.
+    """What a server does as S3 defines it."""
 
-    Puts: `create_if_absent` honours If-None-Match, `replace_if_match` If-Match. `complete_if_absent` honours
-    If-None-Match when an upload is completed. Deletions: `delete_if_match` honours If-Match on DeleteObject,
-    `batch_delete_if_match` an ETag per key in DeleteObjects; `single_delete` and `batch_delete` say whether, and how,
-    the server takes either at all. `checksum_headers` takes x-amz-checksum-*. `parts_without_md5` takes parts without
-    Content-MD5. `page_tokens` says by a token where a listing goes on. `etags_answered` answers a put with its ETag.
-    """
-
-    create_if_absent: bool
-    replace_if_match: Condition
-    complete_if_absent: bool
-    delete_if_match: Condition
-    batch_delete_if_match: Condition
-    single_delete: bool
-    batch_delete: BatchDelete
-    checksum_headers: bool
-    parts_without_md5: bool
-    page_tokens: bool
-    etags_answered: bool
+    create_if_absent: bool = _ability("create an object only if there is none (If-None-Match)", _ONE_WRITER)
+    replace_if_match: Condition = _ability("replace an object only while it is unchanged (If-Match)", _ONE_WRITER)
+    complete_if_absent: bool = _ability(
+        "complete an upload only if there is no object (If-None-Match)", "nothing is lost, since no promise rests on it"
+    )
+    delete_if_match: Condition = _ability("delete an object only while it is unchanged (If-Match)", _COMPARED)
+    batch_delete_if_match: Condition = _ability(
+        "delete many objects in a request, each only while it is unchanged", _COMPARED
+    )
+    single_delete: bool = _ability(
+        "delete one object in a request", "nothing is lost, since one object is deleted like many"
+    )
+    batch_delete: BatchDelete = _ability(
+        "delete many objects in a request", "nothing is lost; each object that is replaced costs a request of its own"
+    )
+    checksum_headers: bool = _ability("take checksum headers", "nothing is lost, since Content-MD5 replaces them")
+    parts_without_md5: bool = _ability(
+        "take parts without Content-MD5", "nothing is lost; each part is hashed before it is sent"
+    )
+    page_tokens: bool = _ability(
+        "say where a listing continues", "nothing is lost; the listing continues behind its last key"
+    )
+    etags_answered: bool = _ability(
+        "answer a put with its ETag", "nothing is lost; each put of a manifest costs one more request"
+    )
 
     @property
-    def tells_writers_apart(self) -> bool:
-        """Whether a put can depend on what stands there, so that of two writers one is refused."""
+    def detects_concurrent_writers(self) -> bool:
+        """Whether a put can depend on the object that it replaces, so that one of two writers is refused."""
         return self.create_if_absent and self.replace_if_match is not Condition.NONE
 
     @property
@@ -88,99 +112,75 @@ WITHOUT_CONDITIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class ToldAbility:
-    """An ability in words. `message` says what is lost without it and what that costs, or in which form the server has
-    it; empty where it has it as S3 defines it."""
+class AbilityReport:
+    """An ability for people to read."""
 
     name: str
     has: bool
+    """Whether the server has it."""
     message: str
+    """What its lack costs, or in which form the server has it. Empty if the server does as S3 defines."""
 
 
-def told(abilities: ServerAbilities) -> list[ToldAbility]:
-    """What a server can do, in words, ability by ability."""
-    other = {_LOOKS: _BY_THE_OTHER} if abilities.deletes_if_unchanged else {}
-    return [_told(name, getattr(abilities, field), other.get(without, without)) for field, name, without in _IN_WORDS]
-
-
-def _told(name: str, value: bool | Condition | BatchDelete, without: str) -> ToldAbility:
-    has = value not in (False, Condition.NONE, BatchDelete.NONE)
-    return ToldAbility(name, has, _FORMS.get(value, "") if has else without)
+def describe_abilities(abilities: ServerAbilities) -> list[AbilityReport]:
+    """What a server can do, ability by ability."""
+    return [
+        _report(each.metadata["name"], getattr(abilities, each.name), _cost(each.metadata["without"], abilities))
+        for each in fields(abilities)
+    ]
 
 
 _FORMS: dict[bool | Condition | BatchDelete, str] = {
     Condition.UNQUOTED: "with the ETag without quotes",
-    BatchDelete.MD5: "with Content-MD5 in place of a checksum header",
+    BatchDelete.MD5: "with Content-MD5 instead of a checksum header",
 }
-_ONE_WRITER = (
-    "two syncs of one stream at the same time are not told apart, see to it that only one runs; every other promise "
-    "holds, and each change of a manifest costs one more request"
-)
-_LOOKS = (
-    "where a template's keys recur, a late deletion may hit what another writer has just put there; each object is "
-    "looked at right before, which costs a request and leaves a gap of milliseconds"
-)
-_BY_THE_OTHER = "nothing is lost, since the server has the other of the two deletions under a condition"
-_IN_WORDS = (
-    ("create_if_absent", "create an object only where there is none (If-None-Match)", _ONE_WRITER),
-    ("replace_if_match", "replace an object only while it is unchanged (If-Match)", _ONE_WRITER),
-    (
-        "complete_if_absent",
-        "complete an upload only where there is no object (If-None-Match)",
-        "nothing is lost, since no promise rests on it",
-    ),
-    ("delete_if_match", "delete an object only while it is unchanged (If-Match)", _LOOKS),
-    ("batch_delete_if_match", "delete many objects in a request, each only while it is unchanged", _LOOKS),
-    ("single_delete", "delete one object in a request", "nothing is lost, since one is deleted as many are"),
-    (
-        "batch_delete",
-        "delete many objects in a request",
-        "nothing is lost; each object that is replaced costs a request of its own",
-    ),
-    ("checksum_headers", "take checksum headers", "nothing is lost, since Content-MD5 takes their place"),
-    ("parts_without_md5", "take parts without Content-MD5", "nothing is lost; each part is hashed before it is sent"),
-    ("page_tokens", "say where a listing goes on", "nothing is lost; it goes on behind the last key"),
-    ("etags_answered", "answer a put with its ETag", "nothing is lost; each put of a manifest costs one more request"),
-)
-"""The fields, what they are called, and what is lost without it and what that costs."""
 
 
-_KEPT = 8
-"""Servers that are remembered: a lake is reached by few endpoints, and may be a copy of one elsewhere."""
+def _report(name: str, value: bool | Condition | BatchDelete, without: str) -> AbilityReport:
+    has = value not in (False, Condition.NONE, BatchDelete.NONE)
+    return AbilityReport(name, has, _FORMS.get(value, "") if has else without)
 
 
-class _Abilities(msgspec.Struct, kw_only=True):
-    """What stands in the file for one endpoint and bucket."""
+def _cost(without: str, abilities: ServerAbilities) -> str:
+    return _OTHER_DELETION if without is _COMPARED and abilities.deletes_if_unchanged else without
 
+
+# ---------------------------------------------------------------------- server.json
+
+_MOST_SERVERS = 8
+"""Entries of the file: few endpoints reach one bucket, and it may be a copy of a bucket elsewhere."""
+
+
+class _Entry(msgspec.Struct, kw_only=True):
     endpoint: str
     bucket: str
     abilities: ServerAbilities
 
 
-class _File(msgspec.Struct):
-    servers: list[_Abilities]
+class _ServerFile(msgspec.Struct):
+    servers: list[_Entry]
 
 
-_file = msgspec.json.Decoder(_File)  # not made by the first use, which may come from several threads at once
+_decoder = msgspec.json.Decoder(_ServerFile)
 
 
-def known_abilities(body: bytes | None, endpoint: str, bucket: str) -> ServerAbilities | None:
-    """What a file says of this bucket at this endpoint; None where it says nothing, or not all that there is to say."""
-    for each in _read(body):
-        if (each.endpoint, each.bucket) == (endpoint, bucket):
-            return each.abilities
+def read_abilities(body: bytes | None, endpoint: str, bucket: str) -> ServerAbilities | None:
+    """What the file says of this bucket at this endpoint; None if it says nothing, or not of every ability."""
+    for entry in _entries(body):
+        if (entry.endpoint, entry.bucket) == (endpoint, bucket):
+            return entry.abilities
     return None
 
 
 def with_abilities(body: bytes | None, endpoint: str, bucket: str, abilities: ServerAbilities) -> bytes:
-    """The file with this added, or in place of what it said of the bucket before."""
-    others = [each for each in _read(body) if (each.endpoint, each.bucket) != (endpoint, bucket)]
-    kept = [*others, _Abilities(endpoint=endpoint, bucket=bucket, abilities=abilities)][-_KEPT:]
-    return msgspec.json.format(msgspec.json.encode(_File(kept)), indent=2)
+    """The file with these abilities, which replace those of the same bucket and endpoint."""
+    others = [entry for entry in _entries(body) if (entry.endpoint, entry.bucket) != (endpoint, bucket)]
+    entries = [*others, _Entry(endpoint=endpoint, bucket=bucket, abilities=abilities)][-_MOST_SERVERS:]
+    return msgspec.json.format(msgspec.json.encode(_ServerFile(entries)), indent=2)
 
 
-def _read(body: bytes | None) -> list[_Abilities]:
+def _entries(body: bytes | None) -> list[_Entry]:
     try:
-        return _file.decode(body or b"").servers
+        return _decoder.decode(body or b"").servers
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []

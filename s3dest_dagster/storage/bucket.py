@@ -1,8 +1,7 @@
-"""One bucket, as the few verbs that a landing needs; each does one request (a listing: one per 1000 keys), and does it
-again while that may help.
+"""One bucket, as the few verbs that a landing needs, and what each of them guarantees.
 
-Only actions of the seed's IAM policy are used: put, get, head, delete, list, the multipart cycle. It must not know what
-the keys mean.
+A verb is one request (a listing one per 1000 keys), with retries. Uses only actions of the connector's documented IAM
+policy: put, get, head, delete, list and the multipart cycle. Must not know: what the keys mean.
 """
 
 from __future__ import annotations
@@ -27,61 +26,53 @@ from s3dest_dagster.storage.abilities import (
     WITHOUT_CONDITIONS,
     Condition,
     ServerAbilities,
-    known_abilities,
+    read_abilities,
     with_abilities,
 )
-from s3dest_dagster.storage.deletion import Deletions, delete_somehow
 from s3dest_dagster.storage.headers import md5_of
-from s3dest_dagster.storage.objects import (
-    Listed,
-    ObjectHead,
-    PendingUpload,
-    check_completed,
-    etag_of,
-    first_page,
-    listed,
-    pages,
-    pending,
-    upload_pages,
-)
-from s3dest_dagster.storage.probing import find_out
-from s3dest_dagster.storage.requests import Requests
-from s3dest_dagster.storage.retry import RetryPolicy, Tries
+from s3dest_dagster.storage.objects import Deletions, Listed, ObjectHead, PendingUpload, to_etag, to_listed, to_pending
+from s3dest_dagster.storage.probing import delete_anyhow, probe
+from s3dest_dagster.storage.requests import Requests, RetryPolicy, Tries
 
 ONCE = RetryPolicy(max_attempts=1)
 SERVER_FILE = "server.json"
-"""What the server can do, kept in a bucket's place."""
+"""Name of the file that keeps what the server can do, under the bucket's root."""
 TRIALS = "~"
-"""How the keys in a bucket's place begin that are there for trial. What has one is deleted at once, but for what a
-process leaves that is killed."""
+"""First character, under the bucket's root, of the keys of trial objects. They are deleted at once; only a killed
+process leaves any."""
 _logger = logger("storage")
 
 
 @dataclass
-class _FoundOut:
-    """What is known of the server, by the place where it is kept. A process asks once, whatever its threads."""
+class _AbilityCache:
+    """The abilities of the server by root. A process reads or probes them once, whatever its threads."""
 
     abilities: dict[str, ServerAbilities] = field(default_factory=dict)
     lock: Any = field(default_factory=RLock)
 
 
 class Bucket:
-    """A bucket behind a client that has `boto3`'s S3 methods and is safe to use from several threads.
+    """A bucket, reached by a client that has the methods of boto3's S3 client. Safe to use from several threads.
 
-    Every verb raises a StorageError (see `errors`) with a sentence for people. `retry_policy` says how often and how
-    long a request is tried; where the client retries, too, each of those tries is a series of its own.
+    Every verb raises a StorageError (see `errors`) that says what happened, where, and what to do: among them
+    AccessDeniedError, BucketNotFoundError, CredentialsError and EndpointUnreachableError.
+
+    Args:
+        client: the S3 client. If it retries by itself, each of its series counts as one try.
+        name: the bucket's name.
+        retry_policy: how often and how long a request is tried.
     """
 
     def __init__(self, client: Any, name: str, retry_policy: RetryPolicy = ONCE) -> None:
         self._requests = Requests(client, name, retry_policy)
         self._headers: Mapping[str, str] = {}
         self._own_headers: Mapping[str, str] = {}
-        self._place = ""
-        self._found_out = _FoundOut()
+        self._root = ""
+        self._cache = _AbilityCache()
 
     @property
     def client(self) -> Any:
-        """The client that requests go through."""
+        """The client that sends the requests."""
         return self._requests.client
 
     @property
@@ -89,27 +80,27 @@ class Bucket:
         """The bucket's name."""
         return self._requests.bucket
 
-    def until(self, given_up: Event) -> Bucket:
-        """The same bucket for requests that are not tried again once the event is set; a pause ends at once then."""
+    def cancelled_by(self, event: Event) -> Bucket:
+        """The same bucket, but once the event is set, pauses end and no request is tried again."""
         same = copy(self)
-        same._requests = self._requests.until(given_up)
+        same._requests = self._requests.cancelled_by(event)
         return same
 
-    def at(self, place: str) -> Bucket:
-        """The same bucket, which keeps under this prefix what it finds out about its server."""
+    def with_root(self, root: str) -> Bucket:
+        """The same bucket, which keeps what its server can do, and trial objects, under this prefix."""
         same = copy(self)
-        same._place = place
+        same._root = root
         return same
 
     def with_headers(self, headers: Mapping[str, str]) -> Bucket:
-        """The same bucket, whose objects are written with these headers (see `headers_of_all`)."""
+        """The same bucket, which writes its objects with these headers (see `headers_of_all`)."""
         same = copy(self)
         same._headers = same._own_headers = dict(headers)
         return same
 
-    def for_data(self, headers: Mapping[str, str]) -> Bucket:
-        """The same bucket, whose objects are written with these headers (see `headers_of_data`), but for what it finds
-        out about its server: that is kept with the headers of before."""
+    def with_data_headers(self, headers: Mapping[str, str]) -> Bucket:
+        """The same bucket, which writes its objects with these headers (see `headers_of_data`), except those under its
+        root: trial objects and the server file keep the headers of before."""
         same = copy(self)
         same._headers = dict(headers)
         return same
@@ -128,9 +119,8 @@ class Bucket:
         """The `s3://` address of a key."""
         return f"s3://{self.name}/{key}"
 
-    def page(self, prefix: str) -> str | None:
-        """The page of AWS's console that shows what stands under a prefix; None for other servers, and where AWS has
-        other consoles."""
+    def console_url(self, prefix: str) -> str | None:
+        """The page of AWS's console that shows a prefix; None for other servers and parts of AWS without a console."""
         region = self.client.meta.region_name or ""
         host = console_host(self.endpoint, region)
         if host is None:
@@ -139,208 +129,230 @@ class Bucket:
         return f"https://{host}/s3/buckets/{quote(self.name)}?{query}"
 
     def server_time(self) -> datetime:
-        """What time it is on the server, by its newest answer; it is asked (one listing) where that is not from the
-        last minute. This machine's time where the server's answers tell none.
+        """The time on the server, from its newest answer. Sends one listing if no answer is from the last minute.
 
-        Whatever several machines must agree on, as how old an upload is, goes by this clock.
+        The clock for whatever machines must agree on, such as how old an upload is. This machine's time if the server
+        sends no Date.
         """
         clock = self._requests.clock
         if clock.now() is None:
-            self.first_page(self._place)
+            self.first_page(self._root)
         return clock.now() or datetime.now(UTC)
 
     # ------------------------------------------------------------------ whole objects
 
     def put(self, key: str, body: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
-        """Writes an object as a whole and returns its ETag.
+        """Writes an object atomically, in its entirety or not at all, and returns its ETag.
 
-        With `if_absent` or `if_match` (an ETag) only if no other writer was first: else PreconditionFailedError. A
-        server that ignores the condition is looked at before the write, which narrows the gap and does not close it.
+        On a server that ignores conditions the object is read right before it is written, which narrows the gap between
+        two writers to milliseconds and does not close it.
+
+        Args:
+            if_absent: writes only if there is no object.
+            if_match: writes only if the object has this ETag (without quotes).
+
+        Raises:
+            PreconditionFailedError: the condition is not met, since another writer was first.
         """
         if not if_absent and if_match is None:
             return self._put(key, body, {}, self._requests.begin())
-        conditions = self._conditions(key, if_absent, if_match)
+        condition = self._condition(key, if_absent, if_match)
         tries = self._requests.begin()
         try:
-            with self._requests.promised("conditional puts"):
-                return self._put(key, body, conditions, tries)
+            with self._requests.relying_on("conditional puts"):
+                return self._put(key, body, condition, tries)
         except PreconditionFailedError:
-            # The answer to an earlier try may be what was lost, and the version that is met our own.
-            found = self.get(key) if tries.count > 1 else None
-            if found is None or found[0] != body:
+            # A lost answer to an earlier try looks like this, too: then what stands there is our own.
+            current = self.get(key) if tries.count > 1 else None
+            if current is None or current[0] != body:
                 raise
-            return found[1]
+            return current[1]
 
-    def _put(self, key: str, body: bytes, conditions: Mapping[str, str], tries: Tries) -> str:
-        arguments = {"Key": key, "Body": body, **self._digest(body), **self._headers, **conditions}
+    def _put(self, key: str, body: bytes, condition: Mapping[str, str], tries: Tries) -> str:
+        arguments = {"Key": key, "Body": body, **self._digest(body), **self._headers, **condition}
 
         def once() -> str:
             answer = self._requests.send("put_object", **arguments)
             if "ETag" in answer or self.abilities.etags_answered:
-                return etag_of(answer)
-            found = self.get(key)
-            if found is None or found[0] != body:
+                return to_etag(answer)
+            current = self.get(key)
+            if current is None or current[0] != body:
                 raise PreconditionFailedError(f"{self.uri(key)} was changed by another writer at once.", key=key)
-            return found[1]
+            return current[1]
 
-        return self._requests.ask("s3:PutObject", key, once, tries)
+        return self._requests.retry("s3:PutObject", key, once, tries)
 
     def _digest(self, body: bytes) -> dict[str, str]:
-        """The header that names what is sent. For AWS the SDK sends a checksum; other servers all know this one, and
-        ask for it where a bucket locks its objects."""
+        """Content-MD5, which all servers know and Object Lock requires. To AWS, boto3 sends a checksum instead."""
         return {} if is_aws(self.endpoint) else {"ContentMD5": md5_of(body)}
 
-    def _conditions(self, key: str, if_absent: bool, if_match: str | None) -> dict[str, str]:
+    def _condition(self, key: str, if_absent: bool, if_match: str | None) -> dict[str, str]:
         abilities = self.abilities
         if if_absent and abilities.create_if_absent:
             return {"IfNoneMatch": "*"}
         if if_match is not None and abilities.replace_if_match is not Condition.NONE:
-            return {"IfMatch": abilities.replace_if_match.spelled(if_match)}
-        _tell_once(self.endpoint)
-        found = self.get(key)
-        if (found is None) != if_absent or (found is not None and found[1] != if_match):
+            return {"IfMatch": abilities.replace_if_match.format_etag(if_match)}
+        _warn_without_conditions(self.endpoint)
+        current = self.get(key)
+        if (current is None) != if_absent or (current is not None and current[1] != if_match):
             raise PreconditionFailedError(f"{self.uri(key)} is not what this sync last saw.", key=key)
         return {}
 
     def get(self, key: str) -> tuple[bytes, str] | None:
-        """An object's bytes and ETag; None when there is no such object. An answer that is cut short is read again."""
+        """An object's complete bytes and its ETag; None if there is no object. An answer that is cut short is retried."""
         return objects.read(self._requests, key)
 
     def head(self, key: str) -> ObjectHead | None:
-        """Size, ETag and metadata (names in lower case) of an object; None when there is no such object."""
+        """Size, ETag and metadata of an object; None if there is no object."""
         return objects.head(self._requests, key)
 
     def delete(self, keys: Iterable[str]) -> int:
-        """Deletes objects, up to 1000 per request where the server takes many at once; a key that is not there is no
-        error. Returns how many were asked.
+        """Deletes objects, whatever they hold, and returns the number of keys. A key without an object is no error.
 
-        A key that the server refuses inside its answer raises, naming it.
+        Not atomic: after an error some objects are deleted. Sends one request per 1000 keys if the server takes that.
+
+        Raises:
+            StorageError: the server refuses a key, which the error names.
         """
-        asked = list(keys)
-        if asked:
-            Deletions(self._requests, self.abilities).delete(asked)
-        return len(asked)
+        todo = list(keys)
+        if todo:
+            Deletions(self._requests, self.abilities).delete(todo)
+        return len(todo)
 
     def delete_unchanged(self, etags: Mapping[str, str]) -> None:
-        """Deletes each of these keys only while its object has the given ETag (without quotes). Objects that changed,
-        and those that are gone, are left alone.
+        """Deletes each of these keys only while its object has the given ETag (without quotes).
 
-        By a condition where the server honours one on deletions. Elsewhere each object is looked at right before each
-        try to delete it, a few at a time, which narrows the gap and does not close it.
+        Leaves alone what has changed or is gone. Not atomic, as `delete`. On a server without conditional deletions the
+        ETag is read right before each try to delete, which narrows the gap to milliseconds and does not close it.
         """
         if etags:
             Deletions(self._requests, self.abilities).delete_unchanged(etags)
 
-    # ------------------------------------------------------------------ for trial
+    # ------------------------------------------------------------------ rights
 
-    def delete_trial(self, key: str) -> None:
-        """Deletes one object in any way that the server takes: what it can do need not be known. One that is not there
-        is no error, so that this tells whether anything may be deleted."""
-        delete_somehow(self._requests, key)
+    def check_delete(self, key: str) -> None:
+        """Deletes one object in any way that the server takes, without knowing its abilities. A missing one is fine.
 
-    def read_trial(self, key: str) -> None:
-        """Looks at an object. AccessDeniedError where that is denied, also for one that is not there: unlike `head`, to
-        which a denial may mean that."""
+        Raises:
+            AccessDeniedError: this identity may not delete.
+        """
+        delete_anyhow(self._requests, key)
+
+    def check_read(self, key: str) -> None:
+        """Reads the head of an object, which may be missing.
+
+        Raises:
+            AccessDeniedError: this identity may not read. `head` takes such a denial for a missing object.
+        """
         with suppress(ObjectNotFoundError):
-            self._requests.ask("s3:GetObject", key, partial(self._requests.send, "head_object", Key=key))
+            self._requests.call("s3:GetObject", "head_object", Key=key)
 
     # ------------------------------------------------------------------ listings
 
     def list_objects(self, prefix: str) -> Iterator[Listed]:
-        """All objects whose keys begin with `prefix`, in the server's order, a page at a time."""
-        for page in pages(self._requests, prefix):
-            yield from map(listed, page.get("Contents") or ())
+        """All objects whose keys begin with `prefix`, in the server's order, read page by page.
+
+        Raises:
+            StorageError: also if the server truncates the listing and does not say where it continues.
+        """
+        for page in objects.pages(self._requests, prefix):
+            yield from map(to_listed, page.get("Contents") or ())
 
     def list_directories(self, prefix: str) -> Iterator[str]:
-        """The directories right under `prefix` (which ends with a slash), each with its slash at the end. What stands
-        in them is not listed, however much it is."""
-        for page in pages(self._requests, prefix, Delimiter="/"):
-            yield from (each["Prefix"] for each in page.get("CommonPrefixes") or ())
+        """The directories right under `prefix` (which ends with a slash), each with its slash. Their content, however
+        large, is not listed. Raises as `list_objects`."""
+        for page in objects.pages(self._requests, prefix, Delimiter="/"):
+            yield from (entry["Prefix"] for entry in page.get("CommonPrefixes") or ())
 
     def first_page(self, prefix: str) -> tuple[list[Listed], bool]:
-        """The first up to 1000 objects under `prefix`, and whether there are more. One request."""
-        page = first_page(self._requests, prefix)
-        return [listed(each) for each in page.get("Contents") or ()], bool(page.get("IsTruncated"))
+        """The first objects under `prefix`, at most 1000, and whether there are more. One request."""
+        page = objects.first_page(self._requests, prefix)
+        return [to_listed(entry) for entry in page.get("Contents") or ()], bool(page.get("IsTruncated"))
 
     # ------------------------------------------------------------------ multipart uploads
 
     def create_upload(self, key: str, metadata: Mapping[str, str]) -> str:
-        """Begins a multipart upload, of which nothing is visible until it is completed. Returns its id."""
-        place = {"Key": key, "Metadata": dict(metadata)}
-        create = partial(self._requests.send, "create_multipart_upload", **place, **self._headers)
-        return str(self._requests.ask("s3:PutObject", key, create)["UploadId"])
+        """Begins a multipart upload and returns its id. Nothing is visible until it is completed."""
+        arguments = {"Key": key, "Metadata": dict(metadata), **self._headers}
+        return str(self._requests.call("s3:PutObject", "create_multipart_upload", **arguments)["UploadId"])
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> str:
-        """Sends one part (1 to 10,000; at least 5 MiB but for the last) and returns its ETag."""
+        """Sends one part and returns its ETag. A part that is sent twice replaces itself.
+
+        Args:
+            number: 1 to 10,000.
+            body: at least 5 MiB, except in the last part.
+        """
         digest = {} if self.abilities.parts_without_md5 else self._digest(body)
         part = {"Key": key, "UploadId": upload_id, "PartNumber": number, "Body": body, **digest}
-        return self._requests.ask("s3:PutObject", key, lambda: etag_of(self._requests.send("upload_part", **part)))
+        return self._requests.retry("s3:PutObject", key, lambda: to_etag(self._requests.send("upload_part", **part)))
 
     def complete_upload(self, key: str, upload_id: str, etags: Sequence[str]) -> None:
-        """Makes the object visible, parts in order.
+        """Makes the object visible atomically, with its parts in the order of their ETags.
 
-        UploadVanishedError if the upload is unknown: it was aborted, or completed before, perhaps by a first try of
-        this very request, of which the answer was lost.
+        Raises:
+            UploadVanishedError: the upload is unknown. It was aborted or completed before, possibly by a first try of
+                this very request whose answer was lost.
         """
         parts = [{"PartNumber": number, "ETag": f'"{etag}"'} for number, etag in enumerate(etags, 1)]
-        place = {"Key": key, "UploadId": upload_id, "MultipartUpload": {"Parts": parts}}
-        complete = partial(self._requests.send, "complete_multipart_upload", **place)
-        self._requests.ask("s3:PutObject", key, lambda: check_completed(complete()))
+        arguments = {"Key": key, "UploadId": upload_id, "MultipartUpload": {"Parts": parts}}
+        complete = partial(self._requests.send, "complete_multipart_upload", **arguments)
+        self._requests.retry("s3:PutObject", key, lambda: objects.check_completed(complete()))
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        """Gives up a multipart upload and its parts. One that is not there (any more) is no error."""
-        try:
-            abort = partial(self._requests.send, "abort_multipart_upload", Key=key, UploadId=upload_id)
-            self._requests.ask("s3:AbortMultipartUpload", key, abort)
-        except UploadVanishedError:
-            return
+        """Drops a multipart upload with its parts. An upload that does not exist (any more) is no error."""
+        with suppress(UploadVanishedError):
+            self._requests.call("s3:AbortMultipartUpload", "abort_multipart_upload", Key=key, UploadId=upload_id)
 
     def list_uploads(self, prefix: str) -> Iterator[PendingUpload]:
-        """All multipart uploads under `prefix` that are neither completed nor aborted."""
-        for page in upload_pages(self._requests, prefix):
-            yield from map(pending, page.get("Uploads") or ())
+        """All multipart uploads under `prefix` that are neither completed nor aborted. Raises as `list_objects`."""
+        for page in objects.upload_pages(self._requests, prefix):
+            yield from map(to_pending, page.get("Uploads") or ())
 
     # ------------------------------------------------------------------ what the server can do
 
     @property
     def abilities(self) -> ServerAbilities:
-        """What the server can do. AWS's abilities are known. Another server is asked on the first use of the bucket,
-        and what it can do is kept in a file beside the manifests, which a process reads once."""
+        """What the server can do. AWS's abilities are known; another server is probed when the bucket is first used.
+
+        The result is kept in a file under the bucket's root, which a process reads once.
+        """
         if is_aws(self.endpoint):
             return AWS
-        with self._found_out.lock:
-            known = self._found_out.abilities.get(self._place)
-            return known or self.with_headers(self._own_headers)._find_out(again=False)
+        with self._cache.lock:
+            known = self._cache.abilities.get(self._root)
+            return known or self.with_headers(self._own_headers)._load_abilities(again=False)
 
-    def find_out_again(self) -> ServerAbilities:
+    def probe_again(self) -> ServerAbilities:
         """What the server can do now, whatever it could before; kept for every process that begins later."""
         if is_aws(self.endpoint):
             return AWS
-        with self._found_out.lock:
-            return self.with_headers(self._own_headers)._find_out(again=True)
+        with self._cache.lock:
+            return self.with_headers(self._own_headers)._load_abilities(again=True)
 
-    def _find_out(self, *, again: bool) -> ServerAbilities:
-        key = f"{self._place}{SERVER_FILE}"
-        found = self.get(key)
-        body = found[0] if found is not None else None
-        abilities = None if again else known_abilities(body, self.endpoint, self.name)
+    def _load_abilities(self, *, again: bool) -> ServerAbilities:
+        key = f"{self._root}{SERVER_FILE}"
+        current = self.get(key)
+        body = current[0] if current is not None else None
+        abilities = None if again else read_abilities(body, self.endpoint, self.name)
         if abilities is None:
-            abilities = find_out(self._requests, f"{self._place}{TRIALS}probe-{uuid4().hex}", self._headers)
-            self._remember(key, body, abilities)
-        self._found_out.abilities[self._place] = abilities
+            abilities = probe(self._requests, f"{self._root}{TRIALS}probe-{uuid4().hex}", self._headers)
+            self._keep_abilities(key, body, abilities)
+        self._cache.abilities[self._root] = abilities
         return abilities
 
-    def _remember(self, key: str, body: bytes | None, abilities: ServerAbilities) -> None:
-        """Writes down what the server can do, which this very put may depend on."""
-        before = dict(self._found_out.abilities)
-        self._found_out.abilities[self._place] = abilities
+    def _keep_abilities(self, key: str, body: bytes | None, abilities: ServerAbilities) -> None:
+        before = dict(self._cache.abilities)
+        # This very put asks for the abilities.
+        self._cache.abilities[self._root] = abilities
         try:
             self.put(key, with_abilities(body, self.endpoint, self.name, abilities))
         except StorageError:
-            self._found_out.abilities = before
+            self._cache.abilities = before
             raise
 
 
 @lru_cache(maxsize=64)
-def _tell_once(endpoint: str) -> None:
+def _warn_without_conditions(endpoint: str) -> None:
+    """Warns once per endpoint."""
     _logger.warning("%s: %s", endpoint, WITHOUT_CONDITIONS)

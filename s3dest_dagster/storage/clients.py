@@ -1,52 +1,63 @@
-"""Clients of S3 from a connection's settings.
+"""S3 clients and buckets for the settings of a connection, whose credentials stay current.
 
 Access keys win over a role; without either the default chain of the AWS SDK decides (environment, profile, web
-identity, container, instance profile). Clients are kept, the identity is not: see `current`. It must not log or show a
-secret.
+identity, container, instance profile). Clients are kept, credentials are not: they are resolved when they are first
+needed, and again when they hold no longer. Must not log or show a secret.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
 from botocore.config import Config
+from botocore.credentials import Credentials, ReadOnlyCredentials
+from botocore.exceptions import BotoCoreError, ClientError
 
-from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.keys import manifest_root
+from s3dest_dagster.printable import logger
 from s3dest_dagster.settings.connection import S3Connection, is_aws
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage.bucket import Bucket
-from s3dest_dagster.storage.credential_chain import aws_variables, find
-from s3dest_dagster.storage.credential_errors import mapped_configuration
-from s3dest_dagster.storage.credentials import CurrentCredentials, sign_anew_when_refused
-from s3dest_dagster.storage.error_mapping import refuse_redirect
+from s3dest_dagster.storage.credentials import ResolvedCredentials, assumes_role, aws_variables, resolve_credentials
+from s3dest_dagster.storage.error_mapping import refuse_redirect, refuses_identity
 from s3dest_dagster.storage.headers import headers_of_all
-from s3dest_dagster.storage.retry import RetryPolicy
-from s3dest_dagster.storage.sessions import DEFAULT_REGION, ConnectionSession
+from s3dest_dagster.storage.requests import RetryPolicy
+from s3dest_dagster.storage.sessions import DEFAULT_REGION, ConnectionSession, map_configuration_errors
 
 _POOL_CONNECTIONS = 32
+_LONGEST_WAIT_FOR_STS_S = 3
+_SIGNED_BY = "s3dest_signed_by"
+"""Entry of a request's context: the number of the search whose credentials signed it. None once it was signed again."""
+_logger = logger("storage")
 
 
 def open_bucket(connection: S3Connection, where: S3Destination | str) -> Bucket:
-    """The bucket over a client for this connection. Nothing is asked of the server yet.
+    """The bucket, through a client for this connection. Sends nothing yet.
 
-    `where` is a bucket's name, or a destination, whose headers everything gets that is written to the bucket. Raises as
-    `open_client`.
+    Args:
+        connection: how S3 is reached, and as whom.
+        where: a bucket's name, or a destination, whose headers every object of the bucket gets.
+
+    Raises:
+        CredentialsError, SettingsError: as `open_client`; also for an endpoint that names the bucket.
     """
     if isinstance(where, S3Destination):
-        _refuse_bucket_in(connection.endpoint, where.s3_bucket_name)
+        _check_endpoint(connection.endpoint, where.s3_bucket_name)
         bucket = open_bucket(connection, where.s3_bucket_name)
-        return bucket.at(manifest_root(where.template.literal_root)).with_headers(headers_of_all(where))
+        return bucket.with_root(manifest_root(where.template.literal_root)).with_headers(headers_of_all(where))
     retry_policy = RetryPolicy(max_attempts=connection.max_attempts, deadline_s=connection.retry_deadline_s)
     return _bucket(open_client(replace(connection, max_attempts=1)), where, retry_policy)
 
 
-def _refuse_bucket_in(endpoint: str, bucket: str) -> None:
-    """Raises SettingsError for an endpoint that names the bucket, too: it would be looked for in itself."""
+def _check_endpoint(endpoint: str, bucket: str) -> None:
+    """Raises SettingsError for an endpoint that names the bucket, too: the bucket would be looked for in itself."""
     url = urlsplit(endpoint)
     if url.path.rstrip("/").endswith(f"/{bucket}") or (url.hostname or "").startswith(f"{bucket}."):
         raise SettingsError(
@@ -58,48 +69,50 @@ def _refuse_bucket_in(endpoint: str, bucket: str) -> None:
 
 @lru_cache(maxsize=64)
 def _bucket(client: Any, name: str, retry_policy: RetryPolicy) -> Bucket:
-    """One for equal settings, since it remembers what it has found out about its server."""
+    """One bucket for equal settings, since it remembers what its server can do."""
     return Bucket(client, name, retry_policy)
 
 
 def open_client(connection: S3Connection) -> Any:
-    """An S3 client that tries again by itself; equal settings share one while the environment's AWS variables stay the
-    same, since a role costs an AssumeRole call, and connections are kept.
+    """An S3 client of boto3 that retries by itself. Looks for no identity yet: the first request does.
 
-    The identity is looked for by the first request, and again when it has ended or is refused. Raises SettingsError for
-    a ca_bundle that cannot be read, for a wrong AWS configuration and for plain http by way of it, CredentialsError
-    where a profile is not there.
+    Equal settings share one client while the AWS variables of the environment stay the same, since connections are
+    worth keeping and assuming a role costs a request.
+
+    Raises:
+        SettingsError: the ca_bundle cannot be read, or the AWS configuration is wrong or names a plain http endpoint.
+        CredentialsError: the profile does not exist.
     """
     variables = aws_variables()
-    _credentials(_identity_of(connection), variables).drop_those_of_another_environment(variables)
+    _credentials(_identity_settings(connection), variables).drop_other_environment(variables)
     return _client(connection, variables)
 
 
 @lru_cache(maxsize=16)
 def _client(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> Any:
-    credentials = _credentials(_identity_of(connection), variables)
-    with mapped_configuration(connection):
+    credentials = _credentials(_identity_settings(connection), variables)
+    with map_configuration_errors(connection):
         session = boto3.Session(botocore_session=ConnectionSession(connection, credentials))
         client = session.client("s3", **_client_arguments(connection))
     endpoint = client.meta.endpoint_url
     if connection.endpoint:
         client.meta.events.register("before-parse.s3", refuse_redirect)
     if connection.endpoint or is_aws(endpoint):
-        sign_anew_when_refused(client, credentials)
+        _sign_again_if_refused(client, credentials)
         return client
-    # The AWS configuration names another server, to which everything applies that does to one of the settings.
+    # The AWS configuration names another server. Whatever holds for an endpoint of the settings holds for this one.
     return _client(replace(connection, endpoint=endpoint), variables)
 
 
-def _identity_of(connection: S3Connection) -> S3Connection:
-    """The settings that an identity depends on, with others at fixed values."""
+def _identity_settings(connection: S3Connection) -> S3Connection:
+    """The settings that decide the identity; the others have fixed values."""
     return replace(connection, endpoint="", path_style=None, max_attempts=1)
 
 
 @lru_cache(maxsize=16)
-def _credentials(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> CurrentCredentials:
-    """One for clients that try a request once and for those that try it again: a role is assumed once for both."""
-    return CurrentCredentials(partial(find, connection))
+def _credentials(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> RefreshingCredentials:
+    """One for the clients that retry and those that do not, so that a role is assumed once."""
+    return RefreshingCredentials(partial(resolve_credentials, connection))
 
 
 def _client_arguments(connection: S3Connection) -> dict[str, Any]:
@@ -116,10 +129,152 @@ def _client_arguments(connection: S3Connection) -> dict[str, Any]:
     }
     if not custom:
         return {"config": Config(**options)}
-    # Servers other than AWS fail on checksum trailers: radosgw 16 answers 411 over TLS, rclone on ranged reads.
+    # Other servers fail on checksum trailers: radosgw 16 answers 411 over TLS, rclone fails on ranged reads.
     options |= {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
     return {
         "config": Config(**options),
         "endpoint_url": connection.endpoint,
         "region_name": connection.region or DEFAULT_REGION,
     }
+
+
+# ---------------------------------------------------------------------- credentials that stay current
+
+
+class RefreshingCredentials(Credentials):  # type: ignore[misc,unused-ignore]
+    """What `resolve` gives, for as long as it holds. Safe to use from several threads, which share one search.
+
+    Searches again if the last search failed, if what it found cannot renew itself, if the configuration files have
+    changed, and if a server has refused the keys. So nothing that a client captures when it is made can expire.
+    """
+
+    def __init__(self, resolve: Callable[[], ResolvedCredentials]) -> None:
+        super().__init__("", "", method="current")
+        self._resolve = resolve
+        self._resolved: ResolvedCredentials | None = None
+        self._frozen: ReadOnlyCredentials | None = None
+        self._lock = Lock()
+        self._searches = 0
+
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        """The keys to sign with. Raises CredentialsError if there are none; the next call searches again."""
+        while True:
+            resolved = self._current()
+            try:
+                self._frozen = resolved.get_frozen_credentials()
+            except S3DestError:
+                self._drop(resolved)
+                if not resolved.has_given_keys:
+                    raise
+            else:
+                return self._frozen
+
+    def search(self) -> int:
+        """The number of the search that found what holds now."""
+        self._current()
+        return self._searches
+
+    def drop_other_environment(self, variables: frozenset[tuple[str, str]]) -> None:
+        """Forgets credentials that were found while the AWS variables were other than these."""
+        resolved = self._resolved
+        if resolved is not None and resolved.variables != variables:
+            self._drop(resolved)
+
+    def replace_refused(self, search: int) -> bool:
+        """Whether there are other keys than those of this search, which a server has refused."""
+        with self._lock:
+            # Of many refused requests only the first one searches.
+            if self._searches != search:
+                return True
+            refused, self._resolved = self._frozen, None
+        return bool(self.get_frozen_credentials() != refused)
+
+    def _current(self) -> ResolvedCredentials:
+        with self._lock:
+            resolved = self._resolved
+            if resolved is None:
+                return self._search()
+            if not resolved.are_files_changed():
+                return resolved
+            try:
+                return self._search()
+            except S3DestError as error:
+                # Perhaps the files are being written at this moment. The old keys may still hold.
+                _logger.debug("The files of the credentials have changed: %s", error)
+                resolved.accept_files()
+                return resolved
+
+    def _search(self) -> ResolvedCredentials:
+        self._resolved = self._resolve()
+        self._searches += 1
+        return self._resolved
+
+    def _drop(self, resolved: ResolvedCredentials) -> None:
+        with self._lock:
+            if self._resolved is resolved:
+                self._resolved = None
+
+
+def _sign_again_if_refused(client: Any, credentials: RefreshingCredentials) -> None:
+    """Makes the client send a request once more if the server refused its keys and there are others by now."""
+
+    def note_search(request: Any, **_: Any) -> None:
+        request.context.setdefault(_SIGNED_BY, credentials.search())
+
+    def retry(response: tuple[Any, dict[str, Any]] | None, request_dict: dict[str, Any], **_: Any) -> float | None:
+        search = request_dict["context"].get(_SIGNED_BY)
+        if response is None or search is None or not refuses_identity(response[1], request_dict["method"]):
+            return None
+        request_dict["context"][_SIGNED_BY] = None
+        return 0.0 if credentials.replace_refused(search) else None
+
+    service = client.meta.service_model.service_id.hyphenize()
+    client.meta.events.register_first(f"before-sign.{service}", note_search)
+    client.meta.events.register_first(f"needs-retry.{service}", retry)
+
+
+# ---------------------------------------------------------------------- whom a connection acts as
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whom a connection acts as, without any secret."""
+
+    source: str
+    """Where the credentials came from, for people to read."""
+    access_key_id: str
+    arn: str | None = None
+    """What STS calls the identity; None if that is unknown."""
+    unknown: str = ""
+    """Why `arn` is unknown."""
+
+
+def identity(connection: S3Connection) -> Identity:
+    """Whom a connection acts as, and which link of the chain gave the identity. Asks STS once, for 3 seconds at most.
+
+    Raises:
+        CredentialsError: no link gave an identity, or the role is refused.
+    """
+    resolved = resolve_credentials(connection)
+    keys = resolved.get_frozen_credentials()
+    return Identity(resolved.source, keys.access_key, *_caller(ConnectionSession(connection, resolved), connection))
+
+
+def _caller(session: ConnectionSession, connection: S3Connection) -> tuple[str | None, str]:
+    """The ARN of the caller, or why it is unknown. STS tells everybody their own, whatever their policy."""
+    config = Config(
+        connect_timeout=min(_LONGEST_WAIT_FOR_STS_S, connection.connect_timeout_s),
+        read_timeout=min(_LONGEST_WAIT_FOR_STS_S, connection.read_timeout_s),
+        retries={"mode": "standard", "total_max_attempts": 1},
+    )
+    sts = session.create_client("sts", config=config)
+    endpoint = sts.meta.endpoint_url
+    if is_aws(endpoint) and not assumes_role(connection) and not is_aws(open_client(connection).meta.endpoint_url):
+        # AWS does not know the keys of another server, and must not see them.
+        return None, "sts_endpoint is not set"
+    try:
+        return str(sts.get_caller_identity()["Arn"]), ""
+    except ClientError as error:
+        return None, f"{endpoint} refused to tell: {error.response.get('Error', {}).get('Code', 'without a reason')}"
+    except BotoCoreError:
+        return None, f"{endpoint} did not answer"

@@ -1,121 +1,354 @@
-"""The credentials of a client that lives long: looked for when they are first needed, and again when they are no more.
+"""Finds the credentials of a connection: asks the links of the AWS SDK's chain, once and from the beginning.
 
-Nothing that a client captures when it is made can end: neither that there were no credentials just then, nor keys that
-were renewed since. A role is assumed once for as long as it holds. It must not know which links the chain has.
+The links have bounds of our own: a program must end in time and reads nothing of standard input, and no proxy is asked
+for this machine's metadata. Must not keep what it finds (see `clients`), nor show a secret.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from threading import Lock
+import getpass
+import os
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from botocore.credentials import Credentials, ReadOnlyCredentials
+import botocore.session
+from botocore.credentials import (
+    AssumeRoleProvider,
+    CredentialProvider,
+    Credentials,
+    InstanceMetadataProvider,
+    ProcessProvider,
+    ProfileProviderBuilder,
+    ReadOnlyCredentials,
+    RefreshableCredentials,
+    create_credential_resolver,
+)
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
+from botocore.httpsession import URLLib3Session
 
-from s3dest_dagster.errors import S3DestError
-from s3dest_dagster.printable import logger
-from s3dest_dagster.storage.credential_chain import FoundCredentials
-from s3dest_dagster.storage.error_mapping import refuses_identity
+from s3dest_dagster.errors import CredentialsError, S3DestError
+from s3dest_dagster.settings.connection import S3Connection
+from s3dest_dagster.storage.error_mapping import describe_error, no_identity
+from s3dest_dagster.storage.sessions import ConnectionSession, map_configuration_errors
 
-_SIGNED_BY = "s3dest_signed_by"
-"""Where a request keeps which credentials it was signed by; None once it was signed anew."""
-_logger = logger("storage")
+_EXTERNAL_ID_VARIABLE = "AWS_ASSUME_ROLE_EXTERNAL_ID"
+_EXPIRED = datetime(1970, 1, 1, tzinfo=UTC)
+_VARIABLES = ("AWS_", "BOTO_CONFIG", "REQUESTS_CA_BUNDLE", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+FileState = tuple[str, int, int, int] | tuple[str]
 
 
-class CurrentCredentials(Credentials):  # type: ignore[misc,unused-ignore]
-    """What `find` gives, for as long as it holds. Safe to use from several threads, which wait for one search.
+def aws_variables() -> frozenset[tuple[str, str]]:
+    """The environment variables that the AWS SDK reads, with their values."""
+    return frozenset(item for item in os.environ.items() if item[0].upper().startswith(_VARIABLES))
 
-    It is looked for anew after a search without success, when what was found cannot renew itself, when the files that
-    it came from have changed, and when a server has refused it.
+
+# ---------------------------------------------------------------------- the links of the chain
+
+
+@dataclass(frozen=True, slots=True)
+class ChainLink:
+    """A link of the credential chain, for people to read."""
+
+    name: str
+    cure: str
+    """What to do if it fails."""
+
+
+_PROFILE_KEYS = "Give {profile} both aws_access_key_id and aws_secret_access_key."
+_LINKS = {
+    "explicit": ChainLink("access keys of the settings", "Set access_key_id and secret_access_key."),
+    "env": ChainLink(
+        "environment (AWS_ACCESS_KEY_ID)", "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY both, or neither of them."
+    ),
+    "assume-role": ChainLink(
+        "role of {profile}",
+        "Check role_arn, source_profile or credential_source, and external_id of {profile}, that the source may "
+        "sts:AssumeRole, sts_endpoint and sts_region.",
+    ),
+    "assume-role-with-web-identity": ChainLink(
+        "web identity",
+        "Check AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN (or web_identity_token_file and role_arn of {profile}), "
+        "the role's trust policy, sts_endpoint and sts_region.",
+    ),
+    "sso": ChainLink(
+        "single sign-on of {profile}",
+        "Sign in with `aws sso login --profile {name}`; if that does not help, check the sso_ keys of {profile}.",
+    ),
+    "login": ChainLink("sign-in of {profile}", "Sign in with `aws login --profile {name}`."),
+    "shared-credentials-file": ChainLink("{profile} of the credentials file", _PROFILE_KEYS),
+    "custom-process": ChainLink(
+        "program of {profile} (credential_process)",
+        "Run the credential_process of {profile} by hand: it must end with exit code 0 and print one JSON object with "
+        '"Version": 1, AccessKeyId and SecretAccessKey.',
+    ),
+    "config-file": ChainLink("{profile} of the configuration file", _PROFILE_KEYS),
+    "ec2-credentials-file": ChainLink("file of AWS_CREDENTIAL_FILE", "Check the file that AWS_CREDENTIAL_FILE names."),
+    "boto-config": ChainLink("configuration file of boto 2", "Check the file that BOTO_CONFIG names, or remove it."),
+    "container-role": ChainLink(
+        "container",
+        "Check AWS_CONTAINER_CREDENTIALS_FULL_URI or AWS_CONTAINER_CREDENTIALS_RELATIVE_URI, and "
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE or AWS_CONTAINER_AUTHORIZATION_TOKEN, which the container's platform "
+        "sets.",
+    ),
+    "iam-role": ChainLink(
+        "instance profile",
+        "Check that the instance has a role, and that its metadata service answers (AWS_EC2_METADATA_SERVICE_ENDPOINT, "
+        "AWS_METADATA_SERVICE_TIMEOUT).",
+    ),
+}
+"""The links by the METHOD of botocore's providers."""
+
+
+def _link(method: str, profile: str) -> ChainLink:
+    """The link of a botocore provider, with the name of the profile."""
+    link = _LINKS.get(method) or ChainLink(f"{method} of the AWS chain", "Check the AWS configuration.")
+    names = {"profile": f"profile {profile!r}", "name": profile}
+    return ChainLink(link.name.format(**names), link.cure.format(**names))
+
+
+@contextmanager
+def _map_link_errors(link: ChainLink) -> Iterator[None]:
+    """Maps whatever asking a link raises to a CredentialsError that names the link and its cure.
+
+    A link runs programs, reads files and asks servers that are not ours, and lets through any exception of theirs.
+    """
+    try:
+        yield
+    except S3DestError:
+        raise
+    except Exception as error:
+        raise CredentialsError(
+            f"No identity: the {link.name} gives none: {describe_error(error)} {link.cure}"
+        ) from error
+
+
+# ---------------------------------------------------------------------- what the chain gives
+
+
+class ResolvedCredentials(Credentials):  # type: ignore[misc,unused-ignore]
+    """Credentials that know where they came from. A failure to renew themselves is a CredentialsError.
+
+    Args:
+        credentials: what the link gave.
+        link: the link.
+        files: the configuration files that the chain read.
     """
 
-    def __init__(self, find: Callable[[], FoundCredentials]) -> None:
-        super().__init__("", "", method="current")
-        self._find = find
-        self._found: FoundCredentials | None = None
-        self._frozen: ReadOnlyCredentials | None = None
-        self._lock = Lock()
-        self._searches = 0
-
-    @property
-    def source(self) -> str:
-        """Where they came from, in words; "" before they were needed."""
-        found = self._found
-        return found.source if found else ""
+    def __init__(self, credentials: Credentials, link: ChainLink, files: Iterable[str] = ()) -> None:
+        super().__init__("", "", method="found")
+        self.source = link.name
+        """The link, for people to read."""
+        self.variables = aws_variables()
+        """The environment that the chain read."""
+        self.files = _file_states(files)
+        """The states of the files that the chain read."""
+        self.has_given_keys = False
+        self._credentials = credentials
+        self._link = link
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        """The keys to sign by. CredentialsError where there are none: the next call looks for them again."""
-        while True:
-            found = self._current()
-            try:
-                self._frozen = found.get_frozen_credentials()
-            except S3DestError:
-                self._drop(found)
-                if not found.has_given_keys:
-                    raise
-            else:
-                return self._frozen
+        with _map_link_errors(self._link):
+            frozen = self._credentials.get_frozen_credentials()
+        if not frozen.access_key or not frozen.secret_key:
+            raise no_identity()
+        self.has_given_keys = True
+        return frozen
 
-    def search(self) -> int:
-        """The number of the search that found what holds now."""
-        self._current()
-        return self._searches
+    def are_files_changed(self) -> bool:
+        """Whether one of the files that the chain read has changed since."""
+        return self.files != _file_states(state[0] for state in self.files)
 
-    def drop_those_of_another_environment(self, variables: frozenset[tuple[str, str]]) -> None:
-        """Looks for them anew where they were found while the environment was another than this."""
-        found = self._found
-        if found is not None and found.variables != variables:
-            self._drop(found)
-
-    def are_others_than(self, search: int) -> bool:
-        """Whether there are other keys than those of this search, which a server has refused."""
-        with self._lock:
-            if self._searches != search:
-                return True  # Of many requests that are refused one looks anew.
-            refused, self._found = self._frozen, None
-        return bool(self.get_frozen_credentials() != refused)
-
-    def _current(self) -> FoundCredentials:
-        """What holds now."""
-        with self._lock:
-            found = self._found
-            if found is None:
-                return self._looked_for()
-            if not found.is_of_former_files():
-                return found
-            try:
-                return self._looked_for()
-            except S3DestError as error:
-                # Somebody writes them just now, perhaps; what is there may hold still.
-                _logger.debug("The files of the credentials have changed: %s", error)
-                found.keep_in_spite_of_files()
-                return found
-
-    def _looked_for(self) -> FoundCredentials:
-        found = self._find()
-        self._found = found
-        self._searches += 1
-        return found
-
-    def _drop(self, found: FoundCredentials) -> None:
-        with self._lock:
-            if self._found is found:
-                self._found = None
+    def accept_files(self) -> None:
+        """Counts the files, as they are now, as those that these credentials came from."""
+        self.files = _file_states(state[0] for state in self.files)
 
 
-def sign_anew_when_refused(client: Any, credentials: CurrentCredentials) -> None:
-    """Makes the client send a request once more where the server refused its identity and there is another by now."""
+def _file_states(paths: Iterable[str]) -> tuple[FileState, ...]:
+    return tuple(_file_state(os.path.expanduser(path)) for path in paths)
 
-    def note(request: Any, **_: Any) -> None:
-        request.context.setdefault(_SIGNED_BY, credentials.search())
 
-    def again(response: tuple[Any, dict[str, Any]] | None, request_dict: dict[str, Any], **_: Any) -> float | None:
-        search = request_dict["context"].get(_SIGNED_BY)
-        if response is None or search is None or not refuses_identity(response[1], request_dict["method"]):
-            return None
-        request_dict["context"][_SIGNED_BY] = None
-        return 0.0 if credentials.are_others_than(search) else None
+def _file_state(path: str) -> FileState:
+    """What changes when a file is rewritten or replaced."""
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return (path,)
+    return path, stat.st_mtime_ns, stat.st_size, stat.st_ino
 
-    service = client.meta.service_model.service_id.hyphenize()
-    client.meta.events.register_first(f"before-sign.{service}", note)
-    client.meta.events.register_first(f"needs-retry.{service}", again)
+
+def assumes_role(connection: S3Connection) -> bool:
+    """Whether the role is assumed: access keys win over it."""
+    return bool(connection.role_arn) and not connection.access_key_id
+
+
+def resolve_credentials(connection: S3Connection) -> ResolvedCredentials:
+    """The credentials of the first link that has any, or those of the role that is assumed with them.
+
+    Raises:
+        CredentialsError: no link has any, or one fails.
+        SettingsError: the AWS configuration is wrong.
+    """
+    base = _base_credentials(connection)
+    if not assumes_role(connection):
+        if base is None:
+            raise no_identity()
+        return base
+    if base is None:
+        raise CredentialsError(
+            f"No identity: nobody is there who could assume {connection.role_arn}. Give the identity that assumes it "
+            "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, as profile_name, or as the machine's "
+            "own; access_key_id among the settings would win over the role.",
+            setting="role_arn",
+        )
+    role = _RoleProvider(ConnectionSession(connection, base), connection).load()
+    link = ChainLink(f"role {connection.role_arn}, assumed by the {base.source}", "")
+    return ResolvedCredentials(role, link, (state[0] for state in base.files))
+
+
+def _base_credentials(connection: S3Connection) -> ResolvedCredentials | None:
+    """The credentials of the settings, or of the chain's first link that has any."""
+    if connection.access_key_id:
+        keys = Credentials(connection.access_key_id, connection.secret_access_key, connection.session_token)
+        return ResolvedCredentials(keys, _link("explicit", ""))
+    with map_configuration_errors(connection):
+        session = ConnectionSession(connection)
+        profile = session.get_config_variable("profile") or "default"
+        files = [session.get_config_variable(name) for name in ("config_file", "credentials_file")]
+        providers = _providers(session, connection)
+    for provider in providers:
+        link = _link(provider.METHOD, profile)
+        with _map_link_errors(link):
+            credentials = provider.load()
+        if credentials is not None:
+            return ResolvedCredentials(credentials, link, files)
+    return None
+
+
+class _RoleProvider(CredentialProvider):  # type: ignore[misc,unused-ignore]
+    """Assumes the role of the settings. `base` is the session that assumes it."""
+
+    METHOD = "assume-role"
+    CANONICAL_NAME = "AssumeRole"
+
+    def __init__(self, base: botocore.session.Session, connection: S3Connection) -> None:
+        super().__init__()
+        self._base = base
+        self._connection = connection
+
+    def load(self) -> RefreshableCredentials:
+        """Expired credentials: the first use assumes the role.
+
+        A quarter of their life before they expire they are renewed if that succeeds, a sixth before it must. For a role
+        of an hour these are the SDK's own 15 and 10 minutes, which would renew a role of 15 minutes at each request.
+        """
+        duration = self._connection.role_duration_s
+        return RefreshableCredentials(
+            access_key="",
+            secret_key="",
+            token="",
+            expiry_time=_EXPIRED,
+            refresh_using=self._assume,
+            method=self.METHOD,
+            advisory_timeout=min(900, duration // 4),
+            mandatory_timeout=min(600, duration // 6),
+        )
+
+    def _assume(self) -> dict[str, str]:
+        try:
+            answer = self._base.create_client("sts").assume_role(**self._request())["Credentials"]
+        except (ClientError, BotoCoreError) as error:
+            raise CredentialsError(
+                f"No identity: {self._connection.role_arn} could not be assumed: {describe_error(error)} Check "
+                "role_arn, external_id, the role's trust policy, that the base identity may sts:AssumeRole, "
+                "sts_endpoint and sts_region.",
+                setting="role_arn",
+            ) from error
+        return {
+            "access_key": answer["AccessKeyId"],
+            "secret_key": answer["SecretAccessKey"],
+            "token": answer["SessionToken"],
+            "expiry_time": answer["Expiration"].isoformat(),
+        }
+
+    def _request(self) -> dict[str, Any]:
+        connection = self._connection
+        external_id = connection.external_id or os.environ.get(_EXTERNAL_ID_VARIABLE)
+        return {
+            "RoleArn": connection.role_arn,
+            "RoleSessionName": connection.role_session_name,
+            "DurationSeconds": connection.role_duration_s,
+            **({"ExternalId": external_id} if external_id else {}),
+        }
+
+
+# ---------------------------------------------------------------------- botocore's providers, with bounds
+
+
+def _providers(session: ConnectionSession, connection: S3Connection) -> list[CredentialProvider]:
+    """The providers of the chain, in the SDK's order. botocore has no public way to give them these bounds."""
+    cache: dict[str, Any] = {}
+    providers: list[CredentialProvider] = create_credential_resolver(session, cache=cache).providers
+    for provider in providers:
+        if isinstance(provider, ProcessProvider):
+            provider._popen = partial(_BoundedProcess, limit_s=connection.read_timeout_s)
+        elif isinstance(provider, AssumeRoleProvider):
+            provider._prompter = _ask_at_terminal
+            provider._profile_provider_builder = _BoundedBuilder(session, cache, limit_s=connection.read_timeout_s)
+        elif isinstance(provider, InstanceMetadataProvider):
+            # The same fetcher serves the role of a profile's `credential_source`.
+            fetcher = provider._role_fetcher
+            fetcher._session = URLLib3Session(timeout=fetcher._timeout, proxies={})
+    return providers
+
+
+class _BoundedBuilder(ProfileProviderBuilder):  # type: ignore[misc,unused-ignore]
+    """Builds the providers of a `source_profile`."""
+
+    def __init__(self, session: ConnectionSession, cache: dict[str, Any], *, limit_s: float) -> None:
+        super().__init__(session, cache)
+        self._limit_s = limit_s
+
+    def _create_process_provider(self, profile_name: str) -> ProcessProvider:
+        provider = super()._create_process_provider(profile_name)
+        provider._popen = partial(_BoundedProcess, limit_s=self._limit_s)
+        return provider
+
+
+class _BoundedProcess(subprocess.Popen[bytes]):
+    """A `credential_process` without standard input, where records may come in. Killed after `limit_s`."""
+
+    def __init__(self, command: list[str], *, limit_s: float, **options: Any) -> None:
+        super().__init__(command, stdin=subprocess.DEVNULL, **options)
+        self._limit_s = limit_s
+
+    def communicate(self, input: bytes | None = None, timeout: float | None = None) -> tuple[bytes, bytes]:
+        try:
+            return super().communicate(input, timeout or self._limit_s)
+        except subprocess.TimeoutExpired as error:
+            self.kill()
+            self.wait()
+            # Children of the program may hold the other ends open.
+            for pipe in (self.stdout, self.stderr):
+                if pipe is not None:
+                    pipe.close()
+            raise CredentialRetrievalError(
+                provider=ProcessProvider.METHOD, error_msg=f"it did not end within {self._limit_s:g} s (read_timeout_s)"
+            ) from error
+
+
+def _ask_at_terminal(prompt: str) -> str:
+    """The code of a second factor. Never read from standard input, where records may come in."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError as error:
+        raise CredentialRetrievalError(
+            provider=AssumeRoleProvider.METHOD,
+            error_msg="it wants a code of a second factor (mfa_serial), and there is no terminal to ask at",
+        ) from error
+    return getpass.getpass(prompt)

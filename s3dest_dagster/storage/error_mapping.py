@@ -1,12 +1,14 @@
-"""What S3 and botocore can answer, as errors of our own: the one place where foreign errors are mapped.
+"""Maps what boto3 and botocore raise to errors of our own: the one place that reads foreign errors.
 
-It says what is worth another try; it must not try anything itself.
+Says what is worth another try; must not try anything itself, and never shows a secret. Codes and exception classes
+decide. The only wording that is read is AWS's of `_NAMED_ACTION` and `_EXPLICIT_DENY`.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import ssl
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,9 +26,6 @@ from s3dest_dagster.errors import (
     StorageError,
     UploadVanishedError,
 )
-from s3dest_dagster.storage.credential_errors import of_foreign_chain
-
-BUCKET_ACTIONS = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetBucketLocation"})
 
 _UNKNOWN_IDENTITY = {
     "InvalidAccessKeyId": "S3 does not know the access key id",
@@ -42,28 +41,37 @@ _UNKNOWN_IDENTITY = {
 }
 _IDENTITY_CALLS = {"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "GetRoleCredentials"}
 """Calls that the credential chain makes by itself before a request is signed."""
-_LET_THROUGH = (FileNotFoundError, PermissionError, IsADirectoryError, RuntimeError)
-"""What the chain lets through: a token's file that cannot be read, and credentials that have ended when they come."""
-_OF_CHAIN = (
+_UNMAPPED_BY_BOTOCORE = (FileNotFoundError, PermissionError, IsADirectoryError, RuntimeError)
+"""What botocore's chain raises as it is: an unreadable token file, and credentials that have expired on arrival."""
+_CHAIN_ERRORS = (
     boto.NoCredentialsError,
     boto.PartialCredentialsError,
     boto.CredentialRetrievalError,
     boto.SSOError,
     boto.TokenRetrievalError,
-    *_LET_THROUGH,
+    *_UNMAPPED_BY_BOTOCORE,
 )
-"""What the chain of a client meets that is not one of ours, whose chain is mapped where it is asked."""
+"""What a foreign client's chain raises. Errors of our own chain are mapped where its links are asked."""
+CLIENT_ERRORS = (boto.ClientError, boto.BotoCoreError, ResponseParserError, *_UNMAPPED_BY_BOTOCORE)
+"""What a call of a boto3 client can raise."""
+
 _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 _NAMED_ACTION = re.compile(r"not authorized to perform: (\w+:\w+)(?: on resource: \"?([^\s\"]*[\w*]))?")
+"""The action and the resource in AWS's message, as
+https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html shows it. No field holds them."""
+_EXPLICIT_DENY = "explicit deny"
+"""How the same page words a denial that no further `Allow` can lift."""
 _KEY_ARN = re.compile(r"arn:[\w-]+:kms:[^:]*:[^:]*:key/")
+_BUCKET_ACTIONS = {"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetBucketLocation"}
+"""Actions on the bucket itself; all others are on its objects."""
+
 _WRONG_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301"}
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
-_UNMET = 412
-"""The status that says so, too, whatever the code: Swift's is InvalidRequest."""
-
+_PRECONDITION_FAILED = 412
+"""Means an unmet condition whatever the code: Swift's code is InvalidRequest."""
 _UNANSWERED = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError)
-"""No whole answer came: no connection, a reset, a timeout, an answer that was cut short or is no S3 answer."""
+"""No complete answer arrived: no connection, a reset, a timeout, or an answer that was cut short or is not S3's."""
 _BUSY_STATUS = {408, 429, 500, 502, 503, 504}
 _BUSY = {
     "BandwidthLimitExceeded",
@@ -83,89 +91,133 @@ _BUSY = {
     "TooManyRequests",
     "TooManyRequestsException",
 }
-_SAYS_NOTHING = {401, 403, 408, 409, 412, 429}
-"""Statuses of the 4xx that do not say that a kind of request is not known."""
-_NOT_TAKEN = {"InvalidArgument", "InvalidRequest", "MethodNotAllowed", "NotImplemented"}
 _DAMAGED = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
-"""The server noticed that what it received is not what was sent."""
-_WRONG_TLS = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
+"""The server noticed that it did not receive what was sent."""
+_NO_REFUSAL = {401, 403, 408, 409, 412, 429}
+"""4xx statuses that do not mean that the server lacks this kind of request."""
+_UNSUPPORTED = {"InvalidArgument", "InvalidRequest", "MethodNotAllowed", "NotImplemented"}
+_WRONG_TLS = {"CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER"}
+"""OpenSSL's reasons that no other try changes."""
+
+_LONGEST_TEXT = 400
 
 
-def policy_statement(action: str, bucket: str, kms_key: str | None = None, partition: str = "aws") -> str:
-    """The IAM policy statement that allows `action` on the bucket, or on the key of KMS, as JSON text to paste.
-    `partition` is the part of AWS that its ARNs name."""
-    if action.startswith("kms:"):
-        # An alias is not what policies name.
-        resource = kms_key if kms_key and _KEY_ARN.match(kms_key) else f"arn:{partition}:kms:*:*:key/*"
-    else:
-        resource = f"arn:{partition}:s3:::{bucket}" + ("" if action in BUCKET_ACTIONS else "/*")
-    return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
-
-
-ASKED = (boto.ClientError, boto.BotoCoreError, ResponseParserError, *_LET_THROUGH)
-"""What a client of boto3 raises."""
-
-
-def refuses_identity(answer: Mapping[str, Any], method: str) -> bool:
-    """Whether a parsed answer says that the keys which the request was signed by are not, or no longer, good.
-
-    The answer to a HEAD has no body: credentials that have ended make it a plain 400.
-    """
-    code = str(answer.get("Error", {}).get("Code", ""))
-    return code in _UNKNOWN_IDENTITY.keys() - {"RequestTimeTooSkewed"} or (method == "HEAD" and code == "400")
+# ---------------------------------------------------------------------- what an error means for the next try
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same request may succeed when it is sent again: nobody answered, or the server was busy or broken."""
+    """Whether the same request may succeed when it is sent again: no answer arrived, or the server was busy."""
     if isinstance(error, boto.ClientError):
-        answer: dict[str, Any] = error.response
-        code = str(answer.get("Error", {}).get("Code", ""))
-        status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        code, status = _code_and_status(error)
         return code in _BUSY or code in _DAMAGED or status in _BUSY_STATUS
     if isinstance(error, boto.SSLError):
-        return not any(reason in str(error) for reason in _WRONG_TLS)
+        return _openssl_reason(error) not in _WRONG_TLS
     return isinstance(error, _UNANSWERED)
 
 
 def is_refusal(error: StorageError) -> bool:
-    """Whether a server definitely refused a kind of request: a 4xx that says neither who may, nor that it is busy, nor
-    that somebody else was first; a 501; or a 304, which some answer to a write whose condition is not met."""
+    """Whether the server definitely does not support this kind of request.
+
+    That is a 4xx which is neither about rights, nor load, nor another writer; a 501; or a 304, with which some servers
+    answer a write whose condition is not met.
+    """
     cause = error.__cause__
     if type(error) not in (StorageError, ObjectNotFoundError) or error.setting is not None:
         return False
     if not isinstance(cause, boto.ClientError) or is_transient(cause):
         return False
-    status = cause.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    code = str(cause.response.get("Error", {}).get("Code", ""))
+    code, status = _code_and_status(cause)
     if not status:
-        # One of the keys of a deletion.
-        return code in _NOT_TAKEN
-    return status in (304, 501) or (400 <= status < 500 and status not in _SAYS_NOTHING)
+        # One key of a DeleteObjects answer, which has a code only.
+        return code in _UNSUPPORTED
+    return status in (304, 501) or (400 <= status < 500 and status not in _NO_REFUSAL)
 
 
-def translated(
+def refuses_identity(answer: Mapping[str, Any], method: str) -> bool:
+    """Whether a parsed answer says that the keys that signed the request are not valid, or no longer.
+
+    The answer to a HEAD has no body, so expired credentials show as a plain 400.
+    """
+    code = str(answer.get("Error", {}).get("Code", ""))
+    return code in _UNKNOWN_IDENTITY.keys() - {"RequestTimeTooSkewed"} or (method == "HEAD" and code == "400")
+
+
+def _code_and_status(error: boto.ClientError) -> tuple[str, int]:
+    answer: dict[str, Any] = error.response
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    return str(answer.get("Error", {}).get("Code", status or "")), status
+
+
+def _openssl_reason(error: BaseException | None) -> str | None:
+    """OpenSSL's name for the failure, from the `ssl.SSLError` that botocore's and urllib3's errors stem from."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return None if error is None else error.reason
+
+
+# ---------------------------------------------------------------------- requests
+
+
+def map_error(
     error: Exception, action: str, bucket: str, key: str | None = None, *, tried: str = "", partition: str = "aws"
 ) -> StorageError:
-    """The StorageError that tells of one of `ASKED`: with bucket, key, missing action, and how long it was tried."""
+    """The StorageError for one of `CLIENT_ERRORS`.
+
+    Args:
+        action: the IAM action of the request, which a denial names.
+        tried: how often and how long the request was tried, as a sentence.
+        partition: the part of AWS that the ARNs of a policy name.
+    """
     if isinstance(error, boto.ClientError):
-        return _of_answer(error, action, bucket, key, tried, partition)
-    if isinstance(error, _OF_CHAIN):
-        return of_foreign_chain(error)
-    return _of_client(error, action, bucket, key, tried)
+        return _map_answer(error, action, bucket, key, tried, partition)
+    if isinstance(error, _CHAIN_ERRORS):
+        return _map_chain_error(error)
+    return _map_unanswered(error, action, _name(bucket, key), key, tried)
 
 
-def _of_answer(
+def access_denied(
+    action: str, bucket: str, key: str | None, text: str = "", *, kms_key: str | None = None, partition: str = "aws"
+) -> AccessDeniedError:
+    """The error for a denied action, with the policy statement to add.
+
+    Args:
+        text: the server's message. Where it names the missing action, such as one on an encryption key, that action
+            replaces `action`. An explicit deny replaces the statement, which would not help.
+    """
+    if (named := _NAMED_ACTION.search(text)) is not None:
+        action, kms_key = named[1], named[2] or kms_key
+    if _EXPLICIT_DENY in text:
+        cure = f"A policy denies it explicitly, so that allowing it does not help: {text}"
+    else:
+        cure = f"Add this statement to the identity's policy: {_policy_statement(action, bucket, kms_key, partition)}"
+    return AccessDeniedError(f"S3 denied {action} on {_name(bucket, key)}. {cure}", key=key, action=action)
+
+
+def _policy_statement(action: str, bucket: str, kms_key: str | None, partition: str) -> str:
+    """The IAM policy statement that allows the action on the bucket or the KMS key, as JSON to paste."""
+    if action.startswith("kms:"):
+        # A policy cannot name an alias.
+        resource = kms_key if kms_key and _KEY_ARN.match(kms_key) else f"arn:{partition}:kms:*:*:key/*"
+    else:
+        resource = f"arn:{partition}:s3:::{bucket}" + ("" if action in _BUCKET_ACTIONS else "/*")
+    return json.dumps({"Effect": "Allow", "Action": action, "Resource": resource})
+
+
+def _name(bucket: str, key: str | None) -> str:
+    return f"s3://{bucket}/{key}" if key else f"bucket {bucket!r}"
+
+
+def _map_answer(
     error: boto.ClientError, action: str, bucket: str, key: str | None, tried: str, partition: str
 ) -> StorageError:
-    answer: dict[str, Any] = error.response
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    code = str(answer.get("Error", {}).get("Code", status))
-    text = answer.get("Error", {}).get("Message", "")
-    # One of the keys of a deletion.
-    key = answer.get("Error", {}).get("Key", key)
-    where = f"s3://{bucket}/{key}" if key else f"bucket {bucket!r}"
+    code, status = _code_and_status(error)
+    details = error.response.get("Error", {})
+    text = details.get("Message", "")
+    # The answer to DeleteObjects names the key.
+    key = details.get("Key", key)
+    where = _name(bucket, key)
     if error.operation_name in _IDENTITY_CALLS:
-        return of_foreign_chain(error)
+        return _map_chain_error(error)
     if code in _UNKNOWN_IDENTITY:
         return CredentialsError(
             f"S3 refused the credentials for {where}: {_UNKNOWN_IDENTITY[code]} ({code}). Check access_key_id and "
@@ -173,7 +225,7 @@ def _of_answer(
             key=key,
         )
     if code in _DENIED:
-        return denied(action, bucket, key, text, partition=partition)
+        return access_denied(action, bucket, key, text, partition=partition)
     if code == "NoSuchBucket" or (code == "404" and key is None):
         return BucketNotFoundError(
             f"Bucket {bucket!r} does not exist at this endpoint. Create it, or correct s3_bucket_name, "
@@ -184,7 +236,7 @@ def _of_answer(
         return UploadVanishedError(f"The multipart upload of {where} is not known to the server (any more).", key=key)
     if code in ("NoSuchKey", "404", "NotFound"):
         return ObjectNotFoundError(f"{where} does not exist.", key=key)
-    if code in _CONFLICTS or status == _UNMET:
+    if code in _CONFLICTS or status == _PRECONDITION_FAILED:
         return PreconditionFailedError(f"{where} is not what this sync last saw: another writer changed it.", key=key)
     if code in _WRONG_REGION:
         return StorageError(
@@ -192,48 +244,11 @@ def _of_answer(
             key=key,
             setting="s3_bucket_region",
         )
-    failed = _ended(f"S3 failed on {where} ({action}): {code}: {text}".rstrip(": "))
+    failed = _sentence(f"S3 failed on {where} ({action}): {code}: {text}".rstrip(": "))
     return StorageError(f"{failed} {tried}".rstrip(), key=key)
 
 
-def refuse_redirect(response_dict: Mapping[str, Any], **_: Any) -> None:
-    """Takes an answer before it is read, and raises StorageError when it redirects.
-
-    The SDK follows no redirect either, but looks for the bucket's region where it meets one: on a server that redirects
-    everything it does so without end.
-    """
-    if response_dict["status_code"] in _REDIRECTS:
-        place = urlsplit(str(response_dict["headers"].get("location", "")))
-        to = f"to {place.scheme}://{place.netloc}" if place.netloc else "without saying where"
-        raise StorageError(
-            f"The server at s3_endpoint sends elsewhere, {to}; it is not followed. Correct s3_endpoint.",
-            setting="s3_endpoint",
-        )
-
-
-def denied(
-    action: str,
-    bucket: str,
-    key: str | None,
-    text: str = "",
-    *,
-    kms_key: str | None = None,
-    partition: str = "aws",
-) -> AccessDeniedError:
-    """The error for a refused action. `text` is the server's: it wins where it names the action that is missing, such
-    as one of a header or of an encryption key, and where it says that allowing would not help."""
-    if (named := _NAMED_ACTION.search(text)) is not None:
-        action, kms_key = named[1], named[2] or kms_key
-    where = f"s3://{bucket}/{key}" if key else f"bucket {bucket!r}"
-    if "explicit deny" in text:
-        cure = f"A policy denies it explicitly, so that allowing it does not help: {text}"
-    else:
-        cure = f"Add this statement to the identity's policy: {policy_statement(action, bucket, kms_key, partition)}"
-    return AccessDeniedError(f"S3 denied {action} on {where}. {cure}", key=key, action=action)
-
-
-def _of_client(error: Exception, action: str, bucket: str, key: str | None, tried: str) -> StorageError:
-    where = f"s3://{bucket}/{key}" if key else f"bucket {bucket!r}"
+def _map_unanswered(error: Exception, action: str, where: str, key: str | None, tried: str) -> StorageError:
     if isinstance(error, boto.SSLError):
         return EndpointUnreachableError(
             f"The TLS connection for {where} failed: {error}. If the endpoint speaks plain http, write http:// (and "
@@ -242,14 +257,68 @@ def _of_client(error: Exception, action: str, bucket: str, key: str | None, trie
         )
     if isinstance(error, _UNANSWERED):
         return EndpointUnreachableError(
-            f"No answer for {where} ({action}): {_ended(str(error))} {f'{tried} ' if tried else ''}Check s3_endpoint "
-            "(without one: s3_bucket_region), the network and the server.",
+            f"No answer for {where} ({action}): {_sentence(str(error))} {f'{tried} ' if tried else ''}Check "
+            "s3_endpoint (without one: s3_bucket_region), the network and the server.",
             key=key,
             setting="s3_endpoint",
         )
-    failed = _ended(f"S3 could not be asked about {where} ({action}): {error}")
+    failed = _sentence(f"S3 could not be asked about {where} ({action}): {error}")
     return StorageError(f"{failed} {tried}".rstrip(), key=key)
 
 
-def _ended(sentence: str) -> str:
-    return sentence if sentence.endswith(".") else f"{sentence}."
+def refuse_redirect(response_dict: Mapping[str, Any], **_: Any) -> None:
+    """Raises StorageError if an answer redirects; a handler of botocore's `before-parse` event.
+
+    botocore follows no redirect either, but asks for the bucket's region when it meets one, and does so without end on
+    a server that redirects everything.
+    """
+    if response_dict["status_code"] in _REDIRECTS:
+        url = urlsplit(str(response_dict["headers"].get("location", "")))
+        to = f"to {url.scheme}://{url.netloc}" if url.netloc else "without saying where"
+        raise StorageError(
+            f"The server at s3_endpoint redirects {to}; the redirect is not followed. Correct s3_endpoint.",
+            setting="s3_endpoint",
+        )
+
+
+# ---------------------------------------------------------------------- the identity
+
+
+def no_identity() -> CredentialsError:
+    """The error if no link of the credential chain gave an identity."""
+    return CredentialsError(
+        "No identity: neither access keys, nor a role, nor the default chain (environment, profile, web identity, "
+        "container, instance profile) gave credentials. Set access_key_id and secret_access_key, or role_arn, or give "
+        "the machine an identity."
+    )
+
+
+def _map_chain_error(error: Exception) -> CredentialsError:
+    if isinstance(error, boto.NoCredentialsError):
+        return no_identity()
+    return CredentialsError(
+        f"No identity: {describe_error(error)} Check the profile, the AWS variables of the environment and the files "
+        "that they name, the region, and this machine's clock."
+    )
+
+
+def describe_error(error: Exception) -> str:
+    """What an exception says, as one sentence of one line."""
+    if isinstance(error, json.JSONDecodeError):
+        text = f"what it gives is not JSON ({error})"
+    elif isinstance(error, UnicodeDecodeError):
+        text = "what it gives is not UTF-8"
+    elif isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    elif isinstance(error, KeyError):
+        text = f"what it gives has no {error}"
+    elif isinstance(error, TypeError | AttributeError):
+        text = f"what it gives has another form than AWS describes ({error})"
+    else:
+        text = str(error) or type(error).__name__
+    text = " ".join(text.split())
+    return _sentence(f"{text[:_LONGEST_TEXT]}…" if len(text) > _LONGEST_TEXT else text)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."

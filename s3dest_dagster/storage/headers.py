@@ -1,44 +1,45 @@
-"""The headers that a destination asks for on its objects, by the names that an S3 client has for them.
+"""The headers of objects: those that a destination asks for, and Content-MD5.
 
-It must not know what is written, but for whether it is data.
+A header that is a setting is one line of a table here and one field of `S3Destination`.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from s3dest_dagster.settings.destination import S3Destination
 
-_OWNERS_RIGHTS = ("bucket-owner-read", "bucket-owner-full-control")
+_EVERY_OBJECT = {"ServerSideEncryption": "server_side_encryption", "SSEKMSKeyId": "kms_key_id"}
+"""Arguments of boto3's put_object, with the setting that gives the value. For manifests and trial objects too, since a
+bucket policy may deny whatever is not encrypted."""
+_DATA_OBJECTS = {"ACL": "acl", "StorageClass": "storage_class"}
+"""The same, for data objects only: manifests are small, every sync reads them, and nobody else does."""
+_OWNER_ACLS = {"bucket-owner-read", "bucket-owner-full-control"}
+"""ACLs that manifests get too: the policy of another account's bucket may deny what its owner cannot read."""
 
 
 def headers_of_all(destination: S3Destination) -> dict[str, str]:
-    """Headers of every object, manifests and trial objects included.
-
-    Encryption, since a bucket's policy may deny what is not encrypted; and an ACL that gives the bucket's owner rights,
-    since the policy of another account's bucket may deny what its owner could not read.
-    """
-    owner = destination.acl if destination.acl in _OWNERS_RIGHTS else None
-    return _given(
-        ServerSideEncryption=destination.server_side_encryption, SSEKMSKeyId=destination.kms_key_id, ACL=owner
-    )
+    """The headers of every object, manifests and trial objects included, as arguments of boto3."""
+    owner = {"ACL": destination.acl} if destination.acl in _OWNER_ACLS else {}
+    return _settings(destination, _EVERY_OBJECT) | owner
 
 
 def headers_of_data(destination: S3Destination) -> dict[str, str]:
-    """Headers of data objects: manifests are small, read by every sync, and nobody else's."""
-    return headers_of_all(destination) | _given(ACL=destination.acl, StorageClass=destination.storage_class)
+    """The headers of data objects, as arguments of boto3."""
+    return _settings(destination, _EVERY_OBJECT | _DATA_OBJECTS)
 
 
-def _given(**headers: str | None) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if value is not None}
+def _settings(destination: S3Destination, table: Mapping[str, str]) -> dict[str, str]:
+    values = {header: getattr(destination, setting) for header, setting in table.items()}
+    return {header: value for header, value in values.items() if value is not None}
 
 
-_wanted: ContextVar[bool] = ContextVar("content_md5_wanted", default=False)
+_md5_wanted: ContextVar[bool] = ContextVar("content_md5_wanted", default=False)
 _CHECKSUMS = ("x-amz-checksum-", "x-amz-sdk-checksum-")
 
 
@@ -49,19 +50,19 @@ def md5_of(body: bytes) -> str:
 
 @contextmanager
 def content_md5(client: Any, operation: str) -> Iterator[None]:
-    """Requests of this thread carry Content-MD5 meanwhile. For operations that boto3 has no argument for it."""
+    """Replaces the checksum by Content-MD5 in requests of this thread, for operations that have no argument for it."""
     name = client.meta.method_to_api_mapping[operation]
     client.meta.events.register(f"before-sign.s3.{name}", _replace_checksum, unique_id="s3dest-content-md5")
-    token = _wanted.set(True)
+    token = _md5_wanted.set(True)
     try:
         yield
     finally:
-        _wanted.reset(token)
+        _md5_wanted.reset(token)
 
 
 def _replace_checksum(request: Any, **_: Any) -> None:
-    if not _wanted.get():
+    if not _md5_wanted.get():
         return
-    for name in [each for each in request.headers if each.lower().startswith(_CHECKSUMS)]:
+    for name in [name for name in request.headers if name.lower().startswith(_CHECKSUMS)]:
         del request.headers[name]
     request.headers["Content-MD5"] = md5_of(request.data)

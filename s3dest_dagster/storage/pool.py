@@ -1,6 +1,6 @@
-"""Threads for calls that may hang: whoever waits for them may stop waiting, and the process may end without them.
+"""Threads for calls that may hang: nobody has to wait for them, and the process can end without them.
 
-It must not know what the calls do.
+Python's own ThreadPoolExecutor joins its threads when the interpreter ends. Must not know what the calls do.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Result = TypeVar("Result")
 _Task = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
 
 
-class Workers:
-    """Up to `threads` daemon threads that do what is submitted, in order.
+class DaemonPool:
+    """Up to `threads` daemon threads that run what is submitted, in order.
 
-    As a context it waits at its end for what is under way, unless it is left by something that is no Exception: an
-    interruption must not wait for a server that hangs.
+    As a context manager it waits at the end for the calls under way, unless the block is left by something that is not
+    an Exception: an interruption must not wait for a server that hangs.
     """
 
     def __init__(self, threads: int, name: str) -> None:
@@ -33,16 +33,16 @@ class Workers:
         self._threads: list[threading.Thread] = []
 
     def submit(self, do: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """Has `do` called on one of the threads; the future gives what came of it."""
+        """Calls `do` on one of the threads; the future has its result."""
         future: Future[Result] = Future()
         self._tasks.put((future, do, arguments))
         if len(self._threads) < self._limit:
-            thread = threading.Thread(target=self._work, name=f"{self._name}-{len(self._threads)}", daemon=True)
+            thread = threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
         return future
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
             future, do, arguments = task
             if not future.set_running_or_notify_cancel():
@@ -53,16 +53,17 @@ class Workers:
                 future.set_exception(error)
             else:
                 future.set_result(result)
+            # An idle thread must not keep the last call's arguments, such as a part of an upload, in memory.
             del task, future, do, arguments
 
     def close(self, *, wait: bool = True) -> None:
-        """Ends the threads once they have done what was submitted and not cancelled; waits for them, or does not."""
+        """Ends the threads after all calls that were submitted and not cancelled. With `wait`, returns after that."""
         for _ in self._threads:
             self._tasks.put(None)
-        for each in self._threads if wait else ():
-            each.join()
+        for thread in self._threads if wait else ():
+            thread.join()
 
-    def __enter__(self) -> Workers:
+    def __enter__(self) -> DaemonPool:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -70,16 +71,18 @@ class Workers:
 
 
 def in_parallel(do: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """The results of `do` for all items, in order; a few at a time on threads. The first error is raised, once what is
-    under way has ended; what has not begun then is not done."""
+    """The results of `do` for all items, in order, computed on a few threads.
+
+    The first error is raised after the calls under way have ended. Calls that have not begun by then are dropped.
+    """
     todo = list(items)
     if len(todo) <= 1:
-        return [do(each) for each in todo]
-    with Workers(min(_PARALLEL, len(todo)), "s3dest-call") as workers:
-        futures = [workers.submit(do, each) for each in todo]
+        return [do(item) for item in todo]
+    with DaemonPool(min(_PARALLEL, len(todo)), "s3dest-call") as pool:
+        futures = [pool.submit(do, item) for item in todo]
         try:
-            return [each.result() for each in futures]
+            return [future.result() for future in futures]
         except BaseException:
-            for each in futures:
-                each.cancel()
+            for future in futures:
+                future.cancel()
             raise

@@ -1,35 +1,132 @@
-"""Requests to one bucket: each is sent again while that may help, and what goes wrong is told in our own errors.
+"""Sends requests to one bucket: retries each while that may help, and maps what goes wrong to errors of our own.
 
-It must not know what the requests are for.
+Must not know: what the requests are for. Clock, pauses and randomness are values, so that no test has to wait.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import partial
 from threading import Event
 from typing import Any, TypeVar
 
 from s3dest_dagster.errors import S3DestError, StorageError
 from s3dest_dagster.settings.connection import is_aws
-from s3dest_dagster.storage.error_mapping import ASKED, is_refusal, is_transient, translated
+from s3dest_dagster.storage.error_mapping import CLIENT_ERRORS, is_refusal, is_transient, map_error
 from s3dest_dagster.storage.headers import content_md5
-from s3dest_dagster.storage.retry import RetryPolicy, Tries
-from s3dest_dagster.storage.server_clock import ServerClock
+
+_LONGEST_PAUSE_S = 20.0
+_DATE_VALID_S = 60.0
+"""How long the Date of an answer tells the server's time."""
 
 Answer = TypeVar("Answer")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how long a request is tried.
+
+    The pauses before the next tries are random shares of 1, 2, 4, 8, 16 and then always 20 s, so that clients that
+    failed together do not return together
+    (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+    """
+
+    max_attempts: int = 8
+    """Tries at most, the first included."""
+    deadline_s: float = 300.0
+    """No try begins later than this after the first."""
+    clock: Callable[[], float] = time.monotonic
+    """The time in seconds."""
+    pause: Callable[[float], bool | None] = time.sleep
+    """Waits this many seconds. Returns True if no further try is wanted."""
+    chance: Callable[[], float] = random.random
+    """The random share of a pause, from 0 to 1."""
+
+
+class Tries:
+    """Counts the tries of one request, of which the first begins now."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
+        self._began = policy.clock()
+        self.count = 1
+
+    def next(self) -> bool:
+        """Pauses; returns whether another try may begin."""
+        policy = self._policy
+        left = self._began + policy.deadline_s - policy.clock()
+        if self.count >= policy.max_attempts or left <= 0:
+            return False
+        longest = min(2.0 ** (self.count - 1), _LONGEST_PAUSE_S)
+        if policy.pause(min(longest * policy.chance(), left)):
+            return False
+        self.count += 1
+        return True
+
+    def describe(self) -> str:
+        """How often and how long the request was tried, as a sentence; empty if the policy allows one try only."""
+        if self._policy.max_attempts == 1:
+            return ""
+        often = "once" if self.count == 1 else f"{self.count} times"
+        seconds = self._policy.clock() - self._began
+        return f"It was tried {often} in {seconds:.1f} s; max_attempts and retry_deadline_s say how long."
+
+
+@dataclass(frozen=True, slots=True)
+class _ServerDate:
+    date: datetime
+    monotonic: float
+    wall: float
+
+
+class ServerClock:
+    """The server's time, to the second, from the Date of its answers. Sends nothing. Safe to use from several threads.
+
+    Machines that share a bucket have no other clock in common.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time) -> None:
+        self._monotonic = monotonic
+        self._wall = wall
+        self._newest: _ServerDate | None = None
+
+    def note(self, answer: Mapping[str, Any]) -> None:
+        """Notes the Date of an answer of boto3. Ignores an answer without a readable Date."""
+        text = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+        try:
+            date = parsedate_to_datetime(text)
+        except ValueError:
+            return
+        date = date if date.tzinfo else date.replace(tzinfo=UTC)
+        self._newest = _ServerDate(date, self._monotonic(), self._wall())
+
+    def now(self) -> datetime | None:
+        """The time; None if the newest Date is older than a minute, or there is none."""
+        newest = self._newest
+        if newest is None:
+            return None
+        passed = self._monotonic() - newest.monotonic
+        # The monotonic clock stands still while a machine sleeps, the wall clock can be set: both must agree.
+        if passed > _DATE_VALID_S or not 0 <= self._wall() - newest.wall <= _DATE_VALID_S:
+            return None
+        return newest.date + timedelta(seconds=passed)
+
+
 class Requests:
-    """The way to one bucket. `clock` tells the server's time by the answers that came."""
+    """Sends the requests to one bucket. `clock` is the server's, as far as its answers have told it."""
 
     def __init__(self, client: Any, bucket: str, retry_policy: RetryPolicy) -> None:
         self.client = client
         self.bucket = bucket
         self.clock = ServerClock()
-        self._patience = retry_policy
+        self._retry_policy = retry_policy
 
     @property
     def endpoint(self) -> str:
@@ -41,30 +138,59 @@ class Requests:
         """The part of AWS that ARNs name: "aws-cn" in China, "aws-us-gov"; "aws" elsewhere and on other servers."""
         return str(self.client.meta.partition) if is_aws(self.endpoint) else "aws"
 
-    def until(self, given_up: Event) -> Requests:
-        """The same way for requests that are not tried again once the event is set; a pause ends at once then."""
+    def cancelled_by(self, event: Event) -> Requests:
+        """The same, but once the event is set, pauses end and no request is tried again."""
         same = copy(self)
-        same._patience = replace(self._patience, pause=given_up.wait)
+        same._retry_policy = replace(self._retry_policy, pause=event.wait)
         return same
 
     def begin(self) -> Tries:
-        """The tries of one request."""
-        return self._patience.begin()
+        """The tries of one request, of which the first begins now."""
+        return Tries(self._retry_policy)
 
     def send(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """The answer to one request that is sent once, by the name that the client has for it."""
+        """Sends a request once and returns boto3's answer. `operation` is the name of the client's method."""
         answer: dict[str, Any] = getattr(self.client, operation)(Bucket=self.bucket, **arguments)
         self.clock.note(answer)
         return answer
 
     def send_with_md5(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """The same with Content-MD5, and no other checksum, where the client has no argument for it."""
+        """The same with Content-MD5 and no other checksum, for operations that have no argument for it."""
         with content_md5(self.client, operation):
             return self.send(operation, **arguments)
 
+    def call(self, action: str, operation: str, **arguments: Any) -> dict[str, Any]:
+        """Sends a request, with retries, and returns boto3's answer. Raises as `retry`."""
+        return self.retry(action, arguments.get("Key"), partial(self.send, operation, **arguments))
+
+    def retry(self, action: str, key: str | None, do: Callable[[], Answer], tries: Tries | None = None) -> Answer:
+        """Returns what `do` returns, which sends requests. Calls it again while that may help and the policy allows.
+
+        Every request may be sent twice: what a first try has done already, a second one finds done.
+
+        Args:
+            action: the IAM action that is needed, for the error.
+            key: the key that is meant, for the error.
+            tries: tries that have begun already.
+
+        Raises:
+            StorageError: what `map_error` makes of the last failure.
+        """
+        tries = tries or self.begin()
+        while True:
+            try:
+                return do()
+            except S3DestError:
+                raise
+            except CLIENT_ERRORS as error:
+                transient = is_transient(error)
+                if not transient or not tries.next():
+                    tried = tries.describe() if transient else ""
+                    raise map_error(error, action, self.bucket, key, tried=tried, partition=self.partition) from error
+
     @contextmanager
-    def promised(self, ability: str) -> Iterator[None]:
-        """Does what the server is known to take. A refusal says so: it is not what was found out."""
+    def relying_on(self, ability: str) -> Iterator[None]:
+        """Adds to a refusal that the server once had this ability, and how to probe it again."""
         try:
             yield
         except StorageError as error:
@@ -75,20 +201,3 @@ class Requests:
                 "`s3dest check --again`, which finds out anew what it can do.",
                 key=error.key,
             ) from error
-
-    def ask(self, action: str, key: str | None, do: Callable[[], Answer], tries: Tries | None = None) -> Answer:
-        """What `do` gives, which sends requests; it is done again while that may help and patience lasts.
-
-        Every request can be: what a first try has done already, a second finds done.
-        """
-        tries = tries or self.begin()
-        while True:
-            try:
-                return do()
-            except S3DestError:
-                raise
-            except ASKED as error:
-                transient = is_transient(error)
-                if not transient or not tries.again():
-                    tried = tries.told() if transient else ""
-                    raise translated(error, action, self.bucket, key, tried=tried, partition=self.partition) from error

@@ -1,8 +1,8 @@
 """Sessions of the AWS SDK that keep a connection's rules, whichever link of the credential chain uses them.
 
-Every client of such a session checks certificates, reaches STS where the connection says, refuses plain http beyond
-this machine, also to an endpoint that the environment or a profile names, and reaches this machine without a proxy. It
-must not log or show a secret.
+Every client of such a session checks certificates, reaches STS where the connection says, refuses plain http to other
+machines even if the environment or a profile names the endpoint, and reaches this machine without a proxy. Must not log
+or show a secret.
 """
 
 from __future__ import annotations
@@ -10,30 +10,34 @@ from __future__ import annotations
 import logging
 import os
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 import botocore.session
+from botocore import exceptions as boto
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.loaders import Loader
 from botocore.utils import get_environ_proxies
 
-from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.errors import CredentialsError, S3DestError, SettingsError
 from s3dest_dagster.printable import logger
 from s3dest_dagster.settings.connection import S3Connection, is_loopback
-from s3dest_dagster.storage.credential_errors import mapped_configuration
+from s3dest_dagster.storage.error_mapping import describe_error
 
 DEFAULT_REGION = "us-east-1"
 _CONFIGURED_ENDPOINT = "endpoint_url of the profile in the AWS configuration"
 _CONFIGURED_BUNDLE = "the ca_bundle of the AWS configuration (AWS_CA_BUNDLE, or a profile's)"
+_SECRET_VARIABLES = ("SECRET", "TOKEN", "ACCESS_KEY", "EXTERNAL_ID")
 _logger = logger("storage")
 
 
 class ConnectionSession(botocore.session.Session):  # type: ignore[misc,unused-ignore]
-    """A session whose clients keep the connection's rules, those included that its chain makes for itself.
+    """A session whose clients keep the connection's rules, including the clients that its credential chain makes.
 
-    They sign by `credentials`; without them by what the SDK's chain gives.
+    Clients sign with `credentials`; without them, with what the SDK's chain gives.
     """
 
     def __init__(self, connection: S3Connection, credentials: Credentials | None = None) -> None:
@@ -45,44 +49,50 @@ class ConnectionSession(botocore.session.Session):  # type: ignore[misc,unused-i
             if value:
                 self.set_config_variable(name, value)
         self.lazy_register_component("data_loader", lambda: _service_models(self.get_config_variable("data_path")))
-        self.set_config_variable("ca_bundle", self._authorities())
+        self.set_config_variable("ca_bundle", self._ca_bundle())
 
-    def create_client(self, service_name: str, *arguments: Any, **given: Any) -> Any:
-        """A client of the service, with what the connection says of STS and of waiting."""
+    def create_client(self, service_name: str, *arguments: Any, **options: Any) -> Any:
+        """A client of the service, with the connection's timeouts, STS endpoint and certificates.
+
+        Raises:
+            SettingsError: the AWS configuration is wrong, or names a plain http endpoint on another machine.
+            CredentialsError: the profile does not exist.
+        """
         connection = self._connection
-        waiting = Config(connect_timeout=connection.connect_timeout_s, read_timeout=connection.read_timeout_s)
-        given["config"] = _merged(waiting, given.get("config"))
+        timeouts = Config(connect_timeout=connection.connect_timeout_s, read_timeout=connection.read_timeout_s)
+        options["config"] = _merge(timeouts, options.get("config"))
         if service_name == "sts":
-            given |= self._of_sts(given.get("region_name"))
-        with mapped_configuration(self._connection):
-            client = super().create_client(service_name, *arguments, **given)
+            options |= self._sts_options(options.get("region_name"))
+        with map_configuration_errors(connection):
+            client = super().create_client(service_name, *arguments, **options)
             endpoint = client.meta.endpoint_url
-            _accept(self._connection, endpoint, self._named_by(service_name))
+            if connection.accepted(endpoint, self._origin_of_endpoint(service_name)).startswith("http://"):
+                log_plain_http(endpoint)
             if is_loopback(endpoint) and get_environ_proxies(endpoint):
-                # A proxy elsewhere would look for the server on its own machine, and read what is sent.
-                given["config"] = _merged(given["config"], Config(proxies={}))
-                client = super().create_client(service_name, *arguments, **given)
+                # A proxy on another machine would look for the server there, and read what is sent.
+                options["config"] = _merge(options["config"], Config(proxies={}))
+                client = super().create_client(service_name, *arguments, **options)
         return client
 
     def get_auth_token(self, **_: Any) -> None:
-        """None: no service that is asked here takes a bearer token, which would be looked for in the profile."""
+        """None: no service that is used here takes a bearer token, which botocore would look for in the profile."""
 
-    def _of_sts(self, region: str | None) -> dict[str, Any]:
+    def _sts_options(self, region: str | None) -> dict[str, Any]:
         connection = self._connection
         region = connection.sts_region or region or self.get_config_variable("region") or DEFAULT_REGION
         return {"region_name": region} | ({"endpoint_url": connection.sts_endpoint} if connection.sts_endpoint else {})
 
-    def _named_by(self, service_name: str) -> str:
-        """Who names the endpoint of a service where the settings do not."""
+    def _origin_of_endpoint(self, service_name: str) -> str:
+        """What names the endpoint of a service if the settings do not."""
         for variable in (f"AWS_ENDPOINT_URL_{service_name.upper().replace('-', '_')}", "AWS_ENDPOINT_URL"):
             if os.environ.get(variable):
                 return f"{variable} of the environment"
         return _CONFIGURED_ENDPOINT
 
-    def _authorities(self) -> str | bool:
-        """The file of the certificate authorities to trust, or True for the public ones: never nothing.
+    def _ca_bundle(self) -> str | bool:
+        """The file of the certificate authorities to trust, or True for the public ones. Never empty.
 
-        What is set empty is as good as not set: the SDK would take it for a wish not to check.
+        An empty setting counts as not set: the SDK would stop checking certificates.
         """
         for name, path in (
             ("ca_bundle", self._connection.ca_bundle),
@@ -90,12 +100,12 @@ class ConnectionSession(botocore.session.Session):  # type: ignore[misc,unused-i
             ("REQUESTS_CA_BUNDLE", os.environ.get("REQUESTS_CA_BUNDLE")),
         ):
             if path and path.strip():
-                return _readable(path.strip(), name)
+                return _check_bundle(path.strip(), name)
         return True
 
 
 class _ServiceModels(Loader):  # type: ignore[misc,unused-ignore]
-    """The descriptions of AWS's services, read once; what a session adds to the places to look in stays out."""
+    """The descriptions of AWS's services, read once. A session that adds a search path does not change them."""
 
     @property
     def search_paths(self) -> list[str]:
@@ -104,16 +114,17 @@ class _ServiceModels(Loader):  # type: ignore[misc,unused-ignore]
 
 @lru_cache(maxsize=8)
 def _service_models(data_path: str | None) -> Loader:
-    """One for all sessions of a process, since reading them is most of what a client costs."""
+    """One loader for all sessions of a process: reading the models is most of what a client costs."""
     paths = data_path.split(os.pathsep) if data_path else []
-    return _ServiceModels(extra_search_paths=[os.path.expanduser(os.path.expandvars(each)) for each in paths])
+    return _ServiceModels(extra_search_paths=[os.path.expanduser(os.path.expandvars(path)) for path in paths])
 
 
-def _merged(config: Config, wins: Config | None) -> Config:
+def _merge(config: Config, wins: Config | None) -> Config:
     return config.merge(wins) if wins else config
 
 
-def _readable(path: str, setting: str) -> str:
+def _check_bundle(path: str, setting: str) -> str:
+    """The path, if it can be read as certificates."""
     try:
         ssl.create_default_context(cafile=path)
     except OSError as error:
@@ -125,14 +136,64 @@ def _readable(path: str, setting: str) -> str:
     return path
 
 
-def _accept(connection: S3Connection, endpoint: str, named_by: str) -> None:
-    """Returns when requests may go to this endpoint; what travels unencrypted is told once."""
-    if connection.accepted(endpoint, named_by).startswith("http://"):
-        tell_once(endpoint)
-
-
 @lru_cache(maxsize=64)
-def tell_once(endpoint: str) -> None:
-    """Tells that what is sent to this endpoint travels unencrypted; a warning where it leaves the machine."""
+def log_plain_http(endpoint: str) -> None:
+    """Logs, once per endpoint, that data travels unencrypted: a warning if it leaves this machine."""
     level = logging.INFO if is_loopback(endpoint) else logging.WARNING
     _logger.log(level, "%s does not use HTTPS: data and signatures travel unencrypted.", endpoint)
+
+
+# ---------------------------------------------------------------------- a wrong AWS configuration
+
+
+@contextmanager
+def map_configuration_errors(connection: S3Connection) -> Iterator[None]:
+    """Maps what botocore raises while a session or a client is made, which reads the AWS configuration.
+
+    A missing profile becomes a CredentialsError; anything else that is wrong becomes a SettingsError that names the
+    setting, the environment variable, or the files.
+    """
+    try:
+        yield
+    except S3DestError:
+        raise
+    except boto.ProfileNotFound as error:
+        raise CredentialsError(
+            f"No identity: {describe_error(error)} Correct profile_name or AWS_PROFILE, or add the profile to the "
+            "files of AWS_CONFIG_FILE or AWS_SHARED_CREDENTIALS_FILE (~/.aws/config and ~/.aws/credentials without "
+            "them).",
+            setting="profile_name",
+        ) from error
+    except (boto.BotoCoreError, ValueError, OSError) as error:
+        raise _map_configuration_error(error, connection) from error
+
+
+def _map_configuration_error(error: Exception, connection: S3Connection) -> SettingsError:
+    text = describe_error(error)
+    settings = {
+        "s3_endpoint": connection.endpoint,
+        "sts_endpoint": connection.sts_endpoint,
+        "s3_bucket_region": connection.region,
+        "sts_region": connection.sts_region,
+    }
+    if (name := _named_in(text, settings)) is not None:
+        return SettingsError(f"{name} is wrong: {text} Correct it.", setting=name)
+    variables = {name: value for name, value in os.environ.items() if _may_be_shown(name)}
+    if (name := _named_in(text, variables)) is not None:
+        form = ", and write it like https://minio.example.com:9000" if "ENDPOINT" in name else ""
+        return SettingsError(f"{name} of the environment is wrong: {text} Correct it{form}, or unset it.", setting=name)
+    return SettingsError(
+        f"The AWS configuration is wrong: {text} Correct the AWS variables of the environment, or the profile in the "
+        "files of AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE (~/.aws/config and ~/.aws/credentials without them)."
+    )
+
+
+def _may_be_shown(variable: str) -> bool:
+    """Whether it is a variable of the SDK that holds no secret."""
+    return variable.startswith("AWS_") and not any(part in variable for part in _SECRET_VARIABLES)
+
+
+def _named_in(text: str, values: dict[str, str]) -> str | None:
+    """The name whose value the text quotes, the longest value if there are several. Any wording around it will do."""
+    quoted = [(len(value), name) for name, value in values.items() if value and value in text]
+    return max(quoted)[1] if quoted else None

@@ -1,7 +1,7 @@
-"""Uploads that nobody sees until they are completed: parts leave on threads while the next ones are made.
+"""Multipart uploads: parts are sent on threads while the next ones are filled, and nothing shows until the completion.
 
-Memory is bounded: a `PartPool` holds at most `threads + 2` parts at a time, whatever the number of uploads that share
-it. It must not know what the bytes are.
+Memory is bounded: a `PartPool` holds at most `threads + 2` parts at a time, however many uploads share it. Must not
+know: what the bytes are.
 """
 
 from __future__ import annotations
@@ -20,26 +20,24 @@ from isal.isal_zlib import crc32
 from s3dest_dagster.errors import StorageError
 from s3dest_dagster.printable import amount
 from s3dest_dagster.storage.bucket import Bucket
-from s3dest_dagster.storage.pool import Workers
+from s3dest_dagster.storage.pool import DaemonPool
 
 _ABORT_THREADS = 8
-_KEPT_BLOCK_BYTES = 8 << 20
-"""Linux's allocator gives blocks back to the system, and takes each page anew for the next batch, until it has seen one
-as large as this freed: from then on it keeps some of that size."""
+_LARGE_BLOCK_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class StagedObject:
-    """An upload of which all parts are sent and nothing is visible.
-
-    `size` in bytes, `etags` of the parts in order, `crc32` of all bytes as eight hexadecimal digits.
-    """
+    """An upload whose parts have all been sent, and of which nothing is visible yet."""
 
     key: str
     upload_id: str
     etags: tuple[str, ...]
+    """The ETags of the parts, in order."""
     size: int
+    """In bytes."""
     crc32: str
+    """Of all bytes, as eight hexadecimal digits."""
 
 
 def crc32_text(checksum: int) -> str:
@@ -48,25 +46,28 @@ def crc32_text(checksum: int) -> str:
 
 
 class PartPool:
-    """The threads that send parts, shared by the uploads of a process, and how long giving uploads up may take.
+    """The threads that send parts, shared by all uploads of a process.
 
-    However many uploads are given up one after another, `abort_grace_s` is for all of them, until a part is sent again.
+    Args:
+        threads: how many parts are sent at a time.
+        abort_grace_s: how long aborts may take in total, however many follow one another, until a part is sent again.
+        clock: the time in seconds.
     """
 
     def __init__(self, threads: int, *, abort_grace_s: float = 10, clock: Callable[[], float] = time.monotonic) -> None:
         _keep_large_blocks()
-        self._workers = Workers(threads, "s3dest-part")
+        self._pool = DaemonPool(threads, "s3dest-part")
         self._slots = BoundedSemaphore(threads + 2)
         self._grace_s = abort_grace_s
         self._clock = clock
         self._grace_ends: float | None = None
 
     def send(self, bucket: Bucket, key: str, upload_id: str, number: int, body: bytes) -> Future[str]:
-        """Sends one part; waits while the pool is full. The future gives the part's ETag."""
+        """Sends one part in the background; the future has the part's ETag. Waits while the pool is full."""
         self._grace_ends = None
         self._slots.acquire()
         try:
-            future = self._workers.submit(bucket.upload_part, key, upload_id, number, body)
+            future = self._pool.submit(bucket.upload_part, key, upload_id, number, body)
         except BaseException:
             self._slots.release()
             raise
@@ -74,20 +75,21 @@ class PartPool:
         return future
 
     def abort(self, uploads: Iterable[Upload]) -> None:
-        """Gives uploads up: their parts are not tried again, and what the server has of them is dropped.
+        """Aborts uploads: their parts are not tried again, and the server drops what it has of them.
 
-        Raises the first failure once all have been tried, and StorageError for those that the server has not answered
-        for when the grace ends; they are invisible, and the sweep's.
+        Raises:
+            StorageError: the first failure, after all aborts were tried; or the grace ended before the server answered.
+                What is left then is invisible, and a sweep aborts it.
         """
-        given_up = [each for each in uploads if each.give_up()]
-        wait([part for each in given_up for part in each.parts], timeout=self._grace_left())
-        workers = Workers(min(_ABORT_THREADS, len(given_up)), "s3dest-abort")
-        aborts = [workers.submit(each.drop) for each in given_up]
-        workers.close(wait=False)
+        cancelled = [upload for upload in uploads if upload.cancel()]
+        wait([part for upload in cancelled for part in upload.parts], timeout=self._grace_left())
+        pool = DaemonPool(min(_ABORT_THREADS, len(cancelled)), "s3dest-abort")
+        aborts = [pool.submit(upload.abort_at_server) for upload in cancelled]
+        pool.close(wait=False)
         late = wait(aborts, timeout=self._grace_left()).not_done
-        for each in aborts:
-            if each.done():
-                each.result()
+        for abort in aborts:
+            if abort.done():
+                abort.result()
         if late:
             raise StorageError(
                 f"The server did not answer for {len(late)} of {amount(len(aborts), 'upload')} to be aborted before "
@@ -101,8 +103,8 @@ class PartPool:
         return max(0.0, self._grace_ends - self._clock())
 
     def close(self) -> None:
-        """Ends the threads. Whoever wanted a part has waited for it; one that was given up may hang, and is left."""
-        self._workers.close(wait=False)
+        """Ends the threads, without waiting: a part that is still on its way belongs to a cancelled upload."""
+        self._pool.close(wait=False)
 
     def __enter__(self) -> PartPool:
         return self
@@ -112,49 +114,52 @@ class PartPool:
 
 
 def _keep_large_blocks() -> None:
-    """Has the allocator see a large block come and go. Its pages are never touched."""
-    bytes(_KEPT_BLOCK_BYTES)
+    """Makes glibc keep freed blocks of up to 8 MiB, instead of mapping and clearing new pages for each batch.
+
+    Its mmap threshold grows to the size of the largest block that was freed (mallopt(3), M_MMAP_THRESHOLD). The pages
+    of this block are never touched.
+    """
+    bytes(_LARGE_BLOCK_BYTES)
 
 
-class _Filling:
-    """The part that is being filled, in pages of its own.
+class _PartBuffer:
+    """The bytes of the part that is being filled, in pages of its own, which return to the system with the part.
 
-    They go back to the system as soon as the part is taken. On the heap the parts of many uploads, filled side by side
-    from small pieces, leave gaps that add up to half as much again.
+    On the heap, the parts of many uploads that are filled side by side leave gaps of half their size.
     """
 
     def __init__(self, part_bytes: int) -> None:
         self._part_bytes = part_bytes
         self._pages: mmap | None = None
-        self.held = 0
+        self.size = 0
 
     @property
     def is_full(self) -> bool:
-        return self.held == self._part_bytes
+        return self.size == self._part_bytes
 
-    def add(self, data: memoryview) -> memoryview:
-        """Takes what there is room for; gives back the rest."""
+    def append(self, data: memoryview) -> memoryview:
+        """Appends what there is room for; returns the rest."""
         if self._pages is None:
             self._pages = mmap(-1, self._part_bytes, flags=MAP_PRIVATE | MAP_ANONYMOUS)
-        taken = data[: self._part_bytes - self.held]
-        self._pages[self.held : self.held + len(taken)] = taken
-        self.held += len(taken)
-        return data[len(taken) :]
+        fitting = data[: self._part_bytes - self.size]
+        self._pages[self.size : self.size + len(fitting)] = fitting
+        self.size += len(fitting)
+        return data[len(fitting) :]
 
-    def taken(self) -> bytes:
-        """What was added; the next part begins."""
-        pages, held = self._pages, self.held
-        self._pages, self.held = None, 0
+    def drain(self) -> bytes:
+        """Returns the bytes and empties the buffer."""
+        pages, size = self._pages, self.size
+        self._pages, self.size = None, 0
         if pages is None:
             return b""
         with pages:
-            return pages[:held]
+            return pages[:size]
 
 
 class Upload:
-    """One object on its way: `write` bytes, then `finish` and `staged`, or `abort`. For one thread.
+    """One object that is being uploaded: `write` its bytes, then `finish` and `staged`, or `abort`. For one thread.
 
-    `size` bytes were written. All parts have `part_bytes` but for the last, as some servers ask for.
+    All parts have `part_bytes` except the last, as some servers require.
     """
 
     def __init__(
@@ -162,73 +167,73 @@ class Upload:
     ) -> None:
         self.key = key
         self.size = 0
-        self._given_up = Event()
+        """Bytes written so far."""
+        self.parts: deque[Future[str]] = deque()
+        """The parts on their way, in order."""
+        self._cancelled = Event()
         self._bucket = bucket
-        self._parts_bucket = bucket.until(self._given_up)
+        self._parts_bucket = bucket.cancelled_by(self._cancelled)
         self._pool = pool
         self._metadata = metadata
         self._upload_id: str | None = None
-        self._filling = _Filling(part_bytes)
+        self._buffer = _PartBuffer(part_bytes)
         self._checksum = 0
         self._etags: list[str] = []
-        self.parts: deque[Future[str]] = deque()
 
     @property
-    def held(self) -> int:
+    def buffered(self) -> int:
         """Bytes that wait for their part to fill."""
-        return self._filling.held
+        return self._buffer.size
 
     def write(self, data: bytes) -> None:
-        """Takes the next bytes of the object; sends parts as they fill. Raises what a part before met."""
+        """Appends bytes to the object, and sends each part that fills. Raises the failure of an earlier part."""
         self.size += len(data)
         self._checksum = crc32(data, self._checksum)
         rest = memoryview(data)
         while rest:
-            rest = self._filling.add(rest)
-            if self._filling.is_full:
-                self._send()
+            rest = self._buffer.append(rest)
+            if self._buffer.is_full:
+                self._send_part()
 
-    def _send(self) -> None:
-        """Sends what waits as the next part."""
-        body = self._filling.taken()
-        self._take_arrived()
+    def _send_part(self) -> None:
+        body = self._buffer.drain()
+        while self.parts and self.parts[0].done():
+            self._await_part()
         if self._upload_id is None:
             self._upload_id = self._bucket.create_upload(self.key, self._metadata)
         number = len(self._etags) + len(self.parts) + 1
         self.parts.append(self._pool.send(self._parts_bucket, self.key, self._upload_id, number, body))
 
-    def _take_arrived(self) -> None:
-        """Takes the ETags of the parts that have arrived, in order; raises what one of them met."""
-        while self.parts and self.parts[0].done():
-            self._etags.append(self.parts[0].result())
-            self.parts.popleft()
+    def _await_part(self) -> None:
+        """Waits for the oldest part on its way. Raises its failure."""
+        self._etags.append(self.parts[0].result())
+        self.parts.popleft()
 
     def finish(self) -> None:
-        """Sends what is left, without waiting for it. An object without bytes has one empty part."""
-        if self.held or self._upload_id is None:
-            self._send()
+        """Sends the last part, without waiting for it. An object without bytes has one empty part."""
+        if self.buffered or self._upload_id is None:
+            self._send_part()
 
     def staged(self) -> StagedObject:
-        """Waits until every part has arrived; nothing is visible yet. Raises what a part met."""
+        """Waits until the server has every part. Nothing is visible yet. Raises the failure of a part."""
         assert self._upload_id is not None, "finish() comes before staged()"
         while self.parts:
-            self._etags.append(self.parts[0].result())
-            self.parts.popleft()
+            self._await_part()
         return StagedObject(self.key, self._upload_id, tuple(self._etags), self.size, crc32_text(self._checksum))
 
     def abort(self) -> None:
-        """Gives the upload up, and whatever was sent of it. Harmless when nothing was sent."""
+        """Aborts the upload, with all that was sent. Does nothing if nothing was sent. Raises as `PartPool.abort`."""
         self._pool.abort([self])
 
-    def give_up(self) -> bool:
-        """Sends no part any more, nor tries one again; answers whether there is something to drop."""
-        self._given_up.set()
-        self._filling.taken()
+    def cancel(self) -> bool:
+        """Sends no further part and tries none again; returns whether the server has an upload to abort."""
+        self._cancelled.set()
+        self._buffer.drain()
         for part in self.parts:
             part.cancel()
         return self._upload_id is not None
 
-    def drop(self) -> None:
-        """Has the server forget the upload."""
+    def abort_at_server(self) -> None:
+        """Makes the server drop the upload."""
         if self._upload_id is not None:
             self._bucket.abort_upload(self.key, self._upload_id)

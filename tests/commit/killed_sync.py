@@ -37,7 +37,7 @@ def carry_out(order: Order, said: Connection) -> None:
     own = {"checkpoint_mb": 0.000_001} if order.checkpoints else {}
     settings = destination(order.bucket, object_size_mb=0.001, **own)
     bucket = open_bucket(order.connection, order.bucket)
-    assert bucket.at("data/_s3dest/").abilities
+    assert bucket.with_root("data/_s3dest/").abilities
     sync = Sync(id=order.sync_id, now=datetime.now(UTC), uuid="0f0f0f0f-0000-4000-8000-000000000000")
     said.send("ready")
     with open_target(settings, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as target:

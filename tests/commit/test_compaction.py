@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from faults import CountedClient
+from failing_clients import CountedClient
 from hypothesis import given
 from hypothesis import strategies as st
 from landed import START, batches_of, destination, stream, sync, target, users
@@ -182,7 +182,7 @@ def cost_of_a_sync(server: S3Server, bucket: Bucket, scope: Scope) -> tuple[list
     """The calls of one more append, and the bytes that it puts beside the data."""
     client = CountedClient(server.client())
     counted = Bucket(client, bucket.name)
-    assert counted.at("data/_s3dest/").abilities
+    assert counted.with_root("data/_s3dest/").abilities
     client.calls.clear()
     client.bytes = 0
     with target(server, destination(bucket.name), counted) as opened:

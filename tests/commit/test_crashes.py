@@ -11,7 +11,7 @@ from itertools import count, islice
 from typing import Any
 
 import pytest
-from faults import EVERY_CRASH, HARDEST_WAYS, USUAL_WAYS, WAYS, DyingAfterDeciding, FailingClient
+from failing_clients import EVERY_CRASH, HARDEST_WAYS, USUAL_WAYS, WAYS, DyingAfterDeciding, FailingClient
 from landed import abort_all, batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from faults import CountedClient
+from failing_clients import CountedClient
 from landed import batches_of, data_keys, destination, stream, sync, target, users
 from servers import S3Server
 
@@ -35,7 +35,7 @@ def test_thousands_of_objects_are_deleted_a_thousand_at_a_time(moto_s3: S3Server
     moto_s3.fill(settings.s3_bucket_name, OLD)
     client = CountedClient(moto_s3.client())
     bucket = Bucket(client, settings.s3_bucket_name)
-    assert bucket.at("data/_s3dest/").abilities
+    assert bucket.with_root("data/_s3dest/").abilities
     client.calls.clear()
     with target(moto_s3, settings, bucket) as opened:
         receipt = land(batches_of(users(1, 1)), opened, stream(), sync("s1"))

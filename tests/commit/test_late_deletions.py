@@ -14,7 +14,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from faults import EVERY_CRASH, DyingAfterDeciding, OvertakenClient
+from failing_clients import EVERY_CRASH, DyingAfterDeciding, OvertakenClient
 from landed import (
     START,
     abort_all,

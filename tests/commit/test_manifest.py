@@ -50,7 +50,7 @@ _FIRST_USE = """
 import os, sys, threading
 from s3dest_dagster.landing.manifest import Head, Segment, from_json
 from s3dest_dagster.sources.protocol import read_state
-from s3dest_dagster.storage.server_file import known_abilities
+from s3dest_dagster.storage.abilities import read_abilities
 
 def use(ready):
     ready.wait()
@@ -58,7 +58,7 @@ def use(ready):
         lambda: from_json(Segment, b'{"format_version": 1}', "key"),
         lambda: from_json(Head, b'{"format_version": 1}', "key"),
         lambda: read_state(b'{"type": "LEGACY", "data": {}}'),
-        lambda: known_abilities(b'{"servers": []}', "endpoint", "bucket"),
+        lambda: read_abilities(b'{"servers": []}', "endpoint", "bucket"),
     ):
         try:
             read()

@@ -7,7 +7,7 @@ from itertools import permutations
 from typing import Any
 
 import pytest
-from faults import CountedClient
+from failing_clients import CountedClient
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from keys.test_template import UUID, moments, parts, streams, tags, templates, usable

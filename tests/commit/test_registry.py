@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from faults import CountedClient
+from failing_clients import CountedClient
 from landed import START, batches_of, data_keys, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 

@@ -6,7 +6,7 @@ import contextlib
 from itertools import count
 
 import pytest
-from faults import HARDEST_WAYS, WAYS, FailingClient
+from failing_clients import HARDEST_WAYS, WAYS, FailingClient
 from landed import batch_of, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from faults import CountedClient, DyingAfterDeciding, FailingClient, OvertakenClient
+from failing_clients import CountedClient, DyingAfterDeciding, FailingClient, OvertakenClient
 from landed import START, batch_of, batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
-from faults import FailingClient, OvertakenClient
+from failing_clients import FailingClient, OvertakenClient
 from landed import batch_of, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 
 import pytest
-from faults import EVERY_CRASH, FailingClient, OvertakenClient
+from failing_clients import EVERY_CRASH, FailingClient, OvertakenClient
 from landed import START, batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from faults import FailingClient
+from failing_clients import FailingClient
 from landed import batch_of, batches_of, destination, stream, sync, target, users
 from servers import S3Server
 
@@ -19,7 +19,7 @@ def counted(server: S3Server, name: str) -> tuple[Bucket, FailingClient]:
     """The bucket behind a client that counts, once it is known what the server can do."""
     client = FailingClient(server.client())
     bucket = Bucket(client, name)
-    assert bucket.at("data/_s3dest/").abilities
+    assert bucket.with_root("data/_s3dest/").abilities
     client.calls.clear()
     return bucket, client
 
@@ -28,7 +28,7 @@ def test_the_first_use_of_a_bucket_costs_some_requests_and_that_of_a_later_proce
     name = moto_s3.new_bucket()
     for most in (30, 1):
         client = FailingClient(moto_s3.client())
-        bucket = Bucket(client, name).at("data/_s3dest/")
+        bucket = Bucket(client, name).with_root("data/_s3dest/")
         assert len({bucket.abilities for _ in range(3)}) == 1
         assert len(client.calls) <= most, client.calls
 

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from itertools import count
 
 import pytest
-from faults import EVERY_CRASH, FailingClient, OvertakenClient
+from failing_clients import EVERY_CRASH, FailingClient, OvertakenClient
 from landed import START, batch_of, data_keys, destination, open_uploads, stream, sync, target, users
 from servers import S3Server
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from itertools import count
 
 import pytest
-from faults import EVERY_CRASH, FailingClient
+from failing_clients import EVERY_CRASH, FailingClient
 from landed import batch_of, data_keys, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 

@@ -134,7 +134,7 @@ def answering(answers: list[Response]) -> Rule:
 def probing(server: OddServer, moto_s3: S3Server, name: str, **retry_policy: Any) -> Bucket:
     """A bucket of which nothing is known, by a client whose pauses take no time."""
     client = open_client(replace(moto_s3.connection, endpoint=server.endpoint, max_attempts=1))
-    return Bucket(client, name, RetryPolicy(pause=lambda seconds: None, **retry_policy)).at("data/_s3dest/")
+    return Bucket(client, name, RetryPolicy(pause=lambda seconds: None, **retry_policy)).with_root("data/_s3dest/")
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
@@ -170,7 +170,7 @@ def test_after_a_yes_a_refusal_is_an_error_that_names_the_cure(moto_s3: S3Server
         switched.append(True)
         with pytest.raises(StorageError, match=r"took conditional puts\. .*s3dest check --again"):
             bucket.put("data/head", b"1", if_absent=True)
-        assert not bucket.find_out_again().create_if_absent
+        assert not bucket.probe_again().create_if_absent
         assert bucket.put("data/head", b"1", if_absent=True)
 
 
@@ -208,8 +208,8 @@ def test_the_file_of_another_server_is_not_believed(moto_s3: S3Server, moto_abil
     """As after a copy of the whole lake; what is known of the other one stays."""
     name = moto_s3.new_bucket()
     with odd_server(ODD_SERVERS["conditions ignored"]) as server:
-        assert not probing(server, moto_s3, name).abilities.tells_writers_apart
-    assert open_bucket(moto_s3.connection, name).at("data/_s3dest/").abilities == moto_abilities
+        assert not probing(server, moto_s3, name).abilities.detects_concurrent_writers
+    assert open_bucket(moto_s3.connection, name).with_root("data/_s3dest/").abilities == moto_abilities
     kept = json.loads(moto_s3.client().get_object(Bucket=name, Key=SERVER_FILE)["Body"].read())
     assert [each["endpoint"] for each in kept["servers"]] == [server.endpoint, moto_s3.endpoint]
 
@@ -220,7 +220,7 @@ def test_a_file_that_cannot_be_understood_is_made_anew(
 ) -> None:
     name = moto_s3.new_bucket()
     moto_s3.client().put_object(Bucket=name, Key=SERVER_FILE, Body=content)
-    assert open_bucket(moto_s3.connection, name).at("data/_s3dest/").abilities == moto_abilities
+    assert open_bucket(moto_s3.connection, name).with_root("data/_s3dest/").abilities == moto_abilities
     assert json.loads(moto_s3.client().get_object(Bucket=name, Key=SERVER_FILE)["Body"].read())["servers"]
 
 

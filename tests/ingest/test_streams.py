@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from itertools import count
 
 import pytest
-from faults import HARDEST_WAYS, WAYS, FailingClient
+from failing_clients import HARDEST_WAYS, WAYS, FailingClient
 from landed import batch_of, data_keys, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 

@@ -8,7 +8,7 @@ from itertools import count
 import dagster as dg
 import pyarrow as pa
 import pytest
-from faults import OvertakenClient
+from failing_clients import OvertakenClient
 from landed import batch_of, data_keys, destination, sync, target, users
 from landed import stream as users_stream
 from servers import S3Server

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from airbyte_messages import record, state
 from cli.conftest import Lake
-from faults import CountedClient, FailingClient
+from failing_clients import CountedClient, FailingClient
 from landed import batch_of, batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from real_servers.report import Found
 from servers import S3Server
@@ -24,7 +24,7 @@ from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.keys import manifest_root
-from s3dest_dagster.storage import Bucket, open_bucket, told
+from s3dest_dagster.storage import Bucket, describe_abilities, open_bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
@@ -69,10 +69,12 @@ def test_check_tries_everything_and_leaves_nothing(lake: Lake) -> None:
 def test_what_the_server_can_do_is_found_out_once_and_noted(real_s3: S3Server, server_name: str, found: Found) -> None:
     settings = destination(real_s3.new_bucket())
     bucket, place = real_s3.open(settings), manifest_root(settings.template.literal_root)
-    found.abilities[server_name] = {each.name: (each.has, each.message) for each in told(bucket.abilities)}
+    found.abilities[server_name] = {
+        each.name: (each.has, each.message) for each in describe_abilities(bucket.abilities)
+    }
     assert [each.key for each in bucket.list_objects("")] == [f"{place}server.json"]
     counted = CountedClient(real_s3.client())
-    assert Bucket(counted, settings.s3_bucket_name).at(place).abilities == bucket.abilities
+    assert Bucket(counted, settings.s3_bucket_name).with_root(place).abilities == bucket.abilities
     assert counted.calls == ["get_object"]
     clean(real_s3, settings.s3_bucket_name)
 
@@ -277,7 +279,7 @@ def test_of_writers_at_the_same_moment_each_is_published_or_refused(real_s3: S3S
     append, published = stream(mode=SyncMode.APPEND), []
     with target(real_s3, settings) as opened:
         land(batches_of(users(0, 0)), opened, append, sync("first"))
-        if not opened.bucket.abilities.tells_writers_apart:
+        if not opened.bucket.abilities.detects_concurrent_writers:
             pytest.skip("this server ignores conditional puts; `s3dest check` says so")
         for round_ in range(5):
             published += _race(opened, append, round_)

@@ -25,7 +25,7 @@ from s3dest_dagster.errors import (
 )
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import Bucket, PartPool, Upload, identity, open_bucket
-from s3dest_dagster.storage.bucket import SERVER_FILE, _tell_once
+from s3dest_dagster.storage.bucket import SERVER_FILE, _warn_without_conditions
 
 MIB = 1 << 20
 
@@ -81,14 +81,14 @@ def test_a_put_over_another_version_is_refused(any_s3: S3Server) -> None:
 def test_only_a_server_that_honours_conditions_is_said_to(moto_s3: S3Server, rclone_s3: S3Server) -> None:
     for server, honours in ((moto_s3, True), (rclone_s3, False)):
         bucket = open_bucket(server.connection, server.new_bucket())
-        assert bucket.abilities.tells_writers_apart is honours
+        assert bucket.abilities.detects_concurrent_writers is honours
         assert keys_of(bucket) == []
 
 
 def test_a_server_that_ignores_conditions_is_told_of_once(
     rclone_s3: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    _tell_once.cache_clear()
+    _warn_without_conditions.cache_clear()
     for _ in range(2):
         open_bucket(rclone_s3.connection, rclone_s3.new_bucket()).put("head", b"1", if_absent=True)
     told = [each.message for each in caplog.records if "ignores conditional puts" in each.message]

@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from s3dest_dagster.storage.pool import Workers, in_parallel
+from s3dest_dagster.storage.pool import DaemonPool, in_parallel
 
 
 def test_results_come_in_the_order_of_the_items() -> None:
@@ -42,7 +42,7 @@ def test_what_has_not_begun_when_one_failed_is_not_done() -> None:
         done.append(number)
 
     gate = Event()
-    with Workers(1, "test") as workers:
+    with DaemonPool(1, "test") as workers:
         blocked = workers.submit(gate.wait, 60)
         waiting = workers.submit(do, 5)
         waiting.cancel()
@@ -53,7 +53,7 @@ def test_what_has_not_begun_when_one_failed_is_not_done() -> None:
 
 HANGING = """
 import threading
-from s3dest_dagster.storage.workers import in_parallel
+from s3dest_dagster.storage.pool import in_parallel
 
 def do(number):
     if number == 0:

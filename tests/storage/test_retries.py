@@ -26,10 +26,10 @@ KNOWN = "known/"
 def through(proxy: FaultProxy, name: str, *, read_timeout_s: float = 10, **retry_policy: Any) -> Bucket:
     """The bucket through the proxy, by a client that tries each request once and a patience that does not pause. What
     the server can do is known, so that no fault befalls finding it out."""
-    behind = open_bucket(proxy.behind.connection, name).at(KNOWN)
+    behind = open_bucket(proxy.behind.connection, name).with_root(KNOWN)
     behind.put(f"{KNOWN}{SERVER_FILE}", with_abilities(None, proxy.server.endpoint, name, behind.abilities))
     client = open_client(proxy.connection(max_attempts=1, read_timeout_s=read_timeout_s))
-    bucket = Bucket(client, name, RetryPolicy(pause=lambda seconds: None, **retry_policy)).at(KNOWN)
+    bucket = Bucket(client, name, RetryPolicy(pause=lambda seconds: None, **retry_policy)).with_root(KNOWN)
     assert bucket.abilities
     return bucket
 

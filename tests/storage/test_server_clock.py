@@ -11,7 +11,7 @@ from servers import S3Server
 from werkzeug.wrappers import Request, Response
 
 from s3dest_dagster.storage import open_bucket
-from s3dest_dagster.storage.server_clock import ServerClock
+from s3dest_dagster.storage.requests import ServerClock
 
 DATE = "Sun, 06 Nov 1994 08:49:37 GMT"
 MOMENT = datetime(1994, 11, 6, 8, 49, 37, tzinfo=UTC)

@@ -18,7 +18,7 @@ from werkzeug.wrappers import Request, Response
 from s3dest_dagster.errors import CredentialsError, EndpointUnreachableError, SettingsError, StorageError
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import open_bucket
-from s3dest_dagster.storage.sessions import tell_once
+from s3dest_dagster.storage.sessions import log_plain_http
 
 
 @pytest.fixture(scope="module")
@@ -183,13 +183,13 @@ class TestRedirects:
             return Response(b"", status, headers={"Location": plain.endpoint + request.full_path})
 
         errors, seen = refused_by(away)
-        assert all(f"sends elsewhere, to {plain.endpoint}; it is not followed" in each for each in errors)
+        assert all(f"redirects to {plain.endpoint}; the redirect is not followed" in each for each in errors)
         assert (len(seen), plain.seen) == (len(CALLS), [])
 
     @pytest.mark.parametrize("code", ["PermanentRedirect", "TemporaryRedirect"])
     def test_by_the_words_of_s3(self, plain: Door, refused_by, code: str) -> None:
         errors, seen = refused_by(lambda *_: redirect(code, plain.endpoint, "eu-west-1"))
-        assert all("sends elsewhere" in each for each in errors)
+        assert all("redirects to" in each for each in errors)
         assert (len(seen), plain.seen) == (len(CALLS), [])
 
     def test_of_aws_they_are_followed_to_hosts_of_aws_over_tls_only(
@@ -230,7 +230,7 @@ def leading_to(endpoint: str):
 class TestPlainHttp:
     @pytest.fixture(autouse=True)
     def _nothing_told_yet(self, bare: pytest.MonkeyPatch) -> None:
-        tell_once.cache_clear()
+        log_plain_http.cache_clear()
 
     def told(self, caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
         return [(each.levelno, each.message) for each in caplog.records if "HTTPS" in each.message]

@@ -66,7 +66,7 @@ def _storm(name: str, server: S3Server, chosen: argparse.Namespace) -> tuple[His
 def _tells_writers_apart(server: S3Server) -> bool:
     """Whether more than one writer of a scope at a time is promised. In a bucket of its own, so that the processes of
     the storm have to find out for themselves what the server can do."""
-    return server.open(destination(server.new_bucket())).abilities.tells_writers_apart
+    return server.open(destination(server.new_bucket())).abilities.detects_concurrent_writers
 
 
 def _line(name: str, history: History, settled: Settled, faults: list[str], seed: int, seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from faults import OvertakenClient
+from failing_clients import OvertakenClient
 from servers import S3Server
 
 from s3dest_dagster.storage import Bucket, RetryPolicy, open_bucket
