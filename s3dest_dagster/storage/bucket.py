@@ -199,7 +199,7 @@ class Bucket:
         return {}
 
     def get(self, key: str) -> tuple[bytes, str] | None:
-        """An object's complete bytes and its ETag; None if there is no object. An answer that is cut short is retried."""
+        """An object's complete bytes and its ETag; None if there is no object. An answer cut short is read again."""
         return objects.read(self._requests, key)
 
     def head(self, key: str) -> ObjectHead | None:

@@ -280,7 +280,7 @@ def test_a_listing_that_never_goes_on_is_an_error(moto_s3: S3Server) -> None:
     with odd_server(rule) as server:
         name = moto_s3.new_bucket()
         moto_s3.fill(name, [f"p/{number:04}" for number in range(1_003)])
-        with pytest.raises(StorageError, match="does not say where it goes on"):
+        with pytest.raises(StorageError, match="does not say where it continues"):
             list(probing(server, moto_s3, name).list_objects("p/"))
 
 
