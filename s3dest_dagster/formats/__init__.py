@@ -56,4 +56,5 @@ def encoder(
         return CsvEncoder(settings, contents, (stream.json_schema or {}).get("properties") or ())
     if isinstance(settings, AvroFormat):
         return AvroEncoder(settings, contents, on_mismatch)
+    assert isinstance(settings, ParquetFormat)
     return ParquetEncoder(settings, contents, on_mismatch)

@@ -73,6 +73,7 @@ def read_table(settings: FormatSettings, stream: Stream, data: bytes | memoryvie
     text = gzip.decompress(content) if content[:2] == _GZIP_MAGIC else bytes(content)
     if isinstance(settings, CsvFormat):
         return _table_of_lines(target, csv_records(text, record))
+    assert isinstance(settings, JsonlFormat)
     return _table_of_lines(target, _jsonl_lines(settings, text))
 
 

@@ -160,9 +160,9 @@ def _remarks(record: Record, json_schema: Mapping[str, Any], settings: FormatSet
     """What the format does not keep as it is declared."""
     if isinstance(settings, AvroFormat | ParquetFormat):
         yield from column_diagnostics(record, _landed(record, settings), json_schema)
-    elif settings.flattening is Flattening.ROOT and isinstance(settings, CsvFormat):
+    elif isinstance(settings, CsvFormat) and settings.flattening is Flattening.ROOT:
         yield from cell_diagnostics(record, json_schema, keeps_undeclared=settings.additional_properties_column)
-    elif settings.flattening is Flattening.ROOT and isinstance(settings, JsonlFormat):
+    elif isinstance(settings, JsonlFormat) and settings.flattening is Flattening.ROOT:
         yield from line_diagnostics(json_schema)
     else:
         # A whole record in one column is kept as it came.

@@ -193,7 +193,7 @@ def format_of(segment: Segment) -> FormatSettings:
     """The format's settings that the segment's objects were written with."""
     kind = _FORMATS[str(segment.format["format_type"])]
     known = {each.name for each in fields(kind)}
-    return kind(**{name: value for name, value in segment.format.items() if name in known})  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in segment.format.items() if name in known})
 
 
 def stream_of(segment: Segment) -> Stream:

@@ -6,25 +6,15 @@ are used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, get_args
+from typing import Any, get_type_hints
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.settings.fields import about, caseless, exact_boolean, exact_integer, meant
-from s3dest_dagster.settings.formats import (
-    AvroCodecName,
-    AvroFormat,
-    CsvFormat,
-    Flattening,
-    FormatSettings,
-    JsonlFormat,
-    ParquetCodec,
-    ParquetFormat,
-    TextCompression,
-)
+from s3dest_dagster.settings.fields import about, caseless, choices, exact_boolean, exact_integer, meant
+from s3dest_dagster.settings.formats import FORMATS, FormatSettings, format_class
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +33,8 @@ _DESTINATION_KEYS = tuple(
 _REQUIRED_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format")
 OWN_SETTINGS_KEY = "s3dest"
 _KNOWN_KEYS = frozenset({*_DESTINATION_KEYS, *_CONNECTION_KEYS, "format", OWN_SETTINGS_KEY})
-_OPTIONS = {
-    "compression": frozenset({"compression_type"}),
-    "compression_codec": frozenset({"codec", "compression_level", "include_checksum"}),
-}
-"""The objects within the connector's `format`, and what can stand in them."""
+_REQUIRED_OPTIONS = frozenset({"compression.compression_type"})
+"""Options that must stand in their object. A codec of Avro without a name is none, as with the connector."""
 JOB_ID_VARIABLE = "WORKER_JOB_ID"
 """Environment variable that fills the file name pattern's `{sync_id}`; without it the sync's own id does."""
 
@@ -90,9 +77,11 @@ def with_suggestion(key: str) -> str:
 
 def _known_within(path: str) -> Iterable[str]:
     """The names that an object of the configuration can have: "" is the whole, "format.compression" a part of it."""
+    options = [options_of_format(each) for each in FORMATS]
     if path == "format":
-        return {"format_type"}.union(*(_names(make) for make, _ in _FORMAT_PARSERS.values())) | {"compression_codec"}
-    return _OPTIONS.get(path.removeprefix("format."), _KNOWN_KEYS)
+        return {"format_type"}.union(*options, *map(_names, FORMATS))
+    name = path.removeprefix("format.")
+    return {inner for each in options for inner in each.get(name, ())} or _KNOWN_KEYS
 
 
 def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,99 +102,103 @@ def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_format(config: Any, own: Mapping[str, Any] | None = None) -> tuple[FormatSettings, tuple[str, ...]]:
-    """The connector's `format` object as settings, and the names in it that mean nothing (as "format.name"). A text is
-    the name of a format with its defaults.
+    """The connector's `format` object as settings, and the names in it that mean nothing (as "format.name").
 
-    Format types, codecs and flattening are matched without regard to case, as the connector does; `own` holds
-    settings that the connector does not have.
+    Names of formats, of codecs and of modes of flattening are matched without regard to case, as the connector does.
+
+    Args:
+        config: The object, or the name of a format, which means its defaults.
+        own: Settings of the format that the connector does not have.
+
+    Raises:
+        SettingsError: A name or value is wrong. The error names its setting.
     """
     if isinstance(config, str):
         config = {"format_type": config}
-    if not isinstance(config, Mapping) or not isinstance(config.get("format_type"), str):
-        raise SettingsError("format needs a format_type: CSV, JSONL, Avro or Parquet.", setting="format.format_type")
-    kind = config["format_type"].upper()
-    if kind not in _FORMAT_PARSERS:
+    settings = _format_class(config.get("format_type") if isinstance(config, Mapping) else None)
+    given = dict(_given_settings(settings, config))
+    options = options_of_format(settings)
+    ignored = {*map(str, config.keys() - options.keys() - {"format_type"}), *_unknown_options(config, options)}
+    made = settings(**given, **_own_format_settings(settings, given, own))
+    return made, tuple(f"format.{name}" for name in sorted(ignored))
+
+
+def options_of_format(settings: type[FormatSettings]) -> dict[str, list[str]]:
+    """The names that the connector's `format` object can have for a format, each with the names that an object under
+    it can have, of which there are none for a plain value."""
+    options: dict[str, list[str]] = {}
+    for each in fields(settings):
+        name, _, inner = about(each).connector.partition(".")
+        if name:
+            options.setdefault(name, []).extend([inner] if inner else [])
+    return options
+
+
+def _format_class(name: Any) -> type[FormatSettings]:
+    known = [each.format_type for each in FORMATS]
+    setting = "format.format_type"
+    if not isinstance(name, str):
+        raise SettingsError(f"format needs a format_type: {', '.join(known[:-1])} or {known[-1]}.", setting=setting)
+    if name.upper() not in map(str.upper, known):
         raise SettingsError(
-            f"Unknown format_type {config['format_type']!r}. Known are CSV, JSONL, Avro and Parquet.",
-            setting="format.format_type",
+            f"Unknown format_type {name!r}. Known are {', '.join(known[:-1])} and {known[-1]}.", setting=setting
         )
-    make, parse = _FORMAT_PARSERS[kind]
-    given, used = parse(config)
+    return format_class(name)
+
+
+def _given_settings(settings: type[FormatSettings], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The settings of a format that a connector's `format` object gives, by our names."""
+    hints = get_type_hints(settings)
+    for each in fields(settings):
+        name, _, inner = about(each).connector.partition(".")
+        value = config.get(name) if name else None
+        if inner and value is not None:
+            value = _option(settings, name, inner, value)
+        if value is not None:
+            yield each.name, _exact(f"format.{about(each).connector}", value, hints[each.name])
+
+
+def _option(settings: type[FormatSettings], name: str, inner: str, options: Any) -> Any:
+    """The value of an option within an object of the connector's `format`."""
+    is_object = isinstance(options, Mapping)
+    if is_object and (options.get(inner) is not None or f"{name}.{inner}" not in _REQUIRED_OPTIONS):
+        return options.get(inner)
+    lead = next(each for each in fields(settings) if about(each).connector.startswith(f"{name}."))
+    key = about(lead).connector.partition(".")[2]
+    written = (f'{{"{key}": "{choice}"}}' for choice in choices(get_type_hints(settings)[lead.name]))
+    raise SettingsError(
+        f"format.{name} {f'has no {inner}' if is_object else 'is not an object'}; write {' or '.join(written)}, "
+        f"or leave it out, which means {lead.default}.",
+        setting=f"format.{name}",
+    )
+
+
+def _exact(setting: str, value: Any, hint: Any) -> Any:
+    """A value of the connector's configuration as a setting of this type. Raises SettingsError for any other."""
+    if options := choices(hint):
+        return caseless(setting, value, options)
+    return exact_boolean(setting, value) if hint is bool else exact_integer(setting, value)
+
+
+def _own_format_settings(
+    settings: type[FormatSettings], given: Mapping[str, Any], own: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What stands under "s3dest.format", with unknown names and repetitions refused."""
+    where = f"{OWN_SETTINGS_KEY}.format"
     if not isinstance(own, Mapping | None):
-        where = f"{OWN_SETTINGS_KEY}.format"
         raise SettingsError(f"{where} is not an object of settings.", setting=where)
-    extra = dict(own or {})
-    unknown = sorted(map(str, extra.keys() - (_names(make) - given.keys() - {"flattening", "compression"})))
+    unknown = sorted(map(str, (own or {}).keys() - (_names(settings) - given.keys() - {"flattening", "compression"})))
     if unknown:
-        raise SettingsError(
-            f"Unknown setting {OWN_SETTINGS_KEY}.format.{unknown[0]} for {kind}.",
-            setting=f"{OWN_SETTINGS_KEY}.format.{unknown[0]}",
-        )
-    ignored = sorted({*map(str, config.keys() - used - {"format_type"}), *_unknown_options(config, used)})
-    return make(**given, **extra), tuple(f"format.{name}" for name in ignored)
+        name = f"{where}.{unknown[0]}"
+        raise SettingsError(f"Unknown setting {name} for {settings.format_type.upper()}.", setting=name)
+    return dict(own or {})
 
 
-def _unknown_options(config: Mapping[str, Any], used: set[str]) -> Iterator[str]:
-    """The names within the format's objects that mean nothing."""
-    for name in _OPTIONS.keys() & used:
-        if isinstance(options := config.get(name), Mapping):
-            yield from (f"{name}.{option}" for option in options.keys() - _OPTIONS[name])
-
-
-def _parse_text(config: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    given: dict[str, Any] = {}
-    if config.get("flattening") is not None:
-        given["flattening"] = caseless("format.flattening", config["flattening"], [mode.value for mode in Flattening])
-    if config.get("compression") is not None:
-        given["compression"] = _text_compression(config["compression"])
-    return given, {"flattening", "compression"}
-
-
-def _text_compression(options: Any) -> str:
-    if not isinstance(options, Mapping) or options.get("compression_type") is None:
-        what = "has no compression_type" if isinstance(options, Mapping) else "is not an object"
-        raise SettingsError(
-            f'format.compression {what}; write {{"compression_type": "GZIP"}} or {{"compression_type": '
-            '"No Compression"}, or leave it out, which means GZIP.',
-            setting="format.compression",
-        )
-    allowed = [each.value for each in TextCompression]
-    return caseless("format.compression.compression_type", options["compression_type"], allowed)
-
-
-def _parse_avro(config: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    options = {} if config.get("compression_codec") is None else config["compression_codec"]
-    if not isinstance(options, Mapping):
-        raise SettingsError(
-            'format.compression_codec of Avro is an object; write it like {"codec": "Deflate", "compression_level": 6}',
-            setting="format.compression_codec",
-        )
-    codec = "no compression" if options.get("codec") is None else options["codec"]
-    given: dict[str, Any] = {"codec": caseless("format.compression_codec.codec", codec, get_args(AvroCodecName))}
-    for name, exact in (("compression_level", exact_integer), ("include_checksum", exact_boolean)):
-        if options.get(name) is not None:
-            given[name] = exact(f"format.compression_codec.{name}", options[name])
-    return given, {"compression_codec"}
-
-
-def _parse_parquet(config: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
-    names = _names(ParquetFormat) - {"union_layout"}
-    given = {name: config[name] for name in names if config.get(name) is not None}
-    for name, value in given.items():
-        if name == "compression_codec":
-            given[name] = caseless("format.compression_codec", value, get_args(ParquetCodec))
-        else:
-            exact = exact_boolean if name == "dictionary_encoding" else exact_integer
-            given[name] = exact(f"format.{name}", value)
-    return given, names
-
-
-_FORMAT_PARSERS: dict[str, tuple[Any, Any]] = {
-    "CSV": (CsvFormat, _parse_text),
-    "JSONL": (JsonlFormat, _parse_text),
-    "AVRO": (AvroFormat, _parse_avro),
-    "PARQUET": (ParquetFormat, _parse_parquet),
-}
+def _unknown_options(config: Mapping[str, Any], options: Mapping[str, Collection[str]]) -> Iterator[str]:
+    """The names within the objects of the connector's `format` that mean nothing."""
+    for name, known in options.items():
+        if known and isinstance(inner := config.get(name), Mapping):
+            yield from (f"{name}.{option}" for option in inner.keys() - known)
 
 
 def _names(cls: Any) -> set[str]:

@@ -9,24 +9,14 @@ from __future__ import annotations
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, fields
-from enum import StrEnum
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.settings.fields import about
-from s3dest_dagster.settings.formats import (
-    AVRO_LEVELS,
-    AvroCodecName,
-    AvroFormat,
-    CsvFormat,
-    Flattening,
-    JsonlFormat,
-    ParquetFormat,
-    TextCompression,
-)
+from s3dest_dagster.settings.fields import about, choices
+from s3dest_dagster.settings.formats import FORMATS, FormatSettings
 
 REGIONS = (
     "af-south-1", "ap-east-1", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-south-2",
@@ -86,107 +76,58 @@ def _connector_properties() -> dict[str, Any]:
         secret = {"airbyte_secret": True} if key in _CONNECTOR_SECRETS else {}
         described = {"title": title, "type": "string", "description": known[key].plain}
         properties[key] = {**described, **secret, **more, "order": order}
-    properties["format"]["oneOf"] = [_csv(), _jsonl(), _avro(), _parquet()]
+    properties["format"]["oneOf"] = [_format(each) for each in FORMATS]
     return properties
 
 
 # ---------------------------------------------------------------------- formats
 
 
-def _csv() -> dict[str, Any]:
-    return _format("CSV: Comma-Separated Values", "CSV", _text_options(".csv"), required=["flattening"])
+_TITLES = {"block_size_mb": "Block Size (Row Group Size) (MB)"}
+"""Titles of the connector that do not follow from a setting's name."""
 
 
-def _jsonl() -> dict[str, Any]:
-    return _format("JSON Lines: Newline-delimited JSON", "JSONL", _text_options(".jsonl"))
+def _format(settings: type[FormatSettings]) -> dict[str, Any]:
+    """One format of the form: its name, and the options that the connector has for it."""
+    properties: dict[str, Any] = {"format_type": {"title": "Format Type", **_constant(settings.format_type)}}
+    for each in fields(settings):
+        name, _, inner = about(each).connector.partition(".")
+        if name and name not in properties:
+            properties[name] = _alternatives(settings, each, name, inner) if inner else _option(settings, each)
+    required = ["format_type", *settings.required_in_config]
+    return {"title": settings.title, "required": required, "properties": properties}
 
 
-def _avro() -> dict[str, Any]:
-    codec = {
-        "title": "Compression Codec",
-        "description": "Compression of the blocks of records.",
+def _option(settings: type[FormatSettings], each: Field[Any]) -> dict[str, Any]:
+    typed = _typed(get_type_hints(settings)[each.name])
+    return {"title": _title(each.name), "description": about(each).plain, **typed, "default": each.default}
+
+
+def _alternatives(settings: type[FormatSettings], lead: Field[Any], name: str, key: str) -> dict[str, Any]:
+    """An object of options: one alternative for each choice of its first one."""
+    found = choices(get_type_hints(settings)[lead.name])
+    return {
+        "title": _title(name),
+        "description": about(lead).plain,
         "type": "object",
-        "oneOf": [_avro_codec(name) for name in get_args(AvroCodecName)],
+        "oneOf": [_alternative(settings, key, choice) for choice in found],
     }
-    return _format("Avro: Apache Avro", "Avro", {"compression_codec": codec}, required=["compression_codec"])
 
 
-def _parquet() -> dict[str, Any]:
-    hints, known = get_type_hints(ParquetFormat), {each.name: each for each in fields(ParquetFormat)}
-    properties = {
-        name: {
-            "title": title,
-            "description": about(known[name]).plain,
-            **_typed(hints[name]),
-            "default": known[name].default,
-        }
-        for name, title in _PARQUET_TITLES.items()
-    }
-    return _format("Parquet: Columnar Storage", "Parquet", properties)
-
-
-_PARQUET_TITLES = {
-    "compression_codec": "Compression Codec",
-    "block_size_mb": "Block Size (Row Group Size) (MB)",
-    "max_padding_size_mb": "Max Padding Size (MB)",
-    "page_size_kb": "Page Size (KB)",
-    "dictionary_page_size_kb": "Dictionary Page Size (KB)",
-    "dictionary_encoding": "Dictionary Encoding",
-}
-
-
-def _format(title: str, kind: str, options: dict[str, Any], *, required: list[str] | None = None) -> dict[str, Any]:
-    discriminator = {"title": "Format Type", **_constant(kind)}
+def _alternative(settings: type[FormatSettings], key: str, choice: str) -> dict[str, Any]:
+    """One choice, and the options that belong to it. Those whose default depends on it must be given."""
+    by_name, beside = {each.name: each for each in fields(settings)}, settings.options_beside(choice)
+    options = {name: _option(settings, by_name[name]) | {**more} for name, more in beside.items()}
     return {
-        "title": title,
-        "required": ["format_type", *(required or [])],
-        "properties": {"format_type": discriminator, **options},
+        "title": choice.title() if choice.lower() == "no compression" else choice,
+        "required": [key, *(name for name in options if by_name[name].default is None)],
+        "properties": {key: _constant(choice), **options},
     }
 
 
-def _text_options(extension: str) -> dict[str, Any]:
-    compressions = [
-        {"title": title, "required": ["compression_type"], "properties": {"compression_type": _constant(each.value)}}
-        for title, each in (("No Compression", TextCompression.NONE), ("GZIP", TextCompression.GZIP))
-    ]
-    return {
-        "flattening": {
-            "title": "Flattening",
-            "description": "Whether the fields of a record become columns of their own.",
-            **_typed(Flattening),
-            "default": CsvFormat().flattening.value,
-        },
-        "compression": {
-            "title": "Compression",
-            "description": f"Compression of the objects; GZIP when left out (then keys end with {extension}.gz).",
-            "type": "object",
-            "oneOf": compressions,
-        },
-    }
-
-
-def _avro_codec(name: str) -> dict[str, Any]:
-    properties: dict[str, Any] = {"codec": _constant(name)}
-    if name in AVRO_LEVELS:
-        lowest, highest, default = AVRO_LEVELS[name]
-        properties["compression_level"] = {
-            "title": "Deflate Level" if name == "Deflate" else "Compression Level",
-            "description": f"{lowest} is the fastest, {highest} makes the smallest objects.",
-            "type": "integer",
-            "default": default,
-            "minimum": lowest,
-            "maximum": highest,
-        }
-    required = list(properties)
-    if name == "zstandard":
-        properties["include_checksum"] = {
-            "title": "Include Checksum",
-            "description": "Adds a checksum of its content to each block.",
-            "type": "boolean",
-            "default": AvroFormat().include_checksum,
-        }
-    title = "No Compression" if name == "no compression" else name
-    return {"title": title, "required": required, "properties": properties}
+def _title(name: str) -> str:
+    words = [f"({word.upper()})" if word in ("mb", "kb") else word.capitalize() for word in name.split("_")]
+    return _TITLES.get(name, " ".join(words))
 
 
 def _constant(value: str) -> dict[str, Any]:
@@ -223,7 +164,7 @@ def _own_settings() -> dict[str, Any]:
 
 
 def _own_format_settings() -> Iterator[tuple[type, Field[Any]]]:
-    for cls in (CsvFormat, JsonlFormat, ParquetFormat):
+    for cls in FORMATS:
         yield from ((cls, each) for each in fields(cls) if not about(each).connector)
 
 
@@ -245,10 +186,8 @@ def _typed(hint: Any) -> dict[str, Any]:
     """JSON schema of a setting's type."""
     if get_origin(hint) in (Union, types.UnionType):
         (hint,) = (each for each in get_args(hint) if each is not type(None))
-    if get_origin(hint) is Literal:
-        return {"type": "string", "enum": list(get_args(hint))}
+    if found := choices(hint):
+        return {"type": "string", "enum": list(found)}
     if get_origin(hint) is Mapping:
         return {"type": "object", "additionalProperties": {"type": "string"}}
-    if isinstance(hint, type) and issubclass(hint, StrEnum):
-        return {"type": "string", "enum": [each.value for each in hint]}
     return {"type": {bool: "boolean", int: "integer", float: "number", str: "string"}[hint]}

@@ -15,7 +15,7 @@ from typing import Literal
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate
 from s3dest_dagster.settings.fields import check_settings, documented, setting
-from s3dest_dagster.settings.formats import AvroFormat, FormatSettings, JsonlFormat, ParquetFormat, format_named
+from s3dest_dagster.settings.formats import FormatSettings, JsonlFormat, format_named
 
 _MAX_PARTS = 10_000
 """Parts of one multipart upload (S3's limit)."""
@@ -210,9 +210,8 @@ class S3Destination:
     )
 
     def __post_init__(self) -> None:
-        given: object = self.format
-        if type(given) is str:
-            object.__setattr__(self, "format", format_named(given))
+        if not isinstance(self.format, FormatSettings):
+            object.__setattr__(self, "format", format_named(self.format))
         check_settings(self)
         if not self.s3_bucket_name:
             raise SettingsError("s3_bucket_name is empty; name the bucket to land in.", setting="s3_bucket_name")
@@ -283,7 +282,7 @@ class S3Destination:
     @property
     def unknown_types(self) -> Literal["fail", "text"]:
         """What a declared type that is not known becomes in this format; without types every value is kept as text."""
-        return self.on_unknown_type if isinstance(self.format, AvroFormat | ParquetFormat) else "text"
+        return self.on_unknown_type if self.format.is_typed else "text"
 
     @property
     def template(self) -> KeyTemplate:

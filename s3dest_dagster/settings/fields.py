@@ -90,6 +90,13 @@ def default_of(each: Field[Any]) -> Any:
     return each.default_factory() if each.default_factory is not MISSING else each.default
 
 
+def choices(type_: Any) -> tuple[str, ...]:
+    """The values that a setting of this type can have; empty if they are not listed."""
+    if get_origin(type_) is Literal:
+        return get_args(type_)
+    return tuple(each.value for each in type_) if _is_enumeration(type_) else ()
+
+
 def caseless(setting: str, value: Any, allowed: Any) -> str:
     """The allowed spelling of a value whose case does not matter; SettingsError when there is none."""
     for each in allowed:
@@ -183,7 +190,7 @@ def _refuse_variable(setting: str, value: Any) -> NoReturn:
 @cache
 def _types(settings: type) -> Mapping[str, tuple[Any, ...]]:
     """The types that each field may have, as its annotation says."""
-    hints = get_type_hints(settings)
+    hints = {each.name: get_type_hints(settings)[each.name] for each in fields(settings)}
     return {name: get_args(hint) if get_origin(hint) in _UNIONS else (hint,) for name, hint in hints.items()}
 
 

@@ -1,17 +1,55 @@
-"""The settings of the formats that objects are written in.
+"""The settings of each format that objects can have, and the table of the formats.
 
-Frozen values, checked when they are made; names, defaults and ranges are the connector's (specification 0.6.2), and
-our own additions follow them. Must not know: S3, Dagster, a file format's library.
+To add a format, write its settings class here, name it in `__all__` and in `FORMATS`, and implement it in a module of
+`formats/`. Names, defaults and ranges are those of the connector (specification 0.6.2); our own settings follow them.
+Must not know: S3, Dagster, a file format's library.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.settings.fields import caseless, check_settings, documented, setting
+from s3dest_dagster.settings.fields import caseless, check_settings, documented, refuse_variables, setting
+
+__all__ = ["AvroFormat", "CsvFormat", "JsonlFormat", "ParquetFormat"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormatSettings:
+    """What the settings classes of all formats have in common.
+
+    A setting whose name in the connector's `format` object has two parts, such as `"compression.compression_type"`,
+    stands in an object there. The first setting of such an object decides which others belong to it.
+    """
+
+    format_type: ClassVar[str]
+    """The format's name in `config.json` and in run configs, matched without regard to case."""
+    title: ClassVar[str]
+    """What the connector calls the format in a form."""
+    is_typed: ClassVar[bool] = True
+    """Whether the columns have the types that the schema declares. If not, they hold text."""
+    required_in_config: ClassVar[tuple[str, ...]] = ()
+    """Names that the connector's specification requires. They may be left out all the same."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+
+    @property
+    def extension(self) -> str:
+        """How the objects' keys end, with the leading dot."""
+        return f".{self.format_type.lower()}"
+
+    @classmethod
+    def options_beside(cls, choice: str) -> Mapping[str, Mapping[str, Any]]:
+        """The settings that stand in one object with this choice, each with more JSON schema for it."""
+        return {}
+
+
+# ---------------------------------------------------------------------- text
 
 
 class Flattening(StrEnum):
@@ -28,65 +66,52 @@ class TextCompression(StrEnum):
     GZIP = "GZIP"
 
 
+_COMPRESSED_EXTENSIONS = {TextCompression.NONE: "", TextCompression.GZIP: ".gz"}
 GzipEffort = Literal["fast", "balanced", "small"]
-_COMPRESSION = '`"GZIP"` or `"No Compression"`. In `config.json` it is an object: `{"compression_type": "GZIP"}`.'
-_EFFORT = (
-    'How hard GZIP tries. `"fast"` and `"balanced"` cost about the same. `"small"` makes objects at most as large as '
-    "zlib's level 6 does, at about five times the cost."
-)
 
 
-@documented
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JsonlFormat:
-    """JSON Lines: one JSON object per line."""
+class TextFormat(FormatSettings):
+    """The settings of every format of lines."""
+
+    is_typed: ClassVar[bool] = False
 
     flattening: Flattening = setting(
-        'The record under `_airbyte_data`, or with `"Root level flattening"` its fields beside the envelope.',
+        "Whether the fields of a record become columns of their own.",
         default=Flattening.NONE,
         connector="flattening",
     )
     compression: TextCompression = setting(
-        _COMPRESSION,
+        '`"GZIP"` or `"No Compression"`. With `"GZIP"` the keys end with `.gz`. In `config.json` it is an object: '
+        '`{"compression_type": "GZIP"}`.',
         default=TextCompression.GZIP,
-        connector="compression",
+        connector="compression.compression_type",
     )
     gzip_effort: GzipEffort = setting(
-        _EFFORT,
+        'How hard GZIP tries. `"fast"` and `"balanced"` cost about the same. `"small"` makes objects at most as large '
+        "as zlib's level 6 does, at about five times the cost.",
         default="balanced",
     )
-    emitted_at: Literal["text", "number"] = setting(
-        '`_airbyte_emitted_at` as text; `"number"` as a number.',
-        default="text",
-    )
-
-    def __post_init__(self) -> None:
-        check_settings(self)
 
     @property
     def extension(self) -> str:
-        """Ending of the objects' keys."""
-        return ".jsonl.gz" if self.compression is TextCompression.GZIP else ".jsonl"
+        """How the objects' keys end, with the leading dot."""
+        return f".{self.format_type.lower()}{_COMPRESSED_EXTENSIONS[self.compression]}"
 
 
 @documented
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CsvFormat:
-    """Comma-separated values, as RFC 4180 has them."""
+class CsvFormat(TextFormat):
+    """Comma-separated values, as RFC 4180 defines them."""
+
+    format_type: ClassVar[str] = "CSV"
+    title: ClassVar[str] = "CSV: Comma-Separated Values"
+    required_in_config: ClassVar[tuple[str, ...]] = ("flattening",)
 
     flattening: Flattening = setting(
         'A column with the record as JSON, or with `"Root level flattening"` one for each field of the root.',
         default=Flattening.NONE,
         connector="flattening",
-    )
-    compression: TextCompression = setting(
-        _COMPRESSION,
-        default=TextCompression.GZIP,
-        connector="compression",
-    )
-    gzip_effort: GzipEffort = setting(
-        _EFFORT,
-        default="balanced",
     )
     additional_properties_column: bool = setting(
         "Keeps undeclared fields as JSON in a last column. Needs flattening.",
@@ -102,75 +127,115 @@ class CsvFormat:
                 setting="additional_properties_column",
             )
 
-    @property
-    def extension(self) -> str:
-        """Ending of the objects' keys."""
-        return ".csv.gz" if self.compression is TextCompression.GZIP else ".csv"
 
+@documented
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonlFormat(TextFormat):
+    """JSON Lines: one JSON object per line."""
+
+    format_type: ClassVar[str] = "JSONL"
+    title: ClassVar[str] = "JSON Lines: Newline-delimited JSON"
+
+    flattening: Flattening = setting(
+        'The record under `_airbyte_data`, or with `"Root level flattening"` its fields beside the envelope.',
+        default=Flattening.NONE,
+        connector="flattening",
+    )
+    emitted_at: Literal["text", "number"] = setting(
+        '`_airbyte_emitted_at` as text; `"number"` as a number.',
+        default="text",
+    )
+
+
+# ---------------------------------------------------------------------- Avro
 
 AvroCodecName = Literal["no compression", "Deflate", "bzip2", "xz", "zstandard", "snappy"]
-AVRO_LEVELS: dict[str, tuple[int, int, int]] = {"Deflate": (0, 9, 0), "xz": (0, 9, 6), "zstandard": (-5, 22, 3)}
+_AVRO_LEVELS: dict[str, tuple[int, int, int]] = {"Deflate": (0, 9, 0), "xz": (0, 9, 6), "zstandard": (-5, 22, 3)}
 """Lowest, highest and default compression level of the codecs that have one."""
+_CHECKSUM_CODEC = "zstandard"
 
 
 @documented
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AvroFormat:
+class AvroFormat(FormatSettings):
     """Avro object container files."""
+
+    format_type: ClassVar[str] = "Avro"
+    title: ClassVar[str] = "Avro: Apache Avro"
+    required_in_config: ClassVar[tuple[str, ...]] = ("compression_codec",)
 
     codec: AvroCodecName = setting(
         '`"no compression"`, `"Deflate"`, `"bzip2"`, `"xz"`, `"zstandard"` or `"snappy"`.',
         default="no compression",
-        connector="codec",
+        connector="compression_codec.codec",
     )
     compression_level: int | None = setting(
         "Deflate 0 to 9, xz 0 to 9, zstandard -5 to 22. `None`: 0, 6 and 3.",
         default=None,
-        connector="compression_level",
+        connector="compression_codec.compression_level",
     )
     include_checksum: bool = setting(
         "zstandard: a checksum in each block.",
         default=False,
-        connector="include_checksum",
+        connector="compression_codec.include_checksum",
     )
 
     def __post_init__(self) -> None:
         check_settings(self)
-        levels = AVRO_LEVELS.get(self.codec)
-        if levels is None:
-            if self.compression_level is not None:
-                raise SettingsError(
-                    f"Avro codec {self.codec!r} has no compression level; leave compression_level out.",
-                    setting="compression_level",
-                )
-        else:
-            lowest, highest, default = levels
-            level = default if self.compression_level is None else self.compression_level
-            if not lowest <= level <= highest:
-                raise SettingsError(
-                    f"Invalid compression level: {level}, expected an integer in range [{lowest}, {highest}]",
-                    setting="compression_level",
-                )
-            object.__setattr__(self, "compression_level", level)
-        if self.include_checksum and self.codec != "zstandard":
+        levels = _AVRO_LEVELS.get(self.codec)
+        if levels is not None:
+            object.__setattr__(self, "compression_level", _checked_level(self.compression_level, *levels))
+        elif self.compression_level is not None:
             raise SettingsError(
-                f"Avro codec {self.codec!r} has no checksum; include_checksum belongs to zstandard.",
+                f"Avro codec {self.codec!r} has no compression level; leave compression_level out.",
+                setting="compression_level",
+            )
+        if self.include_checksum and self.codec != _CHECKSUM_CODEC:
+            raise SettingsError(
+                f"Avro codec {self.codec!r} has no checksum; include_checksum belongs to {_CHECKSUM_CODEC}.",
                 setting="include_checksum",
             )
 
-    @property
-    def extension(self) -> str:
-        """Ending of the objects' keys, whatever the codec."""
-        return ".avro"
+    @classmethod
+    def options_beside(cls, choice: str) -> Mapping[str, Mapping[str, Any]]:
+        options: dict[str, Mapping[str, Any]] = {}
+        if choice in _AVRO_LEVELS:
+            lowest, highest, default = _AVRO_LEVELS[choice]
+            options["compression_level"] = {
+                "title": "Deflate Level" if choice == "Deflate" else "Compression Level",
+                "description": f"{lowest} is the fastest, {highest} makes the smallest objects.",
+                "default": default,
+                "minimum": lowest,
+                "maximum": highest,
+            }
+        if choice == _CHECKSUM_CODEC:
+            options["include_checksum"] = {}
+        return options
 
+
+def _checked_level(level: int | None, lowest: int, highest: int, default: int) -> int:
+    if level is None:
+        return default
+    if not lowest <= level <= highest:
+        raise SettingsError(
+            f"Invalid compression level: {level}, expected an integer in range [{lowest}, {highest}]",
+            setting="compression_level",
+        )
+    return level
+
+
+# ---------------------------------------------------------------------- Parquet
 
 ParquetCodec = Literal["UNCOMPRESSED", "SNAPPY", "GZIP", "LZO", "BROTLI", "LZ4", "ZSTD"]
 
 
 @documented
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParquetFormat:
+class ParquetFormat(FormatSettings):
     """Parquet files."""
+
+    format_type: ClassVar[str] = "Parquet"
+    title: ClassVar[str] = "Parquet: Columnar Storage"
 
     compression_codec: ParquetCodec = setting(
         '`"UNCOMPRESSED"`, `"SNAPPY"`, `"GZIP"`, `"LZO"`, `"BROTLI"`, `"LZ4"` or `"ZSTD"`.',
@@ -178,14 +243,14 @@ class ParquetFormat:
         connector="compression_codec",
     )
     block_size_mb: int = setting(
-        "Size of a row group in memory, in MB of 2²⁰. Each open object needs 1.75 times as much of `memory_mb`; "
-        "`s3dest plan` says so where there is no room for that, since row groups end early then.",
+        "Size of a row group in memory, in MB of 2²⁰. Each open object needs 1.75 times as much of `memory_mb`. If "
+        "there is no room for that, row groups end early, and `s3dest plan` says so.",
         default=128,
         at_least=1,
         connector="block_size_mb",
     )
     max_padding_size_mb: int = setting(
-        "None: S3 has no blocks to pad to. `s3dest plan` says so where it is not the default.",
+        "Has no effect: S3 has no blocks to pad to. `s3dest plan` says so if it is not the default.",
         default=8,
         at_least=0,
         connector="max_padding_size_mb",
@@ -197,7 +262,7 @@ class ParquetFormat:
         connector="page_size_kb",
     )
     dictionary_page_size_kb: int = setting(
-        "Size at which a column's dictionary is given up.",
+        "Size at which a column's dictionary is given up, in KB of 2¹⁰.",
         default=1024,
         at_least=1,
         connector="dictionary_page_size_kb",
@@ -212,24 +277,25 @@ class ParquetFormat:
         default="named",
     )
 
-    def __post_init__(self) -> None:
-        check_settings(self)
 
-    @property
-    def extension(self) -> str:
-        """Ending of the objects' keys, whatever the codec."""
-        return ".parquet"
+# ---------------------------------------------------------------------- the table
+
+FORMATS: Mapping[type[FormatSettings], str] = {
+    CsvFormat: "s3dest_dagster.formats.csv:Csv",
+    JsonlFormat: "s3dest_dagster.formats.jsonl:Jsonl",
+    AvroFormat: "s3dest_dagster.formats.avro:Avro",
+    ParquetFormat: "s3dest_dagster.formats.parquet:Parquet",
+}
+"""Every format, and the class that implements it, which is imported when it is first used."""
 
 
-FormatSettings = JsonlFormat | CsvFormat | AvroFormat | ParquetFormat
+def format_class(name: Any) -> type[FormatSettings]:
+    """The settings class of the format with this name, in any case. Raises SettingsError if there is none."""
+    refuse_variables("format", name)
+    known = {each.format_type: each for each in FORMATS}
+    return known[caseless("format", name, known)]
 
 
-def format_named(name: str) -> FormatSettings:
-    """The format of this name, in any case, with its defaults. SettingsError for a name of none."""
-    named: dict[str, FormatSettings] = {
-        "jsonl": JsonlFormat(),
-        "csv": CsvFormat(),
-        "avro": AvroFormat(),
-        "parquet": ParquetFormat(),
-    }
-    return named[caseless("format", name, named)]
+def format_named(name: Any) -> FormatSettings:
+    """The format with this name, in any case, with its defaults. Raises SettingsError if there is none."""
+    return format_class(name)()

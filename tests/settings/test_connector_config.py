@@ -154,7 +154,7 @@ def test_a_format_is_read_as_the_connector_reads_it(given, expected):
         ({"format_type": "ORC"}, "format.format_type", "Known are CSV, JSONL, Avro and Parquet"),
         ({"format_type": "CSV", "flattening": "deep"}, "format.flattening", "'Root level flattening'"),
         ({"format_type": "CSV", "compression": "GZIP"}, "format.compression", "is not an object"),
-        ({"format_type": "Avro", "compression_codec": "Deflate"}, "format.compression_codec", "is an object"),
+        ({"format_type": "Avro", "compression_codec": "Deflate"}, "format.compression_codec", "is not an object"),
         ({"format_type": "Avro", "compression_codec": {"codec": "lz4"}}, "format.compression_codec.codec", "'snappy'"),
         (
             {"format_type": "Avro", "compression_codec": {"codec": "xz", "compression_level": 10}},

@@ -43,7 +43,7 @@ AES = {"server_side_encryption": "AES256"}
         (S3Destination, {"object_metadata": {"team": "a", "Team": "b"}}, "object_metadata", "one name in two cases"),
         (S3Destination, {"object_metadata": {"S3dest-Sync": "x"}}, "object_metadata", "the library's own"),
         (S3Destination, {"object_metadata": {"team": "x" * 1533}}, "object_metadata", "1,537 bytes"),
-        (S3Destination, {"format": 5}, "format", "JsonlFormat or CsvFormat or AvroFormat or ParquetFormat"),
+        (S3Destination, {"format": 5}, "format", "'CSV', 'JSONL', 'Avro', 'Parquet'"),
         (ParquetFormat, {"block_size_mb": 1.5}, "block_size_mb", "a whole number"),
         (ParquetFormat, {"dictionary_encoding": "false"}, "dictionary_encoding", "true or false"),
         (AvroFormat, DEFLATE | {"compression_level": "6"}, "compression_level", "a whole number"),
