@@ -6,6 +6,7 @@ is a stream named after its key. It must not know where streams come from.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,11 +16,122 @@ import dagster as dg
 from dagster._check import CheckError
 from dagster._core.definitions.metadata.metadata_value import ObjectMetadataValue
 
-from s3dest_dagster.dagster.preview import MOST_ROWS
-from s3dest_dagster.dagster.record_schema import check_record_schema
+from s3dest_dagster.dagster.metadata import MOST_ROWS
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.fields import refuse_variables
+from s3dest_dagster.sources.templating import Window, partition_values
 from s3dest_dagster.stream import Scope, Stream, StreamId
+
+_EXAMPLE = '{"type": "object", "properties": {"id": {"type": "integer"}}}'
+_WORDS = frozenset(
+    {
+        "type",
+        "properties",
+        "required",
+        "additionalProperties",
+        "patternProperties",
+        "propertyNames",
+        "unevaluatedProperties",
+        "items",
+        "anyOf",
+        "allOf",
+        "oneOf",
+        "not",
+        "if",
+        "then",
+        "else",
+        "enum",
+        "const",
+        "definitions",
+        "title",
+        "description",
+        "default",
+        "examples",
+        "dependentRequired",
+        "dependentSchemas",
+        "minProperties",
+        "maxProperties",
+        "readOnly",
+        "writeOnly",
+        "deprecated",
+        "format",
+    }
+)
+"""Words of JSON Schema that may stand in the schema of a record."""
+_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
+
+
+def check_record_schema(schema: Any, stream: str) -> None:
+    """Returns when the schema is one of an object, or None. Raises SettingsError, with the right form, otherwise: such
+    a schema would declare no field, and all of a record's values would land in the overflow."""
+    if schema is None:
+        return
+    try:
+        _check_root(schema)
+        for path, each in _objects(schema):
+            _check_properties(path, each)
+        json.dumps(schema)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _wrong(stream, f"it is no JSON: {error}") from None
+    except _WrongError as error:
+        raise _wrong(stream, str(error)) from None
+
+
+class _WrongError(Exception):
+    """Why a schema is none of a record."""
+
+
+def _wrong(stream: str, reason: str) -> SettingsError:
+    return SettingsError(
+        f"json_schema of {stream} is no JSON schema of a record: {reason}. It looks like {_EXAMPLE}.",
+        stream=stream,
+        setting="json_schema",
+    )
+
+
+def _check_root(schema: Any) -> None:
+    if hasattr(schema, "model_json_schema"):
+        raise _WrongError("it is a pydantic model; give its model_json_schema()")
+    if type(schema).__module__.startswith("pyarrow"):
+        raise _WrongError("it is Arrow's; leave json_schema out, and Arrow data brings its own schema")
+    if not isinstance(schema, Mapping):
+        raise _WrongError(f"it is a {schema.__name__ if isinstance(schema, type) else type(schema).__name__}")
+    if not schema:
+        raise _WrongError("it is empty; leave it out, and the first records tell their fields")
+    if not any(name in _WORDS or str(name).startswith(("$", "x-", "airbyte")) for name in schema):
+        names = ", ".join(map(repr, list(schema)[:3]))
+        raise _WrongError(f"it names {names} where the words of JSON Schema stand; fields stand in its properties")
+    kinds = schema.get("type", "object")
+    if "object" not in (kinds if isinstance(kinds, list | tuple) else [kinds]):
+        raise _WrongError(f"its type is {kinds!r}, and a record is an object")
+
+
+def _objects(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The schema and those within it that have properties, by their paths."""
+    left: list[tuple[str, Any]] = [("", schema)]
+    while left:
+        path, each = left.pop()
+        if not isinstance(each, Mapping):
+            continue
+        if "properties" in each:
+            yield path, each
+            found = each["properties"]
+            left += [(f"{path}{name}.", inner) for name, inner in found.items()] if isinstance(found, Mapping) else []
+        left += [(f"{path}items.", each["items"])] if "items" in each else []
+
+
+def _check_properties(path: str, schema: Mapping[str, Any]) -> None:
+    properties = schema["properties"]
+    if not isinstance(properties, Mapping):
+        raise _WrongError(f"{path}properties is a {type(properties).__name__}, and must map names to schemas")
+    for name, each in properties.items():
+        if isinstance(each, Mapping | bool):
+            continue
+        kind = _JSON_TYPES.get(each, "") if isinstance(each, type) else each if isinstance(each, str) else ""
+        hint = f'; write {{"type": "{kind}"}}' if kind else ""
+        what = each.__name__ if isinstance(each, type) else repr(each)[:40]
+        raise _WrongError(f"the field {path}{name} is {what}, and must be a schema{hint}")
+
 
 STREAM_KEY = "s3dest/stream"
 NAME_KEY = "s3dest/name"
@@ -138,3 +250,26 @@ def partition_scopes(
         key: Scope(stream, str(key), dict(partitions.get_partition_key_from_str(key).keys_by_dimension))
         for key in sorted(map(str, keys))
     }
+
+
+def values_of(partitions: dg.PartitionsDefinition[Any], key: str) -> dict[str, str | int]:
+    """What a connector's config can name of this partition: its key, its dimensions, its time window. With several
+    dimensions of time the windows are named after them only, since none is the partition's."""
+    if not isinstance(partitions, dg.MultiPartitionsDefinition):
+        start, end = _window(partitions, key) or (None, None)
+        return partition_values(str(key), start=start, end=end)
+    parts = dict(partitions.get_partition_key_from_str(key).keys_by_dimension)
+    windows = {
+        each.name: window
+        for each in partitions.partitions_defs
+        if (window := _window(each.partitions_def, parts[each.name])) is not None
+    }
+    start, end = next(iter(windows.values())) if len(windows) == 1 else (None, None)
+    return partition_values(str(key), dimensions=parts, start=start, end=end, windows=windows)
+
+
+def _window(partitions: dg.PartitionsDefinition[Any], key: str) -> Window | None:
+    if not isinstance(partitions, dg.TimeWindowPartitionsDefinition):
+        return None
+    window = partitions.time_window_for_partition_key(key)
+    return window.start, window.end

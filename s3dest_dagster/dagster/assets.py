@@ -13,11 +13,10 @@ from typing import Any, TypedDict, Unpack, cast, get_type_hints, overload
 
 import dagster as dg
 
-from s3dest_dagster.dagster.annotations import for_dagster
-from s3dest_dagster.dagster.asset_metadata import partitions_of_run
+from s3dest_dagster.dagster.asset_metadata import check_record_schema, partitions_of_run
 from s3dest_dagster.dagster.failures import as_dagster_failures
-from s3dest_dagster.dagster.record_schema import check_record_schema
-from s3dest_dagster.dagster.run_id import current_execution
+from s3dest_dagster.dagster.loading import for_dagster
+from s3dest_dagster.dagster.run_landing import current_execution
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.stream import Stream, SyncMode

@@ -15,7 +15,7 @@ from s3dest_dagster.dagster.asset_metadata import stream_of
 from s3dest_dagster.dagster.failures import as_dagster_failures
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.dagster.metadata import plain_changes
-from s3dest_dagster.dagster.run_id import now
+from s3dest_dagster.dagster.run_landing import now
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.inspection.verify import LastSync, last_sync, verify
 from s3dest_dagster.printable import amount

@@ -16,10 +16,9 @@ from typing import Any, Unpack
 import dagster as dg
 
 from s3dest_dagster.commit.manifest import ReachedState
-from s3dest_dagster.dagster.asset_metadata import partitions_of_run
+from s3dest_dagster.dagster.asset_metadata import partitions_of_run, values_of
 from s3dest_dagster.dagster.assets import AssetSettings, asset_of
-from s3dest_dagster.dagster.connector_runs import log_to, reads_on, ready, values_of
-from s3dest_dagster.dagster.multi_asset import asset_of_streams
+from s3dest_dagster.dagster.multi_asset import asset_of_streams, log_to, reads_on, ready
 from s3dest_dagster.dagster.outputs import DeferredRead
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, check_distinct
 from s3dest_dagster.errors import SettingsError

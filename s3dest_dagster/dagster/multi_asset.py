@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Any, Protocol, runtime_checkable
@@ -16,16 +16,25 @@ from typing import Any, Protocol, runtime_checkable
 import dagster as dg
 
 from s3dest_dagster.batch import StreamBatch
+from s3dest_dagster.commit.manifest import ReachedState
 from s3dest_dagster.commit.states import text_of
-from s3dest_dagster.dagster.asset_metadata import partition_scopes, partitions_of_run, preview_rows_of
+from s3dest_dagster.dagster.asset_metadata import partition_scopes, partitions_of_run, preview_rows_of, values_of
 from s3dest_dagster.dagster.assets import AssetSettings, described
-from s3dest_dagster.dagster.connector_runs import log_to, reads_on, ready, values_of
+from s3dest_dagster.dagster.config import looked_up
 from s3dest_dagster.dagster.failures import as_dagster_failures, failure_of_streams
-from s3dest_dagster.dagster.metadata import common_version, data_version, receipt_metadata, version_before
-from s3dest_dagster.dagster.preview import Preview
-from s3dest_dagster.dagster.run_id import delivery_id, new_sync, now, sync_id
-from s3dest_dagster.dagster.run_landing import LandedPartition, report_landed
-from s3dest_dagster.dagster.run_log import ProgressLines, checkpoint_sentence, landed_sentence, warn_of_second_writers
+from s3dest_dagster.dagster.metadata import Preview, common_version, data_version, receipt_metadata, version_before
+from s3dest_dagster.dagster.run_landing import (
+    LandedPartition,
+    ProgressLines,
+    checkpoint_sentence,
+    delivery_id,
+    landed_sentence,
+    new_sync,
+    now,
+    report_landed,
+    sync_id,
+    warn_of_second_writers,
+)
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name, check_distinct
 from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.ingest.isolation import IsolatedLandings
@@ -36,6 +45,7 @@ from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.printable import printable, printable_lines
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
+from s3dest_dagster.sources.airbyte.messages import LOG_LEVELS, Log
 from s3dest_dagster.sources.airbyte.states import Reached, resumption
 from s3dest_dagster.sources.templating import Values
 from s3dest_dagster.storage import Bucket
@@ -285,3 +295,23 @@ class _Part:
 
     def _title(self) -> str:
         return self.run.source.name if self.partition is None else f"{self.run.source.name} [{self.partition}]"
+
+
+def ready(source: AirbyteSource) -> AirbyteSource:
+    """The source with what its config and environment have from the environment of this run; a config that is asked
+    for is asked by each call of the connector, since the one before may have changed it."""
+    given = source.config
+    config = (lambda: looked_up(given())) if callable(given) else looked_up(given)
+    env = {name: str(value) for name, value in (looked_up(source.env, "env") or {}).items()}
+    return replace(source, config=config, env=env)
+
+
+def reads_on(source: AirbyteSource, stream: Stream, state: ReachedState) -> bool:
+    """Whether the source goes on from the state. One that reads the stream in full does so only where the last sync
+    broke off: the state at the end of a full read says that nothing is left."""
+    return not state.complete or (source.catalog is not None and source.catalog.is_incremental(stream))
+
+
+def log_to(context: dg.AssetExecutionContext) -> Log:
+    """Takes what the connector logs into the run's log, at its level."""
+    return lambda level, message: context.log.log(LOG_LEVELS[level], "%s", printable_lines(message))

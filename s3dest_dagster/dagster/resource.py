@@ -11,8 +11,7 @@ from typing import Any
 import dagster_aws.s3
 from pydantic import create_model
 
-from s3dest_dagster.dagster.config_fields import config_fields
-from s3dest_dagster.dagster.variables import check_variables, holds_variable
+from s3dest_dagster.dagster.config import check_variables, config_fields, holds_variable
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.fields import about, refuse_unknown

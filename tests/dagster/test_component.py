@@ -30,7 +30,7 @@ from s3dest_dagster import (
     build_stream_assets,
 )
 from s3dest_dagster.dagster.component.component import S3DestinationComponent as Component
-from s3dest_dagster.dagster.component.streams import ComponentStream
+from s3dest_dagster.dagster.component.sources import ComponentStream
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources.templating import PARTITION_VALUES, partition_values
 

@@ -10,7 +10,8 @@ import pytest
 from scripted import ScriptedSource
 
 from s3dest_dagster import S3DestinationTranslator, build_stream_assets
-from s3dest_dagster.dagster.connector_runs import looked_up, values_of
+from s3dest_dagster.dagster.asset_metadata import values_of
+from s3dest_dagster.dagster.config import looked_up
 from s3dest_dagster.errors import SettingsError
 
 DAILY = dg.DailyPartitionsDefinition("2026-01-01")

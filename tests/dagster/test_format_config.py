@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from s3dest_dagster import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
-from s3dest_dagster.dagster.config_fields import (
+from s3dest_dagster.dagster.config import (
     FormatConfig,
     ParquetFormatConfig,
     as_format_config,

@@ -25,7 +25,7 @@ from s3dest_dagster import (
     S3Resource,
     stream_asset,
 )
-from s3dest_dagster.dagster.config_fields import ParquetFormatConfig
+from s3dest_dagster.dagster.config import ParquetFormatConfig
 from s3dest_dagster.errors import SettingsError, TemplateError
 
 CONFIG = {

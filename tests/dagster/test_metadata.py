@@ -8,8 +8,7 @@ import pytest
 from s3dest_dagster import AvroFormat, CsvFormat, S3Connection, open_bucket, stream_asset
 from s3dest_dagster.batch import Tally
 from s3dest_dagster.commit.manifest import Counts, ManifestObject
-from s3dest_dagster.dagster.metadata import SHOWN_OBJECTS, receipt_metadata
-from s3dest_dagster.dagster.preview import Preview
+from s3dest_dagster.dagster.metadata import SHOWN_OBJECTS, Preview, receipt_metadata
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.stream import Scope, Stream, StreamId
 

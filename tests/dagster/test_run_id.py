@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from s3dest_dagster import stream_asset
-from s3dest_dagster.dagster.run_id import delivering_run, sync_id
+from s3dest_dagster.dagster.run_landing import delivering_run, sync_id
 from s3dest_dagster.stream import Sync
 
 

@@ -8,7 +8,7 @@ import dagster as dg
 
 from s3dest_dagster import stream_asset
 from s3dest_dagster.dagster import run_log
-from s3dest_dagster.dagster.run_log import ProgressLines, resident_bytes
+from s3dest_dagster.dagster.run_landing import ProgressLines, resident_bytes
 from s3dest_dagster.ingest.receipt import Progress
 from s3dest_dagster.stream import StreamId
 

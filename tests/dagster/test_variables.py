@@ -27,8 +27,8 @@ from s3dest_dagster import (
     build_stream_assets,
     stream_asset,
 )
-from s3dest_dagster.dagster.config_fields import ParquetFormatConfig
-from s3dest_dagster.dagster.connector_runs import ready
+from s3dest_dagster.dagster.config import ParquetFormatConfig
+from s3dest_dagster.dagster.multi_asset import ready
 from s3dest_dagster.errors import SettingsError
 
 TEXT, NUMBER, FEW = dg.EnvVar("A_TEXT"), dg.EnvVar.int("A_NUMBER"), dg.EnvVar.int("A_FEW")

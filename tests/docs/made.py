@@ -30,7 +30,7 @@ from s3dest_dagster.columns.dates import date_days, time_micros, timestamp_micro
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.types import OVERFLOW
 from s3dest_dagster.columns.values import convert_record
-from s3dest_dagster.dagster.connector_runs import values_of
+from s3dest_dagster.dagster.asset_metadata import values_of
 from s3dest_dagster.dagster.translator import asset_key
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys import KeyTemplate, key_name

@@ -42,8 +42,7 @@ from s3dest_dagster.commit.manifest import Counts, ManifestObject, SchemaChanges
 from s3dest_dagster.dagster import input_values
 from s3dest_dagster.dagster.assets import AssetSettings
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
-from s3dest_dagster.dagster.metadata import receipt_metadata
-from s3dest_dagster.dagster.preview import Preview
+from s3dest_dagster.dagster.metadata import Preview, receipt_metadata
 from s3dest_dagster.dagster.resource import S3Resource
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.settings.connection import S3Connection

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Annotated, Any, Literal
 
 import dagster as dg
+from dagster.components import Scaffolder, ScaffoldRequest, scaffold_component
 from dagster.components.resolved.core_models import (
     MultiRunBackfillPolicyModel,
     SingleRunBackfillPolicyModel,
@@ -18,26 +19,74 @@ from dagster.components.utils.translation import TranslationFn, TranslationFnRes
 from pydantic import Field, TypeAdapter
 
 from s3dest_dagster.dagster.assets import AssetSettings, asset_of
-from s3dest_dagster.dagster.component.destination import DestinationModel, resolve_destination
-from s3dest_dagster.dagster.component.partitions import PartitionsModel, resolve_partitions
-from s3dest_dagster.dagster.component.scaffolder import S3DestinationScaffolder
-from s3dest_dagster.dagster.component.sources import SourceModel, resolve_source
-from s3dest_dagster.dagster.component.streams import (
+from s3dest_dagster.dagster.component.models import (
+    DestinationModel,
+    PartitionsModel,
+    resolve_destination,
+    resolve_partitions,
+)
+from s3dest_dagster.dagster.component.sources import (
     Chosen,
     ComponentStream,
     Source,
+    SourceModel,
     StreamsModel,
     body_of,
     chosen_streams,
+    resolve_source,
     resolve_streams,
 )
 from s3dest_dagster.dagster.component.yaml_values import NOWHERE, Place, as_said, by_kind
-from s3dest_dagster.dagster.config_fields import format_settings
+from s3dest_dagster.dagster.config import format_settings
 from s3dest_dagster.dagster.multi_asset import asset_of_streams
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name, check_distinct
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.stream import Stream, StreamId, SyncMode
+
+_BEGINNING = """\
+type: {type_name}
+
+attributes:
+  source:
+    type: files  # or python, or airbyte
+    path: inbox/*.jsonl
+  # source:
+  #   type: airbyte
+  #   command: source-shop
+  #   config:
+  #     api_key: "{{{{ env_var('SHOP_API_KEY') }}}}"
+  #     start_date: "{{{{ partition_start }}}}"
+  #   catalog: catalog.json  # s3dest discover --source source-shop --config source.json > catalog.json
+
+  streams:
+    - name: {name}
+      sync_mode: full_refresh  # each run reads all files; append would add them again
+
+  # partitions_def:
+  #   type: daily
+  #   start_date: 2026-01-01
+
+  # A connector's config.json can be pasted here, or named: destination: config.json
+  destination:
+    s3_bucket_name: my-bucket
+    s3_bucket_path: lake
+    format:
+      format_type: Parquet
+"""
+
+
+class S3DestinationScaffolder(Scaffolder[Any]):
+    """Writes `defs.yaml` with files as the source, and the other sources as comments."""
+
+    def scaffold(self, request: ScaffoldRequest[Any]) -> None:
+        if request.scaffold_format != "yaml":
+            scaffold_component(request)
+            return
+        text = _BEGINNING.format(type_name=request.type_name, name=request.target_path.name)
+        path = request.target_path if request.append else request.target_path / "defs.yaml"
+        with path.open("a" if request.append else "w", encoding="utf-8") as file:
+            file.write(f"---\n{text}" if request.append else text)
 
 
 class RetryPolicyModel(dg.Model):
