@@ -93,7 +93,7 @@ def _take_everything(
         with session.interruption.deferred():
             if (message := landings.append(item)) is not None:
                 session.output.pass_on(message)
-    if landings.heard_of_none:
+    if landings.none_mentioned:
         raise SourceError(_NOTHING_SAID)
     landings.stage()
 

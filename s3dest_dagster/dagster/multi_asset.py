@@ -37,10 +37,9 @@ from s3dest_dagster.dagster.run_landing import (
 )
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name, check_distinct
 from s3dest_dagster.errors import S3DestError, SettingsError
-from s3dest_dagster.ingest.isolation import IsolatedLandings
 from s3dest_dagster.ingest.landing import Landing
 from s3dest_dagster.ingest.receipt import Receipt
-from s3dest_dagster.ingest.streams import side_by_side
+from s3dest_dagster.ingest.streams import StreamLandings, landing_streams
 from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.printable import printable, printable_lines
 from s3dest_dagster.settings.destination import S3Destination
@@ -208,20 +207,21 @@ class _Part:
         def on_checkpoint(receipt: Receipt) -> None:
             log.info(checkpoint_sentence(receipt))
 
-        with side_by_side(
+        with landing_streams(
             self.target,
             self.streams,
-            scopes,
             sync,
+            scopes=scopes,
             allow_empty=self.run.source.allow_empty,
             on_progress=progress.take,
             on_checkpoint=on_checkpoint,
+            on_failure=give_up,
         ) as landings:
-            isolated = IsolatedLandings(landings, give_up)
             previews = {each.id: Preview(each, self._rows_of(each.id)) for each in self.streams}
-            self._read(isolated, previews)
+            self._read(landings, previews)
             declared = {each.id: each for each in self.streams}
-            for stream, receipt in isolated.publish():
+            for receipt in landings.publish():
+                stream = receipt.scope.stream
                 seconds = time.monotonic() - started
                 log.info(landed_sentence(receipt, seconds))
                 warn_of_second_writers(log, receipt, bucket)
@@ -234,7 +234,7 @@ class _Part:
         definition = self.context.assets_def.metadata_by_key[self.run.keys[stream]]
         return preview_rows_of(definition, self.preview_rows)
 
-    def _read(self, landings: IsolatedLandings, previews: Mapping[StreamId, Preview]) -> None:
+    def _read(self, landings: StreamLandings, previews: Mapping[StreamId, Preview]) -> None:
         """Hands on what the connector says of the streams that want it, until its end or until none wants more."""
         wanted = landings.unread
         if not wanted:

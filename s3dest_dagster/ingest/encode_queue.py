@@ -1,10 +1,14 @@
-"""Batches on their way through the encoders: encoded side by side, handed on in the order in which they came.
+"""Batches are encoded in parallel and delivered in the order in which they arrived.
 
-What is under way is bounded over all landings of a target, and the order is that of the calls whatever the number of
-threads, so that equal batches make equal objects. Whoever has to wait for a batch encodes another one meanwhile: one
-thread more than there is work for would only take the interpreter's lock from the others. For the same reason what
-holds that lock is encoded by the thread that brings it, and the others do what can be done aside. It must not know
-streams or objects.
+What is in progress is bounded over all landings of a target. Equal batches make equal objects, since the order of
+delivery is that of the calls, whatever the number of threads. Three rules keep threads from competing for the
+interpreter's lock:
+
+- A thread that has to wait for a batch encodes another one meanwhile.
+- An encoder that holds the lock runs on the calling thread.
+- The other threads do what releases the lock, such as compression.
+
+It must not know streams or objects.
 """
 
 from __future__ import annotations
@@ -18,122 +22,122 @@ from functools import partial
 from s3dest_dagster.batch import Batch
 from s3dest_dagster.formats import Encoded, Encoder, at_once
 
+# A batch has 1 to 4 MB. A larger one, of large records, passes through alone.
 _BYTES_PER_WORKER = 8 << 20
-"""A batch has 1 to 4 MB; one of larger records goes through alone."""
 
 
 @dataclass(slots=True)
-class _UnderWay:
-    lane: Lane
+class _Job:
+    """A batch that is being encoded."""
+
+    queue: StreamQueue
     encode: Callable[[], Encoded]
     encoded: Future[Encoded]
     nbytes: int
 
     def encode_here(self) -> bool:
-        """Encodes on the caller's thread, unless it is done or another thread is at it; answers whether it did."""
+        """Encodes on the calling thread and returns True, unless the batch is done or another thread has begun it."""
         if not self.encoded.cancel():
             return False
-        self.encoded = _outcome(self.encode)
+        self.encoded = Future()
+        try:
+            self.encoded.set_result(self.encode())
+        except Exception as failure:
+            self.encoded.set_exception(failure)
         return True
 
 
 class EncodeQueue:
-    """Holds a batch for each of `workers`, and fewer when batches are large. For one thread.
+    """The batches that are being encoded for all landings of a target. To be used by one thread.
 
-    That thread is one of the workers; `threads` has the others. None: a batch is encoded and handed on at once.
+    Args:
+        threads: The other workers, beside the calling thread. None: each batch is encoded and delivered at once.
+        workers: How many batches may be in progress; fewer if they are large.
     """
 
     def __init__(self, threads: Executor | None, *, workers: int) -> None:
         self._threads = threads
-        self._most_batches = workers
-        self._most_bytes = workers * _BYTES_PER_WORKER
-        self._under_way: deque[_UnderWay] = deque()
+        self._max_batches = workers
+        self._max_bytes = workers * _BYTES_PER_WORKER
+        self._jobs: deque[_Job] = deque()
         self._nbytes = 0
 
-    def lane(self, take: Callable[[Encoded], None]) -> Lane:
-        """A way through the queue at whose end `take` gets the encoded batches."""
-        return Lane(self, take)
+    def stream_queue(self, deliver: Callable[[Encoded], None]) -> StreamQueue:
+        """A queue for one landing, whose encoded batches are passed to `deliver`."""
+        return StreamQueue(self, deliver)
 
-    def push(self, lane: Lane, encoder: Encoder, batch: Batch, entropy: bytes) -> None:
-        """Takes a batch; hands on what was under way before, as far as the bounds ask for it."""
+    def append(self, queue: StreamQueue, encoder: Encoder, batch: Batch, entropy: bytes) -> None:
+        """Adds a batch, and delivers the oldest ones until what is in progress is within the bounds."""
         if self._threads is None or encoder.holds_lock:
-            lane.take(encoder.encode(batch, entropy))
+            queue.deliver(encoder.encode(batch, entropy))
             return
         encode = partial(encoder.encode, batch, entropy)
-        self._under_way.append(_UnderWay(lane, encode, self._threads.submit(encode), batch.nbytes))
+        self._jobs.append(_Job(queue, encode, self._threads.submit(encode), batch.nbytes))
         self._nbytes += batch.nbytes
-        while len(self._under_way) > self._most_batches or self._nbytes > self._most_bytes:
-            self._hand_on()
+        while len(self._jobs) > self._max_batches or self._nbytes > self._max_bytes:
+            self._deliver_oldest()
 
-    def aside(self, work: Callable[[], bytes]) -> Callable[[], bytes]:
-        """Has a free thread do the work; whoever asks for the outcome does it, if no thread has begun."""
+    def in_background(self, work: Callable[[], bytes]) -> Callable[[], bytes]:
+        """Has a free thread do the work. The function returned gives the result; it does the work itself if no thread
+        has begun it."""
         if self._threads is None:
             return at_once(work)
         begun = self._threads.submit(work)
         return lambda: work() if begun.cancel() else begun.result()
 
     def drain(self) -> None:
-        """Hands on everything that is under way."""
-        while self._under_way:
-            self._hand_on()
+        """Delivers everything that is in progress."""
+        while self._jobs:
+            self._deliver_oldest()
 
-    def cancel(self, lane: Lane) -> None:
-        """Drops what is under way on this lane."""
-        for each in self._under_way:
-            if each.lane is lane:
-                each.encoded.cancel()
-        self._under_way = deque(each for each in self._under_way if each.lane is not lane)
-        self._nbytes = sum(each.nbytes for each in self._under_way)
+    def cancel(self, queue: StreamQueue) -> None:
+        """Drops what is in progress for one landing."""
+        for job in self._jobs:
+            if job.queue is queue:
+                job.encoded.cancel()
+        self._jobs = deque(job for job in self._jobs if job.queue is not queue)
+        self._nbytes = sum(job.nbytes for job in self._jobs)
 
-    def _hand_on(self) -> None:
-        while not self._under_way[0].encoded.done() and any(each.encode_here() for each in self._under_way):
+    def _deliver_oldest(self) -> None:
+        while not self._jobs[0].encoded.done() and any(job.encode_here() for job in self._jobs):
             pass
-        oldest = self._under_way.popleft()
+        oldest = self._jobs.popleft()
         self._nbytes -= oldest.nbytes
-        oldest.lane.hand_on(oldest.encoded)
+        oldest.queue.deliver_result(oldest.encoded)
 
 
-class Lane:
-    """One landing's way through the queue. What goes wrong on it is raised on it, whoever's turn it was."""
+class StreamQueue:
+    """One landing's batches in the `EncodeQueue`. An error is raised to the landing whose batch caused it, even if
+    another landing's call delivered that batch."""
 
-    def __init__(self, queue: EncodeQueue, take: Callable[[Encoded], None]) -> None:
+    def __init__(self, queue: EncodeQueue, deliver: Callable[[Encoded], None]) -> None:
         self._queue = queue
         self._failure: Exception | None = None
-        self.take = take
+        self.deliver = deliver
 
-    def push(self, encoder: Encoder, batch: Batch, entropy: bytes) -> None:
-        """Takes the next batch. Raises what encoding or taking an earlier batch met, too."""
-        self._queue.push(self, encoder, batch, entropy)
+    def append(self, encoder: Encoder, batch: Batch, entropy: bytes) -> None:
+        """Adds the next batch. Also raises what encoding or delivering an earlier batch of this queue raised."""
+        self._queue.append(self, encoder, batch, entropy)
         self._raise_failure()
 
     def drain(self) -> None:
-        """Returns when all batches have been taken, also those of other lanes; raises as `push` does."""
+        """Returns when all batches are delivered, those of other landings included. Raises as `append` does."""
         self._queue.drain()
         self._raise_failure()
 
     def cancel(self) -> None:
-        """Drops what has not been taken."""
+        """Drops what is not delivered yet."""
         self._queue.cancel(self)
 
-    def hand_on(self, encoded: Future[Encoded]) -> None:
-        """Takes a batch; keeps what goes wrong for this lane's next call. After a failure nothing is taken."""
+    def deliver_result(self, encoded: Future[Encoded]) -> None:
+        """Delivers a batch, and keeps its error for this queue's next call. After an error nothing is delivered."""
         if self._failure is not None:
             return
         try:
-            self.take(encoded.result())
+            self.deliver(encoded.result())
         except Exception as failure:
             self._failure = failure
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
-
-
-def _outcome(encode: Callable[[], Encoded]) -> Future[Encoded]:
-    """What came of encoding, as a thread would have left it. An interruption is raised."""
-    encoded: Future[Encoded] = Future()
-    try:
-        encoded.set_result(encode())
-    except Exception as failure:
-        encoded.set_exception(failure)
-    return encoded

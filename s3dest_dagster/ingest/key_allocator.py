@@ -1,4 +1,4 @@
-"""The keys of one sync's objects: never one that exists, never one twice.
+"""The keys of one sync's objects: never one that exists, and never the same twice.
 
 It must not know what the objects hold.
 """
@@ -6,13 +6,12 @@ It must not know what the objects hold.
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime, timedelta
+from datetime import timedelta
 from uuid import UUID
 
 from s3dest_dagster.commit.manifest import Head
 from s3dest_dagster.errors import KeyCollisionError
 from s3dest_dagster.ingest.target import Target
-from s3dest_dagster.keys import KeyTemplate, SyncKeys
 from s3dest_dagster.stream import Scope, Sync
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -21,47 +20,63 @@ _MILLISECOND = timedelta(milliseconds=1)
 class KeyAllocator:
     """Gives the keys of a sync's objects, one after another.
 
-    Part ids count up; where the one listing of the prefix is truncated (more than 1000 objects) they are UUIDs. With
-    a template that changes with every sync they begin at 0 and after what the listing shows; with any other, and for a
-    sync that began at a moment which another one may have had, after what the listing and the head's memory show, so
-    that a key is never used again. `KeyTemplate.keys_recur` says where it may be all the same.
+    Part ids are numbers that count up, or UUIDs if the listing of the prefix is truncated (more than 1,000 objects).
+    If the template changes with every sync, numbers begin at 0, or after the highest one listed. With any other
+    template, and for a sync that began in a millisecond in which another one may have begun, they also begin after the
+    highest one that the head remembers, so that a key is never used again. `KeyTemplate.keys_recur` says where keys may
+    recur all the same.
+
+    Creating one lists the prefix once, if the template has part numbers.
+
+    Args:
+        scope: The scope to land, with its stream's name as it is in the bucket.
+        head: The scope's head.
+        extension: The extension of the objects, with its leading dot.
+        replaces: Whether the sync replaces what its scope holds, so that it may overwrite its objects.
+        keys_distinct: Whether the streams that share the template are known to make different keys
+            (`KeyTemplate.check_streams`).
     """
 
     def __init__(
-        self, target: Target, keys: SyncKeys, head: Head, *, began: datetime, tag: str, extension: str, replaces: bool
+        self,
+        target: Target,
+        scope: Scope,
+        sync: Sync,
+        head: Head,
+        *,
+        extension: str,
+        replaces: bool,
+        keys_distinct: bool,
     ) -> None:
         self._target = target
-        self._began = began
-        self._template: KeyTemplate = target.destination.template
-        self._keys = keys
-        self._tag = tag
+        self._sync = sync
+        self._template = template = target.destination.template
+        self._keys = template.bind(scope, now=sync.now, uuid=sync.uuid, sync_id=sync.label)
+        # Two partitions may start in the same millisecond, and two streams may share a path. If the key does not
+        # distinguish scopes, a tag does.
+        distinct = keys_distinct or template.changes_every_sync or template.identifies(scope.stream)
+        is_tagged = not (distinct and self._keys.names_partition)
+        self._tag = "_" + hashlib.sha256(f"{scope}\n{sync.id}".encode()).hexdigest()[:8] if is_tagged else ""
         self._extension = extension
         self._may_overwrite = replaces
-        self._given: set[str] = set()
-        self._last = target.clock() - _MILLISECOND
-        self._counts = self._template.counts_parts
+        self._allocated: set[str] = set()
+        self._last_time = target.clock() - _MILLISECOND
+        self._counts = template.counts_parts
         self.next_part = 0
+        """The first part number that the sync has not used."""
         if self._counts:
-            self._count_from(head)
+            self._start_counting(head)
 
-    def _count_from(self, head: Head) -> None:
-        listed, truncated = self._target.bucket.first_page(self._keys.prefix)
-        if truncated:
-            self._counts = False
-            return
-        taken = [number for each in listed if (number := self._keys.part_of(each.key)) is not None]
-        self.next_part = max([self._remembered(head), *(number + 1 for number in taken)])
+    def next_key(self) -> str:
+        """The key of the next object.
 
-    def _remembered(self, head: Head) -> int:
-        """The part number from which the head's memory counts on."""
-        is_later = head.latest_start is None or self._began >= head.latest_start + _MILLISECOND
-        return 0 if self._template.changes_every_sync and is_later else head.next_part
-
-    def take(self) -> str:
-        """The key of the next object. KeyCollisionError when the template gives no other key."""
-        self._last = max(self._target.clock(), self._last + _MILLISECOND)
-        key = self._keys.key(self._part(), self._extension, uploaded_at=self._last, tag=self._tag)
-        if key in self._given:
+        Raises:
+            KeyCollisionError: The template gives no other key, or the key exists and must not be overwritten.
+        """
+        # Each object has a millisecond of its own, so that `{timestamp}` distinguishes them.
+        self._last_time = max(self._target.clock(), self._last_time + _MILLISECOND)
+        key = self._keys.key(self._part_id(), self._extension, uploaded_at=self._last_time, tag=self._tag)
+        if key in self._allocated:
             raise KeyCollisionError(
                 f"The path format and file name pattern give two objects of this sync the same key {key!r}. Add "
                 "{part_number} to file_name_pattern, or raise object_size_mb and memory_mb so that one object is "
@@ -71,17 +86,30 @@ class KeyAllocator:
             )
         if not self._template.counts_parts:
             self._refuse_overwriting(key)
-        self._given.add(key)
+        self._allocated.add(key)
         return key
 
-    def _part(self) -> int | str:
+    def _start_counting(self, head: Head) -> None:
+        listed, truncated = self._target.bucket.first_page(self._keys.prefix)
+        if truncated:
+            self._counts = False
+            return
+        numbers = [number for item in listed if (number := self._keys.part_of(item.key)) is not None]
+        self.next_part = max([self._remembered_part(head), *(number + 1 for number in numbers)])
+
+    def _remembered_part(self, head: Head) -> int:
+        """The first part number that the head allows; 0 if this sync's time distinguishes its keys from all others."""
+        is_later = head.latest_start is None or self._sync.now >= head.latest_start + _MILLISECOND
+        return 0 if self._template.changes_every_sync and is_later else head.next_part
+
+    def _part_id(self) -> int | str:
         if self._template.counts_parts and not self._counts:
             return str(UUID(bytes=self._target.entropy(16), version=4))
         part, self.next_part = self.next_part, self.next_part + 1
         return part
 
     def _refuse_overwriting(self, key: str) -> None:
-        """A key without a part number may exist: only a sync that replaces what its scope holds may write it again."""
+        """A key without a part number may exist. Only a sync that replaces what its scope holds may write it again."""
         if self._may_overwrite or self._target.bucket.head(key) is None:
             return
         raise KeyCollisionError(
@@ -90,23 +118,3 @@ class KeyAllocator:
             key=key,
             setting="file_name_pattern",
         )
-
-
-def key_allocator_of(
-    target: Target, scope: Scope, sync: Sync, head: Head, *, extension: str, replaces: bool, compared: bool
-) -> KeyAllocator:
-    """The names for a sync of a scope. One listing request.
-
-    `compared`: the streams that share the template are known to make different keys (`KeyTemplate.check_streams`).
-    """
-    template = target.destination.template
-    keys = template.bind(scope, now=sync.now, uuid=sync.uuid, sync_id=sync.label)
-    # Two partitions may start in the same millisecond, and two streams share a path: where the key does not tell scopes
-    # apart, a tag does.
-    stream_told = compared or template.changes_every_sync or template.identifies(scope.stream)
-    tag = (
-        ""
-        if stream_told and keys.names_partition
-        else "_" + hashlib.sha256(f"{scope}\n{sync.id}".encode()).hexdigest()[:8]
-    )
-    return KeyAllocator(target, keys, head, began=sync.now, tag=tag, extension=extension, replaces=replaces)

@@ -1,6 +1,6 @@
-"""The memory that the open objects of a target share: counted as they grow, the largest cut short when it is used up.
+"""The memory that the open objects of a target share. When it is used up, the largest object is cut short.
 
-It counts what it is told; it must not know what the bytes are for.
+It counts the bytes that it is given; it must not know what they are for.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ def resident_bytes() -> int | None:
 
 
 class Holder(Protocol):
-    """What holds bytes back until they are worth writing."""
+    """Something that holds bytes back until they are worth writing."""
 
-    def let_go(self) -> int:
-        """Writes what it can before its time, and returns the bytes that it still holds: fewer, and at last none."""
+    def spill(self) -> int:
+        """Writes early what it can. Returns the bytes that it still holds: fewer each time, and finally 0."""
 
 
 class MemoryBudget:
-    """`limit` bytes for all holders together. For one thread.
+    """`limit` bytes for all holders together. To be used by one thread.
 
-    Which holder lets go depends on what they hold alone, not on time or threads, so that equal batches make equal
-    objects. The first time is said in the log.
+    Which holder spills depends only on how much each holds, not on time or threads, so that equal batches make equal
+    objects. The first time is logged as a warning.
     """
 
     def __init__(self, limit: int) -> None:
@@ -42,18 +42,18 @@ class MemoryBudget:
         self._reserved: dict[object, int] = {}
         self._held: dict[Holder, int] = {}
         self._total = 0
-        self._told = False
+        self._warned = False
 
     def hold(self, holder: Holder, nbytes: int) -> None:
-        """Takes note of what a holder holds now; while all of them hold too much, the largest lets go."""
+        """Notes what a holder holds now. While all holders together exceed the limit, the largest spills."""
         self._note(holder, nbytes)
         while self._total > self._limit and self._held:
-            self._tell_once()
+            self._warn_once()
             largest = max(self._held, key=self._held.__getitem__)
-            self._note(largest, largest.let_go())
+            self._note(largest, largest.spill())
 
     def reserve(self, owner: object, nbytes: int) -> None:
-        """Takes bytes away from the holders for something that cannot let go; 0 gives them back."""
+        """Subtracts bytes from the limit for an owner that cannot spill; 0 gives them back."""
         self._limit -= nbytes - self._reserved.pop(owner, 0)
         if nbytes:
             self._reserved[owner] = nbytes
@@ -63,12 +63,12 @@ class MemoryBudget:
         if nbytes:
             self._held[holder] = nbytes
 
-    def _tell_once(self) -> None:
-        if self._told:
+    def _warn_once(self) -> None:
+        if self._warned:
             return
-        self._told = True
+        self._warned = True
         _logger.warning(
             "memory_mb is used up by %d open objects: from now on row groups and objects are ended early, the largest "
-            "first, and say so in their manifests. Raise memory_mb, or land fewer streams at a time.",
+            "first, and their manifests say so. Raise memory_mb, or land fewer streams at a time.",
             len(self._held),
         )

@@ -1,32 +1,44 @@
-"""Encoded batches become staged objects: written, cut at the size aimed at, or where memory is short, and uploaded.
+"""Encoded batches become staged objects. This module decides when an object is closed, and why (`CloseReason`).
 
-Nothing of them is visible yet. It must not know the commit.
+Nothing of the objects is visible yet. It must not know the commit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 
 from s3dest_dagster.commit.manifest import ManifestObject
 from s3dest_dagster.formats import Encoded, Encoder, ObjectWriter
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
-from s3dest_dagster.ingest.receipt import Reason, reason_to_close
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.settings.destination import SYNC_METADATA
 from s3dest_dagster.storage import Bucket, Upload, headers_of_data
 
 _MARKER_BYTES = 16
+# What an open object costs beside the bytes that it holds: mostly the state of its compressor.
 _OPEN_BYTES = 400 << 10
-"""What an open object costs beside the bytes that it holds: mostly the state of its compressor."""
+# Rows held back take more than their bytes: the gaps between them cannot be returned to the system.
 _MEMORY_PER_ROW_BYTE = 1.75
-"""Rows held back take more than their bytes: the gaps between them cannot be given to the system."""
 _MB = 1_000_000
 
 
+class CloseReason(StrEnum):
+    """Why an object was closed. The manifest says it."""
+
+    SIZE = "size"
+    """It reached `object_size_mb`: decided by `RollingObjectWriter.append` after every batch."""
+    MEMORY = "memory"
+    """The open objects held more than the memory budget allows, and this one held the most: decided by
+    `RollingObjectWriter.spill`."""
+    END = "end"
+    """There are no more records, or a checkpoint is due: decided by `RollingObjectWriter.finish`."""
+
+
 @dataclass(slots=True)
-class _Open:
+class _OpenObject:
     """The object that is being written."""
 
     upload: Upload
@@ -36,8 +48,8 @@ class _Open:
 
     @property
     def held(self) -> int:
-        """Bytes in memory for it: rows held back, lines that are compressed, the part that is not full, and what a
-        writer takes at least."""
+        """Bytes in memory for it: rows held back, lines being compressed, the part that is not full, and what every
+        open object costs."""
         return int(self.writer.buffered * _MEMORY_PER_ROW_BYTE) + self.writer.aside + self.upload.buffered + _OPEN_BYTES
 
 
@@ -46,30 +58,26 @@ def bytes_of_row_group(row_group_bytes: int, part_bytes: int) -> int:
     return int(row_group_bytes * _MEMORY_PER_ROW_BYTE) + part_bytes + _OPEN_BYTES
 
 
-class ObjectStager:
-    """Takes a sync's encoded batches in order. For one thread; uploads go on beside it.
+class RollingObjectWriter:
+    """Writes a segment's encoded batches into one object after another. To be used by one thread; uploads go on beside
+    it.
 
-    Its open object counts in the target's memory budget, which may have it cut short at any time: a row group ends
-    early, and, where that does not help, the object.
+    The open object counts in the target's memory budget, which may cut it short at any time: it ends the row group
+    early or, if that does not help, the object.
     """
 
-    def __init__(self, target: Target, encoder: Encoder, names: KeyAllocator, segment: str) -> None:
+    def __init__(self, target: Target, encoder: Encoder, keys: KeyAllocator, segment: str) -> None:
         self._target = target
         self._encoder = encoder
-        self._names = names
+        self._keys = keys
         self._bucket = target.bucket.with_data_headers(headers_of_data(target.destination))
         self._metadata = {**(target.destination.object_metadata or {}), SYNC_METADATA: segment}
         self._object_bytes = target.destination.object_size_mb * _MB
-        self._open: _Open | None = None
+        self._open: _OpenObject | None = None
         self._uploads: list[Upload] = []
         self._closed: list[Callable[[], ManifestObject]] = []
         self._closed_bytes = 0
         self._failure: Exception | None = None
-
-    @property
-    def next_part(self) -> int:
-        """The first part number that this sync did not use."""
-        return self._names.next_part
 
     @property
     def bytes(self) -> int:
@@ -81,35 +89,44 @@ class ObjectStager:
         """Objects begun so far."""
         return len(self._uploads)
 
-    def take(self, encoded: Encoded) -> None:
-        """Writes one batch; closes the object when it is full. Raises what cutting an object short met, too."""
+    def append(self, encoded: Encoded) -> None:
+        """Writes a batch, and closes the object if it is full. Also raises what an earlier `spill` raised."""
         self._raise_failure()
-        current = self._open or self._begin()
+        current = self._open or self._open_next()
         current.writer.write(encoded)
         current.rows += encoded.rows
-        reason = reason_to_close(current.upload.size, self._object_bytes)
-        if reason is not None:
-            self._close(reason)
+        if current.upload.size >= self._object_bytes:
+            self._close(CloseReason.SIZE)
         self._target.memory.hold(self, self._held)
         self._raise_failure()
 
-    def let_go(self) -> int:
-        """Cuts the row group short, or else the object. What goes wrong is raised by this sync's next call: the batch
-        that used the memory up may be another's."""
+    def spill(self) -> int:
+        """Ends the row group early or, if none is held back, the object. Returns the bytes that are still held.
+
+        An error is raised by the next call of this sync: the batch that used up the memory may be another sync's.
+        """
         try:
-            self._cut_short()
+            if self._open is not None and self._open.writer.buffered:
+                self._open.writer.flush_rows()
+                self._open.short_row_groups += 1
+            else:
+                self._close(CloseReason.MEMORY)
         except Exception as failure:
             self._failure = failure
             return 0
         return self._held
 
-    def _cut_short(self) -> None:
-        current = self._open
-        if current is not None and current.writer.buffered:
-            current.writer.flush_rows()
-            current.short_row_groups += 1
-        else:
-            self._close(Reason.MEMORY)
+    def finish(self) -> tuple[ManifestObject, ...]:
+        """Closes the last object, and waits until every part of every object has arrived."""
+        self._raise_failure()
+        self._close(CloseReason.END)
+        self._target.memory.hold(self, 0)
+        return tuple(describe() for describe in self._closed)
+
+    def abort(self) -> None:
+        """Aborts the uploads of all objects. Raises the first error once all have been tried."""
+        self._target.memory.hold(self, 0)
+        self._target.parts.abort(self._uploads)
 
     @property
     def _held(self) -> int:
@@ -119,42 +136,30 @@ class ObjectStager:
         if self._failure is not None:
             raise self._failure
 
-    def finish(self) -> tuple[ManifestObject, ...]:
-        """Closes the last object and waits until every part of every object has arrived."""
-        self._raise_failure()
-        self._close(Reason.END)
-        self._target.memory.hold(self, 0)
-        return tuple(staged() for staged in self._closed)
-
-    def abort(self) -> None:
-        """Gives up every object of the sync; raises the first failure once all have been tried."""
-        self._target.memory.hold(self, 0)
-        self._target.parts.abort(self._uploads)
-
-    def _begin(self) -> _Open:
-        upload = new_upload(self._target, self._bucket, self._names.take(), self._metadata)
+    def _open_next(self) -> _OpenObject:
+        upload = new_upload(self._target, self._bucket, self._keys.next_key(), self._metadata)
         self._uploads.append(upload)
         marker = self._target.entropy(_MARKER_BYTES)
-        self._open = _Open(upload, self._encoder.open(upload.write, marker, self._target.encoding.aside))
+        self._open = _OpenObject(upload, self._encoder.open(upload.write, marker, self._target.encoding.in_background))
         return self._open
 
-    def _close(self, reason: Reason) -> None:
+    def _close(self, reason: CloseReason) -> None:
         current, self._open = self._open, None
         if current is None:
             return
         current.writer.close()
         current.upload.finish()
         self._closed_bytes += current.upload.size
-        self._closed.append(partial(staged_object, current.upload, current.rows, reason, current.short_row_groups))
+        self._closed.append(partial(manifest_object, current.upload, current.rows, reason, current.short_row_groups))
 
 
 def new_upload(target: Target, bucket: Bucket, key: str, metadata: Mapping[str, str]) -> Upload:
-    """An upload with the destination's part size, by a view of its bucket."""
+    """An upload with the destination's part size, to `bucket` with the headers that it sends."""
     return Upload(bucket, key, target.parts, part_bytes=target.destination.part_bytes, metadata=metadata)
 
 
-def staged_object(upload: Upload, rows: int, reason: Reason, short_row_groups: int = 0) -> ManifestObject:
-    """The manifest's entry of a finished upload; waits for its parts."""
+def manifest_object(upload: Upload, rows: int, reason: CloseReason, short_row_groups: int = 0) -> ManifestObject:
+    """The manifest's entry of a finished upload. Waits for its parts."""
     staged = upload.staged()
     return ManifestObject(
         key=staged.key,

@@ -1,100 +1,93 @@
-"""When an object is closed: asked after every batch, answered with a reason or with None for "keep".
-
-It must not know what the object is made of.
-"""
+"""What a landing reports: its progress while it goes on, and a receipt of what it did."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from s3dest_dagster.commit.manifest import Counts, ManifestObject, SchemaChanges, Segment, SyncEntry
 from s3dest_dagster.commit.manifest_keys import attempt_of
+from s3dest_dagster.ingest.object_writer import CloseReason
 from s3dest_dagster.stream import Scope
-
-
-class Reason(StrEnum):
-    """Why an object was closed; it stands in the manifest."""
-
-    SIZE = "size"
-    """The object reached the size that the settings aim at."""
-    END = "end"
-    """The source gave no more records."""
-    MEMORY = "memory"
-    """The open objects held more than the settings allow, and this one held the most."""
-
-
-def reason_to_close(size: int, object_bytes: float) -> Reason | None:
-    """Answers for an object of which `size` bytes are written; `object_bytes` is the size aimed at."""
-    return Reason.SIZE if size >= object_bytes else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """Where a landing stands: records read, objects begun, bytes written (compressed)."""
+    """How far a landing has come."""
 
-    rows: int
-    objects: int
-    bytes: int
+    rows: int = 0
+    """Records read."""
+    objects: int = 0
+    """Objects begun."""
+    bytes: int = 0
+    """Bytes written, compressed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """The result of a sync: what stands in its segments, those of its checkpoints included.
-
-    `replaces`: the scope holds only this sync's objects now; `removed` are the keys that left for them. `repeated`:
-    the sync had been completed before under this id, and this is its recorded result; `collected`: of which nothing is
-    left but that it was published, so that all counts are 0 and `manifest` is its mark. `checkpoints` says how often
-    records were published before the end; `earlier` what of `counts` earlier attempts at this sync had published so,
-    None where there was none. `content` tells the content of the records of a sync without checkpoints (see
-    `ContentChecksum`), None where it is not known; `format` holds the format's settings. `manifest` is the `s3://`
-    address of the last segment. `swept` counts abandoned uploads that were aborted on the way. `quarantine` are
-    the keys of the lines that were kept aside.
-    """
+    """The result of a sync: what its segments say, those of its checkpoints included."""
 
     scope: Scope
+    """The scope, with its stream's name as the source gives it."""
     sync_id: str
     objects: tuple[ManifestObject, ...]
+    """The objects that were landed."""
     replaces: bool
+    """Whether the scope now holds only this sync's objects."""
     removed: tuple[str, ...]
+    """The keys of the objects that this sync replaced."""
     counts: Counts
+    """Records read, landed and quarantined, and values that did not fit."""
     schema: str | None
+    """The Avro schema of the records; None if there was no record."""
     fingerprint: str | None
+    """The SHA-256 of `schema`."""
     json_schema: str | None
+    """The stream's JSON schema."""
     schema_changes: SchemaChanges | None
+    """How the columns differ from those of the sync before; None if they do not."""
     state: str | None
+    """The source's state that the records reach; None if it gave none."""
     manifest: str
+    """The `s3://` address of the last segment; of the sync's mark if `collected`."""
     format: Mapping[str, str | int | bool | None]
+    """The format's settings."""
     content: str | None = None
+    """The checksum of the records (see `ContentChecksum`); None if the sync had checkpoints, or it was not noted."""
     checkpoints: int = 0
+    """How many times records were published before the end."""
     earlier: Counts | None = None
+    """The part of `counts` that earlier attempts at this sync had published; None if there was none."""
     repeated: bool = False
+    """Whether the sync was complete before under this id, so that this is its recorded result."""
     collected: bool = False
+    """Whether the segments of a repeated sync were deleted since, so that all counts are 0."""
     swept: int = 0
+    """Abandoned uploads of the stream that were aborted on the way."""
     quarantine: tuple[str, ...] = ()
+    """The keys of the objects that hold quarantined lines."""
 
     @property
     def rows(self) -> int:
         """Rows of all objects."""
-        return sum(each.rows for each in self.objects)
+        return sum(item.rows for item in self.objects)
 
     @property
     def bytes(self) -> int:
         """Bytes of all objects."""
-        return sum(each.bytes for each in self.objects)
+        return sum(item.bytes for item in self.objects)
 
     @property
     def ended_early(self) -> int:
         """Objects and row groups that ended early because memory was short."""
-        return sum((each.reason == Reason.MEMORY) + each.short_row_groups for each in self.objects)
+        return sum((item.reason == CloseReason.MEMORY) + item.short_row_groups for item in self.objects)
 
 
 def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repeated: bool, swept: int = 0) -> Receipt:
-    """The receipt that the segments of one sync stand for, oldest first."""
+    """The receipt of one sync, from its segments, oldest first."""
     last = segments[-1]
     described = next((each for each in reversed(segments) if each.fingerprint is not None), last)
-    before = [each for each in segments if attempt_of(each.name) != attempt_of(last.name)]
+    earlier = [each for each in segments if attempt_of(each.name) != attempt_of(last.name)]
     return Receipt(
         scope=scope,
         sync_id=last.sync_id,
@@ -111,7 +104,7 @@ def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repe
         format=last.format,
         content=last.content if len(segments) == 1 else None,
         checkpoints=sum(not each.complete for each in segments),
-        earlier=_sum(before) if before else None,
+        earlier=_sum(earlier) if earlier else None,
         repeated=repeated,
         swept=swept,
         quarantine=tuple(each.quarantine.key for each in segments if each.quarantine is not None),
@@ -119,7 +112,7 @@ def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repe
 
 
 def receipt_of_mark(entry: SyncEntry, scope: Scope, manifest: str) -> Receipt:
-    """The receipt of a sync that was published, and whose segments were collected since."""
+    """The receipt of a sync that was published, and whose segments were deleted since."""
     return Receipt(
         scope=scope,
         sync_id=entry.id,

@@ -1,47 +1,322 @@
-"""A segment in the making: records encoded and staged, lines kept aside, all of it counted; nothing is visible.
+"""A sync's records are encoded, staged and counted here, one segment after another; bad records are quarantined.
 
-It must not know the commit, nor which segments come before or after it.
+Nothing is visible yet. It must not know when a segment ends, nor how it is decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import datetime
 from io import RawIOBase
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.ipc
 from isal.isal_zlib import adler32, crc32
 
-from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, BadRecord, Batch, Tally
-from s3dest_dagster.commit.manifest import Counts, ManifestObject
-from s3dest_dagster.errors import CommitError
-from s3dest_dagster.formats import Encoded, Encoder
-from s3dest_dagster.ingest.object_writer import ObjectStager
-from s3dest_dagster.ingest.quarantine import Quarantine
+from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, BadRecord, Batch, State, Tally
+from s3dest_dagster.columns.inference import json_schema_of_arrow, json_schema_of_records
+from s3dest_dagster.commit.manifest import Counts, ManifestObject, Segment
+from s3dest_dagster.commit.manifest_keys import quarantine_key, segment_name
+from s3dest_dagster.commit.segment_builder import StagedSync, replaces_scope
+from s3dest_dagster.commit.sync_commit import SyncCommit
+from s3dest_dagster.errors import CommitError, RecordError
+from s3dest_dagster.formats import Encoded, Encoder, encoder
+from s3dest_dagster.ingest.key_allocator import KeyAllocator
+from s3dest_dagster.ingest.object_writer import CloseReason, RollingObjectWriter, manifest_object, new_upload
+from s3dest_dagster.ingest.receipt import Progress
 from s3dest_dagster.ingest.target import Target
+from s3dest_dagster.lineage import Lineage
 from s3dest_dagster.printable import amount
-from s3dest_dagster.stream import Scope
+from s3dest_dagster.settings.destination import SYNC_METADATA
+from s3dest_dagster.storage import Upload
+from s3dest_dagster.stream import Scope, Stream, Sync
 
-_MOST_JOINED = 2 * TARGET_BATCH_BYTES
+_ID_BYTES = 16
+_MAX_JOINED_BYTES = 2 * TARGET_BATCH_BYTES
+_EXCERPT_BYTES = 200
+
+
+class SyncWriter:
+    """Stages the records of one sync, a segment at a time.
+
+    The first batch makes the encoder, and the schema of a stream that declares none; the first object makes the key
+    allocator. Both serve all segments of the sync. To be used by one thread.
+
+    Args:
+        stream: The stream, with its name as the source gives it.
+        keys_distinct: See `KeyAllocator`.
+    """
+
+    def __init__(
+        self, target: Target, stream: Stream, scope: Scope, sync: Sync, commit: SyncCommit, *, keys_distinct: bool
+    ) -> None:
+        self.stream = stream
+        self._target = target
+        self._scope = scope
+        self._sync = sync
+        self._commit = commit
+        self._keys_distinct = keys_distinct
+        self._encoder: Encoder | None = None
+        self._keys: KeyAllocator | None = None
+        self._finished = Progress()
+        self._segments = 0
+        self.segment = self._new_segment()
+        """The segment that is being written."""
+
+    @property
+    def progress(self) -> Progress:
+        """How far all segments of this attempt have come."""
+        finished, current = self._finished, self.segment
+        return Progress(
+            rows=finished.rows + current.read,
+            objects=finished.objects + current.objects,
+            bytes=finished.bytes + current.bytes,
+        )
+
+    def append(self, batch: Batch) -> None:
+        """Stages the next records. Also raises what encoding or uploading an earlier batch raised."""
+        if self._encoder is None:
+            self._encoder = self._new_encoder(batch)
+        self.segment.append(batch, self._encoder)
+
+    def finish(self, *, complete: bool, mentioned: bool, state: State | None, origin: Lineage | None) -> Segment:
+        """Sends everything that is left, and gives the segment to decide; its fields are those of `StagedSync`."""
+        objects, quarantine, counts = self.segment.finish()
+        published = self._commit.segments
+        staged = StagedSync(
+            name=self.segment.name,
+            complete=complete,
+            continues=published[-1].name if published else None,
+            stream=self.stream,
+            sync=self._sync,
+            objects=objects,
+            quarantine=quarantine,
+            next_part=self._keys.next_part if self._keys is not None else self._commit.head.next_part,
+            counts=counts,
+            encoder=self._encoder,
+            silent=not mentioned,
+            state=state,
+            staged_since=self.segment.since,
+            origin=origin,
+            content=self.segment.content,
+        )
+        return self._commit.build_segment(staged)
+
+    def start_segment(self) -> None:
+        """Begins the next segment, after the current one was published."""
+        self._finished = self.progress
+        self.segment = self._new_segment()
+
+    def _new_segment(self) -> SegmentWriter:
+        name = segment_name(self._sync.id, self._commit.attempt, self._segments)
+        self._segments += 1
+        quarantine = Quarantine(self._target, self._scope, quarantine_key(self._commit.log.root, name), name)
+        return SegmentWriter(name, self._target, self._scope, quarantine, self._new_object_writer)
+
+    def _new_encoder(self, batch: Batch) -> Encoder:
+        if self.stream.json_schema is None:
+            self.stream = replace(self.stream, json_schema=_inferred_schema(batch))
+        destination = self._target.destination
+        return encoder(
+            destination.format,
+            self.stream,
+            on_mismatch=destination.on_type_mismatch,
+            unknown_types=destination.unknown_types,
+        )
+
+    def _new_object_writer(self, segment: str) -> RollingObjectWriter:
+        assert self._encoder is not None, "a batch that was encoded has its encoder"
+        if self._keys is None:
+            self._keys = KeyAllocator(
+                self._target,
+                self._commit.log.scope,
+                self._sync,
+                self._commit.head,
+                extension=self._encoder.extension,
+                replaces=replaces_scope(self._target.destination, self.stream, self._scope),
+                keys_distinct=self._keys_distinct,
+            )
+        return RollingObjectWriter(self._target, self._encoder, self._keys, segment)
+
+
+class SegmentWriter:
+    """Stages and counts what one segment will hold. Its first batch makes the object writer."""
+
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        scope: Scope,
+        quarantine: Quarantine,
+        new_object_writer: Callable[[str], RollingObjectWriter],
+    ) -> None:
+        self.name = name
+        self.since: datetime | None = None
+        """A time of the server's clock before the first upload begins, if `publish_order` is "purge_first"."""
+        if target.destination.publish_order == "purge_first":
+            self.since = target.bucket.server_time()
+        self._target = target
+        self._scope = scope
+        self._quarantine = quarantine
+        self._new_object_writer = new_object_writer
+        self._objects: RollingObjectWriter | None = None
+        self._queue = target.encoding.stream_queue(self._write)
+        self._decided = False
+        self._tally = Tally()
+        self._content = ContentChecksum()
+        self._encoded_rows = 0
+        self.read = 0
+        """Records and bad records so far."""
+        self.read_bytes = 0
+        """Bytes of the records so far, as the source gave them."""
+
+    @property
+    def objects(self) -> int:
+        """Objects begun so far."""
+        return self._objects.objects if self._objects is not None else 0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes written so far, of all objects."""
+        return self._objects.bytes if self._objects is not None else 0
+
+    @property
+    def content(self) -> str:
+        """The checksum of the records so far (see `ContentChecksum`)."""
+        return self._content.text
+
+    def append(self, batch: Batch, encoder: Encoder) -> None:
+        """Stages the next records: counts them, has them encoded, and `_write` writes them once their turn comes.
+
+        Also raises what encoding or uploading an earlier batch raised.
+        """
+        self.read += batch.num_rows
+        self.read_bytes += batch.nbytes
+        self._content.update(batch)
+        self._queue.append(encoder, batch, self._target.entropy(_ID_BYTES * batch.num_rows))
+
+    def _write(self, encoded: Encoded) -> None:
+        if self._objects is None:
+            self._objects = self._new_object_writer(self.name)
+        self._objects.append(encoded)
+        self._encoded_rows += encoded.rows
+        self._tally += encoded.tally
+
+    def reject(self, bad: BadRecord) -> None:
+        """Quarantines a line that is no record, or raises RecordError, as `on_bad_record` says."""
+        self._quarantine.append(bad)
+        self.read += 1
+
+    def finish(self) -> tuple[tuple[ManifestObject, ...], ManifestObject | None, Counts]:
+        """Sends everything. Gives the objects, the quarantine's object, and the counts.
+
+        Raises:
+            CommitError: The counts do not add up: not every record that was read is staged.
+        """
+        self._queue.drain()
+        objects = self._objects.finish() if self._objects is not None else ()
+        landed, quarantined = sum(item.rows for item in objects), self._quarantine.rows
+        if landed != self._encoded_rows or self.read != landed + quarantined:
+            raise CommitError(
+                f"The counts of {self._scope} do not add up: {amount(self.read, 'record')} read, {landed:,} landed, "
+                f"{quarantined:,} quarantined. Nothing of these was published; please report this with the run's log.",
+                stream=str(self._scope.stream),
+                partition=self._scope.partition,
+            )
+        counts = Counts(read=self.read, landed=landed, quarantined=quarantined, tally=self._tally)
+        return objects, self._quarantine.finish(), counts
+
+    def mark_decided(self) -> None:
+        """Notes that the segment is, or may be, decided: from now on `abort` does nothing."""
+        self._decided = True
+
+    def abort(self) -> None:
+        """Aborts all uploads, unless the segment is decided. Raises the first error once all have been tried."""
+        if self._decided:
+            return
+        self._decided = True
+        self._queue.cancel()
+        with ExitStack() as both:
+            both.callback(self._quarantine.abort)
+            if self._objects is not None:
+                both.callback(self._objects.abort)
+
+
+class Quarantine:
+    """Collects a segment's bad records in an object beside the manifests, which is published with the segment.
+
+    Each is a line of JSON with `reason`, `file` (if it came from one), `line_number` and `line`. The first bad record
+    begins the object. It must not judge lines; the source did.
+    """
+
+    def __init__(self, target: Target, scope: Scope, key: str, segment: str) -> None:
+        self._target = target
+        self._scope = scope
+        self._key = key
+        self._segment = segment
+        self._upload: Upload | None = None
+        self.rows = 0
+
+    def append(self, bad: BadRecord) -> None:
+        """Keeps a bad record, or raises RecordError if `on_bad_record` is "fail"."""
+        if self._target.destination.on_bad_record == "fail":
+            raise self._refusal(bad)
+        if self._upload is None:
+            self._target.memory.reserve(self, self._target.destination.part_bytes)
+            self._upload = new_upload(self._target, self._target.bucket, self._key, {SYNC_METADATA: self._segment})
+        line = {"reason": bad.reason, "file": bad.file, "line_number": bad.line_number}
+        if bad.file is None:
+            del line["file"]
+        line["line"] = bad.raw.decode("utf-8", "backslashreplace")
+        self._upload.write(msgspec.json.encode(line) + b"\n")
+        self.rows += 1
+
+    def finish(self) -> ManifestObject | None:
+        """Stages the object; None if there was no bad record."""
+        if self._upload is None:
+            return None
+        self._upload.finish()
+        self._target.memory.reserve(self, 0)
+        return manifest_object(self._upload, self.rows, CloseReason.END)
+
+    def abort(self) -> None:
+        """Aborts the upload."""
+        self._target.memory.reserve(self, 0)
+        if self._upload is not None:
+            self._upload.abort()
+
+    def _refusal(self, bad: BadRecord) -> RecordError:
+        excerpt = bad.raw[:_EXCERPT_BYTES].decode("utf-8", "replace")
+        line = "a line" if bad.line_number is None else f"line {bad.line_number:,}"
+        return RecordError(
+            f"{self._scope}: {line} of {bad.file or 'the source'} is no record: {bad.reason}. It begins {excerpt!r}. "
+            "Mend the source, or set on_bad_record to 'quarantine' to keep such lines aside.",
+            stream=str(self._scope.stream),
+            partition=self._scope.partition,
+            key=bad.file,
+            setting="on_bad_record",
+        )
 
 
 class ContentChecksum:
-    """The same records in the same order give the same text, whenever they are landed: what landing adds to them (ids,
-    times) does not count.
+    """A checksum of records: the same records in the same order have the same one, whenever they are landed. What
+    landing adds to them (ids, times) does not count.
 
-    JSON counts as it is spelled, however it is cut into batches; Arrow data batch by batch, as it lies in memory.
-    Different records have the same text by accident once in many billions of cases; it is no defence against forgery.
+    JSON counts as it is spelled, however it is cut into batches; Arrow data counts batch by batch, as it lies in
+    memory. Different records have the same checksum by chance once in many billions of cases. It is no defence against
+    forgery.
     """
 
     def __init__(self) -> None:
         self._crc, self._adler = crc32(b""), adler32(b"")
         self._rows = 0
 
-    def take(self, batch: Batch) -> None:
-        """Counts the next records in."""
+    def update(self, batch: Batch) -> None:
+        """Adds the next records."""
         if not batch.num_rows:
             return
         self._rows += batch.num_rows
@@ -49,14 +324,14 @@ class ContentChecksum:
             with pa.ipc.new_stream(pa.PythonFile(_Sink(self._add), mode="w"), batch.data.schema) as stream:
                 stream.write_batch(batch.data)
         else:
-            # Joined it is fast; a batch that is one large record is not copied.
-            for text in (b"\n".join(batch.raws),) if batch.nbytes <= _MOST_JOINED else batch.raws:
+            # Joining is fast, but a batch that is one large record is not copied.
+            for text in (b"\n".join(batch.raws),) if batch.nbytes <= _MAX_JOINED_BYTES else batch.raws:
                 self._add(text)
                 self._add(b"\n")
 
     @property
     def text(self) -> str:
-        """A CRC-32 and an Adler-32, in hexadecimal, and the number of records."""
+        """A CRC-32 and an Adler-32 in hexadecimal, and the number of records."""
         return f"{self._crc:08x}{self._adler:08x}-{self._rows}"
 
     def _add(self, data: Any) -> None:
@@ -64,108 +339,21 @@ class ContentChecksum:
 
 
 class _Sink(RawIOBase):
-    """A file that hands on what is written to it, so that no batch is copied as a whole."""
+    """A file that passes on what is written to it, so that no batch is copied as a whole."""
 
-    def __init__(self, take: Callable[[Any], None]) -> None:
-        self._take = take
+    def __init__(self, pass_on: Callable[[Any], None]) -> None:
+        self._pass_on = pass_on
 
     def writable(self) -> bool:
         return True
 
     def write(self, data: Any) -> int:
-        self._take(data)
+        self._pass_on(data)
         return len(data)
 
 
-_ID_BYTES = 16
-
-
-class SegmentWriter:
-    """Takes what one segment will hold; its first batch makes the stager. For one thread, like a landing."""
-
-    def __init__(
-        self, name: str, target: Target, scope: Scope, quarantine: Quarantine, stager: Callable[[str], ObjectStager]
-    ) -> None:
-        self.name = name
-        self.since: datetime | None = None
-        """A moment of the server's clock before the first upload begins, where purging first asks for it."""
-        if target.destination.publish_order == "purge_first":
-            self.since = target.bucket.server_time()
-        self._target = target
-        self._scope = scope
-        self._quarantine = quarantine
-        self._make_stager = stager
-        self._stager: ObjectStager | None = None
-        self._lane = target.encoding.lane(self._stage)
-        self._settled = False
-        self._tally = Tally()
-        self._content = ContentChecksum()
-        self._encoded_rows = 0
-        self.read = 0
-        """Records and bad lines taken so far."""
-        self.read_bytes = 0
-        """Bytes of the records taken so far, as the source gave them."""
-
-    @property
-    def objects(self) -> int:
-        """Objects begun so far."""
-        return self._stager.objects if self._stager is not None else 0
-
-    @property
-    def bytes(self) -> int:
-        """Bytes written so far, of all objects."""
-        return self._stager.bytes if self._stager is not None else 0
-
-    @property
-    def content(self) -> str:
-        """What tells the content of the records taken so far."""
-        return self._content.text
-
-    def write(self, batch: Batch, encoder: Encoder) -> None:
-        """Takes the next records. Raises what encoding or uploading an earlier batch met, too."""
-        self.read += batch.num_rows
-        self.read_bytes += batch.nbytes
-        self._content.take(batch)
-        self._lane.push(encoder, batch, self._target.entropy(_ID_BYTES * batch.num_rows))
-
-    def reject(self, bad: BadRecord) -> None:
-        """Takes a line that is no record: keeps it aside, or raises RecordError, as the settings say."""
-        self._quarantine.take(bad)
-        self.read += 1
-
-    def finish(self) -> tuple[tuple[ManifestObject, ...], ManifestObject | None, Counts]:
-        """The objects, those of the lines kept aside, and the counts: everything sent, and the counts proven."""
-        self._lane.drain()
-        objects = self._stager.finish() if self._stager is not None else ()
-        landed, kept = sum(each.rows for each in objects), self._quarantine.rows
-        if landed != self._encoded_rows or self.read != landed + kept:
-            raise CommitError(
-                f"The counts of {self._scope} do not add up: {amount(self.read, 'record')} read, {landed:,} landed, "
-                f"{kept:,} quarantined. Nothing of these was published; please report this with the run's log.",
-                stream=str(self._scope.stream),
-                partition=self._scope.partition,
-            )
-        counts = Counts(read=self.read, landed=landed, quarantined=kept, tally=self._tally)
-        return objects, self._quarantine.finish(), counts
-
-    def settle(self) -> None:
-        """What was staged belongs to a decision now, or may: it is not given up any more."""
-        self._settled = True
-
-    def abort(self) -> None:
-        """Gives everything up, unless it is settled; raises the first failure once all has been tried."""
-        if self._settled:
-            return
-        self._settled = True
-        self._lane.cancel()
-        with ExitStack() as both:
-            both.callback(self._quarantine.abort)
-            if self._stager is not None:
-                both.callback(self._stager.abort)
-
-    def _stage(self, encoded: Encoded) -> None:
-        if self._stager is None:
-            self._stager = self._make_stager(self.name)
-        self._stager.take(encoded)
-        self._encoded_rows += encoded.rows
-        self._tally += encoded.tally
+def _inferred_schema(batch: Batch) -> Mapping[str, Any]:
+    """The JSON schema of a stream that declares none, from its first batch."""
+    if isinstance(batch, ArrowBatch):
+        return json_schema_of_arrow(batch.data.schema)
+    return json_schema_of_records(batch.raws)

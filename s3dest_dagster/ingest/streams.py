@@ -1,107 +1,154 @@
-"""The interleaved streams of one source, landed side by side, each a sync of its own, published together at the end.
+"""The interleaved streams of one source land side by side, each as a sync of its own.
 
-Nothing of any stream is visible before all of them are staged, but for what the checkpoints of appended streams have
-published. It must not know where the items come from.
+It must not know where the items come from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
-from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch
+from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamStatus
 from s3dest_dagster.commit.registry import check_templates
+from s3dest_dagster.errors import S3DestError, StorageError
 from s3dest_dagster.ingest.landing import Landing
 from s3dest_dagster.ingest.receipt import Progress, Receipt
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync
 
+OnFailure = Callable[[StreamId, S3DestError], None]
+
 
 class StreamLandings:
-    """Takes a source's items and publishes every stream, also those without a record. Made by `landing_streams`.
+    """Receives a source's items, and publishes every stream, also those without a record. `landing_streams` makes one.
 
-    A bad record that does not tell its stream is kept with the first stream. A stream whose sync is recorded already
-    is not landed again, and its state is the recorded one, whatever the source says now. Each appended stream has
-    checkpoints of its own, at states of its own.
+    There are two failure policies:
+
+    - Without `on_failure`, a stream that fails gives up all of them: its error is raised. Nothing of any stream is
+      visible before all are staged, except what checkpoints have published. A state of all streams (GLOBAL, LEGACY) is
+      not committed; `states` gives it out once all streams are published.
+    - With `on_failure`, a stream that fails is given up alone and reported at once; its later items are dropped. A
+      state of all streams is committed with each stream at the end, and not before: another stream may not have
+      published the records that it covers.
+
+    A stream whose sync is recorded already is not landed again, and its state is the recorded one, whatever the source
+    says now. Each appended stream has checkpoints of its own, at its own states.
     """
 
-    def __init__(self, landings: Iterable[Landing]) -> None:
-        self._landings = {each.stream.id: each for each in landings}
+    def __init__(self, landings: Mapping[StreamId, Landing], on_failure: OnFailure | None = None) -> None:
+        self._landings = dict(landings)
+        self._on_failure = on_failure
+        self._complete: set[StreamId] = set()
         self._states: dict[StreamId | None, State] = {}
         self._given: dict[StreamId, State] = {}
         self._receipts: dict[StreamId, Receipt] = {}
 
-    def append(self, item: SourceItem) -> bytes | None:
-        """Takes the next item. A batch of a stream that is not among these is a KeyError.
-
-        Gives a STATE message that may be handed on now: a checkpoint has published all that it covers.
-        """
-        if isinstance(item, StreamBatch):
-            self._landings[item.stream].append_batch(item.batch)
-        elif isinstance(item, BadRecord):
-            self._keeper(item).reject(item)
-        elif isinstance(item, State):
-            return self._reached(item)
-        else:
-            self._landings[item.stream].hear_of()
-        return None
-
-    def stage(self) -> None:
-        """Sends everything that is left of all streams; nothing is visible yet."""
-        for each in self._landings.values():
-            each.stage()
-
-    def publish(self) -> Iterator[Receipt]:
-        """Publishes one stream after the other, at every step one. Stops at the first that fails, by its error."""
-        for stream, each in self._landings.items():
-            self._receipts[stream] = each.commit()
-            yield self._receipts[stream]
+    # ------------------------------------------------------------------ while the source is read
 
     @property
-    def heard_of_none(self) -> bool:
-        """Whether nothing has been said of any of the streams."""
-        return not any(each.heard_of for each in self._landings.values())
+    def unread(self) -> list[Landing]:
+        """The landings that want records: not failed, and not complete since an earlier attempt at the same sync."""
+        return [landing for landing in self._landings.values() if not landing.recorded]
 
     @property
     def resumed(self) -> tuple[StreamId, ...]:
         """The streams of which an earlier attempt at this sync has published checkpoints."""
-        return tuple(stream for stream, each in self._landings.items() if each.resumed)
+        return tuple(stream for stream, landing in self._landings.items() if landing.resumed)
+
+    @property
+    def none_mentioned(self) -> bool:
+        """Whether the source has said nothing of any stream."""
+        return not any(landing.mentioned for landing in self._landings.values())
+
+    def append(self, item: SourceItem) -> bytes | None:
+        """Receives the next item.
+
+        Returns:
+            A STATE message that may be given out now, because a checkpoint has published all that it covers.
+
+        Raises:
+            KeyError: The item is of a stream that is not among these, and there is no `on_failure`.
+        """
+        if isinstance(item, State):
+            # Moved to the end, so that the order is that of the newest states.
+            self._states.pop(item.stream, None)
+            self._states[item.stream] = item
+        if item.stream is None:
+            self._append_unassigned(item)
+            return None
+        if self._on_failure is not None and item.stream not in self._landings:
+            return None
+        is_published = False
+        with self._giving_up(item.stream):
+            is_published = self._landings[item.stream].append(item)
+        if isinstance(item, StreamStatus) and item.status == "COMPLETE":
+            self._complete.add(item.stream)
+        if not isinstance(item, State) or not is_published:
+            return None
+        self._given[item.stream] = item
+        return item.message
+
+    def source_failed(self, error: S3DestError) -> None:
+        """Gives up every stream that the source has not reported as COMPLETE, for the error by which it ended."""
+        for landing in self.unread:
+            if landing.stream.id not in self._complete:
+                self._give_up(landing.stream.id, error)
+
+    # ------------------------------------------------------------------ the end
+
+    def stage(self) -> None:
+        """Sends everything that is left of all streams; nothing of it is visible yet. `publish` does it too."""
+        shared = self._states.get(None) if self._on_failure is not None else None
+        for stream, landing in list(self._landings.items()):
+            with self._giving_up(stream):
+                if shared is not None:
+                    landing.advance_state(shared, checkpoint=False)
+                landing.stage()
+
+    def publish(self) -> Iterator[Receipt]:
+        """Publishes one stream per step. A stream that fails is skipped or, without `on_failure`, its error ends it."""
+        self.stage()
+        for stream, landing in list(self._landings.items()):
+            with self._giving_up(stream):
+                self._receipts[stream] = landing.commit()
+            if stream in self._receipts:
+                yield self._receipts[stream]
 
     @property
     def unpublished(self) -> tuple[StreamId, ...]:
         """The streams that are not published (yet)."""
-        return tuple(each for each in self._landings if each not in self._receipts)
+        return tuple(stream for stream in self._landings if stream not in self._receipts)
 
     def states(self) -> list[bytes]:
-        """The newest STATE message of each published stream, in the order of the source; not one that `append` gave.
+        """The newest STATE message of each published stream, in the source's order, unless `append` returned it.
 
-        A state of all streams at once is among them when all are published, and none of them by an earlier run: what
-        came with it for those was not landed.
+        A state of all streams is among them if all are published, and none of them by an earlier run: the records that
+        came with it for those were not landed.
         """
         messages = (self._message(stream, state) for stream, state in self._states.items())
         return [message for message in messages if message is not None]
 
     def withheld(self) -> bool:
-        """Whether a state of all streams at once cannot be given out, since an earlier run landed some of them."""
-        return None in self._states and any(each.repeated for each in self._receipts.values())
+        """Whether a state of all streams cannot be given out, because an earlier run landed some of them."""
+        return None in self._states and any(receipt.repeated for receipt in self._receipts.values())
 
-    def _keeper(self, bad: BadRecord) -> Landing:
-        if bad.stream is not None:
-            return self._landings[bad.stream]
+    # ------------------------------------------------------------------ steps
+
+    def _append_unassigned(self, item: State | BadRecord) -> None:
+        """Receives a state of all streams, or a bad record that does not name its stream: the first stream that lands
+        keeps it, and if it must not be kept, all streams fail."""
         landings = list(self._landings.values())
-        return next((each for each in landings if not each.recorded), landings[0])
-
-    def _reached(self, state: State) -> bytes | None:
-        # Put anew, so that the order is that of the newest states.
-        self._states.pop(state.stream, None)
-        self._states[state.stream] = state
-        for each in self._landings.values() if state.stream is None else ():
-            each.hear_of()
-        if state.stream is None or not self._landings[state.stream].advance_state(state):
-            return None
-        self._given[state.stream] = state
-        return state.message
+        if isinstance(item, State):
+            for landing in landings:
+                landing.mentioned = True
+            return
+        try:
+            for landing in (self.unread or landings)[:1]:
+                landing.reject(item)
+        except S3DestError as error:
+            for landing in self.unread:
+                self._give_up(landing.stream.id, error)
 
     def _message(self, stream: StreamId | None, state: State) -> bytes | None:
         """The message that may be given out in place of the newest state that came."""
@@ -113,6 +160,22 @@ class StreamLandings:
         if not receipt.repeated:
             return state.message
         return state_message(receipt.state) if receipt.state is not None else None
+
+    @contextmanager
+    def _giving_up(self, stream: StreamId) -> Iterator[None]:
+        """Handles an error of this stream by the failure policy."""
+        try:
+            yield
+        except S3DestError as error:
+            self._give_up(stream, error)
+
+    def _give_up(self, stream: StreamId, error: S3DestError) -> None:
+        if self._on_failure is None:
+            raise error
+        # The first error is what counts. An upload that cannot be aborted now is swept later.
+        with suppress(StorageError):
+            self._landings.pop(stream).abort()
+        self._on_failure(stream, error)
 
 
 def state_message(state: str) -> bytes:
@@ -126,62 +189,42 @@ def landing_streams(
     streams: Sequence[Stream],
     sync: Sync,
     *,
+    scopes: Mapping[StreamId, Scope] | None = None,
     allow_empty: bool = True,
     on_progress: Callable[[StreamId, Progress], None] | None = None,
     on_checkpoint: Callable[[Receipt], None] | None = None,
+    on_failure: OnFailure | None = None,
 ) -> Iterator[StreamLandings]:
-    """Begins a landing of each stream; `allow_empty` as there. Leaving without `publish` aborts all of them, and
-    nothing becomes visible but what checkpoints have published.
+    """Begins a landing of each stream. Leaving aborts all that is not published.
 
-    Raises TemplateError when two of the streams could make the same key, or when one lands under another template.
-    """
-    scopes = {each.id: Scope(each.id) for each in streams}
-    with side_by_side(
-        target,
-        streams,
-        scopes,
-        sync,
-        allow_empty=allow_empty,
-        on_progress=on_progress,
-        on_checkpoint=on_checkpoint,
-    ) as landings:
-        yield StreamLandings(landings.values())
+    Args:
+        scopes: The partition of each stream that is landed. Default: the unpartitioned streams.
+        allow_empty: See `Landing`.
+        on_failure: The failure policy, see `StreamLandings`.
 
-
-@contextmanager
-def side_by_side(
-    target: Target,
-    streams: Sequence[Stream],
-    scopes: Mapping[StreamId, Scope],
-    sync: Sync,
-    *,
-    allow_empty: bool = True,
-    on_progress: Callable[[StreamId, Progress], None] | None = None,
-    on_checkpoint: Callable[[Receipt], None] | None = None,
-) -> Iterator[dict[StreamId, Landing]]:
-    """Begins a landing of one scope of each stream, each to be committed for itself. Leaving aborts the others.
-
-    Raises TemplateError when two of the streams could make the same key, or when one lands under another template.
+    Raises:
+        TemplateError: Two of the streams could make the same key, or one lands under another template.
     """
     destination = target.destination
-    landed = [scopes[each.id].prefixed(destination.stream_prefix).stream for each in streams]
+    scopes = scopes or {stream.id: Scope(stream.id) for stream in streams}
+    landed = [stream.id.prefixed(destination.stream_prefix) for stream in streams]
     destination.template.check_streams(landed, destination.format.extension)
-    registrations = check_templates(target.bucket, destination, landed)
+    entries = check_templates(target.bucket, destination, landed)
     with ExitStack() as stack:
-        begun = {
-            each.id: Landing(
+        landings = {
+            stream.id: Landing(
                 target,
-                each,
+                stream,
                 sync,
-                scope=scopes[each.id],
-                compared=True,
-                registration=registration,
+                scope=scopes[stream.id],
+                keys_distinct=True,
+                registry_entry=entry,
                 allow_empty=allow_empty,
-                on_progress=partial(on_progress, each.id) if on_progress else None,
+                on_progress=partial(on_progress, stream.id) if on_progress else None,
                 on_checkpoint=on_checkpoint,
             )
-            for each, registration in zip(streams, registrations, strict=True)
+            for stream, entry in zip(streams, entries, strict=True)
         }
-        for landing in begun.values():
+        for landing in landings.values():
             stack.enter_context(landing)
-        yield begun
+        yield StreamLandings(landings, on_failure)

@@ -1,4 +1,4 @@
-"""A destination opened for landing: its bucket, the threads that work for it, and what is drawn from outside.
+"""A destination opened for landing: its bucket, the threads and the memory that its landings share, clock and entropy.
 
 One target serves any number of landings, side by side or one after another. It must not know streams.
 """
@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 
+from s3dest_dagster.commit.commit_log import Clock
 from s3dest_dagster.formats import check_installed
 from s3dest_dagster.ingest.encode_queue import EncodeQueue
 from s3dest_dagster.ingest.memory_budget import MemoryBudget
@@ -18,28 +18,27 @@ from s3dest_dagster.keys import manifest_root
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, PartPool, headers_of_all
 
-Clock = Callable[[], datetime]
-"""Gives the current time, with a time zone."""
 Entropy = Callable[[int], bytes]
 """Gives that many random bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where landings land. Its landings share its threads and its memory, and are for one thread together.
-
-    `clock` is this machine's, and dates what a landing writes. `server_clock` counts where machines must agree: how
-    long something has been there, and when it may be deleted.
-    """
+    """Where landings land. They share its threads and its memory, and must all run on one thread."""
 
     destination: S3Destination
     bucket: Bucket
     parts: PartPool
+    """The threads that upload."""
     encoding: EncodeQueue
+    """The threads that encode and compress."""
     memory: MemoryBudget
+    """What the open objects may hold together."""
     clock: Clock
+    """This machine's clock. It dates what a landing writes."""
     entropy: Entropy
     server_clock: Clock
+    """The clock for what machines must agree on: how old something is, and when it may be deleted."""
 
 
 @contextmanager
@@ -51,10 +50,20 @@ def open_target(
     entropy: Entropy,
     server_clock: Clock | None = None,
 ) -> Iterator[Target]:
-    """Opens the destination; leaving ends its threads. Landings must be committed or aborted before. Without a
-    `server_clock` the server's answers tell the time.
+    """Opens the destination; leaving the context ends its threads. Commit or abort all landings before.
 
-    Raises MissingExtraError where the format needs an optional package that is not installed.
+    ```python
+    with open_target(destination, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as target:
+        receipt = land(batches, target, stream, sync)
+    ```
+
+    Args:
+        clock: Gives the current time with a time zone.
+        entropy: Gives random bytes, such as `os.urandom`.
+        server_clock: Gives the server's time. Default: the `Date` of the server's answers.
+
+    Raises:
+        MissingExtraError: The format needs an optional package that is not installed.
     """
     check_installed(destination.format)
     bucket = bucket.with_root(manifest_root(destination.template.literal_root)).with_headers(
@@ -66,13 +75,13 @@ def open_target(
         _encode_threads(destination.encode_workers) as threads,
     ):
         encoding = EncodeQueue(threads, workers=destination.encode_workers)
-        shared = server_clock or bucket.server_time
-        yield Target(destination, bucket, parts, encoding, memory, clock, entropy, shared)
+        server_clock = server_clock or bucket.server_time
+        yield Target(destination, bucket, parts, encoding, memory, clock, entropy, server_clock)
 
 
 @contextmanager
 def _encode_threads(workers: int) -> Iterator[Executor | None]:
-    """The threads that encode and compress beside the caller's own; None where that is enough."""
+    """The workers beside the calling thread; None if that is the only one."""
     if workers == 1:
         yield None
         return

@@ -27,7 +27,7 @@ from s3dest_dagster.commit.manifest_keys import sync_of
 from s3dest_dagster.commit.ownership import connector_keys, refuse_held_keys
 from s3dest_dagster.commit.registry import check_templates
 from s3dest_dagster.commit.segment_builder import replaces_scope
-from s3dest_dagster.ingest.key_allocator import key_allocator_of
+from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.object_writer import bytes_of_row_group
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.keys import scope_root
@@ -120,8 +120,8 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
     head = commit_log.read_head().head
     replaces = replaces_scope(target.destination, stream, scope)
     settings = target.destination.format
-    names = key_allocator_of(target, scope, sync, head, extension=settings.extension, replaces=replaces, compared=True)
-    first_key = names.take()
+    keys = KeyAllocator(target, scope, sync, head, extension=settings.extension, replaces=replaces, keys_distinct=True)
+    first_key = keys.next_key()
     refuse_held_keys(target.bucket, template, scope, [first_key])
     record = _record(target.destination, stream, scope) if stream.json_schema else None
     return StreamPlan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import count
@@ -18,9 +18,7 @@ from shared_states import STREAMS, History, Source, steps
 from s3dest_dagster.batch import BadRecord, State, StreamBatch
 from s3dest_dagster.commit.states import change_state, reached_state, text_of
 from s3dest_dagster.errors import S3DestError
-from s3dest_dagster.ingest.isolation import IsolatedLandings
-from s3dest_dagster.ingest.landing import Landing
-from s3dest_dagster.ingest.streams import side_by_side
+from s3dest_dagster.ingest.streams import StreamLandings, landing_streams
 from s3dest_dagster.sources.airbyte.states import Reached, Resumption, resumption
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
@@ -45,19 +43,19 @@ class RealLake:
         left = self.open.enter_context(ExitStack())
         opened = left.enter_context(target(self.server, self.settings, self.bucket))
         chosen: list[Stream] = [APPENDED[each] for each in streams]
-        scopes = {each: Scope(each) for each in streams}
-        landings = left.enter_context(side_by_side(opened, chosen, scopes, self.sync()))
+        failed: dict[StreamId, S3DestError] = {}
+        landings = left.enter_context(landing_streams(opened, chosen, self.sync(), on_failure=failed.__setitem__))
         found = resumption(
             {
-                name: each.last_state and Reached(each.last_state.text, each.last_state.lineage)
-                for name, each in landings.items()
+                each.stream.id: each.last_state and Reached(each.last_state.text, each.last_state.lineage)
+                for each in landings.unread
             },
             partial(text_of, self.bucket),
             are_all=len(streams) == len(STREAMS),
         )
-        for each in landings.values():
+        for each in landings.unread:
             each.continue_from(found.lineage)
-        return RealReading(found, landings, left)
+        return RealReading(found, landings, left, failed)
 
     def set(self, streams: Collection[StreamId], state: str | None) -> None:
         for each in streams:
@@ -86,20 +84,19 @@ class RealLake:
 @dataclass
 class RealReading:
     resumption: Resumption
-    landings: Mapping[StreamId, Landing]
+    landings: StreamLandings
     left: ExitStack
-    failed: dict[StreamId, S3DestError] = field(default_factory=dict)
+    failed: dict[StreamId, S3DestError]
 
     def end(self, records: Mapping[StreamId, range], state: str | None) -> Collection[StreamId]:
-        isolated = IsolatedLandings(self.landings, self.failed.__setitem__)
         for name, ids in records.items():
-            isolated.append(StreamBatch(name, batch_of({"id": each} for each in ids)))
+            self.landings.append(StreamBatch(name, batch_of({"id": each} for each in ids)))
         if state is not None:
-            isolated.append(State(None, state.encode(), b"{}"))
-        for name in self.landings.keys() - records.keys():
-            isolated.append(BadRecord(name, b"{", "it is none"))
+            self.landings.append(State(None, state.encode(), b"{}"))
+        for name in {each.stream.id for each in self.landings.unread} - records.keys():
+            self.landings.append(BadRecord(name, b"{", "it is none"))
         with self.left:
-            return [name for name, _ in isolated.publish()]
+            return [each.scope.stream for each in self.landings.publish()]
 
 
 def test_every_stream_gets_every_record(moto_s3: S3Server) -> None:

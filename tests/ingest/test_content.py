@@ -19,7 +19,7 @@ from s3dest_dagster.ingest.segment_writer import ContentChecksum
 def text_of(*batches) -> str:
     checksum = ContentChecksum()
     for batch in batches:
-        checksum.take(batch)
+        checksum.update(batch)
     return checksum.text
 
 

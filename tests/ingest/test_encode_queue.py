@@ -12,7 +12,7 @@ from landed import PLAIN_JSONL, batch_of, stream, users
 
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import Encoded, encoder
-from s3dest_dagster.ingest.encode_queue import EncodeQueue, Lane
+from s3dest_dagster.ingest.encode_queue import EncodeQueue, StreamQueue
 from s3dest_dagster.settings.formats import AvroFormat, ParquetFormat
 
 _LONG_S = 60
@@ -32,56 +32,56 @@ def busy_queue() -> Iterator[EncodeQueue]:
         over.set()
 
 
-def push(lane: Lane, *numbers: int) -> None:
+def append(own: StreamQueue, *numbers: int) -> None:
     """A batch for each number."""
     for number in numbers:
-        lane.push(_COLUMNS, batch_of(users(number, number)), bytes(16))
+        own.append(_COLUMNS, batch_of(users(number, number)), bytes(16))
 
 
-def ids(taken: list[Encoded]) -> list[int]:
-    return [each for encoded in taken for each in encoded.payload["id"].to_pylist()]  # type: ignore[call-overload,union-attr]
+def ids(delivered: list[Encoded]) -> list[int]:
+    return [each for encoded in delivered for each in encoded.payload["id"].to_pylist()]  # type: ignore[call-overload,union-attr]
 
 
-def test_whoever_waits_encodes_what_no_thread_has_begun() -> None:
-    taken: list[Encoded] = []
+def test_a_waiting_thread_encodes_what_no_other_has_begun() -> None:
+    delivered: list[Encoded] = []
     with busy_queue() as queue:
-        lane = queue.lane(taken.append)
-        push(lane, 0, 1, 2, 3, 4)
-        lane.drain()
-    assert ids(taken) == [0, 1, 2, 3, 4]
+        own = queue.stream_queue(delivered.append)
+        append(own, 0, 1, 2, 3, 4)
+        own.drain()
+    assert ids(delivered) == [0, 1, 2, 3, 4]
 
 
-def test_a_batch_that_waits_beyond_the_bound_is_handed_on_before_the_next_comes() -> None:
-    taken: list[Encoded] = []
+def test_a_batch_beyond_the_bound_is_delivered_before_the_next_is_added() -> None:
+    delivered: list[Encoded] = []
     with busy_queue() as queue:
-        lane = queue.lane(taken.append)
-        push(lane, 0, 1, 2, 3)
-        assert ids(taken) == [0, 1]
-        lane.cancel()
+        own = queue.stream_queue(delivered.append)
+        append(own, 0, 1, 2, 3)
+        assert ids(delivered) == [0, 1]
+        own.cancel()
 
 
-def test_what_encoding_for_another_lane_meets_is_raised_on_that_lane() -> None:
-    taken: list[Encoded] = []
+def test_an_error_is_raised_to_the_stream_whose_batch_caused_it() -> None:
+    delivered: list[Encoded] = []
     strict = encoder(AvroFormat(), stream(), on_mismatch="fail")
     with busy_queue() as queue:
-        bad, good = queue.lane(taken.append), queue.lane(taken.append)
-        bad.push(strict, batch_of([{"id": "no number"}]), bytes(16))
-        push(good, 1)
+        bad, good = queue.stream_queue(delivered.append), queue.stream_queue(delivered.append)
+        bad.append(strict, batch_of([{"id": "no number"}]), bytes(16))
+        append(good, 1)
         good.drain()
-        assert ids(taken) == [1]
+        assert ids(delivered) == [1]
         with pytest.raises(RecordError, match="id"):
             bad.drain()
 
 
-def test_what_holds_the_lock_is_encoded_by_the_thread_that_brings_it() -> None:
-    taken: list[Encoded] = []
+def test_an_encoder_that_holds_the_lock_runs_on_the_calling_thread() -> None:
+    delivered: list[Encoded] = []
     with busy_queue() as queue:
-        lane = queue.lane(taken.append)
-        lane.push(encoder(PLAIN_JSONL, stream()), batch_of(users(7, 7)), bytes(16))
-        assert [each.rows for each in taken] == [1]
+        own = queue.stream_queue(delivered.append)
+        own.append(encoder(PLAIN_JSONL, stream()), batch_of(users(7, 7)), bytes(16))
+        assert [each.rows for each in delivered] == [1]
 
 
-def test_work_aside_is_done_by_whoever_asks_for_it_when_no_thread_has_begun() -> None:
+def test_background_work_that_no_thread_has_begun_is_done_by_the_caller() -> None:
     done: list[int] = []
 
     def work() -> bytes:
@@ -89,13 +89,13 @@ def test_work_aside_is_done_by_whoever_asks_for_it_when_no_thread_has_begun() ->
         return b"done"
 
     with busy_queue() as queue:
-        outcome = queue.aside(work)
+        outcome = queue.in_background(work)
         assert not done
         assert outcome() == b"done"
     assert done == [get_ident()]
 
 
-def test_work_aside_is_done_once_by_a_free_thread() -> None:
+def test_background_work_is_done_once_by_a_free_thread() -> None:
     done: list[int] = []
     begun = Event()
 
@@ -105,7 +105,7 @@ def test_work_aside_is_done_once_by_a_free_thread() -> None:
         return b"done"
 
     with ThreadPoolExecutor(1) as threads:
-        outcome = EncodeQueue(threads, workers=2).aside(work)
+        outcome = EncodeQueue(threads, workers=2).in_background(work)
         assert begun.wait(_LONG_S)
         assert outcome() == b"done"
     assert len(done) == 1

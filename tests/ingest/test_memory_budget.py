@@ -42,7 +42,7 @@ ROWS = 5_000
 
 
 class Held:
-    """Holds bytes, and lets go of half of them, or of the last one."""
+    """Holds bytes, and spills half of them, or the last one."""
 
     def __init__(self, budget: MemoryBudget) -> None:
         self.budget = budget
@@ -52,12 +52,12 @@ class Held:
         self.nbytes += nbytes
         self.budget.hold(self, self.nbytes)
 
-    def let_go(self) -> int:
+    def spill(self) -> int:
         self.nbytes //= 2
         return self.nbytes
 
 
-def test_the_largest_lets_go_first_and_only_as_far_as_needed() -> None:
+def test_the_largest_spills_first_and_only_as_far_as_needed() -> None:
     budget = MemoryBudget(100)
     small, large = Held(budget), Held(budget)
     large.grow(60)
