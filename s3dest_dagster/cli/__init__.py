@@ -1,6 +1,7 @@
-"""The `s3dest` command: words of the command line become calls of landing and sources, and their results sentences.
+"""The `s3dest` command: turns options and files into calls of the library, and their results into text.
 
-Every verb is thin. It must not know Dagster, nor do anything that the library could not do without it.
+Every verb is thin: it can do nothing that the library cannot do without it. Must not know: Dagster (but
+`targets` loads a Dagster module when it is asked for one).
 """
 
 from s3dest_dagster.cli.entry import main

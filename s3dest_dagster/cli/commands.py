@@ -1,6 +1,6 @@
-"""The verbs and options of `s3dest`, with their help. What a verb does is imported when it runs, so that help is fast.
+"""The verbs and options of `s3dest`, with their help.
 
-It must not do anything itself.
+A verb's module is imported when the verb runs, so that help is fast. Must not know: how a verb works.
 """
 
 from __future__ import annotations
@@ -11,47 +11,47 @@ from typing import Any
 
 import click
 
-from s3dest_dagster.cli.session import Session
+from s3dest_dagster.cli.output import Session
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-def _asked(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    """Notes --verbose or --json in the session."""
+def _set_flag(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Stores --verbose or --json in the session."""
     setattr(context.obj.output, str(parameter.name), value)
 
 
-def _limit(context: click.Context, parameter: click.Parameter, value: float | None) -> None:
-    """Notes a limit of reading in the session."""
+def _set_limit(context: click.Context, parameter: click.Parameter, value: float | None) -> None:
+    """Stores a limit for reading standard input in the session."""
     if value is not None:
         context.obj.limits[str(parameter.name)] = value
 
 
-def _moment(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
-    """The moment that an ISO 8601 text names; UTC where it names no offset."""
+def _parse_time(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    """The time in ISO 8601; in UTC if it has no offset."""
     if value is None:
         return None
     try:
         moment = datetime.fromisoformat(value)
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no time. Write it like 2021-01-01T00:00:00Z.") from None
+        raise click.BadParameter(f"{value!r} is not a time. Write it like 2021-01-01T00:00:00Z.") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _where(*, partition: bool = True) -> Decorator:
-    """The options that say where to look, and at what."""
-    options: list[Decorator] = [
+def _selection_options(*, partition: bool = True) -> Decorator:
+    """The options that select landed streams."""
+    decorators: list[Decorator] = [
         click.option("--config", "config_path", metavar="CONFIG.json", help="The destination's configuration."),
         _catalog(_ONLY_STREAMS),
         click.option(
             "--module", "-m", metavar="MODULE", help="Instead of --config: a module with Dagster definitions."
         ),
-        click.option("--select", "selection", metavar="ASSETS", help="Assets of the module, as Dagster selects them."),
+        click.option("--select", "assets", metavar="ASSETS", help="Assets of the module, as Dagster selects them."),
         click.option("--partition", metavar="KEY", help="Only this partition of the streams."),
     ]
 
     def add(verb: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options if partition else options[:-1]):
+        for option in reversed(decorators if partition else decorators[:-1]):
             verb = option(verb)
         return verb
 
@@ -66,12 +66,17 @@ def _catalog(text: str, *, required: bool = False) -> Decorator:
     return click.option("--catalog", "catalog_path", required=required, metavar="CATALOG.json", help=text)
 
 
-_now = click.option("--now", callback=_moment, metavar="TIME", help="Fixes the clock (ISO 8601; UTC without offset).")
-_verbose = click.option(
-    "--verbose", is_flag=True, expose_value=False, callback=_asked, help="Say more, and show tracebacks of errors."
+_now = click.option(
+    "--now",
+    callback=_parse_time,
+    metavar="TIME",
+    help="Fix the clock at this time (ISO 8601; UTC if it has no offset).",
 )
-_json = click.option("--json", is_flag=True, expose_value=False, callback=_asked, help="Answer in JSON, for programs.")
-_ONLY_STREAMS = "Only the streams of this catalog. Default: all that have landed."
+_verbose = click.option(
+    "--verbose", is_flag=True, expose_value=False, callback=_set_flag, help="Print more, and show tracebacks of errors."
+)
+_json = click.option("--json", is_flag=True, expose_value=False, callback=_set_flag, help="Print JSON, for programs.")
+_ONLY_STREAMS = "Only the streams of this catalog. Default: all streams that have landed."
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -79,22 +84,22 @@ _ONLY_STREAMS = "Only the streams of this catalog. Default: all that have landed
 def s3dest() -> None:
     """Land streams of records in S3: all at once or not at all.
 
-    Exit codes: 0 all is well, 1 something failed, 2 the call or the configuration is wrong.
+    Exit codes: 0 success, 1 a failure, 2 a wrong call or configuration.
     """
 
 
 @s3dest.command()
 @_config()
-@_catalog("Look at these streams, too: a configured catalog, or a discovered one.")
-@click.option("--again", is_flag=True, help="Find out anew what the server can do, whatever was found out before.")
+@_catalog("Check these streams, too: a configured catalog, or a discovered one.")
+@click.option("--again", is_flag=True, help="Probe again what the server can do, even if it is known.")
 @_json
 @_verbose
 @click.pass_obj
 def check(session: Session, config_path: str, catalog_path: str | None, again: bool) -> int:
-    """Try everything that a sync needs, and say what is missing and what the server cannot do.
+    """Try everything that a sync needs, and report what is missing and what the server cannot do.
 
-    The trial objects are deleted again; what the server can do is noted beside the manifests. Of a catalog's streams
-    the keys must stand apart, and each stream's schema, template and manifest must allow it to land.
+    The trial objects are deleted again. What the server can do is stored beside the manifests. With a catalog, the
+    keys of its streams must not overlap, and each stream's schema, template and manifest must allow it to land.
     """
     from s3dest_dagster.cli import inspect
 
@@ -107,7 +112,7 @@ def check(session: Session, config_path: str, catalog_path: str | None, again: b
 def spec(session: Session) -> int:
     """Print the Airbyte SPEC message.
 
-    It says which settings a configuration may have.
+    It lists the settings that a configuration may have.
     """
     from s3dest_dagster.cli import inspect
 
@@ -122,7 +127,7 @@ def spec(session: Session) -> int:
 def discover(session: Session, source: str, config_path: str) -> int:
     """Print the catalog of a source.
 
-    The source's log lines go to standard error. What it changes of its configuration is written into the file.
+    The source's log lines go to standard error. If the source changes its configuration, the file is updated.
     """
     from s3dest_dagster.cli import inspect
 
@@ -138,7 +143,7 @@ def discover(session: Session, source: str, config_path: str) -> int:
 @_verbose
 @click.pass_obj
 def plan(session: Session, config_path: str, catalog_path: str, partition: str | None, now: datetime | None) -> int:
-    """Say what a sync would write and delete, and change nothing."""
+    """Show what a sync would write and delete, and change nothing."""
     from s3dest_dagster.cli import inspect
 
     return inspect.plan(session.output, config_path, catalog_path, partition, now)
@@ -148,24 +153,26 @@ def plan(session: Session, config_path: str, catalog_path: str, partition: str |
 @_config()
 @_catalog("The streams: a configured catalog, or a discovered one (taken as full refresh).", required=True)
 @_now
-@click.option("--sync-id", metavar="ID", help="Names the sync: an id that is complete lands nothing again.")
+@click.option(
+    "--sync-id", metavar="ID", help="Name the sync. A sync that is complete under its id is not landed again."
+)
 @click.option(
     "--allow-empty",
     is_flag=True,
-    help="Take an input, or a stream, of which nothing is said for an empty one, even where that deletes something.",
+    help="Treat an input, or a stream, without any message as empty, even if that deletes objects.",
 )
 @click.option(
     "--source-config",
     "source_config_path",
     metavar="SOURCE.json",
-    help="The source's configuration; what the source changes of it is written there.",
+    help="The source's configuration file, which is updated if the source changes its configuration.",
 )
 @click.option(
     "--max-line-mb",
     type=click.IntRange(1),
     expose_value=False,
-    callback=_limit,
-    help="A longer line fails the sync (default: 128); some times as much is held in memory.",
+    callback=_set_limit,
+    help="Fail the sync at a longer line (default: 128). A line needs several times its size in memory.",
 )
 @click.option(
     "--stall-timeout",
@@ -173,8 +180,8 @@ def plan(session: Session, config_path: str, catalog_path: str, partition: str |
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
     expose_value=False,
-    callback=_limit,
-    help="A source that writes nothing for so long fails the sync (default: it may).",
+    callback=_set_limit,
+    help="Fail the sync if the source writes nothing for so long (default: wait forever).",
 )
 @_json
 @_verbose
@@ -190,11 +197,11 @@ def write(
 ) -> int:
     """Land the Airbyte messages of standard input.
 
-    Every stream of the catalog is a sync, also one without a record. An input that says nothing is an error.
+    Every stream of the catalog is a sync, even if it has no record. An input without any message is an error.
 
-    Nothing but the checkpoints of a long append is visible before the input has ended well. On standard output stand
-    the STATE messages whose records are published, and nothing else; with --json the report on standard error is one
-    JSON object a stream.
+    Only checkpoints of a long append are visible before the input has ended successfully. Standard output gets the
+    STATE messages whose records are published, and nothing else. With --json, standard error gets one JSON object per
+    stream.
     """
     from s3dest_dagster.cli import write as writing
 
@@ -202,95 +209,96 @@ def write(
 
 
 @s3dest.command()
-@_where()
+@_selection_options()
 @_json
 @_verbose
 @click.pass_obj
-def ls(session: Session, /, **where: str | None) -> int:
+def ls(session: Session, /, **options: str | None) -> int:
     """List the objects that the streams hold now.
 
-    What counts is their manifests; other objects of the bucket are not shown.
+    The manifests decide what is listed; other objects in the bucket are not.
     """
     from s3dest_dagster.cli import maintain, targets
 
-    return maintain.ls(session.output, targets.Where(**where))
+    return maintain.ls(session.output, targets.SelectionOptions(**options))
 
 
 @s3dest.command()
-@_where()
-@click.option("--deep", is_flag=True, help="Read every object, too: its checksum must be right, and its rows as many.")
+@_selection_options()
+@click.option("--deep", is_flag=True, help="Read every object, too, and compare its checksum and its number of rows.")
 @_json
 @_verbose
 @click.pass_obj
-def verify(session: Session, /, deep: bool, **where: str | None) -> int:
+def verify(session: Session, /, deep: bool, **options: str | None) -> int:
     """Compare the bucket with the manifests.
 
-    Every object must exist, and have the size and the ETag that its manifest says, where the server's ETags tell the
-    content. The counts of every sync must add up: what was read is landed or quarantined.
+    Every object must exist with the size and the ETag of its manifest, if the server's ETags depend on the content. The
+    counts of every sync must add up: every record that was read is landed or quarantined.
 
-    Objects that match a stream's template and that no manifest knows are counted as foreign, which is no failure.
+    Objects that match a stream's template but are in no manifest are counted as foreign, which is not a failure.
     """
     from s3dest_dagster.cli import maintain, targets
 
-    return maintain.verify(session.output, targets.Where(**where), deep=deep)
+    return maintain.verify(session.output, targets.SelectionOptions(**options), deep=deep)
 
 
 @s3dest.command()
-@_where()
+@_selection_options()
 @_json
 @_verbose
 @click.pass_obj
-def recover(session: Session, /, **where: str | None) -> int:
+def recover(session: Session, /, **options: str | None) -> int:
     """Finish syncs that were interrupted.
 
-    A sync that was decided is published; one whose uploads have vanished is turned back.
+    A sync that was decided is published. If its uploads have vanished, it is rolled back.
     """
     from s3dest_dagster.cli import maintain, targets
 
-    return maintain.recover(session.output, targets.Where(**where))
+    return maintain.recover(session.output, targets.SelectionOptions(**options))
 
 
 @s3dest.command()
-@_where(partition=False)
+@_selection_options(partition=False)
 @_now
 @_json
 @_verbose
 @click.pass_obj
-def sweep(session: Session, /, now: datetime | None, **where: str | None) -> int:
+def sweep(session: Session, /, now: datetime | None, **options: str | None) -> int:
     """Abort uploads that crashed syncs left behind.
 
-    Only uploads of the streams that are older than abandoned_upload_age_s, and that no sync is publishing.
+    Only uploads of the selected streams are aborted, if they are older than abandoned_upload_age_s and no sync is
+    publishing them.
     """
     from s3dest_dagster.cli import maintain, targets
 
-    return maintain.sweep(session.output, targets.Where(**where), now)
+    return maintain.sweep(session.output, targets.SelectionOptions(**options), now)
 
 
 @s3dest.group()
 def state() -> None:
-    """The states that sources go on from."""
+    """The states that sources resume from."""
 
 
-_streams = click.option("--stream", "names", multiple=True, metavar="NAME", help="A stream, like public.users.")
+_streams = click.option("--stream", "names", multiple=True, metavar="NAME", help="A stream, such as public.users.")
 
 
 @state.command()
-@_where(partition=False)
+@_selection_options(partition=False)
 @_verbose
 @click.pass_obj
-def show(session: Session, /, **where: str | None) -> int:
-    """Print the states that the published records reach.
+def show(session: Session, /, **options: str | None) -> int:
+    """Print the states that the published records have reached.
 
-    The list is what a source takes as --state.
+    A source accepts the list as its --state.
     """
     from s3dest_dagster.cli import state as states
-    from s3dest_dagster.cli.targets import Where
+    from s3dest_dagster.cli.targets import SelectionOptions
 
-    return states.show(session.output, Where(**where))
+    return states.show(session.output, SelectionOptions(**options))
 
 
 @state.command(name="set")
-@_where(partition=False)
+@_selection_options(partition=False)
 @click.option("--state", "state_path", required=True, metavar="STATE.json", help="The states; - is standard input.")
 @_streams
 @_now
@@ -298,20 +306,21 @@ def show(session: Session, /, **where: str | None) -> int:
 @_verbose
 @click.pass_obj
 def set_(
-    session: Session, /, state_path: str, names: tuple[str, ...], now: datetime | None, **where: str | None
+    session: Session, /, state_path: str, names: tuple[str, ...], now: datetime | None, **options: str | None
 ) -> int:
-    """Set the states that the next syncs go on from.
+    """Set the states that the next syncs resume from.
 
-    The file holds what `state show` prints, or STATE messages. A sync that runs meanwhile fails, or wins and is named.
+    The file holds the output of `state show`, or STATE messages. If a sync runs at the same time, either it fails, or
+    this command fails and names it.
     """
     from s3dest_dagster.cli import state as states
-    from s3dest_dagster.cli.targets import Where
+    from s3dest_dagster.cli.targets import SelectionOptions
 
-    return states.set_(session, Where(**where), state_path, names, now)
+    return states.set_(session, SelectionOptions(**options), state_path, names, now)
 
 
 @state.command()
-@_where(partition=False)
+@_selection_options(partition=False)
 @_streams
 @click.option("--all", "everything", is_flag=True, help="The states of all streams that have landed.")
 @_now
@@ -319,13 +328,13 @@ def set_(
 @_verbose
 @click.pass_obj
 def reset(
-    session: Session, /, names: tuple[str, ...], everything: bool, now: datetime | None, **where: str | None
+    session: Session, /, names: tuple[str, ...], everything: bool, now: datetime | None, **options: str | None
 ) -> int:
-    """Forget states, so that the next syncs begin anew.
+    """Forget states, so that the next syncs start from the beginning.
 
-    What has landed stays: an append adds to it.
+    Landed objects stay: an append adds to them.
     """
     from s3dest_dagster.cli import state as states
-    from s3dest_dagster.cli.targets import Where
+    from s3dest_dagster.cli.targets import SelectionOptions
 
-    return states.reset(session, Where(**where), names, everything, now)
+    return states.reset(session, SelectionOptions(**options), names, everything, now)

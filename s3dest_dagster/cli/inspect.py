@@ -1,6 +1,6 @@
-"""The verbs that are asked before a sync: check, spec, discover, plan. They change nothing that has landed.
+"""The verbs that people run before a sync: check, spec, discover, plan. They change nothing that has landed.
 
-It must not know how the command is called.
+Must not know: the command line.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from s3dest_dagster.cli.output import Output, Screen, Table
+from s3dest_dagster.cli.output import LABEL_WIDTH, Output, Screen, Table
 from s3dest_dagster.cli.targets import (
     bucket_of,
     new_sync,
@@ -35,40 +35,49 @@ from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.storage import Bucket, Identity, identity
 from s3dest_dagster.stream import Stream
 
-_SHOWN_KEYS = 10
-_SHOWN_FIELDS = 8
-"""Fields of one group of remarks."""
+_MAX_KEYS = 10
+# The most fields of one group of diagnostics.
+_MAX_FIELDS = 8
 _CHECK_ATTEMPTS = 2
 _NO_COLUMNS = "taken from the first records"
-_NAMES = {"*": "all others"}
-"""What people read in place of a remark's field."""
+# How a diagnostic's field is shown to people.
+_FIELD_NAMES = {"*": "all others"}
 
 # ---------------------------------------------------------------------- check
 
 
 def check(output: Output, config_path: str, catalog_path: str | None, *, again: bool = False) -> int:
-    """Tries an identity and every request of a sync, then looks at the streams of a catalog; 1 when one of it fails.
-    With `again` it is found out anew what the server can do."""
+    """Tries to find an identity and to send every request of a sync, then checks the streams of a catalog.
+
+    Args:
+        output: Where the result goes.
+        config_path: The destination's configuration.
+        catalog_path: The streams to check; None checks none.
+        again: Whether to probe the server's abilities again, even if they are known.
+
+    Returns:
+        0 if every step succeeds, else 1.
+    """
     config = _with_few_attempts(read_config(config_path, output))
     streams = read_catalog_file(catalog_path).streams if catalog_path is not None else ()
-    found, steps = _check_steps(config, streams, again=again)
+    acting_as, steps = _check_steps(config, streams, again=again)
     example = bucket_of(config).uri(config.destination.template.example(config.destination.format.extension))
-    failed = [each for each in steps if not each.ok and each.tried]
+    failed = [step for step in steps if not step.ok and step.tried]
     if output.json:
-        output.show_json(_check_json(found, steps, example))
+        output.show_json(_check_json(acting_as, steps, example))
     elif (screen := output.screen) is not None:
         _show_check(screen, steps, example)
     else:
-        for each in steps:
-            output.show(_check_line(each))
+        for step in steps:
+            output.show(_check_line(step))
         output.show(f"  keys look like {example}")
     if failed:
-        output.say(f"Error: The check failed at: {', '.join(each.name for each in failed)}.")
+        output.say(f"Error: The check failed at: {', '.join(step.name for step in failed)}.")
     return 1 if failed else 0
 
 
 def _with_few_attempts(config: ConnectorConfig) -> ConnectorConfig:
-    """The configuration for somebody who waits for the answer; a sync goes on trying for a minute."""
+    """The configuration with few attempts, since a person waits for the answer; a sync retries for a minute."""
     attempts = min(config.connection.max_attempts, _CHECK_ATTEMPTS)
     return replace(config, connection=replace(config.connection, max_attempts=attempts))
 
@@ -78,16 +87,16 @@ def _check_steps(
 ) -> tuple[Identity | None, list[CheckStep]]:
     name = "find an identity"
     try:
-        found = identity(config.connection)
+        acting_as = identity(config.connection)
     except CredentialsError as error:
         return None, [CheckStep(name, "", False, error.message)]
-    whom = f"acting as {found.arn}" if found.arn else f"whom it acts as is not known ({found.unknown})"
-    step = CheckStep(name, "", True, f"{found.source}, access key id {found.access_key_id}, {whom}")
+    whom = f"acting as {acting_as.arn}" if acting_as.arn else f"acting as an unknown identity ({acting_as.unknown})"
+    step = CheckStep(name, "", True, f"{acting_as.source}, access key id {acting_as.access_key_id}, {whom}")
     with opened_target(config, None) as target:
         steps = [step, *check_server(target, uuid4().hex, again=again)]
-        if streams and all(each.ok for each in steps):
+        if streams and all(step.ok for step in steps):
             steps += check_streams(target, streams)
-        return found, steps
+        return acting_as, steps
 
 
 def _check_line(step: CheckStep) -> str:
@@ -105,29 +114,29 @@ def _sign(step: CheckStep) -> str:
 
 
 def _show_check(screen: Screen, steps: Sequence[CheckStep], example: str) -> None:
-    """A table of the steps. What there is to say of one stands below, whole: somebody copies the statement in it."""
-    rows = [(_sign(each), each.name, each.action) for each in steps]
+    """Shows a table of the steps. Messages stand below it, unfolded, so that statements in them can be copied."""
+    rows = [(_sign(step), step.name, step.action) for step in steps]
     screen.table(Table(("", "step", "IAM action"), rows))
-    for each in steps:
-        if each.message:
-            screen.sentence(_check_line(each))
+    for step in steps:
+        if step.message:
+            screen.sentence(_check_line(step))
     screen.fact("keys look like", example)
 
 
-def _check_json(found: Identity | None, steps: Sequence[CheckStep], example: str) -> dict[str, Any]:
+def _check_json(acting_as: Identity | None, steps: Sequence[CheckStep], example: str) -> dict[str, Any]:
     return {
-        "ok": all(each.ok for each in steps),
-        "identity": None if found is None else {**asdict(found), "unknown": found.unknown or None},
+        "ok": all(step.ok for step in steps),
+        "identity": None if acting_as is None else {**asdict(acting_as), "unknown": acting_as.unknown or None},
         "steps": [
             {
-                "name": each.name,
-                "action": each.action or None,
-                "ok": each.ok,
-                "tried": each.tried,
-                "has": each.has,
-                "message": each.message or None,
+                "name": step.name,
+                "action": step.action or None,
+                "ok": step.ok,
+                "tried": step.tried,
+                "has": step.has,
+                "message": step.message or None,
             }
-            for each in steps
+            for step in steps
         ],
         "example_key": example,
     }
@@ -137,13 +146,13 @@ def _check_json(found: Identity | None, steps: Sequence[CheckStep], example: str
 
 
 def spec(output: Output) -> int:
-    """Prints the SPEC message, one line."""
+    """Prints the SPEC message in one line."""
     output.show_document(json.dumps({"type": "SPEC", "spec": connector_spec()}))
     return 0
 
 
 def discover(output: Output, source: str, config_path: str) -> int:
-    """Prints the source's catalog; its log lines go to standard error. What it changes of its configuration is kept."""
+    """Prints the source's catalog. Its log lines go to standard error; what it changes in its configuration is kept."""
     read_json_object(config_path, "configuration")
     catalog = AirbyteSource(source, ConfigFile(config_path)).discover(log=output.log)
     output.show_json(dict(catalog.raw))
@@ -154,7 +163,7 @@ def discover(output: Output, source: str, config_path: str) -> int:
 
 
 def plan(output: Output, config_path: str, catalog_path: str, partition: str | None, now: datetime | None) -> int:
-    """Shows what the next sync of each stream would do."""
+    """Shows what the next sync of each stream would do, and changes nothing."""
     config = read_config(config_path, output)
     catalog = read_catalog_file(catalog_path)
     with opened_target(config, now) as target:
@@ -172,70 +181,76 @@ def plan(output: Output, config_path: str, catalog_path: str, partition: str | N
 def _plan_json(planned: Plan, bucket: Bucket) -> dict[str, Any]:
     return {
         "key_template": planned.template,
-        "streams": [
-            {
-                "stream": each.scope.stream.name,
-                "namespace": each.scope.stream.namespace,
-                "partition": each.scope.partition,
-                "sync_mode": each.sync_mode.value,
-                "first_key": each.first_key,
-                "uri": bucket.uri(each.first_key),
-                "columns": [
-                    {"name": name, "type": kind, "description": description} for name, kind, description in each.columns
-                ],
-                "renamed": dict(each.renamed),
-                "remarks": [
-                    {"field": r.field, "effect": r.effect.value, "becomes": r.becomes or None, "reason": r.reason}
-                    for r in each.diagnostics
-                ],
-                "deletes": list(each.deletes),
-                "pending": each.pending,
-            }
-            for each in planned.streams
-        ],
+        "streams": [_stream_plan_json(stream, bucket) for stream in planned.streams],
         "actions": list(planned.actions),
         "without_effect": list(planned.without_effect),
     }
 
 
+def _stream_plan_json(planned: StreamPlan, bucket: Bucket) -> dict[str, Any]:
+    return {
+        "stream": planned.scope.stream.name,
+        "namespace": planned.scope.stream.namespace,
+        "partition": planned.scope.partition,
+        "sync_mode": planned.sync_mode.value,
+        "first_key": planned.first_key,
+        "uri": bucket.uri(planned.first_key),
+        "columns": [
+            {"name": name, "type": kind, "description": description} for name, kind, description in planned.columns
+        ],
+        "renamed": dict(planned.renamed),
+        "diagnostics": [
+            {
+                "field": diagnostic.field,
+                "effect": diagnostic.effect.value,
+                "becomes": diagnostic.becomes or None,
+                "reason": diagnostic.reason,
+            }
+            for diagnostic in planned.diagnostics
+        ],
+        "deletes": list(planned.deletes),
+        "pending": planned.pending,
+    }
+
+
 def _plan_lines(planned: Plan, bucket: Bucket, *, every_key: bool) -> Iterator[str]:
     yield f"keys: {bucket.uri(planned.template)}"
-    for each in planned.streams:
-        yield f"{each.scope}: {_mode(each)}"
-        for label, value in _facts(each, bucket):
+    for stream in planned.streams:
+        yield f"{stream.scope}: {_mode(stream)}"
+        for label, value in _facts(stream, bucket):
             yield _fact_line(label, value)
-        if not each.columns:
+        if not stream.columns:
             yield _fact_line("columns", _NO_COLUMNS)
-        for number, (name, kind, _) in enumerate(each.columns):
+        for number, (name, kind, _) in enumerate(stream.columns):
             yield _fact_line("columns" if number == 0 else "", f"{name}  {kind}")
-        for number, group in enumerate(grouped(each.diagnostics)):
+        for number, group in enumerate(grouped(stream.diagnostics)):
             yield _fact_line("differs" if number == 0 else "", _group_line(group, every_field=every_key))
-        for label, value in _deletions(each, bucket, every_key=every_key):
+        for label, value in _deletions(stream, bucket, every_key=every_key):
             yield _fact_line(label, value)
     yield f"IAM actions: {', '.join(planned.actions)}"
     yield from planned.without_effect
 
 
 def _show_plan(screen: Screen, planned: Plan, bucket: Bucket, *, every_key: bool) -> None:
-    """The same on a terminal: tables of the columns and of what is needed."""
+    """Shows the plan on a terminal, with tables of the columns and of the IAM actions."""
     screen.heading("keys", bucket.uri(planned.template))
-    for each in planned.streams:
-        screen.heading(str(each.scope), _mode(each))
-        for label, value in _facts(each, bucket):
+    for stream in planned.streams:
+        screen.heading(str(stream.scope), _mode(stream))
+        for label, value in _facts(stream, bucket):
             screen.fact(label, value)
-        if not each.columns:
+        if not stream.columns:
             screen.fact("columns", _NO_COLUMNS)
         else:
-            screen.table(Table(("column", "type"), [(name, kind) for name, kind, _ in each.columns]))
-        if each.diagnostics:
-            groups = grouped(each.diagnostics)
+            screen.table(Table(("column", "type"), [(name, kind) for name, kind, _ in stream.columns]))
+        if stream.diagnostics:
+            groups = grouped(stream.diagnostics)
             rows = [(_fields(group, every_field=every_key), group.effect.value, group.reason) for group in groups]
             screen.table(Table(("differs", "what becomes of it", "why"), rows))
-        for label, value in _deletions(each, bucket, every_key=every_key):
+        for label, value in _deletions(stream, bucket, every_key=every_key):
             screen.fact(label, value)
-    screen.table(Table(("IAM actions that a sync needs",), [(each,) for each in planned.actions]))
+    screen.table(Table(("IAM actions that a sync needs",), [(action,) for action in planned.actions]))
     if planned.without_effect:
-        screen.table(Table(("settings without effect",), [(each,) for each in planned.without_effect]))
+        screen.table(Table(("settings without effect",), [(setting,) for setting in planned.without_effect]))
 
 
 def _mode(planned: StreamPlan) -> str:
@@ -244,8 +259,7 @@ def _mode(planned: StreamPlan) -> str:
 
 def _facts(planned: StreamPlan, bucket: Bucket) -> Iterator[tuple[str, str]]:
     if planned.pending is not None:
-        interrupted = f"sync {planned.pending} is finished, which was interrupted while it was published"
-        yield "first of all", interrupted
+        yield "first of all", f"finish sync {planned.pending}, which was interrupted while it was published"
     yield "first object", bucket.uri(planned.first_key)
 
 
@@ -254,21 +268,21 @@ def _group_line(group: DiagnosticGroup, *, every_field: bool) -> str:
 
 
 def _fields(group: DiagnosticGroup, *, every_field: bool) -> str:
-    """The fields that a group is about; of many, the first, and how many more there are."""
-    shown = group.diagnostics if every_field else group.diagnostics[:_SHOWN_FIELDS]
+    """The fields of a group; if there are many, the first ones and the number of the others."""
+    shown = group.diagnostics if every_field else group.diagnostics[:_MAX_FIELDS]
     more = len(group.diagnostics) - len(shown)
     names = ", ".join(map(_field, shown))
     return f"{names} and {more:,} more; --verbose shows them" if more else names
 
 
 def _field(diagnostic: Diagnostic) -> str:
-    name = _NAMES.get(diagnostic.field, diagnostic.field)
+    name = _FIELD_NAMES.get(diagnostic.field, diagnostic.field)
     return f"{name} becomes {diagnostic.becomes}" if diagnostic.becomes else name
 
 
 def _deletions(planned: StreamPlan, bucket: Bucket, *, every_key: bool) -> Iterator[tuple[str, str]]:
     keys = planned.deletes
-    shown = keys if every_key else keys[:_SHOWN_KEYS]
+    shown = keys if every_key else keys[:_MAX_KEYS]
     yield "would delete", amount(len(keys), "object") if keys else "nothing"
     for key in shown:
         yield "", bucket.uri(key)
@@ -277,4 +291,4 @@ def _deletions(planned: StreamPlan, bucket: Bucket, *, every_key: bool) -> Itera
 
 
 def _fact_line(label: str, value: str) -> str:
-    return f"  {label:14}{value}"
+    return f"  {label:{LABEL_WIDTH}}{value}"

@@ -1,7 +1,6 @@
-"""What the command says, and where: results on standard output, sentences on standard error, never a secret, and
-nothing from outside that would steer a terminal.
+"""What the command prints, and where: results on standard output, messages on standard error.
 
-It must not know what it shows.
+Secrets are struck out, and text from outside cannot steer a terminal. Must not know: what the text is about.
 """
 
 from __future__ import annotations
@@ -9,12 +8,13 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, field
+from typing import Any
 
 import click
 from rich import box
@@ -22,66 +22,112 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from s3dest_dagster.cli.standard_streams import discard
+from s3dest_dagster.cli.signals import Interruption
 from s3dest_dagster.printable import printable, printable_json, printable_lines
 from s3dest_dagster.sources.airbyte.config import Masking
 
-if TYPE_CHECKING:
-    pass
+LABEL_WIDTH = 14
+_COLOURS = {"✓": "green", "✗": "bold red"}
+_QUIET_LEVELS = frozenset({"DEBUG", "TRACE"})
+_STDIN, _STDOUT, _STDERR = range(3)
 
 
-_LABEL_WIDTH = 14
-_STYLES = {"✓": "green", "✗": "bold red"}
+class OutputClosedError(Exception):
+    """Standard output accepts nothing more: its reader has gone, or its disk is full."""
+
+
+# ---------------------------------------------------------------------- closed standard streams
+
+
+def open_closed_streams() -> None:
+    """Opens standard streams that the caller has closed, so that no connection or file gets their number.
+
+    Writing to standard output and reading from standard input still fail; text for standard error is lost.
+    """
+    for number, flags in ((_STDIN, os.O_WRONLY), (_STDOUT, os.O_RDONLY), (_STDERR, os.O_WRONLY)):
+        if not _is_open(number):
+            _redirect_to_null(number, flags)
+    if sys.stdout is None:
+        sys.stdout = open(_STDOUT, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(_STDERR, "w", closefd=False)  # noqa: SIM115
+
+
+def discard(number: int) -> None:
+    """Drops what is written to a file descriptor from now on, and what it still buffers, instead of failing."""
+    _redirect_to_null(number, os.O_WRONLY)
+
+
+def _redirect_to_null(number: int, flags: int) -> None:
+    null = os.open(os.devnull, flags)
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)
+
+
+def _is_open(number: int) -> bool:
+    with suppress(OSError):
+        os.fstat(number)
+        return True
+    return False
+
+
+# ---------------------------------------------------------------------- terminals
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under headings; those of `numbers` stand at the right. A heading may be empty."""
+    """A table for people."""
 
     headings: tuple[str, ...]
+    """One heading for each column; it may be empty."""
     rows: Sequence[Sequence[str]]
     numbers: frozenset[str] = frozenset()
+    """The headings of the columns that are aligned to the right."""
 
 
 class Screen:
-    """Standard output, a terminal. `shown` makes a text one that may be shown. Colours follow NO_COLOR and TERM."""
+    """Standard output as a terminal. Colours follow NO_COLOR and TERM.
 
-    def __init__(self, shown: Callable[[str], str]) -> None:
-        self._shown = shown
+    Args:
+        safe: Makes a text fit to be displayed.
+    """
+
+    def __init__(self, safe: Callable[[str], str]) -> None:
+        self._safe = safe
         self._console = Console(file=sys.stdout, highlight=False)
 
-    def heading(self, title: str, diagnostic: str = "") -> None:
-        """A line that begins a paragraph."""
-        self._line(Text.assemble((self._shown(title), "bold"), f"  {self._shown(diagnostic)}"))
+    def heading(self, title: str, note: str = "") -> None:
+        """Prints the line that begins a paragraph."""
+        self._line(Text.assemble((self._safe(title), "bold"), f"  {self._safe(note)}"))
 
     def fact(self, label: str, value: str) -> None:
-        """A value behind its label, however long."""
-        self._line(Text.assemble((f"  {label:{_LABEL_WIDTH}}", "dim"), self._shown(value)))
+        """Prints a value behind its label, however long it is."""
+        self._line(Text.assemble((f"  {label:{LABEL_WIDTH}}", "dim"), self._safe(value)))
 
     def sentence(self, text: str) -> None:
-        """A line of text; one that begins with ✓ or ✗ has its colour."""
-        self._line(Text.assemble(self._signed(text[:1]), self._shown(text[1:])))
+        """Prints a line of text. A ✓ or ✗ at its beginning has a colour."""
+        self._line(Text.assemble(self._coloured(text[:1]), self._safe(text[1:])))
 
     def table(self, table: Table) -> None:
-        """The table, as wide as it must be. Cells are folded where the terminal is narrower, and never cut."""
-        shown = RichTable(box=box.ROUNDED, border_style="dim", header_style="dim")
+        """Prints a table as wide as it has to be. On a narrower terminal cells are folded, never cut."""
+        rich_table = RichTable(box=box.ROUNDED, border_style="dim", header_style="dim")
         for heading in table.headings:
-            shown.add_column(heading, justify="right" if heading in table.numbers else "left", overflow="fold")
+            rich_table.add_column(heading, justify="right" if heading in table.numbers else "left", overflow="fold")
         for row in table.rows:
-            shown.add_row(*map(self._signed, row))
-        self._console.print(shown)
+            rich_table.add_row(*map(self._coloured, row))
+        self._console.print(rich_table)
 
-    def _signed(self, text: str) -> Text:
-        return Text(self._shown(text), _STYLES.get(text, ""))
+    def _coloured(self, text: str) -> Text:
+        return Text(self._safe(text), _COLOURS.get(text, ""))
 
     def _line(self, text: Text) -> None:
         self._console.print(text, soft_wrap=True)
 
 
 @contextmanager
-def waiting() -> Iterator[Callable[[str], None]]:
-    """While it lasts, a line on standard error tells whom it is the turn of, and is gone afterwards. A terminal only:
-    elsewhere nothing is said."""
+def status_line() -> Iterator[Callable[[str], None]]:
+    """Shows a status on standard error while the block runs, if that is a terminal; the block's value sets its text."""
     console = Console(file=sys.stderr, highlight=False)
     if not console.is_terminal:
         yield lambda text: None
@@ -90,116 +136,120 @@ def waiting() -> Iterator[Callable[[str], None]]:
         yield lambda text: status.update(Text(text, "dim"))
 
 
-_QUIET_LEVELS = frozenset({"DEBUG", "TRACE"})
-
-
-class OutputClosedError(Exception):
-    """Standard output takes no more: whoever read it has gone, or its disk is full."""
+# ---------------------------------------------------------------------- both streams
 
 
 class Output:
-    """The two streams of the command. `verbose` and `json` are what the caller asked for."""
+    """The two output streams of the command. `verbose` and `json` hold what the caller asked for."""
 
     def __init__(self) -> None:
         self.verbose = False
         self.json = False
         self._secrets: list[str] = []
-        self._masked = Masking(())
-        self._say_by: Callable[[str], None] | None = None
-        self._aside: Callable[[], AbstractContextManager[None]] | None = None
+        self._mask = Masking(())
+        self._display: Callable[[str], None] | None = None
+        self._pause_display: Callable[[], AbstractContextManager[None]] | None = None
         for stream in (sys.stdout, sys.stderr):
-            # A terminal that cannot show a sign gets its number instead of an error.
+            # A terminal that has no glyph for a character gets its number instead of an error.
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
     @property
     def screen(self) -> Screen | None:
-        """The terminal that results are shown on; None where they are read by a program, or kept in a file."""
-        if self.json or not sys.stdout.isatty():
-            return None
-
-        return Screen(self.shown)
+        """The terminal for results; None if a program reads them or a file keeps them."""
+        return None if self.json or not sys.stdout.isatty() else Screen(self.safe)
 
     def keep_secret(self, texts: Iterable[str]) -> None:
-        """From now on these texts are struck out of whatever is shown, except of what is passed on."""
+        """Strikes these texts out of everything that is printed from now on, except for messages of `pass_on`."""
         self._secrets += texts
-        self._masked = Masking(self._secrets)
+        self._mask = Masking(self._secrets)
 
-    def shown(self, text: str) -> str:
-        """The text on one line as a terminal may show it, with every secret that is known by now struck out."""
-        return printable(self._masked(text))
+    def safe(self, text: str) -> str:
+        """The text on one line, without secrets and without anything that steers a terminal."""
+        return printable(self._mask(text))
 
     def share_terminal(
-        self, say: Callable[[str], None] | None, aside: Callable[[], AbstractContextManager[None]] | None
+        self, display: Callable[[str], None] | None, pause: Callable[[], AbstractContextManager[None]] | None
     ) -> None:
-        """From now on sentences are said by `say`, and results written while `aside` lasts, since a display that moves
-        has the terminal; None ends it."""
-        self._say_by = say
-        self._aside = aside if sys.stdout.isatty() else None
+        """Lets a moving display have the terminal: it prints the messages, and pauses for results.
+
+        Args:
+            display: Prints a message above the display; None ends the sharing.
+            pause: Takes the display away while its block runs.
+        """
+        self._display = display
+        self._pause_display = pause if sys.stdout.isatty() else None
+
+    # ------------------------------------------------------------------ standard error
 
     def say(self, sentence: str) -> None:
-        """A line on standard error, for people. Where nobody can read it any more, the work goes on all the same."""
-        self._write_error(self.shown(sentence))
+        """Prints a line for people. If nobody can read it any more, the work goes on all the same."""
+        self._print_message(self.safe(sentence))
 
     def say_lines(self, text: str) -> None:
-        """As `say`, with the text's own lines: the second and later ones are marked as such."""
-        self._write_error(printable_lines(self._masked(text)))
-
-    def _write_error(self, text: str) -> None:
-        try:
-            if self._say_by is not None:
-                self._say_by(text)
-            else:
-                print(text, file=sys.stderr, flush=True)
-        except OSError:
-            discard(sys.stderr.fileno())
-
-    def show(self, line: str) -> None:
-        """A line of the result on standard output. Raises OutputClosedError when nobody reads it any more."""
-        self._write_result(self.shown(line))
-
-    def show_document(self, text: str) -> None:
-        """A JSON document on standard output, in its own lines. Raises OutputClosedError as `show` does."""
-        self._write_result(printable_json(self._masked(text)))
-
-    def show_json(self, value: Any) -> None:
-        """The result for programs."""
-        self.show_document(json.dumps(value, indent=2))
-
-    def _write_result(self, text: str) -> None:
-        with _closing_told():
-            print(text, flush=True)
+        """Like `say`, but keeps the text's lines; all but the first are marked as continued."""
+        self._print_message(printable_lines(self._mask(text)))
 
     def say_json(self, value: Any) -> None:
-        """A report for programs that shares standard error with sentences: one line."""
+        """Prints a report for programs, in one line among the messages."""
         self.say(printable_json(json.dumps(value)))
 
-    def pass_on(self, message: bytes) -> None:
-        """A JSON message on standard output exactly as it came; on a terminal, with JSON's escapes for what cannot be
-        printed. Raises OutputClosedError when nobody reads it any more."""
-        if sys.stdout.isatty():
-            message = printable_json(message.decode()).encode()
-        with self._aside() if self._aside is not None else nullcontext(), _closing_told():
-            sys.stdout.buffer.write(message + b"\n")
-            sys.stdout.buffer.flush()
-
     def log(self, level: str, message: str) -> None:
-        """What a source logs; details only when the caller is curious."""
+        """Prints a log line of a source; debug lines only with --verbose."""
         if self.verbose or level not in _QUIET_LEVELS:
             self.say_lines(f"{level}: {message}")
 
     def say_error(self, error: BaseException) -> None:
-        """The error as sentences; with its traceback when the caller wants to know everything."""
+        """Prints the error and its notes as sentences; with --verbose, its traceback first."""
         if self.verbose:
             self.say_lines("".join(traceback.format_exception(error)).rstrip())
         parts = [str(error), *getattr(error, "__notes__", ())]
         self.say_lines(" ".join(["Error:", *map(_sentence, parts)]))
 
     def say_usage(self, error: click.ClickException) -> None:
-        """What is wrong with a call, and how the verb is called."""
-        told = io.StringIO()
-        error.show(told)
-        for line in told.getvalue().splitlines():
+        """Prints what is wrong with a call, and how to call the verb."""
+        usage = io.StringIO()
+        error.show(usage)
+        for line in usage.getvalue().splitlines():
             self.say(line)
+
+    def _print_message(self, text: str) -> None:
+        try:
+            if self._display is not None:
+                self._display(text)
+            else:
+                print(text, file=sys.stderr, flush=True)
+        except OSError:
+            discard(sys.stderr.fileno())
+
+    # ------------------------------------------------------------------ standard output
+
+    def show(self, line: str) -> None:
+        """Prints a line of the result. Raises OutputClosedError if nobody reads it any more."""
+        self._print_result(self.safe(line))
+
+    def show_document(self, text: str) -> None:
+        """Prints a JSON document in its own lines. Raises OutputClosedError if nobody reads it any more."""
+        self._print_result(printable_json(self._mask(text)))
+
+    def show_json(self, value: Any) -> None:
+        """Prints the result for programs. Raises OutputClosedError if nobody reads it any more."""
+        self.show_document(json.dumps(value, indent=2))
+
+    def pass_on(self, message: bytes) -> None:
+        """Prints a JSON message exactly as it came; on a terminal, unprintable characters become JSON escapes.
+
+        Raises:
+            OutputClosedError: Nobody reads it any more.
+        """
+        if sys.stdout.isatty():
+            message = printable_json(message.decode()).encode()
+        with self._pause_display() if self._pause_display is not None else nullcontext(), _detect_closed_output():
+            sys.stdout.buffer.write(message + b"\n")
+            sys.stdout.buffer.flush()
+
+    def _print_result(self, text: str) -> None:
+        with _detect_closed_output():
+            print(text, flush=True)
 
 
 def _sentence(text: str) -> str:
@@ -208,12 +258,22 @@ def _sentence(text: str) -> str:
 
 
 @contextmanager
-def _closing_told() -> Iterator[None]:
+def _detect_closed_output() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # The interpreter's last flush must not fail again.
+        # The interpreter flushes standard output once more at its end, which must not fail again.
         discard(sys.stdout.fileno())
         if isinstance(error, BrokenPipeError) or error.errno == errno.EBADF:
             raise OutputClosedError("Standard output was closed before everything was written to it.") from None
         raise OutputClosedError(f"Standard output cannot be written to: {error.strerror}.") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What every verb gets beside its options."""
+
+    output: Output
+    interruption: Interruption
+    limits: dict[str, Any] = field(default_factory=dict)
+    """The limits for reading standard input, by name."""

@@ -1,7 +1,7 @@
-"""How far a sync is, on standard error: a display that moves on a terminal, a line every few seconds elsewhere.
+"""The progress of a sync on standard error: a live display on a terminal, elsewhere a line every few seconds.
 
-Standard output is never touched. It costs nothing for a record: landings count anyway, and time decides when somebody
-looks. It must not know what is landed.
+Standard output is never touched. Progress costs nothing per record: a landing counts anyway, and time decides when the
+counts are read. Must not know: what is landed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
-from s3dest_dagster.cli.output import Output
-from s3dest_dagster.cli.standard_streams import discard
+from s3dest_dagster.cli.output import Output, discard
 from s3dest_dagster.ingest.memory_budget import resident_bytes
 from s3dest_dagster.ingest.receipt import Progress
 from s3dest_dagster.printable import amount, size
@@ -27,9 +26,9 @@ from s3dest_dagster.stream import StreamId
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_EVERY_S = 5.0
-_TIMES_A_SECOND = 4
-_SHOWN_STREAMS = 10
+_INTERVAL_S = 5.0
+_REFRESHES_PER_SECOND = 4
+_MAX_STREAMS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,37 +101,42 @@ class StreamProgress:
         )
 
 
-class Following(AbstractContextManager["Following"], Protocol):
-    """Something that is told of the progress of streams. `end` is harmless when it has ended."""
+class ProgressDisplay(AbstractContextManager["ProgressDisplay"], Protocol):
+    """Shows the progress that landings report. `end` may be called more than once."""
 
     def __call__(self, stream: StreamId, progress: Progress) -> None: ...
 
     def end(self) -> None: ...
 
 
-def following(output: Output, clock: Callable[[], float] = time.monotonic) -> Following:
-    """What shows the progress of a sync to whom the output is for; leaving it ends it."""
+def progress_display(output: Output, clock: Callable[[], float] = time.monotonic) -> ProgressDisplay:
+    """The display that suits standard error. Leaving its block ends it."""
     if sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown"):
         return LiveProgress(output, clock)
     return ProgressLines(output.say if output.verbose or not output.json else None, clock)
 
 
 class ProgressLines:
-    """A line every five seconds at most, from the first progress on. `say` None: nobody is told."""
+    """Prints a line every five seconds at most, counted from the first progress on.
+
+    Args:
+        say: Prints a line; None prints nothing.
+        clock: Gives seconds that only grow.
+    """
 
     def __init__(self, say: Callable[[str], None] | None, clock: Callable[[], float]) -> None:
         self._say = say
         self._clock = clock
-        self._last: float | None = None
-        self._progress = StreamProgress(clock, window_s=_EVERY_S)
+        self._printed_at: float | None = None
+        self._progress = StreamProgress(clock, window_s=_INTERVAL_S)
 
     def __call__(self, stream: StreamId, progress: Progress) -> None:
         self._progress.update(stream, progress)
         now = self._clock()
-        if self._last is None:
-            self._last = now
-        if self._say is not None and now - self._last >= _EVERY_S:
-            self._last = now
+        if self._printed_at is None:
+            self._printed_at = now
+        if self._say is not None and now - self._printed_at >= _INTERVAL_S:
+            self._printed_at = now
             sample = self._progress.sample()
             self._say("; ".join([_total(sample), *_by_stream(sample)]))
 
@@ -147,8 +151,10 @@ class ProgressLines:
 
 
 class LiveProgress:
-    """A few lines that are written anew, by a thread of their own, while the terminal scrolls above them. Its last line
-    stays. What the command says meanwhile stands above it."""
+    """A few lines that a thread of their own redraws while the terminal scrolls above them; the last line stays.
+
+    Messages of the command appear above the display.
+    """
 
     def __init__(self, output: Output, clock: Callable[[], float]) -> None:
         from rich.console import Console
@@ -162,8 +168,8 @@ class LiveProgress:
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(
             console=self._console,
-            get_renderable=self._shown,
-            refresh_per_second=_TIMES_A_SECOND,
+            get_renderable=self._render,
+            refresh_per_second=_REFRESHES_PER_SECOND,
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -172,8 +178,8 @@ class LiveProgress:
         self._progress.update(stream, progress)
 
     def __enter__(self) -> LiveProgress:
-        self._output.share_terminal(self._say, self._aside)
-        with _as_long_as_it_is_there():
+        self._output.share_terminal(self._print, self._paused)
+        with _ignoring_hangup():
             self._live.start()
         return self
 
@@ -181,47 +187,47 @@ class LiveProgress:
         self.end()
 
     def end(self) -> None:
-        """Takes the display away, but for its last line; the cursor is back."""
+        """Removes the display except for its last line, and gives the cursor back."""
         if not self._ended:
             self._ended = True
-            with _as_long_as_it_is_there():
+            with _ignoring_hangup():
                 self._live.stop()
             self._output.share_terminal(None, None)
 
-    def _say(self, text: str) -> None:
+    def _print(self, text: str) -> None:
         from rich.text import Text
 
         self._console.print(Text(text), soft_wrap=True)
 
     @contextmanager
-    def _aside(self) -> Iterator[None]:
-        """While it lasts, the display is not there, so that another program's line has the terminal for itself."""
+    def _paused(self) -> Iterator[None]:
+        """Removes the display while the block runs, so that a line of standard output has the terminal to itself."""
         self._live.transient = True
-        with _as_long_as_it_is_there():
+        with _ignoring_hangup():
             self._live.stop()
         self._live.transient = False
         try:
             yield
         finally:
-            with _as_long_as_it_is_there():
+            with _ignoring_hangup():
                 self._live.start()
 
-    def _shown(self) -> RenderableType:
+    def _render(self) -> RenderableType:
         from rich.console import Group
         from rich.text import Text
 
         sample = self._progress.sample(whole=self._ended)
-        total = Text(self._output.shown(_total(sample)))
+        total = Text(self._output.safe(_total(sample)))
         if self._ended:
             return total
-        lines = [Text(f"  {self._output.shown(each)}", "dim") for each in _by_stream(sample)]
+        lines = [Text(f"  {self._output.safe(line)}", "dim") for line in _by_stream(sample)]
         self._spinner.update(text=total)
         return Group(self._spinner, *lines)
 
 
 @contextmanager
-def _as_long_as_it_is_there() -> Iterator[None]:
-    """A terminal that has hung up shows nothing more; the sync goes on without it."""
+def _ignoring_hangup() -> Iterator[None]:
+    """Lets the sync go on without a display if the terminal has hung up."""
     try:
         yield
     except OSError:
@@ -243,11 +249,11 @@ def _total(sample: Sample) -> str:
 
 
 def _by_stream(sample: Sample) -> list[str]:
-    """A phrase for each of several streams, the largest ones; none for one alone."""
+    """A phrase for each of the largest streams; none if there is only one stream."""
     if len(sample.streams) < 2:
         return []
-    largest = sorted(sample.streams.items(), key=lambda each: -each[1].rows)[:_SHOWN_STREAMS]
-    by_name = sorted(largest, key=lambda each: str(each[0]))
-    told = [f"{stream}: {amount(each.rows, 'record')}, {size(each.bytes)}" for stream, each in by_name]
-    left = len(sample.streams) - _SHOWN_STREAMS
-    return [*told, f"and {amount(left, 'more stream')}"] if left > 0 else told
+    largest = sorted(sample.streams.items(), key=lambda item: -item[1].rows)[:_MAX_STREAMS]
+    by_name = sorted(largest, key=lambda item: str(item[0]))
+    phrases = [f"{stream}: {amount(count.rows, 'record')}, {size(count.bytes)}" for stream, count in by_name]
+    left = len(sample.streams) - _MAX_STREAMS
+    return [*phrases, f"and {amount(left, 'more stream')}"] if left > 0 else phrases

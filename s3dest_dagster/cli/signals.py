@@ -1,6 +1,6 @@
-"""Ctrl-C, SIGTERM and SIGHUP as an exception that unwinds, and that waits a while when something is being published.
+"""SIGINT (Ctrl-C), SIGTERM and SIGHUP as an exception that unwinds the verb.
 
-It must not know what is interrupted.
+A publication that is under way delays the exception, for at most twenty seconds. Must not know: what is interrupted.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+# Most orchestrators send SIGKILL thirty seconds after SIGTERM.
 _GRACE_S = 20.0
-"""Less than the thirty seconds after which most orchestrators kill."""
 
 
 class Interrupted(BaseException):
-    """The process was asked to stop. Not an Exception, so that nobody takes it for a failure of a step."""
+    """The process was asked to stop.
+
+    It is no Exception, so that no `except Exception` mistakes it for the failure of a step.
+    """
 
     def __init__(self, signal_number: int) -> None:
         self.exit_code = 128 + signal_number
@@ -26,47 +29,56 @@ class Interrupted(BaseException):
 
 
 class Interruption:
-    """Raises Interrupted in the main thread when SIGINT, SIGTERM or SIGHUP comes. Made by `interruptible`."""
+    """Raises Interrupted in the main thread when a signal arrives. `interruptible` makes it."""
 
     def __init__(self, grace_s: float = _GRACE_S) -> None:
         self._grace_s = grace_s
-        self._waits = False
-        self._came: int | None = None
-        self._reminder: threading.Timer | None = None
+        self._deferring = False
+        self._pending: int | None = None
+        self._timer: threading.Timer | None = None
 
-    def arrived(self, signal_number: int, frame: FrameType | None) -> None:
-        """Takes a signal. A second one does not wait any more, and comes by itself when the grace is over."""
-        if self._waits and self._came is None:
-            self._came = signal_number
-            self._reminder = threading.Timer(self._grace_s, os.kill, (os.getpid(), signal_number))
-            self._reminder.daemon = True
-            self._reminder.start()
+    def on_signal(self, signal_number: int, frame: FrameType | None) -> None:
+        """Raises Interrupted, or notes the first signal that arrives in a `deferred` block.
+
+        A second signal is never deferred. When the grace is over, the process sends one to itself.
+        """
+        if self._deferring and self._pending is None:
+            self._pending = signal_number
+            self._timer = threading.Timer(self._grace_s, os.kill, (os.getpid(), signal_number))
+            self._timer.daemon = True
+            self._timer.start()
             return
         raise Interrupted(signal_number)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Lets the block finish before a signal that comes meanwhile is raised, unless it takes too long."""
-        self._waits = True
+        """Lets the block finish before a signal is raised, unless the block takes longer than the grace."""
+        self._deferring = True
         try:
             yield
         finally:
-            self._waits = False
-            if self._reminder is not None:
-                self._reminder.cancel()
-        if self._came is not None:
-            raise Interrupted(self._came)
+            self._deferring = False
+            if self._timer is not None:
+                self._timer.cancel()
+        if self._pending is not None:
+            raise Interrupted(self._pending)
 
 
 @contextmanager
 def interruptible(grace_s: float = _GRACE_S) -> Iterator[Interruption]:
-    """While it lasts, SIGINT, SIGTERM and SIGHUP raise Interrupted; not SIGHUP where it is ignored, as under `nohup`.
-    `grace_s` is what a deferred block still gets."""
+    """Makes SIGINT, SIGTERM and SIGHUP raise Interrupted while the block runs.
+
+    SIGHUP stays ignored where it is ignored, as under `nohup`.
+
+    Args:
+        grace_s: How long a `deferred` block may go on after a signal, in seconds.
+    """
     interruption = Interruption(grace_s)
-    stops = [each for each in _STOPS if signal.getsignal(each) is not signal.SIG_IGN or each is not signal.SIGHUP]
-    before = {each: signal.signal(each, interruption.arrived) for each in stops}
+    ignored_hangup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    caught = [number for number in _SIGNALS if not (number is signal.SIGHUP and ignored_hangup)]
+    previous = {number: signal.signal(number, interruption.on_signal) for number in caught}
     try:
         yield interruption
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for number, action in previous.items():
+            signal.signal(number, action)

@@ -1,6 +1,6 @@
-"""`s3dest state`: the states that sources go on from, shown, set and forgotten. Only whole streams have one.
+"""`s3dest state`: shows, sets and forgets the states that sources resume from. Only unpartitioned streams have one.
 
-It must not know how the command is called.
+Must not know: the command line.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from uuid import uuid4
 
 import msgspec
 
-from s3dest_dagster.cli.output import Output
-from s3dest_dagster.cli.session import Session
-from s3dest_dagster.cli.targets import Place, Where, places
+from s3dest_dagster.cli.output import Output, Session
+from s3dest_dagster.cli.targets import Selection, SelectionOptions, selections
 from s3dest_dagster.commit.states import change_state, reached_state
 from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.sources.airbyte.states import GivenState, read_states
@@ -27,39 +26,47 @@ _ATTEMPT_BYTES = 4
 _STDIN = "-"
 
 
-def show(output: Output, where: Where) -> int:
-    """Prints the states of the streams as one JSON list; one of all streams once, though each of them keeps it."""
-    found = [
-        reached_state(place.bucket, place.destination.template, scope)
-        for place in places(output, where)
-        for scope in _whole_streams(place)
+def show(output: Output, options: SelectionOptions) -> int:
+    """Prints the states of the streams as one JSON list. A state of all streams appears once, though each has it."""
+    reached = [
+        reached_state(selection.bucket, selection.destination.template, scope)
+        for selection in selections(output, options)
+        for scope in _unpartitioned(selection)
     ]
-    texts = dict.fromkeys(_compact(state.text) for state in found if state is not None)
+    texts = dict.fromkeys(_compact(state.text) for state in reached if state is not None)
     output.show_document(_formatted(f"[{','.join(texts)}]"))
     return 0
 
 
-def set_(session: Session, where: Where, state_path: str, names: Sequence[str], now: datetime | None) -> int:
-    """Sets the states of a file; what they were before is told."""
+def set_(
+    session: Session, options: SelectionOptions, state_path: str, names: Sequence[str], now: datetime | None
+) -> int:
+    """Sets the states of a file, and prints those that they replace."""
     given = _read(state_path)
-    found = places(session.output, where)
-    asked = list(_named(found, names)) if names else None
-    changes = [change for state in given for change in _changes(state, found, asked, where)]
-    return _changed(session, changes, "set", now)
+    selected = selections(session.output, options)
+    asked = list(_named(selected, names)) if names else None
+    changes = [change for state in given for change in _changes(state, selected, asked)]
+    return _apply(session, changes, "set", now)
 
 
-def reset(session: Session, where: Where, names: Sequence[str], everything: bool, now: datetime | None) -> int:
-    """Forgets the states of the streams that are named, or of all; what they were before is told."""
-    narrowed = bool(names or where.catalog_path or where.selection)
+def reset(
+    session: Session, options: SelectionOptions, names: Sequence[str], everything: bool, now: datetime | None
+) -> int:
+    """Forgets the states of the named streams, or of all, and prints them."""
+    narrowed = bool(names or options.catalog_path or options.assets)
     if everything == narrowed:
         raise SettingsError(
-            "--all forgets every state: leave out what names streams, or --all."
+            "--all forgets every state. Leave out either --all or the options that name streams."
             if everything
-            else "Say whose states are to be forgotten: --stream, --catalog (or --select), or --all."
+            else "Name the streams whose states are to be forgotten: --stream, --catalog (or --select), or --all."
         )
-    found = places(session.output, where)
-    streams = _named(found, names) if names else ((place, scope) for place in found for scope in _whole_streams(place))
-    return _changed(session, [_Change(place, scope, None) for place, scope in streams], "reset", now)
+    selected = selections(session.output, options)
+    streams = (
+        _named(selected, names)
+        if names
+        else ((selection, scope) for selection in selected for scope in _unpartitioned(selection))
+    )
+    return _apply(session, [_Change(selection, scope, None) for selection, scope in streams], "reset", now)
 
 
 # ---------------------------------------------------------------------- whose state
@@ -67,67 +74,77 @@ def reset(session: Session, where: Where, names: Sequence[str], everything: bool
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What is to be the state of a scope; None for none."""
+    """The state that a scope is to have; None for none."""
 
-    place: Place
+    selection: Selection
     scope: Scope
     state: str | None
 
 
-def _whole_streams(place: Place) -> Iterator[Scope]:
-    """The scopes that have landed and keep a state."""
-    return (scope for scope in place.scopes() if scope.partition is None)
+def _unpartitioned(selection: Selection) -> Iterator[Scope]:
+    """The scopes that have landed and can have a state."""
+    return (scope for scope in selection.scopes() if scope.partition is None)
 
 
-def _named(found: Iterable[Place], names: Sequence[str]) -> Iterator[tuple[Place, Scope]]:
-    """The streams of these names, as the source calls them, with the namespace where one has it."""
-    landed = [(place, scope) for place in found for scope in _whole_streams(place)]
-    known = {str(_at_source(place, scope.stream)): (place, scope) for place, scope in landed}
+def _named(selected: Iterable[Selection], names: Sequence[str]) -> Iterator[tuple[Selection, Scope]]:
+    """The streams of these names, as the source calls them, with their namespace if they have one."""
+    landed = [(selection, scope) for selection in selected for scope in _unpartitioned(selection)]
+    known = {str(_source_name(selection, scope.stream)): (selection, scope) for selection, scope in landed}
     for name in names:
         if name not in known:
-            there = ", ".join(sorted(known)) or "none"
-            raise SettingsError(f"No stream {name!r} has landed here as a whole. There is: {there}.", setting="stream")
+            others = ", ".join(sorted(known)) or "none"
+            raise SettingsError(
+                f"No unpartitioned stream {name!r} has landed here. Those that have: {others}.", setting="stream"
+            )
         yield known[name]
 
 
-def _at_source(place: Place, stream: StreamId) -> StreamId:
-    """The stream under the name that its source knows."""
-    return StreamId(stream.namespace, stream.name.removeprefix(place.destination.stream_prefix))
+def _source_name(selection: Selection, stream: StreamId) -> StreamId:
+    """The stream under the name that its source gives it."""
+    return StreamId(stream.namespace, stream.name.removeprefix(selection.destination.stream_prefix))
 
 
 def _changes(
-    state: GivenState, found: Sequence[Place], asked: Sequence[tuple[Place, Scope]] | None, where: Where
+    state: GivenState, selected: Sequence[Selection], asked: Sequence[tuple[Selection, Scope]] | None
 ) -> Iterator[_Change]:
-    """The scopes whose state this is: of its own stream, or of all that were asked for."""
+    """The scopes that get this state: its own stream, or all streams that were asked for if it names none."""
     if state.stream is not None:
-        yield _Change(*_home(state.stream, found, asked), state.text)
+        yield _Change(*_scope_of(state.stream, selected, asked), state.text)
         return
     streams = (
-        [(place, Scope(stream)) for place in found for stream in sorted(place.streams or (), key=str)]
+        [(selection, Scope(stream)) for selection in selected for stream in sorted(selection.streams or (), key=str)]
         if asked is None
         else asked
     )
     if not streams:
         raise SettingsError(
-            "A state of all streams (GLOBAL, LEGACY) names none of them: say by --catalog (or --select), or --stream, "
-            "for which it counts.",
+            "A state of all streams (GLOBAL, LEGACY) names no stream. Select the streams that get it: "
+            "--catalog (or --select), or --stream.",
             setting="state",
         )
-    for place, scope in streams:
-        yield _Change(place, scope, state.text)
+    for selection, scope in streams:
+        yield _Change(selection, scope, state.text)
 
 
-def _home(stream: StreamId, found: Sequence[Place], asked: Sequence[tuple[Place, Scope]] | None) -> tuple[Place, Scope]:
-    """Where the stream lands. SettingsError for one that was not asked for."""
-    for place in found:
-        scope = Scope(stream).prefixed(place.destination.stream_prefix)
-        if (place, scope) in asked if asked is not None else place.streams is None or scope.stream in place.streams:
-            return place, scope
+def _scope_of(
+    stream: StreamId, selected: Sequence[Selection], asked: Sequence[tuple[Selection, Scope]] | None
+) -> tuple[Selection, Scope]:
+    """Where the stream lands. Raises SettingsError for a stream that was not asked for."""
+    for selection in selected:
+        scope = Scope(stream).prefixed(selection.destination.stream_prefix)
+        if _is_asked(selection, scope, asked):
+            return selection, scope
     raise SettingsError(
-        f"There is a state of the stream {stream} in it, which is not among those that were asked for.",
+        f"The file holds a state of the stream {stream}, which was not asked for.",
         stream=str(stream),
         setting="state",
     )
+
+
+def _is_asked(selection: Selection, scope: Scope, asked: Sequence[tuple[Selection, Scope]] | None) -> bool:
+    if asked is not None:
+        return (selection, scope) in asked
+    return selection.streams is None or scope.stream in selection.streams
 
 
 def _read(path: str) -> list[GivenState]:
@@ -141,11 +158,11 @@ def _read(path: str) -> list[GivenState]:
         raise
 
 
-# ---------------------------------------------------------------------- what is done and told
+# ---------------------------------------------------------------------- applying changes
 
 
-class _Told(msgspec.Struct):
-    """A changed, or unchanged, state, for programs."""
+class _AppliedChange(msgspec.Struct):
+    """What became of a state, for programs. The order of the fields is that of the JSON."""
 
     stream: str
     namespace: str | None
@@ -154,32 +171,32 @@ class _Told(msgspec.Struct):
     state: msgspec.Raw
 
 
-def _changed(session: Session, changes: Sequence[_Change], verb: str, now: datetime | None) -> int:
-    """Commits one after the other; a signal waits until the one at hand is done."""
-    told: list[_Told] = []
+def _apply(session: Session, changes: Sequence[_Change], verb: str, now: datetime | None) -> int:
+    """Commits one change after the other. A signal waits until the current one is done."""
+    applied: list[_AppliedChange] = []
     for change in changes:
         try:
             with session.interruption.deferred():
                 before = _commit(change, verb, now)
         except S3DestError as error:
-            done = [str(_stream_of(each)) for each in told if each.changed]
-            error.add_note(f"Changed were before: {', '.join(done)}." if done else "No state was changed.")
+            done = [str(StreamId(earlier.namespace, earlier.stream)) for earlier in applied if earlier.changed]
+            error.add_note(f"Already changed: {', '.join(done)}." if done else "No state was changed.")
             raise
-        told.append(_telling(change, before))
+        applied.append(_as_applied(change, before))
         if not session.output.json:
             session.output.show(_sentence(change, before))
     if session.output.json:
-        session.output.show_document(_formatted(msgspec.json.encode(told).decode()))
+        session.output.show_document(_formatted(msgspec.json.encode(applied).decode()))
     return 0
 
 
 def _commit(change: _Change, verb: str, now: datetime | None) -> str | None:
-    """The state before, without blanks, as the one that was given."""
+    """Commits a change and returns the state before it, in the spelling of given states."""
     attempt = os.urandom(_ATTEMPT_BYTES).hex()
     moment = now or datetime.now(UTC)
     before = change_state(
-        change.place.bucket,
-        change.place.destination,
+        change.selection.bucket,
+        change.selection.destination,
         change.scope,
         change.state,
         Sync(f"state-{verb}-{attempt}", moment, str(uuid4())),
@@ -191,19 +208,15 @@ def _commit(change: _Change, verb: str, now: datetime | None) -> str | None:
 
 def _sentence(change: _Change, before: str | None) -> str:
     if before == change.state:
-        unchanged = "there is no state to forget" if before is None else "this is its state already"
+        unchanged = "it has no state to forget" if before is None else "it has this state already"
         return f"{change.scope}: {unchanged}"
     done = "state forgotten" if change.state is None else "state set"
     return f"{change.scope}: {done}; before: {before or 'none'}"
 
 
-def _telling(change: _Change, before: str | None) -> _Told:
+def _as_applied(change: _Change, before: str | None) -> _AppliedChange:
     stream = change.scope.stream
-    return _Told(stream.name, stream.namespace, before != change.state, _raw(before), _raw(change.state))
-
-
-def _stream_of(told: _Told) -> StreamId:
-    return StreamId(told.namespace, told.stream)
+    return _AppliedChange(stream.name, stream.namespace, before != change.state, _raw(before), _raw(change.state))
 
 
 def _raw(state: str | None) -> msgspec.Raw:
@@ -215,5 +228,5 @@ def _compact(json_text: str) -> str:
 
 
 def _formatted(json_text: str) -> str:
-    """The JSON for people, every number as it was written."""
+    """The JSON in indented lines; every number keeps its spelling."""
     return msgspec.json.format(json_text, indent=2)

@@ -1,6 +1,6 @@
-"""What stands in the files and options of a call, as the library's values.
+"""What a verb works on: the configuration, catalog and state files of a call, and the streams that its options select.
 
-Errors name the file and the place in it. It must not know verbs.
+Errors name the file, and the line and column in it. Must not know: verbs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,11 @@ from s3dest_dagster.stream import Scope, StreamId, Sync
 
 
 def read_config(path: str, output: Output) -> ConnectorConfig:
-    """The destination's configuration; its secrets are kept from the output, ignored keys are named once."""
+    """Reads the destination's configuration, hides its secrets from the output, and names the keys that are ignored.
+
+    Raises:
+        SettingsError: The file cannot be read, or a setting is wrong.
+    """
     raw = read_json_object(path, "configuration")
     output.keep_secret(_secrets(raw))
     try:
@@ -45,21 +49,29 @@ def read_config(path: str, output: Output) -> ConnectorConfig:
         raise
     if config.ignored:
         output.say(
-            f"{path}: these keys mean nothing here and are ignored: {', '.join(map(with_suggestion, config.ignored))}."
+            f"{path}: these keys are unknown and are ignored: {', '.join(map(with_suggestion, config.ignored))}."
         )
     return config
 
 
 def read_json_object(path: str, what: str) -> Mapping[str, Any]:
-    """The JSON object of a file. Raises SettingsError that names the file, and line and column of what is wrong."""
+    """Reads the JSON object in a file.
+
+    Args:
+        path: Where the file is.
+        what: What the file is in error messages, such as "catalog".
+
+    Raises:
+        SettingsError: Names the file, and the line and column of what is wrong.
+    """
     try:
         text = _read_text(path, what)
         if not text.strip():
-            raise SettingsError(f"The {what} {path} is empty; a JSON object is expected in it.")
+            raise SettingsError(f"The {what} {path} is empty; it should hold a JSON object.")
         value = json.loads(text)
     except json.JSONDecodeError as error:
         raise SettingsError(
-            f"The {what} {path} is no JSON: {error.msg} in line {error.lineno}, column {error.colno}."
+            f"The {what} {path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}."
         ) from None
     except SettingsError:
         raise
@@ -67,12 +79,16 @@ def read_json_object(path: str, what: str) -> Mapping[str, Any]:
         reason = "it nests too deeply" if isinstance(error, RecursionError) else "a number in it has too many digits"
         raise SettingsError(f"The {what} {path} cannot be read: {reason}.") from None
     if not isinstance(value, Mapping):
-        raise SettingsError(f"The {what} {path} is JSON, but no object: it begins {json.dumps(value)[:20]!r}.")
+        raise SettingsError(f"The {what} {path} is JSON, but not an object: it begins with {json.dumps(value)[:20]!r}.")
     return value
 
 
 def read_catalog_file(path: str) -> Catalog:
-    """The catalog of a file: JSON, or what a connector's `discover` printed, log lines included."""
+    """Reads a catalog: a JSON object, or the output of a connector's `discover`, log lines included.
+
+    Raises:
+        SettingsError: The file cannot be read, holds no catalog, or its catalog has no streams.
+    """
     try:
         raw = read_json_object(path, "catalog")
     except SettingsError as error:
@@ -91,7 +107,11 @@ def read_catalog_file(path: str) -> Catalog:
 
 
 def source_config(path: str | None) -> CurrentConfig:
-    """The configuration of the source that writes the messages, in a file that keeps what it changes; None for none."""
+    """The configuration of the source that writes the messages. What the source changes is kept in the file.
+
+    Args:
+        path: The file; None if the source's configuration is not known, so that changes cannot be kept.
+    """
     if path is None:
         return CurrentConfig({}, cure="Name its configuration file by --source-config, so that changes are kept there.")
     read_json_object(path, "configuration")
@@ -101,7 +121,7 @@ def source_config(path: str | None) -> CurrentConfig:
 
 @contextmanager
 def opened_target(config: ConnectorConfig, now: datetime | None) -> Iterator[Target]:
-    """The destination, ready for landings, with the clock fixed at `now` or running."""
+    """The destination, ready for landings. If `now` is given, the clock stands still there."""
     with open_target(
         config.destination,
         bucket_of(config),
@@ -113,12 +133,12 @@ def opened_target(config: ConnectorConfig, now: datetime | None) -> Iterator[Tar
 
 
 def bucket_of(config: ConnectorConfig) -> Bucket:
-    """The destination's bucket. Nothing is asked of the server yet."""
+    """The destination's bucket. Sends no request yet."""
     return open_bucket(config.connection, config.destination)
 
 
 def new_sync(sync_id: str | None, now: datetime | None) -> Sync:
-    """A sync of this call: its id given or drawn."""
+    """A sync that begins now, under the given id or a random one."""
     label = os.environ.get(JOB_ID_VARIABLE, "")
     return Sync(sync_id or uuid4().hex, now or datetime.now(UTC), str(uuid4()), label)
 
@@ -127,79 +147,85 @@ def _read_text(path: str, what: str) -> str:
     try:
         return Path(path).read_text("utf-8")
     except OSError as error:
-        where = "" if os.path.isabs(path) else f" It was looked for in {os.getcwd()}."
+        where = "" if os.path.isabs(path) else f" The current directory is {os.getcwd()}."
         raise SettingsError(f"The {what} {path} cannot be read: {error.strerror}.{where}") from None
     except UnicodeDecodeError as error:
-        raise SettingsError(f"The {what} {path} is no text in UTF-8: byte {error.start} is wrong.") from None
+        raise SettingsError(f"The {what} {path} is not UTF-8 text: byte {error.start} is wrong.") from None
 
 
 def _secrets(raw: Mapping[str, Any]) -> Iterator[str]:
-    """Texts under the names of secret settings: those that their class keeps out of its repr."""
-    names = [each.name for each in fields(S3Connection) if not each.repr]
+    """The values of secret settings: those that the connection keeps out of its repr."""
+    names = [setting.name for setting in fields(S3Connection) if not setting.repr]
     own = raw.get(OWN_SETTINGS_KEY)
-    for place in (raw, own if isinstance(own, Mapping) else {}):
-        yield from (place[name] for name in names if isinstance(place.get(name), str))
+    for settings in (raw, own if isinstance(own, Mapping) else {}):
+        yield from (settings[name] for name in names if isinstance(settings.get(name), str))
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """What the caller said of where to look; None for what was not said."""
+class SelectionOptions:
+    """The options that select landed streams; None for an option that was not given."""
 
     config_path: str | None = None
     catalog_path: str | None = None
     module: str | None = None
-    selection: str | None = None
+    assets: str | None = None
     partition: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A destination, its bucket, and the streams (under their names there) and partition to look at; None for all."""
+class Selection:
+    """Landed streams of one destination."""
 
     destination: S3Destination
     bucket: Bucket
     streams: frozenset[StreamId] | None
+    """The streams under their names in the bucket; None selects all."""
     partition: str | None
+    """The only partition that is selected; None selects all."""
 
     def scopes(self) -> Iterator[Scope]:
-        """The scopes that have landed here. Raises ManifestError for a head that cannot be read."""
+        """The selected scopes that have landed. Raises ManifestError for a head that cannot be read."""
         for scope in scopes(self.bucket, self.destination.template, self.streams):
             if self.partition is None or scope.partition == self.partition:
                 yield scope
 
-    def found(self) -> Iterator[FoundStream]:
-        """The same, stream by stream, and the heads that cannot be read."""
+    def found_streams(self) -> Iterator[FoundStream]:
+        """The selected streams that have landed, with their scopes and with the heads that cannot be read."""
         return found_streams(self.bucket, self.destination.template, self.streams, self.partition)
 
 
-def places(output: Output, where: Where) -> list[Place]:
-    """The places to look at. Raises SettingsError where the options contradict each other or lead nowhere."""
-    if (where.config_path is None) == (where.module is None):
-        raise SettingsError("Give --config, or --module for the assets of a Dagster module; one of the two.")
-    if where.module is not None:
-        return _of_assets(where, where.module)
-    if where.selection is not None:
-        raise SettingsError(
-            "--select selects assets, and needs --module. Streams of a --config are named by --catalog."
-        )
-    assert where.config_path is not None
-    config = read_config(where.config_path, output)
-    return [Place(config.destination, bucket_of(config), asked_streams(config, where.catalog_path), where.partition)]
+def selections(output: Output, options: SelectionOptions) -> list[Selection]:
+    """The streams that the options select, destination by destination.
+
+    Raises:
+        SettingsError: The options contradict each other, or select nothing that exists.
+    """
+    if (options.config_path is None) == (options.module is None):
+        raise SettingsError("Give either --config, or --module for the assets of a Dagster module.")
+    if options.module is not None:
+        return _selections_of_assets(options, options.module)
+    if options.assets is not None:
+        raise SettingsError("--select selects assets and needs --module. With --config, name the streams by --catalog.")
+    assert options.config_path is not None
+    config = read_config(options.config_path, output)
+    streams = catalog_streams(config, options.catalog_path)
+    return [Selection(config.destination, bucket_of(config), streams, options.partition)]
 
 
-def _of_assets(where: Where, module: str) -> list[Place]:
-    if where.catalog_path is not None:
-        raise SettingsError("--catalog names streams of a --config. Assets of a --module are named by --select.")
+def _selections_of_assets(options: SelectionOptions, module: str) -> list[Selection]:
+    if options.catalog_path is not None:
+        raise SettingsError("--catalog names streams and needs --config. With --module, select assets by --select.")
+    # Imported here: Dagster takes a second to import, and only --module needs it.
     from s3dest_dagster.dagster.selection import landed_by
 
-    found = landed_by(module, where.selection or "*")
-    return [Place(each.destination, each.bucket, each.streams, where.partition) for each in found]
+    landed = landed_by(module, options.assets or "*")
+    return [Selection(each.destination, each.bucket, each.streams, options.partition) for each in landed]
 
 
-def asked_streams(config: ConnectorConfig, catalog_path: str | None) -> frozenset[StreamId] | None:
+def catalog_streams(config: ConnectorConfig, catalog_path: str | None) -> frozenset[StreamId] | None:
     """The catalog's streams under their names in the bucket; None without a catalog."""
     if catalog_path is None:
         return None
     prefix = config.destination.stream_prefix
     streams = read_catalog_file(catalog_path).streams
-    return frozenset(each.id.prefixed(prefix) for each in streams)
+    return frozenset(stream.id.prefixed(prefix) for stream in streams)

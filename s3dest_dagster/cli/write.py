@@ -1,8 +1,7 @@
-"""`s3dest write`: Airbyte messages from standard input, every stream of the catalog landed and published at the end,
-or at checkpoints before it.
+"""`s3dest write`: lands the Airbyte messages of standard input, and publishes every stream of the catalog at the end.
 
-It says how far it is, what was published, and, when it stops in between, what was not. It must not know how the
-command is called.
+Long appends publish checkpoints before the end. The verb reports its progress, what it published, and, if it stops
+early, what it did not publish. Must not know: the command line.
 """
 
 from __future__ import annotations
@@ -15,9 +14,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from s3dest_dagster.batch import State
-from s3dest_dagster.cli.output import Output
-from s3dest_dagster.cli.progress import following
-from s3dest_dagster.cli.session import Session
+from s3dest_dagster.cli.output import Output, Session
+from s3dest_dagster.cli.progress import progress_display
 from s3dest_dagster.cli.targets import new_sync, opened_target, read_catalog_file, read_config, source_config
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.ingest.receipt import Receipt
@@ -30,11 +28,11 @@ from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream, StreamId
 
 _STDIN = 0
-_NOTHING_SAID = (
-    "The input ended without a record, a state or a stream status: its source may not have run at all. Look at what "
-    "it says itself. If there is nothing to read, say so by --allow-empty."
+_EMPTY_INPUT = (
+    "The input ended without a record, a state or a stream status: its source may not have run at all. Look at the "
+    "source's own messages. If there is nothing to read, pass --allow-empty."
 )
-_GOES_ON = "Its source must begin with the state that `s3dest state show` prints."
+_RESUME_ADVICE = "Its source must begin with the state that `s3dest state show` prints."
 
 
 def write(
@@ -47,10 +45,10 @@ def write(
     *,
     allow_empty: bool,
 ) -> int:
-    """Lands standard input; raises what stopped it, with what had been published as a note."""
+    """Lands standard input. An error carries a note that says what was published before it."""
     output = session.output
     if sys.stdin is None:
-        raise SettingsError("Standard input is closed, and the messages of a source are expected there.")
+        raise SettingsError("Standard input is closed; the messages of a source are expected there.")
     config = read_config(config_path, output)
     streams = read_catalog_file(catalog_path).streams
     source = source_config(source_config_path)
@@ -60,15 +58,15 @@ def write(
     checkpoints = CheckpointLines(output)
     with (
         opened_target(config, now) as target,
-        following(output) as progress,
+        progress_display(output) as progress,
         landing_streams(
             target, streams, sync, allow_empty=allow_empty, on_progress=progress, on_checkpoint=checkpoints
         ) as landings,
     ):
         for stream in landings.resumed:
-            output.say(f"{stream}: goes on after an earlier attempt at this sync. {_GOES_ON}")
+            output.say(f"{stream}: resumes after an earlier attempt at this sync. {_RESUME_ADVICE}")
         try:
-            _take_everything(landings, streams, source, session)
+            _land_messages(landings, streams, source, session)
         except BaseException as error:
             output.keep_secret(source.secrets)
             error.add_note(checkpoints.summary())
@@ -78,15 +76,15 @@ def write(
     return 0
 
 
-def _take_everything(
+def _land_messages(
     landings: StreamLandings, streams: Sequence[Stream], source: CurrentConfig, session: Session
 ) -> None:
-    """Takes the input to its end, and hands on the states that checkpoints have published."""
+    """Lands the input to its end, and passes on the states that checkpoints publish."""
 
     def log(level: str, message: str) -> None:
         session.output.log(level, source.masked(message))
 
-    for item in read_messages(_STDIN, [each.id for each in streams], log=log, config=source, **session.limits):
+    for item in read_messages(_STDIN, [stream.id for stream in streams], log=log, config=source, **session.limits):
         if not isinstance(item, State):
             landings.append(item)
             continue
@@ -94,33 +92,33 @@ def _take_everything(
             if (message := landings.append(item)) is not None:
                 session.output.pass_on(message)
     if landings.none_mentioned:
-        raise SourceError(_NOTHING_SAID)
+        raise SourceError(_EMPTY_INPUT)
     landings.stage()
 
 
 def _publish(landings: StreamLandings, session: Session, target: Target) -> None:
-    """Publishes the streams and hands on their states, also of those that were published before one failed."""
+    """Publishes the streams and passes on their states, even if a later stream fails."""
     output = session.output
     published: list[str] = []
     try:
-        for receipt in _steps(landings, session):
+        for receipt in _publish_one_by_one(landings, session):
             published.append(str(receipt.scope))
             _report(receipt, target.bucket, output)
     except BaseException as error:
-        error.add_note(_how_far(published, landings.unpublished))
+        error.add_note(_published_so_far(published, landings.unpublished))
         raise
     finally:
         for message in landings.states():
             output.pass_on(message)
     if landings.withheld():
         output.say(
-            "The state of all streams is not handed on: an earlier run under this sync id landed some of them, and "
-            "what came for those now was not landed again. The source's next sync reads it."
+            "The state of all streams is not passed on: an earlier run under this sync id landed some of the streams, "
+            "and their new records were not landed again. The source's next sync reads them."
         )
 
 
-def _steps(landings: StreamLandings, session: Session) -> Iterator[Receipt]:
-    """Publishes stream by stream; a signal waits until the one at hand is done."""
+def _publish_one_by_one(landings: StreamLandings, session: Session) -> Iterator[Receipt]:
+    """Publishes one stream after the other. A signal waits until the current one is done."""
     receipts = landings.publish()
     while True:
         with session.interruption.deferred():
@@ -130,18 +128,18 @@ def _steps(landings: StreamLandings, session: Session) -> Iterator[Receipt]:
         yield receipt
 
 
-def _how_far(published: Sequence[str], missing: Sequence[StreamId]) -> str:
+def _published_so_far(published: Sequence[str], missing: Sequence[StreamId]) -> str:
     if not published:
-        return "No stream was published before."
-    left = f", not: {', '.join(map(str, missing))}. Run it again under the same --sync-id" if missing else ""
-    return f"Published were: {', '.join(published)}{left}."
+        return "No stream was published."
+    left = f" Not published: {', '.join(map(str, missing))}. Run it again under the same --sync-id." if missing else ""
+    return f"Published: {', '.join(published)}.{left}"
 
 
 # ---------------------------------------------------------------------- what people see
 
 
 class CheckpointLines:
-    """A line on standard error for each checkpoint, and what all of them published, for when the sync fails."""
+    """Prints a line for each checkpoint, and sums up what all of them published in case the sync fails."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
@@ -154,11 +152,11 @@ class CheckpointLines:
             self._output.say(f"{stream}: checkpoint, {amount(receipt.rows, 'row')} published")
 
     def summary(self) -> str:
-        """What stays when the sync fails before its end."""
+        """What stays published if the sync fails before its end."""
         if not self._rows:
             return "Nothing of this sync was published."
-        told = ", ".join(f"{stream} ({amount(rows, 'row')})" for stream, rows in self._rows.items())
-        return f"Checkpoints had published: {told}. Run it again under the same --sync-id. {_GOES_ON}"
+        published = ", ".join(f"{stream} ({amount(rows, 'row')})" for stream, rows in self._rows.items())
+        return f"Checkpoints had published: {published}. Run it again under the same --sync-id. {_RESUME_ADVICE}"
 
 
 def _report(receipt: Receipt, bucket: Bucket, output: Output) -> None:
@@ -170,9 +168,9 @@ def _report(receipt: Receipt, bucket: Bucket, output: Output) -> None:
 
 def _receipt_parts(receipt: Receipt, bucket: Bucket) -> Iterator[str]:
     if receipt.repeated:
-        yield "landed before under this sync id, nothing landed again"
+        yield "already landed under this sync id, nothing landed again"
     if receipt.collected:
-        yield "its manifest was collected since"
+        yield "its manifest has been collected since"
         return
     yield amount(receipt.rows, "row")
     if receipt.objects:
@@ -185,13 +183,13 @@ def _receipt_parts(receipt: Receipt, bucket: Bucket) -> Iterator[str]:
     if receipt.checkpoints:
         yield amount(receipt.checkpoints, "checkpoint")
     if receipt.earlier is not None:
-        yield f"{amount(receipt.earlier.landed, 'row')} of them by earlier attempts"
+        yield f"{amount(receipt.earlier.landed, 'row')} of them from earlier attempts"
     if counts.quarantined:
-        yield f"{amount(counts.quarantined, 'bad line')} kept aside"
+        yield f"{amount(counts.quarantined, 'bad line')} quarantined"
     if misfits := sum(counts.tally.overflowed.values()):
         yield f"{amount(misfits, 'value')} of another type kept as JSON"
     if receipt.ended_early:
-        yield f"{receipt.ended_early:,} row groups and objects ended early for memory"
+        yield f"{receipt.ended_early:,} row groups and objects closed early to save memory"
 
 
 def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
@@ -203,7 +201,7 @@ def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
         "repeated": receipt.repeated,
         "rows": receipt.rows,
         "bytes": receipt.bytes,
-        "objects": [bucket.uri(each.key) for each in receipt.objects],
+        "objects": [bucket.uri(landed.key) for landed in receipt.objects],
         "removed": [bucket.uri(key) for key in receipt.removed],
         "read": counts.read,
         "quarantined": counts.quarantined,
