@@ -9,7 +9,7 @@ from airbyte_messages import log, record, state
 from terminals import plain, terminal
 
 from s3dest_dagster.cli.output import Output
-from s3dest_dagster.cli.progress import LiveProgress, ProgressLines, following
+from s3dest_dagster.cli.progress import LiveProgress, ProgressLines, progress_display
 from s3dest_dagster.ingest.receipt import Progress
 from s3dest_dagster.stream import StreamId
 
@@ -51,7 +51,7 @@ def test_programs_that_read_the_report_are_not_disturbed(capsys):
     quiet = Output()
     quiet.json = True
     moments = iter(range(0, 1000, 100))
-    told = following(quiet, lambda: next(moments))
+    told = progress_display(quiet, lambda: next(moments))
     for _ in range(3):
         told(StreamId(None, "a"), Progress(rows=1, objects=1, bytes=1))
     assert capsys.readouterr().err == ""
@@ -63,7 +63,7 @@ def test_a_terminal_that_hangs_up_ends_the_display_and_nothing_else(monkeypatch)
         monkeypatch.setattr(sys, "stderr", stderr)
         monkeypatch.setenv("TERM", "xterm")
         output = Output()
-        with following(output) as told:
+        with progress_display(output) as told:
             assert isinstance(told, LiveProgress)
             os.close(ours)
             with pytest.raises(OSError, match="Input/output error"):

@@ -91,21 +91,21 @@ def test_a_line_may_be_as_long_as_was_said(lake):
 class TestInterruption:
     def test_a_signal_raises(self):
         with pytest.raises(Interrupted, match="SIGTERM") as caught:
-            Interruption().arrived(signal.SIGTERM, None)
+            Interruption().on_signal(signal.SIGTERM, None)
         assert caught.value.exit_code == 143
 
     def test_while_deferred_it_waits_for_the_end_of_the_block(self):
         interruption, done = Interruption(), []
         with pytest.raises(Interrupted), interruption.deferred():  # noqa: PT012
-            interruption.arrived(signal.SIGINT, None)
+            interruption.on_signal(signal.SIGINT, None)
             done.append("published")
         assert done == ["published"]
 
     def test_a_second_one_does_not_wait(self):
         interruption, done = Interruption(), []
         with pytest.raises(Interrupted, match="SIGTERM"), interruption.deferred():  # noqa: PT012
-            interruption.arrived(signal.SIGINT, None)
-            interruption.arrived(signal.SIGTERM, None)
+            interruption.on_signal(signal.SIGINT, None)
+            interruption.on_signal(signal.SIGTERM, None)
             done.append("published")
         assert done == []
 
@@ -130,7 +130,7 @@ class TestInterruption:
     def test_the_error_of_the_block_is_not_replaced(self):
         interruption = Interruption()
         with pytest.raises(ZeroDivisionError), interruption.deferred():  # noqa: PT012
-            interruption.arrived(signal.SIGINT, None)
+            interruption.on_signal(signal.SIGINT, None)
             raise ZeroDivisionError
 
 
