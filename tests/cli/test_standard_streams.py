@@ -43,6 +43,6 @@ def test_a_closed_standard_input_is_no_source_without_records(lake):
     _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (
         2,
-        b"Error: Standard input is closed, and the messages of a source are expected there.\n",
+        b"Error: Standard input is closed; the messages of a source are expected there.\n",
     )
     assert lake.ids("users") == [1]

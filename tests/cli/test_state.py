@@ -68,7 +68,7 @@ class TestSet:
         answer = run(landed, "set", "--state", kept)
         assert answer.returncode == 0, answer.stderr
         assert answer.stdout.splitlines() == [
-            "public.orders: this is its state already",
+            "public.orders: it has this state already",
             f"public.users: state set; before: {json.dumps(of('users', 3), separators=(',', ':'))}",
         ]
         assert shown(landed) == [of("orders", 2), of("users", 1)]
@@ -165,7 +165,7 @@ class TestReset:
         assert json.loads(told) == of("users", 1)
         assert shown(landed) == [of("orders", 2)]
         assert landed.ids() == [1]
-        assert run(landed, "reset", "--stream", "public.users").stdout == "public.users: there is no state to forget\n"
+        assert run(landed, "reset", "--stream", "public.users").stdout == "public.users: it has no state to forget\n"
 
     def test_a_catalog_names_the_streams(self, landed):
         assert run(landed, "reset", "--catalog", landed.catalog("orders")).returncode == 0

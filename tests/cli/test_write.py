@@ -174,7 +174,7 @@ def test_bad_lines_are_kept_aside_when_the_settings_say_so(lake):
     assert lake.ids() == [1, 3]
     (aside,) = [key for key in lake.all_keys() if "/quarantine/" in key]
     assert json.loads(lake.read(aside))["line"] == torn.strip()
-    assert "1 bad line kept aside" in answer.stderr
+    assert "1 bad line quarantined" in answer.stderr
 
 
 def test_ignored_keys_are_named_once(lake):
@@ -214,6 +214,6 @@ def test_a_stream_that_fails_after_others_were_published_is_named_and_its_state_
     assert process.returncode == 1
     assert stdout.decode() == state("users", 1)
     assert b"Sync early of public.orders was published" in stderr
-    assert b"Published were: public.users, not: public.orders." in stderr
+    assert b"Published: public.users. Not published: public.orders." in stderr
     assert (lake.ids("users"), lake.ids("orders")) == ([1], [9])
     assert lake.uploads() == 0
