@@ -17,7 +17,11 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from s3dest_dagster.columns.types import OVERFLOW, OVERFLOW_ALIAS, Array, Kind, Record, Union
+from s3dest_dagster.columns.kinds import Kind
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.kinds.union import Union
+from s3dest_dagster.columns.names import OVERFLOW, OVERFLOW_ALIAS
 
 _value_at = json.JSONDecoder().raw_decode
 _BETWEEN = re.compile(r"[\s,:]*")

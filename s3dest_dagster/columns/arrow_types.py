@@ -1,133 +1,28 @@
-"""The Arrow types of a record type, in the shape that each format writes. It must not know data.
+"""Arrow data as sources give it: types told apart however values are stored, dates, times and timestamps as ISO 8601
+texts, and texts that are not valid UTF-8.
 
-Every field is nullable. A record level is a struct whose last child is the overflow map (null when empty, entries
-sorted by name). A position of several types is a struct of which one member is set, since Parquet has no union.
+Must not know: JSON, kinds, fields.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from enum import StrEnum
-
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from s3dest_dagster.columns.types import OVERFLOW, Array, Kind, Record, Scalar, Union
-from s3dest_dagster.columns.unions import branches
+from s3dest_dagster.columns.json_texts import Rows
+from s3dest_dagster.errors import RecordError
 
-
-class Layout(StrEnum):
-    """How positions of several types look."""
-
-    AVRO = "avro"
-    """member0, member1, … in the order of Avro's branches, the string beside a temporal kind included."""
-    NAMED = "named"
-    """Members named after their type; temporal kinds are plain, and a text that does not parse overflows."""
-    MEMBER = "member"
-    """The same shape as AVRO, which is what the connector's Parquet files have."""
-
-
-OVERFLOW_TYPE = pa.map_(pa.string(), pa.string())
-TIMESTAMP_TYPE = pa.timestamp("us", "UTC")
-_SCALARS: dict[Scalar, pa.DataType] = {
-    Scalar.NULL: pa.null(),
-    Scalar.STRING: pa.string(),
-    Scalar.BOOLEAN: pa.bool_(),
-    Scalar.LONG: pa.int64(),
-    Scalar.DOUBLE: pa.float64(),
-    Scalar.FLOAT: pa.float32(),
-    Scalar.BYTES: pa.binary(),
-    Scalar.DATE: pa.date32(),
-    Scalar.TIME: pa.time64("us"),
-    Scalar.TIMESTAMP: TIMESTAMP_TYPE,
-}
-_NAMES: dict[Scalar, str] = {
-    Scalar.STRING: "string",
-    Scalar.BOOLEAN: "boolean",
-    Scalar.LONG: "integer",
-    Scalar.DOUBLE: "number",
-    Scalar.FLOAT: "float",
-    Scalar.BYTES: "bytes",
-    Scalar.DATE: "date",
-    Scalar.TIME: "time",
-    Scalar.TIMESTAMP: "timestamp",
-}
-
-
-def arrow_type(kind: Kind, *, layout: Layout, fallback: bool = True) -> pa.DataType:
-    """The Arrow type of a position of this kind. `fallback` False: an item of an array that has none."""
-    parts = members(kind, layout, fallback=fallback)
-    if parts:
-        return pa.struct([pa.field(name, arrow_type(part, layout=layout, fallback=False)) for name, part in parts])
-    if isinstance(kind, Array):
-        return pa.list_(pa.field("item", arrow_type(kind.item, layout=layout, fallback=kind.fallback)))
-    if isinstance(kind, Record):
-        return pa.struct(list(arrow_schema(kind, layout=layout)))
-    assert isinstance(kind, Scalar)  # a union has members
-    return _SCALARS[kind]
-
-
-def arrow_schema(record: Record, *, layout: Layout) -> pa.Schema:
-    """The columns of a record level, the overflow map last, without the envelope."""
-    fields = [pa.field(field.name, arrow_type(field.kind, layout=layout)) for field in record.fields]
-    return pa.schema([*fields, pa.field(OVERFLOW, OVERFLOW_TYPE)])
-
-
-def members(kind: Kind, layout: Layout, *, fallback: bool = True) -> tuple[tuple[str, Kind], ...]:
-    """Name and kind of each member of a position that is a struct of several types; () where it is plain."""
-    parts = branches(kind, fallback=fallback and layout is not Layout.NAMED)
-    if len(parts) < 2:
-        return ()
-    if layout is Layout.NAMED:
-        return tuple((_type_name(part), part) for part in parts)
-    return tuple((f"member{number}", part) for number, part in enumerate(parts))
-
-
-def columns(record: Record) -> list[tuple[str, str, str | None]]:
-    """Name, type in words, and description of each column, for display; without envelope and overflow. The description
-    tells the source's name where it had to be changed."""
-    return [
-        (f.name, _words(f.kind), None if f.name == f.source else f"{f.source!r} in the source") for f in record.fields
-    ]
-
-
-def paths(record: Record) -> Iterator[tuple[str, str]]:
-    """Dotted path and type in words of every field at every level; the items of an array stand under `name[]`."""
-    for field in record.fields:
-        yield from _paths(field.name, field.kind)
-
-
-def _paths(path: str, kind: Kind) -> Iterator[tuple[str, str]]:
-    if isinstance(kind, Record):
-        yield path, "object"
-        for field in kind.fields:
-            yield from _paths(f"{path}.{field.name}", field.kind)
-    elif isinstance(kind, Array) and isinstance(kind.item, Record | Array):
-        yield path, "array"
-        yield from _paths(f"{path}[]", kind.item)
-    else:
-        yield path, _words(kind)
-
-
-def _type_name(kind: Kind) -> str:
-    if isinstance(kind, Record):
-        return "object"
-    return "array" if isinstance(kind, Array) else _NAMES[Scalar(kind)]  # type: ignore[arg-type]
-
-
-def _words(kind: Kind) -> str:
-    if isinstance(kind, Union):
-        return " or ".join(_words(branch) for branch in kind.branches)
-    if isinstance(kind, Array):
-        return f"array of {_words(kind.item)}"
-    if isinstance(kind, Record):
-        return f"object ({', '.join(field.name for field in kind.fields)})" if kind.fields else "object"
-    return _NAMES.get(kind, "null")
+_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
+"""0001-01-01 and 9999-12-31, in days since 1970."""
+_DAY_S = 86_400
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_INT64_MAX = 2**63 - 1
 
 
 def unpacked(column: pa.Array) -> pa.Array:
-    """Dictionaries, run ends and extensions as the values that they stand for."""
+    """The column without dictionaries, run ends and extension types: the values that they stand for."""
     if isinstance(column.type, pa.BaseExtensionType):
         return unpacked(column.storage)
     if pt.is_dictionary(column.type):
@@ -161,3 +56,104 @@ def as_pairs(column: pa.MapArray) -> pa.ListArray:
     """A column of maps as lists of structs `key`, `value`."""
     pair = pa.struct([pa.field("key", column.type.key_type), pa.field("value", column.type.item_type)])
     return column.cast(pa.list_(pair))
+
+
+def is_moment(type_: pa.DataType) -> bool:
+    """Whether values are dates, times or timestamps."""
+    return bool(pt.is_date(type_) or pt.is_time(type_) or pt.is_timestamp(type_))
+
+
+def beyond_range(column: pa.Array) -> pa.Array:
+    """Which moments have no ISO 8601 text: outside the years 1 to 9999, or a time outside of a day. False for nulls."""
+    first, last = _bounds(column.type)
+    stored = integers(column)
+    low, high = pa.scalar(max(first, -_INT64_MAX - 1), pa.int64()), pa.scalar(min(last, _INT64_MAX), pa.int64())
+    return pc.fill_null(pc.or_(pc.less(stored, low), pc.greater(stored, high)), False)
+
+
+def integers(column: pa.Array) -> pa.Array:
+    """The integers that stand for the moments, as int64, in the type's own unit."""
+    if pt.is_date32(column.type) or pt.is_time32(column.type):
+        column = column.cast(pa.int32())
+    return column.cast(pa.int64())
+
+
+def iso_texts(column: pa.Array) -> pa.Array:
+    """The texts of moments that are all within range: timestamps with a zone in UTC with "Z", those without without.
+
+    A date64 that is not at midnight is written as the date and time that it is.
+    """
+    if pt.is_date64(column.type):
+        return _texts_of_date64(column)
+    if not pt.is_timestamp(column.type):
+        return column.cast(pa.string())
+    utc = column if column.type.tz is None else column.cast(pa.timestamp(column.type.unit, "UTC"))
+    return pc.replace_substring(utc.cast(pa.string()), " ", "T")
+
+
+def _texts_of_date64(column: pa.Array) -> pa.Array:
+    stamps = column.cast(pa.int64()).cast(pa.timestamp("ms"))
+    days = stamps.cast(pa.date32(), safe=False)
+    return pc.if_else(pc.equal(days.cast(stamps.type), stamps), days.cast(pa.string()), iso_texts(stamps))
+
+
+def _bounds(type_: pa.DataType) -> tuple[int, int]:
+    """The first and the last integer that is within range."""
+    if pt.is_date32(type_):
+        return _FIRST_DAY, _LAST_DAY
+    per_day = _DAY_S * _PER_SECOND["ms" if pt.is_date64(type_) else type_.unit]
+    if pt.is_time(type_):
+        return 0, per_day - 1
+    return _FIRST_DAY * per_day, (_LAST_DAY + 1) * per_day - 1
+
+
+def refuse_invalid_utf8(data: pa.RecordBatch) -> None:
+    """Raises RecordError if a text is not valid UTF-8. It names the field's dotted path and the record's number."""
+    for name, column in zip(data.schema.names, data.columns, strict=True):
+        _refuse_in(column, name, np.arange(len(column)))
+
+
+def _refuse_in(column: pa.Array, path: str, records: Rows) -> None:
+    """`records` are the rows of the batch that the values belong to."""
+    if pt.is_primitive(column.type):
+        return
+    column = unpacked(column)
+    if pt.is_struct(column.type):
+        for field, child in zip(column.type, column.flatten(), strict=True):
+            _refuse_in(child, f"{path}.{field.name}", records)
+    elif pt.is_map(column.type):
+        for part in as_pairs(column).flatten().flatten():
+            _refuse_in(part, path, _of_items(as_pairs(column), records))
+    elif is_any_list(column.type):
+        lists = as_list_column(column)
+        _refuse_in(lists.flatten(), f"{path}[]", _of_items(lists, records))
+    elif pt.is_union(column.type) and column.type.mode == "sparse":
+        for number in range(column.type.num_fields):
+            _refuse_in(column.field(number), path, records)
+    elif is_any_string(column.type):
+        _refuse_texts(column, path, records)
+
+
+def _of_items(column: pa.ListArray, records: Rows) -> Rows:
+    return np.repeat(records, column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False))
+
+
+def _refuse_texts(column: pa.Array, path: str, records: Rows) -> None:
+    contents = column.cast(pa.large_binary())
+    try:
+        contents.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        place = next(place for place, text in enumerate(contents.to_pylist()) if not _is_utf8(text or b""))
+        raise RecordError(
+            f"Field {path!r} holds a text that is not valid UTF-8 in record {records[place] + 1} of a batch (half of a "
+            "surrogate pair is no UTF-8 either). Decode it in the source with the encoding that it has, or make the "
+            "column binary."
+        ) from None
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,29 +1,38 @@
-"""Binary Arrow columns, glued row by row: how rows of bytes are put together without a loop over them.
+"""Bytes handled all at once: rows of binary columns put together without a loop over them, and lookups by byte.
 
-It must not know what the bytes mean.
+Must not know: what the bytes mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
+Bytes = NDArray[np.uint8]
+"""The bytes of a text as numbers."""
+Places = NDArray[np.int64]
+"""Positions in a text, or the numbers of its pieces."""
+Parts = list[pa.Array | Bytes | bytes]
+"""Binary columns without nulls, byte matrices with one value per row, or a constant for all rows."""
 
-Parts = list["pa.Array | NDArray[np.uint8] | bytes"]
-"""Binary columns without nulls, byte matrices that have a value in each row, or a constant for all rows."""
+
+def table_of(members: bytes) -> NDArray[np.bool_]:
+    """For each byte whether it is one of the members. Indexed by an array of bytes, it answers for all at once."""
+    table = np.zeros(256, np.bool_)
+    table[list(members)] = True
+    return table
 
 
 def glued(parts: Parts, rows: int) -> pa.Array:
-    """All parts of a row as one value, for each row."""
+    """For each row, all its parts as one binary value."""
     runs = [(varies, list(run)) for varies, run in groupby(parts, lambda part: isinstance(part, pa.Array))]
-    merged: Any = [each for varies, run in runs for each in (run if varies else [_side_by_side(run, rows)])]
+    merged: Any = [part for varies, run in runs for part in (run if varies else [_side_by_side(run, rows)])]
     if all(isinstance(part, bytes) for part in merged):
         return pa.repeat(scalar(b"".join(merged)), rows)
     if len(merged) == 1:
@@ -33,7 +42,7 @@ def glued(parts: Parts, rows: int) -> pa.Array:
 
 
 def _side_by_side(parts: Sequence[Any], rows: int) -> pa.Array | bytes:
-    """Parts that are as wide in every row, as one column; constants alone stay a constant."""
+    """Parts of the same width in every row, as one column; constants alone stay a constant."""
     if all(isinstance(part, bytes) for part in parts):
         return b"".join(parts)
     columns = [np.frombuffer(part, np.uint8)[None, :] if isinstance(part, bytes) else part for part in parts]
@@ -47,6 +56,7 @@ def _side_by_side(parts: Sequence[Any], rows: int) -> pa.Array | bytes:
 
 
 def scalar(value: bytes) -> pa.Scalar:
+    """A binary scalar."""
     return pa.scalar(value, pa.binary())
 
 
@@ -67,7 +77,7 @@ def fixed_width(matrix: NDArray[np.uint8]) -> pa.Array:
 
 
 def bounds(binary: pa.Array) -> NDArray[np.int32]:
-    """Where a binary array's values begin and end within its value buffer: one number more than values."""
+    """The offsets of a binary array's values in its value buffer: one more than there are values."""
     buffer = binary.buffers()[1]
     if buffer is None or not len(binary):
         return np.zeros(1, np.int32)
@@ -75,7 +85,7 @@ def bounds(binary: pa.Array) -> NDArray[np.int32]:
 
 
 def content(binary: pa.Array) -> memoryview:
-    """All values of a binary array, one behind the other."""
+    """All values of a binary array, one after the other."""
     ends = bounds(binary)
     return memoryview(binary.buffers()[2] or b"")[ends[0] : ends[-1]]
 

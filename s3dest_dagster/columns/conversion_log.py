@@ -1,7 +1,4 @@
-"""What happened to values, on its way to a `Tally`: by value as events, by column as notes with row numbers.
-
-It must not know kinds, rules or Arrow.
-"""
+"""What happened to values while they were converted, and the `Tally` of it. Must not know: kinds, Arrow."""
 
 from __future__ import annotations
 
@@ -20,48 +17,49 @@ class Outcome(IntEnum):
     UNDECLARED = 2
 
 
-Event = tuple[Outcome, str]
-"""One value's outcome, and the dotted original name of its field."""
+Entry = tuple[Outcome, str]
+"""What happened to one value, and the dotted original name of its field."""
 
 
 class Misfit(NamedTuple):
-    """A value that did not land in its field: the field's dotted original name, the value's text, and whether its name
-    stands again in the record, with the value that counts."""
+    """A value that did not land in its field."""
 
     path: str
+    """The field's dotted original name."""
     text: str
     is_repeated: bool = False
+    """Whether the record repeats the name; the last value counts."""
 
 
 class ConversionLog:
-    """What happened while a value was converted: events by dotted name, misfits, and whether a number in it is not
-    exact."""
+    """What happened while values were converted one by one."""
 
-    __slots__ = ("events", "inexact", "misfits")
+    __slots__ = ("entries", "is_inexact", "misfits")
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
+        self.entries: list[Entry] = []
         self.misfits: list[Misfit] = []
-        self.inexact = False
+        self.is_inexact = False
+        """Whether the value being converted holds the nearest value to a number instead of the number."""
 
     def mark(self) -> tuple[int, int, bool]:
-        """Where the trail stands, to come back to when a branch turns out not to fit."""
-        return len(self.events), len(self.misfits), self.inexact
+        """The state of the log, for `undo_since`."""
+        return len(self.entries), len(self.misfits), self.is_inexact
 
-    def back(self, mark: tuple[int, int, bool]) -> None:
-        """Forgets what happened since the mark."""
-        del self.events[mark[0] :]
+    def undo_since(self, mark: tuple[int, int, bool]) -> None:
+        """Removes what was logged since the mark, because the value turned out not to fit."""
+        del self.entries[mark[0] :]
         del self.misfits[mark[1] :]
-        self.inexact = mark[2]
+        self.is_inexact = mark[2]
 
 
-def tally_of(counts: Mapping[Event, int]) -> Tally:
-    """The tally of these counts, independent of their order; names beyond the tally's limit are summed."""
-    by_outcome = [_bounded({name: count for (o, name), count in counts.items() if o is outcome}) for outcome in Outcome]
+def tally_of(counts: Mapping[Entry, int]) -> Tally:
+    """The tally of these counts, whatever their order. Names beyond the tally's limit are summed."""
+    by_outcome = [_limited({name: count for (o, name), count in counts.items() if o is outcome}) for outcome in Outcome]
     return Tally(*by_outcome)
 
 
-def _bounded(counts: dict[str, int]) -> dict[str, int]:
+def _limited(counts: dict[str, int]) -> dict[str, int]:
     names = sorted(counts)
     kept = {name: counts[name] for name in names[: Tally.MAX_NAMES]}
     if len(names) > Tally.MAX_NAMES:

@@ -1,15 +1,18 @@
-"""From batches of records to Arrow columns in a layout's shape, and the tally of what did not land as declared.
+"""Converts batches of one stream's records to Arrow columns, and counts the values that did not land as declared.
 
-JSON takes the cheapest of three tiers that holds: *strict* (pyarrow's reader with the declared types, anything else
-being refused), *planned* (the same reader beside one typed decode per record, which hands out the text of the dirt that
-the stream has taught to expect), and *by texts* (records whose dirt was not expected, taken apart name by name). What
-comes out is the same on every tier, and what `values` says; only the cost differs. It must not know file formats.
+JSON records take the cheapest of three tiers that holds for them:
+
+1. *strict*: pyarrow's JSON reader with the declared types refuses anything else;
+2. *planned*: the same reader, and one typed decode per record that hands out the text of the dirt that a plan expects;
+3. *by texts*: records with dirt that was not expected are taken apart name by name.
+
+The columns are the same on every tier, and equal what the kinds' rules give; only the cost differs. See
+docs/design/decoding.md. Must not know: file formats.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,69 +23,74 @@ import numpy as np
 import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, JsonBatch, Tally
-from s3dest_dagster.columns.arrow_columns import record_of_arrow
-from s3dest_dagster.columns.arrow_json_texts import refuse_invalid_utf8, texts_of_column
-from s3dest_dagster.columns.arrow_types import Layout, arrow_schema
-from s3dest_dagster.columns.conversion_log import ConversionLog, Event, Misfit, Outcome, tally_of
-from s3dest_dagster.columns.duplicate_names import NameCensus
-from s3dest_dagster.columns.inexact_numbers import rows_at_risk
+from s3dest_dagster.columns.arrow_json_texts import texts_of_column
+from s3dest_dagster.columns.arrow_types import refuse_invalid_utf8
+from s3dest_dagster.columns.conversion_log import ConversionLog, Entry, Misfit, Outcome, tally_of
+from s3dest_dagster.columns.duplicate_names import DuplicateNameCheck, rows_with_repeated_names
+from s3dest_dagster.columns.inexact_numbers import rows_at_risk, rows_beyond_doubles
 from s3dest_dagster.columns.json_texts import NO_ROWS, Rows
+from s3dest_dagster.columns.kinds import Column, Layout
+from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.level_plan import (
     COMMON_SHARE,
     OPEN_SHARE,
     LevelPlan,
     first_plan,
-    has_numbers,
     is_all_typed,
     learn,
+    may_round,
     with_numbers_as_texts,
 )
-from s3dest_dagster.columns.members import repeating
-from s3dest_dagster.columns.nested_columns import RecordDecoder
-from s3dest_dagster.columns.scalar_columns import Column
+from s3dest_dagster.columns.names import OVERFLOW
+from s3dest_dagster.columns.schemas import arrow_schema
 from s3dest_dagster.columns.typed_columns import Row, TypedLevel, read_objects
-from s3dest_dagster.columns.types import OVERFLOW, Record
-from s3dest_dagster.columns.values import RecordRule
 from s3dest_dagster.errors import RecordError
 
 _SAMPLE = 128
-"""Records that are looked at to learn what a stream's dirt is."""
-_LEARN_ANEW_EVERY = 32
-"""Batches of a dirty stream after which the strict tier is tried again, and the plan learnt anew: dirt may end."""
-_REFUSED_TOO_MANY = 0.05
-"""Share of refused records from which on the plan is learnt anew."""
-_GIVEN_UP_AT_MOST = 2
-"""Records that are taken out of a batch one by one before all of it goes by texts."""
+"""Records from which a plan is learnt."""
+_RETRY_STRICT_EVERY = 32
+"""Batches of a dirty stream after which the strict tier is tried again and the plan learnt anew, since dirt may end."""
+_TOO_MANY_REFUSED = 0.05
+"""Share of refused records from which on more is learnt."""
+_MOST_READS = 3
+"""How often pyarrow reads the records of one batch before all of it goes by texts."""
 _FEW = 24
-"""Records that are cheaper by the rules than by columns."""
+"""Records that cost less value by value than as columns."""
 _SHOWN = 200
 """Characters of a value that an error shows."""
-_ROW_NAMED = re.compile(r"in row (\d+)")
-_SAYS_TWICE = "specified twice"
 
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """A batch in columns, row for row, without the envelope; and what happened to its values."""
+    """A batch as columns."""
 
     data: pa.RecordBatch
+    """Row for row, without the envelope."""
     tally: Tally
+    """What happened to the values."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Learnt:
-    """What the stream has taught so far; replaced as a whole, so that threads need no lock."""
+    """What the stream's records have taught so far. It is replaced as a whole, so that threads need no lock."""
 
     plan: LevelPlan
     level: TypedLevel | None
-    dirty: bool
+    """None if the plan is open: nothing can be read by type."""
+    is_dirty: bool
+    """Whether the strict tier is not worth trying."""
 
 
 class RecordConverter:
-    """The way of one stream's records into columns.
+    """Converts the records of one stream to columns.
 
-    `convert` may be called from several threads at once; its results depend on the batch alone, never on what was
-    learnt from others. `on_mismatch` "fail" raises RecordError where a value does not fit its declared type.
+    Several threads may call `convert` at once. Its results depend on the batch alone, never on what was learnt from
+    other batches.
+
+    Args:
+        record: The record type.
+        layout: How columns of several kinds look.
+        on_mismatch: With "fail", a value that does not fit its declared type raises RecordError.
     """
 
     def __init__(
@@ -92,11 +100,11 @@ class RecordConverter:
         self.layout = layout
         self.on_mismatch = on_mismatch
         self.schema = arrow_schema(record, layout=layout)
-        self._rule = RecordRule(record, layout, "")
-        self._decoder = RecordDecoder(record, layout, "")
+        self._rule = record.rule(layout, "")
+        self._decoder = record.decoder(layout, "")
         plan = first_plan(record)
-        self._strict = TypedLevel(self._decoder, plan) if is_all_typed(plan) and record.fields else None
-        self._clean = _Learnt(plan, self._strict, dirty=False)
+        self._strict_level = TypedLevel(self._decoder, plan) if is_all_typed(plan) and record.fields else None
+        self._clean = _Learnt(plan, self._strict_level, is_dirty=False)
         self._learnt = self._clean
         self._batches = itertools.count(1)
 
@@ -113,87 +121,89 @@ class RecordConverter:
 
     def _column(self, batch: Batch) -> Column:
         if isinstance(batch, JsonBatch):
-            return self._of_json(batch.raws)
+            return self._convert_json(batch.raws)
         refuse_invalid_utf8(batch.data)
-        return record_of_arrow(self._decoder, batch.data.to_struct_array())
+        return self._decoder.decode_arrow(batch.data.to_struct_array())
 
-    def _of_json(self, raws: Sequence[Any]) -> Column:
+    def _convert_json(self, raws: Sequence[Any]) -> Column:
         if not raws:
             return self._by_rules(raws)
         learnt = self._learnt
-        anew = not learnt.dirty or next(self._batches) % _LEARN_ANEW_EVERY == 0
-        strict = self._strict if anew else None
+        starts_clean = not learnt.is_dirty or next(self._batches) % _RETRY_STRICT_EVERY == 0
         block = b"\n".join(raws)
-        risky = self._rows_at_risk(block, raws, self._clean.plan if anew else learnt.plan)
-        if strict and not risky.size and (column := self._strictly(strict, block, len(raws))):
-            self._learnt = self._clean
-            return column
-        if anew:
+        at_risk = self._rows_at_risk(block, raws, self._clean.plan if starts_clean else learnt.plan)
+        if starts_clean:
+            if not at_risk.size and (column := self._strict(block, len(raws))):
+                self._learnt = self._clean
+                return column
             learnt = self._learn(self._clean.plan, raws[:: max(1, len(raws) // _SAMPLE)])
-        if risky.size > COMMON_SHARE * len(raws):
-            learnt = self._lesson(with_numbers_as_texts(self.record, learnt.plan))
-            risky = risky[:0]
-        return self._planned(raws, block, learnt, risky)
+        if at_risk.size > COMMON_SHARE * len(raws):
+            learnt = self._keep(with_numbers_as_texts(self.record, learnt.plan))
+            at_risk = NO_ROWS
+        return self._planned(raws, block, learnt, at_risk)
 
     def _rows_at_risk(self, block: bytes, raws: Sequence[Any], plan: LevelPlan) -> Rows:
-        """The rows with numbers that need their text, where this plan, or one learnt from it, reads numbers by type."""
-        return rows_at_risk(block, raws) if has_numbers(self.record, plan) else NO_ROWS
+        """The rows with numbers that this plan, or one learnt from it, would round."""
+        return rows_at_risk(block, raws) if may_round(self.record, plan) else NO_ROWS
 
-    def _strictly(self, level: TypedLevel, block: bytes, length: int) -> Column | None:
-        """The batch in one read; None when anything in it is not as declared."""
+    def _strict(self, block: bytes, length: int) -> Column | None:
+        """The batch in one read; None if anything in it is not as declared."""
+        level = self._strict_level
+        if level is None:
+            return None
         try:
             read = read_objects(block, level.fields, strict=True)
         except pa.ArrowInvalid:
             return None
-        return level.column(read, None, length, NameCensus())
+        return level.column(read, None, length, DuplicateNameCheck())
 
     def _planned(
-        self, raws: Sequence[Any], block: bytes, learnt: _Learnt, risky: Rows, *, again: bool = True
+        self, raws: Sequence[Any], block: bytes, learnt: _Learnt, at_risk: Rows, *, may_learn: bool = True
     ) -> Column:
-        """The batch under a plan; what the plan did not foresee goes by texts, in its place."""
+        """The batch under a plan. Records that the plan does not expect go by texts, or by rules if they are few."""
         level = learnt.level
         if level is None:
             return self._by_texts(raws)
-        accepted, rows = _accepted(level, raws, risky)
-        refused = len(raws) - len(accepted) - len(risky)
-        if again and refused > _REFUSED_TOO_MANY * len(raws):
-            others = np.setdiff1d(np.arange(len(raws)), np.append(accepted, risky))[: 2 * _SAMPLE]
+        accepted, rows = _accepted(level, raws, at_risk)
+        refused = len(raws) - len(accepted) - len(at_risk)
+        if may_learn and refused > _TOO_MANY_REFUSED * len(raws):
+            others = np.setdiff1d(np.arange(len(raws)), np.append(accepted, at_risk))[: 2 * _SAMPLE]
             relearnt = self._learn(learnt.plan, [raws[row] for row in others.tolist()], share=OPEN_SHARE)
             if relearnt.plan != learnt.plan:
-                return self._planned(raws, block, relearnt, risky, again=False)
+                return self._planned(raws, block, relearnt, at_risk, may_learn=False)
         if refused > OPEN_SHARE * len(raws):
-            self._lesson(replace(learnt.plan, open=True))
-        return self._with_refused(raws, block, level, accepted, rows)
+            self._keep(replace(learnt.plan, open=True))
+        return self._read_accepted(raws, block, level, accepted, rows)
 
-    def _with_refused(
+    def _read_accepted(
         self, raws: Sequence[Any], block: bytes, level: TypedLevel, accepted: list[int], rows: list[Row] | None
     ) -> Column:
-        """The accepted rows by type. What only pyarrow refuses (1e400, a name twice that it reads) it names by its row;
-        that row is given up, like those with a name twice that it does not read, and the others are read again, at most
-        twice, then all go by texts."""
-        for _ in range(_GIVEN_UP_AT_MOST + 1):
+        """The accepted rows by type, and the others in their places.
+
+        Two things pass the typed decode that pyarrow refuses, or of which it drops a value: names that stand twice, and
+        numbers beyond doubles. pyarrow does not say in which rows they are, except in its messages, which may change.
+        So these rows are searched, and the rest is read again.
+        """
+        for _ in range(_MOST_READS):
             if not accepted:
                 break
             records = raws if len(accepted) == len(raws) else [raws[row] for row in accepted]
             texts = block if records is raws else b"\n".join(records)
-            try:
-                read = read_objects(texts, level.fields, strict=False)
-            except pa.ArrowInvalid as error:
-                if not (named := _ROW_NAMED.search(str(error))):
-                    break
-                given_up = {int(named[1])} | (repeating(records) if _SAYS_TWICE in str(error) else set())
-            else:
-                duplicate_names = NameCensus()
-                column = level.column(read, rows, len(accepted), duplicate_names)
-                given_up = set() if rows is None or duplicate_names.is_complete(texts) else repeating(records)
-                if not given_up:
-                    return self._merged(raws, column, accepted)
-            accepted = [row for place, row in enumerate(accepted) if place not in given_up]
-            rows = rows and [row for place, row in enumerate(rows) if place not in given_up]
+            duplicates = DuplicateNameCheck()
+            column = _read(level, texts, rows, len(accepted), duplicates)
+            if column and (rows is None or duplicates.passes(texts)):
+                return self._merged(raws, column, accepted)
+            odd = rows_with_repeated_names(records)
+            if column and not odd:
+                return self._merged(raws, column, accepted)
+            if not (odd := odd or set(rows_beyond_doubles(texts, records).tolist())):
+                break
+            accepted = [row for place, row in enumerate(accepted) if place not in odd]
+            rows = rows and [row for place, row in enumerate(rows) if place not in odd]
         return self._by_texts(raws)
 
     def _merged(self, raws: Sequence[Any], typed: Column, accepted: list[int]) -> Column:
-        """The typed rows and the others, in the batch's order."""
+        """The accepted rows, read by type, and the others, in the batch's order."""
         if len(accepted) == len(raws):
             return typed
         others = np.setdiff1d(np.arange(len(raws)), accepted)
@@ -209,19 +219,19 @@ class RecordConverter:
     def _by_rules(self, raws: Sequence[Any]) -> Column:
         log = ConversionLog()
         values = [self._rule.exact(bytes(raw), log) for raw in raws]
-        return Column(pa.array(values, self._decoder.type), counts=Counter[Event](log.events))
+        return Column(pa.array(values, self._decoder.type), counts=Counter[Entry](log.entries))
 
     def _learn(self, plan: LevelPlan, sample: Sequence[Any], share: float = COMMON_SHARE) -> _Learnt:
-        return self._lesson(learn(self.record, plan, [bytes(raw) for raw in sample], share))
+        return self._keep(learn(self.record, plan, [bytes(raw) for raw in sample], share))
 
-    def _lesson(self, plan: LevelPlan) -> _Learnt:
-        """Takes this plan over for the batches to come."""
-        learnt = _Learnt(plan, None if plan.open else TypedLevel(self._decoder, plan), dirty=True)
+    def _keep(self, plan: LevelPlan) -> _Learnt:
+        """Keeps this plan for the batches to come."""
+        learnt = _Learnt(plan, None if plan.open else TypedLevel(self._decoder, plan), is_dirty=True)
         self._learnt = learnt
         return learnt
 
     def _first_mismatch(self, batch: Batch) -> RecordError:
-        """The error that names the first value which does not fit, as the rules find it."""
+        """The error that names the first value which does not fit, found by the rules."""
         raws = batch.raws if isinstance(batch, JsonBatch) else texts_of_column(batch.data.to_struct_array())
         log = ConversionLog()
         for number, raw in enumerate(raws, 1):
@@ -231,8 +241,15 @@ class RecordConverter:
         raise AssertionError("the columns and the rules disagree about what fits")
 
 
+def convert_record(record: Record, raw: bytes, *, layout: Layout = Layout.NAMED) -> tuple[dict[str, Any], list[Entry]]:
+    """One JSON object by the rules: a dict by the fields' written names, and what happened to its values."""
+    log = ConversionLog()
+    return record.rule(layout, "").exact(raw, log), log.entries
+
+
 def _accepted(level: TypedLevel, raws: Sequence[Any], left_out: Rows) -> tuple[list[int], list[Row] | None]:
-    """The rows that hold nothing but what the plan foresees, and the parts of them that it distrusts."""
+    """The rows that hold nothing but what the plan expects, without those `left_out`; and what is not read by type in
+    them, None if everything is."""
     decode, pick = level.decode, level.pick or _nothing
     candidates = range(len(raws)) if not left_out.size else np.setdiff1d(np.arange(len(raws)), left_out).tolist()
     rows: list[Row] = []
@@ -248,6 +265,17 @@ def _accepted(level: TypedLevel, raws: Sequence[Any], left_out: Rows) -> tuple[l
 
 def _nothing(_: Any) -> Row:
     return ()
+
+
+def _read(
+    level: TypedLevel, texts: bytes, rows: list[Row] | None, length: int, duplicates: DuplicateNameCheck
+) -> Column | None:
+    """The level's column; None if pyarrow refuses the texts."""
+    try:
+        read = read_objects(texts, level.fields, strict=False)
+    except pa.ArrowInvalid:
+        return None
+    return level.column(read, rows, length, duplicates)
 
 
 def _too_deep(stream: str, total: int) -> RecordError:

@@ -1,6 +1,6 @@
-"""What arrives otherwise than its schema declares it, field by field and with the reason, before any record is read.
+"""Tells, before any record is read, which fields do not arrive as their schema declares them, and why.
 
-It must not know data, nor how a column is written.
+Must not know: data, how a column is written.
 """
 
 from __future__ import annotations
@@ -10,19 +10,14 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from s3dest_dagster.columns.envelope import EMITTED_AT, RECORD_ID
 from s3dest_dagster.columns.json_schema import known_type
-from s3dest_dagster.columns.names import standard_name
-from s3dest_dagster.columns.types import (
-    EMITTED_AT,
-    OVERFLOW,
-    OVERFLOW_ALIAS,
-    RECORD_ID,
-    Array,
-    Kind,
-    Record,
-    Scalar,
-    Union,
-)
+from s3dest_dagster.columns.kinds import Kind
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.kinds.string import STRING
+from s3dest_dagster.columns.kinds.union import Union
+from s3dest_dagster.columns.names import OVERFLOW, OVERFLOW_NAMES, standard_name
 
 _NO_TYPE = "no type is declared: a text as it is, anything else as its JSON text"
 _UNKNOWN_TYPE = "its declared type is not known: a text as it is, anything else as its JSON text"
@@ -34,44 +29,45 @@ _TOO_DEEP = "JSON text: it nests deeper than readers of Parquet take"
 _WITHOUT_END = "JSON text: its schema refers to itself, or nests deeper than 100 levels"
 _OTHER_SIGNS = "a name holds letters, digits and _ only, and does not begin with a digit"
 _NAME_IS_THE_ROWS = "every row has a column of this name already"
-_NAME_IS_TAKEN = "another field would get the same name"
+_NAME_IS_USED = "another field would get the same name"
 _COMBINATIONS = frozenset({"anyOf", "allOf", "oneOf"})
 _TYPE_WORDS = _COMBINATIONS | {"type", "$ref"}
 _UNKNOWN: Mapping[str, Any] = {"type": "string"}
-"""Stands for a definition that cannot be told from here: nothing is remarked of it."""
+"""Stands for a definition that is not known here. It gives no diagnostic."""
 
 
 class Effect(StrEnum):
-    """What becomes of a field that does not arrive as it is declared; first what changes a value most."""
+    """What happens to a field that does not arrive as declared. What changes a value most comes first."""
 
     NOT_LANDED = "not landed"
-    """The value is counted, and lost."""
+    """The value is counted and dropped."""
     CHANGED = "changed"
-    """A part of what the source wrote is not kept."""
+    """Part of what the source wrote is not kept."""
     AS_TEXT = "as text"
-    """Nothing is lost: the value stands as text."""
+    """Nothing is lost: the value is kept as text."""
     MOVED = "moved"
-    """Nothing is lost: the value stands elsewhere in the row."""
+    """Nothing is lost: the value is elsewhere in the row."""
     KEPT = "kept"
     """Nothing is lost or changed, though the declaration is not understood."""
     RENAMED = "renamed"
-    """Nothing is lost: it has another name."""
+    """Nothing is lost: the field has another name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One thing that is not as declared. `field` is the path of the source's names, with `[]` for the items of a list;
-    "*" stands for what the schema does not declare. `becomes` is the new name of one that is renamed, else empty."""
+    """One field that does not arrive as declared."""
 
     field: str
+    """The path of the source's names, with `[]` for the items of a list. "*" stands for undeclared fields."""
     effect: Effect
     reason: str
     becomes: str = ""
+    """The new name of a renamed field, else empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiagnosticGroup:
-    """Remarks that say the same of several fields, in the order of the schema."""
+    """Diagnostics that say the same of several fields, in the order of the schema."""
 
     effect: Effect
     reason: str
@@ -79,29 +75,35 @@ class DiagnosticGroup:
 
 
 def grouped(diagnostics: Iterable[Diagnostic]) -> list[DiagnosticGroup]:
-    """The remarks by effect and reason, what changes a value first."""
+    """The diagnostics by effect and reason. What changes a value most comes first."""
     groups: dict[tuple[Effect, str], list[Diagnostic]] = {}
-    for each in diagnostics:
-        groups.setdefault((each.effect, each.reason), []).append(each)
-    order = {effect: number for number, effect in enumerate(Effect)}
-    found = sorted(groups.items(), key=lambda group: order[group[0][0]])
-    return [DiagnosticGroup(effect, reason, tuple(members)) for (effect, reason), members in found]
+    for diagnostic in diagnostics:
+        groups.setdefault((diagnostic.effect, diagnostic.reason), []).append(diagnostic)
+    order = list(Effect)
+    by_effect = sorted(groups.items(), key=lambda group: order.index(group[0][0]))
+    return [DiagnosticGroup(effect, reason, tuple(members)) for (effect, reason), members in by_effect]
 
 
 def column_diagnostics(record: Record, landed: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    """The remarks on typed columns (Avro, Parquet). `record` is the type of the schema, `landed` what is written of it:
-    the same, with text in place of what nests too deep."""
+    """The diagnostics of typed columns (Avro, Parquet).
+
+    Args:
+        record: The record type of the schema.
+        landed: The record type that is written: the same, with text in place of what nests too deep.
+        json_schema: The schema.
+    """
     yield from _Columns(json_schema).level("", record, landed, json_schema)
     yield Diagnostic("*", Effect.MOVED, f"undeclared fields, and values of another type, stand as text in {OVERFLOW}")
 
 
 def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_undeclared: bool) -> Iterator[Diagnostic]:
-    """The remarks on the cells of flattened CSV, which have no types. `keeps_undeclared`: in a last column."""
+    """The diagnostics of flattened CSV, whose cells have no types. `keeps_undeclared`: a last column keeps undeclared
+    fields."""
     effect = Effect.MOVED if keeps_undeclared else Effect.NOT_LANDED
-    for name in _taken(json_schema, {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if keeps_undeclared else set())):
+    for name in _named_like(json_schema, {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if keeps_undeclared else set())):
         yield Diagnostic(name, effect, f"{_NAME_IS_THE_ROWS}: it counts as undeclared")
     for field in record.fields:
-        if _has_structure(field.kind):
+        if field.kind.has_structure:
             yield Diagnostic(field.source, Effect.AS_TEXT, "an object or a list is one cell of JSON")
     yield from unknown_type_diagnostics(json_schema)
     if keeps_undeclared:
@@ -113,21 +115,21 @@ def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_un
 
 
 def line_diagnostics(json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    """The remarks on flattened JSON Lines, which have every field as it came."""
-    for name in _taken(json_schema, {RECORD_ID, EMITTED_AT}):
+    """The diagnostics of flattened JSON Lines, which keep every value as it came."""
+    for name in _named_like(json_schema, {RECORD_ID, EMITTED_AT}):
         yield Diagnostic(name, Effect.MOVED, f"{_NAME_IS_THE_ROWS}: into {OVERFLOW}")
     yield from unknown_type_diagnostics(json_schema)
 
 
 def unknown_type_diagnostics(json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    """The remarks on fields of a text format whose declared type is not known."""
+    """The diagnostics of fields of a text format whose declared type is not known."""
     for name, definition in _properties(json_schema).items():
         if _names_unknown_type(definition, json_schema):
             yield Diagnostic(name, Effect.KEPT, _KEPT_UNKNOWN_TYPE)
 
 
 class _Columns:
-    """One pass over a schema and its record type, side by side."""
+    """One pass over a schema and its record type, in parallel."""
 
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
@@ -141,34 +143,44 @@ class _Columns:
         for field, same in zip(record.fields, landed.fields, strict=True):
             where = f"{path}{field.source}"
             if field.name != field.source:
-                taken = standard_name(field.source) != field.name
-                yield Diagnostic(where, Effect.RENAMED, _NAME_IS_TAKEN if taken else _OTHER_SIGNS, field.name)
+                is_used = standard_name(field.source) != field.name
+                yield Diagnostic(where, Effect.RENAMED, _NAME_IS_USED if is_used else _OTHER_SIGNS, field.name)
             yield from self.position(where, field.kind, same.kind, declared.get(field.source, _UNKNOWN))
 
     def position(self, path: str, kind: Kind, landed: Kind, definition: object) -> Iterator[Diagnostic]:
-        if landed is Scalar.STRING and kind is not Scalar.STRING:
+        if landed == STRING and kind != STRING:
             yield Diagnostic(path, Effect.AS_TEXT, _TOO_DEEP)
             return
-        found = self._followed(definition)
+        definition = self._followed(definition)
         if isinstance(kind, Record) and isinstance(landed, Record):
             if not kind.fields:
                 yield Diagnostic(path, Effect.MOVED, _NO_PROPERTIES)
-            yield from self.level(f"{path}.", kind, landed, found)
+            yield from self.level(f"{path}.", kind, landed, definition)
         elif isinstance(kind, Array) and isinstance(landed, Array):
-            yield from self._items(path, kind, landed, found)
+            yield from self._items(path, kind, landed, definition)
         elif isinstance(kind, Union) and isinstance(landed, Union):
-            if _names_unknown_type(found, self._root):
+            if _names_unknown_type(definition, self._root):
                 yield Diagnostic(path, Effect.AS_TEXT, _UNKNOWN_TYPE)
             for branch, same in zip(kind.branches, landed.branches, strict=True):
                 yield from self.position(path, branch, same, _UNKNOWN)
-        elif kind in (Scalar.TIMESTAMP, Scalar.TIME):
+        else:
+            yield from self._scalar(path, kind, definition)
+
+    def _scalar(self, path: str, kind: Kind, definition: object) -> Iterator[Diagnostic]:
+        if kind.loses_offset:
             yield Diagnostic(path, Effect.CHANGED, _IN_UTC)
-        elif kind is Scalar.NULL:
+        elif not kind.as_branches():
             yield Diagnostic(path, Effect.MOVED, f"null is its only type: any other value as text in {OVERFLOW}")
-        elif kind is Scalar.STRING and _names_unknown_type(found, self._root):
-            yield Diagnostic(path, Effect.AS_TEXT, _UNKNOWN_TYPE)
-        elif kind is Scalar.STRING and (reason := _why_text(found)):
+        elif kind == STRING and (reason := self._why_text(definition)):
             yield Diagnostic(path, Effect.AS_TEXT, reason)
+
+    def _why_text(self, definition: object) -> str:
+        """Why a column is text although the schema does not say that its values are; empty if it says so."""
+        if _names_unknown_type(definition, self._root):
+            return _UNKNOWN_TYPE
+        if not isinstance(definition, Mapping) or _TYPE_WORDS.isdisjoint(definition):
+            return _NO_TYPE
+        return _WITHOUT_END if definition.get("type") in ("object", "array") else ""
 
     def _items(self, path: str, kind: Array, landed: Array, definition: object) -> Iterator[Diagnostic]:
         items = definition.get("items") if isinstance(definition, Mapping) else None
@@ -180,7 +192,7 @@ class _Columns:
             yield Diagnostic(path, Effect.AS_TEXT, _NO_ITEM_TYPE)
 
     def _followed(self, definition: object) -> object:
-        """What a definition that is a reference into this schema points to; any other as it is."""
+        """What a reference into this schema points to; any other definition as it is."""
         for _ in range(len(_TYPE_WORDS)):
             reference = definition.get("$ref") if isinstance(definition, Mapping) else None
             if not isinstance(reference, str) or not reference.startswith("#"):
@@ -193,7 +205,7 @@ class _Columns:
 
 
 def _target(root: Mapping[str, Any], reference: str) -> object:
-    """What a local reference points to; None for nothing."""
+    """What a local reference points to; None if there is nothing."""
     target: Any = root
     for token in reference.removeprefix("#").split("/")[1:]:
         target = target.get(token.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
@@ -201,29 +213,22 @@ def _target(root: Mapping[str, Any], reference: str) -> object:
 
 
 def _properties(definition: object) -> Mapping[str, Any]:
-    found = definition.get("properties") if isinstance(definition, Mapping) else None
-    return found if isinstance(found, Mapping) else {}
+    properties = definition.get("properties") if isinstance(definition, Mapping) else None
+    return properties if isinstance(properties, Mapping) else {}
 
 
 def _reserved(path: str, name: str) -> Diagnostic:
-    if name in (OVERFLOW, OVERFLOW_ALIAS):
+    if name in OVERFLOW_NAMES:
         return Diagnostic(path, Effect.MOVED, f"its entries are merged into {OVERFLOW}, which every level has")
     return Diagnostic(path, Effect.MOVED, f"{_NAME_IS_THE_ROWS}: as text in {OVERFLOW}")
 
 
-def _taken(json_schema: Mapping[str, Any], names: Collection[str]) -> list[str]:
+def _named_like(json_schema: Mapping[str, Any], names: Collection[str]) -> list[str]:
     return [name for name in _properties(json_schema) if name in names]
 
 
-def _why_text(definition: object) -> str:
-    """Why a text column is one, where the schema does not say that its values are texts."""
-    if not isinstance(definition, Mapping) or _TYPE_WORDS.isdisjoint(definition):
-        return _NO_TYPE
-    return _WITHOUT_END if definition.get("type") in ("object", "array") else ""
-
-
 def _names_unknown_type(definition: object, root: Mapping[str, Any]) -> bool:
-    """Whether a definition names a type that is not known, alone or among others, or a reference that leads nowhere."""
+    """Whether a definition names an unknown type, alone or among others, or a reference that leads nowhere."""
     if not isinstance(definition, Mapping) or not _COMBINATIONS.isdisjoint(definition):
         return False
     named, reference = definition.get("type"), definition.get("$ref")
@@ -231,9 +236,3 @@ def _names_unknown_type(definition: object, root: Mapping[str, Any]) -> bool:
         return _target(root, reference) is None if reference.startswith("#") else known_type(reference, None) is None
     names = named if isinstance(named, list | tuple) else [named] if isinstance(named, str) else []
     return any(known_type(name, None) is None for name in names)
-
-
-def _has_structure(kind: Kind) -> bool:
-    if isinstance(kind, Union):
-        return any(map(_has_structure, kind.branches))
-    return isinstance(kind, Record | Array)

@@ -1,31 +1,39 @@
-"""Whether JSON texts have more names than were read of them: then one stands twice, and its earlier value was dropped.
+"""Finds names that stand twice in a JSON object, of which decoders drop the earlier value without a word.
 
-Decoders keep the last value of such a name without a word. Looking at each name would cost more than decoding; counting
-them hardly costs. A count is exact, or too large where a string looks like the end of a name, and never too small: so
-where as many names were read as are written, none stands twice. It must not know kinds, plans or batches.
+To look at each name would cost more than decoding does; to count them costs hardly anything. `DuplicateNameCheck`
+compares the number of names in the text with the number of values that were read. A count is exact, or too high if a
+string looks like the end of a name, but never too low: if as many values were read as there are names, no name stands
+twice. `rows_with_repeated_names` finds the rows when the check fails. Must not know: kinds, plans, batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from s3dest_dagster.columns.binary_columns import Bytes
 from s3dest_dagster.columns.json_texts import SEPARATOR
 
 _QUOTE, _BACKSLASH, _BLANK, _N = b'"\\ n'
 _RARE_BLANKS = (b"\t", b"\r")
 _PIECE = 1 << 15
-"""Numbers that are compared at once: what comes out of it stays in the processor's first cache."""
+"""Numbers that are compared at once, so that intermediate results stay in the processor's first cache."""
+_FEW = 16
+"""Objects that are decoded and encoded again together, so that the result does not leave the cache."""
+_decode_lines = msgspec.json.Decoder().decode_lines
+_encode_lines = msgspec.json.Encoder().encode_lines
 
 
-class NameCensus:
-    """The names that were read of some JSON texts: those whose values became columns, and those that stayed texts.
+class DuplicateNameCheck:
+    """Counts the values that were read from some JSON texts, and compares them with the names in these texts.
 
-    Null values do not count: where a null stood before another value of the same name, nothing is lost.
+    Nulls do not count, since nothing is lost if a null comes before another value of the same name.
     """
 
     def __init__(self) -> None:
@@ -33,30 +41,30 @@ class NameCensus:
         self._texts: list[bytes] = []
 
     def add_column(self, column: pa.Array) -> None:
-        """Values that were read by type."""
+        """Counts values that were read by type."""
         self._read += len(column) - column.null_count
 
     def add_texts(self, raws: Sequence[Any]) -> None:
-        """Values that stayed texts, empty ones being absent; the names within them are known by the texts."""
+        """Counts values that stayed JSON texts, empty if absent. The names within them are counted from these texts."""
         joined = SEPARATOR.join([b"", *raws, b""])
         characters = np.frombuffer(joined, np.uint8)
         first = characters[1:][characters[:-1] == SEPARATOR[0]]
         self._read += int(np.count_nonzero((first != SEPARATOR[0]) & (first != _N)))
         self._texts.append(joined)
 
-    def is_complete(self, written: bytes) -> bool:
-        """Whether every name with a value in the texts that were read is one of those added. False is a suspicion."""
+    def passes(self, texts: bytes) -> bool:
+        """Whether no name in these texts stands twice with a value. False means that one may."""
         within = b"".join(self._texts)
-        return any(names(written) == self._read + names(within) for names in (count_names, count_names_closely))
+        return any(count(texts) == self._read + count(within) for count in (count_names, count_names_closely))
 
 
 def count_names(texts: bytes) -> int:
-    """How many names whose value is not null stand in JSON texts, or a few more."""
-    return count(texts, b'":') + _count_spaced(texts) - count(texts, b'":nu')
+    """The number of names in JSON texts whose value is not null, or a few more."""
+    return count_pattern(texts, b'":') + _count_spaced(texts) - count_pattern(texts, b'":nu')
 
 
 def count_names_closely(texts: bytes) -> int:
-    """As `count_names`, at twice the cost: a null behind a blank is seen, and a string that holds JSON text."""
+    """As `count_names`, but it recognises a null behind a blank, and strings that hold JSON text, at twice the cost."""
     characters = np.frombuffer(texts + b"  ", np.uint8)
     ends = _places(characters, b'":')
     is_in_string = (characters[ends - 1] == _BACKSLASH) & (characters[ends - 2] != _BACKSLASH)
@@ -65,8 +73,8 @@ def count_names_closely(texts: bytes) -> int:
     return len(ends) - int(np.count_nonzero(is_in_string | is_null)) + _count_spaced(texts)
 
 
-def count(texts: bytes, pattern: bytes) -> int:
-    """At how many places a pattern of 2 or 4 bytes stands. Compared as numbers: ten times as fast as a search."""
+def count_pattern(texts: bytes, pattern: bytes) -> int:
+    """How often a pattern of 2 or 4 bytes stands in texts. Comparing numbers is ten times as fast as a search."""
     number = int.from_bytes(pattern, "little")
     return sum(
         int(np.count_nonzero(numbers[piece : piece + _PIECE] == number))
@@ -76,24 +84,84 @@ def count(texts: bytes, pattern: bytes) -> int:
 
 
 def _count_spaced(texts: bytes) -> int:
-    """Names with a blank between them and their colon, or a few more."""
-    found = 0
-    for blank in (b" ", *(each for each in _RARE_BLANKS if each in texts)):
-        if count(texts, blank + b":"):
+    """The number of names with a blank before their colon, or a few more."""
+    names = 0
+    for blank in (b" ", *(blank for blank in _RARE_BLANKS if blank in texts)):
+        if count_pattern(texts, blank + b":"):
             characters = np.frombuffer(texts, np.uint8)
             places = _places(characters, blank + b":")
-            found += int(np.isin(characters[places - 1], [_QUOTE, *b" \t\r"]).sum())
-    return found
+            names += int(np.isin(characters[places - 1], [_QUOTE, *b" \t\r"]).sum())
+    return names
 
 
 def _places(characters: NDArray[np.uint8], pattern: bytes) -> NDArray[np.int64]:
-    """Where a pattern of 2 or 4 bytes stands."""
+    """The positions of a pattern of 2 or 4 bytes."""
     width, number = len(pattern), int.from_bytes(pattern, "little")
-    found = enumerate(_as_numbers(characters, width))
-    return np.concatenate([width * np.flatnonzero(numbers == number) + start for start, numbers in found])
+    alignments = enumerate(_as_numbers(characters, width))
+    return np.concatenate([width * np.flatnonzero(numbers == number) + start for start, numbers in alignments])
 
 
 def _as_numbers(characters: NDArray[np.uint8], width: int) -> Iterator[NDArray[Any]]:
     """The bytes as numbers of this width, for each alignment."""
     for start in range(width):
         yield characters[start : len(characters) - (len(characters) - start) % width].view(f"<u{width}")
+
+
+def has_repeated_name(text: bytes) -> bool:
+    """Whether a name stands twice in an object of a JSON text, at any depth."""
+    is_repeated = False
+
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal is_repeated
+        is_repeated = is_repeated or len({name for name, _ in pairs}) < len(pairs)
+
+    # Numbers stay texts, since Python refuses integers of more than 4,300 digits.
+    json.loads(text, object_pairs_hook=check, parse_int=str, parse_float=str)
+    return is_repeated
+
+
+def rows_with_repeated_names(raws: Sequence[Any]) -> set[int]:
+    """The rows of the objects, each on one line, in which a name stands twice at any depth.
+
+    A decoder keeps one value of each name. If an object has as many names as what the decoder keeps of it, none stands
+    twice. So the names of all objects are counted at once, and only suspicious objects are searched.
+    """
+    return {row for row in _suspects(raws) if has_repeated_name(bytes(raws[row]))}
+
+
+def _suspects(raws: Sequence[Any]) -> Iterable[int]:
+    """The rows of objects that have another number of names than what a decoder keeps of them, or names that cannot be
+    counted."""
+    if not raws:
+        return ()
+    lines = b"".join([part for raw in raws for part in (raw, b"\n")])
+    try:
+        kept = b"".join(
+            _encode_lines(_decode_lines(b"\n".join(raws[start : start + _FEW]))) for start in range(0, len(raws), _FEW)
+        )
+    except (msgspec.DecodeError, RecursionError):
+        return range(len(raws))
+    written, kept_bytes = np.frombuffer(lines, np.uint8), np.frombuffer(kept, np.uint8)
+    differs = _by_line(_name_ends(written), written) != _by_line(_name_ends(kept_bytes), kept_bytes)
+    return np.flatnonzero(differs | (_by_line(_hiding_places(written), written) > 0)).tolist()
+
+
+def _name_ends(lines: Bytes) -> NDArray[np.bool_]:
+    """The positions where a name ends, or a string that looks like one."""
+    ends: NDArray[np.bool_] = (lines[:-1] == ord('"')) & (lines[1:] == ord(":"))
+    return ends
+
+
+def _hiding_places(lines: Bytes) -> NDArray[np.bool_]:
+    """The positions where the end of a name may be hidden: a blank before a colon, and an escape, which may stand for
+    the quote or the colon."""
+    before, after = lines[:-1], lines[1:]
+    is_blank = (before == ord(" ")) | (before == ord("\t")) | (before == ord("\r"))
+    hiding: NDArray[np.bool_] = (is_blank & (after == ord(":"))) | ((before == ord("\\")) & (after == ord("u")))
+    return hiding
+
+
+def _by_line(found: NDArray[np.bool_], lines: Bytes) -> NDArray[np.int64]:
+    """How many there are in each line. The last line ends with a line break too."""
+    starts = np.concatenate([[0], np.flatnonzero(lines[:-1] == ord("\n")) + 1])
+    return np.add.reduceat(found, starts, dtype=np.int64)

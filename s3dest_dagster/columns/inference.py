@@ -1,6 +1,6 @@
-"""A JSON schema for data that has none: from the types of Arrow columns, or from what a first batch of records shows.
+"""A JSON schema for data that has none, from the types of Arrow columns or from the values of a first batch of records.
 
-It must not know record types: what it gives goes through `record_type` like any schema.
+Must not know: record types, since the schema goes through `record_type` like any other.
 """
 
 from __future__ import annotations
@@ -12,49 +12,49 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from s3dest_dagster.columns.arrow_types import is_any_binary, is_any_list, is_any_string
-from s3dest_dagster.columns.members import as_list, as_object
-from s3dest_dagster.columns.numbers import integer, is_exact_double, nearest_double
+from s3dest_dagster.columns.json_texts import as_list, as_object
+from s3dest_dagster.columns.kinds.number import integer, is_exact_double, nearest_double
 
 MAX_INFERRED_DEPTH = 50
-"""Levels of objects and arrays that are told apart in a first batch; deeper ones become JSON text."""
+"""Levels of objects and arrays that are inferred from a first batch. Deeper ones become JSON text."""
 MAX_INFERRED_FIELDS = 2_000
-"""Names of one level that become fields; further ones go to the overflow."""
+"""Names of one level that become fields. Further ones go to the overflow."""
 
 _EXACT_DECIMAL_DIGITS = 15
-"""Decimal digits that every double gives back."""
+"""Decimal digits that every double holds exactly."""
 _LONG = "integer beyond doubles"
 _NULLABLE_STRING: dict[str, Any] = {"type": ["null", "string"]}
 
 
 def json_schema_of_arrow(schema: pa.Schema) -> dict[str, Any]:
-    """The JSON schema of Arrow data: every column nullable, in the columns' order.
+    """The JSON schema of Arrow data. Every column is nullable.
 
-    A duration is an integer, the count of its unit. What JSON has no type for (decimals beyond 15 digits, intervals,
-    maps whose keys are no texts) is a string with the value's text.
+    A duration is an integer: the count of its unit. Types that JSON does not have (decimals of more than 15 digits,
+    intervals, maps whose keys are not texts) are strings with the value's text.
     """
     return _object_of((field.name, field.type) for field in schema)
 
 
 def json_schema_of_records(raws: Sequence[bytes]) -> dict[str, Any]:
-    """The JSON schema of records that have none, by the types seen: every field nullable, in first-seen order.
+    """The JSON schema of these records by the types of their values. Every field is nullable, in first-seen order.
 
-    Integers and other numbers together are a number; numbers that neither an int64 nor a double holds exactly make
-    their field a string; a field that was only ever null, or an array that was only ever empty, is of strings. Later
-    records that show other types are coerced or overflow like any others.
+    Integers and other numbers together are a number. If neither an int64 nor a double holds the numbers of a field
+    exactly, it is a string. A field that is always null, or an array that is always empty, is of strings. Values of
+    other types in later records are coerced or overflow as under any schema.
     """
-    seen = _Seen()
+    seen = _SeenTypes()
     for raw in raws:
         seen.add(bytes(raw), 0)
     return seen.object_schema()
 
 
-class _Seen:
-    """The types seen at one place of a first batch."""
+class _SeenTypes:
+    """The types of the values at one position of a first batch."""
 
     def __init__(self) -> None:
         self.types: dict[str, None] = {}
-        self.fields: dict[str, _Seen] = {}
-        self.items: _Seen | None = None
+        self.fields: dict[str, _SeenTypes] = {}
+        self.items: _SeenTypes | None = None
 
     def add(self, raw: bytes, depth: int) -> None:
         name = _json_type(raw)
@@ -65,20 +65,20 @@ class _Seen:
         if name == "object":
             self._add_fields(raw, depth)
         elif name == "array":
-            self.items = self.items or _Seen()
+            self.items = self.items or _SeenTypes()
             for item in as_list(raw):
                 self.items.add(bytes(item), depth + 1)
 
     def _add_fields(self, raw: bytes, depth: int) -> None:
         for name, value in as_object(raw).items():
             if name in self.fields or len(self.fields) < MAX_INFERRED_FIELDS:
-                self.fields.setdefault(name, _Seen()).add(bytes(value), depth + 1)
+                self.fields.setdefault(name, _SeenTypes()).add(bytes(value), depth + 1)
 
     def object_schema(self) -> dict[str, Any]:
         return {"type": "object", "properties": {name: field.schema() for name, field in self.fields.items()}}
 
     def schema(self) -> dict[str, Any]:
-        types = _together(self.types) or ["string"]
+        types = _merged_types(self.types) or ["string"]
         schema: dict[str, Any] = {"type": ["null", *types]}
         if "object" in types:
             schema["properties"] = self.object_schema()["properties"]
@@ -87,15 +87,15 @@ class _Seen:
         return schema
 
 
-def _together(seen: Iterable[str]) -> list[str]:
-    """The JSON schema types of what was seen: one numeric type that holds all numbers exactly, else string."""
+def _merged_types(seen: Iterable[str]) -> list[str]:
+    """The JSON schema types of these values, with one numeric type that holds all numbers exactly, or string."""
     numeric = {"integer", _LONG, "number"}.intersection(seen)
     numbers = "integer" if "number" not in numeric else "string" if _LONG in numeric else "number"
     return list(dict.fromkeys(numbers if name in numeric else name for name in seen))
 
 
 def _json_type(raw: bytes) -> str:
-    """The JSON schema type of one JSON text, or _LONG; a number that no column holds exactly counts as a string."""
+    """The JSON schema type of one JSON text, or _LONG. A number that no column holds exactly counts as a string."""
     first = raw[:1]
     named = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}.get(first)
     if named:

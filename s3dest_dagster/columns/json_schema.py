@@ -1,31 +1,18 @@
-"""From a stream's JSON schema to the record type that its Avro and Parquet objects have.
+"""Reads a stream's JSON schema as the record type of its Avro and Parquet objects.
 
-The rules are the connector's of version 0.6.2 (`JsonToAvroSchemaConverter`, `JsonSchemaType`); beyond them, names that
-become the same are numbered, local references (`#/…`) are followed, and what refers to itself or nests deeper than 100
-levels ends as JSON text.
-It must not know Avro's JSON or Arrow.
+The rules are those of the connector, version 0.6.2 (`JsonToAvroSchemaConverter`, `JsonSchemaType`). In addition, names
+that become the same are numbered, local references (`#/…`) are followed, and whatever refers to itself or nests deeper
+than 100 levels becomes JSON text. Must not know: Avro's JSON, Arrow.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
-from s3dest_dagster.columns.names import TakenNames, original_name_doc, standard_name, standard_namespace, unique_names
-from s3dest_dagster.columns.types import (
-    EMITTED_AT,
-    OVERFLOW,
-    OVERFLOW_ALIAS,
-    RECORD_ID,
-    Array,
-    Field,
-    Kind,
-    Record,
-    Scalar,
-    Union,
-)
-from s3dest_dagster.columns.unions import (
+from s3dest_dagster.columns.branches import (
     Branch,
     distinct,
     kind_of,
@@ -34,67 +21,90 @@ from s3dest_dagster.columns.unions import (
     with_fallback,
     without_shadowed_timestamps,
 )
+from s3dest_dagster.columns.envelope import EMITTED_AT, RECORD_ID
+from s3dest_dagster.columns.kinds import Kind
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.boolean import BOOLEAN, NULL
+from s3dest_dagster.columns.kinds.number import DOUBLE, FLOAT, LONG
+from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.string import BYTES, STRING, String
+from s3dest_dagster.columns.kinds.temporal import DATE, TIME, TIMESTAMP
+from s3dest_dagster.columns.names import (
+    OVERFLOW_NAMES,
+    NameAllocator,
+    original_name_doc,
+    standard_name,
+    standard_namespace,
+    unique_names,
+)
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.stream import is_unicode
 
 MAX_DEPTH = 100
-"""Levels of objects and arrays that have types; what nests deeper is JSON text."""
+"""Levels of objects and arrays that have types. Deeper ones are JSON text."""
 _MAX_LEVELS = 120
-"""The same with the combinations (anyOf, …) between them; more would come near the deepest call that Python allows."""
+"""The same, combinations (anyOf, …) included. More would come near the deepest call that Python allows."""
 MAX_DEFINITIONS = 100_000
-"""Definitions that are followed for one stream, each as often as something refers to it."""
+"""Definitions that are read for one stream, each as often as something refers to it."""
 MAX_FIELDS = 50_000
-"""Fields of all levels together; references can make a small schema large."""
+"""Fields of all levels together, since references can make a small schema large."""
 
 UnknownTypes = Literal["fail", "text"]
-"""What becomes of a field whose declared type is not known."""
+"""What happens to a field whose declared type is not known."""
 _Structured = Literal["string", "object", "array", "combined"]
 _WELL_KNOWN = "WellKnownTypes.json#/definitions/"
-_TYPES: dict[tuple[str, str | None], Scalar | _Structured] = {
+_TYPES: dict[tuple[str, str | None], Kind | _Structured] = {
     ("string", None): "string",
-    ("string", "big_integer"): Scalar.STRING,
-    ("number", None): Scalar.DOUBLE,
-    ("number", "integer"): Scalar.LONG,
-    ("number", "float"): Scalar.FLOAT,
-    ("integer", None): Scalar.LONG,
-    ("boolean", None): Scalar.BOOLEAN,
-    ("null", None): Scalar.NULL,
+    ("string", "big_integer"): STRING,
+    ("number", None): DOUBLE,
+    ("number", "integer"): LONG,
+    ("number", "float"): FLOAT,
+    ("integer", None): LONG,
+    ("boolean", None): BOOLEAN,
+    ("null", None): NULL,
     ("object", None): "object",
     ("array", None): "array",
-    (_WELL_KNOWN + "String", None): Scalar.STRING,
-    (_WELL_KNOWN + "Boolean", None): Scalar.BOOLEAN,
-    (_WELL_KNOWN + "Number", None): Scalar.DOUBLE,
-    (_WELL_KNOWN + "Integer", None): Scalar.LONG,
-    (_WELL_KNOWN + "BinaryData", None): Scalar.BYTES,
-    (_WELL_KNOWN + "Date", None): Scalar.DATE,
-    (_WELL_KNOWN + "TimestampWithTimezone", None): Scalar.TIMESTAMP,
-    (_WELL_KNOWN + "TimestampWithoutTimezone", None): Scalar.TIMESTAMP,
-    (_WELL_KNOWN + "TimeWithoutTimezone", None): Scalar.TIME,
-    (_WELL_KNOWN + "TimeWithTimezone", None): Scalar.STRING,
+    (_WELL_KNOWN + "String", None): STRING,
+    (_WELL_KNOWN + "Boolean", None): BOOLEAN,
+    (_WELL_KNOWN + "Number", None): DOUBLE,
+    (_WELL_KNOWN + "Integer", None): LONG,
+    (_WELL_KNOWN + "BinaryData", None): BYTES,
+    (_WELL_KNOWN + "Date", None): DATE,
+    (_WELL_KNOWN + "TimestampWithTimezone", None): TIMESTAMP,
+    (_WELL_KNOWN + "TimestampWithoutTimezone", None): TIMESTAMP,
+    (_WELL_KNOWN + "TimeWithoutTimezone", None): TIME,
+    (_WELL_KNOWN + "TimeWithTimezone", None): STRING,
 }
-_FORMATS = {"date-time": Scalar.TIMESTAMP, "date": Scalar.DATE, "time": Scalar.TIME}
-_TakenByNamespace: TypeAlias = defaultdict[str | None, TakenNames]
+_FORMATS = {"date-time": TIMESTAMP, "date": DATE, "time": TIME}
+_NamesByNamespace: TypeAlias = defaultdict[str | None, NameAllocator]
 _RESTRICTIONS = ("anyOf", "allOf", "oneOf")
-_OVERFLOW_NAMES = (OVERFLOW, OVERFLOW_ALIAS)
-_ENVELOPE_NAMES = (RECORD_ID, EMITTED_AT)
+_ROOT_NAMES = OVERFLOW_NAMES | {RECORD_ID, EMITTED_AT}
+"""Names that no field of the root level has."""
 
 
 def record_type(
     json_schema: Mapping[str, Any], name: str, namespace: str | None, *, unknown_types: UnknownTypes = "text"
 ) -> Record:
-    """The record type of a stream called `name` in `namespace` (None for none), without envelope and overflow.
+    """The record type of a stream, without envelope and overflow.
 
-    Properties named like the overflow map are left out (their values are merged into the map), at the root also those
-    named like an envelope column (their values go to the map under their own name). A field whose declared type is not
-    known, or whose reference leads nowhere, is a text; with `unknown_types="fail"` it raises SchemaError. So does, in
-    any case, what is not a JSON schema.
+    Properties named like the overflow map are left out, and their values are merged into the map. At the root, those
+    named like an envelope column are left out too, and their values go to the map under their own name.
+
+    Args:
+        json_schema: The stream's JSON schema.
+        name: The stream's name.
+        namespace: The stream's namespace; None if it has none.
+        unknown_types: Whether a field whose type is not known, or whose reference leads nowhere, is text or an error.
+
+    Raises:
+        SchemaError: `json_schema` is no JSON schema, or has an unknown type with `unknown_types="fail"`.
     """
     record = _Parser(json_schema, name, unknown_types).record(json_schema, name, namespace, root=True)
-    return _record_named_once(record, defaultdict(TakenNames))
+    return _record_named_once(record, defaultdict(NameAllocator))
 
 
 class _Parser:
-    """One pass over one schema; `stream` names it in errors."""
+    """One pass over one schema. `stream` is named in errors."""
 
     def __init__(self, root: Mapping[str, Any], stream: str, unknown_types: UnknownTypes) -> None:
         self._root = root
@@ -107,15 +117,15 @@ class _Parser:
         self._definitions = 0
 
     def record(self, definition: Mapping[str, Any], name: str, namespace: str | None, *, root: bool = False) -> Record:
-        """The record of an object definition; nested records are named after their field, in the path's namespace."""
+        """The record of an object definition. Nested records have their field's name, and their path as namespace."""
         written, own_namespace = standard_name(name), standard_namespace(namespace)
         inner = None if root else f"{own_namespace}.{written}" if own_namespace else written
-        left_out = (*_OVERFLOW_NAMES, *_ENVELOPE_NAMES) if root else _OVERFLOW_NAMES
+        left_out = _ROOT_NAMES if root else OVERFLOW_NAMES
         declared = {k: v for k, v in self._properties(definition).items() if k not in left_out}
         names = unique_names(list(declared), reserved=left_out)
         fields = tuple(
-            Field(unique, source, self._kind(source, inner, inside), original_name_doc(source, unique))
-            for unique, (source, inside) in zip(names, declared.items(), strict=True)
+            Field(unique, source, self._kind(source, inner, definition_), original_name_doc(source, unique))
+            for unique, (source, definition_) in zip(names, declared.items(), strict=True)
         )
         return Record(written, own_namespace, fields, original_name_doc(name, written))
 
@@ -135,7 +145,7 @@ class _Parser:
     def _kind(self, name: str, namespace: str | None, definition: object) -> Kind:
         """The kind of a field or of an array's items."""
         if len(self._path) == MAX_DEPTH or len(self._path) + self._combined >= _MAX_LEVELS:
-            return Scalar.STRING
+            return STRING
         self._path.append(name)
         kind = kind_of(with_fallback(distinct(self._branches(name, namespace, definition))))
         self._path.pop()
@@ -149,55 +159,52 @@ class _Parser:
         if reference is None:
             return [b for t in self._types(definition) for b in self._single(name, namespace, t, definition)]
         if reference in self._following:
-            return [Scalar.STRING]
+            return [STRING]
         target = self._resolved(reference)
         if target is None:
             return [self._unknown(f"the reference {reference!r} points to no definition in this schema")]
         self._following.append(reference)
-        found = self._branches(name, namespace, target)
+        branches = self._branches(name, namespace, target)
         self._following.pop()
-        return found
+        return branches
 
-    def _types(self, definition: object) -> list[Scalar | _Structured]:
-        """The types that a definition names, without null; no type at all means string (reference 5.2)."""
+    def _types(self, definition: object) -> list[Kind | _Structured]:
+        """The types that a definition names, without null. No type at all means string (reference 5.2)."""
         if not isinstance(definition, Mapping):
-            return [Scalar.STRING]
+            return [STRING]
         if any(restriction in definition for restriction in _RESTRICTIONS):
             return ["combined"]
         named, airbyte_type = definition.get("type"), definition.get("airbyte_type")
         if isinstance(named, list | tuple):
-            found = [self._type(entry, None) for entry in named]
+            types = [self._type(entry, None) for entry in named]
         elif isinstance(named, str):
-            found = [self._type(named, airbyte_type)]
+            types = [self._type(named, airbyte_type)]
         elif isinstance(definition.get("$ref"), str):
-            found = [self._type(definition["$ref"], airbyte_type)]
+            types = [self._type(definition["$ref"], airbyte_type)]
         else:
-            found = [Scalar.STRING]
-        return [t for t in found if t is not Scalar.NULL]
+            types = [STRING]
+        return [type_ for type_ in types if type_ != NULL]
 
-    def _type(self, name: object, airbyte_type: object) -> Scalar | _Structured:
-        found = known_type(name, airbyte_type)
-        if found is not None:
-            return found
+    def _type(self, name: object, airbyte_type: object) -> Kind | _Structured:
+        if (known := known_type(name, airbyte_type)) is not None:
+            return known
         return self._unknown(
             f"type {name!r} is not known; use string, number, integer, boolean, object, array, null, "
             f"or a reference to {_WELL_KNOWN}…"
         )
 
-    def _unknown(self, what: str) -> Literal[Scalar.STRING]:
-        """A text, which holds every value; or an error that says `what` is not known."""
+    def _unknown(self, what: str) -> String:
+        """A string, which holds every value; or an error that says `what` is not known."""
         if self._unknown_types == "fail":
             raise self._error(what, "or set on_unknown_type to 'text', which lands such fields as text")
-        return Scalar.STRING
+        return STRING
 
-    def _single(
-        self, name: str, namespace: str | None, named: Scalar | _Structured, definition: object
-    ) -> list[Branch]:
-        if isinstance(named, Scalar):
+    def _single(self, name: str, namespace: str | None, named: Kind | _Structured, definition: object) -> list[Branch]:
+        if isinstance(named, Kind):
             return [named]
-        assert isinstance(definition, Mapping)  # only a mapping names a structured type
+        assert isinstance(definition, Mapping)  # no other definition names a structured type
         if named == "string":
-            return [_FORMATS.get(str(definition.get("format")), Scalar.STRING)]
+            return [_FORMATS.get(str(definition.get("format")), STRING)]
         if named == "object":
             return [self.record(definition, name, namespace)]
         if named == "array":
@@ -209,17 +216,17 @@ class _Parser:
             return Array(self._kind(f"{name}.items", namespace, items))
         if isinstance(items, list | tuple):
             return tuple_of(self._union(name, namespace, list(items)))
-        return Array(Scalar.STRING)
+        return Array(STRING)
 
     def _union(self, name: str, namespace: str | None, definitions: list[object]) -> list[Branch]:
         """The branches of a combined definition or a tuple, records merged (reference 5.4 to 5.6)."""
         if len(self._path) + self._combined >= _MAX_LEVELS:
-            return [Scalar.STRING]
+            return [STRING]
         inner = f"{namespace}.{name}" if namespace else name
         self._combined += 1
-        found = distinct(branch for d in _each_once(definitions) for branch in self._branches(name, inner, d))
+        branches = distinct(b for d in _without_repetitions(definitions) for b in self._branches(name, inner, d))
         self._combined -= 1
-        return merge_records(name, namespace, found)
+        return merge_records(name, namespace, branches)
 
     def _restriction(self, definition: Mapping[str, Any]) -> list[object]:
         word = next(restriction for restriction in _RESTRICTIONS if restriction in definition)
@@ -228,7 +235,7 @@ class _Parser:
         return list(definition[word])
 
     def _resolved(self, reference: str) -> Mapping[str, Any] | None:
-        """The definition that a local reference (a JSON pointer into this schema) points to; None for none."""
+        """The definition that a local reference (a JSON pointer into this schema) points to; None if there is none."""
         target: Any = self._root
         for token in reference.removeprefix("#").split("/")[1:]:
             key = token.replace("~1", "/").replace("~0", "~")
@@ -244,15 +251,15 @@ class _Parser:
         )
 
 
-def known_type(name: object, airbyte_type: object) -> Scalar | _Structured | None:
-    """What a type's name stands for, by itself or refined by an `airbyte_type`; None where it is not known."""
+def known_type(name: object, airbyte_type: object) -> Kind | _Structured | None:
+    """What the name of a type stands for, alone or refined by an `airbyte_type`; None if it is not known."""
     if not isinstance(name, str):
         return None
     return _TYPES.get((name, str(airbyte_type))) or _TYPES.get((name, None))
 
 
-def _each_once(definitions: Iterable[object]) -> Iterator[object]:
-    """The definitions without references that stand among them already: what they refer to would be taken once."""
+def _without_repetitions(definitions: Iterable[object]) -> Iterator[object]:
+    """The definitions without repeated references, since what a reference leads to counts once anyway."""
     seen = set()
     for definition in definitions:
         reference = _local_reference(definition)
@@ -262,7 +269,7 @@ def _each_once(definitions: Iterable[object]) -> Iterator[object]:
 
 
 def _local_reference(definition: object) -> str | None:
-    """The local reference that a definition consists of; None where something else decides its type."""
+    """The local reference that decides the type of a definition; None if anything else does."""
     if not isinstance(definition, Mapping) or definition.get("type") is not None:
         return None
     reference = definition.get("$ref")
@@ -270,16 +277,12 @@ def _local_reference(definition: object) -> str | None:
     return reference if isinstance(reference, str) and reference.startswith("#") and not combined else None
 
 
-def _record_named_once(record: Record, taken: _TakenByNamespace) -> Record:
-    """The same record with every full name in it its own, since Avro defines a name once; later ones are numbered."""
-    name = taken[record.namespace].take(record.name)
-    fields = tuple(Field(f.name, f.source, _named_once(f.kind, taken), f.doc) for f in record.fields)
-    return Record(name, record.namespace, fields, record.doc or original_name_doc(record.name, name))
+def _record_named_once(record: Record, names: _NamesByNamespace) -> Record:
+    """The same record with a full name of its own for each record in it, since Avro defines a name once.
 
-
-def _named_once(kind: Kind, taken: _TakenByNamespace) -> Kind:
-    if isinstance(kind, Array):
-        return Array(_named_once(kind.item, taken), kind.fallback)
-    if isinstance(kind, Union):
-        return Union(tuple(_named_once(branch, taken) for branch in kind.branches))
-    return _record_named_once(kind, taken) if isinstance(kind, Record) else kind
+    Later ones are numbered.
+    """
+    name = names[record.namespace].allocate(record.name)
+    kinds = [field.kind.map_records(lambda inner: _record_named_once(inner, names)) for field in record.fields]
+    renamed = record.with_kinds(kinds)
+    return replace(renamed, name=name, doc=record.doc or original_name_doc(record.name, name))

@@ -1,7 +1,8 @@
-"""What a stream's records have taught about a record level: which undeclared names to expect, which fields to distrust.
+"""What the records of a stream have taught about a record level: which undeclared names to expect, and which fields to
+read as text because values of another type are common.
 
-A plan is frozen; learning gives a new one. Plans decide how fast a batch is read, never what comes out. It must not
-know how columns are made.
+A plan is frozen; learning gives a new one. Plans decide how fast a batch is read, never the result. Must not know: how
+columns are made.
 """
 
 from __future__ import annotations
@@ -10,86 +11,75 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
-from s3dest_dagster.columns.members import as_list, as_object
-from s3dest_dagster.columns.types import OVERFLOW, OVERFLOW_ALIAS, TEMPORAL, Array, Kind, Record, Scalar
+from s3dest_dagster.columns.json_texts import as_list, as_object
+from s3dest_dagster.columns.kinds import Kind
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.names import OVERFLOW_NAMES
 
 COMMON_SHARE = 0.03
-"""Share of the records from which on a name or a misfit is expected: rarer ones are cheaper one by one."""
+"""Share of the records from which on a name or a misfit is expected. Rarer ones cost less one by one."""
 OPEN_SHARE = 0.2
-"""Share of the records with unexpected names from which on a level's names are taken for data."""
+"""Share of the records with unexpected names from which on the names of a level count as data."""
 MAX_EXPECTED_NAMES = 64
-"""Undeclared names that a level expects."""
+"""The most undeclared names that a level expects."""
 
 _NO_STRUCT_NAME = re.compile(r'["\\\x00-\x1f]')
-_OWN_OVERFLOW = (OVERFLOW, OVERFLOW_ALIAS)
-_TYPICAL: dict[Scalar, re.Pattern[bytes]] = {
-    Scalar.STRING: re.compile(rb'"'),
-    Scalar.DOUBLE: re.compile(rb"[-0-9]"),
-    Scalar.BOOLEAN: re.compile(rb"[tf]"),
-    Scalar.LONG: re.compile(rb"-?[0-9]{1,18}\Z"),
-    Scalar.NULL: re.compile(rb"(?!)"),
-    **dict.fromkeys(TEMPORAL, re.compile(rb'"')),
-}
-_LISTED = frozenset({Scalar.STRING, Scalar.DOUBLE, Scalar.BOOLEAN, Scalar.LONG})
+"""msgspec refuses such names."""
 
 
 @dataclass(frozen=True, slots=True)
 class LevelPlan:
-    """How to read one record level: `expected` undeclared names (sorted), declared fields to read as `texts`, and the
-    plans of `inner` levels, by the source's names. `open`: its names cannot be foreseen."""
+    """How to read one record level. Names are the source's."""
 
     expected: tuple[str, ...] = ()
+    """Undeclared names to expect, sorted."""
     texts: frozenset[str] = frozenset()
+    """Declared fields to read as text."""
     inner: Mapping[str, LevelPlan] = field(default_factory=dict)
+    """The plans of the levels below, by field."""
     open: bool = False
-
-
-def inner_record(kind: Kind) -> Record | None:
-    """The record that a field of this kind holds, one or a list of them; None where it holds none."""
-    if isinstance(kind, Array):
-        kind = kind.item
-    return kind if isinstance(kind, Record) else None
+    """Whether the names of this level cannot be foreseen."""
 
 
 def first_plan(record: Record) -> LevelPlan:
-    """The plan of a level that nothing is known of: as text only what the typed reader has no type for."""
-    inner = {f.source: first_plan(r) for f in record.fields if (r := inner_record(f.kind)) and _is_typed(f.kind)}
+    """The plan of a level that nothing is known of: only what the typed tiers cannot read is text."""
+    inner = {f.source: first_plan(r) for f in record.fields if (r := _inner_record(f.kind)) and _is_typed(f.kind)}
     texts = frozenset(f.source for f in record.fields if not _is_typed(f.kind))
     return LevelPlan(texts=texts, inner=inner, open=not _has_struct_names(record))
 
 
 def is_all_typed(plan: LevelPlan) -> bool:
-    """Whether the typed reader has a type for every field of every level."""
+    """Whether every field of every level is read by type."""
     return not plan.open and not plan.texts and all(map(is_all_typed, plan.inner.values()))
 
 
-def has_numbers(record: Record, plan: LevelPlan) -> bool:
-    """Whether this plan reads any double of the record by type, alone or in lists."""
+def may_round(record: Record, plan: LevelPlan) -> bool:
+    """Whether this plan reads a field by a type that rounds numbers."""
     typed = [field for field in record.fields if field.source not in plan.texts and not plan.open]
-    if any(field.kind in (Scalar.DOUBLE, Array(Scalar.DOUBLE)) for field in typed):
+    if any(_is_rounded(field.kind) for field in typed):
         return True
-    return any(has_numbers(_level(record, name), known) for name, known in plan.inner.items() if name not in plan.texts)
+    return any(may_round(_level(record, name), inner) for name, inner in plan.inner.items() if name not in plan.texts)
 
 
 def with_numbers_as_texts(record: Record, plan: LevelPlan) -> LevelPlan:
-    """The plan that reads every double, and every list of them, as text."""
-    doubles = {f.source for f in record.fields if f.kind in (Scalar.DOUBLE, Array(Scalar.DOUBLE))}
-    inner = {name: with_numbers_as_texts(_level(record, name), known) for name, known in plan.inner.items()}
-    return LevelPlan(plan.expected, plan.texts | doubles, inner, plan.open)
+    """The plan that reads as text every field whose type rounds numbers."""
+    rounded = {f.source for f in record.fields if _is_rounded(f.kind)}
+    inner = {name: with_numbers_as_texts(_level(record, name), below) for name, below in plan.inner.items()}
+    return LevelPlan(plan.expected, plan.texts | rounded, inner, plan.open)
 
 
 def learn(record: Record, plan: LevelPlan, raws: Sequence[bytes], share: float = COMMON_SHARE) -> LevelPlan:
-    """The plan that also expects what at least this share of the objects shows; an equal plan when nothing is new."""
-    seen = _Sample(record, plan)
+    """The plan that also expects what at least this share of the objects has. It is equal if nothing is new."""
+    sample = _Sample(record, plan)
     for raw in raws:
-        seen.add(raw)
-    return seen.lesson(share * len(raws))
+        sample.add(raw)
+    return sample.plan(share * len(raws))
 
 
 class _Sample:
-    """What a sample of one level's objects shows beyond its plan."""
+    """What a sample of one level's objects has that its plan does not expect."""
 
     def __init__(self, record: Record, plan: LevelPlan) -> None:
         self._record = record
@@ -110,29 +100,27 @@ class _Sample:
 
     def _add_value(self, name: str, value: bytes) -> None:
         kind = self._kinds[name]
-        if isinstance(kind, Array):
-            items = [item for item in map(bytes, as_list(value)) if item != b"null"] if value[:1] == b"[" else [b""]
-        else:
-            items = [value]
-        item_kind = kind.item if isinstance(kind, Array) else kind
-        if not all(_is_typical(item_kind, item) for item in items):
+        element = kind.element()
+        items = [value] if element is kind else _items(value)
+        if not all(_is_typical(element, item) for item in items):
             self._misfits[name] += 1
         elif name in self._inner:
             self._inner[name] += items
 
-    def lesson(self, floor: float) -> LevelPlan:
+    def plan(self, floor: float) -> LevelPlan:
+        """The plan that expects what at least so many objects have."""
         inner = {
             name: learn(_level(self._record, name), self._plan.inner[name], raws) if raws else self._plan.inner[name]
             for name, raws in self._inner.items()
         }
         texts = {name for name, count in self._misfits.items() if count >= floor}
-        texts |= {name for name, known in inner.items() if known.open}
+        texts |= {name for name, below in inner.items() if below.open}
         expected = self._expected(floor)
         surprised = sum(any(name not in expected for name in names) for names in self._undeclared)
         return LevelPlan(
             tuple(sorted(expected)),
             self._plan.texts | texts,
-            {name: known for name, known in inner.items() if name not in texts},
+            {name: below for name, below in inner.items() if name not in texts},
             self._plan.open or surprised > OPEN_SHARE * len(self._undeclared),
         )
 
@@ -140,19 +128,34 @@ class _Sample:
         counts = Counter(name for names in self._undeclared for name in names)
         expected = set(self._plan.expected)
         for name, count in counts.most_common():
-            fits = not _NO_STRUCT_NAME.search(name) and name not in _OWN_OVERFLOW
+            fits = not _NO_STRUCT_NAME.search(name) and name not in OVERFLOW_NAMES
             if count >= floor and fits and len(expected) < MAX_EXPECTED_NAMES:
                 expected.add(name)
         return expected
 
 
+def _items(value: bytes) -> list[bytes]:
+    """The items of a list that are not null; of any other value, a text that is typical of no kind."""
+    return [item for item in map(bytes, as_list(value)) if item != b"null"] if value[:1] == b"[" else [b""]
+
+
+def _inner_record(kind: Kind) -> Record | None:
+    """The record that a field of this kind holds, one or a list of them; None if it holds none."""
+    element = kind.element()
+    return element if isinstance(element, Record) else None
+
+
 def _is_typed(kind: Kind) -> bool:
-    """Whether the typed reader knows this kind of field."""
-    if isinstance(kind, Array):
-        return kind.item in _LISTED or (isinstance(kind.item, Record) and _is_typed(kind.item))
-    if isinstance(kind, Record):
-        return _has_struct_names(kind)
-    return kind in _TYPICAL
+    """Whether the typed tiers can read a field of this kind."""
+    element = kind.element()
+    if isinstance(element, Record):
+        return _has_struct_names(element)
+    return element.reader is not None and (element is kind or element.reader.is_listable)
+
+
+def _is_rounded(kind: Kind) -> bool:
+    reader = kind.element().reader
+    return reader is not None and reader.may_round
 
 
 def _has_struct_names(record: Record) -> bool:
@@ -162,12 +165,12 @@ def _has_struct_names(record: Record) -> bool:
 def _is_typical(kind: Kind, value: bytes) -> bool:
     if isinstance(kind, Record):
         return value[:1] == b"{"
-    pattern: Final = _TYPICAL[kind]  # type: ignore[index]
-    return pattern.match(value) is not None
+    assert kind.reader is not None  # else the field is read as text
+    return kind.reader.typical.match(value) is not None
 
 
 def _level(record: Record, name: str) -> Record:
     """The record of the field that the source calls `name`."""
-    found: Any = next(inner_record(f.kind) for f in record.fields if f.source == name)
-    assert isinstance(found, Record)
-    return found
+    level: Any = next(_inner_record(f.kind) for f in record.fields if f.source == name)
+    assert isinstance(level, Record)
+    return level

@@ -1,7 +1,8 @@
-"""Names that Avro accepts: what becomes of stream, field and namespace names. It must not know kinds or schemas.
+"""Names that Avro accepts, made of any names, and the names of the overflow map.
 
-The rule is the connector's (`AvroNameTransformer`): NFKD, marks dropped, a run of whitespace and every other character
-outside of [A-Za-z0-9_] become "_", a leading digit gets a "_" before it, case is kept.
+How names are standardised is the connector's rule (`AvroNameTransformer`): NFKD; marks are dropped; each run of
+whitespace, and every other character outside of [A-Za-z0-9_], becomes "_"; a leading digit gets a "_" before it; case
+is kept.
 """
 
 from __future__ import annotations
@@ -10,22 +11,25 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from s3dest_dagster.columns.types import OVERFLOW
+OVERFLOW = "_airbyte_additional_properties"
+OVERFLOW_ALIAS = "_ab_additional_properties"
+OVERFLOW_NAMES = frozenset({OVERFLOW, OVERFLOW_ALIAS})
+"""Names under which a record may bring entries for its overflow map."""
 
 ORIGINAL_NAME = "_airbyte_original_name:"
 """How an Avro doc begins that tells the name before it was standardised."""
 
-_MOST_PREFIXES = 2
-"""More would make names that grow with every repetition."""
 _BLANKS = re.compile(r"\s+", re.ASCII)
 _OTHERS = re.compile(r"[^A-Za-z0-9_]")
 
 
 def standard_name(name: str) -> str:
     """The Avro name of a stream or field; never empty."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", name) if not unicodedata.category(c).startswith("M"))
-    plain = _OTHERS.sub("_", _BLANKS.sub("_", plain))
-    return plain if plain and not plain[0].isdigit() else f"_{plain}"
+    without_marks = "".join(
+        c for c in unicodedata.normalize("NFKD", name) if not unicodedata.category(c).startswith("M")
+    )
+    standard = _OTHERS.sub("_", _BLANKS.sub("_", without_marks))
+    return standard if standard and not standard[0].isdigit() else f"_{standard}"
 
 
 def standard_namespace(namespace: str | None) -> str | None:
@@ -35,57 +39,46 @@ def standard_namespace(namespace: str | None) -> str | None:
 
 
 def original_name_doc(name: str, written: str) -> str | None:
-    """The Avro doc of something called `name` that is written as `written`; None when they are the same."""
+    """The Avro doc of a name that is written as `written`; None if they are the same."""
     return None if name == written else ORIGINAL_NAME + name
 
 
 def unique_names(sources: Sequence[str], reserved: Iterable[str] = ()) -> list[str]:
-    """An own Avro name for each of `sources`, which differ among themselves.
+    """A different Avro name for each of `sources`, which differ among themselves.
 
-    Names that need no change keep their spelling; of those that become the same, the first is plain and the later
-    ones are numbered ("a_b", "a_b_2"). Nothing is ever called like one of `reserved`. (The connector's sync fails.)
+    Names that need no change keep their spelling. If several become the same, the later ones are numbered ("a_b",
+    "a_b_2"); the connector's sync fails instead. No name is one of `reserved`.
     """
     reserved = frozenset(reserved)
     standard = [standard_name(source) for source in sources]
     unchanged = {source for source, name in zip(sources, standard, strict=True) if source == name} - reserved
-    taken = TakenNames(reserved | unchanged)
-    return [source if source in unchanged else taken.take(name) for source, name in zip(sources, standard, strict=True)]
+    names = NameAllocator(reserved | unchanged)
+    return [
+        source if source in unchanged else names.allocate(name) for source, name in zip(sources, standard, strict=True)
+    ]
 
 
-class TakenNames:
-    """Gives each caller a name of its own; a name costs the same however often it was asked for before.
+class NameAllocator:
+    """Gives each caller a name of its own, in the same time however often the name was asked for before.
 
-    `separator` stands between a name and its number.
+    Args:
+        used: Names that are not given to anybody.
+        separator: Stands between a name and its number.
     """
 
-    def __init__(self, taken: Iterable[str] = (), separator: str = "_") -> None:
-        self._taken = set(taken)
+    def __init__(self, used: Iterable[str] = (), separator: str = "_") -> None:
+        self._used = set(used)
         self._separator = separator
         self._next_numbers: dict[str, int] = {}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._taken
+        return name in self._used
 
-    def take(self, name: str) -> str:
-        """`name`, or the first numbered form of it ("a_2") that is free; it is taken from now on."""
-        found, number = name, self._next_numbers.get(name, 2)
-        while found in self._taken:
-            found, number = f"{name}{self._separator}{number}", number + 1
+    def allocate(self, name: str) -> str:
+        """`name`, or the first numbered form of it ("a_2") that is free. It is used from now on."""
+        free, number = name, self._next_numbers.get(name, 2)
+        while free in self._used:
+            free, number = f"{name}{self._separator}{number}", number + 1
         self._next_numbers[name] = number
-        self._taken.add(found)
-        return found
-
-
-class OverflowNames:
-    """The names of one overflow map, each of its own, however often a record repeats one."""
-
-    def __init__(self, taken: Iterable[str] = ()) -> None:
-        self._taken = TakenNames(taken, separator=".")
-
-    def take(self, name: str) -> str:
-        """`name`; if it is taken, with the overflow's own name before it, once or twice, and then with a number behind
-        it ("_airbyte_additional_properties._airbyte_additional_properties.a.2")."""
-        for _ in range(_MOST_PREFIXES):
-            if name in self._taken:
-                name = f"{OVERFLOW}.{name}"
-        return self._taken.take(name)
+        self._used.add(free)
+        return free

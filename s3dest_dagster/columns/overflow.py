@@ -1,21 +1,84 @@
-"""The overflow map of one record level, gathered column by column. It must not know kinds or rules."""
+"""The overflow map of a record level: where the text of a value goes that has no place, or no exact one, in its field.
+
+This module alone decides that. A field's value is *routed* to the map if it does not fit the field's kind, or if the
+field holds only the nearest number: `OverflowMap.convert_field` routes one value, `OverflowColumn.route_misfits` a
+column. The map also receives undeclared fields, what a record brings for the map itself, and the earlier values of
+names that a record repeats.
+
+An entry has the field's original name and its JSON text; of a string, the plain text.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from s3dest_dagster.columns.arrow_types import OVERFLOW_TYPE
-from s3dest_dagster.columns.json_texts import Rows
-from s3dest_dagster.columns.names import OverflowNames
+from s3dest_dagster.columns.conversion_log import ConversionLog, Entry, Misfit, Outcome
+from s3dest_dagster.columns.json_texts import NO_ROWS, QUOTE, Member, Rows, as_text, json_texts, members_of
+from s3dest_dagster.columns.kinds import UNFIT, Column, Rule
+from s3dest_dagster.columns.names import OVERFLOW, NameAllocator
+
+OVERFLOW_TYPE = pa.map_(pa.string(), pa.string())
+"""Null if the map is empty. Entries are sorted by name."""
+AVRO_OVERFLOW: Mapping[str, Any] = {
+    "name": OVERFLOW,
+    "type": ["null", {"type": "map", "values": "string"}],
+    "default": None,
+}
+"""The Avro field."""
+OVERFLOW_LEVELS = 3
+"""The levels that the map takes in a Parquet schema."""
+
+_MOST_PREFIXES = 2
+"""More would make names that grow with every repetition."""
+
+
+class OverflowMap:
+    """The overflow map of one record."""
+
+    __slots__ = ("_log", "_prefix", "_texts")
+
+    def __init__(self, prefix: str, log: ConversionLog) -> None:
+        self._prefix = prefix
+        self._log = log
+        self._texts: dict[str, str] = {}
+
+    def convert_field(self, source: str, rule: Rule, raw: bytes) -> Any:
+        """The value of a declared field, or UNFIT. A misfit's text, or that of an inexact number, goes to the map."""
+        log = self._log
+        value = rule.convert(raw, log)
+        if value is UNFIT or log.is_inexact:
+            text = self._texts[source] = overflow_text(raw)
+            log.entries.append((Outcome.OVERFLOWED, rule.path))
+            log.misfits.append(Misfit(rule.path, text))
+            log.is_inexact = False
+        return value
+
+    def add_undeclared(self, name: str, raw: bytes) -> None:
+        """Adds a field that is not declared."""
+        self._texts[name] = overflow_text(raw)
+        self._log.entries.append((Outcome.UNDECLARED, self._prefix + name))
+
+    def add_extras(self, own: Iterable[Member], repeated: Iterable[Member], declared: Collection[str]) -> None:
+        """Adds what `_extras` gives of a record."""
+        for extra in _extras(OverflowNames(self._texts), own, repeated, declared):
+            self._texts[extra.key] = extra.text
+            self._log.entries.append((extra.outcome, self._prefix + extra.name))
+            if extra.outcome is Outcome.OVERFLOWED:
+                self._log.misfits.append(Misfit(self._prefix + extra.name, extra.text, is_repeated=True))
+
+    def entries(self) -> list[tuple[str, str]] | None:
+        """The map as `pyarrow.array` takes it."""
+        return sorted(self._texts.items()) or None
 
 
 class _Entries(NamedTuple):
-    """Texts for the maps of `rows`; `which` says per entry which of `names` is its key."""
+    """Texts for the maps of `rows`. `which` says, per entry, which of `names` is its key."""
 
     rows: Rows
     names: Sequence[str]
@@ -24,41 +87,87 @@ class _Entries(NamedTuple):
 
 
 class OverflowColumn:
-    """What goes into the overflow maps of `length` rows."""
+    """The overflow maps of `length` rows of a record level.
 
-    def __init__(self, length: int) -> None:
+    `prefix` is the dotted name of the level with a dot behind it, or empty. `counts` has what happened to the level's
+    values, those of its fields included.
+    """
+
+    def __init__(self, length: int, prefix: str) -> None:
+        self.counts = Counter[Entry]()
         self._length = length
+        self._prefix = prefix
         self._entries: list[_Entries] = []
 
-    def add(self, name: str, rows: Rows, texts: pa.Array) -> None:
-        """One text of a field for each of these rows."""
-        if len(rows):
-            self._entries.append(_Entries(rows, [name], np.zeros(len(rows), np.int64), texts))
+    def route_misfits(self, source: str, column: Column, texts: Callable[[Rows], pa.Array]) -> pa.Array:
+        """The data of a declared field's column. Its misfits and inexact numbers go to the maps as `texts` gives them,
+        and its counts are added to those of the level."""
+        self.counts.update(column.counts)
+        rows = np.union1d(column.unfit, column.inexact) if column.unfit.size or column.inexact.size else NO_ROWS
+        if rows.size:
+            self._entries.append(_Entries(rows, [source], np.zeros(len(rows), np.int64), texts(rows)))
+            self.counts[(Outcome.OVERFLOWED, self._prefix + source)] += int(rows.size)
+        return column.data
 
-    def add_named(self, names: Sequence[str], rows: Rows, which: NDArray[np.int64], texts: pa.Array) -> None:
-        """One text for each of these rows, under the name whose index in `names` stands in `which`."""
-        if len(rows):
-            self._entries.append(_Entries(rows, names, which, texts))
+    def add_undeclared(self, rows: Sequence[int], names: Sequence[str], raws: Sequence[Any]) -> None:
+        """Adds fields that are not declared: for each, its row, name and JSON text. Nulls are dropped."""
+        distinct = list(dict.fromkeys(names))
+        index = {name: number for number, name in enumerate(distinct)}
+        which = np.array([index[name] for name in names], np.int64)
+        self._add_texts(np.array(rows, np.int64), distinct, which, raws)
 
-    def key_allocator_of(self, rows: Collection[int]) -> dict[int, OverflowNames]:
-        """The names that the maps of these rows have so far, by row."""
-        found: dict[int, list[str]] = {row: [] for row in rows}
+    def add_undeclared_grid(self, names: Sequence[str], raws: Sequence[Any]) -> None:
+        """Adds the undeclared fields of these names, all of them for each row: row by row, name by name."""
+        places = np.arange(len(raws))
+        self._add_texts(places // len(names), names, places % len(names), raws)
+
+    def _add_texts(self, rows: Rows, names: Sequence[str], which: NDArray[np.int64], raws: Sequence[Any]) -> None:
+        texts = json_texts(raws)
+        present = np.flatnonzero(texts.strings.is_valid())
+        if not present.size:
+            return
+        strings = texts.strings if len(present) == len(raws) else texts.strings.take(pa.array(present))
+        self._entries.append(_Entries(rows[present], names, which[present], strings))
+        for name, count in zip(names, np.bincount(which[present], minlength=len(names)).tolist(), strict=True):
+            if count:
+                self.counts[(Outcome.UNDECLARED, self._prefix + name)] += count
+
+    def add_extras(
+        self,
+        own: Mapping[int, Sequence[Member]],
+        repeated: Mapping[int, Sequence[Member]],
+        declared: Collection[str],
+    ) -> None:
+        """Adds what `_extras` gives of each row, after everything else, since names depend on what is in the map."""
+        entries: list[tuple[int, str, str]] = []
+        for row, names in self._names_of(own.keys() | repeated.keys()).items():
+            for extra in _extras(OverflowNames(names), own.get(row, ()), repeated.get(row, ()), declared):
+                entries.append((row, extra.key, extra.text))
+                self.counts[(extra.outcome, self._prefix + extra.name)] += 1
+        if entries:
+            rows, keys, texts = zip(*entries, strict=True)
+            which = np.arange(len(keys))
+            self._entries.append(_Entries(np.array(rows, np.int64), keys, which, pa.array(texts, pa.string())))
+
+    def _names_of(self, rows: Collection[int]) -> dict[int, list[str]]:
+        """The names that the maps of these rows have so far."""
+        names: dict[int, list[str]] = {row: [] for row in rows}
         wanted = np.fromiter(rows, np.int64, len(rows))
         for entries in self._entries:
             places = np.flatnonzero(np.isin(entries.rows, wanted))
             for row, number in zip(entries.rows[places].tolist(), entries.which[places].tolist(), strict=True):
-                found[row].append(entries.names[number])
-        return {row: OverflowNames(names) for row, names in found.items()}
+                names[row].append(entries.names[number])
+        return names
 
     def column(self) -> pa.Array:
-        """The maps: null where a row has no entry, else sorted by name, so that equal maps are equal bytes."""
+        """The maps: null if a row has no entry, else sorted by name, so that equal maps have equal bytes."""
         if not self._entries:
             return pa.nulls(self._length, OVERFLOW_TYPE)
         names = sorted({name for entries in self._entries for name in entries.names})
         rank = {name: number for number, name in enumerate(names)}
         ranks = np.concatenate([np.array([rank[name] for name in e.names])[e.which] for e in self._entries])
-        rows = np.concatenate([e.rows for e in self._entries])
-        texts = pa.concat_arrays([e.texts for e in self._entries])
+        rows = np.concatenate([entries.rows for entries in self._entries])
+        texts = pa.concat_arrays([entries.texts for entries in self._entries])
         order = np.argsort(rows * len(names) + ranks, kind="stable")
         counts = np.bincount(rows, minlength=self._length)
         offsets = np.zeros(self._length + 1, np.int32)
@@ -66,3 +175,70 @@ class OverflowColumn:
         keys = pa.array(names, pa.string()).take(pa.array(ranks[order]))
         nullable_offsets = pa.array(offsets, mask=np.append(counts == 0, False))
         return pa.MapArray.from_arrays(nullable_offsets, keys, texts.take(pa.array(order)))
+
+
+class _Extra(NamedTuple):
+    """An entry whose key may differ from its field's name, since another entry may have it already."""
+
+    key: str
+    text: str
+    outcome: Outcome
+    name: str
+    """The name under which it is counted."""
+
+
+def _extras(
+    names: OverflowNames, own: Iterable[Member], repeated: Iterable[Member], declared: Collection[str]
+) -> Iterator[_Extra]:
+    """What a record brings for its overflow map itself, and then the earlier values of names that it repeats.
+
+    Args:
+        names: The names that the map has so far.
+        own: The record's members that are called like the overflow map.
+        repeated: Earlier values of repeated names; those of declared names count as overflowed.
+        declared: The names of the level's fields.
+    """
+    for name, raw in _own_entries(own):
+        key = names.allocate(name)
+        yield _Extra(key, overflow_text(raw), Outcome.UNDECLARED, key)
+    for name, raw in repeated:
+        outcome = Outcome.OVERFLOWED if name in declared else Outcome.UNDECLARED
+        yield _Extra(names.allocate(name), overflow_text(raw), outcome, name)
+
+
+def _own_entries(own: Iterable[Member]) -> Iterator[Member]:
+    """An object's members one by one, anything else under its own name. Nulls are dropped."""
+    for name, raw in own:
+        for entry in _all_members(raw) if raw[:1] == b"{" else [(name, raw)]:
+            if entry[1] != b"null":
+                yield entry
+
+
+def _all_members(raw: bytes) -> list[Member]:
+    members, repeated = members_of(raw)
+    return [*((name, bytes(value)) for name, value in members.items()), *repeated]
+
+
+class OverflowNames:
+    """Gives each entry of one overflow map a name of its own, however often a record repeats one."""
+
+    def __init__(self, used: Iterable[str] = ()) -> None:
+        self._names = NameAllocator(used, separator=".")
+
+    def allocate(self, name: str) -> str:
+        """`name`. If that is used, the overflow's own name comes before it, once or twice, and then a number behind it
+        ("_airbyte_additional_properties._airbyte_additional_properties.a.2")."""
+        for _ in range(_MOST_PREFIXES):
+            if name in self._names:
+                name = f"{OVERFLOW}.{name}"
+        return self._names.allocate(name)
+
+
+def overflow_text(raw: bytes) -> str:
+    """The text of a JSON value in the map: the plain text of a string, any other value as the source spells it."""
+    return as_text(raw) if raw[0] == QUOTE else raw.decode()
+
+
+def overflow_texts(raws: Sequence[Any], rows: Rows) -> pa.Array:
+    """The texts of these rows in the map."""
+    return json_texts([raws[row] for row in rows.tolist()]).strings

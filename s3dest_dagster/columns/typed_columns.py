@@ -1,58 +1,36 @@
-"""Record levels read by type: pyarrow's JSON reader for what is clean, raw texts for what a plan distrusts.
+"""Record levels read by type: pyarrow's JSON reader for clean fields, JSON texts for those that a plan reads as text.
 
-One decode per record into a generated Struct proves that the record holds nothing but what the plan foresees, and hands
-out the exact text of what it distrusts; what pyarrow then reads from the same bytes needs no second look. It must not
-know how plans are learnt.
+One decode per record into a generated Struct proves that the record holds nothing but what the plan expects, and hands
+out the exact texts of the fields to read as text. So what pyarrow reads from the same bytes needs no second look. Must
+not know: how plans are learnt.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.json as pj
 from msgspec import Raw
 
-from s3dest_dagster.columns.conversion_log import Event, Outcome
-from s3dest_dagster.columns.duplicate_names import NameCensus
-from s3dest_dagster.columns.json_texts import NOTHING, json_texts, overflow_texts
+from s3dest_dagster.columns.duplicate_names import DuplicateNameCheck
+from s3dest_dagster.columns.json_texts import NOTHING
+from s3dest_dagster.columns.kinds import Column, Kind, ReaderTypes
+from s3dest_dagster.columns.kinds.array import ListDecoder
+from s3dest_dagster.columns.kinds.record import FieldDecoder, RecordDecoder
 from s3dest_dagster.columns.level_plan import LevelPlan
-from s3dest_dagster.columns.nested_columns import FieldDecoder, ListDecoder, RecordDecoder, place
-from s3dest_dagster.columns.overflow import OverflowColumn
-from s3dest_dagster.columns.scalar_columns import Column, TemporalDecoder
-from s3dest_dagster.columns.types import TEMPORAL, Array, Kind, Record, Scalar
+from s3dest_dagster.columns.overflow import OverflowColumn, overflow_texts
 
 Row = tuple[Any, ...]
-"""What a level's plan distrusts in one object: raw texts, and objects of inner levels that distrust something."""
-
-_LONG = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_PYTHON: dict[Scalar, Any] = {
-    Scalar.NULL: None,
-    Scalar.STRING: str,
-    Scalar.BOOLEAN: bool,
-    Scalar.LONG: _LONG,
-    Scalar.DOUBLE: float,
-    **dict.fromkeys(TEMPORAL, str),
-}
-_ARROW: dict[Scalar, pa.DataType] = {
-    Scalar.NULL: pa.null(),
-    Scalar.STRING: pa.string(),
-    Scalar.BOOLEAN: pa.bool_(),
-    Scalar.LONG: pa.int64(),
-    Scalar.DOUBLE: pa.float64(),
-    **dict.fromkeys(TEMPORAL, pa.string()),
-}
+"""What is not read by type in one object: the texts of some fields, and inner objects that have such fields."""
 
 
 class TypedLevel:
-    """One record level under one plan. `decode` makes the generated Struct of an object; `fields` is what pyarrow reads
-    of them; `pick` gives an object's `Row`, None where the plan distrusts nothing in it."""
+    """One record level under one plan."""
 
     def __init__(self, decoder: RecordDecoder, plan: LevelPlan) -> None:
         self._decoder = decoder
@@ -63,147 +41,138 @@ class TypedLevel:
             for field in decoder.fields
             if field.source in plan.inner and field.source not in plan.texts
         }
-        self._slots = self._numbered_slots()
+        self._row_index = self._indexes_in_row()
         self.struct = self._struct()
         self.decode: Callable[[Any], Any] = msgspec.json.Decoder(self.struct).decode
-        self.pick = self._picker()
-        self.blank = tuple(NOTHING if self._is_raw(name) else None for name in self._slots)
+        """Decodes an object to the generated Struct. Raises ValidationError if the plan does not expect something."""
+        self.pick = self._row_getter()
+        """Gives the `Row` of a decoded object; None if everything in it is read by type."""
         self.fields = [
             pa.field(field.source, self._read_type(field)) for field in decoder.fields if field.source not in plan.texts
         ]
+        """What pyarrow reads of the objects."""
+        self._empty_row = tuple(NOTHING if self._is_text(name) else None for name in self._row_index)
 
-    def _numbered_slots(self) -> dict[str, int]:
-        """The places in a row: expected names first, then distrusted fields and inner levels, in schema order."""
-        distrusted = [
+    def _indexes_in_row(self) -> dict[str, int]:
+        """The names in a row: the expected ones first, then declared fields in the schema's order."""
+        declared = [
             field.source
             for field in self._decoder.fields
             if field.source in self._texts or (field.source in self._inner and self._inner[field.source].pick)
         ]
-        return {name: place_ for place_, name in enumerate([*self._expected, *distrusted])}
+        return {name: index for index, name in enumerate([*self._expected, *declared])}
 
-    def _is_raw(self, name: str) -> bool:
+    def _is_text(self, name: str) -> bool:
         return name in self._texts or name in self._expected
 
     def _struct(self) -> type[msgspec.Struct]:
-        """Attributes are numbered, since the source's names need not be Python's."""
+        """The attributes are numbered, since the source's names need not be Python's."""
         fields: list[Any] = []
-        rename = {}
-        for number, name in enumerate([field.source for field in self._decoder.fields] + list(self._expected)):
-            rename[f"f{number}"] = name
-            fields.append((f"f{number}", *((Raw, NOTHING) if self._is_raw(name) else (self._python(name), None))))
-        self._attributes = {name: attribute for attribute, name in rename.items()}
-        return msgspec.defstruct("Object", fields, rename=rename, gc=False, forbid_unknown_fields=True)
+        names: dict[str, str] = {}
+        python_types = {field.source: self._python_type(field) for field in self._decoder.fields}
+        for number, name in enumerate([*python_types, *self._expected]):
+            names[f"f{number}"] = name
+            fields.append((f"f{number}", *((Raw, NOTHING) if self._is_text(name) else (python_types[name], None))))
+        self._attributes = {name: attribute for attribute, name in names.items()}
+        return msgspec.defstruct("Object", fields, rename=names, gc=False, forbid_unknown_fields=True)
 
-    def _python(self, name: str) -> Any:
-        kind = next(field.kind for field in self._decoder.fields if field.source == name)
-        if isinstance(kind, Array):
-            return list[self._python_item(name, kind.item) | None] | None  # type: ignore[misc]
-        return None if kind is Scalar.NULL else self._python_item(name, kind) | None
+    def _python_type(self, field: FieldDecoder) -> Any:
+        if field.source in self._texts:
+            return Raw
+        element = field.kind.element()
+        item = self._inner[field.source].struct if field.source in self._inner else _reader_types(element).python
+        nullable = None if item is None else item | None
+        return nullable if element is field.kind else list[nullable] | None  # type: ignore[valid-type]
 
-    def _python_item(self, name: str, kind: Kind) -> Any:
-        return self._inner[name].struct if isinstance(kind, Record) else _PYTHON[kind]  # type: ignore[index]
-
-    def _picker(self) -> Callable[[Any], Row] | None:
-        kept = [self._attributes[name] for name in self._slots]
-        if not kept:
+    def _row_getter(self) -> Callable[[Any], Row] | None:
+        attributes = [self._attributes[name] for name in self._row_index]
+        if not attributes:
             return None
-        return attrgetter(*kept, kept[0]) if len(kept) == 1 else attrgetter(*kept)
+        # For one attribute, attrgetter gives no tuple.
+        return attrgetter(*attributes, attributes[0]) if len(attributes) == 1 else attrgetter(*attributes)
 
     def _read_type(self, field: FieldDecoder) -> pa.DataType:
-        kind, name = field.kind, field.source
-        item = kind.item if isinstance(kind, Array) else kind
-        type_ = pa.struct(self._inner[name].fields) if isinstance(item, Record) else _ARROW[item]  # type: ignore[index]
-        return pa.list_(type_) if isinstance(kind, Array) else type_
+        element, inner = field.kind.element(), self._inner.get(field.source)
+        type_ = pa.struct(inner.fields) if inner else _reader_types(element).arrow
+        return type_ if element is field.kind else pa.list_(type_)
 
     def column(
-        self, read: pa.StructArray | None, rows: Sequence[Row] | None, length: int, duplicate_names: NameCensus
+        self, read: pa.StructArray | None, rows: Sequence[Row] | None, length: int, duplicates: DuplicateNameCheck
     ) -> Column:
-        """The level's column of what pyarrow read (None where it reads nothing) and the rows' distrusted parts (None
-        where the plan distrusts nothing). The names that it is made of are added to the census."""
-        over, counts = OverflowColumn(length), Counter[Event]()
-        columns = [self._field(field, read, rows, over, counts, duplicate_names) for field in self._decoder.fields]
+        """The column of the level.
+
+        Args:
+            read: What pyarrow read of `fields`; None if there are none.
+            rows: What is not read by type; None if everything is.
+            length: The number of objects.
+            duplicates: Counts the values that the column is made of.
+        """
+        overflow = OverflowColumn(length, self._decoder.prefix)
+        columns = [self._field(field, read, rows, overflow, duplicates) for field in self._decoder.fields]
         if self._expected and rows:
-            self._add_expected(rows, over, counts, duplicate_names)
-        mask = read.is_null() if read is not None and read.null_count else None
-        fields = list(self._decoder.type)
-        return Column(pa.StructArray.from_arrays([*columns, over.column()], fields=fields, mask=mask), counts=counts)
+            raws = [raw for row in rows for raw in row[: len(self._expected)]]
+            duplicates.add_texts(raws)
+            overflow.add_undeclared_grid(self._expected, raws)
+        return self._decoder.column(columns, overflow, read.is_null() if read is not None and read.null_count else None)
 
     def _field(
         self,
         field: FieldDecoder,
         read: pa.StructArray | None,
         rows: Sequence[Row] | None,
-        over: OverflowColumn,
-        counts: Counter[Event],
-        duplicate_names: NameCensus,
+        overflow: OverflowColumn,
+        duplicates: DuplicateNameCheck,
     ) -> pa.Array:
-        name, slot = field.source, self._slots.get(field.source)
+        name, index = field.source, self._row_index.get(field.source)
         if name in self._texts:
             assert rows is not None
-            assert slot is not None
-            raws = [row[slot] for row in rows]
-            duplicate_names.add_texts(raws)
-            return place(field, field.decoder.decode(raws), partial(overflow_texts, raws), over, counts)
+            assert index is not None
+            raws = [row[index] for row in rows]
+            duplicates.add_texts(raws)
+            return overflow.route_misfits(name, field.decoder.decode(raws), partial(overflow_texts, raws))
         assert read is not None
         data = read.field(name)
-        duplicate_names.add_column(data)
+        duplicates.add_column(data)
         if name in self._inner:
-            objects = None if slot is None or rows is None else [row[slot] for row in rows]
-            return self._inner_column(field, data, objects, counts, duplicate_names)
-        if isinstance(field.decoder, TemporalDecoder):
-            return _parsed(field, field.decoder, data, over, counts)
-        return data
+            objects = None if index is None or rows is None else [row[index] for row in rows]
+            column = self._inner_column(field, data, objects, duplicates)
+        else:
+            column = field.decoder.decode_read(data)
+        return overflow.route_misfits(name, column, lambda unfit: data.take(pa.array(unfit)))
 
     def _inner_column(
-        self,
-        field: FieldDecoder,
-        data: pa.Array,
-        objects: Sequence[Any] | None,
-        counts: Counter[Event],
-        duplicate_names: NameCensus,
-    ) -> pa.Array:
+        self, field: FieldDecoder, data: pa.Array, objects: Sequence[Any] | None, duplicates: DuplicateNameCheck
+    ) -> Column:
         """The column of an inner record, or of a list of them."""
         level = self._inner[field.source]
-        listed = isinstance(field.decoder, ListDecoder)
-        if listed and objects is not None:
+        is_list = isinstance(field.decoder, ListDecoder)
+        if is_list and objects is not None:
             objects = [item for items in objects if items for item in items]
-        read = data.flatten() if listed else data
-        column = level.column(read, level.rows(objects), len(read), duplicate_names)
-        counts.update(column.counts)
-        if not listed:
-            return column.data
-        mask = data.is_null() if data.null_count else None
-        return pa.ListArray.from_arrays(data.offsets, column.data, type=field.decoder.type, mask=mask)
+        read = data.flatten() if is_list else data
+        column = level.column(read, level._rows(objects), len(read), duplicates)
+        if is_list:
+            mask = data.is_null() if data.null_count else None
+            column.data = pa.ListArray.from_arrays(data.offsets, column.data, type=field.decoder.type, mask=mask)
+        return column
 
-    def rows(self, objects: Sequence[Any] | None) -> list[Row] | None:
-        """The rows of decoded objects, None among them being null."""
+    def _rows(self, objects: Sequence[Any] | None) -> list[Row] | None:
+        """The rows of decoded objects, in which None stands for null."""
         if objects is None or self.pick is None:
             return None
-        pick, blank = self.pick, self.blank
-        return [blank if item is None else pick(item) for item in objects]
-
-    def _add_expected(
-        self, rows: Sequence[Row], over: OverflowColumn, counts: Counter[Event], duplicate_names: NameCensus
-    ) -> None:
-        """The texts of the expected names, as one grid: row by row, name by name."""
-        width = len(self._expected)
-        raws = [raw for row in rows for raw in row[:width]]
-        duplicate_names.add_texts(raws)
-        texts = json_texts(raws)
-        present = np.flatnonzero(texts.strings.is_valid())
-        if not present.size:
-            return
-        strings = texts.strings if len(present) == len(texts.kinds) else texts.strings.take(pa.array(present))
-        over.add_named(self._expected, present // width, present % width, strings)
-        for name, count in zip(self._expected, np.bincount(present % width, minlength=width).tolist(), strict=True):
-            if count:
-                counts[(Outcome.UNDECLARED, self._decoder.prefix + name)] += count
+        pick, empty = self.pick, self._empty_row
+        return [empty if item is None else pick(item) for item in objects]
 
 
 def read_objects(block: bytes, fields: Sequence[pa.Field], *, strict: bool) -> pa.StructArray | None:
-    """The named fields of one JSON object per line, as pyarrow reads them; None when there are none to read.
+    """The named fields of one JSON object per line, as pyarrow reads them; None if there are no fields to read.
 
-    `strict` refuses any other field, else they are passed over. Raises ArrowInvalid at the first text of another type.
+    Args:
+        block: The JSON texts.
+        fields: The fields to read.
+        strict: Whether any other field is an error. Else it is ignored.
+
+    Raises:
+        pyarrow.ArrowInvalid: At the first value of another type.
     """
     if not fields:
         return None
@@ -215,11 +184,9 @@ def read_objects(block: bytes, fields: Sequence[pa.Field], *, strict: bool) -> p
     return table.to_struct_array().combine_chunks()
 
 
-def _parsed(
-    field: FieldDecoder, decoder: TemporalDecoder, strings: pa.Array, over: OverflowColumn, counts: Counter[Event]
-) -> pa.Array:
-    """The temporal column of texts; those that do not parse overflow where there is no fallback."""
-    return place(field, decoder.of_strings(strings), lambda rows: strings.take(pa.array(rows)), over, counts)
+def _reader_types(kind: Kind) -> ReaderTypes:
+    assert kind.reader is not None  # else the plan has its fields as texts
+    return kind.reader
 
 
 def _record_decoder(field: FieldDecoder) -> RecordDecoder:

@@ -14,8 +14,8 @@ from importlib.metadata import version
 from typing import Any
 
 from s3dest_dagster.batch import State
-from s3dest_dagster.columns.arrow_types import paths
 from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.schemas import paths
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.compaction import compact
 from s3dest_dagster.commit.manifest import (

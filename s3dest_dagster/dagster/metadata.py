@@ -18,8 +18,8 @@ import dagster as dg
 import msgspec
 
 from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch, SourceItem, StreamBatch
-from s3dest_dagster.columns.arrow_types import columns, paths
 from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.schemas import columns, paths
 from s3dest_dagster.commit.manifest import SchemaChanges
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.printable import amount, printable, printable_lines

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from s3dest_dagster.batch import Batch, JsonBatch
-from s3dest_dagster.columns.arrow_json_texts import Refused, object_texts, refuse_invalid_utf8
+from s3dest_dagster.columns.arrow_json_texts import Refused, object_texts
+from s3dest_dagster.columns.arrow_types import refuse_invalid_utf8
 from s3dest_dagster.columns.binary_columns import pieces
 from s3dest_dagster.errors import RecordError
 

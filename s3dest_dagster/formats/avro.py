@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Literal
 
 from s3dest_dagster.batch import Batch
-from s3dest_dagster.columns.arrow_types import Layout
 from s3dest_dagster.columns.converter import RecordConverter
 from s3dest_dagster.columns.envelope import record_ids
+from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.formats.avro_blocks import blocks, record_rows, varint
 from s3dest_dagster.formats.compression import avro_codec
 from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once

@@ -18,7 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s3dest_dagster.columns.binary_columns import Parts, binary_array, bounds, glued, ragged, scalar
-from s3dest_dagster.columns.types import Array, Kind, Record, Scalar, Union
+from s3dest_dagster.columns.kinds import Kind
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.kinds.string import STRING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,9 +77,9 @@ def _record_parts(record: Record, columns: Sequence[pa.Array]) -> Parts:
 
 def _nullable(kind: Kind, column: pa.Array) -> Parts:
     """A union of null and the branches of `kind`."""
-    if kind is Scalar.NULL:
+    if not kind.as_branches():
         return []  # plain "null", no union: it has no bytes
-    if pa.types.is_struct(column.type) and isinstance(kind, Scalar | Union):
+    if pa.types.is_struct(column.type) and not isinstance(kind, Record):
         return _branches(kind, column)
     return _value(kind, column, branch=varint(1), absent=_NULL_BRANCH)
 
@@ -84,8 +87,8 @@ def _nullable(kind: Kind, column: pa.Array) -> Parts:
 def _branches(kind: Kind, column: pa.StructArray) -> Parts:
     """A union of several branches; the struct's members hold them in order, at most one of them set."""
     members = column.flatten()
-    kinds = kind.branches if isinstance(kind, Union) else (kind,)
-    kinds += (Scalar.STRING,) * (len(members) - len(kinds))  # the fallback for texts that are no date
+    kinds = kind.as_branches()
+    kinds += (STRING,) * (len(members) - len(kinds))  # the fallback for texts that are no date
     used = [number for number, member in enumerate(members) if member.null_count < len(member)]
     if not used:
         return [_NULL_BRANCH]
@@ -106,11 +109,12 @@ def _value(kind: Kind, column: pa.Array, *, branch: bytes, absent: bytes) -> Par
         return _record(kind, column, branch, absent)
     if isinstance(kind, Array):
         return _list(kind, column, branch, absent)
-    if kind in (Scalar.STRING, Scalar.BYTES):
+    column = kind.avro_storage(column)
+    if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
         return _texts(column, branch, absent)
-    if kind in (Scalar.DOUBLE, Scalar.FLOAT):
+    if pa.types.is_floating(column.type):
         return [_floats(column, branch, absent)]
-    if kind is Scalar.BOOLEAN:
+    if pa.types.is_boolean(column.type):
         return [_booleans(column, branch, absent)]
     return [_longs(column, branch, absent)]
 
@@ -161,12 +165,9 @@ def _texts(column: pa.Array, branch: bytes, absent: bytes) -> Parts:
 
 
 def _longs(column: pa.Array, branch: bytes, absent: bytes) -> pa.Array:
-    """Integers, and dates, times and timestamps as the integers behind them."""
-    if pa.types.is_date32(column.type):
-        column = column.cast(pa.int32())
     valid = _valid(column)
-    numbers = column.cast(pa.int64())
-    return _fixed(*_varints((numbers if valid is None else numbers.fill_null(0)).to_numpy()), branch, valid, absent)
+    numbers = column if valid is None else column.fill_null(0)
+    return _fixed(*_varints(numbers.to_numpy()), branch, valid, absent)
 
 
 def _floats(column: pa.Array, branch: bytes, absent: bytes) -> pa.Array:

@@ -9,24 +9,16 @@ from __future__ import annotations
 from typing import Any, Final, Protocol
 
 import msgspec
-import pyarrow as pa
 
-from s3dest_dagster.columns.arrow_types import Layout, arrow_type, members
-from s3dest_dagster.columns.types import EMITTED_AT, OVERFLOW, RECORD_ID, TEMPORAL, Array, Kind, Record, Scalar
-
-TAGGED = {Scalar.DATE, Scalar.FLOAT}
-"""Kinds whose Avro values come as a dict of one key, the kind's name: as Python values they would look like others'."""
+from s3dest_dagster.columns.envelope import EMITTED_AT, RECORD_ID
+from s3dest_dagster.columns.kinds import Kind, Layout
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.kinds.string import STRING
+from s3dest_dagster.columns.kinds.union import Position
+from s3dest_dagster.columns.names import OVERFLOW
 
 _UNFIT: Final = object()
-_PYTHON_TYPES: dict[Scalar, type] = {
-    Scalar.STRING: str,
-    Scalar.BOOLEAN: bool,
-    Scalar.LONG: int,
-    Scalar.DOUBLE: float,
-    Scalar.BYTES: bytes,
-    Scalar.TIME: int,
-    Scalar.TIMESTAMP: int,
-}
 
 
 class Branches(Protocol):
@@ -40,10 +32,8 @@ class AvroBranches:
     """Avro values: the Python type tells, since no two branches have the same."""
 
     def plain(self, value: Any, parts: tuple[Kind, ...]) -> tuple[int, Any]:
-        number = next((number for number, part in enumerate(parts) if _holds(part, value)), len(parts))
-        if number < len(parts) and parts[number] in TAGGED:
-            (value,) = value.values()
-        return number, value
+        number = next((number for number, part in enumerate(parts) if part.is_read_as(value)), len(parts))
+        return number, parts[number].from_avro(value) if number < len(parts) else value
 
 
 class MemberBranches:
@@ -79,14 +69,14 @@ def _position(kind: Kind, target: Kind, value: Any, branches: Branches, *, fallb
     """A field's or item's value; _UNFIT where this layout has no place for it."""
     if value is None:
         return None
-    if target is Scalar.STRING and kind is not Scalar.STRING:
+    if target == STRING and kind != STRING:
         return _overflow_text(kind, value, branches)
-    named = members(kind, Layout.NAMED, fallback=fallback)
+    named = Position(kind, fallback).members(Layout.NAMED)
     parts = tuple(part for _, part in named) or (kind,)
     number, plain = branches.plain(value, parts)
     if number == len(parts):
         return _UNFIT
-    wanted = tuple(part for _, part in members(target, Layout.NAMED, fallback=fallback)) or (target,)
+    wanted = tuple(part for _, part in Position(target, fallback).members(Layout.NAMED)) or (target,)
     inner = _value(parts[number], wanted[number], plain, branches)
     return {named[number][0]: inner} if named and inner is not _UNFIT else inner
 
@@ -110,25 +100,12 @@ def _spelled(kind: Kind, value: Any, branches: Branches, *, fallback: bool) -> A
     """A value as JSON has it, dates and times in ISO 8601."""
     if value is None:
         return None
-    parts = tuple(part for _, part in members(kind, Layout.NAMED, fallback=fallback)) or (kind,)
+    parts = tuple(part for _, part in Position(kind, fallback).members(Layout.NAMED)) or (kind,)
     number, plain = branches.plain(value, parts)
-    part = parts[number] if number < len(parts) else Scalar.STRING
+    part = parts[number] if number < len(parts) else STRING
     if isinstance(part, Array):
         return [_spelled(part.item, item, branches, fallback=part.fallback) for item in plain]
     if isinstance(part, Record):
         found = {f.source: _spelled(f.kind, plain.get(f.name), branches, fallback=True) for f in part.fields}
         return {name: each for name, each in found.items() if each is not None} | dict(plain.get(OVERFLOW) or {})
-    if part in TEMPORAL:
-        text = pa.scalar(plain, arrow_type(part, layout=Layout.NAMED)).cast(pa.string()).as_py()
-        return str(text).replace(" ", "T")
-    return plain
-
-
-def _holds(kind: Kind, value: Any) -> bool:
-    if isinstance(kind, Record):
-        return isinstance(value, dict) and OVERFLOW in value
-    if isinstance(kind, Array):
-        return isinstance(value, list)
-    if kind in TAGGED:
-        return isinstance(value, dict) and value.keys() == {kind}
-    return type(value) is _PYTHON_TYPES[Scalar(kind)]  # type: ignore[arg-type]
+    return part.json_value(plain)

@@ -16,10 +16,10 @@ import pyarrow as pa
 from s3dest_dagster.batch import Batch, Tally
 from s3dest_dagster.columns.binary_columns import Parts, content, glued, pieces
 from s3dest_dagster.columns.conversion_log import Outcome, tally_of
-from s3dest_dagster.columns.envelope import record_ids
-from s3dest_dagster.columns.members import Member
-from s3dest_dagster.columns.names import OverflowNames
-from s3dest_dagster.columns.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
+from s3dest_dagster.columns.envelope import DATA, EMITTED_AT, RECORD_ID, record_ids
+from s3dest_dagster.columns.json_texts import Member
+from s3dest_dagster.columns.names import OVERFLOW
+from s3dest_dagster.columns.overflow import OverflowNames
 from s3dest_dagster.formats.arrow_json import json_texts
 from s3dest_dagster.formats.csv_cells import cell_rows, quoted
 from s3dest_dagster.formats.json_rows import JsonRows, RootFields, compact, compact_lines
@@ -103,7 +103,7 @@ def _beyond(undeclared: Mapping[str, msgspec.Raw], earlier: Iterable[Member]) ->
     values of names that stand twice in it."""
     members, names = dict(undeclared), OverflowNames(undeclared)
     for name, value in earlier:
-        members[names.take(name)] = msgspec.Raw(value)
+        members[names.allocate(name)] = msgspec.Raw(value)
     return quoted(compact(msgspec.json.encode(dict(sorted(members.items())))))
 
 

@@ -12,8 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from s3dest_dagster.columns.binary_columns import binary_array
-from s3dest_dagster.columns.characters import Bytes, Places
+from s3dest_dagster.columns.binary_columns import Bytes, Places, binary_array
 from s3dest_dagster.formats.json_rows import compact_lines
 
 _BACKSLASH = ord("\\")

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from s3dest_dagster.columns.members import Member, object_of, pairs_of
-from s3dest_dagster.columns.types import DATA, OVERFLOW, Array, Kind, Record, Union
+from s3dest_dagster.columns.envelope import DATA
+from s3dest_dagster.columns.json_texts import Member, object_of, pairs_of
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.errors import RecordError
 
 _CELL = re.compile(rb'("(?:[^"]|"")*"|[^,\r\n"]*)(,|\r?\n|\Z)')
@@ -21,7 +23,7 @@ def csv_records(text: bytes, record: Record) -> Iterator[tuple[str, int, bytes]]
     """Id, emission time and JSON text of each line behind the header, flattened or not."""
     lines = _lines(text)
     names = [_unquoted(cell).decode() for cell in next(lines, [])]
-    nested = {field.source for field in record.fields if _may_nest(field.kind)}
+    nested = {field.source for field in record.fields if field.kind.has_structure}
     for line in lines:
         record_id, emitted_at, *cells = line
         yield _unquoted(record_id).decode(), int(emitted_at), _record(names[2:], cells, nested)
@@ -74,9 +76,3 @@ def _lines(text: bytes) -> Iterator[list[bytes]]:
 
 def _unquoted(cell: bytes) -> bytes:
     return cell[1:-1].replace(b'""', b'"') if cell.startswith(b'"') else cell
-
-
-def _may_nest(kind: Kind) -> bool:
-    if isinstance(kind, Union):
-        return any(map(_may_nest, kind.branches))
-    return isinstance(kind, Array | Record)

@@ -12,9 +12,9 @@ import numpy as np
 from msgspec import Raw
 from msgspec.structs import astuple
 
-from s3dest_dagster.columns.characters import Bytes, Places, table_of
-from s3dest_dagster.columns.duplicate_names import NameCensus
-from s3dest_dagster.columns.members import BESIDE_A_MEMBER, Member, as_object, members_of, size_of
+from s3dest_dagster.columns.binary_columns import Bytes, Places, table_of
+from s3dest_dagster.columns.duplicate_names import DuplicateNameCheck
+from s3dest_dagster.columns.json_texts import MEMBER_OVERHEAD, Member, as_object, members_of, size_of
 from s3dest_dagster.errors import RecordError
 
 ABSENT = Raw(b"")
@@ -91,7 +91,7 @@ class _Plan:
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
-        self.sizes = [len(name.encode()) + BESIDE_A_MEMBER for name in names]
+        self.sizes = [len(name.encode()) + MEMBER_OVERHEAD for name in names]
         self._decoder = _decoder(names) if all(map(_can_be_learnt, names)) else None
 
     def take_apart(self, raws: Sequence[bytes], block: bytes) -> tuple[list[Raw], dict[int, dict[str, Raw]]]:
@@ -164,10 +164,10 @@ def _rows_with_others(
 
 
 def _has_all_names(values: Sequence[Raw], undeclared: Mapping[int, Mapping[str, Raw]], block: bytes) -> bool:
-    duplicate_names = NameCensus()
+    duplicate_names = DuplicateNameCheck()
     duplicate_names.add_texts(values)
     duplicate_names.add_texts([value for members in undeclared.values() for value in members.values()])
-    return duplicate_names.is_complete(block)
+    return duplicate_names.passes(block)
 
 
 def _earlier(raws: Sequence[bytes], rows: Sequence[int]) -> dict[int, Sequence[Member]]:

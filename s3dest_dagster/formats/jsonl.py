@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 from s3dest_dagster.batch import Batch, Tally
 from s3dest_dagster.columns.binary_columns import Parts, glued, pieces
-from s3dest_dagster.columns.conversion_log import Event, Outcome, tally_of
-from s3dest_dagster.columns.envelope import record_ids
-from s3dest_dagster.columns.members import Member, object_of, pairs_of
-from s3dest_dagster.columns.names import OverflowNames
-from s3dest_dagster.columns.types import DATA, EMITTED_AT, OVERFLOW, RECORD_ID
+from s3dest_dagster.columns.conversion_log import Entry, Outcome, tally_of
+from s3dest_dagster.columns.envelope import DATA, EMITTED_AT, RECORD_ID, record_ids
+from s3dest_dagster.columns.json_texts import Member, object_of, pairs_of
+from s3dest_dagster.columns.names import OVERFLOW
+from s3dest_dagster.columns.overflow import OverflowNames
 from s3dest_dagster.formats.arrow_json import json_texts
 from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once
 from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
@@ -81,7 +81,7 @@ def _flattened(raws: Sequence[bytes], heads: list[bytes]) -> tuple[list[bytes], 
             heads[number] = heads[number][:-1]
     if not _may_clash(b"\n".join(bodies)):
         return bodies, heads, Tally()
-    moved: Counter[Event] = Counter()
+    moved: Counter[Entry] = Counter()
     bodies = [_without_clash(body, moved) if _may_clash(body) else body for body in bodies]
     return bodies, heads, tally_of(moved)
 
@@ -93,19 +93,19 @@ def _may_clash(text: bytes) -> bool:
     return b"\\" in text and rb"\u00" in text and any(letter in text for letter in _ESCAPED_LETTERS)
 
 
-def _without_clash(body: bytes, moved: Counter[Event]) -> bytes:
+def _without_clash(body: bytes, moved: Counter[Entry]) -> bytes:
     """A record's text from behind its brace, its envelope names moved into the overflow object."""
     pairs = pairs_of(b"{" + body)
     overflow: list[Member] = []
     names = OverflowNames()
     for name, value in reversed(pairs):  # so that of a name that stands twice, the last value keeps it
         if name in _ENVELOPE:
-            overflow.append((names.take(name), value))
+            overflow.append((names.allocate(name), value))
     if not overflow:
         return body
     moved.update((Outcome.UNDECLARED, name) for name, value in pairs if name in _ENVELOPE and value != b"null")
     kept = [(name, value) for name, value in pairs if name not in (*_ENVELOPE, OVERFLOW)]
     for own in [value for name, value in pairs if name == OVERFLOW]:
         for name, value in pairs_of(own) if own.startswith(b"{") else [(OVERFLOW, own)]:
-            overflow.append((names.take(name), value))
+            overflow.append((names.allocate(name), value))
     return object_of([*kept, (OVERFLOW, object_of(overflow))])[1:]

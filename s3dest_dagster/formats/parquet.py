@@ -11,11 +11,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s3dest_dagster.batch import Batch
-from s3dest_dagster.columns.arrow_types import Layout
 from s3dest_dagster.columns.converter import RecordConverter
-from s3dest_dagster.columns.depth import within_parquet
-from s3dest_dagster.columns.envelope import EMITTED_AT_TYPE, emitted_at_column, record_id_column, record_ids
-from s3dest_dagster.columns.types import EMITTED_AT, RECORD_ID
+from s3dest_dagster.columns.envelope import (
+    EMITTED_AT,
+    EMITTED_AT_TYPE,
+    RECORD_ID,
+    emitted_at_column,
+    record_id_column,
+    record_ids,
+)
+from s3dest_dagster.columns.kinds import Layout
+from s3dest_dagster.columns.schemas import within_parquet
 from s3dest_dagster.formats.parquet_avro import avro_schema_of_columns
 from s3dest_dagster.formats.parquet_lzo import PageRewriter, lzo_compressor
 from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from s3dest_dagster.columns.arrow_types import Layout, members
-from s3dest_dagster.columns.avro_schema import avro_schema
-from s3dest_dagster.columns.types import Array, Kind, Record
+from s3dest_dagster.columns.kinds import Kind, Layout
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.kinds.union import Position
+from s3dest_dagster.columns.schemas import avro_schema
 
 
 def avro_schema_of_columns(record: Record, layout: Layout) -> str:
@@ -32,7 +34,7 @@ def _position(written: Any, kind: Kind, path: str, *, fallback: bool) -> Any:
     """The type of a field or item. `written` is "null" or a union that begins with null."""
     if written == "null":
         return written
-    named = members(kind, Layout.NAMED, fallback=fallback)
+    named = Position(kind, fallback).members(Layout.NAMED)
     if not named:
         return ["null", _branch(written[1], kind, path)]
     fields = [

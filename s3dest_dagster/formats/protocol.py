@@ -9,9 +9,9 @@ from typing import Protocol
 import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, Tally
-from s3dest_dagster.columns.avro_schema import avro_schema_text, fingerprint
 from s3dest_dagster.columns.json_schema import UnknownTypes, record_type
-from s3dest_dagster.columns.types import Record
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.schemas import avro_schema_text, fingerprint
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.stream import Stream
 

@@ -18,13 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, JsonBatch
-from s3dest_dagster.columns.arrow_types import Layout, arrow_schema
 from s3dest_dagster.columns.converter import RecordConverter
-from s3dest_dagster.columns.depth import within_parquet
-from s3dest_dagster.columns.envelope import EMITTED_AT_TYPE
-from s3dest_dagster.columns.members import members_of, object_of
-from s3dest_dagster.columns.types import DATA, EMITTED_AT, RECORD_ID, Record, Scalar
-from s3dest_dagster.formats.branch_values import TAGGED, AvroBranches, MemberBranches, named_record
+from s3dest_dagster.columns.envelope import DATA, EMITTED_AT, EMITTED_AT_TYPE, RECORD_ID
+from s3dest_dagster.columns.json_texts import members_of, object_of
+from s3dest_dagster.columns.kinds import Layout
+from s3dest_dagster.columns.kinds.number import FLOAT
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.kinds.temporal import DATE
+from s3dest_dagster.columns.schemas import arrow_schema, within_parquet
+from s3dest_dagster.formats.branch_values import AvroBranches, MemberBranches, named_record
 from s3dest_dagster.formats.csv_reading import csv_records
 from s3dest_dagster.formats.parquet_lzo import is_lzo, without_lzo
 from s3dest_dagster.formats.protocol import contents_of
@@ -50,6 +52,9 @@ class _Enveloped(msgspec.Struct):
     emitted_at: int | str = msgspec.field(name=EMITTED_AT)
     data: msgspec.Raw = msgspec.field(name=DATA)
 
+
+_TAGGED = {kind.avro_tag: kind.avro_name for kind in (DATE, FLOAT)}
+"""Avro types of the tagged kinds, by tag."""
 
 _enveloped = msgspec.json.Decoder(_Enveloped)  # not made by the first use, which may come from several threads at once
 
@@ -125,7 +130,7 @@ def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
 
 
 def _avro_rows(content: bytes | memoryview) -> Iterator[dict[str, Any]]:
-    """Records as Python values: temporal ones as integers, and those of `TAGGED` kinds as dicts."""
+    """Records as Python values: temporal ones as integers, and those of tagged kinds as dicts."""
     reader = fastavro.block_reader(BytesIO(content))
     schema = fastavro.parse_schema(_tagged(reader.writer_schema, count()))
     for block in reader:
@@ -137,12 +142,13 @@ def _avro_rows(content: bytes | memoryview) -> Iterator[dict[str, Any]]:
 
 
 def _tagged(schema: Any, numbers: Iterator[int]) -> Any:
-    """An Avro schema of the same bytes: no logical types, and what is `TAGGED` is a record of one field."""
+    """An Avro schema of the same bytes without logical types, in which a value of a tagged kind is a record of one
+    field."""
     if isinstance(schema, list):
         return [_tagged(branch, numbers) for branch in schema]
     kind = schema.get("logicalType") if isinstance(schema, dict) else schema
-    if kind in TAGGED:
-        field = {"name": kind, "type": "int" if kind == Scalar.DATE else kind}
+    if kind in _TAGGED:
+        field = {"name": kind, "type": _TAGGED[kind]}
         return {"type": "record", "name": f"tagged_{next(numbers)}", "namespace": "", "fields": [field]}
     if not isinstance(schema, dict):
         return schema

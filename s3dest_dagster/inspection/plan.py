@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s3dest_dagster.columns.arrow_types import columns
-from s3dest_dagster.columns.depth import within_parquet
 from s3dest_dagster.columns.diagnostics import (
     Diagnostic,
     cell_diagnostics,
@@ -20,7 +18,8 @@ from s3dest_dagster.columns.diagnostics import (
     unknown_type_diagnostics,
 )
 from s3dest_dagster.columns.json_schema import record_type
-from s3dest_dagster.columns.types import Record
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.schemas import columns, within_parquet
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.manifest import live_keys
 from s3dest_dagster.commit.manifest_keys import sync_of

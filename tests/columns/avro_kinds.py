@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from s3dest_dagster.columns.types import OVERFLOW, TEMPORAL, Array, Field, Kind, Record, Scalar, Union
+from s3dest_dagster.columns.kinds import Kind
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.boolean import BOOLEAN, NULL
+from s3dest_dagster.columns.kinds.number import DOUBLE, FLOAT, LONG
+from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.string import BYTES, STRING
+from s3dest_dagster.columns.kinds.temporal import DATE, TIME, TIMESTAMP, Temporal
+from s3dest_dagster.columns.kinds.union import Union
+from s3dest_dagster.columns.names import OVERFLOW
 
-_LOGICAL = {"date": Scalar.DATE, "time-micros": Scalar.TIME, "timestamp-micros": Scalar.TIMESTAMP}
+_PLAIN = {kind.avro_name: kind for kind in (NULL, STRING, BOOLEAN, LONG, DOUBLE, FLOAT, BYTES)}
+_LOGICAL = {"date": DATE, "time-micros": TIME, "timestamp-micros": TIMESTAMP}
 
 
 def kind_of_avro(schema: Any) -> Kind:
-    """The kind; a string behind temporal branches counts as the fallback. ValueError for int, which no schema gives."""
+    """The kind; a string behind temporal branches counts as the fallback. KeyError for int, which no schema gives."""
     if isinstance(schema, list):
         kinds = [kind_of_avro(branch) for branch in schema if branch != "null"]
-        if kinds[-1] is Scalar.STRING and any(kind in TEMPORAL for kind in kinds):
+        if kinds[-1] is STRING and any(isinstance(kind, Temporal) for kind in kinds):
             kinds.pop()
         return kinds[0] if len(kinds) == 1 else Union(tuple(kinds))
     if isinstance(schema, str):
-        return Scalar(schema)
+        return _PLAIN[schema]
     if "logicalType" in schema:
         return _LOGICAL[schema["logicalType"]]
     if schema["type"] == "array":

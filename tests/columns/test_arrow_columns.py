@@ -12,11 +12,11 @@ import pytest
 from columns.junk import Taste, json_schema, plainly, record
 
 from s3dest_dagster.batch import ArrowBatch, JsonBatch, Tally
-from s3dest_dagster.columns.arrow_types import Layout
 from s3dest_dagster.columns.converter import RecordConverter
 from s3dest_dagster.columns.inference import json_schema_of_arrow
 from s3dest_dagster.columns.json_schema import record_type
-from s3dest_dagster.columns.types import OVERFLOW
+from s3dest_dagster.columns.kinds import Layout
+from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.errors import RecordError
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from s3dest_dagster.columns.arrow_types import Layout, arrow_schema, columns, paths
 from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.kinds import Layout
+from s3dest_dagster.columns.schemas import arrow_schema, columns, paths
 
 OVERFLOW = pa.map_(pa.string(), pa.string())
 STAMP = pa.timestamp("us", "UTC")

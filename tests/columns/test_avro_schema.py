@@ -11,10 +11,10 @@ from columns.avro_kinds import unwrapped
 from columns.junk import Taste, json_schema, record
 from fastavro.validation import validate
 
-from s3dest_dagster.columns.arrow_types import Layout
-from s3dest_dagster.columns.avro_schema import avro_schema, avro_schema_text
+from s3dest_dagster.columns.converter import convert_record
 from s3dest_dagster.columns.json_schema import record_type
-from s3dest_dagster.columns.values import convert_record
+from s3dest_dagster.columns.kinds import Layout
+from s3dest_dagster.columns.schemas import avro_schema, avro_schema_text
 
 NESTED = {"properties": {"a": {"type": "object", "properties": {"b": {"type": "object"}}}}}
 

@@ -11,13 +11,14 @@ from columns.avro_kinds import kind_of_avro, unwrapped
 from columns.differences import OVERFLOW as OVERFLOWED
 from columns.differences import RECORDS, TEMPORALS, VALUES, Inexact
 
-from s3dest_dagster.columns.arrow_types import Layout
-from s3dest_dagster.columns.avro_schema import avro_schema
-from s3dest_dagster.columns.dates import date_days, time_micros, timestamp_micros
+from s3dest_dagster.columns.converter import convert_record
+from s3dest_dagster.columns.envelope import EMITTED_AT, RECORD_ID
 from s3dest_dagster.columns.json_schema import record_type
-from s3dest_dagster.columns.names import standard_name
-from s3dest_dagster.columns.types import EMITTED_AT, OVERFLOW, RECORD_ID, Field, Record
-from s3dest_dagster.columns.values import convert_record
+from s3dest_dagster.columns.kinds import Layout
+from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.temporal import date_days, time_micros, timestamp_micros
+from s3dest_dagster.columns.names import OVERFLOW, standard_name
+from s3dest_dagster.columns.schemas import avro_schema
 
 CASES = Path(__file__).resolve().parents[2].parent / "shared" / "cases"
 
@@ -82,7 +83,7 @@ def without_nulls(value: Any) -> Any:
 def test_a_value_lands_as_with_the_connector_or_as_the_list_of_differences_says(case):
     try:
         kind = kind_of_avro(case["avroFieldType"])
-    except ValueError:
+    except KeyError:
         pytest.skip("an Avro type that no JSON schema gives since version 0.4.0")
     raw = case["jsonValueText"]
     record = Record("stream", None, (Field("f", "f", kind),))

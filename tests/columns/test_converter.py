@@ -1,4 +1,4 @@
-"""The road is as fast as the records are clean, and gives what the rules give, whatever they are."""
+"""Conversion is as fast as the records are clean, and gives what the rules give, whatever the records are."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ import pytest
 from columns.junk import Taste, json_schema, plainly, record, taste
 
 from s3dest_dagster.batch import JsonBatch, Tally
-from s3dest_dagster.columns.arrow_types import Layout
 from s3dest_dagster.columns.conversion_log import tally_of
-from s3dest_dagster.columns.converter import RecordConverter
+from s3dest_dagster.columns.converter import RecordConverter, convert_record
 from s3dest_dagster.columns.json_schema import record_type
-from s3dest_dagster.columns.types import OVERFLOW
-from s3dest_dagster.columns.values import convert_record
+from s3dest_dagster.columns.kinds import Layout
+from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.errors import RecordError
 
 SHOP = {
@@ -53,14 +52,14 @@ def raw(**fields) -> bytes:
     return json.dumps({**CLEAN, **fields}, separators=(",", ":")).encode()
 
 
-def road_of(schema, layout=Layout.NAMED, **options) -> RecordConverter:
+def converter_of(schema, layout=Layout.NAMED, **options) -> RecordConverter:
     return RecordConverter(record_type(schema, "shop", None), layout=layout, **options)
 
 
 def by_rules(converter: RecordConverter, raws) -> tuple[pa.Array, Tally]:
     converted = [convert_record(converter.record, text, layout=converter.layout) for text in raws]
     column = pa.array([values for values, _ in converted], pa.struct(list(converter.schema)))
-    return column, tally_of(Counter(event for _, events in converted for event in events))
+    return column, tally_of(Counter(entry for _, entries in converted for entry in entries))
 
 
 def assert_as_the_rules_say(converter: RecordConverter, raws) -> pa.RecordBatch:
@@ -88,7 +87,7 @@ def test_columns_equal_the_rules_value_by_value(group, plain):
     for seed in range(group * 8, group * 8 + 8):
         r = Random(seed)
         schema, how = json_schema(r, plain=plain), taste(r)
-        converter = road_of(schema, r.choice(list(Layout)))
+        converter = converter_of(schema, r.choice(list(Layout)))
         for number in range(r.choice([2, 3, 36])):
             if r.random() < 0.1:
                 how.dirt = r.choice([0, 0.2])
@@ -102,19 +101,19 @@ def test_the_same_records_give_the_same_columns_whatever_the_batches(layout):
     r = Random(7)
     schema = json_schema(r, plain=False)
     raws = [record(r, schema, Taste(0.1, 0.3, 48, True, True)) for _ in range(300)]
-    whole = road_of(schema, layout).convert(batch(raws))
-    converter, parts = road_of(schema, layout), []
+    whole = converter_of(schema, layout).convert(batch(raws))
+    converter, parts = converter_of(schema, layout), []
     while len(parts) < len(raws):
         part = raws[len(parts) : len(parts) + r.choice([1, 7, 60])]
         parts += plainly(converter.convert(batch(part)).data.to_struct_array())
     assert parts == plainly(whole.data.to_struct_array())
 
 
-def test_threads_that_share_a_road_do_not_disturb_each_other():
+def test_threads_that_share_a_converter_do_not_disturb_each_other():
     r = Random(3)
     schema = json_schema(r, plain=True)
     batches = [[record(r, schema, Taste(dirt, 0.2, 3, True, True)) for _ in range(80)] for dirt in [0, 0.2] * 20]
-    converter = road_of(schema)
+    converter = converter_of(schema)
     wanted = [plainly(by_rules(converter, raws)[0]) for raws in batches]
     with ThreadPoolExecutor(8) as pool:
         got = pool.map(lambda raws: plainly(converter.convert(batch(raws)).data.to_struct_array()), batches)
@@ -122,52 +121,52 @@ def test_threads_that_share_a_road_do_not_disturb_each_other():
 
 
 def test_an_empty_batch_gives_no_rows():
-    data = road_of(SHOP).convert(batch([])).data
-    assert (data.num_rows, data.schema) == (0, road_of(SHOP).schema)
+    data = converter_of(SHOP).convert(batch([])).data
+    assert (data.num_rows, data.schema) == (0, converter_of(SHOP).schema)
 
 
 def test_a_stream_without_declared_fields_keeps_everything_in_the_overflow():
-    data = assert_as_the_rules_say(road_of({"type": "object"}), [b'{"b":1,"a":"x"}', b"{}", b'{"n":null}'])
+    data = assert_as_the_rules_say(converter_of({"type": "object"}), [b'{"b":1,"a":"x"}', b"{}", b'{"n":null}'])
     assert data.column(OVERFLOW).to_pylist() == [[("a", "x"), ("b", "1")], None, None]
 
 
 def test_records_may_be_any_bytes_like():
     raws = [raw(), raw(extra=1), raw(id="x")] * 20
-    converter = road_of(SHOP)
+    converter = converter_of(SHOP)
     viewed = converter.convert(batch([memoryview(text) for text in raws]))
     assert viewed.data.equals(converter.convert(batch(raws)).data)
 
 
-class Spy(RecordConverter):
-    """Counts which tier made the columns."""
+class CountingConverter(RecordConverter):
+    """Counts which tier converts the records."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.took = Counter()
+        self.tiers = Counter()
 
-    def _strictly(self, *args):
-        column = super()._strictly(*args)
-        self.took["strict" if column else "strict refused"] += 1
+    def _strict(self, *args):
+        column = super()._strict(*args)
+        self.tiers["strict" if column else "strict refused"] += 1
         return column
 
     def _by_texts(self, raws):
-        self.took["by texts"] += len(raws)
+        self.tiers["by texts"] += len(raws)
         return super()._by_texts(raws)
 
     def _by_rules(self, raws):
-        self.took["by rules"] += len(raws)
+        self.tiers["by rules"] += len(raws)
         return super()._by_rules(raws)
 
 
-def spy() -> Spy:
-    return Spy(record_type(SHOP, "shop", None), layout=Layout.AVRO)
+def counting_converter() -> CountingConverter:
+    return CountingConverter(record_type(SHOP, "shop", None), layout=Layout.AVRO)
 
 
 def test_clean_records_take_the_strict_tier():
-    converter = spy()
+    converter = counting_converter()
     for _ in range(3):
         assert_as_the_rules_say(converter, [raw(id=i) for i in range(100)])
-    assert converter.took == {"strict": 3}
+    assert converter.tiers == {"strict": 3}
 
 
 @pytest.mark.parametrize(
@@ -176,48 +175,48 @@ def test_clean_records_take_the_strict_tier():
     ids=["undeclared", "text in integer", "undeclared inside", "undeclared in items", "number in string"],
 )
 def test_dirt_of_every_record_is_learnt_once_and_read_in_columns(dirty):
-    converter = spy()
+    converter = counting_converter()
     for _ in range(3):
         assert_as_the_rules_say(
             converter, [raw(id=i, **dirty) if "id" not in dirty else raw(**dirty) for i in range(100)]
         )
-    assert converter.took == {"strict refused": 1}
+    assert converter.tiers == {"strict refused": 1}
 
 
 def test_rare_dirt_goes_by_rules_in_its_own_place():
-    converter = spy()
+    converter = counting_converter()
     assert_as_the_rules_say(converter, [raw(id=i if i % 50 else "n/a") for i in range(200)])
-    assert converter.took["by rules"] == 4
-    assert not converter.took["by texts"]
+    assert converter.tiers["by rules"] == 4
+    assert not converter.tiers["by texts"]
 
 
 def test_names_that_are_data_are_not_learnt():
-    converter = spy()
+    converter = counting_converter()
     for _ in range(2):
         assert_as_the_rules_say(converter, [raw(**{f"key {i}": i}) for i in range(200)])
-    assert converter.took["by texts"] == 400
+    assert converter.tiers["by texts"] == 400
 
 
 def test_names_that_are_data_on_an_inner_level_leave_the_others_typed():
-    converter = spy()
+    converter = counting_converter()
     for _ in range(3):
         assert_as_the_rules_say(converter, [raw(address={"zip": "1", f"key {i}": i}) for i in range(200)])
-    assert converter.took == {"strict refused": 1}
+    assert converter.tiers == {"strict refused": 1}
 
 
 def test_the_strict_tier_is_tried_again_when_dirt_has_ended():
-    converter = spy()
+    converter = counting_converter()
     assert_as_the_rules_say(converter, [raw(extra=1)] * 50)
     for _ in range(40):
         assert_as_the_rules_say(converter, [raw()] * 2)
-    assert converter.took["strict"] > 1
+    assert converter.tiers["strict"] > 1
 
 
 @pytest.mark.parametrize("number", ["9007199254740993", "0.1000000000000000055", "1e-400", "123456789012345678901"])
 @pytest.mark.parametrize("share", [1, 50], ids=["every record", "few records"])
 @pytest.mark.parametrize("where", ['"score":%s', '"nums":[1,%s]', '"address":{"lat":%s}'])
 def test_a_number_that_no_double_holds_keeps_its_text(number, share, where):
-    converter = spy()
+    converter = counting_converter()
     raws = [b'{"id":1,' + (where % (number if i % share == 0 else "1.5")).encode() + b"}" for i in range(200)]
     for _ in range(35):
         data = assert_as_the_rules_say(converter, raws[:100])
@@ -226,14 +225,16 @@ def test_a_number_that_no_double_holds_keeps_its_text(number, share, where):
 
 def test_an_inexact_number_in_a_list_that_is_one_of_several_types_keeps_its_text():
     schema = {"properties": {"u": {"anyOf": [{"type": "array", "items": {"type": "number"}}, {"type": "boolean"}]}}}
-    data = assert_as_the_rules_say(road_of(schema), [b'{"u":[9007199254740993]}', b'{"u":[1]}', b'{"u":true}'] * 20)
+    data = assert_as_the_rules_say(
+        converter_of(schema), [b'{"u":[9007199254740993]}', b'{"u":[1]}', b'{"u":true}'] * 20
+    )
     assert data.column(OVERFLOW)[0].as_py() == [("u", "[9007199254740993]")]
 
 
 @pytest.mark.parametrize("ids", ["1234567890123456789", '"4111111111111111"', '"00000000000000000000"'])
 def test_long_digits_elsewhere_do_not_matter(ids):
     raws = [b'{"name":%b,"score":0.5}' % ids.encode()] * 100
-    assert_as_the_rules_say(road_of(SHOP), raws)
+    assert_as_the_rules_say(converter_of(SHOP), raws)
 
 
 TWICE = {
@@ -252,19 +253,19 @@ TWICE = {
 def test_of_a_name_that_stands_twice_the_last_counts_and_nothing_is_lost(case, dirt, rest):
     more, values, over, tally = TWICE[case]
     others = [raw()[:-1] + dirt + b"}"] * (rest - 1)
-    converter = road_of(SHOP)
+    converter = converter_of(SHOP)
     for _ in range(2):
         data = assert_as_the_rules_say(converter, [*others, raw()[:-1] + more])
     row = data.to_pylist()[-1]
     assert {name: row[name] for name in values} == values
     assert row[OVERFLOW] == (over or [(f"{OVERFLOW}.{OVERFLOW}.z", '{"a":2}'), (f"{OVERFLOW}.z", "1"), ("z", "3")])
-    assert road_of(SHOP).convert(batch([raw()[:-1] + more])).tally == tally
+    assert converter_of(SHOP).convert(batch([raw()[:-1] + more])).tally == tally
 
 
 def test_names_that_stand_twice_within_objects_and_lists_are_kept_there():
     twice = b'{"zip":"1","zip":"2","x":1,"x":2}'
     raws = [b'{"address":%b,"items":[%b,{"sku":"a","sku":"b"}]}' % (twice, twice)] * 40
-    row = assert_as_the_rules_say(road_of(SHOP), raws).to_pylist()[0]
+    row = assert_as_the_rules_say(converter_of(SHOP), raws).to_pylist()[0]
     again = f"{OVERFLOW}.x"
     assert row["address"] == {"zip": "2", "lat": None, OVERFLOW: [(again, "1"), ("x", "2"), ("zip", "1")]}
     assert row["items"][0] == {
@@ -276,26 +277,26 @@ def test_names_that_stand_twice_within_objects_and_lists_are_kept_there():
 
 def test_a_declared_name_that_stands_twice_is_a_mismatch():
     with pytest.raises(RecordError, match="field 'id' stands more than once, and has one place; its value is 1"):
-        road_of(SHOP, on_mismatch="fail").convert(batch([raw(), raw()[:-1] + b',"id":7}']))
-    road_of(SHOP, on_mismatch="fail").convert(batch([raw(), raw()[:-1] + b',"z":1,"z":2}']))
+        converter_of(SHOP, on_mismatch="fail").convert(batch([raw(), raw()[:-1] + b',"id":7}']))
+    converter_of(SHOP, on_mismatch="fail").convert(batch([raw(), raw()[:-1] + b',"z":1,"z":2}']))
 
 
 def test_a_number_beyond_doubles_overflows_between_clean_records():
     raws = [raw()] * 50 + [raw().replace(b'"score":1.5', b'"score":1e400')] + [raw()] * 50
-    data = assert_as_the_rules_say(road_of(SHOP), raws)
+    data = assert_as_the_rules_say(converter_of(SHOP), raws)
     assert data.column("score")[50].as_py() is None
     assert data.column(OVERFLOW)[50].as_py() == [("score", "1e400")]
 
 
 def test_an_undeclared_object_keeps_the_sources_spelling():
     raws = [raw()[:-1] + b',"more": {"a" : 1.50,  "b":[1e5]}}'] * 100
-    data = assert_as_the_rules_say(road_of(SHOP), raws)
+    data = assert_as_the_rules_say(converter_of(SHOP), raws)
     assert data.column(OVERFLOW)[0].as_py() == [("more", '{"a" : 1.50,  "b":[1e5]}')]
 
 
 def test_a_records_own_overflow_is_merged_and_loses_nothing():
     own = b',"zip":1,"_airbyte_additional_properties":{"zip":2,"k":"t","n":null},"_ab_additional_properties":"text"}'
-    data = assert_as_the_rules_say(road_of(SHOP), [raw()[:-1] + own] * 100)
+    data = assert_as_the_rules_say(converter_of(SHOP), [raw()[:-1] + own] * 100)
     assert data.column(OVERFLOW)[0].as_py() == [
         ("_ab_additional_properties", "text"),
         ("_airbyte_additional_properties.zip", "2"),
@@ -306,7 +307,7 @@ def test_a_records_own_overflow_is_merged_and_loses_nothing():
 
 def test_a_field_named_like_an_envelope_column_goes_to_the_overflow():
     schema = {"properties": {"_airbyte_ab_id": {"type": "string"}, "id": {"type": "integer"}}}
-    data = assert_as_the_rules_say(road_of(schema), [b'{"_airbyte_ab_id":"mine","id":1}'] * 30)
+    data = assert_as_the_rules_say(converter_of(schema), [b'{"_airbyte_ab_id":"mine","id":1}'] * 30)
     assert data.schema.names == ["id", OVERFLOW]
     assert data.column(OVERFLOW)[0].as_py() == [("_airbyte_ab_id", "mine")]
 
@@ -314,26 +315,26 @@ def test_a_field_named_like_an_envelope_column_goes_to_the_overflow():
 def test_names_with_quotes_and_escapes_are_read():
     schema = {"properties": {'a"b': {"type": "integer"}, "back\\slash": {"type": "string"}, "ü n": {"type": "integer"}}}
     raws = [json.dumps({'a"b': i, "back\\slash": "x", "ü n": 5}).encode() for i in range(50)]
-    data = assert_as_the_rules_say(road_of(schema), raws)
+    data = assert_as_the_rules_say(converter_of(schema), raws)
     assert data.schema.names == ["a_b", "back_slash", "u_n", OVERFLOW]
     assert data.column("u_n")[0].as_py() == 5
 
 
 def test_the_tally_counts_by_original_dotted_name():
     dirty = raw(id="12", name=True, score="x", extra=1, address={"zip": 5, "more": 2}, items=[{"sku": 1, "z": 1}] * 2)
-    tally = road_of(SHOP).convert(batch([dirty, raw()] * 30)).tally
+    tally = converter_of(SHOP).convert(batch([dirty, raw()] * 30)).tally
     assert tally.coerced == {"id": 30, "name": 30, "address.zip": 30, "items.sku": 60}
     assert tally.overflowed == {"score": 30}
     assert tally.undeclared == {"extra": 30, "address.more": 30, "items.z": 60}
 
 
 def test_a_list_that_overflows_counts_nothing_of_its_items():
-    tally = road_of(SHOP).convert(batch([raw(items=[{"sku": 1, "z": 2}, 5])])).tally
+    tally = converter_of(SHOP).convert(batch([raw(items=[{"sku": 1, "z": 2}, 5])])).tally
     assert tally == Tally(overflowed={"items": 1})
 
 
 def test_a_mismatch_fails_where_that_is_wanted_naming_field_record_and_value():
-    converter = road_of(SHOP, on_mismatch="fail")
+    converter = converter_of(SHOP, on_mismatch="fail")
     assert converter.convert(batch([raw(), raw(extra=1, id="12")])).tally.undeclared == {"extra": 1}
     with pytest.raises(RecordError) as error:
         converter.convert(batch([raw()] * 40 + [raw(address={"lat": "x" * 300})]))
@@ -346,19 +347,19 @@ def test_a_mismatch_fails_where_that_is_wanted_naming_field_record_and_value():
 
 def test_an_inexact_number_is_a_mismatch():
     with pytest.raises(RecordError, match=r"0\.1000000000000000055"):
-        road_of(SHOP, on_mismatch="fail").convert(batch([b'{"score":0.1000000000000000055}']))
+        converter_of(SHOP, on_mismatch="fail").convert(batch([b'{"score":0.1000000000000000055}']))
 
 
 def test_a_value_too_deep_to_be_read_is_refused_in_words():
     with pytest.raises(RecordError, match="too deep to be read"):
-        road_of(SHOP).convert(batch([raw()[:-1] + b',"z":' + b"[" * 200_000 + b"]" * 200_000 + b"}"]))
+        converter_of(SHOP).convert(batch([raw()[:-1] + b',"z":' + b"[" * 200_000 + b"]" * 200_000 + b"}"]))
 
 
 def test_two_thousand_columns():
     kinds = [{"type": "string"}, {"type": "integer"}, {"type": "number"}]
     schema = {"properties": {f"c{i}": kinds[i % 3] for i in range(2000)}}
     values = {f"c{i}": ["x", i, i / 4][i % 3] for i in range(2000)}
-    converter = road_of(schema)
+    converter = converter_of(schema)
     for dirty in ({}, {"more": 1}, {"c1": "n/a"}):
         assert_as_the_rules_say(converter, [json.dumps({**values, **dirty}).encode()] * 3)
 
@@ -369,7 +370,7 @@ def test_deeply_nested_records(depth):
     for _ in range(depth - 1):
         schema = {"type": "object", "properties": {"a": schema}}
         clean, dirty = {"a": clean}, {"a": dirty, "z": 1}
-    converter = road_of({"properties": {"a": schema}})
+    converter = converter_of({"properties": {"a": schema}})
     for values in (clean, dirty):
         assert_as_the_rules_say(converter, [json.dumps({"a": values}).encode()] * 30)
 
@@ -384,11 +385,11 @@ def test_columns_of_every_layout_have_the_schemas_types():
     }
     raws = [b'{"d":"2024-01-02","u":1,"l":["12:00"]}', b'{"d":"bad","u":{"x":1},"l":["bad"]}', b'{"u":"t"}'] * 20
     for layout in Layout:
-        assert_as_the_rules_say(road_of(schema, layout), raws)
-    named = road_of(schema, Layout.NAMED).convert(batch(raws)).data.to_pylist()
+        assert_as_the_rules_say(converter_of(schema, layout), raws)
+    named = converter_of(schema, Layout.NAMED).convert(batch(raws)).data.to_pylist()
     assert named[1][OVERFLOW] == [("d", "bad"), ("l", '["bad"]')]
     assert named[1]["u"]["object"] == {OVERFLOW: [("x", "1")]}
-    members = road_of(schema, Layout.MEMBER).convert(batch(raws)).data.to_pylist()
+    members = converter_of(schema, Layout.MEMBER).convert(batch(raws)).data.to_pylist()
     assert members[1]["d"] == {"member0": None, "member1": "bad"}
     assert members[1]["l"] == [{"member0": None, "member1": "bad"}]
     assert members[2]["d"] is None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from s3dest_dagster.columns.depth import within_parquet
 from s3dest_dagster.columns.json_schema import record_type
-from s3dest_dagster.columns.types import Array, Record, Scalar
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.kinds.string import STRING
+from s3dest_dagster.columns.schemas import within_parquet
 
 TIMESTAMP = {"type": "string", "format": "date-time"}
 
@@ -57,7 +59,7 @@ def test_the_first_position_that_is_too_deep_is_text(schema, levels):
     landed = within_parquet(record_of(schema))
     assert landed.fields[1] == record_of(schema).fields[1]
     kind, depth = landed.fields[0].kind, 0
-    while kind is not Scalar.STRING:
+    while kind is not STRING:
         kind = kind.item if isinstance(kind, Array) else kind.fields[0].kind
         depth += 1
     assert depth == levels

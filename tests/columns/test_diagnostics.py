@@ -1,8 +1,7 @@
-"""A plan's remarks: what of a schema arrives otherwise than it is declared, at every level, and why."""
+"""A plan's diagnostics: what of a schema arrives otherwise than it is declared, at every level, and why."""
 
 import pytest
 
-from s3dest_dagster.columns.depth import within_parquet
 from s3dest_dagster.columns.diagnostics import (
     Diagnostic,
     Effect,
@@ -13,6 +12,7 @@ from s3dest_dagster.columns.diagnostics import (
     unknown_type_diagnostics,
 )
 from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.schemas import within_parquet
 
 TEXT, MOVED, UTC = Effect.AS_TEXT, Effect.MOVED, Effect.CHANGED
 NODE = {"type": "object", "properties": {"next": {"$ref": "#/definitions/node"}, "id": {"type": "integer"}}}
@@ -47,7 +47,7 @@ def test_nothing_is_remarked_of_what_arrives_as_it_is_declared(definition):
 
 
 @pytest.mark.parametrize(
-    ("properties", "remarks"),
+    ("properties", "diagnostics"),
     [
         ({"a b": {"type": "string"}}, {"a b": (Effect.RENAMED, "a_b")}),
         ({"a-b": {"type": "string"}, "a_b": {"type": "string"}}, {"a-b": (Effect.RENAMED, "a_b_2")}),
@@ -119,14 +119,14 @@ def test_flattened_json_lines_keep_everything_and_move_what_has_a_column_already
     assert found == {"_airbyte_ab_id": MOVED, "_airbyte_emitted_at": MOVED}
 
 
-@pytest.mark.parametrize("remarks", [line_diagnostics, unknown_type_diagnostics])
+@pytest.mark.parametrize("diagnostics", [line_diagnostics, unknown_type_diagnostics])
 @pytest.mark.parametrize("definition", [{"type": "datetime"}, {"$ref": "#/nowhere"}, {"$ref": "other.json"}])
 def test_text_formats_keep_a_value_of_an_unknown_type_and_say_so(diagnostics, definition):
     schema = {"properties": {"a": definition, "b": {"type": "string"}, "c": {"$ref": "#/properties/b"}}}
     assert [(each.field, each.effect) for each in diagnostics(schema)] == [("a", Effect.KEPT)]
 
 
-def test_remarks_are_grouped_by_what_they_say_and_what_changes_a_value_comes_first():
+def test_diagnostics_are_grouped_by_what_they_say_and_what_changes_a_value_comes_first():
     diagnostics = [
         Diagnostic("a b", Effect.RENAMED, "signs", "a_b"),
         Diagnostic("at", Effect.CHANGED, "in UTC"),

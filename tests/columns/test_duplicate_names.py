@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pyarrow as pa
 import pytest
-from columns.test_members import OBJECTS, STYLES, spelled
+from columns.test_json_texts import OBJECTS, STYLES, spelled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.columns.duplicate_names import NameCensus, count, count_names, count_names_closely
+from s3dest_dagster.columns.duplicate_names import DuplicateNameCheck, count_names, count_names_closely, count_pattern
 
 
 def names_with_values(value) -> int:
@@ -43,27 +43,27 @@ def test_a_close_count_is_exact(text, names):
 
 
 @given(OBJECTS, STYLES)
-def test_a_census_is_complete_only_where_no_name_with_a_value_stands_twice(members, style):
+def test_a_check_passes_only_if_no_name_with_a_value_stands_twice(members, style):
     text = spelled(members, style).encode()
     read = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    duplicate_names = NameCensus()
-    duplicate_names.add_texts(list(read.values()))
-    if duplicate_names.is_complete(text):
+    duplicates = DuplicateNameCheck()
+    duplicates.add_texts(list(read.values()))
+    if duplicates.passes(text):
         values = [name for name, value in members if value is not None]
         assert len(set(values)) == len(values)
 
 
 def test_values_that_were_read_by_type_and_texts_are_added_up():
     text = b'{"a":1,"b":{"x":1,"x":2},"c":"d"}\n{"a":null,"b":null,"c":"e"}\n{"c":"f"}'
-    duplicate_names = NameCensus()
-    duplicate_names.add_column(pa.array(["d", "e", "f"]))
-    duplicate_names.add_column(pa.array([1, None, None]))
-    duplicate_names.add_texts([b'{"x":1,"x":2}', b"null", b""])
-    assert duplicate_names.is_complete(text)
-    assert not duplicate_names.is_complete(text + b'\n{"c":"g"}')
+    duplicates = DuplicateNameCheck()
+    duplicates.add_column(pa.array(["d", "e", "f"]))
+    duplicates.add_column(pa.array([1, None, None]))
+    duplicates.add_texts([b'{"x":1,"x":2}', b"null", b""])
+    assert duplicates.passes(text)
+    assert not duplicates.passes(text + b'\n{"c":"g"}')
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"ab", b"abab", b"aa"]))
 def test_patterns_are_counted_wherever_they_stand(text, pattern):
     text = text.replace(b"c", b"ab")
-    assert count(text, pattern) == sum(text.startswith(pattern, place) for place in range(len(text)))
+    assert count_pattern(text, pattern) == sum(text.startswith(pattern, place) for place in range(len(text)))

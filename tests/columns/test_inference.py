@@ -10,11 +10,11 @@ import pyarrow as pa
 from columns.junk import Taste, json_schema, record
 
 from s3dest_dagster.batch import JsonBatch
-from s3dest_dagster.columns.arrow_types import Layout
 from s3dest_dagster.columns.converter import RecordConverter
+from s3dest_dagster.columns.duplicate_names import has_repeated_name
 from s3dest_dagster.columns.inference import json_schema_of_arrow, json_schema_of_records
 from s3dest_dagster.columns.json_schema import record_type
-from s3dest_dagster.columns.members import has_repeated_name
+from s3dest_dagster.columns.kinds import Layout
 
 
 def test_the_types_of_a_first_batch():

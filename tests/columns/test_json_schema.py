@@ -5,9 +5,15 @@ from __future__ import annotations
 import fastavro
 import pytest
 
-from s3dest_dagster.columns.avro_schema import avro_schema, fingerprint
 from s3dest_dagster.columns.json_schema import record_type
-from s3dest_dagster.columns.types import Array, Field, Record, Scalar, Union
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.boolean import BOOLEAN, NULL
+from s3dest_dagster.columns.kinds.number import DOUBLE, LONG
+from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.string import BYTES, STRING
+from s3dest_dagster.columns.kinds.temporal import DATE, TIMESTAMP
+from s3dest_dagster.columns.kinds.union import Union
+from s3dest_dagster.columns.schemas import avro_schema, fingerprint
 from s3dest_dagster.errors import SchemaError
 
 WELL_KNOWN = "WellKnownTypes.json#/definitions/"
@@ -34,38 +40,38 @@ def avro(definition):
 @pytest.mark.parametrize(
     ("definition", "expected"),
     [
-        ({"type": "string", "format": "uuid"}, Scalar.STRING),
-        ({"type": "string", "format": "date", "airbyte_type": "big_integer"}, Scalar.STRING),
-        ({"type": "string", "airbyte_type": "timestamp_with_timezone"}, Scalar.STRING),
-        ({"type": ["null", "string"], "format": "date"}, Scalar.DATE),
-        ({"type": ["number", "null"], "airbyte_type": "integer"}, Scalar.DOUBLE),
-        ({"type": "number", "airbyte_type": "unknown"}, Scalar.DOUBLE),
-        ({"$ref": WELL_KNOWN + "BinaryData"}, Scalar.BYTES),
-        ({"$ref": WELL_KNOWN + "TimeWithTimezone"}, Scalar.STRING),
-        ({"$ref": WELL_KNOWN + "TimestampWithTimezone"}, Scalar.TIMESTAMP),
-        ({"type": None}, Scalar.STRING),
-        (True, Scalar.STRING),
-        (None, Scalar.STRING),
-        ({"type": []}, Scalar.NULL),
-        ({"anyOf": []}, Scalar.NULL),
-        ({"type": "string", "oneOf": [{"type": "integer"}]}, Scalar.LONG),
-        ({"type": "array", "items": {"anyOf": [{"type": "integer"}]}}, Array(Scalar.STRING)),
-        ({"type": "array", "items": True}, Array(Scalar.STRING)),
-        ({"type": "array", "items": {"type": ["null", "array"], "items": {"type": "null"}}}, Array(Array(Scalar.NULL))),
-        ({"type": ["string", "string", "integer"]}, Union((Scalar.STRING, Scalar.LONG))),
+        ({"type": "string", "format": "uuid"}, STRING),
+        ({"type": "string", "format": "date", "airbyte_type": "big_integer"}, STRING),
+        ({"type": "string", "airbyte_type": "timestamp_with_timezone"}, STRING),
+        ({"type": ["null", "string"], "format": "date"}, DATE),
+        ({"type": ["number", "null"], "airbyte_type": "integer"}, DOUBLE),
+        ({"type": "number", "airbyte_type": "unknown"}, DOUBLE),
+        ({"$ref": WELL_KNOWN + "BinaryData"}, BYTES),
+        ({"$ref": WELL_KNOWN + "TimeWithTimezone"}, STRING),
+        ({"$ref": WELL_KNOWN + "TimestampWithTimezone"}, TIMESTAMP),
+        ({"type": None}, STRING),
+        (True, STRING),
+        (None, STRING),
+        ({"type": []}, NULL),
+        ({"anyOf": []}, NULL),
+        ({"type": "string", "oneOf": [{"type": "integer"}]}, LONG),
+        ({"type": "array", "items": {"anyOf": [{"type": "integer"}]}}, Array(STRING)),
+        ({"type": "array", "items": True}, Array(STRING)),
+        ({"type": "array", "items": {"type": ["null", "array"], "items": {"type": "null"}}}, Array(Array(NULL))),
+        ({"type": ["string", "string", "integer"]}, Union((STRING, LONG))),
     ],
 )
 def test_the_kind_of_a_definition(definition, expected):
     assert kind(definition) == expected
 
 
-DATE, STAMP = {"type": "int", "logicalType": "date"}, {"type": "long", "logicalType": "timestamp-micros"}
+AVRO_DATE, STAMP = {"type": "int", "logicalType": "date"}, {"type": "long", "logicalType": "timestamp-micros"}
 CLOCK = {"type": "long", "logicalType": "time-micros"}
 AVRO_TYPES = [
     ({"type": "string"}, "string"),
     ({"type": "string", "format": "email"}, "string"),
     ({"type": "string", "format": "date-time", "airbyte_type": "timestamp_without_timezone"}, STAMP),
-    ({"type": "string", "format": "date"}, DATE),
+    ({"type": "string", "format": "date"}, AVRO_DATE),
     ({"type": "string", "format": "time", "airbyte_type": "time_with_timezone"}, CLOCK),
     ({"type": "string", "format": "date-time", "airbyte_type": "big_integer"}, "string"),
     ({"type": "number"}, "double"),
@@ -79,7 +85,7 @@ AVRO_TYPES = [
     ({"$ref": WELL_KNOWN + "Number"}, "double"),
     ({"$ref": WELL_KNOWN + "Integer"}, "long"),
     ({"$ref": WELL_KNOWN + "BinaryData"}, "bytes"),
-    ({"$ref": WELL_KNOWN + "Date"}, DATE),
+    ({"$ref": WELL_KNOWN + "Date"}, AVRO_DATE),
     ({"$ref": WELL_KNOWN + "TimestampWithTimezone"}, STAMP),
     ({"$ref": WELL_KNOWN + "TimestampWithoutTimezone"}, STAMP),
     ({"$ref": WELL_KNOWN + "TimeWithoutTimezone"}, CLOCK),
@@ -106,7 +112,7 @@ def test_additional_properties_of_a_schema_declare_nothing():
     found = fields({"a": inner, "b": open_, "c": {}}, additionalProperties=False)
     assert [field.source for field in found["a"].kind.fields] == ["x"]
     assert found["b"].kind.fields == ()
-    assert found["c"].kind is Scalar.STRING
+    assert found["c"].kind is STRING
 
 
 def test_a_tuple_has_no_string_beside_its_dates_but_a_list_has():
@@ -143,12 +149,12 @@ def test_records_of_a_union_become_one_behind_the_other_branches():
     other = {"type": "object", "properties": {"x": {"type": "string"}, "d": {"type": "integer"}, "y": {}}}
     merged = kind({"oneOf": [one, {"type": "boolean"}, other]})
     assert isinstance(merged, Union)
-    assert merged.branches[0] is Scalar.BOOLEAN
+    assert merged.branches[0] is BOOLEAN
     record = merged.branches[1]
     assert {f.source: f.kind for f in record.fields} == {
-        "x": Union((Scalar.LONG, Scalar.STRING)),
-        "d": Union((Scalar.DATE, Scalar.STRING, Scalar.LONG)),
-        "y": Scalar.STRING,
+        "x": Union((LONG, STRING)),
+        "d": Union((DATE, STRING, LONG)),
+        "y": STRING,
     }
 
 
@@ -196,15 +202,15 @@ def test_local_references_are_followed():
     found = fields(
         {"p": {"$ref": "#/definitions/point"}, "q": {"$ref": "#/definitions/point"}}, definitions=definitions
     )
-    assert found["p"].kind == Record("p", None, (Field("x", "x", Scalar.LONG),))
+    assert found["p"].kind == Record("p", None, (Field("x", "x", LONG),))
     assert found["q"].kind.fields == found["p"].kind.fields
 
 
 def test_what_refers_to_itself_ends_as_json_text():
     node = {"type": "object", "properties": {"next": {"$ref": "#/definitions/node"}, "v": {"type": "integer"}}}
     found = fields({"n": {"$ref": "#/definitions/node"}}, definitions={"node": node})
-    assert {f.source: f.kind for f in found["n"].kind.fields} == {"next": Scalar.STRING, "v": Scalar.LONG}
-    assert fields({"n": {"$ref": "#"}}, type="object")["n"].kind.fields[0].kind is Scalar.STRING
+    assert {f.source: f.kind for f in found["n"].kind.fields} == {"next": STRING, "v": LONG}
+    assert fields({"n": {"$ref": "#"}}, type="object")["n"].kind.fields[0].kind is STRING
 
 
 @pytest.mark.parametrize(
@@ -230,13 +236,13 @@ def test_a_schema_that_cannot_be_understood_is_refused_saying_where(schema, said
 @pytest.mark.parametrize(
     ("definition", "kind"),
     [
-        ({"type": "datetime"}, Scalar.STRING),
-        ({"type": "any"}, Scalar.STRING),
-        ({"type": ["integer", "datetime"]}, Union((Scalar.LONG, Scalar.STRING))),
-        ({"type": [{"type": "string"}]}, Scalar.STRING),
-        ({"$ref": "#/nowhere"}, Scalar.STRING),
-        ({"$ref": "other.json"}, Scalar.STRING),
-        ({"type": "array", "items": {"type": "float"}}, Array(Scalar.STRING)),
+        ({"type": "datetime"}, STRING),
+        ({"type": "any"}, STRING),
+        ({"type": ["integer", "datetime"]}, Union((LONG, STRING))),
+        ({"type": [{"type": "string"}]}, STRING),
+        ({"$ref": "#/nowhere"}, STRING),
+        ({"$ref": "other.json"}, STRING),
+        ({"type": "array", "items": {"type": "float"}}, Array(STRING)),
     ],
 )
 def test_a_type_that_is_not_known_is_a_text(definition, kind):
@@ -257,9 +263,9 @@ def test_what_nests_deeper_than_a_hundred_levels_is_json_text(around, inside):
         schema = around(schema)
     kind = fields({"a": schema})["a"].kind
     for _ in range(100):
-        assert kind is not Scalar.STRING
+        assert kind is not STRING
         kind = inside(kind)
-    assert kind is Scalar.STRING
+    assert kind is STRING
 
 
 def _optional(schema: dict) -> dict:
@@ -270,7 +276,7 @@ def test_combinations_within_combinations_end_as_json_text():
     schema: dict = {"type": "integer"}
     for _ in range(2_000):
         schema = _optional(schema)
-    assert fields({"a": schema})["a"].kind is Scalar.STRING
+    assert fields({"a": schema})["a"].kind is STRING
 
 
 def test_fifty_levels_of_optional_objects_have_types():
@@ -280,7 +286,7 @@ def test_fifty_levels_of_optional_objects_have_types():
     kind = fields({"a": schema})["a"].kind
     for _ in range(50):
         kind = kind.fields[0].kind
-    assert kind is Scalar.LONG
+    assert kind is LONG
 
 
 def test_references_that_multiply_are_refused_in_time():

@@ -8,13 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.columns.names import (
-    OverflowNames,
-    original_name_doc,
-    standard_name,
-    standard_namespace,
-    unique_names,
-)
+from s3dest_dagster.columns.names import original_name_doc, standard_name, standard_namespace, unique_names
+from s3dest_dagster.columns.overflow import OverflowNames
 
 
 @pytest.mark.parametrize(
@@ -69,11 +64,16 @@ def test_a_changed_name_is_told_in_the_doc():
 def test_a_name_that_an_overflow_map_has_already_gets_a_prefix_twice_and_then_numbers():
     names = OverflowNames(["a"])
     own = "_airbyte_additional_properties"
-    assert [names.take("a") for _ in range(4)] == [f"{own}.a", f"{own}.{own}.a", f"{own}.{own}.a.2", f"{own}.{own}.a.3"]
-    assert names.take("b") == "b"
+    assert [names.allocate("a") for _ in range(4)] == [
+        f"{own}.a",
+        f"{own}.{own}.a",
+        f"{own}.{own}.a.2",
+        f"{own}.{own}.a.3",
+    ]
+    assert names.allocate("b") == "b"
 
 
 @given(st.lists(st.sampled_from(["a", "a.2", "a.2.2", "_airbyte_additional_properties.a"]), max_size=12))
 def test_names_of_an_overflow_map_are_unique(sources):
     names = OverflowNames()
-    assert len({names.take(source) for source in sources}) == len(sources)
+    assert len({names.allocate(source) for source in sources}) == len(sources)

@@ -24,12 +24,12 @@ from encoded import batch_of, written
 from keys.test_recorded_names import BETTERED, REFUSED
 from servers import SEED_ACTIONS
 
-from s3dest_dagster.columns.arrow_types import Layout, arrow_schema
-from s3dest_dagster.columns.avro_schema import avro_schema
-from s3dest_dagster.columns.dates import date_days, time_micros, timestamp_micros
+from s3dest_dagster.columns.converter import convert_record
 from s3dest_dagster.columns.json_schema import record_type
-from s3dest_dagster.columns.types import OVERFLOW
-from s3dest_dagster.columns.values import convert_record
+from s3dest_dagster.columns.kinds import Layout
+from s3dest_dagster.columns.kinds.temporal import date_days, time_micros, timestamp_micros
+from s3dest_dagster.columns.names import OVERFLOW
+from s3dest_dagster.columns.schemas import arrow_schema, avro_schema
 from s3dest_dagster.dagster.asset_metadata import values_of
 from s3dest_dagster.dagster.translator import asset_key
 from s3dest_dagster.errors import TemplateError

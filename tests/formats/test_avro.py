@@ -11,8 +11,8 @@ import pytest
 from encoded import EMITTED_AT, MARKER, batch_of, entropy_of, stream_of, user, written
 
 from s3dest_dagster.batch import Tally
-from s3dest_dagster.columns.avro_schema import avro_schema
 from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.schemas import avro_schema
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import encoder
 from s3dest_dagster.settings.formats import AvroFormat

@@ -14,12 +14,17 @@ from generated import streams
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.columns.arrow_types import Layout
-from s3dest_dagster.columns.avro_schema import avro_schema
 from s3dest_dagster.columns.converter import RecordConverter
 from s3dest_dagster.columns.envelope import record_ids
 from s3dest_dagster.columns.json_schema import record_type
-from s3dest_dagster.columns.types import Array, Field, Record, Scalar, Union
+from s3dest_dagster.columns.kinds import Layout
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.boolean import BOOLEAN, NULL
+from s3dest_dagster.columns.kinds.number import LONG
+from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.string import STRING
+from s3dest_dagster.columns.kinds.union import Union
+from s3dest_dagster.columns.schemas import avro_schema
 from s3dest_dagster.formats.avro_blocks import BLOCK_BYTES, blocks, record_rows, varint
 from s3dest_dagster.formats.reading import _integer_type, _retyped
 
@@ -107,23 +112,23 @@ def test_slices_of_columns_have_the_bytes_of_their_rows():
 
 def test_a_null_list_that_covers_items_has_none():
     hidden = pa.ListArray.from_arrays([0, 2, 3], pa.array(["a", "b", "c"]), mask=pa.array([True, False]))
-    assert _one_column(Array(Scalar.STRING), hidden) == [b"\x00", b"\x02\x02\x02\x02c\x00"]
+    assert _one_column(Array(STRING), hidden) == [b"\x00", b"\x02\x02\x02\x02c\x00"]
 
 
 def test_a_null_struct_hides_its_members():
-    kind = Record("inner", None, (Field("a", "a", Scalar.LONG),))
+    kind = Record("inner", None, (Field("a", "a", LONG),))
     overflow = pa.nulls(2, pa.map_(pa.string(), pa.string()))
     hidden = pa.StructArray.from_arrays([pa.array([1, 2]), overflow], ["a", "o"], mask=pa.array([True, False]))
     assert _one_column(kind, hidden) == [b"\x00", b"\x02\x02\x04\x00"]
 
 
 def test_nulls_alone_have_no_bytes():
-    assert _one_column(Scalar.NULL, pa.nulls(2)) == [b"", b""]
-    assert _one_column(Array(Scalar.NULL), pa.array([[None, None], []])) == [b"\x02\x04\x00", b"\x02\x00"]
+    assert _one_column(NULL, pa.nulls(2)) == [b"", b""]
+    assert _one_column(Array(NULL), pa.array([[None, None], []])) == [b"\x02\x04\x00", b"\x02\x00"]
 
 
 def test_a_union_takes_the_branch_whose_member_is_set():
-    kind = Union((Scalar.LONG, Scalar.BOOLEAN, Scalar.STRING))
+    kind = Union((LONG, BOOLEAN, STRING))
     rows = [{"a": 1}, {"b": True}, {"c": "x"}, None, {}]
     column = pa.array(rows, pa.struct([("a", pa.int64()), ("b", pa.bool_()), ("c", pa.string())]))
     assert _one_column(kind, column) == [b"\x02\x02", b"\x04\x01", b"\x06\x02x", b"\x00", b"\x00"]
@@ -133,7 +138,7 @@ def test_a_union_takes_the_branch_whose_member_is_set():
 def test_texts_of_any_size_stand_behind_their_length(size):
     texts = pa.array(["x" * size, None, "y"])
     expected = [b"\x02" + varint(size) + b"x" * size, b"\x00", b"\x02\x02y"]
-    assert _one_column(Scalar.STRING, texts) == expected
+    assert _one_column(STRING, texts) == expected
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.none(), min_size=1))
@@ -144,7 +149,7 @@ def test_any_long_has_fastavros_bytes(numbers):
         out = io.BytesIO()
         fastavro.schemaless_writer(out, schema, number)
         expected.append(out.getvalue())
-    assert _one_column(Scalar.LONG, pa.array(numbers, pa.int64())) == expected
+    assert _one_column(LONG, pa.array(numbers, pa.int64())) == expected
 
 
 def _one_column(kind, column):

@@ -15,7 +15,7 @@ import pytest
 from encoded import batch_of, stream_of, written
 
 from s3dest_dagster.batch import Tally
-from s3dest_dagster.columns.types import OVERFLOW
+from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.formats import encoder
 from s3dest_dagster.settings.formats import (
     AvroFormat,

@@ -25,7 +25,7 @@ from source_oracle import lost, pairs, text_of
 
 from s3dest_dagster.columns.converter import RecordConverter
 from s3dest_dagster.columns.json_schema import record_type
-from s3dest_dagster.columns.types import OVERFLOW
+from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.formats import encoder
 from s3dest_dagster.formats.parquet_lzo import without_lzo
 from s3dest_dagster.settings.formats import (

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.columns.members import has_repeated_name, members_of, object_of, pairs_of, repeating
+from s3dest_dagster.columns.duplicate_names import has_repeated_name, rows_with_repeated_names
+from s3dest_dagster.columns.json_texts import members_of, object_of, pairs_of
 
 NAMES = st.one_of(st.sampled_from(["a", "b", "é", 'q"', "x:y", "n", ":", " "]), st.text(max_size=3))
 VALUES = st.recursive(
@@ -55,17 +56,19 @@ def test_the_last_value_of_a_name_is_its_member_and_the_others_are_given_out(mem
 @given(st.lists(st.tuples(OBJECTS, STYLES), max_size=40))
 def test_of_many_objects_those_that_repeat_a_name_are_found(objects):
     raws = [spelled(members, style).replace("\r", "\t").encode() for members, style in objects]
-    assert repeating(raws) == {place for place, (members, _) in enumerate(objects) if _is_any_repeated(members)}
+    assert rows_with_repeated_names(raws) == {
+        place for place, (members, _) in enumerate(objects) if _is_any_repeated(members)
+    }
 
 
 @pytest.mark.parametrize("string", [r"\":", r"\u0022:", r"\"\u003a", r"\u0022\u003A", r"\\\":"])
 def test_a_string_that_looks_like_a_name_hides_no_repeated_one(string):
     clean, twice = f'{{"a":"{string}","b":1}}', f'{{"a":"{string}","b":1,"b":2}}'
-    assert repeating([clean.encode(), twice.encode(), clean.encode()]) == {1}
+    assert rows_with_repeated_names([clean.encode(), twice.encode(), clean.encode()]) == {1}
 
 
 def test_an_object_that_cannot_be_decoded_as_a_whole_is_looked_into_too():
-    assert repeating([b'{"a":1e400}', b'{"a":1e400,"a":1}']) == {1}
+    assert rows_with_repeated_names([b'{"a":1e400}', b'{"a":1e400,"a":1}']) == {1}
 
 
 def _is_any_repeated(value: Any) -> bool:

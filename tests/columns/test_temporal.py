@@ -9,12 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s3dest_dagster.columns.dates import date_days, time_micros, timestamp_micros
-from s3dest_dagster.columns.temporal_columns import temporal_column
-from s3dest_dagster.columns.types import Scalar
+from s3dest_dagster.columns.kinds.temporal import DATE, TIME, TIMESTAMP, date_days, time_micros, timestamp_micros
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-PARSERS = {Scalar.DATE: date_days, Scalar.TIME: time_micros, Scalar.TIMESTAMP: timestamp_micros}
 
 
 def micros(*parts) -> int:
@@ -102,7 +99,7 @@ def test_the_first_and_the_last_instant_of_the_years_1_to_9999():
 )
 def test_what_lies_outside_the_years_1_to_9999_in_utc_does_not_parse(text):
     assert timestamp_micros(text) is None
-    column = temporal_column(Scalar.TIMESTAMP, pa.array([text, "2021-03-04T05:06:07Z"]))
+    column = TIMESTAMP.column(pa.array([text, "2021-03-04T05:06:07Z"]))
     assert column.cast(pa.int64()).to_pylist() == [None, micros(2021, 3, 4, 5, 6, 7)]
 
 
@@ -173,13 +170,13 @@ TEXTS = st.one_of(
 )
 
 
-@pytest.mark.parametrize("kind", PARSERS)
+@pytest.mark.parametrize("kind", [DATE, TIME, TIMESTAMP], ids=lambda kind: kind.word)
 @settings(max_examples=8 * settings().max_examples)  # they are cheap
 @given(texts=st.lists(st.none() | TEXTS, max_size=8) | TEXTS.map(lambda text: [text] * 3))
 def test_a_column_has_the_values_of_the_rules(kind, texts):
-    integers = pa.int32() if kind is Scalar.DATE else pa.int64()
-    column = temporal_column(kind, pa.array(texts, pa.string())).cast(integers)
-    assert column.to_pylist() == [None if text is None else PARSERS[kind](text) for text in texts]
+    integers = pa.int32() if kind is DATE else pa.int64()
+    column = kind.column(pa.array(texts, pa.string())).cast(integers)
+    assert column.to_pylist() == [None if text is None else kind.parse(text) for text in texts]
 
 
 @pytest.mark.parametrize(
@@ -190,10 +187,10 @@ def test_a_column_has_the_values_of_the_rules(kind, texts):
     ],
 )
 def test_a_column_that_arrow_would_take_as_a_whole_has_the_values_of_the_rules(text):
-    column = temporal_column(Scalar.TIMESTAMP, pa.array([text, None, text]))
+    column = TIMESTAMP.column(pa.array([text, None, text]))
     assert column.cast(pa.int64()).to_pylist() == [timestamp_micros(text), None, timestamp_micros(text)]
 
 
 def test_a_column_may_be_a_slice():
     texts = pa.array(["x", None, "2021-03-04T05:06:07Z", "2021-03-04T05:06:07Z"]).slice(2)
-    assert temporal_column(Scalar.TIMESTAMP, texts).cast(pa.int64()).to_pylist() == [micros(2021, 3, 4, 5, 6, 7)] * 2
+    assert TIMESTAMP.column(texts).cast(pa.int64()).to_pylist() == [micros(2021, 3, 4, 5, 6, 7)] * 2

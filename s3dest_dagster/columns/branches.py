@@ -1,0 +1,147 @@
+"""How the types that a JSON schema allows for one position become one legal kind, and several records one record.
+
+The rules are the connector's (`JsonToAvroSchemaConverter.mergeRecordSchemas` and its neighbours). If the connector's
+Avro schema would be illegal, so that its sync would fail, the union is made legal instead. Must not know: JSON schemas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+from s3dest_dagster.columns.kinds import Kind
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.boolean import NULL
+from s3dest_dagster.columns.kinds.number import LONG
+from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.string import STRING
+from s3dest_dagster.columns.kinds.temporal import TIMESTAMP, Temporal
+from s3dest_dagster.columns.kinds.union import Union, needs_text
+from s3dest_dagster.columns.names import OVERFLOW, original_name_doc, standard_name, standard_namespace, unique_names
+
+
+class Fallback(Enum):
+    """The string that Avro has beside a temporal kind, for texts that do not parse. It is not declared."""
+
+    STRING = "string"
+
+
+Branch = Kind | Fallback
+
+
+def with_fallback(branches: Sequence[Branch]) -> list[Branch]:
+    """The branches of a field or item, with the fallback at the end if the connector has one (reference 5.3)."""
+    return [*branches, Fallback.STRING] if _needs_fallback(branches) else list(branches)
+
+
+def kind_of(branches: Iterable[Branch]) -> Kind:
+    """One legal kind of these branches.
+
+    Equal branches count once, and no two have the same Avro type: an integer replaces times and timestamps, the first
+    of time and timestamp the other one, and arrays become one array.
+    """
+    legal = _legal(distinct(branches))
+    if legal and legal[-1] is Fallback.STRING and any(isinstance(branch, Temporal) for branch in legal[:-1]):
+        legal.pop()
+    kinds = [STRING if isinstance(branch, Fallback) else branch for branch in legal]
+    if not kinds:
+        return NULL
+    return kinds[0] if len(kinds) == 1 else Union(tuple(kinds))
+
+
+def tuple_of(branches: Iterable[Branch]) -> Array:
+    """The array of a tuple's items: one union of all of them, without fallback (reference 5.4)."""
+    item = kind_of(branches)
+    return Array(item, fallback=not needs_text(item.as_branches()))
+
+
+def distinct(branches: Iterable[Branch]) -> list[Branch]:
+    """Each branch once, at its first place.
+
+    A fallback and a declared string have the same Avro type; the declared one wins. A fallback that is not the last
+    branch counts as declared.
+    """
+    once = list(dict.fromkeys(branches))
+    strings = [place for place, branch in enumerate(once) if branch in (Fallback.STRING, STRING)]
+    if len(strings) > 1:
+        once[strings[0]] = STRING
+        del once[strings[1]]
+    return [STRING if branch is Fallback.STRING and branch is not once[-1] else branch for branch in once]
+
+
+def without_shadowed_timestamps(branches: Sequence[Branch]) -> list[Branch]:
+    """The branches of anyOf, allOf or oneOf: an integer replaces a timestamp (reference 5.5)."""
+    return [branch for branch in branches if branch != TIMESTAMP] if LONG in branches else list(branches)
+
+
+def merge_records(name: str, namespace: str | None, branches: Sequence[Branch]) -> list[Branch]:
+    """The branches with all records merged into one, called `name`, after the others (reference 5.6).
+
+    Its fields stand in first-seen order. Fields of the same source name become one field with the kinds of all.
+    """
+    records = [branch for branch in branches if isinstance(branch, Record)]
+    if not records:
+        return list(branches)
+    others = [branch for branch in branches if not isinstance(branch, Record)]
+    return [*others, _merged_record(name, namespace, records)]
+
+
+def _merged_record(name: str, namespace: str | None, records: Sequence[Record]) -> Record:
+    written = standard_name(name)
+    inner = f"{namespace}.{name}" if namespace else name
+    fields: dict[str, list[Field]] = {}
+    for record in records:
+        for field in record.fields:
+            fields.setdefault(field.source, []).append(field)
+    names = unique_names(list(fields), reserved=(OVERFLOW,))
+    merged = tuple(_merged_field(unique, inner, same) for unique, same in zip(names, fields.values(), strict=True))
+    return Record(written, standard_namespace(namespace), merged, original_name_doc(name, written))
+
+
+def _merged_field(name: str, namespace: str, same: Sequence[Field]) -> Field:
+    branches = distinct(branch for field in same for branch in with_fallback(field.kind.as_branches()))
+    docs = [field.doc for field in same if field.doc] if name == same[0].name else []
+    doc = "; ".join(docs) or original_name_doc(same[0].source, name)
+    return Field(name, same[0].source, kind_of(merge_records(name, namespace, branches)), doc)
+
+
+def _needs_fallback(branches: Sequence[Branch]) -> bool:
+    return Fallback.STRING not in branches and needs_text(branches)
+
+
+def _legal(branches: Sequence[Branch]) -> list[Branch]:
+    """The branches of which no two have the same Avro type: of several, a plain one is kept, else the first."""
+    by_type: dict[str, list[Kind]] = {}
+    for branch in branches:
+        if isinstance(branch, Kind) and branch.avro_name:
+            by_type.setdefault(branch.avro_name, []).append(branch)
+    legal: list[Branch] = []
+    for branch in branches:
+        rivals = by_type.get(branch.avro_name, []) if isinstance(branch, Kind) else []
+        arrays = [rival for rival in rivals if isinstance(rival, Array)]
+        if arrays and branch is arrays[0]:
+            legal.append(_merged_array(arrays))
+        elif not arrays and (not rivals or branch is _winner(rivals)):
+            legal.append(branch)
+    return legal
+
+
+def _winner(rivals: Sequence[Kind]) -> Kind:
+    """Of kinds with the same Avro type, the one that is no logical type, else the first."""
+    return next((kind for kind in rivals if kind.avro_type(None) == kind.avro_name), rivals[0])
+
+
+def _merged_array(arrays: Sequence[Array]) -> Array:
+    if len(arrays) == 1:
+        return arrays[0]
+    branches = [
+        branch
+        for array in arrays
+        for branch in (with_fallback(array.item.as_branches()) if array.fallback else array.item.as_branches())
+    ]
+    records = [branch for branch in branches if isinstance(branch, Record)]
+    if len(records) > 1:
+        branches = merge_records(records[0].name, records[0].namespace, distinct(branches))
+    if any(array.fallback for array in arrays):
+        return Array(kind_of(with_fallback(branches)))
+    return tuple_of(branches)

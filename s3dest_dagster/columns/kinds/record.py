@@ -1,0 +1,282 @@
+"""Records: declared fields as columns, and everything else in the level's overflow map."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.types as pt
+
+from s3dest_dagster.columns.arrow_json_texts import texts_of_column
+from s3dest_dagster.columns.arrow_types import unpacked
+from s3dest_dagster.columns.conversion_log import ConversionLog
+from s3dest_dagster.columns.json_texts import NOTHING, Member, Rows, json_texts, members_of
+from s3dest_dagster.columns.kinds import UNFIT, Column, ColumnDecoder, Kind, Layout, Rule
+from s3dest_dagster.columns.kinds.array import StructureDecoder
+from s3dest_dagster.columns.kinds.union import Position
+from s3dest_dagster.columns.names import OVERFLOW, OVERFLOW_NAMES
+from s3dest_dagster.columns.overflow import (
+    AVRO_OVERFLOW,
+    OVERFLOW_LEVELS,
+    OVERFLOW_TYPE,
+    OverflowColumn,
+    OverflowMap,
+    overflow_texts,
+)
+from s3dest_dagster.errors import RecordError
+
+Object = Mapping[str, Any]
+"""The members of one JSON object as texts."""
+_NO_MEMBERS: Final[Object] = {}
+_NONE_REPEATED: Final[Mapping[int, Sequence[Member]]] = {}
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of a record."""
+
+    name: str
+    """As written to Avro and Parquet."""
+    source: str
+    """As the source spells it."""
+    kind: Kind
+    doc: str | None = None
+    """The Avro field's doc, which tells the original name if it was changed."""
+
+    def position(self) -> Position:
+        """The position of its values."""
+        return Position(self.kind)
+
+
+@dataclass(frozen=True)
+class Record(Kind):
+    """A record level. It always ends with the overflow map, which is not listed among the fields."""
+
+    name: str
+    """The Avro record's name."""
+    namespace: str | None
+    """The Avro record's namespace."""
+    fields: tuple[Field, ...]
+    doc: str | None = None
+    """The Avro record's doc, which tells the original name if it was changed."""
+    _hash: int = dataclasses.field(init=False, repr=False, compare=False)
+
+    word = "object"
+    avro_name = ""
+    python_type = dict
+    has_structure = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_hash", hash((self.name, self.namespace, self.fields, self.doc)))
+
+    def __hash__(self) -> int:
+        """Computed once, since each enclosing level would otherwise compute it anew."""
+        return self._hash
+
+    def with_kinds(self, kinds: Iterable[Kind]) -> Record:
+        """The same record with other kinds of its fields."""
+        fields = tuple(replace(field, kind=kind) for field, kind in zip(self.fields, kinds, strict=True))
+        return Record(self.name, self.namespace, fields, self.doc)
+
+    def arrow_type(self, layout: Layout) -> pa.DataType:
+        fields = [pa.field(field.name, field.position().arrow_type(layout)) for field in self.fields]
+        return pa.struct([*fields, pa.field(OVERFLOW, OVERFLOW_TYPE)])
+
+    def avro_type(self, enclosing: str | None, envelope: Sequence[Mapping[str, Any]] = ()) -> Any:
+        """The namespace is written if it differs from the enclosing one, which Avro inherits; "" leaves all namespaces.
+        The fields of the `envelope` come first."""
+        avro: dict[str, Any] = {"type": "record", "name": self.name}
+        if self.namespace != enclosing:
+            avro["namespace"] = self.namespace or ""
+        if self.doc:
+            avro["doc"] = self.doc
+        avro["fields"] = [*envelope, *(self._avro_field(field) for field in self.fields), AVRO_OVERFLOW]
+        return avro
+
+    def _avro_field(self, field: Field) -> dict[str, Any]:
+        doc = {"doc": field.doc} if field.doc else {}
+        return {"name": field.name, **doc, "type": field.position().avro_type(self.namespace), "default": None}
+
+    def rule(self, layout: Layout, path: str) -> RecordRule:
+        return RecordRule(self, layout, path)
+
+    def decoder(self, layout: Layout, path: str) -> RecordDecoder:
+        return RecordDecoder(self, layout, path)
+
+    def words(self) -> str:
+        return f"object ({', '.join(field.name for field in self.fields)})" if self.fields else self.word
+
+    def paths(self, path: str) -> Iterator[tuple[str, str]]:
+        yield path, self.word
+        yield from self.field_paths(f"{path}.")
+
+    def field_paths(self, prefix: str = "") -> Iterator[tuple[str, str]]:
+        """Dotted path and words of every field of every level."""
+        for field in self.fields:
+            yield from field.kind.paths(prefix + field.name)
+
+    def map_records(self, change: Callable[[Any], Kind]) -> Kind:
+        return change(self)
+
+    def levels(self) -> int:
+        return 1 + max([OVERFLOW_LEVELS, *(field.position().levels() for field in self.fields)])
+
+    def within_levels(self, levels: int) -> Record | None:
+        if levels <= OVERFLOW_LEVELS:
+            return None
+        return self.with_kinds(field.position().within_levels(levels - 1) for field in self.fields)
+
+    def is_read_as(self, value: Any) -> bool:
+        return isinstance(value, dict) and OVERFLOW in value
+
+
+class RecordRule(Rule):
+    """Converts one JSON object to a dict by the fields' written names."""
+
+    def __init__(self, record: Record, layout: Layout, path: str) -> None:
+        super().__init__(path)
+        self._prefix = f"{path}." if path else ""
+        self._fields = {
+            field.source: (field.name, field.position().rule(layout, self._prefix + field.source))
+            for field in record.fields
+        }
+
+    def exact(self, raw: bytes, log: ConversionLog) -> Any:
+        if raw[:1] != b"{":
+            return UNFIT
+        outer_is_inexact, log.is_inexact = log.is_inexact, False
+        values: dict[str, Any] = {}
+        overflow = OverflowMap(self._prefix, log)
+        own: list[Member] = []
+        members, repeated = members_of(raw)
+        for source, slice_ in members.items():
+            text = bytes(slice_)
+            if text == b"null":
+                continue
+            if source in self._fields:
+                name, rule = self._fields[source]
+                value = overflow.convert_field(source, rule, text)
+                if value is not UNFIT:
+                    values[name] = value
+            elif source in OVERFLOW_NAMES:
+                own.append((source, text))
+            else:
+                overflow.add_undeclared(source, text)
+        if own or repeated:
+            overflow.add_extras(own, repeated, self._fields.keys())
+        values[OVERFLOW] = overflow.entries()
+        log.is_inexact = outer_is_inexact
+        return values
+
+
+class FieldDecoder(NamedTuple):
+    """A declared field with the decoder of its column."""
+
+    source: str
+    """The field's name as the source spells it."""
+    kind: Kind
+    decoder: ColumnDecoder
+
+
+class RecordDecoder(StructureDecoder):
+    """A record level whose names and types nothing is known about beforehand.
+
+    All objects are taken apart once, then converted field by field. This is how records are decoded that are too dirty
+    for the typed tiers, and levels whose names cannot be foreseen.
+    """
+
+    opening = b"{"
+
+    def __init__(self, record: Record, layout: Layout, path: str) -> None:
+        super().__init__(record.rule(layout, path), record.arrow_type(layout))
+        self.record = record
+        self.prefix = f"{path}." if path else ""
+        self.fields = [
+            FieldDecoder(field.source, field.kind, field.position().decoder(layout, self.prefix + field.source))
+            for field in record.fields
+        ]
+        self._declared = frozenset(field.source for field in record.fields)
+
+    def decode(self, raws: Sequence[Any]) -> Column:
+        parsed, unfit = self._split(raws, members_of)
+        objects = [None if each is None else each[0] for each in parsed]
+        repeated = {row: each[1] for row, each in enumerate(parsed) if each is not None and each[1]}
+        column = self._of_objects(objects, repeated)
+        column.unfit = unfit
+        return column
+
+    def _of_objects(self, objects: Sequence[Object | None], repeated: Mapping[int, Sequence[Member]]) -> Column:
+        """The column of objects, null for None. `repeated` has, by row, the earlier values of repeated names."""
+        absent = [members is None for members in objects]
+        present = [_NO_MEMBERS if members is None else members for members in objects]
+        overflow = OverflowColumn(len(objects), self.prefix)
+        columns = []
+        for field in self.fields:
+            raws = [members.get(field.source, NOTHING) for members in present]
+            column = field.decoder.decode(raws)
+            columns.append(overflow.route_misfits(field.source, column, partial(overflow_texts, raws)))
+        self._add_undeclared(present, overflow, repeated)
+        return self.column(columns, overflow, pa.array(absent) if any(absent) else None)
+
+    def column(self, columns: Sequence[pa.Array], overflow: OverflowColumn, absent: pa.Array | None) -> Column:
+        """The level's column of its fields' columns; null where `absent` is true."""
+        data = pa.StructArray.from_arrays([*columns, overflow.column()], fields=list(self.type), mask=absent)
+        return Column(data, counts=overflow.counts)
+
+    def decode_arrow(self, data: pa.Array) -> Column:
+        """The columns of a struct by the source's names. Raises RecordError if two of them have the same name."""
+        data = unpacked(data)
+        if not pt.is_struct(data.type):
+            return super().decode_arrow(data)
+        children = _children_by_name(data)
+        overflow = OverflowColumn(len(data), self.prefix)
+        columns = []
+        for field in self.fields:
+            child = children.pop(field.source, None)
+            if child is None:
+                child = pa.nulls(len(data))
+            column = field.decoder.decode_arrow(child)
+            columns.append(overflow.route_misfits(field.source, column, partial(_arrow_overflow_texts, child)))
+        if children:
+            texts = {name: texts_of_column(child) for name, child in children.items()}
+            objects = [{name: raws[row] for name, raws in texts.items() if raws[row]} for row in range(len(data))]
+            self._add_undeclared(objects, overflow, _NONE_REPEATED)
+        return self.column(columns, overflow, data.is_null() if data.null_count else None)
+
+    def _add_undeclared(
+        self, objects: Sequence[Object], overflow: OverflowColumn, repeated: Mapping[int, Sequence[Member]]
+    ) -> None:
+        """Puts the members that are not declared into the overflow, and the `repeated` names' earlier values."""
+        rows, names, raws = [], [], []
+        own: dict[int, list[Member]] = {}
+        for row, members in enumerate(objects):
+            if members.keys() <= self._declared:
+                continue
+            for name in members.keys() - self._declared:
+                if name in OVERFLOW_NAMES:
+                    own[row] = [(name, bytes(raw)) for name, raw in members.items() if name in OVERFLOW_NAMES]
+                else:
+                    rows.append(row)
+                    names.append(name)
+                    raws.append(members[name])
+        overflow.add_undeclared(rows, names, raws)
+        if own or repeated:
+            overflow.add_extras(own, repeated, self._declared)
+
+
+def _arrow_overflow_texts(data: pa.Array, rows: Rows) -> pa.Array:
+    return json_texts(texts_of_column(data.take(pa.array(rows)))).strings
+
+
+def _children_by_name(data: pa.StructArray) -> dict[str, pa.Array]:
+    names = [field.name for field in data.type]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RecordError(
+            f"Two Arrow columns are called {twice!r}; a record has each field once. Rename one of them in the source."
+        )
+    return dict(zip(names, data.flatten(), strict=True))
