@@ -21,7 +21,7 @@ from benchmarks.local_client import local_bucket
 from s3dest_dagster.ingest.streams import landing_streams
 from s3dest_dagster.ingest.target import open_target
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.sources.airbyte.messages import read_messages
+from s3dest_dagster.sources.airbyte.session import read_messages
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream
 

@@ -30,7 +30,7 @@ from s3dest_dagster.settings.formats import (
     JsonlFormat,
     ParquetFormat,
 )
-from s3dest_dagster.sources.airbyte.messages import read_messages
+from s3dest_dagster.sources.airbyte.session import read_messages
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream, Sync
 

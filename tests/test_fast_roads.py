@@ -18,7 +18,7 @@ from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch
 from s3dest_dagster.columns.inference import json_schema_of_arrow
 from s3dest_dagster.formats import encoder
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, Flattening, FormatSettings, ParquetFormat
-from s3dest_dagster.sources.airbyte.messages import read_messages
+from s3dest_dagster.sources.airbyte.session import read_messages
 from s3dest_dagster.sources.python import batches
 from s3dest_dagster.stream import Stream, StreamId
 

@@ -16,7 +16,7 @@ from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.lineage import KnownState
 from s3dest_dagster.settings.connector_config import from_connector_config
 from s3dest_dagster.sources.airbyte.catalog import read_catalog
-from s3dest_dagster.sources.airbyte.messages import read_messages
+from s3dest_dagster.sources.airbyte.session import read_messages
 from s3dest_dagster.sources.airbyte.states import Reached, read_states, resumption
 from s3dest_dagster.stream import StreamId
 
@@ -117,7 +117,7 @@ def test_a_mutated_catalog_is_a_sentence_or_has_streams(tmp_path):
         with suppress(S3DestError):
             catalog = read_catalog(path)
             streams = catalog.streams
-            catalog.configured(streams)
+            catalog.configure(streams)
             KeyTemplate("lake", "${NAMESPACE}/${STREAM_NAME}/").check_streams([each.id for each in streams])
             for each in streams:
                 catalog.is_incremental(each)

@@ -113,7 +113,9 @@ def source_config(path: str | None) -> CurrentConfig:
         path: The file; None if the source's configuration is not known, so that changes cannot be kept.
     """
     if path is None:
-        return CurrentConfig({}, cure="Name its configuration file by --source-config, so that changes are kept there.")
+        return CurrentConfig(
+            {}, advice="Name its configuration file by --source-config, so that changes are kept there."
+        )
     read_json_object(path, "configuration")
     file = ConfigFile(path)
     return CurrentConfig(file(), keep=file.keep)

@@ -23,7 +23,7 @@ from s3dest_dagster.ingest.streams import StreamLandings, landing_streams
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.printable import amount, size
 from s3dest_dagster.sources.airbyte.config import CurrentConfig
-from s3dest_dagster.sources.airbyte.messages import read_messages
+from s3dest_dagster.sources.airbyte.session import read_messages
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream, StreamId
 
@@ -82,7 +82,7 @@ def _land_messages(
     """Lands the input to its end, and passes on the states that checkpoints publish."""
 
     def log(level: str, message: str) -> None:
-        session.output.log(level, source.masked(message))
+        session.output.log(level, source.mask(message))
 
     for item in read_messages(_STDIN, [stream.id for stream in streams], log=log, config=source, **session.limits):
         if not isinstance(item, State):

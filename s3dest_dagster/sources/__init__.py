@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -23,6 +23,27 @@ Log = Callable[[str, str], None]
 
 LookUp = Callable[[Any, str], Any]
 """Gives a setting with its variables (`dg.EnvVar`) looked up; the text is the setting's name, for errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSettings:
+    """What somebody has set for one stream of a source. None leaves a setting to the source."""
+
+    name: str
+    namespace: str | None = None
+    json_schema: Mapping[str, Any] | None = None
+    sync_mode: SyncMode | str | None = None
+    description: str | None = None
+
+    def stream(self) -> Stream:
+        """The stream of a source that knows nothing about its streams: a full refresh unless set otherwise."""
+        return Stream(
+            name=self.name,
+            namespace=self.namespace,
+            json_schema=self.json_schema,
+            sync_mode=self.sync_mode or SyncMode.FULL_REFRESH,  # type: ignore[arg-type]  # Stream also accepts the text
+            description=self.description,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +118,8 @@ class Source(Protocol):
     def stream_names(self) -> Sequence[str]:
         """The names of all streams. Raises SettingsError if the source cannot list them."""
 
-    def describe_stream(
-        self,
-        name: str,
-        *,
-        namespace: str | None = None,
-        json_schema: Mapping[str, Any] | None = None,
-        sync_mode: SyncMode | str | None = None,
-        description: str | None = None,
-    ) -> Stream:
-        """The stream of this name. None leaves a setting to the source.
+    def describe_stream(self, settings: StreamSettings) -> Stream:
+        """The stream with these settings and, for what they leave out, the source's own.
 
         Raises SettingsError if the source lacks the stream, or if a setting would have no effect.
         """
@@ -139,23 +152,9 @@ class FunctionSource:
         """The function's own name."""
         return [self.function.__name__]
 
-    def describe_stream(
-        self,
-        name: str,
-        *,
-        namespace: str | None = None,
-        json_schema: Mapping[str, Any] | None = None,
-        sync_mode: SyncMode | str | None = None,
-        description: str | None = None,
-    ) -> Stream:
-        """A stream with these settings; its description is the function's docstring unless one is given."""
-        return Stream(
-            name=name,
-            namespace=namespace,
-            json_schema=json_schema,
-            sync_mode=sync_mode or SyncMode.FULL_REFRESH,  # type: ignore[arg-type]  # Stream also accepts the text
-            description=description or inspect.getdoc(self.function),
-        )
+    def describe_stream(self, settings: StreamSettings) -> Stream:
+        """The stream of the settings; its description is the function's docstring unless they have one."""
+        return replace(settings, description=settings.description or inspect.getdoc(self.function)).stream()
 
     def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
         """The function, with `stream` bound if it asks for it. Its other parameters stay, for Dagster to fill."""

@@ -28,9 +28,9 @@ from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch
 from s3dest_dagster.errors import S3DestError, SettingsError, SourceError
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.fields import refuse_variables
-from s3dest_dagster.sources import OverSlices
-from s3dest_dagster.sources.airbyte.protocol import are_plain_objects, is_utf8
-from s3dest_dagster.sources.lines import read_blocks, why_no_json
+from s3dest_dagster.sources import OverSlices, StreamSettings
+from s3dest_dagster.sources.airbyte.protocol import are_single_line_objects, is_utf8
+from s3dest_dagster.sources.lines import describe_json_error, read_blocks
 from s3dest_dagster.sources.path_patterns import Match, PathPattern, as_it_is, matching_files, path_pattern
 from s3dest_dagster.sources.python import arrow_batches, batches
 from s3dest_dagster.sources.templating import (
@@ -42,7 +42,7 @@ from s3dest_dagster.sources.templating import (
     render_text,
     stream_values,
 )
-from s3dest_dagster.stream import Stream, SyncMode, is_unicode
+from s3dest_dagster.stream import Stream, is_unicode
 
 Open = Callable[[], BinaryIO]
 """Opens a file at its beginning."""
@@ -69,7 +69,7 @@ def _objects(block: bytes, lines_before: int) -> tuple[Sequence[bytes], list[Bad
     """The objects of a block of lines; line by line only where something in it is wrong."""
     try:
         raws = _lines.decode_lines(block)
-        if is_utf8(block) and are_plain_objects(raws):
+        if is_utf8(block) and are_single_line_objects(raws):
             return raws, []
     except (msgspec.DecodeError, RecursionError):
         pass
@@ -91,7 +91,7 @@ def _why_no_object(line: bytes) -> str | None:
     try:
         _lines.decode(line)
     except (msgspec.DecodeError, RecursionError) as error:
-        return why_no_json(line, error)
+        return describe_json_error(line, error)
     return None if line.startswith(b"{") else "it is not a JSON object"
 
 
@@ -282,23 +282,9 @@ class FileSource:
         """Raises SettingsError: files do not say which stream they are."""
         raise SettingsError("Files do not tell which stream they are: name it in streams.", setting="streams")
 
-    def describe_stream(
-        self,
-        name: str,
-        *,
-        namespace: str | None = None,
-        json_schema: Mapping[str, Any] | None = None,
-        sync_mode: SyncMode | str | None = None,
-        description: str | None = None,
-    ) -> Stream:
-        """A stream with these settings, which files do not know themselves."""
-        return Stream(
-            name=name,
-            namespace=namespace,
-            json_schema=json_schema,
-            sync_mode=sync_mode or SyncMode.FULL_REFRESH,  # type: ignore[arg-type]  # Stream also accepts the text
-            description=description,
-        )
+    def describe_stream(self, settings: StreamSettings) -> Stream:
+        """The stream of the settings, since files know nothing about their stream."""
+        return settings.stream()
 
     def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
         """A function that reads the files of each slice."""

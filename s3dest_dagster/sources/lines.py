@@ -1,6 +1,6 @@
-"""Blocks of whole lines from a byte stream, in bounded memory and without holding a slow writer's lines back.
+"""Lines of text from a byte stream: read in blocks of whole lines, and described if they are not valid JSON.
 
-It knows files and descriptors; it must not know what stands in the lines.
+Reading takes bounded memory, and never holds back the lines of a slow writer. Must not know: what the lines mean.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import numpy as np
 from s3dest_dagster.errors import SourceError
 
 BLOCK_BYTES = 1 << 20
-"""Blocks are nearly this large: the fixed cost per block vanishes, and a block still fits the processor's cache."""
+"""Blocks are nearly this large: the fixed cost per block hardly counts, and a block still fits the CPU cache."""
 
 MAX_LINE_MB = 128
 
 STALL_TIMEOUT_S = 86_400.0
-"""How long a source may be silent: some wait for hours until a service lets them ask again."""
+"""How long a source may be silent. Some wait for hours until a service lets them ask again."""
 
-PATIENCE_S = 0.5
-"""A complete line is handed on at the latest this long after it arrived."""
+MAX_DELAY_S = 0.5
+"""A complete line is passed on at the latest this long after it arrived."""
 
 _READ_BYTES = 1 << 18
 
@@ -35,54 +35,60 @@ def read_blocks(
     source: int | BinaryIO,
     *,
     max_line_mb: int = MAX_LINE_MB,
-    idle: Callable[[float], bool] = lambda silent_s: False,
+    on_idle: Callable[[float], bool] = lambda silent_s: False,
 ) -> Iterator[bytes]:
-    """Yield the input as blocks of whole lines, about 1 MB each, or less when the writer is slow.
+    """Yield the input as blocks of whole lines of about 1 MB each, or less if the writer is slow.
 
-    A descriptor or an unread file or pipe is polled: a block is given out when it is full, or `PATIENCE_S` after its
-    first line came, and `idle` is called whenever that long nothing came, with the seconds for which nothing has come
-    while we waited; its answer True ends the input. Any other binary file is read as it comes. The last block may lack
-    the final line break. At most one block and one line are held.
+    A descriptor, or a file or pipe from which nothing has been read, is polled: a block is given out when it is full,
+    or `MAX_DELAY_S` after its first line came. Any other binary file is read as it comes. Only the last block may lack
+    its final line break. At most one block and one line are held in memory.
 
-    Raises SourceError, naming `max_line_mb`, at a longer line.
+    Args:
+        source: A descriptor or a binary file.
+        max_line_mb: The longest line, in MB.
+        on_idle: Called whenever a polled input has given nothing for `MAX_DELAY_S`, with the seconds since it last
+            gave anything. If it returns True, the input is treated as ended.
+
+    Raises:
+        SourceError: for a longer line. It names `max_line_mb`.
     """
     lines: list[memoryview] = []
     rest: list[memoryview] = []
-    held = rest_bytes = 0
-    for chunk in _chunks(source, idle):
+    block_bytes = rest_bytes = 0
+    for chunk in _chunks(source, on_idle):
         if (cut := chunk.rfind(b"\n") + 1) > 0:
             view = memoryview(chunk)
-            held += rest_bytes + cut
+            block_bytes += rest_bytes + cut
             lines += [*rest, view[:cut]]
             rest, rest_bytes = [view[cut:]], len(chunk) - cut
         elif chunk:
             rest.append(memoryview(chunk))
             rest_bytes += len(chunk)
-            _refuse_longer(rest_bytes, max_line_mb)
-        if lines and (held > BLOCK_BYTES - _READ_BYTES or not chunk):
-            yield _joined(lines)
-            held = 0
+            _check_line_length(rest_bytes, max_line_mb)
+        if lines and (block_bytes > BLOCK_BYTES - _READ_BYTES or not chunk):
+            yield _join(lines)
+            block_bytes = 0
     lines += rest
     rest.clear()
     if lines:
-        yield _joined(lines)
+        yield _join(lines)
 
 
-def _joined(parts: list[memoryview]) -> bytes:
-    """The parts as one text; they are let go, so that a long line is held once."""
+def _join(parts: list[memoryview]) -> bytes:
+    """The parts as one text. The list is emptied, so that a long line is in memory only once."""
     block = b"".join(parts)
     parts.clear()
     return block
 
 
-def line_breaks(block: bytes) -> int:
-    """How many line breaks there are; numpy counts several times as fast as `bytes.count`."""
+def count_line_breaks(block: bytes) -> int:
+    """The number of line breaks. numpy counts several times as fast as `bytes.count`."""
     characters = np.frombuffer(block, np.uint8)
     starts = range(0, len(block), BLOCK_BYTES)
     return sum(int(np.count_nonzero(characters[start : start + BLOCK_BYTES] == ord("\n"))) for start in starts)
 
 
-def _refuse_longer(line_bytes: int, max_line_mb: int) -> None:
+def _check_line_length(line_bytes: int, max_line_mb: int) -> None:
     if line_bytes > max_line_mb << 20:
         raise SourceError(
             f"The source wrote a line of more than max_line_mb = {max_line_mb} MB without a line break. "
@@ -91,45 +97,44 @@ def _refuse_longer(line_bytes: int, max_line_mb: int) -> None:
         )
 
 
-def _chunks(source: int | BinaryIO, idle: Callable[[float], bool]) -> Iterator[bytes]:
-    """What is read, as it comes; b"" says: hand on what is there, the writer pauses."""
+def _chunks(source: int | BinaryIO, on_idle: Callable[[float], bool]) -> Iterator[bytes]:
+    """The bytes as they come. An empty chunk means that the writer pauses."""
     if isinstance(source, int):
-        return _polled(source, idle)
+        return _poll_chunks(source, on_idle)
     if isinstance(source, io.FileIO) or (isinstance(source, io.BufferedReader) and isinstance(source.raw, io.FileIO)):
-        return _polled(source.fileno(), idle)
-    return _plain(source)
+        return _poll_chunks(source.fileno(), on_idle)
+    return _read_chunks(source)
 
 
-def _plain(source: BinaryIO) -> Iterator[bytes]:
+def _read_chunks(source: BinaryIO) -> Iterator[bytes]:
     read = getattr(source, "read1", source.read)
     while chunk := read(_READ_BYTES):
         yield chunk
 
 
-def _polled(descriptor: int, idle: Callable[[float], bool]) -> Iterator[bytes]:
-    """Chunks of a descriptor, with a pause (b"") at least every `PATIENCE_S`."""
+def _poll_chunks(descriptor: int, on_idle: Callable[[float], bool]) -> Iterator[bytes]:
+    """Chunks of a descriptor, with an empty one at least every `MAX_DELAY_S`."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN | select.POLLHUP)
-    heard_at = time.monotonic()
-    pause_at = heard_at + PATIENCE_S
+    received_at = time.monotonic()
+    pause_at = received_at + MAX_DELAY_S
     while True:
-        if poll.poll(max(0.0, pause_at - time.monotonic()) * 1000):
+        is_ready = bool(poll.poll(max(0.0, pause_at - time.monotonic()) * 1000))
+        silent_s = time.monotonic() - received_at
+        if is_ready:
             if not (chunk := os.read(descriptor, _READ_BYTES)):
                 return
             yield chunk
-            heard_at = time.monotonic()
-            came = True
-        else:
-            came, silent_s = False, time.monotonic() - heard_at
+            received_at = time.monotonic()
         if time.monotonic() >= pause_at:
             yield b""
-            pause_at = time.monotonic() + PATIENCE_S
-        if not came and idle(silent_s):
+            pause_at = time.monotonic() + MAX_DELAY_S
+        if not is_ready and on_idle(silent_s):
             return
 
 
-def refuse_silence(silent_s: float, stall_timeout_s: float | None) -> None:
-    """Returns unless the source has been silent for too long; then SourceError, naming `stall_timeout_s`."""
+def check_stall(silent_s: float, stall_timeout_s: float | None) -> None:
+    """Raise SourceError, naming `stall_timeout_s`, if the source has been silent for that long."""
     if stall_timeout_s is not None and silent_s >= stall_timeout_s:
         raise SourceError(
             f"The source stalls: it has written nothing for {silent_s:.0f} s, and stall_timeout_s is "
@@ -138,21 +143,21 @@ def refuse_silence(silent_s: float, stall_timeout_s: float | None) -> None:
         )
 
 
-_PLACE = re.compile(r"\(byte (\d+)\)")
-_PAIR = rb"u[dD][89abAB]..\\u[dD][c-fC-F].."
-_ESCAPE = re.compile(rb"\\(?:%b|(?P<half>u[dD][89a-fA-F]..)(?!\\?\Z)|.)" % _PAIR, re.DOTALL)
-_NO_NUMBER = re.compile(rb"-?(?:NaN|Infinity)")
+_POSITION = re.compile(r"\(byte (\d+)\)")
+_SURROGATE_PAIR = rb"u[dD][89abAB]..\\u[dD][c-fC-F].."
+_ESCAPE = re.compile(rb"\\(?:%b|(?P<half>u[dD][89a-fA-F]..)(?!\\?\Z)|.)" % _SURROGATE_PAIR, re.DOTALL)
+_NOT_A_NUMBER = re.compile(rb"-?(?:NaN|Infinity)")
 
 
-def why_no_json(line: bytes, error: Exception) -> str:
-    """The reason for which a decoder refused the line; told better where the decoder's own words mislead."""
+def describe_json_error(line: bytes, error: Exception) -> str:
+    """Why a decoder refused the line: its own words, or better ones where they would mislead."""
     if isinstance(error, RecursionError):
         return "its values are nested too deeply"
-    if (half := next((each for each in _ESCAPE.finditer(line) if each["half"]), None)) is not None:
+    if (half := next((match for match in _ESCAPE.finditer(line) if match["half"]), None)) is not None:
         escape = half[0].decode("ascii", "replace")
         return f"the text at byte {half.start()} has half of a surrogate pair ({escape}), which UTF-8 cannot hold"
-    place = int(named[1]) if (named := _PLACE.search(str(error))) else 0
-    for start in (place - 1, place):
-        if word := _NO_NUMBER.match(line, max(start, 0)):
+    position = int(match[1]) if (match := _POSITION.search(str(error))) else 0
+    for start in (position - 1, position):
+        if word := _NOT_A_NUMBER.match(line, max(start, 0)):
             return f"{word[0].decode()} at byte {start} is no JSON number"
     return str(error)

@@ -23,7 +23,7 @@ from benchmarks.local_client import LocalClient
 from benchmarks.messages import USERS, WIDE, MessageFile, message_file, records_of
 from benchmarks.report import publish
 from s3dest_dagster.batch import StreamBatch
-from s3dest_dagster.sources.airbyte.messages import read_messages
+from s3dest_dagster.sources.airbyte.session import read_messages
 from s3dest_dagster.stream import StreamId
 
 COUNT = 40

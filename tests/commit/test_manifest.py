@@ -49,7 +49,7 @@ def test_what_a_newer_library_adds_to_this_version_does_not_hinder_reading(moto_
 _FIRST_USE = """
 import os, sys, threading
 from s3dest_dagster.landing.manifest import Head, Segment, from_json
-from s3dest_dagster.sources.protocol import read_state
+from s3dest_dagster.sources.airbyte.protocol import parse_state
 from s3dest_dagster.storage.abilities import read_abilities
 
 def use(ready):
@@ -57,7 +57,7 @@ def use(ready):
     for read in (
         lambda: from_json(Segment, b'{"format_version": 1}', "key"),
         lambda: from_json(Head, b'{"format_version": 1}', "key"),
-        lambda: read_state(b'{"type": "LEGACY", "data": {}}'),
+        lambda: parse_state(b'{"type": "LEGACY", "data": {}}'),
         lambda: read_abilities(b'{"servers": []}', "endpoint", "bucket"),
     ):
         try:

@@ -245,7 +245,7 @@ def test_a_long_line_within_the_limit_is_read(scripted):
 
 
 def test_a_source_that_closes_its_output_and_stays_is_ended(scripted, monkeypatch):
-    monkeypatch.setattr("s3dest_dagster.sources.airbyte.connector._EXIT_WAIT_S", 0.3)
+    monkeypatch.setattr("s3dest_dagster.sources.airbyte.session._EXIT_WAIT_S", 0.3)
     source = scripted.records("users", {"id": 1}).closes_stdout().sleeps(600).source()
     assert "did not end within" in failure_of(source)
     assert not is_known(scripted.calls("read")[0]["pid"])
@@ -408,7 +408,7 @@ def test_an_append_stream_is_read_incrementally(tmp_path):
 
 
 def test_a_stream_that_the_source_lacks_is_refused_before_the_read(scripted):
-    with pytest.raises(SettingsError, match="Did you mean users"):
+    with pytest.raises(SettingsError, match="Did you mean 'users'"):
         items_of(scripted.source(), Stream(name="user"))
     assert scripted.calls("read") == []
 

@@ -30,7 +30,7 @@ def configured(stream=USERS, **entry) -> dict:
 def asked(catalog: dict, sync_mode: SyncMode) -> dict:
     (stream,) = Catalog(catalog).streams
     chosen = Stream(name=stream.name, namespace=stream.namespace, sync_mode=sync_mode)
-    (entry,) = Catalog(catalog).configured([chosen])["streams"]
+    (entry,) = Catalog(catalog).configure([chosen])["streams"]
     return entry
 
 
@@ -136,16 +136,16 @@ def test_newer_protocols_get_the_generation_members_they_want():
 
 def test_only_the_selected_streams_are_asked_for_in_their_order():
     catalog = Catalog({"streams": [{"name": name} for name in "abc"]})
-    entries = catalog.configured([Stream(name="c"), Stream(name="a")])["streams"]
+    entries = catalog.configure([Stream(name="c"), Stream(name="a")])["streams"]
     assert [entry["stream"]["name"] for entry in entries] == ["c", "a"]
 
 
 def test_a_stream_that_the_catalog_lacks_is_refused_with_the_closest_or_all():
     catalog = Catalog({"streams": [USERS]})
-    with pytest.raises(SettingsError, match=r"no stream public\.user\. Did you mean public\.users\?"):
-        catalog.configured([Stream(name="user", namespace="public")])
+    with pytest.raises(SettingsError, match=r"no stream public\.user\. Did you mean 'public\.users'\?"):
+        catalog.configure([Stream(name="user", namespace="public")])
     with pytest.raises(SettingsError, match=r"It has: public\.users\."):
-        catalog.configured([Stream(name="zzz")])
+        catalog.configure([Stream(name="zzz")])
 
 
 # Reading it

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3dest_dagster.errors import SettingsError, SourceError
-from s3dest_dagster.sources.airbyte.config import ConfigFile, put_back
+from s3dest_dagster.sources.airbyte.config import ConfigFile, restore_placeholders
 from s3dest_dagster.sources.templating import render_config
 from s3dest_dagster.stream import Stream
 from tests.scripted import ScriptedSource
@@ -114,7 +114,7 @@ configs_of_any_shape = st.dictionaries(
 @given(configs_of_any_shape)
 def test_what_was_not_changed_is_put_back_as_it_was_set(template):
     rendered = render_config(template, {"a": 1, "b": "x"})
-    assert put_back(template, rendered, json.loads(json.dumps(rendered))) == template
+    assert restore_placeholders(template, rendered, json.loads(json.dumps(rendered))) == template
 
 
 # Not kept
@@ -237,7 +237,7 @@ class TestConfigFile:
 
     @pytest.mark.parametrize(
         ("content", "reason"),
-        [(None, "No such file"), (b"\xff", "UTF-8"), (b'{"hush', "line 1"), (b'["hush"]', "no object")],
+        [(None, "No such file"), (b"\xff", "UTF-8"), (b'{"hush', "line 1"), (b'["hush"]', "not an object")],
     )
     def test_what_cannot_be_read_is_told_without_what_stands_there(self, tmp_path, content, reason):
         path = tmp_path / "bad.json"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.sources.lines import why_no_json
+from s3dest_dagster.sources.lines import describe_json_error
 
 
 def fault(text: str) -> str | None:
@@ -17,7 +17,7 @@ def fault(text: str) -> str | None:
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
     except msgspec.DecodeError as error:
-        return why_no_json(text.encode(), error)
+        return describe_json_error(text.encode(), error)
     return None
 
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.sources.airbyte.config import Masking, secret_texts
+from s3dest_dagster.sources.airbyte.config import Masking, find_secrets
 
 
 def masking(*configs):
-    return Masking([text for config in configs for text in secret_texts(config)])
+    return Masking([text for config in configs for text in find_secrets(config)])
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from s3dest_dagster.batch import BadRecord, State, StreamBatch, StreamStatus
 from s3dest_dagster.errors import SourceError
-from s3dest_dagster.sources.airbyte.messages import MessageReader, Transcript, read_messages
+from s3dest_dagster.sources.airbyte.messages import MessageReader, SourceReport
+from s3dest_dagster.sources.airbyte.session import read_messages
 from s3dest_dagster.stream import StreamId
 from tests.scripted import record_line, state_line
 
@@ -419,7 +420,7 @@ def test_interleaved_streams_are_given_in_batches_of_about_a_megabyte_too():
 def test_many_streams_stay_within_the_bound():
     """300 streams of 100 KB each are 30 MB; with 8 MB of room they must be given out on the way."""
     streams = [StreamId(None, f"s{n}") for n in range(300)]
-    reader = MessageReader(streams, Transcript(lambda *_: None, streams), buffer_mb=8)
+    reader = MessageReader(streams, SourceReport(lambda *_: None, streams), buffer_mb=8)
     given_out = taken_in = 0
     for _ in range(100):
         block = "".join(record_line(stream.name, {"t": "x" * 1000}) + "\n" for stream in streams).encode()
@@ -430,7 +431,7 @@ def test_many_streams_stay_within_the_bound():
 
 
 def test_waiting_records_do_not_keep_the_blocks_alive_that_they_came_in():
-    reader = MessageReader(STREAMS, Transcript(lambda *_: None, STREAMS))
+    reader = MessageReader(STREAMS, SourceReport(lambda *_: None, STREAMS))
     small = record_line("orders", {}, namespace="shop") + "\n"
     block = (small + user('{"text":"' + "x" * (1 << 20) + '"}') + "\n").encode()
     before = sys.getrefcount(block)

@@ -1,6 +1,6 @@
-"""A source's catalog: which streams it has, and the configured catalog that it is asked to read.
+"""A source's catalog: the streams that it has, and the configured catalog that it is asked to read.
 
-It knows the protocol's catalog JSON and the library's streams; it must not know how a connector is run.
+Must not know: how a connector is run.
 """
 
 from __future__ import annotations
@@ -14,25 +14,26 @@ from types import UnionType
 from typing import Any
 
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.stream import Stream, StreamId, SyncMode
+from s3dest_dagster.stream import Stream, SyncMode
 
-_SHAPE: Sequence[tuple[str, str, type | UnionType, str]] = [
+_MEMBER_TYPES: Sequence[tuple[str, str, type | UnionType, str]] = [
     ("stream", "namespace", str, "a text"),
     ("stream", "json_schema", Mapping, "an object"),
     ("stream", "supported_sync_modes", list | tuple, "a list"),
     ("configured", "sync_mode", str, "a text"),
     ("configured", "destination_sync_mode", str, "a text"),
 ]
-"""What the members of a stream, as the source describes it or as somebody has configured it, must be."""
+"""The types of a stream's members: where the member is, its name, its type, and the type in words."""
 _SYNC_MODES = {"overwrite": SyncMode.FULL_REFRESH, "append": SyncMode.APPEND}
 
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """A catalog as the connector wrote it (`raw`): discovered, or configured by somebody.
+    """A catalog as the connector wrote it (`raw`), discovered or configured.
 
-    The streams of a discovered catalog are full refreshes. A configured one says each stream's destination sync mode:
-    `overwrite` is full refresh, `append` append; deduplication needs a database and is refused with SettingsError.
+    The streams of a discovered catalog are full refreshes. A configured one has a destination sync mode for each
+    stream: `overwrite` is a full refresh, `append` is append. Deduplication needs a database, and is refused with
+    SettingsError.
     """
 
     raw: Mapping[str, Any]
@@ -47,7 +48,7 @@ class Catalog:
     @property
     def streams(self) -> tuple[Stream, ...]:
         """The streams, in the catalog's order."""
-        return tuple(_stream(entry) for entry in self._entries())
+        return tuple(_parse_stream(entry) for entry in self._entries())
 
     def find_stream(self, name: str) -> Stream:
         """The stream of this name, with its namespace ("public.users") or, if that is unambiguous, without.
@@ -55,129 +56,137 @@ class Catalog:
         Raises SettingsError if there is none, or more than one.
         """
         streams = self.streams
-        matches = [stream for stream in streams if str(stream.id) == name] or [
-            stream for stream in streams if stream.name == name
-        ]
+        matches = [stream for stream in streams if str(stream.id) == name]
+        matches = matches or [stream for stream in streams if stream.name == name]
         if len(matches) == 1:
             return matches[0]
         if matches:
-            same = ", ".join(str(stream.id) for stream in matches)
-            raise SettingsError(f"The catalog has several streams {name!r}: {same}. Name one.", setting="streams")
-        names = sorted(str(stream.id) for stream in streams)
-        close = difflib.get_close_matches(name, names, n=1)
-        hint = f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(names) or 'none'}."
+            names = ", ".join(str(stream.id) for stream in matches)
+            raise SettingsError(f"The catalog has several streams {name!r}: {names}. Name one.", setting="streams")
+        hint = _suggest_stream(name, streams)
         raise SettingsError(f"The catalog has no stream {name!r}. {hint}", stream=name, setting="streams")
 
-    def configured(self, streams: Sequence[Stream]) -> dict[str, Any]:
+    def configure(self, streams: Sequence[Stream]) -> dict[str, Any]:
         """The configured catalog that asks the source for these streams, in their sync modes.
 
-        A stream that appends is read incrementally where the source can, unless this is a configured catalog that
-        says otherwise; a full refresh is read in full. Raises SettingsError for a stream that the catalog lacks.
+        A full refresh is read in full. A stream that appends is read incrementally if the source can, unless this is a
+        configured catalog that says otherwise. Raises SettingsError for a stream that the catalog lacks.
         """
-        entries = {_stream(entry).id: entry for entry in self._entries()}
-        missing = [stream.id for stream in streams if stream.id not in entries]
-        if missing:
-            raise _unknown(missing[0], list(entries))
-        return {"streams": [_configured(entries[stream.id], stream) for stream in streams]}
+        entries = {_parse_stream(entry).id: entry for entry in self._entries()}
+        for stream in streams:
+            if stream.id not in entries:
+                hint = _suggest_stream(str(stream.id), self.streams)
+                raise SettingsError(f"The source's catalog has no stream {stream.id}. {hint}", stream=str(stream.id))
+        return {"streams": [_configure_stream(entries[stream.id], stream) for stream in streams]}
 
     def is_incremental(self, stream: Stream) -> bool:
-        """Whether `configured` asks the source for what is new only; False too for a stream that the catalog lacks."""
-        return any(_stream(entry).id == stream.id and _is_incremental(entry, stream) for entry in self._entries())
+        """Whether `configure` asks the source only for what is new. False for a stream that the catalog lacks."""
+        return any(_parse_stream(entry).id == stream.id and _is_incremental(entry, stream) for entry in self._entries())
 
     def _entries(self) -> Iterator[Mapping[str, Any]]:
         entries = self.raw.get("streams")
         if not isinstance(entries, list):
             raise SettingsError('This is no Airbyte catalog: it has no list "streams". Use what `discover` printed.')
         for entry in entries:
-            if not isinstance(entry, Mapping) or not isinstance(_described(entry).get("name"), str):
+            if not isinstance(entry, Mapping) or not isinstance(_source_stream(entry).get("name"), str):
                 raise SettingsError("The catalog has an entry that is no stream: it has no name.")
-            _check_shape(entry)
+            _check_types(entry)
             yield entry
 
 
-def read_catalog(source: str | Path | Mapping[str, Any]) -> Catalog:
-    """The catalog of a JSON file or a mapping: discovered or configured, bare or still within its CATALOG message.
+def _suggest_stream(name: str, streams: Sequence[Stream]) -> str:
+    names = sorted(str(stream.id) for stream in streams)
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(names) or 'none'}."
 
-    Raises SettingsError when it is none.
+
+def read_catalog(source: str | Path | Mapping[str, Any]) -> Catalog:
+    """The catalog of a JSON file or a mapping: discovered or configured, by itself or within its CATALOG message.
+
+    Raises SettingsError if it is not a catalog.
     """
-    raw = source if isinstance(source, Mapping) else _parsed(Path(source))
+    raw = source if isinstance(source, Mapping) else _read_file(Path(source))
     inner = raw.get("catalog")
     return Catalog(inner if isinstance(inner, Mapping) else raw)
 
 
-def _parsed(path: Path) -> Mapping[str, Any]:
+def _read_file(path: Path) -> Mapping[str, Any]:
+    """The catalog in the file, which may also hold a connector's other messages, one a line."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"The catalog {path} cannot be read: {error}.", setting="catalog") from None
     for candidate in (text, *reversed(text.splitlines())):
-        if isinstance(found := _json_or_none(candidate), Mapping) and ("streams" in found or "catalog" in found):
-            return found
+        value = _parse_json(candidate)
+        if isinstance(value, Mapping) and ("streams" in value or "catalog" in value):
+            return value
     raise SettingsError(
         f'{path} is no Airbyte catalog: it is not JSON with "streams". Use what `discover` printed.', setting="catalog"
     )
 
 
-def _json_or_none(text: str) -> Any:
+def _parse_json(text: str) -> Any:
+    """The value of the text; None if it is not JSON."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
 
 
-def _described(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The source's own description of the stream, in a discovered or configured entry."""
+def _source_stream(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The stream as the source describes it: the entry of a discovered catalog, a member of a configured one."""
     inner = entry.get("stream")
     return inner if isinstance(inner, Mapping) else entry
 
 
-def _check_shape(entry: Mapping[str, Any]) -> None:
-    """Raises SettingsError for a member of the stream that is not of the protocol's type; null is none."""
-    described = _described(entry)
-    for place, name, type_, what in _SHAPE:
-        value = (described if place == "stream" else entry).get(name)
+def _check_types(entry: Mapping[str, Any]) -> None:
+    """Raise SettingsError for a member of the stream whose type is not the protocol's. Null counts as absent."""
+    stream = _source_stream(entry)
+    for owner, name, type_, type_name in _MEMBER_TYPES:
+        value = (stream if owner == "stream" else entry).get(name)
         if value is not None and not isinstance(value, type_):
             raise SettingsError(
-                f"Stream {described['name']!r} of the catalog: its {name} is not {what}. Use what `discover` printed.",
-                stream=described["name"],
+                f"Stream {stream['name']!r} of the catalog: its {name} is not {type_name}. Use what `discover` "
+                "printed.",
+                stream=stream["name"],
                 setting=name,
             )
 
 
-def _stream(entry: Mapping[str, Any]) -> Stream:
-    described = _described(entry)
-    schema = described.get("json_schema")
+def _parse_stream(entry: Mapping[str, Any]) -> Stream:
+    stream = _source_stream(entry)
+    schema = stream.get("json_schema")
     description = schema.get("description") if isinstance(schema, Mapping) else None
     return Stream(
-        name=described["name"],
-        namespace=described.get("namespace"),
+        name=stream["name"],
+        namespace=stream.get("namespace"),
         json_schema=schema,
-        sync_mode=SyncMode.FULL_REFRESH if described is entry else _sync_mode(entry, described["name"]),
+        sync_mode=SyncMode.FULL_REFRESH if stream is entry else _sync_mode(entry, stream["name"]),
         description=description if isinstance(description, str) else None,
     )
 
 
 def _sync_mode(entry: Mapping[str, Any], name: str) -> SyncMode:
-    asked = entry.get("destination_sync_mode")
-    if asked in _SYNC_MODES:
-        return _SYNC_MODES[asked]
-    reason = "removes duplicates, which files in a bucket cannot" if "dedup" in str(asked) else "is not known"
+    mode = entry.get("destination_sync_mode")
+    if mode in _SYNC_MODES:
+        return _SYNC_MODES[mode]
+    reason = "removes duplicates, which files in a bucket cannot" if "dedup" in str(mode) else "is not known"
     raise SettingsError(
-        f"Stream {name}: the destination sync mode {asked!r} {reason}. Use 'append' or 'overwrite'.",
+        f"Stream {name}: the destination sync mode {mode!r} {reason}. Use 'append' or 'overwrite'.",
         stream=name,
         setting="destination_sync_mode",
     )
 
 
-def _configured(entry: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
-    described = _described(entry)
+def _configure_stream(entry: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
+    source_stream = _source_stream(entry)
     return {
-        "stream": described,
+        "stream": source_stream,
         "sync_mode": "incremental" if _is_incremental(entry, stream) else "full_refresh",
         "destination_sync_mode": "append" if stream.sync_mode is SyncMode.APPEND else "overwrite",
-        "cursor_field": entry.get("cursor_field") or described.get("default_cursor_field") or [],
-        "primary_key": entry.get("primary_key") or described.get("source_defined_primary_key") or [],
-        # Newer sources and platforms want these; the bucket keeps its own generations.
+        "cursor_field": entry.get("cursor_field") or source_stream.get("default_cursor_field") or [],
+        "primary_key": entry.get("primary_key") or source_stream.get("source_defined_primary_key") or [],
+        # Newer sources and platforms require these; this library does not use them.
         "generation_id": 0,
         "minimum_generation_id": 0,
         "sync_id": 0,
@@ -185,9 +194,9 @@ def _configured(entry: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
 
 
 def _is_incremental(entry: Mapping[str, Any], stream: Stream) -> bool:
-    """Whether the source is asked for what is new only."""
-    described = _described(entry)
-    modes = described.get("supported_sync_modes") or ["full_refresh"]
+    """Whether the source is asked only for what is new."""
+    source_stream = _source_stream(entry)
+    modes = source_stream.get("supported_sync_modes") or ["full_refresh"]
     if "full_refresh" not in modes:
         return True
     if (
@@ -196,12 +205,5 @@ def _is_incremental(entry: Mapping[str, Any], stream: Stream) -> bool:
         or entry.get("sync_mode") == "full_refresh"
     ):
         return False
-    has_cursor = entry.get("cursor_field") or described.get("default_cursor_field")
-    return bool(has_cursor or described.get("source_defined_cursor"))
-
-
-def _unknown(stream: StreamId, known: Sequence[StreamId]) -> SettingsError:
-    names = sorted(map(str, known))
-    close = difflib.get_close_matches(str(stream), names, n=1)
-    hint = f"Did you mean {close[0]}?" if close else f"It has: {', '.join(names) or 'none'}."
-    return SettingsError(f"The source's catalog has no stream {stream}. {hint}", stream=str(stream))
+    has_cursor = entry.get("cursor_field") or source_stream.get("default_cursor_field")
+    return bool(has_cursor or source_stream.get("source_defined_cursor"))

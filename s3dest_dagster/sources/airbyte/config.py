@@ -1,6 +1,9 @@
-"""A connector's config in a file that keeps what the connector changes of it, such as renewed tokens.
+"""A connector's config: read from a file, kept when the connector changes it, and its secrets masked in logs.
 
-It must not know the connector.
+What counts as secret in a config: every text below a key that looks secret, at any depth (`credentials: {…}` makes all
+within secret), except the choice of a method (`auth_type`); and the password in a URL. The connector's specification
+also marks secrets, but is not consulted, since that would take a run of the connector before every run.
+Must not know: the connector that uses the config.
 """
 
 from __future__ import annotations
@@ -23,11 +26,14 @@ from s3dest_dagster.sources.templating import Values, render_config
 
 @dataclass(frozen=True, slots=True)
 class ConfigFile:
-    """A JSON file with a connector's config, to be given as `AirbyteSource(config=ConfigFile("shop.json"))`.
+    """A JSON file with a connector's config: `AirbyteSource("source-shop", config=ConfigFile("shop.json"))`.
 
-    Every call of the connector reads it anew, and what the connector changes is written back at once: the file is
-    replaced as a whole or not at all, and only its owner may read it then. A link stays a link. Raises SettingsError,
-    without what stands in the file, when it cannot be read; OSError when it cannot be written.
+    Each run of the connector reads the file again. What the connector changes is written back at once: the file is
+    replaced as a whole or not at all, and only its owner can read the new one. A symbolic link stays a link.
+
+    Raises:
+        SettingsError: when the file cannot be read. The message never quotes the file.
+        OSError: when the file cannot be written.
     """
 
     path: str | os.PathLike[str]
@@ -36,36 +42,36 @@ class ConfigFile:
         refuse_variables("path", self.path)
 
     def __call__(self) -> dict[str, Any]:
-        """The config as it stands in the file."""
+        """The config that the file holds now."""
         try:
             with open(self.path, encoding="utf-8") as file:
                 config = json.load(file)
         except OSError as error:
             raise self._unreadable(f"{error.strerror}") from None
         except UnicodeDecodeError as error:
-            raise self._unreadable(f"byte {error.start} is no UTF-8") from None
+            raise self._unreadable(f"byte {error.start} is not UTF-8") from None
         except RecursionError:
             raise self._unreadable("it nests too deeply") from None
         except ValueError as error:
-            raise self._unreadable(f"it is no JSON, see line {getattr(error, 'lineno', '?')}") from None
+            raise self._unreadable(f"it is not JSON, see line {getattr(error, 'lineno', '?')}") from None
         if not isinstance(config, dict):
-            raise self._unreadable("it is JSON, but no object")
+            raise self._unreadable("it is JSON, but not an object")
         return config
 
     def keep(self, config: Mapping[str, Any]) -> None:
-        """Writes the config in place of what stands there."""
+        """Replace the file's content with this config."""
         path = os.path.realpath(self.path)
-        descriptor, beside = mkstemp(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path))
+        descriptor, temporary = mkstemp(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path))
         try:
             with open(descriptor, "w", encoding="utf-8") as file:
                 json.dump(config, file, indent=2, ensure_ascii=False)
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(beside, path)
+            os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
-                os.unlink(beside)
+                os.unlink(temporary)
             raise
 
     def _unreadable(self, reason: str) -> SettingsError:
@@ -73,16 +79,21 @@ class ConfigFile:
 
 
 OnConfig = Callable[[dict[str, Any]], None]
-"""Keeps a config that the connector has changed, all of it."""
+"""Stores the whole config after the connector has changed it."""
 
-_CURE = "Give the source a ConfigFile as its config, or on_config, so that changes are kept."
+_ADVICE = "Give the source a ConfigFile as its config, or on_config, so that changes are kept."
 
 
 class CurrentConfig:
-    """The config as the connector knows it now. `template` is it as it is set, `rendered` with the partition's values.
+    """The config as the connector knows it now, and the secrets of every version of it since the call began.
 
-    `secrets` are more texts that logs must not show. `keep` gets what the connector changes, with the placeholders of
-    the template where it changed nothing; where it is None, a warning tells how to have it. `cure` ends that warning.
+    Args:
+        template: The config as it is set, with its placeholders.
+        values: What the placeholders stand for.
+        secrets: More texts that logs must not show.
+        keep: Receives the changed config, with the template's placeholders where the connector changed nothing. None:
+            a warning says how to have changes kept.
+        advice: The last sentence of that warning.
     """
 
     def __init__(
@@ -92,88 +103,76 @@ class CurrentConfig:
         *,
         secrets: Iterable[str] = (),
         keep: OnConfig | None = None,
-        cure: str = _CURE,
+        advice: str = _ADVICE,
     ) -> None:
         self._template = template
         self._keep = keep
-        self._cure = cure
+        self._advice = advice
         self.rendered: dict[str, Any] = render_config(template, values)
-        self._secrets = {*secret_texts(template), *secret_texts(self.rendered), *secrets}
-        self._masking = Masking(self._secrets)
+        """The config that the connector gets, or that it has sent since."""
+        self._secrets = {*find_secrets(template), *find_secrets(self.rendered), *secrets}
+        self.mask = Masking(self._secrets)
+        """Replaces secrets in a text."""
 
     @property
     def secrets(self) -> frozenset[str]:
         """The texts that logs must not show."""
         return frozenset(self._secrets)
 
-    def masked(self, text: str) -> str:
-        """The text without secrets, those of every config since the call began."""
-        return self._masking(text)
-
     def change(self, new: Mapping[str, Any], log: Callable[[str, str], None]) -> None:
-        """Takes the config that the connector has sent. SourceError where it cannot be kept.
+        """Mask the secrets of the config that the connector has sent, and keep it if it differs.
 
-        Its secrets are masked from now on. Nothing is done where it is as before.
+        Raises SourceError when it cannot be kept.
         """
-        self._secrets.update(secret_texts(new))
-        self._masking = Masking(self._secrets)
+        self._secrets.update(find_secrets(new))
+        self.mask = Masking(self._secrets)
         names = ", ".join(changed_names(self.rendered, new))
         if not names:
             return
-        whole = put_back(self._template, self.rendered, new)
+        config = restore_placeholders(self._template, self.rendered, new)
         self.rendered = dict(new)
         if self._keep is None:
             log(
                 "WARN",
                 f"The source has changed its configuration ({names}), and nothing keeps that: the next sync starts "
-                f"with the configuration as it is set, which may not be valid any more. {self._cure}",
+                f"with the configuration as it is set, which may not be valid any more. {self._advice}",
             )
             return
-        self._kept(whole, names)
-        log("INFO", f"The source has changed its configuration ({names}); the change is kept.")
-
-    def _kept(self, whole: dict[str, Any], names: str) -> None:
-        assert self._keep is not None
         try:
-            self._keep(whole)
+            self._keep(config)
         except Exception as error:
             raise SourceError(
                 f"The source has changed its configuration ({names}), and keeping the change failed: "
-                f"{self.masked(f'{type(error).__name__}: {error}')}. Mend that before the source runs again; its "
-                "credentials may have to be given anew, since the old ones may not be valid any more.",
+                f"{self.mask(f'{type(error).__name__}: {error}')}. Fix that before the source runs again; its "
+                "credentials may have to be entered again, since the old ones may not be valid any more.",
                 setting="on_config",
             ) from None
+        log("INFO", f"The source has changed its configuration ({names}); the change is kept.")
 
 
-def changed_names(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """The names whose values differ, nested ones as dotted paths; never a value."""
-    return list(_changed(before, now, ""))
-
-
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any], path: str) -> Iterator[str]:
-    for name in sorted({*before, *now}, key=str):
-        old, new = before.get(name), now.get(name)
+def changed_names(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> Iterator[str]:
+    """The names whose values differ, nested ones as dotted paths below `path`; never a value."""
+    for name in sorted({*before, *after}, key=str):
+        old, new = before.get(name), after.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            yield from _changed(old, new, f"{path}{name}.")
-        elif name not in before or name not in now or old != new:
+            yield from changed_names(old, new, f"{path}{name}.")
+        elif name not in before or name not in after or old != new:
             yield f"{path}{name}"
 
 
-def put_back(template: Mapping[str, Any], rendered: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """The new config with the template's own texts, placeholders and all, where it is as it was rendered."""
+def restore_placeholders(template: Any, rendered: Any, new: Any) -> Any:
+    """The new value, with the template's own text wherever the rendered value did not change."""
+    if new == rendered:
+        return template
+    if not all(isinstance(value, Mapping) for value in (template, rendered, new)):
+        return new
     return {
-        name: _put_back(template[name], rendered[name], value) if name in rendered else value
+        name: restore_placeholders(template[name], rendered[name], value) if name in rendered else value
         for name, value in new.items()
     }
 
 
-def _put_back(template: Any, rendered: Any, new: Any) -> Any:
-    if new == rendered:
-        return template
-    if isinstance(template, Mapping) and isinstance(rendered, Mapping) and isinstance(new, Mapping):
-        return put_back(template, rendered, new)
-    return new
-
+# ---------------------------------------------------------------------- secrets
 
 MASK = "****"
 
@@ -184,54 +183,49 @@ _SECRET_KEY = re.compile(
 )
 _CHOICE_KEY = re.compile(r"(^|_)(type|method|mode|title)$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
-_SHORTEST = 4
+_MIN_SECRET_CHARACTERS = 4
+"""A shorter text is not masked: it would be struck out of ordinary words."""
 
 
 class Masking:
-    """Strikes secret texts out, also where they are quoted, escaped, percent-encoded or cut into lines.
-
-    A text of less than four characters is no secret: it would be struck out of ordinary words.
-    """
+    """Replaces secrets in a text, also where they are quoted, escaped, percent-encoded or broken into lines."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        spellings = {spelling for text in secrets if len(text) >= _SHORTEST for spelling in _spellings(text)}
-        # The longest first, so that no secret is left half shown because another is a part of it.
-        ordered = sorted(spellings, key=len, reverse=True)
+        encodings = {form for text in secrets if len(text) >= _MIN_SECRET_CHARACTERS for form in _encodings(text)}
+        # The longest first: otherwise a secret that contains another one would stay visible in part.
+        ordered = sorted(encodings, key=len, reverse=True)
         self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
     def __call__(self, text: str) -> str:
-        """The text without secrets."""
+        """The text with `MASK` in place of each secret."""
         return text if self._pattern is None else self._pattern.sub(MASK, text)
 
 
-def secret_texts(config: Mapping[str, Any]) -> Iterator[str]:
-    """The texts of a config, or of an environment, that count as secret."""
-    return _secrets(config, False)
+def find_secrets(config: Any, is_secret: bool = False) -> Iterator[str]:
+    """The texts of a config or of an environment that count as secret; all of them if it stands under a secret key."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from find_secrets(value, _hides(str(key), value, is_secret))
+    elif isinstance(config, list | tuple):
+        for value in config:
+            yield from find_secrets(value, is_secret)
+    elif isinstance(config, str):
+        yield from [config] if is_secret else _URL_PASSWORD.findall(config)
 
 
-def _secrets(value: Any, within: bool) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _secrets(inner, _hides(str(key), inner, within))
-    elif isinstance(value, list | tuple):
-        for inner in value:
-            yield from _secrets(inner, within)
-    elif isinstance(value, str):
-        yield from [value] if within else _URL_PASSWORD.findall(value)
-
-
-def _hides(key: str, value: Any, within: bool) -> bool:
+def _hides(key: str, value: Any, is_secret: bool) -> bool:
+    """Whether the value under this key is secret; `is_secret` says so of what holds the key."""
     if isinstance(value, str) and _CHOICE_KEY.search(key):
         return False
-    return within or bool(_SECRET_KEY.search(key))
+    return is_secret or bool(_SECRET_KEY.search(key))
 
 
-def _spellings(text: str) -> Iterator[str]:
-    """How a program may print the text: as it is, as JSON, in a URL, or cut into its lines."""
+def _encodings(text: str) -> Iterator[str]:
+    """The forms in which a program may print the text: as it is, in JSON, in a URL, or line by line."""
     yield text
     yield json.dumps(text)[1:-1]
     yield json.dumps(text, ensure_ascii=False)[1:-1]
     yield printable(text)
     yield quote(text, safe="", errors="replace")
     yield quote_plus(text, errors="replace")
-    yield from (line.strip() for line in text.splitlines() if len(line.strip()) >= 2 * _SHORTEST)
+    yield from (line.strip() for line in text.splitlines() if len(line.strip()) >= 2 * _MIN_SECRET_CHARACTERS)

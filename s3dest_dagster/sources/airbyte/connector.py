@@ -1,67 +1,79 @@
 """Any Airbyte source connector, run as a process: spec, check, discover, read.
 
-It knows connectors, their config and their catalog; it must not know what becomes of what they yield.
+How a record travels: `AirbyteSource.read` starts the process (`process.run_connector`) and gives
+`ConnectorSession.items`. That reads standard output as blocks of whole lines (`lines.read_blocks`), and
+`messages.MessageReader.read` turns a block into items: `protocol.decode_block` decodes its messages,
+`messages.RecordBuffer` collects the records of a stream until they fill a batch.
+Must not know: what becomes of the items.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import msgspec
 
 from s3dest_dagster.batch import SourceItem
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.settings.fields import refuse_variables
-from s3dest_dagster.sources import DeferredRead, LookUp, OverSlices, Slice
+from s3dest_dagster.sources import DeferredRead, Log, LookUp, OverSlices, Slice, StreamSettings
 from s3dest_dagster.sources.airbyte.catalog import Catalog
-from s3dest_dagster.sources.airbyte.config import ConfigFile, CurrentConfig, OnConfig, secret_texts
-from s3dest_dagster.sources.airbyte.messages import BUFFER_MB, Log, MessageReader, Transcript, log_to_logging
-from s3dest_dagster.sources.airbyte.process import ConnectorProcess, running, split_command, supervised_directory
-from s3dest_dagster.sources.airbyte.protocol import STATE, BadLine, Message, decode_block
-from s3dest_dagster.sources.lines import MAX_LINE_MB, STALL_TIMEOUT_S, read_blocks, refuse_silence
+from s3dest_dagster.sources.airbyte.config import ConfigFile, CurrentConfig, OnConfig, find_secrets
+from s3dest_dagster.sources.airbyte.messages import BUFFER_MB, log_to_logging
+from s3dest_dagster.sources.airbyte.process import private_directory, run_connector, split_command
+from s3dest_dagster.sources.airbyte.protocol import STATE
+from s3dest_dagster.sources.airbyte.session import AnswerType, ConnectorSession
+from s3dest_dagster.sources.lines import MAX_LINE_MB, STALL_TIMEOUT_S
 from s3dest_dagster.sources.templating import PARTITION_VALUES, Values
-from s3dest_dagster.stream import Stream, StreamId, SyncMode
+from s3dest_dagster.stream import Stream
 
 _NUMBERS = ("max_line_mb", "buffer_mb", "stop_grace_s", "stall_timeout_s")
 
 
 @dataclass(frozen=True, slots=True)
 class AirbyteSource:
-    """An Airbyte source connector: an executable that takes `spec`, `check`, `discover` and `read`.
+    """An Airbyte source connector: an executable with the verbs `spec`, `check`, `discover` and `read`.
 
-    `command` is the executable with its first arguments, as a list or as a text that is split like a shell does;
-    `config` the connector's configuration, whose texts may name the partition (`{{ partition_start }}`, see
-    `partition_values`): a mapping, a `ConfigFile`, or a function that each call asks anew. A connector may change its
-    config, for instance when it renews a token: `on_config` gets all of it then, at once, with placeholders where they
-    were; a `ConfigFile` keeps it by itself; without either a warning names what was changed. `env` is added to the
-    process's environment. `catalog` is what `discover` would say; without it each read discovers first. A line may have
-    `max_line_mb`, and records that wait for their batch `buffer_mb`. A connector that is left early gets SIGTERM, and
-    SIGKILL after `stop_grace_s`; one that writes nothing for `stall_timeout_s` (a day; None: for ever) is ended, and
-    the read fails. A full refresh of a stream of which it said nothing at all (no record, state or status) fails
-    instead of deleting what is there, unless `allow_empty`. Config, catalog and state are handed over in files of a
-    private directory, below `temporary_directory` if given, and deleted afterwards. Where this process is killed, the
-    connector is ended and the directory deleted all the same.
+        source = AirbyteSource("source-shop", config=ConfigFile("shop.json"), catalog=read_catalog("catalog.json"))
+        with source.read(source.catalog.streams) as items:
+            for item in items: ...
 
-    No secret of the config or of `env` is shown in logs or errors (what counts as one: `masking`).
+    Config, catalog and state are passed in files of a private directory, which is deleted afterwards. However the run
+    ends, the connector's processes end too (see `process`). No secret of the config or of `env` appears in logs or
+    errors (see `config` for what counts as one).
     """
 
     command: str | Sequence[str]
+    """The executable and its first arguments: a list, or a text that is split like a shell does."""
     config: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False)
+    """The connector's configuration: a mapping, a `ConfigFile`, or a function that is called by each run of the
+    connector. Its texts may name the partition (`{{ partition_start }}`, see `templating.partition_values`)."""
     _: KW_ONLY
     on_config: OnConfig | None = field(default=None, repr=False)
+    """Receives the whole config as soon as the connector has changed it, for instance renewed a token; placeholders
+    are still in their places. A `ConfigFile` keeps changes by itself. Without either, a warning names the changes."""
     env: Mapping[str, str] | None = field(default=None, repr=False)
+    """Variables that are added to the environment of this process."""
     catalog: Catalog | None = field(default=None, repr=False)
+    """What `discover` printed. Without it, each read discovers first."""
     max_line_mb: int = MAX_LINE_MB
+    """The longest line that the connector may write, in MB."""
     buffer_mb: int = BUFFER_MB
+    """Bound of the records that wait for their batch to fill, over all streams, in MB."""
     stop_grace_s: float = 5.0
+    """Seconds between SIGTERM and SIGKILL when the connector is stopped."""
     stall_timeout_s: float | None = STALL_TIMEOUT_S
+    """A connector that writes nothing for so many seconds is stopped, and the read fails. None: never."""
     allow_empty: bool = False
+    """Whether a full refresh of a stream of which the connector says nothing at all (no record, state or status)
+    empties the stream. Otherwise it fails, so that no data is deleted by mistake."""
     temporary_directory: str | None = None
+    """Where the private directory is made; None: in the directory for temporary files."""
 
     run_placeholders: ClassVar[Mapping[str, Sequence[str]]] = {"config": PARTITION_VALUES}
     asset_kinds: ClassVar[frozenset[str]] = frozenset({"airbyte"})
@@ -81,21 +93,23 @@ class AirbyteSource:
         """The executable's name, for messages."""
         return os.path.basename(self.command[0])
 
+    # ------------------------------------------------------------------ the connector's verbs
+
     def spec(self, *, log: Log = log_to_logging) -> dict[str, Any]:
-        """The connector's specification (`connectionSpecification` and the rest), as it says it."""
+        """The connector's specification, with `connectionSpecification` and the rest as the connector writes it."""
         return self._ask("spec", "SPEC", CurrentConfig({}, secrets=self._secrets()), log)
 
     def check(self, *, config_values: Values | None = None, log: Log = log_to_logging) -> None:
-        """Return when the connector can reach its source; else SourceError with the connector's own reason."""
-        config = self._current(config_values)
+        """Return if the connector can reach its source; otherwise SourceError with the connector's own reason."""
+        config = self._current_config(config_values)
         answer = self._ask("check", "CONNECTION_STATUS", config, log)
         if answer.get("status") != "SUCCEEDED":
-            reason = config.masked(str(answer.get("message") or "it gave no reason"))
+            reason = config.mask(str(answer.get("message") or "it gave no reason"))
             raise SourceError(f"The source {self.name} cannot connect: {reason}")
 
     def discover(self, *, config_values: Values | None = None, log: Log = log_to_logging) -> Catalog:
-        """The streams that the source has, each a full refresh."""
-        return self._discovered(self._current(config_values), log)
+        """The streams that the source has, each as a full refresh."""
+        return self._discover(self._current_config(config_values), log)
 
     @contextmanager
     def read(
@@ -106,24 +120,71 @@ class AirbyteSource:
         config_values: Values | None = None,
         log: Log = log_to_logging,
     ) -> Iterator[Iterator[SourceItem]]:
-        """Run the connector, and give an iterator over what it says about the streams: see `read_messages`.
+        """Run the connector and give an iterator over the records, states and statuses of the streams.
 
-        `state` are the `State.state` texts of an earlier read. A stream that appends is read incrementally where the
-        source can. Nothing is read ahead of the iteration but a few MB. Leaving the `with` early, or by an exception,
-        ends the connector and every process that it started.
+        The items come in the order that `session.read_messages` promises. A stream that appends is read incrementally
+        if the source can. Nothing is read ahead of the iteration but a few MB. Leaving the `with` early or by an
+        exception ends the connector and every process that it started.
 
-        Raises SettingsError for a stream that the catalog lacks; SourceError, while iterating, as `read_messages`
-        does, and when the connector fails or dies.
+        Args:
+            streams: The streams to read, in their sync modes.
+            state: The `State.state` texts of an earlier read; None: from the beginning.
+            config_values: What the config's placeholders stand for.
+            log: Receives what the connector logs.
+
+        Raises:
+            SettingsError: for a stream that the catalog lacks.
+            SourceError: while iterating, as `session.read_messages` does, and when the connector fails or dies.
         """
         if not streams:
             raise SettingsError("No stream to read: select at least one.", setting="streams")
-        config = self._current(config_values)
-        catalog = self.catalog or self._discovered(config, log)
-        files = {"config": _json(config.rendered, "config"), "catalog": _json(catalog.configured(streams), "catalog")}
+        config = self._current_config(config_values)
+        catalog = self.catalog or self._discover(config, log)
+        files = {
+            "config": _to_json(config.rendered, "config"),
+            "catalog": _to_json(catalog.configure(streams), "catalog"),
+        }
         if state:
             files["state"] = _state_file(state)
-        with self._conversation("read", files, config, log) as conversation:
-            yield conversation.items([stream.id for stream in streams], self.buffer_mb)
+        with self._session("read", files, config, log) as session:
+            yield session.items([stream.id for stream in streams], self.buffer_mb)
+
+    def _discover(self, config: CurrentConfig, log: Log) -> Catalog:
+        return Catalog(self._ask("discover", "CATALOG", config, log))
+
+    def _ask(self, verb: str, kind: AnswerType, config: CurrentConfig, log: Log) -> dict[str, Any]:
+        files = {"config": _to_json(config.rendered, "config")} if kind != "SPEC" else {}
+        with self._session(verb, files, config, log) as session:
+            return session.answer(kind)
+
+    @contextmanager
+    def _session(
+        self, verb: str, files: Mapping[str, bytes], config: CurrentConfig, log: Log
+    ) -> Iterator[ConnectorSession]:
+        """Run the connector with this verb and these files, each named by its option."""
+        refuse_variables("env", self.env)
+        with private_directory(self.temporary_directory, self.stop_grace_s) as (directory, watcher):
+            arguments = [*self.command, verb, *_write_files(files, directory)]
+            with run_connector(arguments, watcher, environment=self.env, grace_s=self.stop_grace_s) as process:
+                yield ConnectorSession(
+                    f"{self.name} {verb}",
+                    process,
+                    config,
+                    log,
+                    max_line_mb=self.max_line_mb,
+                    stall_timeout_s=self.stall_timeout_s,
+                )
+
+    def _current_config(self, values: Values | None) -> CurrentConfig:
+        """The config for one run of the connector."""
+        template = self.config() if callable(self.config) else self.config or {}
+        refuse_variables("config", template)
+        return CurrentConfig(template, values, secrets=self._secrets(), keep=self.on_config)
+
+    def _secrets(self) -> list[str]:
+        """The secrets of the environment and, unless it is a function, of the config."""
+        config = self.config if isinstance(self.config, Mapping) else {}
+        return [*find_secrets(config), *find_secrets(self.env or {})]
 
     # ------------------------------------------------------------------ the methods of every `Source`
 
@@ -136,27 +197,22 @@ class AirbyteSource:
         """The streams of the catalog, in its order. Raises SettingsError if the source has no catalog."""
         return [str(stream.id) for stream in self._known_catalog().streams]
 
-    def describe_stream(
-        self,
-        name: str,
-        *,
-        namespace: str | None = None,
-        json_schema: Mapping[str, Any] | None = None,
-        sync_mode: SyncMode | str | None = None,
-        description: str | None = None,
-    ) -> Stream:
-        """The catalog's stream, in `sync_mode` if one is given.
+    def describe_stream(self, settings: StreamSettings) -> Stream:
+        """The catalog's stream, in the sync mode of the settings if they have one.
 
-        Raises SettingsError for a schema or a description, since the catalog has both; if the catalog lacks the
-        stream; and if there is no catalog.
+        Raises SettingsError if the settings have a schema or a description, since the catalog has both; if the catalog
+        lacks the stream; and if there is no catalog.
         """
-        for setting, value in (("json_schema", json_schema), ("description", description)):
-            if value is not None:
+        for setting in ("json_schema", "description"):
+            if getattr(settings, setting) is not None:
                 raise SettingsError(
-                    f"{setting} of {name} has no effect: the connector's catalog says it.", stream=name, setting=setting
+                    f"{setting} of {settings.name} has no effect: the connector's catalog says it.",
+                    stream=settings.name,
+                    setting=setting,
                 )
-        stream = self._known_catalog().find_stream(f"{namespace}.{name}" if namespace else name)
-        return replace(stream, sync_mode=sync_mode) if sync_mode else stream  # type: ignore[arg-type]  # or its text
+        name = f"{settings.namespace}.{settings.name}" if settings.namespace else settings.name
+        stream, mode = self._known_catalog().find_stream(name), settings.sync_mode
+        return replace(stream, sync_mode=mode) if mode else stream  # type: ignore[arg-type]  # Stream accepts the text
 
     def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
         """A function that runs the connector for this stream, once for each slice."""
@@ -199,45 +255,8 @@ class AirbyteSource:
             )
         return self.catalog
 
-    def _discovered(self, config: CurrentConfig, log: Log) -> Catalog:
-        return Catalog(self._ask("discover", "CATALOG", config, log))
 
-    def _ask(self, verb: str, kind: AnswerType, config: CurrentConfig, log: Log) -> dict[str, Any]:
-        files = {"config": _json(config.rendered, "config")} if kind != "SPEC" else {}
-        with self._conversation(verb, files, config, log) as conversation:
-            return conversation.answer(kind)
-
-    @contextmanager
-    def _conversation(self, verb: str, files: _Files, config: CurrentConfig, log: Log) -> Iterator[Conversation]:
-        refuse_variables("env", self.env)
-        with supervised_directory(self.temporary_directory, self.stop_grace_s) as (directory, supervision):
-            arguments = [*self.command, verb, *_written(files, directory)]
-            with running(arguments, supervision, environment=self.env, grace_s=self.stop_grace_s) as process:
-                yield Conversation(
-                    f"{self.name} {verb}",
-                    process,
-                    config,
-                    log,
-                    max_line_mb=self.max_line_mb,
-                    stall_timeout_s=self.stall_timeout_s,
-                )
-
-    def _current(self, values: Values | None) -> CurrentConfig:
-        """The config for one call."""
-        template = self.config() if callable(self.config) else self.config or {}
-        refuse_variables("config", template)
-        return CurrentConfig(template, values, secrets=self._secrets(), keep=self.on_config)
-
-    def _secrets(self) -> list[str]:
-        """Those of the environment, and of a config that is at hand without being asked for."""
-        known = self.config if isinstance(self.config, Mapping) else {}
-        return [*secret_texts(known), *secret_texts(self.env or {})]
-
-
-_Files = Mapping[str, bytes]
-
-
-def _json(value: Any, setting: str) -> bytes:
+def _to_json(value: Any, setting: str) -> bytes:
     try:
         return json.dumps(value, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
@@ -246,7 +265,7 @@ def _json(value: Any, setting: str) -> bytes:
 
 
 def _state_file(states: Sequence[bytes]) -> bytes:
-    """The states as `--state` wants them: a list of state objects, or a LEGACY state's data alone."""
+    """The states as `--state` expects them: a list of state objects, or only the data of a LEGACY state."""
     try:
         last = STATE.decode(states[-1])
     except msgspec.DecodeError as error:
@@ -256,8 +275,8 @@ def _state_file(states: Sequence[bytes]) -> bytes:
     return b"[" + b",".join(states) + b"]"
 
 
-def _written(files: _Files, directory: str) -> list[str]:
-    """Writes the files where only this user can read them, and gives the options that name them."""
+def _write_files(files: Mapping[str, bytes], directory: str) -> list[str]:
+    """Write files that only this user can read. Gives the options that name them."""
     options: list[str] = []
     for option, content in files.items():
         path = os.path.join(directory, f"{option}.json")
@@ -265,137 +284,3 @@ def _written(files: _Files, directory: str) -> list[str]:
             file.write(content)
         options += [f"--{option}", path]
     return options
-
-
-_EXIT_WAIT_S = 60.0
-"""How long a connector may still run after it closed its output."""
-
-_DEATH_WAIT_S = 0.5
-"""How long a connector whose output broke off may take to be dead."""
-
-AnswerType = Literal["SPEC", "CATALOG", "CONNECTION_STATUS"]
-_PARTS: dict[AnswerType, str] = {"SPEC": "spec", "CATALOG": "catalog", "CONNECTION_STATUS": "connectionStatus"}
-
-
-class Conversation:
-    """Listens to a running connector. `config` takes what the connector changes of it, and the secrets out of whatever
-    is logged or raised."""
-
-    def __init__(
-        self,
-        title: str,
-        process: ConnectorProcess,
-        config: CurrentConfig,
-        log: Log,
-        *,
-        max_line_mb: int,
-        stall_timeout_s: float | None,
-    ) -> None:
-        self._title = title
-        self._process = process
-        self._config = config
-        self._log = log
-        self._max_line_mb = max_line_mb
-        self._stall_timeout_s = stall_timeout_s
-        self._silent_before_s = 0.0
-        self._exit_seen = False
-
-    def items(self, streams: Collection[StreamId], buffer_mb: int) -> Iterator[SourceItem]:
-        """What the connector says about the streams; SourceError at the end when it failed in whatever way."""
-        transcript = Transcript(self._forward, streams, config=self._config)
-        reader = MessageReader(streams, transcript, buffer_mb=buffer_mb)
-        try:
-            for block in self._blocks():
-                yield from reader.read(block)
-        except SourceError as error:
-            raise self._broken_off(error) from None
-        yield from reader.flush()
-        self._conclude(transcript)
-        yield from reader.bad_records()
-
-    def answer(self, kind: AnswerType) -> dict[str, Any]:
-        """The one message that was asked for, without its envelope.
-
-        Raises SourceError when the connector did not give it, or reported an error. With the answer at hand
-        the exit code does not count: a failed check may end with any.
-        """
-        transcript = Transcript(self._forward, config=self._config)
-        found: msgspec.Raw | None = None
-        try:
-            for block in self._blocks():
-                for message in decode_block(block):
-                    if isinstance(message, BadLine):
-                        transcript.take_printed(message)
-                    elif isinstance(message, Message):
-                        transcript.take(message)
-                        found = getattr(message, _PARTS[kind]) if message.type == kind else found
-        except SourceError as error:
-            raise self._broken_off(error) from None
-        transcript.delivered = found is not None
-        self._conclude(transcript, answered=found is not None)
-        if found is None:
-            raise self._error(f"It ended without a {kind} message.")
-        try:
-            return msgspec.json.decode(found, type=dict[str, Any])
-        except msgspec.DecodeError as error:
-            raise self._error(f"Its {kind} message cannot be read: {error}.") from None
-
-    def _broken_off(self, error: SourceError) -> SourceError:
-        """The error, with the connector's end where that is what broke its last line."""
-        died = self._process.wait(_DEATH_WAIT_S) and self._process.end() != 0
-        self._forward_errors()
-        told = f"{error} {self._process.describe_end()}" if died else str(error)
-        return self._error(told, stream=error.stream, setting=error.setting)
-
-    def _blocks(self) -> Iterator[bytes]:
-        for block in read_blocks(self._process.output, max_line_mb=self._max_line_mb, idle=self._idle):
-            yield block
-            # Afterwards: a config that stands in the block tells what of these lines is secret.
-            self._forward_errors()
-
-    def _idle(self, silent_s: float) -> bool:
-        """Whether nothing more can come: the connector had exited already when the reader last found nothing.
-
-        Asking twice matters: a last line may be written, and the process exit, between a look and this question. The
-        output itself may never end, since a stray child can hold it open. Raises SourceError when the connector has
-        written nothing for too long, neither there nor on standard error.
-        """
-        if self._forward_errors():
-            self._silent_before_s = silent_s
-        self._silent_before_s = min(self._silent_before_s, silent_s)
-        if self._exit_seen:
-            return True
-        self._exit_seen = self._process.has_exited()
-        if not self._exit_seen:
-            refuse_silence(silent_s - self._silent_before_s, self._stall_timeout_s)
-        return False
-
-    def _conclude(self, transcript: Transcript, *, answered: bool = False) -> None:
-        """Wait for the connector's end and raise SourceError unless all is well."""
-        exited = self._process.wait(_EXIT_WAIT_S)
-        code = self._process.end()
-        self._forward_errors()
-        reasons = [] if (verdict := transcript.verdict()) is None else [verdict]
-        if not exited:
-            reasons.append(f"It closed its output, but did not end within {_EXIT_WAIT_S:.0f} s.")
-        elif code != 0 and not answered:
-            reasons.append(self._process.describe_end())
-        elif not (transcript.spoke or reasons):
-            reasons.append(f"It ended without a single Airbyte message. {self._process.describe_end()}")
-        if reasons:
-            raise self._error(" ".join(reasons))
-
-    def _error(self, text: str, *, stream: str | None = None, setting: str | None = None) -> SourceError:
-        return SourceError(
-            f"The source failed ({self._title}). {self._config.masked(text)}", stream=stream, setting=setting
-        )
-
-    def _forward(self, level: str, message: str) -> None:
-        self._log(level, self._config.masked(message))
-
-    def _forward_errors(self) -> bool:
-        """Logs what is new on standard error; whether there was something."""
-        lines = self._process.new_error_lines()
-        for line in lines:
-            self._forward("INFO", line)
-        return bool(lines)

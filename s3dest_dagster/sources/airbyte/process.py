@@ -1,6 +1,18 @@
-"""A connector's process: started in a group of its own, its standard error drained, ended with all its children.
+"""A connector's process: how it starts, how its standard error is read, and how it ends.
 
-It knows processes and pipes; it must not know what is written to them.
+However a run ends, no process of the connector and no secret outlives it:
+
+1. `private_directory` makes the directory for config, catalog and state, and starts a supervisor beside it.
+2. `run_connector` starts the connector in a process group of its own, and tells the supervisor which
+   (`Supervisor.watch`).
+3. The reader stops early, an exception passes, or SIGTERM reached the step or the command, which raise at it: the
+   `with` blocks unwind. `ConnectorProcess.stop` sends SIGTERM to the group, and SIGKILL to what is left after the grace
+   period; then the directory is removed, and the supervisor is no longer needed.
+4. This process is killed, so that nothing unwinds: the supervisor (`supervisor.py`) notices that its parent is gone,
+   removes the directory, and ends the group in the same way.
+5. The machine goes down, so that the supervisor dies too: the next run removes the directory (`remove_abandoned`).
+
+Must not know: what is written to the pipes and files.
 """
 
 from __future__ import annotations
@@ -24,22 +36,24 @@ from typing import IO
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources.airbyte import supervisor
 
+# ---------------------------------------------------------------------- the directory, and who watches over it
+
 _PREFIX = "s3dest-"
 _LOCK = ".lock"
-_YOUNGEST_S = 60.0
-"""A directory that is younger may not have its lock yet."""
+_MIN_ABANDONED_AGE_S = 60.0
+"""A younger directory may not have its lock yet."""
 
 
-class Supervision:
-    """A supervisor that waits. `directory` is removed when this process is gone, and what `watch` was told is ended."""
+class Supervisor:
+    """A running supervisor. When this process is gone, it removes `directory` and ends the watched process group."""
 
     def __init__(self, directory: str, grace_s: float) -> None:
-        reading, self._pipe = os.pipe()
+        reading_end, self._pipe = os.pipe()
         arguments = [sys.executable, "-I", "-S", supervisor.__file__, str(os.getpid()), str(grace_s), directory]
         try:
             self._process = subprocess.Popen(
                 arguments,
-                stdin=reading,
+                stdin=reading_end,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
@@ -49,36 +63,41 @@ class Supervision:
             os.close(self._pipe)
             raise
         finally:
-            os.close(reading)
+            os.close(reading_end)
 
     def watch(self, group: int) -> None:
-        """Has this process group ended when this process is gone."""
-        with suppress(BrokenPipeError):  # somebody has ended the supervisor; that harms nothing by itself
+        """End this process group when this process is gone."""
+        # Somebody may have ended the supervisor, which harms nothing by itself.
+        with suppress(BrokenPipeError):
             os.write(self._pipe, b"%d\n" % group)
 
-    def end(self) -> None:
-        """There is nothing left to be supervised."""
+    def stop(self) -> None:
+        """End the supervisor, since nothing is left to watch."""
         self._process.kill()
         self._process.wait()
         os.close(self._pipe)
 
 
 @contextmanager
-def supervised_directory(parent: str | None, grace_s: float) -> Iterator[tuple[str, Supervision]]:
-    """A directory that this user alone can read, below `parent` or where temporary files are kept, and what supervises
-    it. On leaving, or when this process dies, it is removed."""
+def private_directory(parent: str | None, grace_s: float) -> Iterator[tuple[str, Supervisor]]:
+    """A new directory that only this user can read, and its supervisor. It is removed on leaving.
+
+    Args:
+        parent: Where the directory is made; None: in the directory for temporary files.
+        grace_s: Seconds between SIGTERM and SIGKILL, for the supervisor.
+    """
     remove_abandoned(parent or tempfile.gettempdir())
     directory = tempfile.mkdtemp(prefix=_PREFIX, dir=parent)
     lock = -1
     try:
         lock = os.open(os.path.join(directory, _LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        supervision = Supervision(directory, grace_s)
+        watcher = Supervisor(directory, grace_s)
         try:
-            yield directory, supervision
+            yield directory, watcher
         finally:
             shutil.rmtree(directory, ignore_errors=True)
-            supervision.end()
+            watcher.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
         if lock >= 0:
@@ -86,20 +105,21 @@ def supervised_directory(parent: str | None, grace_s: float) -> Iterator[tuple[s
 
 
 def remove_abandoned(parent: str) -> None:
-    """Removes the directories below that nobody holds any more: what was left when a machine went down.
+    """Remove the directories of runs that ended with the machine.
 
-    Only this user's own, and only those whose lock, which the kernel gives back when a process dies, can be had.
+    Only this user's own directories are removed, and only if their lock is free: the kernel releases the lock of a
+    process that dies.
     """
     with suppress(OSError), os.scandir(parent) as entries:
-        for each in entries:
-            if each.name.startswith(_PREFIX) and each.is_dir(follow_symlinks=False):
+        for entry in entries:
+            if entry.name.startswith(_PREFIX) and entry.is_dir(follow_symlinks=False):
                 with suppress(OSError):
-                    _remove_if_abandoned(each)
+                    _remove_if_abandoned(entry)
 
 
 def _remove_if_abandoned(directory: os.DirEntry[str]) -> None:
-    found = directory.stat(follow_symlinks=False)
-    if found.st_uid != os.geteuid() or time.time() - found.st_mtime < _YOUNGEST_S:
+    status = directory.stat(follow_symlinks=False)
+    if status.st_uid != os.geteuid() or time.time() - status.st_mtime < _MIN_ABANDONED_AGE_S:
         return
     lock = os.open(os.path.join(directory.path, _LOCK), os.O_RDWR | os.O_NOFOLLOW)
     try:
@@ -109,18 +129,14 @@ def _remove_if_abandoned(directory: os.DirEntry[str]) -> None:
         os.close(lock)
 
 
+# ---------------------------------------------------------------------- the process
+
 _PIPE_BYTES = 1 << 20
-_WAITING_LINES = 1000
-_LAST_LINES = 20
-_LONGEST_LINE = 4000
-_LOOK_EVERY_MS = 20
-_READ_BYTES = 1 << 16
-_LAST_READS = 64
-"""How often standard error is still read after the end: more than a full pipe, but not for ever."""
+_POLL_INTERVAL_MS = 20
 
 
 def split_command(command: str | Sequence[str]) -> list[str]:
-    """The command as a list; a text is split like a shell does, without running one."""
+    """The command as a list. A text is split like a shell does, but no shell is run."""
     try:
         arguments = shlex.split(command) if isinstance(command, str) else [os.fspath(part) for part in command]
     except ValueError as error:
@@ -131,13 +147,19 @@ def split_command(command: str | Sequence[str]) -> list[str]:
 
 
 @contextmanager
-def running(
-    arguments: Sequence[str], supervision: Supervision, *, environment: Mapping[str, str] | None, grace_s: float
+def run_connector(
+    arguments: Sequence[str], watcher: Supervisor, *, environment: Mapping[str, str] | None, grace_s: float
 ) -> Iterator[ConnectorProcess]:
-    """Run the command; on leaving, whatever the reason, its whole process group is ended and every pipe closed. Where
-    this process is killed, the supervision ends the group.
+    """Run the command. On leaving, for whatever reason, its whole process group is ended and every pipe is closed.
 
-    `environment` is added to this process's own. Raises SettingsError when the command cannot be started.
+    Args:
+        arguments: The executable and its arguments.
+        watcher: Ends the process group if this process is killed.
+        environment: Variables that are added to those of this process.
+        grace_s: Seconds between SIGTERM and SIGKILL.
+
+    Raises:
+        SettingsError: when the command cannot be started.
     """
     try:
         popen = subprocess.Popen(
@@ -157,10 +179,10 @@ def running(
         ) from None
     process = ConnectorProcess(popen, grace_s)
     try:
-        supervision.watch(popen.pid)
+        watcher.watch(popen.pid)
         yield process
     finally:
-        process.end()
+        process.stop()
 
 
 class ConnectorProcess:
@@ -171,43 +193,43 @@ class ConnectorProcess:
         assert popen.stderr is not None
         self._popen = popen
         self._grace_s = grace_s
-        self._ended = False
-        self._errors = _Drain(popen.stderr)
+        self._stopped = False
+        self._errors = _ErrorReader(popen.stderr)
         self.output = popen.stdout.fileno()
-        _widen(self.output)
+        _enlarge_pipe(self.output)
 
     def new_error_lines(self) -> list[str]:
-        """What came on standard error since the last call, as lines."""
+        """The lines that came on standard error since the last call."""
         return self._errors.new_lines()
 
     def has_exited(self) -> bool:
-        """Whether the process has ended by itself. It is not reaped, so that its group's number stays its own."""
+        """Whether the process has ended by itself. It is not reaped, so its process group keeps its number."""
         if not hasattr(os, "waitid"):  # macOS before Python 3.13
             return self._popen.poll() is not None
         return os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the process to end by itself; False when it did not."""
+        """Wait for the process to end by itself. False: it did not, within the timeout."""
         deadline = time.monotonic() + timeout_s
         while not self.has_exited():
             if time.monotonic() >= deadline:
                 return False
-            time.sleep(_LOOK_EVERY_MS / 1000)
+            time.sleep(_POLL_INTERVAL_MS / 1000)
         return True
 
-    def end(self) -> int:
-        """End the process group: SIGTERM, and SIGKILL for what is left of it after the grace; the exit code."""
-        if not self._ended:
+    def stop(self) -> int:
+        """End the process group by SIGTERM, and by SIGKILL after the grace period. Gives the exit code."""
+        if not self._stopped:
             try:
-                self._end_gently()
+                self._terminate()
             finally:
                 self._signal_group(signal.SIGKILL)
                 self._popen.wait()
                 self._errors.stop()
-                self._ended = True
+                self._stopped = True
         return self._popen.returncode
 
-    def _end_gently(self) -> None:
+    def _terminate(self) -> None:
         assert self._popen.stdout is not None
         self._popen.stdout.close()
         if not self.has_exited():
@@ -219,14 +241,14 @@ class ConnectorProcess:
             os.killpg(self._popen.pid, number)
 
     def describe_end(self) -> str:
-        """How the ended process ended, with the last lines of its standard error."""
+        """How the stopped process ended, with the last lines of its standard error."""
         lines = self._errors.last_lines()
-        told = describe_exit(self._popen.returncode)
-        return f"{told} Last lines of its standard error:\n" + "\n".join(lines) if lines else told
+        end = describe_exit(self._popen.returncode)
+        return f"{end} Last lines of its standard error:\n" + "\n".join(lines) if lines else end
 
 
 def describe_exit(code: int) -> str:
-    """The exit code as a sentence; a signal by its name."""
+    """The exit code as a sentence, a signal by its name."""
     number = -code if code < 0 else code - 128
     try:
         name = signal.Signals(number).name
@@ -236,22 +258,30 @@ def describe_exit(code: int) -> str:
     return f"It was ended by {name}{hint}." if code < 0 else f"It ended with exit code {code}: {name}{hint}."
 
 
-def _widen(descriptor: int) -> None:
-    """Let the pipe hold a whole block where the system can, so that source and reader wake each other less often."""
+def _enlarge_pipe(descriptor: int) -> None:
+    """Let the pipe hold a whole block if the system can, so that writer and reader wake each other less often."""
     with suppress(AttributeError, OSError):
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
 
-class _Drain:
-    """Reads standard error on a thread, so that the connector never waits for us there; holds few lines.
+_MAX_NEW_LINES = 1000
+_MAX_LAST_LINES = 20
+_MAX_LINE_CHARACTERS = 4000
+_READ_BYTES = 1 << 16
+_MAX_READS_AFTER_STOP = 64
+"""More than a full pipe needs; a stray process that keeps writing must not be read for ever."""
 
-    The lines are handed out on the reader's thread, by `new_lines`: a log of ours is never called from another one.
+
+class _ErrorReader:
+    """Reads standard error on a thread, so that the connector never waits there. Keeps a bounded number of lines.
+
+    Its user asks for the lines (`new_lines`), so that a log is never called from another thread than the user's.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self._new: deque[str] = deque()
-        self._last: deque[str] = deque(maxlen=_LAST_LINES)
+        self._last: deque[str] = deque(maxlen=_MAX_LAST_LINES)
         self._dropped = 0
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -270,7 +300,7 @@ class _Drain:
             return list(self._last)
 
     def stop(self) -> None:
-        """Take what is still there and end the thread, even if a stray process holds the pipe open."""
+        """Read what is still in the pipe and end the thread, even if a stray process holds the pipe open."""
         self._stopped.set()
         self._thread.join()
         self._stream.close()
@@ -280,26 +310,26 @@ class _Drain:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN | select.POLLHUP)
         rest = b""
-        reads_left = _LAST_READS
+        reads_left = _MAX_READS_AFTER_STOP
         while reads_left:
             reads_left -= self._stopped.is_set()
-            if poll.poll(_LOOK_EVERY_MS):
+            if poll.poll(_POLL_INTERVAL_MS):
                 if not (chunk := os.read(descriptor, _READ_BYTES)):
                     break
                 *lines, rest = (rest + chunk).split(b"\n")
-                if len(rest) > _LONGEST_LINE:
+                if len(rest) > _MAX_LINE_CHARACTERS:
                     lines, rest = [*lines, rest], b""
-                self._keep(lines)
+                self._add(lines)
             elif self._stopped.is_set():
                 break
-        self._keep([rest])
+        self._add([rest])
 
-    def _keep(self, lines: Sequence[bytes]) -> None:
-        texts = [line[:_LONGEST_LINE].decode("utf-8", "replace").rstrip() for line in lines]
+    def _add(self, lines: Sequence[bytes]) -> None:
+        texts = [line[:_MAX_LINE_CHARACTERS].decode("utf-8", "replace").rstrip() for line in lines]
         with self._lock:
             for text in filter(None, texts):
                 self._last.append(text)
                 self._new.append(text)
-            while len(self._new) > _WAITING_LINES:
+            while len(self._new) > _MAX_NEW_LINES:
                 self._new.popleft()
                 self._dropped += 1

@@ -1,6 +1,7 @@
-"""What a source goes on from, of the states that its streams have reached one by one.
+"""The states from which a source continues, given the states that its streams have reached one by one.
 
-It knows the protocol's three kinds of states; it must not know where they are kept.
+The protocol has three kinds of states: of one stream (STREAM), of all streams with an entry for each (GLOBAL), and of
+all streams in a form of the source's own (LEGACY). Must not know: where states are kept.
 """
 
 from __future__ import annotations
@@ -12,34 +13,37 @@ import msgspec
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.lineage import KnownState, Lineage, common_ancestors, up_to
-from s3dest_dagster.sources.airbyte.protocol import STATE, STREAM_STATE, is_utf8, read_state
+from s3dest_dagster.sources.airbyte.protocol import STATE, STREAM_STATE, is_utf8, parse_state
 from s3dest_dagster.stream import StreamId
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """The state that a stream's records reach, as the source gave it, and where one of all streams stands, itself last
-    (see `lineage`)."""
+    """The state that a stream's records have reached."""
 
     state: str
+    """The state as the source wrote it."""
     lineage: Lineage
+    """The states that a state of all streams descends from, and itself as the last one (see `lineage`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resumption:
-    """The states for the source's next read, and what a state of all streams that it reaches descends from: `lineage`,
-    empty at the beginning. `warning` says whose records come again and why, where any do."""
+    """Where the source's next read begins."""
 
     states: tuple[bytes, ...]
+    """The states to pass to the source; none: it begins anew."""
     lineage: Lineage = ()
+    """What a state of all streams that the read reaches will descend from; empty at the beginning of the source."""
     warning: str | None = None
+    """Whose records come again, and why, if any do."""
 
 
 TextOf = Callable[[KnownState], str | None]
-"""Gives the text of a state that a lineage names, or None where it is kept no more."""
+"""Gives the text of a state that a lineage names; None if it is no longer kept."""
 
 
-_NOTHING = msgspec.Raw(b"null")
+_NULL = msgspec.Raw(b"null")
 
 
 def resumption(
@@ -51,118 +55,127 @@ def resumption(
 ) -> Resumption:
     """The states from which no stream misses a record.
 
-    States of single streams are given back as they are. Of states of all streams (GLOBAL or LEGACY), which the streams
-    may have reached by different reads, it is the youngest that all of them are or descend from. A stream without a
-    state begins anew: what a state of all streams says of it is left out. Where that tells no stream from another, or
-    no common state is known, all begin anew. `in_full` are streams that are read in full whatever the state says.
-    `are_all`: no other stream of the source is ever read with these.
+    States of single streams are passed back as they are. If the streams have reached different states of all streams
+    (GLOBAL or LEGACY), the source continues from the youngest state that each of them is or descends from. A stream
+    without a state begins anew: its part is removed from a state of all streams. If the state has no such parts, or if
+    no common state is known, all streams begin anew.
+
+    Args:
+        reached: The state that each stream has reached, or None.
+        text_of: Gives the text of a state that a lineage names.
+        in_full: The streams that are read in full whatever the state says.
+        are_all: Whether these are all streams of the source that are ever read.
     """
-    found = {stream: each for stream, each in reached.items() if each is not None}
-    kinds = {stream: _kind(each.state) for stream, each in found.items()}
-    shared = next((kind for kind in ("GLOBAL", "LEGACY") if kind in kinds.values()), None)
-    if shared is None:
-        return Resumption(tuple(each.state.encode() for each in found.values()))
-    sharing = {stream: found[stream] for stream, kind in kinds.items() if kind == shared}
-    begin = _beginning(sharing, text_of)
-    if begin is None:
+    found = {stream: state for stream, state in reached.items() if state is not None}
+    kinds = {stream: _kind(state.state) for stream, state in found.items()}
+    shared_kind = next((kind for kind in ("GLOBAL", "LEGACY") if kind in kinds.values()), None)
+    if shared_kind is None:
+        return Resumption(tuple(state.state.encode() for state in found.values()))
+    sharing = {stream: found[stream] for stream, kind in kinds.items() if kind == shared_kind}
+    start = _common_start(sharing, text_of)
+    if start is None:
         return Resumption((), warning=_no_common_state(sharing))
-    anew = reached.keys() - begin.streams
+    anew = reached.keys() - start.streams
     others = anew - set(in_full)
-    if others and not _tells_streams_apart(begin.text, shared, begin.streams):
-        return Resumption((), warning=_not_told_apart(others, sharing))
-    level = are_all and not others and all(_is_at(begin, each) for each in sharing.values())
-    lineage = begin.lineage[-1:] if level else begin.lineage
-    state = _without(begin.text, shared, anew)
-    return Resumption((state,), lineage, _warning(begin, sharing))
+    if others and not _has_entries(start.text, shared_kind, start.streams):
+        return Resumption((), warning=_no_entries(others, sharing))
+    is_level = are_all and not others and all(start.is_state_of(state) for state in sharing.values())
+    lineage = start.lineage[-1:] if is_level else start.lineage
+    state = _remove_streams(start.text, shared_kind, anew)
+    return Resumption((state,), lineage, _warning(start, sharing))
 
 
 @dataclass(frozen=True, slots=True)
-class _Beginning:
-    """The state of all streams that a read begins with: its text, where it stands, the streams that descend from it."""
+class _Start:
+    """The state of all streams from which a read begins."""
 
     text: str
     lineage: Lineage
     streams: frozenset[StreamId]
+    """The streams whose states are this one or descend from it."""
+
+    def is_state_of(self, reached: Reached) -> bool:
+        return reached.lineage[-1].id == self.lineage[-1].id
 
 
-def _beginning(sharing: Mapping[StreamId, Reached], text_of: TextOf) -> _Beginning | None:
-    """The common state of all of them; where there is none, that of the streams whose state was set by hand."""
-    by_hand = {each.lineage[0].id for each in sharing.values() if each.lineage[0].number == 0}
-    those_by_hand = {name: each for name, each in sharing.items() if each.lineage[0].id in by_hand}
-    for group in (sharing, those_by_hand) if len(by_hand) == 1 else (sharing,):
-        texts = {each.lineage[-1].id: each.state for each in group.values()}
-        lineages = [each.lineage for each in group.values()]
-        for known in common_ancestors(lineages):
-            text = texts.get(known.id) or text_of(known)
+def _common_start(sharing: Mapping[StreamId, Reached], text_of: TextOf) -> _Start | None:
+    """The youngest common state of all streams or, if there is none, of the streams whose state was set by hand."""
+    by_hand = {state.lineage[0].id for state in sharing.values() if state.lineage[0].number == 0}
+    set_by_hand = {stream: state for stream, state in sharing.items() if state.lineage[0].id in by_hand}
+    for group in (sharing, set_by_hand) if len(by_hand) == 1 else (sharing,):
+        texts = {state.lineage[-1].id: state.state for state in group.values()}
+        lineages = [state.lineage for state in group.values()]
+        for ancestor in common_ancestors(lineages):
+            text = texts.get(ancestor.id) or text_of(ancestor)
             if text is not None:
-                return _Beginning(text, up_to(known, lineages), frozenset(group))
+                return _Start(text, up_to(ancestor, lineages), frozenset(group))
     return None
 
 
-def _is_at(begin: _Beginning, each: Reached) -> bool:
-    return each.lineage[-1].id == begin.lineage[-1].id
-
-
-def _warning(begin: _Beginning, sharing: Mapping[StreamId, Reached]) -> str | None:
-    anew = sharing.keys() - begin.streams
+def _warning(start: _Start, sharing: Mapping[StreamId, Reached]) -> str | None:
+    anew = sharing.keys() - start.streams
     if anew:
         return (
-            f"The state of {_names(begin.streams)} was set by hand, and that of {_names(anew)} is another that does "
-            f"not descend from it: the source goes on from the one that was set, and begins anew for {_names(anew)}. "
-            "Set a state of all streams for all of them (`s3dest state set --catalog`)."
+            f"The state of {_join_names(start.streams)} was set by hand, and that of {_join_names(anew)} is another "
+            "that does not descend from it: the source continues from the one that was set, and begins anew for "
+            f"{_join_names(anew)}. Set a state of all streams for all of them (`s3dest state set --catalog`)."
         )
-    again = {stream for stream, each in sharing.items() if not _is_at(begin, each)}
+    again = {stream for stream, state in sharing.items() if not start.is_state_of(state)}
     if not again:
         return None
     return (
-        "The streams have reached different states of their common source, which goes on from the last one that all of "
-        f"them have passed: some records of {_names(again)} may come again."
+        "The streams have reached different states of their common source, which continues from the last one that all "
+        f"of them have passed: some records of {_join_names(again)} may come again."
     )
 
 
 def _no_common_state(sharing: Collection[StreamId]) -> str:
     return (
-        f"The streams {_names(sharing)} have reached different states of their common source, and none is known that "
-        "all of them have passed: the source begins anew, and their records come again. To have it go on elsewhere, "
-        "stop the run and set one state for all of them (`s3dest state set --catalog`)."
+        f"The streams {_join_names(sharing)} have reached different states of their common source, and none is known "
+        "that all of them have passed: the source begins anew, and their records come again. To continue from another "
+        "state, stop the run and set one state for all of them (`s3dest state set --catalog`)."
     )
 
 
-def _not_told_apart(others: Collection[StreamId], sharing: Collection[StreamId]) -> str:
-    again = sorted(set(sharing) - set(others))
+def _no_entries(others: Collection[StreamId], sharing: Collection[StreamId]) -> str:
     return (
-        f"The source begins anew, since its state is one of all streams that says nothing of each, and "
-        f"{_names(others)} has not reached it: the records of {_names(again)} come again."
+        "The source begins anew, since its state is one of all streams that says nothing of each, and "
+        f"{_join_names(others)} has not reached it: the records of {_join_names(set(sharing) - set(others))} come "
+        "again."
     )
 
 
-def _names(streams: Collection[StreamId]) -> str:
+def _join_names(streams: Collection[StreamId]) -> str:
     return ", ".join(sorted(map(str, streams)))
+
+
+# ---------------------------------------------------------------------- states that somebody wrote down
 
 
 @dataclass(frozen=True, slots=True)
 class GivenState:
-    """A state that somebody wrote down: its text without blanks, and its stream; None for one of all streams."""
+    """A state that somebody wrote down: its text without blanks, and its stream (None: a state of all streams)."""
 
     stream: StreamId | None
     text: str
 
 
 def read_states(text: bytes) -> list[GivenState]:
-    """The states of a text: one, a list of them, or a line for each; each as a state or within its STATE message.
+    """The states of a text: one state, a list of them, or one a line; each by itself or within its STATE message.
 
-    Of several of one stream the last counts. Numbers stay as they are written. Raises SettingsError for what is none.
+    The last of several states of one stream counts. Numbers keep their spelling. Raises SettingsError for anything
+    that is not a state.
     """
     if not is_utf8(text):
         raise SettingsError("The state is no text in UTF-8.", setting="state")
-    found = {each.stream: each for each in map(_given, _elements(text))}
-    if not found:
+    states = {state.stream: state for state in map(_given_state, _elements(text))}
+    if not states:
         raise SettingsError("There is no state in it.", setting="state")
-    return list(found.values())
+    return list(states.values())
 
 
 def _elements(text: bytes) -> list[msgspec.Raw]:
-    """The elements of a list, the lines of lines, or the one value."""
+    """The elements of a list, the lines of JSON Lines, or the only value."""
     try:
         whole = msgspec.json.decode(text, type=msgspec.Raw)
         return msgspec.json.decode(text, type=list[msgspec.Raw]) if bytes(whole).startswith(b"[") else [whole]
@@ -170,32 +183,31 @@ def _elements(text: bytes) -> list[msgspec.Raw]:
         reason = error
     lines = [line for line in map(bytes.strip, text.splitlines()) if line]
     try:
-        found = [msgspec.json.decode(line, type=msgspec.Raw) for line in lines]
+        elements = [msgspec.json.decode(line, type=msgspec.Raw) for line in lines]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        found = []
-    if len(found) < 2:
+        elements = []
+    if len(elements) < 2:
         raise SettingsError(
             f"The state is no JSON: {reason}. Give what `s3dest state show` prints, or STATE messages.", setting="state"
         ) from None
-    return found
+    return elements
 
 
-def _given(raw: msgspec.Raw) -> GivenState:
+def _given_state(raw: msgspec.Raw) -> GivenState:
     members = _members(raw)
     inner = members.get("state", raw) if bytes(members.get("type", b"")) == b'"STATE"' else raw
     try:
-        state = read_state(inner)
+        state = parse_state(inner)
     except ValueError as error:
-        raise _no_state(str(error)) from None
-    return GivenState(state.covers, msgspec.json.format(bytes(inner), indent=-1).decode())
+        raise SettingsError(
+            f"Something in the file is no Airbyte state: {error}. Give what `s3dest state show` prints, or STATE "
+            "messages.",
+            setting="state",
+        ) from None
+    return GivenState(state.stream_id, msgspec.json.format(bytes(inner), indent=-1).decode())
 
 
-def _no_state(reason: str) -> SettingsError:
-    return SettingsError(
-        f"Something in the file is no Airbyte state: {reason}. Give what `s3dest state show` prints, or STATE "
-        "messages.",
-        setting="state",
-    )
+# ---------------------------------------------------------------------- the parts of a state
 
 
 def _kind(state: str) -> str:
@@ -205,25 +217,25 @@ def _kind(state: str) -> str:
         raise SettingsError(f"A kept state is no Airbyte state: {error}.", setting="state") from None
 
 
-def _tells_streams_apart(state: str, kind: str, streams: Collection[StreamId]) -> bool:
-    """Whether the source would notice that a stream is left out of its state: some entry of it says more than `{}`."""
+def _has_entries(state: str, kind: str, streams: Collection[StreamId]) -> bool:
+    """Whether the source would notice that a stream is removed from its state: some entry says more than `{}`."""
     members = _members(msgspec.Raw(state.encode()))
     if kind == "LEGACY":
-        return any(stream.name in _members(members.get("data", _NOTHING)) for stream in streams)
-    return any(bytes(_members(each).get("stream_state", _NOTHING)) != b"{}" for each in _entries(members))
+        return any(stream.name in _members(members.get("data", _NULL)) for stream in streams)
+    return any(bytes(_members(entry).get("stream_state", _NULL)) != b"{}" for entry in _stream_states(members))
 
 
-def _entries(members: Mapping[str, msgspec.Raw]) -> list[msgspec.Raw]:
-    """What a GLOBAL state says of each stream."""
-    shared = _members(members.get("global", _NOTHING))
+def _stream_states(members: Mapping[str, msgspec.Raw]) -> list[msgspec.Raw]:
+    """The entry of each stream in a GLOBAL state."""
+    shared = _members(members.get("global", _NULL))
     try:
         return msgspec.json.decode(shared.get("stream_states", b"[]"), type=list[msgspec.Raw])
     except msgspec.ValidationError:
         return []
 
 
-def _without(state: str, kind: str, streams: Collection[StreamId]) -> bytes:
-    """A state of all streams without what it says of these; every other text in it stays as it was."""
+def _remove_streams(state: str, kind: str, streams: Collection[StreamId]) -> bytes:
+    """A state of all streams without the parts of these streams. Every other text in it stays as it was."""
     members = _members(msgspec.Raw(state.encode()))
     if kind == "LEGACY":
         names = {stream.name for stream in streams}
@@ -232,17 +244,16 @@ def _without(state: str, kind: str, streams: Collection[StreamId]) -> bytes:
             return state.encode()
         members["data"] = _raw({name: value for name, value in by_name.items() if name not in names})
     else:
-        shared = _members(members.get("global", _NOTHING))
-        entries = _entries(members)
-        if not any(_stream_of(each) in streams for each in entries):
+        entries = _stream_states(members)
+        kept = [entry for entry in entries if _stream_of(entry) not in streams]
+        if len(kept) == len(entries):
             return state.encode()
-        shared["stream_states"] = _raw([each for each in entries if _stream_of(each) not in streams])
-        members["global"] = _raw(shared)
+        members["global"] = _raw(_members(members.get("global", _NULL)) | {"stream_states": _raw(kept)})
     return msgspec.json.encode(members)
 
 
 def _stream_of(entry: msgspec.Raw) -> StreamId | None:
-    """The stream that an entry names; None where it names none."""
+    """The stream that an entry names; None if it names none."""
     try:
         return STREAM_STATE.decode(entry).stream_descriptor.id
     except msgspec.ValidationError:
@@ -250,7 +261,7 @@ def _stream_of(entry: msgspec.Raw) -> StreamId | None:
 
 
 def _members(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """The members of an object; none where it is something else."""
+    """The members of an object; none if the value is something else."""
     try:
         return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     except msgspec.ValidationError:

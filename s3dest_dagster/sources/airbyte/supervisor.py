@@ -1,9 +1,10 @@
-"""A program that outlives its parent for a moment, to end the connector that the parent can end no more.
+"""A program that outlives its parent for a moment, to end the connector that the parent can no longer end.
 
-`python -I -S supervisor.py PARENT GRACE DIRECTORY`: standard input is a pipe that the parent alone can write to, which
-names the connector's process group. When the parent is gone, however it went, the directory with the connector's
-secrets is removed and the group ended: SIGTERM, and SIGKILL after GRACE seconds. It imports nothing of this library, so
-that it starts within milliseconds.
+Usage: `python -I -S supervisor.py PARENT GRACE DIRECTORY`. Standard input is a pipe that only the parent writes to; the
+parent writes the number of the connector's process group. When the parent is gone, for whatever reason, this program
+removes the directory with the connector's secrets and ends the group: SIGTERM, then SIGKILL after GRACE seconds.
+
+It imports nothing of this library, so that it starts within milliseconds. `process` tells when it is used.
 """
 
 import os
@@ -12,43 +13,43 @@ import signal
 import sys
 import time
 
-_LOOK_EVERY_S = 1.0
-"""How often it looks for its parent: a process that the parent has forked may hold the pipe open."""
+_PARENT_CHECK_INTERVAL_S = 1.0
+"""The end of the pipe is not enough: a process that the parent has forked may hold the pipe open."""
 
 
 def main() -> None:
     parent, grace_s, directory = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-    group = _until_gone(parent)
+    group = _wait_for_end_of(parent)
     if directory:
         _remove(directory)
     if group:
-        _end(group, grace_s)
+        _end_group(group, grace_s)
 
 
-def _until_gone(parent: int) -> int:
-    """Returns when the parent is gone; the group that it named, or 0."""
-    said = b""
+def _wait_for_end_of(parent: int) -> int:
+    """Return when the parent is gone. Gives the process group that it wrote, or 0."""
+    received = b""
     while True:
-        if select.select([0], [], [], _LOOK_EVERY_S)[0]:
+        if select.select([0], [], [], _PARENT_CHECK_INTERVAL_S)[0]:
             if not (chunk := os.read(0, 64)):
                 break
-            said += chunk
+            received += chunk
         elif os.getppid() != parent:
             break
-    return int(said) if said.endswith(b"\n") else 0
+    return int(received) if received.endswith(b"\n") else 0
 
 
 def _remove(directory: str) -> None:
-    """The directory and the files in it; what is gone already is fine."""
+    """Remove the directory and its files, as far as they still exist."""
     try:
-        for each in os.scandir(directory):
-            os.unlink(each.path)
+        for entry in os.scandir(directory):
+            os.unlink(entry.path)
         os.rmdir(directory)
     except OSError:
         pass
 
 
-def _end(group: int, grace_s: float) -> None:
+def _end_group(group: int, grace_s: float) -> None:
     try:
         os.killpg(group, signal.SIGTERM)
         deadline = time.monotonic() + grace_s
