@@ -38,8 +38,7 @@ ONCE = RetryPolicy(max_attempts=1)
 SERVER_FILE = "server.json"
 """Name of the file that keeps what the server can do, under the bucket's root."""
 TRIALS = "~"
-"""First character, under the bucket's root, of the keys of trial objects. They are deleted at once; only a killed
-process leaves any."""
+"""First character of the keys of trial objects under the bucket's root. Only a killed process leaves any."""
 _logger = logger("storage")
 
 
@@ -54,13 +53,9 @@ class _AbilityCache:
 class Bucket:
     """A bucket, reached by a client that has the methods of boto3's S3 client. Safe to use from several threads.
 
-    Every verb raises a StorageError (see `errors`) that says what happened, where, and what to do: among them
-    AccessDeniedError, BucketNotFoundError, CredentialsError and EndpointUnreachableError.
-
-    Args:
-        client: the S3 client. If it retries by itself, each of its series counts as one try.
-        name: the bucket's name.
-        retry_policy: how often and how long a request is tried.
+    Every verb can raise AccessDeniedError, BucketNotFoundError, CredentialsError, EndpointUnreachableError and other
+    kinds of StorageError, which say what happened, where, and what to do.
+    If the client retries by itself, each of its series of tries counts as one try of `retry_policy`.
     """
 
     def __init__(self, client: Any, name: str, retry_policy: RetryPolicy = ONCE) -> None:
@@ -99,8 +94,7 @@ class Bucket:
         return same
 
     def with_data_headers(self, headers: Mapping[str, str]) -> Bucket:
-        """The same bucket, which writes its objects with these headers (see `headers_of_data`), except those under its
-        root: trial objects and the server file keep the headers of before."""
+        """The same bucket, which writes data with these headers (`headers_of_data`), and the server file as before."""
         same = copy(self)
         same._headers = dict(headers)
         return same
@@ -129,10 +123,9 @@ class Bucket:
         return f"https://{host}/s3/buckets/{quote(self.name)}?{query}"
 
     def server_time(self) -> datetime:
-        """The time on the server, from its newest answer. Sends one listing if no answer is from the last minute.
+        """The time on the server, on which machines can agree; this machine's time if the server sends no Date.
 
-        The clock for whatever machines must agree on, such as how old an upload is. This machine's time if the server
-        sends no Date.
+        Known from the newest answer. Sends one listing if no answer is from the last minute.
         """
         clock = self._requests.clock
         if clock.now() is None:
@@ -152,7 +145,7 @@ class Bucket:
             if_match: writes only if the object has this ETag (without quotes).
 
         Raises:
-            PreconditionFailedError: the condition is not met, since another writer was first.
+            PreconditionFailedError: another writer was first.
         """
         if not if_absent and if_match is None:
             return self._put(key, body, {}, self._requests.begin())
@@ -231,7 +224,7 @@ class Bucket:
     # ------------------------------------------------------------------ rights
 
     def check_delete(self, key: str) -> None:
-        """Deletes one object in any way that the server takes, without knowing its abilities. A missing one is fine.
+        """Deletes one object in any way that the server takes; a missing one is no error. Needs no abilities.
 
         Raises:
             AccessDeniedError: this identity may not delete.
@@ -242,7 +235,7 @@ class Bucket:
         """Reads the head of an object, which may be missing.
 
         Raises:
-            AccessDeniedError: this identity may not read. `head` takes such a denial for a missing object.
+            AccessDeniedError: this identity may not read. `head` can take such a denial for a missing object.
         """
         with suppress(ObjectNotFoundError):
             self._requests.call("s3:GetObject", "head_object", Key=key)
@@ -253,14 +246,13 @@ class Bucket:
         """All objects whose keys begin with `prefix`, in the server's order, read page by page.
 
         Raises:
-            StorageError: also if the server truncates the listing and does not say where it continues.
+            StorageError: also if the server cuts the listing short and does not say where it continues.
         """
         for page in objects.pages(self._requests, prefix):
             yield from map(to_listed, page.get("Contents") or ())
 
     def list_directories(self, prefix: str) -> Iterator[str]:
-        """The directories right under `prefix` (which ends with a slash), each with its slash. Their content, however
-        large, is not listed. Raises as `list_objects`."""
+        """The directories right under `prefix`, all ending with a slash, without a listing of their content."""
         for page in objects.pages(self._requests, prefix, Delimiter="/"):
             yield from (entry["Prefix"] for entry in page.get("CommonPrefixes") or ())
 
@@ -281,7 +273,7 @@ class Bucket:
 
         Args:
             number: 1 to 10,000.
-            body: at least 5 MiB, except in the last part.
+            body: at least 5 MiB, unless it is the last part.
         """
         digest = {} if self.abilities.parts_without_md5 else self._digest(body)
         part = {"Key": key, "UploadId": upload_id, "PartNumber": number, "Body": body, **digest}
@@ -291,8 +283,7 @@ class Bucket:
         """Makes the object visible atomically, with its parts in the order of their ETags.
 
         Raises:
-            UploadVanishedError: the upload is unknown. It was aborted or completed before, possibly by a first try of
-                this very request whose answer was lost.
+            UploadVanishedError: it was aborted or completed before, possibly by a first try whose answer was lost.
         """
         parts = [{"PartNumber": number, "ETag": f'"{etag}"'} for number, etag in enumerate(etags, 1)]
         arguments = {"Key": key, "UploadId": upload_id, "MultipartUpload": {"Parts": parts}}
@@ -313,9 +304,9 @@ class Bucket:
 
     @property
     def abilities(self) -> ServerAbilities:
-        """What the server can do. AWS's abilities are known; another server is probed when the bucket is first used.
+        """What the server can do, as the server file says, which a process reads once. AWS needs no file.
 
-        The result is kept in a file under the bucket's root, which a process reads once.
+        If there is no file, the server is probed and the file written.
         """
         if is_aws(self.endpoint):
             return AWS
@@ -324,7 +315,7 @@ class Bucket:
             return known or self.with_headers(self._own_headers)._load_abilities(again=False)
 
     def probe_again(self) -> ServerAbilities:
-        """What the server can do now, whatever it could before; kept for every process that begins later."""
+        """What the server can do now; kept for every process that begins later."""
         if is_aws(self.endpoint):
             return AWS
         with self._cache.lock:
@@ -343,8 +334,7 @@ class Bucket:
 
     def _keep_abilities(self, key: str, body: bytes | None, abilities: ServerAbilities) -> None:
         before = dict(self._cache.abilities)
-        # This very put asks for the abilities.
-        self._cache.abilities[self._root] = abilities
+        self._cache.abilities[self._root] = abilities  # which this very put asks for
         try:
             self.put(key, with_abilities(body, self.endpoint, self.name, abilities))
         except StorageError:

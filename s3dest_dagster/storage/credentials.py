@@ -123,22 +123,15 @@ def _map_link_errors(link: ChainLink) -> Iterator[None]:
     except S3DestError:
         raise
     except Exception as error:
-        raise CredentialsError(
-            f"No identity: the {link.name} gives none: {describe_error(error)} {link.cure}"
-        ) from error
+        text = f"No identity: the {link.name} gives none: {describe_error(error)} {link.cure}"
+        raise CredentialsError(text) from error
 
 
 # ---------------------------------------------------------------------- what the chain gives
 
 
 class ResolvedCredentials(Credentials):  # type: ignore[misc,unused-ignore]
-    """Credentials that know where they came from. A failure to renew themselves is a CredentialsError.
-
-    Args:
-        credentials: what the link gave.
-        link: the link.
-        files: the configuration files that the chain read.
-    """
+    """What a link gave, with where it came from. A failure to renew the credentials is a CredentialsError."""
 
     def __init__(self, credentials: Credentials, link: ChainLink, files: Iterable[str] = ()) -> None:
         super().__init__("", "", method="found")

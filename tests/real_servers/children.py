@@ -1,4 +1,4 @@
-"""Servers as processes of their own, which end with the block that uses them, and with this process however it ends."""
+"""Servers as child processes, which end with the block that uses them, and with this process however it ends."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from servers import S3Server
 
 HOST = "127.0.0.1"
-PATIENCE_S = 120
-"""How long a server may take to begin: Ceph needs 15 seconds on an idle machine."""
+START_TIMEOUT_S = 120
+"""How long a server may take to start: Ceph needs 15 seconds on an idle machine."""
 _PARENT_DIED = 1  # PR_SET_PDEATHSIG of prctl(2)
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def free_ports(number: int) -> list[int]:
-    """Ports of this machine that nobody listens on, all different."""
+    """Unused ports of this machine, all different."""
     probes = [socket.socket() for _ in range(number)]
     try:
         for probe in probes:
@@ -39,7 +39,7 @@ def free_ports(number: int) -> list[int]:
 def child(
     command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen]:
-    """A process in a group of its own, whose output goes to `log`."""
+    """A process in its own group, whose output goes to `log`."""
     with log.open("ab") as output:
         process = subprocess.Popen(
             [*map(str, command)],
@@ -61,21 +61,21 @@ def _end_with_parent() -> None:
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Ends the process and all that it began. Without a farewell: nobody looks at its data afterwards."""
+    """Kills the process and all that it started. Nobody reads its data afterwards."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait(timeout=10)
 
 
 def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> str:
-    """What a command prints; it must succeed."""
+    """The output of a command, which must succeed."""
     done = subprocess.run(
         [*map(str, command)],
         env={**os.environ, **(environment or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=PATIENCE_S,
+        timeout=START_TIMEOUT_S,
     )
     assert done.returncode == 0, (
         f"{command[0]} ended with {done.returncode}: {done.stdout[-1000:]}{done.stderr[-2000:]}"
@@ -84,7 +84,7 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
 
 
 def await_answer(server: S3Server, processes: Sequence[subprocess.Popen], log: Path) -> None:
-    """Waits until the server keeps an object of ours in a bucket of ours."""
+    """Waits until the server stores an object in a new bucket."""
 
     def answers() -> bool:
         bucket, s3 = server.new_bucket(), server.client()
@@ -97,8 +97,8 @@ def await_answer(server: S3Server, processes: Sequence[subprocess.Popen], log: P
 
 
 def wait_for(ready: Callable[[], bool], processes: Sequence[subprocess.Popen], log: Path) -> None:
-    """Waits until `ready`, which may meet refusals before that, or fails with the end of the log."""
-    until = time.monotonic() + PATIENCE_S
+    """Waits until `ready`, which may raise refusals before that. Fails with the end of the log."""
+    until = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < until:
         assert all(each.poll() is None for each in processes), f"a server ended at once: {_tail(log)}"
         try:
@@ -107,7 +107,7 @@ def wait_for(ready: Callable[[], bool], processes: Sequence[subprocess.Popen], l
         except (BotoCoreError, ClientError):
             pass
         time.sleep(0.1)
-    raise AssertionError(f"a server did not answer within {PATIENCE_S} seconds: {_tail(log)}")
+    raise AssertionError(f"a server did not answer within {START_TIMEOUT_S} seconds: {_tail(log)}")
 
 
 def _tail(log: Path) -> str:

@@ -1,6 +1,6 @@
-"""Real servers, each started when the first test needs it and ended with the run. Opt-in: `make test-servers`.
+"""Real servers, each started when the first test needs it and stopped with the run. Opt-in: `make test-servers`.
 
-`--publish` writes what was found into docs/servers.md.
+`--publish` writes the results into docs/servers.md.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 from cli.conftest import Lake, WarmStart
-from real_servers.known import CHOSEN, KNOWN
-from real_servers.report import Found, publish, tables
+from real_servers.known import KNOWN, SELECTED
+from real_servers.report import Results, format_tables, publish
 from servers import S3Server
 
 
@@ -27,11 +27,11 @@ class PatientLake(Lake):
         return super().settings(s3dest=own, **changes)
 
 
-_FOUND = pytest.StashKey[Found]()
+_RESULTS = pytest.StashKey[Results]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_FOUND] = Found()
+    config.stash[_RESULTS] = Results()
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -43,29 +43,29 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Itera
     if report.when == "call" or report.outcome != "passed":
         server, *variant = parameters.id.split("-", 1)
         name = f"{item.originalname}[{variant[0]}]" if variant else item.originalname
-        item.config.stash[_FOUND].note(server, name, report.outcome)
+        item.config.stash[_RESULTS].add(server, name, report.outcome)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    found = session.config.stash[_FOUND]
-    if session.config.getoption("--publish", False) and found.abilities:
-        publish(tables(found, date.today()))
+    results = session.config.stash[_RESULTS]
+    if session.config.getoption("--publish", False) and results.abilities:
+        publish(format_tables(results, date.today()))
 
 
 @pytest.fixture(scope="session")
-def found(request: pytest.FixtureRequest) -> Found:
-    """What the run has found so far."""
-    return request.config.stash[_FOUND]
+def results(request: pytest.FixtureRequest) -> Results:
+    """What the run has shown so far."""
+    return request.config.stash[_RESULTS]
 
 
 @pytest.fixture(scope="session")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], S3Server]]:
-    """Gives the server of a name."""
+    """Starts the server of a name, once."""
     with ExitStack() as running:
         yield cache(lambda name: running.enter_context(KNOWN[name].start(tmp_path_factory.mktemp(name))))
 
 
-@pytest.fixture(scope="session", params=CHOSEN)
+@pytest.fixture(scope="session", params=SELECTED)
 def server_name(request: pytest.FixtureRequest) -> str:
     return request.param
 

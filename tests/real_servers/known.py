@@ -1,6 +1,6 @@
-"""The S3 servers that the product is tried on: their names, versions, and how each is started.
+"""The S3 servers that the library is tested on: their names, versions, and how each is started.
 
-S3DEST_SERVERS names those to use, with blanks between them; all without it.
+S3DEST_SERVERS names the servers to use, separated by blanks. Default: all.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from servers import S3Server, moto_server, rclone_server
 
 @dataclass(frozen=True)
 class KnownServer:
-    """A server that can be started. `start` takes a folder of its own for the data."""
+    """A server that can be started."""
 
     title: str
     package: str
     version: Callable[[], str]
     start: Callable[[Path], AbstractContextManager[S3Server]]
+    """Takes an empty folder for the server's data."""
 
 
 def _rclone_version() -> str:
@@ -39,4 +40,4 @@ KNOWN = {
     "radosgw": KnownServer("Ceph radosgw", "Debian: radosgw", radosgw.version, radosgw.radosgw_server),
     "swift": KnownServer("OpenStack Swift, s3api", "Debian: swift-proxy", swift.version, swift.swift_server),
 }
-CHOSEN = tuple(os.environ.get("S3DEST_SERVERS", "").split()) or tuple(KNOWN)
+SELECTED = tuple(os.environ.get("S3DEST_SERVERS", "").split()) or tuple(KNOWN)

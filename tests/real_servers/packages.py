@@ -1,8 +1,8 @@
-"""The programs of `make test-servers` and `make test-storm`: looked for, and Debian's installed where that is allowed.
+"""Looks for the programs of `make test-servers` and `make test-storm`, and installs Debian's if that is allowed.
 
-    python tests/real_servers/packages.py [SERVER …]     prints nothing, or says what to install and ends with 1
+    python tests/real_servers/packages.py [SERVER …]     prints nothing, or says what to install and exits with 1
 
-It must import nothing that is not in Python's own library, so that it runs before anything is installed.
+Imports only the standard library, so that it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ PROGRAMS = {
         "swift-ring-builder": "swift",
     },
 }
-"""The programs of each server that comes from Debian, with their packages."""
+"""The programs of the servers that come from Debian, with their packages."""
 NAMES = ("moto", "rclone", "seaweedfs", *PROGRAMS)
 _APT = ("apt-get", "-o", "Acquire::http::Timeout=60", "-o", "Acquire::Retries=2", "-qq")
 
 
 def missing(names: list[str]) -> list[str]:
-    """The Debian packages of these servers whose programs are not on the path."""
+    """The Debian packages of these servers' programs that are not on the path."""
     needed = {program: package for name in names for program, package in PROGRAMS.get(name, {}).items()}
     return sorted({package for program, package in needed.items() if shutil.which(program) is None})
 
 
 def _may_install() -> bool:
-    """Whether this user may, and nothing starts the packages' own services, as systemd would."""
+    """Whether this user may install packages, without systemd starting their services."""
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     return root and shutil.which("apt-get") is not None and not Path("/run/systemd/system").exists()
 

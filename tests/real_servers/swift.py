@@ -1,4 +1,4 @@
-"""OpenStack Swift with its S3 interface, from Debian's packages: a proxy before one server each of three kinds."""
+"""OpenStack Swift with its S3 interface, from Debian's packages: a proxy in front of one server of each kind."""
 
 from __future__ import annotations
 
@@ -68,13 +68,13 @@ allow_versioned_writes = true
 
 
 def version() -> str:
-    """As Debian tells it."""
+    """As Debian says."""
     return run(["dpkg-query", "--show", "--showformat", "${Version}", "swift-proxy"]).split("-")[0]
 
 
 @contextmanager
 def swift_server(folder: Path) -> Iterator[S3Server]:
-    """A cluster of one whose data lies in the folder."""
+    """A cluster of one node with its data in the folder."""
     *stores, proxy = free_ports(len(KINDS) + 1)
     log, common = folder / "log", {"host": HOST, "folder": folder, "user": getpass.getuser(), "secret": _KEYS[1]}
     (folder / "devices" / "d1").mkdir(parents=True)

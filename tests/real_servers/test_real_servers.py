@@ -1,4 +1,4 @@
-"""What is promised, on servers that people use: each verb, each kind of sync, and nothing left behind."""
+"""The promises hold on servers that people use: each verb, each kind of sync, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from airbyte_messages import record, state
 from cli.conftest import Lake
 from failing_clients import CountedClient, FailingClient
 from landed import batch_of, batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
-from real_servers.report import Found
+from real_servers.report import Results
 from servers import S3Server
 
 from s3dest_dagster.errors import CommitError, SupersededError
@@ -29,7 +29,7 @@ from s3dest_dagster.stream import Scope, Stream, SyncMode
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(600)]
 LATER = "2100-01-01T00:00:00Z"
-ODD_NAMES = ("a b+c&d=e", "50%25", "naïve 名前", "~tilde'(1)", "day=2026-01-05")
+UNUSUAL_NAMES = ("a b+c&d=e", "50%25", "naïve 名前", "~tilde'(1)", "day=2026-01-05")
 
 
 def messages(*ids: int) -> str:
@@ -37,46 +37,48 @@ def messages(*ids: int) -> str:
 
 
 def verified(lake: Lake, config: str) -> dict[str, Any]:
-    """What a deep look at the one stream says, which must be well."""
+    """The result of a deep verification of the only stream, which must succeed."""
     answer = lake.run("verify", "--deep", "--config", config, "--json")
     assert answer.returncode == 0, answer.stderr + answer.stdout
     return json.loads(answer.stdout)[0]
 
 
-def reached(lake: Lake, config: str) -> int:
+def cursor(lake: Lake, config: str) -> int:
     """The cursor that `state show` prints."""
     shown = json.loads(lake.run("state", "show", "--config", config).stdout)
     return shown[0]["stream"]["stream_state"]["cursor"]
 
 
-def clean(server: S3Server, bucket: str) -> None:
-    """Nothing waits and nothing of a trial is left."""
+def assert_clean(server: S3Server, bucket: str) -> None:
+    """No upload is unfinished, and no trial object is left."""
     pages = server.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
     keys = [each["Key"] for page in pages for each in page.get("Contents", ())]
     assert [key for key in keys if "probe" in key or "/check/" in key] == []
     assert open_uploads(server, bucket) == 0
 
 
-def test_check_tries_everything_and_leaves_nothing(lake: Lake) -> None:
+def test_check_tries_everything_and_leaves_nothing_behind(lake: Lake) -> None:
     for _ in range(2):
         answer = lake.run("check", "--config", lake.config())
         assert answer.returncode == 0, answer.stdout + answer.stderr
         assert "✗" not in answer.stdout
     assert lake.data_keys() == []
-    clean(lake.server, lake.bucket)
+    assert_clean(lake.server, lake.bucket)
 
 
-def test_what_the_server_can_do_is_found_out_once_and_noted(real_s3: S3Server, server_name: str, found: Found) -> None:
+def test_the_server_is_probed_once_and_the_result_is_kept(
+    real_s3: S3Server, server_name: str, results: Results
+) -> None:
     settings = destination(real_s3.new_bucket())
     bucket, place = real_s3.open(settings), manifest_root(settings.template.literal_root)
-    found.abilities[server_name] = {
+    results.abilities[server_name] = {
         each.name: (each.has, each.message) for each in describe_abilities(bucket.abilities)
     }
     assert [each.key for each in bucket.list_objects("")] == [f"{place}server.json"]
     counted = CountedClient(real_s3.client())
     assert Bucket(counted, settings.s3_bucket_name).with_root(place).abilities == bucket.abilities
     assert counted.calls == ["get_object"]
-    clean(real_s3, settings.s3_bucket_name)
+    assert_clean(real_s3, settings.s3_bucket_name)
 
 
 def test_appends_add_up_with_their_states(lake: Lake) -> None:
@@ -85,27 +87,27 @@ def test_appends_add_up_with_their_states(lake: Lake) -> None:
         assert answer.returncode == 0, answer.stderr
     config = lake.config()
     assert lake.ids() == [1, 2, 3]
-    assert reached(lake, config) == 3
+    assert cursor(lake, config) == 3
     assert (verified(lake, config)["rows"], verified(lake, config)["objects"]) == (3, 2)
     listed = json.loads(lake.run("ls", "--config", config, "--json").stdout)
     assert sorted(each["key"] for each in listed) == lake.data_keys()
     assert "nothing to finish" in lake.run("recover", "--config", config).stdout
-    clean(lake.server, lake.bucket)
+    assert_clean(lake.server, lake.bucket)
 
 
-def test_a_state_can_be_set_and_forgotten(lake: Lake) -> None:
+def test_a_state_can_be_set_and_reset(lake: Lake) -> None:
     assert lake.write(messages(1), mode="append").returncode == 0
     config = lake.config()
     path = lake.file("state.json", [json.loads(state("users", 70))["state"]])
     assert lake.run("state", "set", "--config", config, "--state", path).returncode == 0
-    assert reached(lake, config) == 70
+    assert cursor(lake, config) == 70
     assert lake.run("state", "reset", "--config", config, "--all").returncode == 0
     assert json.loads(lake.run("state", "show", "--config", config).stdout) == []
-    clean(lake.server, lake.bucket)
+    assert_clean(lake.server, lake.bucket)
 
 
 @pytest.mark.parametrize("own", [{}, {"publish_order": "purge_first"}], ids=["add_first", "purge_first"])
-def test_a_full_refresh_replaces_what_is_its_own(lake: Lake, own: dict[str, Any]) -> None:
+def test_a_full_refresh_replaces_only_its_own_objects(lake: Lake, own: dict[str, Any]) -> None:
     config = lake.config(s3dest=own)
     foreign = "data_output_path/public/users/notes.txt"
     lake.server.client().put_object(Bucket=lake.bucket, Key=foreign, Body=b"mine")
@@ -116,10 +118,10 @@ def test_a_full_refresh_replaces_what_is_its_own(lake: Lake, own: dict[str, Any]
     lake.server.client().delete_object(Bucket=lake.bucket, Key=foreign)
     assert lake.ids() == [5]
     assert verified(lake, config)["rows"] == 1
-    clean(lake.server, lake.bucket)
+    assert_clean(lake.server, lake.bucket)
 
 
-def test_replaced_objects_stay_for_their_grace(lake: Lake) -> None:
+def test_replaced_objects_stay_for_the_grace_period(lake: Lake) -> None:
     config = lake.config(s3dest={"delete_grace_s": 3600})
     for ids in ([1, 2], [3]):
         assert lake.write(messages(*ids), "--config", config).returncode == 0
@@ -128,10 +130,10 @@ def test_replaced_objects_stay_for_their_grace(lake: Lake) -> None:
     assert lake.run("sweep", "--config", config, "--now", LATER).returncode == 0
     assert lake.ids() == [3]
     assert verified(lake, config)["rows"] == 1
-    clean(lake.server, lake.bucket)
+    assert_clean(lake.server, lake.bucket)
 
 
-def test_a_key_that_recurs_holds_the_newest_sync(real_s3: S3Server) -> None:
+def test_a_recurring_key_holds_the_newest_sync(real_s3: S3Server) -> None:
     settings = destination(
         real_s3.new_bucket(), s3_path_format="${STREAM_NAME}/", file_name_pattern="latest{format_extension}"
     )
@@ -140,10 +142,10 @@ def test_a_key_that_recurs_holds_the_newest_sync(real_s3: S3Server) -> None:
             land(batches_of(users(number, number)), opened, stream(), sync(f"s{number}"))
             assert ids_by_listing(real_s3, settings.s3_bucket_name) == [number]
         assert verify(opened.bucket, settings.template, Scope(stream().id), deep=True).problems == ()
-    clean(real_s3, settings.s3_bucket_name)
+    assert_clean(real_s3, settings.s3_bucket_name)
 
 
-def test_a_partition_that_lands_again_replaces_itself_alone(real_s3: S3Server) -> None:
+def test_a_partition_that_lands_again_replaces_only_itself(real_s3: S3Server) -> None:
     settings = destination(real_s3.new_bucket(), s3_path_format="${STREAM_NAME}/${PARTITION}/")
     days = [Scope(stream().id, f"2026-01-0{day}") for day in (1, 2)]
     with target(real_s3, settings) as opened:
@@ -152,25 +154,25 @@ def test_a_partition_that_lands_again_replaces_itself_alone(real_s3: S3Server) -
         assert ids_by_listing(real_s3, settings.s3_bucket_name) == [10, 11, 20, 21]
         for scope in days:
             assert verify(opened.bucket, settings.template, scope, deep=True).problems == ()
-    clean(real_s3, settings.s3_bucket_name)
+    assert_clean(real_s3, settings.s3_bucket_name)
 
 
-def test_odd_names_make_keys_that_the_server_keeps(real_s3: S3Server) -> None:
+def test_unusual_names_make_keys_that_the_server_keeps(real_s3: S3Server) -> None:
     settings = destination(real_s3.new_bucket(), s3_path_format="${NAMESPACE}/${STREAM_NAME}/${PARTITION}/")
     with target(real_s3, settings) as opened:
-        for number, name in enumerate(ODD_NAMES):
+        for number, name in enumerate(UNUSUAL_NAMES):
             for again in range(2):
                 own = stream(name, namespace=name)
                 scope = Scope(own.id, name)
                 land(batches_of(users(number, number)), opened, own, sync(f"{number} {again}"), scope=scope)
                 found = verify(opened.bucket, settings.template, scope, deep=True)
                 assert (found.problems, found.rows) == ((), 1)
-    assert ids_by_listing(real_s3, settings.s3_bucket_name) == list(range(len(ODD_NAMES)))
-    clean(real_s3, settings.s3_bucket_name)
+    assert ids_by_listing(real_s3, settings.s3_bucket_name) == list(range(len(UNUSUAL_NAMES)))
+    assert_clean(real_s3, settings.s3_bucket_name)
 
 
-def test_objects_of_several_parts_are_whole(real_s3: S3Server) -> None:
-    """Three parts, of at least 5 MiB but for the last."""
+def test_objects_of_several_parts_are_complete(real_s3: S3Server) -> None:
+    """Three parts, of at least 5 MiB except the last."""
     settings = destination(real_s3.new_bucket(), part_size_mb=6, object_size_mb=40)
     noise = random.Random(1)
     records = [{"id": number, "name": noise.randbytes(500).hex()} for number in range(13_000)]
@@ -185,11 +187,11 @@ def test_objects_of_several_parts_are_whole(real_s3: S3Server) -> None:
         found = verify(opened.bucket, settings.template, Scope(stream().id), deep=True)
     assert (found.problems, found.rows, found.objects) == ((), 13_000, 1)
     assert ids_by_listing(real_s3, settings.s3_bucket_name) == list(range(13_000))
-    clean(real_s3, settings.s3_bucket_name)
+    assert_clean(real_s3, settings.s3_bucket_name)
 
 
-def test_listings_and_deletions_of_more_than_a_thousand_objects(real_s3: S3Server) -> None:
-    """A first full refresh replaces what the connector left: more than a page, and more than a batch."""
+def test_more_than_a_thousand_objects_are_listed_and_deleted(real_s3: S3Server) -> None:
+    """A first full refresh replaces what the connector left: more than one page and more than one batch."""
     settings = destination(real_s3.new_bucket())
     keys = [f"data/public/users/2020_01_01_1577836800000_{number}.jsonl" for number in range(1100)]
     _put_all(real_s3, settings.s3_bucket_name, keys)
@@ -198,7 +200,7 @@ def test_listings_and_deletions_of_more_than_a_thousand_objects(real_s3: S3Serve
         assert verify(opened.bucket, settings.template, Scope(stream().id), deep=True).problems == ()
     assert sorted(receipt.removed) == sorted(keys)
     assert ids_by_listing(real_s3, settings.s3_bucket_name) == [1]
-    clean(real_s3, settings.s3_bucket_name)
+    assert_clean(real_s3, settings.s3_bucket_name)
 
 
 def _put_all(server: S3Server, bucket: str, keys: Sequence[str]) -> None:
@@ -218,11 +220,11 @@ def test_abandoned_uploads_are_swept(lake: Lake) -> None:
     assert answer.returncode == 0, answer.stdout + answer.stderr
     assert "1 abandoned upload aborted" in answer.stdout
     assert lake.ids() == [1]
-    clean(lake.server, lake.bucket)
+    assert_clean(lake.server, lake.bucket)
 
 
 @pytest.mark.parametrize("mode", [SyncMode.APPEND, SyncMode.FULL_REFRESH])
-def test_a_publication_that_was_interrupted_is_finished_by_recover(real_s3: S3Server, mode: SyncMode) -> None:
+def test_recover_finishes_an_interrupted_publication(real_s3: S3Server, mode: SyncMode) -> None:
     settings = destination(real_s3.new_bucket())
     with target(real_s3, settings) as opened:
         land(batches_of(users(1, 2)), opened, stream(mode=mode), sync("first"))
@@ -236,10 +238,10 @@ def test_a_publication_that_was_interrupted_is_finished_by_recover(real_s3: S3Se
     recovered = recover(real_s3.open(settings), settings.template, Scope(stream().id))
     assert (recovered.ok, recovered.sync_id) == (True, "second")
     assert ids_by_listing(real_s3, settings.s3_bucket_name) == ([1, 2, 3, 4] if mode is SyncMode.APPEND else [3, 4])
-    clean(real_s3, settings.s3_bucket_name)
+    assert_clean(real_s3, settings.s3_bucket_name)
 
 
-def test_a_publication_whose_uploads_vanished_is_turned_back(real_s3: S3Server) -> None:
+def test_a_publication_whose_uploads_vanished_is_rolled_back(real_s3: S3Server) -> None:
     settings = destination(real_s3.new_bucket())
     with target(real_s3, settings) as opened:
         land(batches_of(users(1, 2)), opened, stream(), sync("first"))
@@ -256,11 +258,11 @@ def test_a_publication_whose_uploads_vanished_is_turned_back(real_s3: S3Server) 
     with target(real_s3, settings) as opened:
         land(batches_of(users(5, 6)), opened, stream(), sync("third"))
     assert ids_by_listing(real_s3, bucket) == [5, 6]
-    clean(real_s3, bucket)
+    assert_clean(real_s3, bucket)
 
 
 def test_a_second_writer_is_refused(real_s3: S3Server) -> None:
-    """One after the other: this needs no conditional puts, since each looks before it decides."""
+    """One after the other. This needs no conditional puts, since each reads the head before it decides."""
     settings = destination(real_s3.new_bucket())
     with target(real_s3, settings) as opened:
         land(batches_of(users(1, 1)), opened, stream(), sync("first"))
@@ -270,11 +272,11 @@ def test_a_second_writer_is_refused(real_s3: S3Server) -> None:
             with pytest.raises(SupersededError, match="quick"):
                 slow.commit()
     assert ids_by_listing(real_s3, settings.s3_bucket_name) == [3]
-    clean(real_s3, settings.s3_bucket_name)
+    assert_clean(real_s3, settings.s3_bucket_name)
 
 
-def test_of_writers_at_the_same_moment_each_is_published_or_refused(real_s3: S3Server) -> None:
-    """Where the server has conditional puts, on which this promise depends."""
+def test_each_of_several_concurrent_writers_is_published_or_refused(real_s3: S3Server) -> None:
+    """Only if the server has conditional puts, on which this promise depends."""
     settings = destination(real_s3.new_bucket())
     append, published = stream(mode=SyncMode.APPEND), []
     with target(real_s3, settings) as opened:
@@ -285,11 +287,11 @@ def test_of_writers_at_the_same_moment_each_is_published_or_refused(real_s3: S3S
             published += _race(opened, append, round_)
     assert len(published) >= 5
     assert ids_by_listing(real_s3, settings.s3_bucket_name) == sorted([0, *published])
-    clean(real_s3, settings.s3_bucket_name)
+    assert_clean(real_s3, settings.s3_bucket_name)
 
 
 def _race(opened: Target, append: Stream, round_: int) -> list[int]:
-    """The ids of those of four writers who were told that they are published."""
+    """The ids of those of four writers that were published."""
     writers = 4
     ready = Barrier(writers)
 
