@@ -1,4 +1,4 @@
-"""Clients that fail on purpose, at one call, before or after the server acted; and one that is overtaken there."""
+"""S3 clients that fail on purpose at one call, before or after the server acts, or that another writer overtakes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 EVERY_CRASH = bool(os.environ.get("S3DEST_EVERY_CRASH"))
-"""Whether every kind of sync fails in every way at every call; else the usual kinds do, each in one way or two."""
+"""Whether every kind of sync is tested with every failure at every call; else the usual kinds with one or two."""
 WAYS = {
     "refused-one-call": (False, False),
     "refused-from-then-on": (False, True),
     "answer-lost-one-call": (True, False),
     "answer-lost-from-then-on": (True, True),
 }
-"""Whether the server acts, and whether all is dead from then on."""
+"""By name: whether the server acts, and whether every later call fails too."""
 HARDEST_WAYS = tuple(WAYS) if EVERY_CRASH else ("answer-lost-from-then-on",)
-"""What tests try of which the usual ways would take too long."""
+"""For tests that would take too long with the usual ways."""
 USUAL_WAYS = tuple(WAYS) if EVERY_CRASH else ("refused-one-call", *HARDEST_WAYS)
 ACTS = frozenset(
     {
@@ -38,10 +38,12 @@ ACTS = frozenset(
 
 
 class FailingClient:
-    """An S3 client of which call number `at` (from 1), or the first call of that name, fails, and every later one too
-    when `dead`.
+    """An S3 client that fails at one call. `calls` are the calls so far.
 
-    `after`: the server acts and its answer is lost. Calls are counted in `calls`.
+    Args:
+        at: the number of the call, from 1, or the name of a method, at whose first call the client fails.
+        after: the server acts, and its answer is lost.
+        dead: every later call fails, too.
     """
 
     def __init__(self, client: Any, *, at: int | str | None = None, after: bool = False, dead: bool = False) -> None:
@@ -76,7 +78,7 @@ class FailingClient:
 
 
 class DyingAfterDeciding(FailingClient):
-    """A client that is dead from the first call of a name on that comes after a decision."""
+    """A client that is dead from the first call of a method on that follows the commit's decision."""
 
     def __init__(self, client: Any, at: str) -> None:
         super().__init__(client, dead=True)
@@ -94,7 +96,7 @@ class DyingAfterDeciding(FailingClient):
 
 
 class CountedClient:
-    """An S3 client that counts its calls, and the bytes that it puts outside of the data."""
+    """An S3 client that counts its calls, and the bytes that it puts outside multipart uploads."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -117,8 +119,13 @@ class CountedClient:
 
 
 class OvertakenClient:
-    """An S3 client that lets somebody else act just before its call number `at`, or before its first call of that name
-    whose key ends with `key`; or, with `lost`, after the server has acted, whose answer is lost then."""
+    """An S3 client that lets another writer act just before one of its calls.
+
+    Args:
+        at: the number of the call, or the name of a method, at whose first call for a key that ends with `key`.
+        other: acts as the other writer.
+        lost: acts after the server has acted instead, whose answer is lost.
+    """
 
     def __init__(
         self, client: Any, at: int | str, other: Callable[[], object], *, key: str = "", lost: bool = False
@@ -132,7 +139,7 @@ class OvertakenClient:
 
     @property
     def calls(self) -> int:
-        """How many there were so far."""
+        """The number of calls so far."""
         return len(self.names)
 
     def _counted(self, name: str, method: Any) -> Any:

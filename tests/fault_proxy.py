@@ -1,11 +1,11 @@
-"""A proxy between client and S3 server that does to the calls what networks and servers do on bad days.
+"""A proxy between client and S3 server that injects the faults of networks and servers.
 
     with fault_proxy(server) as proxy:
         proxy.next("PutObject", BUSY, LOST)
         bucket = open_bucket(proxy.connection(max_attempts=5), name)
 
-The first two PutObject requests get these faults, and later ones pass. The Host header goes through as it came, so that
-signatures stay valid. Requests and answers are held whole in memory.
+The first two PutObject requests get these faults, and later ones pass. The Host header is forwarded unchanged, so that
+signatures stay valid. Requests and answers are kept whole in memory.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Fault(Enum):
     THROTTLED = "429 Too Many Requests"
     RESET = "the connection is reset before the request is read"
     RESET_IN_BODY = "the connection is reset in the middle of the request's body"
-    CUT_BODY = "the server gets half of the request's body, and then the end of the connection"
-    HANG = "the request is read, and never answered"
-    CUT_ANSWER = "the server acts, and the client gets half of the answer"
-    LOST = "the server acts, and the connection is reset instead of the answer"
+    CUT_BODY = "the server gets half of the request's body, then the connection ends"
+    HANG = "the request is read and never answered"
+    CUT_ANSWER = "the server acts and the client gets half of the answer"
+    LOST = "the server acts and the connection is reset instead of an answer"
 
 
 _ANSWERS = {Fault.ERROR: "InternalError", Fault.BUSY: "SlowDown", Fault.THROTTLED: "TooManyRequests"}
@@ -52,23 +52,23 @@ _WITH_QUERY = {
     ("GET", "list-type"): "ListObjectsV2",
     ("GET", "uploads"): "ListMultipartUploads",
 }
-_PLAIN = {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
+_WITHOUT_QUERY = {"PUT": "PutObject", "GET": "GetObject", "HEAD": "HeadObject", "DELETE": "DeleteObject"}
 CALLS = (*_WITH_QUERY.values(), "PutObject", "GetObject", "HeadObject")
 """The calls that the library makes."""
 
 
 def call_of(method: str, target: str) -> str:
-    """The name of the S3 call that a request is."""
+    """The name of the S3 call of a request."""
     query = urlsplit(target).query
     for (verb, parameter), name in _WITH_QUERY.items():
         if verb == method and re.search(rf"(^|&){parameter}(=|&|$)", query):
             return name
-    return _PLAIN[method]
+    return _WITHOUT_QUERY[method]
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came."""
+    """One request as it was received."""
 
     line: str
     fields: tuple[tuple[str, str], ...]
@@ -83,13 +83,13 @@ class Request:
         return call_of(self.method, self.line.split(" ")[1])
 
     def forwarded(self) -> bytes:
-        """The request for the server, which is to close the connection behind its answer."""
+        """The request for the server, which closes the connection after its answer."""
         kept = [f"{name}: {value}" for name, value in self.fields if name.lower() not in ("connection", "expect")]
         return "\r\n".join([self.line, *kept, "Connection: close", "", ""]).encode("latin-1") + self.body
 
 
 class FaultProxy:
-    """The faults that are to come, and the calls that came."""
+    """The faults to inject, and the calls received."""
 
     def __init__(self, server: S3Server) -> None:
         self.behind = server
@@ -101,7 +101,7 @@ class FaultProxy:
         address = urlsplit(server.endpoint)
         self._server_address = (address.hostname, address.port)
         self.server = server
-        """The server as it is reached through the proxy."""
+        """The server as reached through the proxy."""
 
     def next(self, call: str, *faults: Fault) -> None:
         """The next requests of this call get these faults, one each."""
@@ -109,7 +109,7 @@ class FaultProxy:
             self._faults[call] += faults
 
     def always(self, fault: Fault, *calls: str) -> None:
-        """From now on all requests of these calls, or of all, get this fault."""
+        """From now on all requests of these calls, or of all calls, get this fault."""
         with self._lock:
             self._always |= dict.fromkeys(calls or CALLS, fault)
 
@@ -122,23 +122,23 @@ class FaultProxy:
 
     @property
     def waiting(self) -> int:
-        """Faults that no request has met yet."""
+        """How many faults no request has met yet."""
         with self._lock:
             return sum(map(len, self._faults.values()))
 
     def connection(self, **settings: Any) -> S3Connection:
-        """The way through the proxy. Tries are many and timeouts short, unless the settings say otherwise."""
+        """A connection through the proxy, with many tries and short timeouts unless the settings say otherwise."""
         return replace(self.server.connection, **{"max_attempts": 8, "read_timeout_s": 10, **settings})
 
     def fault_for(self, call: str) -> Fault | None:
-        """Notes a call, and gives the fault that it is to meet."""
+        """Records a call, and returns the fault for it."""
         with self._lock:
             self.calls.append(call)
             faults = self._faults[call]
             return faults.popleft() if faults else self._always.get(call)
 
     def ask_server(self, request: Request, fault: Fault | None) -> bytes:
-        """The server's whole answer; nothing where only half of the request was sent to it."""
+        """The server's whole answer; empty if it was sent only half of the request."""
         with socket.create_connection(self._server_address) as upstream:
             sent = request.forwarded()
             if fault is Fault.CUT_BODY:
@@ -166,7 +166,7 @@ class _Connection(socketserver.StreamRequestHandler):
                 pass
 
     def _serve(self, line: str) -> bool:
-        """Serves one request; whether another one may follow on this connection."""
+        """Serves one request; returns whether another may follow on this connection."""
         fields = tuple(self._fields())
         values = {name.lower(): value for name, value in fields}
         size = int(values.get("content-length", 0))
@@ -208,13 +208,13 @@ class _Connection(socketserver.StreamRequestHandler):
         self.wfile.write(data)
 
     def _reset(self) -> bool:
-        """Ends the connection as a broken network does: by a RST."""
+        """Ends the connection with a RST, as a broken network does."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return False
 
 
 def _half(answer: bytes) -> bytes:
-    """The head of an answer and half of its body; the first line of the head where there is no body."""
+    """The head of an answer and half of its body; the first line of the head if there is no body."""
     head, _, body = answer.partition(b"\r\n\r\n")
     return head + b"\r\n\r\n" + body[: len(body) // 2] if body else head[: head.index(b"\r\n") + 2]
 
@@ -225,13 +225,13 @@ class _Listener(socketserver.ThreadingTCPServer):
     proxy: FaultProxy
 
     def shutdown_request(self, request: Any) -> None:
-        """Closes without the usual shutdown, which would turn a reset into an orderly end."""
+        """Closes without the usual shutdown, which would turn a reset into an orderly close."""
         self.close_request(request)
 
 
 @contextmanager
 def fault_proxy(server: S3Server) -> Iterator[FaultProxy]:
-    """A proxy in front of the server, on a port of its own."""
+    """Starts a proxy in front of the server, on a port of its own."""
     proxy = FaultProxy(server)
     with _Listener(("127.0.0.1", 0), _Connection) as listener:
         listener.proxy = proxy

@@ -1,4 +1,4 @@
-"""Servers that are not AWS, as people report them: each stands before the moto of this process, and refuses, ignores or
+"""Servers that are not AWS, as people report them: each is a front of this process's moto that refuses, ignores or
 alters what its kind does."""
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from werkzeug.wrappers import Request, Response
 
 @dataclass(frozen=True)
 class OddServer:
-    """A server that runs. `seen` are the requests so far, bodies included."""
+    """A running server."""
 
     endpoint: str
     seen: list[Request] = field(default_factory=list)
+    """The requests so far, with their bodies."""
 
 
 @contextmanager
 def odd_server(rule: Rule) -> Iterator[OddServer]:
-    """The server whose answers the rule makes, on a port of its own. It may set every header, the Date too."""
+    """Starts a server on a port of its own that answers by the rule, which may set any header, even the Date."""
     moto = DomainDispatcherApplication(create_backend_app)
     seen: list[Request] = []
 
     def answer(environ, start_response):
-        # moto looks for the path as it was sent, and signed, under the name that its own server gives it.
+        # moto reads the path as it was sent and signed from the variable that its own server sets.
         environ["RAW_URI"] = environ["REQUEST_URI"]
         request = Request(environ)
         environ["wsgi.input"] = BytesIO(request.get_data(cache=True))
@@ -51,11 +52,11 @@ def odd_server(rule: Rule) -> Iterator[OddServer]:
         thread.join()
 
 
-# What the kinds do
+# The kinds of servers
 
 
 def _is_put(request: Request) -> bool:
-    """Whether a request writes an object as a whole."""
+    """Whether a request is PutObject."""
     return request.method == "PUT" and "uploadId" not in request.args
 
 
@@ -77,7 +78,7 @@ def empty(status: int) -> Response:
 
 
 def without_batches(answer: Response) -> Rule:
-    """DeleteObjects is answered by this; a deletion of what is not there by 404, as Google Cloud Storage does."""
+    """Answers DeleteObjects with this, and a deletion of a missing object with 404, as Google Cloud Storage does."""
 
     def rule(request: Request, forward: Forward) -> Response:
         if request.method == "DELETE" and "uploadId" not in request.args and not _exists(request, forward):
@@ -105,31 +106,31 @@ def refuses_checksums(request: Request, forward: Forward) -> Response:
 
 
 def locks_objects(request: Request, forward: Forward) -> Response:
-    """A bucket with a default retention: whatever is written must carry a digest."""
+    """A bucket with a default retention: every put must carry a digest."""
     if request.method == "PUT" and not (_has_checksum(request) or "Content-MD5" in request.headers):
         return refusal("InvalidRequest", "Content-MD5 HTTP header is required for Put requests with Object Lock", 400)
     return forward()
 
 
 def without_single_deletes(request: Request, forward: Forward) -> Response:
-    """A server that takes DeleteObjects alone."""
+    """A server that takes DeleteObjects only."""
     single = request.method == "DELETE" and "uploadId" not in request.args
     return refusal("MethodNotAllowed", "not allowed", 405) if single else forward()
 
 
 def refuses_conditions(answer: Response) -> Rule:
-    """Conditional puts are answered by this, whatever stands there."""
+    """Answers conditional puts with this, whatever the object."""
     return lambda request, forward: answer if _is_put(request) and _has_condition(request) else forward()
 
 
-def says_not_modified(request: Request, forward: Forward) -> Response:
-    """304 where 412 is meant."""
+def answers_not_modified(request: Request, forward: Forward) -> Response:
+    """304 instead of 412."""
     answer = forward()
     return empty(304) if answer.status_code == 412 else answer
 
 
 def ignores_conditions(request: Request, forward: Forward) -> Response:
-    """Conditions are read by nobody: the request is done."""
+    """Ignores conditions and does what is asked."""
     if not _has_condition(request):
         return forward()
     bucket, _, key = request.path[1:].partition("/")
@@ -144,7 +145,7 @@ def ignores_conditions(request: Request, forward: Forward) -> Response:
 
 
 def wants_bare_etags(request: Request, forward: Forward) -> Response:
-    """Ceph 16: an ETag in quotes never matches. It has no conditional deletions."""
+    """Ceph 16: an ETag in quotes never matches, and there are no conditional deletions."""
     if _is_put(request) and request.headers.get("If-Match", "").startswith('"'):
         return refusal("PreconditionFailed", "At least one of the pre-conditions did not hold", 412)
     if request.method == "DELETE" and "If-Match" in request.headers:
@@ -153,7 +154,7 @@ def wants_bare_etags(request: Request, forward: Forward) -> Response:
 
 
 def gives_no_tokens(request: Request, forward: Forward) -> Response:
-    """A listing that is cut short without saying where it goes on."""
+    """A listing that is cut short without saying where it continues."""
     answer = forward()
     if "list-type" in request.args:
         answer.set_data(re.sub(rb"<NextContinuationToken>.*?</NextContinuationToken>", b"", answer.get_data()))
@@ -161,7 +162,7 @@ def gives_no_tokens(request: Request, forward: Forward) -> Response:
 
 
 def answers_no_etags(request: Request, forward: Forward) -> Response:
-    """Puts are answered by nothing at all."""
+    """Answers to puts have no ETag."""
     answer = forward()
     if _is_put(request):
         del answer.headers["ETag"]
@@ -179,7 +180,7 @@ ODD_SERVERS: dict[str, Rule] = {
     "conditions refused, 400": refuses_conditions(refusal("InvalidArgument", "If-None-Match", 400)),
     "conditions refused, 405": refuses_conditions(refusal("MethodNotAllowed", "not allowed", 405)),
     "conditions refused, 501 without a body": refuses_conditions(empty(501)),
-    "conditions refused, 304": says_not_modified,
+    "conditions refused, 304": answers_not_modified,
     "conditions ignored": ignores_conditions,
     "ETags without quotes": wants_bare_etags,
     "no tokens": gives_no_tokens,

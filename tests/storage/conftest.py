@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """No AWS variables, no profiles but those of `tmp_path/config`, no instance metadata. Changes to it are undone."""
+    """No AWS variables, no profiles except those of `tmp_path/config`, no instance metadata. Changes are undone."""
     for name in [each for each in os.environ if each.startswith("AWS_") or each.endswith("_CA_BUNDLE")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))

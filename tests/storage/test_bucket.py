@@ -1,4 +1,4 @@
-"""The verbs of a bucket, on real servers."""
+"""The verbs of a bucket, on moto and rclone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MIB = 1 << 20
 
 
 def keys_of(bucket: Bucket) -> list[str]:
-    """What stands in a bucket, but for what is known of its server."""
+    """The keys of a bucket, without that of the server file."""
     return [each.key for each in bucket.list_objects("") if each.key != SERVER_FILE]
 
 
@@ -78,22 +78,24 @@ def test_a_put_over_another_version_is_refused(any_s3: S3Server) -> None:
     assert bucket.get("head")[0] == b"4"
 
 
-def test_only_a_server_that_honours_conditions_is_said_to(moto_s3: S3Server, rclone_s3: S3Server) -> None:
+def test_only_a_server_that_honours_conditions_detects_concurrent_writers(
+    moto_s3: S3Server, rclone_s3: S3Server
+) -> None:
     for server, honours in ((moto_s3, True), (rclone_s3, False)):
         bucket = open_bucket(server.connection, server.new_bucket())
         assert bucket.abilities.detects_concurrent_writers is honours
         assert keys_of(bucket) == []
 
 
-def test_a_server_that_ignores_conditions_is_told_of_once(
+def test_a_server_that_ignores_conditions_is_warned_of_once(
     rclone_s3: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     _warn_without_conditions.cache_clear()
     for _ in range(2):
         open_bucket(rclone_s3.connection, rclone_s3.new_bucket()).put("head", b"1", if_absent=True)
-    told = [each.message for each in caplog.records if "ignores conditional puts" in each.message]
-    assert len(told) == 1
-    assert rclone_s3.endpoint in told[0]
+    warnings = [each.message for each in caplog.records if "ignores conditional puts" in each.message]
+    assert len(warnings) == 1
+    assert rclone_s3.endpoint in warnings[0]
 
 
 @pytest.mark.parametrize("size", [0, 1, 5 * MIB, 5 * MIB + 1, 17 * MIB])
@@ -126,7 +128,7 @@ def test_an_aborted_upload_leaves_nothing(any_s3: S3Server) -> None:
 
 
 def test_an_empty_etag_in_the_answer_to_a_completion_is_an_answer(moto_s3: S3Server) -> None:
-    """Ceph 16 answers so."""
+    """As Ceph 16 answers."""
 
     def without_etag(request: Request, forward: Forward) -> Response:
         answer = forward()
@@ -143,7 +145,7 @@ def test_an_empty_etag_in_the_answer_to_a_completion_is_an_answer(moto_s3: S3Ser
 
 
 def test_the_status_412_is_an_unmet_condition_whatever_its_code(moto_s3: S3Server) -> None:
-    """OpenStack Swift calls it InvalidRequest."""
+    """OpenStack Swift's code is InvalidRequest."""
 
     def unmet(request: Request, forward: Forward) -> Response:
         is_conditional = "If-None-Match" in request.headers
@@ -194,7 +196,7 @@ def test_identity_names_its_source(moto_s3: S3Server) -> None:
     assert identity(moto_s3.connection).source == "access keys of the settings"
 
 
-def test_no_identity_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+def test_a_missing_identity_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -214,7 +216,7 @@ def test_no_identity_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     ],
 )
 def test_a_denial_names_the_resource_in_its_part_of_aws(region: str, endpoint: str, partition: str) -> None:
-    """A server's denial, given in place of the way to it."""
+    """The denial is given in place of a request to the server."""
     keys = {"access_key_id": "AKIA", "secret_access_key": "none"}
     bucket = open_bucket(S3Connection(region=region, endpoint=endpoint, max_attempts=1, **keys), f"lake-{region}")
     body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"

@@ -1,4 +1,4 @@
-"""An identity that cannot be had, and a wrong AWS configuration: one sentence with its cure, by every way in."""
+"""A missing identity and a wrong AWS configuration: the same message with its cure by every way in."""
 
 from __future__ import annotations
 
@@ -20,27 +20,29 @@ from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import identity, open_bucket
 
 UNSUITABLE = re.compile("Retry|s3_endpoint|not expected|report|Traceback|<.*Error|Errno")
-"""What would send somebody elsewhere."""
+"""What would mislead the reader."""
 ROLE = "arn:aws:iam::123456789012:role/lander"
 WEB_IDENTITY = {"AWS_ROLE_ARN": ROLE, "AWS_WEB_IDENTITY_TOKEN_FILE": "{folder}/token"}
 CONTAINER = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
 METADATA = {"AWS_EC2_METADATA_DISABLED": "false", "AWS_METADATA_SERVICE_TIMEOUT": "1"}
 KEYS = {"AWS_ACCESS_KEY_ID": "AKIA", "AWS_SECRET_ACCESS_KEY": "secret"}
 SOURCE = "[profile b]\naws_access_key_id=A\naws_secret_access_key=s\n"
-NOBODY = "http://127.0.0.1:9"
-"""The port of a service that nobody runs."""
+NO_SERVER = "http://127.0.0.1:9"
+"""An endpoint where nothing listens."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """An environment in which no identity can be had; `config` is the configuration file, `made` makes other files."""
+    """An environment without a usable identity."""
 
     error: type[S3DestError]
-    told: str
+    message: str
+    """A regular expression that the message contains."""
     variables: dict[str, str] = field(default_factory=dict)
     config: str = ""
     credentials: str = ""
-    made: Callable[[Path], object] = lambda folder: None
+    prepare: Callable[[Path], object] = lambda folder: None
+    """Writes other files."""
     settings: dict[str, object] = field(default_factory=dict)
 
 
@@ -96,7 +98,7 @@ CASES = {
         CredentialsError,
         "role of profile 'default' .*127.0.0.1:9.* sts_endpoint",
         config=f"[default]\nrole_arn={ROLE}\nsource_profile=b\n{SOURCE}",
-        settings={"sts_endpoint": NOBODY},
+        settings={"sts_endpoint": NO_SERVER},
     ),
     "a role whose source is a program that fails": Case(
         CredentialsError,
@@ -107,18 +109,18 @@ CASES = {
         CredentialsError,
         "role of profile 'default' .*(second factor|127.0.0.1:9)",
         config=f"[default]\nrole_arn={ROLE}\nsource_profile=b\nmfa_serial=arn:aws:iam::1:mfa/me\n{SOURCE}",
-        settings={"sts_endpoint": NOBODY},
+        settings={"sts_endpoint": NO_SERVER},
     ),
     "the role of the settings with a dead service": Case(
         CredentialsError,
         f"{ROLE} could not be assumed.*127.0.0.1:9.*sts_endpoint",
         KEYS,
-        settings={"sts_endpoint": NOBODY, "role_arn": ROLE},
+        settings={"sts_endpoint": NO_SERVER, "role_arn": ROLE},
     ),
     "the role of the settings by a sign-in that has ended": Case(
         CredentialsError,
         SIGN_IN_AGAIN,
-        made=lambda folder: (sign_in_profile(folder), sign_in(folder, "old", 2020)),
+        prepare=lambda folder: (sign_in_profile(folder), sign_in(folder, "old", 2020)),
         settings={"role_arn": ROLE},
     ),
     "a web identity without its file": Case(
@@ -128,29 +130,29 @@ CASES = {
         CredentialsError,
         "web identity gives none: .*directory.* Check AWS_WEB_IDENTITY_TOKEN_FILE",
         WEB_IDENTITY,
-        made=lambda folder: (folder / "token").mkdir(),
+        prepare=lambda folder: (folder / "token").mkdir(),
     ),
     "a web identity without a role": Case(
         CredentialsError,
         "web identity gives none: .*role_arn.* Check AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN",
         {"AWS_WEB_IDENTITY_TOKEN_FILE": "{folder}/token"},
-        made=token_file,
+        prepare=token_file,
     ),
     "a web identity with a dead service": Case(
         CredentialsError,
         "web identity gives none: .*127.0.0.1:9.* sts_endpoint and sts_region",
         WEB_IDENTITY,
-        made=token_file,
-        settings={"sts_endpoint": NOBODY},
+        prepare=token_file,
+        settings={"sts_endpoint": NO_SERVER},
     ),
-    "no sign-in": Case(CredentialsError, SIGN_IN_AGAIN, made=sign_in_profile),
+    "no sign-in": Case(CredentialsError, SIGN_IN_AGAIN, prepare=sign_in_profile),
     "a sign-in that has ended": Case(
-        CredentialsError, SIGN_IN_AGAIN, made=lambda folder: (sign_in_profile(folder), sign_in(folder, "old", 2020))
+        CredentialsError, SIGN_IN_AGAIN, prepare=lambda folder: (sign_in_profile(folder), sign_in(folder, "old", 2020))
     ),
     "a sign-in that is no JSON": Case(
         CredentialsError,
         SIGN_IN_AGAIN,
-        made=lambda folder: (
+        prepare=lambda folder: (
             sign_in_profile(folder),
             sign_in(folder, "old", 2020),
             [each.write_text("<html>") for each in folder.glob("*.json")],
@@ -242,7 +244,7 @@ CASES = {
         {"AWS_METADATA_SERVICE_TIMEOUT": "soon"},
     ),
     "a metadata service that nobody runs": Case(
-        CredentialsError, "No identity: neither", {**METADATA, "AWS_EC2_METADATA_SERVICE_ENDPOINT": NOBODY}
+        CredentialsError, "No identity: neither", {**METADATA, "AWS_EC2_METADATA_SERVICE_ENDPOINT": NO_SERVER}
     ),
     "a configuration file that is none": Case(SettingsError, "AWS_CONFIG_FILE of the environment is wrong", config="["),
     "a region that is none": Case(
@@ -279,20 +281,22 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_it_is_one_sentence_with_a_cure_by_every_way_in(bare: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+def test_the_message_has_a_cure_and_is_the_same_by_every_way_in(
+    bare: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
     case = CASES[name]
     bare.setattr(SSOProvider, "_SSO_TOKEN_CACHE_DIR", str(tmp_path))
     bare.setattr(ContainerMetadataFetcher, "SLEEP_TIME", 0)
     (tmp_path / "config").write_text(case.config)
     (tmp_path / "credentials").write_text(case.credentials)
-    case.made(tmp_path)
+    case.prepare(tmp_path)
     with machine({}) as (url, _):
         for variable, value in case.variables.items():
             bare.setenv(variable, value.replace("{machine}", url).replace("{folder}", str(tmp_path)))
-        connection = S3Connection(**({"region": "eu-west-1", "endpoint": NOBODY, "max_attempts": 1} | case.settings))
-        told = {message_of(case.error, lambda way=way: way(connection)) for way in WAYS_IN}
-    (message,) = {re.sub(r"0x\w+", "", each) for each in told}
-    assert re.search(case.told, message), message
+        connection = S3Connection(**({"region": "eu-west-1", "endpoint": NO_SERVER, "max_attempts": 1} | case.settings))
+        messages = {message_of(case.error, lambda way=way: way(connection)) for way in WAYS_IN}
+    (message,) = {re.sub(r"0x\w+", "", each) for each in messages}
+    assert re.search(case.message, message), message
     assert not UNSUITABLE.search(message), message
     assert "\n" not in message
 
@@ -336,7 +340,7 @@ def test_an_endpoint_of_the_environment_that_is_no_url_is_named(
 
 
 @pytest.mark.parametrize("service", ["STS", "SSO"])
-def test_so_is_one_of_a_link(bare: pytest.MonkeyPatch, tmp_path: Path, service: str) -> None:
+def test_an_endpoint_of_a_link_that_is_no_url_is_named(bare: pytest.MonkeyPatch, tmp_path: Path, service: str) -> None:
     bare.setattr(SSOProvider, "_SSO_TOKEN_CACHE_DIR", str(tmp_path))
     sign_in_profile(tmp_path)
     sign_in(tmp_path, "signed-in", 2999)
@@ -352,8 +356,8 @@ def test_so_is_one_of_a_link(bare: pytest.MonkeyPatch, tmp_path: Path, service: 
         assert message.startswith(f"AWS_ENDPOINT_URL_{service} of the environment is wrong")
 
 
-def test_a_program_does_not_read_what_is_piped_in(moto_s3: S3Server, bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Records stand there, for `s3dest write`."""
+def test_a_program_does_not_read_standard_input(moto_s3: S3Server, bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It carries the records of `s3dest write`."""
     (tmp_path / "config").write_text(program("cat"))
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -362,8 +366,8 @@ def test_a_program_does_not_read_what_is_piped_in(moto_s3: S3Server, bare: pytes
     assert "not JSON" in message
 
 
-def test_secrets_of_the_environment_are_not_told(bare: pytest.MonkeyPatch) -> None:
-    """Though an error shows the values that it blames."""
+def test_secrets_of_the_environment_are_not_shown(bare: pytest.MonkeyPatch) -> None:
+    """Although an error quotes the values that it blames."""
     for name, value in {**KEYS, "AWS_SESSION_TOKEN": "hush-hush", "AWS_DEFAULT_REGION": "hush hush"}.items():
         bare.setenv(name, value)
     bare.setenv("AWS_SECRET_ACCESS_KEY", "region_name 'hush hush'")
@@ -371,8 +375,8 @@ def test_secrets_of_the_environment_are_not_told(bare: pytest.MonkeyPatch) -> No
     assert message.startswith("AWS_DEFAULT_REGION")
 
 
-def test_what_only_other_clients_would_read_stops_nobody(moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
-    """Keys of the settings ask no link: `check` works where a sync does."""
+def test_a_setting_that_only_other_clients_read_does_no_harm(moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
+    """Keys in the settings ask no link, so `check` works whenever a sync does."""
     bucket = moto_s3.new_bucket()
     bare.setenv("AWS_RETRY_MODE", "bold")
     connection = replace(moto_s3.connection, sts_endpoint=moto_s3.endpoint)

@@ -1,6 +1,6 @@
-"""A process that lives long: credentials that are missing for a moment, renewed, revoked or of another environment.
+"""A long-lived process: credentials that are missing for a moment, renewed, revoked or of another environment.
 
-The same bucket goes on with those that hold now, without a new process, and the operation that met the old ones too.
+The same bucket continues with the current credentials without a restart, and so does the operation that met the old.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def lake(moto_s3: S3Server) -> str:
 
 @pytest.fixture
 def by_chain(moto_s3: S3Server, bare: pytest.MonkeyPatch) -> S3Connection:
-    """A connection that says nothing of whom it acts as."""
+    """A connection without an identity of its own."""
     return S3Connection(endpoint=moto_s3.endpoint, region="us-east-1", sts_endpoint=moto_s3.endpoint, max_attempts=1)
 
 
@@ -56,12 +56,12 @@ def free_port() -> int:
 
 
 def write_profile(folder: Path, keys: Keys) -> None:
-    """The default profile of the credentials file."""
+    """Writes the default profile of the credentials file."""
     (folder / "credentials").write_text("[default]\n" + "".join(f"aws_{name}={each}\n" for name, each in keys.items()))
 
 
 def write_program(folder: Path, keys: Keys) -> None:
-    """The default profile has a program that prints these keys, without an end, and counts its runs in `runs`."""
+    """Gives the default profile a program that prints these keys, without expiration, and counts its runs in `runs`."""
     answer = {"Version": 1, "AccessKeyId": keys["access_key_id"], "SecretAccessKey": keys["secret_access_key"]}
     (folder / "answer").write_text(json.dumps(answer))
     if (folder / "config").exists():
@@ -76,7 +76,7 @@ def runs(folder: Path) -> int:
 
 
 def signers(server: Door) -> list[str]:
-    """The access key ids that the requests were signed by."""
+    """The access key ids that signed the requests."""
     found = [re.search(r"Credential=(\w+)/", each.headers["Authorization"]) for each in server.seen]
     return [each[1] for each in found if each]
 
@@ -127,7 +127,7 @@ class TestRenewed:
     def test_the_same_operation_is_sent_again_after_a_refusal(
         self, moto_s3: S3Server, lake: str, by_chain: S3Connection, bare: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """What gives the keys is no file that could be watched, and says nothing of their end."""
+        """The keys come from no file that could be watched, and have no expiration."""
         (first, old), (_, new) = new_user(moto_s3), new_user(moto_s3)
         write_program(tmp_path, old)
         with door() as server:
@@ -140,7 +140,7 @@ class TestRenewed:
             assert signers(server) == [each["access_key_id"] for each in (old, old, new, new)]
         assert runs(tmp_path) == 2
 
-    def test_many_threads_that_are_refused_look_once(
+    def test_many_refused_threads_search_once(
         self, moto_s3: S3Server, lake: str, by_chain: S3Connection, bare: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         (first, old), (_, new) = new_user(moto_s3), new_user(moto_s3)
@@ -153,7 +153,7 @@ class TestRenewed:
             list(pool.map(lambda number: bucket.put(f"{number}", b""), range(24)))
         assert runs(tmp_path) == 2
 
-    def test_expired_keys_of_a_machine_whose_end_was_announced_later(
+    def test_keys_of_a_machine_that_expire_earlier_than_announced(
         self, moto_s3: S3Server, lake: str, by_chain: S3Connection, bare: pytest.MonkeyPatch
     ) -> None:
         role = new_role(moto_s3)
@@ -205,7 +205,7 @@ class TestRenewed:
     def test_a_sign_in(
         self, moto_s3: S3Server, lake: str, by_chain: S3Connection, bare: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """The token that `aws sso login` leaves is missing, then has ended, then is new."""
+        """The token of `aws sso login` is missing, then expired, then new."""
         sign_in_profile(tmp_path)
         bare.setattr(SSOProvider, "_SSO_TOKEN_CACHE_DIR", str(tmp_path))
         keys = machine_keys(moto_s3, new_role(moto_s3))
@@ -222,7 +222,7 @@ class TestRenewed:
 
 
 class TestOfAnotherEnvironment:
-    def test_each_is_that_of_its_environment_however_often_it_changes(
+    def test_each_environment_has_its_own_however_often_it_changes(
         self, moto_s3: S3Server, lake: str, by_chain: S3Connection, bare: pytest.MonkeyPatch
     ) -> None:
         (_, first), (_, second) = new_user(moto_s3), new_user(moto_s3)
@@ -233,7 +233,7 @@ class TestOfAnotherEnvironment:
                 open_bucket(connection, lake).put("a", b"")
             assert signers(server) == [each["access_key_id"] for each in (first, second, first)]
 
-    def test_a_bucket_that_is_open_takes_the_new_one_when_the_old_is_refused(
+    def test_an_open_bucket_uses_the_new_one_when_the_old_is_refused(
         self, moto_s3: S3Server, lake: str, by_chain: S3Connection, bare: pytest.MonkeyPatch
     ) -> None:
         (name, first), (_, second) = new_user(moto_s3), new_user(moto_s3)
@@ -259,7 +259,7 @@ def set_environment(bare: pytest.MonkeyPatch, keys: Keys) -> None:
 class TestARole:
     @pytest.fixture
     def assumed(self) -> list[str]:
-        """The calls that assumed it."""
+        """The Authorization of the calls that assumed the role."""
         return []
 
     @pytest.fixture
@@ -290,7 +290,7 @@ class TestARole:
             open_client(connection).put_object(Bucket=lake, Key="b")
         assert len(assumed) == 1
 
-    def test_it_is_assumed_anew_by_keys_that_were_renewed(
+    def test_it_is_assumed_again_with_renewed_keys(
         self,
         moto_s3: S3Server,
         lake: str,
@@ -299,7 +299,7 @@ class TestARole:
         counted: Rule,
         assumed: list[str],
     ) -> None:
-        """Its own have ended, and so have those that it was assumed by."""
+        """Its own credentials have expired, and so have those that assumed it."""
         (name, old), (_, new) = (new_user(moto_s3, ["sts:AssumeRole"], ["*"]) for _ in range(2))
         write_program(tmp_path, old)
         refused: list[str] = []

@@ -1,4 +1,4 @@
-"""Every link of the credential chain: it gives the identity, the bucket takes it, and `identity` names it."""
+"""Every link of the credential chain gives an identity, which the bucket accepts and `identity` names."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def lake(moto_s3: S3Server) -> str:
 
 @pytest.fixture
 def by_chain(moto_s3: S3Server, bare: pytest.MonkeyPatch) -> S3Connection:
-    """A connection that says nothing of whom it acts as; the security token service is moto's."""
+    """A connection without an identity of its own; its security token service is moto's."""
     return S3Connection(endpoint=moto_s3.endpoint, region="us-east-1", sts_endpoint=moto_s3.endpoint)
 
 
 def landed_by(lake: str, connection: S3Connection) -> Identity:
-    """The identity of the connection, after it has written and read an object."""
+    """The identity of the connection, after writing and reading an object."""
     bucket = open_bucket(connection, lake)
     bucket.put("a", b"1")
     assert bucket.get("a")[0] == b"1"
@@ -60,7 +60,7 @@ def test_the_environment(moto_s3: S3Server, lake: str, by_chain: S3Connection, b
 def test_a_changed_environment_is_seen(
     moto_s3: S3Server, lake: str, by_chain: S3Connection, bare: pytest.MonkeyPatch
 ) -> None:
-    """Who tried without an identity, and then sets one, is not held to the first attempt."""
+    """A first attempt without an identity does not spoil a later one with it."""
     with pytest.raises(CredentialsError, match="No identity: neither"):
         open_bucket(by_chain, "lake-1").put("a", b"")
     _, keys = new_user(moto_s3)
@@ -90,7 +90,7 @@ def test_a_profile(
 
 
 def test_a_profile_that_assumes_a_role(moto_s3: S3Server, lake: str, bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The role of a profile is assumed at the connection's `sts_endpoint` too."""
+    """The role of a profile is assumed at the connection's `sts_endpoint`, too."""
     _, keys = new_user(moto_s3, ["sts:AssumeRole"], ["*"])
     role = new_role(moto_s3, external_id="the-external-id")
     (tmp_path / "config").write_text(
@@ -153,32 +153,32 @@ def test_no_link_at_all(by_chain: S3Connection) -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "message"),
     [
         ({"AWS_PROFILE": "nowhere"}, r"profile \(nowhere\)"),
         ({"AWS_ACCESS_KEY_ID": "AKIA"}, "AWS_SECRET_ACCESS_KEY"),
         ({"AWS_ROLE_ARN": "arn:aws:iam::1:role/r", "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere"}, "/nowhere"),
     ],
 )
-def test_half_an_identity_is_told_by_both_ways_in(
-    by_chain: S3Connection, bare: pytest.MonkeyPatch, variables: dict[str, str], told: str
+def test_half_an_identity_is_an_error_by_both_ways_in(
+    by_chain: S3Connection, bare: pytest.MonkeyPatch, variables: dict[str, str], message: str
 ) -> None:
     for name, value in variables.items():
         bare.setenv(name, value)
     for ask in (identity, lambda connection: open_bucket(connection, "lake").put("a", b"")):
-        with pytest.raises(CredentialsError, match=told):
+        with pytest.raises(CredentialsError, match=message):
             ask(by_chain)
 
 
-class TestWhom:
-    """As whom a connection acts is asked of STS, and nothing depends on the answer."""
+class TestCaller:
+    """STS says whom a connection acts as, and nothing depends on the answer."""
 
     def test_keys_of_another_server_are_not_shown_to_aws(self, moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
         found = identity(moto_s3.connection)
         assert found.arn is None
         assert found.unknown == "sts_endpoint is not set"
 
-    def test_a_refusal_is_told(self, moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
+    def test_a_refusal_is_reported(self, moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
         _, keys = new_user(moto_s3)
         with door(lambda *_: sts_refusal("InvalidClientTokenId", "unknown")) as sts:
             found = identity(S3Connection(endpoint=moto_s3.endpoint, sts_endpoint=sts.endpoint, **keys))
@@ -211,9 +211,9 @@ def test_the_region_of_the_security_token_service(
 
 
 class TestEndpointsOfTheAwsConfiguration:
-    """AWS_ENDPOINT_URL and its kin count, and what holds for endpoints of the settings holds for them."""
+    """AWS_ENDPOINT_URL and the like count, under the rules for endpoints of the settings."""
 
-    def test_it_is_used_as_one_of_the_settings_would_be(self, moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
+    def test_they_are_used_like_one_of_the_settings(self, moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
         bare.setenv("AWS_ENDPOINT_URL_S3", moto_s3.endpoint)
         _, keys = new_user(moto_s3)
         bucket = open_bucket(S3Connection(region="us-east-1", **keys), moto_s3.new_bucket())
@@ -224,13 +224,13 @@ class TestEndpointsOfTheAwsConfiguration:
         assert options.s3["addressing_style"] == "path"
 
     @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
-    def test_plain_http_by_this_way_is_refused_too(self, bare: pytest.MonkeyPatch, variable: str) -> None:
+    def test_plain_http_is_refused(self, bare: pytest.MonkeyPatch, variable: str) -> None:
         bare.setenv(variable, "http://minio.example.com:9000")
         connection = S3Connection(region="us-east-1", access_key_id="AKIA", secret_access_key="secret")
         with pytest.raises(SettingsError, match=r"AWS_ENDPOINT_URL.*does not use HTTPS"):
             open_bucket(connection, "lake")
 
-    def test_nor_is_a_role_assumed_over_plain_http(self, bare: pytest.MonkeyPatch) -> None:
+    def test_no_role_is_assumed_over_plain_http(self, bare: pytest.MonkeyPatch) -> None:
         bare.setenv("AWS_ENDPOINT_URL_STS", "http://sts.example.com")
         bare.setenv("AWS_ACCESS_KEY_ID", "AKIA")
         bare.setenv("AWS_SECRET_ACCESS_KEY", "secret")

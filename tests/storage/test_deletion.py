@@ -1,4 +1,4 @@
-"""A deletion that depends on an ETag takes nothing but the object that was meant."""
+"""A deletion that depends on an ETag deletes only the object with that ETag."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from s3dest_dagster.storage.bucket import SERVER_FILE
 
 
 def keys_of(bucket: Bucket) -> list[str]:
-    """What stands in a bucket, but for what is known of its server."""
+    """The keys of a bucket, without that of the server file."""
     return [each.key for each in bucket.list_objects("") if each.key != SERVER_FILE]
 
 
@@ -26,7 +26,7 @@ def test_only_objects_with_the_given_etag_are_deleted(any_s3: S3Server) -> None:
         assert keys_of(bucket) == ["b"]
 
 
-def test_nothing_is_asked_for_no_keys(moto_s3: S3Server) -> None:
+def test_no_keys_cost_no_request(moto_s3: S3Server) -> None:
     Bucket(None, "lake").delete_unchanged({})
 
 
@@ -38,8 +38,8 @@ def test_more_keys_than_one_request_takes_are_deleted(moto_s3: S3Server) -> None
     assert keys_of(bucket) == ["k/33"]
 
 
-def test_a_second_try_does_not_take_what_came_after_the_first(any_s3: S3Server) -> None:
-    """The first deletion is done and its answer lost; before the next try another writer has put the key again."""
+def test_a_second_try_spares_what_was_put_after_the_first(any_s3: S3Server) -> None:
+    """The first deletion succeeds and its answer is lost; before the next try another writer puts the key again."""
     name = any_s3.new_bucket()
     other = open_bucket(any_s3.connection, name)
     seen = {"a": other.put("a", b"old")}

@@ -11,12 +11,12 @@ import pytest
 from s3dest_dagster.storage.pool import DaemonPool, in_parallel
 
 
-def test_results_come_in_the_order_of_the_items() -> None:
+def test_results_are_in_the_order_of_the_items() -> None:
     assert in_parallel(lambda number: number * number, range(100)) == [number * number for number in range(100)]
     assert in_parallel(str, []) == []
 
 
-def test_the_first_error_is_raised_once_what_is_under_way_has_ended() -> None:
+def test_the_first_error_is_raised_after_the_calls_under_way_have_ended() -> None:
     ended = []
     other_began = Event()
 
@@ -32,7 +32,7 @@ def test_the_first_error_is_raised_once_what_is_under_way_has_ended() -> None:
     assert ended == [1]
 
 
-def test_what_has_not_begun_when_one_failed_is_not_done() -> None:
+def test_a_cancelled_call_that_has_not_begun_is_never_made() -> None:
     done = []
 
     def do(number: int) -> None:
@@ -42,9 +42,9 @@ def test_what_has_not_begun_when_one_failed_is_not_done() -> None:
         done.append(number)
 
     gate = Event()
-    with DaemonPool(1, "test") as workers:
-        blocked = workers.submit(gate.wait, 60)
-        waiting = workers.submit(do, 5)
+    with DaemonPool(1, "test") as pool:
+        blocked = pool.submit(gate.wait, 60)
+        waiting = pool.submit(do, 5)
         waiting.cancel()
         gate.set()
     assert blocked.result()

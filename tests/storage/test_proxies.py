@@ -1,4 +1,4 @@
-"""What goes to this machine never goes through a proxy, whatever the environment says: a proxy would read it."""
+"""Requests to this machine never go through a proxy, whatever the environment says: a proxy would read them."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ VARIABLES = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
 
 @contextmanager
 def recording_proxy() -> Iterator[tuple[str, list[str]]]:
-    """A proxy that refuses everything: its URL, and the lines of the requests that it got."""
-    got: list[str] = []
+    """A proxy that refuses everything: its URL, and the request lines that it received."""
+    received: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
-            """Says nothing."""
+            """Logs nothing."""
 
         def refuse(self) -> None:
-            got.append(self.requestline)
+            received.append(self.requestline)
             self.send_error(502)
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do_CONNECT = refuse
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", got
+        yield f"http://127.0.0.1:{server.server_port}", received
         server.shutdown()
 
 
 @pytest.fixture
 def proxied(bare: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """An environment with a proxy for everything: what came to it."""
+    """An environment with a proxy for everything: the request lines that it received."""
     bare.delenv("NO_PROXY", raising=False)
     bare.delenv("no_proxy", raising=False)
-    with recording_proxy() as (url, got):
+    with recording_proxy() as (url, received):
         for name in VARIABLES:
             bare.setenv(name, url)
-        yield got
+        yield received
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
@@ -135,7 +135,7 @@ def test_a_sign_in_portal_on_this_machine(
 
 
 def test_what_leaves_this_machine_goes_through_the_proxy(moto_s3: S3Server, proxied: list[str]) -> None:
-    """By https, or where plain http is allowed; else nothing is sent at all."""
+    """With https, or if plain http is allowed; otherwise nothing is sent at all."""
     keys = {"access_key_id": "AKIA", "secret_access_key": "secret", "max_attempts": 1}
     with pytest.raises(SettingsError, match="does not use HTTPS"):
         S3Connection(endpoint="http://minio.example.com:9000", **keys)

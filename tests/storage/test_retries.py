@@ -1,5 +1,5 @@
-"""Networks and servers on bad days, by a proxy between the client and real servers: every request rides them out, or
-fails in one sentence, and no object is ever half of what was sent."""
+"""Faults of networks and servers, injected by a proxy in front of real servers: every request survives them or fails
+with one message, and no object is ever half of what was sent."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from s3dest_dagster.storage.bucket import SERVER_FILE
 BODY = bytes(range(256)) * 300
 PART = bytes(reversed(range(256))) * 300
 KNOWN = "known/"
-"""Where the bucket keeps what its server can do."""
+"""The root under which the bucket keeps what its server can do."""
 
 
 def through(proxy: FaultProxy, name: str, *, read_timeout_s: float = 10, **retry_policy: Any) -> Bucket:
-    """The bucket through the proxy, by a client that tries each request once and a patience that does not pause. What
-    the server can do is known, so that no fault befalls finding it out."""
+    """The bucket through the proxy, with a client that tries each request once and a retry policy without pauses.
+
+    What the server can do is known, so that no fault hits the probing.
+    """
     behind = open_bucket(proxy.behind.connection, name).with_root(KNOWN)
     behind.put(f"{KNOWN}{SERVER_FILE}", with_abilities(None, proxy.server.endpoint, name, behind.abilities))
     client = open_client(proxy.connection(max_attempts=1, read_timeout_s=read_timeout_s))
@@ -39,7 +41,7 @@ def keys_in(keys: Iterable[str]) -> list[str]:
 
 
 def every_verb(bucket: Bucket) -> None:
-    """Does everything that a bucket can do, and compares what came of it."""
+    """Uses every verb of a bucket and checks the results."""
     bucket.put("plain", BODY)
     assert bucket.get("plain")[0] == BODY
     assert bucket.head("plain").size == len(BODY)
@@ -55,7 +57,7 @@ def every_verb(bucket: Bucket) -> None:
 
 
 def assert_whole(server: S3Server, name: str) -> None:
-    """What the server holds after `every_verb`, read without the proxy and the library."""
+    """Checks what the server holds after `every_verb`, without the proxy and the library."""
     client = server.client()
     assert keys_in(each["Key"] for each in client.list_objects_v2(Bucket=name)["Contents"]) == ["large"]
     assert client.get_object(Bucket=name, Key="large")["Body"].read() == PART
@@ -63,20 +65,20 @@ def assert_whole(server: S3Server, name: str) -> None:
 
 
 NOTICED_BY_THE_COMMIT = {("CompleteMultipartUpload", Fault.LOST), ("CompleteMultipartUpload", Fault.CUT_ANSWER)}
-"""rclone answers a second completion with NoSuchUpload; whether the object is there, the commit finds out."""
+"""rclone answers a second completion with NoSuchUpload; the commit checks whether the object exists."""
 LEAVES_AN_UPLOAD = {("CreateMultipartUpload", each) for each in (Fault.LOST, Fault.CUT_BODY, Fault.CUT_ANSWER)}
-"""The server has begun one, of which nobody knows the id."""
+"""The server has begun an upload whose id nobody knows."""
 NEEDS_NOTHING_OF_ITS_ANSWER = {("AbortMultipartUpload", Fault.CUT_ANSWER)}
 IMMEDIATE = [each for each in Fault if each is not Fault.HANG]
 
 
 def met_by(fault: Fault, *but: set[tuple[str, Fault]]) -> list[str]:
-    """The calls that this fault can befall without other consequences."""
+    """The calls that this fault can hit without other consequences."""
     return [call for call in CALLS if (call, fault) not in set().union(NEEDS_NOTHING_OF_ITS_ANSWER, *but)]
 
 
 @pytest.mark.parametrize("fault", IMMEDIATE)
-def test_every_request_rides_out_a_single_fault(faulty_rclone: FaultProxy, fault: Fault) -> None:
+def test_every_request_survives_a_single_fault(faulty_rclone: FaultProxy, fault: Fault) -> None:
     name = faulty_rclone.behind.new_bucket()
     bucket = through(faulty_rclone, name)
     for call in met_by(fault, NOTICED_BY_THE_COMMIT, LEAVES_AN_UPLOAD):
@@ -87,8 +89,8 @@ def test_every_request_rides_out_a_single_fault(faulty_rclone: FaultProxy, fault
 
 
 @pytest.mark.parametrize("fault", [each for each in IMMEDIATE if each is not Fault.CUT_BODY])
-def test_every_request_rides_out_a_burst_of_faults(faulty_moto: FaultProxy, fault: Fault) -> None:
-    """But for half a body: moto takes it for a whole one, and at times only after the next try."""
+def test_every_request_survives_a_burst_of_faults(faulty_moto: FaultProxy, fault: Fault) -> None:
+    """Except half a body, which moto takes for a whole one, sometimes only after the next try."""
     name = faulty_moto.behind.new_bucket()
     bucket = through(faulty_moto, name)
     for call in met_by(fault, LEAVES_AN_UPLOAD):
@@ -98,7 +100,7 @@ def test_every_request_rides_out_a_burst_of_faults(faulty_moto: FaultProxy, faul
     assert_whole(faulty_moto.behind, name)
 
 
-def test_every_request_rides_out_a_burst_of_half_bodies(faulty_rclone: FaultProxy) -> None:
+def test_every_request_survives_a_burst_of_half_bodies(faulty_rclone: FaultProxy) -> None:
     name = faulty_rclone.behind.new_bucket()
     bucket = through(faulty_rclone, name)
     for call in met_by(Fault.CUT_BODY, NOTICED_BY_THE_COMMIT, LEAVES_AN_UPLOAD):
@@ -108,8 +110,8 @@ def test_every_request_rides_out_a_burst_of_half_bodies(faulty_rclone: FaultProx
     assert_whole(faulty_rclone.behind, name)
 
 
-def test_every_request_rides_out_a_server_that_hangs(faulty_moto: FaultProxy) -> None:
-    """However slow this machine is: what is taken for a hang without being one is tried again, too."""
+def test_every_request_survives_a_server_that_hangs(faulty_moto: FaultProxy) -> None:
+    """On a slow machine, too: a slow answer that is taken for a hang is tried again."""
     name = faulty_moto.behind.new_bucket()
     bucket = through(faulty_moto, name, read_timeout_s=0.5, max_attempts=50)
     for call in CALLS:
@@ -129,7 +131,9 @@ def test_a_lost_answer_to_a_new_upload_leaves_one_for_the_sweep(faulty_moto: Fau
 
 
 @pytest.mark.parametrize("fault", [Fault.LOST, Fault.CUT_ANSWER, Fault.HANG])
-def test_a_conditional_put_whose_answer_was_lost_is_known_as_our_own(faulty_moto: FaultProxy, fault: Fault) -> None:
+def test_a_conditional_put_whose_answer_was_lost_is_recognized_as_our_own(
+    faulty_moto: FaultProxy, fault: Fault
+) -> None:
     bucket = through(faulty_moto, faulty_moto.behind.new_bucket(), read_timeout_s=0.5, max_attempts=50)
     faulty_moto.next("PutObject", fault)
     first = bucket.put("head", b"1", if_absent=True)
@@ -143,7 +147,7 @@ def test_a_conditional_put_whose_answer_was_lost_is_known_as_our_own(faulty_moto
 
 @pytest.mark.parametrize("fault", [Fault.CUT_BODY, Fault.RESET_IN_BODY])
 def test_half_a_body_makes_no_object_and_no_part(faulty_rclone: FaultProxy, fault: Fault) -> None:
-    """On a server that compares what came with what was announced; moto does not."""
+    """On a server that compares the body with its announced length; moto does not."""
     bucket = through(faulty_rclone, faulty_rclone.behind.new_bucket(), max_attempts=2)
     upload = bucket.create_upload("large", {})
     faulty_rclone.always(fault, "PutObject", "UploadPart")
@@ -167,11 +171,11 @@ def test_half_an_answer_is_never_taken_for_an_object(faulty_moto: FaultProxy, fa
             list(bucket.list_objects(""))
 
 
-# How long
+# How often and how long
 
 
 class Clock:
-    """A clock that stands still but for pauses."""
+    """A clock that only pauses move."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -193,7 +197,7 @@ def refused(proxy: FaultProxy, retry_policy: RetryPolicy) -> str:
     return caught.value.message
 
 
-def test_pauses_grow_to_twenty_seconds_and_vary_over_all_of_it(faulty_moto: FaultProxy) -> None:
+def test_pauses_grow_to_twenty_seconds_and_are_random_over_their_length(faulty_moto: FaultProxy) -> None:
     longest, none = Clock(), Clock()
     refused(faulty_moto, longest.retry_policy(max_attempts=8, chance=lambda: 1.0))
     assert longest.pauses == [1, 2, 4, 8, 16, 20, 20]
@@ -202,8 +206,8 @@ def test_pauses_grow_to_twenty_seconds_and_vary_over_all_of_it(faulty_moto: Faul
 
 
 def test_the_error_says_what_where_how_often_and_how_long(faulty_moto: FaultProxy) -> None:
-    told = refused(faulty_moto, Clock().retry_policy(max_attempts=3, chance=lambda: 0.5))
-    assert told == (
+    message = refused(faulty_moto, Clock().retry_policy(max_attempts=3, chance=lambda: 0.5))
+    assert message == (
         "S3 failed on s3://lake-1/some/key (s3:PutObject): SlowDown: on purpose. "
         "It was tried 3 times in 1.5 s; max_attempts and retry_deadline_s say how long."
     )
@@ -211,13 +215,13 @@ def test_the_error_says_what_where_how_often_and_how_long(faulty_moto: FaultProx
 
 def test_no_try_begins_after_the_deadline(faulty_moto: FaultProxy) -> None:
     clock = Clock()
-    told = refused(faulty_moto, clock.retry_policy(max_attempts=100, deadline_s=10, chance=lambda: 1.0))
+    message = refused(faulty_moto, clock.retry_policy(max_attempts=100, deadline_s=10, chance=lambda: 1.0))
     assert clock.pauses == [1, 2, 4, 3]
-    assert "tried 5 times in 10.0 s" in told
+    assert "tried 5 times in 10.0 s" in message
     assert faulty_moto.calls.count("PutObject") == 5
 
 
-def test_what_will_not_get_better_is_not_tried_again(faulty_moto: FaultProxy) -> None:
+def test_a_permanent_failure_is_not_tried_again(faulty_moto: FaultProxy) -> None:
     clock = Clock()
     connection = faulty_moto.connection(secret_access_key="wrong", max_attempts=1)
     with pytest.raises(CredentialsError):
@@ -236,19 +240,19 @@ def test_the_settings_say_how_often_and_how_long(faulty_moto: FaultProxy, settin
     assert faulty_moto.calls.count("PutObject") == tries
 
 
-# Giving up
+# Aborting
 
 
 def begun(bucket: Bucket, pool: PartPool, key: str) -> Upload:
-    """An upload of which the server has a part."""
+    """An upload with a part on the server."""
     upload = Upload(bucket, key, pool, part_bytes=1, metadata={})
     upload.write(b"x")
     upload.parts[0].result()
     return upload
 
 
-def test_uploads_that_are_given_up_one_after_another_share_one_grace(faulty_moto: FaultProxy) -> None:
-    """The grace is ten minutes, of which every look at the clock takes seven; who waited for them would be stopped."""
+def test_uploads_that_are_aborted_one_after_another_share_one_grace(faulty_moto: FaultProxy) -> None:
+    """The grace is ten minutes, and the clock moves seven minutes at every look. Waiting for real would time out."""
     bucket = through(faulty_moto, faulty_moto.behind.new_bucket(), read_timeout_s=600, max_attempts=1)
     looks = count(0, 400)
     with PartPool(2, abort_grace_s=600, clock=lambda: next(looks)) as pool:
@@ -260,7 +264,7 @@ def test_uploads_that_are_given_up_one_after_another_share_one_grace(faulty_moto
             assert caught.value.setting == "abort_grace_s"
 
 
-def test_after_a_part_was_sent_there_is_a_grace_again(faulty_moto: FaultProxy) -> None:
+def test_sending_a_part_renews_the_grace(faulty_moto: FaultProxy) -> None:
     bucket = through(faulty_moto, faulty_moto.behind.new_bucket(), read_timeout_s=600, max_attempts=1)
     looks = chain([0, 0, 999], count(1000, 0.001))
     with PartPool(2, abort_grace_s=600, clock=lambda: next(looks)) as pool:
@@ -271,7 +275,7 @@ def test_after_a_part_was_sent_there_is_a_grace_again(faulty_moto: FaultProxy) -
     assert [each.key for each in bucket.list_uploads("")] == ["a"]
 
 
-def test_one_upload_that_cannot_be_aborted_does_not_keep_the_others(faulty_moto: FaultProxy) -> None:
+def test_one_upload_that_cannot_be_aborted_does_not_block_the_others(faulty_moto: FaultProxy) -> None:
     bucket = through(faulty_moto, faulty_moto.behind.new_bucket(), max_attempts=1)
     with PartPool(2) as pool:
         uploads = [begun(bucket, pool, key) for key in "abc"]

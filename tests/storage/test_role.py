@@ -1,4 +1,4 @@
-"""A role: what is sent to assume it, who assumes it, and that it is assumed again before its credentials end."""
+"""A role: what is sent to assume it, who assumes it, and that its credentials are renewed before they expire."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ def lake(moto_s3: S3Server) -> str:
 
 @pytest.fixture
 def base_keys(moto_s3: S3Server, bare: pytest.MonkeyPatch) -> dict[str, str]:
-    """Keys in the environment, as the connector wants them, of a user that may assume roles and nothing else."""
+    """Keys, in the environment as for the connector, of a user that may only assume roles."""
     _, keys = new_user(moto_s3, ["sts:AssumeRole"], ["*"])
     bare.setenv("AWS_ACCESS_KEY_ID", keys["access_key_id"])
     bare.setenv("AWS_SECRET_ACCESS_KEY", keys["secret_access_key"])
     return keys
 
 
-class Security:
-    """A security token service in front of moto's. What it hands out ends `life_s` seconds after.
+class TokenService:
+    """A security token service in front of moto's.
 
-    `newest`: S3 behind the same door knows only the so many credentials that were handed out last.
+    Args:
+        life_s: the credentials that it issues expire after this many seconds.
+        newest: S3, behind the same proxy, accepts only this many of the credentials that were issued last.
     """
 
     def __init__(self, life_s: float | None = None, newest: int | None = None) -> None:
@@ -72,8 +74,8 @@ def in_role(endpoint: str, role: str, **settings: object) -> S3Connection:
     return S3Connection(endpoint=endpoint, sts_endpoint=endpoint, role_arn=role, **settings)
 
 
-def test_everything_that_is_set_is_sent(moto_s3: S3Server, lake: str, base_keys: dict[str, str]) -> None:
-    role, security = new_role(moto_s3, EXTERNAL_ID), Security()
+def test_every_setting_is_sent(moto_s3: S3Server, lake: str, base_keys: dict[str, str]) -> None:
+    role, security = new_role(moto_s3, EXTERNAL_ID), TokenService()
     with door(security) as server:
         connection = in_role(
             server.endpoint,
@@ -115,13 +117,13 @@ def test_the_external_id_comes_from_the_setting_or_from_the_environment(
 ) -> None:
     if variable is not None:
         bare.setenv("AWS_ASSUME_ROLE_EXTERNAL_ID", variable)
-    security = Security()
+    security = TokenService()
     with door(security) as server:
         open_bucket(in_role(server.endpoint, new_role(moto_s3), external_id=setting), lake).put("a", b"1")
     assert [each.get("ExternalId") for each in security.asked] == [sent]
 
 
-def test_a_wrong_external_id_is_told_as_what_it_is_and_not_shown(
+def test_a_wrong_external_id_is_named_as_the_cause_and_not_shown(
     moto_s3: S3Server, lake: str, base_keys: dict[str, str]
 ) -> None:
     role = new_role(moto_s3, "another")
@@ -135,7 +137,7 @@ def test_a_wrong_external_id_is_told_as_what_it_is_and_not_shown(
 
 
 class TestWhoAssumesIt:
-    """The environment's keys, as for the connector; a profile; the machine. Keys of the settings win over the role."""
+    """The keys of the environment, as for the connector; a profile; the machine. Keys in the settings win."""
 
     def test_the_environments_keys(self, moto_s3: S3Server, lake: str, base_keys: dict[str, str]) -> None:
         role = new_role(moto_s3)
@@ -167,11 +169,11 @@ class TestWhoAssumesIt:
 
 
 class TestRenewal:
-    def test_credentials_that_end_all_the_time_do_not_end_a_sync(
+    def test_a_sync_outlives_credentials_that_keep_expiring(
         self, moto_s3: S3Server, lake: str, base_keys: dict[str, str]
     ) -> None:
-        """S3 knows the twelve newest only: a sync of more requests than that lands, so it has gone over to new ones."""
-        role, security = new_role(moto_s3), Security(life_s=60, newest=12)
+        """S3 accepts only the twelve newest, so a sync of more requests lands only if it goes over to new ones."""
+        role, security = new_role(moto_s3), TokenService(life_s=60, newest=12)
         settings = destination(lake, object_size_mb=0.0001)
         with door(security) as server:
             bucket = open_bucket(in_role(server.endpoint, role), lake)
@@ -186,8 +188,8 @@ class TestRenewal:
     def test_credentials_are_used_while_they_last(
         self, moto_s3: S3Server, lake: str, base_keys: dict[str, str], duration: int
     ) -> None:
-        """Also those of a quarter of an hour, which the SDK by itself would renew for each request."""
-        security = Security()
+        """Even those of 15 minutes, which the SDK alone would renew for each request."""
+        security = TokenService()
         with door(security) as server:
             bucket = open_bucket(in_role(server.endpoint, new_role(moto_s3), role_duration_s=duration), lake)
             for number in range(5):
@@ -198,17 +200,17 @@ class TestRenewal:
     def test_they_are_renewed_in_the_last_quarter_of_their_life(
         self, moto_s3: S3Server, lake: str, base_keys: dict[str, str], life_s: float, times: int
     ) -> None:
-        security = Security(life_s=life_s)
+        security = TokenService(life_s=life_s)
         with door(security) as server:
             bucket = open_bucket(in_role(server.endpoint, new_role(moto_s3), role_duration_s=900), lake)
             for number in range(3):
                 bucket.put(f"{number}", b"")
         assert len(security.asked) == times
 
-    def test_a_role_that_is_refused_in_the_middle_fails_the_sync_and_leaves_nothing(
+    def test_a_role_that_is_refused_during_a_sync_fails_it_and_leaves_nothing(
         self, moto_s3: S3Server, lake: str, base_keys: dict[str, str]
     ) -> None:
-        security = Security(life_s=60)
+        security = TokenService(life_s=60)
         settings = destination(lake, object_size_mb=0.0001)
 
         def rule(request: Request, forward: Forward) -> Response:
@@ -227,7 +229,7 @@ class TestRenewal:
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"role_duration_s": 899}, "role_duration_s"),
         ({"role_duration_s": 43_201}, "at most 43,200"),
@@ -237,7 +239,9 @@ class TestRenewal:
         ({"session_token": "hush-token"}, "session_token has no effect without access_key_id"),
     ],
 )
-def test_what_aws_would_refuse_or_nobody_would_use_is_refused(settings: dict[str, object], told: str) -> None:
-    with pytest.raises(SettingsError, match=told) as refused:
+def test_settings_that_aws_would_refuse_or_that_have_no_effect_are_refused(
+    settings: dict[str, object], message: str
+) -> None:
+    with pytest.raises(SettingsError, match=message) as refused:
         S3Connection(**({"role_arn": ROLE} | settings))
     assert "hush" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""The server's time is told by its answers, and by none that may be old."""
+"""The server's time comes from its answers, but not from old ones."""
 
 from __future__ import annotations
 
@@ -21,39 +21,39 @@ def answer(date: str | None) -> dict[str, object]:
     return {"ResponseMetadata": {"HTTPHeaders": {"date": date} if date is not None else {}}}
 
 
-class Hands:
-    """Two clocks that are set by hand."""
+class ManualClocks:
+    """Two clocks that a test sets."""
 
     def __init__(self) -> None:
-        self.steady, self.wall = 100.0, 5000.0
-        self.clock = ServerClock(lambda: self.steady, lambda: self.wall)
+        self.monotonic, self.wall = 100.0, 5000.0
+        self.clock = ServerClock(lambda: self.monotonic, lambda: self.wall)
 
 
-def test_time_goes_on_after_an_answer() -> None:
-    hands = Hands()
-    hands.clock.note(answer(DATE))
-    hands.steady += 30
-    hands.wall += 31
-    assert hands.clock.now() == MOMENT + timedelta(seconds=30)
+def test_time_passes_after_an_answer() -> None:
+    clocks = ManualClocks()
+    clocks.clock.note(answer(DATE))
+    clocks.monotonic += 30
+    clocks.wall += 31
+    assert clocks.clock.now() == MOMENT + timedelta(seconds=30)
 
 
 def test_an_answer_counts_for_a_minute() -> None:
-    for steady, wall in ((61, 61), (1, 3600), (1, -5)):
-        hands = Hands()
-        hands.clock.note(answer(DATE))
-        hands.steady += steady
-        hands.wall += wall
-        assert hands.clock.now() is None
+    for monotonic, wall in ((61, 61), (1, 3600), (1, -5)):
+        clocks = ManualClocks()
+        clocks.clock.note(answer(DATE))
+        clocks.monotonic += monotonic
+        clocks.wall += wall
+        assert clocks.clock.now() is None
 
 
-def test_an_answer_without_a_date_tells_nothing() -> None:
+def test_an_answer_without_a_date_is_ignored() -> None:
     for date in (None, "", "yesterday"):
-        hands = Hands()
-        hands.clock.note(answer(date))
-        assert hands.clock.now() is None
+        clocks = ManualClocks()
+        clocks.clock.note(answer(date))
+        assert clocks.clock.now() is None
 
 
-def test_a_server_is_asked_once_in_a_minute(moto_s3: S3Server) -> None:
+def test_a_server_is_asked_once_per_minute(moto_s3: S3Server) -> None:
     def rule(_: Request, forward: Forward) -> Response:
         given = forward()
         given.headers["Date"] = DATE

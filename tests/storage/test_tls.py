@@ -1,4 +1,4 @@
-"""Certificates are always checked, plain http is told, and nobody is sent from https to http."""
+"""Certificates are always checked, plain http is logged, and no redirect leads from https to http."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tls(moto_s3: S3Server, authority: Authority) -> Iterator[Door]:
 
 @pytest.fixture
 def connection(moto_s3: S3Server, bare: pytest.MonkeyPatch, tls: Door):
-    """Makes connections to it."""
+    """Returns connections to it."""
 
     def connect(**settings: object) -> S3Connection:
         keys = {"access_key_id": moto_s3.access_key_id, "secret_access_key": moto_s3.secret_access_key}
@@ -100,7 +100,7 @@ class TestVerificationIsNotLost:
 
     @pytest.mark.parametrize("what", ["nothing", "a folder", "no certificate"])
     @pytest.mark.parametrize("named_by", ["ca_bundle", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
-    def test_by_a_bundle_that_is_none(
+    def test_by_a_bundle_that_cannot_be_read(
         self, connection, bare: pytest.MonkeyPatch, tmp_path: Path, named_by: str, what: str
     ) -> None:
         path = tmp_path if what == "a folder" else tmp_path / "bundle.pem"
@@ -128,7 +128,7 @@ class TestVerificationIsNotLost:
         open_bucket(S3Connection(**settings, ca_bundle=str(authority.bundle)), lake).put("a", b"1")
 
     def test_where_the_chain_asks_by_itself(self, tls: Door, bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """A web identity's token would go to whoever answers."""
+        """The token of a web identity would go to whoever answers."""
         (tmp_path / "token").write_text("a-web-identity-token")
         bare.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/pod")
         bare.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
@@ -151,19 +151,19 @@ CALLS = (
 
 
 class TestRedirects:
-    """A server that sends elsewhere is not followed: neither to plain http, nor to any other host."""
+    """A redirect is not followed, neither to plain http nor to any other host."""
 
     @pytest.fixture
     def plain(self, moto_s3: S3Server) -> Iterator[Door]:
-        """Where the redirects point to."""
+        """The target of the redirects."""
         with door() as opened:
             yield opened
 
     @pytest.fixture
     def refused_by(self, moto_s3: S3Server, authority: Authority, bare: pytest.MonkeyPatch):
-        """What each call says to a server that answers by this rule, and which requests it met."""
+        """The error of each call to a server that answers by this rule, and the requests that it received."""
 
-        def told(rule: Rule) -> tuple[list[str], list[Request]]:
+        def call_all(rule: Rule) -> tuple[list[str], list[Request]]:
             keys = {"access_key_id": moto_s3.access_key_id, "secret_access_key": moto_s3.secret_access_key}
             errors = []
             with door(rule, tls=authority.server) as server:
@@ -175,7 +175,7 @@ class TestRedirects:
                     errors.append(str(refused.value))
             return errors, server.seen
 
-        return told
+        return call_all
 
     @pytest.mark.parametrize("status", [301, 302, 307, 308])
     def test_by_location(self, plain: Door, refused_by, status: int) -> None:
@@ -187,12 +187,12 @@ class TestRedirects:
         assert (len(seen), plain.seen) == (len(CALLS), [])
 
     @pytest.mark.parametrize("code", ["PermanentRedirect", "TemporaryRedirect"])
-    def test_by_the_words_of_s3(self, plain: Door, refused_by, code: str) -> None:
+    def test_by_an_s3_error(self, plain: Door, refused_by, code: str) -> None:
         errors, seen = refused_by(lambda *_: redirect(code, plain.endpoint, "eu-west-1"))
         assert all("redirects to" in each for each in errors)
         assert (len(seen), plain.seen) == (len(CALLS), [])
 
-    def test_of_aws_they_are_followed_to_hosts_of_aws_over_tls_only(
+    def test_those_of_aws_are_followed_only_to_hosts_of_aws_over_tls(
         self, plain: Door, bare: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         """The bucket of another region is found; the endpoint that the answer names is not asked."""
@@ -213,7 +213,7 @@ class TestRedirects:
 
 
 def redirect(code: str, endpoint: str, region: str) -> Response:
-    """A redirect in the words of S3."""
+    """A redirect as S3 answers it."""
     answer = refusal(code, "elsewhere", 301 if code == "PermanentRedirect" else 307)
     place = f"<Endpoint>{endpoint.removeprefix('http://')}</Endpoint></Error>"
     answer.set_data(answer.get_data(as_text=True).replace("</Error>", place))
@@ -222,17 +222,17 @@ def redirect(code: str, endpoint: str, region: str) -> Response:
 
 
 def leading_to(endpoint: str):
-    """A name service by which every name leads to this endpoint."""
+    """A name service that resolves every name to this endpoint."""
     port = urlsplit(endpoint).port
     return lambda *_, **__: [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
 
 class TestPlainHttp:
     @pytest.fixture(autouse=True)
-    def _nothing_told_yet(self, bare: pytest.MonkeyPatch) -> None:
+    def _nothing_logged_yet(self, bare: pytest.MonkeyPatch) -> None:
         log_plain_http.cache_clear()
 
-    def told(self, caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
+    def logged(self, caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
         return [(each.levelno, each.message) for each in caplog.records if "HTTPS" in each.message]
 
     def test_beyond_this_machine_it_is_a_warning_once_for_each_endpoint(self, caplog: pytest.LogCaptureFixture) -> None:
@@ -240,8 +240,8 @@ class TestPlainHttp:
         for name in ("minio", "minio", "ceph"):
             for attempts in (1, 2):
                 open_bucket(S3Connection(endpoint=f"http://{name}.example.com", max_attempts=attempts, **keys), "lake")
-        assert [level for level, _ in self.told(caplog)] == [logging.WARNING] * 2
-        assert [text.split(" ")[0] for _, text in self.told(caplog)] == [
+        assert [level for level, _ in self.logged(caplog)] == [logging.WARNING] * 2
+        assert [text.split(" ")[0] for _, text in self.logged(caplog)] == [
             "http://minio.example.com",
             "http://ceph.example.com",
         ]
@@ -250,9 +250,9 @@ class TestPlainHttp:
         caplog.set_level(logging.INFO)
         for _ in range(2):
             open_bucket(S3Connection(endpoint=moto_s3.endpoint, max_attempts=7), "lake").client.close()
-        assert [level for level, _ in self.told(caplog)] == [logging.INFO]
+        assert [level for level, _ in self.logged(caplog)] == [logging.INFO]
 
-    def test_https_is_not_told(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_https_is_not_logged(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO)
         open_bucket(S3Connection(endpoint="https://minio.example.com", access_key_id="A", secret_access_key="B"), "l")
-        assert self.told(caplog) == []
+        assert self.logged(caplog) == []
