@@ -33,8 +33,8 @@ class BatchDelete(StrEnum):
 
 
 _ONE_WRITER = (
-    "two syncs of one stream at the same time are not told apart, see to it that only one runs; every other promise "
-    "holds, and each change of a manifest costs one more request"
+    "concurrent syncs of one stream are not detected, so make sure that only one runs; every other promise holds, and "
+    "each change of a manifest costs one more request"
 )
 _COMPARED = (
     "if the keys of a template recur, a late deletion may hit what another writer has just put there; each object's "
@@ -106,8 +106,8 @@ AWS = ServerAbilities(
 """AWS is not probed: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html."""
 
 WITHOUT_CONDITIONS = (
-    "This server ignores conditional puts: every promise holds, but two syncs of one stream at the same time are not "
-    "told apart. See to it that only one runs."
+    "This server ignores conditional puts: every promise holds, except that concurrent syncs of one stream are not "
+    "detected. Make sure that only one runs."
 )
 
 

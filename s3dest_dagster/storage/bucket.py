@@ -30,7 +30,7 @@ from s3dest_dagster.storage.abilities import (
     with_abilities,
 )
 from s3dest_dagster.storage.headers import md5_of
-from s3dest_dagster.storage.objects import Deletions, Listed, ObjectHead, PendingUpload, to_etag, to_listed, to_pending
+from s3dest_dagster.storage.objects import Deletions, ListedObject, ObjectHead, PendingUpload
 from s3dest_dagster.storage.probing import delete_anyhow, probe
 from s3dest_dagster.storage.requests import Requests, RetryPolicy, Tries
 
@@ -167,7 +167,7 @@ class Bucket:
         def once() -> str:
             answer = self._requests.send("put_object", **arguments)
             if "ETag" in answer or self.abilities.etags_answered:
-                return to_etag(answer)
+                return objects.to_etag(answer)
             current = self.get(key)
             if current is None or current[0] != body:
                 raise PreconditionFailedError(f"{self.uri(key)} was changed by another writer at once.", key=key)
@@ -242,24 +242,24 @@ class Bucket:
 
     # ------------------------------------------------------------------ listings
 
-    def list_objects(self, prefix: str) -> Iterator[Listed]:
+    def list_objects(self, prefix: str) -> Iterator[ListedObject]:
         """All objects whose keys begin with `prefix`, in the server's order, read page by page.
 
         Raises:
             StorageError: also if the server cuts the listing short and does not say where it continues.
         """
         for page in objects.pages(self._requests, prefix):
-            yield from map(to_listed, page.get("Contents") or ())
+            yield from map(objects.to_listed, page.get("Contents") or ())
 
     def list_directories(self, prefix: str) -> Iterator[str]:
         """The directories right under `prefix`, all ending with a slash, without a listing of their content."""
         for page in objects.pages(self._requests, prefix, Delimiter="/"):
             yield from (entry["Prefix"] for entry in page.get("CommonPrefixes") or ())
 
-    def first_page(self, prefix: str) -> tuple[list[Listed], bool]:
+    def first_page(self, prefix: str) -> tuple[list[ListedObject], bool]:
         """The first objects under `prefix`, at most 1000, and whether there are more. One request."""
         page = objects.first_page(self._requests, prefix)
-        return [to_listed(entry) for entry in page.get("Contents") or ()], bool(page.get("IsTruncated"))
+        return [objects.to_listed(entry) for entry in page.get("Contents") or ()], bool(page.get("IsTruncated"))
 
     # ------------------------------------------------------------------ multipart uploads
 
@@ -277,7 +277,9 @@ class Bucket:
         """
         digest = {} if self.abilities.parts_without_md5 else self._digest(body)
         part = {"Key": key, "UploadId": upload_id, "PartNumber": number, "Body": body, **digest}
-        return self._requests.retry("s3:PutObject", key, lambda: to_etag(self._requests.send("upload_part", **part)))
+        return self._requests.retry(
+            "s3:PutObject", key, lambda: objects.to_etag(self._requests.send("upload_part", **part))
+        )
 
     def complete_upload(self, key: str, upload_id: str, etags: Sequence[str]) -> None:
         """Makes the object visible atomically, with its parts in the order of their ETags.
@@ -298,7 +300,7 @@ class Bucket:
     def list_uploads(self, prefix: str) -> Iterator[PendingUpload]:
         """All multipart uploads under `prefix` that are neither completed nor aborted. Raises as `list_objects`."""
         for page in objects.upload_pages(self._requests, prefix):
-            yield from map(to_pending, page.get("Uploads") or ())
+            yield from map(objects.to_pending, page.get("Uploads") or ())
 
     # ------------------------------------------------------------------ what the server can do
 

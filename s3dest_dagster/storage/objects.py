@@ -36,7 +36,7 @@ _CHANGED = {"PreconditionFailed", "412"}
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedObject:
     """An object as a listing shows it."""
 
     key: str
@@ -112,9 +112,9 @@ def unquoted(etag: str) -> str:
     return etag.strip('"')
 
 
-def to_listed(entry: Mapping[str, Any]) -> Listed:
+def to_listed(entry: Mapping[str, Any]) -> ListedObject:
     """An entry of a listing."""
-    return Listed(
+    return ListedObject(
         entry["Key"], entry.get("Size", 0), unquoted(entry.get("ETag", "")), entry.get("LastModified", _NEVER)
     )
 

@@ -46,10 +46,10 @@ def test_check_finds_out_again_what_the_server_can_do(lake):
     lacking = noted.replace(b'"create_if_absent": true', b'"create_if_absent": false')
     assert lacking != noted
     lake.server.client().put_object(**place, Body=lacking)
-    name = "create an object only where there is none (If-None-Match)"
+    name = "create an object only if there is none (If-None-Match)"
     answer = lake.run("check", "--config", lake.config())
     assert answer.returncode == 0
-    assert f"- {name}: two syncs of one stream at the same time are not told apart" in answer.stdout
+    assert f"- {name}: concurrent syncs of one stream are not detected" in answer.stdout
     (step,) = [
         each
         for each in json.loads(lake.run("check", "--config", lake.config(), "--json").stdout)["steps"]
