@@ -30,6 +30,9 @@ A message is printable, whatever it was made of (see `printable`). It must not k
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 from s3dest_dagster.printable import printable_lines
 
 
@@ -140,3 +143,15 @@ class KeyCollisionError(CommitError):
 
 class ManifestError(CommitError):
     """A head or segment is unreadable, or of a newer format version than this library knows."""
+
+
+def closest_match(name: str, known: Iterable[str]) -> str:
+    """The known name that a wrong one is probably a typing error of; empty if none is close."""
+    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.75)), "")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The sentence that helps with a wrong name: the close one, or else all known ones."""
+    names = sorted(known)
+    likely = closest_match(name, names)
+    return f"Did you mean {likely!r}?" if likely else f"It has: {', '.join(names) or 'none'}."

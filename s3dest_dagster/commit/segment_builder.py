@@ -34,7 +34,7 @@ from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
 from s3dest_dagster.lineage import Descent, Lineage, descent
 from s3dest_dagster.printable import amount
-from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.destination import PublicationSettings, S3Destination
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
 
@@ -78,9 +78,9 @@ class StagedSync:
     content: str | None = None
 
 
-def replaces_scope(destination: S3Destination, stream: Stream, scope: Scope) -> bool:
+def replaces_scope(settings: PublicationSettings, stream: Stream, scope: Scope) -> bool:
     """Whether a sync's objects take the place of what its scope holds."""
-    again = scope.partition is not None and destination.on_rematerialize == "replace"
+    again = scope.partition is not None and settings.on_rematerialize == "replace"
     return again or stream.sync_mode is SyncMode.FULL_REFRESH
 
 
@@ -141,9 +141,9 @@ def _receipt(staged: StagedSync, destination: S3Destination, commit_log: CommitL
     )
 
 
-def _keeps_old(destination: S3Destination, stream: Stream, scope: Scope) -> bool:
+def _keeps_old(settings: PublicationSettings, stream: Stream, scope: Scope) -> bool:
     """What a full refresh without a record does to what the scope holds."""
-    policy = destination.on_empty_refresh
+    policy = settings.on_empty_refresh
     if stream.sync_mode is not SyncMode.FULL_REFRESH or policy == "publish":
         return False
     if policy == "fail":
@@ -179,9 +179,9 @@ def _leaving(staged: StagedSync, destination: S3Destination, commit_log: CommitL
     return sorted(old - {each.key for each in staged.objects})
 
 
-def _leaves_with(destination: S3Destination, head: Head) -> str | None:
+def _leaves_with(settings: PublicationSettings, head: Head) -> str | None:
     """The segment whose removed objects wait together with this one's: none, while the head can keep them apart."""
-    together = destination.delete_grace_s and len(head.retired) >= MAX_RETIRED
+    together = settings.delete_grace_s and len(head.retired) >= MAX_RETIRED
     return head.retired[-1].segment if together else None
 
 

@@ -42,7 +42,7 @@ def config_fields(
 def config_field(each: Any) -> Any:
     """The field of one setting: its default and its text, and whether it is a secret."""
     default = default_of(each)
-    given: dict[str, Any] = {"description": about(each).plain}
+    given: dict[str, Any] = {"description": about(each).description}
     if default is not MISSING:
         given["default"] = default.value if isinstance(default, StrEnum) else default
     if about(each).secret:

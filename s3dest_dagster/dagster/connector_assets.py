@@ -5,7 +5,6 @@ It knows connectors and partitions; it must not know where records go.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
@@ -21,7 +20,7 @@ from s3dest_dagster.dagster.assets import AssetSettings, asset_of
 from s3dest_dagster.dagster.multi_asset import asset_of_streams, log_to, reads_on, ready
 from s3dest_dagster.dagster.outputs import DeferredRead
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, check_distinct
-from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.errors import SettingsError, did_you_mean
 from s3dest_dagster.settings.fields import refuse_variables
 from s3dest_dagster.sources.airbyte.catalog import Catalog, read_catalog
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
@@ -130,12 +129,10 @@ def named_stream(known: Sequence[Stream], name: str) -> Stream:
     found = exact or [each for each in known if each.name == name]
     if len(found) == 1:
         return found[0]
-    names = sorted(str(each.id) for each in known)
     if found:
         same = ", ".join(str(each.id) for each in found)
         raise SettingsError(f"The catalog has several streams {name!r}: {same}. Name one.", setting="streams")
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(names) or 'none'}."
+    hint = did_you_mean(name, (str(each.id) for each in known))
     raise SettingsError(f"The catalog has no stream {name!r}. {hint}", stream=name, setting="streams")
 
 

@@ -39,7 +39,7 @@ from s3dest_dagster.storage import Bucket, RetryPolicy, headers_of_all, open_buc
 _logger = logger("dagster")
 
 
-_TEXTS = {each.name: about(each).plain for each in fields(S3Destination)}
+_TEXTS = {each.name: about(each).description for each in fields(S3Destination)}
 _DestinationSettings: Any = create_model(
     "_DestinationSettings",
     __base__=dg.ConfigurableIOManager,

@@ -30,7 +30,7 @@ from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.object_writer import bytes_of_row_group
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.keys import scope_root
-from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.destination import ObjectHeaders, S3Destination
 from s3dest_dagster.settings.formats import (
     AvroFormat,
     CsvFormat,
@@ -60,10 +60,10 @@ _DEFAULT_PADDING_MB = ParquetFormat().max_padding_size_mb
 """Connector configurations name it without meaning it, so that it gets no remark."""
 
 
-def actions(destination: S3Destination) -> tuple[str, ...]:
+def actions(headers: ObjectHeaders) -> tuple[str, ...]:
     """The IAM actions that a sync with these settings uses."""
-    by_acl = ACL_ACTIONS if destination.acl else ()
-    return (*ACTIONS, *by_acl, *(KMS_ACTIONS if destination.encrypts_by_kms else ()))
+    by_acl = ACL_ACTIONS if headers.acl else ()
+    return (*ACTIONS, *by_acl, *(KMS_ACTIONS if headers.encrypts_by_kms else ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

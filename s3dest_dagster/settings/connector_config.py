@@ -1,57 +1,60 @@
-"""A connector's `config.json` as its users paste it, read into settings.
+"""A connector's `config.json`, as its users paste it, read into settings.
 
-What the connector ignores is ignored and named; what is ours and unknown is an error. It must not know how settings
-are used.
+What the connector ignores is ignored and named; what should be one of our settings and is unknown is an error. Must not
+know: how settings are used.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, get_type_hints
+from typing import Any
 
-from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.errors import SettingsError, closest_match
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.settings.fields import about, caseless, choices, exact_boolean, exact_integer, meant
+from s3dest_dagster.settings.fields import about, allowed_spelling, choices, exact_boolean, exact_integer, types_of
 from s3dest_dagster.settings.formats import FORMATS, FormatSettings, format_class
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectorConfig:
-    """A connector's `config.json`, understood. `ignored` names the keys that mean nothing here."""
+    """A connector's `config.json`, understood."""
 
     destination: S3Destination
     connection: S3Connection
     ignored: tuple[str, ...]
+    """The keys that mean nothing here."""
 
 
 _CONNECTION_KEYS = {known: each.name for each in fields(S3Connection) if (known := about(each).connector)}
 _DESTINATION_KEYS = tuple(
     known for each in fields(S3Destination) if (known := about(each).connector) and known != "format"
 )
-_REQUIRED_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format")
+REQUIRED_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format")
 OWN_SETTINGS_KEY = "s3dest"
 _KNOWN_KEYS = frozenset({*_DESTINATION_KEYS, *_CONNECTION_KEYS, "format", OWN_SETTINGS_KEY})
 _REQUIRED_OPTIONS = frozenset({"compression.compression_type"})
-"""Options that must stand in their object. A codec of Avro without a name is none, as with the connector."""
+"""Options that their object must have. An Avro codec without a name means no codec, as with the connector."""
 JOB_ID_VARIABLE = "WORKER_JOB_ID"
-"""Environment variable that fills the file name pattern's `{sync_id}`; without it the sync's own id does."""
+"""Environment variable that fills the file name pattern's `{sync_id}`; without it, the sync's own id does."""
 
 
 def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
     """Reads a configuration of the connector as its users paste it.
 
-    Keys that the connector does not know are ignored and named in the answer, as the connector does; our own settings
-    stand under the key "s3dest" (names of `S3Destination`, `S3Connection` or the format), and an unknown one there is
-    an error. Raises SettingsError, never with a secret in its message.
+    Keys that the connector does not know are ignored, as the connector does, and named in the answer. Our own settings
+    are under the key "s3dest", by their names in `S3Destination`, `S3Connection` or the format.
+
+    Raises:
+        SettingsError: A setting is wrong, missing or unknown. Its message never holds a secret.
     """
     if not isinstance(config, Mapping):
         raise SettingsError("The configuration is not a JSON object.")
-    missing = [key for key in _REQUIRED_KEYS if config.get(key) is None]
+    missing = [key for key in REQUIRED_KEYS if config.get(key) is None]
     if missing:
         raise SettingsError(
-            f"The configuration lacks {', '.join(missing)}. It needs at least {', '.join(_REQUIRED_KEYS)}.",
+            f"The configuration lacks {', '.join(missing)}. It needs at least {', '.join(REQUIRED_KEYS)}.",
             setting=missing[0],
         )
     own = _own_settings(config)
@@ -69,14 +72,14 @@ def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
 
 
 def with_suggestion(key: str) -> str:
-    """A key that means nothing, with the one that it may be a typing error of."""
+    """An ignored key, with the known one that it is probably a typing error of."""
     within, _, name = key.rpartition(".")
-    likely = meant(name, _known_within(within))
+    likely = closest_match(name, _known_within(within))
     return f"{key} (is {likely} meant?)" if likely else key
 
 
 def _known_within(path: str) -> Iterable[str]:
-    """The names that an object of the configuration can have: "" is the whole, "format.compression" a part of it."""
+    """The keys that an object of the configuration can have: "" is the whole, "format.compression" a part of it."""
     options = [options_of_format(each) for each in FORMATS]
     if path == "format":
         return {"format_type"}.union(*options, *map(_names, FORMATS))
@@ -85,14 +88,14 @@ def _known_within(path: str) -> Iterable[str]:
 
 
 def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands under "s3dest", with unknown names and repetitions of connector keys refused."""
+    """The settings under "s3dest". Unknown names are refused, and so are those that the connector has."""
     own = config.get(OWN_SETTINGS_KEY, {})
     if not isinstance(own, Mapping):
         raise SettingsError(f"{OWN_SETTINGS_KEY!r} is not an object of settings.", setting=OWN_SETTINGS_KEY)
     allowed = (_names(S3Destination) | _names(S3Connection)) - {*_DESTINATION_KEYS, *_CONNECTION_KEYS.values()}
     unknown = sorted(map(str, own.keys() - allowed))
     if unknown:
-        likely = meant(unknown[0], allowed)
+        likely = closest_match(unknown[0], allowed)
         raise SettingsError(
             f"Unknown setting {OWN_SETTINGS_KEY}.{unknown[0]}.{f' Is {likely} meant?' if likely else ''} Known are "
             f"{', '.join(sorted(allowed))}.",
@@ -148,14 +151,14 @@ def _format_class(name: Any) -> type[FormatSettings]:
 
 def _given_settings(settings: type[FormatSettings], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The settings of a format that a connector's `format` object gives, by our names."""
-    hints = get_type_hints(settings)
+    types = types_of(settings)
     for each in fields(settings):
         name, _, inner = about(each).connector.partition(".")
         value = config.get(name) if name else None
         if inner and value is not None:
             value = _option(settings, name, inner, value)
         if value is not None:
-            yield each.name, _exact(f"format.{about(each).connector}", value, hints[each.name])
+            yield each.name, _exact(f"format.{about(each).connector}", value, types[each.name][0])
 
 
 def _option(settings: type[FormatSettings], name: str, inner: str, options: Any) -> Any:
@@ -165,7 +168,7 @@ def _option(settings: type[FormatSettings], name: str, inner: str, options: Any)
         return options.get(inner)
     lead = next(each for each in fields(settings) if about(each).connector.startswith(f"{name}."))
     key = about(lead).connector.partition(".")[2]
-    written = (f'{{"{key}": "{choice}"}}' for choice in choices(get_type_hints(settings)[lead.name]))
+    written = (f'{{"{key}": "{choice}"}}' for choice in choices(types_of(settings)[lead.name][0]))
     raise SettingsError(
         f"format.{name} {f'has no {inner}' if is_object else 'is not an object'}; write {' or '.join(written)}, "
         f"or leave it out, which means {lead.default}.",
@@ -176,14 +179,14 @@ def _option(settings: type[FormatSettings], name: str, inner: str, options: Any)
 def _exact(setting: str, value: Any, hint: Any) -> Any:
     """A value of the connector's configuration as a setting of this type. Raises SettingsError for any other."""
     if options := choices(hint):
-        return caseless(setting, value, options)
+        return allowed_spelling(setting, value, options)
     return exact_boolean(setting, value) if hint is bool else exact_integer(setting, value)
 
 
 def _own_format_settings(
     settings: type[FormatSettings], given: Mapping[str, Any], own: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """What stands under "s3dest.format", with unknown names and repetitions refused."""
+    """The settings under "s3dest.format". Unknown names and repetitions are refused."""
     where = f"{OWN_SETTINGS_KEY}.format"
     if not isinstance(own, Mapping | None):
         raise SettingsError(f"{where} is not an object of settings.", setting=where)
@@ -206,7 +209,7 @@ def _names(cls: Any) -> set[str]:
 
 
 def _text(config: Mapping[str, Any], key: str) -> str:
-    """A text of the configuration; what else stands there is not repeated, since it may be a secret."""
+    """A text of the configuration. Another value is not repeated, since it may be a secret."""
     value = config[key]
     if not isinstance(value, str):
         raise SettingsError(f"{key} is not a text.", setting=key)

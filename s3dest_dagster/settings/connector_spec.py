@@ -1,21 +1,21 @@
 """The connector specification: every setting of a `config.json`, for forms and for programs that check one.
 
 Texts, defaults, choices and ranges come from the settings' own fields; only the connector's titles, examples and order
-stand here. It must not know how settings are used.
+are here. Must not know: how settings are used.
 """
 
 from __future__ import annotations
 
-import types
-from collections.abc import Iterator, Mapping
-from dataclasses import Field, fields
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, fields
+from enum import StrEnum
+from typing import Any, get_origin
 
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT
 from s3dest_dagster.settings.connection import S3Connection
-from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY
+from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY, REQUIRED_KEYS
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.settings.fields import about, choices
+from s3dest_dagster.settings.fields import about, choices, default_of, types_of
 from s3dest_dagster.settings.formats import FORMATS, FormatSettings
 
 REGIONS = (
@@ -48,7 +48,6 @@ _CONNECTOR_KEYS: dict[str, tuple[str, dict[str, Any]]] = {
 """The connector's keys in its order, with its titles and examples."""
 _CONNECTOR_SECRETS = frozenset({"access_key_id", "secret_access_key"})
 """The keys that the connector hides in a form."""
-_REQUIRED = ["s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format"]
 
 
 def connector_spec() -> dict[str, Any]:
@@ -62,7 +61,7 @@ def connector_spec() -> dict[str, Any]:
             "$schema": "http://json-schema.org/draft-07/schema#",
             "title": "S3 Destination Spec",
             "type": "object",
-            "required": _REQUIRED,
+            "required": [*REQUIRED_KEYS],
             "properties": {**_connector_properties(), OWN_SETTINGS_KEY: _own_settings()},
         },
     }
@@ -74,7 +73,7 @@ def _connector_properties() -> dict[str, Any]:
     properties: dict[str, Any] = {}
     for order, (key, (title, more)) in enumerate(_CONNECTOR_KEYS.items()):
         secret = {"airbyte_secret": True} if key in _CONNECTOR_SECRETS else {}
-        described = {"title": title, "type": "string", "description": known[key].plain}
+        described = {"title": title, "type": "string", "description": known[key].description}
         properties[key] = {**described, **secret, **more, "order": order}
     properties["format"]["oneOf"] = [_format(each) for each in FORMATS]
     return properties
@@ -93,22 +92,38 @@ def _format(settings: type[FormatSettings]) -> dict[str, Any]:
     for each in fields(settings):
         name, _, inner = about(each).connector.partition(".")
         if name and name not in properties:
-            properties[name] = _alternatives(settings, each, name, inner) if inner else _option(settings, each)
+            properties[name] = (
+                _alternatives(settings, each, name, inner) if inner else _setting(settings, each, _title(each.name))
+            )
     required = ["format_type", *settings.required_in_config]
     return {"title": settings.title, "required": required, "properties": properties}
 
 
-def _option(settings: type[FormatSettings], each: Field[Any]) -> dict[str, Any]:
-    typed = _typed(get_type_hints(settings)[each.name])
-    return {"title": _title(each.name), "description": about(each).plain, **typed, "default": each.default}
+def _setting(settings: type, each: Field[Any], title: str) -> dict[str, Any]:
+    """The JSON schema of a setting, as its field says."""
+    known, default = about(each), default_of(each)
+    schema = {"title": title, "description": known.description, **_type(types_of(settings)[each.name][0])}
+    bounds = {"minimum": known.at_least, "exclusiveMinimum": known.above, "maximum": known.at_most}
+    schema |= {word: bound for word, bound in bounds.items() if bound is not None}
+    if default is not None and default is not MISSING:
+        schema["default"] = default.value if isinstance(default, StrEnum) else default
+    return {**schema, "airbyte_secret": True} if known.secret else schema
+
+
+def _type(hint: Any) -> dict[str, Any]:
+    if found := choices(hint):
+        return {"type": "string", "enum": list(found)}
+    if get_origin(hint) is Mapping:
+        return {"type": "object", "additionalProperties": {"type": "string"}}
+    return {"type": {bool: "boolean", int: "integer", float: "number", str: "string"}[hint]}
 
 
 def _alternatives(settings: type[FormatSettings], lead: Field[Any], name: str, key: str) -> dict[str, Any]:
     """An object of options: one alternative for each choice of its first one."""
-    found = choices(get_type_hints(settings)[lead.name])
+    found = choices(types_of(settings)[lead.name][0])
     return {
         "title": _title(name),
-        "description": about(lead).plain,
+        "description": about(lead).description,
         "type": "object",
         "oneOf": [_alternative(settings, key, choice) for choice in found],
     }
@@ -117,7 +132,7 @@ def _alternatives(settings: type[FormatSettings], lead: Field[Any], name: str, k
 def _alternative(settings: type[FormatSettings], key: str, choice: str) -> dict[str, Any]:
     """One choice, and the options that belong to it. Those whose default depends on it must be given."""
     by_name, beside = {each.name: each for each in fields(settings)}, settings.options_beside(choice)
-    options = {name: _option(settings, by_name[name]) | {**more} for name, more in beside.items()}
+    options = {name: _setting(settings, by_name[name], _title(name)) | {**more} for name, more in beside.items()}
     return {
         "title": choice.title() if choice.lower() == "no compression" else choice,
         "required": [key, *(name for name in options if by_name[name].default is None)],
@@ -138,56 +153,28 @@ def _constant(value: str) -> dict[str, Any]:
 
 
 def _own_settings() -> dict[str, Any]:
-    """What stands under "s3dest": every setting that the connector does not have."""
-    properties = {
-        each.name: _own_setting(cls, each)
-        for cls in (S3Destination, S3Connection)
-        for each in fields(cls)
-        if not about(each).connector
-    }
-    format_properties = {each.name: _own_setting(cls, each) for cls, each in _own_format_settings()}
-    properties["format"] = {
+    """The settings under "s3dest": all that the connector does not have."""
+    format_settings = {
         "title": "Format",
         "type": "object",
         "description": "Settings of the chosen format.",
         "additionalProperties": False,
-        "properties": format_properties,
+        "properties": _own(*FORMATS),
     }
     return {
         "title": "More settings",
         "type": "object",
         "description": "Settings beyond the connector's.",
         "additionalProperties": False,
-        "properties": properties,
+        "properties": {**_own(S3Destination, S3Connection), "format": format_settings},
         "order": len(_CONNECTOR_KEYS),
     }
 
 
-def _own_format_settings() -> Iterator[tuple[type, Field[Any]]]:
-    for cls in FORMATS:
-        yield from ((cls, each) for each in fields(cls) if not about(each).connector)
-
-
-def _own_setting(cls: type, each: Field[Any]) -> dict[str, Any]:
-    known = about(each)
-    setting = {
-        "title": each.name.replace("_", " ").capitalize(),
-        "description": known.plain,
-        **_typed(get_type_hints(cls)[each.name]),
+def _own(*classes: Any) -> dict[str, Any]:
+    return {
+        each.name: _setting(cls, each, each.name.replace("_", " ").capitalize())
+        for cls in classes
+        for each in fields(cls)
+        if not about(each).connector
     }
-    bounds = {"minimum": known.at_least, "exclusiveMinimum": known.above, "maximum": known.at_most}
-    setting |= {word: bound for word, bound in bounds.items() if bound is not None}
-    if each.default is not None:
-        setting["default"] = each.default
-    return {**setting, "airbyte_secret": True} if known.secret else setting
-
-
-def _typed(hint: Any) -> dict[str, Any]:
-    """JSON schema of a setting's type."""
-    if get_origin(hint) in (Union, types.UnionType):
-        (hint,) = (each for each in get_args(hint) if each is not type(None))
-    if found := choices(hint):
-        return {"type": "string", "enum": list(found)}
-    if get_origin(hint) is Mapping:
-        return {"type": "object", "additionalProperties": {"type": "string"}}
-    return {"type": {bool: "boolean", int: "integer", float: "number", str: "string"}[hint]}

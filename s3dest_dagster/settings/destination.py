@@ -1,7 +1,7 @@
-"""The settings of a destination: where objects go, under which names, in which format.
+"""The settings of a destination, in groups: keys, records, uploads, checkpoints, publication, object headers.
 
-Frozen values, validated when they are made; names, defaults and ranges are the connector's (specification 0.6.2), and
-our own additions follow them. It must not know S3, how it is reached, Dagster or a file format's library.
+Frozen values, checked when they are made. Names, defaults and ranges are the connector's (specification 0.6.2) where it
+has the setting. Must not know: S3's client, how S3 is reached, Dagster, a file format's library.
 """
 
 from __future__ import annotations
@@ -10,63 +10,48 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate
-from s3dest_dagster.settings.fields import check_settings, documented, setting
+from s3dest_dagster.settings.fields import Settings, documented, setting
 from s3dest_dagster.settings.formats import FormatSettings, JsonlFormat, format_named
 
+_MIB = 1 << 20
 _MAX_PARTS = 10_000
 """Parts of one multipart upload (S3's limit)."""
-_MIB = 1 << 20
 _SOURCE_BYTES = 32 * _MIB
-"""What a source may hold of records that wait for their batch to fill, over all streams."""
+"""Records of all streams that wait in a source for their batch to fill."""
 _BYTES_PER_WORKER = 16 * _MIB
-"""What encoding a batch takes at its peak: its text, its columns and its bytes, several times over."""
+"""Peak of encoding a batch: its text, its columns and its bytes, several times over."""
 _LEAST_OPEN_BYTES = 16 * _MIB
-"""What must be left for open objects: less would end one with nearly every batch."""
+"""With less for open objects, nearly every batch would end one."""
 
-CannedAcl = Literal[
-    "private",
-    "public-read",
-    "public-read-write",
-    "authenticated-read",
-    "aws-exec-read",
-    "bucket-owner-read",
-    "bucket-owner-full-control",
-]
-ServerSideEncryption = Literal["AES256", "aws:kms", "aws:kms:dsse"]
 SYNC_METADATA = "s3dest-sync"
-"""Name of the user metadata that tells which segment an object belongs to."""
+"""Name of the user metadata that says which segment an object belongs to."""
 _MAX_METADATA = 1536
-"""Bytes of a user's own metadata: S3 takes 2048 of an object, and the sync's id needs some."""
-_DIRECTORY_BUCKETS = ("--x-s3", "--xa-s3")
-"""How the names of directory buckets end, and those of access points to them."""
-_BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[^\s]+")
-"""A name, or the ARN of an access point."""
+"""Bytes of a user's own metadata: S3 allows 2048 for an object, and the sync's id needs some."""
 _METADATA_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _METADATA_VALUE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
+_DIRECTORY_BUCKETS = ("--x-s3", "--xa-s3")
+"""Endings of the names of directory buckets, and of access points to them."""
+_BUCKET_NAME = re.compile(r"[A-Za-z0-9._-]{1,255}|arn:[^\s]+")
+"""A name, or the ARN of an access point."""
+_template = lru_cache(256)(KeyTemplate)
 
 
 @documented
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Destination:
-    """Where a sync lands, and by which rules; how S3 is reached is `S3Connection`.
-
-    The settings are checked together when they are made. Raises SettingsError for a value of another type, for one out
-    of its bounds, and for settings that contradict each other; the error names the setting and says what to do.
-
-    Example:
-        S3Destination(s3_bucket_name="my-bucket", s3_bucket_path="lake", format=ParquetFormat(compression_codec="ZSTD"))
-    """
+@dataclass(frozen=True, kw_only=True)
+class KeySettings(Settings):
+    """Keys: where objects go, and under which names."""
 
     s3_bucket_name: str = setting(
         "The bucket. It must exist.",
         connector="s3_bucket_name",
     )
     s3_bucket_path: str = setting(
-        "Directory of the bucket under which everything stands. May hold variables.",
+        "Directory of the bucket for everything that is written. It may contain variables.",
         default="",
         connector="s3_bucket_path",
     )
@@ -80,17 +65,86 @@ class S3Destination:
         default="",
         connector="file_name_pattern",
     )
+    stream_prefix: str = setting(
+        "Precedes every stream name, in keys and manifests.",
+        default="",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if problem := _bucket_problem(self.s3_bucket_name):
+            raise SettingsError(f"s3_bucket_name {problem}", setting="s3_bucket_name")
+        object.__setattr__(self, "s3_path_format", self.s3_path_format or DEFAULT_PATH_FORMAT)
+        _ = self.template
+
+    @property
+    def template(self) -> KeyTemplate:
+        """The rule for object keys, parsed once for each text. Raises TemplateError for a wrong one."""
+        return _template(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern)
+
+
+def _bucket_problem(name: str) -> str:
+    if not name:
+        return "is empty; name the bucket to land in."
+    if not _BUCKET_NAME.fullmatch(name):
+        return (
+            f"{name!r} is not the name of a bucket. Write the name alone, like my-bucket, without s3:// and without a "
+            "path; a directory in it is s3_bucket_path."
+        )
+    if name.endswith(_DIRECTORY_BUCKETS):
+        return (
+            f"{name!r} is a directory bucket (S3 Express One Zone). It lists whole directories only, in no order, and "
+            "its ETags say nothing about the content; finding and replacing objects needs both. Name a general purpose "
+            "bucket."
+        )
+    return ""
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class RecordSettings(Settings):
+    """Records: in which format they land, and what happens to those that do not fit."""
+
     format: FormatSettings = setting(
         "Format of the objects, see [formats](formats.md).",
         factory=JsonlFormat,
         connector="format",
     )
-    stream_prefix: str = setting(
-        "Stands before every stream name, in keys and manifests.",
-        default="",
+    on_type_mismatch: Literal["overflow", "fail"] = setting(
+        'Avro and Parquet: a value that does not fit its declared type goes to the overflow column; `"fail"` fails '
+        "the sync.",
+        default="overflow",
     )
+    on_unknown_type: Literal["fail", "text"] = setting(
+        'Avro and Parquet: a field whose declared type is not known (`"datetime"`, `"any"`, a reference that '
+        'leads nowhere) fails the sync; `"text"` lands it as text. CSV and JSON Lines keep its values as they came, '
+        "and `s3dest plan` names the field.",
+        default="fail",
+    )
+    on_bad_record: Literal["fail", "quarantine"] = setting(
+        'A line that should be a record and is not one fails the sync; `"quarantine"` keeps it, with the reason, '
+        "next to the manifests.",
+        default="fail",
+    )
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.format, FormatSettings):
+            object.__setattr__(self, "format", format_named(self.format))
+        super().__post_init__()
+
+    @property
+    def unknown_types(self) -> Literal["fail", "text"]:
+        """What a declared type that is not known becomes in this format; without types every value is kept as text."""
+        return self.on_unknown_type if self.format.is_typed else "text"
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class UploadSettings(Settings):
+    """Uploads: sizes, threads and memory."""
+
     object_size_mb: float = setting(
-        "An object is closed after this many MB (10⁶ bytes) have been written, compressed. It may exceed it by a "
+        "An object is closed after this many MB (10⁶ bytes) have been written, compressed. It may be larger by a "
         "batch, or a row group.",
         default=200,
         above=0,
@@ -106,32 +160,82 @@ class S3Destination:
         at_least=1,
     )
     encode_workers: int = setting(
-        "Threads that encode and compress, the one that reads among them: 1 has no other.",
+        "Threads that encode and compress, including the one that reads: 1 means no other.",
         default=2,
         at_least=1,
     )
     memory_mb: int = setting(
-        "Memory in MB of 2²⁰ that everything under way may take, all streams together. When it is used up, the "
-        'largest row group or object ends early, which is said in the log, the manifest (`reason` "memory", '
-        "`short_row_groups`) and the receipt. A single record takes what it takes.",
+        "Memory in MB of 2²⁰ for everything under way, all streams together. When it is used up, the largest row "
+        'group or object ends early; the log, the manifest (`reason` "memory", `short_row_groups`) and the receipt '
+        "say so. A single record takes what it takes.",
         default=512,
     )
-    on_type_mismatch: Literal["overflow", "fail"] = setting(
-        'Avro and Parquet: a value that does not fit its declared type goes to the overflow column; `"fail"` fails '
-        "the sync.",
-        default="overflow",
+    abandoned_upload_age_s: float = setting(
+        "Unfinished uploads of a stream that belong to no sync are aborted when they are older than this. A landing "
+        "looks for them at most once a day; `s3dest sweep` at once.",
+        default=7 * 86_400,
+        at_least=0,
     )
-    on_unknown_type: Literal["fail", "text"] = setting(
-        'Avro and Parquet: a field whose declared type is not known (`"datetime"`, `"any"`, a reference that '
-        'leads nowhere) fails the sync; `"text"` lands it as text. CSV and JSON Lines keep its values as they came, '
-        "and `s3dest plan` names the field.",
-        default="fail",
+    abort_grace_s: float = setting(
+        "A sync that fails or is stopped aborts its uploads, and waits at most this many seconds for that. What is not "
+        "aborted by then is invisible, and left to the sweep.",
+        default=10,
+        at_least=0,
     )
-    on_bad_record: Literal["fail", "quarantine"] = setting(
-        'A line that is meant as a record and is none fails the sync; `"quarantine"` keeps it with its reason '
-        "beside the manifests.",
-        default="fail",
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.object_size_mb * 1_000_000 > _MAX_PARTS * self.part_bytes:
+            raise SettingsError(
+                f"An object of {self.object_size_mb} MB has more than {_MAX_PARTS} parts of {self.part_size_mb} MB, "
+                "and S3 allows no more. Raise part_size_mb, or lower object_size_mb.",
+                setting="part_size_mb",
+            )
+        if self.open_bytes < (least := max(_LEAST_OPEN_BYTES, self.part_bytes)):
+            needed = self.memory_mb + math.ceil((least - self.open_bytes) / _MIB)
+            raise SettingsError(
+                f"memory_mb is {self.memory_mb}, and with upload_threads={self.upload_threads}, part_size_mb="
+                f"{self.part_size_mb} and encode_workers={self.encode_workers} a landing needs {needed}. Raise it, or "
+                "lower one of the others.",
+                setting="memory_mb",
+            )
+
+    @property
+    def part_bytes(self) -> int:
+        """Size of an upload's parts."""
+        return int(self.part_size_mb * _MIB)
+
+    @property
+    def open_bytes(self) -> int:
+        """What all open objects may hold together: `memory_mb` less the most that is under way between the source and
+        the parts that are being sent."""
+        parts = (self.upload_threads + 2) * self.part_bytes
+        return self.memory_mb * _MIB - _SOURCE_BYTES - self.encode_workers * _BYTES_PER_WORKER - parts
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSettings(Settings):
+    """Checkpoints: when a long sync publishes what it has read so far."""
+
+    checkpoint_interval_s: float = setting(
+        "An append of a stream without partitions is published with the state that its records reach, at the first "
+        "state after this many seconds, see [checkpoints](guarantees.md#checkpoints). 0: not by time.",
+        default=900,
+        at_least=0,
     )
+    checkpoint_mb: float = setting(
+        "The same, after this many MB (10⁶ bytes, as the source gives them) of records. 0: not by size.",
+        default=10_000,
+        at_least=0,
+    )
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class PublicationSettings(Settings):
+    """Publication: what a sync replaces, and when that is deleted."""
+
     on_rematerialize: Literal["replace", "append"] = setting(
         'Landing a partition of an append stream again replaces that partition\'s objects; `"append"` adds to them.',
         default="replace",
@@ -154,44 +258,43 @@ class S3Destination:
     )
     delete_grace_s: float = setting(
         "Seconds that replaced objects stay after the new ones are visible, so that readers who hold their keys can "
-        "finish; at most twice as long where a scope is replaced more than 16 times meanwhile. Then the next sync of "
+        "finish; at most twice as long if a scope is replaced more than 16 times meanwhile. Then the next sync of "
         'the scope, `s3dest recover` or `s3dest sweep` deletes them. Not with `"purge_first"`. See [what is not '
         "promised](guarantees.md#what-is-not-promised).",
         default=0,
         at_least=0,
     )
-    checkpoint_interval_s: float = setting(
-        "An append of a stream without partitions is published with the state that its records reach, at the first "
-        "state after this many seconds, see [checkpoints](guarantees.md#checkpoints). 0: not by time.",
-        default=900,
-        at_least=0,
-    )
-    checkpoint_mb: float = setting(
-        "The same, after this many MB (10⁶ bytes, as the source gives them) of records. 0: not by size.",
-        default=10_000,
-        at_least=0,
-    )
-    abandoned_upload_age_s: float = setting(
-        "Unfinished uploads of a stream that belong to no sync are aborted when older than this. A landing looks at "
-        "most once a day; `s3dest sweep` at once.",
-        default=7 * 86_400,
-        at_least=0,
-    )
-    abort_grace_s: float = setting(
-        "A sync that fails or is stopped aborts its uploads, and waits for that at most so many seconds. What is not "
-        "aborted then is invisible, and the sweep's.",
-        default=10,
-        at_least=0,
-    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.delete_grace_s and self.publish_order == "purge_first":
+            raise SettingsError(
+                "delete_grace_s keeps replaced objects after the new ones are visible, and publish_order 'purge_first' "
+                "deletes them before. Leave one of the two out.",
+                setting="delete_grace_s",
+            )
+
+
+CannedAcl = Literal[
+    "private", "public-read", "public-read-write", "authenticated-read", "aws-exec-read", "bucket-owner-read",
+    "bucket-owner-full-control",
+]  # fmt: skip
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class ObjectHeaders(Settings):
+    """Object headers: access, encryption, storage class and user metadata."""
+
     acl: CannedAcl | None = setting(
         'Canned ACL of the data objects: `"private"`, `"public-read"`, `"public-read-write"`, '
         '`"authenticated-read"`, `"aws-exec-read"`, `"bucket-owner-read"` or `"bucket-owner-full-control"`. '
-        "The last two, which give the bucket's owner rights, manifests get too.",
+        "The last two, which give the bucket's owner rights, also apply to manifests.",
         default=None,
     )
-    server_side_encryption: ServerSideEncryption | None = setting(
+    server_side_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = setting(
         'Encryption of every object, manifests included: `"AES256"`, `"aws:kms"` or `"aws:kms:dsse"`. `None`: '
-        "what the bucket does by itself.",
+        "the bucket's default.",
         default=None,
     )
     kms_key_id: str | None = setting(
@@ -210,49 +313,7 @@ class S3Destination:
     )
 
     def __post_init__(self) -> None:
-        if not isinstance(self.format, FormatSettings):
-            object.__setattr__(self, "format", format_named(self.format))
-        check_settings(self)
-        if not self.s3_bucket_name:
-            raise SettingsError("s3_bucket_name is empty; name the bucket to land in.", setting="s3_bucket_name")
-        if not _BUCKET_NAME.fullmatch(self.s3_bucket_name):
-            raise SettingsError(
-                f"s3_bucket_name {self.s3_bucket_name!r} is no name of a bucket. Write the name alone, like my-bucket, "
-                "without s3:// and without a path; a directory in it is s3_bucket_path.",
-                setting="s3_bucket_name",
-            )
-        if self.s3_bucket_name.endswith(_DIRECTORY_BUCKETS):
-            raise SettingsError(
-                f"s3_bucket_name {self.s3_bucket_name!r} is a directory bucket (S3 Express One Zone). It lists whole "
-                "directories only, in no order, and its ETags say nothing of the content, on which finding and "
-                "replacing objects rests. Name a general purpose bucket.",
-                setting="s3_bucket_name",
-            )
-        object.__setattr__(self, "s3_path_format", self.s3_path_format or DEFAULT_PATH_FORMAT)
-        if self.object_size_mb * 1_000_000 > _MAX_PARTS * self.part_bytes:
-            raise SettingsError(
-                f"An object of {self.object_size_mb} MB has more than {_MAX_PARTS} parts of {self.part_size_mb} MB, "
-                "and S3 takes no more. Raise part_size_mb, or lower object_size_mb.",
-                setting="part_size_mb",
-            )
-        if self.delete_grace_s and self.publish_order == "purge_first":
-            raise SettingsError(
-                "delete_grace_s keeps replaced objects after the new ones are visible, and publish_order 'purge_first' "
-                "deletes them before. Leave one of the two out.",
-                setting="delete_grace_s",
-            )
-        self._check_headers()
-        if self.open_bytes < (least := max(_LEAST_OPEN_BYTES, self.part_bytes)):
-            needed = self.memory_mb + math.ceil((least - self.open_bytes) / _MIB)
-            raise SettingsError(
-                f"memory_mb is {self.memory_mb}, and with upload_threads={self.upload_threads}, part_size_mb="
-                f"{self.part_size_mb} and encode_workers={self.encode_workers} a landing needs {needed}. Raise it, or "
-                "lower one of the others.",
-                setting="memory_mb",
-            )
-        _ = self.template
-
-    def _check_headers(self) -> None:
+        super().__post_init__()
         for name in ("kms_key_id", "storage_class"):
             object.__setattr__(self, name, getattr(self, name) or None)
         if self.kms_key_id and not self.encrypts_by_kms:
@@ -260,60 +321,50 @@ class S3Destination:
                 "kms_key_id needs server_side_encryption 'aws:kms' or 'aws:kms:dsse'. Set it, or leave kms_key_id out.",
                 setting="kms_key_id",
             )
-        object.__setattr__(self, "object_metadata", _checked_metadata(self.object_metadata or {}) or None)
+        object.__setattr__(self, "object_metadata", _lowered_metadata(self.object_metadata or {}) or None)
 
     @property
     def encrypts_by_kms(self) -> bool:
         """Whether the objects are encrypted with a key of AWS KMS."""
         return (self.server_side_encryption or "").startswith("aws:kms")
 
-    @property
-    def part_bytes(self) -> int:
-        """Size of an upload's parts."""
-        return int(self.part_size_mb * _MIB)
 
-    @property
-    def open_bytes(self) -> int:
-        """What all open objects may hold together: `memory_mb` without what is under way at most, from the source to
-        the parts that are being sent."""
-        parts = (self.upload_threads + 2) * self.part_bytes
-        return self.memory_mb * _MIB - _SOURCE_BYTES - self.encode_workers * _BYTES_PER_WORKER - parts
-
-    @property
-    def unknown_types(self) -> Literal["fail", "text"]:
-        """What a declared type that is not known becomes in this format; without types every value is kept as text."""
-        return self.on_unknown_type if self.format.is_typed else "text"
-
-    @property
-    def template(self) -> KeyTemplate:
-        """The rule for object keys; making it refuses wrong templates with TemplateError."""
-        return KeyTemplate(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern)
-
-
-def _checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The user metadata with names as S3 keeps them, in lower case."""
-    setting = "object_metadata"
+def _lowered_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """The metadata with names as S3 keeps them, in lower case. Raises SettingsError for what cannot be a header."""
     lowered = {name.lower(): value for name, value in metadata.items()}
-    for name, value in metadata.items():
-        if not _METADATA_NAME.fullmatch(name) or not _METADATA_VALUE.fullmatch(value):
-            raise SettingsError(
-                f"object_metadata {name!r} cannot be a header: names are ASCII letters, digits and -_., values are "
-                "printable ASCII without blanks at their ends. Encode other texts, for example as base64.",
-                setting=setting,
-            )
-    if len(lowered) < len(metadata):
-        raise SettingsError("object_metadata has one name in two cases; S3 keeps lower case only.", setting=setting)
-    if SYNC_METADATA in lowered:
-        raise SettingsError(
-            f"object_metadata {SYNC_METADATA!r} is the library's own, by which an object tells its sync. Take another "
-            "name.",
-            setting=setting,
-        )
+    unfit = [n for n, text in metadata.items() if not (_METADATA_NAME.fullmatch(n) and _METADATA_VALUE.fullmatch(text))]
     size = sum(len(name) + len(value) for name, value in lowered.items())
-    if size > _MAX_METADATA:
-        raise SettingsError(
-            f"object_metadata has {size:,} bytes of names and values. At most {_MAX_METADATA:,} fit: S3 takes 2,048, "
-            "of which the sync's id needs some.",
-            setting=setting,
+    problem = ""
+    if unfit:
+        problem = (
+            f" {unfit[0]!r} cannot be a header: names are ASCII letters, digits and -_., values are printable ASCII "
+            "without blanks at their ends. Encode other texts, for example as base64."
         )
+    elif len(lowered) < len(metadata):
+        problem = " has one name in two cases; S3 keeps lower case only."
+    elif SYNC_METADATA in lowered:
+        problem = f" {SYNC_METADATA!r} is the library's own: it says which sync an object belongs to. Use another name."
+    elif size > _MAX_METADATA:
+        problem = (
+            f" has {size:,} bytes of names and values. At most {_MAX_METADATA:,} fit: S3 allows 2,048, of which the "
+            "sync's id needs some."
+        )
+    if problem:
+        raise SettingsError(f"object_metadata{problem}", setting="object_metadata")
     return lowered
+
+
+# Fields are in the order of the bases from last to first.
+@documented
+@dataclass(frozen=True, kw_only=True)
+class S3Destination(
+    ObjectHeaders, PublicationSettings, CheckpointSettings, UploadSettings, RecordSettings, KeySettings
+):
+    """Where a sync lands, and by which rules; how S3 is reached is `S3Connection`.
+
+    Raises SettingsError for a value of another type, for one out of its bounds, and for settings that contradict each
+    other; the error names the setting and says what to do.
+
+    Example:
+        S3Destination(s3_bucket_name="my-bucket", s3_bucket_path="lake", format=ParquetFormat(compression_codec="ZSTD"))
+    """

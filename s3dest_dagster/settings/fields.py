@@ -1,8 +1,7 @@
-"""The fields of settings classes: what a setting may hold, and the one text that says its effect.
+"""The fields of settings classes: each says name, type, default, bounds and effect of its setting, once.
 
-A setting is told of in one place, its field. Whoever shows or reads settings (the IO manager, the resource, the
-connector specification, the documentation) takes name, type, default, bounds and text from there. Every refusal names
-the setting and what it may be. It must not know any setting.
+The IO manager, the resource, the component's YAML, the connector's specification and the documentation take them from
+here. Every refusal names the setting and what it may be. Must not know: any setting.
 """
 
 from __future__ import annotations
@@ -10,213 +9,147 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
-from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, NoReturn, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.errors import SettingsError, closest_match
 
 _UNIONS = (Union, UnionType)
 _INTEGER = re.compile("-?[0-9]{1,10}")
 _LARGEST = 10**9
-"""Of any number: in seconds 30 years, in MB a petabyte. Larger ones are mistakes, and beyond what clocks can count."""
-_WORDS: dict[Any, str] = {
+"""Of any number: 30 years of seconds, a petabyte in MB. A larger one is a mistake, and more than clocks can count."""
+_EXPECTED: dict[Any, str] = {
     bool: "true or false",
     int: f"a whole number of at most {_LARGEST:,}",
     float: f"a number of at most {_LARGEST:,}",
 }
-_SHOWN = 100
-"""Characters of a wrong value that a message shows."""
-_Settings = TypeVar("_Settings")
+_LONGEST_SHOWN = 100
+"""Characters of a wrong value in a message."""
+_Class = TypeVar("_Class")
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
-_ABOUT = "setting"
-"""Where a field's metadata holds what `about` gives."""
+_METADATA_KEY = "setting"
+
+
+# ---------------------------------------------------------------------- what a field says
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What a field says of its setting beyond name, type and default.
-
-    text: its effect, in whole sentences of Markdown.
-    at_least, above, at_most: the bounds of a number; None for none.
-    connector: its name in a connector's `config.json`; empty for a setting of our own.
-    resource: its name in Dagster's S3 resource, where that has another.
-    secret: whether its value must not be shown.
-    """
+    """What a field says about its setting beyond name, type and default."""
 
     text: str
+    """Its effect, in whole sentences of Markdown."""
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
     connector: str = ""
+    """Its name in a connector's `config.json`; empty for a setting of our own."""
     resource: str = ""
+    """Its name in Dagster's S3 resource, if that has another."""
     secret: bool = False
+    """Whether its value must not be shown."""
 
     @property
-    def plain(self) -> str:
-        """The text for where the pages that it links to are not at hand."""
+    def description(self) -> str:
+        """The text without links, for places that do not have the pages."""
         return _LINK.sub(r"\1", self.text)
 
 
 def setting(text: str, *, default: Any = MISSING, factory: Any = MISSING, hash: bool | None = None, **more: Any) -> Any:
-    """A field of a settings class, required without `default` or `factory`; `more` is what `About` has beside `text`.
+    """A field of a settings class.
+
+    Args:
+        text: Its effect, in whole sentences of Markdown.
+        default: Its default. A setting with neither default nor factory is required.
+        factory: Makes the default.
+        hash: As in `dataclasses.field`.
+        more: The other fields of `About`.
 
     Example:
         part_size_mb: float = setting("Size of the parts of an upload, in MB of 2²⁰ bytes.", default=8, at_least=5)
     """
     about = About(text=text, **more)
     given: dict[str, Any] = {"default_factory": factory} if factory is not MISSING else {"default": default}
-    return field(**given, hash=hash, repr=not about.secret, metadata={_ABOUT: about})
+    return field(**given, hash=hash, repr=not about.secret, metadata={_METADATA_KEY: about})
 
 
-def documented(settings: type[_Settings]) -> type[_Settings]:
-    """The settings class, with each of its settings in its docstring."""
-    lines = (f"    {each.name}: {about(each).plain}" for each in fields(settings))  # type: ignore[arg-type]
-    settings.__doc__ = "\n".join((settings.__doc__ or "", "", "    Settings:", *lines))
-    return settings
-
-
-def about(each: Field[Any]) -> About:
-    """What a field of a settings class says of its setting."""
-    found = each.metadata[_ABOUT]
+def about(field: Field[Any]) -> About:
+    """What a field of a settings class says about its setting."""
+    found = field.metadata[_METADATA_KEY]
     assert isinstance(found, About)
     return found
 
 
-def default_of(each: Field[Any]) -> Any:
-    """The default of a field; MISSING where it must be given."""
-    return each.default_factory() if each.default_factory is not MISSING else each.default
+def default_of(field: Field[Any]) -> Any:
+    """The default of a field; MISSING if it is required."""
+    return field.default_factory() if field.default_factory is not MISSING else field.default
 
 
 def choices(type_: Any) -> tuple[str, ...]:
     """The values that a setting of this type can have; empty if they are not listed."""
     if get_origin(type_) is Literal:
         return get_args(type_)
-    return tuple(each.value for each in type_) if _is_enumeration(type_) else ()
+    return tuple(member.value for member in type_) if isinstance(type_, type) and issubclass(type_, StrEnum) else ()
 
 
-def caseless(setting: str, value: Any, allowed: Any) -> str:
-    """The allowed spelling of a value whose case does not matter; SettingsError when there is none."""
-    for each in allowed:
-        if isinstance(value, str) and value.lower() == str(each).lower():
-            return str(each)
-    raise SettingsError(f"{setting} is {_shown(value)}. Known are {', '.join(map(repr, allowed))}.", setting=setting)
-
-
-def exact_integer(setting: str, value: Any) -> int:
-    """The integer that a value of a connector's configuration is exactly: 9, "9" and 9.0 are 9. SettingsError for any
-    other, such as 5.5 or true."""
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        return int(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST and value % 1 == 0:
-        return int(value)
-    raise SettingsError(f"{setting} is {_shown(value)}. It must be a whole number, as 9.", setting=setting)
-
-
-def exact_boolean(setting: str, value: Any) -> bool:
-    """A truth as it is. SettingsError for any other value: a "false" in quotes is none, and 1 is none."""
-    if isinstance(value, bool):
-        return value
-    raise SettingsError(f"{setting} is {_shown(value)}. It must be true or false.", setting=setting)
-
-
-def meant(name: str, known: Iterable[str]) -> str:
-    """The known name that a wrong one is probably a typing error of; empty when there is none like it."""
-    return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.75)), "")
-
-
-def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raises SettingsError for a name among `given` that `owner` has no setting of."""
-    names = sorted(known)
-    for name in given:
-        if name not in names:
-            likely = meant(name, names)
-            raise SettingsError(
-                f"{owner} has no setting {name!r}.{f' Is {likely} meant?' if likely else ''} It has: "
-                f"{', '.join(names)}.",
-                setting=name,
-            )
-
-
-def is_variable(value: Any) -> bool:
-    """Whether a value is one of Dagster's variables (`dg.EnvVar`, `dg.EnvVar.int`): until a run starts, that looks like
-    the variable's name, or like 0."""
-    if type(value) in (str, int):
-        return False
-    return isinstance(value, str | int) and hasattr(value, "env_var_name") and hasattr(value, "get_value")
-
-
-def refuse_variables(setting: str, value: Any) -> None:
-    """Raises SettingsError for a variable of Dagster's at any depth of a setting that is used as it is."""
-    todo: list[_Part] = [(None, setting, value)]
-    seen: set[int] = set()
-    while todo:
-        part = todo.pop()
-        value = part[2]
-        if is_variable(value):
-            _refuse_variable(_path(part), value)
-        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
-            seen.add(id(value))
-            members = value.items() if isinstance(value, Mapping) else enumerate(value)
-            for name, inner in members:
-                if is_variable(name):
-                    _refuse_variable(f"a key of {_path(part)}", name)
-                todo.append((part, f"[{name}]" if isinstance(name, int) else f".{name}", inner))
-
-
-_Part: TypeAlias = "tuple[_Part | None, str, Any]"
-"""A value within a setting: what it stands in, and its name there."""
-
-
-def _path(part: _Part | None) -> str:
-    names = []
-    while part is not None:
-        names.append(part[1])
-        part = part[0]
-    return "".join(reversed(names))
-
-
-def _refuse_variable(setting: str, value: Any) -> NoReturn:
-    raise SettingsError(
-        f"{setting} is the variable dg.EnvVar({value.env_var_name!r}), which is looked up when a run starts, and "
-        "this setting is used as it is. Give the value, as os.environ[…] or .get_value(), or set it on a resource, "
-        "an IO manager or in a connector's config, which look variables up.",
-        setting=setting,
-    )
+def types_of(settings: type) -> Mapping[str, tuple[Any, ...]]:
+    """The types that each setting may have, as its annotation says; the first is its own, None may be another."""
+    return _types_of(settings)
 
 
 @cache
-def _types(settings: type) -> Mapping[str, tuple[Any, ...]]:
-    """The types that each field may have, as its annotation says."""
-    hints = {each.name: get_type_hints(settings)[each.name] for each in fields(settings)}
+def _types_of(settings: type) -> Mapping[str, tuple[Any, ...]]:
+    all_hints = get_type_hints(settings)
+    hints = {each.name: all_hints[each.name] for each in fields(settings)}
     return {name: get_args(hint) if get_origin(hint) in _UNIONS else (hint,) for name, hint in hints.items()}
 
 
-def check_settings(settings: Any) -> None:
-    """Returns when every field has the type of its annotation, within its bounds; a text has become the enumeration's
-    member.
+def documented(settings: type[_Class]) -> type[_Class]:
+    """Adds each setting to the docstring of a settings class."""
+    lines = (f"    {each.name}: {about(each).description}" for each in fields(settings))  # type: ignore[arg-type]
+    settings.__doc__ = "\n".join((settings.__doc__ or "", "", "    Settings:", *lines))
+    return settings
 
-    Raises SettingsError for any other: a "false" where a truth is asked for would count as true.
+
+class Settings:
+    """Base of settings classes that are groups, or made of groups.
+
+    A group checks its own settings in `__post_init__`, after `super().__post_init__()`, which checks types and bounds.
     """
-    _check_types(settings)
-    for each in fields(settings):
-        _check_bounds(each.name, getattr(settings, each.name), about(each))
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
-def _check_types(settings: Any) -> None:
-    for name, types in _types(settings.__class__).items():
+def groups_of(settings: type) -> list[type]:
+    """The groups that a settings class is made of, in the order of its fields; the class itself if it has none."""
+    bases = [each for each in reversed(settings.__mro__) if issubclass(each, Settings) and each is not Settings]
+    return bases[:-1] or [settings]
+
+
+# ---------------------------------------------------------------------- checking values
+
+
+def check_settings(settings: Any) -> None:
+    """Checks that every field has the type of its annotation and is within its bounds.
+
+    The text of an enumeration's member becomes the member.
+
+    Raises:
+        SettingsError: A value is of another type (a "false" in quotes would count as true), or out of its bounds.
+    """
+    for name, types in types_of(settings.__class__).items():
         value = getattr(settings, name)
         refuse_variables(name, value)
-        if _is_enumeration(types[0]):
-            object.__setattr__(settings, name, types[0](caseless(name, value, [each.value for each in types[0]])))
+        if isinstance(types[0], type) and issubclass(types[0], StrEnum):
+            member = types[0](allowed_spelling(name, value, choices(types[0])))
+            object.__setattr__(settings, name, member)
         elif not any(_is_of(type_, value) for type_ in types):
             raise SettingsError(_wrong_type(name, value, types), setting=name)
-
-
-def _is_enumeration(type_: Any) -> bool:
-    return isinstance(type_, type) and issubclass(type_, StrEnum)
+    for each in fields(settings):
+        _check_bounds(each.name, getattr(settings, each.name), about(each))
 
 
 def _is_of(type_: Any, value: Any) -> bool:
@@ -234,22 +167,22 @@ def _is_of(type_: Any, value: Any) -> bool:
 def _wrong_type(setting: str, value: Any, types: tuple[Any, ...]) -> str:
     """What a field must be. A wrong text is not repeated, since it may be a secret."""
     if get_origin(types[0]) is Literal:
-        return f"{setting} is {_shown(value)}. Known are {', '.join(map(repr, get_args(types[0])))}."
+        return f"{setting} is {_shortened(value)}. Known are {', '.join(map(repr, get_args(types[0])))}."
     if get_origin(types[0]) is Mapping:
-        return f"{setting} is no mapping of names to texts."
+        return f"{setting} is not a mapping of names to texts."
     if types[0] is str:
         return f"{setting} is not a text."
-    wanted = _WORDS.get(types[0]) or " or ".join(each.__name__ for each in types)
-    return f"{setting} is {_shown(value)}. It must be {wanted}."
+    expected = _EXPECTED.get(types[0]) or " or ".join(each.__name__ for each in types)
+    return f"{setting} is {_shortened(value)}. It must be {expected}."
 
 
-def _shown(value: Any) -> str:
-    """A wrong value for a message: its beginning, where it is long."""
+def _shortened(value: Any) -> str:
+    """A wrong value for a message; only its beginning if it is long."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # more digits than Python writes, or too many levels
         return "a value that is too large to be shown"
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
 
 def _check_bounds(name: str, value: Any, of: About) -> None:
@@ -259,3 +192,93 @@ def _check_bounds(name: str, value: Any, of: About) -> None:
         raise SettingsError(f"{name} is {value!r}. It must be above {of.above}.", setting=name)
     if of.at_most is not None and value > of.at_most:
         raise SettingsError(f"{name} is {value!r}. It must be at most {of.at_most:,}.", setting=name)
+
+
+def allowed_spelling(setting: str, value: Any, allowed: Any) -> str:
+    """The allowed spelling of a value whose case does not matter. Raises SettingsError if there is none."""
+    for spelling in allowed:
+        if isinstance(value, str) and value.lower() == str(spelling).lower():
+            return str(spelling)
+    raise SettingsError(
+        f"{setting} is {_shortened(value)}. Known are {', '.join(map(repr, allowed))}.", setting=setting
+    )
+
+
+def exact_integer(setting: str, value: Any) -> int:
+    """The integer that a value of a connector's configuration is exactly: 9, "9" and 9.0 are 9. Raises SettingsError
+    for any other, such as 5.5 or true."""
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        return int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST and value % 1 == 0:
+        return int(value)
+    raise SettingsError(f"{setting} is {_shortened(value)}. It must be a whole number, as 9.", setting=setting)
+
+
+def exact_boolean(setting: str, value: Any) -> bool:
+    """A boolean as it is. Raises SettingsError for any other value, such as 1 or a "false" in quotes."""
+    if isinstance(value, bool):
+        return value
+    raise SettingsError(f"{setting} is {_shortened(value)}. It must be true or false.", setting=setting)
+
+
+def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises SettingsError for a name among `given` that `owner` has no setting of."""
+    names = sorted(known)
+    for name in given:
+        if name not in names:
+            likely = closest_match(name, names)
+            raise SettingsError(
+                f"{owner} has no setting {name!r}.{f' Is {likely} meant?' if likely else ''} It has: "
+                f"{', '.join(names)}.",
+                setting=name,
+            )
+
+
+# ---------------------------------------------------------------------- Dagster's variables
+
+
+def is_variable(value: Any) -> bool:
+    """Whether a value is one of Dagster's variables (`dg.EnvVar`, `dg.EnvVar.int`). Until a run starts, such a value
+    looks like the variable's name, or like 0."""
+    if type(value) in (str, int):
+        return False
+    return isinstance(value, str | int) and hasattr(value, "env_var_name") and hasattr(value, "get_value")
+
+
+def refuse_variables(setting: str, value: Any) -> None:
+    """Raises SettingsError for one of Dagster's variables, at any depth of a setting that is used as it is."""
+    todo: list[_Part] = [(None, setting, value)]
+    seen: set[int] = set()
+    while todo:
+        part = todo.pop()
+        value = part[2]
+        if is_variable(value):
+            _refuse_variable(_path(part), value)
+        elif isinstance(value, Mapping | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            members = value.items() if isinstance(value, Mapping) else enumerate(value)
+            for name, inner in members:
+                if is_variable(name):
+                    _refuse_variable(f"a key of {_path(part)}", name)
+                todo.append((part, f"[{name}]" if isinstance(name, int) else f".{name}", inner))
+
+
+_Part: TypeAlias = "tuple[_Part | None, str, Any]"
+"""A value within a setting: the part that contains it, its name there, and the value."""
+
+
+def _path(part: _Part | None) -> str:
+    names = []
+    while part is not None:
+        names.append(part[1])
+        part = part[0]
+    return "".join(reversed(names))
+
+
+def _refuse_variable(setting: str, value: Any) -> NoReturn:
+    raise SettingsError(
+        f"{setting} is the variable dg.EnvVar({value.env_var_name!r}), which is looked up when a run starts, and "
+        "this setting is used as it is. Give the value, as os.environ[…] or .get_value(), or set it on a resource, "
+        "an IO manager or in a connector's config, which look variables up.",
+        setting=setting,
+    )

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Literal
 
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.settings.fields import caseless, check_settings, documented, refuse_variables, setting
+from s3dest_dagster.settings.fields import allowed_spelling, check_settings, documented, refuse_variables, setting
 
 __all__ = ["AvroFormat", "CsvFormat", "JsonlFormat", "ParquetFormat"]
 
@@ -293,7 +293,7 @@ def format_class(name: Any) -> type[FormatSettings]:
     """The settings class of the format with this name, in any case. Raises SettingsError if there is none."""
     refuse_variables("format", name)
     known = {each.format_type: each for each in FORMATS}
-    return known[caseless("format", name, known)]
+    return known[allowed_spelling("format", name, known)]
 
 
 def format_named(name: Any) -> FormatSettings:

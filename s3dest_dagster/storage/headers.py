@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.destination import ObjectHeaders
 
 _EVERY_OBJECT = {"ServerSideEncryption": "server_side_encryption", "SSEKMSKeyId": "kms_key_id"}
 """Arguments of boto3's put_object, with the setting that gives the value. For manifests and trial objects too, since a
@@ -23,19 +23,19 @@ _OWNER_ACLS = {"bucket-owner-read", "bucket-owner-full-control"}
 """ACLs that manifests get too: the policy of another account's bucket may deny what its owner cannot read."""
 
 
-def headers_of_all(destination: S3Destination) -> dict[str, str]:
+def headers_of_all(settings: ObjectHeaders) -> dict[str, str]:
     """The headers of every object, manifests and trial objects included, as arguments of boto3."""
-    owner = {"ACL": destination.acl} if destination.acl in _OWNER_ACLS else {}
-    return _settings(destination, _EVERY_OBJECT) | owner
+    owner = {"ACL": settings.acl} if settings.acl in _OWNER_ACLS else {}
+    return _values(settings, _EVERY_OBJECT) | owner
 
 
-def headers_of_data(destination: S3Destination) -> dict[str, str]:
+def headers_of_data(settings: ObjectHeaders) -> dict[str, str]:
     """The headers of data objects, as arguments of boto3."""
-    return _settings(destination, _EVERY_OBJECT | _DATA_OBJECTS)
+    return _values(settings, _EVERY_OBJECT | _DATA_OBJECTS)
 
 
-def _settings(destination: S3Destination, table: Mapping[str, str]) -> dict[str, str]:
-    values = {header: getattr(destination, setting) for header, setting in table.items()}
+def _values(settings: ObjectHeaders, table: Mapping[str, str]) -> dict[str, str]:
+    values = {header: getattr(settings, setting) for header, setting in table.items()}
     return {header: value for header, value in values.items() if value is not None}
 
 

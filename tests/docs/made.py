@@ -38,7 +38,7 @@ from s3dest_dagster.keys.date_format import parse_date_format
 from s3dest_dagster.keys.placeholders import PLACEHOLDERS, VARIABLES
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.settings.fields import about, default_of
+from s3dest_dagster.settings.fields import about, default_of, groups_of
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
@@ -56,7 +56,14 @@ def code(text: str) -> str:
 
 
 def _settings(kind: type) -> Callable[[], str]:
-    return lambda: written_table(*_settings_table(kind))
+    """A settings class: a table, or one for each of its groups."""
+    groups = groups_of(kind)
+    return lambda: written_table(*_settings_table(kind)) if groups == [kind] else "\n".join(map(_group, groups))
+
+
+def _group(kind: type) -> str:
+    title, _, text = (kind.__doc__ or "").partition("\n")[0].partition(": ")
+    return f"### {title}\n\n{text[0].upper()}{text[1:]}\n\n{written_table(*_settings_table(kind))}"
 
 
 def _settings_table(kind: type) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

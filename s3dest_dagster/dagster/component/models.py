@@ -3,8 +3,7 @@
 It must not know streams.
 """
 
-import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, Union
 
@@ -14,7 +13,7 @@ from pydantic import Field, TypeAdapter, WithJsonSchema
 from s3dest_dagster.dagster.component.yaml_values import Place, by_kind, rendered
 from s3dest_dagster.dagster.config import holds_variable
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
-from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.errors import SettingsError, did_you_mean
 from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY, parse_format
 from s3dest_dagster.settings.connector_spec import connector_spec
 
@@ -218,7 +217,7 @@ def _placed_among_own(config: Mapping[str, Any]) -> Iterator[None]:
 def _refuse_unknown(config: Mapping[str, Any]) -> None:
     """What means nothing is refused, but for what comes along when a configuration is pasted."""
     for key in config.keys() - _SETTINGS.keys() - _PASTED:
-        raise SettingsError(f"The destination has no {key!r}. {_instead(key, _SETTINGS)}", setting=key)
+        raise SettingsError(f"The destination has no {key!r}. {did_you_mean(key, _SETTINGS)}", setting=key)
     if config.get("format") is None or holds_variable(config["format"]):
         return
     form = {"format_type": config["format"]} if isinstance(config["format"], str) else config["format"]
@@ -226,13 +225,8 @@ def _refuse_unknown(config: Mapping[str, Any]) -> None:
     for path in ignored:
         name = path.rpartition(".")[2]
         raise SettingsError(
-            f"{form['format_type']} has no {path!r}. {_instead(name, _options(form['format_type']))}", setting=path
+            f"{form['format_type']} has no {path!r}. {did_you_mean(name, _options(form['format_type']))}", setting=path
         )
-
-
-def _instead(key: str, known: Collection[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(sorted(known))}."
 
 
 def _options(format_type: str) -> list[str]:

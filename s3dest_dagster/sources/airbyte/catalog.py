@@ -5,7 +5,6 @@ Must not know: how a connector is run.
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.errors import SettingsError, did_you_mean
 from s3dest_dagster.stream import Stream, SyncMode
 
 _MEMBER_TYPES: Sequence[tuple[str, str, type | UnionType, str]] = [
@@ -63,7 +62,7 @@ class Catalog:
         if matches:
             names = ", ".join(str(stream.id) for stream in matches)
             raise SettingsError(f"The catalog has several streams {name!r}: {names}. Name one.", setting="streams")
-        hint = _suggest_stream(name, streams)
+        hint = did_you_mean(name, (str(stream.id) for stream in streams))
         raise SettingsError(f"The catalog has no stream {name!r}. {hint}", stream=name, setting="streams")
 
     def configure(self, streams: Sequence[Stream]) -> dict[str, Any]:
@@ -75,7 +74,7 @@ class Catalog:
         entries = {_parse_stream(entry).id: entry for entry in self._entries()}
         for stream in streams:
             if stream.id not in entries:
-                hint = _suggest_stream(str(stream.id), self.streams)
+                hint = did_you_mean(str(stream.id), (str(each.id) for each in self.streams))
                 raise SettingsError(f"The source's catalog has no stream {stream.id}. {hint}", stream=str(stream.id))
         return {"streams": [_configure_stream(entries[stream.id], stream) for stream in streams]}
 
@@ -92,12 +91,6 @@ class Catalog:
                 raise SettingsError("The catalog has an entry that is no stream: it has no name.")
             _check_types(entry)
             yield entry
-
-
-def _suggest_stream(name: str, streams: Sequence[Stream]) -> str:
-    names = sorted(str(stream.id) for stream in streams)
-    close = difflib.get_close_matches(name, names, n=1)
-    return f"Did you mean {close[0]!r}?" if close else f"It has: {', '.join(names) or 'none'}."
 
 
 def read_catalog(source: str | Path | Mapping[str, Any]) -> Catalog:
