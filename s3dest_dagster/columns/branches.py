@@ -11,10 +11,9 @@ from enum import Enum
 
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
-from s3dest_dagster.columns.kinds.boolean import NULL
 from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
-from s3dest_dagster.columns.kinds.string import STRING
+from s3dest_dagster.columns.kinds.scalar import NULL, STRING
 from s3dest_dagster.columns.kinds.temporal import TIMESTAMP, Temporal
 from s3dest_dagster.columns.kinds.union import Union, needs_text
 from s3dest_dagster.columns.names import OVERFLOW, original_name_doc, standard_name, standard_namespace, unique_names

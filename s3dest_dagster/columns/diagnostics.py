@@ -15,7 +15,7 @@ from s3dest_dagster.columns.json_schema import known_type
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.kinds.string import STRING
+from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.names import OVERFLOW, OVERFLOW_NAMES, standard_name
 

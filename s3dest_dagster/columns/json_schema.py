@@ -24,10 +24,9 @@ from s3dest_dagster.columns.branches import (
 from s3dest_dagster.columns.envelope import EMITTED_AT, RECORD_ID
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
-from s3dest_dagster.columns.kinds.boolean import BOOLEAN, NULL
 from s3dest_dagster.columns.kinds.number import DOUBLE, FLOAT, LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
-from s3dest_dagster.columns.kinds.string import BYTES, STRING, String
+from s3dest_dagster.columns.kinds.scalar import BOOLEAN, BYTES, NULL, STRING, String
 from s3dest_dagster.columns.kinds.temporal import DATE, TIME, TIMESTAMP
 from s3dest_dagster.columns.names import (
     OVERFLOW_NAMES,

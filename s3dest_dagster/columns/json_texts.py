@@ -26,6 +26,8 @@ Member = tuple[str, bytes]
 MEMBER_OVERHEAD = 4
 """Characters of a member besides name and value: two quotes, a colon, a comma or brace."""
 
+Mask = NDArray[np.bool_]
+"""One boolean for each row."""
 Rows = NDArray[np.int64]
 """Row numbers."""
 NO_ROWS: Rows = np.empty(0, np.int64)
@@ -109,9 +111,11 @@ class JsonTexts(NamedTuple):
 
     def of_kind(self, kind: int) -> pa.Array:
         """The strings of one kind, null elsewhere."""
-        if (self.kinds == kind).all():
-            return self.strings
-        return pc.if_else(pa.array(self.kinds == kind), self.strings, pa.scalar(None, pa.string()))
+        return self.where(self.kinds == kind)
+
+    def where(self, rows: Mask) -> pa.Array:
+        """The strings of these rows, null elsewhere."""
+        return strings_where(self.strings, rows)
 
     def rows_of(self, kind: int) -> Rows:
         """The rows of one kind."""
@@ -154,3 +158,14 @@ def _unescaped(strings: pa.Array, quoted: NDArray[np.bool_], raws: Sequence[Any]
         return strings
     decoded = pa.array([as_text(raws[row]) for row in np.flatnonzero(escaped).tolist()], pa.string())
     return pc.replace_with_mask(strings, pa.array(escaped), decoded)
+
+
+def strings_where(strings: pa.Array, rows: Mask) -> pa.Array:
+    """The strings of these rows, null elsewhere."""
+    return strings if rows.all() else pc.if_else(pa.array(rows), strings, pa.scalar(None, pa.string()))
+
+
+def mask_of(booleans: pa.Array) -> Mask:
+    """A boolean column as a mask, false for null."""
+    mask: Mask = pc.fill_null(booleans, False).to_numpy(zero_copy_only=False)
+    return mask

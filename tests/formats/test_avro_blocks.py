@@ -19,10 +19,9 @@ from s3dest_dagster.columns.envelope import record_ids
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.kinds.array import Array
-from s3dest_dagster.columns.kinds.boolean import BOOLEAN, NULL
 from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
-from s3dest_dagster.columns.kinds.string import STRING
+from s3dest_dagster.columns.kinds.scalar import BOOLEAN, NULL, STRING
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.schemas import avro_schema
 from s3dest_dagster.formats.avro_blocks import BLOCK_BYTES, blocks, record_rows, varint

@@ -21,18 +21,13 @@ from typing import Any, ClassVar, Final, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from s3dest_dagster.columns.arrow_json_texts import texts_of_column
-from s3dest_dagster.columns.arrow_types import unpacked
 from s3dest_dagster.columns.conversion_log import ConversionLog, Entry, Outcome
-from s3dest_dagster.columns.json_texts import NO_ROWS, TEXT, JsonTexts, Rows
+from s3dest_dagster.columns.json_texts import NO_ROWS, TEXT, JsonTexts, Mask, Rows
 
 UNFIT: Final = object()
 """What a rule returns when the value is not of its kind."""
-
-Mask = NDArray[np.bool_]
-"""One boolean for each row."""
 
 
 class Layout(StrEnum):
@@ -47,7 +42,7 @@ class Layout(StrEnum):
     """The same shape as AVRO, which is what the connector's Parquet files have."""
 
 
-class Rule(ABC):
+class Rule:
     """Converts one JSON text to a value of one kind.
 
     `raw` is a JSON text without blanks around it, and never null. A method that returns UNFIT leaves the log as it was.
@@ -57,9 +52,9 @@ class Rule(ABC):
         self.path = path
         """The field's dotted name as the source spells it."""
 
-    @abstractmethod
     def exact(self, raw: bytes, log: ConversionLog) -> Any:
         """The value if its JSON type is this kind's and the kind holds it exactly, else UNFIT."""
+        return UNFIT
 
     def coerced(self, raw: bytes, log: ConversionLog) -> Any:
         """The value if the text is another spelling of a value of this kind, else UNFIT."""
@@ -137,6 +132,29 @@ class ColumnDecoder(ABC):
         """The rows that this kind claims as a branch of a union, among those that are `left`."""
         nothing = np.zeros_like(left)
         return BranchClaim(pa.nulls(len(raws), self.type), nothing, left & (texts.kinds == TEXT))
+
+    def _convert_rows(self, column: Column, raws: Sequence[Any], rows: Rows) -> Column:
+        """The column with these rows converted by the rule, value by value."""
+        if not rows.size:
+            return column
+        log, values, unfit, inexact = ConversionLog(), [], [], []
+        for row in rows.tolist():
+            value = self.rule.convert(bytes(raws[row]), log)
+            values.append(None if value is UNFIT else value)
+            if value is UNFIT:
+                unfit.append(row)
+            elif log.is_inexact:
+                inexact.append(row)
+            log.is_inexact = False
+        column.counts.update(log.entries)
+        column.unfit = np.append(column.unfit, np.array(unfit, np.int64))
+        column.inexact = np.append(column.inexact, np.array(inexact, np.int64))
+        column.data = _with_values(column.data, rows, pa.array(values, self.type))
+        return column
+
+    def _coerced(self, count: int) -> Counter[Entry]:
+        """The counts of a column in which so many values were coerced."""
+        return Counter({(Outcome.COERCED, self.rule.path): count}) if count else Counter()
 
 
 class ReaderTypes(NamedTuple):
@@ -242,77 +260,6 @@ class Kind(ABC):
         return value
 
 
-class Scalar(Kind):
-    """A kind without inner structure. Its columns are the same in every layout."""
-
-    type: ClassVar[pa.DataType]
-    """The Arrow type."""
-    avro: ClassVar[Any]
-    """The Avro type as JSON values."""
-
-    def arrow_type(self, layout: Layout) -> pa.DataType:
-        return self.type
-
-    def avro_type(self, enclosing: str | None) -> Any:
-        return self.avro
-
-    @abstractmethod
-    def casts_from(self, column: pa.Array) -> bool:
-        """Whether Arrow's cast of this column, if it succeeds, gives values of this kind without loss."""
-
-
-class ScalarDecoder(ColumnDecoder):
-    """A scalar kind, value by value as far as a subclass knows no faster way."""
-
-    def __init__(self, rule: Rule, kind: Scalar, type_: pa.DataType | None = None) -> None:
-        super().__init__(rule, type_ or kind.type)
-        self._kind = kind
-
-    def decode(self, raws: Sequence[Any]) -> Column:
-        present = np.array([row for row, raw in enumerate(raws) if raw and bytes(raw) != b"null"], np.int64)
-        return decode_rows(Column(pa.nulls(len(raws), self.type)), self, raws, present)
-
-    def decode_arrow(self, data: pa.Array) -> Column:
-        data = unpacked(data)
-        values = self._cast(data)
-        return self.decode(texts_of_column(data)) if values is None else self.of_values(values)
-
-    def of_values(self, values: pa.Array) -> Column:
-        """The column of values that have the kind's own Arrow type."""
-        return Column(values)
-
-    def _cast(self, data: pa.Array) -> pa.Array | None:
-        """The column cast without loss; None if it has another type, or a value would lose something."""
-        if data.null_count == len(data):
-            return pa.nulls(len(data), self._kind.type)
-        if not self._kind.casts_from(data):
-            return None
-        try:
-            return data.cast(self._kind.type)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            return None
-
-
-def decode_rows(column: Column, decoder: ColumnDecoder, raws: Sequence[Any], rows: Rows) -> Column:
-    """The column with these rows converted by the decoder's rule, value by value."""
-    if not rows.size:
-        return column
-    log, values, unfit, inexact = ConversionLog(), [], [], []
-    for row in rows.tolist():
-        value = decoder.rule.convert(bytes(raws[row]), log)
-        values.append(None if value is UNFIT else value)
-        if value is UNFIT:
-            unfit.append(row)
-        elif log.is_inexact:
-            inexact.append(row)
-        log.is_inexact = False
-    column.counts.update(log.entries)
-    column.unfit = np.append(column.unfit, np.array(unfit, np.int64))
-    column.inexact = np.append(column.inexact, np.array(inexact, np.int64))
-    column.data = _with_values(column.data, rows, pa.array(values, decoder.type))
-    return column
-
-
 def _with_values(data: pa.Array, rows: Rows, values: pa.Array) -> pa.Array:
     """The column with `values` in these rows."""
     if len(values) == len(data):
@@ -325,19 +272,3 @@ def _with_values(data: pa.Array, rows: Rows, values: pa.Array) -> pa.Array:
     order = np.arange(len(data))
     order[rows] = len(data) + np.arange(len(rows))
     return pa.concat_arrays([data, values]).take(pa.array(order))
-
-
-def strings_where(strings: pa.Array, rows: Mask) -> pa.Array:
-    """The strings of these rows, null elsewhere."""
-    return strings if rows.all() else pc.if_else(pa.array(rows), strings, pa.scalar(None, pa.string()))
-
-
-def mask_of(booleans: pa.Array) -> Mask:
-    """A boolean column as a mask, false for null."""
-    mask: Mask = pc.fill_null(booleans, False).to_numpy(zero_copy_only=False)
-    return mask
-
-
-def coerced_counts(rule: Rule, count: int) -> Counter[Entry]:
-    """The counts of a column in which so many values were coerced."""
-    return Counter({(Outcome.COERCED, rule.path): count}) if count else Counter()

@@ -11,8 +11,8 @@ import pyarrow as pa
 
 from s3dest_dagster.columns.arrow_types import as_list_column, is_any_list, unpacked
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.json_texts import NOTHING, JsonTexts, Rows, as_list
-from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ColumnDecoder, Kind, Layout, Mask, Rule
+from s3dest_dagster.columns.json_texts import NOTHING, JsonTexts, Mask, Rows, as_list
+from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ColumnDecoder, Kind, Layout, Rule
 from s3dest_dagster.columns.kinds.union import Position
 
 

@@ -9,7 +9,6 @@ import re
 import struct
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, ClassVar
 
@@ -20,23 +19,20 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.json_texts import ABSENT, OTHER, QUOTE, TEXT, JsonTexts, as_text, json_texts
-from s3dest_dagster.columns.kinds import (
-    UNFIT,
-    BranchClaim,
-    Column,
-    ColumnDecoder,
-    Layout,
+from s3dest_dagster.columns.json_texts import (
+    ABSENT,
+    OTHER,
+    QUOTE,
+    TEXT,
+    JsonTexts,
     Mask,
-    ReaderTypes,
-    Rule,
-    Scalar,
-    ScalarDecoder,
-    coerced_counts,
-    decode_rows,
+    as_text,
+    json_texts,
     mask_of,
     strings_where,
 )
+from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ReaderTypes
+from s3dest_dagster.columns.kinds.scalar import Scalar, ScalarDecoder, ScalarRule
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)\Z")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")
@@ -122,48 +118,22 @@ class _NumberDecoder(ScalarDecoder):
     def decode(self, raws: Sequence[Any]) -> Column:
         texts = json_texts(raws)
         ordinary = self._is_ordinary(texts.strings)
-        column = Column(strings_where(texts.strings, ordinary).cast(self.type))
-        column.counts.update(coerced_counts(self.rule, int((ordinary & (texts.kinds == TEXT)).sum())))
-        return decode_rows(column, self, raws, np.flatnonzero(~ordinary & (texts.kinds != ABSENT)))
+        column = Column(texts.where(ordinary).cast(self.type))
+        column.counts.update(self._coerced(int((ordinary & (texts.kinds == TEXT)).sum())))
+        return self._convert_rows(column, raws, np.flatnonzero(~ordinary & (texts.kinds != ABSENT)))
 
     def claim(self, raws: Sequence[Any], texts: JsonTexts, left: Mask) -> BranchClaim:
         others = left & (texts.kinds == OTHER)
         ordinary = others & self._is_ordinary(texts.strings)
         unsure = others & mask_of(pc.match_substring_regex(texts.strings, self._looks_like)) & ~ordinary
-        return BranchClaim(strings_where(texts.strings, ordinary).cast(self.type), ordinary, unsure)
+        return BranchClaim(texts.where(ordinary).cast(self.type), ordinary, unsure)
 
     @abstractmethod
     def _is_ordinary(self, strings: pa.Array) -> Mask:
         """The rows whose text Arrow's cast converts exactly."""
 
 
-@dataclass(frozen=True)
-class Long(Scalar):
-    """An integer of 64 bits. A text that is exactly a JSON integer, and a number without fraction, are coerced."""
-
-    word = "integer"
-    type = pa.int64()
-    avro = avro_name = "long"
-    reader = ReaderTypes(
-        pa.int64(),
-        Annotated[int, msgspec.Meta(ge=_LONG_MIN, le=_LONG_MAX)],
-        re.compile(rb"-?[0-9]{1,18}\Z"),
-        is_listable=True,
-    )
-    python_type = int
-
-    def rule(self, layout: Layout, path: str) -> Rule:
-        return _LongRule(path)
-
-    def decoder(self, layout: Layout, path: str) -> ColumnDecoder:
-        return _LongDecoder(self.rule(layout, path), self)
-
-    def casts_from(self, column: pa.Array) -> bool:
-        """Durations are taken as the count of their unit."""
-        return bool(pt.is_integer(column.type) or pt.is_duration(column.type))
-
-
-class _LongRule(Rule):
+class _LongRule(ScalarRule):
     def exact(self, raw: bytes, log: ConversionLog) -> Any:
         if raw.isdigit() and len(raw) < _SAFE_DIGITS:
             return int(raw)
@@ -184,53 +154,30 @@ class _LongDecoder(_NumberDecoder):
         return mask_of(pc.match_substring_regex(strings, _SHORT_INTEGER))
 
 
-@dataclass(frozen=True)
-class Double(Scalar):
-    """A number as a double. A text that is exactly a JSON number is coerced; of a number that is not held exactly, the
-    nearest value is stored and the text kept in the overflow."""
+class Long(Scalar):
+    """An integer of 64 bits. A text that is exactly a JSON integer, and a number without fraction, are coerced.
 
-    word = "number"
-    type = pa.float64()
-    avro = avro_name = "double"
-    reader: ClassVar[ReaderTypes | None] = ReaderTypes(
-        pa.float64(), float, re.compile(rb"[-0-9]"), is_listable=True, may_round=True
+    Arrow's durations are taken as the count of their unit.
+    """
+
+    word = "integer"
+    arrow = pa.int64()
+    avro = avro_name = "long"
+    reader = ReaderTypes(
+        pa.int64(),
+        Annotated[int, msgspec.Meta(ge=_LONG_MIN, le=_LONG_MAX)],
+        re.compile(rb"-?[0-9]{1,18}\Z"),
+        is_listable=True,
     )
-    python_type = float
-    short_number: ClassVar[str] = _SHORT_DOUBLE
-    """Matches numbers of so few digits that they are held exactly."""
-    nearest = staticmethod(nearest_double)
-    is_exact = staticmethod(is_exact_double)
-
-    def rule(self, layout: Layout, path: str) -> Rule:
-        return _FloatingRule(path, self)
-
-    def decoder(self, layout: Layout, path: str) -> ColumnDecoder:
-        return _FloatingDecoder(self.rule(layout, path), self)
-
-    def casts_from(self, column: pa.Array) -> bool:
-        return bool(pt.is_floating(column.type) or pt.is_integer(column.type))
+    python_type = int
+    castable = (pt.is_integer, pt.is_duration)
+    rule_type = _LongRule
+    decoder_type = _LongDecoder
 
 
-@dataclass(frozen=True)
-class Float(Double):
-    """A number as a 32-bit float, under the same rules as a double. The typed tiers do not read it."""
-
-    word = "float"
-    type = pa.float32()
-    avro = avro_name = "float"
-    reader = None
-    is_tagged = True
-    short_number = _SHORT_FLOAT
-    nearest = staticmethod(nearest_float)
-    is_exact = staticmethod(is_exact_float)
-
-    def casts_from(self, column: pa.Array) -> bool:
-        return bool(pt.is_float32(column.type) or pt.is_float16(column.type))
-
-
-class _FloatingRule(Rule):
-    def __init__(self, path: str, kind: Double) -> None:
-        super().__init__(path)
+class _FloatingRule(ScalarRule):
+    def __init__(self, path: str, kind: Any) -> None:
+        super().__init__(path, kind)
         self._nearest = kind.nearest
         self._is_exact = kind.is_exact
 
@@ -258,12 +205,8 @@ class _FloatingRule(Rule):
 class _FloatingDecoder(_NumberDecoder):
     _looks_like = r"^[-\d]"
 
-    def __init__(self, rule: Rule, kind: Double) -> None:
-        super().__init__(rule, kind)
-        self._short_number = kind.short_number
-
     def _is_ordinary(self, strings: pa.Array) -> Mask:
-        ordinary = mask_of(pc.match_substring_regex(strings, self._short_number))
+        ordinary = mask_of(pc.match_substring_regex(strings, self._kind.short_number))
         return ordinary if ordinary.all() else ordinary | self._is_spelled_alike(strings)
 
     def _is_spelled_alike(self, strings: pa.Array) -> Mask:
@@ -274,6 +217,40 @@ class _FloatingDecoder(_NumberDecoder):
 
 def _begins_number(raw: bytes) -> bool:
     return raw[0] == _MINUS or 48 <= raw[0] <= 57
+
+
+class Double(Scalar):
+    """A number as a double. A text that is exactly a JSON number is coerced; of a number that is not held exactly, the
+    nearest value is stored and the text kept in the overflow."""
+
+    word = "number"
+    arrow = pa.float64()
+    avro = avro_name = "double"
+    reader: ClassVar[ReaderTypes | None] = ReaderTypes(
+        pa.float64(), float, re.compile(rb"[-0-9]"), is_listable=True, may_round=True
+    )
+    python_type = float
+    short_number: ClassVar[str] = _SHORT_DOUBLE
+    """Matches numbers of so few digits that they are held exactly."""
+    nearest = staticmethod(nearest_double)
+    is_exact = staticmethod(is_exact_double)
+    castable = (pt.is_floating, pt.is_integer)
+    rule_type = _FloatingRule
+    decoder_type = _FloatingDecoder
+
+
+class Float(Double):
+    """A number as a 32-bit float, under the same rules as a double. The typed tiers do not read it."""
+
+    word = "float"
+    arrow = pa.float32()
+    avro = avro_name = "float"
+    reader = None
+    is_tagged = True
+    short_number = _SHORT_FLOAT
+    nearest = staticmethod(nearest_float)
+    is_exact = staticmethod(is_exact_float)
+    castable = (pt.is_float32, pt.is_float16)
 
 
 LONG = Long()

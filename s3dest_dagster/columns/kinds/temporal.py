@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -29,21 +28,9 @@ import pyarrow.types as pt
 
 from s3dest_dagster.columns.arrow_types import beyond_range
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.json_texts import OTHER, QUOTE, TEXT, JsonTexts, as_text, json_texts
-from s3dest_dagster.columns.kinds import (
-    UNFIT,
-    BranchClaim,
-    Column,
-    ColumnDecoder,
-    Layout,
-    Mask,
-    ReaderTypes,
-    Rule,
-    Scalar,
-    ScalarDecoder,
-    mask_of,
-    strings_where,
-)
+from s3dest_dagster.columns.json_texts import OTHER, QUOTE, TEXT, JsonTexts, Mask, as_text, json_texts, mask_of
+from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ReaderTypes
+from s3dest_dagster.columns.kinds.scalar import Scalar, ScalarDecoder, ScalarRule
 
 _MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTHS = {name: number for number, name in enumerate(_MONTH_NAMES, 1)}
@@ -215,10 +202,62 @@ def _with_six_digits(strings: pa.Array) -> pa.Array:
     return pc.replace_substring_regex(strings, r"(\.\d{6})0+(Z|[+-]|$)", r"\1\2")
 
 
+class _TemporalRule(ScalarRule):
+    def __init__(self, path: str, kind: Any) -> None:
+        super().__init__(path, kind)
+        self._parse = kind.parse
+
+    def exact(self, raw: bytes, log: ConversionLog) -> Any:
+        value = self._parse(as_text(raw)) if raw[0] == QUOTE else None
+        return UNFIT if value is None else value
+
+
+class TemporalDecoder(ScalarDecoder):
+    """A temporal kind alone: a text that does not parse is unfit."""
+
+    def decode(self, raws: Sequence[Any]) -> Column:
+        texts = json_texts(raws)
+        column = self.decode_read(texts.of_kind(TEXT))
+        if (others := texts.rows_of(OTHER)).size:
+            column.unfit = np.union1d(column.unfit, others)
+        return column
+
+    def decode_read(self, data: pa.Array) -> Column:
+        values = self._kind.column(data)
+        if values.null_count == data.null_count:
+            return self.of_values(values)
+        return self._with_unparsed(values, data)
+
+    def _with_unparsed(self, values: pa.Array, strings: pa.Array) -> Column:
+        return Column(values, unfit=np.flatnonzero(mask_of(pc.and_(values.is_null(), strings.is_valid()))))
+
+    def claim(self, raws: Sequence[Any], texts: JsonTexts, left: Mask) -> BranchClaim:
+        strings = texts.where(left & (texts.kinds == TEXT))
+        values = self.decode_read(strings).data
+        return BranchClaim(values, mask_of(values.is_valid()), np.zeros_like(left))
+
+
+class TemporalBesideTextDecoder(TemporalDecoder):
+    """A temporal kind in Avro's layout: a struct whose second member holds the texts that do not parse."""
+
+    def of_values(self, values: pa.Array) -> Column:
+        return Column(self._struct(values, pa.nulls(len(values), pa.string()), values))
+
+    def _with_unparsed(self, values: pa.Array, strings: pa.Array) -> Column:
+        return Column(self._struct(values, pc.if_else(values.is_null(), strings, _NONE), strings))
+
+    def _struct(self, values: pa.Array, texts: pa.Array, present: pa.Array) -> pa.Array:
+        mask = present.is_null() if present.null_count else None
+        return pa.StructArray.from_arrays([values, texts], fields=list(self.type), mask=mask)
+
+
 class Temporal(Scalar):
     """A kind that arrives as text which may fail to parse. In Avro it has a plain string beside it for such texts."""
 
+    reader = ReaderTypes(pa.string(), str, re.compile(rb'"'))
     python_type = int
+    rule_type = _TemporalRule
+    decoder_type = TemporalDecoder
 
     @staticmethod
     @abstractmethod
@@ -239,126 +278,58 @@ class Temporal(Scalar):
         parsed = pa.array(map(self.parse, strings.filter(others).to_pylist()), values.type)
         return pc.replace_with_mask(values, others, parsed)
 
-    def rule(self, layout: Layout, path: str) -> Rule:
-        return _TemporalRule(path, self)
-
-    def decoder(self, layout: Layout, path: str) -> ColumnDecoder:
-        return TemporalDecoder(self.rule(layout, path), self)
-
     def casts_from(self, column: pa.Array) -> bool:
-        """A value that readers cannot hold (the year 32103) must not be cast."""
-        return self._is_stored_as(column.type) and not pc.any(beyond_range(column)).as_py()
-
-    @staticmethod
-    @abstractmethod
-    def _is_stored_as(type_: pa.DataType) -> bool:
-        """Whether an Arrow type holds values of this kind."""
+        """Values that readers cannot hold (the year 32103) are not cast."""
+        return super().casts_from(column) and not pc.any(beyond_range(column)).as_py()
 
     def avro_storage(self, column: pa.Array) -> pa.Array:
         return column.cast(pa.int64())
 
     def json_value(self, value: Any) -> Any:
-        text = pa.scalar(value, self.type).cast(pa.string()).as_py()
+        text = pa.scalar(value, self.arrow).cast(pa.string()).as_py()
         return str(text).replace(" ", "T")
 
 
-class _TemporalRule(Rule):
-    def __init__(self, path: str, kind: Temporal) -> None:
-        super().__init__(path)
-        self._parse = kind.parse
-
-    def exact(self, raw: bytes, log: ConversionLog) -> Any:
-        value = self._parse(as_text(raw)) if raw[0] == QUOTE else None
-        return UNFIT if value is None else value
-
-
-class TemporalDecoder(ScalarDecoder):
-    """A temporal kind alone: a text that does not parse is unfit."""
-
-    _kind: Temporal
-
-    def decode(self, raws: Sequence[Any]) -> Column:
-        texts = json_texts(raws)
-        column = self.decode_read(texts.of_kind(TEXT))
-        if (others := texts.rows_of(OTHER)).size:
-            column.unfit = np.union1d(column.unfit, others)
-        return column
-
-    def decode_read(self, data: pa.Array) -> Column:
-        values = self._kind.column(data)
-        if values.null_count == data.null_count:
-            return self.of_values(values)
-        return self._with_unparsed(values, data)
-
-    def _with_unparsed(self, values: pa.Array, strings: pa.Array) -> Column:
-        return Column(values, unfit=np.flatnonzero(mask_of(pc.and_(values.is_null(), strings.is_valid()))))
-
-    def claim(self, raws: Sequence[Any], texts: JsonTexts, left: Mask) -> BranchClaim:
-        strings = strings_where(texts.strings, left & (texts.kinds == TEXT))
-        values = self.decode_read(strings).data
-        return BranchClaim(values, mask_of(values.is_valid()), np.zeros_like(left))
-
-
-class TemporalBesideTextDecoder(TemporalDecoder):
-    """A temporal kind in Avro's layout: a struct whose second member holds the texts that do not parse."""
-
-    def of_values(self, values: pa.Array) -> Column:
-        return Column(self._struct(values, pa.nulls(len(values), pa.string()), values))
-
-    def _with_unparsed(self, values: pa.Array, strings: pa.Array) -> Column:
-        return Column(self._struct(values, pc.if_else(values.is_null(), strings, _NONE), strings))
-
-    def _struct(self, values: pa.Array, texts: pa.Array, present: pa.Array) -> pa.Array:
-        mask = present.is_null() if present.null_count else None
-        return pa.StructArray.from_arrays([values, texts], fields=list(self.type), mask=mask)
-
-
-@dataclass(frozen=True)
 class Date(Temporal):
     """A day."""
 
     word = "date"
-    type = pa.date32()
+    arrow = pa.date32()
     avro = {"type": "int", "logicalType": "date"}  # noqa: RUF012  # a class attribute, never changed
     avro_name = "int"
-    reader = ReaderTypes(pa.string(), str, re.compile(rb'"'))
     is_tagged = True
     parse = staticmethod(date_days)
     read_ordinary = staticmethod(_read_dates)
-    _is_stored_as = staticmethod(pt.is_date)
+    castable = (pt.is_date,)
 
     def avro_storage(self, column: pa.Array) -> pa.Array:
         return column.cast(pa.int32()).cast(pa.int64())
 
 
-@dataclass(frozen=True)
 class Time(Temporal):
     """A time of day in UTC, in microseconds."""
 
     word = "time"
-    type = _TIME_OF_DAY
+    arrow = _TIME_OF_DAY
     avro = {"type": "long", "logicalType": "time-micros"}  # noqa: RUF012
     avro_name = "long"
-    reader = ReaderTypes(pa.string(), str, re.compile(rb'"'))
     loses_offset = True
     parse = staticmethod(time_micros)
     read_ordinary = staticmethod(_read_times)
-    _is_stored_as = staticmethod(pt.is_time)
+    castable = (pt.is_time,)
 
 
-@dataclass(frozen=True)
 class Timestamp(Temporal):
     """An instant, in microseconds."""
 
     word = "timestamp"
-    type = _TIMESTAMP
+    arrow = _TIMESTAMP
     avro = {"type": "long", "logicalType": "timestamp-micros"}  # noqa: RUF012
     avro_name = "long"
-    reader = ReaderTypes(pa.string(), str, re.compile(rb'"'))
     loses_offset = True
     parse = staticmethod(timestamp_micros)
     read_ordinary = staticmethod(_read_timestamps)
-    _is_stored_as = staticmethod(pt.is_timestamp)
+    castable = (pt.is_timestamp,)
 
 
 DATE = Date()

@@ -16,8 +16,8 @@ import pyarrow as pa
 
 from s3dest_dagster.columns.conversion_log import ConversionLog, Entry
 from s3dest_dagster.columns.json_texts import ABSENT, NO_ROWS, QUOTE, as_text, json_texts
-from s3dest_dagster.columns.kinds import UNFIT, Column, ColumnDecoder, Kind, Layout, Rule, decode_rows
-from s3dest_dagster.columns.kinds.string import STRING
+from s3dest_dagster.columns.kinds import UNFIT, Column, ColumnDecoder, Kind, Layout, Rule
+from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.temporal import Temporal, TemporalBesideTextDecoder
 
 
@@ -179,4 +179,4 @@ class UnionDecoder(ColumnDecoder):
         members += [pa.nulls(len(raws), self.type.field(i).type) for i in range(len(members), self.type.num_fields)]
         data = pa.StructArray.from_arrays(members, fields=list(self.type), mask=pa.array(~claimed))
         column = Column(data, inexact=inexact, counts=counts)
-        return decode_rows(column, self, raws, np.flatnonzero(present & ~claimed))
+        return self._convert_rows(column, raws, np.flatnonzero(present & ~claimed))
