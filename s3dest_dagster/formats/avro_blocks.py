@@ -21,7 +21,7 @@ from s3dest_dagster.columns.binary_columns import Parts, binary_array, bounds, g
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.kinds.string import STRING
+from s3dest_dagster.columns.kinds.scalar import STRING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

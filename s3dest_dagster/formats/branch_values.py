@@ -14,7 +14,7 @@ from s3dest_dagster.columns.envelope import EMITTED_AT, RECORD_ID
 from s3dest_dagster.columns.kinds import Kind, Layout
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.kinds.string import STRING
+from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.union import Position
 from s3dest_dagster.columns.names import OVERFLOW
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from s3dest_dagster.columns.kinds.boolean import BOOLEAN, NULL
-from s3dest_dagster.columns.kinds.string import BYTES, STRING
-
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.number import DOUBLE, FLOAT, LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.scalar import BOOLEAN, BYTES, NULL, STRING
 from s3dest_dagster.columns.kinds.temporal import DATE, TIME, TIMESTAMP, Temporal
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.names import OVERFLOW

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from s3dest_dagster.columns.kinds.string import STRING
 
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.schemas import within_parquet
 
 TIMESTAMP = {"type": "string", "format": "date-time"}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import fastavro
 import pytest
-from s3dest_dagster.columns.kinds.boolean import BOOLEAN, NULL
-from s3dest_dagster.columns.kinds.string import BYTES, STRING
 
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.number import DOUBLE, LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.scalar import BOOLEAN, BYTES, NULL, STRING
 from s3dest_dagster.columns.kinds.temporal import DATE, TIMESTAMP
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.schemas import avro_schema, fingerprint

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from s3dest_dagster.columns.kinds.boolean import BOOLEAN, NULL
-from s3dest_dagster.columns.kinds.string import BYTES, STRING
 
 from s3dest_dagster.columns.conversion_log import Outcome, tally_of
 from s3dest_dagster.columns.converter import convert_record
@@ -20,6 +18,7 @@ from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.number import DOUBLE, FLOAT, LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.scalar import BOOLEAN, BYTES, NULL, STRING
 from s3dest_dagster.columns.kinds.temporal import DATE
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.names import OVERFLOW

@@ -13,8 +13,6 @@ from encoded import EMITTED_AT, batch_of, entropy_of, stream_of, user
 from generated import streams
 from hypothesis import given
 from hypothesis import strategies as st
-from s3dest_dagster.columns.kinds.boolean import BOOLEAN, NULL
-from s3dest_dagster.columns.kinds.string import STRING
 
 from s3dest_dagster.columns.converter import RecordConverter
 from s3dest_dagster.columns.envelope import record_ids
@@ -23,6 +21,7 @@ from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.scalar import BOOLEAN, NULL, STRING
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.schemas import avro_schema
 from s3dest_dagster.formats.avro_blocks import BLOCK_BYTES, blocks, record_rows, varint
