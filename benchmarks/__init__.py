@@ -1,4 +1,4 @@
-"""What landing costs: measured beside peers, beside hand-written loops and beside the stages that nothing can avoid.
+"""What landing costs, compared with peers, with hand-written loops and with the stages that nothing can avoid.
 
 `python -m benchmarks` (`make bench`, `make bench-full`) measures and prints; with `--publish` it also writes what it
 printed into docs/performance.md. Nothing of the library knows these modules.

@@ -1,4 +1,4 @@
-"""The command: which parts are measured, how large, and whether docs/performance.md is to say so.
+"""The command: chooses the parts, their size, and whether docs/performance.md gets the results.
 
 python -m benchmarks                                  the comparison on a few users (`make bench`)
 python -m benchmarks --full                           everything (`make bench-full`)
@@ -25,22 +25,22 @@ BRIEF = ("users",)
 
 def main(arguments: Sequence[str]) -> int:
     parser = _parser()
-    chosen = parser.parse_args(arguments)
-    options = _options(chosen)
+    parsed = parser.parse_args(arguments)
+    options = _options(parsed)
     load = load_average()
     if not has_peers():
         _say("The peers' environment .bench is not there; `make bench` makes it. Their columns stay empty.")
     failed = []
-    for name in chosen.only or (tuple(_parts()) if chosen.full else BRIEF):
+    for name in parsed.only or (tuple(_parts()) if parsed.full else BRIEF):
         try:
             measured = _parts()[name](options)
         except Exception:
             traceback.print_exc()  # the other parts are worth their time
             failed.append(name)
             continue
-        text = f"{measured.text}\n{setting(_command(name, chosen), measured.versions, load)}"
+        text = f"{measured.text}\n{setting(_command(name, parsed), measured.versions, load)}"
         print(f"\n## {name}\n\n{text}", flush=True)
-        if chosen.publish:
+        if parsed.publish:
             publish(name, text)
     if failed:
         _say(f"Not measured, for the errors above: {', '.join(failed)}.")
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _parts() -> dict[str, Callable[[Options], Measured]]:
-    """Every part by its name. They are imported late, so that `--help` costs nothing."""
+    """Every part by its name. They are imported late, so that `--help` is fast."""
     from benchmarks.parts import memory, profiles, ratios, server, small_syncs, workers
 
     return {
@@ -84,32 +84,32 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _options(chosen: argparse.Namespace) -> Options:
+def _options(parsed: argparse.Namespace) -> Options:
     return Options(
-        records=_records(chosen),
-        rounds=chosen.rounds,
-        gigabytes=tuple(chosen.gigabytes),
-        objects=chosen.objects,
-        partitions=chosen.partitions,
-        with_dlt=not chosen.without_dlt,
+        records=_records(parsed),
+        rounds=parsed.rounds,
+        gigabytes=tuple(parsed.gigabytes),
+        objects=parsed.objects,
+        partitions=parsed.partitions,
+        with_dlt=not parsed.without_dlt,
         say=_say,
     )
 
 
-def _records(chosen: argparse.Namespace) -> int:
-    """Named parts are measured as they are published; without a name the table takes a minute or two."""
-    return chosen.records or (RECORDS if chosen.full or chosen.only else BRIEF_RECORDS)
+def _records(parsed: argparse.Namespace) -> int:
+    """Parts that are named have their published size; without a name, the table takes a minute or two."""
+    return parsed.records or (RECORDS if parsed.full or parsed.only else BRIEF_RECORDS)
 
 
-def _command(name: str, chosen: argparse.Namespace) -> str:
-    """How this part is measured again, as it was."""
-    records = _records(chosen)
+def _command(name: str, parsed: argparse.Namespace) -> str:
+    """The command that repeats this part."""
+    records = _records(parsed)
     asked = [] if name in BRIEF and records == BRIEF_RECORDS else ["--only", name]
     if asked and records != RECORDS:
         asked += ["--records", str(records)]
     defaults = vars(_parser().parse_args([]))
     for option in ("rounds", "gigabytes", "objects", "partitions"):
-        value = getattr(chosen, option)
+        value = getattr(parsed, option)
         if value != defaults[option]:
             values = value if isinstance(value, list) else [value]
             asked += [f"--{option}", *(f"{each:g}" for each in values)]

@@ -1,7 +1,7 @@
-"""The landing beside its peers: dlt, hand-written loops, and the sum of the stages, for each format.
+"""The landing compared with its peers: dlt, hand-written loops, and the sum of the stages, for each format.
 
 Both sides compress with the same codec at the same level number. gzip and deflate levels are zlib's in the loops and in
-dlt; ours are isal's 1 and 2 and zlib-ng's 6, whose sizes are printed beside.
+dlt; ours are isal's 1 and 2 and zlib-ng's 6, whose sizes are printed, too.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ USUAL_LEVEL = 6
 
 @dataclass(frozen=True)
 class Row:
-    """A format as it is compared. `level` is zlib's number of what both sides do; None where there is none.
+    """A format as it is compared. `level` is zlib's level number for both sides, None if the codec has none.
 
-    `targets` by the side that they are against.
+    `targets` are keyed by the contestant.
     """
 
     title: str
@@ -36,7 +36,7 @@ class Row:
 
     @property
     def has_usual_loop(self) -> bool:
-        """Whether the loop at the usual level is another than that at this row's."""
+        """Whether the loop at zlib's default level differs from the loop at this row's level."""
         return self.loop and self.level not in (None, USUAL_LEVEL)
 
 
@@ -72,7 +72,7 @@ class Comparison:
 def compare(
     file: MessageFile, rounds: int, *, rows: Sequence[Row] = ROWS, with_dlt: bool = True, say: Callable[[str], None]
 ) -> Comparison:
-    """All rows measured in turns over the same messages. Without the peers' environment their columns stay empty."""
+    """Measures all rows in turns over the same messages. Without the peers' environment, their columns stay empty."""
     peers = has_peers()
     tasks = {name: task for row in rows for name, task in _tasks(row, file, peers, with_dlt)}
     runs = interleaved(tasks, rounds, say=say)
@@ -122,11 +122,11 @@ def _size(runs: Mapping[str, Sequence[Run]], row: Row, side: str, records: int) 
 def _stages_table(rows: Sequence[Row], runs: Mapping[str, Sequence[Run]], records: int) -> str:
     """What each stage costs, and how many times as much as all of them together the peers do: whoever does the stages
     and nothing else is that much faster, and nobody who does them is faster than that."""
-    names = list(dict.fromkeys(name for row in rows for name in runs[f"{row.title}: stages"][0].told["stages"]))
+    names = list(dict.fromkeys(name for row in rows for name in runs[f"{row.title}: stages"][0].report["stages"]))
     cells = []
     for row in rows:
         found = runs[f"{row.title}: stages"]
-        each = [median(run.told["stages"].get(name, 0.0) for run in found) * 1e6 / records for name in names]
+        each = [median(run.report["stages"].get(name, 0.0) for run in found) * 1e6 / records for name in names]
         peers = [runs.get(f"{row.title}: {side}") for side in ("dlt", "loop")]
         together = stage_sum_per_record(found, records)
         ceilings = [times(cpu_per_record(peer, records) / together) if peer else "–" for peer in peers]
@@ -138,5 +138,5 @@ def _versions(runs: Mapping[str, Sequence[Run]]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for name, each in runs.items():
         side = name.rpartition(": ")[2].removeprefix("usual ")
-        found.setdefault(side, {}).update(each[0].told["versions"])
+        found.setdefault(side, {}).update(each[0].report["versions"])
     return found

@@ -41,17 +41,17 @@ def main() -> None:
 
 
 def measured_work(work: Work) -> dict[str, Any]:
-    """CPU and wall time and the memory of the work, and what it tells itself."""
+    """CPU and wall time and the memory of the work, and what the work reports."""
     _forget_peak()
     idle = resident_mb()
     wall, cpu = time.perf_counter(), _cpu_s()
-    told = work()
+    report = work()
     return {
         "cpu_s": _cpu_s() - cpu,
         "wall_s": time.perf_counter() - wall,
         "idle_mb": idle,
         "peak_mb": peak_mb(),
-        **(told or {}),
+        **(report or {}),
     }
 
 
@@ -70,7 +70,7 @@ def resident_mb() -> float:
 
 
 def peak_mb() -> float:
-    """The highest resident memory since the peak was forgotten; where that cannot be told, of the process's life."""
+    """The highest resident memory since the last reset, or of the whole process if the system does not report it."""
     return _status("VmHWM") or _highest_ever_mb()
 
 

@@ -1,6 +1,6 @@
-"""What ordinary, dirty data does to users: values of other types, undeclared fields, dates of every form.
+"""Ordinary dirt in the users: values of other types, undeclared fields, dates of every form.
 
-Each kind of dirt gives a clean record back as it might really come. It must not know messages or files.
+Each kind of dirt turns a clean record into one that a real source might give. It must not know messages or files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _misfit_every(period: int) -> Callable[[int, Record], Record]:
 
 
 def _name_twice(number: int, record: Record) -> Record:
-    """A field of every hundredth record stands in it twice, as no dict can have it."""
+    """Repeats a field in every hundredth record, which no dict can hold."""
     return record if number % 100 else {**record, "age": msgspec.Raw(b'0,"age":%d' % record["age"])}
 
 

@@ -1,7 +1,7 @@
 """The same work by dlt: dicts in, files of its filesystem destination out. Runs where dlt is installed.
 
-dlt is taken as it comes, but for two things that make it cheaper: nested values stay in their table, and gzip works at
-the level that is asked for (dlt has no setting for it, and uses 9). It must not know the library that it is compared
+dlt has its defaults, except for two settings that make it cheaper: nested values stay in their table, and gzip uses the
+level of the comparison (dlt has no setting for it, and uses 9). It must not know the library that it is compared
 with.
 """
 
@@ -29,7 +29,7 @@ SETTINGS = {
 
 
 def load(messages: Path, output: Path, json: Json, file_format: str, gzip_level: int | None) -> None:
-    """Runs a pipeline that leaves its files under `output`. `file_format` is dlt's name of it."""
+    """Runs a pipeline that leaves its files under `output`. `file_format` is dlt's name for it."""
     import dlt
 
     os.environ.update(SETTINGS)

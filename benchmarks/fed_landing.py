@@ -1,6 +1,6 @@
 """A landing of standard input in a process that has Dagster imported: `python -m benchmarks.fed_landing TASK`.
 
-The objects are dropped as they are made, since the inputs are larger than a disk should take.
+The objects are dropped when they are made, since the inputs are too large for a disk.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A source's output without a source: `python -m benchmarks.feeder FILE BYTES STREAMS` writes messages to a pipe.
 
-The file's messages again and again until so many bytes are written, in turns of as many streams as are asked for.
+It repeats the file's messages until so many bytes are written, and spreads them over the streams in turn.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ _WRITE_BYTES = 1 << 20
 
 
 def stream_names(streams: int) -> list[str]:
-    """The names of the streams; one alone has the name that the messages have."""
+    """The names of the streams; a single stream keeps the name in the messages."""
     return [STREAM] if streams == 1 else [f"{STREAM}_{number:02}" for number in range(streams)]
 
 
 def feed(messages: Path, nbytes: int, streams: int, descriptor: int = _STDOUT) -> None:
-    """Writes until at least `nbytes` are out, whole lines only; returns early when nobody reads any more."""
+    """Writes whole lines until at least `nbytes` are written; returns early if nobody reads them."""
     names = [f'"stream":"{name}"'.encode() for name in stream_names(streams)]
-    plain = f'"stream":"{STREAM}"'.encode()
+    original = f'"stream":"{STREAM}"'.encode()
     lines = messages.read_bytes().splitlines(keepends=True)
-    block = memoryview(b"".join(line.replace(plain, names[number % streams], 1) for number, line in enumerate(lines)))
+    block = memoryview(
+        b"".join(line.replace(original, names[number % streams], 1) for number, line in enumerate(lines))
+    )
     del lines
     try:
         while nbytes > 0:

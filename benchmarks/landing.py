@@ -54,22 +54,22 @@ def format_settings(name: str, *, gzip_effort: GzipEffort = "balanced", deflate_
 
 
 def destination(settings: FormatSettings, **others: Any) -> S3Destination:
-    """A destination for the sink on this machine, with one worker unless said otherwise."""
+    """A destination on this machine, by default with one worker."""
     return S3Destination(**{"s3_bucket_name": BUCKET, "format": settings, "encode_workers": 1, **others})
 
 
 def users_stream(schema: Mapping[str, Any]) -> Stream:
-    """The stream that the messages are of."""
+    """The stream of the messages."""
     return Stream(name=STREAM, json_schema=schema)
 
 
 def sync(number: int = 1) -> Sync:
-    """A sync; two of different numbers are two syncs."""
+    """A sync; each number is a sync of its own."""
     return Sync(f"benchmark-{number}", NOW, _UUID)
 
 
 def seeded_entropy() -> Entropy:
-    """Random bytes that are the same every time, so that two landings give the same objects.
+    """Random bytes that are the same every time, so that two landings make the same objects.
 
     The n-th answer of a length is the same, whatever was asked for between: with workers more batches are on their way
     when an object begins.

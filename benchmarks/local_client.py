@@ -1,4 +1,4 @@
-"""A folder behind the few methods of boto3's S3 client that a bucket calls: the sink of measurements without a network.
+"""A folder behind the methods of boto3's S3 client that a bucket calls, for measurements without a network.
 
 It knows conditional puts and multipart uploads, and counts `calls` by their names. With `keep=False` parts are dropped
 as they come, for inputs that are larger than a disk should take. For one process.
@@ -101,12 +101,12 @@ class LocalClient:
     def _directories(self, prefix: str, token: str) -> dict[str, Any]:
         """A page of the directories right under the prefix; the objects there are left out."""
         found: list[str] = []
-        place = bisect_left(self._keys, token + _LAST if token else prefix)
-        while place < len(self._keys) and self._keys[place].startswith(prefix) and len(found) <= _PAGE:
-            name, slash, _ = self._keys[place].removeprefix(prefix).partition("/")
+        position = bisect_left(self._keys, token + _LAST if token else prefix)
+        while position < len(self._keys) and self._keys[position].startswith(prefix) and len(found) <= _PAGE:
+            name, slash, _ = self._keys[position].removeprefix(prefix).partition("/")
             if slash:
                 found.append(f"{prefix}{name}/")
-            place = bisect_left(self._keys, f"{prefix}{name}/{_LAST}") if slash else place + 1
+            position = bisect_left(self._keys, f"{prefix}{name}/{_LAST}") if slash else position + 1
         page, more = found[:_PAGE], len(found) > _PAGE
         prefixes = [{"Prefix": each} for each in page]
         return {"CommonPrefixes": prefixes, "IsTruncated": more, "NextContinuationToken": page[-1] if more else ""}

@@ -1,4 +1,4 @@
-"""What one writes by hand: a loop over messages with the right library of each format, record by record.
+"""What one would write by hand: a loop over messages with the usual library of each format, record by record.
 
 The loops do less than a landing: no commit, no overflow, texts stay texts where a landing makes timestamps. They must
 not know the library that they are compared with.
@@ -27,7 +27,7 @@ class Json(NamedTuple):
 def run(
     file_format: str, messages: Path, output: Path, json: Json, level: int | None, schema: Mapping[str, Any]
 ) -> None:
-    """The loop of a format (jsonl, csv, avro, parquet). `level` is zlib's; Parquet, which has snappy, takes none."""
+    """The loop of a format (jsonl, csv, avro, parquet). `level` is zlib's; Parquet uses snappy and needs none."""
     if file_format == "parquet":
         parquet_snappy(messages, output, json)
         return
@@ -86,7 +86,7 @@ def avro_deflate(messages: Path, output: Path, json: Json, level: int, schema: M
 
 
 def parquet_snappy(messages: Path, output: Path, json: Json) -> None:
-    """A Parquet file; the types are what the library finds."""
+    """A Parquet file with the types that the library infers."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Contestants measured in child processes, in turns, so that a machine's moods meet all of them alike.
+"""Measures contestants in child processes, in turns, so that changes of the machine's speed affect all of them.
 
 It must not know what a contestant does.
 """
@@ -24,14 +24,14 @@ _PEER_SIDES = ("loop", "dlt")
 
 @dataclass(frozen=True)
 class Run:
-    """What a child process told. CPU and wall in seconds, memory in MB (1024²), `nbytes` of the files written."""
+    """What a child process reported. CPU and wall in seconds, memory in MB (1024²), `nbytes` of the files written."""
 
     cpu_s: float
     wall_s: float
     idle_mb: float
     peak_mb: float
     nbytes: int
-    told: Mapping[str, Any] = field(default_factory=dict)
+    report: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def grown_mb(self) -> float:
@@ -60,8 +60,8 @@ def run_child(command: Sequence[str], *, stdin: Any = subprocess.DEVNULL) -> Run
     done = subprocess.run(command, cwd=ROOT, env=environment, stdin=stdin, capture_output=True, text=True)
     if done.returncode:
         raise ContestantFailed(f"{' '.join(command)[:300]} failed with {done.returncode}:\n{done.stderr[-4000:]}")
-    told = json.loads(done.stdout.strip().rpartition("\n")[2])
-    return Run(told["cpu_s"], told["wall_s"], told["idle_mb"], told["peak_mb"], told["bytes"], told)
+    report = json.loads(done.stdout.strip().rpartition("\n")[2])
+    return Run(report["cpu_s"], report["wall_s"], report["idle_mb"], report["peak_mb"], report["bytes"], report)
 
 
 def interleaved(
@@ -88,4 +88,4 @@ def wall_s(runs: Sequence[Run]) -> float:
 
 def stage_sum_per_record(runs: Sequence[Run], records: int) -> float:
     """Median of the sums of the stages' CPU, in microseconds per record."""
-    return float(median(sum(each.told["stages"].values()) for each in runs)) * 1e6 / records
+    return float(median(sum(each.report["stages"].values()) for each in runs)) * 1e6 / records

@@ -1,6 +1,6 @@
 """Records as Airbyte messages in files, made once and kept under `.bench/data`.
 
-A file's name holds a checksum of the code that made it, so that other records are never taken for these.
+A file's name holds a checksum of the code that made it, so that records of changed code are never mistaken for these.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class MessageFile:
 
     @property
     def task(self) -> dict[str, Any]:
-        """What a contestant has to know of it."""
+        """What a contestant needs to know about the file."""
         few = message_file(self.kind, FEW, self.path.parent)
         return {"messages": str(self.path), "few_messages": str(few.path), "schema": self.schema}
 
@@ -68,7 +68,7 @@ def records_of(kind: str, count: int) -> Iterator[dict[str, Any]]:
 
 
 def message_file(kind: str, count: int, folder: Path = DATA) -> MessageFile:
-    """The file of these messages, written when it is not there yet."""
+    """The file of these messages; it is written if it does not exist yet."""
     name = f"{kind.replace(' ', '-').replace(',', '')}-{count}-{_code_checksum()}.jsonl"
     path = folder / name
     if not path.exists():
@@ -81,7 +81,7 @@ def message_file(kind: str, count: int, folder: Path = DATA) -> MessageFile:
 
 
 def schema_of(kind: str) -> dict[str, Any]:
-    """The JSON schema that is declared for records of this kind; for dirty ones it is that of the clean ones."""
+    """The JSON schema that is declared for records of this kind; dirty records have the schema of clean ones."""
     if kind not in (USERS, WIDE, *DIRT):
         raise KeyError(kind)
     return WIDE_SCHEMA if kind == WIDE else USERS_SCHEMA

@@ -1,4 +1,4 @@
-"""`rclone serve s3` on loopback, for measurements through a real server: a child process on a port that was free."""
+"""`rclone serve s3` on loopback, for measurements through a real server: a child process on a free port."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import Bucket, open_bucket
 
 _KEYS = ("benchmark-access-key", "benchmark-secret-key")
-_PATIENCE_S = 20
+_TIMEOUT_S = 20
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def serving(folder: Path) -> Iterator[Bucket]:
 
 
 def _answering(server: subprocess.Popen[bytes], port: int) -> Bucket:
-    """The bucket, once the server answers from our folder."""
+    """The bucket, as soon as the server answers from our folder."""
     connection = S3Connection(
         endpoint=f"http://127.0.0.1:{port}",
         access_key_id=_KEYS[0],
@@ -49,7 +49,7 @@ def _answering(server: subprocess.Popen[bytes], port: int) -> Bucket:
         max_attempts=1,
     )
     bucket = open_bucket(connection, BUCKET)
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _TIMEOUT_S
     while True:
         try:
             bucket.put("answering", b"")

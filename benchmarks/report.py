@@ -1,4 +1,4 @@
-"""What a measurement looks like: Markdown tables, the machine, and its place in docs/performance.md.
+"""How a measurement is shown: Markdown tables, the machine, and its section in docs/performance.md.
 
 It must not know how anything is measured.
 """
@@ -24,7 +24,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def micros(value: float) -> str:
-    """Microseconds, as exact as they are worth."""
+    """Microseconds, with a sensible number of digits."""
     return f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
@@ -34,12 +34,12 @@ def times(ratio: float) -> str:
 
 
 def at_least(ratio: float, target: float | None) -> str:
-    """A ratio beside the target that it should reach."""
+    """A ratio and the target that it should reach."""
     return times(ratio) if target is None else f"{times(ratio)} (target ≥ {target:g}×)"
 
 
 def at_most(ratio: float, target: float | None) -> str:
-    """A ratio beside the target that it should not exceed."""
+    """A ratio and the target that it should not exceed."""
     return times(ratio) if target is None else f"{times(ratio)} (target ≤ {target:g}×)"
 
 
@@ -48,7 +48,7 @@ def megabytes(value: float) -> str:
 
 
 def setting(command: str, versions: Mapping[str, Mapping[str, str]], load: float) -> str:
-    """When, where and with what something was measured, and how to repeat it. `load`: what else ran before it began."""
+    """When, where and with what something was measured, and how to repeat it. `load` is the load average before it."""
     now = datetime.now(UTC)
     lines = [
         f"Measured on {now:%Y-%m-%d at %H:%M} UTC on {_cpu()}, {os.cpu_count()} CPUs, {_memory()}, "
@@ -63,7 +63,7 @@ def setting(command: str, versions: Mapping[str, Mapping[str, str]], load: float
 
 
 def load_average() -> float:
-    """The processes that ran or waited in the last minute; 0 where the system does not tell."""
+    """The load average of the last minute; 0 if the system does not report it."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
@@ -82,10 +82,12 @@ def _memory() -> str:
 
 
 def publish(name: str, text: str, page: Path = PAGE) -> None:
-    """Puts a measurement into its place on the page; KeyError when the page has no such place."""
+    """Writes a measurement into its section of the page. Raises KeyError if the page has no such section."""
     old = page.read_text("utf-8")
-    place = re.compile(rf"(?P<open><!-- measured: {re.escape(name)} -->\n).*?(?P<close><!-- /measured -->)", re.DOTALL)
-    new, places = place.subn(lambda m: f"{m['open']}\n{text}\n{m['close']}", old)
-    if not places:
-        raise KeyError(f"{page.name} has no place for the measurement {name!r}")
+    section = re.compile(
+        rf"(?P<open><!-- measured: {re.escape(name)} -->\n).*?(?P<close><!-- /measured -->)", re.DOTALL
+    )
+    new, replaced = section.subn(lambda m: f"{m['open']}\n{text}\n{m['close']}", old)
+    if not replaced:
+        raise KeyError(f"{page.name} has no section for the measurement {name!r}")
     page.write_text(new, "utf-8")

@@ -1,6 +1,6 @@
-"""A landing whose stack is sampled: `python -m benchmarks.sampling TASK` tells the CPU seconds of each function.
+"""A landing whose stack is sampled: `python -m benchmarks.sampling TASK` reports the CPU seconds of each function.
 
-Only the thread that lands is sampled; it does everything but sending parts.
+Only the landing thread is sampled; it does everything except sending parts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def main() -> None:
 
 @contextmanager
 def sampled(seconds: defaultdict[str, float]) -> Iterator[None]:
-    """Adds up CPU seconds of this thread by the innermost function of the library that was at work."""
+    """Adds up CPU seconds of this thread by the innermost running function of the library."""
     last = time.thread_time()
 
     def take(_: int, frame: FrameType | None) -> None:

@@ -1,4 +1,4 @@
-"""The stages that nobody can leave out, each alone: what a landing would cost if all between them were free.
+"""The stages that nothing can avoid, each on its own: what a landing would cost if everything between them were free.
 
 JSON Lines: the envelope of each message decoded with its data as raw text, and gzip. CSV, Avro and Parquet: the data
 parsed into typed columns by pyarrow too, and then the columns encoded: by pyarrow's CSV writer and gzip; as Avro
@@ -50,7 +50,7 @@ class _Message(msgspec.Struct, gc=False):
 
 
 class Batch(NamedTuple):
-    """The records of a block: their texts, and when they were emitted."""
+    """The records of a block: their texts, and the times at which they were emitted."""
 
     raws: list[msgspec.Raw]
     emitted_at: list[int]
@@ -134,9 +134,9 @@ def avro_deflate(messages: Path, output: Path, level: int | None, schema: Mappin
             converted = converter.convert(JsonBatch(batch.raws, np.array(batch.emitted_at, np.int64), 0)).data
             ids, emitted_at = record_ids(os.urandom(16 * len(batch.raws))), np.array(batch.emitted_at, np.int64)
             with watch.of(ENCODE):
-                bodies = [body for _, body in blocks(record_rows(record, converted.columns, ids, emitted_at))]
+                encoded = [body for _, body in blocks(record_rows(record, converted.columns, ids, emitted_at))]
             with watch.of(COMPRESS):
-                compressed = [compress(body) for body in bodies]
+                compressed = [compress(body) for body in encoded]
             file.writelines(compressed)
     return watch
 
@@ -206,16 +206,16 @@ def _with_envelope(batch: Batch, columns: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _flat(columns: pa.RecordBatch) -> pa.RecordBatch:
-    """Nested columns as texts of about their length: what CSV needs, made without being counted."""
-    nested = [place for place, each in enumerate(columns.schema) if pa.types.is_nested(each.type)]
-    for place in nested:
-        texts = pa.array([msgspec.json.encode(value).decode() for value in columns.column(place).to_pylist()])
-        columns = columns.set_column(place, columns.schema.names[place], texts)
+    """Nested columns as texts of about their length: CSV needs them, and making them is not counted."""
+    nested = [index for index, field in enumerate(columns.schema) if pa.types.is_nested(field.type)]
+    for index in nested:
+        texts = pa.array([msgspec.json.encode(value).decode() for value in columns.column(index).to_pylist()])
+        columns = columns.set_column(index, columns.schema.names[index], texts)
     return columns
 
 
 def _text_schema(schema: Mapping[str, Any]) -> pa.Schema:
-    """The declared types as pyarrow reads them fastest: dates as the texts that they are in JSON."""
+    """The declared types as pyarrow reads them fastest: dates stay text."""
     return pa.schema([pa.field(name, _type(each)) for name, each in schema["properties"].items()])
 
 

@@ -59,7 +59,7 @@ _BLOOD_TYPES = ("A+", "A\u2212", "B+", "B\u2212", "AB+", "AB\u2212", "O+", "O\u2
 
 
 class _Vocabulary:
-    """As many different words of each kind as the connector has."""
+    """As many different words of each kind as the connector uses."""
 
     def __init__(self, random: Random) -> None:
         def words(count: int, longest: int) -> list[str]:

@@ -99,7 +99,7 @@ def _order(number: int, random: Random) -> dict[str, Any]:
         "buyer": _buyer(random),
         "items": [_item(random) for _ in range(below(5))],
         "note": None,
-        **{f"metric_{place:02}": _metric(place, random) for place in range(_METRICS)},
+        **{f"metric_{number:02}": _metric(number, random) for number in range(_METRICS)},
     }
     if below(5) == 0:
         del order["buyer"]
@@ -111,8 +111,8 @@ def _text(random: Random, words: int) -> str:
 
 
 def _buyer(random: Random) -> dict[str, Any]:
-    place = {"city": random.choice(_WORDS), "country": random.choice(("DE", "FR", "JP")), "latitude": _share(random)}
-    return {"login": f"user{random.randrange(10**6)}", "home": {"street": _text(random, 2), "place": place}}
+    town = {"city": random.choice(_WORDS), "country": random.choice(("DE", "FR", "JP")), "latitude": _share(random)}
+    return {"login": f"user{random.randrange(10**6)}", "home": {"street": _text(random, 2), "place": town}}
 
 
 def _item(random: Random) -> dict[str, Any]:
@@ -121,10 +121,10 @@ def _item(random: Random) -> dict[str, Any]:
     return {"sku": f"SKU-{below(10**6):06}", "count": 1 + below(9), "price": below(10**5) / 100, "options": options}
 
 
-def _metric(place: int, random: Random) -> Any:
-    return (random.randrange(1000), _share(random), random.choice(_WORDS))[place % 3]
+def _metric(number: int, random: Random) -> Any:
+    return (random.randrange(1000), _share(random), random.choice(_WORDS))[number % 3]
 
 
 def _share(random: Random) -> float:
-    """A number as measured ones are: not as many digits as a double can have."""
+    """A number like a measured one, with fewer digits than a double can hold."""
     return random.randrange(10**9) / 10**9

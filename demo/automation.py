@@ -1,4 +1,4 @@
-"""What Dagster does by itself: its daemon at work, until a file that arrived and what was missing have landed.
+"""What Dagster does by itself: its daemon runs until a new file and a missing asset have landed.
 
 A child process of the demo. Not part of the library.
 """
@@ -19,17 +19,17 @@ from server import ROOT
 BIN = Path(sys.executable).parent
 LOG = ROOT / ".demo" / "daemon.log"
 CONDITIONS = "default_automation_condition_sensor"
-_PATIENCE_S = 600
+_TIMEOUT_S = 600
 
 
 def let_it_work(home: Path, environment: Mapping[str, str], sensor: str, missing: str, *, daemon: bool) -> list[str]:
-    """Waits until the sensor's run has ended, and the asset that was missing is there; gives what the runs have landed.
+    """Waits until the sensor's run has ended and the missing asset exists; returns what the runs have landed.
 
-    `daemon`: whether one is started for it, or one runs already.
+    If `daemon` is true, a daemon is started; otherwise one must be running.
     """
     since = datetime.now(UTC)
     with dg.DagsterInstance.from_config(str(home)) as instance, _daemon(environment) if daemon else _nobody() as alive:
-        deadline = time.monotonic() + _PATIENCE_S
+        deadline = time.monotonic() + _TIMEOUT_S
         while not _done(instance, since, sensor, missing):
             if time.monotonic() > deadline or not alive():
                 raise SystemExit(f"Dagster's daemon did not do it; see {LOG}.")

@@ -60,7 +60,7 @@ def _options() -> argparse.Namespace:
 
 
 def _environment(records: str) -> dict[str, str]:
-    """The environment of every command: Dagster's home, the S3 server's address, how much the connector makes up."""
+    """Every command's environment: Dagster's home, the S3 server's address, the number of generated records."""
     DAGSTER_HOME.mkdir(exist_ok=True)
     shutil.copyfile(ROOT / "resources" / "dagster.yaml", DAGSTER_HOME / "dagster.yaml")
     ours = {"DAGSTER_HOME": str(DAGSTER_HOME), "S3DEST_DEMO_ENDPOINT": ENDPOINT}
@@ -76,7 +76,7 @@ def _materialize_everything(environment: dict[str, str], *, alone: bool) -> None
 
 
 def _let_dagster_work(environment: dict[str, str], *, daemon: bool) -> None:
-    """A file has arrived, and the products are missing: the sensor and the automation conditions see to it."""
+    """A file has arrived and the products are missing: the sensor and the automation conditions land both."""
     _deliver()
     _run(["dagster", "sensor", "start", CONDITIONS, "-w", "workspace.yaml"], environment, "started sensor")
     print("\n$ dagster-daemon run -w workspace.yaml" if daemon else "\nThe web interface's daemon works:", flush=True)
@@ -85,12 +85,12 @@ def _let_dagster_work(environment: dict[str, str], *, daemon: bool) -> None:
 
 
 def _deliver() -> None:
-    """Puts a file into the inbox, an hour ago: the sensor leaves alone what may still be written."""
+    """Puts a file into the inbox, an hour old, since the sensor ignores files that may still be written."""
     INBOX.mkdir(exist_ok=True)
-    delivery = INBOX / "monday.csv"
-    delivery.write_text("product_id,count\n7,20\n", encoding="utf-8")
+    delivered = INBOX / "monday.csv"
+    delivered.write_text("product_id,count\n7,20\n", encoding="utf-8")
     an_hour_ago = time.time() - 3600
-    os.utime(delivery, (an_hour_ago, an_hour_ago))
+    os.utime(delivered, (an_hour_ago, an_hour_ago))
 
 
 def _materialize(selection: str, environment: dict[str, str], *partitions: str) -> None:
@@ -99,7 +99,7 @@ def _materialize(selection: str, environment: dict[str, str], *partitions: str) 
 
 
 def _run(command: list[str], environment: dict[str, str], *shown: str) -> None:
-    """Runs the command, and shows those of its lines that have one of these texts."""
+    """Runs the command, and prints the lines that contain one of these texts."""
     print(f"\n$ {shlex.join(command)}", flush=True)
     finished = subprocess.run(
         [BIN / command[0], *command[1:]], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -127,10 +127,10 @@ def _web_interface(environment: dict[str, str]) -> int:
 
 def _end_group(leader: subprocess.Popen[bytes]) -> None:
     """Asks every process of the group to end, and kills what has not ended in time."""
-    for signal_number, patience_s in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
+    for signal_number, grace_s in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
         try:
             os.killpg(leader.pid, signal_number)
-            deadline = time.monotonic() + patience_s
+            deadline = time.monotonic() + grace_s
             while time.monotonic() < deadline:
                 leader.poll()
                 os.killpg(leader.pid, 0)
@@ -140,7 +140,7 @@ def _end_group(leader: subprocess.Popen[bytes]) -> None:
 
 
 def _unwind_when_stopped() -> None:
-    """Lets SIGTERM and SIGHUP end the servers as Ctrl-C does: by an exception that leaves every block."""
+    """Lets SIGTERM and SIGHUP stop the servers like Ctrl-C: by an exception that leaves every block."""
 
     def stop(signal_number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + signal_number)

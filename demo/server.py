@@ -25,17 +25,17 @@ BUCKET = "demo"
 ACCESS_KEY_ID, SECRET_ACCESS_KEY = "demo-access-key", "demo-secret-key"
 PORT = int(os.environ.get("S3DEST_DEMO_PORT", "9710"))
 ENDPOINT = f"http://127.0.0.1:{PORT}"
-_PATIENCE_S = 20
+_TIMEOUT_S = 20
 
 
 @contextmanager
 def serving(lake: Path = LAKE) -> Iterator[bool]:
-    """Serves the lake until the block is left; takes over a server of this demo that runs already (`make ui`).
+    """Serves the lake while the block runs, or uses a running server of this demo (`make ui`).
 
-    Gives whether it was started here.
+    The value is whether it was started here.
     """
     (lake / BUCKET).mkdir(parents=True, exist_ok=True)
-    if _port_taken():
+    if _port_in_use():
         if not _answers():
             raise SystemExit(
                 f"Port {PORT} is taken by another program. Stop it, or choose a port: S3DEST_DEMO_PORT=9711 make demo"
@@ -70,23 +70,23 @@ def _start(lake: Path) -> subprocess.Popen[bytes]:
 
 
 def _wait_for(server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + _TIMEOUT_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
             raise SystemExit(f"The S3 server ended at once with exit code {server.returncode}; see {LOG}.")
         if _answers():
             return
         time.sleep(0.1)
-    raise SystemExit(f"The S3 server did not answer at {ENDPOINT} within {_PATIENCE_S} seconds.")
+    raise SystemExit(f"The S3 server did not answer at {ENDPOINT} within {_TIMEOUT_S} seconds.")
 
 
-def _port_taken() -> bool:
+def _port_in_use() -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", PORT)) == 0
 
 
 def _answers() -> bool:
-    """Whether a server answers that knows the demo's keys and bucket."""
+    """Whether a server answers that accepts the demo's keys and has its bucket."""
     quick = Config(
         connect_timeout=1, read_timeout=2, retries={"total_max_attempts": 1}, s3={"addressing_style": "path"}
     )

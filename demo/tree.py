@@ -1,4 +1,4 @@
-"""What landed, as a tree of objects with rows and bytes: the rows as the manifests tell them."""
+"""Prints what has landed as a tree of objects with their bytes, and their rows according to the manifests."""
 
 from __future__ import annotations
 

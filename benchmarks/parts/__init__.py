@@ -1,4 +1,4 @@
-"""The measurements, one module each: a name, and a function from options to what is printed and published."""
+"""The measurements, one module each: functions from options to the text that is printed and published."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Options:
-    """What a call asks for: `records` of one run, `rounds` of each contestant, `gigabytes` (10⁹ bytes) of input."""
+    """The options of a call: `records` of one run, `rounds` of each contestant, `gigabytes` (10⁹ bytes) of input."""
 
     records: int
     rounds: int
@@ -23,7 +23,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a part printed, and the versions of the sides that it ran."""
+    """The text of a part, and the versions of the contestants that it ran."""
 
     text: str
     versions: Mapping[str, Mapping[str, str]]

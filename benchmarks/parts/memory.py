@@ -1,4 +1,4 @@
-"""Memory: how far a landing rises over an idle process that has Dagster imported, whatever comes through it."""
+"""Memory of a landing above an idle process that has Dagster imported, whatever the size of the input."""
 
 from __future__ import annotations
 
@@ -42,21 +42,21 @@ def _rows(title: str, name: str, file: MessageFile, options: Options) -> Iterato
 
 
 def interleaved_streams(options: Options) -> Measured:
-    """Thirty streams at once, record by record in turns, in the format that holds most back."""
+    """Thirty streams at once, record by record in turns, in the format that buffers most."""
     file = message_file(USERS, _REPEATED_RECORDS)
     rows = []
     for gigabytes in options.gigabytes:
         options.say(f"{_STREAMS} streams: {gigabytes:g} GB")
         run = fed(file, "parquet", gigabytes, streams=_STREAMS)
-        told = [f"{run.told['objects']}", f"{run.told['ended_early']}", f"{run.wall_s:.0f} s"]
-        rows.append([f"{gigabytes:g} GB", *_measurements(run, f"≤ {_BUDGET_MB} MB"), *told])
+        figures = [f"{run.report['objects']}", f"{run.report['ended_early']}", f"{run.wall_s:.0f} s"]
+        rows.append([f"{gigabytes:g} GB", *_measurements(run, f"≤ {_BUDGET_MB} MB"), *figures])
     header = ["input", "records", "idle process", "landing adds", "budget", "CPU", "objects", _EARLY, "wall time"]
     text = f"{_STREAMS} interleaved streams of users as Parquet, two encode workers.\n\n{table(header, rows)}"
     return Measured(text, {"ours": _versions()})
 
 
 def fed(file: MessageFile, name: str, gigabytes: float, *, streams: int = 1) -> Run:
-    """A landing in a process of its own, of messages that another process writes into a pipe."""
+    """A landing, in a process of its own, of messages that another process writes into a pipe."""
     nbytes = str(int(gigabytes * 1e9))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     feeding = [sys.executable, "-m", "benchmarks.feeder", str(file.path), nbytes, str(streams)]
@@ -71,7 +71,7 @@ def fed(file: MessageFile, name: str, gigabytes: float, *, streams: int = 1) -> 
 
 
 def _measurements(run: Run, allowed: str) -> list[str]:
-    records = f"{run.told['records']:,}"
+    records = f"{run.report['records']:,}"
     return [records, megabytes(run.idle_mb), megabytes(run.grown_mb), allowed, f"{run.cpu_s:.0f} s"]
 
 

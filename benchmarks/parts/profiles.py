@@ -37,7 +37,7 @@ def profile(options: Options) -> Measured:
         for turn in range(options.rounds):
             options.say(f"profile {turn + 1} of {options.rounds}: {title}")
             task = {"format": name, "options": others, **file.task}
-            runs.append(run_child([sys.executable, "-m", "benchmarks.sampling", json.dumps(task)]).told["samples"])
+            runs.append(run_child([sys.executable, "-m", "benchmarks.sampling", json.dumps(task)]).report["samples"])
         texts.append(f"{title}:\n\n{_table(runs, options.records)}")
     size = f"{options.records:,} users, mean of {options.rounds} runs, µs of CPU per record.\n"
     return Measured("\n".join([size, *texts]), {})

@@ -55,7 +55,7 @@ def dirty(options: Options) -> Measured:
     for title in _DIRTY_FORMATS:
         header += [f"{title}, µs of CPU per record", "against clean"]
     size = f"{options.records:,} users, median of {options.rounds} runs in turns.\n"
-    versions = next(iter(runs.values()))[0].told["versions"]
+    versions = next(iter(runs.values()))[0].report["versions"]
     return Measured(f"{size}\n{table(header, rows)}", {"ours": versions})
 
 

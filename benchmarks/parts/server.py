@@ -1,4 +1,4 @@
-"""Through an S3 server on loopback: what overlaps, and who is the limit."""
+"""A landing through an S3 server on loopback: what overlaps, and which part is the slowest."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _row(title: str, settings: S3Destination, file: MessageFile, bucket: Bucket,
 
 
 def _landed(file: MessageFile, settings: S3Destination, bucket: Bucket) -> tuple[float, int]:
-    """Wall seconds of a landing, and the bytes of its objects. What it published is deleted again, unmeasured."""
+    """Wall seconds of a landing, and the bytes of its objects. The objects are deleted again, which is not measured."""
     with file.path.open("rb", buffering=0) as messages:
         began = time.perf_counter()
         receipt = land_messages(messages.fileno(), file.schema, settings, bucket)
@@ -73,7 +73,7 @@ def _landed(file: MessageFile, settings: S3Destination, bucket: Bucket) -> tuple
 
 
 def _sent(nbytes: int, settings: S3Destination, bucket: Bucket) -> float:
-    """Wall seconds of uploading so many bytes as a landing would: by parts, on its threads."""
+    """Wall seconds of uploading so many bytes like a landing: in parts, on its threads."""
     body = bytes(1 << 20)
     began = time.perf_counter()
     with PartPool(settings.upload_threads) as parts:

@@ -1,4 +1,4 @@
-"""Many small things: one record a sync, a thousand partitions, a refresh over tens of thousands of objects."""
+"""Many small things: a sync of one record, a thousand partitions, a refresh over tens of thousands of objects."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def one_record(options: Options) -> Measured:
     for mode, most in _MAX_CALLS.items():
         options.say(f"one record by {mode}")
         calls = _calls_of_one(mode)
-        told = ", ".join(f"{count} {name}" for name, count in calls.items())
+        by_name = ", ".join(f"{count} {name}" for name, count in calls.items())
         cpu = _cpu_of_one(mode, options.rounds)
         rows.append(
-            [mode.value, f"{calls.total()} (at most {most})", told, f"{cpu * 1000:.1f} ms (at most {_MAX_CPU_MS})"]
+            [mode.value, f"{calls.total()} (at most {most})", by_name, f"{cpu * 1000:.1f} ms (at most {_MAX_CPU_MS})"]
         )
     header = ["sync mode", "S3 calls", "of these", "CPU per sync, through rclone"]
     return Measured(table(header, rows), {"ours": _versions()})
@@ -70,7 +70,7 @@ def _calls_of_one(mode: SyncMode) -> Counter[str]:
 
 
 def _cpu_of_one(mode: SyncMode, rounds: int) -> float:
-    """Median CPU seconds of a sync of one record through a server, after one that warmed everything up."""
+    """Median CPU seconds of a sync of one record through a server, after a first one that warms everything up."""
     seconds = []
     with (
         TemporaryDirectory(prefix="s3dest-bench-") as folder,
@@ -112,17 +112,17 @@ def refresh(options: Options) -> Measured:
     rows = []
     for objects in (options.objects // _FEWER, options.objects):
         options.say(f"refresh over {objects:,} objects")
-        told = _refreshed(objects)
-        calls: Counter[str] = told["calls"]
+        report = _refreshed(objects)
+        calls: Counter[str] = report["calls"]
         rows.append(
             [
                 f"{objects:,}",
-                f"{told['removed']:,}",
+                f"{report['removed']:,}",
                 f"{calls['ListObjectsV2']}",
                 f"{calls['DeleteObjects']}",
                 f"{calls.total()}",
-                megabytes(told["peak_mb"] - told["idle_mb"]),
-                f"{told['cpu_s']:.2f} s",
+                megabytes(report["peak_mb"] - report["idle_mb"]),
+                f"{report['cpu_s']:.2f} s",
             ]
         )
     header = ["objects before", "deleted", "listings", "deletions", "all S3 calls", "memory added", "CPU"]
@@ -163,12 +163,12 @@ def _sync(number: int) -> Sync:
 
 @cache
 def _one_record() -> list[JsonBatch]:
-    """Made once, by the sync that warms everything up: making users takes longer than landing one."""
+    """Made once, since making a user takes longer than landing it."""
     return list(_batches(1, 1))
 
 
 def _batches(count: int, records: int) -> Iterator[JsonBatch]:
-    """So many batches of so many users."""
+    """Batches of users."""
     source = users(count * records)
     while rows := list(islice(source, records)):
         raws = [msgspec.json.encode(each) for each in rows]

@@ -1,4 +1,4 @@
-"""Two workers beside one: wall time, and whether the objects are the same to the byte."""
+"""Two workers compared with one: wall time, and whether the objects are the same to the byte."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def workers(options: Options) -> Measured:
     for title, name in _FORMATS.items():
         one, two = runs[f"{title}: 1"], runs[f"{title}: 2"]
         faster = wall_s(one) / wall_s(two)
-        same = len({tuple(each.told["checksums"]) for each in (*one, *two)}) == 1
+        same = len({tuple(each.report["checksums"]) for each in (*one, *two)}) == 1
         target = None if name in _WITHOUT_TARGET else _TARGET
         rows.append(
             [title, f"{wall_s(one):.2f} s", f"{wall_s(two):.2f} s", at_least(faster, target), "yes" if same else "NO"]
         )
     header = ["format", "one worker, wall time", "two workers", "faster", "objects identical"]
     size = f"{options.records:,} users, median of {options.rounds} runs in turns.\n"
-    versions = next(iter(runs.values()))[0].told["versions"]
+    versions = next(iter(runs.values()))[0].report["versions"]
     return Measured(f"{size}\n{table(header, rows)}", {"ours": versions})
