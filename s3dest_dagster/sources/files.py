@@ -1,6 +1,8 @@
-"""Files of records, found by a pattern, on disk or in any store that pyarrow knows.
+"""Files of records, on disk or in any store that pyarrow knows: JSON Lines, CSV, Parquet and Avro.
 
-It knows paths; it must not know streams, Dagster, or what becomes of the records.
+Nothing is guessed: the cells of CSV are texts, which the stream's JSON schema gives their types, and the records of
+JSON Lines keep the text that the file holds. `_FORMATS` at the end of the readers lists the formats.
+Must not know: Dagster, or what becomes of the records.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from s3dest_dagster.settings.fields import refuse_variables
 from s3dest_dagster.sources import OverSlices, StreamSettings
 from s3dest_dagster.sources.airbyte.protocol import are_single_line_objects, is_utf8
 from s3dest_dagster.sources.lines import describe_json_error, read_blocks
-from s3dest_dagster.sources.path_patterns import Match, PathPattern, as_it_is, matching_files, path_pattern
+from s3dest_dagster.sources.path_patterns import escape_wildcards, matching_files, parse_pattern
 from s3dest_dagster.sources.python import arrow_batches, batches
 from s3dest_dagster.sources.templating import (
     PARTITION_VALUES,
@@ -44,174 +46,25 @@ from s3dest_dagster.sources.templating import (
 )
 from s3dest_dagster.stream import Stream, is_unicode
 
-Open = Callable[[], BinaryIO]
-"""Opens a file at its beginning."""
 EmittedAt = Callable[[], int]
 """Gives milliseconds since 1970."""
 
-_ROWS_AT_ONCE = 10_000
-_lines = msgspec.json.Decoder(msgspec.Raw)
-
-
-def read_jsonl(open_file: Open, emitted_at: EmittedAt) -> Iterator[JsonBatch | BadRecord]:
-    """A JSON object on each line, as it is written; a line that is none is a bad record. Blank lines are left out."""
-    lines_before = 0
-    with open_file() as file:
-        for block in read_blocks(file):
-            raws, bad = _objects(block, lines_before)
-            lines_before += block.count(b"\n")
-            if raws:
-                yield JsonBatch(raws, np.full(len(raws), emitted_at(), np.int64), sum(map(len, raws)))
-            yield from bad
-
-
-def _objects(block: bytes, lines_before: int) -> tuple[Sequence[bytes], list[BadRecord]]:
-    """The objects of a block of lines; line by line only where something in it is wrong."""
-    try:
-        raws = _lines.decode_lines(block)
-        if is_utf8(block) and are_single_line_objects(raws):
-            return raws, []
-    except (msgspec.DecodeError, RecursionError):
-        pass
-    good: list[bytes] = []
-    bad: list[BadRecord] = []
-    for number, line in enumerate(map(bytes.strip, block.split(b"\n")), lines_before + 1):
-        if not line:
-            continue
-        if reason := _why_no_object(line):
-            bad.append(BadRecord(None, line, reason, number))
-        else:
-            good.append(line if b"\r" not in line else msgspec.json.format(line, indent=-1))
-    return good, bad
-
-
-def _why_no_object(line: bytes) -> str | None:
-    if not is_utf8(line):
-        return "it is not valid UTF-8"
-    try:
-        _lines.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
-        return describe_json_error(line, error)
-    return None if line.startswith(b"{") else "it is not a JSON object"
-
-
-def read_csv(
-    open_file: Open, emitted_at: EmittedAt, *, delimiter: str = ",", encoding: str = "utf8"
-) -> Iterator[ArrowBatch | BadRecord]:
-    """Rows under a header line, every cell a text; an empty cell is null, and an empty text where it is quoted.
-
-    A row with too many or too few cells is a bad record.
-    """
-    names = _header(open_file, delimiter, encoding)
-    if not names:
-        return
-    bad: list[BadRecord] = []
-    lines = _CsvLines(open_file, delimiter, encoding)
-
-    def refuse(row: Any) -> str:
-        reason = f"it has {amount(row.actual_columns, 'cell')}, and the header has {row.expected_columns}"
-        bad.append(BadRecord(None, (row.text or "").encode(), reason, lines.of_row(row.number)))
-        return "skip"
-
-    with open_file() as file:
-        reader = pyarrow.csv.open_csv(
-            file,
-            read_options=pyarrow.csv.ReadOptions(use_threads=False, encoding=encoding, block_size=1 << 20),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()),
-                null_values=[""],
-                strings_can_be_null=True,
-                quoted_strings_can_be_null=False,
-            ),
-        )
-        for batch in reader:
-            yield from arrow_batches(batch, emitted_at=emitted_at)
-            yield from bad
-            bad.clear()
-    yield from bad
-
-
-class _CsvLines:
-    """On which line a row begins: its number alone does not tell, since cells may hold line breaks. The file is read
-    once more for it, as far as it must be."""
-
-    def __init__(self, open_file: Open, delimiter: str, encoding: str) -> None:
-        self._open_file = open_file
-        self._delimiter = delimiter
-        self._encoding = encoding
-        self._reader: Any = None
-        self._row = 0
-        self._line = 0
-
-    def of_row(self, number: int | None) -> int | None:
-        """The line of the row of this number, counted from 1 with the header; of rising numbers."""
-        if number is None:
-            return None
-        if self._reader is None:
-            text = TextIOWrapper(self._open_file(), encoding=self._encoding, newline="")
-            self._reader = csv.reader(text, delimiter=self._delimiter)
-        while self._row < number:
-            before = self._reader.line_num
-            if (cells := next(self._reader, None)) is None:
-                return None
-            if cells:
-                self._row, self._line = self._row + 1, before + 1
-        return self._line
-
-
-def _header(open_file: Open, delimiter: str, encoding: str) -> list[str]:
-    """The names of the columns; none for an empty file. Raises SourceError for a name that stands there twice."""
-    with open_file() as file:
-        text = TextIOWrapper(file, encoding="utf-8-sig" if encoding == "utf8" else encoding, newline="")
-        names = next(csv.reader(text, delimiter=delimiter), [])
-        text.detach()
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise SourceError(f"The header names the column {sorted(twice)[0]!r} more than once.")
-    return names
-
-
-def read_parquet(open_file: Open, emitted_at: EmittedAt) -> Iterator[ArrowBatch]:
-    """The rows, a part of a row group at a time."""
-    with open_file() as file:
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(_ROWS_AT_ONCE):
-            yield from arrow_batches(batch, emitted_at=emitted_at)
-
-
-def read_avro(open_file: Open, emitted_at: EmittedAt) -> Iterator[Batch]:
-    """The records of an object container file, logical types as Python values."""
-    with open_file() as file:
-        yield from batches(fastavro.reader(file), emitted_at=emitted_at)
-
-
 FileFormat = Literal["jsonl", "csv", "parquet", "avro"]
-_ENDINGS: dict[str, FileFormat] = {
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".parquet": "parquet",
-    ".avro": "avro",
-}
-_COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")
+"""The names of the formats in `_FORMATS`."""
 
 
 class FoundFile(NamedTuple):
-    """A file that a pattern matches. `caught` is what stands in the places of the pattern's placeholders, by their
-    names (`partition_key`, `partition_key.region`)."""
+    """A file that a pattern matches."""
 
     path: str
     size: int
     modified_at: datetime | None
     caught: Mapping[str, str]
+    """The texts in the places of the pattern's placeholders (`partition_key`, `partition_key.region`)."""
 
     @property
     def partition(self) -> str | None:
-        """What stands in the place of `{{ partition_key }}`."""
+        """The text in the place of `{{ partition_key }}`."""
         return self.caught.get("partition_key")
 
 
@@ -219,21 +72,24 @@ class FoundFile(NamedTuple):
 class FileSource:
     """The records of all files that match a pattern, in the order of their paths.
 
-    `path` is a pattern (`*` and `?` within a name, `**` over directories but not over links to them, `[…]`), absolute,
-    relative to the working directory, or an address that pyarrow knows (`s3://bucket/inbox/*.csv`). It may name the
-    partition (`inbox/{{ partition_key }}/*.csv`, see `partition_values`). `format` is told by the endings unless it is
-    given; text formats may be compressed (.gz, .bz2, .zst, .lz4). `delimiter` and `encoding` are of CSV files.
-    `filesystem` is a `pyarrow.fs.FileSystem` that `path` belongs to. Without `allow_missing`, a read that finds no file
-    is an error.
+    FileSource("inbox/{{ partition_key }}/*.csv", delimiter=";")
     """
 
     path: str = field(repr=False)
+    """A pattern: `*` and `?` within a name, `**` across directories but not links to them, and `[…]`. It is absolute,
+    relative to the working directory, or an address that pyarrow knows (`s3://bucket/inbox/*.csv`). It may name the
+    partition (`inbox/{{ partition_key }}/*.csv`, see `templating.partition_values`)."""
     format: FileFormat | None = None
+    """None: the ending of each file says it. Text formats may be compressed (.gz, .bz2, .zst, .lz4)."""
     _: KW_ONLY
     delimiter: str | None = None
+    """Of CSV files. None: a tab for `.tsv`, otherwise a comma."""
     encoding: str = "utf8"
+    """Of CSV files."""
     filesystem: pyarrow.fs.FileSystem | None = field(default=None, repr=False)
+    """The file system that `path` belongs to. None: the local one, or that of the address."""
     allow_missing: bool = False
+    """Whether a read that finds no file gives no record, instead of an error."""
 
     run_placeholders: ClassVar[Mapping[str, Sequence[str]]] = {"path": (*PARTITION_VALUES, *STREAM_VALUES)}
     asset_kinds: ClassVar[frozenset[str]] = frozenset()
@@ -250,26 +106,51 @@ class FileSource:
             raise SettingsError("A file source needs a path; it is empty.", setting="path")
 
     def names(self) -> tuple[str, ...]:
-        """The values that the path names, as `partition_key` or `partition_key.region`. SettingsError where what it has
-        in braces cannot be understood."""
+        """The placeholders of the path, such as `partition_key` or `partition_key.region`.
+
+        Raises SettingsError if something in its braces cannot be understood.
+        """
         return names_in(self.path)
 
     def read(
         self, values: Values | None = None, *, emitted_at: EmittedAt = lambda: int(time.time() * 1000)
     ) -> Iterator[Batch | BadRecord]:
-        """Yield the records of the files, a batch at a time; a line or row that is none as a bad record.
+        """Yield the records of the files, a batch at a time. A line or row that is not a record is a `BadRecord`.
 
-        `values` are what the path's placeholders stand for. Raises SettingsError for one that is not among them, and
-        SourceError where a file cannot be read, or none is there.
+        Args:
+            values: What the path's placeholders stand for.
+            emitted_at: Gives the time at which a batch was read.
+
+        Raises:
+            SettingsError: for a placeholder that has no value.
+            SourceError: if a file cannot be read, or if there is none.
         """
-        filesystem, found = self._found(values or {})
-        if not found and not self.allow_missing:
+        filesystem, files = self._list_files(values or {})
+        if not files and not self.allow_missing:
             raise SourceError(
-                f"No file matches {self._told(values)}. Set allow_missing if that is no error: then a full refresh "
-                "without a file empties the stream."
+                f"No file matches {self._describe_path(values)}. Set allow_missing if that is no error: then a full "
+                "refresh without a file empties the stream."
             )
-        for file in found:
-            yield from self._records(filesystem, file.path, emitted_at)
+        for file in files:
+            yield from self._read_file(filesystem, file.path, emitted_at)
+
+    def find(self) -> list[FoundFile]:
+        """The files of all partitions that exist now, by path. Raises SettingsError as `check_findable` does."""
+        self.check_findable()
+        return self._list_files(None)[1]
+
+    def check_findable(self) -> None:
+        """Raise SettingsError unless the partition of a file can be read out of its path.
+
+        That takes a path with plain names only: what a filter or a block makes of a value cannot be reversed.
+        """
+        plain = parse_pattern(self.path, capture=True).names
+        if is_template(self.path) and (set(plain) != set(self.names()) or "{%" in self.path):
+            raise SettingsError(
+                "The partition of a file can only be read out of a path that names it plainly, as {{ partition_key }} "
+                "or {{ partition_key.region }}; this one has a filter, a method or a block.",
+                setting="path",
+            )
 
     # ------------------------------------------------------------------ the methods of every `Source`
 
@@ -280,7 +161,7 @@ class FileSource:
 
     def stream_names(self) -> Sequence[str]:
         """Raises SettingsError: files do not say which stream they are."""
-        raise SettingsError("Files do not tell which stream they are: name it in streams.", setting="streams")
+        raise SettingsError("Files do not say which stream they are: name it in streams.", setting="streams")
 
     def describe_stream(self, settings: StreamSettings) -> Stream:
         """The stream of the settings, since files know nothing about their stream."""
@@ -293,87 +174,63 @@ class FileSource:
     def as_multi_stream(self) -> None:
         """None: one read gives the records of one stream."""
 
-    def find(self) -> list[FoundFile]:
-        """The files that are there now, of all partitions, by path. SettingsError where the path says what to put in
-        its place otherwise than by a plain name, which cannot be read out of the paths of files."""
-        self.check_findable()
-        return self._found(None)[1]
+    # ------------------------------------------------------------------ the files
 
-    def check_findable(self) -> None:
-        """Returns when `find` can tell the partition of a file: the path names values plainly, if it names any."""
-        plain = path_pattern(self.path, catching=True).names
-        if is_template(self.path) and (set(plain) != set(self.names()) or "{%" in self.path):
-            raise SettingsError(
-                "The partition of a file can only be read out of a path that names it plainly, as {{ partition_key }} "
-                "or {{ partition_key.region }}; this one has a filter, a method or a block.",
-                setting="path",
-            )
-
-    def _records(
+    def _read_file(
         self, filesystem: pyarrow.fs.FileSystem, path: str, emitted_at: EmittedAt
     ) -> Iterator[Batch | BadRecord]:
-        kind, is_text = self._format_of(path)
+        form = _FORMATS[self._format_of(path)]
+        options = _CsvOptions(
+            self.delimiter or ("\t" if ".tsv" in PurePosixPath(path).suffixes else ","), self.encoding
+        )
 
         def open_file() -> BinaryIO:
-            opened = filesystem.open_input_stream(path, compression="detect") if is_text else None
+            opened = filesystem.open_input_stream(path, compression="detect") if form.is_text else None
             return cast(BinaryIO, opened or filesystem.open_input_file(path))
 
         rows = 0
         try:
-            for item in self._items(kind, PurePosixPath(path), open_file, emitted_at):
+            for item in form.read(open_file, emitted_at, options):
                 rows += 1 if isinstance(item, BadRecord) else item.num_rows
                 yield replace(item, file=path) if isinstance(item, BadRecord) else item
         except S3DestError as error:
             raise type(error)(f"{path}: {error.message}", key=path, setting=error.setting) from error
-        # Whatever the libraries that read the format raise on what is none.
+        # The libraries that read a format raise errors of any class.
         except Exception as error:
             after = f", after {rows:,} records of it" if rows else ""
             raise SourceError(f"The file {path} cannot be read{after}: {error}", key=path) from error
 
-    def _items(
-        self, kind: FileFormat, path: PurePosixPath, open_file: Callable[[], BinaryIO], emitted_at: EmittedAt
-    ) -> Iterator[Batch | BadRecord]:
-        if kind == "jsonl":
-            yield from read_jsonl(open_file, emitted_at)
-        elif kind == "csv":
-            delimiter = self.delimiter or ("\t" if ".tsv" in path.suffixes else ",")
-            yield from read_csv(open_file, emitted_at, delimiter=delimiter, encoding=self.encoding)
-        else:
-            yield from (read_parquet if kind == "parquet" else read_avro)(open_file, emitted_at)
-
-    def _format_of(self, path: str) -> tuple[FileFormat, bool]:
-        """The file's format, and whether it is text, which may be compressed."""
-        suffixes = [each.lower() for each in PurePosixPath(path).suffixes]
-        ending = next((each for each in reversed(suffixes) if each not in _COMPRESSIONS), "")
-        kind = self.format or _ENDINGS.get(ending)
-        if kind is None:
+    def _format_of(self, path: str) -> FileFormat:
+        suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes]
+        ending = next((suffix for suffix in reversed(suffixes) if suffix not in _COMPRESSIONS), "")
+        name = self.format or next((name for name, form in _FORMATS.items() if ending in form.endings), None)
+        if name is None:
             raise SettingsError(
                 f"The ending of {path} does not tell its format. Give it as format: jsonl, csv, parquet or avro.",
                 setting="format",
                 key=path,
             )
-        return kind, kind in ("jsonl", "csv")
+        return name
 
-    def _found(self, values: Values | None) -> tuple[pyarrow.fs.FileSystem, list[FoundFile]]:
-        """The files of one partition, or of all where there are no values, and where they lie."""
-        path, question, query = self.path.partition("?") if "://" in self.path else (self.path, "", "")
+    def _list_files(self, values: Values | None) -> tuple[pyarrow.fs.FileSystem, list[FoundFile]]:
+        """The file system, and the files of one partition or, without values, of all partitions."""
+        path, mark, query = self.path.partition("?") if "://" in self.path else (self.path, "", "")
         if values is not None:
-            path = render_text(path, "path", values, escape=self._placed)
-        pattern = path_pattern(path, catching=values is None)
-        filesystem, directory = self._directory(f"{pattern.directory}{question}{query}")
+            path = render_text(path, "path", values, escape=self._escape_value)
+        pattern = parse_pattern(path, capture=values is None)
+        filesystem, directory = self._open_directory(f"{pattern.directory}{mark}{query}")
         try:
-            found = [
-                FoundFile(info.path, info.size or 0, info.mtime, match.caught)
-                for info, match in _matching(filesystem, directory, pattern)
-                if info.type is pyarrow.fs.FileType.File
+            files = [
+                FoundFile(info.path, info.size or 0, info.mtime, match.captured)
+                for info, match in matching_files(filesystem, directory, pattern)
             ]
         except OSError as error:
-            told = _without_keys(f"The files of {self.path} cannot be listed: {error}")
-            raise SourceError(told, key=directory) from error
-        return filesystem, sorted(found, key=lambda each: each.path)
+            text = _hide_credentials(f"The files of {self.path} cannot be listed: {error}")
+            raise SourceError(text, key=directory) from error
+        return filesystem, sorted(files, key=lambda file: file.path)
 
-    def _directory(self, address: str) -> tuple[pyarrow.fs.FileSystem, str]:
-        """The file system, and the directory as it calls it."""
+    def _open_directory(self, address: str) -> tuple[pyarrow.fs.FileSystem, str]:
+        """The file system of the address, and the directory as the file system names it."""
         if self.filesystem is not None:
             return self.filesystem, address.rstrip("/")
         if "://" not in address:
@@ -381,37 +238,188 @@ class FileSource:
         try:
             filesystem, directory = pyarrow.fs.FileSystem.from_uri(address)
         except (ValueError, OSError) as error:
-            told = _without_keys(f"pyarrow knows no file system for {address}: {error}")
-            raise SettingsError(told, setting="path") from None
+            text = _hide_credentials(f"pyarrow knows no file system for {address}: {error}")
+            raise SettingsError(text, setting="path") from None
         return filesystem, directory.rstrip("/")
 
-    def _placed(self, text: str) -> str:
-        """A value as it stands in the pattern: no wildcard, and nothing that leads elsewhere."""
+    def _escape_value(self, text: str) -> str:
+        """A placeholder's value as a part of the pattern. Raises SettingsError if it would lead elsewhere."""
         if {"..", "."} & set(text.split("/")) or "\0" in text or not is_unicode(text):
-            told = _without_keys(f"A value in it is {text!r}, which is no place for files of {self.path}.")
-            raise SettingsError(told, setting="path")
-        return as_it_is(text)
+            message = _hide_credentials(f"A value in it is {text!r}, which is no place for files of {self.path}.")
+            raise SettingsError(message, setting="path")
+        return escape_wildcards(text)
 
-    def _told(self, values: Values | None) -> str:
+    def _describe_path(self, values: Values | None) -> str:
         names = self.names()
-        named = [f"{name} {value!r}" for name, value in (values or {}).items() if name in names]
-        return _without_keys(f"{self.path} ({', '.join(named)})" if named else self.path)
+        described = [f"{name} {value!r}" for name, value in (values or {}).items() if name in names]
+        return _hide_credentials(f"{self.path} ({', '.join(described)})" if described else self.path)
 
 
-def _matching(
-    filesystem: pyarrow.fs.FileSystem, directory: str, pattern: PathPattern
-) -> Iterator[tuple[pyarrow.fs.FileInfo, Match]]:
-    """What lies where the pattern looks, and how it matches."""
-    if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
-        for path, match in matching_files(directory, pattern):
-            yield filesystem.get_file_info(path), match
-        return
-    selector = pyarrow.fs.FileSelector(directory, recursive=pattern.is_deep, allow_not_found=True)
-    for info in filesystem.get_file_info(selector):
-        if (found := pattern.match(info.path[len(directory) :].lstrip("/"))) is not None:
-            yield info, found
-
-
-def _without_keys(address: str) -> str:
-    """The address without the identity that may stand in it."""
+def _hide_credentials(address: str) -> str:
+    """The address without the user and password that it may hold."""
     return re.sub(r"//[^/@\s]*@", "//…@", address)
+
+
+# ---------------------------------------------------------------------- the readers of the formats
+
+_OpenFile = Callable[[], BinaryIO]
+"""Opens the file at its beginning."""
+
+_PARQUET_BATCH_ROWS = 10_000
+_json_lines = msgspec.json.Decoder(msgspec.Raw)
+
+
+class _CsvOptions(NamedTuple):
+    delimiter: str
+    encoding: str
+
+
+def _read_jsonl(open_file: _OpenFile, emitted_at: EmittedAt, _: _CsvOptions) -> Iterator[JsonBatch | BadRecord]:
+    """The objects, one a line, as the file holds them. Blank lines are skipped."""
+    lines_before = 0
+    with open_file() as file:
+        for block in read_blocks(file):
+            raws, bad_records = _parse_objects(block, lines_before)
+            lines_before += block.count(b"\n")
+            if raws:
+                yield JsonBatch(raws, np.full(len(raws), emitted_at(), np.int64), sum(map(len, raws)))
+            yield from bad_records
+
+
+def _parse_objects(block: bytes, lines_before: int) -> tuple[Sequence[bytes], list[BadRecord]]:
+    """The objects of a block of lines. It is parsed line by line only if something in it is wrong."""
+    try:
+        raws = _json_lines.decode_lines(block)
+        if is_utf8(block) and are_single_line_objects(raws):
+            return raws, []
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    good: list[bytes] = []
+    bad: list[BadRecord] = []
+    for number, line in enumerate(map(bytes.strip, block.split(b"\n")), lines_before + 1):
+        if not line:
+            continue
+        if reason := _why_not_an_object(line):
+            bad.append(BadRecord(None, line, reason, number))
+        else:
+            good.append(line if b"\r" not in line else msgspec.json.format(line, indent=-1))
+    return good, bad
+
+
+def _why_not_an_object(line: bytes) -> str | None:
+    if not is_utf8(line):
+        return "it is not valid UTF-8"
+    try:
+        _json_lines.decode(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        return describe_json_error(line, error)
+    return None if line.startswith(b"{") else "it is not a JSON object"
+
+
+def _read_csv(open_file: _OpenFile, emitted_at: EmittedAt, options: _CsvOptions) -> Iterator[ArrowBatch | BadRecord]:
+    """Rows under a header line; every cell is a text. An empty cell is null or, if it is quoted, an empty text.
+
+    A row with too many or too few cells is a bad record.
+    """
+    names = _read_header(open_file, options)
+    if not names:
+        return
+    bad_records: list[BadRecord] = []
+    row_lines = _RowLines(open_file, options)
+
+    def skip_row(row: Any) -> str:
+        reason = f"it has {amount(row.actual_columns, 'cell')}, and the header has {row.expected_columns}"
+        bad_records.append(BadRecord(None, (row.text or "").encode(), reason, row_lines.line_of(row.number)))
+        return "skip"
+
+    with open_file() as file:
+        reader = pyarrow.csv.open_csv(
+            file,
+            read_options=pyarrow.csv.ReadOptions(use_threads=False, encoding=options.encoding, block_size=1 << 20),
+            parse_options=pyarrow.csv.ParseOptions(
+                delimiter=options.delimiter, newlines_in_values=True, invalid_row_handler=skip_row
+            ),
+            convert_options=pyarrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()),
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+        for batch in reader:
+            yield from arrow_batches(batch, emitted_at=emitted_at)
+            yield from bad_records
+            bad_records.clear()
+    yield from bad_records
+
+
+class _RowLines:
+    """On which line of a CSV file a row begins.
+
+    The row's number does not tell, since cells may hold line breaks. So the file is read a second time, as far as
+    needed.
+    """
+
+    def __init__(self, open_file: _OpenFile, options: _CsvOptions) -> None:
+        self._open_file = open_file
+        self._options = options
+        self._reader: Any = None
+        self._row = 0
+        self._line = 0
+
+    def line_of(self, row: int | None) -> int | None:
+        """The line of a row. Rows are counted from 1, with the header, and must be asked for in rising order."""
+        if row is None:
+            return None
+        if self._reader is None:
+            text = TextIOWrapper(self._open_file(), encoding=self._options.encoding, newline="")
+            self._reader = csv.reader(text, delimiter=self._options.delimiter)
+        while self._row < row:
+            before = self._reader.line_num
+            if (cells := next(self._reader, None)) is None:
+                return None
+            if cells:
+                self._row, self._line = self._row + 1, before + 1
+        return self._line
+
+
+def _read_header(open_file: _OpenFile, options: _CsvOptions) -> list[str]:
+    """The names of the columns; none for an empty file. Raises SourceError for a name that occurs twice."""
+    with open_file() as file:
+        encoding = "utf-8-sig" if options.encoding == "utf8" else options.encoding
+        text = TextIOWrapper(file, encoding=encoding, newline="")
+        names = next(csv.reader(text, delimiter=options.delimiter), [])
+        text.detach()
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise SourceError(f"The header names the column {sorted(repeated)[0]!r} more than once.")
+    return names
+
+
+def _read_parquet(open_file: _OpenFile, emitted_at: EmittedAt, _: _CsvOptions) -> Iterator[ArrowBatch]:
+    """The rows, a part of a row group at a time."""
+    with open_file() as file:
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(_PARQUET_BATCH_ROWS):
+            yield from arrow_batches(batch, emitted_at=emitted_at)
+
+
+def _read_avro(open_file: _OpenFile, emitted_at: EmittedAt, _: _CsvOptions) -> Iterator[Batch]:
+    """The records of an object container file, with logical types as Python values."""
+    with open_file() as file:
+        yield from batches(fastavro.reader(file), emitted_at=emitted_at)
+
+
+class _Format(NamedTuple):
+    endings: tuple[str, ...]
+    is_text: bool
+    """Whether files may be compressed as a whole."""
+    read: Callable[[_OpenFile, EmittedAt, _CsvOptions], Iterator[Batch | BadRecord]]
+
+
+_FORMATS: Mapping[FileFormat, _Format] = {
+    "jsonl": _Format((".jsonl", ".ndjson", ".json"), True, _read_jsonl),
+    "csv": _Format((".csv", ".tsv"), True, _read_csv),
+    "parquet": _Format((".parquet",), False, _read_parquet),
+    "avro": _Format((".avro",), False, _read_avro),
+}
+_COMPRESSIONS = (".gz", ".bz2", ".zst", ".lz4")

@@ -1,6 +1,7 @@
-"""Patterns of paths: wildcards, and placeholders that catch what stands in their place.
+"""Patterns of paths, and the files that match them.
 
-It knows texts; it must not know file systems.
+A pattern has wildcards, and placeholders that capture the text in their place. Files lie on disk, or in any store that
+pyarrow knows. Must not know: what the files hold.
 """
 
 from __future__ import annotations
@@ -12,254 +13,286 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
+import pyarrow.fs
+
 from s3dest_dagster.errors import SettingsError
 
 _WILDCARD = re.compile(r"[*?\[]")
-_TOKEN = re.compile(r"\{\{(?P<name>[^{}]*)\}\}|(?P<wild>\*\*/|\*\*|\*|\?|\[[^\]/]+\])")
+_TOKEN = re.compile(r"\{\{(?P<name>[^{}]*)\}\}|(?P<wildcard>\*\*/|\*\*|\*|\?|\[[^\]/]+\])")
 
 
-class _One(NamedTuple):
+class _OneCharacter(NamedTuple):
     """A character of a class, or any but a slash."""
 
     matches: Callable[[str], object]
 
 
-class _Many(NamedTuple):
-    """Any number of characters; slashes among them where it `crosses` directories."""
+class _AnyCharacters(NamedTuple):
+    """Any number of characters; slashes too if it `crosses` directories."""
 
     crosses: bool = False
 
 
-class _Caught(NamedTuple):
-    """One or more characters of a name, which are kept."""
-
-
-class _Directories(NamedTuple):
+class _AnyDirectories(NamedTuple):
     """Any number of whole directories."""
 
 
-class _Again(NamedTuple):
-    """What was caught by the placeholder of this number, once more."""
+class _Capture(NamedTuple):
+    """One or more characters of a name, which are kept."""
+
+
+class _BackReference(NamedTuple):
+    """The text that the placeholder of this number captured, once more."""
 
     number: int
 
 
-_Piece = str | _One | _Many | _Caught | _Directories | _Again
-_WILD: dict[str, _Piece] = {
-    "**/": _Directories(),
-    "**": _Many(crosses=True),
-    "*": _Many(),
-    "?": _One(lambda character: character != "/"),
+_Piece = str | _OneCharacter | _AnyCharacters | _AnyDirectories | _Capture | _BackReference
+_WILDCARDS: dict[str, _Piece] = {
+    "**/": _AnyDirectories(),
+    "**": _AnyCharacters(crosses=True),
+    "*": _AnyCharacters(),
+    "?": _OneCharacter(lambda character: character != "/"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A path that a pattern matches: what its placeholders `caught`, by their names, and which parts of the path stand
-    for a `**`, by where they begin and end."""
+    """How a path matches a pattern."""
 
-    caught: Mapping[str, str]
-    deep: Sequence[tuple[int, int]]
+    captured: Mapping[str, str]
+    """The texts in the places of the placeholders, by their names."""
+    recursive_spans: Sequence[tuple[int, int]]
+    """Where in the path each `**` begins and ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathPattern:
-    """A pattern, divided: `directory` (with its slash at the end, "" for none) has all that match, `pieces` match the
-    rest of their paths, and `is_deep` tells whether that may lie in directories below. `named_levels` are those of
-    them that the pattern names itself, be it by a wildcard within the name; `names` are those of its placeholders."""
+    """A parsed pattern: a directory, and what matches the paths below it."""
 
     directory: str
+    """The directory that holds all matches, with a slash at its end, or ""."""
     pieces: Sequence[_Piece]
+    """Match the rest of the path."""
     is_deep: bool
+    """Whether matches may lie in directories below `directory`."""
     named_levels: int
+    """How many of these directories the pattern names itself, possibly by a wildcard within the name."""
     names: tuple[str, ...] = ()
+    """The names of the placeholders."""
 
     def match(self, path: str) -> Match | None:
-        """Whether a path below the directory matches, each wildcard taking as much as it can, in time that grows with
-        the product of both lengths. Wildcards find no name that begins with a dot, as in a shell."""
+        """How a path below the directory matches; None if it does not.
+
+        Each wildcard takes as much as it can. No wildcard matches a name that begins with a dot, as in a shell. The
+        time grows with the product of both lengths.
+        """
         if any(not isinstance(piece, str) for piece in self.pieces) and f"/{path}".find("/.") >= 0:
             return None
         found = _Search(self.pieces, path).run()
         return found and Match(dict(zip(self.names, found[0], strict=True)), found[1])
 
-    def reaches_below(self, level: int) -> bool:
+    def may_match_at(self, level: int) -> bool:
         """Whether something so many directories below may match."""
-        return level <= self.named_levels or any(map(_is_deep, self.pieces))
+        return level <= self.named_levels or any(map(_is_recursive, self.pieces))
 
 
-def as_it_is(text: str) -> str:
-    """The text as a pattern that matches it alone."""
+def escape_wildcards(text: str) -> str:
+    """A pattern that matches only this text."""
     return _WILDCARD.sub(r"[\g<0>]", text)
 
 
-def path_pattern(path: str, *, catching: bool) -> PathPattern:
-    """The pattern that the path is. Where it is `catching`, placeholders (`{{ partition_key }}`) catch what stands in
-    their place; otherwise it has none. Raises SettingsError for a class of characters that is none, such as [z-a]."""
-    plain = ""
+def parse_pattern(path: str, *, capture: bool) -> PathPattern:
+    """The pattern of this text.
+
+    Args:
+        path: The text.
+        capture: Whether placeholders (`{{ partition_key }}`) capture the text in their place. If not, they are text.
+
+    Raises:
+        SettingsError: for a class of characters that is none, such as [z-a].
+    """
+    text = ""
     directory: str | None = None
     pieces: list[_Piece] = []
     names: list[str] = []
     is_deep = False
     levels = 0
-    for text, token in _tokens(path):
-        if token is None or (token["name"] is not None and not catching):
-            plain += text
+    for part, token in _tokens(path):
+        if token is None or (token["name"] is not None and not capture):
+            text += part
             continue
         if directory is None:
-            directory, plain = _divided(plain)
-        is_deep = is_deep or "/" in plain or "**" in token[0]
-        levels += plain.count("/")
-        pieces += [plain, _piece(token, names, path)]
-        plain = ""
+            directory, text = _split_directory(text)
+        is_deep = is_deep or "/" in text or "**" in token[0]
+        levels += text.count("/")
+        pieces += [text, _piece(token, names, path)]
+        text = ""
     if directory is None:
-        directory, plain = _divided(plain)
-    pieces = [each for each in [*pieces, plain] if each != ""]
-    return PathPattern(directory, pieces, is_deep or "/" in plain, levels + plain.count("/"), tuple(names))
+        directory, text = _split_directory(text)
+    pieces = [piece for piece in [*pieces, text] if piece != ""]
+    return PathPattern(directory, pieces, is_deep or "/" in text, levels + text.count("/"), tuple(names))
 
 
 def _tokens(path: str) -> Iterator[tuple[str, re.Match[str] | None]]:
-    """The path's plain texts, each alone, and between them its wildcards and placeholders."""
-    at = 0
+    """The parts of the path: its texts, and its wildcards and placeholders with their matches."""
+    start = 0
     for token in _TOKEN.finditer(path):
-        yield path[at : token.start()], None
+        yield path[start : token.start()], None
         yield token[0], token
-        at = token.end()
-    yield path[at:], None
+        start = token.end()
+    yield path[start:], None
 
 
-def _divided(plain: str) -> tuple[str, str]:
+def _split_directory(text: str) -> tuple[str, str]:
     """The directory, with its slash, and the rest."""
-    cut = plain.rfind("/") + 1
-    return plain[:cut], plain[cut:]
+    cut = text.rfind("/") + 1
+    return text[:cut], text[cut:]
 
 
 def _piece(token: re.Match[str], names: list[str], path: str) -> _Piece:
-    """The piece of a wildcard or placeholder; a name that is not among `names` is added to them."""
+    """The piece of a wildcard or placeholder. A new name is added to `names`."""
     if token["name"] is None:
-        wild = token["wild"]
-        return _WILD[wild] if wild in _WILD else _One(_class(wild, path))
+        wildcard = token["wildcard"]
+        return _WILDCARDS[wildcard] if wildcard in _WILDCARDS else _OneCharacter(_character_class(wildcard, path))
     name = token["name"].strip()
     if name in names:
-        return _Again(names.index(name))
+        return _BackReference(names.index(name))
     names.append(name)
-    return _Caught()
+    return _Capture()
 
 
-def _class(wild: str, path: str) -> Callable[[str], object]:
+def _character_class(wildcard: str, path: str) -> Callable[[str], object]:
     """Whether a character is of a class such as [a-z], [!a] or [^a]."""
-    inside = re.sub(r"([\\\[&~|])", r"\\\1", wild[1:-1])
+    inside = re.sub(r"([\\\[&~|])", r"\\\1", wildcard[1:-1])
     try:
         return re.compile(f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]").fullmatch
     except re.error as error:
         raise SettingsError(
-            f"The path {path!r} has the class {wild}, which is none ({error.msg}). Write it like [a-z], or a bracket "
-            "itself as [[].",
+            f"The path {path!r} has the class {wildcard}, which is none ({error.msg}). Write it like [a-z], or a "
+            "bracket itself as [[].",
             setting="path",
         ) from None
 
 
-def _is_deep(piece: _Piece) -> bool:
-    """Whether it stands for a `**`."""
-    return isinstance(piece, _Directories) or (isinstance(piece, _Many) and piece.crosses)
+def _is_recursive(piece: _Piece) -> bool:
+    """Whether the piece is a `**`."""
+    return isinstance(piece, _AnyDirectories) or (isinstance(piece, _AnyCharacters) and piece.crosses)
 
 
-_Texts = tuple[str, ...]
+_Captured = tuple[str, ...]
 
 
 class _Search:
-    """One search for the first match, by backtracking that tries nothing twice."""
+    """A search for the first match, by backtracking that never tries the same thing twice."""
 
     def __init__(self, pieces: Sequence[_Piece], path: str) -> None:
         self._pieces = pieces
         self._path = path
-        self._tried: set[tuple[int, int, _Texts]] = set()
-        self._tried_from: dict[tuple[int, int, _Texts], int] = {}
+        self._tried: set[tuple[int, int, _Captured]] = set()
+        self._tried_from: dict[tuple[int, int, _Captured], int] = {}
 
-    def run(self) -> tuple[_Texts, list[tuple[int, int]]] | None:
-        """What was caught, and where each `**` begins and ends."""
-        todo: list[Iterator[tuple[int, _Texts]]] = [iter([(0, ())])]
-        begins = [0] * (len(self._pieces) + 1)
-        while todo:
-            found = next(todo[-1], None)
-            if found is None:
-                todo.pop()
+    def run(self) -> tuple[_Captured, list[tuple[int, int]]] | None:
+        """The captured texts, and where each `**` begins and ends."""
+        open_choices: list[Iterator[tuple[int, _Captured]]] = [iter([(0, ())])]
+        starts = [0] * (len(self._pieces) + 1)
+        while open_choices:
+            choice = next(open_choices[-1], None)
+            if choice is None:
+                open_choices.pop()
                 continue
-            at, caught = found
-            number = len(todo) - 1
-            begins[number] = at
+            start, captured = choice
+            number = len(open_choices) - 1
+            starts[number] = start
             if number == len(self._pieces):
-                if at == len(self._path):
-                    spans = zip(self._pieces, pairwise(begins), strict=True)
-                    return caught, [span for piece, span in spans if _is_deep(piece)]
-            elif (number, at, caught) not in self._tried:
-                self._tried.add((number, at, caught))
-                todo.append(self._after(number, at, caught))
+                if start == len(self._path):
+                    spans = zip(self._pieces, pairwise(starts), strict=True)
+                    return captured, [span for piece, span in spans if _is_recursive(piece)]
+            elif (number, start, captured) not in self._tried:
+                self._tried.add((number, start, captured))
+                open_choices.append(self._ends(number, start, captured))
         return None
 
-    def _after(self, number: int, at: int, caught: _Texts) -> Iterator[tuple[int, _Texts]]:
-        """Where the path may go on behind a piece that begins here, and what is caught by then."""
+    def _ends(self, number: int, start: int, captured: _Captured) -> Iterator[tuple[int, _Captured]]:
+        """Where a piece that starts here may end, and what is captured by then."""
         piece, path = self._pieces[number], self._path
-        if isinstance(piece, _Caught):
-            return ((end, (*caught, path[at:end])) for end in range(self._end_of_name(at), at, -1))
-        if isinstance(piece, _Many):
-            limit = len(path) if piece.crosses else self._end_of_name(at)
-            return ((end, caught) for end in self._untried(number, limit, caught, at))
-        if isinstance(piece, _Directories):
-            if path.startswith("/", at):
-                return iter([(at, caught)])
-            untried = self._untried(number, len(path), caught, at)
-            return ((end, caught) for end in untried if end == at or path[end - 1] == "/")
-        if isinstance(piece, _One):
-            return iter([(at + 1, caught)] if at < len(path) and piece.matches(path[at]) else [])
-        text = piece if isinstance(piece, str) else caught[piece.number]
-        return iter([(at + len(text), caught)] if path.startswith(text, at) else [])
+        if isinstance(piece, _Capture):
+            return ((end, (*captured, path[start:end])) for end in range(self._end_of_name(start), start, -1))
+        if isinstance(piece, _AnyCharacters):
+            limit = len(path) if piece.crosses else self._end_of_name(start)
+            return ((end, captured) for end in self._untried(number, limit, captured, start))
+        if isinstance(piece, _AnyDirectories):
+            if path.startswith("/", start):
+                return iter([(start, captured)])
+            untried = self._untried(number, len(path), captured, start)
+            return ((end, captured) for end in untried if end == start or path[end - 1] == "/")
+        if isinstance(piece, _OneCharacter):
+            return iter([(start + 1, captured)] if start < len(path) and piece.matches(path[start]) else [])
+        text = piece if isinstance(piece, str) else captured[piece.number]
+        return iter([(start + len(text), captured)] if path.startswith(text, start) else [])
 
-    def _end_of_name(self, at: int) -> int:
-        slash = self._path.find("/", at)
+    def _end_of_name(self, start: int) -> int:
+        slash = self._path.find("/", start)
         return len(self._path) if slash < 0 else slash
 
-    def _untried(self, number: int, limit: int, caught: _Texts, at: int) -> range:
-        """The places up to the limit, the last one first, that this piece has not led to from an earlier beginning."""
-        key = (number, limit, caught)
-        before = self._tried_from.get(key, limit + 1)
-        self._tried_from[key] = min(before, at)
-        return range(before - 1, at - 1, -1)
+    def _untried(self, number: int, limit: int, captured: _Captured, start: int) -> range:
+        """The ends up to the limit, the last one first, that this piece has not reached from an earlier start."""
+        key = (number, limit, captured)
+        tried_from = self._tried_from.get(key, limit + 1)
+        self._tried_from[key] = min(tried_from, start)
+        return range(tried_from - 1, start - 1, -1)
 
 
-_Links = tuple[int, ...]
+# ---------------------------------------------------------------------- the files that match
 
 
-def matching_files(directory: str, pattern: PathPattern) -> Iterator[tuple[str, Match]]:
-    """The paths below the directory, and how they match. OSError for a directory that cannot be looked into.
+def matching_files(
+    filesystem: pyarrow.fs.FileSystem, directory: str, pattern: PathPattern
+) -> Iterator[tuple[pyarrow.fs.FileInfo, Match]]:
+    """The files below the directory that match the pattern. Raises OSError if a directory cannot be listed."""
+    if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
+        infos = ((filesystem.get_file_info(path), match) for path, match in _matching_paths(directory, pattern))
+    else:
+        selector = pyarrow.fs.FileSelector(directory, recursive=pattern.is_deep, allow_not_found=True)
+        listed = filesystem.get_file_info(selector)
+        matches = (pattern.match(info.path[len(directory) :].lstrip("/")) for info in listed)
+        infos = ((info, match) for info, match in zip(listed, matches, strict=True) if match is not None)
+    return ((info, match) for info, match in infos if info.type is pyarrow.fs.FileType.File)
 
-    A link to a file is one; a link to a directory is followed where the pattern names it, or a wildcard within a name
-    matches it, but never by `**`. A file that several paths lead to is found once, by the first of them.
+
+def _matching_paths(directory: str, pattern: PathPattern) -> Iterator[tuple[str, Match]]:
+    """The matching paths of a directory on disk.
+
+    A link to a file counts as a file. A link to a directory is followed if the pattern names it, also by a wildcard
+    within a name, but never by `**`. A file that several paths lead to is found once, by the first of them.
     """
-    found: set[str] = set()
+    seen: set[str] = set()
     for below, links in sorted(_walk(directory, pattern, "", ())):
         match = pattern.match(below)
-        if match is None or any(begin < link <= end for begin, end in match.deep for link in links):
+        if match is None or any(start < link <= end for start, end in match.recursive_spans for link in links):
             continue
         path = os.path.join(directory, below)
-        if (real := os.path.realpath(path)) not in found:
-            found.add(real)
+        if (real := os.path.realpath(path)) not in seen:
+            seen.add(real)
             yield path, match
 
 
-def _walk(directory: str, pattern: PathPattern, below: str, links: _Links) -> Iterator[tuple[str, _Links]]:
-    """The files below, each with where the links to directories in its path end.
+def _walk(
+    directory: str, pattern: PathPattern, below: str, links: tuple[int, ...]
+) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """The files below, and where in each path a link to a directory ends.
 
-    Each link that is followed takes a name that the pattern says, so that no circle of links is walked for ever.
+    Each followed link uses up one of the names in the pattern, so that a circle of links is not followed for ever.
     """
     try:
         entries = list(os.scandir(os.path.join(directory, below)))
     except (FileNotFoundError, NotADirectoryError):
         return
-    for each in entries:
-        path = below + each.name
-        if not each.is_dir():
+    for entry in entries:
+        path = below + entry.name
+        if not entry.is_dir():
             yield path, links
-        elif pattern.reaches_below(path.count("/") + 1):
-            its_links = (*links, len(path)) if each.is_symlink() else links
-            if len(its_links) <= pattern.named_levels:
-                yield from _walk(directory, pattern, f"{path}/", its_links)
+        elif pattern.may_match_at(path.count("/") + 1):
+            links_of_path = (*links, len(path)) if entry.is_symlink() else links
+            if len(links_of_path) <= pattern.named_levels:
+                yield from _walk(directory, pattern, f"{path}/", links_of_path)

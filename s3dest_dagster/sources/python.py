@@ -1,6 +1,7 @@
-"""Records that Python code made, as batches: mappings and the like, Arrow data of any library, and mixtures.
+"""Records that Python code made, as batches: Python values, Arrow data of any library, and mixtures.
 
-It knows values; it must not know streams, connectors or Dagster.
+Values are written as JSON exactly or refused: none becomes null or text because JSON has no word for it.
+Must not know: streams, connectors, Dagster.
 """
 
 from __future__ import annotations
@@ -21,84 +22,44 @@ import pyarrow as pa
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, Batch, JsonBatch
 from s3dest_dagster.errors import RecordError
 
-_MOST_RECORDS = 256
-"""Records encoded in one call: enough that the call costs nothing, few enough that large records do not pile up."""
+_MAX_RECORDS_PER_CALL = 256
+"""Records encoded in one call: enough that the call hardly counts, few enough that large records do not pile up."""
 
 
 def batches(records: Any, *, emitted_at: Callable[[], int]) -> Iterator[Batch]:
-    """Yield the records as batches, never holding more than a batch of them.
+    """Yield the records as batches, never holding more than one batch of them.
 
-    `records` is an iterable of records (mappings, dataclasses, msgspec Structs, pydantic models), of lists of records
-    (pages), of Arrow data (pyarrow, or whatever has `__arrow_c_stream__` or `__arrow_c_array__`), or of all of these;
-    or one record; or Arrow data; or None for nothing. JSON batches have about 1 MB, Arrow batches about 4 MB.
-    `emitted_at` gives milliseconds since 1970, and is asked once per batch.
+        batches([{"id": 1}, {"id": 2}], emitted_at=lambda: int(time.time() * 1000))
 
-    Raises RecordError, with the record's number counted from 1, for what is no record or holds what JSON cannot.
+    Args:
+        records: An iterable of records (mappings, dataclasses, msgspec Structs, pydantic models), of lists of records
+            (pages), of Arrow data (pyarrow, or whatever has `__arrow_c_stream__` or `__arrow_c_array__`), or of all of
+            these; or one record; or Arrow data; or None for nothing.
+        emitted_at: Gives milliseconds since 1970. It is called once per batch.
+
+    Returns:
+        JSON batches of about 1 MB, and Arrow batches of about 4 MB.
+
+    Raises:
+        RecordError: for a value that is not a record, or that JSON cannot hold. It names the record by its number,
+            counted from 1.
     """
-    pending = _Pending(emitted_at)
+    builder = _BatchBuilder(emitted_at)
     for element in _elements(records):
         for record in element if type(element) is list else (element,):
             if type(record) is dict:
-                if pending.add(record):
-                    yield pending.taken()
+                if builder.add(record):
+                    yield builder.build()
             elif is_arrow(record):
-                yield from pending.flushed()
+                yield from builder.flush()
                 yield from arrow_batches(record, emitted_at=emitted_at)
-            elif pending.add(as_record(record, pending.next_number)):
-                yield pending.taken()
-    yield from pending.flushed()
-
-
-class _Pending:
-    """Records on their way into a batch: a few not yet encoded, and the texts of the others."""
-
-    def __init__(self, emitted_at: Callable[[], int]) -> None:
-        self._emitted_at = emitted_at
-        self._records: list[Any] = []
-        self._at_once = 1
-        self._encoded = 0
-        self._raws: list[bytes] = []
-        self._nbytes = 0
-
-    @property
-    def next_number(self) -> int:
-        return self._encoded + len(self._records) + 1
-
-    def add(self, record: Any) -> bool:
-        """Take a record; whether a batch is full."""
-        self._records.append(record)
-        if len(self._records) < self._at_once:
-            return False
-        self._encode()
-        return self._nbytes >= TARGET_BATCH_BYTES
-
-    def flushed(self) -> Iterator[JsonBatch]:
-        """The batch of what is left, if anything is."""
-        if self._records:
-            self._encode()
-        if self._raws:
-            yield self.taken()
-
-    def taken(self) -> JsonBatch:
-        emitted_at = np.full(len(self._raws), self._emitted_at(), np.int64)
-        batch = JsonBatch(self._raws, emitted_at, self._nbytes)
-        self._raws, self._nbytes = [], 0
-        return batch
-
-    def _encode(self) -> None:
-        raws = encode_records(self._records, self._encoded + 1)
-        nbytes = sum(map(len, raws))
-        self._raws += raws
-        self._nbytes += nbytes
-        self._encoded += len(raws)
-        self._records = []
-        # Records grow or shrink on the way; at most four times as many as the last time keeps surprises small.
-        fitting = TARGET_BATCH_BYTES * len(raws) // nbytes
-        self._at_once = max(1, min(fitting, 4 * len(raws), _MOST_RECORDS))
+            elif builder.add(as_record(record, builder.next_number)):
+                yield builder.build()
+    yield from builder.flush()
 
 
 def _elements(records: Any) -> Iterator[Any]:
-    """What to look at one by one."""
+    """What `records` consists of, to be looked at one by one."""
     if records is None:
         return iter(())
     if is_arrow(records) or is_single_record(records):
@@ -112,27 +73,78 @@ def _elements(records: Any) -> Iterator[Any]:
     )
 
 
+class _BatchBuilder:
+    """Collects records into a JSON batch. The latest few are encoded together, as soon as there are enough."""
+
+    def __init__(self, emitted_at: Callable[[], int]) -> None:
+        self._emitted_at = emitted_at
+        self._records: list[Any] = []
+        self._records_per_call = 1
+        self._encoded = 0
+        self._raws: list[bytes] = []
+        self._nbytes = 0
+
+    @property
+    def next_number(self) -> int:
+        return self._encoded + len(self._records) + 1
+
+    def add(self, record: Any) -> bool:
+        """Add a record. Whether the batch is full."""
+        self._records.append(record)
+        if len(self._records) < self._records_per_call:
+            return False
+        self._encode()
+        return self._nbytes >= TARGET_BATCH_BYTES
+
+    def flush(self) -> Iterator[JsonBatch]:
+        """Yield the batch of what is left, if anything is."""
+        if self._records:
+            self._encode()
+        if self._raws:
+            yield self.build()
+
+    def build(self) -> JsonBatch:
+        """The batch of all encoded records; the next batch starts empty."""
+        emitted_at = np.full(len(self._raws), self._emitted_at(), np.int64)
+        batch = JsonBatch(self._raws, emitted_at, self._nbytes)
+        self._raws, self._nbytes = [], 0
+        return batch
+
+    def _encode(self) -> None:
+        raws = encode_records(self._records, self._encoded + 1)
+        nbytes = sum(map(len, raws))
+        self._raws += raws
+        self._nbytes += nbytes
+        self._encoded += len(raws)
+        self._records = []
+        # Records may grow or shrink; at most four times as many as the last time keeps surprises small.
+        fitting = TARGET_BATCH_BYTES * len(raws) // nbytes
+        self._records_per_call = max(1, min(fitting, 4 * len(raws), _MAX_RECORDS_PER_CALL))
+
+
+# ---------------------------------------------------------------------- Arrow data
+
 ARROW_BATCH_BYTES = 4 << 20
-"""Arrow columns are sliced to about this size: larger than JSON, since nothing of them is parsed."""
+"""Arrow data is sliced to about this size. Batches are larger than those of JSON, since nothing of them is parsed."""
 
 
 def is_arrow(data: object) -> bool:
-    """Whether the object offers Arrow data: pyarrow, polars, pandas from 2.2, a DuckDB relation, ADBC, …"""
+    """Whether the object offers Arrow data: pyarrow, polars, pandas since 2.2, a DuckDB relation, ADBC, …"""
     return hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")
 
 
 def arrow_batches(data: Any, *, emitted_at: Callable[[], int]) -> Iterator[ArrowBatch]:
-    """Yield the rows as slices of about 4 MB, without copying and without reading ahead; empty data yields nothing.
+    """Yield the rows in slices of about 4 MB, without copying or reading ahead. Empty data yields nothing.
 
-    Text and binary columns in Arrow's view layouts become their plain kin, which every reader knows; all other types
-    stay, and so does a dictionary of such texts within a list or struct. Raises RecordError for a single column.
+    Text and binary columns in a view layout become large_string and large_binary, which every reader knows. All other
+    types stay, and so does a dictionary of such texts within a list or struct. Raises RecordError for a single column.
     """
     for record_batch in _record_batches(data):
-        plain = _without_views(record_batch)
-        rows = max(1, plain.num_rows * ARROW_BATCH_BYTES // max(1, plain.nbytes))
-        for start in range(0, plain.num_rows, rows):
-            piece = plain.slice(start, rows)
-            yield ArrowBatch(piece, np.full(piece.num_rows, emitted_at(), np.int64))
+        batch = _without_views(record_batch)
+        rows = max(1, batch.num_rows * ARROW_BATCH_BYTES // max(1, batch.nbytes))
+        for start in range(0, batch.num_rows, rows):
+            part = batch.slice(start, rows)
+            yield ArrowBatch(part, np.full(part.num_rows, emitted_at(), np.int64))
 
 
 def _record_batches(data: Any) -> Iterator[pa.RecordBatch]:
@@ -150,38 +162,41 @@ def _record_batches(data: Any) -> Iterator[pa.RecordBatch]:
 
 def _without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
     columns = [_without_view(column) for column in batch.columns]
-    fields = [each.with_type(column.type) for each, column in zip(batch.schema, columns, strict=True)]
+    fields = [field.with_type(column.type) for field, column in zip(batch.schema, columns, strict=True)]
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields, batch.schema.metadata))
 
 
 def _without_view(column: pa.Array) -> pa.Array:
-    if pa.types.is_dictionary(column.type) and _plain(column.type.value_type) != column.type.value_type:
+    if pa.types.is_dictionary(column.type) and _viewless(column.type.value_type) != column.type.value_type:
         # Arrow cannot cast these as a whole.
         return pa.DictionaryArray.from_arrays(column.indices, _without_view(column.dictionary))
-    plain = _plain(column.type)
-    return column if plain.equals(column.type) else column.cast(plain)
+    type_ = _viewless(column.type)
+    return column if type_.equals(column.type) else column.cast(type_)
 
 
-def _plain(kind: pa.DataType) -> pa.DataType:
+def _viewless(type_: pa.DataType) -> pa.DataType:
     """The type with large_string for string_view and large_binary for binary_view, at any depth."""
-    if pa.types.is_string_view(kind):
+    if pa.types.is_string_view(type_):
         return pa.large_string()
-    if pa.types.is_binary_view(kind):
+    if pa.types.is_binary_view(type_):
         return pa.large_binary()
-    if pa.types.is_struct(kind):
-        return pa.struct([each.with_type(_plain(each.type)) for each in kind])
-    if pa.types.is_map(kind):
-        return pa.map_(_plain(kind.key_type), kind.item_field.with_type(_plain(kind.item_type)), kind.keys_sorted)
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(_plain_values(kind), kind.list_size)
-    if pa.types.is_large_list(kind):
-        return pa.large_list(_plain_values(kind))
-    return pa.list_(_plain_values(kind)) if pa.types.is_list(kind) else kind
+    if pa.types.is_struct(type_):
+        return pa.struct([field.with_type(_viewless(field.type)) for field in type_])
+    if pa.types.is_map(type_):
+        item = type_.item_field.with_type(_viewless(type_.item_type))
+        return pa.map_(_viewless(type_.key_type), item, type_.keys_sorted)
+    if pa.types.is_fixed_size_list(type_):
+        return pa.list_(_viewless_values(type_), type_.list_size)
+    if pa.types.is_large_list(type_):
+        return pa.large_list(_viewless_values(type_))
+    return pa.list_(_viewless_values(type_)) if pa.types.is_list(type_) else type_
 
 
-def _plain_values(kind: pa.DataType) -> pa.Field:
-    return kind.value_field.with_type(_plain(kind.value_type))
+def _viewless_values(type_: pa.DataType) -> pa.Field:
+    return type_.value_field.with_type(_viewless(type_.value_type))
 
+
+# ---------------------------------------------------------------------- records as JSON
 
 _NOT_A_NUMBER = "it is not a finite number, which JSON has no word for. Use None for a missing value"
 _NOT_A_TIME = "it is NaT, which JSON has no word for. Use None for a missing value"
@@ -198,17 +213,21 @@ def encode_records(records: Sequence[Any], first_number: int) -> list[bytes]:
     try:
         texts = _encoder.encode_lines(records)
     except Exception as error:
-        raise _refusal(records, first_number, error) from None
-    if _may_hide_a_non_finite_number(texts, records) and (found := _first_trouble(records)) is not None:
-        raise _record_error(first_number + found[0], found[1], found[2])
+        raise _find_error(records, first_number) or RecordError(
+            f"Records from {first_number:,} on cannot be written as JSON: {error}."
+        ) from None
+    if _may_hide_a_non_finite_number(texts, records) and (refusal := _find_error(records, first_number)) is not None:
+        raise refusal
     raws = texts.split(b"\n")
     raws.pop()
-    # Only ready-made JSON inside a record (msgspec.Raw) can hold a line break.
-    return raws if len(raws) == len(records) else [_one_line(record) for record in records]
+    if len(raws) == len(records):
+        return raws
+    # Only ready-made JSON within a record (msgspec.Raw) can hold a line break.
+    return [msgspec.json.format(_encoder.encode(record), indent=-1) for record in records]
 
 
 def as_record(value: Any, number: int) -> Any:
-    """The value as something that encodes to a JSON object; RecordError when it is no record."""
+    """The value as something that encodes to a JSON object. Raises RecordError if it is not a record."""
     if isinstance(value, dict) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return value
     if isinstance(value, msgspec.Struct) and not value.__struct_config__.array_like:
@@ -234,19 +253,19 @@ def is_single_record(value: Any) -> bool:
     )
 
 
-def _replacement(value: Any) -> Any:
-    """What stands for a value that msgspec does not know; TypeError when nothing does."""
+def _convert(value: Any) -> Any:
+    """A value that msgspec can encode instead of one that it does not know. Raises TypeError if there is none."""
     if isinstance(value, np.ndarray):
         return list(value)
     if isinstance(value, np.datetime64 | datetime) and value != value:
         raise ValueError(_NOT_A_TIME)
-    for kind, spelled in _SPELLED.items():
+    for kind, convert in _CONVERSIONS.items():
         if isinstance(value, kind):
-            return spelled(value)
+            return convert(value)
     if isinstance(value, np.timedelta64):  # its `item` is a bare number for some units
         raise TypeError("a numpy.timedelta64 has no place in JSON. Use datetime.timedelta")
     if isinstance(value, np.generic) and not isinstance(item := value.item(), np.generic):
-        return _replacement(item) if isinstance(item, float) else item
+        return _convert(item) if isinstance(item, float) else item
     if hasattr(value, "model_dump"):
         return value.model_dump()
     raise TypeError(f"a {type(value).__name__} has no place in JSON")
@@ -258,8 +277,8 @@ def _finite(value: float) -> float:
     return float(value)
 
 
-# Subclasses too (msgspec takes the exact types only); a text keeps the nanoseconds that numpy and pandas may hold.
-_SPELLED: dict[type, Callable[[Any], Any]] = {
+# For subclasses, since msgspec takes only the exact types. A text keeps the nanoseconds of numpy and pandas.
+_CONVERSIONS: dict[type, Callable[[Any], Any]] = {
     np.datetime64: str,
     datetime: lambda value: value.isoformat(),
     date: lambda value: value.isoformat(),
@@ -270,16 +289,16 @@ _SPELLED: dict[type, Callable[[Any], Any]] = {
     Mapping: dict,
 }
 
-_encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_replacement)
+_encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_convert)
 _NON_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
-_binary_encoder = msgspec.msgpack.Encoder(enc_hook=_replacement)
+_binary_encoder = msgspec.msgpack.Encoder(enc_hook=_convert)
 
 
 def _may_hide_a_non_finite_number(texts: bytes, records: Sequence[Any]) -> bool:
-    """Whether a null may have been a float, or a Decimal that is no number was written; rarely true by mistake.
+    """Whether a null may have been a non-finite float, or a non-finite Decimal was written. Rarely true by mistake.
 
-    In MessagePack a non-finite float begins with bytes that stand nowhere in text and hardly ever in other numbers, so
-    that records with nulls, which are common, need no look at each value.
+    msgspec writes a non-finite float as null. In MessagePack such a float begins with bytes that never occur in a text
+    and hardly ever in other numbers, so records with nulls, which are common, need no look at each value.
     """
     if b"NaN" in texts or b"Infinity" in texts:
         return True
@@ -287,54 +306,40 @@ def _may_hide_a_non_finite_number(texts: bytes, records: Sequence[Any]) -> bool:
         return False
     try:
         packed = _binary_encoder.encode(records)
-    except (OverflowError, TypeError, ValueError):  # as it does for an integer of more than 64 bits
+    except (OverflowError, TypeError, ValueError):  # for instance for an integer of more than 64 bits
         return True
     return _NON_FINITE.search(packed) is not None
 
 
-def _one_line(record: Any) -> bytes:
-    return msgspec.json.format(_encoder.encode(record), indent=-1)
-
-
-def _refusal(records: Sequence[Any], first_number: int, error: Exception) -> RecordError:
-    if (found := _first_trouble(records)) is not None:
-        return _record_error(first_number + found[0], found[1], found[2])
-    return RecordError(f"Records from {first_number:,} on cannot be written as JSON: {error}.")
-
-
-def _record_error(number: int, path: str, reason: str) -> RecordError:
-    return RecordError(f"Record {number:,}, field {path}: {reason}.")
-
-
-def _first_trouble(records: Sequence[Any]) -> tuple[int, str, str] | None:
-    """Index, field and reason of the first value that cannot be written."""
-    for index, record in enumerate(records):
+def _find_error(records: Sequence[Any], first_number: int) -> RecordError | None:
+    """The error of the first value that cannot be written; None if all can."""
+    for number, record in enumerate(records, first_number):
         try:
-            found = _trouble(record, "")
+            found = _find_unwritable(record, "")
         except RecursionError:
             found = ("(any)", "the record is nested too deeply, or contains itself")
         if found is not None:
-            return index, *found
+            return RecordError(f"Record {number:,}, field {found[0]}: {found[1]}.")
     return None
 
 
-def _trouble(value: Any, path: str) -> tuple[str, str] | None:
+def _find_unwritable(value: Any, path: str) -> tuple[str, str] | None:
     """Path and reason of the first value within that cannot be written."""
     children = _children(value)
     if children is None:
-        reason = _leaf_trouble(value)
+        reason = _why_unwritable(value)
         return None if reason is None else (path or "(the whole record)", reason)
     for name, child in children:
         inner = f"{path}{name}" if name.startswith("[") or not path else f"{path}.{name}"
-        if (found := _trouble(child, inner)) is not None:
+        if (found := _find_unwritable(child, inner)) is not None:
             return found
-    # The children are well; what is wrong must be a key.
-    reason = None if not isinstance(value, Mapping) else _leaf_trouble(dict.fromkeys(value, 0))
+    # All values can be written, so only a key can be wrong.
+    reason = None if not isinstance(value, Mapping) else _why_unwritable(dict.fromkeys(value, 0))
     return None if reason is None else (path or "(the whole record)", f"one of its names cannot be written: {reason}")
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]] | None:
-    """What stands within a value, by name; None for a leaf."""
+    """The values within, by name; None for a value that holds no others."""
     if hasattr(value, "model_dump") and not isinstance(value, type):
         value = value.model_dump()
     if isinstance(value, Mapping):
@@ -342,13 +347,14 @@ def _children(value: Any) -> Iterator[tuple[str, Any]] | None:
     if isinstance(value, msgspec.Struct):
         return ((name, getattr(value, name)) for name in value.__struct_fields__)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return ((each.name, getattr(value, each.name)) for each in dataclasses.fields(value))
+        return ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
     if isinstance(value, list | tuple | set | frozenset | np.ndarray):
         return ((f"[{index}]", child) for index, child in enumerate(value))
     return None
 
 
-def _leaf_trouble(value: Any) -> str | None:
+def _why_unwritable(value: Any) -> str | None:
+    """Why a value that holds no others cannot be written; None if it can."""
     if isinstance(value, float) and not math.isfinite(value):
         return _NOT_A_NUMBER
     if isinstance(value, Decimal) and not value.is_finite():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from work import assert_linear
 
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.sources.path_patterns import as_it_is, path_pattern
+from s3dest_dagster.sources.path_patterns import escape_wildcards, parse_pattern
 
 MEANING = {"**/": r"(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]", "[ab]": "[ab]", "[!a]": "[^a]"}
 """What each wildcard means, as a regular expression."""
@@ -16,7 +16,7 @@ CAUGHT = "{{ partition_key }}"
 
 
 def matched(pattern: str, path: str):
-    found = path_pattern(pattern, catching=True)
+    found = parse_pattern(pattern, capture=True)
     return None if not path.startswith(found.directory) else found.match(path[len(found.directory) :])
 
 
@@ -44,22 +44,22 @@ def test_a_pattern_matches_and_catches_what_its_wildcards_mean(pieces, directori
     found, wanted = matched(pattern, path), expected(pieces, path)
     assert (found is None) == (wanted is None)
     if found is not None and wanted is not None:
-        assert found.caught.get("partition_key") == wanted.groupdict().get("caught")
+        assert found.captured.get("partition_key") == wanted.groupdict().get("caught")
 
 
 def test_the_last_of_several_places_is_caught():
-    assert matched("in/*_{{ partition_key }}.csv", "in/a_b_c.csv").caught == {"partition_key": "c"}
+    assert matched("in/*_{{ partition_key }}.csv", "in/a_b_c.csv").captured == {"partition_key": "c"}
 
 
 def test_two_placeholders_catch_what_stands_in_their_places():
-    caught = matched("{{ year }}/{{ month }}/x_{{ year }}*.csv", "2024/05/x_20245.csv").caught
+    caught = matched("{{ year }}/{{ month }}/x_{{ year }}*.csv", "2024/05/x_20245.csv").captured
     assert caught == {"year": "2024", "month": "05"}
 
 
 @given(st.text("ab*?[]", min_size=1))
-def test_a_text_as_it_is_matches_itself_alone(text):
-    assert matched(as_it_is(text), text) is not None
-    assert matched(as_it_is(text), f"{text}a") is None
+def test_a_text_escape_wildcards_matches_itself_alone(text):
+    assert matched(escape_wildcards(text), text) is not None
+    assert matched(escape_wildcards(text), f"{text}a") is None
 
 
 @pytest.mark.parametrize("hidden", ["in/.a.csv", "in/.b/a.csv"])
@@ -70,7 +70,7 @@ def test_names_with_a_dot_before_them_are_not_found(hidden):
 @pytest.mark.parametrize("wrong", ["[z-a].csv", "[!z-a].csv"])
 def test_a_class_that_is_none_is_refused(wrong):
     with pytest.raises(SettingsError, match=r"has the class \[!?z-a\], which is none"):
-        path_pattern(wrong, catching=True)
+        parse_pattern(wrong, capture=True)
 
 
 @pytest.mark.parametrize(
@@ -108,4 +108,4 @@ def test_the_work_for_a_pattern_grows_with_its_length_and_the_paths(construct):
 
 @pytest.mark.parametrize("text", ["{{ " * 20_000, "{{" + " " * 60_000, "{{" * 30_000, "{{ a " * 12_000, "{" * 60_000])
 def test_openings_without_an_end_are_plain_text_at_once(text):
-    assert path_pattern(text, catching=True).match(text) is not None
+    assert parse_pattern(text, capture=True).match(text) is not None
