@@ -1,8 +1,8 @@
 """Templates over a few known values: Jinja's syntax and sandbox, without what could run long, grow large or reach out.
 
-There are expressions, filters and methods of texts, and `{% if %}`; no loops, macros or imports. A template's work is
-bounded by its length, and its errors repeat no more of it than names. Jinja is imported with this module, so that it
-costs only those who have templates. It knows texts and values; it must not know what they are for.
+A template has expressions, filters and methods of texts, and `{% if %}`; no loops, macros or imports. So its length
+bounds its work. Its errors repeat nothing of it but names. Jinja is imported with this module, which only users of
+templates import. Must not know: what the texts and values are for.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, nodes
 from jinja2.sandbox import SandboxedEnvironment
@@ -19,75 +19,29 @@ from jinja2.visitor import NodeTransformer
 from s3dest_dagster.errors import SettingsError
 
 Value = str | int | float
-MOST_CHARACTERS = 65_536
-"""Of a template, and of each text that it makes on the way."""
+MAX_CHARACTERS = 65_536
+"""Bound of a template, and of each text that it makes on the way."""
 
+# fmt: off
 _FILTERS = (
-    "abs",
-    "capitalize",
-    "default",
-    "first",
-    "float",
-    "int",
-    "join",
-    "last",
-    "length",
-    "lower",
-    "replace",
-    "round",
-    "string",
-    "title",
-    "trim",
-    "upper",
-    "urlencode",
+    "abs", "capitalize", "default", "first", "float", "int", "join", "last", "length", "lower", "replace", "round",
+    "string", "title", "trim", "upper", "urlencode",
 )
 _METHODS = (
-    "endswith",
-    "lower",
-    "lstrip",
-    "removeprefix",
-    "removesuffix",
-    "replace",
-    "rstrip",
-    "split",
-    "startswith",
-    "strip",
-    "title",
-    "upper",
+    "endswith", "lower", "lstrip", "removeprefix", "removesuffix", "replace", "rstrip", "split", "startswith", "strip",
+    "title", "upper",
 )
-_NODES = (
-    nodes.Template,
-    nodes.Output,
-    nodes.TemplateData,
-    nodes.If,
-    nodes.Name,
-    nodes.Getattr,
-    nodes.Getitem,
-    nodes.Slice,
-    nodes.Const,
-    nodes.List,
-    nodes.Tuple,
-    nodes.Call,
-    nodes.Keyword,
-    nodes.Filter,
-    nodes.CondExpr,
-    nodes.Compare,
-    nodes.Operand,
-    nodes.And,
-    nodes.Or,
-    nodes.Not,
-    nodes.Add,
-    nodes.Sub,
-    nodes.Mul,
-    nodes.Div,
-    nodes.FloorDiv,
-    nodes.Mod,
-    nodes.Neg,
-    nodes.Pos,
-    nodes.Concat,
-)
-_PLACE = "value_{}"
-"""How the values that a template names are called where it is rendered: dotted names are one name."""
+_NODES = {
+    nodes.Template, nodes.Output, nodes.TemplateData, nodes.If, nodes.Name, nodes.Getattr, nodes.Getitem, nodes.Slice,
+    nodes.Const, nodes.List, nodes.Tuple, nodes.Call, nodes.Keyword, nodes.Filter, nodes.CondExpr, nodes.Compare,
+    nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv,
+    nodes.Mod, nodes.Neg, nodes.Pos, nodes.Concat,
+}
+# fmt: on
+_VARIABLE = "value_{}"
+"""The name of a value within the rendered template. A dotted name becomes one variable."""
+
+_T = TypeVar("_T")
 
 
 class _Sandbox(SandboxedEnvironment):
@@ -96,7 +50,7 @@ class _Sandbox(SandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "%"})
 
     def __init__(self, finalize: Callable[[Any], str]) -> None:
-        # A text may hold "{#": comments begin with what no setting has.
+        # A text may hold "{#", so comments begin with what no setting holds.
         super().__init__(
             undefined=StrictUndefined,
             finalize=finalize,
@@ -114,32 +68,37 @@ class _Sandbox(SandboxedEnvironment):
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator != "+" and not (isinstance(left, int | float) and isinstance(right, int | float)):
             raise TypeError(f"{operator} is for numbers")
-        return _checked(super().call_binop(context, operator, left, right))
+        return _check_size(super().call_binop(context, operator, left, right))
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         if getattr(__obj, "__name__", "") == "replace":
-            return _checked(_replace(__obj.__self__, *args, **kwargs))
-        return _checked(super().call(__context, __obj, *args, **kwargs))
+            return _check_size(_replace(__obj.__self__, *args, **kwargs))
+        return _check_size(super().call(__context, __obj, *args, **kwargs))
 
 
-def _checked(value: Any) -> Any:
-    if isinstance(value, str) and len(value) > MOST_CHARACTERS:
-        raise ValueError(f"it makes a text of more than {MOST_CHARACTERS:,} characters")
+def _check_length(characters: int) -> None:
+    if characters > MAX_CHARACTERS:
+        raise ValueError(f"it makes a text of more than {MAX_CHARACTERS:,} characters")
+
+
+def _check_size(value: _T) -> _T:
+    if isinstance(value, str):
+        _check_length(len(value))
     return value
 
 
-def _bounded(made: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter; what it makes is no larger than a text may be. Jinja's marks of a filter are kept."""
+def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The filter, with its result checked by `_check_size`. Jinja's marks on the filter are kept."""
 
     def bounded(*args: Any, **kwargs: Any) -> Any:
-        return _checked(made(*args, **kwargs))
+        return _check_size(function(*args, **kwargs))
 
-    bounded.__dict__.update(getattr(made, "__dict__", {}))
+    bounded.__dict__.update(getattr(function, "__dict__", {}))
     return bounded
 
 
 def _int(value: Any, default: int | None = None) -> int:
-    """Jinja's own gives 0 for what is no number."""
+    """The filter `int`. Jinja's own gives 0 for what is not a number."""
     return _number(int, value, default)  # type: ignore[no-any-return]
 
 
@@ -156,25 +115,20 @@ def _number(kind: Callable[[Any], Any], value: Any, default: Any) -> Any:
         return default
 
 
-def _replace(text: Any, old: str, new: str, count: int = -1) -> str:
-    plain = str(text)
-    times = plain.count(old) if count < 0 else min(count, plain.count(old))
-    _fits(len(plain) + times * (len(new) - len(old)))
-    return plain.replace(old, new, count)
+def _replace(value: Any, old: str, new: str, count: int = -1) -> str:
+    text = str(value)
+    times = text.count(old) if count < 0 else min(count, text.count(old))
+    _check_length(len(text) + times * (len(new) - len(old)))
+    return text.replace(old, new, count)
 
 
 def _join(values: Sequence[Any], separator: str = "") -> str:
-    texts = [str(each) for each in values]
-    _fits(sum(map(len, texts)) + len(separator) * len(texts))
+    texts = [str(value) for value in values]
+    _check_length(sum(map(len, texts)) + len(separator) * len(texts))
     return separator.join(texts)
 
 
-def _fits(size: int) -> None:
-    if size > MOST_CHARACTERS:
-        raise ValueError(f"it makes a text of more than {MOST_CHARACTERS:,} characters")
-
-
-def _text_of(value: Any) -> str:
+def _to_text(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise TypeError(f"it puts a {type(value).__name__} into a text")
     return str(value)
@@ -185,41 +139,42 @@ def _text_of(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Template:
-    """A template that may be rendered: `names` are the values that it asks for, dotted (`partition_key.region`)."""
+    """A parsed template, ready to be rendered."""
 
     source: str
     names: tuple[str, ...]
+    """The values that it asks for; dotted names (`partition_key.region`) as one."""
     _tree: nodes.Template
 
     def text(self, values: Mapping[str, Value], *, escape: Callable[[str], str] = str) -> str:
-        """The text, with `escape` applied to whatever is put into it. SettingsError where that cannot be made."""
-        environment = _Sandbox(lambda value: escape(_text_of(value)))
-        found: str = self._rendered(lambda: environment.from_string(self._tree).render(self._places(values)))
-        return found
+        """The rendered text, with `escape` applied to every value in it. Raises SettingsError if rendering fails."""
+        environment = _Sandbox(lambda value: escape(_to_text(value)))
+        return _render(lambda: environment.from_string(self._tree).render(self._variables(values)))
 
     def value(self, values: Mapping[str, Value]) -> Value:
-        """The value of a template that is nothing but one expression, a number included; the text of any other."""
-        expression = self._lone_expression()
+        """The value, a number included, of a template that is nothing but one expression; the text of any other."""
+        expression = self._single_expression()
         if expression is None:
             return self.text(values)
-        assign = nodes.Assign(nodes.Name("result", "store"), expression, lineno=1)
-        tree = nodes.Template([assign], lineno=1)
+        assignment = nodes.Assign(nodes.Name("result", "store"), expression, lineno=1)
+        tree = nodes.Template([assignment], lineno=1)
 
         def evaluate() -> Value:
-            compiled = _Sandbox(_text_of).from_string(tree)
-            context = compiled.new_context(self._places(values))
+            compiled = _Sandbox(_to_text).from_string(tree)
+            context = compiled.new_context(self._variables(values))
             for _ in compiled.root_render_func(context):
                 pass
-            found = context.vars["result"]
-            return found if isinstance(found, bool) else _plain(found)
+            result = context.vars["result"]
+            if not isinstance(result, str | int | float):
+                raise TypeError(f"it gives a {type(result).__name__}, and a text or a number is needed")
+            return result
 
-        found: Value = self._rendered(evaluate)
-        return found
+        return _render(evaluate)
 
-    def _places(self, values: Mapping[str, Value]) -> dict[str, Value]:
-        return {_PLACE.format(number): values[name] for number, name in enumerate(self.names)}
+    def _variables(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        return {_VARIABLE.format(number): values[name] for number, name in enumerate(self.names)}
 
-    def _lone_expression(self) -> Any:
+    def _single_expression(self) -> Any:
         if not (self.source.startswith("{{") and self.source.endswith("}}")):
             return None
         match self._tree.body:
@@ -227,32 +182,27 @@ class Template:
                 return expression
         return None
 
-    def _rendered(self, make: Callable[[], Any]) -> Any:
-        try:
-            return make()
-        except SettingsError:
-            raise
-        except RecursionError:
-            raise _too_deep() from None
-        # Whatever operations of texts and numbers raise; the values are keys and times of partitions, no secrets.
-        except Exception as error:
-            raise SettingsError(f"The template cannot be rendered: {error}.") from None
+
+def _render(render: Callable[[], _T]) -> _T:
+    try:
+        return render()
+    except SettingsError:
+        raise
+    except RecursionError:
+        raise _too_deep() from None
+    # Operations of texts and numbers raise errors of any class. No value is secret: they are keys and times.
+    except Exception as error:
+        raise SettingsError(f"The template cannot be rendered: {error}.") from None
 
 
-def _plain(found: Any) -> Value:
-    if not isinstance(found, str | int | float):
-        raise TypeError(f"it gives a {type(found).__name__}, and a text or a number is needed")
-    return found
-
-
-_syntax = _Sandbox(_text_of)
+_syntax = _Sandbox(_to_text)
 
 
 def parsed(source: str) -> nodes.Template:
-    """The syntax tree of a text. SettingsError for one that is no template, or that is too long or too deep."""
-    if len(source) > MOST_CHARACTERS:
+    """The syntax tree of a text. Raises SettingsError if it is not a template, too long, or nested too deeply."""
+    if len(source) > MAX_CHARACTERS:
         raise SettingsError(
-            f"A template has {len(source):,} characters; {MOST_CHARACTERS:,} are the most. A text that is no template "
+            f"A template has {len(source):,} characters; {MAX_CHARACTERS:,} are the most. A text that is no template "
             "has neither {{ nor {%."
         )
     try:
@@ -269,87 +219,87 @@ def parsed(source: str) -> nodes.Template:
 
 @lru_cache(maxsize=256)
 def template(source: str) -> Template:
-    """The template that a text is. SettingsError for what is none, and for what a template here may not have."""
+    """The template of a text. Raises SettingsError as `parsed` does, and for anything that is not allowed here."""
     tree = parsed(source)
     try:
         names = _Names()
         tree = names.visit(tree)
-        _check(tree)
+        _check_nodes(tree)
     except RecursionError:
         raise _too_deep() from None
-    return Template(source, tuple(names.found), tree)
+    return Template(source, tuple(names.numbers), tree)
 
 
 def segments(source: str) -> Iterator[str] | None:
-    """The template's plain texts and expressions, one after another; None where it has blocks, as `{% if %}`."""
+    """The template's texts and expressions, one after another; None if it has blocks, such as `{% if %}`."""
     parsed(source)
-    texts, text = [], ""
+    parts, part = [], ""
     for _, kind, token in _syntax.lex(source):
         if kind == "block_begin" or kind.startswith("raw"):
             return None
-        if kind == "variable_begin" and text:
-            texts.append(text)
-            text = ""
-        text += token
+        if kind == "variable_begin" and part:
+            parts.append(part)
+            part = ""
+        part += token
         if kind == "variable_end":
-            texts.append(text)
-            text = ""
-    return iter([*texts, text] if text else texts)
+            parts.append(part)
+            part = ""
+    return iter([*parts, part] if part else parts)
 
 
 def literal(text: str) -> str:
-    """The text so that it stands in a template as it is."""
+    """A template that renders to this text."""
     return text.replace("{", '{{ "{" }}') if "{{" in text or "{%" in text else text
 
 
 class _Names(NodeTransformer):
-    """Puts places of values where the template names them; a dotted name, or one with a text in brackets, is one."""
+    """Replaces the names of values by variables. A dotted name, or one with a text in brackets, is one variable."""
 
     def __init__(self) -> None:
-        self.found: dict[str, int] = {}
+        self.numbers: dict[str, int] = {}
 
     def visit_Call(self, node: nodes.Call) -> Any:
-        """A method's own name is no part of what is named."""
+        """Keeps a method's own name, which is not a value's."""
         if not (isinstance(node.node, nodes.Getattr) and node.node.attr in _METHODS):
-            raise _refused("calls what is no method of a text that is known here")
+            raise _not_allowed("calls what is no method of a text that is known here")
         node.node.node = self.visit(node.node.node)
-        node.args = [self.visit(each) for each in node.args]
-        node.kwargs = [self.visit(each) for each in node.kwargs]
+        node.args = [self.visit(argument) for argument in node.args]
+        node.kwargs = [self.visit(argument) for argument in node.kwargs]
         return node
 
     def visit_Name(self, node: nodes.Name) -> Any:
-        return self._placed(node.name, node)
+        return self._variable(node.name, node)
 
     def visit_Getattr(self, node: nodes.Getattr) -> Any:
         if isinstance(node.node, nodes.Name) and not node.attr.startswith("_"):
-            return self._placed(f"{node.node.name}.{node.attr}", node)
-        raise _refused(f"asks for the attribute {node.attr!r}")
+            return self._variable(f"{node.node.name}.{node.attr}", node)
+        raise _not_allowed(f"asks for the attribute {node.attr!r}")
 
     def visit_Getitem(self, node: nodes.Getitem) -> Any:
         if isinstance(node.node, nodes.Name) and isinstance(node.arg, nodes.Const) and isinstance(node.arg.value, str):
-            return self._placed(f"{node.node.name}.{node.arg.value}", node)
+            return self._variable(f"{node.node.name}.{node.arg.value}", node)
         return self.generic_visit(node)
 
-    def _placed(self, name: str, node: nodes.Node) -> nodes.Name:
-        number = self.found.setdefault(name, len(self.found))
-        return nodes.Name(_PLACE.format(number), "load", lineno=node.lineno)
+    def _variable(self, name: str, node: nodes.Node) -> nodes.Name:
+        number = self.numbers.setdefault(name, len(self.numbers))
+        return nodes.Name(_VARIABLE.format(number), "load", lineno=node.lineno)
 
 
-def _check(tree: nodes.Node) -> None:
+def _check_nodes(tree: nodes.Node) -> None:
     for node in tree.find_all(nodes.Node):
         if type(node) not in _NODES:
-            what = type(node).__name__.lower()
-            raise _refused(f"has a {'{% ' + what + ' %}' if isinstance(node, nodes.Stmt) else what}")
+            name = type(node).__name__.lower()
+            raise _not_allowed(f"has a {'{% ' + name + ' %}' if isinstance(node, nodes.Stmt) else name}")
         if isinstance(node, nodes.Filter) and node.name not in _FILTERS:
-            raise _refused(f"has the filter {node.name!r}")
+            raise _not_allowed(f"has the filter {node.name!r}")
 
 
 def _too_deep() -> SettingsError:
     return SettingsError("The template nests too deeply.")
 
 
-def _refused(what: str) -> SettingsError:
+def _not_allowed(reason: str) -> SettingsError:
     return SettingsError(
-        f"The template {what}. There are {{% if %}}, arithmetic, comparisons, the filters "
+        f"The template {reason}. There are {{% if %}}, arithmetic, comparisons, the filters "
         f"{', '.join(_FILTERS)}, and the methods {', '.join(_METHODS)} of texts."
     )

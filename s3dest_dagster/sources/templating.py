@@ -1,6 +1,6 @@
-"""A connector's config that says which partition is read: placeholders, and the values that stand in for them.
+"""Placeholders in a connector's config or in the path of files, and the values that a run puts in their place.
 
-It knows JSON values and instants; it must not know connectors, Dagster's partitions or secrets.
+`template_engine` renders them. Must not know: connectors, Dagster's partitions, secrets.
 """
 
 from __future__ import annotations
@@ -17,16 +17,14 @@ if TYPE_CHECKING:
     from s3dest_dagster.sources.template_engine import Template
 
 _MARKS = ("{{", "{%")
-_LEFT_ALONE = "__injected"
-"""Low-code connectors get their manifest, which has templates of its own, in keys that begin so."""
-
+_UNRENDERED_PREFIX = "__injected"
+"""Low-code connectors get their manifest, which has templates of its own, under keys that begin like this."""
 
 Values = Mapping[str, str | int]
-"""What placeholders can name: texts and numbers."""
+"""What placeholders stand for, by their names."""
 
 Window = tuple[datetime, datetime]
-"""Start and end, the end not included."""
-
+"""Start and end. The end is not part of the window."""
 
 PARTITION_VALUES = (
     "partition_key",
@@ -51,67 +49,79 @@ def stream_values(stream: Stream) -> dict[str, str | int]:
 
 
 class Verbatim(str):
-    """A text that is no template, whatever it holds: one that was looked up, as a secret."""
+    """A text that is not a template, whatever it holds, since it was looked up, like a secret."""
 
     __slots__ = ()
 
 
 def is_template(text: str) -> bool:
-    """Whether a text is rendered: it has `{{` or `{%`."""
+    """Whether a text is rendered: it holds `{{` or `{%`."""
     return not isinstance(text, Verbatim) and any(mark in text for mark in _MARKS)
 
 
 def render_config(config: Mapping[str, Any], values: Values | None) -> dict[str, Any]:
-    """A copy of the config with the templates among its texts rendered: `{{ name }}` becomes the value of that name.
+    """A copy of the config with its templates rendered: `{{ name }}` becomes the value of that name.
 
-    Templates are those of `template_engine`, so that `{{ name | replace("-", "/") }}` and `{% if name == "x" %}` do,
-    too. A text that is nothing but one expression becomes its value, a number included; any other text stays a text.
-    Keys, numbers, `Verbatim` texts and whatever stands under a key that begins with `__injected` stay as they are.
-    Raises SettingsError for a name that is not among `values`, with those that are, and for what cannot be rendered.
+        render_config({"since": "{{ partition_start }}"}, {"partition_start": "2024-01-31T00:00:00Z"})
+
+    Filters, methods and `{% if %}` work too (see `template_engine`). A text that is nothing but one expression becomes
+    its value, a number included; any other text stays a text. Keys, numbers, `Verbatim` texts, and everything under a
+    key that begins with `__injected` stay as they are. Raises SettingsError for an unknown name, with the known ones,
+    and for a template that cannot be rendered.
     """
-    return {key: _rendered(value, str(key), values or {}) for key, value in config.items()}
+    return {key: _render_value(value, str(key), values or {}) for key, value in config.items()}
 
 
-def _rendered(value: Any, path: str, values: Values) -> Any:
-    if path.rpartition(".")[2].startswith(_LEFT_ALONE):
+def _render_value(value: Any, path: str, values: Values) -> Any:
+    if path.rpartition(".")[2].startswith(_UNRENDERED_PREFIX):
         return value
     if isinstance(value, str):
         if not is_template(value):
             return value
-        with _at(path):
+        with _errors_at(path):
             return _template(value, path, values).value(values)
     if isinstance(value, Mapping):
-        return {key: _rendered(inner, f"{path}.{key}", values) for key, inner in value.items()}
+        return {key: _render_value(inner, f"{path}.{key}", values) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_rendered(inner, f"{path}[{index}]", values) for index, inner in enumerate(value)]
+        return [_render_value(inner, f"{path}[{index}]", values) for index, inner in enumerate(value)]
     return value
 
 
 def render_text(text: str, path: str, values: Values | None, *, escape: Callable[[str], str]) -> str:
-    """The text with its templates rendered; `escape` is applied to whatever they put into it. `path` is where it
-    stands, for errors, which are those of `render_config`."""
+    """The text with its templates rendered, and `escape` applied to every value in it.
+
+    Raises SettingsError as `render_config` does. `path` is the text's place, for errors.
+    """
     if not is_template(text):
         return text
-    with _at(path):
+    with _errors_at(path):
         return _template(text, path, values or {}).text(values or {}, escape=escape)
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """The values that the templates of a text ask for, dotted names as one; none where it is no template."""
+    """The names of the placeholders in a text, dotted names as one; none if it is not a template."""
     return _engine().template(text).names if is_template(text) else ()
 
 
 def _template(text: str, path: str, values: Values) -> Template:
-    found: Template = _engine().template(text)
-    for name in found.names:
+    template: Template = _engine().template(text)
+    for name in template.names:
         if name not in values:
-            raise _unknown(name, path, values)
-    return found
+            known = (
+                f"Known here: {', '.join(sorted(values))}."
+                if values
+                else ("None is known: the stream has no partitions.")
+            )
+            raise SettingsError(
+                f"The source's config has the placeholder {{{{ {name} }}}} at {path}, which is not known. {known}",
+                setting=path,
+            )
+    return template
 
 
 @contextmanager
-def _at(path: str) -> Iterator[None]:
-    """Errors of a template leave with where it stands; never with the text, which may be a secret."""
+def _errors_at(path: str) -> Iterator[None]:
+    """Errors of a template name its place; never its text, which may be a secret."""
     try:
         yield
     except SettingsError as error:
@@ -121,17 +131,10 @@ def _at(path: str) -> Iterator[None]:
 
 
 def _engine() -> Any:
-    """Imported where there is a template, since Jinja takes its time."""
+    """Imported only if there is a template, since importing Jinja takes time."""
     from s3dest_dagster.sources import template_engine
 
     return template_engine
-
-
-def _unknown(name: str, path: str, values: Values) -> SettingsError:
-    known = f"Known here: {', '.join(sorted(values))}." if values else "None is known: the stream has no partitions."
-    return SettingsError(
-        f"The source's config has the placeholder {{{{ {name} }}}} at {path}, which is not known. {known}", setting=path
-    )
 
 
 def partition_values(
@@ -142,15 +145,22 @@ def partition_values(
     end: datetime | None = None,
     windows: Mapping[str, Window] | None = None,
 ) -> dict[str, str | int]:
-    """The values that a config's placeholders can name for one partition.
+    """The values that placeholders can name for one partition.
 
-    `partition_key`, and for a multi-dimensional partition `partition_key.<dimension>`. With a time window (aware, its
-    end not included) also `partition_start` and `partition_end` as instants in UTC (`2024-01-31T00:00:00Z`),
-    `partition_start_epoch` and `partition_end_epoch` as numbers of seconds since 1970, and as dates in the window's
-    own time zone `partition_start_date`, `partition_end_date` (the day on which it ends, not included when it ends at
-    midnight) and `partition_last_date` (the last day that has a part in it), for connectors that include their end
-    date. `windows` are those of dimensions, which have the same names with the dimension's behind:
-    `partition_start.<dimension>`.
+    - `partition_key`, and `partition_key.<dimension>` for each dimension.
+    - `partition_start` and `partition_end`: the window's instants in UTC (`2024-01-31T00:00:00Z`).
+    - `partition_start_epoch` and `partition_end_epoch`: the same in seconds since 1970, as numbers.
+    - `partition_start_date`, `partition_end_date`: the days on which the window begins and ends, in its own time zone.
+      A window that ends at midnight does not include its last date.
+    - `partition_last_date`: the last day that the window has a part of, for connectors that include their end date.
+    - All but the key also for the window of a dimension: `partition_start.<dimension>`.
+
+    Args:
+        key: The partition's key.
+        dimensions: The key of each dimension of a multi-dimensional partition.
+        start: Where the time window begins, with a time zone; None: the partition has no window.
+        end: Where it ends; the end is not part of it.
+        windows: The windows of the dimensions that have one.
     """
     values: dict[str, str | int] = {"partition_key": key}
     values |= {f"partition_key.{name}": part for name, part in (dimensions or {}).items()}
@@ -158,9 +168,9 @@ def partition_values(
         values |= _start_values(start)
     if end is not None:
         values |= _end_values(end)
-    for dimension, (its_start, its_end) in (windows or {}).items():
-        its_values = _start_values(its_start) | _end_values(its_end)
-        values |= {f"{name}.{dimension}": value for name, value in its_values.items()}
+    for dimension, (window_start, window_end) in (windows or {}).items():
+        window_values = _start_values(window_start) | _end_values(window_end)
+        values |= {f"{name}.{dimension}": value for name, value in window_values.items()}
     return values
 
 
