@@ -26,21 +26,16 @@ from s3dest_dagster.batch import Batch, JsonBatch, Tally
 from s3dest_dagster.columns.arrow_json_texts import texts_of_column
 from s3dest_dagster.columns.arrow_types import refuse_invalid_utf8
 from s3dest_dagster.columns.conversion_log import ConversionLog, Entry, Misfit, Outcome, tally_of
-from s3dest_dagster.columns.duplicate_names import DuplicateNameCheck, rows_with_repeated_names
-from s3dest_dagster.columns.inexact_numbers import rows_at_risk, rows_beyond_doubles
+from s3dest_dagster.columns.json_losses import (
+    DuplicateNameCheck,
+    rows_at_risk,
+    rows_beyond_doubles,
+    rows_with_repeated_names,
+)
 from s3dest_dagster.columns.json_texts import NO_ROWS, Rows
 from s3dest_dagster.columns.kinds import Column, Layout
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.level_plan import (
-    COMMON_SHARE,
-    OPEN_SHARE,
-    LevelPlan,
-    first_plan,
-    is_all_typed,
-    learn,
-    may_round,
-    with_numbers_as_texts,
-)
+from s3dest_dagster.columns.level_plan import COMMON_SHARE, OPEN_SHARE, LevelPlan
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.schemas import arrow_schema
 from s3dest_dagster.columns.typed_columns import Row, TypedLevel, read_objects
@@ -102,8 +97,8 @@ class RecordConverter:
         self.schema = arrow_schema(record, layout=layout)
         self._rule = record.rule(layout, "")
         self._decoder = record.decoder(layout, "")
-        plan = first_plan(record)
-        self._strict_level = TypedLevel(self._decoder, plan) if is_all_typed(plan) and record.fields else None
+        plan = LevelPlan.first(record)
+        self._strict_level = TypedLevel(self._decoder, plan) if plan.is_all_typed() and record.fields else None
         self._clean = _Learnt(plan, self._strict_level, is_dirty=False)
         self._learnt = self._clean
         self._batches = itertools.count(1)
@@ -138,13 +133,13 @@ class RecordConverter:
                 return column
             learnt = self._learn(self._clean.plan, raws[:: max(1, len(raws) // _SAMPLE)])
         if at_risk.size > COMMON_SHARE * len(raws):
-            learnt = self._keep(with_numbers_as_texts(self.record, learnt.plan))
+            learnt = self._keep(learnt.plan.with_numbers_as_texts(self.record))
             at_risk = NO_ROWS
         return self._planned(raws, block, learnt, at_risk)
 
     def _rows_at_risk(self, block: bytes, raws: Sequence[Any], plan: LevelPlan) -> Rows:
         """The rows with numbers that this plan, or one learnt from it, would round."""
-        return rows_at_risk(block, raws) if may_round(self.record, plan) else NO_ROWS
+        return rows_at_risk(block, raws) if plan.may_round(self.record) else NO_ROWS
 
     def _strict(self, block: bytes, length: int) -> Column | None:
         """The batch in one read; None if anything in it is not as declared."""
@@ -222,7 +217,7 @@ class RecordConverter:
         return Column(pa.array(values, self._decoder.type), counts=Counter[Entry](log.entries))
 
     def _learn(self, plan: LevelPlan, sample: Sequence[Any], share: float = COMMON_SHARE) -> _Learnt:
-        return self._keep(learn(self.record, plan, [bytes(raw) for raw in sample], share))
+        return self._keep(plan.learn(self.record, [bytes(raw) for raw in sample], share))
 
     def _keep(self, plan: LevelPlan) -> _Learnt:
         """Keeps this plan for the batches to come."""

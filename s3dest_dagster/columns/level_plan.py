@@ -42,40 +42,36 @@ class LevelPlan:
     open: bool = False
     """Whether the names of this level cannot be foreseen."""
 
+    @classmethod
+    def first(cls, record: Record) -> LevelPlan:
+        """The plan of a level that nothing is known of: only what cannot be read by type is text."""
+        inner = {f.source: cls.first(r) for f in record.fields if (r := _inner_record(f.kind)) and _is_typed(f.kind)}
+        texts = frozenset(f.source for f in record.fields if not _is_typed(f.kind))
+        return cls(texts=texts, inner=inner, open=not _has_struct_names(record))
 
-def first_plan(record: Record) -> LevelPlan:
-    """The plan of a level that nothing is known of: only what the typed tiers cannot read is text."""
-    inner = {f.source: first_plan(r) for f in record.fields if (r := _inner_record(f.kind)) and _is_typed(f.kind)}
-    texts = frozenset(f.source for f in record.fields if not _is_typed(f.kind))
-    return LevelPlan(texts=texts, inner=inner, open=not _has_struct_names(record))
+    def is_all_typed(self) -> bool:
+        """Whether every field of every level is read by type."""
+        return not self.open and not self.texts and all(plan.is_all_typed() for plan in self.inner.values())
 
+    def may_round(self, record: Record) -> bool:
+        """Whether a field is read by a type that rounds numbers."""
+        if any(_is_rounded(f.kind) and f.source not in self.texts and not self.open for f in record.fields):
+            return True
+        inner = ((name, plan) for name, plan in self.inner.items() if name not in self.texts)
+        return any(plan.may_round(_level(record, name)) for name, plan in inner)
 
-def is_all_typed(plan: LevelPlan) -> bool:
-    """Whether every field of every level is read by type."""
-    return not plan.open and not plan.texts and all(map(is_all_typed, plan.inner.values()))
+    def with_numbers_as_texts(self, record: Record) -> LevelPlan:
+        """The plan that reads as text every field whose type rounds numbers."""
+        rounded = {f.source for f in record.fields if _is_rounded(f.kind)}
+        inner = {name: plan.with_numbers_as_texts(_level(record, name)) for name, plan in self.inner.items()}
+        return LevelPlan(self.expected, self.texts | rounded, inner, self.open)
 
-
-def may_round(record: Record, plan: LevelPlan) -> bool:
-    """Whether this plan reads a field by a type that rounds numbers."""
-    typed = [field for field in record.fields if field.source not in plan.texts and not plan.open]
-    if any(_is_rounded(field.kind) for field in typed):
-        return True
-    return any(may_round(_level(record, name), inner) for name, inner in plan.inner.items() if name not in plan.texts)
-
-
-def with_numbers_as_texts(record: Record, plan: LevelPlan) -> LevelPlan:
-    """The plan that reads as text every field whose type rounds numbers."""
-    rounded = {f.source for f in record.fields if _is_rounded(f.kind)}
-    inner = {name: with_numbers_as_texts(_level(record, name), below) for name, below in plan.inner.items()}
-    return LevelPlan(plan.expected, plan.texts | rounded, inner, plan.open)
-
-
-def learn(record: Record, plan: LevelPlan, raws: Sequence[bytes], share: float = COMMON_SHARE) -> LevelPlan:
-    """The plan that also expects what at least this share of the objects has. It is equal if nothing is new."""
-    sample = _Sample(record, plan)
-    for raw in raws:
-        sample.add(raw)
-    return sample.plan(share * len(raws))
+    def learn(self, record: Record, raws: Sequence[bytes], share: float = COMMON_SHARE) -> LevelPlan:
+        """The plan that also expects what at least this share of the objects has. It is equal if nothing is new."""
+        sample = _Sample(record, self)
+        for raw in raws:
+            sample.add(raw)
+        return sample.plan(share * len(raws))
 
 
 class _Sample:
@@ -110,7 +106,7 @@ class _Sample:
     def plan(self, floor: float) -> LevelPlan:
         """The plan that expects what at least so many objects have."""
         inner = {
-            name: learn(_level(self._record, name), self._plan.inner[name], raws) if raws else self._plan.inner[name]
+            name: self._plan.inner[name].learn(_level(self._record, name), raws) if raws else self._plan.inner[name]
             for name, raws in self._inner.items()
         }
         texts = {name for name, count in self._misfits.items() if count >= floor}

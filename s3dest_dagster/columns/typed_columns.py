@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.json as pj
 from msgspec import Raw
 
-from s3dest_dagster.columns.duplicate_names import DuplicateNameCheck
+from s3dest_dagster.columns.json_losses import DuplicateNameCheck
 from s3dest_dagster.columns.json_texts import NOTHING
 from s3dest_dagster.columns.kinds import Column, Kind, ReaderTypes
 from s3dest_dagster.columns.kinds.array import ListDecoder

@@ -13,7 +13,7 @@ from msgspec import Raw
 from msgspec.structs import astuple
 
 from s3dest_dagster.columns.binary_columns import Bytes, Places, table_of
-from s3dest_dagster.columns.duplicate_names import DuplicateNameCheck
+from s3dest_dagster.columns.json_losses import DuplicateNameCheck
 from s3dest_dagster.columns.json_texts import MEMBER_OVERHEAD, Member, as_object, members_of, size_of
 from s3dest_dagster.errors import RecordError
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.columns.inexact_numbers import rows_at_risk
+from s3dest_dagster.columns.json_losses import rows_at_risk
 
 RISKY = re.compile(rb"[:,\[\s]-?[0-9.]{16}|[eE]-[0-9]{3}")
 DIGITS = st.text("0123456789.", min_size=0, max_size=40)

@@ -11,8 +11,8 @@ from columns.junk import Taste, json_schema, record
 
 from s3dest_dagster.batch import JsonBatch
 from s3dest_dagster.columns.converter import RecordConverter
-from s3dest_dagster.columns.duplicate_names import has_repeated_name
 from s3dest_dagster.columns.inference import json_schema_of_arrow, json_schema_of_records
+from s3dest_dagster.columns.json_losses import has_repeated_name
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds import Layout
 

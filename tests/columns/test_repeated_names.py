@@ -9,7 +9,7 @@ from columns.test_json_texts import OBJECTS, STYLES, spelled
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.columns.duplicate_names import DuplicateNameCheck, count_names, count_names_closely, count_pattern
+from s3dest_dagster.columns.json_losses import DuplicateNameCheck, count_names, count_names_closely, count_pattern
 
 
 def names_with_values(value) -> int:
