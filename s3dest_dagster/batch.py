@@ -106,17 +106,17 @@ SourceItem = StreamBatch | BadRecord | State | StreamStatus
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What happened to values on their way into their column, by original field name (nested: dotted path).
+    """What happened to values on their way into their columns: how many, by original field name (nested: dotted path).
 
-    `coerced`: values landed in another, equal spelling ("12" as 12). `overflowed`: values of declared fields that went
-    to the overflow column as JSON text, since they did not fit the type or the name stood again behind them.
-    `undeclared`: fields that the schema does not declare and that went to the overflow column. A flattened CSV without
-    such a column has neither. Names beyond `MAX_NAMES` are counted under "…".
+    Names beyond `MAX_NAMES` are counted under "…". A flattened CSV without an overflow column has only `coerced`.
     """
 
     coerced: Mapping[str, int] = field(default_factory=dict)
+    """Values that were landed in another, equal spelling ("12" as 12)."""
     overflowed: Mapping[str, int] = field(default_factory=dict)
+    """Values of declared fields that went to the overflow column: they did not fit, or the name came again."""
     undeclared: Mapping[str, int] = field(default_factory=dict)
+    """Values of undeclared fields that went to the overflow column."""
 
     MAX_NAMES = 100
     OTHERS = "…"

@@ -20,13 +20,14 @@ _KEPT_APART = 16
 
 @dataclass(frozen=True, slots=True)
 class KnownState:
-    """A state of all streams: the same text has the same `id`, whoever reached it. `number` counts the reads that led
-    to it; 0 for one that was set by hand, or whose read did not say where it began. `segment` is the key of a segment
-    that holds its text."""
+    """A state of all streams that a segment holds."""
 
     id: str
-    number: int
-    segment: str
+    """First 16 digits of the SHA-256 of the state's JSON without blanks: the same text has the same id."""
+    read_count: int
+    """How many reads led to it. 0: it was set by hand, or its read did not say where it began."""
+    segment_key: str
+    """Key of a segment that holds its text."""
 
 
 Lineage = tuple[KnownState, ...]
@@ -42,10 +43,12 @@ def state_id(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Descent:
-    """Where a state stands: its number, and the states that it remembers to descend from, oldest first."""
+    """Where a state stands among others."""
 
-    number: int = 0
+    read_count: int = 0
+    """How many reads led to it; 0 if that is not known."""
     ancestors: Lineage = ()
+    """States that it descends from, oldest first; not all of them."""
 
 
 def descent(text: str, origin: Lineage | None) -> Descent:
@@ -61,10 +64,10 @@ def descent(text: str, origin: Lineage | None) -> Descent:
     ids = [each.id for each in origin]
     if (known := state_id(text)) in ids:
         at = ids.index(known)
-        return Descent(origin[at].number, origin[:at])
-    number = origin[-1].number + 1
-    youngest = (each for each in origin[1:] if each.number % _spacing(number - each.number) == 0)
-    return Descent(number, (origin[0], *youngest))
+        return Descent(origin[at].read_count, origin[:at])
+    read_count = origin[-1].read_count + 1
+    youngest = (each for each in origin[1:] if each.read_count % _spacing(read_count - each.read_count) == 0)
+    return Descent(read_count, (origin[0], *youngest))
 
 
 def _spacing(reads: int) -> int:

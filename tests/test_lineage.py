@@ -32,7 +32,7 @@ class PlainLake:
 
     def put(self, stream: StreamId, state: str, origin: Lineage | None) -> None:
         stands = descent(state, origin)
-        known = KnownState(state_id(state), stands.number, f"{stream} {self.versions[stream]}")
+        known = KnownState(state_id(state), stands.read_count, f"{stream} {self.versions[stream]}")
         self.segments[known.segment] = state
         self.newest[stream] = Reached(state, (*stands.ancestors, known))
 
@@ -100,4 +100,4 @@ def test_a_source_that_is_back_at_a_state_stands_where_it_stood() -> None:
     lake, source = PlainLake(), Source("shared position")
     for at in (1, 2, 1, 2, 1):
         lake.begin(STREAMS[:1]).end({STREAMS[0]: range(0)}, source.state(at, ()))
-    assert [each.number for each in lake.newest[STREAMS[0]].lineage] == [1]
+    assert [each.read_count for each in lake.newest[STREAMS[0]].lineage] == [1]

@@ -1,7 +1,7 @@
-"""Which keys a sync may delete: its own scope's, and of an unpartitioned refresh what the connector wrote before; and
-which it may not write.
+"""Which keys a sync may delete, and which it may not write.
 
-Everything else is foreign and never touched. It must not delete anything itself.
+It may delete those of its own scope and, if it refreshes an unpartitioned stream, what the connector wrote before. All
+others are foreign and never touched. Must not: delete anything itself.
 """
 
 from __future__ import annotations
@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 
-from s3dest_dagster.commit.manifest import live_keys
 from s3dest_dagster.commit.registry import could_own
-from s3dest_dagster.commit.retired import retired_keys
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream, stream_roots
+from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.errors import KeyCollisionError
 from s3dest_dagster.keys import (
     KeyTemplate,
@@ -27,15 +26,20 @@ from s3dest_dagster.stream import Scope, StreamId
 
 
 def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set[str]) -> set[str]:
-    """Listed keys that the connector, or a lost manifest, can have left of this unpartitioned stream, and that no scope
-    owns; none where the template does not tell whose a key is (see `KeyTemplate.untagged_matcher`)."""
+    """Listed keys of this unpartitioned stream that no scope owns.
+
+    The connector, or a manifest that was lost, can have left them. Empty if the template does not show whose a key is
+    (see `KeyTemplate.untagged_matcher`).
+    """
     pattern = template.untagged_matcher(scope.stream)
     return set() if pattern is None else unowned_keys(bucket, template.listing_root(scope.stream), pattern, own)
 
 
 def unowned_keys(bucket: Bucket, prefix: str, pattern: re.Pattern[str], own: Collection[str] = ()) -> set[str]:
-    """Listed keys under a prefix that match a pattern and that no scope owns. The data is listed before the heads are,
-    so that an object published meanwhile is found in its head."""
+    """Listed keys under a prefix that match a pattern and that no scope owns. `own` are known to be owned.
+
+    The data is listed before the heads are read, so that an object published meanwhile is found in its head.
+    """
     unknown: set[str] = set()
     roots = set(manifest_roots(prefix))
     for listed in bucket.list_objects(prefix):
@@ -49,11 +53,13 @@ def unowned_keys(bucket: Bucket, prefix: str, pattern: re.Pattern[str], own: Col
 
 
 def refuse_held_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, keys: Collection[str]) -> None:
-    """Returns only where no other stream holds one of these keys, under which `scope` is about to land; else raises
-    KeyCollisionError. No request where the template keeps the stream apart from all others.
+    """Checks that no other stream holds one of these keys, under which `scope` is about to land.
 
-    Partitions of one stream are kept apart by their names or by tags. Only manifests under the template's own bucket
-    path are asked, since a policy may end there.
+    No request if the template keeps the stream apart from all others. Partitions of one stream are kept apart by their
+    names or by tags. Only manifests under the template's own bucket path are read, since a policy may end there.
+
+    Raises:
+        KeyCollisionError: Another stream holds one of them.
     """
     if template.keeps_apart(scope.stream):
         return
@@ -82,9 +88,15 @@ def possible_owners(
     but: str = "",
     namesakes_of: StreamId | None = None,
 ) -> Iterator[FoundScope]:
-    """Every scope with manifests under these roots that could own any of the keys, except those of the stream with the
-    root `but`. No request where there is no key. `namesakes_of`: only streams whose names stand in keys as its do, each
-    by itself or both in one name."""
+    """Every scope with manifests under these roots that could own any of the keys. No request if there is no key.
+
+    Args:
+        bucket: The bucket.
+        keys: The keys.
+        roots: The manifest roots to search.
+        but: Root of a stream that is left out.
+        namesakes_of: Only streams whose namespace and name stand in keys as this stream's do, as two names or as one.
+    """
     for root in sorted(roots) if keys else ():
         found = stream_roots(bucket, root) if namesakes_of is None else _namesakes(bucket, root, namesakes_of)
         streams = [each for each in found if each != but]
@@ -109,9 +121,9 @@ def _last_name(directory: str) -> str:
 
 
 def _held_by(owner: FoundScope) -> set[str]:
-    """The keys that a scope holds, is about to publish, or keeps for readers of before."""
-    head = owner.seen.head
-    segments = owner.commit_log.live_segments(head)
-    if head.pending is not None:
-        segments.append(owner.commit_log.read_segment(head.pending))
-    return live_keys(segments) | retired_keys(owner.commit_log, head.retired)
+    """The keys that a scope holds, is about to publish, or keeps for readers of the previous version."""
+    log, head = owner.commit_log, owner.seen.head
+    segments = log.live_segments(head)
+    if head.pending_segment is not None:
+        segments.append(log.read_segment(head.pending_segment))
+    return live_keys(segments) | log.retired_keys(head)

@@ -1,19 +1,18 @@
-"""The register of a stream: under which templates it has landed, and when its abandoned uploads were last looked for.
+"""The registry of a stream: under which templates it has landed, and when its abandoned uploads were last looked for.
 
-Whoever lands a scope of the stream enters it before anything becomes visible, and is refused under another template
-than the one that counts. It must not know what the scopes hold.
+A landing enters its stream before anything becomes visible, and is refused if it has another template than the current
+one. Must not know: what the scopes hold.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 
-from s3dest_dagster.commit.manifest import Segment, StreamRegistry, UsedTemplate, from_json, to_json
-from s3dest_dagster.commit.manifest_keys import registry_key
-from s3dest_dagster.commit.placement import check_owner
+from s3dest_dagster.commit.documents import FORMAT_VERSION, RECREATED, DocumentKind, StreamLocation, registry_key
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream
+from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.errors import StorageError, TemplateError
 from s3dest_dagster.keys import KeyTemplate, manifest_root, stream_root
 from s3dest_dagster.settings.destination import S3Destination
@@ -23,196 +22,225 @@ from s3dest_dagster.stream import StreamId
 SWEEP_INTERVAL = timedelta(days=1)
 """Landings sweep a stream at most this often."""
 _ATTEMPTS = 5
-_NAMES = ("s3_bucket_path", "s3_path_format", "file_name_pattern")
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A register as it stands, and its ETag; an empty one and None where there is none."""
+class UsedTemplate:
+    """What the keys of a stream's objects are made of, as it stands in the settings."""
 
-    register: StreamRegistry
-    etag: str | None
+    s3_bucket_path: str
+    """The setting of this name."""
+    s3_path_format: str
+    """The setting of this name."""
+    file_name_pattern: str
+    """The setting of this name."""
+
+    @staticmethod
+    def of(template: KeyTemplate) -> UsedTemplate:
+        """A template, to be entered in the registry."""
+        return UsedTemplate(template.bucket_path, template.path_format, template.file_name_pattern)
+
+    @property
+    def template(self) -> KeyTemplate | None:
+        """The template; None if an older library allowed it and this one refuses it."""
+        try:
+            return KeyTemplate(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern)
+        except TemplateError:
+            return None
+
+    def makes_keys_of(self, template: KeyTemplate) -> bool:
+        """Whether both make the same keys, however they are spelled."""
+        return self.template is not None and self.template.tokens == template.tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRegistry:
+    """What all scopes of a stream share."""
+
+    format_version: int = FORMAT_VERSION
+    """Version of this format. A reader refuses a newer one."""
+    location: StreamLocation
+    """The stream that the registry belongs to, and where it stands. A reader refuses it anywhere else."""
+    templates: tuple[UsedTemplate, ...] = ()
+    """All templates under which a scope of the stream has landed, the current one last."""
+    recreated: bool = False
+    """Whether the registry was lost and made anew from what had landed: then there may be more templates than these."""
+    uploads_swept_at: datetime | None = None
+    """When the stream's abandoned uploads were last looked for."""
+
+    def entered(self, template: UsedTemplate, now: datetime) -> StreamRegistry:
+        """This registry once the stream lands under a template, and is swept if that is due."""
+        registry = self
+        if not self.templates or self.templates[-1] != template:
+            registry = replace(self, templates=(*(each for each in self.templates if each != template), template))
+        due = self.uploads_swept_at is None or now - self.uploads_swept_at >= SWEEP_INTERVAL
+        return replace(registry, uploads_swept_at=now) if due else registry
+
+
+REGISTRIES = DocumentKind(StreamRegistry, cure=RECREATED)
+
+
+_SeenRegistry = tuple[StreamRegistry, str | None]
+"""A registry as it was read or put, and its ETag; None if there is none yet."""
 
 
 class RegistryEntry:
-    """What a landing has to do with the register of its stream (the name as it stands in the bucket).
+    """The entry of one landing in the registry of its stream.
 
-    All scopes of a stream share what its manifests tell, so that a stream has one template at a time: the newest of its
-    register, unless the settings accept another, which then takes its place. Where the register is gone, the newest of
-    what has landed tells. Requests: one for `check`, and none for `enter` after it when there is nothing to note.
+    All scopes of a stream share the registry, so that a stream has one template at a time: the current one, unless the
+    settings accept another, which then takes its place. If the registry is gone, the newest sync tells its template.
+    Requests: one for `check`, and none for `enter` after it if there is nothing to enter.
+
+    Args:
+        bucket: The bucket.
+        destination: The settings that the stream lands with.
+        stream: The stream, with its name as it stands in the bucket.
     """
 
     def __init__(self, bucket: Bucket, destination: S3Destination, stream: StreamId) -> None:
         self._bucket = bucket.with_root(manifest_root(destination.template.literal_root))
         self._destination = destination
         self._stream = stream
+        self._used = UsedTemplate.of(destination.template)
         self._root = stream_root(destination.template.literal_root, stream)
-        self._key = registry_key(self._root)
-        self._found: _Found | None = None
+        self._seen: _SeenRegistry | None = None
 
     def check(self) -> None:
-        """Returns only where the stream may land under this template; else raises TemplateError."""
-        self._found = self._read()
-        self._refuse_another(self._found.register)
+        """Checks that the stream may land under this template.
+
+        Raises:
+            TemplateError: It lands under another one.
+        """
+        self._seen = self._read()
+        self._refuse_other_template(self._seen[0])
 
     @property
-    def own(self) -> tuple[str, ...]:
-        """What the stream's keys begin with, under each template that it has landed under and the one of now; nothing
-        where not all of them are known. After `check`."""
-        known = self._found.register if self._found is not None else None
-        if known is None or known.lost:
+    def own_prefixes(self) -> tuple[str, ...]:
+        """What the stream's keys begin with, for the current template and each earlier one. After `check`.
+
+        Empty if not all of them are known.
+        """
+        registry = self._seen[0] if self._seen is not None else None
+        if registry is None or registry.recreated:
             return ()
-        templates = [self._destination.template, *map(_template_of, known.templates)]
-        roots = tuple(each.listing_root(self._stream) for each in templates if each is not None)
+        templates = [self._destination.template, *(used.template for used in registry.templates)]
+        roots = tuple(template.listing_root(self._stream) for template in templates if template is not None)
         return roots if len(roots) == len(templates) else ()
 
     def enter(self, now: datetime) -> bool:
-        """Notes that the stream lands under this template. Returns whether it is to be swept, which is noted as done.
+        """Enters this template. Returns whether the stream is to be swept, which is entered as done.
 
-        A stream's first landing has nothing to sweep yet. Where there is something to note, it raises TemplateError
-        when another landing has entered the stream under another template meanwhile. Where there is nothing, nobody
-        asks: the register knows both templates, and of one scope the head lets only one of the two syncs through.
+        A stream's first landing has nothing to sweep yet. If there is nothing to enter, no request is made: the
+        registry knows both templates then, and of one scope the head lets only one of two syncs through.
+
+        Raises:
+            TemplateError: Another landing has entered the stream under another template meanwhile.
         """
-        if self._found is not None and self._entered(self._found.register, now) == self._found.register:
+        if self._seen is not None and self._seen[0].entered(self._used, now) == self._seen[0]:
             return False
         claimed = False
         for attempt in range(1, _ATTEMPTS + 1):
-            # What has changed since it was read is noticed by the put, and read anew.
-            found = self._found if self._found is not None and attempt == 1 else self._read()
-            self._refuse_another(found.register)
-            after = self._entered(found.register, now)
-            if after == found.register:
-                return claimed and after.swept_at == now
-            claimed = found.register.swept_at is not None and after.swept_at == now
+            # If the registry has changed since it was read, the put fails, and it is read anew.
+            registry, etag = self._seen if self._seen is not None and attempt == 1 else self._read()
+            self._refuse_other_template(registry)
+            entered = registry.entered(self._used, now)
+            if entered == registry:
+                return claimed and entered.uploads_swept_at == now
+            claimed = registry.uploads_swept_at is not None and entered.uploads_swept_at == now
             try:
-                etag = self._bucket.put(self._key, to_json(after), if_absent=found.etag is None, if_match=found.etag)
+                self._seen = entered, self._put(entered, etag)
             except StorageError:
-                # Another landing was first, or the answer was lost: what stands there now tells.
+                # Another landing was first, or the answer was lost: what stands there now decides.
                 if attempt == _ATTEMPTS:
                     raise
             else:
-                self._found = _Found(after, etag)
                 return claimed
         raise AssertionError("unreachable")
 
-    def _read(self) -> _Found:
-        found = self._bucket.get(self._key)
-        if found is None:
-            return _Found(self._made_anew(), None)
-        return _Found(_register_in(self._bucket, self._root, found[0]), found[1])
+    def _put(self, registry: StreamRegistry, etag: str | None) -> str:
+        key, data = registry_key(self._root), REGISTRIES.encode(registry)
+        return self._bucket.put(key, data, if_absent=etag is None, if_match=etag)
 
-    def _made_anew(self) -> StreamRegistry:
-        """The register of a stream that has none: it has not landed yet, or somebody deleted it."""
-        held = [each for each in scopes_of_stream(self._bucket, self._root) if each.seen.head.newest is not None]
-        newest = max(in_parallel(_newest, held), key=lambda each: each.started_at, default=None)
+    def _read(self) -> _SeenRegistry:
+        return REGISTRIES.read(self._bucket, self._root, registry_key(self._root)) or (self._recreated(), None)
+
+    def _recreated(self) -> StreamRegistry:
+        """The registry of a stream that has none: it has not landed yet, or somebody deleted the registry."""
+        landed = [scope for scope in scopes_of_stream(self._bucket, self._root) if scope.seen.head.newest is not None]
+        newest = max(in_parallel(_newest_segment, landed), key=lambda each: each.sync.started_at, default=None)
         return StreamRegistry(
-            path=self._destination.template.literal_root,
-            stream=self._stream.name,
-            namespace=self._stream.namespace,
-            lost=newest is not None,
+            location=StreamLocation(
+                bucket_path=self._destination.template.literal_root,
+                namespace=self._stream.namespace,
+                stream=self._stream.name,
+            ),
             templates=(_used_by(newest),) if newest is not None else (),
+            recreated=newest is not None,
         )
 
-    def _entered(self, register: StreamRegistry, now: datetime) -> StreamRegistry:
-        used = _used(self._destination.template)
-        if not register.templates or register.templates[-1] != used:
-            others = tuple(each for each in register.templates if each != used)
-            register = replace(register, templates=(*others, used))
-        due = register.swept_at is None or now - register.swept_at >= SWEEP_INTERVAL
-        return replace(register, swept_at=now) if due else register
-
-    def _refuse_another(self, register: StreamRegistry) -> None:
-        if not register.templates or self._destination.on_template_change == "accept":
+    def _refuse_other_template(self, registry: StreamRegistry) -> None:
+        if not registry.templates or self._destination.on_template_change == "accept":
             return
-        counts, template = register.templates[-1], self._destination.template
-        if not _makes_same_keys(counts, template):
-            raise _another_template(self._stream, self._bucket, counts, template)
+        if not registry.templates[-1].makes_keys_of(self._destination.template):
+            raise self._other_template(registry.templates[-1])
+
+    def _other_template(self, current: UsedTemplate) -> TemplateError:
+        path = self._bucket.uri(self._destination.template.literal_root)
+        differ = [name for name in _SETTINGS if getattr(current, name) != getattr(self._used, name)]
+        return TemplateError(
+            f"Stream {str(self._stream)!r} lands under {path} with {_spelled(current, differ)}, and not with "
+            f"{_spelled(self._used, differ)}: both would share one manifest, so that a full refresh with one deletes "
+            "what was landed with the other. Nothing was written. Take the former back; or give the new one an "
+            "s3_bucket_path of its own; or, if the stream moves to the new one for good, set on_template_change to "
+            "'accept'.",
+            stream=str(self._stream),
+            setting=differ[0] if differ else "s3_path_format",
+        )
+
+
+_SETTINGS = tuple(each.name for each in fields(UsedTemplate))
 
 
 def check_templates(bucket: Bucket, destination: S3Destination, streams: Iterable[StreamId]) -> list[RegistryEntry]:
-    """The registrations of these streams, in their order, each checked: so that none is begun where one is refused."""
-    registrations = [RegistryEntry(bucket, destination, each) for each in streams]
-    in_parallel(RegistryEntry.check, registrations)
-    return registrations
+    """The registry entries of these streams, in their order, each checked: if one is refused, no landing begins."""
+    entries = [RegistryEntry(bucket, destination, stream) for stream in streams]
+    in_parallel(RegistryEntry.check, entries)
+    return entries
 
 
 def used_templates(bucket: Bucket, root: str) -> list[KeyTemplate]:
-    """Those under which the stream with this root has landed, as far as its register tells; an older library may have
-    allowed others, which this one refuses."""
-    found = bucket.get(registry_key(root))
-    register = _register_in(bucket, root, found[0]) if found is not None else None
-    return [made for each in (register.templates if register else ()) if (made := _template_of(each)) is not None]
+    """The templates under which the stream with this root has landed, as far as its registry says.
+
+    Those that an older library allowed and this one refuses are left out.
+    """
+    found = REGISTRIES.read(bucket, root, registry_key(root))
+    used = found[0].templates if found is not None else ()
+    return [template for each in used if (template := each.template) is not None]
 
 
 def could_own(bucket: Bucket, root: str, keys: Collection[str]) -> bool:
-    """Whether the stream with this root could own any of these keys: it stands under the root, or a template that the
-    stream has used could have made it."""
-    found = bucket.get(registry_key(root))
-    if found is None or any(each.startswith(root) for each in keys):
+    """Whether the stream with this root could own any of these keys.
+
+    It could if a key stands under the root, or if a template that the stream has used could have made it, or if that
+    is not known.
+    """
+    found = REGISTRIES.read(bucket, root, registry_key(root))
+    if found is None or found[0].recreated or any(key.startswith(root) for key in keys):
         return True
-    register = _register_in(bucket, root, found[0])
-    if register.lost:
-        return True
-    stream = StreamId(register.namespace, register.stream)
-    return any(_could_make(each, stream, keys) for each in register.templates)
+    stream, templates = found[0].location.stream_id, [used.template for used in found[0].templates]
+    return any(each is None or any(map(each.matcher(stream).fullmatch, keys)) for each in templates)
 
 
-def _register_in(bucket: Bucket, root: str, data: bytes) -> StreamRegistry:
-    """The register of the stream with this root, from its text. ManifestError where it is not that stream's."""
-    key = registry_key(root)
-    register = from_json(StreamRegistry, data, key)
-    check_owner(bucket, register, root, key)
-    return register
-
-
-def _could_make(used: UsedTemplate, stream: StreamId, keys: Collection[str]) -> bool:
-    """Whether the template could make one of the keys; also where nobody can say."""
-    template = _template_of(used)
-    return template is None or any(map(template.matcher(stream).fullmatch, keys))
-
-
-def _template_of(used: UsedTemplate) -> KeyTemplate | None:
-    """The template; None for one that an older library allowed and this one refuses."""
-    try:
-        return KeyTemplate(used.s3_bucket_path, used.s3_path_format, used.file_name_pattern)
-    except TemplateError:
-        return None
-
-
-def _used(template: KeyTemplate) -> UsedTemplate:
-    return UsedTemplate(template.bucket_path, template.path_format, template.file_name_pattern)
-
-
-def _newest(held: FoundScope) -> Segment:
-    name = held.seen.head.newest
+def _newest_segment(found: FoundScope) -> Segment:
+    name = found.seen.head.newest
     assert name is not None, "a scope that holds objects has a segment"
-    return held.commit_log.read_segment(name)
+    return found.commit_log.read_segment(name)
 
 
 def _used_by(segment: Segment) -> UsedTemplate:
-    path, path_format, pattern = map(segment.settings.get, _NAMES)
-    return UsedTemplate(str(path or ""), str(path_format or ""), str(pattern or ""))
+    return UsedTemplate(*(str(segment.settings.get(name) or "") for name in _SETTINGS))
 
 
-def _makes_same_keys(used: UsedTemplate, template: KeyTemplate) -> bool:
-    """Whether both make the same keys, however they are spelled."""
-    former = _template_of(used)
-    return former is not None and former.tokens == template.tokens
-
-
-def _another_template(stream: StreamId, bucket: Bucket, counts: UsedTemplate, now: KeyTemplate) -> TemplateError:
-    used = _used(now)
-    differ = [name for name in _NAMES if getattr(counts, name) != getattr(used, name)]
-    return TemplateError(
-        f"Stream {str(stream)!r} lands under {bucket.uri(now.literal_root)} with {_told(counts, differ)}, and not with "
-        f"{_told(used, differ)}: both would share one manifest, so that a full refresh with one deletes what was "
-        "landed with the other. Nothing was written. Take the former back; or give the new one an s3_bucket_path of "
-        "its own; or, if the stream moves to the new one for good, set on_template_change to 'accept'.",
-        stream=str(stream),
-        setting=differ[0] if differ else "s3_path_format",
-    )
-
-
-def _told(used: UsedTemplate, names: Iterable[str]) -> str:
+def _spelled(used: UsedTemplate, names: Iterable[str]) -> str:
     spelled = {name: repr(getattr(used, name)) if getattr(used, name) else "left out" for name in names}
     return " and ".join(f"{name} {value}" for name, value in spelled.items())

@@ -1,7 +1,7 @@
 """Which streams and scopes a bucket holds, found by their manifests.
 
-Directories are listed, never what stands in them: a request tells a thousand of them, however many syncs they have had.
-It must not change anything.
+Only directories are listed, never what stands in them: one request gives a thousand, however many syncs they have had.
+Must not: change anything.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
-from s3dest_dagster.commit.manifest import Head, from_json
-from s3dest_dagster.commit.manifest_keys import head_key
-from s3dest_dagster.commit.placement import check_owner, scope_of
+from s3dest_dagster.commit.documents import head_key
+from s3dest_dagster.commit.head import HEADS
 from s3dest_dagster.errors import ManifestError
 from s3dest_dagster.keys import KeyTemplate, decode_name, encode_name, manifest_root, stream_root
 from s3dest_dagster.storage import Bucket, in_parallel
@@ -21,10 +20,12 @@ from s3dest_dagster.stream import Scope, StreamId
 
 @dataclass(frozen=True, slots=True)
 class FoundScope:
-    """A scope that has a head, the ledger of its manifests, and the head as it was read."""
+    """A scope that has a head."""
 
     commit_log: CommitLog
+    """The scope's documents."""
     seen: SeenHead
+    """The head as it was read."""
 
     @property
     def scope(self) -> Scope:
@@ -33,50 +34,60 @@ class FoundScope:
 
 @dataclass(frozen=True, slots=True)
 class DamagedHead:
-    """A head that cannot be read. `scope` is what its key tells, cut where a name is too long for a key."""
+    """A head that cannot be read."""
 
     scope: Scope
+    """The scope as its key names it; cut if a name is too long for a key."""
     error: ManifestError
+    """Why it cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundStream:
-    """A stream that has heads: the scopes of those that can be read, and the others."""
+    """A stream that has heads."""
 
     stream: StreamId
+    """The stream."""
     scopes: tuple[Scope, ...]
+    """Its scopes whose heads can be read."""
     damaged: tuple[DamagedHead, ...]
+    """Its other heads."""
 
 
 def found_streams(
     bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None = None, partition: str | None = None
 ) -> Iterator[FoundStream]:
-    """Every stream of the bucket path that has a head, or of some streams; of one partition, or of all scopes.
+    """Every stream of the bucket path that has a head. Unlike `scopes` it goes on if a head cannot be read.
 
-    Unlike `scopes` it goes on where a head cannot be read.
+    Args:
+        bucket: The bucket.
+        template: Its bucket path is searched.
+        streams: Only these streams; None for all.
+        partition: Only the scopes of this partition; None for all scopes.
     """
     for root in _stream_roots(bucket, template, streams):
         roots = bucket.list_directories(root) if partition is None else [f"{root}{encode_name(partition)}/"]
-        heads = [each for each in in_parallel(lambda each: _head_at(bucket, each), roots) if each is not None]
+        heads = [head for head in in_parallel(lambda each: _head_at(bucket, each), roots) if head is not None]
         if heads:
-            readable = tuple(each.scope for each in heads if isinstance(each, FoundScope))
-            damaged = tuple(each for each in heads if isinstance(each, DamagedHead))
-            yield FoundStream((readable or [each.scope for each in damaged])[0].stream, readable, damaged)
+            readable = tuple(head.scope for head in heads if isinstance(head, FoundScope))
+            damaged = tuple(head for head in heads if isinstance(head, DamagedHead))
+            yield FoundStream((readable or [head.scope for head in damaged])[0].stream, readable, damaged)
 
 
 def scopes(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None = None) -> Iterator[Scope]:
     """Every scope of the bucket path that has a head, or those of some streams (names as they stand in the bucket).
 
-    Raises ManifestError for a head that cannot be read.
+    Raises:
+        ManifestError: A head cannot be read.
     """
     for root in _stream_roots(bucket, template, streams):
-        yield from (each.scope for each in scopes_of_stream(bucket, root))
+        yield from (found.scope for found in scopes_of_stream(bucket, root))
 
 
 def _stream_roots(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None) -> list[str]:
     if streams is None:
         return stream_roots(bucket, manifest_root(template.literal_root))
-    return [stream_root(template.literal_root, each) for each in sorted(set(streams), key=str)]
+    return [stream_root(template.literal_root, stream) for stream in sorted(set(streams), key=str)]
 
 
 def stream_roots(bucket: Bucket, root: str) -> list[str]:
@@ -87,17 +98,13 @@ def stream_roots(bucket: Bucket, root: str) -> list[str]:
 def scopes_of_stream(bucket: Bucket, root: str) -> list[FoundScope]:
     """All scopes of the stream with this root, in the order of their names."""
     found = in_parallel(lambda each: _scope_at(bucket, each), bucket.list_directories(root))
-    return [each for each in found if each is not None]
+    return [scope for scope in found if scope is not None]
 
 
 def _scope_at(bucket: Bucket, root: str) -> FoundScope | None:
-    """The scope whose manifests stand under `root`; None when it has no head: then no sync of it was ever decided."""
-    found = bucket.get(head_key(root))
-    if found is None:
-        return None
-    head = from_json(Head, found[0], head_key(root))
-    check_owner(bucket, head, root, head_key(root))
-    return FoundScope(CommitLog(bucket, root, scope_of(head)), SeenHead(head, found[1]))
+    """The scope whose manifests stand under `root`. None if it has no head: then no sync of it was ever decided."""
+    found = HEADS.read(bucket, root, head_key(root))
+    return FoundScope(CommitLog(bucket, root, found[0].location.scope), SeenHead(*found)) if found is not None else None
 
 
 def _head_at(bucket: Bucket, root: str) -> FoundScope | DamagedHead | None:

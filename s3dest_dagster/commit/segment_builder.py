@@ -1,13 +1,13 @@
-"""The segment of a sync, from what was staged: what it replaces, what it removes, how its schema differs.
+"""Builds the segment of a sync from what was staged: what it replaces, how its schema differs, what it stands for.
 
-It reads the bucket and writes nothing.
+Reads the bucket and writes nothing.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import Enum
 from importlib.metadata import version
@@ -17,65 +17,68 @@ from s3dest_dagster.batch import State
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.schemas import paths
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.compaction import compact
-from s3dest_dagster.commit.manifest import (
-    MAX_RETIRED,
+from s3dest_dagster.commit.head import MAX_RETIRED, Head
+from s3dest_dagster.commit.ownership import connector_keys
+from s3dest_dagster.commit.segment import (
+    Compaction,
     Counts,
-    Head,
-    ManifestObject,
+    Replacement,
     Retyped,
     SchemaChanges,
     Segment,
+    SegmentObject,
+    SegmentSchema,
+    SegmentState,
+    SyncPart,
     live_keys,
 )
-from s3dest_dagster.commit.ownership import connector_keys
-from s3dest_dagster.commit.retired import retired_keys
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
-from s3dest_dagster.lineage import Descent, Lineage, descent
+from s3dest_dagster.lineage import Lineage, descent
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import PublicationSettings, S3Destination
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
-
-def schema_changes(before: Mapping[str, Any], now: Mapping[str, Any], stream: StreamId) -> SchemaChanges:
-    """The differences of two JSON schemas of a stream, as differences of its columns; nested ones by dotted path."""
-    old, new = _types(before, stream), _types(now, stream)
-    return SchemaChanges(
-        added=tuple(name for name in new if name not in old),
-        removed=tuple(name for name in old if name not in new),
-        retyped=tuple(
-            Retyped(name, old[name], kind) for name, kind in new.items() if name in old and old[name] != kind
-        ),
-    )
-
-
-def _types(json_schema: Mapping[str, Any], stream: StreamId) -> dict[str, str]:
-    return dict(paths(record_type(json_schema, stream.name, stream.namespace)))
+FULL_SEGMENT = 16
+"""Objects that a segment lists before the next one stands beside it instead of absorbing it."""
+FULL_LEVEL = 4
+"""Segments of one level that a head names before the next one compacts them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedSync:
-    """Everything that a sync has sent and counted before it is decided, since its last checkpoint. `name` is that of
-    its segment, `complete`, `continues`, `staged_since` and `content` are as there; `encoder` None: it had no
-    record; `silent`: its source said nothing of it at all. `origin`: the state of all streams that the source went on
-    from to reach `state`; None where nobody says."""
+    """Everything that a sync has sent and counted before it is decided, since its last checkpoint."""
 
     name: str
+    """Name of its segment."""
     complete: bool
-    continues: str | None
+    """False for a checkpoint."""
+    previous_checkpoint: str | None
+    """Name of the segment with the sync's last checkpoint."""
     stream: Stream
+    """The stream, with its schema."""
     sync: Sync
-    objects: tuple[ManifestObject, ...]
-    quarantine: ManifestObject | None
-    next_part: int
+    """The sync."""
+    objects: tuple[SegmentObject, ...]
+    """Its objects, all of them staged."""
+    quarantine: SegmentObject | None
+    """Its staged quarantine."""
+    next_part_number: int
+    """The lowest part number that is free after it."""
     counts: Counts
+    """What became of its records."""
     encoder: Encoder | None
+    """What encoded its records; None if there were none."""
     silent: bool = False
+    """Whether its source said nothing at all about the stream."""
     state: State | None
-    staged_since: datetime | None = None
+    """The state that its records reach."""
+    uploads_started_after: datetime | None = None
+    """A moment, by the server's clock, before its first upload began."""
     origin: Lineage | None = None
-    content: str | None = None
+    """The state of all streams that the source went on from to reach `state`; None if that is not known."""
+    content_checksum: str | None = None
+    """The checksum of its records' content (see `ContentChecksum`)."""
 
 
 def replaces_scope(settings: PublicationSettings, stream: Stream, scope: Scope) -> bool:
@@ -84,80 +87,98 @@ def replaces_scope(settings: PublicationSettings, stream: Stream, scope: Scope) 
     return again or stream.sync_mode is SyncMode.FULL_REFRESH
 
 
-def build_segment(staged: StagedSync, destination: S3Destination, commit_log: CommitLog, head: Head) -> Segment:
-    """The segment of a staged sync. `head` is the one that the sync began with, or that its last checkpoint left.
+def build_segment(staged: StagedSync, destination: S3Destination, log: CommitLog, head: Head) -> Segment:
+    """The segment of a staged sync.
 
-    Raises CommitError for a full refresh without a record where the settings say that it fails.
+    Args:
+        staged: What was staged.
+        destination: The settings that it landed with.
+        log: The scope's commit log.
+        head: The head that the sync began with, or that its last checkpoint left.
+
+    Raises:
+        CommitError: A full refresh has no record and the settings say that it fails, or its source was silent and it
+            would delete something.
     """
-    segment = _receipt(staged, destination, commit_log, head)
-    newest = head.newest if not segment.replaces and segment.uploads else None
-    return compact(segment, head, commit_log.read_segment(newest) if newest is not None else None)
-
-
-def _receipt(staged: StagedSync, destination: S3Destination, commit_log: CommitLog, head: Head) -> Segment:
-    """The segment as far as it tells of its own sync."""
-    scope, encoder, schema = commit_log.scope, staged.encoder, staged.stream.json_schema
-    state = staged.state.state.decode() if staged.state is not None else None
-    stands = descent(state, staged.origin) if state is not None else Descent()
-    keeps_old = not staged.objects and _keeps_old(destination, staged.stream, scope)
-    replaces = replaces_scope(destination, staged.stream, scope) and not keeps_old
-    retired = _leaving(staged, destination, commit_log, head) if replaces else []
-    if staged.silent and retired:
-        raise _nothing_said(staged, scope, len(retired))
-    recurring = set(destination.template.recurring(scope.stream, retired))
-    unchanged = commit_log.etags_of(recurring)
-    return Segment(
+    segment = Segment(
+        location=log.location,
         name=staged.name,
-        sync_id=staged.sync.id,
-        complete=staged.complete,
-        continues=staged.continues,
-        path=commit_log.path,
-        stream=scope.stream.name,
-        namespace=scope.stream.namespace,
-        partition=scope.partition,
-        sync_mode=staged.stream.sync_mode.value,
-        replaces=replaces,
-        started_at=staged.sync.now,
-        staged_since=staged.staged_since,
+        sync=SyncPart(
+            id=staged.sync.id,
+            mode=staged.stream.sync_mode.value,
+            started_at=staged.sync.now,
+            complete=staged.complete,
+            previous_checkpoint=staged.previous_checkpoint,
+        ),
         objects=staged.objects,
         quarantine=staged.quarantine,
-        removes=tuple(key for key in retired if key in unchanged or key not in recurring),
-        removes_unchanged=unchanged,
-        retires_with=_leaves_with(destination, head) if replaces else None,
-        next_part=staged.next_part,
         counts=staged.counts,
-        schema=encoder.schema_text if encoder else None,
-        fingerprint=encoder.fingerprint if encoder else None,
-        json_schema=json.dumps(schema) if schema is not None else None,
-        schema_changes=_changes(staged, commit_log, head),
-        format={"format_type": type(destination.format).__name__.removesuffix("Format"), **_plain(destination.format)},
-        # The user metadata stands on each object.
-        settings=_plain(destination, without=("format", "object_metadata")),
-        state=state,
-        state_number=stands.number,
-        state_ancestors=stands.ancestors,
+        content_checksum=staged.content_checksum,
+        uploads_started_after=staged.uploads_started_after,
+        replaced=_replaced(staged, destination, log, head),
+        next_part_number=staged.next_part_number,
+        schema=_schema(staged, log, head),
+        state=_state(staged),
+        format={
+            "format_type": type(destination.format).__name__.removesuffix("Format"),
+            **_json_values(destination.format),
+        },
+        # User metadata stands on each object.
+        settings=_json_values(destination, without=("format", "object_metadata")),
         library_version=version("s3dest-dagster"),
-        content=staged.content,
+    )
+    if head.newest is None or segment.replaces or not segment.all_objects:
+        return segment
+    return replace(segment, compaction=compaction(segment, head, log.read_segment(head.newest)))
+
+
+# ---------------------------------------------------------------------- what it replaces
+
+
+def _replaced(staged: StagedSync, destination: S3Destination, log: CommitLog, head: Head) -> Replacement | None:
+    """What leaves for the sync; None if it adds to what is there."""
+    scope = log.scope
+    keeps_old = not staged.objects and _keeps_old(destination, staged.stream, log)
+    if keeps_old or not replaces_scope(destination, staged.stream, scope):
+        return None
+    keys = _replaced_keys(staged, destination, log, head)
+    if staged.silent and keys:
+        raise _silent_source(staged, scope, len(keys))
+    recurring = set(destination.template.recurring(scope.stream, keys))
+    etags = log.etags_of(recurring)
+    chained = destination.delete_grace_s and len(head.retired) >= MAX_RETIRED
+    return Replacement(
+        keys=tuple(key for key in keys if key in etags or key not in recurring),
+        etags=etags,
+        retired_with=head.retired[-1].segment if chained else None,
     )
 
 
-def _keeps_old(settings: PublicationSettings, stream: Stream, scope: Scope) -> bool:
-    """What a full refresh without a record does to what the scope holds."""
+def _replaced_keys(staged: StagedSync, destination: S3Destination, log: CommitLog, head: Head) -> list[str]:
+    """The scope's own keys, and the connector's if an unpartitioned stream is refreshed; but not those of the sync."""
+    keys = live_keys(log.live_segments(head))
+    log.check_own(keys)
+    if log.scope.partition is None:
+        keys |= connector_keys(log.bucket, destination.template, log.scope, keys | log.retired_keys(head))
+    return sorted(keys - {item.key for item in staged.objects})
+
+
+def _keeps_old(settings: PublicationSettings, stream: Stream, log: CommitLog) -> bool:
+    """Whether a sync without a record leaves what the scope holds."""
     policy = settings.on_empty_refresh
     if stream.sync_mode is not SyncMode.FULL_REFRESH or policy == "publish":
         return False
     if policy == "fail":
         raise CommitError(
-            f"The full refresh of {scope} read no record, and on_empty_refresh is 'fail'. What the scope held is "
+            f"The full refresh of {log.scope} read no record, and on_empty_refresh is 'fail'. What the scope held is "
             "untouched.",
-            stream=str(scope.stream),
-            partition=scope.partition,
             setting="on_empty_refresh",
+            **log.place,
         )
     return True
 
 
-def _nothing_said(staged: StagedSync, scope: Scope, objects: int) -> CommitError:
+def _silent_source(staged: StagedSync, scope: Scope, objects: int) -> CommitError:
     return CommitError(
         f"The source said nothing of {scope}: no record, no state, no status. This sync would delete "
         f"{amount(objects, 'object')}; what the scope holds is untouched. Look whether the source reads the stream. If "
@@ -168,36 +189,89 @@ def _nothing_said(staged: StagedSync, scope: Scope, objects: int) -> CommitError
     )
 
 
-def _leaving(staged: StagedSync, destination: S3Destination, commit_log: CommitLog, head: Head) -> list[str]:
-    """The keys that leave: the scope's own, and the connector's when an unpartitioned stream is refreshed."""
-    old = live_keys(commit_log.live_segments(head))
-    commit_log.check_own(old)
-    if commit_log.scope.partition is None:
-        old |= connector_keys(
-            commit_log.bucket, destination.template, commit_log.scope, old | retired_keys(commit_log, head.retired)
-        )
-    return sorted(old - {each.key for each in staged.objects})
+# ---------------------------------------------------------------------- its schema and state
 
 
-def _leaves_with(settings: PublicationSettings, head: Head) -> str | None:
-    """The segment whose removed objects wait together with this one's: none, while the head can keep them apart."""
-    together = settings.delete_grace_s and len(head.retired) >= MAX_RETIRED
-    return head.retired[-1].segment if together else None
+def _schema(staged: StagedSync, log: CommitLog, head: Head) -> SegmentSchema:
+    json_schema = staged.stream.json_schema
+    text = json.dumps(json_schema) if json_schema is not None else None
+    if staged.encoder is None:
+        return SegmentSchema(json_schema=text)
+    return SegmentSchema(
+        fingerprint=staged.encoder.fingerprint,
+        avro_schema=staged.encoder.schema_text,
+        json_schema=text,
+        changes=_changes(staged, staged.encoder.fingerprint, log, head),
+    )
 
 
-def _changes(staged: StagedSync, commit_log: CommitLog, head: Head) -> SchemaChanges | None:
-    """How the columns differ from those of the scope's last sync that had records; None when they do not."""
-    if staged.encoder is None or head.schema is None or head.schema.fingerprint == staged.encoder.fingerprint:
+def _changes(staged: StagedSync, fingerprint: str, log: CommitLog, head: Head) -> SchemaChanges | None:
+    """How the columns differ from those of the scope's last sync that had records; None if they do not."""
+    if head.latest_schema is None or head.latest_schema.fingerprint == fingerprint:
         return None
-    before = commit_log.read_segment(head.schema.segment).json_schema
+    before = log.read_segment(head.latest_schema.segment).schema.json_schema
     assert before is not None, "a segment with a fingerprint has a schema"
-    return schema_changes(json.loads(before), staged.stream.json_schema or {}, commit_log.scope.stream)
+    return schema_changes(json.loads(before), staged.stream.json_schema or {}, log.scope.stream)
 
 
-def _plain(settings: Any, without: Iterable[str] = ()) -> dict[str, Any]:
+def schema_changes(before: Mapping[str, Any], now: Mapping[str, Any], stream: StreamId) -> SchemaChanges:
+    """How two JSON schemas of a stream differ, as differences of its columns; nested ones by dotted path."""
+    old, new = _column_types(before, stream), _column_types(now, stream)
+    return SchemaChanges(
+        added=tuple(name for name in new if name not in old),
+        removed=tuple(name for name in old if name not in new),
+        retyped=tuple(
+            Retyped(name, old[name], type_) for name, type_ in new.items() if name in old and old[name] != type_
+        ),
+    )
+
+
+def _column_types(json_schema: Mapping[str, Any], stream: StreamId) -> dict[str, str]:
+    return dict(paths(record_type(json_schema, stream.name, stream.namespace)))
+
+
+def _state(staged: StagedSync) -> SegmentState | None:
+    if staged.state is None:
+        return None
+    text = staged.state.state.decode()
+    position = descent(text, staged.origin)
+    return SegmentState(text=text, read_count=position.read_count, ancestors=position.ancestors)
+
+
+def _json_values(settings: Any, without: Iterable[str] = ()) -> dict[str, Any]:
     """Settings as JSON values."""
     return {
         name: value.value if isinstance(value, Enum) else value
         for name, value in asdict(settings).items()
         if name not in without
     }
+
+
+# ---------------------------------------------------------------------- compaction
+
+
+def compaction(segment: Segment, head: Head, newest: Segment) -> Compaction:
+    """What a segment stands for besides its own sync, so that heads stay small and readers read few segments.
+
+    It absorbs the newest segment, that is, lists its syncs and takes its place, until a segment is full. Then it stands
+    beside it. When a level is full, the next segment compacts its segments: it names them instead of the head. All of
+    this is known from the head and its newest segment.
+
+    Args:
+        segment: A segment that adds objects to a scope.
+        head: The head before it.
+        newest: The head's newest segment.
+    """
+    has_room = sum(len(sync.objects) for sync in newest.syncs) < FULL_SEGMENT
+    if has_room and _same_columns(newest, segment):
+        absorbs = tuple(sync for sync in newest.syncs if sync.objects or sync.quarantine)
+        if absorbs:
+            return replace(newest.compaction, absorbs=absorbs)
+    levels = (level for level, names in enumerate(head.segments) if len(names) < FULL_LEVEL)
+    level = next(levels, len(head.segments))
+    return Compaction(level=level, compacts=tuple(name for names in reversed(head.segments[:level]) for name in names))
+
+
+def _same_columns(one: Segment, other: Segment) -> bool:
+    """Whether one format and schema read the objects of both."""
+    return one.format == other.format and one.schema.json_schema == other.schema.json_schema

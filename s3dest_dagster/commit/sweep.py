@@ -1,35 +1,44 @@
-"""Abandoned uploads of a stream: found, aborted, counted; and replaced objects whose time is over, deleted.
+"""What is deleted late: abandoned uploads of a stream, and retired objects whose `delete_grace_s` is over.
 
-A crash leaves multipart uploads behind that nobody sees and that S3 bills. It must not touch an upload that a head has
-pending, nor one that is younger than the settings allow.
+A crash leaves multipart uploads behind that nobody sees and that S3 bills. Must not touch: an upload that a head has
+pending or that is younger than the settings allow, nor an object that is live.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
+from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.ownership import possible_owners
 from s3dest_dagster.commit.registry import used_templates
-from s3dest_dagster.commit.retired import release_stream
+from s3dest_dagster.commit.scopes import scopes_of_stream
+from s3dest_dagster.commit.segment import live_keys
+from s3dest_dagster.errors import PreconditionFailedError
 from s3dest_dagster.keys import KeyTemplate, manifest_root, manifest_roots, stream_root
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import TRIALS, Bucket, PendingUpload
 from s3dest_dagster.stream import StreamId
 
 _OLDEST_TRIAL = timedelta(days=1)
-"""How long what is there for trial is left alone: it is there for seconds, if nobody is stopped meanwhile."""
+"""For how long trial objects and uploads are left alone. They exist for seconds unless their process is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep did: uploads aborted, and left alone because they are young or pending; `released` counts scopes of
-    which replaced objects were deleted whose `delete_grace_s` was over."""
+    """What a sweep did."""
 
     aborted: int
+    """Uploads aborted."""
     kept: int
+    """Uploads left alone because they are young or pending."""
     released: int = 0
+    """Scopes whose retired objects were deleted because their `delete_grace_s` was over."""
+
+
+# ---------------------------------------------------------------------- abandoned uploads
 
 
 def sweep(
@@ -41,55 +50,100 @@ def sweep(
     keep: Collection[str] = (),
     release: bool = True,
 ) -> Swept:
-    """Aborts the stream's uploads older than `abandoned_upload_age_s` that no head has pending, and deletes replaced
-    objects of all of its scopes whose time is over. The time is the server's, where `now` is not given: one machine's
-    clock must not end what another one has just begun. What was left of trials (of checks, and of finding out what the
-    server can do) goes after a day.
+    """Aborts the stream's abandoned uploads, and deletes retired objects of all of its scopes whose time is over.
 
-    Without `release` no head is read for the latter, of which there are many where a stream has many partitions. The
-    upload ids of `keep` are not touched whatever their age: a landing's own, which may have begun long ago, or by
-    another clock.
+    An upload is abandoned if it is older than `abandoned_upload_age_s` and no head has it pending. What trials left
+    (checks, and probes of what the server can do) is deleted after a day.
+
+    Args:
+        bucket: The bucket.
+        destination: The settings that the stream lands with.
+        stream: The stream, with its name as it stands in the bucket.
+        now: The time; the server's if left out, since one machine's clock must not end what another has just begun.
+        keep: Ids of uploads that are not touched whatever their age: those of a landing that runs now.
+        release: Whether to delete retired objects. That reads a head for each partition of the stream.
     """
     bucket = bucket.with_root(manifest_root(destination.template.literal_root))
     # Uploads first, heads after them: an upload whose sync is decided meanwhile is found pending.
     uploads = _uploads_of(bucket, destination.template, stream)
     now = now or bucket.server_time()
     oldest = now - timedelta(seconds=destination.abandoned_upload_age_s)
-    old = [each for each in uploads if each.initiated <= oldest]
+    old = [upload for upload in uploads if upload.initiated <= oldest]
     pending = _pending_uploads(bucket, old)
-    abandoned = [each for each in old if each.upload_id not in pending and each.upload_id not in keep]
-    for each in abandoned:
-        bucket.abort_upload(each.key, each.upload_id)
+    abandoned = [upload for upload in old if upload.upload_id not in pending and upload.upload_id not in keep]
+    for upload in abandoned:
+        bucket.abort_upload(upload.key, upload.upload_id)
     _sweep_trials(bucket, destination, now - _OLDEST_TRIAL)
     released = release_stream(bucket, destination.template, stream, now) if release else 0
     return Swept(aborted=len(abandoned), kept=len(uploads) - len(abandoned), released=released)
 
 
 def _sweep_trials(bucket: Bucket, destination: S3Destination, oldest: datetime) -> None:
-    """Deletes and aborts what a process has left that was killed while it tried something."""
+    """Deletes and aborts what a process left behind that was killed during a trial."""
     prefix = f"{manifest_root(destination.template.literal_root)}{TRIALS}"
-    bucket.delete(each.key for each in bucket.list_objects(prefix) if each.modified <= oldest)
-    for each in bucket.list_uploads(prefix):
-        if each.initiated <= oldest:
-            bucket.abort_upload(each.key, each.upload_id)
+    bucket.delete(found.key for found in bucket.list_objects(prefix) if found.modified <= oldest)
+    for upload in bucket.list_uploads(prefix):
+        if upload.initiated <= oldest:
+            bucket.abort_upload(upload.key, upload.upload_id)
 
 
 def _uploads_of(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> list[PendingUpload]:
-    """Those of the stream's data, under every template that it has used, and of its lines that were kept aside."""
+    """The uploads of the stream's data, under every template that it has used, and of its quarantined lines."""
     root = stream_root(template.literal_root, stream)
-    found = list(bucket.list_uploads(root))
-    for used in {template.tokens: template, **{each.tokens: each for each in used_templates(bucket, root)}}.values():
-        matches = used.matcher(stream).fullmatch
-        found += (each for each in bucket.list_uploads(used.listing_root(stream)) if matches(each.key))
-    return list(dict.fromkeys(found))
+    uploads = list(bucket.list_uploads(root))
+    templates = {each.tokens: each for each in (template, *used_templates(bucket, root))}
+    for each in templates.values():
+        matches = each.matcher(stream).fullmatch
+        uploads += (upload for upload in bucket.list_uploads(each.listing_root(stream)) if matches(upload.key))
+    return list(dict.fromkeys(uploads))
 
 
 def _pending_uploads(bucket: Bucket, uploads: Sequence[PendingUpload]) -> set[str]:
     """The ids of those uploads, and maybe others, that any scope has decided and not yet published."""
-    keys = {each.key for each in uploads}
-    found: set[str] = set()
+    keys = {upload.key for upload in uploads}
+    ids: set[str] = set()
     for owner in possible_owners(bucket, keys, {root for key in keys for root in manifest_roots(key)}):
-        pending = owner.seen.head.pending
+        pending = owner.seen.head.pending_segment
         if pending is not None:
-            found |= {each.upload_id for each in owner.commit_log.read_segment(pending).uploads}
-    return found
+            ids |= owner.commit_log.read_segment(pending).upload_ids
+    return ids
+
+
+# ---------------------------------------------------------------------- retired objects
+
+
+def expire_retired(log: CommitLog, seen: SeenHead, now: datetime) -> Head:
+    """Deletes the scope's retired objects whose time is over. Returns the head without them, which is not put yet.
+
+    What has become live again stays. If another writer has moved the head on, nothing is deleted: he has seen to it.
+    If one moves it on during the deletion, he lands under other keys or loses none of them: see `delete_replaced`.
+    """
+    due = [retired for retired in seen.head.retired if retired.delete_after <= now]
+    if not due:
+        return seen.head
+    segments, live = log.retired_segments(due), live_keys(log.live_segments(seen.head))
+    if log.read_head().etag != seen.etag:
+        return seen.head
+    log.delete_replaced(segments, keep=live)
+    return replace(seen.head, retired=tuple(each for each in seen.head.retired if each not in due))
+
+
+def release_scope(log: CommitLog, seen: SeenHead, now: datetime) -> bool:
+    """As `expire_retired`, and puts the head. Returns whether there was anything to delete.
+
+    A scope that is being published is left to its next sync.
+    """
+    if seen.head.pending_segment is not None or (head := expire_retired(log, seen, now)) == seen.head:
+        return False
+    try:
+        log.put_head(head, seen)
+    except PreconditionFailedError:
+        # A landing was faster. It, or the next one, finds the objects gone and puts the head.
+        return False
+    return True
+
+
+def release_stream(bucket: Bucket, template: KeyTemplate, stream: StreamId, now: datetime) -> int:
+    """As `release_scope`, for every scope of a stream. Returns for how many there was anything to delete."""
+    found = scopes_of_stream(bucket, stream_root(template.literal_root, stream))
+    return sum(release_scope(each.commit_log, each.seen, now) for each in found if each.seen.head.retired)

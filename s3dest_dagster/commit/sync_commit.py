@@ -6,19 +6,19 @@ A sync without checkpoints has one segment; each checkpoint adds one. It must no
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
-from s3dest_dagster.commit.commit_log import Clock, CommitLog, SeenHead
-from s3dest_dagster.commit.manifest import Head, ReachedState, Segment
-from s3dest_dagster.commit.manifest_keys import attempt_of
+from s3dest_dagster.commit.commit_log import CommitLog
+from s3dest_dagster.commit.documents import attempt_of
+from s3dest_dagster.commit.head import Head, ReachedState
 from s3dest_dagster.commit.ownership import refuse_held_keys
 from s3dest_dagster.commit.registry import RegistryEntry, check_templates
-from s3dest_dagster.commit.retired import expire_retired
+from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import StagedSync, build_segment
-from s3dest_dagster.commit.sweep import sweep
-from s3dest_dagster.errors import CommitError, StorageError, SupersededError
+from s3dest_dagster.commit.sweep import expire_retired, sweep
+from s3dest_dagster.commit.transaction import Clock, begin, check_newest, commit
+from s3dest_dagster.errors import StorageError
 from s3dest_dagster.keys import scope_root
 from s3dest_dagster.printable import logger
 from s3dest_dagster.settings.destination import S3Destination
@@ -63,13 +63,13 @@ class SyncCommit:
         self._clock = clock
         self._registry_entry = registry_entry or check_templates(bucket, destination, [landed.stream])[0]
         root = scope_root(destination.template.literal_root, landed)
-        self.log = CommitLog(bucket, root, landed, self._registry_entry.own)
-        self._seen = self.log.begin(clock)
-        entry = self.log.entry_of(self._seen.head, sync.id)
+        self.log = CommitLog(bucket, root, landed, self._registry_entry.own_prefixes)
+        self._seen = begin(self.log, clock)
+        entry = self.log.find_sync(self._seen.head, sync.id)
         self.recorded = entry if entry is not None and entry.complete else None
         """The entry of this sync if an earlier attempt completed it; nothing is to be landed then."""
         interrupted = entry is not None and not entry.complete
-        self.segments = self.log.segments_left_of_sync(entry.segment) if entry and interrupted else []
+        self.segments = self.log.remaining_segments_of_sync(entry.segment) if entry and interrupted else []
         """The segments of this sync that are published, oldest first, those of earlier attempts included."""
         self.swept = 0
         """Abandoned uploads of the stream that were aborted on the way."""
@@ -106,57 +106,27 @@ class SyncCommit:
         Raises:
             SupersededError: Another sync of the scope was published meanwhile.
             UndecidedError: Whether the segment is decided could not be found out.
-            CommitError: The segment is decided, but publishing it was interrupted, or it was turned back.
+            CommitError: The segment is decided, but publishing it was interrupted, or it was rolled back.
         """
         keys = [item.key for item in segment.objects]
         refuse_held_keys(self._bucket, self._destination.template, self.log.scope, keys)
         self.swept += self._register(self._clock(), segment)
         head = expire_retired(self.log, self._seen, self._clock())
-        decided = self._decide(replace(self._seen, head=head), segment, on_decided)
-        self._seen = self._make_visible(decided, segment)
+        self._seen = commit(self.log, replace(self._seen, head=head), segment, self._clock, on_decided)
         self.segments.append(segment)
 
     def check_newest(self, segment: Segment) -> None:
-        """Raises SupersededError if another sync was published after this checkpoint (see `CommitLog.check_newest`)."""
-        self.log.check_newest(self._seen, segment)
+        """Raises SupersededError if another sync was published after this checkpoint (see `check_newest`)."""
+        check_newest(self.log, self._seen, segment)
 
     def _register(self, now: datetime, segment: Segment) -> int:
         """Enters the stream into the registry, and sweeps it if that is due. Returns how many uploads were aborted."""
         if not self._registry_entry.enter(now):
             return 0
-        own, releases = [item.upload_id for item in segment.uploads], self._destination.delete_grace_s > 0
+        own, releases = segment.upload_ids, self._destination.delete_grace_s > 0
         stream = self.log.scope.stream
         try:
             return sweep(self._bucket, self._destination, stream, now=now, keep=own, release=releases).aborted
         except StorageError as error:
             _logger.warning("%s: abandoned uploads could not be swept: %s", self._scope, error)
             return 0
-
-    def _decide(self, seen: SeenHead, segment: Segment, on_decided: Callable[[], None]) -> SeenHead:
-        try:
-            decided = self.log.decide(seen, segment)
-        except SupersededError:
-            with suppress(StorageError):
-                self.log.abandon(segment)
-            raise
-        except StorageError:
-            raise
-        except BaseException:
-            # Undecided, or interrupted: the decision may have been taken, and then nothing of it may be aborted.
-            on_decided()
-            raise
-        on_decided()
-        return decided
-
-    def _make_visible(self, decided: SeenHead, segment: Segment) -> SeenHead:
-        try:
-            return self.log.publish(decided, segment, self._clock)
-        except StorageError as error:
-            raise CommitError(
-                f"Sync {segment.sync_id} of {self._scope} is decided, but publishing it was interrupted: {error} "
-                "Nothing is lost: the next sync, or `s3dest recover`, finishes it.",
-                stream=str(self._scope.stream),
-                partition=self._scope.partition,
-                key=error.key,
-                action=error.action,
-            ) from error

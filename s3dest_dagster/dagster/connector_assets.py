@@ -14,7 +14,7 @@ from typing import Any, Unpack
 
 import dagster as dg
 
-from s3dest_dagster.commit.manifest import ReachedState
+from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.dagster.asset_metadata import partitions_of_run, values_of
 from s3dest_dagster.dagster.assets import AssetSettings, asset_of
 from s3dest_dagster.dagster.multi_asset import asset_of_streams, log_to, reads_on, ready

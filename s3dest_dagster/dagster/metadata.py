@@ -20,7 +20,7 @@ import msgspec
 from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch, SourceItem, StreamBatch
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.schemas import columns, paths
-from s3dest_dagster.commit.manifest import SchemaChanges
+from s3dest_dagster.commit.segment import SchemaChanges
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.printable import amount, printable, printable_lines
 from s3dest_dagster.settings.formats import FormatSettings
@@ -203,7 +203,7 @@ def _quarantine(receipt: Receipt, bucket: Bucket) -> dict[str, dg.MetadataValue[
 def _objects(receipt: Receipt) -> dg.MetadataValue[Any]:
     """The objects as a table; of many, the first, and a last line that tells how many more there are."""
     rows = [
-        dg.TableRecord({"key": each.key, "rows": each.rows, "bytes": each.bytes, "closed_at": each.reason})
+        dg.TableRecord({"key": each.key, "rows": each.rows, "bytes": each.bytes, "closed_at": each.close_reason})
         for each in receipt.objects[:SHOWN_OBJECTS]
     ]
     if rest := receipt.objects[SHOWN_OBJECTS:]:

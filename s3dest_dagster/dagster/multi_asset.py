@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import dagster as dg
 
 from s3dest_dagster.batch import StreamBatch
-from s3dest_dagster.commit.manifest import ReachedState
+from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.commit.states import text_of
 from s3dest_dagster.dagster.asset_metadata import partition_scopes, partitions_of_run, preview_rows_of, values_of
 from s3dest_dagster.dagster.assets import AssetSettings, described

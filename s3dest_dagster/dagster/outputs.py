@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 
 from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch, SourceItem, State, StreamBatch, StreamStatus
-from s3dest_dagster.commit.manifest import ReachedState
+from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.printable import amount
 from s3dest_dagster.sources.python import batches, is_arrow, is_single_record

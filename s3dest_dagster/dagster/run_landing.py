@@ -18,7 +18,7 @@ from typing import Any
 
 import dagster as dg
 
-from s3dest_dagster.commit.manifest import ReachedState
+from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.dagster.asset_metadata import preview_rows_of, scopes_of, stream_of
 from s3dest_dagster.dagster.failures import placed
 from s3dest_dagster.dagster.metadata import (

@@ -9,7 +9,7 @@ import hashlib
 from datetime import timedelta
 from uuid import UUID
 
-from s3dest_dagster.commit.manifest import Head
+from s3dest_dagster.commit.head import Head
 from s3dest_dagster.errors import KeyCollisionError
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.stream import Scope, Sync
@@ -62,7 +62,7 @@ class KeyAllocator:
         self._allocated: set[str] = set()
         self._last_time = target.clock() - _MILLISECOND
         self._counts = template.counts_parts
-        self.next_part = 0
+        self.next_part_number = 0
         """The first part number that the sync has not used."""
         if self._counts:
             self._start_counting(head)
@@ -95,17 +95,17 @@ class KeyAllocator:
             self._counts = False
             return
         numbers = [number for item in listed if (number := self._keys.part_of(item.key)) is not None]
-        self.next_part = max([self._remembered_part(head), *(number + 1 for number in numbers)])
+        self.next_part_number = max([self._remembered_part(head), *(number + 1 for number in numbers)])
 
     def _remembered_part(self, head: Head) -> int:
         """The first part number that the head allows; 0 if this sync's time distinguishes its keys from all others."""
-        is_later = head.latest_start is None or self._sync.now >= head.latest_start + _MILLISECOND
-        return 0 if self._template.changes_every_sync and is_later else head.next_part
+        is_later = head.latest_sync_start is None or self._sync.now >= head.latest_sync_start + _MILLISECOND
+        return 0 if self._template.changes_every_sync and is_later else head.next_part_number
 
     def _part_id(self) -> int | str:
         if self._template.counts_parts and not self._counts:
             return str(UUID(bytes=self._target.entropy(16), version=4))
-        part, self.next_part = self.next_part, self.next_part + 1
+        part, self.next_part_number = self.next_part_number, self.next_part_number + 1
         return part
 
     def _refuse_overwriting(self, key: str) -> None:

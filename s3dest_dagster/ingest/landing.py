@@ -21,9 +21,10 @@ from datetime import datetime
 from types import TracebackType
 
 from s3dest_dagster.batch import BadRecord, Batch, SourceItem, State, StreamBatch, StreamStatus
-from s3dest_dagster.commit.manifest import ReachedState, Segment
-from s3dest_dagster.commit.manifest_keys import segment_key, sync_mark_key
+from s3dest_dagster.commit.documents import segment_key, sync_mark_key
+from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.commit.registry import RegistryEntry
+from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit
 from s3dest_dagster.errors import StorageError
@@ -220,7 +221,7 @@ class Landing:
         """The receipt of a sync that was complete before: from its segments, or from its mark if they are gone."""
         entry, log = self._commit.recorded, self._commit.log
         assert entry is not None, "a sync that is not recorded is staged"
-        if segments := log.segments_left_of_sync(entry.segment):
+        if segments := log.remaining_segments_of_sync(entry.segment):
             return self._receipt(segments, repeated=True)
         mark = self._target.bucket.uri(sync_mark_key(log.root, entry.id))
         return receipt_of_mark(entry, self.scope, mark)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from s3dest_dagster.commit.manifest import ManifestObject
+from s3dest_dagster.commit.segment import MultipartUpload, SegmentObject
 from s3dest_dagster.formats import Encoded, Encoder, ObjectWriter
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.target import Target
@@ -75,7 +75,7 @@ class RollingObjectWriter:
         self._object_bytes = target.destination.object_size_mb * _MB
         self._open: _OpenObject | None = None
         self._uploads: list[Upload] = []
-        self._closed: list[Callable[[], ManifestObject]] = []
+        self._closed: list[Callable[[], SegmentObject]] = []
         self._closed_bytes = 0
         self._failure: Exception | None = None
 
@@ -116,7 +116,7 @@ class RollingObjectWriter:
             return 0
         return self._held
 
-    def finish(self) -> tuple[ManifestObject, ...]:
+    def finish(self) -> tuple[SegmentObject, ...]:
         """Closes the last object, and waits until every part of every object has arrived."""
         self._raise_failure()
         self._close(CloseReason.END)
@@ -158,16 +158,17 @@ def new_upload(target: Target, bucket: Bucket, key: str, metadata: Mapping[str, 
     return Upload(bucket, key, target.parts, part_bytes=target.destination.part_bytes, metadata=metadata)
 
 
-def manifest_object(upload: Upload, rows: int, reason: CloseReason, short_row_groups: int = 0) -> ManifestObject:
+def manifest_object(upload: Upload, rows: int, reason: CloseReason, short_row_groups: int = 0) -> SegmentObject:
     """The manifest's entry of a finished upload. Waits for its parts."""
     staged = upload.staged()
-    return ManifestObject(
+    parts = MultipartUpload(staged.upload_id, staged.etags)
+    return SegmentObject(
         key=staged.key,
         rows=rows,
         bytes=staged.size,
-        reason=reason.value,
-        upload_id=staged.upload_id,
-        parts=staged.etags,
+        etag=parts.object_etag,
+        close_reason=reason.value,
+        upload=parts,
         crc32=staged.crc32,
         short_row_groups=short_row_groups,
     )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from s3dest_dagster.commit.manifest import Counts, ManifestObject, SchemaChanges, Segment, SyncEntry
-from s3dest_dagster.commit.manifest_keys import attempt_of
+from s3dest_dagster.commit.documents import attempt_of
+from s3dest_dagster.commit.head import PublishedSync
+from s3dest_dagster.commit.segment import Counts, SchemaChanges, Segment, SegmentObject
 from s3dest_dagster.ingest.object_writer import CloseReason
 from s3dest_dagster.stream import Scope
 
@@ -30,7 +31,7 @@ class Receipt:
     scope: Scope
     """The scope, with its stream's name as the source gives it."""
     sync_id: str
-    objects: tuple[ManifestObject, ...]
+    objects: tuple[SegmentObject, ...]
     """The objects that were landed."""
     replaces: bool
     """Whether the scope now holds only this sync's objects."""
@@ -80,30 +81,30 @@ class Receipt:
     @property
     def ended_early(self) -> int:
         """Objects and row groups that ended early because memory was short."""
-        return sum((item.reason == CloseReason.MEMORY) + item.short_row_groups for item in self.objects)
+        return sum((item.close_reason == CloseReason.MEMORY) + item.short_row_groups for item in self.objects)
 
 
 def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repeated: bool, swept: int = 0) -> Receipt:
     """The receipt of one sync, from its segments, oldest first."""
     last = segments[-1]
-    described = next((each for each in reversed(segments) if each.fingerprint is not None), last)
+    described = next((each for each in reversed(segments) if each.schema.fingerprint is not None), last)
     earlier = [each for each in segments if attempt_of(each.name) != attempt_of(last.name)]
     return Receipt(
         scope=scope,
         sync_id=last.sync_id,
         objects=tuple(item for each in segments for item in each.objects),
         replaces=last.replaces,
-        removed=last.removes,
+        removed=last.replaced_keys,
         counts=_sum(segments),
-        schema=described.schema,
-        fingerprint=described.fingerprint,
-        json_schema=described.json_schema,
-        schema_changes=next((each.schema_changes for each in reversed(segments) if each.schema_changes), None),
-        state=next((each.state for each in reversed(segments) if each.state is not None), None),
+        schema=described.schema.avro_schema,
+        fingerprint=described.schema.fingerprint,
+        json_schema=described.schema.json_schema,
+        schema_changes=next((each.schema.changes for each in reversed(segments) if each.schema.changes), None),
+        state=next((each.state.text for each in reversed(segments) if each.state is not None), None),
         manifest=manifest,
         format=last.format,
-        content=last.content if len(segments) == 1 else None,
-        checkpoints=sum(not each.complete for each in segments),
+        content=last.content_checksum if len(segments) == 1 else None,
+        checkpoints=sum(not each.sync.complete for each in segments),
         earlier=_sum(earlier) if earlier else None,
         repeated=repeated,
         swept=swept,
@@ -111,7 +112,7 @@ def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repe
     )
 
 
-def receipt_of_mark(entry: SyncEntry, scope: Scope, manifest: str) -> Receipt:
+def receipt_of_mark(entry: PublishedSync, scope: Scope, manifest: str) -> Receipt:
     """The receipt of a sync that was published, and whose segments were deleted since."""
     return Receipt(
         scope=scope,

@@ -19,8 +19,8 @@ from isal.isal_zlib import adler32, crc32
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, BadRecord, Batch, State, Tally
 from s3dest_dagster.columns.inference import json_schema_of_arrow, json_schema_of_records
-from s3dest_dagster.commit.manifest import Counts, ManifestObject, Segment
-from s3dest_dagster.commit.manifest_keys import quarantine_key, segment_name
+from s3dest_dagster.commit.documents import quarantine_key, segment_name
+from s3dest_dagster.commit.segment import Counts, Segment, SegmentObject
 from s3dest_dagster.commit.segment_builder import StagedSync, replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit
 from s3dest_dagster.errors import CommitError, RecordError
@@ -90,19 +90,19 @@ class SyncWriter:
         staged = StagedSync(
             name=self.segment.name,
             complete=complete,
-            continues=published[-1].name if published else None,
+            previous_checkpoint=published[-1].name if published else None,
             stream=self.stream,
             sync=self._sync,
             objects=objects,
             quarantine=quarantine,
-            next_part=self._keys.next_part if self._keys is not None else self._commit.head.next_part,
+            next_part_number=(self._keys or self._commit.head).next_part_number,
             counts=counts,
             encoder=self._encoder,
             silent=not mentioned,
             state=state,
-            staged_since=self.segment.since,
+            uploads_started_after=self.segment.since,
             origin=origin,
-            content=self.segment.content,
+            content_checksum=self.segment.content,
         )
         return self._commit.build_segment(staged)
 
@@ -211,7 +211,7 @@ class SegmentWriter:
         self._quarantine.append(bad)
         self.read += 1
 
-    def finish(self) -> tuple[tuple[ManifestObject, ...], ManifestObject | None, Counts]:
+    def finish(self) -> tuple[tuple[SegmentObject, ...], SegmentObject | None, Counts]:
         """Sends everything. Gives the objects, the quarantine's object, and the counts.
 
         Raises:
@@ -275,7 +275,7 @@ class Quarantine:
         self._upload.write(msgspec.json.encode(line) + b"\n")
         self.rows += 1
 
-    def finish(self) -> ManifestObject | None:
+    def finish(self) -> SegmentObject | None:
         """Stages the object; None if there was no bad record."""
         if self._upload is None:
             return None

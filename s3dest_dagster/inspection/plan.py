@@ -21,10 +21,11 @@ from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.schemas import columns, within_parquet
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.manifest import live_keys
-from s3dest_dagster.commit.manifest_keys import sync_of
+from s3dest_dagster.commit.documents import sync_of
+from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.ownership import connector_keys, refuse_held_keys
 from s3dest_dagster.commit.registry import check_templates
+from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.object_writer import bytes_of_row_group
@@ -130,8 +131,8 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
         columns=_columns(record, settings) if record else (),
         renamed=_renamed(record, settings) if record else {},
         diagnostics=tuple(_remarks(record, stream.json_schema, settings)) if record and stream.json_schema else (),
-        deletes=_deletes(target.bucket, target.destination, commit_log, scope) if replaces else (),
-        pending=sync_of(head.pending) if head.pending is not None else None,
+        deletes=_deletes(target.bucket, target.destination, commit_log, head) if replaces else (),
+        pending=sync_of(head.pending_segment) if head.pending_segment is not None else None,
     )
 
 
@@ -175,8 +176,8 @@ def _renamed(record: Record, settings: FormatSettings) -> dict[str, str]:
     return {each.source: each.name for each in record.fields if each.source != each.name}
 
 
-def _deletes(bucket: Bucket, destination: S3Destination, commit_log: CommitLog, scope: Scope) -> tuple[str, ...]:
-    own = live_keys(commit_log.visible_segments())
+def _deletes(bucket: Bucket, destination: S3Destination, commit_log: CommitLog, head: Head) -> tuple[str, ...]:
+    scope, own = commit_log.scope, live_keys(commit_log.visible_segments(head))
     if scope.partition is None:
         own |= connector_keys(bucket, destination.template, scope, own)
     return tuple(sorted(own))

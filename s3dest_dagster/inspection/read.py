@@ -14,7 +14,7 @@ import pyarrow as pa
 from isal.isal_zlib import crc32
 
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
-from s3dest_dagster.commit.manifest import LandedObject, LandedSync, Segment
+from s3dest_dagster.commit.segment import LandedObject, LandedSync, Segment
 from s3dest_dagster.errors import ObjectNotFoundError, ObjectReplacedError, SchemaError, StorageError
 from s3dest_dagster.formats import read_table, table_schema
 from s3dest_dagster.keys import KeyTemplate, scope_root
@@ -76,7 +76,9 @@ class ScopeSnapshot:
         """
         if not self.segments:
             return None
-        schemas = {each.fingerprint: stream_of(each) for each in self.segments if each.json_schema is not None}
+        schemas = {
+            each.schema.fingerprint: stream_of(each) for each in self.segments if each.schema.json_schema is not None
+        }
         return unified(map(table_schema, schemas.values()), str(self.commit_log.scope))
 
     def tables(self, *, any_columns: bool = False) -> Iterator[pa.Table]:
@@ -106,7 +108,7 @@ class ScopeSnapshot:
     def is_outdated(self) -> bool:
         """Whether another sync was published since, or is being published."""
         now = self.commit_log.read_head()
-        return now.etag != self.seen.etag or now.head.pending is not None
+        return now.etag != self.seen.etag or now.head.pending_segment is not None
 
     def _table_of(self, each: LiveObject) -> pa.Table:
         found = self.commit_log.bucket.get(each.item.key)
@@ -136,7 +138,7 @@ def snapshot(bucket: Bucket, template: KeyTemplate, scope: Scope) -> ScopeSnapsh
 
 def _snapshot_of(commit_log: CommitLog) -> ScopeSnapshot:
     seen = commit_log.read_head()
-    return ScopeSnapshot(commit_log, seen, commit_log.visible_in(seen.head))
+    return ScopeSnapshot(commit_log, seen, commit_log.visible_segments(seen.head))
 
 
 def is_promised(item: LandedObject, content: bytes, etag: str) -> bool:
@@ -198,10 +200,10 @@ def format_of(segment: Segment) -> FormatSettings:
 
 def stream_of(segment: Segment) -> Stream:
     """The stream as it was when the segment was written."""
-    schema = msgspec.json.decode(segment.json_schema) if segment.json_schema is not None else None
+    schema = msgspec.json.decode(segment.schema.json_schema) if segment.schema.json_schema is not None else None
     return Stream(
-        name=segment.stream,
-        namespace=segment.namespace,
+        name=segment.location.stream,
+        namespace=segment.location.namespace,
         json_schema=schema,
-        sync_mode=segment.sync_mode,  # type: ignore[arg-type]
+        sync_mode=segment.sync.mode,  # type: ignore[arg-type]
     )

@@ -13,8 +13,8 @@ from datetime import datetime
 from isal.isal_zlib import crc32
 
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.manifest import Counts, LandedObject, SchemaChanges, Segment
 from s3dest_dagster.commit.ownership import unowned_keys
+from s3dest_dagster.commit.segment import Counts, LandedObject, SchemaChanges, Segment
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import read_table
 from s3dest_dagster.inspection.read import format_of, stream_of
@@ -85,7 +85,7 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = 
     commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
     for _ in range(_ATTEMPTS):
         seen = commit_log.read_head()
-        verified = _verified(bucket, scope, commit_log.visible_segments(), deep=deep)
+        verified = _verified(bucket, scope, commit_log.visible_segments(seen.head), deep=deep)
         if not verified.problems or commit_log.read_head().etag == seen.etag:
             return verified
     raise CommitError(
@@ -98,7 +98,7 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = 
 def last_sync(bucket: Bucket, template: KeyTemplate, scope: Scope) -> LastSync | None:
     """The last sync of a scope; None where none was published. What was read must be landed or quarantined."""
     commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
-    syncs = commit_log.read_head().head.syncs
+    syncs = commit_log.read_head().head.recent_syncs
     if not syncs:
         return None
     segments = commit_log.segments_of_sync(syncs[-1].segment)
@@ -106,8 +106,8 @@ def last_sync(bucket: Bucket, template: KeyTemplate, scope: Scope) -> LastSync |
         scope,
         sum((each.counts for each in segments), Counts()),
         next(filter(None, map(_miscounted, segments)), ""),
-        segments[-1].started_at,
-        next((each.schema_changes for each in reversed(segments) if each.schema_changes), None),
+        segments[-1].sync.started_at,
+        next((each.schema.changes for each in reversed(segments) if each.schema.changes), None),
     )
 
 

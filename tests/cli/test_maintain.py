@@ -132,7 +132,7 @@ def test_recover_finishes_a_sync_that_was_cut_off_before_it_was_published(any_la
     assert [(each["ok"], each["sync_id"]) for each in json.loads(again.stdout)] == [(True, None)]
 
 
-def test_recover_says_when_a_sync_was_turned_back(rclone_lake):
+def test_recover_says_when_a_sync_was_rolled_back(rclone_lake):
     interrupted(rclone_lake)
     s3 = rclone_lake.server.client()
     (upload,) = s3.list_multipart_uploads(Bucket=rclone_lake.bucket)["Uploads"]
@@ -216,7 +216,7 @@ def pending(lake) -> None:
     body = lake.read(segment["objects"][0]["key"]).replace(b'"id": 1', b'"id": 2')
     upload = s3.create_multipart_upload(Bucket=lake.bucket, Key=key, Metadata={"s3dest-sync": "second.2"})["UploadId"]
     part = s3.upload_part(Bucket=lake.bucket, Key=key, UploadId=upload, PartNumber=1, Body=body)
-    segment["objects"][0] |= {"key": key, "upload_id": upload, "parts": [part["ETag"].strip('"')]}
-    segment["sync_id"], segment["name"], head["pending"] = "second", "second.2", "second.2"
+    segment["objects"][0] |= {"key": key, "upload": {"id": upload, "part_etags": [part["ETag"].strip('"')]}}
+    segment["sync"]["id"], segment["name"], head["pending_segment"] = "second", "second.2", "second.2"
     for name, manifest in (("segments/second.2.json", segment), ("head.json", head)):
         s3.put_object(Bucket=lake.bucket, Key=root + name, Body=json.dumps(manifest))

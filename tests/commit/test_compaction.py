@@ -15,9 +15,19 @@ from hypothesis import strategies as st
 from landed import START, batches_of, destination, stream, sync, target, users
 from servers import S3Server
 
-from s3dest_dagster.commit.compaction import FULL_SEGMENT, compact
-from s3dest_dagster.commit.manifest import Counts, Head, ManifestObject, Segment, from_json, to_json
-from s3dest_dagster.commit.manifest_keys import head_key, segment_key, segment_name
+from s3dest_dagster.commit.documents import head_key, location_of, segment_key, segment_name
+from s3dest_dagster.commit.head import HEADS, Head
+from s3dest_dagster.commit.segment import (
+    SEGMENTS,
+    Counts,
+    MultipartUpload,
+    Replacement,
+    Segment,
+    SegmentObject,
+    SegmentSchema,
+    SyncPart,
+)
+from s3dest_dagster.commit.segment_builder import FULL_SEGMENT, compaction
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.read import live_objects
 from s3dest_dagster.keys import scope_root
@@ -26,9 +36,14 @@ from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
 APPEND = SyncMode.APPEND
 USERS = Scope(StreamId("public", "users"))
+LOCATION = location_of("data/_s3dest/public/users/~/", USERS)
 
 
 # ---------------------------------------------------------------------- by values alone
+
+
+def schema_of(json_schema: str) -> SegmentSchema:
+    return SegmentSchema(fingerprint="f", avro_schema="{}", json_schema=json_schema)
 
 
 def segment_of(number: int, objects: int = 1, **changes: Any) -> Segment:
@@ -36,32 +51,23 @@ def segment_of(number: int, objects: int = 1, **changes: Any) -> Segment:
     name = segment_name(f"6e1c2f0a-7d3b-4c55-9a10-{number:012}", f"{number:08x}")
     made = Segment(
         name=name,
-        sync_id=f"sync-{number}",
-        path="data",
-        stream="users",
-        namespace="public",
-        partition=None,
-        sync_mode="append",
-        replaces=False,
-        started_at=START + timedelta(minutes=5 * number),
+        location=LOCATION,
+        sync=SyncPart(id=f"sync-{number}", mode="append", started_at=START + timedelta(minutes=5 * number)),
         objects=tuple(
-            ManifestObject(
+            SegmentObject(
                 key=f"data/public/users/2026_01_05_{number:013}_{part}.jsonl",
                 rows=1,
                 bytes=100,
-                reason="end",
-                upload_id=f"upload-{number}-{part}",
-                parts=("d41d8cd98f00b204e9800998ecf8427e",),
+                etag="59adb24ef3cdbe0297f05b395827453f-1",
+                close_reason="end",
+                upload=MultipartUpload(f"upload-{number}-{part}", ("d41d8cd98f00b204e9800998ecf8427e",)),
             )
             for part in range(objects)
         ),
         quarantine=None,
-        removes=(),
-        next_part=0,
+        next_part_number=0,
         counts=Counts(read=objects, landed=objects),
-        schema="{}",
-        fingerprint="f",
-        json_schema="{}",
+        schema=schema_of("{}"),
         format={"format_type": "Jsonl"},
         settings={},
         state=None,
@@ -72,9 +78,11 @@ def segment_of(number: int, objects: int = 1, **changes: Any) -> Segment:
 
 def published(syncs: Sequence[Segment], partition: str | None = None) -> Iterator[tuple[Head, dict[str, Segment]]]:
     """The head after each of these syncs, and all segments written so far."""
-    head, written = Head(path="data", stream="users", namespace="public", partition=partition), {}
+    head, written = Head(location=replace(LOCATION, partition=partition)), {}
     for each in syncs:
-        segment = compact(each, head, written[head.newest] if head.newest is not None else None)
+        segment = each
+        if head.newest is not None and not each.replaces and each.all_objects:
+            segment = replace(each, compaction=compaction(each, head, written[head.newest]))
         written[segment.name] = segment
         head = head.published(segment)
         yield head, written
@@ -84,8 +92,8 @@ def told(names: Sequence[str], written: dict[str, Segment]) -> list[str]:
     """The keys that the segments of these names tell of, read as the documentation says."""
     keys = []
     for name in names:
-        keys += told(written[name].compacts, written)
-        keys += [each.key for carried in written[name].absorbs for each in carried.objects]
+        keys += told(written[name].compaction.compacts, written)
+        keys += [each.key for absorbed in written[name].compaction.absorbs for each in absorbed.objects]
         keys += [each.key for each in written[name].objects]
     return keys
 
@@ -103,7 +111,8 @@ def told(names: Sequence[str], written: dict[str, Segment]) -> list[str]:
 def test_whatever_is_folded_every_object_is_told_once_and_in_order(syncs):
     made, expected = [], []
     for number, (objects, what, schema) in enumerate(syncs):
-        made.append(segment_of(number, objects, replaces=what == "replace", json_schema=schema))
+        replaced = Replacement() if what == "replace" else None
+        made.append(segment_of(number, objects, replaced=replaced, schema=schema_of(schema)))
         mine = [each.key for each in made[-1].objects]
         expected.append(mine if what == "replace" or not expected else expected[-1] + mine)
     for (head, written), keys in zip(published(made), expected, strict=True):
@@ -111,11 +120,11 @@ def test_whatever_is_folded_every_object_is_told_once_and_in_order(syncs):
 
 
 def test_a_carried_sync_has_the_schema_and_format_of_the_segment_that_carries_it():
-    syncs = [segment_of(number, json_schema="{}" if number % 3 else "[]") for number in range(40)]
-    own = {each.name: each.json_schema for each in syncs}
+    syncs = [segment_of(number, schema=schema_of("{}" if number % 3 else "[]")) for number in range(40)]
+    own = {each.name: each.schema for each in syncs}
     *_, (_, written) = published(syncs)
     for segment in written.values():
-        assert {own[each.segment] for each in segment.absorbs} <= {segment.json_schema}
+        assert {own[each.segment] for each in segment.compaction.absorbs} <= {segment.schema}
 
 
 def test_the_etag_of_a_carried_object_is_the_one_that_the_server_gives(moto_s3: S3Server) -> None:
@@ -135,7 +144,9 @@ def test_the_etag_of_a_carried_object_is_the_one_that_the_server_gives(moto_s3: 
 
 def bytes_of_a_commit(head: Head, segment: Segment) -> int:
     """What the manifests of a sync weigh: its segment, and the head when it is decided and when it is published."""
-    return sum(len(to_json(each)) for each in (segment, head.deciding(segment), head.published(segment)))
+    return len(SEGMENTS.encode(segment)) + sum(
+        len(HEADS.encode(each)) for each in (head.decided(segment), head.published(segment))
+    )
 
 
 def test_a_commit_among_ten_thousand_weighs_at_most_twice_one_among_ten():
@@ -156,26 +167,26 @@ def scope_after(server: S3Server, scope: Scope, number: int, *, readable: bool =
     root = scope_root(settings.template.literal_root, scope)
     with target(server, settings, bucket) as opened:
         land(batches_of(users(0, 0)), opened, stream(mode=APPEND), sync("the first"), scope=scope)
-    kept = from_json(Head, bucket.get(head_key(root))[0], "")
-    first = from_json(Segment, bucket.get(segment_key(root, kept.newest))[0], "")
+    kept = HEADS.decode(bucket.get(head_key(root))[0], "")
+    first = SEGMENTS.decode(bucket.get(segment_key(root, kept.newest))[0], "")
     *_, (head, written) = published(
-        [replace(each, **alike(first)) for each in map(segment_of, range(number))], kept.partition
+        [replace(each, **alike(first)) for each in map(segment_of, range(number))], kept.location.partition
     )
     for name in told_by(head.oldest_first, written) if readable else [head.newest]:
-        bucket.put(segment_key(root, name), to_json(written[name]))
-    bucket.put(head_key(root), to_json(head))
+        bucket.put(segment_key(root, name), SEGMENTS.encode(written[name]))
+    bucket.put(head_key(root), HEADS.encode(head))
     return bucket
 
 
 def alike(segment: Segment) -> dict[str, Any]:
     """What the segments of syncs with the same settings and schema have in common."""
-    names = ("partition", "replaces", "schema", "fingerprint", "json_schema", "format", "settings")
+    names = ("location", "replaced", "schema", "format", "settings")
     return {name: getattr(segment, name) for name in names}
 
 
 def told_by(names: Sequence[str], written: dict[str, Segment]) -> list[str]:
     """The names of all live segments."""
-    return [each for name in names for each in (*told_by(written[name].compacts, written), name)]
+    return [each for name in names for each in (*told_by(written[name].compaction.compacts, written), name)]
 
 
 def cost_of_a_sync(server: S3Server, bucket: Bucket, scope: Scope) -> tuple[list[str], int]:

@@ -121,8 +121,8 @@ def _reached(bucket: Bucket, settings, scope: Scope) -> str:
     """Which generation's state the manifests tell."""
     root = scope_root(settings.template.literal_root, scope)
     head = json.loads(bucket.get(f"{root}head.json")[0])
-    segment = json.loads(bucket.get(f"{root}segments/{head['state']}.json")[0])
-    return json.loads(segment["state"])["cursor"]
+    segment = json.loads(bucket.get(f"{root}segments/{head['state_segment']}.json")[0])
+    return json.loads(segment["state"]["text"])["cursor"]
 
 
 def _attack(server: S3Server, settings, kind: Attacked, *, after: bool, dead: bool) -> None:
@@ -247,7 +247,7 @@ def _die(server: S3Server, settings, name: str, *, at: str) -> None:
 def _rewrite_pending(bucket: Bucket, settings, scope: Scope, **changes: Any) -> None:
     """Changes fields of the segment that the scope has pending."""
     root = scope_root(settings.template.literal_root, scope)
-    pending = json.loads(bucket.get(f"{root}head.json")[0])["pending"]
+    pending = json.loads(bucket.get(f"{root}head.json")[0])["pending_segment"]
     key = f"{root}segments/{pending}.json"
     bucket.put(key, json.dumps(json.loads(bucket.get(key)[0]) | changes).encode())
 
@@ -269,7 +269,7 @@ def test_an_upload_that_vanished_turns_the_decision_back(any_s3: S3Server) -> No
     opened = open_bucket(replace(any_s3.connection, max_attempts=1), settings)
     recovered = recover(opened, settings.template, Scope(stream(name).id))
     assert not recovered.ok
-    assert "turned back" in recovered.message
+    assert "rolled back" in recovered.message
     assert ids_by_listing(any_s3, settings.s3_bucket_name, f"data/public/{name}/") == [1, 2, 3]
     assert _through_the_head(opened, settings, Scope(stream(name).id)) == [1, 2, 3]
 
@@ -282,7 +282,7 @@ def test_a_server_that_fails_to_complete_an_upload_turns_no_decision_back(moto_s
         _land_new(moto_s3, settings, name, dying)
     failing = FailingClient(moto_s3.client(), at="complete_multipart_upload")
     bucket = Bucket(failing, settings.s3_bucket_name)
-    assert "turned back" not in recover(bucket, settings.template, Scope(stream(name).id)).message
+    assert "rolled back" not in recover(bucket, settings.template, Scope(stream(name).id)).message
     assert recover(moto_s3.open(settings), settings.template, Scope(stream(name).id)).ok
 
 
@@ -347,7 +347,7 @@ def test_an_interrupted_decision_aborts_nothing_that_may_be_decided(moto_s3: S3S
     assert len(ids_by_listing(moto_s3, settings.s3_bucket_name, f"data/public/{name}/")) == len(NEW)
 
 
-def test_turning_back_spares_the_object_whose_key_the_sync_would_have_taken_over(rclone_s3: S3Server) -> None:
+def test_turning_back_spares_the_object_whose_key_the_sync_would_have_untagged_matcher(rclone_s3: S3Server) -> None:
     """One key for all syncs: the lines kept aside have vanished, so the object must neither come nor go."""
     kind = replace(KINDS["in-place"], bad=True, settings=KINDS["in-place"].settings | {"on_bad_record": "quarantine"})
     settings = destination(rclone_s3.new_bucket(), **kind.settings)
@@ -357,12 +357,12 @@ def test_turning_back_spares_the_object_whose_key_the_sync_would_have_taken_over
         _land_new(rclone_s3, settings, name, dying, kind)
     abort_all(rclone_s3, settings.s3_bucket_name, "quarantine")
     recovered = recover(rclone_s3.open(settings), settings.template, kind.scope(name))
-    assert "turned back" in recovered.message
+    assert "rolled back" in recovered.message
     assert _listed(rclone_s3, settings, name) == [1, 2, 3]
     assert _through_the_head(rclone_s3.open(settings), settings, kind.scope(name)) == [1, 2, 3]
 
 
-def test_a_sync_that_was_turned_back_does_not_give_its_part_numbers_away(rclone_s3: S3Server) -> None:
+def test_a_sync_that_was_rolled_back_does_not_give_its_part_numbers_away(rclone_s3: S3Server) -> None:
     """Whoever still publishes or deletes its objects, late, must not meet those of a newer sync."""
     settings = destination(
         rclone_s3.new_bucket(), object_size_mb=0.0002, s3_path_format="${NAMESPACE}/${STREAM_NAME}/part_"
@@ -382,7 +382,7 @@ def test_a_decision_whose_segment_was_deleted_says_what_can_be_done(moto_s3: S3S
         _land_new(moto_s3, settings, name, dying)
     bucket, scope = moto_s3.open(settings), Scope(stream(name).id)
     root = scope_root(settings.template.literal_root, scope)
-    pending = json.loads(bucket.get(f"{root}head.json")[0])["pending"]
+    pending = json.loads(bucket.get(f"{root}head.json")[0])["pending_segment"]
     bucket.delete([f"{root}segments/{pending}.json"])
     recovered = recover(bucket, settings.template, scope)
     assert not recovered.ok
@@ -392,7 +392,7 @@ def test_a_decision_whose_segment_was_deleted_says_what_can_be_done(moto_s3: S3S
     assert _listed(moto_s3, settings, name) == _through_the_head(bucket, settings, scope) == REFRESH.final()
 
 
-def test_a_sync_does_not_fail_for_one_before_it_that_was_turned_back(rclone_s3: S3Server) -> None:
+def test_a_sync_does_not_fail_for_one_before_it_that_was_rolled_back(rclone_s3: S3Server) -> None:
     settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002)
     name = _vanished(rclone_s3, settings)
     with target(rclone_s3, settings) as opened:

@@ -105,8 +105,10 @@ def _reached(server: S3Server, bucket: str) -> int:
     """The first id of the sync whose state the manifests tell."""
     client, root = server.client(), "data/_s3dest/public/users/~/"
     head = json.loads(client.get_object(Bucket=bucket, Key=f"{root}head.json")["Body"].read())
-    segment = json.loads(client.get_object(Bucket=bucket, Key=f"{root}segments/{head['state']}.json")["Body"].read())
-    return json.loads(segment["state"])["first_id"]
+    segment = json.loads(
+        client.get_object(Bucket=bucket, Key=f"{root}segments/{head['state_segment']}.json")["Body"].read()
+    )
+    return json.loads(segment["state"]["text"])["first_id"]
 
 
 def _sweep_leaves_nothing(server: S3Server, bucket: str) -> None:

@@ -199,7 +199,7 @@ def test_who_deletes_what_was_kept_and_is_overtaken_harms_nothing(moto_s3: S3Ser
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("way", list(WAYS_TO_LEAVE) if EVERY_CRASH else ["after"])
 def test_who_turns_a_sync_back_and_is_overtaken_harms_nothing(moto_s3: S3Server, way: str) -> None:
-    """Whoever comes next lands under the keys of the sync that was turned back."""
+    """Whoever comes next lands under the keys of the sync that was rolled back."""
 
     def made() -> Lake:
         lake = _lake(moto_s3, "one sync id a day", way)

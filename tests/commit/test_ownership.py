@@ -15,8 +15,8 @@ from landed import START, batch_of, batches_of, data_keys, destination, ids_by_l
 from servers import S3Server
 
 from s3dest_dagster.batch import StreamBatch
-from s3dest_dagster.commit.manifest import Head, to_json
-from s3dest_dagster.commit.manifest_keys import head_key, quarantine_key, registry_key, segment_key
+from s3dest_dagster.commit.documents import head_key, location_of, quarantine_key, registry_key, segment_key
+from s3dest_dagster.commit.head import HEADS, Head
 from s3dest_dagster.commit.registry import RegistryEntry
 from s3dest_dagster.errors import KeyCollisionError, TemplateError
 from s3dest_dagster.ingest.landing import land
@@ -113,8 +113,9 @@ def _orders(bucket: Bucket, settings: Any, partitions: int) -> StreamId:
     orders = StreamId("public", "orders")
     for number in range(partitions):
         scope = Scope(orders, f"day-{number}")
-        head = Head(path="data", stream=orders.name, namespace=orders.namespace, partition=scope.partition)
-        bucket.put(head_key(scope_root(settings.template.literal_root, scope)), to_json(head))
+        root = scope_root(settings.template.literal_root, scope)
+        head = Head(location=location_of(root, scope))
+        bucket.put(head_key(root), HEADS.encode(head))
     return orders
 
 

@@ -9,7 +9,7 @@ import pytest
 from landed import batch_of, data_keys, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 
-from s3dest_dagster.commit.manifest_keys import head_key, registry_key
+from s3dest_dagster.commit.documents import head_key, registry_key
 from s3dest_dagster.commit.scopes import found_streams
 from s3dest_dagster.commit.sweep import sweep
 from s3dest_dagster.errors import ManifestError
@@ -177,7 +177,10 @@ def test_a_manifest_of_another_partition_and_of_another_sync_is_refused(moto_s3:
     fifth, sixth = (Scope(stream().id, day) for day in ("2026-01-05", "2026-01-06"))
     segments = [each.key for each in bucket.list_objects("data/_s3dest/") if "/segments/" in each.key]
     others, former, live = segments[2], segments[0], segments[1]
-    assert (json.loads(bucket.get(live)[0])["sync_id"], json.loads(bucket.get(others)[0])["sync_id"]) == ("s2", "s1")
+    assert (json.loads(bucket.get(live)[0])["sync"]["id"], json.loads(bucket.get(others)[0])["sync"]["id"]) == (
+        "s2",
+        "s1",
+    )
     for wrong, told in ((others, "2026-01-06"), (former, "segment s0")):
         kept = bucket.get(live)[0]
         bucket.put(live, bucket.get(wrong)[0])

@@ -10,9 +10,8 @@ from failing_clients import CountedClient
 from landed import START, batches_of, data_keys, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 
-from s3dest_dagster.commit.manifest import StreamRegistry, from_json
-from s3dest_dagster.commit.manifest_keys import registry_key
-from s3dest_dagster.commit.registry import RegistryEntry
+from s3dest_dagster.commit.documents import registry_key
+from s3dest_dagster.commit.registry import REGISTRIES, RegistryEntry
 from s3dest_dagster.errors import ManifestError, TemplateError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.streams import landing_streams
@@ -140,9 +139,9 @@ def test_the_register_remembers_all_templates_each_once_and_the_one_that_counts_
     for number, other in enumerate(({}, OTHERS[0], OTHERS[1], {}), start=1):
         landed(moto_s3, replace(one, **other), number)
     key = registry_key(stream_root(one.template.literal_root, USERS))
-    register = from_json(StreamRegistry, moto_s3.open(one).get(key)[0], key)
+    registry = REGISTRIES.decode(moto_s3.open(one).get(key)[0], key)
     last = (A["s3_bucket_path"], A["s3_path_format"], "")
-    found = [(each.s3_bucket_path, each.s3_path_format, each.file_name_pattern) for each in register.templates]
+    found = [(each.s3_bucket_path, each.s3_path_format, each.file_name_pattern) for each in registry.templates]
     assert len(set(found)) == len(found) == 3
     assert found[-1] == last
 

@@ -11,8 +11,8 @@ import pytest
 from landed import START, batches_of, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 
-from s3dest_dagster.commit.manifest import MAX_RETIRED, Head, from_json, to_json
-from s3dest_dagster.commit.manifest_keys import head_key
+from s3dest_dagster.commit.documents import head_key
+from s3dest_dagster.commit.head import HEADS, MAX_RETIRED, Head
 from s3dest_dagster.commit.sweep import sweep
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.landing import Landing, land
@@ -49,7 +49,7 @@ def visible(server: S3Server, settings: S3Destination) -> list[int]:
 
 def head_of(server: S3Server, settings: S3Destination) -> Head:
     key = head_key(scope_root(settings.template.literal_root, USERS))
-    return from_json(Head, server.open(settings).get(key)[0], key)
+    return HEADS.decode(server.open(settings).get(key)[0], key)
 
 
 def test_a_listing_shows_both_generations_and_the_manifest_the_new_one(any_s3: S3Server) -> None:
@@ -97,8 +97,8 @@ def test_the_time_begins_with_the_publication_whoever_publishes(moto_s3: S3Serve
     key = head_key(scope_root(settings.template.literal_root, USERS))
     before = moto_s3.open(settings).get(key)[0]
     land_at(moto_s3, settings, START, 2)
-    decided = replace(from_json(Head, before, key), pending=head_of(moto_s3, settings).newest)
-    moto_s3.open(settings).put(key, to_json(decided))
+    decided = replace(HEADS.decode(before, key), pending_segment=head_of(moto_s3, settings).newest)
+    moto_s3.open(settings).put(key, HEADS.encode(decided))
     by_recovery(moto_s3, settings, START + 5 * HOUR)
     by_recovery(moto_s3, settings, START + 5.9 * HOUR)
     assert listed(moto_s3, settings) == [1, 2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from landed import batches_of, destination, sync, target
 from servers import S3Server
 
-from s3dest_dagster.commit.manifest import Retyped, SchemaChanges
+from s3dest_dagster.commit.segment import Retyped, SchemaChanges
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.stream import Stream
 

@@ -94,7 +94,7 @@ def test_a_sweep_that_looked_before_a_decision_and_aborts_after_it_costs_nothing
 
         overtaken = Bucket(OvertakenClient(rclone_s3.client(), "abort_multipart_upload", decide), name)
         assert sweep(overtaken, settings, stream().id, now=_soon()).aborted == 1
-    assert "turned back" in recover(rclone_s3.open(settings), settings.template, Scope(stream().id)).message
+    assert "rolled back" in recover(rclone_s3.open(settings), settings.template, Scope(stream().id)).message
     assert ids_by_listing(rclone_s3, name) == [1, 2, 3, 4, 5]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,9 +16,9 @@ from servers import S3Server
 
 from s3dest_dagster.batch import State
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.manifest import REMEMBERED_SYNCS, SyncEntry
-from s3dest_dagster.commit.manifest_keys import segment_key, sync_mark_key
-from s3dest_dagster.commit.sync_marks import SyncMarks
+from s3dest_dagster.commit.documents import segment_key, sync_mark_key
+from s3dest_dagster.commit.head import REMEMBERED_SYNCS, PublishedSync
+from s3dest_dagster.commit.transaction import decide
 from s3dest_dagster.errors import CommitError, ManifestError, S3DestError, StorageError, SupersededError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.receipt import Receipt
@@ -92,8 +93,11 @@ def test_every_forgotten_sync_has_one_mark_and_no_other_has(moto_s3: S3Server) -
     for number in range(REMEMBERED_SYNCS + 3):
         lake.land(f"s{number}", number)
     marks = list(lake.marks())
-    assert sorted(each["sync_id"] for each in marks) == ["s0", "s1", "s2"]
-    assert all(each["complete"] and (each["path"], each["stream"]) == ("data", "users") for each in marks)
+    assert sorted(each["sync"]["id"] for each in marks) == ["s0", "s1", "s2"]
+    assert all(
+        each["sync"]["complete"] and (each["location"]["bucket_path"], each["location"]["stream"]) == ("data", "users")
+        for each in marks
+    )
 
 
 @pytest.mark.parametrize("collected", [False, True])
@@ -159,31 +163,36 @@ def test_a_sync_that_broke_off_after_a_checkpoint_is_known_after_many_others(mot
     if collected:
         lake.collect("broke%20off")
     (mark,) = lake.marks()
-    assert (mark["sync_id"], mark["complete"]) == ("broke off", False)
+    assert (mark["sync"]["id"], mark["sync"]["complete"]) == ("broke off", False)
     receipt = _with_a_checkpoint(lake, "broke off", 2, dies=False)
     assert receipt is not None
     assert (receipt.rows, receipt.earlier is not None) == ((2, False) if collected else (3, True))
     lake.others()
-    (mark,) = [each for each in lake.marks() if each["sync_id"] == "broke off"]
-    assert mark["complete"]
+    (mark,) = [each for each in lake.marks() if each["sync"]["id"] == "broke off"]
+    assert mark["sync"]["complete"]
     assert lake.land("broke off", 9).repeated
     assert ids_by_listing(moto_s3, lake.bucket.name).count(9) == 0
 
 
 def test_a_writer_that_slept_does_not_put_an_older_mark_in_the_place_of_a_newer(any_s3: S3Server) -> None:
     lake = Lake(any_s3)
-    marks = SyncMarks(lake.bucket, lake.root, USERS)
-    checkpoint, later = SyncEntry("s", complete=False, segment="s.1"), SyncEntry("s", complete=False, segment="s.2")
-    complete = SyncEntry("s", complete=True, segment="s.3")
-    marks.put(checkpoint, lambda: False)
-    assert marks.find("s") == checkpoint
-    marks.put(later, lambda: True)
-    marks.put(checkpoint, lambda: False)
-    assert marks.find("s") == later
-    marks.put(complete, lambda: True)
-    marks.put(later, lambda: True)
-    assert marks.find("s") == complete
-    assert marks.find("t") is None
+    log = CommitLog(lake.bucket, lake.root, USERS)
+    others = tuple(PublishedSync(str(number), complete=True, segment="o.1") for number in range(REMEMBERED_SYNCS))
+    head = replace(log.read_head().head, recent_syncs=others)
+    checkpoint, later = (
+        PublishedSync("s", complete=False, segment="s.1"),
+        PublishedSync("s", complete=False, segment="s.2"),
+    )
+    complete = PublishedSync("s", complete=True, segment="s.3")
+    log.mark_sync(checkpoint, lambda: False)
+    assert log.find_sync(head, "s") == checkpoint
+    log.mark_sync(later, lambda: True)
+    log.mark_sync(checkpoint, lambda: False)
+    assert log.find_sync(head, "s") == later
+    log.mark_sync(complete, lambda: True)
+    log.mark_sync(later, lambda: True)
+    assert log.find_sync(head, "s") == complete
+    assert log.find_sync(head, "t") is None
 
 
 # ---------------------------------------------------------------------- the head
@@ -222,16 +231,17 @@ def test_a_put_of_the_head_that_arrives_late_never_meets_the_head_that_it_expect
     lake = Lake(moto_s3)
     lake.land("before", 1)
 
-    def decided_and_turned_back() -> None:
+    def decided_and_rolled_back() -> None:
         with target(moto_s3, lake.settings) as opened, Landing(opened, stream(mode=APPEND), sync("other")) as landing:
             landing.stage()
             segment = landing._staged
             assert segment is not None
             commit_log = CommitLog(lake.bucket, lake.root, USERS)
-            decided = commit_log.decide(commit_log.read_head(), segment)
-            commit_log.put_head(decided.head.turned_back(segment), decided)
+            commit_log.put_segment(segment)
+            decided = decide(commit_log, commit_log.read_head(), segment)
+            commit_log.put_head(decided.head.rolled_back(segment, emptied=False), decided)
 
-    delayed = DelayedClient(moto_s3.client(), decided_and_turned_back)
+    delayed = DelayedClient(moto_s3.client(), decided_and_rolled_back)
     with suppress(CommitError, StorageError):
         lake.land("late", 2, delayed)
     with pytest.raises(ClientError, match="PreconditionFailed"):
@@ -242,7 +252,7 @@ def test_a_put_of_the_head_that_arrives_late_never_meets_the_head_that_it_expect
 
 def test_every_put_of_the_head_has_a_number_of_its_own(moto_s3: S3Server) -> None:
     lake = Lake(moto_s3, REFRESH)
-    serials: list[int] = []
+    numbers: list[int] = []
 
     class Watched:
         """A client that notes the number of every head that is put."""
@@ -257,14 +267,14 @@ def test_every_put_of_the_head_has_a_number_of_its_own(moto_s3: S3Server) -> Non
         def _noted(self, method: Any) -> Any:
             def call(**arguments: Any) -> Any:
                 if arguments["Key"].endswith("head.json"):
-                    serials.append(json.loads(arguments["Body"])["serial"])
+                    numbers.append(json.loads(arguments["Body"])["sequence_number"])
                 return method(**arguments)
 
             return call
 
     for number in range(3):
         lake.land(f"s{number}", number, Watched(moto_s3.client()))
-    assert serials == [1, 2, 3, 4, 5, 6]
+    assert numbers == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_mark_of_another_sync_is_refused(moto_s3: S3Server) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from s3dest_dagster import AvroFormat, CsvFormat, S3Connection, open_bucket, stream_asset
 from s3dest_dagster.batch import Tally
-from s3dest_dagster.commit.manifest import Counts, ManifestObject
+from s3dest_dagster.commit.segment import Counts, SegmentObject
 from s3dest_dagster.dagster.metadata import SHOWN_OBJECTS, Preview, receipt_metadata
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.stream import Scope, Stream, StreamId
@@ -24,8 +24,8 @@ SCHEMA = {
 
 def receipt(**changes) -> Receipt:
     objects = (
-        ManifestObject(key="data/users/a/1.csv", rows=3, bytes=30, reason="size", upload_id="u", parts=("e",)),
-        ManifestObject(key="data/users/b/2.csv", rows=2, bytes=20, reason="end", upload_id="v", parts=("f",)),
+        SegmentObject(key="data/users/a/1.csv", rows=3, bytes=30, etag="", close_reason="size"),
+        SegmentObject(key="data/users/b/2.csv", rows=2, bytes=20, etag="", close_reason="end"),
     )
     given = {
         "scope": Scope(StreamId(None, "users")),
@@ -97,7 +97,7 @@ def test_the_location_is_a_page_of_the_console_where_there_is_one(values, endpoi
 
 
 def test_an_object_at_the_top_of_the_bucket_has_an_address(values):
-    item = ManifestObject(key="1.csv", rows=3, bytes=30, reason="end", upload_id="u", parts=("e",))
+    item = SegmentObject(key="1.csv", rows=3, bytes=30, etag="", close_reason="end")
     assert values(receipt(objects=(item,)))["dagster/uri"] == "s3://lake/"
 
 
@@ -140,7 +140,7 @@ def test_objects_are_a_table(values):
 
 def test_of_many_objects_the_first_are_shown_and_the_rest_counted(values):
     many = tuple(
-        ManifestObject(key=f"data/{number}", rows=1, bytes=2, reason="size", upload_id="u", parts=("e",))
+        SegmentObject(key=f"data/{number}", rows=1, bytes=2, etag="", close_reason="size")
         for number in range(SHOWN_OBJECTS + 50)
     )
     records = values(receipt(objects=many))["objects"]
@@ -156,8 +156,8 @@ def test_a_repeated_sync_and_swept_uploads_are_told(values):
 
 def test_what_ended_early_for_memory_is_told(values):
     objects = [
-        ManifestObject(key="data/a", rows=1, bytes=2, reason="memory", upload_id="u", parts=("e",), short_row_groups=2),
-        ManifestObject(key="data/b", rows=1, bytes=2, reason="end", upload_id="u", parts=("e",)),
+        SegmentObject(key="data/a", rows=1, bytes=2, etag="", close_reason="memory", short_row_groups=2),
+        SegmentObject(key="data/b", rows=1, bytes=2, etag="", close_reason="end"),
     ]
     told = values(receipt(objects=tuple(objects)))
     assert told["ended_early"] == 3

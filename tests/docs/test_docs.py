@@ -38,7 +38,7 @@ from s3dest_dagster import (
 )
 from s3dest_dagster.batch import JsonBatch, Tally
 from s3dest_dagster.cli.commands import s3dest
-from s3dest_dagster.commit.manifest import Counts, ManifestObject, SchemaChanges
+from s3dest_dagster.commit.segment import Counts, SchemaChanges, SegmentObject
 from s3dest_dagster.dagster import input_values
 from s3dest_dagster.dagster.assets import AssetSettings
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
@@ -493,7 +493,7 @@ def metadata_of(partition: str | None) -> dict[str, Any]:
         | {
             "scope": Scope(StreamId(None, "users"), partition),
             "sync_id": "monday",
-            "objects": (ManifestObject(key="a/b", rows=1, bytes=9, reason="memory", upload_id="", parts=()),),
+            "objects": (SegmentObject(key="a/b", rows=1, bytes=9, etag="", close_reason="memory"),),
             "replaces": True,
             "removed": (),
             "counts": Counts(read=2, landed=1, quarantined=1, tally=Tally(one, one, one)),

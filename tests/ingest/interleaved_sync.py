@@ -43,7 +43,7 @@ def main() -> None:
     answer = {
         "added_mb": _memory_mb("VmHWM") - idle,
         "rows": sum(each.rows for each in receipts),
-        "reasons": sorted({each.reason for receipt in receipts for each in receipt.objects}),
+        "reasons": sorted({each.close_reason for receipt in receipts for each in receipt.objects}),
         "short_row_groups": sum(each.short_row_groups for receipt in receipts for each in receipt.objects),
         "ended_early": sum(each.ended_early for each in receipts),
     }

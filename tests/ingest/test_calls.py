@@ -7,7 +7,7 @@ from failing_clients import FailingClient
 from landed import batch_of, batches_of, destination, stream, sync, target, users
 from servers import S3Server
 
-from s3dest_dagster.commit.manifest import REMEMBERED_SYNCS
+from s3dest_dagster.commit.head import REMEMBERED_SYNCS
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode

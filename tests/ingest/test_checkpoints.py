@@ -19,7 +19,7 @@ from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.manifest import REMEMBERED_SYNCS, Head
+from s3dest_dagster.commit.head import REMEMBERED_SYNCS, Head
 from s3dest_dagster.errors import S3DestError, SettingsError, SupersededError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.receipt import Receipt
@@ -94,12 +94,13 @@ class Lake:
 
     def state(self, name: str = "users") -> int:
         """The cursor that the next sync begins with."""
-        holder = self.head(name).state
-        return cursor(self.commit_log(name).read_segment(holder).state) if holder is not None else 0
+        holder = self.head(name).state_segment
+        return cursor(self.commit_log(name).read_segment(holder).state.text) if holder is not None else 0
 
     def state_seen(self, name: str) -> int:
         """The cursor of what readers see: also of a decided segment, once all of it is there."""
-        return max((cursor(each.state) for each in self.commit_log(name).visible_segments()), default=0)
+        segments = self.commit_log(name).visible_segments(self.head(name))
+        return max((cursor(each.state.text) for each in segments if each.state is not None), default=0)
 
     def seen(self, name: str = "users") -> list[int]:
         """The ids that a reader through the head sees."""
@@ -295,7 +296,7 @@ def test_parts_are_numbered_on_over_checkpoints_and_attempts(moto_s3: S3Server) 
     lake.run("a")
     keys = data_keys(moto_s3, lake.bucket.name)
     assert keys == [f"data/public/users/part_{number}.jsonl" for number in range(4)]
-    assert lake.head().next_part == 4
+    assert lake.head().next_part_number == 4
 
 
 def test_many_checkpoints_are_one_sync_in_the_heads_memory(moto_s3: S3Server) -> None:

@@ -170,7 +170,7 @@ def test_objects_close_at_the_size_of_the_settings(moto_s3: S3Server) -> None:
     with target(moto_s3, destination(name, object_size_mb=0.0025)) as opened:
         receipt = land((batch_of(users(n, n + 9)) for n in range(0, 110, 10)), opened, stream(), sync("s1", START))
     assert len(receipt.objects) > 2
-    assert [each.reason for each in receipt.objects] == ["size"] * (len(receipt.objects) - 1) + ["end"]
+    assert [each.close_reason for each in receipt.objects] == ["size"] * (len(receipt.objects) - 1) + ["end"]
     assert sorted(data_keys(moto_s3, name)) == sorted(
         f"data/public/users/2026_01_05_1767609000000_{number}.jsonl" for number in range(len(receipt.objects))
     )

@@ -120,7 +120,7 @@ def test_objects_end_early_when_memory_is_used_up_and_say_so(
     bucket = moto_s3.new_bucket()
     with caplog.at_level(logging.WARNING, "s3dest_dagster.landing"):
         receipts = landed_in_turn(moto_s3, bucket, noise)
-    early = [each for receipt in receipts for each in receipt.objects if each.reason == "memory"]
+    early = [each for receipt in receipts for each in receipt.objects if each.close_reason == "memory"]
     assert 0 < len(early) == sum(each.ended_early for each in receipts)
     assert sum("memory_mb is used up" in each.message for each in caplog.records) == 1
     assert ids_by_listing(moto_s3, bucket) == sorted(list(range(ROWS)) * len(NAMES))
@@ -130,7 +130,7 @@ def test_row_groups_end_early_before_objects_do(moto_s3: S3Server, noise: list[J
     bucket = moto_s3.new_bucket()
     receipts = landed_in_turn(moto_s3, bucket, noise, format=ParquetFormat(), memory_mb=95)
     objects = [each for receipt in receipts for each in receipt.objects]
-    assert {each.reason for each in objects} == {"end"}
+    assert {each.close_reason for each in objects} == {"end"}
     short = [each for each in objects if each.short_row_groups]
     assert short
     for each in short:
@@ -164,7 +164,7 @@ def test_what_is_cut_short_does_not_depend_on_the_workers(
         room = {"encode_workers": workers, "memory_mb": 63 + 16 * workers}
         receipts = landed_in_turn(moto_s3, moto_s3.new_bucket(), noise, format=settings, **room)
         objects = [each for receipt in receipts for each in receipt.objects]
-        seen.append([(each.rows, each.reason, each.short_row_groups, each.crc32) for each in objects])
+        seen.append([(each.rows, each.close_reason, each.short_row_groups, each.crc32) for each in objects])
     assert seen[0] == seen[1]
 
 

@@ -14,7 +14,7 @@ import pytest
 from landed import START, batch_of, data_keys, destination, ids_by_listing, stream, target, users
 from servers import S3Server
 
-from s3dest_dagster.commit.registry import _makes_same_keys, _used
+from s3dest_dagster.commit.registry import UsedTemplate
 from s3dest_dagster.errors import KeyCollisionError, TemplateError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.target import Target
@@ -50,7 +50,7 @@ def template_of(parts: Parts, path: str) -> KeyTemplate:
 @pytest.mark.parametrize("parts", [*SINGLES, *PAIRS], ids=lambda each: " ".join((*each[0], *each[1])))
 def test_a_template_makes_the_keys_of_the_same_template(parts: Parts) -> None:
     one, again = template_of(parts, "lake"), template_of(parts, "lake")
-    assert _makes_same_keys(_used(one), again)
+    assert UsedTemplate.of(one).makes_keys_of(again)
     assert one.tokens == again.tokens
 
 

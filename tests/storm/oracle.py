@@ -30,7 +30,7 @@ class Settled:
     """What the last recover did."""
 
     recovered: int = 0
-    turned_back: int = 0
+    rolled_back: int = 0
 
 
 def put_foreign(server: S3Server, bucket: str) -> None:
@@ -49,7 +49,7 @@ def settle(server: S3Server, bucket: str, *, sweeps: bool) -> tuple[Settled, lis
         for day in kind.days:
             first = recover(opened, settings.template, kind.scope(day))
             settled.recovered += first.ok and first.sync_id is not None
-            settled.turned_back += not first.ok
+            settled.rolled_back += not first.ok
             again = first if first.ok else recover(opened, settings.template, kind.scope(day))
             if not again.ok:
                 faults.append(f"recover of {kind.scope(day)}: {again.message}")
@@ -129,8 +129,8 @@ def _state(kind: Kind, day: str | None, objects: dict[str, bytes]) -> str | None
     root = f"data/_s3dest/public/{kind.name}/{day or '~'}/"
     if f"{root}head.json" not in objects:
         return None
-    name = json.loads(objects[f"{root}head.json"])["state"]
-    return json.loads(objects[f"{root}segments/{name}.json"])["state"] if name is not None else None
+    name = json.loads(objects[f"{root}head.json"])["state_segment"]
+    return json.loads(objects[f"{root}segments/{name}.json"])["state"]["text"] if name is not None else None
 
 
 def _state_faults(kind: Kind, there: set[int], state: str | None, changes: list) -> Iterator[str]:

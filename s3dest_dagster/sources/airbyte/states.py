@@ -100,7 +100,7 @@ class _Start:
 
 def _common_start(sharing: Mapping[StreamId, Reached], text_of: TextOf) -> _Start | None:
     """The youngest common state of all streams or, if there is none, of the streams whose state was set by hand."""
-    by_hand = {state.lineage[0].id for state in sharing.values() if state.lineage[0].number == 0}
+    by_hand = {state.lineage[0].id for state in sharing.values() if state.lineage[0].read_count == 0}
     set_by_hand = {stream: state for stream, state in sharing.items() if state.lineage[0].id in by_hand}
     for group in (sharing, set_by_hand) if len(by_hand) == 1 else (sharing,):
         texts = {state.lineage[-1].id: state.state for state in group.values()}

@@ -1,0 +1,233 @@
+"""The JSON documents that the library keeps in a bucket: where they stand, whose they are, how they are read.
+
+Each document says to which stream or scope it belongs and under which bucket path. It is refused anywhere else, because
+manifests are copied along with a lake and restored from backups, and then list objects of somebody else.
+Must not know: what a document of one kind means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from s3dest_dagster.errors import ManifestError
+from s3dest_dagster.keys import encode_name, literal_root_of, manifest_root_in, scope_root, stream_root
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, StreamId
+
+FORMAT_VERSION = 1
+"""The version that is written. A reader refuses a newer one and ignores unknown fields of the same version."""
+_RESTORE = "Restore it from a backup or an older version of it."
+_RESTORE_OTHER = "Restore the one that belongs there from a backup or an older version of the object."
+RECREATED = "Delete it: the next sync makes it anew from what has landed."
+"""What to do about a damaged document that the next sync can recreate."""
+
+
+# ---------------------------------------------------------------------- keys
+
+
+def registry_key(root: str) -> str:
+    """Key of the registry of the stream whose scopes stand under `root`. No scope's directory has this name."""
+    return f"{root}~stream.json"
+
+
+def head_key(root: str) -> str:
+    """Key of the head of the scope whose manifests stand under `root`, which ends with a slash."""
+    return f"{root}head.json"
+
+
+def segment_key(root: str, name: str) -> str:
+    """Key of a segment."""
+    return f"{root}segments/{name}.json"
+
+
+def quarantine_key(root: str, name: str) -> str:
+    """Key of the quarantined lines of a segment."""
+    return f"{root}quarantine/{name}.jsonl"
+
+
+def sync_mark_key(root: str, sync_id: str) -> str:
+    """Key of the mark of a sync that the head has forgotten."""
+    return f"{root}syncs/{encode_name(sync_id)}.json"
+
+
+def segment_name(sync_id: str, attempt: str, number: int = 0) -> str:
+    """Name of a segment: the sync's id, percent-encoded, then a dot and what identifies the attempt.
+
+    Args:
+        sync_id: The sync that the segment belongs to.
+        attempt: Random text that each attempt at the sync draws anew, so that no two attempts write one segment.
+        number: How many segments of the attempt came before it.
+    """
+    first = f"{quote(sync_id, safe='').replace('~', '%7E').replace('.', '%2E')}.{attempt}"
+    return f"{first}-{number}" if number else first
+
+
+def sync_of(name: str) -> str:
+    """The sync id that a segment's name begins with."""
+    return unquote(name.rpartition(".")[0])
+
+
+def attempt_of(name: str) -> str:
+    """The attempt that a segment's name identifies."""
+    return name.rpartition(".")[2].partition("-")[0]
+
+
+# ---------------------------------------------------------------------- location
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamLocation:
+    """The stream that a document belongs to, and where the document stands."""
+
+    bucket_path: str
+    """Literal part of the bucket path under which the document stands."""
+    namespace: str | None
+    """Namespace of the stream, or null."""
+    stream: str
+    """Name of the stream, with its prefix."""
+
+    @property
+    def stream_id(self) -> StreamId:
+        return StreamId(self.namespace, self.stream)
+
+    @property
+    def root(self) -> str:
+        """The prefix under which the document stands."""
+        return stream_root(self.bucket_path, self.stream_id)
+
+    def __str__(self) -> str:
+        return f"stream {self.stream_id}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopeLocation(StreamLocation):
+    """The scope that a document belongs to, and where the document stands."""
+
+    partition: str | None
+    """Key of the partition, or null if the stream is not partitioned."""
+
+    @property
+    def scope(self) -> Scope:
+        return Scope(self.stream_id, self.partition)
+
+    @property
+    def root(self) -> str:
+        """The prefix under which the document stands."""
+        return scope_root(self.bucket_path, self.scope)
+
+    def __str__(self) -> str:
+        return str(self.scope)
+
+
+def location_of(root: str, scope: Scope) -> ScopeLocation:
+    """The location of the scope whose manifests stand under `root`."""
+    stream, path = scope.stream, literal_root_of(root)
+    return ScopeLocation(bucket_path=path, namespace=stream.namespace, stream=stream.name, partition=scope.partition)
+
+
+# ---------------------------------------------------------------------- reading and writing
+
+
+class Document(Protocol):
+    """What every document has."""
+
+    @property
+    def format_version(self) -> int: ...
+    @property
+    def location(self) -> StreamLocation: ...
+
+
+D = TypeVar("D", bound=Document)
+
+
+class DocumentKind(Generic[D]):
+    """Encodes, decodes and reads the documents of one class.
+
+    Create it at module level: msgspec prepares a class at its first use, and crashes if two threads do so at once.
+
+    Args:
+        cls: The class of the documents.
+        cure: What to do about a document that is damaged or stands in the wrong place.
+    """
+
+    def __init__(self, cls: type[D], cure: str = "") -> None:
+        self._decoder = msgspec.json.Decoder(cls)
+        self._cure = cure
+
+    def encode(self, document: D) -> bytes:
+        """The document as JSON text, indented for people."""
+        return msgspec.json.format(msgspec.json.encode(document), indent=1)
+
+    def decode(self, data: bytes, key: str) -> D:
+        """The document that a text holds.
+
+        Raises:
+            ManifestError: The text is damaged, or its format version is newer than ours.
+        """
+        try:
+            version = _VERSION.decode(data).format_version
+            if version > FORMAT_VERSION:
+                raise ManifestError(
+                    f"{key} has format version {version}; this library knows up to {FORMAT_VERSION}. Install a newer "
+                    "s3dest-dagster to work on this scope.",
+                    key=key,
+                )
+            return self._decoder.decode(data)
+        except msgspec.DecodeError as error:
+            cure = self._cure or _RESTORE
+            raise ManifestError(f"{key} is damaged and cannot be read ({error}). {cure}", key=key) from error
+
+    def read(self, bucket: Bucket, root: str, key: str) -> tuple[D, str] | None:
+        """The document under a key, and its ETag; None if there is none. One request.
+
+        Args:
+            bucket: Where to read it.
+            root: The prefix under which the document must say that it stands.
+            key: Its key.
+
+        Raises:
+            ManifestError: The document is damaged, newer, or belongs elsewhere.
+        """
+        found = bucket.get(key)
+        if found is None:
+            return None
+        document = self.decode(found[0], key)
+        location = document.location
+        if manifest_root_in(location.root) != manifest_root_in(root):
+            raise _copied(bucket, location, key)
+        if location.root != root:
+            raise misplaced(bucket, key, f"a manifest of {location}", self._cure)
+        return document, found[1]
+
+
+class _Versioned(msgspec.Struct):
+    format_version: int
+
+
+_VERSION = msgspec.json.Decoder(_Versioned)
+
+
+def misplaced(bucket: Bucket, key: str, what: str, cure: str = "") -> ManifestError:
+    """The error for a document that stands where another one belongs."""
+    return ManifestError(
+        f"{bucket.uri(key)} holds {what}, which does not belong there: it was put there by mistake, perhaps when a "
+        f"backup was restored. Nothing was written or deleted. {cure or _RESTORE_OTHER}",
+        key=key,
+    )
+
+
+def _copied(bucket: Bucket, location: StreamLocation, key: str) -> ManifestError:
+    there, here = bucket.uri(location.bucket_path), bucket.uri(literal_root_of(key))
+    manifests = bucket.uri(manifest_root_in(key) or "")
+    return ManifestError(
+        f"{bucket.uri(key)} was copied or moved: it is a manifest of {there}, lists what is there, and says nothing "
+        f"about what is under {here}. Nothing was written or deleted. Land under {there} as before, or under a bucket "
+        f"path that holds no manifests. If {here} is to be a lake of its own, remove the manifests that were copied, "
+        f"under {manifests}, and nothing else: it then begins without syncs and states, and the first full refresh of "
+        "a stream replaces the copies of its objects.",
+        key=key,
+    )

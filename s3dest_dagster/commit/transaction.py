@@ -1,0 +1,374 @@
+"""The commit: how a staged sync becomes visible, all at once or not at all.
+
+One conditional put of the head decides a sync, and nothing else does. Before it nothing of the sync is visible. After
+it every step is idempotent, so that any writer can finish what another one decided. `commit` has the steps in order.
+Must not know: records, formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
+from s3dest_dagster.commit.documents import sync_of
+from s3dest_dagster.commit.head import Head
+from s3dest_dagster.commit.segment import Segment, SegmentObject
+from s3dest_dagster.errors import (
+    AccessDeniedError,
+    BucketNotFoundError,
+    CommitError,
+    CredentialsError,
+    StorageError,
+    SupersededError,
+    UndecidedError,
+    UploadVanishedError,
+)
+from s3dest_dagster.printable import logger
+from s3dest_dagster.storage import in_parallel
+
+_logger = logger("commit")
+_DECISION_ATTEMPTS = 3
+_REFUSALS = (AccessDeniedError, BucketNotFoundError, CredentialsError)
+"""Errors that the next attempt would meet again."""
+_SWEEP_MARGIN, _CLOCK_TICKS = timedelta(hours=1), timedelta(seconds=2)
+"""How much younger than an abandoned upload an upload must be to purge first: an hour, or half of a shorter age. At
+least two seconds: servers give whole seconds, so that their clock may seem to go back by one."""
+Clock = Callable[[], datetime]
+"""Gives the current time, with a time zone."""
+
+
+def commit(
+    log: CommitLog, seen: SeenHead, segment: Segment, clock: Clock, on_decided: Callable[[], None] = lambda: None
+) -> SeenHead:
+    """Decides and publishes a sync whose uploads are staged. Returns the head after it.
+
+    Args:
+        log: The scope's commit log.
+        seen: The head that the sync began with, or that its last checkpoint left.
+        segment: The sync's segment.
+        clock: Gives the time from which `delete_grace_s` counts.
+        on_decided: Called once the sync is decided, or may be: from then on its uploads must not be aborted.
+
+    Raises:
+        SupersededError: Another sync was decided first. Nothing of this one stays.
+        UndecidedError: The server's answer was lost, and the head cannot be read back.
+        StorageError: S3 refused the decision. Nothing is decided.
+        CommitError: The sync is decided and publishing it was interrupted, or it was rolled back.
+    """
+    try:
+        log.put_segment(segment)
+        decided = decide(log, seen, segment)
+    except SupersededError:
+        with suppress(StorageError):
+            log.delete_segment(segment)
+        raise
+    except BaseException as error:
+        if not isinstance(error, StorageError):
+            on_decided()  # undecided or interrupted: the decision may have been made
+        raise
+    on_decided()
+    try:
+        return publish(log, decided, segment, clock)
+    except StorageError as error:
+        raise CommitError(
+            f"Sync {segment.sync_id} of {log.scope} is decided, but publishing it was interrupted: {error} "
+            "Nothing is lost: the next sync, or `s3dest recover`, finishes it.",
+            key=error.key,
+            action=error.action,
+            **log.place,
+        ) from error
+
+
+# ---------------------------------------------------------------------- finishing what another writer decided
+
+
+def begin(log: CommitLog, clock: Clock) -> SeenHead:
+    """The head to start a sync from. If a sync is pending in it, that one is published first, or rolled back."""
+    seen = log.read_head()
+    while seen.head.pending_segment is not None:
+        try:
+            seen = finish(log, seen, clock)
+        except CommitError as rolled_back:
+            now = log.read_head()
+            if now.etag == seen.etag:
+                raise
+            _logger.warning("%s", rolled_back)
+            seen = now
+    return seen
+
+
+def finish(log: CommitLog, seen: SeenHead, clock: Clock) -> SeenHead:
+    """Publishes the sync that a head has pending, if there is one.
+
+    Returns the head after it, which may have another sync pending that another writer has decided meanwhile.
+
+    Raises:
+        CommitError: The sync had to be rolled back.
+    """
+    if seen.head.pending_segment is None:
+        return seen
+    return publish(log, seen, log.read_segment(seen.head.pending_segment), clock)
+
+
+def check_newest(log: CommitLog, seen: SeenHead, segment: Segment) -> None:
+    """Checks that a sync may go on after its checkpoint.
+
+    Raises:
+        SupersededError: Another writer came after it, who may have read what this sync would read next.
+    """
+    if not seen.head.ends_with(segment):
+        raise _superseded(log, seen.head, has_checkpoints=True)
+
+
+# ---------------------------------------------------------------------- deciding
+
+
+def decide(log: CommitLog, seen: SeenHead, segment: Segment) -> SeenHead:
+    """Makes a segment the pending one of the head: the one point of decision.
+
+    Raises:
+        SupersededError: Another sync was decided first.
+        UndecidedError: The server's answer was lost, and the head cannot be read back.
+        StorageError: S3 refused. Nothing is decided.
+    """
+    for attempt in range(1, _DECISION_ATTEMPTS + 1):
+        try:
+            return log.put_head(seen.head.decided(segment), seen)
+        except StorageError as error:
+            # Even a refusal leaves doubt: an earlier try of the same request may have reached the server.
+            now, is_decided = _read_back(log, segment, error)
+            if is_decided:
+                return now
+            if now.etag != seen.etag and not _differ_by_retired_alone(now.head, seen.head):
+                raise _superseded(
+                    log, now.head, has_checkpoints=segment.sync.previous_checkpoint is not None
+                ) from error
+            if attempt == _DECISION_ATTEMPTS or isinstance(error, _REFUSALS):
+                raise
+            seen = now
+    raise AssertionError("unreachable")
+
+
+def _read_back(log: CommitLog, segment: Segment, error: StorageError) -> tuple[SeenHead, bool]:
+    """The head as it stands, and whether this segment is decided in it."""
+    try:
+        now = log.read_head()
+        return now, now.head.pending_segment == segment.name or _has_published(log, now.head, segment)
+    except StorageError as unread:
+        raise UndecidedError(
+            f"The decision of sync {segment.sync_id} of {log.scope} met an error ({error}) and the head cannot be "
+            f"read back ({unread}). It may or may not have been taken; nothing was aborted. Undecided: run "
+            "`s3dest recover`, or the next sync, once the bucket answers.",
+            **log.place,
+        ) from error
+
+
+def _differ_by_retired_alone(one: Head, other: Head) -> bool:
+    """Whether nobody has landed between two heads: they differ only in the retired objects."""
+    return replace(one, sequence_number=0, retired=()) == replace(other, sequence_number=0, retired=())
+
+
+def _has_published(log: CommitLog, head: Head, segment: Segment) -> bool:
+    """Whether this very segment is published. Another attempt at its sync may have gone on after it."""
+    sync = log.find_sync(head, segment.sync_id)
+    if sync is None or sync.segment == segment.name:
+        return sync is not None
+    return any(each.name == segment.name for each in log.remaining_segments_of_sync(sync.segment))
+
+
+def _superseded(log: CommitLog, head: Head, *, has_checkpoints: bool) -> SupersededError:
+    latest = head.recent_syncs[-1].id if head.recent_syncs else "another sync"
+    winner = latest if head.pending_segment is None else sync_of(head.pending_segment)
+    if has_checkpoints:
+        left = "left what its checkpoints had published; run it again, and it goes on from the newest state."
+    else:
+        left = "left nothing behind; run it again if its records are still wanted."
+    return SupersededError(
+        f"Sync {winner} of {log.scope} was published while this one ran. This sync gave up and {left}",
+        **log.place,
+    )
+
+
+# ---------------------------------------------------------------------- publishing
+
+
+def publish(log: CommitLog, decided: SeenHead, segment: Segment, clock: Clock) -> SeenHead:
+    """Makes a decided sync visible. Returns the head after it.
+
+    Idempotent: if it is interrupted anywhere, the next call finishes it.
+
+    Raises:
+        CommitError: An upload has vanished, and the sync was rolled back. If nothing was purged first, what the scope
+            held before is untouched.
+    """
+    if decided.head.pending_segment != segment.name:
+        return decided
+    publication = _Publication(log, decided, segment)
+    grace = _seconds(segment, "delete_grace_s")
+    try:
+        if publication.purges_first():
+            publication.delete_replaced()
+            publication.complete_uploads()
+        else:
+            publication.complete_uploads()
+            if not grace:
+                publication.delete_replaced()
+        return publication.move_head(decided.head.published(segment, clock() + grace if grace else None))
+    except _HeadMoved as moved:
+        return publication.after_other_writer(moved.now)
+
+
+def _seconds(segment: Segment, setting: str) -> timedelta:
+    return timedelta(seconds=float(segment.settings.get(setting) or 0))
+
+
+class _HeadMoved(Exception):  # no error: another writer goes on with the same publication
+    """Another writer has put a head since the decision was read."""
+
+    def __init__(self, now: SeenHead) -> None:
+        self.now = now
+
+
+@dataclass
+class _Publication:
+    """The steps of publishing one decided segment. Each raises `_HeadMoved` instead of acting on an outdated head."""
+
+    log: CommitLog
+    decided: SeenHead
+    segment: Segment
+
+    def purges_first(self) -> bool:
+        """Whether replaced objects are deleted before the sync's own objects are there.
+
+        A sweep that read the head before the decision may abort an upload that was old by then. An upload that is young
+        now was younger then, so that this answer stays true however long the caller sleeps.
+        """
+        segment = self.segment
+        if segment.settings.get("publish_order") != "purge_first" or not segment.replaced_keys:
+            return False
+        if not segment.all_objects:
+            return True
+        abandoned = _seconds(segment, "abandoned_upload_age_s")
+        young = abandoned - max(_CLOCK_TICKS, min(_SWEEP_MARGIN, abandoned / 2))
+        since = segment.uploads_started_after
+        if since is not None and self.log.bucket.server_time() - since < young:
+            return True
+        _logger.warning(
+            "Sync %s of %s is published as with publish_order 'add_first': its uploads may be older than "
+            "abandoned_upload_age_s allows to purge first, and a sweep may have aborted them.",
+            segment.sync_id,
+            self.log.scope,
+        )
+        return False
+
+    def check_not_moved(self) -> None:
+        """Raises `_HeadMoved` if another writer has gone on."""
+        now = self.log.read_head()
+        if now.etag != self.decided.etag:
+            raise _HeadMoved(now)
+
+    def delete_replaced(self) -> None:
+        """Deletes what the sync replaces."""
+        if self.segment.replaced_keys:
+            self.check_not_moved()
+            self.log.delete_replaced([self.segment])
+
+    def complete_uploads(self) -> None:
+        """Makes all objects visible, or rolls the sync back if an upload has vanished.
+
+        The quarantine comes first and alone: an object may take the place of another one under its key, and then
+        nothing can be rolled back any more.
+        """
+        arrived: list[str] = []
+        missing: list[str] = []
+        try:
+            for items in (self.segment.all_objects[len(self.segment.objects) :], self.segment.objects):
+                there = in_parallel(self._complete, items) if not missing else []
+                for item, is_there in zip(items, there, strict=False):
+                    (arrived if is_there else missing).append(item.key)
+        except StorageError:
+            self.check_not_moved()
+            raise
+        if missing:
+            self._roll_back(arrived, missing[0])
+
+    def _complete(self, item: SegmentObject) -> bool:
+        """Makes one object visible. Returns False if its upload has vanished and the object is not there either."""
+        if item.upload is None:
+            return self.log.has_arrived(self.segment, item)
+        try:
+            self.log.bucket.complete_upload(item.key, item.upload.id, item.upload.part_etags)
+        except StorageError as error:
+            # Some servers (Ceph 16, moto) answer with an error of their own if an upload is gone.
+            is_gone = isinstance(error, UploadVanishedError) or self._is_gone(item.key, item.upload.id)
+            if self.log.has_arrived(self.segment, item):
+                return True
+            if not is_gone:
+                raise
+            return False
+        return True
+
+    def _is_gone(self, key: str, upload_id: str) -> bool:
+        """Whether the server lists its uploads and this one is not among them. False if it does not list them."""
+        try:
+            return all(each.upload_id != upload_id for each in self.log.bucket.list_uploads(key))
+        except StorageError:
+            return False
+
+    def _roll_back(self, arrived: Sequence[str], missing: str) -> None:
+        """Gives the decision up, and says so.
+
+        The objects are looked at before the head is: those seen while the sync was still pending are its own.
+        """
+        log, segment = self.log, self.segment
+        own, purged = log.etags_of(arrived), self._was_purged()
+        self.check_not_moved()
+        log.check_own(own)
+        log.bucket.delete_unchanged(own)
+        self.move_head(self.decided.head.rolled_back(segment, emptied=purged))
+        sync = f"Sync {segment.sync_id} of {log.scope}"
+        why = f"the upload of {log.bucket.uri(missing)} vanished before it was published"
+        cure = "(a lifecycle rule that aborts uploads, or a server that forgot them). Run the sync again."
+        if purged:
+            sentence = f"{sync} is lost: {why}, after publish_order='purge_first' had deleted what it replaces {cure}"
+        else:
+            sentence = f"{sync} was rolled back, and what the scope held before is untouched: {why} {cure}"
+        raise CommitError(sentence, key=missing, **log.place)
+
+    def _was_purged(self) -> bool:
+        """Whether the replaced objects are deleted already, by this publication or by one that was interrupted."""
+        keys = self.segment.replaced_keys
+        return (
+            bool(keys) and self.segment.settings.get("publish_order") == "purge_first" and not self.log.etags_of(keys)
+        )
+
+    def move_head(self, head: Head) -> SeenHead:
+        """Puts the head after the publication or the rollback. If it stands there already, that is fine.
+
+        Each sync that it forgets gets its mark first.
+        """
+        for sync in self.decided.head.forgotten_in(head):
+            self.log.mark_sync(sync, lambda: self.log.read_head().etag == self.decided.etag)
+        try:
+            return self.log.put_head(head, self.decided)
+        except StorageError:
+            now = self.log.read_head()
+            if now.head == head.succeeding(self.decided.head):
+                return now
+            if now.etag == self.decided.etag:
+                raise
+            raise _HeadMoved(now) from None
+
+    def after_other_writer(self, now: SeenHead) -> SeenHead:
+        """The head that another writer put, if he has published this sync; else CommitError."""
+        log, segment = self.log, self.segment
+        if _has_published(log, now.head, segment):
+            return now
+        raise CommitError(
+            f"Sync {segment.sync_id} of {log.scope} was decided, and another process found an upload of it gone and "
+            "rolled it back. What the scope held before is untouched. Run the sync again.",
+            **log.place,
+        )
