@@ -194,7 +194,7 @@ def resolve_credentials(connection: S3Connection) -> ResolvedCredentials:
         return base
     if base is None:
         raise CredentialsError(
-            f"No identity: nobody is there who could assume {connection.role_arn}. Give the identity that assumes it "
+            f"No identity: there is nobody who could assume {connection.role_arn}. Give the identity that assumes it "
             "as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, as profile_name, or as the machine's "
             "own; access_key_id among the settings would win over the role.",
             setting="role_arn",
@@ -342,6 +342,6 @@ def _ask_at_terminal(prompt: str) -> str:
     except OSError as error:
         raise CredentialRetrievalError(
             provider=AssumeRoleProvider.METHOD,
-            error_msg="it wants a code of a second factor (mfa_serial), and there is no terminal to ask at",
+            error_msg="it needs the code of a second factor (mfa_serial), and there is no terminal to ask for it",
         ) from error
     return getpass.getpass(prompt)

@@ -233,7 +233,7 @@ def _map_answer(
             setting="s3_bucket_name",
         )
     if code == "NoSuchUpload":
-        return UploadVanishedError(f"The multipart upload of {where} is not known to the server (any more).", key=key)
+        return UploadVanishedError(f"The server does not know the multipart upload of {where} (any more).", key=key)
     if code in ("NoSuchKey", "404", "NotFound"):
         return ObjectNotFoundError(f"{where} does not exist.", key=key)
     if code in _CONFLICTS or status == _PRECONDITION_FAILED:
@@ -262,7 +262,7 @@ def _map_unanswered(error: Exception, action: str, where: str, key: str | None, 
             key=key,
             setting="s3_endpoint",
         )
-    failed = _sentence(f"S3 could not be asked about {where} ({action}): {error}")
+    failed = _sentence(f"The request for {where} ({action}) failed: {error}")
     return StorageError(f"{failed} {tried}".rstrip(), key=key)
 
 
@@ -305,15 +305,15 @@ def _map_chain_error(error: Exception) -> CredentialsError:
 def describe_error(error: Exception) -> str:
     """What an exception says, as one sentence of one line."""
     if isinstance(error, json.JSONDecodeError):
-        text = f"what it gives is not JSON ({error})"
+        text = f"its answer is not JSON ({error})"
     elif isinstance(error, UnicodeDecodeError):
-        text = "what it gives is not UTF-8"
+        text = "its answer is not UTF-8"
     elif isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     elif isinstance(error, KeyError):
-        text = f"what it gives has no {error}"
+        text = f"its answer has no {error}"
     elif isinstance(error, TypeError | AttributeError):
-        text = f"what it gives has another form than AWS describes ({error})"
+        text = f"its answer does not have the form that AWS describes ({error})"
     else:
         text = str(error) or type(error).__name__
     text = " ".join(text.split())

@@ -147,8 +147,8 @@ class _Probe:
         now = self._requests.clock.now()
         if began is not None and now is not None and now - began > _LONGEST:
             raise StorageError(
-                f"Finding out what the server at {self._requests.endpoint} can do took {now - began}: this machine "
-                "slept meanwhile. Nothing was noted. Run the sync again."
+                f"Probing the server at {self._requests.endpoint} took {now - began}: this machine slept meanwhile. "
+                "Nothing was kept. Run the sync again."
             )
 
     def _try_all(self) -> ServerAbilities:
@@ -311,9 +311,9 @@ class _Probe:
         etag = etag_of(self._requests, key)
         if etag is None:
             raise StorageError(
-                f"s3://{self._requests.bucket}/{key} was written to find out what the server can do, and is not there. "
-                "Somebody, or a rule, deleted it at once, or the server does not show what was just written. Nothing "
-                "was noted. Run the sync again.",
+                f"s3://{self._requests.bucket}/{key} was written to probe the server, and is missing. Somebody, or a "
+                "rule, deleted it at once, or the server does not show what was just written. Nothing was kept. Run "
+                "the sync again.",
                 key=key,
             )
         return etag

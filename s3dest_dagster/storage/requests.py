@@ -197,7 +197,7 @@ class Requests:
             if is_aws(self.endpoint) or not is_refusal(error):
                 raise
             raise StorageError(
-                f"{error.message} When the server was first used, it took {ability}. If it does not any more, run "
-                "`s3dest check --again`, which finds out anew what it can do.",
+                f"{error.message} When the server was first used, it took {ability}. If it no longer does, run "
+                "`s3dest check --again`, which probes the server anew.",
                 key=error.key,
             ) from error

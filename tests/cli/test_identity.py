@@ -9,7 +9,7 @@ FAULTS = {
     "a program that prints no JSON": (
         {},
         "[default]\ncredential_process = echo Please sign in.\n",
-        "No identity: the program of profile 'default' (credential_process) gives none: what it gives is not JSON",
+        "No identity: the program of profile 'default' (credential_process) gives none: its answer is not JSON",
     ),
     "a container at a foreign host": (
         {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://credentials.example.com/"},

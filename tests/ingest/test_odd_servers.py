@@ -1,4 +1,4 @@
-"""Every kind of server lands: what it can do is found out once, and nothing of that is left behind."""
+"""A landing works on every kind of server, which is probed once, and the probing leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ LACKS: dict[str, dict[str, Any]] = {
     "no tokens": {"page_tokens": False},
     "no ETags of puts": {"etags_answered": False},
 }
-"""What differs from moto's own abilities, by what each kind is made to do."""
+"""How the abilities of each kind differ from moto's."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def moto_abilities(moto_s3: S3Server) -> ServerAbilities:
 
 @contextmanager
 def behind(rule: Rule, moto_s3: S3Server, **settings: Any) -> Iterator[tuple[OddServer, S3Destination, Target]]:
-    """An odd server, and a destination that is opened on it, as a process does at its first use."""
+    """An odd server, with a target that is opened on it like at the first use by a process."""
     with odd_server(rule) as server:
         chosen = destination(moto_s3.new_bucket(), **settings)
         bucket = open_bucket(replace(moto_s3.connection, endpoint=server.endpoint, max_attempts=2), chosen)
@@ -75,8 +75,8 @@ def behind(rule: Rule, moto_s3: S3Server, **settings: Any) -> Iterator[tuple[Odd
             yield server, chosen, opened
 
 
-def kept_aside(server: S3Server, bucket: str) -> list[str]:
-    """Keys right in the directory of the manifests: what is known of the server, and trials."""
+def keys_beside_manifests(server: S3Server, bucket: str) -> list[str]:
+    """The keys directly in the directory of the manifests: the server file and trial objects."""
     pages = server.client().list_objects_v2(Bucket=bucket, Prefix="data/_s3dest/", Delimiter="/")
     return [each["Key"] for each in pages.get("Contents", ())]
 
@@ -94,7 +94,7 @@ def test_every_kind_lands_twice_in_each_mode(moto_s3: S3Server, moto_abilities: 
         sweep(opened.bucket, settings, stream("added").id)
         assert ids_by_listing(moto_s3, name, "data/public/added") == [1, 2]
         assert ids_by_listing(moto_s3, name, "data/public/replaced") == [2, 3, 4]
-        assert kept_aside(moto_s3, name) == [SERVER_FILE]
+        assert keys_beside_manifests(moto_s3, name) == [SERVER_FILE]
         assert open_uploads(moto_s3, name) == 0
 
 
@@ -109,7 +109,7 @@ def test_the_check_says_what_is_lost_without_each_ability(moto_s3: S3Server, kin
     assert all(each.message for each in lacking)
 
 
-def test_another_writer_is_told_by_an_etag_without_quotes(moto_s3: S3Server) -> None:
+def test_an_etag_without_quotes_detects_another_writer(moto_s3: S3Server) -> None:
     with behind(ODD_SERVERS["ETags without quotes"], moto_s3) as (_, _settings, opened):
         first = opened.bucket.put("data/head", b"1", if_absent=True)
         opened.bucket.put("data/head", b"2", if_match=first)
@@ -121,7 +121,7 @@ def test_another_writer_is_told_by_an_etag_without_quotes(moto_s3: S3Server) -> 
 
 
 def answering(answers: list[Response]) -> Rule:
-    """Conditional puts are answered by these, one after the other, and the rest by moto."""
+    """Answers conditional puts with these, one after the other, and then with moto's."""
     waiting = list(answers)
 
     def rule(request: Request, forward: Forward) -> Response:
@@ -131,29 +131,29 @@ def answering(answers: list[Response]) -> Rule:
     return rule
 
 
-def probing(server: OddServer, moto_s3: S3Server, name: str, **retry_policy: Any) -> Bucket:
-    """A bucket of which nothing is known, by a client whose pauses take no time."""
+def unprobed(server: OddServer, moto_s3: S3Server, name: str, **retry_policy: Any) -> Bucket:
+    """A bucket that has not been probed, with a retry policy without pauses."""
     client = open_client(replace(moto_s3.connection, endpoint=server.endpoint, max_attempts=1))
     return Bucket(client, name, RetryPolicy(pause=lambda seconds: None, **retry_policy)).with_root("data/_s3dest/")
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_a_busy_server_is_asked_again(moto_s3: S3Server, moto_abilities: ServerAbilities, status: int) -> None:
+def test_a_busy_server_is_tried_again(moto_s3: S3Server, moto_abilities: ServerAbilities, status: int) -> None:
     with odd_server(answering([empty(status)] * 3)) as server:
-        bucket = probing(server, moto_s3, moto_s3.new_bucket())
+        bucket = unprobed(server, moto_s3, moto_s3.new_bucket())
         assert bucket.abilities == moto_abilities
 
 
 @pytest.mark.parametrize("status", [403, 429, 500, 503])
-def test_what_says_nothing_of_the_server_is_an_error_and_is_not_remembered(
+def test_an_answer_that_says_nothing_of_the_server_is_an_error_and_not_kept(
     moto_s3: S3Server, moto_abilities: ServerAbilities, status: int
 ) -> None:
     with odd_server(answering([empty(status)] * 4)) as server:
         name = moto_s3.new_bucket()
         with pytest.raises(AccessDeniedError if status == 403 else StorageError):
-            assert probing(server, moto_s3, name, max_attempts=1 if status == 403 else 4).abilities
-        assert kept_aside(moto_s3, name) == []
-        bucket = probing(server, moto_s3, name, max_attempts=9)
+            assert unprobed(server, moto_s3, name, max_attempts=1 if status == 403 else 4).abilities
+        assert keys_beside_manifests(moto_s3, name) == []
+        bucket = unprobed(server, moto_s3, name, max_attempts=9)
         assert status == 403 or bucket.abilities == moto_abilities
 
 
@@ -165,7 +165,7 @@ def test_after_a_yes_a_refusal_is_an_error_that_names_the_cure(moto_s3: S3Server
         return empty(501) if meant else forward()
 
     with odd_server(rule) as server:
-        bucket = probing(server, moto_s3, moto_s3.new_bucket())
+        bucket = unprobed(server, moto_s3, moto_s3.new_bucket())
         assert bucket.abilities.create_if_absent
         switched.append(True)
         with pytest.raises(StorageError, match=r"took conditional puts\. .*s3dest check --again"):
@@ -174,8 +174,8 @@ def test_after_a_yes_a_refusal_is_an_error_that_names_the_cure(moto_s3: S3Server
         assert bucket.put("data/head", b"1", if_absent=True)
 
 
-def test_who_sleeps_while_finding_out_notes_nothing(moto_s3: S3Server) -> None:
-    """A sweep may have taken the object that was looked at: by the server's clock two days go by in the middle."""
+def test_a_machine_that_sleeps_while_probing_keeps_nothing(moto_s3: S3Server) -> None:
+    """By the server's clock two days pass meanwhile, so a sweep may have deleted the trial object."""
     begun = datetime.now(UTC)
 
     def rule(request: Request, forward: Forward) -> Response:
@@ -187,35 +187,35 @@ def test_who_sleeps_while_finding_out_notes_nothing(moto_s3: S3Server) -> None:
     with odd_server(rule) as server:
         name = moto_s3.new_bucket()
         with pytest.raises(StorageError, match="slept meanwhile"):
-            assert probing(server, moto_s3, name).abilities
-        assert kept_aside(moto_s3, name) == []
+            assert unprobed(server, moto_s3, name).abilities
+        assert keys_beside_manifests(moto_s3, name) == []
 
 
-# What is remembered
+# What is kept
 
 
-def test_a_process_reads_what_the_first_one_found(moto_s3: S3Server) -> None:
+def test_a_process_reads_what_the_first_one_kept(moto_s3: S3Server) -> None:
     with odd_server(ODD_SERVERS["conditions ignored"]) as server:
         name = moto_s3.new_bucket()
-        found = probing(server, moto_s3, name).abilities
+        found = unprobed(server, moto_s3, name).abilities
         server.seen.clear()
-        second = probing(server, moto_s3, name)
+        second = unprobed(server, moto_s3, name)
         assert [second.abilities for _ in range(3)] == [found] * 3
         assert [(each.method, each.path) for each in server.seen] == [("GET", f"/{name}/{SERVER_FILE}")]
 
 
-def test_the_file_of_another_server_is_not_believed(moto_s3: S3Server, moto_abilities: ServerAbilities) -> None:
-    """As after a copy of the whole lake; what is known of the other one stays."""
+def test_the_abilities_of_another_server_do_not_count(moto_s3: S3Server, moto_abilities: ServerAbilities) -> None:
+    """As after a copy of the whole lake. The entry of the other server stays."""
     name = moto_s3.new_bucket()
     with odd_server(ODD_SERVERS["conditions ignored"]) as server:
-        assert not probing(server, moto_s3, name).abilities.detects_concurrent_writers
+        assert not unprobed(server, moto_s3, name).abilities.detects_concurrent_writers
     assert open_bucket(moto_s3.connection, name).with_root("data/_s3dest/").abilities == moto_abilities
     kept = json.loads(moto_s3.client().get_object(Bucket=name, Key=SERVER_FILE)["Body"].read())
     assert [each["endpoint"] for each in kept["servers"]] == [server.endpoint, moto_s3.endpoint]
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b'{"servers": [{"endpoint": 1}]}'])
-def test_a_file_that_cannot_be_understood_is_made_anew(
+def test_an_unreadable_server_file_is_written_anew(
     moto_s3: S3Server, moto_abilities: ServerAbilities, content: bytes
 ) -> None:
     name = moto_s3.new_bucket()
@@ -224,10 +224,10 @@ def test_a_file_that_cannot_be_understood_is_made_anew(
     assert json.loads(moto_s3.client().get_object(Bucket=name, Key=SERVER_FILE)["Body"].read())["servers"]
 
 
-# What stays
+# What is left behind
 
 
-def test_without_the_right_to_delete_nothing_is_made(moto_s3: S3Server) -> None:
+def test_without_the_right_to_delete_nothing_is_written(moto_s3: S3Server) -> None:
     _, keys = new_user(moto_s3, [each for each in SEED_ACTIONS if each != "s3:DeleteObject"])
     settings = destination(moto_s3.new_bucket())
     bucket = open_bucket(replace(moto_s3.connection, **keys), settings)
@@ -241,33 +241,33 @@ def test_without_the_right_to_delete_nothing_is_made(moto_s3: S3Server) -> None:
         assert open_uploads(moto_s3, settings.s3_bucket_name) == 0
 
 
-def test_a_sweep_takes_what_a_killed_trial_left_and_no_young_one(moto_s3: S3Server) -> None:
+def test_a_sweep_deletes_old_trial_objects_and_no_young_ones(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket())
     client, key = moto_s3.client(), "data/_s3dest/~probe-0123"
     client.put_object(Bucket=settings.s3_bucket_name, Key=key, Body=b"probe")
     client.create_multipart_upload(Bucket=settings.s3_bucket_name, Key=key)
     bucket, moment = moto_s3.open(settings), datetime.now(UTC)
     sweep(bucket, settings, stream().id, now=moment + timedelta(hours=23))
-    assert key in kept_aside(moto_s3, settings.s3_bucket_name)
+    assert key in keys_beside_manifests(moto_s3, settings.s3_bucket_name)
     sweep(bucket, settings, stream().id, now=moment + timedelta(hours=25))
-    assert key not in kept_aside(moto_s3, settings.s3_bucket_name)
+    assert key not in keys_beside_manifests(moto_s3, settings.s3_bucket_name)
     assert open_uploads(moto_s3, settings.s3_bucket_name) == 0
 
 
 # Listings
 
 
-def test_a_listing_goes_on_without_a_token(moto_s3: S3Server) -> None:
+def test_a_listing_continues_without_a_token(moto_s3: S3Server) -> None:
     keys = [f"p/{number // 2:04}/{number % 2}" for number in range(2_206)]
     with odd_server(gives_no_tokens) as server:
         name = moto_s3.new_bucket()
         moto_s3.fill(name, keys)
-        bucket = probing(server, moto_s3, name)
+        bucket = unprobed(server, moto_s3, name)
         assert [each.key for each in bucket.list_objects("p/")] == keys
         assert list(bucket.list_directories("p/")) == [f"p/{number:04}/" for number in range(1_103)]
 
 
-def test_a_listing_that_never_goes_on_is_an_error(moto_s3: S3Server) -> None:
+def test_a_listing_that_never_continues_is_an_error(moto_s3: S3Server) -> None:
     first: list[bytes] = []
 
     def rule(request: Request, forward: Forward) -> Response:
@@ -281,14 +281,14 @@ def test_a_listing_that_never_goes_on_is_an_error(moto_s3: S3Server) -> None:
         name = moto_s3.new_bucket()
         moto_s3.fill(name, [f"p/{number:04}" for number in range(1_003)])
         with pytest.raises(StorageError, match="does not say where it continues"):
-            list(probing(server, moto_s3, name).list_objects("p/"))
+            list(unprobed(server, moto_s3, name).list_objects("p/"))
 
 
 # Clocks
 
 
 def dated(moment: datetime) -> Rule:
-    """A server whose clock stands at this moment."""
+    """A server whose clock always shows this moment."""
 
     def rule(_: Request, forward: Forward) -> Response:
         answer = forward()
@@ -300,7 +300,7 @@ def dated(moment: datetime) -> Rule:
 
 @pytest.mark.parametrize(("hours", "aborted"), [(1, 0), (24 * 30, 1)])
 def test_the_servers_clock_says_how_old_an_upload_is(moto_s3: S3Server, hours: int, aborted: int) -> None:
-    """moto says of every upload that it began on 2010-11-10, which is long ago for this machine."""
+    """moto dates every upload to 2010-11-10, which is long ago for this machine."""
     began = datetime(2010, 11, 10, 20, 48, 33, tzinfo=UTC)
     with behind(dated(began + timedelta(hours=hours)), moto_s3) as (_, settings, opened):
         key = "data/public/users/2020_01_01_1577836800000_0.jsonl"

@@ -172,13 +172,13 @@ CASES = {
         CredentialsError, PROGRAM.format(".*no-such-folder"), config=program("ls /no-such-folder")
     ),
     "a program that prints no JSON": Case(
-        CredentialsError, PROGRAM.format("what it gives is not JSON"), config=program("echo Please sign in.")
+        CredentialsError, PROGRAM.format("its answer is not JSON"), config=program("echo Please sign in.")
     ),
     "a program that prints nothing": Case(
-        CredentialsError, PROGRAM.format("what it gives is not JSON"), config=program("true")
+        CredentialsError, PROGRAM.format("its answer is not JSON"), config=program("true")
     ),
     "a program that prints a list": Case(
-        CredentialsError, PROGRAM.format("what it gives has another form"), config=program("echo [1]")
+        CredentialsError, PROGRAM.format("its answer does not have the form"), config=program("echo [1]")
     ),
     "a program of another version": Case(
         CredentialsError, PROGRAM.format(".*Unsupported version"), config=program("echo {}")
@@ -192,7 +192,7 @@ CASES = {
         config=program("""echo '{"Version":1,"AccessKeyId":"A","SecretAccessKey":"s","Expiration":"soon"}'"""),
     ),
     "a program that prints other bytes": Case(
-        CredentialsError, PROGRAM.format("what it gives is not UTF-8"), config=program(r"printf '\377'")
+        CredentialsError, PROGRAM.format("its answer is not UTF-8"), config=program(r"printf '\377'")
     ),
     "a program that is not there": Case(
         CredentialsError, PROGRAM.format("no-such-program: No such file"), config=program("no-such-program")
