@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from encoded import batch_of, entropy_of
-from work import assert_linear
+from work_counter import assert_linear
 
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.errors import SchemaError

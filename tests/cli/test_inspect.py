@@ -10,7 +10,7 @@ from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import pytest
 from airbyte_messages import record
-from identities import ACCOUNT, new_user
+from aws_identities import ACCOUNT, new_user
 
 from s3dest_dagster.cli import main
 from s3dest_dagster.settings.connector_spec import connector_spec

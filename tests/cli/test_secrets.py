@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 import pytest
 from airbyte_messages import record
-from identities import new_role, new_user
+from aws_identities import new_role, new_user
 from scripted import ScriptedSource
 from secret_scan import found, objects_of, processes_looked_at
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 
-from landed import batch_of, destination, stream, users
+from land_and_read import batch_of, destination, stream, users
 
 from s3dest_dagster.batch import State
 from s3dest_dagster.ingest.landing import Landing, land

@@ -12,7 +12,7 @@ import pytest
 from failing_clients import CountedClient
 from hypothesis import given
 from hypothesis import strategies as st
-from landed import START, batches_of, destination, stream, sync, target, users
+from land_and_read import START, batches_of, destination, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.commit.documents import head_key, location_of, segment_key, segment_name

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from failing_clients import EVERY_CRASH, HARDEST_WAYS, USUAL_WAYS, WAYS, DyingAfterDeciding, FailingClient
-from landed import abort_all, batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from land_and_read import abort_all, batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch

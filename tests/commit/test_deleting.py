@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from failing_clients import CountedClient
-from landed import batches_of, data_keys, destination, stream, sync, target, users
+from land_and_read import batches_of, data_keys, destination, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.errors import CommitError

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from landed import batches_of, destination, stream, sync, target, users
+from land_and_read import batches_of, destination, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.commit.commit_log import SYNC_MARKS

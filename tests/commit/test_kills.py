@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from commit.killed_sync import LAST, Order, carry_out
-from landed import destination, ids_by_listing, open_uploads, stream
+from land_and_read import destination, ids_by_listing, open_uploads, stream
 from process_pool import PROCESSES
 from servers import S3Server
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from failing_clients import EVERY_CRASH, DyingAfterDeciding, OvertakenClient
-from landed import (
+from land_and_read import (
     START,
     abort_all,
     batch_of,

@@ -11,7 +11,18 @@ from failing_clients import CountedClient
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 from keys.test_template import UUID, moments, parts, streams, tags, templates, usable
-from landed import START, batch_of, batches_of, data_keys, destination, ids_by_listing, stream, sync, target, users
+from land_and_read import (
+    START,
+    batch_of,
+    batches_of,
+    data_keys,
+    destination,
+    ids_by_listing,
+    stream,
+    sync,
+    target,
+    users,
+)
 from servers import S3Server
 
 from s3dest_dagster.batch import StreamBatch

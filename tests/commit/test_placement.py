@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from landed import batch_of, data_keys, destination, ids_by_listing, stream, sync, target, users
+from land_and_read import batch_of, data_keys, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.commit.documents import head_key, registry_key

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from failing_clients import CountedClient
-from landed import START, batches_of, data_keys, destination, ids_by_listing, stream, sync, target, users
+from land_and_read import START, batches_of, data_keys, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.commit.documents import registry_key

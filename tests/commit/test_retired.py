@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from landed import START, batches_of, destination, ids_by_listing, stream, sync, target, users
+from land_and_read import START, batches_of, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.commit.documents import head_key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from landed import batches_of, destination, sync, target
+from land_and_read import batches_of, destination, sync, target
 from servers import S3Server
 
 from s3dest_dagster.commit.segment import Retyped, SchemaChanges

@@ -11,7 +11,7 @@ from functools import partial
 from itertools import count
 
 from hypothesis import given, settings
-from landed import START, batch_of, destination, ids_by_listing, stream, sync, target
+from land_and_read import START, batch_of, destination, ids_by_listing, stream, sync, target
 from servers import S3Server
 from shared_states import STREAMS, History, Source, steps
 

@@ -7,7 +7,7 @@ from itertools import count
 
 import pytest
 from failing_clients import HARDEST_WAYS, WAYS, FailingClient
-from landed import batch_of, destination, ids_by_listing, stream, sync, target, users
+from land_and_read import batch_of, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.batch import State

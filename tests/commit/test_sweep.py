@@ -7,7 +7,18 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from failing_clients import CountedClient, DyingAfterDeciding, FailingClient, OvertakenClient
-from landed import START, batch_of, batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from land_and_read import (
+    START,
+    batch_of,
+    batches_of,
+    destination,
+    ids_by_listing,
+    open_uploads,
+    stream,
+    sync,
+    target,
+    users,
+)
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord

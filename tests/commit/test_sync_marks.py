@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 from failing_clients import FailingClient, OvertakenClient
-from landed import batch_of, destination, ids_by_listing, stream, sync, target, users
+from land_and_read import batch_of, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.batch import State

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from failing_clients import EVERY_CRASH, FailingClient, OvertakenClient
-from landed import START, batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from land_and_read import START, batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.commit.sweep import sweep

@@ -11,7 +11,7 @@ from typing import Any
 import boto3
 import dagster as dg
 import pytest
-from identities import new_role, new_user
+from aws_identities import new_role, new_user
 from recording_proxy import door
 
 from s3dest_dagster import (

@@ -14,9 +14,9 @@ from typing import Any
 import boto3
 import dagster as dg
 import pytest
+from aws_identities import new_role, new_user
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
-from identities import new_role, new_user
 from scripted import ScriptedSource
 from secret_scan import command_lines, files_under, found, objects_of, processes_looked_at
 

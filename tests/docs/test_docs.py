@@ -19,9 +19,9 @@ import dagster as dg
 import numpy as np
 import pytest
 import yaml
+from aws_identities import policy_of_prefix
 from dagster.components.core.component_tree import ComponentTree
 from docs.warm_command import warm_command
-from identities import policy_of_prefix
 from servers import SEED_ACTIONS, S3Server
 
 import s3dest_dagster

@@ -12,8 +12,8 @@ import fastavro
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from ancient import BATCHES, DAYS, MOMENTS, STREAM
 from encoded import written
+from historic_dates import BATCHES, DAYS, MOMENTS, STREAM
 
 from s3dest_dagster.formats.parquet_lzo import without_lzo
 from s3dest_dagster.settings.formats import AvroFormat, ParquetCodec, ParquetFormat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from failing_clients import FailingClient
-from landed import batch_of, batches_of, destination, stream, sync, target, users
+from land_and_read import batch_of, batches_of, destination, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.commit.head import REMEMBERED_SYNCS

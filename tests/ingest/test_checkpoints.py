@@ -14,7 +14,7 @@ from itertools import count
 
 import pytest
 from failing_clients import EVERY_CRASH, FailingClient, OvertakenClient
-from landed import START, batch_of, data_keys, destination, open_uploads, stream, sync, target, users
+from land_and_read import START, batch_of, data_keys, destination, open_uploads, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State

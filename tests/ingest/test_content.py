@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
-from landed import batch_of, batches_of, destination, stream, sync, target, users
+from land_and_read import batch_of, batches_of, destination, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, JsonBatch

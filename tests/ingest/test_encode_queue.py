@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from threading import Event, get_ident
 
 import pytest
-from landed import PLAIN_JSONL, batch_of, stream, users
+from land_and_read import PLAIN_JSONL, batch_of, stream, users
 
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import Encoded, encoder

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from fault_proxy import Fault, FaultProxy
-from landed import batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from land_and_read import batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.errors import S3DestError

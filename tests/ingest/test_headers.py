@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from landed import batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from land_and_read import batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from recording_proxy import Door, Forward, door, refusal
 from servers import S3Server
 from werkzeug.wrappers import Request, Response

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from landed import (
+from land_and_read import (
     START,
     batch_of,
     batches_of,

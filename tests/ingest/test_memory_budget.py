@@ -19,7 +19,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from landed import PLAIN_JSONL, batch_of, destination, ids_by_listing, stream, sync, target
+from land_and_read import PLAIN_JSONL, batch_of, destination, ids_by_listing, stream, sync, target
 from servers import S3Server
 
 from s3dest_dagster.batch import JsonBatch

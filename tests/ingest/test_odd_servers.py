@@ -11,8 +11,8 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-from identities import new_user
-from landed import batches_of, destination, ids_by_listing, open_uploads, stream, sync, users
+from aws_identities import new_user
+from land_and_read import batches_of, destination, ids_by_listing, open_uploads, stream, sync, users
 from odd_servers import ODD_SERVERS, OddServer, empty, gives_no_tokens, odd_server
 from recording_proxy import Forward, Rule
 from servers import SEED_ACTIONS, S3Server

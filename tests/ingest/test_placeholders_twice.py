@@ -11,7 +11,7 @@ from itertools import combinations
 from uuid import UUID
 
 import pytest
-from landed import START, batch_of, data_keys, destination, ids_by_listing, stream, target, users
+from land_and_read import START, batch_of, data_keys, destination, ids_by_listing, stream, target, users
 from servers import S3Server
 
 from s3dest_dagster.commit.registry import UsedTemplate

@@ -13,7 +13,7 @@ from itertools import count
 
 import pytest
 from failing_clients import EVERY_CRASH, HARDEST_WAYS, WAYS, FailingClient
-from landed import batch_of, data_keys, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from land_and_read import batch_of, data_keys, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch, StreamStatus

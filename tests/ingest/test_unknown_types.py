@@ -9,7 +9,7 @@ import json
 import fastavro
 import pyarrow.parquet as pq
 import pytest
-from landed import batch_of, data_keys, destination, sync, target
+from land_and_read import batch_of, data_keys, destination, sync, target
 
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.ingest.landing import land

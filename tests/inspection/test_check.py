@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
-from identities import aws_client, new_user, policy_of_prefix
-from landed import batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from aws_identities import aws_client, new_user, policy_of_prefix
+from land_and_read import batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from recording_proxy import Forward, door, refusal
 from servers import SEED_ACTIONS, S3Server
 from werkzeug.wrappers import Request, Response

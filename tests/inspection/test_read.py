@@ -9,8 +9,8 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 from failing_clients import OvertakenClient
-from landed import batch_of, data_keys, destination, sync, target, users
-from landed import stream as users_stream
+from land_and_read import batch_of, data_keys, destination, sync, target, users
+from land_and_read import stream as users_stream
 from servers import S3Server
 
 from s3dest_dagster.dagster.loading import load_input

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from landed import batch_of, data_keys, destination, stream, sync, target, users
+from land_and_read import batch_of, data_keys, destination, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord

@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from work import assert_linear
+from work_counter import assert_linear
 
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate, sanitize_name

@@ -12,8 +12,8 @@ import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from ancient import BATCHES, DAYS, MOMENTS, STREAM
 from encoded import batch_of, stream_of, written
+from historic_dates import BATCHES, DAYS, MOMENTS, STREAM
 
 from s3dest_dagster.settings.formats import AvroFormat, ParquetFormat
 

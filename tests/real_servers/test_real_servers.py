@@ -14,7 +14,7 @@ import pytest
 from airbyte_messages import record, state
 from cli.conftest import Lake
 from failing_clients import CountedClient, FailingClient
-from landed import batch_of, batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from land_and_read import batch_of, batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from real_servers.report import Results
 from servers import S3Server
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from work import assert_linear
+from work_counter import assert_linear
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources.path_patterns import escape_wildcards, parse_pattern

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
+from aws_identities import machine, sign_in, sign_in_profile
 from botocore.credentials import SSOProvider
 from botocore.utils import ContainerMetadataFetcher
-from identities import machine, sign_in, sign_in_profile
 from servers import S3Server
 
 from s3dest_dagster import S3Resource

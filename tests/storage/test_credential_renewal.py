@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from botocore.credentials import SSOProvider
-from identities import (
+from aws_identities import (
     machine,
     machine_keys,
     new_role,
@@ -25,7 +24,8 @@ from identities import (
     single_sign_on,
     web_identities,
 )
-from landed import batches_of, destination, ids_by_listing, stream, sync, target, users
+from botocore.credentials import SSOProvider
+from land_and_read import batches_of, destination, ids_by_listing, stream, sync, target, users
 from recording_proxy import Door, Forward, Rule, door, refusal
 from servers import S3Server
 from werkzeug.wrappers import Request, Response

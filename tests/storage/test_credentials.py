@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from identities import ACCOUNT, acting_as, machine, machine_keys, new_role, new_user, web_identities
+from aws_identities import ACCOUNT, acting_as, machine, machine_keys, new_role, new_user, web_identities
 from recording_proxy import door, sts_refusal
 from servers import S3Server
 

@@ -9,8 +9,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from aws_identities import (
+    acting_as,
+    machine,
+    machine_keys,
+    new_role,
+    new_user,
+    sign_in,
+    sign_in_profile,
+    single_sign_on,
+)
 from botocore.credentials import SSOProvider
-from identities import acting_as, machine, machine_keys, new_role, new_user, sign_in, sign_in_profile, single_sign_on
 from recording_proxy import door
 from servers import S3Server
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from identities import acting_as, new_role, new_user
-from landed import batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from aws_identities import acting_as, new_role, new_user
+from land_and_read import batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from recording_proxy import Forward, door, refusal, sent_form, sts_refusal
 from servers import S3Server
 from werkzeug.wrappers import Request, Response

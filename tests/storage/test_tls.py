@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from identities import new_role, new_user
+from aws_identities import new_role, new_user
 from recording_proxy import Door, Forward, Rule, door, refusal
 from servers import S3Server
 from tls import Authority, new_authority

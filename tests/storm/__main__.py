@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from landed import destination
+from land_and_read import destination
 from process_pool import PROCESSES
 from real_servers.known import KNOWN
 from servers import S3Server

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from multiprocessing.connection import Connection
 
-from landed import batch_of, users
+from land_and_read import batch_of, users
 from storm.kinds import BY_NAME, Kind
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State

@@ -12,7 +12,7 @@ from typing import Any
 
 import fastavro
 import pyarrow.parquet as pq
-from landed import PLAIN_JSONL, destination, stream
+from land_and_read import PLAIN_JSONL, destination, stream
 
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, TextCompression

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from landed import open_uploads
+from land_and_read import open_uploads
 from servers import S3Server
 from storm.acts import Verb, bad_line, state_text, torn_syncs
 from storm.history import History, acknowledged, may_have_landed, was_outlived

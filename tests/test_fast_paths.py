@@ -1,4 +1,4 @@
-"""What the fast roads do without, seen from outside: by the calls that are made, and the objects that are held."""
+"""What the fast paths avoid, measured from outside: by the calls that are made and the objects that are kept."""
 
 from __future__ import annotations
 
