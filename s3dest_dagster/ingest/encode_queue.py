@@ -77,7 +77,7 @@ class EncodeQueue:
         while len(self._jobs) > self._max_batches or self._nbytes > self._max_bytes:
             self._deliver_oldest()
 
-    def in_background(self, work: Callable[[], bytes]) -> Callable[[], bytes]:
+    def run_in_background(self, work: Callable[[], bytes]) -> Callable[[], bytes]:
         """Has a free thread do the work. The function returned gives the result; it does the work itself if no thread
         has begun it."""
         if self._threads is None:

@@ -1,4 +1,5 @@
-"""Encoded batches become staged objects. This module decides when an object is closed, and why (`CloseReason`).
+"""Encoded batches and bad records become staged objects. This module decides when an object is closed, and why
+(`CloseReason`).
 
 Nothing of the objects is visible yet. It must not know the commit.
 """
@@ -10,18 +11,24 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
+import msgspec
+
+from s3dest_dagster.batch import BadRecord
 from s3dest_dagster.commit.segment import MultipartUpload, SegmentObject
+from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import Encoded, Encoder, ObjectWriter
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.settings.destination import SYNC_METADATA
 from s3dest_dagster.storage import Bucket, Upload, headers_of_data
+from s3dest_dagster.stream import Scope
 
 _MARKER_BYTES = 16
 # What an open object costs beside the bytes that it holds: mostly the state of its compressor.
 _OPEN_BYTES = 400 << 10
 # Rows held back take more than their bytes: the gaps between them cannot be returned to the system.
 _MEMORY_PER_ROW_BYTE = 1.75
+_EXCERPT_BYTES = 200
 _MB = 1_000_000
 
 
@@ -137,10 +144,12 @@ class RollingObjectWriter:
             raise self._failure
 
     def _open_next(self) -> _OpenObject:
-        upload = new_upload(self._target, self._bucket, self._keys.next_key(), self._metadata)
+        upload = _new_upload(self._target, self._bucket, self._keys.next_key(), self._metadata)
         self._uploads.append(upload)
         marker = self._target.entropy(_MARKER_BYTES)
-        self._open = _OpenObject(upload, self._encoder.open(upload.write, marker, self._target.encoding.in_background))
+        self._open = _OpenObject(
+            upload, self._encoder.open(upload.write, marker, self._target.encoding.run_in_background)
+        )
         return self._open
 
     def _close(self, reason: CloseReason) -> None:
@@ -150,16 +159,72 @@ class RollingObjectWriter:
         current.writer.close()
         current.upload.finish()
         self._closed_bytes += current.upload.size
-        self._closed.append(partial(manifest_object, current.upload, current.rows, reason, current.short_row_groups))
+        self._closed.append(partial(_segment_object, current.upload, current.rows, reason, current.short_row_groups))
 
 
-def new_upload(target: Target, bucket: Bucket, key: str, metadata: Mapping[str, str]) -> Upload:
+class Quarantine:
+    """Collects a segment's bad records in an object beside the manifests, which is published with the segment.
+
+    Each is a line of JSON with `reason`, `file` (if it came from one), `line_number` and `line`. The first bad record
+    begins the object. It must not judge lines; the source did.
+    """
+
+    def __init__(self, target: Target, scope: Scope, key: str, segment: str) -> None:
+        self._target = target
+        self._scope = scope
+        self._key = key
+        self._segment = segment
+        self._upload: Upload | None = None
+        self.rows = 0
+
+    def append(self, bad: BadRecord) -> None:
+        """Keeps a bad record, or raises RecordError if `on_bad_record` is "fail"."""
+        if self._target.destination.on_bad_record == "fail":
+            raise self._refusal(bad)
+        if self._upload is None:
+            self._target.memory.reserve(self, self._target.destination.part_bytes)
+            self._upload = _new_upload(self._target, self._target.bucket, self._key, {SYNC_METADATA: self._segment})
+        line = {"reason": bad.reason, "file": bad.file, "line_number": bad.line_number}
+        if bad.file is None:
+            del line["file"]
+        line["line"] = bad.raw.decode("utf-8", "backslashreplace")
+        self._upload.write(msgspec.json.encode(line) + b"\n")
+        self.rows += 1
+
+    def finish(self) -> SegmentObject | None:
+        """Stages the object; None if there was no bad record."""
+        if self._upload is None:
+            return None
+        self._upload.finish()
+        self._target.memory.reserve(self, 0)
+        return _segment_object(self._upload, self.rows, CloseReason.END)
+
+    def abort(self) -> None:
+        """Aborts the upload."""
+        self._target.memory.reserve(self, 0)
+        if self._upload is not None:
+            self._upload.abort()
+
+    def _refusal(self, bad: BadRecord) -> RecordError:
+        excerpt = bad.raw[:_EXCERPT_BYTES].decode("utf-8", "replace")
+        line = "a line" if bad.line_number is None else f"line {bad.line_number:,}"
+        return RecordError(
+            f"{self._scope}: {line} of {bad.file or 'the source'} is no record: {bad.reason}. It begins {excerpt!r}. "
+            "Mend the source, or set on_bad_record to 'quarantine' to keep such lines aside.",
+            stream=str(self._scope.stream),
+            partition=self._scope.partition,
+            key=bad.file,
+            setting="on_bad_record",
+        )
+
+
+def _new_upload(target: Target, bucket: Bucket, key: str, metadata: Mapping[str, str]) -> Upload:
     """An upload with the destination's part size, to `bucket` with the headers that it sends."""
     return Upload(bucket, key, target.parts, part_bytes=target.destination.part_bytes, metadata=metadata)
 
 
-def manifest_object(upload: Upload, rows: int, reason: CloseReason, short_row_groups: int = 0) -> SegmentObject:
-    """The manifest's entry of a finished upload. Waits for its parts."""
+def _segment_object(upload: Upload, rows: int, reason: CloseReason, short_row_groups: int = 0) -> SegmentObject:
+    """The segment's entry of a finished upload. Waits for its parts."""
     staged = upload.staged()
     parts = MultipartUpload(staged.upload_id, staged.etags)
     return SegmentObject(

@@ -1,4 +1,4 @@
-"""A sync's records are encoded, staged and counted here, one segment after another; bad records are quarantined.
+"""A sync's records are encoded, staged and counted here, one segment after another.
 
 Nothing is visible yet. It must not know when a segment ends, nor how it is decided.
 """
@@ -12,7 +12,6 @@ from datetime import datetime
 from io import RawIOBase
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.ipc
 from isal.isal_zlib import adler32, crc32
@@ -23,21 +22,18 @@ from s3dest_dagster.commit.documents import quarantine_key, segment_name
 from s3dest_dagster.commit.segment import Counts, Segment, SegmentObject
 from s3dest_dagster.commit.segment_builder import StagedSync, replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit
-from s3dest_dagster.errors import CommitError, RecordError
+from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoded, Encoder, encoder
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
-from s3dest_dagster.ingest.object_writer import CloseReason, RollingObjectWriter, manifest_object, new_upload
+from s3dest_dagster.ingest.object_writer import Quarantine, RollingObjectWriter
 from s3dest_dagster.ingest.receipt import Progress
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.lineage import Lineage
 from s3dest_dagster.printable import amount
-from s3dest_dagster.settings.destination import SYNC_METADATA
-from s3dest_dagster.storage import Upload
 from s3dest_dagster.stream import Scope, Stream, Sync
 
 _ID_BYTES = 16
 _MAX_JOINED_BYTES = 2 * TARGET_BATCH_BYTES
-_EXCERPT_BYTES = 200
 
 
 class SyncWriter:
@@ -244,62 +240,6 @@ class SegmentWriter:
             both.callback(self._quarantine.abort)
             if self._objects is not None:
                 both.callback(self._objects.abort)
-
-
-class Quarantine:
-    """Collects a segment's bad records in an object beside the manifests, which is published with the segment.
-
-    Each is a line of JSON with `reason`, `file` (if it came from one), `line_number` and `line`. The first bad record
-    begins the object. It must not judge lines; the source did.
-    """
-
-    def __init__(self, target: Target, scope: Scope, key: str, segment: str) -> None:
-        self._target = target
-        self._scope = scope
-        self._key = key
-        self._segment = segment
-        self._upload: Upload | None = None
-        self.rows = 0
-
-    def append(self, bad: BadRecord) -> None:
-        """Keeps a bad record, or raises RecordError if `on_bad_record` is "fail"."""
-        if self._target.destination.on_bad_record == "fail":
-            raise self._refusal(bad)
-        if self._upload is None:
-            self._target.memory.reserve(self, self._target.destination.part_bytes)
-            self._upload = new_upload(self._target, self._target.bucket, self._key, {SYNC_METADATA: self._segment})
-        line = {"reason": bad.reason, "file": bad.file, "line_number": bad.line_number}
-        if bad.file is None:
-            del line["file"]
-        line["line"] = bad.raw.decode("utf-8", "backslashreplace")
-        self._upload.write(msgspec.json.encode(line) + b"\n")
-        self.rows += 1
-
-    def finish(self) -> SegmentObject | None:
-        """Stages the object; None if there was no bad record."""
-        if self._upload is None:
-            return None
-        self._upload.finish()
-        self._target.memory.reserve(self, 0)
-        return manifest_object(self._upload, self.rows, CloseReason.END)
-
-    def abort(self) -> None:
-        """Aborts the upload."""
-        self._target.memory.reserve(self, 0)
-        if self._upload is not None:
-            self._upload.abort()
-
-    def _refusal(self, bad: BadRecord) -> RecordError:
-        excerpt = bad.raw[:_EXCERPT_BYTES].decode("utf-8", "replace")
-        line = "a line" if bad.line_number is None else f"line {bad.line_number:,}"
-        return RecordError(
-            f"{self._scope}: {line} of {bad.file or 'the source'} is no record: {bad.reason}. It begins {excerpt!r}. "
-            "Mend the source, or set on_bad_record to 'quarantine' to keep such lines aside.",
-            stream=str(self._scope.stream),
-            partition=self._scope.partition,
-            key=bad.file,
-            setting="on_bad_record",
-        )
 
 
 class ContentChecksum:

@@ -89,7 +89,7 @@ def test_background_work_that_no_thread_has_begun_is_done_by_the_caller() -> Non
         return b"done"
 
     with busy_queue() as queue:
-        outcome = queue.in_background(work)
+        outcome = queue.run_in_background(work)
         assert not done
         assert outcome() == b"done"
     assert done == [get_ident()]
@@ -105,7 +105,7 @@ def test_background_work_is_done_once_by_a_free_thread() -> None:
         return b"done"
 
     with ThreadPoolExecutor(1) as threads:
-        outcome = EncodeQueue(threads, workers=2).in_background(work)
+        outcome = EncodeQueue(threads, workers=2).run_in_background(work)
         assert begun.wait(_LONG_S)
         assert outcome() == b"done"
     assert len(done) == 1
