@@ -1,6 +1,6 @@
 """The documents of one scope in its bucket: reading them, putting them, and deleting what they say was replaced.
 
-`transaction` has the steps of the commit that use it. Must not know: records, formats.
+`sync_commit` and `publication` have the steps of the commit that use it. Must not know: records, formats.
 """
 
 from __future__ import annotations

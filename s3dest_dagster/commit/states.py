@@ -14,9 +14,10 @@ from s3dest_dagster.batch import State
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import segment_name
 from s3dest_dagster.commit.head import Head, ReachedState
+from s3dest_dagster.commit.publication import Clock, begin
 from s3dest_dagster.commit.segment import SEGMENTS, Counts, Segment
 from s3dest_dagster.commit.segment_builder import StagedSync, build_segment
-from s3dest_dagster.commit.transaction import Clock, begin, commit
+from s3dest_dagster.commit.sync_commit import commit
 from s3dest_dagster.errors import CommitError, ManifestError, StorageError, SupersededError
 from s3dest_dagster.keys import KeyTemplate, scope_root
 from s3dest_dagster.lineage import KnownState, state_id

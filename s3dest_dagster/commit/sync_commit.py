@@ -1,24 +1,35 @@
-"""One sync's side of the commit: it begins once, then decides and publishes its segments one after another.
+"""The commit: how a staged sync becomes visible, all at once or not at all.
 
-A sync without checkpoints has one segment; each checkpoint adds one. It must not know records, nor how they are staged.
+`SyncCommit.publish` has the steps in order. One conditional put of the head decides a sync, and nothing else does:
+before it nothing of the sync is visible; after it any writer can finish the sync (see `publication`).
+Must not know: records, nor how they are staged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
-from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.documents import attempt_of
+from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
+from s3dest_dagster.commit.documents import attempt_of, sync_of
 from s3dest_dagster.commit.head import Head, ReachedState
 from s3dest_dagster.commit.ownership import refuse_held_keys
+from s3dest_dagster.commit.publication import Clock, begin, has_published, publish
 from s3dest_dagster.commit.registry import RegistryEntry, check_templates
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import StagedSync, build_segment
 from s3dest_dagster.commit.sweep import expire_retired, sweep
-from s3dest_dagster.commit.transaction import Clock, begin, check_newest, commit
-from s3dest_dagster.errors import StorageError
+from s3dest_dagster.errors import (
+    AccessDeniedError,
+    BucketNotFoundError,
+    CommitError,
+    CredentialsError,
+    StorageError,
+    SupersededError,
+    UndecidedError,
+)
 from s3dest_dagster.keys import scope_root
 from s3dest_dagster.printable import logger
 from s3dest_dagster.settings.destination import S3Destination
@@ -26,6 +37,9 @@ from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Sync
 
 _logger = logger("commit")
+_DECISION_ATTEMPTS = 3
+_REFUSALS = (AccessDeniedError, BucketNotFoundError, CredentialsError)
+"""Errors that the next attempt would meet again."""
 
 
 class SyncCommit:
@@ -35,7 +49,10 @@ class SyncCommit:
     decided but not published, and looks up what an earlier attempt at this sync has published.
 
     Args:
+        bucket: The bucket.
+        destination: The settings that the stream lands with.
         scope: The scope to land, with its stream's name as the source gives it.
+        sync: The sync.
         attempt: A random text that distinguishes this attempt from earlier ones under the same sync id.
         clock: Gives the server's time.
         registry_entry: The stream's registry entry, already checked. It is read and checked here if left out.
@@ -101,6 +118,7 @@ class SyncCommit:
         """Decides the segment and makes it visible. An error before the decision leaves the bucket as it was.
 
         Args:
+            segment: The segment of what is staged.
             on_decided: Called once the segment is, or may be, decided: its uploads must not be aborted any more.
 
         Raises:
@@ -108,16 +126,24 @@ class SyncCommit:
             UndecidedError: Whether the segment is decided could not be found out.
             CommitError: The segment is decided, but publishing it was interrupted, or it was rolled back.
         """
+        # Before anything is visible: no other stream holds the keys, and the registry knows the template.
         keys = [item.key for item in segment.objects]
         refuse_held_keys(self._bucket, self._destination.template, self.log.scope, keys)
         self.swept += self._register(self._clock(), segment)
+        # The head that decides the segment no longer lists the retired objects that are deleted here.
         head = expire_retired(self.log, self._seen, self._clock())
+        # Puts the segment, decides it, completes its uploads, deletes what it replaces, and moves the head.
         self._seen = commit(self.log, replace(self._seen, head=head), segment, self._clock, on_decided)
         self.segments.append(segment)
 
     def check_newest(self, segment: Segment) -> None:
-        """Raises SupersededError if another sync was published after this checkpoint (see `check_newest`)."""
-        check_newest(self.log, self._seen, segment)
+        """Checks that the sync may go on after its checkpoint.
+
+        Raises:
+            SupersededError: Another writer came after it, who may have read what this sync would read next.
+        """
+        if not self.head.ends_with(segment):
+            raise _superseded(self.log, self.head, has_checkpoints=True)
 
     def _register(self, now: datetime, segment: Segment) -> int:
         """Enters the stream into the registry, and sweeps it if that is due. Returns how many uploads were aborted."""
@@ -130,3 +156,103 @@ class SyncCommit:
         except StorageError as error:
             _logger.warning("%s: abandoned uploads could not be swept: %s", self._scope, error)
             return 0
+
+
+def commit(
+    log: CommitLog, seen: SeenHead, segment: Segment, clock: Clock, on_decided: Callable[[], None] = lambda: None
+) -> SeenHead:
+    """Decides and publishes a sync whose uploads are staged. Returns the head after it.
+
+    Args:
+        log: The scope's commit log.
+        seen: The head that the sync began with, or that its last checkpoint left.
+        segment: The sync's segment.
+        clock: Gives the time from which `delete_grace_s` counts.
+        on_decided: Called once the sync is decided, or may be: from then on its uploads must not be aborted.
+
+    Raises:
+        SupersededError: Another sync was decided first. Nothing of this one stays.
+        UndecidedError: The server's answer was lost, and the head cannot be read back.
+        StorageError: S3 refused the decision. Nothing is decided.
+        CommitError: The sync is decided and publishing it was interrupted, or it was rolled back.
+    """
+    try:
+        log.put_segment(segment)
+        decided = decide(log, seen, segment)
+    except SupersededError:
+        with suppress(StorageError):
+            log.delete_segment(segment)
+        raise
+    except BaseException as error:
+        if not isinstance(error, StorageError):
+            on_decided()  # undecided or interrupted: the decision may have been made
+        raise
+    on_decided()
+    try:
+        return publish(log, decided, segment, clock)
+    except StorageError as error:
+        raise CommitError(
+            f"Sync {segment.sync_id} of {log.scope} is decided, but publishing it was interrupted: {error} "
+            "Nothing is lost: the next sync, or `s3dest recover`, finishes it.",
+            key=error.key,
+            action=error.action,
+            **log.place,
+        ) from error
+
+
+def decide(log: CommitLog, seen: SeenHead, segment: Segment) -> SeenHead:
+    """Makes a segment the pending one of the head: the one point of decision.
+
+    Raises:
+        SupersededError: Another sync was decided first.
+        UndecidedError: The server's answer was lost, and the head cannot be read back.
+        StorageError: S3 refused. Nothing is decided.
+    """
+    for attempt in range(1, _DECISION_ATTEMPTS + 1):
+        try:
+            return log.put_head(seen.head.decided(segment), seen)
+        except StorageError as error:
+            # Even a refusal leaves doubt: an earlier try of the same request may have reached the server.
+            now, is_decided = _read_back(log, segment, error)
+            if is_decided:
+                return now
+            if now.etag != seen.etag and not _differ_by_retired_alone(now.head, seen.head):
+                raise _superseded(
+                    log, now.head, has_checkpoints=segment.sync.previous_checkpoint is not None
+                ) from error
+            if attempt == _DECISION_ATTEMPTS or isinstance(error, _REFUSALS):
+                raise
+            seen = now
+    raise AssertionError("unreachable")
+
+
+def _read_back(log: CommitLog, segment: Segment, error: StorageError) -> tuple[SeenHead, bool]:
+    """The head as it stands, and whether this segment is decided in it."""
+    try:
+        now = log.read_head()
+        return now, now.head.pending_segment == segment.name or has_published(log, now.head, segment)
+    except StorageError as unread:
+        raise UndecidedError(
+            f"The decision of sync {segment.sync_id} of {log.scope} met an error ({error}) and the head cannot be "
+            f"read back ({unread}). It may or may not have been taken; nothing was aborted. Undecided: run "
+            "`s3dest recover`, or the next sync, once the bucket answers.",
+            **log.place,
+        ) from error
+
+
+def _differ_by_retired_alone(one: Head, other: Head) -> bool:
+    """Whether nobody has landed between two heads: they differ only in the retired objects."""
+    return replace(one, sequence_number=0, retired=()) == replace(other, sequence_number=0, retired=())
+
+
+def _superseded(log: CommitLog, head: Head, *, has_checkpoints: bool) -> SupersededError:
+    latest = head.recent_syncs[-1].id if head.recent_syncs else "another sync"
+    winner = latest if head.pending_segment is None else sync_of(head.pending_segment)
+    if has_checkpoints:
+        left = "left what its checkpoints had published; run it again, and it goes on from the newest state."
+    else:
+        left = "left nothing behind; run it again if its records are still wanted."
+    return SupersededError(
+        f"Sync {winner} of {log.scope} was published while this one ran. This sync gave up and {left}",
+        **log.place,
+    )

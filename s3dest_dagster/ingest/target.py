@@ -10,7 +10,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from s3dest_dagster.commit.transaction import Clock
+from s3dest_dagster.commit.publication import Clock
 from s3dest_dagster.formats import check_installed
 from s3dest_dagster.ingest.encode_queue import EncodeQueue
 from s3dest_dagster.ingest.memory_budget import MemoryBudget

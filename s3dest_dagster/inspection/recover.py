@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import sync_of
+from s3dest_dagster.commit.publication import Clock, finish
 from s3dest_dagster.commit.sweep import release_scope
-from s3dest_dagster.commit.transaction import Clock, finish
 from s3dest_dagster.errors import CommitError, StorageError
 from s3dest_dagster.keys import KeyTemplate, manifest_root, scope_root
 from s3dest_dagster.storage import Bucket

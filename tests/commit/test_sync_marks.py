@@ -18,7 +18,7 @@ from s3dest_dagster.batch import State
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import segment_key, sync_mark_key
 from s3dest_dagster.commit.head import REMEMBERED_SYNCS, PublishedSync
-from s3dest_dagster.commit.transaction import decide
+from s3dest_dagster.commit.sync_commit import decide
 from s3dest_dagster.errors import CommitError, ManifestError, S3DestError, StorageError, SupersededError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.receipt import Receipt

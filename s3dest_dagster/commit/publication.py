@@ -1,88 +1,27 @@
-"""The commit: how a staged sync becomes visible, all at once or not at all.
+"""Publishing a decided sync, and finishing one that another writer decided.
 
-One conditional put of the head decides a sync, and nothing else does. Before it nothing of the sync is visible. After
-it every step is idempotent, so that any writer can finish what another one decided. `commit` has the steps in order.
-Must not know: records, formats.
+Every step is idempotent, so that any writer can finish what another one has begun. Must not know: records, formats.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
-from s3dest_dagster.commit.documents import sync_of
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.segment import Segment, SegmentObject
-from s3dest_dagster.errors import (
-    AccessDeniedError,
-    BucketNotFoundError,
-    CommitError,
-    CredentialsError,
-    StorageError,
-    SupersededError,
-    UndecidedError,
-    UploadVanishedError,
-)
+from s3dest_dagster.errors import CommitError, StorageError, UploadVanishedError
 from s3dest_dagster.printable import logger
 from s3dest_dagster.storage import in_parallel
 
 _logger = logger("commit")
-_DECISION_ATTEMPTS = 3
-_REFUSALS = (AccessDeniedError, BucketNotFoundError, CredentialsError)
-"""Errors that the next attempt would meet again."""
 _SWEEP_MARGIN, _CLOCK_TICKS = timedelta(hours=1), timedelta(seconds=2)
 """How much younger than an abandoned upload an upload must be to purge first: an hour, or half of a shorter age. At
 least two seconds: servers give whole seconds, so that their clock may seem to go back by one."""
 Clock = Callable[[], datetime]
 """Gives the current time, with a time zone."""
-
-
-def commit(
-    log: CommitLog, seen: SeenHead, segment: Segment, clock: Clock, on_decided: Callable[[], None] = lambda: None
-) -> SeenHead:
-    """Decides and publishes a sync whose uploads are staged. Returns the head after it.
-
-    Args:
-        log: The scope's commit log.
-        seen: The head that the sync began with, or that its last checkpoint left.
-        segment: The sync's segment.
-        clock: Gives the time from which `delete_grace_s` counts.
-        on_decided: Called once the sync is decided, or may be: from then on its uploads must not be aborted.
-
-    Raises:
-        SupersededError: Another sync was decided first. Nothing of this one stays.
-        UndecidedError: The server's answer was lost, and the head cannot be read back.
-        StorageError: S3 refused the decision. Nothing is decided.
-        CommitError: The sync is decided and publishing it was interrupted, or it was rolled back.
-    """
-    try:
-        log.put_segment(segment)
-        decided = decide(log, seen, segment)
-    except SupersededError:
-        with suppress(StorageError):
-            log.delete_segment(segment)
-        raise
-    except BaseException as error:
-        if not isinstance(error, StorageError):
-            on_decided()  # undecided or interrupted: the decision may have been made
-        raise
-    on_decided()
-    try:
-        return publish(log, decided, segment, clock)
-    except StorageError as error:
-        raise CommitError(
-            f"Sync {segment.sync_id} of {log.scope} is decided, but publishing it was interrupted: {error} "
-            "Nothing is lost: the next sync, or `s3dest recover`, finishes it.",
-            key=error.key,
-            action=error.action,
-            **log.place,
-        ) from error
-
-
-# ---------------------------------------------------------------------- finishing what another writer decided
 
 
 def begin(log: CommitLog, clock: Clock) -> SeenHead:
@@ -113,65 +52,7 @@ def finish(log: CommitLog, seen: SeenHead, clock: Clock) -> SeenHead:
     return publish(log, seen, log.read_segment(seen.head.pending_segment), clock)
 
 
-def check_newest(log: CommitLog, seen: SeenHead, segment: Segment) -> None:
-    """Checks that a sync may go on after its checkpoint.
-
-    Raises:
-        SupersededError: Another writer came after it, who may have read what this sync would read next.
-    """
-    if not seen.head.ends_with(segment):
-        raise _superseded(log, seen.head, has_checkpoints=True)
-
-
-# ---------------------------------------------------------------------- deciding
-
-
-def decide(log: CommitLog, seen: SeenHead, segment: Segment) -> SeenHead:
-    """Makes a segment the pending one of the head: the one point of decision.
-
-    Raises:
-        SupersededError: Another sync was decided first.
-        UndecidedError: The server's answer was lost, and the head cannot be read back.
-        StorageError: S3 refused. Nothing is decided.
-    """
-    for attempt in range(1, _DECISION_ATTEMPTS + 1):
-        try:
-            return log.put_head(seen.head.decided(segment), seen)
-        except StorageError as error:
-            # Even a refusal leaves doubt: an earlier try of the same request may have reached the server.
-            now, is_decided = _read_back(log, segment, error)
-            if is_decided:
-                return now
-            if now.etag != seen.etag and not _differ_by_retired_alone(now.head, seen.head):
-                raise _superseded(
-                    log, now.head, has_checkpoints=segment.sync.previous_checkpoint is not None
-                ) from error
-            if attempt == _DECISION_ATTEMPTS or isinstance(error, _REFUSALS):
-                raise
-            seen = now
-    raise AssertionError("unreachable")
-
-
-def _read_back(log: CommitLog, segment: Segment, error: StorageError) -> tuple[SeenHead, bool]:
-    """The head as it stands, and whether this segment is decided in it."""
-    try:
-        now = log.read_head()
-        return now, now.head.pending_segment == segment.name or _has_published(log, now.head, segment)
-    except StorageError as unread:
-        raise UndecidedError(
-            f"The decision of sync {segment.sync_id} of {log.scope} met an error ({error}) and the head cannot be "
-            f"read back ({unread}). It may or may not have been taken; nothing was aborted. Undecided: run "
-            "`s3dest recover`, or the next sync, once the bucket answers.",
-            **log.place,
-        ) from error
-
-
-def _differ_by_retired_alone(one: Head, other: Head) -> bool:
-    """Whether nobody has landed between two heads: they differ only in the retired objects."""
-    return replace(one, sequence_number=0, retired=()) == replace(other, sequence_number=0, retired=())
-
-
-def _has_published(log: CommitLog, head: Head, segment: Segment) -> bool:
+def has_published(log: CommitLog, head: Head, segment: Segment) -> bool:
     """Whether this very segment is published. Another attempt at its sync may have gone on after it."""
     sync = log.find_sync(head, segment.sync_id)
     if sync is None or sync.segment == segment.name:
@@ -179,20 +60,7 @@ def _has_published(log: CommitLog, head: Head, segment: Segment) -> bool:
     return any(each.name == segment.name for each in log.remaining_segments_of_sync(sync.segment))
 
 
-def _superseded(log: CommitLog, head: Head, *, has_checkpoints: bool) -> SupersededError:
-    latest = head.recent_syncs[-1].id if head.recent_syncs else "another sync"
-    winner = latest if head.pending_segment is None else sync_of(head.pending_segment)
-    if has_checkpoints:
-        left = "left what its checkpoints had published; run it again, and it goes on from the newest state."
-    else:
-        left = "left nothing behind; run it again if its records are still wanted."
-    return SupersededError(
-        f"Sync {winner} of {log.scope} was published while this one ran. This sync gave up and {left}",
-        **log.place,
-    )
-
-
-# ---------------------------------------------------------------------- publishing
+# ---------------------------------------------------------------------- the steps
 
 
 def publish(log: CommitLog, decided: SeenHead, segment: Segment, clock: Clock) -> SeenHead:
@@ -365,7 +233,7 @@ class _Publication:
     def after_other_writer(self, now: SeenHead) -> SeenHead:
         """The head that another writer put, if he has published this sync; else CommitError."""
         log, segment = self.log, self.segment
-        if _has_published(log, now.head, segment):
+        if has_published(log, now.head, segment):
             return now
         raise CommitError(
             f"Sync {segment.sync_id} of {log.scope} was decided, and another process found an upload of it gone and "
