@@ -218,9 +218,9 @@ def _selections_of_assets(options: SelectionOptions, module: str) -> list[Select
     if options.catalog_path is not None:
         raise SettingsError("--catalog names streams and needs --config. With --module, select assets by --select.")
     # Imported here: Dagster takes a second to import, and only --module needs it.
-    from s3dest_dagster.dagster.selection import landed_by
+    from s3dest_dagster.dagster.selection import select_landed
 
-    landed = landed_by(module, options.assets or "*")
+    landed = select_landed(module, options.assets or "*")
     return [Selection(each.destination, each.bucket, each.streams, options.partition) for each in landed]
 
 

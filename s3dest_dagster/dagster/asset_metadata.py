@@ -1,7 +1,7 @@
-"""Which stream an asset is, and which of its scopes a step works on: read from what the asset declares.
+"""What an asset's definition says about its stream, and which of the stream's scopes a step works on.
 
-A stream travels as an object in the asset's definition metadata, beside texts for people; an asset that carries none
-is a stream named after its key. It must not know where streams come from.
+A stream travels as an object in the asset's definition metadata, beside texts for people. An asset without one is a
+stream named after its key. Must not know: where streams come from.
 """
 
 from __future__ import annotations
@@ -16,122 +16,11 @@ import dagster as dg
 from dagster._check import CheckError
 from dagster._core.definitions.metadata.metadata_value import ObjectMetadataValue
 
-from s3dest_dagster.dagster.metadata import MOST_ROWS
+from s3dest_dagster.dagster.metadata import MAX_ROWS
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.fields import refuse_variables
 from s3dest_dagster.sources.templating import Window, partition_values
 from s3dest_dagster.stream import Scope, Stream, StreamId
-
-_EXAMPLE = '{"type": "object", "properties": {"id": {"type": "integer"}}}'
-_WORDS = frozenset(
-    {
-        "type",
-        "properties",
-        "required",
-        "additionalProperties",
-        "patternProperties",
-        "propertyNames",
-        "unevaluatedProperties",
-        "items",
-        "anyOf",
-        "allOf",
-        "oneOf",
-        "not",
-        "if",
-        "then",
-        "else",
-        "enum",
-        "const",
-        "definitions",
-        "title",
-        "description",
-        "default",
-        "examples",
-        "dependentRequired",
-        "dependentSchemas",
-        "minProperties",
-        "maxProperties",
-        "readOnly",
-        "writeOnly",
-        "deprecated",
-        "format",
-    }
-)
-"""Words of JSON Schema that may stand in the schema of a record."""
-_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
-
-
-def check_record_schema(schema: Any, stream: str) -> None:
-    """Returns when the schema is one of an object, or None. Raises SettingsError, with the right form, otherwise: such
-    a schema would declare no field, and all of a record's values would land in the overflow."""
-    if schema is None:
-        return
-    try:
-        _check_root(schema)
-        for path, each in _objects(schema):
-            _check_properties(path, each)
-        json.dumps(schema)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise _wrong(stream, f"it is no JSON: {error}") from None
-    except _WrongError as error:
-        raise _wrong(stream, str(error)) from None
-
-
-class _WrongError(Exception):
-    """Why a schema is none of a record."""
-
-
-def _wrong(stream: str, reason: str) -> SettingsError:
-    return SettingsError(
-        f"json_schema of {stream} is no JSON schema of a record: {reason}. It looks like {_EXAMPLE}.",
-        stream=stream,
-        setting="json_schema",
-    )
-
-
-def _check_root(schema: Any) -> None:
-    if hasattr(schema, "model_json_schema"):
-        raise _WrongError("it is a pydantic model; give its model_json_schema()")
-    if type(schema).__module__.startswith("pyarrow"):
-        raise _WrongError("it is Arrow's; leave json_schema out, and Arrow data brings its own schema")
-    if not isinstance(schema, Mapping):
-        raise _WrongError(f"it is a {schema.__name__ if isinstance(schema, type) else type(schema).__name__}")
-    if not schema:
-        raise _WrongError("it is empty; leave it out, and the first records tell their fields")
-    if not any(name in _WORDS or str(name).startswith(("$", "x-", "airbyte")) for name in schema):
-        names = ", ".join(map(repr, list(schema)[:3]))
-        raise _WrongError(f"it names {names} where the words of JSON Schema stand; fields stand in its properties")
-    kinds = schema.get("type", "object")
-    if "object" not in (kinds if isinstance(kinds, list | tuple) else [kinds]):
-        raise _WrongError(f"its type is {kinds!r}, and a record is an object")
-
-
-def _objects(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The schema and those within it that have properties, by their paths."""
-    left: list[tuple[str, Any]] = [("", schema)]
-    while left:
-        path, each = left.pop()
-        if not isinstance(each, Mapping):
-            continue
-        if "properties" in each:
-            yield path, each
-            found = each["properties"]
-            left += [(f"{path}{name}.", inner) for name, inner in found.items()] if isinstance(found, Mapping) else []
-        left += [(f"{path}items.", each["items"])] if "items" in each else []
-
-
-def _check_properties(path: str, schema: Mapping[str, Any]) -> None:
-    properties = schema["properties"]
-    if not isinstance(properties, Mapping):
-        raise _WrongError(f"{path}properties is a {type(properties).__name__}, and must map names to schemas")
-    for name, each in properties.items():
-        if isinstance(each, Mapping | bool):
-            continue
-        kind = _JSON_TYPES.get(each, "") if isinstance(each, type) else each if isinstance(each, str) else ""
-        hint = f'; write {{"type": "{kind}"}}' if kind else ""
-        what = each.__name__ if isinstance(each, type) else repr(each)[:40]
-        raise _WrongError(f"the field {path}{name} is {what}, and must be a schema{hint}")
-
 
 STREAM_KEY = "s3dest/stream"
 NAME_KEY = "s3dest/name"
@@ -143,44 +32,32 @@ PREVIEW_ROWS_KEY = "s3dest/preview_rows"
 
 def stream_metadata(stream: Stream) -> dict[str, Any]:
     """The definition metadata of an asset that is this stream."""
-    # The web interface lists every entry, and of this one shows the text.
-    carried = ObjectMetadataValue(str(stream.id), instance=stream)
-    return {STREAM_KEY: carried, SYNC_MODE_KEY: stream.sync_mode.value}
+    # Dagster's web interface lists every entry, and shows the text of this one.
+    carrier = ObjectMetadataValue(str(stream.id), instance=stream)
+    return {STREAM_KEY: carrier, SYNC_MODE_KEY: stream.sync_mode.value}
 
 
 def stream_of(key: dg.AssetKey, definition: Mapping[str, Any], output: Mapping[str, Any] | None = None) -> Stream:
     """The stream that an asset is.
 
-    An asset without one in its definition metadata is the stream of the last part of its key, in the namespace of the
-    parts before; `s3dest/name`, `s3dest/namespace`, `s3dest/sync_mode` and `s3dest/json_schema` in its metadata say
-    otherwise. `s3dest/sync_mode` in the output's metadata holds for this one time.
+    Args:
+        key: The asset's key. Unless the metadata says otherwise, its last part is the stream's name, and the parts
+            before are the namespace.
+        definition: The asset's metadata, in which `s3dest/name`, `s3dest/namespace`, `s3dest/sync_mode` and
+            `s3dest/json_schema` describe the stream.
+        output: Metadata of this one output; its `s3dest/sync_mode` replaces the stream's.
     """
-    carried = definition.get(STREAM_KEY)
-    stream = carried.instance if isinstance(carried, ObjectMetadataValue) else None
+    carrier = definition.get(STREAM_KEY)
+    stream = carrier.instance if isinstance(carrier, ObjectMetadataValue) else None
     if not isinstance(stream, Stream):
-        stream = _named_after(key, definition)
-    if (mode := _plain((output or {}).get(SYNC_MODE_KEY))) is not None:
+        stream = _stream_from_key(key, definition)
+    if (mode := _unwrapped((output or {}).get(SYNC_MODE_KEY))) is not None:
         stream = replace(stream, sync_mode=mode)
     return stream
 
 
-def preview_rows_of(definition: Mapping[str, Any], otherwise: int) -> int:
-    """How many records an asset's preview shows: what `s3dest/preview_rows` of its definition says, if it does.
-
-    Raises SettingsError for what is no number of rows.
-    """
-    rows = _plain(definition.get(PREVIEW_ROWS_KEY, otherwise))
-    refuse_variables(PREVIEW_ROWS_KEY, rows)
-    if not isinstance(rows, int) or isinstance(rows, bool) or not 0 <= rows <= MOST_ROWS:
-        raise SettingsError(
-            f"{rows!r} is no number of rows to show. Give 0, for no preview, to {MOST_ROWS}.",
-            setting=PREVIEW_ROWS_KEY if PREVIEW_ROWS_KEY in definition else "preview_rows",
-        )
-    return rows
-
-
-def _named_after(key: dg.AssetKey, definition: Mapping[str, Any]) -> Stream:
-    given = {name: _plain(value) for name, value in definition.items()}
+def _stream_from_key(key: dg.AssetKey, definition: Mapping[str, Any]) -> Stream:
+    given = {name: _unwrapped(value) for name, value in definition.items()}
     mode = given.get(SYNC_MODE_KEY)
     check_record_schema(given.get(JSON_SCHEMA_KEY), key.to_user_string())
     return Stream(
@@ -191,46 +68,64 @@ def _named_after(key: dg.AssetKey, definition: Mapping[str, Any]) -> Stream:
     )
 
 
-def _plain(value: Any) -> Any:
-    """A metadata value as it was given."""
+def preview_rows_of(definition: Mapping[str, Any], default: int) -> int:
+    """How many records the asset's preview shows: `s3dest/preview_rows` of its metadata, or the default.
+
+    Raises SettingsError if that is not a number of rows.
+    """
+    rows = _unwrapped(definition.get(PREVIEW_ROWS_KEY, default))
+    refuse_variables(PREVIEW_ROWS_KEY, rows)
+    if not isinstance(rows, int) or isinstance(rows, bool) or not 0 <= rows <= MAX_ROWS:
+        raise SettingsError(
+            f"{rows!r} is no number of rows to show. Give 0, for no preview, to {MAX_ROWS}.",
+            setting=PREVIEW_ROWS_KEY if PREVIEW_ROWS_KEY in definition else "preview_rows",
+        )
+    return rows
+
+
+def _unwrapped(value: Any) -> Any:
     return value.value if isinstance(value, dg.MetadataValue) else value
+
+
+# ---------------------------------------------------------------------- partitions
 
 
 def scopes_of(context: dg.OutputContext | dg.InputContext, stream: StreamId) -> dict[str | None, Scope]:
     """The scopes that a step writes or reads, by partition key, in the order of the partitions.
 
-    An unpartitioned asset has one, under None. Raises SettingsError where the run's partitions are not among those of
-    the asset; an input may have none.
+    An unpartitioned asset has one scope, under None. An input may have none.
+
+    Raises SettingsError if the asset does not have the run's partitions.
     """
     if not context.has_asset_partitions:
         return {None: Scope(stream)}
-    with _among_those_of(stream):
+    with _partition_errors_explained(stream):
         keys = context.asset_partition_keys
     if not keys and isinstance(context, dg.OutputContext):
-        raise _no_partition(stream)
+        raise _no_such_partition(stream)
     return partition_scopes(stream, context.asset_partitions_def, keys)
 
 
 def partitions_of_run(context: dg.AssetExecutionContext, stream: StreamId) -> Sequence[str]:
-    """The partitions that a step of this stream works on. SettingsError where they are not among the asset's."""
-    with _among_those_of(stream):
+    """The partitions on which a step of this stream works. Raises SettingsError if the asset does not have them."""
+    with _partition_errors_explained(stream):
         keys: Sequence[str] = context.partition_keys
     if not keys:
-        raise _no_partition(stream)
+        raise _no_such_partition(stream)
     return keys
 
 
 @contextmanager
-def _among_those_of(stream: StreamId) -> Iterator[None]:
-    """What Dagster raises for a partition that the asset does not have, in one sentence."""
+def _partition_errors_explained(stream: StreamId) -> Iterator[None]:
+    """Turns what Dagster raises for a partition that the asset does not have into one sentence."""
     try:
         yield
     except (CheckError, ValueError, dg.DagsterError) as error:
         reason = " ".join(str(error).split()).removeprefix("Invariant failed. Description: ")
-        raise _no_partition(stream, f": {reason.rstrip('.')}") from error
+        raise _no_such_partition(stream, f": {reason.rstrip('.')}") from error
 
 
-def _no_partition(stream: StreamId, reason: str = "") -> SettingsError:
+def _no_such_partition(stream: StreamId, reason: str = "") -> SettingsError:
     return SettingsError(
         f"The run asks for partitions that {stream} does not have{reason}. Choose a partition or range of its "
         "partitions_def, the first one first; a partition exists once its time is over.",
@@ -245,27 +140,29 @@ def partition_scopes(
     """The scopes of these partitions of a stream, by partition key."""
     if not isinstance(partitions, dg.MultiPartitionsDefinition):
         return {key: Scope(stream, str(key)) for key in keys}
-    # Dagster gives the keys of a range of these in the order of a set.
+    # Dagster gives the keys of a range of multi-partitions in no order.
     return {
         key: Scope(stream, str(key), dict(partitions.get_partition_key_from_str(key).keys_by_dimension))
         for key in sorted(map(str, keys))
     }
 
 
-def values_of(partitions: dg.PartitionsDefinition[Any], key: str) -> dict[str, str | int]:
-    """What a connector's config can name of this partition: its key, its dimensions, its time window. With several
-    dimensions of time the windows are named after them only, since none is the partition's."""
+def partition_values_of(partitions: dg.PartitionsDefinition[Any], key: str) -> dict[str, str | int]:
+    """The values that a source's placeholders can name for a partition: its key, its dimensions, its time window.
+
+    If several dimensions are of time, each window is named after its dimension only, since none is the partition's.
+    """
     if not isinstance(partitions, dg.MultiPartitionsDefinition):
         start, end = _window(partitions, key) or (None, None)
         return partition_values(str(key), start=start, end=end)
-    parts = dict(partitions.get_partition_key_from_str(key).keys_by_dimension)
+    keys = dict(partitions.get_partition_key_from_str(key).keys_by_dimension)
     windows = {
-        each.name: window
-        for each in partitions.partitions_defs
-        if (window := _window(each.partitions_def, parts[each.name])) is not None
+        dimension.name: window
+        for dimension in partitions.partitions_defs
+        if (window := _window(dimension.partitions_def, keys[dimension.name])) is not None
     }
     start, end = next(iter(windows.values())) if len(windows) == 1 else (None, None)
-    return partition_values(str(key), dimensions=parts, start=start, end=end, windows=windows)
+    return partition_values(str(key), dimensions=keys, start=start, end=end, windows=windows)
 
 
 def _window(partitions: dg.PartitionsDefinition[Any], key: str) -> Window | None:
@@ -273,3 +170,97 @@ def _window(partitions: dg.PartitionsDefinition[Any], key: str) -> Window | None
         return None
     window = partitions.time_window_for_partition_key(key)
     return window.start, window.end
+
+
+# ---------------------------------------------------------------------- the JSON schema that a user gives
+
+_EXAMPLE = '{"type": "object", "properties": {"id": {"type": "integer"}}}'
+# fmt: off
+_KEYWORDS = frozenset({
+    "type", "properties", "required", "additionalProperties", "patternProperties", "propertyNames",
+    "unevaluatedProperties", "items", "anyOf", "allOf", "oneOf", "not", "if", "then", "else", "enum", "const",
+    "definitions", "title", "description", "default", "examples", "dependentRequired", "dependentSchemas",
+    "minProperties", "maxProperties", "readOnly", "writeOnly", "deprecated", "format",
+})
+# fmt: on
+"""The keywords of JSON Schema that may stand in the schema of a record."""
+_JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
+
+
+def check_record_schema(schema: Any, stream: str) -> None:
+    """Returns if the schema is None or the JSON schema of an object.
+
+    Any other schema would declare no field, and all values of a record would land in the overflow.
+
+    Raises SettingsError, with the correct form, for any other schema, and for a `dg.EnvVar` in it.
+    """
+    if schema is None:
+        return
+    refuse_variables("json_schema", schema)
+    try:
+        _check_root(schema)
+        for path, inner in _objects(schema):
+            _check_properties(path, inner)
+        json.dumps(schema)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _wrong_schema(stream, f"it is no JSON: {error}") from None
+    except _WrongSchemaError as error:
+        raise _wrong_schema(stream, str(error)) from None
+
+
+class _WrongSchemaError(Exception):
+    """Why something is not the schema of a record."""
+
+
+def _wrong_schema(stream: str, reason: str) -> SettingsError:
+    return SettingsError(
+        f"json_schema of {stream} is no JSON schema of a record: {reason}. It looks like {_EXAMPLE}.",
+        stream=stream,
+        setting="json_schema",
+    )
+
+
+def _check_root(schema: Any) -> None:
+    if hasattr(schema, "model_json_schema"):
+        raise _WrongSchemaError("it is a pydantic model; give its model_json_schema()")
+    if type(schema).__module__.startswith("pyarrow"):
+        raise _WrongSchemaError("it is Arrow's; leave json_schema out, and Arrow data brings its own schema")
+    if not isinstance(schema, Mapping):
+        raise _WrongSchemaError(f"it is a {schema.__name__ if isinstance(schema, type) else type(schema).__name__}")
+    if not schema:
+        raise _WrongSchemaError("it is empty; leave it out, and the first records tell their fields")
+    if not any(name in _KEYWORDS or str(name).startswith(("$", "x-", "airbyte")) for name in schema):
+        names = ", ".join(map(repr, list(schema)[:3]))
+        raise _WrongSchemaError(
+            f"it names {names} where the words of JSON Schema stand; fields stand in its properties"
+        )
+    types = schema.get("type", "object")
+    if "object" not in (types if isinstance(types, list | tuple) else [types]):
+        raise _WrongSchemaError(f"its type is {types!r}, and a record is an object")
+
+
+def _objects(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The schema and those within it that have properties, with their paths."""
+    left: list[tuple[str, Any]] = [("", schema)]
+    while left:
+        path, inner = left.pop()
+        if not isinstance(inner, Mapping):
+            continue
+        if "properties" in inner:
+            yield path, inner
+            fields = inner["properties"]
+            left += [(f"{path}{name}.", field) for name, field in fields.items()] if isinstance(fields, Mapping) else []
+        left += [(f"{path}items.", inner["items"])] if "items" in inner else []
+
+
+def _check_properties(path: str, schema: Mapping[str, Any]) -> None:
+    properties = schema["properties"]
+    if not isinstance(properties, Mapping):
+        raise _WrongSchemaError(f"{path}properties is a {type(properties).__name__}, and must map names to schemas")
+    for name, field in properties.items():
+        if isinstance(field, Mapping | bool):
+            continue
+        kind = _JSON_TYPES.get(field, "") if isinstance(field, type) else field if isinstance(field, str) else ""
+        hint = f'; write {{"type": "{kind}"}}' if kind else ""
+        shown = field.__name__ if isinstance(field, type) else repr(field)[:40]
+        raise _WrongSchemaError(f"the field {path}{name} is {shown}, and must be a schema{hint}")

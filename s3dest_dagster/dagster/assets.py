@@ -1,6 +1,6 @@
-"""Streams as assets: a decorator over a plain function that returns or yields records.
+"""`stream_asset`: a stream as an asset, from a plain function that returns or yields its records.
 
-It knows what an asset declares; it must not know where records go.
+Must not know: where records go.
 """
 
 from __future__ import annotations
@@ -8,25 +8,43 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from functools import wraps
-from typing import Any, TypedDict, Unpack, cast, get_type_hints, overload
+from functools import cache, wraps
+from typing import (
+    Annotated,
+    Any,
+    NewType,
+    TypedDict,
+    Unpack,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+    overload,
+)
 
 import dagster as dg
 
-from s3dest_dagster.dagster.asset_metadata import check_record_schema, partitions_of_run
+from s3dest_dagster.dagster.asset_metadata import check_record_schema, partition_values_of, partitions_of_run
+from s3dest_dagster.dagster.config import look_up
 from s3dest_dagster.dagster.failures import as_dagster_failures
-from s3dest_dagster.dagster.loading import for_dagster
 from s3dest_dagster.dagster.run_landing import current_execution
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.printable import printable_lines
+from s3dest_dagster.sources import Log, OverSlices, Slice
+from s3dest_dagster.sources.airbyte.messages import LOG_LEVELS
 from s3dest_dagster.stream import Stream, SyncMode
 
-Body = Callable[..., Any]
+AssetFunction = Callable[..., Any]
 
 
 class AssetSettings(TypedDict, total=False):
-    """What `dg.asset` takes beside the stream itself. Of the first ones, those that are given are put on top of what
-    the translator says: names replace, collections are merged; `key_prefix` stands before the translator's key."""
+    """The arguments of `dg.asset` that are not the stream's own.
+
+    The first group is applied to what the translator says: a name replaces the translator's, a collection is merged
+    with it, and `key_prefix` precedes the translator's key.
+    """
 
     key_prefix: str | Sequence[str] | None
     group_name: str | None
@@ -57,7 +75,7 @@ _REPLACED = ("group_name", "code_version", "automation_condition", "freshness_po
 
 
 @overload
-def stream_asset(body: Body, /) -> dg.AssetsDefinition: ...
+def stream_asset(function: AssetFunction, /) -> dg.AssetsDefinition: ...
 
 
 @overload
@@ -71,11 +89,11 @@ def stream_asset(
     partitions_def: dg.PartitionsDefinition[Any] | None = None,
     translator: S3DestinationTranslator | None = None,
     **asset: Unpack[AssetSettings],
-) -> Callable[[Body], dg.AssetsDefinition]: ...
+) -> Callable[[AssetFunction], dg.AssetsDefinition]: ...
 
 
 def stream_asset(
-    body: Body | None = None,
+    function: AssetFunction | None = None,
     /,
     *,
     name: str | None = None,
@@ -86,47 +104,70 @@ def stream_asset(
     partitions_def: dg.PartitionsDefinition[Any] | None = None,
     translator: S3DestinationTranslator | None = None,
     **asset: Unpack[AssetSettings],
-) -> dg.AssetsDefinition | Callable[[Body], dg.AssetsDefinition]:
-    """Makes an asset of a function that returns or yields the records of one stream.
+) -> dg.AssetsDefinition | Callable[[AssetFunction], dg.AssetsDefinition]:
+    """An asset that lands the records of one stream, which the decorated function returns or yields.
 
-    The function may be a generator, annotated as one likes; its parameters are those of any asset: `context`, config,
+    The function may be a generator with any annotation. Its parameters are those of every asset: `context`, config,
     resources, upstream assets. It gives records (dicts, dataclasses, pydantic models…, singly or in lists), or Arrow
-    data of any library, or, for a run of several partitions, a dict or pairs of a partition key and such records. It
-    may return `dg.Output` or `dg.MaterializeResult` around them, to say more about the materialization.
+    data of any library. For a run of several partitions it gives a dict or pairs of a partition key and such records.
+    It may return `dg.Output` or `dg.MaterializeResult` around them, to add to the materialization.
 
-    `name` is the stream's (by default the function's), `description` its own (by default the docstring).
-    `json_schema` describes a record; without it Arrow data brings its schema, and for other records the first batch
-    tells. `sync_mode` is full_refresh or append. Each partition of `partitions_def` is landed for itself. `asset` are
-    arguments of `dg.asset`, see `AssetSettings`.
+    Args:
+        name: The stream's name; by default the function's.
+        namespace: The stream's namespace; by default none.
+        json_schema: JSON schema of a record. By default Arrow data brings its schema, and for other records the first
+            batch decides.
+        sync_mode: full_refresh (the default) replaces what the stream or partition holds, append adds to it.
+        description: What the stream is; by default the function's docstring.
+        partitions_def: Partitions of the asset. Each is landed as a whole or not at all.
+        translator: Says what asset the stream is.
+        asset: More arguments of `dg.asset`, see `AssetSettings`.
+
+    Raises:
+        SettingsError: If the function is asynchronous, or if `json_schema` is not the schema of a record.
+
+    Example:
+        import dagster as dg
+        from s3dest_dagster import S3DestinationIOManager, stream_asset
+
+        @stream_asset(partitions_def=dg.DailyPartitionsDefinition("2026-01-01"))
+        def users(context: dg.AssetExecutionContext):
+            yield {"id": 1, "day": context.partition_key}
+
+        defs = dg.Definitions(
+            assets=[users], resources={"io_manager": S3DestinationIOManager(s3_bucket_name="my-bucket")}
+        )
     """
 
-    def decorate(body: Body) -> dg.AssetsDefinition:
-        check_record_schema(json_schema, name or body.__name__)
+    def decorate(function: AssetFunction) -> dg.AssetsDefinition:
+        check_record_schema(json_schema, name or function.__name__)
         stream = Stream(
-            name=name or body.__name__,
+            name=name or function.__name__,
             namespace=namespace,
             json_schema=json_schema,
-            sync_mode=sync_mode,  # type: ignore[arg-type]  # Stream takes the text, too
-            description=description or inspect.getdoc(body),
+            sync_mode=sync_mode,  # type: ignore[arg-type]  # Stream also accepts the text
+            description=description or inspect.getdoc(function),
         )
-        return asset_of(stream, body, translator or S3DestinationTranslator(), partitions_def, asset)
+        return build_asset(stream, function, translator or S3DestinationTranslator(), partitions_def, asset)
 
-    return decorate if body is None else decorate(body)
+    return decorate if function is None else decorate(function)
 
 
-def asset_of(
+def build_asset(
     stream: Stream,
-    body: Body,
+    function: AssetFunction,
     translator: S3DestinationTranslator,
     partitions_def: dg.PartitionsDefinition[Any] | None,
     settings: AssetSettings,
 ) -> dg.AssetsDefinition:
-    """The asset that is this stream, with what the translator and the settings say about it."""
-    spec, step = described(translator.get_asset_spec(stream), settings)
+    """The asset of a stream, as the translator and the settings describe it."""
+    spec, step = apply_settings(translator.get_asset_spec(stream), settings)
     partitions = partitions_def or spec.partitions_def
+    checks_partitions = stream if partitions is not None else None
+    compute = _compute_function(function, checks_partitions, has_checks=bool(settings.get("check_specs")))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)
-        made: dg.AssetsDefinition = dg.asset(
+        definition: dg.AssetsDefinition = dg.asset(
             key=spec.key,
             description=spec.description,
             deps=spec.deps,
@@ -140,93 +181,157 @@ def asset_of(
             freshness_policy=spec.freshness_policy,
             partitions_def=partitions,
             **step,
-        )(_handing_over(body, stream if partitions is not None else None, checked=bool(settings.get("check_specs"))))
-    return made
+        )(compute)
+    return definition
 
 
-def described(spec: dg.AssetSpec, settings: AssetSettings) -> tuple[dg.AssetSpec, dict[str, Any]]:
-    """The spec with the settings on top, and those settings that concern the step. TypeError for unknown ones."""
+def apply_settings(spec: dg.AssetSpec, settings: AssetSettings) -> tuple[dg.AssetSpec, dict[str, Any]]:
+    """The spec with the settings applied, and the settings that concern the step. TypeError for an unknown one."""
     unknown = settings.keys() - AssetSettings.__optional_keys__
     if unknown:
         raise TypeError(f"A stream asset has no argument {sorted(unknown)[0]!r}.")
     given: dict[str, Any] = {name: value for name, value in settings.items() if value is not None}
     prefix = given.pop("key_prefix", ())
-    on_top = {name: given.pop(name) for name in _REPLACED if name in given}
+    replaced = {name: given.pop(name) for name in _REPLACED if name in given}
     merged = {name: given.pop(name) for name in _MERGED if name in given}
-    spec = spec.replace_attributes(key=spec.key.with_prefix(prefix), **on_top)
+    spec = spec.replace_attributes(key=spec.key.with_prefix(prefix), **replaced)
     return spec.merge_attributes(**merged), given
 
 
-def _handing_over(body: Body, partitioned: Stream | None, *, checked: bool = False) -> Body:
-    """The body as Dagster can call it: it would iterate a generator itself, and refuses annotations of iterators.
+# ---------------------------------------------------------------------- a source's function
 
-    The body of a `partitioned` stream is only called for partitions that the stream has. One whose asset is `checked`
-    may give results of checks among its records, which Dagster gets once these are landed.
+
+def over_slices(stream: Stream, partitions: dg.PartitionsDefinition[Any] | None) -> OverSlices:
+    """Makes the function of an asset from one that reads a slice: it reads each partition of the step."""
+
+    def make(read_slice: Callable[[Slice], Any]) -> AssetFunction:
+        def read(context: dg.AssetExecutionContext) -> Any:
+            log = run_log(context)
+            if partitions is None:
+                return read_slice(Slice(None, log, look_up))
+            keys = partitions_of_run(context, stream.id)
+            return {key: read_slice(Slice(partition_values_of(partitions, key), log, look_up)) for key in keys}
+
+        return read
+
+    return make
+
+
+def run_log(context: dg.AssetExecutionContext) -> Log:
+    """Writes what a source logs to the run's log, at its level."""
+    return lambda level, message: context.log.log(LOG_LEVELS[level], "%s", printable_lines(message))
+
+
+# ---------------------------------------------------------------------- a function as Dagster calls it
+
+
+def _compute_function(function: AssetFunction, partitioned: Stream | None, *, has_checks: bool) -> AssetFunction:
+    """The function as Dagster can call it.
+
+    Dagster would iterate a generator itself, and it refuses annotations of iterators.
+
+    Args:
+        partitioned: The stream, if it is partitioned: the function is called only for partitions that it has.
+        has_checks: Whether results of checks may stand among the records. Dagster gets them once those are landed.
     """
-    if inspect.iscoroutinefunction(body) or inspect.isasyncgenfunction(body):
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise SettingsError(
-            f"{body.__name__} is asynchronous, and records are landed as they come. Make it a plain function or "
+            f"{function.__name__} is asynchronous, and records are landed as they come. Make it a plain function or "
             "generator; run asynchronous code inside of it with asyncio.run.",
             setting="body",
         )
 
-    def handed_over(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: Any, **kwargs: Any) -> Any:
         with as_dagster_failures():
             if partitioned is not None and (execution := current_execution()) is not None:
                 partitions_of_run(execution, partitioned.id)
-            return body(*args, **kwargs)
+            return function(*args, **kwargs)
 
-    @wraps(body)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        handed = handed_over(*args, **kwargs)
-        return handed if isinstance(handed, dg.Output | dg.MaterializeResult) else dg.Output(handed)
+    @wraps(function)
+    def compute(*args: Any, **kwargs: Any) -> Any:
+        value = call(*args, **kwargs)
+        return value if isinstance(value, dg.Output | dg.MaterializeResult) else dg.Output(value)
 
-    @wraps(body)
-    def run_with_checks(*args: Any, **kwargs: Any) -> Iterator[Any]:
-        handed, results = handed_over(*args, **kwargs), list[dg.AssetCheckResult]()
-        if isinstance(handed, dg.Output | dg.MaterializeResult):
-            yield handed
+    @wraps(function)
+    def compute_with_checks(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        value, results = call(*args, **kwargs), list[dg.AssetCheckResult]()
+        if isinstance(value, dg.Output | dg.MaterializeResult):
+            yield value
             return
         # Dagster lands the records before it asks for more.
-        yield dg.Output(_without_results(handed, results))
+        yield dg.Output(_without_results(value, results))
         yield from results
 
-    made: Any = run_with_checks if checked else run
-    signature, kinds = inspect.signature(body), _parameter_types(body)
-    parameters = [each.replace(annotation=kinds.get(name, each.empty)) for name, each in signature.parameters.items()]
-    made.__signature__ = inspect.Signature(parameters)
-    made.__annotations__ = kinds
-    return cast(Body, made)
+    return _with_signature_of(function, compute_with_checks if has_checks else compute)
 
 
-def _without_results(handed: Any, results: list[dg.AssetCheckResult]) -> Any:
-    """What was handed over; of a generator, without the results of checks among its elements, which are put in
-    `results`."""
-    if not inspect.isgenerator(handed):
-        return handed
-    return (each for each in handed if not _taken(each, results))
+def _without_results(value: Any, results: list[dg.AssetCheckResult]) -> Any:
+    """The value; if it is a generator, without the results of checks among its elements, which go to `results`."""
+    if not inspect.isgenerator(value):
+        return value
+
+    def records() -> Iterator[Any]:
+        for element in value:
+            if isinstance(element, dg.AssetCheckResult):
+                results.append(element)
+            else:
+                yield element
+
+    return records()
 
 
-def _taken(element: Any, results: list[dg.AssetCheckResult]) -> bool:
-    if isinstance(element, dg.AssetCheckResult):
-        results.append(element)
-        return True
-    return False
+def _with_signature_of(function: AssetFunction, compute: Any) -> AssetFunction:
+    types = _parameter_types(function)
+    signature = inspect.signature(function)
+    parameters = [
+        parameter.replace(annotation=types.get(name, parameter.empty))
+        for name, parameter in signature.parameters.items()
+    ]
+    compute.__signature__ = inspect.Signature(parameters)
+    compute.__annotations__ = types
+    return cast(AssetFunction, compute)
 
 
-def _parameter_types(body: Body) -> dict[str, Any]:
-    """The annotations of the parameters, those that are texts looked up where the body was written; not the return's,
-    which may name what is imported for type checkers only."""
+def _parameter_types(function: AssetFunction) -> dict[str, Any]:
+    """The parameters' annotations for Dagster; texts are looked up in the function's module.
+
+    The return annotation is left out: it may name what is imported for type checkers only.
+    """
 
     def stub() -> None: ...
 
-    stub.__annotations__ = {name: kind for name, kind in body.__annotations__.items() if name != "return"}
+    stub.__annotations__ = {name: kind for name, kind in function.__annotations__.items() if name != "return"}
     try:
-        found = get_type_hints(stub, globalns=inspect.unwrap(body).__globals__, include_extras=True)
+        types = get_type_hints(stub, globalns=inspect.unwrap(function).__globals__, include_extras=True)
     except NameError as error:
         raise SettingsError(
-            f"An annotation of {body.__name__}'s parameters cannot be looked up: {error}. Import what it names where "
-            "the function stands, and not for type checkers only.",
+            f"An annotation of {function.__name__}'s parameters cannot be looked up: {error}. Import what it names "
+            "where the function stands, and not for type checkers only.",
             setting="annotation",
         ) from None
-    return {name: for_dagster(kind) for name, kind in found.items()}
+    return {name: _annotation_for_dagster(kind) for name, kind in types.items()}
+
+
+_RESOURCE_MARK: Any = cast(Any, dg.ResourceParam).__metadata__
+"""How Dagster marks the annotation of a resource."""
+
+
+def _annotation_for_dagster(annotation: Any) -> Any:
+    """The annotation if Dagster accepts it; otherwise a Dagster type that carries it."""
+    if isinstance(annotation, type) and get_origin(annotation) is None:
+        return annotation
+    if get_origin(annotation) is Annotated:
+        is_resource = annotation.__metadata__ == _RESOURCE_MARK
+        return annotation if is_resource else _annotation_for_dagster(get_args(annotation)[0])
+    try:
+        dg.In(annotation)
+    except dg.DagsterInvalidDefinitionError:
+        return _dagster_type(annotation)
+    # Dagster accepts a list of TypedDicts, and fails once it checks a value against it.
+    return _dagster_type(annotation) if any(map(is_typeddict, get_args(annotation))) else annotation
+
+
+@cache
+def _dagster_type(annotation: Any) -> dg.DagsterType:
+    name = annotation.__name__ if isinstance(annotation, NewType) else str(annotation)
+    return dg.DagsterType(lambda _, value: True, name=name, typing_type=annotation)

@@ -1,6 +1,6 @@
-"""Asset checks of what was landed: counts, manifests, lines kept aside, columns, age.
+"""`build_landing_checks`: asset checks of what was landed: counts, manifests, quarantined lines, columns, age.
 
-It must not know how any of it is found out.
+Must not know: how any of it is read.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from s3dest_dagster.commit.scopes import scopes
 from s3dest_dagster.dagster.asset_metadata import stream_of
 from s3dest_dagster.dagster.failures import as_dagster_failures
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
-from s3dest_dagster.dagster.metadata import plain_changes
+from s3dest_dagster.dagster.metadata import changes_by_kind
 from s3dest_dagster.dagster.run_landing import now
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.inspection.verify import LastSync, last_sync, verify
@@ -41,17 +41,42 @@ def build_landing_checks(
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
     clock: Callable[[], datetime] = now,
 ) -> list[dg.AssetChecksDefinition]:
-    """Checks for each of these stream assets, to be put into `Definitions` beside them.
+    """Asset checks of what each of these assets has landed, to put into `Definitions` beside them.
 
-    `counts_add_up`: of each scope's last sync, what was read is landed or quarantined, and the objects have as many
-    rows as were landed. `bucket_agrees_with_manifests`: as `s3dest verify`; `deep` reads every object, too.
-    `few_lines_quarantined`: of all that the last syncs read, no more than `max_quarantine_ratio` (0 to 1) was kept
-    aside. `schema_unchanged`: no last sync had other columns than the one before it. `landed_lately`, where
-    `fresh_within` is given: the youngest of the last syncs began no longer ago than that, by `clock`.
+    A run of one partition checks that partition, any other run checks all that has landed.
 
-    A run of one partition checks that partition, any other all that has landed. The last three fail with `severity`,
-    the first two as errors; `blocking` keeps assets downstream from running when a check fails as an error. Raises
-    SettingsError for a ratio or an age that cannot be.
+    - `counts_add_up`: in each scope's last sync, what was read is landed or quarantined, and the objects have as many
+      rows as were landed. Fails as an error.
+    - `bucket_agrees_with_manifests`: what `s3dest verify` checks. Fails as an error.
+    - `few_lines_quarantined`: of all that the last syncs read, at most `max_quarantine_ratio` was quarantined.
+    - `schema_unchanged`: each last sync had the columns of the sync before it.
+    - `landed_lately`, only with `fresh_within`: the youngest of the last syncs began within that time.
+
+    Args:
+        assets: Assets that an `S3DestinationIOManager` lands.
+        deep: Whether to read every object, too.
+        blocking: Whether a check that fails as an error keeps the assets downstream from running.
+        max_quarantine_ratio: From 0 (the default: none) to 1.
+        fresh_within: The greatest age of the youngest sync; None for no check of it.
+        severity: With which the last three checks fail; WARN by default.
+        clock: Gives the current time.
+
+    Raises:
+        SettingsError: If the ratio or the time is out of range.
+
+    Example:
+        import dagster as dg
+        from s3dest_dagster import S3DestinationIOManager, build_landing_checks, stream_asset
+
+        @stream_asset
+        def users():
+            yield {"id": 1}
+
+        defs = dg.Definitions(
+            assets=[users],
+            asset_checks=build_landing_checks([users], max_quarantine_ratio=0.01),
+            resources={"io_manager": S3DestinationIOManager(s3_bucket_name="my-bucket")},
+        )
     """
     refuse_variables("max_quarantine_ratio", max_quarantine_ratio)
     if not 0 <= max_quarantine_ratio <= 1:
@@ -60,13 +85,13 @@ def build_landing_checks(
         )
     if fresh_within is not None and fresh_within <= timedelta(0):
         raise SettingsError("Nothing is younger than that. Give a time above 0, or None.", setting="fresh_within")
-    wanted = _Wanted(deep, max_quarantine_ratio, fresh_within, severity, clock)
-    return [_checks_of(asset, key, wanted, blocking) for asset in assets for key in sorted(asset.keys)]
+    options = _Options(deep, max_quarantine_ratio, fresh_within, severity, clock)
+    return [_checks_of(asset, key, options, blocking) for asset in assets for key in sorted(asset.keys)]
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """What is checked, as `build_landing_checks` was told."""
+class _Options:
+    """The arguments of `build_landing_checks`."""
 
     deep: bool
     max_quarantine_ratio: float
@@ -76,7 +101,7 @@ class _Wanted:
 
     @property
     def descriptions(self) -> dict[str, str]:
-        """The checks, by name."""
+        """What each check checks, by its name."""
         checks = {
             COUNTS_CHECK: "What was read is landed or quarantined, and the objects have as many rows as were landed.",
             MANIFEST_CHECK: f"Every object is there as it was landed{', and was read' if self.deep else ''}.",
@@ -88,13 +113,13 @@ class _Wanted:
 
 
 def _checks_of(
-    asset: dg.AssetsDefinition, key: dg.AssetKey, wanted: _Wanted, blocking: bool
+    asset: dg.AssetsDefinition, key: dg.AssetKey, options: _Options, blocking: bool
 ) -> dg.AssetChecksDefinition:
     stream = stream_of(key, asset.metadata_by_key[key]).id
     manager_key = asset.get_io_manager_key_for_asset_key(key)
     specs = [
         dg.AssetCheckSpec(name=name, asset=key, description=text, blocking=blocking)
-        for name, text in wanted.descriptions.items()
+        for name, text in options.descriptions.items()
     ]
 
     @dg.multi_asset_check(
@@ -111,33 +136,33 @@ def _checks_of(
                 stream=str(stream),
             )
         with as_dagster_failures():
-            yield from _Look(manager, key, stream, context.run.tags.get(_PARTITION_TAG), wanted).results()
+            yield from _Inspection(manager, key, stream, context.run.tags.get(_PARTITION_TAG), options).results()
 
     return check_landing
 
 
 @dataclass(frozen=True)
-class _Look:
-    """One look at what a stream has landed, or one partition of it."""
+class _Inspection:
+    """The checks of what a stream, or one partition of it, has landed."""
 
     manager: S3DestinationIOManager
     key: dg.AssetKey
     stream: StreamId
     partition: str | None
-    wanted: _Wanted
+    options: _Options
 
     def results(self) -> Iterator[dg.AssetCheckResult]:
         bucket, template, landed = self.manager.bucket(), self.manager.destination().template, self._landed()
-        syncs = [found for each in landed if (found := last_sync(bucket, template, each)) is not None]
+        syncs = [sync for scope in landed if (sync := last_sync(bucket, template, scope)) is not None]
         yield self._counts(syncs)
         yield self._manifests(landed)
         yield self._quarantined(syncs)
         yield self._schema(syncs)
-        if self.wanted.fresh_within is not None:
-            yield self._age(syncs, self.wanted.fresh_within)
+        if self.options.fresh_within is not None:
+            yield self._age(syncs, self.options.fresh_within)
 
     def _landed(self) -> list[Scope]:
-        """The stream's scopes that have landed, or the one of the partition."""
+        """The scopes of the stream, or of the partition, that have landed."""
         destination = self.manager.destination()
         landed = self.stream.prefixed(destination.stream_prefix)
         found = scopes(self.manager.bucket(), destination.template, {landed})
@@ -145,48 +170,48 @@ class _Look:
 
     def _counts(self, syncs: Sequence[LastSync]) -> dg.AssetCheckResult:
         totals = {
-            "read": sum(each.counts.read for each in syncs),
-            "landed": sum(each.counts.landed for each in syncs),
-            "quarantined": sum(each.counts.quarantined for each in syncs),
-            "overflowed": sum(sum(each.counts.tally.overflowed.values()) for each in syncs),
-            "undeclared": sum(sum(each.counts.tally.undeclared.values()) for each in syncs),
+            "read": sum(sync.counts.read for sync in syncs),
+            "landed": sum(sync.counts.landed for sync in syncs),
+            "quarantined": sum(sync.counts.quarantined for sync in syncs),
+            "overflowed": sum(sum(sync.counts.tally.overflowed.values()) for sync in syncs),
+            "undeclared": sum(sum(sync.counts.tally.undeclared.values()) for sync in syncs),
         }
-        return self._result(COUNTS_CHECK, [each.problem for each in syncs if each.problem], totals)
+        return self._result(COUNTS_CHECK, [sync.problem for sync in syncs if sync.problem], totals)
 
     def _manifests(self, landed: Sequence[Scope]) -> dg.AssetCheckResult:
         bucket, template = self.manager.bucket(), self.manager.destination().template
-        found = [verify(bucket, template, each, deep=self.wanted.deep) for each in landed]
+        found = [verify(bucket, template, each, deep=self.options.deep) for each in landed]
         totals = {name: sum(getattr(each, name) for each in found) for name in ("objects", "rows", "uncompared")}
         return self._result(MANIFEST_CHECK, [problem for each in found for problem in each.problems], totals)
 
     def _quarantined(self, syncs: Sequence[LastSync]) -> dg.AssetCheckResult:
-        read, kept = sum(each.counts.read for each in syncs), sum(each.counts.quarantined for each in syncs)
-        ratio, most = kept / read if read else 0.0, self.wanted.max_quarantine_ratio
-        where = ", ".join(str(each.scope) for each in syncs if each.counts.quarantined)
+        read, kept = sum(sync.counts.read for sync in syncs), sum(sync.counts.quarantined for sync in syncs)
+        ratio, most = kept / read if read else 0.0, self.options.max_quarantine_ratio
+        where = ", ".join(str(sync.scope) for sync in syncs if sync.counts.quarantined)
         problem = (
             f"{kept:,} of {amount(read, 'line')} kept aside, {ratio:.2%}, and at most {most:.2%} is allowed: {where}"
         )
         totals = {"quarantined": kept, "read": read, "ratio": ratio, "max_ratio": most}
-        return self._result(QUARANTINE_CHECK, [problem] if ratio > most else [], totals, self.wanted.severity)
+        return self._result(QUARANTINE_CHECK, [problem] if ratio > most else [], totals, self.options.severity)
 
     def _schema(self, syncs: Sequence[LastSync]) -> dg.AssetCheckResult:
-        changed = {str(each.scope): plain_changes(each.schema_changes) for each in syncs if each.schema_changes}
+        changed = {str(sync.scope): changes_by_kind(sync.schema_changes) for sync in syncs if sync.schema_changes}
         problems = [f"{scope}: {_in_words(changes)}" for scope, changes in changed.items()]
-        told = {"changes": dict(list(changed.items())[:_SHOWN_PROBLEMS])} if changed else {}
-        return self._result(SCHEMA_CHECK, problems, {"scopes": len(syncs), **told}, self.wanted.severity)
+        shown = {"changes": dict(list(changed.items())[:_SHOWN_PROBLEMS])} if changed else {}
+        return self._result(SCHEMA_CHECK, problems, {"scopes": len(syncs), **shown}, self.options.severity)
 
     def _age(self, syncs: Sequence[LastSync], most: timedelta) -> dg.AssetCheckResult:
         if not syncs:
-            return self._result(FRESHNESS_CHECK, ["nothing has landed yet"], {}, self.wanted.severity)
-        youngest = max(each.started_at for each in syncs)
-        age = self.wanted.clock() - youngest
+            return self._result(FRESHNESS_CHECK, ["nothing has landed yet"], {}, self.options.severity)
+        youngest = max(sync.started_at for sync in syncs)
+        age = self.options.clock() - youngest
         problem = f"the last sync began at {youngest.isoformat(timespec='seconds')}, longer than {most} ago"
         totals = {
             "last_sync": dg.MetadataValue.timestamp(youngest),
             "age_s": round(age.total_seconds(), 1),
             "fresh_within_s": most.total_seconds(),
         }
-        return self._result(FRESHNESS_CHECK, [problem] if age > most else [], totals, self.wanted.severity)
+        return self._result(FRESHNESS_CHECK, [problem] if age > most else [], totals, self.options.severity)
 
     def _result(
         self,

@@ -1,11 +1,9 @@
-"""A connector's streams as assets: each runs the connector for its stream alone, or all are landed by one run of it.
+"""`build_stream_assets`: the streams of a connector as assets, each read alone or all by one run of the connector.
 
-It knows connectors and partitions; it must not know where records go.
+Must not know: where records go.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -14,18 +12,14 @@ from typing import Any, Unpack
 
 import dagster as dg
 
-from s3dest_dagster.commit.head import ReachedState
-from s3dest_dagster.dagster.asset_metadata import partitions_of_run, values_of
-from s3dest_dagster.dagster.assets import AssetSettings, asset_of
-from s3dest_dagster.dagster.multi_asset import asset_of_streams, log_to, reads_on, ready
-from s3dest_dagster.dagster.outputs import DeferredRead
+from s3dest_dagster.dagster.assets import AssetSettings, build_asset, over_slices
+from s3dest_dagster.dagster.multi_asset import build_multi_asset
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, check_distinct
-from s3dest_dagster.errors import SettingsError, did_you_mean
+from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.fields import refuse_variables
+from s3dest_dagster.sources import StreamSettings
 from s3dest_dagster.sources.airbyte.catalog import Catalog, read_catalog
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
-from s3dest_dagster.sources.airbyte.messages import Log
-from s3dest_dagster.sources.templating import Values
 from s3dest_dagster.stream import Stream, SyncMode
 
 
@@ -40,40 +34,58 @@ def build_stream_assets(
     as_one_run: bool | str = False,
     **asset: Unpack[AssetSettings],
 ) -> list[dg.AssetsDefinition]:
-    """The streams of a connector as assets.
+    """An asset for each stream of a connector, daily partitioned unless you say otherwise.
 
-    `catalog` is what `s3dest discover` printed, as a file or a mapping; without it the source's own. `streams` selects
-    some by name ("users" or "public.users"), and in a mapping says their sync modes; without it all are taken, in the
-    catalog's order and modes. `asset` are arguments of `dg.asset` for each of them, see `AssetSettings`.
+    Each partition is read by a run of the connector, whose config names the slice (`{{ partition_start }}`, see
+    `sources.templating.partition_values`); no state is kept. Without partitions a stream is one scope, and one that
+    appends continues from the state that it reached last. Values of the source's config and `env` may be `dg.EnvVar`;
+    they are looked up when a run starts.
 
-    Each stream is partitioned by day from `start_date` on ("2026-01-31"), or as `partitions_def` says, or not at all
-    when that is None. Each partition is read by a run of the connector, whose config names the slice
-    (`{{ partition_start }}`, see `sources.templating.partition_values`); no state is kept. Without partitions a
-    stream is one scope, and one that appends goes on from the state that it last reached. Values of the source's
-    config and `env` may be `dg.EnvVar`; they are looked up when a run starts.
+    Args:
+        source: The connector.
+        start_date: The first day of the daily partitions, as "2026-01-31".
+        partitions_def: Other partitions, or None for none; instead of `start_date`.
+        catalog: What `s3dest discover` printed, as a file or a mapping; by default the source's own catalog.
+        streams: Names of streams to select ("users" or "public.users"), or a mapping of them to their sync modes
+            (full_refresh, append); by default all streams, in the catalog's order and modes.
+        translator: Says what asset a stream is.
+        as_one_run: Make one definition, whose step starts the connector once for all selected streams and lands them
+            side by side: for sources that are slow to start, or that give all streams' changes at once. A text names
+            the step. A stream that fails does not stop the others, and a retry reads only what failed.
+        asset: Arguments of `dg.asset` for each of the assets, see `AssetSettings`.
 
-    `as_one_run` makes one definition of them, whose step starts the connector once for all streams that are selected
-    and lands them side by side: for sources that are slow to begin, or that tell all streams' changes at once. A text
-    is the step's name. A stream that fails does not hold up the others, and a retry reads only what failed.
+    Raises:
+        SettingsError: If the catalog lacks a stream, if two streams would be the same asset, or if neither
+            `start_date` nor `partitions_def` is given.
 
-    Raises SettingsError for streams that the catalog lacks, and when two streams would be the same asset.
+    Example:
+        import dagster as dg
+        from s3dest_dagster import AirbyteSource, S3DestinationIOManager, build_stream_assets
+
+        shop = AirbyteSource(
+            "source-shop", {"api_key": dg.EnvVar("SHOP_API_KEY"), "start_date": "{{ partition_start }}"}
+        )
+        defs = dg.Definitions(
+            assets=build_stream_assets(shop, start_date="2026-01-01", catalog="catalog.json", streams=["users"]),
+            resources={"io_manager": S3DestinationIOManager(s3_bucket_name="my-bucket")},
+        )
     """
     partitions = _partitions(start_date, partitions_def)
     known = _catalog(catalog, source)
-    chosen = _chosen(known.streams, streams)
-    translator = translator or S3DestinationTranslator()
     source = replace(source, catalog=known)
-    asset["kinds"] = {"airbyte", *(asset.get("kinds") or ())}
-    if as_one_run and chosen:
+    selected = known.streams if streams is None else _select_streams(source, streams)
+    translator = translator or S3DestinationTranslator()
+    asset["kinds"] = {*source.asset_kinds, *(asset.get("kinds") or ())}
+    if as_one_run and selected:
         name = as_one_run if isinstance(as_one_run, str) else None
-        return [asset_of_streams(source, chosen, translator, partitions, asset, name)]
-    made = []
-    for each in chosen:
-        its_partitions = partitions or translator.get_asset_spec(each).partitions_def
-        body = connector_body(source, each, its_partitions)
-        made.append(asset_of(each, body, translator, its_partitions, asset))
-    check_distinct((stream, definition.key) for stream, definition in zip(chosen, made, strict=True))
-    return made
+        return [build_multi_asset(source, selected, translator, partitions, asset, name)]
+    definitions = []
+    for stream in selected:
+        its_partitions = partitions or translator.get_asset_spec(stream).partitions_def
+        function = source.asset_function(stream, over_slices(stream, its_partitions))
+        definitions.append(build_asset(stream, function, translator, its_partitions, asset))
+    check_distinct((stream, definition.key) for stream, definition in zip(selected, definitions, strict=True))
+    return definitions
 
 
 def _partitions(
@@ -111,52 +123,8 @@ def _catalog(catalog: Any, source: AirbyteSource) -> Catalog:
     return read_catalog(catalog if isinstance(catalog, Mapping) else Path(catalog))
 
 
-def _chosen(known: Sequence[Stream], wanted: Sequence[str] | Mapping[str, SyncMode | str] | None) -> list[Stream]:
-    if wanted is None:
-        return list(known)
-    modes = wanted if isinstance(wanted, Mapping) else {}
-    found = {name: named_stream(known, name) for name in wanted}
-    return [_in_mode(each, modes.get(name)) for name, each in found.items()]
-
-
-def _in_mode(stream: Stream, mode: SyncMode | str | None) -> Stream:
-    return stream if mode is None else replace(stream, sync_mode=mode)  # type: ignore[arg-type]  # it takes the text
-
-
-def named_stream(known: Sequence[Stream], name: str) -> Stream:
-    """The stream of this name, with its namespace or, where that is enough, without."""
-    exact = [each for each in known if str(each.id) == name]
-    found = exact or [each for each in known if each.name == name]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        same = ", ".join(str(each.id) for each in found)
-        raise SettingsError(f"The catalog has several streams {name!r}: {same}. Name one.", setting="streams")
-    hint = did_you_mean(name, (str(each.id) for each in known))
-    raise SettingsError(f"The catalog has no stream {name!r}. {hint}", stream=name, setting="streams")
-
-
-# ---------------------------------------------------------------------- the body of such an asset
-
-
-def connector_body(
-    source: AirbyteSource, stream: Stream, partitions: dg.PartitionsDefinition[Any] | None
-) -> Callable[[dg.AssetExecutionContext], Any]:
-    """Reads the stream by a run of the connector for each partition of the step."""
-
-    def read(context: dg.AssetExecutionContext) -> Any:
-        now, log = ready(source), log_to(context)
-        if partitions is None:
-            return _deferred(now, stream, None, log)
-        keys = partitions_of_run(context, stream.id)
-        return {key: _deferred(now, stream, values_of(partitions, key), log) for key in keys}
-
-    return read
-
-
-def _deferred(source: AirbyteSource, stream: Stream, values: Values | None, log: Log) -> DeferredRead:
-    def open_from(state: ReachedState | None) -> Any:
-        states = [state.text.encode()] if state is not None and reads_on(source, stream, state) else None
-        return source.read([stream], state=states, config_values=values, log=log)
-
-    return DeferredRead(open_from, allow_empty=source.allow_empty)
+def _select_streams(source: AirbyteSource, selection: Sequence[str] | Mapping[str, SyncMode | str]) -> Sequence[Stream]:
+    modes = selection if isinstance(selection, Mapping) else {}
+    return [
+        source.describe_stream(StreamSettings(name, sync_mode=modes.get(name))) for name in dict.fromkeys(selection)
+    ]

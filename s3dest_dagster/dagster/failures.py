@@ -1,6 +1,6 @@
-"""The library's errors as Dagster's failures: one sentence in the run's log, where it happened beside it.
+"""The library's errors as Dagster's failures: one sentence in the run's log, with what to do next beside it.
 
-It must not decide what is retried how often: that is the asset's retry policy.
+Must not know: how often something is retried, which the asset's retry policy decides.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from s3dest_dagster.errors import (
 from s3dest_dagster.printable import printable
 from s3dest_dagster.stream import Scope
 
-_NEVER_BETTER = (SettingsError, MissingExtraError, SchemaError)
-"""What is wrong before anything is asked: the next attempt would meet it again."""
-_PLACES = ("stream", "partition", "key", "setting", "action")
+_NOT_RETRIED = (SettingsError, MissingExtraError, SchemaError)
+"""Errors that the next attempt would meet again."""
+_DETAILS = ("stream", "partition", "key", "setting", "action")
 _NEXT_STEPS: Mapping[type[S3DestError], str] = {
     SettingsError: "Correct the setting and reload the definitions; a retry would meet it again.",
     MissingExtraError: "Install the extra where the run is executed; a retry would miss it again.",
@@ -51,14 +51,14 @@ _NEXT_STEPS: Mapping[type[S3DestError], str] = {
     ManifestError: "Run `s3dest verify`, which tells what of the manifests is wrong.",
     CommitError: "Retry. `s3dest verify` tells what is published.",
 }
-"""What to do about each kind of error; the nearest kin counts."""
+"""What to do about each kind of error. The entry of the closest base class applies."""
 
 
 @contextmanager
 def as_dagster_failures() -> Iterator[None]:
-    """What the library raises leaves as `dg.Failure` with its sentence as the description; the rest as it is.
+    """Turns the library's errors into `dg.Failure`, with the message as its description; others pass unchanged.
 
-    A retry policy holds for it, unless what is wrong is in the settings.
+    A retry policy applies, unless the settings are wrong.
     """
     try:
         yield
@@ -67,8 +67,8 @@ def as_dagster_failures() -> Iterator[None]:
 
 
 @contextmanager
-def placed(scope: Scope) -> Iterator[None]:
-    """Errors of the library that do not say where they happened leave with the stream and partition of this scope."""
+def located(scope: Scope) -> Iterator[None]:
+    """Adds the scope's stream and partition to errors of the library that do not say where they happened."""
     try:
         yield
     except S3DestError as error:
@@ -78,14 +78,18 @@ def placed(scope: Scope) -> Iterator[None]:
 
 
 def failure(error: S3DestError) -> dg.Failure:
-    """The failure that tells of this error, with the stream before it where its message does not name it."""
-    places = {name: printable(value) for name in _PLACES if (value := getattr(error, name)) is not None}
-    stream = printable(error.stream or "")
+    """The failure for an error. Its description begins with the stream, unless the message names it."""
+    details = {name: printable(value) for name in _DETAILS if (value := getattr(error, name)) is not None}
     return dg.Failure(
-        description=error.message if stream in error.message else f"{stream}: {error.message}",
-        metadata={"error": type(error).__name__, **places, "next_step": _next_step(error)},
-        allow_retries=not isinstance(error, _NEVER_BETTER),
+        description=_with_name(printable(error.stream or ""), error.message, printable(error.stream or "")),
+        metadata={"error": type(error).__name__, **details, "next_step": _next_step(error)},
+        allow_retries=not isinstance(error, _NOT_RETRIED),
     )
+
+
+def _with_name(stream: str, message: str, name: str) -> str:
+    """The message, after the name if it does not name the stream."""
+    return message if stream in message else f"{name}: {message}"
 
 
 def _next_step(error: S3DestError) -> str:
@@ -93,18 +97,22 @@ def _next_step(error: S3DestError) -> str:
 
 
 def failure_of_streams(errors: Mapping[Scope, S3DestError], landed: int) -> dg.Failure:
-    """The failure of a run that landed so many streams and failed for these, each by its error.
+    """The failure of a run in which some streams failed.
 
-    A retry policy holds for it, unless what is wrong is in the settings for each of them.
+    A retry policy applies, unless the settings are wrong for every stream that failed.
+
+    Args:
+        errors: The error of each scope that failed.
+        landed: The number of streams that landed.
     """
-    told = {printable(str(scope)): error.message for scope, error in errors.items()}
-    if len(set(told.values())) == 1:
-        first = failure(next(iter(errors.values())))
-        description, metadata = first.description or "", dict(first.metadata)
+    messages = {printable(str(scope)): error.message for scope, error in errors.items()}
+    if len(set(messages.values())) == 1:
+        only = failure(next(iter(errors.values())))
+        description, metadata = only.description or "", dict(only.metadata)
     else:
         description = " ".join(
-            text if printable(str(scope.stream)) in text else f"{printable(str(scope))}: {text}"
-            for scope, text in zip(errors, told.values(), strict=True)
+            _with_name(printable(str(scope.stream)), error.message, printable(str(scope)))
+            for scope, error in errors.items()
         )
         metadata = {}
     if landed or len(errors) > 1:
@@ -112,6 +120,6 @@ def failure_of_streams(errors: Mapping[Scope, S3DestError], landed: int) -> dg.F
         description = f"{len(errors)} of {landed + len(errors)} streams failed{rest}. {description}"
     return dg.Failure(
         description=description,
-        metadata={**metadata, "failed_streams": told},
-        allow_retries=not all(isinstance(error, _NEVER_BETTER) for error in errors.values()),
+        metadata={**metadata, "failed_streams": messages},
+        allow_retries=not all(isinstance(error, _NOT_RETRIED) for error in errors.values()),
     )

@@ -1,6 +1,6 @@
-"""A sensor that syncs what files have arrived, or changed, since it looked last.
+"""`build_file_sensor`: a sensor that runs assets for files that have arrived, or changed, since it looked last.
 
-It knows sensors and files; it must not know where records go.
+Must not know: where records go.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
@@ -22,7 +23,7 @@ from s3dest_dagster.sources.files import FileSource, FoundFile
 
 _KEY = "partition_key"
 _WHOLE = ""
-"""The partition of files whose path names none."""
+"""The key of files whose path names no partition."""
 _DIGITS = 16
 
 
@@ -37,59 +38,130 @@ def build_file_sensor(
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
     clock: Callable[[], float] = time.time,
 ) -> dg.SensorDefinition:
-    """A sensor that runs `target` for files of `source` that are new, or other than when they were synced.
+    """A sensor that runs `target` once for every state of the files, also if its cursor is lost.
 
-    Where the source's path names the partition, as a whole (`{{ partition_key }}`) or every dimension of it
-    (`{{ partition_key.region }}`), each partition of the target with such files has a run of its own, and keys of
-    dynamic partitions are added; otherwise the target has one run. A key that the target's partitions do not
-    have is left alone and told. Files that changed in the last `settle_s` seconds wait for the next tick, since
-    somebody may still be writing them, and a tick asks for at most `most_runs` runs.
+    If the path names the partition, as a whole (`{{ partition_key }}`) or by each of its dimensions
+    (`{{ partition_key.region }}`), every partition with new or changed files gets a run of its own, and keys of dynamic
+    partitions are added. Otherwise the target gets one run. A key that the target's partitions do not have is skipped
+    with a warning. The cursor holds the state of each partition's files, and a run's key is made of it.
 
-    The cursor holds what each partition's files were like; a run's key is made of the same, so that no state of files
-    is synced twice, also when the cursor is lost. Raises SettingsError where source and target do not agree on
-    partitions.
+    Args:
+        source: The files.
+        target: The assets to run. If they are several, they have the same partitions.
+        name: The sensor's name; by default made of the first asset's.
+        settle_s: Files that changed in the last so many seconds wait for the next tick, since somebody may still be
+            writing them.
+        most_runs: The largest number of runs that one tick requests.
+        minimum_interval_seconds: Seconds between two ticks.
+        default_status: Whether the sensor runs from the start; by default somebody has to start it.
+        clock: Gives the seconds since 1970.
+
+    Raises:
+        SettingsError: If the path does not name the target's partitions, or if a setting is a variable.
+
+    Example:
+        import dagster as dg
+        from s3dest_dagster import FileSource, S3DestinationIOManager, build_file_sensor, stream_asset
+
+        inbox = FileSource("inbox/{{ partition_key }}/*.csv")
+
+        @stream_asset(partitions_def=dg.DailyPartitionsDefinition("2026-01-01"))
+        def orders(context: dg.AssetExecutionContext):
+            return inbox.read({"partition_key": context.partition_key})
+
+        defs = dg.Definitions(
+            assets=[orders],
+            sensors=[build_file_sensor(inbox, orders)],
+            resources={"io_manager": S3DestinationIOManager(s3_bucket_name="my-bucket")},
+        )
     """
     numbers = {"settle_s": settle_s, "most_runs": most_runs, "minimum_interval_seconds": minimum_interval_seconds}
     for setting, value in {"name": name, **numbers}.items():
         refuse_variables(setting, value)
     targets = [target] if isinstance(target, dg.AssetsDefinition) else list(target)
-    partitions = _agreed(source, targets)
-    title = name or f"{targets[0].key.to_python_identifier()}_files"
+    sensor_name = name or f"{targets[0].key.to_python_identifier()}_files"
+    partitions = _common_partitions(source, targets)
+    tick = _Tick(sensor_name, source, partitions, settle_s, most_runs, clock)
 
     @dg.sensor(
-        name=title,
+        name=sensor_name,
         target=targets,
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
     )
     def files(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        seen: dict[str, str] = json.loads(context.cursor or "{}")
-        with as_dagster_failures():
-            found = _by_partition(source.find(), partitions)
-        settled = {key: _state(each) for key, each in found.items() if _is_settled(each, clock() - settle_s)}
-        changed = [key for key in sorted(settled) if settled[key] != seen.get(key)]
-        asked = _known(context, partitions, changed)[:most_runs]
-        states = {key: seen[key] for key in found if key in seen} | {key: settled[key] for key in asked}
-        return dg.SensorResult(
-            run_requests=[_request(title, key, settled[key]) for key in asked],
-            dynamic_partitions_requests=_added(context, partitions, asked),
-            cursor=json.dumps(states, sort_keys=True),
-            skip_reason=None if asked else f"None of {amount(len(found), 'set')} of files is new.",
-        )
+        return tick.evaluate(context)
 
     return files
 
 
-def _agreed(source: FileSource, targets: Sequence[dg.AssetsDefinition]) -> dg.PartitionsDefinition[Any] | None:
-    """The partitions of the targets, which the source's path must name, or neither has any."""
+@dataclass(frozen=True)
+class _Tick:
+    """What the sensor does at each tick."""
+
+    sensor: str
+    source: FileSource
+    partitions: dg.PartitionsDefinition[Any] | None
+    settle_s: float
+    most_runs: int
+    clock: Callable[[], float]
+
+    def evaluate(self, context: dg.SensorEvaluationContext) -> dg.SensorResult:
+        seen: dict[str, str] = json.loads(context.cursor or "{}")
+        with as_dagster_failures():
+            found = self._by_partition(self.source.find())
+        before = self.clock() - self.settle_s
+        settled = {key: _state(files) for key, files in found.items() if _is_settled(files, before)}
+        changed = [key for key in sorted(settled) if settled[key] != seen.get(key)]
+        requested = self._existing(context, changed)[: self.most_runs]
+        states = {key: seen[key] for key in found if key in seen} | {key: settled[key] for key in requested}
+        return dg.SensorResult(
+            run_requests=[self._run_request(key, settled[key]) for key in requested],
+            dynamic_partitions_requests=self._new_partitions(context, requested),
+            cursor=json.dumps(states, sort_keys=True),
+            skip_reason=None if requested else f"None of {amount(len(found), 'set')} of files is new.",
+        )
+
+    def _by_partition(self, files: Iterable[FoundFile]) -> Mapping[str, list[FoundFile]]:
+        by_key: defaultdict[str, list[FoundFile]] = defaultdict(list)
+        for file in files:
+            by_key[_WHOLE if self.partitions is None else _key(file)].append(file)
+        return by_key
+
+    def _existing(self, context: dg.SensorEvaluationContext, keys: Sequence[str]) -> list[str]:
+        """The keys that the target has or, if its partitions are dynamic, can have."""
+        if self.partitions is None or isinstance(self.partitions, dg.DynamicPartitionsDefinition):
+            return list(keys)
+        existing = [key for key in keys if _has(self.partitions, key)]
+        if unknown := sorted(set(keys) - set(existing)):
+            named = printable(", ".join(unknown[:10]))
+            context.log.warning(f"Files of {named} are no partitions of the target and are left alone.")
+        return existing
+
+    def _new_partitions(
+        self, context: dg.SensorEvaluationContext, keys: Sequence[str]
+    ) -> list[dg.AddDynamicPartitionsRequest]:
+        if not isinstance(self.partitions, dg.DynamicPartitionsDefinition):
+            return []
+        new = sorted(set(keys) - set(self.partitions.get_partition_keys(dynamic_partitions_store=context.instance)))
+        return [self.partitions.build_add_request(new)] if new else []
+
+    def _run_request(self, key: str, state: str) -> dg.RunRequest:
+        return dg.RunRequest(run_key=f"{self.sensor}:{key}:{state}", partition_key=key or None)
+
+
+def _common_partitions(
+    source: FileSource, targets: Sequence[dg.AssetsDefinition]
+) -> dg.PartitionsDefinition[Any] | None:
+    """The partitions of the targets. Raises SettingsError if the path does not name them, or if they differ."""
     partitions = targets[0].partitions_def
-    if any(each.partitions_def != partitions for each in targets):
+    if any(target.partitions_def != partitions for target in targets):
         raise SettingsError("The targets of a file sensor have different partitions.", setting="target")
     source.check_findable()
-    ways = _ways_to_name(partitions)
-    if set(source.names()) not in ways:
+    choices = _placeholder_choices(partitions)
+    if set(source.names()) not in choices:
         named = ", ".join(f"{{{{ {name} }}}}" for name in source.names()) or "none"
-        wanted = " or ".join(" and ".join(f"{{{{ {name} }}}}" for name in sorted(way)) or "none" for way in ways)
+        wanted = " or ".join(" and ".join(f"{{{{ {name} }}}}" for name in sorted(names)) or "none" for names in choices)
         raise SettingsError(
             f"{targets[0].key.to_user_string()} has {'no ' if partitions is None else ''}partitions, so the path of "
             f"its files must name {wanted}, and it names {named}.",
@@ -98,22 +170,13 @@ def _agreed(source: FileSource, targets: Sequence[dg.AssetsDefinition]) -> dg.Pa
     return partitions
 
 
-def _ways_to_name(partitions: dg.PartitionsDefinition[Any] | None) -> list[set[str]]:
-    """The placeholders from which a file's partition can be told: the key, or all of its dimensions."""
+def _placeholder_choices(partitions: dg.PartitionsDefinition[Any] | None) -> list[set[str]]:
+    """The sets of placeholders that determine a file's partition: the key, or all of its dimensions."""
     if partitions is None:
         return [set()]
     if isinstance(partitions, dg.MultiPartitionsDefinition):
-        return [{_KEY}, {f"{_KEY}.{each.name}" for each in partitions.partitions_defs}]
+        return [{_KEY}, {f"{_KEY}.{dimension.name}" for dimension in partitions.partitions_defs}]
     return [{_KEY}]
-
-
-def _by_partition(
-    files: Iterable[FoundFile], partitions: dg.PartitionsDefinition[Any] | None
-) -> Mapping[str, list[FoundFile]]:
-    found: defaultdict[str, list[FoundFile]] = defaultdict(list)
-    for each in files:
-        found[_WHOLE if partitions is None else _key(each)].append(each)
-    return found
 
 
 def _key(file: FoundFile) -> str:
@@ -124,26 +187,13 @@ def _key(file: FoundFile) -> str:
 
 
 def _is_settled(files: Iterable[FoundFile], before: float) -> bool:
-    return all(each.modified_at is None or each.modified_at.timestamp() <= before for each in files)
+    return all(file.modified_at is None or file.modified_at.timestamp() <= before for file in files)
 
 
 def _state(files: Iterable[FoundFile]) -> str:
-    """What the files are like: a digest of their paths, sizes and times."""
-    told = "\n".join(f"{each.path}\t{each.size}\t{each.modified_at}" for each in files)
-    return hashlib.sha256(told.encode()).hexdigest()[:_DIGITS]
-
-
-def _known(
-    context: dg.SensorEvaluationContext, partitions: dg.PartitionsDefinition[Any] | None, keys: Sequence[str]
-) -> list[str]:
-    """The keys that the target has, or, if they are dynamic, can have."""
-    if partitions is None or isinstance(partitions, dg.DynamicPartitionsDefinition):
-        return list(keys)
-    known = [key for key in keys if _has(partitions, key)]
-    if strange := sorted(set(keys) - set(known)):
-        named = printable(", ".join(strange[:10]))
-        context.log.warning(f"Files of {named} are no partitions of the target and are left alone.")
-    return known
+    """A digest of the files' paths, sizes and times."""
+    lines = "\n".join(f"{file.path}\t{file.size}\t{file.modified_at}" for file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()[:_DIGITS]
 
 
 def _has(partitions: dg.PartitionsDefinition[Any], key: str) -> bool:
@@ -152,16 +202,3 @@ def _has(partitions: dg.PartitionsDefinition[Any], key: str) -> bool:
             return False
         key = partitions.get_partition_key_from_str(key)
     return partitions.has_partition_key(key)
-
-
-def _added(
-    context: dg.SensorEvaluationContext, partitions: dg.PartitionsDefinition[Any] | None, keys: Sequence[str]
-) -> list[dg.AddDynamicPartitionsRequest]:
-    if not isinstance(partitions, dg.DynamicPartitionsDefinition):
-        return []
-    new = sorted(set(keys) - set(partitions.get_partition_keys(dynamic_partitions_store=context.instance)))
-    return [partitions.build_add_request(new)] if new else []
-
-
-def _request(sensor: str, key: str, state: str) -> dg.RunRequest:
-    return dg.RunRequest(run_key=f"{sensor}:{key}:{state}", partition_key=key or None)

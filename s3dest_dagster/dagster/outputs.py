@@ -1,13 +1,15 @@
-"""What an asset's body hands over, told apart: records of one scope, or of several partitions, now or when asked.
+"""The IO manager's output: the value that an asset returned, split by partition and landed.
 
-It must not know how records are landed.
+Must not know: how a landing works.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from functools import partial
 from inspect import isgenerator
 from itertools import chain
 from typing import Any
@@ -16,62 +18,160 @@ import dagster as dg
 
 from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch, SourceItem, State, StreamBatch, StreamStatus
 from s3dest_dagster.commit.head import ReachedState
+from s3dest_dagster.dagster.asset_metadata import preview_rows_of, scopes_of, stream_of
+from s3dest_dagster.dagster.failures import located
+from s3dest_dagster.dagster.metadata import Preview, common_version, unchanged_version
+from s3dest_dagster.dagster.run_landing import (
+    ProgressLines,
+    StepReport,
+    add_partition_metadata,
+    new_sync,
+    now,
+    now_ms,
+    set_data_version,
+    version_before,
+)
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.ingest.landing import Landing
+from s3dest_dagster.ingest.receipt import Receipt
+from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.printable import amount
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.sources import DeferredRead
 from s3dest_dagster.sources.python import batches, is_arrow, is_single_record
-from s3dest_dagster.stream import Scope
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, Stream, SyncMode
 
 _ITEMS = (StreamBatch, BadRecord, State, StreamStatus, JsonBatch, ArrowBatch)
 _EVENTS = (dg.Output, dg.MaterializeResult, dg.AssetCheckResult, dg.AssetMaterialization, dg.AssetObservation)
 _NOTHING = object()
 
 
-@dataclass(frozen=True, slots=True)
-class DeferredRead:
-    """Records that are read once a landing is open: `open` takes the state that the scope reached last, or None, and
-    gives the source's items for as long as its `with` lasts. `allow_empty`: whether a source that says nothing of the
-    stream says that there is no record."""
+def land_output(
+    context: dg.OutputContext, value: Any, destination: S3Destination, bucket: Bucket, *, preview_rows: int = 0
+) -> None:
+    """Land the value that an asset returned: each scope is landed as a whole or not at all. None lands nothing.
 
-    open: Callable[[ReachedState | None], AbstractContextManager[Iterable[SourceItem]]]
-    allow_empty: bool = True
+    Scopes are landed one after another. If one fails, those before it stay and are reported as materialized, and a
+    retry of the run does not land them again.
+    """
+    if not context.has_asset_key:
+        _accept_only_none(context, value)
+        return
+    key = context.asset_key
+    stream = stream_of(key, context.definition_metadata, context.output_metadata)
+    scopes = scopes_of(context, stream.id)
+    if value is None:
+        context.log.info("The asset gave nothing (None), so nothing was landed. An empty list empties what is there.")
+        set_data_version(key, common_version(unchanged_version(version_before(key, each)) for each in scopes))
+        return
+    rows = preview_rows_of(context.definition_metadata, preview_rows)
+    partitions = context.asset_partitions_def if context.has_asset_partitions else None
+    try:
+        with (
+            open_target(destination, bucket, clock=now, entropy=os.urandom) as target,
+            StepReport(context, target.bucket, partitions) as report,
+        ):
+            for scope, records in split_by_scope(value, scopes):
+                preview, started = Preview(stream, rows), time.monotonic()
+                receipt = _land(context, records, target, stream, scope, preview, report)
+                seconds = time.monotonic() - started
+                metadata = report.add(key, scope.partition, stream, receipt, seconds=seconds, preview=preview)
+                if len(scopes) == 1:
+                    context.add_output_metadata(metadata)
+                else:
+                    add_partition_metadata(key, scope.partition, metadata)
+            set_data_version(key, report.finish(key))
+    finally:
+        if isgenerator(value):
+            # It may not have been read to its end: what it holds is released now.
+            value.close()
 
 
-def deliveries(handed: Any, scopes: Mapping[str | None, Scope]) -> Iterator[tuple[Scope, Any]]:
-    """What is to be landed in which scope, in the order in which the body gives it.
+def _accept_only_none(context: dg.OutputContext, value: Any) -> None:
+    """Raises SettingsError for an op's output that is not None, since it belongs to no stream."""
+    if value is None:
+        context.log.debug("The op gave nothing (None), so there is nothing to keep.")
+        return
+    raise SettingsError(
+        f"The op's output {context.name!r} is a {type(value).__name__}, and an op's output belongs to no stream: only "
+        'an asset\'s can be landed. Give the output an IO manager of its own, as dg.Out(io_manager_key="files") with '
+        "the resource dg.FilesystemIOManager(), or make it an asset.",
+        setting="io_manager_key",
+    )
+
+
+def _land(
+    context: dg.OutputContext,
+    records: Any,
+    target: Target,
+    stream: Stream,
+    scope: Scope,
+    preview: Preview,
+    report: StepReport,
+) -> Receipt:
+    with (
+        located(scope),
+        Landing(
+            target,
+            stream,
+            new_sync(context.asset_key, scope.partition),
+            scope=scope,
+            allow_empty=records.allow_empty if isinstance(records, DeferredRead) else True,
+            on_progress=partial(ProgressLines(str(scope), context.log.info).update, scope.stream),
+            on_checkpoint=report.log_checkpoint,
+        ) as landing,
+    ):
+        if not landing.recorded:
+            with _opened(records, landing) as items:
+                for item in preview.watch(items):
+                    landing.append(item)
+        return landing.commit()
+
+
+# ---------------------------------------------------------------------- which records land in which scope
+
+
+def split_by_scope(value: Any, scopes: Mapping[str | None, Scope]) -> Iterator[tuple[Scope, Any]]:
+    """Each scope with its records, in the order in which the value gives them.
 
     A mapping of partition keys to records, or (partition key, records) pairs, may fill several partitions, one after
-    another; a partition of the run that it leaves out is delivered without a record, at the end. Anything else is the
-    records of the run's one scope. Raises SettingsError where that cannot be.
+    another; a partition of the run that it leaves out comes last, without records. Anything else is the records of the
+    run's only scope.
+
+    Raises:
+        SettingsError: If the value names a partition that the run does not have, or the same one twice, or if it names
+            none although the run has several.
     """
-    if isinstance(handed, Mapping) and None not in scopes:
-        handed = handed.items()
-    pairs, records = _pairs_or_records(handed)
+    if isinstance(value, Mapping) and None not in scopes:
+        value = value.items()
+    pairs, records = _pairs_or_records(value)
     if pairs is not None:
         yield from _by_partition(pairs, scopes)
         return
     if len(scopes) != 1:
-        raise _several(scopes)
+        raise _several_partitions(scopes)
     yield next(iter(scopes.values())), records
 
 
-def _pairs_or_records(handed: Any) -> tuple[Iterable[tuple[str, Any]] | None, Any]:
-    """Pairs, or else records; looks at the first element of what gives its elements one by one."""
-    if not _is_iterated(handed):
-        return None, handed
-    elements = iter(handed)
+def _pairs_or_records(value: Any) -> tuple[Iterable[tuple[str, Any]] | None, Any]:
+    """Pairs or, failing that, records. Reads the first element of a value that is iterated."""
+    if not _is_iterated(value):
+        return None, value
+    elements = iter(value)
     first = next(elements, _NOTHING)
-    together = () if first is _NOTHING else chain([first], elements)
-    return (together, None) if first is _NOTHING or _is_pair(first) else (None, together)
+    whole = () if first is _NOTHING else chain([first], elements)
+    return (whole, None) if first is _NOTHING or _is_pair(first) else (None, whole)
 
 
 def _is_pair(element: Any) -> bool:
     return type(element) is tuple and len(element) == 2 and isinstance(element[0], str)
 
 
-def _is_iterated(handed: Any) -> bool:
-    """Whether it has to be iterated to see what it gives: neither columns, nor one record, nor a text."""
-    return isinstance(handed, Iterable) and not (
-        is_arrow(handed) or is_single_record(handed) or isinstance(handed, str | bytes | bytearray | memoryview)
+def _is_iterated(value: Any) -> bool:
+    """Whether only iterating shows what the value gives: not columns, a single record, or a text."""
+    return isinstance(value, Iterable) and not (
+        is_arrow(value) or is_single_record(value) or isinstance(value, str | bytes | bytearray | memoryview)
     )
 
 
@@ -80,13 +180,13 @@ def _by_partition(pairs: Iterable[tuple[str, Any]], scopes: Mapping[str | None, 
     for partition, records in pairs:
         scope = left.pop(partition, None)
         if scope is None:
-            raise _unexpected(partition, scopes)
+            raise _unexpected_partition(partition, scopes)
         yield scope, records
     for scope in left.values():
         yield scope, ()
 
 
-def _unexpected(partition: Any, scopes: Mapping[str | None, Scope]) -> SettingsError:
+def _unexpected_partition(partition: Any, scopes: Mapping[str | None, Scope]) -> SettingsError:
     stream = str(next(iter(scopes.values())).stream)
     if None in scopes:
         return SettingsError(
@@ -94,7 +194,7 @@ def _unexpected(partition: Any, scopes: Mapping[str | None, Scope]) -> SettingsE
             "alone; a single record stands in a list.",
             stream=stream,
         )
-    reason = "twice; give all of its records at once" if partition in scopes else "and this run has it not"
+    reason = "twice; give all of its records at once" if partition in scopes else "and this run does not have it"
     return SettingsError(
         f"The body of {stream} gave the partition {partition!r} {reason}. The run has {_range(scopes)}.",
         stream=stream,
@@ -102,7 +202,7 @@ def _unexpected(partition: Any, scopes: Mapping[str | None, Scope]) -> SettingsE
     )
 
 
-def _several(scopes: Mapping[str | None, Scope]) -> SettingsError:
+def _several_partitions(scopes: Mapping[str | None, Scope]) -> SettingsError:
     stream = str(next(iter(scopes.values())).stream)
     return SettingsError(
         f"This run has {amount(len(scopes), 'partition')} of {stream} ({_range(scopes)}), and its body gave "
@@ -117,35 +217,53 @@ def _range(scopes: Mapping[str | None, Scope]) -> str:
     return repr(keys[0]) if len(keys) == 1 else f"{keys[0]!r} to {keys[-1]!r}"
 
 
+# ---------------------------------------------------------------------- the records of one scope
+
+
 @contextmanager
-def opened(
-    records: Any, state: ReachedState | None, *, emitted_at: Callable[[], int]
-) -> Iterator[Iterable[SourceItem | Batch]]:
-    """The items of one scope's records. `emitted_at` (milliseconds since 1970) is asked for those that tell none."""
+def _opened(records: Any, landing: Landing) -> Iterator[Iterable[SourceItem | Batch]]:
+    """The items of one scope's records, for as long as the `with` lasts."""
     if isinstance(records, DeferredRead):
-        records = records.open(state)
+        records = records.open(_state_to_continue(landing, records))
     if isinstance(records, AbstractContextManager) and not (isinstance(records, Iterable) or is_arrow(records)):
         with records as items:
-            yield _items(items, emitted_at)
+            yield _items(items)
     else:
-        yield _items(records, emitted_at)
+        yield _items(records)
 
 
-def _items(records: Any, emitted_at: Callable[[], int]) -> Iterable[SourceItem | Batch]:
-    """Items are left as they are; anything else is made into batches."""
+def _state_to_continue(landing: Landing, read: DeferredRead) -> bytes | None:
+    """The state from which the source continues; None if it begins anew, as for partitions and full refreshes."""
+    if landing.scope.partition is not None or landing.stream.sync_mode is not SyncMode.APPEND:
+        return None
+    state = landing.last_state
+    return state.text.encode() if state is not None and continues_from(state, read.is_incremental) else None
+
+
+def continues_from(state: ReachedState, is_incremental: bool) -> bool:
+    """Whether a read continues from the state.
+
+    A read that is not incremental does so only if the last sync was interrupted: the state at the end of a complete
+    read says that nothing is left.
+    """
+    return is_incremental or not state.complete
+
+
+def _items(records: Any) -> Iterable[SourceItem | Batch]:
+    """Items stay as they are; anything else is made into batches, dated now."""
     if not _is_iterated(records):
-        return batches(records, emitted_at=emitted_at)
+        return batches(records, emitted_at=now_ms)
     elements = iter(records)
     first = next(elements, _NOTHING)
     if first is _NOTHING:
         return ()
     _refuse_event(first)
-    together = chain([first], elements)
-    return together if isinstance(first, _ITEMS) else batches(together, emitted_at=emitted_at)
+    whole = chain([first], elements)
+    return whole if isinstance(first, _ITEMS) else batches(whole, emitted_at=now_ms)
 
 
 def _refuse_event(element: Any) -> None:
-    """Raises SettingsError for what is said to Dagster, and is no record."""
+    """Raises SettingsError for an event of Dagster among the records."""
     if not isinstance(element, _EVENTS):
         return
     name = type(element).__name__
@@ -159,9 +277,3 @@ def _refuse_event(element: Any) -> None:
         f"The body gave a {name} among its records. Return one {name} around all of them (value=records), and add what "
         "is known later with context.add_asset_metadata."
     )
-
-
-def let_go(handed: Any) -> None:
-    """Ends a generator that was not read to its end, so that what it holds is let go now."""
-    if isgenerator(handed):
-        handed.close()

@@ -1,6 +1,6 @@
-"""The S3 resource: dagster-aws's, with an assumed role, a private authority, and secrets that stay secret.
+"""`S3Resource`: that of dagster-aws, with an assumed role, a private certificate authority, and secrets kept secret.
 
-The only module that imports dagster_aws, which costs as much as Dagster itself. It must not know what is landed.
+The only module that imports dagster_aws, which takes as long as importing Dagster itself. Must not know: what lands.
 """
 
 from collections.abc import Mapping
@@ -22,18 +22,17 @@ _SECRETS = tuple(chain.from_iterable(_SECRETS_OF.values()))
 
 
 _OF_DAGSTER_AWS = ("region_name", "endpoint_url", "aws_access_key_id", "profile_name")
-"""Settings of a connection that are as dagster-aws has them."""
+"""Settings that dagster-aws has already."""
 
 
-def resource_name(setting: Field[Any]) -> str:
-    """What the resource calls a setting of a connection."""
+def _resource_name(setting: Field[Any]) -> str:
     return about(setting).resource or setting.name
 
 
 def _fields() -> dict[str, Any]:
-    """The settings of a connection as the resource's; None stands for a text that is not given, as in dagster-aws."""
-    found = config_fields(S3Connection, name=resource_name, without=_OF_DAGSTER_AWS)
-    return {name: (kind | None if kind is str else kind, field) for name, (kind, field) in found.items()}
+    """The settings of a connection as fields of the resource. As in dagster-aws, None stands for a text not given."""
+    own = config_fields(S3Connection, name=_resource_name, without=_OF_DAGSTER_AWS)
+    return {name: (kind | None if kind is str else kind, field) for name, (kind, field) in own.items()}
 
 
 _ConnectionSettings: Any = create_model(
@@ -42,18 +41,32 @@ _ConnectionSettings: Any = create_model(
 
 
 class S3Resource(_ConnectionSettings):  # type: ignore[misc]
-    """S3 with access keys, with an assumed role, or with the machine's own identity.
+    """S3 with access keys, an assumed role that refreshes itself, or the machine's own identity.
 
-    Takes the place of dagster-aws's resource wherever that one is asked for: `get_client()` gives a client of this
-    connection. Access keys win over `role_arn`; without either the default chain gives the identity (environment,
-    profile, web identity, container, instance profile). An assumed role refreshes itself. Equal configurations share
-    one client in a process. Give secrets as `dg.EnvVar`: a literal one would stand in your code, though nowhere else.
+    It works wherever dagster-aws's resource does: `get_client()` gives a client of this connection. Access keys take
+    precedence over `role_arn`; without either, the default chain gives the identity (environment, profile, web
+    identity, container, instance profile). Equal configurations share one client in a process. Give secrets as
+    `dg.EnvVar`: a literal one stands in your code, though it is shown and stored nowhere else.
+
+    Args:
+        data: The settings of dagster-aws's resource and of `S3Connection`, described in docs/credentials.md.
+
+    Raises:
+        SettingsError: If a setting is unknown or wrong, or if settings contradict each other.
+
+    Example:
+        import dagster as dg
+        from s3dest_dagster import S3DestinationIOManager, S3Resource
+
+        s3 = S3Resource(region_name="eu-central-1", role_arn="arn:aws:iam::123456789012:role/landing")
+        io_manager = S3DestinationIOManager(s3_bucket_name="my-bucket", s3=s3)
+        defs = dg.Definitions(resources={"io_manager": io_manager, "s3": s3})
     """
 
     def __init__(self, **data: Any) -> None:
         refuse_unknown("S3Resource", data, type(self).model_fields)
         check_variables("S3Resource", data, type(self).model_fields)
-        # What is given here becomes a default of the config schema, which the code location shows and every run stores.
+        # What is passed on becomes a default of the config schema, which the web interface shows and each run stores.
         literal = {name: value for name in _SECRETS if (value := data.get(name)) and not holds_variable(value)}
         super().__init__(**{name: value for name, value in data.items() if name not in literal})
         self.__dict__.update(literal)
@@ -61,8 +74,11 @@ class S3Resource(_ConnectionSettings):  # type: ignore[misc]
             self.connection()
 
     def _with_updated_values(self, values: Mapping[str, Any] | None) -> Any:
-        """Dagster's way from the resource of the code to the one of a run. `values` are the schema's, which know no
-        literal secret: those stay with the identity that they belong to, unless the run gives it others."""
+        """Dagster makes the resource of a run from that of the code by this method.
+
+        `values` come from the config schema, which does not have the literal secrets. Those are kept if the run has
+        the identity that they belong to, and no other secrets for it.
+        """
         given, own = dict(values or {}), dict[str, Any]()
         for identity, names in _SECRETS_OF.items():
             same = given.get(identity, getattr(self, identity)) == getattr(self, identity)
@@ -71,7 +87,7 @@ class S3Resource(_ConnectionSettings):  # type: ignore[misc]
         return super()._with_updated_values(given | own)
 
     def connection(self) -> S3Connection:
-        """The connection in plain values. Raises SettingsError when the settings contradict each other."""
+        """The connection as plain values. Raises SettingsError if the settings contradict each other."""
         if self.use_unsigned_session:
             raise SettingsError(
                 "use_unsigned_session is for reading public buckets; landing needs an identity. Leave it out.",
@@ -83,7 +99,7 @@ class S3Resource(_ConnectionSettings):  # type: ignore[misc]
                 "of its certificates; for a server without TLS write an http:// endpoint_url.",
                 setting="verify",
             )
-        values = {each.name: getattr(self, resource_name(each)) for each in fields(S3Connection)}
+        values = {field.name: getattr(self, _resource_name(field)) for field in fields(S3Connection)}
         given = {name: value for name, value in values.items() if value is not None}
         return S3Connection(**{**given, "endpoint": self._endpoint()})
 
@@ -92,7 +108,7 @@ class S3Resource(_ConnectionSettings):  # type: ignore[misc]
         return super().get_client() if self.use_unsigned_session else open_client(self.connection())
 
     def _endpoint(self) -> str:
-        """The endpoint, with the scheme that `use_ssl` asks for where it has none."""
+        """The endpoint; if it has no scheme, with the one that `use_ssl` asks for."""
         endpoint = (self.endpoint_url or "").strip()
         if self.use_ssl or endpoint.startswith("http://"):
             return endpoint

@@ -1,6 +1,7 @@
-"""Partitions that landed in a step that fails later, as materializations of their own.
+"""What a step lands, and how its run learns of it: the sync's id, log lines, metadata, data versions, events.
 
-Dagster reports nothing of a step that fails, though these partitions are published. It must not know how they landed.
+The IO manager (`outputs`) and one run of a connector (`multi_asset`) both report here. Must not know: where records
+come from.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -18,214 +19,27 @@ from typing import Any
 
 import dagster as dg
 
-from s3dest_dagster.commit.head import ReachedState
-from s3dest_dagster.dagster.asset_metadata import preview_rows_of, scopes_of, stream_of
-from s3dest_dagster.dagster.failures import placed
 from s3dest_dagster.dagster.metadata import (
     DATA_VERSION_TAG,
     Preview,
     common_version,
     data_version,
     receipt_metadata,
-    unchanged,
-    version_before,
 )
-from s3dest_dagster.dagster.outputs import DeferredRead, deliveries, let_go, opened
-from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.ingest.landing import Landing
 from s3dest_dagster.ingest.memory_budget import resident_bytes
 from s3dest_dagster.ingest.receipt import Progress, Receipt
-from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.printable import amount, printable, size
 from s3dest_dagster.settings.connector_config import JOB_ID_VARIABLE
-from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket
-from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
+from s3dest_dagster.stream import Stream, StreamId, Sync
 
-
-@dataclass(frozen=True, slots=True)
-class LandedPartition:
-    """One partition that a step has published, with the metadata and the data version of its materialization."""
-
-    key: dg.AssetKey
-    partition: str
-    metadata: Mapping[str, Any]
-    version: str
-
-
-def report_landed(
-    landed: Iterable[LandedPartition],
-    partitions: dg.PartitionsDefinition[Any] | None,
-    log_event: Callable[[dg.AssetMaterialization], None],
-) -> None:
-    """Reports each partition as materialized."""
-    for each in landed:
-        log_event(
-            dg.AssetMaterialization(
-                asset_key=each.key,
-                partition=_key(partitions, each.partition),
-                metadata=each.metadata,
-                tags={DATA_VERSION_TAG: each.version},
-            )
-        )
-
-
-def _key(partitions: dg.PartitionsDefinition[Any] | None, partition: str) -> str:
-    """The key as Dagster knows it: one of several dimensions carries them."""
-    if isinstance(partitions, dg.MultiPartitionsDefinition):
-        return partitions.get_partition_key_from_str(partition)
-    return partition
-
-
-def land_output(
-    context: dg.OutputContext, handed: Any, destination: S3Destination, bucket: Bucket, *, preview_rows: int = 0
-) -> None:
-    """Lands what an asset's body handed over, all of a scope or nothing; None lands nothing.
-
-    The scopes are landed one after another; those of a run that failed later stay and are reported as materialized, and
-    a retry of the run does not land them again.
-    """
-    if not context.has_asset_key:
-        _pass_only_none(context, handed)
-        return
-    stream = stream_of(context.asset_key, context.definition_metadata, context.output_metadata)
-    scopes = scopes_of(context, stream.id)
-    if handed is None:
-        context.log.info("The asset gave nothing (None), so nothing was landed. An empty list empties what is there.")
-        _version(context, [unchanged(_before(context, each)) for each in scopes])
-        return
-    rows = preview_rows_of(context.definition_metadata, preview_rows)
-    run_id, versions = delivery_id(), []
-    landed: list[LandedPartition] = []
-    try:
-        with open_target(destination, bucket, clock=now, entropy=os.urandom) as target:
-            for scope, records in deliveries(handed, scopes):
-                sync = new_sync(sync_id(run_id, context.asset_key, scope.partition))
-                started, preview = time.monotonic(), Preview(stream, rows)
-                receipt = _land(records, target, stream, sync, scope, preview, context.log.info)
-                seconds = time.monotonic() - started
-                context.log.info(landed_sentence(receipt, seconds))
-                metadata = receipt_metadata(receipt, stream, bucket=bucket, seconds=seconds, preview=preview)
-                _tell(context, metadata, scope, alone=len(scopes) == 1)
-                versions.append(data_version(receipt, partial(_before, context, scope.partition)))
-                if scope.partition is not None:
-                    landed.append(LandedPartition(context.asset_key, scope.partition, metadata, versions[-1]))
-                warn_of_second_writers(context.log, receipt, target.bucket)
-    except BaseException:
-        if landed:
-            report_landed(landed, context.asset_partitions_def, context.log_event)
-        raise
-    finally:
-        let_go(handed)
-    _version(context, versions)
-
-
-def _pass_only_none(context: dg.OutputContext, handed: Any) -> None:
-    """An op's output belongs to no stream: None passes, anything else is a SettingsError."""
-    if handed is None:
-        context.log.debug("The op gave nothing (None), so there is nothing to keep.")
-        return
-    raise SettingsError(
-        f"The op's output {context.name!r} is a {type(handed).__name__}, and an op's output belongs to no stream: only "
-        'an asset\'s can be landed. Give the output an IO manager of its own, as dg.Out(io_manager_key="files") with '
-        "the resource dg.FilesystemIOManager(), or make it an asset.",
-        setting="io_manager_key",
-    )
-
-
-def _land(
-    records: Any,
-    target: Target,
-    stream: Stream,
-    sync: Sync,
-    scope: Scope,
-    preview: Preview,
-    say: Callable[[str], None],
-) -> Receipt:
-    on_progress = partial(ProgressLines(str(scope), say).take, scope.stream)
-
-    def on_checkpoint(receipt: Receipt) -> None:
-        say(checkpoint_sentence(receipt))
-
-    with (
-        placed(scope),
-        Landing(
-            target,
-            stream,
-            sync,
-            scope=scope,
-            allow_empty=records.allow_empty if isinstance(records, DeferredRead) else True,
-            on_progress=on_progress,
-            on_checkpoint=on_checkpoint,
-        ) as landing,
-    ):
-        if not landing.recorded:
-            with opened(records, _state_for(landing), emitted_at=now_ms) as items:
-                for item in preview.of(items):
-                    landing.append(item)
-        return landing.commit()
-
-
-def _state_for(landing: Landing) -> ReachedState | None:
-    """The state that a source goes on from. Partitions and full refreshes begin anew."""
-    goes_on = landing.scope.partition is None and landing.stream.sync_mode is SyncMode.APPEND
-    return landing.last_state if goes_on else None
-
-
-# ---------------------------------------------------------------------- what is told
-
-
-def _tell(context: dg.OutputContext, metadata: dict[str, Any], scope: Scope, *, alone: bool) -> None:
-    """Puts the metadata on the materialization: of the run's one scope, or of this partition."""
-    if alone:
-        context.add_output_metadata(metadata)
-    elif (execution := current_execution()) is not None:
-        execution.add_asset_metadata(metadata, asset_key=context.asset_key, partition_key=scope.partition)
-
-
-def _version(context: dg.OutputContext, versions: list[str]) -> None:
-    """Notes the data version of what the step has landed."""
-    if (execution := current_execution()) is not None:
-        execution.set_data_version(context.asset_key, common_version(versions))
-
-
-def _before(context: dg.OutputContext, partition: str | None) -> str | None:
-    execution = current_execution()
-    return version_before(execution.instance, context.asset_key, partition) if execution is not None else None
-
+# ---------------------------------------------------------------------- the run and its syncs
 
 _PARENT = "dagster/parent_run_id"
 _RETRY_NUMBER = "dagster/retry_number"
 _RESUMED = ("dagster/is_resume_retry", "dagster/is_asset_resume_retry")
 
 FindRun = Callable[[str], dg.DagsterRun | None]
-
-
-def delivering_run(run: dg.DagsterRun, find: FindRun) -> str:
-    """The id of the run whose delivery this is: the run itself, or the one that it goes on with.
-
-    A run goes on with its parent when Dagster retries it, or when a person re-executes it from failure. A run
-    re-executed as a whole is a delivery of its own, and so are the retries of that one.
-    """
-    while _goes_on(run) and (parent_id := run.tags.get(_PARENT)):
-        parent = find(parent_id)
-        if parent is None:
-            return parent_id
-        run = parent
-    return run.run_id
-
-
-def _goes_on(run: dg.DagsterRun) -> bool:
-    return _RETRY_NUMBER in run.tags or any(run.tags.get(tag) == "true" for tag in _RESUMED)
-
-
-def sync_id(run_id: str, asset_key: dg.AssetKey, partition: str | None) -> str:
-    """The id of the sync of one scope in a run: the run's id and a digest of asset and partition, printable ASCII."""
-    scope = "\n".join([*asset_key.path, "" if partition is None else f"[{partition}]"])
-    return f"{run_id}-{hashlib.sha256(scope.encode()).hexdigest()[:12]}"
-
-
-# ---------------------------------------------------------------------- what is drawn from outside
 
 
 def now() -> datetime:
@@ -238,75 +52,206 @@ def now_ms() -> int:
     return int(now().timestamp() * 1000)
 
 
-def new_sync(identity: str) -> Sync:
-    """A sync of this id that begins now."""
-    return Sync(identity, now(), str(uuid.uuid4()), os.environ.get(JOB_ID_VARIABLE, ""))
-
-
-def delivery_id() -> str:
-    """The id of the run whose delivery this step is a part of; outside of a run one that is drawn."""
-    execution = current_execution()
-    if execution is None:
-        return str(uuid.uuid4())
-    return delivering_run(execution.run, execution.instance.get_run_by_id)
-
-
 def current_execution() -> dg.AssetExecutionContext | None:
-    """The asset's execution context, where a step runs."""
+    """The execution context of the asset that a step runs; None outside of a step."""
     try:
         return dg.AssetExecutionContext.get()
     except dg.DagsterInvariantViolationError:
         return None
 
 
+def new_sync(asset_key: dg.AssetKey, partition: str | None) -> Sync:
+    """A sync of this asset or partition that begins now. A retry of the run gets the same sync id again."""
+    identity = sync_id(_current_run_id(), asset_key, partition)
+    return Sync(identity, now(), str(uuid.uuid4()), os.environ.get(JOB_ID_VARIABLE, ""))
+
+
+def sync_id(run_id: str, asset_key: dg.AssetKey, partition: str | None) -> str:
+    """The run's id and a digest of asset and partition, in printable ASCII."""
+    scope = "\n".join([*asset_key.path, "" if partition is None else f"[{partition}]"])
+    return f"{run_id}-{hashlib.sha256(scope.encode()).hexdigest()[:12]}"
+
+
+def _current_run_id() -> str:
+    """The id of the run that this step's run continues; a random one outside of a run."""
+    execution = current_execution()
+    if execution is None:
+        return str(uuid.uuid4())
+    return original_run_id(execution.run, execution.instance.get_run_by_id)
+
+
+def original_run_id(run: dg.DagsterRun, find_run: FindRun) -> str:
+    """The id of the run whose syncs these are: the run itself, or the one that it continues.
+
+    A run continues its parent if Dagster retries it, or if a person re-executes it from failure. A run that is
+    re-executed as a whole begins anew, and so do the retries of that one.
+    """
+    while _continues_parent(run) and (parent_id := run.tags.get(_PARENT)):
+        parent = find_run(parent_id)
+        if parent is None:
+            return parent_id
+        run = parent
+    return run.run_id
+
+
+def _continues_parent(run: dg.DagsterRun) -> bool:
+    return _RETRY_NUMBER in run.tags or any(run.tags.get(tag) == "true" for tag in _RESUMED)
+
+
+# ---------------------------------------------------------------------- what Dagster records
+
+
+@dataclass(frozen=True, slots=True)
+class _LandedScope:
+    partition: str | None
+    metadata: dict[str, Any]
+    version: str
+
+
+class StepReport:
+    """Tells the run about each scope that its step lands.
+
+    Dagster records no materialization for a step that fails, although its partitions are published. Therefore, leaving
+    the `with` reports every landed partition of an asset that was not finished.
+
+    Args:
+        context: The context of the step or of its output.
+        bucket: The bucket in which the step lands.
+        partitions: The partitions of the step's assets; None if they have none.
+    """
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext | dg.OutputContext,
+        bucket: Bucket,
+        partitions: dg.PartitionsDefinition[Any] | None,
+    ) -> None:
+        self._context = context
+        self._bucket = bucket
+        self._partitions = partitions
+        self._unfinished: dict[dg.AssetKey, list[_LandedScope]] = {}
+
+    def __enter__(self) -> StepReport:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for key, scopes in self._unfinished.items():
+            for scope in scopes:
+                if scope.partition is not None:
+                    self._context.log_event(self._materialization(key, scope.partition, scope))
+
+    def log_checkpoint(self, receipt: Receipt) -> None:
+        """Log what a checkpoint has published."""
+        self._context.log.info(checkpoint_sentence(receipt))
+
+    def add(
+        self,
+        key: dg.AssetKey,
+        partition: str | None,
+        stream: Stream,
+        receipt: Receipt,
+        *,
+        seconds: float,
+        preview: Preview,
+    ) -> dict[str, Any]:
+        """Log a landed scope, and return the metadata of its materialization."""
+        self._context.log.info(landed_sentence(receipt, seconds))
+        warn_of_second_writers(self._context.log, receipt, self._bucket)
+        metadata = receipt_metadata(receipt, stream, bucket=self._bucket, seconds=seconds, preview=preview)
+        version = data_version(receipt, partial(version_before, key, partition))
+        self._unfinished.setdefault(key, []).append(_LandedScope(partition, metadata, version))
+        return metadata
+
+    def finish(self, key: dg.AssetKey) -> dg.DataVersion:
+        """The data version of all that the step landed of an asset, which Dagster now reports as materialized."""
+        return common_version(scope.version for scope in self._unfinished.pop(key, ()))
+
+    def _materialization(self, key: dg.AssetKey, partition: str, scope: _LandedScope) -> dg.AssetMaterialization:
+        if isinstance(self._partitions, dg.MultiPartitionsDefinition):
+            # Dagster finds the dimensions on the key, not in its text.
+            partition = self._partitions.get_partition_key_from_str(partition)
+        return dg.AssetMaterialization(
+            asset_key=key, partition=partition, metadata=scope.metadata, tags={DATA_VERSION_TAG: scope.version}
+        )
+
+
+def add_partition_metadata(key: dg.AssetKey, partition: str | None, metadata: dict[str, Any]) -> None:
+    """Put metadata on the materialization of one of the step's partitions."""
+    if (execution := current_execution()) is not None:
+        execution.add_asset_metadata(metadata, asset_key=key, partition_key=partition)
+
+
+def set_data_version(key: dg.AssetKey, version: dg.DataVersion) -> None:
+    """Record the data version of what the step landed."""
+    if (execution := current_execution()) is not None:
+        execution.set_data_version(key, version)
+
+
+def version_before(key: dg.AssetKey, partition: str | None) -> str | None:
+    """The data version of the last materialization of an asset or of its partition; None if there is none."""
+    execution = current_execution()
+    if execution is None:
+        return None
+    records: Any = key
+    if partition is not None:
+        records = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
+    latest = execution.instance.fetch_materializations(records, limit=1).records
+    event = latest[0].asset_materialization if latest else None
+    return (event.tags or {}).get(DATA_VERSION_TAG) if event is not None else None
+
+
+# ---------------------------------------------------------------------- the run's log
+
 _EVERY_S = 5.0
 _warned: set[tuple[str, str]] = set()
-"""Servers and buckets that a warning was given for."""
+"""The servers and buckets for which a warning was logged."""
 
 
 class ProgressLines:
-    """A line every five seconds at most, over all streams that are landed side by side: a line in the run's log costs
-    as much as many records. The rates are those since the line before."""
+    """Logs at most one line every five seconds for all streams of a landing together.
+
+    A line in the run's log costs as much as many records. The rates are those since the previous line.
+    """
 
     def __init__(
         self,
         title: str,
-        say: Callable[[str], None],
+        log: Callable[[str], None],
         *,
         clock: Callable[[], float] = time.monotonic,
         memory: Callable[[], int | None] = resident_bytes,
     ) -> None:
         self._title = title
-        self._say = say
+        self._log = log
         self._clock = clock
         self._memory = memory
         self._progress: dict[StreamId, Progress] = {}
         self._last = (clock(), 0, 0)
 
-    def take(self, stream: StreamId, progress: Progress) -> None:
-        """Notes where one stream stands; says where all of them do, when it is time."""
+    def update(self, stream: StreamId, progress: Progress) -> None:
+        """Note the progress of one stream, and log that of all streams if a line is due."""
         self._progress[stream] = progress
         now = self._clock()
         if now - self._last[0] >= _EVERY_S:
-            self._say(self._line(now))
+            self._log(self._line(now))
 
     def _line(self, now: float) -> str:
-        all_of_them = self._progress.values()
-        rows, objects, total = (
-            sum(getattr(each, name) for each in all_of_them) for name in ("rows", "objects", "bytes")
-        )
-        (then, rows_then, total_then), self._last = self._last, (now, rows, total)
-        seconds = now - then
+        rows, objects, total = (self._sum(name) for name in ("rows", "objects", "bytes"))
+        (last_time, last_rows, last_total), self._last = self._last, (now, rows, total)
+        seconds = now - last_time
         parts = [
             amount(rows, "record"),
             amount(objects, "object"),
             size(total),
-            f"{(rows - rows_then) / seconds:,.0f} records/s",
-            f"{(total - total_then) / 1e6 / seconds:,.1f} MB/s",
+            f"{(rows - last_rows) / seconds:,.0f} records/s",
+            f"{(total - last_total) / 1e6 / seconds:,.1f} MB/s",
         ]
         if (memory := self._memory()) is not None:
             parts.append(f"memory {memory / 1e6:,.0f} MB")
         return printable(f"{self._title}: {', '.join(parts)}")
+
+    def _sum(self, name: str) -> int:
+        return sum(getattr(progress, name) for progress in self._progress.values())
 
 
 def checkpoint_sentence(receipt: Receipt) -> str:
@@ -318,31 +263,34 @@ def checkpoint_sentence(receipt: Receipt) -> str:
 
 
 def landed_sentence(receipt: Receipt, seconds: float) -> str:
-    """What a landing was, for the run's log."""
+    """What was landed, for the run's log."""
     if receipt.repeated:
         return printable(
             f"{receipt.scope}: landed already by this run before it was retried; nothing was landed again."
         )
-    removed = f", {amount(len(receipt.removed), 'object')} replaced" if receipt.removed else ""
-    quarantined = f", {amount(receipt.counts.quarantined, 'line')} kept aside" if receipt.counts.quarantined else ""
-    earlier = f", {receipt.earlier.landed:,} of them by earlier attempts" if receipt.earlier is not None else ""
-    short = (
-        f", {amount(receipt.ended_early, 'row group or object', 'row groups and objects')} ended early for memory"
-        if receipt.ended_early
-        else ""
-    )
-    beside = f"{earlier}{removed}{quarantined}{short}"
     return printable(
         f"{receipt.scope}: {amount(receipt.rows, 'row')} in {amount(len(receipt.objects), 'object')}, "
-        f"{size(receipt.bytes)}, landed in {seconds:,.1f} s{beside}. {receipt.manifest}"
+        f"{size(receipt.bytes)}, landed in {seconds:,.1f} s{''.join(_details(receipt))}. {receipt.manifest}"
     )
+
+
+def _details(receipt: Receipt) -> Iterable[str]:
+    if receipt.earlier is not None:
+        yield f", {receipt.earlier.landed:,} of them by earlier attempts"
+    if receipt.removed:
+        yield f", {amount(len(receipt.removed), 'object')} replaced"
+    if receipt.counts.quarantined:
+        yield f", {amount(receipt.counts.quarantined, 'line')} kept aside"
+    if receipt.ended_early:
+        groups = amount(receipt.ended_early, "row group or object", "row groups and objects")
+        yield f", {groups} ended early for memory"
 
 
 def warn_of_second_writers(log: logging.Logger, receipt: Receipt, bucket: Bucket) -> None:
-    """Says once in a process and bucket that its server cannot tell two writers of one scope apart."""
-    place = (bucket.endpoint, bucket.name)
-    # A sync that was repeated has put nothing, so that the server is not known.
-    if receipt.repeated or place in _warned or bucket.abilities.detects_concurrent_writers:
+    """Warn, once per process and bucket, if the server cannot tell two writers of one scope apart."""
+    location = (bucket.endpoint, bucket.name)
+    # A repeated sync has put no object, so the server's abilities are unknown.
+    if receipt.repeated or location in _warned or bucket.abilities.detects_concurrent_writers:
         return
-    _warned.add(place)
+    _warned.add(location)
     log.warning(f"{bucket.endpoint}: {WITHOUT_CONDITIONS}")

@@ -1,6 +1,6 @@
-"""The destinations and streams of selected assets: from a module's definitions, for those who look at what has landed.
+"""The destinations and streams of selected assets, from the definitions of a module.
 
-It must not know what they look for.
+The command's `--module` and `--select` ask for them. Must not know: what is done with them.
 """
 
 from __future__ import annotations
@@ -26,19 +26,27 @@ from s3dest_dagster.stream import StreamId
 
 
 @dataclass(frozen=True, slots=True)
-class LandedBy:
-    """What assets of one IO manager land: where, and which streams, under their names in the bucket."""
+class SelectedStreams:
+    """The streams that the selected assets of one IO manager land."""
 
     destination: S3Destination
     bucket: Bucket
     streams: frozenset[StreamId]
+    """By their names in the bucket."""
 
 
-def landed_by(module: str, selection: str) -> list[LandedBy]:
-    """The destinations of the selected assets of a module, by its `Definitions` and Dagster's syntax of selections.
+def select_landed(module: str, selection: str) -> list[SelectedStreams]:
+    """The streams that the selected assets of a module land, one entry for each IO manager.
 
-    Assets that another IO manager keeps are left out. Raises SettingsError when the module cannot be imported, has no
-    definitions, or when no asset is selected that lands streams.
+    Assets of any other IO manager are left out.
+
+    Args:
+        module: The module that has `Definitions`, as Dagster imports it.
+        selection: Assets, in Dagster's syntax of selections.
+
+    Raises:
+        SettingsError: If the module cannot be imported or has no definitions, or if no asset is selected that lands
+            streams.
     """
     definitions = _definitions(module)
     keys = _selected(definitions, module, selection)
@@ -47,7 +55,7 @@ def landed_by(module: str, selection: str) -> list[LandedBy]:
         asset = definitions.resolve_assets_def(key)
         if asset.is_executable:
             by_manager[asset.get_io_manager_key_for_asset_key(key)][key] = asset
-    found = [each for name, assets in by_manager.items() for each in _landed(definitions, name, assets)]
+    found = [streams for name, assets in by_manager.items() for streams in _landed(definitions, name, assets)]
     if not found:
         raise SettingsError(
             f"{selection!r} selects no asset of {module} that an S3DestinationIOManager lands. "
@@ -70,7 +78,7 @@ def _selected(definitions: dg.Definitions, module: str, selection: str) -> set[d
 
 def _landed(
     definitions: dg.Definitions, manager_key: str, assets: dict[dg.AssetKey, dg.AssetsDefinition]
-) -> Iterator[LandedBy]:
+) -> Iterator[SelectedStreams]:
     resource = (definitions.resources or {}).get(manager_key)
     if not isinstance(resource, S3DestinationIOManager):
         return
@@ -78,18 +86,18 @@ def _landed(
         manager = getattr(resources, manager_key)
         destination, bucket = manager.destination(), manager.bucket()
     streams = (stream_of(key, asset.metadata_by_key[key]).id for key, asset in assets.items())
-    landed = frozenset(each.prefixed(destination.stream_prefix) for each in streams)
-    yield LandedBy(destination, bucket, landed)
+    landed = frozenset(stream.prefixed(destination.stream_prefix) for stream in streams)
+    yield SelectedStreams(destination, bucket, landed)
 
 
 def _definitions(module: str) -> dg.Definitions:
-    """The definitions of a module, which is looked for from the working directory on, as Dagster does."""
+    """The definitions of a module, which is searched in the working directory first, as Dagster does."""
     with _working_directory_first():
         try:
             loaded = import_module(module)
         except ImportError as error:
             raise SettingsError(f"--module {module!r} cannot be imported: {error}.", setting="module") from error
-        found = [made for each in vars(loaded).values() if (made := _made(each)) is not None]
+        found = [definitions for value in vars(loaded).values() if (definitions := _as_definitions(value)) is not None]
     if len(found) != 1:
         raise SettingsError(
             f"--module {module!r} has {len(found)} Definitions, and one is needed. Name the code location's module.",
@@ -98,8 +106,8 @@ def _definitions(module: str) -> dg.Definitions:
     return found[0]
 
 
-def _made(value: Any) -> dg.Definitions | None:
-    """The definitions that a module's value is, or, made by `dg.definitions`, gives."""
+def _as_definitions(value: Any) -> dg.Definitions | None:
+    """A module's value if it is `Definitions`, or what it gives if `dg.definitions` made it."""
     if isinstance(value, dg.Definitions):
         return value
     return value() if type(value).__name__ == "LazyDefinitions" and not value.has_context_arg else None

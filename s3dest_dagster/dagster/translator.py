@@ -1,6 +1,6 @@
-"""From a stream to the asset that it is: key, group, kinds, tags, description, columns. The one place to say it.
+"""`S3DestinationTranslator`: which asset a stream is, with its key, kinds, description, columns and code version.
 
-It must not know how the asset is made or landed.
+Must not know: how the asset is built or landed.
 """
 
 from __future__ import annotations
@@ -9,39 +9,55 @@ import keyword
 import re
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import fields
+from typing import Any
 
 import dagster as dg
 
+from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.schemas import paths
 from s3dest_dagster.dagster.asset_metadata import stream_metadata
-from s3dest_dagster.dagster.metadata import STORAGE_KIND, code_version, column_schema
+from s3dest_dagster.dagster.metadata import STORAGE_KIND, column_schema, digest
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.printable import markdown
 from s3dest_dagster.settings.formats import FormatSettings
 from s3dest_dagster.stream import Stream
 
-_FOREIGN = re.compile(r"[^A-Za-z0-9_]")
+_ILLEGAL = re.compile(r"[^A-Za-z0-9_]")
 _DAGSTERS = "arg_dict bool conf config context dict float input input_arg_dict int meta output output_arg_dict str type"
 _RESERVED = frozenset({*_DAGSTERS.split(), *keyword.kwlist})
-"""Names that Dagster refuses when they stand alone."""
+"""Names that Dagster refuses if they stand alone."""
 
 
 class S3DestinationTranslator:
-    """Says which asset a stream is. Override `get_asset_spec`, and begin with what this one gives:
+    """Gives each stream its asset spec. Override `get_asset_spec` to change keys, groups, tags and the rest.
 
-        class Ours(S3DestinationTranslator):
+    Args:
+        format: The format in which the streams land, which is shown as one of the asset's kinds; None if unknown.
+
+    Example:
+        from s3dest_dagster import S3DestinationTranslator, stream_asset
+
+        class CrmTranslator(S3DestinationTranslator):
             def get_asset_spec(self, stream):
                 return super().get_asset_spec(stream).replace_attributes(group_name="crm")
 
-    `format`, if given, is shown as one of the asset's kinds.
+        @stream_asset(translator=CrmTranslator())
+        def users():
+            yield {"id": 1}
     """
 
     def __init__(self, format: FormatSettings | None = None) -> None:
         self.format = format
 
     def get_asset_spec(self, stream: Stream) -> dg.AssetSpec:
-        """The asset: its key from namespace and name, as far as Dagster's names allow; the stream's description, or
-        its schema's; its columns, if it declares them; a code version (see `code_version`). Raises SchemaError for a
-        schema that cannot be understood."""
+        """The spec of the stream's asset.
+
+        Its key is made of namespace and name, as far as Dagster's names allow. It has the description of the stream or
+        of its schema, the columns if the schema declares them, and a code version (see `code_version`).
+
+        Raises SchemaError if the schema cannot be understood.
+        """
         columns = column_schema(stream)
         return dg.AssetSpec(
             key=asset_key(stream),
@@ -58,23 +74,22 @@ class S3DestinationTranslator:
 
 
 def asset_key(stream: Stream) -> dg.AssetKey:
-    """The stream's namespace and name as an asset key: marks dropped, each foreign character an underscore."""
-    parts = [part for part in (stream.namespace, stream.name) if part]
-    key = [asset_name(part) for part in parts]
-    return dg.AssetKey([f"{key[0]}_"] if len(key) == 1 and key[0] in _RESERVED else key)
+    """The stream's namespace and name as an asset key."""
+    parts = [asset_name(part) for part in (stream.namespace, stream.name) if part]
+    return dg.AssetKey([f"{parts[0]}_"] if len(parts) == 1 and parts[0] in _RESERVED else parts)
 
 
 def asset_name(text: str) -> str:
-    """The text as Dagster allows it for (a part of) an asset's name."""
-    plain = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
-    return _FOREIGN.sub("_", plain)
+    """The text as (a part of) an asset's name: accents are dropped, any other illegal character is an underscore."""
+    letters = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+    return _ILLEGAL.sub("_", letters)
 
 
-def check_distinct(specs: Iterable[tuple[Stream, dg.AssetKey]]) -> None:
-    """Raises SettingsError when two streams would be one asset, with both of their names."""
-    taken: dict[str, Stream] = {}
-    for stream, key in specs:
-        other = taken.setdefault(key.to_python_identifier(), stream)
+def check_distinct(assets: Iterable[tuple[Stream, dg.AssetKey]]) -> None:
+    """Raises SettingsError, with both names, if two streams would be the same asset."""
+    streams: dict[str, Stream] = {}
+    for stream, key in assets:
+        other = streams.setdefault(key.to_python_identifier(), stream)
         if other is not stream:
             raise SettingsError(
                 f"The streams {str(other.id)!r} and {str(stream.id)!r} would both be the asset "
@@ -84,8 +99,32 @@ def check_distinct(specs: Iterable[tuple[Stream, dg.AssetKey]]) -> None:
             )
 
 
+def code_version(stream: Stream, format: FormatSettings | None) -> str:
+    """A text that changes if the declaration changes so that the same records would land as other bytes.
+
+    It is made of the stream's name, namespace and sync mode, the names and types of its columns as the JSON schema
+    declares them, and, if the format is known, its options that differ from the defaults. The code of a function does
+    not count.
+
+    Raises SchemaError if the schema cannot be understood.
+    """
+    columns: list[Any] = []
+    if stream.json_schema is not None:
+        columns = list(paths(record_type(stream.json_schema, stream.name, stream.namespace)))
+    options = [] if format is None else [type(format).__name__, _changed_options(format)]
+    return digest(stream.namespace, stream.name, stream.sync_mode.value, columns, options)
+
+
+def _changed_options(format: FormatSettings) -> dict[str, str]:
+    return {
+        option.name: str(value)
+        for option in fields(format)
+        if (value := getattr(format, option.name)) != option.default
+    }
+
+
 def _shown_description(stream: Stream) -> str | None:
-    """The stream's own description, as Markdown; what its schema says comes from a source, and is shown as it is."""
+    """The stream's own description, as Markdown. That of its schema comes from a source, and is shown literally."""
     declared = _schema_description(stream)
     if stream.description and stream.description != declared:
         return stream.description
@@ -97,7 +136,7 @@ def _schema_description(stream: Stream) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def _kind(settings: FormatSettings) -> str:
-    """The format's name as Dagster knows it: it has icons for Parquet, CSV and JSON."""
-    name = type(settings).__name__.removesuffix("Format").lower()
+def _kind(format: FormatSettings) -> str:
+    """The format's name in Dagster, which has icons for Parquet, CSV and JSON."""
+    name = format.format_type.lower()
     return "json" if name == "jsonl" else name

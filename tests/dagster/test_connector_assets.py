@@ -10,8 +10,8 @@ import pytest
 from scripted import ScriptedSource
 
 from s3dest_dagster import S3DestinationTranslator, build_stream_assets
-from s3dest_dagster.dagster.asset_metadata import values_of
-from s3dest_dagster.dagster.config import looked_up
+from s3dest_dagster.dagster.asset_metadata import partition_values_of
+from s3dest_dagster.dagster.config import look_up
 from s3dest_dagster.errors import SettingsError
 
 DAILY = dg.DailyPartitionsDefinition("2026-01-01")
@@ -171,7 +171,7 @@ class TestPartitions:
         ids=["static", "daily", "multi with time", "multi without"],
     )
     def test_values_of_each_kind(self, partitions, key, expected):
-        values = values_of(partitions, key)
+        values = partition_values_of(partitions, key)
         assert values | expected == values
 
 
@@ -251,5 +251,5 @@ class TestEnvironment:
         assert not caught.value.allow_retries
 
     def test_anything_else_stays(self):
-        assert looked_up({"a": [1, None, "x", {"b": True}]}) == {"a": [1, None, "x", {"b": True}]}
-        assert looked_up(None) is None
+        assert look_up({"a": [1, None, "x", {"b": True}]}) == {"a": [1, None, "x", {"b": True}]}
+        assert look_up(None) is None

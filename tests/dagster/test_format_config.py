@@ -9,8 +9,8 @@ import pytest
 
 from s3dest_dagster import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
 from s3dest_dagster.dagster.config import (
+    FORMAT_CONFIGS,
     FormatConfig,
-    ParquetFormatConfig,
     as_format_config,
     format_config,
     format_settings,
@@ -76,7 +76,7 @@ def test_a_format_object_with_a_meaningless_member_is_refused():
 
 
 def test_what_is_dagsters_is_left_to_dagster():
-    config = ParquetFormatConfig()
+    config = FORMAT_CONFIGS[ParquetFormat]()
     assert as_format_config(config) is config
     assert as_format_config({"Parquet": {}}) == {"Parquet": {}}
 

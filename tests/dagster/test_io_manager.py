@@ -25,7 +25,7 @@ from s3dest_dagster import (
     S3Resource,
     stream_asset,
 )
-from s3dest_dagster.dagster.config import ParquetFormatConfig
+from s3dest_dagster.dagster.config import FORMAT_CONFIGS
 from s3dest_dagster.errors import SettingsError, TemplateError
 
 CONFIG = {
@@ -96,7 +96,7 @@ def test_every_setting_reaches_the_destination():
     "format",
     [
         ParquetFormat(compression_codec="ZSTD"),
-        ParquetFormatConfig(compression_codec="ZSTD"),
+        FORMAT_CONFIGS[ParquetFormat](compression_codec="ZSTD"),
         {"format_type": "Parquet", "compression_codec": "ZSTD"},
         {"Parquet": {"compression_codec": "ZSTD"}},
     ],

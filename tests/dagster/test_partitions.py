@@ -151,7 +151,7 @@ class TestSeveralPartitionsInOneRun:
         ("body", "reason"),
         [
             (lambda: [{"id": 1}], r"3 partitions of readings \('2026-01-01' to '2026-01-03'\).*groupby"),
-            (lambda: {"2026-02-01": []}, "the partition '2026-02-01' and this run has it not"),
+            (lambda: {"2026-02-01": []}, "the partition '2026-02-01' and this run does not have it"),
             (lambda: iter([("2026-01-01", []), ("2026-01-01", [])]), "'2026-01-01' twice"),
         ],
         ids=["no partition", "another partition", "twice"],

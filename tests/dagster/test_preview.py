@@ -11,7 +11,7 @@ import pytest
 
 from s3dest_dagster import Stream, stream_asset
 from s3dest_dagster.batch import ArrowBatch
-from s3dest_dagster.dagster.metadata import MOST_BYTES, MOST_COLUMNS, MOST_ROWS, Preview
+from s3dest_dagster.dagster.metadata import MAX_BYTES, MAX_COLUMNS, MAX_ROWS, Preview
 from s3dest_dagster.errors import SettingsError
 
 
@@ -37,7 +37,7 @@ def test_the_first_records_are_shown_as_they_were_given(shown):
 
 
 def test_as_many_as_the_setting_says(shown):
-    assert len(shown([{"id": number} for number in range(2 * MOST_ROWS)], preview_rows=MOST_ROWS)) == MOST_ROWS
+    assert len(shown([{"id": number} for number in range(2 * MAX_ROWS)], preview_rows=MAX_ROWS)) == MAX_ROWS
 
 
 def test_none_at_all_where_it_is_switched_off_for_everything_or_for_one_stream(shown):
@@ -46,7 +46,7 @@ def test_none_at_all_where_it_is_switched_off_for_everything_or_for_one_stream(s
     assert shown([{"id": 1}], metadata={"s3dest/preview_rows": 1}, preview_rows=0) == [{"id": "1"}]
 
 
-@pytest.mark.parametrize("rows", [-1, MOST_ROWS + 1])
+@pytest.mark.parametrize("rows", [-1, MAX_ROWS + 1])
 def test_a_number_of_rows_that_cannot_be_shown_is_refused(lake, rows):
     with pytest.raises(SettingsError) as raised:
         lake.io(preview_rows=rows)
@@ -77,15 +77,15 @@ def test_cells_and_columns_are_bounded(shown):
     for letter in long:
         assert row[letter].startswith(letter * 20)
         assert row[letter].endswith("…")
-    assert all(len(cell.encode()) <= MOST_BYTES for cell in row.values())
-    assert len(row) == MOST_COLUMNS + 1
-    assert row["…"] == f"{204 - MOST_COLUMNS} more columns"
+    assert all(len(cell.encode()) <= MAX_BYTES for cell in row.values())
+    assert len(row) == MAX_COLUMNS + 1
+    assert row["…"] == f"{204 - MAX_COLUMNS} more columns"
 
 
 def test_a_long_name_is_bounded_too(shown):
     ((name, cell),) = shown([{"n" * 1_000_000: 1}])[0].items()
     assert (name[:20], name[-1], cell) == ("n" * 20, "…", "1")
-    assert len(name.encode()) <= MOST_BYTES
+    assert len(name.encode()) <= MAX_BYTES
 
 
 SECRET = "s3cr3t-value"
@@ -174,7 +174,7 @@ def test_what_cannot_be_shown_stops_nothing():
     preview = Preview(Stream(name="moments"), 5)
     moments = pa.record_batch({"at": pa.array([2**62], pa.timestamp("s"))})
     batch = ArrowBatch(moments, np.zeros(1, np.int64))
-    assert list(preview.of([batch])) == [batch]
+    assert list(preview.watch([batch])) == [batch]
     assert preview.metadata() == {}
 
 

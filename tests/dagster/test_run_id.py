@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from s3dest_dagster import stream_asset
-from s3dest_dagster.dagster.run_landing import delivering_run, sync_id
+from s3dest_dagster.dagster.run_landing import original_run_id, sync_id
 from s3dest_dagster.stream import Sync
 
 
@@ -24,7 +24,7 @@ def tags_of(parent: str, **tags: str) -> dict[str, str]:
 
 def delivery(*runs: dg.DagsterRun) -> str:
     """The delivery of the last of the runs."""
-    return delivering_run(runs[-1], {each.run_id: each for each in runs}.get)
+    return original_run_id(runs[-1], {each.run_id: each for each in runs}.get)
 
 
 FIRST = run("first")

@@ -7,7 +7,7 @@ import re
 import dagster as dg
 
 from s3dest_dagster import stream_asset
-from s3dest_dagster.dagster import run_log
+from s3dest_dagster.dagster import run_landing
 from s3dest_dagster.dagster.run_landing import ProgressLines, resident_bytes
 from s3dest_dagster.ingest.receipt import Progress
 from s3dest_dagster.stream import StreamId
@@ -21,7 +21,7 @@ def told(*at: tuple[float, StreamId, int], memory: int | None = 512_000_000) -> 
     lines: list[str] = []
     progress = ProgressLines("crm", lines.append, clock=lambda: next(moments), memory=lambda: memory)
     for _, stream, rows in at:
-        progress.take(stream, Progress(rows=rows, objects=1, bytes=rows * 1000))
+        progress.update(stream, Progress(rows=rows, objects=1, bytes=rows * 1000))
     return lines
 
 
@@ -51,7 +51,7 @@ def test_memory_grows_with_what_the_process_holds():
 
 
 def test_a_sync_tells_where_it_stands_in_the_runs_log(lake, monkeypatch):
-    monkeypatch.setattr(run_log, "_EVERY_S", 1e-9)
+    monkeypatch.setattr(run_landing, "_EVERY_S", 1e-9)
 
     @stream_asset
     def people():

@@ -12,7 +12,7 @@ import pytest
 
 from s3dest_dagster import stream_asset
 from s3dest_dagster.cli.entry import run
-from s3dest_dagster.dagster.selection import landed_by
+from s3dest_dagster.dagster.selection import select_landed
 from s3dest_dagster.errors import SettingsError
 
 
@@ -72,12 +72,12 @@ def test_other_verbs_take_a_selection_too(module, capsys):
 @pytest.mark.parametrize("selection", ["report", "shop/customers", "group:("])
 def test_a_selection_that_lands_nothing_is_refused(module, selection):
     with pytest.raises(SettingsError, match="select"):
-        landed_by(module, selection)
+        select_landed(module, selection)
 
 
 def test_a_module_without_definitions_is_refused():
     with pytest.raises(SettingsError, match="has 0 Definitions"):
-        landed_by("json", "*")
+        select_landed("json", "*")
 
 
 def test_definitions_that_are_made_when_asked_for_and_settings_of_the_environment_are_understood(
@@ -96,6 +96,6 @@ def test_definitions_that_are_made_when_asked_for_and_settings_of_the_environmen
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LAKE_OF_THE_TEST", "lake-of-the-environment")
-    (found,) = landed_by("late_location", "*")
+    (found,) = select_landed("late_location", "*")
     assert found.bucket.name == found.destination.s3_bucket_name == "lake-of-the-environment"
     assert {str(each) for each in found.streams} == {"users"}

@@ -27,8 +27,7 @@ from s3dest_dagster import (
     build_stream_assets,
     stream_asset,
 )
-from s3dest_dagster.dagster.config import ParquetFormatConfig
-from s3dest_dagster.dagster.multi_asset import ready
+from s3dest_dagster.dagster.config import FORMAT_CONFIGS, look_up
 from s3dest_dagster.errors import SettingsError
 
 TEXT, NUMBER, FEW = dg.EnvVar("A_TEXT"), dg.EnvVar.int("A_NUMBER"), dg.EnvVar.int("A_FEW")
@@ -81,7 +80,7 @@ LOOKED_UP: list[tuple[Callable[[], Any], Callable[[Any], Any], Any]] = [
     (lambda: manager(memory_mb=NUMBER), landing("memory_mb"), 300),
     (lambda: manager(preview_rows=FEW), lambda io: io.preview_rows, 7),
     (lambda: manager(object_metadata={"a": TEXT}), landing("object_metadata"), {"a": OUTSIDE}),
-    (lambda: manager(format=ParquetFormatConfig(page_size_kb=NUMBER)), page_size, 300),
+    (lambda: manager(format=FORMAT_CONFIGS[ParquetFormat](page_size_kb=NUMBER)), page_size, 300),
     (lambda: manager(format={"Parquet": {"page_size_kb": NUMBER}}), page_size, 300),
     (lambda: manager(s3=S3Resource(region_name=TEXT)), reaching("region"), OUTSIDE),
     (lambda: manager(s3=S3Resource(max_attempts=NUMBER)), reaching("max_attempts"), 300),
@@ -119,12 +118,13 @@ def test_a_variable_of_an_io_manager_or_resource_is_looked_up_when_a_run_starts(
     ids=range(6),
 )
 def test_a_variable_of_a_connectors_config_is_looked_up_at_any_depth(config, expected):
-    given = ready(AirbyteSource("source-shop", config)).config
+    given = AirbyteSource("source-shop", config).with_variables(look_up).config
     assert (given() if callable(given) else given) == expected
 
 
 def test_a_variable_of_a_connectors_environment_is_a_text():
-    assert ready(AirbyteSource("source-shop", env={"A": TEXT, "B": NUMBER})).env == {"A": "from-outside", "B": "300"}
+    source = AirbyteSource("source-shop", env={"A": TEXT, "B": NUMBER})
+    assert source.with_variables(look_up).env == {"A": "from-outside", "B": "300"}
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_variable_of_a_connectors_environment_is_a_text():
 )
 def test_one_that_has_no_value_is_named_with_its_place_and_without_its_value(variable, reason):
     with pytest.raises(SettingsError, match=reason + r".*config\.a\[0\]") as caught:
-        ready(AirbyteSource("source-shop", {"a": [variable]}))
+        AirbyteSource("source-shop", {"a": [variable]}).with_variables(look_up)
     assert "from-outside" not in str(caught.value)
 
 

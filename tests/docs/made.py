@@ -30,7 +30,7 @@ from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.kinds.temporal import date_days, time_micros, timestamp_micros
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.schemas import arrow_schema, avro_schema
-from s3dest_dagster.dagster.asset_metadata import values_of
+from s3dest_dagster.dagster.asset_metadata import partition_values_of
 from s3dest_dagster.dagster.translator import asset_key
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys import KeyTemplate, key_name
@@ -577,7 +577,7 @@ def partition_placeholders() -> str:
 
     days = dg.DailyPartitionsDefinition("2026-01-01", timezone="Europe/Berlin")
     two = dg.MultiPartitionsDefinition({"day": days, "region": dg.StaticPartitionsDefinition(["eu", "us"])})
-    values = values_of(two, "2026-01-05|eu")
+    values = partition_values_of(two, "2026-01-05|eu")
     rows = [(f"`{{{{ {name} }}}}`", code(_json(value))) for name, value in values.items()]
     return written_table(("placeholder", "value"), rows)
 

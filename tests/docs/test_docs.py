@@ -39,7 +39,7 @@ from s3dest_dagster import (
 from s3dest_dagster.batch import JsonBatch, Tally
 from s3dest_dagster.cli.commands import s3dest
 from s3dest_dagster.commit.segment import Counts, SchemaChanges, SegmentObject
-from s3dest_dagster.dagster import input_values
+from s3dest_dagster.dagster import loading
 from s3dest_dagster.dagster.assets import AssetSettings
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.dagster.metadata import Preview, receipt_metadata
@@ -512,7 +512,7 @@ def metadata_of(partition: str | None) -> dict[str, Any]:
         }
     )
     stream, preview = Stream(name="users"), Preview(Stream(name="users"), 1)
-    preview.take(JsonBatch([b'{"id":1}'], np.zeros(1, np.int64), 8))
+    preview.add(JsonBatch([b'{"id":1}'], np.zeros(1, np.int64), 8))
     bucket = open_bucket(S3Connection(endpoint="http://127.0.0.1:9000"), "b")
     return receipt_metadata(receipt, stream, bucket=bucket, seconds=1.0, preview=preview)
 
@@ -521,8 +521,8 @@ def test_annotations_that_can_be_loaded_stand_in_their_table():
     rows = pages.table(pages.section(DAGSTER, "Reading downstream"))
     names = (pages.code(name) for row in rows for name in row["annotation"].split("`, "))
     told = {name.partition("[")[0] for name in names} - {"none"}
-    kinds = (*input_values._WHOLE, *input_values._ROWS, *input_values._MAPPINGS)
-    known = {*map(annotation_name, kinds), *input_values._FRAMES}
+    kinds = (*loading._WHOLE, *loading._ROWS, *loading._MAPPINGS)
+    known = {*map(annotation_name, kinds), *loading._FRAMES}
     assert told == known
 
 

@@ -1,4 +1,4 @@
-"""The component: streams of a source, said in YAML.
+"""The component: streams of a source as YAML describes them. Import from the modules.
 
-It must not know how assets are made or landed: that stands beside it. Import from the modules.
+Must not know: how assets are built or landed.
 """

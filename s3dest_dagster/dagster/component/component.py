@@ -1,50 +1,46 @@
 """`S3DestinationComponent`: a source, its streams and where they land, as one component of a Dagster project.
 
-It must not know how assets are made or landed.
+Must not know: how assets are built or landed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal
 
 import dagster as dg
 from dagster.components import Scaffolder, ScaffoldRequest, scaffold_component
-from dagster.components.resolved.core_models import (
-    MultiRunBackfillPolicyModel,
-    SingleRunBackfillPolicyModel,
-    resolve_backfill_policy,
-)
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
-from pydantic import Field, TypeAdapter
 
-from s3dest_dagster.dagster.assets import AssetSettings, asset_of
+from s3dest_dagster.dagster.assets import AssetSettings, build_asset, over_slices
 from s3dest_dagster.dagster.component.models import (
+    BackfillPolicyModel,
     DestinationModel,
     PartitionsModel,
+    RetryPolicyModel,
+    resolve_backfill,
     resolve_destination,
     resolve_partitions,
+    resolve_retry,
 )
 from s3dest_dagster.dagster.component.sources import (
-    Chosen,
     ComponentStream,
-    Source,
+    SelectedStream,
     SourceModel,
     StreamsModel,
-    body_of,
-    chosen_streams,
     resolve_source,
     resolve_streams,
+    select_streams,
 )
-from s3dest_dagster.dagster.component.yaml_values import NOWHERE, Place, as_said, by_kind
+from s3dest_dagster.dagster.component.yaml_values import NOWHERE, SourcePosition, as_given, by_kind
 from s3dest_dagster.dagster.config import format_settings
-from s3dest_dagster.dagster.multi_asset import asset_of_streams
+from s3dest_dagster.dagster.multi_asset import build_multi_asset
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name, check_distinct
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.sources.airbyte.connector import AirbyteSource
+from s3dest_dagster.sources import Source, as_source
 from s3dest_dagster.stream import Stream, StreamId, SyncMode
 
-_BEGINNING = """\
+_TEMPLATE = """\
 type: {type_name}
 
 attributes:
@@ -77,70 +73,46 @@ attributes:
 
 
 class S3DestinationScaffolder(Scaffolder[Any]):
-    """Writes `defs.yaml` with files as the source, and the other sources as comments."""
+    """Writes a `defs.yaml` that loads, with files as the source and a connector as comments.
+
+    `dg scaffold defs s3dest_dagster.S3DestinationComponent NAME` calls it.
+    """
 
     def scaffold(self, request: ScaffoldRequest[Any]) -> None:
         if request.scaffold_format != "yaml":
             scaffold_component(request)
             return
-        text = _BEGINNING.format(type_name=request.type_name, name=request.target_path.name)
+        text = _TEMPLATE.format(type_name=request.type_name, name=request.target_path.name)
         path = request.target_path if request.append else request.target_path / "defs.yaml"
         with path.open("a" if request.append else "w", encoding="utf-8") as file:
             file.write(f"---\n{text}" if request.append else text)
 
 
-class RetryPolicyModel(dg.Model):
-    """How often a failed step is tried again."""
-
-    max_retries: int = 1
-    delay: float | None = None
-    backoff: Literal["LINEAR", "EXPONENTIAL"] | None = None
-    jitter: Literal["FULL", "PLUS_MINUS"] | None = None
-
-
-BackfillPolicyModel = Annotated[SingleRunBackfillPolicyModel | MultiRunBackfillPolicyModel, Field(discriminator="type")]
-_retry_model: TypeAdapter[Any] = TypeAdapter(RetryPolicyModel)
-_backfill_model: TypeAdapter[Any] = TypeAdapter(BackfillPolicyModel)
-
-
-def _made(context: dg.ResolutionContext, given: Any, kind: Any, model: TypeAdapter[Any]) -> Any:
-    """The model of what is said; None and what a template has made stay as they are."""
-    given = context.resolve_value(given)
-    return given if given is None or isinstance(given, kind) else Place(context).validated(model, given)
-
-
-def _backfill_policy(context: dg.ResolutionContext, given: Any) -> dg.BackfillPolicy | None:
-    model = _made(context, given, dg.BackfillPolicy, _backfill_model)
-    return model if isinstance(model, dg.BackfillPolicy) else resolve_backfill_policy(context, model)
-
-
-def _retry_policy(context: dg.ResolutionContext, given: Any) -> dg.RetryPolicy | None:
-    model = _made(context, given, dg.RetryPolicy, _retry_model)
-    if model is None or isinstance(model, dg.RetryPolicy):
-        return model
-    return dg.RetryPolicy(
-        max_retries=model.max_retries,
-        delay=model.delay,
-        backoff=dg.Backoff[model.backoff] if model.backoff else None,
-        jitter=dg.Jitter[model.jitter] if model.jitter else None,
-    )
-
-
 @dg.scaffold_with(S3DestinationScaffolder)
 @dataclass
 class S3DestinationComponent(dg.Component, dg.Resolvable):
-    """Streams of a source as assets that land in S3.
+    """Streams of a source as assets that land in S3, each partition as a whole or not at all.
 
     The source is an Airbyte connector, a Python function, or files. Each stream is an asset with its own sync mode and
-    partitions, landed all at once or not at all. Where they land is said here, as a connector's config.json says it, or
-    by the IO manager that io_manager_key names.
+    partitions. The destination stands here, as in a connector's config.json, or is the IO manager that io_manager_key
+    names.
+
+    Example (defs.yaml):
+        type: s3dest_dagster.S3DestinationComponent
+        attributes:
+          source:
+            type: files
+            path: inbox/*.jsonl
+          streams: [visits]
+          destination:
+            s3_bucket_name: my-bucket
     """
 
     source: Annotated[
-        Source,
+        Source | Callable[..., Any],
         dg.Resolver(
             resolve_source,
-            model_field_type=as_said(SourceModel),
+            model_field_type=as_given(SourceModel),
             description="Where records come from.",
         ),
     ]
@@ -148,25 +120,25 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
         Sequence[ComponentStream | str] | None,
         dg.Resolver(
             resolve_streams,
-            model_field_type=as_said(StreamsModel | None),
-            description="Which streams are synced, by name or with what is said of one alone; all of a connector's "
-            "catalog when left out.",
+            model_field_type=as_given(StreamsModel | None),
+            description="Which streams are synced, by name or with settings of their own; by default all of a "
+            "connector's catalog.",
             examples=[["users", {"name": "orders", "sync_mode": "append"}]],
         ),
     ] = None
     sync_mode: Annotated[
         Literal["full_refresh", "append"] | None,
         dg.Resolver.default(
-            description="Of streams that do not say theirs: full_refresh replaces what a stream or partition holds, "
-            "append adds to a stream. When left out, a connector's catalog says it, else it is full_refresh."
+            description="Of streams without one of their own: full_refresh replaces what a stream or partition holds, "
+            "append adds to a stream. By default that of a connector's catalog, else full_refresh."
         ),
     ] = None
-    # An S3DestinationIOManager or None; Dagster refuses the annotation, since it is a pydantic model of its own kind.
+    # An S3DestinationIOManager or None. Dagster refuses that annotation, since the class is a pydantic model.
     destination: Annotated[
         Any,
         dg.Resolver(
             resolve_destination,
-            model_field_type=as_said(DestinationModel | str | None),
+            model_field_type=as_given(DestinationModel | str | None),
             description="Where the streams land: a connector's config.json, pasted, or the path of the file beside "
             "this one. Only s3_bucket_name is required. It becomes an IO manager.",
         ),
@@ -174,16 +146,16 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
     io_manager_key: Annotated[
         str | None,
         dg.Resolver.default(
-            description="The IO manager that lands the streams: one that is defined elsewhere (io_manager when left "
-            "out), or, with a destination, the key that it gets."
+            description="The IO manager that lands the streams: one that is defined elsewhere (io_manager by default), "
+            "or, with a destination, the key that it gets."
         ),
     ] = None
     partitions_def: Annotated[
         dg.PartitionsDefinition[Any] | None,
         dg.Resolver(
             resolve_partitions,
-            model_field_type=as_said(PartitionsModel | None),
-            description="Partitions of the streams, each landed for itself; none when left out.",
+            model_field_type=as_given(PartitionsModel | None),
+            description="Partitions of the streams, each landed on its own; none by default.",
         ),
     ] = None
     translation: Annotated[
@@ -194,16 +166,16 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
     backfill_policy: Annotated[
         dg.BackfillPolicy | None,
         dg.Resolver(
-            _backfill_policy,
-            model_field_type=as_said(BackfillPolicyModel | None),
-            description="Whether a backfill has one run for all partitions, or runs of so many.",
+            resolve_backfill,
+            model_field_type=as_given(BackfillPolicyModel | None),
+            description="Whether a backfill has one run for all partitions, or several of a given size.",
         ),
     ] = None
     retry_policy: Annotated[
         dg.RetryPolicy | None,
         dg.Resolver(
-            _retry_policy,
-            model_field_type=as_said(RetryPolicyModel | None),
+            resolve_retry,
+            model_field_type=as_given(RetryPolicyModel | None),
             description="How often a sync that failed is tried again; what it has published is not landed again.",
         ),
     ] = None
@@ -212,111 +184,115 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
     as_one_run: Annotated[
         bool | str,
         dg.Resolver.default(
-            description="One run of a connector for all of its streams that are selected, landed side by side; a text "
-            "names the step."
+            description="One run of a connector for all of its selected streams, landed side by side; a text names the "
+            "step."
         ),
     ] = False
 
     def __post_init__(self) -> None:
-        self.place = NOWHERE
+        self.position = NOWHERE
 
     @classmethod
     def load(cls, attributes: Any, context: dg.ComponentLoadContext) -> "S3DestinationComponent":
         if attributes is None:
-            with Place(context.resolution_context).told():
+            with SourcePosition(context.resolution_context).located():
                 raise SettingsError(
                     "The component has no attributes. It needs at least a source: attributes: {source: {type: files, "
                     "path: …}, streams: […]}."
                 )
-        made: S3DestinationComponent = super().load(attributes, context)
-        return made
+        component: S3DestinationComponent = super().load(attributes, context)
+        return component
 
     @classmethod
     def resolve_from_model(cls, context: dg.ResolutionContext, model: Any) -> "S3DestinationComponent":
-        Place(context).check_keys()
-        made: S3DestinationComponent = super().resolve_from_model(context, model)
-        made.place = Place(context)
-        return made
+        SourcePosition(context).check_keys()
+        component: S3DestinationComponent = super().resolve_from_model(context, model)
+        component.position = SourcePosition(context)
+        return component
 
     @classmethod
     def get_model_cls(cls) -> Any:
-        return _told_by_kind(super().get_model_cls())
+        return _with_schema_by_kind(super().get_model_cls())
 
     @classmethod
     def get_spec(cls) -> dg.ComponentTypeSpec:
         return dg.ComponentTypeSpec(tags=["s3", "airbyte", "ingestion"])
 
     def get_asset_spec(self, stream: Stream) -> dg.AssetSpec:
-        """The asset that a stream is. Override it to say it otherwise, and begin with what this one gives."""
-        form = format_settings(self.destination.format) if self.destination else None
-        spec = S3DestinationTranslator(form).get_asset_spec(stream)
-        if isinstance(self.source, AirbyteSource):
-            spec = spec.merge_attributes(kinds={"airbyte"})
+        """The spec of a stream's asset. Override it to change the spec, starting from what this method gives."""
+        format = format_settings(self.destination.format) if self.destination else None
+        spec = (
+            S3DestinationTranslator(format).get_asset_spec(stream).merge_attributes(kinds=set(self._source.asset_kinds))
+        )
         return self.translation(spec, stream) if self.translation else spec
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The assets, and the IO manager of a destination that is said here."""
+        """The assets, and the IO manager if the destination stands here."""
         key = self.io_manager_key or (_key_of(context) if self.destination else "io_manager")
-        with self.place.told():
+        with self.position.located():
             self._check_sync_mode()
             assets = self._assets(key)
         return dg.Definitions(assets=assets, resources={key: self.destination} if self.destination else {})
 
     def _check_sync_mode(self) -> None:
-        known = [each.value for each in SyncMode]
+        known = [mode.value for mode in SyncMode]
         if self.sync_mode is not None and self.sync_mode not in known:
             raise SettingsError(f"sync_mode is {self.sync_mode!r}. Use {' or '.join(known)}.", setting="sync_mode")
 
     # ------------------------------------------------------------------ the assets
 
+    @property
+    def _source(self) -> Source:
+        source = as_source(self.source)
+        assert source is not None, "the component has a source or a function"
+        return source
+
     def _assets(self, key: str) -> list[dg.AssetsDefinition]:
-        chosen = chosen_streams(self.source, self.streams, self.sync_mode)
-        specs = {stream.id: self._spec(said, stream) for said, stream in chosen}
-        self._check_distinct(chosen, specs)
-        if self.as_one_run and chosen:
-            return [self._one_run(chosen, specs, key)]
-        return [self._asset(said, stream, specs, key) for said, stream in chosen]
+        selected = select_streams(self._source, self.streams, self.sync_mode)
+        specs = {stream.id: self._spec(own, stream) for own, stream in selected}
+        self._check_distinct(selected, specs)
+        if self.as_one_run and selected:
+            return [self._multi_asset(selected, specs, key)]
+        return [self._asset(own, stream, specs, key) for own, stream in selected]
 
     def _asset(
-        self, said: ComponentStream, stream: Stream, specs: Mapping[StreamId, dg.AssetSpec], key: str
+        self, own: ComponentStream, stream: Stream, specs: Mapping[StreamId, dg.AssetSpec], key: str
     ) -> dg.AssetsDefinition:
-        partitions = self._partitions(said, specs[stream.id])
-        body = body_of(self.source, stream, partitions)
-        with said.place.told():
-            return asset_of(stream, body, _Decided(specs), partitions, self._settings(said.io_manager_key or key))
+        partitions = self._partitions(own, specs[stream.id])
+        function = self._source.asset_function(stream, over_slices(stream, partitions))
+        settings = self._settings(own.io_manager_key or key)
+        with own.position.located():
+            return build_asset(stream, function, _KnownSpecs(specs), partitions, settings)
 
-    def _one_run(
-        self,
-        chosen: Sequence[Chosen],
-        specs: Mapping[StreamId, dg.AssetSpec],
-        key: str,
+    def _multi_asset(
+        self, selected: Sequence[SelectedStream], specs: Mapping[StreamId, dg.AssetSpec], key: str
     ) -> dg.AssetsDefinition:
-        if not isinstance(self.source, AirbyteSource):
+        source = self._source.as_multi_stream()
+        if source is None:
             raise SettingsError(
                 "as_one_run is for connectors, which can be asked for several streams at once.", setting="as_one_run"
             )
-        partitions = [self._partitions(said, specs[stream.id]) for said, stream in chosen]
-        keys = [said.io_manager_key or key for said, _ in chosen]
-        for (said, stream), its_partitions, its_key in zip(chosen, partitions, keys, strict=True):
+        partitions = [self._partitions(own, specs[stream.id]) for own, stream in selected]
+        keys = [own.io_manager_key or key for own, _ in selected]
+        for (own, stream), its_partitions, its_key in zip(selected, partitions, keys, strict=True):
             if (its_partitions, its_key) != (partitions[0], keys[0]):
-                with said.place.told():
+                with own.position.located():
                     raise SettingsError(
                         f"One run of a connector has one partition and one IO manager, and {stream.id} has another "
-                        f"than {chosen[0][1].id}. Give it the same, or a component of its own.",
+                        f"than {selected[0][1].id}. Give it the same, or a component of its own.",
                         stream=str(stream.id),
                     )
-        streams = [stream for _, stream in chosen]
+        streams = [stream for _, stream in selected]
         name = self.as_one_run if isinstance(self.as_one_run, str) else None
-        settings = self._settings(keys[0])
-        return asset_of_streams(self.source, streams, _Decided(specs), partitions[0], settings, name)
+        return build_multi_asset(source, streams, _KnownSpecs(specs), partitions[0], self._settings(keys[0]), name)
 
-    def _spec(self, said: ComponentStream, stream: Stream) -> dg.AssetSpec:
-        with said.place.told():
+    def _spec(self, own: ComponentStream, stream: Stream) -> dg.AssetSpec:
+        with own.position.located():
             spec = self.get_asset_spec(stream)
-            return said.translation(spec, stream) if said.translation else spec
+            return own.translation(spec, stream) if own.translation else spec
 
-    def _partitions(self, said: ComponentStream, spec: dg.AssetSpec) -> dg.PartitionsDefinition[Any] | None:
-        return spec.partitions_def or (None if said.unpartitioned else said.partitions_def or self.partitions_def)
+    def _partitions(self, own: ComponentStream, spec: dg.AssetSpec) -> dg.PartitionsDefinition[Any] | None:
+        return spec.partitions_def or (None if own.unpartitioned else own.partitions_def or self.partitions_def)
 
     def _settings(self, io_manager_key: str) -> AssetSettings:
         return AssetSettings(
@@ -327,30 +303,30 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
             op_tags=self.op_tags,
         )
 
-    def _check_distinct(self, chosen: Sequence[Chosen], specs: Mapping[StreamId, dg.AssetSpec]) -> None:
+    def _check_distinct(self, selected: Sequence[SelectedStream], specs: Mapping[StreamId, dg.AssetSpec]) -> None:
         try:
-            check_distinct((stream, specs[stream.id].key) for _, stream in chosen)
+            check_distinct((stream, specs[stream.id].key) for _, stream in selected)
         except SettingsError as error:
-            place = [said.place for said, stream in chosen if str(stream.id) == error.stream][-1]
-            with place.told():
+            position = [own.position for own, stream in selected if str(stream.id) == error.stream][-1]
+            with position.located():
                 raise
 
 
 @cache
-def _told_by_kind(model: Any) -> Any:
-    """The model with a schema whose unions are told apart: Dagster lets a text stand for each field, as a template."""
+def _with_schema_by_kind(model: Any) -> Any:
+    """The model with its schema `by_kind`: Dagster makes each field a union, since a text may be a template for it."""
+    original = model.model_json_schema
 
     def schema(*arguments: Any, **options: Any) -> Any:
-        found = plain(*arguments, **options)
-        return {**found, "properties": {name: by_kind(each) for name, each in found["properties"].items()}}
+        generated = original(*arguments, **options)
+        return {**generated, "properties": {name: by_kind(field) for name, field in generated["properties"].items()}}
 
-    plain = model.model_json_schema
     model.model_json_schema = schema
     return model
 
 
-class _Decided(S3DestinationTranslator):
-    """Gives the specs that have been decided on."""
+class _KnownSpecs(S3DestinationTranslator):
+    """Gives specs that are known already."""
 
     def __init__(self, specs: Mapping[StreamId, dg.AssetSpec]) -> None:
         super().__init__()
@@ -361,13 +337,13 @@ class _Decided(S3DestinationTranslator):
 
 
 def _key_of(context: dg.ComponentLoadContext) -> str:
-    """The key of a component's own IO manager: its path in the project, and its number beyond the first of a file."""
-    # Before 1.13 every component had a path; one that is made in Python alone has none.
-    place = getattr(context, "component_loc", None) or context.component_path
-    path = getattr(place, "file_path", None)
+    """The key of the component's own IO manager: its path in the project, and its number if a file has several."""
+    # `component_loc` is of Dagster 1.12. A component that is made in Python alone has no path.
+    location = getattr(context, "component_loc", None) or context.component_path
+    path = getattr(location, "file_path", None)
     if path is None:
         return "destination"
     if path.is_relative_to(context.defs_module_path):
         path = path.relative_to(context.defs_module_path)
-    parts = [*path.parts, *([str(place.instance_key)] if place.instance_key else [])]
+    parts = [*path.parts, *([str(location.instance_key)] if location.instance_key else [])]
     return "_".join([*(asset_name(part) for part in parts if part != path.anchor), "destination"])

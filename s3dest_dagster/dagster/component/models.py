@@ -1,51 +1,54 @@
-"""Partitions as YAML says them: every kind that Dagster has, told apart by `type`.
+"""What YAML says of a component beside its source and streams: the destination, partitions, and policies of its runs.
 
-It must not know streams.
+Must not know: streams.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, Union
 
 import dagster as dg
+from dagster.components.resolved.core_models import (
+    DailyPartitionsDefinitionModel,
+    HourlyPartitionsDefinitionModel,
+    MultiRunBackfillPolicyModel,
+    SingleRunBackfillPolicyModel,
+    StaticPartitionsDefinitionModel,
+    TimeWindowPartitionsDefinitionModel,
+    WeeklyPartitionsDefinitionModel,
+    resolve_backfill_policy,
+)
 from pydantic import Field, TypeAdapter, WithJsonSchema
 
-from s3dest_dagster.dagster.component.yaml_values import Place, by_kind, rendered
+from s3dest_dagster.dagster.component.yaml_values import SourcePosition, by_kind, render
 from s3dest_dagster.dagster.config import holds_variable
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.errors import SettingsError, did_you_mean
 from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY, parse_format
 from s3dest_dagster.settings.connector_spec import connector_spec
 
+# ---------------------------------------------------------------------- partitions
+# Dagster's own models are the base. They lack `end_offset`, texts, and the kinds monthly, dynamic and multi.
+
 
 class _TimePartitionsModel(dg.Model):
     start_date: str = Field(description="Where the first partition begins, as 2026-01-31 (hourly: 2026-01-31-00:00).")
-    end_date: str | None = Field(default=None, description="Where the last partition ends; open when left out.")
-    timezone: str | None = Field(default=None, description="As Europe/Berlin; UTC when left out.")
-    end_offset: int = Field(default=0, description="Partitions that are there before they are over: 1 is the current.")
+    end_date: str | None = Field(default=None, description="Where the last partition ends; open by default.")
+    timezone: str | None = Field(default=None, description="As Europe/Berlin; UTC by default.")
+    end_offset: int = Field(default=0, description="Partitions that exist before they are over: 1 is the current one.")
 
 
-class HourlyPartitionsModel(_TimePartitionsModel):
+class HourlyPartitionsModel(_TimePartitionsModel, HourlyPartitionsDefinitionModel):
     """A partition for each hour."""
 
-    type: Literal["hourly"]
-    minute_offset: int = 0
 
-
-class DailyPartitionsModel(_TimePartitionsModel):
+class DailyPartitionsModel(_TimePartitionsModel, DailyPartitionsDefinitionModel):
     """A partition for each day."""
 
-    type: Literal["daily"]
-    minute_offset: int = 0
-    hour_offset: int = 0
 
-
-class WeeklyPartitionsModel(_TimePartitionsModel):
+class WeeklyPartitionsModel(_TimePartitionsModel, WeeklyPartitionsDefinitionModel):
     """A partition for each week."""
 
-    type: Literal["weekly"]
-    minute_offset: int = 0
-    hour_offset: int = 0
     day_offset: int = Field(default=0, description="Day on which a week begins; 0 is Sunday.")
 
 
@@ -58,19 +61,11 @@ class MonthlyPartitionsModel(_TimePartitionsModel):
     day_offset: int = Field(default=1, description="Day on which a month begins; 1 is the first.")
 
 
-class TimeWindowPartitionsModel(_TimePartitionsModel):
+class TimeWindowPartitionsModel(_TimePartitionsModel, TimeWindowPartitionsDefinitionModel):
     """A partition between every two ticks of a cron schedule."""
 
-    type: Literal["time_window"]
     cron_schedule: str = Field(description="As 0 0 * * 1-5.")
     fmt: str = Field(description="How keys and dates are written, as %Y-%m-%d.")
-
-
-class StaticPartitionsModel(dg.Model):
-    """Partitions that are named once."""
-
-    type: Literal["static"]
-    partition_keys: Sequence[str]
 
 
 class DynamicPartitionsModel(dg.Model):
@@ -94,79 +89,117 @@ PartitionsModel = Annotated[
         WeeklyPartitionsModel,
         MonthlyPartitionsModel,
         TimeWindowPartitionsModel,
-        StaticPartitionsModel,
+        StaticPartitionsDefinitionModel,
         DynamicPartitionsModel,
         MultiPartitionsModel,
     ],
     Field(discriminator="type"),
 ]
 MultiPartitionsModel.model_rebuild()
-_model: TypeAdapter[Any] = TypeAdapter(PartitionsModel)
+_partitions_adapter: TypeAdapter[Any] = TypeAdapter(PartitionsModel)
 
-_KINDS: dict[str, Any] = {
+_PARTITIONS: dict[str, Any] = {
     "hourly": dg.HourlyPartitionsDefinition,
     "daily": dg.DailyPartitionsDefinition,
     "weekly": dg.WeeklyPartitionsDefinition,
     "monthly": dg.MonthlyPartitionsDefinition,
-    "time_window": lambda start_date, end_date, **more: dg.TimeWindowPartitionsDefinition(
-        start=start_date, end=end_date, **more
+    "time_window": lambda start_date, end_date, **options: dg.TimeWindowPartitionsDefinition(
+        start=start_date, end=end_date, **options
     ),
     "static": dg.StaticPartitionsDefinition,
     "dynamic": dg.DynamicPartitionsDefinition,
     "multi": lambda dimensions: dg.MultiPartitionsDefinition(
-        {name: partitions_of(each) for name, each in dimensions.items()}
+        {name: _partitions_of(dimension) for name, dimension in dimensions.items()}
     ),
 }
 
 
 def resolve_partitions(context: dg.ResolutionContext, given: Any) -> dg.PartitionsDefinition[Any] | None:
-    """The partitions that are said; a template may make them, and null is none."""
+    """The partitions that YAML describes, or that a template gives; null means none."""
     if isinstance(given, str):
         given = context.resolve_value(given)
     if given is None or isinstance(given, dg.PartitionsDefinition):
         return given
-    place = Place(context)
-    model = place.validated(_model, given)
-    with place.told():
+    position = SourcePosition(context)
+    model = position.validated(_partitions_adapter, given)
+    with position.located():
         try:
-            return partitions_of(model)
+            return _partitions_of(model)
         except (ValueError, dg.DagsterError) as error:
             raise SettingsError(f"Dagster has no such partitions: {error}") from error
 
 
-def partitions_of(model: Any) -> dg.PartitionsDefinition[Any]:
-    """The definition that a model stands for."""
-    given = {name: getattr(model, name) for name in type(model).model_fields if name != "type"}
-    made: dg.PartitionsDefinition[Any] = _KINDS[model.type](**given)
-    return made
+def _partitions_of(model: Any) -> dg.PartitionsDefinition[Any]:
+    options = {name: getattr(model, name) for name in type(model).model_fields if name != "type"}
+    partitions: dg.PartitionsDefinition[Any] = _PARTITIONS[model.type](**options)
+    return partitions
 
 
-_LEFT_OUT: Mapping[str, Any] = {"s3_bucket_path": "", "s3_bucket_region": "", "format": {"format_type": "JSONL"}}
-"""What may be left out in YAML, and is required in a connector's file."""
+# ---------------------------------------------------------------------- policies of runs
+
+
+class RetryPolicyModel(dg.Model):
+    """How often a failed step is tried again."""
+
+    max_retries: int = 1
+    delay: float | None = None
+    backoff: Literal["LINEAR", "EXPONENTIAL"] | None = None
+    jitter: Literal["FULL", "PLUS_MINUS"] | None = None
+
+
+BackfillPolicyModel = Annotated[SingleRunBackfillPolicyModel | MultiRunBackfillPolicyModel, Field(discriminator="type")]
+_retry_adapter: TypeAdapter[Any] = TypeAdapter(RetryPolicyModel)
+_backfill_adapter: TypeAdapter[Any] = TypeAdapter(BackfillPolicyModel)
+
+
+def resolve_backfill(context: dg.ResolutionContext, given: Any) -> dg.BackfillPolicy | None:
+    """The backfill policy that YAML describes, or that a template gives."""
+    given = context.resolve_value(given)
+    if given is None or isinstance(given, dg.BackfillPolicy):
+        return given
+    return resolve_backfill_policy(context, SourcePosition(context).validated(_backfill_adapter, given))
+
+
+def resolve_retry(context: dg.ResolutionContext, given: Any) -> dg.RetryPolicy | None:
+    """The retry policy that YAML describes, or that a template gives."""
+    given = context.resolve_value(given)
+    if given is None or isinstance(given, dg.RetryPolicy):
+        return given
+    model = SourcePosition(context).validated(_retry_adapter, given)
+    return dg.RetryPolicy(
+        max_retries=model.max_retries,
+        delay=model.delay,
+        backoff=dg.Backoff[model.backoff] if model.backoff else None,
+        jitter=dg.Jitter[model.jitter] if model.jitter else None,
+    )
+
+
+# ---------------------------------------------------------------------- the destination
+
+_DEFAULTS: Mapping[str, Any] = {"s3_bucket_path": "", "s3_bucket_region": "", "format": {"format_type": "JSONL"}}
+"""Settings that are optional in YAML, and required in a connector's file."""
 _PASTED = frozenset({"destinationType", "destination_type"})
-"""Keys that Airbyte's API puts beside a connector's own."""
+"""Keys that Airbyte's API adds to a connector's own."""
 _TEMPLATE = {"type": "string", "pattern": r"\{\{"}
 
 
 def _or_template(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of a setting, which a template may give as well."""
-    told = {name: schema[name] for name in ("title", "description") if name in schema}
+    """The schema of a setting that may also be a template."""
     if schema.get("type") == "object" and "properties" in schema:
-        return {**schema, "properties": {name: _or_template(each) for name, each in schema["properties"].items()}}
-    return {**told, "if": _TEMPLATE, "else": schema}
+        return {**schema, "properties": {name: _or_template(inner) for name, inner in schema["properties"].items()}}
+    return {**_texts_of(schema), "if": _TEMPLATE, "else": schema}
 
 
-def _format(schema: Mapping[str, Any]) -> dict[str, Any]:
+def _format_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of the format: its name alone, or its options by its name."""
-    names = [_name_of(each) for each in schema["oneOf"]]
-    options = by_kind({"oneOf": [{"type": "object", **each} for each in schema["oneOf"]]}, "format_type")
-    told = {name: schema[name] for name in ("title", "description") if name in schema}
-    # In any case: the settings say what is wrong with another name.
-    return {**told, "if": {"type": "string"}, "then": {"examples": names}, "else": options}
+    names = [str(form["properties"]["format_type"]["enum"][0]) for form in schema["oneOf"]]
+    options = by_kind({"oneOf": [{"type": "object", **form} for form in schema["oneOf"]]}, "format_type")
+    # Any text is accepted, since a name may be in any case; the settings refuse an unknown one.
+    return {**_texts_of(schema), "if": {"type": "string"}, "then": {"examples": names}, "else": options}
 
 
-def _name_of(form: Mapping[str, Any]) -> str:
-    return str(form["properties"]["format_type"]["enum"][0])
+def _texts_of(schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: schema[name] for name in ("title", "description") if name in schema}
 
 
 _SETTINGS: dict[str, Any] = connector_spec()["connectionSpecification"]["properties"]
@@ -175,36 +208,36 @@ DestinationModel = Annotated[
     WithJsonSchema(
         {
             "type": "object",
-            "properties": {name: _or_template(each) for name, each in _SETTINGS.items()}
-            | {"format": _format(_SETTINGS["format"])},
+            "properties": {name: _or_template(schema) for name, schema in _SETTINGS.items()}
+            | {"format": _format_schema(_SETTINGS["format"])},
         },
     ),
 ]
 
 
 def resolve_destination(context: dg.ResolutionContext, given: Any) -> S3DestinationIOManager:
-    """The IO manager of a connector's configuration, or of the file of it that a text names."""
+    """The IO manager of a connector's configuration, which stands in YAML or in the file that a text names."""
     if isinstance(given, S3DestinationIOManager):
         return given
-    place = Place(context)
-    with place.told():
+    position = SourcePosition(context)
+    with position.located():
         if isinstance(given, str):
-            return S3DestinationIOManager.from_connector_config(place.path_of(given))
+            return S3DestinationIOManager.from_connector_config(position.path_of(given))
         if not isinstance(given, Mapping):
             raise SettingsError(
                 f"A destination is an object of settings, or the path of a file of them. This is {given!r}."
             )
-        config = rendered(context, given)
-        with _placed_among_own(config):
+        config = render(context, given)
+        with _own_settings_located(config):
             _refuse_unknown(config)
             if config.get("s3_bucket_name") is None:
                 raise SettingsError("The destination needs s3_bucket_name, the bucket to land in.")
-            return S3DestinationIOManager.from_connector_config({**_LEFT_OUT, **config})
+            return S3DestinationIOManager.from_connector_config({**_DEFAULTS, **config})
 
 
 @contextmanager
-def _placed_among_own(config: Mapping[str, Any]) -> Iterator[None]:
-    """Errors of our own settings leave with the place where they stand."""
+def _own_settings_located(config: Mapping[str, Any]) -> Iterator[None]:
+    """Errors name a setting of ours by its path in the configuration."""
     try:
         yield
     except SettingsError as error:
@@ -215,24 +248,22 @@ def _placed_among_own(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _refuse_unknown(config: Mapping[str, Any]) -> None:
-    """What means nothing is refused, but for what comes along when a configuration is pasted."""
+    """Raises SettingsError for a key that means nothing, unless it comes along when a configuration is pasted."""
     for key in config.keys() - _SETTINGS.keys() - _PASTED:
         raise SettingsError(f"The destination has no {key!r}. {did_you_mean(key, _SETTINGS)}", setting=key)
     if config.get("format") is None or holds_variable(config["format"]):
         return
     form = {"format_type": config["format"]} if isinstance(config["format"], str) else config["format"]
-    ignored = parse_format(form)[1]
-    for path in ignored:
+    for path in parse_format(form)[1]:
         name = path.rpartition(".")[2]
-        raise SettingsError(
-            f"{form['format_type']} has no {path!r}. {did_you_mean(name, _options(form['format_type']))}", setting=path
-        )
+        known = _options_of(form["format_type"])
+        raise SettingsError(f"{form['format_type']} has no {path!r}. {did_you_mean(name, known)}", setting=path)
 
 
-def _options(format_type: str) -> list[str]:
+def _options_of(format_type: str) -> list[str]:
     """The options of a format, by the connector's names."""
     for form in _SETTINGS["format"]["oneOf"]:
         names = form["properties"]
-        if any(str(each).upper() == format_type.upper() for each in names["format_type"]["enum"]):
+        if any(str(name).upper() == format_type.upper() for name in names["format_type"]["enum"]):
             return [name for name in names if name != "format_type"]
     return []

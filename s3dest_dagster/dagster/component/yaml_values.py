@@ -1,6 +1,6 @@
-"""What stands in YAML as values: templates rendered where there are any, and errors told at their line.
+"""The values in YAML: templates are rendered, and errors name the line at which they stand.
 
-It knows Dagster's resolution of YAML; it must not know what the values are for.
+Must not know: what the values are for.
 """
 
 from __future__ import annotations
@@ -20,65 +20,73 @@ from pydantic import TypeAdapter, ValidationError, WithJsonSchema
 
 from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.sources import template_engine
-from s3dest_dagster.sources.templating import PARTITION_VALUES, names_in
+from s3dest_dagster.sources.templating import PARTITION_VALUES, STREAM_VALUES, names_in
 
 _TEMPLATE_MARKS = ("{{", "{%", "{#")
 
 
-def as_said(kind: Any) -> Any:
-    """The type of a field whose schema is that of `kind`, and whose value is left for `Place.validated`: pydantic's own
-    errors within a union lose the line."""
+# ---------------------------------------------------------------------- schemas
+
+
+def as_given(kind: Any) -> Any:
+    """The type of a field with the schema of `kind` that accepts any value; `SourcePosition.validated` checks it.
+
+    pydantic's own errors within a union would lose the line.
+    """
     schema = TypeAdapter(kind).json_schema()
     return Annotated[Any, WithJsonSchema(by_kind(_without_references(schema, schema.pop("$defs", {}))))]
 
 
 def by_kind(schema: Any, tag: str = "type") -> Any:
-    """The schema with alternatives by what the value is, so that a validator tells what is wrong with the one that is
-    meant: of a union it says only that none fits. Objects are told apart by `tag`."""
+    """The schema with its unions as conditions on the value's type, and on the `tag` of an object.
+
+    A validator then says what is wrong with the member that is meant. Of a union it says only that no member fits.
+    """
     if isinstance(schema, list):
-        return [by_kind(each, tag) for each in schema]
+        return [by_kind(inner, tag) for inner in schema]
     if not isinstance(schema, dict):
         return schema
-    plain = {key: by_kind(value, tag) for key, value in schema.items()}
-    members = plain.pop("anyOf", None) or plain.pop("oneOf", None)
+    rest = {key: by_kind(value, tag) for key, value in schema.items()}
+    members = rest.pop("anyOf", None) or rest.pop("oneOf", None)
     if members is None:
-        return plain
-    if not all("type" in each for each in members):
-        return {**plain, "anyOf": members}
+        return rest
+    if not all("type" in member for member in members):
+        return {**rest, "anyOf": members}
     kinds: dict[str, list[Any]] = {}
-    for each in members:
-        for kind in [each["type"]] if isinstance(each["type"], str) else each["type"]:
-            kinds.setdefault(kind, []).append(each)
+    for member in members:
+        for kind in [member["type"]] if isinstance(member["type"], str) else member["type"]:
+            kinds.setdefault(kind, []).append(member)
     if len(kinds) == 1:
         (kind,) = kinds
-        return {**plain, "type": kind, **_one_of(members, tag)}
-    cases = [{"if": {"type": kind}, "then": _one_of(same, tag)} for kind, same in kinds.items()]
-    return {**plain, "type": list(kinds), "allOf": cases}
+        return {**rest, "type": kind, **_by_tag(members, tag)}
+    cases = [{"if": {"type": kind}, "then": _by_tag(same, tag)} for kind, same in kinds.items()]
+    return {**rest, "type": list(kinds), "allOf": cases}
 
 
-def _one_of(members: list[Any], tag: str) -> Any:
-    """One schema of several of a kind: objects by the value of their tag, texts and others as any of them."""
+def _by_tag(members: list[Any], tag: str) -> Any:
+    """One schema for several members of a type: objects by the value of their tag, others as any of them."""
     if len(members) == 1:
         return members[0]
-    tags = [_tag(each, tag) for each in members]
+    tags = [_tag_value(member, tag) for member in members]
     if None in tags:
         return {"anyOf": members}
     cases = [
-        {"if": {"properties": {tag: {"const": name}}}, "then": each} for name, each in zip(tags, members, strict=True)
+        {"if": {"properties": {tag: {"const": name}}}, "then": member}
+        for name, member in zip(tags, members, strict=True)
     ]
     return {"properties": {tag: {"enum": tags}}, "required": [tag], "allOf": cases}
 
 
-def _tag(member: Any, tag: str) -> Any:
-    """What the tag of such an object is."""
-    said = member.get("properties", {}).get(tag, {})
-    return said.get("const", next(iter(said.get("enum", ())), None))
+def _tag_value(member: Any, tag: str) -> Any:
+    """The value of the tag by which such an object is recognized."""
+    schema = member.get("properties", {}).get(tag, {})
+    return schema.get("const", next(iter(schema.get("enum", ())), None))
 
 
 def _without_references(schema: Any, definitions: Mapping[str, Any], above: tuple[str, ...] = ()) -> Any:
-    """The schema with what it refers to in its place; what holds itself is any object."""
+    """The schema with each reference replaced by what it refers to; one to itself is any object."""
     if isinstance(schema, list):
-        return [_without_references(each, definitions, above) for each in schema]
+        return [_without_references(inner, definitions, above) for inner in schema]
     if not isinstance(schema, dict):
         return schema
     if "$ref" in schema:
@@ -86,76 +94,68 @@ def _without_references(schema: Any, definitions: Mapping[str, Any], above: tupl
         return (
             {"type": "object"} if name in above else _without_references(definitions[name], definitions, (*above, name))
         )
-    # A discriminator's mapping is of references.
+    # The mapping of a discriminator consists of references.
     kept = {key: value for key, value in schema.items() if key != "discriminator"}
     return {key: _without_references(value, definitions, above) for key, value in kept.items()}
 
 
+# ---------------------------------------------------------------------- positions and errors
+
+
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A place in a YAML file; without a context it is nowhere, as for what is made in Python."""
+class SourcePosition:
+    """A position in a YAML file. Without a context there is none, as for what is made in Python."""
 
     context: dg.ResolutionContext | None = None
 
-    def at(self, *path: str | int) -> Place:
-        """A place below this one."""
-        context = self.context
-        for part in path if context is not None else ():
-            context = context.at_path(part)  # type: ignore[union-attr]
-        return Place(context)
-
     @contextmanager
-    def told(self, *path: str | int) -> Iterator[None]:
-        """Errors of the library leave with the line of this place, or of the setting below it that they name."""
+    def located(self, *path: str | int) -> Iterator[None]:
+        """Adds to the library's errors the line of this position, or of the setting below it that they name."""
         try:
             yield
         except S3DestError as error:
             if self.context is None:
                 raise
             below = [*path, *(error.setting.split(".") if error.setting else ())]
-            raise ResolutionException(_told(self.context, [(below, error.message)])) from error
+            raise ResolutionException(_describe(self.context, [(below, error.message)])) from error
 
     def validated(self, kind: TypeAdapter[Any], value: Any) -> Any:
-        """The value as this kind of model; every error is told at its own line."""
+        """The value as this kind of model. Every error names its own line."""
         try:
             return kind.validate_python(value)
         except ValidationError as error:
             if self.context is None:
                 raise
-            raise ResolutionException(_told(self.context, _paths_and_messages(error.errors()))) from None
+            raise ResolutionException(_describe(self.context, _paths_and_messages(error.errors()))) from None
 
     def check_keys(self) -> None:
-        """Returns when no key stands twice in the YAML file: the last one would win without a word."""
+        """Raises ResolutionException if a key stands twice in the YAML file: the last one would win silently."""
         tree = self.context.source_position_tree if self.context is not None else None
         if tree is None:
             return
         name = tree.position.filename
-        for key, line, first in _repeated(Path(name)):
+        for key, line, first in _repeated_keys(Path(name)):
             raise ResolutionException(
                 f"{name}:{line}\nThe key {key!r} stands twice, first in line {first}. Remove one of them."
             )
 
     def path_of(self, relative: str) -> str:
-        """A path beside the YAML file; an absolute one, an address, and one from Python stay as they are."""
+        """A path relative to the YAML file. An absolute path, an address, and a path from Python stay as they are."""
         if self.context is None or "://" in relative:
             return relative
-        return str(self.directory / relative)
-
-    @property
-    def directory(self) -> Path:
-        """The directory of the YAML file, or the working directory."""
-        tree = self.context.source_position_tree if self.context is not None else None
-        return Path(tree.position.filename).parent if tree is not None else Path()
+        tree = self.context.source_position_tree
+        directory = Path(tree.position.filename).parent if tree is not None else Path()
+        return str(directory / relative)
 
 
-NOWHERE = Place()
-"""The place of what is made in Python."""
+NOWHERE = SourcePosition()
+"""The position of what is made in Python."""
 
 
-def _repeated(file: Path) -> Iterator[tuple[str, int, int]]:
-    """The keys that stand twice in a mapping of the file, with their lines."""
+def _repeated_keys(file: Path) -> Iterator[tuple[str, int, int]]:
+    """The keys that stand twice in a mapping of the file, with both lines."""
     left: list[Any] = list(yaml.compose_all(file.read_text("utf-8"), Loader=yaml.SafeLoader))
-    seen: set[int] = set()  # what an alias names is there several times
+    seen: set[int] = set()  # an alias gives the same node again
     while left:
         node = left.pop()
         if id(node) in seen or not isinstance(node, yaml.CollectionNode):
@@ -173,9 +173,11 @@ def _repeated(file: Path) -> Iterator[tuple[str, int, int]]:
             lines[key.value if isinstance(key, yaml.ScalarNode) else str(line)] = line
 
 
-def _told(context: dg.ResolutionContext, errors: Sequence[tuple[Sequence[str | int], str]]) -> str:
-    """The messages with their lines in the file. Of their paths counts what is in the file: pydantic puts the names of
-    types in between."""
+def _describe(context: dg.ResolutionContext, errors: Sequence[tuple[Sequence[str | int], str]]) -> str:
+    """The messages with their lines in the file.
+
+    Parts of a path that are not in the file are skipped: pydantic inserts the names of types.
+    """
     tree, parts = context.source_position_tree, []
     for below, message in errors:
         path = list(context.path)
@@ -184,12 +186,12 @@ def _told(context: dg.ResolutionContext, errors: Sequence[tuple[Sequence[str | i
             continue
         for part in below:
             path = [*path, part] if tree.lookup([*path, part]) else path
-        found = tree.source_error(yaml_path=path, inline_error_message=message, value_error=True)
-        parts.append(f"{found.file_name}:{found.start_line_no} - {found.location}\n{found.snippet}\n{message}")
+        line = tree.source_error(yaml_path=path, inline_error_message=message, value_error=True)
+        parts.append(f"{line.file_name}:{line.start_line_no} - {line.location}\n{line.snippet}\n{message}")
     return "\n".join(parts)
 
 
-_KINDS = {
+_TYPE_ERRORS = {
     "dict_type": "an object",
     "model_attributes_type": "an object",
     "model_type": "an object",
@@ -197,22 +199,22 @@ _KINDS = {
     "list_type": "a list",
     "is_instance_of": "a list",
 }
-"""What a value may be, by pydantic's errors of types."""
+"""What the value should be, by pydantic's names of type errors."""
 
 
 def _paths_and_messages(errors: Sequence[Any]) -> list[tuple[list[str | int], str]]:
-    """Each error with its place. Of a value that may be of several kinds, and is of none, one sentence tells all."""
-    told: list[tuple[list[str | int], str]] = []
+    """Each error's path and message. The type errors of one value, which a union raises for each member, are one."""
+    messages: list[tuple[list[str | int], str]] = []
     by_value: dict[int, list[Any]] = {}
-    for each in errors:
-        if each["type"] in _KINDS:
-            by_value.setdefault(id(each["input"]), []).append(each)
+    for error in errors:
+        if error["type"] in _TYPE_ERRORS:
+            by_value.setdefault(id(error["input"]), []).append(error)
         else:
-            told.append(_path_and_message(each))
+            messages.append(_path_and_message(error))
     for same in by_value.values():
-        kinds = list(dict.fromkeys(_KINDS[each["type"]] for each in same))
-        told.append((list(same[0]["loc"]), f"{_brief(same[0]['input'])} is not {' or '.join(kinds)}."))
-    return told
+        kinds = list(dict.fromkeys(_TYPE_ERRORS[error["type"]] for error in same))
+        messages.append((list(same[0]["loc"]), f"{_brief(same[0]['input'])} is not {' or '.join(kinds)}."))
+    return messages
 
 
 def _brief(value: Any) -> str:
@@ -221,7 +223,6 @@ def _brief(value: Any) -> str:
 
 
 def _path_and_message(error: Any) -> tuple[list[str | int], str]:
-    """Where pydantic found an error, and what it was."""
     path, message = list(error["loc"]), error["msg"]
     if error["type"] == "missing":
         return path, f"{path[-1]} is missing."
@@ -233,88 +234,78 @@ def _path_and_message(error: Any) -> tuple[list[str | int], str]:
     return path, message
 
 
-PARTITION = PARTITION_VALUES
-"""What names the partition of a run, for `rendered`."""
-STREAM = ("stream_name", "stream_namespace")
-"""What names the stream, for `rendered`."""
-_AT_RUN = frozenset({*PARTITION, *STREAM})
+# ---------------------------------------------------------------------- templates
+
+_AT_RUN = frozenset({*PARTITION_VALUES, *STREAM_VALUES})
 _VARIABLE = "env_var"
 
 
-def rendered(context: dg.ResolutionContext, value: Any, *, at_run: Collection[str] = ()) -> Any:
-    """The value with its templates rendered: those of Dagster now, and `env_var('NAME')` as a `dg.EnvVar`.
+def render(context: dg.ResolutionContext, value: Any, *, at_run: Collection[str] = ()) -> Any:
+    """The value with its templates rendered, and `env_var('NAME')` as a `dg.EnvVar`.
 
-    What names the partition or the stream is known when a run starts: a text that asks for it stays a template, in
-    which all else is rendered, where the name is among `at_run`, and is refused elsewhere. A text without a template
-    stays a text, also one of digits. Errors are told at their line.
+    Names of the partition and the stream are known only when a run starts. A text that uses one stays a template, in
+    which everything else is rendered. A text without a template stays a text, also if it consists of digits. Errors
+    name their line.
+
+    Args:
+        at_run: Those of these names that the value may use; the others are refused.
     """
     if isinstance(value, Mapping):
-        return {key: rendered(context.at_path(key), each, at_run=at_run) for key, each in value.items()}
+        return {key: render(context.at_path(key), inner, at_run=at_run) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [rendered(context.at_path(number), each, at_run=at_run) for number, each in enumerate(value)]
+        return [render(context.at_path(number), inner, at_run=at_run) for number, inner in enumerate(value)]
     if not isinstance(value, str) or not any(mark in value for mark in _TEMPLATE_MARKS):
         return value
-    with Place(context).told():
-        return _text(context, value, frozenset(at_run))
+    with SourcePosition(context).located():
+        return _render_text(context, value, frozenset(at_run))
 
 
-def _text(context: dg.ResolutionContext, text: str, at_run: frozenset[str]) -> Any:
-    asked = _undeclared(text)
-    if _VARIABLE in asked:
+def _render_text(context: dg.ResolutionContext, text: str, at_run: frozenset[str]) -> Any:
+    names = _names_used(text)
+    if _VARIABLE in names:
         return _variable(text)
-    if not asked & _AT_RUN:
-        return _now(context, text)
-    if elsewhere := sorted(asked & _AT_RUN - at_run):
+    if not names & _AT_RUN:
+        return _render_now(context, text)
+    if refused := sorted(names & _AT_RUN - at_run):
         raise SettingsError(
-            f"{{{{ {elsewhere[0]} }}}} is known when a run starts, and cannot stand here. It can in a connector's "
+            f"{{{{ {refused[0]} }}}} is known when a run starts, and cannot stand here. It can in a connector's "
             "config and in the path of files; in s3_path_format the partition is ${PARTITION}."
         )
-    made = _left_for_the_run(context, text, asked)
-    names_in(made)
-    return made
+    template = _render_partly(context, text, names)
+    names_in(template)
+    return template
 
 
-def _left_for_the_run(context: dg.ResolutionContext, text: str, asked: frozenset[str]) -> str:
-    """The template with what is known now in place."""
-    if asked <= _AT_RUN:
+def _render_partly(context: dg.ResolutionContext, text: str, names: frozenset[str]) -> str:
+    """The template with everything in it rendered that is known now."""
+    if names <= _AT_RUN:
         return text
-    parts = template_engine.segments(text)
-    if parts is None:
-        raise _of_both(asked)
-    made = []
-    for part in parts:
-        its = _undeclared(part)
-        if its & _AT_RUN and not its <= _AT_RUN:
-            raise _of_both(its)
-        made.append(part if not its or its & _AT_RUN else template_engine.literal(str(_now(context, part))))
-    return "".join(made)
+    segments = template_engine.segments(text)
+    if segments is None:
+        raise _mixed_expression(names)
+    rendered = []
+    for segment in segments:
+        used = _names_used(segment)
+        if used & _AT_RUN and not used <= _AT_RUN:
+            raise _mixed_expression(used)
+        is_kept = not used or used & _AT_RUN
+        rendered.append(segment if is_kept else template_engine.literal(str(_render_now(context, segment))))
+    return "".join(rendered)
 
 
-def _of_both(asked: Collection[str]) -> SettingsError:
-    now, later = (sorted(each) for each in (set(asked) - _AT_RUN, set(asked) & _AT_RUN))
+def _mixed_expression(names: Collection[str]) -> SettingsError:
+    now, later = (sorted(group) for group in (set(names) - _AT_RUN, set(names) & _AT_RUN))
     return SettingsError(
         f"{', '.join(later)} is known when a run starts, and {', '.join(now)} when the definitions are loaded: they "
         "cannot stand in one expression or block. Let each have braces of its own."
     )
 
 
-def _now(context: dg.ResolutionContext, text: str) -> Any:
-    """A template of Dagster's, rendered."""
-    for name in sorted(_undeclared(text) - context.scope.keys()):
-        # Within a text it would become nothing; alone it is Dagster's error, with its line.
+def _render_now(context: dg.ResolutionContext, text: str) -> Any:
+    for name in sorted(_names_used(text) - context.scope.keys()):
+        # Within a text an unknown name would become empty. Alone it is Dagster's error, with its line.
         context.resolve_value(f"{{{{ {name} }}}}")
     return context.resolve_value(text)
-
-
-def _variable(text: str) -> Any:
-    """The variable of a text that is `{{ env_var('NAME') }}` or `{{ env_var('NAME') | int }}`."""
-    found = _VARIABLE_ALONE.fullmatch(text.strip())
-    if found is None:
-        raise SettingsError(
-            "env_var('NAME') is looked up when a run starts, so it cannot be a part of a text or expression. Let it be "
-            "the whole of the text, alone or as {{ env_var('NAME') | int }}, or write env.NAME, which is looked up now."
-        )
-    return dg.EnvVar.int(found["name"]) if found["int"] else dg.EnvVar(found["name"])
 
 
 _VARIABLE_ALONE = re.compile(
@@ -322,11 +313,22 @@ _VARIABLE_ALONE = re.compile(
 )
 
 
-def _undeclared(text: str) -> frozenset[str]:
-    """The names that a template asks for. SettingsError for what is no template."""
+def _variable(text: str) -> Any:
+    """The variable of a text that is `{{ env_var('NAME') }}` or `{{ env_var('NAME') | int }}`."""
+    match = _VARIABLE_ALONE.fullmatch(text.strip())
+    if match is None:
+        raise SettingsError(
+            "env_var('NAME') is looked up when a run starts, so it cannot be a part of a text or expression. Let it be "
+            "the whole of the text, alone or as {{ env_var('NAME') | int }}, or write env.NAME, which is looked up now."
+        )
+    return dg.EnvVar.int(match["name"]) if match["int"] else dg.EnvVar(match["name"])
+
+
+def _names_used(text: str) -> frozenset[str]:
+    """The names that a template uses but does not set. Raises SettingsError if the text is no template."""
     tree = template_engine.parsed(text)
     try:
-        names = [(each.name, each.ctx) for each in tree.find_all(nodes.Name)]
+        names = [(node.name, node.ctx) for node in tree.find_all(nodes.Name)]
     except RecursionError:
         raise SettingsError("The template nests too deeply.") from None
-    return frozenset(name for name, _ in names) - {name for name, how in names if how != "load"}
+    return frozenset(name for name, _ in names) - {name for name, use in names if use != "load"}
