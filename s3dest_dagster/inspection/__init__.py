@@ -1,4 +1,5 @@
-"""Questions about a bucket: what a sync would do, whether it could, what has landed, and whether it is still intact.
+"""What a sync would do (`plan`), whether it could (`check`), what has landed (`read`), whether it is still intact
+(`verify`), and what an interrupted sync left to finish (`recover`).
 
 It must not know Dagster, nor where records come from.
 """

@@ -1,7 +1,7 @@
-"""Whether a sync could land here: the requests that a landing makes, tried one after another on objects of its own.
+"""Whether a sync could land here: the requests that a landing makes are tried one after another on trial objects.
 
-Each step says what failed and which IAM action or setting mends it. It leaves nothing behind: objects are written only
-once it is known that they can be deleted.
+Each step says what failed, and which IAM action or setting remedies it. Nothing is left behind: objects are written
+only once it is known that they can be deleted.
 """
 
 from __future__ import annotations
@@ -25,54 +25,63 @@ _NO_UPLOAD = "no-such-upload"
 
 @dataclass(frozen=True, slots=True)
 class CheckStep:
-    """One step of a check. `message` is a sentence when it failed, or when it is worth knowing. What was not `tried`,
-    since it needs what another step found missing, is not ok either: nobody knows. An ability that the server has not
-    is no failure: `has` is False then, and the message says what is lost without it and what that costs."""
+    """One step of a check."""
 
     name: str
+    """What was tried."""
     action: str
+    """The IAM action that it needs; empty if none."""
     ok: bool
+    """Whether it succeeded. A step that was not tried is not ok."""
     message: str = ""
+    """A sentence if it failed, or if there is something worth knowing."""
     tried: bool = True
+    """False if it needs something that another step found missing."""
     has: bool = True
+    """False if the server lacks the ability. That is no failure; the message says what is lost, and at what cost."""
 
 
 def check(target: Target, token: str, *, again: bool = False) -> list[CheckStep]:
-    """Tries everything that a sync needs. `token` makes the keys of the trial objects unique. With `again` it is found
-    out anew what the server can do, and noted for the processes that begin later.
+    """Tries everything that a sync needs.
 
-    A missing permission does not end it, so that one call names all that are missing, and those that could not be
-    tried; what would only repeat a failure is not tried.
+    A missing permission does not end the check, so that one call names all that are missing, and those that could not
+    be tried. A step that would only repeat a failure is not tried.
+
+    Args:
+        token: Makes the keys of the trial objects unique.
+        again: Whether to probe anew what the server can do, and to note it for processes that begin later.
     """
     return list(_Check(target, token, again).steps())
 
 
 def check_streams(target: Target, streams: Sequence[Stream]) -> list[CheckStep]:
-    """Whether these streams could land: their keys stand apart, and of each its JSON schema is understood, its template
-    is the one that it has landed under, and its manifest can be read. Nothing is written."""
-    prefix, settings = target.destination.stream_prefix, target.destination
-    landed = [Scope(each.id).prefixed(prefix) for each in streams]
-    ids = [each.stream for each in landed]
-    apart = _looked(
-        "tell the streams' keys apart", lambda: settings.template.check_streams(ids, settings.format.extension)
-    )
-    return [apart, *(_check_stream(target, *each) for each in zip(streams, landed, strict=True))]
+    """Whether these streams could land. Nothing is written.
+
+    The streams must make different keys. Each stream's JSON schema must be understood, its template must be the one
+    under which it has landed, and its manifest must be readable.
+    """
+    settings = target.destination
+    ids = [stream.id.prefixed(settings.stream_prefix) for stream in streams]
+    extension = settings.format.extension
+    apart = _step("tell the streams' keys apart", lambda: settings.template.check_streams(ids, extension))
+    return [apart, *(_check_stream(target, stream, Scope(id_)) for stream, id_ in zip(streams, ids, strict=True))]
 
 
 def _check_stream(target: Target, stream: Stream, landed: Scope) -> CheckStep:
+    settings, (namespace, name) = target.destination, landed.stream
+
     def look() -> None:
         if stream.json_schema is not None:
-            known = landed.stream
-            record_type(stream.json_schema, known.name, known.namespace, unknown_types=target.destination.unknown_types)
-        RegistryEntry(target.bucket, target.destination, landed.stream).check()
-        CommitLog(target.bucket, scope_root(target.destination.template.literal_root, landed), landed).read_head()
+            record_type(stream.json_schema, name, namespace, unknown_types=settings.unknown_types)
+        RegistryEntry(target.bucket, settings, landed.stream).check()
+        CommitLog(target.bucket, scope_root(settings.template.literal_root, landed), landed).read_head()
 
-    return _looked(f"look at stream {landed}", look)
+    return _step(f"look at stream {landed}", look)
 
 
-def _looked(name: str, look: Callable[[], object]) -> CheckStep:
+def _step(name: str, run: Callable[[], object]) -> CheckStep:
     try:
-        look()
+        run()
     except S3DestError as error:
         return CheckStep(name, error.action or "", False, error.message)
     return CheckStep(name, "", True)
@@ -80,15 +89,17 @@ def _looked(name: str, look: Callable[[], object]) -> CheckStep:
 
 @dataclass(slots=True)
 class _Check:
-    """A check on its way. `granted` are the actions that a step has used with success, `missing` those that were
-    denied; `broken`: a step has met more than a missing permission."""
+    """A check in progress."""
 
     target: Target
     token: str
     again: bool
     granted: set[str] = field(default_factory=set)
+    """The actions that a step has used successfully."""
     missing: set[str] = field(default_factory=set)
+    """The actions that were denied."""
     broken: bool = False
+    """Whether a step has met more than a missing permission."""
 
     def steps(self) -> Iterator[CheckStep]:
         bucket, root = self.target.bucket, self._root
@@ -100,12 +111,12 @@ class _Check:
         if {"s3:PutObject", "s3:DeleteObject"} <= self.granted:
             yield from self._objects()
         elif "s3:ListBucket" in self.granted:
-            # Without the right to list, S3 denies what is not there whoever asks.
+            # Without permission to list, S3 answers "access denied" for an object that does not exist, to everybody.
             yield self._try("read objects", "s3:GetObject", lambda: bucket.check_read(self._small))
         yield from self._not_tried()
 
     def _not_tried(self) -> Iterator[CheckStep]:
-        """The actions of which no step could tell whether they are granted."""
+        """The actions of which no step could find out whether they are granted."""
         needs = ", ".join(sorted(self.missing))
         for action in actions(self.target.destination):
             if not self.broken and action not in self.granted | self.missing:
@@ -129,7 +140,7 @@ class _Check:
         return self.target.bucket.with_data_headers(headers_of_data(self.target.destination))
 
     def _uploads(self) -> Iterator[CheckStep]:
-        """Uploads that are given up: nobody ever sees them."""
+        """Uploads that are aborted: nobody ever sees them."""
         bucket, destination, begun = self.target.bucket, self.target.destination, [_NO_UPLOAD]
         yield self._try("begin an upload", "s3:PutObject", lambda: begun.append(bucket.create_upload(self._large, {})))
         abort = self._try("abort it", "s3:AbortMultipartUpload", lambda: bucket.abort_upload(self._large, begun[-1]))
@@ -139,7 +150,7 @@ class _Check:
             yield self._try(f"begin an upload with acl {destination.acl!r}", "s3:PutObjectAcl", self._with_acl)
 
     def _objects(self) -> Iterator[CheckStep]:
-        """Whole objects, and what a landing does with them."""
+        """Complete objects, and what a landing does with them."""
         bucket, kms = self.target.bucket, self.target.destination.encrypts_by_kms
         how = f" encrypted by {self.target.destination.server_side_encryption}" if kms else ""
         wrote = self._try(
@@ -150,14 +161,14 @@ class _Check:
         yield wrote
         if wrote.ok:
             yield self._try("read it back", "s3:GetObject", self._read_back)
-        if wrote.ok and self._may_give_headers() and self._may_find_out():
+        if wrote.ok and self._may_send_headers() and self._may_probe():
             yield self._try(f"complete an upload{how}", "kms:Decrypt" if kms else "s3:PutObject", self._complete)
         yield self._try("delete the trial objects", "s3:DeleteObject", self._delete_trials)
-        if self._may_find_out() and not self.broken:
+        if self._may_probe() and not self.broken:
             yield from self._abilities()
 
     def _abilities(self) -> Iterator[CheckStep]:
-        """What the server can do, each ability a step; what it cannot is no failure, but costs something."""
+        """A step for each ability of the server. A lack is no failure, but costs something."""
         bucket = self.target.bucket
         found: list[ServerAbilities] = []
         name = "find out what the server can do"
@@ -173,16 +184,16 @@ class _Check:
         for key in (self._small, self._large):
             self.target.bucket.check_delete(key)
 
-    def _may_find_out(self) -> bool:
-        """Whether it can be found out what the server can do, which parts of an upload depend on, too."""
+    def _may_probe(self) -> bool:
+        """Whether permissions suffice to find out what the server can do. Uploading parts depends on that, too."""
         return set(ACTIONS) - {"s3:ListBucketMultipartUploads"} <= self.granted
 
-    def _may_give_headers(self) -> bool:
+    def _may_send_headers(self) -> bool:
         return not self.target.destination.acl or "s3:PutObjectAcl" in self.granted
 
-    def _try(self, name: str, action: str, do: Callable[[], object]) -> CheckStep:
+    def _try(self, name: str, action: str, request: Callable[[], object]) -> CheckStep:
         try:
-            do()
+            request()
         except AccessDeniedError as error:
             return self._denied(name, action, error)
         except StorageError as error:
@@ -192,7 +203,7 @@ class _Check:
         return CheckStep(name, action, True)
 
     def _denied(self, name: str, action: str, error: AccessDeniedError) -> CheckStep:
-        """The step for a denial. Where the server names an action that is granted, it is the step's own that is not."""
+        """The step for a denial. If the server names an action that is granted, the step's own action is missing."""
         if error.action in self.granted:
             bucket, kms_key = self.target.bucket, self.target.destination.kms_key_id
             error = access_denied(action, bucket.name, error.key, kms_key=kms_key, partition=bucket.partition)

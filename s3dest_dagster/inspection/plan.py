@@ -1,6 +1,6 @@
-"""What a sync would do, before it does anything: keys, columns, deletions, settings without effect.
+"""What a sync would do: keys, columns, deletions, settings without effect.
 
-It only reads and lists; nothing is written.
+It reads and lists, and writes nothing.
 """
 
 from __future__ import annotations
@@ -69,37 +69,45 @@ def actions(headers: ObjectHeaders) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamPlan:
-    """What the next sync of one scope would do.
-
-    `first_key` is the key of its first object; the following ones count on. `columns` are (name, type, description);
-    empty when the schema comes with the first batch. `renamed` maps the root's field names to the names they get;
-    `diagnostics` tell of every level what arrives otherwise than it is declared, and why. `deletes` are the keys that
-    would leave, `pending` a sync that would be finished first.
-    """
+    """What the next sync of one scope would do."""
 
     scope: Scope
+    """The scope, with its stream's name as it is in the bucket."""
     sync_mode: SyncMode
     first_key: str
+    """The key of the first object; the following ones count up."""
     columns: tuple[tuple[str, str, str | None], ...]
+    """Name, type and description of each column; empty if the schema comes with the first batch."""
     renamed: Mapping[str, str]
+    """The root's fields that get another name, and that name."""
     diagnostics: tuple[Diagnostic, ...]
+    """What arrives otherwise than it is declared, on every level, and why."""
     deletes: tuple[str, ...]
+    """The keys that the sync would delete."""
     pending: str | None
+    """The interrupted sync that would be finished first; None if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The plan of a sync of several streams. `template` is the rule for their keys, its variables unfilled."""
+    """What a sync of several streams would do."""
 
     template: str
+    """The template of the keys, with its placeholders."""
     streams: tuple[StreamPlan, ...]
     actions: tuple[str, ...]
+    """The IAM actions that the sync uses."""
     without_effect: tuple[str, ...]
+    """A sentence for each setting that has no effect."""
 
 
 def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: str | None = None) -> Plan:
-    """The plan for these streams, or for one partition of each. Raises TemplateError when two streams would collide, or
-    when one lands under another template; KeyCollisionError when another stream holds a key that one would land."""
+    """What a sync of these streams would do, or of one partition of each.
+
+    Raises:
+        TemplateError: Two of the streams could make the same key, or one lands under another template.
+        KeyCollisionError: Another stream holds a key that one of these would land.
+    """
     destination = target.destination
     scopes = [Scope(each.id, partition).prefixed(destination.stream_prefix) for each in streams]
     for scope in scopes:

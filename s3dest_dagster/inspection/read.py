@@ -1,6 +1,6 @@
-"""A scope's records back from its objects, as its manifest lists them: whole generations, never a mixture.
+"""Reads a scope's records from the objects that its manifest lists: whole generations, never a mixture.
 
-The same columns whatever the format: the envelope, then the schema's fields. It must not list data.
+The columns are the same in every format: the envelope, then the schema's fields. It must not list data.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FORMATS: dict[str, type[FormatSettings]] = {
 
 
 class _Outdates(Protocol):
-    """What was looked at, and may be outdated since."""
+    """Something that was read, and may be outdated by now."""
 
     def is_outdated(self) -> bool: ...
 
@@ -43,16 +43,18 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True, slots=True)
 class LiveObject:
-    """An object that the scope holds, the sync that landed it, and the segment that tells how to read it."""
+    """An object that the scope holds."""
 
     segment: Segment
+    """The segment that says how to read it."""
     sync: LandedSync
+    """The sync that landed it."""
     item: LandedObject
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeSnapshot:
-    """What a scope holds by one head: one generation, whatever is published after it."""
+    """What a scope holds according to one head: one generation, whatever is published later."""
 
     commit_log: CommitLog
     seen: SeenHead
@@ -70,9 +72,10 @@ class ScopeSnapshot:
 
     @property
     def schema(self) -> pa.Schema | None:
-        """The columns of all of its objects; None when nothing was ever landed there.
+        """The columns of all objects; None if nothing was ever landed there, an empty schema if no record was.
 
-        Without columns when no record was. Raises SchemaError when a field has types that no one type can hold.
+        Raises:
+            SchemaError: A field has types that no single type can hold.
         """
         if not self.segments:
             return None
@@ -82,23 +85,28 @@ class ScopeSnapshot:
         return unified(map(table_schema, schemas.values()), str(self.commit_log.scope))
 
     def tables(self, *, any_columns: bool = False) -> Iterator[pa.Table]:
-        """Its records, an object at a time, each compared with what the manifest promises.
+        """Yields the records, one table per object, each compared with the manifest.
 
-        Where another sync has been published since, its records instead, if nothing was given yet and they have the
-        same columns, or `any_columns` may come. Else ObjectNotFoundError or ObjectReplacedError: never rows of two
-        generations.
+        If an object is gone because another sync was published since, the records of that sync are given instead, as
+        long as nothing was yielded yet and the columns are the same. Rows of two generations are never mixed.
+
+        Args:
+            any_columns: Whether the other sync may have other columns.
+
+        Raises:
+            ObjectNotFoundError, ObjectReplacedError: An object was deleted or replaced, and none of this applies.
         """
         snapshot = self
         for attempt in range(1, _ATTEMPTS + 1):
-            given = False
+            has_yielded = False
             try:
                 for each in snapshot.objects:
                     table = snapshot._table_of(each)
-                    given = True
+                    has_yielded = True
                     yield table
                 return
             except (ObjectNotFoundError, ObjectReplacedError):
-                if given or attempt == _ATTEMPTS or not snapshot.is_outdated():
+                if has_yielded or attempt == _ATTEMPTS or not snapshot.is_outdated():
                     raise
                 newer = _snapshot_of(snapshot.commit_log)
                 if not any_columns and newer.schema != snapshot.schema:
@@ -132,7 +140,7 @@ class ScopeSnapshot:
 
 
 def snapshot(bucket: Bucket, template: KeyTemplate, scope: Scope) -> ScopeSnapshot:
-    """What the scope holds now. `scope` with its stream's name as it stands in the bucket."""
+    """What the scope holds now; `scope` with its stream's name as it is in the bucket."""
     return _snapshot_of(CommitLog(bucket, scope_root(template.literal_root, scope), scope))
 
 
@@ -142,33 +150,33 @@ def _snapshot_of(commit_log: CommitLog) -> ScopeSnapshot:
 
 
 def is_promised(item: LandedObject, content: bytes, etag: str) -> bool:
-    """Whether an object is the one that was landed: by its ETag, or where that does not tell by size and CRC-32."""
+    """Whether an object is the one that was landed: by its ETag or, if that differs, by its size and CRC-32."""
     if item.etag and etag == item.etag:
         return True
     return len(content) == item.bytes and (not item.crc32 or crc32_text(crc32(content)) == item.crc32)
 
 
 def live_objects(bucket: Bucket, template: KeyTemplate, scope: Scope) -> list[LiveObject]:
-    """What the scope holds now, oldest sync first. `scope` with its stream's name as it stands in the bucket.
+    """The objects that the scope holds now, oldest sync first; `scope` with its stream's name as it is in the bucket.
 
-    Whoever reads the objects compares them with what the manifest promises, see `is_promised`.
+    A reader of the objects should compare them with the manifest, see `is_promised`.
     """
     return snapshot(bucket, template, scope).objects
 
 
 def read_tables(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Iterator[pa.Table]:
-    """The scope's records, an object at a time, of one generation (see `ScopeSnapshot.tables`)."""
+    """Yields the scope's records of one generation, one table per object (see `ScopeSnapshot.tables`)."""
     return snapshot(bucket, template, scope).tables(any_columns=True)
 
 
 def read_scope(bucket: Bucket, template: KeyTemplate, scope: Scope) -> pa.Table | None:
-    """All records of the scope as one table; None when it holds none. Fields missing in older syncs are null."""
+    """All records of the scope as one table; None if it holds none. Fields that older syncs lack are null."""
     tables = read_whole(lambda: snapshot(bucket, template, scope), lambda found: list(found.tables(any_columns=True)))
     return pa.concat_tables(tables, promote_options="permissive") if tables else None
 
 
 def read_whole(look: Callable[[], Looked], read: Callable[[Looked], Read]) -> Read:
-    """What `read` makes of all that `look` has found; both again where another sync was published meanwhile."""
+    """The result of `read(look())`. Both are called again if another sync was published meanwhile."""
     for attempt in range(1, _ATTEMPTS + 1):
         found = look()
         try:
@@ -180,7 +188,11 @@ def read_whole(look: Callable[[], Looked], read: Callable[[Looked], Read]) -> Re
 
 
 def unified(schemas: Iterable[pa.Schema], what: str) -> pa.Schema:
-    """The columns of all of them, of the wider type where types differ. `what` is named where there is none."""
+    """The columns of all schemas, with the wider type where types differ.
+
+    Raises:
+        SchemaError: There is no type that holds both; it names `what`.
+    """
     try:
         return pa.unify_schemas([pa.schema([]), *schemas], promote_options="permissive")
     except pa.ArrowException as error:
@@ -192,7 +204,7 @@ def unified(schemas: Iterable[pa.Schema], what: str) -> pa.Schema:
 
 
 def format_of(segment: Segment) -> FormatSettings:
-    """The format's settings that the segment's objects were written with."""
+    """The format's settings with which the segment's objects were written."""
     kind = _FORMATS[str(segment.format["format_type"])]
     known = {each.name for each in fields(kind)}
     return kind(**{name: value for name, value in segment.format.items() if name in known})

@@ -1,6 +1,6 @@
-"""Work on scopes that have landed: finish interrupted syncs, tell the states that they reached.
+"""Finishes what an interrupted sync has decided.
 
-It must not change what a scope holds, but for finishing what was decided.
+It must not change what a scope holds in any other way.
 """
 
 from __future__ import annotations
@@ -19,17 +19,25 @@ from s3dest_dagster.stream import Scope
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What became of a scope's decided sync: `sync_id` None when there was none; `message` when it was rolled back."""
+    """What became of a scope's decided sync."""
 
     scope: Scope
     sync_id: str | None
+    """The sync that was decided and not published; None if there was none."""
     ok: bool
+    """False if it was rolled back, or could not be finished."""
     message: str = ""
+    """Why, if not `ok`."""
 
 
 def recover(bucket: Bucket, template: KeyTemplate, scope: Scope, *, clock: Clock | None = None) -> Recovered:
-    """Finishes the scope's decided sync, or rolls it back if its uploads have vanished; then deletes the replaced
-    objects whose time is over, by the server's clock where none is given."""
+    """Finishes the scope's decided sync, or rolls it back if its uploads have vanished. Then deletes the replaced
+    objects whose `delete_grace_s` is over.
+
+    Args:
+        scope: The scope, with its stream's name as it is in the bucket.
+        clock: Gives the current time with a time zone. Default: the server's clock.
+    """
     clock = clock or bucket.with_root(manifest_root(template.literal_root)).server_time
     commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
     pending = None

@@ -31,56 +31,63 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A scope compared with its bucket: how many objects and rows its manifest lists, and what does not agree.
-
-    `uncompared` objects have an ETag that does not tell their content, since their server has a rule of its own or
-    encrypts them.
-    """
+    """How a scope compares with its bucket."""
 
     scope: Scope
     objects: int
+    """Objects that the manifest lists."""
     rows: int
+    """Rows of these objects, by the manifest."""
     problems: tuple[str, ...]
+    """A sentence for each thing that does not agree."""
     uncompared: int = 0
+    """Objects whose content could not be compared: their server has an ETag rule of its own, or encrypts them."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastSync:
-    """A scope's last sync, its checkpoints included: its counts, what does not add up in them (nothing when all does),
-    when it began, and how its columns differ from those of the sync before it, None where they do not."""
+    """A scope's last sync, its checkpoints included."""
 
     scope: Scope
     counts: Counts
     problem: str
+    """A sentence if the counts do not add up, else empty."""
     started_at: datetime
     schema_changes: SchemaChanges | None
+    """How its columns differ from those of the sync before; None if they do not."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """An object of the manifest, the name of the segment that its metadata must tell, and the one that says how to read
-    it; None for lines that are no records."""
+    """An object of the manifest."""
 
     item: LandedObject
     name: str
+    """The name of the segment that must be in the object's metadata."""
     segment: Segment | None
+    """The segment that says how to read it; None for quarantined lines."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """What a look at an object gave: a problem, or an ETag that equals ("same") or cannot be compared ("unlike")."""
+class _Comparison:
+    """How an object compares with its entry, without reading it."""
 
     problem: str = ""
     etag: str = "same"
+    """`same`; `opaque` if it cannot be compared; `unlike` if it differs, which the server's own rule may explain."""
 
 
 def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = False) -> Verified:
-    """Compares every live object with the scope's manifest: that it is there, its size and its ETag; and the counts of
-    every live segment with each other.
+    """Compares every live object with the scope's manifest: its presence, size and ETag. Also compares the counts of
+    every live segment with each other. If another sync is published meanwhile, it begins again.
 
-    `deep` reads every object, too, one after another: its bytes must have the checksum with which they were landed, and
-    the format's reader must find as many rows in them as the manifest tells. When another sync is published meanwhile,
-    it begins again.
+    Args:
+        scope: The scope, with its stream's name as it is in the bucket.
+        deep: Whether to read every object as well, one after another: its bytes must have the checksum with which they
+            were landed, and the format's reader must find as many rows in them as the manifest says.
+
+    Raises:
+        CommitError: Other syncs were published during every attempt.
     """
     commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
     for _ in range(_ATTEMPTS):
@@ -96,7 +103,7 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = 
 
 
 def last_sync(bucket: Bucket, template: KeyTemplate, scope: Scope) -> LastSync | None:
-    """The last sync of a scope; None where none was published. What was read must be landed or quarantined."""
+    """The last sync of a scope; None if none was published."""
     commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
     syncs = commit_log.read_head().head.recent_syncs
     if not syncs:
@@ -105,16 +112,16 @@ def last_sync(bucket: Bucket, template: KeyTemplate, scope: Scope) -> LastSync |
     return LastSync(
         scope,
         sum((each.counts for each in segments), Counts()),
-        next(filter(None, map(_miscounted, segments)), ""),
+        next(filter(None, map(_count_problem, segments)), ""),
         segments[-1].sync.started_at,
         next((each.schema.changes for each in reversed(segments) if each.schema.changes), None),
     )
 
 
 def foreign_keys(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> set[str]:
-    """Keys of objects that match the stream's template and that no manifest knows: the connector's, or others'.
+    """Keys of objects that match the stream's template and that no manifest lists: the connector's, or others'.
 
-    None where the template does not name the stream. Lists everything under the stream's prefix.
+    Empty if the template does not name the stream. Lists everything under the stream's prefix.
     """
     if not template.names_stream:
         return set()
@@ -123,22 +130,22 @@ def foreign_keys(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> set
 
 def _verified(bucket: Bucket, scope: Scope, segments: Sequence[Segment], *, deep: bool) -> Verified:
     entries = [entry for segment in segments for entry in _entries(segment)]
-    looks = in_parallel(lambda each: _looked_at(bucket, each), entries)
-    # A server that gives one object the ETag of S3's rule gives it to all; what has another was written anew.
-    by_the_rule = is_aws(bucket.endpoint) or any(each.etag == "same" and not each.problem for each in looks)
-    problems = [problem for segment in segments if (problem := _miscounted(segment))]
+    comparisons = in_parallel(lambda entry: _compare(bucket, entry), entries)
+    # A server that gives one object an ETag by S3's rule does so for all. An object with another one was rewritten.
+    by_the_rule = is_aws(bucket.endpoint) or any(each.etag == "same" and not each.problem for each in comparisons)
+    problems = [problem for segment in segments if (problem := _count_problem(segment))]
     uncompared = 0
-    for entry, look in zip(entries, looks, strict=True):
-        problem = look.problem
-        if not problem and look.etag == "unlike" and by_the_rule:
+    for entry, comparison in zip(entries, comparisons, strict=True):
+        problem = comparison.problem
+        if not problem and comparison.etag == "unlike" and by_the_rule:
             problem = (
                 f"{bucket.uri(entry.item.key)} was written anew: its ETag is not that of the upload that landed it"
             )
         if not problem and deep:
-            problem = _read(bucket, entry)
+            problem = _read_problem(bucket, entry)
         if problem:
             problems.append(problem)
-        elif look.etag != "same":
+        elif comparison.etag != "same":
             uncompared += 1
     items = [each.item for each in entries if each.segment is not None]
     return Verified(scope, len(items), sum(each.rows for each in items), tuple(problems), uncompared)
@@ -152,25 +159,27 @@ def _entries(segment: Segment) -> Iterator[_Entry]:
             yield _Entry(sync.quarantine, sync.segment, None)
 
 
-def _looked_at(bucket: Bucket, entry: _Entry) -> _Look:
+def _compare(bucket: Bucket, entry: _Entry) -> _Comparison:
     item, uri = entry.item, bucket.uri(entry.item.key)
     found = bucket.head(item.key)
     if found is None:
-        return _Look(f"{uri} is missing")
+        return _Comparison(f"{uri} is missing")
     if found.size != item.bytes:
-        return _Look(f"{uri} has {amount(found.size, 'byte')}; its manifest says {item.bytes:,}")
-    if (told := found.metadata.get(SYNC_METADATA, entry.name)) != entry.name:
-        return _Look(f"{uri} was written anew: it says that it is of segment {told}, and its manifest {entry.name}")
+        return _Comparison(f"{uri} has {amount(found.size, 'byte')}; its manifest says {item.bytes:,}")
+    if (segment := found.metadata.get(SYNC_METADATA, entry.name)) != entry.name:
+        return _Comparison(
+            f"{uri} was written anew: it says that it is of segment {segment}, and its manifest {entry.name}"
+        )
     if found.etag == item.etag:
-        return _Look()
+        return _Comparison()
     if not item.etag or found.has_opaque_etag:
-        return _Look(etag="opaque")
+        return _Comparison(etag="opaque")
     if _OF_PARTS.fullmatch(found.etag):
-        return _Look(f"{uri} has other content: its ETag is {found.etag}, and by its manifest {item.etag}")
-    return _Look(etag="unlike")
+        return _Comparison(f"{uri} has other content: its ETag is {found.etag}, and by its manifest {item.etag}")
+    return _Comparison(etag="unlike")
 
 
-def _miscounted(segment: Segment) -> str:
+def _count_problem(segment: Segment) -> str:
     counts, kept = segment.counts, segment.quarantine.rows if segment.quarantine is not None else 0
     if counts.read == counts.landed + counts.quarantined and (segment.rows, kept) == (
         counts.landed,
@@ -184,8 +193,8 @@ def _miscounted(segment: Segment) -> str:
     )
 
 
-def _read(bucket: Bucket, entry: _Entry) -> str:
-    """What is wrong with an object's content; nothing when all is well."""
+def _read_problem(bucket: Bucket, entry: _Entry) -> str:
+    """What is wrong with an object's content; empty if nothing is."""
     item, uri = entry.item, bucket.uri(entry.item.key)
     found = bucket.get(item.key)
     if found is None:
@@ -195,7 +204,8 @@ def _read(bucket: Bucket, entry: _Entry) -> str:
         return f"{uri} is damaged: its bytes do not have the checksum with which they were landed"
     try:
         rows = _rows(entry, content)
-    except Exception as error:  # every reader has errors of its own
+    # Every reader has errors of its own.
+    except Exception as error:
         return f"{uri} cannot be read: {type(error).__name__}: {error}"
     if rows != item.rows:
         return f"{uri} has {amount(rows, 'row')}; its manifest says {item.rows:,}"
