@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from scripted import ScriptedSource
+from scripted_source import ScriptedSource
 from servers import S3Server
 
 

@@ -11,7 +11,7 @@ import boto3
 import pytest
 from airbyte_messages import record
 from aws_identities import new_role, new_user
-from scripted import ScriptedSource
+from scripted_source import ScriptedSource
 from secret_scan import found, objects_of, processes_looked_at
 
 EXTERNAL_ID = "hush-external-id/+="

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from airbyte_messages import log, record
-from scripted import ScriptedSource
+from scripted_source import ScriptedSource
 
 OLD, NEW = {"token": "old-hush-token"}, {"token": "new-hush-token"}
 

@@ -10,7 +10,7 @@ import dagster as dg
 from s3dest_dagster import AirbyteSource, S3Connection, S3DestinationIOManager, build_stream_assets
 
 bucket, endpoint, key, secret, script = sys.argv[1:]
-connector = Path(__file__).parent.parent / "sources" / "scripted_connector.py"
+connector = Path(__file__).parent.parent / "scripted_connector.py"
 catalog = {"streams": [{"name": "users", "json_schema": {"type": "object"}, "supported_sync_modes": ["full_refresh"]}]}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from scripted import ScriptedSource
+from scripted_source import ScriptedSource
 
 from s3dest_dagster import build_stream_assets
 

@@ -19,7 +19,7 @@ from dagster.components.resolved.errors import ResolutionException
 from dg_command import run_dg
 from jsonschema import Draft202012Validator
 from process_pool import PROCESSES
-from scripted import ScriptedSource
+from scripted_source import ScriptedSource
 
 from s3dest_dagster import (
     AirbyteSource,

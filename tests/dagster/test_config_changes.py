@@ -6,7 +6,7 @@ import json
 
 import dagster as dg
 import pytest
-from scripted import ScriptedSource
+from scripted_source import ScriptedSource
 
 from s3dest_dagster import ConfigFile, build_stream_assets
 

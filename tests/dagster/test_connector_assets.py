@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from scripted import ScriptedSource
+from scripted_source import ScriptedSource
 
 from s3dest_dagster import S3DestinationTranslator, build_stream_assets
 from s3dest_dagster.dagster.asset_metadata import partition_values_of

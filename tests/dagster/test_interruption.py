@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 
 from fault_proxy import Fault, fault_proxy
-
-from tests.scripted import ScriptedSource, is_running, is_soon_gone
+from scripted_source import ScriptedSource, is_running, is_soon_gone
 
 
 def test_an_interrupted_run_leaves_neither_objects_nor_uploads(lake, tmp_path):

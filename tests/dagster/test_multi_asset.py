@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 import pytest
-from scripted import ScriptedSource, is_soon_gone
+from scripted_source import ScriptedSource, is_soon_gone
 
 from s3dest_dagster import S3DestinationTranslator, build_landing_checks, build_stream_assets
 from s3dest_dagster.commit.states import change_state

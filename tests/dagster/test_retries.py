@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from botocore.exceptions import ClientError
-from scripted import ScriptedSource
+from scripted_source import ScriptedSource
 
 from s3dest_dagster import build_stream_assets, stream_asset
 

@@ -17,7 +17,7 @@ import pytest
 from aws_identities import new_role, new_user
 from dagster._core.remote_representation.external_data import RepositorySnap
 from dagster._serdes import serialize_value
-from scripted import ScriptedSource
+from scripted_source import ScriptedSource
 from secret_scan import command_lines, files_under, found, objects_of, processes_looked_at
 
 from s3dest_dagster import S3Connection, S3Resource, build_stream_assets

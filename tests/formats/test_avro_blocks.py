@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from encoded import EMITTED_AT, batch_of, entropy_of, stream_of, user
-from generated import streams
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import streams
 
 from s3dest_dagster.columns.converter import RecordConverter
 from s3dest_dagster.columns.envelope import record_ids

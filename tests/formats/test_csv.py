@@ -11,9 +11,9 @@ import duckdb
 import polars as pl
 import pytest
 from encoded import EMITTED_AT, batch_of, entropy_of, stream_of, user, written
-from generated import streams
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies import streams
 
 from s3dest_dagster.batch import Tally
 from s3dest_dagster.columns.envelope import record_ids

@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from encoded import EMITTED_AT, MARKER, USERS, batch_of, entropy_of, stream_of, user, written
-from generated import streams
 from hypothesis import given
+from strategies import streams
 
 from s3dest_dagster.batch import ArrowBatch, JsonBatch
 from s3dest_dagster.columns.envelope import record_ids

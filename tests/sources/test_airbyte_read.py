@@ -9,13 +9,13 @@ import time
 from pathlib import Path
 
 import pytest
+from scripted_source import ScriptedSource, is_known, is_running, is_soon_gone
 
 from s3dest_dagster.batch import BadRecord, State, StreamBatch, StreamStatus
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.sources.airbyte.catalog import Catalog
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.stream import Stream, StreamId, SyncMode
-from tests.scripted import ScriptedSource, is_known, is_running, is_soon_gone
 
 USERS = Stream(name="users")
 ORDERS = Stream(name="orders")

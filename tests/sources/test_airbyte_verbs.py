@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 
 import pytest
+from scripted_source import ScriptedSource, is_known
 
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.stream import StreamId
-from tests.scripted import ScriptedSource, is_known
 
 
 @pytest.fixture

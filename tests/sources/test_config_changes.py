@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_source import ScriptedSource
 
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.sources.airbyte.config import ConfigFile, restore_placeholders
 from s3dest_dagster.sources.templating import render_config
 from s3dest_dagster.stream import Stream
-from tests.scripted import ScriptedSource
 
 USERS = Stream(name="users")
 OLD = {"shop": "example", "credentials": {"refresh_token": "old-hush-token", "client_id": "me"}}

@@ -11,6 +11,7 @@ import threading
 from collections import defaultdict
 
 import pytest
+from airbyte_messages import record_line, state_line
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from s3dest_dagster.errors import SourceError
 from s3dest_dagster.sources.airbyte.messages import MessageReader, SourceReport
 from s3dest_dagster.sources.airbyte.session import read_messages
 from s3dest_dagster.stream import StreamId
-from tests.scripted import record_line, state_line
 
 USERS = StreamId(None, "users")
 ORDERS = StreamId("shop", "orders")

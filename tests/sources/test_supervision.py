@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from scripted import ScriptedSource, is_running, is_soon_gone
+from scripted_source import ScriptedSource, is_running, is_soon_gone
 
 from s3dest_dagster.sources.airbyte import supervisor
 from s3dest_dagster.sources.airbyte.process import remove_abandoned

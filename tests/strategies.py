@@ -1,4 +1,4 @@
-"""Generated streams and records for property tests: schemas of every kind, values that fit, misfit, lack and abound."""
+"""Hypothesis strategies for streams and records: schemas of every kind, and values that fit, misfit, lack or abound."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NEAR_MISSES = {
     "string": st.sampled_from([5, 1.50, True, "2020-02-30", "2020-02-29T24:00", "12:00:00.1234567", "noon", ["x"], {}]),
     "boolean": st.sampled_from([0, 1, "true", "", []]),
 }
-"""By type: what looks like a value of it, or does not fit by a little."""
+"""By type: values that look like one of it, or nearly fit."""
 
 
 def schemas() -> st.SearchStrategy[dict[str, Any]]:
@@ -47,7 +47,7 @@ def schemas() -> st.SearchStrategy[dict[str, Any]]:
 def _nested(inner: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
     arrays = inner.map(lambda items: {"type": "array", "items": items})
     tuples = st.lists(inner, min_size=1, max_size=3).map(lambda items: {"type": "array", "items": items})
-    objects = properties(inner).map(lambda found: {"type": "object", "properties": found})
+    objects = properties(inner).map(lambda fields: {"type": "object", "properties": fields})
     unions = st.lists(inner, min_size=2, max_size=4).map(lambda branches: {"anyOf": branches})
     return st.one_of(arrays, tuples, objects, unions)
 
@@ -67,7 +67,7 @@ def records(draw: st.DrawFn, declared: dict[str, Any]) -> dict[str, Any]:
 
 @st.composite
 def streams(draw: st.DrawFn, most: int = 8) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Properties of a stream, and records of it."""
+    """The properties of a stream, and records of it."""
     declared = draw(st.dictionaries(_NAMES, schemas(), min_size=1, max_size=5))
     return declared, draw(st.lists(records(declared), max_size=most))
 
@@ -78,7 +78,7 @@ def _anything() -> st.SearchStrategy[Any]:
 
 
 def _value(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Mostly what the schema says, sometimes null, nearly what it says, or anything."""
+    """Mostly a value that fits the schema; sometimes null, one that nearly fits, or any."""
     near = _NEAR_MISSES.get(str(schema.get("type")), _anything())
     return st.one_of(_fitting(schema), _fitting(schema), near, st.none() | _anything())
 

@@ -1,9 +1,9 @@
-"""An Airbyte source connector that does what a script says; `tests/scripted.py` writes the script.
+"""The program that a `ScriptedSource` runs: an Airbyte source connector that follows a script.
 
 Usage: scripted_connector.py SCRIPT.json (spec | check | discover | read) [--config F] [--catalog F] [--state F]
 
 The script maps a verb, or `verb#n` for its n-th call, to steps: lists of a step's name and its arguments. Each call is
-noted in `SCRIPT.json.calls`, one line of JSON.
+recorded in `SCRIPT.json.calls` as a line of JSON.
 """
 
 import json
@@ -21,15 +21,15 @@ FILES: dict[str, str] = {}
 def main() -> None:
     script_path, verb, *options = sys.argv[1:]
     script = json.loads(Path(script_path).read_text())
-    count = _note_call(Path(f"{script_path}.calls"), verb, options)
+    count = _record_call(Path(f"{script_path}.calls"), verb, options)
     FILES.update(zip(options[::2], options[1::2], strict=True))
     for name, *arguments in script.get(f"{verb}#{count}", script.get(verb, [])):
         STEPS[name](*arguments)
     sys.stdout.flush()
 
 
-def _note_call(path: Path, verb: str, options: list[str]) -> int:
-    """Append the call and what its files hold; give its number among the calls of this verb."""
+def _record_call(path: Path, verb: str, options: list[str]) -> int:
+    """Append the call and the content of its files. Gives its number among the calls of this verb."""
     files = dict(zip(options[::2], options[1::2], strict=True))
     call = {
         "verb": verb,
@@ -56,7 +56,7 @@ def lines(texts: list[str]) -> None:
 
 
 def generate(prefix: str, fields: dict, suffix: str, first: int, count: int) -> None:
-    """Records with the field `id` counting, written as fast as Python can; `prefix` and `suffix` close the envelope."""
+    """Records with a counting `id`, written as fast as Python can; `prefix` and `suffix` are the rest of each."""
     rest = json.dumps(fields)[1:]
     begin, end = f'{prefix}{{"id":', f"{',' if fields else ''}{rest}{suffix}\n"
     for start in range(first, first + count, 1000):
@@ -65,11 +65,11 @@ def generate(prefix: str, fields: dict, suffix: str, first: int, count: int) -> 
 
 
 def count_on(record: str, state: str, until: int) -> None:
-    """A record and its state for each number after that of the state of this call; "NUMBER" stands for it."""
+    """A record and its state for each number after that of the call's state, in place of "NUMBER"."""
     given = json.loads(Path(FILES["--state"]).read_text()) if "--state" in FILES else None
     first = given[0]["stream"]["stream_state"]["at"] + 1 if given else 1
     for number in range(first, until + 1):
-        lines([each.replace('"NUMBER"', str(number)) for each in (record, state)])
+        lines([line.replace('"NUMBER"', str(number)) for line in (record, state)])
 
 
 def write_hex(digits: str) -> None:
@@ -119,7 +119,7 @@ def note_sigterm(path: str) -> None:
 
 
 def grandchild(pid_file: str) -> None:
-    """A process that holds standard output and error open and takes no notice of SIGTERM."""
+    """A process that holds standard output and error open and ignores SIGTERM."""
     code = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     Path(pid_file).write_text(str(subprocess.Popen([sys.executable, "-c", code]).pid))
 
