@@ -4,34 +4,17 @@
 Must not know: S3, formats, settings, the clock.
 """
 
-from s3dest_dagster.keys.names import (
-    decode_name,
-    encode_name,
-    key_name,
-    literal_root_of,
-    manifest_root,
-    manifest_root_in,
-    manifest_roots,
-    may_share_key_name,
-    sanitize_name,
-    scope_root,
-    stream_root,
-)
-from s3dest_dagster.keys.template import DEFAULT_PATH_FORMAT, KeyTemplate, SyncKeys
-
-__all__ = [
-    "DEFAULT_PATH_FORMAT",
-    "KeyTemplate",
-    "SyncKeys",
-    "decode_name",
-    "encode_name",
-    "key_name",
-    "literal_root_of",
-    "manifest_root",
-    "manifest_root_in",
-    "manifest_roots",
-    "may_share_key_name",
-    "sanitize_name",
-    "scope_root",
-    "stream_root",
-]
+from s3dest_dagster.keys.names import decode_name as decode_name
+from s3dest_dagster.keys.names import encode_name as encode_name
+from s3dest_dagster.keys.names import key_name as key_name
+from s3dest_dagster.keys.names import literal_root_of as literal_root_of
+from s3dest_dagster.keys.names import manifest_root as manifest_root
+from s3dest_dagster.keys.names import manifest_root_in as manifest_root_in
+from s3dest_dagster.keys.names import manifest_roots as manifest_roots
+from s3dest_dagster.keys.names import may_share_key_name as may_share_key_name
+from s3dest_dagster.keys.names import sanitize_name as sanitize_name
+from s3dest_dagster.keys.names import scope_root as scope_root
+from s3dest_dagster.keys.names import stream_root as stream_root
+from s3dest_dagster.keys.template import DEFAULT_PATH_FORMAT as DEFAULT_PATH_FORMAT
+from s3dest_dagster.keys.template import KeyTemplate as KeyTemplate
+from s3dest_dagster.keys.template import SyncKeys as SyncKeys

@@ -131,11 +131,21 @@ def refuse_shared_keys(patterns: Mapping[StreamId, KeyPattern], path_format: str
         )
 
 
+@dataclass(slots=True, eq=False)
+class _State:
+    rest: KeyPattern
+    may_end: bool
+    moves: list[tuple[frozenset[str], _State]] | None = None
+
+
+_Pair: TypeAlias = tuple[_State, _State]
+
+
 class OverlapSearch:
     """Searches pairs of patterns for a key that both have.
 
-    The search walks through the product of the two patterns' automata. A state of an automaton is the rest of a
-    pattern that must still follow. States have numbers, so that a rest which many patterns share is taken apart once.
+    The search walks through the product of the two patterns' automata. A state is the rest of a pattern that must
+    still follow. All searches share their states, so that a rest which many patterns have is analysed once.
 
     Args:
         limit: Steps that all searches together may take; None for no limit. Each pair is a step, and so is each pair
@@ -144,10 +154,7 @@ class OverlapSearch:
 
     def __init__(self, limit: int | None = None) -> None:
         self._left = limit
-        self._numbers: dict[KeyPattern, int] = {}
-        self._rests: list[KeyPattern] = []
-        self._moves: list[list[tuple[frozenset[str], int]] | None] = []
-        self._ends: list[bool] = []
+        self._states: dict[KeyPattern, _State] = {}
 
     def first_shared(self, patterns: Sequence[KeyPattern]) -> tuple[int, int, str] | None:
         """The positions of two patterns that share a key, and a shortest such key; None when no two do.
@@ -167,12 +174,12 @@ class OverlapSearch:
         if _differ_early(one, other):
             return None
         start = (self._state(one), self._state(other))
-        reached: dict[tuple[int, int], tuple[tuple[int, int] | None, str]] = {start: (None, "")}
+        reached: dict[_Pair, tuple[_Pair | None, str]] = {start: (None, "")}
         queue = deque([start])
         while queue:
             pair = queue.popleft()
             self._step()
-            if self._ends[pair[0]] and self._ends[pair[1]]:
+            if pair[0].may_end and pair[1].may_end:
                 return _path(reached, pair)
             for char, following in self._shared_moves(*pair):
                 if following not in reached:
@@ -186,38 +193,34 @@ class OverlapSearch:
             if self._left < 0:
                 raise TooManyStepsError
 
-    def _state(self, rest: KeyPattern) -> int:
-        """The number of a state."""
-        number = self._numbers.setdefault(rest, len(self._numbers))
-        if number == len(self._rests):
-            self._rests.append(rest)
-            self._moves.append(None)
-            self._ends.append(_may_end(rest))
-        return number
+    def _state(self, rest: KeyPattern) -> _State:
+        state = self._states.get(rest)
+        if state is None:
+            state = self._states[rest] = _State(rest, _may_end(rest))
+        return state
 
-    def _moves_from(self, state: int) -> list[tuple[frozenset[str], int]]:
-        moves = self._moves[state]
-        if moves is None:
-            moves = [(chars, self._state(rest)) for chars, rest in _moves(self._rests[state])]
-            self._moves[state] = moves
-        return moves
+    def _moves(self, state: _State) -> list[tuple[frozenset[str], _State]]:
+        if state.moves is None:
+            state.moves = [(chars, self._state(rest)) for chars, rest in _moves(state.rest)]
+        return state.moves
 
-    def _shared_moves(self, left: int, right: int) -> Iterator[tuple[str, tuple[int, int]]]:
-        """Each character that can follow in both (one stands for its kind), and the two states behind it."""
-        rights = self._moves_from(right)
-        for left_chars, left_rest in self._moves_from(left):
-            for right_chars, right_rest in rights:
+    def _shared_moves(self, left: _State, right: _State) -> Iterator[tuple[str, _Pair]]:
+        """Each character that can follow in both (one represents its kind), and the two states behind it."""
+        rights = self._moves(right)
+        for left_chars, left_state in self._moves(left):
+            for right_chars, right_state in rights:
                 if char := _shared_char(left_chars, right_chars):
-                    yield char, (left_rest, right_rest)
+                    yield char, (left_state, right_state)
 
 
-def _path(reached: dict[tuple[int, int], tuple[tuple[int, int] | None, str]], last: tuple[int, int]) -> str:
+def _path(reached: Mapping[_Pair, tuple[_Pair | None, str]], last: _Pair) -> str:
     """The text that leads from the start to a pair of states."""
-    chars, pair = [], last
-    while (step := reached[pair])[0] is not None:
-        pair = step[0]
-        chars.append(step[1])
-    return "".join(reversed(chars))
+    text = ""
+    pair: _Pair | None = last
+    while pair is not None:
+        pair, char = reached[pair]
+        text = char + text
+    return text
 
 
 @lru_cache(4096)

@@ -54,9 +54,7 @@ from s3dest_dagster.stream import Scope, StreamId
 DEFAULT_PATH_FORMAT = "${NAMESPACE}/${STREAM_NAME}/${YEAR}_${MONTH}_${DAY}_${EPOCH}_"
 _EXAMPLE_STREAM = StreamId("public", "users")
 _EXAMPLE_TIME = datetime(2021, 5, 27, 17, 16, 45, 123_000, tzinfo=UTC)
-_EXAMPLE_PARTITION = "2021-05-27"
 _EXAMPLE_UUID = "8f14e45f-ceea-467f-a9f0-5d2b6c1c3f3e"
-_EXAMPLE_SYNC_ID = "42"
 _PART = re.compile(regex((PART_ID,)))
 _TAG = re.compile(regex((TAG,)))
 _UUID = re.compile(regex(UUID_PATTERN))
@@ -85,19 +83,17 @@ class KeyTemplate:
     """What it is made of: equal for two templates that make the same keys."""
 
     def __post_init__(self) -> None:
-        bucket_path, wrong_bucket_path = parse_path(self.bucket_path)
-        path_format, wrong_path_format = parse_path(self.path_format)
-        pattern, wrong_pattern = parse_pattern(self.file_name_pattern)
+        parsed = {
+            "s3_bucket_path": parse_path(self.bucket_path),
+            "s3_path_format": parse_path(self.path_format),
+            "file_name_pattern": parse_pattern(self.file_name_pattern),
+        }
+        bucket_path, path_format, pattern = (tokens for tokens, _ in parsed.values())
         object.__setattr__(self, "literal_root", literal_directories(joined(bucket_path)))
         object.__setattr__(self, "tokens", joined([*bucket_path, "/", *path_format, *pattern]))
-        complaints = {
-            "s3_bucket_path": wrong_bucket_path,
-            "s3_path_format": wrong_path_format,
-            "file_name_pattern": wrong_pattern,
-        }
-        for setting, reasons in complaints.items():
-            if reasons:
-                self._refuse(reasons[0], setting)
+        for setting, (_, complaints) in parsed.items():
+            for complaint in complaints:
+                self._refuse(complaint, setting)
         self._check_tokens()
         check_key(self.example(), "The template")
 
@@ -142,8 +138,7 @@ class KeyTemplate:
         """Matches (with `fullmatch`) the keys of an unpartitioned stream that are its own even if no manifest lists
         them: those that the connector makes with the same settings, and ours without a tag.
 
-        None if a key does not say whose it is: it lacks the stream's name, or has a text that may be anything, such as
-        a sync id.
+        None if a key does not say whose it is: without the stream's name, or with a text that may be anything.
         """
         tokens = self._for_stream(stream)
         if not self.names_stream or any(isinstance(token, Placeholder) and token.free for token in tokens):
@@ -174,11 +169,8 @@ class KeyTemplate:
 
     @property
     def keys_recur(self) -> bool:
-        """Whether a later sync may make a key again after its object was deleted.
-
-        It does not if keys have a time in milliseconds or a UUID, or a part number that counts on. Several syncs may
-        share a sync id.
-        """
+        """Whether a later sync may make a key again after its object was deleted: keys have neither a time in
+        milliseconds nor a UUID, and no part number that counts on. Several syncs may share a sync id."""
         return not self._has(UUID, *_CLOCKS) and (self._has(SYNC_ID) or not self.counts_parts)
 
     @property
@@ -246,9 +238,9 @@ class KeyTemplate:
         return fill(self.tokens, Level.STREAM, stream)
 
     def _example(self, stream: StreamId, extension: str) -> str:
-        dimensions = {source.removeprefix(DIMENSION_PREFIX)[:-1]: _EXAMPLE_PARTITION for source in self._dimensions()}
-        scope = Scope(stream, _EXAMPLE_PARTITION, dimensions)
-        values = SyncValues(scope, _EXAMPLE_TIME, _EXAMPLE_UUID, _EXAMPLE_SYNC_ID)
+        day = "2021-05-27"
+        dimensions = {source.removeprefix(DIMENSION_PREFIX)[:-1]: day for source in self._dimensions()}
+        values = SyncValues(Scope(stream, day, dimensions), _EXAMPLE_TIME, _EXAMPLE_UUID, "42")
         tokens = fill(self._for_stream(stream), Level.SYNC, values)
         return leading_text(fill(tokens, Level.OBJECT, ObjectValues(0, extension, _EXAMPLE_TIME)))
 
@@ -281,11 +273,7 @@ class KeyTemplate:
                 self._check_neighbours(left, right)
 
     def _refuse(self, reason: str, setting: str) -> NoReturn:
-        value = {
-            "s3_bucket_path": self.bucket_path,
-            "s3_path_format": self.path_format,
-            "file_name_pattern": self.file_name_pattern,
-        }[setting]
+        value = getattr(self, setting.removeprefix("s3_"))
         raise TemplateError(
             f"{setting} {value!r}: {reason} It would make keys like {self.example()!r}.", setting=setting
         )
@@ -298,11 +286,11 @@ class KeyTemplate:
             if left.free or right.free
             else "two objects could get the same key"
         )
-        in_pattern = left.source in self.file_name_pattern
+        setting = "file_name_pattern" if left.source in self.file_name_pattern else "s3_path_format"
         self._refuse(
             f"there is nothing between {left.source} and {right.source}, so that nobody can tell where one ends, and "
             f"{danger}. Put '_' or '/' between them.",
-            "file_name_pattern" if in_pattern else "s3_path_format",
+            setting,
         )
 
 

@@ -54,10 +54,7 @@ class S3Connection:
         resource="endpoint_url",
     )
     access_key_id: str | None = setting(
-        "Access key id. Wins over `role_arn`.",
-        default=None,
-        connector="access_key_id",
-        resource="aws_access_key_id",
+        "Access key id. Wins over `role_arn`.", default=None, connector="access_key_id", resource="aws_access_key_id"
     )
     secret_access_key: str | None = setting(
         "The secret that belongs to it.",
@@ -67,19 +64,11 @@ class S3Connection:
         resource="aws_secret_access_key",
     )
     session_token: str | None = setting(
-        "Session token of temporary access keys.",
-        default=None,
-        secret=True,
-        resource="aws_session_token",
+        "Session token of temporary access keys.", default=None, secret=True, resource="aws_session_token"
     )
-    profile_name: str | None = setting(
-        "Profile of the AWS configuration files.",
-        default=None,
-    )
+    profile_name: str | None = setting("Profile of the AWS configuration files.", default=None)
     role_arn: str | None = setting(
-        "Role to assume. It is assumed again before its credentials end.",
-        default=None,
-        connector="role_arn",
+        "Role to assume. It is assumed again before its credentials end.", default=None, connector="role_arn"
     )
     external_id: str | None = setting(
         "External id for assuming the role. Else the environment's `AWS_ASSUME_ROLE_EXTERNAL_ID`, else none.",
@@ -87,8 +76,7 @@ class S3Connection:
         secret=True,
     )
     role_session_name: str = setting(
-        "Name of the role's sessions, as CloudTrail shows it: 2 to 64 letters, digits and `_+=,.@-`.",
-        default="s3dest",
+        "Name of the role's sessions, as CloudTrail shows it: 2 to 64 letters, digits and `_+=,.@-`.", default="s3dest"
     )
     role_duration_s: int = setting(
         "Life of the role's credentials in seconds, 900 to 43,200. They are renewed before they end.",
@@ -101,42 +89,25 @@ class S3Connection:
         "says, else AWS.",
         default="",
     )
-    sts_region: str = setting(
-        "Region of the security token service. Empty: the region of the bucket.",
-        default="",
-    )
+    sts_region: str = setting("Region of the security token service. Empty: the region of the bucket.", default="")
     allow_plain_http: bool = setting(
-        "Accepts `http://` endpoints beyond this machine. Loopback hosts need no leave.",
-        default=False,
+        "Accepts `http://` endpoints beyond this machine. Loopback hosts need no leave.", default=False
     )
-    ca_bundle: str | None = setting(
-        "Path of the certificates of a private certificate authority.",
-        default=None,
-    )
+    ca_bundle: str | None = setting("Path of the certificates of a private certificate authority.", default=None)
     path_style: bool | None = setting(
         "Bucket in the path of the URL, or in its host. `None`: in the path for other endpoints, in the host for AWS.",
         default=None,
     )
     max_attempts: int = setting(
-        "How often a request is tried, the first time included, after pauses that grow and vary.",
-        default=8,
-        at_least=1,
+        "How often a request is tried, the first time included, after pauses that grow and vary.", default=8, at_least=1
     )
     retry_deadline_s: float = setting(
         "No try begins later than this many seconds after the first, whatever `max_attempts` says.",
         default=300,
         above=0,
     )
-    connect_timeout_s: float = setting(
-        "Seconds to wait for a connection.",
-        default=10,
-        above=0,
-    )
-    read_timeout_s: float = setting(
-        "Seconds to wait for the next bytes of an answer.",
-        default=60,
-        above=0,
-    )
+    connect_timeout_s: float = setting("Seconds to wait for a connection.", default=10, above=0)
+    read_timeout_s: float = setting("Seconds to wait for the next bytes of an answer.", default=60, above=0)
 
     def __post_init__(self) -> None:
         check_settings(self)

@@ -46,10 +46,7 @@ _template = lru_cache(256)(KeyTemplate)
 class KeySettings(Settings):
     """Keys: where objects go, and under which names."""
 
-    s3_bucket_name: str = setting(
-        "The bucket. It must exist.",
-        connector="s3_bucket_name",
-    )
+    s3_bucket_name: str = setting("The bucket. It must exist.", connector="s3_bucket_name")
     s3_bucket_path: str = setting(
         "Directory of the bucket for everything that is written. It may contain variables.",
         default="",
@@ -61,14 +58,9 @@ class KeySettings(Settings):
         connector="s3_path_format",
     )
     file_name_pattern: str = setting(
-        "How keys end. Empty: `{part_number}{format_extension}`.",
-        default="",
-        connector="file_name_pattern",
+        "How keys end. Empty: `{part_number}{format_extension}`.", default="", connector="file_name_pattern"
     )
-    stream_prefix: str = setting(
-        "Precedes every stream name, in keys and manifests.",
-        default="",
-    )
+    stream_prefix: str = setting("Precedes every stream name, in keys and manifests.", default="")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,9 +98,7 @@ class RecordSettings(Settings):
     """Records: in which format they land, and what happens to those that do not fit."""
 
     format: FormatSettings = setting(
-        "Format of the objects, see [formats](formats.md).",
-        factory=JsonlFormat,
-        connector="format",
+        "Format of the objects, see [formats](formats.md).", factory=JsonlFormat, connector="format"
     )
     on_type_mismatch: Literal["overflow", "fail"] = setting(
         'Avro and Parquet: a value that does not fit its declared type goes to the overflow column; `"fail"` fails '
@@ -150,19 +140,11 @@ class UploadSettings(Settings):
         above=0,
     )
     part_size_mb: float = setting(
-        "Size of the parts of an upload, in MB of 2²⁰ bytes; at least 5.",
-        default=8,
-        at_least=5,
+        "Size of the parts of an upload, in MB of 2²⁰ bytes; at least 5.", default=8, at_least=5
     )
-    upload_threads: int = setting(
-        "Threads that send parts.",
-        default=4,
-        at_least=1,
-    )
+    upload_threads: int = setting("Threads that send parts.", default=4, at_least=1)
     encode_workers: int = setting(
-        "Threads that encode and compress, including the one that reads: 1 means no other.",
-        default=2,
-        at_least=1,
+        "Threads that encode and compress, including the one that reads: 1 means no other.", default=2, at_least=1
     )
     memory_mb: int = setting(
         "Memory in MB of 2²⁰ for everything under way, all streams together. When it is used up, the largest row "
@@ -307,9 +289,7 @@ class ObjectHeaders(Settings):
         default=None,
     )
     object_metadata: Mapping[str, str] | None = setting(
-        "User metadata of the data objects: names and texts in ASCII, 1536 bytes in all.",
-        default=None,
-        hash=False,
+        "User metadata of the data objects: names and texts in ASCII, 1536 bytes in all.", default=None, hash=False
     )
 
     def __post_init__(self) -> None:
