@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from s3dest_dagster.settings.formats import __all__ as _FORMATS
+
 if TYPE_CHECKING:
     from s3dest_dagster.commit.sweep import sweep as sweep
     from s3dest_dagster.dagster.assets import stream_asset as stream_asset
@@ -27,10 +29,7 @@ if TYPE_CHECKING:
     from s3dest_dagster.inspection.verify import verify as verify
     from s3dest_dagster.settings.connection import S3Connection as S3Connection
     from s3dest_dagster.settings.destination import S3Destination as S3Destination
-    from s3dest_dagster.settings.formats import AvroFormat as AvroFormat
-    from s3dest_dagster.settings.formats import CsvFormat as CsvFormat
-    from s3dest_dagster.settings.formats import JsonlFormat as JsonlFormat
-    from s3dest_dagster.settings.formats import ParquetFormat as ParquetFormat
+    from s3dest_dagster.settings.formats import *  # noqa: F403
     from s3dest_dagster.sources.airbyte.config import ConfigFile as ConfigFile
     from s3dest_dagster.sources.airbyte.connector import AirbyteSource as AirbyteSource
     from s3dest_dagster.sources.files import FileSource as FileSource
@@ -44,12 +43,8 @@ if TYPE_CHECKING:
 
 _ROOMS = {
     "AirbyteSource": "sources.airbyte.connector",
-    "AvroFormat": "settings.formats",
     "ConfigFile": "sources.airbyte.config",
-    "CsvFormat": "settings.formats",
     "FileSource": "sources.files",
-    "JsonlFormat": "settings.formats",
-    "ParquetFormat": "settings.formats",
     "S3Connection": "settings.connection",
     "S3Destination": "settings.destination",
     "S3DestinationComponent": "dagster.component.component",
@@ -74,41 +69,10 @@ _ROOMS = {
     "stream_asset": "dagster.assets",
     "sweep": "commit.sweep",
     "verify": "inspection.verify",
+    **dict.fromkeys(_FORMATS, "settings.formats"),
 }
 
-__all__ = [
-    "AirbyteSource",
-    "AvroFormat",
-    "ConfigFile",
-    "CsvFormat",
-    "FileSource",
-    "JsonlFormat",
-    "ParquetFormat",
-    "S3Connection",
-    "S3Destination",
-    "S3DestinationComponent",
-    "S3DestinationIOManager",
-    "S3DestinationTranslator",
-    "S3Resource",
-    "Scope",
-    "Stream",
-    "StreamId",
-    "Sync",
-    "SyncMode",
-    "batches",
-    "build_file_sensor",
-    "build_landing_checks",
-    "build_stream_assets",
-    "check",
-    "land",
-    "open_bucket",
-    "open_target",
-    "plan",
-    "recover",
-    "stream_asset",
-    "sweep",
-    "verify",
-]
+__all__ = sorted(_ROOMS)
 
 
 def __getattr__(name: str) -> Any:

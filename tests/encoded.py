@@ -81,6 +81,6 @@ def written(settings: FormatSettings, stream: Stream, batches: Sequence[Batch], 
     out = bytearray()
     writer = formatted.open(out.extend, MARKER)
     for number, batch in enumerate(batches):
-        writer.write(formatted.encode(batch, entropy_of(batch, number)))
+        writer.append(formatted.encode(batch, entropy_of(batch, number)))
     writer.close()
     return bytes(out)

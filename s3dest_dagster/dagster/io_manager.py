@@ -28,7 +28,7 @@ from s3dest_dagster.dagster.failures import as_dagster_failures
 from s3dest_dagster.dagster.loading import load_input
 from s3dest_dagster.dagster.outputs import land_output
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.formats import check_installed
+from s3dest_dagster.formats import format_of
 from s3dest_dagster.printable import logger
 from s3dest_dagster.settings import connector_config
 from s3dest_dagster.settings.connection import S3Connection
@@ -139,7 +139,7 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
         """
         values = {field.name: getattr(self, field.name) for field in fields(S3Destination)}
         destination = S3Destination(**{**values, "format": format_settings(self.format)})
-        check_installed(destination.format)
+        format_of(destination.format).check_installed()
         return destination
 
     def bucket(self) -> Bucket:

@@ -1,60 +1,83 @@
-"""Batches → bytes, in four formats, and one object back as Arrow. It must not know S3, keys or commits.
+"""Batches to bytes, in each format, and one object back as Arrow. Must not know: S3, keys, commits.
 
-`encoder` gives what a sync needs for one stream; `Encoder`, `ObjectWriter` and `Encoded` say what that is.
+`format_of` gives the format of some settings. `Format`, `Encoder`, `ObjectWriter` and `Encoded` say what it offers.
 """
 
-from typing import Literal
+from pkgutil import resolve_name
+from typing import IO, Any
+
+import pyarrow as pa
 
 from s3dest_dagster.columns.json_schema import UnknownTypes
-from s3dest_dagster.formats.avro import AvroEncoder
-from s3dest_dagster.formats.csv import CsvEncoder
-from s3dest_dagster.formats.jsonl import JsonlEncoder
-from s3dest_dagster.formats.parquet import ParquetEncoder
-from s3dest_dagster.formats.parquet_lzo import lzo_compressor
-from s3dest_dagster.formats.protocol import Aside, Encoded, Encoder, ObjectWriter, Sink, at_once, contents_of
-from s3dest_dagster.formats.reading import read_table, table_schema
-from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
+from s3dest_dagster.formats.protocol import (
+    Background,
+    Content,
+    Encoded,
+    Encoder,
+    Format,
+    ObjectWriter,
+    OnMismatch,
+    Sink,
+    contents_of,
+    run_now,
+)
+from s3dest_dagster.formats.reading import table_schema
+from s3dest_dagster.settings.formats import FORMATS, FormatSettings
 from s3dest_dagster.stream import Stream
 
 __all__ = [
-    "Aside",
+    "Background",
     "Encoded",
     "Encoder",
+    "Format",
     "ObjectWriter",
     "Sink",
-    "at_once",
-    "check_installed",
     "encoder",
+    "format_of",
     "read_table",
+    "run_now",
     "table_schema",
 ]
 
 
-def check_installed(settings: FormatSettings) -> None:
-    """Raises MissingExtraError when the settings need an optional package that is not installed."""
-    if isinstance(settings, ParquetFormat) and settings.compression_codec == "LZO":
-        lzo_compressor()
+def format_of(settings: FormatSettings) -> Format[Any]:
+    """The format with these settings. Its module is imported when it is first asked for."""
+    implementation: type[Format[Any]] = resolve_name(FORMATS[type(settings)])
+    return implementation(settings)
 
 
 def encoder(
     settings: FormatSettings,
     stream: Stream,
     *,
-    on_mismatch: Literal["overflow", "fail"] = "overflow",
+    on_mismatch: OnMismatch = "overflow",
     unknown_types: UnknownTypes = "text",
 ) -> Encoder:
-    """The encoder of one stream for one sync. `on_mismatch` concerns the formats with declared types, Avro and Parquet;
-    `unknown_types` says what a declared type that is not known becomes (see `record_type`).
+    """The encoder of one stream for one sync.
 
-    Raises SchemaError for a stream without a JSON schema or with one that cannot be understood, MissingExtraError for
-    Parquet's LZO without the extra `lzo`.
+    Args:
+        settings: The format's settings.
+        stream: The stream, with its JSON schema.
+        on_mismatch: What happens to a value that does not fit its declared type; for Avro and Parquet.
+        unknown_types: What a declared type becomes that is not known (see `record_type`).
+
+    Raises:
+        SchemaError: The stream has no JSON schema, or one that cannot be understood.
+        MissingExtraError: The codec is Parquet's LZO, and the extra `lzo` is not installed.
     """
-    contents = contents_of(stream, unknown_types=unknown_types)
-    if isinstance(settings, JsonlFormat):
-        return JsonlEncoder(settings, contents)
-    if isinstance(settings, CsvFormat):
-        return CsvEncoder(settings, contents, (stream.json_schema or {}).get("properties") or ())
-    if isinstance(settings, AvroFormat):
-        return AvroEncoder(settings, contents, on_mismatch)
-    assert isinstance(settings, ParquetFormat)
-    return ParquetEncoder(settings, contents, on_mismatch)
+    return format_of(settings).encoder(contents_of(stream, unknown_types=unknown_types), on_mismatch)
+
+
+def read_table(settings: FormatSettings, stream: Stream, data: Content | IO[bytes]) -> pa.Table:
+    """The records of one object, in its order.
+
+    Columns have the types of the stream as it is now. If the object was written under another schema, columns that it
+    lacks are null. CSV has no way to tell an object from a text that looks like one, so it is read as an object if its
+    field may be one. What nests deeper than Parquet can (`within_parquet`) is JSON text.
+
+    Raises:
+        RecordError: The content is not in this format.
+        SchemaError: As `encoder`.
+    """
+    content = data if isinstance(data, bytes | memoryview) else data.read()
+    return format_of(settings).read(contents_of(stream).record, content)

@@ -1,48 +1,90 @@
 """Avro object container files: a header, then blocks of records, each followed by the sync marker.
 
+Blocks are made from Arrow columns, byte for byte as a record-by-record Avro writer makes them, without its loop. Every
+column becomes a few binary columns ("parts") with its Avro bytes, row by row. All parts of a row, joined, are the row's
+record, and the value buffer of the joined column is the block's body. The columns come in `Layout.AVRO`, whose struct
+members are the branches of a union, in order. Must not know: JSON.
+
 File format: https://avro.apache.org/docs/1.11.1/specification/#object-container-files
-It must not know how values become bytes.
+Binary encoding: https://avro.apache.org/docs/1.11.1/specification/#binary-encoding
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from functools import lru_cache, reduce
+from io import BytesIO
+from itertools import count
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from s3dest_dagster.batch import Batch
+from s3dest_dagster.columns.binary_columns import Parts, binary_array, bounds, glued, ragged, scalar
 from s3dest_dagster.columns.converter import RecordConverter
 from s3dest_dagster.columns.envelope import record_ids
-from s3dest_dagster.columns.kinds import Layout
-from s3dest_dagster.formats.avro_blocks import blocks, record_rows, varint
+from s3dest_dagster.columns.kinds import Kind, Layout
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.number import FLOAT
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.kinds.scalar import STRING
+from s3dest_dagster.columns.kinds.temporal import DATE
+from s3dest_dagster.columns.schemas import within_parquet
 from s3dest_dagster.formats.compression import avro_codec
-from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once
-from s3dest_dagster.formats.spark import PROLEPTIC_CALENDAR
+from s3dest_dagster.formats.protocol import (
+    PROLEPTIC_CALENDAR,
+    Background,
+    Content,
+    Contents,
+    Encoded,
+    Encoder,
+    Format,
+    OnMismatch,
+    Sink,
+    run_now,
+)
+from s3dest_dagster.formats.reading import AvroBranches, named_record, table_of_rows
 from s3dest_dagster.settings.formats import AvroFormat
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+BLOCK_BYTES = 64_000
+"""Before compression, a block ends with the record that fills it to this size, as in Java's DataFileWriter."""
 
 _MAGIC = b"Obj\x01"
 
 
-class AvroEncoder:
-    """Blocks of about 64,000 bytes before compression, cut at record borders and compressed while encoding."""
+class Avro(Format[AvroFormat]):
+    """Avro object container files."""
 
-    holds_lock = False
+    def encoder(self, contents: Contents, on_mismatch: OnMismatch) -> AvroEncoder:
+        return AvroEncoder(self.settings, contents, on_mismatch)
 
-    def __init__(
-        self, settings: AvroFormat, contents: Contents, on_mismatch: Literal["overflow", "fail"] = "overflow"
-    ) -> None:
-        self.extension = settings.extension
-        self.schema_text = contents.schema_text
-        self.fingerprint = contents.fingerprint
+    def read(self, record: Record, content: Content) -> pa.Table:
+        stored = within_parquet(record)
+        return table_of_rows(stored, (named_record(record, stored, row, AvroBranches()) for row in _rows(content)))
+
+
+class AvroEncoder(Encoder):
+    """Encodes blocks, cut between records, and compresses them."""
+
+    def __init__(self, settings: AvroFormat, contents: Contents, on_mismatch: OnMismatch) -> None:
+        super().__init__(settings, contents)
         self._record = contents.record
-        self._road = RecordConverter(contents.record, layout=Layout.AVRO, on_mismatch=on_mismatch)
+        self._converter = RecordConverter(contents.record, layout=Layout.AVRO, on_mismatch=on_mismatch)
         self._codec, self._compress = avro_codec(settings)
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
-        converted = self._road.convert(batch)
+        converted = self._converter.convert(batch)
         rows = record_rows(self._record, converted.data.columns, record_ids(entropy), batch.emitted_at)
         frames = [self._frame(count, body) for count, body in blocks(rows)]
         return Encoded(batch.num_rows, frames, sum(map(len, frames)), converted.tally)
 
-    def open(self, sink: Sink, marker: bytes, aside: Aside = at_once) -> AvroObject:
+    def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> AvroObject:
         return AvroObject(sink, self._header(), marker)
 
     def _frame(self, count: int, body: memoryview) -> bytes:
@@ -57,16 +99,16 @@ class AvroEncoder:
 
 
 class AvroObject:
-    """One container file. `marker` is its sync marker, 16 bytes."""
+    """One container file. `marker` is its sync marker, of 16 bytes."""
 
-    buffered = aside = 0
+    buffered = in_background = 0
 
     def __init__(self, sink: Sink, header: bytes, marker: bytes) -> None:
         self._sink = sink
         self._marker = marker
         sink(header + marker)
 
-    def write(self, encoded: Encoded) -> None:
+    def append(self, encoded: Encoded) -> None:
         assert isinstance(encoded.payload, list)
         if encoded.payload:
             self._sink(self._marker.join([*encoded.payload, b""]))
@@ -76,3 +118,253 @@ class AvroObject:
 
     def close(self) -> None:
         """A container file has no footer."""
+
+
+# ---------------------------------------------------------------------- reading
+
+
+_TAGGED = {kind.avro_tag: kind.avro_name for kind in (DATE, FLOAT)}
+"""Avro types of the tagged kinds, by tag. Alone, their Python values would look like those of other kinds."""
+
+
+def _rows(content: Content) -> Iterator[dict[str, Any]]:
+    """The records as Python values: temporal ones as integers, and those of tagged kinds as dicts."""
+    reader = fastavro.block_reader(BytesIO(content))
+    schema = fastavro.parse_schema(_tagged(reader.writer_schema, count()))
+    for block in reader:
+        body = cast(IO[bytes], block.bytes_)  # type: ignore[attr-defined]  # documented, not declared
+        for _ in range(block.num_records):
+            row = fastavro.schemaless_reader(body, schema, None)
+            assert isinstance(row, dict)
+            yield row
+
+
+def _tagged(schema: Any, numbers: Iterator[int]) -> Any:
+    """An Avro schema for the same bytes, without logical types, in which a tagged type is a record of one field."""
+    if isinstance(schema, list):
+        return [_tagged(branch, numbers) for branch in schema]
+    kind = schema.get("logicalType") if isinstance(schema, dict) else schema
+    if kind in _TAGGED:
+        field = {"name": kind, "type": _TAGGED[kind]}
+        return {"type": "record", "name": f"tagged_{next(numbers)}", "namespace": "", "fields": [field]}
+    if not isinstance(schema, dict):
+        return schema
+    physical = {key: value for key, value in schema.items() if key not in ("logicalType", "default")}
+    return physical | {key: _tagged(physical[key], numbers) for key in ("type", "fields", "items") if key in physical}
+
+
+# ---------------------------------------------------------------------- blocks
+
+_NULL_BRANCH = b"\0"
+_END = b"\0"
+_TABLE_LIMIT = 1 << 12
+_MAP_AS_LIST = pa.list_(pa.struct([pa.field("key", pa.string(), nullable=False), pa.field("value", pa.string())]))
+
+
+def record_rows(
+    record: Record, columns: Sequence[pa.Array], ids: NDArray[np.uint8], emitted_at: NDArray[np.int64]
+) -> pa.Array:
+    """One binary value per record: the envelope (`ids` has the shape (n, 36)), the fields, then the overflow map."""
+    rows, width = ids.shape
+    envelope: Parts = [varint(width), ids, ragged(*_varints(emitted_at))]
+    return glued(envelope + _record_parts(record, columns), rows)
+
+
+def blocks(rows: pa.Array) -> Iterator[tuple[int, memoryview]]:
+    """The records in blocks of `BLOCK_BYTES` or just above: the number of records and the body of each."""
+    ends = bounds(rows)
+    body = memoryview(rows.buffers()[2] or b"")
+    start = 0
+    while start < len(rows):
+        full = int(np.searchsorted(ends, ends[start] + BLOCK_BYTES))
+        end = min(max(full, start + 1), len(rows))
+        yield end - start, body[ends[start] : ends[end]]
+        start = end
+
+
+def varint(number: int) -> bytes:
+    """A number as Avro's long: zigzag, seven bits per byte, the lowest first."""
+    rest = (number << 1) ^ (number >> 63)
+    encoded = bytearray()
+    while rest > 0x7F:
+        encoded.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    encoded.append(rest)
+    return bytes(encoded)
+
+
+def _record_parts(record: Record, columns: Sequence[pa.Array]) -> Parts:
+    *fields, overflow = columns
+    parts: Parts = []
+    for field, column in zip(record.fields, fields, strict=True):
+        parts += _nullable(field.kind, column)
+    return parts + _map(overflow, branch=varint(1), absent=_NULL_BRANCH)
+
+
+def _nullable(kind: Kind, column: pa.Array) -> Parts:
+    """A union of null and the branches of `kind`."""
+    if not kind.as_branches():
+        return []  # the type "null" alone, without a union, has no bytes
+    if pa.types.is_struct(column.type) and not isinstance(kind, Record):
+        return _branches(kind, column)
+    return _value(kind, column, branch=varint(1), absent=_NULL_BRANCH)
+
+
+def _branches(kind: Kind, column: pa.StructArray) -> Parts:
+    """A union of several branches. The struct has one member for each, in order, of which at most one is set."""
+    members = column.flatten()
+    kinds = kind.as_branches()
+    kinds += (STRING,) * (len(members) - len(kinds))  # the branch for texts that are not dates
+    used = [number for number, member in enumerate(members) if member.null_count < len(member)]
+    if not used:
+        return [_NULL_BRANCH]
+    if len(used) == 1:
+        number = used[0]
+        return _value(kinds[number], members[number], branch=varint(number + 1), absent=_NULL_BRANCH)
+    parts: Parts = []
+    for number in used:
+        parts += _value(kinds[number], members[number], branch=varint(number + 1), absent=b"")
+    set_somewhere = [members[number].is_valid() for number in used]
+    nothing_set = pc.invert(reduce(pc.or_, set_somewhere))
+    return [*parts, pc.if_else(nothing_set, scalar(_NULL_BRANCH), scalar(b""))]
+
+
+def _value(kind: Kind, column: pa.Array, *, branch: bytes, absent: bytes) -> Parts:
+    """For each row `branch` and the value, or `absent` if it is null."""
+    if isinstance(kind, Record):
+        return _record(kind, column, branch, absent)
+    if isinstance(kind, Array):
+        return _list(kind, column, branch, absent)
+    column = kind.avro_storage(column)
+    if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+        return _texts(column, branch, absent)
+    if pa.types.is_floating(column.type):
+        return [_floats(column, branch, absent)]
+    if pa.types.is_boolean(column.type):
+        return [_booleans(column, branch, absent)]
+    return [_longs(column, branch, absent)]
+
+
+def _record(record: Record, column: pa.StructArray, branch: bytes, absent: bytes) -> Parts:
+    members = [column.field(number) for number in range(column.type.num_fields)]
+    parts = [branch, *_record_parts(record, members)]
+    if not column.null_count:
+        return parts
+    return [pc.if_else(column.is_valid(), glued(parts, len(column)), scalar(absent))]
+
+
+def _list(kind: Array, column: pa.ListArray, branch: bytes, absent: bytes) -> Parts:
+    items = column.flatten()
+    return _sequence(column, glued(_nullable(kind.item, items), len(items)), branch, absent)
+
+
+def _map(column: pa.MapArray, *, branch: bytes, absent: bytes) -> Parts:
+    """A map of texts, whose keys and values are never null."""
+    if column.null_count == len(column):
+        return [absent]
+    pairs = column.cast(_MAP_AS_LIST)
+    flat = pairs.flatten()
+    entries = _texts(flat.field(0), b"", b"") + _texts(flat.field(1), b"", b"")
+    return _sequence(pairs, glued(entries, len(flat)), branch, absent)
+
+
+def _sequence(column: pa.ListArray, items: pa.Array, branch: bytes, absent: bytes) -> Parts:
+    """A list or map: one block of its items, and the end mark. `items` are the encoded items of all rows."""
+    valid = _valid(column)
+    sizes = np.diff(column.offsets.to_numpy())
+    if valid is not None:
+        sizes = np.where(valid, sizes, 0)  # a null list may cover items, which flattening leaves out
+    ends = np.zeros(len(column) + 1, np.int64)
+    np.cumsum(sizes, out=ends[1:])
+    merged = binary_array(bounds(items)[ends], items.buffers()[2])
+    heads = _heads(sizes, branch, valid, absent=b"", empty=branch)
+    if valid is None or absent == _END:
+        return [heads, merged, _END]
+    return [heads, merged, pc.if_else(pa.array(valid), scalar(_END), scalar(absent))]
+
+
+def _texts(column: pa.Array, branch: bytes, absent: bytes) -> Parts:
+    valid = _valid(column)
+    content = column.cast(pa.binary()) if valid is None else column.cast(pa.binary()).fill_null(b"")
+    sizes = np.diff(bounds(content))
+    return [_heads(sizes, branch, valid, absent=absent, empty=branch + varint(0)), content]
+
+
+def _longs(column: pa.Array, branch: bytes, absent: bytes) -> pa.Array:
+    valid = _valid(column)
+    numbers = column if valid is None else column.fill_null(0)
+    return _fixed(*_varints(numbers.to_numpy()), branch, valid, absent)
+
+
+def _floats(column: pa.Array, branch: bytes, absent: bytes) -> pa.Array:
+    valid = _valid(column)
+    numbers = (column if valid is None else column.fill_null(0)).to_numpy()
+    width = numbers.itemsize
+    matrix = np.ascontiguousarray(numbers.astype(f"<f{width}", copy=False)).view(np.uint8).reshape(-1, width)
+    return _fixed(matrix, np.full(len(column), width, np.int32), branch, valid, absent)
+
+
+def _booleans(column: pa.Array, branch: bytes, absent: bytes) -> pa.Array:
+    true, false = scalar(branch + b"\1"), scalar(branch + b"\0")
+    return pc.fill_null(pc.if_else(column, true, false), scalar(absent))
+
+
+def _varints(numbers: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+    """Each number as Avro's long: a left-aligned byte matrix, and the length of each row."""
+    zigzag = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
+    widest = max(1, (int(zigzag.max(initial=0)).bit_length() + 6) // 7)
+    matrix = np.empty((len(zigzag), widest), np.uint8)
+    lengths = np.ones(len(zigzag), np.int32)
+    for place in range(widest):
+        rest = zigzag >> np.uint64(7 * place)
+        goes_on = rest > 0x7F
+        lengths += goes_on
+        matrix[:, place] = (rest & np.uint64(0x7F)).astype(np.uint8) | (goes_on.view(np.uint8) << 7)
+    return matrix, lengths
+
+
+def _fixed(
+    matrix: NDArray[np.uint8],
+    lengths: NDArray[np.int32],
+    branch: bytes,
+    valid: NDArray[np.bool_] | None,
+    absent: bytes,
+) -> pa.Array:
+    """The rows of a byte matrix, each after `branch`. An invalid row is `absent`, which has at most one byte."""
+    if branch:
+        matrix = np.concatenate(
+            [np.broadcast_to(np.frombuffer(branch, np.uint8), (len(matrix), len(branch))), matrix], 1
+        )
+        lengths = lengths + np.int32(len(branch))
+    if valid is not None:
+        lengths = np.where(valid, lengths, np.int32(len(absent)))
+        if absent:
+            matrix[~valid, 0] = absent[0]
+    return ragged(matrix, lengths)
+
+
+def _heads(
+    sizes: NDArray[np.integer], branch: bytes, valid: NDArray[np.bool_] | None, *, absent: bytes, empty: bytes
+) -> pa.Array:
+    """What is before a text, list or map: branch and size. `empty` if the size is 0, `absent` if it is invalid."""
+    largest = int(sizes.max(initial=0))
+    if largest < _TABLE_LIMIT:
+        table = _head_table(branch, absent, empty, max(256, 1 << largest.bit_length()))
+        places = sizes + 1
+    else:
+        distinct, places = np.unique(sizes, return_inverse=True)
+        table = pa.array([absent, *(branch + varint(int(size)) if size else empty for size in distinct)], pa.binary())
+        places = places + 1
+    if valid is not None:
+        places[~valid] = 0
+    return table.take(pa.array(places))
+
+
+@lru_cache(maxsize=256)
+def _head_table(branch: bytes, absent: bytes, empty: bytes, limit: int) -> pa.Array:
+    return pa.array([absent, empty, *(branch + varint(size) for size in range(1, limit))], pa.binary())
+
+
+def _valid(column: pa.Array) -> NDArray[np.bool_] | None:
+    """Which rows have a value. None if all have."""
+    return None if not column.null_count else column.is_valid().to_numpy(zero_copy_only=False)

@@ -1,23 +1,25 @@
-"""Compression of whole text objects (GZIP) and of Avro's blocks, with every level honoured. It must not know records.
+"""Compression, with every level honoured. The tables at the end list the codecs of each kind of format.
 
-Everything here is deterministic: the same bytes and settings give the same compressed bytes.
+Equal bytes and settings give equal compressed bytes. Must not know: records.
 """
 
 from __future__ import annotations
 
 import bz2
+import gzip
 import lzma
 import sys
 import threading
 import zlib
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import cramjam
 from isal import isal_zlib
 from zlib_ng import zlib_ng
 
-from s3dest_dagster.settings.formats import AvroFormat, GzipEffort
+from s3dest_dagster.settings.formats import AvroFormat, GzipEffort, TextCompression, TextFormat
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -28,19 +30,17 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     BlockCompressor = Callable[[Buffer], bytes]
-    """One block's bytes compressed. May be called from several threads at once."""
+    """Compresses one block. Several threads may call it at once."""
 
-_GZIP_WINDOW = 31
-_RAW_DEFLATE_WINDOW = -15
+# ---------------------------------------------------------------------- text: one stream for an object
+
+_GZIP_WINDOW = 31  # zlib's number for a gzip header and trailer around deflate
 _GZIP_EFFORTS = {"fast": (isal_zlib, 1), "balanced": (isal_zlib, 2), "small": (zlib_ng, 6)}
-"""Library and level: isal's levels compress at memory speed, zlib-ng's 6 as tightly as zlib's 6 in half its time."""
-_DEFLATE_LEVELS: dict[int, tuple[Any, int]] = {1: (isal_zlib, 1), 2: (isal_zlib, 2), 8: (zlib, 8), 9: (zlib_ng, 8)}
-"""Where a level is not zlib-ng's own: isal gives zlib's low levels at a third of the cost; zlib-ng's 9 gives larger
-blocks than its 8, which is tighter than zlib's 9 and so stands for the best."""
+"""Library and level. isal compresses at the speed of memory; zlib-ng's 6 is as tight as zlib's 6 in half the time."""
 
 
 class ByteStream(Protocol):
-    """Bytes in, bytes out; what is held back comes at the end."""
+    """Bytes in, bytes out. What is held back comes at the end."""
 
     def compress(self, data: Buffer, /) -> bytes: ...
 
@@ -54,46 +54,60 @@ def gzip_stream(effort: GzipEffort) -> ByteStream:
     return stream
 
 
-class PlainStream:
-    """No compression: bytes come out as they go in."""
+class TextCodec(NamedTuple):
+    """A compression of whole text objects."""
 
-    def compress(self, data: Buffer, /) -> bytes:
-        return bytes(data)
+    begin: Callable[[TextFormat], ByteStream]
+    decompress: Callable[[bytes | memoryview], bytes]
+    magic: bytes
+    """How the compressed bytes begin. No text does."""
 
-    def flush(self) -> bytes:
-        return b""
+
+def decompress_text(content: bytes | memoryview) -> bytes:
+    """The text of an object. Its first bytes say how it is compressed: settings may have changed, and some servers
+    decompress what they deliver."""
+    for codec in TEXT_CODECS.values():
+        if content[: len(codec.magic)] == codec.magic:
+            return codec.decompress(content)
+    return bytes(content)
+
+
+# ---------------------------------------------------------------------- Avro: each block alone
+
+_RAW_DEFLATE_WINDOW = -15
+_DEFLATE_LEVELS: dict[int, tuple[Any, int]] = {1: (isal_zlib, 1), 2: (isal_zlib, 2), 8: (zlib, 8), 9: (zlib_ng, 8)}
+"""The levels that are not zlib-ng's own. isal gives zlib's low levels at a third of the cost. zlib-ng's 9 gives larger
+blocks than its 8, which is tighter than zlib's 9 and so is the best."""
+
+
+class AvroCodec(NamedTuple):
+    """A compression of the blocks of an Avro file."""
+
+    name: str
+    """The codec in the file's header."""
+    compressor: Callable[[AvroFormat], BlockCompressor]
 
 
 def avro_codec(settings: AvroFormat) -> tuple[str, BlockCompressor]:
-    """The codec's name in Avro's header, and the function that compresses one block's body."""
-    level = settings.compression_level or 0
-    if settings.codec == "Deflate":
-        return "deflate", lambda body: _deflate(body, level)
-    if settings.codec == "bzip2":
-        return "bzip2", lambda body: bz2.compress(body, 9)
-    if settings.codec == "xz":
-        return "xz", lambda body: lzma.compress(body, preset=level)
-    if settings.codec == "zstandard":
-        return "zstandard", _Zstandard(level, settings.include_checksum)
-    if settings.codec == "snappy":
-        return "snappy", _snappy
-    return "null", bytes
+    """The codec's name in Avro's header, and the function that compresses the body of one block."""
+    codec = AVRO_CODECS[settings.codec]
+    return codec.name, codec.compressor(settings)
 
 
 def _deflate(body: Buffer, level: int) -> bytes:
-    """Raw deflate (RFC 1951), as Avro asks."""
+    """Raw deflate (RFC 1951), as Avro's specification requires."""
     library, own_level = _DEFLATE_LEVELS.get(level, (zlib_ng, level))
     stream = library.compressobj(own_level, zlib.DEFLATED, _RAW_DEFLATE_WINDOW)
     return bytes(stream.compress(body) + stream.flush())
 
 
 def _snappy(body: Buffer) -> bytes:
-    """A raw snappy block and the big-endian CRC-32 of what it holds, as Avro asks."""
+    """A raw snappy block and the big-endian CRC-32 of its content, as Avro's specification requires."""
     return bytes(cramjam.snappy.compress_raw(body)) + zlib.crc32(body).to_bytes(4, "big")
 
 
 class _Zstandard:
-    """One zstandard frame per block. Each thread keeps its own context: making one costs more than a block."""
+    """One zstandard frame per block."""
 
     def __init__(self, level: int, checksum: bool) -> None:
         self._options: dict[int, int] = {
@@ -103,8 +117,54 @@ class _Zstandard:
         self._contexts = threading.local()
 
     def __call__(self, body: Buffer) -> bytes:
+        # Each thread keeps its own context: to make one costs more than a block.
         context = getattr(self._contexts, "compressor", None)
         if context is None:
             context = self._contexts.compressor = zstd.ZstdCompressor(options=self._options)
         context.set_pledged_input_size(memoryview(body).nbytes)
         return bytes(context.compress(body, zstd.ZstdCompressor.FLUSH_FRAME))
+
+
+# ---------------------------------------------------------------------- the tables
+
+TEXT_CODECS: Mapping[TextCompression, TextCodec] = {
+    TextCompression.GZIP: TextCodec(
+        begin=lambda settings: gzip_stream(settings.gzip_effort), decompress=gzip.decompress, magic=b"\x1f\x8b"
+    ),
+}
+"""Every compression of text. What is not here does not compress."""
+
+AVRO_CODECS: Mapping[str, AvroCodec] = {
+    "no compression": AvroCodec("null", lambda settings: bytes),
+    "Deflate": AvroCodec("deflate", lambda settings: partial(_deflate, level=settings.compression_level or 0)),
+    "bzip2": AvroCodec("bzip2", lambda settings: partial(bz2.compress, compresslevel=9)),
+    "xz": AvroCodec("xz", lambda settings: partial(lzma.compress, preset=settings.compression_level or 0)),
+    "zstandard": AvroCodec(
+        "zstandard", lambda settings: _Zstandard(settings.compression_level or 0, settings.include_checksum)
+    ),
+    "snappy": AvroCodec("snappy", lambda settings: _snappy),
+}
+"""Every codec of `AvroFormat`."""
+
+
+class ParquetCodec(NamedTuple):
+    """A compression of the pages of a Parquet file."""
+
+    name: str
+    """The codec as pyarrow calls it."""
+    level: int | None = None
+    """The level that pyarrow is given; None for its own default."""
+
+
+PARQUET_CODECS: Mapping[str, ParquetCodec] = {
+    "UNCOMPRESSED": ParquetCodec("NONE"),
+    "SNAPPY": ParquetCodec("SNAPPY"),
+    # pyarrow's own default is 9: three times the cost for files that are hardly smaller.
+    "GZIP": ParquetCodec("GZIP", 6),
+    # pyarrow cannot write LZO: `parquet_lzo` compresses the pages that it has written.
+    "LZO": ParquetCodec("NONE"),
+    "BROTLI": ParquetCodec("BROTLI"),
+    "LZ4": ParquetCodec("LZ4_RAW"),
+    "ZSTD": ParquetCodec("ZSTD"),
+}
+"""Every codec of `ParquetFormat`."""

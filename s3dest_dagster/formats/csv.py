@@ -1,116 +1,328 @@
 """CSV (RFC 4180): cells are cut from the source's own JSON text, so that every value keeps its spelling.
 
-A JSON number, boolean or text without escapes already is its CSV cell; only escapes, nested values and nulls need work.
-Texts are quoted and numbers are not, null and missing are an empty unquoted cell. It must not know types: a cell is
-what the record says, whatever its column was declared as.
+A JSON number, a boolean, or a text without escapes already is its CSV cell. Only escapes, nested values and nulls need
+work. Texts are quoted and numbers are not; null and missing are an empty cell without quotes. Must not know: types. A
+cell is what the record says, whatever its column was declared as.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, Tally
-from s3dest_dagster.columns.binary_columns import Parts, content, glued, pieces
+from s3dest_dagster.columns.binary_columns import Bytes, Parts, Places, binary_array, content, glued, pieces, table_of
 from s3dest_dagster.columns.conversion_log import Outcome, tally_of
+from s3dest_dagster.columns.diagnostics import Diagnostic, cell_diagnostics
 from s3dest_dagster.columns.envelope import DATA, EMITTED_AT, RECORD_ID, record_ids
-from s3dest_dagster.columns.json_texts import Member
+from s3dest_dagster.columns.json_texts import Member, object_of, pairs_of
+from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.overflow import OverflowNames
-from s3dest_dagster.formats.arrow_json import json_texts
-from s3dest_dagster.formats.csv_cells import cell_rows, quoted
-from s3dest_dagster.formats.json_rows import JsonRows, RootFields, compact, compact_lines
-from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once
-from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
-from s3dest_dagster.settings.formats import CsvFormat, Flattening
+from s3dest_dagster.errors import RecordError
+from s3dest_dagster.formats.protocol import Contents, OnMismatch
+from s3dest_dagster.formats.reading import Line
+from s3dest_dagster.formats.root_fields import RootFieldReader, RootFields
+from s3dest_dagster.formats.text import Text, TextEncoder, decimal_texts, join_lines
+from s3dest_dagster.settings.formats import CsvFormat
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
-class CsvEncoder:
+class Csv(Text[CsvFormat]):
+    """Comma-separated values."""
+
+    def encoder(self, contents: Contents, on_mismatch: OnMismatch) -> CsvEncoder:
+        return CsvEncoder(self.settings, contents)
+
+    def parse(self, text: bytes, record: Record) -> Iterator[Line]:
+        return _records(text, record)
+
+    def diagnostics(self, record: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
+        if not self.is_flat:
+            return super().diagnostics(record, json_schema)
+        return cell_diagnostics(record, json_schema, keeps_undeclared=self.settings.additional_properties_column)
+
+
+class CsvEncoder(TextEncoder[CsvFormat]):
     """Lines of comma-separated values, with a header in every object."""
 
-    holds_lock = True
-
-    def __init__(self, settings: CsvFormat, contents: Contents, properties: Iterable[str]) -> None:
-        self.extension = settings.extension
-        self.schema_text = contents.schema_text
-        self.fingerprint = contents.fingerprint
-        self._settings = settings
-        self._flat = settings.flattening is Flattening.ROOT
-        self._names = column_names(settings, properties)
-        self._rows = JsonRows(self._names) if self._flat else None
-
-    def encode(self, batch: Batch, entropy: bytes) -> Encoded:
-        if not batch.num_rows:
-            return Encoded(0, b"", 0)
-        raws = json_texts(batch)
-        if self._rows is None:
-            lines, tally = self._with_data(raws, batch, entropy), Tally()
-        else:
-            lines, tally = self._flattened(self._rows, raws, batch, entropy)
-        return Encoded(batch.num_rows, lines, len(lines), tally)
-
-    def open(self, sink: Sink, marker: bytes, aside: Aside = at_once) -> TextObject:
-        return TextObject(sink, self._settings, self._header(), aside=aside)
-
-    def _header(self) -> bytes:
-        names = [RECORD_ID, EMITTED_AT, *(self._names if self._flat else [DATA])]
-        if self._settings.additional_properties_column:
+    def __init__(self, settings: CsvFormat, contents: Contents) -> None:
+        super().__init__(settings, contents)
+        self._names = _column_names(settings, contents.properties)
+        self._reader = RootFieldReader(self._names) if self._is_flat else None
+        names = [RECORD_ID, EMITTED_AT, *(self._names if self._is_flat else [DATA])]
+        if settings.additional_properties_column:
             names.append(OVERFLOW)
-        return b",".join(quoted(name.encode()) for name in names) + b"\r\n"
+        self.header = b",".join(_quoted(name.encode()) for name in names) + b"\r\n"
 
-    def _with_data(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> bytes:
-        """Lines whose last cell is the whole record."""
-        heads = pieces(glued([*_envelope(batch, entropy), b',"'], batch.num_rows))
-        cells = compact_lines(raws).replace(b'"', b'""').split(b"\n")
-        return spliced(heads, cells, b'"\r\n')
-
-    def _flattened(self, rows: JsonRows, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
-        found = rows.root_fields(raws)
-        parts: Parts = _envelope(batch, entropy)
+    def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
+        if self._reader is None:
+            return _lines_with_data(raws, batch, entropy), Tally()
+        fields = self._reader.read(raws)
+        parts = _envelope(batch, entropy)
         if self._names:
-            parts.append(cell_rows(found.texts, found.breaks, len(self._names)))
+            parts.append(cell_rows(fields.texts, fields.breaks, len(self._names)))
         if self._settings.additional_properties_column:
-            parts += [b",", _additional(found, len(raws))]
+            parts += [b",", _additional_cells(fields, len(raws))]
         lines = glued([*parts, b"\r\n"], len(raws))
-        return bytes(content(lines)), _tally(found, frozenset(self._names))
+        return bytes(content(lines)), _tally(fields, frozenset(self._names))
 
 
-def column_names(settings: CsvFormat, properties: Iterable[str]) -> list[str]:
-    """The columns of a flattened object between the envelope and the additional properties: the schema's root
-    properties in the order of their UTF-16 code units. Names that are taken by other columns are no columns; the
-    fields count as undeclared."""
-    taken = {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if settings.additional_properties_column else set())
-    return sorted(set(properties) - taken, key=lambda name: name.encode("utf-16-be"))
+def _column_names(settings: CsvFormat, properties: Iterable[str]) -> list[str]:
+    """The columns of a flattened object between the envelope and the additional properties.
+
+    They are the schema's root properties in the order of their UTF-16 code units. A property with the name of another
+    column is none; its fields count as undeclared.
+    """
+    reserved = {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if settings.additional_properties_column else set())
+    return sorted(set(properties) - reserved, key=lambda name: name.encode("utf-16-be"))
 
 
 def _envelope(batch: Batch, entropy: bytes) -> Parts:
     return [b'"', record_ids(entropy), b'",', decimal_texts(batch.emitted_at)]
 
 
-def _additional(found: RootFields, rows: int) -> pa.Array:
+def _lines_with_data(raws: Sequence[bytes], batch: Batch, entropy: bytes) -> bytes:
+    """Lines whose last cell is the whole record."""
+    heads = pieces(glued([*_envelope(batch, entropy), b',"'], batch.num_rows))
+    cells = compact_lines(raws).replace(b'"', b'""').split(b"\n")
+    return join_lines(heads, cells, b'"\r\n')
+
+
+def _additional_cells(fields: RootFields, rows: int) -> pa.Array:
     """The cells of what records have beyond the columns."""
     cells = [b""] * rows
-    for row in found.undeclared.keys() | found.earlier.keys():
-        cells[row] = _beyond(found.undeclared.get(row, {}), found.earlier.get(row, ()))
+    for row in fields.undeclared.keys() | fields.earlier.keys():
+        cells[row] = _additional_cell(fields.undeclared.get(row, {}), fields.earlier.get(row, ()))
     return pa.array(cells, pa.binary())
 
 
-def _beyond(undeclared: Mapping[str, msgspec.Raw], earlier: Iterable[Member]) -> bytes:
-    """What a record has beyond the columns as one JSON object, sorted by name: its undeclared fields, and the earlier
-    values of names that stand twice in it."""
+def _additional_cell(undeclared: Mapping[str, msgspec.Raw], earlier: Iterable[Member]) -> bytes:
+    """One JSON object, sorted by name: a record's undeclared fields, and the earlier values of its repeated names."""
     members, names = dict(undeclared), OverflowNames(undeclared)
     for name, value in earlier:
         members[names.allocate(name)] = msgspec.Raw(value)
-    return quoted(compact(msgspec.json.encode(dict(sorted(members.items())))))
+    return _quoted(compact(msgspec.json.encode(dict(sorted(members.items())))))
 
 
-def _tally(found: RootFields, declared: Collection[str]) -> Tally:
-    """How often each undeclared field had a value (a null is none), and each name one that another stood behind."""
-    undeclared = ((name, value) for members in found.undeclared.values() for name, value in members.items())
+def _tally(fields: RootFields, declared: Collection[str]) -> Tally:
+    """How often each undeclared field had a value other than null, and how often each name had an earlier value."""
+    undeclared = ((name, value) for members in fields.undeclared.values() for name, value in members.items())
     counts = Counter((Outcome.UNDECLARED, name) for name, value in undeclared if bytes(value) != b"null")
-    for members in found.earlier.values():
+    for members in fields.earlier.values():
         counts.update((Outcome.OVERFLOWED if name in declared else Outcome.UNDECLARED, name) for name, _ in members)
     return tally_of(counts)
+
+
+# ---------------------------------------------------------------------- cells of a whole batch
+
+_BACKSLASH = ord("\\")
+_NULL = b"null"
+_NUL = "\0"
+_as_texts = msgspec.json.Decoder(list[str]).decode
+
+
+def _quoted(text: bytes) -> bytes:
+    """Any text as a cell."""
+    return b'"' + text.replace(b'"', b'""') + b'"'
+
+
+def cell_rows(texts: Bytes, breaks: Places, columns: int) -> pa.Array:
+    """The cells of each record as one binary value, with a comma before every cell.
+
+    A number, a boolean and a string without escapes are their own cell. Null and an absent value become an empty one.
+    A string with escapes becomes its characters, and a nested value compact JSON, both quoted.
+
+    Args:
+        texts: JSON texts, record by record, of as many `columns` each. A line break is before every text, and one more
+            at the end.
+        breaks: Where these line breaks are.
+        columns: How many texts a record has.
+    """
+    first = texts[breaks[:-1] + 1]
+    nested = (first == ord("{")) | (first == ord("["))
+    cells, breaks = _without_nulls(texts, breaks, np.flatnonzero(first == _NULL[0]))
+    escaped = _with_backslash(cells, breaks) & ~nested
+    cells[breaks] = ord(",")
+    places = np.flatnonzero(nested | escaped)
+    if not len(places):
+        return binary_array(breaks[::columns], pa.py_buffer(cells))
+    starts, ends = breaks[places] + 1, breaks[places + 1]
+    whole = cells.tobytes()
+    values = [whole[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+    _replace_each(values, np.flatnonzero(nested[places]), _nested_cells)
+    _replace_each(values, np.flatnonzero(escaped[places]), _escaped_cells)
+    growth = np.zeros(len(breaks), np.int64)
+    growth[places + 1] = np.fromiter(map(len, values), np.int64) - (ends - starts)
+    row_ends = (breaks + np.cumsum(growth))[::columns]
+    return binary_array(row_ends, pa.py_buffer(_with_replaced(whole, starts, ends, values)))
+
+
+def _without_nulls(texts: Bytes, breaks: Places, nulls: Places) -> tuple[Bytes, Places]:
+    """A copy of the texts in which those with these numbers are empty, and its line breaks."""
+    if not len(nulls):
+        return texts.copy(), breaks
+    keep = np.ones(len(texts), np.bool_)
+    starts = breaks[nulls]
+    for place in range(len(_NULL)):
+        keep[starts + place + 1] = False
+    removed = np.zeros(len(breaks), np.int64)
+    removed[nulls + 1] = len(_NULL)
+    return texts[keep], breaks - np.cumsum(removed)
+
+
+def _with_backslash(texts: Bytes, breaks: Places) -> NDArray[np.bool_]:
+    """Which of the texts have a backslash."""
+    found = np.zeros(len(breaks) - 1, np.bool_)
+    found[np.searchsorted(breaks, np.flatnonzero(texts == _BACKSLASH)) - 1] = True
+    return found
+
+
+def _replace_each(values: list[bytes], places: Places, replace: Callable[[list[bytes]], list[bytes]]) -> None:
+    """Replaces the values in these places, all with one call."""
+    if not len(places):
+        return
+    numbers = places.tolist()
+    for number, value in zip(numbers, replace([values[number] for number in numbers]), strict=True):
+        values[number] = value
+
+
+def _nested_cells(values: Sequence[bytes]) -> list[bytes]:
+    return _all_quoted(compact_lines(values), b"\n")
+
+
+def _escaped_cells(values: Sequence[bytes]) -> list[bytes]:
+    texts = _as_texts(b"[%b]" % b",".join(values))
+    joined = _NUL.join(texts)
+    if joined.count(_NUL) >= len(texts):
+        return [_quoted(text.encode()) for text in texts]
+    return _all_quoted(joined.encode(), _NUL.encode())
+
+
+def _all_quoted(texts: bytes, separator: bytes) -> list[bytes]:
+    """Each text as a cell. The separator is a byte that none of them has."""
+    return _quoted(texts).replace(separator, b'"%b"' % separator).split(separator)
+
+
+def _with_replaced(text: bytes, starts: Places, ends: Places, values: Sequence[bytes]) -> bytes:
+    """The text with other bytes in these places, which are in order and do not overlap."""
+    kept = zip([0, *ends.tolist()], [*starts.tolist(), len(text)], strict=True)
+    parts = [b""] * (2 * len(values) + 1)
+    parts[0::2] = [text[start:end] for start, end in kept]
+    parts[1::2] = values
+    return b"".join(parts)
+
+
+# ---------------------------------------------------------------------- JSON without blanks
+
+_BEFORE_BLANK, _AFTER_BLANK = table_of(b"{[,:"), table_of(b",:]}")
+
+
+def compact(text: bytes) -> bytes:
+    """One JSON text without blanks outside of its strings."""
+    return msgspec.json.format(text, indent=-1)
+
+
+def compact_lines(raws: Sequence[bytes]) -> bytes:
+    """JSON texts without line breaks in them, each compact, joined by line breaks."""
+    lines = b"\n".join(raws)
+    suspects = _lines_with_suspicious_blanks(lines)
+    if not len(suspects):
+        return lines
+    texts = list(raws)
+    for number in suspects.tolist():
+        texts[number] = compact(texts[number])
+    return b"\n".join(texts)
+
+
+def _lines_with_suspicious_blanks(lines: bytes) -> NDArray[np.int64]:
+    """The numbers of the lines that may have a blank outside of strings.
+
+    JSON has no blanks between two tokens without punctuation, so a run of blanks begins after punctuation, or ends
+    before it. Blanks in strings can look like that, too, which only costs time.
+    """
+    characters = np.frombuffer(lines, np.uint8)
+    blank = characters == ord(" ")
+    for other in (b"\t", b"\r"):
+        if other in lines:
+            blank |= characters == other[0]
+    places = np.flatnonzero(blank)
+    suspicious = _BEFORE_BLANK[characters[places - 1]] | _AFTER_BLANK[characters[places + 1]]
+    if not suspicious.any():
+        return np.zeros(0, np.int64)
+    line_ends = np.flatnonzero(characters == ord("\n"))
+    return np.unique(np.searchsorted(line_ends, places[suspicious]))
+
+
+# ---------------------------------------------------------------------- reading
+
+_CELL = re.compile(rb'("(?:[^"]|"")*"|[^,\r\n"]*)(,|\r?\n|\Z)')
+
+
+def _records(text: bytes, record: Record) -> Iterator[Line]:
+    """The records of the lines after the header, flattened or not.
+
+    A cell with quotes was a text or a nested value, one without was a number or a boolean.
+    """
+    lines = _cells_of_lines(text)
+    names = [_unquoted(cell).decode() for cell in next(lines, [])]
+    nested = {field.source for field in record.fields if field.kind.has_structure}
+    for record_id, emitted_at, *cells in lines:
+        yield _unquoted(record_id).decode(), int(emitted_at), _record_text(names[2:], cells, nested)
+
+
+def _record_text(names: Sequence[str], cells: Sequence[bytes], nested: set[str]) -> bytes:
+    if names == [DATA]:
+        return _unquoted(cells[0])
+    members: list[Member] = []
+    for name, cell in zip(names, cells, strict=True):
+        if cell and name == OVERFLOW and cell.startswith(b'"{'):
+            # These come first: a name that also has a column is an earlier value of it.
+            members = pairs_of(_unquoted(cell)) + members
+        elif cell:
+            members.append((name, _json_text(cell, name in nested)))
+    return object_of(members)
+
+
+def _json_text(cell: bytes, may_nest: bool) -> bytes:
+    """The JSON text of a cell that is not empty."""
+    if not cell.startswith(b'"'):
+        return cell
+    text = _unquoted(cell)
+    if may_nest and text[:1] in (b"{", b"[") and _is_json(text):
+        return text
+    return msgspec.json.encode(text.decode())
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+def _cells_of_lines(text: bytes) -> Iterator[list[bytes]]:
+    cells: list[bytes] = []
+    position = 0
+    while position < len(text):
+        match = _CELL.match(text, position)
+        if match is None:
+            raise RecordError(f"The CSV text is damaged at byte {position}: {text[position : position + 80]!r}.")
+        cells.append(match[1])
+        if match[2] != b",":
+            yield cells
+            cells = []
+        position = match.end()
+
+
+def _unquoted(cell: bytes) -> bytes:
+    return cell[1:-1].replace(b'""', b'"') if cell.startswith(b'"') else cell

@@ -1,4 +1,4 @@
-"""JSON Lines: the source's own JSON bytes between the envelope's, one record per line. It must not parse values.
+"""JSON Lines: the source's own JSON bytes between the envelope's, one record per line. Must not know: values.
 
 {"_airbyte_ab_id":"…","_airbyte_emitted_at":"1622135805000","_airbyte_data":{…}}
 {"_airbyte_ab_id":"…","_airbyte_emitted_at":"1622135805000","user_id":123,…}        with root level flattening
@@ -7,73 +7,73 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
 
 from s3dest_dagster.batch import Batch, Tally
 from s3dest_dagster.columns.binary_columns import Parts, glued, pieces
 from s3dest_dagster.columns.conversion_log import Entry, Outcome, tally_of
+from s3dest_dagster.columns.diagnostics import Diagnostic, line_diagnostics
 from s3dest_dagster.columns.envelope import DATA, EMITTED_AT, RECORD_ID, record_ids
-from s3dest_dagster.columns.json_texts import Member, object_of, pairs_of
+from s3dest_dagster.columns.json_texts import Member, members_of, object_of, pairs_of
+from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.overflow import OverflowNames
-from s3dest_dagster.formats.arrow_json import json_texts
-from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once
-from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
-from s3dest_dagster.settings.formats import Flattening, JsonlFormat
+from s3dest_dagster.formats.protocol import Contents, OnMismatch
+from s3dest_dagster.formats.reading import Line
+from s3dest_dagster.formats.text import Text, TextEncoder, decimal_texts, join_lines
+from s3dest_dagster.settings.formats import JsonlFormat
 
 _ENVELOPE = (RECORD_ID, EMITTED_AT)
 _ENVELOPE_KEYS = tuple(f'"{name}"'.encode() for name in _ENVELOPE)
 _ESCAPED_LETTERS = (rb"\u005", rb"\u006", rb"\u007")
-"""How an escape of a letter of an envelope name begins: such a key equals the name without looking like it."""
-
+"""How the escapes of the letters in envelope names begin. A key with such an escape may equal the name."""
 _QUOTE = ord('"')
 
 
-class JsonlEncoder:
-    """Lines of JSON. A value is never touched: its spelling is the source's."""
+class Jsonl(Text[JsonlFormat]):
+    """JSON Lines."""
 
-    holds_lock = True
+    def encoder(self, contents: Contents, on_mismatch: OnMismatch) -> JsonlEncoder:
+        return JsonlEncoder(self.settings, contents)
 
-    def __init__(self, settings: JsonlFormat, contents: Contents) -> None:
-        self.extension = settings.extension
-        self.schema_text = contents.schema_text
-        self.fingerprint = contents.fingerprint
-        self._settings = settings
-        self._flat = settings.flattening is Flattening.ROOT
+    def parse(self, text: bytes, record: Record) -> Iterator[Line]:
+        return _flat_lines(text) if self.is_flat else _enveloped_lines(text)
 
-    def encode(self, batch: Batch, entropy: bytes) -> Encoded:
-        raws = json_texts(batch)
+    def diagnostics(self, record: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
+        return line_diagnostics(json_schema) if self.is_flat else super().diagnostics(record, json_schema)
+
+
+class JsonlEncoder(TextEncoder[JsonlFormat]):
+    """Lines of JSON. Values keep the source's spelling: they are not even parsed."""
+
+    def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
         heads = self._heads(batch, entropy)
-        if not self._flat:
-            return _encoded(spliced(heads, raws, b"}\n"), len(heads), Tally())
+        if not self._is_flat:
+            return join_lines(heads, raws, b"}\n"), Tally()
         bodies, heads, tally = _flattened(raws, heads)
-        return _encoded(spliced(heads, bodies, b"\n"), len(heads), tally)
-
-    def open(self, sink: Sink, marker: bytes, aside: Aside = at_once) -> TextObject:
-        return TextObject(sink, self._settings, aside=aside)
+        return join_lines(heads, bodies, b"\n"), tally
 
     def _heads(self, batch: Batch, entropy: bytes) -> list[bytes]:
-        """What stands before each record's own text."""
+        """What is before each record's own text."""
         quote = b'"' if self._settings.emitted_at == "text" else b""
         parts: Parts = [
             b'{"%b":"' % RECORD_ID.encode(),
             record_ids(entropy),
             b'","%b":%b' % (EMITTED_AT.encode(), quote),
             decimal_texts(batch.emitted_at),
-            b"%b," % quote if self._flat else b'%b,"%b":' % (quote, DATA.encode()),
+            b"%b," % quote if self._is_flat else b'%b,"%b":' % (quote, DATA.encode()),
         ]
         return pieces(glued(parts, batch.num_rows))
 
 
-def _encoded(lines: bytes, rows: int, tally: Tally) -> Encoded:
-    return Encoded(rows, lines, len(lines), tally)
-
-
 def _flattened(raws: Sequence[bytes], heads: list[bytes]) -> tuple[list[bytes], list[bytes], Tally]:
-    """Each record's text from behind its opening brace, and the heads, without their comma before an empty record.
+    """Each record's text after its opening brace, and the heads, which have no comma before an empty record.
 
-    A field named like an envelope column is moved into the object `_airbyte_additional_properties` at the line's end,
-    and counted as undeclared: the envelope keeps its name, and nothing is lost.
+    A field with the name of an envelope column goes into the object `_airbyte_additional_properties` at the end of the
+    line, and counts as undeclared. So the envelope keeps its names, and nothing is lost.
     """
     bodies = [bytes(raw)[1:] for raw in raws]
     for number in [number for number, body in enumerate(bodies) if body[0] != _QUOTE]:
@@ -87,18 +87,18 @@ def _flattened(raws: Sequence[bytes], heads: list[bytes]) -> tuple[list[bytes], 
 
 
 def _may_clash(text: bytes) -> bool:
-    """Whether JSON text may have a key like an envelope column's, plain or with escapes."""
+    """Whether JSON text may have a key with the name of an envelope column, with or without escapes."""
     if b'"_airbyte_' in text and any(key in text for key in _ENVELOPE_KEYS):
         return True
     return b"\\" in text and rb"\u00" in text and any(letter in text for letter in _ESCAPED_LETTERS)
 
 
 def _without_clash(body: bytes, moved: Counter[Entry]) -> bytes:
-    """A record's text from behind its brace, its envelope names moved into the overflow object."""
+    """A record's text after its brace, with its envelope names moved into the overflow object."""
     pairs = pairs_of(b"{" + body)
     overflow: list[Member] = []
     names = OverflowNames()
-    for name, value in reversed(pairs):  # so that of a name that stands twice, the last value keeps it
+    for name, value in reversed(pairs):  # reversed, so that the last value of a repeated name keeps the name
         if name in _ENVELOPE:
             overflow.append((names.allocate(name), value))
     if not overflow:
@@ -109,3 +109,27 @@ def _without_clash(body: bytes, moved: Counter[Entry]) -> bytes:
         for name, value in pairs_of(own) if own.startswith(b"{") else [(OVERFLOW, own)]:
             overflow.append((names.allocate(name), value))
     return object_of([*kept, (OVERFLOW, object_of(overflow))])[1:]
+
+
+# ---------------------------------------------------------------------- reading
+
+
+class _Enveloped(msgspec.Struct):
+    id: str = msgspec.field(name=RECORD_ID)
+    emitted_at: int | str = msgspec.field(name=EMITTED_AT)
+    data: msgspec.Raw = msgspec.field(name=DATA)
+
+
+_enveloped = msgspec.json.Decoder(_Enveloped)  # made here, since the first use may come from several threads at once
+
+
+def _enveloped_lines(text: bytes) -> Iterator[Line]:
+    for line in _enveloped.decode_lines(text):
+        yield line.id, int(line.emitted_at), bytes(line.data)
+
+
+def _flat_lines(text: bytes) -> Iterator[Line]:
+    for line in text.splitlines():
+        members, earlier = members_of(line)
+        record_id, emitted_at = (msgspec.json.decode(members.pop(name)) for name in _ENVELOPE)
+        yield record_id, int(emitted_at), object_of([*earlier, *members.items()])

@@ -1,11 +1,16 @@
-"""Parquet files: batches become Arrow columns while encoding, and row groups of the asked size while writing."""
+"""Parquet files: batches become Arrow columns while encoding, and row groups of the wanted size while writing.
+
+Must not know: JSON records.
+"""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from io import BytesIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,62 +25,94 @@ from s3dest_dagster.columns.envelope import (
     record_id_column,
     record_ids,
 )
-from s3dest_dagster.columns.kinds import Layout
-from s3dest_dagster.columns.schemas import within_parquet
-from s3dest_dagster.formats.parquet_avro import avro_schema_of_columns
-from s3dest_dagster.formats.parquet_lzo import PageRewriter, lzo_compressor
-from s3dest_dagster.formats.protocol import Aside, Contents, Encoded, Sink, at_once
-from s3dest_dagster.formats.spark import PROLEPTIC_CALENDAR
+from s3dest_dagster.columns.kinds import Kind, Layout
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.kinds.union import Position
+from s3dest_dagster.columns.schemas import avro_schema, within_parquet
+from s3dest_dagster.formats.compression import PARQUET_CODECS
+from s3dest_dagster.formats.parquet_lzo import PageRewriter, is_lzo, lzo_compressor, without_lzo
+from s3dest_dagster.formats.protocol import (
+    PROLEPTIC_CALENDAR,
+    Background,
+    Content,
+    Contents,
+    Encoded,
+    Encoder,
+    Format,
+    OnMismatch,
+    Sink,
+    run_now,
+)
+from s3dest_dagster.formats.reading import ROWS_AT_ONCE, MemberBranches, named_record, schema_of, table_of_rows
 from s3dest_dagster.settings.formats import ParquetFormat
 
 AVRO_SCHEMA_KEY = "parquet.avro.schema"
-"""Where parquet-avro keeps, and looks for, a file's Avro schema."""
+"""The metadata key under which parquet-avro writes, and looks for, a file's Avro schema."""
 
 LAYOUTS = {"named": Layout.NAMED, "member": Layout.MEMBER}
 _ENVELOPE = [pa.field(RECORD_ID, pa.string(), nullable=False), pa.field(EMITTED_AT, EMITTED_AT_TYPE, nullable=False)]
-_CODECS = {"UNCOMPRESSED": "NONE", "LZO": "NONE", "LZ4": "LZ4_RAW"}
-_LEVELS = {"GZIP": 6}
-"""The library's own default is 9: three times the cost for files hardly smaller."""
+_DEFAULT_PADDING_MB = ParquetFormat().max_padding_size_mb
+"""Connector configurations have it without meaning it, so nothing is said about it."""
 _MOST_VALUES_PER_CHECK = 256
-"""The sizes of pages and dictionaries are looked at once in at most so many values; more often costs time."""
+"""pyarrow checks the sizes of pages and dictionaries after so many values at most. Checking more often costs time."""
 _CHECKS_PER_PAGE = 4
 _UNLIMITED_ROWS = 1 << 30
 
 
-class ParquetEncoder:
-    """Columns with the envelope first. LZO needs the extra `lzo`: MissingExtraError where it is not installed."""
+class Parquet(Format[ParquetFormat]):
+    """Parquet files."""
 
-    holds_lock = False
+    row_group_setting = "block_size_mb"
 
-    def __init__(
-        self, settings: ParquetFormat, contents: Contents, on_mismatch: Literal["overflow", "fail"] = "overflow"
-    ) -> None:
-        self.extension = settings.extension
-        self.schema_text = contents.schema_text
-        self.fingerprint = contents.fingerprint
-        layout = LAYOUTS[settings.union_layout]
-        self._settings = settings
-        record = within_parquet(contents.record)
-        self._road = RecordConverter(record, layout=layout, on_mismatch=on_mismatch)
-        self._schema = pa.schema([*_ENVELOPE, *self._road.schema])
-        self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(record, layout), **PROLEPTIC_CALENDAR}
-        if settings.compression_codec == "LZO":
+    def encoder(self, contents: Contents, on_mismatch: OnMismatch) -> ParquetEncoder:
+        self.check_installed()
+        return ParquetEncoder(self.settings, contents, on_mismatch)
+
+    def read(self, record: Record, content: Content) -> pa.Table:
+        return _read(self.stored_record(record), content)
+
+    def check_installed(self) -> None:
+        if self.settings.compression_codec == "LZO":
             lzo_compressor()
 
+    def stored_record(self, record: Record) -> Record:
+        return within_parquet(record)
+
+    def without_effect(self) -> Iterator[str]:
+        if self.settings.max_padding_size_mb != _DEFAULT_PADDING_MB:
+            yield "max_padding_size_mb has no effect: padding aligns row groups to HDFS blocks, and S3 has no blocks."
+
+
+class ParquetEncoder(Encoder):
+    """Encodes batches as Arrow columns, the envelope first."""
+
+    def __init__(self, settings: ParquetFormat, contents: Contents, on_mismatch: OnMismatch) -> None:
+        super().__init__(settings, contents)
+        layout = LAYOUTS[settings.union_layout]
+        record = within_parquet(contents.record)
+        self._settings = settings
+        self._converter = RecordConverter(record, layout=layout, on_mismatch=on_mismatch)
+        self._schema = pa.schema([*_ENVELOPE, *self._converter.schema])
+        self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(record, layout), **PROLEPTIC_CALENDAR}
+
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
-        converted = self._road.convert(batch)
+        converted = self._converter.convert(batch)
         envelope = [record_id_column(record_ids(entropy)), emitted_at_column(batch.emitted_at)]
         data = pa.RecordBatch.from_arrays([*envelope, *converted.data.columns], schema=self._schema)
         return Encoded(batch.num_rows, data, data.nbytes, converted.tally)
 
-    def open(self, sink: Sink, marker: bytes, aside: Aside = at_once) -> ParquetObject:
+    def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> ParquetObject:
         return ParquetObject(sink, self._settings, self._schema, self._metadata)
+
+
+# ---------------------------------------------------------------------- writing
 
 
 class ParquetObject:
     """One Parquet file. Rows are held back until they fill a row group of `block_size_mb`, counted in Arrow bytes."""
 
-    aside = 0
+    in_background = 0
 
     def __init__(self, sink: Sink, settings: ParquetFormat, schema: pa.Schema, metadata: dict[str, str]) -> None:
         self._rewriter = PageRewriter(sink, lzo_compressor()) if settings.compression_codec == "LZO" else None
@@ -88,7 +125,7 @@ class ParquetObject:
         self._held: list[pa.RecordBatch] = []
         self.buffered = 0
 
-    def write(self, encoded: Encoded) -> None:
+    def append(self, encoded: Encoded) -> None:
         assert isinstance(encoded.payload, pa.RecordBatch)
         for piece in self._pieces(encoded.payload):
             self._held.append(piece)
@@ -104,7 +141,7 @@ class ParquetObject:
         with self._file.passing():
             self._writer_for(rows).write_table(rows, row_group_size=rows.num_rows)
         del rows
-        # Else the pool keeps it for the next row group, while another stream's rows take memory elsewhere.
+        # Otherwise the pool keeps the memory for the next row group while another stream's rows need it.
         pa.default_memory_pool().release_unused()
 
     def close(self) -> None:
@@ -117,14 +154,14 @@ class ParquetObject:
             self._rewriter.close()
 
     def _writer_for(self, rows: pa.Table) -> pq.ParquetWriter:
-        """The file's writer, begun with the first rows: how wide they are decides how often sizes are looked at."""
+        """The file's writer. It begins with the first rows, whose width decides how often sizes are checked."""
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._file, self._schema, **_writer_options(self._settings, rows))
             self._writer.add_key_value_metadata(self._metadata)
         return self._writer
 
     def _pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """The batch, in pieces of which each fills the row group at most by its last row; none without rows."""
+        """The batch in pieces, each of which fills the row group at most with its last row. None without rows."""
         while batch.num_rows:
             room = self._group_bytes - self.buffered
             rows = -(-batch.num_rows * room // max(batch.nbytes, 1))  # rounded up, so at least 1
@@ -133,11 +170,11 @@ class ParquetObject:
 
 
 def _writer_options(settings: ParquetFormat, rows: pa.Table) -> dict[str, Any]:
-    codec, page_bytes = settings.compression_codec, settings.page_size_kb << 10
+    codec, page_bytes = PARQUET_CODECS[settings.compression_codec], settings.page_size_kb << 10
     dictionary_bytes = settings.dictionary_page_size_kb << 10
     options: dict[str, Any] = {
-        "compression": _CODECS.get(codec, codec),
-        "compression_level": _LEVELS.get(codec),
+        "compression": codec.name,
+        "compression_level": codec.level,
         "use_dictionary": settings.dictionary_encoding,
         "dictionary_pagesize_limit": dictionary_bytes,
         "data_page_size": page_bytes,
@@ -145,27 +182,27 @@ def _writer_options(settings: ParquetFormat, rows: pa.Table) -> dict[str, Any]:
         "store_schema": False,
     }
     if "max_rows_per_page" in inspect.signature(pq.ParquetWriter).parameters:
-        options["max_rows_per_page"] = _UNLIMITED_ROWS  # else 20,000 rows end a page before its size does
+        options["max_rows_per_page"] = _UNLIMITED_ROWS  # otherwise 20,000 rows end a page before its size does
     return options
 
 
 def _values_per_check(rows: pa.Table, page_bytes: int) -> int:
-    """After how many values the library looks at a page's size: a few times for each page of the widest column, since
-    a page goes on until somebody looks."""
+    """After how many values pyarrow checks a page's size: a few times per page of the widest column, since a page
+    grows until the next check."""
     widest: int = max(column.nbytes for column in rows.columns) // max(rows.num_rows, 1)
     return min(max(page_bytes // (_CHECKS_PER_PAGE * max(widest, 1)), 1), _MOST_VALUES_PER_CHECK)
 
 
 class _File:
-    """A file to write to. Bytes pass on only while asked to.
+    """A file to write to. It passes bytes on only while it is told to.
 
-    The Parquet library completes a file that is dropped unfinished; an abandoned object must stay incomplete.
+    pyarrow completes a file whose writer is dropped unfinished, but an abandoned object must stay incomplete.
     """
 
     closed = False
 
-    def __init__(self, take: Callable[[bytes], object]) -> None:
-        self._take = take
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
         self._is_passing = False
 
     @contextmanager
@@ -178,7 +215,7 @@ class _File:
 
     def write(self, data: bytes | memoryview) -> int:
         if self._is_passing:
-            self._take(bytes(data))
+            self._sink(bytes(data))
         return len(data)
 
     def flush(self) -> None:
@@ -186,3 +223,108 @@ class _File:
 
     def close(self) -> None:
         self.closed = True
+
+
+# ---------------------------------------------------------------------- the Avro schema in the file
+
+
+def avro_schema_of_columns(record: Record, layout: Layout) -> str:
+    """The Avro schema of a file's columns as JSON text, with the envelope, for readers such as parquet-avro.
+
+    Such a reader expects columns of the schema's shape. The connector's union layout has the shape of the stream's own
+    Avro schema. With named members a union is a record, and a temporal column has no text beside it.
+    """
+    schema = avro_schema(record)
+    if layout is Layout.NAMED:
+        _name_unions(schema, record, len(schema["fields"]) - len(record.fields) - 1, record.name)
+    return json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+
+
+def _name_unions(schema: dict[str, Any], record: Record, skipped: int, path: str) -> None:
+    """Changes the types of a record level's fields in place. `skipped` fields are before its own."""
+    for own, field in zip(schema["fields"][skipped:], record.fields, strict=False):
+        own["type"] = _type_with_names(own["type"], field.kind, f"{path}_{field.name}", fallback=True)
+
+
+def _type_with_names(schema: Any, kind: Kind, path: str, *, fallback: bool) -> Any:
+    """The type of a field or item. `schema` is "null", or a union that begins with null."""
+    if schema == "null":
+        return schema
+    named = Position(kind, fallback).members(Layout.NAMED)
+    if not named:
+        return ["null", _branch(schema[1], kind, path)]
+    fields = [
+        {"name": name, "type": ["null", _branch(branch, part, f"{path}_{name}")], "default": None}
+        for branch, (name, part) in zip(schema[1:], named, strict=False)  # a fallback text has no member
+    ]
+    return ["null", {"type": "record", "name": f"{path}_union", "namespace": "", "fields": fields}]
+
+
+def _branch(schema: Any, kind: Kind, path: str) -> Any:
+    if isinstance(kind, Array):
+        items = _type_with_names(schema["items"], kind.item, f"{path}_item", fallback=kind.fallback)
+        return {**schema, "items": items}
+    if isinstance(kind, Record):
+        _name_unions(schema, kind, 0, path)
+    return schema
+
+
+# ---------------------------------------------------------------------- reading
+
+
+def _read(record: Record, content: Content) -> pa.Table:
+    table = pq.read_table(BytesIO(without_lzo(content) if is_lzo(content) else content))
+    if not _has_members(table.schema):
+        return _retyped_table(table, schema_of(record))
+    integers = pa.schema([field.with_type(integer_type(field.type)) for field in table.schema])
+    batches = _retyped_table(table, integers).to_batches(ROWS_AT_ONCE)
+    rows = (row for batch in batches for row in batch.to_pylist())
+    return table_of_rows(record, (named_record(record, record, row, MemberBranches()) for row in rows))
+
+
+def _retyped_table(table: pa.Table, target: pa.Schema) -> pa.Table:
+    """The table's columns in the types of `target`. A column that it lacks is null."""
+    columns = [
+        pa.chunked_array([retyped(chunk, field.type) for chunk in table.column(field.name).chunks], field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in target
+    ]
+    return pa.Table.from_arrays(columns, schema=target)
+
+
+def retyped(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """The column in another type."""
+    # Nested columns are cast level by level: Arrow's own cast damages lists of nulls.
+    if column.type == kind:
+        return column
+    if pa.types.is_struct(kind) and pa.types.is_struct(column.type):
+        children = [retyped(column.field(child.name), child.type) for child in _children(kind)]
+        return pa.StructArray.from_arrays(children, fields=_children(kind), mask=column.is_null())
+    if pa.types.is_list(kind) and pa.types.is_list(column.type):
+        ends = pa.array(column.offsets.to_numpy())
+        return pa.ListArray.from_arrays(ends, retyped(column.values, kind.value_type), kind, mask=column.is_null())
+    return column.cast(kind)
+
+
+def _has_members(fields: Iterable[pa.Field]) -> bool:
+    """Whether any union has the connector's layout."""
+    return any(
+        field.name == "member0" or (pa.types.is_nested(field.type) and _has_members(_children(field.type)))
+        for field in fields
+    )
+
+
+def _children(kind: pa.DataType) -> list[pa.Field]:
+    return [kind.field(number) for number in range(kind.num_fields)]
+
+
+def integer_type(kind: pa.DataType) -> pa.DataType:
+    """The type with integers in place of temporal values, since Python's own types cannot hold all of these."""
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(integer_type(field.type)) for field in _children(kind)])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(integer_type(kind.value_type)))
+    if pa.types.is_date32(kind):
+        return pa.int32()
+    return pa.int64() if pa.types.is_temporal(kind) else kind

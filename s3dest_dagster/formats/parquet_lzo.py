@@ -1,26 +1,26 @@
-"""Parquet with LZO, which the Parquet library cannot write: pages are rewritten on their way to the object.
+"""Parquet with LZO, which pyarrow cannot write: pages are compressed on their way from pyarrow to the object.
 
-Page bodies take the framing that Hadoop's LZO codec reads and writes (and so parquet-mr and Spark): repeated
-{uncompressed size, compressed size, LZO1X block}, sizes as 32-bit big-endian numbers. It must not know columns or rows.
+Page bodies have the framing of Hadoop's LZO codec, and so of parquet-mr and Spark: repeated {uncompressed size,
+compressed size, LZO1X block}, with sizes as 32-bit big-endian numbers. Page headers and the footer are Thrift structs
+in the compact protocol; they are read and written without loss. Must not know: columns, rows.
+
 Page headers and footer: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
+Compact protocol: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from s3dest_dagster.errors import MissingExtraError
-from s3dest_dagster.formats.thrift import Struct, ThriftReader, get, put, thrift_bytes
-
-if TYPE_CHECKING:
-    from s3dest_dagster.formats.protocol import Sink
+from s3dest_dagster.formats.protocol import Content, Sink
 
 _MAGIC = b"PAR1"
 _FOOTER_TAIL = 8
 _UNCOMPRESSED, _LZO = 0, 3
 _FRAME_BYTES = 128 * 1024
-"""Stays below the 256 KiB buffer that Hadoop's readers have."""
+"""Less than the buffer of 256 KiB that Hadoop's readers have."""
 
 _HEADER_COMPRESSED_SIZE = 3
 _FILE_ROW_GROUPS = 4
@@ -29,11 +29,11 @@ _CHUNK_FILE_OFFSET, _CHUNK_METADATA = 2, 3
 _CODEC, _COMPRESSED_SIZE, _DATA_PAGE, _DICTIONARY_PAGE = 4, 7, 9, 11
 
 Frame = Callable[[bytes], bytes]
-"""A page's body before → after."""
+"""Makes a page's body of another: compresses or decompresses it."""
 
 
 def lzo_compressor() -> Frame:
-    """Compresses a page's body. Raises MissingExtraError where the optional package is not installed."""
+    """Compresses a page's body. Raises MissingExtraError if the optional package is not installed."""
     compressor = _library().LZOCompressor()
 
     def compress(body: bytes) -> bytes:
@@ -48,7 +48,7 @@ def lzo_compressor() -> Frame:
 
 
 def lzo_decompressor() -> Frame:
-    """Decompresses a page's body. Raises MissingExtraError where the optional package is not installed."""
+    """Decompresses a page's body. Raises MissingExtraError if the optional package is not installed."""
     decompress_block = _library().LZOCompressor.decompress
 
     def decompress(framed: bytes) -> bytes:
@@ -77,13 +77,13 @@ def _library() -> Any:
     return lzallright
 
 
-def is_lzo(data: bytes | memoryview) -> bool:
+def is_lzo(data: Content) -> bool:
     """Whether any column of a Parquet file is compressed with LZO."""
     return any(get(get(chunk, _CHUNK_METADATA), _CODEC) == _LZO for chunk in _chunks(_footer(data)))
 
 
-def without_lzo(data: bytes | memoryview) -> bytes:
-    """A Parquet file compressed with LZO as the same file uncompressed."""
+def without_lzo(data: Content) -> bytes:
+    """The same Parquet file without compression."""
     out = bytearray()
     rewriter = PageRewriter(out.extend, lzo_decompressor(), _UNCOMPRESSED)
     start = _footer_start(data)
@@ -95,9 +95,9 @@ def without_lzo(data: bytes | memoryview) -> bytes:
 
 
 class PageRewriter:
-    """Takes an uncompressed Parquet file piece by piece; the same file with its page bodies rewritten goes to the sink.
+    """Gets a Parquet file piece by piece, and sends it with other page bodies to the sink.
 
-    Holds back at most one page. `end_pages` must be called between the last page and the footer.
+    It holds back one page at most. Call `end_pages` between the last page and the footer.
     """
 
     def __init__(self, sink: Sink, frame: Frame, codec: int = _LZO) -> None:
@@ -119,7 +119,7 @@ class PageRewriter:
             pass
 
     def end_pages(self) -> None:
-        """What is written from now on is the footer."""
+        """Says that what follows is the footer."""
         assert not self._held, "a page is incomplete"
         self._moved[self._read] = self._written
         self._in_pages = False
@@ -132,7 +132,7 @@ class PageRewriter:
         self._send(rewritten + len(rewritten).to_bytes(4, "little") + _MAGIC)
 
     def _rewrite_page(self) -> bool:
-        """Sends the first page that is held, when it is complete."""
+        """Sends the first page that is held back, if it is complete. Returns whether it was."""
         reader = ThriftReader(self._held)
         try:
             header = reader.struct()
@@ -154,7 +154,7 @@ class PageRewriter:
         self._written += len(data)
 
     def _move(self, footer: Struct) -> None:
-        """Sets codec, sizes and positions to what was written."""
+        """Sets codec, sizes and positions to those of the new file."""
         for group in get(footer, _FILE_ROW_GROUPS)[1]:
             size = sum(self._move_chunk(chunk) for chunk in get(group, _GROUP_COLUMNS)[1])
             for number, value in ((_GROUP_FILE_OFFSET, None), (_GROUP_COMPRESSED_SIZE, size)):
@@ -162,7 +162,7 @@ class PageRewriter:
                     put(group, number, self._moved[old] if value is None else value)
 
     def _move_chunk(self, chunk: Struct) -> int:
-        """Gives the chunk's new size."""
+        """Does so for a column chunk, and returns its new size."""
         metadata = get(chunk, _CHUNK_METADATA)
         data_page, dictionary_page = get(metadata, _DATA_PAGE), get(metadata, _DICTIONARY_PAGE)
         start = data_page if dictionary_page is None else dictionary_page
@@ -172,18 +172,155 @@ class PageRewriter:
         put(metadata, _DATA_PAGE, self._moved[data_page])
         if dictionary_page is not None:
             put(metadata, _DICTIONARY_PAGE, self._moved[dictionary_page])
-        put(chunk, _CHUNK_FILE_OFFSET, 0)  # deprecated; writers should put 0
+        put(chunk, _CHUNK_FILE_OFFSET, 0)  # deprecated: the specification says to write 0
         return size
 
 
-def _footer_start(data: bytes | memoryview) -> int:
+def _footer_start(data: Content) -> int:
     size = int.from_bytes(data[-_FOOTER_TAIL:-4], "little")
     return len(data) - _FOOTER_TAIL - size
 
 
-def _footer(data: bytes | memoryview) -> Struct:
+def _footer(data: Content) -> Struct:
     return ThriftReader(data, _footer_start(data)).struct()
 
 
 def _chunks(footer: Struct) -> list[Struct]:
     return [chunk for group in get(footer, _FILE_ROW_GROUPS)[1] for chunk in get(group, _GROUP_COLUMNS)[1]]
+
+
+# ---------------------------------------------------------------------- Thrift's compact protocol
+
+Struct = list[list[Any]]
+"""Fields as [field id, type, value]. Unknown ones pass through unchanged."""
+
+TRUE, FALSE, I8, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
+_LONG_LIST = 15
+
+
+class ThriftReader:
+    """Reads values from `data` at `position`. Raises IndexError if the data ends too early."""
+
+    def __init__(self, data: bytes | bytearray | memoryview, position: int = 0) -> None:
+        self._data = data
+        self.position = position
+
+    def struct(self) -> Struct:
+        fields: Struct = []
+        number = 0
+        while header := self._byte():
+            delta, kind = header >> 4, header & 0x0F
+            number = number + delta if delta else self._zigzag()
+            fields.append([number, kind, None if kind in (TRUE, FALSE) else self._value(kind)])
+        return fields
+
+    def _value(self, kind: int) -> Any:
+        if kind in (TRUE, FALSE, I8):  # a boolean has a byte of its own in lists only
+            return self._byte()
+        if kind in (I16, I32, I64):
+            return self._zigzag()
+        if kind == DOUBLE:
+            return self._bytes(8)
+        if kind == BINARY:
+            return self._bytes(self._varint())
+        if kind in (LIST, SET):
+            return self._list()
+        if kind == STRUCT:
+            return self.struct()
+        raise ValueError(f"Thrift type {kind} has no place in Parquet's metadata; the file is damaged.")
+
+    def _list(self) -> tuple[int, list[Any]]:
+        header = self._byte()
+        size, kind = header >> 4, header & 0x0F
+        if size == _LONG_LIST:
+            size = self._varint()
+        return kind, [self._value(kind) for _ in range(size)]
+
+    def _byte(self) -> int:
+        value = self._data[self.position]
+        self.position += 1
+        return value
+
+    def _bytes(self, size: int) -> bytes:
+        end = self.position + size
+        if end > len(self._data):
+            raise IndexError(f"thrift value ends at {end}, behind the data")
+        value = bytes(self._data[self.position : end])
+        self.position = end
+        return value
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while (byte := self._byte()) & 0x80:
+            value |= (byte & 0x7F) << shift
+            shift += 7
+        return value | byte << shift
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return value >> 1 ^ -(value & 1)
+
+
+def thrift_bytes(fields: Struct) -> bytes:
+    """A struct as bytes."""
+    out = bytearray()
+    _append_struct(out, fields)
+    return bytes(out)
+
+
+def get(fields: Struct, number: int) -> Any:
+    """The value of a field. None if the struct lacks it."""
+    return next((value for own, _, value in fields if own == number), None)
+
+
+def put(fields: Struct, number: int, value: Any) -> None:
+    """Replaces the value of a field, which the struct must have."""
+    next(field for field in fields if field[0] == number)[2] = value
+
+
+def _append_struct(out: bytearray, fields: Struct) -> None:
+    last = 0
+    for number, kind, value in fields:
+        delta = number - last
+        if 0 < delta < 16:
+            out.append(delta << 4 | kind)
+        else:
+            out.append(kind)
+            _append_varint(out, number << 1)
+        if kind not in (TRUE, FALSE):
+            _append_value(out, kind, value)
+        last = number
+    out.append(0)
+
+
+def _append_value(out: bytearray, kind: int, value: Any) -> None:
+    if kind in (TRUE, FALSE, I8):
+        out.append(value)
+    elif kind in (I16, I32, I64):
+        _append_varint(out, value << 1 if value >= 0 else (-value << 1) - 1)
+    elif kind == DOUBLE:
+        out += value
+    elif kind == BINARY:
+        _append_varint(out, len(value))
+        out += value
+    elif kind in (LIST, SET):
+        _append_list(out, *value)
+    else:
+        _append_struct(out, value)
+
+
+def _append_list(out: bytearray, kind: int, values: list[Any]) -> None:
+    if len(values) < _LONG_LIST:
+        out.append(len(values) << 4 | kind)
+    else:
+        out.append(_LONG_LIST << 4 | kind)
+        _append_varint(out, len(values))
+    for value in values:
+        _append_value(out, kind, value)
+
+
+def _append_varint(out: bytearray, value: int) -> None:
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)

@@ -1,114 +1,188 @@
-"""What every format offers: an encoder per stream and sync, a writer per object. It must not know any single format."""
+"""What a format is: one object with its encoder, its reader, and what `plan` says about it.
+
+Must not know: any single format.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, Tally
+from s3dest_dagster.columns.diagnostics import Diagnostic, column_diagnostics
 from s3dest_dagster.columns.json_schema import UnknownTypes, record_type
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.schemas import avro_schema_text, fingerprint
 from s3dest_dagster.errors import SchemaError
+from s3dest_dagster.settings.formats import FormatSettings
 from s3dest_dagster.stream import Stream
 
+Settings = TypeVar("Settings", bound=FormatSettings)
+OnMismatch = Literal["overflow", "fail"]
+Content = bytes | memoryview
+"""The bytes of a whole object."""
+
 Sink = Callable[[bytes], object]
-"""Takes an object's bytes as they come, in order."""
+"""Gets an object's bytes, piece by piece, in order."""
+Background = Callable[[Callable[[], bytes]], Callable[[], bytes]]
+"""Begins work on a free thread, and gives a function that waits for its result. The work has no side effects and holds
+the interpreter's lock for little of its time."""
 
-Aside = Callable[[Callable[[], bytes]], Callable[[], bytes]]
-"""Begins work aside, on a thread that is free; what it returns waits for the outcome. The work is pure, and needs the
-interpreter's lock for little of its time."""
+PROLEPTIC_CALENDAR: Mapping[str, str] = {"org.apache.spark.version": "3.1.0"}
+"""Metadata of a file that tells Apache Spark that its dates and timestamps follow the format's definition.
 
-
-def at_once(work: Callable[[], bytes]) -> Callable[[], bytes]:
-    """Does the work here and now."""
-    outcome = work()
-    return lambda: outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A batch, ready to be written into any object of its stream.
-
-    `payload` is private to the format. `nbytes` is the memory that it holds.
-    """
-
-    rows: int
-    payload: bytes | list[bytes] | pa.RecordBatch
-    nbytes: int
-    tally: Tally = field(default_factory=Tally)
+Spark 2 counted days before 1582-10-15, and moments before 1900, by another calendar than Parquet and Avro define. If a
+file does not say which version of Spark wrote it, Spark 3 refuses such values, or reads them as Spark 2's if
+`spark.sql.parquet.datetimeRebaseModeInRead` is LEGACY. From 3.1.0 on all types follow the definition, unless
+`org.apache.spark.legacyDateTime` or `legacyINT96` is there, too.
+"""
 
 
-class ObjectWriter(Protocol):
-    """One object being written; used by one thread at a time. Without `close` the object is incomplete."""
-
-    @property
-    def buffered(self) -> int:
-        """Bytes of rows held back in memory (a Parquet row group); 0 for formats that hold none back."""
-
-    @property
-    def aside(self) -> int:
-        """Bytes that are being worked on aside, or wait for it; they reach the sink with the next batch or the end."""
-
-    def write(self, encoded: Encoded) -> None:
-        """Appends a batch; bytes go to the sink as they come."""
-
-    def flush_rows(self) -> None:
-        """Gives up the rows held back, which cuts a row group short; nothing where none are."""
-
-    def close(self) -> None:
-        """Completes the object: what is held back, and the footer or trailer."""
-
-
-class Encoder(Protocol):
-    """A stream's records → bytes, for one sync.
-
-    `extension` has its leading dot. `schema_text` is the Avro schema of the stream's records as JSON text, whatever
-    the format, and `fingerprint` its SHA-256: equal fingerprints mean objects of equal columns. `holds_lock`: encoding
-    has the interpreter's lock most of its time, so that a second thread gains nothing by it.
-    """
-
-    @property
-    def extension(self) -> str: ...
-
-    @property
-    def schema_text(self) -> str: ...
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def holds_lock(self) -> bool: ...
-
-    def encode(self, batch: Batch, entropy: bytes) -> Encoded:
-        """Everything that can run in parallel: pure, may be called from several threads at once.
-
-        `entropy` is 16 random bytes per record, for its id. Raises RecordError for a record that cannot be landed.
-        """
-
-    def open(self, sink: Sink, marker: bytes, aside: Aside = at_once) -> ObjectWriter:
-        """Begins an object. `marker` is 16 random bytes (Avro's sync marker; the other formats ignore it). What can be
-        done `aside` is (the compression of text); the bytes and their order are the same."""
+def run_now(work: Callable[[], bytes]) -> Callable[[], bytes]:
+    """A `Background` without a thread: does the work immediately."""
+    result = work()
+    return lambda: result
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A stream's record type, its Avro schema as canonical JSON text, and that text's SHA-256."""
+    """What the objects of a stream contain, whatever the format."""
 
     record: Record
+    properties: tuple[str, ...]
+    """The names of the schema's root properties, in its order."""
     schema_text: str
+    """The Avro schema of the records, as canonical JSON text."""
     fingerprint: str
+    """SHA-256 of `schema_text`: if two are equal, the objects have equal columns."""
 
 
 def contents_of(stream: Stream, *, unknown_types: UnknownTypes = "text") -> Contents:
-    """Raises SchemaError when the stream has no JSON schema, or one that cannot be understood (see `record_type`)."""
+    """What the stream's objects contain.
+
+    Raises:
+        SchemaError: The stream has no JSON schema, or one that cannot be understood (see `record_type`).
+    """
     if stream.json_schema is None:
         raise SchemaError(
             f"Stream {str(stream.id)!r} has no JSON schema. Declare one, or have it taken from the first batch.",
             stream=str(stream.id),
         )
     record = record_type(stream.json_schema, stream.name, stream.namespace, unknown_types=unknown_types)
-    return Contents(record, avro_schema_text(record), fingerprint(record))
+    properties = tuple(stream.json_schema.get("properties") or ())
+    return Contents(record, properties, avro_schema_text(record), fingerprint(record))
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A batch, ready to be appended to any object of its stream."""
+
+    rows: int
+    payload: bytes | list[bytes] | pa.RecordBatch
+    """Private to the format."""
+    nbytes: int
+    """The memory that the payload takes."""
+    tally: Tally = field(default_factory=Tally)
+
+
+class ObjectWriter(Protocol):
+    """One object that is being written, by one thread at a time. Without `close` the object is incomplete."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes of rows held back in memory, such as a Parquet row group. 0 if the format holds none back."""
+
+    @property
+    def in_background(self) -> int:
+        """Bytes of the work in the background. Its result reaches the sink with the next batch, or at the end."""
+
+    def append(self, encoded: Encoded) -> None:
+        """Appends a batch; bytes go to the sink as they come."""
+
+    def flush_rows(self) -> None:
+        """Writes the rows that are held back, which ends a row group early. Does nothing if there are none."""
+
+    def close(self) -> None:
+        """Completes the object: writes what is held back, and the footer or trailer."""
+
+
+class Encoder(ABC):
+    """Turns a stream's records into bytes, for one sync."""
+
+    holds_lock: ClassVar[bool] = False
+    """Whether encoding has the interpreter's lock most of its time, so that a second thread gains nothing."""
+
+    def __init__(self, settings: FormatSettings, contents: Contents) -> None:
+        self.extension = settings.extension
+        self.schema_text = contents.schema_text
+        self.fingerprint = contents.fingerprint
+
+    @abstractmethod
+    def encode(self, batch: Batch, entropy: bytes) -> Encoded:
+        """Does everything that can run in parallel. Has no side effects; several threads may call it at once.
+
+        Args:
+            batch: The records.
+            entropy: 16 random bytes for each record, for its id.
+
+        Raises:
+            RecordError: A record cannot be landed.
+        """
+
+    @abstractmethod
+    def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> ObjectWriter:
+        """Begins an object.
+
+        Args:
+            sink: Gets the object's bytes.
+            marker: 16 random bytes: Avro's sync marker. The other formats ignore it.
+            background: Where text is compressed. The bytes and their order are the same wherever that is.
+        """
+
+
+class Format(ABC, Generic[Settings]):
+    """A file format with its settings. The table of the formats is `settings.formats.FORMATS`.
+
+    The defaults here are those of a format whose columns have types.
+    """
+
+    row_group_setting: ClassVar[str] = ""
+    """The setting for the size, in MB of 2²⁰, of the rows held back in memory. Empty if the format holds none back."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def encoder(self, contents: Contents, on_mismatch: OnMismatch) -> Encoder:
+        """The encoder for one stream and sync. `on_mismatch` concerns formats whose columns have types."""
+
+    @abstractmethod
+    def read(self, record: Record, content: Content) -> pa.Table:
+        """The records of one object, in its order, as the envelope columns and the fields of `record`.
+
+        Raises:
+            RecordError: The content is not in this format.
+        """
+
+    def check_installed(self) -> None:
+        """Raises MissingExtraError if the settings need an optional package that is not installed."""
+
+    def stored_record(self, record: Record) -> Record:
+        """The record type as the objects have it."""
+        return record
+
+    def renamed(self, record: Record) -> dict[str, str]:
+        """The root's fields whose names the format does not allow, and the names that they get."""
+        return {each.source: each.name for each in record.fields if each.source != each.name}
+
+    def diagnostics(self, record: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
+        """What the format does not keep as it is declared."""
+        return column_diagnostics(record, self.stored_record(record), json_schema)
+
+    def without_effect(self) -> Iterator[str]:
+        """A sentence for each setting that is accepted but cannot do anything."""
+        return iter(())

@@ -1,79 +1,160 @@
-"""What CSV and JSON Lines share: an object of lines, compressed as one stream, and lines spliced from given bytes."""
+"""What the formats of lines share: an object that is compressed as one stream, and lines put together from given bytes.
+
+Must not know: any single format of lines.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from s3dest_dagster.formats.compression import PlainStream, gzip_stream
-from s3dest_dagster.formats.protocol import Aside, Encoded, Sink, at_once
-from s3dest_dagster.settings.formats import CsvFormat, JsonlFormat, TextCompression
+from s3dest_dagster.batch import Batch, JsonBatch, Tally
+from s3dest_dagster.columns.arrow_json_texts import Refused, object_texts
+from s3dest_dagster.columns.arrow_types import refuse_invalid_utf8
+from s3dest_dagster.columns.binary_columns import pieces
+from s3dest_dagster.columns.diagnostics import Diagnostic, unknown_type_diagnostics
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.errors import RecordError
+from s3dest_dagster.formats.compression import TEXT_CODECS, decompress_text
+from s3dest_dagster.formats.protocol import Background, Content, Contents, Encoded, Encoder, Format, Sink, run_now
+from s3dest_dagster.formats.reading import Line, table_of_lines
+from s3dest_dagster.settings.formats import Flattening, TextFormat
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Buffer
 
+TextSettings = TypeVar("TextSettings", bound=TextFormat)
+
+
+class Text(Format[TextSettings]):
+    """A format of lines. Every field name is allowed, and every value is kept as the source wrote it."""
+
+    @abstractmethod
+    def parse(self, text: bytes, record: Record) -> Iterator[Line]:
+        """The records of an object's text."""
+
+    def read(self, record: Record, content: Content) -> pa.Table:
+        return table_of_lines(record, self.parse(decompress_text(content), record))
+
+    @property
+    def is_flat(self) -> bool:
+        """Whether the fields of a record become columns of their own."""
+        return self.settings.flattening is Flattening.ROOT
+
+    def renamed(self, record: Record) -> dict[str, str]:
+        return {}
+
+    def diagnostics(self, record: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
+        return unknown_type_diagnostics(json_schema)
+
+
+class TextEncoder(Encoder, Generic[TextSettings]):
+    """Encodes records as lines. `header` begins every object."""
+
+    holds_lock = True
+    header = b""
+
+    def __init__(self, settings: TextSettings, contents: Contents) -> None:
+        super().__init__(settings, contents)
+        self._settings = settings
+        self._is_flat = settings.flattening is Flattening.ROOT
+
+    @abstractmethod
+    def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
+        """The lines of a batch's records, of which there is at least one, given as JSON texts."""
+
+    def encode(self, batch: Batch, entropy: bytes) -> Encoded:
+        if not batch.num_rows:
+            return Encoded(0, b"", 0)
+        lines, tally = self.lines(json_texts(batch), batch, entropy)
+        return Encoded(batch.num_rows, lines, len(lines), tally)
+
+    def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> TextObject:
+        return TextObject(sink, self._settings, self.header, background=background)
+
 
 class TextObject:
-    """One object of lines. `head` stands at its beginning, also when no line follows.
+    """One object of lines. `header` is written even if no line follows.
 
-    A batch is compressed aside, while the next one is made, and reaches the sink with that one or at the end; without
-    compression it does at once.
+    A batch is compressed in the background while the next one is encoded. The result reaches the sink with the next
+    batch, or at the end. Without compression, a batch reaches it immediately.
     """
 
     buffered = 0
 
     def __init__(
-        self, sink: Sink, settings: CsvFormat | JsonlFormat, head: bytes = b"", *, aside: Aside = at_once
+        self, sink: Sink, settings: TextFormat, header: bytes = b"", *, background: Background = run_now
     ) -> None:
         self._sink = sink
-        self._is_plain = settings.compression is TextCompression.NONE
-        self._stream = PlainStream() if self._is_plain else gzip_stream(settings.gzip_effort)
-        self._begin = aside
-        self._outcome: Callable[[], bytes] | None = None
-        self.aside = 0
-        self._send(self._stream.compress(head))
+        codec = TEXT_CODECS.get(settings.compression)
+        self._stream = codec.begin(settings) if codec else None
+        self._background = background
+        self._result: Callable[[], bytes] | None = None
+        self.in_background = 0
+        self._send(self._stream.compress(header) if self._stream else header)
 
-    def write(self, encoded: Encoded) -> None:
+    def append(self, encoded: Encoded) -> None:
         assert isinstance(encoded.payload, bytes)
-        if self._is_plain:
+        if self._stream is None:
             self._send(encoded.payload)
             return
-        self._settle()
-        self._outcome = self._begin(partial(self._stream.compress, encoded.payload))
-        self.aside = len(encoded.payload)
+        self._send_result()
+        self._result = self._background(partial(self._stream.compress, encoded.payload))
+        self.in_background = len(encoded.payload)
 
     def flush_rows(self) -> None:
         """Lines are never held back."""
 
     def close(self) -> None:
-        self._settle()
-        self._send(self._stream.flush())
+        self._send_result()
+        if self._stream is not None:
+            self._send(self._stream.flush())
 
-    def _settle(self) -> None:
-        """Sends what was compressed aside."""
-        if self._outcome is not None:
-            outcome, self._outcome, self.aside = self._outcome, None, 0
-            self._send(outcome())
+    def _send_result(self) -> None:
+        """Waits for the batch in the background, and sends it."""
+        if self._result is not None:
+            result, self._result, self.in_background = self._result, None, 0
+            self._send(result())
 
     def _send(self, data: bytes) -> None:
         if data:
             self._sink(data)
 
 
+def json_texts(batch: Batch) -> Sequence[bytes]:
+    """A batch's records as JSON texts: those of a JSON batch, or those made of Arrow rows, nulls included.
+
+    Raises:
+        RecordError: JSON has no text for a value: NaN and the infinities, dates and timestamps outside the years 1 to
+            9999, times outside of a day, texts that are not UTF-8. The message names the field. Or two columns have
+            one name.
+    """
+    if isinstance(batch, JsonBatch):
+        return batch.raws
+    names = batch.data.schema.names
+    if len(set(names)) < len(names):
+        raise RecordError(
+            f"Two Arrow columns have the same name, among {sorted(names)}; a record has each once. "
+            "Rename one of them in the source."
+        )
+    refuse_invalid_utf8(batch.data)
+    return pieces(object_texts(names, batch.data.columns, batch.num_rows, Refused()))
+
+
 _FOUR_DIGITS = (
     (np.arange(10_000)[:, None] // [1000, 100, 10, 1] % 10 + ord("0")).astype(np.uint8).view(np.uint32).ravel()
 )
-_MILLIS_DIGITS = 13
-"""The milliseconds of the years 2002 to 2285 have as many."""
+_MILLIS_DIGITS = 13  # those of the milliseconds of the years 2002 to 2285
 
 
 def decimal_texts(numbers: NDArray[np.int64]) -> pa.Array | NDArray[np.uint8]:
-    """Integers as decimal digits: a matrix where all of them are milliseconds of our time, else a binary column."""
+    """Integers as decimal digits: a byte matrix if all of them are times of our age, otherwise a binary column."""
     if len(numbers) and numbers.min() >= 10 ** (_MILLIS_DIGITS - 1) and numbers.max() < 10**_MILLIS_DIGITS:
         return _digits(numbers)[:, -_MILLIS_DIGITS:]
     return pa.array(numbers, pa.int64()).cast(pa.string()).cast(pa.binary())
@@ -89,8 +170,8 @@ def _digits(numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
     return texts.view(np.uint8)
 
 
-def spliced(heads: Sequence[bytes], bodies: Sequence[Buffer], tail: bytes) -> bytes:
-    """head, body and tail of each line, line after line."""
+def join_lines(heads: Sequence[bytes], bodies: Sequence[Buffer], tail: bytes) -> bytes:
+    """Head, body and tail of each line, line after line."""
     parts: list[Buffer] = [tail] * (3 * len(heads))
     parts[0::3] = heads
     parts[1::3] = bodies

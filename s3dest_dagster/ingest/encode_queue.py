@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from s3dest_dagster.batch import Batch
-from s3dest_dagster.formats import Encoded, Encoder, at_once
+from s3dest_dagster.formats import Encoded, Encoder, run_now
 
 # A batch has 1 to 4 MB. A larger one, of large records, passes through alone.
 _BYTES_PER_WORKER = 8 << 20
@@ -81,7 +81,7 @@ class EncodeQueue:
         """Has a free thread do the work. The function returned gives the result; it does the work itself if no thread
         has begun it."""
         if self._threads is None:
-            return at_once(work)
+            return run_now(work)
         begun = self._threads.submit(work)
         return lambda: work() if begun.cancel() else begun.result()
 

@@ -57,7 +57,8 @@ class _OpenObject:
     def held(self) -> int:
         """Bytes in memory for it: rows held back, lines being compressed, the part that is not full, and what every
         open object costs."""
-        return int(self.writer.buffered * _MEMORY_PER_ROW_BYTE) + self.writer.aside + self.upload.buffered + _OPEN_BYTES
+        rows = int(self.writer.buffered * _MEMORY_PER_ROW_BYTE)
+        return rows + self.writer.in_background + self.upload.buffered + _OPEN_BYTES
 
 
 def bytes_of_row_group(row_group_bytes: int, part_bytes: int) -> int:
@@ -100,7 +101,7 @@ class RollingObjectWriter:
         """Writes a batch, and closes the object if it is full. Also raises what an earlier `spill` raised."""
         self._raise_failure()
         current = self._open or self._open_next()
-        current.writer.write(encoded)
+        current.writer.append(encoded)
         current.rows += encoded.rows
         if current.upload.size >= self._object_bytes:
             self._close(CloseReason.SIZE)

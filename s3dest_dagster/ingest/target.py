@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from s3dest_dagster.commit.publication import Clock
-from s3dest_dagster.formats import check_installed
+from s3dest_dagster.formats import format_of
 from s3dest_dagster.ingest.encode_queue import EncodeQueue
 from s3dest_dagster.ingest.memory_budget import MemoryBudget
 from s3dest_dagster.keys import manifest_root
@@ -65,7 +65,7 @@ def open_target(
     Raises:
         MissingExtraError: The format needs an optional package that is not installed.
     """
-    check_installed(destination.format)
+    format_of(destination.format).check_installed()
     bucket = bucket.with_root(manifest_root(destination.template.literal_root)).with_headers(
         headers_of_all(destination)
     )

@@ -18,17 +18,11 @@ from s3dest_dagster.commit.segment import LandedObject, LandedSync, Segment
 from s3dest_dagster.errors import ObjectNotFoundError, ObjectReplacedError, SchemaError, StorageError
 from s3dest_dagster.formats import read_table, table_schema
 from s3dest_dagster.keys import KeyTemplate, scope_root
-from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
+from s3dest_dagster.settings.formats import FormatSettings, format_class
 from s3dest_dagster.storage import Bucket, crc32_text
 from s3dest_dagster.stream import Scope, Stream
 
 _ATTEMPTS = 3
-_FORMATS: dict[str, type[FormatSettings]] = {
-    "Avro": AvroFormat,
-    "Csv": CsvFormat,
-    "Jsonl": JsonlFormat,
-    "Parquet": ParquetFormat,
-}
 
 
 class _Outdates(Protocol):
@@ -205,7 +199,7 @@ def unified(schemas: Iterable[pa.Schema], what: str) -> pa.Schema:
 
 def format_of(segment: Segment) -> FormatSettings:
     """The format's settings with which the segment's objects were written."""
-    kind = _FORMATS[str(segment.format["format_type"])]
+    kind = format_class(segment.format["format_type"])
     known = {each.name for each in fields(kind)}
     return kind(**{name: value for name, value in segment.format.items() if name in known})
 

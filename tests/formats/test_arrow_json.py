@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from s3dest_dagster.batch import ArrowBatch
 from s3dest_dagster.errors import RecordError
-from s3dest_dagster.formats.arrow_json import json_texts
+from s3dest_dagster.formats.text import json_texts
 
 
 def _texts(**columns) -> list[bytes]:

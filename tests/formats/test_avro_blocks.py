@@ -24,8 +24,8 @@ from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import BOOLEAN, NULL, STRING
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.schemas import avro_schema
-from s3dest_dagster.formats.avro_blocks import BLOCK_BYTES, blocks, record_rows, varint
-from s3dest_dagster.formats.reading import _integer_type, _retyped
+from s3dest_dagster.formats.avro import BLOCK_BYTES, blocks, record_rows, varint
+from s3dest_dagster.formats.parquet import integer_type, retyped
 
 
 def _rows_and_record(properties, records):
@@ -40,7 +40,7 @@ def _rows_and_record(properties, records):
 def _by_fastavro(record: Record, data: pa.RecordBatch, ids, emitted_at) -> list[bytes]:
     """Each record written on its own, logical types as the integers behind them."""
     schema = fastavro.parse_schema(_without_logical_types(avro_schema(record)))
-    columns = [_retyped(column, _integer_type(column.type)) for column in data.columns]
+    columns = [retyped(column, integer_type(column.type)) for column in data.columns]
     plain = pa.RecordBatch.from_arrays(columns, names=data.schema.names).to_pylist()
     rows = []
     for number, row in enumerate(plain):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import cramjam
 import pytest
 
-from s3dest_dagster.formats.compression import PlainStream, avro_codec, gzip_stream
+from s3dest_dagster.formats.compression import avro_codec, gzip_stream
 from s3dest_dagster.settings.formats import AvroFormat
 
 if sys.version_info >= (3, 14):
@@ -52,11 +52,6 @@ def test_small_is_as_small_as_the_usual_level():
 
 def test_an_empty_gzip_object_is_valid():
     assert gzip.decompress(_gzipped("balanced")) == b""
-
-
-def test_plain_gives_what_it_takes():
-    stream = PlainStream()
-    assert stream.compress(TEXT) + stream.flush() == TEXT
 
 
 def _inflated(data):

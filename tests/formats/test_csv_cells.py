@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.formats.csv_cells import cell_rows
+from s3dest_dagster.formats.csv import cell_rows
 
 CHARACTERS = st.sampled_from('ab,"\\\n\r\t\0\x1e é{[ \U0001f600')
 TEXTS = st.text(CHARACTERS, max_size=6)

@@ -158,7 +158,7 @@ def test_threads_do_not_change_a_byte(name):
     with ThreadPoolExecutor(4) as threads:
         entropies = [entropy_of(batch, number) for number, batch in enumerate(batches)]
         for encoded in threads.map(formatted.encode, batches, entropies):
-            writer.write(encoded)
+            writer.append(encoded)
     writer.close()
     assert bytes(out) == alone
 
@@ -171,7 +171,7 @@ def test_one_encoder_writes_many_objects(name):
     for number, batch in enumerate(batches):
         out = bytearray()
         writer = formatted.open(out.extend, MARKER)
-        writer.write(formatted.encode(batch, entropy_of(batch)))
+        writer.append(formatted.encode(batch, entropy_of(batch)))
         writer.close()
         assert _read(name, stream, bytes(out))["id"].to_pylist() == [number]
 

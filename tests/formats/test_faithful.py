@@ -156,7 +156,7 @@ def test_the_fast_and_the_slow_road_give_the_same_bytes(chosen, seed):
     stream, raws = made_up(seed, rows=200)
     batches = [batch_of(raws[:120]), batch_of(raws[120:])]
     slow = encoder(chosen, stream)
-    slow._road = ByRules(slow._road.record, layout=slow._road.layout)
+    slow._converter = ByRules(slow._converter.record, layout=slow._converter.layout)
     assert written(chosen, stream, batches) == written(chosen, stream, batches, by=slow)
 
 
@@ -165,5 +165,5 @@ def test_the_fast_and_the_slow_way_to_cells_give_the_same_bytes(seed):
     stream, raws = made_up(seed)
     chosen = CsvFormat(flattening=Flattening.ROOT, additional_properties_column=True)
     slow = encoder(chosen, stream)
-    slow._rows._plan._decoder = None
+    slow._reader._decoder._generated = None
     assert written(chosen, stream, [batch_of(raws)]) == written(chosen, stream, [batch_of(raws)], by=slow)

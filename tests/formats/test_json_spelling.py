@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.formats.json_rows import compact, compact_lines
+from s3dest_dagster.formats.csv import compact, compact_lines
 
 
 def test_blanks_go_between_tokens_only():

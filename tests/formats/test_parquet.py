@@ -95,7 +95,7 @@ def test_more_rows_than_the_librarys_own_limit_make_one_row_group():
     writer = formatted.open(out.extend, MARKER)
     for start in range(0, rows, 100_000):
         piece = ArrowBatch(batch.data.slice(start, 100_000), batch.emitted_at[start : start + 100_000])
-        writer.write(formatted.encode(piece, bytes(16 * 100_000)))
+        writer.append(formatted.encode(piece, bytes(16 * 100_000)))
     writer.close()
     assert _file(bytes(out)).metadata.num_row_groups == 1
 
@@ -106,14 +106,14 @@ def test_rows_held_back_are_told_and_given_up_on_demand():
     writer = formatted.open(out.extend, MARKER)
     batch = _numbers(100)
     encoded = formatted.encode(batch, entropy_of(batch))
-    writer.write(encoded)
+    writer.append(encoded)
     assert writer.buffered == encoded.nbytes > 0
     before = len(out)
     writer.flush_rows()
     assert writer.buffered == 0
     assert len(out) > before
     writer.flush_rows()
-    writer.write(encoded)
+    writer.append(encoded)
     writer.close()
     assert [_file(bytes(out)).metadata.row_group(group).num_rows for group in range(2)] == [100, 100]
 
@@ -123,7 +123,7 @@ def test_an_abandoned_object_stays_incomplete():
     out = bytearray()
     writer = formatted.open(out.extend, MARKER)
     batch = _numbers(100)
-    writer.write(formatted.encode(batch, entropy_of(batch)))
+    writer.append(formatted.encode(batch, entropy_of(batch)))
     writer.flush_rows()
     before = bytes(out)
     del writer
@@ -133,7 +133,7 @@ def test_an_abandoned_object_stays_incomplete():
 
 def page_count(data: bytes, column: int) -> int:
     """Data pages of a column, counted by their headers (the dictionary's is one more)."""
-    from s3dest_dagster.formats.thrift import ThriftReader, get
+    from s3dest_dagster.formats.parquet_lzo import ThriftReader, get
 
     chunk = _file(data).metadata.row_group(0).column(column)
     position = chunk.dictionary_page_offset or chunk.data_page_offset

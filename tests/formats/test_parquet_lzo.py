@@ -14,8 +14,14 @@ from hypothesis import strategies as st
 
 from s3dest_dagster.errors import MissingExtraError
 from s3dest_dagster.formats import encoder
-from s3dest_dagster.formats.parquet_lzo import is_lzo, lzo_compressor, lzo_decompressor, without_lzo
-from s3dest_dagster.formats.thrift import ThriftReader, thrift_bytes
+from s3dest_dagster.formats.parquet_lzo import (
+    ThriftReader,
+    is_lzo,
+    lzo_compressor,
+    lzo_decompressor,
+    thrift_bytes,
+    without_lzo,
+)
 from s3dest_dagster.settings.formats import ParquetFormat
 
 LZO = ParquetFormat(compression_codec="LZO", block_size_mb=1)
@@ -60,7 +66,7 @@ def test_pages_leave_as_soon_as_their_row_group_is_written():
     out = bytearray()
     writer = formatted.open(out.extend, MARKER)
     (batch,) = _batches(1)
-    writer.write(formatted.encode(batch, entropy_of(batch)))
+    writer.append(formatted.encode(batch, entropy_of(batch)))
     writer.flush_rows()
     assert len(out) > 10_000
     assert len(writer._rewriter._held) == 0

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from s3dest_dagster.columns.binary_columns import glued
 from s3dest_dagster.formats import Encoded
-from s3dest_dagster.formats.text import TextObject, decimal_texts, spliced
+from s3dest_dagster.formats.text import TextObject, decimal_texts, join_lines
 from s3dest_dagster.settings.formats import CsvFormat, JsonlFormat, TextCompression
 
 OUR_TIME = st.integers(10**12, 10**13 - 1)
@@ -30,7 +30,7 @@ def test_integers_become_their_decimal_digits(numbers):
 
 @given(st.lists(st.tuples(st.binary(max_size=3), st.binary(max_size=3))), st.binary(max_size=2))
 def test_lines_are_head_body_and_tail_in_turn(lines, tail):
-    whole = spliced([head for head, _ in lines], [memoryview(body) for _, body in lines], tail)
+    whole = join_lines([head for head, _ in lines], [memoryview(body) for _, body in lines], tail)
     assert whole == b"".join(head + body + tail for head, body in lines)
 
 
@@ -45,12 +45,12 @@ def _lines(number: int) -> Encoded:
 def test_an_object_is_the_same_wherever_its_lines_are_compressed(settings):
     written: list[bytes] = []
     with ThreadPoolExecutor(2) as threads:
-        for aside in (None, lambda work: threads.submit(work).result):
+        for background in (None, lambda work: threads.submit(work).result):
             chunks: list[bytes] = []
-            made = TextObject(chunks.append, settings, b"head\n", **({"aside": aside} if aside else {}))
+            made = TextObject(chunks.append, settings, b"head\n", **({"background": background} if background else {}))
             sizes = []
             for number in range(5):
-                made.write(_lines(number))
+                made.append(_lines(number))
                 sizes.append(sum(map(len, chunks)))
             made.close()
             written.append(b"".join([*chunks, repr(sizes).encode()]))
@@ -60,32 +60,32 @@ def test_an_object_is_the_same_wherever_its_lines_are_compressed(settings):
 def test_lines_that_are_compressed_aside_are_told_and_reach_the_object_with_the_next():
     begun: list[Callable[[], bytes]] = []
 
-    def aside(work: Callable[[], bytes]) -> Callable[[], bytes]:
+    def background(work: Callable[[], bytes]) -> Callable[[], bytes]:
         begun.append(work)
         return work
 
     chunks: list[bytes] = []
-    made = TextObject(chunks.append, JsonlFormat(), aside=aside)
-    assert made.aside == 0
-    made.write(_lines(1))
-    assert made.aside == _lines(1).nbytes
+    made = TextObject(chunks.append, JsonlFormat(), background=background)
+    assert made.in_background == 0
+    made.append(_lines(1))
+    assert made.in_background == _lines(1).nbytes
     assert len(begun) == 1
     before = len(chunks)
-    made.write(_lines(2))
+    made.append(_lines(2))
     assert len(chunks) > before
     made.close()
-    assert made.aside == 0
+    assert made.in_background == 0
     assert gzip.decompress(b"".join(chunks)) == _lines(1).payload + _lines(2).payload
 
 
 def test_what_compressing_aside_meets_is_raised_by_the_next_call():
-    def aside(work: Callable[[], bytes]) -> Callable[[], bytes]:
+    def background(work: Callable[[], bytes]) -> Callable[[], bytes]:
         def outcome() -> bytes:
             raise MemoryError
 
         return outcome
 
-    made = TextObject(list[bytes]().append, JsonlFormat(), aside=aside)
-    made.write(_lines(1))
+    made = TextObject(list[bytes]().append, JsonlFormat(), background=background)
+    made.append(_lines(1))
     with pytest.raises(MemoryError):
         made.close()
