@@ -183,7 +183,7 @@ def _key(file: FoundFile) -> str:
     """The partition's key, which stands in the path as a whole or by its dimensions."""
     if file.partition is not None:
         return file.partition
-    return str(dg.MultiPartitionKey({name.partition(".")[2]: part for name, part in file.caught.items()}))
+    return str(dg.MultiPartitionKey({name.partition(".")[2]: part for name, part in file.captured.items()}))
 
 
 def _is_settled(files: Iterable[FoundFile], before: float) -> bool:

@@ -40,7 +40,7 @@ from s3dest_dagster.sources.templating import (
     STREAM_VALUES,
     Values,
     is_template,
-    names_in,
+    placeholder_names,
     render_text,
     stream_values,
 )
@@ -59,13 +59,13 @@ class FoundFile(NamedTuple):
     path: str
     size: int
     modified_at: datetime | None
-    caught: Mapping[str, str]
+    captured: Mapping[str, str]
     """The texts in the places of the pattern's placeholders (`partition_key`, `partition_key.region`)."""
 
     @property
     def partition(self) -> str | None:
         """The text in the place of `{{ partition_key }}`."""
-        return self.caught.get("partition_key")
+        return self.captured.get("partition_key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class FileSource:
 
         Raises SettingsError if something in its braces cannot be understood.
         """
-        return names_in(self.path)
+        return placeholder_names(self.path)
 
     def read(
         self, values: Values | None = None, *, emitted_at: EmittedAt = lambda: int(time.time() * 1000)

@@ -198,7 +198,7 @@ def _render(render: Callable[[], _T]) -> _T:
 _syntax = _Sandbox(_to_text)
 
 
-def parsed(source: str) -> nodes.Template:
+def parse(source: str) -> nodes.Template:
     """The syntax tree of a text. Raises SettingsError if it is not a template, too long, or nested too deeply."""
     if len(source) > MAX_CHARACTERS:
         raise SettingsError(
@@ -219,8 +219,8 @@ def parsed(source: str) -> nodes.Template:
 
 @lru_cache(maxsize=256)
 def template(source: str) -> Template:
-    """The template of a text. Raises SettingsError as `parsed` does, and for anything that is not allowed here."""
-    tree = parsed(source)
+    """The template of a text. Raises SettingsError as `parse` does, and for anything that is not allowed here."""
+    tree = parse(source)
     try:
         names = _Names()
         tree = names.visit(tree)
@@ -230,9 +230,9 @@ def template(source: str) -> Template:
     return Template(source, tuple(names.numbers), tree)
 
 
-def segments(source: str) -> Iterator[str] | None:
+def split_expressions(source: str) -> Iterator[str] | None:
     """The template's texts and expressions, one after another; None if it has blocks, such as `{% if %}`."""
-    parsed(source)
+    parse(source)
     parts, part = [], ""
     for _, kind, token in _syntax.lex(source):
         if kind == "block_begin" or kind.startswith("raw"):
@@ -247,7 +247,7 @@ def segments(source: str) -> Iterator[str] | None:
     return iter([*parts, part] if part else parts)
 
 
-def literal(text: str) -> str:
+def escape_template(text: str) -> str:
     """A template that renders to this text."""
     return text.replace("{", '{{ "{" }}') if "{{" in text or "{%" in text else text
 

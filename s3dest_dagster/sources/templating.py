@@ -98,7 +98,7 @@ def render_text(text: str, path: str, values: Values | None, *, escape: Callable
         return _template(text, path, values or {}).text(values or {}, escape=escape)
 
 
-def names_in(text: str) -> tuple[str, ...]:
+def placeholder_names(text: str) -> tuple[str, ...]:
     """The names of the placeholders in a text, dotted names as one; none if it is not a template."""
     return _engine().template(text).names if is_template(text) else ()
 

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError, WithJsonSchema
 
 from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.sources import template_engine
-from s3dest_dagster.sources.templating import PARTITION_VALUES, STREAM_VALUES, names_in
+from s3dest_dagster.sources.templating import PARTITION_VALUES, STREAM_VALUES, placeholder_names
 
 _TEMPLATE_MARKS = ("{{", "{%", "{#")
 
@@ -272,7 +272,7 @@ def _render_text(context: dg.ResolutionContext, text: str, at_run: frozenset[str
             "config and in the path of files; in s3_path_format the partition is ${PARTITION}."
         )
     template = _render_partly(context, text, names)
-    names_in(template)
+    placeholder_names(template)
     return template
 
 
@@ -280,7 +280,7 @@ def _render_partly(context: dg.ResolutionContext, text: str, names: frozenset[st
     """The template with everything in it rendered that is known now."""
     if names <= _AT_RUN:
         return text
-    segments = template_engine.segments(text)
+    segments = template_engine.split_expressions(text)
     if segments is None:
         raise _mixed_expression(names)
     rendered = []
@@ -289,7 +289,7 @@ def _render_partly(context: dg.ResolutionContext, text: str, names: frozenset[st
         if used & _AT_RUN and not used <= _AT_RUN:
             raise _mixed_expression(used)
         is_kept = not used or used & _AT_RUN
-        rendered.append(segment if is_kept else template_engine.literal(str(_render_now(context, segment))))
+        rendered.append(segment if is_kept else template_engine.escape_template(str(_render_now(context, segment))))
     return "".join(rendered)
 
 
@@ -326,7 +326,7 @@ def _variable(text: str) -> Any:
 
 def _names_used(text: str) -> frozenset[str]:
     """The names that a template uses but does not set. Raises SettingsError if the text is no template."""
-    tree = template_engine.parsed(text)
+    tree = template_engine.parse(text)
     try:
         names = [(node.name, node.ctx) for node in tree.find_all(nodes.Name)]
     except RecursionError:

@@ -18,7 +18,7 @@ import numpy as np
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, BadRecord, JsonBatch, SourceItem, State, StreamBatch, StreamStatus
 from s3dest_dagster.errors import SourceError
 from s3dest_dagster.printable import logger
-from s3dest_dagster.sources import Log as Log
+from s3dest_dagster.sources import Log
 from s3dest_dagster.sources.airbyte.config import CurrentConfig
 from s3dest_dagster.sources.airbyte.protocol import (
     CONTROL,
