@@ -1,9 +1,14 @@
-"""The JSON text of each value of an Arrow column, exactly and column by column. It must not know what they are for.
+"""The exact JSON text of each value of an Arrow column, column by column.
 
-Numbers are written so that reading gives the same number; dates, times and timestamps in ISO 8601 (a zoned timestamp
-in UTC with "Z", one without a zone without); intervals as ISO 8601 durations ("P14M3DT1.5S"), durations as a count of
-their unit; binary as base64; a map with text keys as an object, any other as a list of pairs; of a union, the value
-that it holds. What JSON has no word for is spelled as is asked (`Odd`).
+- Numbers have texts that give the same number when read.
+- Dates, times and timestamps are in ISO 8601. Timestamps with a zone are in UTC with "Z", those without have no zone.
+- Intervals are ISO 8601 durations ("P14M3DT1.5S"); durations are the count of their unit.
+- Binary is base64.
+- A map with text keys is an object, any other map a list of pairs.
+- A union is the value that it holds.
+
+Values that JSON cannot write (NaN, the year 32103) are written or refused as the caller chooses (`Odd`). Must not know:
+what the texts are for.
 """
 
 from __future__ import annotations
@@ -40,18 +45,20 @@ _NANOS = 10**9
 
 
 class Odd(Protocol):
-    """How values are spelled that JSON has no word for. `path` is the dotted name of the field; `odd` is true where a
-    value is one, of which there is at least one."""
+    """What to do with values that JSON cannot write.
+
+    `odd` is true for these values, of which there is at least one. `path` is the field's dotted name.
+    """
 
     def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
-        """The texts of a column of floats with NaN or infinities."""
+        """The texts of floats, some of which are NaN or infinite."""
 
     def moments(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
-        """The texts of moments of which some have no ISO 8601 text."""
+        """The texts of dates, times or timestamps, some of which have no ISO 8601 text."""
 
 
 class Refused:
-    """They are errors that name field and record."""
+    """They raise RecordError, which names field and record."""
 
     def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
         row = pc.index(odd, True).as_py()
@@ -71,7 +78,7 @@ class Refused:
 
 
 class Spelled:
-    """They keep their value: NaN and the infinities as strings, moments as the integer that is stored."""
+    """They keep their value: NaN and infinities as strings, dates, times and timestamps as the stored integer."""
 
     def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
         names = {"nan": '"NaN"', "-nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
@@ -84,7 +91,7 @@ class Spelled:
 
 
 def texts_of_column(column: pa.Array) -> list[Any]:
-    """One JSON text per value, odd ones `Spelled`, and NOTHING for nulls."""
+    """One JSON text per value, with odd ones `Spelled`; NOTHING for nulls."""
     texts: list[Any] = pieces(column_texts(column, Spelled(), ""))
     for row in pc.indices_nonzero(unpacked(column).is_null()).to_pylist():
         texts[row] = NOTHING
@@ -101,32 +108,32 @@ def object_texts(names: Sequence[str], columns: Sequence[pa.Array], rows: int, o
 
 
 def column_texts(column: pa.Array, odd: Odd, path: str) -> pa.Array:
-    """The JSON text of each value as binary, "null" for nulls. Raises RecordError for a type that has none."""
+    """The JSON text of each value as binary, "null" for nulls. Raises RecordError for a type without JSON texts."""
     column = unpacked(column)
     if column.null_count == len(column):
         return pa.repeat(scalar(_NULL), len(column))
-    for belongs, text in _TEXTS:
-        if belongs(column.type):
-            written = text(column, odd, path)
-            return pc.if_else(column.is_valid(), written, scalar(_NULL)) if column.null_count else written
+    for test, write in _TEXTS:
+        if test(column.type):
+            texts = write(column, odd, path)
+            return pc.if_else(column.is_valid(), texts, scalar(_NULL)) if column.null_count else texts
     raise RecordError(
         f"Field {path!r} has the Arrow type {column.type}, for which there is no JSON text. Cast it in the source.",
     )
 
 
-def _plain(column: pa.Array, odd: Odd, path: str) -> pa.Array:
-    """Booleans, integers and decimals: Arrow's text is JSON's."""
+def _arrow_texts(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    """Booleans, integers and decimals, whose text in Arrow is the one in JSON."""
     return column.cast(pa.string()).cast(pa.binary()).fill_null(_NULL)
 
 
 def _float(column: pa.Array, odd: Odd, path: str) -> pa.Array:
     column = column.cast(pa.float32()) if pt.is_float16(column.type) else column
     beyond = pc.fill_null(pc.invert(pc.is_finite(column)), False)
-    return odd.numbers(column, beyond, path) if pc.any(beyond).as_py() else _plain(column, odd, path)
+    return odd.numbers(column, beyond, path) if pc.any(beyond).as_py() else _arrow_texts(column, odd, path)
 
 
 def _duration(column: pa.Array, odd: Odd, path: str) -> pa.Array:
-    return _plain(column.cast(pa.int64()), odd, path)
+    return _arrow_texts(column.cast(pa.int64()), odd, path)
 
 
 def _interval(column: pa.Array, odd: Odd, path: str) -> pa.Array:
@@ -134,7 +141,7 @@ def _interval(column: pa.Array, odd: Odd, path: str) -> pa.Array:
 
 
 def _iso_duration(months: int, days: int, nanos: int) -> bytes:
-    """Each part keeps its own unit and sign, since neither months nor days have one length."""
+    """Months, days and seconds keep their own sign, since neither months nor days have a fixed length."""
     seconds, fraction = divmod(abs(nanos), _NANOS)
     sign = "-" if nanos < 0 else ""
     clock = f"T{sign}{seconds}{f'.{fraction:09}'.rstrip('0') if fraction else ''}S" if nanos else ""
@@ -160,13 +167,13 @@ def _moment(column: pa.Array, odd: Odd, path: str) -> pa.Array:
 
 
 def _moments(column: pa.Array) -> pa.Array:
-    """Their texts need no escape."""
+    """The texts of dates, times and timestamps within range, which need no escape."""
     return glued([b'"', iso_texts(column).cast(pa.binary()).fill_null(b""), b'"'], len(column))
 
 
 def _list(column: pa.Array, odd: Odd, path: str) -> pa.Array:
-    plain = as_list_column(column)
-    return _sequence(b"[", plain, column_texts(plain.flatten(), odd, f"{path}[]"), b"]")
+    lists = as_list_column(column)
+    return _sequence(b"[", lists, column_texts(lists.flatten(), odd, f"{path}[]"), b"]")
 
 
 def _map(column: pa.Array, odd: Odd, path: str) -> pa.Array:
@@ -179,7 +186,7 @@ def _map(column: pa.Array, odd: Odd, path: str) -> pa.Array:
 
 
 def _sequence(start: bytes, column: pa.ListArray, items: pa.Array, end: bytes) -> pa.Array:
-    """The items' texts, joined by commas; `items` are those of all rows together."""
+    """The texts of each row's items, joined by commas. `items` are those of all rows together."""
     sizes = pc.list_value_length(column).fill_null(0).to_numpy()
     ends = np.concatenate([np.zeros(1, np.int32), np.cumsum(sizes, dtype=np.int32)])
     joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(ends), items), scalar(b","))
@@ -194,7 +201,7 @@ def _union(column: pa.UnionArray, odd: Odd, path: str) -> pa.Array:
     members = [pieces(column_texts(column.field(number), odd, path)) for number in range(column.type.num_fields)]
     of_code = dict(zip(column.type.type_codes, members, strict=True))
     buffers, rows = column.buffers(), slice(column.offset, column.offset + len(column))
-    # As they are stored: pyarrow's own views of them forget where a slice starts.
+    # Read from the buffers, since pyarrow's views of them ignore the offset of a slice.
     codes = np.frombuffer(buffers[1], np.int8)[rows].tolist()
     is_sparse = column.type.mode == "sparse"
     places = range(len(column)) if is_sparse else np.frombuffer(buffers[2], np.int32)[rows].tolist()
@@ -212,7 +219,7 @@ def _any_of(*tests: _Test) -> _Test:
 
 _TEXTS: tuple[tuple[_Test, _Text], ...] = (
     (is_any_string, _string),
-    (_any_of(pt.is_boolean, pt.is_integer, pt.is_decimal), _plain),
+    (_any_of(pt.is_boolean, pt.is_integer, pt.is_decimal), _arrow_texts),
     (pt.is_floating, _float),
     (is_moment, _moment),
     (pt.is_struct, _struct),

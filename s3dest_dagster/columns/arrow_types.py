@@ -64,7 +64,10 @@ def is_moment(type_: pa.DataType) -> bool:
 
 
 def beyond_range(column: pa.Array) -> pa.Array:
-    """Which moments have no ISO 8601 text: outside the years 1 to 9999, or a time outside of a day. False for nulls."""
+    """Which dates, times or timestamps have no ISO 8601 text: outside the years 1 to 9999, or outside of a day.
+
+    False for nulls.
+    """
     first, last = _bounds(column.type)
     stored = integers(column)
     low, high = pa.scalar(max(first, -_INT64_MAX - 1), pa.int64()), pa.scalar(min(last, _INT64_MAX), pa.int64())
@@ -72,16 +75,17 @@ def beyond_range(column: pa.Array) -> pa.Array:
 
 
 def integers(column: pa.Array) -> pa.Array:
-    """The integers that stand for the moments, as int64, in the type's own unit."""
+    """The stored integers as int64, in the unit of the type."""
     if pt.is_date32(column.type) or pt.is_time32(column.type):
         column = column.cast(pa.int32())
     return column.cast(pa.int64())
 
 
 def iso_texts(column: pa.Array) -> pa.Array:
-    """The texts of moments that are all within range: timestamps with a zone in UTC with "Z", those without without.
+    """The ISO 8601 texts of dates, times or timestamps that are all within range.
 
-    A date64 that is not at midnight is written as the date and time that it is.
+    Timestamps with a zone are in UTC with "Z", those without have no zone. A date64 that is not at midnight is a date
+    and time.
     """
     if pt.is_date64(column.type):
         return _texts_of_date64(column)
@@ -98,7 +102,7 @@ def _texts_of_date64(column: pa.Array) -> pa.Array:
 
 
 def _bounds(type_: pa.DataType) -> tuple[int, int]:
-    """The first and the last integer that is within range."""
+    """The first and the last stored integer within range."""
     if pt.is_date32(type_):
         return _FIRST_DAY, _LAST_DAY
     per_day = _DAY_S * _PER_SECOND["ms" if pt.is_date64(type_) else type_.unit]
@@ -114,7 +118,7 @@ def refuse_invalid_utf8(data: pa.RecordBatch) -> None:
 
 
 def _refuse_in(column: pa.Array, path: str, records: Rows) -> None:
-    """`records` are the rows of the batch that the values belong to."""
+    """`records` has the batch's row for each value."""
     if pt.is_primitive(column.type):
         return
     column = unpacked(column)

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from s3dest_dagster.columns.envelope import EMITTED_AT, RECORD_ID
-from s3dest_dagster.columns.json_schema import known_type
+from s3dest_dagster.columns.json_schema import COMBINATIONS, known_type, resolve
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Record
@@ -30,8 +30,7 @@ _WITHOUT_END = "JSON text: its schema refers to itself, or nests deeper than 100
 _OTHER_SIGNS = "a name holds letters, digits and _ only, and does not begin with a digit"
 _NAME_IS_THE_ROWS = "every row has a column of this name already"
 _NAME_IS_USED = "another field would get the same name"
-_COMBINATIONS = frozenset({"anyOf", "allOf", "oneOf"})
-_TYPE_WORDS = _COMBINATIONS | {"type", "$ref"}
+_TYPE_WORDS = frozenset({*COMBINATIONS, "type", "$ref"})
 _UNKNOWN: Mapping[str, Any] = {"type": "string"}
 """Stands for a definition that is not known here. It gives no diagnostic."""
 
@@ -197,19 +196,11 @@ class _Columns:
             reference = definition.get("$ref") if isinstance(definition, Mapping) else None
             if not isinstance(reference, str) or not reference.startswith("#"):
                 return definition
-            target = _target(self._root, reference)
+            target = resolve(self._root, reference)
             if target is None:
                 return definition
             definition = target
         return _UNKNOWN
-
-
-def _target(root: Mapping[str, Any], reference: str) -> object:
-    """What a local reference points to; None if there is nothing."""
-    target: Any = root
-    for token in reference.removeprefix("#").split("/")[1:]:
-        target = target.get(token.replace("~1", "/").replace("~0", "~")) if isinstance(target, Mapping) else None
-    return target
 
 
 def _properties(definition: object) -> Mapping[str, Any]:
@@ -229,10 +220,10 @@ def _named_like(json_schema: Mapping[str, Any], names: Collection[str]) -> list[
 
 def _names_unknown_type(definition: object, root: Mapping[str, Any]) -> bool:
     """Whether a definition names an unknown type, alone or among others, or a reference that leads nowhere."""
-    if not isinstance(definition, Mapping) or not _COMBINATIONS.isdisjoint(definition):
+    if not isinstance(definition, Mapping) or any(word in definition for word in COMBINATIONS):
         return False
     named, reference = definition.get("type"), definition.get("$ref")
     if named is None and isinstance(reference, str):
-        return _target(root, reference) is None if reference.startswith("#") else known_type(reference, None) is None
+        return resolve(root, reference) is None if reference.startswith("#") else known_type(reference, None) is None
     names = named if isinstance(named, list | tuple) else [named] if isinstance(named, str) else []
     return any(known_type(name, None) is None for name in names)

@@ -76,7 +76,8 @@ _TYPES: dict[tuple[str, str | None], Kind | _Structured] = {
 }
 _FORMATS = {"date-time": TIMESTAMP, "date": DATE, "time": TIME}
 _NamesByNamespace: TypeAlias = defaultdict[str | None, NameAllocator]
-_RESTRICTIONS = ("anyOf", "allOf", "oneOf")
+COMBINATIONS = ("anyOf", "allOf", "oneOf")
+"""Words that combine definitions, in the order in which they are looked for."""
 _ROOT_NAMES = OVERFLOW_NAMES | {RECORD_ID, EMITTED_AT}
 """Names that no field of the root level has."""
 
@@ -159,8 +160,8 @@ class _Parser:
             return [b for t in self._types(definition) for b in self._single(name, namespace, t, definition)]
         if reference in self._following:
             return [STRING]
-        target = self._resolved(reference)
-        if target is None:
+        target = resolve(self._root, reference)
+        if not isinstance(target, Mapping):
             return [self._unknown(f"the reference {reference!r} points to no definition in this schema")]
         self._following.append(reference)
         branches = self._branches(name, namespace, target)
@@ -171,7 +172,7 @@ class _Parser:
         """The types that a definition names, without null. No type at all means string (reference 5.2)."""
         if not isinstance(definition, Mapping):
             return [STRING]
-        if any(restriction in definition for restriction in _RESTRICTIONS):
+        if any(word in definition for word in COMBINATIONS):
             return ["combined"]
         named, airbyte_type = definition.get("type"), definition.get("airbyte_type")
         if isinstance(named, list | tuple):
@@ -208,7 +209,7 @@ class _Parser:
             return [self.record(definition, name, namespace)]
         if named == "array":
             return [self._array(name, namespace, definition.get("items"))]
-        return without_shadowed_timestamps(self._union(name, namespace, self._restriction(definition)))
+        return without_shadowed_timestamps(self._union(name, namespace, self._combined_definitions(definition)))
 
     def _array(self, name: str, namespace: str | None, items: object) -> Array:
         if isinstance(items, Mapping) and (items.get("type") is not None or items.get("$ref") is not None):
@@ -227,19 +228,11 @@ class _Parser:
         self._combined -= 1
         return merge_records(name, namespace, branches)
 
-    def _restriction(self, definition: Mapping[str, Any]) -> list[object]:
-        word = next(restriction for restriction in _RESTRICTIONS if restriction in definition)
+    def _combined_definitions(self, definition: Mapping[str, Any]) -> list[object]:
+        word = next(word for word in COMBINATIONS if word in definition)
         if not isinstance(definition[word], list | tuple):
             raise self._error(f"{word!r} must be a list of JSON schemas")
         return list(definition[word])
-
-    def _resolved(self, reference: str) -> Mapping[str, Any] | None:
-        """The definition that a local reference (a JSON pointer into this schema) points to; None if there is none."""
-        target: Any = self._root
-        for token in reference.removeprefix("#").split("/")[1:]:
-            key = token.replace("~1", "/").replace("~0", "~")
-            target = target.get(key) if isinstance(target, Mapping) else None
-        return target if isinstance(target, Mapping) else None
 
     def _error(self, what: str, also: str = "") -> SchemaError:
         where = f"field {'.'.join(self._path)!r}" if self._path else "the schema"
@@ -257,6 +250,15 @@ def known_type(name: object, airbyte_type: object) -> Kind | _Structured | None:
     return _TYPES.get((name, str(airbyte_type))) or _TYPES.get((name, None))
 
 
+def resolve(root: Mapping[str, Any], reference: str) -> object:
+    """What a local reference (a JSON pointer into the schema `root`) points to; None if there is nothing."""
+    target: Any = root
+    for token in reference.removeprefix("#").split("/")[1:]:
+        key = token.replace("~1", "/").replace("~0", "~")
+        target = target.get(key) if isinstance(target, Mapping) else None
+    return target
+
+
 def _without_repetitions(definitions: Iterable[object]) -> Iterator[object]:
     """The definitions without repeated references, since what a reference leads to counts once anyway."""
     seen = set()
@@ -272,7 +274,7 @@ def _local_reference(definition: object) -> str | None:
     if not isinstance(definition, Mapping) or definition.get("type") is not None:
         return None
     reference = definition.get("$ref")
-    combined = any(restriction in definition for restriction in _RESTRICTIONS)
+    combined = any(word in definition for word in COMBINATIONS)
     return reference if isinstance(reference, str) and reference.startswith("#") and not combined else None
 
 

@@ -184,8 +184,8 @@ class Kind(ABC):
     known by a name of their own."""
     python_type: ClassVar[type] = type(None)
     """The Python type of a value that is read from Avro without logical types."""
-    is_tagged: ClassVar[bool] = False
-    """Whether a value that is read from Avro must be labelled with its kind, since its Python type is another's too."""
+    avro_tag: ClassVar[str] = ""
+    """The label that a value read from Avro must have, if its Python type is that of another kind too."""
     loses_offset: ClassVar[bool] = False
     """Whether the UTC offset that a value is written with is not kept."""
     has_structure: bool = False
@@ -241,19 +241,13 @@ class Kind(ABC):
 
     def is_read_as(self, value: Any) -> bool:
         """Whether a value read from Avro is of this kind."""
-        if self.is_tagged:
+        if self.avro_tag:
             return isinstance(value, dict) and value.keys() == {self.avro_tag}
         return type(value) is self.python_type
 
-    @property
-    def avro_tag(self) -> str:
-        """The name that labels the values of a tagged kind: the logical type, or else the Avro type."""
-        avro = self.avro_type(None)
-        return str(avro["logicalType"] if isinstance(avro, dict) else avro)
-
     def from_avro(self, value: Any) -> Any:
         """A value read from Avro as `pyarrow.array` takes it."""
-        return value[self.avro_tag] if self.is_tagged else value
+        return value[self.avro_tag] if self.avro_tag else value
 
     def json_value(self, value: Any) -> Any:
         """A value of a column as JSON has it."""

@@ -246,7 +246,7 @@ class Float(Double):
     arrow = pa.float32()
     avro = avro_name = "float"
     reader = None
-    is_tagged = True
+    avro_tag = "float"
     short_number = _SHORT_FLOAT
     nearest = staticmethod(nearest_float)
     is_exact = staticmethod(is_exact_float)

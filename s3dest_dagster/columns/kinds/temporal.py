@@ -297,7 +297,7 @@ class Date(Temporal):
     arrow = pa.date32()
     avro = {"type": "int", "logicalType": "date"}  # noqa: RUF012  # a class attribute, never changed
     avro_name = "int"
-    is_tagged = True
+    avro_tag = "date"
     parse = staticmethod(date_days)
     read_ordinary = staticmethod(_read_dates)
     castable = (pt.is_date,)
