@@ -85,7 +85,8 @@ def is_same(kind: Kind, landed: Any, value: str) -> bool:
 
 def _is_kept(name: str, value: str, overflow: Mapping[str, str]) -> bool:
     """Whether the overflow has the text under this name, or under one that was made of it where it was taken."""
-    if text_of(value) in [text for key, text in overflow.items() if key == name or key.endswith(f".{name}")]:
+    made_of_it = re.compile(rf"(?:.*\.)?{re.escape(name)}(?:\.[0-9]+)?", re.DOTALL)
+    if text_of(value) in [text for key, text in overflow.items() if made_of_it.fullmatch(key)]:
         return True
     own = name in (OVERFLOW, OVERFLOW_ALIAS) and value[0] == "{"
     return own and all(_is_kept(inner, text, overflow) for inner, text in pairs(value) if text != "null")

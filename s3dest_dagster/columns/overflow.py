@@ -128,9 +128,8 @@ class OverflowColumn:
             return
         strings = texts.strings if len(present) == len(raws) else texts.strings.take(pa.array(present))
         self._entries.append(_Entries(rows[present], names, which[present], strings))
-        for name, count in zip(names, np.bincount(which[present], minlength=len(names)).tolist(), strict=True):
-            if count:
-                self.counts[(Outcome.UNDECLARED, self._prefix + name)] += count
+        counts = zip(names, np.bincount(which[present], minlength=len(names)).tolist(), strict=True)
+        self.counts.update({(Outcome.UNDECLARED, self._prefix + name): count for name, count in counts if count})
 
     def add_extras(
         self,

@@ -110,7 +110,8 @@ class TypedLevel:
         overflow = OverflowColumn(length, self._decoder.prefix)
         columns = [self._field(field, read, rows, overflow, duplicates) for field in self._decoder.fields]
         if self._expected and rows:
-            raws = [raw for row in rows for raw in row[: len(self._expected)]]
+            width = len(self._expected)
+            raws = [raw for row in rows for raw in row[:width]]
             duplicates.add_texts(raws)
             overflow.add_undeclared_grid(self._expected, raws)
         return self._decoder.column(columns, overflow, read.is_null() if read is not None and read.null_count else None)
@@ -136,6 +137,8 @@ class TypedLevel:
         if name in self._inner:
             objects = None if index is None or rows is None else [row[index] for row in rows]
             column = self._inner_column(field, data, objects, duplicates)
+        elif data.type == field.decoder.type:
+            return data
         else:
             column = field.decoder.decode_read(data)
         return overflow.route_misfits(name, column, lambda unfit: data.take(pa.array(unfit)))
