@@ -44,6 +44,7 @@ NEIGHBOURS = {
     ("batch", "stream"),
     ("keys", "errors"),
     ("keys", "stream"),
+    ("keys", "settings"),
 }
 """The only ways between rooms of one floor: plain values that others on it are made of, and settings read and shown."""
 

@@ -17,6 +17,7 @@ from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys.date_format import YEARS, DateField, parse_date_format
 from s3dest_dagster.keys.names import SEGMENT_CHARACTERS, key_name, sanitize_segment
 from s3dest_dagster.keys.overlap import Choice, KeyPattern, Run, choice_of, numbers
+from s3dest_dagster.settings.formats import extensions
 from s3dest_dagster.stream import Scope, StreamId
 
 _DIGITS = frozenset("0123456789")
@@ -30,7 +31,6 @@ _NUMBER: KeyPattern = (Choice((("0",), (Run(_DIGITS - {"0"}, 1, 1), Run(_DIGITS,
 PART_ID = Choice((_NUMBER, UUID_PATTERN), name="part")
 TAG = Choice(((), ("_", Run(_HEX, 8, 8))))
 _SEGMENT: KeyPattern = (Run(SEGMENT_CHARACTERS, 1, None),)
-EXTENSIONS = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".avro", ".parquet")
 
 
 class Level(Enum):
@@ -170,7 +170,7 @@ PART_NUMBER = Placeholder(
 )
 TAG_ALONE = Placeholder("tag", Level.OBJECT, (TAG,), lambda values: str(values.tag))
 FORMAT_EXTENSION = Placeholder(
-    "{format_extension}", Level.OBJECT, choice_of(EXTENSIONS), lambda values: str(values.extension)
+    "{format_extension}", Level.OBJECT, choice_of(extensions()), lambda values: str(values.extension)
 )
 SYNC_ID = Placeholder(
     "{sync_id}",

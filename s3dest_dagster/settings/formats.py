@@ -44,6 +44,11 @@ class FormatSettings:
         return f".{self.format_type.lower()}"
 
     @classmethod
+    def extensions(cls) -> tuple[str, ...]:
+        """Every extension that objects of this format can have."""
+        return (f".{cls.format_type.lower()}",)
+
+    @classmethod
     def options_beside(cls, choice: str) -> Mapping[str, Mapping[str, Any]]:
         """The settings that stand in one object with this choice, each with more JSON schema for it."""
         return {}
@@ -97,6 +102,11 @@ class TextFormat(FormatSettings):
     def extension(self) -> str:
         """How the objects' keys end, with the leading dot."""
         return f".{self.format_type.lower()}{_COMPRESSED_EXTENSIONS[self.compression]}"
+
+    @classmethod
+    def extensions(cls) -> tuple[str, ...]:
+        """Every extension that objects of this format can have."""
+        return tuple(f".{cls.format_type.lower()}{ending}" for ending in _COMPRESSED_EXTENSIONS.values())
 
 
 @documented
@@ -287,6 +297,11 @@ FORMATS: Mapping[type[FormatSettings], str] = {
     ParquetFormat: "s3dest_dagster.formats.parquet:Parquet",
 }
 """Every format, and the class that implements it, which is imported when it is first used."""
+
+
+def extensions() -> tuple[str, ...]:
+    """Every extension that objects of any format can have."""
+    return tuple(extension for each in FORMATS for extension in each.extensions())
 
 
 def format_class(name: Any) -> type[FormatSettings]:
