@@ -1,1 +1,1 @@
-"""This project's streams: what is synced."""
+"""This project's streams."""

@@ -1,4 +1,4 @@
-"""A stream of files: a CSV file put into `inbox/` (or S3DEST_INBOX) becomes a partition, and the sensor syncs it."""
+"""A stream of files: the sensor syncs each CSV file in `inbox/` (or S3DEST_INBOX) as a partition."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ INBOX = FileSource(f"{_DIRECTORY}/{{{{ partition_key }}}}.csv")
     io_manager_key="jsonl_lake",
 )
 def deliveries(context: dg.AssetExecutionContext) -> object:
-    """What arrived in the warehouse, a file for each delivery."""
+    """What arrived in the warehouse, one file per delivery."""
     return INBOX.read({"partition_key": context.partition_key})
 
 

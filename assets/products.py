@@ -1,4 +1,4 @@
-"""The products of the connector source-faker, as a whole: in Python what `shop/defs.yaml` says in YAML."""
+"""The products of the connector source-faker, unpartitioned. `shop/defs.yaml` has its other streams, in YAML."""
 
 import os
 from pathlib import Path

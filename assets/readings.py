@@ -1,4 +1,4 @@
-"""A stream from a plain Python function: readings of a few sensors, of one day, or of a range of days in one run."""
+"""A stream from a plain Python function: readings of a few sensors, for one day or for a range of days in one run."""
 
 import random
 from collections.abc import Iterator

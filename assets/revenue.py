@@ -1,4 +1,4 @@
-"""What is computed from two streams: the purchases of a day and the products, as a stream again."""
+"""A stream that is computed from two others: the purchases of a day and the products."""
 
 import dagster as dg
 import pyarrow as pa

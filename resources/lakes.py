@@ -1,4 +1,4 @@
-"""The IO managers that the streams land by: one bucket, one format each."""
+"""The IO managers that land the streams: all in one bucket, each in a format of its own."""
 
 from typing import Any
 

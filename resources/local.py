@@ -1,4 +1,4 @@
-"""The S3 server on this machine that the demo starts. Its keys are no secrets: it listens on loopback only."""
+"""The S3 server that the demo starts on this machine. Its keys are no secrets, since it listens on loopback only."""
 
 import os
 

@@ -1,6 +1,6 @@
-"""A bucket on AWS, named by the environment: S3_BUCKET in S3_REGION, reached as S3_ROLE_ARN when that is set.
+"""A bucket on AWS, which the environment names: S3_BUCKET in S3_REGION, with the role S3_ROLE_ARN if that is set.
 
-Without a role the machine's own identity is used (environment, profile, web identity, container, instance profile).
+Without a role, the machine's own identity is used (environment, profile, web identity, container, instance profile).
 """
 
 import os

@@ -166,7 +166,7 @@ class _Inspection:
         destination = self.manager.destination()
         landed = self.stream.prefixed(destination.stream_prefix)
         found = scopes(self.manager.bucket(), destination.template, {landed})
-        return [each for each in found if self.partition is None or each.partition == self.partition]
+        return [scope for scope in found if self.partition is None or scope.partition == self.partition]
 
     def _counts(self, syncs: Sequence[LastSync]) -> dg.AssetCheckResult:
         totals = {
@@ -180,9 +180,9 @@ class _Inspection:
 
     def _manifests(self, landed: Sequence[Scope]) -> dg.AssetCheckResult:
         bucket, template = self.manager.bucket(), self.manager.destination().template
-        found = [verify(bucket, template, each, deep=self.options.deep) for each in landed]
-        totals = {name: sum(getattr(each, name) for each in found) for name in ("objects", "rows", "uncompared")}
-        return self._result(MANIFEST_CHECK, [problem for each in found for problem in each.problems], totals)
+        reports = [verify(bucket, template, scope, deep=self.options.deep) for scope in landed]
+        totals = {name: sum(getattr(report, name) for report in reports) for name in ("objects", "rows", "uncompared")}
+        return self._result(MANIFEST_CHECK, [problem for report in reports for problem in report.problems], totals)
 
     def _quarantined(self, syncs: Sequence[LastSync]) -> dg.AssetCheckResult:
         read, kept = sum(sync.counts.read for sync in syncs), sum(sync.counts.quarantined for sync in syncs)

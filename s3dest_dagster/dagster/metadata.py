@@ -1,4 +1,4 @@
-"""What a materialization shows and Dagster compares: metadata, a preview of the records, columns, data versions.
+"""What a materialization shows: metadata of what landed, its columns, and a preview of the records.
 
 Must not know: when any of it is reported.
 """
@@ -9,7 +9,7 @@ import hashlib
 import json
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -30,6 +30,7 @@ from s3dest_dagster.stream import Stream
 STORAGE_KIND = "s3"
 SHOWN_OBJECTS = 100
 """Objects that are listed one by one; the manifest has all of them."""
+_DIGITS = 16
 _TALLIES = ("overflowed", "undeclared", "coerced")
 _OBJECTS_SCHEMA = dg.TableSchema(
     [
@@ -159,8 +160,8 @@ def column_schema(stream: Stream) -> dg.TableSchema | None:
 def _description(stream: Stream, field: str | None) -> str | None:
     """The field's description in the JSON schema."""
     properties = (stream.json_schema or {}).get("properties")
-    declared = properties.get(field) if isinstance(properties, Mapping) else None
-    text = declared.get("description") if isinstance(declared, Mapping) else None
+    schema = properties.get(field) if isinstance(properties, Mapping) else None
+    text = schema.get("description") if isinstance(schema, Mapping) else None
     return printable_lines(text) if isinstance(text, str) else None
 
 
@@ -188,39 +189,6 @@ def changes_by_kind(changes: SchemaChanges) -> dict[str, Any]:
         "retyped": {change.name: f"{change.before} → {change.now}" for change in changes.retyped},
     }
     return {kind: names for kind, names in by_kind.items() if names}
-
-
-# ---------------------------------------------------------------------- data versions
-
-DATA_VERSION_TAG = "dagster/data_version"
-"""The tag of a materialization in which Dagster keeps its data version."""
-_DIGITS = 16
-
-
-def data_version(receipt: Receipt, version_before: Callable[[], str | None]) -> str:
-    """The data version of a landed scope. Equal versions mean equal data.
-
-    - A sync that replaces the scope has a version made of its records as the source gave them, in their order (see
-      `ContentChecksum`), of its columns, and of the format's settings. The ids and times of the landing do not count.
-    - A sync that added records has a version of its own, since the scope holds more now.
-    - A sync that changed nothing keeps the scope's version, which `version_before` gives.
-    """
-    if receipt.replaces and receipt.content is not None:
-        return digest(receipt.content, receipt.fingerprint, dict(receipt.format))
-    if not receipt.replaces and not receipt.objects:
-        return unchanged_version(version_before())
-    return digest(receipt.sync_id)
-
-
-def unchanged_version(before: str | None) -> str:
-    """The version before, or that of no data if there was none."""
-    return before or digest()
-
-
-def common_version(versions: Iterable[str]) -> dg.DataVersion:
-    """The version of all scopes of a step, in their order, since Dagster records one version per step and asset."""
-    found = list(versions)
-    return dg.DataVersion(found[0] if len(found) == 1 else digest(found))
 
 
 def digest(*parts: Any) -> str:

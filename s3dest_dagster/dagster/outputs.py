@@ -20,15 +20,17 @@ from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch, Source
 from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.dagster.asset_metadata import preview_rows_of, scopes_of, stream_of
 from s3dest_dagster.dagster.failures import located
-from s3dest_dagster.dagster.metadata import Preview, common_version, unchanged_version
+from s3dest_dagster.dagster.metadata import Preview
 from s3dest_dagster.dagster.run_landing import (
     ProgressLines,
     StepReport,
     add_partition_metadata,
+    common_version,
     new_sync,
     now,
     now_ms,
     set_data_version,
+    unchanged_version,
     version_before,
 )
 from s3dest_dagster.errors import SettingsError
@@ -63,7 +65,7 @@ def land_output(
     scopes = scopes_of(context, stream.id)
     if value is None:
         context.log.info("The asset gave nothing (None), so nothing was landed. An empty list empties what is there.")
-        set_data_version(key, common_version(unchanged_version(version_before(key, each)) for each in scopes))
+        set_data_version(key, common_version(unchanged_version(version_before(key, partition)) for partition in scopes))
         return
     rows = preview_rows_of(context.definition_metadata, preview_rows)
     partitions = context.asset_partitions_def if context.has_asset_partitions else None

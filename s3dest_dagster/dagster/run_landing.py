@@ -19,13 +19,7 @@ from typing import Any
 
 import dagster as dg
 
-from s3dest_dagster.dagster.metadata import (
-    DATA_VERSION_TAG,
-    Preview,
-    common_version,
-    data_version,
-    receipt_metadata,
-)
+from s3dest_dagster.dagster.metadata import Preview, digest, receipt_metadata
 from s3dest_dagster.ingest.memory_budget import resident_bytes
 from s3dest_dagster.ingest.receipt import Progress, Receipt
 from s3dest_dagster.printable import amount, printable, size
@@ -185,6 +179,38 @@ def set_data_version(key: dg.AssetKey, version: dg.DataVersion) -> None:
     """Record the data version of what the step landed."""
     if (execution := current_execution()) is not None:
         execution.set_data_version(key, version)
+
+
+# ---------------------------------------------------------------------- data versions
+
+DATA_VERSION_TAG = "dagster/data_version"
+"""The tag of a materialization in which Dagster keeps its data version."""
+
+
+def data_version(receipt: Receipt, version_before: Callable[[], str | None]) -> str:
+    """The data version of a landed scope. Equal versions mean equal data.
+
+    - A sync that replaces the scope has a version made of its records as the source gave them, in their order (see
+      `ContentChecksum`), of its columns, and of the format's settings. The ids and times of the landing do not count.
+    - A sync that added records has a version of its own, since the scope holds more now.
+    - A sync that changed nothing keeps the scope's version, which `version_before` gives.
+    """
+    if receipt.replaces and receipt.content is not None:
+        return digest(receipt.content, receipt.fingerprint, dict(receipt.format))
+    if not receipt.replaces and not receipt.objects:
+        return unchanged_version(version_before())
+    return digest(receipt.sync_id)
+
+
+def unchanged_version(before: str | None) -> str:
+    """The version before, or that of no data if there was none."""
+    return before or digest()
+
+
+def common_version(versions: Iterable[str]) -> dg.DataVersion:
+    """The version of all scopes of a step, in their order, since Dagster records one version per step and asset."""
+    found = list(versions)
+    return dg.DataVersion(found[0] if len(found) == 1 else digest(found))
 
 
 def version_before(key: dg.AssetKey, partition: str | None) -> str | None:

@@ -125,10 +125,10 @@ def _changed_options(format: FormatSettings) -> dict[str, str]:
 
 def _shown_description(stream: Stream) -> str | None:
     """The stream's own description, as Markdown. That of its schema comes from a source, and is shown literally."""
-    declared = _schema_description(stream)
-    if stream.description and stream.description != declared:
+    in_schema = _schema_description(stream)
+    if stream.description and stream.description != in_schema:
         return stream.description
-    return declared and markdown(declared)
+    return in_schema and markdown(in_schema)
 
 
 def _schema_description(stream: Stream) -> str | None:

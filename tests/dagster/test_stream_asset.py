@@ -348,6 +348,16 @@ def test_what_is_no_schema_of_a_record_is_refused_with_the_right_form(schema, re
         stream_asset(name="people", json_schema=schema)(generator)
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [{dg.EnvVar("SCHEMA_NAME"): {}}, {"properties": {dg.EnvVar("SCHEMA_NAME"): {"type": "integer"}}}],
+    ids=["at the root", "as a field"],
+)
+def test_a_variable_as_a_key_of_the_json_schema_is_refused_by_name(schema):
+    with pytest.raises(SettingsError, match=r"a key of json_schema.* is the variable dg.EnvVar\('SCHEMA_NAME'\)"):
+        stream_asset(name="people", json_schema=schema)(generator)
+
+
 def test_the_schema_in_an_assets_metadata_is_looked_at_too(lake):
     @dg.asset(metadata={"s3dest/json_schema": {"id": "integer"}})
     def people():

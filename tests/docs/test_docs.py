@@ -466,7 +466,7 @@ def test_every_public_name_is_documented():
 )
 def test_arguments_stand_in_their_table(function, title):
     rows = [row for row in pages.table(pages.section(DAGSTER, title)) if "argument" in row]
-    parameters = set(inspect.signature(function).parameters) - {"body", "asset"}
+    parameters = set(inspect.signature(function).parameters) - {"function", "asset"}
     assert {pages.code(row["argument"]) for row in rows} == parameters
 
 
@@ -478,7 +478,7 @@ def test_arguments_of_an_asset_are_listed():
 def test_metadata_of_a_materialization_stand_in_their_table():
     told = {
         pages.code(name)
-        for row in pages.table(pages.section(DAGSTER, "What a materialization tells"))
+        for row in pages.table(pages.section(DAGSTER, "What a materialization shows"))
         for name in row["metadata"].split(", ")
     }
     assert told == {name for partition in (None, "2026-01-05") for name in metadata_of(partition)}
