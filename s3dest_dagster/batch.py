@@ -1,7 +1,7 @@
-"""What travels from a source to a landing: batches of records, and the states between them.
+"""What a source gives to a landing: batches of records, and the states between them.
 
-A batch holds 0.5 to 1 MB of records, either as the JSON text that the source wrote or as Arrow columns; never a Python
-object per field. Plain values; it knows no other room.
+A batch holds 0.5 to 1 MB of records, either as the JSON text that the source wrote or as Arrow columns, but never a
+Python object for each field. Frozen values.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TARGET_BATCH_BYTES = 1 << 20
-"""Sources aim at batches of this many bytes: less pays the fixed cost per batch, more leaves the processor's cache."""
+"""Size that sources aim at: smaller batches pay the fixed cost more often, larger ones leave the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class JsonBatch:
-    """Records as the JSON texts that the source wrote.
-
-    Each of `raws` is a bytes-like of exactly one JSON object: valid JSON, valid UTF-8, no raw line break, no blanks
-    around it. `emitted_at` is int64, milliseconds since 1970, one per record. `nbytes` is the sum of their lengths.
-    """
+    """Records as the JSON texts that the source wrote."""
 
     raws: Sequence[bytes]
+    """Each exactly one JSON object: valid JSON in valid UTF-8, without a raw line break or blanks around it."""
     emitted_at: NDArray[np.int64]
+    """Milliseconds since 1970, one for each record."""
     nbytes: int
+    """Length of all texts together."""
 
     @property
     def num_rows(self) -> int:
@@ -41,10 +40,11 @@ class JsonBatch:
 
 @dataclass(frozen=True, slots=True)
 class ArrowBatch:
-    """Records as Arrow columns, as the source made them. `emitted_at` as in `JsonBatch`."""
+    """Records as Arrow columns, as the source gave them."""
 
     data: pa.RecordBatch
     emitted_at: NDArray[np.int64]
+    """Milliseconds since 1970, one for each record."""
 
     @property
     def num_rows(self) -> int:
@@ -68,29 +68,27 @@ class StreamBatch:
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """A line that is no record at all: its bytes and the reason. `stream` None where the line does not tell;
-    `line_number` is counted from 1 over what the source wrote, or over `file` where it stands in one; None where it has
-    no lines."""
+    """A line that should be a record and is not one."""
 
     stream: StreamId | None
+    """None if the line does not say."""
     raw: bytes
     reason: str
     line_number: int | None = None
+    """From 1, in the file or in what the source wrote; None if that has no lines."""
     file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A STATE message. It covers every record that the source gave out before it.
-
-    `message` is the whole message as one line of JSON, to be echoed as it is. `stream` None means a state of all
-    streams at once (GLOBAL or LEGACY). `state` is what the source gets back at its next read: the text of the
-    message's `state` object.
-    """
+    """A STATE message. It covers every record that the source gave before it."""
 
     stream: StreamId | None
+    """None for a state of all streams at once (GLOBAL or LEGACY)."""
     state: bytes
+    """What the source gets back at its next read: the text of the message's `state` object."""
     message: bytes
+    """The whole message as one line of JSON, to be echoed as it is."""
 
 
 @dataclass(frozen=True, slots=True)

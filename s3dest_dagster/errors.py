@@ -1,7 +1,7 @@
 """Every error that the library raises on purpose, as one tree.
 
-A message says what happened, where (stream, partition, key, setting), and what to do next. Each leaf is also kin to
-the built-in exception that a caller would expect, and carries the place as attributes.
+A message says what happened, where (stream, partition, key, setting), and what to do next. Each leaf is also a subclass
+of the built-in exception that a caller would expect, and has the place as attributes.
 
     S3DestError
     ├── SettingsError (ValueError)         a setting is wrong, or two settings contradict each other
@@ -21,11 +21,11 @@ the built-in exception that a caller would expect, and carries the place as attr
     │   └── UploadVanishedError            a multipart upload is not known (any more)
     └── CommitError (RuntimeError)         a sync could not be published
         ├── SupersededError                another sync of the same scope was published first
-        ├── UndecidedError                 the decision's answer was lost and cannot be read back
+        ├── UndecidedError                 the answer to the decisive request was lost
         ├── KeyCollisionError              two objects would have the same key
         └── ManifestError                  a head or segment is unreadable, or of a newer format version
 
-A message is printable, whatever it was made of (see `printable`). It must not know anything else of the library.
+A message is printable, whatever it was made of (see `printable`). Must not know: anything else of the library.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ from s3dest_dagster.printable import printable_lines
 
 
 class S3DestError(Exception):
-    """Root of the tree: catching it catches everything the library raises on purpose.
+    """Root of the tree: catching it catches everything that the library raises on purpose.
 
-    `stream`, `partition`, `key`, `setting` and `action` say where it happened and which IAM action was missing; they
-    are None where they do not apply.
+    Args:
+        message: What happened, where, and what to do next.
+        stream, partition, key, setting: Where it happened; None if that does not apply.
+        action: The IAM action that was missing.
     """
 
     def __init__(
@@ -74,7 +76,7 @@ class TemplateError(SettingsError):
 
 
 class MissingExtraError(S3DestError, ImportError):
-    """A setting needs an optional dependency that is not installed; the message names the extra."""
+    """A setting needs an optional dependency that is not installed; the message names the extra to install."""
 
 
 class SchemaError(S3DestError, ValueError):
@@ -110,11 +112,11 @@ class ObjectNotFoundError(StorageError, FileNotFoundError):
 
 
 class ObjectReplacedError(StorageError):
-    """The object is not the one that the manifest promises: another sync, or somebody else, has replaced it."""
+    """The object is not the one that the manifest promises: another sync, or somebody else, replaced it."""
 
 
 class EndpointUnreachableError(StorageError, ConnectionError):
-    """Nobody answers at the endpoint."""
+    """Nothing answers at the endpoint."""
 
 
 class PreconditionFailedError(StorageError):
@@ -134,7 +136,7 @@ class SupersededError(CommitError):
 
 
 class UndecidedError(CommitError):
-    """The answer to the decision was lost and cannot be read back; `s3dest recover` settles it."""
+    """The answer to the decisive request was lost and cannot be read back; `s3dest recover` finds out."""
 
 
 class KeyCollisionError(CommitError):

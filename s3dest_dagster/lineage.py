@@ -1,8 +1,8 @@
-"""How states of all streams of a source descend from one another, so that no clock is needed to order them.
+"""How states of all streams of a source (GLOBAL, LEGACY) descend from one another: their order without a clock.
 
-Such a state (GLOBAL, LEGACY) is a position in the whole source. A read that begins at one and ends at another gives
-every record between them; so a stream that has reached a state has every record up to each state that it descends from.
-Values only; it must not know where states are kept.
+Such a state is a position in the whole source. A read that begins at one state and ends at another gives every record
+between them. So a stream that has reached a state has every record up to each state that it descends from. Must not
+know: where states are kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import msgspec
 
 _KEPT_APART = 16
-"""States before the newest that are all remembered; of those further back, every second, fourth, eighth …"""
+"""So many states before the newest are all remembered; of earlier ones, every second, fourth, eighth …"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class KnownState:
 
 
 Lineage = tuple[KnownState, ...]
-"""A state, last, and before it those that it descends from, oldest first. Empty: the beginning of the source."""
+"""A state and before it those that it descends from, oldest first. Empty: the beginning of the source."""
 
 
 def state_id(text: str) -> str:
-    """What tells one state from another: part of the SHA-256 of its JSON without blanks, or of the text."""
+    """Identifies a state: part of the SHA-256 of its JSON without blanks, or of the text if that is not JSON."""
     with suppress(msgspec.DecodeError):
         text = msgspec.json.format(text, indent=-1)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -52,12 +52,16 @@ class Descent:
 
 
 def descent(text: str, origin: Lineage | None) -> Descent:
-    """Where the state stands that a read from `origin` reached; None: nobody knows where the read began.
+    """The descent of a state that a read has reached.
 
-    A source that is back at a state that it comes from stands where it stood. Remembered are the oldest, at which all
-    streams were or that was set by hand, the youngest, and between them fewer the further back, by their numbers: so
-    two states that descend from one remember the same of what was before it, and of a thousand reads less than a
-    hundred.
+    A source that returns to one of its earlier states has that state's descent again. A state remembers its oldest
+    ancestor, which all streams had reached or which was set by hand, and its youngest; of those between, the fewer the
+    further back. Which ones depends on their read counts alone. So two states that descend from a third remember the same
+    of its ancestors, and a thousand reads leave fewer than a hundred.
+
+    Args:
+        text: The state.
+        origin: The lineage that the read began at; None if nobody knows.
     """
     if not origin:
         return Descent(0 if origin is None else 1)
@@ -71,13 +75,12 @@ def descent(text: str, origin: Lineage | None) -> Descent:
 
 
 def _spacing(reads: int) -> int:
-    """One of how many states is remembered that lie so many reads back."""
+    """One state in how many is remembered, so many reads back."""
     return int(1 << ((reads - 1) // _KEPT_APART).bit_length())
 
 
 def common_ancestors(lineages: Sequence[Lineage]) -> Iterator[KnownState]:
-    """The states that all of these are or descend from, youngest first, each as often as a lineage tells where its text
-    is."""
+    """The states that all lineages have in common, youngest first; once for each segment that holds the text."""
     shared = frozenset.intersection(*(frozenset(each.id for each in lineage) for lineage in lineages))
     for candidate in reversed(lineages[0]):
         if candidate.id in shared:
@@ -85,6 +88,6 @@ def common_ancestors(lineages: Sequence[Lineage]) -> Iterator[KnownState]:
 
 
 def up_to(state: KnownState, lineages: Iterable[Lineage]) -> Lineage:
-    """The lineage of a state that one of these holds."""
+    """The lineage of a state that is in one of these."""
     within = next(each for each in lineages if state in each)
     return within[: within.index(state) + 1]

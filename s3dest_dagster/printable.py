@@ -1,8 +1,9 @@
-"""Texts from outside as a terminal, a log or a web page may show them: whatever would steer one of these is escaped.
+"""Makes texts from outside safe to show in a terminal, a log or a web page, and numbers readable.
 
-Names, a connector's lines, a server's answers and records may hold control characters, which could set a terminal's
-title or clipboard, reorder or hide what stands beside them, or begin a line that looks like ours. Each channel has one
-function here; text that went through it once is not changed by it again. It must not know who shows what.
+Names, a connector's lines, a server's answers and records may contain control characters. Those could set a terminal's
+title or clipboard, reorder or hide the text around them, or begin a line that looks like ours. Each channel has one
+function here, which escapes them; only `markdown` changes a text that it has already escaped. Must not know: who shows
+what.
 """
 
 from __future__ import annotations
@@ -13,34 +14,34 @@ import re
 import unicodedata
 
 CONTINUED = "  | "
-"""What the second and later lines of a text begin with, so that none of them looks like a message of its own."""
+"""Begins the second and later lines of a text, so that none of them looks like a message of its own."""
 _TAB = "    "
 _LINE_BREAK = re.compile(r"\r\n|[\n\r]")
 _MARKUP = re.compile(r"[\\`*<\[\]|~@]|&(?=[#\w])|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.", re.IGNORECASE)
-"""Signs that mean something to Markdown anywhere, at the edge of a word, or in an address."""
+"""Characters with a meaning in Markdown: anywhere, at the edge of a word, or in an address."""
 _MARKUP_AT_START = re.compile(r"^(\s*\d*)([#>+=.)-])")
 
 
 def printable(text: str) -> str:
-    """The text on one line, with every control, format and separator character, every lone surrogate and whatever
-    Unicode has no character for as its escape ("\\x1b", "\\n", "\\u202e"). A blank of any kind stays."""
-    return text if text.isprintable() else "".join(map(_shown, text))
+    """The text on one line, with escapes ("\\x1b", "\\n", "\\u202e") for control, format and separator characters, lone
+    surrogates and unassigned code points. Blanks of any kind stay."""
+    return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 def printable_lines(text: str) -> str:
-    """As `printable`, for what may have several lines: the second and later ones begin with a mark; a tab is blanks."""
+    """As `printable`, for several lines: the second and later ones begin with a mark, and tabs become blanks."""
     first, *others = _LINE_BREAK.split(text.replace("\t", _TAB))
     continued = [line if line.startswith(CONTINUED) else CONTINUED + line for line in others]
     return "\n".join(map(printable, [first, *continued]))
 
 
 def printable_json(text: str) -> str:
-    """The same JSON document, with JSON's own escapes for what cannot be printed; its line breaks stay."""
-    return "\n".join(line if line.isprintable() else "".join(map(_json_shown, line)) for line in text.split("\n"))
+    """The same JSON document, with JSON's own escapes for what cannot be printed. Its line breaks stay."""
+    return "\n".join(line if line.isprintable() else "".join(map(_json_escaped, line)) for line in text.split("\n"))
 
 
 def markdown(text: str) -> str:
-    """Markdown that shows a text as it is: none of its markup, links and HTML has an effect. To be applied once."""
+    """Markdown that shows a text as it is: its markup, links and HTML have no effect. Apply it only once."""
     return "\n".join(map(_markdown_line, _LINE_BREAK.split(text)))
 
 
@@ -49,7 +50,7 @@ def _markdown_line(line: str) -> str:
 
 
 def logger(room: str) -> logging.Logger:
-    """The Python logger `s3dest_dagster.<room>`: its messages are printable, whoever writes them down."""
+    """The Python logger `s3dest_dagster.<room>`, whose messages are printable in every handler."""
     found = logging.getLogger(f"s3dest_dagster.{room}")
     if not any(isinstance(each, _Printable) for each in found.filters):
         found.addFilter(_Printable())
@@ -62,23 +63,23 @@ class _Printable(logging.Filter):
         return True
 
 
-def _shown(character: str) -> str:
+def _escaped(character: str) -> str:
     if character.isprintable() or unicodedata.category(character) == "Zs":
         return character
     return ascii(character)[1:-1]
 
 
-def _json_shown(character: str) -> str:
-    return character if _shown(character) == character else json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
+def _json_escaped(character: str) -> str:
+    return character if _escaped(character) == character else json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
 
 
 def amount(number: int, noun: str, plural: str = "") -> str:
-    """The number with its noun: "1 row", "2,000 rows"; `plural` where it is not the noun with an s."""
+    """The number with its noun: "1 row", "2,000 rows". Give `plural` if it is not the noun with an s."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or f'{noun}s'}"
 
 
 def size(number: float) -> str:
-    """Bytes in the unit that people read: "812 bytes", "3.4 MB" (10⁶)."""
+    """Bytes in a readable unit: "812 bytes", "3.4 MB" (10⁶)."""
     if number < 1000:
         return amount(int(number), "byte")
     for unit in ("kB", "MB", "GB"):

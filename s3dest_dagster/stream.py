@@ -1,4 +1,4 @@
-"""What a stream is: its identity, its schema, how it is synced. Plain frozen values; it knows setting types only."""
+"""What a stream is: its identity, its schema, and how it is synced. Frozen values."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class SyncMode(StrEnum):
     """How a sync treats what the scope held before."""
 
     FULL_REFRESH = "full_refresh"
-    """The sync replaces everything the scope holds."""
+    """The sync replaces everything that the scope holds."""
     APPEND = "append"
-    """The sync adds objects and touches none."""
+    """The sync adds objects and leaves the others alone."""
 
 
 class StreamId(NamedTuple):
-    """Identity of a stream within a source: the pair that Airbyte messages carry. An absent namespace is None."""
+    """Identity of a stream within a source, as in Airbyte messages. The namespace is None if there is none."""
 
     namespace: str | None
     name: str
@@ -37,15 +37,14 @@ class StreamId(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """One stream of records.
-
-    `name` as the source says it, any prefix of the connection included; `namespace` None or "" for none.
-    `json_schema` is the source's JSON schema of a record; None means: taken from Arrow data or from the first batch.
-    """
+    """One stream of records."""
 
     name: str
+    """As the source says it, including any prefix of the connection."""
     namespace: str | None = None
+    """None or "" for none."""
     json_schema: Mapping[str, Any] | None = None
+    """The source's JSON schema of a record. None: it comes from Arrow data, or from the first batch."""
     sync_mode: SyncMode = SyncMode.FULL_REFRESH
     description: str | None = None
 
@@ -79,22 +78,20 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The unit of a commit: an unpartitioned stream (`partition` None), or one partition of a stream.
-
-    `partition` is the partition's key as Dagster writes it; `dimensions` the key of each dimension of a
-    multi-dimensional partition, by name, else empty.
-    """
+    """The unit of a commit: an unpartitioned stream, or one partition of a stream."""
 
     stream: StreamId
     partition: str | None = None
+    """The partition's key as Dagster writes it; None for an unpartitioned stream."""
     dimensions: Mapping[str, str] | None = None
+    """Of a multi-dimensional partition, the key of each dimension by its name."""
 
     def prefixed(self, prefix: str) -> Scope:
         """The scope under the name that its stream has in the bucket (see `StreamId.prefixed`)."""
         return replace(self, stream=self.stream.prefixed(prefix))
 
     def check_unicode(self) -> None:
-        """Raises SettingsError for a partition that no text can hold, and so no manifest."""
+        """Raises SettingsError for a partition that cannot be written as text, and so in no manifest."""
         if not is_unicode(self.partition or ""):
             raise SettingsError(
                 f"Stream {self.stream}: its partition {self.partition!r} has half of a surrogate pair, which no text "
@@ -107,7 +104,7 @@ class Scope:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be written; one with a lone surrogate, as JSON's escapes can make it, cannot."""
+    """Whether a text can be encoded: not if it has a lone surrogate, which JSON's escapes can produce."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -120,16 +117,16 @@ _MAX_ID = 200
 
 @dataclass(frozen=True, slots=True)
 class Sync:
-    """One delivery of a stream's records.
-
-    `id` is remembered: landing again under an id that is complete changes nothing. `now` (with a time zone) fills the
-    path's time variables, `uuid` its `${UUID}`, `label` the file name pattern's `{sync_id}` ("" means the id).
-    """
+    """One delivery of a stream's records."""
 
     id: str
+    """Remembered: landing again under the id of a complete sync changes nothing."""
     now: datetime
+    """With a time zone; fills the time variables of the path."""
     uuid: str
+    """Fills `${UUID}` of the path."""
     label: str = ""
+    """Fills `{sync_id}` of the file name pattern; the id if empty."""
 
     def __post_init__(self) -> None:
         if not self.id or len(self.id) > _MAX_ID or not self.id.isascii() or not self.id.isprintable():

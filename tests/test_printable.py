@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s3dest_dagster.errors import SourceError
-from s3dest_dagster.printable import logger, markdown, printable, printable_json, printable_lines
+from s3dest_dagster.printable import amount, logger, markdown, printable, printable_json, printable_lines, size
 
 STEERING = [
     "\x1b]52;c;cm0gLXJm\x07",
@@ -98,3 +98,33 @@ def test_a_log_line_is_printable():
 )
 def test_markdown_shows_markup_as_text_and_leaves_plain_text_alone(text, shown):
     assert markdown(text) == shown
+
+
+# ---------------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1_000, "1,000 rows")],
+)
+def test_a_noun_agrees_with_its_number(number, words):
+    assert amount(number, "row") == words
+
+
+def test_an_irregular_plural_is_given():
+    assert [amount(number, "query", "queries") for number in (1, 2)] == ["1 query", "2 queries"]
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1_000, "1.0 kB"),
+        (3_400_000, "3.4 MB"),
+        (2 * 10**15, "2,000.0 TB"),
+    ],
+)
+def test_bytes_have_a_readable_unit(number, words):
+    assert size(number) == words
