@@ -56,8 +56,8 @@ def descent(text: str, origin: Lineage | None) -> Descent:
 
     A source that returns to one of its earlier states has that state's descent again. A state remembers its oldest
     ancestor, which all streams had reached or which was set by hand, and its youngest; of those between, the fewer the
-    further back. Which ones depends on their read counts alone. So two states that descend from a third remember the same
-    of its ancestors, and a thousand reads leave fewer than a hundred.
+    further back. Which ones depends on their read counts alone. So two states that descend from a third remember the
+    same of its ancestors, and a thousand reads leave fewer than a hundred.
 
     Args:
         text: The state.

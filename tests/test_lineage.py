@@ -26,14 +26,14 @@ class PlainLake:
     def begin(self, streams: Collection[StreamId]) -> PlainReading:
         reached = {each: self.newest.get(each) for each in streams}
         found = resumption(
-            reached, lambda known: self.segments.get(known.segment), are_all=len(streams) == len(STREAMS)
+            reached, lambda known: self.segments.get(known.segment_key), are_all=len(streams) == len(STREAMS)
         )
         return PlainReading(self, found, {each: self.versions[each] for each in streams})
 
     def put(self, stream: StreamId, state: str, origin: Lineage | None) -> None:
         stands = descent(state, origin)
         known = KnownState(state_id(state), stands.read_count, f"{stream} {self.versions[stream]}")
-        self.segments[known.segment] = state
+        self.segments[known.segment_key] = state
         self.newest[stream] = Reached(state, (*stands.ancestors, known))
 
     def set(self, streams: Collection[StreamId], state: str | None) -> None:
@@ -45,7 +45,7 @@ class PlainLake:
                 self.put(stream, state, None)
 
     def forget_segments(self) -> None:
-        kept = {each.lineage[-1].segment for each in self.newest.values()}
+        kept = {each.lineage[-1].segment_key for each in self.newest.values()}
         self.segments = {key: text for key, text in self.segments.items() if key in kept}
 
 
