@@ -161,15 +161,15 @@ def _text(r: Random, named_format: str | None, how: Taste) -> str:
     return json.dumps(day + r.choice("T ") + clock + zone)
 
 
-def plainly(column: pa.Array) -> list[Any]:
+def comparable(column: pa.Array) -> list[Any]:
     """A column's values by their texts (-0.0 counts), temporal ones as integers (years can be beyond Python's)."""
     kind = column.type
     if pa.types.is_struct(kind):
-        members = {kind.field(i).name: plainly(column.field(i)) for i in range(kind.num_fields)}
+        members = {kind.field(i).name: comparable(column.field(i)) for i in range(kind.num_fields)}
         valid = column.is_valid().to_pylist()
         return [{name: m[row] for name, m in members.items()} if valid[row] else None for row in range(len(column))]
     if pa.types.is_list(kind):
-        items = iter(plainly(column.flatten()))
+        items = iter(comparable(column.flatten()))
         return [n if n is None else [next(items) for _ in range(n)] for n in column.value_lengths().to_pylist()]
     if pa.types.is_timestamp(kind) or pa.types.is_time64(kind):
         return column.cast(pa.int64()).to_pylist()

@@ -9,7 +9,7 @@ from random import Random
 import numpy as np
 import pyarrow as pa
 import pytest
-from columns.junk import Taste, json_schema, plainly, record
+from columns.junk import Taste, comparable, json_schema, record
 
 from s3dest_dagster.batch import ArrowBatch, JsonBatch, Tally
 from s3dest_dagster.columns.converter import RecordConverter
@@ -178,7 +178,7 @@ def test_texts_that_are_not_utf8_are_refused_by_field(properties):
     ],
     ids=str,
 )
-def test_a_string_field_takes_the_json_text_of_any_value(column, text):
+def test_a_string_field_holds_the_json_text_of_any_value(column, text):
     assert landed(column, TEXT)[0][0] == text
 
 
@@ -239,12 +239,12 @@ def test_a_mismatch_fails_where_that_is_wanted():
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_columns_that_were_made_of_records_land_like_those_records(seed):
+def test_columns_built_from_records_land_like_those_records(seed):
     r = Random(seed)
     schema = json_schema(r, plain=True)
     raws = [record(r, schema, Taste(0, 0, 2, False, False)) for _ in range(40)]
     converter = RecordConverter(record_type(schema, "s", None), layout=Layout.NAMED)
     wanted = converter.convert(JsonBatch(raws, np.zeros(40, np.int64), 1)).data
     again = converter.convert(ArrowBatch(wanted, np.zeros(40, np.int64)))
-    assert plainly(again.data.to_struct_array()) == plainly(wanted.to_struct_array())
+    assert comparable(again.data.to_struct_array()) == comparable(wanted.to_struct_array())
     assert again.tally == Tally()

@@ -32,7 +32,7 @@ def field_type(definition, layout) -> pa.DataType:
     ],
 )
 @pytest.mark.parametrize("layout", Layout)
-def test_plain_types_are_the_same_in_every_layout(definition, expected, layout):
+def test_single_types_are_the_same_in_every_layout(definition, expected, layout):
     assert field_type(definition, layout) == expected
 
 

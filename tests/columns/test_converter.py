@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from columns.junk import Taste, json_schema, plainly, record, taste
+from columns.junk import Taste, comparable, json_schema, record, taste
 
 from s3dest_dagster.batch import JsonBatch, Tally
 from s3dest_dagster.columns.conversion_log import tally_of
@@ -65,7 +65,7 @@ def by_rules(converter: RecordConverter, raws) -> tuple[pa.Array, Tally]:
 def assert_as_the_rules_say(converter: RecordConverter, raws) -> pa.RecordBatch:
     converted = converter.convert(batch(raws))
     column, tally = by_rules(converter, raws)
-    wanted, got = plainly(column), plainly(converted.data.to_struct_array())
+    wanted, got = comparable(column), comparable(converted.data.to_struct_array())
     for text, want, have in zip(raws, wanted, got, strict=True):
         assert have == want, text.decode()
     assert converted.tally == tally
@@ -78,7 +78,7 @@ def assert_survives_parquet(data: pa.RecordBatch) -> None:
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_batches([data]), sink)
     back = pq.read_table(sink).to_struct_array().combine_chunks()
-    assert plainly(back) == plainly(data.to_struct_array())
+    assert comparable(back) == comparable(data.to_struct_array())
 
 
 @pytest.mark.parametrize("plain", [True, False], ids=["typed", "any"])
@@ -105,8 +105,8 @@ def test_the_same_records_give_the_same_columns_whatever_the_batches(layout):
     converter, parts = converter_of(schema, layout), []
     while len(parts) < len(raws):
         part = raws[len(parts) : len(parts) + r.choice([1, 7, 60])]
-        parts += plainly(converter.convert(batch(part)).data.to_struct_array())
-    assert parts == plainly(whole.data.to_struct_array())
+        parts += comparable(converter.convert(batch(part)).data.to_struct_array())
+    assert parts == comparable(whole.data.to_struct_array())
 
 
 def test_threads_that_share_a_converter_do_not_disturb_each_other():
@@ -114,9 +114,9 @@ def test_threads_that_share_a_converter_do_not_disturb_each_other():
     schema = json_schema(r, plain=True)
     batches = [[record(r, schema, Taste(dirt, 0.2, 3, True, True)) for _ in range(80)] for dirt in [0, 0.2] * 20]
     converter = converter_of(schema)
-    wanted = [plainly(by_rules(converter, raws)[0]) for raws in batches]
+    wanted = [comparable(by_rules(converter, raws)[0]) for raws in batches]
     with ThreadPoolExecutor(8) as pool:
-        got = pool.map(lambda raws: plainly(converter.convert(batch(raws)).data.to_struct_array()), batches)
+        got = pool.map(lambda raws: comparable(converter.convert(batch(raws)).data.to_struct_array()), batches)
     assert list(got) == wanted
 
 
@@ -162,7 +162,7 @@ def counting_converter() -> CountingConverter:
     return CountingConverter(record_type(SHOP, "shop", None), layout=Layout.AVRO)
 
 
-def test_clean_records_take_the_strict_tier():
+def test_clean_records_are_read_by_the_strict_tier():
     converter = counting_converter()
     for _ in range(3):
         assert_as_the_rules_say(converter, [raw(id=i) for i in range(100)])

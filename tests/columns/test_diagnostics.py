@@ -1,4 +1,4 @@
-"""A plan's diagnostics: what of a schema arrives otherwise than it is declared, at every level, and why."""
+"""Diagnostics: which fields of a schema do not arrive as declared, at every level, and why."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def of_columns(**properties: object) -> dict[str, tuple[Effect, str]]:
         {"type": "object", "properties": {"text": {"type": "string"}}},
     ],
 )
-def test_nothing_is_remarked_of_what_arrives_as_it_is_declared(definition):
+def test_a_field_that_arrives_as_declared_has_no_diagnostic(definition):
     assert of_columns(a=definition) == {}
 
 
@@ -81,7 +81,7 @@ def test_nothing_is_remarked_of_what_arrives_as_it_is_declared(definition):
         ({"_ab_additional_properties": {"type": "object"}}, {"_ab_additional_properties": (MOVED, "")}),
     ],
 )
-def test_each_field_that_differs_is_named_with_what_becomes_of_it(properties, diagnostics):
+def test_each_field_that_differs_is_named_with_its_effect(properties, diagnostics):
     assert of_columns(**properties) == diagnostics
 
 

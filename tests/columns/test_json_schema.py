@@ -143,7 +143,7 @@ def test_a_union_never_has_one_avro_type_twice(definition, expected):
     assert avro(definition) == expected
 
 
-def test_records_of_a_union_become_one_behind_the_other_branches():
+def test_records_of_a_union_become_one_after_the_other_branches():
     one = {"type": "object", "properties": {"x": {"type": "integer"}, "d": {"type": "string", "format": "date"}}}
     other = {"type": "object", "properties": {"x": {"type": "string"}, "d": {"type": "integer"}, "y": {}}}
     merged = kind({"oneOf": [one, {"type": "boolean"}, other]})
@@ -171,13 +171,13 @@ def test_records_within_arrays_of_a_union_keep_the_branchs_namespace():
     assert (record.fields[0].kind.item.name, record.fields[0].kind.item.namespace) == ("lines_items", "f.f")
 
 
-def test_names_that_become_the_same_are_told_apart_and_known_by_their_source():
+def test_names_that_become_the_same_are_numbered_and_known_by_their_source():
     found = fields({"a-b": {"type": "integer"}, "a_b": {"type": "string"}, "a b": {}})
     assert {source: field.name for source, field in found.items()} == {"a-b": "a_b_2", "a_b": "a_b", "a b": "a_b_3"}
     assert found["a-b"].doc == "_airbyte_original_name:a-b"
 
 
-def test_record_names_that_become_the_same_are_told_apart():
+def test_record_names_that_become_the_same_are_numbered():
     inner = {"type": "object", "properties": {"x": {"type": "integer"}}}
     found = fields({"stream": inner, "a": {"type": "array", "items": inner}, "a_items": inner})
     assert found["stream"].kind.name == "stream_2"

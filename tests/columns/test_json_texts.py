@@ -85,6 +85,6 @@ def test_numbers_of_any_length_are_members(digits):
     assert has_repeated_name(text)
 
 
-def test_an_object_is_made_of_its_members():
+def test_an_object_is_built_from_its_members():
     assert object_of([("a", b"1"), ('q"', msgspec.Raw(b"[ 2]")), ("a", b"null")]) == b'{"a":1,"q\\"":[ 2],"a":null}'
     assert object_of([]) == b"{}"

@@ -56,7 +56,7 @@ def test_unique_names_are_unique(sources):
     assert len({*names, "a"}) == len(sources) + 1
 
 
-def test_a_changed_name_is_told_in_the_doc():
+def test_the_doc_tells_a_changed_name():
     assert original_name_doc("a-b", "a_b") == "_airbyte_original_name:a-b"
     assert original_name_doc("a", "a") is None
 

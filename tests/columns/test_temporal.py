@@ -186,7 +186,7 @@ def test_a_column_has_the_values_of_the_rules(kind, texts):
         *("0001-01-01T00:00:00+01:00", "2020-01-02T03:04", "2020-01-02 03:04Z", "2020-02-29T00:00:00Z", ""),
     ],
 )
-def test_a_column_that_arrow_would_take_as_a_whole_has_the_values_of_the_rules(text):
+def test_a_column_that_arrow_would_cast_as_a_whole_has_the_values_of_the_rules(text):
     column = TIMESTAMP.column(pa.array([text, None, text]))
     assert column.cast(pa.int64()).to_pylist() == [timestamp_micros(text), None, timestamp_micros(text)]
 
