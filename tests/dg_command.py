@@ -1,16 +1,16 @@
-"""`dg` in a process of its own that says what was printed."""
+"""`dg` in a process of its own that answers one command after another, since importing it takes seconds."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 from click.testing import CliRunner
 from dagster_dg_cli.cli import cli
 
 
-def run_dg(folder: str, arguments: Sequence[str], told: Connection) -> None:
-    """Runs the command in the folder, and sends what it has printed."""
+def answer_commands(folder: str, connection: Connection) -> None:
+    """Runs each command that the connection gives in the folder, and sends what it printed; None ends it."""
     os.chdir(folder)
-    told.send(CliRunner().invoke(cli, list(arguments)).output)
+    while (arguments := connection.recv()) is not None:
+        connection.send(CliRunner().invoke(cli, list(arguments)).output)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import yaml
 from dagster.components.component_scaffolding import scaffold_object
 from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
 from dagster.components.resolved.errors import ResolutionException
-from dg_command import run_dg
+from dg_command import answer_commands
 from jsonschema import Draft202012Validator
 from process_pool import PROCESSES
 from scripted_source import ScriptedSource
@@ -829,19 +829,25 @@ class TestDg:
         (root / "pyproject.toml").write_text("\n".join(lines))
         return root
 
-    def dg(self, project: Path, *arguments: str) -> str:
-        """What the command prints, run in a fork of a process that has it imported."""
-        heard, told = PROCESSES.Pipe(duplex=False)
-        process = PROCESSES.Process(target=run_dg, args=(str(project), arguments, told))
+    @pytest.fixture
+    def dg(self, project) -> Iterator[Callable[..., str]]:
+        """What a command prints. One fork of a process that has `dg` imported answers all of them."""
+        ours, theirs = PROCESSES.Pipe()
+        process = PROCESSES.Process(target=answer_commands, args=(str(project), theirs))
         process.start()
-        told.close()
-        text = heard.recv()
-        process.join()
-        return text
+        theirs.close()
 
-    def test_it_lists_scaffolds_and_checks_the_component(self, project, folder):
-        assert "S3DestinationComponent" in self.dg(project, "list", "components", "--package", "s3dest_dagster")
-        self.dg(project, "scaffold", "defs", "s3dest_dagster.S3DestinationComponent", "inbox")
-        assert "successfully" in self.dg(project, "check", "yaml")
+        def printed(*arguments: str) -> str:
+            ours.send(arguments)
+            return ours.recv()
+
+        yield printed
+        ours.send(None)
+        process.join()
+
+    def test_it_lists_scaffolds_and_checks_the_component(self, dg, folder):
+        assert "S3DestinationComponent" in dg("list", "components", "--package", "s3dest_dagster")
+        dg("scaffold", "defs", "s3dest_dagster.S3DestinationComponent", "inbox")
+        assert "successfully" in dg("check", "yaml")
         (folder.parent / "inbox" / "defs.yaml").write_text(TYPE + FILES + "  poool: x\n")
-        assert re.search(r"defs\.yaml:\d+.*poool", self.dg(project, "check", "yaml"))
+        assert re.search(r"defs\.yaml:\d+.*poool", dg("check", "yaml"))
