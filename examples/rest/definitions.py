@@ -1,7 +1,7 @@
 """A REST API whose answers come in pages, landed a day at a time as JSON Lines.
 
-Records are landed as they come, page by page. A page that the server cannot give at the moment is asked for again; what
-fails for good leaves the bucket as it was.
+Records are landed as they come, page by page. A page that the server cannot give at the moment is requested again. If
+it fails for good, the bucket stays as it was.
 """
 
 import dagster as dg
