@@ -1,6 +1,6 @@
 """The settings of a connection: how S3 is reached, and as whom.
 
-Frozen values, validated when they are made. It must not know what is landed there, nor the library that talks to S3.
+Frozen values, checked when they are made. Must not know: what is landed there, the library that talks to S3.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 class S3Connection:
     """How S3 is reached, and as whom.
 
-    Access keys win over a role. Without either the default chain gives the identity (environment, profile, web
-    identity, container, instance profile), and for a role it gives the identity that assumes it. Raises SettingsError
+    Access keys win over a role. Without either, the default chain gives the identity (environment, profile, web
+    identity, container, instance profile); for a role, it gives the identity that assumes it. Raises SettingsError
     as `S3Destination` does; its message never holds a secret.
     """
 
@@ -79,7 +79,7 @@ class S3Connection:
         "Name of the role's sessions, as CloudTrail shows it: 2 to 64 letters, digits and `_+=,.@-`.", default="s3dest"
     )
     role_duration_s: int = setting(
-        "Life of the role's credentials in seconds, 900 to 43,200. They are renewed before they end.",
+        "Lifetime of the role's credentials in seconds, 900 to 43,200. They are renewed before they end.",
         default=3600,
         at_least=_SHORTEST_ROLE_S,
         at_most=_LONGEST_ROLE_S,
@@ -91,7 +91,7 @@ class S3Connection:
     )
     sts_region: str = setting("Region of the security token service. Empty: the region of the bucket.", default="")
     allow_plain_http: bool = setting(
-        "Accepts `http://` endpoints beyond this machine. Loopback hosts need no leave.", default=False
+        "Accepts `http://` endpoints outside this machine. Loopback hosts are always accepted.", default=False
     )
     ca_bundle: str | None = setting("Path of the certificates of a private certificate authority.", default=None)
     path_style: bool | None = setting(
@@ -99,7 +99,9 @@ class S3Connection:
         default=None,
     )
     max_attempts: int = setting(
-        "How often a request is tried, the first time included, after pauses that grow and vary.", default=8, at_least=1
+        "How often a request is tried, including the first time, after pauses that grow and vary.",
+        default=8,
+        at_least=1,
     )
     retry_deadline_s: float = setting(
         "No try begins later than this many seconds after the first, whatever `max_attempts` says.",
@@ -134,7 +136,7 @@ class S3Connection:
             raise SettingsError(f"{given} is set and {missing} is not. Set both, or neither.", setting=missing)
         if self.role_arn and not _ROLE_ARN.fullmatch(self.role_arn):
             raise SettingsError(
-                f"role_arn {self.role_arn!r} is no ARN of a role. It looks like arn:aws:iam::123456789012:role/loader.",
+                f"role_arn {self.role_arn!r} is not the ARN of a role, like arn:aws:iam::123456789012:role/loader.",
                 setting="role_arn",
             )
         for name, needed in (("session_token", "access_key_id"), ("external_id", "role_arn")):
@@ -144,9 +146,14 @@ class S3Connection:
                 )
 
     def accepted(self, endpoint: str, setting: str) -> str:
-        """The endpoint with its scheme, "" for none; `setting` is who named it.
+        """The endpoint with its scheme; "" for none.
 
-        Raises SettingsError for what is no host, and for plain http beyond this machine unless it is allowed.
+        Args:
+            endpoint: A URL, or a host and port.
+            setting: The setting that it comes from.
+
+        Raises:
+            SettingsError: It is not a URL, or it is plain http outside this machine and that is not allowed.
         """
         text = endpoint.strip().rstrip("/")
         if not text:
@@ -160,7 +167,7 @@ class S3Connection:
             )
         if url is None or url.scheme not in ("http", "https") or not url.hostname:
             raise SettingsError(
-                f"{setting} {text!r} is no URL. Write it like https://minio.example.com:9000.", setting=setting
+                f"{setting} {text!r} is not a URL. Write it like https://minio.example.com:9000.", setting=setting
             )
         if url.scheme == "http" and not (self.allow_plain_http or is_loopback(text)):
             raise SettingsError(
@@ -172,7 +179,7 @@ class S3Connection:
 
 
 def is_loopback(endpoint: str) -> bool:
-    """Whether what is sent to this URL stays on this machine."""
+    """Whether requests to this URL stay on this machine."""
     return bool(_LOOPBACK.fullmatch(urlsplit(endpoint).hostname or ""))
 
 
@@ -182,7 +189,7 @@ def is_aws(endpoint: str) -> bool:
 
 
 def console_host(endpoint: str, region: str) -> str | None:
-    """The host of the web console of the part of AWS that this URL belongs to; None where it has none that is known."""
+    """The host of the web console for this URL's part of AWS; None if it is not known."""
     host = urlsplit(endpoint).hostname or ""
     if host.endswith(".amazonaws.com.cn"):
         return "console.amazonaws.cn"
@@ -194,7 +201,7 @@ def console_host(endpoint: str, region: str) -> str | None:
 
 
 def _url(text: str) -> SplitResult | None:
-    """The parts of an endpoint, https where it has no scheme; None when it cannot be taken apart."""
+    """The parts of an endpoint, with https if it has no scheme; None if it cannot be parsed."""
     try:
         url = urlsplit(text if "://" in text else f"https://{text}")
         _ = url.port

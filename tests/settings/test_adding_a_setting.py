@@ -11,7 +11,7 @@ import pytest
 from docs import pages
 from s3dest_dagster.dagster.component.models import DestinationModel
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
-from s3dest_dagster.dagster.resource import S3Resource, resource_name
+from s3dest_dagster.dagster.resource import S3Resource
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_spec import connector_spec
 from s3dest_dagster.settings.destination import S3Destination
@@ -64,7 +64,8 @@ def test_the_specification_and_the_yaml_say_what_the_field_says(cls: type, each:
 
 @pytest.mark.parametrize(("cls", "each"), SETTINGS)
 def test_dagsters_config_says_what_the_field_says(cls: type, each: Field[object]) -> None:
-    model, name = (S3DestinationIOManager, each.name) if cls is S3Destination else (S3Resource, resource_name(each))
+    model = S3DestinationIOManager if cls is S3Destination else S3Resource
+    name = about(each).resource or each.name
     if model is S3Resource and name in ("region_name", "endpoint_url", "aws_access_key_id", "profile_name"):
         pytest.skip("dagster-aws has this field")
     assert model.model_fields[name].description == about(each).description
