@@ -78,7 +78,7 @@ def test_what_a_killed_sync_left_under_a_former_template_is_swept(any_s3: S3Serv
     with target(any_s3, former) as opened:
         land(batches_of(users(1, 1)), opened, stream(), sync("a"))
         killed = Landing(opened, stream(), sync("killed"))
-        killed.write(batch_of(users(2, 2)))
+        killed.append_batch(batch_of(users(2, 2)))
         killed.stage()
     with target(any_s3, settings) as opened:
         land(batches_of(users(3, 3)), opened, stream(), sync("b"))
