@@ -43,13 +43,13 @@ def sampled(seconds: defaultdict[str, float]) -> Iterator[None]:
     """Adds up CPU seconds of this thread by the innermost running function of the library."""
     last = time.thread_time()
 
-    def take(_: int, frame: FrameType | None) -> None:
+    def sample(_: int, frame: FrameType | None) -> None:
         nonlocal last
         now = time.thread_time()
         seconds[_function(frame)] += now - last
         last = now
 
-    before = signal.signal(signal.SIGPROF, take)
+    before = signal.signal(signal.SIGPROF, sample)
     signal.setitimer(signal.ITIMER_PROF, _PAUSE_S, _PAUSE_S)
     try:
         yield

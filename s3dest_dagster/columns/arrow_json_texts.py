@@ -204,9 +204,9 @@ def _union(column: pa.UnionArray, odd: Odd, path: str) -> pa.Array:
     # Read from the buffers, since pyarrow's views of them ignore the offset of a slice.
     codes = np.frombuffer(buffers[1], np.int8)[rows].tolist()
     is_sparse = column.type.mode == "sparse"
-    places = range(len(column)) if is_sparse else np.frombuffer(buffers[2], np.int32)[rows].tolist()
-    held = zip(codes, places, strict=True)
-    return pa.array([of_code[code][place] for code, place in held], pa.binary())
+    positions = range(len(column)) if is_sparse else np.frombuffer(buffers[2], np.int32)[rows].tolist()
+    held = zip(codes, positions, strict=True)
+    return pa.array([of_code[code][position] for code, position in held], pa.binary())
 
 
 _Test = Callable[[pa.DataType], bool]

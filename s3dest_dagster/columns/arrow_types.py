@@ -147,9 +147,9 @@ def _refuse_texts(column: pa.Array, path: str, records: Rows) -> None:
     try:
         contents.cast(pa.large_string())
     except pa.ArrowInvalid:
-        place = next(place for place, text in enumerate(contents.to_pylist()) if not _is_utf8(text or b""))
+        row = next(row for row, text in enumerate(contents.to_pylist()) if not _is_utf8(text or b""))
         raise RecordError(
-            f"Field {path!r} holds a text that is not valid UTF-8 in record {records[place] + 1} of a batch (half of a "
+            f"Field {path!r} holds a text that is not valid UTF-8 in record {records[row] + 1} of a batch (half of a "
             "surrogate pair is no UTF-8 either). Decode it in the source with the encoding that it has, or make the "
             "column binary."
         ) from None

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 """The bytes of a text as numbers."""
-Places = NDArray[np.int64]
+Positions = NDArray[np.int64]
 """Positions in a text, or the numbers of its pieces."""
 Parts = list[pa.Array | Bytes | bytes]
 """Binary columns without nulls, byte matrices with one value per row, or a constant for all rows."""

@@ -61,7 +61,7 @@ def distinct(branches: Iterable[Branch]) -> list[Branch]:
     branch counts as declared.
     """
     once = list(dict.fromkeys(branches))
-    strings = [place for place, branch in enumerate(once) if branch in (Fallback.STRING, STRING)]
+    strings = [position for position, branch in enumerate(once) if branch in (Fallback.STRING, STRING)]
     if len(strings) > 1:
         once[strings[0]] = STRING
         del once[strings[1]]

@@ -193,8 +193,8 @@ class RecordConverter:
                 return self._merged(raws, column, accepted)
             if not (odd := odd or set(rows_beyond_doubles(texts, records).tolist())):
                 break
-            accepted = [row for place, row in enumerate(accepted) if place not in odd]
-            rows = rows and [row for place, row in enumerate(rows) if place not in odd]
+            accepted = [row for position, row in enumerate(accepted) if position not in odd]
+            rows = rows and [row for position, row in enumerate(rows) if position not in odd]
         return self._by_texts(raws)
 
     def _merged(self, raws: Sequence[Any], typed: Column, accepted: list[int]) -> Column:

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from s3dest_dagster.columns.binary_columns import Bytes, Places, table_of
+from s3dest_dagster.columns.binary_columns import Bytes, Positions, table_of
 from s3dest_dagster.columns.json_texts import NO_ROWS, SEPARATOR, Rows
 
 _QUOTE, _BACKSLASH, _BLANK, _N = b'"\\ n'
@@ -90,7 +90,7 @@ def count_names(texts: bytes) -> int:
 def count_names_closely(texts: bytes) -> int:
     """As `count_names`, but it recognises a null behind a blank, and strings that hold JSON text, at twice the cost."""
     characters = np.frombuffer(texts + b"  ", np.uint8)
-    ends = _places(characters, b'":')
+    ends = _positions(characters, b'":')
     is_in_string = (characters[ends - 1] == _BACKSLASH) & (characters[ends - 2] != _BACKSLASH)
     second, third = characters[ends + 2], characters[ends + 3]
     is_null = (second == _N) | ((second == _BLANK) & (third == _N))
@@ -113,12 +113,12 @@ def _count_spaced(texts: bytes) -> int:
     for blank in (b" ", *(blank for blank in _RARE_BLANKS if blank in texts)):
         if count_pattern(texts, blank + b":"):
             characters = np.frombuffer(texts, np.uint8)
-            places = _places(characters, blank + b":")
-            names += int(np.isin(characters[places - 1], [_QUOTE, *b" \t\r"]).sum())
+            positions = _positions(characters, blank + b":")
+            names += int(np.isin(characters[positions - 1], [_QUOTE, *b" \t\r"]).sum())
     return names
 
 
-def _places(characters: NDArray[np.uint8], pattern: bytes) -> NDArray[np.int64]:
+def _positions(characters: NDArray[np.uint8], pattern: bytes) -> NDArray[np.int64]:
     """The positions of a pattern of 2 or 4 bytes."""
     width, number = len(pattern), int.from_bytes(pattern, "little")
     alignments = enumerate(_as_numbers(characters, width))
@@ -167,7 +167,7 @@ def _suspects(raws: Sequence[Any]) -> Iterable[int]:
         return range(len(raws))
     written, kept_bytes = np.frombuffer(lines, np.uint8), np.frombuffer(kept, np.uint8)
     differs = _by_line(_name_ends(written), written) != _by_line(_name_ends(kept_bytes), kept_bytes)
-    return np.flatnonzero(differs | (_by_line(_hiding_places(written), written) > 0)).tolist()
+    return np.flatnonzero(differs | (_by_line(_hiding_positions(written), written) > 0)).tolist()
 
 
 def _name_ends(lines: Bytes) -> NDArray[np.bool_]:
@@ -176,7 +176,7 @@ def _name_ends(lines: Bytes) -> NDArray[np.bool_]:
     return ends
 
 
-def _hiding_places(lines: Bytes) -> NDArray[np.bool_]:
+def _hiding_positions(lines: Bytes) -> NDArray[np.bool_]:
     """The positions where the end of a name may be hidden: a blank before a colon, and an escape, which may stand for
     the quote or the colon."""
     before, after = lines[:-1], lines[1:]
@@ -217,15 +217,15 @@ def rows_beyond_doubles(block: bytes, raws: Sequence[Any]) -> Rows:
     return np.array([row for row in rows.tolist() if _HUGE_NUMBER.search(raws[row])], np.int64)
 
 
-def _rows_of(places: Places, raws: Sequence[Any]) -> Rows:
+def _rows_of(positions: Positions, raws: Sequence[Any]) -> Rows:
     """The rows that have these places in a block."""
-    if not len(places):
+    if not len(positions):
         return NO_ROWS
     ends = np.cumsum(np.fromiter(map(len, raws), np.int64, len(raws)) + 1)
-    return np.unique(np.searchsorted(ends, places, side="right"))
+    return np.unique(np.searchsorted(ends, positions, side="right"))
 
 
-def _long_numbers(texts: Bytes) -> Places:
+def _long_numbers(texts: Bytes) -> Positions:
     """The positions of 16 or more digits or dots behind a blank or punctuation, with or without a minus."""
     words = _digit_words(texts)
     # A run of 16 has 8 bytes beside the word, so at least 4 on one of its sides.
@@ -239,31 +239,33 @@ def _long_numbers(texts: Bytes) -> Places:
     return starts[_BEFORE_NUMBER[np.where(first == _DASH, _at(texts, starts - 2), first)]]
 
 
-def _digit_words(texts: Bytes) -> Places:
+def _digit_words(texts: Bytes) -> Positions:
     """The positions of aligned words of digits and dots; some other words are among them."""
     words = texts[: len(texts) // _WORD * _WORD].view(np.uint64)
-    places = [np.zeros(0, np.int64)]
+    positions = [np.zeros(0, np.int64)]
     for start in range(0, len(words), _WORDS_AT_ONCE):
         piece = words[start : start + _WORDS_AT_ONCE]
         # The sum sets the high bit of a byte above "9", the difference that of a byte below ".".
-        places.append(_WORD * (np.flatnonzero(((piece + _UP_TO_NINE) | (piece - _FROM_DOT)) & _HIGH_BITS == 0) + start))
-    return np.concatenate(places)
+        positions.append(
+            _WORD * (np.flatnonzero(((piece + _UP_TO_NINE) | (piece - _FROM_DOT)) & _HIGH_BITS == 0) + start)
+        )
+    return np.concatenate(positions)
 
 
-def _run_lengths(texts: Bytes, places: Places, offsets: Places) -> Places:
+def _run_lengths(texts: Bytes, positions: Positions, offsets: Positions) -> Positions:
     """How many bytes at these offsets from each place are digits or dots, up to the first that is neither."""
-    is_in_number = _IN_NUMBER[_at(texts, places[:, None] + offsets)]
-    lengths: Places = np.logical_and.accumulate(is_in_number, axis=1).sum(axis=1)
+    is_in_number = _IN_NUMBER[_at(texts, positions[:, None] + offsets)]
+    lengths: Positions = np.logical_and.accumulate(is_in_number, axis=1).sum(axis=1)
     return lengths
 
 
-def _deep_exponents(texts: Bytes) -> Places:
+def _deep_exponents(texts: Bytes) -> Positions:
     """The positions of negative exponents of three or more digits."""
     dashes = np.flatnonzero(texts == _DASH)
     dashes = dashes[_E[_at(texts, dashes - 1)]]
     return dashes[_DIGIT[_at(texts, dashes[:, None] + np.arange(1, 4))].all(axis=1)]
 
 
-def _at(texts: Bytes, places: Places) -> Bytes:
+def _at(texts: Bytes, positions: Positions) -> Bytes:
     """The bytes at these places. Beyond the texts it is the brace that they begin or end with."""
-    return texts.take(places, mode="clip")
+    return texts.take(positions, mode="clip")

@@ -59,8 +59,8 @@ def members_of(text: bytes) -> tuple[dict[str, Raw], Sequence[Member]]:
     if len(compact) < len(text) and _is_all(as_object(compact), compact):
         return members, ()
     pairs = pairs_of(text)
-    last = {name: place for place, (name, _) in enumerate(pairs)}
-    earlier = [pair for place, pair in enumerate(pairs) if last[pair[0]] != place]
+    last = {name: position for position, (name, _) in enumerate(pairs)}
+    earlier = [pair for position, pair in enumerate(pairs) if last[pair[0]] != position]
     return members, [(name, value) for name, value in earlier if value != b"null"]
 
 

@@ -118,8 +118,8 @@ class OverflowColumn:
 
     def add_undeclared_grid(self, names: Sequence[str], raws: Sequence[Any]) -> None:
         """Adds the undeclared fields of these names, all of them for each row: row by row, name by name."""
-        places = np.arange(len(raws))
-        self._add_texts(places // len(names), names, places % len(names), raws)
+        positions = np.arange(len(raws))
+        self._add_texts(positions // len(names), names, positions % len(names), raws)
 
     def _add_texts(self, rows: Rows, names: Sequence[str], which: NDArray[np.int64], raws: Sequence[Any]) -> None:
         texts = json_texts(raws)
@@ -153,8 +153,8 @@ class OverflowColumn:
         names: dict[int, list[str]] = {row: [] for row in rows}
         wanted = np.fromiter(rows, np.int64, len(rows))
         for entries in self._entries:
-            places = np.flatnonzero(np.isin(entries.rows, wanted))
-            for row, number in zip(entries.rows[places].tolist(), entries.which[places].tolist(), strict=True):
+            positions = np.flatnonzero(np.isin(entries.rows, wanted))
+            for row, number in zip(entries.rows[positions].tolist(), entries.which[positions].tolist(), strict=True):
                 names[row].append(entries.names[number])
         return names
 

@@ -74,7 +74,7 @@ class CommitLog:
         self._own = (root, *(own or (f"{self.location.bucket_path}/".lstrip("/"),)))
 
     @property
-    def place(self) -> dict[str, str | None]:
+    def error_location(self) -> dict[str, str | None]:
         """Where an error happened, for its keywords."""
         return {"stream": str(self.scope.stream), "partition": self.scope.partition}
 
@@ -285,7 +285,7 @@ class CommitLog:
                 "somebody has changed them. Nothing of what they list was deleted. Restore what stands under "
                 f"{self.bucket.uri(self.root)} from a backup or older versions of the objects.",
                 key=foreign,
-                **self.place,
+                **self.error_location,
             )
 
     def etags_of(self, keys: Collection[str]) -> dict[str, str]:

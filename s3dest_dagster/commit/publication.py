@@ -204,7 +204,7 @@ class _Publication:
             sentence = f"{sync} is lost: {why}, after publish_order='purge_first' had deleted what it replaces {cure}"
         else:
             sentence = f"{sync} was rolled back, and what the scope held before is untouched: {why} {cure}"
-        raise CommitError(sentence, key=missing, **log.place)
+        raise CommitError(sentence, key=missing, **log.error_location)
 
     def _was_purged(self) -> bool:
         """Whether the replaced objects are deleted already, by this publication or by one that was interrupted."""
@@ -238,5 +238,5 @@ class _Publication:
         raise CommitError(
             f"Sync {segment.sync_id} of {log.scope} was decided, and another process found an upload of it gone and "
             "rolled it back. What the scope held before is untouched. Run the sync again.",
-            **log.place,
+            **log.error_location,
         )

@@ -173,7 +173,7 @@ def _keeps_old(settings: PublicationSettings, stream: Stream, log: CommitLog) ->
             f"The full refresh of {log.scope} read no record, and on_empty_refresh is 'fail'. What the scope held is "
             "untouched.",
             setting="on_empty_refresh",
-            **log.place,
+            **log.error_location,
         )
     return True
 

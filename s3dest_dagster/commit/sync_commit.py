@@ -129,7 +129,7 @@ class SyncCommit:
         # Before anything is visible: no other stream holds the keys, and the registry knows the template.
         keys = [item.key for item in segment.objects]
         refuse_held_keys(self._bucket, self._destination.template, self.log.scope, keys)
-        self.swept += self._register(self._clock(), segment)
+        self.swept += self._enter_registry(self._clock(), segment)
         # The head that decides the segment no longer lists the retired objects that are deleted here.
         head = expire_retired(self.log, self._seen, self._clock())
         # Puts the segment, decides it, completes its uploads, deletes what it replaces, and moves the head.
@@ -145,7 +145,7 @@ class SyncCommit:
         if not self.head.ends_with(segment):
             raise _superseded(self.log, self.head, has_checkpoints=True)
 
-    def _register(self, now: datetime, segment: Segment) -> int:
+    def _enter_registry(self, now: datetime, segment: Segment) -> int:
         """Enters the stream into the registry, and sweeps it if that is due. Returns how many uploads were aborted."""
         if not self._registry_entry.enter(now):
             return 0
@@ -196,7 +196,7 @@ def commit(
             "Nothing is lost: the next sync, or `s3dest recover`, finishes it.",
             key=error.key,
             action=error.action,
-            **log.place,
+            **log.error_location,
         ) from error
 
 
@@ -236,7 +236,7 @@ def _read_back(log: CommitLog, segment: Segment, error: StorageError) -> tuple[S
             f"The decision of sync {segment.sync_id} of {log.scope} met an error ({error}) and the head cannot be "
             f"read back ({unread}). It may or may not have been taken; nothing was aborted. Undecided: run "
             "`s3dest recover`, or the next sync, once the bucket answers.",
-            **log.place,
+            **log.error_location,
         ) from error
 
 
@@ -254,5 +254,5 @@ def _superseded(log: CommitLog, head: Head, *, has_checkpoints: bool) -> Superse
         left = "left nothing behind; run it again if its records are still wanted."
     return SupersededError(
         f"Sync {winner} of {log.scope} was published while this one ran. This sync gave up and {left}",
-        **log.place,
+        **log.error_location,
     )

@@ -52,7 +52,7 @@ def load_input(context: dg.InputContext, destination: S3Destination, bucket: Buc
     stream = stream_of(context.asset_key, definition)
     scopes = {key: scope.prefixed(destination.stream_prefix) for key, scope in scopes_of(context, stream.id).items()}
     given = context.definition_metadata
-    take_snapshot = partial(
+    open_snapshot = partial(
         LandedScopes.of,
         bucket,
         destination,
@@ -61,7 +61,7 @@ def load_input(context: dg.InputContext, destination: S3Destination, bucket: Buc
         allow_missing=bool(given.get(ALLOW_MISSING_KEY, False)),
         hint="" if {STREAM_KEY, *_NAME_KEYS} & definition.keys() else _naming_hint(context.asset_key),
     )
-    return read_whole(take_snapshot, load)
+    return read_whole(open_snapshot, load)
 
 
 def _upstream_metadata(context: dg.InputContext) -> dict[str, Any]:

@@ -207,9 +207,9 @@ class _PartitionRun:
                 yield stream, self._add_to_report(stream, receipt, time.monotonic() - started, previews[stream])
 
     def _add_to_report(self, stream: StreamId, receipt: Receipt, seconds: float, preview: Preview) -> dict[str, Any]:
-        as_declared = next(known for known in self.streams if known.id == stream)
+        declared_stream = next(known for known in self.streams if known.id == stream)
         key = self.run.keys[stream]
-        return self.report.add(key, self.partition, as_declared, receipt, seconds=seconds, preview=preview)
+        return self.report.add(key, self.partition, declared_stream, receipt, seconds=seconds, preview=preview)
 
     def _preview_rows_of(self, stream: StreamId) -> int:
         definition = self.context.assets_def.metadata_by_key[self.run.keys[stream]]

@@ -315,11 +315,11 @@ def _varints(numbers: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.
     widest = max(1, (int(zigzag.max(initial=0)).bit_length() + 6) // 7)
     matrix = np.empty((len(zigzag), widest), np.uint8)
     lengths = np.ones(len(zigzag), np.int32)
-    for place in range(widest):
-        rest = zigzag >> np.uint64(7 * place)
+    for position in range(widest):
+        rest = zigzag >> np.uint64(7 * position)
         goes_on = rest > 0x7F
         lengths += goes_on
-        matrix[:, place] = (rest & np.uint64(0x7F)).astype(np.uint8) | (goes_on.view(np.uint8) << 7)
+        matrix[:, position] = (rest & np.uint64(0x7F)).astype(np.uint8) | (goes_on.view(np.uint8) << 7)
     return matrix, lengths
 
 
@@ -350,14 +350,14 @@ def _heads(
     largest = int(sizes.max(initial=0))
     if largest < _TABLE_LIMIT:
         table = _head_table(branch, absent, empty, max(256, 1 << largest.bit_length()))
-        places = sizes + 1
+        positions = sizes + 1
     else:
-        distinct, places = np.unique(sizes, return_inverse=True)
+        distinct, positions = np.unique(sizes, return_inverse=True)
         table = pa.array([absent, *(branch + varint(int(size)) if size else empty for size in distinct)], pa.binary())
-        places = places + 1
+        positions = positions + 1
     if valid is not None:
-        places[~valid] = 0
-    return table.take(pa.array(places))
+        positions[~valid] = 0
+    return table.take(pa.array(positions))
 
 
 @lru_cache(maxsize=256)

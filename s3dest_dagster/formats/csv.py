@@ -17,7 +17,16 @@ import numpy as np
 import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, Tally
-from s3dest_dagster.columns.binary_columns import Bytes, Parts, Places, binary_array, content, glued, pieces, table_of
+from s3dest_dagster.columns.binary_columns import (
+    Bytes,
+    Parts,
+    Positions,
+    binary_array,
+    content,
+    glued,
+    pieces,
+    table_of,
+)
 from s3dest_dagster.columns.conversion_log import Outcome, tally_of
 from s3dest_dagster.columns.diagnostics import Diagnostic, cell_diagnostics
 from s3dest_dagster.columns.envelope import DATA, EMITTED_AT, RECORD_ID, record_ids
@@ -135,7 +144,7 @@ def _quoted(text: bytes) -> bytes:
     return b'"' + text.replace(b'"', b'""') + b'"'
 
 
-def cell_rows(texts: Bytes, breaks: Places, columns: int) -> pa.Array:
+def cell_rows(texts: Bytes, breaks: Positions, columns: int) -> pa.Array:
     """The cells of each record as one binary value, with a comma before every cell.
 
     A number, a boolean and a string without escapes are their own cell. Null and an absent value become an empty one.
@@ -152,45 +161,45 @@ def cell_rows(texts: Bytes, breaks: Places, columns: int) -> pa.Array:
     cells, breaks = _without_nulls(texts, breaks, np.flatnonzero(first == _NULL[0]))
     escaped = _with_backslash(cells, breaks) & ~nested
     cells[breaks] = ord(",")
-    places = np.flatnonzero(nested | escaped)
-    if not len(places):
+    positions = np.flatnonzero(nested | escaped)
+    if not len(positions):
         return binary_array(breaks[::columns], pa.py_buffer(cells))
-    starts, ends = breaks[places] + 1, breaks[places + 1]
+    starts, ends = breaks[positions] + 1, breaks[positions + 1]
     whole = cells.tobytes()
     values = [whole[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-    _replace_each(values, np.flatnonzero(nested[places]), _nested_cells)
-    _replace_each(values, np.flatnonzero(escaped[places]), _escaped_cells)
+    _replace_each(values, np.flatnonzero(nested[positions]), _nested_cells)
+    _replace_each(values, np.flatnonzero(escaped[positions]), _escaped_cells)
     growth = np.zeros(len(breaks), np.int64)
-    growth[places + 1] = np.fromiter(map(len, values), np.int64) - (ends - starts)
+    growth[positions + 1] = np.fromiter(map(len, values), np.int64) - (ends - starts)
     row_ends = (breaks + np.cumsum(growth))[::columns]
     return binary_array(row_ends, pa.py_buffer(_with_replaced(whole, starts, ends, values)))
 
 
-def _without_nulls(texts: Bytes, breaks: Places, nulls: Places) -> tuple[Bytes, Places]:
+def _without_nulls(texts: Bytes, breaks: Positions, nulls: Positions) -> tuple[Bytes, Positions]:
     """A copy of the texts in which those with these numbers are empty, and its line breaks."""
     if not len(nulls):
         return texts.copy(), breaks
     keep = np.ones(len(texts), np.bool_)
     starts = breaks[nulls]
-    for place in range(len(_NULL)):
-        keep[starts + place + 1] = False
+    for position in range(len(_NULL)):
+        keep[starts + position + 1] = False
     removed = np.zeros(len(breaks), np.int64)
     removed[nulls + 1] = len(_NULL)
     return texts[keep], breaks - np.cumsum(removed)
 
 
-def _with_backslash(texts: Bytes, breaks: Places) -> NDArray[np.bool_]:
+def _with_backslash(texts: Bytes, breaks: Positions) -> NDArray[np.bool_]:
     """Which of the texts have a backslash."""
     found = np.zeros(len(breaks) - 1, np.bool_)
     found[np.searchsorted(breaks, np.flatnonzero(texts == _BACKSLASH)) - 1] = True
     return found
 
 
-def _replace_each(values: list[bytes], places: Places, replace: Callable[[list[bytes]], list[bytes]]) -> None:
+def _replace_each(values: list[bytes], positions: Positions, replace: Callable[[list[bytes]], list[bytes]]) -> None:
     """Replaces the values in these places, all with one call."""
-    if not len(places):
+    if not len(positions):
         return
-    numbers = places.tolist()
+    numbers = positions.tolist()
     for number, value in zip(numbers, replace([values[number] for number in numbers]), strict=True):
         values[number] = value
 
@@ -212,7 +221,7 @@ def _all_quoted(texts: bytes, separator: bytes) -> list[bytes]:
     return _quoted(texts).replace(separator, b'"%b"' % separator).split(separator)
 
 
-def _with_replaced(text: bytes, starts: Places, ends: Places, values: Sequence[bytes]) -> bytes:
+def _with_replaced(text: bytes, starts: Positions, ends: Positions, values: Sequence[bytes]) -> bytes:
     """The text with other bytes in these places, which are in order and do not overlap."""
     kept = zip([0, *ends.tolist()], [*starts.tolist(), len(text)], strict=True)
     parts = [b""] * (2 * len(values) + 1)
@@ -254,12 +263,12 @@ def _lines_with_suspicious_blanks(lines: bytes) -> NDArray[np.int64]:
     for other in (b"\t", b"\r"):
         if other in lines:
             blank |= characters == other[0]
-    places = np.flatnonzero(blank)
-    suspicious = _BEFORE_BLANK[characters[places - 1]] | _AFTER_BLANK[characters[places + 1]]
+    positions = np.flatnonzero(blank)
+    suspicious = _BEFORE_BLANK[characters[positions - 1]] | _AFTER_BLANK[characters[positions + 1]]
     if not suspicious.any():
         return np.zeros(0, np.int64)
     line_ends = np.flatnonzero(characters == ord("\n"))
-    return np.unique(np.searchsorted(line_ends, places[suspicious]))
+    return np.unique(np.searchsorted(line_ends, positions[suspicious]))
 
 
 # ---------------------------------------------------------------------- reading

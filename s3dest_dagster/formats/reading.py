@@ -81,7 +81,7 @@ def table_of_rows(record: Record, rows: Iterable[dict[str, Any]]) -> pa.Table:
 
 # ---------------------------------------------------------------------- unions, one record at a time
 
-_NO_PLACE: Final = object()
+_NOT_IN_SCHEMA: Final = object()
 
 
 class Branches(Protocol):
@@ -130,7 +130,7 @@ def _record(record: Record, stored: Record, value: dict[str, Any], branches: Bra
     for field, target in zip(record.fields, stored.fields, strict=True):
         inner = value.get(field.name)
         named[field.name] = _position(field.kind, target.kind, inner, branches, fallback=True)
-        if named[field.name] is _NO_PLACE:
+        if named[field.name] is _NOT_IN_SCHEMA:
             named[field.name] = None
             overflow[field.source] = _overflow_text(field.kind, inner, branches)
     named[OVERFLOW] = sorted(overflow.items()) or None
@@ -138,7 +138,7 @@ def _record(record: Record, stored: Record, value: dict[str, Any], branches: Bra
 
 
 def _position(kind: Kind, stored: Kind, value: Any, branches: Branches, *, fallback: bool) -> Any:
-    """The value of a field or item. `_NO_PLACE` if this layout has none for it."""
+    """The value of a field or item. `_NOT_IN_SCHEMA` if this layout has none for it."""
     if value is None:
         return None
     if stored == STRING and kind != STRING:
@@ -146,9 +146,9 @@ def _position(kind: Kind, stored: Kind, value: Any, branches: Branches, *, fallb
     names, parts = _branches_of(kind, fallback=fallback)
     number, inner = branches.find(value, parts)
     if number == len(parts):
-        return _NO_PLACE
+        return _NOT_IN_SCHEMA
     named = _value(parts[number], _branches_of(stored, fallback=fallback)[1][number], inner, branches)
-    return {names[number]: named} if names and named is not _NO_PLACE else named
+    return {names[number]: named} if names and named is not _NOT_IN_SCHEMA else named
 
 
 def _branches_of(kind: Kind, *, fallback: bool) -> tuple[tuple[str, ...], tuple[Kind, ...]]:
@@ -163,7 +163,7 @@ def _value(kind: Kind, stored: Kind, value: Any, branches: Branches) -> Any:
     if not isinstance(kind, Array) or not isinstance(stored, Array):
         return value
     items = [_position(kind.item, stored.item, item, branches, fallback=kind.fallback) for item in value]
-    return _NO_PLACE if any(item is _NO_PLACE for item in items) else items
+    return _NOT_IN_SCHEMA if any(item is _NOT_IN_SCHEMA for item in items) else items
 
 
 def _overflow_text(kind: Kind, value: Any, branches: Branches) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from msgspec import Raw
 from msgspec.structs import astuple
 
-from s3dest_dagster.columns.binary_columns import Bytes, Places
+from s3dest_dagster.columns.binary_columns import Bytes, Positions
 from s3dest_dagster.columns.json_losses import DuplicateNameCheck
 from s3dest_dagster.columns.json_texts import MEMBER_OVERHEAD, Member, as_object, members_of, size_of
 from s3dest_dagster.errors import RecordError
@@ -30,7 +30,7 @@ class RootFields(NamedTuple):
     texts: Bytes
     """The values of the declared fields, record by record in the order of the names. A line break is before every text,
     and one more at the end. An absent value is empty."""
-    breaks: Places
+    breaks: Positions
     """Where these line breaks are."""
     undeclared: dict[int, dict[str, Raw]]
     """By row: the other fields."""
@@ -150,10 +150,10 @@ def _members_of(raw: bytes, number: int) -> dict[str, Raw]:
 
 def _rows_with_more(
     sizes: Sequence[int],
-    breaks: Places,
+    breaks: Positions,
     undeclared: Mapping[int, Mapping[str, Raw]],
     raws: Sequence[bytes],
-) -> Places:
+) -> Positions:
     """The rows that are longer than the members found in them.
 
     They have other members, blanks between tokens, or escapes in names. `sizes` are those of the declared members

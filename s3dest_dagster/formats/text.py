@@ -163,9 +163,9 @@ def decimal_texts(numbers: NDArray[np.int64]) -> pa.Array | NDArray[np.uint8]:
 def _digits(numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Integers from 0 to 10¹⁶ - 1 as 16 digits each."""
     texts = np.empty((len(numbers), 4), np.uint32)
-    for place in (3, 2, 1, 0):
+    for position in (3, 2, 1, 0):
         rest = numbers // 10_000
-        texts[:, place] = _FOUR_DIGITS.take(numbers - rest * 10_000)
+        texts[:, position] = _FOUR_DIGITS.take(numbers - rest * 10_000)
         numbers = rest
     return texts.view(np.uint8)
 

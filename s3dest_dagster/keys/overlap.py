@@ -285,18 +285,20 @@ def _distinguishing_literals(patterns: Sequence[KeyPattern]) -> list[str]:
     Otherwise it is the literal that each pattern begins with.
     """
     first = min(patterns, key=len)
-    differing = (place for place in range(len(first)) if any(each[place] != first[place] for each in patterns))
-    place = next(differing, len(first))
-    before = first[:place]
-    texts = [_literal(each, place) for each in patterns]
+    differing = (
+        position for position in range(len(first)) if any(each[position] != first[position] for each in patterns)
+    )
+    position = next(differing, len(first))
+    before = first[:position]
+    texts = [_literal(each, position) for each in patterns]
     ends = {text[:1] for text in texts}
     if all(_length(piece) is not None for piece in before) or (len(ends) == 1 and not ends & {"", *_alphabet(before)}):
         return texts
     return [_literal(each, 0) for each in patterns]
 
 
-def _literal(pattern: KeyPattern, place: int) -> str:
-    piece = pattern[place] if place < len(pattern) else ""
+def _literal(pattern: KeyPattern, position: int) -> str:
+    piece = pattern[position] if position < len(pattern) else ""
     return piece if isinstance(piece, str) else ""
 
 

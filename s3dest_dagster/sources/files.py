@@ -144,8 +144,8 @@ class FileSource:
 
         That takes a path with plain names only: what a filter or a block makes of a value cannot be reversed.
         """
-        plain = parse_pattern(self.path, capture=True).names
-        if is_template(self.path) and (set(plain) != set(self.names()) or "{%" in self.path):
+        captured_names = parse_pattern(self.path, capture=True).names
+        if is_template(self.path) and (set(captured_names) != set(self.names()) or "{%" in self.path):
             raise SettingsError(
                 "The partition of a file can only be read out of a path that names it plainly, as {{ partition_key }} "
                 "or {{ partition_key.region }}; this one has a filter, a method or a block.",
