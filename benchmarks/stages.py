@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 
 from s3dest_dagster.batch import JsonBatch
 from s3dest_dagster.columns.converter import RecordConverter
-from s3dest_dagster.columns.envelope import record_ids
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds import Layout
+from s3dest_dagster.columns.schemas import record_ids
 from s3dest_dagster.formats.avro import blocks, record_rows
 from s3dest_dagster.formats.compression import avro_codec, gzip_stream
 from s3dest_dagster.settings.formats import AvroFormat, GzipEffort

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from s3dest_dagster.settings.formats import __all__ as _FORMATS
 
 if TYPE_CHECKING:
-    from s3dest_dagster.commit.sweep import sweep as sweep
+    from s3dest_dagster.commit.maintenance import recover as recover
+    from s3dest_dagster.commit.maintenance import sweep as sweep
     from s3dest_dagster.dagster.assets import stream_asset as stream_asset
     from s3dest_dagster.dagster.checks import build_landing_checks as build_landing_checks
     from s3dest_dagster.dagster.component.component import S3DestinationComponent as S3DestinationComponent
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from s3dest_dagster.ingest.target import open_target as open_target
     from s3dest_dagster.inspection.check import check as check
     from s3dest_dagster.inspection.plan import plan as plan
-    from s3dest_dagster.inspection.recover import recover as recover
     from s3dest_dagster.inspection.verify import verify as verify
     from s3dest_dagster.settings.connection import S3Connection as S3Connection
     from s3dest_dagster.settings.destination import S3Destination as S3Destination
@@ -65,9 +65,9 @@ _ROOMS = {
     "open_bucket": "storage",
     "open_target": "ingest.target",
     "plan": "inspection.plan",
-    "recover": "inspection.recover",
+    "recover": "commit.maintenance",
     "stream_asset": "dagster.assets",
-    "sweep": "commit.sweep",
+    "sweep": "commit.maintenance",
     "verify": "inspection.verify",
     **dict.fromkeys(_FORMATS, "settings.formats"),
 }

@@ -21,7 +21,6 @@ FLOORS = {
     "settings.formats": 2,
     "stream": 2,
     "batch": 3,
-    "lineage": 3,
     "keys": 3,
     "settings": 4,
     "columns": 5,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from shared_states import KINDS, STREAMS, History, Kind, Source, steps
 
-from s3dest_dagster.lineage import KnownState, Lineage, descent, state_id
+from s3dest_dagster.batch import KnownState, Lineage, descent, state_id
 from s3dest_dagster.sources.airbyte.states import Reached, Resumption, resumption
 from s3dest_dagster.stream import StreamId
 

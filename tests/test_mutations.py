@@ -9,11 +9,10 @@ import pytest
 from airbyte_messages import log, record, state, status
 from mutations import mutated
 
-from s3dest_dagster.batch import BadRecord, State
+from s3dest_dagster.batch import BadRecord, KnownState, State
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.errors import S3DestError
 from s3dest_dagster.keys import KeyTemplate
-from s3dest_dagster.lineage import KnownState
 from s3dest_dagster.settings.connector_config import from_connector_config
 from s3dest_dagster.sources.airbyte.catalog import read_catalog
 from s3dest_dagster.sources.airbyte.session import read_messages

@@ -14,9 +14,10 @@ from typing import Any, TypeVar
 
 from s3dest_dagster.cli.output import Output, Screen, Table, status_line
 from s3dest_dagster.cli.targets import Selection, SelectionOptions, selections
+from s3dest_dagster.commit.maintenance import Recovered, Swept
+from s3dest_dagster.commit.maintenance import recover as recover_scope
+from s3dest_dagster.commit.maintenance import sweep as sweep_stream
 from s3dest_dagster.commit.scopes import FoundStream
-from s3dest_dagster.commit.sweep import Swept
-from s3dest_dagster.commit.sweep import sweep as sweep_stream
 from s3dest_dagster.errors import (
     BucketNotFoundError,
     CommitError,
@@ -25,8 +26,6 @@ from s3dest_dagster.errors import (
     StorageError,
 )
 from s3dest_dagster.inspection.read import LiveObject, live_objects
-from s3dest_dagster.inspection.recover import Recovered
-from s3dest_dagster.inspection.recover import recover as recover_scope
 from s3dest_dagster.inspection.verify import Verified, foreign_keys
 from s3dest_dagster.inspection.verify import verify as verify_scope
 from s3dest_dagster.printable import amount, size

@@ -18,8 +18,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from s3dest_dagster.cli.output import Output, discard
-from s3dest_dagster.ingest.memory_budget import resident_bytes
 from s3dest_dagster.ingest.receipt import Progress
+from s3dest_dagster.ingest.target import resident_bytes
 from s3dest_dagster.printable import amount, size
 from s3dest_dagster.stream import StreamId
 

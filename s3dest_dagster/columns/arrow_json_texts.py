@@ -35,8 +35,7 @@ from s3dest_dagster.columns.arrow_types import (
     iso_texts,
     unpacked,
 )
-from s3dest_dagster.columns.binary_columns import Parts, content, glued, pieces, scalar
-from s3dest_dagster.columns.json_texts import NOTHING
+from s3dest_dagster.columns.binary_columns import NOTHING, Parts, content, glued, pieces, scalar
 from s3dest_dagster.errors import RecordError
 
 _NULL = b"null"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from s3dest_dagster.columns.json_texts import Rows
+from s3dest_dagster.columns.binary_columns import Rows
 from s3dest_dagster.errors import RecordError
 
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896

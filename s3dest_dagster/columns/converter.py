@@ -25,6 +25,7 @@ import pyarrow as pa
 from s3dest_dagster.batch import Batch, JsonBatch, Tally
 from s3dest_dagster.columns.arrow_json_texts import texts_of_column
 from s3dest_dagster.columns.arrow_types import refuse_invalid_utf8
+from s3dest_dagster.columns.binary_columns import NO_ROWS, Rows
 from s3dest_dagster.columns.conversion_log import ConversionLog, Entry, Misfit, Outcome, tally_of
 from s3dest_dagster.columns.json_losses import (
     DuplicateNameCheck,
@@ -32,13 +33,11 @@ from s3dest_dagster.columns.json_losses import (
     rows_beyond_doubles,
     rows_with_repeated_names,
 )
-from s3dest_dagster.columns.json_texts import NO_ROWS, Rows
 from s3dest_dagster.columns.kinds import Column, Layout
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.level_plan import COMMON_SHARE, OPEN_SHARE, LevelPlan
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.schemas import arrow_schema
-from s3dest_dagster.columns.typed_columns import Row, TypedLevel, read_objects
+from s3dest_dagster.columns.typed_columns import COMMON_SHARE, OPEN_SHARE, LevelPlan, Row, TypedLevel, read_objects
 from s3dest_dagster.errors import RecordError
 
 _SAMPLE = 128

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from s3dest_dagster.columns.envelope import EMITTED_AT, RECORD_ID
 from s3dest_dagster.columns.json_schema import COMBINATIONS, known_type, resolve
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
@@ -18,6 +17,7 @@ from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.names import OVERFLOW, OVERFLOW_NAMES, standard_name
+from s3dest_dagster.columns.schemas import EMITTED_AT, RECORD_ID
 
 _NO_TYPE = "no type is declared: a text as it is, anything else as its JSON text"
 _UNKNOWN_TYPE = "its declared type is not known: a text as it is, anything else as its JSON text"

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from s3dest_dagster.columns.arrow_types import is_any_binary, is_any_list, is_any_string
-from s3dest_dagster.columns.json_texts import as_list, as_object
+from s3dest_dagster.columns.binary_columns import as_list, as_object
 from s3dest_dagster.columns.kinds.number import integer, is_exact_double, nearest_double
 
 MAX_INFERRED_DEPTH = 50

@@ -25,8 +25,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from s3dest_dagster.columns.binary_columns import Bytes, Positions, table_of
-from s3dest_dagster.columns.json_texts import NO_ROWS, SEPARATOR, Rows
+from s3dest_dagster.columns.binary_columns import NO_ROWS, SEPARATOR, Bytes, Positions, Rows, table_of
 
 _QUOTE, _BACKSLASH, _BLANK, _N = b'"\\ n'
 _RARE_BLANKS = (b"\t", b"\r")

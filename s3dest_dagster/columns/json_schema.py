@@ -21,7 +21,6 @@ from s3dest_dagster.columns.branches import (
     with_fallback,
     without_shadowed_timestamps,
 )
-from s3dest_dagster.columns.envelope import EMITTED_AT, RECORD_ID
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.number import DOUBLE, FLOAT, LONG
@@ -36,6 +35,7 @@ from s3dest_dagster.columns.names import (
     standard_namespace,
     unique_names,
 )
+from s3dest_dagster.columns.schemas import EMITTED_AT, RECORD_ID
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.stream import is_unicode
 

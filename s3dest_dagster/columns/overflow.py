@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from s3dest_dagster.columns.binary_columns import NO_ROWS, QUOTE, Member, Rows, as_text, json_texts, members_of
 from s3dest_dagster.columns.conversion_log import ConversionLog, Entry, Misfit, Outcome
-from s3dest_dagster.columns.json_texts import NO_ROWS, QUOTE, Member, Rows, as_text, json_texts, members_of
 from s3dest_dagster.columns.kinds import UNFIT, Column, Rule
 from s3dest_dagster.columns.names import OVERFLOW, NameAllocator
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from isal.isal_zlib import crc32
 
+from s3dest_dagster.batch import KnownState, state_id
 from s3dest_dagster.commit.documents import (
     FORMAT_VERSION,
     DocumentKind,
@@ -24,7 +25,6 @@ from s3dest_dagster.commit.head import HEADS, Head, PublishedSync, ReachedState,
 from s3dest_dagster.commit.segment import SEGMENTS, Segment, SegmentObject
 from s3dest_dagster.errors import ManifestError, PreconditionFailedError
 from s3dest_dagster.keys import manifest_root_in
-from s3dest_dagster.lineage import KnownState, state_id
 from s3dest_dagster.settings.destination import SYNC_METADATA
 from s3dest_dagster.storage import Bucket, crc32_text, in_parallel
 from s3dest_dagster.stream import Scope

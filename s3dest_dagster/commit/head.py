@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from s3dest_dagster.batch import Lineage
 from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind, ScopeLocation
 from s3dest_dagster.commit.segment import Segment
-from s3dest_dagster.lineage import Lineage
 
 MAX_RETIRED = 16
 """Generations of retired objects that a head lists one by one. Newer ones are deleted together with the last."""

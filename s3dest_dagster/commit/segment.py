@@ -10,9 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from s3dest_dagster.batch import Tally
+from s3dest_dagster.batch import KnownState, Tally
 from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind, ScopeLocation, sync_of
-from s3dest_dagster.lineage import KnownState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

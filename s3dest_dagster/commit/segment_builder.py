@@ -13,12 +13,12 @@ from enum import Enum
 from importlib.metadata import version
 from typing import Any
 
-from s3dest_dagster.batch import State
+from s3dest_dagster.batch import Lineage, State, descent
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.schemas import paths
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.head import MAX_RETIRED, Head
-from s3dest_dagster.commit.ownership import connector_keys
+from s3dest_dagster.commit.registry import connector_keys
 from s3dest_dagster.commit.segment import (
     Compaction,
     Counts,
@@ -34,7 +34,6 @@ from s3dest_dagster.commit.segment import (
 )
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
-from s3dest_dagster.lineage import Lineage, descent
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import PublicationSettings, S3Destination
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import msgspec
 
-from s3dest_dagster.batch import State
+from s3dest_dagster.batch import KnownState, State, state_id
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import segment_name
 from s3dest_dagster.commit.head import Head, ReachedState
@@ -20,7 +20,6 @@ from s3dest_dagster.commit.segment_builder import StagedSync, build_segment
 from s3dest_dagster.commit.sync_commit import commit
 from s3dest_dagster.errors import CommitError, ManifestError, StorageError, SupersededError
 from s3dest_dagster.keys import KeyTemplate, scope_root
-from s3dest_dagster.lineage import KnownState, state_id
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode

@@ -20,8 +20,8 @@ from typing import Any
 import dagster as dg
 
 from s3dest_dagster.dagster.metadata import Preview, digest, receipt_metadata
-from s3dest_dagster.ingest.memory_budget import resident_bytes
 from s3dest_dagster.ingest.receipt import Progress, Receipt
+from s3dest_dagster.ingest.target import resident_bytes
 from s3dest_dagster.printable import amount, printable, size
 from s3dest_dagster.settings.connector_config import JOB_ID_VARIABLE
 from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket

@@ -25,14 +25,13 @@ import pyarrow.compute as pc
 from s3dest_dagster.batch import Batch
 from s3dest_dagster.columns.binary_columns import Parts, binary_array, bounds, glued, ragged, scalar
 from s3dest_dagster.columns.converter import RecordConverter
-from s3dest_dagster.columns.envelope import record_ids
 from s3dest_dagster.columns.kinds import Kind, Layout
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.number import FLOAT
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.temporal import DATE
-from s3dest_dagster.columns.schemas import within_parquet
+from s3dest_dagster.columns.schemas import record_ids, within_parquet
 from s3dest_dagster.formats.compression import avro_codec
 from s3dest_dagster.formats.protocol import (
     PROLEPTIC_CALENDAR,

@@ -19,21 +19,23 @@ import pyarrow as pa
 from s3dest_dagster.batch import Batch, Tally
 from s3dest_dagster.columns.binary_columns import (
     Bytes,
+    Member,
     Parts,
     Positions,
     binary_array,
     content,
     glued,
+    object_of,
+    pairs_of,
     pieces,
     table_of,
 )
 from s3dest_dagster.columns.conversion_log import Outcome, tally_of
 from s3dest_dagster.columns.diagnostics import Diagnostic, cell_diagnostics
-from s3dest_dagster.columns.envelope import DATA, EMITTED_AT, RECORD_ID, record_ids
-from s3dest_dagster.columns.json_texts import Member, object_of, pairs_of
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.overflow import OverflowNames
+from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, RECORD_ID, record_ids
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats.protocol import Contents, OnMismatch
 from s3dest_dagster.formats.reading import Line

@@ -13,14 +13,13 @@ from typing import Any
 import msgspec
 
 from s3dest_dagster.batch import Batch, Tally
-from s3dest_dagster.columns.binary_columns import Parts, glued, pieces
+from s3dest_dagster.columns.binary_columns import Member, Parts, glued, members_of, object_of, pairs_of, pieces
 from s3dest_dagster.columns.conversion_log import Entry, Outcome, tally_of
 from s3dest_dagster.columns.diagnostics import Diagnostic, line_diagnostics
-from s3dest_dagster.columns.envelope import DATA, EMITTED_AT, RECORD_ID, record_ids
-from s3dest_dagster.columns.json_texts import Member, members_of, object_of, pairs_of
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.overflow import OverflowNames
+from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, RECORD_ID, record_ids
 from s3dest_dagster.formats.protocol import Contents, OnMismatch
 from s3dest_dagster.formats.reading import Line
 from s3dest_dagster.formats.text import Text, TextEncoder, decimal_texts, join_lines

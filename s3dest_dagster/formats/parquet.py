@@ -17,19 +17,20 @@ import pyarrow.parquet as pq
 
 from s3dest_dagster.batch import Batch
 from s3dest_dagster.columns.converter import RecordConverter
-from s3dest_dagster.columns.envelope import (
-    EMITTED_AT,
-    EMITTED_AT_TYPE,
-    RECORD_ID,
-    emitted_at_column,
-    record_id_column,
-    record_ids,
-)
 from s3dest_dagster.columns.kinds import Kind, Layout
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.union import Position
-from s3dest_dagster.columns.schemas import avro_schema, within_parquet
+from s3dest_dagster.columns.schemas import (
+    EMITTED_AT,
+    EMITTED_AT_TYPE,
+    RECORD_ID,
+    avro_schema,
+    emitted_at_column,
+    record_id_column,
+    record_ids,
+    within_parquet,
+)
 from s3dest_dagster.formats.compression import PARQUET_CODECS
 from s3dest_dagster.formats.parquet_lzo import PageRewriter, is_lzo, lzo_compressor, without_lzo
 from s3dest_dagster.formats.protocol import (

@@ -16,14 +16,13 @@ import pyarrow as pa
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, JsonBatch
 from s3dest_dagster.columns.converter import RecordConverter
-from s3dest_dagster.columns.envelope import EMITTED_AT, EMITTED_AT_TYPE, RECORD_ID
 from s3dest_dagster.columns.kinds import Kind, Layout
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.union import Position
 from s3dest_dagster.columns.names import OVERFLOW
-from s3dest_dagster.columns.schemas import arrow_schema, within_parquet
+from s3dest_dagster.columns.schemas import EMITTED_AT, EMITTED_AT_TYPE, RECORD_ID, arrow_schema, within_parquet
 from s3dest_dagster.formats.protocol import contents_of
 from s3dest_dagster.stream import Stream
 

@@ -12,9 +12,16 @@ import numpy as np
 from msgspec import Raw
 from msgspec.structs import astuple
 
-from s3dest_dagster.columns.binary_columns import Bytes, Positions
+from s3dest_dagster.columns.binary_columns import (
+    MEMBER_OVERHEAD,
+    Bytes,
+    Member,
+    Positions,
+    as_object,
+    members_of,
+    size_of,
+)
 from s3dest_dagster.columns.json_losses import DuplicateNameCheck
-from s3dest_dagster.columns.json_texts import MEMBER_OVERHEAD, Member, as_object, members_of, size_of
 from s3dest_dagster.errors import RecordError
 
 _ABSENT = Raw(b"")

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
 
-from s3dest_dagster.batch import BadRecord, Batch, SourceItem, State, StreamBatch, StreamStatus
+from s3dest_dagster.batch import BadRecord, Batch, Lineage, SourceItem, State, StreamBatch, StreamStatus
 from s3dest_dagster.commit.documents import segment_key, sync_mark_key
 from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.commit.registry import RegistryEntry
@@ -31,7 +31,6 @@ from s3dest_dagster.errors import StorageError
 from s3dest_dagster.ingest.receipt import Progress, Receipt, receipt_of, receipt_of_mark
 from s3dest_dagster.ingest.segment_writer import SyncWriter
 from s3dest_dagster.ingest.target import Target
-from s3dest_dagster.lineage import Lineage
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.stream import Scope, Stream, Sync
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.ipc
 from isal.isal_zlib import adler32, crc32
 
-from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, BadRecord, Batch, State, Tally
+from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, BadRecord, Batch, Lineage, State, Tally
 from s3dest_dagster.columns.inference import json_schema_of_arrow, json_schema_of_records
 from s3dest_dagster.commit.documents import quarantine_key, segment_name
 from s3dest_dagster.commit.segment import Counts, Segment, SegmentObject
@@ -28,7 +28,6 @@ from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.object_writer import Quarantine, RollingObjectWriter
 from s3dest_dagster.ingest.receipt import Progress
 from s3dest_dagster.ingest.target import Target
-from s3dest_dagster.lineage import Lineage
 from s3dest_dagster.printable import amount
 from s3dest_dagster.stream import Scope, Stream, Sync
 

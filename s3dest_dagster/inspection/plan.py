@@ -17,8 +17,7 @@ from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import sync_of
 from s3dest_dagster.commit.head import Head
-from s3dest_dagster.commit.ownership import connector_keys, refuse_held_keys
-from s3dest_dagster.commit.registry import check_templates
+from s3dest_dagster.commit.registry import check_templates, connector_keys, refuse_held_keys
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.formats import Format, format_of

@@ -16,8 +16,7 @@ from botocore.exceptions import ClientError, ResponseStreamingError
 
 from s3dest_dagster.errors import AccessDeniedError, ObjectNotFoundError, PreconditionFailedError, StorageError
 from s3dest_dagster.storage.abilities import BatchDelete, Condition, ServerAbilities
-from s3dest_dagster.storage.pool import in_parallel
-from s3dest_dagster.storage.requests import Answer, Requests
+from s3dest_dagster.storage.requests import Answer, Requests, in_parallel
 
 Page = dict[str, Any]
 _LAST_CHARACTER = "\U0010ffff"

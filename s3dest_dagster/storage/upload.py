@@ -20,7 +20,7 @@ from isal.isal_zlib import crc32
 from s3dest_dagster.errors import StorageError
 from s3dest_dagster.printable import amount
 from s3dest_dagster.storage.bucket import Bucket
-from s3dest_dagster.storage.pool import DaemonPool
+from s3dest_dagster.storage.requests import DaemonPool
 
 _ABORT_THREADS = 8
 _LARGE_BLOCK_BYTES = 8 << 20

@@ -190,7 +190,7 @@ class Lake:
 
 
 def _command(arguments: tuple[str, ...]) -> list[str]:
-    return [sys.executable, "-m", "s3dest_dagster.cli", *arguments]
+    return [sys.executable, "-c", "from s3dest_dagster.cli import main; main()", *arguments]
 
 
 def _environment() -> dict[str, str]:

@@ -282,7 +282,7 @@ def test_a_fault_of_our_own_is_a_sentence_too(capsys):
 def test_an_output_that_nobody_reads_any_more_is_a_sentence():
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-m", "s3dest_dagster.cli", "spec"]
+    command = [sys.executable, "-c", "from s3dest_dagster.cli import main; main()", "spec"]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writing)
     assert (done.returncode, done.stderr) == (
@@ -297,7 +297,16 @@ def test_memory_that_runs_out_is_a_sentence(tmp_path):
     with large.open("wb") as file:
         file.truncate(1 << 36)
     answer = subprocess.run(
-        [sys.executable, "-m", "s3dest_dagster.cli", "plan", "--config", large, "--catalog", large],
+        [
+            sys.executable,
+            "-c",
+            "from s3dest_dagster.cli import main; main()",
+            "plan",
+            "--config",
+            large,
+            "--catalog",
+            large,
+        ],
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (1 << 33, 1 << 33)),
         capture_output=True,
         text=True,

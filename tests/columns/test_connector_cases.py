@@ -12,13 +12,12 @@ from columns.differences import OVERFLOW as OVERFLOWED
 from columns.differences import RECORDS, TEMPORALS, VALUES, Inexact
 
 from s3dest_dagster.columns.converter import convert_record
-from s3dest_dagster.columns.envelope import EMITTED_AT, RECORD_ID
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.temporal import date_days, time_micros, timestamp_micros
 from s3dest_dagster.columns.names import OVERFLOW, standard_name
-from s3dest_dagster.columns.schemas import avro_schema
+from s3dest_dagster.columns.schemas import EMITTED_AT, RECORD_ID, avro_schema
 
 CASES = Path(__file__).resolve().parents[2].parent / "shared" / "cases"
 

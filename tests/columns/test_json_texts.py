@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s3dest_dagster.columns.binary_columns import members_of, object_of, pairs_of
 from s3dest_dagster.columns.json_losses import has_repeated_name, rows_with_repeated_names
-from s3dest_dagster.columns.json_texts import members_of, object_of, pairs_of
 
 NAMES = st.one_of(st.sampled_from(["a", "b", "é", 'q"', "x:y", "n", ":", " "]), st.text(max_size=3))
 VALUES = st.recursive(

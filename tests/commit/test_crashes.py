@@ -16,11 +16,10 @@ from land_and_read import abort_all, batch_of, destination, ids_by_listing, open
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch
-from s3dest_dagster.commit.sweep import sweep
+from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.errors import S3DestError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.inspection.read import read_scope
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.keys import scope_root
 from s3dest_dagster.storage import Bucket, open_bucket
 from s3dest_dagster.stream import Scope, SyncMode

@@ -18,8 +18,7 @@ from land_and_read import destination, ids_by_listing, open_uploads, stream
 from process_pool import PROCESSES
 from servers import S3Server
 
-from s3dest_dagster.commit.sweep import sweep
-from s3dest_dagster.inspection.recover import recover
+from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.stream import Scope, SyncMode
 
 KILLS = int(os.environ.get("S3DEST_KILLS", "5"))

@@ -30,11 +30,10 @@ from land_and_read import (
 )
 from servers import S3Server
 
-from s3dest_dagster.commit.sweep import sweep
+from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.inspection.read import read_scope
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import (

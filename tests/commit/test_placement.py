@@ -10,13 +10,12 @@ from land_and_read import batch_of, data_keys, destination, ids_by_listing, stre
 from servers import S3Server
 
 from s3dest_dagster.commit.documents import head_key, registry_key
+from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.commit.scopes import found_streams
-from s3dest_dagster.commit.sweep import sweep
 from s3dest_dagster.errors import ManifestError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.plan import plan
 from s3dest_dagster.inspection.read import read_scope
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.keys import manifest_root, scope_root, stream_root
 from s3dest_dagster.settings.destination import S3Destination

@@ -13,11 +13,10 @@ from servers import S3Server
 
 from s3dest_dagster.commit.documents import head_key
 from s3dest_dagster.commit.head import HEADS, MAX_RETIRED, Head
-from s3dest_dagster.commit.sweep import sweep
+from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.inspection.read import read_scope
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.keys import scope_root
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.stream import Scope, StreamId, SyncMode

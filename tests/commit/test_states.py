@@ -11,10 +11,10 @@ from land_and_read import batch_of, destination, ids_by_listing, stream, sync, t
 from servers import S3Server
 
 from s3dest_dagster.batch import State
+from s3dest_dagster.commit.maintenance import recover
 from s3dest_dagster.commit.states import change_state, reached_state
 from s3dest_dagster.errors import S3DestError, SupersededError
 from s3dest_dagster.ingest.landing import Landing, land
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode

@@ -14,12 +14,11 @@ from failing_clients import EVERY_CRASH, FailingClient, OvertakenClient
 from land_and_read import START, batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
-from s3dest_dagster.commit.sweep import sweep
+from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.errors import CommitError, S3DestError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.inspection.read import read_scope
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, SyncMode
 

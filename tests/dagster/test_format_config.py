@@ -8,13 +8,7 @@ from typing import get_args
 import pytest
 
 from s3dest_dagster import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
-from s3dest_dagster.dagster.config import (
-    FORMAT_CONFIGS,
-    FormatConfig,
-    as_format_config,
-    format_config,
-    format_settings,
-)
+from s3dest_dagster.dagster.config import FORMAT_CONFIGS, FormatConfig, as_format_config, format_config, format_settings
 from s3dest_dagster.errors import SettingsError
 
 CONFIGS = get_args(get_args(FormatConfig)[0])

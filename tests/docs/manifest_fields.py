@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from s3dest_dagster import batch, lineage
+from s3dest_dagster import batch
 from s3dest_dagster.commit import commit_log, documents, head, registry, segment
 
 DOCUMENTS = (head.Head, segment.Segment, commit_log.SyncMark, registry.StreamRegistry)
-_MODULES = (batch, lineage, commit_log, documents, head, registry, segment)
+_MODULES = (batch, commit_log, documents, head, registry, segment)
 
 
 def manifest_schema() -> str:

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from strategies import streams
 
 from s3dest_dagster.columns.converter import RecordConverter
-from s3dest_dagster.columns.envelope import record_ids
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.kinds.array import Array
@@ -23,7 +22,7 @@ from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import BOOLEAN, NULL, STRING
 from s3dest_dagster.columns.kinds.union import Union
-from s3dest_dagster.columns.schemas import avro_schema
+from s3dest_dagster.columns.schemas import avro_schema, record_ids
 from s3dest_dagster.formats.avro import BLOCK_BYTES, blocks, record_rows, varint
 from s3dest_dagster.formats.parquet import integer_type, retyped
 

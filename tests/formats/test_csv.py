@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from strategies import streams
 
 from s3dest_dagster.batch import Tally
-from s3dest_dagster.columns.envelope import record_ids
+from s3dest_dagster.columns.schemas import record_ids
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import encoder
 from s3dest_dagster.settings.formats import CsvFormat, Flattening, TextCompression

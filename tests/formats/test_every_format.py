@@ -16,10 +16,9 @@ from hypothesis import given
 from strategies import streams
 
 from s3dest_dagster.batch import ArrowBatch, JsonBatch
-from s3dest_dagster.columns.envelope import record_ids
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds import Layout
-from s3dest_dagster.columns.schemas import arrow_schema
+from s3dest_dagster.columns.schemas import arrow_schema, record_ids
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.formats import encoder, read_table
 from s3dest_dagster.settings.formats import (

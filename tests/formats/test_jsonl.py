@@ -12,7 +12,7 @@ from encoded import EMITTED_AT, batch_of, entropy_of, stream_of, user, written
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.columns.envelope import record_ids
+from s3dest_dagster.columns.schemas import record_ids
 from s3dest_dagster.formats import encoder
 from s3dest_dagster.settings.formats import Flattening, JsonlFormat, TextCompression
 

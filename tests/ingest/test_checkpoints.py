@@ -20,12 +20,12 @@ from servers import S3Server
 from s3dest_dagster.batch import BadRecord, SourceItem, State
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.head import REMEMBERED_SYNCS, Head
+from s3dest_dagster.commit.maintenance import recover
 from s3dest_dagster.errors import S3DestError, SettingsError, SupersededError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.inspection.read import read_scope
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.inspection.verify import last_sync
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode

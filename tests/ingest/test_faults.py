@@ -9,10 +9,10 @@ from fault_proxy import Fault, FaultProxy
 from land_and_read import batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
+from s3dest_dagster.commit.maintenance import recover
 from s3dest_dagster.errors import S3DestError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.target import Target
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, RetryPolicy, open_client

@@ -12,11 +12,11 @@ from servers import S3Server
 from werkzeug.wrappers import Request, Response
 
 from s3dest_dagster.batch import BadRecord
+from s3dest_dagster.commit.maintenance import recover
 from s3dest_dagster.commit.scopes import scopes
 from s3dest_dagster.errors import AccessDeniedError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.inspection.check import check
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import open_bucket

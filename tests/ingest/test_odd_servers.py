@@ -18,8 +18,8 @@ from recording_proxy import Forward, Rule
 from servers import SEED_ACTIONS, S3Server
 from werkzeug.wrappers import Request, Response
 
+from s3dest_dagster.commit.maintenance import sweep
 from s3dest_dagster.commit.scopes import scopes
-from s3dest_dagster.commit.sweep import sweep
 from s3dest_dagster.errors import AccessDeniedError, PreconditionFailedError, StorageError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.target import Target, open_target

@@ -14,13 +14,12 @@ from recording_proxy import Forward, door, refusal
 from servers import SEED_ACTIONS, S3Server
 from werkzeug.wrappers import Request, Response
 
+from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.commit.scopes import scopes
-from s3dest_dagster.commit.sweep import sweep
 from s3dest_dagster.errors import AccessDeniedError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.check import CheckStep, check
 from s3dest_dagster.inspection.plan import ACTIONS, actions, plan
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination

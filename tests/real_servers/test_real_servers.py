@@ -18,10 +18,10 @@ from land_and_read import batch_of, batches_of, destination, ids_by_listing, ope
 from real_servers.report import Results
 from servers import S3Server
 
+from s3dest_dagster.commit.maintenance import recover
 from s3dest_dagster.errors import CommitError, SupersededError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.target import Target
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.keys import manifest_root
 from s3dest_dagster.storage import Bucket, describe_abilities, open_bucket

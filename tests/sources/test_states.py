@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from s3dest_dagster.batch import KnownState, state_id
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.lineage import KnownState, state_id
 from s3dest_dagster.sources.airbyte.states import Reached, Resumption, resumption
 from s3dest_dagster.stream import StreamId
 

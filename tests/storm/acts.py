@@ -17,13 +17,12 @@ from land_and_read import batch_of, users
 from storm.kinds import BY_NAME, Kind
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State
+from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.commit.states import change_state
-from s3dest_dagster.commit.sweep import sweep
 from s3dest_dagster.errors import CommitError, ObjectNotFoundError, ObjectReplacedError, S3DestError, SupersededError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.target import open_target
 from s3dest_dagster.inspection.read import read_scope
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination

@@ -14,9 +14,8 @@ from storm.acts import Verb, bad_line, state_text, torn_syncs
 from storm.history import History, acknowledged, may_have_landed, was_outlived
 from storm.kinds import KINDS, Kind, ids_in
 
-from s3dest_dagster.commit.sweep import sweep
+from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.inspection.read import live_objects
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.inspection.verify import verify
 
 FOREIGN = ("notes.txt", "archive/0.csv", "latest.txt")

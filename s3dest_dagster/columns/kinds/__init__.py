@@ -23,8 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s3dest_dagster.columns.arrow_json_texts import texts_of_column
+from s3dest_dagster.columns.binary_columns import NO_ROWS, TEXT, JsonTexts, Mask, Rows
 from s3dest_dagster.columns.conversion_log import ConversionLog, Entry, Outcome
-from s3dest_dagster.columns.json_texts import NO_ROWS, TEXT, JsonTexts, Mask, Rows
 
 UNFIT: Final = object()
 """What a rule returns when the value is not of its kind."""

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from s3dest_dagster.columns.arrow_types import as_list_column, is_any_list, unpacked
+from s3dest_dagster.columns.binary_columns import NOTHING, JsonTexts, Mask, Rows, as_list
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.json_texts import NOTHING, JsonTexts, Mask, Rows, as_list
 from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ColumnDecoder, Kind, Layout, Rule
 from s3dest_dagster.columns.kinds.union import Position
 

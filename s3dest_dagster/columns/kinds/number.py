@@ -18,8 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.json_texts import (
+from s3dest_dagster.columns.binary_columns import (
     ABSENT,
     OTHER,
     QUOTE,
@@ -31,6 +30,7 @@ from s3dest_dagster.columns.json_texts import (
     mask_of,
     strings_where,
 )
+from s3dest_dagster.columns.conversion_log import ConversionLog
 from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ReaderTypes
 from s3dest_dagster.columns.kinds.scalar import Scalar, ScalarDecoder, ScalarRule
 

@@ -13,8 +13,8 @@ import pyarrow.types as pt
 
 from s3dest_dagster.columns.arrow_json_texts import texts_of_column
 from s3dest_dagster.columns.arrow_types import unpacked
+from s3dest_dagster.columns.binary_columns import NOTHING, Member, Rows, json_texts, members_of
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.json_texts import NOTHING, Member, Rows, json_texts, members_of
 from s3dest_dagster.columns.kinds import UNFIT, Column, ColumnDecoder, Kind, Layout, Rule
 from s3dest_dagster.columns.kinds.array import StructureDecoder
 from s3dest_dagster.columns.kinds.union import Position

@@ -15,8 +15,18 @@ import pyarrow.types as pt
 
 from s3dest_dagster.columns.arrow_json_texts import texts_of_column
 from s3dest_dagster.columns.arrow_types import is_any_binary, is_any_string, unpacked
+from s3dest_dagster.columns.binary_columns import (
+    ABSENT,
+    OTHER,
+    QUOTE,
+    TEXT,
+    JsonTexts,
+    Mask,
+    as_text,
+    json_texts,
+    mask_of,
+)
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.json_texts import ABSENT, OTHER, QUOTE, TEXT, JsonTexts, Mask, as_text, json_texts, mask_of
 from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ColumnDecoder, Kind, Layout, ReaderTypes, Rule
 
 

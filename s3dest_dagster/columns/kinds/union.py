@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from s3dest_dagster.columns.binary_columns import ABSENT, NO_ROWS, QUOTE, as_text, json_texts
 from s3dest_dagster.columns.conversion_log import ConversionLog, Entry
-from s3dest_dagster.columns.json_texts import ABSENT, NO_ROWS, QUOTE, as_text, json_texts
 from s3dest_dagster.columns.kinds import UNFIT, Column, ColumnDecoder, Kind, Layout, Rule
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.temporal import Temporal, TemporalBesideTextDecoder

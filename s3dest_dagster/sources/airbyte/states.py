@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from s3dest_dagster.batch import KnownState, Lineage, common_ancestors, up_to
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.lineage import KnownState, Lineage, common_ancestors, up_to
 from s3dest_dagster.sources.airbyte.protocol import STATE, STREAM_STATE, is_utf8, parse_state
 from s3dest_dagster.stream import StreamId
 

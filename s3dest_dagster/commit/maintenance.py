@@ -1,7 +1,8 @@
-"""What is deleted late: abandoned uploads of a stream, and retired objects whose `delete_grace_s` is over.
+"""Maintenance of what syncs have left: interrupted publications, abandoned uploads, retired objects.
 
-A crash leaves multipart uploads behind that nobody sees and that S3 bills. Must not touch: an upload that a head has
-pending or that is younger than the settings allow, nor an object that is live.
+`recover` finishes what an interrupted sync has decided. `sweep` aborts uploads that nobody sees and that S3 bills, and
+deletes retired objects whose `delete_grace_s` is over. Must not touch: an upload that a head has pending or that is
+younger than the settings allow, nor an object that is live.
 """
 
 from __future__ import annotations
@@ -11,16 +12,17 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
+from s3dest_dagster.commit.documents import sync_of
 from s3dest_dagster.commit.head import Head
-from s3dest_dagster.commit.ownership import possible_owners
-from s3dest_dagster.commit.registry import used_templates
+from s3dest_dagster.commit.publication import Clock, finish
+from s3dest_dagster.commit.registry import possible_owners, used_templates
 from s3dest_dagster.commit.scopes import scopes_of_stream
 from s3dest_dagster.commit.segment import live_keys
-from s3dest_dagster.errors import PreconditionFailedError
-from s3dest_dagster.keys import KeyTemplate, manifest_root, manifest_roots, stream_root
+from s3dest_dagster.errors import CommitError, PreconditionFailedError, StorageError
+from s3dest_dagster.keys import KeyTemplate, manifest_root, manifest_roots, scope_root, stream_root
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import TRIALS, Bucket, PendingUpload
-from s3dest_dagster.stream import StreamId
+from s3dest_dagster.stream import Scope, StreamId
 
 _OLDEST_TRIAL = timedelta(days=1)
 """For how long trial objects and uploads are left alone. They exist for seconds unless their process is stopped."""
@@ -147,3 +149,36 @@ def release_stream(bucket: Bucket, template: KeyTemplate, stream: StreamId, now:
     """As `release_scope`, for every scope of a stream. Returns for how many there was anything to delete."""
     found = scopes_of_stream(bucket, stream_root(template.literal_root, stream))
     return sum(release_scope(each.commit_log, each.seen, now) for each in found if each.seen.head.retired)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What became of a scope's decided sync."""
+
+    scope: Scope
+    sync_id: str | None
+    """The sync that was decided and not published; None if there was none."""
+    ok: bool
+    """False if it was rolled back, or could not be finished."""
+    message: str = ""
+    """Why, if not `ok`."""
+
+
+def recover(bucket: Bucket, template: KeyTemplate, scope: Scope, *, clock: Clock | None = None) -> Recovered:
+    """Finishes the scope's decided sync, or rolls it back if its uploads have vanished. Then deletes the replaced
+    objects whose `delete_grace_s` is over.
+
+    Args:
+        scope: The scope, with its stream's name as it is in the bucket.
+        clock: Gives the current time with a time zone. Default: the server's clock.
+    """
+    clock = clock or bucket.with_root(manifest_root(template.literal_root)).server_time
+    commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
+    pending = None
+    try:
+        seen = commit_log.read_head()
+        pending = sync_of(seen.head.pending_segment) if seen.head.pending_segment is not None else None
+        release_scope(commit_log, finish(commit_log, seen, clock), clock())
+    except (CommitError, StorageError) as error:
+        return Recovered(scope, pending, False, error.message)
+    return Recovered(scope, pending, True)

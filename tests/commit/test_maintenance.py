@@ -22,10 +22,9 @@ from land_and_read import (
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord
-from s3dest_dagster.commit.sweep import sweep
+from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.ingest.landing import Landing, land
-from s3dest_dagster.inspection.recover import recover
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode
 

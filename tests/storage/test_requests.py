@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from s3dest_dagster.storage.pool import DaemonPool, in_parallel
+from s3dest_dagster.storage.requests import DaemonPool, in_parallel
 
 
 def test_results_are_in_the_order_of_the_items() -> None:

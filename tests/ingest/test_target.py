@@ -25,9 +25,8 @@ from servers import S3Server
 from s3dest_dagster.batch import JsonBatch
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.landing import Landing, land
-from s3dest_dagster.ingest.memory_budget import MemoryBudget
 from s3dest_dagster.ingest.receipt import Receipt
-from s3dest_dagster.ingest.target import open_target
+from s3dest_dagster.ingest.target import MemoryBudget, open_target
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import FormatSettings, ParquetFormat
 

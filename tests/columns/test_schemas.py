@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.columns.envelope import emitted_at_column, record_id_column, record_ids
+from s3dest_dagster.columns.schemas import emitted_at_column, record_id_column, record_ids
 
 
 @given(st.lists(st.binary(min_size=16, max_size=16), max_size=5))
