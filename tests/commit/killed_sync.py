@@ -1,4 +1,5 @@
-"""One sync in a process of its own, to be killed: says "ready" when it begins and "done" when it is published."""
+"""Runs one sync in its own process, which a test kills. Prints "ready" when it begins and "done" when the sync is
+published."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ LAST = 12
 
 @dataclass(frozen=True)
 class Order:
-    """What to land, and where."""
+    """What to land, and where to land it."""
 
     connection: S3Connection
     bucket: str
@@ -33,7 +34,7 @@ class Order:
 
 
 def carry_out(order: Order, said: Connection) -> None:
-    """Lands what is ordered."""
+    """Lands what the order asks for."""
     own = {"checkpoint_mb": 0.000_001} if order.checkpoints else {}
     settings = destination(order.bucket, object_size_mb=0.001, **own)
     bucket = open_bucket(order.connection, order.bucket)
@@ -41,7 +42,7 @@ def carry_out(order: Order, said: Connection) -> None:
     sync = Sync(id=order.sync_id, now=datetime.now(UTC), uuid="0f0f0f0f-0000-4000-8000-000000000000")
     said.send("ready")
     with open_target(settings, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as target:
-        (_go_on if order.checkpoints else _land)(target, sync, order)
+        (_resume if order.checkpoints else _land)(target, sync, order)
     said.send("done")
 
 
@@ -52,8 +53,8 @@ def _land(target: Target, sync: Sync, order: Order) -> None:
     land([*batches, state], target, stream(mode=order.mode), sync)
 
 
-def _go_on(target: Target, sync: Sync, order: Order) -> None:
-    """A sync whose source goes on from the state that was reached: up to `LAST`, with a checkpoint at each record."""
+def _resume(target: Target, sync: Sync, order: Order) -> None:
+    """Runs a sync with a source that resumes from the last state, up to `LAST`, with a checkpoint after each record."""
     with Landing(target, stream(mode=order.mode), sync) as landing:
         reached = landing.last_state
         for number in range(json.loads(reached.text)["first_id"] + 1 if reached else 1, LAST + 1):

@@ -1,4 +1,4 @@
-"""Heads stay small, commits cost the same and readers ask for little, however many syncs a scope has had."""
+"""Heads stay small, commits cost the same and readers make few requests, no matter how many syncs a scope has had."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ USERS = Scope(StreamId("public", "users"))
 LOCATION = location_of("data/_s3dest/public/users/~/", USERS)
 
 
-# ---------------------------------------------------------------------- by values alone
+# ---------------------------------------------------------------------- on values only
 
 
 def schema_of(json_schema: str) -> SegmentSchema:
@@ -47,7 +47,7 @@ def schema_of(json_schema: str) -> SegmentSchema:
 
 
 def segment_of(number: int, objects: int = 1, **changes: Any) -> Segment:
-    """The receipt of sync `number`, with objects of its own."""
+    """The receipt of sync `number`, with its own objects."""
     name = segment_name(f"6e1c2f0a-7d3b-4c55-9a10-{number:012}", f"{number:08x}")
     made = Segment(
         name=name,
@@ -77,7 +77,7 @@ def segment_of(number: int, objects: int = 1, **changes: Any) -> Segment:
 
 
 def published(syncs: Sequence[Segment], partition: str | None = None) -> Iterator[tuple[Head, dict[str, Segment]]]:
-    """The head after each of these syncs, and all segments written so far."""
+    """The head after these syncs, and all segments written so far."""
     head, written = Head(location=replace(LOCATION, partition=partition)), {}
     for each in syncs:
         segment = each
@@ -88,11 +88,11 @@ def published(syncs: Sequence[Segment], partition: str | None = None) -> Iterato
         yield head, written
 
 
-def told(names: Sequence[str], written: dict[str, Segment]) -> list[str]:
-    """The keys that the segments of these names tell of, read as the documentation says."""
+def listed_keys(names: Sequence[str], written: dict[str, Segment]) -> list[str]:
+    """The keys that the segments with these names list, read as the documentation describes."""
     keys = []
     for name in names:
-        keys += told(written[name].compaction.compacts, written)
+        keys += listed_keys(written[name].compaction.compacts, written)
         keys += [each.key for absorbed in written[name].compaction.absorbs for each in absorbed.objects]
         keys += [each.key for each in written[name].objects]
     return keys
@@ -108,7 +108,7 @@ def told(names: Sequence[str], written: dict[str, Segment]) -> list[str]:
         max_size=60,
     )
 )
-def test_whatever_is_folded_every_object_is_told_once_and_in_order(syncs):
+def test_compaction_lists_every_object_once_and_in_order(syncs):
     made, expected = [], []
     for number, (objects, what, schema) in enumerate(syncs):
         replaced = Replacement() if what == "replace" else None
@@ -116,10 +116,10 @@ def test_whatever_is_folded_every_object_is_told_once_and_in_order(syncs):
         mine = [each.key for each in made[-1].objects]
         expected.append(mine if what == "replace" or not expected else expected[-1] + mine)
     for (head, written), keys in zip(published(made), expected, strict=True):
-        assert told([name for level in reversed(head.segments) for name in level], written) == keys
+        assert listed_keys([name for level in reversed(head.segments) for name in level], written) == keys
 
 
-def test_a_carried_sync_has_the_schema_and_format_of_the_segment_that_carries_it():
+def test_an_absorbed_sync_has_the_schema_and_format_of_the_segment_that_absorbs_it():
     syncs = [segment_of(number, schema=schema_of("{}" if number % 3 else "[]")) for number in range(40)]
     own = {each.name: each.schema for each in syncs}
     *_, (_, written) = published(syncs)
@@ -127,7 +127,7 @@ def test_a_carried_sync_has_the_schema_and_format_of_the_segment_that_carries_it
         assert {own[each.segment] for each in segment.compaction.absorbs} <= {segment.schema}
 
 
-def test_the_etag_of_a_carried_object_is_the_one_that_the_server_gives(moto_s3: S3Server) -> None:
+def test_an_absorbed_object_keeps_the_etag_of_the_server(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), part_size_mb=5)
     long = [{"id": number, "name": "x" * 1_000_000} for number in range(6)]
     with target(moto_s3, settings) as opened:
@@ -143,13 +143,13 @@ def test_the_etag_of_a_carried_object_is_the_one_that_the_server_gives(moto_s3: 
 
 
 def bytes_of_a_commit(head: Head, segment: Segment) -> int:
-    """What the manifests of a sync weigh: its segment, and the head when it is decided and when it is published."""
+    """The size of the manifests of one sync: its segment, and the head when it is decided and when it is published."""
     return len(SEGMENTS.encode(segment)) + sum(
         len(HEADS.encode(each)) for each in (head.decided(segment), head.published(segment))
     )
 
 
-def test_a_commit_among_ten_thousand_weighs_at_most_twice_one_among_ten():
+def test_the_manifests_of_the_ten_thousandth_commit_are_at_most_twice_as_large_as_those_of_the_tenth():
     states = list(published([segment_of(number) for number in range(10_000)]))
     sizes = [
         bytes_of_a_commit(before, written[after.newest])
@@ -160,8 +160,8 @@ def test_a_commit_among_ten_thousand_weighs_at_most_twice_one_among_ten():
 
 
 def scope_after(server: S3Server, scope: Scope, number: int, *, readable: bool = False) -> Bucket:
-    """A bucket in which a scope of `users` has had so many syncs, as far as its head and its newest segment tell; with
-    all live segments when `readable`."""
+    """A bucket in which a scope of `users` has had this many syncs, represented by its head and its newest segment.
+    If `readable`, then it contains all live segments."""
     settings = destination(server.new_bucket())
     bucket = server.open(settings)
     root = scope_root(settings.template.literal_root, scope)
@@ -172,7 +172,7 @@ def scope_after(server: S3Server, scope: Scope, number: int, *, readable: bool =
     *_, (head, written) = published(
         [replace(each, **alike(first)) for each in map(segment_of, range(number))], kept.location.partition
     )
-    for name in told_by(head.oldest_first, written) if readable else [head.newest]:
+    for name in live_segments(head.oldest_first, written) if readable else [head.newest]:
         bucket.put(segment_key(root, name), SEGMENTS.encode(written[name]))
     bucket.put(head_key(root), HEADS.encode(head))
     return bucket
@@ -184,13 +184,13 @@ def alike(segment: Segment) -> dict[str, Any]:
     return {name: getattr(segment, name) for name in names}
 
 
-def told_by(names: Sequence[str], written: dict[str, Segment]) -> list[str]:
+def live_segments(names: Sequence[str], written: dict[str, Segment]) -> list[str]:
     """The names of all live segments."""
-    return [each for name in names for each in (*told_by(written[name].compaction.compacts, written), name)]
+    return [each for name in names for each in (*live_segments(written[name].compaction.compacts, written), name)]
 
 
 def cost_of_a_sync(server: S3Server, bucket: Bucket, scope: Scope) -> tuple[list[str], int]:
-    """The calls of one more append, and the bytes that it puts beside the data."""
+    """The calls of one more append, and the bytes that it puts in addition to the data."""
     client = CountedClient(server.client())
     counted = Bucket(client, bucket.name)
     assert counted.with_root("data/_s3dest/").abilities
@@ -203,16 +203,16 @@ def cost_of_a_sync(server: S3Server, bucket: Bucket, scope: Scope) -> tuple[list
 
 
 @pytest.mark.parametrize("scope", [USERS, Scope(USERS.stream, "2026-01-05")], ids=["append", "replaced-partition"])
-def test_the_ten_thousandth_sync_makes_the_calls_of_the_tenth(moto_s3: S3Server, scope: Scope) -> None:
+def test_the_ten_thousandth_sync_makes_the_same_calls_as_the_tenth(moto_s3: S3Server, scope: Scope) -> None:
     young, old = (scope_after(moto_s3, scope, number) for number in (9, 9_999))
     calls, size = cost_of_a_sync(moto_s3, young, scope)
     calls_then, size_then = cost_of_a_sync(moto_s3, old, scope)
-    # It asks for a mark of its own id, and puts that of the sync that the head forgets.
+    # The sync looks for a mark of its own id, and writes a mark for the sync that the head forgets.
     assert len(calls_then) <= len(calls) + 2, calls_then
     assert size_then <= 2 * size
 
 
-def test_a_reader_asks_for_a_segment_per_sixteen_syncs(moto_s3: S3Server) -> None:
+def test_a_reader_requests_one_segment_per_sixteen_syncs(moto_s3: S3Server) -> None:
     bucket = scope_after(moto_s3, USERS, 500, readable=True)
     client = CountedClient(moto_s3.client())
     found = live_objects(Bucket(client, bucket.name), destination(bucket.name).template, USERS)

@@ -1,4 +1,5 @@
-"""A sync that fails at any single S3 call, answered or not, leaves old or new: never neither, never a mixture."""
+"""If a sync fails at any S3 call, answered or not, then the scope holds either the old or the new records, never a
+mixture."""
 
 from __future__ import annotations
 
@@ -41,7 +42,7 @@ class Attacked:
     adds: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     keeps: bool = False
-    """Whether a listing shows what was replaced until its time is over."""
+    """Whether a listing still shows the replaced objects until their grace period ends."""
 
     def scope(self, name: str) -> Scope:
         return Scope(stream(name).id, self.partition)
@@ -80,7 +81,7 @@ RARER_KINDS = (
 
 
 def _items(name: str, records: Iterable[dict[str, Any]], cursor: str, *, bad: bool = False) -> Iterator[SourceItem]:
-    """Records in batches of ten, then a line that is none, then the state that they reach."""
+    """Records in batches of ten, then an invalid line, then the state that the records reach."""
     for ten in batched(records, 10):
         yield StreamBatch(stream(name).id, batch_of(ten))
     if bad:
@@ -95,14 +96,14 @@ def batched(records: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[
 
 
 def _land_new(server: S3Server, settings, name: str, client: FailingClient, kind: Attacked = REFRESH) -> None:
-    """The sync under attack: two objects of ten records, each closed by its size."""
+    """The sync under attack: two objects with ten records each, which their size closes."""
     with target(server, settings, Bucket(client, settings.s3_bucket_name)) as opened:
         items = _items(name, kind.records, "new", bad=kind.bad)
         land(items, opened, stream(name, kind.mode), sync(f"new {name}"), scope=kind.scope(name))
 
 
 def _prepared(server: S3Server, settings, kind: Attacked = REFRESH) -> str:
-    """A fresh stream whose scope holds the old records."""
+    """A new stream with the old records in its scope."""
     name = f"users{next(_streams)}x"
     with target(server, settings, Bucket(server.client(), settings.s3_bucket_name)) as opened:
         items = _items(name, OLD, "old")
@@ -117,7 +118,7 @@ def _through_the_head(bucket: Bucket, settings, scope: Scope) -> list[int]:
 
 
 def _reached(bucket: Bucket, settings, scope: Scope) -> str:
-    """Which generation's state the manifests tell."""
+    """The generation whose state the manifests record."""
     root = scope_root(settings.template.literal_root, scope)
     head = json.loads(bucket.get(f"{root}head.json")[0])
     segment = json.loads(bucket.get(f"{root}segments/{head['state_segment']}.json")[0])
@@ -160,7 +161,7 @@ def _attack(server: S3Server, settings, kind: Attacked, *, after: bool, dead: bo
 
 
 def _listed(server: S3Server, settings, name: str) -> list[int]:
-    """The ids of the stream's records by listing, but for lines kept aside."""
+    """The ids of the stream's records from a listing, without quarantined lines."""
     return ids_by_listing(server, settings.s3_bucket_name, f"data/public/{name}/")
 
 
@@ -173,21 +174,23 @@ def _attacked(server: S3Server, kind: Attacked, way: str) -> None:
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("way", USUAL_WAYS)
 @pytest.mark.parametrize("kind", [REFRESH, APPEND], ids=["refresh", "append"])
-def test_every_call_may_fail(moto_s3: S3Server, kind: Attacked, way: str) -> None:
+def test_a_failure_at_any_call_leaves_old_or_new(moto_s3: S3Server, kind: Attacked, way: str) -> None:
     _attacked(moto_s3, kind, way)
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("way", HARDEST_WAYS)
 @pytest.mark.parametrize("kind", [each for each in KINDS if EVERY_CRASH or each not in RARER_KINDS])
-def test_every_call_may_fail_whatever_is_landed(moto_s3: S3Server, kind: str, way: str) -> None:
+def test_a_failure_at_any_call_leaves_old_or_new_in_every_kind_of_sync(moto_s3: S3Server, kind: str, way: str) -> None:
     _attacked(moto_s3, KINDS[kind], way)
 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("way", HARDEST_WAYS)
 @pytest.mark.parametrize("kind", [REFRESH, APPEND][: 1 + EVERY_CRASH], ids=["refresh", "append"][: 1 + EVERY_CRASH])
-def test_every_call_may_fail_on_a_server_without_conditions(rclone_s3: S3Server, kind: Attacked, way: str) -> None:
+def test_a_failure_at_any_call_leaves_old_or_new_without_conditional_puts(
+    rclone_s3: S3Server, kind: Attacked, way: str
+) -> None:
     _attacked(rclone_s3, kind, way)
 
 
@@ -200,16 +203,16 @@ def _publishing_calls(server: S3Server, **settings: str) -> list[str]:
     return [each for each in client.calls if each in ("delete_objects", "complete_multipart_upload")]
 
 
-def test_the_old_objects_stay_until_the_new_ones_are_there(moto_s3: S3Server) -> None:
+def test_the_old_objects_stay_until_the_new_ones_exist(moto_s3: S3Server) -> None:
     assert _publishing_calls(moto_s3) == ["complete_multipart_upload"] * 2 + ["delete_objects"]
 
 
-def test_the_old_objects_may_be_purged_first(moto_s3: S3Server) -> None:
+def test_the_settings_can_purge_the_old_objects_first(moto_s3: S3Server) -> None:
     calls = _publishing_calls(moto_s3, publish_order="purge_first")
     assert calls == ["delete_objects"] + ["complete_multipart_upload"] * 2
 
 
-def test_nothing_is_purged_first_where_every_upload_counts_as_abandoned(moto_s3: S3Server) -> None:
+def test_nothing_is_purged_first_if_every_upload_counts_as_abandoned(moto_s3: S3Server) -> None:
     calls = _publishing_calls(moto_s3, publish_order="purge_first", abandoned_upload_age_s=0)
     assert calls == ["complete_multipart_upload"] * 2 + ["delete_objects"]
 
@@ -217,10 +220,10 @@ def test_nothing_is_purged_first_where_every_upload_counts_as_abandoned(moto_s3:
 @pytest.mark.parametrize(
     ("hours_of_seven_days_left", "purges_first"), [(2, True), (0.9, False), (-24, False), (None, False)]
 )
-def test_recovery_purges_first_only_while_no_sweep_can_have_taken_an_upload(
+def test_recovery_purges_first_only_while_no_sweep_can_have_aborted_an_upload(
     rclone_s3: S3Server, caplog: pytest.LogCaptureFixture, hours_of_seven_days_left: float | None, purges_first: bool
 ) -> None:
-    """A sync that died after its decision, and whose uploads have since come near to the age of abandoned ones."""
+    """A sync that died after its decision, and whose uploads have since almost reached the age of abandoned uploads."""
     settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, publish_order="purge_first")
     name = _prepared(rclone_s3, settings)
     scope, bucket = Scope(stream(name).id), rclone_s3.open(settings)
@@ -237,14 +240,14 @@ def test_recovery_purges_first_only_while_no_sweep_can_have_taken_an_upload(
 
 
 def _die(server: S3Server, settings, name: str, *, at: str) -> None:
-    """A sync of the new records that is decided and dies at its first call of this name after that."""
+    """A sync of the new records that is decided, and then dies at its first call with this name."""
     bucket = Bucket(DyingAfterDeciding(server.client(), at), settings.s3_bucket_name)
     with target(server, settings, bucket) as opened, pytest.raises(S3DestError, match="finishes it"):
         land(_items(name, NEW, "new"), opened, stream(name), sync(f"new {name}"), scope=Scope(stream(name).id))
 
 
 def _rewrite_pending(bucket: Bucket, settings, scope: Scope, **changes: Any) -> None:
-    """Changes fields of the segment that the scope has pending."""
+    """Changes fields of the pending segment of the scope."""
     root = scope_root(settings.template.literal_root, scope)
     pending = json.loads(bucket.get(f"{root}head.json")[0])["pending_segment"]
     key = f"{root}segments/{pending}.json"
@@ -252,7 +255,7 @@ def _rewrite_pending(bucket: Bucket, settings, scope: Scope, **changes: Any) -> 
 
 
 def _vanished(server: S3Server, settings, *, uploads: int | None = None) -> str:
-    """A fresh stream whose refresh was decided and died, and of whose uploads some (or all) have vanished since."""
+    """A new stream whose refresh was decided and then died. Some (or all) of its uploads have vanished since."""
     name = _prepared(server, settings)
     dying = FailingClient(server.client(), at="complete_multipart_upload", dead=True)
     with pytest.raises(S3DestError, match="finishes it"):
@@ -261,8 +264,8 @@ def _vanished(server: S3Server, settings, *, uploads: int | None = None) -> str:
     return name
 
 
-def test_an_upload_that_vanished_turns_the_decision_back(any_s3: S3Server) -> None:
-    """Also where the server answers 500 to its completion, as moto and Ceph do."""
+def test_a_vanished_upload_rolls_the_decision_back(any_s3: S3Server) -> None:
+    """This also holds if the server answers the completion with 500, as moto and Ceph do."""
     settings = destination(any_s3.new_bucket(), object_size_mb=0.0002)
     name = _vanished(any_s3, settings, uploads=1)
     opened = open_bucket(replace(any_s3.connection, max_attempts=1), settings)
@@ -273,7 +276,7 @@ def test_an_upload_that_vanished_turns_the_decision_back(any_s3: S3Server) -> No
     assert _through_the_head(opened, settings, Scope(stream(name).id)) == [1, 2, 3]
 
 
-def test_a_server_that_fails_to_complete_an_upload_turns_no_decision_back(moto_s3: S3Server) -> None:
+def test_a_server_that_fails_to_complete_an_upload_rolls_no_decision_back(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
     name = _prepared(moto_s3, settings)
     dying = FailingClient(moto_s3.client(), at="complete_multipart_upload", dead=True)
@@ -285,7 +288,7 @@ def test_a_server_that_fails_to_complete_an_upload_turns_no_decision_back(moto_s
     assert recover(moto_s3.open(settings), settings.template, Scope(stream(name).id)).ok
 
 
-def test_an_upload_that_vanished_after_the_purge_empties_the_scope_and_says_so(rclone_s3: S3Server) -> None:
+def test_an_upload_that_vanished_after_the_purge_empties_the_scope_and_is_reported(rclone_s3: S3Server) -> None:
     settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, publish_order="purge_first")
     name = _vanished(rclone_s3, settings, uploads=1)
     recovered = recover(rclone_s3.open(settings), settings.template, Scope(stream(name).id))
@@ -296,10 +299,10 @@ def test_an_upload_that_vanished_after_the_purge_empties_the_scope_and_says_so(r
     assert len(ids_by_listing(rclone_s3, settings.s3_bucket_name, f"data/public/{name}/")) == len(NEW)
 
 
-def test_what_an_interrupted_publication_had_purged_is_lost_with_the_uploads_however_late_that_is_found(
+def test_data_purged_by_an_interrupted_publication_is_reported_as_lost_even_if_recovery_comes_late(
     rclone_s3: S3Server,
 ) -> None:
-    """Also when the uploads are too old by then to purge first."""
+    """This also holds if the uploads are then too old to purge first."""
     settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, publish_order="purge_first")
     name = _vanished(rclone_s3, settings, uploads=1)
     scope, bucket = Scope(stream(name).id), rclone_s3.open(settings)
@@ -309,10 +312,11 @@ def test_what_an_interrupted_publication_had_purged_is_lost_with_the_uploads_how
 
 
 @pytest.mark.parametrize("vanished", [True, False])
-def test_an_older_object_of_the_same_key_and_size_is_not_taken_for_the_one_that_vanished(
+def test_an_older_object_of_the_same_key_and_size_is_not_mistaken_for_the_vanished_one(
     rclone_s3: S3Server, vanished: bool
 ) -> None:
-    """On a server that keeps no metadata; where the object arrived and the answer was lost, it is known as ours."""
+    """The server keeps no metadata. If the object arrived and only the answer was lost, then the object is
+    recognized as ours."""
     settings = destination(rclone_s3.new_bucket(), **KINDS["in-place"].settings)
     name = f"users{next(_streams)}x"
     old, new = ([batch_of(users(first, first + 2))] for first in (10, 20))
@@ -337,7 +341,7 @@ class ForgetfulClient(FailingClient):
         return lambda **arguments: {**method(**arguments), "Metadata": {}}
 
 
-def test_an_interrupted_decision_aborts_nothing_that_may_be_decided(moto_s3: S3Server) -> None:
+def test_an_interrupted_decision_aborts_no_upload_that_may_be_decided(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002, publish_order="purge_first")
     name = _prepared(moto_s3, settings)
     with pytest.raises(KeyboardInterrupt):
@@ -346,8 +350,9 @@ def test_an_interrupted_decision_aborts_nothing_that_may_be_decided(moto_s3: S3S
     assert len(ids_by_listing(moto_s3, settings.s3_bucket_name, f"data/public/{name}/")) == len(NEW)
 
 
-def test_turning_back_spares_the_object_whose_key_the_sync_would_have_untagged_matcher(rclone_s3: S3Server) -> None:
-    """One key for all syncs: the lines kept aside have vanished, so the object must neither come nor go."""
+def test_a_rollback_spares_the_object_whose_key_the_sync_would_have_used(rclone_s3: S3Server) -> None:
+    """All syncs share one key, and the quarantined lines have vanished. The object must be neither created nor
+    deleted."""
     kind = replace(KINDS["in-place"], bad=True, settings=KINDS["in-place"].settings | {"on_bad_record": "quarantine"})
     settings = destination(rclone_s3.new_bucket(), **kind.settings)
     name = _prepared(rclone_s3, settings, kind)
@@ -361,8 +366,8 @@ def test_turning_back_spares_the_object_whose_key_the_sync_would_have_untagged_m
     assert _through_the_head(rclone_s3.open(settings), settings, kind.scope(name)) == [1, 2, 3]
 
 
-def test_a_sync_that_was_rolled_back_does_not_give_its_part_numbers_away(rclone_s3: S3Server) -> None:
-    """Whoever still publishes or deletes its objects, late, must not meet those of a newer sync."""
+def test_the_part_numbers_of_a_rolled_back_sync_are_not_reused(rclone_s3: S3Server) -> None:
+    """A process that publishes or deletes the objects of that sync late must not affect those of a newer sync."""
     settings = destination(
         rclone_s3.new_bucket(), object_size_mb=0.0002, s3_path_format="${NAMESPACE}/${STREAM_NAME}/part_"
     )
@@ -373,7 +378,7 @@ def test_a_sync_that_was_rolled_back_does_not_give_its_part_numbers_away(rclone_
     assert [each.key for each in receipt.objects] == [f"data/public/{name}/part_3.jsonl"]
 
 
-def test_a_decision_whose_segment_was_deleted_says_what_can_be_done(moto_s3: S3Server) -> None:
+def test_the_error_for_a_decision_without_its_segment_names_the_remedy(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
     name = _prepared(moto_s3, settings)
     dying = FailingClient(moto_s3.client(), at="complete_multipart_upload", dead=True)
@@ -391,7 +396,7 @@ def test_a_decision_whose_segment_was_deleted_says_what_can_be_done(moto_s3: S3S
     assert _listed(moto_s3, settings, name) == _through_the_head(bucket, settings, scope) == REFRESH.final()
 
 
-def test_a_sync_does_not_fail_for_one_before_it_that_was_rolled_back(rclone_s3: S3Server) -> None:
+def test_a_sync_succeeds_although_the_sync_before_it_was_rolled_back(rclone_s3: S3Server) -> None:
     settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002)
     name = _vanished(rclone_s3, settings)
     with target(rclone_s3, settings) as opened:
@@ -399,7 +404,7 @@ def test_a_sync_does_not_fail_for_one_before_it_that_was_rolled_back(rclone_s3: 
     assert ids_by_listing(rclone_s3, settings.s3_bucket_name, f"data/public/{name}/") == [70, 71]
 
 
-def test_an_abort_that_fails_does_not_keep_the_others_from_being_tried(moto_s3: S3Server) -> None:
+def test_a_failed_abort_does_not_prevent_the_other_aborts(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
     name = _prepared(moto_s3, settings)
     probe = FailingClient(moto_s3.client())
@@ -415,7 +420,7 @@ def test_an_abort_that_fails_does_not_keep_the_others_from_being_tried(moto_s3: 
 
 
 class InterruptedAfterDeciding(FailingClient):
-    """A client whose user presses Ctrl-C while the head is being put, after the server has taken it."""
+    """A client whose user presses Ctrl-C during the put of the head, after the server has stored it."""
 
     def _counted(self, name: str, method: Any) -> Any:
         def call(**arguments: Any) -> Any:

@@ -1,4 +1,5 @@
-"""Many objects are replaced in batches; a key that the server refuses to delete is named, and the next sync goes on."""
+"""Many objects are replaced in batches. A key that the server refuses to delete is named, and the next sync finishes
+the deletion."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ OLD = [f"data/public/users/2022_04_04_1649030400000_{number}.csv.gz" for number 
 
 
 class RefusingClient(CountedClient):
-    """An S3 client whose server deletes all keys but one, and says so inside its answer."""
+    """An S3 client whose server deletes all keys except one, and reports that key in its answer."""
 
     def __init__(self, client: Any, refused: str) -> None:
         super().__init__(client)
@@ -44,7 +45,7 @@ def test_thousands_of_objects_are_deleted_a_thousand_at_a_time(moto_s3: S3Server
     assert data_keys(moto_s3, settings.s3_bucket_name) == [receipt.objects[0].key]
 
 
-def test_a_key_that_is_refused_inside_the_answer_is_named_and_the_next_sync_finishes(moto_s3: S3Server) -> None:
+def test_a_key_that_the_answer_refuses_is_named_and_the_next_sync_finishes(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket())
     moto_s3.fill(settings.s3_bucket_name, OLD[:3])
     refusing = Bucket(RefusingClient(moto_s3.client(), OLD[1]), settings.s3_bucket_name)

@@ -1,4 +1,4 @@
-"""A reader refuses a document that it cannot understand and says which one it is; it ignores what it does not know."""
+"""A reader refuses a document that it cannot understand and names it. It ignores fields that it does not know."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = "data/_s3dest/public/users/"
 
 
 def _changed(server: S3Server, kind: str, **changes: object):
-    """A destination with one sync, of whose documents one was changed; and that one's key."""
+    """A destination with one sync, one of its documents changed, and the key of that document."""
     settings = destination(server.new_bucket())
     bucket = server.open(settings)
     with target(server, settings, bucket) as opened:
@@ -46,13 +46,13 @@ def test_a_newer_format_version_is_refused(moto_s3: S3Server, kind: str) -> None
 
 
 @pytest.mark.parametrize("kind", ["head.json", "segments/"])
-def test_what_a_newer_library_adds_to_this_version_does_not_hinder_reading(moto_s3: S3Server, kind: str) -> None:
+def test_fields_that_a_newer_library_adds_to_this_version_are_ignored(moto_s3: S3Server, kind: str) -> None:
     settings, _ = _changed(moto_s3, kind, an_addition={"of": "tomorrow"})
     table = read_scope(moto_s3.open(settings), settings.template, Scope(stream().id))
     assert table["id"].to_pylist() == [1]
 
 
-# ---------------------------------------------------------------------- each kind by itself
+# ---------------------------------------------------------------------- one kind of document at a time
 
 _STREAM = {"bucket_path": "data", "namespace": "public", "stream": "users"}
 _SCOPE = _STREAM | {"partition": None}
@@ -96,11 +96,11 @@ DOCUMENTS: dict[str, tuple[DocumentKind[Any], dict[str, Any]]] = {
         },
     ),
 }
-"""A document of each kind in which every group of fields stands."""
+"""A document of each kind in which every group of fields is present."""
 
 
 def _with_additions(value: Any) -> Any:
-    """The same with an unknown field in each object."""
+    """The same value with an unknown field in each object."""
     if isinstance(value, list):
         return [_with_additions(each) for each in value]
     if isinstance(value, dict):
@@ -113,13 +113,13 @@ def _decoded(kind: DocumentKind[Any], document: dict[str, Any], version: int = F
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_kind_of_document_refuses_a_newer_version(name: str) -> None:
+def test_each_kind_of_document_refuses_a_newer_version(name: str) -> None:
     with pytest.raises(ManifestError, match="the key has format version 2; this library knows up to 1"):
         _decoded(*DOCUMENTS[name], version=FORMAT_VERSION + 1)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_kind_of_document_ignores_unknown_fields_wherever_they_stand(name: str) -> None:
+def test_each_kind_of_document_ignores_unknown_fields_at_every_level(name: str) -> None:
     kind, document = DOCUMENTS[name]
     by_name = {field: value for field, value in document.items() if field not in ("format", "settings")}
     maps = {field: value for field, value in document.items() if field not in by_name}
@@ -127,7 +127,7 @@ def test_a_kind_of_document_ignores_unknown_fields_wherever_they_stand(name: str
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_document_that_was_written_is_read_as_the_same(name: str) -> None:
+def test_a_written_document_is_read_back_unchanged(name: str) -> None:
     kind, document = DOCUMENTS[name]
     value = _decoded(kind, document)
     assert kind.decode(kind.encode(value), "the key") == value
@@ -169,7 +169,7 @@ for _ in range(20):
 """
 
 
-def test_what_threads_read_at_once_as_the_first_thing_of_a_process_does_not_crash_it() -> None:
-    """As verify and ls read the segments of a head."""
+def test_threads_that_decode_the_first_documents_of_a_process_together_do_not_crash_it() -> None:
+    """`verify` and `ls` read the segments of a head in this way."""
     done = subprocess.run([sys.executable, "-c", _FIRST_USE], capture_output=True, text=True, timeout=100)
     assert (done.returncode, done.stderr) == (0, "")

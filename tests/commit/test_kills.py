@@ -1,7 +1,7 @@
-"""A process that is killed at any moment: the next sync, or `recover`, finds old or new, and nothing twice.
+"""A process is killed at any moment: the next sync, or `recover`, finds either the old or the new records, and none
+twice.
 
-S3DEST_KILLS sets the number of kills for each server and sync mode.
-"""
+S3DEST_KILLS sets the number of kills for each server and sync mode."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Killable:
         self._began = time.monotonic()
 
     def end(self) -> float:
-        """Returns when all is published, with the seconds that it took."""
+        """Waits until everything is published, and returns the seconds that this took."""
         assert self._heard.recv() == "done"
         self._process.join()
         return time.monotonic() - self._began
 
     def kill(self, seconds: float) -> None:
-        """Kills it after so long."""
+        """Kills the process after this time."""
         time.sleep(seconds)
         self._process.kill()
         self._process.join()
@@ -55,7 +55,7 @@ def _ids(number: int) -> list[int]:
 
 @pytest.mark.timeout(60 + 8 * KILLS)
 @pytest.mark.parametrize("mode", list(SyncMode))
-def test_a_killed_sync_is_there_as_a_whole_or_not_at_all(any_s3: S3Server, mode: SyncMode) -> None:
+def test_a_killed_sync_is_published_completely_or_not_at_all(any_s3: S3Server, mode: SyncMode) -> None:
     bucket = any_s3.new_bucket()
     settings = destination(bucket)
     scope = Scope(stream().id)
@@ -81,8 +81,8 @@ def test_a_killed_sync_is_there_as_a_whole_or_not_at_all(any_s3: S3Server, mode:
 
 
 @pytest.mark.timeout(60 + 8 * KILLS)
-def test_a_killed_sync_with_checkpoints_goes_on_after_the_last_of_them(moto_s3: S3Server) -> None:
-    """The same sync is killed again and again; whatever the moment, the state is that of the records."""
+def test_a_killed_sync_resumes_after_its_last_checkpoint(moto_s3: S3Server) -> None:
+    """The same sync is killed repeatedly. At every moment, the state matches the records."""
     bucket = moto_s3.new_bucket()
     chance = random.Random("checkpoints")
     retry_policy = Killable(moto_s3, moto_s3.new_bucket(), SyncMode.APPEND, 0, checkpoints=True).end()
@@ -101,7 +101,7 @@ def test_a_killed_sync_with_checkpoints_goes_on_after_the_last_of_them(moto_s3: 
 
 
 def _reached(server: S3Server, bucket: str) -> int:
-    """The first id of the sync whose state the manifests tell."""
+    """The first id of the sync whose state the manifests record."""
     client, root = server.client(), "data/_s3dest/public/users/~/"
     head = json.loads(client.get_object(Bucket=bucket, Key=f"{root}head.json")["Body"].read())
     segment = json.loads(

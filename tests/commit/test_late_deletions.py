@@ -1,8 +1,8 @@
-"""Whoever sleeps within a deletion, a sweep or a recovery, however long, harms nothing of those who go on meanwhile.
+"""A process that pauses during a deletion, a sweep or a recovery, however long, does not harm those that continue in
+the meantime.
 
-Every call at which one can be overtaken is enumerated. Those who overtake publish what was decided, and land under the
-very key that is about to be deleted, where the template lets it come again.
-"""
+The tests enumerate every call at which a process can be overtaken. The overtaking processes publish what was
+decided, and land under the same key that is about to be deleted if the template allows the key to recur."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ WAYS_TO_LEAVE: dict[str, dict[str, Any]] = {
     "later": {"delete_grace_s": 3_600},
 }
 Act = Callable[["Lake", Any], object]
-"""What somebody does to a lake, through a client."""
+"""What a process does to a lake, through a client."""
 _moments = count()
 
 
 @dataclass(frozen=True)
 class Lake:
-    """A stream of which each full refresh replaces the one before."""
+    """A stream in which each full refresh replaces the previous one."""
 
     server: S3Server
     settings: S3Destination
@@ -77,7 +77,7 @@ class Lake:
         return Scope(stream(self.name).id)
 
     def bucket(self, client: Any = None) -> Bucket:
-        """Behind a client, each request tried twice."""
+        """The bucket through a client that tries each request twice."""
         return Bucket(
             client or self.server.client(),
             self.settings.s3_bucket_name,
@@ -85,7 +85,7 @@ class Lake:
         )
 
     def land(self, ids: list[int], day: int, *, hours: int = 0, client: Any = None, sync_id: str = "") -> None:
-        """A full refresh that begins on a day of the month, by a server's clock that is ahead by so many hours."""
+        """Runs a full refresh that begins on a day of the month, by a server clock that is this many hours ahead."""
         began = START.replace(day=day) + timedelta(seconds=next(_moments))
         named = replace(sync(sync_id or f"sync of {ids}", began), label=f"day-{day}")
         with target(self.server, self.settings, self.bucket(client)) as opened:
@@ -99,8 +99,8 @@ class Lake:
     def sweep(self, *, hours: int = 0, client: Any = None) -> None:
         sweep(self.bucket(client), self.settings, self.scope.stream, now=datetime.now(UTC) + timedelta(hours=hours))
 
-    def come_again(self) -> None:
-        """Somebody publishes what was decided and lands on the first day again."""
+    def publish_and_land_again(self) -> None:
+        """Publishes what was decided and lands on the first day again, as another process."""
         self.recover(hours=3)
         self.land(AGAIN, 1, hours=3)
 
@@ -109,8 +109,8 @@ class Lake:
         return [] if table is None else sorted(table["id"].to_pylist())
 
     def settled(self, where: str, *, uploads: int = 0) -> list[int]:
-        """What the scope holds after recovery; nothing of it is missing, and nothing is left beside it but so many
-        uploads."""
+        """Returns what the scope holds after recovery. Checks that nothing in it is missing, and that nothing is
+        left over except this many uploads."""
         assert self.recover(hours=9), where
         assert verify(self.bucket(), self.settings.template, self.scope).problems == (), where
         visible = self.visible()
@@ -125,7 +125,7 @@ def _lake(server: S3Server, layout: str, way: str = "after") -> Lake:
 
 
 def _with_old(lake: Lake) -> Lake:
-    """The lake, whose first day's objects are about to leave, or are kept and due."""
+    """The lake with the first day's objects, which are about to be deleted, or are retired and due."""
     lake.land(OLD, 1)
     if lake.settings.delete_grace_s:
         lake.land(MIDDLE, 2)
@@ -133,7 +133,7 @@ def _with_old(lake: Lake) -> Lake:
 
 
 def _with_pending(lake: Lake) -> Lake:
-    """The lake, which has a sync pending that replaces the first day's objects."""
+    """The lake with a pending sync that replaces the first day's objects."""
     lake.land(OLD, 1)
     dying = DyingAfterDeciding(lake.server.client(), at="complete_multipart_upload")
     with pytest.raises(CommitError, match="finishes it"):
@@ -145,8 +145,8 @@ CASES = [(layout, way) for layout in LAYOUTS for way in WAYS_TO_LEAVE if EVERY_C
 
 
 def _overtaken(lake: Callable[[], Lake], act: Act, *, lost: bool = False) -> Iterator[tuple[list[int], bool, str]]:
-    """Lets an act be overtaken at each of its calls, and at none, or where time is short at its deletions and what it
-    asks right before them: what the scope holds then, whether somebody came between, and where."""
+    """Overtakes an act at each of its calls and at none, or, if time is short, at its deletions and at the requests
+    directly before them. Returns what the scope holds then, whether anybody overtook it, and where."""
     first = lake()
     undisturbed = OvertakenClient(first.server.client(), 0, first.come_again)
     act(first, undisturbed)
@@ -158,7 +158,7 @@ def _overtaken(lake: Callable[[], Lake], act: Act, *, lost: bool = False) -> Ite
             made = lake()
             with suppress(CommitError):
                 act(made, OvertakenClient(made.server.client(), at, made.come_again, lost=lost))
-            # Nobody knows the id of an upload whose beginning was not answered.
+            # Nobody knows the id of an upload if the answer to its creation was lost.
             unknown = int(lost and name == "create_multipart_upload")
             yield made.settled(f"call {at}, {name}", uploads=unknown), True, f"call {at}, {name}"
 
@@ -166,7 +166,7 @@ def _overtaken(lake: Callable[[], Lake], act: Act, *, lost: bool = False) -> Ite
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("layout", "way"), CASES)
 @pytest.mark.parametrize("lost", [False, True][: 1 + EVERY_CRASH], ids=["", "and tries again"][: 1 + EVERY_CRASH])
-def test_a_sync_that_is_overtaken_harms_nothing(moto_s3: S3Server, layout: str, way: str, lost: bool) -> None:
+def test_an_overtaken_sync_harms_nothing(moto_s3: S3Server, layout: str, way: str, lost: bool) -> None:
     def act(lake: Lake, client: Any) -> None:
         lake.land(NEW, 3, hours=3, client=client)
 
@@ -176,7 +176,7 @@ def test_a_sync_that_is_overtaken_harms_nothing(moto_s3: S3Server, layout: str, 
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(("layout", "way"), [each for each in CASES if each[1] != "later"])
-def test_a_recovery_that_is_overtaken_harms_nothing(moto_s3: S3Server, layout: str, way: str) -> None:
+def test_an_overtaken_recovery_harms_nothing(moto_s3: S3Server, layout: str, way: str) -> None:
     def act(lake: Lake, client: Any) -> None:
         lake.recover(client=client)
 
@@ -187,7 +187,7 @@ def test_a_recovery_that_is_overtaken_harms_nothing(moto_s3: S3Server, layout: s
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("verb", [Lake.recover, Lake.sweep])
 @pytest.mark.parametrize("layout", [layout for layout, way in CASES if way == "later"])
-def test_who_deletes_what_was_kept_and_is_overtaken_harms_nothing(moto_s3: S3Server, layout: str, verb: Any) -> None:
+def test_an_overtaken_deletion_of_retired_objects_harms_nothing(moto_s3: S3Server, layout: str, verb: Any) -> None:
     def act(lake: Lake, client: Any) -> None:
         verb(lake, hours=3, client=client)
 
@@ -197,8 +197,8 @@ def test_who_deletes_what_was_kept_and_is_overtaken_harms_nothing(moto_s3: S3Ser
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("way", list(WAYS_TO_LEAVE) if EVERY_CRASH else ["after"])
-def test_who_turns_a_sync_back_and_is_overtaken_harms_nothing(moto_s3: S3Server, way: str) -> None:
-    """Whoever comes next lands under the keys of the sync that was rolled back."""
+def test_an_overtaken_rollback_harms_nothing(moto_s3: S3Server, way: str) -> None:
+    """The next process lands under the keys of the sync that was rolled back."""
 
     def made() -> Lake:
         lake = _lake(moto_s3, "one sync id a day", way)
@@ -217,9 +217,7 @@ def test_who_turns_a_sync_back_and_is_overtaken_harms_nothing(moto_s3: S3Server,
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("way", ["before", "after"][: 1 + EVERY_CRASH])
-def test_a_sweep_that_takes_every_upload_and_is_overtaken_by_a_decision_harms_nothing(
-    rclone_s3: S3Server, way: str
-) -> None:
+def test_a_sweep_of_every_upload_that_a_decision_overtakes_harms_nothing(rclone_s3: S3Server, way: str) -> None:
     for at in count(1):
         lake = _lake(rclone_s3, "one key a day", way)
         lake = replace(lake, settings=replace(lake.settings, abandoned_upload_age_s=0))
@@ -239,10 +237,11 @@ def test_a_sweep_that_takes_every_upload_and_is_overtaken_by_a_decision_harms_no
 
 
 @pytest.mark.parametrize("earlier", [timedelta(0), timedelta(microseconds=900), timedelta(hours=1)])
-def test_a_sync_that_does_not_begin_after_the_others_uses_none_of_their_keys_again(
+def test_a_sync_with_an_earlier_time_than_the_others_reuses_none_of_their_keys(
     moto_s3: S3Server, earlier: timedelta
 ) -> None:
-    """Of a template whose keys tell the time: by a clock that was fixed or set back, when those have left."""
+    """The keys of the template contain the time. The clock was fixed or set back, and the objects with these keys
+    have been deleted."""
     settings = destination(moto_s3.new_bucket())
     used: list[str] = []
     with target(moto_s3, settings) as opened:
@@ -266,10 +265,10 @@ FORMATS = [
 
 
 @pytest.mark.parametrize("settings", FORMATS, ids=lambda each: f"{type(each).__name__}-{each.extension}")
-def test_the_same_records_landed_again_under_the_same_key_have_another_etag(
+def test_the_same_records_landed_again_under_the_same_key_have_a_different_etag(
     moto_s3: S3Server, settings: FormatSettings
 ) -> None:
-    """Each record has an id of its own for every landing, so that an ETag names one landing's object."""
+    """Each landing gives its records new ids, so an ETag identifies the object of one landing."""
     lake = _lake(moto_s3, "one key a day")
     lake = replace(lake, settings=replace(lake.settings, format=settings))
     etags = []
@@ -280,8 +279,8 @@ def test_the_same_records_landed_again_under_the_same_key_have_another_etag(
     assert len(set(etags)) == 2
 
 
-def test_a_deletion_that_is_tried_again_spares_what_has_come_meanwhile(any_s3: S3Server) -> None:
-    """Its first answer was lost; also on a server that knows no conditions."""
+def test_a_retried_deletion_spares_a_newer_object(any_s3: S3Server) -> None:
+    """The first answer was lost. This also holds on a server without conditional requests."""
     counting = OvertakenClient(any_s3.client(), 0, lambda: None)
     _with_old(_lake(any_s3, "one key a day")).land(NEW, 2, client=counting)
     at = max(number for number, name in enumerate(counting.names, 1) if name.startswith("delete_object"))

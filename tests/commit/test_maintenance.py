@@ -1,4 +1,4 @@
-"""A sweep aborts what nobody waits for, and nothing else."""
+"""A sweep aborts abandoned uploads, and nothing else."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
 
 def test_a_landing_never_sweeps_its_own_uploads(any_s3: S3Server) -> None:
-    """Even when its sync began longer ago than uploads may wait: here, by a clock that is far ahead."""
+    """This holds even if its sync began longer ago than the maximum age of uploads. The clock here is far ahead."""
     settings = destination(any_s3.new_bucket(), abandoned_upload_age_s=0)
     appended = stream(mode=SyncMode.APPEND)
     with target(any_s3, settings) as opened:
@@ -41,7 +41,7 @@ def test_a_landing_never_sweeps_its_own_uploads(any_s3: S3Server) -> None:
     assert open_uploads(any_s3, settings.s3_bucket_name) == 0
 
 
-def test_a_landing_sweeps_what_an_earlier_one_left(any_s3: S3Server) -> None:
+def test_a_landing_sweeps_the_uploads_of_an_earlier_landing(any_s3: S3Server) -> None:
     settings = destination(any_s3.new_bucket(), abandoned_upload_age_s=0)
     appended = stream(mode=SyncMode.APPEND)
     with target(any_s3, settings) as opened:
@@ -54,7 +54,7 @@ def test_a_landing_sweeps_what_an_earlier_one_left(any_s3: S3Server) -> None:
     assert open_uploads(any_s3, settings.s3_bucket_name) == 0
 
 
-def test_a_stream_is_swept_once_a_day_whatever_the_number_of_its_partitions(moto_s3: S3Server) -> None:
+def test_a_stream_is_swept_once_a_day_however_many_partitions_it_has(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket())
     client = CountedClient(moto_s3.client())
     sweeps = []
@@ -70,7 +70,7 @@ def test_a_stream_is_swept_once_a_day_whatever_the_number_of_its_partitions(moto
 
 
 @pytest.mark.parametrize("path", ["${STREAM_NAME}/${EPOCH}_", "${STREAM_NAME}/${YEAR}/"])
-def test_what_a_killed_sync_left_under_a_former_template_is_swept(any_s3: S3Server, path: str) -> None:
+def test_uploads_of_a_killed_sync_under_a_former_template_are_swept(any_s3: S3Server, path: str) -> None:
     name = any_s3.new_bucket()
     former = destination(name, s3_path_format=path, abandoned_upload_age_s=0)
     settings = replace(former, s3_path_format="new/${STREAM_NAME}/${EPOCH}_", on_template_change="accept")
@@ -86,7 +86,7 @@ def test_what_a_killed_sync_left_under_a_former_template_is_swept(any_s3: S3Serv
 
 
 @pytest.mark.parametrize("order", ["add_first", "purge_first"])
-def test_a_sweep_that_looked_before_a_decision_and_aborts_after_it_costs_nothing_of_before(
+def test_a_sweep_that_lists_before_a_decision_and_aborts_after_it_loses_no_old_data(
     rclone_s3: S3Server, order: str
 ) -> None:
     settings = destination(rclone_s3.new_bucket(), publish_order=order, abandoned_upload_age_s=0)
@@ -113,7 +113,7 @@ def _soon() -> datetime:
 
 
 def _decided(server: S3Server, settings, name: str) -> None:
-    """A sync that was decided and died before anything of it was published."""
+    """A sync that was decided and died before any of it was published."""
     items = [batch_of(users(1, 1)), BadRecord(StreamId("public", name), b"x", "no JSON")]
     dying = FailingClient(server.client(), at="complete_multipart_upload", dead=True)
     scope = Scope(StreamId("public", name), "2026-01-05")
@@ -131,8 +131,11 @@ def _decided(server: S3Server, settings, name: str) -> None:
         ("${EPOCH}_", "users", "orders"),
     ],
 )
-def test_a_sweep_leaves_what_any_head_has_pending(any_s3: S3Server, path: str, decided: str, swept: str) -> None:
-    """The stream's own, its quarantined lines, and those of a stream whose keys look the same."""
+def test_a_sweep_spares_the_pending_uploads_of_every_head(
+    any_s3: S3Server, path: str, decided: str, swept: str
+) -> None:
+    """The pending uploads are the stream's own, those of its quarantined lines, and those of a stream with similar
+    keys."""
     name = any_s3.new_bucket()
     settings = destination(name, s3_path_format=path, abandoned_upload_age_s=0, on_bad_record="quarantine")
     _decided(any_s3, settings, decided)

@@ -1,4 +1,4 @@
-"""What a refresh deletes: its own scope's objects and what the connector left; never anything of anybody else."""
+"""A refresh deletes the objects of its own scope and those of the connector, and never anything else."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ NAMES = [
 NAMESPACES = [None, "public", "用户表", "a", "a_b", "_"]
 
 
-# ---------------------------------------------------------------------- by keys alone
+# ---------------------------------------------------------------------- by keys only
 
 
 @settings(max_examples=200, deadline=None)
 @given(templates, streams, streams, st.none() | st.text(max_size=5), moments, parts, tags)
-def test_no_manifest_and_no_file_of_another_make_is_taken_for_an_object(
+def test_manifests_and_files_of_other_tools_are_not_recognized_as_objects(
     template, one, other, partition, moment, part, tag
 ):
     usable(template, one)
@@ -91,8 +91,9 @@ landings = st.lists(st.tuples(scope_names, st.sampled_from([None, None, "2026-01
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(templates, landings, landings)
-def test_a_refresh_touches_nothing_of_any_other_scope(moto_s3: S3Server, template: KeyTemplate, first, again):
-    """Every landing under one path, of streams that nobody has compared; some twice, so that they replace."""
+def test_a_refresh_touches_no_object_of_any_other_scope(moto_s3: S3Server, template: KeyTemplate, first, again):
+    """Many landings under one path, of streams that are not compared with each other. Some land twice, and so
+    replace their objects."""
     settings = destination(
         moto_s3.new_bucket(),
         s3_bucket_path=template.bucket_path,
@@ -120,7 +121,7 @@ def test_a_refresh_touches_nothing_of_any_other_scope(moto_s3: S3Server, templat
 
 
 def _orders(bucket: Bucket, settings: Any, partitions: int) -> StreamId:
-    """Heads of so many partitions of another stream, as they stand in a bucket."""
+    """Heads of this many partitions of another stream, as they are stored in a bucket."""
     orders = StreamId("public", "orders")
     for number in range(partitions):
         scope = Scope(orders, f"day-{number}")
@@ -131,7 +132,7 @@ def _orders(bucket: Bucket, settings: Any, partitions: int) -> StreamId:
 
 
 def _reads_of_a_refresh(server: S3Server, settings: Any) -> int:
-    """How many objects a full refresh of `users` reads that meets a file of the connector."""
+    """The number of objects that a full refresh of `users` reads when it finds a file of the connector."""
     server.fill(settings.s3_bucket_name, ["data/public/users/2022_04_04_123456789_0.csv.gz"])
     client = CountedClient(server.client())
     with target(server, settings, Bucket(client, settings.s3_bucket_name)) as opened:
@@ -140,7 +141,7 @@ def _reads_of_a_refresh(server: S3Server, settings: Any) -> int:
     return client.calls.count("get_object")
 
 
-def test_a_refresh_reads_the_heads_of_those_alone_who_could_own_what_it_finds(moto_s3: S3Server) -> None:
+def test_a_refresh_reads_only_the_heads_of_possible_owners(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket())
     bucket = moto_s3.open(settings)
     orders = _orders(bucket, settings, 50)
@@ -148,7 +149,7 @@ def test_a_refresh_reads_the_heads_of_those_alone_who_could_own_what_it_finds(mo
     assert _reads_of_a_refresh(moto_s3, settings) < 10
 
 
-def test_a_stream_whose_register_is_lost_is_asked_about_every_scope(moto_s3: S3Server) -> None:
+def test_all_heads_of_a_stream_without_a_registry_entry_are_read(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket())
     _orders(moto_s3.open(settings), settings, 50)
     assert 50 < _reads_of_a_refresh(moto_s3, settings) < 60
@@ -167,8 +168,9 @@ LAYOUTS = [
     ("ours", "theirs"),
     [*permutations(LAYOUTS[:3], 2), (LAYOUTS[1], LAYOUTS[4]), (LAYOUTS[4], LAYOUTS[1]), (LAYOUTS[2], LAYOUTS[3])],
 )
-def test_destinations_whose_keys_look_alike_leave_each_others_objects(moto_s3: S3Server, ours, theirs) -> None:
-    """One bucket, two destinations whose bucket paths lie in each other: the keys do not tell whose they are."""
+def test_destinations_with_similar_keys_leave_each_others_objects_alone(moto_s3: S3Server, ours, theirs) -> None:
+    """Two destinations in one bucket, one bucket path inside the other: the keys do not show which destination owns
+    them."""
     name = moto_s3.new_bucket()
     for number, layout in enumerate((theirs, ours, theirs, ours)):
         with target(moto_s3, destination(name, **layout)) as opened:
@@ -176,8 +178,8 @@ def test_destinations_whose_keys_look_alike_leave_each_others_objects(moto_s3: S
     assert ids_by_listing(moto_s3, name) == [2, 3]
 
 
-def test_what_was_landed_under_an_earlier_template_stays_its_streams(moto_s3: S3Server) -> None:
-    """`orders` once stood where `users` is landed now, and its register remembers."""
+def test_objects_landed_under_an_earlier_template_still_belong_to_their_stream(moto_s3: S3Server) -> None:
+    """`orders` was once landed where `users` is landed now, and its registry still records this."""
     name = moto_s3.new_bucket()
     before = destination(name, s3_path_format="public/users/${EPOCH}_")
     now = destination(name, s3_path_format="${NAMESPACE}/${STREAM_NAME}/${EPOCH}_", on_template_change="accept")
@@ -223,7 +225,7 @@ def test_a_first_refresh_takes_over_only_what_the_connector_can_have_written(
     assert foreign <= set(data_keys(moto_s3, settings.s3_bucket_name))
 
 
-# ---------------------------------------------------------------------- one key of two streams
+# ---------------------------------------------------------------------- one key for two streams
 
 ONE_KEY: list[dict[str, Any]] = [
     {"s3_path_format": "x_", "file_name_pattern": "fixed{format_extension}"},
@@ -237,10 +239,10 @@ ONE_KEY: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("template", ONE_KEY, ids=lambda each: " ".join(each.values()))
 @pytest.mark.parametrize("mode", list(SyncMode))
-def test_a_key_that_another_stream_holds_is_refused_before_anything_is_decided(
+def test_a_key_that_belongs_to_another_stream_is_refused_before_the_decision(
     moto_s3: S3Server, template: dict[str, str], mode: SyncMode
 ) -> None:
-    """The streams stand in two catalogs, so that nobody compares them; both syncs are given one time and one id."""
+    """The streams are in two catalogs, so they are not compared. Both syncs have the same time and the same id."""
     settings = destination(moto_s3.new_bucket(), **template)
     one, other = stream("b_c", namespace="a"), stream("b_c" if "_$" not in template["s3_path_format"] else "c", mode)
     other = replace(other, namespace="a_b")
@@ -267,10 +269,10 @@ HASHED = key_name("名前")
 
 @pytest.mark.parametrize(("one", "other"), [*permutations(("a b", "a_b")), *permutations(("名前", HASHED))])
 @pytest.mark.parametrize("place", ["name", "namespace"])
-def test_a_name_that_stands_in_keys_as_another_does_replaces_nothing_of_it(
+def test_a_stream_with_the_same_name_in_keys_as_another_replaces_none_of_its_objects(
     moto_s3: S3Server, one: str, other: str, place: str
 ) -> None:
-    """A separator of a name becomes "_", which another name may have; and a name may spell another's hash."""
+    """A separator in a name becomes "_", which another name may contain, and a name may equal the hash of another."""
     settings = destination(
         moto_s3.new_bucket(),
         s3_path_format="${NAMESPACE}/${STREAM_NAME}/",
@@ -288,7 +290,7 @@ def test_a_name_that_stands_in_keys_as_another_does_replaces_nothing_of_it(
 
 
 @pytest.mark.parametrize("names", permutations(((None, "p/users"), ("p", "users"))))
-def test_a_name_that_spells_namespace_and_name_of_another_replaces_nothing_of_it(
+def test_a_name_that_equals_namespace_and_name_of_another_stream_replaces_none_of_its_objects(
     moto_s3: S3Server, names: tuple[tuple[str | None, str], ...]
 ) -> None:
     settings = destination(
@@ -306,8 +308,8 @@ def test_a_name_that_spells_namespace_and_name_of_another_replaces_nothing_of_it
     assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [1]
 
 
-def test_two_streams_that_are_landed_at_one_time_do_not_replace_each_other(moto_s3: S3Server) -> None:
-    """Each has listed before the other was there, so that both count from 0."""
+def test_two_streams_that_land_at_the_same_time_do_not_replace_each_other(moto_s3: S3Server) -> None:
+    """Each listed the keys before the other landed, so both count from 0."""
     settings = destination(moto_s3.new_bucket(), s3_path_format="x_")
     first, second = stream("first", SyncMode.APPEND), stream("second", SyncMode.APPEND)
     with (
@@ -325,7 +327,7 @@ def test_two_streams_that_are_landed_at_one_time_do_not_replace_each_other(moto_
     assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [1]
 
 
-def test_a_usual_template_costs_no_request_for_that(moto_s3: S3Server) -> None:
+def test_a_usual_template_needs_no_request_to_detect_shared_keys(moto_s3: S3Server) -> None:
     named = KeyTemplate("lake", "${NAMESPACE}/${STREAM_NAME}/")
     assert named.keeps_apart(StreamId("public", "users"))
     assert named.keeps_apart(StreamId(None, "users"))
@@ -337,7 +339,7 @@ def test_a_usual_template_costs_no_request_for_that(moto_s3: S3Server) -> None:
 
 
 def _land_alone(opened: Target, only: Stream, sync_id: str, number: int) -> None:
-    """Lands a record of a stream that stands alone in its catalog."""
+    """Lands a record of a stream that is alone in its catalog."""
     with landing_streams(opened, [only], sync(sync_id)) as landings:
         landings.append(StreamBatch(only.id, batch_of(users(number, number))))
         list(landings.publish())

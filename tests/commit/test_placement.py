@@ -1,4 +1,4 @@
-"""A manifest says whose it is, and is refused by landing, reading and verification in any other place."""
+"""A manifest records where it belongs. Landing, reading and verification refuse it anywhere else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def landed(server: S3Server, settings: S3Destination, number: int, name: str = "
 
 
 def copied(bucket: Bucket, one: str, other: str) -> None:
-    """Everything under a prefix, under another one too."""
+    """Copies everything under a prefix to another prefix."""
     for each in list(bucket.list_objects(one)):
         bucket.put(f"{other}{each.key.removeprefix(one)}", bucket.get(each.key)[0])
 
@@ -46,7 +46,7 @@ def everything(bucket: Bucket) -> dict[str, str]:
 
 @pytest.fixture
 def lakes(moto_s3: S3Server) -> tuple[S3Destination, S3Destination]:
-    """A lake, and a copy of it, with everything that stood in it."""
+    """A lake, and a copy of it with all its contents."""
     original = destination(moto_s3.new_bucket(), s3_bucket_path="lake")
     copy = destination(original.s3_bucket_name, s3_bucket_path="lake2", on_template_change="accept")
     landed(moto_s3, original, 1)
@@ -58,7 +58,7 @@ def _land_in(server: S3Server, settings: S3Destination) -> None:
     landed(server, settings, 2)
 
 
-def _land_without_register(server: S3Server, settings: S3Destination) -> None:
+def _land_without_registry(server: S3Server, settings: S3Destination) -> None:
     server.open(settings).delete([registry_key(stream_root(settings.template.literal_root, stream().id))])
     landed(server, settings, 2)
 
@@ -76,7 +76,7 @@ def _verify(server: S3Server, settings: S3Destination) -> None:
     verify(server.open(settings), settings.template, Scope(stream().id))
 
 
-@pytest.mark.parametrize("act", [_land_in, _land_without_register, _plan, _read, _verify])
+@pytest.mark.parametrize("act", [_land_in, _land_without_registry, _plan, _read, _verify])
 def test_a_copied_lake_is_refused_and_the_original_untouched(
     moto_s3: S3Server, lakes: tuple[S3Destination, S3Destination], act: Callable[[S3Server, S3Destination], None]
 ) -> None:
@@ -90,7 +90,7 @@ def test_a_copied_lake_is_refused_and_the_original_untouched(
     assert verify(bucket, original.template, Scope(stream().id)).problems == ()
 
 
-def test_the_advice_for_a_copied_lake_makes_a_lake_of_it_and_harms_nobody(
+def test_the_advice_for_a_copied_lake_makes_it_usable_and_leaves_the_original_unchanged(
     moto_s3: S3Server, lakes: tuple[S3Destination, S3Destination]
 ) -> None:
     original, copy = lakes
@@ -107,7 +107,7 @@ def test_the_advice_for_a_copied_lake_makes_a_lake_of_it_and_harms_nobody(
     assert ids_by_listing(moto_s3, copy.s3_bucket_name) == [2, 3]
 
 
-def test_recovery_and_listing_tell_of_a_copied_lake(
+def test_recovery_and_listing_report_a_copied_lake(
     moto_s3: S3Server, lakes: tuple[S3Destination, S3Destination]
 ) -> None:
     _, copy = lakes
@@ -121,11 +121,11 @@ def test_recovery_and_listing_tell_of_a_copied_lake(
     ]
 
 
-# ---------------------------------------------------------------------- manifests of others
+# ---------------------------------------------------------------------- manifests of other owners
 
 
 def _copied_kind(server: S3Server, kind: str) -> tuple[S3Destination, str]:
-    """Two streams, of which the second's manifest of a kind stands in the place of the first's; and its key."""
+    """Two streams, where a manifest of the second replaces that of the first, and the key of that manifest."""
     settings = destination(server.new_bucket())
     landed(server, settings, 1, "one")
     landed(server, settings, 2, "two")
@@ -143,7 +143,9 @@ def _copied_kind(server: S3Server, kind: str) -> tuple[S3Destination, str]:
 
 
 @pytest.mark.parametrize("kind", ["head.json", "segments/", "~stream.json"])
-def test_a_manifest_of_another_stream_is_refused_and_nothing_of_that_is_deleted(moto_s3: S3Server, kind: str) -> None:
+def test_a_manifest_of_another_stream_is_refused_and_none_of_its_objects_is_deleted(
+    moto_s3: S3Server, kind: str
+) -> None:
     settings, key = _copied_kind(moto_s3, kind)
     bucket = moto_s3.open(settings)
     before = everything(bucket)
@@ -159,7 +161,7 @@ def test_a_manifest_of_another_stream_is_refused_and_nothing_of_that_is_deleted(
 
 
 @pytest.mark.parametrize("kind", ["head.json", "segments/"])
-def test_reading_and_verification_refuse_it_too(moto_s3: S3Server, kind: str) -> None:
+def test_reading_and_verification_refuse_a_manifest_of_another_stream(moto_s3: S3Server, kind: str) -> None:
     settings, key = _copied_kind(moto_s3, kind)
     bucket = moto_s3.open(settings)
     for act in (verify, read_scope):
@@ -168,7 +170,7 @@ def test_reading_and_verification_refuse_it_too(moto_s3: S3Server, kind: str) ->
         assert caught.value.key == key
 
 
-def test_a_manifest_of_another_partition_and_of_another_sync_is_refused(moto_s3: S3Server) -> None:
+def test_manifests_of_another_partition_or_another_sync_are_refused(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket())
     for number, day in enumerate(("2026-01-05", "2026-01-06", "2026-01-05")):
         landed(moto_s3, settings, number, partition=day)
@@ -190,7 +192,7 @@ def test_a_manifest_of_another_partition_and_of_another_sync_is_refused(moto_s3:
 
 
 @pytest.mark.parametrize("others", ["other/public/users/notes.jsonl", "data/public/orders/0.jsonl"])
-def test_what_a_changed_manifest_lists_elsewhere_is_never_deleted(moto_s3: S3Server, others: str) -> None:
+def test_objects_elsewhere_that_a_changed_manifest_lists_are_never_deleted(moto_s3: S3Server, others: str) -> None:
     settings = destination(moto_s3.new_bucket())
     landed(moto_s3, settings, 1)
     bucket = moto_s3.open(settings)
@@ -207,7 +209,7 @@ def test_what_a_changed_manifest_lists_elsewhere_is_never_deleted(moto_s3: S3Ser
     assert others in data_keys(moto_s3, settings.s3_bucket_name)
 
 
-def test_a_stream_beside_a_copied_lake_is_swept_and_refreshed_as_ever(
+def test_a_copied_lake_does_not_affect_sweep_and_refresh_of_another_stream(
     moto_s3: S3Server, lakes: tuple[S3Destination, S3Destination]
 ) -> None:
     original, _ = lakes

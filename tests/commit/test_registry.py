@@ -1,4 +1,5 @@
-"""A stream has one template under a bucket path: under another one nothing is written, until the settings accept it."""
+"""A stream has one template under a bucket path. Nothing is written under a different template until the settings
+accept it."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def landed(server: S3Server, settings: S3Destination, number: int, **landing: An
 
 
 def everything(server: S3Server, bucket: str) -> dict[str, str]:
-    """Every object with its ETag, manifests too."""
+    """Every object with its ETag, including manifests."""
     listed = server.client().list_objects_v2(Bucket=bucket).get("Contents", [])
     return {each["Key"]: each["ETag"] for each in listed}
 
@@ -65,7 +66,7 @@ def test_another_template_is_refused_before_anything_is_written(moto_s3: S3Serve
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_a_plan_refuses_it_too(moto_s3: S3Server, other) -> None:
+def test_a_plan_refuses_another_template(moto_s3: S3Server, other) -> None:
     one = destination(moto_s3.new_bucket(), **A)
     landed(moto_s3, one, 1)
     with target(moto_s3, replace(one, **other)) as opened, pytest.raises(TemplateError, match=r"public\.users"):
@@ -107,7 +108,7 @@ def test_two_spellings_of_one_file_name_are_one_template(one: str, other: str) -
         )
 
 
-def test_other_streams_and_other_paths_have_templates_of_their_own(moto_s3: S3Server) -> None:
+def test_other_streams_and_other_paths_have_their_own_templates(moto_s3: S3Server) -> None:
     one = destination(moto_s3.new_bucket(), **A)
     landed(moto_s3, one, 1)
     landed(moto_s3, replace(one, s3_bucket_path="other/${NAMESPACE}", **OTHERS[0]), 2)
@@ -119,7 +120,7 @@ def test_other_streams_and_other_paths_have_templates_of_their_own(moto_s3: S3Se
 
 
 @pytest.mark.parametrize(("mode", "left"), [(SyncMode.FULL_REFRESH, [3]), (SyncMode.APPEND, [1, 2, 3])])
-def test_a_stream_that_moves_takes_its_manifests_along_and_the_former_template_is_refused(
+def test_a_stream_with_a_new_template_keeps_its_manifests_and_refuses_the_former_template(
     any_s3: S3Server, mode, left
 ) -> None:
     one = destination(any_s3.new_bucket(), **A)
@@ -134,7 +135,7 @@ def test_a_stream_that_moves_takes_its_manifests_along_and_the_former_template_i
     landed(any_s3, one, 6, mode=mode)
 
 
-def test_the_register_remembers_all_templates_each_once_and_the_one_that_counts_last(moto_s3: S3Server) -> None:
+def test_the_registry_lists_every_template_once_with_the_current_one_last(moto_s3: S3Server) -> None:
     one = destination(moto_s3.new_bucket(), on_template_change="accept", **A)
     for number, other in enumerate(({}, OTHERS[0], OTHERS[1], {}), start=1):
         landed(moto_s3, replace(one, **other), number)
@@ -146,7 +147,7 @@ def test_the_register_remembers_all_templates_each_once_and_the_one_that_counts_
     assert found[-1] == last
 
 
-def test_of_two_first_syncs_at_a_time_one_is_refused_at_its_publication(moto_s3: S3Server) -> None:
+def test_one_of_two_simultaneous_first_syncs_is_refused_at_its_publication(moto_s3: S3Server) -> None:
     one = destination(moto_s3.new_bucket(), **A)
     with target(moto_s3, one) as opened, Landing(opened, stream(), sync("slow")) as slow:
         slow.append_batch(next(batches_of(users(1, 1))))
@@ -157,8 +158,8 @@ def test_of_two_first_syncs_at_a_time_one_is_refused_at_its_publication(moto_s3:
     assert uploads(moto_s3, one.s3_bucket_name) == 0
 
 
-def test_no_stream_of_a_source_is_begun_where_one_is_refused(moto_s3: S3Server) -> None:
-    """Beginning `orders` would finish what an earlier sync of it had decided: nothing but the registers is read."""
+def test_no_stream_of_a_source_begins_if_one_is_refused(moto_s3: S3Server) -> None:
+    """Beginning `orders` would finish what an earlier sync of it had decided. Only the registry entries are read."""
     one = destination(moto_s3.new_bucket(), **A)
     landed(moto_s3, one, 1)
     client = CountedClient(moto_s3.client())
@@ -172,45 +173,45 @@ def test_no_stream_of_a_source_is_begun_where_one_is_refused(moto_s3: S3Server) 
     assert sorted(client.calls) == ["get_object", "get_object", "list_objects_v2"]
 
 
-def test_where_the_register_is_gone_what_has_landed_tells_the_template(moto_s3: S3Server) -> None:
+def test_landed_data_shows_the_template_if_the_registry_entry_is_missing(moto_s3: S3Server) -> None:
     one = destination(moto_s3.new_bucket(), **A)
     landed(moto_s3, one, 1, mode=SyncMode.APPEND, scope=Scope(USERS, "2026-01-05"))
-    lose_register(moto_s3, one, USERS)
+    delete_registry_entry(moto_s3, one, USERS)
     with pytest.raises(TemplateError, match=r"lands .* '\$\{STREAM_NAME\}/a_.*, and not with .*/b_"):
         landed(moto_s3, replace(one, **OTHERS[0]), 2)
     landed(moto_s3, one, 3, mode=SyncMode.APPEND)
     assert ids_by_listing(moto_s3, one.s3_bucket_name) == [1, 3]
 
 
-def test_a_stream_without_register_that_moves_keeps_what_it_has_landed_before(moto_s3: S3Server) -> None:
-    """Its keys of before are those that another stream makes now, whose refresh takes the connector's away."""
+def test_a_stream_without_a_registry_entry_keeps_its_earlier_data_under_a_new_template(moto_s3: S3Server) -> None:
+    """Another stream now uses its former keys, and the refresh of that stream deletes the connector's files."""
     one = destination(moto_s3.new_bucket(), s3_bucket_path="lake", s3_path_format="${STREAM_NAME}/")
     moved = replace(one, s3_path_format="${NAMESPACE}/${STREAM_NAME}/x_", on_template_change="accept")
     landed(moto_s3, one, 1, mode=SyncMode.APPEND)
-    lose_register(moto_s3, one, USERS)
+    delete_registry_entry(moto_s3, one, USERS)
     landed(moto_s3, moved, 2, mode=SyncMode.APPEND)
     with target(moto_s3, one) as opened:
         land(batches_of(users(9, 9)), opened, stream(namespace="private"), sync("other"))
     assert ids_by_listing(moto_s3, one.s3_bucket_name) == [1, 2, 9]
 
 
-def test_a_damaged_register_is_told_with_its_cure(moto_s3: S3Server) -> None:
+def test_a_damaged_registry_entry_is_reported_with_its_remedy(moto_s3: S3Server) -> None:
     one = destination(moto_s3.new_bucket(), **A)
     landed(moto_s3, one, 1)
     key = registry_key(stream_root(one.template.literal_root, USERS))
     moto_s3.open(one).put(key, b"{")
     with pytest.raises(ManifestError, match=r"~stream\.json is damaged .* Delete it"):
         landed(moto_s3, one, 2)
-    lose_register(moto_s3, one, USERS)
+    delete_registry_entry(moto_s3, one, USERS)
     landed(moto_s3, one, 3)
     assert ids_by_listing(moto_s3, one.s3_bucket_name) == [3]
 
 
-def lose_register(server: S3Server, settings: S3Destination, stream: StreamId) -> None:
+def delete_registry_entry(server: S3Server, settings: S3Destination, stream: StreamId) -> None:
     server.open(settings).delete([registry_key(stream_root(settings.template.literal_root, stream))])
 
 
-def test_what_an_older_library_allowed_and_this_one_does_not_is_another_template(moto_s3: S3Server) -> None:
+def test_a_template_that_only_an_older_library_allowed_counts_as_different(moto_s3: S3Server) -> None:
     one = destination(moto_s3.new_bucket(), **A)
     landed(moto_s3, one, 1)
     bucket, key = moto_s3.open(one), registry_key(stream_root(one.template.literal_root, USERS))

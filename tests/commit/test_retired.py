@@ -1,4 +1,5 @@
-"""Replaced objects stay for readers of before as long as `delete_grace_s` says, and leave then, whoever comes first."""
+"""Replaced objects stay for readers of the old generation for `delete_grace_s`. The first process that comes later
+deletes them."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ def lake(server: S3Server, **settings: Any) -> S3Destination:
 
 
 def land_at(server: S3Server, settings: S3Destination, moment: datetime, number: int, **options: Any) -> None:
-    """A full refresh with one record, at this moment by all clocks."""
+    """Runs a full refresh with one record, at this moment by all clocks."""
     with target(server, settings) as opened:
         name = options.pop("stream", stream())
         at = replace(opened, clock=lambda: moment, server_clock=lambda: moment)
@@ -59,7 +60,7 @@ def test_a_listing_shows_both_generations_and_the_manifest_the_new_one(any_s3: S
     assert visible(any_s3, settings) == [2]
 
 
-def test_the_next_sync_deletes_what_is_over_and_nothing_earlier(moto_s3: S3Server) -> None:
+def test_the_next_sync_deletes_only_expired_objects(moto_s3: S3Server) -> None:
     settings = lake(moto_s3)
     for number, minutes in enumerate((0, 10, 40, 75), 1):
         land_at(moto_s3, settings, START + timedelta(minutes=minutes), number)
@@ -79,7 +80,7 @@ def by_sweep(server: S3Server, settings: S3Destination, moment: datetime) -> Non
 
 
 @pytest.mark.parametrize("act", [by_recovery, by_sweep])
-def test_recover_and_sweep_delete_what_is_over(any_s3: S3Server, act: Callable[..., None]) -> None:
+def test_recover_and_sweep_delete_expired_objects(any_s3: S3Server, act: Callable[..., None]) -> None:
     settings = lake(any_s3)
     land_at(any_s3, settings, START, 1)
     land_at(any_s3, settings, START, 2)
@@ -90,7 +91,7 @@ def test_recover_and_sweep_delete_what_is_over(any_s3: S3Server, act: Callable[.
     assert head_of(any_s3, settings).retired == ()
 
 
-def test_the_time_begins_with_the_publication_whoever_publishes(moto_s3: S3Server) -> None:
+def test_the_grace_period_begins_with_the_publication_whoever_publishes(moto_s3: S3Server) -> None:
     settings = lake(moto_s3)
     land_at(moto_s3, settings, START, 1)
     key = head_key(scope_root(settings.template.literal_root, USERS))
@@ -106,7 +107,7 @@ def test_the_time_begins_with_the_publication_whoever_publishes(moto_s3: S3Serve
 
 
 def test_a_key_that_is_live_again_is_not_deleted(moto_s3: S3Server) -> None:
-    """Two file names in turn, each without a part number: the third sync writes the key that the second replaced."""
+    """Two file names alternate, both without a part number. The third sync writes the key that the second replaced."""
     moves = {"s3_path_format": "${STREAM_NAME}/", "on_template_change": "accept"}
     one = lake(moto_s3, file_name_pattern="a{format_extension}", **moves)
     other = replace(one, file_name_pattern="b{format_extension}")
@@ -116,7 +117,7 @@ def test_a_key_that_is_live_again_is_not_deleted(moto_s3: S3Server) -> None:
     assert listed(moto_s3, one) == visible(moto_s3, one) == [3]
 
 
-def test_a_head_stays_small_and_everything_leaves_when_more_is_replaced_than_it_keeps_apart(moto_s3: S3Server) -> None:
+def test_a_head_stays_small_and_all_objects_are_deleted_if_more_are_replaced_than_it_lists(moto_s3: S3Server) -> None:
     settings = lake(moto_s3)
     number = MAX_RETIRED + 6
     for each in range(number):
@@ -127,7 +128,7 @@ def test_a_head_stays_small_and_everything_leaves_when_more_is_replaced_than_it_
     assert listed(moto_s3, settings) == [number - 1]
 
 
-def test_a_refresh_does_not_take_what_is_kept_for_the_connectors(moto_s3: S3Server) -> None:
+def test_a_refresh_does_not_mistake_retired_objects_for_connector_files(moto_s3: S3Server) -> None:
     settings = lake(moto_s3)
     for number in (1, 2, 3):
         land_at(moto_s3, settings, START + timedelta(minutes=number), number)
@@ -135,7 +136,7 @@ def test_a_refresh_does_not_take_what_is_kept_for_the_connectors(moto_s3: S3Serv
     assert listed(moto_s3, settings) == [1, 2, 4]
 
 
-def test_what_leaves_while_a_sync_is_under_way_does_not_stop_it(moto_s3: S3Server) -> None:
+def test_deletions_during_a_sync_do_not_stop_it(moto_s3: S3Server) -> None:
     settings = lake(moto_s3)
     land_at(moto_s3, settings, START, 1)
     land_at(moto_s3, settings, START, 2)
@@ -147,7 +148,7 @@ def test_what_leaves_while_a_sync_is_under_way_does_not_stop_it(moto_s3: S3Serve
     assert listed(moto_s3, settings) == [2, 3]
 
 
-def test_purging_first_and_keeping_exclude_each_other():
+def test_purging_first_and_a_grace_period_exclude_each_other():
     with pytest.raises(SettingsError, match="purge_first") as raised:
         S3Destination(s3_bucket_name="lake", publish_order="purge_first", delete_grace_s=1)
     assert raised.value.setting == "delete_grace_s"

@@ -1,4 +1,4 @@
-"""What changed in a stream's columns since its last sync stands in the receipt."""
+"""The receipt lists what changed in the columns of a stream since its last sync."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _stream(schema: dict) -> Stream:
     return Stream(name="users", json_schema=schema)
 
 
-def test_added_removed_and_retyped_fields_are_told_once(moto_s3: S3Server) -> None:
+def test_added_removed_and_retyped_fields_are_reported_once(moto_s3: S3Server) -> None:
     with target(moto_s3, destination(moto_s3.new_bucket())) as opened:
         receipts = [
             land(batches_of([{"id": 1}]), opened, _stream(schema), sync(f"s{number}"))
@@ -48,7 +48,7 @@ def test_added_removed_and_retyped_fields_are_told_once(moto_s3: S3Server) -> No
     assert [receipts[number].schema_changes for number in (0, 1, 3)] == [None, None, None]
 
 
-def test_a_sync_without_a_record_forgets_no_schema(moto_s3: S3Server) -> None:
+def test_a_sync_without_records_keeps_the_schema(moto_s3: S3Server) -> None:
     with target(moto_s3, destination(moto_s3.new_bucket())) as opened:
         land(batches_of([{"id": 1}]), opened, _stream(BEFORE), sync("s1"))
         land([], opened, _stream(BEFORE), sync("s2"))

@@ -1,4 +1,5 @@
-"""Streams that share a source's states, landed really: no stream misses a record, whatever reads overlap and fail."""
+"""Streams that share the states of a source are landed on a real server. No stream misses a record, even if reads
+overlap or fail."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ APPENDED = {each: stream(each.name, SyncMode.APPEND, each.namespace) for each in
 
 
 class RealLake:
-    """Landings side by side in a bucket, by a clock that goes back."""
+    """Concurrent landings in a bucket, with a clock that runs backwards."""
 
     def __init__(self, server: S3Server) -> None:
         self.server = server
@@ -71,7 +72,7 @@ class RealLake:
                 )
 
     def forget_segments(self) -> None:
-        """Loses the segments that hold states and no objects, which no reader misses; all but the newest states."""
+        """Deletes the segments that hold states and no objects, which no reader needs. The newest states stay."""
         reached = [reached_state(self.bucket, self.settings.template, Scope(each)) for each in STREAMS]
         for state in filter(None, reached):
             gone = {each.segment for each in state.lineage[:-1]}
@@ -114,7 +115,9 @@ def test_every_stream_gets_every_record(moto_s3: S3Server) -> None:
     holds()
 
 
-def test_the_common_state_is_read_from_an_older_segment_and_without_it_all_begin_anew(moto_s3: S3Server) -> None:
+def test_the_shared_state_is_read_from_an_older_segment_and_without_it_all_streams_start_over(
+    moto_s3: S3Server,
+) -> None:
     lake, source = RealLake(moto_s3), Source("shared position")
     both, (first, second) = STREAMS[:2], STREAMS[:2]
     with lake.open:

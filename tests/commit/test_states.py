@@ -1,4 +1,5 @@
-"""A state set or forgotten by hand: records stay, no sync is overwritten without a word, errors leave old or new."""
+"""A state is set or cleared by hand: records stay, no sync is overwritten silently, and errors leave the old or the
+new state."""
 
 from __future__ import annotations
 
@@ -60,7 +61,7 @@ def lake(moto_s3: S3Server) -> Lake:
     return Lake(moto_s3)
 
 
-def test_a_state_is_set_and_forgotten_and_the_one_before_is_given(any_s3: S3Server) -> None:
+def test_setting_and_clearing_a_state_returns_the_previous_one(any_s3: S3Server) -> None:
     lake = Lake(any_s3)
     lake.land(1, '{"at":1}', "first")
     assert (lake.change('{"at":9}'), lake.state()) == ('{"at":1}', '{"at":9}')
@@ -69,7 +70,7 @@ def test_a_state_is_set_and_forgotten_and_the_one_before_is_given(any_s3: S3Serv
     assert verify(lake.bucket, lake.settings.template, USERS).problems == ()
 
 
-def test_the_next_sync_begins_with_it_and_leads_on(lake: Lake) -> None:
+def test_the_next_sync_begins_with_the_state_that_was_set(lake: Lake) -> None:
     lake.change('{"at":9}')
     with target(lake.server, lake.settings, lake.bucket) as opened, Landing(opened, APPEND, sync("s")) as landing:
         assert landing.last_state.text == '{"at":9}'
@@ -77,7 +78,7 @@ def test_the_next_sync_begins_with_it_and_leads_on(lake: Lake) -> None:
     assert (lake.state(), lake.ids()) == ('{"at":10}', [1])
 
 
-def test_a_sync_without_a_state_leaves_what_was_set_and_what_was_forgotten(lake: Lake) -> None:
+def test_a_sync_without_a_state_keeps_a_set_or_cleared_state(lake: Lake) -> None:
     lake.land(1, '{"at":1}', "first")
     lake.change(None)
     lake.land(2, None, "second")
@@ -88,7 +89,7 @@ def test_a_sync_without_a_state_leaves_what_was_set_and_what_was_forgotten(lake:
 
 
 @pytest.mark.parametrize("state", [None, '{"at":1}'])
-def test_what_is_so_already_is_not_written(lake: Lake, state: str | None) -> None:
+def test_an_unchanged_state_is_not_written(lake: Lake, state: str | None) -> None:
     if state is not None:
         lake.land(1, state, "first")
     client = FailingClient(lake.server.client())
@@ -96,7 +97,7 @@ def test_what_is_so_already_is_not_written(lake: Lake, state: str | None) -> Non
     assert "put_object" not in client.calls
 
 
-def test_a_sync_that_began_before_is_not_published_over_it(lake: Lake) -> None:
+def test_a_sync_that_began_earlier_does_not_overwrite_the_state(lake: Lake) -> None:
     with target(lake.server, lake.settings, lake.bucket) as opened, Landing(opened, APPEND, sync("running")) as running:
         running.append_batch(batch_of(users(1, 1)))
         running.advance_state(State(USERS.stream, b'{"at":1}', b"{}"))
@@ -107,7 +108,7 @@ def test_a_sync_that_began_before_is_not_published_over_it(lake: Lake) -> None:
 
 
 @pytest.mark.parametrize("way", HARDEST_WAYS)
-def test_every_call_may_fail_and_the_state_is_the_old_one_or_the_new(lake: Lake, way: str) -> None:
+def test_a_failure_at_any_call_leaves_the_old_or_the_new_state(lake: Lake, way: str) -> None:
     after, dead = WAYS[way]
     lake.land(1, "0", "first")
     for at in count(1):

@@ -1,4 +1,4 @@
-"""A sync id is known for ever: by the head, and by a mark once the head has forgotten it."""
+"""A sync id is known forever: by the head, and by a mark once the head has forgotten it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Lake:
             return land([batch_of(users(number, number))], opened, stream(mode=self.mode), sync(sync_id))
 
     def others(self, count: int = REMEMBERED_SYNCS) -> None:
-        """As many syncs of others, so that the head forgets those before."""
+        """Lands this many other syncs, which make the head forget the earlier ones."""
         for _ in range(count):
             self._others += 1
             self.land(f"other {self._others}", 100 + self._others)
@@ -61,7 +61,7 @@ class Lake:
             yield json.loads(self.bucket.get(each.key)[0])
 
     def collect(self, sync_id: str) -> None:
-        """Removes the segments of a sync, as a collection would."""
+        """Deletes the segments of a sync, as a garbage collection would."""
         for each in list(self.bucket.list_objects(segment_key(self.root, sync_id).removesuffix(".json"))):
             self.bucket.delete([each.key])
 
@@ -77,7 +77,7 @@ def test_a_retry_after_many_other_syncs_lands_nothing(any_s3: S3Server, mode: Sy
     assert ids_by_listing(any_s3, lake.bucket.name) == before
 
 
-def test_a_retry_of_a_sync_whose_segment_was_collected_lands_nothing_either(moto_s3: S3Server) -> None:
+def test_a_retry_of_a_sync_without_its_segment_lands_nothing(moto_s3: S3Server) -> None:
     lake = Lake(moto_s3)
     lake.land("retried", 1)
     lake.others()
@@ -88,7 +88,7 @@ def test_a_retry_of_a_sync_whose_segment_was_collected_lands_nothing_either(moto
     assert ids_by_listing(moto_s3, lake.bucket.name).count(1) == 1
 
 
-def test_every_forgotten_sync_has_one_mark_and_no_other_has(moto_s3: S3Server) -> None:
+def test_every_forgotten_sync_and_no_other_has_one_mark(moto_s3: S3Server) -> None:
     lake = Lake(moto_s3)
     for number in range(REMEMBERED_SYNCS + 3):
         lake.land(f"s{number}", number)
@@ -102,7 +102,7 @@ def test_every_forgotten_sync_has_one_mark_and_no_other_has(moto_s3: S3Server) -
 
 @pytest.mark.parametrize("collected", [False, True])
 @pytest.mark.parametrize("at", ["complete_multipart_upload", "put_object"])
-def test_a_writer_that_slept_while_its_sync_was_published_and_forgotten_gives_its_receipt(
+def test_a_paused_writer_returns_the_receipt_of_its_published_and_forgotten_sync(
     moto_s3: S3Server, at: str, collected: bool
 ) -> None:
     lake = Lake(moto_s3)
@@ -116,7 +116,7 @@ def test_a_writer_that_slept_while_its_sync_was_published_and_forgotten_gives_it
     decides = "head.json" if at == "put_object" else ""
     client = lake.overtaken(at, others, key=decides)
     if at == "put_object":
-        # It has not decided yet: others were first, and nothing of it stays.
+        # It has not decided yet: other syncs came first, and nothing of it remains.
         with pytest.raises(SupersededError):
             lake.land("asleep", 1, client)
         assert ids_by_listing(moto_s3, lake.bucket.name).count(1) == 0
@@ -146,7 +146,7 @@ def test_a_crash_between_a_mark_and_the_head_that_forgets_its_sync_does_no_harm(
 
 
 def _with_a_checkpoint(lake: Lake, sync_id: str, first: int, *, dies: bool) -> Receipt | None:
-    """A sync that publishes one record by a checkpoint, and a second at its end, which it may not reach."""
+    """A sync that publishes one record in a checkpoint, and a second record at its end, which it may not reach."""
     settings = destination(lake.bucket.name, checkpoint_mb=0.000001)
     with target(lake.server, settings) as opened, Landing(opened, stream(mode=APPEND), sync(sync_id)) as landing:
         landing.append_batch(batch_of(users(first, first)))
@@ -156,7 +156,7 @@ def _with_a_checkpoint(lake: Lake, sync_id: str, first: int, *, dies: bool) -> R
 
 
 @pytest.mark.parametrize("collected", [False, True])
-def test_a_sync_that_broke_off_after_a_checkpoint_is_known_after_many_others(moto_s3: S3Server, collected) -> None:
+def test_a_sync_that_stopped_after_a_checkpoint_is_still_known_after_many_others(moto_s3: S3Server, collected) -> None:
     lake = Lake(moto_s3)
     _with_a_checkpoint(lake, "broke off", 1, dies=True)
     lake.others()
@@ -174,7 +174,7 @@ def test_a_sync_that_broke_off_after_a_checkpoint_is_known_after_many_others(mot
     assert ids_by_listing(moto_s3, lake.bucket.name).count(9) == 0
 
 
-def test_a_writer_that_slept_does_not_put_an_older_mark_in_the_place_of_a_newer(any_s3: S3Server) -> None:
+def test_a_paused_writer_does_not_replace_a_newer_mark_with_an_older_one(any_s3: S3Server) -> None:
     lake = Lake(any_s3)
     log = CommitLog(lake.bucket, lake.root, USERS)
     others = tuple(PublishedSync(str(number), complete=True, segment="o.1") for number in range(REMEMBERED_SYNCS))
@@ -199,7 +199,7 @@ def test_a_writer_that_slept_does_not_put_an_older_mark_in_the_place_of_a_newer(
 
 
 class DelayedClient:
-    """An S3 client of which the network keeps the first put of the head back: somebody else acts meanwhile, and the
+    """An S3 client whose network delays the first put of the head. Another process acts in the meantime, and the
     caller sees a timeout."""
 
     def __init__(self, client: Any, other: Callable[[], object]) -> None:
@@ -221,13 +221,13 @@ class DelayedClient:
         return call
 
     def arrive(self) -> Any:
-        """The put arrives at last."""
+        """Delivers the delayed put."""
         assert self._kept is not None
         return self._client.put_object(**self._kept)
 
 
-def test_a_put_of_the_head_that_arrives_late_never_meets_the_head_that_it_expects(moto_s3: S3Server) -> None:
-    """The head goes to another decision and back meanwhile."""
+def test_a_late_put_of_the_head_never_matches_the_expected_head(moto_s3: S3Server) -> None:
+    """In the meantime the head is changed to another decision and back."""
     lake = Lake(moto_s3)
     lake.land("before", 1)
 
@@ -250,12 +250,12 @@ def test_a_put_of_the_head_that_arrives_late_never_meets_the_head_that_it_expect
     assert set(ids_by_listing(moto_s3, lake.bucket.name)) >= {1, 3}
 
 
-def test_every_put_of_the_head_has_a_number_of_its_own(moto_s3: S3Server) -> None:
+def test_every_put_of_the_head_has_its_own_number(moto_s3: S3Server) -> None:
     lake = Lake(moto_s3, REFRESH)
     numbers: list[int] = []
 
     class Watched:
-        """A client that notes the number of every head that is put."""
+        """A client that records the number of every head that is put."""
 
         def __init__(self, client: Any) -> None:
             self._client = client

@@ -1,4 +1,4 @@
-"""Two writers of one scope at the same time: every point at which one can overtake the other, enumerated."""
+"""Two writers of one scope run concurrently. The tests enumerate every point at which one can overtake the other."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAIRS = [
     (SyncMode.FULL_REFRESH, True),
     (SyncMode.APPEND, False),
 ]
-"""Sync modes of two syncs, and whether both are attempts at one."""
+"""Sync modes of two syncs, and whether both are attempts at the same sync."""
 _streams = count()
 
 
@@ -43,7 +43,7 @@ def _land(
 
 
 def _crash(server: S3Server, settings, name: str, mode: SyncMode) -> None:
-    """A sync of the record 5 that is decided and dies before it is published."""
+    """A sync of record 5 that is decided and dies before it is published."""
     dying = FailingClient(server.client(), at="complete_multipart_upload", dead=True)
     with pytest.raises(S3DestError, match="finishes it"):
         _land(server, settings, name, mode, [5], "crashed", dying)
@@ -83,7 +83,7 @@ def _visible(server: S3Server, settings, name: str, partition: str | None = None
 
 
 def _settled(server: S3Server, settings, name: str, where: str, partition: str | None = None) -> None:
-    """After recovery listing and manifest agree, and nobody has left an upload."""
+    """Checks that after recovery the listing and the manifest agree, and that no upload is left."""
     bucket, scope = Bucket(server.client(), settings.s3_bucket_name), Scope(stream(name).id, partition)
     recovered = recover(bucket, settings.template, scope)
     assert recovered.ok, f"{where}: {recovered.message}"
@@ -95,7 +95,7 @@ def _settled(server: S3Server, settings, name: str, where: str, partition: str |
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("crashed", [False, True][: 1 + EVERY_CRASH], ids=["", "after-a-crash"][: 1 + EVERY_CRASH])
 @pytest.mark.parametrize(("mode", "same_id"), PAIRS if EVERY_CRASH else PAIRS[:2])
-def test_whoever_overtakes_whom_one_generation_is_left(
+def test_one_generation_is_left_whichever_writer_overtakes(
     moto_s3: S3Server, mode: SyncMode, same_id: bool, crashed: bool
 ) -> None:
     settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
@@ -104,7 +104,7 @@ def test_whoever_overtakes_whom_one_generation_is_left(
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("second", [SECOND, []][: 1 + EVERY_CRASH], ids=["replaced", "emptied"][: 1 + EVERY_CRASH])
-def test_whoever_overtakes_whom_in_a_partition_one_generation_is_left(moto_s3: S3Server, second: list[int]) -> None:
+def test_one_generation_is_left_whichever_writer_overtakes_in_a_partition(moto_s3: S3Server, second: list[int]) -> None:
     settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
     day = "2026-01-05"
     for at in count(1):
@@ -126,7 +126,7 @@ WAYS_TO_LEAVE: list[dict[str, Any]] = [{"delete_grace_s": 1}, {"publish_order": 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("mode", list(SyncMode)[: 1 + EVERY_CRASH])
 @pytest.mark.parametrize("way", WAYS_TO_LEAVE, ids=lambda each: "".join(each))
-def test_recovery_may_come_at_any_point_of_a_sync(moto_s3: S3Server, mode: SyncMode, way: dict[str, Any]) -> None:
+def test_recovery_at_any_point_of_a_sync_is_safe(moto_s3: S3Server, mode: SyncMode, way: dict[str, Any]) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     for at in count(1):
         settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002, **way)
@@ -148,10 +148,11 @@ def test_recovery_may_come_at_any_point_of_a_sync(moto_s3: S3Server, mode: SyncM
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("mode", list(SyncMode)[: 1 + EVERY_CRASH])
 @pytest.mark.parametrize("order", ["purge_first", "add_first"][: 1 + EVERY_CRASH])
-def test_a_sweep_that_spares_nothing_may_come_at_any_point_of_a_sync(
+def test_a_sweep_of_every_upload_at_any_point_of_a_sync_is_safe(
     rclone_s3: S3Server, mode: SyncMode, order: str
 ) -> None:
-    """Uploads are abandoned at once here, so that it takes those of the running sync, which fails and harms nothing."""
+    """Uploads count as abandoned immediately here. The sweep aborts those of the running sync, which fails and harms
+    nothing."""
     settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, abandoned_upload_age_s=0, publish_order=order)
     bucket = Bucket(rclone_s3.client(), settings.s3_bucket_name)
     failures = 0
@@ -178,7 +179,7 @@ def test_a_sweep_that_spares_nothing_may_come_at_any_point_of_a_sync(
     assert 0 < failures < client.calls
 
 
-def test_partitions_that_land_at_once_in_one_millisecond_do_not_disturb_each_other(moto_s3: S3Server) -> None:
+def test_partitions_that_land_in_the_same_millisecond_do_not_affect_each_other(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket())
     appended = stream(mode=SyncMode.APPEND)
 
