@@ -1,8 +1,8 @@
 """Where records come from: connector processes, files of records, Python functions and their values.
 
-`Source` is what a component, an asset or a command asks of a source, whatever its kind. A new kind is a class with
-these methods in a module of this package, and an entry in the table of `dagster.component.sources`, which makes it from
-YAML. Must not know: buckets, formats, Dagster.
+`Source` is the interface that components, assets and commands use for every kind of source. To add a kind, write a
+class with these methods in a module of this package, and add an entry to the table in `dagster.component.sources`,
+which builds it from YAML. Must not know: buckets, formats, Dagster.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Log = Callable[[str, str], None]
 """Receives a log level of the Airbyte protocol (FATAL, ERROR, WARN, INFO, DEBUG, TRACE) and a message."""
 
 LookUp = Callable[[Any, str], Any]
-"""Gives a setting with its variables (`dg.EnvVar`) looked up; the text is the setting's name, for errors."""
+"""Returns a setting with its variables (`dg.EnvVar`) looked up. The text is the setting's name, for errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """What somebody has set for one stream of a source. None leaves a setting to the source."""
+    """The settings that a user gave for one stream of a source. None leaves a setting to the source."""
 
     name: str
     namespace: str | None = None
@@ -48,10 +48,10 @@ class StreamSettings:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """What one read takes from a stream: the whole stream, or one of its partitions."""
+    """The part of a stream that one read covers: the whole stream, or one of its partitions."""
 
     values: Values | None
-    """What placeholders stand for, see `templating.partition_values`. None: the stream has no partitions."""
+    """The values of the placeholders (see `templating.partition_values`). None: the stream has no partitions."""
     log: Log
     """Receives what the source logs."""
     look_up: LookUp
@@ -60,18 +60,20 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class DeferredRead:
-    """A read that starts once the landing is open, since it continues from the state that the landing reached last."""
+    """A read that starts once the landing is open, because it continues from the last state that the landing
+    reached."""
 
     open: Callable[[bytes | None], AbstractContextManager[Iterable[SourceItem]]]
-    """Opens the read from the text of a state (None: from the beginning). Its items last as long as the `with`."""
+    """Opens the read at the text of a state (None: at the beginning). Its items are valid inside the `with` only."""
     is_incremental: bool = False
-    """Whether the read gives only what is new. If not, a state at the end of a complete read is of no use to it."""
+    """Whether the read yields only new records. If not, it cannot use a state from the end of a complete read."""
     allow_empty: bool = True
-    """Whether silence about the stream means that it has no record; otherwise silence is an error."""
+    """Whether a stream that the source never mentions has no records. If False, this is an error."""
 
 
 OverSlices = Callable[[Callable[[Slice], Any]], Callable[..., Any]]
-"""Turns a function that reads one slice into one that an asset can run: it reads every slice of its step."""
+"""Turns a function that reads one slice into a function that an asset can run and that reads every slice of its
+step."""
 
 
 class MultiStreamSource(Protocol):
@@ -89,7 +91,7 @@ class MultiStreamSource(Protocol):
         """This source with the variables in its settings looked up."""
 
     def is_incremental(self, stream: Stream) -> bool:
-        """Whether a read of the stream gives only what is new."""
+        """Whether a read of the stream yields only new records."""
 
     def read(
         self,
@@ -99,7 +101,7 @@ class MultiStreamSource(Protocol):
         config_values: Values | None = None,
         log: Log = ...,
     ) -> AbstractContextManager[Iterable[SourceItem]]:
-        """Read the streams from the given states, or from the beginning."""
+        """Reads the streams from the given states, or from the beginning."""
 
 
 @runtime_checkable
@@ -107,19 +109,19 @@ class Source(Protocol):
     """A source of streams. Each kind is a frozen value with these attributes and methods."""
 
     run_placeholders: ClassVar[Mapping[str, Sequence[str]]]
-    """By setting, the placeholders that it may hold, whose values are known only when a run starts."""
+    """The placeholders that each setting may hold. Their values are known only when a run starts."""
     asset_kinds: ClassVar[frozenset[str]]
-    """Kinds that Dagster shows on the assets of the source's streams."""
+    """The kinds that Dagster shows on the assets of the source's streams."""
 
     @property
     def separates_streams(self) -> bool:
-        """Whether the source gives each stream its own records."""
+        """Whether the source distinguishes the records of its streams."""
 
     def stream_names(self) -> Sequence[str]:
         """The names of all streams. Raises SettingsError if the source cannot list them."""
 
     def describe_stream(self, settings: StreamSettings) -> Stream:
-        """The stream with these settings and, for what they leave out, the source's own.
+        """The stream with these settings. The source fills in whatever they leave out.
 
         Raises SettingsError if the source lacks the stream, or if a setting would have no effect.
         """
@@ -127,7 +129,8 @@ class Source(Protocol):
     def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
         """The function that an asset of the stream runs. It returns records, a `DeferredRead`, or either by partition.
 
-        A source that reads by itself passes a function to `over_slices`; one that is a function already returns it.
+        A source that reads by itself passes a function to `over_slices`. A source that is already a function returns
+        it.
         """
 
     def as_multi_stream(self) -> MultiStreamSource | None:
@@ -145,7 +148,7 @@ class FunctionSource:
 
     @property
     def separates_streams(self) -> bool:
-        """Whether the function asks which stream it is called for."""
+        """Whether the function has a parameter for the stream."""
         return "stream" in inspect.signature(self.function).parameters
 
     def stream_names(self) -> Sequence[str]:
@@ -153,11 +156,11 @@ class FunctionSource:
         return [self.function.__name__]
 
     def describe_stream(self, settings: StreamSettings) -> Stream:
-        """The stream of the settings; its description is the function's docstring unless they have one."""
+        """The stream that the settings describe. If they have no description, it is the function's docstring."""
         return replace(settings, description=settings.description or inspect.getdoc(self.function)).stream()
 
     def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
-        """The function, with `stream` bound if it asks for it. Its other parameters stay, for Dagster to fill."""
+        """The function, with `stream` bound if it is a parameter. Dagster fills the other parameters."""
         if not self.separates_streams:
             return self.function
 
@@ -174,11 +177,11 @@ class FunctionSource:
         return with_stream
 
     def as_multi_stream(self) -> None:
-        """None: a function gives the records of one stream."""
+        """None: a function returns the records of one stream."""
 
 
 def as_source(value: Any) -> Source | None:
-    """The value if it is a source, a function as a `FunctionSource`, or None for anything else."""
+    """Returns a source as it is, a function as a `FunctionSource`, and None for anything else."""
     if isinstance(value, Source):
         return value
     return FunctionSource(value) if callable(value) and not isinstance(value, str) else None

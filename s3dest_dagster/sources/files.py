@@ -1,8 +1,8 @@
 """Files of records, on disk or in any store that pyarrow knows: JSON Lines, CSV, Parquet and Avro.
 
-Nothing is guessed: the cells of CSV are texts, which the stream's JSON schema gives their types, and the records of
-JSON Lines keep the text that the file holds. `_FORMATS` at the end of the readers lists the formats.
-Must not know: Dagster, or what becomes of the records.
+Types are not guessed. CSV cells are texts, and the stream's JSON schema determines their types. JSON Lines records keep
+the text that is in the file. `_FORMATS`, after the readers, lists the formats. Must not know: Dagster, or what becomes
+of the records.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from s3dest_dagster.sources.templating import (
 from s3dest_dagster.stream import Stream, is_unicode
 
 EmittedAt = Callable[[], int]
-"""Gives milliseconds since 1970."""
+"""Returns milliseconds since 1970."""
 
 FileFormat = Literal["jsonl", "csv", "parquet", "avro"]
 """The names of the formats in `_FORMATS`."""
@@ -60,11 +60,11 @@ class FoundFile(NamedTuple):
     size: int
     modified_at: datetime | None
     captured: Mapping[str, str]
-    """The texts in the places of the pattern's placeholders (`partition_key`, `partition_key.region`)."""
+    """The text that each placeholder of the pattern matched (`partition_key`, `partition_key.region`)."""
 
     @property
     def partition(self) -> str | None:
-        """The text in the place of `{{ partition_key }}`."""
+        """The text that `{{ partition_key }}` matched."""
         return self.captured.get("partition_key")
 
 
@@ -76,20 +76,21 @@ class FileSource:
     """
 
     path: str = field(repr=False)
-    """A pattern: `*` and `?` within a name, `**` across directories but not links to them, and `[…]`. It is absolute,
-    relative to the working directory, or an address that pyarrow knows (`s3://bucket/inbox/*.csv`). It may name the
-    partition (`inbox/{{ partition_key }}/*.csv`, see `templating.partition_values`)."""
+    """A pattern: `*` and `?` within a name, `**` across directories (but not through links to them), and `[…]`. It is
+    absolute, relative to the working directory, or an address that pyarrow knows (`s3://bucket/inbox/*.csv`). It may
+    name the partition (`inbox/{{ partition_key }}/*.csv`, see `templating.partition_values`)."""
     format: FileFormat | None = None
-    """None: the ending of each file says it. Text formats may be compressed (.gz, .bz2, .zst, .lz4)."""
+    """The format. None: the extension of each file determines it. Text formats may be compressed (.gz, .bz2, .zst,
+    .lz4)."""
     _: KW_ONLY
     delimiter: str | None = None
-    """Of CSV files. None: a tab for `.tsv`, otherwise a comma."""
+    """The delimiter of CSV files. None: a tab for `.tsv`, otherwise a comma."""
     encoding: str = "utf8"
-    """Of CSV files."""
+    """The encoding of CSV files."""
     filesystem: pyarrow.fs.FileSystem | None = field(default=None, repr=False)
-    """The file system that `path` belongs to. None: the local one, or that of the address."""
+    """The file system that `path` belongs to. None: the local one, or the one that the address names."""
     allow_missing: bool = False
-    """Whether a read that finds no file gives no record, instead of an error."""
+    """Whether a read that finds no file returns no records. If False, it raises an error."""
 
     run_placeholders: ClassVar[Mapping[str, Sequence[str]]] = {"path": (*PARTITION_VALUES, *STREAM_VALUES)}
     asset_kinds: ClassVar[frozenset[str]] = frozenset()
@@ -115,15 +116,16 @@ class FileSource:
     def read(
         self, values: Values | None = None, *, emitted_at: EmittedAt = lambda: int(time.time() * 1000)
     ) -> Iterator[Batch | BadRecord]:
-        """Yield the records of the files, a batch at a time. A line or row that is not a record is a `BadRecord`.
+        """Yields the records of the files, one batch at a time. A line or row that is not a record becomes a
+        `BadRecord`.
 
         Args:
-            values: What the path's placeholders stand for.
-            emitted_at: Gives the time at which a batch was read.
+            values: The values of the path's placeholders.
+            emitted_at: Returns the time at which a batch was read.
 
         Raises:
             SettingsError: for a placeholder that has no value.
-            SourceError: if a file cannot be read, or if there is none.
+            SourceError: if a file cannot be read, or if there is no file.
         """
         filesystem, files = self._list_files(values or {})
         if not files and not self.allow_missing:
@@ -135,14 +137,14 @@ class FileSource:
             yield from self._read_file(filesystem, file.path, emitted_at)
 
     def find(self) -> list[FoundFile]:
-        """The files of all partitions that exist now, by path. Raises SettingsError as `check_findable` does."""
+        """The existing files of all partitions, sorted by path. Raises SettingsError as `check_findable` does."""
         self.check_findable()
         return self._list_files(None)[1]
 
     def check_findable(self) -> None:
-        """Raise SettingsError unless the partition of a file can be read out of its path.
+        """Raises SettingsError unless the partition of a file can be derived from its path.
 
-        That takes a path with plain names only: what a filter or a block makes of a value cannot be reversed.
+        This requires a path with plain names only, because the result of a filter or a block cannot be reversed.
         """
         captured_names = parse_pattern(self.path, capture=True).names
         if is_template(self.path) and (set(captured_names) != set(self.names()) or "{%" in self.path):
@@ -164,7 +166,7 @@ class FileSource:
         raise SettingsError("Files do not say which stream they are: name it in streams.", setting="streams")
 
     def describe_stream(self, settings: StreamSettings) -> Stream:
-        """The stream of the settings, since files know nothing about their stream."""
+        """The stream that the settings describe, since files know nothing about their stream."""
         return settings.stream()
 
     def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
@@ -172,7 +174,7 @@ class FileSource:
         return over_slices(lambda part: self.read({**stream_values(stream), **(part.values or {})}))
 
     def as_multi_stream(self) -> None:
-        """None: one read gives the records of one stream."""
+        """None: one read returns the records of one stream."""
 
     # ------------------------------------------------------------------ the files
 
@@ -213,7 +215,7 @@ class FileSource:
         return name
 
     def _list_files(self, values: Values | None) -> tuple[pyarrow.fs.FileSystem, list[FoundFile]]:
-        """The file system, and the files of one partition or, without values, of all partitions."""
+        """The file system, and the files of one partition or, if there are no values, of all partitions."""
         path, mark, query = self.path.partition("?") if "://" in self.path else (self.path, "", "")
         if values is not None:
             path = render_text(path, "path", values, escape=self._escape_value)
@@ -230,7 +232,7 @@ class FileSource:
         return filesystem, sorted(files, key=lambda file: file.path)
 
     def _open_directory(self, address: str) -> tuple[pyarrow.fs.FileSystem, str]:
-        """The file system of the address, and the directory as the file system names it."""
+        """The file system of the address, and the directory under its name in that file system."""
         if self.filesystem is not None:
             return self.filesystem, address.rstrip("/")
         if "://" not in address:
@@ -243,7 +245,8 @@ class FileSource:
         return filesystem, directory.rstrip("/")
 
     def _escape_value(self, text: str) -> str:
-        """A placeholder's value as a part of the pattern. Raises SettingsError if it would lead elsewhere."""
+        """Escapes a placeholder's value for use in the pattern. Raises SettingsError if it would lead to another
+        directory."""
         if {"..", "."} & set(text.split("/")) or "\0" in text or not is_unicode(text):
             message = _hide_credentials(f"A value in it is {text!r}, which is no place for files of {self.path}.")
             raise SettingsError(message, setting="path")
@@ -256,7 +259,7 @@ class FileSource:
 
 
 def _hide_credentials(address: str) -> str:
-    """The address without the user and password that it may hold."""
+    """The address without a user and password."""
     return re.sub(r"//[^/@\s]*@", "//…@", address)
 
 
@@ -275,7 +278,7 @@ class _CsvOptions(NamedTuple):
 
 
 def _read_jsonl(open_file: _OpenFile, emitted_at: EmittedAt, _: _CsvOptions) -> Iterator[JsonBatch | BadRecord]:
-    """The objects, one a line, as the file holds them. Blank lines are skipped."""
+    """Yields the objects, one per line, as they are in the file. Skips blank lines."""
     lines_before = 0
     with open_file() as file:
         for block in read_blocks(file):
@@ -317,7 +320,8 @@ def _why_not_an_object(line: bytes) -> str | None:
 
 
 def _read_csv(open_file: _OpenFile, emitted_at: EmittedAt, options: _CsvOptions) -> Iterator[ArrowBatch | BadRecord]:
-    """Rows under a header line; every cell is a text. An empty cell is null or, if it is quoted, an empty text.
+    """Yields the rows below a header line. Every cell is a text. An empty cell is null or, if it is quoted, an empty
+    text.
 
     A row with too many or too few cells is a bad record.
     """
@@ -354,10 +358,10 @@ def _read_csv(open_file: _OpenFile, emitted_at: EmittedAt, options: _CsvOptions)
 
 
 class _RowLines:
-    """On which line of a CSV file a row begins.
+    """Finds the line of a CSV file on which a row begins.
 
-    The row's number does not tell, since cells may hold line breaks. So the file is read a second time, as far as
-    needed.
+    The row's number is not enough, because cells may contain line breaks. The file is therefore read a second time, as
+    far as needed.
     """
 
     def __init__(self, open_file: _OpenFile, options: _CsvOptions) -> None:
@@ -368,7 +372,8 @@ class _RowLines:
         self._line = 0
 
     def line_of(self, row: int | None) -> int | None:
-        """The line of a row. Rows are counted from 1, with the header, and must be asked for in rising order."""
+        """The line of a row. Rows are counted from 1, including the header, and must be requested in ascending
+        order."""
         if row is None:
             return None
         if self._reader is None:
@@ -384,7 +389,7 @@ class _RowLines:
 
 
 def _read_header(open_file: _OpenFile, options: _CsvOptions) -> list[str]:
-    """The names of the columns; none for an empty file. Raises SourceError for a name that occurs twice."""
+    """The names of the columns. Empty for an empty file. Raises SourceError for a name that occurs twice."""
     with open_file() as file:
         encoding = "utf-8-sig" if options.encoding == "utf8" else options.encoding
         text = TextIOWrapper(file, encoding=encoding, newline="")
@@ -397,14 +402,14 @@ def _read_header(open_file: _OpenFile, options: _CsvOptions) -> list[str]:
 
 
 def _read_parquet(open_file: _OpenFile, emitted_at: EmittedAt, _: _CsvOptions) -> Iterator[ArrowBatch]:
-    """The rows, a part of a row group at a time."""
+    """Yields the rows, a part of a row group at a time."""
     with open_file() as file:
         for batch in pyarrow.parquet.ParquetFile(file).iter_batches(_PARQUET_BATCH_ROWS):
             yield from arrow_batches(batch, emitted_at=emitted_at)
 
 
 def _read_avro(open_file: _OpenFile, emitted_at: EmittedAt, _: _CsvOptions) -> Iterator[Batch]:
-    """The records of an object container file, with logical types as Python values."""
+    """Yields the records of an object container file, with logical types as Python values."""
     with open_file() as file:
         yield from batches(fastavro.reader(file), emitted_at=emitted_at)
 
@@ -412,7 +417,7 @@ def _read_avro(open_file: _OpenFile, emitted_at: EmittedAt, _: _CsvOptions) -> I
 class _Format(NamedTuple):
     endings: tuple[str, ...]
     is_text: bool
-    """Whether files may be compressed as a whole."""
+    """Whether the whole file may be compressed."""
     read: Callable[[_OpenFile, EmittedAt, _CsvOptions], Iterator[Batch | BadRecord]]
 
 

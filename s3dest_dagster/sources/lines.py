@@ -1,6 +1,6 @@
-"""Lines of text from a byte stream: read in blocks of whole lines, and described if they are not valid JSON.
+"""Reads lines of text from a byte stream in blocks of whole lines, and explains why a line is not valid JSON.
 
-Reading takes bounded memory, and never holds back the lines of a slow writer. Must not know: what the lines mean.
+Reading uses bounded memory, and never holds back the lines of a slow writer. Must not know: what the lines mean.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ import numpy as np
 from s3dest_dagster.errors import SourceError
 
 BLOCK_BYTES = 1 << 20
-"""Blocks are nearly this large: the fixed cost per block hardly counts, and a block still fits the CPU cache."""
+"""The approximate size of a block: large enough that the fixed cost per block hardly matters, small enough for the CPU
+cache."""
 
 MAX_LINE_MB = 128
 
 STALL_TIMEOUT_S = 86_400.0
-"""How long a source may be silent. Some wait for hours until a service lets them ask again."""
+"""How long a source may be silent. Some sources wait for hours until a service accepts requests again."""
 
 MAX_DELAY_S = 0.5
-"""A complete line is passed on at the latest this long after it arrived."""
+"""A complete line is passed on no later than this after it arrived."""
 
 _READ_BYTES = 1 << 18
 
@@ -37,20 +38,20 @@ def read_blocks(
     max_line_mb: int = MAX_LINE_MB,
     on_idle: Callable[[float], bool] = lambda silent_s: False,
 ) -> Iterator[bytes]:
-    """Yield the input as blocks of whole lines of about 1 MB each, or less if the writer is slow.
+    """Yields the input as blocks of whole lines, of about 1 MB each, or less if the writer is slow.
 
-    A descriptor, or a file or pipe from which nothing has been read, is polled: a block is given out when it is full,
-    or `MAX_DELAY_S` after its first line came. Any other binary file is read as it comes. Only the last block may lack
-    its final line break. At most one block and one line are held in memory.
+    A descriptor, or a file or pipe from which nothing has been read, is polled: a block is yielded when it is full, or
+    `MAX_DELAY_S` after its first line arrived. Any other binary file is read as its data arrives. Only the last block
+    may lack its final line break. At most one block and one line are held in memory.
 
     Args:
         source: A descriptor or a binary file.
         max_line_mb: The longest line, in MB.
-        on_idle: Called whenever a polled input has given nothing for `MAX_DELAY_S`, with the seconds since it last
-            gave anything. If it returns True, the input is treated as ended.
+        on_idle: Called whenever a polled input has had no data for `MAX_DELAY_S`, with the seconds since the last data.
+            If it returns True, the input is treated as ended.
 
     Raises:
-        SourceError: for a longer line. It names `max_line_mb`.
+        SourceError: for a line that is longer. The error names `max_line_mb`.
     """
     lines: list[memoryview] = []
     rest: list[memoryview] = []
@@ -75,14 +76,14 @@ def read_blocks(
 
 
 def _join(parts: list[memoryview]) -> bytes:
-    """The parts as one text. The list is emptied, so that a long line is in memory only once."""
+    """Joins the parts, and empties the list, so that a long line is in memory only once."""
     block = b"".join(parts)
     parts.clear()
     return block
 
 
 def count_line_breaks(block: bytes) -> int:
-    """The number of line breaks. numpy counts several times as fast as `bytes.count`."""
+    """Counts line breaks. numpy is several times as fast as `bytes.count`."""
     characters = np.frombuffer(block, np.uint8)
     starts = range(0, len(block), BLOCK_BYTES)
     return sum(int(np.count_nonzero(characters[start : start + BLOCK_BYTES] == ord("\n"))) for start in starts)
@@ -98,7 +99,7 @@ def _check_line_length(line_bytes: int, max_line_mb: int) -> None:
 
 
 def _chunks(source: int | BinaryIO, on_idle: Callable[[float], bool]) -> Iterator[bytes]:
-    """The bytes as they come. An empty chunk means that the writer pauses."""
+    """Yields the bytes as they arrive. An empty chunk means that the writer pauses."""
     if isinstance(source, int):
         return _poll_chunks(source, on_idle)
     if isinstance(source, io.FileIO) or (isinstance(source, io.BufferedReader) and isinstance(source.raw, io.FileIO)):
@@ -113,7 +114,7 @@ def _read_chunks(source: BinaryIO) -> Iterator[bytes]:
 
 
 def _poll_chunks(descriptor: int, on_idle: Callable[[float], bool]) -> Iterator[bytes]:
-    """Chunks of a descriptor, with an empty one at least every `MAX_DELAY_S`."""
+    """Yields chunks from a descriptor, with an empty one at least every `MAX_DELAY_S`."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN | select.POLLHUP)
     received_at = time.monotonic()
@@ -150,7 +151,7 @@ _NOT_A_NUMBER = re.compile(rb"-?(?:NaN|Infinity)")
 
 
 def describe_json_error(line: bytes, error: Exception) -> str:
-    """Why a decoder refused the line: its own words, or better ones where they would mislead."""
+    """Explains why a decoder refused the line: the decoder's own text, or a better one if that would mislead."""
     if isinstance(error, RecursionError):
         return "its values are nested too deeply"
     if (half := next((match for match in _ESCAPE.finditer(line) if match["half"]), None)) is not None:

@@ -1,7 +1,7 @@
 """Patterns of paths, and the files that match them.
 
-A pattern has wildcards, and placeholders that capture the text in their place. Files lie on disk, or in any store that
-pyarrow knows. Must not know: what the files hold.
+A pattern has wildcards, and placeholders that capture the text that they match. Files are on disk, or in any store that
+pyarrow knows. Must not know: what the files contain.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _TOKEN = re.compile(r"\{\{(?P<name>[^{}]*)\}\}|(?P<wildcard>\*\*/|\*\*|\*|\?|\[[
 
 
 class _OneCharacter(NamedTuple):
-    """A character of a class, or any but a slash."""
+    """One character of a class, or any character except a slash."""
 
     matches: Callable[[str], object]
 
 
 class _AnyCharacters(NamedTuple):
-    """Any number of characters; slashes too if it `crosses` directories."""
+    """Any number of characters, including slashes if it `crosses` directories."""
 
     crosses: bool = False
 
@@ -38,11 +38,11 @@ class _AnyDirectories(NamedTuple):
 
 
 class _Capture(NamedTuple):
-    """One or more characters of a name, which are kept."""
+    """One or more characters of a name, which are captured."""
 
 
 class _BackReference(NamedTuple):
-    """The text that the placeholder of this number captured, once more."""
+    """The text that the placeholder with this number has captured, repeated."""
 
     number: int
 
@@ -61,30 +61,30 @@ class Match:
     """How a path matches a pattern."""
 
     captured: Mapping[str, str]
-    """The texts in the places of the placeholders, by their names."""
+    """The texts that the placeholders matched, by their names."""
     recursive_spans: Sequence[tuple[int, int]]
-    """Where in the path each `**` begins and ends."""
+    """The start and end in the path of each `**`."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathPattern:
-    """A parsed pattern: a directory, and what matches the paths below it."""
+    """A parsed pattern: a directory, and the pieces that match the paths below it."""
 
     directory: str
-    """The directory that holds all matches, with a slash at its end, or ""."""
+    """The directory that contains all matches, with a trailing slash, or ""."""
     pieces: Sequence[_Piece]
-    """Match the rest of the path."""
+    """The pieces that match the rest of the path."""
     is_deep: bool
-    """Whether matches may lie in directories below `directory`."""
+    """Whether matches may be in directories below `directory`."""
     named_levels: int
-    """How many of these directories the pattern names itself, possibly by a wildcard within the name."""
+    """How many of these directories the pattern names, possibly with a wildcard within the name."""
     names: tuple[str, ...] = ()
     """The names of the placeholders."""
 
     def match(self, path: str) -> Match | None:
-        """How a path below the directory matches; None if it does not.
+        """The match of a path below the directory. None if it does not match.
 
-        Each wildcard takes as much as it can. No wildcard matches a name that begins with a dot, as in a shell. The
+        Each wildcard matches as much as possible. As in a shell, no wildcard matches a name that begins with a dot. The
         time grows with the product of both lengths.
         """
         if any(not isinstance(piece, str) for piece in self.pieces) and f"/{path}".find("/.") >= 0:
@@ -93,7 +93,7 @@ class PathPattern:
         return found and Match(dict(zip(self.names, found[0], strict=True)), found[1])
 
     def may_match_at(self, level: int) -> bool:
-        """Whether something so many directories below may match."""
+        """Whether a path this many directories below may match."""
         return level <= self.named_levels or any(map(_is_recursive, self.pieces))
 
 
@@ -103,14 +103,15 @@ def escape_wildcards(text: str) -> str:
 
 
 def parse_pattern(path: str, *, capture: bool) -> PathPattern:
-    """The pattern of this text.
+    """Parses a pattern.
 
     Args:
         path: The text.
-        capture: Whether placeholders (`{{ partition_key }}`) capture the text in their place. If not, they are text.
+        capture: Whether placeholders (`{{ partition_key }}`) capture the text that they match. If False, they are plain
+            text.
 
     Raises:
-        SettingsError: for a class of characters that is none, such as [z-a].
+        SettingsError: for an invalid class of characters, such as [z-a].
     """
     text = ""
     directory: str | None = None
@@ -135,7 +136,7 @@ def parse_pattern(path: str, *, capture: bool) -> PathPattern:
 
 
 def _tokens(path: str) -> Iterator[tuple[str, re.Match[str] | None]]:
-    """The parts of the path: its texts, and its wildcards and placeholders with their matches."""
+    """Yields the parts of the path: its texts, and its wildcards and placeholders with their matches."""
     start = 0
     for token in _TOKEN.finditer(path):
         yield path[start : token.start()], None
@@ -145,7 +146,7 @@ def _tokens(path: str) -> Iterator[tuple[str, re.Match[str] | None]]:
 
 
 def _split_directory(text: str) -> tuple[str, str]:
-    """The directory, with its slash, and the rest."""
+    """Splits off the directory, with its slash. Returns it and the rest."""
     cut = text.rfind("/") + 1
     return text[:cut], text[cut:]
 
@@ -163,7 +164,7 @@ def _piece(token: re.Match[str], names: list[str], path: str) -> _Piece:
 
 
 def _character_class(wildcard: str, path: str) -> Callable[[str], object]:
-    """Whether a character is of a class such as [a-z], [!a] or [^a]."""
+    """Returns a test for characters of a class such as [a-z], [!a] or [^a]."""
     inside = re.sub(r"([\\\[&~|])", r"\\\1", wildcard[1:-1])
     try:
         return re.compile(f"[^{inside[1:]}]" if inside.startswith("!") else f"[{inside}]").fullmatch
@@ -184,7 +185,7 @@ _Captured = tuple[str, ...]
 
 
 class _Search:
-    """A search for the first match, by backtracking that never tries the same thing twice."""
+    """A search for the first match, by backtracking that never tries the same combination twice."""
 
     def __init__(self, pieces: Sequence[_Piece], path: str) -> None:
         self._pieces = pieces
@@ -193,7 +194,7 @@ class _Search:
         self._tried_from: dict[tuple[int, int, _Captured], int] = {}
 
     def run(self) -> tuple[_Captured, list[tuple[int, int]]] | None:
-        """The captured texts, and where each `**` begins and ends."""
+        """The captured texts, and the start and end of each `**`."""
         open_choices: list[Iterator[tuple[int, _Captured]]] = [iter([(0, ())])]
         starts = [0] * (len(self._pieces) + 1)
         while open_choices:
@@ -214,7 +215,7 @@ class _Search:
         return None
 
     def _ends(self, number: int, start: int, captured: _Captured) -> Iterator[tuple[int, _Captured]]:
-        """Where a piece that starts here may end, and what is captured by then."""
+        """Yields the positions where a piece that starts here may end, and the texts captured up to there."""
         piece, path = self._pieces[number], self._path
         if isinstance(piece, _Capture):
             return ((end, (*captured, path[start:end])) for end in range(self._end_of_name(start), start, -1))
@@ -236,7 +237,7 @@ class _Search:
         return len(self._path) if slash < 0 else slash
 
     def _untried(self, number: int, limit: int, captured: _Captured, start: int) -> range:
-        """The ends up to the limit, the last one first, that this piece has not reached from an earlier start."""
+        """The ends up to the limit, in descending order, that this piece has not reached from an earlier start."""
         key = (number, limit, captured)
         tried_from = self._tried_from.get(key, limit + 1)
         self._tried_from[key] = min(tried_from, start)
@@ -249,7 +250,7 @@ class _Search:
 def matching_files(
     filesystem: pyarrow.fs.FileSystem, directory: str, pattern: PathPattern
 ) -> Iterator[tuple[pyarrow.fs.FileInfo, Match]]:
-    """The files below the directory that match the pattern. Raises OSError if a directory cannot be listed."""
+    """Yields the files below the directory that match the pattern. Raises OSError if a directory cannot be listed."""
     if isinstance(filesystem, pyarrow.fs.LocalFileSystem):
         infos = ((filesystem.get_file_info(path), match) for path, match in _matching_paths(directory, pattern))
     else:
@@ -261,10 +262,10 @@ def matching_files(
 
 
 def _matching_paths(directory: str, pattern: PathPattern) -> Iterator[tuple[str, Match]]:
-    """The matching paths of a directory on disk.
+    """Yields the matching paths of a directory on disk.
 
-    A link to a file counts as a file. A link to a directory is followed if the pattern names it, also by a wildcard
-    within a name, but never by `**`. A file that several paths lead to is found once, by the first of them.
+    A link to a file counts as a file. A link to a directory is followed if the pattern names it, even with a wildcard
+    within the name, but `**` never follows links. If several paths lead to one file, only the first is yielded.
     """
     seen: set[str] = set()
     for below, links in sorted(_walk(directory, pattern, "", ())):
@@ -280,9 +281,9 @@ def _matching_paths(directory: str, pattern: PathPattern) -> Iterator[tuple[str,
 def _walk(
     directory: str, pattern: PathPattern, below: str, links: tuple[int, ...]
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """The files below, and where in each path a link to a directory ends.
+    """Yields the files below, and the positions in each path where a link to a directory ends.
 
-    Each followed link uses up one of the names in the pattern, so that a circle of links is not followed for ever.
+    Each followed link uses up one of the names in the pattern, so that a cycle of links is not followed forever.
     """
     try:
         entries = list(os.scandir(os.path.join(directory, below)))

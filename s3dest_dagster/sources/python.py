@@ -1,7 +1,7 @@
-"""Records that Python code made, as batches: Python values, Arrow data of any library, and mixtures.
+"""Turns the records of Python code into batches: Python values, Arrow data from any library, and mixtures of them.
 
-Values are written as JSON exactly or refused: none becomes null or text because JSON has no word for it.
-Must not know: streams, connectors, Dagster.
+A value is either written to JSON exactly or refused. No value becomes null or text because JSON cannot express it. Must
+not know: streams, connectors, Dagster.
 """
 
 from __future__ import annotations
@@ -23,26 +23,27 @@ from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, Batch, JsonBatc
 from s3dest_dagster.errors import RecordError
 
 _MAX_RECORDS_PER_CALL = 256
-"""Records encoded in one call: enough that the call hardly counts, few enough that large records do not pile up."""
+"""Records encoded in one call: enough that the cost of the call hardly matters, few enough that large records do not
+pile up."""
 
 
 def batches(records: Any, *, emitted_at: Callable[[], int]) -> Iterator[Batch]:
-    """Yield the records as batches, never holding more than one batch of them.
+    """Yields the records as batches. Never holds more than one batch of them.
 
         batches([{"id": 1}, {"id": 2}], emitted_at=lambda: int(time.time() * 1000))
 
     Args:
         records: An iterable of records (mappings, dataclasses, msgspec Structs, pydantic models), of lists of records
-            (pages), of Arrow data (pyarrow, or whatever has `__arrow_c_stream__` or `__arrow_c_array__`), or of all of
-            these; or one record; or Arrow data; or None for nothing.
-        emitted_at: Gives milliseconds since 1970. It is called once per batch.
+            (pages), of Arrow data (pyarrow, or any object with `__arrow_c_stream__` or `__arrow_c_array__`), or of a
+            mixture of these; or one record; or Arrow data; or None for no records.
+        emitted_at: Returns milliseconds since 1970. It is called once per batch.
 
     Returns:
         JSON batches of about 1 MB, and Arrow batches of about 4 MB.
 
     Raises:
-        RecordError: for a value that is not a record, or that JSON cannot hold. It names the record by its number,
-            counted from 1.
+        RecordError: for a value that is not a record, or that JSON cannot hold. The error names the number of the
+            record, counted from 1.
     """
     builder = _BatchBuilder(emitted_at)
     for element in _elements(records):
@@ -59,7 +60,7 @@ def batches(records: Any, *, emitted_at: Callable[[], int]) -> Iterator[Batch]:
 
 
 def _elements(records: Any) -> Iterator[Any]:
-    """What `records` consists of, to be looked at one by one."""
+    """Yields the elements of `records`, to be examined one by one."""
     if records is None:
         return iter(())
     if is_arrow(records) or is_single_record(records):
@@ -74,7 +75,7 @@ def _elements(records: Any) -> Iterator[Any]:
 
 
 class _BatchBuilder:
-    """Collects records into a JSON batch. The latest few are encoded together, as soon as there are enough."""
+    """Collects records into a JSON batch. The newest records are encoded together once there are enough of them."""
 
     def __init__(self, emitted_at: Callable[[], int]) -> None:
         self._emitted_at = emitted_at
@@ -89,7 +90,7 @@ class _BatchBuilder:
         return self._encoded + len(self._records) + 1
 
     def add(self, record: Any) -> bool:
-        """Add a record. Whether the batch is full."""
+        """Adds a record. Returns whether the batch is full."""
         self._records.append(record)
         if len(self._records) < self._records_per_call:
             return False
@@ -97,7 +98,7 @@ class _BatchBuilder:
         return self._nbytes >= TARGET_BATCH_BYTES
 
     def flush(self) -> Iterator[JsonBatch]:
-        """Yield the batch of what is left, if anything is."""
+        """Yields the remaining records as a batch, if there are any."""
         if self._records:
             self._encode()
         if self._raws:
@@ -117,7 +118,7 @@ class _BatchBuilder:
         self._nbytes += nbytes
         self._encoded += len(raws)
         self._records = []
-        # Records may grow or shrink; at most four times as many as the last time keeps surprises small.
+        # Record sizes vary. Encoding at most four times as many as last time limits the risk.
         fitting = TARGET_BATCH_BYTES * len(raws) // nbytes
         self._records_per_call = max(1, min(fitting, 4 * len(raws), _MAX_RECORDS_PER_CALL))
 
@@ -125,19 +126,20 @@ class _BatchBuilder:
 # ---------------------------------------------------------------------- Arrow data
 
 ARROW_BATCH_BYTES = 4 << 20
-"""Arrow data is sliced to about this size. Batches are larger than those of JSON, since nothing of them is parsed."""
+"""Arrow data is sliced to about this size. Batches are larger than JSON batches, because they need no parsing."""
 
 
 def is_arrow(data: object) -> bool:
-    """Whether the object offers Arrow data: pyarrow, polars, pandas since 2.2, a DuckDB relation, ADBC, …"""
+    """Whether the object provides Arrow data: pyarrow, polars, pandas since 2.2, a DuckDB relation, ADBC, …"""
     return hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")
 
 
 def arrow_batches(data: Any, *, emitted_at: Callable[[], int]) -> Iterator[ArrowBatch]:
-    """Yield the rows in slices of about 4 MB, without copying or reading ahead. Empty data yields nothing.
+    """Yields the rows in slices of about 4 MB, without copying or reading ahead. Empty data yields nothing.
 
-    Text and binary columns in a view layout become large_string and large_binary, which every reader knows. All other
-    types stay, and so does a dictionary of such texts within a list or struct. Raises RecordError for a single column.
+    Text and binary columns in a view layout become large_string and large_binary, which every reader supports. All
+    other types stay as they are, and so does a dictionary of such texts inside a list or struct. Raises RecordError for
+    a single column.
     """
     for record_batch in _record_batches(data):
         batch = _without_views(record_batch)
@@ -175,7 +177,7 @@ def _without_view(column: pa.Array) -> pa.Array:
 
 
 def _viewless(type_: pa.DataType) -> pa.DataType:
-    """The type with large_string for string_view and large_binary for binary_view, at any depth."""
+    """The type with string_view replaced by large_string and binary_view by large_binary, at any depth."""
     if pa.types.is_string_view(type_):
         return pa.large_string()
     if pa.types.is_binary_view(type_):
@@ -204,11 +206,11 @@ _HINT = "Give each record as a mapping, a dataclass or a msgspec Struct"
 
 
 def encode_records(records: Sequence[Any], first_number: int) -> list[bytes]:
-    """One JSON object per record, in one call.
+    """Encodes the records in one call. Returns one JSON object per record.
 
     Integers of any size and Decimals are written exactly, as numbers; instants, dates, times, UUIDs, enums and bytes
-    (base64) as texts; numpy's scalars and arrays as what they hold. Raises RecordError, with the record's number
-    (`first_number` for the first) and the field, for NaN, infinities and whatever else JSON cannot hold.
+    (base64) as texts; numpy scalars and arrays as the values that they hold. Raises RecordError, with the record's
+    number (`first_number` for the first) and the field, for NaN, infinities and whatever else JSON cannot hold.
     """
     try:
         texts = _encoder.encode_lines(records)
@@ -222,12 +224,12 @@ def encode_records(records: Sequence[Any], first_number: int) -> list[bytes]:
     raws.pop()
     if len(raws) == len(records):
         return raws
-    # Only ready-made JSON within a record (msgspec.Raw) can hold a line break.
+    # Only pre-encoded JSON within a record (msgspec.Raw) can contain a line break.
     return [msgspec.json.format(_encoder.encode(record), indent=-1) for record in records]
 
 
 def as_record(value: Any, number: int) -> Any:
-    """The value as something that encodes to a JSON object. Raises RecordError if it is not a record."""
+    """Returns the value in a form that encodes to a JSON object. Raises RecordError if it is not a record."""
     if isinstance(value, dict) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return value
     if isinstance(value, msgspec.Struct) and not value.__struct_config__.array_like:
@@ -245,7 +247,7 @@ def as_record(value: Any, number: int) -> Any:
 
 
 def is_single_record(value: Any) -> bool:
-    """Whether the value is one record, rather than many of them."""
+    """Whether the value is one record, as opposed to a collection of records."""
     if isinstance(value, type):
         return False
     return (
@@ -254,7 +256,7 @@ def is_single_record(value: Any) -> bool:
 
 
 def _convert(value: Any) -> Any:
-    """A value that msgspec can encode instead of one that it does not know. Raises TypeError if there is none."""
+    """Converts a value that msgspec does not know to one that it can encode. Raises TypeError if there is none."""
     if isinstance(value, np.ndarray):
         return list(value)
     if isinstance(value, np.datetime64 | datetime) and value != value:
@@ -277,7 +279,7 @@ def _finite(value: float) -> float:
     return float(value)
 
 
-# For subclasses, since msgspec takes only the exact types. A text keeps the nanoseconds of numpy and pandas.
+# For subclasses, since msgspec accepts only the exact types. A text keeps the nanoseconds of numpy and pandas.
 _CONVERSIONS: dict[type, Callable[[Any], Any]] = {
     np.datetime64: str,
     datetime: lambda value: value.isoformat(),
@@ -295,10 +297,10 @@ _binary_encoder = msgspec.msgpack.Encoder(enc_hook=_convert)
 
 
 def _may_hide_a_non_finite_number(texts: bytes, records: Sequence[Any]) -> bool:
-    """Whether a null may have been a non-finite float, or a non-finite Decimal was written. Rarely true by mistake.
+    """Whether a null may have been a non-finite float, or a non-finite Decimal was written. False positives are rare.
 
     msgspec writes a non-finite float as null. In MessagePack such a float begins with bytes that never occur in a text
-    and hardly ever in other numbers, so records with nulls, which are common, need no look at each value.
+    and hardly ever in other numbers, so records with nulls, which are common, do not need a check of every value.
     """
     if b"NaN" in texts or b"Infinity" in texts:
         return True
@@ -312,7 +314,7 @@ def _may_hide_a_non_finite_number(texts: bytes, records: Sequence[Any]) -> bool:
 
 
 def _find_error(records: Sequence[Any], first_number: int) -> RecordError | None:
-    """The error of the first value that cannot be written; None if all can."""
+    """The error for the first value that cannot be written. None if all values can be written."""
     for number, record in enumerate(records, first_number):
         try:
             found = _find_unwritable(record, "")
@@ -324,7 +326,7 @@ def _find_error(records: Sequence[Any], first_number: int) -> RecordError | None
 
 
 def _find_unwritable(value: Any, path: str) -> tuple[str, str] | None:
-    """Path and reason of the first value within that cannot be written."""
+    """The path of the first nested value that cannot be written, and the reason."""
     children = _children(value)
     if children is None:
         reason = _why_unwritable(value)
@@ -339,7 +341,7 @@ def _find_unwritable(value: Any, path: str) -> tuple[str, str] | None:
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]] | None:
-    """The values within, by name; None for a value that holds no others."""
+    """The nested values with their names. None for a value that has no nested values."""
     if hasattr(value, "model_dump") and not isinstance(value, type):
         value = value.model_dump()
     if isinstance(value, Mapping):
@@ -354,7 +356,7 @@ def _children(value: Any) -> Iterator[tuple[str, Any]] | None:
 
 
 def _why_unwritable(value: Any) -> str | None:
-    """Why a value that holds no others cannot be written; None if it can."""
+    """Why a value without nested values cannot be written. None if it can be written."""
     if isinstance(value, float) and not math.isfinite(value):
         return _NOT_A_NUMBER
     if isinstance(value, Decimal) and not value.is_finite():

@@ -1,8 +1,9 @@
-"""Templates over a few known values: Jinja's syntax and sandbox, without what could run long, grow large or reach out.
+"""Templates over a few known values: Jinja's syntax and sandbox, without anything that could run long, grow large or
+reach outside.
 
-A template has expressions, filters and methods of texts, and `{% if %}`; no loops, macros or imports. So its length
-bounds its work. Its errors repeat nothing of it but names. Jinja is imported with this module, which only users of
-templates import. Must not know: what the texts and values are for.
+A template may have expressions, filters, text methods and `{% if %}`, but no loops, macros or imports. Its length
+therefore bounds its run time. Errors quote only names from a template. This module imports Jinja, so only users of
+templates import it. Must not know: what the texts and values are for.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from s3dest_dagster.errors import SettingsError
 
 Value = str | int | float
 MAX_CHARACTERS = 65_536
-"""Bound of a template, and of each text that it makes on the way."""
+"""The maximum length of a template, and of each text that it produces."""
 
 # fmt: off
 _FILTERS = (
@@ -50,7 +51,7 @@ class _Sandbox(SandboxedEnvironment):
     intercepted_binops = frozenset({"+", "*", "%"})
 
     def __init__(self, finalize: Callable[[Any], str]) -> None:
-        # A text may hold "{#", so comments begin with what no setting holds.
+        # A text may contain "{#", so the marker of comments is one that no setting contains.
         super().__init__(
             undefined=StrictUndefined,
             finalize=finalize,
@@ -88,7 +89,7 @@ def _check_size(value: _T) -> _T:
 
 
 def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, with its result checked by `_check_size`. Jinja's marks on the filter are kept."""
+    """Wraps a filter so that `_check_size` checks its result. Keeps the attributes that Jinja set on the filter."""
 
     def bounded(*args: Any, **kwargs: Any) -> Any:
         return _check_size(function(*args, **kwargs))
@@ -98,7 +99,7 @@ def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _int(value: Any, default: int | None = None) -> int:
-    """The filter `int`. Jinja's own gives 0 for what is not a number."""
+    """The filter `int`. Jinja's own filter returns 0 for a value that is not a number."""
     return _number(int, value, default)  # type: ignore[no-any-return]
 
 
@@ -143,16 +144,17 @@ class Template:
 
     source: str
     names: tuple[str, ...]
-    """The values that it asks for; dotted names (`partition_key.region`) as one."""
+    """The names of the values that it uses. A dotted name (`partition_key.region`) counts as one name."""
     _tree: nodes.Template
 
     def text(self, values: Mapping[str, Value], *, escape: Callable[[str], str] = str) -> str:
-        """The rendered text, with `escape` applied to every value in it. Raises SettingsError if rendering fails."""
+        """Renders the template, with `escape` applied to every value. Raises SettingsError if rendering fails."""
         environment = _Sandbox(lambda value: escape(_to_text(value)))
         return _render(lambda: environment.from_string(self._tree).render(self._variables(values)))
 
     def value(self, values: Mapping[str, Value]) -> Value:
-        """The value, a number included, of a template that is nothing but one expression; the text of any other."""
+        """The value (which may be a number) of a template that is a single expression; the rendered text of any
+        other."""
         expression = self._single_expression()
         if expression is None:
             return self.text(values)
@@ -190,7 +192,7 @@ def _render(render: Callable[[], _T]) -> _T:
         raise
     except RecursionError:
         raise _too_deep() from None
-    # Operations of texts and numbers raise errors of any class. No value is secret: they are keys and times.
+    # Operations on texts and numbers raise errors of any class. Values are not secret: they are keys and times.
     except Exception as error:
         raise SettingsError(f"The template cannot be rendered: {error}.") from None
 
@@ -199,7 +201,7 @@ _syntax = _Sandbox(_to_text)
 
 
 def parse(source: str) -> nodes.Template:
-    """The syntax tree of a text. Raises SettingsError if it is not a template, too long, or nested too deeply."""
+    """Parses a template. Raises SettingsError if the text is not a template, is too long, or is nested too deeply."""
     if len(source) > MAX_CHARACTERS:
         raise SettingsError(
             f"A template has {len(source):,} characters; {MAX_CHARACTERS:,} are the most. A text that is no template "
@@ -208,7 +210,7 @@ def parse(source: str) -> nodes.Template:
     try:
         return _syntax.parse(source)
     except TemplateSyntaxError:
-        # Jinja's own words repeat a part of the text, which may be a secret with braces in it.
+        # Jinja's message quotes a part of the text, which may be a secret with braces in it.
         raise SettingsError(
             "The template is not in Jinja's syntax. To have braces as they are, write {% raw %}…{% endraw %} around "
             "them."
@@ -219,7 +221,7 @@ def parse(source: str) -> nodes.Template:
 
 @lru_cache(maxsize=256)
 def template(source: str) -> Template:
-    """The template of a text. Raises SettingsError as `parse` does, and for anything that is not allowed here."""
+    """Compiles a template. Raises SettingsError as `parse` does, and for anything that is not allowed here."""
     tree = parse(source)
     try:
         names = _Names()
@@ -231,7 +233,7 @@ def template(source: str) -> Template:
 
 
 def split_expressions(source: str) -> Iterator[str] | None:
-    """The template's texts and expressions, one after another; None if it has blocks, such as `{% if %}`."""
+    """The template's texts and expressions, in order. None if it has blocks, such as `{% if %}`."""
     parse(source)
     parts, part = [], ""
     for _, kind, token in _syntax.lex(source):
@@ -253,13 +255,13 @@ def escape_template(text: str) -> str:
 
 
 class _Names(NodeTransformer):
-    """Replaces the names of values by variables. A dotted name, or one with a text in brackets, is one variable."""
+    """Replaces names by variables. A dotted name, or a name with a text in brackets, becomes one variable."""
 
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
 
     def visit_Call(self, node: nodes.Call) -> Any:
-        """Keeps a method's own name, which is not a value's."""
+        """Keeps the name of a method, because it is not the name of a value."""
         if not (isinstance(node.node, nodes.Getattr) and node.node.attr in _METHODS):
             raise _not_allowed("calls what is no method of a text that is known here")
         node.node.node = self.visit(node.node.node)

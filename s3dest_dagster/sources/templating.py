@@ -1,4 +1,4 @@
-"""Placeholders in a connector's config or in the path of files, and the values that a run puts in their place.
+"""Placeholders in a connector's config or in the path of files, and the values with which a run replaces them.
 
 `template_engine` renders them. Must not know: connectors, Dagster's partitions, secrets.
 """
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 _MARKS = ("{{", "{%")
 _UNRENDERED_PREFIX = "__injected"
-"""Low-code connectors get their manifest, which has templates of its own, under keys that begin like this."""
+"""Prefix of the keys that hold the manifest of a low-code connector. The manifest has templates of its own."""
 
 Values = Mapping[str, str | int]
-"""What placeholders stand for, by their names."""
+"""The values of placeholders, by their names."""
 
 Window = tuple[datetime, datetime]
-"""Start and end. The end is not part of the window."""
+"""Start and end. The end is exclusive."""
 
 PARTITION_VALUES = (
     "partition_key",
@@ -36,7 +36,7 @@ PARTITION_VALUES = (
     "partition_end_date",
     "partition_last_date",
 )
-"""The names that `partition_values` gives for a partition with a time window."""
+"""The names that `partition_values` returns for a partition with a time window."""
 
 
 STREAM_VALUES = ("stream_name", "stream_namespace")
@@ -44,30 +44,30 @@ STREAM_VALUES = ("stream_name", "stream_namespace")
 
 
 def stream_values(stream: Stream) -> dict[str, str | int]:
-    """The values that placeholders can name for a stream."""
+    """The values that placeholders can use for a stream."""
     return {"stream_name": stream.name, "stream_namespace": stream.namespace or ""}
 
 
 class Verbatim(str):
-    """A text that is not a template, whatever it holds, since it was looked up, like a secret."""
+    """A text that is never a template, whatever it contains, because it was looked up, for example as a secret."""
 
     __slots__ = ()
 
 
 def is_template(text: str) -> bool:
-    """Whether a text is rendered: it holds `{{` or `{%`."""
+    """Whether a text is a template: it contains `{{` or `{%`."""
     return not isinstance(text, Verbatim) and any(mark in text for mark in _MARKS)
 
 
 def render_config(config: Mapping[str, Any], values: Values | None) -> dict[str, Any]:
-    """A copy of the config with its templates rendered: `{{ name }}` becomes the value of that name.
+    """Returns a copy of the config with its templates rendered: `{{ name }}` becomes the value of that name.
 
         render_config({"since": "{{ partition_start }}"}, {"partition_start": "2024-01-31T00:00:00Z"})
 
-    Filters, methods and `{% if %}` work too (see `template_engine`). A text that is nothing but one expression becomes
-    its value, a number included; any other text stays a text. Keys, numbers, `Verbatim` texts, and everything under a
-    key that begins with `__injected` stay as they are. Raises SettingsError for an unknown name, with the known ones,
-    and for a template that cannot be rendered.
+    Filters, methods and `{% if %}` work too (see `template_engine`). A text that is a single expression becomes the
+    value of the expression, which may be a number. Any other text stays a text. Keys, numbers, `Verbatim` texts, and
+    everything under a key that begins with `__injected` stay as they are. Raises SettingsError for an unknown name (the
+    error lists the known names), and for a template that cannot be rendered.
     """
     return {key: _render_value(value, str(key), values or {}) for key, value in config.items()}
 
@@ -88,9 +88,9 @@ def _render_value(value: Any, path: str, values: Values) -> Any:
 
 
 def render_text(text: str, path: str, values: Values | None, *, escape: Callable[[str], str]) -> str:
-    """The text with its templates rendered, and `escape` applied to every value in it.
+    """Returns the text with its templates rendered, and `escape` applied to every value in it.
 
-    Raises SettingsError as `render_config` does. `path` is the text's place, for errors.
+    Raises SettingsError as `render_config` does. `path` says where the text is, for errors.
     """
     if not is_template(text):
         return text
@@ -99,7 +99,7 @@ def render_text(text: str, path: str, values: Values | None, *, escape: Callable
 
 
 def placeholder_names(text: str) -> tuple[str, ...]:
-    """The names of the placeholders in a text, dotted names as one; none if it is not a template."""
+    """The names of the placeholders in a text. A dotted name counts as one. Empty if the text is not a template."""
     return _engine().template(text).names if is_template(text) else ()
 
 
@@ -121,7 +121,7 @@ def _template(text: str, path: str, values: Values) -> Template:
 
 @contextmanager
 def _errors_at(path: str) -> Iterator[None]:
-    """Errors of a template name its place; never its text, which may be a secret."""
+    """Adds the path to the errors of a template, but never its text, which may be a secret."""
     try:
         yield
     except SettingsError as error:
@@ -131,7 +131,7 @@ def _errors_at(path: str) -> Iterator[None]:
 
 
 def _engine() -> Any:
-    """Imported only if there is a template, since importing Jinja takes time."""
+    """Returns the engine. It is imported only if there is a template, because importing Jinja takes time."""
     from s3dest_dagster.sources import template_engine
 
     return template_engine
@@ -145,21 +145,21 @@ def partition_values(
     end: datetime | None = None,
     windows: Mapping[str, Window] | None = None,
 ) -> dict[str, str | int]:
-    """The values that placeholders can name for one partition.
+    """Returns the values that placeholders can use for one partition.
 
     - `partition_key`, and `partition_key.<dimension>` for each dimension.
     - `partition_start` and `partition_end`: the window's instants in UTC (`2024-01-31T00:00:00Z`).
-    - `partition_start_epoch` and `partition_end_epoch`: the same in seconds since 1970, as numbers.
+    - `partition_start_epoch` and `partition_end_epoch`: the same instants in seconds since 1970, as numbers.
     - `partition_start_date`, `partition_end_date`: the days on which the window begins and ends, in its own time zone.
       A window that ends at midnight does not include its last date.
-    - `partition_last_date`: the last day that the window has a part of, for connectors that include their end date.
-    - All but the key also for the window of a dimension: `partition_start.<dimension>`.
+    - `partition_last_date`: the last day that the window overlaps, for connectors that include their end date.
+    - All of these except the key also exist for the window of a dimension: `partition_start.<dimension>`.
 
     Args:
         key: The partition's key.
         dimensions: The key of each dimension of a multi-dimensional partition.
-        start: Where the time window begins, with a time zone; None: the partition has no window.
-        end: Where it ends; the end is not part of it.
+        start: The start of the time window, with a time zone. None: the partition has no window.
+        end: The end of the time window (exclusive).
         windows: The windows of the dimensions that have one.
     """
     values: dict[str, str | int] = {"partition_key": key}

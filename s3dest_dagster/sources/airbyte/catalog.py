@@ -1,4 +1,4 @@
-"""A source's catalog: the streams that it has, and the configured catalog that it is asked to read.
+"""A source's catalog: the streams that it has, and the configured catalog that tells it what to read.
 
 Must not know: how a connector is run.
 """
@@ -22,7 +22,7 @@ _MEMBER_TYPES: Sequence[tuple[str, str, type | UnionType, str]] = [
     ("configured", "sync_mode", str, "a text"),
     ("configured", "destination_sync_mode", str, "a text"),
 ]
-"""The types of a stream's members: where the member is, its name, its type, and the type in words."""
+"""The types of a stream's members: the object that has the member, its name, its type, and the type in words."""
 _SYNC_MODES = {"overwrite": SyncMode.FULL_REFRESH, "append": SyncMode.APPEND}
 
 
@@ -50,7 +50,7 @@ class Catalog:
         return tuple(_parse_stream(entry) for entry in self._entries())
 
     def find_stream(self, name: str) -> Stream:
-        """The stream of this name, with its namespace ("public.users") or, if that is unambiguous, without.
+        """The stream of this name, which includes the namespace ("public.users") unless it is unambiguous without.
 
         Raises SettingsError if there is none, or more than one.
         """
@@ -66,10 +66,10 @@ class Catalog:
         raise SettingsError(f"The catalog has no stream {name!r}. {hint}", stream=name, setting="streams")
 
     def configure(self, streams: Sequence[Stream]) -> dict[str, Any]:
-        """The configured catalog that asks the source for these streams, in their sync modes.
+        """The configured catalog that requests these streams from the source, in their sync modes.
 
-        A full refresh is read in full. A stream that appends is read incrementally if the source can, unless this is a
-        configured catalog that says otherwise. Raises SettingsError for a stream that the catalog lacks.
+        A full refresh is read in full. An append is read incrementally if the source supports it, unless this is a
+        configured catalog that requests a full read. Raises SettingsError for a stream that the catalog lacks.
         """
         entries = {_parse_stream(entry).id: entry for entry in self._entries()}
         for stream in streams:
@@ -79,7 +79,7 @@ class Catalog:
         return {"streams": [_configure_stream(entries[stream.id], stream) for stream in streams]}
 
     def is_incremental(self, stream: Stream) -> bool:
-        """Whether `configure` asks the source only for what is new. False for a stream that the catalog lacks."""
+        """Whether `configure` requests only new records. False for a stream that the catalog lacks."""
         return any(_parse_stream(entry).id == stream.id and _is_incremental(entry, stream) for entry in self._entries())
 
     def _entries(self) -> Iterator[Mapping[str, Any]]:
@@ -94,7 +94,7 @@ class Catalog:
 
 
 def read_catalog(source: str | Path | Mapping[str, Any]) -> Catalog:
-    """The catalog of a JSON file or a mapping: discovered or configured, by itself or within its CATALOG message.
+    """Reads a catalog from a JSON file or a mapping: discovered or configured, bare or inside its CATALOG message.
 
     Raises SettingsError if it is not a catalog.
     """
@@ -104,7 +104,7 @@ def read_catalog(source: str | Path | Mapping[str, Any]) -> Catalog:
 
 
 def _read_file(path: Path) -> Mapping[str, Any]:
-    """The catalog in the file, which may also hold a connector's other messages, one a line."""
+    """Reads the catalog from the file, which may also hold the connector's other messages, one per line."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -127,13 +127,14 @@ def _parse_json(text: str) -> Any:
 
 
 def _source_stream(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The stream as the source describes it: the entry of a discovered catalog, a member of a configured one."""
+    """The source's description of the stream: the entry of a discovered catalog, or a member of a configured entry."""
     inner = entry.get("stream")
     return inner if isinstance(inner, Mapping) else entry
 
 
 def _check_types(entry: Mapping[str, Any]) -> None:
-    """Raise SettingsError for a member of the stream whose type is not the protocol's. Null counts as absent."""
+    """Raises SettingsError if a member of the stream has another type than the protocol requires. Null counts as
+    absent."""
     stream = _source_stream(entry)
     for owner, name, type_, type_name in _MEMBER_TYPES:
         value = (stream if owner == "stream" else entry).get(name)
@@ -187,7 +188,7 @@ def _configure_stream(entry: Mapping[str, Any], stream: Stream) -> dict[str, Any
 
 
 def _is_incremental(entry: Mapping[str, Any], stream: Stream) -> bool:
-    """Whether the source is asked only for what is new."""
+    """Whether only new records are requested from the source."""
     source_stream = _source_stream(entry)
     modes = source_stream.get("supported_sync_modes") or ["full_refresh"]
     if "full_refresh" not in modes:

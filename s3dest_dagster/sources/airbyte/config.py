@@ -1,9 +1,9 @@
-"""A connector's config: read from a file, kept when the connector changes it, and its secrets masked in logs.
+"""A connector's config: reads it from a file, stores the connector's changes, and masks its secrets in logs.
 
-What counts as secret in a config: every text below a key that looks secret, at any depth (`credentials: {…}` makes all
-within secret), except the choice of a method (`auth_type`); and the password in a URL. The connector's specification
-also marks secrets, but is not consulted, since that would take a run of the connector before every run.
-Must not know: the connector that uses the config.
+The secrets of a config are all texts below a key that looks secret, at any depth (everything in `credentials: {…}` is
+secret), except the choice of a method (`auth_type`), and the passwords in URLs. The connector's specification also
+marks secrets. It is not used, because reading it requires an extra run of the connector before every run. Must not
+know: the connector that uses the config.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from s3dest_dagster.sources.templating import Values, render_config
 class ConfigFile:
     """A JSON file with a connector's config: `AirbyteSource("source-shop", config=ConfigFile("shop.json"))`.
 
-    Each run of the connector reads the file again. What the connector changes is written back at once: the file is
-    replaced as a whole or not at all, and only its owner can read the new one. A symbolic link stays a link.
+    Each run of the connector reads the file again. The connector's changes are written back immediately: the file is
+    replaced atomically, and only its owner can read the new file. A symbolic link stays a link.
 
     Raises:
         SettingsError: when the file cannot be read. The message never quotes the file.
@@ -42,7 +42,7 @@ class ConfigFile:
         refuse_variables("path", self.path)
 
     def __call__(self) -> dict[str, Any]:
-        """The config that the file holds now."""
+        """Reads the config from the file."""
         try:
             with open(self.path, encoding="utf-8") as file:
                 config = json.load(file)
@@ -59,7 +59,7 @@ class ConfigFile:
         return config
 
     def keep(self, config: Mapping[str, Any]) -> None:
-        """Replace the file's content with this config."""
+        """Replaces the file's content with this config."""
         path = os.path.realpath(self.path)
         descriptor, temporary = mkstemp(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path))
         try:
@@ -85,14 +85,14 @@ _ADVICE = "Give the source a ConfigFile as its config, or on_config, so that cha
 
 
 class CurrentConfig:
-    """The config as the connector knows it now, and the secrets of every version of it since the call began.
+    """The connector's current config, and the secrets of every version of it since the call began.
 
     Args:
         template: The config as it is set, with its placeholders.
-        values: What the placeholders stand for.
-        secrets: More texts that logs must not show.
-        keep: Receives the changed config, with the template's placeholders where the connector changed nothing. None:
-            a warning says how to have changes kept.
+        values: The values of the placeholders.
+        secrets: Further texts that logs must not show.
+        keep: Receives the changed config, with the template's placeholders where the connector changed nothing. None: a
+            warning says how to keep changes.
         advice: The last sentence of that warning.
     """
 
@@ -109,7 +109,7 @@ class CurrentConfig:
         self._keep = keep
         self._advice = advice
         self.rendered: dict[str, Any] = render_config(template, values)
-        """The config that the connector gets, or that it has sent since."""
+        """The config that the connector receives, or the newest one that it has sent."""
         self._secrets = {*find_secrets(template), *find_secrets(self.rendered), *secrets}
         self.mask = Masking(self._secrets)
         """Replaces secrets in a text."""
@@ -120,7 +120,7 @@ class CurrentConfig:
         return frozenset(self._secrets)
 
     def change(self, new: Mapping[str, Any], log: Callable[[str, str], None]) -> None:
-        """Mask the secrets of the config that the connector has sent, and keep it if it differs.
+        """Masks the secrets of the config that the connector has sent, and keeps the config if it differs.
 
         Raises SourceError when it cannot be kept.
         """
@@ -151,7 +151,7 @@ class CurrentConfig:
 
 
 def changed_names(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """The names whose values differ, nested ones as dotted paths below `path`; never a value."""
+    """Yields the names whose values differ, nested names as dotted paths below `path`. Never yields a value."""
     for name in sorted({*before, *after}, key=str):
         old, new = before.get(name), after.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -161,7 +161,7 @@ def changed_names(before: Mapping[str, Any], after: Mapping[str, Any], path: str
 
 
 def restore_placeholders(template: Any, rendered: Any, new: Any) -> Any:
-    """The new value, with the template's own text wherever the rendered value did not change."""
+    """The new value, with the template's text wherever the rendered value did not change."""
     if new == rendered:
         return template
     if not all(isinstance(value, Mapping) for value in (template, rendered, new)):
@@ -184,11 +184,11 @@ _SECRET_KEY = re.compile(
 _CHOICE_KEY = re.compile(r"(^|_)(type|method|mode|title)$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
 _MIN_SECRET_CHARACTERS = 4
-"""A shorter text is not masked: it would be struck out of ordinary words."""
+"""Shorter texts are not masked, because they occur inside ordinary words."""
 
 
 class Masking:
-    """Replaces secrets in a text, also where they are quoted, escaped, percent-encoded or broken into lines."""
+    """Replaces secrets in a text, even if they are quoted, escaped, percent-encoded or broken into lines."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         encodings = {form for text in secrets if len(text) >= _MIN_SECRET_CHARACTERS for form in _encodings(text)}
@@ -202,7 +202,7 @@ class Masking:
 
 
 def find_secrets(config: Any, is_secret: bool = False) -> Iterator[str]:
-    """The texts of a config or of an environment that count as secret; all of them if it stands under a secret key."""
+    """Yields the secret texts of a config or an environment. If `is_secret`, all of its texts are secret."""
     if isinstance(config, Mapping):
         for key, value in config.items():
             yield from find_secrets(value, _hides(str(key), value, is_secret))
@@ -214,14 +214,14 @@ def find_secrets(config: Any, is_secret: bool = False) -> Iterator[str]:
 
 
 def _hides(key: str, value: Any, is_secret: bool) -> bool:
-    """Whether the value under this key is secret; `is_secret` says so of what holds the key."""
+    """Whether the value under this key is secret. `is_secret`: the object that holds the key is secret."""
     if isinstance(value, str) and _CHOICE_KEY.search(key):
         return False
     return is_secret or bool(_SECRET_KEY.search(key))
 
 
 def _encodings(text: str) -> Iterator[str]:
-    """The forms in which a program may print the text: as it is, in JSON, in a URL, or line by line."""
+    """Yields the forms in which a program may print the text: as it is, in JSON, in a URL, or line by line."""
     yield text
     yield json.dumps(text)[1:-1]
     yield json.dumps(text, ensure_ascii=False)[1:-1]

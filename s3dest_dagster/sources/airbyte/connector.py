@@ -1,10 +1,10 @@
 """Any Airbyte source connector, run as a process: spec, check, discover, read.
 
-How a record travels: `AirbyteSource.read` starts the process (`process.run_connector`) and gives
-`ConnectorSession.items`. That reads standard output as blocks of whole lines (`lines.read_blocks`), and
+How a record travels: `AirbyteSource.read` starts the process (`process.run_connector`) and returns
+`ConnectorSession.items`. The session reads standard output as blocks of whole lines (`lines.read_blocks`), and
 `messages.MessageReader.read` turns a block into items: `protocol.decode_block` decodes its messages,
-`messages.RecordBuffer` collects the records of a stream until they fill a batch.
-Must not know: what becomes of the items.
+`messages.RecordBuffer` collects the records of a stream until they fill a batch. Must not know: what becomes of the
+items.
 """
 
 from __future__ import annotations
@@ -43,37 +43,37 @@ class AirbyteSource:
         with source.read(source.catalog.streams) as items:
             for item in items: ...
 
-    Config, catalog and state are passed in files of a private directory, which is deleted afterwards. However the run
+    Config, catalog and state are passed as files in a private directory, which is deleted afterwards. However the run
     ends, the connector's processes end too (see `process`). No secret of the config or of `env` appears in logs or
-    errors (see `config` for what counts as one).
+    errors (`config` defines what is secret).
     """
 
     command: str | Sequence[str]
-    """The executable and its first arguments: a list, or a text that is split like a shell does."""
+    """The executable and its first arguments: a list, or a text that is split as a shell would split it."""
     config: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False)
-    """The connector's configuration: a mapping, a `ConfigFile`, or a function that is called by each run of the
-    connector. Its texts may name the partition (`{{ partition_start }}`, see `templating.partition_values`)."""
+    """The connector's configuration: a mapping, a `ConfigFile`, or a function that each run of the connector calls. Its
+    texts may name the partition (`{{ partition_start }}`, see `templating.partition_values`)."""
     _: KW_ONLY
     on_config: OnConfig | None = field(default=None, repr=False)
-    """Receives the whole config as soon as the connector has changed it, for instance renewed a token; placeholders
-    are still in their places. A `ConfigFile` keeps changes by itself. Without either, a warning names the changes."""
+    """Receives the whole config as soon as the connector has changed it, for example to renew a token. Placeholders are
+    still in it. A `ConfigFile` stores changes by itself. Without either, a warning names the changes."""
     env: Mapping[str, str] | None = field(default=None, repr=False)
     """Variables that are added to the environment of this process."""
     catalog: Catalog | None = field(default=None, repr=False)
-    """What `discover` printed. Without it, each read discovers first."""
+    """The output of `discover`. If it is missing, each read runs `discover` first."""
     max_line_mb: int = MAX_LINE_MB
     """The longest line that the connector may write, in MB."""
     buffer_mb: int = BUFFER_MB
-    """Bound of the records that wait for their batch to fill, over all streams, in MB."""
+    """Limit for the records that wait for their batch to fill, over all streams, in MB."""
     stop_grace_s: float = 5.0
     """Seconds between SIGTERM and SIGKILL when the connector is stopped."""
     stall_timeout_s: float | None = STALL_TIMEOUT_S
-    """A connector that writes nothing for so many seconds is stopped, and the read fails. None: never."""
+    """A connector that writes nothing for this many seconds is stopped, and the read fails. None: never."""
     allow_empty: bool = False
-    """Whether a full refresh of a stream of which the connector says nothing at all (no record, state or status)
-    empties the stream. Otherwise it fails, so that no data is deleted by mistake."""
+    """Whether a full refresh empties a stream that the connector does not mention (no record, state or status). If
+    False, the full refresh fails, so no data is deleted by mistake."""
     temporary_directory: str | None = None
-    """Where the private directory is made; None: in the directory for temporary files."""
+    """Where the private directory is created. None: in the system's directory for temporary files."""
 
     run_placeholders: ClassVar[Mapping[str, Sequence[str]]] = {"config": PARTITION_VALUES}
     asset_kinds: ClassVar[frozenset[str]] = frozenset({"airbyte"})
@@ -96,11 +96,12 @@ class AirbyteSource:
     # ------------------------------------------------------------------ the connector's verbs
 
     def spec(self, *, log: Log = log_to_logging) -> dict[str, Any]:
-        """The connector's specification, with `connectionSpecification` and the rest as the connector writes it."""
+        """The connector's specification as the connector writes it, with `connectionSpecification` and everything
+        else."""
         return self._ask("spec", "SPEC", CurrentConfig({}, secrets=self._secrets()), log)
 
     def check(self, *, config_values: Values | None = None, log: Log = log_to_logging) -> None:
-        """Return if the connector can reach its source; otherwise SourceError with the connector's own reason."""
+        """Raises SourceError, with the connector's own reason, if the connector cannot reach its source."""
         config = self._current_config(config_values)
         answer = self._ask("check", "CONNECTION_STATUS", config, log)
         if answer.get("status") != "SUCCEEDED":
@@ -120,21 +121,21 @@ class AirbyteSource:
         config_values: Values | None = None,
         log: Log = log_to_logging,
     ) -> Iterator[Iterator[SourceItem]]:
-        """Run the connector and give an iterator over the records, states and statuses of the streams.
+        """Runs the connector and returns an iterator over the records, states and statuses of the streams.
 
-        The items come in the order that `session.read_messages` promises. A stream that appends is read incrementally
-        if the source can. Nothing is read ahead of the iteration but a few MB. Leaving the `with` early or by an
-        exception ends the connector and every process that it started.
+        The items come in the order that `session.read_messages` promises. An append is read incrementally if the source
+        supports it. At most a few MB are read ahead of the iteration. Leaving the `with` early or by an exception ends
+        the connector and every process that it started.
 
         Args:
             streams: The streams to read, in their sync modes.
             state: The `State.state` texts of an earlier read; None: from the beginning.
-            config_values: What the config's placeholders stand for.
+            config_values: The values of the config's placeholders.
             log: Receives what the connector logs.
 
         Raises:
             SettingsError: for a stream that the catalog lacks.
-            SourceError: while iterating, as `session.read_messages` does, and when the connector fails or dies.
+            SourceError: during the iteration, as in `session.read_messages`, and if the connector fails or dies.
         """
         if not streams:
             raise SettingsError("No stream to read: select at least one.", setting="streams")
@@ -161,7 +162,7 @@ class AirbyteSource:
     def _session(
         self, verb: str, files: Mapping[str, bytes], config: CurrentConfig, log: Log
     ) -> Iterator[ConnectorSession]:
-        """Run the connector with this verb and these files, each named by its option."""
+        """Runs the connector with this verb and these files, each passed by its option."""
         refuse_variables("env", self.env)
         with private_directory(self.temporary_directory, self.stop_grace_s) as (directory, watcher):
             arguments = [*self.command, verb, *_write_files(files, directory)]
@@ -200,8 +201,8 @@ class AirbyteSource:
     def describe_stream(self, settings: StreamSettings) -> Stream:
         """The catalog's stream, in the sync mode of the settings if they have one.
 
-        Raises SettingsError if the settings have a schema or a description, since the catalog has both; if the catalog
-        lacks the stream; and if there is no catalog.
+        Raises SettingsError if the settings have a schema or a description (both come from the catalog), if the catalog
+        lacks the stream, or if there is no catalog.
         """
         for setting in ("json_schema", "description"):
             if getattr(settings, setting) is not None:
@@ -225,8 +226,8 @@ class AirbyteSource:
     def with_variables(self, look_up: LookUp) -> AirbyteSource:
         """This source with the variables in its config and environment looked up.
 
-        A config that is a function is still called by each run of the connector, since the previous run may have
-        changed it.
+        If the config is a function, each run of the connector still calls it, because the previous run may have changed
+        the config.
         """
         given = self.config
         config = (lambda: look_up(given(), "config")) if callable(given) else look_up(given, "config")
@@ -234,7 +235,7 @@ class AirbyteSource:
         return replace(self, config=config, env=env)
 
     def is_incremental(self, stream: Stream) -> bool:
-        """Whether the connector is asked only for what is new in the stream; False without a catalog."""
+        """Whether only new records of the stream are requested from the connector. False without a catalog."""
         return self.catalog is not None and self.catalog.is_incremental(stream)
 
     def _deferred_read(self, stream: Stream, part: Slice) -> DeferredRead:
@@ -260,7 +261,7 @@ def _to_json(value: Any, setting: str) -> bytes:
     try:
         return json.dumps(value, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
-        # The error's own words name a type, never a value.
+        # The error's text names a type, never a value.
         raise SettingsError(f"The source's {setting} cannot be written as JSON: {error}.", setting=setting) from None
 
 
@@ -276,7 +277,7 @@ def _state_file(states: Sequence[bytes]) -> bytes:
 
 
 def _write_files(files: Mapping[str, bytes], directory: str) -> list[str]:
-    """Write files that only this user can read. Gives the options that name them."""
+    """Writes files that only this user can read. Returns the options that pass them to the connector."""
     options: list[str] = []
     for option, content in files.items():
         path = os.path.join(directory, f"{option}.json")

@@ -1,4 +1,4 @@
-"""Airbyte messages as batches, states and statuses, and as a report on how the source fared.
+"""Airbyte messages as batches, states and statuses, and as a report on whether the source succeeded.
 
 `MessageReader` turns blocks of lines into items. It passes every message that is neither record nor state to the
 `SourceReport`, and collects records in a `RecordBuffer`. Must not know: processes, files, what becomes of the items.
@@ -51,18 +51,18 @@ _logger = logger("sources")
 
 
 def log_to_logging(level: str, message: str) -> None:
-    """Log to the Python logger `s3dest_dagster.sources`."""
+    """Logs to the Python logger `s3dest_dagster.sources`."""
     _logger.log(LOG_LEVELS[level], "%s", message)
 
 
 # ---------------------------------------------------------------------- records, states and statuses
 
 BUFFER_MB = 32
-"""Bound of the records that wait for their batch to fill, over all streams."""
+"""Limit for the records that wait for their batch to fill, over all streams, in MB."""
 
 _MIN_BATCH_BYTES = TARGET_BATCH_BYTES // 2
 _RECORD_OVERHEAD_BYTES = 100
-"""What a small record costs beside its text: a bytes object, a number, and an entry in two lists."""
+"""The memory that a small record uses beside its text: a bytes object, a number, and an entry in two lists."""
 
 
 @dataclass(slots=True)
@@ -83,7 +83,7 @@ class RecordBuffer:
     """Collects records into batches, in each stream's order.
 
     Between blocks it holds less than `max_bytes`, however many streams there are. A batch has 0.5 MB or more, unless a
-    state, the end or the bound asks for it sooner.
+    state, the end of the input or the limit requires it earlier.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -91,14 +91,15 @@ class RecordBuffer:
         self._waiting: dict[StreamId, _WaitingRecords] = {}
 
     def add(self, stream: StreamId, raws: list[bytes], emitted_at: list[int]) -> None:
-        """Add records that are views of the current block. `end_block` must follow before the next block."""
+        """Adds records that are views of the current block. Call `end_block` before the next block."""
         waiting = self._waiting.setdefault(stream, _WaitingRecords())
         waiting.raws += raws
         waiting.emitted_at += emitted_at
         waiting.nbytes += sum(map(len, raws))
 
     def end_block(self) -> Iterator[StreamBatch]:
-        """Yield the batches that are full, and more while the bound is passed; copy the rest, to free the block."""
+        """Yields the full batches, and more while the limit is exceeded. Copies the rest, so that the block can be
+        freed."""
         for stream in [stream for stream, waiting in self._waiting.items() if waiting.nbytes >= _MIN_BATCH_BYTES]:
             yield self._pop_batch(stream)
         for waiting in self._waiting.values():
@@ -111,7 +112,7 @@ class RecordBuffer:
             yield self._pop_batch(largest)
 
     def flush(self, stream: StreamId | None = None) -> Iterator[StreamBatch]:
-        """Yield all records of the stream, or of all streams."""
+        """Yields all records of the stream, or of all streams."""
         for name in list(self._waiting) if stream is None else [stream]:
             if name in self._waiting:
                 yield self._pop_batch(name)
@@ -133,7 +134,7 @@ class MessageReader:
         self._lines_before = 0
 
     def read(self, block: bytes) -> Iterator[SourceItem]:
-        """Yield the items of the block. Bad records behind its last state or status come with the next block."""
+        """Yields the items of the block. Bad records after its last state or status come with the next block."""
         yield from self.bad_records()
         messages = decode_block(block)
         records = cast(list[RecordMessage], [message.record for message in messages])
@@ -147,20 +148,21 @@ class MessageReader:
         yield from self._buffer.end_block()
 
     def flush(self) -> Iterator[SourceItem]:
-        """Yield the records that still wait for their batch to fill."""
+        """Yields the records that still wait for their batch to fill."""
         return self._buffer.flush()
 
     def bad_records(self) -> list[BadRecord]:
-        """The bad records that are held back, once.
+        """Returns the bad records that are held back, and forgets them.
 
-        They come before whatever follows them, but no sooner: a source that dies leaves half a line behind, and when
-        its death is known, that is the better reason to fail.
+        They come right before the item that follows them, and not earlier. A source that dies leaves half a line
+        behind; once its death is known, that is the better error to report.
         """
         records, self._bad_records = self._bad_records, []
         return records
 
     def _add_records(self, records: list[RecordMessage]) -> None:
-        """Add a run of records to the buffer. In the usual case, one stream, no record is looked up by itself."""
+        """Adds consecutive records to the buffer. In the usual case of one stream, the stream is not looked up per
+        record."""
         if not records:
             return
         self._report.has_data = self._report.has_messages = True
@@ -190,7 +192,7 @@ class MessageReader:
         )
 
     def _receive(self, message: Decoded) -> Iterator[SourceItem]:
-        """Yield the items of a message that is not a record."""
+        """Yields the items of a message that is not a record."""
         if isinstance(message, StateLine):
             yield from self.bad_records()
             yield from self._receive_state(message)
@@ -218,7 +220,7 @@ class MessageReader:
         self._bad_records.append(BadRecord(stream, line.raw, line.reason, self._lines_before + line.number))
 
     def _receive_state(self, line: StateLine) -> Iterator[SourceItem]:
-        """Yield the records that the state covers, then the state. That of a stream outside the catalog is ignored."""
+        """Yields the records that the state covers, then the state. Ignores a state of a stream outside the catalog."""
         self._report.has_data = self._report.has_messages = True
         try:
             stream = parse_state(line.state).stream_id
@@ -231,18 +233,18 @@ class MessageReader:
         yield State(stream, line.state, line.text)
 
 
-# ---------------------------------------------------------------------- how the source fared
+# ---------------------------------------------------------------------- whether the source succeeded
 
 _MAX_QUOTED_LINES = 3
 _MAX_QUOTED_CHARACTERS = 300
 _MAX_COUNTED_ERRORS = 100
-"""Different errors that are counted."""
+"""The number of different errors that are counted."""
 
 _T = TypeVar("_T")
 
 
 class SourceReport:
-    """Receives each message that is neither record nor state, logs it, and says at the end whether the sync failed."""
+    """Receives and logs each message that is neither record nor state. Says at the end whether the sync failed."""
 
     def __init__(self, log: Log, streams: Collection[StreamId] = (), *, config: CurrentConfig | None = None) -> None:
         self.log = log
@@ -253,12 +255,13 @@ class SourceReport:
         self._statuses: dict[StreamId, str] = {}
         self._text_lines: list[str] = []
         self.has_messages = False
-        """Whether any message of the protocol came."""
+        """Whether any message of the protocol has arrived."""
         self.has_data = False
-        """Whether a record or a state came; the reader sets it."""
+        """Whether a record or a state has arrived. The reader sets it."""
 
     def receive(self, message: Message) -> StreamStatus | None:
-        """Log the message, or apply a changed config. Gives the status if it is one of the streams'."""
+        """Logs the message, or applies a changed config. Returns the status if the message is the status of a
+        stream."""
         self.has_messages = True
         if message.type == "LOG":
             self._receive_log(message.log)
@@ -269,7 +272,7 @@ class SourceReport:
         return None
 
     def receive_text(self, line: BadLine) -> None:
-        """Log a line that is no message. The first few are quoted if the sync fails."""
+        """Logs a line that is not a message. If the sync fails, the error quotes the first few."""
         text = line.raw.decode("utf-8", "replace")
         self.log("INFO", text)
         if len(self._text_lines) < _MAX_QUOTED_LINES:
@@ -319,7 +322,7 @@ class SourceReport:
         return StreamStatus(stream, status.status)
 
     def _decode(self, raw: msgspec.Raw, decoder: msgspec.json.Decoder[_T]) -> _T | None:
-        """The content of a message; None, with a warning, if it does not follow the protocol."""
+        """Decodes the content of a message. Returns None, and logs a warning, if it does not follow the protocol."""
         try:
             return decoder.decode(raw)
         except msgspec.DecodeError as error:
@@ -327,10 +330,10 @@ class SourceReport:
             return None
 
     def failure(self) -> str | None:
-        """What was wrong with the sync, as sentences; None if it is complete.
+        """The reasons why the sync failed, as sentences. None if it is complete.
 
-        A source that reports stream statuses must have reported COMPLETE for each stream. One that wrote other lines
-        than messages must also have written records, states or statuses.
+        A source that reports stream statuses must have reported COMPLETE for each stream. A source that wrote lines
+        that are not messages must also have written records, states or statuses.
         """
         sentences = [*self._error_sentences(), *self._status_sentences(), *self._text_sentences()]
         return " ".join(sentences) or None

@@ -1,18 +1,18 @@
-"""A connector's process: how it starts, how its standard error is read, and how it ends.
+"""A connector's process: starts it, reads its standard error, and ends it.
 
 However a run ends, no process of the connector and no secret outlives it:
 
 1. `private_directory` makes the directory for config, catalog and state, and starts a supervisor beside it.
-2. `run_connector` starts the connector in a process group of its own, and tells the supervisor which
+2. `run_connector` starts the connector in a process group of its own, and passes the group to the supervisor
    (`Supervisor.watch`).
-3. The reader stops early, an exception passes, or SIGTERM reached the step or the command, which raise at it: the
-   `with` blocks unwind. `ConnectorProcess.stop` sends SIGTERM to the group, and SIGKILL to what is left after the grace
-   period; then the directory is removed, and the supervisor is no longer needed.
-4. This process is killed, so that nothing unwinds: the supervisor (`supervisor.py`) notices that its parent is gone,
+3. The reader stops early, an exception is raised, or the step or command receives SIGTERM and raises: the `with` blocks
+   unwind. `ConnectorProcess.stop` sends SIGTERM to the group, and SIGKILL to what is left after the grace period; then
+   the directory is removed, and the supervisor is no longer needed.
+4. This process is killed, and nothing unwinds: the supervisor (`supervisor.py`) notices that its parent is gone,
    removes the directory, and ends the group in the same way.
-5. The machine goes down, so that the supervisor dies too: the next run removes the directory (`remove_abandoned`).
+5. The machine goes down, and the supervisor dies too: the next run removes the directory (`remove_abandoned`).
 
-Must not know: what is written to the pipes and files.
+Must not know: the content of the pipes and files.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from typing import IO
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources.airbyte import supervisor
 
-# ---------------------------------------------------------------------- the directory, and who watches over it
+# ---------------------------------------------------------------------- the directory, and its supervisor
 
 _PREFIX = "s3dest-"
 _LOCK = ".lock"
@@ -45,7 +45,7 @@ _MIN_ABANDONED_AGE_S = 60.0
 
 
 class Supervisor:
-    """A running supervisor. When this process is gone, it removes `directory` and ends the watched process group."""
+    """A running supervisor. Once this process is gone, it removes `directory` and ends the watched process group."""
 
     def __init__(self, directory: str, grace_s: float) -> None:
         reading_end, self._pipe = os.pipe()
@@ -66,13 +66,13 @@ class Supervisor:
             os.close(reading_end)
 
     def watch(self, group: int) -> None:
-        """End this process group when this process is gone."""
-        # Somebody may have ended the supervisor, which harms nothing by itself.
+        """Has the supervisor end this process group once this process is gone."""
+        # Somebody may have killed the supervisor. That alone does no harm.
         with suppress(BrokenPipeError):
             os.write(self._pipe, b"%d\n" % group)
 
     def stop(self) -> None:
-        """End the supervisor, since nothing is left to watch."""
+        """Ends the supervisor, since nothing is left to watch."""
         self._process.kill()
         self._process.wait()
         os.close(self._pipe)
@@ -80,10 +80,10 @@ class Supervisor:
 
 @contextmanager
 def private_directory(parent: str | None, grace_s: float) -> Iterator[tuple[str, Supervisor]]:
-    """A new directory that only this user can read, and its supervisor. It is removed on leaving.
+    """Creates a directory that only this user can read, and its supervisor. Removes both on exit.
 
     Args:
-        parent: Where the directory is made; None: in the directory for temporary files.
+        parent: Where the directory is created. None: in the system's directory for temporary files.
         grace_s: Seconds between SIGTERM and SIGKILL, for the supervisor.
     """
     remove_abandoned(parent or tempfile.gettempdir())
@@ -105,7 +105,7 @@ def private_directory(parent: str | None, grace_s: float) -> Iterator[tuple[str,
 
 
 def remove_abandoned(parent: str) -> None:
-    """Remove the directories of runs that ended with the machine.
+    """Removes the directories of runs that ended because the machine went down.
 
     Only this user's own directories are removed, and only if their lock is free: the kernel releases the lock of a
     process that dies.
@@ -136,7 +136,7 @@ _POLL_INTERVAL_MS = 20
 
 
 def split_command(command: str | Sequence[str]) -> list[str]:
-    """The command as a list. A text is split like a shell does, but no shell is run."""
+    """The command as a list. A text is split as a shell would split it, but no shell runs."""
     try:
         arguments = shlex.split(command) if isinstance(command, str) else [os.fspath(part) for part in command]
     except ValueError as error:
@@ -150,7 +150,7 @@ def split_command(command: str | Sequence[str]) -> list[str]:
 def run_connector(
     arguments: Sequence[str], watcher: Supervisor, *, environment: Mapping[str, str] | None, grace_s: float
 ) -> Iterator[ConnectorProcess]:
-    """Run the command. On leaving, for whatever reason, its whole process group is ended and every pipe is closed.
+    """Runs the command. On exit, for any reason, its whole process group is ended and every pipe is closed.
 
     Args:
         arguments: The executable and its arguments.
@@ -186,7 +186,7 @@ def run_connector(
 
 
 class ConnectorProcess:
-    """A running connector. `output` is the descriptor of its standard output."""
+    """A running connector. `output` is the file descriptor of its standard output."""
 
     def __init__(self, popen: subprocess.Popen[bytes], grace_s: float) -> None:
         assert popen.stdout is not None
@@ -199,7 +199,7 @@ class ConnectorProcess:
         _enlarge_pipe(self.output)
 
     def new_error_lines(self) -> list[str]:
-        """The lines that came on standard error since the last call."""
+        """The lines that arrived on standard error since the last call."""
         return self._errors.new_lines()
 
     def has_exited(self) -> bool:
@@ -209,7 +209,7 @@ class ConnectorProcess:
         return os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the process to end by itself. False: it did not, within the timeout."""
+        """Waits for the process to end by itself. Returns False if it does not end within the timeout."""
         deadline = time.monotonic() + timeout_s
         while not self.has_exited():
             if time.monotonic() >= deadline:
@@ -218,7 +218,7 @@ class ConnectorProcess:
         return True
 
     def stop(self) -> int:
-        """End the process group by SIGTERM, and by SIGKILL after the grace period. Gives the exit code."""
+        """Ends the process group by SIGTERM, and by SIGKILL after the grace period. Returns the exit code."""
         if not self._stopped:
             try:
                 self._terminate()
@@ -248,7 +248,7 @@ class ConnectorProcess:
 
 
 def describe_exit(code: int) -> str:
-    """The exit code as a sentence, a signal by its name."""
+    """The exit code as a sentence. A signal is shown by its name."""
     number = -code if code < 0 else code - 128
     try:
         name = signal.Signals(number).name
@@ -259,7 +259,8 @@ def describe_exit(code: int) -> str:
 
 
 def _enlarge_pipe(descriptor: int) -> None:
-    """Let the pipe hold a whole block if the system can, so that writer and reader wake each other less often."""
+    """Enlarges the pipe to a whole block if the system allows it, so that writer and reader wake each other less
+    often."""
     with suppress(AttributeError, OSError):
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
@@ -269,13 +270,13 @@ _MAX_LAST_LINES = 20
 _MAX_LINE_CHARACTERS = 4000
 _READ_BYTES = 1 << 16
 _MAX_READS_AFTER_STOP = 64
-"""More than a full pipe needs; a stray process that keeps writing must not be read for ever."""
+"""More reads than a full pipe needs. The limit exists because a stray process may keep writing forever."""
 
 
 class _ErrorReader:
-    """Reads standard error on a thread, so that the connector never waits there. Keeps a bounded number of lines.
+    """Reads standard error on a thread, so that the connector never blocks on it. Keeps a bounded number of lines.
 
-    Its user asks for the lines (`new_lines`), so that a log is never called from another thread than the user's.
+    The caller fetches the lines (`new_lines`), so the log is only ever called on the caller's thread.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
@@ -300,7 +301,7 @@ class _ErrorReader:
             return list(self._last)
 
     def stop(self) -> None:
-        """Read what is still in the pipe and end the thread, even if a stray process holds the pipe open."""
+        """Reads the rest of the pipe and ends the thread, even if a stray process holds the pipe open."""
         self._stopped.set()
         self._thread.join()
         self._stream.close()

@@ -1,7 +1,7 @@
-"""The Airbyte protocol: its messages, and how a block of lines is decoded into them.
+"""The Airbyte protocol: its messages, and the decoder that turns a block of lines into them.
 
-A record's data is not decoded: it stays the text that the source wrote (`Raw`, a view of the block).
-Must not know: what is done with the messages.
+A record's data is not decoded. It stays the text that the source wrote (`Raw`, a view of the block). Must not know:
+what is done with the messages.
 
 Rules: https://docs.airbyte.com/understanding-airbyte/airbyte-protocol
 """
@@ -23,7 +23,7 @@ from s3dest_dagster.sources.lines import describe_json_error
 from s3dest_dagster.stream import StreamId
 
 _Millis = Annotated[int, msgspec.Meta(ge=-62_135_596_800_000, le=253_402_300_799_999)]
-"""The years 1 to 9999. A source that counts microseconds by mistake would make files that many readers cannot read."""
+"""The years 1 to 9999. Many readers cannot read the files of a source that counts microseconds by mistake."""
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -40,7 +40,7 @@ _ABSENT = Raw()
 
 
 class Message(Struct, gc=False):
-    """A line of the protocol. `type` says which member counts; the others may be absent (empty) or null.
+    """A line of the protocol. `type` determines which member is used. The others may be absent (empty) or null.
 
     Members that a destination does not need must be valid JSON, and are dropped.
     """
@@ -90,7 +90,7 @@ class StateMessage(Struct):
 
 
 def parse_state(text: bytes | Raw) -> StateMessage:
-    """The state of this text. Raises ValueError, with the reason, if it lacks what its type requires."""
+    """Parses the text of a state. Raises ValueError, with the reason, if the state lacks what its type requires."""
     try:
         state = STATE.decode(text)
     except _DECODE_ERRORS as error:
@@ -110,7 +110,8 @@ def parse_state(text: bytes | Raw) -> StateMessage:
 
 
 def _positions(state: StateMessage) -> Iterator[tuple[str, Raw]]:
-    """The values that the source continues from, by name. The protocol makes them objects; no source reads others."""
+    """Yields the values that the source continues from, with their names. By the protocol they are objects; no source
+    reads anything else."""
     if state.type == "LEGACY":
         yield "data", state.data
     elif state.type == "STREAM" and state.stream is not None:
@@ -161,16 +162,17 @@ class BadLine:
     """A line that is not a message."""
 
     raw: bytes
-    """The line without blanks around it."""
+    """The line without surrounding whitespace."""
     reason: str
     intended_type: str | None
-    """"RECORD" or "STATE" if the line looks like one; None if it is something that the source printed."""
+    """"RECORD" or "STATE" if the line looks like one. None if it is other text that the source printed."""
     stream: StreamId | None = None
-    """The stream of an intended record, if the line still shows it."""
+    """The stream of an intended record, if it can still be read from the line."""
     number: int = 1
     """The line's number within its block, counted from 1."""
     is_cut_short: bool = False
-    """Whether this is the last line, begins like an object, and ends, without a line break, before the object does."""
+    """Whether this is the last line, starts like an object, and ends without a line break before the object is
+    complete."""
     record: ClassVar[None] = None
 
 
@@ -183,7 +185,7 @@ class StateLine:
     record: ClassVar[None] = None
 
 
-# Made at import: msgspec prepares a class at its first use, and crashes if two threads do so at the same time.
+# Created at import: msgspec prepares a class at its first use, and crashes if two threads do so at the same time.
 _decoder = msgspec.json.Decoder(Message)
 STATE = msgspec.json.Decoder(StateMessage)
 STREAM_STATE = msgspec.json.Decoder(StreamState)
@@ -196,17 +198,18 @@ Decoded = Message | StateLine | BadLine
 
 
 def decode_block(block: bytes) -> Sequence[Decoded]:
-    """The messages of a block of lines, in order: a `BadLine` for a line that is none, nothing for a blank line.
+    """The messages of a block of lines, in order. A line that is not a message becomes a `BadLine`; a blank line is
+    skipped.
 
-    Every record's data is one JSON object in valid UTF-8, without a line break. The block is decoded as a whole, and
-    line by line only if something in it is wrong.
+    Every record's data is one JSON object in valid UTF-8, without a line break. The block is decoded as a whole. It is
+    decoded line by line only if something in it is wrong.
     """
     messages = _decode_at_once(block)
     return _decode_by_line(block) if messages is None else messages
 
 
 def _decode_by_line(block: bytes) -> list[Decoded]:
-    """The block's messages and bad lines. Only the input's last block can lack its last line break."""
+    """The block's messages and bad lines. Only the last block of the input can lack its final line break."""
     lines = map(bytes.strip, block.split(b"\n"))
     messages = [_decode_line(line, number) for number, line in enumerate(lines, 1) if line]
     last_line = block[block.rfind(b"\n") + 1 :].strip()
@@ -244,14 +247,14 @@ def _decode_at_once(block: bytes) -> Sequence[Decoded] | None:
 
 
 def _missing_member(message: Message) -> str | None:
-    """The member that the message's type requires, if it is absent."""
+    """The name of the member that the message's type requires, if it is absent."""
     if message.type == "RECORD" and message.record is None:
         return "record"
     return "state" if message.type == "STATE" and not message.state else None
 
 
 def _state_line(state: Raw, block: bytes) -> StateLine:
-    """The state with its whole line. The state is a view of the block, so its address tells where the line is."""
+    """The state with its whole line. The state is a view of the block, so the line is found by the state's address."""
     start = _address(state) - _address(block)
     end = block.find(b"\n", start)
     return StateLine(bytes(state), block[block.rfind(b"\n", 0, start) + 1 : end if end >= 0 else None].strip())
@@ -262,9 +265,9 @@ def _address(buffer: bytes | Raw) -> int:
 
 
 def is_utf8(block: bytes) -> bool:
-    """Whether the bytes are valid UTF-8, which msgspec does not check in texts that it skips.
+    """Whether the bytes are valid UTF-8. msgspec does not check this in texts that it skips.
 
-    Arrow validates three times as fast as `bytes.decode`, and does not make a text of up to four times the size.
+    Arrow validates three times as fast as `bytes.decode`, and does not create a text of up to four times the size.
     """
     if block.isascii():
         return True
@@ -278,7 +281,7 @@ def is_utf8(block: bytes) -> bool:
 
 
 def are_single_line_objects(raws: list[Raw]) -> bool:
-    """Whether each text starts like an object and has no line break, which JSON allows between its parts."""
+    """Whether each text starts like an object and has no line break. JSON allows line breaks between tokens."""
     if not raws:
         return True
     joined = b"".join(raws)

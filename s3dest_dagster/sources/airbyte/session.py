@@ -1,6 +1,6 @@
-"""One sequence of Airbyte messages, read to its end: from a connector's process, or from any stream of bytes.
+"""Reads one sequence of Airbyte messages to its end, from a connector's process or from any stream of bytes.
 
-Both ways in end with one clear error if the source failed. Must not know: settings, files, catalogs.
+Both raise one clear error if the source failed. Must not know: settings, files, catalogs.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ def read_messages(
     buffer_mb: int = BUFFER_MB,
     stall_timeout_s: float | None = None,
 ) -> Iterator[SourceItem]:
-    """Yield the items of the streams from Airbyte messages, one message a line.
+    """Yields the items of the streams from Airbyte messages, one message per line.
 
-    A state comes after every record that it covers: those of its stream or, if it names none, of all streams. The same
-    holds for a status that ends a stream. Bad records come before both. Between two of these, records come in batches
-    of 0.5 MB or more per stream. A line that is meant to be a record but is not becomes a `BadRecord`.
+    A state comes after every record that it covers: the records of its stream or, if it names no stream, of all
+    streams. The same holds for a status that ends a stream. Bad records come before both. Between two of these items,
+    records come in batches of 0.5 MB or more per stream. A line that looks like a record but is not a valid one becomes
+    a `BadRecord`.
 
     Args:
         source: A descriptor, or a binary file from which nothing has been read.
         streams: The streams of the catalog.
-        log: Receives logs, and lines that are no messages.
-        config: Receives what the source changes of its config.
+        log: Receives logs, and lines that are not messages.
+        config: Receives the source's changes of its config.
         max_line_mb: The longest line, in MB.
-        buffer_mb: Bound of the records that wait for their batch to fill, in MB.
-        stall_timeout_s: Seconds for which the source may write nothing; None: for ever.
+        buffer_mb: Limit for the records that wait for their batch to fill, in MB.
+        stall_timeout_s: Seconds for which the source may write nothing. None: forever.
 
     Raises:
-        SourceError: at once for records of another stream, a broken state, a line longer than `max_line_mb`, a
-            silence of `stall_timeout_s`, and an incomplete last line; at the end of the input if the source reported
-            an error, reports statuses but not COMPLETE for each stream, or wrote nothing but lines that are no
-            messages.
+        SourceError: immediately for records of another stream, a broken state, a line longer than `max_line_mb`, a
+            silence of `stall_timeout_s`, and an incomplete last line; at the end of the input if the source reported an
+            error, reported statuses but not COMPLETE for each stream, or wrote only lines that are not messages.
     """
     report = SourceReport(log, streams, config=config)
     reader = MessageReader(streams, report, buffer_mb=buffer_mb)
@@ -68,10 +68,10 @@ def read_messages(
 
 
 _EXIT_WAIT_S = 60.0
-"""How long a connector may still run after it has closed its output."""
+"""How long a connector may keep running after it has closed its output."""
 
 _BROKEN_LINE_WAIT_S = 0.5
-"""How long a connector whose output broke off may take to exit."""
+"""How long a connector may take to exit after its output broke off."""
 
 AnswerType = Literal["SPEC", "CATALOG", "CONNECTION_STATUS"]
 _ANSWER_MEMBERS: dict[AnswerType, str] = {
@@ -82,15 +82,16 @@ _ANSWER_MEMBERS: dict[AnswerType, str] = {
 
 
 class ConnectorSession:
-    """One run of a connector: its messages, its standard error and its end.
+    """One run of a connector: its messages, its standard error and its exit.
 
     Args:
-        title: Connector and verb, for errors.
+        title: The connector and the verb, for errors.
         process: The running connector.
-        config: Receives what the connector changes of it, and masks secrets in whatever is logged or raised.
+        config: Receives the connector's changes of the config, and masks secrets in everything that is logged or
+            raised.
         log: Receives the connector's logs and its standard error.
         max_line_mb: The longest line, in MB.
-        stall_timeout_s: Seconds for which the connector may write nothing; None: for ever.
+        stall_timeout_s: Seconds for which the connector may write nothing. None: forever.
     """
 
     def __init__(
@@ -113,7 +114,8 @@ class ConnectorSession:
         self._exit_seen = False
 
     def items(self, streams: Collection[StreamId], buffer_mb: int) -> Iterator[SourceItem]:
-        """The items of the streams, as `read_messages` gives them; SourceError at the end if the connector failed."""
+        """Yields the items of the streams as `read_messages` does. Raises SourceError at the end if the connector
+        failed."""
         report = SourceReport(self._log_masked, streams, config=self._config)
         reader = MessageReader(streams, report, buffer_mb=buffer_mb)
         try:
@@ -126,10 +128,10 @@ class ConnectorSession:
         yield from reader.bad_records()
 
     def answer(self, kind: AnswerType) -> dict[str, Any]:
-        """The content of the one message that was asked for.
+        """The content of the one message that the verb requests.
 
         Raises SourceError if the connector did not write it, or reported an error. If it wrote the answer, its exit
-        code does not count: a failed check may end with any.
+        code is ignored: a failed check may exit with any code.
         """
         report = SourceReport(self._log_masked, config=self._config)
         answer: msgspec.Raw | None = None
@@ -155,15 +157,15 @@ class ConnectorSession:
     def _blocks(self) -> Iterator[bytes]:
         for block in read_blocks(self._process.output, max_line_mb=self._max_line_mb, on_idle=self._on_idle):
             yield block
-            # Only now: a config in the block may say which texts of these lines are secret.
+            # Not earlier: a config in the block may determine which texts of these lines are secret.
             self._log_error_output()
 
     def _on_idle(self, silent_s: float) -> bool:
-        """Whether nothing more can come: the connector had already exited at the previous call.
+        """Whether no more output can come, because the connector had already exited at the previous call.
 
-        One look is not enough: the connector may write its last line and exit between the reader's look at the pipe
-        and this question. The pipe itself may never end, since a stray child can hold it open. Raises SourceError if
-        the connector has written nothing for too long, neither there nor on standard error.
+        One check is not enough: the connector may write its last line and exit after the reader has polled the pipe and
+        before this call. The pipe itself may never end, because a stray child process can hold it open. Raises
+        SourceError if the connector has written nothing for too long, neither to the pipe nor to standard error.
         """
         if self._log_error_output():
             self._last_error_output_s = silent_s
@@ -176,7 +178,7 @@ class ConnectorSession:
         return False
 
     def _check_end(self, report: SourceReport, *, is_answered: bool = False) -> None:
-        """Wait for the connector's end. Raises SourceError unless all is well."""
+        """Waits for the connector to end. Raises SourceError if anything went wrong."""
         exited = self._process.wait(_EXIT_WAIT_S)
         code = self._process.stop()
         self._log_error_output()
@@ -191,7 +193,7 @@ class ConnectorSession:
             raise self._error(" ".join(reasons))
 
     def _with_exit(self, error: SourceError) -> SourceError:
-        """The error, with the connector's end if that is why its last line is broken."""
+        """The error, with the connector's exit if that explains the broken last line."""
         has_failed = self._process.wait(_BROKEN_LINE_WAIT_S) and self._process.stop() != 0
         self._log_error_output()
         text = f"{error} {self._process.describe_end()}" if has_failed else str(error)
@@ -206,7 +208,7 @@ class ConnectorSession:
         self._log(level, self._config.mask(message))
 
     def _log_error_output(self) -> bool:
-        """Log what is new on standard error. Whether there was anything."""
+        """Logs the new lines of standard error. Returns whether there were any."""
         lines = self._process.new_error_lines()
         for line in lines:
             self._log_masked("INFO", line)

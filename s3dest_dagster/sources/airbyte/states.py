@@ -1,7 +1,7 @@
-"""The states from which a source continues, given the states that its streams have reached one by one.
+"""Computes the states from which a source continues, from the state that each of its streams has reached.
 
 The protocol has three kinds of states: of one stream (STREAM), of all streams with an entry for each (GLOBAL), and of
-all streams in a form of the source's own (LEGACY). Must not know: where states are kept.
+all streams in a form that only the source knows (LEGACY). Must not know: where states are kept.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Reached:
     state: str
     """The state as the source wrote it."""
     lineage: Lineage
-    """The states that a state of all streams descends from, and itself as the last one (see `lineage`)."""
+    """The ancestors of a state of all streams, with the state itself as the last entry (see `lineage`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,15 @@ class Resumption:
     """Where the source's next read begins."""
 
     states: tuple[bytes, ...]
-    """The states to pass to the source; none: it begins anew."""
+    """The states to pass to the source. If empty, it starts from the beginning."""
     lineage: Lineage = ()
-    """What a state of all streams that the read reaches will descend from; empty at the beginning of the source."""
+    """The ancestors of any state of all streams that the read reaches. Empty at the beginning of the source."""
     warning: str | None = None
-    """Whose records come again, and why, if any do."""
+    """If records come again: which streams', and why."""
 
 
 TextOf = Callable[[KnownState], str | None]
-"""Gives the text of a state that a lineage names; None if it is no longer kept."""
+"""Returns the text of a state that a lineage names. None if it is no longer stored."""
 
 
 _NULL = msgspec.Raw(b"null")
@@ -53,18 +53,18 @@ def resumption(
     in_full: Collection[StreamId] = (),
     are_all: bool = False,
 ) -> Resumption:
-    """The states from which no stream misses a record.
+    """Returns the states to continue from such that no stream misses a record.
 
     States of single streams are passed back as they are. If the streams have reached different states of all streams
     (GLOBAL or LEGACY), the source continues from the youngest state that each of them is or descends from. A stream
-    without a state begins anew: its part is removed from a state of all streams. If the state has no such parts, or if
-    no common state is known, all streams begin anew.
+    without a state starts from the beginning: its part is removed from a state of all streams. If the state has no such
+    parts, or if no common state is known, all streams start from the beginning.
 
     Args:
         reached: The state that each stream has reached, or None.
-        text_of: Gives the text of a state that a lineage names.
-        in_full: The streams that are read in full whatever the state says.
-        are_all: Whether these are all streams of the source that are ever read.
+        text_of: Returns the text of a state that a lineage names.
+        in_full: The streams that are read in full regardless of the state.
+        are_all: Whether no other streams of the source are ever read.
     """
     found = {stream: state for stream, state in reached.items() if state is not None}
     kinds = {stream: _kind(state.state) for stream, state in found.items()}
@@ -99,7 +99,7 @@ class _Start:
 
 
 def _common_start(sharing: Mapping[StreamId, Reached], text_of: TextOf) -> _Start | None:
-    """The youngest common state of all streams or, if there is none, of the streams whose state was set by hand."""
+    """The newest common state of all streams. If there is none, that of the streams whose state was set by hand."""
     by_hand = {state.lineage[0].id for state in sharing.values() if state.lineage[0].read_count == 0}
     set_by_hand = {stream: state for stream, state in sharing.items() if state.lineage[0].id in by_hand}
     for group in (sharing, set_by_hand) if len(by_hand) == 1 else (sharing,):
@@ -149,21 +149,21 @@ def _join_names(streams: Collection[StreamId]) -> str:
     return ", ".join(sorted(map(str, streams)))
 
 
-# ---------------------------------------------------------------------- states that somebody wrote down
+# ---------------------------------------------------------------------- states that a user wrote
 
 
 @dataclass(frozen=True, slots=True)
 class GivenState:
-    """A state that somebody wrote down: its text without blanks, and its stream (None: a state of all streams)."""
+    """A state that a user wrote: its text without whitespace, and its stream (None: a state of all streams)."""
 
     stream: StreamId | None
     text: str
 
 
 def read_states(text: bytes) -> list[GivenState]:
-    """The states of a text: one state, a list of them, or one a line; each by itself or within its STATE message.
+    """Reads states from a text: one state, a list of states, or one per line, each bare or inside its STATE message.
 
-    The last of several states of one stream counts. Numbers keep their spelling. Raises SettingsError for anything
+    If a stream has several states, the last one is used. Numbers keep their spelling. Raises SettingsError for anything
     that is not a state.
     """
     if not is_utf8(text):
@@ -218,7 +218,7 @@ def _kind(state: str) -> str:
 
 
 def _has_entries(state: str, kind: str, streams: Collection[StreamId]) -> bool:
-    """Whether the source would notice that a stream is removed from its state: some entry says more than `{}`."""
+    """Whether removing a stream from the state would have an effect, because some entry is not just `{}`."""
     members = _members(msgspec.Raw(state.encode()))
     if kind == "LEGACY":
         return any(stream.name in _members(members.get("data", _NULL)) for stream in streams)
@@ -235,7 +235,7 @@ def _stream_states(members: Mapping[str, msgspec.Raw]) -> list[msgspec.Raw]:
 
 
 def _remove_streams(state: str, kind: str, streams: Collection[StreamId]) -> bytes:
-    """A state of all streams without the parts of these streams. Every other text in it stays as it was."""
+    """A state of all streams without the parts of these streams. All other text in it is unchanged."""
     members = _members(msgspec.Raw(state.encode()))
     if kind == "LEGACY":
         names = {stream.name for stream in streams}
@@ -253,7 +253,7 @@ def _remove_streams(state: str, kind: str, streams: Collection[StreamId]) -> byt
 
 
 def _stream_of(entry: msgspec.Raw) -> StreamId | None:
-    """The stream that an entry names; None if it names none."""
+    """The stream that an entry names. None if it names no stream."""
     try:
         return STREAM_STATE.decode(entry).stream_descriptor.id
     except msgspec.ValidationError:
@@ -261,7 +261,7 @@ def _stream_of(entry: msgspec.Raw) -> StreamId | None:
 
 
 def _members(raw: msgspec.Raw) -> dict[str, msgspec.Raw]:
-    """The members of an object; none if the value is something else."""
+    """The members of an object. Empty if the value is not an object."""
     try:
         return msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
     except msgspec.ValidationError:

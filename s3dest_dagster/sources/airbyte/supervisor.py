@@ -1,10 +1,10 @@
-"""A program that outlives its parent for a moment, to end the connector that the parent can no longer end.
+"""A program that briefly outlives its parent, to end the connector that the parent can no longer end.
 
 Usage: `python -I -S supervisor.py PARENT GRACE DIRECTORY`. Standard input is a pipe that only the parent writes to; the
-parent writes the number of the connector's process group. When the parent is gone, for whatever reason, this program
-removes the directory with the connector's secrets and ends the group: SIGTERM, then SIGKILL after GRACE seconds.
+parent writes the number of the connector's process group. Once the parent is gone, for any reason, this program removes
+the directory with the connector's secrets and ends the group: SIGTERM, then SIGKILL after GRACE seconds.
 
-It imports nothing of this library, so that it starts within milliseconds. `process` tells when it is used.
+It imports nothing from this library, so that it starts within milliseconds. `process` explains when it is used.
 """
 
 import os
@@ -14,7 +14,7 @@ import sys
 import time
 
 _PARENT_CHECK_INTERVAL_S = 1.0
-"""The end of the pipe is not enough: a process that the parent has forked may hold the pipe open."""
+"""Waiting for the end of the pipe is not enough: a process that the parent has forked may hold the pipe open."""
 
 
 def main() -> None:
@@ -27,7 +27,7 @@ def main() -> None:
 
 
 def _wait_for_end_of(parent: int) -> int:
-    """Return when the parent is gone. Gives the process group that it wrote, or 0."""
+    """Waits until the parent is gone. Returns the process group that it wrote, or 0."""
     received = b""
     while True:
         if select.select([0], [], [], _PARENT_CHECK_INTERVAL_S)[0]:
@@ -40,7 +40,7 @@ def _wait_for_end_of(parent: int) -> int:
 
 
 def _remove(directory: str) -> None:
-    """Remove the directory and its files, as far as they still exist."""
+    """Removes the directory and its files, if they still exist."""
     try:
         for entry in os.scandir(directory):
             os.unlink(entry.path)
