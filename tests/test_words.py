@@ -43,7 +43,7 @@ PRIVATE = {
     "remark": "diagnostic",
     "remarks": "diagnostics",
     "road": "record converter",
-    "settle": "mark decided",
+    "recover_all": "mark decided",
     "settled": "decided",
     "shape": "pattern",
     "shapes": "overlap",

@@ -1,7 +1,8 @@
 """A process is killed at any moment: the next sync, or `recover`, finds either the old or the new records, and none
 twice.
 
-S3DEST_KILLS sets the number of kills for each server and sync mode."""
+S3DEST_KILLS sets the number of kills for each server and sync mode.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 the meantime.
 
 The tests enumerate every call at which a process can be overtaken. The overtaking processes publish what was
-decided, and land under the same key that is about to be deleted if the template allows the key to recur."""
+decided, and land under the same key that is about to be deleted if the template allows the key to recur.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Many interleaved streams landed by a process of their own, which tells how much memory that took.
+"""Lands many interleaved streams in its own process, and reports how much memory this took.
 
-Reads an order as JSON from standard input, and answers with JSON: `added_mb`, the peak of the process above what it
-held when idle, after a small landing had what is loaded late; and what the receipts say.
+Reads an order as JSON from standard input, and answers with JSON: `added_mb`, which is the peak memory of the
+process above its idle memory (measured after a small landing, which triggers all late imports), and the contents of
+the receipts.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def _landed(bucket: Bucket, order: dict[str, Any]) -> list[Receipt]:
 
 
 def _batches(streams: int, megabytes: int, record_bytes: int) -> Iterator[StreamBatch]:
-    """Batches of each stream in turn, of records that hardly compress."""
+    """Yields batches of each stream in turn, with records that hardly compress."""
     noise = b64encode(random.Random(1).randbytes(1_000_000))
     rows = _BATCH_BYTES // record_bytes
     for number in range(megabytes * 1_000_000 // _BATCH_BYTES):
@@ -78,7 +79,7 @@ def _batches(streams: int, megabytes: int, record_bytes: int) -> Iterator[Stream
 
 
 def _memory_mb(name: str) -> float:
-    """What the system says of this process's memory."""
+    """The memory of this process as the system reports it."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
     return int(lines[name].removesuffix("kB")) / 1024
 

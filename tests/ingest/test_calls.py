@@ -16,7 +16,7 @@ APPEND, REFRESH = SyncMode.APPEND, SyncMode.FULL_REFRESH
 
 
 def counted(server: S3Server, name: str) -> tuple[Bucket, FailingClient]:
-    """The bucket behind a client that counts, once it is known what the server can do."""
+    """The bucket behind a client that counts its calls, after the abilities of the server are known."""
     client = FailingClient(server.client())
     bucket = Bucket(client, name)
     assert bucket.with_root("data/_s3dest/").abilities
@@ -24,7 +24,7 @@ def counted(server: S3Server, name: str) -> tuple[Bucket, FailingClient]:
     return bucket, client
 
 
-def test_the_first_use_of_a_bucket_costs_some_requests_and_that_of_a_later_process_one(moto_s3: S3Server) -> None:
+def test_the_first_use_of_a_bucket_costs_some_requests_and_each_later_process_one(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     for most in (30, 1):
         client = FailingClient(moto_s3.client())
@@ -41,12 +41,12 @@ def test_one_record_costs_few_requests(moto_s3: S3Server, mode: SyncMode, most: 
         for number in range(4):
             client.calls.clear()
             land([batch_of(users(number, number))], opened, stream(mode=mode), sync(f"s{number}"))
-            # The first finds no register, and looks whether the stream has landed without one.
+            # The first sync finds no registry entry, and checks whether the stream has landed without one.
             assert len(client.calls) <= most + (number == 0), client.calls
 
 
 @pytest.mark.parametrize(("mode", "most"), [(APPEND, 12), (REFRESH, 15)])
-def test_a_sync_after_many_asks_for_its_mark_and_puts_another_and_nothing_else(
+def test_a_sync_after_many_others_only_reads_its_mark_and_writes_another(
     moto_s3: S3Server, mode: SyncMode, most: int
 ) -> None:
     name = moto_s3.new_bucket()
@@ -59,7 +59,7 @@ def test_a_sync_after_many_asks_for_its_mark_and_puts_another_and_nothing_else(
 
 
 @pytest.mark.parametrize("mode", [APPEND, REFRESH])
-def test_the_last_of_many_partitions_costs_what_the_second_does(moto_s3: S3Server, mode: SyncMode) -> None:
+def test_the_last_of_many_partitions_costs_as_much_as_the_second(moto_s3: S3Server, mode: SyncMode) -> None:
     name = moto_s3.new_bucket()
     bucket, client = counted(moto_s3, name)
     costs = []

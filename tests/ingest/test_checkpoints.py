@@ -1,6 +1,7 @@
-"""Checkpoints of a long append: records and the state that they reach are published together, and a retry goes on.
+"""Checkpoints of a long append: records and the state that they reach are published together, and a retry resumes from
+there.
 
-The source of these tests keeps its word as a connector does: from a state on it gives each record after it, once.
+The source of these tests is reliable: from a given state it yields each later record once, as a connector does.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
 APPEND = SyncMode.APPEND
 EVERY_STATE = 0.000_001
-"""A checkpoint_mb that one record exceeds."""
+"""A `checkpoint_mb` that one record exceeds."""
 ALL = 4
 _streams = count()
 
 
 class SourceDiedError(Exception):
-    """The connector is gone."""
+    """The connector has died."""
 
 
 def reached(number: int, name: str = "users") -> State:
@@ -48,7 +49,7 @@ def reached(number: int, name: str = "users") -> State:
 
 
 def after(state: str | None, *, until: int = ALL, dies: bool = False) -> Iterator[SourceItem]:
-    """What the source gives from a state on: a record, its state, and so on; then it ends, or dies."""
+    """Yields what the source sends after a state: a record, its state, and so on. Then it ends, or dies."""
     for number in range(cursor(state) + 1, until + 1):
         yield batch_of(users(number, number))
         yield reached(number)
@@ -62,7 +63,7 @@ def cursor(state: str | None) -> int:
 
 
 class Lake:
-    """A bucket with checkpoints at every state; the library's way to it, and a reader of its own."""
+    """A bucket with a checkpoint at every state, with access through the library and an independent reader."""
 
     def __init__(self, server: S3Server, **settings) -> None:
         self.server = server
@@ -71,7 +72,7 @@ class Lake:
         self.bucket = Bucket(self.client, self.settings.s3_bucket_name)
 
     def run(self, sync_id: str, client=None, *, name: str = "users", **source) -> Receipt:
-        """One attempt at a sync: the source is read from the state that the scope has reached."""
+        """Runs one attempt at a sync, whose source starts from the state that the scope has reached."""
         with (
             self.target(client) as opened,
             Landing(opened, stream(name, APPEND), sync(sync_id)) as landing,
@@ -98,7 +99,8 @@ class Lake:
         return cursor(self.commit_log(name).read_segment(holder).state.text) if holder is not None else 0
 
     def state_seen(self, name: str) -> int:
-        """The cursor of what readers see: also of a decided segment, once all of it is there."""
+        """The cursor of the records that readers see, including those of a decided segment once all of its objects
+        exist."""
         segments = self.commit_log(name).visible_segments(self.head(name))
         return max((cursor(each.state.text) for each in segments if each.state is not None), default=0)
 
@@ -121,7 +123,7 @@ class Lake:
         return open_uploads(self.server, self.bucket.name)
 
     def check(self, name: str, where: str) -> None:
-        """The state is that of the records, through the head and, after recovery, by a listing."""
+        """Checks that the state matches the records, both through the head and, after recovery, in a listing."""
         assert self.seen(name) == list(range(1, self.state_seen(name) + 1)), where
         recovered = recover(self.bucket, self.settings.template, Scope(stream(name).id))
         assert recovered.ok, f"{where}: {recovered.message}"
@@ -132,7 +134,7 @@ class Lake:
 
 
 @pytest.mark.parametrize("second", ["a", "b"], ids=["retry", "next-sync"])
-def test_a_sync_that_dies_leaves_its_checkpoints_and_the_next_one_goes_on_from_there(
+def test_a_sync_that_dies_leaves_its_checkpoints_and_the_next_one_resumes_from_there(
     any_s3: S3Server, second: str
 ) -> None:
     lake = Lake(any_s3)
@@ -143,7 +145,7 @@ def test_a_sync_that_dies_leaves_its_checkpoints_and_the_next_one_goes_on_from_t
     assert (lake.listed(), lake.state()) == ([1, 2, 3, 4], 4)
 
 
-def test_the_receipt_is_of_the_whole_sync_and_tells_what_earlier_attempts_had_published(moto_s3: S3Server) -> None:
+def test_the_receipt_covers_the_whole_sync_and_lists_what_earlier_attempts_published(moto_s3: S3Server) -> None:
     lake = Lake(moto_s3)
     with pytest.raises(SourceDiedError):
         lake.run("a", until=3, dies=True)
@@ -163,26 +165,26 @@ def test_the_receipt_is_of_the_whole_sync_and_tells_what_earlier_attempts_had_pu
     )
 
 
-def test_the_counts_of_the_last_sync_are_those_of_the_whole_sync(moto_s3: S3Server) -> None:
+def test_the_counts_of_the_last_sync_cover_the_whole_sync(moto_s3: S3Server) -> None:
     lake = Lake(moto_s3)
     lake.run("a")
     counted = last_sync(lake.bucket, lake.settings.template, Scope(stream().id))
     assert (counted.counts.read, counted.counts.landed, counted.problem) == (4, 4, "")
 
 
-def test_a_sync_without_an_earlier_attempt_tells_of_none(moto_s3: S3Server) -> None:
+def test_a_sync_without_an_earlier_attempt_reports_none(moto_s3: S3Server) -> None:
     receipt = Lake(moto_s3).run("a")
     assert (receipt.rows, receipt.checkpoints, receipt.earlier) == (4, 4, None)
 
 
-def test_who_asks_is_told_of_each_checkpoint(moto_s3: S3Server) -> None:
+def test_the_callback_receives_each_checkpoint(moto_s3: S3Server) -> None:
     told: list[Receipt] = []
     with Lake(moto_s3).target() as opened:
         land(after(None, until=2), opened, stream(mode=APPEND), sync("a"), on_checkpoint=told.append)
     assert [(each.rows, each.checkpoints, cursor(each.state)) for each in told] == [(1, 1, 1), (1, 1, 2)]
 
 
-def test_the_progress_counts_on_over_checkpoints(moto_s3: S3Server) -> None:
+def test_the_progress_continues_across_checkpoints(moto_s3: S3Server) -> None:
     seen = []
     with Lake(moto_s3).target() as opened:
         land(
@@ -195,7 +197,7 @@ def test_the_progress_counts_on_over_checkpoints(moto_s3: S3Server) -> None:
     assert seen == [(1, 1), (2, 2), (3, 3), (4, 4)]
 
 
-def test_lines_kept_aside_count_in_the_segment_that_they_came_in(moto_s3: S3Server) -> None:
+def test_quarantined_lines_count_in_the_segment_that_they_arrived_in(moto_s3: S3Server) -> None:
     lake = Lake(moto_s3, on_bad_record="quarantine")
     bad = BadRecord(StreamId("public", "users"), b"{", "it is torn")
     items = [batch_of(users(1, 1)), bad, reached(1), bad, batch_of(users(2, 2))]
@@ -207,20 +209,20 @@ def test_lines_kept_aside_count_in_the_segment_that_they_came_in(moto_s3: S3Serv
     assert (receipt.counts.read, receipt.counts.landed, receipt.counts.quarantined) == (4, 2, 2)
 
 
-def test_a_state_without_records_is_kept_and_the_same_state_again_is_not(moto_s3: S3Server) -> None:
+def test_a_state_without_records_is_stored_but_a_repeated_state_is_not(moto_s3: S3Server) -> None:
     told: list[Receipt] = []
-    with _ticking(Lake(moto_s3, checkpoint_mb=0, checkpoint_interval_s=0.001)) as opened:
+    with _with_ticking_clock(Lake(moto_s3, checkpoint_mb=0, checkpoint_interval_s=0.001)) as opened:
         items = [reached(5), reached(5), reached(6)]
         land(items, opened, stream(mode=APPEND), sync("a"), on_checkpoint=told.append)
     assert [(each.rows, cursor(each.state)) for each in told] == [(0, 5), (0, 6)]
 
 
-# ---------------------------------------------------------------------- when there is one
+# ---------------------------------------------------------------------- when a checkpoint is made
 
 
 @contextlib.contextmanager
-def _ticking(lake: Lake) -> Iterator[Target]:
-    """The destination with a clock that goes on by a second at every look."""
+def _with_ticking_clock(lake: Lake) -> Iterator[Target]:
+    """The destination with a clock that advances by one second each time it is read."""
     ticks = count()
 
     def clock() -> datetime:
@@ -231,37 +233,37 @@ def _ticking(lake: Lake) -> Iterator[Target]:
 
 
 def _checkpoints(server: S3Server, mode: SyncMode = APPEND, partition: str | None = None, **settings) -> int:
-    """How many checkpoints a sync of four records and states makes."""
+    """The number of checkpoints that a sync of four records and states makes."""
     scope = Scope(StreamId("public", "users"), partition)
-    with _ticking(Lake(server, **settings)) as opened:
+    with _with_ticking_clock(Lake(server, **settings)) as opened:
         return land(after(None), opened, stream(mode=mode), sync("a"), scope=scope).checkpoints
 
 
-def test_one_comes_after_so_many_megabytes_of_records(moto_s3: S3Server) -> None:
+def test_a_checkpoint_is_made_after_checkpoint_mb_of_records(moto_s3: S3Server) -> None:
     record = len(json.dumps(users(1, 1)[0]))
     two_records = 2 * record / 1_000_000
     assert _checkpoints(moto_s3, checkpoint_mb=two_records) == 2
     assert _checkpoints(moto_s3, checkpoint_mb=two_records * 2) == 1
 
 
-def test_one_comes_after_so_many_seconds(moto_s3: S3Server) -> None:
+def test_a_checkpoint_is_made_after_checkpoint_s(moto_s3: S3Server) -> None:
     by_time = {"checkpoint_mb": 0}
     assert _checkpoints(moto_s3, checkpoint_interval_s=1, **by_time) == 4
     assert 0 < _checkpoints(moto_s3, checkpoint_interval_s=5, **by_time) < 4
     assert _checkpoints(moto_s3, checkpoint_interval_s=3600, **by_time) == 0
 
 
-def test_zero_turns_them_off(moto_s3: S3Server) -> None:
+def test_zero_turns_checkpoints_off(moto_s3: S3Server) -> None:
     assert _checkpoints(moto_s3, checkpoint_mb=0, checkpoint_interval_s=0) == 0
 
 
 @pytest.mark.parametrize("setting", ["checkpoint_mb", "checkpoint_interval_s"])
-def test_less_than_nothing_is_refused(setting: str) -> None:
+def test_a_negative_setting_is_refused(setting: str) -> None:
     with pytest.raises(SettingsError, match=setting):
         destination("bucket", **{setting: -1})
 
 
-def test_there_is_none_without_a_state(moto_s3: S3Server) -> None:
+def test_there_is_no_checkpoint_without_a_state(moto_s3: S3Server) -> None:
     with Lake(moto_s3).target() as opened:
         receipt = land([batch_of(users(1, 1)), batch_of(users(2, 2))], opened, stream(mode=APPEND), sync("a"))
     assert receipt.checkpoints == 0
@@ -277,11 +279,11 @@ def test_there_is_none_without_a_state(moto_s3: S3Server) -> None:
     ],
     ids=["full-refresh", "partition", "partition-append", "one-key-a-sync"],
 )
-def test_what_is_published_as_a_whole_has_none(moto_s3: S3Server, mode, partition, settings) -> None:
+def test_a_sync_that_is_published_as_a_whole_has_no_checkpoints(moto_s3: S3Server, mode, partition, settings) -> None:
     assert _checkpoints(moto_s3, mode, partition, checkpoint_interval_s=0.001, object_size_mb=1, **settings) == 0
 
 
-def test_keys_that_tell_the_moment_of_the_upload_have_room_for_them(moto_s3: S3Server) -> None:
+def test_keys_with_the_moment_of_the_upload_allow_checkpoints(moto_s3: S3Server) -> None:
     pattern = "{timestamp:micros}{format_extension}"
     assert _checkpoints(moto_s3, file_name_pattern=pattern) == 4
 
@@ -289,7 +291,7 @@ def test_keys_that_tell_the_moment_of_the_upload_have_room_for_them(moto_s3: S3S
 # ---------------------------------------------------------------------- what the manifests remember
 
 
-def test_parts_are_numbered_on_over_checkpoints_and_attempts(moto_s3: S3Server) -> None:
+def test_part_numbers_continue_across_checkpoints_and_attempts(moto_s3: S3Server) -> None:
     lake = Lake(moto_s3, s3_path_format="${NAMESPACE}/${STREAM_NAME}/part_")
     with pytest.raises(SourceDiedError):
         lake.run("a", until=2, dies=True)
@@ -299,7 +301,7 @@ def test_parts_are_numbered_on_over_checkpoints_and_attempts(moto_s3: S3Server) 
     assert lake.head().next_part_number == 4
 
 
-def test_many_checkpoints_are_one_sync_in_the_heads_memory(moto_s3: S3Server) -> None:
+def test_the_head_records_many_checkpoints_as_one_sync(moto_s3: S3Server) -> None:
     lake = Lake(moto_s3)
     with lake.target() as opened:
         land([], opened, stream(mode=APPEND), sync("before"))
@@ -312,7 +314,7 @@ def test_many_checkpoints_are_one_sync_in_the_heads_memory(moto_s3: S3Server) ->
 # ---------------------------------------------------------------------- other writers
 
 
-def test_who_is_overtaken_between_two_checkpoints_stops_and_leaves_the_first(any_s3: S3Server) -> None:
+def test_a_writer_that_is_overtaken_between_two_checkpoints_stops_and_leaves_the_first(any_s3: S3Server) -> None:
     lake = Lake(any_s3)
     with lake.target() as opened, Landing(opened, stream(mode=APPEND), sync("slow")) as slow:
         source = after(None)
@@ -331,10 +333,10 @@ def test_who_is_overtaken_between_two_checkpoints_stops_and_leaves_the_first(any
     [("a", False), ("b", False), ("a", True)],
     ids=["two-attempts", "two-syncs", "two-attempts-and-answers-lost"],
 )
-def test_whoever_overtakes_a_checkpointing_sync_no_record_comes_twice(
+def test_no_record_is_landed_twice_if_a_sync_with_checkpoints_is_overtaken(
     moto_s3: S3Server, other: str, lost: bool
 ) -> None:
-    """At every call of one writer another one runs through; the record that both would read is landed once."""
+    """At every call of one writer, another writer runs completely. The record that both would read is landed once."""
     lake = Lake(moto_s3)
     for at in count(1):
         name = f"checkpointed{next(_streams)}x"
@@ -355,7 +357,9 @@ def test_whoever_overtakes_a_checkpointing_sync_no_record_comes_twice(
     [(True, False), (False, True)][: 1 + EVERY_CRASH],
     ids=["answer-lost", "refused-and-dead"][: 1 + EVERY_CRASH],
 )
-def test_every_call_may_fail_and_the_retry_lands_each_record_once(moto_s3: S3Server, lost: bool, dead: bool) -> None:
+def test_the_retry_after_a_failure_at_any_call_lands_each_record_once(
+    moto_s3: S3Server, lost: bool, dead: bool
+) -> None:
     lake = Lake(moto_s3)
     for at in count(1):
         name = f"checkpointed{next(_streams)}x"

@@ -1,4 +1,5 @@
-"""The checksum of a content: the same for the same records, however they are cut, and noted in the manifest."""
+"""The checksum of the content is the same for the same records, no matter how they are split into batches, and the
+manifest records it."""
 
 from __future__ import annotations
 
@@ -27,23 +28,23 @@ records = st.lists(st.dictionaries(st.text(), st.integers() | st.text()), max_si
 
 
 @given(records, st.integers(0, 6))
-def test_batches_may_be_cut_anywhere(given, cut):
+def test_the_checksum_does_not_depend_on_the_batches(given, cut):
     assert text_of(batch_of(given[:cut]), batch_of(given[cut:])) == text_of(batch_of(given))
 
 
 @given(records, records)
-def test_other_records_have_another(left, right):
+def test_different_records_have_different_checksums(left, right):
     as_written = [[json.dumps(each) for each in records] for records in (left, right)]
     assert (text_of(batch_of(left)) == text_of(batch_of(right))) == (as_written[0] == as_written[1])
 
 
-def test_a_large_batch_counts_like_small_ones():
+def test_a_large_batch_has_the_checksum_of_small_ones():
     raws = [b'{"text":"%b"}' % (b"x" * TARGET_BATCH_BYTES) for _ in range(3)]
     apart = [JsonBatch([raw], np.zeros(1, np.int64), len(raw)) for raw in raws]
     assert text_of(JsonBatch(raws, np.zeros(3, np.int64), sum(map(len, raws)))) == text_of(*apart)
 
 
-def test_arrow_columns_count_with_their_names_types_and_values():
+def test_the_checksum_covers_names_types_and_values_of_arrow_columns():
     def of(**columns) -> str:
         return text_of(ArrowBatch(pa.record_batch(columns), np.zeros(2, np.int64)))
 
@@ -55,7 +56,7 @@ def test_arrow_columns_count_with_their_names_types_and_values():
     assert len(set(words)) == 2
 
 
-def test_a_landing_notes_it_whatever_time_and_ids_it_has(moto_s3: S3Server):
+def test_a_landing_records_the_checksum_whatever_its_time_and_ids(moto_s3: S3Server):
     settings = destination(moto_s3.new_bucket())
     receipts = []
     for name in ("monday", "tuesday"):

@@ -1,4 +1,4 @@
-"""Who encodes a batch: the threads, and whoever waits for them; the order is that of the calls."""
+"""The threads and the callers that wait for them encode the batches. The order is that of the calls."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLUMNS = encoder(ParquetFormat(), stream())
 
 @contextmanager
 def busy_queue() -> Iterator[EncodeQueue]:
-    """A queue of two workers, one of which is at something else for as long as the test lasts."""
+    """A queue with two workers, one of which is busy with something else for the whole test."""
     over = Event()
     with ThreadPoolExecutor(1) as threads:
         busy = threads.submit(over.wait, _LONG_S)
@@ -33,7 +33,7 @@ def busy_queue() -> Iterator[EncodeQueue]:
 
 
 def append(own: StreamQueue, *numbers: int) -> None:
-    """A batch for each number."""
+    """Appends a batch for each number."""
     for number in numbers:
         own.append(_COLUMNS, batch_of(users(number, number)), bytes(16))
 
@@ -42,7 +42,7 @@ def ids(delivered: list[Encoded]) -> list[int]:
     return [each for encoded in delivered for each in encoded.payload["id"].to_pylist()]  # type: ignore[call-overload,union-attr]
 
 
-def test_a_waiting_thread_encodes_what_no_other_has_begun() -> None:
+def test_a_waiting_thread_encodes_batches_that_no_other_thread_has_begun() -> None:
     delivered: list[Encoded] = []
     with busy_queue() as queue:
         own = queue.stream_queue(delivered.append)
@@ -81,7 +81,7 @@ def test_an_encoder_that_holds_the_lock_runs_on_the_calling_thread() -> None:
         assert [each.rows for each in delivered] == [1]
 
 
-def test_background_work_that_no_thread_has_begun_is_done_by_the_caller() -> None:
+def test_the_caller_does_background_work_that_no_thread_has_begun() -> None:
     done: list[int] = []
 
     def work() -> bytes:

@@ -1,4 +1,5 @@
-"""A landing over bad networks and broken servers: success, or one clear error, and the bucket is never wrong."""
+"""A landing over bad networks and broken servers either succeeds or raises one clear error, and the bucket is never
+wrong."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def prepared(server: S3Server, **settings: float) -> S3Destination:
 
 
 def through(proxy: FaultProxy, settings: S3Destination, *, attempts: int, read_timeout_s: float = 10) -> Bucket:
-    """The bucket through the proxy, which is asked again without a pause."""
+    """The bucket through the proxy, with retries that do not pause."""
     client = open_client(proxy.connection(max_attempts=1, read_timeout_s=read_timeout_s))
     retry_policy = RetryPolicy(max_attempts=attempts, pause=lambda seconds: None)
     return Bucket(client, settings.s3_bucket_name, retry_policy)
@@ -59,19 +60,19 @@ def ids(proxy: FaultProxy, settings: S3Destination) -> list[int]:
 
 
 @pytest.mark.parametrize("fault", [each for each in IMMEDIATE if each is not Fault.CUT_BODY])
-def test_bursts_on_every_call_are_ridden_out(faulty_moto: FaultProxy, fault: Fault) -> None:
-    """But for half a body: moto takes it for a whole one, and at times only after the second try."""
-    ride_out(faulty_moto, fault)
+def test_a_landing_survives_bursts_of_faults_on_every_call(faulty_moto: FaultProxy, fault: Fault) -> None:
+    """Half a body is left out: moto takes it for a whole one, and sometimes only after the second try."""
+    assert_survived(faulty_moto, fault)
 
 
 @pytest.mark.parametrize("fault", [Fault.LOST, Fault.CUT_ANSWER, Fault.CUT_BODY])
-def test_bursts_are_ridden_out_without_conditional_puts(faulty_rclone: FaultProxy, fault: Fault) -> None:
-    """Where the server has acted, it matters what it makes of a second request."""
-    ride_out(faulty_rclone, fault)
+def test_a_landing_survives_bursts_of_faults_without_conditional_puts(faulty_rclone: FaultProxy, fault: Fault) -> None:
+    """If the server has acted, then its answer to a second request matters."""
+    assert_survived(faulty_rclone, fault)
 
 
-def ride_out(proxied: FaultProxy, fault: Fault) -> None:
-    """Two faults on every call, and the new records are there all the same."""
+def assert_survived(proxied: FaultProxy, fault: Fault) -> None:
+    """Makes two faults on every call, and checks that the new records arrive nevertheless."""
     settings = prepared(proxied.behind)
     for call in LANDING_CALLS:
         proxied.next(call, fault, fault)
@@ -83,8 +84,10 @@ def ride_out(proxied: FaultProxy, fault: Fault) -> None:
 
 @pytest.mark.parametrize("fault", [Fault.BUSY, Fault.LOST])
 @pytest.mark.parametrize("call", LANDING_CALLS)
-def test_a_call_that_always_fails_is_one_clear_error_or_none(faulty_moto: FaultProxy, call: str, fault: Fault) -> None:
-    """A busy server has not acted, and the sync fails; one whose answers are lost may have done what was asked."""
+def test_a_call_that_always_fails_causes_one_clear_error_or_none(
+    faulty_moto: FaultProxy, call: str, fault: Fault
+) -> None:
+    """A busy server has not acted, so the sync fails. A server whose answers are lost may have acted."""
     settings = prepared(faulty_moto.behind)
     faulty_moto.always(fault, call)
     failed = failure(lambda: land_new(faulty_moto, settings, through(faulty_moto, settings, attempts=2)))
@@ -101,7 +104,7 @@ def test_a_call_that_always_fails_is_one_clear_error_or_none(faulty_moto: FaultP
 
 
 def failure(do: Callable[[], None]) -> str:
-    """The sentence that it failed with; none where it went well."""
+    """The message of the failure, or `None` on success."""
     try:
         do()
     except S3DestError as error:
@@ -124,7 +127,7 @@ def test_a_failed_sync_aborts_its_uploads_through_the_same_bad_network(faulty_mo
 
 
 def interrupted(opened: Target, trouble: Callable[[], None]) -> KeyboardInterrupt:
-    """A landing with uploads under way, stopped by Ctrl-C once there is trouble."""
+    """Runs a landing with active uploads, which Ctrl-C stops once there is trouble."""
     with pytest.raises(KeyboardInterrupt) as caught, Landing(opened, stream(), sync("new")) as landing:  # noqa: PT012
         landing.append_batch(batch_of(users(1, 10)))
         trouble()
@@ -134,7 +137,7 @@ def interrupted(opened: Target, trouble: Callable[[], None]) -> KeyboardInterrup
 
 
 def test_giving_up_does_not_wait_for_a_server_that_hangs(faulty_moto: FaultProxy) -> None:
-    """Reads time out after ten minutes only: whoever waited for one would take longer than a test may."""
+    """Reads time out only after ten minutes, so waiting for one would exceed the time limit of a test."""
     settings = prepared(faulty_moto.behind, abort_grace_s=0.2)
     bucket = through(faulty_moto, settings, attempts=8, read_timeout_s=600)
     with target(faulty_moto.behind, settings, bucket) as opened:
@@ -146,7 +149,7 @@ def test_giving_up_does_not_wait_for_a_server_that_hangs(faulty_moto: FaultProxy
 
 
 def test_a_part_that_pauses_before_its_next_try_is_not_waited_for(faulty_moto: FaultProxy) -> None:
-    """It would be tried for hours; the uploads are aborted all the same, within the grace."""
+    """The part would be retried for hours. The uploads are aborted nevertheless, within the grace period."""
     settings = prepared(faulty_moto.behind, abort_grace_s=100)
     retry_policy = RetryPolicy(chance=lambda: 1.0, max_attempts=10_000, deadline_s=9000)
     bucket = Bucket(open_client(faulty_moto.connection(max_attempts=1)), settings.s3_bucket_name, retry_policy)

@@ -1,4 +1,5 @@
-"""Headers of objects: each setting is on what has landed, and encryption on everything that is written."""
+"""Headers of objects: each setting applies to the landed objects, and encryption applies to everything that is
+written."""
 
 from __future__ import annotations
 
@@ -26,7 +27,7 @@ KEY = "arn:aws:kms:us-east-1:123456789012:key/1234abcd"
 
 
 def land_some(server: S3Server, settings: S3Destination) -> None:
-    """A sync with records and a line that is none."""
+    """A sync with records and an invalid line."""
     with target(server, settings) as opened, Landing(opened, stream(), sync("first")) as landing:
         for batch in batches_of(users(1, 3)):
             landing.append_batch(batch)
@@ -35,17 +36,17 @@ def land_some(server: S3Server, settings: S3Destination) -> None:
 
 
 def headers(server: S3Server, bucket: str, *, data: bool) -> list[dict[str, Any]]:
-    """What HEAD shows of the data objects, or of all others."""
+    """The headers that HEAD shows for the data objects, or for all others."""
     s3 = server.client()
     keys = [each["Key"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]]
     return [s3.head_object(Bucket=bucket, Key=key) for key in keys if ("_s3dest/" not in key) == data]
 
 
 def grants(server: S3Server, bucket: str, *, data: bool) -> set[tuple[str, str]]:
-    """Who may do what beside the owner: group and permission, of the data objects, or of all others."""
+    """The grants in addition to the owner's: group and permission, of the data objects or of all others."""
     s3 = server.client(**server.admin)
     keys = [each["Key"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]]
-    # moto cannot tell of uploads in parts that were given no ACL: the quarantine is one.
+    # moto cannot show the ACL of multipart uploads without one, and the quarantine is such an upload.
     asked = [key for key in keys if ("_s3dest/" not in key) == data and "/quarantine/" not in key]
     found = [s3.get_object_acl(Bucket=bucket, Key=key) for key in asked]
     return {(each["Grantee"].get("URI", "owner"), each["Permission"]) for acl in found for each in acl["Grants"]}
@@ -53,7 +54,7 @@ def grants(server: S3Server, bucket: str, *, data: bool) -> set[tuple[str, str]]
 
 @pytest.fixture
 def settings(moto_s3: S3Server):
-    """Makes destinations with these headers, each in a bucket of its own."""
+    """Makes destinations with these headers, each in its own bucket."""
     return lambda **given: destination(moto_s3.new_bucket(), on_bad_record="quarantine", **given)
 
 
@@ -70,7 +71,9 @@ def settings(moto_s3: S3Server):
         ({"storage_class": "STANDARD_IA"}, {"StorageClass": "STANDARD_IA"}),
     ],
 )
-def test_it_is_on_the_landed_object(moto_s3: S3Server, settings, given: dict[str, str], shown: dict[str, str]) -> None:
+def test_the_header_is_on_the_landed_object(
+    moto_s3: S3Server, settings, given: dict[str, str], shown: dict[str, str]
+) -> None:
     made = settings(**given)
     land_some(moto_s3, made)
     (head,) = headers(moto_s3, made.s3_bucket_name, data=True)
@@ -78,7 +81,7 @@ def test_it_is_on_the_landed_object(moto_s3: S3Server, settings, given: dict[str
     assert ids_by_listing(moto_s3, made.s3_bucket_name) == [1, 2, 3]
 
 
-def test_user_metadata_stands_beside_the_syncs(moto_s3: S3Server, settings) -> None:
+def test_user_metadata_is_added_to_the_metadata_of_the_sync(moto_s3: S3Server, settings) -> None:
     made = settings(object_metadata={"Team": "data", "cost-center": "42"})
     land_some(moto_s3, made)
     (head,) = headers(moto_s3, made.s3_bucket_name, data=True)
@@ -100,13 +103,13 @@ def test_an_acl_is_given_to_data_and_not_to_manifests(moto_s3: S3Server, setting
 
 @pytest.fixture
 def seen(moto_s3: S3Server) -> Iterator[Door]:
-    """A door whose requests are looked at: moto does not show every header on the object."""
+    """A recording proxy, because moto does not show every header on the object."""
     with door() as opened:
         yield opened
 
 
 def created(seen: Door) -> dict[bool, list[Request]]:
-    """The requests that made an object or began an upload: of data (True), and of all else."""
+    """The requests that created an object or began an upload: of data (True), or of everything else."""
     makes = [
         each
         for each in seen.seen
@@ -132,7 +135,7 @@ def created(seen: Door) -> dict[bool, list[Request]]:
         ({"object_metadata": {"team": "data"}}, "x-amz-meta-team", False),
     ],
 )
-def test_what_is_sent_with_data_and_with_manifests(
+def test_headers_are_sent_with_data_and_some_also_with_manifests(
     moto_s3: S3Server, settings, seen: Door, given: dict[str, Any], header: str, of_manifests: bool
 ) -> None:
     made = settings(**given)
@@ -150,7 +153,7 @@ def test_what_is_sent_with_data_and_with_manifests(
     written = [each for each in requests[False] if "/~check-" not in each.path]
     assert len(written) > 3
     assert {each.headers.get(header) for each in written} == {value if of_manifests else None}
-    # The check tries the header too.
+    # The check also tries the header.
     assert any(header in each.headers for each in requests[False] if "/~check-" in each.path)
 
 
@@ -159,7 +162,8 @@ def _plain(server: S3Server) -> dict[str, str]:
 
 
 class TestBucketsThatDenyWhatIsNotEncrypted:
-    """As a bucket's policy does: nothing that the library writes is without the header, the probes included."""
+    """A bucket policy denies objects without encryption. The library writes nothing without the header, including
+    the probes."""
 
     @pytest.fixture
     def strict(self, moto_s3: S3Server) -> Iterator[Door]:
@@ -175,7 +179,7 @@ class TestBucketsThatDenyWhatIsNotEncrypted:
         with door(rule) as opened:
             yield opened
 
-    def test_every_verb_works(self, moto_s3: S3Server, settings, strict: Door) -> None:
+    def test_every_command_works(self, moto_s3: S3Server, settings, strict: Door) -> None:
         made = settings(server_side_encryption="AES256")
         bucket = open_bucket(moto_s3.connection.__class__(**{**_plain(moto_s3), "endpoint": strict.endpoint}), made)
         with target(moto_s3, made, bucket) as opened:
@@ -186,7 +190,7 @@ class TestBucketsThatDenyWhatIsNotEncrypted:
             recover(bucket, made.template, scope)
         assert ids_by_listing(moto_s3, made.s3_bucket_name) == [2]
 
-    def test_without_the_setting_it_is_told(self, moto_s3: S3Server, settings, strict: Door) -> None:
+    def test_a_missing_setting_is_reported(self, moto_s3: S3Server, settings, strict: Door) -> None:
         made = settings()
         bucket = open_bucket(moto_s3.connection.__class__(**{**_plain(moto_s3), "endpoint": strict.endpoint}), made)
         with pytest.raises(AccessDeniedError), target(moto_s3, made, bucket) as opened:
@@ -194,8 +198,9 @@ class TestBucketsThatDenyWhatIsNotEncrypted:
         assert open_uploads(moto_s3, made.s3_bucket_name) == 0
 
 
-def test_nothing_takes_an_etag_for_a_checksum(moto_s3: S3Server, settings) -> None:
-    """S3's ETags of encrypted objects are no MD5: here none is, of parts, objects or listings, and all goes its way."""
+def test_no_etag_is_mistaken_for_a_checksum(moto_s3: S3Server, settings) -> None:
+    """S3's ETags of encrypted objects are not MD5 sums. No ETag is one here, neither of parts nor of objects or
+    listings, and everything still works."""
     made = settings(server_side_encryption="aws:kms", object_size_mb=0.0001)
     bucket = open_bucket(
         moto_s3.connection.__class__(**{**_plain(moto_s3), "endpoint": moto_s3.endpoint, "read_timeout_s": 61}), made
@@ -215,7 +220,7 @@ _DIGITS = str.maketrans("0123456789abcdef", "fedcba9876543210")
 
 
 def _scrambled(value: Any) -> Any:
-    """The value with every ETag in it replaced, or put back."""
+    """The value with every ETag in it replaced, or restored."""
     if isinstance(value, list):
         return [_scrambled(each) for each in value]
     if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""What a landing promises: everything at once or nothing, and exactly what belongs to the scope."""
+"""The promises of a landing: everything together or nothing, and exactly the objects of its scope."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
 APPEND = SyncMode.APPEND
 
 
-def test_the_documented_key_and_the_records_come_out(any_s3: S3Server) -> None:
+def test_a_landing_writes_the_documented_key_and_the_records(any_s3: S3Server) -> None:
     name = any_s3.new_bucket()
     with target(any_s3, destination(name)) as opened:
         receipt = land(batches_of(users(1, 3), users(4, 5)), opened, stream(), sync("s1", START))
@@ -52,7 +52,7 @@ def test_nothing_is_visible_before_the_commit(any_s3: S3Server) -> None:
         assert len(data_keys(any_s3, name)) == 1
 
 
-def test_a_full_refresh_replaces_what_was_there(any_s3: S3Server) -> None:
+def test_a_full_refresh_replaces_the_old_records(any_s3: S3Server) -> None:
     name = any_s3.new_bucket()
     with target(any_s3, destination(name)) as opened:
         land(batches_of(users(1, 3)), opened, stream(), sync("s1"))
@@ -76,7 +76,7 @@ def test_a_failing_source_leaves_the_old_data_and_no_upload(any_s3: S3Server) ->
     assert open_uploads(any_s3, name) == 0
 
 
-def test_an_append_adds_and_touches_nothing(any_s3: S3Server) -> None:
+def test_an_append_adds_records_and_leaves_the_existing_ones(any_s3: S3Server) -> None:
     name = any_s3.new_bucket()
     with target(any_s3, destination(name)) as opened:
         first = land(batches_of(users(1, 3)), opened, stream(mode=APPEND), sync("s1"))
@@ -86,7 +86,7 @@ def test_an_append_adds_and_touches_nothing(any_s3: S3Server) -> None:
     assert data_keys(any_s3, name) == sorted([first.objects[0].key, second.objects[0].key])
 
 
-def test_an_empty_stream_makes_no_object(moto_s3: S3Server) -> None:
+def test_an_empty_stream_creates_no_object(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     with target(moto_s3, destination(name)) as opened:
         receipt = land([], opened, stream(), sync("s1"))
@@ -95,7 +95,7 @@ def test_an_empty_stream_makes_no_object(moto_s3: S3Server) -> None:
 
 
 @pytest.mark.parametrize(("policy", "left"), [("publish", []), ("keep", [1, 2])])
-def test_a_refresh_without_a_record_does_what_the_settings_say(moto_s3: S3Server, policy: str, left: list[int]) -> None:
+def test_a_refresh_without_records_follows_the_settings(moto_s3: S3Server, policy: str, left: list[int]) -> None:
     name = moto_s3.new_bucket()
     with target(moto_s3, destination(name, on_empty_refresh=policy)) as opened:
         land(batches_of(users(1, 2)), opened, stream(), sync("s1"))
@@ -103,7 +103,7 @@ def test_a_refresh_without_a_record_does_what_the_settings_say(moto_s3: S3Server
     assert ids_by_listing(moto_s3, name) == left
 
 
-def test_a_refresh_without_a_record_can_fail(moto_s3: S3Server) -> None:
+def test_a_refresh_without_records_can_fail(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     with target(moto_s3, destination(name, on_empty_refresh="fail")) as opened:
         land(batches_of(users(1, 2)), opened, stream(), sync("s1"))
@@ -112,7 +112,7 @@ def test_a_refresh_without_a_record_can_fail(moto_s3: S3Server) -> None:
     assert ids_by_listing(moto_s3, name) == [1, 2]
 
 
-def test_landing_a_partition_again_replaces_exactly_that_partition(any_s3: S3Server) -> None:
+def test_landing_a_partition_again_replaces_only_that_partition(any_s3: S3Server) -> None:
     name = any_s3.new_bucket()
     monday, tuesday = (Scope(StreamId("public", "users"), day) for day in ("2026-01-05", "2026-01-06"))
     with target(any_s3, destination(name)) as opened:
@@ -123,7 +123,7 @@ def test_landing_a_partition_again_replaces_exactly_that_partition(any_s3: S3Ser
             assert ids_by_listing(any_s3, name) == [4, 5, 20, 21]
 
 
-def test_an_append_of_a_partition_can_add(moto_s3: S3Server) -> None:
+def test_an_append_to_a_partition_can_add_records(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     monday = Scope(StreamId("public", "users"), "2026-01-05")
     with target(moto_s3, destination(name, on_rematerialize="append")) as opened:
@@ -146,7 +146,7 @@ def test_partitions_that_begin_in_the_same_millisecond_have_their_own_objects(mo
     assert ids_by_listing(moto_s3, name) == [0, 1]
 
 
-def test_a_sync_id_that_is_complete_lands_nothing_again(any_s3: S3Server) -> None:
+def test_a_completed_sync_id_is_not_landed_again(any_s3: S3Server) -> None:
     name = any_s3.new_bucket()
 
     def untouched() -> Iterator[JsonBatch]:
@@ -165,7 +165,7 @@ def test_a_sync_id_that_is_complete_lands_nothing_again(any_s3: S3Server) -> Non
     assert ids_by_listing(any_s3, name) == [1, 2, 3]
 
 
-def test_objects_close_at_the_size_of_the_settings(moto_s3: S3Server) -> None:
+def test_objects_end_at_the_configured_size(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     with target(moto_s3, destination(name, object_size_mb=0.0025)) as opened:
         receipt = land((batch_of(users(n, n + 9)) for n in range(0, 110, 10)), opened, stream(), sync("s1", START))
@@ -177,7 +177,7 @@ def test_objects_close_at_the_size_of_the_settings(moto_s3: S3Server) -> None:
     assert ids_by_listing(moto_s3, name) == list(range(110))
 
 
-def test_parts_are_numbered_on_where_the_path_does_not_change(moto_s3: S3Server) -> None:
+def test_part_numbers_continue_if_the_path_does_not_change(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     settings = destination(name, s3_path_format="${NAMESPACE}/${STREAM_NAME}/part_")
     with target(moto_s3, settings) as opened:
@@ -198,7 +198,7 @@ def test_a_crowded_prefix_gets_uuids_for_part_ids(moto_s3: S3Server) -> None:
     assert len(receipt.objects[0].key) == len("data/public/users/part_.jsonl") + 36
 
 
-def test_a_template_without_part_numbers_is_good_for_one_object(moto_s3: S3Server) -> None:
+def test_a_template_without_part_numbers_allows_only_one_object(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     settings = destination(
         name,
@@ -218,7 +218,7 @@ def test_a_template_without_part_numbers_is_good_for_one_object(moto_s3: S3Serve
     assert ids_by_listing(moto_s3, name) == [2]
 
 
-def test_a_refresh_takes_over_the_connectors_files_and_leaves_foreign_ones(any_s3: S3Server) -> None:
+def test_a_refresh_replaces_the_connectors_files_and_spares_foreign_ones(any_s3: S3Server) -> None:
     name = any_s3.new_bucket()
     connector = ["data/public/users/2022_04_04_123456789_0.csv.gz", "data/public/users/2022_04_04_123456789_1.avro"]
     foreign = [
@@ -235,7 +235,7 @@ def test_a_refresh_takes_over_the_connectors_files_and_leaves_foreign_ones(any_s
     assert data_keys(any_s3, name) == sorted([*foreign, receipt.objects[0].key])
 
 
-def test_a_refresh_takes_nothing_over_where_the_path_does_not_name_the_stream(moto_s3: S3Server) -> None:
+def test_a_refresh_replaces_no_connector_files_if_the_path_does_not_contain_the_stream_name(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     moto_s3.client().put_object(Bucket=name, Key="data/2025_1700000000000_0.jsonl", Body=b"{}")
     with target(moto_s3, destination(name, s3_path_format="${YEAR}_${EPOCH}_")) as opened:
@@ -244,8 +244,8 @@ def test_a_refresh_takes_nothing_over_where_the_path_does_not_name_the_stream(mo
     assert "data/2025_1700000000000_0.jsonl" in data_keys(moto_s3, name)
 
 
-def test_a_refresh_never_takes_a_partitions_objects(moto_s3: S3Server) -> None:
-    """The same stream, partitioned in one asset and unpartitioned in another, under one path."""
+def test_a_refresh_never_replaces_the_objects_of_a_partition(moto_s3: S3Server) -> None:
+    """One asset partitions the stream, and another does not. Both use one path."""
     name = moto_s3.new_bucket()
     with target(moto_s3, destination(name)) as opened:
         part = Scope(StreamId("public", "users"), "2026-01-05")
@@ -255,7 +255,7 @@ def test_a_refresh_never_takes_a_partitions_objects(moto_s3: S3Server) -> None:
     assert ids_by_listing(moto_s3, name) == [1, 2, 7, 8]
 
 
-def test_streams_whose_names_sanitise_alike_do_not_take_each_others_objects(moto_s3: S3Server) -> None:
+def test_streams_with_equal_sanitised_names_do_not_replace_each_others_objects(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     with target(moto_s3, destination(name)) as opened:
         land(batches_of(users(1, 2)), opened, stream("用户表"), sync("s1"))
@@ -278,7 +278,7 @@ def test_streams_that_share_a_path_never_share_a_key(
     assert ids_by_listing(moto_s3, name) == [0, 1]
 
 
-def test_a_refresh_without_a_state_forgets_the_state_of_what_it_replaces(moto_s3: S3Server) -> None:
+def test_a_refresh_without_a_state_clears_the_state_of_the_replaced_records(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     with target(moto_s3, destination(name)) as opened:
         reached = State(StreamId("public", "users"), b'{"cursor":5}', b"{}")
@@ -287,14 +287,14 @@ def test_a_refresh_without_a_state_forgets_the_state_of_what_it_replaces(moto_s3
         assert Landing(opened, stream(mode=APPEND), sync("s3")).last_state is None
 
 
-def test_the_stream_name_prefix_stands_in_the_key(moto_s3: S3Server) -> None:
+def test_the_key_contains_the_stream_name_prefix(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     with target(moto_s3, destination(name, stream_prefix="crm_")) as opened:
         land(batches_of(users(1, 1)), opened, stream(), sync("s1", START))
     assert data_keys(moto_s3, name) == ["data/public/crm_users/2026_01_05_1767609000000_0.jsonl"]
 
 
-def test_a_record_that_is_none_fails_the_sync_or_goes_aside(moto_s3: S3Server) -> None:
+def test_an_invalid_record_fails_the_sync_or_is_quarantined(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     bad = BadRecord(StreamId("public", "users"), b'{"id": NaN}', "NaN is not JSON", 3)
     with target(moto_s3, destination(name)) as opened, pytest.raises(RecordError) as failed:
@@ -327,7 +327,7 @@ def test_the_newest_state_is_committed_with_the_records(moto_s3: S3Server) -> No
         assert Landing(opened, stream(mode=APPEND), sync("s4")).last_state.text == '{"cursor":5}'
 
 
-def test_a_second_writer_of_a_scope_loses_and_is_told_who_won(any_s3: S3Server) -> None:
+def test_a_second_writer_of_a_scope_fails_with_the_name_of_the_first(any_s3: S3Server) -> None:
     name = any_s3.new_bucket()
     with target(any_s3, destination(name)) as opened:
         slow = Landing(opened, stream(), sync("slow"))
@@ -339,7 +339,7 @@ def test_a_second_writer_of_a_scope_loses_and_is_told_who_won(any_s3: S3Server) 
     assert open_uploads(any_s3, name) == 0
 
 
-def test_two_attempts_at_one_sync_leave_one_of_them(any_s3: S3Server) -> None:
+def test_only_one_of_two_attempts_at_a_sync_is_published(any_s3: S3Server) -> None:
     name = any_s3.new_bucket()
     with target(any_s3, destination(name)) as opened:
         given_up = Landing(opened, stream(mode=APPEND), sync("run"))
@@ -353,7 +353,7 @@ def test_two_attempts_at_one_sync_leave_one_of_them(any_s3: S3Server) -> None:
     assert open_uploads(any_s3, name) == 0
 
 
-def test_a_refresh_replaces_what_many_appends_have_added(moto_s3: S3Server) -> None:
+def test_a_refresh_replaces_the_objects_of_many_appends(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     with target(moto_s3, destination(name)) as opened:
         for number in range(20):
@@ -364,7 +364,7 @@ def test_a_refresh_replaces_what_many_appends_have_added(moto_s3: S3Server) -> N
     assert ids_by_listing(moto_s3, name) == [100]
 
 
-def test_a_scope_reads_back_through_its_manifest(any_s3: S3Server) -> None:
+def test_a_scope_is_read_back_through_its_manifest(any_s3: S3Server) -> None:
     name = any_s3.new_bucket()
     with target(any_s3, destination(name)) as opened:
         land(batches_of(users(1, 2)), opened, stream(mode=APPEND), sync("s1"))

@@ -1,4 +1,4 @@
-"""A landing works on every kind of server, which is probed once, and the probing leaves nothing behind."""
+"""A landing works on every kind of server. Each server is probed once, and the probe leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ LACKS: dict[str, dict[str, Any]] = {
     "no tokens": {"page_tokens": False},
     "no ETags of puts": {"etags_answered": False},
 }
-"""How the abilities of each kind differ from moto's."""
+"""How the abilities of each kind of server differ from moto's."""
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def moto_abilities(moto_s3: S3Server) -> ServerAbilities:
 
 @contextmanager
 def behind(rule: Rule, moto_s3: S3Server, **settings: Any) -> Iterator[tuple[OddServer, S3Destination, Target]]:
-    """An odd server, with a target that is opened on it like at the first use by a process."""
+    """An odd server, with a target opened on it as at the first use in a process."""
     with odd_server(rule) as server:
         chosen = destination(moto_s3.new_bucket(), **settings)
         bucket = open_bucket(replace(moto_s3.connection, endpoint=server.endpoint, max_attempts=2), chosen)
@@ -82,7 +82,9 @@ def keys_beside_manifests(server: S3Server, bucket: str) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ODD_SERVERS)
-def test_every_kind_lands_twice_in_each_mode(moto_s3: S3Server, moto_abilities: ServerAbilities, kind: str) -> None:
+def test_every_kind_of_server_lands_twice_in_each_mode(
+    moto_s3: S3Server, moto_abilities: ServerAbilities, kind: str
+) -> None:
     with behind(ODD_SERVERS[kind], moto_s3) as (_, settings, opened):
         name = settings.s3_bucket_name
         for number in (1, 2):
@@ -99,7 +101,7 @@ def test_every_kind_lands_twice_in_each_mode(moto_s3: S3Server, moto_abilities: 
 
 
 @pytest.mark.parametrize("kind", ODD_SERVERS)
-def test_the_check_says_what_is_lost_without_each_ability(moto_s3: S3Server, kind: str) -> None:
+def test_the_check_explains_the_effect_of_each_missing_ability(moto_s3: S3Server, kind: str) -> None:
     with behind(ODD_SERVERS[kind], moto_s3) as (_, _settings, opened):
         steps = check(opened, "token")
     assert all(each.ok for each in steps)
@@ -117,11 +119,11 @@ def test_an_etag_without_quotes_detects_another_writer(moto_s3: S3Server) -> Non
             opened.bucket.put("data/head", b"3", if_match=first)
 
 
-# What is a no
+# When a server lacks an ability
 
 
 def answering(answers: list[Response]) -> Rule:
-    """Answers conditional puts with these, one after the other, and then with moto's."""
+    """Answers conditional puts with these answers in order, and after that with moto's."""
     waiting = list(answers)
 
     def rule(request: Request, forward: Forward) -> Response:
@@ -138,14 +140,14 @@ def unprobed(server: OddServer, moto_s3: S3Server, name: str, **retry_policy: An
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
-def test_a_busy_server_is_tried_again(moto_s3: S3Server, moto_abilities: ServerAbilities, status: int) -> None:
+def test_a_request_to_a_busy_server_is_retried(moto_s3: S3Server, moto_abilities: ServerAbilities, status: int) -> None:
     with odd_server(answering([empty(status)] * 3)) as server:
         bucket = unprobed(server, moto_s3, moto_s3.new_bucket())
         assert bucket.abilities == moto_abilities
 
 
 @pytest.mark.parametrize("status", [403, 429, 500, 503])
-def test_an_answer_that_says_nothing_of_the_server_is_an_error_and_not_kept(
+def test_an_inconclusive_answer_is_an_error_and_is_not_stored(
     moto_s3: S3Server, moto_abilities: ServerAbilities, status: int
 ) -> None:
     with odd_server(answering([empty(status)] * 4)) as server:
@@ -157,7 +159,7 @@ def test_an_answer_that_says_nothing_of_the_server_is_an_error_and_not_kept(
         assert status == 403 or bucket.abilities == moto_abilities
 
 
-def test_after_a_yes_a_refusal_is_an_error_that_names_the_cure(moto_s3: S3Server) -> None:
+def test_a_refusal_after_a_successful_probe_is_an_error_that_names_the_remedy(moto_s3: S3Server) -> None:
     switched: list[bool] = []
 
     def rule(request: Request, forward: Forward) -> Response:
@@ -174,8 +176,8 @@ def test_after_a_yes_a_refusal_is_an_error_that_names_the_cure(moto_s3: S3Server
         assert bucket.put("data/head", b"1", if_absent=True)
 
 
-def test_a_machine_that_sleeps_while_probing_keeps_nothing(moto_s3: S3Server) -> None:
-    """By the server's clock two days pass meanwhile, so a sweep may have deleted the trial object."""
+def test_a_machine_that_sleeps_during_the_probe_stores_nothing(moto_s3: S3Server) -> None:
+    """By the server's clock, two days pass in the meantime, so a sweep may have deleted the trial object."""
     begun = datetime.now(UTC)
 
     def rule(request: Request, forward: Forward) -> Response:
@@ -191,10 +193,10 @@ def test_a_machine_that_sleeps_while_probing_keeps_nothing(moto_s3: S3Server) ->
         assert keys_beside_manifests(moto_s3, name) == []
 
 
-# What is kept
+# What is stored
 
 
-def test_a_process_reads_what_the_first_one_kept(moto_s3: S3Server) -> None:
+def test_a_later_process_reads_what_the_first_one_stored(moto_s3: S3Server) -> None:
     with odd_server(ODD_SERVERS["conditions ignored"]) as server:
         name = moto_s3.new_bucket()
         found = unprobed(server, moto_s3, name).abilities
@@ -204,8 +206,8 @@ def test_a_process_reads_what_the_first_one_kept(moto_s3: S3Server) -> None:
         assert [(each.method, each.path) for each in server.seen] == [("GET", f"/{name}/{SERVER_FILE}")]
 
 
-def test_the_abilities_of_another_server_do_not_count(moto_s3: S3Server, moto_abilities: ServerAbilities) -> None:
-    """As after a copy of the whole lake. The entry of the other server stays."""
+def test_the_abilities_of_another_server_are_ignored(moto_s3: S3Server, moto_abilities: ServerAbilities) -> None:
+    """This happens after a copy of the whole lake. The entry of the other server stays."""
     name = moto_s3.new_bucket()
     with odd_server(ODD_SERVERS["conditions ignored"]) as server:
         assert not unprobed(server, moto_s3, name).abilities.detects_concurrent_writers
@@ -215,7 +217,7 @@ def test_the_abilities_of_another_server_do_not_count(moto_s3: S3Server, moto_ab
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[]", b'{"servers": [{"endpoint": 1}]}'])
-def test_an_unreadable_server_file_is_written_anew(
+def test_an_unreadable_server_file_is_rewritten(
     moto_s3: S3Server, moto_abilities: ServerAbilities, content: bytes
 ) -> None:
     name = moto_s3.new_bucket()
@@ -241,7 +243,7 @@ def test_without_the_right_to_delete_nothing_is_written(moto_s3: S3Server) -> No
         assert open_uploads(moto_s3, settings.s3_bucket_name) == 0
 
 
-def test_a_sweep_deletes_old_trial_objects_and_no_young_ones(moto_s3: S3Server) -> None:
+def test_a_sweep_deletes_old_trial_objects_and_spares_recent_ones(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket())
     client, key = moto_s3.client(), "data/_s3dest/~probe-0123"
     client.put_object(Bucket=settings.s3_bucket_name, Key=key, Body=b"probe")
@@ -299,8 +301,8 @@ def dated(moment: datetime) -> Rule:
 
 
 @pytest.mark.parametrize(("hours", "aborted"), [(1, 0), (24 * 30, 1)])
-def test_the_servers_clock_says_how_old_an_upload_is(moto_s3: S3Server, hours: int, aborted: int) -> None:
-    """moto dates every upload to 2010-11-10, which is long ago for this machine."""
+def test_the_servers_clock_determines_the_age_of_an_upload(moto_s3: S3Server, hours: int, aborted: int) -> None:
+    """moto dates every upload to 2010-11-10, which is long ago by this machine's clock."""
     began = datetime(2010, 11, 10, 20, 48, 33, tzinfo=UTC)
     with behind(dated(began + timedelta(hours=hours)), moto_s3) as (_, settings, opened):
         key = "data/public/users/2020_01_01_1577836800000_0.jsonl"
@@ -308,7 +310,7 @@ def test_the_servers_clock_says_how_old_an_upload_is(moto_s3: S3Server, hours: i
         assert sweep(opened.bucket, settings, stream().id).aborted == aborted
 
 
-def test_a_machine_that_is_ahead_does_not_abort_a_running_sync(rclone_s3: S3Server) -> None:
+def test_a_machine_with_a_fast_clock_does_not_abort_a_running_sync(rclone_s3: S3Server) -> None:
     settings = destination(rclone_s3.new_bucket())
     ahead = lambda: datetime.now(UTC) + timedelta(days=10)  # noqa: E731
     bucket = rclone_s3.open(settings)

@@ -1,6 +1,7 @@
-"""Every placeholder, and every pair of them, landed twice: nothing that a template may hold hinders its second sync.
+"""Every placeholder, and every pair of placeholders, is landed twice: no template prevents its second sync.
 
-Pairs are many: all of them are tried by values alone, and a part of them on a server, all with S3DEST_EVERY_PAIR.
+There are many pairs. All are tried on values only, and some of them on a server (all of them with
+S3DEST_EVERY_PAIR).
 """
 
 from __future__ import annotations
@@ -48,14 +49,14 @@ def template_of(parts: Parts, path: str) -> KeyTemplate:
 
 
 @pytest.mark.parametrize("parts", [*SINGLES, *PAIRS], ids=lambda each: " ".join((*each[0], *each[1])))
-def test_a_template_makes_the_keys_of_the_same_template(parts: Parts) -> None:
+def test_a_template_matches_the_keys_that_it_makes(parts: Parts) -> None:
     one, again = template_of(parts, "lake"), template_of(parts, "lake")
     assert UsedTemplate.of(one).makes_keys_of(again)
     assert one.tokens == again.tokens
 
 
 def landed_twice(opened: Target, parts: Parts, scope: Scope, mode: SyncMode) -> list[int]:
-    """The ids that two syncs leave. A template that has one key for all appends refuses the second, as it should."""
+    """The ids that two syncs leave. A template with one key for all appends refuses the second sync, as it should."""
     ids = []
     for number in (1, 2):
         sync = Sync(f"s{number}", START.replace(minute=number, second=number), str(UUID(int=number)))
@@ -73,7 +74,8 @@ def landed_twice(opened: Target, parts: Parts, scope: Scope, mode: SyncMode) -> 
 
 
 def scopes(parts: Parts, mode: SyncMode) -> Iterator[Scope]:
-    """The scopes that the template can land; of a partition, which each sync replaces, once for both modes."""
+    """The scopes that the template can land. Each sync of a partition replaces it, so a partition is tried only once
+    for both modes."""
     unpartitioned = not set(parts[0]) & set(PARTITIONED)
     if unpartitioned:
         yield Scope(stream().id)
@@ -81,8 +83,8 @@ def scopes(parts: Parts, mode: SyncMode) -> Iterator[Scope]:
         yield SCOPE
 
 
-def bulk() -> list[Parts]:
-    """All singles, and of the pairs a part that differs little from the others."""
+def representative_templates() -> list[Parts]:
+    """All single placeholders, and a sample of the pairs with few similarities."""
     dates = {((), (each,)) for each in DATES[::8]}
     singles = [each for each in SINGLES if not set(each[1]) & set(DATES) or each in dates]
     return [*SINGLES, *PAIRS] if EVERY_PAIR else [*singles, *PAIRS[::90]]
@@ -93,7 +95,7 @@ def test_every_placeholder_lands_twice(moto_s3: S3Server, mode: SyncMode) -> Non
     bucket = moto_s3.new_bucket()
     wanted: dict[str, list[int]] = {}
     opened_once = moto_s3.open(destination(bucket))
-    for number, parts in enumerate(bulk()):
+    for number, parts in enumerate(representative_templates()):
         for kind, scope in enumerate(scopes(parts, mode)):
             path = f"lake{number}-{kind}"
             template = template_of(parts, path)
@@ -111,7 +113,7 @@ def test_every_placeholder_lands_twice(moto_s3: S3Server, mode: SyncMode) -> Non
     assert ids_by_listing(moto_s3, bucket) == sorted(each for ids in wanted.values() for each in ids)
 
 
-def test_a_dimension_that_is_not_there_is_still_refused() -> None:
+def test_a_missing_dimension_is_still_refused() -> None:
     with pytest.raises(TemplateError, match="no partition dimension 'day'"):
         template_of((("${PARTITION:day}",), ()), "lake").bind(
             Scope(stream().id, "a"), now=START, uuid=str(UUID(int=1)), sync_id="1"

@@ -1,7 +1,7 @@
-"""Streams landed side by side, under both failure policies.
+"""Streams are landed together under both failure policies.
 
-All or nothing: all are staged before the first is published, and states follow publication. Each for itself: whatever
-call fails, the other streams land, and a retry completes all.
+All or nothing: all streams are staged before the first is published, and states follow the publication. Independent:
+whatever call fails, the other streams land, and a retry completes all.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def state(of: StreamId | None, number: int) -> State:
 
 
 def land_all(opened: Target, items: Iterable[SourceItem], sync_id: str, done: list[StreamLandings]) -> None:
-    """Lands the items of both streams; what stands at the end is in `done`, also after a failure."""
+    """Lands the items of both streams. `done` receives the results, even after a failure."""
     with landing_streams(opened, BOTH, sync(sync_id)) as landings:
         done.append(landings)
         for item in items:
@@ -48,7 +48,7 @@ def land_all(opened: Target, items: Iterable[SourceItem], sync_id: str, done: li
             pass
 
 
-def test_streams_in_turns_land_each_in_its_own_place(any_s3: S3Server) -> None:
+def test_interleaved_streams_land_in_separate_locations(any_s3: S3Server) -> None:
     settings = destination(any_s3.new_bucket())
     items = [batch(USERS, 1), batch(ORDERS, 7), StreamStatus(USERS, "COMPLETE"), batch(ORDERS, 8), batch(USERS, 2)]
     with target(any_s3, settings) as opened:
@@ -68,8 +68,9 @@ def test_nothing_is_visible_when_all_streams_are_staged(any_s3: S3Server) -> Non
 
 
 @pytest.mark.parametrize("way", HARDEST_WAYS)
-def test_every_call_may_fail_and_no_state_runs_ahead_of_its_records(moto_s3: S3Server, way: str) -> None:
-    """Whatever call fails: a state that is given out has its records in the bucket, and the retry completes both."""
+def test_a_failure_at_any_call_leaves_no_state_ahead_of_its_records(moto_s3: S3Server, way: str) -> None:
+    """Whatever call fails, each state that is returned has its records in the bucket, and the retry completes both
+    streams."""
     after, dead = WAYS[way]
     for at in count(1):
         settings = destination(moto_s3.new_bucket())
@@ -92,7 +93,7 @@ def test_every_call_may_fail_and_no_state_runs_ahead_of_its_records(moto_s3: S3S
             return
 
 
-def test_states_come_in_the_order_of_the_source_and_only_the_newest(moto_s3: S3Server) -> None:
+def test_only_the_newest_states_are_returned_in_the_order_of_the_source(moto_s3: S3Server) -> None:
     settings, done = destination(moto_s3.new_bucket()), []
     items = [state(USERS, 1), state(None, 1), state(ORDERS, 1), state(USERS, 2), state(None, 2)]
     with target(moto_s3, settings) as opened:
@@ -100,7 +101,7 @@ def test_states_come_in_the_order_of_the_source_and_only_the_newest(moto_s3: S3S
     assert done[0].states() == [state(ORDERS, 1).message, state(USERS, 2).message, state(None, 2).message]
 
 
-def test_a_recorded_stream_tells_the_state_that_was_landed_and_withholds_one_of_all_streams(moto_s3: S3Server) -> None:
+def test_a_recorded_stream_returns_its_landed_state_and_withholds_a_global_one(moto_s3: S3Server) -> None:
     settings, done = destination(moto_s3.new_bucket()), []
     with target(moto_s3, settings) as opened:
         land_all(opened, [batch(USERS, 1), state(USERS, 1)], "a", done)
@@ -110,8 +111,8 @@ def test_a_recorded_stream_tells_the_state_that_was_landed_and_withholds_one_of_
     assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [1]
 
 
-def test_a_bad_line_without_a_stream_is_kept_with_a_stream_that_lands(moto_s3: S3Server) -> None:
-    """The first stream is recorded already and takes nothing more; the second keeps the line."""
+def test_a_bad_line_without_a_stream_is_quarantined_with_a_stream_that_lands(moto_s3: S3Server) -> None:
+    """The first stream is recorded already and receives nothing more. The second keeps the line."""
     settings = destination(moto_s3.new_bucket(), on_bad_record="quarantine")
     with target(moto_s3, settings) as opened:
         with landing_streams(opened, BOTH[:1], sync("a")) as landings:
@@ -131,7 +132,7 @@ def test_a_bad_line_fails_all_streams_by_default(moto_s3: S3Server) -> None:
     assert data_keys(moto_s3, settings.s3_bucket_name) == []
 
 
-def test_streams_that_could_share_a_key_are_refused_before_anything_is_asked(moto_s3: S3Server) -> None:
+def test_streams_that_could_share_a_key_are_refused_before_any_request(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), s3_path_format="${NAMESPACE}/${EPOCH}_")
     client = FailingClient(moto_s3.client())
     with target(moto_s3, settings, Bucket(client, settings.s3_bucket_name)) as opened:
@@ -140,15 +141,15 @@ def test_streams_that_could_share_a_key_are_refused_before_anything_is_asked(mot
         assert client.calls == []
 
 
-def test_what_went_wrong_first_is_what_is_raised_when_the_abort_fails_too(moto_s3: S3Server) -> None:
-    calls = len(_stumble(moto_s3, FailingClient(moto_s3.client())).calls) - len(["abort_multipart_upload"])
+def test_the_first_error_is_raised_if_the_abort_fails_too(moto_s3: S3Server) -> None:
+    calls = len(_fail_after_staging(moto_s3, FailingClient(moto_s3.client())).calls) - len(["abort_multipart_upload"])
     with pytest.raises(ZeroDivisionError) as caught:
-        _stumble(moto_s3, FailingClient(moto_s3.client(), at=calls + 1, dead=True), strict=True)
+        _fail_after_staging(moto_s3, FailingClient(moto_s3.client(), at=calls + 1, dead=True), strict=True)
     assert "s3dest sweep" in caught.value.__notes__[0]
 
 
-def _stumble(server: S3Server, client: FailingClient, *, strict: bool = False) -> FailingClient:
-    """One stream staged, then an error of the caller's."""
+def _fail_after_staging(server: S3Server, client: FailingClient, *, strict: bool = False) -> FailingClient:
+    """Stages one stream, and then raises an error of the caller."""
     settings = destination(server.new_bucket())
     forgiven = () if strict else (ZeroDivisionError,)
     with (
@@ -162,7 +163,7 @@ def _stumble(server: S3Server, client: FailingClient, *, strict: bool = False) -
     return client
 
 
-# ---------------------------------------------------------------------- each for itself: with `on_failure`
+# ---------------------------------------------------------------------- independent streams: with `on_failure`
 
 
 def land_each(
@@ -180,7 +181,8 @@ def land_each(
 
 @pytest.mark.parametrize("after", [True, False][: 1 + EVERY_CRASH], ids=["answer-lost", "refused"][: 1 + EVERY_CRASH])
 def test_whatever_call_fails_each_stream_lands_or_is_reported(moto_s3: S3Server, after: bool) -> None:
-    """A call that fails when both are begun fails the whole sync; later ones concern one stream. The retry ends it."""
+    """If a call fails while both streams begin, then the whole sync fails. Later calls affect one stream. The retry
+    completes the sync."""
     items = [batch(USERS, 1), batch(ORDERS, 2), batch(USERS, 3)]
     prefixes = {USERS: ("data/public/users/", [1, 3]), ORDERS: ("data/public/orders/", [2])}
     spared = 0
@@ -206,7 +208,7 @@ def test_whatever_call_fails_each_stream_lands_or_is_reported(moto_s3: S3Server,
     assert spared > 0
 
 
-def test_a_source_that_fails_fails_the_streams_that_it_has_not_completed(moto_s3: S3Server) -> None:
+def test_a_failing_source_fails_only_the_incomplete_streams(moto_s3: S3Server) -> None:
     settings, error = destination(moto_s3.new_bucket()), SourceError("It broke.")
     with target(moto_s3, settings) as opened:
         items = [batch(USERS, 1), COMPLETE[USERS], batch(ORDERS, 2), StreamStatus(ORDERS, "RUNNING")]
@@ -215,7 +217,7 @@ def test_a_source_that_fails_fails_the_streams_that_it_has_not_completed(moto_s3
     assert open_uploads(moto_s3, settings.s3_bucket_name) == 0
 
 
-def test_a_source_that_fails_before_any_stream_is_complete_fails_all(moto_s3: S3Server) -> None:
+def test_a_source_that_fails_before_any_stream_is_complete_fails_all_streams(moto_s3: S3Server) -> None:
     settings, error = destination(moto_s3.new_bucket()), SourceError("It broke.")
     with target(moto_s3, settings) as opened:
         assert land_each(opened, [batch(USERS, 1)], fails=error) == (set(), {USERS: error, ORDERS: error})
@@ -231,7 +233,7 @@ def test_later_items_of_a_failed_stream_are_dropped(moto_s3: S3Server) -> None:
     assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [3]
 
 
-def test_a_state_of_all_streams_is_committed_with_each_of_them(moto_s3: S3Server) -> None:
+def test_a_global_state_is_committed_with_each_stream(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket())
     shared = State(None, b'{"lsn": 1}', state_message('{"lsn": 1}'))
     with target(moto_s3, settings) as opened:
@@ -240,7 +242,7 @@ def test_a_state_of_all_streams_is_committed_with_each_of_them(moto_s3: S3Server
             assert [each.last_state.text for each in landings.unread] == ['{"lsn": 1}'] * 2
 
 
-def test_streams_that_an_earlier_attempt_has_landed_want_nothing(moto_s3: S3Server) -> None:
+def test_streams_that_an_earlier_attempt_landed_are_complete(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket())
     with target(moto_s3, settings) as opened:
         land_each(opened, [batch(USERS, 1), COMPLETE[USERS]], fails=SourceError("It broke."))

@@ -1,6 +1,7 @@
-"""One budget of memory for all streams of a target: what it cuts short says so, and the process stays within it.
+"""All streams of a target share one memory budget. Objects that end early because of it are reported, and the process
+stays within it.
 
-S3DEST_LARGE=1 lands as much as the default budget cannot hold, too.
+With S3DEST_LARGE=1 the tests also land more than the default budget can hold.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def test_the_sum_never_exceeds_the_limit_whatever_grows() -> None:
         assert sum(each.nbytes for each in holders) <= 1_000
 
 
-def test_what_is_reserved_is_missing_to_the_others_until_it_is_given_back() -> None:
+def test_reserved_memory_is_unavailable_to_others_until_it_is_released() -> None:
     budget = MemoryBudget(100)
     held = Held(budget)
     held.grow(80)
@@ -86,7 +87,7 @@ def test_what_is_reserved_is_missing_to_the_others_until_it_is_given_back() -> N
     assert held.nbytes == 95
 
 
-def test_a_budget_that_leaves_nothing_for_objects_is_refused_with_what_is_needed() -> None:
+def test_a_budget_without_room_for_objects_is_refused_with_the_required_amount() -> None:
     with pytest.raises(SettingsError, match=r"upload_threads=4, part_size_mb=8.*needs 128") as refused:
         S3Destination(s3_bucket_name="lake", memory_mb=100)
     assert refused.value.setting == "memory_mb"
@@ -95,14 +96,15 @@ def test_a_budget_that_leaves_nothing_for_objects_is_refused_with_what_is_needed
 
 @pytest.fixture(scope="module")
 def noise() -> list[JsonBatch]:
-    """5 MB of records whose texts hardly compress, in batches of half a MB."""
+    """5 MB of records with texts that hardly compress, in batches of half a megabyte."""
     texts = [Random(number).randbytes(480).hex() for number in range(ROWS)]
     records = [{"id": number, "name": text} for number, text in enumerate(texts)]
     return [batch_of(records[first : first + 500]) for first in range(0, ROWS, 500)]
 
 
 def landed_in_turn(server: S3Server, bucket: str, batches: Sequence[JsonBatch], **settings: Any) -> list[Receipt]:
-    """Four streams, batch by batch in turn, with a budget of 16 MiB for their objects; equal input, equal bytes."""
+    """Lands four streams, one batch of each in turn, with a budget of 16 MiB for their objects. Equal input gives
+    equal bytes."""
     chosen = destination(bucket, **{**LEAST, **settings})
     opened = open_target(chosen, server.open(chosen), clock=lambda: datetime.now(UTC), entropy=bytes)
     with opened as target_:
@@ -113,7 +115,7 @@ def landed_in_turn(server: S3Server, bucket: str, batches: Sequence[JsonBatch], 
         return [landing.commit() for landing in landings]
 
 
-def test_objects_end_early_when_memory_is_used_up_and_say_so(
+def test_objects_that_end_early_for_lack_of_memory_are_reported(
     moto_s3: S3Server, noise: list[JsonBatch], caplog: pytest.LogCaptureFixture
 ) -> None:
     bucket = moto_s3.new_bucket()
@@ -138,7 +140,7 @@ def test_row_groups_end_early_before_objects_do(moto_s3: S3Server, noise: list[J
     assert sum(each.ended_early for each in receipts) == sum(each.short_row_groups for each in objects)
 
 
-def test_row_groups_have_the_block_size_where_memory_allows(moto_s3: S3Server, noise: list[JsonBatch]) -> None:
+def test_row_groups_have_the_block_size_if_memory_allows(moto_s3: S3Server, noise: list[JsonBatch]) -> None:
     bucket = moto_s3.new_bucket()
     settings = destination(bucket, format=ParquetFormat(dictionary_encoding=False, block_size_mb=2))
     with target(moto_s3, settings) as opened:
@@ -155,7 +157,7 @@ def parquet_file(server: S3Server, bucket: str, key: str) -> pq.FileMetaData:
 
 
 @pytest.mark.parametrize("settings", [PLAIN_JSONL, ParquetFormat()], ids=["jsonl", "parquet"])
-def test_what_is_cut_short_does_not_depend_on_the_workers(
+def test_early_ends_do_not_depend_on_the_workers(
     moto_s3: S3Server, noise: list[JsonBatch], settings: FormatSettings
 ) -> None:
     seen = []
@@ -182,7 +184,7 @@ def test_what_is_cut_short_does_not_depend_on_the_workers(
 def test_a_process_stays_within_its_budget(
     rclone_s3: S3Server, streams: int, memory_mb: int, format_: dict[str, Any]
 ) -> None:
-    """What the allocators keep beside is part of what `memory_mb` bounds."""
+    """The extra memory of the allocators counts as part of `memory_mb`."""
     room = {"memory_mb": memory_mb}
     answer = landed_by_a_process(rclone_s3, format_, room, streams=streams, megabytes=2 * memory_mb)
     assert answer["ended_early"] > 0
@@ -199,7 +201,7 @@ def test_a_process_stays_within_its_budget(
     ],
     ids=["jsonl", "avro", "parquet"],
 )
-def test_one_stream_adds_little_however_much_it_brings(
+def test_one_stream_adds_little_memory_however_large_it_is(
     rclone_s3: S3Server, format_: dict[str, Any], most_mb: int
 ) -> None:
     answer = landed_by_a_process(rclone_s3, format_, {}, streams=1, megabytes=2 * most_mb)
@@ -210,7 +212,7 @@ def test_one_stream_adds_little_however_much_it_brings(
 def landed_by_a_process(
     server: S3Server, format_: dict[str, Any], own: dict[str, Any], *, streams: int, megabytes: int
 ) -> dict[str, Any]:
-    """What a process tells that has landed so much."""
+    """The report of a process that has landed this much."""
     order = {
         "connection": {
             "endpoint": server.endpoint,

@@ -1,4 +1,5 @@
-"""A check names every permission that is missing, with the statement that gives it, and leaves nothing behind."""
+"""A check names every missing permission together with the policy statement that grants it, and leaves nothing
+behind."""
 
 from __future__ import annotations
 
@@ -42,18 +43,19 @@ def not_tried(steps: list[CheckStep]) -> list[str]:
 
 
 def left(server: S3Server, bucket: str) -> list[str]:
-    """What stands in the bucket, but for what is known of the server."""
+    """The objects in the bucket, except for the file about the server."""
     keys = [each["Key"] for each in server.client().list_objects_v2(Bucket=bucket).get("Contents", [])]
     return [each for each in keys if each != "data/_s3dest/server.json"]
 
 
 def deletes_by_moto(bucket: str) -> dict[str, str]:
-    """What moto asks for deletions beside the right on the objects; AWS does not."""
+    """The permission that moto requires for deletions in addition to the one for the objects. AWS does not require
+    it."""
     return {"Effect": "Allow", "Action": "s3:DeleteObject", "Resource": f"arn:aws:s3:::{bucket}"}
 
 
 def statement_in(message: str) -> dict[str, str]:
-    """The policy statement that a message ends with."""
+    """The policy statement at the end of a message."""
     return json.loads(message[message.index("{") :])
 
 
@@ -76,7 +78,7 @@ def test_each_missing_action_is_named_with_its_statement(moto_s3: S3Server, miss
     resource = f"arn:aws:s3:::{settings.s3_bucket_name}{'' if of_bucket else '/*'}"
     assert statement_in(failed.message) == {"Effect": "Allow", "Action": missing, "Resource": resource}
     assert left(moto_s3, settings.s3_bucket_name) == []
-    # An upload that must not be aborted stays, seen by nobody.
+    # An upload that the identity must not abort stays, and nobody sees it.
     assert open_uploads(moto_s3, settings.s3_bucket_name) == (missing == "s3:AbortMultipartUpload")
 
 
@@ -90,10 +92,11 @@ def test_each_missing_action_is_named_with_its_statement(moto_s3: S3Server, miss
         (set(), {*ACTIONS} - {"s3:GetObject"}, {"s3:GetObject"}),
     ],
 )
-def test_all_missing_actions_are_named_and_those_that_could_not_be_tried(
+def test_all_missing_actions_and_all_untested_ones_are_named(
     moto_s3: S3Server, granted: set[str], missing: set[str], unknown: set[str]
 ) -> None:
-    """Who may neither list nor write cannot find out whether he may read: what is not there is denied, too."""
+    """An identity that may neither list nor write cannot find out whether it may read, because the server also
+    denies access to missing objects."""
     _, keys = new_user(moto_s3, ["s3:GetBucketLocation", *granted])
     settings = destination(moto_s3.new_bucket())
     steps = checked(moto_s3, settings, replace(moto_s3.connection, **keys))
@@ -101,8 +104,9 @@ def test_all_missing_actions_are_named_and_those_that_could_not_be_tried(
     assert left(moto_s3, settings.s3_bucket_name) == []
 
 
-def test_the_statements_are_all_that_is_missing(moto_s3: S3Server) -> None:
-    """Whoever adds what the check prints, until it prints nothing, has a policy under which a sync lands."""
+def test_the_statements_grant_everything_that_is_missing(moto_s3: S3Server) -> None:
+    """An administrator who adds what the check prints, until it prints nothing, has a policy under which a sync
+    lands."""
     name, keys = new_user(moto_s3, ["s3:GetBucketLocation"])
     settings = destination(moto_s3.new_bucket())
     statements = [deletes_by_moto(settings.s3_bucket_name)]
@@ -119,7 +123,7 @@ def test_the_statements_are_all_that_is_missing(moto_s3: S3Server) -> None:
 
 
 class TestPolicyOfAPrefix:
-    """A policy that ends at the bucket path, as several teams in one bucket have it."""
+    """A policy restricted to the bucket path, as several teams in one bucket use it."""
 
     @pytest.fixture
     def lake(self, moto_s3: S3Server) -> str:
@@ -136,7 +140,8 @@ class TestPolicyOfAPrefix:
 
     @pytest.fixture
     def strict(self, connection: S3Connection) -> Iterator[S3Connection]:
-        """As AWS has it: a policy's condition on the prefix holds for listings, and what is missing is denied."""
+        """Behaves like AWS: a policy condition on the prefix applies to listings, and access to missing objects is
+        denied."""
 
         def rule(request: Request, forward: Forward) -> Response:
             if "data/" not in request.path and not request.args.get("prefix", "data/").startswith("data/"):
@@ -147,7 +152,7 @@ class TestPolicyOfAPrefix:
         with door(rule) as opened:
             yield replace(connection, endpoint=opened.endpoint)
 
-    def test_it_is_enough_for_the_bucket_path(self, moto_s3: S3Server, lake: str, strict: S3Connection) -> None:
+    def test_the_policy_is_enough_for_the_bucket_path(self, moto_s3: S3Server, lake: str, strict: S3Connection) -> None:
         settings = destination(lake, s3_bucket_path="data")
         assert denied(checked(moto_s3, settings, strict)) == []
         with target(moto_s3, settings, open_bucket(strict, settings)) as opened:
@@ -160,7 +165,7 @@ class TestPolicyOfAPrefix:
             sweep(opened.bucket, settings, stream().id, now=sync("now").now)
         assert ids_by_listing(moto_s3, lake) == [2]
 
-    def test_what_is_there_and_denied_is_not_taken_for_missing(
+    def test_an_existing_but_denied_object_is_not_mistaken_for_a_missing_one(
         self, moto_s3: S3Server, lake: str, connection: S3Connection
     ) -> None:
         bucket = open_bucket(connection, lake)
@@ -170,8 +175,8 @@ class TestPolicyOfAPrefix:
             with pytest.raises(AccessDeniedError, match="s3:GetObject"):
                 bucket.get("data/a")
 
-    def test_it_is_asked_for_nothing_beyond_it(self, moto_s3: S3Server, lake: str, connection: S3Connection) -> None:
-        """The server's own log of prefixes: moto judges conditions it knows only."""
+    def test_no_request_goes_beyond_the_prefix(self, moto_s3: S3Server, lake: str, connection: S3Connection) -> None:
+        """Reads the server's own log of prefixes, because moto evaluates only conditions that it knows."""
         settings = destination(lake, s3_bucket_path="data", s3_path_format="${STREAM_NAME}/")
         with door() as server:
             bucket = open_bucket(replace(connection, endpoint=server.endpoint), settings)
@@ -197,7 +202,7 @@ class TestPolicyOfAPrefix:
 
 @contextmanager
 def denying(header: str, text: str, *, method: str | None = None, path: str | None = None) -> Iterator[str]:
-    """A server that denies what has this header (and method and path), in these words: moto looks at no header."""
+    """A server that denies requests with this header (and method and path), in these words. moto ignores headers."""
 
     def rule(request: Request, forward: Forward) -> Response:
         meant = method in (None, request.method) and path in (None, request.path) and header in request.headers
@@ -211,7 +216,7 @@ class TestSettingsThatNeedMore:
     ACL = {"acl": "bucket-owner-full-control"}  # noqa: RUF012
     KMS = {"server_side_encryption": "aws:kms", "kms_key_id": KEY}  # noqa: RUF012
 
-    def test_they_are_checked_and_planned(self, moto_s3: S3Server) -> None:
+    def test_their_permissions_are_checked_and_planned(self, moto_s3: S3Server) -> None:
         settings = destination(moto_s3.new_bucket(), **self.ACL, **self.KMS)
         more = ("s3:PutObjectAcl", "kms:GenerateDataKey", "kms:Decrypt")
         steps = checked(moto_s3, settings, moto_s3.connection)
@@ -231,7 +236,7 @@ class TestSettingsThatNeedMore:
         ],
     )
     def test_a_missing_permission_for_an_acl(self, moto_s3: S3Server, words: str) -> None:
-        """Also where the server's words do not name it."""
+        """The server's message need not name the permission."""
         settings = destination(moto_s3.new_bucket(), acl="public-read")
         with denying("x-amz-acl", words) as endpoint:
             steps = checked(moto_s3, settings, replace(moto_s3.connection, endpoint=endpoint))
@@ -260,7 +265,7 @@ class TestSettingsThatNeedMore:
         (message, *_) = (each.message for each in steps if not each.ok)
         assert statement_in(message) == {"Effect": "Allow", "Action": action, "Resource": KEY}
 
-    def test_a_policy_that_denies_is_not_told_to_allow(self, moto_s3: S3Server) -> None:
+    def test_the_check_does_not_suggest_to_allow_what_a_policy_denies(self, moto_s3: S3Server) -> None:
         words = (
             "not authorized to perform: s3:PutObject on resource: a with an explicit deny in a resource-based policy"
         )
@@ -272,7 +277,7 @@ class TestSettingsThatNeedMore:
         assert "resource-based policy" in failed.message
 
 
-def test_a_storage_class_that_the_server_does_not_know_is_told(moto_s3: S3Server) -> None:
+def test_a_storage_class_that_the_server_does_not_know_is_reported(moto_s3: S3Server) -> None:
     def rule(request: Request, forward: Forward) -> Response:
         unknown = request.headers.get("x-amz-storage-class") == "COLD"
         return refusal("InvalidStorageClass", "The storage class is not valid", 400) if unknown else forward()

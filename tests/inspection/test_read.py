@@ -1,4 +1,4 @@
-"""Who reads by the manifest gets one generation: what it promises is compared with what is read."""
+"""A reader of the manifest gets exactly one generation. What the manifest promises is compared with what is read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def columns(*names: str) -> Stream:
 
 
 def compact(server: S3Server, stream: Stream, *records: dict, **settings: object) -> S3Destination:
-    """A destination of which each sync writes the one key, with a sync of these records."""
+    """A destination in which each sync writes the same key, with a sync of these records."""
     place = destination(
         server.new_bucket(),
         **{"s3_path_format": "${STREAM_NAME}/", "file_name_pattern": "latest{format_extension}", **settings},
@@ -50,7 +50,7 @@ def landed(server: S3Server, place: S3Destination, stream: Stream, *records: dic
 
 
 def overtaken(server: S3Server, place: S3Destination, other: Callable[[], object], key: str = "latest.csv") -> Bucket:
-    """The bucket of a reader whom somebody overtakes just before it reads the object."""
+    """The bucket of a reader whom another writer overtakes just before the read of the object."""
     return Bucket(OvertakenClient(server.client(), "get_object", other, key=key), place.s3_bucket_name)
 
 
@@ -64,14 +64,14 @@ def test_a_reader_who_is_overtaken_in_place_gets_the_new_generation_whole(any_s3
     assert rows_of(read_scope(reader, place.template, USERS)) == [{"b": 3, "c": 4}]
 
 
-def test_tables_are_those_of_the_new_generation_too(moto_s3: S3Server) -> None:
+def test_tables_are_also_those_of_the_new_generation(moto_s3: S3Server) -> None:
     place = compact(moto_s3, users_stream(), *users(1, 3))
     again = lambda: landed(moto_s3, place, users_stream(), *users(10, 11))  # noqa: E731
     tables = list(read_tables(overtaken(moto_s3, place, again, "latest.jsonl"), place.template, USERS))
     assert [each["id"].to_pylist() for each in tables] == [[10, 11]]
 
 
-def test_after_the_first_table_a_reader_is_told_instead_of_a_mixture(moto_s3: S3Server) -> None:
+def test_a_reader_overtaken_after_the_first_table_gets_an_error_instead_of_a_mixture(moto_s3: S3Server) -> None:
     place = compact(moto_s3, users_stream(), *users(1, 40), file_name_pattern="", object_size_mb=1)
     with target(moto_s3, place) as opened:
         wide = [{"id": number, "name": "x" * 300_000} for number in range(8)]
@@ -90,7 +90,7 @@ def test_after_the_first_table_a_reader_is_told_instead_of_a_mixture(moto_s3: S3
 
 
 @pytest.mark.parametrize("deep", [False, True])
-def test_an_object_that_somebody_else_replaced_is_an_error_that_says_so(any_s3: S3Server, deep: bool) -> None:
+def test_an_object_that_another_program_replaced_is_reported(any_s3: S3Server, deep: bool) -> None:
     place = compact(any_s3, columns("a"), {"a": 1}, format=PLAIN_CSV)
     bucket = any_s3.open(place)
     content = bucket.get("data/users/latest.csv")[0]
@@ -101,7 +101,7 @@ def test_an_object_that_somebody_else_replaced_is_an_error_that_says_so(any_s3: 
     assert verify(bucket, place.template, USERS, deep=True).problems
 
 
-def test_an_object_that_somebody_else_deleted_is_an_error_that_says_so(moto_s3: S3Server) -> None:
+def test_an_object_that_another_program_deleted_is_reported(moto_s3: S3Server) -> None:
     place = compact(moto_s3, columns("a"), {"a": 1}, format=PLAIN_CSV)
     bucket = moto_s3.open(place)
     bucket.delete(["data/users/latest.csv"])
@@ -109,8 +109,8 @@ def test_an_object_that_somebody_else_deleted_is_an_error_that_says_so(moto_s3: 
         read_scope(bucket, place.template, USERS)
 
 
-def test_the_same_bytes_under_another_etag_are_what_was_promised(moto_s3: S3Server) -> None:
-    """A copy, or a server with a rule of its own, gives another ETag."""
+def test_the_same_bytes_with_a_different_etag_are_accepted(moto_s3: S3Server) -> None:
+    """A copy has another ETag, and so has a server with its own rule for ETags."""
     place = compact(moto_s3, columns("a"), {"a": 1}, format=PLAIN_CSV)
     bucket = moto_s3.open(place)
     bucket.put("data/users/latest.csv", bucket.get("data/users/latest.csv")[0])
@@ -119,7 +119,7 @@ def test_the_same_bytes_under_another_etag_are_what_was_promised(moto_s3: S3Serv
 
 @pytest.mark.parametrize("annotation", [pa.Table, list, dict, pa.RecordBatchReader])
 @pytest.mark.parametrize("same", [True, False])
-def test_an_input_is_of_one_generation_with_its_columns(moto_s3: S3Server, annotation: type, same: bool) -> None:
+def test_an_input_and_its_columns_are_of_the_same_generation(moto_s3: S3Server, annotation: type, same: bool) -> None:
     place = compact(moto_s3, columns("a", "b"), {"a": 1, "b": 2}, format=PLAIN_CSV)
     names = ("a", "b") if same else ("b", "c")
     newer = dict(zip(names, (3, 4), strict=True))
@@ -129,7 +129,7 @@ def test_an_input_is_of_one_generation_with_its_columns(moto_s3: S3Server, annot
         dagster_type=dg.PythonObjectDagsterType(annotation),
     )
     if annotation is pa.RecordBatchReader and not same:
-        # Its columns are told before its rows are read.
+        # The columns are known before the rows are read.
         with pytest.raises(ObjectReplacedError, match="Read it again"):
             load_input(context, place, reader).read_all()
         return
@@ -142,7 +142,7 @@ def test_an_input_is_of_one_generation_with_its_columns(moto_s3: S3Server, annot
     assert [{name: value for name, value in row.items() if not name.startswith("_airbyte")} for row in rows] == [newer]
 
 
-def test_an_appended_scope_is_read_as_it_was_when_another_sync_comes(moto_s3: S3Server) -> None:
+def test_a_scope_is_read_as_it_was_before_a_concurrent_append(moto_s3: S3Server) -> None:
     place = destination(moto_s3.new_bucket())
     for number in (1, 2):
         with target(moto_s3, place) as opened:

@@ -1,4 +1,4 @@
-"""The bucket is compared with its manifests: what is missing, changed or damaged is named, and nothing else."""
+"""The bucket is compared with its manifests: missing, changed or damaged objects are named, and nothing else."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def problems(server: S3Server, settings: S3Destination, *, deep: bool = False) -
 
 
 def rewrite(server: S3Server, settings: S3Destination, key: str, body: bytes, *, parts: bool, **header: str) -> None:
-    """Puts another content in an object's place, as a whole or by an upload in parts."""
+    """Replaces the content of an object, with one put or with a multipart upload."""
     s3, place = server.client(), {"Bucket": settings.s3_bucket_name, "Key": key}
     if not parts:
         s3.put_object(**place, Body=body, **header)
@@ -47,17 +47,17 @@ def body_of(server: S3Server, settings: S3Destination, key: str) -> bytes:
     return server.client().get_object(Bucket=settings.s3_bucket_name, Key=key)["Body"].read()
 
 
-def test_what_was_landed_agrees(any_s3: S3Server) -> None:
+def test_landed_objects_have_no_problems(any_s3: S3Server) -> None:
     settings = landed(any_s3)
     for deep in (False, True):
         verified = verify(any_s3.open(settings), settings.template, SCOPE, deep=deep)
         assert (verified.objects, verified.rows, verified.problems) == (3, 4, ())
-        # rclone gives an upload in parts the MD5 of its content.
+        # rclone uses the MD5 of the content as the ETag of a multipart upload.
         assert verified.uncompared == (3 if any_s3.root else 0)
 
 
 @pytest.mark.parametrize("parts", [False, True])
-def test_another_content_of_the_same_size_is_noticed_by_its_etag(moto_s3: S3Server, parts: bool) -> None:
+def test_different_content_of_the_same_size_is_detected_by_its_etag(moto_s3: S3Server, parts: bool) -> None:
     settings = landed(moto_s3)
     key = data_keys(moto_s3, settings.s3_bucket_name)[1]
     rewrite(moto_s3, settings, key, body_of(moto_s3, settings, key).replace(b"user 2", b"user 7"), parts=parts)
@@ -66,7 +66,7 @@ def test_another_content_of_the_same_size_is_noticed_by_its_etag(moto_s3: S3Serv
     assert ("has other content" if parts else "was written anew") in problem
 
 
-def test_an_object_of_another_sync_is_noticed_by_its_metadata(moto_s3: S3Server) -> None:
+def test_an_object_of_another_sync_is_detected_by_its_metadata(moto_s3: S3Server) -> None:
     settings = landed(moto_s3)
     key = data_keys(moto_s3, settings.s3_bucket_name)[0]
     body = body_of(moto_s3, settings, key)
@@ -93,8 +93,8 @@ FORMATS = [
 
 
 @pytest.mark.parametrize("settings", FORMATS, ids=lambda each: type(each).__name__)
-def test_a_flipped_bit_is_noticed_in_every_format(rclone_s3: S3Server, settings) -> None:
-    """On disk, behind the server's back, where neither size nor ETag nor metadata tell."""
+def test_a_flipped_bit_is_detected_in_every_format(rclone_s3: S3Server, settings) -> None:
+    """The damage is on disk, behind the server's back, where neither size nor ETag nor metadata reveal it."""
     made = landed(rclone_s3, format=settings)
     assert problems(rclone_s3, made, deep=True) == []
     path = rclone_s3.root / made.s3_bucket_name / data_keys(rclone_s3, made.s3_bucket_name)[-1]
@@ -105,8 +105,8 @@ def test_a_flipped_bit_is_noticed_in_every_format(rclone_s3: S3Server, settings)
     assert problem.endswith(f"{path.name} is damaged: its bytes do not have the checksum with which they were landed")
 
 
-def test_rows_are_counted_by_the_formats_reader(moto_s3: S3Server) -> None:
-    """An object without a checksum, as manifests had them once, of which a line is gone and another is no line."""
+def test_the_reader_of_the_format_counts_the_rows(moto_s3: S3Server) -> None:
+    """An object without a checksum, as in old manifests. One line is missing, and another is invalid."""
     settings = landed(moto_s3)
     bucket = moto_s3.open(settings)
     (segment,) = [each.key for each in bucket.list_objects("data/_s3dest/") if "/segments/" in each.key]
@@ -129,7 +129,7 @@ def test_rows_are_counted_by_the_formats_reader(moto_s3: S3Server) -> None:
     assert f"{third} cannot be read" in broken
 
 
-def test_lines_that_were_kept_aside_are_compared_too(moto_s3: S3Server) -> None:
+def test_quarantined_lines_are_compared_too(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), on_bad_record="quarantine")
     with target(moto_s3, settings) as opened, Landing(opened, stream(), sync("first")) as landing:
         landing.append_batch(batch_of(users(1, 2)))
@@ -143,7 +143,7 @@ def test_lines_that_were_kept_aside_are_compared_too(moto_s3: S3Server) -> None:
     assert problem.endswith("is missing")
 
 
-def test_counts_that_do_not_add_up_are_a_problem(moto_s3: S3Server) -> None:
+def test_inconsistent_counts_are_a_problem(moto_s3: S3Server) -> None:
     settings = landed(moto_s3)
     bucket = moto_s3.open(settings)
     (key,) = [each.key for each in bucket.list_objects("data/_s3dest/") if "/segments/" in each.key]
@@ -155,7 +155,7 @@ def test_counts_that_do_not_add_up_are_a_problem(moto_s3: S3Server) -> None:
 
 
 class RefreshingClient:
-    """A client under which the scope is refreshed while it is looked at, once."""
+    """A client that refreshes the scope once while it is being verified."""
 
     def __init__(self, client, refresh) -> None:
         self._client = client
@@ -171,7 +171,7 @@ class RefreshingClient:
         return self._client.head_object(**arguments)
 
 
-def test_a_refresh_meanwhile_is_no_problem(moto_s3: S3Server) -> None:
+def test_a_concurrent_refresh_is_no_problem(moto_s3: S3Server) -> None:
     settings = landed(moto_s3)
 
     def refresh() -> None:
@@ -183,7 +183,7 @@ def test_a_refresh_meanwhile_is_no_problem(moto_s3: S3Server) -> None:
     assert (verified.objects, verified.rows, verified.problems) == (1, 5, ())
 
 
-def test_foreign_objects_are_those_that_match_and_that_nobody_owns(moto_s3: S3Server) -> None:
+def test_matching_objects_that_no_scope_owns_are_foreign(moto_s3: S3Server) -> None:
     settings = landed(moto_s3)
     with target(moto_s3, settings) as opened:
         land([batch_of(users(1, 1))], opened, stream("userships", SyncMode.APPEND), sync("other"))

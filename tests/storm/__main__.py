@@ -1,9 +1,10 @@
-"""A storm on each server: many processes that land nine kinds of streams beside recover, sweep, verify and state set.
+"""Runs a storm on each server: many processes that land nine kinds of streams while others run recover, sweep, verify
+and state set.
 
     python -m storm --processes 500 --seed 7 --servers "moto rclone"
 
-Prints a line for each server and ends with 1 when something was lost, doubled, mixed or left over. The seed repeats
-what the processes do and which of them are killed and paused; the moments depend on the machine, too.
+Prints a line for each server, and exits with 1 if anything was lost, doubled, mixed or left over. The seed
+reproduces what the processes do and which of them are killed and paused. The moments also depend on the machine.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from servers import S3Server
 from storm.acts import Outcome, Verb
 from storm.driver import Storm, drawn_acts
 from storm.history import History
-from storm.oracle import Settled, faults_of, put_foreign, settle
+from storm.oracle import RecoverResult, faults_of, put_foreign, recover_all
 
 SERVERS = ("moto", "seaweedfs", "rclone")
 UNTIMED = ("moto",)
-"""Servers that tell every upload to be of 2010, so that no sweep can leave the young ones alone."""
+"""Servers that date every upload to 2010, so a sweep cannot spare recent uploads."""
 _SHOWN = 20
 
 
@@ -41,38 +42,40 @@ def main() -> int:
 def _on(name: str, chosen: argparse.Namespace) -> int:
     with TemporaryDirectory(prefix=f"storm-{name}-") as folder, KNOWN[name].start(Path(folder)) as server:
         began = time.monotonic()
-        history, settled, faults = _storm(name, server, chosen)
-        print(_line(name, history, settled, faults, chosen.seed, time.monotonic() - began), flush=True)
+        history, recover_result, faults = _storm(name, server, chosen)
+        print(_line(name, history, recover_result, faults, chosen.seed, time.monotonic() - began), flush=True)
         for each in faults[:_SHOWN]:
             print(f"  {each}", flush=True)
         if chosen.words:
-            _show_words(history)
+            _show_messages(history)
         if faults and chosen.keep:
             input(f"{server.endpoint} keeps running until you press return. ")
     return 1 if faults else 0
 
 
-def _storm(name: str, server: S3Server, chosen: argparse.Namespace) -> tuple[History, Settled, list[str]]:
+def _storm(name: str, server: S3Server, chosen: argparse.Namespace) -> tuple[History, RecoverResult, list[str]]:
     chance, bucket, sweeps = random.Random(f"{name} {chosen.seed}"), server.new_bucket(), name not in UNTIMED
     put_foreign(server, bucket)
     acts = drawn_acts(server, bucket, chosen.processes, chance, sweeps=sweeps)
-    history = Storm(acts, chance, at_once=chosen.at_once, writer_per_scope=not _tells_writers_apart(server)).run()
+    history = Storm(acts, chance, at_once=chosen.at_once, writer_per_scope=not _allows_concurrent_writers(server)).run()
     met = [each for each in history.attempts if each.outcome is Outcome.FAULT]
     faults = [f"{each.act.verb} of {each.act.kind}: {each.word}" for each in met]
-    settled, unsettled = settle(server, bucket, sweeps=sweeps)
-    return history, settled, [*faults, *unsettled, *faults_of(server, bucket, history, sweeps=sweeps)]
+    recover_result, recover_faults = recover_all(server, bucket, sweeps=sweeps)
+    return history, recover_result, [*faults, *recover_faults, *faults_of(server, bucket, history, sweeps=sweeps)]
 
 
-def _tells_writers_apart(server: S3Server) -> bool:
-    """Whether more than one writer of a scope at a time is promised. In a bucket of its own, so that the processes of
-    the storm have to find out for themselves what the server can do."""
+def _allows_concurrent_writers(server: S3Server) -> bool:
+    """Whether the server promises more than one writer per scope at a time. Uses its own bucket, so that the
+    processes of the storm must find out for themselves what the server can do."""
     return server.open(destination(server.new_bucket())).abilities.detects_concurrent_writers
 
 
-def _line(name: str, history: History, settled: Settled, faults: list[str], seed: int, seconds: float) -> str:
+def _line(
+    name: str, history: History, recover_result: RecoverResult, faults: list[str], seed: int, seconds: float
+) -> str:
     recovers = [each for each in history.attempts if each.act.verb is Verb.RECOVER and each.outcome is Outcome.DONE]
-    recovered = settled.recovered + sum(bool(each.word) for each in recovers)
-    told = {
+    recovered = recover_result.recovered + sum(bool(each.word) for each in recovers)
+    reported = {
         "processes": len(history.attempts),
         "kills": history.kills,
         "pauses": history.pauses,
@@ -83,10 +86,10 @@ def _line(name: str, history: History, settled: Settled, faults: list[str], seed
         "recovered": recovered,
         "faults": len(faults),
     }
-    return f"{name}: {', '.join(f'{number} {what}' for what, number in told.items())}; {seconds:.0f} s, SEED={seed}"
+    return f"{name}: {', '.join(f'{number} {what}' for what, number in reported.items())}; {seconds:.0f} s, SEED={seed}"
 
 
-def _show_words(history: History) -> None:
+def _show_messages(history: History) -> None:
     words = sorted(
         {
             f"{each.act.verb} of {each.act.kind}, {each.outcome}: {each.word}"

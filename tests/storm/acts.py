@@ -1,4 +1,4 @@
-"""What one process of a storm does: a sync, or one of the verbs beside them. It may be killed at any moment of it."""
+"""One act of a process in a storm: a sync, or another command. The process may be killed at any moment."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from s3dest_dagster.storage import Bucket, open_bucket
 from s3dest_dagster.stream import Sync
 
 RECORDS = 60
-"""Records of a sync; those of sync number 7 are 7000 to 7059."""
+"""Records of a sync. Those of sync number 7 are 7000 to 7059."""
 STEP = 1000
 CHECKPOINTED = 8
 """Records that one sync with checkpoints adds."""
@@ -47,7 +47,8 @@ class Verb(StrEnum):
 
 
 class Outcome(StrEnum):
-    """How it ended. KILLED says nothing about what became of it; GAVE_UP neither, but that it may be finished yet."""
+    """How an act ended. KILLED does not say whether its work was done. Neither does GAVE_UP, because its work may
+    still be completed."""
 
     DONE = "done"
     REPEATED = "repeated"
@@ -79,14 +80,14 @@ class Act:
 
 
 def carry_out_alone(act: Act, said: Connection) -> None:
-    """Does it as all that a process is for: warnings stay unsaid, and a crash says where it was."""
+    """Runs the act as the only job of its process: warnings are silent, and a crash shows its location."""
     faulthandler.enable()
     logging.getLogger("s3dest_dagster").setLevel(logging.ERROR)
     carry_out(act, said)
 
 
 def carry_out(act: Act, said: Connection) -> None:
-    """Does it: says "ready" when it begins, and how it ended with a word about it."""
+    """Runs the act. Prints "ready" when it begins, and at the end its outcome with a message."""
     bucket = open_bucket(replace(act.connection, max_attempts=4), act.settings)
     said.send("ready")
     try:
@@ -100,12 +101,12 @@ def carry_out(act: Act, said: Connection) -> None:
 
 
 def state_text(number: int) -> str:
-    """The state that sync, or state set, of this number gives."""
+    """The state that the sync, or `state set`, of this number sets."""
     return json.dumps({"number": number}, separators=(",", ":"))
 
 
 def bad_line(number: int) -> bytes:
-    """The line of a dirty sync that is no record."""
+    """The line of a dirty sync that is not a record."""
     return b"bad line of sync %d" % number
 
 
@@ -118,7 +119,7 @@ def _write(act: Act, bucket: Bucket) -> Said:
     with open_target(act.settings, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as target:
         if kind.checkpoints:
             with Landing(target, kind.stream, sync) as landing:
-                last = _go_on(landing, kind)
+                last = _resume(landing, kind)
                 landing.commit()
             return Outcome.DONE, str(last)
         receipt = land(_items(act), target, kind.stream, sync, scope=kind.scope(act.day))
@@ -134,8 +135,8 @@ def _items(act: Act) -> Iterator[SourceItem]:
     yield State(kind.stream.id, state_text(act.number).encode(), b"{}")
 
 
-def _go_on(landing: Landing, kind: Kind) -> int:
-    """A source that goes on from the state that was reached, with a checkpoint at each record."""
+def _resume(landing: Landing, kind: Kind) -> int:
+    """A source that resumes from the last state, with a checkpoint after each record."""
     reached = landing.last_state
     first = json.loads(reached.text)["number"] + 1 if reached else 1
     for number in range(first, first + CHECKPOINTED):
@@ -157,7 +158,7 @@ def _sweep(act: Act, bucket: Bucket) -> Said:
 
 
 def _verify(act: Act, bucket: Bucket) -> Said:
-    """Verifies deeply and reads by the manifest. Neither may see a part of a sync, whatever goes on beside."""
+    """Verifies deeply and reads by the manifest. Neither may see a part of a sync, whatever else is running."""
     kind, scope, template = act.of, act.of.scope(act.day), act.settings.template
     if kind.settings.get("publish_order") == "purge_first":
         return Outcome.DONE, ""  # whose objects may be missing for a moment, as is documented
@@ -179,7 +180,7 @@ def _read_ids(rows: list[dict]) -> Iterator[int]:
 
 
 def torn_syncs(kind: Kind, ids: list[int]) -> str:
-    """Why sorted ids are not those of whole syncs, each once; "" where they are."""
+    """Why these sorted ids do not form whole syncs without duplicates, or "" if they do."""
     if kind.checkpoints:
         return "" if ids == list(range(1, len(ids) + 1)) else f"{kind.name}: not one after another: {ids[:50]}"
     numbers = sorted({each // STEP for each in ids})

@@ -1,4 +1,4 @@
-"""Many processes at once, some of which are killed or paused at random moments."""
+"""Many concurrent processes, some of which are killed or paused at random moments."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ KILLED, PAUSED = 0.2, 0.2
 """The shares of the processes."""
 LONGEST_PAUSE_S = 8.0
 REPEATED = 0.15
-"""The share of syncs that are tried again under an earlier id."""
+"""The share of syncs that are retried under an earlier id."""
 STUCK_S = 300
 _BESIDE = (Verb.RECOVER, Verb.SWEEP, Verb.VERIFY, Verb.SET_STATE)
-_ASIDE = 0.3
-"""The share of processes that do something else than landing."""
+_OTHER_VERBS = 0.3
+"""The share of processes that do not land anything."""
 
 
 def drawn_acts(server: S3Server, bucket: str, processes: int, chance: random.Random, *, sweeps: bool) -> list[Act]:
@@ -39,7 +39,7 @@ def drawn_acts(server: S3Server, bucket: str, processes: int, chance: random.Ran
     while len(acts) < processes:
         kind, number = chance.choice(KINDS), len(acts) + 1
         day = chance.choice(kind.days)
-        if chance.random() >= _ASIDE:
+        if chance.random() >= _OTHER_VERBS:
             earlier = [each.number for each in acts if (each.verb, each.kind, each.day) == (Verb.WRITE, kind.name, day)]
             again = earlier and not kind.checkpoints and chance.random() < REPEATED
             add(Verb.WRITE, kind.name, day, chance.choice(earlier) if again else number)
@@ -51,7 +51,7 @@ def drawn_acts(server: S3Server, bucket: str, processes: int, chance: random.Ran
 
 
 class Process:
-    """A process of the storm, and what is to be done to it when: `(seconds after it began, signal)`."""
+    """A process of the storm, and the signals that it receives: `(seconds after its start, signal)`."""
 
     def __init__(self, act: Act, plan: Sequence[tuple[float, int]]) -> None:
         self.heard, said = PROCESSES.Pipe(duplex=False)
@@ -74,8 +74,8 @@ class Process:
             os.kill(self._process.pid, number)
         return number
 
-    def hear(self) -> bool:
-        """Takes what it says; False when it has ended."""
+    def read_output(self) -> bool:
+        """Reads its output. Returns False when it has ended."""
         try:
             word = self.heard.recv()
         except EOFError:
@@ -92,15 +92,15 @@ class Process:
         return True
 
     def end(self) -> None:
-        """Ends it, whatever it does."""
+        """Ends it, whatever it is doing."""
         with suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGKILL)
         self._process.join()
 
 
 class Storm:
-    """Carries acts out, `at_once` at a time. Where one `writer_per_scope` is promised only, those that change a scope
-    wait for each other."""
+    """Runs the acts, at most `at_once` concurrently. If only one `writer_per_scope` is promised, then acts that
+    change the same scope wait for each other."""
 
     def __init__(self, acts: list[Act], chance: random.Random, *, at_once: int, writer_per_scope: bool) -> None:
         self._waiting = list(acts)
@@ -112,7 +112,7 @@ class Storm:
         self.history = History()
 
     def run(self) -> History:
-        """Returns when all have ended."""
+        """Returns when all processes have ended."""
         try:
             while self._waiting or self._running:
                 self._start()
@@ -138,7 +138,7 @@ class Storm:
         if not self._writer_per_scope or act.verb is Verb.VERIFY:
             return False
         others = (each.attempt.act for each in self._running.values())
-        return any(each.verb is not Verb.VERIFY and _meet(each, act) for each in others)
+        return any(each.verb is not Verb.VERIFY and _conflict(each, act) for each in others)
 
     def _drawn_plan(self) -> list[tuple[float, int]]:
         fate, moment = self._chance.random(), self._chance.random() * self._usual_s
@@ -158,10 +158,10 @@ class Storm:
             process = self._running[each]
             if not process.hear():
                 del self._running[each]
-                self._learn(process)
+                self._measure(process)
 
-    def _learn(self, process: Process) -> None:
-        """How long a sync takes here and now, so that signals hit its midst."""
+    def _measure(self, process: Process) -> None:
+        """Measures how long a sync takes on this machine, so that signals arrive in the middle of one."""
         if process.attempt.outcome is Outcome.DONE and process.attempt.act.verb is Verb.WRITE:
             self._usual_s = 0.8 * self._usual_s + 0.2 * min(process.worked_s, LONGEST_PAUSE_S)
 
@@ -174,8 +174,8 @@ class Storm:
                 self.history.pauses += number == signal.SIGSTOP
 
 
-def _meet(one: Act, other: Act) -> bool:
-    """Whether both change one scope; a sweep those of its whole stream."""
+def _conflict(one: Act, other: Act) -> bool:
+    """Whether both acts change the same scope. A sweep changes those of its whole stream."""
     if one.kind != other.kind:
         return False
     return one.day == other.day or Verb.SWEEP in (one.verb, other.verb) or len(BY_NAME[one.kind].days) == 1

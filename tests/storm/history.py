@@ -1,4 +1,4 @@
-"""What a storm has seen: each act with its moments and its end."""
+"""The record of a storm: each act with its times and its outcome."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from storm.acts import Act, Outcome, Verb
 
 @dataclass
 class Attempt:
-    """An act as the storm saw it, in seconds of one clock; `ended` is when it surely did nothing any more."""
+    """An act as the storm saw it, in seconds of one clock. From `ended` on, it certainly did nothing more."""
 
     act: Act
     began: float
@@ -20,7 +20,7 @@ class Attempt:
 
 @dataclass
 class History:
-    """All attempts, and what was done to them."""
+    """All attempts, and the signals sent to them."""
 
     attempts: list[Attempt] = field(default_factory=list)
     kills: int = 0
@@ -37,16 +37,17 @@ class History:
 
 
 def may_have_landed(attempts: list[Attempt]) -> set[int]:
-    """The numbers of those of which nobody was told that nothing landed."""
+    """The numbers of the syncs that may have landed, because nobody was told that they did not."""
     return {each.act.number for each in attempts if each.outcome is not Outcome.SUPERSEDED}
 
 
 def acknowledged(attempts: list[Attempt]) -> set[int]:
-    """The numbers of those that were told to be landed."""
+    """The numbers of the syncs that were reported as landed."""
     return {each.act.number for each in attempts if each.outcome in (Outcome.DONE, Outcome.REPEATED)}
 
 
 def was_outlived(number: int, attempts: list[Attempt]) -> bool:
-    """Whether another one began after the last attempt at this had ended, and landed: it came after it for sure."""
+    """Whether another attempt began after the last attempt at this sync had ended, and landed. It certainly came
+    later."""
     ended = max(each.ended for each in attempts if each.act.number == number)
     return any(each.began > ended and each.outcome is Outcome.DONE for each in attempts if each.act.number != number)

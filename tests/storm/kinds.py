@@ -1,4 +1,5 @@
-"""The nine kinds of streams of a storm: how each lands, where its records lie, and how they are read without us."""
+"""The nine kinds of streams in a storm: how each lands, where its records are stored, and how they are read without
+the library."""
 
 from __future__ import annotations
 
@@ -27,10 +28,10 @@ _PLAIN_CSV = CsvFormat(compression=TextCompression.NONE)
 
 @dataclass(frozen=True)
 class Kind:
-    """A stream, and how its syncs land. `adds`: they add to what the scope holds; else each replaces it.
+    """A stream, and how its syncs land. If `adds`, then they add to the scope. Otherwise each replaces its content.
 
-    `abandoned_after_s` is short where a sweep may abort what a paused sync has staged. `diagnostics`: some of its
-    lines are no records.
+    `abandoned_after_s` is short if a sweep may abort what a paused sync has staged. With `diagnostics`, some of its
+    lines are not records.
     """
 
     name: str
@@ -50,14 +51,15 @@ class Kind:
 
     @property
     def prefix(self) -> str:
-        """What all of its data keys begin with."""
+        """The common beginning of all its data keys."""
         return f"data/public/{self.name}/"
 
     def scope(self, day: str | None) -> Scope:
         return Scope(self.stream.id, day)
 
     def destination(self, bucket: str, *, sweeps: bool) -> S3Destination:
-        """`sweeps`: the server tells when an upload began, so that sweeps can tell young ones from old ones."""
+        """With `sweeps`, the server reports when an upload began, so sweeps can distinguish recent uploads from old
+        ones."""
         age = self.abandoned_after_s if sweeps else FOR_EVER_S
         size = {} if self.recurs else {"object_size_mb": 0.001}
         return destination(bucket, format=self.format, abandoned_upload_age_s=age, **size, **self.settings)
@@ -84,7 +86,7 @@ BY_NAME = {each.name: each for each in KINDS}
 
 
 def ids_in(key: str, body: bytes) -> list[int]:
-    """The ids of an object's records, by libraries that are not ours."""
+    """The ids of an object's records, read with libraries that are not ours."""
     if ".parquet" in key:
         return pq.read_table(io.BytesIO(body)).column("id").to_pylist()
     if ".avro" in key:

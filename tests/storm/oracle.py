@@ -25,40 +25,40 @@ _LANDS = (Verb.WRITE, Verb.SET_STATE)
 
 
 @dataclass
-class Settled:
-    """What the last recover did."""
+class RecoverResult:
+    """The results of the last recover."""
 
     recovered: int = 0
     rolled_back: int = 0
 
 
 def put_foreign(server: S3Server, bucket: str) -> None:
-    """Puts what the storm must leave alone."""
+    """Puts foreign objects that the storm must leave alone."""
     for kind in KINDS:
         for name in FOREIGN:
             server.client().put_object(Bucket=bucket, Key=kind.prefix + name, Body=CONTENT)
 
 
-def settle(server: S3Server, bucket: str, *, sweeps: bool) -> tuple[Settled, list[str]]:
-    """Recovers and sweeps everything, as a person does after a storm; what went wrong in it."""
-    settled, faults = Settled(), []
+def recover_all(server: S3Server, bucket: str, *, sweeps: bool) -> tuple[RecoverResult, list[str]]:
+    """Recovers and sweeps everything, as a person does after a storm. Returns the problems."""
+    result, faults = RecoverResult(), []
     for kind in KINDS:
         settings = kind.destination(bucket, sweeps=sweeps)
         opened = server.open(settings)
         for day in kind.days:
             first = recover(opened, settings.template, kind.scope(day))
-            settled.recovered += first.ok and first.sync_id is not None
-            settled.rolled_back += not first.ok
+            result.recovered += first.ok and first.sync_id is not None
+            result.rolled_back += not first.ok
             again = first if first.ok else recover(opened, settings.template, kind.scope(day))
             if not again.ok:
                 faults.append(f"recover of {kind.scope(day)}: {again.message}")
         now = datetime.now(UTC) + timedelta(days=1)
         sweep(opened, replace(settings, abandoned_upload_age_s=0), kind.stream.id, now=now)
-    return settled, faults
+    return result, faults
 
 
 def faults_of(server: S3Server, bucket: str, history: History, *, sweeps: bool) -> list[str]:
-    """What is wrong with the bucket, by an independent reader and by verify."""
+    """Everything that is wrong with the bucket, according to an independent reader and verify."""
     objects = _all_objects(server, bucket)
     faults = [f"{open_uploads(server, bucket)} uploads are pending"] if open_uploads(server, bucket) else []
     faults += [f"{key} is left over" for key in objects if "probe" in key]
@@ -92,7 +92,8 @@ def _foreign_faults(kind: Kind, objects: dict[str, bytes]) -> Iterator[str]:
 def _scope_faults(
     kind: Kind, day: str | None, ours: dict[str, bytes], objects: dict[str, bytes], history: History
 ) -> Iterator[str]:
-    """Every acknowledged sync is there exactly once, every other one as a whole or not at all, with its state."""
+    """Checks that every acknowledged sync exists exactly once and every other one either completely or not at all,
+    with its state."""
     ids = sorted(each for key, body in ours.items() for each in ids_in(key, body))
     if torn := torn_syncs(kind, ids):
         yield torn
@@ -124,7 +125,7 @@ def _checkpoint_faults(ids: list[int], state: str | None, acknowledged_up_to: li
 
 
 def _state(kind: Kind, day: str | None, objects: dict[str, bytes]) -> str | None:
-    """The state that the manifests tell, read as documented."""
+    """The state in the manifests, read as documented."""
     root = f"data/_s3dest/public/{kind.name}/{day or '~'}/"
     if f"{root}head.json" not in objects:
         return None
@@ -156,7 +157,7 @@ def _quarantine_faults(there: set[int], objects: dict[str, bytes], kind: Kind) -
 def _manifest_faults(
     server: S3Server, bucket: str, kind: Kind, day: str | None, ours: set[str], *, sweeps: bool
 ) -> Iterator[str]:
-    """verify is content, and the manifest lists what is there, no more and no less."""
+    """Checks that verify finds no problem, and that the manifest lists exactly the existing objects."""
     settings, scope = kind.destination(bucket, sweeps=sweeps), kind.scope(day)
     opened = server.open(settings)
     for problem in verify(opened, settings.template, scope, deep=True).problems:

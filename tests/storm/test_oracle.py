@@ -1,4 +1,4 @@
-"""What a storm looks for is found where it is: each fault is made by hand in a bucket that is well."""
+"""The storm finds every fault. Each fault is made by hand in an intact bucket."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from storm.acts import Outcome, Verb, carry_out
 from storm.driver import drawn_acts
 from storm.history import Attempt, History
 from storm.kinds import BY_NAME, KINDS
-from storm.oracle import faults_of, put_foreign, settle
+from storm.oracle import faults_of, put_foreign, recover_all
 
 
 def _calm(server: S3Server) -> tuple[str, History]:
-    """A bucket with a sync of each kind and more, one after the other."""
+    """A bucket with at least one sync of each kind, one after another."""
     bucket, history = server.new_bucket(), History()
     put_foreign(server, bucket)
     acts = drawn_acts(server, bucket, 200, random.Random(1), sweeps=False)
@@ -64,9 +64,9 @@ def _forget(server: S3Server, bucket: str, keys: list[str]) -> None:
     server.client().delete_object(Bucket=bucket, Key=head)
 
 
-def test_what_is_well_is_found_well_and_each_fault_is_found(moto_s3: S3Server) -> None:
+def test_an_intact_bucket_passes_and_each_fault_is_found(moto_s3: S3Server) -> None:
     bucket, history = _calm(moto_s3)
-    assert settle(moto_s3, bucket, sweeps=False)[1] == []
+    assert recover_all(moto_s3, bucket, sweeps=False)[1] == []
     assert faults_of(moto_s3, bucket, history, sweeps=False) == []
 
     refused = [Attempt(e.act, e.began, e.ended, Outcome.SUPERSEDED) for e in history.attempts]
@@ -76,6 +76,6 @@ def test_what_is_well_is_found_well_and_each_fault_is_found(moto_s3: S3Server) -
 
     for spoil in (_lose, _double, _leave, _touch, _forget):
         spoil(moto_s3, bucket, _keys(moto_s3, bucket))
-    told = "; ".join(faults_of(moto_s3, bucket, history, sweeps=False))
+    found = "; ".join(faults_of(moto_s3, bucket, history, sweeps=False))
     for fault in ("append: lost", "doubled", "uploads are pending", "notes.txt is not ours", "the state is None"):
-        assert fault in told
+        assert fault in found

@@ -1,5 +1,5 @@
-"""Imported by the process that all processes of a storm are forked from: what each would load anew. It connects to
-nothing."""
+"""Imports what each process of a storm would otherwise load itself. All of them are forked from the process that
+imports this module. Makes no connections."""
 
 from __future__ import annotations
 
