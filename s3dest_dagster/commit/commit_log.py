@@ -1,6 +1,6 @@
-"""The documents of one scope in its bucket: reading them, putting them, and deleting what they say was replaced.
+"""Reads and puts the documents of one scope in its bucket, and deletes the objects that they list as replaced.
 
-`sync_commit` and `publication` have the steps of the commit that use it. Must not know: records, formats.
+The steps of the commit in `sync_commit` and `publication` use it. Must not know: records, formats.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ class SeenHead:
     """A head as it was read or put."""
 
     head: Head
-    """The head; an empty one if there is none yet."""
+    """The head. An empty head if there is none yet."""
     etag: str | None
     """Its ETag; None if there is none yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncMark:
-    """Says for ever that a sync was published. It is put before the head forgets the sync."""
+    """Records permanently that a sync was published. It is put before the head forgets the sync."""
 
     format_version: int = FORMAT_VERSION
     """Version of this format. A reader refuses a newer one."""
     location: ScopeLocation
-    """The scope that the mark belongs to, and where it stands. A reader refuses it anywhere else."""
+    """The scope that the mark belongs to, and the mark's location. A reader refuses it anywhere else."""
     sync: PublishedSync
-    """The sync, as the head remembered it. Its segment may be gone."""
+    """The sync, as the head remembered it. Its segment may have been deleted."""
 
 
 SYNC_MARKS = DocumentKind(SyncMark)
@@ -61,9 +61,9 @@ class CommitLog:
     Args:
         bucket: The bucket.
         root: `keys.scope_root` of the scope.
-        scope: The scope, with its stream's name as it stands in the bucket.
-        own: What every key of the stream begins with, for each template that it has landed under. If it is empty, what
-            stands under the scope's bucket path. Nothing else is ever deleted.
+        scope: The scope, with its stream's name as it is in the bucket.
+        own: The prefixes of the stream's keys, one for each template that it has landed under. If empty, everything
+            under the scope's bucket path counts as its own. Nothing else is ever deleted.
     """
 
     def __init__(self, bucket: Bucket, root: str, scope: Scope, own: Sequence[str] = ()) -> None:
@@ -75,21 +75,21 @@ class CommitLog:
 
     @property
     def error_location(self) -> dict[str, str | None]:
-        """Where an error happened, for its keywords."""
+        """The keyword arguments of an error that say where it happened."""
         return {"stream": str(self.scope.stream), "partition": self.scope.partition}
 
     # ------------------------------------------------------------------ reading
 
     def read_head(self) -> SeenHead:
-        """The head as it stands."""
+        """Reads the current head."""
         found = HEADS.read(self.bucket, self.root, head_key(self.root))
         return SeenHead(*found) if found is not None else SeenHead(Head(location=self.location), None)
 
     def read_segment(self, name: str) -> Segment:
-        """A segment that the head names.
+        """Reads a segment that the head names.
 
         Raises:
-            ManifestError: It is missing, although the head names it.
+            ManifestError: The segment is missing.
         """
         segment = self.find_segment(name)
         if segment is None:
@@ -104,7 +104,7 @@ class CommitLog:
         return segment
 
     def find_segment(self, name: str) -> Segment | None:
-        """A segment that may have been collected; None if it is gone."""
+        """Reads a segment that may have been deleted. None if it is gone."""
         key = segment_key(self.root, name)
         found = SEGMENTS.read(self.bucket, self.root, key)
         if found is None:
@@ -123,7 +123,8 @@ class CommitLog:
         return list(_oldest_first(head.oldest_first, read))
 
     def visible_segments(self, head: Head) -> list[Segment]:
-        """What a reader of this head sees: its live segments, and a pending one once all of its objects are there."""
+        """The segments that a reader of this head sees: its live segments, and a pending segment once all of its
+        objects exist."""
         if head.pending_segment is None:
             return self.live_segments(head)
         pending = self.read_segment(head.pending_segment)
@@ -132,10 +133,10 @@ class CommitLog:
         return self.live_segments(head.published(pending)) if not pending.replaces else [pending]
 
     def has_arrived(self, segment: Segment, item: SegmentObject) -> bool:
-        """Whether an object of a segment is there, as its sync wrote it.
+        """Whether an object of a segment exists as its sync wrote it.
 
-        It has the right size, and the segment's name in its metadata. If the server does not keep metadata, the ETag
-        or the content decides, since an older object may have the same key and size.
+        It must have the right size, and the segment's name in its metadata. If the server does not keep metadata, the
+        ETag or the content decides, because an older object may have the same key and size.
         """
         found = self.bucket.head(item.key)
         if found is None or found.size != item.bytes:
@@ -153,11 +154,11 @@ class CommitLog:
         return _sync_chain(newest, self.read_segment)
 
     def remaining_segments_of_sync(self, newest: str) -> list[Segment]:
-        """As `segments_of_sync`, but empty if a segment of it was collected."""
+        """Like `segments_of_sync`, but empty if one of the sync's segments was deleted."""
         return _sync_chain(newest, self.find_segment)
 
     def retired_segments(self, retired: Iterable[RetiredObjects]) -> list[Segment]:
-        """The segments whose replaced objects are kept."""
+        """The segments whose replaced objects are still kept."""
         segments: list[Segment] = []
         for each in retired:
             name: str | None = each.segment
@@ -167,11 +168,11 @@ class CommitLog:
         return segments
 
     def retired_keys(self, head: Head) -> set[str]:
-        """The keys of objects that were replaced and are kept."""
+        """The keys of objects that were replaced and are still kept."""
         return {key for segment in self.retired_segments(head.retired) for key in segment.replaced_keys}
 
     def reached_state(self, head: Head) -> ReachedState | None:
-        """The state that the scope's published records reach; None if the source gave none."""
+        """The state that the scope's published records reach. None if the source provided no state."""
         if head.state_segment is None:
             return None
         segment = self.read_segment(head.state_segment)
@@ -188,9 +189,9 @@ class CommitLog:
     # ------------------------------------------------------------------ syncs that the head has forgotten
 
     def find_sync(self, head: Head, sync_id: str) -> PublishedSync | None:
-        """What is known of a sync, from the head or else from its mark; None if it was never published.
+        """Looks a sync up in the head, and then among the marks. None if it was never published.
 
-        One request if the head may have forgotten the sync, else none.
+        Sends one request if the head may have forgotten the sync, otherwise none.
         """
         sync = head.find_sync(sync_id)
         if sync is not None or not head.may_have_forgotten:
@@ -199,14 +200,14 @@ class CommitLog:
         return found[0] if found is not None else None
 
     def mark_sync(self, sync: PublishedSync, is_current: Callable[[], bool]) -> None:
-        """Puts the mark of a sync. Another writer may have put it already; that is fine.
+        """Puts the mark of a sync. Does nothing if another writer has already put it.
 
-        A sync that was forgotten after a checkpoint may have gone on and be forgotten again. Then the newer mark takes
-        the place of the older one, and a writer that slept must not bring the older one back.
+        A sync that was forgotten after a checkpoint may have continued and been forgotten a second time. Its newer mark
+        then replaces the older one, and a writer that was suspended must not restore the older one.
 
         Args:
             sync: The sync, as the head remembers it.
-            is_current: Whether that head still stands; asked only if another mark is there.
+            is_current: Returns whether that head is still current. Called only if there is another mark.
         """
         if self._put_mark(sync, None):
             return
@@ -215,7 +216,7 @@ class CommitLog:
             self._put_mark(sync, found[1])
 
     def _put_mark(self, sync: PublishedSync, etag: str | None) -> bool:
-        """Puts a mark in place of the one with this ETag. Returns whether no other writer was faster."""
+        """Puts a mark in place of the one with this ETag. Returns False if another writer was faster."""
         mark, key = SyncMark(location=self.location, sync=sync), sync_mark_key(self.root, sync.id)
         try:
             self.bucket.put(key, SYNC_MARKS.encode(mark), if_absent=etag is None, if_match=etag)
@@ -240,14 +241,14 @@ class CommitLog:
         self.bucket.put(segment_key(self.root, segment.name), SEGMENTS.encode(segment))
 
     def delete_segment(self, segment: Segment) -> None:
-        """Deletes the segment of a sync that was not decided."""
+        """Deletes the segment of a sync that was never decided."""
         self.bucket.delete([segment_key(self.root, segment.name)])
 
     def put_head(self, head: Head, seen: SeenHead) -> SeenHead:
         """Puts a head in place of the one that was seen.
 
         Raises:
-            PreconditionFailedError: Another head stands there now.
+            PreconditionFailedError: There is another head by now.
         """
         moved = head.succeeding(seen.head)
         etag = self.bucket.put(
@@ -256,10 +257,10 @@ class CommitLog:
         return SeenHead(moved, etag)
 
     def delete_replaced(self, segments: Sequence[Segment], *, keep: Collection[str] = ()) -> None:
-        """Deletes the objects that these segments replaced, if all of them are the stream's own.
+        """Deletes the objects that these segments replaced, provided that all of them are the stream's own.
 
-        This may come late, after other syncs. Keys that never come again are deleted as they are. Keys that a later
-        sync may use again are deleted only while the replaced object itself stands there.
+        This may happen late, after other syncs. Keys that never recur are deleted unconditionally. Keys that a later
+        sync may use again are deleted only while they still hold the replaced object.
 
         Args:
             segments: The segments that replaced them.
@@ -273,10 +274,10 @@ class CommitLog:
             self.bucket.delete_unchanged({key: etag for key, etag in each.etags.items() if key not in keep})
 
     def check_own(self, keys: Iterable[str]) -> None:
-        """Refuses keys that are not the stream's own: a manifest that lists them elsewhere is somebody else's.
+        """Refuses keys that are not the stream's own: a manifest that lists such keys was changed by somebody else.
 
         Raises:
-            ManifestError: One of the keys stands where the stream does not land.
+            ManifestError: The stream does not land under one of the keys.
         """
         foreign = next((key for key in keys if not key.startswith(self._own)), None)
         if foreign is not None:
@@ -289,13 +290,13 @@ class CommitLog:
             )
 
     def etags_of(self, keys: Collection[str]) -> dict[str, str]:
-        """The ETags of the objects that stand under these keys now. A key without an object is left out."""
+        """The current ETags of the objects with these keys. A key without an object is left out."""
         found = in_parallel(self.bucket.head, keys)
         return {key: each.etag for key, each in zip(keys, found, strict=True) if each is not None}
 
 
 def _sync_chain(newest: str, read: Callable[[str], Segment | None]) -> list[Segment]:
-    """A segment and the sync's checkpoints before it, oldest first; empty if one of them is gone."""
+    """A segment and the sync's checkpoints before it, oldest first. Empty if one of them is gone."""
     chain: list[Segment] = []
     name: str | None = newest
     while name is not None:
@@ -308,7 +309,7 @@ def _sync_chain(newest: str, read: Callable[[str], Segment | None]) -> list[Segm
 
 
 def _oldest_first(names: Iterable[str], segments: Mapping[str, Segment]) -> Iterator[Segment]:
-    """The segments of these names, each after those that it compacts."""
+    """The segments with these names, each after the segments that it compacts."""
     for name in names:
         yield from _oldest_first(segments[name].compaction.compacts, segments)
         yield segments[name]

@@ -1,7 +1,7 @@
-"""The JSON documents that the library keeps in a bucket: where they stand, whose they are, how they are read.
+"""The JSON documents that the library stores in a bucket: their keys, their owners, and how they are read.
 
-Each document says to which stream or scope it belongs and under which bucket path. It is refused anywhere else, because
-manifests are copied along with a lake and restored from backups, and then list objects of somebody else.
+Each document names the stream or scope that it belongs to, and its bucket path. It is refused anywhere else, because
+manifests that were copied along with a lake or restored from a backup list objects that belong to somebody else.
 Must not know: what a document of one kind means.
 """
 
@@ -19,7 +19,7 @@ from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId
 
 FORMAT_VERSION = 1
-"""The version that is written. A reader refuses a newer one and ignores unknown fields of the same version."""
+"""The version that is written. A reader refuses a newer version and ignores unknown fields of the same version."""
 _RESTORE = "Restore it from a backup or an older version of it."
 _RESTORE_OTHER = "Restore the one that belongs there from a backup or an older version of the object."
 RECREATED = "Delete it: the next sync makes it anew from what has landed."
@@ -30,12 +30,12 @@ RECREATED = "Delete it: the next sync makes it anew from what has landed."
 
 
 def registry_key(root: str) -> str:
-    """Key of the registry of the stream whose scopes stand under `root`. No scope's directory has this name."""
+    """Key of the registry of the stream whose scopes are under `root`. No scope's directory has this name."""
     return f"{root}~stream.json"
 
 
 def head_key(root: str) -> str:
-    """Key of the head of the scope whose manifests stand under `root`, which ends with a slash."""
+    """Key of the head of the scope whose manifests are under `root`, which ends with a slash."""
     return f"{root}head.json"
 
 
@@ -55,12 +55,12 @@ def sync_mark_key(root: str, sync_id: str) -> str:
 
 
 def segment_name(sync_id: str, attempt: str, number: int = 0) -> str:
-    """Name of a segment: the sync's id, percent-encoded, then a dot and what identifies the attempt.
+    """Name of a segment: the sync's id, percent-encoded, then a dot and the part that identifies the attempt.
 
     Args:
         sync_id: The sync that the segment belongs to.
-        attempt: Random text that each attempt at the sync draws anew, so that no two attempts write one segment.
-        number: How many segments of the attempt came before it.
+        attempt: Random text that each attempt at the sync generates, so that no two attempts write the same segment.
+        number: The number of earlier segments of the attempt.
     """
     first = f"{quote(sync_id, safe='').replace('~', '%7E').replace('.', '%2E')}.{attempt}"
     return f"{first}-{number}" if number else first
@@ -81,10 +81,10 @@ def attempt_of(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamLocation:
-    """The stream that a document belongs to, and where the document stands."""
+    """The stream that a document belongs to, and the document's location."""
 
     bucket_path: str
-    """Literal part of the bucket path under which the document stands."""
+    """Literal part of the bucket path that contains the document."""
     namespace: str | None
     """Namespace of the stream, or null."""
     stream: str
@@ -105,7 +105,7 @@ class StreamLocation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScopeLocation(StreamLocation):
-    """The scope that a document belongs to, and where the document stands."""
+    """The scope that a document belongs to, and the document's location."""
 
     partition: str | None
     """Key of the partition, or null if the stream is not partitioned."""
@@ -124,7 +124,7 @@ class ScopeLocation(StreamLocation):
 
 
 def location_of(root: str, scope: Scope) -> ScopeLocation:
-    """The location of the scope whose manifests stand under `root`."""
+    """The location of the scope whose manifests are under `root`."""
     stream, path = scope.stream, literal_root_of(root)
     return ScopeLocation(bucket_path=path, namespace=stream.namespace, stream=stream.name, partition=scope.partition)
 
@@ -133,7 +133,7 @@ def location_of(root: str, scope: Scope) -> ScopeLocation:
 
 
 class Document(Protocol):
-    """What every document has."""
+    """The fields that every document has."""
 
     @property
     def format_version(self) -> int: ...
@@ -147,11 +147,12 @@ D = TypeVar("D", bound=Document)
 class DocumentKind(Generic[D]):
     """Encodes, decodes and reads the documents of one class.
 
-    Create it at module level: msgspec prepares a class at its first use, and crashes if two threads do so at once.
+    Create it at module level: msgspec prepares a class at its first use, and crashes if two threads do so at the same
+    time.
 
     Args:
         cls: The class of the documents.
-        cure: What to do about a document that is damaged or stands in the wrong place.
+        cure: What to do about a document that is damaged or in the wrong place.
     """
 
     def __init__(self, cls: type[D], cure: str = "") -> None:
@@ -159,11 +160,11 @@ class DocumentKind(Generic[D]):
         self._cure = cure
 
     def encode(self, document: D) -> bytes:
-        """The document as JSON text, indented for people."""
+        """The document as JSON text, indented for human readers."""
         return msgspec.json.format(msgspec.json.encode(document), indent=1)
 
     def decode(self, data: bytes, key: str) -> D:
-        """The document that a text holds.
+        """Decodes a document.
 
         Raises:
             ManifestError: The text is damaged, or its format version is newer than ours.
@@ -182,15 +183,15 @@ class DocumentKind(Generic[D]):
             raise ManifestError(f"{key} is damaged and cannot be read ({error}). {cure}", key=key) from error
 
     def read(self, bucket: Bucket, root: str, key: str) -> tuple[D, str] | None:
-        """The document under a key, and its ETag; None if there is none. One request.
+        """Reads a document and its ETag with one request. None if there is none.
 
         Args:
-            bucket: Where to read it.
-            root: The prefix under which the document must say that it stands.
+            bucket: The bucket that contains it.
+            root: The prefix that the document must name as its location.
             key: Its key.
 
         Raises:
-            ManifestError: The document is damaged, newer, or belongs elsewhere.
+            ManifestError: The document is damaged, has a newer format version, or belongs elsewhere.
         """
         found = bucket.get(key)
         if found is None:
@@ -212,7 +213,7 @@ _VERSION = msgspec.json.Decoder(_Versioned)
 
 
 def misplaced(bucket: Bucket, key: str, what: str, cure: str = "") -> ManifestError:
-    """The error for a document that stands where another one belongs."""
+    """The error for a document that is in the place of another one."""
     return ManifestError(
         f"{bucket.uri(key)} holds {what}, which does not belong there: it was put there by mistake, perhaps when a "
         f"backup was restored. Nothing was written or deleted. {cure or _RESTORE_OTHER}",

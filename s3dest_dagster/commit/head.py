@@ -1,4 +1,4 @@
-"""The head of a scope: the one small document that changes, and how each step of the commit changes it.
+"""The head of a scope: the only document that changes, and how each step of the commit changes it.
 
 Values only. Must not know: S3.
 """
@@ -15,7 +15,7 @@ from s3dest_dagster.commit.segment import Segment
 MAX_RETIRED = 16
 """Generations of retired objects that a head lists one by one. Newer ones are deleted together with the last."""
 REMEMBERED_SYNCS = 20
-"""Syncs that a head remembers, so that a retry finds what it has already done. Older ones have marks."""
+"""Syncs that a head remembers, so that a retry finds what was already done. Older syncs have marks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class PublishedSync:
     id: str
     """Id of the sync."""
     complete: bool
-    """False: a checkpoint was published, after which the sync went on or broke off."""
+    """False: a checkpoint was published, after which the sync continued or broke off."""
     segment: str
     """Name of its last segment."""
 
@@ -45,45 +45,46 @@ class RetiredObjects:
     """Replaced objects that are kept for a while for readers of the previous version."""
 
     segment: str
-    """Name of the segment that replaced them, and of the end of a chain of segments by `retired_with`."""
+    """Name of the segment that replaced them. It is the last of a chain of segments that `retired_with` links."""
     delete_after: datetime
     """When they may be deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReachedState:
-    """The state of a source that a scope's published records reach."""
+    """The state of the source that a scope's published records reach."""
 
     text: str
-    """The state as the source gave it."""
+    """The state as the source provided it."""
     at: datetime
-    """When the sync began that reached it."""
+    """When the sync that reached it began."""
     complete: bool
-    """False: the scope's last sync broke off after a checkpoint, so that the next read goes on in the middle of it."""
+    """False: the scope's last sync broke off after a checkpoint, and the next read continues in the middle of it."""
     lineage: Lineage
-    """The states that it descends from, itself last."""
+    """The states that it descends from, with itself as the last entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """The one document of a scope that changes."""
+    """The only document of a scope that changes."""
 
     format_version: int = FORMAT_VERSION
     """Version of this format. A reader refuses a newer one."""
     location: ScopeLocation
-    """The scope that the head belongs to, and where it stands. A reader refuses it anywhere else."""
+    """The scope that the head belongs to, and the head's location. A reader refuses it anywhere else."""
     sequence_number: int = 0
-    """Grows with every put of the head: no head equals an earlier one, so a delayed put never meets its condition."""
+    """Grows with every put of the head. No head equals an earlier one, so the condition of a delayed put is never
+    met."""
     segments: tuple[tuple[str, ...], ...] = ()
-    """Names of the live segments, level by level. Each segment is older than all of the levels before its own."""
+    """Names of the live segments, level by level. A segment is older than all segments of the levels before its own."""
     next_part_number: int = 0
     """The lowest part number that was never used."""
     latest_sync_start: datetime | None = None
-    """When the latest of its syncs began. A sync that does not begin after it could make the same keys again."""
+    """When the latest of its syncs began. A sync that does not begin after this time could use the same keys again."""
     recent_syncs: tuple[PublishedSync, ...] = ()
-    """The last 20 syncs, oldest first; older ones have marks."""
+    """The last 20 syncs, oldest first. Older syncs have marks."""
     pending_segment: str | None = None
-    """Name of the segment that is decided and not yet published; all other fields are still as before it."""
+    """Name of the segment that is decided but not yet published. No other field includes it yet."""
     state_segment: str | None = None
     """Name of the segment with the newest state."""
     latest_schema: LatestSchema | None = None
@@ -91,10 +92,10 @@ class Head:
     retired: tuple[RetiredObjects, ...] = ()
     """Replaced objects that are kept for a while, oldest first."""
 
-    # ------------------------------------------------------------------ what it says
+    # ------------------------------------------------------------------ what it contains
 
     def find_sync(self, sync_id: str) -> PublishedSync | None:
-        """What the head remembers of a sync; None if it does not remember it."""
+        """The head's entry for a sync. None if the head does not remember the sync."""
         return next((each for each in self.recent_syncs if each.id == sync_id), None)
 
     @property
@@ -117,14 +118,14 @@ class Head:
         return tuple(name for level in reversed(self.segments) for name in level)
 
     def ends_with(self, segment: Segment) -> bool:
-        """Whether this very segment is the newest of the scope, and no other is pending."""
+        """Whether this segment is the newest of the scope, and no other segment is pending."""
         syncs = self.recent_syncs
         return self.pending_segment is None and bool(syncs) and syncs[-1].segment == segment.name
 
     # ------------------------------------------------------------------ how the commit changes it
 
     def succeeding(self, earlier: Head) -> Head:
-        """This head, numbered as the one that takes the earlier one's place."""
+        """This head, with the sequence number that follows the earlier head's."""
         return replace(self, sequence_number=earlier.sequence_number + 1)
 
     def decided(self, segment: Segment) -> Head:
@@ -136,7 +137,7 @@ class Head:
 
         Args:
             segment: The pending segment.
-            keep_until: Until when replaced objects are kept; None if they are deleted already.
+            keep_until: The time until which replaced objects are kept. None if they are already deleted.
         """
         syncs = (
             *(each for each in self.recent_syncs if each.id != segment.sync_id),
@@ -153,17 +154,17 @@ class Head:
         )
 
     def rolled_back(self, segment: Segment, *, emptied: bool) -> Head:
-        """This head once the pending segment is given up.
+        """This head once the pending segment is abandoned.
 
         Args:
             segment: The pending segment.
-            emptied: Whether what the scope held before is deleted already.
+            emptied: Whether the scope's previous objects are already deleted.
         """
         head = self._without_pending(segment)
         return replace(head, segments=(), state_segment=None) if emptied else head
 
     def _without_pending(self, segment: Segment) -> Head:
-        """Part numbers of a segment are never used again, whatever became of it."""
+        """This head without the pending segment. Its part numbers are never used again, even if it was rolled back."""
         started_at = segment.sync.started_at
         return replace(
             self,
@@ -178,7 +179,8 @@ class Head:
         return None if segment.replaces or segment.clears_state else self.state_segment
 
     def _segments_with(self, segment: Segment) -> tuple[tuple[str, ...], ...]:
-        """A segment without objects is not listed unless it is the first: readers do not need it."""
+        """The levels with this segment. A segment without objects is listed only if it is the first: readers do not
+        need it."""
         if segment.replaces:
             return ((segment.name,),)
         if self.segments and not segment.all_objects:

@@ -1,8 +1,8 @@
-"""Maintenance of what syncs have left: interrupted publications, abandoned uploads, retired objects.
+"""Cleans up after syncs: interrupted publications, abandoned uploads, retired objects.
 
-`recover` finishes what an interrupted sync has decided. `sweep` aborts uploads that nobody sees and that S3 bills, and
-deletes retired objects whose `delete_grace_s` is over. Must not touch: an upload that a head has pending or that is
-younger than the settings allow, nor an object that is live.
+`recover` finishes an interrupted sync that was decided. `sweep` aborts uploads that are invisible but billed by S3, and
+deletes retired objects whose `delete_grace_s` is over. Must not touch: an upload that a head has pending, an upload
+that is younger than the settings allow, or a live object.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from s3dest_dagster.storage import TRIALS, Bucket, PendingUpload
 from s3dest_dagster.stream import Scope, StreamId
 
 _OLDEST_TRIAL = timedelta(days=1)
-"""For how long trial objects and uploads are left alone. They exist for seconds unless their process is stopped."""
+"""How long trial objects and uploads are left alone. They exist for seconds unless their process is stopped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What a sweep did."""
+    """The result of a sweep."""
 
     aborted: int
     """Uploads aborted."""
@@ -52,21 +52,22 @@ def sweep(
     keep: Collection[str] = (),
     release: bool = True,
 ) -> Swept:
-    """Aborts the stream's abandoned uploads, and deletes retired objects of all of its scopes whose time is over.
+    """Aborts the stream's abandoned uploads, and deletes the expired retired objects of all of its scopes.
 
-    An upload is abandoned if it is older than `abandoned_upload_age_s` and no head has it pending. What trials left
-    (checks, and probes of what the server can do) is deleted after a day.
+    An upload is abandoned if it is older than `abandoned_upload_age_s` and no head has it pending. Leftovers of trials
+    (checks, and probes of the server's abilities) are deleted after a day.
 
     Args:
         bucket: The bucket.
         destination: The settings that the stream lands with.
-        stream: The stream, with its name as it stands in the bucket.
-        now: The time; the server's if left out, since one machine's clock must not end what another has just begun.
-        keep: Ids of uploads that are not touched whatever their age: those of a landing that runs now.
-        release: Whether to delete retired objects. That reads a head for each partition of the stream.
+        stream: The stream, with its name as it is in the bucket.
+        now: The time. Default: the server's time, since one machine's clock must not end what another machine has just
+            begun.
+        keep: Ids of uploads that are left alone regardless of their age: those of a landing that is running.
+        release: Whether to delete retired objects. This reads a head for each partition of the stream.
     """
     bucket = bucket.with_root(manifest_root(destination.template.literal_root))
-    # Uploads first, heads after them: an upload whose sync is decided meanwhile is found pending.
+    # Uploads are listed before the heads are read, so an upload whose sync is decided in between is found pending.
     uploads = _uploads_of(bucket, destination.template, stream)
     now = now or bucket.server_time()
     oldest = now - timedelta(seconds=destination.abandoned_upload_age_s)
@@ -81,7 +82,7 @@ def sweep(
 
 
 def _sweep_trials(bucket: Bucket, destination: S3Destination, oldest: datetime) -> None:
-    """Deletes and aborts what a process left behind that was killed during a trial."""
+    """Deletes and aborts the leftovers of processes that were killed during a trial."""
     prefix = f"{manifest_root(destination.template.literal_root)}{TRIALS}"
     bucket.delete(found.key for found in bucket.list_objects(prefix) if found.modified <= oldest)
     for upload in bucket.list_uploads(prefix):
@@ -90,7 +91,7 @@ def _sweep_trials(bucket: Bucket, destination: S3Destination, oldest: datetime) 
 
 
 def _uploads_of(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> list[PendingUpload]:
-    """The uploads of the stream's data, under every template that it has used, and of its quarantined lines."""
+    """The uploads of the stream's data under every template that it has used, and of its quarantined lines."""
     root = stream_root(template.literal_root, stream)
     uploads = list(bucket.list_uploads(root))
     templates = {each.tokens: each for each in (template, *used_templates(bucket, root))}
@@ -101,7 +102,8 @@ def _uploads_of(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> list
 
 
 def _pending_uploads(bucket: Bucket, uploads: Sequence[PendingUpload]) -> set[str]:
-    """The ids of those uploads, and maybe others, that any scope has decided and not yet published."""
+    """The ids of the uploads that any scope has decided but not yet published. May include uploads that are not
+    given."""
     keys = {upload.key for upload in uploads}
     ids: set[str] = set()
     for owner in possible_owners(bucket, keys, {root for key in keys for root in manifest_roots(key)}):
@@ -115,10 +117,11 @@ def _pending_uploads(bucket: Bucket, uploads: Sequence[PendingUpload]) -> set[st
 
 
 def expire_retired(log: CommitLog, seen: SeenHead, now: datetime) -> Head:
-    """Deletes the scope's retired objects whose time is over. Returns the head without them, which is not put yet.
+    """Deletes the scope's expired retired objects. Returns the head without them, which is not put yet.
 
-    What has become live again stays. If another writer has moved the head on, nothing is deleted: he has seen to it.
-    If one moves it on during the deletion, he lands under other keys or loses none of them: see `delete_replaced`.
+    Objects that have become live again stay. If another writer has put a newer head, nothing is deleted, because that
+    writer has done it. If another writer puts a head during the deletion, it lands under other keys or loses none of
+    its objects (see `delete_replaced`).
     """
     due = [retired for retired in seen.head.retired if retired.delete_after <= now]
     if not due:
@@ -131,37 +134,37 @@ def expire_retired(log: CommitLog, seen: SeenHead, now: datetime) -> Head:
 
 
 def release_scope(log: CommitLog, seen: SeenHead, now: datetime) -> bool:
-    """As `expire_retired`, and puts the head. Returns whether there was anything to delete.
+    """Does what `expire_retired` does, and puts the head. Returns whether there was anything to delete.
 
-    A scope that is being published is left to its next sync.
+    If a sync of the scope is being published, its next sync does this instead.
     """
     if seen.head.pending_segment is not None or (head := expire_retired(log, seen, now)) == seen.head:
         return False
     try:
         log.put_head(head, seen)
     except PreconditionFailedError:
-        # A landing was faster. It, or the next one, finds the objects gone and puts the head.
+        # A landing was faster. It, or the next landing, finds the objects gone and puts the head.
         return False
     return True
 
 
 def release_stream(bucket: Bucket, template: KeyTemplate, stream: StreamId, now: datetime) -> int:
-    """As `release_scope`, for every scope of a stream. Returns for how many there was anything to delete."""
+    """Calls `release_scope` for every scope of a stream. Returns how many scopes had anything to delete."""
     found = scopes_of_stream(bucket, stream_root(template.literal_root, stream))
     return sum(release_scope(each.commit_log, each.seen, now) for each in found if each.seen.head.retired)
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What became of a scope's decided sync."""
+    """The outcome of a scope's decided sync."""
 
     scope: Scope
     sync_id: str | None
-    """The sync that was decided and not published; None if there was none."""
+    """The sync that was decided but not published. None if there was none."""
     ok: bool
-    """False if it was rolled back, or could not be finished."""
+    """False if the sync was rolled back, or could not be finished."""
     message: str = ""
-    """Why, if not `ok`."""
+    """The reason if not `ok`."""
 
 
 def recover(bucket: Bucket, template: KeyTemplate, scope: Scope, *, clock: Clock | None = None) -> Recovered:
@@ -170,7 +173,7 @@ def recover(bucket: Bucket, template: KeyTemplate, scope: Scope, *, clock: Clock
 
     Args:
         scope: The scope, with its stream's name as it is in the bucket.
-        clock: Gives the current time with a time zone. Default: the server's clock.
+        clock: Returns the current time with a time zone. Default: the server's clock.
     """
     clock = clock or bucket.with_root(manifest_root(template.literal_root)).server_time
     commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)

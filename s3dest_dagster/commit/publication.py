@@ -1,6 +1,6 @@
-"""Publishing a decided sync, and finishing one that another writer decided.
+"""Publishes a decided sync, including one that another writer decided.
 
-Every step is idempotent, so that any writer can finish what another one has begun. Must not know: records, formats.
+Every step is idempotent, so any writer can finish what another writer has begun. Must not know: records, formats.
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ from s3dest_dagster.storage import in_parallel
 
 _logger = logger("commit")
 _SWEEP_MARGIN, _CLOCK_TICKS = timedelta(hours=1), timedelta(seconds=2)
-"""How much younger than an abandoned upload an upload must be to purge first: an hour, or half of a shorter age. At
-least two seconds: servers give whole seconds, so that their clock may seem to go back by one."""
+"""How much younger than `abandoned_upload_age_s` an upload must be to purge first: an hour, or half of a shorter age.
+At least two seconds, because servers report whole seconds and their clock may therefore seem to go back by one."""
 Clock = Callable[[], datetime]
-"""Gives the current time, with a time zone."""
+"""Returns the current time, with a time zone."""
 
 
 def begin(log: CommitLog, clock: Clock) -> SeenHead:
-    """The head to start a sync from. If a sync is pending in it, that one is published first, or rolled back."""
+    """Returns the head that a sync starts from. If a sync is pending in it, that sync is published or rolled back
+    first."""
     seen = log.read_head()
     while seen.head.pending_segment is not None:
         try:
@@ -42,7 +43,7 @@ def begin(log: CommitLog, clock: Clock) -> SeenHead:
 def finish(log: CommitLog, seen: SeenHead, clock: Clock) -> SeenHead:
     """Publishes the sync that a head has pending, if there is one.
 
-    Returns the head after it, which may have another sync pending that another writer has decided meanwhile.
+    Returns the head after it. This head may have another pending sync that another writer has decided in the meantime.
 
     Raises:
         CommitError: The sync had to be rolled back.
@@ -53,7 +54,7 @@ def finish(log: CommitLog, seen: SeenHead, clock: Clock) -> SeenHead:
 
 
 def has_published(log: CommitLog, head: Head, segment: Segment) -> bool:
-    """Whether this very segment is published. Another attempt at its sync may have gone on after it."""
+    """Whether this segment is published. Another attempt at its sync may have continued after it."""
     sync = log.find_sync(head, segment.sync_id)
     if sync is None or sync.segment == segment.name:
         return sync is not None
@@ -66,11 +67,11 @@ def has_published(log: CommitLog, head: Head, segment: Segment) -> bool:
 def publish(log: CommitLog, decided: SeenHead, segment: Segment, clock: Clock) -> SeenHead:
     """Makes a decided sync visible. Returns the head after it.
 
-    Idempotent: if it is interrupted anywhere, the next call finishes it.
+    It is idempotent: if it is interrupted at any point, the next call finishes it.
 
     Raises:
-        CommitError: An upload has vanished, and the sync was rolled back. If nothing was purged first, what the scope
-            held before is untouched.
+        CommitError: An upload has vanished, and the sync was rolled back. Unless it purged first, the scope's previous
+            objects are untouched.
     """
     if decided.head.pending_segment != segment.name:
         return decided
@@ -94,7 +95,7 @@ def _seconds(segment: Segment, setting: str) -> timedelta:
 
 
 class _HeadMoved(Exception):  # no error: another writer goes on with the same publication
-    """Another writer has put a head since the decision was read."""
+    """Signals that another writer has put a head since the decision was read."""
 
     def __init__(self, now: SeenHead) -> None:
         self.now = now
@@ -102,17 +103,17 @@ class _HeadMoved(Exception):  # no error: another writer goes on with the same p
 
 @dataclass
 class _Publication:
-    """The steps of publishing one decided segment. Each raises `_HeadMoved` instead of acting on an outdated head."""
+    """The steps that publish one decided segment. Each raises `_HeadMoved` instead of acting on an outdated head."""
 
     log: CommitLog
     decided: SeenHead
     segment: Segment
 
     def purges_first(self) -> bool:
-        """Whether replaced objects are deleted before the sync's own objects are there.
+        """Whether replaced objects are deleted before the sync's own objects are visible.
 
-        A sweep that read the head before the decision may abort an upload that was old by then. An upload that is young
-        now was younger then, so that this answer stays true however long the caller sleeps.
+        A sweep that read the head before the decision may abort an upload that was old at that time. An upload that is
+        young now was even younger then, so this answer stays true however long the caller is suspended.
         """
         segment = self.segment
         if segment.settings.get("publish_order") != "purge_first" or not segment.replaced_keys:
@@ -133,22 +134,22 @@ class _Publication:
         return False
 
     def check_not_moved(self) -> None:
-        """Raises `_HeadMoved` if another writer has gone on."""
+        """Raises `_HeadMoved` if another writer has put a head."""
         now = self.log.read_head()
         if now.etag != self.decided.etag:
             raise _HeadMoved(now)
 
     def delete_replaced(self) -> None:
-        """Deletes what the sync replaces."""
+        """Deletes the objects that the sync replaces."""
         if self.segment.replaced_keys:
             self.check_not_moved()
             self.log.delete_replaced([self.segment])
 
     def complete_uploads(self) -> None:
-        """Makes all objects visible, or rolls the sync back if an upload has vanished.
+        """Makes all objects visible. Rolls the sync back if an upload has vanished.
 
-        The quarantine comes first and alone: an object may take the place of another one under its key, and then
-        nothing can be rolled back any more.
+        The quarantine comes first and alone: an object may replace another object with the same key, and after that the
+        sync can no longer be rolled back.
         """
         arrived: list[str] = []
         missing: list[str] = []
@@ -164,13 +165,13 @@ class _Publication:
             self._roll_back(arrived, missing[0])
 
     def _complete(self, item: SegmentObject) -> bool:
-        """Makes one object visible. Returns False if its upload has vanished and the object is not there either."""
+        """Makes one object visible. Returns False if its upload has vanished and the object does not exist either."""
         if item.upload is None:
             return self.log.has_arrived(self.segment, item)
         try:
             self.log.bucket.complete_upload(item.key, item.upload.id, item.upload.part_etags)
         except StorageError as error:
-            # Some servers (Ceph 16, moto) answer with an error of their own if an upload is gone.
+            # Some servers (Ceph 16, moto) return a nonstandard error if an upload is gone.
             is_gone = isinstance(error, UploadVanishedError) or self._is_gone(item.key, item.upload.id)
             if self.log.has_arrived(self.segment, item):
                 return True
@@ -180,16 +181,16 @@ class _Publication:
         return True
 
     def _is_gone(self, key: str, upload_id: str) -> bool:
-        """Whether the server lists its uploads and this one is not among them. False if it does not list them."""
+        """Whether the server lists its uploads, but not this one. False if the server does not list uploads."""
         try:
             return all(each.upload_id != upload_id for each in self.log.bucket.list_uploads(key))
         except StorageError:
             return False
 
     def _roll_back(self, arrived: Sequence[str], missing: str) -> None:
-        """Gives the decision up, and says so.
+        """Revokes the decision, and raises CommitError.
 
-        The objects are looked at before the head is: those seen while the sync was still pending are its own.
+        The objects are read before the head: objects that were seen while the sync was still pending are its own.
         """
         log, segment = self.log, self.segment
         own, purged = log.etags_of(arrived), self._was_purged()
@@ -207,16 +208,16 @@ class _Publication:
         raise CommitError(sentence, key=missing, **log.error_location)
 
     def _was_purged(self) -> bool:
-        """Whether the replaced objects are deleted already, by this publication or by one that was interrupted."""
+        """Whether the replaced objects are already deleted, by this publication or by an interrupted one."""
         keys = self.segment.replaced_keys
         return (
             bool(keys) and self.segment.settings.get("publish_order") == "purge_first" and not self.log.etags_of(keys)
         )
 
     def move_head(self, head: Head) -> SeenHead:
-        """Puts the head after the publication or the rollback. If it stands there already, that is fine.
+        """Puts the head after the publication or the rollback. Does nothing if another writer has put the same head.
 
-        Each sync that it forgets gets its mark first.
+        Before that, it puts the mark of each sync that the head forgets.
         """
         for sync in self.decided.head.forgotten_in(head):
             self.log.mark_sync(sync, lambda: self.log.read_head().etag == self.decided.etag)
@@ -231,7 +232,7 @@ class _Publication:
             raise _HeadMoved(now) from None
 
     def after_other_writer(self, now: SeenHead) -> SeenHead:
-        """The head that another writer put, if he has published this sync; else CommitError."""
+        """Returns the head that another writer put, if it has published this sync. Otherwise raises CommitError."""
         log, segment = self.log, self.segment
         if has_published(log, now.head, segment):
             return now

@@ -1,8 +1,8 @@
-"""The registry of a stream: under which templates it has landed, when it was last swept, and which keys it may own.
+"""The registry of a stream: the templates it has landed under, when it was last swept, and the keys it may own.
 
-A landing enters its stream before anything becomes visible, and is refused if it has another template than the current
-one. A sync deletes only keys of its own scope and, if it is an unpartitioned refresh, those that the connector has
-written before. Must not know: what the scopes hold.
+A landing enters its stream before anything becomes visible, and is refused if its template is not the current one. A
+sync deletes only keys of its own scope and, if it is an unpartitioned refresh, keys that the connector wrote earlier.
+Must not know: what the scopes hold.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class UsedTemplate:
-    """What the keys of a stream's objects are made of, as it stands in the settings."""
+    """The settings that determine the keys of a stream's objects, as the user wrote them."""
 
     s3_bucket_path: str
     """The setting of this name."""
@@ -47,39 +47,39 @@ class UsedTemplate:
 
     @staticmethod
     def of(template: KeyTemplate) -> UsedTemplate:
-        """A template, to be entered in the registry."""
+        """The registry's form of a template."""
         return UsedTemplate(template.bucket_path, template.path_format, template.file_name_pattern)
 
     @property
     def template(self) -> KeyTemplate | None:
-        """The template; None if an older library allowed it and this one refuses it."""
+        """The template. None if an older version of the library allowed it and this version refuses it."""
         try:
             return KeyTemplate(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern)
         except TemplateError:
             return None
 
     def makes_keys_of(self, template: KeyTemplate) -> bool:
-        """Whether both make the same keys, however they are spelled."""
+        """Whether both produce the same keys, even if they are spelled differently."""
         return self.template is not None and self.template.tokens == template.tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRegistry:
-    """What all scopes of a stream share."""
+    """The document that all scopes of a stream share."""
 
     format_version: int = FORMAT_VERSION
     """Version of this format. A reader refuses a newer one."""
     location: StreamLocation
-    """The stream that the registry belongs to, and where it stands. A reader refuses it anywhere else."""
+    """The stream that the registry belongs to, and the registry's location. A reader refuses it anywhere else."""
     templates: tuple[UsedTemplate, ...] = ()
     """All templates under which a scope of the stream has landed, the current one last."""
     recreated: bool = False
-    """Whether the registry was lost and made anew from what had landed: then there may be more templates than these."""
+    """Whether the registry was lost and recreated from the landed data. There may then be more templates than these."""
     uploads_swept_at: datetime | None = None
-    """When the stream's abandoned uploads were last looked for."""
+    """When the stream was last searched for abandoned uploads."""
 
     def entered(self, template: UsedTemplate, now: datetime) -> StreamRegistry:
-        """This registry once the stream lands under a template, and is swept if that is due."""
+        """This registry once the stream lands under a template and, if that is due, is swept."""
         registry = self
         if not self.templates or self.templates[-1] != template:
             registry = replace(self, templates=(*(each for each in self.templates if each != template), template))
@@ -91,15 +91,15 @@ REGISTRIES = DocumentKind(StreamRegistry, cure=RECREATED)
 
 
 _SeenRegistry = tuple[StreamRegistry, str | None]
-"""A registry as it was read or put, and its ETag; None if there is none yet."""
+"""A registry as it was read or put, and its ETag. The ETag is None if there is no registry yet."""
 
 
 class RegistryEntry:
     """The entry of one landing in the registry of its stream.
 
-    All scopes of a stream share the registry, so that a stream has one template at a time: the current one, unless the
-    settings accept another, which then takes its place. If the registry is gone, the newest sync tells its template.
-    Requests: one for `check`, and none for `enter` after it if there is nothing to enter.
+    All scopes of a stream share the registry, so a stream has one template at a time: the current one. If the settings
+    accept a new template, it replaces the current one. If the registry is gone, the template is taken from the newest
+    sync. `check` sends one request; `enter` after it sends none if there is nothing to enter.
 
     Args:
         bucket: The bucket.
@@ -119,14 +119,14 @@ class RegistryEntry:
         """Checks that the stream may land under this template.
 
         Raises:
-            TemplateError: It lands under another one.
+            TemplateError: It lands under another template.
         """
         self._seen = self._read()
         self._refuse_other_template(self._seen[0])
 
     @property
     def own_prefixes(self) -> tuple[str, ...]:
-        """What the stream's keys begin with, for the current template and each earlier one. After `check`.
+        """The prefixes of the stream's keys, for the current template and each earlier one. Call it after `check`.
 
         Empty if not all of them are known.
         """
@@ -138,19 +138,19 @@ class RegistryEntry:
         return roots if len(roots) == len(templates) else ()
 
     def enter(self, now: datetime) -> bool:
-        """Enters this template. Returns whether the stream is to be swept, which is entered as done.
+        """Enters this template. Returns whether the caller must sweep the stream; the sweep is entered as done.
 
-        A stream's first landing has nothing to sweep yet. If there is nothing to enter, no request is made: the
-        registry knows both templates then, and of one scope the head lets only one of two syncs through.
+        A stream's first landing has nothing to sweep yet. If there is nothing to enter, no request is sent: the
+        registry then knows both templates, and the head admits only one of two concurrent syncs of a scope.
 
         Raises:
-            TemplateError: Another landing has entered the stream under another template meanwhile.
+            TemplateError: Another landing has entered the stream under another template in the meantime.
         """
         if self._seen is not None and self._seen[0].entered(self._used, now) == self._seen[0]:
             return False
         claimed = False
         for attempt in range(1, _ATTEMPTS + 1):
-            # If the registry has changed since it was read, the put fails, and it is read anew.
+            # If the registry has changed since it was read, the put fails, and the registry is read again.
             registry, etag = self._seen if self._seen is not None and attempt == 1 else self._read()
             self._refuse_other_template(registry)
             entered = registry.entered(self._used, now)
@@ -160,7 +160,7 @@ class RegistryEntry:
             try:
                 self._seen = entered, self._put(entered, etag)
             except StorageError:
-                # Another landing was first, or the answer was lost: what stands there now decides.
+                # Another landing was first, or the answer was lost. The registry as it is now decides.
                 if attempt == _ATTEMPTS:
                     raise
             else:
@@ -175,7 +175,7 @@ class RegistryEntry:
         return REGISTRIES.read(self._bucket, self._root, registry_key(self._root)) or (self._recreated(), None)
 
     def _recreated(self) -> StreamRegistry:
-        """The registry of a stream that has none: it has not landed yet, or somebody deleted the registry."""
+        """The registry for a stream that has none, because it has not landed yet or somebody deleted the registry."""
         landed = [scope for scope in scopes_of_stream(self._bucket, self._root) if scope.seen.head.newest is not None]
         newest = max(in_parallel(_newest_segment, landed), key=lambda each: each.sync.started_at, default=None)
         return StreamRegistry(
@@ -212,16 +212,16 @@ _SETTINGS = tuple(each.name for each in fields(UsedTemplate))
 
 
 def check_templates(bucket: Bucket, destination: S3Destination, streams: Iterable[StreamId]) -> list[RegistryEntry]:
-    """The registry entries of these streams, in their order, each checked: if one is refused, no landing begins."""
+    """The checked registry entries of these streams, in their order. If one is refused, no landing begins."""
     entries = [RegistryEntry(bucket, destination, stream) for stream in streams]
     in_parallel(RegistryEntry.check, entries)
     return entries
 
 
 def used_templates(bucket: Bucket, root: str) -> list[KeyTemplate]:
-    """The templates under which the stream with this root has landed, as far as its registry says.
+    """The templates that the stream with this root has landed under, according to its registry.
 
-    Those that an older library allowed and this one refuses are left out.
+    Templates that an older version of the library allowed and this version refuses are left out.
     """
     found = REGISTRIES.read(bucket, root, registry_key(root))
     used = found[0].templates if found is not None else ()
@@ -231,8 +231,8 @@ def used_templates(bucket: Bucket, root: str) -> list[KeyTemplate]:
 def could_own(bucket: Bucket, root: str, keys: Collection[str]) -> bool:
     """Whether the stream with this root could own any of these keys.
 
-    It could if a key stands under the root, or if a template that the stream has used could have made it, or if that
-    is not known.
+    It could if a key is under the root, if a template that the stream has used could have produced it, or if the
+    stream's templates are not known.
     """
     found = REGISTRIES.read(bucket, root, registry_key(root))
     if found is None or found[0].recreated or any(key.startswith(root) for key in keys):
@@ -257,19 +257,19 @@ def _spelled(used: UsedTemplate, names: Iterable[str]) -> str:
 
 
 def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set[str]) -> set[str]:
-    """Listed keys of this unpartitioned stream that no scope owns.
+    """The keys in the bucket of this unpartitioned stream that no scope owns.
 
-    The connector, or a manifest that was lost, can have left them. Empty if the template does not show whose a key is
-    (see `KeyTemplate.untagged_matcher`).
+    The connector or a lost manifest may have left them behind. Empty if the template does not show which stream a key
+    belongs to (see `KeyTemplate.untagged_matcher`).
     """
     pattern = template.untagged_matcher(scope.stream)
     return set() if pattern is None else unowned_keys(bucket, template.listing_root(scope.stream), pattern, own)
 
 
 def unowned_keys(bucket: Bucket, prefix: str, pattern: re.Pattern[str], own: Collection[str] = ()) -> set[str]:
-    """Listed keys under a prefix that match a pattern and that no scope owns. `own` are known to be owned.
+    """The keys in the bucket under a prefix that match a pattern and that no scope owns. Keys in `own` count as owned.
 
-    The data is listed before the heads are read, so that an object published meanwhile is found in its head.
+    The data is listed before the heads are read, so an object that is published in between is found in its head.
     """
     unknown: set[str] = set()
     roots = set(manifest_roots(prefix))
@@ -284,10 +284,11 @@ def unowned_keys(bucket: Bucket, prefix: str, pattern: re.Pattern[str], own: Col
 
 
 def refuse_held_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, keys: Collection[str]) -> None:
-    """Checks that no other stream holds one of these keys, under which `scope` is about to land.
+    """Checks that no other stream holds one of the keys under which `scope` is about to land.
 
-    No request if the template keeps the stream apart from all others. Partitions of one stream are kept apart by their
-    names or by tags. Only manifests under the template's own bucket path are read, since a policy may end there.
+    Sends no request if the template separates the stream from all others. Partitions of one stream are separated by
+    their names or by tags. Only manifests under the template's own bucket path are read, because the identity's policy
+    may not reach further.
 
     Raises:
         KeyCollisionError: Another stream holds one of them.
@@ -319,14 +320,15 @@ def possible_owners(
     but: str = "",
     namesakes_of: StreamId | None = None,
 ) -> Iterator[FoundScope]:
-    """Every scope with manifests under these roots that could own any of the keys. No request if there is no key.
+    """Every scope with manifests under these roots that could own any of the keys. Sends no request if there are no
+    keys.
 
     Args:
         bucket: The bucket.
         keys: The keys.
         roots: The manifest roots to search.
-        but: Root of a stream that is left out.
-        namesakes_of: Only streams whose namespace and name stand in keys as this stream's do, as two names or as one.
+        but: Root of a stream to leave out.
+        namesakes_of: Only streams whose namespace and name look like this stream's in keys, as two names or as one.
     """
     for root in sorted(roots) if keys else ():
         found = stream_roots(bucket, root) if namesakes_of is None else _namesakes(bucket, root, namesakes_of)
@@ -352,7 +354,7 @@ def _last_name(directory: str) -> str:
 
 
 def _held_by(owner: FoundScope) -> set[str]:
-    """The keys that a scope holds, is about to publish, or keeps for readers of the previous version."""
+    """The keys that a scope holds, is about to publish, or retains for readers of the previous version."""
     log, head = owner.commit_log, owner.seen.head
     segments = log.live_segments(head)
     if head.pending_segment is not None:

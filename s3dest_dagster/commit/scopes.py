@@ -1,6 +1,6 @@
-"""Which streams and scopes a bucket holds, found by their manifests.
+"""Finds the streams and scopes in a bucket by their manifests.
 
-Only directories are listed, never what stands in them: one request gives a thousand, however many syncs they have had.
+Only directories are listed, never their content: one request lists a thousand, however many syncs they have had.
 Must not: change anything.
 """
 
@@ -37,7 +37,7 @@ class DamagedHead:
     """A head that cannot be read."""
 
     scope: Scope
-    """The scope as its key names it; cut if a name is too long for a key."""
+    """The scope as its key names it. Truncated if a name is too long for a key."""
     error: ManifestError
     """Why it cannot be read."""
 
@@ -49,19 +49,19 @@ class FoundStream:
     stream: StreamId
     """The stream."""
     scopes: tuple[Scope, ...]
-    """Its scopes whose heads can be read."""
+    """The scopes whose heads can be read."""
     damaged: tuple[DamagedHead, ...]
-    """Its other heads."""
+    """The other heads."""
 
 
 def found_streams(
     bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None = None, partition: str | None = None
 ) -> Iterator[FoundStream]:
-    """Every stream of the bucket path that has a head. Unlike `scopes` it goes on if a head cannot be read.
+    """Yields every stream of the bucket path that has a head. Unlike `scopes`, it continues if a head cannot be read.
 
     Args:
         bucket: The bucket.
-        template: Its bucket path is searched.
+        template: The template whose bucket path is searched.
         streams: Only these streams; None for all.
         partition: Only the scopes of this partition; None for all scopes.
     """
@@ -75,7 +75,7 @@ def found_streams(
 
 
 def scopes(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None = None) -> Iterator[Scope]:
-    """Every scope of the bucket path that has a head, or those of some streams (names as they stand in the bucket).
+    """Yields every scope of the bucket path that has a head, or only those of some streams (names as in the bucket).
 
     Raises:
         ManifestError: A head cannot be read.
@@ -102,7 +102,7 @@ def scopes_of_stream(bucket: Bucket, root: str) -> list[FoundScope]:
 
 
 def _scope_at(bucket: Bucket, root: str) -> FoundScope | None:
-    """The scope whose manifests stand under `root`. None if it has no head: then no sync of it was ever decided."""
+    """The scope whose manifests are under `root`. None if it has no head: no sync of it was ever decided."""
     found = HEADS.read(bucket, root, head_key(root))
     return FoundScope(CommitLog(bucket, root, found[0].location.scope), SeenHead(*found)) if found is not None else None
 

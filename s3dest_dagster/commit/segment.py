@@ -1,4 +1,4 @@
-"""A segment: what one sync, or one checkpoint of it, added to a scope. It is written once and never changed.
+"""A segment: the objects that one sync, or one checkpoint of it, added to a scope. Written once and never changed.
 
 Values only. Must not know: S3.
 """
@@ -16,23 +16,23 @@ from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind, ScopeL
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LandedObject:
-    """An object as readers need it."""
+    """The part of an object's entry that readers need."""
 
     key: str
     """Key of the object."""
     rows: int
-    """Number of records in it; for a quarantine, of lines."""
+    """Number of records in it. For a quarantine, the number of lines."""
     bytes: int
     """Size in bytes."""
     etag: str
-    """ETag by S3's rule for multipart uploads. Empty if the rule does not apply; servers may have another rule."""
+    """ETag by S3's rule for multipart uploads. Empty if the rule does not apply. Servers may use another rule."""
     crc32: str = ""
-    """CRC-32 of its bytes, in hexadecimal."""
+    """CRC-32 of its bytes, in hexadecimal digits."""
 
 
 @dataclass(frozen=True, slots=True)
 class MultipartUpload:
-    """All that is needed to complete a multipart upload."""
+    """Everything that is needed to complete a multipart upload."""
 
     id: str
     """Upload id."""
@@ -41,7 +41,7 @@ class MultipartUpload:
 
     @property
     def object_etag(self) -> str:
-        """The ETag of the object by S3's rule: the MD5 of the parts' MD5s, and their number. "" if it does not apply.
+        """The object's ETag by S3's rule: the MD5 of the parts' MD5s, and their number. "" if the rule does not apply.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
         """
@@ -54,24 +54,24 @@ class MultipartUpload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentObject(LandedObject):
-    """An object of a segment: as readers need it, how it was closed, and how it is published."""
+    """An object of a segment: what readers need, why it was closed, and how it is published."""
 
     close_reason: str
     """Why it was closed: `size`, `memory` or `end`."""
     short_row_groups: int = 0
-    """Number of row groups that ended early because memory was short."""
+    """Number of row groups that ended early because memory ran short."""
     upload: MultipartUpload | None = None
-    """The upload that publishing completes. Readers do not need it. Null: there is nothing to complete."""
+    """The upload that the publication completes. Readers do not need it. Null if there is nothing to complete."""
 
     @property
     def landed(self) -> LandedObject:
-        """The object without what only its own segment needs."""
+        """The object without the fields that only its own segment needs."""
         return LandedObject(key=self.key, rows=self.rows, bytes=self.bytes, etag=self.etag, crc32=self.crc32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LandedSync:
-    """A published sync as readers need it."""
+    """The part of a published sync that readers need."""
 
     segment: str
     """Name of the sync's own segment."""
@@ -80,7 +80,7 @@ class LandedSync:
     objects: tuple[LandedObject, ...]
     """Its objects."""
     quarantine: LandedObject | None
-    """The object with the lines that were no records, or null."""
+    """The object with the lines that were not records, or null."""
 
     @property
     def sync_id(self) -> str:
@@ -89,7 +89,7 @@ class LandedSync:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncPart:
-    """The sync that a segment belongs to, and which part of it the segment holds."""
+    """The sync that a segment belongs to, and the part of it that the segment holds."""
 
     id: str
     """Id of the sync."""
@@ -98,23 +98,23 @@ class SyncPart:
     started_at: datetime
     """When the sync began."""
     complete: bool = True
-    """False: the segment is a checkpoint, and the sync went on after it."""
+    """False: the segment is a checkpoint, and the sync continued after it."""
     previous_checkpoint: str | None = None
-    """Name of the segment with the sync's checkpoint before this one, or null."""
+    """Name of the segment with the sync's previous checkpoint, or null."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """What became of the records of a sync. `read` = `landed` + `quarantined`, always."""
+    """Counts of a sync's records by outcome. `read` always equals `landed` + `quarantined`."""
 
     read: int = 0
-    """Records read, including lines that were no records."""
+    """Records read, including lines that were not records."""
     landed: int = 0
     """Records landed."""
     quarantined: int = 0
-    """Lines put into the quarantine."""
+    """Lines written to the quarantine."""
     tally: Tally = field(default_factory=Tally)
-    """Values that were changed to fit, by field."""
+    """Counts of values that were changed to fit, by field."""
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
@@ -127,50 +127,50 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replacement:
-    """What left the scope for the objects of a segment that replaced everything."""
+    """The objects that left the scope because a segment replaced everything."""
 
     keys: tuple[str, ...] = ()
-    """Keys of the objects that left, or will leave."""
+    """Keys of the objects that were replaced, or will be."""
     etags: Mapping[str, str] = field(default_factory=dict)
-    """ETags by key, for keys that a later sync may use again: such an object is deleted only if it has this ETag."""
+    """ETags by key, for keys that a later sync may use again. Such an object is deleted only if it has this ETag."""
     retired_with: str | None = None
-    """Name of an older segment whose replaced objects are kept, and deleted, together with these; or null."""
+    """Name of an older segment whose replaced objects are retained and deleted together with these, or null."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compaction:
-    """What a segment stands for besides its own sync, so that a head names few segments."""
+    """The syncs and segments that a segment stands for besides its own sync, so that a head names few segments."""
 
     level: int = 0
-    """The level of the head's `segments` at which the segment stands."""
+    """The segment's level in the head's `segments`."""
     absorbs: tuple[LandedSync, ...] = ()
-    """Earlier syncs that the segment lists itself, oldest first. They have its format and schema."""
+    """Earlier syncs that the segment itself lists, oldest first. They have the same format and schema."""
     compacts: tuple[str, ...] = ()
-    """Names of older segments, of lower levels, that the head no longer names. They come before `absorbs`."""
+    """Names of older segments of lower levels that the head no longer names. They precede `absorbs`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retyped:
-    """A column whose type has changed; the types in words."""
+    """A column whose type has changed, with the types in words."""
 
     name: str
-    """Name of the column; dotted if it is nested."""
+    """Name of the column. A dotted path if it is nested."""
     before: str
-    """Its type before."""
+    """Its old type."""
     now: str
-    """Its type now."""
+    """Its new type."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaChanges:
-    """How a sync's columns differ from those of the scope's sync before it."""
+    """How a sync's columns differ from those of the scope's previous sync."""
 
     added: tuple[str, ...] = ()
     """New columns."""
     removed: tuple[str, ...] = ()
-    """Columns that are gone."""
+    """Removed columns."""
     retyped: tuple[Retyped, ...] = ()
-    """Columns of another type."""
+    """Columns whose type has changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,61 +178,63 @@ class SegmentSchema:
     """The schema of a segment's records."""
 
     fingerprint: str | None = None
-    """SHA-256 of `avro_schema`; null if there were no records."""
+    """SHA-256 of `avro_schema`. Null if there were no records."""
     avro_schema: str | None = None
-    """Avro schema of the records, as text; null if there were none."""
+    """Avro schema of the records, as text. Null if there were no records."""
     json_schema: str | None = None
-    """JSON schema of the stream, as text; null if it has none and there were no records."""
+    """JSON schema of the stream, as text. Null if the stream has none and there were no records."""
     changes: SchemaChanges | None = None
-    """How the columns differ from those of the sync before it; null if they do not."""
+    """How the columns differ from those of the previous sync. Null if they do not differ."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentState:
-    """The state of the source that the records up to a segment reach, and where it stands among others."""
+    """The state of the source that the records up to a segment reach, and its ancestors."""
 
     text: str
     """The state, as text."""
     read_count: int = 0
-    """Of a state of all streams: how many reads led to it. 0: it was set by hand, or this is not known."""
+    """For a state of all streams: the number of reads that led to it. 0 if it was set by hand, or if this is not
+    known."""
     ancestors: tuple[KnownState, ...] = ()
-    """Of a state of all streams: states that it descends from, oldest first; not all of them."""
+    """For a state of all streams: some of the states that it descends from, oldest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """What one sync, or one checkpoint of it, added to a scope."""
+    """The objects that one sync, or one checkpoint of it, added to a scope."""
 
     format_version: int = FORMAT_VERSION
     """Version of this format. A reader refuses a newer one."""
     location: ScopeLocation
-    """The scope that the segment belongs to, and where it stands. A reader refuses it anywhere else."""
+    """The scope that the segment belongs to, and the segment's location. A reader refuses it anywhere else."""
     name: str
-    """Its name: the sync's id, percent-encoded, a dot, and random text that each attempt draws anew."""
+    """Its name: the sync's id, percent-encoded, a dot, and random text that each attempt generates."""
     sync: SyncPart
     """The sync that it belongs to."""
     objects: tuple[SegmentObject, ...]
     """The objects that it landed."""
     quarantine: SegmentObject | None
-    """The object with the lines that were no records, or null."""
+    """The object with the lines that were not records, or null."""
     counts: Counts
-    """What became of its records."""
+    """Counts of its records by outcome."""
     content_checksum: str | None = None
-    """CRC-32 and Adler-32 of its records as the source gave them, and their number; null if not recorded."""
+    """CRC-32 and Adler-32 of its records as the source provided them, and their number. Null if not recorded."""
     uploads_started_after: datetime | None = None
-    """A moment, by the server's clock, before its first upload began; null if that does not matter."""
+    """A time, by the server's clock, before its first upload began. Null if it does not matter."""
     replaced: Replacement | None = None
-    """What it replaced: once it was published the scope held only its objects. Null: it added to what was there."""
+    """The objects that it replaced: once published, the scope holds only its own objects. Null if it only added
+    objects."""
     compaction: Compaction = Compaction()
-    """What it stands for besides its own sync."""
+    """The syncs and segments that it stands for besides its own sync."""
     next_part_number: int
-    """The lowest part number that is free after it."""
+    """The lowest part number that is unused after it."""
     schema: SegmentSchema
     """The schema of its records."""
     state: SegmentState | None
-    """The state of the source that its records reach, or null if the source gave none."""
+    """The state of the source that its records reach. Null if the source provided none."""
     clears_state: bool = False
-    """Whether the scope has no state any more."""
+    """Whether it removes the scope's state."""
     format: Mapping[str, str | int | bool | None]
     """Type and settings of the format of its objects."""
     settings: Mapping[str, str | int | float | bool | None]
@@ -251,22 +253,22 @@ class Segment:
 
     @property
     def replaced_keys(self) -> tuple[str, ...]:
-        """Keys of the objects that leave for it."""
+        """Keys of the objects that it replaces."""
         return self.replaced.keys if self.replaced is not None else ()
 
     @property
     def all_objects(self) -> tuple[SegmentObject, ...]:
-        """Everything that publishing completes: its objects and its quarantine."""
+        """All objects that the publication completes: its objects and its quarantine."""
         return self.objects if self.quarantine is None else (*self.objects, self.quarantine)
 
     @property
     def upload_ids(self) -> set[str]:
-        """The ids of the uploads that publishing completes."""
+        """The ids of the uploads that the publication completes."""
         return {each.upload.id for each in self.all_objects if each.upload is not None}
 
     @property
     def syncs(self) -> tuple[LandedSync, ...]:
-        """The syncs that the segment itself lists, oldest first: those that it absorbs, and its own."""
+        """The syncs that the segment itself lists, oldest first: the syncs that it absorbs, and its own."""
         own = LandedSync(
             segment=self.name,
             started_at=self.sync.started_at,

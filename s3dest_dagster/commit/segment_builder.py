@@ -1,4 +1,4 @@
-"""Builds the segment of a sync from what was staged: what it replaces, how its schema differs, what it stands for.
+"""Builds the segment of a staged sync: what it replaces, how its schema differs, and which segments it compacts.
 
 Reads the bucket and writes nothing.
 """
@@ -39,14 +39,14 @@ from s3dest_dagster.settings.destination import PublicationSettings, S3Destinati
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
 FULL_SEGMENT = 16
-"""Objects that a segment lists before the next one stands beside it instead of absorbing it."""
+"""Objects that a segment lists before the next segment is placed beside it instead of absorbing it."""
 FULL_LEVEL = 4
-"""Segments of one level that a head names before the next one compacts them."""
+"""Segments of one level that a head names before the next segment compacts them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StagedSync:
-    """Everything that a sync has sent and counted before it is decided, since its last checkpoint."""
+    """Everything that a sync has uploaded and counted since its last checkpoint, before it is decided."""
 
     name: str
     """Name of its segment."""
@@ -59,45 +59,45 @@ class StagedSync:
     sync: Sync
     """The sync."""
     objects: tuple[SegmentObject, ...]
-    """Its objects, all of them staged."""
+    """Its staged objects."""
     quarantine: SegmentObject | None
     """Its staged quarantine."""
     next_part_number: int
-    """The lowest part number that is free after it."""
+    """The lowest part number that is unused after it."""
     counts: Counts
-    """What became of its records."""
+    """Counts of its records by outcome."""
     encoder: Encoder | None
-    """What encoded its records; None if there were none."""
+    """The encoder of its records. None if there were no records."""
     silent: bool = False
-    """Whether its source said nothing at all about the stream."""
+    """Whether its source did not mention the stream at all."""
     state: State | None
-    """The state that its records reach."""
+    """The state that its records reach. None if there is none."""
     uploads_started_after: datetime | None = None
-    """A moment, by the server's clock, before its first upload began."""
+    """A time, by the server's clock, before its first upload began."""
     origin: Lineage | None = None
-    """The state of all streams that the source went on from to reach `state`; None if that is not known."""
+    """The state of all streams from which the source continued to reach `state`. None if it is not known."""
     content_checksum: str | None = None
-    """The checksum of its records' content (see `ContentChecksum`)."""
+    """The checksum of its records (see `ContentChecksum`)."""
 
 
 def replaces_scope(settings: PublicationSettings, stream: Stream, scope: Scope) -> bool:
-    """Whether a sync's objects take the place of what its scope holds."""
+    """Whether a sync's objects replace those that its scope holds."""
     again = scope.partition is not None and settings.on_rematerialize == "replace"
     return again or stream.sync_mode is SyncMode.FULL_REFRESH
 
 
 def build_segment(staged: StagedSync, destination: S3Destination, log: CommitLog, head: Head) -> Segment:
-    """The segment of a staged sync.
+    """Builds the segment of a staged sync.
 
     Args:
-        staged: What was staged.
+        staged: The staged sync.
         destination: The settings that it landed with.
         log: The scope's commit log.
-        head: The head that the sync began with, or that its last checkpoint left.
+        head: The head with which the sync began, or the head that its last checkpoint put.
 
     Raises:
-        CommitError: A full refresh has no record and the settings say that it fails, or its source was silent and it
-            would delete something.
+        CommitError: A full refresh has no records and the settings say that it must fail, or its source did not mention
+            the stream and the sync would delete something.
     """
     segment = Segment(
         location=log.location,
@@ -122,7 +122,7 @@ def build_segment(staged: StagedSync, destination: S3Destination, log: CommitLog
             "format_type": type(destination.format).__name__.removesuffix("Format"),
             **_json_values(destination.format),
         },
-        # User metadata stands on each object.
+        # Each object has its user metadata.
         settings=_json_values(destination, without=("format", "object_metadata")),
         library_version=version("s3dest-dagster"),
     )
@@ -135,7 +135,7 @@ def build_segment(staged: StagedSync, destination: S3Destination, log: CommitLog
 
 
 def _replaced(staged: StagedSync, destination: S3Destination, log: CommitLog, head: Head) -> Replacement | None:
-    """What leaves for the sync; None if it adds to what is there."""
+    """The objects that the sync replaces. None if it only adds objects."""
     scope = log.scope
     keeps_old = not staged.objects and _keeps_old(destination, staged.stream, log)
     if keeps_old or not replaces_scope(destination, staged.stream, scope):
@@ -154,7 +154,8 @@ def _replaced(staged: StagedSync, destination: S3Destination, log: CommitLog, he
 
 
 def _replaced_keys(staged: StagedSync, destination: S3Destination, log: CommitLog, head: Head) -> list[str]:
-    """The scope's own keys, and the connector's if an unpartitioned stream is refreshed; but not those of the sync."""
+    """The scope's own keys and, if an unpartitioned stream is refreshed, the connector's keys; without the sync's own
+    keys."""
     keys = live_keys(log.live_segments(head))
     log.check_own(keys)
     if log.scope.partition is None:
@@ -163,7 +164,7 @@ def _replaced_keys(staged: StagedSync, destination: S3Destination, log: CommitLo
 
 
 def _keeps_old(settings: PublicationSettings, stream: Stream, log: CommitLog) -> bool:
-    """Whether a sync without a record leaves what the scope holds."""
+    """Whether a sync without records keeps the scope's objects."""
     policy = settings.on_empty_refresh
     if stream.sync_mode is not SyncMode.FULL_REFRESH or policy == "publish":
         return False
@@ -205,7 +206,7 @@ def _schema(staged: StagedSync, log: CommitLog, head: Head) -> SegmentSchema:
 
 
 def _changes(staged: StagedSync, fingerprint: str, log: CommitLog, head: Head) -> SchemaChanges | None:
-    """How the columns differ from those of the scope's last sync that had records; None if they do not."""
+    """How the columns differ from those of the scope's last sync that had records. None if they do not differ."""
     if head.latest_schema is None or head.latest_schema.fingerprint == fingerprint:
         return None
     before = log.read_segment(head.latest_schema.segment).schema.json_schema
@@ -214,7 +215,8 @@ def _changes(staged: StagedSync, fingerprint: str, log: CommitLog, head: Head) -
 
 
 def schema_changes(before: Mapping[str, Any], now: Mapping[str, Any], stream: StreamId) -> SchemaChanges:
-    """How two JSON schemas of a stream differ, as differences of its columns; nested ones by dotted path."""
+    """The differences between two JSON schemas of a stream, as changes of its columns. Nested columns have dotted
+    paths."""
     old, new = _column_types(before, stream), _column_types(now, stream)
     return SchemaChanges(
         added=tuple(name for name in new if name not in old),
@@ -250,11 +252,11 @@ def _json_values(settings: Any, without: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def compaction(segment: Segment, head: Head, newest: Segment) -> Compaction:
-    """What a segment stands for besides its own sync, so that heads stay small and readers read few segments.
+    """Determines which syncs and segments a segment stands for, so that heads stay small and readers read few segments.
 
-    It absorbs the newest segment, that is, lists its syncs and takes its place, until a segment is full. Then it stands
-    beside it. When a level is full, the next segment compacts its segments: it names them instead of the head. All of
-    this is known from the head and its newest segment.
+    It absorbs the newest segment (it lists that segment's syncs and replaces it) until a segment is full. Then it is
+    placed beside the newest segment. When a level is full, the next segment compacts the level's segments: it names
+    them instead of the head. All of this follows from the head and its newest segment.
 
     Args:
         segment: A segment that adds objects to a scope.
@@ -272,5 +274,5 @@ def compaction(segment: Segment, head: Head, newest: Segment) -> Compaction:
 
 
 def _same_columns(one: Segment, other: Segment) -> bool:
-    """Whether one format and schema read the objects of both."""
+    """Whether the objects of both have the same format and schema."""
     return one.format == other.format and one.schema.json_schema == other.schema.json_schema

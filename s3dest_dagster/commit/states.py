@@ -1,6 +1,6 @@
-"""The state that a scope's next sync goes on from, read, and set or cleared by hand.
+"""Reads, sets and clears the state from which a scope's next sync continues.
 
-To set it is to commit a segment without records like any other, so that no sync that runs meanwhile is silently
+Setting a state commits a segment without records like any other segment, so a concurrent sync is never silently
 overwritten. Must not know: what a state means.
 """
 
@@ -26,13 +26,13 @@ from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
 
 
 def reached_state(bucket: Bucket, template: KeyTemplate, scope: Scope) -> ReachedState | None:
-    """The source's state that the scope's published records reach; None if it gave none."""
+    """The source's state that the scope's published records reach. None if the source provided none."""
     log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
     return log.reached_state(log.read_head().head)
 
 
 def text_of(bucket: Bucket, known: KnownState) -> str | None:
-    """The text of a state that a lineage names; None if no segment holds it any more."""
+    """The text of a state that a lineage names. None if no segment holds it any longer."""
     try:
         found = bucket.get(known.segment_key)
         state = SEGMENTS.decode(found[0], known.segment_key).state if found is not None else None
@@ -51,22 +51,22 @@ def change_state(
     attempt: str,
     clock: Clock | None = None,
 ) -> ReachedState | None:
-    """Sets the state that the scope's next sync goes on from. Returns the state before.
+    """Sets the state from which the scope's next sync continues. Returns the previous state.
 
-    A sync that was decided is published first. Nothing is written if the scope has that state already. A sync that runs
-    meanwhile, and did not begin with this state, loses its decision.
+    A sync that was decided is published first. Nothing is written if the scope already has this state. A concurrent
+    sync that did not begin with this state cannot be decided any more.
 
     Args:
         bucket: The bucket.
         destination: The settings that the stream lands with.
-        scope: The scope, with its stream's name as it stands in the bucket. It need not have landed.
-        state: The state; None for none.
-        sync: Under which id and when this is committed.
+        scope: The scope, with its stream's name as it is in the bucket. It need not have landed.
+        state: The state. None clears it.
+        sync: The id and the time of this commit.
         attempt: Random text that makes the segment's name unique.
-        clock: Gives the time; the server's if left out.
+        clock: Returns the time. Default: the server's clock.
 
     Raises:
-        SupersededError: A sync was decided first, which it names. The state is as that sync left it.
+        SupersededError: Another sync, which the error names, was decided first. The state is as that sync left it.
     """
     log = CommitLog(bucket, scope_root(destination.template.literal_root, scope), scope)
     clock = clock or log.bucket.server_time
@@ -85,7 +85,7 @@ def change_state(
 
 
 def _compact(state: str | None) -> str | None:
-    """The JSON without blanks, every number as it was written."""
+    """The JSON without whitespace. Numbers keep their spelling."""
     return msgspec.json.format(state, indent=-1) if state is not None else None
 
 

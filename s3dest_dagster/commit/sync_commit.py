@@ -1,7 +1,7 @@
-"""The commit: how a staged sync becomes visible, all at once or not at all.
+"""The commit: makes a staged sync visible as a whole or not at all.
 
-`SyncCommit.publish` has the steps in order. One conditional put of the head decides a sync, and nothing else does:
-before it nothing of the sync is visible; after it any writer can finish the sync (see `publication`).
+`SyncCommit.publish` runs the steps in order. Only one conditional put of the head decides a sync. Before it, nothing of
+the sync is visible. After it, any writer can finish the sync (see `publication`).
 Must not know: records, nor how they are staged.
 """
 
@@ -38,23 +38,23 @@ from s3dest_dagster.stream import Scope, Sync
 _logger = logger("commit")
 _DECISION_ATTEMPTS = 3
 _REFUSALS = (AccessDeniedError, BucketNotFoundError, CredentialsError)
-"""Errors that the next attempt would meet again."""
+"""Errors that a retry would raise again."""
 
 
 class SyncCommit:
-    """Begins a sync of one scope, and publishes what it has staged.
+    """Begins a sync of one scope, and publishes its staged objects.
 
-    Creating one refuses a stream that lands under another template, reads the scope's head, finishes a sync that was
+    The constructor refuses a stream that lands under another template, reads the scope's head, finishes a sync that was
     decided but not published, and looks up what an earlier attempt at this sync has published.
 
     Args:
         bucket: The bucket.
         destination: The settings that the stream lands with.
-        scope: The scope to land, with its stream's name as the source gives it.
+        scope: The scope to land, with its stream's name as in the source.
         sync: The sync.
-        attempt: A random text that distinguishes this attempt from earlier ones under the same sync id.
-        clock: Gives the server's time.
-        registry_entry: The stream's registry entry, already checked. It is read and checked here if left out.
+        attempt: Random text that distinguishes this attempt from earlier attempts with the same sync id.
+        clock: Returns the server's time.
+        registry_entry: The stream's registry entry, already checked. Default: it is read and checked here.
 
     Raises:
         TemplateError: The stream lands under another template.
@@ -83,12 +83,12 @@ class SyncCommit:
         self._seen = begin(self.log, clock)
         entry = self.log.find_sync(self._seen.head, sync.id)
         self.recorded = entry if entry is not None and entry.complete else None
-        """The entry of this sync if an earlier attempt completed it; nothing is to be landed then."""
+        """The entry of this sync if an earlier attempt completed it. There is then nothing to land."""
         interrupted = entry is not None and not entry.complete
         self.segments = self.log.remaining_segments_of_sync(entry.segment) if entry and interrupted else []
-        """The segments of this sync that are published, oldest first, those of earlier attempts included."""
+        """The published segments of this sync, including those of earlier attempts, oldest first."""
         self.swept = 0
-        """Abandoned uploads of the stream that were aborted on the way."""
+        """The number of abandoned uploads of the stream that were aborted during the sync."""
 
     @property
     def head(self) -> Head:
@@ -102,30 +102,31 @@ class SyncCommit:
 
     @property
     def last_state(self) -> ReachedState | None:
-        """The state from which the source continues; None if it begins anew."""
+        """The state from which the source continues. None if it starts from the beginning."""
         return self.log.reached_state(self.head)
 
     def build_segment(self, staged: StagedSync) -> Segment:
-        """The segment of what is staged.
+        """Builds the segment of a staged sync.
 
         Raises:
-            CommitError: A full refresh has no record, and the settings or the source's silence forbid that.
+            CommitError: A full refresh has no records, and the settings forbid that or the source did not mention the
+                stream.
         """
         return build_segment(staged, self._destination, self.log, self.head)
 
     def publish(self, segment: Segment, *, on_decided: Callable[[], None]) -> None:
-        """Decides the segment and makes it visible. An error before the decision leaves the bucket as it was.
+        """Decides the segment and makes it visible. An error before the decision leaves the bucket unchanged.
 
         Args:
-            segment: The segment of what is staged.
-            on_decided: Called once the segment is, or may be, decided: its uploads must not be aborted any more.
+            segment: The segment of the staged sync.
+            on_decided: Called once the segment is, or may be, decided. From then on its uploads must not be aborted.
 
         Raises:
-            SupersededError: Another sync of the scope was published meanwhile.
-            UndecidedError: Whether the segment is decided could not be found out.
+            SupersededError: Another sync of the scope was published in the meantime.
+            UndecidedError: It could not be determined whether the segment is decided.
             CommitError: The segment is decided, but publishing it was interrupted, or it was rolled back.
         """
-        # Before anything is visible: no other stream holds the keys, and the registry knows the template.
+        # Must hold before anything is visible: no other stream holds the keys, and the registry knows the template.
         keys = [item.key for item in segment.objects]
         refuse_held_keys(self._bucket, self._destination.template, self.log.scope, keys)
         self.swept += self._enter_registry(self._clock(), segment)
@@ -136,16 +137,16 @@ class SyncCommit:
         self.segments.append(segment)
 
     def check_newest(self, segment: Segment) -> None:
-        """Checks that the sync may go on after its checkpoint.
+        """Checks that the sync may continue after its checkpoint.
 
         Raises:
-            SupersededError: Another writer came after it, who may have read what this sync would read next.
+            SupersededError: Another writer has published since, and may have read what this sync would read next.
         """
         if not self.head.ends_with(segment):
             raise _superseded(self.log, self.head, has_checkpoints=True)
 
     def _enter_registry(self, now: datetime, segment: Segment) -> int:
-        """Enters the stream into the registry, and sweeps it if that is due. Returns how many uploads were aborted."""
+        """Enters the stream into the registry, and sweeps it if that is due. Returns the number of aborted uploads."""
         if not self._registry_entry.enter(now):
             return 0
         own, releases = segment.upload_ids, self._destination.delete_grace_s > 0
@@ -160,17 +161,17 @@ class SyncCommit:
 def commit(
     log: CommitLog, seen: SeenHead, segment: Segment, clock: Clock, on_decided: Callable[[], None] = lambda: None
 ) -> SeenHead:
-    """Decides and publishes a sync whose uploads are staged. Returns the head after it.
+    """Decides and publishes a staged sync. Returns the head after it.
 
     Args:
         log: The scope's commit log.
-        seen: The head that the sync began with, or that its last checkpoint left.
+        seen: The head with which the sync began, or the head that its last checkpoint put.
         segment: The sync's segment.
-        clock: Gives the time from which `delete_grace_s` counts.
-        on_decided: Called once the sync is decided, or may be: from then on its uploads must not be aborted.
+        clock: Returns the time at which `delete_grace_s` starts.
+        on_decided: Called once the sync is, or may be, decided. From then on its uploads must not be aborted.
 
     Raises:
-        SupersededError: Another sync was decided first. Nothing of this one stays.
+        SupersededError: Another sync was decided first. Nothing remains of this one.
         UndecidedError: The server's answer was lost, and the head cannot be read back.
         StorageError: S3 refused the decision. Nothing is decided.
         CommitError: The sync is decided and publishing it was interrupted, or it was rolled back.
@@ -200,7 +201,7 @@ def commit(
 
 
 def decide(log: CommitLog, seen: SeenHead, segment: Segment) -> SeenHead:
-    """Makes a segment the pending one of the head: the one point of decision.
+    """Makes a segment the head's pending segment. This is the only point of decision.
 
     Raises:
         SupersededError: Another sync was decided first.
@@ -211,7 +212,7 @@ def decide(log: CommitLog, seen: SeenHead, segment: Segment) -> SeenHead:
         try:
             return log.put_head(seen.head.decided(segment), seen)
         except StorageError as error:
-            # Even a refusal leaves doubt: an earlier try of the same request may have reached the server.
+            # Even a refusal is not conclusive: an earlier try of the same request may have reached the server.
             now, is_decided = _read_back(log, segment, error)
             if is_decided:
                 return now
@@ -226,7 +227,7 @@ def decide(log: CommitLog, seen: SeenHead, segment: Segment) -> SeenHead:
 
 
 def _read_back(log: CommitLog, segment: Segment, error: StorageError) -> tuple[SeenHead, bool]:
-    """The head as it stands, and whether this segment is decided in it."""
+    """Reads the current head. Returns it, and whether this segment is decided in it."""
     try:
         now = log.read_head()
         return now, now.head.pending_segment == segment.name or has_published(log, now.head, segment)
@@ -240,7 +241,7 @@ def _read_back(log: CommitLog, segment: Segment, error: StorageError) -> tuple[S
 
 
 def _differ_by_retired_alone(one: Head, other: Head) -> bool:
-    """Whether nobody has landed between two heads: they differ only in the retired objects."""
+    """Whether two heads differ only in their retired objects, that is, nobody has landed in between."""
     return replace(one, sequence_number=0, retired=()) == replace(other, sequence_number=0, retired=())
 
 

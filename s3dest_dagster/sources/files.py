@@ -1,8 +1,8 @@
 """Files of records, on disk or in any store that pyarrow knows: JSON Lines, CSV, Parquet and Avro.
 
 Types are not guessed. CSV cells are texts, and the stream's JSON schema determines their types. JSON Lines records keep
-the text that is in the file. `_FORMATS`, after the readers, lists the formats. Must not know: Dagster, or what becomes
-of the records.
+the text that is in the file. `_FORMATS`, after the readers, lists the formats.
+Must not know: Dagster, or what becomes of the records.
 """
 
 from __future__ import annotations

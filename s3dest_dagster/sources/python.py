@@ -1,7 +1,7 @@
 """Turns the records of Python code into batches: Python values, Arrow data from any library, and mixtures of them.
 
-A value is either written to JSON exactly or refused. No value becomes null or text because JSON cannot express it. Must
-not know: streams, connectors, Dagster.
+A value is either written to JSON exactly or refused. No value becomes null or text because JSON cannot express it.
+Must not know: streams, connectors, Dagster.
 """
 
 from __future__ import annotations

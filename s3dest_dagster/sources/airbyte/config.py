@@ -2,8 +2,8 @@
 
 The secrets of a config are all texts below a key that looks secret, at any depth (everything in `credentials: {…}` is
 secret), except the choice of a method (`auth_type`), and the passwords in URLs. The connector's specification also
-marks secrets. It is not used, because reading it requires an extra run of the connector before every run. Must not
-know: the connector that uses the config.
+marks secrets. It is not used, because reading it requires an extra run of the connector before every run.
+Must not know: the connector that uses the config.
 """
 
 from __future__ import annotations

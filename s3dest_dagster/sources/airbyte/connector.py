@@ -3,8 +3,8 @@
 How a record travels: `AirbyteSource.read` starts the process (`process.run_connector`) and returns
 `ConnectorSession.items`. The session reads standard output as blocks of whole lines (`lines.read_blocks`), and
 `messages.MessageReader.read` turns a block into items: `protocol.decode_block` decodes its messages,
-`messages.RecordBuffer` collects the records of a stream until they fill a batch. Must not know: what becomes of the
-items.
+`messages.RecordBuffer` collects the records of a stream until they fill a batch.
+Must not know: what becomes of the items.
 """
 
 from __future__ import annotations

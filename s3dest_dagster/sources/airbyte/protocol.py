@@ -1,7 +1,7 @@
 """The Airbyte protocol: its messages, and the decoder that turns a block of lines into them.
 
-A record's data is not decoded. It stays the text that the source wrote (`Raw`, a view of the block). Must not know:
-what is done with the messages.
+A record's data is not decoded. It stays the text that the source wrote (`Raw`, a view of the block).
+Must not know: what is done with the messages.
 
 Rules: https://docs.airbyte.com/understanding-airbyte/airbyte-protocol
 """
