@@ -119,7 +119,7 @@ def build_segment(staged: StagedSync, destination: S3Destination, log: CommitLog
         schema=_schema(staged, log, head),
         state=_state(staged),
         format={
-            "format_type": type(destination.format).__name__.removesuffix("Format"),
+            "format_type": destination.format.format_type,
             **_json_values(destination.format),
         },
         # Each object has its user metadata.

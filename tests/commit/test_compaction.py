@@ -68,7 +68,7 @@ def segment_of(number: int, objects: int = 1, **changes: Any) -> Segment:
         next_part_number=0,
         counts=Counts(read=objects, landed=objects),
         schema=schema_of("{}"),
-        format={"format_type": "Jsonl"},
+        format={"format_type": "JSONL"},
         settings={},
         state=None,
         library_version="1",
