@@ -24,7 +24,7 @@ from s3dest_dagster.commit.documents import (
 from s3dest_dagster.commit.head import HEADS, Head, PublishedSync, ReachedState, RetiredObjects
 from s3dest_dagster.commit.segment import SEGMENTS, Segment, SegmentObject
 from s3dest_dagster.errors import ManifestError, PreconditionFailedError
-from s3dest_dagster.keys import manifest_root_in
+from s3dest_dagster.keys import KeyTemplate, manifest_root_in, scope_root
 from s3dest_dagster.settings.destination import SYNC_METADATA
 from s3dest_dagster.storage import Bucket, crc32_text, in_parallel
 from s3dest_dagster.stream import Scope
@@ -72,6 +72,11 @@ class CommitLog:
         self.scope = scope
         self.location = location_of(root, scope)
         self._own = (root, *(own or (f"{self.location.bucket_path}/".lstrip("/"),)))
+
+    @classmethod
+    def of(cls, bucket: Bucket, template: KeyTemplate, scope: Scope, own: Sequence[str] = ()) -> CommitLog:
+        """The commit log of a scope that lands under this template's bucket path. See the class for the arguments."""
+        return cls(bucket, scope_root(template.literal_root, scope), scope, own)
 
     @property
     def error_location(self) -> dict[str, str | None]:

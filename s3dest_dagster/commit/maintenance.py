@@ -19,7 +19,7 @@ from s3dest_dagster.commit.registry import possible_owners, used_templates
 from s3dest_dagster.commit.scopes import scopes_of_stream
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.errors import CommitError, PreconditionFailedError, StorageError
-from s3dest_dagster.keys import KeyTemplate, manifest_root, manifest_roots, scope_root, stream_root
+from s3dest_dagster.keys import KeyTemplate, manifest_roots, stream_root
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import TRIALS, Bucket, PendingUpload
 from s3dest_dagster.stream import Scope, StreamId
@@ -66,7 +66,7 @@ def sweep(
         keep: Ids of uploads that are left alone regardless of their age: those of a landing that is running.
         release: Whether to delete retired objects. This reads a head for each partition of the stream.
     """
-    bucket = bucket.with_root(manifest_root(destination.template.literal_root))
+    bucket = bucket.with_root(destination.template.manifest_root)
     # Uploads are listed before the heads are read, so an upload whose sync is decided in between is found pending.
     uploads = _uploads_of(bucket, destination.template, stream)
     now = now or bucket.server_time()
@@ -83,7 +83,7 @@ def sweep(
 
 def _sweep_trials(bucket: Bucket, destination: S3Destination, oldest: datetime) -> None:
     """Deletes and aborts the leftovers of processes that were killed during a trial."""
-    prefix = f"{manifest_root(destination.template.literal_root)}{TRIALS}"
+    prefix = f"{destination.template.manifest_root}{TRIALS}"
     bucket.delete(found.key for found in bucket.list_objects(prefix) if found.modified <= oldest)
     for upload in bucket.list_uploads(prefix):
         if upload.initiated <= oldest:
@@ -175,8 +175,8 @@ def recover(bucket: Bucket, template: KeyTemplate, scope: Scope, *, clock: Clock
         scope: The scope, with its stream's name as it is in the bucket.
         clock: Returns the current time with a time zone. Default: the server's clock.
     """
-    clock = clock or bucket.with_root(manifest_root(template.literal_root)).server_time
-    commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
+    commit_log = CommitLog.of(bucket, template, scope)
+    clock = clock or commit_log.bucket.server_time
     pending = None
     try:
         seen = commit_log.read_head()

@@ -19,7 +19,6 @@ from s3dest_dagster.errors import KeyCollisionError, StorageError, TemplateError
 from s3dest_dagster.keys import (
     KeyTemplate,
     literal_root_of,
-    manifest_root,
     manifest_root_in,
     manifest_roots,
     may_share_key_name,
@@ -108,7 +107,7 @@ class RegistryEntry:
     """
 
     def __init__(self, bucket: Bucket, destination: S3Destination, stream: StreamId) -> None:
-        self._bucket = bucket.with_root(manifest_root(destination.template.literal_root))
+        self._bucket = bucket.with_root(destination.template.manifest_root)
         self._destination = destination
         self._stream = stream
         self._used = UsedTemplate.of(destination.template)

@@ -13,7 +13,7 @@ from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import head_key
 from s3dest_dagster.commit.head import HEADS
 from s3dest_dagster.errors import ManifestError
-from s3dest_dagster.keys import KeyTemplate, decode_name, encode_name, manifest_root, stream_root
+from s3dest_dagster.keys import KeyTemplate, decode_name, encode_name, stream_root
 from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import Scope, StreamId
 
@@ -86,7 +86,7 @@ def scopes(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] 
 
 def _stream_roots(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None) -> list[str]:
     if streams is None:
-        return stream_roots(bucket, manifest_root(template.literal_root))
+        return stream_roots(bucket, template.manifest_root)
     return [stream_root(template.literal_root, stream) for stream in sorted(set(streams), key=str)]
 
 

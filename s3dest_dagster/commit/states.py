@@ -19,7 +19,7 @@ from s3dest_dagster.commit.segment import SEGMENTS, Counts, Segment
 from s3dest_dagster.commit.segment_builder import StagedSync, build_segment
 from s3dest_dagster.commit.sync_commit import commit
 from s3dest_dagster.errors import CommitError, ManifestError, StorageError, SupersededError
-from s3dest_dagster.keys import KeyTemplate, scope_root
+from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
@@ -27,7 +27,7 @@ from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
 
 def reached_state(bucket: Bucket, template: KeyTemplate, scope: Scope) -> ReachedState | None:
     """The source's state that the scope's published records reach. None if the source provided none."""
-    log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
+    log = CommitLog.of(bucket, template, scope)
     return log.reached_state(log.read_head().head)
 
 
@@ -68,7 +68,7 @@ def change_state(
     Raises:
         SupersededError: Another sync, which the error names, was decided first. The state is as that sync left it.
     """
-    log = CommitLog(bucket, scope_root(destination.template.literal_root, scope), scope)
+    log = CommitLog.of(bucket, destination.template, scope)
     clock = clock or log.bucket.server_time
     seen = begin(log, clock)
     before = log.reached_state(seen.head)

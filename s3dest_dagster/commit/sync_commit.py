@@ -29,7 +29,6 @@ from s3dest_dagster.errors import (
     SupersededError,
     UndecidedError,
 )
-from s3dest_dagster.keys import scope_root
 from s3dest_dagster.printable import logger
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
@@ -78,8 +77,7 @@ class SyncCommit:
         self.attempt = attempt
         self._clock = clock
         self._registry_entry = registry_entry or check_templates(bucket, destination, [landed.stream])[0]
-        root = scope_root(destination.template.literal_root, landed)
-        self.log = CommitLog(bucket, root, landed, self._registry_entry.own_prefixes)
+        self.log = CommitLog.of(bucket, destination.template, landed, self._registry_entry.own_prefixes)
         self._seen = begin(self.log, clock)
         entry = self.log.find_sync(self._seen.head, sync.id)
         self.recorded = entry if entry is not None and entry.complete else None

@@ -17,10 +17,9 @@ from typing import Protocol
 from s3dest_dagster.commit.publication import Clock
 from s3dest_dagster.formats import format_of
 from s3dest_dagster.ingest.encode_queue import EncodeQueue
-from s3dest_dagster.keys import manifest_root
 from s3dest_dagster.printable import logger
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.storage import Bucket, PartPool, headers_of_all
+from s3dest_dagster.storage import Bucket, PartPool
 
 _logger = logger("ingest")
 _STATM = Path("/proc/self/statm")
@@ -133,9 +132,7 @@ def open_target(
         MissingExtraError: The format needs an optional package that is not installed.
     """
     format_of(destination.format).check_installed()
-    bucket = bucket.with_root(manifest_root(destination.template.literal_root)).with_headers(
-        headers_of_all(destination)
-    )
+    bucket = bucket.for_destination(destination)
     memory = MemoryBudget(destination.open_bytes)
     with (
         PartPool(destination.upload_threads, abort_grace_s=destination.abort_grace_s) as parts,

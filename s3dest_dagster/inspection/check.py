@@ -15,7 +15,6 @@ from s3dest_dagster.commit.registry import RegistryEntry
 from s3dest_dagster.errors import AccessDeniedError, S3DestError, StorageError
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.inspection.plan import ACTIONS, actions
-from s3dest_dagster.keys import manifest_root, scope_root
 from s3dest_dagster.storage import TRIALS, Bucket, ServerAbilities, access_denied, describe_abilities, headers_of_data
 from s3dest_dagster.stream import Scope, Stream
 
@@ -74,7 +73,7 @@ def _check_stream(target: Target, stream: Stream, landed: Scope) -> CheckStep:
         if stream.json_schema is not None:
             record_type(stream.json_schema, name, namespace, unknown_types=settings.unknown_types)
         RegistryEntry(target.bucket, settings, landed.stream).check()
-        CommitLog(target.bucket, scope_root(settings.template.literal_root, landed), landed).read_head()
+        CommitLog.of(target.bucket, settings.template, landed).read_head()
 
     return _step(f"look at stream {landed}", look)
 
@@ -124,7 +123,7 @@ class _Check:
 
     @property
     def _root(self) -> str:
-        return manifest_root(self.target.destination.template.literal_root)
+        return self.target.destination.template.manifest_root
 
     @property
     def _small(self) -> str:

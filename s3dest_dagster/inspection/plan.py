@@ -24,7 +24,6 @@ from s3dest_dagster.formats import Format, format_of
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.object_writer import bytes_of_row_group
 from s3dest_dagster.ingest.target import Target
-from s3dest_dagster.keys import scope_root
 from s3dest_dagster.settings.destination import ObjectHeaders, S3Destination
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
@@ -107,7 +106,7 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
 
 def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> StreamPlan:
     template = target.destination.template
-    commit_log = CommitLog(target.bucket, scope_root(template.literal_root, scope), scope)
+    commit_log = CommitLog.of(target.bucket, template, scope)
     head = commit_log.read_head().head
     replaces = replaces_scope(target.destination, stream, scope)
     format_ = format_of(target.destination.format)

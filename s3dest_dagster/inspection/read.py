@@ -17,7 +17,7 @@ from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.segment import LandedObject, LandedSync, Segment
 from s3dest_dagster.errors import ObjectNotFoundError, ObjectReplacedError, SchemaError, StorageError
 from s3dest_dagster.formats import read_table, table_schema
-from s3dest_dagster.keys import KeyTemplate, scope_root
+from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.settings.formats import FormatSettings, format_class
 from s3dest_dagster.storage import Bucket, crc32_text
 from s3dest_dagster.stream import Scope, Stream
@@ -135,7 +135,7 @@ class ScopeSnapshot:
 
 def snapshot(bucket: Bucket, template: KeyTemplate, scope: Scope) -> ScopeSnapshot:
     """What the scope holds now; `scope` with its stream's name as it is in the bucket."""
-    return _snapshot_of(CommitLog(bucket, scope_root(template.literal_root, scope), scope))
+    return _snapshot_of(CommitLog.of(bucket, template, scope))
 
 
 def _snapshot_of(commit_log: CommitLog) -> ScopeSnapshot:

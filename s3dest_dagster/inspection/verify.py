@@ -18,7 +18,7 @@ from s3dest_dagster.commit.segment import Counts, LandedObject, SchemaChanges, S
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import read_table
 from s3dest_dagster.inspection.read import format_of, stream_of
-from s3dest_dagster.keys import KeyTemplate, scope_root
+from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.connection import is_aws
 from s3dest_dagster.settings.destination import SYNC_METADATA
@@ -89,7 +89,7 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = 
     Raises:
         CommitError: Other syncs were published during every attempt.
     """
-    commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
+    commit_log = CommitLog.of(bucket, template, scope)
     for _ in range(_ATTEMPTS):
         seen = commit_log.read_head()
         verified = _verified(bucket, scope, commit_log.visible_segments(seen.head), deep=deep)
@@ -104,7 +104,7 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = 
 
 def last_sync(bucket: Bucket, template: KeyTemplate, scope: Scope) -> LastSync | None:
     """The last sync of a scope; None if none was published."""
-    commit_log = CommitLog(bucket, scope_root(template.literal_root, scope), scope)
+    commit_log = CommitLog.of(bucket, template, scope)
     syncs = commit_log.read_head().head.recent_syncs
     if not syncs:
         return None

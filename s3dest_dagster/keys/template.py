@@ -18,7 +18,14 @@ from itertools import pairwise
 from typing import NoReturn
 
 from s3dest_dagster.errors import TemplateError
-from s3dest_dagster.keys.names import RESERVED_SEGMENT, check_key, is_kept_apart, is_unmistakable, sanitize_segment
+from s3dest_dagster.keys.names import (
+    RESERVED_SEGMENT,
+    check_key,
+    is_kept_apart,
+    is_unmistakable,
+    manifest_root,
+    sanitize_segment,
+)
 from s3dest_dagster.keys.overlap import KeyPattern, refuse_shared_keys, regex
 from s3dest_dagster.keys.placeholders import (
     DIMENSION_PREFIX,
@@ -96,6 +103,11 @@ class KeyTemplate:
                 self._refuse(complaint, setting)
         self._check_tokens()
         check_key(self.example(), "The template")
+
+    @property
+    def manifest_root(self) -> str:
+        """The prefix of everything that the library keeps for itself under this bucket path."""
+        return manifest_root(self.literal_root)
 
     def bind(self, scope: Scope, *, now: datetime, uuid: str, sync_id: str) -> SyncKeys:
         """The keys of one sync.

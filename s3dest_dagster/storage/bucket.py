@@ -20,6 +20,7 @@ from uuid import uuid4
 from s3dest_dagster.errors import ObjectNotFoundError, PreconditionFailedError, StorageError, UploadVanishedError
 from s3dest_dagster.printable import logger
 from s3dest_dagster.settings.connection import console_host, is_aws
+from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import objects
 from s3dest_dagster.storage.abilities import (
     AWS,
@@ -29,7 +30,7 @@ from s3dest_dagster.storage.abilities import (
     read_abilities,
     with_abilities,
 )
-from s3dest_dagster.storage.headers import md5_of
+from s3dest_dagster.storage.headers import headers_of_all, md5_of
 from s3dest_dagster.storage.objects import Deletions, ListedObject, ObjectHead, PendingUpload
 from s3dest_dagster.storage.probing import delete_anyhow, probe
 from s3dest_dagster.storage.requests import Requests, RetryPolicy, Tries
@@ -92,6 +93,10 @@ class Bucket:
         same = copy(self)
         same._headers = same._own_headers = dict(headers)
         return same
+
+    def for_destination(self, destination: S3Destination) -> Bucket:
+        """The same bucket, with a destination's manifest root and the headers of all its objects."""
+        return self.with_root(destination.template.manifest_root).with_headers(headers_of_all(destination))
 
     def with_data_headers(self, headers: Mapping[str, str]) -> Bucket:
         """The same bucket, which writes data with these headers (`headers_of_data`), and the server file as before."""

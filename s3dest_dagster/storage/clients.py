@@ -20,14 +20,12 @@ from botocore.credentials import Credentials, ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from s3dest_dagster.errors import S3DestError, SettingsError
-from s3dest_dagster.keys import manifest_root
 from s3dest_dagster.printable import logger
 from s3dest_dagster.settings.connection import S3Connection, is_aws
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage.bucket import Bucket
 from s3dest_dagster.storage.credentials import ResolvedCredentials, assumes_role, aws_variables, resolve_credentials
 from s3dest_dagster.storage.error_mapping import refuse_redirect, refuses_identity
-from s3dest_dagster.storage.headers import headers_of_all
 from s3dest_dagster.storage.requests import RetryPolicy
 from s3dest_dagster.storage.sessions import DEFAULT_REGION, ConnectionSession, map_configuration_errors
 
@@ -50,10 +48,13 @@ def open_bucket(connection: S3Connection, where: S3Destination | str) -> Bucket:
     """
     if isinstance(where, S3Destination):
         _check_endpoint(connection.endpoint, where.s3_bucket_name)
-        bucket = open_bucket(connection, where.s3_bucket_name)
-        return bucket.with_root(manifest_root(where.template.literal_root)).with_headers(headers_of_all(where))
+        return _open_named(connection, where.s3_bucket_name).for_destination(where)
+    return _open_named(connection, where)
+
+
+def _open_named(connection: S3Connection, name: str) -> Bucket:
     retry_policy = RetryPolicy(max_attempts=connection.max_attempts, deadline_s=connection.retry_deadline_s)
-    return _bucket(open_client(replace(connection, max_attempts=1)), where, retry_policy)
+    return _bucket(open_client(replace(connection, max_attempts=1)), name, retry_policy)
 
 
 def _check_endpoint(endpoint: str, bucket: str) -> None:
