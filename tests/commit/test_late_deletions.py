@@ -149,7 +149,7 @@ def _overtaken(lake: Callable[[], Lake], act: Act, *, lost: bool = False) -> Ite
     """Overtakes an act at each of its calls and at none, or, if time is short, at its deletions and at the requests
     directly before them. Returns what the scope holds then, whether anybody overtook it, and where."""
     first = lake()
-    undisturbed = OvertakenClient(first.server.client(), 0, first.come_again)
+    undisturbed = OvertakenClient(first.server.client(), 0, first.publish_and_land_again)
     act(first, undisturbed)
     yield first.settled("undisturbed"), False, "undisturbed"
     names = undisturbed.names
@@ -158,7 +158,7 @@ def _overtaken(lake: Callable[[], Lake], act: Act, *, lost: bool = False) -> Ite
         if EVERY_CRASH or any(each.startswith("delete_object") for each in names[at - 1 : at + 1]):
             made = lake()
             with suppress(CommitError):
-                act(made, OvertakenClient(made.server.client(), at, made.come_again, lost=lost))
+                act(made, OvertakenClient(made.server.client(), at, made.publish_and_land_again, lost=lost))
             # Nobody knows the id of an upload if the answer to its creation was lost.
             unknown = int(lost and name == "create_multipart_upload")
             yield made.settled(f"call {at}, {name}", uploads=unknown), True, f"call {at}, {name}"
@@ -286,5 +286,5 @@ def test_a_retried_deletion_spares_a_newer_object(any_s3: S3Server) -> None:
     _with_old(_lake(any_s3, "one key a day")).land(NEW, 2, client=counting)
     at = max(number for number, name in enumerate(counting.names, 1) if name.startswith("delete_object"))
     lake = _with_old(_lake(any_s3, "one key a day"))
-    lake.land(NEW, 2, client=OvertakenClient(any_s3.client(), at, lake.come_again, lost=True))
+    lake.land(NEW, 2, client=OvertakenClient(any_s3.client(), at, lake.publish_and_land_again, lost=True))
     assert lake.settled("after the deletion") == AGAIN

@@ -1,4 +1,4 @@
-"""A bucket of its own for each test, IO managers on it, and an independent reader of what landed."""
+"""A separate bucket for each test, IO managers on it, and an independent reader of what landed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PLAIN = JsonlFormat(compression=TextCompression.NONE)
 
 @dataclass(frozen=True)
 class Lake:
-    """A bucket and ways to it."""
+    """A bucket, and access to it."""
 
     server: S3Server
     bucket: str
@@ -31,7 +31,8 @@ class Lake:
         return S3DestinationIOManager(s3_bucket_name=self.bucket, **{**defaults, **settings})
 
     def materialize(self, *assets: Any, io: Any = None, **options: Any) -> dg.ExecuteInProcessResult:
-        """`dg.materialize` with `io` (or the default one) as the IO manager, on an instance that others use, too."""
+        """Calls `dg.materialize` with `io` (or the default one) as the IO manager, on an instance that other tests
+        share."""
         resources = {"io_manager": io or self.io(), **options.pop("resources", {})}
         return dg.materialize(list(assets), resources=resources, **{"instance": _instance(), **options})
 
@@ -47,7 +48,7 @@ class Lake:
         return self.server.client().get_object(Bucket=self.bucket, Key=key)["Body"].read()
 
     def rows(self, prefix: str = "") -> list[dict[str, Any]]:
-        """The records of the data objects under the prefix, as JSON Lines hold them."""
+        """The records of the data objects under the prefix, which hold JSON Lines."""
         lines = [line for key in self.data_keys() if key.startswith(prefix) for line in self.body(key).splitlines()]
         return [json.loads(line)["_airbyte_data"] for line in lines]
 
@@ -55,13 +56,13 @@ class Lake:
         return sorted(row["id"] for row in self.rows(prefix))
 
     def uploads(self) -> int:
-        """How many multipart uploads are open."""
+        """The number of open multipart uploads."""
         return len(self.server.client().list_multipart_uploads(Bucket=self.bucket).get("Uploads", []))
 
 
 @cache
 def _instance() -> dg.DagsterInstance:
-    """One for all runs that need no history of their own."""
+    """One instance for all runs that need no separate history."""
     return dg.DagsterInstance.ephemeral()
 
 
@@ -72,19 +73,19 @@ def lake(moto_s3: S3Server) -> Lake:
 
 @pytest.fixture
 def any_lake(any_s3: S3Server) -> Lake:
-    """The same on each server."""
+    """A lake on each server in turn."""
     return Lake(any_s3, any_s3.new_bucket())
 
 
 @pytest.fixture(scope="session")
 def lake_on() -> Callable[[S3Server], Lake]:
-    """The same on a server that the test chooses."""
+    """A lake on the server that the test chooses."""
     return lambda server: Lake(server, server.new_bucket())
 
 
 @pytest.fixture
-def told() -> Callable[..., dict[str, Any]]:
-    """The plain values of metadata, or of an asset's last materialization in a result."""
+def metadata_of() -> Callable[..., dict[str, Any]]:
+    """The plain values of metadata, or of the last materialization of an asset in a result."""
 
     def values(source: Any, node: str | None = None) -> dict[str, Any]:
         return plain(source if node is None else source.asset_materializations_for_node(node)[-1].metadata)
@@ -93,7 +94,7 @@ def told() -> Callable[..., dict[str, Any]]:
 
 
 def plain(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Metadata as plain values; a table as a list of its records."""
+    """Metadata as plain values. A table becomes a list of its records."""
     return {
         name: [each.data for each in value.records]
         if isinstance(value, dg.TableMetadataValue)

@@ -1,4 +1,4 @@
-"""A run for tests that reads a connector without end: `interrupted_connector.py BUCKET ENDPOINT KEY SECRET SCRIPT`."""
+"""A run for tests that reads an endless connector: `interrupted_connector.py BUCKET ENDPOINT KEY SECRET SCRIPT`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A run for tests that lands without end: `interrupted_run.py BUCKET ENDPOINT KEY SECRET FILE` touches FILE in it."""
+"""A run for tests that lands endlessly: `interrupted_run.py BUCKET ENDPOINT KEY SECRET FILE` touches FILE while it
+lands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Landing checks, run by Dagster: beside a materialization, and alone."""
+"""Dagster runs landing checks together with a materialization, and alone."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def checked(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluat
 
 
 def run_checks(lake, *assets: dg.AssetsDefinition, **settings) -> dict[str, dg.AssetCheckEvaluation]:
-    """What the checks of these assets say, without materializing anything."""
+    """The results of the checks of these assets, without a materialization."""
     checks = build_landing_checks(assets, **settings)
     selection = dg.AssetSelection.checks(*checks)
     return checked(lake.materialize(*assets, *checks, selection=selection, raise_on_error=False))
 
 
-def test_what_was_landed_passes_every_check(lake, told):
+def test_what_was_landed_passes_every_check(lake, metadata_of):
     found = checked(lake.materialize(users, *build_landing_checks([users], fresh_within=timedelta(days=1))))
     assert {name: each.passed for name, each in found.items()} == {
         "counts_add_up": True,
@@ -49,17 +49,17 @@ def test_what_was_landed_passes_every_check(lake, told):
         "schema_unchanged": True,
         "landed_lately": True,
     }
-    assert told(found["counts_add_up"].metadata) == {
+    assert metadata_of(found["counts_add_up"].metadata) == {
         "read": 2,
         "landed": 2,
         "quarantined": 0,
         "overflowed": 0,
         "undeclared": 0,
     }
-    assert told(found["bucket_agrees_with_manifests"].metadata) == {"objects": 1, "rows": 2, "uncompared": 0}
+    assert metadata_of(found["bucket_agrees_with_manifests"].metadata) == {"objects": 1, "rows": 2, "uncompared": 0}
 
 
-def test_an_object_that_is_gone_fails_the_one_check_and_is_named(lake):
+def test_a_missing_object_fails_the_bucket_check_and_is_named(lake):
     lake.materialize(users)
     (key,) = lake.data_keys()
     lake.server.client().delete_object(Bucket=lake.bucket, Key=key)
@@ -69,18 +69,18 @@ def test_an_object_that_is_gone_fails_the_one_check_and_is_named(lake):
     assert found["bucket_agrees_with_manifests"].description == f"s3://{lake.bucket}/{key} is missing"
 
 
-def test_counts_that_do_not_add_up_fail_the_other(lake):
+def test_inconsistent_counts_fail_the_count_check(lake):
     lake.materialize(users)
     (key,) = [key for key in lake.all_keys() if "/segments/" in key]
     segment = json.loads(lake.body(key))
     segment["counts"]["read"] = 3
     lake.server.client().put_object(Bucket=lake.bucket, Key=key, Body=json.dumps(segment))
-    told = run_checks(lake, users)["counts_add_up"]
-    assert not told.passed
-    assert "3 records read, 2 landed, 0 quarantined" in told.description
+    counts = run_checks(lake, users)["counts_add_up"]
+    assert not counts.passed
+    assert "3 records read, 2 landed, 0 quarantined" in counts.description
 
 
-def test_deep_reads_the_objects(lake):
+def test_a_deep_check_reads_the_objects(lake):
     lake.materialize(users)
     (key,) = lake.data_keys()
     body = lake.body(key)
@@ -88,32 +88,32 @@ def test_deep_reads_the_objects(lake):
     assert not run_checks(lake, users, deep=True)["bucket_agrees_with_manifests"].passed
 
 
-def test_a_run_of_one_partition_checks_that_partition(lake, told):
+def test_a_run_of_one_partition_checks_that_partition(lake, metadata_of):
     for partition in ("eu", "us"):
         found = checked(lake.materialize(orders, *build_landing_checks([orders]), partition_key=partition))
-        assert told(found["bucket_agrees_with_manifests"].metadata)["objects"] == 1
-    assert told(run_checks(lake, orders)["bucket_agrees_with_manifests"].metadata)["objects"] == 2
+        assert metadata_of(found["bucket_agrees_with_manifests"].metadata)["objects"] == 1
+    assert metadata_of(run_checks(lake, orders)["bucket_agrees_with_manifests"].metadata)["objects"] == 2
 
 
-def test_more_lines_kept_aside_than_may_be_are_told(lake, told):
+def test_too_many_quarantined_lines_are_reported(lake, metadata_of):
     @stream_asset
     def lines():
         yield BadRecord(None, b"no record", "it is no JSON", 1)
         yield JsonBatch([b'{"id":1}'] * 3, np.zeros(3, np.int64), 24)
 
     result = lake.materialize(lines, io=lake.io(on_bad_record="quarantine"))
-    metadata = told(result, "lines")
+    metadata = metadata_of(result, "lines")
     assert metadata["quarantined"] == 1
     bucket, _, key = metadata["quarantine"].removeprefix("s3://").partition("/")
     (aside,) = lake.server.client().get_object(Bucket=bucket, Key=key)["Body"].read().splitlines()
     assert json.loads(aside)["reason"] == "it is no JSON"
     more, fewer = (run_checks(lake, lines, max_quarantine_ratio=most)["few_lines_quarantined"] for most in (0.24, 0.25))
     assert (more.passed, fewer.passed) == (False, True)
-    assert told(fewer.metadata)["ratio"] == 0.25
+    assert metadata_of(fewer.metadata)["ratio"] == 0.25
     assert more.description == "1 of 4 lines kept aside, 25.00%, and at most 24.00% is allowed: lines"
 
 
-def test_columns_that_are_others_than_before_are_told_once(lake, told):
+def test_changed_columns_are_reported_once(lake, metadata_of):
     def landed(**properties) -> dg.AssetCheckEvaluation:
         schema = {"type": "object", "properties": properties}
         people = stream_asset(name="people", json_schema=schema)(lambda: [{"id": None}])
@@ -124,13 +124,13 @@ def test_columns_that_are_others_than_before_are_told_once(lake, told):
     assert not changed.passed
     assert changed.severity is dg.AssetCheckSeverity.WARN
     assert changed.description == "people: added name; removed nick; retyped id (integer → string)"
-    assert told(changed.metadata)["changes"] == {
+    assert metadata_of(changed.metadata)["changes"] == {
         "people": {"added": ["name"], "removed": ["nick"], "retyped": {"id": "integer → string"}}
     }
     assert landed(id={"type": "string"}, name={"type": "string"}).passed
 
 
-def test_a_stream_that_has_not_landed_lately_is_told(lake, told):
+def test_a_stream_that_has_not_landed_recently_is_reported(lake, metadata_of):
     day = timedelta(days=1)
     nothing = run_checks(lake, users, fresh_within=day, severity=dg.AssetCheckSeverity.ERROR)["landed_lately"]
     assert (nothing.passed, nothing.severity) == (False, dg.AssetCheckSeverity.ERROR)
@@ -142,7 +142,7 @@ def test_a_stream_that_has_not_landed_lately_is_told(lake, told):
     for age, passed in ages.items():
         found = run_checks(lake, users, fresh_within=day, clock=lambda age=age: began + age)["landed_lately"]
         assert found.passed == passed
-        assert told(found.metadata)["age_s"] == age.total_seconds()
+        assert metadata_of(found.metadata)["age_s"] == age.total_seconds()
     assert found.description == f"the last sync began at {began.isoformat(timespec='seconds')}, longer than {day} ago"
 
 
@@ -150,7 +150,7 @@ def test_a_stream_that_has_not_landed_lately_is_told(lake, told):
     ("setting", "value"),
     [("max_quarantine_ratio", -0.1), ("max_quarantine_ratio", 1.1), ("fresh_within", timedelta(0))],
 )
-def test_what_cannot_be_is_refused(setting, value):
+def test_impossible_settings_are_refused(setting, value):
     with pytest.raises(SettingsError) as raised:
         build_landing_checks([users], **{setting: value})
     assert raised.value.setting == setting
@@ -163,6 +163,6 @@ def test_assets_of_another_io_manager_are_refused(lake):
 
 
 @pytest.mark.parametrize("blocking", [False, True])
-def test_checks_may_block_what_comes_after(blocking):
+def test_checks_can_block_downstream_assets(blocking):
     (made,) = build_landing_checks([users], blocking=blocking)
     assert {each.blocking for each in made.check_specs} == {blocking}

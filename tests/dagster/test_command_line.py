@@ -1,4 +1,4 @@
-"""`dagster asset materialize`, as CI calls it: one partition, a range of them, and what goes wrong."""
+"""`dagster asset materialize` as CI calls it: one partition, a range of partitions, and failures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _numbers = count(1)
 
 @pytest.fixture
 def materialize(lake: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Calls the command on a module of its own, in this process."""
+    """Calls the command on a separate module, in this process."""
     server, name = lake.server, f"command_line_{next(_numbers)}"
     text = MODULE.format(
         bucket=lake.bucket, endpoint=server.endpoint, key=server.access_key_id, secret=server.secret_access_key
@@ -73,6 +73,6 @@ def test_partitions_land_from_the_command_line(lake, materialize, options, expec
     assert lake.ids() == expected
 
 
-def test_a_partition_that_is_not_there_ends_with_1(lake, materialize):
+def test_an_unknown_partition_exits_with_1(lake, materialize):
     assert materialize("--select", "readings", "--partition", "2025-12-31").exit_code == 1
     assert lake.all_keys() == []

@@ -1,4 +1,4 @@
-"""The component: what YAML says becomes assets that land, and what it says wrongly is told at its line."""
+"""The component: valid YAML becomes assets that land, and each mistake in it is reported with its line."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ Load = Callable[[str], dg.Definitions]
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The folder of a component in a project of its own."""
+    """The folder of a component in its own project."""
     path = tmp_path / f"project_{next(_numbers)}" / "shop"
     path.mkdir(parents=True)
     (path.parent / "__init__.py").touch()
@@ -70,7 +70,7 @@ def load(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
 
 
 def tree(folder: Path, monkeypatch: pytest.MonkeyPatch) -> ComponentTree:
-    """The project that the folder is in."""
+    """The project that contains the folder."""
     monkeypatch.syspath_prepend(folder.parent.parent)
     return ComponentTree.from_module(importlib.import_module(folder.parent.name), folder.parent.parent)
 
@@ -84,29 +84,30 @@ def specs(defs: dg.Definitions) -> dict[str, dg.AssetSpec]:
 
 
 def materialize(lake: Any, defs: dg.Definitions, **options: Any) -> dg.ExecuteInProcessResult:
-    """The assets into the lake, by the IO manager of the tests unless the definitions have their own."""
+    """Materializes the assets into the lake, with the IO manager of the tests unless the definitions have their own."""
     return lake.materialize(*defs.assets, resources=dict(defs.resources or {}), **options)
 
 
 @pytest.fixture
 def connector(tmp_path: Path, folder: Path) -> Callable[..., str]:
-    """A connector of two streams that has a record of one, its catalog beside the component; gives it in YAML."""
+    """A connector with two streams and a record of one of them. Its catalog is next to the component. Returns its
+    YAML."""
     scripted = ScriptedSource(tmp_path)
     for name in ("users", "orders"):
         scripted.stream(name, namespace="crm", source_defined_cursor=True)
     scripted.records("users", {"id": 1}, namespace="crm").source()
     (folder / "catalog.json").write_text(json.dumps(scripted.catalog))
 
-    def said(**config: Any) -> str:
+    def attributes_yaml(**config: Any) -> str:
         source = {"type": "airbyte", "command": scripted.command, "config": config, "catalog": "catalog.json"}
         return f"  source: {json.dumps(source)}\n"
 
-    said.scripted = scripted
-    return said
+    attributes_yaml.scripted = scripted
+    return attributes_yaml
 
 
 class TestConnectors:
-    def test_all_streams_of_the_catalog_land_without_a_word(self, lake, load, connector):
+    def test_all_streams_of_the_catalog_land_by_default(self, lake, load, connector):
         defs = load(connector())
         assert {key: each.metadata["s3dest/sync_mode"] for key, each in specs(defs).items()} == {
             "crm/users": "full_refresh",
@@ -116,7 +117,7 @@ class TestConnectors:
         materialize(lake, defs, selection=[dg.AssetKey(["crm", "users"])])
         assert lake.ids("crm/users/") == [1]
 
-    def test_the_config_keeps_its_texts_and_knows_the_partition_and_the_environment(
+    def test_the_config_keeps_its_texts_and_resolves_partition_and_environment(
         self, lake, load, connector, monkeypatch
     ):
         monkeypatch.setenv("NOW", "looked up when loaded")
@@ -129,8 +130,8 @@ class TestConnectors:
             "key": "{{ env_var('LATER') }}",
             "list": [1, True, None],
         }
-        said = connector(**config)
-        defs = load(f"{said}  partitions_def: {{type: daily, start_date: 2026-01-01}}\n  streams: [users]\n")
+        attributes_yaml = connector(**config)
+        defs = load(f"{attributes_yaml}  partitions_def: {{type: daily, start_date: 2026-01-01}}\n  streams: [users]\n")
         monkeypatch.setenv("LATER", "looked up when run")
         materialize(lake, defs, partition_key="2026-01-05")
         (call,) = connector.scripted.calls("read")
@@ -144,7 +145,7 @@ class TestConnectors:
             "list": [1, True, None],
         }
 
-    def test_templates_of_the_config_are_rendered_by_each_run(self, lake, load, connector, monkeypatch):
+    def test_each_run_renders_the_templates_of_the_config(self, lake, load, connector, monkeypatch):
         monkeypatch.setenv("PORT", "5432")
         monkeypatch.setenv("NOW", "a{{ b }}c")
         monkeypatch.setenv("PASSWORD", "p{{ w")
@@ -171,9 +172,7 @@ class TestConnectors:
             "nested": [{"port": 5432, "password": "p{{ w"}],
         }
 
-    def test_the_config_may_be_a_file_beside_it_that_keeps_what_the_connector_changes(
-        self, lake, load, connector, folder
-    ):
+    def test_the_config_can_be_a_file_that_stores_the_changes_of_the_connector(self, lake, load, connector, folder):
         (folder / "shop.json").write_text(json.dumps({"token": "old"}))
         connector()
         connector.scripted.control({"token": "new"}).source()
@@ -186,13 +185,13 @@ class TestConnectors:
         assert json.loads((folder / "shop.json").read_text()) == {"token": "new"}
 
     def test_a_dimension_of_the_partition_can_be_named(self, lake, load, connector):
-        said = connector(region="{{ partition_key.region }}")
+        attributes_yaml = connector(region="{{ partition_key.region }}")
         both = "{day: {type: daily, start_date: 2026-01-01}, region: {type: static, partition_keys: [eu, us]}}"
-        defs = load(f"{said}  streams: [users]\n  partitions_def: {{type: multi, dimensions: {both}}}\n")
+        defs = load(f"{attributes_yaml}  streams: [users]\n  partitions_def: {{type: multi, dimensions: {both}}}\n")
         materialize(lake, defs, partition_key="2026-01-05|eu")
         assert connector.scripted.calls("read")[0]["files"]["config"] == {"region": "eu"}
 
-    def test_as_one_run(self, lake, load, connector):
+    def test_the_streams_can_land_in_one_run(self, lake, load, connector):
         defs = load(f"{connector()}  as_one_run: crm_sync\n")
         (made,) = defs.assets
         assert (made.op.name, made.can_subset) == ("crm_sync", True)
@@ -226,13 +225,13 @@ class TestFunctions:
     def source(self, function: str) -> str:
         return f"  source: {{type: python, function: {function}}}\n"
 
-    def test_a_function_is_a_stream_of_its_name(self, lake, load, feeds):
+    def test_a_function_becomes_a_stream_with_its_name(self, lake, load, feeds):
         defs = load(self.source(f"{feeds}.readings"))
         assert specs(defs)["readings"].description == "What the sensors say."
         materialize(lake, defs)
         assert lake.ids("readings/") == [0]
 
-    def test_it_may_be_named_described_and_partitioned(self, lake, load, folder, feeds):
+    def test_a_function_can_have_a_name_a_description_and_partitions(self, lake, load, folder, feeds):
         (folder / "schema.json").write_text('{"type": "object", "properties": {"id": {"type": "string"}}}')
         defs = load(f"""\
 {self.source(f"{feeds}.readings")}
@@ -246,33 +245,33 @@ class TestFunctions:
         materialize(lake, defs, partition_key="attic")
         assert lake.ids("house/sensors/") == ["attic"]
 
-    def test_one_that_asks_for_its_stream_serves_several(self, lake, load, feeds):
+    def test_a_function_with_a_stream_parameter_serves_several_streams(self, lake, load, feeds):
         defs = load(f"{self.source(f'{feeds}.both')}  streams: [{{name: a, namespace: x}}, b]\n")
         materialize(lake, defs)
         assert lake.ids() == ["None.b", "x.a"]
 
-    def test_one_that_does_not_cannot(self, load, feeds):
+    def test_a_function_without_a_stream_parameter_serves_only_one_stream(self, load, feeds):
         with pytest.raises(ComponentTreeException) as caught:
             load(f"{self.source(f'{feeds}.readings')}  streams: [a, b]\n")
-        assert "parameter `stream`" in told(caught.value)
+        assert "parameter `stream`" in message_of(caught.value)
 
     @pytest.mark.parametrize(
         ("function", "reason"),
         [("number", "is a int"), ("nothing", "cannot be imported")],
     )
-    def test_what_is_no_function_is_told(self, load, feeds, function, reason):
+    def test_a_source_that_is_not_a_function_is_reported(self, load, feeds, function, reason):
         with pytest.raises(ComponentTreeException) as caught:
             load(self.source(f"{feeds}.{function}"))
-        assert reason in told(caught.value)
+        assert reason in message_of(caught.value)
 
 
 class TestFiles:
-    def test_they_lie_beside_the_component(self, lake, load, folder):
+    def test_files_are_found_next_to_the_component(self, lake, load, folder):
         (folder / "a.jsonl").write_text('{"id": 7}\n')
         materialize(lake, load(FILES))
         assert lake.ids("visits/") == [7]
 
-    def test_the_path_names_partition_and_stream(self, lake, load, folder):
+    def test_the_path_can_contain_partition_and_stream(self, lake, load, folder):
         for stream in ("visits", "clicks"):
             for day in (5, 6):
                 path = folder / stream / f"2026-01-0{day}.csv"
@@ -297,7 +296,7 @@ class TestFiles:
             "{{ env.YEAR }}/{{ partition_key.split('-')[1] }}/{{ partition_key[8:] }}.jsonl",
         ],
     )
-    def test_a_template_of_the_path_is_rendered_by_each_run(self, lake, load, folder, monkeypatch, path):
+    def test_each_run_renders_the_template_of_the_path(self, lake, load, folder, monkeypatch, path):
         monkeypatch.setenv("YEAR", "2026")
         for day in (5, 6):
             (folder / "2026" / "01").mkdir(parents=True, exist_ok=True)
@@ -309,7 +308,7 @@ class TestFiles:
             materialize(lake, defs, partition_key=f"2026-01-0{day}")
         assert lake.ids() == [5, 6]
 
-    def test_a_stream_without_partitions_fails_where_its_path_names_one(self, lake, load, folder):
+    def test_a_stream_without_partitions_fails_if_its_path_contains_one(self, lake, load, folder):
         (folder / "a.jsonl").write_text('{"id": 1}\n')
         source = {"type": "files", "path": "{{ partition_key | lower }}.jsonl", "allow_missing": True}
         defs = load(f"  source: {json.dumps(source)}\n  streams: [visits]\n")
@@ -325,7 +324,7 @@ class TestFiles:
         materialize(lake, defs)
         assert lake.rows() == [{"id": "1", "name": "Ö"}]
 
-    def test_no_file_may_be_no_record(self, lake, load):
+    def test_missing_files_can_count_as_no_records(self, lake, load):
         materialize(lake, load(FILES.replace('"*.jsonl"', '"*.jsonl"\n    allow_missing: true')))
         assert lake.ids() == []
 
@@ -334,13 +333,13 @@ class TestFiles:
         [("", "name it in streams"), ("  streams: [a, b]\n", r"stream_name")],
         ids=["none", "several"],
     )
-    def test_streams_that_files_do_not_tell_are_asked_for(self, load, streams, reason):
+    def test_streams_that_files_do_not_name_are_required(self, load, streams, reason):
         with pytest.raises(ComponentTreeException) as caught:
             load('  source: {type: files, path: "*.csv"}\n' + streams)
-        assert re.search(reason, told(caught.value))
+        assert re.search(reason, message_of(caught.value))
 
 
-def test_records_are_shown_unless_the_translation_says_otherwise(lake, load, folder):
+def test_records_are_previewed_unless_the_translation_disables_it(lake, load, folder):
     (folder / "a.jsonl").write_text('{"id": 7}\n')
     for private in ("", "  translation: {metadata: {s3dest/preview_rows: 0}}\n"):
         (event,) = materialize(lake, load(FILES + private)).get_asset_materialization_events()
@@ -376,7 +375,7 @@ class TestDestination:
         assert key.startswith("data/visits/")
         assert key.endswith(".csv.gz")
 
-    def test_its_file_can_be_named(self, load, folder):
+    def test_the_configuration_file_can_be_named(self, load, folder):
         config = {"s3_bucket_name": "b", "s3_bucket_path": "p", "s3_bucket_region": "eu-west-1"}
         (folder / "config.json").write_text(json.dumps({**config, "format": {"format_type": "Parquet"}}))
         defs = load(FILES + "  destination: config.json\n  io_manager_key: lake\n")
@@ -384,36 +383,36 @@ class TestDestination:
         assert (made.s3_bucket_name, made.format) == ("b", ParquetFormat())
         assert assets(defs)["visits"].required_resource_keys == {"lake"}
 
-    def test_a_format_may_be_its_name(self, load):
+    def test_a_format_can_be_given_by_name(self, load):
         defs = load(FILES + "  destination: {s3_bucket_name: b, format: parquet}\n")
         assert defs.resources["shop_destination"].destination().format == ParquetFormat()
 
     @pytest.mark.parametrize("wrong", ["5", "[a]", "{s3_bucket_path: x}"])
-    def test_what_is_none_is_told_in_a_sentence(self, load, wrong):
+    def test_an_invalid_destination_is_reported_in_one_sentence(self, load, wrong):
         with pytest.raises(ComponentTreeException) as caught:
             load(f"{FILES}  destination: {wrong}\n")
-        assert re.search(r"A destination is an object|needs s3_bucket_name", told(caught.value))
+        assert re.search(r"A destination is an object|needs s3_bucket_name", message_of(caught.value))
 
     def test_only_the_bucket_is_required(self, load):
         defs = load(FILES + "  destination: {s3_bucket_name: b, s3dest: {part_size_mb: 16}}\n")
         made = defs.resources["shop_destination"].destination()
         assert (made.s3_bucket_name, made.part_size_mb) == ("b", 16)
 
-    def test_what_was_pasted_with_it_is_let_go(self, load):
+    def test_other_pasted_members_are_ignored(self, load):
         assert load(FILES + "  destination: {s3_bucket_name: b, destinationType: s3}\n").resources
 
     def test_an_io_manager_of_the_project_can_be_named(self, load):
         defs = load(FILES + "  io_manager_key: lake\n")
         assert (dict(defs.resources or {}), assets(defs)["visits"].required_resource_keys) == ({}, {"lake"})
 
-    def test_two_of_one_file_have_their_own_keys(self, load):
+    def test_two_components_in_one_file_have_separate_keys(self, load):
         one = TYPE + FILES + "  destination: {s3_bucket_name: a}\n"
         defs = load(one + "---\n" + one.replace("visits", "clicks"))
         assert sorted(defs.resources) == ["shop_1_destination", "shop_destination"]
 
 
 class TestStreams:
-    def test_each_may_say_its_own(self, load, connector):
+    def test_each_stream_can_have_its_own_settings(self, load, connector):
         defs = load(f"""\
 {connector()}
   sync_mode: append
@@ -432,7 +431,7 @@ class TestStreams:
         assert (type(users.partitions_def), orders.partitions_def) == (dg.HourlyPartitionsDefinition, None)
         assert assets(defs)["crm/users"].required_resource_keys == {"mine"}
 
-    def test_attributes_of_the_component_and_then_of_the_stream(self, load, connector):
+    def test_attributes_of_the_stream_override_those_of_the_component(self, load, connector):
         defs = load(f"""\
 {connector()}
   translation:
@@ -464,7 +463,7 @@ class TestStreams:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("partitions", "expected"),
     [
         ("{type: hourly, start_date: '2026-01-01-00:00'}", dg.HourlyPartitionsDefinition("2026-01-01-00:00")),
         (
@@ -490,8 +489,8 @@ class TestStreams:
         ("null", None),
     ],
 )
-def test_partitions_of_every_kind(load, said, expected):
-    assert specs(load(f"{FILES}  partitions_def: {said}\n"))["visits"].partitions_def == expected
+def test_partitions_of_every_kind(load, partitions, expected):
+    assert specs(load(f"{FILES}  partitions_def: {partitions}\n"))["visits"].partitions_def == expected
 
 
 def test_settings_reach_the_step(load):
@@ -511,11 +510,11 @@ def test_settings_reach_the_step(load):
     assert (made.op.pool, made.op.tags["dagster/priority"]) == ("shop", "3")
 
 
-# ---------------------------------------------------------------------- what is wrong
+# ---------------------------------------------------------------------- mistakes
 
 
-def told(error: BaseException) -> str:
-    """The message with the line, from wherever Dagster put it."""
+def message_of(error: BaseException) -> str:
+    """The message with the line, wherever Dagster has put it."""
     while error.__cause__ is not None and not isinstance(error, ResolutionException):
         error = error.__cause__
     return str(error)
@@ -610,7 +609,7 @@ GOOD = """\
         ("  pool: shop", "  as_one_run: true\n  translation: {tags: {a: '{{ stram.name }}'}}", "stram", "not found"),
     ],
 )
-def test_what_is_wrong_is_told_at_its_line(load, folder, old, new, line, reason):
+def test_a_mistake_is_reported_with_its_line(load, folder, old, new, line, reason):
     streams = [{"name": name, "json_schema": {"type": "object"}} for name in ("users", "orders")]
     (folder / "catalog.json").write_text(json.dumps({"streams": streams}))
     assert old in GOOD
@@ -618,33 +617,33 @@ def test_what_is_wrong_is_told_at_its_line(load, folder, old, new, line, reason)
     with pytest.raises(ComponentTreeException) as caught:
         load(text)
     (number,) = (n for n, each in enumerate((TYPE + text).splitlines(), 1) if line in each)
-    message = told(caught.value)
+    message = message_of(caught.value)
     assert re.search(rf"{re.escape(str(folder))}/defs\.yaml:{number}\b", message), message
     assert reason in message
 
 
 @pytest.mark.parametrize("attributes", ["", "attributes:\n", "attributes: {}\n"])
-def test_a_component_without_attributes_is_told(load, attributes):
+def test_a_component_without_attributes_is_reported(load, attributes):
     with pytest.raises(ComponentTreeException) as caught:
         load(TYPE.partition("attributes")[0] + attributes)
-    assert re.search(r"defs\.yaml:1 .*\n.*no attributes", told(caught.value), re.DOTALL)
+    assert re.search(r"defs\.yaml:1 .*\n.*no attributes", message_of(caught.value), re.DOTALL)
 
 
 @pytest.mark.parametrize("source", ["airbyte", "[]", "null"])
-def test_what_is_no_source_is_told(load, source):
+def test_an_invalid_source_is_reported(load, source):
     with pytest.raises(ComponentTreeException) as caught:
         load(f"  source: {source}\n  streams: [visits]\n")
-    assert "A source is an object with a type" in told(caught.value)
+    assert "A source is an object with a type" in message_of(caught.value)
 
 
-def test_a_template_that_is_nothing_but_braces_is_refused_at_once(load):
+def test_a_template_of_nothing_but_braces_is_refused_immediately(load):
     source = {"type": "files", "path": "{{ " * 20_000}
     with pytest.raises(ComponentTreeException) as caught:
         load(f"  source: {json.dumps(source)}\n  streams: [visits]\n")
-    assert "nests too deeply" in told(caught.value)
+    assert "nests too deeply" in message_of(caught.value)
 
 
-def test_the_good_one_is_good(load, folder):
+def test_the_unchanged_yaml_is_valid(load, folder):
     streams = [{"name": name, "json_schema": {"type": "object"}} for name in ("users", "orders")]
     (folder / "catalog.json").write_text(json.dumps({"streams": streams}))
     assert set(specs(load(GOOD))) == {"users", "orders"}
@@ -657,10 +656,10 @@ def test_the_good_one_is_good(load, folder):
         ("  destination: {s3_bucket_name: \"x{{ env_var('B') }}\"}\n", "looked up when a run starts"),
     ],
 )
-def test_what_cannot_be_is_told_with_the_way_out(load, more, reason):
+def test_an_impossible_combination_is_reported_with_the_alternative(load, more, reason):
     with pytest.raises(ComponentTreeException) as caught:
         load(FILES + more)
-    assert reason in told(caught.value)
+    assert reason in message_of(caught.value)
 
 
 @pytest.mark.parametrize("own", ["partitions_def: null", "io_manager_key: other"])
@@ -672,14 +671,14 @@ def test_one_run_has_one_partition_and_one_io_manager(load, connector, own):
   partitions_def: {{type: daily, start_date: 2026-01-01}}
   streams: [users, {{name: orders, {own}}}]
 """)
-    assert "One run of a connector" in told(caught.value)
+    assert "One run of a connector" in message_of(caught.value)
 
 
 # ---------------------------------------------------------------------- in Python
 
 
 class TestInPython:
-    def test_it_says_the_same(self, lake, tmp_path):
+    def test_a_component_in_python_lands_the_same(self, lake, tmp_path):
         (tmp_path / "a.jsonl").write_text('{"id": 7}\n')
         component = S3DestinationComponent(
             source=FileSource(f"{tmp_path}/*.jsonl"),
@@ -690,18 +689,18 @@ class TestInPython:
         materialize(lake, defs, partition_key="eu")
         assert lake.ids("web/visits/") == [7]
 
-    def test_its_own_destination_gets_a_key(self):
+    def test_a_separate_destination_gets_a_resource_key(self):
         component = S3DestinationComponent(
             source=FileSource("*.csv"), streams=["visits"], destination=S3DestinationIOManager(s3_bucket_name="b")
         )
         assert list(dg.build_defs_for_component(component).resources) == ["destination"]
 
-    def test_errors_are_the_librarys_own(self):
+    def test_errors_are_those_of_the_library(self):
         component = S3DestinationComponent(source=AirbyteSource("source-shop"))
         with pytest.raises(SettingsError, match="s3dest discover"):
             dg.build_defs_for_component(component)
 
-    def test_a_subclass_may_say_which_asset_a_stream_is(self):
+    def test_a_subclass_can_define_the_asset_of_a_stream(self):
         class Ours(S3DestinationComponent):
             def get_asset_spec(self, stream):
                 return super().get_asset_spec(stream).replace_attributes(group_name="ours")
@@ -761,7 +760,7 @@ def test_every_field_is_described_in_its_schema():
         ("pool: shop", "backfill_policy: {type: multi_run, max: 5}", "backfill_policy.max", "Additional properties"),
     ],
 )
-def test_the_schema_tells_which_member_of_a_union_is_wrong(old, new, path, reason):
+def test_the_schema_reports_which_member_of_a_union_is_wrong(old, new, path, reason):
     validator = Draft202012Validator(Component.get_model_cls().model_json_schema())
     attributes = yaml.load(f"attributes:\n{GOOD}".replace(old, new), Loader=yaml.BaseLoader)["attributes"]
     attributes = json.loads(json.dumps(attributes).replace('"5"', "5"))
@@ -773,7 +772,7 @@ def test_the_schema_tells_which_member_of_a_union_is_wrong(old, new, path, reaso
 @pytest.mark.parametrize(
     ("old", "new"), [("SNAPPY", "ZSTD"), ("  pool: shop", '  retry_policy: "{{ x }}"'), ("type: daily", "type: daily")]
 )
-def test_the_schema_takes_what_is_good_and_templates(old, new):
+def test_the_schema_accepts_valid_values_and_templates(old, new):
     validator = Draft202012Validator(Component.get_model_cls().model_json_schema())
     attributes = yaml.load(f"attributes:\n{GOOD}".replace(old, new), Loader=yaml.BaseLoader)["attributes"]
     assert not list(validator.iter_errors(attributes))
@@ -781,14 +780,16 @@ def test_the_schema_takes_what_is_good_and_templates(old, new):
     assert not list(validator.iter_errors(named))
 
 
-def test_what_is_scaffolded_loads(folder, monkeypatch):
+def test_the_scaffolded_component_loads(folder, monkeypatch):
     scaffold_object(folder, "s3dest_dagster.S3DestinationComponent", None, "yaml", None)
     defs = tree(folder, monkeypatch).build_defs()
     assert list(specs(defs)) == ["shop"]
     assert list(defs.resources) == ["shop_destination"]
 
 
-def test_what_is_scaffolded_lands_its_files_once_and_keeps_them_when_they_are_gone(lake, folder, monkeypatch):
+def test_the_scaffolded_component_lands_its_files_once_and_keeps_the_records_of_deleted_files(
+    lake, folder, monkeypatch
+):
     scaffold_object(folder, "s3dest_dagster.S3DestinationComponent", None, "yaml", None)
     (folder / "inbox").mkdir()
     (folder / "inbox" / "a.jsonl").write_text('{"id": 1}\n')
@@ -802,17 +803,17 @@ def test_what_is_scaffolded_lands_its_files_once_and_keeps_them_when_they_are_go
     assert lake.ids() == [1]
 
 
-def test_the_comments_of_what_is_scaffolded_are_yaml_too(folder):
+def test_the_comments_of_the_scaffolded_component_are_valid_yaml(folder):
     scaffold_object(folder, "s3dest_dagster.S3DestinationComponent", None, "yaml", None)
     lines = (folder / "defs.yaml").read_text().splitlines()
-    said = yaml.safe_load(
+    attributes = yaml.safe_load(
         "\n".join(line[4:] for line in lines if line.startswith("  # ") and "destination:" not in line)
     )
-    assert said["source"].keys() == {"type", "command", "config", "catalog"}
-    assert said["partitions_def"]["type"] == "daily"
+    assert attributes["source"].keys() == {"type", "command", "config", "catalog"}
+    assert attributes["partitions_def"]["type"] == "daily"
 
 
-def test_the_names_of_a_partition_are_those_of_the_config():
+def test_a_partition_has_the_same_names_as_in_the_config():
     from datetime import UTC, datetime
 
     start, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 2, tzinfo=UTC)
@@ -831,7 +832,7 @@ class TestDg:
 
     @pytest.fixture
     def dg(self, project) -> Iterator[Callable[..., str]]:
-        """What a command prints. One fork of a process that has `dg` imported answers all of them."""
+        """The output of a command. One fork of a process that has imported `dg` answers all commands."""
         ours, theirs = PROCESSES.Pipe()
         process = PROCESSES.Process(target=answer_commands, args=(str(project), theirs))
         process.start()
@@ -845,7 +846,7 @@ class TestDg:
         ours.send(None)
         process.join()
 
-    def test_it_lists_scaffolds_and_checks_the_component(self, dg, folder):
+    def test_dg_lists_scaffolds_and_checks_the_component(self, dg, folder):
         assert "S3DestinationComponent" in dg("list", "components", "--package", "s3dest_dagster")
         dg("scaffold", "defs", "s3dest_dagster.S3DestinationComponent", "inbox")
         assert "successfully" in dg("check", "yaml")

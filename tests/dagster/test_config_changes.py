@@ -1,4 +1,4 @@
-"""A connector that renews its token, through Dagster: the next run, and the next partition, begin with the new one."""
+"""A connector renews its token in Dagster: the next run, and the next partition, begin with the new token."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OLD, NEW = {"api": {"token": "old-hush-token"}}, {"api": {"token": "new-hush-tok
 
 @pytest.fixture
 def scripted(tmp_path) -> ScriptedSource:
-    """A source of the stream users that renews its token when it is first read."""
+    """A source of the stream `users` that renews its token on the first read."""
     source = ScriptedSource(tmp_path).stream("users").records("users", {"id": 1})
     source.on("read", 1).control(NEW).records("users", {"id": 1}).log("INFO", "using new-hush-token")
     return source
@@ -32,11 +32,11 @@ def users(scripted: ScriptedSource, config, partitions_def=None, **settings) -> 
 
 
 def tokens(scripted: ScriptedSource) -> list[str]:
-    """The token that each read was given."""
+    """The token that each read received."""
     return [call["files"]["config"]["api"]["token"] for call in scripted.calls("read")]
 
 
-def test_a_config_file_keeps_it_for_the_next_run(lake, scripted, tmp_path):
+def test_a_config_file_stores_the_token_for_the_next_run(lake, scripted, tmp_path):
     file = tmp_path / "shop.json"
     file.write_text(json.dumps(OLD))
     made = users(scripted, ConfigFile(file))
@@ -46,7 +46,7 @@ def test_a_config_file_keeps_it_for_the_next_run(lake, scripted, tmp_path):
     assert json.loads(file.read_text()) == NEW
 
 
-def test_a_store_of_ones_own_keeps_it(lake, scripted):
+def test_a_custom_store_keeps_the_token(lake, scripted):
     store = {"shop": json.dumps(OLD)}
     made = users(
         scripted,
@@ -58,7 +58,7 @@ def test_a_store_of_ones_own_keeps_it(lake, scripted):
     assert tokens(scripted) == ["old-hush-token", "new-hush-token"]
 
 
-def test_the_next_partition_of_a_run_begins_with_it(lake, scripted, tmp_path):
+def test_the_next_partition_of_a_run_begins_with_the_new_token(lake, scripted, tmp_path):
     file = tmp_path / "shop.json"
     file.write_text(json.dumps({**OLD, "day": "{{ partition_key }}"}))
     made = users(scripted, ConfigFile(file), dg.DailyPartitionsDefinition("2026-01-01"))
@@ -73,13 +73,13 @@ def test_the_next_partition_of_a_run_begins_with_it(lake, scripted, tmp_path):
     assert json.loads(file.read_text()) == {**NEW, "day": "{{ partition_key }}"}
 
 
-def test_variables_in_a_config_that_is_asked_for_are_looked_up(lake, scripted, monkeypatch):
+def test_variables_in_a_config_function_are_looked_up(lake, scripted, monkeypatch):
     monkeypatch.setenv("OUR_TOKEN", "from-the-environment")
     lake.materialize(users(scripted, lambda: {"api": {"token": dg.EnvVar("OUR_TOKEN")}}, on_config=lambda config: None))
     assert tokens(scripted) == ["from-the-environment"]
 
 
-def test_one_that_nothing_keeps_is_a_warning_in_the_runs_log_and_no_secret_is(lake, scripted):
+def test_a_token_that_is_not_stored_causes_a_warning_without_secrets_in_the_log_of_the_run(lake, scripted):
     with dg.DagsterInstance.ephemeral() as instance:
         result = lake.materialize(users(scripted, OLD), instance=instance)
         events = instance.all_logs(result.run_id)
@@ -89,7 +89,7 @@ def test_one_that_nothing_keeps_is_a_warning_in_the_runs_log_and_no_secret_is(la
     assert not [each for each in events if "hush" in each.to_json()]
 
 
-def test_one_that_cannot_be_kept_fails_the_run_before_anything_is_landed(lake, scripted, tmp_path):
+def test_a_token_that_cannot_be_stored_fails_the_run_before_anything_lands(lake, scripted, tmp_path):
     missing = tmp_path / "gone" / "shop.json"
     with pytest.raises(dg.Failure, match=r"\(api\.token\), and keeping the change failed: FileNotFoundError"):
         lake.materialize(users(scripted, OLD, on_config=ConfigFile(missing).keep))

@@ -1,4 +1,4 @@
-"""A connector's streams as assets, run as real processes by a scripted connector."""
+"""The streams of a connector as assets. A scripted connector runs as a real process."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def scripted(tmp_path) -> ScriptedSource:
 
 
 def one(scripted: ScriptedSource, config: Any = None, **arguments: Any) -> dg.AssetsDefinition:
-    """The only asset of the scripted source, without partitions unless said otherwise."""
+    """The only asset of the scripted source, without partitions by default."""
     if "start_date" not in arguments:
         arguments.setdefault("partitions_def", None)
     (made,) = build_stream_assets(scripted.source(config), catalog=scripted.catalog, **arguments)
     return made
 
 
-def test_there_is_an_asset_for_each_stream_as_the_catalog_has_it(scripted):
+def test_each_stream_of_the_catalog_becomes_an_asset(scripted):
     properties = {"id": {"type": "integer", "description": "Number"}}
     scripted.stream("users", namespace="crm", properties=properties).stream("orders")
     users, orders = build_stream_assets(
@@ -45,7 +45,7 @@ def test_there_is_an_asset_for_each_stream_as_the_catalog_has_it(scripted):
 
 
 @pytest.mark.parametrize("form", ["path", "text", "mapping", "source"])
-def test_the_catalog_may_come_in_each_form(scripted, tmp_path, form):
+def test_the_catalog_is_accepted_in_every_form(scripted, tmp_path, form):
     scripted.stream("users")
     path = tmp_path / "catalog.json"
     path.write_text(json.dumps(scripted.catalog))
@@ -61,7 +61,7 @@ def _catalog(scripted: ScriptedSource):
     return read_catalog(scripted.catalog)
 
 
-def test_without_a_catalog_it_says_how_to_get_one(scripted):
+def test_the_error_for_a_missing_catalog_says_how_to_get_one(scripted):
     with pytest.raises(SettingsError, match="s3dest discover"):
         build_stream_assets(scripted.source(), partitions_def=None)
 
@@ -75,10 +75,10 @@ class TestSelection:
         made = build_stream_assets(scripted.source(), catalog=scripted.catalog, partitions_def=None, streams=streams)
         return [(each.key.to_user_string(), next(iter(each.specs)).metadata["s3dest/sync_mode"]) for each in made]
 
-    def test_by_name(self, three):
+    def test_streams_are_selected_by_name(self, three):
         assert self.names(three, ["b.users", "orders"]) == [("b/users", "full_refresh"), ("orders", "full_refresh")]
 
-    def test_with_their_sync_modes(self, three):
+    def test_streams_are_selected_with_their_sync_modes(self, three):
         assert self.names(three, {"orders": "append"}) == [("orders", "append")]
 
     @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ class TestSelection:
         [(["order"], "Did you mean 'orders'"), (["users"], r"a\.users, b\.users"), ({"orders": "upsert"}, "upsert")],
         ids=["unknown", "ambiguous", "sync mode"],
     )
-    def test_what_cannot_be_chosen_is_told(self, three, streams, reason):
+    def test_an_impossible_selection_is_reported(self, three, streams, reason):
         with pytest.raises(SettingsError, match=reason):
             self.names(three, streams)
 
@@ -98,15 +98,15 @@ def test_streams_that_would_be_one_asset_are_refused(scripted):
 
 
 class TestPartitions:
-    def test_they_are_daily_from_the_start_date(self, scripted):
+    def test_partitions_are_daily_from_the_start_date(self, scripted):
         assert one(scripted.stream("users"), start_date="2026-01-31").partitions_def == dg.DailyPartitionsDefinition(
             "2026-01-31"
         )
 
-    @pytest.mark.parametrize("given", [{}, {"start_date": "2026-01-31", "partitions_def": None}])
-    def test_they_are_said_once(self, scripted, given):
+    @pytest.mark.parametrize("arguments", [{}, {"start_date": "2026-01-31", "partitions_def": None}])
+    def test_partitions_are_defined_only_once(self, scripted, arguments):
         with pytest.raises(SettingsError, match="start_date"):
-            build_stream_assets(scripted.stream("users").source(), catalog=scripted.catalog, **given)
+            build_stream_assets(scripted.stream("users").source(), catalog=scripted.catalog, **arguments)
 
     def test_the_config_names_the_slice(self, lake, scripted):
         scripted.stream("users").records("users", {"id": 1})
@@ -116,7 +116,7 @@ class TestPartitions:
         assert call["files"]["config"] == {"from": "2026-01-05T00:00:00Z", "to": "2026-01-06T00:00:00Z"}
         assert lake.ids() == [1]
 
-    def test_they_may_come_from_the_translator(self, lake, scripted):
+    def test_partitions_can_come_from_the_translator(self, lake, scripted):
         class ByDay(S3DestinationTranslator):
             def get_asset_spec(self, stream):
                 return super().get_asset_spec(stream).replace_attributes(partitions_def=DAILY)
@@ -126,7 +126,7 @@ class TestPartitions:
         lake.materialize(made, partition_key="2026-01-05")
         assert scripted.calls("read")[0]["files"]["config"] == {"from": "2026-01-05"}
 
-    def test_a_range_in_one_run_reads_each_for_itself(self, lake, scripted):
+    def test_each_partition_of_a_range_is_read_separately(self, lake, scripted):
         scripted.stream("users").records("users", {"id": 1})
         made = one(
             scripted,
@@ -143,7 +143,7 @@ class TestPartitions:
         assert days == ["2026-01-05", "2026-01-06", "2026-01-07"]
         assert len(lake.ids()) == len(result.asset_materializations_for_node("users")) == 3
 
-    def test_they_get_no_state(self, lake, scripted):
+    def test_partitions_receive_no_state(self, lake, scripted):
         scripted.stream("users").records("users", {"id": 1}).state("users", {"at": 1})
         made = one(scripted, partitions_def=DAILY, streams={"users": "append"})
         for _ in range(2):
@@ -176,7 +176,7 @@ class TestPartitions:
 
 
 class TestState:
-    def test_an_appending_stream_goes_on_from_its_last_state(self, lake, scripted):
+    def test_an_append_stream_resumes_from_its_last_state(self, lake, scripted):
         scripted.stream("users", source_defined_cursor=True)
         scripted.on("read", 1).records("users", {"id": 1}).state("users", {"at": 1})
         scripted.on("read", 2).records("users", {"id": 2}).state("users", {"at": 2})
@@ -188,7 +188,7 @@ class TestState:
         assert [each and each[0]["stream"]["stream_state"] for each in states] == [None, {"at": 1}, {"at": 2}]
         assert lake.ids() == [1, 2, 3]
 
-    def test_a_failed_sync_reaches_no_state(self, lake, scripted):
+    def test_a_failed_sync_stores_no_state(self, lake, scripted):
         scripted.stream("users", source_defined_cursor=True)
         scripted.on("read", 1).records("users", {"id": 1}).state("users", {"at": 1}).error("it broke").exits(1)
         scripted.on("read", 2).records("users", {"id": 2})
@@ -198,7 +198,7 @@ class TestState:
         assert [call["files"].get("state") for call in scripted.calls("read")] == [None, None]
         assert lake.ids() == [2]
 
-    def test_a_full_refresh_begins_anew(self, lake, scripted):
+    def test_a_full_refresh_starts_over(self, lake, scripted):
         scripted.stream("users").records("users", {"id": 1}).state("users", {"at": 1})
         made = one(scripted)
         for _ in range(2):
@@ -207,7 +207,7 @@ class TestState:
         assert lake.ids() == [1]
 
 
-def test_a_connector_that_fails_leaves_the_old_data_and_tells_why(lake, scripted):
+def test_a_failing_connector_leaves_the_old_data_and_its_reason_is_reported(lake, scripted):
     scripted.stream("users")
     scripted.on("read", 1).records("users", {"id": 7})
     scripted.on("read", 2).records("users", {"id": 8}).error("quota exceeded").exits(1)
@@ -220,13 +220,13 @@ def test_a_connector_that_fails_leaves_the_old_data_and_tells_why(lake, scripted
     assert lake.ids() == [7]
 
 
-def test_bad_records_are_kept_aside_and_counted(lake, told, scripted):
+def test_bad_records_are_quarantined_and_counted(lake, metadata_of, scripted):
     scripted.stream("users").records("users", {"id": 1}).prints('{"type": "RECORD", "record": {"stream": "users", ')
     result = lake.materialize(one(scripted), io=lake.io(on_bad_record="quarantine"))
-    assert told(result, "users")["quarantined"] == 1
+    assert metadata_of(result, "users")["quarantined"] == 1
 
 
-def test_what_the_connector_logs_is_in_the_runs_log_at_its_level(lake, scripted):
+def test_log_messages_of_the_connector_are_in_the_log_of_the_run_with_their_level(lake, scripted):
     scripted.stream("users").log("INFO", "page 1 of 50%").log("WARN", "slow").log("ERROR", "odd").records("users")
     with dg.DagsterInstance.ephemeral() as instance:
         result = lake.materialize(one(scripted), instance=instance)
@@ -244,12 +244,12 @@ class TestEnvironment:
         (call,) = scripted.calls("read")
         assert call["files"]["config"] == {"auth": {"token": "hush-token"}, "pages": [1, "7"]}
 
-    def test_one_that_is_not_set_is_named(self, lake, scripted):
+    def test_a_missing_variable_is_named(self, lake, scripted):
         made = one(scripted.stream("users"), {"token": dg.EnvVar("NOT_SET_AT_ALL")})
         with pytest.raises(dg.Failure, match="NOT_SET_AT_ALL") as caught:
             lake.materialize(made)
         assert not caught.value.allow_retries
 
-    def test_anything_else_stays(self):
+    def test_other_values_stay_unchanged(self):
         assert look_up({"a": [1, None, "x", {"b": True}]}) == {"a": [1, None, "x", {"b": True}]}
         assert look_up(None) is None

@@ -1,4 +1,4 @@
-"""What goes wrong: the sentence that people see, what a retry does, and what stands in the bucket after it."""
+"""Failures: the message that people see, what a retry does, and what the bucket holds afterwards."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_two_runs_of_an_append_stream_add_up(lake):
     assert lake.ids() == [1, 1]
 
 
-def test_an_error_of_the_library_is_one_sentence_with_its_place(lake):
+def test_an_error_of_the_library_is_one_sentence_with_its_location(lake):
     @stream_asset(partitions_def=dg.DailyPartitionsDefinition("2026-01-01"))
     def people():
         return [{"id": 1}, 5]
@@ -89,12 +89,12 @@ def test_an_error_of_the_library_is_one_sentence_with_its_place(lake):
     result = lake.materialize(people, partition_key="2026-01-02", raise_on_error=False)
     shown = result.failure_data_for_node("people")
     assert shown.user_failure_data.description.startswith("people: Record 2 is ")
-    told = {name: value.value for name, value in shown.user_failure_data.metadata.items()}
-    assert "on_bad_record" in told.pop("next_step")
-    assert told == {"error": "RecordError", "stream": "people", "partition": "2026-01-02"}
+    metadata = {name: value.value for name, value in shown.user_failure_data.metadata.items()}
+    assert "on_bad_record" in metadata.pop("next_step")
+    assert metadata == {"error": "RecordError", "stream": "people", "partition": "2026-01-02"}
 
 
-def test_a_bucket_that_is_not_there_is_told_by_its_name(lake):
+def test_a_missing_bucket_is_named(lake):
     @stream_asset
     def people():
         return [{"id": 1}]
@@ -126,11 +126,11 @@ def test_a_bucket_that_is_not_there_is_told_by_its_name(lake):
         (errors.CommitError, True),
     ],
 )
-def test_only_what_may_get_better_is_retried(error, retried):
+def test_only_temporary_errors_are_retried(error, retried):
     assert failure(error("It went wrong.")).allow_retries is retried
 
 
-def test_wrong_settings_are_not_tried_again(lake):
+def test_wrong_settings_are_not_retried(lake):
     attempts = []
 
     @stream_asset(retry_policy=dg.RetryPolicy(max_retries=3))
@@ -142,10 +142,10 @@ def test_wrong_settings_are_not_tried_again(lake):
     assert len(attempts) == 1
 
 
-def test_places_of_an_error_are_metadata():
+def test_the_location_of_an_error_becomes_metadata():
     error = errors.AccessDeniedError("S3 denied.", stream="users", partition="eu", key="a/b", action="s3:PutObject")
-    told = {name: value.value for name, value in failure(error).metadata.items()}
-    assert told == {
+    metadata = {name: value.value for name, value in failure(error).metadata.items()}
+    assert metadata == {
         "error": "AccessDeniedError",
         "stream": "users",
         "partition": "eu",
@@ -158,11 +158,11 @@ def test_places_of_an_error_are_metadata():
 @pytest.mark.parametrize(
     "kind", [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
 )
-def test_every_error_tells_the_next_step(kind):
+def test_every_error_names_the_next_step(kind):
     assert len(failure(kind("It went wrong.")).metadata["next_step"].value.split()) > 1 or kind is errors.S3DestError
 
 
-def test_errors_of_others_pass():
+def test_foreign_errors_pass_unchanged():
     with pytest.raises(KeyError), as_dagster_failures():
         raise KeyError("theirs")
 

@@ -1,4 +1,4 @@
-"""Files as streams: their records through an asset into the bucket."""
+"""Files as streams: an asset lands their records in the bucket."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMA = {
 }
 
 
-def test_texts_of_csv_get_the_types_of_the_schema_and_none_is_lost(lake, tmp_path, told):
+def test_csv_texts_get_the_types_of_the_schema_and_none_is_lost(lake, tmp_path, metadata_of):
     (tmp_path / "a.csv").write_text("id,name,at\n1,A,2026-01-05\n007,,soon\n")
 
     @stream_asset(json_schema=SCHEMA)
@@ -31,11 +31,11 @@ def test_texts_of_csv_get_the_types_of_the_schema_and_none_is_lost(lake, tmp_pat
         (1, "A", "2026-01-05"),
         (None, None, "None"),
     ]
-    assert told(result, "people")["overflowed"] == 2
+    assert metadata_of(result, "people")["overflowed"] == 2
     assert dict(found[1]["_airbyte_additional_properties"]) == {"id": "007", "at": "soon"}
 
 
-def test_several_partitions_in_one_run_read_each_its_files(lake, tmp_path):
+def test_each_partition_of_a_run_reads_its_own_files(lake, tmp_path):
     for day in (5, 6):
         (tmp_path / f"2026-01-0{day}.jsonl").write_text(f'{{"id": {day}}}\n')
     inbox = FileSource(f"{tmp_path}/{{{{ partition_key }}}}.jsonl")
@@ -52,7 +52,7 @@ def test_several_partitions_in_one_run_read_each_its_files(lake, tmp_path):
 
 
 @pytest.mark.parametrize(("settings", "kept"), [({}, None), ({"on_bad_record": "quarantine"}, 1)])
-def test_a_line_that_is_no_record_is_a_failure_or_kept_aside(lake, tmp_path, told, settings, kept):
+def test_an_invalid_line_is_a_failure_or_is_quarantined(lake, tmp_path, metadata_of, settings, kept):
     (tmp_path / "a.jsonl").write_text('{"id": 1}\n{"id":\n')
 
     @stream_asset
@@ -61,10 +61,10 @@ def test_a_line_that_is_no_record_is_a_failure_or_kept_aside(lake, tmp_path, tol
 
     result = lake.materialize(people, io=lake.io(**settings), raise_on_error=False)
     assert result.success is (kept is not None)
-    assert kept is None or told(result, "people")["quarantined"] == kept
+    assert kept is None or metadata_of(result, "people")["quarantined"] == kept
 
 
-def test_a_file_that_is_not_there_fails_and_leaves_what_was_landed(lake, tmp_path):
+def test_a_missing_file_fails_and_leaves_the_landed_data(lake, tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text('{"id": 1}\n')
 
@@ -79,7 +79,7 @@ def test_a_file_that_is_not_there_fails_and_leaves_what_was_landed(lake, tmp_pat
     assert lake.ids() == [1]
 
 
-def test_a_bad_row_is_told_and_kept_with_its_file_and_line(lake, tmp_path):
+def test_a_bad_row_is_reported_and_quarantined_with_its_file_and_line(lake, tmp_path):
     (tmp_path / "a.csv").write_text("id,name\n1,A\n2\n")
 
     @stream_asset

@@ -1,4 +1,4 @@
-"""The sensor of files: what is new is synced once, whatever happens to the cursor."""
+"""The sensor of files: new files are synced once, whatever happens to the cursor."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DAILY = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-02-01")
 
 
 class Inbox:
-    """A directory, a stream of its files, and the sensor that looks at it."""
+    """A directory, a stream of its files, and the sensor that watches it."""
 
     def __init__(self, directory: Path, pattern: str, partitions: Any, filesystem: Any = None, **settings: Any) -> None:
         self.directory = directory
@@ -43,7 +43,7 @@ class Inbox:
         os.utime(path, (modified_at, modified_at))
 
     def tick(self, instance: dg.DagsterInstance | None = None) -> Any:
-        """What one look gives; the cursor is kept."""
+        """The result of one evaluation. The cursor is stored."""
         with dg.DagsterInstance.ephemeral() as empty:
             context = dg.SensorEvaluationContext(
                 instance_ref=instance.get_ref() if instance else None,  # as the daemon has one
@@ -58,12 +58,12 @@ class Inbox:
         self.cursor = found.cursor
         return found
 
-    def asked(self, instance: dg.DagsterInstance | None = None) -> list[str | None]:
+    def requested(self, instance: dg.DagsterInstance | None = None) -> list[str | None]:
         return [each.partition_key for each in self.tick(instance).run_requests]
 
 
 @pytest.fixture
-def whole(tmp_path) -> Inbox:
+def unpartitioned(tmp_path) -> Inbox:
     return Inbox(tmp_path, "*.jsonl", None)
 
 
@@ -77,34 +77,34 @@ def days(tmp_path) -> Inbox:
     return Inbox(tmp_path, "{{ partition_key }}.jsonl", DAILY)
 
 
-def test_files_are_synced_when_there_is_something_new(whole):
-    assert whole.tick().skip_message
-    whole.put("a.jsonl")
-    assert whole.asked() == [None]
-    assert whole.asked() == []
-    whole.put("b.jsonl")
-    assert whole.asked() == [None]
+def test_new_files_cause_a_sync(unpartitioned):
+    assert unpartitioned.tick().skip_message
+    unpartitioned.put("a.jsonl")
+    assert unpartitioned.requested() == [None]
+    assert unpartitioned.requested() == []
+    unpartitioned.put("b.jsonl")
+    assert unpartitioned.requested() == [None]
 
 
 @pytest.mark.parametrize("change", [{"content": '{"id": 22}\n'}, {"modified_at": LONG_AGO + 1}], ids=["size", "time"])
-def test_a_file_that_changed_is_new(days, change):
+def test_a_changed_file_counts_as_new(days, change):
     days.put("2026-01-05.jsonl")
     days.put("2026-01-06.jsonl")
-    assert days.asked() == ["2026-01-05", "2026-01-06"]
+    assert days.requested() == ["2026-01-05", "2026-01-06"]
     days.put("2026-01-06.jsonl", **change)
-    assert days.asked() == ["2026-01-06"]
+    assert days.requested() == ["2026-01-06"]
 
 
 def test_another_file_of_a_partition_syncs_that_partition_again(tmp_path):
     inbox = Inbox(tmp_path, "{{ partition_key }}/*.jsonl", DAILY)
     inbox.put("2026-01-05/a.jsonl")
     inbox.put("2026-01-06/a.jsonl")
-    assert inbox.asked() == ["2026-01-05", "2026-01-06"]
+    assert inbox.requested() == ["2026-01-05", "2026-01-06"]
     inbox.put("2026-01-05/b.jsonl")
-    assert inbox.asked() == ["2026-01-05"]
+    assert inbox.requested() == ["2026-01-05"]
 
 
-def test_the_same_files_have_the_same_run_key_also_when_the_cursor_is_lost(days):
+def test_the_same_files_have_the_same_run_key_even_if_the_cursor_is_lost(days):
     days.put("2026-01-05.jsonl")
     (first,) = days.tick().run_requests
     days.cursor = None
@@ -114,31 +114,31 @@ def test_the_same_files_have_the_same_run_key_also_when_the_cursor_is_lost(days)
     assert first.run_key == again.run_key != other.run_key
 
 
-def test_a_file_that_may_still_be_written_waits(days):
+def test_a_file_that_may_still_be_written_is_postponed(days):
     days.put("2026-01-05.jsonl", modified_at=LATER - 9)
     days.put("2026-01-06.jsonl", modified_at=LATER - 11)
-    assert days.asked() == ["2026-01-06"]
+    assert days.requested() == ["2026-01-06"]
     days.put("2026-01-05.jsonl", modified_at=LATER - 11)
-    assert days.asked() == ["2026-01-05"]
+    assert days.requested() == ["2026-01-05"]
 
 
-def test_a_changed_file_that_waits_keeps_its_place_in_the_cursor(days):
+def test_a_postponed_changed_file_keeps_its_entry_in_the_cursor(days):
     days.put("2026-01-05.jsonl")
     days.tick()
     before = days.cursor
     days.put("2026-01-05.jsonl", modified_at=LATER)
-    assert days.asked() == []
+    assert days.requested() == []
     assert days.cursor == before
 
 
-def test_a_tick_asks_for_so_many_runs_and_the_next_for_the_others(tmp_path):
+def test_a_tick_requests_a_limited_number_of_runs_and_the_next_tick_the_rest(tmp_path):
     inbox = Inbox(tmp_path, "{{ partition_key }}.jsonl", DAILY, most_runs=2)
     for day in range(1, 6):
         inbox.put(f"2026-01-0{day}.jsonl")
-    assert [len(inbox.asked()) for _ in range(4)] == [2, 2, 1, 0]
+    assert [len(inbox.requested()) for _ in range(4)] == [2, 2, 1, 0]
 
 
-def test_files_that_are_gone_are_gone_from_the_cursor(days):
+def test_deleted_files_are_removed_from_the_cursor(days):
     days.put("2026-01-05.jsonl")
     days.tick()
     (days.directory / "2026-01-05.jsonl").unlink()
@@ -155,21 +155,21 @@ def test_keys_of_dynamic_partitions_are_added_once(tenants):
     assert (added.partitions_def_name, added.partition_keys) == ("tenants", ["hooli"])
 
 
-def test_files_of_no_partition_are_left_alone_and_do_not_hold_up_others(days):
+def test_files_without_a_partition_are_ignored_and_do_not_block_others(days):
     days.put("notes.jsonl")
     days.put("2026-01-05.jsonl")
-    assert days.asked() == ["2026-01-05"]
-    assert days.asked() == []
+    assert days.requested() == ["2026-01-05"]
+    assert days.requested() == []
 
 
-def test_what_it_asks_for_lands(lake, days):
+def test_the_requested_runs_land_their_files(lake, days):
     days.put("2026-01-05.jsonl", '{"id": 5}\n')
     (request,) = days.tick().run_requests
     lake.materialize(days.asset, partition_key=request.partition_key)
     assert lake.ids() == [5]
 
 
-def test_an_object_that_arrives_in_a_bucket_is_asked_for_once_and_lands(lake, rclone_s3):
+def test_a_new_object_in_a_bucket_is_requested_once_and_lands(lake, rclone_s3):
     bucket, client = rclone_s3.new_bucket(), rclone_s3.client()
     filesystem = S3FileSystem(
         endpoint_override=rclone_s3.endpoint.removeprefix("http://"),
@@ -179,7 +179,7 @@ def test_an_object_that_arrives_in_a_bucket_is_asked_for_once_and_lands(lake, rc
         secret_key=rclone_s3.secret_access_key,
     )
     objects = Inbox(Path(bucket), "{{ partition_key }}/*.jsonl", DAILY, filesystem=filesystem, clock=lambda: 4e9)
-    assert objects.asked() == []
+    assert objects.requested() == []
     client.put_object(Bucket=bucket, Key="2026-01-05/a.jsonl", Body=b'{"id": 5}\n')
     first, again = objects.tick().run_requests, objects.tick().run_requests
     assert ([each.partition_key for each in first], again) == (["2026-01-05"], [])
@@ -195,9 +195,9 @@ def test_files_and_target_must_agree_on_partitions(tmp_path, pattern, partitions
         Inbox(tmp_path, pattern, partitions)
 
 
-def test_targets_must_have_the_same_partitions(whole, days):
+def test_targets_must_have_the_same_partitions(unpartitioned, days):
     with pytest.raises(SettingsError, match="different partitions"):
-        build_file_sensor(FileSource("*.jsonl"), [whole.asset, days.asset])
+        build_file_sensor(FileSource("*.jsonl"), [unpartitioned.asset, days.asset])
 
 
 REGIONS = dg.MultiPartitionsDefinition({"day": DAILY, "region": dg.StaticPartitionsDefinition(["eu", "us"])})
@@ -206,7 +206,7 @@ REGIONS = dg.MultiPartitionsDefinition({"day": DAILY, "region": dg.StaticPartiti
 @pytest.mark.parametrize(
     "pattern", ["{{ partition_key.region }}/{{ partition_key.day }}.jsonl", "{{ partition_key }}.jsonl"]
 )
-def test_dimensions_of_the_partition_are_read_out_of_the_path(tmp_path, pattern):
+def test_dimensions_of_the_partition_are_read_from_the_path(tmp_path, pattern):
     inbox = Inbox(tmp_path, pattern, REGIONS)
     for day, region in (("2026-01-05", "eu"), ("2026-01-05", "us"), ("2026-01-05", "mars"), ("soon", "eu")):
         values = {"partition_key.region": region, "partition_key.day": day, "partition_key": f"{day}|{region}"}
@@ -226,19 +226,19 @@ def test_dimensions_of_the_partition_are_read_out_of_the_path(tmp_path, pattern)
         "{% if true %}{{ partition_key }}{% endif %}",
     ],
 )
-def test_a_path_that_does_not_tell_the_partition_plainly_is_refused(tmp_path, pattern):
+def test_a_path_with_an_ambiguous_partition_is_refused(tmp_path, pattern):
     with pytest.raises(SettingsError, match="partition_key"):
         Inbox(tmp_path, pattern, REGIONS)
 
 
-def test_it_is_stopped_and_named_after_its_target_unless_said_otherwise(tmp_path, whole):
-    assert whole.sensor.name == "visits_files"
-    assert whole.sensor.default_status is dg.DefaultSensorStatus.STOPPED
+def test_the_sensor_is_stopped_and_named_after_its_target_by_default(tmp_path, unpartitioned):
+    assert unpartitioned.sensor.name == "visits_files"
+    assert unpartitioned.sensor.default_status is dg.DefaultSensorStatus.STOPPED
     own = Inbox(tmp_path, "*", None, name="inbox", minimum_interval_seconds=5).sensor
     assert (own.name, own.minimum_interval_seconds) == ("inbox", 5)
 
 
-def test_a_place_that_cannot_be_listed_fails_the_tick_with_the_reason():
+def test_a_location_that_cannot_be_listed_fails_the_tick_with_the_reason():
     @stream_asset
     def visits():
         return []

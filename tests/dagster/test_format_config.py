@@ -1,4 +1,4 @@
-"""The format in Dagster's run config says what the frozen settings say."""
+"""The format in Dagster's run config is equivalent to the frozen settings."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ def test_a_config_has_the_settings_and_their_defaults(config):
 
 
 @pytest.mark.parametrize("settings", [*OTHERS, *(made() for made in SETTINGS.values())], ids=str)
-def test_nothing_is_lost_on_the_way_there_and_back(settings):
+def test_a_round_trip_loses_no_setting(settings):
     assert format_settings(format_config(settings)) == settings
 
 
 def test_the_others_differ_from_the_defaults_in_every_setting():
-    """So that the test above shows what it says."""
+    """Makes sure that the test above covers every setting."""
     for settings in OTHERS:
         same = [each.name for each in fields(settings) if getattr(settings, each.name) == each.default]
         assert same in ([], ["gzip_effort"], ["compression"])
 
 
-def test_every_config_says_what_its_settings_mean():
+def test_every_config_describes_its_settings():
     silent = [f"{config.__name__}.{name}" for config in CONFIGS for name, field in config.model_fields.items()]
     described = [
         f"{config.__name__}.{name}"
@@ -59,7 +59,7 @@ def test_every_config_says_what_its_settings_mean():
     assert described == silent
 
 
-def test_the_connectors_format_object_is_taken_as_it_is():
+def test_the_connectors_format_object_is_accepted_unchanged():
     connectors = {"format_type": "Avro", "compression_codec": {"codec": "Deflate", "compression_level": 6}}
     assert format_settings(as_format_config(connectors)) == AvroFormat(codec="Deflate", compression_level=6)
 
@@ -69,7 +69,7 @@ def test_a_format_object_with_a_meaningless_member_is_refused():
         as_format_config({"format_type": "CSV", "colour": "red"})
 
 
-def test_what_is_dagsters_is_left_to_dagster():
+def test_dagster_handles_its_own_values():
     config = FORMAT_CONFIGS[ParquetFormat]()
     assert as_format_config(config) is config
     assert as_format_config({"Parquet": {}}) == {"Parquet": {}}

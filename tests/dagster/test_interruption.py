@@ -1,4 +1,4 @@
-"""A run that is interrupted while it lands: Ctrl-C, and what an orchestrator of containers sends."""
+"""A run is interrupted while it lands: by Ctrl-C, or by the signal of a container orchestrator."""
 
 from __future__ import annotations
 
@@ -29,13 +29,14 @@ def test_an_interrupted_run_leaves_neither_objects_nor_uploads(lake, tmp_path):
     finally:
         process.kill()
         process.wait()
-    # What the server can do is known from now on.
+    # The abilities of the server are known from now on.
     assert lake.all_keys() == ["_s3dest/server.json"]
     assert lake.uploads() == 0
 
 
 def test_an_interrupted_run_ends_a_stubborn_connector_though_the_server_hangs(lake, tmp_path):
-    """The connector and its child ignore SIGTERM, and S3 answers neither parts nor aborts; nobody is waited for."""
+    """The connector and its child ignore SIGTERM, and S3 answers neither parts nor aborts. The run waits for none of
+    them."""
     begun, child = tmp_path / "begun", tmp_path / "child"
     scripted = ScriptedSource(tmp_path).ignores_sigterm().spawns_grandchild(child)
     scripted.generated("users", 70_000, text=os.urandom(60).hex()).touches(begun).sleeps(600).source()
@@ -56,5 +57,5 @@ def test_an_interrupted_run_ends_a_stubborn_connector_though_the_server_hangs(la
             process.wait()
     assert not is_running(scripted.calls("read")[0]["pid"])
     assert is_soon_gone(int(child.read_text()))
-    # It hangs while it is found out what the server can do; the sweep takes what is left of that.
+    # The server hangs while its abilities are probed. The sweep deletes what the probe left behind.
     assert [key for key in lake.all_keys() if not key.startswith("_s3dest/~probe-")] == []

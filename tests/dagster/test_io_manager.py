@@ -1,4 +1,4 @@
-"""The IO manager's settings: the connector's names, the connector's file, run config, and who reaches the bucket."""
+"""The settings of the IO manager: the connector's names, the connector's file, run config, and access to the bucket."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def people():
     return [{"id": 1}]
 
 
-def test_every_setting_of_a_destination_is_a_setting_here_with_the_same_default():
+def test_the_io_manager_has_every_setting_of_a_destination_with_the_same_default():
     ours = S3DestinationIOManager(s3_bucket_name="lake").destination()
     assert ours == S3Destination(s3_bucket_name="lake")
     names = {each.name for each in fields(S3Destination)} | {"s3_bucket_region", "s3_endpoint", "s3", "preview_rows"}
     assert set(S3DestinationIOManager.model_fields) == names
 
 
-def test_every_setting_says_what_it_means():
+def test_every_setting_has_a_description():
     silent = [name for name, field in S3DestinationIOManager.model_fields.items() if not field.description]
     assert silent == ["s3"]
 
@@ -102,7 +102,7 @@ def test_every_setting_reaches_the_destination():
     ],
     ids=["frozen settings", "config", "the connector's object", "run config"],
 )
-def test_the_format_may_be_said_in_each_way(format):
+def test_the_format_is_accepted_in_every_form(format):
     destination = S3DestinationIOManager(s3_bucket_name="lake", format=format).destination()
     assert destination.format == ParquetFormat(compression_codec="ZSTD")
 
@@ -111,21 +111,21 @@ def test_the_format_may_be_said_in_each_way(format):
     ("name", "format"),
     [("parquet", ParquetFormat()), ("CSV", CsvFormat()), ("jsonl", JsonlFormat()), ("Avro", AvroFormat())],
 )
-def test_a_formats_name_is_the_format_with_its_defaults(name, format):
+def test_the_name_of_a_format_means_the_format_with_its_defaults(name, format):
     pasted = {"s3_bucket_name": "b", "s3_bucket_path": "", "s3_bucket_region": "", "format": name}
     assert S3DestinationIOManager(s3_bucket_name="b", format=name).destination().format == format
     assert S3Destination(s3_bucket_name="b", format=name).format == format
     assert S3DestinationIOManager.from_connector_config(pasted).destination().format == format
 
 
-def test_another_name_is_refused_with_those_that_there_are():
+def test_an_unknown_name_is_refused_with_the_known_ones():
     for make in (S3DestinationIOManager, S3Destination):
         with pytest.raises(SettingsError, match=r"(?i)orc.*known are.*csv"):
             make(s3_bucket_name="b", format="orc")
 
 
-def test_run_config_says_the_format_and_other_settings(lake):
-    """Dagster puts run config in the place of all settings, so that those without a default have to be repeated."""
+def test_run_config_can_set_the_format_and_other_settings(lake):
+    """Run config replaces all settings in Dagster, so settings without a default must be repeated."""
     config = {
         "s3_bucket_name": lake.bucket,
         "format": {"CSV": {"compression": "No Compression"}},
@@ -138,7 +138,7 @@ def test_run_config_says_the_format_and_other_settings(lake):
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "message"),
     [
         (lambda: S3DestinationIOManager(s3_bucket_name="lake", memory_bm=300), "'memory_bm'. Is memory_mb meant?"),
         (lambda: S3DestinationIOManager(s3_bucket_name="lake", colour="red"), "has no setting 'colour'. It has: "),
@@ -146,12 +146,12 @@ def test_run_config_says_the_format_and_other_settings(lake):
         (lambda: S3Resource(role_arm="arn:aws:iam::1:role/loader"), "'role_arm'. Is role_arn meant?"),
     ],
 )
-def test_a_setting_that_there_is_not_is_refused_and_one_that_lacks_is_named(make, told):
-    with pytest.raises(SettingsError, match=re.escape(told)):
+def test_an_unknown_setting_is_refused_and_a_missing_one_is_named(make, message):
+    with pytest.raises(SettingsError, match=re.escape(message)):
         make()
 
 
-def test_another_template_for_what_has_landed_is_refused_before_anything_is_written(lake):
+def test_another_template_for_landed_data_is_refused_before_anything_is_written(lake):
     lake.materialize(people)
     before = lake.all_keys()
     other = {"s3_path_format": "${STREAM_NAME}/${EPOCH}_"}
@@ -179,7 +179,7 @@ def test_wrong_settings_are_refused_when_they_are_made(settings, error):
 
 
 class TestConnectorConfig:
-    def test_the_connectors_file_is_taken_as_it_is(self, tmp_path):
+    def test_the_connectors_file_is_accepted_unchanged(self, tmp_path):
         path = tmp_path / "config.json"
         path.write_text(json.dumps(CONFIG))
         io = S3DestinationIOManager.from_connector_config(path)
@@ -216,11 +216,11 @@ class TestConnectorConfig:
         ],
         ids=lambda each: str(each) if isinstance(each, dict) else "",
     )
-    def test_each_of_the_connectors_formats(self, format, expected):
+    def test_every_format_of_the_connector_is_accepted(self, format, expected):
         io = S3DestinationIOManager.from_connector_config(CONFIG | {"format": format})
         assert io.destination().format == expected
 
-    def test_it_lands(self, lake):
+    def test_an_io_manager_with_the_connectors_config_lands(self, lake):
         config = {
             "s3_bucket_name": lake.bucket,
             "s3_bucket_path": "data",
@@ -240,13 +240,13 @@ class TestConnectorConfig:
             "These keys of the connector's configuration mean nothing here: colour"
         ]
 
-    def test_our_own_settings_stand_under_our_name_or_beside(self):
+    def test_own_settings_are_accepted_under_our_name_or_next_to_it(self):
         config = CONFIG | {"s3dest": {"object_size_mb": 10, "path_style": True}}
         io = S3DestinationIOManager.from_connector_config(config, on_empty_refresh="fail")
         assert (io.destination().object_size_mb, io.destination().on_empty_refresh) == (10, "fail")
         assert io.s3.path_style is True
 
-    def test_what_is_wrong_in_it_is_told_without_its_secret(self, tmp_path):
+    def test_a_mistake_in_the_config_is_reported_without_its_secret(self, tmp_path):
         path = tmp_path / "config.json"
         path.write_text('{"secret_access_key": "hush-secret", oops')
         with pytest.raises(SettingsError, match=r"config\.json is no JSON: see line 1") as caught:
@@ -278,7 +278,7 @@ class TestConnectorConfig:
 
 class TestAccess:
     def test_a_resource_given_to_both_signs_in_once(self, lake, monkeypatch):
-        """Dagster makes a nested resource a second time, and a landing tries requests again in its own way."""
+        """Dagster makes a nested resource a second time. A landing retries requests with its own policy."""
 
         @dg.asset
         def people(s3: S3Resource):
@@ -295,7 +295,7 @@ class TestAccess:
             assert sum(each.method == "POST" and each.path == "/" for each in server.seen) == 1
         assert lake.ids() == [1]
 
-    def test_anything_with_a_client_does(self, lake):
+    def test_any_resource_with_a_client_is_accepted(self, lake):
         class Plain:
             def get_client(self):
                 return lake.server.client()
@@ -303,7 +303,7 @@ class TestAccess:
         lake.materialize(people, io=lake.io(s3=Plain()))
         assert lake.ids() == [1]
 
-    def test_region_and_endpoint_may_stand_with_the_destination(self, lake):
+    def test_the_destination_can_have_region_and_endpoint(self, lake):
         keys = {"access_key_id": lake.server.access_key_id, "secret_access_key": lake.server.secret_access_key}
         place = {"s3_endpoint": lake.server.endpoint, "s3_bucket_region": "eu-west-1"}
         bucket = lake.io(s3=S3Connection(**keys), **place).bucket()
@@ -326,7 +326,7 @@ class TestAccess:
         with pytest.raises(SettingsError, match="s3_bucket_region"):
             io.bucket()
 
-    def test_what_reaches_no_bucket_is_refused(self):
+    def test_a_resource_without_access_to_a_bucket_is_refused(self):
         with pytest.raises(SettingsError, match="s3 is a str"):
             S3DestinationIOManager(s3_bucket_name="lake", s3="keys").bucket()
 
@@ -337,14 +337,14 @@ class TestAccess:
         assert lake.ids() == [1]
 
 
-def test_it_works_outside_of_a_step(lake):
+def test_the_io_manager_works_outside_of_a_step(lake):
     context = dg.build_output_context(asset_key=dg.AssetKey(["crm", "people"]), step_key="x", name="result")
     lake.io().handle_output(context, [{"id": 1}, {"id": 2}])
     assert lake.ids("crm/people/") == [1, 2]
     assert context.get_logged_metadata()["rows"].value == 2
 
 
-def test_it_lands_on_every_server(any_lake):
+def test_the_io_manager_lands_on_every_server(any_lake):
     for _ in range(2):
         any_lake.materialize(people)
     assert any_lake.ids() == [1]

@@ -1,4 +1,4 @@
-"""What downstream assets get: by annotation, by partition, by column."""
+"""What downstream assets receive: by annotation, by partition, by column."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def people():
 
 
 def ids_of(value: Any) -> list[int]:
-    """The ids of whatever was loaded."""
+    """The ids of any loaded value."""
     if isinstance(value, pa.RecordBatchReader):
         value = value.read_all()
     if isinstance(value, ds.Dataset):
@@ -58,15 +58,16 @@ def ids_of(value: Any) -> list[int]:
 
 
 def loaded(lake, upstream, annotation, *, ids=False, metadata=None, io=None, **options) -> Any:
-    """What an asset downstream of `upstream` gets for a parameter of this annotation, or the ids in it."""
+    """The value that an asset downstream of `upstream` receives for a parameter with this annotation, or the ids in
+    it."""
     got = []
 
-    def down(given):
-        got.append(ids_of(given) if ids else given)
+    def downstream(value):
+        got.append(ids_of(value) if ids else value)
 
-    down.__annotations__ = {"given": annotation}
+    downstream.__annotations__ = {"value": annotation}
     partitions = options.pop("down_partitions", None)
-    made = dg.asset(ins={"given": dg.AssetIn(upstream.key, metadata=metadata)}, partitions_def=partitions)(down)
+    made = dg.asset(ins={"value": dg.AssetIn(upstream.key, metadata=metadata)}, partitions_def=partitions)(downstream)
     lake.materialize(upstream, made, io=io, selection=[made], **options)
     return got[0]
 
@@ -82,7 +83,7 @@ def test_each_annotation_gets_the_records(lake, annotation):
     [(pa.Table, pa.Table), (Any, pa.Table), (list, list), (pl.DataFrame, pl.DataFrame), (dict, dict)],
     ids=str,
 )
-def test_the_value_is_of_the_kind_that_was_asked_for(lake, annotation, kind):
+def test_the_value_has_the_requested_type(lake, annotation, kind):
     lake.materialize(people)
     assert isinstance(loaded(lake, people, annotation), kind)
 
@@ -90,7 +91,7 @@ def test_the_value_is_of_the_kind_that_was_asked_for(lake, annotation, kind):
 @pytest.mark.parametrize(
     "format", [AvroFormat(), CsvFormat(), JsonlFormat(), ParquetFormat()], ids=lambda each: type(each).__name__
 )
-def test_every_format_is_loaded_alike(lake, format):
+def test_every_format_loads_the_same_values(lake, format):
     io = lake.io(format=format)
     lake.materialize(people, io=io)
     table = loaded(lake, people, pa.Table, io=io)
@@ -102,7 +103,7 @@ def people_rows() -> list[dict[str, Any]]:
     return [{"id": number, "name": f"person {number}"} for number in (1, 2, 3)]
 
 
-def test_columns_are_chosen_by_the_inputs_metadata(lake):
+def test_the_metadata_of_the_input_selects_columns(lake):
     lake.materialize(people)
     table = loaded(lake, people, pa.Table, metadata={"columns": ["name", "id"]})
     assert table.column_names == ["name", "id"]
@@ -120,7 +121,7 @@ def test_an_unknown_annotation_is_refused_with_the_known_ones(lake):
         loaded(lake, people, bytes)
 
 
-def test_the_prefix_of_stream_names_is_found_again(lake):
+def test_a_stream_with_a_name_prefix_is_found(lake):
     io = lake.io(stream_prefix="raw_")
     lake.materialize(people, io=io)
     assert loaded(lake, people, pa.Table, io=io, ids=True) == [1, 2, 3]
@@ -136,7 +137,7 @@ def days(context: dg.AssetExecutionContext):
 
 @pytest.fixture(scope="module")
 def three_days(moto_s3, lake_on):
-    """Where three days of `days` are landed."""
+    """A lake in which three days of `days` have landed."""
     lake = lake_on(moto_s3)
     for day in (1, 2, 3):
         lake.materialize(days, partition_key=f"2026-01-0{day}")
@@ -177,16 +178,16 @@ class TestPartitions:
             self.three(three_days, pa.Table, key="2026-01-05")
 
     def three(self, three_days, annotation, *, ids=False, key="2026-01-03", metadata=None):
-        """What an asset gets that depends on the three partitions up to its own."""
+        """The value that an asset receives if it depends on the three partitions up to its own."""
         got = []
 
-        def down(given):
-            got.append(ids_of(given) if ids else given)
+        def downstream(value):
+            got.append(ids_of(value) if ids else value)
 
-        down.__annotations__ = {"given": annotation}
+        downstream.__annotations__ = {"value": annotation}
         mapping = dg.TimeWindowPartitionMapping(start_offset=-2)
-        ins = {"given": dg.AssetIn(days.key, partition_mapping=mapping, metadata=metadata)}
-        made = dg.asset(ins=ins, partitions_def=DAILY)(down)
+        ins = {"value": dg.AssetIn(days.key, partition_mapping=mapping, metadata=metadata)}
+        made = dg.asset(ins=ins, partitions_def=DAILY)(downstream)
         three_days.materialize(days, made, selection=[made], partition_key=key)
         return got[0]
 
@@ -198,14 +199,14 @@ def test_a_pandas_frame(lake):
     assert frame["id"].tolist() == [1, 2, 3]
 
 
-def test_a_relation_is_a_query_over_what_was_landed(lake):
+def test_a_relation_is_a_query_over_the_landed_records(lake):
     lake.materialize(people)
     relation = loaded(lake, people, duckdb.DuckDBPyRelation)
     assert relation.filter("id > 1").aggregate("sum(id)").fetchall() == [(5,)]
     assert relation.order("id desc").limit(1).project("name").fetchall() == [("person 3",)]
 
 
-def test_an_unpartitioned_asset_gets_all_partitions_or_those_of_a_mapping(three_days):
+def test_an_unpartitioned_asset_receives_all_partitions_or_those_of_a_mapping(three_days):
     for mapping, expected in (
         (dg.AllPartitionMapping(), ["2026-01-01", "2026-01-02", "2026-01-03"]),
         (dg.SpecificPartitionsPartitionMapping(["2026-01-02"]), ["2026-01-02"]),
@@ -213,29 +214,29 @@ def test_an_unpartitioned_asset_gets_all_partitions_or_those_of_a_mapping(three_
         got: list[Any] = []
 
         @dg.asset(
-            ins={"given": dg.AssetIn(days.key, partition_mapping=mapping, metadata={"allow_missing_partitions": True})}
+            ins={"value": dg.AssetIn(days.key, partition_mapping=mapping, metadata={"allow_missing_partitions": True})}
         )
-        def down(given: pa.Table) -> None:
-            got.append(ids_of(given))  # noqa: B023  # it runs at once
+        def downstream(value: pa.Table) -> None:
+            got.append(ids_of(value))  # noqa: B023  # it runs at once
 
-        three_days.materialize(days, down, selection=[down])
+        three_days.materialize(days, downstream, selection=[downstream])
         assert got == [expected]
 
 
-def test_a_week_gets_its_days(three_days):
-    """By Dagster's mapping of time windows; days that do not exist, or were never landed, are left out."""
+def test_a_week_receives_its_days(three_days):
+    """Dagster's mapping of time windows is used. Days that do not exist, or were never landed, are left out."""
     got: list[Any] = []
     mapping = dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
     metadata = {"allow_missing_partitions": True}
 
     @dg.asset(
-        ins={"given": dg.AssetIn(days.key, partition_mapping=mapping, metadata=metadata)},
+        ins={"value": dg.AssetIn(days.key, partition_mapping=mapping, metadata=metadata)},
         partitions_def=dg.WeeklyPartitionsDefinition("2025-12-28"),
     )
-    def down(given: dict):
-        got.extend(given)
+    def downstream(value: dict):
+        got.extend(value)
 
-    three_days.materialize(days, down, selection=[down], partition_key="2025-12-28")
+    three_days.materialize(days, downstream, selection=[downstream], partition_key="2025-12-28")
     assert got == ["2026-01-01", "2026-01-02", "2026-01-03"]
 
 
@@ -268,7 +269,7 @@ def test_fields_that_older_syncs_lack_are_null(lake):
         assert table.select(["id", "name"]).to_pylist() == [{"id": 1, "name": None}, {"id": 2, "name": "two"}]
 
 
-def test_syncs_that_no_one_table_can_hold_are_told(lake):
+def test_syncs_that_do_not_fit_in_one_table_are_reported(lake):
     values = iter([1, "one"])
 
     @stream_asset(sync_mode="append")
@@ -303,7 +304,7 @@ def test_the_loader_needs_no_step(lake):
     assert ids_of(io.load_input(context)) == [1, 2, 3]
 
 
-# ---------------------------------------------------------------------- annotations taken apart
+# ---------------------------------------------------------------------- annotations in detail
 
 
 Rows = NewType("Rows", list[dict])
@@ -338,16 +339,16 @@ class Person(TypedDict):
     ],
     ids=str,
 )
-def test_generics_are_taken_apart_for_a_stream_asset(lake, annotation):
+def test_generic_annotations_are_understood_for_a_stream_asset(lake, annotation):
     lake.materialize(people)
     got = []
 
-    def down(given):
-        got.append(ids_of(given))
+    def downstream(value):
+        got.append(ids_of(value))
         return []
 
-    down.__annotations__ = {"given": annotation}
-    made = stream_asset(ins={"given": dg.AssetIn(people.key)})(down)
+    downstream.__annotations__ = {"value": annotation}
+    made = stream_asset(ins={"value": dg.AssetIn(people.key)})(downstream)
     lake.materialize(people, made, selection=[made])
     assert got == [[1, 2, 3]]
 
@@ -369,14 +370,14 @@ def test_generics_are_taken_apart_for_a_stream_asset(lake, annotation):
     ],
     ids=str,
 )
-def test_what_cannot_be_loaded_is_refused_with_what_can(lake, annotation):
+def test_an_unsupported_annotation_is_refused_with_the_supported_ones(lake, annotation):
     lake.materialize(people)
 
-    def down(given):
+    def downstream(value):
         return []
 
-    down.__annotations__ = {"given": annotation}
-    made = stream_asset(ins={"given": dg.AssetIn(people.key)})(down)
+    downstream.__annotations__ = {"value": annotation}
+    made = stream_asset(ins={"value": dg.AssetIn(people.key)})(downstream)
     with pytest.raises(dg.Failure, match=r"cannot be loaded as .*pyarrow\.Table.*dict\[str, X\].*Optional"):
         lake.materialize(people, made, selection=[made])
 
@@ -398,16 +399,16 @@ def test_what_cannot_be_loaded_is_refused_with_what_can(lake, annotation):
     ],
     ids=str,
 )
-def test_a_mapping_has_for_each_partition_what_its_annotation_says(three_days, annotation, kind):
+def test_a_mapping_holds_the_annotated_type_for_each_partition(three_days, annotation, kind):
     got = {}
 
-    def down(given):
-        got.update({key: (isinstance(each, kind), ids_of(each)) for key, each in given.items()})
+    def downstream(value):
+        got.update({key: (isinstance(each, kind), ids_of(each)) for key, each in value.items()})
         return []
 
-    down.__annotations__ = {"given": annotation}
+    downstream.__annotations__ = {"value": annotation}
     two = dg.SpecificPartitionsPartitionMapping(["2026-01-01", "2026-01-03"])
-    made = stream_asset(ins={"given": dg.AssetIn(days.key, partition_mapping=two)})(down)
+    made = stream_asset(ins={"value": dg.AssetIn(days.key, partition_mapping=two)})(downstream)
     three_days.materialize(days, made, selection=[made])
     assert got == {"2026-01-01": (True, ["2026-01-01"]), "2026-01-03": (True, ["2026-01-03"])}
 
@@ -416,42 +417,42 @@ def test_a_mapping_of_pandas_frames(three_days):
     pandas = pytest.importorskip("pandas")
     one = dg.SpecificPartitionsPartitionMapping(["2026-01-01"])
 
-    def down(given):
-        assert given["2026-01-01"]["id"].tolist() == ["2026-01-01"]
+    def downstream(value):
+        assert value["2026-01-01"]["id"].tolist() == ["2026-01-01"]
 
-    down.__annotations__ = {"given": dict[str, pandas.DataFrame]}
-    made = dg.asset(ins={"given": dg.AssetIn(days.key, partition_mapping=one)})(down)
+    downstream.__annotations__ = {"value": dict[str, pandas.DataFrame]}
+    made = dg.asset(ins={"value": dg.AssetIn(days.key, partition_mapping=one)})(downstream)
     three_days.materialize(days, made, selection=[made])
 
 
-def test_what_has_no_partitions_is_no_mapping_of_them(lake):
+def test_an_asset_without_partitions_cannot_be_loaded_as_a_mapping(lake):
     lake.materialize(people)
     with pytest.raises(dg.Failure, match="people has no partitions"):
         loaded(lake, people, dict[str, pa.Table])
 
 
-def test_two_assets_may_ask_for_the_same_and_resources_stay_resources(lake):
+def test_two_assets_can_load_the_same_input_and_resources_stay_resources(lake):
     lake.materialize(people)
     got = []
 
-    @stream_asset(ins={"given": dg.AssetIn(people.key)})
-    def first(given: collections.abc.Iterator[dict], offset: dg.ResourceParam[int]):
-        got.append(sum(ids_of(given)) + offset)
+    @stream_asset(ins={"value": dg.AssetIn(people.key)})
+    def first(value: collections.abc.Iterator[dict], offset: dg.ResourceParam[int]):
+        got.append(sum(ids_of(value)) + offset)
 
-    @stream_asset(ins={"given": dg.AssetIn(people.key)})
-    def second(given: collections.abc.Iterator[dict]):
-        got.append(sum(ids_of(given)))
+    @stream_asset(ins={"value": dg.AssetIn(people.key)})
+    def second(value: collections.abc.Iterator[dict]):
+        got.append(sum(ids_of(value)))
 
     lake.materialize(people, first, second, selection=[first, second], resources={"offset": 10})
     assert sorted(got) == [6, 16]
 
 
-def test_an_annotation_for_type_checkers_only_is_told():
-    def down(given: Nowhere):  # noqa: F821
+def test_an_annotation_for_type_checkers_only_is_reported():
+    def downstream(value: Nowhere):  # noqa: F821
         return []
 
-    with pytest.raises(SettingsError, match=r"annotation of down's parameters .*Nowhere"):
-        stream_asset(down)
+    with pytest.raises(SettingsError, match=r"annotation of downstream's parameters .*Nowhere"):
+        stream_asset(downstream)
 
 
 # ---------------------------------------------------------------------- other code locations, and ops
@@ -473,25 +474,25 @@ def test_the_stream_of_another_code_location_can_be_named(lake, of_input, of_ass
     elsewhere = dg.AssetSpec(prefixed.key, metadata=of_asset)
     got = []
 
-    @dg.asset(ins={"given": dg.AssetIn(prefixed.key, metadata=of_input)})
-    def down(given: pa.Table) -> None:
-        got.append(ids_of(given))
+    @dg.asset(ins={"value": dg.AssetIn(prefixed.key, metadata=of_input)})
+    def downstream(value: pa.Table) -> None:
+        got.append(ids_of(value))
 
-    lake.materialize(down, elsewhere, selection=[down])
+    lake.materialize(downstream, elsewhere, selection=[downstream])
     assert got == [[7]]
 
 
-def test_one_that_is_not_named_says_how(lake):
+def test_the_error_for_an_unnamed_stream_says_how_to_name_it(lake):
     lake.materialize(prefixed)
 
-    @dg.asset(ins={"given": dg.AssetIn(prefixed.key)})
-    def down(given: pa.Table) -> None: ...
+    @dg.asset(ins={"value": dg.AssetIn(prefixed.key)})
+    def downstream(value: pa.Table) -> None: ...
 
     with pytest.raises(dg.Failure, match=r"has not landed.*\"s3dest/name\": \"people\", \"s3dest/namespace\""):
-        lake.materialize(down, dg.AssetSpec(prefixed.key), selection=[down])
+        lake.materialize(downstream, dg.AssetSpec(prefixed.key), selection=[downstream])
 
 
-def test_an_op_may_give_none_and_another_may_wait_for_it(lake):
+def test_an_op_can_return_none_and_another_can_wait_for_it(lake):
     done = []
 
     @dg.op
@@ -499,8 +500,8 @@ def test_an_op_may_give_none_and_another_may_wait_for_it(lake):
         done.append("clean")
 
     @dg.op
-    def report(given):
-        done.append(given)
+    def report(value):
+        done.append(value)
 
     @dg.job(resource_defs={"io_manager": lake.io()})
     def nightly():
@@ -511,7 +512,7 @@ def test_an_op_may_give_none_and_another_may_wait_for_it(lake):
     assert lake.all_keys() == []
 
 
-def test_another_output_of_an_op_is_refused_with_the_way_out(lake):
+def test_another_output_of_an_op_is_refused_with_the_alternative(lake):
     @dg.op
     def count():
         return 5

@@ -1,4 +1,4 @@
-"""What a materialization and a definition say about a stream."""
+"""The metadata of a stream in a materialization and in a definition."""
 
 from __future__ import annotations
 
@@ -46,29 +46,29 @@ def receipt(**changes) -> Receipt:
 
 
 @pytest.fixture
-def values(told):
-    """The plain values of a receipt's metadata."""
+def values(metadata_of):
+    """The plain values of the metadata for a receipt."""
 
     def of(made: Receipt, seconds: float = 2.0, endpoint: str = "http://127.0.0.1:9000", region: str = "") -> dict:
         stream = Stream(name="users")
         bucket = open_bucket(S3Connection(endpoint=endpoint, region=region or "us-east-1"), "lake")
-        return told(receipt_metadata(made, stream, bucket=bucket, seconds=seconds, preview=Preview(stream, 0)))
+        return metadata_of(receipt_metadata(made, stream, bucket=bucket, seconds=seconds, preview=Preview(stream, 0)))
 
     return of
 
 
 def test_counts_and_rates(values):
-    told = values(receipt())
-    assert (told["rows"], told["bytes"], told["object_count"], told["removed_objects"]) == (5, 50, 2, 1)
-    assert (told["seconds"], told["rows_per_second"]) == (2.0, 2)
-    assert (told["records_read"], told["quarantined"]) == (6, 1)
+    shown = values(receipt())
+    assert (shown["rows"], shown["bytes"], shown["object_count"], shown["removed_objects"]) == (5, 50, 2, 1)
+    assert (shown["seconds"], shown["rows_per_second"]) == (2.0, 2)
+    assert (shown["records_read"], shown["quarantined"]) == (6, 1)
 
 
-def test_addresses(values):
-    told = values(receipt())
-    assert told["dagster/uri"] == "s3://lake/data/users/"
-    assert told["manifest"] == "s3://lake/_s3dest/users/~/segments/run-1.json"
-    assert (told["dagster/storage_kind"], told["sync_id"], told["schema_fingerprint"]) == ("s3", "run-1", "f00")
+def test_addresses_of_data_and_manifest(values):
+    shown = values(receipt())
+    assert shown["dagster/uri"] == "s3://lake/data/users/"
+    assert shown["manifest"] == "s3://lake/_s3dest/users/~/segments/run-1.json"
+    assert (shown["dagster/storage_kind"], shown["sync_id"], shown["schema_fingerprint"]) == ("s3", "run-1", "f00")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_addresses(values):
         ),
     ],
 )
-def test_the_location_is_a_page_of_the_console_where_there_is_one(values, endpoint, region, location):
+def test_the_location_is_a_console_page_if_the_server_has_a_console(values, endpoint, region, location):
     assert values(receipt(), endpoint=endpoint, region=region)["location"] == location
 
 
@@ -101,10 +101,10 @@ def test_an_object_at_the_top_of_the_bucket_has_an_address(values):
     assert values(receipt(objects=(item,)))["dagster/uri"] == "s3://lake/"
 
 
-def test_no_objects_have_no_address_and_no_time_no_rate(values):
-    told = values(receipt(objects=()), seconds=0)
-    assert "dagster/uri" not in told
-    assert told["rows_per_second"] == 0
+def test_a_sync_without_objects_has_no_address_and_one_without_duration_no_rate(values):
+    shown = values(receipt(objects=()), seconds=0)
+    assert "dagster/uri" not in shown
+    assert shown["rows_per_second"] == 0
 
 
 @pytest.mark.parametrize(
@@ -116,15 +116,15 @@ def test_no_objects_have_no_address_and_no_time_no_rate(values):
     ],
     ids=["unpartitioned", "a partition", "appended"],
 )
-def test_the_row_count_is_told_where_this_sync_made_all_of_it(values, changes, expected):
+def test_the_row_count_is_reported_if_this_sync_wrote_all_rows(values, changes, expected):
     assert {name: each for name, each in values(receipt(**changes)).items() if "row_count" in name} == expected
 
 
-def test_misfits_are_told_with_their_fields_and_those_that_are_plotted_always(values):
+def test_misfits_are_reported_with_their_fields_and_plotted_counts_always(values):
     tally = Tally(coerced={"id": 2, "age": 1}, overflowed={"born": 4}, undeclared={"nick": 5})
-    told = values(receipt(counts=Counts(read=5, landed=5, tally=tally)))
-    assert (told["coerced"], told["overflowed"], told["undeclared"]) == (3, 4, 5)
-    assert told["coerced_fields"] == {"id": 2, "age": 1}
+    shown = values(receipt(counts=Counts(read=5, landed=5, tally=tally)))
+    assert (shown["coerced"], shown["overflowed"], shown["undeclared"]) == (3, 4, 5)
+    assert shown["coerced_fields"] == {"id": 2, "age": 1}
     quiet = values(receipt(counts=Counts(read=5, landed=5)))
     assert not {"coerced", "undeclared", "overflowed_fields"} & quiet.keys()
     assert (quiet["quarantined"], quiet["overflowed"]) == (0, 0)
@@ -138,7 +138,7 @@ def test_objects_are_a_table(values):
     ]
 
 
-def test_of_many_objects_the_first_are_shown_and_the_rest_counted(values):
+def test_only_the_first_of_many_objects_are_shown_and_the_rest_is_counted(values):
     many = tuple(
         SegmentObject(key=f"data/{number}", rows=1, bytes=2, etag="", close_reason="size")
         for number in range(SHOWN_OBJECTS + 50)
@@ -148,25 +148,25 @@ def test_of_many_objects_the_first_are_shown_and_the_rest_counted(values):
     assert records[-1] == {"key": "… and 50 more, see the manifest", "rows": 50, "bytes": 100, "closed_at": ""}
 
 
-def test_a_repeated_sync_and_swept_uploads_are_told(values):
-    told = values(receipt(repeated=True, swept=3))
-    assert (told["repeated"], told["aborted_uploads"]) == (True, 3)
+def test_a_repeated_sync_and_swept_uploads_are_reported(values):
+    shown = values(receipt(repeated=True, swept=3))
+    assert (shown["repeated"], shown["aborted_uploads"]) == (True, 3)
     assert not {"repeated", "aborted_uploads"} & values(receipt()).keys()
 
 
-def test_what_ended_early_for_memory_is_told(values):
+def test_objects_that_ended_early_for_lack_of_memory_are_counted(values):
     objects = [
         SegmentObject(key="data/a", rows=1, bytes=2, etag="", close_reason="memory", short_row_groups=2),
         SegmentObject(key="data/b", rows=1, bytes=2, etag="", close_reason="end"),
     ]
-    told = values(receipt(objects=tuple(objects)))
-    assert told["ended_early"] == 3
-    assert [each["closed_at"] for each in told["objects"]] == ["memory", "end"]
+    shown = values(receipt(objects=tuple(objects)))
+    assert shown["ended_early"] == 3
+    assert [each["closed_at"] for each in shown["objects"]] == ["memory", "end"]
     assert "ended_early" not in values(receipt())
 
 
 class TestColumns:
-    def test_declared_ones_are_in_the_definition_only(self, lake, told):
+    def test_declared_columns_are_only_in_the_definition(self, lake, metadata_of):
         @stream_asset(json_schema=SCHEMA)
         def people():
             return [{"id": 1}]
@@ -176,25 +176,25 @@ class TestColumns:
         assert columns["id"][1] == "Number of the person"
         assert "date" in columns["born"][0]
         assert columns["e_mail"][1] == "Address ('e-mail' in the source)"
-        assert "dagster/column_schema" not in told(lake.materialize(people), "people")
+        assert "dagster/column_schema" not in metadata_of(lake.materialize(people), "people")
 
-    def test_those_of_a_stream_without_a_schema_are_told_when_they_are_known(self, lake, told):
+    def test_inferred_columns_are_reported_once_they_are_known(self, lake, metadata_of):
         @stream_asset
         def people():
             return [{"id": 1, "name": "one"}]
 
         (spec,) = people.specs
         assert "dagster/column_schema" not in spec.metadata
-        schema = told(lake.materialize(people), "people")["dagster/column_schema"]
+        schema = metadata_of(lake.materialize(people), "people")["dagster/column_schema"]
         assert {"id", "name"} <= {each.name for each in schema.columns}
 
-    def test_those_that_are_others_than_before_are_told(self, lake, told):
+    def test_changed_columns_are_reported(self, lake, metadata_of):
         properties = [
             {"id": {"type": "integer"}, "nick": {"type": "string"}},
             {"id": {"type": "string"}, "name": {"type": "string"}},
         ]
         results = [
-            told(
+            metadata_of(
                 lake.materialize(
                     stream_asset(name="people", json_schema={"type": "object", "properties": each})(lambda: [{}])
                 ),
@@ -211,31 +211,31 @@ class TestColumns:
         assert {"id", "name"} <= {each.name for each in results[1]["dagster/column_schema"].columns}
 
 
-def test_misfits_of_a_real_landing_are_counted(lake, told):
+def test_misfits_of_a_real_landing_are_counted(lake, metadata_of):
     @stream_asset(json_schema=SCHEMA)
     def people():
         return [{"id": "12"}, {"id": "many", "nick": "x"}]
 
-    values = told(lake.materialize(people, io=lake.io(format=AvroFormat())), "people")
+    values = metadata_of(lake.materialize(people, io=lake.io(format=AvroFormat())), "people")
     assert (values["coerced_fields"], values["overflowed_fields"]) == ({"id": 1}, {"id": 1})
     assert values["undeclared_fields"] == {"nick": 1}
 
 
-def test_dropped_fields_of_flattened_csv_are_counted(lake, told):
+def test_dropped_fields_of_flattened_csv_are_counted(lake, metadata_of):
     @stream_asset(json_schema=SCHEMA)
     def people():
         return [{"id": 1, "nick": "x"}]
 
     io = lake.io(format=CsvFormat(flattening="Root level flattening"))
-    assert told(lake.materialize(people, io=io), "people")["undeclared_fields"] == {"nick": 1}
+    assert metadata_of(lake.materialize(people, io=io), "people")["undeclared_fields"] == {"nick": 1}
 
 
-def test_what_is_told_is_what_lies_in_the_bucket(lake, told):
+def test_the_metadata_matches_the_contents_of_the_bucket(lake, metadata_of):
     @stream_asset(partitions_def=dg.StaticPartitionsDefinition(["eu"]), namespace="crm")
     def people():
         return [{"id": 1}, {"id": 2}]
 
-    values = told(lake.materialize(people, partition_key="eu"), "crm__people")
+    values = metadata_of(lake.materialize(people, partition_key="eu"), "crm__people")
     (key,) = lake.data_keys()
     assert [each["key"] for each in values["objects"]] == [key]
     assert values["bytes"] == len(lake.body(key))
@@ -245,7 +245,7 @@ def test_what_is_told_is_what_lies_in_the_bucket(lake, told):
 
 
 @pytest.mark.parametrize(("server", "warnings"), [("moto_s3", 0), ("rclone_s3", 1)])
-def test_a_server_that_cannot_tell_writers_apart_is_named_once(request, lake_on, server, warnings):
+def test_a_server_that_cannot_detect_concurrent_writers_is_named_once(request, lake_on, server, warnings):
     @stream_asset
     def people():
         return [{"id": 1}]

@@ -1,4 +1,4 @@
-"""Every kind of partition, alone and several in one run: what is landed where, and what is replaced."""
+"""Every kind of partition, alone and several in one run: where each lands, and what it replaces."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def in_range(first: str, last: str) -> dict[str, str]:
     ],
     ids=["daily", "hourly", "monthly", "static", "static with a slash", "multi"],
 )
-def test_a_partition_stands_under_its_key(lake, partitions, key, directory):
+def test_a_partition_lands_under_its_key(lake, partitions, key, directory):
     @stream_asset(partitions_def=partitions)
     def readings():
         return [{"id": 1}]
@@ -66,7 +66,7 @@ def test_each_dimension_of_a_multi_partition_can_be_named(lake):
 
 
 @pytest.mark.parametrize("sync_mode", ["full_refresh", "append"])
-def test_materializing_again_replaces_exactly_that_partition(lake, sync_mode):
+def test_materializing_again_replaces_only_that_partition(lake, sync_mode):
     number = iter(range(1, 10))
 
     @stream_asset(partitions_def=DAILY, sync_mode=sync_mode)
@@ -102,12 +102,12 @@ class TestSeveralPartitionsInOneRun:
         settings = lake.io(s3_path_format=BY_PARTITION, **io)
         return lake.materialize(asset, io=settings, tags=in_range(first, last), raise_on_error=False)
 
-    def test_a_dict_of_partitions(self, lake):
+    def test_the_body_can_return_a_dict_of_partitions(self, lake):
         body = lambda: {f"2026-01-{day:02}": [{"id": day}] for day in (1, 2, 3)}  # noqa: E731
         assert self.land(lake, body).success
         assert [lake.ids(f"readings/2026-01-{day:02}/") for day in (1, 2, 3)] == [[1], [2], [3]]
 
-    def test_pairs_from_a_generator(self, lake):
+    def test_the_body_can_yield_pairs(self, lake):
         def body(context: dg.AssetExecutionContext) -> Iterator[tuple[str, Any]]:
             for number, key in enumerate(context.partition_keys, 1):
                 yield key, ({"id": each} for each in [number, number * 10])
@@ -115,7 +115,7 @@ class TestSeveralPartitionsInOneRun:
         assert self.land(lake, body).success
         assert [lake.ids(f"readings/2026-01-{day:02}/") for day in (1, 2, 3)] == [[1, 10], [2, 20], [3, 30]]
 
-    def test_groups_of_sorted_records(self, lake):
+    def test_the_body_can_return_groups_of_sorted_records(self, lake):
         assert self.land(lake, lambda: groupby(self.rows(1, 3), key=lambda row: row["day"])).success
         assert [lake.ids(f"readings/2026-01-{day:02}/") for day in (1, 2, 3)] == [[1], [2], [3]]
 
@@ -136,13 +136,13 @@ class TestSeveralPartitionsInOneRun:
         assert self.land(lake, lambda: iter(())).success
         assert lake.data_keys() == []
 
-    def test_a_range_of_two_dimensions(self, lake):
+    def test_a_range_can_have_two_dimensions(self, lake):
         body = lambda context: ((key, [{"id": key}]) for key in context.partition_keys)  # noqa: E731
         result = self.land(lake, body, "2026-01-01|eu", "2026-01-02|us", TWO)
         assert result.success
         assert lake.ids() == ["2026-01-01|eu", "2026-01-01|us", "2026-01-02|eu", "2026-01-02|us"]
 
-    def test_one_partition_may_come_as_a_pair_too(self, lake):
+    def test_a_single_partition_can_also_be_a_pair(self, lake):
         body = lambda: {"2026-01-02": [{"id": 1}]}  # noqa: E731
         assert self.land(lake, body, "2026-01-02", "2026-01-02").success
         assert lake.ids() == [1]
@@ -156,7 +156,7 @@ class TestSeveralPartitionsInOneRun:
         ],
         ids=["no partition", "another partition", "twice"],
     )
-    def test_what_cannot_be_is_refused_with_the_way_out(self, lake, body, reason):
+    def test_an_impossible_body_is_refused_with_the_alternative(self, lake, body, reason):
         result = self.land(lake, body)
         assert not result.success
         data = result.failure_data_for_node("readings")
@@ -171,7 +171,7 @@ class TestSeveralPartitionsInOneRun:
         ],
         ids=["daily", "two dimensions"],
     )
-    def test_those_that_landed_before_one_that_fails_are_reported(self, lake, partitions, keys):
+    def test_partitions_that_landed_before_a_failure_are_reported(self, lake, partitions, keys):
         def body() -> Iterator[tuple[str, Any]]:
             for number, key in enumerate(keys[:2], 1):
                 yield key, [{"id": number}] * number
@@ -192,7 +192,7 @@ class TestSeveralPartitionsInOneRun:
             assert instance.get_materialized_partitions(asset.key) == set(keys[:2])
             assert all(each.tags["dagster/data_version"] for each in events)
 
-    def test_one_partition_that_fails_is_not_reported(self, lake):
+    def test_a_single_failed_partition_is_not_reported(self, lake):
         def body() -> Iterator[Any]:
             yield {"id": 1}
             raise RuntimeError("the source went away")
@@ -210,7 +210,7 @@ class TestSeveralPartitionsInOneRun:
             lake.materialize(asset, tags=in_range("2026-01-01", "2026-01-02"), instance=instance)
             assert len(instance.fetch_materializations(asset.key, limit=10).records) == 2
 
-    def test_a_retry_lands_only_what_is_left(self, lake):
+    def test_a_retry_lands_only_the_remaining_partitions(self, lake):
         attempts = []
 
         def body() -> Iterator[tuple[str, Any]]:
@@ -246,7 +246,7 @@ ONE_MONTH = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-02-01")
         (dg.DynamicPartitionsDefinition(name="none_yet"), {"dagster/partition": "a"}),
     ],
 )
-def test_partitions_that_an_asset_does_not_have_are_told_before_its_body_acts(lake, partitions, tags):
+def test_unknown_partitions_are_reported_before_the_body_runs(lake, partitions, tags):
     acted = []
     asset = stream_asset(name="readings", partitions_def=partitions, backfill_policy=dg.BackfillPolicy.single_run())(
         lambda: acted.append(1)
@@ -256,7 +256,7 @@ def test_partitions_that_an_asset_does_not_have_are_told_before_its_body_acts(la
     assert acted == []
 
 
-def test_a_plain_asset_whose_range_is_empty_is_told(lake):
+def test_a_plain_asset_with_an_empty_range_is_reported(lake):
     @dg.asset(partitions_def=DAILY, backfill_policy=dg.BackfillPolicy.single_run())
     def readings():
         return [{"id": 1}]

@@ -1,4 +1,4 @@
-"""The preview of a materialization: the first records, bounded, without secrets, and off where that is asked for."""
+"""The preview of a materialization: the first records, limited in size, without secrets, and optional."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from s3dest_dagster.errors import SettingsError
 
 
 @pytest.fixture
-def shown(lake, told):
-    """The preview of what an asset lands, as a list of records; None where there is none."""
+def shown(lake, metadata_of):
+    """Returns the preview of what an asset lands, as a list of records, or `None` without a preview."""
 
     def of(records, json_schema=None, metadata=None, **settings):
         @stream_asset(json_schema=json_schema, metadata=metadata)
         def people():
             return records
 
-        return told(lake.materialize(people, io=lake.io(**settings)), "people").get("preview")
+        return metadata_of(lake.materialize(people, io=lake.io(**settings)), "people").get("preview")
 
     return of
 
 
-def test_the_first_records_are_shown_as_they_were_given(shown):
+def test_the_first_records_are_shown_unchanged(shown):
     records = [{"id": number, "name": f"person {number}", "tags": ["a", None]} for number in range(2000)]
     assert shown(records) == [
         {"id": str(number), "name": f"person {number}", "tags": '["a", null]'} for number in range(5)
     ]
 
 
-def test_as_many_as_the_setting_says(shown):
+def test_the_setting_limits_the_number_of_rows(shown):
     assert len(shown([{"id": number} for number in range(2 * MAX_ROWS)], preview_rows=MAX_ROWS)) == MAX_ROWS
 
 
-def test_none_at_all_where_it_is_switched_off_for_everything_or_for_one_stream(shown):
+def test_the_preview_can_be_disabled_for_everything_or_for_one_stream(shown):
     assert shown([{"id": 1}], preview_rows=0) is None
     assert shown([{"id": 1}], metadata={"s3dest/preview_rows": 0}) is None
     assert shown([{"id": 1}], metadata={"s3dest/preview_rows": 1}, preview_rows=0) == [{"id": "1"}]
 
 
 @pytest.mark.parametrize("rows", [-1, MAX_ROWS + 1])
-def test_a_number_of_rows_that_cannot_be_shown_is_refused(lake, rows):
+def test_an_impossible_number_of_rows_is_refused(lake, rows):
     with pytest.raises(SettingsError) as raised:
         lake.io(preview_rows=rows)
     assert raised.value.setting == "preview_rows"
 
 
-def test_a_wrong_number_on_the_asset_is_refused_and_nothing_lands(lake):
+def test_a_wrong_number_of_rows_on_the_asset_is_refused_and_nothing_lands(lake):
     @stream_asset(metadata={"s3dest/preview_rows": "all"})
     def people():
         return [{"id": 1}]
@@ -62,7 +62,7 @@ def test_a_wrong_number_on_the_asset_is_refused_and_nothing_lands(lake):
     assert lake.data_keys() == []
 
 
-def test_arrow_columns_are_shown_too_and_fields_that_a_record_lacks_are_empty(shown):
+def test_arrow_columns_are_shown_and_missing_fields_are_empty(shown):
     assert shown(pa.table({"id": [1, 2], "name": ["one", None]})) == [
         {"id": "1", "name": "one"},
         {"id": "2", "name": ""},
@@ -70,7 +70,7 @@ def test_arrow_columns_are_shown_too_and_fields_that_a_record_lacks_are_empty(sh
     assert shown([{"id": 1}, {"name": "two"}]) == [{"id": "1", "name": ""}, {"id": "", "name": "two"}]
 
 
-def test_cells_and_columns_are_bounded(shown):
+def test_the_size_of_cells_and_the_number_of_columns_are_limited(shown):
     long = {letter: letter * 10_000 for letter in "xé🙂"}
     record = {**long, "deep": {"list": [long]}, **{f"field {number}": number for number in range(200)}}
     (row,) = shown([record])
@@ -82,7 +82,7 @@ def test_cells_and_columns_are_bounded(shown):
     assert row["…"] == f"{204 - MAX_COLUMNS} more columns"
 
 
-def test_a_long_name_is_bounded_too(shown):
+def test_the_length_of_names_is_limited(shown):
     ((name, cell),) = shown([{"n" * 1_000_000: 1}])[0].items()
     assert (name[:20], name[-1], cell) == ("n" * 20, "…", "1")
     assert len(name.encode()) <= MAX_BYTES
@@ -91,7 +91,7 @@ def test_a_long_name_is_bounded_too(shown):
 SECRET = "s3cr3t-value"
 
 
-def test_what_is_called_like_a_secret_is_struck_out(shown):
+def test_a_field_with_the_name_of_a_secret_is_masked(shown):
     secrets = {
         "password": SECRET,
         "apiKey": SECRET,
@@ -115,7 +115,7 @@ def test_what_is_called_like_a_secret_is_struck_out(shown):
     )
 
 
-def test_what_the_schema_declares_as_a_secret_is_struck_out(shown):
+def test_a_field_that_the_schema_declares_secret_is_masked(shown):
     marks = {"airbyte": {"airbyte_secret": True}, "write": {"writeOnly": True}, "format": {"format": "password"}}
     fields = {name: {"type": "string", **mark} for name, mark in marks.items()}
     within = {"type": "object", "properties": fields}
@@ -133,7 +133,7 @@ def test_what_the_schema_declares_as_a_secret_is_struck_out(shown):
     assert row == {**struck, "plain": "p", "deep": json.dumps(struck), "list": json.dumps([struck])}
 
 
-def test_a_secret_is_declared_in_unions_and_by_references_too(shown):
+def test_secrets_are_also_declared_in_unions_and_by_references(shown):
     secret = {"type": "string", "airbyte_secret": True}
     within = {"type": "object", "properties": {"pem": {"anyOf": [{"type": "null"}, secret]}}}
     schema = {
@@ -160,17 +160,17 @@ def test_a_secret_is_declared_in_unions_and_by_references_too(shown):
     }
 
 
-def test_a_text_that_is_no_json_or_has_no_secret_is_shown_as_it_is(shown):
+def test_a_text_that_is_not_json_or_has_no_secret_is_shown_unchanged(shown):
     record = {"a": '{"id":  1}', "b": "[1, 2", "c": "{}", "d": "[see below]"}
     assert shown([record]) == [record]
 
 
-def test_words_that_hold_the_word_are_no_secrets(shown):
+def test_names_that_only_contain_such_a_word_are_not_masked(shown):
     record = {"author": "Ada", "passenger": "Bob", "monkey": "c", "tokenized": "d", "key": "e"}
     assert shown([record]) == [record]
 
 
-def test_what_cannot_be_shown_stops_nothing():
+def test_a_record_that_cannot_be_shown_does_not_fail_the_landing():
     preview = Preview(Stream(name="moments"), 5)
     moments = pa.record_batch({"at": pa.array([2**62], pa.timestamp("s"))})
     batch = ArrowBatch(moments, np.zeros(1, np.int64))
@@ -178,7 +178,7 @@ def test_what_cannot_be_shown_stops_nothing():
     assert preview.metadata() == {}
 
 
-def test_each_partition_of_a_run_shows_its_own(lake, told):
+def test_each_partition_of_a_run_has_its_own_preview(lake, metadata_of):
     @stream_asset(
         partitions_def=dg.StaticPartitionsDefinition(["eu", "us"]), backfill_policy=dg.BackfillPolicy.single_run()
     )
@@ -187,5 +187,5 @@ def test_each_partition_of_a_run_shows_its_own(lake, told):
 
     tags = {"dagster/asset_partition_range_start": "eu", "dagster/asset_partition_range_end": "us"}
     events = lake.materialize(people, tags=tags).get_asset_materialization_events()
-    shown = {each.partition: told(each.materialization.metadata)["preview"] for each in events}
+    shown = {each.partition: metadata_of(each.materialization.metadata)["preview"] for each in events}
     assert shown == {"eu": [{"id": "e"}], "us": [{"id": "u"}]}

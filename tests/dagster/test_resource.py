@@ -1,4 +1,4 @@
-"""The S3 resource: what it translates, what it refuses, and that whoever takes dagster-aws's resource takes it."""
+"""The S3 resource: what it translates, what it refuses, and its compatibility with users of dagster-aws's resource."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_defaults_are_those_of_a_connection():
     assert S3Resource().connection() == S3Connection()
 
 
-def test_a_consumer_of_dagster_aws_takes_it(moto_s3):
+def test_a_consumer_of_dagster_aws_accepts_the_resource(moto_s3):
     bucket = moto_s3.new_bucket()
     seen = []
 
@@ -97,7 +97,7 @@ def test_equal_settings_share_one_client():
     assert S3Resource(**settings).get_client() is not S3Resource(**settings, max_attempts=2).get_client()
 
 
-def test_an_unsigned_session_still_gives_a_client_and_never_a_landing():
+def test_an_unsigned_session_has_a_client_but_cannot_land():
     resource = S3Resource(use_unsigned_session=True, region_name="us-east-1")
     url = resource.get_client().generate_presigned_url("get_object", {"Bucket": "public", "Key": "a"})
     assert "Signature" not in url
@@ -117,13 +117,13 @@ def test_an_unsigned_session_still_gives_a_client_and_never_a_landing():
     ],
     ids=str,
 )
-def test_what_contradicts_itself_is_refused_when_it_is_made(settings, reason):
+def test_contradictory_settings_are_refused_immediately(settings, reason):
     with pytest.raises(SettingsError, match=reason):
         S3Resource(**settings)
 
 
 @pytest.mark.parametrize(("endpoint", "use_ssl"), [("127.0.0.1:9000", False), ("http://127.0.0.1:9000", True)])
-def test_the_scheme_is_as_dagster_aws_reads_it(endpoint, use_ssl):
+def test_the_scheme_is_interpreted_as_in_dagster_aws(endpoint, use_ssl):
     assert S3Resource(endpoint_url=endpoint, use_ssl=use_ssl).connection().endpoint == "http://127.0.0.1:9000"
 
 

@@ -1,4 +1,5 @@
-"""Dagster's retry policies with landings: what fails once lands at the next attempt, once, and is told on the way."""
+"""Dagster's retry policies with landings: what fails once lands at the next attempt, exactly once, and the failure
+is logged."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ CALLS = ["put_object", "create_multipart_upload", "complete_multipart_upload"]
 
 
 class Denied:
-    """An S3 resource whose first call of one kind for data is denied; of puts, the first of a segment."""
+    """An S3 resource that denies the first call of one kind for data, or, of puts, the first of a segment."""
 
     def __init__(self, client: Any, call: str) -> None:
         self._client, self._call = client, call
@@ -32,23 +33,23 @@ class Denied:
         return partial(self._denied, method) if name == self._call and not self.denials else method
 
     def _denied(self, method: Any, **call: Any) -> Any:
-        is_meant = "/segments/" in call["Key"] if self._call == "put_object" else not call["Key"].startswith("_s3dest/")
-        if not is_meant:
+        matches = "/segments/" in call["Key"] if self._call == "put_object" else not call["Key"].startswith("_s3dest/")
+        if not matches:
             return method(**call)
         self.denials += 1
         raise ClientError({"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}, self._call)
 
 
-def retries_told(instance: dg.DagsterInstance, run_id: str) -> list[Any]:
-    """What the log has of the attempts that failed."""
+def logged_retries(instance: dg.DagsterInstance, run_id: str) -> list[Any]:
+    """The failed attempts in the log."""
     events = [each.dagster_event for each in instance.all_logs(run_id) if each.dagster_event]
     return [each.event_specific_data.error for each in events if each.event_type_value == "STEP_UP_FOR_RETRY"]
 
 
 @pytest.mark.parametrize("sync_mode", ["append", "full_refresh"])
 @pytest.mark.parametrize("call", CALLS)
-def test_a_bucket_that_fails_once_gets_everything_once(lake, call, sync_mode):
-    """Whatever was published before the failure is not landed again."""
+def test_everything_lands_once_in_a_bucket_that_fails_once(lake, call, sync_mode):
+    """What was published before the failure is not landed again."""
     s3 = Denied(lake.server.client(), call)
     attempts = []
 
@@ -59,10 +60,10 @@ def test_a_bucket_that_fails_once_gets_everything_once(lake, call, sync_mode):
 
     with dg.DagsterInstance.ephemeral() as instance:
         result = lake.materialize(people, io=lake.io(s3=s3), instance=instance)
-        (told,) = retries_told(instance, result.run_id)
+        (logged,) = logged_retries(instance, result.run_id)
     assert (len(attempts), s3.denials) == (2, 1)
     assert lake.ids() == [1, 2]
-    assert "s3:PutObject" in str(told)
+    assert "s3:PutObject" in str(logged)
 
 
 def test_a_connector_that_fails_once_is_run_again_and_lands_once(lake, tmp_path):
@@ -78,13 +79,13 @@ def test_a_connector_that_fails_once_is_run_again_and_lands_once(lake, tmp_path)
     )
     with dg.DagsterInstance.ephemeral() as instance:
         result = lake.materialize(users, instance=instance)
-        (told,) = retries_told(instance, result.run_id)
+        (logged,) = logged_retries(instance, result.run_id)
     assert lake.ids() == [1, 2]
     assert lake.uploads() == 0
-    assert "the token expired" in str(told)
+    assert "the token expired" in str(logged)
 
 
-def test_a_failure_that_stays_is_one_sentence_with_its_place(lake):
+def test_a_permanent_failure_is_one_sentence_with_its_location(lake):
     s3 = Denied(lake.server.client(), "complete_multipart_upload")
 
     @stream_asset(namespace="crm", partitions_def=DAILY)
@@ -93,15 +94,15 @@ def test_a_failure_that_stays_is_one_sentence_with_its_place(lake):
 
     result = lake.materialize(people, io=lake.io(s3=s3), partition_key="2026-01-05", raise_on_error=False)
     shown = result.failure_data_for_node("crm__people").user_failure_data
-    told = {name: value.value for name, value in shown.metadata.items()}
-    assert told["stream"] == "crm.people"
-    assert told["partition"] == "2026-01-05"
-    assert told["key"].startswith("crm/people/")
-    assert told["action"] == "s3:PutObject"
+    logged = {name: value.value for name, value in shown.metadata.items()}
+    assert logged["stream"] == "crm.people"
+    assert logged["partition"] == "2026-01-05"
+    assert logged["key"].startswith("crm/people/")
+    assert logged["action"] == "s3:PutObject"
     assert "\n" not in shown.description
 
 
-def test_a_connectors_partition_that_fails_in_a_range_is_read_again_alone(lake, tmp_path):
+def test_only_the_failed_partition_of_a_range_is_read_again(lake, tmp_path):
     scripted = ScriptedSource(tmp_path).stream("users")
     scripted.on("read", 1).records("users", {"id": 5})
     scripted.on("read", 2).records("users", {"id": 60}).exits(1)

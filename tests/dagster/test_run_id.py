@@ -1,4 +1,4 @@
-"""Which runs are one delivery, and what a sync is called."""
+"""Which runs belong to one delivery, and the id of a sync."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from s3dest_dagster.stream import Sync
 
 
 def run(run_id: str, parent: str | None = None, **tags: str) -> dg.DagsterRun:
-    """A run with the tags that Dagster gives it; the root of all is "first"."""
+    """A run with the tags that Dagster sets. The root of all runs is "first"."""
     return dg.DagsterRun(job_name="job", run_id=run_id, tags=tags_of(parent, **tags) if parent else {})
 
 
@@ -30,7 +30,7 @@ def delivery(*runs: dg.DagsterRun) -> str:
 FIRST = run("first")
 
 
-def test_a_run_is_a_delivery_of_its_own():
+def test_a_run_is_a_separate_delivery():
     assert delivery(FIRST) == "first"
 
 
@@ -39,21 +39,21 @@ def test_a_run_is_a_delivery_of_its_own():
     [{"retry_number": "1"}, {"is_resume_retry": "true"}, {"is_asset_resume_retry": "true"}],
     ids=["automatic retry", "from failure", "from asset failure"],
 )
-def test_a_run_that_goes_on_is_the_same_delivery(tags):
+def test_a_retried_run_belongs_to_the_same_delivery(tags):
     assert delivery(FIRST, run("second", "first", **tags)) == "first"
 
 
-def test_retries_of_retries_are_the_same_delivery():
+def test_retries_of_retries_belong_to_the_same_delivery():
     second = run("second", "first", retry_number="1")
     assert delivery(FIRST, second, run("third", "second", retry_number="2")) == "first"
 
 
-def test_a_run_that_a_person_executes_again_is_another_delivery():
+def test_a_manual_reexecution_is_another_delivery():
     assert delivery(FIRST, run("second", "first")) == "second"
 
 
-def test_a_retry_of_a_run_that_a_person_executed_again_belongs_to_that_one():
-    """Its root is the first run, whose delivery is complete: going on with that one would land nothing."""
+def test_a_retry_of_a_manual_reexecution_belongs_to_that_reexecution():
+    """Its root is the first run, whose delivery is complete. A continuation of that delivery would land nothing."""
     again = run("again", "first")
     assert delivery(FIRST, again, run("third", "again", retry_number="1")) == "again"
 
@@ -87,6 +87,6 @@ def test_ids_differ_by_run_asset_and_partition():
 
 
 @pytest.mark.parametrize("key", KEYS, ids=str)
-def test_ids_are_what_a_sync_takes(key):
+def test_ids_are_valid_sync_ids(key):
     made = sync_id("b952017b-e0df-4971-b4b1-7303d5021104", key, "é" * 500)
     assert Sync(made, datetime.now(UTC), "0f0f0f0f-0000-4000-8000-000000000000").id == made

@@ -1,5 +1,5 @@
-"""No secret leaves a run: not in what its instance stores, its logs, its errors, its definitions, the bucket, or the
-arguments of a process. Runs that pass and runs that fail are searched for every kind of secret."""
+"""No secret leaves a run, neither in the data that its instance stores, its logs, errors and definitions, nor in the
+bucket or the arguments of a process. Successful and failed runs are searched for every kind of secret."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TOKEN = "hush-connector-token"
 
 @dataclass(frozen=True)
 class Way:
-    """A way to give an identity: what the resource is made of, its environment, and the secrets in both."""
+    """A way to provide an identity: the settings of the resource, its environment, and the secrets in both."""
 
     resource: Mapping[str, Any]
     environment: Mapping[str, str]
@@ -39,7 +39,8 @@ class Way:
 
 @pytest.fixture
 def ways(lake) -> dict[str, Way]:
-    """Temporary keys as literals in the code; and a role, by the environment's keys, with all from the environment."""
+    """Temporary keys as literals in the code, and a role that is assumed with the keys of the environment, with all
+    settings from the environment."""
     endpoint = {"endpoint_url": lake.server.endpoint, "sts_endpoint": lake.server.endpoint}
     role = new_role(lake.server, EXTERNAL_ID)
     _, base = new_user(lake.server, ["sts:AssumeRole"], ["*"])
@@ -72,7 +73,7 @@ OF_THE_CONNECTOR = {"password": PASSWORD, "url password": URL_PASSWORD, "token":
 
 
 def scripted(folder: Path, *, fails: bool) -> ScriptedSource:
-    """A connector that chatters about its secrets, and may fail with them on its lips."""
+    """A connector that prints its secrets, and may fail with them in its message."""
     source = ScriptedSource(folder).stream("users").waits_for(folder / "looked at").log("INFO", f"as {PASSWORD}")
     source.stderr(f"Traceback: postgres://us:{URL_PASSWORD}@db/x?token={TOKEN}\n").records("users", {"id": 1})
     return source.error(f"cannot use {PASSWORD}", internal=f"by {TOKEN}").exits(1) if fails else source
@@ -85,7 +86,7 @@ def assets_of(source: ScriptedSource) -> list[dg.AssetsDefinition]:
 
 @pytest.mark.parametrize("way", ["literal keys", "role"])
 @pytest.mark.parametrize("ending", ["success", "failure"])
-def test_nothing_that_a_run_leaves_holds_one(lake, ways, monkeypatch, tmp_path, capfd, way, ending):
+def test_no_data_that_a_run_leaves_contains_a_secret(lake, ways, monkeypatch, tmp_path, capfd, way, ending):
     chosen = ways[way]
     for name, value in chosen.environment.items():
         monkeypatch.setenv(name, value)
@@ -114,7 +115,7 @@ def test_nothing_that_a_run_leaves_holds_one(lake, ways, monkeypatch, tmp_path, 
         ("definitions", f"{s3!r} {s3} {io!r} {[(each, each.op, each.metadata_by_key) for each in assets]!r}".encode()),
     ]
     assert found({**chosen.canaries, **OF_THE_CONNECTOR}, places) == set()
-    # What was searched is what there is to search.
+    # Makes sure that the search covered everything.
     named = {place for place, _ in places}
     assert result.success == (ending == "success")
     assert any(b"scripted_connector.py" in each for each in processes.values())
@@ -124,8 +125,8 @@ def test_nothing_that_a_run_leaves_holds_one(lake, ways, monkeypatch, tmp_path, 
 
 
 @pytest.mark.parametrize("wrong", ["secret", "session token", "external id"])
-def test_no_refusal_of_the_server_shows_one(lake, ways, monkeypatch, tmp_path, capfd, wrong):
-    """Also with tracebacks and causes, and where the server refuses just that."""
+def test_no_refusal_of_the_server_shows_a_secret(lake, ways, monkeypatch, tmp_path, capfd, wrong):
+    """This includes tracebacks and causes, and each request that the server may refuse."""
     way = ways["role" if wrong == "external id" else "literal keys"]
     for name, value in way.environment.items():
         monkeypatch.setenv(name, value)
@@ -139,15 +140,15 @@ def test_no_refusal_of_the_server_shows_one(lake, ways, monkeypatch, tmp_path, c
 
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance, pytest.raises(Exception) as failed:  # noqa: PT011
         lake.materialize(users, io=lake.io(s3=s3), resources={"s3": s3}, instance=instance)
-    told = "".join(traceback.format_exception(failed.value))
-    assert any(word in told for word in ("refused the credentials", "could not be assumed"))
+    trace = "".join(traceback.format_exception(failed.value))
+    assert any(word in trace for word in ("refused the credentials", "could not be assumed"))
     output = "".join(capfd.readouterr())
-    places = [("traceback", told.encode()), ("output", output.encode()), *files_under(tmp_path)]
+    places = [("traceback", trace.encode()), ("output", output.encode()), *files_under(tmp_path)]
     assert found({wrong: canary, **way.canaries}, places) == set()
 
 
-def test_a_literal_is_used_although_no_schema_has_it(lake, ways):
-    """Through every way by which Dagster makes the resource of a run from the one of the code."""
+def test_a_literal_is_used_although_it_is_in_no_schema(lake, ways):
+    """The test covers every way in which Dagster makes the resource of a run from that of the code."""
     way, seen = ways["literal keys"], []
 
     @dg.asset
@@ -167,8 +168,8 @@ def test_a_literal_is_used_although_no_schema_has_it(lake, ways):
 @pytest.mark.parametrize(
     "given", [{}, {"aws_access_key_id": "AKIA", "aws_secret_access_key": "another"}, {"region_name": "eu-west-1"}]
 )
-def test_run_config_takes_the_place_of_a_resources_settings_literals_included(ways, given):
-    """As Dagster has it with any resource: what the run says counts, and nothing beside it."""
+def test_run_config_replaces_the_settings_of_a_resource_including_literals(ways, given):
+    """Dagster does this with any resource: only the settings of the run count."""
     seen = []
 
     @dg.asset
@@ -180,14 +181,14 @@ def test_run_config_takes_the_place_of_a_resources_settings_literals_included(wa
     assert seen == [S3Resource(**given).connection()]
 
 
-def test_connections_do_not_show_theirs():
+def test_connections_do_not_show_their_secrets():
     secrets = {"secret_access_key": "hush-secret", "session_token": "hush-token", "external_id": "hush-external-id"}
     connection = S3Connection(access_key_id="AKIA", role_arn="arn:aws:iam::1:role/r", **secrets)
     assert "hush" not in f"{connection!r} {connection}"
 
 
-def test_the_search_finds_what_is_there(tmp_path, lake):
-    """In each place and spelling, so that finding nothing means something."""
+def test_the_search_finds_every_secret(tmp_path, lake):
+    """The search finds a secret in each location and spelling, so an empty result is meaningful."""
     canaries = {"password": PASSWORD}
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         job = dg.GraphDefinition("job", node_defs=[]).to_job()

@@ -1,4 +1,4 @@
-"""The command looks at what assets have landed: by a module with definitions, and a selection."""
+"""The command inspects the landed assets of a module with definitions, by a selection."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def report():
 
 @pytest.fixture
 def module(lake, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a module whose assets have landed; one of them is kept by another IO manager."""
+    """The name of a module with landed assets. Another IO manager stores one of them."""
     lake.materialize(users)
     for partition in ("eu", "us"):
         lake.materialize(orders, partition_key=partition)
@@ -44,27 +44,31 @@ def module(lake, monkeypatch: pytest.MonkeyPatch) -> str:
     return "shop_location"
 
 
-def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
+def output_lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[str]:
     assert run(arguments) == 0
     return sorted(capsys.readouterr().out.splitlines())
 
 
 def test_all_streams_of_a_module_or_the_selected_ones_are_verified(module, capsys):
     one, both = "✓ shop.users: 1 object, 2 rows", "✓ shop.orders: 2 objects, 2 rows, 2 partitions"
-    assert told(capsys, "verify", "-m", module, "--deep") == [both, one]
-    assert told(capsys, "verify", "-m", module, "--select", "shop/users") == [one]
+    assert output_lines(capsys, "verify", "-m", module, "--deep") == [both, one]
+    assert output_lines(capsys, "verify", "-m", module, "--select", "shop/users") == [one]
 
 
-def test_one_partition_is_looked_at(module, capsys):
-    assert told(capsys, "verify", "-m", module, "--partition", "eu") == ["✓ shop.orders: 1 object, 1 row, 1 partition"]
-    (line,) = told(capsys, "ls", "-m", module, "--select", "key:shop/orders", "--partition", "us")
+def test_one_partition_is_verified(module, capsys):
+    assert output_lines(capsys, "verify", "-m", module, "--partition", "eu") == [
+        "✓ shop.orders: 1 object, 1 row, 1 partition"
+    ]
+    (line,) = output_lines(capsys, "ls", "-m", module, "--select", "key:shop/orders", "--partition", "us")
     assert "1 row" in line
 
 
-def test_other_verbs_take_a_selection_too(module, capsys):
-    assert told(capsys, "recover", "-m", module, "--select", "shop/users") == ["✓ shop.users: nothing to finish"]
+def test_other_commands_accept_a_selection_too(module, capsys):
+    assert output_lines(capsys, "recover", "-m", module, "--select", "shop/users") == [
+        "✓ shop.users: nothing to finish"
+    ]
     swept = "shop.users: 0 abandoned uploads aborted, 0 kept"
-    assert told(capsys, "sweep", "-m", module, "--select", "shop/users") == [swept]
+    assert output_lines(capsys, "sweep", "-m", module, "--select", "shop/users") == [swept]
     assert run(["ls", "-m", module, "--json"]) == 0
     assert {each["stream"] for each in json.loads(capsys.readouterr().out)} == {"users", "orders"}
 
@@ -80,7 +84,7 @@ def test_a_module_without_definitions_is_refused():
         select_landed("json", "*")
 
 
-def test_definitions_that_are_made_when_asked_for_and_settings_of_the_environment_are_understood(
+def test_lazy_definitions_and_settings_from_the_environment_are_supported(
     lake, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
     (tmp_path / "late_location.py").write_text(

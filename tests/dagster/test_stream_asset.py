@@ -1,4 +1,4 @@
-"""Every kind of body that an asset may have, from Dagster's call to what stands in the bucket."""
+"""Every kind of body that an asset can have, from Dagster's call to the contents of the bucket."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ BODIES = {
 
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
-def test_whatever_a_body_gives_is_landed(lake, body):
+def test_every_kind_of_return_value_is_landed(lake, body):
     asset = stream_asset(name="people")(body)
     assert lake.materialize(asset).success
     assert lake.ids("people/") == [1, 2, 3]
@@ -95,26 +95,26 @@ def test_a_generator_keeps_its_context_config_resources_and_upstream_parameters(
     assert lake.ids("people/") == [103, 104]
 
 
-def test_a_generator_runs_while_it_is_landed_and_can_add_metadata(lake, told):
+def test_a_generator_runs_while_it_is_landed_and_can_add_metadata(lake, metadata_of):
     @stream_asset
     def people(context: dg.AssetExecutionContext) -> Iterator[dict[str, Any]]:
         yield {"id": 1}
         context.add_asset_metadata({"pages": 4})
 
     result = lake.materialize(people)
-    assert told(result, "people") | {"pages": 4, "rows": 1} == told(result, "people")
+    assert metadata_of(result, "people") | {"pages": 4, "rows": 1} == metadata_of(result, "people")
 
 
-def test_metadata_of_an_output_stays_beside_ours(lake, told):
+def test_metadata_of_an_output_is_kept_together_with_ours(lake, metadata_of):
     @stream_asset
     def people():
         return dg.MaterializeResult(value=[{"id": 1}], metadata={"cursor": "abc"})
 
-    values = told(lake.materialize(people), "people")
+    values = metadata_of(lake.materialize(people), "people")
     assert (values["cursor"], values["rows"]) == ("abc", 1)
 
 
-def test_none_lands_nothing_and_touches_nothing(lake):
+def test_none_lands_and_changes_nothing(lake):
     @stream_asset
     def people(config: Limit):
         return [{"id": 1}] if config.most == 10 else None
@@ -127,7 +127,7 @@ def test_none_lands_nothing_and_touches_nothing(lake):
 
 
 @pytest.mark.parametrize("nothing", [[], iter(()), TABLE.slice(0, 0)], ids=["list", "iterator", "arrow"])
-def test_no_record_empties_a_full_refresh(lake, nothing):
+def test_a_full_refresh_without_records_empties_the_stream(lake, nothing):
     records = {"now": THREE}
 
     @stream_asset
@@ -157,7 +157,7 @@ def test_append_adds_and_full_refresh_replaces(lake):
     assert len(lake.ids("people/")) == 1
 
 
-def test_the_sync_mode_can_be_another_for_one_time(lake):
+def test_the_sync_mode_can_be_changed_for_one_run(lake):
     mode = {}
 
     @stream_asset(sync_mode="append")
@@ -181,10 +181,10 @@ def test_a_plain_asset_is_a_stream_named_after_its_key(lake):
     assert [key.rpartition("/")[0] for key in lake.data_keys()] == ["shop/eu/users"]
 
 
-def test_a_plain_asset_says_more_about_its_stream_in_metadata(lake):
-    said = {"s3dest/name": "Kunden", "s3dest/namespace": "crm", "s3dest/sync_mode": "append"}
+def test_a_plain_asset_can_describe_its_stream_in_metadata(lake):
+    metadata = {"s3dest/name": "Kunden", "s3dest/namespace": "crm", "s3dest/sync_mode": "append"}
 
-    @dg.asset(metadata=said)
+    @dg.asset(metadata=metadata)
     def users():
         return [{"id": 1}]
 
@@ -240,7 +240,7 @@ def test_step_settings_reach_dagster():
     assert made.get_io_manager_key_for_asset_key(spec.key) == "lake"
 
 
-def test_a_backfill_policy_warns_of_nothing(recwarn):
+def test_a_backfill_policy_causes_no_warning(recwarn):
     stream_asset(
         partitions_def=dg.DailyPartitionsDefinition("2026-01-01"), backfill_policy=dg.BackfillPolicy.single_run()
     )(generator)
@@ -252,7 +252,7 @@ def test_an_unknown_argument_is_an_error():
         stream_asset(partition_def=None)(generator)
 
 
-def test_an_asynchronous_body_is_refused_with_the_way_out():
+def test_an_asynchronous_body_is_refused_with_the_alternative():
     async def people():
         yield {"id": 1}
 
@@ -265,14 +265,14 @@ def test_an_unknown_sync_mode_is_refused():
         stream_asset(sync_mode="upsert")(generator)
 
 
-def test_the_stream_rides_in_the_definition(lake):
+def test_the_definition_contains_the_stream(lake):
     schema = {"type": "object", "properties": {"id": {"type": "integer"}}}
     made = stream_asset(name="Kunden", namespace="crm", json_schema=schema, sync_mode="append")(generator)
     carried = made.metadata_by_key[made.key]["s3dest/stream"].instance
     assert carried == Stream(name="Kunden", namespace="crm", json_schema=schema, sync_mode=SyncMode.APPEND)
 
 
-def test_checks_ride_along(lake):
+def test_the_definition_contains_the_checks(lake):
     @stream_asset(check_specs=[dg.AssetCheckSpec("enough", asset="people")])
     def people():
         return dg.MaterializeResult(value=THREE, check_results=[dg.AssetCheckResult(passed=True)])
@@ -282,7 +282,7 @@ def test_checks_ride_along(lake):
     assert lake.ids() == [1, 2, 3]
 
 
-def test_a_generator_may_give_results_of_checks_among_its_records(lake):
+def test_a_generator_can_yield_check_results_between_records(lake):
     names = ("enough", "sorted")
 
     @stream_asset(check_specs=[dg.AssetCheckSpec(name, asset="people") for name in names])
@@ -306,7 +306,7 @@ def test_a_generator_may_give_results_of_checks_among_its_records(lake):
         (lambda: (yield dg.MaterializeResult(value=THREE)), "Return one MaterializeResult around all"),
     ],
 )
-def test_what_is_said_to_dagster_is_no_record(lake, body, reason):
+def test_events_for_dagster_are_not_records(lake, body, reason):
     with pytest.raises(dg.Failure, match=reason):
         lake.materialize(stream_asset(name="people", namespace="x")(named(body)))
 
@@ -343,7 +343,7 @@ class Model(pydantic.BaseModel):
         (TABLE.schema, "it is Arrow's"),
     ],
 )
-def test_what_is_no_schema_of_a_record_is_refused_with_the_right_form(schema, reason):
+def test_an_invalid_record_schema_is_refused_with_the_right_form(schema, reason):
     with pytest.raises(SettingsError, match=reason + r".*It looks like \{\"type\": \"object\""):
         stream_asset(name="people", json_schema=schema)(generator)
 
@@ -358,7 +358,7 @@ def test_a_variable_as_a_key_of_the_json_schema_is_refused_by_name(schema):
         stream_asset(name="people", json_schema=schema)(generator)
 
 
-def test_the_schema_in_an_assets_metadata_is_looked_at_too(lake):
+def test_the_schema_in_the_metadata_of_an_asset_is_checked_too(lake):
     @dg.asset(metadata={"s3dest/json_schema": {"id": "integer"}})
     def people():
         return THREE
@@ -370,11 +370,11 @@ def test_the_schema_in_an_assets_metadata_is_looked_at_too(lake):
 @pytest.mark.parametrize(
     "schema", [{"type": ["null", "object"], "properties": {"id": True}}, {"properties": {}}, Model.model_json_schema()]
 )
-def test_what_is_one_is_taken(schema):
+def test_a_valid_record_schema_is_accepted(schema):
     assert stream_asset(name="people", json_schema=schema)(generator)
 
 
-def test_a_multi_asset_lands_each_of_its_outputs(lake, told):
+def test_a_multi_asset_lands_each_of_its_outputs(lake, metadata_of):
     specs = [dg.AssetSpec(["crm", name]).with_io_manager_key("io_manager") for name in ("users", "orders")]
 
     @dg.multi_asset(specs=specs)

@@ -1,4 +1,4 @@
-"""From streams to assets: names that Dagster allows, and what may be said otherwise."""
+"""From streams to assets: names that Dagster allows, and how to override them."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def spec_of(stream: Stream) -> dg.AssetSpec:
         ("crm", "type", ["crm", "type"]),
     ],
 )
-def test_the_key_is_the_name_as_far_as_dagster_allows(namespace, name, key):
+def test_the_key_is_the_name_if_dagster_allows_it(namespace, name, key):
     assert asset_key(Stream(name=name, namespace=namespace)).path == key
 
 
 @pytest.mark.parametrize("name", AWKWARD)
-def test_awkward_names_are_landed_under_their_own_name(lake, told, name):
+def test_streams_with_unusual_names_land_under_their_own_name(lake, metadata_of, name):
     made = stream_asset(name=name, namespace="a b")(lambda: [{"id": 1}])
     assert lake.materialize(made).success
     assert lake.ids() == [1]
@@ -56,7 +56,7 @@ def test_awkward_names_are_landed_under_their_own_name(lake, told, name):
 
 
 @pytest.mark.parametrize("name", RESERVED)
-def test_names_that_dagster_keeps_for_itself_are_assets_too(name):
+def test_names_that_dagster_reserves_become_assets_too(name):
     assert stream_asset(name=name)(nothing).key.path == [f"{name}_"]
 
 
@@ -66,14 +66,14 @@ def test_every_name_makes_an_asset(name, namespace):
     dg.Definitions.validate_loadable(dg.Definitions([made], resources={"io_manager": dg.mem_io_manager}))
 
 
-def test_the_description_is_the_streams_or_its_schemas():
+def test_the_description_comes_from_the_stream_or_its_schema():
     schema = {"type": "object", "description": "From the schema."}
     assert spec_of(Stream(name="users", json_schema=schema)).description == "From the schema."
     assert spec_of(Stream(name="users", json_schema=schema, description="Own.")).description == "Own."
     assert spec_of(Stream(name="users")).description is None
 
 
-def test_a_spec_says_what_the_stream_is():
+def test_a_spec_describes_the_stream():
     metadata = spec_of(Stream(name="users", namespace="crm", sync_mode="append")).metadata
     assert metadata["s3dest/sync_mode"] == "append"
     assert (metadata["dagster/table_name"], metadata["dagster/storage_kind"]) == ("crm.users", "s3")
@@ -83,17 +83,17 @@ def test_a_spec_says_what_the_stream_is():
     ("format", "kind"),
     [(ParquetFormat(), "parquet"), (CsvFormat(), "csv"), (AvroFormat(), "avro"), (JsonlFormat(), "json")],
 )
-def test_the_format_is_a_kind_by_the_name_that_dagster_has_an_icon_for(format, kind):
+def test_the_format_is_a_kind_with_an_icon_in_dagster(format, kind):
     spec = S3DestinationTranslator(format).get_asset_spec(Stream(name="users"))
     assert spec.kinds == {"s3", kind}
 
 
-def test_a_wrong_schema_is_told_with_its_stream():
+def test_a_wrong_schema_is_reported_with_its_stream():
     with pytest.raises(SchemaError, match="users"):
         spec_of(Stream(name="users", json_schema={"type": "object", "properties": 5}))
 
 
-def test_an_own_translator_has_the_first_word_and_arguments_the_last():
+def test_arguments_override_a_custom_translator():
     class Ours(S3DestinationTranslator):
         def get_asset_spec(self, stream):
             spec = super().get_asset_spec(stream)
@@ -118,7 +118,7 @@ def test_an_own_translator_has_the_first_word_and_arguments_the_last():
     ],
     ids=["the same key", "the same op name"],
 )
-def test_streams_that_would_be_one_asset_are_told_with_both_names(one, other):
+def test_streams_that_would_be_one_asset_are_reported_with_both_names(one, other):
     with pytest.raises(SettingsError) as caught:
         check_distinct((each, asset_key(each)) for each in (one, other))
     assert repr(str(one.id)) in str(caught.value)

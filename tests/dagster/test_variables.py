@@ -1,4 +1,4 @@
-"""Variables that are looked up when a run starts, wherever a setting may be one: looked up, or refused at once."""
+"""Variables are looked up when a run starts, wherever a setting can be one. Elsewhere they are refused immediately."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def pasted(**config: Any) -> S3DestinationIOManager:
 
 
 def landing(name: str) -> Callable[[Any], Any]:
-    """How a setting stands in the destination."""
+    """A function that returns this setting of the destination."""
     return lambda io: getattr(io.destination(), name)
 
 
@@ -67,7 +67,7 @@ def page_size(io: S3DestinationIOManager) -> Any:
 
 
 def reaching(name: str) -> Callable[[Any], Any]:
-    """How a setting stands in the connection."""
+    """A function that returns this setting of the connection."""
     return lambda io: getattr(io.s3.connection(), name)
 
 
@@ -118,8 +118,8 @@ def test_a_variable_of_an_io_manager_or_resource_is_looked_up_when_a_run_starts(
     ids=range(6),
 )
 def test_a_variable_of_a_connectors_config_is_looked_up_at_any_depth(config, expected):
-    given = AirbyteSource("source-shop", config).with_variables(look_up).config
-    assert (given() if callable(given) else given) == expected
+    found = AirbyteSource("source-shop", config).with_variables(look_up).config
+    assert (found() if callable(found) else found) == expected
 
 
 def test_a_variable_of_a_connectors_environment_is_a_text():
@@ -136,7 +136,7 @@ def test_a_variable_of_a_connectors_environment_is_a_text():
     ],
     ids=range(3),
 )
-def test_one_that_has_no_value_is_named_with_its_place_and_without_its_value(variable, reason):
+def test_a_variable_without_a_value_is_named_with_its_location(variable, reason):
     with pytest.raises(SettingsError, match=reason + r".*config\.a\[0\]") as caught:
         AirbyteSource("source-shop", {"a": [variable]}).with_variables(look_up)
     assert "from-outside" not in str(caught.value)
@@ -203,12 +203,12 @@ REFUSED: list[Callable[[], Any]] = [
 
 
 @pytest.mark.parametrize("make", REFUSED, ids=range(len(REFUSED)))
-def test_where_none_can_be_looked_up_a_variable_is_refused_when_it_is_set(make):
+def test_a_variable_is_refused_immediately_if_it_cannot_be_looked_up(make):
     with pytest.raises(SettingsError, match=r"EnvVar"):
         make()
 
 
-def test_the_rows_of_a_preview_are_no_variable(lake):
+def test_the_rows_of_a_preview_cannot_be_a_variable(lake):
     asset = stream_asset(metadata={"s3dest/preview_rows": NUMBER})(lambda: [{"id": 1}])
     with pytest.raises(dg.Failure, match=r"s3dest/preview_rows is the variable"):
         lake.materialize(asset)

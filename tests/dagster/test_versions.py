@@ -1,4 +1,4 @@
-"""Data versions and code versions, as Dagster has recorded them: equal where nothing has changed, and only there."""
+"""Data versions and code versions as Dagster records them: equal if, and only if, nothing has changed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 @pytest.fixture
 def version(lake, instance):
-    """Lands records and gives the data version that Dagster has recorded."""
+    """Lands records, and returns the data version that Dagster has recorded."""
 
     def of(records, *, io=None, tags=None, **asset) -> str:
         made = stream_asset(name="people", **asset)(lambda: records)
@@ -36,13 +36,13 @@ def test_the_same_records_landed_again_have_the_same_version(version):
     assert version(RECORDS) == version([dict(each) for each in RECORDS])
 
 
-def test_however_they_are_handed_over(version):
-    """In pages and one by one: batches are cut otherwise, and records are the same."""
+def test_the_version_does_not_depend_on_the_form_of_the_records(version):
+    """The records come in pages or individually. The batches differ, and the records are the same."""
     many = [{"id": number, "text": "x" * 1000} for number in range(3000)]
     assert version(many) == version(iter([many[:7], *many[7:100], many[100:]]))
 
 
-def test_other_records_have_another(version):
+def test_different_records_have_a_different_version(version):
     others = {
         "the same": RECORDS,
         "fewer": RECORDS[:1],
@@ -53,7 +53,7 @@ def test_other_records_have_another(version):
     assert len({version(records) for records in others.values()}) == len(others)
 
 
-def test_another_format_or_other_columns_have_another(lake, version):
+def test_another_format_or_other_columns_have_a_different_version(lake, version):
     found = [
         version(RECORDS, io=lake.io(format=JsonlFormat())),
         version(RECORDS, io=lake.io(format=ParquetFormat())),
@@ -63,19 +63,19 @@ def test_another_format_or_other_columns_have_another(lake, version):
     assert len(set(found)) == len(found)
 
 
-def test_what_is_appended_changes_the_data_and_nothing_appended_does_not(version):
+def test_an_append_changes_the_version_and_an_empty_append_does_not(version):
     first = version(RECORDS, sync_mode="append")
     second = version(RECORDS, sync_mode="append")
     assert first != second
     assert version([], sync_mode="append") == second
 
 
-def test_a_body_that_gives_none_leaves_the_version(version):
+def test_a_body_that_returns_none_keeps_the_version(version):
     before = version(RECORDS)
     assert version(None) == before
 
 
-def test_a_full_refresh_without_records_that_keeps_what_was_there_leaves_the_version(lake, version):
+def test_a_full_refresh_without_records_that_keeps_the_old_data_keeps_the_version(lake, version):
     before = version(RECORDS)
     assert version([], io=lake.io(on_empty_refresh="keep")) == before
     assert version([], io=lake.io(on_empty_refresh="publish")) != before
@@ -100,7 +100,7 @@ def test_a_retry_of_a_sync_that_was_published_has_the_version_of_that_sync(lake,
         return RECORDS
 
     class Losing(type(lake.io())):
-        """Fails once after everything was published, as a process that ends before Dagster notes it."""
+        """Fails once after everything was published, like a process that ends before Dagster records the event."""
 
         def handle_output(self, context, obj):
             super().handle_output(context, obj)
@@ -118,11 +118,11 @@ def test_a_retry_of_a_sync_that_was_published_has_the_version_of_that_sync(lake,
 
 
 @pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
-def test_a_version_that_the_body_gives_is_kept(version):
+def test_a_version_from_the_body_is_kept(version):
     assert version(dg.Output(RECORDS, data_version=dg.DataVersion("mine"))) == "mine"
 
 
-def test_a_downstream_asset_is_not_stale_after_the_same_was_landed_again(lake, instance):
+def test_a_downstream_asset_is_not_stale_after_the_same_records_landed_again(lake, instance):
     @stream_asset
     def people():
         return RECORDS
@@ -146,7 +146,7 @@ class TestCodeVersion:
         given = {"name": "people", "namespace": "crm", "json_schema": SCHEMA, **changes}
         return S3DestinationTranslator(format).get_asset_spec(Stream(**given)).code_version
 
-    def test_it_stays_where_nothing_that_is_landed_has_changed(self):
+    def test_the_code_version_stays_if_the_landed_bytes_do_not_change(self):
         described = {"type": "object", "properties": {**SCHEMA["properties"], "id": {"type": "integer", "title": "Id"}}}
         assert self.version() == self.version() == self.version(json_schema=described, description="People")
         assert self.version(ParquetFormat()) == self.version(ParquetFormat(compression_codec="UNCOMPRESSED"))
@@ -163,10 +163,10 @@ class TestCodeVersion:
         ],
         ids=str,
     )
-    def test_it_is_another_where_other_bytes_are_landed(self, changes):
+    def test_the_code_version_changes_if_the_landed_bytes_change(self, changes):
         assert self.version(**{"format": ParquetFormat(), **changes}) != self.version(format=ParquetFormat())
 
-    def test_the_users_own_stands_on_top(self, lake, instance):
+    def test_the_code_version_of_the_user_takes_precedence(self, lake, instance):
         made = stream_asset(name="people", code_version="7")(lambda: RECORDS)
         lake.materialize(made, instance=instance)
         record = instance.fetch_materializations(made.key, limit=1).records[0]

@@ -156,7 +156,7 @@ class Storm:
         assert heard or soonest is not None, f"nothing has happened for {STUCK_S} seconds"
         for each in heard:
             process = self._running[each]
-            if not process.hear():
+            if not process.read_output():
                 del self._running[each]
                 self._measure(process)
 
