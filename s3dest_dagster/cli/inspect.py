@@ -19,7 +19,6 @@ from s3dest_dagster.cli.targets import (
     opened_target,
     read_catalog_file,
     read_config,
-    read_json_object,
 )
 from s3dest_dagster.columns.diagnostics import Diagnostic, DiagnosticGroup, grouped
 from s3dest_dagster.errors import CredentialsError
@@ -28,7 +27,7 @@ from s3dest_dagster.inspection.check import check as check_server
 from s3dest_dagster.inspection.plan import Plan, StreamPlan
 from s3dest_dagster.inspection.plan import plan as plan_streams
 from s3dest_dagster.printable import amount
-from s3dest_dagster.settings.connector_config import ConnectorConfig
+from s3dest_dagster.settings.connector_config import ConnectorConfig, read_json_object
 from s3dest_dagster.settings.connector_spec import connector_spec
 from s3dest_dagster.sources.airbyte.config import ConfigFile
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource

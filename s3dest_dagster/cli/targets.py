@@ -5,13 +5,11 @@ Errors name the file, and the line and column in it. Must not know: verbs.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +23,7 @@ from s3dest_dagster.settings.connector_config import (
     OWN_SETTINGS_KEY,
     ConnectorConfig,
     from_connector_config,
+    read_json_object,
     with_suggestion,
 )
 from s3dest_dagster.settings.destination import S3Destination
@@ -52,35 +51,6 @@ def read_config(path: str, output: Output) -> ConnectorConfig:
             f"{path}: these keys are unknown and are ignored: {', '.join(map(with_suggestion, config.ignored))}."
         )
     return config
-
-
-def read_json_object(path: str, what: str) -> Mapping[str, Any]:
-    """Reads the JSON object in a file.
-
-    Args:
-        path: Where the file is.
-        what: What the file is in error messages, such as "catalog".
-
-    Raises:
-        SettingsError: Names the file, and the line and column of what is wrong.
-    """
-    try:
-        text = _read_text(path, what)
-        if not text.strip():
-            raise SettingsError(f"The {what} {path} is empty; it should hold a JSON object.")
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SettingsError(
-            f"The {what} {path} is not JSON: {error.msg} in line {error.lineno}, column {error.colno}."
-        ) from None
-    except SettingsError:
-        raise
-    except (ValueError, RecursionError) as error:
-        reason = "it nests too deeply" if isinstance(error, RecursionError) else "a number in it has too many digits"
-        raise SettingsError(f"The {what} {path} cannot be read: {reason}.") from None
-    if not isinstance(value, Mapping):
-        raise SettingsError(f"The {what} {path} is JSON, but not an object: it begins with {json.dumps(value)[:20]!r}.")
-    return value
 
 
 def read_catalog_file(path: str) -> Catalog:
@@ -116,7 +86,6 @@ def source_config(path: str | None) -> CurrentConfig:
         return CurrentConfig(
             {}, advice="Name its configuration file by --source-config, so that changes are kept there."
         )
-    read_json_object(path, "configuration")
     file = ConfigFile(path)
     return CurrentConfig(file(), keep=file.keep)
 
@@ -143,16 +112,6 @@ def new_sync(sync_id: str | None, now: datetime | None) -> Sync:
     """A sync that begins now, under the given id or a random one."""
     label = os.environ.get(JOB_ID_VARIABLE, "")
     return Sync(sync_id or uuid4().hex, now or datetime.now(UTC), str(uuid4()), label)
-
-
-def _read_text(path: str, what: str) -> str:
-    try:
-        return Path(path).read_text("utf-8")
-    except OSError as error:
-        where = "" if os.path.isabs(path) else f" The current directory is {os.getcwd()}."
-        raise SettingsError(f"The {what} {path} cannot be read: {error.strerror}.{where}") from None
-    except UnicodeDecodeError as error:
-        raise SettingsError(f"The {what} {path} is not UTF-8 text: byte {error.start} is wrong.") from None
 
 
 def _secrets(raw: Mapping[str, Any]) -> Iterator[str]:

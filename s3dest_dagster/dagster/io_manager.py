@@ -4,11 +4,9 @@ Also how a destination finds its bucket, from whatever a user gives as `s3`. dag
 needed, since that takes as long as importing Dagster itself. Must not know: how records are landed or read.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -122,7 +120,7 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
         Raises:
             SettingsError: If the file cannot be read, or a setting is wrong.
         """
-        raw = config if isinstance(config, Mapping) else _read_config(Path(config))
+        raw = config if isinstance(config, Mapping) else connector_config.read_json_object(config, "configuration")
         raw, variables = _without_variables(raw)
         parsed = connector_config.from_connector_config(raw)
         if parsed.ignored:
@@ -160,20 +158,6 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
         """The records of the upstream asset, as the type that the parameter's annotation names."""
         with as_dagster_failures():
             return load_input(context, self.destination(), self.bucket())
-
-
-def _read_config(path: Path) -> Mapping[str, Any]:
-    """A configuration file. Errors do not repeat its contents, which may be secret."""
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"The configuration {path} cannot be read: {error}.") from None
-    except ValueError as error:
-        line = getattr(error, "lineno", "?")
-        raise SettingsError(f"The configuration {path} is no JSON: see line {line}.") from None
-    if not isinstance(config, Mapping):
-        raise SettingsError(f"The configuration {path} is not a JSON object.")
-    return config
 
 
 # ---------------------------------------------------------------------- the bucket, as `s3` gives it

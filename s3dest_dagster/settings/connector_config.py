@@ -6,8 +6,11 @@ know: how settings are used.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from s3dest_dagster.errors import SettingsError, closest_match
@@ -38,6 +41,41 @@ _REQUIRED_OPTIONS = frozenset({"compression.compression_type"})
 """Options that their object must have. An Avro codec without a name means no codec, as with the connector."""
 JOB_ID_VARIABLE = "WORKER_JOB_ID"
 """Environment variable that fills the file name pattern's `{sync_id}`; without it, the sync's own id does."""
+
+
+def read_json_object(path: str | os.PathLike[str], what: str, *, setting: str | None = None) -> dict[str, Any]:
+    """Reads the JSON object in a file.
+
+    Args:
+        path: Where the file is.
+        what: What the file is in error messages, such as "catalog".
+        setting: The setting that names the file, for the error.
+
+    Raises:
+        SettingsError: Names the file, and the line and column of what is wrong. It never quotes the file, which may
+            hold secrets.
+    """
+    try:
+        text = Path(path).read_text("utf-8")
+        value = json.loads(text)
+    except OSError as error:
+        where = "" if os.path.isabs(path) else f" The current directory is {os.getcwd()}."
+        problem = f"cannot be read: {error.strerror}.{where}"
+    except UnicodeDecodeError as error:
+        problem = f"is not UTF-8 text: byte {error.start} is wrong."
+    except json.JSONDecodeError as error:
+        problem = f"is not JSON: {error.msg} in line {error.lineno}, column {error.colno}."
+        if not error.doc.strip():
+            problem = "is empty; it should hold a JSON object."
+    except RecursionError:
+        problem = "cannot be read: it nests too deeply."
+    except ValueError:
+        problem = "cannot be read: a number in it has too many digits."
+    else:
+        if isinstance(value, dict):
+            return value
+        problem = f"is JSON, but not an object: it begins with {text.lstrip()[0]!r}."
+    raise SettingsError(f"The {what} {os.fspath(path)} {problem}", setting=setting)
 
 
 def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:

@@ -41,7 +41,7 @@ def test_broken_json_is_shown_with_its_place(lake):
 
 
 def test_json_that_is_no_object_is_refused(lake):
-    assert_failed(lake.run("check", "--config", lake.file("list.json", "[1]")), 2, "list.json", "no object")
+    assert_failed(lake.run("check", "--config", lake.file("list.json", "[1]")), 2, "list.json", "not an object", "'['")
 
 
 def test_a_configuration_in_another_encoding_is_refused(lake):
@@ -115,7 +115,7 @@ def test_an_endpoint_that_names_the_bucket_is_refused(lake):
     assert_failed(lake.run("check", "--config", host), 2, "s3_endpoint", lake.bucket, "without it")
 
 
-@pytest.mark.parametrize(("content", "part"), [("", "is empty"), (" \n", "is empty"), (None, "was looked for in /")])
+@pytest.mark.parametrize(("content", "part"), [("", "is empty"), (" \n", "is empty"), (None, "current directory is /")])
 def test_a_configuration_that_is_not_there_or_empty_is_told_so(lake, content, part):
     path = "nowhere.json" if content is None else lake.file("empty.json", content)
     assert_failed(lake.run("check", "--config", path), 2, path, part)

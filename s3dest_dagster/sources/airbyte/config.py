@@ -18,8 +18,9 @@ from tempfile import mkstemp
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from s3dest_dagster.errors import SettingsError, SourceError
+from s3dest_dagster.errors import SourceError
 from s3dest_dagster.printable import printable
+from s3dest_dagster.settings.connector_config import read_json_object
 from s3dest_dagster.settings.fields import refuse_variables
 from s3dest_dagster.sources.templating import Values, render_config
 
@@ -43,20 +44,7 @@ class ConfigFile:
 
     def __call__(self) -> dict[str, Any]:
         """Reads the config from the file."""
-        try:
-            with open(self.path, encoding="utf-8") as file:
-                config = json.load(file)
-        except OSError as error:
-            raise self._unreadable(f"{error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise self._unreadable(f"byte {error.start} is not UTF-8") from None
-        except RecursionError:
-            raise self._unreadable("it nests too deeply") from None
-        except ValueError as error:
-            raise self._unreadable(f"it is not JSON, see line {getattr(error, 'lineno', '?')}") from None
-        if not isinstance(config, dict):
-            raise self._unreadable("it is JSON, but not an object")
-        return config
+        return read_json_object(self.path, "config", setting="config")
 
     def keep(self, config: Mapping[str, Any]) -> None:
         """Replaces the file's content with this config."""
@@ -73,9 +61,6 @@ class ConfigFile:
             with suppress(OSError):
                 os.unlink(temporary)
             raise
-
-    def _unreadable(self, reason: str) -> SettingsError:
-        return SettingsError(f"The config {os.fspath(self.path)} cannot be read: {reason}.", setting="config")
 
 
 OnConfig = Callable[[dict[str, Any]], None]
