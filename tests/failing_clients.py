@@ -88,7 +88,7 @@ class DyingAfterDeciding(FailingClient):
         counted = super()._counted(name, method)
 
         def call(**arguments: Any) -> Any:
-            if name == "put_object" and b'"pending": "' in arguments["Body"]:
+            if name == "put_object" and b'"pending_segment": "' in arguments["Body"]:
                 self._at = self._last_call
             return counted(**arguments)
 

@@ -230,7 +230,7 @@ def test_recovery_purges_first_only_while_no_sweep_can_have_aborted_an_upload(
     _die(rclone_s3, settings, name, at="delete_objects")
     hours = hours_of_seven_days_left
     since = None if hours is None else datetime.now(UTC) - timedelta(days=7) + timedelta(hours=hours)
-    _rewrite_pending(bucket, settings, scope, staged_since=None if since is None else since.isoformat())
+    _rewrite_pending(bucket, settings, scope, uploads_started_after=None if since is None else since.isoformat())
     client = FailingClient(rclone_s3.client())
     assert recover(Bucket(client, bucket.name), settings.template, scope).ok
     publishing = [each for each in client.calls if each in ("delete_objects", "complete_multipart_upload")]
@@ -425,7 +425,7 @@ class InterruptedAfterDeciding(FailingClient):
     def _counted(self, name: str, method: Any) -> Any:
         def call(**arguments: Any) -> Any:
             answer = method(**arguments)
-            if name == "put_object" and b'"pending": "' in arguments["Body"]:
+            if name == "put_object" and b'"pending_segment": "' in arguments["Body"]:
                 raise KeyboardInterrupt
             return answer
 

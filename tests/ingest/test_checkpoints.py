@@ -203,7 +203,7 @@ def test_quarantined_lines_count_in_the_segment_that_they_arrived_in(moto_s3: S3
     items = [batch_of(users(1, 1)), bad, reached(1), bad, batch_of(users(2, 2))]
     with lake.target() as opened:
         receipt = land(items, opened, stream(mode=APPEND), sync("a"))
-    first, last = lake.commit_log().segments_of_sync(lake.head().syncs[-1].segment)
+    first, last = lake.commit_log().segments_of_sync(lake.head().recent_syncs[-1].segment)
     assert [(each.counts.landed, each.counts.quarantined) for each in (first, last)] == [(1, 1), (1, 1)]
     assert first.quarantine.key != last.quarantine.key
     assert (receipt.counts.read, receipt.counts.landed, receipt.counts.quarantined) == (4, 2, 2)
@@ -307,7 +307,7 @@ def test_the_head_records_many_checkpoints_as_one_sync(moto_s3: S3Server) -> Non
         land([], opened, stream(mode=APPEND), sync("before"))
         land(after(None, until=REMEMBERED_SYNCS + 5), opened, stream(mode=APPEND), sync("a"))
     head = lake.head()
-    assert [(each.id, each.complete) for each in head.syncs] == [("before", True), ("a", True)]
+    assert [(each.id, each.complete) for each in head.recent_syncs] == [("before", True), ("a", True)]
     assert lake.listed() == list(range(1, REMEMBERED_SYNCS + 6))
 
 
