@@ -8,7 +8,7 @@ Must not know: what the scopes hold.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 
@@ -215,6 +215,16 @@ def check_templates(bucket: Bucket, destination: S3Destination, streams: Iterabl
     entries = [RegistryEntry(bucket, destination, stream) for stream in streams]
     in_parallel(RegistryEntry.check, entries)
     return entries
+
+
+def check_names(bucket: Bucket, destination: S3Destination, streams: Sequence[StreamId]) -> list[RegistryEntry]:
+    """As `check_templates`, after the check that the template keeps these streams' keys apart.
+
+    Raises:
+        TemplateError: Two of the streams could make the same key, or one lands under another template.
+    """
+    destination.check_streams(streams)
+    return check_templates(bucket, destination, streams)
 
 
 def used_templates(bucket: Bucket, root: str) -> list[KeyTemplate]:

@@ -116,6 +116,12 @@ class Counts:
     tally: Tally = field(default_factory=Tally)
     """Counts of values that were changed to fit, by field."""
 
+    def add_up(self, rows: int, quarantined_rows: int) -> bool:
+        """Whether every record that was read is landed or quarantined, and stored: as many rows are in the objects, and
+        in the quarantine, as these counts say."""
+        stored = (rows, quarantined_rows) == (self.landed, self.quarantined)
+        return stored and self.read == self.landed + self.quarantined
+
     def __add__(self, other: Counts) -> Counts:
         return Counts(
             read=self.read + other.read,

@@ -35,7 +35,6 @@ from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.stream import Scope, Stream, Sync
 
 _ATTEMPT_BYTES = 4
-_MB = 1_000_000
 
 
 class Landing:
@@ -239,9 +238,9 @@ class CheckpointSchedule:
 
     def __init__(self, destination: S3Destination, stream: Stream, scope: Scope, now: datetime) -> None:
         at_once = scope.partition is not None or replaces_scope(destination, stream, scope)
-        allowed = not at_once and destination.template.tells_objects_apart
+        allowed = not at_once and destination.allows_checkpoints
         self._interval_s = destination.checkpoint_interval_s if allowed else 0
-        self._bytes = destination.checkpoint_mb * _MB if allowed else 0
+        self._bytes = destination.checkpoint_bytes if allowed else 0
         self._since = now
 
     def is_due(self, now: datetime, read_bytes: int) -> bool:

@@ -29,7 +29,6 @@ _OPEN_BYTES = 400 << 10
 # Rows held back take more than their bytes: the gaps between them cannot be returned to the system.
 _MEMORY_PER_ROW_BYTE = 1.75
 _EXCERPT_BYTES = 200
-_MB = 1_000_000
 
 
 class CloseReason(StrEnum):
@@ -80,7 +79,7 @@ class RollingObjectWriter:
         self._keys = keys
         self._bucket = target.bucket.with_data_headers(headers_of_data(target.destination))
         self._metadata = {**(target.destination.object_metadata or {}), SYNC_METADATA: segment}
-        self._object_bytes = target.destination.object_size_mb * _MB
+        self._object_bytes = target.destination.object_bytes
         self._open: _OpenObject | None = None
         self._uploads: list[Upload] = []
         self._closed: list[Callable[[], SegmentObject]] = []

@@ -215,14 +215,14 @@ class SegmentWriter:
         self._queue.drain()
         objects = self._objects.finish() if self._objects is not None else ()
         landed, quarantined = sum(item.rows for item in objects), self._quarantine.rows
-        if landed != self._encoded_rows or self.read != landed + quarantined:
+        counts = Counts(read=self.read, landed=self._encoded_rows, quarantined=quarantined, tally=self._tally)
+        if not counts.add_up(landed, quarantined):
             raise CommitError(
                 f"The counts of {self._scope} do not add up: {amount(self.read, 'record')} read, {landed:,} landed, "
                 f"{quarantined:,} quarantined. Nothing of these was published; please report this with the run's log.",
                 stream=str(self._scope.stream),
                 partition=self._scope.partition,
             )
-        counts = Counts(read=self.read, landed=landed, quarantined=quarantined, tally=self._tally)
         return objects, self._quarantine.finish(), counts
 
     def mark_decided(self) -> None:

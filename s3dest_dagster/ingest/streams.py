@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamStatus
-from s3dest_dagster.commit.registry import check_templates
+from s3dest_dagster.commit.registry import check_names
 from s3dest_dagster.errors import S3DestError, StorageError
 from s3dest_dagster.ingest.landing import Landing
 from s3dest_dagster.ingest.receipt import Progress, Receipt
@@ -208,8 +208,7 @@ def landing_streams(
     destination = target.destination
     scopes = scopes or {stream.id: Scope(stream.id) for stream in streams}
     landed = [stream.id.prefixed(destination.stream_prefix) for stream in streams]
-    destination.template.check_streams(landed, destination.format.extension)
-    entries = check_templates(target.bucket, destination, landed)
+    entries = check_names(target.bucket, destination, landed)
     with ExitStack() as stack:
         landings = {
             stream.id: Landing(

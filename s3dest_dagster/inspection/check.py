@@ -61,8 +61,7 @@ def check_streams(target: Target, streams: Sequence[Stream]) -> list[CheckStep]:
     """
     settings = target.destination
     ids = [stream.id.prefixed(settings.stream_prefix) for stream in streams]
-    extension = settings.format.extension
-    apart = _step("tell the streams' keys apart", lambda: settings.template.check_streams(ids, extension))
+    apart = _step("tell the streams' keys apart", lambda: settings.check_streams(ids))
     return [apart, *(_check_stream(target, stream, Scope(id_)) for stream, id_ in zip(streams, ids, strict=True))]
 
 

@@ -17,7 +17,7 @@ from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import sync_of
 from s3dest_dagster.commit.head import Head
-from s3dest_dagster.commit.registry import check_templates, connector_keys, refuse_held_keys
+from s3dest_dagster.commit.registry import check_names, connector_keys, refuse_held_keys
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.formats import Format, format_of
@@ -94,8 +94,7 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
     scopes = [Scope(each.id, partition).prefixed(destination.stream_prefix) for each in streams]
     for scope in scopes:
         scope.check_unicode()
-    destination.template.check_streams([each.stream for each in scopes], destination.format.extension)
-    check_templates(target.bucket, destination, [each.stream for each in scopes])
+    check_names(target.bucket, destination, [each.stream for each in scopes])
     return Plan(
         template=destination.template.text,
         streams=tuple(_stream_plan(target, stream, scope, sync) for stream, scope in zip(streams, scopes, strict=True)),
@@ -161,8 +160,8 @@ def _without_effect(destination: S3Destination) -> Iterator[str]:
     yield from format_.without_effect()
     if format_.row_group_setting:
         yield from _short_row_groups(destination, format_.row_group_setting)
-    wants_checkpoints = destination.checkpoint_interval_s or destination.checkpoint_mb
-    if wants_checkpoints and not destination.template.tells_objects_apart:
+    wants_checkpoints = destination.checkpoint_interval_s or destination.checkpoint_bytes
+    if wants_checkpoints and not destination.allows_checkpoints:
         yield (
             "checkpoint_interval_s and checkpoint_mb have no effect: the template has one key for a sync. Add "
             "{part_number} to file_name_pattern if a long append is to be published in steps."

@@ -181,10 +181,7 @@ def _compare(bucket: Bucket, entry: _Entry) -> _Comparison:
 
 def _count_problem(segment: Segment) -> str:
     counts, kept = segment.counts, segment.quarantine.rows if segment.quarantine is not None else 0
-    if counts.read == counts.landed + counts.quarantined and (segment.rows, kept) == (
-        counts.landed,
-        counts.quarantined,
-    ):
+    if counts.add_up(segment.rows, kept):
         return ""
     return (
         f"the counts of sync {segment.sync_id} do not add up: {amount(counts.read, 'record')} read, "

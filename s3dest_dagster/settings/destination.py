@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -17,7 +17,9 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate
 from s3dest_dagster.settings.fields import Settings, documented, setting
 from s3dest_dagster.settings.formats import FormatSettings, JsonlFormat, format_named
+from s3dest_dagster.stream import StreamId
 
+_MB = 1_000_000
 _MIB = 1 << 20
 _MAX_PARTS = 10_000
 """Parts of one multipart upload (S3's limit)."""
@@ -167,7 +169,7 @@ class UploadSettings(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.object_size_mb * 1_000_000 > _MAX_PARTS * self.part_bytes:
+        if self.object_bytes > _MAX_PARTS * self.part_bytes:
             raise SettingsError(
                 f"An object of {self.object_size_mb} MB has more than {_MAX_PARTS} parts of {self.part_size_mb} MB, "
                 "and S3 allows no more. Raise part_size_mb, or lower object_size_mb.",
@@ -181,6 +183,11 @@ class UploadSettings(Settings):
                 "lower one of the others.",
                 setting="memory_mb",
             )
+
+    @property
+    def object_bytes(self) -> float:
+        """Size at which an object is closed."""
+        return self.object_size_mb * _MB
 
     @property
     def part_bytes(self) -> int:
@@ -211,6 +218,11 @@ class CheckpointSettings(Settings):
         default=10_000,
         at_least=0,
     )
+
+    @property
+    def checkpoint_bytes(self) -> float:
+        """Size of the records after which a checkpoint is due; 0: not by size."""
+        return self.checkpoint_mb * _MB
 
 
 @documented
@@ -348,3 +360,12 @@ class S3Destination(
     Example:
         S3Destination(s3_bucket_name="my-bucket", s3_bucket_path="lake", format=ParquetFormat(compression_codec="ZSTD"))
     """
+
+    @property
+    def allows_checkpoints(self) -> bool:
+        """Whether the template leaves room for checkpoints: a sync with one key only has none for a second object."""
+        return self.template.tells_objects_apart
+
+    def check_streams(self, streams: Iterable[StreamId]) -> None:
+        """Refuses streams whose keys could not be told apart, see `KeyTemplate.check_streams`."""
+        self.template.check_streams(streams, self.format.extension)
