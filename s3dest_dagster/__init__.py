@@ -1,7 +1,7 @@
-"""Land streams of records in S3 from Dagster: all at once or not at all.
+"""Lands streams of records in S3 from Dagster: either all records become visible, or none do.
 
-Every public name is found here, and imported when it is first used: `import s3dest_dagster` imports neither Dagster
-nor boto3.
+Every public name is available here and is imported on first use: `import s3dest_dagster` imports neither Dagster nor
+boto3.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from s3dest_dagster.stream import Sync as Sync
     from s3dest_dagster.stream import SyncMode as SyncMode
 
-_ROOMS = {
+_MODULES = {
     "AirbyteSource": "sources.airbyte.connector",
     "ConfigFile": "sources.airbyte.config",
     "FileSource": "sources.files",
@@ -72,13 +72,13 @@ _ROOMS = {
     **dict.fromkeys(_FORMATS, "settings.formats"),
 }
 
-__all__ = sorted(_ROOMS)
+__all__ = sorted(_MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_ROOMS[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,7 +1,7 @@
-"""What a source gives to a landing: batches of records, the states between them, and how those states descend.
+"""The values that a source passes to a landing: batches of records, the states between them, and the states' descent.
 
 A batch holds 0.5 to 1 MB of records, either as the JSON text that the source wrote or as Arrow columns, but never a
-Python object for each field. States of all streams are ordered by lineage, not by a clock. Frozen values.
+Python object for each field. States of all streams are ordered by lineage, not by a clock. All values are frozen.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 TARGET_BATCH_BYTES = 1 << 20
-"""Size that sources aim at: smaller batches pay the fixed cost more often, larger ones leave the processor's cache."""
+"""The size that sources aim for: smaller batches pay the fixed cost more often, larger ones outgrow the CPU's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +31,11 @@ class JsonBatch:
     """Records as the JSON texts that the source wrote."""
 
     raws: Sequence[bytes]
-    """Each exactly one JSON object: valid JSON in valid UTF-8, without a raw line break or blanks around it."""
+    """One JSON object per text: valid JSON in valid UTF-8, without raw line breaks or surrounding blanks."""
     emitted_at: NDArray[np.int64]
     """Milliseconds since 1970, one for each record."""
     nbytes: int
-    """Length of all texts together."""
+    """Total length of the texts."""
 
     @property
     def num_rows(self) -> int:
@@ -44,7 +44,7 @@ class JsonBatch:
 
 @dataclass(frozen=True, slots=True)
 class ArrowBatch:
-    """Records as Arrow columns, as the source gave them."""
+    """Records as Arrow columns, unchanged from the source."""
 
     data: pa.RecordBatch
     emitted_at: NDArray[np.int64]
@@ -72,32 +72,32 @@ class StreamBatch:
 
 @dataclass(frozen=True, slots=True)
 class BadRecord:
-    """A line that should be a record and is not one."""
+    """A line that should be a record but is not."""
 
     stream: StreamId | None
-    """None if the line does not say."""
+    """None if the line does not name one."""
     raw: bytes
     reason: str
     line_number: int | None = None
-    """From 1, in the file or in what the source wrote; None if that has no lines."""
+    """Counted from 1, in the file or in the source's output; None if that has no lines."""
     file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A STATE message. It covers every record that the source gave before it."""
+    """A STATE message. It covers every record that the source emitted before it."""
 
     stream: StreamId | None
-    """None for a state of all streams at once (GLOBAL or LEGACY)."""
+    """None for a state of all streams together (GLOBAL or LEGACY)."""
     state: bytes
-    """What the source gets back at its next read: the text of the message's `state` object."""
+    """The text of the message's `state` object, which the source gets back at its next read."""
     message: bytes
-    """The whole message as one line of JSON, to be echoed as it is."""
+    """The whole message as one line of JSON, to be echoed unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """A stream status TRACE: STARTED, RUNNING, COMPLETE or INCOMPLETE."""
+    """A TRACE message with a stream's status: STARTED, RUNNING, COMPLETE or INCOMPLETE."""
 
     stream: StreamId
     status: str
@@ -108,15 +108,15 @@ SourceItem = StreamBatch | BadRecord | State | StreamStatus
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What happened to values on their way into their columns: how many, by original field name (nested: dotted path).
+    """Counts of the values that did not land as declared, by original field name (dotted path if nested).
 
     Names beyond `MAX_NAMES` are counted under "…". A flattened CSV without an overflow column has only `coerced`.
     """
 
     coerced: Mapping[str, int] = field(default_factory=dict)
-    """Values that were landed in another, equal spelling ("12" as 12)."""
+    """Values that landed in another, equal spelling ("12" as 12)."""
     overflowed: Mapping[str, int] = field(default_factory=dict)
-    """Values of declared fields that went to the overflow column: they did not fit, or the name came again."""
+    """Values of declared fields that went to the overflow column: they did not fit, or the name was repeated."""
     undeclared: Mapping[str, int] = field(default_factory=dict)
     """Values of undeclared fields that went to the overflow column."""
 
@@ -135,7 +135,7 @@ class Tally:
 
 
 def _added(left: Mapping[str, int], right: Mapping[str, int]) -> Mapping[str, int]:
-    """Sums by name; keeps the number of names bounded."""
+    """The sums by name, with a bounded number of names."""
     if not right:
         return left
     total = dict(left)
@@ -146,7 +146,7 @@ def _added(left: Mapping[str, int], right: Mapping[str, int]) -> Mapping[str, in
 
 
 _KEPT_APART = 16
-"""So many states before the newest are all remembered; of earlier ones, every second, fourth, eighth …"""
+"""This many states before the newest are all remembered; of earlier ones, every second, fourth, eighth …"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,17 +156,17 @@ class KnownState:
     id: str
     """First 16 digits of the SHA-256 of the state's JSON without blanks: the same text has the same id."""
     read_count: int
-    """How many reads led to it. 0: it was set by hand, or its read did not say where it began."""
+    """How many reads led to it. 0: it was set by hand, or its read did not report where it began."""
     segment_key: str
-    """Key of a segment that holds its text."""
+    """Key of a segment that holds the state's text."""
 
 
 Lineage = tuple[KnownState, ...]
-"""A state and before it those that it descends from, oldest first. Empty: the beginning of the source."""
+"""The states that a state descends from, oldest first, then the state itself. Empty: the beginning of the source."""
 
 
 def state_id(text: str) -> str:
-    """Identifies a state: part of the SHA-256 of its JSON without blanks, or of the text if that is not JSON."""
+    """The id of a state: part of the SHA-256 of its JSON without blanks, or of the text if that is not JSON."""
     with suppress(msgspec.DecodeError):
         text = msgspec.json.format(text, indent=-1)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -174,25 +174,25 @@ def state_id(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Descent:
-    """Where a state stands among others."""
+    """The position of a state among other states."""
 
     read_count: int = 0
-    """How many reads led to it; 0 if that is not known."""
+    """How many reads led to it; 0 if unknown."""
     ancestors: Lineage = ()
-    """States that it descends from, oldest first; not all of them."""
+    """Some of the states that it descends from, oldest first."""
 
 
 def descent(text: str, origin: Lineage | None) -> Descent:
     """The descent of a state that a read has reached.
 
-    A source that returns to one of its earlier states has that state's descent again. A state remembers its oldest
-    ancestor, which all streams had reached or which was set by hand, and its youngest; of those between, the fewer the
-    further back. Which ones depends on their read counts alone. So two states that descend from a third remember the
-    same of its ancestors, and a thousand reads leave fewer than a hundred.
+    If a source returns to one of its earlier states, the result is that state's descent again. A state remembers its
+    oldest ancestor, which all streams had reached or which was set by hand, and its youngest ancestors. In between, it
+    remembers fewer the further back they are. The choice depends only on read counts. So two states that descend from
+    a third remember the same of its ancestors, and a thousand reads leave fewer than a hundred.
 
     Args:
         text: The state.
-        origin: The lineage that the read began at; None if nobody knows.
+        origin: The lineage that the read began at; None if unknown.
     """
     if not origin:
         return Descent(0 if origin is None else 1)
@@ -206,12 +206,12 @@ def descent(text: str, origin: Lineage | None) -> Descent:
 
 
 def _spacing(reads: int) -> int:
-    """One state in how many is remembered, so many reads back."""
+    """The n for which one state in n is remembered, this many reads back."""
     return int(1 << ((reads - 1) // _KEPT_APART).bit_length())
 
 
 def common_ancestors(lineages: Sequence[Lineage]) -> Iterator[KnownState]:
-    """The states that all lineages have in common, youngest first; once for each segment that holds the text."""
+    """Yields the states that all lineages share, youngest first, once for each segment that holds the text."""
     shared = frozenset.intersection(*(frozenset(each.id for each in lineage) for lineage in lineages))
     for candidate in reversed(lineages[0]):
         if candidate.id in shared:
@@ -219,6 +219,6 @@ def common_ancestors(lineages: Sequence[Lineage]) -> Iterator[KnownState]:
 
 
 def up_to(state: KnownState, lineages: Iterable[Lineage]) -> Lineage:
-    """The lineage of a state that is in one of these."""
+    """The lineage of a state that occurs in one of these lineages."""
     within = next(each for each in lineages if state in each)
     return within[: within.index(state) + 1]

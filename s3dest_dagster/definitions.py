@@ -1,6 +1,6 @@
-"""This project's code location: its streams with its wiring. It stays out of the wheel.
+"""This project's code location: its streams and their resources. It is not part of the wheel.
 
-`assets` is loaded, and `resources` imported, when this module is: Dagster resolves top-level modules that are imported
+Importing this module loads `assets` and imports `resources`: Dagster resolves top-level modules that are imported
 lazily only from the project's root.
 """
 

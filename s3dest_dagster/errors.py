@@ -1,7 +1,7 @@
-"""Every error that the library raises on purpose, as one tree.
+"""All errors that the library raises on purpose, as one tree.
 
 A message says what happened, where (stream, partition, key, setting), and what to do next. Each leaf is also a subclass
-of the built-in exception that a caller would expect, and has the place as attributes.
+of the built-in exception that a caller would expect, and has the location as attributes.
 
     S3DestError
     ├── SettingsError (ValueError)         a setting is wrong, or two settings contradict each other
@@ -15,17 +15,18 @@ of the built-in exception that a caller would expect, and has the place as attri
     │   ├── CredentialsError (PermissionError)
     │   ├── BucketNotFoundError (FileNotFoundError)
     │   ├── ObjectNotFoundError (FileNotFoundError)
-    │   ├── ObjectReplacedError            the object is not the one that the manifest promises
+    │   ├── ObjectReplacedError            the object is not the one that the manifest lists
     │   ├── EndpointUnreachableError (ConnectionError)
     │   ├── PreconditionFailedError        a conditional put met another version
-    │   └── UploadVanishedError            a multipart upload is not known (any more)
+    │   └── UploadVanishedError            a multipart upload is unknown, or no longer known
     └── CommitError (RuntimeError)         a sync could not be published
         ├── SupersededError                another sync of the same scope was published first
         ├── UndecidedError                 the answer to the decisive request was lost
         ├── KeyCollisionError              two objects would have the same key
         └── ManifestError                  a head or segment is unreadable, or of a newer format version
 
-A message is printable, whatever it was made of (see `printable`). Must not know: anything else of the library.
+Messages are always printable, whatever their parts contain (see `printable`). Must not know: anything else of the
+library.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from s3dest_dagster.printable import printable_lines
 
 
 class S3DestError(Exception):
-    """Root of the tree: catching it catches everything that the library raises on purpose.
+    """The root of the tree: catching it catches everything that the library raises on purpose.
 
     Args:
         message: What happened, where, and what to do next.
@@ -112,7 +113,7 @@ class ObjectNotFoundError(StorageError, FileNotFoundError):
 
 
 class ObjectReplacedError(StorageError):
-    """The object is not the one that the manifest promises: another sync, or somebody else, replaced it."""
+    """The object is not the one that the manifest lists: another sync or another writer replaced it."""
 
 
 class EndpointUnreachableError(StorageError, ConnectionError):
@@ -124,7 +125,7 @@ class PreconditionFailedError(StorageError):
 
 
 class UploadVanishedError(StorageError):
-    """A multipart upload is not known to the server (any more)."""
+    """A multipart upload is unknown to the server, or no longer known."""
 
 
 class CommitError(S3DestError, RuntimeError):
@@ -140,20 +141,20 @@ class UndecidedError(CommitError):
 
 
 class KeyCollisionError(CommitError):
-    """Two objects would have the same key: of one sync, or of two streams."""
+    """Two objects of one sync, or of two streams, would have the same key."""
 
 
 class ManifestError(CommitError):
-    """A head or segment is unreadable, or of a newer format version than this library knows."""
+    """A head or segment is unreadable, or has a newer format version than this library knows."""
 
 
 def closest_match(name: str, known: Iterable[str]) -> str:
-    """The known name that a wrong one is probably a typing error of; empty if none is close."""
+    """The known name that was probably meant by a wrong one; empty if none is close."""
     return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.75)), "")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The sentence that helps with a wrong name: the close one, or else all known ones."""
+    """A sentence that helps with a wrong name: it suggests the closest known name, or else lists all of them."""
     names = sorted(known)
     likely = closest_match(name, names)
     return f"Did you mean {likely!r}?" if likely else f"It has: {', '.join(names) or 'none'}."

@@ -1,9 +1,8 @@
-"""Makes texts from outside safe to show in a terminal, a log or a web page, and numbers readable.
+"""Makes external texts safe to show in a terminal, a log or a web page, and makes numbers readable.
 
 Names, a connector's lines, a server's answers and records may contain control characters. Those could set a terminal's
-title or clipboard, reorder or hide the text around them, or begin a line that looks like ours. Each channel has one
-function here, which escapes them; only `markdown` changes a text that it has already escaped. Must not know: who shows
-what.
+title or clipboard, reorder or hide the text around them, or begin a line that looks like ours. For each channel, one
+function here escapes them. Only `markdown` changes a text that it has already escaped. Must not know: who shows what.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import re
 import unicodedata
 
 CONTINUED = "  | "
-"""Begins the second and later lines of a text, so that none of them looks like a message of its own."""
+"""Begins the second and later lines of a text, so that no line looks like a separate message."""
 _TAB = "    "
 _LINE_BREAK = re.compile(r"\r\n|[\n\r]")
 _MARKUP = re.compile(r"[\\`*<\[\]|~@]|&(?=[#\w])|(?<!\w)_|_(?!\w)|:(?=//)|(?<=www)\.", re.IGNORECASE)
@@ -24,24 +23,24 @@ _MARKUP_AT_START = re.compile(r"^(\s*\d*)([#>+=.)-])")
 
 def printable(text: str) -> str:
     """The text on one line, with escapes ("\\x1b", "\\n", "\\u202e") for control, format and separator characters, lone
-    surrogates and unassigned code points. Blanks of any kind stay."""
+    surrogates and unassigned code points. All kinds of blanks are kept."""
     return text if text.isprintable() else "".join(map(_escaped, text))
 
 
 def printable_lines(text: str) -> str:
-    """As `printable`, for several lines: the second and later ones begin with a mark, and tabs become blanks."""
+    """Like `printable`, for several lines: the second and later lines begin with a mark, and tabs become blanks."""
     first, *others = _LINE_BREAK.split(text.replace("\t", _TAB))
     continued = [line if line.startswith(CONTINUED) else CONTINUED + line for line in others]
     return "\n".join(map(printable, [first, *continued]))
 
 
 def printable_json(text: str) -> str:
-    """The same JSON document, with JSON's own escapes for what cannot be printed. Its line breaks stay."""
+    """The same JSON document, with JSON's own escapes for unprintable characters. Its line breaks are kept."""
     return "\n".join(line if line.isprintable() else "".join(map(_json_escaped, line)) for line in text.split("\n"))
 
 
 def markdown(text: str) -> str:
-    """Markdown that shows a text as it is: its markup, links and HTML have no effect. Apply it only once."""
+    """Markdown that shows a text literally: its markup, links and HTML have no effect. Apply it only once."""
     return "\n".join(map(_markdown_line, _LINE_BREAK.split(text)))
 
 
@@ -49,9 +48,9 @@ def _markdown_line(line: str) -> str:
     return _MARKUP_AT_START.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", printable(line)))
 
 
-def logger(room: str) -> logging.Logger:
-    """The Python logger `s3dest_dagster.<room>`, whose messages are printable in every handler."""
-    found = logging.getLogger(f"s3dest_dagster.{room}")
+def logger(module: str) -> logging.Logger:
+    """The Python logger `s3dest_dagster.<module>`, whose messages are printable in every handler."""
+    found = logging.getLogger(f"s3dest_dagster.{module}")
     if not any(isinstance(each, _Printable) for each in found.filters):
         found.addFilter(_Printable())
     return found
@@ -74,12 +73,12 @@ def _json_escaped(character: str) -> str:
 
 
 def amount(number: int, noun: str, plural: str = "") -> str:
-    """The number with its noun: "1 row", "2,000 rows". Give `plural` if it is not the noun with an s."""
+    """The number with its noun: "1 row", "2,000 rows". Pass `plural` if it is not the noun with an s."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {plural or f'{noun}s'}"
 
 
 def size(number: float) -> str:
-    """Bytes in a readable unit: "812 bytes", "3.4 MB" (10⁶)."""
+    """A number of bytes in a readable unit: "812 bytes", "3.4 MB" (10⁶)."""
     if number < 1000:
         return amount(int(number), "byte")
     for unit in ("kB", "MB", "GB"):

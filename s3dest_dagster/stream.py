@@ -1,4 +1,4 @@
-"""What a stream is: its identity, its schema, and how it is synced. Frozen values."""
+"""The definition of a stream: its identity, its schema, and how it is synced. All values are frozen."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from s3dest_dagster.settings.fields import refuse_variables
 
 
 class SyncMode(StrEnum):
-    """How a sync treats what the scope held before."""
+    """How a sync treats the scope's previous content."""
 
     FULL_REFRESH = "full_refresh"
     """The sync replaces everything that the scope holds."""
     APPEND = "append"
-    """The sync adds objects and leaves the others alone."""
+    """The sync adds objects and leaves existing ones alone."""
 
 
 class StreamId(NamedTuple):
-    """Identity of a stream within a source, as in Airbyte messages. The namespace is None if there is none."""
+    """The identity of a stream within a source, as in Airbyte messages. The namespace is None if there is none."""
 
     namespace: str | None
     name: str
@@ -40,11 +40,11 @@ class Stream:
     """One stream of records."""
 
     name: str
-    """As the source says it, including any prefix of the connection."""
+    """The source's name for it, including any prefix of the connection."""
     namespace: str | None = None
-    """None or "" for none."""
+    """None or "" if there is none."""
     json_schema: Mapping[str, Any] | None = None
-    """The source's JSON schema of a record. None: it comes from Arrow data, or from the first batch."""
+    """The source's JSON schema of a record. None: it is inferred from Arrow data or from the first batch."""
     sync_mode: SyncMode = SyncMode.FULL_REFRESH
     description: str | None = None
 
@@ -84,14 +84,14 @@ class Scope:
     partition: str | None = None
     """The partition's key as Dagster writes it; None for an unpartitioned stream."""
     dimensions: Mapping[str, str] | None = None
-    """Of a multi-dimensional partition, the key of each dimension by its name."""
+    """The key of each dimension by its name, for a multi-dimensional partition."""
 
     def prefixed(self, prefix: str) -> Scope:
         """The scope under the name that its stream has in the bucket (see `StreamId.prefixed`)."""
         return replace(self, stream=self.stream.prefixed(prefix))
 
     def check_unicode(self) -> None:
-        """Raises SettingsError for a partition that cannot be written as text, and so in no manifest."""
+        """Raises SettingsError if the partition cannot be encoded as text, and so cannot be written to a manifest."""
         if not is_unicode(self.partition or ""):
             raise SettingsError(
                 f"Stream {self.stream}: its partition {self.partition!r} has half of a surrogate pair, which no text "
@@ -104,7 +104,7 @@ class Scope:
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be encoded: not if it has a lone surrogate, which JSON's escapes can produce."""
+    """Whether a text can be encoded. A lone surrogate, which JSON's escapes can produce, cannot be."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -120,13 +120,13 @@ class Sync:
     """One delivery of a stream's records."""
 
     id: str
-    """Remembered: landing again under the id of a complete sync changes nothing."""
+    """It is remembered: landing again under the id of a complete sync changes nothing."""
     now: datetime
-    """With a time zone; fills the time variables of the path."""
+    """A time with a time zone. It fills the time variables of the path."""
     uuid: str
-    """Fills `${UUID}` of the path."""
+    """Fills `${UUID}` in the path."""
     label: str = ""
-    """Fills `{sync_id}` of the file name pattern; the id if empty."""
+    """Fills `{sync_id}` in the file name pattern. If empty, it is the id."""
 
     def __post_init__(self) -> None:
         if not self.id or len(self.id) > _MAX_ID or not self.id.isascii() or not self.id.isprintable():

@@ -1,5 +1,4 @@
-"""What a record is: from JSON schemas to record types, Avro and Arrow schemas, and from batches to columns.
+"""Records: from JSON schemas to record types, Avro and Arrow schemas, and from batches to columns.
 
-Its rules are the connector's where they lose nothing, and our own where the connector's would. It must not know file
-formats, S3 or Dagster.
+The rules are the connector's if those lose nothing, and otherwise our own. Must not know: file formats, S3, Dagster.
 """

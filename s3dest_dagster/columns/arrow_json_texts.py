@@ -1,14 +1,14 @@
 """The exact JSON text of each value of an Arrow column, column by column.
 
-- Numbers have texts that give the same number when read.
-- Dates, times and timestamps are in ISO 8601. Timestamps with a zone are in UTC with "Z", those without have no zone.
+- The text of a number gives the same number when it is read.
+- Dates, times and timestamps are in ISO 8601. Timestamps with a zone are in UTC with "Z"; those without one have none.
 - Intervals are ISO 8601 durations ("P14M3DT1.5S"); durations are the count of their unit.
-- Binary is base64.
-- A map with text keys is an object, any other map a list of pairs.
+- Binary values are in base64.
+- A map with text keys is an object; any other map is a list of pairs.
 - A union is the value that it holds.
 
-Values that JSON cannot write (NaN, the year 32103) are written or refused as the caller chooses (`Odd`). Must not know:
-what the texts are for.
+The caller decides whether values that JSON cannot write (NaN, the year 32103) are written or refused (`Odd`). Must not
+know: what the texts are for.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _NANOS = 10**9
 
 
 class Odd(Protocol):
-    """What to do with values that JSON cannot write.
+    """The treatment of values that JSON cannot write.
 
-    `odd` is true for these values, of which there is at least one. `path` is the field's dotted name.
+    `odd` is true for these values. There is at least one. `path` is the field's dotted name.
     """
 
     def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
@@ -57,7 +57,7 @@ class Odd(Protocol):
 
 
 class Refused:
-    """They raise RecordError, which names field and record."""
+    """Raises RecordError, which names the field and the record."""
 
     def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
         row = pc.index(odd, True).as_py()
@@ -77,7 +77,7 @@ class Refused:
 
 
 class Spelled:
-    """They keep their value: NaN and infinities as strings, dates, times and timestamps as the stored integer."""
+    """Keeps the values: NaN and infinities as strings; dates, times and timestamps as the stored integer."""
 
     def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
         names = {"nan": '"NaN"', "-nan": '"NaN"', "inf": '"Infinity"', "-inf": '"-Infinity"'}
@@ -90,7 +90,7 @@ class Spelled:
 
 
 def texts_of_column(column: pa.Array) -> list[Any]:
-    """One JSON text per value, with odd ones `Spelled`; NOTHING for nulls."""
+    """One JSON text per value, NOTHING for nulls. Odd values are `Spelled`."""
     texts: list[Any] = pieces(column_texts(column, Spelled(), ""))
     for row in pc.indices_nonzero(unpacked(column).is_null()).to_pylist():
         texts[row] = NOTHING
@@ -121,7 +121,7 @@ def column_texts(column: pa.Array, odd: Odd, path: str) -> pa.Array:
 
 
 def _arrow_texts(column: pa.Array, odd: Odd, path: str) -> pa.Array:
-    """Booleans, integers and decimals, whose text in Arrow is the one in JSON."""
+    """Booleans, integers and decimals, whose texts are the same in Arrow and JSON."""
     return column.cast(pa.string()).cast(pa.binary()).fill_null(_NULL)
 
 
@@ -185,7 +185,7 @@ def _map(column: pa.Array, odd: Odd, path: str) -> pa.Array:
 
 
 def _sequence(start: bytes, column: pa.ListArray, items: pa.Array, end: bytes) -> pa.Array:
-    """The texts of each row's items, joined by commas. `items` are those of all rows together."""
+    """The texts of each row's items, joined by commas. `items` has the items of all rows."""
     sizes = pc.list_value_length(column).fill_null(0).to_numpy()
     ends = np.concatenate([np.zeros(1, np.int32), np.cumsum(sizes, dtype=np.int32)])
     joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(ends), items), scalar(b","))
@@ -200,7 +200,7 @@ def _union(column: pa.UnionArray, odd: Odd, path: str) -> pa.Array:
     members = [pieces(column_texts(column.field(number), odd, path)) for number in range(column.type.num_fields)]
     of_code = dict(zip(column.type.type_codes, members, strict=True))
     buffers, rows = column.buffers(), slice(column.offset, column.offset + len(column))
-    # Read from the buffers, since pyarrow's views of them ignore the offset of a slice.
+    # These come from the buffers, since pyarrow's views of them ignore the offset of a slice.
     codes = np.frombuffer(buffers[1], np.int8)[rows].tolist()
     is_sparse = column.type.mode == "sparse"
     positions = range(len(column)) if is_sparse else np.frombuffer(buffers[2], np.int32)[rows].tolist()

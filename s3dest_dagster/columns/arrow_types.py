@@ -1,5 +1,4 @@
-"""Arrow data as sources give it: types told apart however values are stored, dates, times and timestamps as ISO 8601
-texts, and texts that are not valid UTF-8.
+"""Arrow data from sources: tests for types regardless of how values are stored, ISO 8601 texts, invalid UTF-8.
 
 Must not know: JSON, kinds, fields.
 """
@@ -22,7 +21,7 @@ _INT64_MAX = 2**63 - 1
 
 
 def unpacked(column: pa.Array) -> pa.Array:
-    """The column without dictionaries, run ends and extension types: the values that they stand for."""
+    """The column without dictionaries, run-end encoding and extension types: the values that they stand for."""
     if isinstance(column.type, pa.BaseExtensionType):
         return unpacked(column.storage)
     if pt.is_dictionary(column.type):
@@ -31,29 +30,29 @@ def unpacked(column: pa.Array) -> pa.Array:
 
 
 def is_any_list(type_: pa.DataType) -> bool:
-    """Whether values are lists, however they are stored."""
+    """Whether values are lists, in any storage type."""
     tests = (pt.is_list, pt.is_large_list, pt.is_fixed_size_list, pt.is_list_view, pt.is_large_list_view)
     return any(test(type_) for test in tests)
 
 
 def is_any_string(type_: pa.DataType) -> bool:
-    """Whether values are texts, however they are stored."""
+    """Whether values are texts, in any storage type."""
     return bool(pt.is_string(type_) or pt.is_large_string(type_) or pt.is_string_view(type_))
 
 
 def is_any_binary(type_: pa.DataType) -> bool:
-    """Whether values are bytes, however they are stored."""
+    """Whether values are bytes, in any storage type."""
     tests = (pt.is_binary, pt.is_large_binary, pt.is_fixed_size_binary, pt.is_binary_view)
     return any(test(type_) for test in tests)
 
 
 def as_list_column(column: pa.Array) -> pa.ListArray:
-    """A column of any kind of lists with 32-bit offsets."""
+    """A column of lists of any storage type, with 32-bit offsets."""
     return column if pt.is_list(column.type) else column.cast(pa.list_(column.type.value_type))
 
 
 def as_pairs(column: pa.MapArray) -> pa.ListArray:
-    """A column of maps as lists of structs `key`, `value`."""
+    """A column of maps as lists of structs with the members `key` and `value`."""
     pair = pa.struct([pa.field("key", column.type.key_type), pa.field("value", column.type.item_type)])
     return column.cast(pa.list_(pair))
 
@@ -64,7 +63,7 @@ def is_moment(type_: pa.DataType) -> bool:
 
 
 def beyond_range(column: pa.Array) -> pa.Array:
-    """Which dates, times or timestamps have no ISO 8601 text: outside the years 1 to 9999, or outside of a day.
+    """True for dates, times and timestamps without an ISO 8601 text: outside the years 1 to 9999, or outside a day.
 
     False for nulls.
     """
@@ -84,8 +83,8 @@ def integers(column: pa.Array) -> pa.Array:
 def iso_texts(column: pa.Array) -> pa.Array:
     """The ISO 8601 texts of dates, times or timestamps that are all within range.
 
-    Timestamps with a zone are in UTC with "Z", those without have no zone. A date64 that is not at midnight is a date
-    and time.
+    Timestamps with a zone are in UTC with "Z"; those without one have none. A date64 that is not at midnight becomes a
+    date and time.
     """
     if pt.is_date64(column.type):
         return _texts_of_date64(column)

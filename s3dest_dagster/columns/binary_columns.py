@@ -1,6 +1,6 @@
-"""Columns of bytes and of JSON texts, made all at once: rows put together and taken apart without a loop over values.
+"""Columns of bytes and of JSON texts, which are joined and split without a loop over values.
 
-`json_texts` has the JSON text of one field for each row; `members_of` takes an object apart into names and exact texts.
+`json_texts` makes a column of the JSON texts of one field. `members_of` splits an object into names and exact texts.
 Must not know: kinds of values.
 """
 
@@ -28,14 +28,14 @@ Parts = list[pa.Array | Bytes | bytes]
 
 
 def table_of(members: bytes) -> NDArray[np.bool_]:
-    """For each byte whether it is one of the members. Indexed by an array of bytes, it answers for all at once."""
+    """A table that says for every byte whether it is one of the members. It can be indexed by an array of bytes."""
     table = np.zeros(256, np.bool_)
     table[list(members)] = True
     return table
 
 
 def glued(parts: Parts, rows: int) -> pa.Array:
-    """For each row, all its parts as one binary value."""
+    """All parts of a row as one binary value, for every row."""
     runs = [(varies, list(run)) for varies, run in groupby(parts, lambda part: isinstance(part, pa.Array))]
     merged: Any = [part for varies, run in runs for part in (run if varies else [_side_by_side(run, rows)])]
     if all(isinstance(part, bytes) for part in merged):
@@ -47,7 +47,7 @@ def glued(parts: Parts, rows: int) -> pa.Array:
 
 
 def _side_by_side(parts: Sequence[Any], rows: int) -> pa.Array | bytes:
-    """Parts of the same width in every row, as one column; constants alone stay a constant."""
+    """Parts that have the same width in every row, as one column. If all are constants, the result is a constant."""
     if all(isinstance(part, bytes) for part in parts):
         return b"".join(parts)
     columns = [np.frombuffer(part, np.uint8)[None, :] if isinstance(part, bytes) else part for part in parts]
@@ -82,7 +82,7 @@ def fixed_width(matrix: NDArray[np.uint8]) -> pa.Array:
 
 
 def bounds(binary: pa.Array) -> NDArray[np.int32]:
-    """The offsets of a binary array's values in its value buffer: one more than there are values."""
+    """The offsets of a binary array's values in its value buffer, and the end of the last one."""
     buffer = binary.buffers()[1]
     if buffer is None or not len(binary):
         return np.zeros(1, np.int32)
@@ -90,7 +90,7 @@ def bounds(binary: pa.Array) -> NDArray[np.int32]:
 
 
 def content(binary: pa.Array) -> memoryview:
-    """All values of a binary array, one after the other."""
+    """All values of a binary array, concatenated."""
     ends = bounds(binary)
     return memoryview(binary.buffers()[2] or b"")[ends[0] : ends[-1]]
 
@@ -126,7 +126,7 @@ NO_ROWS: Rows = np.empty(0, np.int64)
 NOTHING = Raw(b"")
 """The text of a field that is missing."""
 ABSENT, TEXT, OTHER = 0, 1, 2
-"""What a JSON text is: missing or null; a string; anything else."""
+"""The kinds of JSON texts: missing or null; a string; anything else."""
 SEPARATOR = b"\x1e"
 """A byte that no valid JSON text contains."""
 QUOTE: Final = ord('"')
@@ -142,8 +142,10 @@ _BETWEEN = re.compile(r"[ \t\r\n,:]*")
 
 
 def members_of(text: bytes) -> tuple[dict[str, Raw], Sequence[Member]]:
-    """The members of an object, with the last value of a repeated name; and earlier values of such names, nulls left
-    out."""
+    """The members of an object, and the earlier values of repeated names.
+
+    The members have the last value of a repeated name. Earlier nulls are left out.
+    """
     members = as_object(text)
     if _is_all(members, text):
         return members, ()
@@ -157,7 +159,7 @@ def members_of(text: bytes) -> tuple[dict[str, Raw], Sequence[Member]]:
 
 
 def pairs_of(text: bytes) -> list[Member]:
-    """Every member of an object in the source's order, also those of repeated names."""
+    """Every member of an object in the source's order, including those with repeated names."""
     source, pairs = text.decode(), []
     position = _next(source, 1)
     while source[position] != "}":
@@ -170,24 +172,24 @@ def pairs_of(text: bytes) -> list[Member]:
 
 
 def object_of(members: Iterable[tuple[str, bytes | Raw]]) -> bytes:
-    """The JSON text of an object with these members, in their order."""
+    """The JSON text of an object with these members, in the given order."""
     return b"{%b}" % b",".join(msgspec.json.encode(name) + b":" + bytes(value) for name, value in members)
 
 
 def size_of(members: Mapping[str, Raw]) -> int:
-    """The length of these members in a text without blanks or escapes in names."""
+    """The length of these members in a text without blanks, and without escapes in names."""
     names = "".join(members)
     size = len(names) if names.isascii() else len(names.encode())
     return size + sum(map(len, members.values())) + MEMBER_OVERHEAD * len(members)
 
 
 def _is_all(members: Mapping[str, Raw], text: bytes) -> bool:
-    """Whether a text without blanks or escapes in names has these members only."""
+    """Whether a text without blanks, and without escapes in names, has only these members."""
     return size_of(members) + 1 == len(text)
 
 
 def _next(source: str, position: int) -> int:
-    """Where the next name, value or closing brace begins."""
+    """The position of the next name, value or closing brace."""
     found = _BETWEEN.match(source, position)
     assert found is not None, "the pattern matches nothing too"
     return found.end()
@@ -197,7 +199,7 @@ class JsonTexts(NamedTuple):
     """JSON texts as a column."""
 
     strings: pa.Array
-    """The plain text of a JSON string, any other value as the source spells it, null for absent ones."""
+    """The plain text of a JSON string; any other value as the source spells it; null for an absent value."""
     kinds: NDArray[np.uint8]
     """ABSENT, TEXT or OTHER for each row."""
 
@@ -215,7 +217,7 @@ class JsonTexts(NamedTuple):
 
 
 def json_texts(raws: Sequence[Any]) -> JsonTexts:
-    """The JSON texts (bytes-like, NOTHING if there is none) as a column."""
+    """The JSON texts (bytes-like, NOTHING for a missing one) as a column."""
     if not raws:
         return JsonTexts(pa.array([], pa.string()), np.empty(0, np.uint8))
     joined = SEPARATOR.join(raws) + SEPARATOR
@@ -258,6 +260,6 @@ def strings_where(strings: pa.Array, rows: Mask) -> pa.Array:
 
 
 def mask_of(booleans: pa.Array) -> Mask:
-    """A boolean column as a mask, false for null."""
+    """A boolean column as a mask that is false for null."""
     mask: Mask = pc.fill_null(booleans, False).to_numpy(zero_copy_only=False)
     return mask

@@ -1,7 +1,7 @@
-"""How the types that a JSON schema allows for one position become one legal kind, and several records one record.
+"""Merges the types that a JSON schema allows for one position into one legal kind, and several records into one.
 
-The rules are the connector's (`JsonToAvroSchemaConverter.mergeRecordSchemas` and its neighbours). If the connector's
-Avro schema would be illegal, so that its sync would fail, the union is made legal instead. Must not know: JSON schemas.
+The rules are the connector's (`JsonToAvroSchemaConverter.mergeRecordSchemas` and related methods). If the connector's
+Avro schema would be illegal and its sync would fail, the union is made legal here. Must not know: JSON schemas.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from s3dest_dagster.columns.names import OVERFLOW, original_name_doc, standard_n
 
 
 class Fallback(Enum):
-    """The string that Avro has beside a temporal kind, for texts that do not parse. It is not declared."""
+    """The undeclared string that Avro has beside a temporal kind, for texts that do not parse."""
 
     STRING = "string"
 
@@ -34,10 +34,10 @@ def with_fallback(branches: Sequence[Branch]) -> list[Branch]:
 
 
 def kind_of(branches: Iterable[Branch]) -> Kind:
-    """One legal kind of these branches.
+    """One legal kind from these branches.
 
-    Equal branches count once, and no two have the same Avro type: an integer replaces times and timestamps, the first
-    of time and timestamp the other one, and arrays become one array.
+    Equal branches count once. No two branches keep the same Avro type: an integer replaces times and timestamps, the
+    first of time and timestamp replaces the other, and arrays become one array.
     """
     legal = _legal(distinct(branches))
     if legal and legal[-1] is Fallback.STRING and any(isinstance(branch, Temporal) for branch in legal[:-1]):
@@ -49,15 +49,15 @@ def kind_of(branches: Iterable[Branch]) -> Kind:
 
 
 def tuple_of(branches: Iterable[Branch]) -> Array:
-    """The array of a tuple's items: one union of all of them, without fallback (reference 5.4)."""
+    """The array of a tuple's items: the item is one union of all of them, without fallback (reference 5.4)."""
     item = kind_of(branches)
     return Array(item, fallback=not needs_text(item.as_branches()))
 
 
 def distinct(branches: Iterable[Branch]) -> list[Branch]:
-    """Each branch once, at its first place.
+    """The branches without repetitions, in the order of their first occurrence.
 
-    A fallback and a declared string have the same Avro type; the declared one wins. A fallback that is not the last
+    A fallback and a declared string have the same Avro type, and the declared one wins. A fallback that is not the last
     branch counts as declared.
     """
     once = list(dict.fromkeys(branches))
@@ -74,9 +74,9 @@ def without_shadowed_timestamps(branches: Sequence[Branch]) -> list[Branch]:
 
 
 def merge_records(name: str, namespace: str | None, branches: Sequence[Branch]) -> list[Branch]:
-    """The branches with all records merged into one, called `name`, after the others (reference 5.6).
+    """The branches with all records merged into one, which is called `name` and comes last (reference 5.6).
 
-    Its fields stand in first-seen order. Fields of the same source name become one field with the kinds of all.
+    Its fields are in first-seen order. Fields with the same source name become one field with the kinds of all.
     """
     records = [branch for branch in branches if isinstance(branch, Record)]
     if not records:
@@ -109,7 +109,7 @@ def _needs_fallback(branches: Sequence[Branch]) -> bool:
 
 
 def _legal(branches: Sequence[Branch]) -> list[Branch]:
-    """The branches of which no two have the same Avro type: of several, a plain one is kept, else the first."""
+    """The branches reduced to one per Avro type: a plain branch if there is one, otherwise the first."""
     by_type: dict[str, list[Kind]] = {}
     for branch in branches:
         if isinstance(branch, Kind) and branch.avro_name:
@@ -126,7 +126,7 @@ def _legal(branches: Sequence[Branch]) -> list[Branch]:
 
 
 def _winner(rivals: Sequence[Kind]) -> Kind:
-    """Of kinds with the same Avro type, the one that is no logical type, else the first."""
+    """Among kinds with the same Avro type, the one that is not a logical type, or else the first."""
     return next((kind for kind in rivals if kind.avro_type(None) == kind.avro_name), rivals[0])
 
 

@@ -1,4 +1,4 @@
-"""What happened to values while they were converted, and the `Tally` of it. Must not know: kinds, Arrow."""
+"""A log of the conversion of values, and the `Tally` of its entries. Must not know: kinds, Arrow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from s3dest_dagster.batch import Tally
 
 
 class Outcome(IntEnum):
-    """What a `Tally` counts."""
+    """The outcomes that a `Tally` counts."""
 
     COERCED = 0
     OVERFLOWED = 1
@@ -18,7 +18,7 @@ class Outcome(IntEnum):
 
 
 Entry = tuple[Outcome, str]
-"""What happened to one value, and the dotted original name of its field."""
+"""The outcome for one value, and the dotted original name of its field."""
 
 
 class Misfit(NamedTuple):
@@ -28,11 +28,11 @@ class Misfit(NamedTuple):
     """The field's dotted original name."""
     text: str
     is_repeated: bool = False
-    """Whether the record repeats the name; the last value counts."""
+    """Whether it is an earlier value of a name that the record repeats. Only the last value counts."""
 
 
 class ConversionLog:
-    """What happened while values were converted one by one."""
+    """The log of values that are converted one by one."""
 
     __slots__ = ("entries", "is_inexact", "misfits")
 
@@ -40,21 +40,21 @@ class ConversionLog:
         self.entries: list[Entry] = []
         self.misfits: list[Misfit] = []
         self.is_inexact = False
-        """Whether the value being converted holds the nearest value to a number instead of the number."""
+        """Whether the conversion replaced a number by the nearest value that its kind can hold."""
 
     def mark(self) -> tuple[int, int, bool]:
         """The state of the log, for `undo_since`."""
         return len(self.entries), len(self.misfits), self.is_inexact
 
     def undo_since(self, mark: tuple[int, int, bool]) -> None:
-        """Removes what was logged since the mark, because the value turned out not to fit."""
+        """Removes everything logged since the mark, after the value turned out not to fit."""
         del self.entries[mark[0] :]
         del self.misfits[mark[1] :]
         self.is_inexact = mark[2]
 
 
 def tally_of(counts: Mapping[Entry, int]) -> Tally:
-    """The tally of these counts, whatever their order. Names beyond the tally's limit are summed."""
+    """The tally of these counts, independent of their order. Names beyond the tally's limit are summed."""
     by_outcome = [_limited({name: count for (o, name), count in counts.items() if o is outcome}) for outcome in Outcome]
     return Tally(*by_outcome)
 

@@ -1,12 +1,12 @@
 """Converts batches of one stream's records to Arrow columns, and counts the values that did not land as declared.
 
-JSON records take the cheapest of three tiers that holds for them:
+JSON records are converted by the cheapest of three tiers that can handle them:
 
-1. *strict*: pyarrow's JSON reader with the declared types refuses anything else;
-2. *planned*: the same reader, and one typed decode per record that hands out the text of the dirt that a plan expects;
-3. *by texts*: records with dirt that was not expected are taken apart name by name.
+1. *strict*: pyarrow's JSON reader, which refuses everything but the declared types;
+2. *planned*: the same reader, and one typed decode per record, which returns the texts of the dirt that a plan expects;
+3. *by texts*: a split of every record into names and texts, for records with unexpected dirt.
 
-The columns are the same on every tier, and equal what the kinds' rules give; only the cost differs. See
+Every tier makes the same columns, equal to the results of the kinds' rules; only the cost differs. See
 docs/design/decoding.md. Must not know: file formats.
 """
 
@@ -41,17 +41,17 @@ from s3dest_dagster.columns.typed_columns import COMMON_SHARE, OPEN_SHARE, Level
 from s3dest_dagster.errors import RecordError
 
 _SAMPLE = 128
-"""Records from which a plan is learnt."""
+"""The number of records from which a plan is learnt."""
 _RETRY_STRICT_EVERY = 32
-"""Batches of a dirty stream after which the strict tier is tried again and the plan learnt anew, since dirt may end."""
+"""After so many batches of a dirty stream, the strict tier is tried again and a new plan is learnt: dirt may end."""
 _TOO_MANY_REFUSED = 0.05
-"""Share of refused records from which on more is learnt."""
+"""If a larger share of the records is refused, the plan is extended."""
 _MOST_READS = 3
-"""How often pyarrow reads the records of one batch before all of it goes by texts."""
+"""How often pyarrow reads the records of one batch before the whole batch is converted by texts."""
 _FEW = 24
-"""Records that cost less value by value than as columns."""
+"""The most records that cost less value by value than as columns."""
 _SHOWN = 200
-"""Characters of a value that an error shows."""
+"""The most characters of a value that an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,14 @@ class Converted:
     """A batch as columns."""
 
     data: pa.RecordBatch
-    """Row for row, without the envelope."""
+    """The records in their order, without the envelope."""
     tally: Tally
-    """What happened to the values."""
+    """The values that did not land as declared."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Learnt:
-    """What the stream's records have taught so far. It is replaced as a whole, so that threads need no lock."""
+    """The knowledge from the stream's records so far. It is replaced as a whole, so that threads need no lock."""
 
     plan: LevelPlan
     level: TypedLevel | None
@@ -78,12 +78,12 @@ class _Learnt:
 class RecordConverter:
     """Converts the records of one stream to columns.
 
-    Several threads may call `convert` at once. Its results depend on the batch alone, never on what was learnt from
-    other batches.
+    Several threads may call `convert` at the same time. Its results depend only on the batch, never on what was learnt
+    from other batches.
 
     Args:
         record: The record type.
-        layout: How columns of several kinds look.
+        layout: The layout of columns of several kinds.
         on_mismatch: With "fail", a value that does not fit its declared type raises RecordError.
     """
 
@@ -141,7 +141,7 @@ class RecordConverter:
         return rows_at_risk(block, raws) if plan.may_round(self.record) else NO_ROWS
 
     def _strict(self, block: bytes, length: int) -> Column | None:
-        """The batch in one read; None if anything in it is not as declared."""
+        """The batch converted by one read; None if anything in it differs from the declaration."""
         level = self._strict_level
         if level is None:
             return None
@@ -154,7 +154,7 @@ class RecordConverter:
     def _planned(
         self, raws: Sequence[Any], block: bytes, learnt: _Learnt, at_risk: Rows, *, may_learn: bool = True
     ) -> Column:
-        """The batch under a plan. Records that the plan does not expect go by texts, or by rules if they are few."""
+        """The batch converted under a plan. Unexpected records are converted by texts, or by rules if they are few."""
         level = learnt.level
         if level is None:
             return self._by_texts(raws)
@@ -172,11 +172,11 @@ class RecordConverter:
     def _read_accepted(
         self, raws: Sequence[Any], block: bytes, level: TypedLevel, accepted: list[int], rows: list[Row] | None
     ) -> Column:
-        """The accepted rows by type, and the others in their places.
+        """The batch with the accepted rows read by type, and the other rows in their places.
 
-        Two things pass the typed decode that pyarrow refuses, or of which it drops a value: names that stand twice, and
-        numbers beyond doubles. pyarrow does not say in which rows they are, except in its messages, which may change.
-        So these rows are searched, and the rest is read again.
+        Two things pass the typed decode although pyarrow refuses them or drops a value: repeated names, and numbers
+        beyond the range of doubles. pyarrow reports their rows only in its messages, which may change. So this method
+        searches for these rows, and reads the rest again.
         """
         for _ in range(_MOST_READS):
             if not accepted:
@@ -197,7 +197,7 @@ class RecordConverter:
         return self._by_texts(raws)
 
     def _merged(self, raws: Sequence[Any], typed: Column, accepted: list[int]) -> Column:
-        """The accepted rows, read by type, and the others, in the batch's order."""
+        """The accepted rows, which were read by type, and the other rows, in the batch's order."""
         if len(accepted) == len(raws):
             return typed
         others = np.setdiff1d(np.arange(len(raws)), accepted)
@@ -219,13 +219,13 @@ class RecordConverter:
         return self._keep(plan.learn(self.record, [bytes(raw) for raw in sample], share))
 
     def _keep(self, plan: LevelPlan) -> _Learnt:
-        """Keeps this plan for the batches to come."""
+        """Keeps this plan for later batches."""
         learnt = _Learnt(plan, None if plan.open else TypedLevel(self._decoder, plan), is_dirty=True)
         self._learnt = learnt
         return learnt
 
     def _first_mismatch(self, batch: Batch) -> RecordError:
-        """The error that names the first value which does not fit, found by the rules."""
+        """The error that names the first value that does not fit, which the rules find."""
         raws = batch.raws if isinstance(batch, JsonBatch) else texts_of_column(batch.data.to_struct_array())
         log = ConversionLog()
         for number, raw in enumerate(raws, 1):
@@ -236,14 +236,16 @@ class RecordConverter:
 
 
 def convert_record(record: Record, raw: bytes, *, layout: Layout = Layout.NAMED) -> tuple[dict[str, Any], list[Entry]]:
-    """One JSON object by the rules: a dict by the fields' written names, and what happened to its values."""
+    """One JSON object converted by the rules: a dict by the fields' written names, and the log of its values."""
     log = ConversionLog()
     return record.rule(layout, "").exact(raw, log), log.entries
 
 
 def _accepted(level: TypedLevel, raws: Sequence[Any], left_out: Rows) -> tuple[list[int], list[Row] | None]:
-    """The rows that hold nothing but what the plan expects, without those `left_out`; and what is not read by type in
-    them, None if everything is."""
+    """The rows that hold only what the plan expects, without those `left_out`, and their values not read by type.
+
+    The second value is None if all values are read by type.
+    """
     decode, pick = level.decode, level.pick or _nothing
     candidates = range(len(raws)) if not left_out.size else np.setdiff1d(np.arange(len(raws)), left_out).tolist()
     rows: list[Row] = []

@@ -1,4 +1,4 @@
-"""Tells, before any record is read, which fields do not arrive as their schema declares them, and why.
+"""Reports, before any record is read, which fields do not arrive as their schema declares them, and why.
 
 Must not know: data, how a column is written.
 """
@@ -32,11 +32,11 @@ _NAME_IS_THE_ROWS = "every row has a column of this name already"
 _NAME_IS_USED = "another field would get the same name"
 _TYPE_WORDS = frozenset({*COMBINATIONS, "type", "$ref"})
 _UNKNOWN: Mapping[str, Any] = {"type": "string"}
-"""Stands for a definition that is not known here. It gives no diagnostic."""
+"""Stands for a definition that is not known here, and causes no diagnostic."""
 
 
 class Effect(StrEnum):
-    """What happens to a field that does not arrive as declared. What changes a value most comes first."""
+    """What happens to a field that does not arrive as declared. The effect that changes a value most comes first."""
 
     NOT_LANDED = "not landed"
     """The value is counted and dropped."""
@@ -45,7 +45,7 @@ class Effect(StrEnum):
     AS_TEXT = "as text"
     """Nothing is lost: the value is kept as text."""
     MOVED = "moved"
-    """Nothing is lost: the value is elsewhere in the row."""
+    """Nothing is lost: the value is in another place in the row."""
     KEPT = "kept"
     """Nothing is lost or changed, though the declaration is not understood."""
     RENAMED = "renamed"
@@ -66,7 +66,7 @@ class Diagnostic:
 
 @dataclass(frozen=True, slots=True)
 class DiagnosticGroup:
-    """Diagnostics that say the same of several fields, in the order of the schema."""
+    """Diagnostics with the same effect and reason for several fields, in the order of the schema."""
 
     effect: Effect
     reason: str
@@ -74,7 +74,7 @@ class DiagnosticGroup:
 
 
 def grouped(diagnostics: Iterable[Diagnostic]) -> list[DiagnosticGroup]:
-    """The diagnostics by effect and reason. What changes a value most comes first."""
+    """The diagnostics by effect and reason. The effect that changes values most comes first."""
     groups: dict[tuple[Effect, str], list[Diagnostic]] = {}
     for diagnostic in diagnostics:
         groups.setdefault((diagnostic.effect, diagnostic.reason), []).append(diagnostic)
@@ -88,7 +88,7 @@ def column_diagnostics(record: Record, landed: Record, json_schema: Mapping[str,
 
     Args:
         record: The record type of the schema.
-        landed: The record type that is written: the same, with text in place of what nests too deep.
+        landed: The record type that is written: the same, with text in place of kinds that nest too deep.
         json_schema: The schema.
     """
     yield from _Columns(json_schema).level("", record, landed, json_schema)
@@ -96,8 +96,13 @@ def column_diagnostics(record: Record, landed: Record, json_schema: Mapping[str,
 
 
 def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_undeclared: bool) -> Iterator[Diagnostic]:
-    """The diagnostics of flattened CSV, whose cells have no types. `keeps_undeclared`: a last column keeps undeclared
-    fields."""
+    """The diagnostics of flattened CSV, whose cells have no types.
+
+    Args:
+        record: The record type of the schema.
+        json_schema: The schema.
+        keeps_undeclared: Whether the last column keeps undeclared fields.
+    """
     effect = Effect.MOVED if keeps_undeclared else Effect.NOT_LANDED
     for name in _named_like(json_schema, {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if keeps_undeclared else set())):
         yield Diagnostic(name, effect, f"{_NAME_IS_THE_ROWS}: it counts as undeclared")
@@ -114,14 +119,14 @@ def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_un
 
 
 def line_diagnostics(json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    """The diagnostics of flattened JSON Lines, which keep every value as it came."""
+    """The diagnostics of flattened JSON Lines, which keep every value unchanged."""
     for name in _named_like(json_schema, {RECORD_ID, EMITTED_AT}):
         yield Diagnostic(name, Effect.MOVED, f"{_NAME_IS_THE_ROWS}: into {OVERFLOW}")
     yield from unknown_type_diagnostics(json_schema)
 
 
 def unknown_type_diagnostics(json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
-    """The diagnostics of fields of a text format whose declared type is not known."""
+    """The diagnostics of a text format for fields whose declared type is not known."""
     for name, definition in _properties(json_schema).items():
         if _names_unknown_type(definition, json_schema):
             yield Diagnostic(name, Effect.KEPT, _KEPT_UNKNOWN_TYPE)
@@ -174,7 +179,7 @@ class _Columns:
             yield Diagnostic(path, Effect.AS_TEXT, reason)
 
     def _why_text(self, definition: object) -> str:
-        """Why a column is text although the schema does not say that its values are; empty if it says so."""
+        """The reason why a column is text although its schema declares no string; empty if it declares one."""
         if _names_unknown_type(definition, self._root):
             return _UNKNOWN_TYPE
         if not isinstance(definition, Mapping) or _TYPE_WORDS.isdisjoint(definition):
@@ -191,7 +196,7 @@ class _Columns:
             yield Diagnostic(path, Effect.AS_TEXT, _NO_ITEM_TYPE)
 
     def _followed(self, definition: object) -> object:
-        """What a reference into this schema points to; any other definition as it is."""
+        """The target of a reference into this schema; any other definition unchanged."""
         for _ in range(len(_TYPE_WORDS)):
             reference = definition.get("$ref") if isinstance(definition, Mapping) else None
             if not isinstance(reference, str) or not reference.startswith("#"):

@@ -1,6 +1,6 @@
-"""A JSON schema for data that has none, from the types of Arrow columns or from the values of a first batch of records.
+"""Infers the JSON schema of data that has none, from the types of Arrow columns or from a first batch of records.
 
-Must not know: record types, since the schema goes through `record_type` like any other.
+Must not know: record types, since `record_type` converts the schema like any other.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from s3dest_dagster.columns.binary_columns import as_list, as_object
 from s3dest_dagster.columns.kinds.number import integer, is_exact_double, nearest_double
 
 MAX_INFERRED_DEPTH = 50
-"""Levels of objects and arrays that are inferred from a first batch. Deeper ones become JSON text."""
+"""The most levels of objects and arrays that are inferred from a first batch. Deeper ones become JSON text."""
 MAX_INFERRED_FIELDS = 2_000
-"""Names of one level that become fields. Further ones go to the overflow."""
+"""The most names of one level that become fields. Further ones go to the overflow."""
 
 _EXACT_DECIMAL_DIGITS = 15
-"""Decimal digits that every double holds exactly."""
+"""The number of decimal digits that every double holds exactly."""
 _LONG = "integer beyond doubles"
 _NULLABLE_STRING: dict[str, Any] = {"type": ["null", "string"]}
 
@@ -29,8 +29,8 @@ _NULLABLE_STRING: dict[str, Any] = {"type": ["null", "string"]}
 def json_schema_of_arrow(schema: pa.Schema) -> dict[str, Any]:
     """The JSON schema of Arrow data. Every column is nullable.
 
-    A duration is an integer: the count of its unit. Types that JSON does not have (decimals of more than 15 digits,
-    intervals, maps whose keys are not texts) are strings with the value's text.
+    A duration is an integer: the count of its unit. Types that JSON lacks (decimals of more than 15 digits, intervals,
+    maps whose keys are not texts) are strings with the value's text.
     """
     return _object_of((field.name, field.type) for field in schema)
 
@@ -38,9 +38,9 @@ def json_schema_of_arrow(schema: pa.Schema) -> dict[str, Any]:
 def json_schema_of_records(raws: Sequence[bytes]) -> dict[str, Any]:
     """The JSON schema of these records by the types of their values. Every field is nullable, in first-seen order.
 
-    Integers and other numbers together are a number. If neither an int64 nor a double holds the numbers of a field
-    exactly, it is a string. A field that is always null, or an array that is always empty, is of strings. Values of
-    other types in later records are coerced or overflow as under any schema.
+    A field with integers and other numbers is a number. If neither an int64 nor a double holds all numbers of a field
+    exactly, it is a string. A field that is always null is a string, and an array that is always empty has strings as
+    items. Values of other types in later records are coerced or overflow, as under any schema.
     """
     seen = _SeenTypes()
     for raw in raws:
@@ -88,7 +88,7 @@ class _SeenTypes:
 
 
 def _merged_types(seen: Iterable[str]) -> list[str]:
-    """The JSON schema types of these values, with one numeric type that holds all numbers exactly, or string."""
+    """The JSON schema types of these values. One type holds all numbers exactly: a numeric one, or else string."""
     numeric = {"integer", _LONG, "number"}.intersection(seen)
     numbers = "integer" if "number" not in numeric else "string" if _LONG in numeric else "number"
     return list(dict.fromkeys(numbers if name in numeric else name for name in seen))

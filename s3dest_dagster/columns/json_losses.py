@@ -1,14 +1,15 @@
-"""Finds in JSON text, from the bytes alone, what decoders lose without a word: the earlier value of a name that stands
-twice in an object, and digits of numbers that a double does not hold.
+"""Finds losses that decoders do not report: earlier values of repeated names, and digits that a double cannot hold.
 
-*Names.* To look at each name would cost more than decoding does; to count them costs hardly anything.
-`DuplicateNameCheck` compares the number of names in the text with the number of values that were read. A count is
-exact, or too high if a string looks like the end of a name, but never too low: if as many values were read as there are
-names, no name stands twice. `rows_with_repeated_names` finds the rows if the check fails.
+It looks only at the bytes of the JSON texts.
+
+*Names.* Looking at every name would cost more than decoding; counting names costs almost nothing. `DuplicateNameCheck`
+compares the number of names in the text with the number of values that were read. A count is exact, or too high if a
+string looks like the end of a name, but never too low. So if as many values were read as there are names, no name is
+repeated. If the check fails, `rows_with_repeated_names` finds the rows.
 
 *Numbers.* A double holds a number exactly if it has at most 15 significant digits and no negative exponent of three
 digits. So only runs of 16 digits or dots, and exponents like e-123, need a second look. Some of the rows that
-`rows_at_risk` finds are exact; no inexact one is missed.
+`rows_at_risk` finds are exact, but it misses no inexact row.
 
 Must not know: kinds, plans, batches.
 """
@@ -30,18 +31,18 @@ from s3dest_dagster.columns.binary_columns import NO_ROWS, SEPARATOR, Bytes, Pos
 _QUOTE, _BACKSLASH, _BLANK, _N = b'"\\ n'
 _RARE_BLANKS = (b"\t", b"\r")
 _NUMBERS_AT_ONCE = 1 << 15
-"""Numbers that are compared at once, so that intermediate results stay in the processor's first cache."""
+"""How many numbers are compared together, so that intermediate results stay in the processor's first cache."""
 _FEW = 16
-"""Objects that are decoded and encoded again together, so that the result does not leave the cache."""
+"""How many objects are decoded and encoded again together, so that the result stays in the cache."""
 _decode_lines = msgspec.json.Decoder().decode_lines
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 _LONG = 16
-"""Digits and dots of a number that needs a second look."""
+"""The length, in digits and dots, from which a number needs a second look."""
 _WORD = 8
-"""Bytes that are compared as one number: wherever a run of 16 begins, it covers at least one aligned word."""
+"""How many bytes are compared as one number. A run of 16 covers at least one aligned word, wherever it begins."""
 _WORDS_AT_ONCE = 1 << 13
-"""Words that are compared together, so that intermediate results stay in the processor's cache."""
+"""How many words are compared together, so that intermediate results stay in the processor's cache."""
 _EACH_BYTE = 0x0101010101010101
 _HIGH_BITS = np.uint64(0x80 * _EACH_BYTE)
 _FROM_DOT = np.uint64(ord(".") * _EACH_BYTE)
@@ -68,7 +69,7 @@ class DuplicateNameCheck:
         self._read += len(column) - column.null_count
 
     def add_texts(self, raws: Sequence[Any]) -> None:
-        """Counts values that stayed JSON texts, empty if absent. The names within them are counted from these texts."""
+        """Counts values that stayed JSON texts (empty if absent), and keeps them to count the names in them."""
         joined = SEPARATOR.join([b"", *raws, b""])
         characters = np.frombuffer(joined, np.uint8)
         first = characters[1:][characters[:-1] == SEPARATOR[0]]
@@ -76,7 +77,7 @@ class DuplicateNameCheck:
         self._texts.append(joined)
 
     def passes(self, texts: bytes) -> bool:
-        """Whether no name in these texts stands twice with a value. False means that one may."""
+        """True if no name in these texts is repeated with a value. False means that a name may be repeated."""
         within = b"".join(self._texts)
         return any(count(texts) == self._read + count(within) for count in (count_names, count_names_closely))
 
@@ -87,7 +88,7 @@ def count_names(texts: bytes) -> int:
 
 
 def count_names_closely(texts: bytes) -> int:
-    """As `count_names`, but it recognises a null behind a blank, and strings that hold JSON text, at twice the cost."""
+    """Like `count_names`, but recognises nulls after a blank and strings that hold JSON text, at twice the cost."""
     characters = np.frombuffer(texts + b"  ", np.uint8)
     ends = _positions(characters, b'":')
     is_in_string = (characters[ends - 1] == _BACKSLASH) & (characters[ends - 2] != _BACKSLASH)
@@ -97,7 +98,7 @@ def count_names_closely(texts: bytes) -> int:
 
 
 def count_pattern(texts: bytes, pattern: bytes) -> int:
-    """How often a pattern of 2 or 4 bytes stands in texts. Comparing numbers is ten times as fast as a search."""
+    """How often a pattern of 2 or 4 bytes occurs in texts. Comparing numbers is ten times as fast as a search."""
     number = int.from_bytes(pattern, "little")
     return sum(
         int(np.count_nonzero(numbers[piece : piece + _NUMBERS_AT_ONCE] == number))
@@ -125,13 +126,13 @@ def _positions(characters: NDArray[np.uint8], pattern: bytes) -> NDArray[np.int6
 
 
 def _as_numbers(characters: NDArray[np.uint8], width: int) -> Iterator[NDArray[Any]]:
-    """The bytes as numbers of this width, for each alignment."""
+    """Yields the bytes as numbers of this width, for every alignment."""
     for start in range(width):
         yield characters[start : len(characters) - (len(characters) - start) % width].view(f"<u{width}")
 
 
 def has_repeated_name(text: bytes) -> bool:
-    """Whether a name stands twice in an object of a JSON text, at any depth."""
+    """Whether an object in a JSON text has a repeated name, at any depth."""
     is_repeated = False
 
     def check(pairs: list[tuple[str, Any]]) -> None:
@@ -144,17 +145,16 @@ def has_repeated_name(text: bytes) -> bool:
 
 
 def rows_with_repeated_names(raws: Sequence[Any]) -> set[int]:
-    """The rows of the objects, each on one line, in which a name stands twice at any depth.
+    """The rows of the objects that have a repeated name at any depth. No object has a line break.
 
-    A decoder keeps one value of each name. If an object has as many names as what the decoder keeps of it, none stands
-    twice. So the names of all objects are counted at once, and only suspicious objects are searched.
+    A decoder keeps one value per name. If an object has as many names before decoding as after it, no name is repeated.
+    So the names of all objects are counted together, and only suspicious objects are searched.
     """
     return {row for row in _suspects(raws) if has_repeated_name(bytes(raws[row]))}
 
 
 def _suspects(raws: Sequence[Any]) -> Iterable[int]:
-    """The rows of objects that have another number of names than what a decoder keeps of them, or names that cannot be
-    counted."""
+    """The rows of objects whose number of names changes by decoding, or whose names cannot be counted."""
     if not raws:
         return ()
     lines = b"".join([part for raw in raws for part in (raw, b"\n")])
@@ -170,14 +170,14 @@ def _suspects(raws: Sequence[Any]) -> Iterable[int]:
 
 
 def _name_ends(lines: Bytes) -> NDArray[np.bool_]:
-    """The positions where a name ends, or a string that looks like one."""
+    """True at the positions where a name ends, or a string that looks like one."""
     ends: NDArray[np.bool_] = (lines[:-1] == ord('"')) & (lines[1:] == ord(":"))
     return ends
 
 
 def _hiding_positions(lines: Bytes) -> NDArray[np.bool_]:
-    """The positions where the end of a name may be hidden: a blank before a colon, and an escape, which may stand for
-    the quote or the colon."""
+    """True at the positions where the end of a name may be hidden: at a blank before a colon, and at an escape, which
+    may stand for the quote or the colon."""
     before, after = lines[:-1], lines[1:]
     is_blank = (before == ord(" ")) | (before == ord("\t")) | (before == ord("\r"))
     hiding: NDArray[np.bool_] = (is_blank & (after == ord(":"))) | ((before == ord("\\")) & (after == ord("u")))
@@ -185,7 +185,7 @@ def _hiding_positions(lines: Bytes) -> NDArray[np.bool_]:
 
 
 def _by_line(found: NDArray[np.bool_], lines: Bytes) -> NDArray[np.int64]:
-    """How many there are in each line. The last line ends with a line break too."""
+    """The number of true positions in every line. The last line also ends with a line break."""
     starts = np.concatenate([[0], np.flatnonzero(lines[:-1] == ord("\n")) + 1])
     return np.add.reduceat(found, starts, dtype=np.int64)
 
@@ -196,7 +196,7 @@ def rows_at_risk(block: bytes, raws: Sequence[Any]) -> Rows:
     Long runs of digits in strings count only if they begin like a number.
 
     Args:
-        block: The JSON texts joined by one byte each.
+        block: The JSON texts, joined by a separator of one byte.
         raws: The JSON texts.
     """
     texts = np.frombuffer(block, np.uint8)
@@ -206,7 +206,7 @@ def rows_at_risk(block: bytes, raws: Sequence[Any]) -> Rows:
 def rows_beyond_doubles(block: bytes, raws: Sequence[Any]) -> Rows:
     """The rows that may hold a number larger than every double: one with an exponent of three or more digits.
 
-    Args as for `rows_at_risk`.
+    The arguments are those of `rows_at_risk`.
     """
     texts = np.frombuffer(block, np.uint8)
     exponents = np.flatnonzero(_E[texts])
@@ -217,7 +217,7 @@ def rows_beyond_doubles(block: bytes, raws: Sequence[Any]) -> Rows:
 
 
 def _rows_of(positions: Positions, raws: Sequence[Any]) -> Rows:
-    """The rows that have these places in a block."""
+    """The rows that contain these positions of a block."""
     if not len(positions):
         return NO_ROWS
     ends = np.cumsum(np.fromiter(map(len, raws), np.int64, len(raws)) + 1)
@@ -225,12 +225,12 @@ def _rows_of(positions: Positions, raws: Sequence[Any]) -> Rows:
 
 
 def _long_numbers(texts: Bytes) -> Positions:
-    """The positions of 16 or more digits or dots behind a blank or punctuation, with or without a minus."""
+    """The positions of 16 or more digits or dots that follow a blank or punctuation, with or without a minus."""
     words = _digit_words(texts)
-    # A run of 16 has 8 bytes beside the word, so at least 4 on one of its sides.
+    # A run of 16 has 8 more bytes than the word, so at least 4 on one of its sides.
     words = words[_IN_NUMBER[_at(texts, words - 4)] | _IN_NUMBER[_at(texts, words + _WORD + 3)]]
     before = _run_lengths(texts, words, -1 - np.arange(_WORD))
-    # If a whole word of the run comes before this one, the run is found by that word.
+    # If another whole word of the run comes before this one, that word finds the run.
     words, before = words[before < _WORD], before[before < _WORD]
     starts = words - before
     starts = starts[before + _run_lengths(texts, words, np.arange(_LONG)) >= _LONG]
@@ -239,12 +239,12 @@ def _long_numbers(texts: Bytes) -> Positions:
 
 
 def _digit_words(texts: Bytes) -> Positions:
-    """The positions of aligned words of digits and dots; some other words are among them."""
+    """The positions of aligned words of digits and dots, and of some other words."""
     words = texts[: len(texts) // _WORD * _WORD].view(np.uint64)
     positions = [np.zeros(0, np.int64)]
     for start in range(0, len(words), _WORDS_AT_ONCE):
         piece = words[start : start + _WORDS_AT_ONCE]
-        # The sum sets the high bit of a byte above "9", the difference that of a byte below ".".
+        # The sum sets the high bit of every byte above "9", and the difference that of every byte below ".".
         positions.append(
             _WORD * (np.flatnonzero(((piece + _UP_TO_NINE) | (piece - _FROM_DOT)) & _HIGH_BITS == 0) + start)
         )
@@ -252,7 +252,7 @@ def _digit_words(texts: Bytes) -> Positions:
 
 
 def _run_lengths(texts: Bytes, positions: Positions, offsets: Positions) -> Positions:
-    """How many bytes at these offsets from each place are digits or dots, up to the first that is neither."""
+    """The number of digits or dots at these offsets from every position, up to the first byte that is neither."""
     is_in_number = _IN_NUMBER[_at(texts, positions[:, None] + offsets)]
     lengths: Positions = np.logical_and.accumulate(is_in_number, axis=1).sum(axis=1)
     return lengths
@@ -266,5 +266,5 @@ def _deep_exponents(texts: Bytes) -> Positions:
 
 
 def _at(texts: Bytes, positions: Positions) -> Bytes:
-    """The bytes at these places. Beyond the texts it is the brace that they begin or end with."""
+    """The bytes at these positions. A position beyond the texts gives the brace that they begin or end with."""
     return texts.take(positions, mode="clip")

@@ -1,8 +1,8 @@
-"""Reads a stream's JSON schema as the record type of its Avro and Parquet objects.
+"""Converts a stream's JSON schema to the record type of its Avro and Parquet objects.
 
 The rules are those of the connector, version 0.6.2 (`JsonToAvroSchemaConverter`, `JsonSchemaType`). In addition, names
-that become the same are numbered, local references (`#/…`) are followed, and whatever refers to itself or nests deeper
-than 100 levels becomes JSON text. Must not know: Avro's JSON, Arrow.
+that become the same are numbered, local references (`#/…`) are followed, and a definition that refers to itself or
+nests deeper than 100 levels becomes JSON text. Must not know: Avro's JSON, Arrow.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.stream import is_unicode
 
 MAX_DEPTH = 100
-"""Levels of objects and arrays that have types. Deeper ones are JSON text."""
+"""The most levels of objects and arrays that have types. Deeper ones are JSON text."""
 _MAX_LEVELS = 120
-"""The same, combinations (anyOf, …) included. More would come near the deepest call that Python allows."""
+"""The same limit including combinations (anyOf, …). A higher one would come close to Python's recursion limit."""
 MAX_DEFINITIONS = 100_000
-"""Definitions that are read for one stream, each as often as something refers to it."""
+"""The most definitions that are read for one stream. A definition counts again for every reference to it."""
 MAX_FIELDS = 50_000
-"""Fields of all levels together, since references can make a small schema large."""
+"""The most fields of all levels together, since references can make a small schema large."""
 
 UnknownTypes = Literal["fail", "text"]
 """What happens to a field whose declared type is not known."""
@@ -77,9 +77,9 @@ _TYPES: dict[tuple[str, str | None], Kind | _Structured] = {
 _FORMATS = {"date-time": TIMESTAMP, "date": DATE, "time": TIME}
 _NamesByNamespace: TypeAlias = defaultdict[str | None, NameAllocator]
 COMBINATIONS = ("anyOf", "allOf", "oneOf")
-"""Words that combine definitions, in the order in which they are looked for."""
+"""Keywords that combine definitions, in the order of precedence."""
 _ROOT_NAMES = OVERFLOW_NAMES | {RECORD_ID, EMITTED_AT}
-"""Names that no field of the root level has."""
+"""Names that a field of the root level cannot have."""
 
 
 def record_type(
@@ -87,24 +87,24 @@ def record_type(
 ) -> Record:
     """The record type of a stream, without envelope and overflow.
 
-    Properties named like the overflow map are left out, and their values are merged into the map. At the root, those
-    named like an envelope column are left out too, and their values go to the map under their own name.
+    Properties with a name of the overflow map are left out, and their values are merged into the map. At the root,
+    properties with the name of an envelope column are also left out, and their values go to the map under that name.
 
     Args:
         json_schema: The stream's JSON schema.
         name: The stream's name.
         namespace: The stream's namespace; None if it has none.
-        unknown_types: Whether a field whose type is not known, or whose reference leads nowhere, is text or an error.
+        unknown_types: Whether an unknown type, or a reference without a target, is treated as text or as an error.
 
     Raises:
-        SchemaError: `json_schema` is no JSON schema, or has an unknown type with `unknown_types="fail"`.
+        SchemaError: `json_schema` is not a JSON schema, or it has an unknown type and `unknown_types` is "fail".
     """
     record = _Parser(json_schema, name, unknown_types).record(json_schema, name, namespace, root=True)
     return _record_named_once(record, defaultdict(NameAllocator))
 
 
 class _Parser:
-    """One pass over one schema. `stream` is named in errors."""
+    """One pass over one schema. Errors name the `stream`."""
 
     def __init__(self, root: Mapping[str, Any], stream: str, unknown_types: UnknownTypes) -> None:
         self._root = root
@@ -117,7 +117,7 @@ class _Parser:
         self._definitions = 0
 
     def record(self, definition: Mapping[str, Any], name: str, namespace: str | None, *, root: bool = False) -> Record:
-        """The record of an object definition. Nested records have their field's name, and their path as namespace."""
+        """The record of an object definition. A nested record has its field's name, and its path as its namespace."""
         written, own_namespace = standard_name(name), standard_namespace(namespace)
         inner = None if root else f"{own_namespace}.{written}" if own_namespace else written
         left_out = _ROOT_NAMES if root else OVERFLOW_NAMES
@@ -169,7 +169,7 @@ class _Parser:
         return branches
 
     def _types(self, definition: object) -> list[Kind | _Structured]:
-        """The types that a definition names, without null. No type at all means string (reference 5.2)."""
+        """The types that a definition names, without null. A definition without a type is a string (reference 5.2)."""
         if not isinstance(definition, Mapping):
             return [STRING]
         if any(word in definition for word in COMBINATIONS):
@@ -194,7 +194,7 @@ class _Parser:
         )
 
     def _unknown(self, what: str) -> String:
-        """A string, which holds every value; or an error that says `what` is not known."""
+        """Returns a string, which holds every value, or raises SchemaError, which says `what` is not known."""
         if self._unknown_types == "fail":
             raise self._error(what, "or set on_unknown_type to 'text', which lands such fields as text")
         return STRING
@@ -219,7 +219,7 @@ class _Parser:
         return Array(STRING)
 
     def _union(self, name: str, namespace: str | None, definitions: list[object]) -> list[Branch]:
-        """The branches of a combined definition or a tuple, records merged (reference 5.4 to 5.6)."""
+        """The branches of a combined definition or a tuple, with records merged (reference 5.4 to 5.6)."""
         if len(self._path) + self._combined >= _MAX_LEVELS:
             return [STRING]
         inner = f"{namespace}.{name}" if namespace else name
@@ -244,14 +244,14 @@ class _Parser:
 
 
 def known_type(name: object, airbyte_type: object) -> Kind | _Structured | None:
-    """What the name of a type stands for, alone or refined by an `airbyte_type`; None if it is not known."""
+    """The meaning of a type's name, which an `airbyte_type` may refine; None if it is not known."""
     if not isinstance(name, str):
         return None
     return _TYPES.get((name, str(airbyte_type))) or _TYPES.get((name, None))
 
 
 def resolve(root: Mapping[str, Any], reference: str) -> object:
-    """What a local reference (a JSON pointer into the schema `root`) points to; None if there is nothing."""
+    """The target of a local reference (a JSON pointer into the schema `root`); None if there is none."""
     target: Any = root
     for token in reference.removeprefix("#").split("/")[1:]:
         key = token.replace("~1", "/").replace("~0", "~")
@@ -260,7 +260,7 @@ def resolve(root: Mapping[str, Any], reference: str) -> object:
 
 
 def _without_repetitions(definitions: Iterable[object]) -> Iterator[object]:
-    """The definitions without repeated references, since what a reference leads to counts once anyway."""
+    """Yields the definitions without repeated references, since the target of a reference counts only once."""
     seen = set()
     for definition in definitions:
         reference = _local_reference(definition)
@@ -270,7 +270,7 @@ def _without_repetitions(definitions: Iterable[object]) -> Iterator[object]:
 
 
 def _local_reference(definition: object) -> str | None:
-    """The local reference that decides the type of a definition; None if anything else does."""
+    """The local reference that determines the type of a definition; None if something else determines it."""
     if not isinstance(definition, Mapping) or definition.get("type") is not None:
         return None
     reference = definition.get("$ref")
@@ -279,9 +279,9 @@ def _local_reference(definition: object) -> str | None:
 
 
 def _record_named_once(record: Record, names: _NamesByNamespace) -> Record:
-    """The same record with a full name of its own for each record in it, since Avro defines a name once.
+    """The same record, in which every record has a unique full name, since Avro allows only one definition of a name.
 
-    Later ones are numbered.
+    Later records with the same name are numbered.
     """
     name = names[record.namespace].allocate(record.name)
     kinds = [field.kind.map_records(lambda inner: _record_named_once(inner, names)) for field in record.fields]

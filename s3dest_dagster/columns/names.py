@@ -1,6 +1,6 @@
-"""Names that Avro accepts, made of any names, and the names of the overflow map.
+"""Converts any names to names that Avro accepts, and defines the names of the overflow map.
 
-How names are standardised is the connector's rule (`AvroNameTransformer`): NFKD; marks are dropped; each run of
+Names are standardised by the connector's rule (`AvroNameTransformer`): NFKD; marks are dropped; every run of
 whitespace, and every other character outside of [A-Za-z0-9_], becomes "_"; a leading digit gets a "_" before it; case
 is kept.
 """
@@ -17,7 +17,7 @@ OVERFLOW_NAMES = frozenset({OVERFLOW, OVERFLOW_ALIAS})
 """Names under which a record may bring entries for its overflow map."""
 
 ORIGINAL_NAME = "_airbyte_original_name:"
-"""How an Avro doc begins that tells the name before it was standardised."""
+"""The beginning of an Avro doc that has the original name, before it was standardised."""
 
 _BLANKS = re.compile(r"\s+", re.ASCII)
 _OTHERS = re.compile(r"[^A-Za-z0-9_]")
@@ -33,7 +33,7 @@ def standard_name(name: str) -> str:
 
 
 def standard_namespace(namespace: str | None) -> str | None:
-    """The Avro namespace of a dotted one, part by part; None for none."""
+    """The Avro namespace of a dotted namespace, converted part by part; None for None."""
     parts = [standard_name(part) for part in (namespace or "").split(".") if part]
     return ".".join(parts) or None
 
@@ -44,10 +44,10 @@ def original_name_doc(name: str, written: str) -> str | None:
 
 
 def unique_names(sources: Sequence[str], reserved: Iterable[str] = ()) -> list[str]:
-    """A different Avro name for each of `sources`, which differ among themselves.
+    """A unique Avro name for every name in `sources`, which has no duplicates.
 
     Names that need no change keep their spelling. If several become the same, the later ones are numbered ("a_b",
-    "a_b_2"); the connector's sync fails instead. No name is one of `reserved`.
+    "a_b_2"); the connector's sync would fail. No result is one of `reserved`.
     """
     reserved = frozenset(reserved)
     standard = [standard_name(source) for source in sources]
@@ -59,11 +59,11 @@ def unique_names(sources: Sequence[str], reserved: Iterable[str] = ()) -> list[s
 
 
 class NameAllocator:
-    """Gives each caller a name of its own, in the same time however often the name was asked for before.
+    """Allocates unique names. The cost does not depend on how often the same name was requested before.
 
     Args:
-        used: Names that are not given to anybody.
-        separator: Stands between a name and its number.
+        used: Names that are never returned.
+        separator: The text between a name and its number.
     """
 
     def __init__(self, used: Iterable[str] = (), separator: str = "_") -> None:
@@ -75,7 +75,7 @@ class NameAllocator:
         return name in self._used
 
     def allocate(self, name: str) -> str:
-        """`name`, or the first numbered form of it ("a_2") that is free. It is used from now on."""
+        """`name`, or its first numbered form ("a_2") that is free. The result then counts as used."""
         free, number = name, self._next_numbers.get(name, 2)
         while free in self._used:
             free, number = f"{name}{self._separator}{number}", number + 1

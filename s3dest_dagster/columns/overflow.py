@@ -1,11 +1,11 @@
-"""The overflow map of a record level: where the text of a value goes that has no place, or no exact one, in its field.
+"""The overflow map of a record level, which keeps the texts of values that their fields cannot hold exactly.
 
-This module alone decides that. A field's value is *routed* to the map if it does not fit the field's kind, or if the
-field holds only the nearest number: `OverflowMap.convert_field` routes one value, `OverflowColumn.route_misfits` a
-column. The map also receives undeclared fields, what a record brings for the map itself, and the earlier values of
-names that a record repeats.
+Only this module decides what goes there. A field's value is *routed* to the map if it does not fit the field's kind, or
+if the field holds only the nearest number: `OverflowMap.convert_field` routes one value, and
+`OverflowColumn.route_misfits` routes a column. The map also receives undeclared fields, the earlier values of names that
+a record repeats, and the entries of a record's own field with a name of the map.
 
-An entry has the field's original name and its JSON text; of a string, the plain text.
+An entry has the field's original name and the JSON text of its value, or the plain text if the value is a string.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from s3dest_dagster.columns.kinds import UNFIT, Column, Rule
 from s3dest_dagster.columns.names import OVERFLOW, NameAllocator
 
 OVERFLOW_TYPE = pa.map_(pa.string(), pa.string())
-"""Null if the map is empty. Entries are sorted by name."""
+"""The type of the column. It is null if the map is empty. Entries are sorted by name."""
 AVRO_OVERFLOW: Mapping[str, Any] = {
     "name": OVERFLOW,
     "type": ["null", {"type": "map", "values": "string"}],
@@ -32,10 +32,10 @@ AVRO_OVERFLOW: Mapping[str, Any] = {
 }
 """The Avro field."""
 OVERFLOW_LEVELS = 3
-"""The levels that the map takes in a Parquet schema."""
+"""The number of levels that the map adds to a Parquet schema."""
 
 _MOST_PREFIXES = 2
-"""More would make names that grow with every repetition."""
+"""The most prefixes of a name. Without a limit, names would grow with every repetition."""
 
 
 class OverflowMap:
@@ -49,7 +49,7 @@ class OverflowMap:
         self._texts: dict[str, str] = {}
 
     def convert_field(self, source: str, rule: Rule, raw: bytes) -> Any:
-        """The value of a declared field, or UNFIT. A misfit's text, or that of an inexact number, goes to the map."""
+        """The value of a declared field, or UNFIT. The text of a misfit or of an inexact number goes to the map."""
         log = self._log
         value = rule.convert(raw, log)
         if value is UNFIT or log.is_inexact:
@@ -65,7 +65,7 @@ class OverflowMap:
         self._log.entries.append((Outcome.UNDECLARED, self._prefix + name))
 
     def add_extras(self, own: Iterable[Member], repeated: Iterable[Member], declared: Collection[str]) -> None:
-        """Adds what `_extras` gives of a record."""
+        """Adds the `_extras` of a record."""
         for extra in _extras(OverflowNames(self._texts), own, repeated, declared):
             self._texts[extra.key] = extra.text
             self._log.entries.append((extra.outcome, self._prefix + extra.name))
@@ -73,12 +73,12 @@ class OverflowMap:
                 self._log.misfits.append(Misfit(self._prefix + extra.name, extra.text, is_repeated=True))
 
     def entries(self) -> list[tuple[str, str]] | None:
-        """The map as `pyarrow.array` takes it."""
+        """The map in the form that `pyarrow.array` accepts."""
         return sorted(self._texts.items()) or None
 
 
 class _Entries(NamedTuple):
-    """Texts for the maps of `rows`. `which` says, per entry, which of `names` is its key."""
+    """Texts for the maps of `rows`. `which` has, for every entry, the position of its key in `names`."""
 
     rows: Rows
     names: Sequence[str]
@@ -89,8 +89,8 @@ class _Entries(NamedTuple):
 class OverflowColumn:
     """The overflow maps of `length` rows of a record level.
 
-    `prefix` is the dotted name of the level with a dot behind it, or empty. `counts` has what happened to the level's
-    values, those of its fields included.
+    `prefix` is the dotted name of the level followed by a dot, or empty. `counts` has the outcomes for the level's
+    values, including those of its fields.
     """
 
     def __init__(self, length: int, prefix: str) -> None:
@@ -100,8 +100,11 @@ class OverflowColumn:
         self._entries: list[_Entries] = []
 
     def route_misfits(self, source: str, column: Column, texts: Callable[[Rows], pa.Array]) -> pa.Array:
-        """The data of a declared field's column. Its misfits and inexact numbers go to the maps as `texts` gives them,
-        and its counts are added to those of the level."""
+        """Returns the data of a declared field's column.
+
+        Its misfits and inexact numbers go to the maps, with the texts that `texts` returns. Its counts are added to
+        those of the level.
+        """
         self.counts.update(column.counts)
         rows = np.union1d(column.unfit, column.inexact) if column.unfit.size or column.inexact.size else NO_ROWS
         if rows.size:
@@ -110,14 +113,14 @@ class OverflowColumn:
         return column.data
 
     def add_undeclared(self, rows: Sequence[int], names: Sequence[str], raws: Sequence[Any]) -> None:
-        """Adds fields that are not declared: for each, its row, name and JSON text. Nulls are dropped."""
+        """Adds undeclared fields by their rows, names and JSON texts. Nulls are dropped."""
         distinct = list(dict.fromkeys(names))
         index = {name: number for number, name in enumerate(distinct)}
         which = np.array([index[name] for name in names], np.int64)
         self._add_texts(np.array(rows, np.int64), distinct, which, raws)
 
     def add_undeclared_grid(self, names: Sequence[str], raws: Sequence[Any]) -> None:
-        """Adds the undeclared fields of these names, all of them for each row: row by row, name by name."""
+        """Adds the undeclared fields with these names. `raws` has a text for every name of every row, row by row."""
         positions = np.arange(len(raws))
         self._add_texts(positions // len(names), names, positions % len(names), raws)
 
@@ -137,7 +140,7 @@ class OverflowColumn:
         repeated: Mapping[int, Sequence[Member]],
         declared: Collection[str],
     ) -> None:
-        """Adds what `_extras` gives of each row, after everything else, since names depend on what is in the map."""
+        """Adds the `_extras` of every row. Call it last, since names depend on the previous entries of the map."""
         entries: list[tuple[int, str, str]] = []
         for row, names in self._names_of(own.keys() | repeated.keys()).items():
             for extra in _extras(OverflowNames(names), own.get(row, ()), repeated.get(row, ()), declared):
@@ -149,7 +152,7 @@ class OverflowColumn:
             self._entries.append(_Entries(np.array(rows, np.int64), keys, which, pa.array(texts, pa.string())))
 
     def _names_of(self, rows: Collection[int]) -> dict[int, list[str]]:
-        """The names that the maps of these rows have so far."""
+        """The names that are in the maps of these rows so far."""
         names: dict[int, list[str]] = {row: [] for row in rows}
         wanted = np.fromiter(rows, np.int64, len(rows))
         for entries in self._entries:
@@ -159,7 +162,7 @@ class OverflowColumn:
         return names
 
     def column(self) -> pa.Array:
-        """The maps: null if a row has no entry, else sorted by name, so that equal maps have equal bytes."""
+        """The maps. A row without entries is null. Entries are sorted by name, so that equal maps have equal bytes."""
         if not self._entries:
             return pa.nulls(self._length, OVERFLOW_TYPE)
         names = sorted({name for entries in self._entries for name in entries.names})
@@ -177,7 +180,7 @@ class OverflowColumn:
 
 
 class _Extra(NamedTuple):
-    """An entry whose key may differ from its field's name, since another entry may have it already."""
+    """An entry whose key may differ from its field's name, since another entry may already have that name."""
 
     key: str
     text: str
@@ -189,12 +192,12 @@ class _Extra(NamedTuple):
 def _extras(
     names: OverflowNames, own: Iterable[Member], repeated: Iterable[Member], declared: Collection[str]
 ) -> Iterator[_Extra]:
-    """What a record brings for its overflow map itself, and then the earlier values of names that it repeats.
+    """Yields a record's own entries for the overflow map, and then the earlier values of names that it repeats.
 
     Args:
-        names: The names that the map has so far.
-        own: The record's members that are called like the overflow map.
-        repeated: Earlier values of repeated names; those of declared names count as overflowed.
+        names: The names that are in the map so far.
+        own: The record's members with a name of the overflow map.
+        repeated: The earlier values of repeated names. Those of declared names count as overflowed.
         declared: The names of the level's fields.
     """
     for name, raw in _own_entries(own):
@@ -206,7 +209,7 @@ def _extras(
 
 
 def _own_entries(own: Iterable[Member]) -> Iterator[Member]:
-    """An object's members one by one, anything else under its own name. Nulls are dropped."""
+    """Yields the members of objects one by one, and other values under their own names. Nulls are dropped."""
     for name, raw in own:
         for entry in _all_members(raw) if raw[:1] == b"{" else [(name, raw)]:
             if entry[1] != b"null":
@@ -219,14 +222,17 @@ def _all_members(raw: bytes) -> list[Member]:
 
 
 class OverflowNames:
-    """Gives each entry of one overflow map a name of its own, however often a record repeats one."""
+    """Allocates unique names for the entries of one overflow map, even if a record repeats names."""
 
     def __init__(self, used: Iterable[str] = ()) -> None:
         self._names = NameAllocator(used, separator=".")
 
     def allocate(self, name: str) -> str:
-        """`name`. If that is used, the overflow's own name comes before it, once or twice, and then a number behind it
-        ("_airbyte_additional_properties._airbyte_additional_properties.a.2")."""
+        """`name` if it is free.
+
+        Otherwise the overflow's own name precedes it, once or twice, and then a number follows it
+        ("_airbyte_additional_properties._airbyte_additional_properties.a.2").
+        """
         for _ in range(_MOST_PREFIXES):
             if name in self._names:
                 name = f"{OVERFLOW}.{name}"
@@ -234,10 +240,10 @@ class OverflowNames:
 
 
 def overflow_text(raw: bytes) -> str:
-    """The text of a JSON value in the map: the plain text of a string, any other value as the source spells it."""
+    """The text of a JSON value in the map: the plain text of a string, or any other value as the source spells it."""
     return as_text(raw) if raw[0] == QUOTE else raw.decode()
 
 
 def overflow_texts(raws: Sequence[Any], rows: Rows) -> pa.Array:
-    """The texts of these rows in the map."""
+    """The texts for these rows in the map."""
     return json_texts([raws[row] for row in rows.tolist()]).strings

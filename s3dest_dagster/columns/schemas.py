@@ -1,6 +1,6 @@
-"""What a record type looks like outside: its Avro and Arrow schemas, its columns in words, and the envelope columns.
+"""The external forms of a record type: its Avro and Arrow schemas, its columns in words, and the envelope columns.
 
-The envelope stands before every record's own columns: its id and when it was emitted. Must not know: records' data.
+The envelope is the first two columns of every record: its id and the time of emission. Must not know: records' data.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EMITTED_AT = "_airbyte_emitted_at"
 DATA = "_airbyte_data"
 """The record as JSON text, in text formats that are not flattened."""
 ID_BYTES = 16
-"""Random bytes that one record id takes."""
+"""The number of random bytes for one record id."""
 AVRO_ENVELOPE: tuple[dict[str, Any], ...] = (
     {"name": RECORD_ID, "type": {"type": "string", "logicalType": "uuid"}},
     {"name": EMITTED_AT, "type": {"type": "long", "logicalType": "timestamp-millis"}},
@@ -31,13 +31,13 @@ AVRO_ENVELOPE: tuple[dict[str, Any], ...] = (
 EMITTED_AT_TYPE = pa.timestamp("ms", "UTC")
 
 _HEX_PAIRS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint16)
-"""The two digits of each byte as one number: half as many lookups, whatever the byte order of the machine."""
+"""The two digits of every byte as one number. This halves the lookups, and works with any byte order."""
 _GROUPS = ((0, 8), (9, 13), (14, 18), (19, 23), (24, 36))
 """The bounds of the groups of digits between the dashes of a UUID."""
 
 
 def record_ids(entropy: bytes) -> NDArray[np.uint8]:
-    """UUIDs of version 4 as ASCII texts, shape (n, 36), from 16 random bytes each. Equal bytes give equal ids."""
+    """UUIDs of version 4 as ASCII texts, shape (n, 36), made from 16 random bytes each. Equal bytes give equal ids."""
     random = np.frombuffer(entropy, np.uint8).reshape(-1, ID_BYTES).copy()
     random[:, 6] = random[:, 6] & 0x0F | 0x40
     random[:, 8] = random[:, 8] & 0x3F | 0x80
@@ -63,13 +63,13 @@ def emitted_at_column(emitted_at: NDArray[np.int64]) -> pa.Array:
 
 
 PARQUET_LEVELS = 100
-"""Levels of a schema, its root among them. pyarrow, and through it pandas, Dask and Polars, refuse a file with more."""
+"""The most levels of a schema, including its root. pyarrow refuses files with more, and with it pandas, Dask, Polars."""
 
 
 def avro_schema(record: Record, *, envelope: bool = True) -> dict[str, Any]:
     """The Avro schema as JSON values, as version 0.6.2 of the connector writes it.
 
-    Every record level ends with the overflow map. With `envelope`, record id and emission time come first.
+    Every record level ends with the overflow map. With `envelope`, the record id and the emission time come first.
     """
     schema: dict[str, Any] = record.avro_type(None, AVRO_ENVELOPE if envelope else ())
     return schema
@@ -86,14 +86,14 @@ def fingerprint(record: Record) -> str:
 
 
 def arrow_schema(record: Record, *, layout: Layout) -> pa.Schema:
-    """The columns of a record level without the envelope, all nullable, the overflow map last."""
+    """The columns of a record level without the envelope. All are nullable, and the overflow map is last."""
     return pa.schema(list(record.arrow_type(layout)))
 
 
 def within_parquet(record: Record) -> Record:
     """The record type with JSON text (a string) for every field that nests too deep for readers of Parquet.
 
-    It is the same in every layout. If one kind of a union is too deep, the whole union becomes text.
+    The result is the same in every layout. If one kind of a union is too deep, the whole union becomes text.
     """
     limited = record.within_levels(PARQUET_LEVELS)
     assert limited is not None
@@ -101,9 +101,9 @@ def within_parquet(record: Record) -> Record:
 
 
 def columns(record: Record) -> list[tuple[str, str, str | None]]:
-    """Name, kind in words, and description of each column, for display, without envelope and overflow.
+    """The name, kind in words, and description of every column, for display, without envelope and overflow.
 
-    The description tells the source's name of a field that was renamed; else it is None.
+    The description has the source's name of a renamed field; otherwise it is None.
     """
     return [
         (f.name, f.kind.words(), None if f.name == f.source else f"{f.source!r} in the source") for f in record.fields
@@ -111,5 +111,5 @@ def columns(record: Record) -> list[tuple[str, str, str | None]]:
 
 
 def paths(record: Record) -> Iterator[tuple[str, str]]:
-    """Dotted path and kind in words of every field at every level. The items of a list stand under `name[]`."""
+    """Yields the dotted path and the kind in words of every field at every level. Items of a list are under `name[]`."""
     return record.field_paths()

@@ -1,7 +1,7 @@
-"""Record levels read by type: pyarrow's JSON reader for clean fields, JSON texts for those that a plan reads as text.
+"""Reads record levels by type: pyarrow's JSON reader reads clean fields, and a plan names the fields to read as text.
 
-One decode per record into a generated Struct proves that the record holds nothing but what the plan expects, and hands
-out the exact texts of the fields to read as text. So what pyarrow reads from the same bytes needs no second look.
+One decode per record into a generated Struct proves that the record holds only what the plan expects, and returns the
+exact texts of the fields to read as text. So the values that pyarrow reads from the same bytes need no second look.
 `LevelPlan` learns from earlier records which undeclared names a level has and which fields to read as text.
 """
 
@@ -29,19 +29,19 @@ from s3dest_dagster.columns.names import OVERFLOW_NAMES
 from s3dest_dagster.columns.overflow import OverflowColumn, overflow_texts
 
 COMMON_SHARE = 0.03
-"""Share of the records from which on a name or a misfit is expected. Rarer ones cost less one by one."""
+"""A name or misfit that at least this share of the records has is expected. Rarer ones cost less one by one."""
 OPEN_SHARE = 0.2
-"""Share of the records with unexpected names from which on the names of a level count as data."""
+"""If a larger share of the records has unexpected names, the names of a level count as data."""
 MAX_EXPECTED_NAMES = 64
-"""The most undeclared names that a level expects."""
+"""The most undeclared names that a plan expects for a level."""
 
 _NO_STRUCT_NAME = re.compile(r'["\\\x00-\x1f]')
-"""msgspec refuses such names."""
+"""Matches names that msgspec refuses."""
 
 
 @dataclass(frozen=True, slots=True)
 class LevelPlan:
-    """How to read one record level. Names are the source's."""
+    """The plan for reading one record level. All names are the source's."""
 
     expected: tuple[str, ...] = ()
     """Undeclared names to expect, sorted."""
@@ -54,7 +54,7 @@ class LevelPlan:
 
     @classmethod
     def first(cls, record: Record) -> LevelPlan:
-        """The plan of a level that nothing is known of: only what cannot be read by type is text."""
+        """The plan for a level before any record is known: only fields that cannot be read by type are read as text."""
         inner = {f.source: cls.first(r) for f in record.fields if (r := _inner_record(f.kind)) and _is_typed(f.kind)}
         texts = frozenset(f.source for f in record.fields if not _is_typed(f.kind))
         return cls(texts=texts, inner=inner, open=not _has_struct_names(record))
@@ -77,7 +77,7 @@ class LevelPlan:
         return LevelPlan(self.expected, self.texts | rounded, inner, self.open)
 
     def learn(self, record: Record, raws: Sequence[bytes], share: float = COMMON_SHARE) -> LevelPlan:
-        """The plan that also expects what at least this share of the objects has. It is equal if nothing is new."""
+        """The plan that also expects what at least this share of the objects has. If nothing is new, it is equal."""
         sample = _Sample(record, self)
         for raw in raws:
             sample.add(raw)
@@ -85,7 +85,7 @@ class LevelPlan:
 
 
 class _Sample:
-    """What a sample of one level's objects has that its plan does not expect."""
+    """The unexpected names and values in a sample of one level's objects."""
 
     def __init__(self, record: Record, plan: LevelPlan) -> None:
         self._record = record
@@ -114,7 +114,7 @@ class _Sample:
             self._inner[name] += items
 
     def plan(self, floor: float) -> LevelPlan:
-        """The plan that expects what at least so many objects have."""
+        """The plan that also expects what at least this many objects have."""
         inner = {
             name: self._plan.inner[name].learn(_level(self._record, name), raws) if raws else self._plan.inner[name]
             for name, raws in self._inner.items()
@@ -141,12 +141,12 @@ class _Sample:
 
 
 def _items(value: bytes) -> list[bytes]:
-    """The items of a list that are not null; of any other value, a text that is typical of no kind."""
+    """The items of a list that are not null; for any other value, a text that is typical of no kind."""
     return [item for item in map(bytes, as_list(value)) if item != b"null"] if value[:1] == b"[" else [b""]
 
 
 def _inner_record(kind: Kind) -> Record | None:
-    """The record that a field of this kind holds, one or a list of them; None if it holds none."""
+    """The record of a field that holds a record or a list of records; None for any other field."""
     element = kind.element()
     return element if isinstance(element, Record) else None
 
@@ -171,7 +171,7 @@ def _has_struct_names(record: Record) -> bool:
 def _is_typical(kind: Kind, value: bytes) -> bool:
     if isinstance(kind, Record):
         return value[:1] == b"{"
-    assert kind.reader is not None  # else the field is read as text
+    assert kind.reader is not None  # otherwise the field is read as text
     return kind.reader.typical.match(value) is not None
 
 
@@ -183,11 +183,11 @@ def _level(record: Record, name: str) -> Record:
 
 
 Row = tuple[Any, ...]
-"""What is not read by type in one object: the texts of some fields, and inner objects that have such fields."""
+"""The parts of one object that are not read by type: the texts of some fields, and inner objects with such fields."""
 
 
 class TypedLevel:
-    """One record level under one plan."""
+    """Reads one record level under one plan."""
 
     def __init__(self, decoder: RecordDecoder, plan: LevelPlan) -> None:
         self._decoder = decoder
@@ -203,15 +203,15 @@ class TypedLevel:
         self.decode: Callable[[Any], Any] = msgspec.json.Decoder(self.struct).decode
         """Decodes an object to the generated Struct. Raises ValidationError if the plan does not expect something."""
         self.pick = self._row_getter()
-        """Gives the `Row` of a decoded object; None if everything in it is read by type."""
+        """Returns the `Row` of a decoded object. It is None if everything is read by type."""
         self.fields = [
             pa.field(field.source, self._read_type(field)) for field in decoder.fields if field.source not in plan.texts
         ]
-        """What pyarrow reads of the objects."""
+        """The fields that pyarrow reads."""
         self._empty_row = tuple(NOTHING if self._is_text(name) else None for name in self._row_index)
 
     def _indexes_in_row(self) -> dict[str, int]:
-        """The names in a row: the expected ones first, then declared fields in the schema's order."""
+        """The index of every name in a row: expected names first, then declared fields in the schema's order."""
         declared = [
             field.source
             for field in self._decoder.fields
@@ -223,7 +223,7 @@ class TypedLevel:
         return name in self._texts or name in self._expected
 
     def _struct(self) -> type[msgspec.Struct]:
-        """The attributes are numbered, since the source's names need not be Python's."""
+        """The Struct class. Its attributes are numbered, since the source's names may be invalid in Python."""
         fields: list[Any] = []
         names: dict[str, str] = {}
         python_types = {field.source: self._python_type(field) for field in self._decoder.fields}
@@ -245,7 +245,7 @@ class TypedLevel:
         attributes = [self._attributes[name] for name in self._row_index]
         if not attributes:
             return None
-        # For one attribute, attrgetter gives no tuple.
+        # For a single attribute, attrgetter does not return a tuple.
         return attrgetter(*attributes, attributes[0]) if len(attributes) == 1 else attrgetter(*attributes)
 
     def _read_type(self, field: FieldDecoder) -> pa.DataType:
@@ -259,10 +259,10 @@ class TypedLevel:
         """The column of the level.
 
         Args:
-            read: What pyarrow read of `fields`; None if there are none.
-            rows: What is not read by type; None if everything is.
+            read: The `fields` as pyarrow read them; None if there are none.
+            rows: The parts that are not read by type; None if everything is.
             length: The number of objects.
-            duplicates: Counts the values that the column is made of.
+            duplicates: Counts the values in the column.
         """
         overflow = OverflowColumn(length, self._decoder.prefix)
         columns = [self._field(field, read, rows, overflow, duplicates) for field in self._decoder.fields]
@@ -316,7 +316,7 @@ class TypedLevel:
         return column
 
     def _rows(self, objects: Sequence[Any] | None) -> list[Row] | None:
-        """The rows of decoded objects, in which None stands for null."""
+        """The rows of decoded objects. An object that is None is null."""
         if objects is None or self.pick is None:
             return None
         pick, empty = self.pick, self._empty_row
@@ -324,15 +324,15 @@ class TypedLevel:
 
 
 def read_objects(block: bytes, fields: Sequence[pa.Field], *, strict: bool) -> pa.StructArray | None:
-    """The named fields of one JSON object per line, as pyarrow reads them; None if there are no fields to read.
+    """The given fields of JSON texts, one object per line, as pyarrow reads them; None if `fields` is empty.
 
     Args:
         block: The JSON texts.
         fields: The fields to read.
-        strict: Whether any other field is an error. Else it is ignored.
+        strict: Whether any other field is an error. Otherwise it is ignored.
 
     Raises:
-        pyarrow.ArrowInvalid: At the first value of another type.
+        pyarrow.ArrowInvalid: A value has another type, or `strict` is set and there is another field.
     """
     if not fields:
         return None
@@ -345,7 +345,7 @@ def read_objects(block: bytes, fields: Sequence[pa.Field], *, strict: bool) -> p
 
 
 def _reader_types(kind: Kind) -> ReaderTypes:
-    assert kind.reader is not None  # else the plan has its fields as texts
+    assert kind.reader is not None  # otherwise the plan reads its fields as texts
     return kind.reader
 
 

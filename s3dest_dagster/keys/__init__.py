@@ -1,6 +1,7 @@
 """Object keys: from the settings of a template to the key of an object, and back.
 
-`KeyTemplate` makes the keys of data objects, `scope_root` and its kin the prefixes of manifests. Pure text rules.
+`KeyTemplate` makes the keys of data objects. `scope_root` and similar functions make the prefixes of manifests. All of
+this is rules about text.
 Must not know: S3, formats, settings, the clock.
 """
 

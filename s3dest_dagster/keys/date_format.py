@@ -1,4 +1,4 @@
-"""The date format of `{date:yyyy_MM}`: the letters of Java's `SimpleDateFormat`, as the connector has them."""
+"""The date format of `{date:yyyy_MM}`: the letters of Java's `SimpleDateFormat`, as in the connector."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NUMBERS: dict[str, tuple[int, int, Callable[[datetime], int]]] = {
     # Milliseconds, not a fraction: "SSSSSS" is the milliseconds after three zeros.
     "S": (0, 999, lambda t: t.microsecond // 1000),
 }
-"""Letter → its least and greatest number, and the number at a moment."""
+"""For each letter, its least and greatest number, and the number at a given time."""
 _SYNONYMS = {"L": "M"}
 DATE_LETTERS = ("y", "M", "L", *(letter for letter in _NUMBERS if letter != "M"), "E", "a", "Z", "X")
 
@@ -41,21 +41,21 @@ _PIECE = re.compile(r"(?P<letter>[A-Za-z])(?P=letter)*|'(?P<quoted>(?:[^']|'')*)
 
 @dataclass(frozen=True, slots=True)
 class DateField:
-    """Letters of a date format that stand for a part of the moment."""
+    """Letters of a date format that stand for one part of the time."""
 
     source: str
-    """As the user wrote it."""
+    """The user's spelling."""
     meaning: str
-    """One spelling for all that make the same text."""
+    """One spelling for all fields that make the same text."""
     pattern: KeyPattern
-    """Every text that it can become."""
+    """Matches every text that it can become."""
     render: Callable[[datetime], str]
     varies: bool = False
     """Whether the length of its text varies."""
 
 
 def parse_date_format(text: str) -> Iterator[str | DateField]:
-    """The literal texts and the fields of a date format, in order. Raises ValueError that says what is refused."""
+    """Yields the literal texts and the fields of a date format, in order. Raises ValueError if it is refused."""
     if not text:
         raise ValueError("the date format is empty; write it like {date:yyyy_MM_dd}.")
     for match in _PIECE.finditer(text):

@@ -1,4 +1,4 @@
-"""Names of streams and partitions in keys: readable among the data, unmistakable among the manifests.
+"""Names of streams and partitions in keys: readable in keys of data, unambiguous in keys of manifests.
 
 Must not know: templates.
 """
@@ -13,11 +13,11 @@ from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.stream import Scope, StreamId
 
 KEY_CHARACTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/!_.*')(&$@=;:+,?-")
-"""The characters that the connector keeps; of these only "/" separates directories."""
+"""The characters that the connector keeps. Among them, only "/" separates directories."""
 SEGMENT_CHARACTERS = KEY_CHARACTERS - {"/"}
 SEPARATORS = frozenset(' \t\\|{}[]<>"')
-"""Other characters that separate words. Names that differ only in these are rare, and share their spelling in keys, as
-with the connector."""
+"""Other characters that separate words. Names that differ only in these are rare. They share their spelling in keys, as
+in the connector."""
 _HASH_DIGITS = 10
 _LONGEST_ENCODED = 180
 _KEPT_OF_A_LONG_NAME = 140
@@ -30,7 +30,7 @@ _LONGEST_KEY = 1024
 
 
 def sanitize_name(text: str) -> str:
-    """The name in keys by the connector's rule: NFKD, without marks, and "_" for each other foreign character.
+    """The name in keys by the connector's rule: NFKD, without marks, and with "_" for every other foreign character.
 
     Different names may become the same: every name of three Chinese characters is "___".
     """
@@ -40,10 +40,10 @@ def sanitize_name(text: str) -> str:
 
 
 def key_name(text: str) -> str:
-    """The name in keys, by the connector's rule.
+    """The name in keys by the connector's rule, with a hash if that rule loses more than separators.
 
-    If that loses more than separators, "_" and ten hex digits of the name's SHA-256 follow. The result depends on the
-    name alone. Names that differ in more than separators have different keys.
+    The hash is "_" and ten hex digits of the name's SHA-256, at the end. The result depends only on the name. Names
+    that differ in more than separators have different keys.
     """
     sanitised = sanitize_name(text)
     if set(text) <= KEY_CHARACTERS | SEPARATORS:
@@ -58,25 +58,27 @@ def is_kept_apart(text: str) -> bool:
 
 
 def is_unmistakable(text: str) -> bool:
-    """Whether no other name at all becomes the same in keys. A "_" may come from a separator or a hash of another."""
+    """Whether no other name becomes the same in keys. A "_" may come from a separator or a hash in another name."""
     return set(text) <= KEY_CHARACTERS - {"_"}
 
 
 def may_share_key_name(encoded: str, text: str) -> bool:
-    """Whether an encoded name (see `encode_name`) and a raw one may be the same in keys; also if the first is cut, so
-    that nobody can say."""
+    """Whether an encoded name (see `encode_name`) and a raw one may be the same in keys.
+
+    True if the encoded name is cut, since then nothing can be ruled out.
+    """
     is_cut = "~" in encoded.strip("~")
     return is_cut or key_name(decode_name(encoded) or "") == key_name(text)
 
 
 def sanitize_segment(text: str) -> str:
-    """The text as (part of) one directory name: as `key_name`, with "_" for "/", and never "", "." or ".."."""
+    """The text as one directory name or part of one: like `key_name`, with "_" for "/", and never "", "." or ".."."""
     segment = key_name(text).replace("/", "_")
     return segment if segment.strip(".") else "_" * max(len(segment), 1)
 
 
 def check_key(key: str, whose: str, stream: StreamId | None = None) -> None:
-    """Raises TemplateError for a key that is too long, that climbs, or that is the manifests'."""
+    """Raises TemplateError for a key that is too long, has a "." or ".." directory, is for manifests, or ends in "/"."""
     if problem := _problem(key):
         raise TemplateError(
             f"{whose} would make the key {key!r}, which {problem}.",
@@ -103,10 +105,10 @@ def _problem(key: str) -> str:
 
 
 def encode_name(name: str | None) -> str:
-    """A raw name as one directory name that no other name has and that cannot climb.
+    """A raw name as one directory name, which is unique to that name and cannot be "." or "..".
 
-    It is percent-encoded, also "~" and the dots of a name of dots only. "~" means None and "~~" means "". If the result
-    is longer than 180 bytes, it is cut, and "~" and 32 hex digits of the name's SHA-256 follow.
+    The name is percent-encoded, including "~", and including the dots if it has only dots. "~" means None and "~~"
+    means "". If the result is longer than 180 bytes, it is cut, and "~" and 32 hex digits of the name's SHA-256 follow.
     """
     if not name:
         return "~" if name is None else "~~"
@@ -120,7 +122,7 @@ def encode_name(name: str | None) -> str:
 
 
 def decode_name(encoded: str) -> str | None:
-    """The raw name behind `encode_name`, for people to read; cut if that was cut."""
+    """The raw name that `encode_name` encoded, for people to read; cut if the encoded name was cut."""
     return {"~": None, "~~": ""}.get(encoded, unquote(encoded))
 
 
@@ -147,8 +149,11 @@ def scope_root(literal_root: str, scope: Scope) -> str:
 
 
 def manifest_roots(prefix: str) -> list[str]:
-    """Every manifest root that an object may belong to whose key begins with `prefix`: one beside each of its
-    directories, since any of them may be a bucket path. A key among manifests has one such root."""
+    """Every manifest root to which an object under `prefix` may belong.
+
+    There is one in each directory of the prefix, since any directory may be a bucket path. A prefix among manifests has
+    only the root that it is under.
+    """
     if (among := manifest_root_in(prefix)) is not None:
         return [among]
     directories = prefix.split("/")[:-1]

@@ -1,6 +1,6 @@
-"""Whether two patterns of keys have a key in common: an exact search, not an estimate.
+"""Decides whether two key patterns have a key in common: by an exact search, not an estimate.
 
-A pattern is a sequence of literal text, runs of characters and choices. Must not know: templates.
+A pattern is a sequence of literal texts, runs of characters and choices. Must not know: templates.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.stream import StreamId
 
 _MOST_STEPS = 500_000
-"""Steps that comparing the streams of a catalog may take: about a second."""
+"""The most steps for comparing the streams of a catalog: about a second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Characters in a row."""
+    """Several characters in a row, all from one set."""
 
     chars: frozenset[str]
     least: int
@@ -57,7 +57,7 @@ def numbers(least: int, most: int, width: int = 1) -> KeyPattern:
 
 
 def _between(first: str, last: str) -> KeyPattern:
-    """The pattern of the numbers from one to another that have as many digits."""
+    """The pattern of the numbers from one to another, both with the same number of digits."""
     if not first:
         return ()
     low, high, rest = first[0], last[0], len(first) - 1
@@ -78,7 +78,7 @@ def _between(first: str, last: str) -> KeyPattern:
 
 
 def regex(pattern: KeyPattern) -> str:
-    """The regular expression (for `fullmatch`) of exactly the texts of this pattern."""
+    """The regular expression (for `fullmatch`) that matches exactly the texts of this pattern."""
     return "".join(map(_regex, pattern))
 
 
@@ -97,19 +97,19 @@ def _regex(piece: Piece) -> str:
 
 
 class TooManyStepsError(Exception):
-    """The patterns are too alike to be told apart within the limit."""
+    """The patterns are too similar to be compared within the limit."""
 
 
 def refuse_shared_keys(patterns: Mapping[StreamId, KeyPattern], path_format: str, cure: str) -> None:
-    """Refuses streams that could not be told apart by their keys.
+    """Refuses streams that could have the same key.
 
     Args:
-        patterns: Every key that each stream can have.
-        path_format: The setting that makes them so.
+        patterns: For each stream, the pattern of all keys that it can have.
+        path_format: The setting that determines the patterns.
         cure: What to do about two streams with the same key.
 
     Raises:
-        TemplateError: Two streams share a key, or there are too many streams for so slight a difference.
+        TemplateError: Two streams share a key, or their patterns are too similar to compare so many streams.
     """
     streams = list(patterns)
     try:
@@ -142,14 +142,14 @@ _Pair: TypeAlias = tuple[_State, _State]
 
 
 class OverlapSearch:
-    """Searches pairs of patterns for a key that both have.
+    """Searches pairs of patterns for a key that both match.
 
-    The search walks through the product of the two patterns' automata. A state is the rest of a pattern that must
-    still follow. All searches share their states, so that a rest which many patterns have is analysed once.
+    The search walks through the product of the two patterns' automata. A state is the rest of a pattern, which must
+    still follow. All searches share their states, so that a rest is analysed only once even if many patterns have it.
 
     Args:
-        limit: Steps that all searches together may take; None for no limit. Each pair is a step, and so is each pair
-            of states that is visited.
+        limit: The most steps for all searches together; None for no limit. Every pair of patterns counts as a step,
+            and so does every pair of states that is visited.
     """
 
     def __init__(self, limit: int | None = None) -> None:
@@ -169,7 +169,7 @@ class OverlapSearch:
         return None
 
     def shared_key(self, one: KeyPattern, other: KeyPattern) -> str | None:
-        """A shortest text that both patterns have; None when there is none. Raises TooManyStepsError."""
+        """A shortest text that both patterns match; None when there is none. Raises TooManyStepsError."""
         self._step()
         if _differ_early(one, other):
             return None
@@ -205,7 +205,7 @@ class OverlapSearch:
         return state.moves
 
     def _shared_moves(self, left: _State, right: _State) -> Iterator[tuple[str, _Pair]]:
-        """Each character that can follow in both (one represents its kind), and the two states behind it."""
+        """Yields characters that can follow in both states, one for each kind, with the two states that come after."""
         rights = self._moves(right)
         for left_chars, left_state in self._moves(left):
             for right_chars, right_state in rights:
@@ -230,7 +230,7 @@ def _shared_char(one: frozenset[str], other: frozenset[str]) -> str:
 
 
 def _moves(pattern: KeyPattern) -> Iterator[tuple[frozenset[str], KeyPattern]]:
-    """The kinds of characters that the pattern can begin with, each with what must follow it."""
+    """Yields the sets of characters that the pattern can begin with, and for each set the pattern that must follow."""
     if not pattern:
         return
     head, rest = pattern[0], pattern[1:]
@@ -250,12 +250,12 @@ def _moves(pattern: KeyPattern) -> Iterator[tuple[frozenset[str], KeyPattern]]:
 
 @lru_cache(1024)
 def _only(char: str) -> frozenset[str]:
-    # One object for each character: comparing it with itself is quick.
+    # There is one object per character, since comparing an object with itself is quick.
     return frozenset(char)
 
 
 def _may_end(pattern: KeyPattern) -> bool:
-    """Whether the empty text has this pattern."""
+    """Whether the pattern matches the empty text."""
     return all(
         any(map(_may_end, piece.options)) if isinstance(piece, Choice) else isinstance(piece, Run) and piece.least == 0
         for piece in pattern
@@ -266,7 +266,7 @@ def _may_end(pattern: KeyPattern) -> bool:
 
 
 def _candidates(patterns: Sequence[KeyPattern]) -> Iterator[tuple[int, int]]:
-    """The pairs of patterns that may share a key, by position: all others differ in a literal text."""
+    """Yields the pairs of patterns that may share a key, by position. All other pairs differ in a literal text."""
     if not patterns:
         return
     literals = sorted(zip(_distinguishing_literals(patterns), range(len(patterns)), strict=True))
@@ -278,11 +278,12 @@ def _candidates(patterns: Sequence[KeyPattern]) -> Iterator[tuple[int, int]]:
 
 
 def _distinguishing_literals(patterns: Sequence[KeyPattern]) -> list[str]:
-    """A literal text of each pattern. Two patterns share a key only if one of their texts begins with the other.
+    """One literal text per pattern. Two patterns can share a key only if one of their texts begins with the other.
 
-    It is the first literal in which the patterns differ, provided that it begins at the same place in every key that
-    two of them share: either all before it has a fixed length, or a character ends it that cannot occur in it.
-    Otherwise it is the literal that each pattern begins with.
+    It is the first literal in which the patterns differ, provided that it begins at the same position in every key that
+    two of them share. That holds if everything before it has a fixed length, or if all these literals begin with the
+    same character, which cannot occur in the variable text before. Otherwise it is the literal that each pattern begins
+    with.
     """
     first = min(patterns, key=len)
     differing = (
@@ -314,7 +315,10 @@ def _alphabet(pattern: KeyPattern) -> Iterator[str]:
 
 
 def _differ_early(one: KeyPattern, other: KeyPattern) -> bool:
-    """Whether different literal text follows the same beginning of fixed length: the usual case, decided quickly."""
+    """Whether the patterns have the same beginning of fixed length and then different literal texts.
+
+    This is the usual case, and it is decided quickly.
+    """
     for left, right in zip(one, other, strict=False):
         if left == right and _length(left) is not None:
             continue
@@ -325,7 +329,7 @@ def _differ_early(one: KeyPattern, other: KeyPattern) -> bool:
 
 
 def _length(piece: Piece) -> int | None:
-    """How many characters the piece always has; None if that varies."""
+    """The number of characters that the piece always has; None if it varies."""
     if isinstance(piece, str):
         return len(piece)
     if isinstance(piece, Run):

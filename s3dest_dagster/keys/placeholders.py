@@ -1,7 +1,7 @@
 """The variables of a path format, `${YEAR}`, and the placeholders of a file name pattern, `{part_number}`.
 
-Names and meaning are the connector's; `${PARTITION}` and `${PARTITION:dimension}` are ours. A parsed template is a
-sequence of tokens: literal texts, and placeholders that are filled at one of three levels.
+Names and meanings are the connector's, except for `${PARTITION}` and `${PARTITION:dimension}`, which are ours. A parsed
+template is a sequence of tokens: literal texts, and placeholders that are filled in at one of three levels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from s3dest_dagster.stream import Scope, StreamId
 _DIGITS = frozenset("0123456789")
 _HEX = frozenset("0123456789abcdef")
 LONGEST_PART_NUMBER = 7
-"""Digits of a part number: fewer than a tag has, so that no part number looks like a tag."""
+"""The most digits of a part number: fewer than in a tag, so that no part number looks like a tag."""
 UUID_PATTERN: KeyPattern = (
     Run(_HEX, 8, 8), "-", Run(_HEX, 4, 4), "-", Run(_HEX, 4, 4), "-", Run(_HEX, 4, 4), "-", Run(_HEX, 12, 12),
 )  # fmt: skip
@@ -34,33 +34,33 @@ _SEGMENT: KeyPattern = (Run(SEGMENT_CHARACTERS, 1, None),)
 
 
 class Level(Enum):
-    """When a placeholder gets its text."""
+    """The point at which a placeholder gets its text."""
 
     STREAM = auto()
-    """Its values are a `StreamId`."""
+    """It is filled in from a `StreamId`."""
     SYNC = auto()
-    """Its values are `SyncValues`."""
+    """It is filled in from `SyncValues`."""
     OBJECT = auto()
-    """Its values are `ObjectValues`."""
+    """It is filled in from `ObjectValues`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placeholder:
-    """Part of a template that is filled later. Two are equal if they make the same text."""
+    """A part of a template that is filled in later. Two placeholders are equal if they make the same text."""
 
     source: str = field(compare=False)
-    """As the user wrote it."""
+    """The user's spelling."""
     level: Level = field(compare=False)
     pattern: KeyPattern = field(compare=False)
-    """Every text that it can become."""
+    """Matches every text that it can become."""
     render: Callable[[Any], str] = field(compare=False)
     """Makes the text from the values of its level."""
     open: bool = field(default=False, compare=False)
-    """Its text has no fixed length or form, so that two such neighbours cannot be told apart."""
+    """Whether its text has no fixed length or form, so that a key does not show where one of two neighbours ends."""
     free: bool = field(default=False, compare=False)
-    """Its text is the user's: a name, a partition, an id."""
+    """Whether its text comes from the user: a name, a partition, an id."""
     meaning: str = ""
-    """One spelling for all that make the same text; by default the source."""
+    """One spelling for all placeholders that make the same text; by default the source."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "meaning", self.meaning or self.source)
@@ -71,7 +71,7 @@ Token: TypeAlias = str | Placeholder
 
 @dataclass(frozen=True, slots=True)
 class SyncValues:
-    """What one sync fills in."""
+    """The values of one sync that are filled in."""
 
     scope: Scope
     now: datetime
@@ -82,7 +82,7 @@ class SyncValues:
 
 @dataclass(frozen=True, slots=True)
 class ObjectValues:
-    """What one object fills in."""
+    """The values of one object that are filled in."""
 
     part: int | str
     extension: str
@@ -91,11 +91,11 @@ class ObjectValues:
     tag: str = ""
 
 
-# ---------------------------------------------------------------------- what there is
+# ---------------------------------------------------------------------- the variables and placeholders
 
 
 def digits(least: int, most: int | None = None) -> KeyPattern:
-    """The pattern of `least` to `most` digits; of exactly `least` if no `most` is given."""
+    """The pattern of `least` to `most` digits, or of exactly `least` digits if `most` is None."""
     return (Run(_DIGITS, least, most or least),)
 
 
@@ -144,7 +144,7 @@ def _by_source(*placeholders: Placeholder) -> dict[str, Placeholder]:
 
 NAMESPACE = _name("${NAMESPACE}", lambda stream: stream.namespace or "")
 STREAM_NAME = _name("${STREAM_NAME}", lambda stream: stream.name)
-# Numbers of fewer digits than 9 are years, days or counters of somebody else.
+# A number with fewer than 9 digits is a year, a day or a counter in another writer's key.
 EPOCH = replace(_time("${EPOCH}", digits(9, 15), lambda now: str(milliseconds(now))), open=True)
 UUID = Placeholder("${UUID}", Level.SYNC, UUID_PATTERN, lambda sync: str(sync.uuid))
 PARTITION = _partition("${PARTITION}", lambda scope: scope.partition)
@@ -157,7 +157,7 @@ VARIABLES = _by_source(
     _time("${HOUR}", numbers(0, 23, width=2), lambda now: f"{now.hour:02d}"),
     _time("${MINUTE}", numbers(0, 59, width=2), lambda now: f"{now.minute:02d}"),
     _time("${SECOND}", numbers(0, 59, width=2), lambda now: f"{now.second:02d}"),
-    # Four digits, as the connector writes it.
+    # The connector writes four digits.
     _time("${MILLISECOND}", numbers(0, 999, width=4), lambda now: f"{now.microsecond // 1000:04d}"),
     EPOCH,
     UUID,
@@ -196,7 +196,7 @@ _DEFAULT_DATE_FORMAT = "yyyy_MM_dd"
 
 
 def parse_path(text: str) -> tuple[list[Token], list[str]]:
-    """The tokens of a bucket path or path format, and what is wrong with it; wrong parts stay as text."""
+    """The tokens of a bucket path or path format, and the complaints about it. Wrong parts stay as text."""
     tokens: list[Token] = []
     complaints: list[str] = []
     for part, is_braced in _split(text):
@@ -211,12 +211,12 @@ def parse_path(text: str) -> tuple[list[Token], list[str]]:
 
 
 def normalized_pattern(text: str) -> str:
-    """A file name pattern as the connector reads it: trimmed, with "_" for each blank; the default if empty."""
+    """A file name pattern as the connector reads it: trimmed, with "_" for every blank; the default if empty."""
     return text.strip().replace(" ", "_") or "{part_number}{format_extension}"
 
 
 def parse_pattern(text: str) -> tuple[list[Token], list[str]]:
-    """The tokens of a file name pattern, and what is wrong with it; wrong parts stay as text."""
+    """The tokens of a file name pattern, and the complaints about it. Wrong parts stay as text."""
     tokens: list[Token] = []
     complaints: list[str] = []
     for part, is_braced in _split(normalized_pattern(text)):
@@ -232,7 +232,7 @@ def parse_pattern(text: str) -> tuple[list[Token], list[str]]:
 
 
 def _split(text: str) -> Iterator[tuple[str, bool]]:
-    """The text in pieces, each with whether it is something in braces."""
+    """Yields the text piece by piece, and for each piece whether it is in braces."""
     end = 0
     for match in _BRACED.finditer(text):
         if match.start() > end:
@@ -264,7 +264,7 @@ def _dimension(scope: Scope, name: str) -> str:
 
 
 def _placeholder(source: str) -> Iterable[Token]:
-    """The tokens of one `{…}`; ValueError says why it is refused."""
+    """The tokens of one `{…}`. Raises ValueError with the reason if it is refused."""
     date = _DATE.fullmatch(source)
     if date is not None:
         text = _DEFAULT_DATE_FORMAT if date["format"] is None else date["format"]
@@ -298,14 +298,14 @@ def _date(part: DateField) -> Placeholder:
 
 
 def fill(tokens: Iterable[Token], level: Level, values: Any) -> tuple[Token, ...]:
-    """The tokens with the placeholders of one level filled, and slashes put right (see `joined`)."""
+    """The tokens with the placeholders of one level filled in and the slashes normalized (see `joined`)."""
     return joined(
         token.render(values) if isinstance(token, Placeholder) and token.level is level else token for token in tokens
     )
 
 
 def joined(tokens: Iterable[Token]) -> tuple[Token, ...]:
-    """The tokens with neighbouring texts as one, runs of "/" as one, and no "/" at the beginning."""
+    """The tokens with neighbouring texts merged, runs of "/" reduced to one, and no "/" at the beginning."""
     result: list[Token] = []
     for token in tokens:
         if isinstance(token, str) and result and isinstance(result[-1], str):
@@ -319,7 +319,7 @@ def joined(tokens: Iterable[Token]) -> tuple[Token, ...]:
 
 
 def pattern_of(tokens: Iterable[Token]) -> KeyPattern:
-    """Every text that the tokens can become."""
+    """The pattern of every text that the tokens can become."""
     return tuple(piece for token in tokens for piece in ((token,) if isinstance(token, str) else token.pattern))
 
 
@@ -335,7 +335,7 @@ def literal_directories(tokens: tuple[Token, ...]) -> str:
 
 
 def has_one_free_text_each(tokens: tuple[Token, ...]) -> bool:
-    """Whether no directory name holds two texts of the user, which could borrow characters from each other."""
+    """Whether no directory name contains two texts from the user, between which characters could shift."""
     free = 0
     for token in tokens:
         if isinstance(token, str):

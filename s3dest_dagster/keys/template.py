@@ -1,11 +1,11 @@
-"""How a key is made, from the settings to its text.
+"""Makes keys, from the settings to the text.
 
-    KeyTemplate(bucket_path, path_format, file_name_pattern)   parses the three into tokens, and checks them
+    KeyTemplate(bucket_path, path_format, file_name_pattern)   parses the three settings into tokens, and checks them
     .bind(scope, …) -> SyncKeys                                fills in the stream, then the sync
-    .key(part, extension, …) -> str                            fills in the object: this line made the key
+    .key(part, extension, …) -> str                            fills in the object, which completes the key
 
-A wrong template is refused as soon as it is made, and streams that it does not keep apart as soon as they are known;
-the message shows a key.
+A wrong template is refused when it is created. Streams that could share keys are refused when they become known. Both
+messages show a key.
 """
 
 from __future__ import annotations
@@ -66,28 +66,28 @@ _PART = re.compile(regex((PART_ID,)))
 _TAG = re.compile(regex((TAG,)))
 _UUID = re.compile(regex(UUID_PATTERN))
 _CLOCKS = (EPOCH, *TIMESTAMPS.values())
-"""What is new at every millisecond."""
+"""The placeholders whose text changes every millisecond."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyTemplate:
     """The rule for object keys: bucket path, "/", path format, file name pattern.
 
-    Runs of "/" become one, no key begins with "/", times are in UTC. Names go through `key_name`; partitions and sync
-    ids also lose their "/".
+    Runs of "/" become one, no key begins with "/", and times are in UTC. Names are converted by `key_name`; partitions
+    and sync ids also lose their "/".
 
     Raises:
-        TemplateError: Something in it is unknown, or could not be told apart again in a key.
+        TemplateError: A part of it is unknown, or a key would not show where one part ends and the next begins.
     """
 
     bucket_path: str
     path_format: str
     file_name_pattern: str = ""
-    """If blank, `{part_number}{format_extension}`."""
+    """If blank, it is `{part_number}{format_extension}`."""
     literal_root: str = field(init=False, repr=False, compare=False)
     """The directories of the bucket path before its first variable, without "/" at the ends. Manifests are there."""
     tokens: tuple[Token, ...] = field(init=False, repr=False, compare=False)
-    """What it is made of: equal for two templates that make the same keys."""
+    """The parts of the template. They are equal for two templates that make the same keys."""
 
     def __post_init__(self) -> None:
         parsed = {
@@ -114,9 +114,9 @@ class KeyTemplate:
 
         Args:
             scope: The stream, or the partition of it, that the sync lands.
-            now: The sync's beginning, with a time zone; it fills `${YEAR}` to `${EPOCH}`.
-            uuid: Fills `${UUID}`.
-            sync_id: Fills `{sync_id}`.
+            now: The start time of the sync, with a time zone. It fills `${YEAR}` to `${EPOCH}`.
+            uuid: The text for `${UUID}`.
+            sync_id: The text for `{sync_id}`.
 
         Raises:
             TemplateError: The scope lacks a partition or dimension of the template, or S3 would refuse its keys.
@@ -128,29 +128,31 @@ class KeyTemplate:
         return keys
 
     def example(self, extension: str = ".parquet") -> str:
-        """A key of this template: stream `users` of namespace `public`, on 2021-05-27."""
+        """An example key of this template: for stream `users` of namespace `public`, on 2021-05-27."""
         return self._example(_EXAMPLE_STREAM, extension)
 
     @property
     def text(self) -> str:
-        """The template as one text, with its variables in it, in the spelling of the settings."""
+        """The whole template as one text, with its variables as the settings spell them."""
         path = f"{self.bucket_path}/{self.path_format}{normalized_pattern(self.file_name_pattern)}"
         return re.sub("/+", "/", path).lstrip("/")
 
     def listing_root(self, stream: StreamId) -> str:
-        """The longest prefix that all keys of a stream share, whatever the time, the partition or the part."""
+        """The longest prefix that all keys of a stream share, at any time and for any partition or part."""
         return leading_text(self._for_stream(stream))
 
     def matcher(self, stream: StreamId) -> re.Pattern[str]:
-        """Matches (with `fullmatch`) exactly the keys that this template makes for the stream at any time, also when
-        the connector uses it: a decimal part number or a UUID, any known extension."""
+        """Matches (with `fullmatch`) exactly the keys that this template makes for the stream at any time.
+
+        This includes the keys that the connector makes with it: a decimal part number or a UUID, any known extension.
+        """
         return _data_regex(pattern_of(self._for_stream(stream)))
 
     def untagged_matcher(self, stream: StreamId) -> re.Pattern[str] | None:
-        """Matches (with `fullmatch`) the keys of an unpartitioned stream that are its own even if no manifest lists
+        """Matches (with `fullmatch`) the keys of an unpartitioned stream that belong to it even if no manifest lists
         them: those that the connector makes with the same settings, and ours without a tag.
 
-        None if a key does not say whose it is: without the stream's name, or with a text that may be anything.
+        None if a key does not show its stream: it lacks the stream's name, or has a text that may be anything.
         """
         tokens = self._for_stream(stream)
         if not self.names_stream or any(isinstance(token, Placeholder) and token.free for token in tokens):
@@ -158,7 +160,7 @@ class KeyTemplate:
         return _data_regex(tuple(piece for piece in pattern_of(tokens) if piece != TAG))
 
     def recurring(self, stream: StreamId, keys: Iterable[str]) -> list[str]:
-        """Those of a stream's keys that may be made again; keys of another form come from another template."""
+        """The keys of a stream that this template may make again, and those that come from another template."""
         if self.keys_recur:
             return list(keys)
         matches = self.matcher(stream).fullmatch
@@ -166,12 +168,12 @@ class KeyTemplate:
 
     @property
     def counts_parts(self) -> bool:
-        """Whether a part number tells the keys of one sync apart."""
+        """Whether the keys of one sync differ by a part number."""
         return PART_NUMBER in self.tokens
 
     @property
     def tells_objects_apart(self) -> bool:
-        """Whether one sync can have several objects: their keys have a part number or the moment of the upload."""
+        """Whether one sync can have several objects: their keys have a part number or the time of the upload."""
         return self._has(PART_NUMBER, *TIMESTAMPS.values())
 
     @property
@@ -181,34 +183,41 @@ class KeyTemplate:
 
     @property
     def keys_recur(self) -> bool:
-        """Whether a later sync may make a key again after its object was deleted: keys have neither a time in
-        milliseconds nor a UUID, and no part number that counts on. Several syncs may share a sync id."""
+        """Whether a later sync may make a key again after its object was deleted.
+
+        That holds if keys have neither a time in milliseconds nor a UUID, and no part number that continues from one
+        sync to the next. Several syncs may share a sync id.
+        """
         return not self._has(UUID, *_CLOCKS) and (self._has(SYNC_ID) or not self.counts_parts)
 
     @property
     def names_stream(self) -> bool:
-        """Whether it has ${STREAM_NAME}; without it, a key does not say whose it is."""
+        """Whether it has ${STREAM_NAME}. Without it, a key does not show its stream."""
         return STREAM_NAME in self.tokens
 
     def identifies(self, stream: StreamId) -> bool:
-        """Whether the stream's keys have its name, as it is or with a hash. Then a name has the same keys only if it
-        differs in separators alone, or spells the hash."""
+        """Whether the stream's keys have its name, unchanged or with a hash.
+
+        Then another name has the same keys only if it differs in nothing but separators, or spells the hash.
+        """
         return self.names_stream and is_kept_apart(stream.name)
 
     def shows_names(self, stream: StreamId) -> bool:
-        """Whether the stream's keys have its namespace and name, as they are or with a hash, each in a directory of its
-        own. Then only streams whose two names are the same in keys can make the same keys."""
+        """Whether the stream's keys have its namespace and name, unchanged or with a hash, in separate directories.
+
+        Then only streams whose two names are the same in keys can make the same keys.
+        """
         names = (stream.namespace or "", stream.name)
         readable = all(is_kept_apart(name) and "/" not in name for name in names)
         return readable and NAMESPACE in self.tokens and self.names_stream and has_one_free_text_each(self.tokens)
 
     def keeps_apart(self, stream: StreamId) -> bool:
-        """Whether no other stream makes this stream's keys by this template, even if nobody compares the two.
+        """Whether no other stream makes this stream's keys by this template, even if the two are never compared.
 
-        That holds if keys have a UUID. It also holds if they show the stream's two names (see `shows_names`), and no
-        other names become the same in keys, or only at the same millisecond. A time alone is not enough: two syncs may
-        be given the same one. Where keys recur, a stream without a namespace may spell the namespace and name of
-        another in its own name.
+        That holds if keys have a UUID. It also holds if they show the stream's two names (see `shows_names`), and other
+        names do not become the same in keys, or do so only at the same millisecond. A time alone is not enough, since
+        two syncs may be given the same one. If keys recur, the name of a stream without a namespace may spell the
+        namespace and name of another stream.
         """
         if self._has(UUID):
             return True
@@ -218,15 +227,15 @@ class KeyTemplate:
         return self.shows_names(stream) and (unmistakable or self._has(*_CLOCKS))
 
     def check_streams(self, streams: Iterable[StreamId], extension: str = ".parquet") -> None:
-        """Refuses streams whose keys could not be told apart.
+        """Refuses streams that could have the same key.
 
         Args:
             streams: All streams that land by this template.
-            extension: Of the keys in messages.
+            extension: The extension of the keys in messages.
 
         Raises:
-            TemplateError: Two streams share a key; the message names both, and the key. Or S3 would refuse a stream's
-                keys. Or there are too many streams for a template that does not keep them apart visibly.
+            TemplateError: Two streams share a key, and the message names them and the key. Or S3 would refuse a
+                stream's keys. Or there are too many streams for a template that does not clearly separate them.
         """
         ids = sorted(set(streams), key=lambda each: (each.namespace or "", each.name))
         for stream in ids:
@@ -276,7 +285,7 @@ class KeyTemplate:
         if self.tokens.count(PART_NUMBER) > 1:
             self._refuse("it has {part_number} twice; once is enough.", "file_name_pattern")
         for left, right in pairwise(self.tokens):
-            # An EPOCH and a part number can be told apart: an EPOCH has 13 digits for 250 years to come.
+            # An EPOCH before a part number is unambiguous: for the next 250 years, an EPOCH has 13 digits.
             if (
                 isinstance(left, Placeholder)
                 and isinstance(right, Placeholder)
@@ -313,21 +322,22 @@ class SyncKeys:
     scope: Scope
     _tokens: tuple[Token, ...] = field(repr=False)
     names_partition: bool
-    """No other partition of the stream can make the same keys, so that they need no tag."""
+    """Whether no other partition of the stream can make the same keys, so that they need no tag."""
 
     @property
     def prefix(self) -> str:
-        """What all keys of the sync begin with: the text before the first thing that differs between objects."""
+        """The prefix of all keys of the sync: the text before the first part that differs between objects."""
         return leading_text(self._tokens)
 
     def key(self, part: int | str, extension: str, *, uploaded_at: datetime, tag: str = "") -> str:
         """The key of one object.
 
         Args:
-            part: Its number, from 0, or a UUID.
-            extension: Of its format, with the dot.
-            uploaded_at: With a time zone.
-            tag: "_" and 8 hex digits, behind the part number; without one in the pattern, before the extension.
+            part: The number of the object, counted from 0, or a UUID.
+            extension: The extension of the object's format, with the dot.
+            uploaded_at: The time of the upload, with a time zone.
+            tag: "_" and 8 hex digits, or empty. It follows the part number; if the pattern has none, it precedes the
+                extension.
 
         Raises:
             TemplateError: S3 would refuse the key, or `part` or `tag` has another form.

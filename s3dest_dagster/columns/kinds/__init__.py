@@ -1,9 +1,8 @@
-"""What a field or an item of a list can be. Each module here holds all that the library knows of one kind of value, or
-of one family of kinds.
+"""The kinds of values that a field or an item of a list can have. Each module defines one kind or one family of kinds.
 
-A kind answers for itself: the Arrow and Avro types of its columns, the rule that converts one JSON text, the decoder
-that converts a column of JSON texts or of Arrow values, the types under which pyarrow's JSON reader reads it, and its
-name in words. To add a kind, add a module here, and name the kind in `json_schema`.
+A kind defines everything about itself: the Arrow and Avro types of its columns, the rule that converts one JSON text,
+the decoder that converts a column of JSON texts or of Arrow values, the types for pyarrow's JSON reader, and its name
+in words. To add a kind, add a module here, and name the kind in `json_schema`.
 
 A value of any kind may also be null. Must not know: record batches, file formats.
 """
@@ -27,25 +26,26 @@ from s3dest_dagster.columns.binary_columns import NO_ROWS, TEXT, JsonTexts, Mask
 from s3dest_dagster.columns.conversion_log import ConversionLog, Entry, Outcome
 
 UNFIT: Final = object()
-"""What a rule returns when the value is not of its kind."""
+"""The result of a rule if the value is not of its kind."""
 
 
 class Layout(StrEnum):
-    """How a column of several kinds looks. It is always a struct of which one member is set."""
+    """The layout of a column of several kinds. It is always a struct with one member set."""
 
     AVRO = "avro"
-    """member0, member1, … in the order of Avro's branches, the string beside a temporal kind included."""
+    """member0, member1, … in the order of Avro's branches, including the string beside a temporal kind."""
     NAMED = "named"
-    """Members named after their kind. Temporal kinds have no string beside them: a text that does not parse goes to
-    the overflow."""
+    """Members named after their kind. A temporal kind has no string beside it: a text that does not parse goes to the
+    overflow."""
     MEMBER = "member"
-    """The same shape as AVRO, which is what the connector's Parquet files have."""
+    """The same shape as AVRO. The connector's Parquet files have it."""
 
 
 class Rule:
     """Converts one JSON text to a value of one kind.
 
-    `raw` is a JSON text without blanks around it, and never null. A method that returns UNFIT leaves the log as it was.
+    `raw` is a JSON text without surrounding blanks, and never null. A method that returns UNFIT leaves the log
+    unchanged.
     """
 
     def __init__(self, path: str) -> None:
@@ -53,7 +53,7 @@ class Rule:
         """The field's dotted name as the source spells it."""
 
     def exact(self, raw: bytes, log: ConversionLog) -> Any:
-        """The value if its JSON type is this kind's and the kind holds it exactly, else UNFIT."""
+        """The value if it has the JSON type of this kind and the kind holds it exactly, else UNFIT."""
         return UNFIT
 
     def coerced(self, raw: bytes, log: ConversionLog) -> Any:
@@ -65,7 +65,7 @@ class Rule:
         return UNFIT
 
     def convert(self, raw: bytes, log: ConversionLog) -> Any:
-        """The first result of `exact`, `coerced`, `nearest` that is not UNFIT."""
+        """The first result of `exact`, `coerced` and `nearest` that is not UNFIT, else UNFIT."""
         value = self.exact(raw, log)
         if value is UNFIT and (value := self.coerced(raw, log)) is UNFIT:
             return self.nearest(raw, log)
@@ -85,34 +85,34 @@ class Column:
 
     data: pa.Array
     unfit: Rows = field(default_factory=lambda: NO_ROWS)
-    """Rows that are null because their value does not fit. Its text belongs into the overflow."""
+    """Rows that are null because their value does not fit. Its text belongs in the overflow."""
     inexact: Rows = field(default_factory=lambda: NO_ROWS)
-    """Rows that hold the nearest value to a number. Its text belongs into the overflow too."""
+    """Rows that hold the nearest value to a number. The number's text also belongs in the overflow."""
     counts: Counter[Entry] = field(default_factory=Counter)
-    """What happened to the values that have a place in `data`."""
+    """The outcomes for the values that are in `data`."""
 
 
 class BranchClaim(NamedTuple):
-    """What one branch of a union makes of the rows that no earlier branch has claimed."""
+    """The claim of one branch of a union to rows that no earlier branch has claimed."""
 
     data: pa.Array
     """The branch's member of the union's struct."""
     rows: Mask
     """The rows whose value this branch holds exactly."""
     unsure: Mask
-    """Rows that only the rule can decide, since it may give them to this branch. No later branch may claim them."""
+    """The rows that only the rule can decide: it may assign them to this branch. No later branch may claim them."""
     inexact: Rows = NO_ROWS
     """Claimed rows that hold the nearest value to a number."""
-    counts: Counter[Entry] = Counter()  # noqa: RUF012  # nobody changes it
-    """What happened to the claimed values."""
+    counts: Counter[Entry] = Counter()  # noqa: RUF012  # it is never changed
+    """The outcomes for the claimed values."""
 
 
 class ColumnDecoder(ABC):
-    """Converts the column of one field or item. Its results equal, value by value, those of its rule."""
+    """Converts the column of one field or item. Every value equals the result of its rule."""
 
     def __init__(self, rule: Rule, type_: pa.DataType) -> None:
         self.rule = rule
-        """Decides what is right; converts the texts that no faster way covers."""
+        """Defines the correct result, and converts the texts that no faster way covers."""
         self.type = type_
         """The Arrow type of the column."""
 
@@ -125,11 +125,11 @@ class ColumnDecoder(ABC):
         return self.decode(texts_of_column(data))
 
     def decode_read(self, data: pa.Array) -> Column:
-        """The column of values that pyarrow's JSON reader has read under the kind's `ReaderTypes`."""
+        """The column of values that pyarrow's JSON reader has read with the kind's `ReaderTypes`."""
         return Column(data)
 
     def claim(self, raws: Sequence[Any], texts: JsonTexts, left: Mask) -> BranchClaim:
-        """The rows that this kind claims as a branch of a union, among those that are `left`."""
+        """The claim of this kind, as a branch of a union, to rows among those that are `left`."""
         nothing = np.zeros_like(left)
         return BranchClaim(pa.nulls(len(raws), self.type), nothing, left & (texts.kinds == TEXT))
 
@@ -153,12 +153,12 @@ class ColumnDecoder(ABC):
         return column
 
     def _coerced(self, count: int) -> Counter[Entry]:
-        """The counts of a column in which so many values were coerced."""
+        """The counts of a column in which this many values were coerced."""
         return Counter({(Outcome.COERCED, self.rule.path): count}) if count else Counter()
 
 
 class ReaderTypes(NamedTuple):
-    """How the typed tiers read a kind: pyarrow's JSON reader, and msgspec's decoder that checks each record."""
+    """The types by which the typed tiers read a kind: with pyarrow's JSON reader, and msgspec's decoder as a check."""
 
     arrow: pa.DataType
     """The type to read as. If it differs from the kind's own, `ColumnDecoder.decode_read` converts the column."""
@@ -167,29 +167,29 @@ class ReaderTypes(NamedTuple):
     typical: re.Pattern[bytes]
     """Matches the JSON text of a value that is read exactly."""
     is_listable: bool = False
-    """Whether lists of this kind are read by type too."""
+    """Whether lists of this kind are also read by type."""
     may_round: bool = False
-    """Whether reading rounds numbers that are too long for the type, so that long ones must be found beforehand."""
+    """Whether reading rounds numbers that are too long for the type, so that such numbers must be found beforehand."""
 
 
 class Kind(ABC):
     """The type of a field or of a list's items."""
 
     word: ClassVar[str]
-    """The kind in one word, as users read it. Also the name of its member in `Layout.NAMED`."""
+    """The kind in one word, for users. It is also the name of its member in `Layout.NAMED`."""
     reader: ClassVar[ReaderTypes | None] = None
-    """How the typed tiers read it; None if they cannot, so that its JSON texts are decoded."""
+    """The types by which the typed tiers read it. If None, they cannot, and its JSON texts are decoded."""
     avro_name: ClassVar[str]
-    """The Avro type that values are encoded as, which no two branches of a union may share. Empty for types that are
-    known by a name of their own."""
+    """The Avro type of encoded values, which no two branches of a union may share. Empty for types that have their own
+    name."""
     python_type: ClassVar[type] = type(None)
     """The Python type of a value that is read from Avro without logical types."""
     avro_tag: ClassVar[str] = ""
-    """The label that a value read from Avro must have, if its Python type is that of another kind too."""
+    """The label of a value that is read from Avro, if another kind has the same Python type; otherwise empty."""
     loses_offset: ClassVar[bool] = False
-    """Whether the UTC offset that a value is written with is not kept."""
+    """Whether the UTC offset of a value is lost."""
     has_structure: bool = False
-    """Whether its values are objects or lists, or some of them."""
+    """Whether some or all of its values are objects or lists."""
 
     @abstractmethod
     def arrow_type(self, layout: Layout) -> pa.DataType:
@@ -197,7 +197,7 @@ class Kind(ABC):
 
     @abstractmethod
     def avro_type(self, enclosing: str | None) -> Any:
-        """The Avro type as JSON values, not nullable. `enclosing` is the namespace in which it stands."""
+        """The Avro type as JSON values, not nullable. `enclosing` is the enclosing namespace."""
 
     @abstractmethod
     def rule(self, layout: Layout, path: str) -> Rule:
@@ -212,7 +212,7 @@ class Kind(ABC):
         return self.word
 
     def paths(self, path: str) -> Iterator[tuple[str, str]]:
-        """Dotted path and words of this field and every one within it; the items of a list stand under `path[]`."""
+        """Yields the dotted path and words of this field and of every field within it. Items are under `path[]`."""
         yield path, self.words()
 
     def as_branches(self) -> tuple[Kind, ...]:
@@ -220,19 +220,19 @@ class Kind(ABC):
         return (self,)
 
     def element(self) -> Kind:
-        """The kind of a list's items; of any other kind, itself."""
+        """The kind of a list's items; for any other kind, the kind itself."""
         return self
 
     def map_records(self, change: Callable[[Any], Kind]) -> Kind:
-        """The same kind with `change` applied to each record that it consists of."""
+        """The same kind with `change` applied to the records in it."""
         return self
 
     def levels(self) -> int:
-        """The levels that it takes in a Parquet schema, in the connector's layout, which never takes fewer."""
+        """The number of levels in a Parquet schema in the connector's layout. No other layout has more levels."""
         return 1
 
     def within_levels(self, levels: int) -> Kind | None:
-        """The same kind with text in place of what is too deep for so many levels; None if all of it must be text."""
+        """The same kind with text in place of parts deeper than this many levels; None if all of it must be text."""
         return None
 
     def avro_storage(self, column: pa.Array) -> pa.Array:
@@ -240,17 +240,17 @@ class Kind(ABC):
         return column
 
     def is_read_as(self, value: Any) -> bool:
-        """Whether a value read from Avro is of this kind."""
+        """Whether a value that was read from Avro is of this kind."""
         if self.avro_tag:
             return isinstance(value, dict) and value.keys() == {self.avro_tag}
         return type(value) is self.python_type
 
     def from_avro(self, value: Any) -> Any:
-        """A value read from Avro as `pyarrow.array` takes it."""
+        """A value that was read from Avro, in the form that `pyarrow.array` accepts."""
         return value[self.avro_tag] if self.avro_tag else value
 
     def json_value(self, value: Any) -> Any:
-        """A value of a column as JSON has it."""
+        """A value of a column as a JSON value."""
         return value
 
 
@@ -258,7 +258,7 @@ def _with_values(data: pa.Array, rows: Rows, values: pa.Array) -> pa.Array:
     """The column with `values` in these rows."""
     if len(values) == len(data):
         return values
-    # Arrow replaces by mask in flat columns only.
+    # Arrow can replace by mask only in flat columns.
     if not pa.types.is_nested(data.type) and not pa.types.is_null(data.type):
         mask = np.zeros(len(data), np.bool_)
         mask[rows] = True

@@ -1,4 +1,4 @@
-"""Lists of one kind of item. One unfit item makes its whole list unfit."""
+"""Lists of items of one kind. One unfit item makes its whole list unfit."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class StructureDecoder(ColumnDecoder):
         return BranchClaim(column.data, rows, np.zeros_like(left), column.inexact, column.counts)
 
     def _split(self, raws: Sequence[Any], parse: Callable[[bytes], Any]) -> tuple[list[Any], Rows]:
-        """Each text parsed if it begins with the bracket, else None; and the rows of other values that are not null."""
+        """The texts parsed if they begin with the bracket, else None; and the rows of other values except nulls."""
         parsed: list[Any] = []
         unfit = []
         for row, raw in enumerate(raws):
@@ -112,7 +112,7 @@ class StructureDecoder(ColumnDecoder):
 
 
 class ListDecoder(StructureDecoder):
-    """All items of a column are decoded as one column."""
+    """Decodes a column of lists. All their items are decoded as one column."""
 
     opening = b"["
 
@@ -132,7 +132,7 @@ class ListDecoder(StructureDecoder):
         lengths = np.array([len(raws) if raws else 0 for raws in lists], np.int64)
         parents = np.repeat(np.arange(len(lists)), lengths)
         if items.unfit.size:
-            # Without the unfit lists, nothing of their other items is counted either.
+            # The unfit lists are dropped, so that their other items are not counted either.
             unfit = np.unique(parents[items.unfit])
             dropped = set(unfit.tolist())
             column = self._of_lists([None if row in dropped else raws for row, raws in enumerate(lists)])
@@ -157,7 +157,7 @@ class ListDecoder(StructureDecoder):
         return self._column(lengths, items, parents, data.is_null().to_numpy(zero_copy_only=False))
 
     def _column(self, lengths: Any, items: Column, parents: Rows, absent: Mask) -> Column:
-        """The column of lists of these lengths, null where absent. `parents` has the row of each item."""
+        """The column of lists of these lengths, null if absent. `parents` has the row of every item."""
         offsets = np.zeros(len(lengths) + 1, np.int32)
         np.cumsum(lengths, out=offsets[1:])
         mask = pa.array(absent) if absent.any() else None

@@ -37,17 +37,17 @@ from s3dest_dagster.columns.kinds.scalar import Scalar, ScalarDecoder, ScalarRul
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)\Z")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?\Z")
 _MAX_DIGITS = 20
-"""Sign and digits that an int64 has at most."""
+"""The most characters of an int64: sign and digits."""
 _LONG_MIN, _LONG_MAX = -(2**63), 2**63 - 1
 _SAFE_DIGITS = 19
-"""A number of fewer digits is an int64."""
+"""A number with fewer digits fits an int64."""
 _MINUS = ord("-")
 
 _SHORT_INTEGER = r"^(?:0|-?[1-9]\d{0,17})$"
 _SHORT_DOUBLE = r"^-?(?:[1-9]\d{0,7}|0)(?:\.\d{1,7})?$"
-"""A number of at most 15 digits: its double gives it back."""
+"""A number with at most 15 digits, which a double holds exactly."""
 _SHORT_FLOAT = r"^-?(?:[1-9]\d{0,2}|0)(?:\.\d{1,3})?$"
-"""A number of at most 6 digits: its 32-bit float gives it back."""
+"""A number with at most 6 digits, which a 32-bit float holds exactly."""
 _ANY_NUMBER = r"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$"
 
 
@@ -65,7 +65,7 @@ def integer(text: str) -> int | None:
 
 
 def whole(number: str) -> int | None:
-    """The int64 of a JSON number without a fraction, however it is spelled ("30.0", "3e1"); None if it has one."""
+    """The int64 of a JSON number without a fraction, in any spelling ("30.0", "3e1"); None if there is none."""
     exact = _decimal(number)
     if exact is None:
         return None
@@ -110,7 +110,7 @@ def _decimal(number: str) -> Decimal | None:
 
 
 class _NumberDecoder(ScalarDecoder):
-    """Numbers, and texts that are exactly a number. Arrow casts the ordinary spellings."""
+    """Decodes numbers, and texts that are exactly a number. Arrow casts the ordinary spellings."""
 
     _looks_like: ClassVar[str]
     """Matches every number that the rule may accept as exact."""
@@ -155,9 +155,9 @@ class _LongDecoder(_NumberDecoder):
 
 
 class Long(Scalar):
-    """An integer of 64 bits. A text that is exactly a JSON integer, and a number without fraction, are coerced.
+    """An integer of 64 bits. A text that is exactly a JSON integer and a number without a fraction are coerced.
 
-    Arrow's durations are taken as the count of their unit.
+    An Arrow duration becomes the count of its unit.
     """
 
     word = "integer"
@@ -210,7 +210,7 @@ class _FloatingDecoder(_NumberDecoder):
         return ordinary if ordinary.all() else ordinary | self._is_spelled_alike(strings)
 
     def _is_spelled_alike(self, strings: pa.Array) -> Mask:
-        """The numbers that Arrow spells as the source does."""
+        """The rows of numbers that Arrow spells like the source."""
         numbers = strings_where(strings, mask_of(pc.match_substring_regex(strings, _ANY_NUMBER)))
         return mask_of(pc.equal(numbers.cast(self.type).cast(pa.string()), numbers))
 
@@ -220,8 +220,10 @@ def _begins_number(raw: bytes) -> bool:
 
 
 class Double(Scalar):
-    """A number as a double. A text that is exactly a JSON number is coerced; of a number that is not held exactly, the
-    nearest value is stored and the text kept in the overflow."""
+    """A number as a double. A text that is exactly a JSON number is coerced.
+
+    If a double cannot hold a number exactly, the nearest value is stored, and the overflow keeps the text.
+    """
 
     word = "number"
     arrow = pa.float64()
@@ -231,7 +233,7 @@ class Double(Scalar):
     )
     python_type = float
     short_number: ClassVar[str] = _SHORT_DOUBLE
-    """Matches numbers of so few digits that they are held exactly."""
+    """Matches numbers with so few digits that they are held exactly."""
     nearest = staticmethod(nearest_double)
     is_exact = staticmethod(is_exact_double)
     castable = (pt.is_floating, pt.is_integer)

@@ -1,4 +1,4 @@
-"""Records: declared fields as columns, and everything else in the level's overflow map."""
+"""Records: declared fields become columns, and everything else goes to the level's overflow map."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Field:
     """A field of a record."""
 
     name: str
-    """As written to Avro and Parquet."""
+    """The name in Avro and Parquet."""
     source: str
-    """As the source spells it."""
+    """The source's spelling."""
     kind: Kind
     doc: str | None = None
-    """The Avro field's doc, which tells the original name if it was changed."""
+    """The Avro field's doc, which has the original name if it was changed."""
 
     def position(self) -> Position:
         """The position of its values."""
@@ -62,7 +62,7 @@ class Record(Kind):
     """The Avro record's namespace."""
     fields: tuple[Field, ...]
     doc: str | None = None
-    """The Avro record's doc, which tells the original name if it was changed."""
+    """The Avro record's doc, which has the original name if it was changed."""
     _hash: int = dataclasses.field(init=False, repr=False, compare=False)
 
     word = "object"
@@ -74,11 +74,11 @@ class Record(Kind):
         object.__setattr__(self, "_hash", hash((self.name, self.namespace, self.fields, self.doc)))
 
     def __hash__(self) -> int:
-        """Computed once, since each enclosing level would otherwise compute it anew."""
+        """The hash, which is computed only once, since otherwise every enclosing level would compute it again."""
         return self._hash
 
     def with_kinds(self, kinds: Iterable[Kind]) -> Record:
-        """The same record with other kinds of its fields."""
+        """The same record with other kinds for its fields."""
         fields = tuple(replace(field, kind=kind) for field, kind in zip(self.fields, kinds, strict=True))
         return Record(self.name, self.namespace, fields, self.doc)
 
@@ -87,8 +87,10 @@ class Record(Kind):
         return pa.struct([*fields, pa.field(OVERFLOW, OVERFLOW_TYPE)])
 
     def avro_type(self, enclosing: str | None, envelope: Sequence[Mapping[str, Any]] = ()) -> Any:
-        """The namespace is written if it differs from the enclosing one, which Avro inherits; "" leaves all namespaces.
-        The fields of the `envelope` come first."""
+        """The Avro type, with the fields of the `envelope` first.
+
+        It has a namespace only if that differs from the enclosing one, which Avro inherits. "" means no namespace.
+        """
         avro: dict[str, Any] = {"type": "record", "name": self.name}
         if self.namespace != enclosing:
             avro["namespace"] = self.namespace or ""
@@ -115,7 +117,7 @@ class Record(Kind):
         yield from self.field_paths(f"{path}.")
 
     def field_paths(self, prefix: str = "") -> Iterator[tuple[str, str]]:
-        """Dotted path and words of every field of every level."""
+        """Yields the dotted path and words of every field of every level."""
         for field in self.fields:
             yield from field.kind.paths(prefix + field.name)
 
@@ -135,7 +137,7 @@ class Record(Kind):
 
 
 class RecordRule(Rule):
-    """Converts one JSON object to a dict by the fields' written names."""
+    """Converts one JSON object to a dict with the fields' written names as keys."""
 
     def __init__(self, record: Record, layout: Layout, path: str) -> None:
         super().__init__(path)
@@ -177,16 +179,16 @@ class FieldDecoder(NamedTuple):
     """A declared field with the decoder of its column."""
 
     source: str
-    """The field's name as the source spells it."""
+    """The source's spelling of the field's name."""
     kind: Kind
     decoder: ColumnDecoder
 
 
 class RecordDecoder(StructureDecoder):
-    """A record level whose names and types nothing is known about beforehand.
+    """Decodes a record level without any assumption about its names and types.
 
-    All objects are taken apart once, then converted field by field. This is how records are decoded that are too dirty
-    for the typed tiers, and levels whose names cannot be foreseen.
+    All objects are split once, and then converted field by field. This is the way for records that are too dirty for
+    the typed tiers, and for levels whose names cannot be foreseen.
     """
 
     opening = b"{"
@@ -210,7 +212,7 @@ class RecordDecoder(StructureDecoder):
         return column
 
     def _of_objects(self, objects: Sequence[Object | None], repeated: Mapping[int, Sequence[Member]]) -> Column:
-        """The column of objects, null for None. `repeated` has, by row, the earlier values of repeated names."""
+        """The column of objects, null for None. `repeated` has the earlier values of repeated names, by row."""
         absent = [members is None for members in objects]
         present = [_NO_MEMBERS if members is None else members for members in objects]
         overflow = OverflowColumn(len(objects), self.prefix)
@@ -223,12 +225,12 @@ class RecordDecoder(StructureDecoder):
         return self.column(columns, overflow, pa.array(absent) if any(absent) else None)
 
     def column(self, columns: Sequence[pa.Array], overflow: OverflowColumn, absent: pa.Array | None) -> Column:
-        """The level's column of its fields' columns; null where `absent` is true."""
+        """The level's column, made of its fields' columns. It is null in rows for which `absent` is true."""
         data = pa.StructArray.from_arrays([*columns, overflow.column()], fields=list(self.type), mask=absent)
         return Column(data, counts=overflow.counts)
 
     def decode_arrow(self, data: pa.Array) -> Column:
-        """The columns of a struct by the source's names. Raises RecordError if two of them have the same name."""
+        """The level's column from a struct with the source's names. Raises RecordError if two members share a name."""
         data = unpacked(data)
         if not pt.is_struct(data.type):
             return super().decode_arrow(data)
@@ -250,7 +252,7 @@ class RecordDecoder(StructureDecoder):
     def _add_undeclared(
         self, objects: Sequence[Object], overflow: OverflowColumn, repeated: Mapping[int, Sequence[Member]]
     ) -> None:
-        """Puts the members that are not declared into the overflow, and the `repeated` names' earlier values."""
+        """Adds the undeclared members and the earlier values of `repeated` names to the overflow."""
         rows, names, raws = [], [], []
         own: dict[int, list[Member]] = {}
         for row, members in enumerate(objects):

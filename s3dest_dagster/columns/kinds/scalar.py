@@ -1,4 +1,4 @@
-"""Kinds without inner structure: what they have in common, and strings, booleans, bytes and null."""
+"""Kinds without inner structure: their base classes, and strings, booleans, bytes and null."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class ScalarRule(Rule):
 
 
 class ScalarDecoder(ColumnDecoder):
-    """The decoder of a scalar kind. It converts value by value as far as a subclass knows no faster way."""
+    """The decoder of a scalar kind. It converts value by value unless a subclass has a faster way."""
 
     def __init__(self, rule: Rule, kind: Any, type_: pa.DataType | None = None) -> None:
         super().__init__(rule, type_ or kind.arrow)
@@ -58,7 +58,7 @@ class ScalarDecoder(ColumnDecoder):
         return Column(values)
 
     def _cast(self, data: pa.Array) -> pa.Array | None:
-        """The column cast without loss; None if it has another type, or a value would lose something."""
+        """The column cast without loss; None if its type cannot be cast, or a cast would change a value."""
         if data.null_count == len(data):
             return pa.nulls(len(data), self._kind.arrow)
         if not self._kind.casts_from(data):
@@ -78,7 +78,7 @@ class Scalar(Kind):
     avro: ClassVar[Any]
     """The Avro type as JSON values."""
     castable: ClassVar[tuple[Callable[[pa.DataType], bool], ...]]
-    """Tests for the Arrow types that Arrow casts to `arrow` without loss, or else refuses to cast."""
+    """Tests for the Arrow types that Arrow either casts to `arrow` without loss or refuses to cast."""
     rule_type: ClassVar[type[ScalarRule]]
     decoder_type: ClassVar[type[ScalarDecoder]] = ScalarDecoder
 
@@ -95,7 +95,7 @@ class Scalar(Kind):
         return self.decoder_type(self.rule(layout, path), self)
 
     def casts_from(self, column: pa.Array) -> bool:
-        """Whether Arrow casts this column without loss, or else refuses to cast it."""
+        """Whether Arrow either casts this column without loss or refuses to cast it."""
         return any(test(column.type) for test in self.castable)
 
 
@@ -161,7 +161,7 @@ class Boolean(Scalar):
 
 
 class _BytesRule(ScalarRule):
-    """Accepts the canonical spelling only, since the bytes of any other would not give the same text back."""
+    """Accepts only the canonical spelling, since the bytes of any other spelling would not give the same text back."""
 
     def exact(self, raw: bytes, log: ConversionLog) -> Any:
         if raw[0] != QUOTE:
@@ -175,7 +175,7 @@ class _BytesRule(ScalarRule):
 
 
 class Bytes(Scalar):
-    """Bytes, in JSON as base64: the protocol's `BinaryData`."""
+    """Bytes, which are base64 in JSON: the protocol's `BinaryData`."""
 
     word = avro = avro_name = "bytes"
     arrow = pa.binary()
@@ -185,7 +185,7 @@ class Bytes(Scalar):
 
 
 class Null(Scalar):
-    """Null alone: any other value goes to the overflow."""
+    """Only null: any other value goes to the overflow."""
 
     word = avro = avro_name = "null"
     arrow = pa.null()

@@ -1,14 +1,14 @@
-"""Dates, times of day and timestamps, which JSON writes as strings.
+"""Dates, times of day and timestamps, which are strings in JSON.
 
-The texts that are understood are those of the connector's converter (`DateTimeUtils`, json-avro-converter 1.1.0): "-",
-"/", "." or a blank between year, month and day; month numbers or English short names; "T" or a blank before the time;
-seconds and fraction optional; zones. No value is changed on the way: a day or hour that does not exist, or anything
-finer than a microsecond, does not parse. Neither does what lies, in UTC, outside the years 1 to 9999, since many
-readers fail at a whole file for one such value.
+The accepted texts are those of the connector's converter (`DateTimeUtils`, json-avro-converter 1.1.0): "-", "/", "." or
+a blank between year, month and day; month numbers or English short names; "T" or a blank before the time; optional
+seconds and fraction; zones. Values never change: a day or hour that does not exist, or a time finer than a microsecond,
+does not parse. A value outside the years 1 to 9999 in UTC does not parse either, since many readers fail on a whole
+file because of one such value.
 
 Arrow parses the ordinary forms of a column. Its own parsers accept more than these rules ("T03Z", the year 0, a date
 alone as a timestamp, years that an offset moves beyond 9999) and less (separators, month names), and stop at the first
-text that they refuse. So they see only what a pattern lets through; everything else is parsed one by one.
+text that they refuse. So they get only texts that match a pattern; all other texts are parsed one by one.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ _DAY = 86_400 * _SECOND
 """In microseconds."""
 _DAYS_BEFORE_1970 = 719_163
 _FIRST_MICROS, _LAST_MICROS = -719_162 * _DAY, 2_932_897 * _DAY - 1
-"""0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z."""
+"""0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z, in microseconds since 1970."""
 
 _TIMESTAMP = pa.timestamp("us", "UTC")
 _TIME_OF_DAY = pa.time64("us")
 _NONE = pa.scalar(None, pa.string())
-# The forms that Arrow parses, as patterns for RE2.
+# These are the forms that Arrow parses, as patterns for RE2.
 _ARROW_TIME = r"(?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d{1,6}0{0,3})?)?"
 _ARROW_DATE = r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])"
 _SAMPLE = 16
-"""Texts that are cast before the whole column is, since a cast that fails costs time for every value."""
+"""How many texts are cast as a trial before the whole column, since a failed cast costs time for every value."""
 _COLON_AT, _SHORTEST = 13, 16
-"""Where "2021-01-02T03:04" has its colon, and its length. Shorter texts that Arrow accepts are no date and time."""
+"""The position of the colon in "2021-01-02T03:04", and its length. Shorter texts that Arrow accepts lack a time."""
 
 
 def date_days(text: str) -> int | None:
-    """Days since 1970-01-01 of a date, or of a date and time at midnight, in UTC or without a zone."""
+    """Days since 1970-01-01 of a date, or of a date and time at midnight in UTC or without a zone; else None."""
     if match := _DATE_ONLY.match(text):
         return _days(match)
     if not (match := _DATE_TIME.match(text)) or match["zone"] not in _UTC:
@@ -72,7 +72,7 @@ def date_days(text: str) -> int | None:
 
 
 def time_micros(text: str) -> int | None:
-    """Microseconds since midnight of a time of day, converted to UTC if it has an offset."""
+    """Microseconds since midnight of a time of day, converted to UTC if it has an offset; None if it does not parse."""
     match = _TIME_ONLY.match(text)
     clock = _micros_of_day(match) if match else None
     if match is None or clock is None:
@@ -81,7 +81,7 @@ def time_micros(text: str) -> int | None:
 
 
 def timestamp_micros(text: str) -> int | None:
-    """Microseconds since 1970-01-01T00:00:00Z of a date and time, in UTC if it names no zone."""
+    """Microseconds since 1970-01-01T00:00:00Z of a date and time, which is in UTC if it has no zone; else None."""
     match = _DATE_TIME.match(text)
     days, clock = (_days(match), _micros_of_day(match)) if match else (None, None)
     if match is None or days is None or clock is None:
@@ -101,7 +101,7 @@ def _days(match: re.Match[str]) -> int | None:
 
 
 def _micros_of_day(match: re.Match[str]) -> int | None:
-    """The time of day in microseconds; None if it is finer than that."""
+    """The time of day in microseconds; None if it is finer than a microsecond."""
     fraction = (match["fraction"] or "").ljust(9, "0")
     if fraction[6:] != "000":
         return None
@@ -110,7 +110,7 @@ def _micros_of_day(match: re.Match[str]) -> int | None:
 
 
 def _offset(zone: str | None) -> int:
-    """Microseconds that a fixed zone is ahead of UTC."""
+    """The offset of a fixed zone from UTC in microseconds, positive if it is ahead."""
     if zone is None or zone in ("Z", "UTC", "GMT"):
         return 0
     digits = zone[1:].replace(":", "").ljust(4, "0")
@@ -119,8 +119,10 @@ def _offset(zone: str | None) -> int:
 
 
 def _in_region(local: int, zone: str) -> int | None:
-    """The instant of a local time in a region, the earlier of two; None if clocks skipped it or the region is
-    unknown."""
+    """The instant of a local time in a region; the earlier one if there are two.
+
+    None if clocks skipped the local time or the region is unknown.
+    """
     region = _region(zone)
     try:
         wall = datetime(1970, 1, 1) + timedelta(microseconds=local)
@@ -141,7 +143,7 @@ def _region(name: str) -> ZoneInfo | None:
 
 
 def _read_timestamps(strings: pa.Array) -> pa.Array:
-    """The timestamps of a string column, as far as Arrow parses them; null elsewhere."""
+    """The timestamps of a string column; null for texts that Arrow does not parse."""
     for type_ in (_TIMESTAMP, pa.timestamp("us")):
         if (stamps := _cast_whole(strings, type_)) is not None:
             return stamps
@@ -155,7 +157,7 @@ def _read_timestamps(strings: pa.Array) -> pa.Array:
 
 
 def _cast_whole(strings: pa.Array, type_: pa.DataType) -> pa.Array | None:
-    """The column by one cast; None unless all its texts are dates and times, and all have a zone or none has."""
+    """The column by one cast; None unless all texts are dates and times, and either all or none have a zone."""
     try:
         strings.slice(0, _SAMPLE).cast(type_)
         stamps = strings.cast(type_).cast(_TIMESTAMP)
@@ -186,7 +188,7 @@ def _read_times(strings: pa.Array) -> pa.Array:
 
 
 def _cast_fitting(strings: pa.Array, fits: pa.Array, type_: pa.DataType) -> pa.Array:
-    """The fitting texts, cast. If one of them is no day (30 February), only those of the days 1 to 28 are cast."""
+    """The fitting texts, cast. If one is not a real day (30 February), only texts with days 1 to 28 are cast."""
     fits = pc.and_(fits, pc.invert(pc.starts_with(strings, "0000")))
     try:
         return pc.if_else(fits, strings, _NONE).cast(type_)
@@ -196,7 +198,7 @@ def _cast_fitting(strings: pa.Array, fits: pa.Array, type_: pa.DataType) -> pa.A
 
 
 def _with_six_digits(strings: pa.Array) -> pa.Array:
-    """The texts without zeros behind the sixth digit of the fraction, which Arrow refuses."""
+    """The texts without zeros after the sixth digit of the fraction, since Arrow refuses those."""
     if not pc.any(pc.match_substring_regex(strings, r"\.\d{7}")).as_py():
         return strings
     return pc.replace_substring_regex(strings, r"(\.\d{6})0+(Z|[+-]|$)", r"\1\2")
@@ -213,7 +215,7 @@ class _TemporalRule(ScalarRule):
 
 
 class TemporalDecoder(ScalarDecoder):
-    """A temporal kind alone: a text that does not parse is unfit."""
+    """Decodes a temporal kind without a string beside it: a text that does not parse is unfit."""
 
     def decode(self, raws: Sequence[Any]) -> Column:
         texts = json_texts(raws)
@@ -238,7 +240,7 @@ class TemporalDecoder(ScalarDecoder):
 
 
 class TemporalBesideTextDecoder(TemporalDecoder):
-    """A temporal kind in Avro's layout: a struct whose second member holds the texts that do not parse."""
+    """Decodes a temporal kind in Avro's layout: a struct whose second member holds the texts that do not parse."""
 
     def of_values(self, values: pa.Array) -> Column:
         return Column(self._struct(values, pa.nulls(len(values), pa.string()), values))
@@ -252,7 +254,7 @@ class TemporalBesideTextDecoder(TemporalDecoder):
 
 
 class Temporal(Scalar):
-    """A kind that arrives as text which may fail to parse. In Avro it has a plain string beside it for such texts."""
+    """A kind that arrives as a text, which may not parse. In Avro, it has a plain string beside it for such texts."""
 
     reader = ReaderTypes(pa.string(), str, re.compile(rb'"'))
     python_type = int
@@ -267,10 +269,10 @@ class Temporal(Scalar):
     @staticmethod
     @abstractmethod
     def read_ordinary(strings: pa.Array) -> pa.Array:
-        """The column of the texts that Arrow parses as `parse` does; null elsewhere."""
+        """The column of the texts that Arrow parses like `parse`; null for other texts."""
 
     def column(self, strings: pa.Array) -> pa.Array:
-        """The values of a string column, null where a text does not parse."""
+        """The values of a string column; null if a text does not parse."""
         values = self.read_ordinary(strings)
         if values.null_count == strings.null_count:
             return values
@@ -279,7 +281,7 @@ class Temporal(Scalar):
         return pc.replace_with_mask(values, others, parsed)
 
     def casts_from(self, column: pa.Array) -> bool:
-        """Values that readers cannot hold (the year 32103) are not cast."""
+        """False also if there are values that readers cannot hold (the year 32103)."""
         return super().casts_from(column) and not pc.any(beyond_range(column)).as_py()
 
     def avro_storage(self, column: pa.Array) -> pa.Array:

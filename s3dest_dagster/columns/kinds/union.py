@@ -1,7 +1,7 @@
-"""Fields and items that may hold several kinds of value.
+"""Fields and items that may hold several kinds of values.
 
-A *position* is where a value stands: a field of a record, or an item of a list. It holds one kind, or the branches of a
-union. In Avro, a temporal kind is never alone: a plain string stands beside it for texts that do not parse.
+A *position* is the place of a value: a field of a record, or an item of a list. It holds one kind, or the branches of a
+union. In Avro, a temporal kind is never alone: it has a plain string beside it for texts that do not parse.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Position(NamedTuple):
         return (*own, STRING) if self.has_text and needs_text(own) else own
 
     def members(self, layout: Layout) -> tuple[tuple[str, Kind], ...]:
-        """Name and kind of each member, if its column is a struct of several kinds; () if it is of one kind."""
+        """The names and kinds of the members if its column is a struct of several kinds; () if it has one kind."""
         parts = self.kind.as_branches() if layout is Layout.NAMED else self.branches()
         if len(parts) < 2:
             return ()
@@ -49,7 +49,7 @@ class Position(NamedTuple):
         return self.kind.arrow_type(layout)
 
     def avro_type(self, enclosing: str | None) -> Any:
-        """Its nullable Avro type as JSON values. `enclosing` is the namespace in which it stands."""
+        """Its nullable Avro type as JSON values. `enclosing` is the enclosing namespace."""
         branches = self.branches()
         return ["null", *(branch.avro_type(enclosing) for branch in branches)] if branches else "null"
 
@@ -72,24 +72,24 @@ class Position(NamedTuple):
         return UnionDecoder(rule, type_, [part.decoder(layout, path) for part in self.kind.as_branches()])
 
     def levels(self) -> int:
-        """The levels that it takes in a Parquet schema, in the connector's layout."""
+        """The number of levels in a Parquet schema in the connector's layout."""
         branches = self.branches()
         return 1 + max(branch.levels() for branch in branches) if len(branches) > 1 else self.kind.levels()
 
     def within_levels(self, levels: int) -> Kind:
-        """Its kind with text in place of what is too deep for so many levels, its own among them."""
+        """Its kind with text in place of parts deeper than this many levels, including its own."""
         return self.kind if self.levels() <= levels else self.kind.within_levels(levels) or STRING
 
 
 def needs_text(branches: Iterable[Any]) -> bool:
-    """Whether Avro needs a string beside these branches: a temporal kind is among them, and no string."""
+    """Whether Avro needs a string beside these branches: they include a temporal kind but no string."""
     branches = list(branches)
     return any(isinstance(branch, Temporal) for branch in branches) and STRING not in branches
 
 
 @dataclass(frozen=True)
 class Union(Kind):
-    """At least two kinds, none of them null alone or a union. Their order counts."""
+    """At least two kinds, none of which is null or a union. Their order matters."""
 
     branches: tuple[Kind, ...]
 
@@ -120,9 +120,9 @@ class Union(Kind):
 
 
 class UnionRule(Rule):
-    """The first branch, in order, that holds the value exactly; else coerced; else as the nearest number.
+    """Converts by the first branch, in order, that holds the value exactly, else coerced, else as the nearest number.
 
-    `declared` has the rule of each member. `rest` names the member for texts that no declared branch accepts.
+    `declared` has the members' rules. `rest` names the member for texts that no declared branch accepts.
     """
 
     def __init__(self, path: str, declared: Sequence[tuple[str, Rule]], rest: str | None) -> None:
@@ -155,7 +155,7 @@ class UnionRule(Rule):
 
 
 class UnionDecoder(ColumnDecoder):
-    """Each branch in order claims the rows that it holds exactly; the rule converts what is left, value by value.
+    """Decodes a union: each branch in turn claims the rows that it holds exactly, and the rule converts other values.
 
     `type` may have one more member than there are branches, for texts that no branch accepts.
     """
