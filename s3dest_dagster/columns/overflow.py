@@ -2,8 +2,8 @@
 
 Only this module decides what goes there. A field's value is *routed* to the map if it does not fit the field's kind, or
 if the field holds only the nearest number: `OverflowMap.convert_field` routes one value, and
-`OverflowColumn.route_misfits` routes a column. The map also receives undeclared fields, the earlier values of names that
-a record repeats, and the entries of a record's own field with a name of the map.
+`OverflowColumn.route_misfits` routes a column. The map also receives undeclared fields, the earlier values of names
+that a record repeats, and the entries of a record's own field with a name of the map.
 
 An entry has the field's original name and the JSON text of its value, or the plain text if the value is a string.
 """

@@ -63,7 +63,7 @@ def emitted_at_column(emitted_at: NDArray[np.int64]) -> pa.Array:
 
 
 PARQUET_LEVELS = 100
-"""The most levels of a schema, including its root. pyarrow refuses files with more, and with it pandas, Dask, Polars."""
+"""The most levels of a schema, including its root. pyarrow, and so pandas, Dask and Polars, refuse files with more."""
 
 
 def avro_schema(record: Record, *, envelope: bool = True) -> dict[str, Any]:
@@ -111,5 +111,5 @@ def columns(record: Record) -> list[tuple[str, str, str | None]]:
 
 
 def paths(record: Record) -> Iterator[tuple[str, str]]:
-    """Yields the dotted path and the kind in words of every field at every level. Items of a list are under `name[]`."""
+    """Yields the dotted path and the kind in words of every field at every level. Items are under `name[]`."""
     return record.field_paths()

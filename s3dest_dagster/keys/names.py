@@ -78,7 +78,7 @@ def sanitize_segment(text: str) -> str:
 
 
 def check_key(key: str, whose: str, stream: StreamId | None = None) -> None:
-    """Raises TemplateError for a key that is too long, has a "." or ".." directory, is for manifests, or ends in "/"."""
+    """Raises TemplateError for a key that is too long, has a "." or ".." directory, is a manifest's, or ends in "/"."""
     if problem := _problem(key):
         raise TemplateError(
             f"{whose} would make the key {key!r}, which {problem}.",
