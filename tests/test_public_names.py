@@ -16,9 +16,9 @@ def test_every_public_name_is_there(name):
     assert name in dir(s3dest_dagster)
 
 
-def test_they_are_sorted_and_each_has_a_room():
+def test_they_are_sorted_and_each_has_a_module():
     assert sorted(s3dest_dagster.__all__) == s3dest_dagster.__all__
-    assert s3dest_dagster._ROOMS.keys() == set(s3dest_dagster.__all__)
+    assert s3dest_dagster._MODULES.keys() == set(s3dest_dagster.__all__)
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -1,6 +1,6 @@
-"""Batches to bytes, in each format, and one object back as Arrow. Must not know: S3, keys, commits.
+"""File formats: encode batches as bytes, and read one object back as Arrow. Must not know: S3, keys, commits.
 
-`format_of` gives the format of some settings. `Format`, `Encoder`, `ObjectWriter` and `Encoded` say what it offers.
+`format_of` returns the format for some settings. `Format`, `Encoder`, `ObjectWriter` and `Encoded` are its interface.
 """
 
 from pkgutil import resolve_name
@@ -41,7 +41,7 @@ __all__ = [
 
 
 def format_of(settings: FormatSettings) -> Format[Any]:
-    """The format with these settings. Its module is imported when it is first asked for."""
+    """The format with these settings. Its module is imported at the first request."""
     implementation: type[Format[Any]] = resolve_name(FORMATS[type(settings)])
     return implementation(settings)
 
@@ -58,8 +58,8 @@ def encoder(
     Args:
         settings: The format's settings.
         stream: The stream, with its JSON schema.
-        on_mismatch: What happens to a value that does not fit its declared type; for Avro and Parquet.
-        unknown_types: What a declared type becomes that is not known (see `record_type`).
+        on_mismatch: What happens to a value that does not fit its declared type, in Avro and Parquet.
+        unknown_types: What happens to a declared type that is not known (see `record_type`).
 
     Raises:
         SchemaError: The stream has no JSON schema, or one that cannot be understood.
@@ -71,13 +71,13 @@ def encoder(
 def read_table(settings: FormatSettings, stream: Stream, data: Content | IO[bytes]) -> pa.Table:
     """The records of one object, in its order.
 
-    Columns have the types of the stream as it is now. If the object was written under another schema, columns that it
-    lacks are null. CSV has no way to tell an object from a text that looks like one, so it is read as an object if its
-    field may be one. What nests deeper than Parquet can (`within_parquet`) is JSON text.
+    Columns have the types of the stream's current schema. If the object was written under another schema, columns that
+    it lacks are null. CSV does not distinguish an object from a text that looks like one, so such a text is read as an
+    object if its field may be one. Values that nest deeper than Parquet allows (`within_parquet`) are JSON text.
 
     Raises:
         RecordError: The content is not in this format.
-        SchemaError: As `encoder`.
+        SchemaError: As for `encoder`.
     """
     content = data if isinstance(data, bytes | memoryview) else data.read()
     return format_of(settings).read(contents_of(stream).record, content)

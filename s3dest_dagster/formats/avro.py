@@ -1,9 +1,9 @@
 """Avro object container files: a header, then blocks of records, each followed by the sync marker.
 
-Blocks are made from Arrow columns, byte for byte as a record-by-record Avro writer makes them, without its loop. Every
-column becomes a few binary columns ("parts") with its Avro bytes, row by row. All parts of a row, joined, are the row's
-record, and the value buffer of the joined column is the block's body. The columns come in `Layout.AVRO`, whose struct
-members are the branches of a union, in order. Must not know: JSON.
+Blocks are made from Arrow columns. They equal, byte for byte, the blocks of a record-by-record Avro writer, but need no
+loop over records. Every column becomes a few binary columns ("parts") with its Avro bytes, row by row. The joined parts
+of a row are the row's record, and the value buffer of the joined column is the block's body. The columns have
+`Layout.AVRO`, whose struct members are the branches of a union, in order. Must not know: JSON.
 
 File format: https://avro.apache.org/docs/1.11.1/specification/#object-container-files
 Binary encoding: https://avro.apache.org/docs/1.11.1/specification/#binary-encoding
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK_BYTES = 64_000
-"""Before compression, a block ends with the record that fills it to this size, as in Java's DataFileWriter."""
+"""The size, before compression, at which a block ends with the current record, as in Java's DataFileWriter."""
 
 _MAGIC = b"Obj\x01"
 
@@ -69,7 +69,7 @@ class Avro(Format[AvroFormat]):
 
 
 class AvroEncoder(Encoder):
-    """Encodes blocks, cut between records, and compresses them."""
+    """Encodes records as blocks, which end between records, and compresses the blocks."""
 
     def __init__(self, settings: AvroFormat, contents: Contents, on_mismatch: OnMismatch) -> None:
         super().__init__(settings, contents)
@@ -98,7 +98,7 @@ class AvroEncoder(Encoder):
 
 
 class AvroObject:
-    """One container file. `marker` is its sync marker, of 16 bytes."""
+    """One container file. `marker` is its sync marker of 16 bytes."""
 
     buffered = in_background = 0
 
@@ -113,21 +113,21 @@ class AvroObject:
             self._sink(self._marker.join([*encoded.payload, b""]))
 
     def flush_rows(self) -> None:
-        """Rows are never held back."""
+        """Does nothing, since rows are never held back."""
 
     def close(self) -> None:
-        """A container file has no footer."""
+        """Does nothing, since a container file has no footer."""
 
 
 # ---------------------------------------------------------------------- reading
 
 
 _TAGGED = {kind.avro_tag: kind.avro_name for kind in (DATE, FLOAT)}
-"""Avro types of the tagged kinds, by tag. Alone, their Python values would look like those of other kinds."""
+"""Avro types of the tagged kinds, by tag. Without the tag, their Python values would look like those of other kinds."""
 
 
 def _rows(content: Content) -> Iterator[dict[str, Any]]:
-    """The records as Python values: temporal ones as integers, and those of tagged kinds as dicts."""
+    """Yields the records as Python values: temporal values as integers, and values of tagged kinds as dicts."""
     reader = fastavro.block_reader(BytesIO(content))
     schema = fastavro.parse_schema(_tagged(reader.writer_schema, count()))
     for block in reader:
@@ -170,7 +170,7 @@ def record_rows(
 
 
 def blocks(rows: pa.Array) -> Iterator[tuple[int, memoryview]]:
-    """The records in blocks of `BLOCK_BYTES` or just above: the number of records and the body of each."""
+    """Yields the records in blocks of at least `BLOCK_BYTES`, except the last: the number of records and the body."""
     ends = bounds(rows)
     body = memoryview(rows.buffers()[2] or b"")
     start = 0
@@ -203,14 +203,14 @@ def _record_parts(record: Record, columns: Sequence[pa.Array]) -> Parts:
 def _nullable(kind: Kind, column: pa.Array) -> Parts:
     """A union of null and the branches of `kind`."""
     if not kind.as_branches():
-        return []  # the type "null" alone, without a union, has no bytes
+        return []  # the plain type "null", without a union, has no bytes
     if pa.types.is_struct(column.type) and not isinstance(kind, Record):
         return _branches(kind, column)
     return _value(kind, column, branch=varint(1), absent=_NULL_BRANCH)
 
 
 def _branches(kind: Kind, column: pa.StructArray) -> Parts:
-    """A union of several branches. The struct has one member for each, in order, of which at most one is set."""
+    """A union of several branches. The struct has one member per branch, in order, and at most one is set."""
     members = column.flatten()
     kinds = kind.as_branches()
     kinds += (STRING,) * (len(members) - len(kinds))  # the branch for texts that are not dates
@@ -229,7 +229,7 @@ def _branches(kind: Kind, column: pa.StructArray) -> Parts:
 
 
 def _value(kind: Kind, column: pa.Array, *, branch: bytes, absent: bytes) -> Parts:
-    """For each row `branch` and the value, or `absent` if it is null."""
+    """The parts of every row: `branch` and the value, or `absent` if the value is null."""
     if isinstance(kind, Record):
         return _record(kind, column, branch, absent)
     if isinstance(kind, Array):
@@ -268,11 +268,11 @@ def _map(column: pa.MapArray, *, branch: bytes, absent: bytes) -> Parts:
 
 
 def _sequence(column: pa.ListArray, items: pa.Array, branch: bytes, absent: bytes) -> Parts:
-    """A list or map: one block of its items, and the end mark. `items` are the encoded items of all rows."""
+    """A list or map: one block with its items, and the end mark. `items` are the encoded items of all rows."""
     valid = _valid(column)
     sizes = np.diff(column.offsets.to_numpy())
     if valid is not None:
-        sizes = np.where(valid, sizes, 0)  # a null list may cover items, which flattening leaves out
+        sizes = np.where(valid, sizes, 0)  # a null list may span items, which flattening omits
     ends = np.zeros(len(column) + 1, np.int64)
     np.cumsum(sizes, out=ends[1:])
     merged = binary_array(bounds(items)[ends], items.buffers()[2])
@@ -309,16 +309,16 @@ def _booleans(column: pa.Array, branch: bytes, absent: bytes) -> pa.Array:
 
 
 def _varints(numbers: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
-    """Each number as Avro's long: a left-aligned byte matrix, and the length of each row."""
+    """Numbers as Avro's longs: a left-aligned byte matrix, and the length of every row."""
     zigzag = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
     widest = max(1, (int(zigzag.max(initial=0)).bit_length() + 6) // 7)
     matrix = np.empty((len(zigzag), widest), np.uint8)
     lengths = np.ones(len(zigzag), np.int32)
     for position in range(widest):
         rest = zigzag >> np.uint64(7 * position)
-        goes_on = rest > 0x7F
-        lengths += goes_on
-        matrix[:, position] = (rest & np.uint64(0x7F)).astype(np.uint8) | (goes_on.view(np.uint8) << 7)
+        has_more = rest > 0x7F
+        lengths += has_more
+        matrix[:, position] = (rest & np.uint64(0x7F)).astype(np.uint8) | (has_more.view(np.uint8) << 7)
     return matrix, lengths
 
 
@@ -329,7 +329,7 @@ def _fixed(
     valid: NDArray[np.bool_] | None,
     absent: bytes,
 ) -> pa.Array:
-    """The rows of a byte matrix, each after `branch`. An invalid row is `absent`, which has at most one byte."""
+    """The rows of a byte matrix, preceded by `branch`. An invalid row is `absent`, which has at most one byte."""
     if branch:
         matrix = np.concatenate(
             [np.broadcast_to(np.frombuffer(branch, np.uint8), (len(matrix), len(branch))), matrix], 1
@@ -345,7 +345,7 @@ def _fixed(
 def _heads(
     sizes: NDArray[np.integer], branch: bytes, valid: NDArray[np.bool_] | None, *, absent: bytes, empty: bytes
 ) -> pa.Array:
-    """What is before a text, list or map: branch and size. `empty` if the size is 0, `absent` if it is invalid."""
+    """The bytes before a text, list or map: branch and size; `empty` if the size is 0, `absent` for an invalid row."""
     largest = int(sizes.max(initial=0))
     if largest < _TABLE_LIMIT:
         table = _head_table(branch, absent, empty, max(256, 1 << largest.bit_length()))
@@ -365,5 +365,5 @@ def _head_table(branch: bytes, absent: bytes, empty: bytes, limit: int) -> pa.Ar
 
 
 def _valid(column: pa.Array) -> NDArray[np.bool_] | None:
-    """Which rows have a value. None if all have."""
+    """True for rows with a value; None if all rows have one."""
     return None if not column.null_count else column.is_valid().to_numpy(zero_copy_only=False)

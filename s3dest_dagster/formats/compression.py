@@ -1,4 +1,4 @@
-"""Compression, with every level honoured. The tables at the end list the codecs of each kind of format.
+"""Compression with all its levels. The tables at the end list the codecs of every kind of format.
 
 Equal bytes and settings give equal compressed bytes. Must not know: records.
 """
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     BlockCompressor = Callable[[Buffer], bytes]
-    """Compresses one block. Several threads may call it at once."""
+    """Compresses one block. Several threads may call it at the same time."""
 
-# ---------------------------------------------------------------------- text: one stream for an object
+# ---------------------------------------------------------------------- text: one stream per object
 
 _GZIP_WINDOW = 31  # zlib's number for a gzip header and trailer around deflate
 _GZIP_EFFORTS = {"fast": (isal_zlib, 1), "balanced": (isal_zlib, 2), "small": (zlib_ng, 6)}
-"""Library and level. isal compresses at the speed of memory; zlib-ng's 6 is as tight as zlib's 6 in half the time."""
+"""Library and level. isal compresses at the speed of memory; zlib-ng's 6 is as small as zlib's 6 in half the time."""
 
 
 class ByteStream(Protocol):
-    """Bytes in, bytes out. What is held back comes at the end."""
+    """A compressor that gets bytes and returns bytes. `flush` returns the bytes that are held back."""
 
     def compress(self, data: Buffer, /) -> bytes: ...
 
@@ -60,24 +60,24 @@ class TextCodec(NamedTuple):
     begin: Callable[[TextFormat], ByteStream]
     decompress: Callable[[bytes | memoryview], bytes]
     magic: bytes
-    """How the compressed bytes begin. No text does."""
+    """The first bytes of the compressed content. No text begins with them."""
 
 
 def decompress_text(content: bytes | memoryview) -> bytes:
-    """The text of an object. Its first bytes say how it is compressed: settings may have changed, and some servers
-    decompress what they deliver."""
+    """The text of an object. Its first bytes show the compression, since settings may have changed, and some servers
+    decompress the content that they deliver."""
     for codec in TEXT_CODECS.values():
         if content[: len(codec.magic)] == codec.magic:
             return codec.decompress(content)
     return bytes(content)
 
 
-# ---------------------------------------------------------------------- Avro: each block alone
+# ---------------------------------------------------------------------- Avro: every block separately
 
 _RAW_DEFLATE_WINDOW = -15
 _DEFLATE_LEVELS: dict[int, tuple[Any, int]] = {1: (isal_zlib, 1), 2: (isal_zlib, 2), 8: (zlib, 8), 9: (zlib_ng, 8)}
-"""The levels that are not zlib-ng's own. isal gives zlib's low levels at a third of the cost. zlib-ng's 9 gives larger
-blocks than its 8, which is tighter than zlib's 9 and so is the best."""
+"""The levels for which zlib-ng's own level is not used. isal replaces zlib's low levels at a third of the cost.
+zlib-ng's 9 makes larger blocks than its 8, and its 8 makes smaller blocks than zlib's 9, so its 8 is the best."""
 
 
 class AvroCodec(NamedTuple):
@@ -117,7 +117,7 @@ class _Zstandard:
         self._contexts = threading.local()
 
     def __call__(self, body: Buffer) -> bytes:
-        # Each thread keeps its own context: to make one costs more than a block.
+        # Every thread keeps its own context, since creating one costs more than compressing a block.
         context = getattr(self._contexts, "compressor", None)
         if context is None:
             context = self._contexts.compressor = zstd.ZstdCompressor(options=self._options)
@@ -132,7 +132,7 @@ TEXT_CODECS: Mapping[TextCompression, TextCodec] = {
         begin=lambda settings: gzip_stream(settings.gzip_effort), decompress=gzip.decompress, magic=b"\x1f\x8b"
     ),
 }
-"""Every compression of text. What is not here does not compress."""
+"""Every compression of text. A value that is not a key here means no compression."""
 
 AVRO_CODECS: Mapping[str, AvroCodec] = {
     "no compression": AvroCodec("null", lambda settings: bytes),
@@ -151,17 +151,17 @@ class ParquetCodec(NamedTuple):
     """A compression of the pages of a Parquet file."""
 
     name: str
-    """The codec as pyarrow calls it."""
+    """pyarrow's name for the codec."""
     level: int | None = None
-    """The level that pyarrow is given; None for its own default."""
+    """The level for pyarrow; None for its default."""
 
 
 PARQUET_CODECS: Mapping[str, ParquetCodec] = {
     "UNCOMPRESSED": ParquetCodec("NONE"),
     "SNAPPY": ParquetCodec("SNAPPY"),
-    # pyarrow's own default is 9: three times the cost for files that are hardly smaller.
+    # pyarrow's default is 9, which costs three times as much for files that are hardly smaller.
     "GZIP": ParquetCodec("GZIP", 6),
-    # pyarrow cannot write LZO: `parquet_lzo` compresses the pages that it has written.
+    # pyarrow cannot write LZO, so `parquet_lzo` compresses the pages that pyarrow has written.
     "LZO": ParquetCodec("NONE"),
     "BROTLI": ParquetCodec("BROTLI"),
     "LZ4": ParquetCodec("LZ4_RAW"),

@@ -1,8 +1,8 @@
-"""CSV (RFC 4180): cells are cut from the source's own JSON text, so that every value keeps its spelling.
+"""CSV (RFC 4180): cells are taken from the source's JSON text, so that every value keeps its spelling.
 
 A JSON number, a boolean, or a text without escapes already is its CSV cell. Only escapes, nested values and nulls need
-work. Texts are quoted and numbers are not; null and missing are an empty cell without quotes. Must not know: types. A
-cell is what the record says, whatever its column was declared as.
+work. Texts are quoted and numbers are not; a null or missing value is an empty cell without quotes. A cell has the
+record's value, regardless of the declared type of its column. Must not know: types.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _column_names(settings: CsvFormat, properties: Iterable[str]) -> list[str]:
     """The columns of a flattened object between the envelope and the additional properties.
 
     They are the schema's root properties in the order of their UTF-16 code units. A property with the name of another
-    column is none; its fields count as undeclared.
+    column gets no column; its fields count as undeclared.
     """
     reserved = {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if settings.additional_properties_column else set())
     return sorted(set(properties) - reserved, key=lambda name: name.encode("utf-16-be"))
@@ -109,7 +109,7 @@ def _lines_with_data(raws: Sequence[bytes], batch: Batch, entropy: bytes) -> byt
 
 
 def _additional_cells(fields: RootFields, rows: int) -> pa.Array:
-    """The cells of what records have beyond the columns."""
+    """The cells with the fields of records that have no column."""
     cells = [b""] * rows
     for row in fields.undeclared.keys() | fields.earlier.keys():
         cells[row] = _additional_cell(fields.undeclared.get(row, {}), fields.earlier.get(row, ()))
@@ -117,7 +117,7 @@ def _additional_cells(fields: RootFields, rows: int) -> pa.Array:
 
 
 def _additional_cell(undeclared: Mapping[str, msgspec.Raw], earlier: Iterable[Member]) -> bytes:
-    """One JSON object, sorted by name: a record's undeclared fields, and the earlier values of its repeated names."""
+    """One JSON object, sorted by name, with a record's undeclared fields and the earlier values of repeated names."""
     members, names = dict(undeclared), OverflowNames(undeclared)
     for name, value in earlier:
         members[names.allocate(name)] = msgspec.Raw(value)
@@ -125,7 +125,7 @@ def _additional_cell(undeclared: Mapping[str, msgspec.Raw], earlier: Iterable[Me
 
 
 def _tally(fields: RootFields, declared: Collection[str]) -> Tally:
-    """How often each undeclared field had a value other than null, and how often each name had an earlier value."""
+    """The counts of values other than null by undeclared field, and of earlier values by repeated name."""
     undeclared = ((name, value) for members in fields.undeclared.values() for name, value in members.items())
     counts = Counter((Outcome.UNDECLARED, name) for name, value in undeclared if bytes(value) != b"null")
     for members in fields.earlier.values():
@@ -147,16 +147,15 @@ def _quoted(text: bytes) -> bytes:
 
 
 def cell_rows(texts: Bytes, breaks: Positions, columns: int) -> pa.Array:
-    """The cells of each record as one binary value, with a comma before every cell.
+    """The cells of every record as one binary value, with a comma before every cell.
 
-    A number, a boolean and a string without escapes are their own cell. Null and an absent value become an empty one.
-    A string with escapes becomes its characters, and a nested value compact JSON, both quoted.
+    A number, a boolean and a string without escapes are their own cell. Null and an absent value become an empty cell.
+    A string with escapes becomes its characters, and a nested value becomes compact JSON; both are quoted.
 
     Args:
-        texts: JSON texts, record by record, of as many `columns` each. A line break is before every text, and one more
-            at the end.
-        breaks: Where these line breaks are.
-        columns: How many texts a record has.
+        texts: The JSON texts, record by record. There is a line break before every text, and one more at the end.
+        breaks: The positions of these line breaks.
+        columns: The number of texts per record.
     """
     first = texts[breaks[:-1] + 1]
     nested = (first == ord("{")) | (first == ord("["))
@@ -178,7 +177,7 @@ def cell_rows(texts: Bytes, breaks: Positions, columns: int) -> pa.Array:
 
 
 def _without_nulls(texts: Bytes, breaks: Positions, nulls: Positions) -> tuple[Bytes, Positions]:
-    """A copy of the texts in which those with these numbers are empty, and its line breaks."""
+    """A copy of the texts in which the `nulls` are empty, and the positions of its line breaks."""
     if not len(nulls):
         return texts.copy(), breaks
     keep = np.ones(len(texts), np.bool_)
@@ -191,14 +190,14 @@ def _without_nulls(texts: Bytes, breaks: Positions, nulls: Positions) -> tuple[B
 
 
 def _with_backslash(texts: Bytes, breaks: Positions) -> NDArray[np.bool_]:
-    """Which of the texts have a backslash."""
+    """True for the texts that have a backslash."""
     found = np.zeros(len(breaks) - 1, np.bool_)
     found[np.searchsorted(breaks, np.flatnonzero(texts == _BACKSLASH)) - 1] = True
     return found
 
 
 def _replace_each(values: list[bytes], positions: Positions, replace: Callable[[list[bytes]], list[bytes]]) -> None:
-    """Replaces the values in these places, all with one call."""
+    """Replaces the values at these positions with one call."""
     if not len(positions):
         return
     numbers = positions.tolist()
@@ -219,12 +218,12 @@ def _escaped_cells(values: Sequence[bytes]) -> list[bytes]:
 
 
 def _all_quoted(texts: bytes, separator: bytes) -> list[bytes]:
-    """Each text as a cell. The separator is a byte that none of them has."""
+    """The texts as cells. The separator is a byte that no text contains."""
     return _quoted(texts).replace(separator, b'"%b"' % separator).split(separator)
 
 
 def _with_replaced(text: bytes, starts: Positions, ends: Positions, values: Sequence[bytes]) -> bytes:
-    """The text with other bytes in these places, which are in order and do not overlap."""
+    """The text with other bytes in these ranges, which are in order and do not overlap."""
     kept = zip([0, *ends.tolist()], [*starts.tolist(), len(text)], strict=True)
     parts = [b""] * (2 * len(values) + 1)
     parts[0::2] = [text[start:end] for start, end in kept]
@@ -243,7 +242,7 @@ def compact(text: bytes) -> bytes:
 
 
 def compact_lines(raws: Sequence[bytes]) -> bytes:
-    """JSON texts without line breaks in them, each compact, joined by line breaks."""
+    """The JSON texts, which have no line breaks, in compact form and joined by line breaks."""
     lines = b"\n".join(raws)
     suspects = _lines_with_suspicious_blanks(lines)
     if not len(suspects):
@@ -257,8 +256,8 @@ def compact_lines(raws: Sequence[bytes]) -> bytes:
 def _lines_with_suspicious_blanks(lines: bytes) -> NDArray[np.int64]:
     """The numbers of the lines that may have a blank outside of strings.
 
-    JSON has no blanks between two tokens without punctuation, so a run of blanks begins after punctuation, or ends
-    before it. Blanks in strings can look like that, too, which only costs time.
+    Between two JSON tokens there is always punctuation, so a run of blanks begins after punctuation or ends before it.
+    Blanks in strings can also look like that, which only costs time.
     """
     characters = np.frombuffer(lines, np.uint8)
     blank = characters == ord(" ")
@@ -279,9 +278,9 @@ _CELL = re.compile(rb'("(?:[^"]|"")*"|[^,\r\n"]*)(,|\r?\n|\Z)')
 
 
 def _records(text: bytes, record: Record) -> Iterator[Line]:
-    """The records of the lines after the header, flattened or not.
+    """Yields the records of the lines after the header, flattened or not.
 
-    A cell with quotes was a text or a nested value, one without was a number or a boolean.
+    A quoted cell was a text or a nested value; an unquoted cell was a number or a boolean.
     """
     lines = _cells_of_lines(text)
     names = [_unquoted(cell).decode() for cell in next(lines, [])]
@@ -296,7 +295,7 @@ def _record_text(names: Sequence[str], cells: Sequence[bytes], nested: set[str])
     members: list[Member] = []
     for name, cell in zip(names, cells, strict=True):
         if cell and name == OVERFLOW and cell.startswith(b'"{'):
-            # These come first: a name that also has a column is an earlier value of it.
+            # These come first, since a name that also has a column holds an earlier value of that column.
             members = pairs_of(_unquoted(cell)) + members
         elif cell:
             members.append((name, _json_text(cell, name in nested)))

@@ -1,4 +1,4 @@
-"""JSON Lines: the source's own JSON bytes between the envelope's, one record per line. Must not know: values.
+"""JSON Lines: one record per line, made of the envelope and the source's own JSON bytes. Must not know: values.
 
 {"_airbyte_ab_id":"…","_airbyte_emitted_at":"1622135805000","_airbyte_data":{…}}
 {"_airbyte_ab_id":"…","_airbyte_emitted_at":"1622135805000","user_id":123,…}        with root level flattening
@@ -28,7 +28,7 @@ from s3dest_dagster.settings.formats import JsonlFormat
 _ENVELOPE = (RECORD_ID, EMITTED_AT)
 _ENVELOPE_KEYS = tuple(f'"{name}"'.encode() for name in _ENVELOPE)
 _ESCAPED_LETTERS = (rb"\u005", rb"\u006", rb"\u007")
-"""How the escapes of the letters in envelope names begin. A key with such an escape may equal the name."""
+"""The beginnings of escapes for letters in envelope names. A key with such an escape may equal an envelope name."""
 _QUOTE = ord('"')
 
 
@@ -46,7 +46,7 @@ class Jsonl(Text[JsonlFormat]):
 
 
 class JsonlEncoder(TextEncoder[JsonlFormat]):
-    """Lines of JSON. Values keep the source's spelling: they are not even parsed."""
+    """Encodes records as lines of JSON. Values keep the source's spelling, since they are not even parsed."""
 
     def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
         heads = self._heads(batch, entropy)
@@ -56,7 +56,7 @@ class JsonlEncoder(TextEncoder[JsonlFormat]):
         return join_lines(heads, bodies, b"\n"), tally
 
     def _heads(self, batch: Batch, entropy: bytes) -> list[bytes]:
-        """What is before each record's own text."""
+        """The bytes before every record's own text."""
         quote = b'"' if self._settings.emitted_at == "text" else b""
         parts: Parts = [
             b'{"%b":"' % RECORD_ID.encode(),
@@ -69,7 +69,7 @@ class JsonlEncoder(TextEncoder[JsonlFormat]):
 
 
 def _flattened(raws: Sequence[bytes], heads: list[bytes]) -> tuple[list[bytes], list[bytes], Tally]:
-    """Each record's text after its opening brace, and the heads, which have no comma before an empty record.
+    """The records' texts after the opening brace, and the heads without the comma before an empty record.
 
     A field with the name of an envelope column goes into the object `_airbyte_additional_properties` at the end of the
     line, and counts as undeclared. So the envelope keeps its names, and nothing is lost.
@@ -93,7 +93,7 @@ def _may_clash(text: bytes) -> bool:
 
 
 def _without_clash(body: bytes, moved: Counter[Entry]) -> bytes:
-    """A record's text after its brace, with its envelope names moved into the overflow object."""
+    """A record's text after the opening brace, with fields that have envelope names moved to the overflow object."""
     pairs = pairs_of(b"{" + body)
     overflow: list[Member] = []
     names = OverflowNames()
@@ -119,7 +119,7 @@ class _Enveloped(msgspec.Struct):
     data: msgspec.Raw = msgspec.field(name=DATA)
 
 
-_enveloped = msgspec.json.Decoder(_Enveloped)  # made here, since the first use may come from several threads at once
+_enveloped = msgspec.json.Decoder(_Enveloped)  # made here, since several threads may use it first at the same time
 
 
 def _enveloped_lines(text: bytes) -> Iterator[Line]:

@@ -1,4 +1,4 @@
-"""Parquet files: batches become Arrow columns while encoding, and row groups of the wanted size while writing.
+"""Parquet files: encoding makes Arrow columns from batches, and writing makes row groups of the requested size.
 
 Must not know: JSON records.
 """
@@ -49,14 +49,14 @@ from s3dest_dagster.formats.reading import ROWS_AT_ONCE, MemberBranches, named_r
 from s3dest_dagster.settings.formats import ParquetFormat
 
 AVRO_SCHEMA_KEY = "parquet.avro.schema"
-"""The metadata key under which parquet-avro writes, and looks for, a file's Avro schema."""
+"""The metadata key under which parquet-avro writes and expects a file's Avro schema."""
 
 LAYOUTS = {"named": Layout.NAMED, "member": Layout.MEMBER}
 _ENVELOPE = [pa.field(RECORD_ID, pa.string(), nullable=False), pa.field(EMITTED_AT, EMITTED_AT_TYPE, nullable=False)]
 _DEFAULT_PADDING_MB = ParquetFormat().max_padding_size_mb
-"""Connector configurations have it without meaning it, so nothing is said about it."""
+"""Connector configurations contain this value without intending it, so it causes no message."""
 _MOST_VALUES_PER_CHECK = 256
-"""pyarrow checks the sizes of pages and dictionaries after so many values at most. Checking more often costs time."""
+"""The most values after which pyarrow checks the sizes of pages and dictionaries. Checking more often costs time."""
 _CHECKS_PER_PAGE = 4
 _UNLIMITED_ROWS = 1 << 30
 
@@ -86,7 +86,7 @@ class Parquet(Format[ParquetFormat]):
 
 
 class ParquetEncoder(Encoder):
-    """Encodes batches as Arrow columns, the envelope first."""
+    """Encodes batches as Arrow columns. The envelope comes first."""
 
     def __init__(self, settings: ParquetFormat, contents: Contents, on_mismatch: OnMismatch) -> None:
         super().__init__(settings, contents)
@@ -111,7 +111,7 @@ class ParquetEncoder(Encoder):
 
 
 class ParquetObject:
-    """One Parquet file. Rows are held back until they fill a row group of `block_size_mb`, counted in Arrow bytes."""
+    """One Parquet file. Rows are held back until they fill a row group of `block_size_mb`, measured in Arrow bytes."""
 
     in_background = 0
 
@@ -142,7 +142,7 @@ class ParquetObject:
         with self._file.passing():
             self._writer_for(rows).write_table(rows, row_group_size=rows.num_rows)
         del rows
-        # Otherwise the pool keeps the memory for the next row group while another stream's rows need it.
+        # Otherwise the pool would keep the memory for the next row group while another stream's rows need it.
         pa.default_memory_pool().release_unused()
 
     def close(self) -> None:
@@ -155,14 +155,14 @@ class ParquetObject:
             self._rewriter.close()
 
     def _writer_for(self, rows: pa.Table) -> pq.ParquetWriter:
-        """The file's writer. It begins with the first rows, whose width decides how often sizes are checked."""
+        """The file's writer. It is created with the first rows, whose width determines how often sizes are checked."""
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._file, self._schema, **_writer_options(self._settings, rows))
             self._writer.add_key_value_metadata(self._metadata)
         return self._writer
 
     def _pieces(self, batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-        """The batch in pieces, each of which fills the row group at most with its last row. None without rows."""
+        """Yields the batch in pieces, none if it has no rows. Only the last row of a piece may fill the row group."""
         while batch.num_rows:
             room = self._group_bytes - self.buffered
             rows = -(-batch.num_rows * room // max(batch.nbytes, 1))  # rounded up, so at least 1
@@ -188,16 +188,18 @@ def _writer_options(settings: ParquetFormat, rows: pa.Table) -> dict[str, Any]:
 
 
 def _values_per_check(rows: pa.Table, page_bytes: int) -> int:
-    """After how many values pyarrow checks a page's size: a few times per page of the widest column, since a page
-    grows until the next check."""
+    """The number of values after which pyarrow checks a page's size.
+
+    It checks a few times per page of the widest column, since a page grows until the next check.
+    """
     widest: int = max(column.nbytes for column in rows.columns) // max(rows.num_rows, 1)
     return min(max(page_bytes // (_CHECKS_PER_PAGE * max(widest, 1)), 1), _MOST_VALUES_PER_CHECK)
 
 
 class _File:
-    """A file to write to. It passes bytes on only while it is told to.
+    """A file for pyarrow's writer. It passes bytes to the sink only within `passing`.
 
-    pyarrow completes a file whose writer is dropped unfinished, but an abandoned object must stay incomplete.
+    pyarrow completes a file if its writer is discarded early, but an abandoned object must stay incomplete.
     """
 
     closed = False
@@ -220,7 +222,7 @@ class _File:
         return len(data)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Does nothing, since no bytes are held back."""
 
     def close(self) -> None:
         self.closed = True
@@ -232,8 +234,8 @@ class _File:
 def avro_schema_of_columns(record: Record, layout: Layout) -> str:
     """The Avro schema of a file's columns as JSON text, with the envelope, for readers such as parquet-avro.
 
-    Such a reader expects columns of the schema's shape. The connector's union layout has the shape of the stream's own
-    Avro schema. With named members a union is a record, and a temporal column has no text beside it.
+    Such a reader expects columns with the shape of the schema. The connector's union layout has the shape of the
+    stream's own Avro schema. With named members, a union is a record, and a temporal column has no text beside it.
     """
     schema = avro_schema(record)
     if layout is Layout.NAMED:
@@ -242,7 +244,7 @@ def avro_schema_of_columns(record: Record, layout: Layout) -> str:
 
 
 def _name_unions(schema: dict[str, Any], record: Record, skipped: int, path: str) -> None:
-    """Changes the types of a record level's fields in place. `skipped` fields are before its own."""
+    """Changes the types of a record level's fields in place. The first `skipped` fields are not its own."""
     for own, field in zip(schema["fields"][skipped:], record.fields, strict=False):
         own["type"] = _type_with_names(own["type"], field.kind, f"{path}_{field.name}", fallback=True)
 
@@ -284,7 +286,7 @@ def _read(record: Record, content: Content) -> pa.Table:
 
 
 def _retyped_table(table: pa.Table, target: pa.Schema) -> pa.Table:
-    """The table's columns in the types of `target`. A column that it lacks is null."""
+    """The table's columns in the types of `target`. A column that the table lacks is null."""
     columns = [
         pa.chunked_array([retyped(chunk, field.type) for chunk in table.column(field.name).chunks], field.type)
         if field.name in table.column_names
@@ -296,7 +298,7 @@ def _retyped_table(table: pa.Table, target: pa.Schema) -> pa.Table:
 
 def retyped(column: pa.Array, kind: pa.DataType) -> pa.Array:
     """The column in another type."""
-    # Nested columns are cast level by level: Arrow's own cast damages lists of nulls.
+    # Nested columns are cast level by level, since Arrow's own cast damages lists of nulls.
     if column.type == kind:
         return column
     if pa.types.is_struct(kind) and pa.types.is_struct(column.type):
@@ -321,7 +323,7 @@ def _children(kind: pa.DataType) -> list[pa.Field]:
 
 
 def integer_type(kind: pa.DataType) -> pa.DataType:
-    """The type with integers in place of temporal values, since Python's own types cannot hold all of these."""
+    """The type with integers in place of temporal values, since Python's own types cannot hold all such values."""
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(integer_type(field.type)) for field in _children(kind)])
     if pa.types.is_list(kind):

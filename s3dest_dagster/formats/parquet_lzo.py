@@ -1,8 +1,8 @@
 """Parquet with LZO, which pyarrow cannot write: pages are compressed on their way from pyarrow to the object.
 
-Page bodies have the framing of Hadoop's LZO codec, and so of parquet-mr and Spark: repeated {uncompressed size,
+Page bodies have the framing of Hadoop's LZO codec, which parquet-mr and Spark also use: repeated {uncompressed size,
 compressed size, LZO1X block}, with sizes as 32-bit big-endian numbers. Page headers and the footer are Thrift structs
-in the compact protocol; they are read and written without loss. Must not know: columns, rows.
+in the compact protocol, and are read and written without loss. Must not know: columns, rows.
 
 Page headers and footer: https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift
 Compact protocol: https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
@@ -20,7 +20,7 @@ _MAGIC = b"PAR1"
 _FOOTER_TAIL = 8
 _UNCOMPRESSED, _LZO = 0, 3
 _FRAME_BYTES = 128 * 1024
-"""Less than the buffer of 256 KiB that Hadoop's readers have."""
+"""The most bytes of one frame: less than the 256 KiB buffer of Hadoop's readers."""
 
 _HEADER_COMPRESSED_SIZE = 3
 _FILE_ROW_GROUPS = 4
@@ -29,11 +29,11 @@ _CHUNK_FILE_OFFSET, _CHUNK_METADATA = 2, 3
 _CODEC, _COMPRESSED_SIZE, _DATA_PAGE, _DICTIONARY_PAGE = 4, 7, 9, 11
 
 Frame = Callable[[bytes], bytes]
-"""Makes a page's body of another: compresses or decompresses it."""
+"""Converts a page's body: compresses or decompresses it."""
 
 
 def lzo_compressor() -> Frame:
-    """Compresses a page's body. Raises MissingExtraError if the optional package is not installed."""
+    """A function that compresses a page's body. Raises MissingExtraError if the optional package is not installed."""
     compressor = _library().LZOCompressor()
 
     def compress(body: bytes) -> bytes:
@@ -48,7 +48,7 @@ def lzo_compressor() -> Frame:
 
 
 def lzo_decompressor() -> Frame:
-    """Decompresses a page's body. Raises MissingExtraError if the optional package is not installed."""
+    """A function that decompresses a page's body. Raises MissingExtraError if the optional package is not installed."""
     decompress_block = _library().LZOCompressor.decompress
 
     def decompress(framed: bytes) -> bytes:
@@ -95,9 +95,9 @@ def without_lzo(data: Content) -> bytes:
 
 
 class PageRewriter:
-    """Gets a Parquet file piece by piece, and sends it with other page bodies to the sink.
+    """Receives a Parquet file piece by piece, and sends it to the sink with converted page bodies.
 
-    It holds back one page at most. Call `end_pages` between the last page and the footer.
+    It holds back at most one page. Call `end_pages` between the last page and the footer.
     """
 
     def __init__(self, sink: Sink, frame: Frame, codec: int = _LZO) -> None:
@@ -119,7 +119,7 @@ class PageRewriter:
             pass
 
     def end_pages(self) -> None:
-        """Says that what follows is the footer."""
+        """Marks the end of the pages: the footer follows."""
         assert not self._held, "a page is incomplete"
         self._moved[self._read] = self._written
         self._in_pages = False
@@ -162,7 +162,7 @@ class PageRewriter:
                     put(group, number, self._moved[old] if value is None else value)
 
     def _move_chunk(self, chunk: Struct) -> int:
-        """Does so for a column chunk, and returns its new size."""
+        """Sets codec, size and positions of a column chunk, and returns its new size."""
         metadata = get(chunk, _CHUNK_METADATA)
         data_page, dictionary_page = get(metadata, _DATA_PAGE), get(metadata, _DICTIONARY_PAGE)
         start = data_page if dictionary_page is None else dictionary_page
@@ -215,7 +215,7 @@ class ThriftReader:
         return fields
 
     def _value(self, kind: int) -> Any:
-        if kind in (TRUE, FALSE, I8):  # a boolean has a byte of its own in lists only
+        if kind in (TRUE, FALSE, I8):  # only in lists does a boolean have its own byte
             return self._byte()
         if kind in (I16, I32, I64):
             return self._zigzag()
@@ -269,7 +269,7 @@ def thrift_bytes(fields: Struct) -> bytes:
 
 
 def get(fields: Struct, number: int) -> Any:
-    """The value of a field. None if the struct lacks it."""
+    """The value of a field; None if the struct lacks it."""
     return next((value for own, _, value in fields if own == number), None)
 
 

@@ -1,4 +1,4 @@
-"""What a format is: one object with its encoder, its reader, and what `plan` says about it.
+"""The interface of a format: one object with its encoder, its reader, and its answers for `plan`.
 
 Must not know: any single format.
 """
@@ -27,42 +27,42 @@ Content = bytes | memoryview
 """The bytes of a whole object."""
 
 Sink = Callable[[bytes], object]
-"""Gets an object's bytes, piece by piece, in order."""
+"""Receives an object's bytes, piece by piece, in order."""
 Background = Callable[[Callable[[], bytes]], Callable[[], bytes]]
-"""Begins work on a free thread, and gives a function that waits for its result. The work has no side effects and holds
-the interpreter's lock for little of its time."""
+"""Starts work on a free thread, and returns a function that waits for its result. The work has no side effects and
+holds the interpreter's lock for a small part of its time."""
 
 PROLEPTIC_CALENDAR: Mapping[str, str] = {"org.apache.spark.version": "3.1.0"}
 """Metadata of a file that tells Apache Spark that its dates and timestamps follow the format's definition.
 
-Spark 2 counted days before 1582-10-15, and moments before 1900, by another calendar than Parquet and Avro define. If a
-file does not say which version of Spark wrote it, Spark 3 refuses such values, or reads them as Spark 2's if
-`spark.sql.parquet.datetimeRebaseModeInRead` is LEGACY. From 3.1.0 on all types follow the definition, unless
-`org.apache.spark.legacyDateTime` or `legacyINT96` is there, too.
+For days before 1582-10-15 and times before 1900, Spark 2 used another calendar than Parquet and Avro define. If a file
+does not name the version of Spark that wrote it, Spark 3 refuses such values, or reads them as Spark 2's if
+`spark.sql.parquet.datetimeRebaseModeInRead` is LEGACY. From 3.1.0 on, all types follow the definition, unless the
+metadata also has `org.apache.spark.legacyDateTime` or `legacyINT96`.
 """
 
 
 def run_now(work: Callable[[], bytes]) -> Callable[[], bytes]:
-    """A `Background` without a thread: does the work immediately."""
+    """A `Background` without a thread, which does the work immediately."""
     result = work()
     return lambda: result
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What the objects of a stream contain, whatever the format."""
+    """The contents of a stream's objects, for any format."""
 
     record: Record
     properties: tuple[str, ...]
-    """The names of the schema's root properties, in its order."""
+    """The names of the schema's root properties, in the schema's order."""
     schema_text: str
     """The Avro schema of the records, as canonical JSON text."""
     fingerprint: str
-    """SHA-256 of `schema_text`: if two are equal, the objects have equal columns."""
+    """SHA-256 of `schema_text`. If two fingerprints are equal, the objects have equal columns."""
 
 
 def contents_of(stream: Stream, *, unknown_types: UnknownTypes = "text") -> Contents:
-    """What the stream's objects contain.
+    """The contents of the stream's objects.
 
     Raises:
         SchemaError: The stream has no JSON schema, or one that cannot be understood (see `record_type`).
@@ -85,7 +85,7 @@ class Encoded:
     payload: bytes | list[bytes] | pa.RecordBatch
     """Private to the format."""
     nbytes: int
-    """The memory that the payload takes."""
+    """The memory that the payload uses."""
     tally: Tally = field(default_factory=Tally)
 
 
@@ -94,27 +94,27 @@ class ObjectWriter(Protocol):
 
     @property
     def buffered(self) -> int:
-        """Bytes of rows held back in memory, such as a Parquet row group. 0 if the format holds none back."""
+        """Bytes of rows held back in memory, such as a Parquet row group. 0 if the format holds no rows back."""
 
     @property
     def in_background(self) -> int:
         """Bytes of the work in the background. Its result reaches the sink with the next batch, or at the end."""
 
     def append(self, encoded: Encoded) -> None:
-        """Appends a batch; bytes go to the sink as they come."""
+        """Appends a batch. Bytes go to the sink when they are ready."""
 
     def flush_rows(self) -> None:
         """Writes the rows that are held back, which ends a row group early. Does nothing if there are none."""
 
     def close(self) -> None:
-        """Completes the object: writes what is held back, and the footer or trailer."""
+        """Completes the object: writes the rows that are held back, and the footer or trailer."""
 
 
 class Encoder(ABC):
-    """Turns a stream's records into bytes, for one sync."""
+    """Encodes a stream's records as bytes, for one sync."""
 
     holds_lock: ClassVar[bool] = False
-    """Whether encoding has the interpreter's lock most of its time, so that a second thread gains nothing."""
+    """Whether encoding holds the interpreter's lock most of the time, so that a second thread gains nothing."""
 
     def __init__(self, settings: FormatSettings, contents: Contents) -> None:
         self.extension = settings.extension
@@ -123,11 +123,11 @@ class Encoder(ABC):
 
     @abstractmethod
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
-        """Does everything that can run in parallel. Has no side effects; several threads may call it at once.
+        """Does all work that can run in parallel. It has no side effects, and several threads may call it together.
 
         Args:
             batch: The records.
-            entropy: 16 random bytes for each record, for its id.
+            entropy: 16 random bytes per record, for its id.
 
         Raises:
             RecordError: A record cannot be landed.
@@ -138,31 +138,31 @@ class Encoder(ABC):
         """Begins an object.
 
         Args:
-            sink: Gets the object's bytes.
+            sink: Receives the object's bytes.
             marker: 16 random bytes: Avro's sync marker. The other formats ignore it.
-            background: Where text is compressed. The bytes and their order are the same wherever that is.
+            background: Runs the compression of text. It does not affect the bytes or their order.
         """
 
 
 class Format(ABC, Generic[Settings]):
     """A file format with its settings. The table of the formats is `settings.formats.FORMATS`.
 
-    The defaults here are those of a format whose columns have types.
+    The defaults here suit a format whose columns have types.
     """
 
     row_group_setting: ClassVar[str] = ""
-    """The setting for the size, in MB of 2²⁰, of the rows held back in memory. Empty if the format holds none back."""
+    """The setting for the size, in MB of 2²⁰, of the rows held back in memory. Empty if no rows are held back."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
 
     @abstractmethod
     def encoder(self, contents: Contents, on_mismatch: OnMismatch) -> Encoder:
-        """The encoder for one stream and sync. `on_mismatch` concerns formats whose columns have types."""
+        """The encoder for one stream and sync. `on_mismatch` affects only formats whose columns have types."""
 
     @abstractmethod
     def read(self, record: Record, content: Content) -> pa.Table:
-        """The records of one object, in its order, as the envelope columns and the fields of `record`.
+        """The records of one object, in its order, with the envelope columns and the fields of `record`.
 
         Raises:
             RecordError: The content is not in this format.
@@ -172,17 +172,17 @@ class Format(ABC, Generic[Settings]):
         """Raises MissingExtraError if the settings need an optional package that is not installed."""
 
     def stored_record(self, record: Record) -> Record:
-        """The record type as the objects have it."""
+        """The record type that the objects have."""
         return record
 
     def renamed(self, record: Record) -> dict[str, str]:
-        """The root's fields whose names the format does not allow, and the names that they get."""
+        """The root's fields whose names the format does not allow, and their new names."""
         return {each.source: each.name for each in record.fields if each.source != each.name}
 
     def diagnostics(self, record: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
-        """What the format does not keep as it is declared."""
+        """The diagnostics of fields that the format does not keep as declared."""
         return column_diagnostics(record, self.stored_record(record), json_schema)
 
     def without_effect(self) -> Iterator[str]:
-        """A sentence for each setting that is accepted but cannot do anything."""
+        """Yields a sentence for every setting that is accepted but has no effect."""
         return iter(())

@@ -1,6 +1,6 @@
-"""What the readers of all formats share: columns in `Layout.NAMED`, from JSON lines or from rows of Python values.
+"""Shared code of all formats' readers: makes columns in `Layout.NAMED` from JSON lines or from rows of Python values.
 
-For the people who read what was landed, and for tests: whole objects are read into memory. Must not know: S3, commits,
+It is for people who read landed objects, and for tests: it reads whole objects into memory. Must not know: S3, commits,
 the format of a file.
 """
 
@@ -33,12 +33,12 @@ ROWS_AT_ONCE = 10_000
 
 
 def table_schema(stream: Stream) -> pa.Schema:
-    """The columns that `read_table` gives for this stream. Raises SchemaError, as `encoder`."""
+    """The columns that `read_table` returns for this stream. Raises SchemaError like `encoder`."""
     return schema_of(within_parquet(contents_of(stream).record))
 
 
 def schema_of(record: Record) -> pa.Schema:
-    """The envelope columns, and those of the record's fields."""
+    """The envelope columns, and the columns of the record's fields."""
     envelope = [(RECORD_ID, pa.string(), False), (EMITTED_AT, EMITTED_AT_TYPE, False)]
     return pa.schema([*(pa.field(*field) for field in envelope), *arrow_schema(record, layout=Layout.NAMED)])
 
@@ -58,7 +58,7 @@ def table_of_lines(record: Record, lines: Iterable[Line]) -> pa.Table:
 
 
 def _chunks(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    """The lines in batches of the size that conversion is fastest with."""
+    """Yields the lines in batches of the size for which conversion is fastest."""
     chunk: list[Line] = []
     size = 0
     for line in lines:
@@ -84,14 +84,14 @@ _NOT_IN_SCHEMA: Final = object()
 
 
 class Branches(Protocol):
-    """How a value says to which branch of its position it belongs."""
+    """The way in which a value shows to which branch of its position it belongs."""
 
     def find(self, value: Any, parts: tuple[Kind, ...]) -> tuple[int, Any]:
-        """The number of the branch in `parts` (their count for a text beside them), and the value in it."""
+        """The index of the branch in `parts` (their number for a text beside them), and the value in it."""
 
 
 class AvroBranches:
-    """Values of Avro. Their Python type says the branch, since no two branches have the same."""
+    """The branches of Avro values. The Python type shows the branch, since no two branches share a type."""
 
     def find(self, value: Any, parts: tuple[Kind, ...]) -> tuple[int, Any]:
         number = next((number for number, part in enumerate(parts) if part.is_read_as(value)), len(parts))
@@ -99,7 +99,7 @@ class AvroBranches:
 
 
 class MemberBranches:
-    """Structs with one member for each branch, of which one is set, as the connector's Parquet files have them."""
+    """The branches of structs with one member per branch and one member set, as in the connector's Parquet files."""
 
     def find(self, value: Any, parts: tuple[Kind, ...]) -> tuple[int, Any]:
         if not isinstance(value, dict) or "member0" not in value:
@@ -108,13 +108,13 @@ class MemberBranches:
 
 
 def named_record(record: Record, stored: Record, row: dict[str, Any], branches: Branches) -> dict[str, Any]:
-    """A root record with its envelope, and each union's value under its branch's name.
+    """A root record with its envelope, and with every union's value under its branch's name.
 
     Temporal values stay integers, since they may be out of the range of Python's own types.
 
     Args:
         record: The type of the row.
-        stored: The same type with text for what nests too deep.
+        stored: The same type with text for kinds that nest too deep.
         row: The values.
         branches: Finds the branch of a union's value.
     """
@@ -123,7 +123,7 @@ def named_record(record: Record, stored: Record, row: dict[str, Any], branches: 
 
 
 def _record(record: Record, stored: Record, value: dict[str, Any], branches: Branches) -> dict[str, Any]:
-    """Texts beside a temporal kind go to the overflow, since this layout has no place for them."""
+    """One record. Texts beside a temporal kind go to the overflow, since this layout has no place for them."""
     named: dict[str, Any] = {}
     overflow = dict(value.get(OVERFLOW) or {})
     for field, target in zip(record.fields, stored.fields, strict=True):
@@ -137,7 +137,7 @@ def _record(record: Record, stored: Record, value: dict[str, Any], branches: Bra
 
 
 def _position(kind: Kind, stored: Kind, value: Any, branches: Branches, *, fallback: bool) -> Any:
-    """The value of a field or item. `_NOT_IN_SCHEMA` if this layout has none for it."""
+    """The value of a field or item; `_NOT_IN_SCHEMA` if this layout has no place for it."""
     if value is None:
         return None
     if stored == STRING and kind != STRING:
@@ -151,7 +151,7 @@ def _position(kind: Kind, stored: Kind, value: Any, branches: Branches, *, fallb
 
 
 def _branches_of(kind: Kind, *, fallback: bool) -> tuple[tuple[str, ...], tuple[Kind, ...]]:
-    """The names and the kinds of a position's branches. One branch alone has no name."""
+    """The names and the kinds of a position's branches. A single branch has no name."""
     named = Position(kind, fallback).members(Layout.NAMED)
     return tuple(name for name, _ in named), tuple(part for _, part in named) or (kind,)
 
@@ -166,13 +166,13 @@ def _value(kind: Kind, stored: Kind, value: Any, branches: Branches) -> Any:
 
 
 def _overflow_text(kind: Kind, value: Any, branches: Branches) -> str:
-    """A misfit as the overflow has it: a text as it is, anything else as JSON."""
+    """The text of a misfit in the overflow: a text unchanged, any other value as JSON."""
     json_value = _json_value(kind, value, branches, fallback=True)
     return json_value if isinstance(json_value, str) else msgspec.json.encode(json_value).decode()
 
 
 def _json_value(kind: Kind, value: Any, branches: Branches, *, fallback: bool) -> Any:
-    """A value as JSON has it, with dates and times in ISO 8601."""
+    """A value as a JSON value, with dates and times in ISO 8601."""
     if value is None:
         return None
     _, parts = _branches_of(kind, fallback=fallback)

@@ -32,25 +32,25 @@ _LEARN_LIMIT = 64
 
 
 class RootFields(NamedTuple):
-    """What the records of a batch have at their root."""
+    """The root fields of the records in a batch."""
 
     texts: Bytes
-    """The values of the declared fields, record by record in the order of the names. A line break is before every text,
-    and one more at the end. An absent value is empty."""
+    """The values of the declared fields, record by record in the order of the names. There is a line break before every
+    text, and one more at the end. An absent value is empty."""
     breaks: Positions
-    """Where these line breaks are."""
+    """The positions of these line breaks."""
     undeclared: dict[int, dict[str, Raw]]
-    """By row: the other fields."""
+    """The other fields, by row."""
     earlier: dict[int, Sequence[Member]]
-    """By row: the earlier values of names that are repeated. Everywhere else the last value counts."""
+    """The earlier values of repeated names, by row. The other attributes have the last value."""
 
 
 class RootFieldReader:
     """Reads the root fields of records.
 
-    A generated decoder knows the declared names, and the undeclared ones that turned out to be frequent. A record with
-    any other name is decoded on its own. What was learnt changes the cost, never the result, so several threads may
-    read at once.
+    A generated decoder knows the declared names and the undeclared names that turned out to be frequent. A record with
+    any other name is decoded individually. Learning changes the cost, never the result, so several threads may read at
+    the same time.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -73,7 +73,7 @@ class RootFieldReader:
     def _declared_values(
         self, decoder: _RowDecoder, values: list[Raw], undeclared: dict[int, dict[str, Raw]]
     ) -> list[Raw]:
-        """The values of the declared names. Those of learnt names join the undeclared ones."""
+        """The values of the declared names. The values of learnt names are added to the undeclared ones."""
         declared, width = len(self._declared), len(decoder.names)
         if width == declared:
             return values
@@ -94,16 +94,16 @@ class RootFieldReader:
 
 
 class _RowDecoder:
-    """Decodes records that have no other names than these quickly, and others one by one."""
+    """Decodes records with only these names quickly, and other records one by one."""
 
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self.sizes = [len(name.encode()) + MEMBER_OVERHEAD for name in names]
-        """The size of each member without its value."""
+        """The sizes of the members without their values."""
         self._generated = _generated_decoder(names) if all(map(_is_decodable, names)) else None
 
     def decode(self, raws: Sequence[bytes], block: bytes) -> tuple[list[Raw], dict[int, dict[str, Raw]]]:
-        """Each record's texts in the order of the names, record by record; and the other members, by row."""
+        """The records' texts in the order of the names, record by record, and the other members by row."""
         if self._generated is not None:
             try:
                 return list(chain.from_iterable(map(astuple, self._generated.decode_lines(block)))), {}
@@ -125,7 +125,7 @@ class _RowDecoder:
         return values, undeclared
 
     def _row(self, raw: bytes) -> Sequence[Raw] | None:
-        """The record's texts. None if it has other names, or cannot be decoded."""
+        """The record's texts; None if it has other names or cannot be decoded."""
         if self._generated is None:
             return None
         try:
@@ -142,7 +142,7 @@ def _generated_decoder(names: Sequence[str]) -> msgspec.json.Decoder[Any]:
 
 
 def _is_decodable(name: str) -> bool:
-    """Whether a generated decoder can have this name: msgspec refuses those that JSON writes with an escape."""
+    """Whether a generated decoder can have this name. msgspec refuses names that JSON writes with an escape."""
     return not any(character in '"\\' or character < " " for character in name)
 
 
@@ -163,8 +163,8 @@ def _rows_with_more(
 ) -> Positions:
     """The rows that are longer than the members found in them.
 
-    They have other members, blanks between tokens, or escapes in names. `sizes` are those of the declared members
-    without their values, which are between `breaks`.
+    They have other members, blanks between tokens, or escapes in names. `sizes` has the sizes of the declared members
+    without their values. The values are between `breaks`.
     """
     lengths = (np.diff(breaks) - 1).reshape(len(raws), len(sizes))
     expected = lengths.sum(axis=1) + (lengths > 0) @ np.array(sizes, np.int64)

@@ -1,4 +1,4 @@
-"""What the formats of lines share: an object that is compressed as one stream, and lines put together from given bytes.
+"""Shared code of the formats of lines: an object that is compressed as one stream, and lines joined from given bytes.
 
 Must not know: any single format of lines.
 """
@@ -33,18 +33,18 @@ TextSettings = TypeVar("TextSettings", bound=TextFormat)
 
 
 class Text(Format[TextSettings]):
-    """A format of lines. Every field name is allowed, and every value is kept as the source wrote it."""
+    """A format of lines. It allows every field name, and keeps every value as the source wrote it."""
 
     @abstractmethod
     def parse(self, text: bytes, record: Record) -> Iterator[Line]:
-        """The records of an object's text."""
+        """Yields the records of an object's text."""
 
     def read(self, record: Record, content: Content) -> pa.Table:
         return table_of_lines(record, self.parse(decompress_text(content), record))
 
     @property
     def is_flat(self) -> bool:
-        """Whether the fields of a record become columns of their own."""
+        """Whether the fields of a record become separate columns."""
         return self.settings.flattening is Flattening.ROOT
 
     def renamed(self, record: Record) -> dict[str, str]:
@@ -67,7 +67,7 @@ class TextEncoder(Encoder, Generic[TextSettings]):
 
     @abstractmethod
     def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
-        """The lines of a batch's records, of which there is at least one, given as JSON texts."""
+        """The lines of a batch's records, which are given as JSON texts. There is at least one record."""
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
         if not batch.num_rows:
@@ -109,7 +109,7 @@ class TextObject:
         self.in_background = len(encoded.payload)
 
     def flush_rows(self) -> None:
-        """Lines are never held back."""
+        """Does nothing, since lines are never held back."""
 
     def close(self) -> None:
         self._send_result()
@@ -128,12 +128,12 @@ class TextObject:
 
 
 def json_texts(batch: Batch) -> Sequence[bytes]:
-    """A batch's records as JSON texts: those of a JSON batch, or those made of Arrow rows, nulls included.
+    """A batch's records as JSON texts: the texts of a JSON batch, or texts made from Arrow rows, including nulls.
 
     Raises:
         RecordError: JSON has no text for a value: NaN and the infinities, dates and timestamps outside the years 1 to
             9999, times outside of a day, texts that are not UTF-8. The message names the field. Or two columns have
-            one name.
+            the same name.
     """
     if isinstance(batch, JsonBatch):
         return batch.raws
@@ -150,18 +150,18 @@ def json_texts(batch: Batch) -> Sequence[bytes]:
 _FOUR_DIGITS = (
     (np.arange(10_000)[:, None] // [1000, 100, 10, 1] % 10 + ord("0")).astype(np.uint8).view(np.uint32).ravel()
 )
-_MILLIS_DIGITS = 13  # those of the milliseconds of the years 2002 to 2285
+_MILLIS_DIGITS = 13  # the digits of a time in milliseconds in the years 2002 to 2285
 
 
 def decimal_texts(numbers: NDArray[np.int64]) -> pa.Array | NDArray[np.uint8]:
-    """Integers as decimal digits: a byte matrix if all of them are times of our age, otherwise a binary column."""
+    """Integers as decimal digits: a byte matrix if all are times of the years 2002 to 2285, else a binary column."""
     if len(numbers) and numbers.min() >= 10 ** (_MILLIS_DIGITS - 1) and numbers.max() < 10**_MILLIS_DIGITS:
         return _digits(numbers)[:, -_MILLIS_DIGITS:]
     return pa.array(numbers, pa.int64()).cast(pa.string()).cast(pa.binary())
 
 
 def _digits(numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Integers from 0 to 10¹⁶ - 1 as 16 digits each."""
+    """Integers from 0 to 10¹⁶ - 1 as 16 digits."""
     texts = np.empty((len(numbers), 4), np.uint32)
     for position in (3, 2, 1, 0):
         rest = numbers // 10_000
@@ -171,7 +171,7 @@ def _digits(numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
 
 
 def join_lines(heads: Sequence[bytes], bodies: Sequence[Buffer], tail: bytes) -> bytes:
-    """Head, body and tail of each line, line after line."""
+    """The head, body and tail of every line, line after line."""
     parts: list[Buffer] = [tail] * (3 * len(heads))
     parts[0::3] = heads
     parts[1::3] = bodies
