@@ -471,7 +471,7 @@ def test_arguments_stand_in_their_table(function, title):
 
 
 def test_arguments_of_an_asset_are_listed():
-    (listed,) = re.findall(r"and the arguments of `dg\.asset`: (.*?)\. ", pages.read(DAGSTER), re.DOTALL)
+    (listed,) = re.findall(r"these arguments of `dg\.asset`: (.*?)\. ", pages.read(DAGSTER), re.DOTALL)
     assert re.findall(r"`(\w+)`", listed) == list(AssetSettings.__annotations__)
 
 
