@@ -27,6 +27,7 @@ from s3dest_dagster.settings.connector_config import (
     with_suggestion,
 )
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.fields import about
 from s3dest_dagster.sources.airbyte.catalog import Catalog, read_catalog
 from s3dest_dagster.sources.airbyte.config import ConfigFile, CurrentConfig
 from s3dest_dagster.storage import Bucket, open_bucket
@@ -115,8 +116,8 @@ def new_sync(sync_id: str | None, now: datetime | None) -> Sync:
 
 
 def _secrets(raw: Mapping[str, Any]) -> Iterator[str]:
-    """The values of secret settings: those that the connection keeps out of its repr."""
-    names = [setting.name for setting in fields(S3Connection) if not setting.repr]
+    """The values of secret settings."""
+    names = [setting.name for setting in fields(S3Connection) if about(setting).secret]
     own = raw.get(OWN_SETTINGS_KEY)
     for settings in (raw, own if isinstance(own, Mapping) else {}):
         yield from (settings[name] for name in names if isinstance(settings.get(name), str))

@@ -5,7 +5,6 @@ The only module that imports dagster_aws, which takes as long as importing Dagst
 
 from collections.abc import Mapping
 from dataclasses import Field, fields
-from itertools import chain
 from typing import Any
 
 import dagster_aws.s3
@@ -17,16 +16,21 @@ from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.fields import about, refuse_unknown
 from s3dest_dagster.storage import open_client
 
-_SECRETS_OF = {"aws_access_key_id": ("aws_secret_access_key", "aws_session_token"), "role_arn": ("external_id",)}
-_SECRETS = tuple(chain.from_iterable(_SECRETS_OF.values()))
-
-
 _OF_DAGSTER_AWS = ("region_name", "endpoint_url", "aws_access_key_id", "profile_name")
 """Settings that dagster-aws has already."""
 
 
 def _resource_name(setting: Field[Any]) -> str:
     return about(setting).resource or setting.name
+
+
+_RESOURCE_NAMES = {setting.name: _resource_name(setting) for setting in fields(S3Connection)}
+_IDENTITIES = {
+    _resource_name(setting): _RESOURCE_NAMES[about(setting).needs]
+    for setting in fields(S3Connection)
+    if about(setting).secret
+}
+"""Each secret with the setting that says whose it is."""
 
 
 def _fields() -> dict[str, Any]:
@@ -67,7 +71,7 @@ class S3Resource(_ConnectionSettings):  # type: ignore[misc]
         refuse_unknown("S3Resource", data, type(self).model_fields)
         check_variables("S3Resource", data, type(self).model_fields)
         # What is passed on becomes a default of the config schema, which the web interface shows and each run stores.
-        literal = {name: value for name in _SECRETS if (value := data.get(name)) and not holds_variable(value)}
+        literal = {name: value for name in _IDENTITIES if (value := data.get(name)) and not holds_variable(value)}
         super().__init__(**{name: value for name, value in data.items() if name not in literal})
         self.__dict__.update(literal)
         if not self.use_unsigned_session and not holds_variable(data):
@@ -80,7 +84,8 @@ class S3Resource(_ConnectionSettings):  # type: ignore[misc]
         the identity that they belong to, and no other secrets for it.
         """
         given, own = dict(values or {}), dict[str, Any]()
-        for identity, names in _SECRETS_OF.items():
+        for identity in set(_IDENTITIES.values()):
+            names = [secret for secret, whose in _IDENTITIES.items() if whose == identity]
             same = given.get(identity, getattr(self, identity)) == getattr(self, identity)
             if same and not any(given.get(name) for name in names):
                 own |= {name: getattr(self, name) for name in names}
@@ -99,7 +104,7 @@ class S3Resource(_ConnectionSettings):  # type: ignore[misc]
                 "of its certificates; for a server without TLS write an http:// endpoint_url.",
                 setting="verify",
             )
-        values = {field.name: getattr(self, _resource_name(field)) for field in fields(S3Connection)}
+        values = {name: getattr(self, own) for name, own in _RESOURCE_NAMES.items()}
         given = {name: value for name, value in values.items() if value is not None}
         return S3Connection(**{**given, "endpoint": self._endpoint()})
 

@@ -6,11 +6,11 @@ Frozen values, checked when they are made. Must not know: what is landed there, 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from urllib.parse import SplitResult, urlsplit
 
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.settings.fields import check_settings, documented, setting
+from s3dest_dagster.settings.fields import about, check_settings, documented, setting
 
 MASKED_SECRET = "********"
 """What Dagster's launchpad shows instead of a secret."""
@@ -18,15 +18,6 @@ MASKED_SECRET = "********"
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1|.*\.localhost")
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".ic.gov", ".sgov.gov", ".adc-e.uk")
 _SHORTEST_ROLE_S, _LONGEST_ROLE_S = 900, 43_200
-_TEXTS_OR_NONE = (
-    "access_key_id",
-    "secret_access_key",
-    "session_token",
-    "profile_name",
-    "role_arn",
-    "external_id",
-    "ca_bundle",
-)
 _ROLE_ARN = re.compile(r"arn:\S+")
 _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 
@@ -60,11 +51,16 @@ class S3Connection:
         "The secret that belongs to it.",
         default=None,
         secret=True,
+        needs="access_key_id",
         connector="secret_access_key",
         resource="aws_secret_access_key",
     )
     session_token: str | None = setting(
-        "Session token of temporary access keys.", default=None, secret=True, resource="aws_session_token"
+        "Session token of temporary access keys.",
+        default=None,
+        secret=True,
+        needs="access_key_id",
+        resource="aws_session_token",
     )
     profile_name: str | None = setting("Profile of the AWS configuration files.", default=None)
     role_arn: str | None = setting(
@@ -74,6 +70,7 @@ class S3Connection:
         "External id for assuming the role. Else the environment's `AWS_ASSUME_ROLE_EXTERNAL_ID`, else none.",
         default=None,
         secret=True,
+        needs="role_arn",
     )
     role_session_name: str = setting(
         "Name of the role's sessions, as CloudTrail shows it: 2 to 64 letters, digits and `_+=,.@-`.", default="s3dest"
@@ -113,8 +110,6 @@ class S3Connection:
 
     def __post_init__(self) -> None:
         check_settings(self)
-        for name in _TEXTS_OR_NONE:
-            object.__setattr__(self, name, getattr(self, name) or None)
         self._refuse_contradictions()
         for name in ("endpoint", "sts_endpoint"):
             object.__setattr__(self, name, self.accepted(getattr(self, name), name))
@@ -125,7 +120,7 @@ class S3Connection:
             )
 
     def _refuse_contradictions(self) -> None:
-        if MASKED_SECRET in (self.secret_access_key, self.session_token, self.external_id):
+        if any(about(each).secret and getattr(self, each.name) == MASKED_SECRET for each in fields(self)):
             raise SettingsError(
                 "A secret is '********': that is the placeholder which Dagster's launchpad shows instead of a secret. "
                 "Remove it from the run config, so that the resource's own value is used.",
@@ -139,8 +134,9 @@ class S3Connection:
                 f"role_arn {self.role_arn!r} is not the ARN of a role, like arn:aws:iam::123456789012:role/loader.",
                 setting="role_arn",
             )
-        for name, needed in (("session_token", "access_key_id"), ("external_id", "role_arn")):
-            if getattr(self, name) and not getattr(self, needed):
+        for each in fields(self):
+            name, needed = each.name, about(each).needs
+            if needed and getattr(self, name) and not getattr(self, needed):
                 raise SettingsError(
                     f"{name} has no effect without {needed}. Set {needed} too, or leave {name} out.", setting=name
                 )

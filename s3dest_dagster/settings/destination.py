@@ -306,8 +306,6 @@ class ObjectHeaders(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("kms_key_id", "storage_class"):
-            object.__setattr__(self, name, getattr(self, name) or None)
         if self.kms_key_id and not self.encrypts_by_kms:
             raise SettingsError(
                 "kms_key_id needs server_side_encryption 'aws:kms' or 'aws:kms:dsse'. Set it, or leave kms_key_id out.",

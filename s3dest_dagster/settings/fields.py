@@ -50,6 +50,8 @@ class About:
     """Its name in Dagster's S3 resource, if that has another."""
     secret: bool = False
     """Whether its value must not be shown."""
+    needs: str = ""
+    """The setting without which this one has no effect; empty if there is none."""
 
     @property
     def description(self) -> str:
@@ -135,7 +137,7 @@ def groups_of(settings: type) -> list[type]:
 def check_settings(settings: Any) -> None:
     """Checks that every field has the type of its annotation and is within its bounds.
 
-    The text of an enumeration's member becomes the member.
+    The text of an enumeration's member becomes the member, and the empty text of an optional setting becomes None.
 
     Raises:
         SettingsError: A value is of another type (a "false" in quotes would count as true), or out of its bounds.
@@ -148,6 +150,8 @@ def check_settings(settings: Any) -> None:
             object.__setattr__(settings, name, member)
         elif not any(_is_of(type_, value) for type_ in types):
             raise SettingsError(_wrong_type(name, value, types), setting=name)
+        elif value == "" and types == (str, type(None)):
+            object.__setattr__(settings, name, None)
     for each in fields(settings):
         _check_bounds(each.name, getattr(settings, each.name), about(each))
 
