@@ -214,7 +214,6 @@ def _joined(connection: S3Connection, region: str, endpoint: str) -> S3Connectio
 
 # ---------------------------------------------------------------------- variables in a connector's config
 
-_CONNECTOR_NAMES = {"s3_bucket_region": "region", "s3_endpoint": "endpoint"}
 _SETTINGS = frozenset(field.name for owner in (S3Destination, S3Connection) for field in fields(owner))
 _PLACEHOLDERS = {
     "s3_bucket_name": "later",
@@ -251,7 +250,7 @@ def _split_variables(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
                 'format={"Parquet": {"page_size_kb": dg.EnvVar.int(…)}}, or its value.',
                 setting="format",
             )
-        setting = _CONNECTOR_NAMES.get(name, name)
+        setting = connector_config.CONNECTION_KEYS.get(name, name)
         if setting in _SETTINGS:
             variables[setting] = known.pop(name)
             known |= {name: _PLACEHOLDERS[name]} if name in _PLACEHOLDERS else {}

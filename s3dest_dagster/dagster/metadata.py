@@ -18,7 +18,7 @@ import dagster as dg
 import msgspec
 
 from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch, SourceItem, StreamBatch
-from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.json_schema import record_type, resolve
 from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.segment import SchemaChanges
 from s3dest_dagster.ingest.receipt import Receipt
@@ -319,16 +319,10 @@ class _Mask:
             if isinstance(schema, Mapping) and not any(schema is known for known in branches):
                 branches.append(schema)
                 left += [branch for word in _UNIONS for branch in schema.get(word) or ()]
-                left.append(self._referenced(schema.get("$ref")))
+                reference = schema.get("$ref")
+                if isinstance(reference, str) and reference.startswith("#/"):
+                    left.append(resolve(self._root, reference))
         return branches
-
-    def _referenced(self, reference: Any) -> Any:
-        target: Any = self._root
-        if not isinstance(reference, str) or not reference.startswith("#/"):
-            return None
-        for step in reference[2:].split("/"):
-            target = target.get(step) if isinstance(target, Mapping) else None
-        return target
 
 
 def _is_marked_secret(schema: Mapping[str, Any]) -> bool:

@@ -62,7 +62,8 @@ class S3DestinationTranslator:
         return dg.AssetSpec(
             key=asset_key(stream),
             description=_shown_description(stream),
-            kinds={STORAGE_KIND} | ({_kind(self.format)} if self.format is not None else set()),
+            # Dagster has icons for Parquet, CSV and JSON.
+            kinds={STORAGE_KIND} | ({self.format.kind} if self.format is not None else set()),
             code_version=code_version(stream, self.format),
             metadata={
                 **stream_metadata(stream),
@@ -134,9 +135,3 @@ def _shown_description(stream: Stream) -> str | None:
 def _schema_description(stream: Stream) -> str | None:
     text = (stream.json_schema or {}).get("description")
     return text if isinstance(text, str) else None
-
-
-def _kind(format: FormatSettings) -> str:
-    """The format's name in Dagster, which has icons for Parquet, CSV and JSON."""
-    name = format.format_type.lower()
-    return "json" if name == "jsonl" else name

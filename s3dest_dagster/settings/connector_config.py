@@ -30,13 +30,14 @@ class ConnectorConfig:
     """The keys that mean nothing here."""
 
 
-_CONNECTION_KEYS = {known: each.name for each in fields(S3Connection) if (known := about(each).connector)}
+CONNECTION_KEYS = {known: each.name for each in fields(S3Connection) if (known := about(each).connector)}
+"""The connector's name of each of a connection's settings that it has, with our name."""
 _DESTINATION_KEYS = tuple(
     known for each in fields(S3Destination) if (known := about(each).connector) and known != "format"
 )
 REQUIRED_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format")
 OWN_SETTINGS_KEY = "s3dest"
-_KNOWN_KEYS = frozenset({*_DESTINATION_KEYS, *_CONNECTION_KEYS, "format", OWN_SETTINGS_KEY})
+_KNOWN_KEYS = frozenset({*_DESTINATION_KEYS, *CONNECTION_KEYS, "format", OWN_SETTINGS_KEY})
 _REQUIRED_OPTIONS = frozenset({"compression.compression_type"})
 """Options that their object must have. An Avro codec without a name means no codec, as with the connector."""
 JOB_ID_VARIABLE = "WORKER_JOB_ID"
@@ -98,7 +99,7 @@ def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
     own = _own_settings(config)
     destination: dict[str, Any] = {key: _text(config, key) for key in _DESTINATION_KEYS if config.get(key) is not None}
     connection: dict[str, Any] = {
-        name: _text(config, key) for key, name in _CONNECTION_KEYS.items() if config.get(key) is not None
+        name: _text(config, key) for key, name in CONNECTION_KEYS.items() if config.get(key) is not None
     }
     format_settings, ignored_format = parse_format(config["format"], own.pop("format", {}))
     for name in list(own):
@@ -130,7 +131,7 @@ def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     own = config.get(OWN_SETTINGS_KEY, {})
     if not isinstance(own, Mapping):
         raise SettingsError(f"{OWN_SETTINGS_KEY!r} is not an object of settings.", setting=OWN_SETTINGS_KEY)
-    allowed = (_names(S3Destination) | _names(S3Connection)) - {*_DESTINATION_KEYS, *_CONNECTION_KEYS.values()}
+    allowed = (_names(S3Destination) | _names(S3Connection)) - {*_DESTINATION_KEYS, *CONNECTION_KEYS.values()}
     unknown = sorted(map(str, own.keys() - allowed))
     if unknown:
         likely = closest_match(unknown[0], allowed)

@@ -43,6 +43,11 @@ class FormatSettings:
         """How the objects' keys end, with the leading dot."""
         return f".{self.format_type.lower()}"
 
+    @property
+    def kind(self) -> str:
+        """What catalogs call data of this format, in lower case."""
+        return self.format_type.lower()
+
     @classmethod
     def extensions(cls) -> tuple[str, ...]:
         """Every extension that objects of this format can have."""
@@ -155,6 +160,11 @@ class JsonlFormat(TextFormat):
         '`_airbyte_emitted_at` as text; `"number"` as a number.',
         default="text",
     )
+
+    @property
+    def kind(self) -> str:
+        """JSON Lines is a kind of JSON."""
+        return "json"
 
 
 # ---------------------------------------------------------------------- Avro

@@ -137,24 +137,27 @@ def test_secrets_are_also_declared_in_unions_and_by_references(shown):
     secret = {"type": "string", "airbyte_secret": True}
     within = {"type": "object", "properties": {"pem": {"anyOf": [{"type": "null"}, secret]}}}
     schema = {
-        "definitions": {"login": within},
+        "definitions": {"login": within, "key/pair": within},
         "properties": {
             "optional": {"oneOf": [{"type": "null"}, secret]},
             "object": {"oneOf": [{"type": "null"}, {"allOf": [within]}]},
             "referred": {"$ref": "#/definitions/login"},
+            "escaped": {"$ref": "#/definitions/key~1pair"},
             "listed": {"type": "array", "items": {"$ref": "#/definitions/login"}},
             "plain": {"oneOf": [{"type": "null"}, {"type": "string"}]},
         },
     }
     one = {"pem": SECRET}
     (row,) = shown(
-        [{"optional": SECRET, "object": one, "referred": one, "listed": [one], "plain": "p"}], json_schema=schema
+        [{"optional": SECRET, "object": one, "referred": one, "escaped": one, "listed": [one], "plain": "p"}],
+        json_schema=schema,
     )
     struck = '{"pem": "****"}'
     assert row == {
         "optional": "****",
         "object": struck,
         "referred": struck,
+        "escaped": struck,
         "listed": f"[{struck}]",
         "plain": "p",
     }

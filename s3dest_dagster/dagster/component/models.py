@@ -24,7 +24,7 @@ from s3dest_dagster.dagster.component.yaml_values import SourcePosition, by_kind
 from s3dest_dagster.dagster.config import holds_variable
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.errors import SettingsError, did_you_mean
-from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY, parse_format
+from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY, options_of_format, parse_format
 from s3dest_dagster.settings.connector_spec import connector_spec
 
 # ---------------------------------------------------------------------- partitions
@@ -254,16 +254,7 @@ def _refuse_unknown(config: Mapping[str, Any]) -> None:
     if config.get("format") is None or holds_variable(config["format"]):
         return
     form = {"format_type": config["format"]} if isinstance(config["format"], str) else config["format"]
-    for path in parse_format(form)[1]:
-        name = path.rpartition(".")[2]
-        known = _options_of(form["format_type"])
+    settings, ignored = parse_format(form)
+    for path in ignored:
+        name, known = path.rpartition(".")[2], options_of_format(type(settings))
         raise SettingsError(f"{form['format_type']} has no {path!r}. {did_you_mean(name, known)}", setting=path)
-
-
-def _options_of(format_type: str) -> list[str]:
-    """The options of a format, by the connector's names."""
-    for form in _SETTINGS["format"]["oneOf"]:
-        names = form["properties"]
-        if any(str(name).upper() == format_type.upper() for name in names["format_type"]["enum"]):
-            return [name for name in names if name != "format_type"]
-    return []
