@@ -1,4 +1,4 @@
-"""The command as a user runs it: a process of its own, on a fresh bucket of a real server, its answers watched.
+"""The command as a user runs it: in its own process, on a fresh bucket of a real server, with its output checked.
 
 Every answer is searched for secrets and tracebacks, whatever the test is about.
 """
@@ -27,7 +27,7 @@ SCHEMAS = {
 
 @dataclass(frozen=True)
 class Answer:
-    """What a run of the command left."""
+    """The results of one run of the command."""
 
     returncode: int
     stdout: str
@@ -35,7 +35,7 @@ class Answer:
 
 
 class WarmStart:
-    """Runs the command in forks of one process that has it imported."""
+    """Runs the command in forks of one process that has already imported it."""
 
     def __init__(self) -> None:
         script = Path(__file__).with_name("warm_start.py")
@@ -51,7 +51,8 @@ class WarmStart:
         folder: Path,
         terminals: Mapping[str, str] | None = None,
     ) -> Answer:
-        """One run, with standard input, output and error in files of the folder, or on terminals of these paths."""
+        """Runs the command once, with standard input, output and error in files of the folder, or on terminals with
+        these paths."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         files = [folder / f"std{name}" for name in ("in", "out", "err")]
@@ -80,13 +81,13 @@ class Lake:
         self.bucket = server.new_bucket()
 
     def file(self, name: str, content: Any) -> str:
-        """The path of a file with this text, or this value as JSON."""
+        """The path of a file with this text, or with this value as JSON."""
         path = self.folder / name
         path.write_text(content if isinstance(content, str) else json.dumps(content))
         return str(path)
 
     def settings(self, **changes: Any) -> dict[str, Any]:
-        """A connector's configuration for the bucket; a change to None leaves the key out."""
+        """A connector's configuration for the bucket. A change to `None` leaves the key out."""
         values = {
             "access_key_id": self.server.access_key_id,
             "secret_access_key": self.server.secret_access_key,
@@ -116,7 +117,7 @@ class Lake:
         return self.file("catalog.json", {"streams": streams})
 
     def run(self, *arguments: str, stdin: str = "", **environment: str) -> Answer:
-        """Runs the command and watches what it says."""
+        """Runs the command and checks its output."""
         answer = self._warm_start.run(arguments, stdin, {**_environment(), **environment}, self.folder)
         self.watch(answer.stdout, answer.stderr, verbose="--verbose" in arguments)
         return answer
@@ -124,7 +125,8 @@ class Lake:
     def on_terminal(
         self, *arguments: str, stdin: str = "", of: str = "stdout", columns: int = 100, **environment: str
     ) -> tuple[Answer, str]:
-        """Runs the command with one of its streams on a terminal; what the terminal got stands beside the answer."""
+        """Runs the command with one of its streams on a terminal. Returns the answer together with what the terminal
+        showed."""
         named = {**_environment(), "TERM": "xterm-256color", **environment}
         with terminal(columns) as (path, shown):
             answer = self._warm_start.run(arguments, stdin, named, self.folder, {of: path})
@@ -132,26 +134,26 @@ class Lake:
         return answer, shown()
 
     def run_into(self, files: Mapping[str, str], *arguments: str, stdin: str = "") -> Answer:
-        """Runs the command with its `stdout` or `stderr` in files of these paths."""
+        """Runs the command with its `stdout` or `stderr` in files with these paths."""
         answer = self._warm_start.run(arguments, stdin, _environment(), self.folder, files)
         self.watch(answer.stdout, answer.stderr)
         return answer
 
     def write(self, messages: str, *options: str, streams: tuple[str, ...] = ("users",), **catalog: Any) -> Answer:
-        """`s3dest write` of these messages, with the plain configuration unless the options name another."""
+        """Runs `s3dest write` with these messages, with the plain configuration unless the options name another."""
         configured = options if "--config" in options else ("--config", self.config(), *options)
         return self.run("write", "--catalog", self.catalog(*streams, **catalog), *configured, stdin=messages)
 
     def start(self, *arguments: str, closed: int | None = None, **streams: IO[str]) -> subprocess.Popen[bytes]:
-        """Starts the command; its standard input stays open. Its output goes to pipes, or to these `streams`, but for
-        the one of the number `closed`."""
+        """Starts the command with its standard input open. Its output goes to pipes, or to these `streams`, except
+        for the stream with the number `closed`."""
         begin = partial(os.close, closed) if closed is not None else None
         pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         environment = {**_environment(), "TERM": "xterm-256color"}
         return subprocess.Popen(_command(arguments), **{**pipes, **streams}, env=environment, preexec_fn=begin)
 
     def await_line(self, process: subprocess.Popen[bytes], text: str) -> None:
-        """Returns when a line with the text has come on the process's standard error."""
+        """Waits until a line with the text appears on the standard error of the process."""
         assert process.stderr is not None
         read = ""
         for line in process.stderr:
@@ -161,17 +163,17 @@ class Lake:
         raise AssertionError(f"{text!r} did not come; this did: {read}")
 
     def watch(self, *texts: str, verbose: bool = False) -> None:
-        """No answer shows a secret, and no traceback that nobody asked for."""
+        """Checks that no answer shows a secret, or a traceback that nobody requested."""
         for text in texts:
             assert self.server.secret_access_key not in text
             assert verbose or "Traceback" not in text
 
     def data_keys(self) -> list[str]:
-        """The data objects that anybody sees."""
+        """The visible data objects."""
         return [key for key in self.all_keys() if "/_s3dest/" not in f"/{key}"]
 
     def all_keys(self) -> list[str]:
-        """Every object that anybody sees."""
+        """All visible objects."""
         listed = self.server.client().list_objects_v2(Bucket=self.bucket)
         return [each["Key"] for each in listed.get("Contents", [])]
 
@@ -194,7 +196,7 @@ def _command(arguments: tuple[str, ...]) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """This environment without an identity of its own."""
+    """This environment without its own identity."""
     foreign = ("AWS_", "WORKER_", "COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "CLICOLOR", "TTY_")
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return {
@@ -224,5 +226,5 @@ def rclone_lake(rclone_s3: S3Server, warm_start: WarmStart, tmp_path: Path) -> L
 
 @pytest.fixture(params=["moto", "rclone"])
 def any_lake(request: pytest.FixtureRequest, warm_start: WarmStart, tmp_path: Path) -> Lake:
-    """The same on each server."""
+    """A lake on each server in turn."""
     return Lake(request.getfixturevalue(f"{request.param}_s3"), warm_start, tmp_path)

@@ -1,4 +1,4 @@
-"""Whatever goes wrong is one sentence on standard error and an exit code; nothing of the sync is visible."""
+"""Every failure is one sentence on standard error and an exit code, and nothing of the sync is visible."""
 
 import os
 import resource
@@ -15,7 +15,7 @@ from s3dest_dagster.cli.output import Output
 
 
 def assert_failed(answer, code: int, *parts: str) -> None:
-    """The answer is one line that holds these parts, and standard output is empty."""
+    """Checks that the answer is one line with these parts, and that standard output is empty."""
     assert answer.returncode == code, answer.stderr
     assert answer.stdout == ""
     (line,) = answer.stderr.splitlines()
@@ -31,16 +31,16 @@ def test_a_missing_configuration_is_named(lake):
     assert_failed(lake.run("check", "--config", "nowhere.json"), 2, "configuration nowhere.json", "No such file")
 
 
-def test_a_directory_is_no_configuration(lake):
+def test_a_directory_as_configuration_is_refused(lake):
     assert_failed(lake.run("check", "--config", str(lake.folder)), 2, str(lake.folder), "directory")
 
 
-def test_broken_json_is_shown_with_its_place(lake):
+def test_broken_json_is_reported_with_its_position(lake):
     path = lake.file("broken.json", '{"s3_bucket_name": "lake",\n  "format": }')
     assert_failed(lake.run("check", "--config", path), 2, "broken.json", "line 2, column 13")
 
 
-def test_json_that_is_no_object_is_refused(lake):
+def test_json_that_is_not_an_object_is_refused(lake):
     assert_failed(lake.run("check", "--config", lake.file("list.json", "[1]")), 2, "list.json", "not an object", "'['")
 
 
@@ -64,7 +64,7 @@ def test_a_configuration_in_another_encoding_is_refused(lake):
         ),
     ],
 )
-def test_wrong_settings_are_refused_before_anything_is_asked_of_s3(lake, changes, parts):
+def test_wrong_settings_are_refused_before_any_request_to_s3(lake, changes, parts):
     answer = lake.write(record("users", id=1), "--config", lake.config(**changes))
     assert_failed(answer, 2, *parts, "config.json")
 
@@ -96,13 +96,13 @@ def test_a_wrong_catalog_is_refused(lake, content, part):
         ({"s3dest": {"max_attemps": 1}}, ["s3dest.max_attemps", "Is max_attempts meant?"]),
     ],
 )
-def test_a_usual_mistake_is_answered_by_what_was_meant(lake, changes, parts):
+def test_a_usual_mistake_is_answered_with_the_closest_match(lake, changes, parts):
     answer = lake.run("check", "--config", lake.config(**changes))
     assert_failed(answer, 2, *parts, "config.json")
     assert len(answer.stderr.splitlines()) == 1
 
 
-def test_a_typing_error_in_a_key_that_is_ignored_is_told(lake):
+def test_a_typing_error_in_an_ignored_key_is_reported(lake):
     answer = lake.run("ls", "--config", lake.config(s3_path_fromat="${STREAM_NAME}/", something_else=1))
     assert answer.returncode == 0
     assert "ignored: s3_path_fromat (is s3_path_format meant?), something_else." in answer.stderr
@@ -116,12 +116,12 @@ def test_an_endpoint_that_names_the_bucket_is_refused(lake):
 
 
 @pytest.mark.parametrize(("content", "part"), [("", "is empty"), (" \n", "is empty"), (None, "current directory is /")])
-def test_a_configuration_that_is_not_there_or_empty_is_told_so(lake, content, part):
+def test_a_missing_or_empty_configuration_is_reported(lake, content, part):
     path = "nowhere.json" if content is None else lake.file("empty.json", content)
     assert_failed(lake.run("check", "--config", path), 2, path, part)
 
 
-def test_a_value_that_fails_the_sync_is_told_with_its_stream(lake):
+def test_a_value_that_fails_the_sync_is_reported_with_its_stream(lake):
     config = lake.config(format={"format_type": "Avro"}, s3dest={"on_type_mismatch": "fail", "max_attempts": 1})
     answer = lake.write(record("users", id=1) + record("users", id="many"), "--config", config)
     assert_failed(answer, 1, "Stream 'users'", "field 'id'", "many (record 2 of 2", "on_type_mismatch")
@@ -133,7 +133,7 @@ def test_streams_that_could_share_a_key_are_refused(lake):
     assert_failed(answer, 2, "users", "orders", "${STREAM_NAME}")
 
 
-def test_another_template_for_what_has_landed_is_refused(lake):
+def test_another_template_for_landed_data_is_refused(lake):
     lake.write(record("users", id=1))
     before = lake.all_keys()
     other = {"s3_path_format": "${STREAM_NAME}/${EPOCH}_"}
@@ -185,7 +185,7 @@ def test_a_sync_id_that_cannot_be_used_is_refused(lake):
     ],
 )
 @pytest.mark.parametrize("verb", ["write", "ls"])
-def test_what_s3_refuses_is_said_before_a_record_is_read(lake, verb, changes, part):
+def test_a_refusal_of_s3_is_reported_before_a_record_is_read(lake, verb, changes, part):
     config = lake.config(**changes)
     if verb == "write":
         answer = lake.write(record("users", id=1), "--config", config)
@@ -195,7 +195,7 @@ def test_what_s3_refuses_is_said_before_a_record_is_read(lake, verb, changes, pa
     assert lake.all_keys() == []
 
 
-# ---------------------------------------------------------------------- what the source says
+# ---------------------------------------------------------------------- messages of the source
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_what_s3_refuses_is_said_before_a_record_is_read(lake, verb, changes, pa
         ('{"type": "TRACE", "trace": {"type": "ERROR", "error": {"message": "the database went away"}}}\n', ["away"]),
     ],
 )
-def test_a_source_that_fails_leaves_the_old_data_and_gets_no_state(any_lake, messages, parts):
+def test_a_failing_source_leaves_the_old_data_and_receives_no_state(any_lake, messages, parts):
     assert any_lake.write(record("users", id=1)).returncode == 0
     before = any_lake.all_keys()
     answer = any_lake.write(record("users", id=5) + state("users", 5) + messages)
@@ -221,14 +221,14 @@ def test_a_source_that_fails_leaves_the_old_data_and_gets_no_state(any_lake, mes
     assert any_lake.uploads() == 0
 
 
-def test_an_empty_refresh_may_fail_before_any_stream_is_published(lake):
+def test_an_empty_refresh_can_fail_before_any_stream_is_published(lake):
     config = lake.config(s3dest={"on_empty_refresh": "fail", "max_attempts": 1})
     answer = lake.write(record("users", id=1), "--config", config, streams=("users", "orders"))
     assert_failed(answer, 1, "public.orders", "on_empty_refresh", "Nothing of this sync was published.")
     assert lake.data_keys() == []
 
 
-def test_a_value_of_another_type_may_fail_the_sync(lake):
+def test_a_value_of_another_type_can_fail_the_sync(lake):
     config = lake.config(
         format={"format_type": "Parquet"}, s3dest={"on_type_mismatch": "fail", "max_attempts": 1, "encode_workers": 1}
     )
@@ -237,17 +237,17 @@ def test_a_value_of_another_type_may_fail_the_sync(lake):
     assert lake.all_keys() == []
 
 
-# ---------------------------------------------------------------------- manners
+# ---------------------------------------------------------------------- output
 
 
-def test_secrets_are_struck_out_even_of_what_a_source_prints(lake):
+def test_secrets_are_masked_even_in_the_output_of_a_source(lake):
     secret = lake.server.secret_access_key
     answer = lake.write(f"password {secret}\n" + record("users", id=1), "--verbose")
     assert answer.returncode == 0
     assert "password ****" in answer.stderr
 
 
-def test_secrets_are_struck_out_in_a_url_and_in_json_too(capsys):
+def test_secrets_are_masked_in_a_url_and_in_json_too(capsys):
     output = Output()
     output.keep_secret(['wJalr/XUt"nFEMI'])
     output.say("GET /?key=wJalr%2FXUt%22nFEMI")
@@ -261,16 +261,16 @@ def test_verbose_shows_where_an_error_came_from(lake):
     assert "Traceback" in answer.stderr
 
 
-def test_a_fault_of_our_own_is_a_sentence_too(capsys):
+def test_an_internal_error_is_a_sentence_too(capsys):
     @click.command()
-    def stumble() -> None:
+    def fail() -> None:
         raise ZeroDivisionError("division by zero")
 
-    s3dest.add_command(stumble)
+    s3dest.add_command(fail)
     try:
-        assert run(["stumble"]) == 1
+        assert run(["fail"]) == 1
     finally:
-        del s3dest.commands["stumble"]
+        del s3dest.commands["fail"]
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err == (
@@ -279,7 +279,7 @@ def test_a_fault_of_our_own_is_a_sentence_too(capsys):
     )
 
 
-def test_an_output_that_nobody_reads_any_more_is_a_sentence():
+def test_a_closed_output_is_reported_in_a_sentence():
     reading, writing = os.pipe()
     os.close(reading)
     command = [sys.executable, "-c", "from s3dest_dagster.cli import main; main()", "spec"]
@@ -292,7 +292,7 @@ def test_an_output_that_nobody_reads_any_more_is_a_sentence():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the address space has no limit that counts")
-def test_memory_that_runs_out_is_a_sentence(tmp_path):
+def test_a_lack_of_memory_is_reported_in_a_sentence(tmp_path):
     large = tmp_path / "config.json"
     with large.open("wb") as file:
         file.truncate(1 << 36)

@@ -1,4 +1,4 @@
-"""An identity that cannot be had is told by every verb in the same words, with its cure."""
+"""Every command reports an unavailable identity with the same message, which includes the remedy."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_every_verb_says_the_same(lake, fault: str) -> None:
-    variables, profile, told = FAULTS[fault]
+def test_every_command_reports_the_same(lake, fault: str) -> None:
+    variables, profile, message = FAULTS[fault]
     if "AWS_ROLE_ARN" in variables:
         variables = {**variables, "AWS_WEB_IDENTITY_TOKEN_FILE": lake.file("token", "a-token")}
     environment = {"AWS_CONFIG_FILE": lake.file("aws-config", profile), **variables}
@@ -49,7 +49,7 @@ def test_every_verb_says_the_same(lake, fault: str) -> None:
     }
     for verb, answer in messages.items():
         text = answer.stdout + answer.stderr
-        assert told in text, (verb, text)
+        assert message in text, (verb, text)
         assert answer.returncode != 0 or verb == "plan", verb
         for unsuitable in ("not expected", "Retry", "Check s3_endpoint", "WARNING", "botocore"):
             assert unsuitable not in text, (verb, text)

@@ -1,4 +1,4 @@
-"""The verbs that are asked before a sync: check, spec, discover, plan; and the help."""
+"""The commands that run before a sync (check, spec, discover, plan), and the help."""
 
 import json
 import stat
@@ -28,7 +28,7 @@ def steps(stdout: str) -> dict[str, bool]:
     return {each["name"]: each["ok"] for each in json.loads(stdout)["steps"]}
 
 
-def test_check_tries_every_action_and_leaves_nothing_behind_but_what_it_found_out(any_lake):
+def test_check_tries_every_action_and_leaves_only_the_server_file(any_lake):
     answer = any_lake.run("check", "--config", any_lake.config())
     assert (answer.returncode, answer.stderr) == (0, "")
     assert f"access key id {any_lake.server.access_key_id}" in answer.stdout
@@ -38,8 +38,8 @@ def test_check_tries_every_action_and_leaves_nothing_behind_but_what_it_found_ou
     assert any_lake.uploads() == 0
 
 
-def test_check_finds_out_again_what_the_server_can_do(lake):
-    """In lines and in JSON: an ability that the server has not is no failure."""
+def test_check_probes_the_server_again(lake):
+    """The output is text or JSON. A missing ability of the server is not a failure."""
     lake.run("check", "--config", lake.config())
     place = {"Bucket": lake.bucket, "Key": "data_output_path/_s3dest/server.json"}
     noted = lake.server.client().get_object(**place)["Body"].read()
@@ -81,7 +81,7 @@ def test_check_in_json(lake):
         ({"access_key_id": None, "secret_access_key": None}, "find an identity", "Set access_key_id"),
     ],
 )
-def test_check_names_the_step_that_fails_and_its_cure(lake, changes, step, cure):
+def test_check_names_the_failing_step_and_its_remedy(lake, changes, step, cure):
     answer = lake.run("check", "--config", lake.config(**changes))
     assert answer.returncode == 1
     (failed,) = [line for line in answer.stdout.splitlines() if line.startswith("✗")]
@@ -90,15 +90,15 @@ def test_check_names_the_step_that_fails_and_its_cure(lake, changes, step, cure)
     assert answer.stderr == f"Error: The check failed at: {step}.\n"
 
 
-def test_check_says_as_whom_it_acts(lake):
+def test_check_names_its_identity(lake):
     config = lake.config(s3dest={"sts_endpoint": lake.server.endpoint})
     arn = f"arn:aws:iam::{ACCOUNT}:user/loader"
     assert f"acting as {arn}\n" in lake.run("check", "--config", config).stdout
     assert json.loads(lake.run("check", "--config", config, "--json").stdout)["identity"]["arn"] == arn
 
 
-def test_check_names_all_that_is_missing_with_its_statements(lake):
-    """In sentences and in JSON: an identity that may list only."""
+def test_check_names_all_missing_permissions_with_their_statements(lake):
+    """The output is text or JSON. The identity may only list."""
     _, keys = new_user(lake.server, ["s3:ListBucket"])
     missing = {
         "s3:GetObject",
@@ -109,8 +109,8 @@ def test_check_names_all_that_is_missing_with_its_statements(lake):
     }
     answer = lake.run("check", "--config", lake.config(**keys))
     assert answer.returncode == 1
-    told = [line for line in answer.stdout.splitlines() if line.startswith("✗")]
-    assert {json.loads(line[line.index("{") :])["Action"] for line in told} == missing
+    failures = [line for line in answer.stdout.splitlines() if line.startswith("✗")]
+    assert {json.loads(line[line.index("{") :])["Action"] for line in failures} == missing
     assert answer.stderr.startswith("Error: The check failed at: delete objects, ")
     answer = lake.run("check", "--config", lake.config(**keys), "--json")
     found = json.loads(answer.stdout)
@@ -119,7 +119,7 @@ def test_check_names_all_that_is_missing_with_its_statements(lake):
     assert all("Add this statement" in each["message"] for each in found["steps"] if not each["ok"])
 
 
-def test_check_looks_at_the_streams_of_a_catalog_and_changes_nothing(lake):
+def test_check_examines_the_streams_of_a_catalog_and_changes_nothing(lake):
     assert lake.write(record("users", id=1)).returncode == 0
     before, catalog = lake.all_keys(), lake.catalog("users", "orders")
     answer = lake.run("check", "--config", lake.config(), "--catalog", catalog)
@@ -146,7 +146,7 @@ def test_check_looks_at_the_streams_of_a_catalog_and_changes_nothing(lake):
         ({}, [{**CATALOG["streams"][0], "json_schema": {"properties": 7}}], "public.users", "properties"),
     ],
 )
-def test_check_names_what_keeps_a_stream_from_landing(lake, changes, streams, step, why):
+def test_check_names_what_prevents_a_stream_from_landing(lake, changes, streams, step, why):
     catalog = lake.file("catalog.json", {"streams": streams})
     answer = lake.run("check", "--config", lake.config(**changes), "--catalog", catalog, "--json")
     assert answer.returncode == 1
@@ -155,8 +155,8 @@ def test_check_names_what_keeps_a_stream_from_landing(lake, changes, streams, st
     assert why in failed["message"]
 
 
-def test_check_does_not_keep_somebody_waiting_who_named_the_wrong_server(lake):
-    """A server that hangs up at once is tried twice for the one step, though a sync would try it eight times."""
+def test_check_fails_fast_on_a_wrong_server(lake):
+    """A server that hangs up immediately is tried twice in this step, although a sync would try it eight times."""
     calls = []
 
     class HangUp(BaseRequestHandler):
@@ -178,7 +178,7 @@ def test_spec_is_one_airbyte_message(lake):
     assert json.loads(line) == {"type": "SPEC", "spec": connector_spec()}
 
 
-def test_discover_prints_the_catalog_and_write_takes_it(lake):
+def test_discover_prints_the_catalog_and_write_accepts_it(lake):
     source = lake.folder / "source-tiny"
     source.write_text(SOURCE.format(python=sys.executable, catalog=CATALOG))
     source.chmod(source.stat().st_mode | stat.S_IXUSR)
@@ -190,7 +190,7 @@ def test_discover_prints_the_catalog_and_write_takes_it(lake):
     assert landed.returncode == 0, landed.stderr
 
 
-def test_a_catalog_with_log_lines_around_it_is_taken_too(lake):
+def test_a_catalog_between_log_lines_is_accepted_too(lake):
     lines = json.dumps({"type": "LOG", "log": {"level": "INFO", "message": "hello"}}) + "\n"
     lines += json.dumps({"type": "CATALOG", "catalog": CATALOG}) + "\n"
     answer = lake.run("plan", "--config", lake.config(), "--catalog", lake.file("discovered.txt", lines), "--json")
@@ -238,13 +238,13 @@ def test_plan_of_a_partition_and_of_renamed_fields(lake):
 
 
 @pytest.mark.parametrize("padding", [{}, {"max_padding_size_mb": 8}])
-def test_plan_says_nothing_of_a_padding_that_nobody_chose(lake, padding):
+def test_plan_does_not_mention_a_default_padding(lake, padding):
     config = lake.config(format={"format_type": "Parquet", **padding})
     answer = lake.run("plan", "--config", config, "--catalog", lake.catalog("users"), "--json")
     assert json.loads(answer.stdout)["without_effect"] == []
 
 
-def test_plan_says_that_a_chosen_padding_has_no_effect(lake):
+def test_plan_reports_that_a_configured_padding_has_no_effect(lake):
     config = lake.config(format={"format_type": "Parquet", "max_padding_size_mb": 4})
     answer = lake.run("plan", "--config", config, "--catalog", lake.catalog("users"), "--json")
     (sentence,) = json.loads(answer.stdout)["without_effect"]
@@ -252,8 +252,8 @@ def test_plan_says_that_a_chosen_padding_has_no_effect(lake):
 
 
 @pytest.mark.parametrize("size", [512, 1024])
-def test_plan_says_what_memory_a_row_group_needs(lake, size):
-    def told(memory_mb):
+def test_plan_reports_the_memory_that_a_row_group_needs(lake, size):
+    def notes(memory_mb):
         config = lake.config(
             format={"format_type": "Parquet", "block_size_mb": size},
             s3dest={"encode_workers": 1, "memory_mb": memory_mb},
@@ -261,18 +261,18 @@ def test_plan_says_what_memory_a_row_group_needs(lake, size):
         answer = lake.run("plan", "--config", config, "--catalog", lake.catalog("users"), "--json")
         return json.loads(answer.stdout)["without_effect"]
 
-    (sentence,) = told(512)
+    (sentence,) = notes(512)
     assert sentence.startswith(f"block_size_mb {size} has no full effect: memory_mb 512 ")
     needed = int(sentence.split("Set memory_mb to ")[1].split()[0])
-    assert told(needed) == []
-    assert told(needed - 1) != []
+    assert notes(needed) == []
+    assert notes(needed - 1) != []
 
 
-def test_plan_says_when_there_is_no_room_for_checkpoints(lake):
+def test_plan_reports_if_the_template_allows_no_checkpoints(lake):
     options = ["--catalog", lake.catalog("users"), "--json"]
     one_key = {"s3_path_format": "${STREAM_NAME}/${EPOCH}_", "file_name_pattern": "all{format_extension}"}
-    (told,) = json.loads(lake.run("plan", "--config", lake.config(**one_key), *options).stdout)["without_effect"]
-    assert told.startswith("checkpoint_interval_s and checkpoint_mb have no effect")
+    (note,) = json.loads(lake.run("plan", "--config", lake.config(**one_key), *options).stdout)["without_effect"]
+    assert note.startswith("checkpoint_interval_s and checkpoint_mb have no effect")
     off = {"s3dest": {"checkpoint_interval_s": 0, "checkpoint_mb": 0}}
     assert (
         json.loads(lake.run("plan", "--config", lake.config(**one_key, **off), *options).stdout)["without_effect"] == []
@@ -280,7 +280,7 @@ def test_plan_says_when_there_is_no_room_for_checkpoints(lake):
 
 
 @pytest.mark.parametrize("format_type", ["CSV", "JSONL"])
-def test_plan_renames_nothing_where_every_name_is_allowed(lake, format_type):
+def test_plan_renames_nothing_if_every_name_is_allowed(lake, format_type):
     stream = {"name": "users", "namespace": "public", "json_schema": {"properties": {"a b": {"type": "string"}}}}
     catalog = lake.file("catalog.json", {"streams": [stream]})
     answer = lake.run(
@@ -290,8 +290,8 @@ def test_plan_renames_nothing_where_every_name_is_allowed(lake, format_type):
     assert ([each["name"] for each in planned["columns"]], planned["renamed"]) == (["a b"], {})
 
 
-@pytest.mark.parametrize(("format_type", "told"), [("Parquet", ", too deep parts as JSON"), ("Avro", "")])
-def test_plan_tells_which_columns_nest_too_deep_for_parquet(lake, format_type, told):
+@pytest.mark.parametrize(("format_type", "suffix"), [("Parquet", ", too deep parts as JSON"), ("Avro", "")])
+def test_plan_reports_columns_that_nest_too_deep_for_parquet(lake, format_type, suffix):
     deep = {"type": "integer"}
     for _ in range(50):
         deep = {"type": "array", "items": deep}
@@ -301,8 +301,8 @@ def test_plan_tells_which_columns_nest_too_deep_for_parquet(lake, format_type, t
     (planned,) = json.loads(lake.run("plan", *options).stdout)["streams"]
     types = {each["name"]: each["type"] for each in planned["columns"]}
     assert types["id"] == "integer"
-    innermost = "string" if told else "array of integer"
-    assert types["deep"] == f"{'array of ' * 49}{innermost}{told}"
+    innermost = "string" if suffix else "array of integer"
+    assert types["deep"] == f"{'array of ' * 49}{innermost}{suffix}"
 
 
 def test_help_is_fast_since_it_imports_nothing_heavy():
@@ -316,7 +316,7 @@ def test_help_is_fast_since_it_imports_nothing_heavy():
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["check", "-h"], ["state", "show", "--help"], ["--version"]])
-def test_asking_for_help_is_no_failure(lake, arguments):
+def test_a_request_for_help_is_not_a_failure(lake, arguments):
     answer = lake.run(*arguments)
     assert answer.returncode == 0
     assert "s3dest" in answer.stdout

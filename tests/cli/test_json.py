@@ -1,4 +1,4 @@
-"""What `--json` answers is one document, of the shape that the documentation tells."""
+"""The answer to `--json` is one document with the documented structure."""
 
 import json
 import re
@@ -13,7 +13,7 @@ PAGE = (Path(__file__).resolve().parents[2] / "docs/command.md").read_text()
 ROWS = re.findall(r"^\| (`[^|]*`) \| (an? (?:object|list)[^|]*) \|$", PAGE, re.MULTILINE)
 ANSWERS = {verb: set(re.findall(r"`(\w+)`", text)) for verbs, text in ROWS for verb in re.findall(r"`([^`]+)`", verbs)}
 FOREIGN = {"renamed", "before", "state"}
-"""What has names under it that are the user's, or the source's."""
+"""Members whose names come from the user, or from the source."""
 
 
 def names(value: Any) -> Iterator[str]:
@@ -28,7 +28,7 @@ def names(value: Any) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("verb", ANSWERS)
-def test_an_answer_has_the_documented_names_and_no_others(lake, verb):
+def test_an_answer_has_only_the_documented_names(lake, verb):
     lake.write(record("users", id=1) + state("users", 1))
     config, options = (
         lake.config(format={"format_type": "Avro"}),

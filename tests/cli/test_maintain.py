@@ -1,4 +1,4 @@
-"""The verbs for what has landed: ls, verify, recover, sweep."""
+"""The commands for landed data: ls, verify, recover, sweep."""
 
 import json
 
@@ -7,7 +7,7 @@ from airbyte_messages import record, state
 
 
 def landed(lake) -> str:
-    """A bucket with two streams, two syncs in one of them; the path of its configuration."""
+    """A bucket with two streams, one of them with two syncs. Returns the path of its configuration."""
     both = record("users", id=1) + record("orders", id=1) + record("orders", id=2) + state("users", 7)
     first = lake.write(both, "--now", "2021-01-01T00:00:00Z", streams=("users", "orders"), mode="append")
     second = lake.write(record("users", id=2), "--now", "2021-01-02T00:00:00Z", mode="append")
@@ -15,7 +15,7 @@ def landed(lake) -> str:
     return lake.config()
 
 
-def test_ls_shows_what_the_streams_hold_and_nothing_else(lake):
+def test_ls_shows_only_the_contents_of_the_streams(lake):
     config = landed(lake)
     lake.server.client().put_object(Bucket=lake.bucket, Key="data_output_path/public/users/readme.txt", Body=b"mine")
     answer = lake.run("ls", "--config", config)
@@ -40,7 +40,7 @@ def test_ls_in_json_agrees_with_the_bucket(lake):
     assert sum(each["rows"] for each in found if each["stream"] == "orders") == 2
 
 
-def test_a_catalog_limits_what_is_shown(lake):
+def test_a_catalog_limits_the_shown_streams(lake):
     config = landed(lake)
     found = json.loads(lake.run("ls", "--config", config, "--json", "--catalog", lake.catalog("orders")).stdout)
     assert {each["stream"] for each in found} == {"orders"}
@@ -54,7 +54,7 @@ def test_the_stream_prefix_is_part_of_the_names(lake):
     assert [each["stream"] for each in found] == ["raw_users"]
 
 
-def test_an_empty_bucket_has_nothing_to_show_and_nothing_wrong(lake):
+def test_an_empty_bucket_shows_nothing_and_has_no_problems(lake):
     for verb in (["ls"], ["verify"], ["recover"], ["sweep"]):
         answer = lake.run(*verb, "--config", lake.config())
         assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
@@ -62,7 +62,7 @@ def test_an_empty_bucket_has_nothing_to_show_and_nothing_wrong(lake):
     assert json.loads(lake.run("state", "show", "--config", lake.config()).stdout) == []
 
 
-def test_verify_is_content_with_what_was_written(lake):
+def test_verify_finds_no_problem_in_written_data(lake):
     answer = lake.run("verify", "--config", landed(lake))
     assert answer.returncode == 0
     assert sorted(answer.stdout.splitlines()) == [
@@ -71,7 +71,7 @@ def test_verify_is_content_with_what_was_written(lake):
     ]
 
 
-def test_verify_names_every_object_that_is_gone_or_changed(lake):
+def test_verify_names_every_missing_or_changed_object(lake):
     config = landed(lake)
     s3 = lake.server.client()
     gone, changed = lake.data_keys()[0], lake.data_keys()[1]
@@ -86,7 +86,7 @@ def test_verify_names_every_object_that_is_gone_or_changed(lake):
     assert [(each["ok"], len(each["problems"])) for each in found] == [(False, 1), (False, 1)]
 
 
-def test_verify_tells_of_foreign_objects_and_does_not_mind_them(lake):
+def test_verify_reports_foreign_objects_without_failing(lake):
     config = landed(lake)
     for name in ("2020_01_01_1577836800000_0.jsonl", "notes.txt"):
         lake.server.client().put_object(Bucket=lake.bucket, Key=f"data_output_path/public/users/{name}", Body=b"{}")
@@ -95,8 +95,8 @@ def test_verify_tells_of_foreign_objects_and_does_not_mind_them(lake):
     assert "✓ public.users: 2 objects, 2 rows, 1 foreign object beside them" in answer.stdout.splitlines()
 
 
-def test_verify_reads_the_content_when_it_is_asked_to(any_lake):
-    """The same size and, on rclone, an ETag that tells nothing: only the content shows it."""
+def test_verify_reads_the_content_on_request(any_lake):
+    """The object has the same size and, on rclone, an ETag without information. Only the content shows the change."""
     config = landed(any_lake)
     key = next(key for key in any_lake.data_keys() if "/orders/" in key)
     assert any_lake.run("verify", "--config", config, "--deep").returncode == 0
@@ -104,12 +104,12 @@ def test_verify_reads_the_content_when_it_is_asked_to(any_lake):
     any_lake.server.client().put_object(Bucket=any_lake.bucket, Key=key, Body=damaged)
     answer = any_lake.run("verify", "--config", config, "--deep")
     assert answer.returncode == 1
-    (told,) = [line for line in answer.stdout.splitlines() if line.startswith("✗")]
-    assert told.startswith(f"✗ public.orders: s3://{any_lake.bucket}/{key} ")
+    (problem,) = [line for line in answer.stdout.splitlines() if line.startswith("✗")]
+    assert problem.startswith(f"✗ public.orders: s3://{any_lake.bucket}/{key} ")
 
 
 @pytest.mark.parametrize("verb", ["ls", "verify", "recover", "sweep"])
-def test_where_to_look_is_said_once(lake, verb):
+def test_the_location_can_be_given_only_once(lake, verb):
     config = lake.config()
     for options, part in (
         ([], "Give either --config, or --module"),
@@ -123,7 +123,7 @@ def test_where_to_look_is_said_once(lake, verb):
         assert part in answer.stderr
 
 
-def test_recover_finishes_a_sync_that_was_cut_off_before_it_was_published(any_lake):
+def test_recover_finishes_a_sync_that_was_interrupted_before_its_publication(any_lake):
     interrupted(any_lake)
     answer = any_lake.run("recover", "--config", any_lake.config())
     assert (answer.returncode, answer.stdout) == (0, "✓ public.users: sync second is finished\n")
@@ -132,7 +132,7 @@ def test_recover_finishes_a_sync_that_was_cut_off_before_it_was_published(any_la
     assert [(each["ok"], each["sync_id"]) for each in json.loads(again.stdout)] == [(True, None)]
 
 
-def test_recover_says_when_a_sync_was_rolled_back(rclone_lake):
+def test_recover_reports_a_rolled_back_sync(rclone_lake):
     interrupted(rclone_lake)
     s3 = rclone_lake.server.client()
     (upload,) = s3.list_multipart_uploads(Bucket=rclone_lake.bucket)["Uploads"]
@@ -143,7 +143,7 @@ def test_recover_says_when_a_sync_was_rolled_back(rclone_lake):
     assert rclone_lake.ids() == [1]
 
 
-def test_plan_tells_of_a_sync_that_would_be_finished_first(lake):
+def test_plan_reports_a_sync_that_would_be_finished_first(lake):
     interrupted(lake)
     answer = lake.run("plan", "--config", lake.config(), "--catalog", lake.catalog("users"))
     assert "sync second is finished" in answer.stdout
@@ -154,51 +154,51 @@ DAMAGED = "data_output_path/_s3dest/public/orders/~/head.json"
 
 @pytest.fixture
 def half_damaged(lake) -> str:
-    """A bucket with two streams, the first of which has a head that nobody can read; its configuration."""
+    """A bucket with two streams, the first of them with an unreadable head. Returns its configuration."""
     config = landed(lake)
     lake.server.client().put_object(Bucket=lake.bucket, Key=DAMAGED, Body=b'{"format_version": 1,')
     return config
 
 
-def test_verify_goes_on_after_a_damaged_head(lake, half_damaged):
+def test_verify_continues_after_a_damaged_head(lake, half_damaged):
     answer = lake.run("verify", "--config", half_damaged)
-    told = answer.stdout.splitlines()
-    assert (answer.returncode, len(told)) == (1, 2)
-    assert told[0].startswith(f"✗ public.orders: {DAMAGED} is damaged")
-    assert told[1] == "✓ public.users: 2 objects, 2 rows"
+    lines = answer.stdout.splitlines()
+    assert (answer.returncode, len(lines)) == (1, 2)
+    assert lines[0].startswith(f"✗ public.orders: {DAMAGED} is damaged")
+    assert lines[1] == "✓ public.users: 2 objects, 2 rows"
     assert answer.stderr == "Error: 1 of 2 streams do not agree with their manifests.\n"
     found = json.loads(lake.run("verify", "--config", half_damaged, "--json").stdout)
     assert [(each["stream"], each["ok"]) for each in found] == [("orders", False), ("users", True)]
 
 
-def test_recover_goes_on_after_a_damaged_head(lake, half_damaged):
+def test_recover_continues_after_a_damaged_head(lake, half_damaged):
     pending(lake)
     answer = lake.run("recover", "--config", half_damaged)
-    told = answer.stdout.splitlines()
-    assert (answer.returncode, len(told)) == (1, 2)
-    assert told[0].startswith(f"✗ public.orders: {DAMAGED} is damaged")
-    assert told[1] == "✓ public.users: sync second is finished"
+    lines = answer.stdout.splitlines()
+    assert (answer.returncode, len(lines)) == (1, 2)
+    assert lines[0].startswith(f"✗ public.orders: {DAMAGED} is damaged")
+    assert lines[1] == "✓ public.users: sync second is finished"
 
 
-def test_ls_and_sweep_go_on_after_a_damaged_head(lake, half_damaged):
+def test_ls_and_sweep_continue_after_a_damaged_head(lake, half_damaged):
     listed, swept = (lake.run(verb, "--config", half_damaged) for verb in ("ls", "sweep"))
     assert (listed.returncode, len(listed.stdout.splitlines())) == (1, 2)
     assert listed.stderr.startswith(f"Error: public.orders: {DAMAGED} is damaged")
-    told = swept.stdout.splitlines()
+    lines = swept.stdout.splitlines()
     assert swept.returncode == 1
-    assert told[0].startswith(f"✗ public.orders: {DAMAGED} is damaged")
-    assert told[1] == "public.users: 0 abandoned uploads aborted, 0 kept"
+    assert lines[0].startswith(f"✗ public.orders: {DAMAGED} is damaged")
+    assert lines[1] == "public.users: 0 abandoned uploads aborted, 0 kept"
 
 
-def test_verify_goes_on_after_a_segment_that_is_gone(lake):
+def test_verify_continues_after_a_missing_segment(lake):
     config, root = landed(lake), DAMAGED.removesuffix("head.json")
     (name,) = [key for key in lake.all_keys() if key.startswith(f"{root}segments/")]
     lake.server.client().delete_object(Bucket=lake.bucket, Key=name)
     answer = lake.run("verify", "--config", config)
-    told = answer.stdout.splitlines()
-    assert (answer.returncode, len(told)) == (1, 2)
-    assert told[0].startswith(f"✗ public.orders: s3://{lake.bucket}/{name} is missing")
-    assert told[1] == "✓ public.users: 2 objects, 2 rows"
+    lines = answer.stdout.splitlines()
+    assert (answer.returncode, len(lines)) == (1, 2)
+    assert lines[0].startswith(f"✗ public.orders: s3://{lake.bucket}/{name} is missing")
+    assert lines[1] == "✓ public.users: 2 objects, 2 rows"
 
 
 def interrupted(lake) -> None:
@@ -208,7 +208,7 @@ def interrupted(lake) -> None:
 
 
 def pending(lake) -> None:
-    """Decides a sync "second" of the users by hand, which is like the last one and not published."""
+    """Decides a sync "second" of the users by hand. It is like the last one, and not published."""
     s3, root = lake.server.client(), "data_output_path/_s3dest/public/users/~/"
     head = json.loads(lake.read(f"{root}head.json"))
     segment = json.loads(lake.read(f"{root}segments/{head['segments'][0][0]}.json"))

@@ -1,4 +1,4 @@
-"""What a source writes does not take the process's memory, however long its lines are."""
+"""The memory of the process does not grow with the output of the source, however long its lines are."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import suppress
 
 MIB = 1 << 20
 RESIDENT = 1 if os.uname().sysname == "Darwin" else 1024
-"""Bytes in the unit of `ru_maxrss`."""
+"""The unit of `ru_maxrss` in bytes."""
 
 
 def fed(lake, lines: int, line_mib: int, *, ended: bool = True) -> tuple[int, float]:
-    """The exit code and peak of memory, in MiB, of a `write` that is given lines so long."""
+    """The exit code and peak memory, in MiB, of a `write` that receives lines of this length."""
     arguments = ("write", "--config", lake.config(format={"format_type": "JSONL"}), "--catalog", lake.catalog("users"))
     process = lake.start(*arguments)
     head = b'{"type":"RECORD","record":{"stream":"users","namespace":"public","emitted_at":1,"data":{"id":1,"name":"'
@@ -35,15 +35,15 @@ def ended_with(process: subprocess.Popen[bytes]) -> tuple[int, float]:
     return process.returncode, usage.ru_maxrss * RESIDENT / MIB
 
 
-def test_lines_of_100_mb_take_less_than_they_are(lake):
-    """It takes seconds; fewer would not show that the lines are not held."""
+def test_lines_of_100_mb_take_less_memory_than_their_total_size(lake):
+    """This takes seconds. Fewer lines would not show that they are not kept in memory."""
     code, peak = fed(lake, 8, 100)
     assert code == 0
     assert peak < 800
 
 
-def test_a_line_that_never_ends_is_given_up_at_the_limit(lake):
-    """Its pieces may take twice their size: a busy machine reads less at a time than there is room for."""
+def test_a_line_that_never_ends_is_refused_at_the_limit(lake):
+    """Its pieces may take twice their size, because a busy machine reads less at a time than there is room for."""
     code, peak = fed(lake, 1, 500, ended=False)
     assert code == 1
     assert peak < 2 * 128 + 200

@@ -1,4 +1,4 @@
-"""How far a sync is: a display that moves on a terminal, lines elsewhere, and standard output never touched."""
+"""The progress of a sync: a live display on a terminal, lines elsewhere, and never anything on standard output."""
 
 import os
 import signal
@@ -14,16 +14,16 @@ from s3dest_dagster.ingest.receipt import Progress
 from s3dest_dagster.stream import StreamId
 
 HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"
-"""What hides the cursor of a terminal, and shows it again."""
+"""The sequences that hide the cursor of a terminal and show it again."""
 
 
-def test_lines_tell_every_few_seconds_where_all_streams_and_each_of_them_stand(capsys):
+def test_lines_report_the_total_and_each_stream_every_few_seconds(capsys):
     now = [0.0]
-    told = ProgressLines(Output().say, lambda: now[0])
+    report = ProgressLines(Output().say, lambda: now[0])
     users, orders = StreamId("public", "users"), StreamId("public", "orders")
     for second, stream, rows in [(1, users, 10), (6, orders, 5), (7, users, 20), (12, users, 30)]:
         now[0] = second
-        told(stream, Progress(rows=rows, objects=1, bytes=rows * 1000))
+        report(stream, Progress(rows=rows, objects=1, bytes=rows * 1000))
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("15 records read, 2 objects begun, 15.0 kB, 2 records/s, 2.5 kB/s, memory ")
     assert first.endswith(", 0:00:06; public.orders: 5 records, 5.0 kB; public.users: 10 records, 10.0 kB")
@@ -32,13 +32,13 @@ def test_lines_tell_every_few_seconds_where_all_streams_and_each_of_them_stand(c
 
 
 @pytest.mark.parametrize(("count", "named", "left"), [(1, 0, ""), (3, 3, ""), (40, 10, "; and 30 more streams")])
-def test_of_many_streams_the_largest_are_named_and_one_alone_is_not_told_twice(capsys, count, named, left):
+def test_only_the_largest_of_many_streams_are_named_and_a_single_one_is_not_repeated(capsys, count, named, left):
     now = [0.0]
-    told = ProgressLines(Output().say, lambda: now[0])
+    report = ProgressLines(Output().say, lambda: now[0])
     for number in range(100, 100 + count):
-        told(StreamId("shop", f"s{number}"), Progress(rows=number, objects=0, bytes=0))
+        report(StreamId("shop", f"s{number}"), Progress(rows=number, objects=0, bytes=0))
     now[0] = 10.0
-    told(StreamId("shop", f"s{number}"), Progress(rows=number, objects=0, bytes=0))
+    report(StreamId("shop", f"s{number}"), Progress(rows=number, objects=0, bytes=0))
     (line,) = capsys.readouterr().err.splitlines()
     largest = range(100 + count - named, 100 + count)
     assert [part for part in line.split("; ")[1:] if "more" not in part] == [
@@ -51,24 +51,24 @@ def test_programs_that_read_the_report_are_not_disturbed(capsys):
     quiet = Output()
     quiet.json = True
     moments = iter(range(0, 1000, 100))
-    told = progress_display(quiet, lambda: next(moments))
+    report = progress_display(quiet, lambda: next(moments))
     for _ in range(3):
-        told(StreamId(None, "a"), Progress(rows=1, objects=1, bytes=1))
+        report(StreamId(None, "a"), Progress(rows=1, objects=1, bytes=1))
     assert capsys.readouterr().err == ""
 
 
-def test_a_terminal_that_hangs_up_ends_the_display_and_nothing_else(monkeypatch):
+def test_a_terminal_that_hangs_up_ends_only_the_display(monkeypatch):
     ours, theirs = os.openpty()
     with open(theirs, "w") as stderr:
         monkeypatch.setattr(sys, "stderr", stderr)
         monkeypatch.setenv("TERM", "xterm")
         output = Output()
-        with progress_display(output) as told:
-            assert isinstance(told, LiveProgress)
+        with progress_display(output) as report:
+            assert isinstance(report, LiveProgress)
             os.close(ours)
             with pytest.raises(OSError, match="Input/output error"):
                 os.write(theirs, b"anybody there?")
-            told(StreamId(None, "a"), Progress(rows=1, objects=1, bytes=1))
+            report(StreamId(None, "a"), Progress(rows=1, objects=1, bytes=1))
         output.say("nor this")
 
 
@@ -83,7 +83,7 @@ def test_a_terminal_shows_a_display_that_ends_cleanly_and_leaves_its_last_line(l
     assert [line.partition(":")[0] for line in after.splitlines()] == ["public.users", "public.orders"]
 
 
-def test_what_is_said_meanwhile_stands_above_the_display_and_an_error_below_it(lake):
+def test_messages_appear_above_the_display_and_an_error_below_it(lake):
     messages = log("looking") + record("users", id=1) + "not a record\n" + record("users", id=2)[:-9] + "\n"
     streams = ["--config", lake.config(), "--catalog", lake.catalog("users")]
     answer, shown = lake.on_terminal("write", *streams, stdin=messages, of="stderr")
@@ -96,8 +96,8 @@ def test_what_is_said_meanwhile_stands_above_the_display_and_an_error_below_it(l
     assert lake.all_keys() == []
 
 
-def test_states_on_the_same_terminal_stand_on_lines_of_their_own(lake):
-    """As a person sees it who has both streams of the command on the screen, while checkpoints hand on states."""
+def test_states_on_the_same_terminal_have_separate_lines(lake):
+    """The terminal shows both streams of the command to a person, while checkpoints forward states."""
     config = lake.config(s3dest={"checkpoint_interval_s": 0, "checkpoint_mb": 0.000001, "max_attempts": 1})
     lines = "".join(record("users", id=number) + state("users", number) for number in range(3))
     with terminal(120) as (path, shown), open(path, "w") as both:
@@ -109,7 +109,7 @@ def test_states_on_the_same_terminal_stand_on_lines_of_their_own(lake):
     assert [line for line in written if '"type"' in line] == [state("users", number).strip() for number in range(3)]
 
 
-def test_ctrl_c_gives_the_cursor_back(lake):
+def test_ctrl_c_restores_the_cursor(lake):
     with terminal(100) as (path, shown), open(path, "w") as screen:
         streams = ["--config", lake.config(), "--catalog", lake.catalog("users")]
         process = lake.start("write", *streams, stderr=screen)
@@ -120,6 +120,6 @@ def test_ctrl_c_gives_the_cursor_back(lake):
         stdout, _ = process.communicate(timeout=60)
     assert (process.returncode, stdout) == (130, b"")
     assert shown().count(HIDDEN) == shown().count(SHOWN) == 1
-    told = plain(shown().rpartition(SHOWN)[2])
-    assert told == "Error: Stopped by SIGINT. Nothing of this sync was published.\n"
+    last_line = plain(shown().rpartition(SHOWN)[2])
+    assert last_line == "Error: Stopped by SIGINT. Nothing of this sync was published.\n"
     assert lake.all_keys() == []

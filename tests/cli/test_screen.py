@@ -1,4 +1,4 @@
-"""Results for a person's eyes, on a terminal, and for programs, in a pipe: the same is told, and nothing is cut off."""
+"""Results for people on a terminal, and for programs in a pipe: both contain the same, and nothing is cut off."""
 
 import json
 import re
@@ -24,15 +24,15 @@ SIGNS = ("\x1b", "│", "╭")
 
 
 def planned(lake) -> list[str]:
-    """A plan that has everything to tell: renamed fields, a replaced object, a setting without effect."""
+    """A plan with every kind of content: renamed fields, a replaced object, a setting without effect."""
     lake.write(record("users", id=1), "--now", "2021-01-01T00:00:00Z")
     catalog = {"streams": [{"name": "users", "namespace": "public", "json_schema": SCHEMA}]}
     config = lake.config(format={"format_type": "Parquet", "max_padding_size_mb": 4})
     return ["plan", "--config", config, "--catalog", lake.file("wide.json", catalog), "--now", "2021-01-02T00:00:00Z"]
 
 
-def told(lake) -> list[str]:
-    """What must stand in every form of that plan."""
+def expected_parts(lake) -> list[str]:
+    """The texts that every form of that plan contains."""
     root = f"s3://{lake.bucket}/data_output_path"
     return [
         f"{root}/${{NAMESPACE}}/${{STREAM_NAME}}/${{YEAR}}_${{MONTH}}_${{DAY}}_${{EPOCH}}_{{part_number}}{{format_extension}}",
@@ -49,26 +49,26 @@ def told(lake) -> list[str]:
     ]
 
 
-def test_a_plan_in_a_pipe_is_plain_and_whole_whatever_width_the_environment_claims(lake):
+def test_a_plan_in_a_pipe_is_plain_and_complete_at_any_terminal_width(lake):
     answer = lake.run(*planned(lake), COLUMNS="40", TERM="xterm-256color", FORCE_COLOR="1")
     assert answer.returncode == 0
     assert not any(sign in answer.stdout for sign in SIGNS)
-    assert [part for part in [*told(lake), f"{LONG}  string"] if part not in answer.stdout] == []
+    assert [part for part in [*expected_parts(lake), f"{LONG}  string"] if part not in answer.stdout] == []
 
 
 @pytest.mark.parametrize("columns", [60, 200])
-def test_a_plan_on_a_terminal_is_a_table_and_loses_no_letter(lake, columns):
-    """Narrow cells are folded, so that a text is looked for without what stands between its letters."""
+def test_a_plan_on_a_terminal_is_a_complete_table(lake, columns):
+    """Narrow cells are wrapped, so the test searches for a text without the characters between its letters."""
     answer, shown = lake.on_terminal(*planned(lake), columns=columns)
     assert answer.returncode == 0
     assert "╭" in shown
     assert "…" not in shown
-    letters = folded(shown)
-    assert [part for part in [*told(lake), LONG] if letter(part) not in letters] == []
+    letters = unwrapped(shown)
+    assert [part for part in [*expected_parts(lake), LONG] if letter(part) not in letters] == []
 
 
-def folded(shown: str) -> str:
-    """All letters, those of a table column by column, so that a folded text is one text again."""
+def unwrapped(shown: str) -> str:
+    """All letters, those of a table column by column, so that wrapped text becomes continuous again."""
     lines = plain(shown).splitlines()
     columns: dict[int, str] = {}
     text = ""
@@ -88,7 +88,7 @@ def letter(text: str) -> str:
 
 
 @pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_colour_is_left_out_where_it_is_not_wanted(lake, environment):
+def test_colour_is_left_out_if_it_is_disabled(lake, environment):
     verify = ["verify", "--config", lake.config()]
     lake.write(record("users", id=1))
     _, shown = lake.on_terminal(*verify)
@@ -104,7 +104,7 @@ def test_json_is_json_on_a_terminal_too(lake):
     assert set(json.loads(shown)) == {"key_template", "streams", "actions", "without_effect"}
 
 
-def test_what_is_done_to_what_has_landed_is_a_table_of_its_streams(lake):
+def test_the_results_of_maintenance_are_a_table_of_streams(lake):
     lake.write(record("users", id=1) + record("orders", id=1), streams=("users", "orders"))
     config = ["--config", lake.config()]
     for verb, headings in (("verify", "problems"), ("recover", "nothing to finish"), ("sweep", "uploads aborted")):
@@ -114,7 +114,7 @@ def test_what_is_done_to_what_has_landed_is_a_table_of_its_streams(lake):
         assert [shown.count(name) for name in ("public.users", "public.orders")] == [1, 1]
 
 
-def test_what_is_wrong_stands_below_the_table_whole(lake):
+def test_problems_are_shown_completely_below_the_table(lake):
     lake.write(record("users", id=1))
     (key,) = lake.data_keys()
     lake.server.client().delete_object(Bucket=lake.bucket, Key=key)
@@ -124,6 +124,6 @@ def test_what_is_wrong_stands_below_the_table_whole(lake):
     answer, shown = lake.on_terminal("check", "--config", lake.config(s3_bucket_name="lake-nowhere"), columns=40)
     assert answer.returncode == 1
     assert "╭" in shown
-    (told,) = [line for line in plain(shown).splitlines() if line.startswith("✗")]
-    assert "list objects" in told
-    assert "Create it" in told
+    (problem,) = [line for line in plain(shown).splitlines() if line.startswith("✗")]
+    assert "list objects" in problem
+    assert "Create it" in problem

@@ -1,4 +1,5 @@
-"""No secret leaves the command: not in its answers and tracebacks, the bucket, or the arguments of a process."""
+"""No secret leaves the command, neither in its answers and tracebacks nor in the bucket or the arguments of a
+process."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ OF_THE_CONNECTOR = {"password": PASSWORD, "url password": URL_PASSWORD}
 
 @dataclass(frozen=True)
 class Way:
-    """A way to give an identity: changes of the configuration, the environment, and the secrets in both."""
+    """A way to provide an identity: changes to the configuration, the environment, and the secrets in both."""
 
     changes: Mapping[str, Any]
     environment: Mapping[str, str]
@@ -32,7 +33,7 @@ class Way:
 
 @pytest.fixture
 def ways(lake) -> dict[str, Way]:
-    """Temporary keys in the configuration; and a role, which the environment's keys assume."""
+    """Temporary keys in the configuration, and a role that the keys of the environment assume."""
     own = {"max_attempts": 1, "encode_workers": 1, "sts_endpoint": lake.server.endpoint}
     role = new_role(lake.server, EXTERNAL_ID)
     _, base = new_user(lake.server, ["sts:AssumeRole"], ["*"])
@@ -63,7 +64,7 @@ def ways(lake) -> dict[str, Way]:
 
 @pytest.mark.parametrize("way", ["temporary keys", "role"])
 @pytest.mark.parametrize("ending", ["success", "failure"])
-def test_a_sync_leaves_none(lake, ways, way, ending):
+def test_a_sync_leaves_no_secret(lake, ways, way, ending):
     chosen = ways[way]
     messages = record("users", id=1) + ("" if ending == "success" else record("users", id=2)[:-9])
     catalog, config = lake.catalog("users"), lake.config(**chosen.changes)
@@ -78,8 +79,8 @@ def test_a_sync_leaves_none(lake, ways, way, ending):
 
 
 @pytest.mark.parametrize("wrong", ["secret", "session token", "external id"])
-def test_no_refusal_of_the_server_shows_one(lake, ways, wrong):
-    """Also where the server refuses just that: in sentences, with tracebacks, and in JSON."""
+def test_no_refusal_of_the_server_shows_a_secret(lake, ways, wrong):
+    """The server refuses each request in turn. The outputs are sentences, tracebacks and JSON."""
     way, canary = ways["role" if wrong == "external id" else "temporary keys"], "hush-wrong-one/+="
     changes = {**way.changes, "s3dest": dict(way.changes["s3dest"])}
     place = changes if wrong == "secret" else changes["s3dest"]
@@ -97,7 +98,7 @@ def test_no_refusal_of_the_server_shows_one(lake, ways, wrong):
 
 
 @pytest.mark.parametrize("ending", ["success", "failure"])
-def test_a_connector_that_chatters_gives_none_away(lake, ending):
+def test_a_connector_that_prints_its_secrets_exposes_none(lake, ending):
     source = ScriptedSource(lake.folder).stream("users").on("discover")
     source.waits_for(lake.folder / "looked at").log("INFO", f"signing in with {PASSWORD}")
     source.stderr(f"Traceback: postgres://us:{URL_PASSWORD}@db/x\n")

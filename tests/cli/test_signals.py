@@ -1,4 +1,4 @@
-"""A `s3dest write` that is stopped or killed leaves nothing visible, and what is left of it can be swept."""
+"""A `s3dest write` that is stopped or killed leaves nothing visible, and a sweep can remove what it left."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from s3dest_dagster.cli.signals import Interrupted, Interruption, interruptible
 PART_BYTES = 5 * 2**20
 
 
-def with_parts_under_way(lake, *options: str) -> subprocess.Popen:
+def with_uploaded_parts(lake, *options: str) -> subprocess.Popen:
     """A running write that has sent at least one part of an object, and waits for more."""
     config = lake.config(s3dest={"part_size_mb": 5, "encode_workers": 1, "max_attempts": 1})
     process = lake.start("write", "--config", config, "--catalog", lake.catalog("users", "orders"), *options)
@@ -29,10 +29,10 @@ def with_parts_under_way(lake, *options: str) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_a_signal_aborts_the_uploads_and_is_told_in_a_sentence(lake, number, code):
+def test_a_signal_aborts_the_uploads_and_is_reported_in_a_sentence(lake, number, code):
     lake.write(record("users", id=1))
     before = lake.all_keys()
-    process = with_parts_under_way(lake)
+    process = with_uploaded_parts(lake)
     process.send_signal(number)
     stdout, stderr = process.communicate(timeout=60)
     lake.watch(stderr.decode())
@@ -45,7 +45,7 @@ def test_a_signal_aborts_the_uploads_and_is_told_in_a_sentence(lake, number, cod
 def test_a_killed_write_leaves_nothing_visible_and_can_be_repeated(any_lake):
     any_lake.write(record("users", id=1))
     before = any_lake.all_keys()
-    process = with_parts_under_way(any_lake, "--sync-id", "killed")
+    process = with_uploaded_parts(any_lake, "--sync-id", "killed")
     process.kill()
     process.communicate(timeout=60)
     assert any_lake.all_keys() == before
@@ -54,33 +54,33 @@ def test_a_killed_write_leaves_nothing_visible_and_can_be_repeated(any_lake):
 
 
 def test_the_uploads_of_a_killed_write_are_swept_once_they_are_old(rclone_lake):
-    """On the server that tells when an upload began."""
+    """The server reports when an upload began."""
     lake = rclone_lake
     lake.write(record("users", id=1))
-    process = with_parts_under_way(lake)
+    process = with_uploaded_parts(lake)
     process.kill()
     process.communicate(timeout=60)
     assert lake.uploads() == 1
     young = lake.run("sweep", "--config", lake.config())
     assert young.stdout == "public.users: 0 abandoned uploads aborted, 1 kept\n"
     later = lake.run("sweep", "--config", lake.config(), "--now", "2100-01-01T00:00:00Z", "--json")
-    (told,) = json.loads(later.stdout)
-    assert (told["stream"], told["aborted"], told["kept"]) == ("users", 1, 0)
+    (report,) = json.loads(later.stdout)
+    assert (report["stream"], report["aborted"], report["kept"]) == ("users", 1, 0)
     assert lake.uploads() == 0
     assert lake.ids() == [1]
 
 
-def test_a_source_that_stalls_fails_the_sync_when_it_was_said_how_long_it_may(lake):
-    process = with_parts_under_way(lake, "--stall-timeout", "1")
+def test_a_source_that_stalls_beyond_the_timeout_fails_the_sync(lake):
+    process = with_uploaded_parts(lake, "--stall-timeout", "1")
     assert process.wait(timeout=60) == 1
-    told = process.stderr.read().decode()
+    report = process.stderr.read().decode()
     process.stdin.close()
-    assert "The source stalls: it has written nothing for" in told
-    assert "Nothing of this sync was published." in told
+    assert "The source stalls: it has written nothing for" in report
+    assert "Nothing of this sync was published." in report
     assert lake.uploads() == 0
 
 
-def test_a_line_may_be_as_long_as_was_said(lake):
+def test_a_line_can_be_as_long_as_the_limit(lake):
     line = record("users", id=1, name="x" * (2 << 20))
     refused = lake.write(line, "--max-line-mb", "1")
     assert refused.returncode == 1
@@ -94,14 +94,14 @@ class TestInterruption:
             Interruption().on_signal(signal.SIGTERM, None)
         assert caught.value.exit_code == 143
 
-    def test_while_deferred_it_waits_for_the_end_of_the_block(self):
+    def test_a_deferred_signal_waits_for_the_end_of_the_block(self):
         interruption, done = Interruption(), []
         with pytest.raises(Interrupted), interruption.deferred():  # noqa: PT012
             interruption.on_signal(signal.SIGINT, None)
             done.append("published")
         assert done == ["published"]
 
-    def test_a_second_one_does_not_wait(self):
+    def test_a_second_signal_does_not_wait(self):
         interruption, done = Interruption(), []
         with pytest.raises(Interrupted, match="SIGTERM"), interruption.deferred():  # noqa: PT012
             interruption.on_signal(signal.SIGINT, None)
@@ -109,8 +109,8 @@ class TestInterruption:
             done.append("published")
         assert done == []
 
-    def test_it_waits_no_longer_than_the_grace(self):
-        """For a server that hangs, the block would never end."""
+    def test_a_deferred_signal_waits_no_longer_than_the_grace_period(self):
+        """With a server that hangs, the block would never end."""
         with (  # noqa: PT012
             interruptible(grace_s=0.05) as interruption,
             pytest.raises(Interrupted, match="SIGTERM"),
@@ -119,7 +119,7 @@ class TestInterruption:
             os.kill(os.getpid(), signal.SIGTERM)
             threading.Event().wait()
 
-    def test_a_block_that_ends_within_the_grace_is_not_reminded(self):
+    def test_a_block_that_ends_within_the_grace_period_is_not_interrupted(self):
         with interruptible(grace_s=600) as interruption:
             before = threading.active_count()
             with pytest.raises(Interrupted), interruption.deferred():
@@ -135,7 +135,7 @@ class TestInterruption:
 
 
 def test_a_signal_is_obeyed_within_the_grace_when_the_server_hangs(lake, tmp_path):
-    """Reads would time out after ten minutes only."""
+    """Reads would time out only after ten minutes."""
     with fault_proxy(lake.server) as proxy:
         own = {"part_size_mb": 5, "encode_workers": 1, "max_attempts": 9, "read_timeout_s": 600, "abort_grace_s": 0.3}
         config = lake.config(s3_endpoint=proxy.server.endpoint, s3dest=own)

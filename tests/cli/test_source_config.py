@@ -1,4 +1,5 @@
-"""What a source changes of its configuration, through the command: kept in its file, or said not to be."""
+"""A source changes its configuration through the command: the change is stored in its file, or reported as not
+stored."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ OLD, NEW = {"token": "old-hush-token"}, {"token": "new-hush-token"}
 
 
 def control(config) -> str:
-    told = {"type": "CONNECTOR_CONFIG", "emitted_at": 0, "connectorConfig": {"config": config}}
-    return json.dumps({"type": "CONTROL", "control": told}) + "\n"
+    message = {"type": "CONNECTOR_CONFIG", "emitted_at": 0, "connectorConfig": {"config": config}}
+    return json.dumps({"type": "CONTROL", "control": message}) + "\n"
 
 
-def test_write_keeps_it_in_the_file_that_is_named(lake):
+def test_write_stores_the_change_in_the_named_file(lake):
     file = lake.file("source.json", OLD)
     messages = control(NEW) + log("using new-hush-token") + record("users", id=1)
     answer = lake.write(messages, "--source-config", file, "--config", lake.config())
@@ -27,7 +28,7 @@ def test_write_keeps_it_in_the_file_that_is_named(lake):
     assert "hush" not in answer.stdout + answer.stderr
 
 
-def test_write_says_that_nothing_keeps_it_and_how_to(lake):
+def test_write_reports_that_the_change_is_not_stored_and_how_to_store_it(lake):
     error = json.dumps({"type": "TRACE", "trace": {"type": "ERROR", "error": {"message": "denied: new-hush-token"}}})
     answer = lake.write(control(NEW) + record("users", id=1) + error + "\n")
     assert answer.returncode == 1
@@ -37,13 +38,13 @@ def test_write_says_that_nothing_keeps_it_and_how_to(lake):
     assert "hush" not in answer.stdout + answer.stderr
 
 
-def test_write_wants_a_file_that_can_be_read(lake):
+def test_write_requires_a_readable_file(lake):
     answer = lake.write(record("users", id=1), "--source-config", "missing.json", "--config", lake.config())
     assert (answer.returncode, lake.all_keys()) == (2, [])
     assert "missing.json" in answer.stderr
 
 
-def test_discover_keeps_it_in_the_file_of_the_source(lake, tmp_path):
+def test_discover_stores_the_change_in_the_file_of_the_source(lake, tmp_path):
     scripted = ScriptedSource(tmp_path).stream("users")
     scripted.on("discover").control(NEW).message({"type": "CATALOG", "catalog": scripted.catalog})
     source = lake.file("source", f'#!/bin/sh\nexec {" ".join(scripted.source().command)} "$@"\n')

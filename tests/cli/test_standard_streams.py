@@ -1,4 +1,4 @@
-"""A standard stream that is closed, or takes nothing more: no sync is lost for it, nor lands something else."""
+"""A standard stream is closed or full: no sync is lost because of it, and nothing wrong lands."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_with_standard_error_on_a_full_disk_everything_lands(lake, verbose):
     assert (lake.ids("users"), lake.ids("orders")) == ([1], [1])
 
 
-def test_a_full_disk_under_standard_output_is_told(lake):
+def test_standard_output_on_a_full_disk_is_reported(lake):
     answer = lake.run_into({"stdout": "/dev/full"}, "write", *options(lake), stdin=MESSAGES)
     assert answer.returncode == 1
     assert answer.stderr.splitlines()[-1] == "Error: Standard output cannot be written to: No space left on device."
     assert (lake.ids("users"), lake.ids("orders")) == ([1], [1])
 
 
-def test_a_closed_standard_input_is_no_source_without_records(lake):
+def test_a_closed_standard_input_is_not_an_empty_source(lake):
     assert lake.write(record("users", id=1)).returncode == 0
     process = lake.start("write", *options(lake), closed=0)
     _, stderr = process.communicate(timeout=60)

@@ -1,4 +1,4 @@
-"""`s3dest state`: what sources go on from, shown, set and forgotten; never more than was asked for."""
+"""`s3dest state` shows, sets and resets the states that sources resume from, and nothing beyond the request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def shared(value: int, kind: str = "GLOBAL"):
 
 @pytest.fixture
 def landed(lake):
-    """Two streams that append, with states."""
+    """Two append streams with states."""
     messages = record("users", id=1) + state("users", 1) + record("orders", id=2) + state("orders", 2)
     assert lake.write(messages, streams=("users", "orders"), **APPEND).returncode == 0
     return lake
@@ -44,12 +44,12 @@ def assert_nothing_changed(lake, answer, code: int, *parts: str) -> None:
     assert shown(lake) == [of("orders", 2), of("users", 1)]
 
 
-def test_show_gives_what_a_source_takes_as_its_state(landed):
+def test_show_prints_what_a_source_accepts_as_its_state(landed):
     assert shown(landed) == [of("orders", 2), of("users", 1)]
     assert shown(landed, "--catalog", landed.catalog("users")) == [of("users", 1)]
 
 
-def test_numbers_are_shown_and_kept_as_the_source_wrote_them(lake):
+def test_numbers_are_shown_and_stored_as_the_source_wrote_them(lake):
     written = state("users", 0).replace('"cursor": 0', '"cursor": 1e400, "n": 0.10000000000000000001')
     lake.write(record("users", id=1) + written, **APPEND)
     answer = run(lake, "show")
@@ -61,7 +61,7 @@ def test_numbers_are_shown_and_kept_as_the_source_wrote_them(lake):
 
 
 class TestSet:
-    def test_what_show_printed_is_set_again_and_what_was_before_is_told(self, landed):
+    def test_the_output_of_show_can_be_set_and_the_previous_state_is_reported(self, landed):
         kept = landed.file("kept.json", run(landed, "show").stdout)
         later = record("users", id=3) + state("users", 3)
         assert landed.write(later, **APPEND).returncode == 0
@@ -74,19 +74,19 @@ class TestSet:
         assert shown(landed) == [of("orders", 2), of("users", 1)]
         assert landed.ids() == [1, 3]
 
-    def test_states_that_write_handed_on_are_set_and_the_last_of_a_stream_counts(self, landed):
+    def test_forwarded_states_can_be_set_and_the_last_of_a_stream_counts(self, landed):
         messages = state("users", 5) + state("orders", 6) + state("users", 7)
         assert run(landed, "set", "--state", "-", stdin=messages).returncode == 0
         assert shown(landed) == [of("orders", 6), of("users", 7)]
 
-    def test_a_stream_that_has_not_landed_begins_with_it(self, lake):
-        """As when a bucket, and the state of its sources, is taken over."""
+    def test_a_stream_that_has_not_landed_begins_with_the_state(self, lake):
+        """A bucket, together with the state of its sources, is taken over."""
         answer = run(lake, "set", "--state", "-", stdin=json.dumps(of("users", 5)))
         assert answer.stdout == "public.users: state set; before: none\n"
         assert lake.write(record("users", id=6), **APPEND).returncode == 0
         assert (shown(lake), lake.ids()) == ([of("users", 5)], [6])
 
-    def test_the_stream_prefix_is_part_of_the_name_in_the_bucket_only(self, lake):
+    def test_only_the_name_in_the_bucket_has_the_stream_prefix(self, lake):
         config = lake.config(s3dest={"stream_prefix": "raw_", "max_attempts": 1})
         options = ["--config", config, "--state", "-"]
         answer = lake.run("state", "set", *options, stdin=json.dumps(of("users", 5)))
@@ -94,7 +94,7 @@ class TestSet:
         reset = lake.run("state", "reset", "--config", config, "--stream", "public.users")
         assert reset.stdout.startswith("public.raw_users: state forgotten")
 
-    def test_programs_are_told_in_json(self, landed):
+    def test_the_answer_for_programs_is_json(self, landed):
         answer = run(landed, "set", "--state", "-", "--json", stdin=json.dumps([of("users", 9), of("orders", 2)]))
         assert json.loads(answer.stdout) == [
             {
@@ -114,7 +114,7 @@ class TestSet:
         ]
 
     @pytest.mark.parametrize("kind", ["GLOBAL", "LEGACY"])
-    def test_a_state_of_all_streams_counts_for_those_that_are_named(self, landed, kind):
+    def test_a_global_state_applies_to_the_named_streams(self, landed, kind):
         text = json.dumps(shared(7, kind))
         refused = run(landed, "set", "--state", "-", stdin=text)
         assert_nothing_changed(landed, refused, 2, "GLOBAL, LEGACY", "--catalog", "--stream")
@@ -124,7 +124,7 @@ class TestSet:
         assert run(landed, "set", "--state", "-", "--catalog", both, stdin=text).returncode == 0
         assert shown(landed) == [shared(7, kind)]
 
-    def test_a_stream_that_was_not_asked_for_is_refused_before_anything_is_changed(self, landed):
+    def test_a_stream_that_was_not_selected_is_refused_before_any_change(self, landed):
         text = json.dumps([of("users", 9), of("orders", 9)])
         for narrowed in (["--stream", "public.users"], ["--catalog", landed.catalog("users")]):
             answer = run(landed, "set", "--state", "-", *narrowed, stdin=text)
@@ -149,20 +149,20 @@ class TestSet:
             (state("users", 9) + "torn", "no JSON"),
         ],
     )
-    def test_what_is_no_state_is_told_with_its_file(self, landed, text, part):
+    def test_an_invalid_state_is_reported_with_its_file(self, landed, text, part):
         answer = run(landed, "set", "--state", landed.file("state.json", text))
         assert_nothing_changed(landed, answer, 2, part, "state.json")
 
-    def test_a_file_that_is_not_there_is_told(self, landed):
+    def test_a_missing_file_is_reported(self, landed):
         assert_nothing_changed(landed, run(landed, "set", "--state", "missing.json"), 2, "missing.json")
 
 
 class TestReset:
-    def test_the_state_of_a_named_stream_is_forgotten_and_told(self, landed):
+    def test_the_state_of_a_named_stream_is_reset_and_reported(self, landed):
         answer = run(landed, "reset", "--stream", "public.users")
         assert answer.returncode == 0, answer.stderr
-        told = answer.stdout.removeprefix("public.users: state forgotten; before: ")
-        assert json.loads(told) == of("users", 1)
+        previous = answer.stdout.removeprefix("public.users: state forgotten; before: ")
+        assert json.loads(previous) == of("users", 1)
         assert shown(landed) == [of("orders", 2)]
         assert landed.ids() == [1]
         assert run(landed, "reset", "--stream", "public.users").stdout == "public.users: it has no state to forget\n"
@@ -171,7 +171,7 @@ class TestReset:
         assert run(landed, "reset", "--catalog", landed.catalog("orders")).returncode == 0
         assert shown(landed) == [of("users", 1)]
 
-    def test_all_of_them_only_when_all_are_asked_for(self, landed):
+    def test_all_states_are_reset_only_on_explicit_request(self, landed):
         assert_nothing_changed(landed, run(landed, "reset"), 2, "--stream", "--catalog", "--all")
         assert_nothing_changed(landed, run(landed, "reset", "--all", "--stream", "public.users"), 2, "--all")
         answer = run(landed, "reset", "--all", "--json")
@@ -181,7 +181,7 @@ class TestReset:
         ]
         assert shown(landed) == []
 
-    def test_a_name_that_is_not_there_is_told_before_anything_is_changed(self, landed):
+    def test_an_unknown_name_is_reported_before_any_change(self, landed):
         answer = run(landed, "reset", "--stream", "public.users", "--stream", "public.user")
         assert_nothing_changed(landed, answer, 2, "'public.user'", "public.orders, public.users")
 

@@ -1,4 +1,4 @@
-"""Nothing that a source, a stream's name or a bucket says steers the terminal of whoever runs the command."""
+"""No text from a source, a stream name or a bucket can control the terminal of the user."""
 
 import json
 import re
@@ -8,7 +8,7 @@ from airbyte_messages import EMITTED_AT, log
 
 NAME = "us\x1b]0;title\x07\u202eers\nError: all is lost [red]\x7f\x9b2J"
 SHOWN = r"us\x1b]0;title\x07\u202eers\nError: all is lost [red]\x7f\x9b2J"
-SAID = "hi\x1b[2J\x1b]52;c;cm0gLXJm\x07\r\nERROR: forged\x9b"
+HOSTILE = "hi\x1b[2J\x1b]52;c;cm0gLXJm\x07\r\nERROR: forged\x9b"
 STEERING = ["\x1b]0;", "\x1b]52;", "\x1b[2J", "\x07", "\x7f", "\x9b", "\u202e", "\x1b[31mprinted"]
 FORGED = re.compile(r"^(?:Error: all is lost|ERROR: forged)", re.MULTILINE)
 
@@ -25,7 +25,7 @@ def messages(*, name: str = NAME) -> str:
     descriptor = {"name": name}
     state = {"type": "STREAM", "stream": {"stream_descriptor": descriptor, "stream_state": {"a": "\u202e\x7f"}}}
     raw_state = json.dumps({"type": "STATE", "state": state}, ensure_ascii=False)
-    return f"{log(SAID)}\x1b[31mprinted\n{json.dumps(record)}\n{raw_state}\n"
+    return f"{log(HOSTILE)}\x1b[31mprinted\n{json.dumps(record)}\n{raw_state}\n"
 
 
 def assert_harmless(*texts: str) -> None:
@@ -35,7 +35,7 @@ def assert_harmless(*texts: str) -> None:
 
 
 @pytest.mark.parametrize("of", ["stdout", "stderr"])
-def test_a_sync_and_a_look_at_what_it_left_steer_no_terminal(lake, catalog, of):
+def test_a_sync_and_its_inspection_send_no_control_sequences_to_a_terminal(lake, catalog, of):
     config = ("--config", lake.config())
     calls = [
         (("write", *config, "--catalog", catalog), messages()),
@@ -55,7 +55,7 @@ def test_a_name_is_shown_with_its_escapes(lake, catalog):
     assert SHOWN in answer.stdout
 
 
-def test_an_error_that_names_a_stream_forges_no_other(lake, catalog):
+def test_an_error_with_a_stream_name_cannot_imitate_another_error(lake, catalog):
     arguments = ("write", "--config", lake.config(), "--catalog", catalog)
     answer = lake.run(*arguments, stdin=messages(name=f"{NAME}2"))
     assert answer.returncode == 1
@@ -63,8 +63,8 @@ def test_an_error_that_names_a_stream_forges_no_other(lake, catalog):
 
 
 @pytest.mark.parametrize("option", ["--config", "--catalog"])
-def test_a_call_with_a_hostile_path_steers_nothing(lake, option):
-    answer = lake.run("plan", option, SAID)
+def test_a_call_with_a_hostile_path_sends_no_control_sequences(lake, option):
+    answer = lake.run("plan", option, HOSTILE)
     assert answer.returncode == 2
     assert_harmless(answer.stderr)
 
@@ -79,6 +79,6 @@ def test_json_stays_json(lake, catalog):
         json.loads(answer.stdout)
 
 
-def test_a_state_is_handed_on_as_it_came_where_a_program_reads_it(lake, catalog):
+def test_a_state_is_forwarded_unchanged_to_programs(lake, catalog):
     answer = lake.run("write", "--config", lake.config(), "--catalog", catalog, stdin=messages())
     assert answer.stdout.splitlines()[-1] == messages().splitlines()[-1]

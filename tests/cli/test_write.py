@@ -1,4 +1,4 @@
-"""`s3dest write` lands every stream of the catalog at once, and hands on the states whose records are published."""
+"""`s3dest write` lands every stream of the catalog together, and forwards the states of the published records."""
 
 import csv
 import gzip
@@ -15,7 +15,7 @@ ORDERS = [{"id": number, "total": number / 4} for number in range(1, 6)]
 
 
 def interleaved() -> str:
-    """The records of two streams in turns, a third without any."""
+    """The interleaved records of two streams, and a third stream without records."""
     lines = []
     for number in range(max(len(USERS), len(ORDERS))):
         lines += [record("users", **each) for each in USERS[number : number + 1]]
@@ -24,7 +24,7 @@ def interleaved() -> str:
 
 
 def rows_of(kind: str, data: bytes) -> list[dict]:
-    """The records of an object, by a reader that is not ours."""
+    """The records of an object, read by a reader that is not ours."""
     if kind == "CSV":
         text = gzip.decompress(data).decode()
         return [json.loads(row["_airbyte_data"]) for row in csv.DictReader(io.StringIO(text))]
@@ -37,7 +37,7 @@ def rows_of(kind: str, data: bytes) -> list[dict]:
     return [{name: row[name] for name in row if not name.startswith("_airbyte")} for row in rows]
 
 
-def test_the_documented_example_comes_out_exactly(any_lake):
+def test_the_documented_example_is_reproduced_exactly(any_lake):
     config = any_lake.config(format={"format_type": "CSV"})
     answer = any_lake.write(record("users", id=1), "--config", config, "--now", "2021-01-01T00:00:00Z")
     assert answer.returncode == 0, answer.stderr
@@ -45,7 +45,7 @@ def test_the_documented_example_comes_out_exactly(any_lake):
 
 
 @pytest.mark.parametrize("kind", ["CSV", "JSONL", "Avro", "Parquet"])
-def test_interleaved_streams_land_side_by_side_in_every_format(any_lake, kind):
+def test_interleaved_streams_land_separately_in_every_format(any_lake, kind):
     settings = {"format_type": kind, **({"compression_codec": {"codec": "Deflate"}} if kind == "Avro" else {})}
     answer = any_lake.write(
         interleaved(), "--config", any_lake.config(format=settings), streams=("users", "orders"), mode="append"
@@ -57,30 +57,30 @@ def test_interleaved_streams_land_side_by_side_in_every_format(any_lake, kind):
     assert "public.orders: 5 rows, 1 object" in answer.stderr
 
 
-def test_a_full_refresh_without_a_record_empties_its_stream_and_an_append_adds(lake):
+def test_a_full_refresh_without_records_empties_its_stream_and_an_append_adds(lake):
     lake.write(record("users", id=1) + record("orders", id=1), streams=("users", "orders"))
     assert lake.write(record("users", id=2), mode="append").returncode == 0
     assert lake.ids("users") == [1, 2]
-    told = record("orders", id=3) + status("users", "COMPLETE") + status("orders", "COMPLETE")
-    assert lake.write(told, streams=("users", "orders")).returncode == 0
+    messages = record("orders", id=3) + status("users", "COMPLETE") + status("orders", "COMPLETE")
+    assert lake.write(messages, streams=("users", "orders")).returncode == 0
     assert (lake.ids("users"), lake.ids("orders")) == ([], [3])
 
 
-@pytest.mark.parametrize("said", ["", "\n\n", log("starting")], ids=["nothing", "blank lines", "a log"])
+@pytest.mark.parametrize("text", ["", "\n\n", log("starting")], ids=["nothing", "blank lines", "a log"])
 @pytest.mark.parametrize("mode", ["overwrite", "append"])
-def test_an_input_that_says_nothing_is_refused(lake, said, mode):
-    """It is what a source leaves that does not start."""
+def test_an_input_without_messages_is_refused(lake, text, mode):
+    """A source that does not start leaves this input."""
     lake.write(record("users", id=1))
-    answer = lake.write(said, mode=mode)
+    answer = lake.write(text, mode=mode)
     assert (answer.returncode, answer.stdout) == (1, "")
     assert "may not have run" in answer.stderr
     assert "--allow-empty" in answer.stderr
     assert lake.ids() == [1]
-    assert lake.write(said, "--allow-empty", mode=mode).returncode == 0
+    assert lake.write(text, "--allow-empty", mode=mode).returncode == 0
     assert lake.ids() == ([1] if mode == "append" else [])
 
 
-def test_a_stream_of_which_the_input_says_nothing_is_not_emptied(lake):
+def test_a_stream_without_messages_is_not_emptied(lake):
     both = ("users", "orders")
     lake.write(record("users", id=1) + record("orders", id=1), streams=both)
     answer = lake.write(record("orders", id=2), streams=both)
@@ -92,19 +92,19 @@ def test_a_stream_of_which_the_input_says_nothing_is_not_emptied(lake):
     assert (lake.ids("users"), lake.ids("orders")) == ([], [2])
 
 
-@pytest.mark.parametrize("said", [state("users", 1), status("users", "COMPLETE")], ids=["a state", "a status"])
-def test_whatever_is_said_of_a_stream_says_that_it_is_empty(lake, said):
+@pytest.mark.parametrize("text", [state("users", 1), status("users", "COMPLETE")], ids=["a state", "a status"])
+def test_any_message_about_a_stream_shows_that_it_is_empty(lake, text):
     lake.write(record("users", id=1))
-    assert lake.write(said).returncode == 0
+    assert lake.write(text).returncode == 0
     assert lake.ids() == []
 
 
-def test_a_stream_of_which_nothing_is_said_and_nothing_is_there_is_no_error(lake):
+def test_a_stream_without_messages_and_without_data_is_no_error(lake):
     answer = lake.write(record("orders", id=2), streams=("users", "orders"))
     assert answer.returncode == 0, answer.stderr
 
 
-def test_a_discovered_catalog_is_taken_as_full_refresh(lake):
+def test_a_discovered_catalog_means_full_refresh(lake):
     lake.write(record("users", id=1), mode="append")
     schema = {"type": "object", "properties": {"id": {"type": "integer"}}}
     stream = {"name": "users", "namespace": "public", "json_schema": schema, "supported_sync_modes": ["full_refresh"]}
@@ -114,7 +114,7 @@ def test_a_discovered_catalog_is_taken_as_full_refresh(lake):
     assert lake.ids() == [2]
 
 
-def test_only_the_newest_state_of_each_stream_is_handed_on_as_it_came(lake):
+def test_only_the_newest_state_of_each_stream_is_forwarded_unchanged(lake):
     messages = (
         record("users", id=1)
         + state("users", 1)
@@ -128,16 +128,16 @@ def test_only_the_newest_state_of_each_stream_is_handed_on_as_it_came(lake):
     assert "INFO: half way" in answer.stderr
 
 
-def test_a_state_of_all_streams_is_handed_on_when_all_are_published(lake):
+def test_a_global_state_is_forwarded_once_all_streams_are_published(lake):
     everything = json.dumps({"type": "STATE", "state": {"type": "GLOBAL", "global": {"stream_states": []}}}) + "\n"
     answer = lake.write(record("users", id=1) + everything, "--sync-id", "a", streams=("users", "orders"))
     assert answer.stdout == everything
     again = lake.write(record("users", id=2) + everything, "--sync-id", "a", streams=("users", "orders"))
     assert again.stdout == ""
-    assert "not handed on" in again.stderr
+    assert "not passed on" in again.stderr
 
 
-def test_a_sync_id_that_is_complete_lands_nothing_twice_and_hands_on_the_recorded_state(any_lake):
+def test_a_completed_sync_id_lands_nothing_twice_and_forwards_the_recorded_state(any_lake):
     first = any_lake.write(record("users", id=1) + state("users", 1), "--sync-id", "monday", mode="append")
     again = any_lake.write(
         record("users", id=1) + record("users", id=2) + state("users", 2), "--sync-id", "monday", mode="append"
@@ -148,7 +148,7 @@ def test_a_sync_id_that_is_complete_lands_nothing_twice_and_hands_on_the_recorde
     assert "nothing landed again" in again.stderr
 
 
-def test_what_some_streams_lack_is_made_up_under_the_same_sync_id(lake):
+def test_incomplete_streams_are_completed_under_the_same_sync_id(lake):
     lake.write(record("users", id=1), "--sync-id", "x", mode="append")
     both = lake.write(
         record("users", id=1) + record("orders", id=1), "--sync-id", "x", streams=("users", "orders"), mode="append"
@@ -157,7 +157,7 @@ def test_what_some_streams_lack_is_made_up_under_the_same_sync_id(lake):
     assert (lake.ids("users"), lake.ids("orders")) == ([1], [1])
 
 
-def test_the_sync_id_names_objects_unless_the_worker_says_otherwise(lake):
+def test_the_sync_id_is_part_of_object_names_unless_the_worker_sets_another(lake):
     config = lake.config(file_name_pattern="{sync_id}_{part_number}{format_extension}")
     assert lake.write(record("users", id=1), "--config", config, "--sync-id", "tuesday").returncode == 0
     assert lake.data_keys()[0].endswith("tuesday_0.jsonl")
@@ -166,7 +166,7 @@ def test_the_sync_id_names_objects_unless_the_worker_says_otherwise(lake):
     assert lake.data_keys()[0].endswith("4711_0.jsonl")
 
 
-def test_bad_lines_are_kept_aside_when_the_settings_say_so(lake):
+def test_bad_lines_are_quarantined_if_the_settings_allow_it(lake):
     torn = record("users", id=2)[:-20] + "\n"
     config = lake.config(s3dest={"on_bad_record": "quarantine", "max_attempts": 1})
     answer = lake.write(record("users", id=1) + torn + record("users", id=3), "--config", config)
@@ -184,7 +184,7 @@ def test_ignored_keys_are_named_once(lake):
     assert answer.stderr.count("part_size_mb, s3_upload") == 1
 
 
-def test_the_report_is_json_when_programs_ask(lake):
+def test_the_report_is_json_on_request(lake):
     answer = lake.write(record("users", id=1, extra="x"), "--json", "--sync-id", "a", streams=("users", "orders"))
     users, orders = map(json.loads, answer.stderr.splitlines())
     assert answer.stdout == ""
@@ -200,8 +200,8 @@ def test_a_source_that_reports_complete_is_published(lake, words):
     assert lake.ids() == [1]
 
 
-def test_a_stream_that_fails_after_others_were_published_is_named_and_its_state_kept_back(lake):
-    """Another sync of the second stream comes first, so that this one loses it at the decision."""
+def test_a_stream_that_fails_after_others_were_published_is_named_and_its_state_is_withheld(lake):
+    """Another sync of the second stream comes first, so this sync loses that stream at the decision."""
     catalog = lake.catalog("users", "orders", mode="append")
     process = lake.start("write", "--config", lake.config(), "--catalog", catalog, "--sync-id", "late")
     messages = log("begun") + record("users", id=1) + record("orders", id=1) + state("users", 1) + state("orders", 1)

@@ -1,8 +1,8 @@
-"""Runs `s3dest` without paying for its imports each time: a process that has imported everything, and has
-made a client once, and forks.
+"""Runs `s3dest` without repeating its imports: a process that has imported everything, and has made a client once,
+forks.
 
-Reads one JSON object a line: arguments, environment, and the files for standard input, output and error; answers with
-the exit code. What runs is the command's own entry, in a process of its own.
+Reads one JSON object per line: arguments, environment, and the files for standard input, output and error. Answers
+with the exit code. The fork runs the entry point of the command.
 """
 
 from __future__ import annotations
