@@ -1,4 +1,4 @@
-"""What users set: a destination, a connection, and the forms that a connector has for both. Plain frozen values.
+"""The users' settings: a destination, a connection, and a connector's forms of both. All are plain frozen values.
 
 Must not know: S3, records, Dagster.
 """

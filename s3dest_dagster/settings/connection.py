@@ -1,6 +1,7 @@
-"""The settings of a connection: how S3 is reached, and as whom.
+"""The settings of a connection: how to reach S3, and with which identity.
 
-Frozen values, checked when they are made. Must not know: what is landed there, the library that talks to S3.
+They are frozen values, which are checked when they are created. Must not know: what is landed there, the library that
+talks to S3.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.fields import about, check_settings, documented, setting
 
 MASKED_SECRET = "********"
-"""What Dagster's launchpad shows instead of a secret."""
+"""The placeholder that Dagster's launchpad shows instead of a secret."""
 
 _LOOPBACK = re.compile(r"localhost|127(\.\d{1,3}){3}|::1|.*\.localhost")
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn", ".amazonaws.eu", ".ic.gov", ".sgov.gov", ".adc-e.uk")
@@ -25,15 +26,15 @@ _SESSION_NAME = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 @documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Connection:
-    """How S3 is reached, and as whom.
+    """How to reach S3, and with which identity.
 
-    Access keys win over a role. Without either, the default chain gives the identity (environment, profile, web
-    identity, container, instance profile); for a role, it gives the identity that assumes it. Raises SettingsError
-    as `S3Destination` does; its message never holds a secret.
+    Access keys take precedence over a role. Without either, the default chain provides the identity (environment,
+    profile, web identity, container, instance profile). For a role, it provides the identity that assumes the role.
+    Raises SettingsError like `S3Destination`; its message never contains a secret.
     """
 
     region: str = setting(
-        "Region of the bucket. Empty: what the AWS configuration says.",
+        "Region of the bucket. Empty: the region in the AWS configuration.",
         default="",
         connector="s3_bucket_region",
         resource="region_name",
@@ -45,10 +46,13 @@ class S3Connection:
         resource="endpoint_url",
     )
     access_key_id: str | None = setting(
-        "Access key id. Wins over `role_arn`.", default=None, connector="access_key_id", resource="aws_access_key_id"
+        "Access key id. Takes precedence over `role_arn`.",
+        default=None,
+        connector="access_key_id",
+        resource="aws_access_key_id",
     )
     secret_access_key: str | None = setting(
-        "The secret that belongs to it.",
+        "The secret for the access key id.",
         default=None,
         secret=True,
         needs="access_key_id",
@@ -67,13 +71,14 @@ class S3Connection:
         "Role to assume. It is assumed again before its credentials end.", default=None, connector="role_arn"
     )
     external_id: str | None = setting(
-        "External id for assuming the role. Else the environment's `AWS_ASSUME_ROLE_EXTERNAL_ID`, else none.",
+        "External id for assuming the role. `None`: the environment's `AWS_ASSUME_ROLE_EXTERNAL_ID`, or no external "
+        "id if that is not set.",
         default=None,
         secret=True,
         needs="role_arn",
     )
     role_session_name: str = setting(
-        "Name of the role's sessions, as CloudTrail shows it: 2 to 64 letters, digits and `_+=,.@-`.", default="s3dest"
+        "Name of the role's sessions, which CloudTrail shows: 2 to 64 letters, digits and `_+=,.@-`.", default="s3dest"
     )
     role_duration_s: int = setting(
         "Lifetime of the role's credentials in seconds, 900 to 43,200. They are renewed before they end.",
@@ -82,26 +87,28 @@ class S3Connection:
         at_most=_LONGEST_ROLE_S,
     )
     sts_endpoint: str = setting(
-        "URL of the security token service, for every role and for `s3dest check`. Empty: what the AWS configuration "
-        "says, else AWS.",
+        "URL of the security token service, for every role and for `s3dest check`. Empty: the URL in the AWS "
+        "configuration, or else AWS.",
         default="",
     )
     sts_region: str = setting("Region of the security token service. Empty: the region of the bucket.", default="")
     allow_plain_http: bool = setting(
-        "Accepts `http://` endpoints outside this machine. Loopback hosts are always accepted.", default=False
+        "Whether `http://` endpoints outside this machine are accepted. Loopback hosts are always accepted.",
+        default=False,
     )
     ca_bundle: str | None = setting("Path of the certificates of a private certificate authority.", default=None)
     path_style: bool | None = setting(
-        "Bucket in the path of the URL, or in its host. `None`: in the path for other endpoints, in the host for AWS.",
+        "Whether the bucket is in the path of the URL instead of its host. `None`: in the host for AWS, in the path "
+        "for other endpoints.",
         default=None,
     )
     max_attempts: int = setting(
-        "How often a request is tried, including the first time, after pauses that grow and vary.",
+        "The most attempts at a request, including the first. The pauses between them grow and vary.",
         default=8,
         at_least=1,
     )
     retry_deadline_s: float = setting(
-        "No try begins later than this many seconds after the first, whatever `max_attempts` says.",
+        "No attempt begins later than this many seconds after the first, regardless of `max_attempts`.",
         default=300,
         above=0,
     )
@@ -142,14 +149,15 @@ class S3Connection:
                 )
 
     def accepted(self, endpoint: str, setting: str) -> str:
-        """The endpoint with its scheme; "" for none.
+        """The endpoint with its scheme; "" if it is empty.
 
         Args:
             endpoint: A URL, or a host and port.
-            setting: The setting that it comes from.
+            setting: The name of the setting that it comes from.
 
         Raises:
-            SettingsError: It is not a URL, or it is plain http outside this machine and that is not allowed.
+            SettingsError: The endpoint is not a URL, has a user name or password, or uses plain http outside this
+                machine although that is not allowed.
         """
         text = endpoint.strip().rstrip("/")
         if not text:
@@ -185,7 +193,7 @@ def is_aws(endpoint: str) -> bool:
 
 
 def console_host(endpoint: str, region: str) -> str | None:
-    """The host of the web console for this URL's part of AWS; None if it is not known."""
+    """The host of the web console for the URL's AWS partition; None if it is not known."""
     host = urlsplit(endpoint).hostname or ""
     if host.endswith(".amazonaws.com.cn"):
         return "console.amazonaws.cn"

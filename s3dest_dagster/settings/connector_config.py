@@ -1,6 +1,6 @@
-"""A connector's `config.json`, as its users paste it, read into settings.
+"""Reads a connector's `config.json`, as its users paste it, into settings.
 
-What the connector ignores is ignored and named; what should be one of our settings and is unknown is an error. Must not
+Keys that the connector ignores are ignored and reported. An unknown name among our own settings is an error. Must not
 know: how settings are used.
 """
 
@@ -22,12 +22,12 @@ from s3dest_dagster.settings.formats import FORMATS, FormatSettings, format_clas
 
 @dataclass(frozen=True, slots=True)
 class ConnectorConfig:
-    """A connector's `config.json`, understood."""
+    """The settings in a connector's `config.json`."""
 
     destination: S3Destination
     connection: S3Connection
     ignored: tuple[str, ...]
-    """The keys that mean nothing here."""
+    """The keys that have no meaning here."""
 
 
 CONNECTION_KEYS = {known: each.name for each in fields(S3Connection) if (known := about(each).connector)}
@@ -39,9 +39,9 @@ REQUIRED_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format
 OWN_SETTINGS_KEY = "s3dest"
 _KNOWN_KEYS = frozenset({*_DESTINATION_KEYS, *CONNECTION_KEYS, "format", OWN_SETTINGS_KEY})
 _REQUIRED_OPTIONS = frozenset({"compression.compression_type"})
-"""Options that their object must have. An Avro codec without a name means no codec, as with the connector."""
+"""Options that their object must have. An Avro codec without a name means no codec, as in the connector."""
 JOB_ID_VARIABLE = "WORKER_JOB_ID"
-"""Environment variable that fills the file name pattern's `{sync_id}`; without it, the sync's own id does."""
+"""The environment variable for `{sync_id}` in the file name pattern. Without it, `{sync_id}` is the sync's own id."""
 
 
 def read_json_object(path: str | os.PathLike[str], what: str, *, setting: str | None = None) -> dict[str, Any]:
@@ -82,11 +82,11 @@ def read_json_object(path: str | os.PathLike[str], what: str, *, setting: str | 
 def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
     """Reads a configuration of the connector as its users paste it.
 
-    Keys that the connector does not know are ignored, as the connector does, and named in the answer. Our own settings
-    are under the key "s3dest", by their names in `S3Destination`, `S3Connection` or the format.
+    Keys that the connector does not know are ignored, as in the connector, and listed in the result. Our own settings
+    are under the key "s3dest", with their names in `S3Destination`, `S3Connection` or the format.
 
     Raises:
-        SettingsError: A setting is wrong, missing or unknown. Its message never holds a secret.
+        SettingsError: A setting is wrong, missing or unknown. Its message never contains a secret.
     """
     if not isinstance(config, Mapping):
         raise SettingsError("The configuration is not a JSON object.")
@@ -111,14 +111,14 @@ def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
 
 
 def with_suggestion(key: str) -> str:
-    """An ignored key, with the known one that it is probably a typing error of."""
+    """An ignored key, with the known key that was probably meant."""
     within, _, name = key.rpartition(".")
     likely = closest_match(name, _known_within(within))
     return f"{key} (is {likely} meant?)" if likely else key
 
 
 def _known_within(path: str) -> Iterable[str]:
-    """The keys that an object of the configuration can have: "" is the whole, "format.compression" a part of it."""
+    """The keys that an object of the configuration can have: "" is the whole, and "format.compression" is a part."""
     options = [options_of_format(each) for each in FORMATS]
     if path == "format":
         return {"format_type"}.union(*options, *map(_names, FORMATS))
@@ -127,7 +127,7 @@ def _known_within(path: str) -> Iterable[str]:
 
 
 def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings under "s3dest". Unknown names are refused, and so are those that the connector has."""
+    """The settings under "s3dest". Unknown names and names of the connector's own settings are refused."""
     own = config.get(OWN_SETTINGS_KEY, {})
     if not isinstance(own, Mapping):
         raise SettingsError(f"{OWN_SETTINGS_KEY!r} is not an object of settings.", setting=OWN_SETTINGS_KEY)
@@ -144,12 +144,12 @@ def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_format(config: Any, own: Mapping[str, Any] | None = None) -> tuple[FormatSettings, tuple[str, ...]]:
-    """The connector's `format` object as settings, and the names in it that mean nothing (as "format.name").
+    """The connector's `format` object as settings, and the names in it that have no meaning (as "format.name").
 
-    Names of formats, of codecs and of modes of flattening are matched without regard to case, as the connector does.
+    The names of formats, codecs and flattening modes are case-insensitive, as in the connector.
 
     Args:
-        config: The object, or the name of a format, which means its defaults.
+        config: The object, or the name of a format for its defaults.
         own: Settings of the format that the connector does not have.
 
     Raises:
@@ -166,8 +166,10 @@ def parse_format(config: Any, own: Mapping[str, Any] | None = None) -> tuple[For
 
 
 def options_of_format(settings: type[FormatSettings]) -> dict[str, list[str]]:
-    """The names that the connector's `format` object can have for a format, each with the names that an object under
-    it can have, of which there are none for a plain value."""
+    """The names that the connector's `format` object can have for a format.
+
+    If the value of a name is an object, the names in that object follow; for a plain value, the list is empty.
+    """
     options: dict[str, list[str]] = {}
     for each in fields(settings):
         name, _, inner = about(each).connector.partition(".")
@@ -189,7 +191,7 @@ def _format_class(name: Any) -> type[FormatSettings]:
 
 
 def _given_settings(settings: type[FormatSettings], config: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The settings of a format that a connector's `format` object gives, by our names."""
+    """Yields the settings in a connector's `format` object, under our names."""
     types = types_of(settings)
     for each in fields(settings):
         name, _, inner = about(each).connector.partition(".")
@@ -201,7 +203,7 @@ def _given_settings(settings: type[FormatSettings], config: Mapping[str, Any]) -
 
 
 def _option(settings: type[FormatSettings], name: str, inner: str, options: Any) -> Any:
-    """The value of an option within an object of the connector's `format`."""
+    """The value of an option in an object of the connector's `format`."""
     is_object = isinstance(options, Mapping)
     if is_object and (options.get(inner) is not None or f"{name}.{inner}" not in _REQUIRED_OPTIONS):
         return options.get(inner)
@@ -216,7 +218,7 @@ def _option(settings: type[FormatSettings], name: str, inner: str, options: Any)
 
 
 def _exact(setting: str, value: Any, hint: Any) -> Any:
-    """A value of the connector's configuration as a setting of this type. Raises SettingsError for any other."""
+    """A value of the connector's configuration as a setting of this type. Raises SettingsError if it does not fit."""
     if options := choices(hint):
         return allowed_spelling(setting, value, options)
     return exact_boolean(setting, value) if hint is bool else exact_integer(setting, value)
@@ -237,7 +239,7 @@ def _own_format_settings(
 
 
 def _unknown_options(config: Mapping[str, Any], options: Mapping[str, Collection[str]]) -> Iterator[str]:
-    """The names within the objects of the connector's `format` that mean nothing."""
+    """Yields the names in the objects of the connector's `format` that have no meaning."""
     for name, known in options.items():
         if known and isinstance(inner := config.get(name), Mapping):
             yield from (f"{name}.{option}" for option in inner.keys() - known)
@@ -248,7 +250,7 @@ def _names(cls: Any) -> set[str]:
 
 
 def _text(config: Mapping[str, Any], key: str) -> str:
-    """A text of the configuration. Another value is not repeated, since it may be a secret."""
+    """A text of the configuration. Raises SettingsError for another value, without showing it: it may be a secret."""
     value = config[key]
     if not isinstance(value, str):
         raise SettingsError(f"{key} is not a text.", setting=key)

@@ -1,6 +1,6 @@
-"""The connector specification: every setting of a `config.json`, for forms and for programs that check one.
+"""The connector specification: every setting of a `config.json`, for forms and for programs that check such a file.
 
-Texts, defaults, choices and ranges come from the settings' own fields; only the connector's titles, examples and order
+Texts, defaults, choices and ranges come from the settings' own fields. Only the connector's titles, examples and order
 are here. Must not know: how settings are used.
 """
 
@@ -25,7 +25,7 @@ REGIONS = (
     "eu-west-2", "eu-west-3", "il-central-1", "me-central-1", "me-south-1", "sa-east-1", "us-east-1", "us-east-2",
     "us-gov-east-1", "us-gov-west-1", "us-west-1", "us-west-2",
 )  # fmt: skip
-"""The regions that the form offers. A configuration may name any other: new regions need no new version."""
+"""The regions that the form offers. A configuration may name any other region, so new ones need no new version."""
 
 _CONNECTOR_KEYS: dict[str, tuple[str, dict[str, Any]]] = {
     "access_key_id": ("S3 Key ID", {"always_show": True, "examples": ["A012345678910EXAMPLE"]}),
@@ -51,7 +51,7 @@ _CONNECTOR_SECRETS = frozenset({"access_key_id", "secret_access_key"})
 
 
 def connector_spec() -> dict[str, Any]:
-    """The specification as the Airbyte protocol has it (the `spec` of a SPEC message)."""
+    """The specification in the form of the Airbyte protocol (the `spec` of a SPEC message)."""
     return {
         "supportsIncremental": True,
         "supportsNormalization": False,
@@ -83,7 +83,7 @@ def _connector_properties() -> dict[str, Any]:
 
 
 _TITLES = {"block_size_mb": "Block Size (Row Group Size) (MB)"}
-"""Titles of the connector that do not follow from a setting's name."""
+"""The connector's titles that do not follow from a setting's name."""
 
 
 def _format(settings: type[FormatSettings]) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def _format(settings: type[FormatSettings]) -> dict[str, Any]:
 
 
 def _setting(settings: type, each: Field[Any], title: str) -> dict[str, Any]:
-    """The JSON schema of a setting, as its field says."""
+    """The JSON schema of a setting, made from its field."""
     known, default = about(each), default_of(each)
     schema = {"title": title, "description": known.description, **_type(types_of(settings)[each.name][0])}
     bounds = {"minimum": known.at_least, "exclusiveMinimum": known.above, "maximum": known.at_most}
@@ -119,7 +119,7 @@ def _type(hint: Any) -> dict[str, Any]:
 
 
 def _alternatives(settings: type[FormatSettings], lead: Field[Any], name: str, key: str) -> dict[str, Any]:
-    """An object of options: one alternative for each choice of its first one."""
+    """An object of options, with one alternative per choice of its first option."""
     found = choices(types_of(settings)[lead.name][0])
     return {
         "title": _title(name),
@@ -130,7 +130,7 @@ def _alternatives(settings: type[FormatSettings], lead: Field[Any], name: str, k
 
 
 def _alternative(settings: type[FormatSettings], key: str, choice: str) -> dict[str, Any]:
-    """One choice, and the options that belong to it. Those whose default depends on it must be given."""
+    """One choice, and the options that belong to it. Options whose default depends on the choice are required."""
     by_name, beside = {each.name: each for each in fields(settings)}, settings.options_beside(choice)
     options = {name: _setting(settings, by_name[name], _title(name)) | {**more} for name, more in beside.items()}
     return {
@@ -153,7 +153,7 @@ def _constant(value: str) -> dict[str, Any]:
 
 
 def _own_settings() -> dict[str, Any]:
-    """The settings under "s3dest": all that the connector does not have."""
+    """The settings under "s3dest": all settings that the connector does not have."""
     format_settings = {
         "title": "Format",
         "type": "object",

@@ -1,7 +1,8 @@
 """The settings of a destination, in groups: keys, records, uploads, checkpoints, publication, object headers.
 
-Frozen values, checked when they are made. Names, defaults and ranges are the connector's (specification 0.6.2) where it
-has the setting. Must not know: S3's client, how S3 is reached, Dagster, a file format's library.
+They are frozen values, which are checked when they are created. If the connector has a setting (specification 0.6.2),
+its name, default and range are the connector's. Must not know: S3's client, how S3 is reached, Dagster, a file format's
+library.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from s3dest_dagster.stream import StreamId
 _MB = 1_000_000
 _MIB = 1 << 20
 _MAX_PARTS = 10_000
-"""Parts of one multipart upload (S3's limit)."""
+"""The most parts of one multipart upload (S3's limit)."""
 _SOURCE_BYTES = 32 * _MIB
-"""Records of all streams that wait in a source for their batch to fill."""
+"""The size of the records of all streams that wait in a source until their batch is full."""
 _BYTES_PER_WORKER = 16 * _MIB
-"""Peak of encoding a batch: its text, its columns and its bytes, several times over."""
+"""The peak memory for encoding a batch: several times its text, its columns and its bytes."""
 _LEAST_OPEN_BYTES = 16 * _MIB
-"""With less for open objects, nearly every batch would end one."""
+"""The least memory for open objects. With less, nearly every batch would end an object."""
 
 SYNC_METADATA = "s3dest-sync"
-"""Name of the user metadata that says which segment an object belongs to."""
+"""The name of the user metadata that says which segment an object belongs to."""
 _MAX_METADATA = 1536
-"""Bytes of a user's own metadata: S3 allows 2048 for an object, and the sync's id needs some."""
+"""The most bytes of a user's own metadata: S3 allows 2048 per object, and the sync's id needs some of them."""
 _METADATA_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _METADATA_VALUE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 _DIRECTORY_BUCKETS = ("--x-s3", "--xa-s3")
@@ -46,23 +47,23 @@ _template = lru_cache(256)(KeyTemplate)
 @documented
 @dataclass(frozen=True, kw_only=True)
 class KeySettings(Settings):
-    """Keys: where objects go, and under which names."""
+    """Keys: where objects are stored, and under which names."""
 
     s3_bucket_name: str = setting("The bucket. It must exist.", connector="s3_bucket_name")
     s3_bucket_path: str = setting(
-        "Directory of the bucket for everything that is written. It may contain variables.",
+        "Directory in the bucket for everything that is written. It may contain variables.",
         default="",
         connector="s3_bucket_path",
     )
     s3_path_format: str = setting(
-        "How keys begin under the bucket path, see [paths](paths.md).",
+        "Beginning of the keys under the bucket path, see [paths](paths.md).",
         default=DEFAULT_PATH_FORMAT,
         connector="s3_path_format",
     )
     file_name_pattern: str = setting(
-        "How keys end. Empty: `{part_number}{format_extension}`.", default="", connector="file_name_pattern"
+        "End of the keys. Empty: `{part_number}{format_extension}`.", default="", connector="file_name_pattern"
     )
-    stream_prefix: str = setting("Precedes every stream name, in keys and manifests.", default="")
+    stream_prefix: str = setting("Prefix of every stream name, in keys and manifests.", default="")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,7 +74,7 @@ class KeySettings(Settings):
 
     @property
     def template(self) -> KeyTemplate:
-        """The rule for object keys, parsed once for each text. Raises TemplateError for a wrong one."""
+        """The rule for object keys, parsed once per text. Raises TemplateError if it is wrong."""
         return _template(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern)
 
 
@@ -97,7 +98,7 @@ def _bucket_problem(name: str) -> str:
 @documented
 @dataclass(frozen=True, kw_only=True)
 class RecordSettings(Settings):
-    """Records: in which format they land, and what happens to those that do not fit."""
+    """Records: the format in which they land, and what happens to records that do not fit."""
 
     format: FormatSettings = setting(
         "Format of the objects, see [formats](formats.md).", factory=JsonlFormat, connector="format"
@@ -108,14 +109,14 @@ class RecordSettings(Settings):
         default="overflow",
     )
     on_unknown_type: Literal["fail", "text"] = setting(
-        'Avro and Parquet: a field whose declared type is not known (`"datetime"`, `"any"`, a reference that '
-        'leads nowhere) fails the sync; `"text"` lands it as text. CSV and JSON Lines keep its values as they came, '
-        "and `s3dest plan` names the field.",
+        'Avro and Parquet: a field whose declared type is not known (`"datetime"`, `"any"`, a reference without a '
+        'target) fails the sync; `"text"` lands it as text. CSV and JSON Lines keep its values unchanged, and '
+        "`s3dest plan` names the field.",
         default="fail",
     )
     on_bad_record: Literal["fail", "quarantine"] = setting(
-        'A line that should be a record and is not one fails the sync; `"quarantine"` keeps it, with the reason, '
-        "next to the manifests.",
+        'A line that should be a record but is not fails the sync; `"quarantine"` keeps it, with the reason, next to '
+        "the manifests.",
         default="fail",
     )
 
@@ -126,7 +127,7 @@ class RecordSettings(Settings):
 
     @property
     def unknown_types(self) -> Literal["fail", "text"]:
-        """What a declared type that is not known becomes in this format; without types every value is kept as text."""
+        """What happens to an unknown declared type in this format. Untyped formats keep every value as text."""
         return self.on_unknown_type if self.format.is_typed else "text"
 
 
@@ -136,8 +137,8 @@ class UploadSettings(Settings):
     """Uploads: sizes, threads and memory."""
 
     object_size_mb: float = setting(
-        "An object is closed after this many MB (10⁶ bytes) have been written, compressed. It may be larger by a "
-        "batch, or a row group.",
+        "An object is closed when this many MB (10⁶ bytes) have been written, measured after compression. It may be "
+        "larger by a batch or a row group.",
         default=200,
         above=0,
     )
@@ -146,23 +147,25 @@ class UploadSettings(Settings):
     )
     upload_threads: int = setting("Threads that send parts.", default=4, at_least=1)
     encode_workers: int = setting(
-        "Threads that encode and compress, including the one that reads: 1 means no other.", default=2, at_least=1
+        "Threads that encode and compress, including the one that reads: 1 means only that one.",
+        default=2,
+        at_least=1,
     )
     memory_mb: int = setting(
-        "Memory in MB of 2²⁰ for everything under way, all streams together. When it is used up, the largest row "
+        "Memory for all data in progress, in MB of 2²⁰, for all streams together. When it is used up, the largest row "
         'group or object ends early; the log, the manifest (`reason` "memory", `short_row_groups`) and the receipt '
-        "say so. A single record takes what it takes.",
+        "say so. A single record may need more.",
         default=512,
     )
     abandoned_upload_age_s: float = setting(
         "Unfinished uploads of a stream that belong to no sync are aborted when they are older than this. A landing "
-        "looks for them at most once a day; `s3dest sweep` at once.",
+        "looks for them at most once a day; `s3dest sweep` looks immediately.",
         default=7 * 86_400,
         at_least=0,
     )
     abort_grace_s: float = setting(
-        "A sync that fails or is stopped aborts its uploads, and waits at most this many seconds for that. What is not "
-        "aborted by then is invisible, and left to the sweep.",
+        "A sync that fails or is stopped aborts its uploads, and waits at most this many seconds for that. Uploads "
+        "that are not aborted by then stay invisible, and the sweep aborts them.",
         default=10,
         at_least=0,
     )
@@ -191,13 +194,15 @@ class UploadSettings(Settings):
 
     @property
     def part_bytes(self) -> int:
-        """Size of an upload's parts."""
+        """The size of an upload's parts."""
         return int(self.part_size_mb * _MIB)
 
     @property
     def open_bytes(self) -> int:
-        """What all open objects may hold together: `memory_mb` less the most that is under way between the source and
-        the parts that are being sent."""
+        """The memory for all open objects together.
+
+        It is `memory_mb` less the most that is in progress between the source and the parts that are being sent.
+        """
         parts = (self.upload_threads + 2) * self.part_bytes
         return self.memory_mb * _MIB - _SOURCE_BYTES - self.encode_workers * _BYTES_PER_WORKER - parts
 
@@ -205,16 +210,16 @@ class UploadSettings(Settings):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSettings(Settings):
-    """Checkpoints: when a long sync publishes what it has read so far."""
+    """Checkpoints: when a long sync publishes the records that it has read so far."""
 
     checkpoint_interval_s: float = setting(
-        "An append of a stream without partitions is published with the state that its records reach, at the first "
-        "state after this many seconds, see [checkpoints](guarantees.md#checkpoints). 0: not by time.",
+        "An append to a stream without partitions is published at the first state after this many seconds, together "
+        "with that state, see [checkpoints](guarantees.md#checkpoints). 0: not by time.",
         default=900,
         at_least=0,
     )
     checkpoint_mb: float = setting(
-        "The same, after this many MB (10⁶ bytes, as the source gives them) of records. 0: not by size.",
+        "The same, after this many MB of records (10⁶ bytes, as the source wrote them). 0: not by size.",
         default=10_000,
         at_least=0,
     )
@@ -228,20 +233,20 @@ class CheckpointSettings(Settings):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class PublicationSettings(Settings):
-    """Publication: what a sync replaces, and when that is deleted."""
+    """Publication: which objects a sync replaces, and when those are deleted."""
 
     on_rematerialize: Literal["replace", "append"] = setting(
-        'Landing a partition of an append stream again replaces that partition\'s objects; `"append"` adds to them.',
+        'Landing a partition of an append stream again replaces the objects of the partition; `"append"` adds to them.',
         default="replace",
     )
     on_empty_refresh: Literal["publish", "keep", "fail"] = setting(
-        'A full refresh without a record leaves the scope empty; `"keep"` keeps what was there, `"fail"` fails '
-        "the sync.",
+        'A full refresh without records leaves the scope empty; `"keep"` keeps the previous objects, and `"fail"` '
+        "fails the sync.",
         default="publish",
     )
     on_template_change: Literal["fail", "accept"] = setting(
         "A stream that has landed under this bucket path with another path format or file name pattern is refused "
-        'before anything is written; `"accept"` makes the new template the stream\'s, see [one '
+        'before anything is written; `"accept"` gives the stream the new template, see [one '
         "template](guarantees.md#one-template).",
         default="fail",
     )
@@ -251,10 +256,10 @@ class PublicationSettings(Settings):
         default="add_first",
     )
     delete_grace_s: float = setting(
-        "Seconds that replaced objects stay after the new ones are visible, so that readers who hold their keys can "
-        "finish; at most twice as long if a scope is replaced more than 16 times meanwhile. Then the next sync of "
-        'the scope, `s3dest recover` or `s3dest sweep` deletes them. Not with `"purge_first"`. See [what is not '
-        "promised](guarantees.md#what-is-not-promised).",
+        "Seconds for which replaced objects stay after the new ones are visible, so that readers who hold their keys "
+        "can finish. If a scope is replaced more than 16 times during that time, they stay at most twice as long. Then "
+        "the next sync of the scope, `s3dest recover` or `s3dest sweep` deletes them. It cannot be combined with "
+        '`"purge_first"`. See [what is not promised](guarantees.md#what-is-not-promised).',
         default=0,
         at_least=0,
     )
@@ -287,21 +292,23 @@ class ObjectHeaders(Settings):
         default=None,
     )
     server_side_encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = setting(
-        'Encryption of every object, manifests included: `"AES256"`, `"aws:kms"` or `"aws:kms:dsse"`. `None`: '
+        'Encryption of every object, including manifests: `"AES256"`, `"aws:kms"` or `"aws:kms:dsse"`. `None`: '
         "the bucket's default.",
         default=None,
     )
     kms_key_id: str | None = setting(
-        "Key of AWS KMS, for the two that use one: its id, ARN or alias. `None`: the account's own key for S3.",
+        "Key of AWS KMS for the two `aws:kms` encryptions: its id, ARN or alias. `None`: the account's own key for S3.",
         default=None,
     )
     storage_class: str | None = setting(
-        'Storage class of the data objects, such as `"STANDARD_IA"` or `"INTELLIGENT_TIERING"`, or as your server '
-        "calls them.",
+        'Storage class of the data objects, such as `"STANDARD_IA"` or `"INTELLIGENT_TIERING"`, or a name that your '
+        "server uses.",
         default=None,
     )
     object_metadata: Mapping[str, str] | None = setting(
-        "User metadata of the data objects: names and texts in ASCII, 1536 bytes in all.", default=None, hash=False
+        "User metadata of the data objects: names and texts in ASCII, at most 1536 bytes in total.",
+        default=None,
+        hash=False,
     )
 
     def __post_init__(self) -> None:
@@ -320,7 +327,7 @@ class ObjectHeaders(Settings):
 
 
 def _lowered_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """The metadata with names as S3 keeps them, in lower case. Raises SettingsError for what cannot be a header."""
+    """The metadata with names in lower case, as S3 keeps them. Raises SettingsError if it cannot be sent as headers."""
     lowered = {name.lower(): value for name, value in metadata.items()}
     unfit = [n for n, text in metadata.items() if not (_METADATA_NAME.fullmatch(n) and _METADATA_VALUE.fullmatch(text))]
     size = sum(len(name) + len(value) for name, value in lowered.items())
@@ -344,16 +351,16 @@ def _lowered_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     return lowered
 
 
-# Fields are in the order of the bases from last to first.
+# The order of the fields is that of the bases from last to first.
 @documented
 @dataclass(frozen=True, kw_only=True)
 class S3Destination(
     ObjectHeaders, PublicationSettings, CheckpointSettings, UploadSettings, RecordSettings, KeySettings
 ):
-    """Where a sync lands, and by which rules; how S3 is reached is `S3Connection`.
+    """Where a sync lands, and by which rules. `S3Connection` says how to reach S3.
 
-    Raises SettingsError for a value of another type, for one out of its bounds, and for settings that contradict each
-    other; the error names the setting and says what to do.
+    Raises SettingsError for a value of another type or outside its bounds, and for settings that contradict each other.
+    The error names the setting and says what to do.
 
     Example:
         S3Destination(s3_bucket_name="my-bucket", s3_bucket_path="lake", format=ParquetFormat(compression_codec="ZSTD"))

@@ -1,7 +1,7 @@
-"""The fields of settings classes: each says name, type, default, bounds and effect of its setting, once.
+"""The fields of settings classes, which define the name, type, default, bounds and effect of every setting only once.
 
-The IO manager, the resource, the component's YAML, the connector's specification and the documentation take them from
-here. Every refusal names the setting and what it may be. Must not know: any setting.
+The IO manager, the resource, the component's YAML, the connector's specification and the documentation use these
+definitions. Every error names the setting and its allowed values. Must not know: any setting.
 """
 
 from __future__ import annotations
@@ -19,35 +19,36 @@ from s3dest_dagster.errors import SettingsError, closest_match
 _UNIONS = (Union, UnionType)
 _INTEGER = re.compile("-?[0-9]{1,10}")
 _LARGEST = 10**9
-"""Of any number: 30 years of seconds, a petabyte in MB. A larger one is a mistake, and more than clocks can count."""
+"""The largest number in any setting: 30 years of seconds, a petabyte in MB. A larger one is a mistake, and exceeds what
+clocks can count."""
 _EXPECTED: dict[Any, str] = {
     bool: "true or false",
     int: f"a whole number of at most {_LARGEST:,}",
     float: f"a number of at most {_LARGEST:,}",
 }
 _LONGEST_SHOWN = 100
-"""Characters of a wrong value in a message."""
+"""The most characters of a wrong value in a message."""
 _Class = TypeVar("_Class")
 _LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 _METADATA_KEY = "setting"
 
 
-# ---------------------------------------------------------------------- what a field says
+# ---------------------------------------------------------------------- fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class About:
-    """What a field says about its setting beyond name, type and default."""
+    """The description of a setting in its field, apart from name, type and default."""
 
     text: str
-    """Its effect, in whole sentences of Markdown."""
+    """The effect of the setting, in whole sentences of Markdown."""
     at_least: float | None = None
     above: float | None = None
     at_most: float | None = None
     connector: str = ""
-    """Its name in a connector's `config.json`; empty for a setting of our own."""
+    """Its name in a connector's `config.json`; empty for one of our own settings."""
     resource: str = ""
-    """Its name in Dagster's S3 resource, if that has another."""
+    """Its name in Dagster's S3 resource, if that is different."""
     secret: bool = False
     """Whether its value must not be shown."""
     needs: str = ""
@@ -55,7 +56,7 @@ class About:
 
     @property
     def description(self) -> str:
-        """The text without links, for places that do not have the pages."""
+        """The text without links, for places without the documentation pages."""
         return _LINK.sub(r"\1", self.text)
 
 
@@ -63,10 +64,10 @@ def setting(text: str, *, default: Any = MISSING, factory: Any = MISSING, hash: 
     """A field of a settings class.
 
     Args:
-        text: Its effect, in whole sentences of Markdown.
-        default: Its default. A setting with neither default nor factory is required.
+        text: The effect of the setting, in whole sentences of Markdown.
+        default: The default. A setting with neither a default nor a factory is required.
         factory: Makes the default.
-        hash: As in `dataclasses.field`.
+        hash: The same as in `dataclasses.field`.
         more: The other fields of `About`.
 
     Example:
@@ -78,7 +79,7 @@ def setting(text: str, *, default: Any = MISSING, factory: Any = MISSING, hash: 
 
 
 def about(field: Field[Any]) -> About:
-    """What a field of a settings class says about its setting."""
+    """The description of a setting in its field."""
     found = field.metadata[_METADATA_KEY]
     assert isinstance(found, About)
     return found
@@ -97,7 +98,7 @@ def choices(type_: Any) -> tuple[str, ...]:
 
 
 def types_of(settings: type) -> Mapping[str, tuple[Any, ...]]:
-    """The types that each setting may have, as its annotation says; the first is its own, None may be another."""
+    """The types of every setting, from its annotation. The first type is the setting's own; None may be another."""
     return _types_of(settings)
 
 
@@ -109,14 +110,14 @@ def _types_of(settings: type) -> Mapping[str, tuple[Any, ...]]:
 
 
 def documented(settings: type[_Class]) -> type[_Class]:
-    """Adds each setting to the docstring of a settings class."""
+    """Adds every setting to the docstring of a settings class."""
     lines = (f"    {each.name}: {about(each).description}" for each in fields(settings))  # type: ignore[arg-type]
     settings.__doc__ = "\n".join((settings.__doc__ or "", "", "    Settings:", *lines))
     return settings
 
 
 class Settings:
-    """Base of settings classes that are groups, or made of groups.
+    """The base of settings classes that are groups or consist of groups.
 
     A group checks its own settings in `__post_init__`, after `super().__post_init__()`, which checks types and bounds.
     """
@@ -126,7 +127,7 @@ class Settings:
 
 
 def groups_of(settings: type) -> list[type]:
-    """The groups that a settings class is made of, in the order of its fields; the class itself if it has none."""
+    """The groups of a settings class, in the order of its fields; the class itself if it has none."""
     bases = [each for each in reversed(settings.__mro__) if issubclass(each, Settings) and each is not Settings]
     return bases[:-1] or [settings]
 
@@ -137,10 +138,10 @@ def groups_of(settings: type) -> list[type]:
 def check_settings(settings: Any) -> None:
     """Checks that every field has the type of its annotation and is within its bounds.
 
-    The text of an enumeration's member becomes the member, and the empty text of an optional setting becomes None.
+    The text of an enumeration's member is replaced by the member, and the empty text of an optional setting by None.
 
     Raises:
-        SettingsError: A value is of another type (a "false" in quotes would count as true), or out of its bounds.
+        SettingsError: A value has another type (a "false" in quotes would count as true), or is outside its bounds.
     """
     for name, types in types_of(settings.__class__).items():
         value = getattr(settings, name)
@@ -169,7 +170,7 @@ def _is_of(type_: Any, value: Any) -> bool:
 
 
 def _wrong_type(setting: str, value: Any, types: tuple[Any, ...]) -> str:
-    """What a field must be. A wrong text is not repeated, since it may be a secret."""
+    """The message for a wrong type. It does not show a wrong text, which may be a secret."""
     if get_origin(types[0]) is Literal:
         return f"{setting} is {_shortened(value)}. Known are {', '.join(map(repr, get_args(types[0])))}."
     if get_origin(types[0]) is Mapping:
@@ -181,10 +182,10 @@ def _wrong_type(setting: str, value: Any, types: tuple[Any, ...]) -> str:
 
 
 def _shortened(value: Any) -> str:
-    """A wrong value for a message; only its beginning if it is long."""
+    """A wrong value for a message. A long value is cut."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # more digits than Python writes, or too many levels
+    except (ValueError, RecursionError):  # it has more digits than Python writes, or too many levels
         return "a value that is too large to be shown"
     return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
 
@@ -199,7 +200,7 @@ def _check_bounds(name: str, value: Any, of: About) -> None:
 
 
 def allowed_spelling(setting: str, value: Any, allowed: Any) -> str:
-    """The allowed spelling of a value whose case does not matter. Raises SettingsError if there is none."""
+    """The allowed spelling of a value, which is case-insensitive. Raises SettingsError if there is none."""
     for spelling in allowed:
         if isinstance(value, str) and value.lower() == str(spelling).lower():
             return str(spelling)
@@ -209,8 +210,10 @@ def allowed_spelling(setting: str, value: Any, allowed: Any) -> str:
 
 
 def exact_integer(setting: str, value: Any) -> int:
-    """The integer that a value of a connector's configuration is exactly: 9, "9" and 9.0 are 9. Raises SettingsError
-    for any other, such as 5.5 or true."""
+    """The integer that exactly equals a value of a connector's configuration: 9, "9" and 9.0 are 9.
+
+    Raises SettingsError for any other value, such as 5.5 or true.
+    """
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         return int(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _LARGEST and value % 1 == 0:
@@ -219,14 +222,14 @@ def exact_integer(setting: str, value: Any) -> int:
 
 
 def exact_boolean(setting: str, value: Any) -> bool:
-    """A boolean as it is. Raises SettingsError for any other value, such as 1 or a "false" in quotes."""
+    """The boolean itself. Raises SettingsError for any other value, such as 1 or a "false" in quotes."""
     if isinstance(value, bool):
         return value
     raise SettingsError(f"{setting} is {_shortened(value)}. It must be true or false.", setting=setting)
 
 
 def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raises SettingsError for a name among `given` that `owner` has no setting of."""
+    """Raises SettingsError if `owner` has no setting for one of the `given` names."""
     names = sorted(known)
     for name in given:
         if name not in names:
@@ -242,15 +245,17 @@ def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> No
 
 
 def is_variable(value: Any) -> bool:
-    """Whether a value is one of Dagster's variables (`dg.EnvVar`, `dg.EnvVar.int`). Until a run starts, such a value
-    looks like the variable's name, or like 0."""
+    """Whether a value is one of Dagster's variables (`dg.EnvVar`, `dg.EnvVar.int`).
+
+    Until a run starts, such a value looks like the variable's name, or like 0.
+    """
     if type(value) in (str, int):
         return False
     return isinstance(value, str | int) and hasattr(value, "env_var_name") and hasattr(value, "get_value")
 
 
 def refuse_variables(setting: str, value: Any) -> None:
-    """Raises SettingsError for one of Dagster's variables, at any depth of a setting that is used as it is."""
+    """Raises SettingsError for one of Dagster's variables, at any depth of a setting that is not resolved."""
     todo: list[_Part] = [(None, setting, value)]
     seen: set[int] = set()
     while todo:

@@ -1,7 +1,7 @@
-"""The settings of each format that objects can have, and the table of the formats.
+"""The settings of every format that objects can have, and the table of formats.
 
 To add a format, write its settings class here, name it in `__all__` and in `FORMATS`, and implement it in a module of
-`formats/`. Names, defaults and ranges are those of the connector (specification 0.6.2); our own settings follow them.
+`formats/`. Names, defaults and ranges are the connector's (specification 0.6.2). Our own settings come after those.
 Must not know: S3, Dagster, a file format's library.
 """
 
@@ -20,27 +20,27 @@ __all__ = ["AvroFormat", "CsvFormat", "JsonlFormat", "ParquetFormat"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FormatSettings:
-    """What the settings classes of all formats have in common.
+    """The base of the settings classes of all formats.
 
-    A setting whose name in the connector's `format` object has two parts, such as `"compression.compression_type"`,
-    stands in an object there. The first setting of such an object decides which others belong to it.
+    A setting whose name in the connector's `format` object has two parts, such as `"compression.compression_type"`, is
+    in an inner object there. The first setting of such an object determines which other settings belong to it.
     """
 
     format_type: ClassVar[str]
-    """The format's name in `config.json` and in run configs, matched without regard to case."""
+    """The format's name in `config.json` and in run configs. It is case-insensitive."""
     title: ClassVar[str]
-    """What the connector calls the format in a form."""
+    """The connector's name for the format in a form."""
     is_typed: ClassVar[bool] = True
     """Whether the columns have the types that the schema declares. If not, they hold text."""
     required_in_config: ClassVar[tuple[str, ...]] = ()
-    """Names that the connector's specification requires. They may be left out all the same."""
+    """Names that the connector's specification requires. They may still be left out."""
 
     def __post_init__(self) -> None:
         check_settings(self)
 
     @property
     def extension(self) -> str:
-        """How the objects' keys end, with the leading dot."""
+        """The end of the objects' keys, with the leading dot."""
         return f".{self.format_type.lower()}"
 
     @property
@@ -55,7 +55,7 @@ class FormatSettings:
 
     @classmethod
     def options_beside(cls, choice: str) -> Mapping[str, Mapping[str, Any]]:
-        """The settings that stand in one object with this choice, each with more JSON schema for it."""
+        """The settings in the same object as this choice, with additional JSON schema for them."""
         return {}
 
 
@@ -63,7 +63,7 @@ class FormatSettings:
 
 
 class Flattening(StrEnum):
-    """Whether the fields of a record become columns of their own."""
+    """Whether the fields of a record become separate columns."""
 
     NONE = "No flattening"
     ROOT = "Root level flattening"
@@ -82,12 +82,12 @@ GzipEffort = Literal["fast", "balanced", "small"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextFormat(FormatSettings):
-    """The settings of every format of lines."""
+    """The settings that all formats of lines share."""
 
     is_typed: ClassVar[bool] = False
 
     flattening: Flattening = setting(
-        "Whether the fields of a record become columns of their own.",
+        "Whether the fields of a record become separate columns.",
         default=Flattening.NONE,
         connector="flattening",
     )
@@ -98,14 +98,14 @@ class TextFormat(FormatSettings):
         connector="compression.compression_type",
     )
     gzip_effort: GzipEffort = setting(
-        'How hard GZIP tries. `"fast"` and `"balanced"` cost about the same. `"small"` makes objects at most as large '
-        "as zlib's level 6 does, at about five times the cost.",
+        'Effort of GZIP. `"fast"` and `"balanced"` cost about the same. `"small"` makes objects at most as large as '
+        "zlib's level 6, at about five times the cost.",
         default="balanced",
     )
 
     @property
     def extension(self) -> str:
-        """How the objects' keys end, with the leading dot."""
+        """The end of the objects' keys, with the leading dot."""
         return f".{self.format_type.lower()}{_COMPRESSED_EXTENSIONS[self.compression]}"
 
     @classmethod
@@ -124,12 +124,12 @@ class CsvFormat(TextFormat):
     required_in_config: ClassVar[tuple[str, ...]] = ("flattening",)
 
     flattening: Flattening = setting(
-        'A column with the record as JSON, or with `"Root level flattening"` one for each field of the root.',
+        'One column with the record as JSON, or with `"Root level flattening"` one column per root field.',
         default=Flattening.NONE,
         connector="flattening",
     )
     additional_properties_column: bool = setting(
-        "Keeps undeclared fields as JSON in a last column. Needs flattening.",
+        "Whether the last column keeps undeclared fields as JSON. It needs flattening.",
         default=False,
     )
 
@@ -171,7 +171,7 @@ class JsonlFormat(TextFormat):
 
 AvroCodecName = Literal["no compression", "Deflate", "bzip2", "xz", "zstandard", "snappy"]
 _AVRO_LEVELS: dict[str, tuple[int, int, int]] = {"Deflate": (0, 9, 0), "xz": (0, 9, 6), "zstandard": (-5, 22, 3)}
-"""Lowest, highest and default compression level of the codecs that have one."""
+"""The lowest, highest and default compression level of the codecs that have levels."""
 _CHECKSUM_CODEC = "zstandard"
 
 
@@ -195,7 +195,7 @@ class AvroFormat(FormatSettings):
         connector="compression_codec.compression_level",
     )
     include_checksum: bool = setting(
-        "zstandard: a checksum in each block.",
+        "zstandard: whether every block has a checksum.",
         default=False,
         connector="compression_codec.include_checksum",
     )
@@ -263,7 +263,7 @@ class ParquetFormat(FormatSettings):
         connector="compression_codec",
     )
     block_size_mb: int = setting(
-        "Size of a row group in memory, in MB of 2²⁰. Each open object needs 1.75 times as much of `memory_mb`. If "
+        "Size of a row group in memory, in MB of 2²⁰. Every open object needs 1.75 times this size of `memory_mb`. If "
         "there is no room for that, row groups end early, and `s3dest plan` says so.",
         default=128,
         at_least=1,
@@ -282,7 +282,7 @@ class ParquetFormat(FormatSettings):
         connector="page_size_kb",
     )
     dictionary_page_size_kb: int = setting(
-        "Size at which a column's dictionary is given up, in KB of 2¹⁰.",
+        "Size at which a column's dictionary is abandoned, in KB of 2¹⁰.",
         default=1024,
         at_least=1,
         connector="dictionary_page_size_kb",
@@ -293,7 +293,7 @@ class ParquetFormat(FormatSettings):
         connector="dictionary_encoding",
     )
     union_layout: Literal["named", "member"] = setting(
-        'Members of fields of several types are named after the types; `"member"` names them as the connector does.',
+        'Members of fields of several types are named after the types; `"member"` uses the names of the connector.',
         default="named",
     )
 
@@ -306,7 +306,7 @@ FORMATS: Mapping[type[FormatSettings], str] = {
     AvroFormat: "s3dest_dagster.formats.avro:Avro",
     ParquetFormat: "s3dest_dagster.formats.parquet:Parquet",
 }
-"""Every format, and the class that implements it, which is imported when it is first used."""
+"""Every format, and the class that implements it, which is imported on first use."""
 
 
 def extensions() -> tuple[str, ...]:
@@ -315,12 +315,12 @@ def extensions() -> tuple[str, ...]:
 
 
 def format_class(name: Any) -> type[FormatSettings]:
-    """The settings class of the format with this name, in any case. Raises SettingsError if there is none."""
+    """The settings class of the format with this case-insensitive name. Raises SettingsError if there is none."""
     refuse_variables("format", name)
     known = {each.format_type: each for each in FORMATS}
     return known[allowed_spelling("format", name, known)]
 
 
 def format_named(name: Any) -> FormatSettings:
-    """The format with this name, in any case, with its defaults. Raises SettingsError if there is none."""
+    """The format with this case-insensitive name, and with its defaults. Raises SettingsError if there is none."""
     return format_class(name)()
