@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, AnyStr
 
 import msgspec
 import numpy as np
@@ -165,10 +165,15 @@ Lineage = tuple[KnownState, ...]
 """The states that a state descends from, oldest first, then the state itself. Empty: the beginning of the source."""
 
 
+def compact_json(text: AnyStr) -> AnyStr:
+    """A JSON text without blanks outside of its strings; every number keeps its spelling."""
+    return msgspec.json.format(text, indent=-1)
+
+
 def state_id(text: str) -> str:
     """The id of a state: part of the SHA-256 of its JSON without blanks, or of the text if that is not JSON."""
     with suppress(msgspec.DecodeError):
-        text = msgspec.json.format(text, indent=-1)
+        text = compact_json(text)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

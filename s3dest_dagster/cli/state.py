@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
+from s3dest_dagster.batch import compact_json
 from s3dest_dagster.cli.output import Output, Session
 from s3dest_dagster.cli.targets import Selection, SelectionOptions, selections
 from s3dest_dagster.commit.states import change_state, reached_state
@@ -33,7 +34,7 @@ def show(output: Output, options: SelectionOptions) -> int:
         for selection in selections(output, options)
         for scope in _unpartitioned(selection)
     ]
-    texts = dict.fromkeys(_compact(state.text) for state in reached if state is not None)
+    texts = dict.fromkeys(compact_json(state.text) for state in reached if state is not None)
     output.show_document(_formatted(f"[{','.join(texts)}]"))
     return 0
 
@@ -203,7 +204,7 @@ def _commit(change: _Change, verb: str, now: datetime | None) -> str | None:
         attempt=attempt,
         clock=(lambda: now) if now is not None else None,
     )
-    return _compact(before.text) if before is not None else None
+    return compact_json(before.text) if before is not None else None
 
 
 def _sentence(change: _Change, before: str | None) -> str:
@@ -221,10 +222,6 @@ def _as_applied(change: _Change, before: str | None) -> _AppliedChange:
 
 def _raw(state: str | None) -> msgspec.Raw:
     return msgspec.Raw(b"null" if state is None else state.encode())
-
-
-def _compact(json_text: str) -> str:
-    return msgspec.json.format(json_text, indent=-1)
 
 
 def _formatted(json_text: str) -> str:

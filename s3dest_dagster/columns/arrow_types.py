@@ -13,7 +13,7 @@ import pyarrow.types as pt
 from s3dest_dagster.columns.binary_columns import Rows
 from s3dest_dagster.errors import RecordError
 
-_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
+FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 """0001-01-01 and 9999-12-31, in days since 1970."""
 _DAY_S = 86_400
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -103,11 +103,21 @@ def _texts_of_date64(column: pa.Array) -> pa.Array:
 def _bounds(type_: pa.DataType) -> tuple[int, int]:
     """The first and the last stored integer within range."""
     if pt.is_date32(type_):
-        return _FIRST_DAY, _LAST_DAY
+        return FIRST_DAY, LAST_DAY
     per_day = _DAY_S * _PER_SECOND["ms" if pt.is_date64(type_) else type_.unit]
     if pt.is_time(type_):
         return 0, per_day - 1
-    return _FIRST_DAY * per_day, (_LAST_DAY + 1) * per_day - 1
+    return FIRST_DAY * per_day, (LAST_DAY + 1) * per_day - 1
+
+
+def refuse_repeated_names(type_: pa.Schema | pa.StructType) -> None:
+    """Raises RecordError if two columns of a schema, or two fields of a struct, have the same name."""
+    names = [field.name for field in type_]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RecordError(
+            f"Two Arrow columns are called {twice!r}; a record has each field once. Rename one of them in the source."
+        )
 
 
 def refuse_invalid_utf8(data: pa.RecordBatch) -> None:

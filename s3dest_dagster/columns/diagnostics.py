@@ -17,7 +17,7 @@ from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.names import OVERFLOW, OVERFLOW_NAMES, standard_name
-from s3dest_dagster.columns.schemas import EMITTED_AT, RECORD_ID
+from s3dest_dagster.columns.schemas import reserved_names
 
 _NO_TYPE = "no type is declared: a text as it is, anything else as its JSON text"
 _UNKNOWN_TYPE = "its declared type is not known: a text as it is, anything else as its JSON text"
@@ -28,7 +28,7 @@ _IN_UTC = "in UTC: the offset that a value is written with is not kept"
 _TOO_DEEP = "JSON text: it nests deeper than readers of Parquet take"
 _WITHOUT_END = "JSON text: its schema refers to itself, or nests deeper than 100 levels"
 _OTHER_SIGNS = "a name holds letters, digits and _ only, and does not begin with a digit"
-_NAME_IS_THE_ROWS = "every row has a column of this name already"
+_NAME_IS_RESERVED = "every row has a column of this name already"
 _NAME_IS_USED = "another field would get the same name"
 _TYPE_WORDS = frozenset({*COMBINATIONS, "type", "$ref"})
 _UNKNOWN: Mapping[str, Any] = {"type": "string"}
@@ -104,8 +104,8 @@ def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_un
         keeps_undeclared: Whether the last column keeps undeclared fields.
     """
     effect = Effect.MOVED if keeps_undeclared else Effect.NOT_LANDED
-    for name in _named_like(json_schema, {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if keeps_undeclared else set())):
-        yield Diagnostic(name, effect, f"{_NAME_IS_THE_ROWS}: it counts as undeclared")
+    for name in _named_like(json_schema, reserved_names(overflow=keeps_undeclared)):
+        yield Diagnostic(name, effect, f"{_NAME_IS_RESERVED}: it counts as undeclared")
     for field in record.fields:
         if field.kind.has_structure:
             yield Diagnostic(field.source, Effect.AS_TEXT, "an object or a list is one cell of JSON")
@@ -120,8 +120,8 @@ def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_un
 
 def line_diagnostics(json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
     """The diagnostics of flattened JSON Lines, which keep every value unchanged."""
-    for name in _named_like(json_schema, {RECORD_ID, EMITTED_AT}):
-        yield Diagnostic(name, Effect.MOVED, f"{_NAME_IS_THE_ROWS}: into {OVERFLOW}")
+    for name in _named_like(json_schema, reserved_names(overflow=False)):
+        yield Diagnostic(name, Effect.MOVED, f"{_NAME_IS_RESERVED}: into {OVERFLOW}")
     yield from unknown_type_diagnostics(json_schema)
 
 
@@ -216,7 +216,7 @@ def _properties(definition: object) -> Mapping[str, Any]:
 def _reserved(path: str, name: str) -> Diagnostic:
     if name in OVERFLOW_NAMES:
         return Diagnostic(path, Effect.MOVED, f"its entries are merged into {OVERFLOW}, which every level has")
-    return Diagnostic(path, Effect.MOVED, f"{_NAME_IS_THE_ROWS}: as text in {OVERFLOW}")
+    return Diagnostic(path, Effect.MOVED, f"{_NAME_IS_RESERVED}: as text in {OVERFLOW}")
 
 
 def _named_like(json_schema: Mapping[str, Any], names: Collection[str]) -> list[str]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.names import OVERFLOW
 
 RECORD_ID = "_airbyte_ab_id"
 EMITTED_AT = "_airbyte_emitted_at"
@@ -29,11 +30,25 @@ AVRO_ENVELOPE: tuple[dict[str, Any], ...] = (
 )
 """The Avro fields."""
 EMITTED_AT_TYPE = pa.timestamp("ms", "UTC")
+ARROW_ENVELOPE = (
+    pa.field(RECORD_ID, pa.string(), nullable=False),
+    pa.field(EMITTED_AT, EMITTED_AT_TYPE, nullable=False),
+)
+"""The Arrow fields."""
 
 _HEX_PAIRS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint16)
 """The two digits of every byte as one number. This halves the lookups, and works with any byte order."""
 _GROUPS = ((0, 8), (9, 13), (14, 18), (19, 23), (24, 36))
 """The bounds of the groups of digits between the dashes of a UUID."""
+
+
+def reserved_names(*, overflow: bool) -> set[str]:
+    """The columns that every row of a flattened text format has. A field with such a name counts as undeclared.
+
+    Args:
+        overflow: Whether the overflow column is one of them.
+    """
+    return {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if overflow else set())
 
 
 def record_ids(entropy: bytes) -> NDArray[np.uint8]:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import msgspec
-
-from s3dest_dagster.batch import KnownState, State, state_id
+from s3dest_dagster.batch import KnownState, State, compact_json, state_id
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import segment_name
 from s3dest_dagster.commit.head import Head, ReachedState
@@ -86,7 +84,7 @@ def change_state(
 
 def _compact(state: str | None) -> str | None:
     """The JSON without whitespace. Numbers keep their spelling."""
-    return msgspec.json.format(state, indent=-1) if state is not None else None
+    return compact_json(state) if state is not None else None
 
 
 def _segment(

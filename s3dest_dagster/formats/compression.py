@@ -19,6 +19,7 @@ import cramjam
 from isal import isal_zlib
 from zlib_ng import zlib_ng
 
+from s3dest_dagster.formats.parquet_lzo import Frame, lzo_compressor
 from s3dest_dagster.settings.formats import AvroFormat, GzipEffort, TextCompression, TextFormat
 
 if sys.version_info >= (3, 14):
@@ -154,6 +155,8 @@ class ParquetCodec(NamedTuple):
     """pyarrow's name for the codec."""
     level: int | None = None
     """The level for pyarrow; None for its default."""
+    page_compressor: Callable[[], Frame] | None = None
+    """Makes what compresses the pages that pyarrow has written; None if pyarrow compresses them."""
 
 
 PARQUET_CODECS: Mapping[str, ParquetCodec] = {
@@ -162,7 +165,7 @@ PARQUET_CODECS: Mapping[str, ParquetCodec] = {
     # pyarrow's default is 9, which costs three times as much for files that are hardly smaller.
     "GZIP": ParquetCodec("GZIP", 6),
     # pyarrow cannot write LZO, so `parquet_lzo` compresses the pages that pyarrow has written.
-    "LZO": ParquetCodec("NONE"),
+    "LZO": ParquetCodec("NONE", page_compressor=lzo_compressor),
     "BROTLI": ParquetCodec("BROTLI"),
     "LZ4": ParquetCodec("LZ4_RAW"),
     "ZSTD": ParquetCodec("ZSTD"),

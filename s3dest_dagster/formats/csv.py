@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from s3dest_dagster.batch import Batch, Tally
+from s3dest_dagster.batch import Batch, Tally, compact_json
 from s3dest_dagster.columns.binary_columns import (
     Bytes,
     Member,
@@ -35,7 +35,7 @@ from s3dest_dagster.columns.diagnostics import Diagnostic, cell_diagnostics
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.overflow import OverflowNames
-from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, RECORD_ID, record_ids
+from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, RECORD_ID, record_ids, reserved_names
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats.protocol import Contents, OnMismatch
 from s3dest_dagster.formats.reading import Line
@@ -93,7 +93,7 @@ def _column_names(settings: CsvFormat, properties: Iterable[str]) -> list[str]:
     They are the schema's root properties in the order of their UTF-16 code units. A property with the name of another
     column gets no column; its fields count as undeclared.
     """
-    reserved = {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if settings.additional_properties_column else set())
+    reserved = reserved_names(overflow=settings.additional_properties_column)
     return sorted(set(properties) - reserved, key=lambda name: name.encode("utf-16-be"))
 
 
@@ -121,7 +121,7 @@ def _additional_cell(undeclared: Mapping[str, msgspec.Raw], earlier: Iterable[Me
     members, names = dict(undeclared), OverflowNames(undeclared)
     for name, value in earlier:
         members[names.allocate(name)] = msgspec.Raw(value)
-    return _quoted(compact(msgspec.json.encode(dict(sorted(members.items())))))
+    return _quoted(compact_json(msgspec.json.encode(dict(sorted(members.items())))))
 
 
 def _tally(fields: RootFields, declared: Collection[str]) -> Tally:
@@ -236,11 +236,6 @@ def _with_replaced(text: bytes, starts: Positions, ends: Positions, values: Sequ
 _BEFORE_BLANK, _AFTER_BLANK = table_of(b"{[,:"), table_of(b",:]}")
 
 
-def compact(text: bytes) -> bytes:
-    """One JSON text without blanks outside of its strings."""
-    return msgspec.json.format(text, indent=-1)
-
-
 def compact_lines(raws: Sequence[bytes]) -> bytes:
     """The JSON texts, which have no line breaks, in compact form and joined by line breaks."""
     lines = b"\n".join(raws)
@@ -249,7 +244,7 @@ def compact_lines(raws: Sequence[bytes]) -> bytes:
         return lines
     texts = list(raws)
     for number in suspects.tolist():
-        texts[number] = compact(texts[number])
+        texts[number] = compact_json(texts[number])
     return b"\n".join(texts)
 
 

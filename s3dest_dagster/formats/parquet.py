@@ -22,9 +22,7 @@ from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.union import Position
 from s3dest_dagster.columns.schemas import (
-    EMITTED_AT,
-    EMITTED_AT_TYPE,
-    RECORD_ID,
+    ARROW_ENVELOPE,
     avro_schema,
     emitted_at_column,
     record_id_column,
@@ -32,7 +30,7 @@ from s3dest_dagster.columns.schemas import (
     within_parquet,
 )
 from s3dest_dagster.formats.compression import PARQUET_CODECS
-from s3dest_dagster.formats.parquet_lzo import PageRewriter, is_lzo, lzo_compressor, without_lzo
+from s3dest_dagster.formats.parquet_lzo import Frame, PageRewriter, is_lzo, without_lzo
 from s3dest_dagster.formats.protocol import (
     PROLEPTIC_CALENDAR,
     Background,
@@ -52,7 +50,6 @@ AVRO_SCHEMA_KEY = "parquet.avro.schema"
 """The metadata key under which parquet-avro writes and expects a file's Avro schema."""
 
 LAYOUTS = {"named": Layout.NAMED, "member": Layout.MEMBER}
-_ENVELOPE = [pa.field(RECORD_ID, pa.string(), nullable=False), pa.field(EMITTED_AT, EMITTED_AT_TYPE, nullable=False)]
 _DEFAULT_PADDING_MB = ParquetFormat().max_padding_size_mb
 """Connector configurations contain this value without intending it, so it causes no message."""
 _MOST_VALUES_PER_CHECK = 256
@@ -74,8 +71,7 @@ class Parquet(Format[ParquetFormat]):
         return _read(self.stored_record(record), content)
 
     def check_installed(self) -> None:
-        if self.settings.compression_codec == "LZO":
-            lzo_compressor()
+        compressor_of_pages(self.settings)
 
     def stored_record(self, record: Record) -> Record:
         return within_parquet(record)
@@ -94,7 +90,7 @@ class ParquetEncoder(Encoder):
         record = within_parquet(contents.record)
         self._settings = settings
         self._converter = RecordConverter(record, layout=layout, on_mismatch=on_mismatch)
-        self._schema = pa.schema([*_ENVELOPE, *self._converter.schema])
+        self._schema = pa.schema([*ARROW_ENVELOPE, *self._converter.schema])
         self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(record, layout), **PROLEPTIC_CALENDAR}
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
@@ -110,13 +106,20 @@ class ParquetEncoder(Encoder):
 # ---------------------------------------------------------------------- writing
 
 
+def compressor_of_pages(settings: ParquetFormat) -> Frame | None:
+    """What compresses the pages that pyarrow has written; None if pyarrow does. Raises MissingExtraError."""
+    make = PARQUET_CODECS[settings.compression_codec].page_compressor
+    return make() if make is not None else None
+
+
 class ParquetObject:
     """One Parquet file. Rows are held back until they fill a row group of `block_size_mb`, measured in Arrow bytes."""
 
     in_background = 0
 
     def __init__(self, sink: Sink, settings: ParquetFormat, schema: pa.Schema, metadata: dict[str, str]) -> None:
-        self._rewriter = PageRewriter(sink, lzo_compressor()) if settings.compression_codec == "LZO" else None
+        compress_page = compressor_of_pages(settings)
+        self._rewriter = PageRewriter(sink, compress_page) if compress_page else None
         self._file = _File(self._rewriter.write if self._rewriter else sink)
         self._settings = settings
         self._schema = schema

@@ -22,7 +22,14 @@ from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.union import Position
 from s3dest_dagster.columns.names import OVERFLOW
-from s3dest_dagster.columns.schemas import EMITTED_AT, EMITTED_AT_TYPE, RECORD_ID, arrow_schema, within_parquet
+from s3dest_dagster.columns.schemas import (
+    ARROW_ENVELOPE,
+    EMITTED_AT,
+    RECORD_ID,
+    arrow_schema,
+    emitted_at_column,
+    within_parquet,
+)
 from s3dest_dagster.formats.protocol import contents_of
 from s3dest_dagster.stream import Stream
 
@@ -39,8 +46,7 @@ def table_schema(stream: Stream) -> pa.Schema:
 
 def schema_of(record: Record) -> pa.Schema:
     """The envelope columns, and the columns of the record's fields."""
-    envelope = [(RECORD_ID, pa.string(), False), (EMITTED_AT, EMITTED_AT_TYPE, False)]
-    return pa.schema([*(pa.field(*field) for field in envelope), *arrow_schema(record, layout=Layout.NAMED)])
+    return pa.schema([*ARROW_ENVELOPE, *arrow_schema(record, layout=Layout.NAMED)])
 
 
 def table_of_lines(record: Record, lines: Iterable[Line]) -> pa.Table:
@@ -52,7 +58,7 @@ def table_of_lines(record: Record, lines: Iterable[Line]) -> pa.Table:
         ids, emitted_at, raws = zip(*chunk, strict=True)
         times = np.array(emitted_at, np.int64)
         converted = converter.convert(JsonBatch(raws, times, sum(map(len, raws)))).data
-        envelope = [pa.array(ids, pa.string()), pa.array(times).cast(EMITTED_AT_TYPE)]
+        envelope = [pa.array(ids, pa.string()), emitted_at_column(times)]
         batches.append(pa.RecordBatch.from_arrays([*envelope, *converted.columns], schema=schema))
     return pa.Table.from_batches(batches, schema)
 

@@ -15,11 +15,10 @@ import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, JsonBatch, Tally
 from s3dest_dagster.columns.arrow_json_texts import Refused, object_texts
-from s3dest_dagster.columns.arrow_types import refuse_invalid_utf8
+from s3dest_dagster.columns.arrow_types import refuse_invalid_utf8, refuse_repeated_names
 from s3dest_dagster.columns.binary_columns import pieces
 from s3dest_dagster.columns.diagnostics import Diagnostic, unknown_type_diagnostics
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats.compression import TEXT_CODECS, decompress_text
 from s3dest_dagster.formats.protocol import Background, Content, Contents, Encoded, Encoder, Format, Sink, run_now
 from s3dest_dagster.formats.reading import Line, table_of_lines
@@ -137,14 +136,9 @@ def json_texts(batch: Batch) -> Sequence[bytes]:
     """
     if isinstance(batch, JsonBatch):
         return batch.raws
-    names = batch.data.schema.names
-    if len(set(names)) < len(names):
-        raise RecordError(
-            f"Two Arrow columns have the same name, among {sorted(names)}; a record has each once. "
-            "Rename one of them in the source."
-        )
+    refuse_repeated_names(batch.data.schema)
     refuse_invalid_utf8(batch.data)
-    return pieces(object_texts(names, batch.data.columns, batch.num_rows, Refused()))
+    return pieces(object_texts(batch.data.schema.names, batch.data.columns, batch.num_rows, Refused()))
 
 
 _FOUR_DIGITS = (

@@ -7,16 +7,17 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.formats.csv import compact, compact_lines
+from s3dest_dagster.batch import compact_json
+from s3dest_dagster.formats.csv import compact_lines
 
 
 def test_blanks_go_between_tokens_only():
-    assert compact(b'{ "a b" :\t[ 1.50 , "x , y" ] , "c":{ } }') == b'{"a b":[1.50,"x , y"],"c":{}}'
+    assert compact_json(b'{ "a b" :\t[ 1.50 , "x , y" ] , "c":{ } }') == b'{"a b":[1.50,"x , y"],"c":{}}'
 
 
 def test_numbers_and_escapes_keep_their_spelling():
     text = rb'{"n":[1.50,1e5,-0,12345678901234567890],"t":"\u00e9\/\n"}'
-    assert compact(text) == text
+    assert compact_json(text) == text
 
 
 _TEXTS = st.text(max_size=5)

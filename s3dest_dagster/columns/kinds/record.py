@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from s3dest_dagster.columns.arrow_json_texts import texts_of_column
-from s3dest_dagster.columns.arrow_types import unpacked
+from s3dest_dagster.columns.arrow_types import refuse_repeated_names, unpacked
 from s3dest_dagster.columns.binary_columns import NOTHING, Member, Rows, json_texts, members_of
 from s3dest_dagster.columns.conversion_log import ConversionLog
 from s3dest_dagster.columns.kinds import UNFIT, Column, ColumnDecoder, Kind, Layout, Rule
@@ -27,7 +27,6 @@ from s3dest_dagster.columns.overflow import (
     OverflowMap,
     overflow_texts,
 )
-from s3dest_dagster.errors import RecordError
 
 Object = Mapping[str, Any]
 """The members of one JSON object as texts."""
@@ -275,10 +274,5 @@ def _arrow_overflow_texts(data: pa.Array, rows: Rows) -> pa.Array:
 
 
 def _children_by_name(data: pa.StructArray) -> dict[str, pa.Array]:
-    names = [field.name for field in data.type]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise RecordError(
-            f"Two Arrow columns are called {twice!r}; a record has each field once. Rename one of them in the source."
-        )
-    return dict(zip(names, data.flatten(), strict=True))
+    refuse_repeated_names(data.type)
+    return dict(zip((field.name for field in data.type), data.flatten(), strict=True))

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from s3dest_dagster.columns.arrow_types import beyond_range
+from s3dest_dagster.columns.arrow_types import FIRST_DAY, LAST_DAY, beyond_range
 from s3dest_dagster.columns.binary_columns import OTHER, QUOTE, TEXT, JsonTexts, Mask, as_text, json_texts, mask_of
 from s3dest_dagster.columns.conversion_log import ConversionLog
 from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ReaderTypes
@@ -46,8 +46,8 @@ _DATE_TIME = re.compile(rf"{_DATE}(?P<era> ?AD)?[T ]{_TIME}(?: ?(?P<zone>{_FIXED
 _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
 """In microseconds."""
-_DAYS_BEFORE_1970 = 719_163
-_FIRST_MICROS, _LAST_MICROS = -719_162 * _DAY, 2_932_897 * _DAY - 1
+_DAYS_BEFORE_1970 = 1 - FIRST_DAY
+_FIRST_MICROS, _LAST_MICROS = FIRST_DAY * _DAY, (LAST_DAY + 1) * _DAY - 1
 """0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z, in microseconds since 1970."""
 
 _TIMESTAMP = pa.timestamp("us", "UTC")
