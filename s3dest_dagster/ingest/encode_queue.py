@@ -1,12 +1,12 @@
-"""Batches are encoded in parallel and delivered in the order in which they arrived.
+"""Encodes batches in parallel and delivers them in the order in which they arrived.
 
-What is in progress is bounded over all landings of a target. Equal batches make equal objects, since the order of
-delivery is that of the calls, whatever the number of threads. Three rules keep threads from competing for the
-interpreter's lock:
+The amount of data in progress is limited over all landings of a target. Equal batches produce equal objects, because
+batches are delivered in the order of the calls, whatever the number of threads. Three rules keep threads from competing
+for the interpreter's lock:
 
-- A thread that has to wait for a batch encodes another one meanwhile.
+- A thread that has to wait for a batch encodes another batch while it waits.
 - An encoder that holds the lock runs on the calling thread.
-- The other threads do what releases the lock, such as compression.
+- The other threads do work that releases the lock, such as compression.
 
 It must not know streams or objects.
 """
@@ -22,7 +22,7 @@ from functools import partial
 from s3dest_dagster.batch import Batch
 from s3dest_dagster.formats import Encoded, Encoder, run_now
 
-# A batch has 1 to 4 MB. A larger one, of large records, passes through alone.
+# A batch has 1 to 4 MB. A larger batch (of large records) is processed alone.
 _BYTES_PER_WORKER = 8 << 20
 
 
@@ -36,7 +36,7 @@ class _Job:
     nbytes: int
 
     def encode_here(self) -> bool:
-        """Encodes on the calling thread and returns True, unless the batch is done or another thread has begun it."""
+        """Encodes on the calling thread. Returns False if the batch is done or another thread has begun it."""
         if not self.encoded.cancel():
             return False
         self.encoded = Future()
@@ -48,11 +48,11 @@ class _Job:
 
 
 class EncodeQueue:
-    """The batches that are being encoded for all landings of a target. To be used by one thread.
+    """The batches that are being encoded for all landings of a target. Use it from one thread only.
 
     Args:
-        threads: The other workers, beside the calling thread. None: each batch is encoded and delivered at once.
-        workers: How many batches may be in progress; fewer if they are large.
+        threads: The other workers, beside the calling thread. None: each batch is encoded and delivered immediately.
+        workers: The number of batches that may be in progress. Fewer if they are large.
     """
 
     def __init__(self, threads: Executor | None, *, workers: int) -> None:
@@ -67,7 +67,7 @@ class EncodeQueue:
         return StreamQueue(self, deliver)
 
     def append(self, queue: StreamQueue, encoder: Encoder, batch: Batch, entropy: bytes) -> None:
-        """Adds a batch, and delivers the oldest ones until what is in progress is within the bounds."""
+        """Adds a batch, and delivers the oldest batches until the data in progress is within the limits."""
         if self._threads is None or encoder.holds_lock:
             queue.deliver(encoder.encode(batch, entropy))
             return
@@ -78,7 +78,7 @@ class EncodeQueue:
             self._deliver_oldest()
 
     def run_in_background(self, work: Callable[[], bytes]) -> Callable[[], bytes]:
-        """Has a free thread do the work. The function returned gives the result; it does the work itself if no thread
+        """Submits work to a free thread. The returned function returns the result. It does the work itself if no thread
         has begun it."""
         if self._threads is None:
             return run_now(work)
@@ -91,7 +91,7 @@ class EncodeQueue:
             self._deliver_oldest()
 
     def cancel(self, queue: StreamQueue) -> None:
-        """Drops what is in progress for one landing."""
+        """Drops the batches in progress of one landing."""
         for job in self._jobs:
             if job.queue is queue:
                 job.encoded.cancel()
@@ -126,11 +126,11 @@ class StreamQueue:
         self._raise_failure()
 
     def cancel(self) -> None:
-        """Drops what is not delivered yet."""
+        """Drops all batches that are not delivered yet."""
         self._queue.cancel(self)
 
     def deliver_result(self, encoded: Future[Encoded]) -> None:
-        """Delivers a batch, and keeps its error for this queue's next call. After an error nothing is delivered."""
+        """Delivers a batch, and stores its error for this queue's next call. After an error nothing is delivered."""
         if self._failure is not None:
             return
         try:

@@ -1,4 +1,4 @@
-"""The keys of one sync's objects: never one that exists, and never the same twice.
+"""Allocates the keys of one sync's objects: never an existing key, and never the same key twice.
 
 It must not know what the objects hold.
 """
@@ -18,22 +18,22 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 class KeyAllocator:
-    """Gives the keys of a sync's objects, one after another.
+    """Allocates the keys of a sync's objects, one after another.
 
-    Part ids are numbers that count up, or UUIDs if the listing of the prefix is truncated (more than 1,000 objects).
-    If the template changes with every sync, numbers begin at 0, or after the highest one listed. With any other
-    template, and for a sync that began in a millisecond in which another one may have begun, they also begin after the
-    highest one that the head remembers, so that a key is never used again. `KeyTemplate.keys_recur` says where keys may
-    recur all the same.
+    Part ids are ascending numbers, or UUIDs if the listing of the prefix is truncated (more than 1,000 objects). If the
+    template changes with every sync, numbers begin at 0, or after the highest number in the listing. With any other
+    template, and for a sync that began in the same millisecond as another sync may have, they also begin after the
+    highest number that the head remembers, so that a key is never used again. `KeyTemplate.keys_recur` says when keys
+    may recur nevertheless.
 
-    Creating one lists the prefix once, if the template has part numbers.
+    The constructor lists the prefix once, if the template has part numbers.
 
     Args:
         scope: The scope to land, with its stream's name as it is in the bucket.
         head: The scope's head.
         extension: The extension of the objects, with its leading dot.
         replaces: Whether the sync replaces what its scope holds, so that it may overwrite its objects.
-        keys_distinct: Whether the streams that share the template are known to make different keys
+        keys_distinct: Whether the streams that share the template are known to have different keys
             (`KeyTemplate.check_streams`).
     """
 
@@ -68,12 +68,12 @@ class KeyAllocator:
             self._start_counting(head)
 
     def next_key(self) -> str:
-        """The key of the next object.
+        """Returns the key of the next object.
 
         Raises:
-            KeyCollisionError: The template gives no other key, or the key exists and must not be overwritten.
+            KeyCollisionError: The template cannot produce another key, or the key exists and must not be overwritten.
         """
-        # Each object has a millisecond of its own, so that `{timestamp}` distinguishes them.
+        # Each object has its own millisecond, so that `{timestamp}` distinguishes them.
         self._last_time = max(self._target.clock(), self._last_time + _MILLISECOND)
         key = self._keys.key(self._part_id(), self._extension, uploaded_at=self._last_time, tag=self._tag)
         if key in self._allocated:
@@ -98,7 +98,7 @@ class KeyAllocator:
         self.next_part_number = max([self._remembered_part(head), *(number + 1 for number in numbers)])
 
     def _remembered_part(self, head: Head) -> int:
-        """The first part number that the head allows; 0 if this sync's time distinguishes its keys from all others."""
+        """The first part number that the head allows. 0 if this sync's time distinguishes its keys from all others."""
         is_later = head.latest_sync_start is None or self._sync.now >= head.latest_sync_start + _MILLISECOND
         return 0 if self._template.changes_every_sync and is_later else head.next_part_number
 
@@ -109,7 +109,8 @@ class KeyAllocator:
         return part
 
     def _refuse_overwriting(self, key: str) -> None:
-        """A key without a part number may exist. Only a sync that replaces what its scope holds may write it again."""
+        """Raises KeyCollisionError for an existing key, unless the sync replaces its scope. A key without a part number
+        may exist."""
         if self._may_overwrite or self._target.bucket.head(key) is None:
             return
         raise KeyCollisionError(

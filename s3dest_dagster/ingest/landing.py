@@ -1,17 +1,19 @@
-"""One sync of one stream or partition: batches in, objects staged, everything published at once or nothing.
+"""Lands one sync of one stream or partition: receives batches, stages objects, and publishes everything or nothing.
 
-The order of a sync is decided here; the parts do the work. This is the way of a record:
+This module defines the order of a sync; other modules do the work. This is the path of a record:
 
-1. `Landing.append` receives what the source gives, item by item. `SyncWriter.append` makes the stream's encoder from
-   the first batch, and `SegmentWriter.append` counts the batch.
+1. `Landing.append` receives the source's items one by one. `SyncWriter.append` creates the stream's encoder from the
+   first batch, and `SegmentWriter.append` counts the batch.
 2. `EncodeQueue.append` has the batch encoded (`Encoder.encode`), on another thread if that helps.
-3. `RollingObjectWriter.append` writes the encoded batch into the open object, whose key `KeyAllocator.next_key` gave,
-   and closes the object when it is full. `Upload` sends its parts meanwhile. Nobody can see the object yet.
-4. `Landing.advance_state` publishes a checkpoint when `CheckpointSchedule` says that one is due.
+3. `RollingObjectWriter.append` writes the encoded batch into the open object, whose key comes from
+   `KeyAllocator.next_key`, and closes the object when it is full. `Upload` sends its parts in the background. Nobody
+   can see the object yet.
+4. `Landing.advance_state` publishes a checkpoint when one is due according to `CheckpointSchedule`.
 5. `Landing.commit` finishes the segment (`SyncWriter.finish`), decides and publishes it (`SyncCommit.publish`).
 
-A `Landing` is pushed, so that the interleaved streams of one source can land side by side (`streams.py`); `land` pulls
-the items of one stream through. Neither holds the stream. It must not know where records come from.
+Items are pushed into a `Landing`, so that the interleaved streams of one source can land side by side (`streams.py`).
+`land` iterates over the items of one stream and pushes them. Neither holds the whole stream in memory. It must not know
+where records come from.
 """
 
 from __future__ import annotations
@@ -38,19 +40,19 @@ _ATTEMPT_BYTES = 4
 
 
 class Landing:
-    """One sync of one scope. Use it in a `with`: leaving without `commit` aborts, and nothing becomes visible but what
-    checkpoints have published.
+    """One sync of one scope. Use it in a `with`: leaving it without `commit` aborts the sync, and only what checkpoints
+    have published stays visible.
 
-    If this sync's id is complete already (`recorded`), nothing is landed again, and `commit` gives the recorded
-    receipt. An append of an unpartitioned stream is published with its state at intervals, see `CheckpointSchedule`.
-    To be used by one thread at a time.
+    If this sync's id is already complete (`recorded`), nothing is landed again, and `commit` returns the recorded
+    receipt. An append of an unpartitioned stream is published with its state at intervals (see `CheckpointSchedule`).
+    Use it from one thread at a time.
 
     Args:
         scope: The partition to land. Default: the unpartitioned stream.
-        keys_distinct: See `KeyAllocator`. If False, a stream whose name is not in its keys gets a tag in them.
-        registry_entry: The stream's registry entry, already checked. It is read and checked here if left out.
-        allow_empty: Whether a source that says nothing of the stream means that it has no records. If False, a sync
-            that would delete something then fails.
+        keys_distinct: See `KeyAllocator`. If False, the keys of a stream that do not contain its name get a tag.
+        registry_entry: The stream's registry entry, already checked. Default: it is read and checked here.
+        allow_empty: Whether a stream that the source never mentions has no records. If False, the sync of such a stream
+            fails if it would delete something.
         on_progress: Called after every batch.
         on_checkpoint: Called with the receipt of what a checkpoint published.
 
@@ -74,7 +76,7 @@ class Landing:
         self.scope = scope or Scope(stream.id)
         self.scope.check_unicode()
         self.mentioned = allow_empty
-        """Whether the source has said anything of the stream, even if only that it has no records."""
+        """Whether the source has mentioned the stream, even if only to say that it has no records."""
         self._target = target
         self._on_progress = on_progress
         self._on_checkpoint = on_checkpoint
@@ -100,7 +102,7 @@ class Landing:
 
     @property
     def recorded(self) -> bool:
-        """Whether this sync was complete before, so that nothing is landed again."""
+        """Whether this sync was already complete, so that nothing is landed again."""
         return self._commit.recorded is not None
 
     @property
@@ -110,13 +112,14 @@ class Landing:
 
     @property
     def last_state(self) -> ReachedState | None:
-        """The state from which the source continues; None if it begins anew."""
+        """The state from which the source continues. None if it starts from the beginning."""
         return self._commit.last_state
 
     # ------------------------------------------------------------------ while the source is read
 
     def continue_from(self, origin: Lineage | None) -> None:
-        """Notes the state of all streams from which the source continues: those that it reaches descend from it."""
+        """Notes the state of all streams from which the source continues. The states that it reaches descend from this
+        one."""
         self._origin = origin
 
     def append(self, item: SourceItem | Batch) -> bool:
@@ -140,19 +143,19 @@ class Landing:
             self._on_progress(self._writer.progress)
 
     def reject(self, bad: BadRecord) -> None:
-        """Quarantines a line that is no record, or raises RecordError, as `on_bad_record` says."""
+        """Quarantines a line that is not a record, or raises RecordError, depending on `on_bad_record`."""
         self.mentioned = True
         if not self.recorded:
             self._writer.segment.reject(bad)
 
     def advance_state(self, state: State, *, checkpoint: bool = True) -> bool:
-        """Notes the state that covers the records so far; the newest is committed with them.
+        """Notes the state that covers the records so far. The newest state is committed with them.
 
         Args:
-            checkpoint: Whether records and state may be published at once if a checkpoint is due.
+            checkpoint: Whether records and state may be published immediately if a checkpoint is due.
 
         Returns:
-            Whether a checkpoint was published. It raises what `commit` raises; earlier checkpoints stay.
+            Whether a checkpoint was published. The method raises what `commit` raises; earlier checkpoints stay.
         """
         self.mentioned = True
         segment = self._writer.segment
@@ -169,13 +172,13 @@ class Landing:
     # ------------------------------------------------------------------ the end
 
     def stage(self) -> None:
-        """Sends everything, and publishes nothing. `commit` does it too; if several landings are staged before the
-        first is committed, little can fail in between."""
+        """Uploads everything, and publishes nothing. `commit` does this too. If several landings are staged before the
+        first is committed, little can fail between the commits."""
         if not self.recorded and self._staged is None:
             self._staged = self._finish_segment(complete=True)
 
     def commit(self) -> Receipt:
-        """Publishes everything at once. An error before the decision leaves the bucket as it was."""
+        """Publishes everything atomically. An error before the decision leaves the bucket unchanged."""
         self.stage()
         if self._staged is None:
             return self._recorded_receipt()
@@ -183,7 +186,7 @@ class Landing:
         return self._receipt(self._commit.segments, swept=self._commit.swept)
 
     def abort(self) -> None:
-        """Gives the sync up: every upload is aborted, and nothing becomes visible. Does nothing after `commit`."""
+        """Abandons the sync: every upload is aborted, and nothing becomes visible. Does nothing after `commit`."""
         self._writer.segment.abort()
 
     def __enter__(self) -> Landing:
@@ -195,13 +198,13 @@ class Landing:
         except StorageError as failure:
             if error is None:
                 raise
-            # The caller must see what went wrong first.
+            # The caller must see the original error.
             error.add_note(f"An upload of {self.scope} could not be aborted either ({failure}); `s3dest sweep` will.")
 
     # ------------------------------------------------------------------ steps
 
     def _publish_checkpoint(self) -> None:
-        """Publishes what was read so far with the state that it reaches. The sync goes on with a new segment."""
+        """Publishes the records so far with the state that they reach. The sync continues with a new segment."""
         segment = self._finish_segment(complete=False)
         self._publish(segment)
         self._writer.start_segment()
@@ -216,7 +219,7 @@ class Landing:
         self._commit.publish(segment, on_decided=self._writer.segment.mark_decided)
 
     def _recorded_receipt(self) -> Receipt:
-        """The receipt of a sync that was complete before: from its segments, or from its mark if they are gone."""
+        """The receipt of a sync that was already complete: from its segments, or from its mark if they are gone."""
         entry, log = self._commit.recorded, self._commit.log
         assert entry is not None, "a sync that is not recorded is staged"
         if segments := log.remaining_segments_of_sync(entry.segment):
@@ -230,10 +233,12 @@ class Landing:
 
 
 class CheckpointSchedule:
-    """When a checkpoint is due: `checkpoint_interval_s` after the last one, or after `checkpoint_mb` of records.
+    """Decides when a checkpoint is due: `checkpoint_interval_s` after the last one, or after `checkpoint_mb` of
+    records.
 
-    Never, unless the sync appends to an unpartitioned stream: a partition keeps no state, and what replaces others is
-    published as a whole. Nor if the template gives a sync one key only: there is no room for a second object.
+    Only appends to an unpartitioned stream have checkpoints: a partition has no state, and a sync that replaces objects
+    is published as a whole. There are also no checkpoints if the template allows only one key per sync, because a
+    second object would have no key.
     """
 
     def __init__(self, destination: S3Destination, stream: Stream, scope: Scope, now: datetime) -> None:
@@ -262,15 +267,15 @@ def land(
     on_progress: Callable[[Progress], None] | None = None,
     on_checkpoint: Callable[[Receipt], None] | None = None,
 ) -> Receipt:
-    """Lands everything that `items` gives, or nothing. Of a long append with states, what its checkpoints published
-    stays. If the sync is complete already, `items` is not read.
+    """Lands all of `items`, or nothing. If a long append with states fails, its published checkpoints stay. If the sync
+    is already complete, `items` is not read.
 
     ```python
     with open_target(destination, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as target:
         receipt = land(batches, target, stream, sync)
     ```
 
-    Args: as of `Landing`.
+    The arguments are those of `Landing`.
     """
     with Landing(target, stream, sync, scope=scope, on_progress=on_progress, on_checkpoint=on_checkpoint) as landing:
         if not landing.recorded:

@@ -1,7 +1,6 @@
-"""Encoded batches and bad records become staged objects. This module decides when an object is closed, and why
-(`CloseReason`).
+"""Turns encoded batches and bad records into staged objects. Decides when an object is closed, and why (`CloseReason`).
 
-Nothing of the objects is visible yet. It must not know the commit.
+The objects are not visible yet. It must not know the commit.
 """
 
 from __future__ import annotations
@@ -24,23 +23,23 @@ from s3dest_dagster.storage import Bucket, Upload, headers_of_data
 from s3dest_dagster.stream import Scope
 
 _MARKER_BYTES = 16
-# What an open object costs beside the bytes that it holds: mostly the state of its compressor.
+# The memory that an open object uses beside the bytes that it holds: mostly the state of its compressor.
 _OPEN_BYTES = 400 << 10
-# Rows held back take more than their bytes: the gaps between them cannot be returned to the system.
+# Buffered rows use more memory than their bytes: the gaps between them cannot be returned to the system.
 _MEMORY_PER_ROW_BYTE = 1.75
 _EXCERPT_BYTES = 200
 
 
 class CloseReason(StrEnum):
-    """Why an object was closed. The manifest says it."""
+    """The reason why an object was closed. It is recorded in the manifest."""
 
     SIZE = "size"
-    """It reached `object_size_mb`: decided by `RollingObjectWriter.append` after every batch."""
+    """It reached `object_size_mb`. `RollingObjectWriter.append` checks this after every batch."""
     MEMORY = "memory"
-    """The open objects held more than the memory budget allows, and this one held the most: decided by
-    `RollingObjectWriter.spill`."""
+    """The open objects held more than the memory budget allows, and this one held the most. `RollingObjectWriter.spill`
+    decides this."""
     END = "end"
-    """There are no more records, or a checkpoint is due: decided by `RollingObjectWriter.finish`."""
+    """There are no more records, or a checkpoint is due. `RollingObjectWriter.finish` decides this."""
 
 
 @dataclass(slots=True)
@@ -54,23 +53,23 @@ class _OpenObject:
 
     @property
     def held(self) -> int:
-        """Bytes in memory for it: rows held back, lines being compressed, the part that is not full, and what every
-        open object costs."""
+        """Bytes in memory for it: buffered rows, lines being compressed, the part that is not full, and the fixed cost
+        of an open object."""
         rows = int(self.writer.buffered * _MEMORY_PER_ROW_BYTE)
         return rows + self.writer.in_background + self.upload.buffered + _OPEN_BYTES
 
 
 def bytes_of_row_group(row_group_bytes: int, part_bytes: int) -> int:
-    """What an open object holds in memory just before it writes a row group of this size."""
+    """Bytes that an open object holds in memory just before it writes a row group of this size."""
     return int(row_group_bytes * _MEMORY_PER_ROW_BYTE) + part_bytes + _OPEN_BYTES
 
 
 class RollingObjectWriter:
-    """Writes a segment's encoded batches into one object after another. To be used by one thread; uploads go on beside
-    it.
+    """Writes a segment's encoded batches into one object after another. Use it from one thread only; uploads run in the
+    background.
 
-    The open object counts in the target's memory budget, which may cut it short at any time: it ends the row group
-    early or, if that does not help, the object.
+    The open object counts towards the target's memory budget, which may make it end early at any time: it ends the row
+    group early or, if that does not help, the object.
     """
 
     def __init__(self, target: Target, encoder: Encoder, keys: KeyAllocator, segment: str) -> None:
@@ -97,7 +96,7 @@ class RollingObjectWriter:
         return len(self._uploads)
 
     def append(self, encoded: Encoded) -> None:
-        """Writes a batch, and closes the object if it is full. Also raises what an earlier `spill` raised."""
+        """Writes a batch, and closes the object if it is full. Also raises the error of an earlier `spill`."""
         self._raise_failure()
         current = self._open or self._open_next()
         current.writer.append(encoded)
@@ -108,9 +107,10 @@ class RollingObjectWriter:
         self._raise_failure()
 
     def spill(self) -> int:
-        """Ends the row group early or, if none is held back, the object. Returns the bytes that are still held.
+        """Ends the row group early or, if no rows are buffered, the object. Returns the bytes that are still held.
 
-        An error is raised by the next call of this sync: the batch that used up the memory may be another sync's.
+        An error is raised by this sync's next call, because the batch that used up the memory may belong to another
+        sync.
         """
         try:
             if self._open is not None and self._open.writer.buffered:
@@ -124,14 +124,14 @@ class RollingObjectWriter:
         return self._held
 
     def finish(self) -> tuple[SegmentObject, ...]:
-        """Closes the last object, and waits until every part of every object has arrived."""
+        """Closes the last object, and waits until every part of every object is uploaded."""
         self._raise_failure()
         self._close(CloseReason.END)
         self._target.memory.hold(self, 0)
         return tuple(describe() for describe in self._closed)
 
     def abort(self) -> None:
-        """Aborts the uploads of all objects. Raises the first error once all have been tried."""
+        """Aborts the uploads of all objects. Raises the first error after all have been tried."""
         self._target.memory.hold(self, 0)
         self._target.parts.abort(self._uploads)
 
@@ -165,8 +165,8 @@ class RollingObjectWriter:
 class Quarantine:
     """Collects a segment's bad records in an object beside the manifests, which is published with the segment.
 
-    Each is a line of JSON with `reason`, `file` (if it came from one), `line_number` and `line`. The first bad record
-    begins the object. It must not judge lines; the source did.
+    Each bad record becomes a line of JSON with `reason`, `file` (if it came from a file), `line_number` and `line`. The
+    first bad record begins the object. It must not judge lines: the source has done so.
     """
 
     def __init__(self, target: Target, scope: Scope, key: str, segment: str) -> None:
@@ -192,7 +192,7 @@ class Quarantine:
         self.rows += 1
 
     def finish(self) -> SegmentObject | None:
-        """Stages the object; None if there was no bad record."""
+        """Stages the object. Returns None if there was no bad record."""
         if self._upload is None:
             return None
         self._upload.finish()
@@ -219,12 +219,12 @@ class Quarantine:
 
 
 def _new_upload(target: Target, bucket: Bucket, key: str, metadata: Mapping[str, str]) -> Upload:
-    """An upload with the destination's part size, to `bucket` with the headers that it sends."""
+    """Creates an upload with the destination's part size and the headers of `bucket`."""
     return Upload(bucket, key, target.parts, part_bytes=target.destination.part_bytes, metadata=metadata)
 
 
 def _segment_object(upload: Upload, rows: int, reason: CloseReason, short_row_groups: int = 0) -> SegmentObject:
-    """The segment's entry of a finished upload. Waits for its parts."""
+    """The segment's entry for a finished upload. Waits for its parts."""
     staged = upload.staged()
     parts = MultipartUpload(staged.upload_id, staged.etags)
     return SegmentObject(

@@ -1,4 +1,4 @@
-"""What a landing reports: its progress while it goes on, and a receipt of what it did."""
+"""The reports of a landing: its progress while it runs, and a receipt at the end."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """The result of a sync: what its segments say, those of its checkpoints included."""
+    """The result of a sync, compiled from its segments, including those of its checkpoints."""
 
     scope: Scope
-    """The scope, with its stream's name as the source gives it."""
+    """The scope, with its stream's name as in the source."""
     sync_id: str
     objects: tuple[SegmentObject, ...]
     """The objects that were landed."""
@@ -40,31 +40,32 @@ class Receipt:
     counts: Counts
     """Records read, landed and quarantined, and values that did not fit."""
     schema: str | None
-    """The Avro schema of the records; None if there was no record."""
+    """The Avro schema of the records. None if there were no records."""
     fingerprint: str | None
     """The SHA-256 of `schema`."""
     json_schema: str | None
     """The stream's JSON schema."""
     schema_changes: SchemaChanges | None
-    """How the columns differ from those of the sync before; None if they do not."""
+    """How the columns differ from those of the previous sync. None if they do not differ."""
     state: str | None
-    """The source's state that the records reach; None if it gave none."""
+    """The source's state that the records reach. None if the source provided none."""
     manifest: str
-    """The `s3://` address of the last segment; of the sync's mark if `collected`."""
+    """The `s3://` address of the last segment, or of the sync's mark if `collected`."""
     format: Mapping[str, str | int | bool | None]
     """The format's settings."""
     content: str | None = None
-    """The checksum of the records (see `ContentChecksum`); None if the sync had checkpoints, or it was not noted."""
+    """The checksum of the records (see `ContentChecksum`). None if the sync had checkpoints, or if it was not
+    recorded."""
     checkpoints: int = 0
-    """How many times records were published before the end."""
+    """The number of times that records were published before the end."""
     earlier: Counts | None = None
-    """The part of `counts` that earlier attempts at this sync had published; None if there was none."""
+    """The part of `counts` that earlier attempts at this sync had published. None if there was none."""
     repeated: bool = False
-    """Whether the sync was complete before under this id, so that this is its recorded result."""
+    """Whether the sync with this id was already complete, so that this is its recorded result."""
     collected: bool = False
-    """Whether the segments of a repeated sync were deleted since, so that all counts are 0."""
+    """Whether the segments of a repeated sync have been deleted, so that all counts are 0."""
     swept: int = 0
-    """Abandoned uploads of the stream that were aborted on the way."""
+    """The number of abandoned uploads of the stream that were aborted during the sync."""
     quarantine: tuple[str, ...] = ()
     """The keys of the objects that hold quarantined lines."""
 
@@ -80,7 +81,7 @@ class Receipt:
 
     @property
     def ended_early(self) -> int:
-        """Objects and row groups that ended early because memory was short."""
+        """The number of objects and row groups that ended early because memory ran short."""
         return sum((item.close_reason == CloseReason.MEMORY) + item.short_row_groups for item in self.objects)
 
 
@@ -113,7 +114,7 @@ def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repe
 
 
 def receipt_of_mark(entry: PublishedSync, scope: Scope, manifest: str) -> Receipt:
-    """The receipt of a sync that was published, and whose segments were deleted since."""
+    """The receipt of a published sync whose segments have been deleted."""
     return Receipt(
         scope=scope,
         sync_id=entry.id,

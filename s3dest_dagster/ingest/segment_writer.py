@@ -1,4 +1,4 @@
-"""A sync's records are encoded, staged and counted here, one segment after another.
+"""Encodes, stages and counts a sync's records, one segment after another.
 
 Nothing is visible yet. It must not know when a segment ends, nor how it is decided.
 """
@@ -38,11 +38,11 @@ _MAX_JOINED_BYTES = 2 * TARGET_BATCH_BYTES
 class SyncWriter:
     """Stages the records of one sync, a segment at a time.
 
-    The first batch makes the encoder, and the schema of a stream that declares none; the first object makes the key
-    allocator. Both serve all segments of the sync. To be used by one thread.
+    The first batch determines the encoder, and the schema of a stream that declares none. The first object creates the
+    key allocator. Encoder and allocator serve all segments of the sync. Use it from one thread only.
 
     Args:
-        stream: The stream, with its name as the source gives it.
+        stream: The stream, with its name as in the source.
         keys_distinct: See `KeyAllocator`.
     """
 
@@ -64,7 +64,7 @@ class SyncWriter:
 
     @property
     def progress(self) -> Progress:
-        """How far all segments of this attempt have come."""
+        """The progress of all segments of this attempt."""
         finished, current = self._finished, self.segment
         return Progress(
             rows=finished.rows + current.read,
@@ -79,7 +79,8 @@ class SyncWriter:
         self.segment.append(batch, self._encoder)
 
     def finish(self, *, complete: bool, mentioned: bool, state: State | None, origin: Lineage | None) -> Segment:
-        """Sends everything that is left, and gives the segment to decide; its fields are those of `StagedSync`."""
+        """Uploads everything that is left. Returns the segment to decide. The arguments are the fields of
+        `StagedSync`."""
         objects, quarantine, counts = self.segment.finish()
         published = self._commit.segments
         staged = StagedSync(
@@ -102,7 +103,7 @@ class SyncWriter:
         return self._commit.build_segment(staged)
 
     def start_segment(self) -> None:
-        """Begins the next segment, after the current one was published."""
+        """Begins the next segment, after the current one is published."""
         self._finished = self.progress
         self.segment = self._new_segment()
 
@@ -139,7 +140,7 @@ class SyncWriter:
 
 
 class SegmentWriter:
-    """Stages and counts what one segment will hold. Its first batch makes the object writer."""
+    """Stages and counts the content of one segment. The first batch creates the object writer."""
 
     def __init__(
         self,
@@ -185,7 +186,8 @@ class SegmentWriter:
         return self._content.text
 
     def append(self, batch: Batch, encoder: Encoder) -> None:
-        """Stages the next records: counts them, has them encoded, and `_write` writes them once their turn comes.
+        """Stages the next records: counts them and submits them for encoding. `_write` writes them when it is their
+        turn.
 
         Also raises what encoding or uploading an earlier batch raised.
         """
@@ -207,10 +209,10 @@ class SegmentWriter:
         self.read += 1
 
     def finish(self) -> tuple[tuple[SegmentObject, ...], SegmentObject | None, Counts]:
-        """Sends everything. Gives the objects, the quarantine's object, and the counts.
+        """Uploads everything. Returns the objects, the quarantine's object, and the counts.
 
         Raises:
-            CommitError: The counts do not add up: not every record that was read is staged.
+            CommitError: The counts do not add up, because not every record that was read is staged.
         """
         self._queue.drain()
         objects = self._objects.finish() if self._objects is not None else ()
@@ -230,7 +232,7 @@ class SegmentWriter:
         self._decided = True
 
     def abort(self) -> None:
-        """Aborts all uploads, unless the segment is decided. Raises the first error once all have been tried."""
+        """Aborts all uploads, unless the segment is decided. Raises the first error after all have been tried."""
         if self._decided:
             return
         self._decided = True
@@ -242,12 +244,12 @@ class SegmentWriter:
 
 
 class ContentChecksum:
-    """A checksum of records: the same records in the same order have the same one, whenever they are landed. What
-    landing adds to them (ids, times) does not count.
+    """A checksum of records. The same records in the same order have the same checksum, whenever they are landed. The
+    ids and times that landing adds are ignored.
 
-    JSON counts as it is spelled, however it is cut into batches; Arrow data counts batch by batch, as it lies in
-    memory. Different records have the same checksum by chance once in many billions of cases. It is no defence against
-    forgery.
+    For JSON, the spelling counts, but not how the records are split into batches. For Arrow data, the memory layout of
+    each batch counts. The probability that different records have the same checksum by chance is one in many billions.
+    It does not protect against forgery.
     """
 
     def __init__(self) -> None:
@@ -278,7 +280,7 @@ class ContentChecksum:
 
 
 class _Sink(RawIOBase):
-    """A file that passes on what is written to it, so that no batch is copied as a whole."""
+    """A file that passes on the data that is written to it, so that no batch is copied as a whole."""
 
     def __init__(self, pass_on: Callable[[Any], None]) -> None:
         self._pass_on = pass_on
@@ -292,7 +294,7 @@ class _Sink(RawIOBase):
 
 
 def _inferred_schema(batch: Batch) -> Mapping[str, Any]:
-    """The JSON schema of a stream that declares none, from its first batch."""
+    """Infers the JSON schema of a stream that declares none, from its first batch."""
     if isinstance(batch, ArrowBatch):
         return json_schema_of_arrow(batch.data.schema)
     return json_schema_of_records(batch.raws)

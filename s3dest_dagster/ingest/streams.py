@@ -1,4 +1,4 @@
-"""The interleaved streams of one source land side by side, each as a sync of its own.
+"""Lands the interleaved streams of one source side by side, each as a separate sync.
 
 It must not know where the items come from.
 """
@@ -21,19 +21,19 @@ OnFailure = Callable[[StreamId, S3DestError], None]
 
 
 class StreamLandings:
-    """Receives a source's items, and publishes every stream, also those without a record. `landing_streams` makes one.
+    """Receives a source's items, and publishes every stream, even if it has no records. Created by `landing_streams`.
 
     There are two failure policies:
 
-    - Without `on_failure`, a stream that fails gives up all of them: its error is raised. Nothing of any stream is
-      visible before all are staged, except what checkpoints have published. A state of all streams (GLOBAL, LEGACY) is
-      not committed; `states` gives it out once all streams are published.
-    - With `on_failure`, a stream that fails is given up alone and reported at once; its later items are dropped. A
-      state of all streams is committed with each stream at the end, and not before: another stream may not have
-      published the records that it covers.
+    - Without `on_failure`, a stream that fails ends all streams: its error is raised. Nothing of any stream is visible
+      before all are staged, except published checkpoints. A state of all streams (GLOBAL, LEGACY) is not committed;
+      `states` returns it once all streams are published.
+    - With `on_failure`, only the stream that fails is abandoned. It is reported immediately, and its later items are
+      dropped. A state of all streams is committed with each stream at the end, and not earlier, because another stream
+      may not have published the records that it covers.
 
-    A stream whose sync is recorded already is not landed again, and its state is the recorded one, whatever the source
-    says now. Each appended stream has checkpoints of its own, at its own states.
+    A stream whose sync is already recorded is not landed again, and its state is the recorded one, whatever the source
+    reports now. Each appended stream has its own checkpoints, at its own states.
     """
 
     def __init__(self, landings: Mapping[StreamId, Landing], on_failure: OnFailure | None = None) -> None:
@@ -48,30 +48,31 @@ class StreamLandings:
 
     @property
     def unread(self) -> list[Landing]:
-        """The landings that want records: not failed, and not complete since an earlier attempt at the same sync."""
+        """The landings that need records: those that have not failed and that no earlier attempt at the same sync
+        completed."""
         return [landing for landing in self._landings.values() if not landing.recorded]
 
     @property
     def resumed(self) -> tuple[StreamId, ...]:
-        """The streams of which an earlier attempt at this sync has published checkpoints."""
+        """The streams whose checkpoints an earlier attempt at this sync has published."""
         return tuple(stream for stream, landing in self._landings.items() if landing.resumed)
 
     @property
     def none_mentioned(self) -> bool:
-        """Whether the source has said nothing of any stream."""
+        """Whether the source has not mentioned any stream."""
         return not any(landing.mentioned for landing in self._landings.values())
 
     def append(self, item: SourceItem) -> bytes | None:
         """Receives the next item.
 
         Returns:
-            A STATE message that may be given out now, because a checkpoint has published all that it covers.
+            A STATE message that may be passed on now, because a checkpoint has published all records that it covers.
 
         Raises:
-            KeyError: The item is of a stream that is not among these, and there is no `on_failure`.
+            KeyError: The item belongs to a stream that is not among these, and there is no `on_failure`.
         """
         if isinstance(item, State):
-            # Moved to the end, so that the order is that of the newest states.
+            # Moved to the end, so that the states are in the order of their arrival.
             self._states.pop(item.stream, None)
             self._states[item.stream] = item
         if item.stream is None:
@@ -90,7 +91,8 @@ class StreamLandings:
         return item.message
 
     def source_failed(self, error: S3DestError) -> None:
-        """Gives up every stream that the source has not reported as COMPLETE, for the error by which it ended."""
+        """Abandons every stream that the source has not reported as COMPLETE, because of the error that ended the
+        source."""
         for landing in self.unread:
             if landing.stream.id not in self._complete:
                 self._give_up(landing.stream.id, error)
@@ -98,7 +100,7 @@ class StreamLandings:
     # ------------------------------------------------------------------ the end
 
     def stage(self) -> None:
-        """Sends everything that is left of all streams; nothing of it is visible yet. `publish` does it too."""
+        """Uploads everything that is left of all streams. Nothing of it is visible yet. `publish` does this too."""
         shared = self._states.get(None) if self._on_failure is not None else None
         for stream, landing in list(self._landings.items()):
             with self._giving_up(stream):
@@ -107,7 +109,8 @@ class StreamLandings:
                 landing.stage()
 
     def publish(self) -> Iterator[Receipt]:
-        """Publishes one stream per step. A stream that fails is skipped or, without `on_failure`, its error ends it."""
+        """Publishes one stream per step. A stream that fails is skipped or, without `on_failure`, its error is
+        raised."""
         self.stage()
         for stream, landing in list(self._landings.items()):
             with self._giving_up(stream):
@@ -121,23 +124,24 @@ class StreamLandings:
         return tuple(stream for stream in self._landings if stream not in self._receipts)
 
     def states(self) -> list[bytes]:
-        """The newest STATE message of each published stream, in the source's order, unless `append` returned it.
+        """The newest STATE message of each published stream, in the source's order, unless `append` already returned
+        it.
 
-        A state of all streams is among them if all are published, and none of them by an earlier run: the records that
-        came with it for those were not landed.
+        It includes a state of all streams if all streams are published, and none of them by an earlier run: the records
+        that came with the state for such streams were not landed.
         """
         messages = (self._message(stream, state) for stream, state in self._states.items())
         return [message for message in messages if message is not None]
 
     def withheld(self) -> bool:
-        """Whether a state of all streams cannot be given out, because an earlier run landed some of them."""
+        """Whether a state of all streams cannot be passed on, because an earlier run landed some of the streams."""
         return None in self._states and any(receipt.repeated for receipt in self._receipts.values())
 
     # ------------------------------------------------------------------ steps
 
     def _append_unassigned(self, item: State | BadRecord) -> None:
-        """Receives a state of all streams, or a bad record that does not name its stream: the first stream that lands
-        keeps it, and if it must not be kept, all streams fail."""
+        """Receives a state of all streams, or a bad record that does not name its stream. The first stream that lands
+        stores the bad record. If bad records must not be stored, all streams fail."""
         landings = list(self._landings.values())
         if isinstance(item, State):
             for landing in landings:
@@ -151,7 +155,7 @@ class StreamLandings:
                 self._give_up(landing.stream.id, error)
 
     def _message(self, stream: StreamId | None, state: State) -> bytes | None:
-        """The message that may be given out in place of the newest state that came."""
+        """The message that may be passed on in place of the newest state that arrived."""
         if stream is None:
             return None if self.unpublished or self.withheld() else state.message
         receipt = self._receipts.get(stream)
@@ -163,7 +167,7 @@ class StreamLandings:
 
     @contextmanager
     def _giving_up(self, stream: StreamId) -> Iterator[None]:
-        """Handles an error of this stream by the failure policy."""
+        """Handles an error of this stream according to the failure policy."""
         try:
             yield
         except S3DestError as error:
@@ -172,7 +176,7 @@ class StreamLandings:
     def _give_up(self, stream: StreamId, error: S3DestError) -> None:
         if self._on_failure is None:
             raise error
-        # The first error is what counts. An upload that cannot be aborted now is swept later.
+        # The first error is the important one. An upload that cannot be aborted now is swept later.
         with suppress(StorageError):
             self._landings.pop(stream).abort()
         self._on_failure(stream, error)
@@ -195,15 +199,15 @@ def landing_streams(
     on_checkpoint: Callable[[Receipt], None] | None = None,
     on_failure: OnFailure | None = None,
 ) -> Iterator[StreamLandings]:
-    """Begins a landing of each stream. Leaving aborts all that is not published.
+    """Begins a landing of each stream. Leaving the context aborts everything that is not published.
 
     Args:
-        scopes: The partition of each stream that is landed. Default: the unpartitioned streams.
+        scopes: The partition of each stream to land. Default: the unpartitioned streams.
         allow_empty: See `Landing`.
         on_failure: The failure policy, see `StreamLandings`.
 
     Raises:
-        TemplateError: Two of the streams could make the same key, or one lands under another template.
+        TemplateError: Two of the streams could have the same key, or one lands under another template.
     """
     destination = target.destination
     scopes = scopes or {stream.id: Scope(stream.id) for stream in streams}

@@ -1,7 +1,7 @@
-"""A destination opened for landing: its bucket, the threads and the memory that its landings share, clock and entropy.
+"""A destination that is open for landing: its bucket, the threads and memory that landings share, clock and entropy.
 
-One target serves any number of landings, side by side or one after another. `MemoryBudget` counts what their open
-objects hold, and has the largest one spill if it is used up. Must not know: streams.
+One target serves any number of landings, side by side or one after another. `MemoryBudget` counts the bytes that their
+open objects hold. When it is used up, the largest object spills. Must not know: streams.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _STATM = Path("/proc/self/statm")
 
 
 def resident_bytes() -> int | None:
-    """Memory that this process occupies now, in bytes; None if the system does not report it."""
+    """The memory that this process uses now, in bytes. None if the system does not report it."""
     try:
         return int(_STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
@@ -34,17 +34,17 @@ def resident_bytes() -> int | None:
 
 
 class Holder(Protocol):
-    """Something that holds bytes back until they are worth writing."""
+    """An object that buffers bytes until they are worth writing."""
 
     def spill(self) -> int:
-        """Writes early what it can. Returns the bytes that it still holds: fewer each time, and finally 0."""
+        """Writes early as much as it can. Returns the bytes that it still holds: fewer each time, and finally 0."""
 
 
 class MemoryBudget:
-    """`limit` bytes for all holders together. To be used by one thread.
+    """Limits the bytes of all holders together to `limit`. Use it from one thread only.
 
-    Which holder spills depends only on how much each holds, not on time or threads, so that equal batches make equal
-    objects. The first time is logged as a warning.
+    Which holder spills depends only on how much each holds, not on time or threads, so equal batches produce equal
+    objects. The first spill is logged as a warning.
     """
 
     def __init__(self, limit: int) -> None:
@@ -55,7 +55,7 @@ class MemoryBudget:
         self._warned = False
 
     def hold(self, holder: Holder, nbytes: int) -> None:
-        """Notes what a holder holds now. While all holders together exceed the limit, the largest spills."""
+        """Notes how much a holder holds now. While all holders together exceed the limit, the largest one spills."""
         self._note(holder, nbytes)
         while self._total > self._limit and self._held:
             self._warn_once()
@@ -63,7 +63,7 @@ class MemoryBudget:
             self._note(largest, largest.spill())
 
     def reserve(self, owner: object, nbytes: int) -> None:
-        """Subtracts bytes from the limit for an owner that cannot spill; 0 gives them back."""
+        """Subtracts bytes from the limit for an owner that cannot spill. 0 returns them."""
         self._limit -= nbytes - self._reserved.pop(owner, 0)
         if nbytes:
             self._reserved[owner] = nbytes
@@ -85,12 +85,12 @@ class MemoryBudget:
 
 
 Entropy = Callable[[int], bytes]
-"""Gives that many random bytes."""
+"""Returns that many random bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where landings land. They share its threads and its memory, and must all run on one thread."""
+    """The target of landings. They share its threads and its memory, and must all run on one thread."""
 
     destination: S3Destination
     bucket: Bucket
@@ -99,12 +99,12 @@ class Target:
     encoding: EncodeQueue
     """The threads that encode and compress."""
     memory: MemoryBudget
-    """What the open objects may hold together."""
+    """The memory that the open objects may use together."""
     clock: Clock
-    """This machine's clock. It dates what a landing writes."""
+    """This machine's clock. It dates the objects that a landing writes."""
     entropy: Entropy
     server_clock: Clock
-    """The clock for what machines must agree on: how old something is, and when it may be deleted."""
+    """The clock for questions on which machines must agree: how old something is, and when it may be deleted."""
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def open_target(
     entropy: Entropy,
     server_clock: Clock | None = None,
 ) -> Iterator[Target]:
-    """Opens the destination; leaving the context ends its threads. Commit or abort all landings before.
+    """Opens the destination. Leaving the context ends its threads. Commit or abort all landings before that.
 
     ```python
     with open_target(destination, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as target:
@@ -124,9 +124,9 @@ def open_target(
     ```
 
     Args:
-        clock: Gives the current time with a time zone.
-        entropy: Gives random bytes, such as `os.urandom`.
-        server_clock: Gives the server's time. Default: the `Date` of the server's answers.
+        clock: Returns the current time with a time zone.
+        entropy: Returns random bytes, such as `os.urandom`.
+        server_clock: Returns the server's time. Default: the `Date` of the server's answers.
 
     Raises:
         MissingExtraError: The format needs an optional package that is not installed.
@@ -145,7 +145,7 @@ def open_target(
 
 @contextmanager
 def _encode_threads(workers: int) -> Iterator[Executor | None]:
-    """The workers beside the calling thread; None if that is the only one."""
+    """The workers beside the calling thread. None if the calling thread is the only one."""
     if workers == 1:
         yield None
         return

@@ -1,7 +1,7 @@
-"""Whether a sync could land here: the requests that a landing makes are tried one after another on trial objects.
+"""Checks whether a sync could land here, by trying the requests of a landing one after another on trial objects.
 
-Each step says what failed, and which IAM action or setting remedies it. Nothing is left behind: objects are written
-only once it is known that they can be deleted.
+Each step says what failed, and which IAM action or setting fixes it. Nothing is left behind: objects are written only
+once it is known that they can be deleted.
 """
 
 from __future__ import annotations
@@ -27,37 +27,37 @@ class CheckStep:
     """One step of a check."""
 
     name: str
-    """What was tried."""
+    """The request or question that was tried."""
     action: str
-    """The IAM action that it needs; empty if none."""
+    """The IAM action that it needs. Empty if none."""
     ok: bool
     """Whether it succeeded. A step that was not tried is not ok."""
     message: str = ""
-    """A sentence if it failed, or if there is something worth knowing."""
+    """A sentence if it failed, or if there is something else worth knowing."""
     tried: bool = True
-    """False if it needs something that another step found missing."""
+    """False if it was skipped, because it needs something that another step found missing."""
     has: bool = True
-    """False if the server lacks the ability. That is no failure; the message says what is lost, and at what cost."""
+    """False if the server lacks the ability. This is not a failure; the message says what is lost, and at what cost."""
 
 
 def check(target: Target, token: str, *, again: bool = False) -> list[CheckStep]:
     """Tries everything that a sync needs.
 
-    A missing permission does not end the check, so that one call names all that are missing, and those that could not
-    be tried. A step that would only repeat a failure is not tried.
+    A missing permission does not end the check, so one call names all missing permissions, and those that could not be
+    tried. A step that would only repeat a failure is not tried.
 
     Args:
         token: Makes the keys of the trial objects unique.
-        again: Whether to probe anew what the server can do, and to note it for processes that begin later.
+        again: Whether to probe the server's abilities again, and to store the result for processes that start later.
     """
     return list(_Check(target, token, again).steps())
 
 
 def check_streams(target: Target, streams: Sequence[Stream]) -> list[CheckStep]:
-    """Whether these streams could land. Nothing is written.
+    """Checks whether these streams could land. Writes nothing.
 
-    The streams must make different keys. Each stream's JSON schema must be understood, its template must be the one
-    under which it has landed, and its manifest must be readable.
+    The streams must have different keys. Each stream's JSON schema must be valid, its template must be the one under
+    which it has landed, and its manifest must be readable.
     """
     settings = target.destination
     ids = [stream.id.prefixed(settings.stream_prefix) for stream in streams]
@@ -97,7 +97,7 @@ class _Check:
     missing: set[str] = field(default_factory=set)
     """The actions that were denied."""
     broken: bool = False
-    """Whether a step has met more than a missing permission."""
+    """Whether a step has failed for a reason other than a missing permission."""
 
     def steps(self) -> Iterator[CheckStep]:
         bucket, root = self.target.bucket, self._root
@@ -114,7 +114,7 @@ class _Check:
         yield from self._not_tried()
 
     def _not_tried(self) -> Iterator[CheckStep]:
-        """The actions of which no step could find out whether they are granted."""
+        """Yields the actions for which no step could determine whether they are granted."""
         needs = ", ".join(sorted(self.missing))
         for action in actions(self.target.destination):
             if not self.broken and action not in self.granted | self.missing:
@@ -138,7 +138,7 @@ class _Check:
         return self.target.bucket.with_data_headers(headers_of_data(self.target.destination))
 
     def _uploads(self) -> Iterator[CheckStep]:
-        """Uploads that are aborted: nobody ever sees them."""
+        """Tries uploads, and aborts them. Nobody ever sees them."""
         bucket, destination, begun = self.target.bucket, self.target.destination, [_NO_UPLOAD]
         yield self._try("begin an upload", "s3:PutObject", lambda: begun.append(bucket.create_upload(self._large, {})))
         abort = self._try("abort it", "s3:AbortMultipartUpload", lambda: bucket.abort_upload(self._large, begun[-1]))
@@ -148,7 +148,7 @@ class _Check:
             yield self._try(f"begin an upload with acl {destination.acl!r}", "s3:PutObjectAcl", self._with_acl)
 
     def _objects(self) -> Iterator[CheckStep]:
-        """Complete objects, and what a landing does with them."""
+        """Tries complete objects, and everything that a landing does with them."""
         bucket, kms = self.target.bucket, self.target.destination.encrypts_by_kms
         how = f" encrypted by {self.target.destination.server_side_encryption}" if kms else ""
         wrote = self._try(
@@ -166,7 +166,7 @@ class _Check:
             yield from self._abilities()
 
     def _abilities(self) -> Iterator[CheckStep]:
-        """A step for each ability of the server. A lack is no failure, but costs something."""
+        """Yields a step for each ability of the server. A missing ability is not a failure, but has a cost."""
         bucket = self.target.bucket
         found: list[ServerAbilities] = []
         name = "find out what the server can do"
@@ -183,7 +183,8 @@ class _Check:
             self.target.bucket.check_delete(key)
 
     def _may_probe(self) -> bool:
-        """Whether permissions suffice to find out what the server can do. Uploading parts depends on that, too."""
+        """Whether the permissions are sufficient to probe the server's abilities. Uploading parts also depends on
+        them."""
         return set(ACTIONS) - {"s3:ListBucketMultipartUploads"} <= self.granted
 
     def _may_send_headers(self) -> bool:

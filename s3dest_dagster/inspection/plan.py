@@ -1,4 +1,4 @@
-"""What a sync would do: keys, columns, deletions, settings without effect.
+"""Predicts what a sync would do: keys, columns, deletions, settings without effect.
 
 It reads and lists, and writes nothing.
 """
@@ -38,9 +38,9 @@ ACTIONS = (
 )
 """The IAM actions that every sync uses."""
 ACL_ACTIONS = ("s3:PutObjectAcl",)
-"""Those that an `acl` needs."""
+"""The IAM actions that an `acl` needs."""
 KMS_ACTIONS = ("kms:GenerateDataKey", "kms:Decrypt")
-"""Those that encryption with a key of KMS needs, the second for uploads in parts and for reading."""
+"""The IAM actions that encryption with a KMS key needs. The second is for multipart uploads and for reading."""
 
 
 def actions(headers: ObjectHeaders) -> tuple[str, ...]:
@@ -51,28 +51,28 @@ def actions(headers: ObjectHeaders) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamPlan:
-    """What the next sync of one scope would do."""
+    """The prediction for the next sync of one scope."""
 
     scope: Scope
     """The scope, with its stream's name as it is in the bucket."""
     sync_mode: SyncMode
     first_key: str
-    """The key of the first object; the following ones count up."""
+    """The key of the first object. The following keys count up."""
     columns: tuple[tuple[str, str, str | None], ...]
-    """Name, type and description of each column; empty if the schema comes with the first batch."""
+    """Name, type and description of each column. Empty if the schema comes with the first batch."""
     renamed: Mapping[str, str]
-    """The root's fields that get another name, and that name."""
+    """The top-level fields that are renamed, with their new names."""
     diagnostics: tuple[Diagnostic, ...]
-    """What arrives otherwise than it is declared, on every level, and why."""
+    """The differences, on every level, between the declared types and what lands, with the reasons."""
     deletes: tuple[str, ...]
     """The keys that the sync would delete."""
     pending: str | None
-    """The interrupted sync that would be finished first; None if there is none."""
+    """The interrupted sync that would be finished first. None if there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a sync of several streams would do."""
+    """The prediction for a sync of several streams."""
 
     template: str
     """The template of the keys, with its placeholders."""
@@ -84,10 +84,10 @@ class Plan:
 
 
 def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: str | None = None) -> Plan:
-    """What a sync of these streams would do, or of one partition of each.
+    """Predicts what a sync of these streams, or of one partition of each, would do.
 
     Raises:
-        TemplateError: Two of the streams could make the same key, or one lands under another template.
+        TemplateError: Two of the streams could have the same key, or one lands under another template.
         KeyCollisionError: Another stream holds a key that one of these would land.
     """
     destination = target.destination
@@ -133,8 +133,8 @@ def _record(destination: S3Destination, stream: Stream, scope: Scope) -> Record:
 
 
 def _columns(record: Record, format_: Format[Any]) -> tuple[tuple[str, str, str | None], ...]:
-    """The columns under the names that they have in the objects, and which of them are partly JSON text because they
-    nest too deep."""
+    """The columns with their names in the objects, and a note on those that are partly JSON text because they nest too
+    deeply."""
     renamed, stored = format_.renamed(record), format_.stored_record(record)
     found = zip(record.fields, stored.fields, columns(stored), strict=True)
     return tuple(
@@ -151,7 +151,8 @@ def _deletes(bucket: Bucket, destination: S3Destination, commit_log: CommitLog, 
 
 
 def settings_without_effect(destination: S3Destination) -> tuple[str, ...]:
-    """A sentence for each setting that is accepted, for parity or because it has a default, but cannot do anything."""
+    """A sentence for each setting that is accepted (for compatibility, or because it has a default) but has no
+    effect."""
     return tuple(_without_effect(destination))
 
 
@@ -169,7 +170,7 @@ def _without_effect(destination: S3Destination) -> Iterator[str]:
 
 
 def _short_row_groups(destination: S3Destination, setting: str) -> Iterator[str]:
-    """Says if a whole row group does not fit in memory even with one open object."""
+    """Yields a sentence if a whole row group does not fit in memory even with one open object."""
     size = getattr(destination.format, setting)
     lacking = bytes_of_row_group(size << 20, destination.part_bytes) - destination.open_bytes
     if lacking > 0:

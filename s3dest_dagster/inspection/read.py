@@ -26,7 +26,7 @@ _ATTEMPTS = 3
 
 
 class _Outdates(Protocol):
-    """Something that was read, and may be outdated by now."""
+    """A result of reading that may be outdated by now."""
 
     def is_outdated(self) -> bool: ...
 
@@ -48,7 +48,7 @@ class LiveObject:
 
 @dataclass(frozen=True, slots=True)
 class ScopeSnapshot:
-    """What a scope holds according to one head: one generation, whatever is published later."""
+    """The content of a scope according to one head: one generation, whatever is published later."""
 
     commit_log: CommitLog
     seen: SeenHead
@@ -66,7 +66,7 @@ class ScopeSnapshot:
 
     @property
     def schema(self) -> pa.Schema | None:
-        """The columns of all objects; None if nothing was ever landed there, an empty schema if no record was.
+        """The columns of all objects. None if nothing was ever landed, an empty schema if no records were.
 
         Raises:
             SchemaError: A field has types that no single type can hold.
@@ -81,14 +81,15 @@ class ScopeSnapshot:
     def tables(self, *, any_columns: bool = False) -> Iterator[pa.Table]:
         """Yields the records, one table per object, each compared with the manifest.
 
-        If an object is gone because another sync was published since, the records of that sync are given instead, as
-        long as nothing was yielded yet and the columns are the same. Rows of two generations are never mixed.
+        If an object is gone because another sync has been published, the records of that sync are yielded instead,
+        provided that nothing was yielded yet and the columns are the same. Rows of two generations are never mixed.
 
         Args:
-            any_columns: Whether the other sync may have other columns.
+            any_columns: Whether the other sync may have different columns.
 
         Raises:
-            ObjectNotFoundError, ObjectReplacedError: An object was deleted or replaced, and none of this applies.
+            ObjectNotFoundError, ObjectReplacedError: An object was deleted or replaced, and the records of another sync
+            cannot be yielded instead.
         """
         snapshot = self
         for attempt in range(1, _ATTEMPTS + 1):
@@ -108,7 +109,7 @@ class ScopeSnapshot:
                 snapshot = newer
 
     def is_outdated(self) -> bool:
-        """Whether another sync was published since, or is being published."""
+        """Whether another sync has been published since, or is being published."""
         now = self.commit_log.read_head()
         return now.etag != self.seen.etag or now.head.pending_segment is not None
 
@@ -134,7 +135,7 @@ class ScopeSnapshot:
 
 
 def snapshot(bucket: Bucket, template: KeyTemplate, scope: Scope) -> ScopeSnapshot:
-    """What the scope holds now; `scope` with its stream's name as it is in the bucket."""
+    """The current content of the scope. `scope` has its stream's name as it is in the bucket."""
     return _snapshot_of(CommitLog.of(bucket, template, scope))
 
 
@@ -144,16 +145,16 @@ def _snapshot_of(commit_log: CommitLog) -> ScopeSnapshot:
 
 
 def is_promised(item: LandedObject, content: bytes, etag: str) -> bool:
-    """Whether an object is the one that was landed: by its ETag or, if that differs, by its size and CRC-32."""
+    """Whether an object is the one that was landed, by its ETag or, if that differs, by its size and CRC-32."""
     if item.etag and etag == item.etag:
         return True
     return len(content) == item.bytes and (not item.crc32 or crc32_text(crc32(content)) == item.crc32)
 
 
 def live_objects(bucket: Bucket, template: KeyTemplate, scope: Scope) -> list[LiveObject]:
-    """The objects that the scope holds now, oldest sync first; `scope` with its stream's name as it is in the bucket.
+    """The objects that the scope holds now, oldest sync first. `scope` has its stream's name as it is in the bucket.
 
-    A reader of the objects should compare them with the manifest, see `is_promised`.
+    A reader of the objects should compare them with the manifest (see `is_promised`).
     """
     return snapshot(bucket, template, scope).objects
 
@@ -164,13 +165,13 @@ def read_tables(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Iterator
 
 
 def read_scope(bucket: Bucket, template: KeyTemplate, scope: Scope) -> pa.Table | None:
-    """All records of the scope as one table; None if it holds none. Fields that older syncs lack are null."""
+    """All records of the scope as one table. None if it holds no records. Fields that older syncs lack are null."""
     tables = read_whole(lambda: snapshot(bucket, template, scope), lambda found: list(found.tables(any_columns=True)))
     return pa.concat_tables(tables, promote_options="permissive") if tables else None
 
 
 def read_whole(look: Callable[[], Looked], read: Callable[[Looked], Read]) -> Read:
-    """The result of `read(look())`. Both are called again if another sync was published meanwhile."""
+    """Returns `read(look())`. Calls both again if another sync was published in the meantime."""
     for attempt in range(1, _ATTEMPTS + 1):
         found = look()
         try:
@@ -182,10 +183,10 @@ def read_whole(look: Callable[[], Looked], read: Callable[[Looked], Read]) -> Re
 
 
 def unified(schemas: Iterable[pa.Schema], what: str) -> pa.Schema:
-    """The columns of all schemas, with the wider type where types differ.
+    """The columns of all schemas, with the wider type if types differ.
 
     Raises:
-        SchemaError: There is no type that holds both; it names `what`.
+        SchemaError: There is no type that can hold both. The error names `what`.
     """
     try:
         return pa.unify_schemas([pa.schema([]), *schemas], promote_options="permissive")
@@ -198,7 +199,7 @@ def unified(schemas: Iterable[pa.Schema], what: str) -> pa.Schema:
 
 
 def format_of(segment: Segment) -> FormatSettings:
-    """The format's settings with which the segment's objects were written."""
+    """The settings of the format in which the segment's objects were written."""
     kind = format_class(segment.format["format_type"])
     known = {each.name for each in fields(kind)}
     return kind(**{name: value for name, value in segment.format.items() if name in known})

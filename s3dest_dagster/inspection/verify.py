@@ -1,4 +1,4 @@
-"""The bucket compared with the manifests: is everything there, and is it what was landed?
+"""Compares the bucket with the manifests: whether everything exists, and is what was landed.
 
 It reads and changes nothing. It must not know who asks.
 """
@@ -31,7 +31,7 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """How a scope compares with its bucket."""
+    """The result of comparing a scope with its bucket."""
 
     scope: Scope
     objects: int
@@ -39,22 +39,22 @@ class Verified:
     rows: int
     """Rows of these objects, by the manifest."""
     problems: tuple[str, ...]
-    """A sentence for each thing that does not agree."""
+    """A sentence for each difference."""
     uncompared: int = 0
-    """Objects whose content could not be compared: their server has an ETag rule of its own, or encrypts them."""
+    """Objects whose content could not be compared, because their server has its own ETag rule or encrypts them."""
 
 
 @dataclass(frozen=True, slots=True)
 class LastSync:
-    """A scope's last sync, its checkpoints included."""
+    """A scope's last sync, including its checkpoints."""
 
     scope: Scope
     counts: Counts
     problem: str
-    """A sentence if the counts do not add up, else empty."""
+    """A sentence if the counts do not add up, otherwise empty."""
     started_at: datetime
     schema_changes: SchemaChanges | None
-    """How its columns differ from those of the sync before; None if they do not."""
+    """How its columns differ from those of the previous sync. None if they do not differ."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,12 @@ class _Entry:
     name: str
     """The name of the segment that must be in the object's metadata."""
     segment: Segment | None
-    """The segment that says how to read it; None for quarantined lines."""
+    """The segment that says how to read it. None for quarantined lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Comparison:
-    """How an object compares with its entry, without reading it."""
+    """The result of comparing an object with its entry, without reading it."""
 
     problem: str = ""
     etag: str = "same"
@@ -79,12 +79,12 @@ class _Comparison:
 
 def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = False) -> Verified:
     """Compares every live object with the scope's manifest: its presence, size and ETag. Also compares the counts of
-    every live segment with each other. If another sync is published meanwhile, it begins again.
+    every live segment with each other. If another sync is published in the meantime, it starts again.
 
     Args:
         scope: The scope, with its stream's name as it is in the bucket.
-        deep: Whether to read every object as well, one after another: its bytes must have the checksum with which they
-            were landed, and the format's reader must find as many rows in them as the manifest says.
+        deep: Whether to also read every object, one after another. Its bytes must have the checksum with which they
+            were landed, and the format's reader must find as many rows as the manifest says.
 
     Raises:
         CommitError: Other syncs were published during every attempt.
@@ -103,7 +103,7 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = 
 
 
 def last_sync(bucket: Bucket, template: KeyTemplate, scope: Scope) -> LastSync | None:
-    """The last sync of a scope; None if none was published."""
+    """The last sync of a scope. None if no sync was published."""
     commit_log = CommitLog.of(bucket, template, scope)
     syncs = commit_log.read_head().head.recent_syncs
     if not syncs:
@@ -119,7 +119,8 @@ def last_sync(bucket: Bucket, template: KeyTemplate, scope: Scope) -> LastSync |
 
 
 def foreign_keys(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> set[str]:
-    """Keys of objects that match the stream's template and that no manifest lists: the connector's, or others'.
+    """The keys of objects that match the stream's template but are in no manifest: those of the connector, or foreign
+    ones.
 
     Empty if the template does not name the stream. Lists everything under the stream's prefix.
     """
@@ -131,7 +132,8 @@ def foreign_keys(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> set
 def _verified(bucket: Bucket, scope: Scope, segments: Sequence[Segment], *, deep: bool) -> Verified:
     entries = [entry for segment in segments for entry in _entries(segment)]
     comparisons = in_parallel(lambda entry: _compare(bucket, entry), entries)
-    # A server that gives one object an ETag by S3's rule does so for all. An object with another one was rewritten.
+    # If a server follows S3's rule for the ETag of one object, it does so for all. An object with another ETag was
+    # rewritten.
     by_the_rule = is_aws(bucket.endpoint) or any(each.etag == "same" and not each.problem for each in comparisons)
     problems = [problem for segment in segments if (problem := _count_problem(segment))]
     uncompared = 0
@@ -191,7 +193,7 @@ def _count_problem(segment: Segment) -> str:
 
 
 def _read_problem(bucket: Bucket, entry: _Entry) -> str:
-    """What is wrong with an object's content; empty if nothing is."""
+    """What is wrong with an object's content. Empty if nothing is wrong."""
     item, uri = entry.item, bucket.uri(entry.item.key)
     found = bucket.get(item.key)
     if found is None:
@@ -201,7 +203,7 @@ def _read_problem(bucket: Bucket, entry: _Entry) -> str:
         return f"{uri} is damaged: its bytes do not have the checksum with which they were landed"
     try:
         rows = _rows(entry, content)
-    # Every reader has errors of its own.
+    # Every reader raises its own errors.
     except Exception as error:
         return f"{uri} cannot be read: {type(error).__name__}: {error}"
     if rows != item.rows:
