@@ -1,4 +1,4 @@
-"""Reading a connector: what it yields, how it fails, how it is ended. Each test runs a real process."""
+"""Reading a connector: its output, its failures, and its end. Each test runs a real process."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def data_of(items, stream: str = "users"):
     ]
 
 
-# What it yields
+# Output
 
 
 def test_records_and_states_come_in_order(scripted):
@@ -72,7 +72,7 @@ def test_every_one_of_many_records_of_interleaved_streams_arrives_in_the_order_o
     assert [record["id"] for record in data_of(items, "orders")] == list(range(20_000))
 
 
-def test_a_bad_record_is_handed_on_with_its_reason_and_harms_no_other(scripted):
+def test_a_bad_record_is_passed_on_with_its_reason_and_affects_no_other(scripted):
     source = scripted.records("users", {"id": 1}).records("users", [1, 2]).records("users", {"id": 2}).source()
     items = items_of(source)
     assert data_of(items) == [{"id": 1}, {"id": 2}]
@@ -86,8 +86,8 @@ def test_logs_are_forwarded_at_their_level(scripted):
     for level in ("FATAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"):
         scripted.log(level, f"said {level}")
     items_of(scripted.source(), log=lambda *entry: heard.append(entry))
-    said = [entry for entry in heard if entry[1].startswith("said")]
-    assert said == [(level, f"said {level}") for level in ("FATAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE")]
+    forwarded = [entry for entry in heard if entry[1].startswith("said")]
+    assert forwarded == [(level, f"said {level}") for level in ("FATAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE")]
 
 
 def test_standard_error_is_forwarded(scripted):
@@ -96,7 +96,7 @@ def test_standard_error_is_forwarded(scripted):
     assert ("INFO", "a warning") in heard
 
 
-def test_much_standard_error_does_not_block_the_source_and_says_what_is_left_out(scripted):
+def test_much_standard_error_does_not_block_the_source_and_omissions_are_reported(scripted):
     heard = []
     source = scripted.stderr("x" * 200, times=20_000).records("users", {"id": 1}).source()
     items = items_of(source, log=lambda level, message: heard.append(message))
@@ -105,8 +105,9 @@ def test_much_standard_error_does_not_block_the_source_and_says_what_is_left_out
     assert heard.count("x" * 200) + left_out == 20_000
 
 
-def test_a_slow_source_has_its_log_and_state_delivered_before_it_goes_on(scripted, tmp_path):
-    """The connector waits for a file that the test makes only once it has seen the state: else the test hangs."""
+def test_the_log_and_state_of_a_slow_source_arrive_before_it_continues(scripted, tmp_path):
+    """The connector waits for a file that the test creates only after it has seen the state. Otherwise the test
+    would hang."""
     seen = tmp_path / "seen"
     source = scripted.records("users", {"id": 1}).state("users", {"at": 1}).waits_for(seen).source()
     with source.read([USERS]) as items:
@@ -116,7 +117,7 @@ def test_a_slow_source_has_its_log_and_state_delivered_before_it_goes_on(scripte
         assert list(items) == []
 
 
-def test_an_unfinished_line_does_not_hold_the_finished_ones_back(scripted, tmp_path):
+def test_an_unfinished_line_does_not_delay_the_finished_ones(scripted, tmp_path):
     seen = tmp_path / "seen"
     source = scripted.state("users", {"at": 1}).writes(b'{"type":"LOG",').waits_for(seen)
     source = source.writes(b'"log":{"message":"x"}}\n').source()
@@ -126,35 +127,35 @@ def test_an_unfinished_line_does_not_hold_the_finished_ones_back(scripted, tmp_p
         assert list(items) == []
 
 
-def test_a_source_is_held_up_by_a_slow_reader(scripted, tmp_path):
-    """Backpressure: the connector cannot have finished writing 50 MB while only the first item was taken."""
+def test_a_slow_reader_slows_the_source_down(scripted, tmp_path):
+    """Backpressure: the connector cannot have finished writing 50 MB while only the first item was read."""
     done = tmp_path / "done"
     source = scripted.generated("users", 50_000, text="x" * 1000).touches(done).source()
     with source.read([USERS]) as items:
-        taken = next(items).batch.num_rows
+        first = next(items).batch.num_rows
         assert not done.exists()
-        assert taken + sum(item.batch.num_rows for item in items) == 50_000
+        assert first + sum(item.batch.num_rows for item in items) == 50_000
     assert done.exists()
 
 
-# How it fails
+# Failures
 
 
-def test_the_sources_own_error_is_the_error_with_its_internal_message_after(scripted):
+def test_the_error_of_the_source_comes_before_its_internal_message(scripted):
     heard = []
     source = scripted.error("The token is no longer valid", "401 from /users", stack_trace="Traceback: deep").exits(1)
-    told = failure_of(source.source(), log=lambda *entry: heard.append(entry))
-    assert told.index("The token is no longer valid") < told.index("401 from /users")
-    assert "exit code 1" in told
-    assert "Traceback" not in told
+    message = failure_of(source.source(), log=lambda *entry: heard.append(entry))
+    assert message.index("The token is no longer valid") < message.index("401 from /users")
+    assert "exit code 1" in message
+    assert "Traceback" not in message
     assert ("DEBUG", "Traceback: deep") in heard
 
 
-def test_an_error_is_an_error_even_when_the_source_ends_well(scripted):
+def test_an_error_fails_the_read_even_if_the_source_exits_with_0(scripted):
     assert "went wrong" in failure_of(scripted.records("users", {"id": 1}).error("it went wrong").source())
 
 
-def test_records_after_an_error_are_still_given(scripted):
+def test_records_after_an_error_are_still_yielded(scripted):
     source = scripted.error("users failed").records("orders", {"id": 1}).source()
     with source.read([USERS, ORDERS]) as items:
         assert data_of([next(items)], "orders") == [{"id": 1}]
@@ -162,43 +163,43 @@ def test_records_after_an_error_are_still_given(scripted):
             next(items)
 
 
-def test_an_exit_code_is_told_with_the_last_lines_of_standard_error(scripted):
+def test_an_exit_code_is_reported_with_the_last_lines_of_standard_error(scripted):
     lines = "".join(f"line {n}\n" for n in range(50))
-    told = failure_of(scripted.records("users", {"id": 1}).stderr(lines).exits(3).source())
-    assert "exit code 3" in told
-    assert "line 49" in told
-    assert "line 30" in told
-    assert "line 29" not in told
+    message = failure_of(scripted.records("users", {"id": 1}).stderr(lines).exits(3).source())
+    assert "exit code 3" in message
+    assert "line 49" in message
+    assert "line 30" in message
+    assert "line 29" not in message
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_a_signal_is_told_by_its_name(scripted, number):
+def test_a_signal_is_reported_by_name(scripted, number):
     assert number.name in failure_of(scripted.records("users", {"id": 1}).dies(number).source())
 
 
-def test_a_record_cut_off_by_death_is_told_as_the_death(scripted):
+def test_a_record_cut_off_by_a_crash_is_reported_as_the_crash(scripted):
     source = scripted.writes(b'{"type":"RECORD","record":{"stream":"users","data":{"i').dies(signal.SIGKILL).source()
     with source.read([USERS]) as items, pytest.raises(SourceError, match="SIGKILL"):
         next(items)
 
 
-def test_a_state_cut_off_by_death_is_told_as_the_death(scripted):
+def test_a_state_cut_off_by_a_crash_is_reported_as_the_crash(scripted):
     assert "SIGKILL" in failure_of(scripted.writes(b'{"type":"STATE","state":{"da').dies(signal.SIGKILL).source())
 
 
 @pytest.mark.parametrize(
     "line", [b'{"ty', b'{"type":"RECORD","record":{"stream":"users","data":{"i', b'{"type":"TRACE","trace":{']
 )
-def test_a_last_line_that_is_cut_short_fails_the_sync_though_the_source_ends_well(scripted, line):
+def test_an_incomplete_last_line_fails_the_sync_even_if_the_source_exits_with_0(scripted, line):
     assert "last line is incomplete" in failure_of(scripted.records("users", {"id": 1}).writes(line).source())
 
 
-def test_a_stream_without_complete_fails_when_statuses_are_reported(scripted):
+def test_a_stream_without_complete_fails_if_the_source_reports_statuses(scripted):
     scripted.status("users", "STARTED").records("users", {"id": 1}).status("users", "COMPLETE").status(
         "orders", "STARTED"
     )
-    told = failure_of(scripted.source(), USERS, ORDERS)
-    assert "without reporting COMPLETE for: orders" in told
+    message = failure_of(scripted.source(), USERS, ORDERS)
+    assert "without reporting COMPLETE for: orders" in message
 
 
 def test_complete_for_every_selected_stream_is_a_success(scripted):
@@ -211,25 +212,25 @@ def test_complete_for_every_selected_stream_is_a_success(scripted):
 
 def test_incomplete_is_an_error_that_names_the_stream(scripted):
     source = scripted.status("users", "COMPLETE").status("orders", "INCOMPLETE").source()
-    told = failure_of(source, USERS, ORDERS)
-    assert "INCOMPLETE): orders." in told
+    message = failure_of(source, USERS, ORDERS)
+    assert "INCOMPLETE): orders." in message
 
 
-def test_a_source_without_statuses_needs_none(scripted):
+def test_a_source_need_not_report_statuses(scripted):
     assert len(items_of(scripted.records("users", {"id": 1}).source())) == 1
 
 
-def test_records_of_a_stream_that_was_not_asked_for_fail_the_sync(scripted):
+def test_records_of_a_stream_that_was_not_selected_fail_the_sync(scripted):
     with pytest.raises(SourceError, match="stream orders") as caught:
         items_of(scripted.records("orders", {"id": 1}).source(), USERS)
     assert caught.value.stream == "orders"
 
 
-def test_a_program_that_is_no_connector_fails_with_what_it_printed(scripted):
+def test_a_program_that_is_no_connector_fails_with_its_output(scripted):
     assert "usage: something else" in failure_of(scripted.prints("usage: something else").source())
 
 
-def test_a_program_that_says_nothing_fails(scripted):
+def test_a_program_without_output_fails(scripted):
     assert "without a single Airbyte message" in failure_of(scripted.source())
 
 
@@ -244,14 +245,14 @@ def test_a_long_line_within_the_limit_is_read(scripted):
     assert item.batch.nbytes > 3 << 20
 
 
-def test_a_source_that_closes_its_output_and_stays_is_ended(scripted, monkeypatch):
+def test_a_source_that_closes_its_output_and_keeps_running_is_ended(scripted, monkeypatch):
     monkeypatch.setattr("s3dest_dagster.sources.airbyte.session._EXIT_WAIT_S", 0.3)
     source = scripted.records("users", {"id": 1}).closes_stdout().sleeps(600).source()
     assert "did not end within" in failure_of(source)
     assert not is_known(scripted.calls("read")[0]["pid"])
 
 
-# How it is ended
+# The end
 
 
 def connector_pid(scripted: ScriptedSource) -> int:
@@ -288,7 +289,7 @@ def test_a_connector_that_ignores_sigterm_is_killed(scripted):
     assert not is_known(connector_pid(scripted))
 
 
-def test_a_connector_that_is_blocked_in_writing_is_ended(scripted):
+def test_a_connector_that_is_blocked_while_writing_is_ended(scripted):
     with scripted.generated("users", 50_000, text="x" * 1000).source().read([USERS]) as items:
         next(items)
     assert not is_known(connector_pid(scripted))
@@ -304,14 +305,14 @@ def test_a_grandchild_is_ended_with_the_connector(scripted, tmp_path):
     assert is_soon_gone(grandchild)
 
 
-def test_a_grandchild_that_holds_the_output_open_does_not_hold_up_the_end(scripted, tmp_path):
+def test_a_grandchild_that_keeps_the_output_open_does_not_delay_the_end(scripted, tmp_path):
     pid_file = tmp_path / "pid"
     source = scripted.spawns_grandchild(pid_file).records("users", {"id": 1}).source()
     assert data_of(items_of(source)) == [{"id": 1}]
     assert is_soon_gone(int(pid_file.read_text()))
 
 
-def test_no_descriptor_is_left_open(scripted):
+def test_no_file_descriptor_is_left_open(scripted):
     source = scripted.records("users", {"id": 1}).source()
     items_of(source)
     before = sorted(os.listdir("/proc/self/fd"))
@@ -322,7 +323,7 @@ def test_no_descriptor_is_left_open(scripted):
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
-# What it is asked
+# Arguments of the calls
 
 
 def read_call(scripted: ScriptedSource) -> dict:
@@ -340,37 +341,37 @@ def test_config_catalog_and_state_are_private_files_that_do_not_outlive_the_read
     assert "hunter22" not in " ".join(call["argv"])
 
 
-def test_the_files_are_made_below_the_directory_that_is_asked_for(scripted, tmp_path):
+def test_the_files_are_created_in_the_configured_directory(scripted, tmp_path):
     items_of(scripted.log("INFO", "done").source(temporary_directory=str(tmp_path)))
     assert all(Path(path).is_relative_to(tmp_path) for path in read_call(scripted)["paths"])
 
 
-def test_states_are_handed_over_as_a_list(scripted):
+def test_states_are_passed_as_a_list(scripted):
     states = [json.dumps({"type": "STREAM", "stream": {"stream_descriptor": {"name": n}}}).encode() for n in "ab"]
     items_of(scripted.log("INFO", "done").source(), state=states)
     assert read_call(scripted)["files"]["state"] == [json.loads(state) for state in states]
 
 
-def test_a_legacy_state_is_handed_over_as_its_data(scripted):
+def test_a_legacy_state_is_passed_as_its_data(scripted):
     items_of(scripted.log("INFO", "done").source(), state=[b'{"data":{"since":"2024"}}'])
     assert read_call(scripted)["files"]["state"] == {"since": "2024"}
 
 
 @pytest.mark.parametrize("state", [None, []])
-def test_without_a_state_none_is_handed_over(scripted, state):
+def test_no_state_is_passed_without_a_state(scripted, state):
     items_of(scripted.log("INFO", "done").source(), state=state)
     assert "state" not in read_call(scripted)["files"]
 
 
-def test_a_state_that_was_yielded_is_what_the_next_read_hands_over(scripted):
+def test_a_yielded_state_is_passed_to_the_next_read(scripted):
     source = scripted.state("users", {"at": 7}).source()
     (state,) = items_of(source)
     items_of(source, state=[state.state])
-    (handed,) = read_call(scripted)["files"]["state"]
-    assert handed["stream"]["stream_state"] == {"at": 7}
+    (passed,) = read_call(scripted)["files"]["state"]
+    assert passed["stream"]["stream_state"] == {"at": 7}
 
 
-def test_the_config_names_the_partition(scripted):
+def test_the_config_contains_the_partition(scripted):
     source = scripted.log("INFO", "done").source({"start": "{{ partition_key }}T00:00:00Z"})
     items_of(source, config_values={"partition_key": "2024-01-31"})
     assert read_call(scripted)["files"]["config"] == {"start": "2024-01-31T00:00:00Z"}
@@ -388,13 +389,13 @@ def test_the_environment_reaches_the_connector(tmp_path):
     assert heard == [("INFO", "hello")]
 
 
-def test_a_known_catalog_saves_the_discovery(scripted):
+def test_a_known_catalog_makes_discovery_unnecessary(scripted):
     source = scripted.log("INFO", "done").source(catalog=Catalog(scripted.catalog))
     items_of(source)
     assert [call["verb"] for call in scripted.calls()] == ["read"]
 
 
-def test_the_configured_catalog_asks_for_the_selected_streams_in_their_modes(scripted):
+def test_the_configured_catalog_selects_the_streams_with_their_modes(scripted):
     items_of(scripted.log("INFO", "done").source(), ORDERS)
     (entry,) = read_call(scripted)["files"]["catalog"]["streams"]
     assert (entry["stream"]["name"], entry["sync_mode"]) == ("orders", "full_refresh")
@@ -407,13 +408,13 @@ def test_an_append_stream_is_read_incrementally(tmp_path):
     assert (entry["sync_mode"], entry["cursor_field"]) == ("incremental", ["updated"])
 
 
-def test_a_stream_that_the_source_lacks_is_refused_before_the_read(scripted):
+def test_a_stream_that_the_source_does_not_have_is_refused_before_the_read(scripted):
     with pytest.raises(SettingsError, match="Did you mean 'users'"):
         items_of(scripted.source(), Stream(name="user"))
     assert scripted.calls("read") == []
 
 
-def test_no_stream_at_all_is_refused(scripted):
+def test_an_empty_selection_is_refused(scripted):
     with pytest.raises(SettingsError, match="at least one"), scripted.source().read([]):
         pass
 
@@ -425,9 +426,9 @@ def test_secrets_stay_out_of_logs_and_errors(scripted):
     heard = []
     scripted.log("INFO", "using hunter22").stderr("with hunter22\n").prints("plain hunter22")
     scripted.error("hunter22 refused", "hunter22 again", stack_trace="hunter22").exits(1)
-    told = failure_of(scripted.source({"password": "hunter22"}), log=lambda *entry: heard.append(entry))
-    assert "hunter22" not in told
-    assert "**** refused" in told
+    message = failure_of(scripted.source({"password": "hunter22"}), log=lambda *entry: heard.append(entry))
+    assert "hunter22" not in message
+    assert "**** refused" in message
     assert "hunter22" not in str(heard)
     assert ("INFO", "using ****") in heard
 
@@ -462,13 +463,14 @@ def test_a_check_that_stalls_is_ended_too(scripted):
 
 
 def test_standard_error_is_a_sign_of_life(scripted):
-    """It writes there for longer than it may be silent; what is said at the end would not come otherwise."""
+    """The source writes there for longer than it may be silent. Without these signs of life, its last message would
+    never arrive."""
     for _ in range(8):
         scripted.stderr("waiting for the service\n").sleeps(0.5)
     assert data_of(items_of(scripted.records("users", {"id": 1}).source(stall_timeout_s=3))) == [{"id": 1}]
 
 
-def test_the_time_that_the_reader_takes_is_not_silence(scripted):
+def test_the_time_that_the_reader_needs_is_not_silence(scripted):
     scripted.records("users", {"id": 1}).state("users", {}).records("users", {"id": 2})
     with scripted.source(stall_timeout_s=3).read([USERS]) as items:
         next(items)

@@ -1,4 +1,4 @@
-"""What a connector is asked beside reading: spec, check, discover; and the settings of a source."""
+"""The other calls of a connector (spec, check, discover), and the settings of a source."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_answer(scripted: ScriptedSource, status: str, message: str | None = No
     return scripted.on("check").message({"type": "CONNECTION_STATUS", "connectionStatus": answer})
 
 
-def test_spec_gives_the_connectors_specification_and_needs_no_config(scripted):
+def test_spec_returns_the_specification_and_needs_no_config(scripted):
     assert scripted.source().spec() == {"connectionSpecification": {"type": "object"}}
     assert scripted.calls("spec")[0]["files"] == {}
 
@@ -33,13 +33,13 @@ def test_check_returns_when_the_connector_succeeds(scripted):
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_a_failed_check_gives_the_connectors_own_reason_whatever_its_exit_code(scripted, code):
+def test_a_failed_check_reports_the_reason_of_the_connector_whatever_its_exit_code(scripted, code):
     source = check_answer(scripted, "FAILED", "no such host").exits(code).source()
     with pytest.raises(SourceError, match=r"cannot connect: no such host$"):
         source.check()
 
 
-def test_a_failed_check_without_a_reason_says_so(scripted):
+def test_a_failed_check_without_a_reason_is_reported_as_such(scripted):
     with pytest.raises(SourceError, match="gave no reason"):
         check_answer(scripted, "FAILED").source().check()
 
@@ -55,7 +55,7 @@ def test_a_check_that_reports_an_error_fails_with_it(scripted):
         scripted.on("check").error("it broke").exits(1).source().check()
 
 
-def test_a_check_that_dies_fails_with_its_end(scripted):
+def test_a_check_that_crashes_fails_with_the_exit_code(scripted):
     source = scripted.on("check").stderr("cannot import x\n").dies(signal.SIGKILL).source()
     with pytest.raises(SourceError, match=r"SIGKILL(?s:.*)cannot import x"):
         source.check()
@@ -73,7 +73,7 @@ def test_logs_of_a_check_are_forwarded(scripted):
     assert heard == [("WARN", "slow")]
 
 
-def test_discover_gives_the_catalog_as_the_connector_wrote_it(scripted):
+def test_discover_returns_the_catalog_unchanged(scripted):
     catalog = scripted.source().discover()
     assert catalog.raw == scripted.catalog
     assert [stream.id for stream in catalog.streams] == [StreamId("public", "users"), StreamId(None, "orders")]
@@ -92,18 +92,18 @@ def test_a_catalog_of_many_megabytes_is_read(tmp_path):
     assert scripted.source().discover().raw == scripted.catalog
 
 
-def test_discover_that_prints_something_else_fails_with_it(scripted):
+def test_discover_without_a_catalog_fails_with_the_output(scripted):
     with pytest.raises(SourceError, match="usage: x"):
         scripted.on("discover").prints("usage: x").source().discover()
 
 
-def test_a_message_that_is_built_wrongly_fails(scripted):
+def test_a_malformed_message_fails(scripted):
     with pytest.raises(SourceError, match="CATALOG message cannot be read"):
         scripted.on("discover").message({"type": "CATALOG", "catalog": [1]}).source().discover()
 
 
 @pytest.mark.parametrize("verb", ["check", "discover"])
-def test_check_and_discover_take_a_partitions_values(scripted, verb):
+def test_check_and_discover_accept_the_values_of_a_partition(scripted, verb):
     source = scripted.source({"start": "{{ partition_key }}"})
     getattr(source, verb)(config_values={"partition_key": "eu"})
     assert scripted.calls(verb)[0]["files"] == {"config": {"start": "eu"}}
@@ -118,7 +118,7 @@ def test_no_process_is_left_behind(scripted, verb):
 # Settings
 
 
-def test_a_command_may_be_a_text_with_quotes(scripted):
+def test_a_command_can_be_a_text_with_quotes(scripted):
     command = " ".join(f"'{part}'" for part in scripted.source().command)
     AirbyteSource(command, {}).check()
     assert len(scripted.calls("check")) == 1
@@ -141,7 +141,7 @@ def test_a_command_that_does_not_exist_is_refused_by_its_name():
     assert caught.value.setting == "command"
 
 
-def test_a_config_that_is_no_json_is_refused_without_its_values():
+def test_a_config_that_is_not_json_is_refused_without_its_values():
     with pytest.raises(SettingsError, match="config cannot be written as JSON") as caught:
         AirbyteSource("source", {"password": "hunter22", "x": object()}).check()
     assert "hunter22" not in str(caught.value)
@@ -153,7 +153,7 @@ def test_limits_must_be_above_zero(setting):
         AirbyteSource("source", **{setting: 0})
 
 
-def test_a_state_that_is_none_is_refused(scripted):
+def test_an_invalid_state_is_refused(scripted):
     source = scripted.source()
     with (
         pytest.raises(SettingsError, match="no Airbyte state"),

@@ -1,4 +1,4 @@
-"""Catalogs: what a source has, and what it is asked for."""
+"""Catalogs: the streams of a source, and the selection of streams to read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def configured(stream=USERS, **entry) -> dict:
     return {"streams": [{"stream": stream, "sync_mode": "full_refresh", "destination_sync_mode": "append"} | entry]}
 
 
-def asked(catalog: dict, sync_mode: SyncMode) -> dict:
+def requested(catalog: dict, sync_mode: SyncMode) -> dict:
     (stream,) = Catalog(catalog).streams
     chosen = Stream(name=stream.name, namespace=stream.namespace, sync_mode=sync_mode)
     (entry,) = Catalog(catalog).configure([chosen])["streams"]
@@ -40,7 +40,7 @@ def test_a_discovered_stream_is_a_full_refresh_with_its_schema():
     assert stream.sync_mode is SyncMode.FULL_REFRESH
 
 
-def test_a_stream_may_have_nothing_but_a_name():
+def test_a_stream_needs_only_a_name():
     (stream,) = Catalog({"streams": [{"name": "users"}]}).streams
     assert (stream.id, stream.json_schema) == (StreamId(None, "users"), None)
 
@@ -54,7 +54,7 @@ def test_a_configured_stream_has_the_mode_of_its_destination(destination, mode):
 @pytest.mark.parametrize(
     ("mode", "word"), [("append_dedup", "duplicates"), ("upsert", "not known"), (None, "not known")]
 )
-def test_other_destination_modes_are_refused_with_the_ways_out(mode, word):
+def test_other_destination_modes_are_refused_with_the_alternatives(mode, word):
     with pytest.raises(SettingsError, match=f"users.*{word}.*'append' or 'overwrite'") as caught:
         Catalog(configured(destination_sync_mode=mode))
     assert caught.value.setting == "destination_sync_mode"
@@ -63,25 +63,25 @@ def test_other_destination_modes_are_refused_with_the_ways_out(mode, word):
 @pytest.mark.parametrize(
     "raw", [{}, {"streams": {}}, {"streams": ["users"]}, {"streams": [{}]}, {"streams": [{"stream": {}}]}]
 )
-def test_what_is_no_catalog_is_refused(raw):
+def test_an_invalid_catalog_is_refused(raw):
     with pytest.raises(SettingsError, match="catalog"):
         Catalog(raw)
 
 
-def test_a_stream_twice_is_refused():
+def test_a_repeated_stream_is_refused():
     with pytest.raises(SettingsError, match=r"public\.users twice"):
         Catalog({"streams": [USERS, USERS]})
 
 
-# What the source is asked
+# Requests to the source
 
 
-def test_the_stream_is_handed_back_as_it_was_discovered():
-    assert asked({"streams": [USERS]}, SyncMode.FULL_REFRESH)["stream"] == USERS
+def test_the_discovered_stream_is_passed_back_unchanged():
+    assert requested({"streams": [USERS]}, SyncMode.FULL_REFRESH)["stream"] == USERS
 
 
 def test_an_append_stream_is_read_incrementally_with_the_sources_cursor_and_key():
-    entry = asked({"streams": [USERS]}, SyncMode.APPEND)
+    entry = requested({"streams": [USERS]}, SyncMode.APPEND)
     assert entry["sync_mode"] == "incremental"
     assert entry["destination_sync_mode"] == "append"
     assert entry["cursor_field"] == ["updated_at"]
@@ -89,7 +89,7 @@ def test_an_append_stream_is_read_incrementally_with_the_sources_cursor_and_key(
 
 
 def test_a_full_refresh_is_read_in_full():
-    entry = asked({"streams": [USERS]}, SyncMode.FULL_REFRESH)
+    entry = requested({"streams": [USERS]}, SyncMode.FULL_REFRESH)
     assert (entry["sync_mode"], entry["destination_sync_mode"]) == ("full_refresh", "overwrite")
 
 
@@ -103,44 +103,44 @@ def test_a_full_refresh_is_read_in_full():
         ({"default_cursor_field": []}, "incremental"),
     ],
 )
-def test_an_append_stream_is_read_incrementally_only_where_the_source_can(changes, mode):
-    assert asked({"streams": [USERS | changes]}, SyncMode.APPEND)["sync_mode"] == mode
+def test_an_append_stream_is_read_incrementally_only_if_the_source_supports_it(changes, mode):
+    assert requested({"streams": [USERS | changes]}, SyncMode.APPEND)["sync_mode"] == mode
 
 
-def test_a_source_that_can_only_be_read_incrementally_is():
+def test_a_source_without_full_refresh_is_read_incrementally():
     only = USERS | {"supported_sync_modes": ["incremental"]}
-    assert asked({"streams": [only]}, SyncMode.FULL_REFRESH)["sync_mode"] == "incremental"
+    assert requested({"streams": [only]}, SyncMode.FULL_REFRESH)["sync_mode"] == "incremental"
 
 
 def test_a_configured_catalog_has_its_own_cursor_key_and_mode():
     chosen = configured(sync_mode="incremental", cursor_field=["created"], primary_key=[["email"]])
-    entry = asked(chosen, SyncMode.APPEND)
+    entry = requested(chosen, SyncMode.APPEND)
     assert (entry["sync_mode"], entry["cursor_field"], entry["primary_key"]) == (
         "incremental",
         ["created"],
         [["email"]],
     )
-    assert asked(configured(sync_mode="full_refresh"), SyncMode.APPEND)["sync_mode"] == "full_refresh"
+    assert requested(configured(sync_mode="full_refresh"), SyncMode.APPEND)["sync_mode"] == "full_refresh"
 
 
-def test_a_cursor_that_somebody_configured_makes_a_stream_incremental():
+def test_a_configured_cursor_makes_a_stream_incremental():
     bare = USERS | {"source_defined_cursor": False, "default_cursor_field": []}
     chosen = configured(bare, sync_mode="incremental", cursor_field=["created"])
-    assert asked(chosen, SyncMode.APPEND)["sync_mode"] == "incremental"
+    assert requested(chosen, SyncMode.APPEND)["sync_mode"] == "incremental"
 
 
-def test_newer_protocols_get_the_generation_members_they_want():
-    entry = asked({"streams": [USERS]}, SyncMode.APPEND)
+def test_newer_protocols_receive_the_generation_members():
+    entry = requested({"streams": [USERS]}, SyncMode.APPEND)
     assert [entry[name] for name in ("generation_id", "minimum_generation_id", "sync_id")] == [0, 0, 0]
 
 
-def test_only_the_selected_streams_are_asked_for_in_their_order():
+def test_only_the_selected_streams_are_requested_in_their_order():
     catalog = Catalog({"streams": [{"name": name} for name in "abc"]})
     entries = catalog.configure([Stream(name="c"), Stream(name="a")])["streams"]
     assert [entry["stream"]["name"] for entry in entries] == ["c", "a"]
 
 
-def test_a_stream_that_the_catalog_lacks_is_refused_with_the_closest_or_all():
+def test_an_unknown_stream_is_refused_with_the_closest_match_or_all_names():
     catalog = Catalog({"streams": [USERS]})
     with pytest.raises(SettingsError, match=r"no stream public\.user\. Did you mean 'public\.users'\?"):
         catalog.configure([Stream(name="user", namespace="public")])
@@ -148,11 +148,11 @@ def test_a_stream_that_the_catalog_lacks_is_refused_with_the_closest_or_all():
         catalog.configure([Stream(name="zzz")])
 
 
-# Reading it
+# Reading a catalog
 
 
 @pytest.mark.parametrize("wrap", [lambda raw: raw, lambda raw: {"type": "CATALOG", "catalog": raw}])
-def test_a_catalog_is_read_bare_or_within_its_message(tmp_path, wrap):
+def test_a_catalog_is_read_with_or_without_its_message(tmp_path, wrap):
     raw = {"streams": [USERS]}
     path = tmp_path / "catalog.json"
     path.write_text(json.dumps(wrap(raw), indent=2))
@@ -161,7 +161,7 @@ def test_a_catalog_is_read_bare_or_within_its_message(tmp_path, wrap):
     assert read_catalog(wrap(raw)).raw == raw
 
 
-def test_a_catalog_is_found_among_the_lines_that_discover_printed(tmp_path):
+def test_a_catalog_is_found_in_the_output_of_discover(tmp_path):
     path = tmp_path / "catalog.json"
     log = json.dumps({"type": "LOG", "log": {"level": "INFO", "message": "x"}})
     path.write_text(f"{log}\n{json.dumps({'type': 'CATALOG', 'catalog': {'streams': [USERS]}})}\n{log}\n")
@@ -169,13 +169,13 @@ def test_a_catalog_is_found_among_the_lines_that_discover_printed(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"no json", b"[1]", b'{"a":1}', b"\xff"])
-def test_a_file_that_is_no_catalog_is_refused_by_its_name(tmp_path, content):
+def test_a_file_without_a_catalog_is_refused_by_name(tmp_path, content):
     path = tmp_path / "catalog.json"
     path.write_bytes(content)
     with pytest.raises(SettingsError, match=r"catalog\.json"):
         read_catalog(path)
 
 
-def test_a_missing_file_is_refused_by_its_name(tmp_path):
+def test_a_missing_file_is_refused_by_name(tmp_path):
     with pytest.raises(SettingsError, match=r"nowhere\.json"):
         read_catalog(tmp_path / "nowhere.json")

@@ -1,4 +1,5 @@
-"""A connector that changes its config, as those do that renew tokens: it is kept at once, or loudly not kept."""
+"""A connector changes its config, for example to renew a token: the change is stored immediately, or a warning says
+that it is not."""
 
 from __future__ import annotations
 
@@ -33,15 +34,15 @@ def read(source, **options) -> list:
 
 
 def configs(scripted: ScriptedSource) -> list:
-    """The config of each call, by its verb."""
+    """The configs of the calls, by verb."""
     return [(call["verb"], call["files"]["config"]) for call in scripted.calls()]
 
 
-# Handed on
+# Passed on
 
 
-def test_it_is_handed_on_at_once_and_not_at_the_end(scripted, tmp_path):
-    """The connector goes on only once it was kept: else the test hangs."""
+def test_a_change_is_passed_on_immediately_and_not_at_the_end(scripted, tmp_path):
+    """The connector continues only after the change was stored. Otherwise the test would hang."""
     seen, kept = tmp_path / "seen", []
     scripted.control(NEW).waits_for(seen).records("users", {"id": 1})
 
@@ -53,7 +54,7 @@ def test_it_is_handed_on_at_once_and_not_at_the_end(scripted, tmp_path):
     assert kept == [NEW]
 
 
-def test_it_is_kept_though_the_read_fails_later(scripted):
+def test_a_change_is_stored_although_the_read_fails_later(scripted):
     kept = []
     scripted.control(NEW).records("users", {"id": 1}).error("no more").exits(1)
     with pytest.raises(SourceError, match="no more"):
@@ -62,7 +63,7 @@ def test_it_is_kept_though_the_read_fails_later(scripted):
 
 
 @pytest.mark.parametrize("verb", ["check", "discover"])
-def test_other_calls_hand_it_on_too(scripted, verb):
+def test_other_calls_pass_a_change_on_too(scripted, verb):
     kept = []
     answers = {"check": ("connectionStatus", {"status": "SUCCEEDED"}), "discover": ("catalog", scripted.catalog)}
     part, answer = answers[verb]
@@ -72,15 +73,15 @@ def test_other_calls_hand_it_on_too(scripted, verb):
     assert kept == [NEW]
 
 
-def test_a_read_that_discovers_first_goes_on_with_what_that_has_changed(scripted):
-    """A refresh token may be good for one use only."""
+def test_a_read_that_discovers_first_uses_the_changed_config(scripted):
+    """A refresh token may be valid for only one use."""
     scripted.on("discover").control(NEW).message({"type": "CATALOG", "catalog": scripted.catalog})
     scripted.on("read").records("users", {"id": 1})
     read(scripted.source(OLD, on_config=lambda config: None))
     assert configs(scripted) == [("discover", OLD), ("read", NEW)]
 
 
-def test_a_config_that_is_as_before_is_no_change(scripted):
+def test_an_equal_config_is_not_a_change(scripted):
     kept, heard = [], []
     scripted.control(OLD).control(NEW).control(NEW).records("users")
     read(scripted.source(OLD, on_config=kept.append), log=lambda *entry: heard.append(entry))
@@ -112,15 +113,15 @@ configs_of_any_shape = st.dictionaries(
 
 
 @given(configs_of_any_shape)
-def test_what_was_not_changed_is_put_back_as_it_was_set(template):
+def test_unchanged_values_are_restored_as_they_were_set(template):
     rendered = render_config(template, {"a": 1, "b": "x"})
     assert restore_placeholders(template, rendered, json.loads(json.dumps(rendered))) == template
 
 
-# Not kept
+# Not stored
 
 
-def test_without_a_keeper_a_warning_names_what_was_changed_and_the_cure(scripted):
+def test_without_a_store_a_warning_names_the_change_and_the_remedy(scripted):
     heard = []
     scripted.control(NEW).records("users", {"id": 1})
     assert len(read(scripted.source(OLD), log=lambda *entry: heard.append(entry))) == 1
@@ -131,17 +132,17 @@ def test_without_a_keeper_a_warning_names_what_was_changed_and_the_cure(scripted
     assert "hush" not in message
 
 
-def test_a_keeper_that_fails_fails_the_read_and_shows_no_secret(scripted):
+def test_a_failing_store_fails_the_read_and_shows_no_secret(scripted):
     def keep(config):
         raise OSError(f"the vault refused {config['credentials']['refresh_token']}")
 
     scripted.control(NEW).records("users", {"id": 1})
     with pytest.raises(SourceError) as caught:
         read(scripted.source(OLD, on_config=keep))
-    told = str(caught.value)
-    assert "(credentials.refresh_token, expires)" in told
-    assert "OSError: the vault refused ****" in told
-    assert "hush" not in told
+    message = str(caught.value)
+    assert "(credentials.refresh_token, expires)" in message
+    assert "OSError: the vault refused ****" in message
+    assert "hush" not in message
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_a_keeper_that_fails_fails_the_read_and_shows_no_secret(scripted):
     [{"type": "CONNECTOR_CONFIG", "connectorConfig": {"config": ["hush"]}}, {"type": "OTHER"}, {}],
     ids=["no object", "another type", "none"],
 )
-def test_a_message_that_is_built_wrongly_is_a_warning(scripted, control):
+def test_a_malformed_message_causes_a_warning(scripted, control):
     heard = []
     scripted.message({"type": "CONTROL", "control": control}).records("users")
     read(scripted.source(OLD), log=lambda *entry: heard.append(entry))
@@ -157,7 +158,7 @@ def test_a_message_that_is_built_wrongly_is_a_warning(scripted, control):
     assert "hush" not in heard[0][1]
 
 
-def test_its_secrets_are_in_no_log_and_no_error_from_then_on(scripted):
+def test_new_secrets_are_in_no_later_log_and_no_later_error(scripted):
     heard = []
     scripted.control(NEW).log("INFO", "using new-hush-token").stderr("stderr: new-hush-token, old-hush-token\n")
     scripted.error("denied: new-hush-token").exits(1)
@@ -178,7 +179,7 @@ def file(tmp_path) -> Path:
     return path
 
 
-def test_a_config_file_keeps_changes_and_the_next_call_begins_with_them(scripted, file):
+def test_a_config_file_stores_changes_for_the_next_call(scripted, file):
     scripted.on("read", 1).control(NEW).records("users", {"id": 1})
     scripted.on("read", 2).records("users", {"id": 2})
     source = scripted.source(ConfigFile(file), catalog=None)
@@ -188,14 +189,14 @@ def test_a_config_file_keeps_changes_and_the_next_call_begins_with_them(scripted
     assert [config for verb, config in configs(scripted) if verb == "read"] == [OLD, NEW]
 
 
-def test_another_keeper_wins_over_the_file(scripted, file):
+def test_an_explicit_store_overrides_the_file(scripted, file):
     kept = []
     scripted.control(NEW).records("users")
     read(scripted.source(ConfigFile(file), on_config=kept.append))
     assert (kept, json.loads(file.read_text())) == ([NEW], OLD)
 
 
-def test_a_config_may_be_asked_for_anew_by_each_call(scripted):
+def test_each_call_can_request_the_config_again(scripted):
     tokens = iter(["first", "second"])
     scripted.records("users")
     source = scripted.source(lambda: {"token": next(tokens)})
@@ -204,7 +205,7 @@ def test_a_config_may_be_asked_for_anew_by_each_call(scripted):
     assert [config for _, config in configs(scripted)] == [{"token": "first"}, {"token": "second"}]
 
 
-def test_the_secrets_of_a_config_that_is_asked_for_are_masked(scripted, file):
+def test_the_secrets_of_a_requested_config_are_masked(scripted, file):
     heard = []
     scripted.log("INFO", "using old-hush-token").records("users")
     read(scripted.source(ConfigFile(file)), log=lambda _, message: heard.append(message))
@@ -212,7 +213,7 @@ def test_the_secrets_of_a_config_that_is_asked_for_are_masked(scripted, file):
 
 
 class TestConfigFile:
-    def test_only_its_owner_may_read_what_is_kept(self, file):
+    def test_only_the_owner_can_read_the_stored_config(self, file):
         file.chmod(0o644)
         ConfigFile(file).keep(NEW)
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -225,13 +226,13 @@ class TestConfigFile:
         assert link.is_symlink()
         assert json.loads(file.read_text()) == NEW
 
-    def test_what_cannot_be_written_leaves_the_file_as_it_was(self, file):
+    def test_a_failed_write_leaves_the_file_unchanged(self, file):
         with pytest.raises(TypeError):
             ConfigFile(file).keep({"a": object()})
         assert json.loads(file.read_text()) == OLD
         assert os.listdir(file.parent) == [file.name]
 
-    def test_every_letter_is_kept(self, file):
+    def test_every_character_is_preserved(self, file):
         ConfigFile(file).keep({"ключ": "ü\u2028"})
         assert ConfigFile(file)() == {"ключ": "ü\u2028"}
 
@@ -239,7 +240,7 @@ class TestConfigFile:
         ("content", "reason"),
         [(None, "No such file"), (b"\xff", "UTF-8"), (b'{"hush', "line 1"), (b'["hush"]', "not an object")],
     )
-    def test_what_cannot_be_read_is_told_without_what_stands_there(self, tmp_path, content, reason):
+    def test_an_unreadable_file_is_reported_without_its_contents(self, tmp_path, content, reason):
         path = tmp_path / "bad.json"
         if content is not None:
             path.write_bytes(content)

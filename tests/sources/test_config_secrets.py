@@ -1,4 +1,4 @@
-"""Secrets kept out of logs and errors."""
+"""Logs and errors show no secrets."""
 
 from __future__ import annotations
 
@@ -35,41 +35,41 @@ def masking(*configs):
         "key",
     ],
 )
-def test_a_text_under_a_key_that_looks_secret_is_struck_out(key):
+def test_a_text_under_a_secret_looking_key_is_masked(key):
     config = {key: "hunter22"} if key != "service_account_json" else {"credentials": {key: "hunter22"}}
     assert masking(config)("tried hunter22 twice: hunter22!") == "tried **** twice: ****!"
 
 
 @pytest.mark.parametrize("key", ["host", "user", "start_date", "region", "monkey", "primary_keys", "auth_type"])
-def test_other_texts_stay(key):
+def test_other_texts_stay_visible(key):
     assert masking({key: "visible-text"})("visible-text") == "visible-text"
 
 
-def test_whatever_stands_within_a_secret_is_struck_out_but_the_choice_of_method():
+def test_all_texts_within_a_secret_are_masked_except_the_choice_of_method():
     masked = masking({"credentials": {"auth_type": "oauth2.0", "login": "somebody", "list": [{"x": "deeper"}]}})
     assert masked("oauth2.0 somebody deeper") == "oauth2.0 **** ****"
 
 
-def test_the_password_of_a_url_is_struck_out_and_the_rest_stays():
+def test_only_the_password_of_a_url_is_masked():
     masked = masking({"url": "postgresql://me:hunter22@db.example.com/x"})
     assert masked("to postgresql://me:hunter22@db.example.com/x") == "to postgresql://me:****@db.example.com/x"
 
 
-def test_short_texts_and_other_values_stay():
+def test_short_texts_and_other_values_stay_visible():
     assert (
         masking({"password": "abc", "token": 1234, "secret": None, "api_key": ""})("abc 1234 None") == "abc 1234 None"
     )
 
 
-def test_of_secrets_that_contain_each_other_none_is_left_in_part():
+def test_secrets_that_contain_each_other_are_masked_completely():
     assert masking({"password": "hunter", "token": "hunter22"})("hunter22") == "****"
 
 
-def test_several_configs_are_masked_at_once():
+def test_several_configs_are_masked_together():
     assert masking({"password": "hunter22"}, {"API_TOKEN": "abcd1234"})("hunter22 abcd1234") == "**** ****"
 
 
-def test_a_key_of_several_lines_is_struck_out_line_by_line():
+def test_a_key_of_several_lines_is_masked_line_by_line():
     key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQEF\n-----END PRIVATE KEY-----\n"
     masked = masking({"private_key": key})
     assert "MIIEvQ" not in masked("error near MIIEvQIBADANBg")
@@ -78,7 +78,7 @@ def test_a_key_of_several_lines_is_struck_out_line_by_line():
 
 @pytest.mark.parametrize("spelled", [str, lambda s: json.dumps(s)[1:-1], lambda s: quote(s, safe=""), quote_plus])
 @given(secret=st.text(min_size=4))
-def test_a_secret_is_struck_out_as_it_is_as_json_and_in_a_url(spelled, secret):
+def test_a_secret_is_masked_in_plain_text_json_and_urls(spelled, secret):
     assert masking({"password": secret})(f"<{spelled(secret)}>") == "<****>"
 
 

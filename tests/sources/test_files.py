@@ -1,4 +1,4 @@
-"""Files of records: which ones a pattern finds, and what each format gives, to the letter."""
+"""Files of records: which files a pattern finds, and exactly what each format yields."""
 
 from __future__ import annotations
 
@@ -69,27 +69,27 @@ class TestPatterns:
             ("nowhere/*.jsonl", []),
         ],
     )
-    def test_each_finds_its_files_in_order(self, tmp_path, write, pattern, expected):
+    def test_a_pattern_finds_its_files_in_order(self, tmp_path, write, pattern, expected):
         for name in self.FILES:
             write(name)
         found = [Path(each.path).relative_to(tmp_path).as_posix() for each in source(tmp_path, pattern).find()]
         assert found == expected
 
-    def test_relative_ones_are_of_the_working_directory(self, tmp_path, write, monkeypatch):
+    def test_relative_patterns_start_at_the_working_directory(self, tmp_path, write, monkeypatch):
         write("inbox/a.jsonl")
         monkeypatch.chdir(tmp_path)
         assert [each.path for each in FileSource("inbox/*.jsonl").find()] == [f"{tmp_path}/inbox/a.jsonl"]
         monkeypatch.chdir(tmp_path / "inbox")
         assert len(FileSource("*.jsonl").find()) == 1
 
-    def test_marks_of_expressions_are_plain_characters(self, tmp_path, write):
+    def test_characters_of_regular_expressions_are_literal(self, tmp_path, write):
         write("a+b(1).jsonl")
         write("aab1.jsonl")
         assert [Path(each.path).name for each in source(tmp_path, "a+b(1)*").find()] == ["a+b(1).jsonl"]
 
 
 class TestLinks:
-    """As in a shell: `**` does not go through links to directories, and everything else does."""
+    """As in a shell, `**` does not follow links to directories, and everything else does."""
 
     @pytest.fixture
     def inbox(self, tmp_path, write):
@@ -114,7 +114,7 @@ class TestLinks:
     def test_directories(self, inbox, pattern, expected):
         assert [Path(each.path).relative_to(inbox).as_posix() for each in source(inbox, pattern).find()] == expected
 
-    def test_a_link_to_a_file_is_one_but_no_file_is_found_twice(self, inbox):
+    def test_a_link_to_a_file_is_a_file_but_no_file_is_found_twice(self, inbox):
         (inbox / "c.jsonl").symlink_to(inbox.parent / "elsewhere" / "c.jsonl")
         (inbox / "z.jsonl").symlink_to("a.jsonl")
         (inbox / "gone.jsonl").symlink_to("nowhere")
@@ -122,58 +122,58 @@ class TestLinks:
 
 
 class TestPartitions:
-    def test_the_path_names_the_slice(self, tmp_path, write):
+    def test_the_path_contains_the_partition(self, tmp_path, write):
         write("2026-01-05/a.jsonl", '{"id": 5}\n')
         write("2026-01-06/a.jsonl", '{"id": 6}\n')
         found = source(tmp_path, "{{ partition_key }}/*.jsonl")
         assert raws(found.read({"partition_key": "2026-01-06"})) == [b'{"id": 6}']
 
-    def test_a_search_of_all_tells_each_files_partition(self, tmp_path, write):
+    def test_a_search_of_all_files_returns_the_partition_of_each(self, tmp_path, write):
         for name in ("eu/a.jsonl", "eu/b.jsonl", "us/a.jsonl"):
             write(name)
         found = source(tmp_path, "{{partition_key}}/*.jsonl").find()
         assert [each.partition for each in found] == ["eu", "eu", "us"]
         assert all(each.size == 10 and each.modified_at.tzinfo is not None for each in found)
 
-    def test_one_that_is_named_twice_is_the_same_at_both_places(self, tmp_path, write):
+    def test_a_placeholder_that_occurs_twice_has_one_value(self, tmp_path, write):
         write("eu/eu.jsonl")
         write("eu/us.jsonl")
         (found,) = source(tmp_path, "{{ partition_key }}/{{ partition_key }}.jsonl").find()
         assert Path(found.path).name == "eu.jsonl"
 
-    def test_a_value_is_no_pattern(self, tmp_path, write):
+    def test_a_value_is_not_a_pattern(self, tmp_path, write):
         write("a*/a.jsonl", '{"id": 1}\n')
         write("ab/a.jsonl", '{"id": 2}\n')
         found = source(tmp_path, "{{ partition_key }}/*.jsonl")
         assert raws(found.read({"partition_key": "a*"})) == [b'{"id": 1}']
 
     @pytest.mark.parametrize("key", ["..", "a/../../b", "."])
-    def test_a_value_leads_nowhere_else(self, tmp_path, key):
+    def test_a_value_cannot_leave_its_directory(self, tmp_path, key):
         with pytest.raises(SettingsError, match="partition_key"):
             list(source(tmp_path, "{{ partition_key }}/*.jsonl").read({"partition_key": key}))
 
-    def test_a_placeholder_without_a_value_is_told(self, tmp_path):
+    def test_a_placeholder_without_a_value_is_reported(self, tmp_path):
         with pytest.raises(SettingsError, match=r"\{\{ day \}\}"):
             list(source(tmp_path, "{{ day }}.jsonl").read({"partition_key": "x"}))
 
 
 class TestMissing:
-    def test_no_file_is_an_error_with_its_pattern_and_partition(self, tmp_path):
+    def test_a_missing_file_is_an_error_with_pattern_and_partition(self, tmp_path):
         with pytest.raises(SourceError, match=r"No file matches .*\.csv \(partition_key '2026-01-05'\)"):
             list(source(tmp_path, "{{ partition_key }}.csv").read({"partition_key": "2026-01-05"}))
 
-    def test_unless_it_may_be_missing(self, tmp_path):
+    def test_a_file_can_be_optional(self, tmp_path):
         assert list(source(tmp_path, "*.csv", allow_missing=True).read()) == []
 
 
 class TestJsonLines:
-    def test_the_text_stays_as_it_stands(self, tmp_path, write):
+    def test_the_text_stays_unchanged(self, tmp_path, write):
         lines = [b'{"a" : 1.10, "b": 12345678901234567890123}', '{"ü":"\\u00e9"}'.encode()]
         write("a.jsonl", b"\n\n".join(lines))
         assert raws(source(tmp_path, "*.jsonl").read()) == lines
 
     @pytest.mark.parametrize("ending", [".gz", ".bz2", ".zst"])
-    def test_compressed(self, tmp_path, write, ending):
+    def test_compressed_files_are_read(self, tmp_path, write, ending):
         pack = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": lambda data: bytes(pa.compress(data, "zstd"))}
         write(f"a.ndjson{ending}", pack[ending](b'{"id":1}\n{"id":2}\n'))
         assert raws(source(tmp_path, "*").read()) == [b'{"id":1}', b'{"id":2}']
@@ -188,15 +188,15 @@ class TestJsonLines:
             (b"[" * 100_000, "nested"),
         ],
     )
-    def test_a_line_that_is_no_record_is_told_alone(self, tmp_path, write, line, reason):
+    def test_an_invalid_line_is_reported_separately(self, tmp_path, write, line, reason):
         write("a.jsonl", b'{"id":1}\n' + line + b'\n{"id":2}')
         items = list(source(tmp_path, "*.jsonl").read())
         assert raws(items) == [b'{"id":1}', b'{"id":2}']
-        ((told, why),) = bad(items)
-        assert told == line
+        ((found, why),) = bad(items)
+        assert found == line
         assert reason in why
 
-    def test_line_breaks_of_windows_are_none_of_the_record(self, tmp_path, write):
+    def test_windows_line_breaks_are_not_part_of_the_record(self, tmp_path, write):
         write("a.jsonl", b'{"id":1}\r\n{"id":2}\r\n')
         assert raws(source(tmp_path, "*.jsonl").read()) == [b'{"id":1}', b'{"id":2}']
 
@@ -216,18 +216,18 @@ class TestCsv:
             {"id": "1.10", "name": "", 'a "b"': "ü"},
         ]
 
-    def test_of_other_delimiters_and_encodings(self, tmp_path, write):
+    def test_other_delimiters_and_encodings_are_supported(self, tmp_path, write):
         write("a.tsv", "id\tname\n1\tA\n")
         write("b.csv", "id;name\n2;Ö\n".encode("latin-1"))
         assert rows(source(tmp_path, "a.*").read()) == [{"id": "1", "name": "A"}]
         found = source(tmp_path, "b.*", delimiter=";", encoding="latin-1")
         assert rows(found.read()) == [{"id": "2", "name": "Ö"}]
 
-    def test_a_byte_order_mark_is_no_part_of_the_first_name(self, tmp_path, write):
+    def test_a_byte_order_mark_is_not_part_of_the_first_name(self, tmp_path, write):
         write("a.csv", "﻿id\n1\n")
         assert rows(source(tmp_path, "a.csv").read()) == [{"id": "1"}]
 
-    def test_a_row_of_another_length_is_told_alone(self, tmp_path, write):
+    def test_a_row_of_another_length_is_reported_separately(self, tmp_path, write):
         write("a.csv", "id,name\n1,A\n2\n3,C,c\n4,D\n")
         items = list(source(tmp_path, "*.csv").read())
         assert [row["id"] for row in rows(items)] == ["1", "4"]
@@ -237,11 +237,11 @@ class TestCsv:
         ]
 
     @pytest.mark.parametrize("content", ["", "id,name\n"])
-    def test_without_rows(self, tmp_path, write, content):
+    def test_a_file_without_rows_has_no_records(self, tmp_path, write, content):
         write("a.csv.gz", gzip.compress(content.encode()))
         assert rows(source(tmp_path, "*").read()) == []
 
-    def test_a_name_that_stands_twice_is_told(self, tmp_path, write):
+    def test_a_repeated_name_is_reported(self, tmp_path, write):
         write("a.csv", "id,id\n1,2\n")
         with pytest.raises(SourceError, match="'id' more than once"):
             list(source(tmp_path, "*.csv").read())
@@ -255,7 +255,7 @@ def test_parquet_keeps_its_types(tmp_path):
     assert batch.data.schema.equals(table.schema)
 
 
-def test_avro_gives_its_logical_types(tmp_path):
+def test_avro_keeps_its_logical_types(tmp_path):
     logical = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}
     fields = [
         {"name": "id", "type": ["null", "long"]},
@@ -271,17 +271,17 @@ def test_avro_gives_its_logical_types(tmp_path):
 
 
 class TestFormat:
-    def test_it_may_be_given(self, tmp_path, write):
+    def test_the_format_can_be_set(self, tmp_path, write):
         write("a.log")
         assert raws(source(tmp_path, "*.log", format="jsonl").read()) == [b'{"id": 1}']
 
-    def test_one_that_is_not_told_is_asked_for(self, tmp_path, write):
+    def test_an_unknown_format_must_be_set(self, tmp_path, write):
         write("a.log")
         with pytest.raises(SettingsError, match=r"a\.log does not tell its format"):
             list(source(tmp_path, "*.log").read())
 
     @pytest.mark.parametrize("name", ["a.parquet", "a.avro", "a.csv.gz", "a.csv"])
-    def test_a_file_that_is_none_of_it_is_named(self, tmp_path, write, name):
+    def test_a_file_of_another_format_is_named(self, tmp_path, write, name):
         write(name, b"\xff\xfenonsense")
         with pytest.raises(SourceError, match=r"The file .*/a\.\S+ cannot be read") as caught:
             list(source(tmp_path, "*").read())
@@ -308,7 +308,7 @@ class TestFormat:
             list(source(tmp_path, "*.csv").read())
         assert caught.value.key == str(tmp_path / "twice.csv")
 
-    def test_a_file_that_breaks_off_tells_how_much_was_read(self, tmp_path, write):
+    def test_an_error_in_a_truncated_file_reports_how_much_was_read(self, tmp_path, write):
         with (tmp_path / "a.avro").open("wb") as file:
             fastavro.writer(
                 file, {"type": "record", "name": "r", "fields": [{"name": "x", "type": "long"}]}, [{"x": 1}]
@@ -317,7 +317,7 @@ class TestFormat:
         with pytest.raises(SourceError, match=r"/a\.avro cannot be read"):
             list(source(tmp_path, "*").read())
 
-    def test_errors_of_records_stay_what_they_are(self, tmp_path):
+    def test_errors_of_records_stay_unchanged(self, tmp_path):
         schema = {"type": "record", "name": "r", "fields": [{"name": "x", "type": "double"}]}
         with (tmp_path / "a.avro").open("wb") as file:
             fastavro.writer(file, schema, [{"x": float("nan")}])
@@ -337,32 +337,32 @@ class TestFormat:
             FileSource(**settings)
 
 
-class TestOtherPlaces:
-    def test_any_file_system_of_pyarrow(self, tmp_path, write):
+class TestOtherLocations:
+    def test_any_file_system_of_pyarrow_is_supported(self, tmp_path, write):
         write("root/inbox/a.jsonl")
         inside = pyarrow.fs.SubTreeFileSystem(str(tmp_path / "root"), pyarrow.fs.LocalFileSystem())
         assert raws(FileSource("inbox/*.jsonl", filesystem=inside).read()) == [b'{"id": 1}']
 
-    def test_an_address(self, tmp_path, write):
+    def test_an_address_is_supported(self, tmp_path, write):
         write("inbox/a.jsonl")
         assert raws(FileSource(f"file://{tmp_path}/inbox/*.jsonl").read()) == [b'{"id": 1}']
 
-    def test_an_address_of_nobody(self):
+    def test_an_unsupported_address_is_refused(self):
         with pytest.raises(SettingsError, match="no file system for gopher://"):
             FileSource("gopher://host/*.csv").find()
 
-    def test_keys_in_an_address_are_not_told(self):
+    def test_keys_in_an_address_are_not_shown(self):
         found = FileSource("gopher://key:hush-secret@host/{{ partition_key }}/*.csv")
         with pytest.raises(SettingsError) as caught:
             list(found.read({"partition_key": "x"}))
         assert "hush-secret" not in str(caught.value) + repr(found)
 
-    def test_a_bucket(self, rclone_s3):
+    def test_a_bucket_is_supported(self, rclone_s3):
         bucket = rclone_s3.new_bucket()
         rclone_s3.client().put_object(Bucket=bucket, Key="inbox/a.jsonl", Body=b'{"id": 1}\n')
         identity = f"{rclone_s3.access_key_id}:{rclone_s3.secret_access_key}"
-        place = rclone_s3.endpoint.removeprefix("http://")
-        query = f"scheme=http&endpoint_override={place.replace(':', '%3A')}&region=us-east-1"
+        address = rclone_s3.endpoint.removeprefix("http://")
+        query = f"scheme=http&endpoint_override={address.replace(':', '%3A')}&region=us-east-1"
         found = FileSource(f"s3://{identity}@{bucket}/inbox/*.jsonl?{query}")
         assert [each.path for each in found.find()] == [f"{bucket}/inbox/a.jsonl"]
         assert raws(found.read()) == [b'{"id": 1}']

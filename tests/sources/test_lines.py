@@ -1,4 +1,4 @@
-"""Line breaks are counted, and a line that is not JSON is described by what is wrong with it."""
+"""Line breaks are counted, and a line that is not JSON is described by its error."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_line_breaks_of_large_blocks_are_counted(length):
 
 
 def fault(text: str) -> str | None:
-    """Why the text is refused, None where it is not."""
+    """The reason why the text is refused, or `None` if it is accepted."""
     try:
         msgspec.json.decode(text, type=msgspec.Raw)
     except msgspec.DecodeError as error:
@@ -32,7 +32,7 @@ def fault(text: str) -> str | None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         (r'{"a":"x\ud800y"}', r"the text at byte 7 has half of a surrogate pair (\ud800)"),
         (r'["\uDFFF"]', r"(\uDFFF)"),
@@ -47,11 +47,11 @@ def fault(text: str) -> str | None:
         ("{", "truncated"),
     ],
 )
-def test_a_fault_is_told_with_its_place(text, told):
-    assert told in fault(text)
+def test_an_error_is_reported_with_its_position(text, message):
+    assert message in fault(text)
 
 
 @given(st.text(st.characters(categories=["Cs", "Lu", "So"]), min_size=1).map(json.dumps))
-def test_whatever_python_escapes_is_read_or_told_as_a_surrogate(text):
+def test_every_escape_of_python_is_read_or_reported_as_a_surrogate(text):
     refused = fault(text)
     assert refused is None or "surrogate" in refused

@@ -48,8 +48,8 @@ def user(data: str, emitted_at: str = "5") -> str:
     return f'{{"type":"RECORD","record":{{"stream":"users","data":{data},"emitted_at":{emitted_at}}}}}'
 
 
-def status(stream: str, told: str) -> str:
-    body = {"stream_descriptor": {"name": stream}, "status": told}
+def status(stream: str, value: str) -> str:
+    body = {"stream_descriptor": {"name": stream}, "status": value}
     return json.dumps({"type": "TRACE", "trace": {"type": "STREAM_STATUS", "stream_status": body}})
 
 
@@ -73,14 +73,14 @@ def test_an_empty_namespace_is_none(namespace):
     assert item.stream == USERS
 
 
-def test_streams_of_the_same_name_are_told_apart_by_their_namespace():
+def test_streams_of_the_same_name_are_distinguished_by_namespace():
     streams = [StreamId("a", "t"), StreamId("b", "t")]
     items = read(record_line("t", {"n": 1}, namespace="a"), record_line("t", {"n": 2}, namespace="b"), streams=streams)
     assert raws(items, streams[0]) == [b'{"n": 1}']
     assert raws(items, streams[1]) == [b'{"n": 2}']
 
 
-def test_members_of_the_envelope_may_stand_in_any_order_and_be_null_or_unknown():
+def test_members_of_the_envelope_can_have_any_order_and_be_null_or_unknown():
     line = (
         '{"state":null,"log":null,"record":{"emitted_at":5,"new":[1],"data":{"a":1},"stream":"users"},"type":"RECORD"}'
     )
@@ -94,7 +94,7 @@ def test_blank_lines_and_carriage_returns_are_ignored(gap):
     assert bad(items) == []
 
 
-def test_a_carriage_return_inside_the_json_does_not_stay():
+def test_a_carriage_return_inside_the_json_is_removed():
     assert raws(read(user('{"a":\r1,"b":"x y"}'))) == [b'{"a":1,"b":"x y"}']
 
 
@@ -103,7 +103,7 @@ def test_the_last_line_needs_no_line_break():
 
 
 @pytest.mark.parametrize("line", [b'{"ty', b"{", b'{"type":"LOG","log":{"message":"\xc3'])
-def test_a_last_line_that_is_cut_short_is_an_error_after_what_came_before_it(line):
+def test_an_incomplete_last_line_is_an_error_after_all_earlier_items(line):
     items = read_messages(
         io.BytesIO(state_line("users", {"n": 1}).encode() + b"\n" + line), STREAMS, log=lambda *_: None
     )
@@ -113,16 +113,16 @@ def test_a_last_line_that_is_cut_short_is_an_error_after_what_came_before_it(lin
 
 
 @pytest.mark.parametrize("line", [b'{"ty\n', b'{"ty\n \t', b"bye", b'{"level":"info"}', b" \r"])
-def test_what_a_source_prints_whole_is_no_line_cut_short(line):
+def test_a_complete_printed_line_is_not_an_incomplete_one(line):
     assert raws(read(user("{}"), line, end=b"")) == [b"{}"]
 
 
-def test_a_whole_record_that_is_bad_stays_one_without_a_line_break():
+def test_a_complete_bad_record_without_a_line_break_is_still_a_bad_record():
     (found,) = bad(read(user("[1]"), end=b""))
     assert "not an object" in found.reason
 
 
-def test_no_input_is_no_item():
+def test_empty_input_yields_no_item():
     assert read(end=b"") == []
 
 
@@ -166,7 +166,7 @@ BAD_RECORDS = [
 
 
 @pytest.mark.parametrize(("line", "reason"), BAD_RECORDS, ids=lambda value: value[:60])
-def test_a_bad_record_is_reported_alone_with_its_line_and_reason(line, reason):
+def test_a_bad_record_is_reported_separately_with_its_line_and_reason(line, reason):
     items = read(user('{"n":1}'), line, user('{"n":2}'))
     assert raws(items) == [b'{"n":1}', b'{"n":2}']
     (found,) = bad(items)
@@ -189,15 +189,15 @@ def test_every_kind_of_invalid_utf8_is_found_among_other_text(encoded):
 
 
 @pytest.mark.parametrize("line", [user('{"a":NaN}'), user('{"a":"\\ud800 x"}'), user("[1]"), user("{}", "1.5")])
-def test_a_bad_record_tells_its_stream_where_it_can(line):
+def test_a_bad_record_has_its_stream_if_it_is_known(line):
     assert bad(read(line))[0].stream == USERS
 
 
 def test_a_bad_record_comes_before_the_status_that_ends_its_stream():
-    """Who takes COMPLETE at its word must have seen everything of the stream."""
+    """A reader that trusts COMPLETE must have seen everything of the stream by then."""
     line = user("[1]")
-    found, told = read(line, status("users", "COMPLETE"), streams=[USERS])
-    assert (found.raw, told.status) == (line.encode(), "COMPLETE")
+    found, status_message = read(line, status("users", "COMPLETE"), streams=[USERS])
+    assert (found.raw, status_message.status) == (line.encode(), "COMPLETE")
 
 
 def test_a_bad_record_of_an_unknown_stream_is_an_error():
@@ -205,11 +205,11 @@ def test_a_bad_record_of_an_unknown_stream_is_an_error():
         read(record_line("others", [1]))
 
 
-def test_two_whole_messages_on_one_line_are_both_read():
+def test_two_complete_messages_on_one_line_are_both_read():
     assert raws(read(user('{"a":1}') + user('{"a":2}'))) == [b'{"a":1}', b'{"a":2}']
 
 
-def test_a_record_over_several_lines_never_passes_a_line_break_on():
+def test_a_record_over_several_lines_is_returned_without_line_breaks():
     items = read(user('{"a":\n1}') + user('{"a":2}'), "", user('{"a":3}'))
     assert b'{"a":3}' in raws(items)
     assert all(b"\n" not in raw for raw in raws(items))
@@ -236,7 +236,7 @@ def test_a_bad_state_is_an_error(line):
 # States
 
 
-def test_a_state_is_given_as_it_was_written():
+def test_a_state_is_returned_as_it_was_written():
     line = '  {"type": "STATE",  "state":{"type":"STREAM", "stream":{"stream_descriptor":{"name":"users"}}},"more":1 } '
     (state,) = read(line)
     assert state.message == line.strip().encode()
@@ -244,7 +244,7 @@ def test_a_state_is_given_as_it_was_written():
     assert state.stream == USERS
 
 
-def test_a_state_among_equal_texts_is_given_with_its_own_line():
+def test_a_state_among_equal_texts_is_returned_with_its_own_line():
     body = '{"data": {"a": 1}}'
     record = user('{"state": ' + body + "}")
     items = read(record, '{"type":"STATE","id":1,"state":' + body + "}", '{"type":"STATE","id":2,"state":' + body + "}")
@@ -252,7 +252,7 @@ def test_a_state_among_equal_texts_is_given_with_its_own_line():
     assert states == [1, 2]
 
 
-def test_a_state_beside_a_bad_line_is_still_given_as_it_was_written():
+def test_a_state_next_to_a_bad_line_is_returned_as_it_was_written():
     line = state_line("users", {"at": 1})
     states = [item for item in read(user("[1]"), line, "plain text") if isinstance(item, State)]
     assert [state.message for state in states] == [line.encode()]
@@ -280,14 +280,14 @@ def test_a_stream_state_comes_after_the_records_of_its_stream():
 
 
 @pytest.mark.parametrize("state", ['{"data":{}}', '{"type":"GLOBAL","global":{}}'])
-def test_a_state_of_all_comes_after_all_records(state):
+def test_a_global_state_comes_after_all_records(state):
     order = record_line("orders", {"n": 1}, namespace="shop")
     *batches, last = read(order, user('{"n":1}'), f'{{"type":"STATE","state":{state}}}')
     assert {batch.stream for batch in batches} == set(STREAMS)
     assert isinstance(last, State)
 
 
-def test_a_state_of_a_stream_that_is_not_asked_for_is_left_out_with_a_warning():
+def test_a_state_of_a_stream_that_is_not_selected_is_left_out_with_a_warning():
     heard = []
     assert read(state_line("others", {}), log=lambda *entry: heard.append(entry)) == []
     assert heard[0][0] == "WARN"
@@ -305,7 +305,7 @@ def test_a_status_that_ends_a_stream_comes_after_its_records():
     assert isinstance(batch, StreamBatch)
 
 
-def test_a_stream_that_did_not_complete_fails_at_the_end_after_everything_was_given():
+def test_an_incomplete_stream_fails_at_the_end_after_all_items():
     data = "\n".join([status("users", "COMPLETE"), record_line("orders", {}, namespace="shop")])
     items = read_messages(io.BytesIO(data.encode()), STREAMS, log=lambda *_: None)
     assert isinstance(next(items), StreamStatus)
@@ -314,11 +314,11 @@ def test_a_stream_that_did_not_complete_fails_at_the_end_after_everything_was_gi
         next(items)
 
 
-def test_statuses_of_streams_that_were_not_asked_for_do_not_count():
+def test_statuses_of_streams_that_were_not_selected_are_ignored():
     assert read(status("others", "INCOMPLETE"), user("{}"))[0].stream == USERS
 
 
-def test_the_first_of_several_errors_is_told_and_the_others_are_counted():
+def test_the_first_of_several_errors_is_reported_and_the_others_are_counted():
     def error(text):
         return json.dumps({"type": "TRACE", "trace": {"type": "ERROR", "error": {"message": text}}})
 
@@ -329,9 +329,9 @@ def test_the_first_of_several_errors_is_told_and_the_others_are_counted():
 
 
 def test_an_error_names_its_stream():
-    told = {"message": "broken", "stream_descriptor": {"name": "users"}}
+    error = {"message": "broken", "stream_descriptor": {"name": "users"}}
     with pytest.raises(SourceError, match="stream users: broken"):
-        read(json.dumps({"type": "TRACE", "trace": {"type": "ERROR", "error": told}}))
+        read(json.dumps({"type": "TRACE", "trace": {"type": "ERROR", "error": error}}))
 
 
 def test_an_unknown_log_level_is_information():
@@ -340,20 +340,20 @@ def test_an_unknown_log_level_is_information():
     assert heard == [("INFO", "m")]
 
 
-def test_the_stack_trace_of_a_log_is_for_debugging():
+def test_the_stack_trace_of_a_log_has_the_debug_level():
     heard = []
     read('{"type":"LOG","log":{"level":"WARN","message":"m","stack_trace":"s"}}', log=lambda *e: heard.append(e))
     assert heard == [("WARN", "m"), ("DEBUG", "s")]
 
 
 @pytest.mark.parametrize("line", ['{"type":"LOG"}', '{"type":"LOG","log":{"level":1}}', '{"type":"TRACE","trace":[]}'])
-def test_a_message_that_is_built_wrongly_is_a_warning(line):
+def test_a_malformed_message_causes_a_warning(line):
     heard = []
     assert len(read(line, user("{}"), log=lambda *entry: heard.append(entry))) == 1
     assert [level for level, _ in heard] == ["WARN"]
 
 
-def test_a_changed_configuration_that_nothing_keeps_is_a_warning_without_its_content():
+def test_a_changed_configuration_without_a_store_causes_a_warning_without_its_content():
     heard = []
     control = {"type": "CONNECTOR_CONFIG", "connectorConfig": {"config": {"token": "s3cret"}}}
     read(json.dumps({"type": "CONTROL", "control": control}), log=lambda *entry: heard.append(entry))
@@ -373,7 +373,7 @@ def test_a_changed_configuration_that_nothing_keeps_is_a_warning_without_its_con
         '{"type":"SOMETHING_NEW","something":{}}',
     ],
 )
-def test_messages_that_tell_a_destination_nothing_are_ignored(line):
+def test_messages_without_meaning_for_a_destination_are_ignored(line):
     assert len(read(line, user("{}"))) == 1
 
 
@@ -384,32 +384,32 @@ def test_lines_that_are_no_messages_are_logged():
     assert len(items) == 1
 
 
-def test_a_printed_line_that_is_not_utf8_is_logged_all_the_same():
+def test_a_printed_line_that_is_not_utf8_is_logged_nevertheless():
     heard = []
     read(b"caf\xe9", user("{}"), log=lambda *entry: heard.append(entry))
     assert heard == [("INFO", "caf\ufffd")]
 
 
-def test_nothing_but_lines_that_are_no_messages_fails_and_shows_them():
+def test_input_without_any_message_fails_and_is_shown():
     with pytest.raises(SourceError, match=r"no Airbyte messages: usage: x \| second"):
         read("usage: x", "second")
 
 
-def test_printed_lines_do_no_harm_to_a_source_that_completed_without_records():
+def test_printed_lines_do_not_fail_a_source_that_completed_without_records():
     assert len(read("hello", status("users", "COMPLETE"), streams=[USERS])) == 1
 
 
 # Batches
 
 
-def test_one_stream_is_given_in_batches_of_about_a_megabyte():
+def test_one_stream_is_yielded_in_batches_of_about_a_megabyte():
     items = read(*[user('{"text":"' + "x" * 1000 + '"}')] * 10_000)
     assert sum(item.batch.num_rows for item in items) == 10_000
     assert all((1 << 19) <= item.batch.nbytes <= 3 << 19 for item in items[:-1])
     assert all(item.batch.nbytes == sum(map(len, item.batch.raws)) for item in items)
 
 
-def test_interleaved_streams_are_given_in_batches_of_about_a_megabyte_too():
+def test_interleaved_streams_are_also_yielded_in_batches_of_about_a_megabyte():
     order = record_line("orders", {"text": "y" * 1000}, namespace="shop")
     items = read(*[user('{"text":"' + "x" * 1000 + '"}'), order] * 5_000)
     assert len(items) <= 22
@@ -418,19 +418,19 @@ def test_interleaved_streams_are_given_in_batches_of_about_a_megabyte_too():
 
 
 def test_many_streams_stay_within_the_bound():
-    """300 streams of 100 KB each are 30 MB; with 8 MB of room they must be given out on the way."""
+    """300 streams of 100 KB each make 30 MB. With room for 8 MB, batches must be yielded on the way."""
     streams = [StreamId(None, f"s{n}") for n in range(300)]
     reader = MessageReader(streams, SourceReport(lambda *_: None, streams), buffer_mb=8)
-    given_out = taken_in = 0
+    yielded = received = 0
     for _ in range(100):
         block = "".join(record_line(stream.name, {"t": "x" * 1000}) + "\n" for stream in streams).encode()
-        taken_in += 300 * 1009
-        given_out += sum(item.batch.nbytes for item in reader.read(block))
-        assert taken_in - given_out <= 8 << 20
-    assert given_out + sum(item.batch.nbytes for item in reader.flush()) == taken_in
+        received += 300 * 1009
+        yielded += sum(item.batch.nbytes for item in reader.read(block))
+        assert received - yielded <= 8 << 20
+    assert yielded + sum(item.batch.nbytes for item in reader.flush()) == received
 
 
-def test_waiting_records_do_not_keep_the_blocks_alive_that_they_came_in():
+def test_waiting_records_do_not_keep_their_blocks_in_memory():
     reader = MessageReader(STREAMS, SourceReport(lambda *_: None, STREAMS))
     small = record_line("orders", {}, namespace="shop") + "\n"
     block = (small + user('{"text":"' + "x" * (1 << 20) + '"}') + "\n").encode()
@@ -463,7 +463,7 @@ def written(kind, stream, number) -> str:
 
 
 class Trickle(io.BytesIO):
-    """Gives its bytes in pieces of the sizes that are asked for, over and over."""
+    """Returns its bytes in pieces with the given sizes, repeatedly."""
 
     sizes: list[int]
     turn = 0
@@ -475,7 +475,7 @@ class Trickle(io.BytesIO):
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(lines, max_size=60), st.lists(st.integers(1, 300), min_size=1, max_size=5))
-def test_whatever_the_pieces_nothing_is_lost_and_every_state_follows_its_records(script, sizes):
+def test_nothing_is_lost_and_every_state_follows_its_records_for_pieces_of_any_size(script, sizes):
     source = Trickle("".join(written(*line) + "\n" for line in script).encode())
     source.sizes = sizes
     got = defaultdict(list)
@@ -533,7 +533,7 @@ def test_an_opened_file_is_read_to_its_end(tmp_path):
         assert len(raws(read_messages(file, STREAMS, log=lambda *_: None))) == 50_000
 
 
-def test_a_compressed_file_is_read_as_what_it_holds(tmp_path):
+def test_a_compressed_file_is_decompressed(tmp_path):
     path = tmp_path / "messages.gz"
     with gzip.open(path, "wt") as file:
         file.write(user('{"a":1}') + "\n")
@@ -541,7 +541,7 @@ def test_a_compressed_file_is_read_as_what_it_holds(tmp_path):
         assert raws(read_messages(file, STREAMS, log=lambda *_: None)) == [b'{"a":1}']
 
 
-def test_a_longer_line_than_allowed_is_an_error_that_names_the_setting():
+def test_a_line_beyond_the_limit_is_an_error_that_names_the_setting():
     with pytest.raises(SourceError, match="max_line_mb = 1 MB") as caught:
         read(user('{"a":"' + "x" * (2 << 20) + '"}'), max_line_mb=1)
     assert caught.value.setting == "max_line_mb"

@@ -1,4 +1,5 @@
-"""Patterns of paths: what they match and catch, and that no pattern takes longer than its length deserves."""
+"""Patterns of paths: what they match and capture, and that matching time stays in proportion to the pattern's
+length."""
 
 import re
 
@@ -36,7 +37,7 @@ def expected(pieces: list[str], path: str):
     st.lists(st.sampled_from([*MEANING, "a", "b", "/", CAUGHT]), min_size=1, max_size=6),
     st.lists(st.sampled_from(["a", "b", "ab", "aa", "ba"]), min_size=1, max_size=4),
 )
-def test_a_pattern_matches_and_catches_what_its_wildcards_mean(pieces, directories):
+def test_a_pattern_matches_and_captures_like_its_regular_expression(pieces, directories):
     pattern, path = "".join(pieces), "/".join(directories)
     if pattern.startswith("/") or "//" in pattern or "***" in pattern or "**" in "".join(pieces).replace("**/", ""):
         return
@@ -47,28 +48,28 @@ def test_a_pattern_matches_and_catches_what_its_wildcards_mean(pieces, directori
         assert found.captured.get("partition_key") == wanted.groupdict().get("caught")
 
 
-def test_the_last_of_several_places_is_caught():
+def test_the_last_of_several_positions_is_captured():
     assert matched("in/*_{{ partition_key }}.csv", "in/a_b_c.csv").captured == {"partition_key": "c"}
 
 
-def test_two_placeholders_catch_what_stands_in_their_places():
+def test_two_placeholders_capture_their_parts():
     caught = matched("{{ year }}/{{ month }}/x_{{ year }}*.csv", "2024/05/x_20245.csv").captured
     assert caught == {"year": "2024", "month": "05"}
 
 
 @given(st.text("ab*?[]", min_size=1))
-def test_a_text_escape_wildcards_matches_itself_alone(text):
+def test_an_escaped_text_matches_only_itself(text):
     assert matched(escape_wildcards(text), text) is not None
     assert matched(escape_wildcards(text), f"{text}a") is None
 
 
 @pytest.mark.parametrize("hidden", ["in/.a.csv", "in/.b/a.csv"])
-def test_names_with_a_dot_before_them_are_not_found(hidden):
+def test_hidden_names_are_not_found(hidden):
     assert matched("in/**/*.csv", hidden) is None
 
 
 @pytest.mark.parametrize("wrong", ["[z-a].csv", "[!z-a].csv"])
-def test_a_class_that_is_none_is_refused(wrong):
+def test_an_invalid_class_is_refused(wrong):
     with pytest.raises(SettingsError, match=r"has the class \[!?z-a\], which is none"):
         parse_pattern(wrong, capture=True)
 
@@ -85,7 +86,7 @@ def test_a_class_that_is_none_is_refused(wrong):
         ("[a-c].csv", "d.csv", False),
     ],
 )
-def test_a_class_of_any_characters_is_one(pattern, path, matches):
+def test_a_class_can_contain_any_characters(pattern, path, matches):
     assert (matched(pattern, path) is not None) == matches
 
 
@@ -107,5 +108,5 @@ def test_the_work_for_a_pattern_grows_with_its_length_and_the_paths(construct):
 
 
 @pytest.mark.parametrize("text", ["{{ " * 20_000, "{{" + " " * 60_000, "{{" * 30_000, "{{ a " * 12_000, "{" * 60_000])
-def test_openings_without_an_end_are_plain_text_at_once(text):
+def test_brackets_without_an_end_are_literal_and_fast(text):
     assert parse_pattern(text, capture=True).match(text) is not None

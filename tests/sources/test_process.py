@@ -1,4 +1,4 @@
-"""A connector and its secrets do not outlive the process that started it, also where that is killed."""
+"""A connector and its secrets do not outlive the process that started it, even if that process is killed."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ def temporary(tmp_path: Path) -> Path:
 def killed_while_reading(scripted: ScriptedSource, temporary: Path, *more: str, grace_s: float = 5) -> int:
     """The connector's pid, after the process that reads it was killed with SIGKILL."""
     command = scripted.source().command
-    given = json.dumps([command, {"password": SECRET}, str(temporary), grace_s])
-    with subprocess.Popen([sys.executable, "-c", READS, given, *more], stdout=subprocess.PIPE) as reader:
+    arguments = json.dumps([command, {"password": SECRET}, str(temporary), grace_s])
+    with subprocess.Popen([sys.executable, "-c", READS, arguments, *more], stdout=subprocess.PIPE) as reader:
         assert reader.stdout is not None
         assert reader.stdout.readline() == b"reading\n"
         assert [each.read_text() for each in temporary.rglob("config.json")] == [json.dumps({"password": SECRET})]
@@ -77,21 +77,21 @@ def test_a_kill_of_the_reader_ends_the_connector_and_removes_its_secrets(scripte
     assert is_soon_empty(temporary)
 
 
-def test_one_that_ignores_sigterm_is_killed_with_all_that_it_started(scripted, temporary, tmp_path):
+def test_a_connector_that_ignores_sigterm_is_killed_with_all_its_children(scripted, temporary, tmp_path):
     noted = tmp_path / "grandchild"
     scripted.ignores_sigterm().spawns_grandchild(noted).records("users", {"id": 1}).state("users", {}).sleeps(600)
     assert is_soon_gone(killed_while_reading(scripted, temporary, grace_s=0.2))
     assert is_soon_gone(int(noted.read_text()))
 
 
-def test_a_process_that_the_reader_has_forked_does_not_keep_the_connector_alive(scripted, temporary):
-    """It holds the pipe open, too."""
+def test_a_forked_process_of_the_reader_does_not_keep_the_connector_alive(scripted, temporary):
+    """The forked process also holds the pipe open."""
     scripted.records("users", {"id": 1}).state("users", {}).sleeps(600)
     assert is_soon_gone(killed_while_reading(scripted, temporary, "fork"))
     assert is_soon_empty(temporary)
 
 
-def test_a_reader_that_is_gone_before_the_supervisor_has_begun_has_told_it_what_to_end():
+def test_the_supervisor_ends_the_connector_of_a_reader_that_died_before_it_started():
     command = [sys.executable, "-I", "-S", supervisor.__file__, str(os.getpid() + 1), "5", ""]
     with subprocess.Popen(["sleep", "600"], start_new_session=True) as connector:
         subprocess.run(command, input=f"{connector.pid}\n".encode(), check=True)
@@ -99,7 +99,7 @@ def test_a_reader_that_is_gone_before_the_supervisor_has_begun_has_told_it_what_
 
 
 def left_behind(parent: Path, name: str, age_s: float = 3600) -> Path:
-    """A directory as a connector's, of so many seconds ago."""
+    """A directory like that of a connector, created this many seconds ago."""
     directory = parent / name
     directory.mkdir(mode=0o700)
     for file in (".lock", "config.json"):
@@ -108,13 +108,13 @@ def left_behind(parent: Path, name: str, age_s: float = 3600) -> Path:
     return directory
 
 
-def test_what_a_machine_left_that_went_down_is_removed_by_the_next_call(scripted, temporary):
+def test_the_next_call_removes_directories_that_a_crashed_machine_left(scripted, temporary):
     abandoned = left_behind(temporary, "s3dest-abandoned")
     scripted.source(temporary_directory=str(temporary)).check()
     assert not abandoned.exists()
 
 
-def test_only_what_nobody_holds_is_removed(temporary, tmp_path):
+def test_only_unused_directories_are_removed(temporary, tmp_path):
     held, young, foreign = (
         left_behind(temporary, "s3dest-held"),
         left_behind(temporary, "s3dest-young", age_s=0),

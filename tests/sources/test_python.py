@@ -1,4 +1,4 @@
-"""Records that Python code made, as batches."""
+"""Records from Python code become batches."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def refusal(records) -> str:
     return str(caught.value)
 
 
-# What is taken
+# Accepted records
 
 
 def test_an_iterable_of_mappings_becomes_json_objects_in_order():
     assert texts_of({"n": n} for n in range(3)) == [b'{"n":0}', b'{"n":1}', b'{"n":2}']
 
 
-def test_nothing_becomes_nothing():
+def test_no_records_become_no_batches():
     assert texts_of(None) == []
     assert texts_of([]) == []
     assert texts_of(iter(())) == []
@@ -82,7 +82,7 @@ class PointModel(BaseModel):
     ],
     ids=lambda record: type(record).__name__,
 )
-def test_a_record_may_be_one_of_many_kinds_alone_or_in_an_iterable(record):
+def test_a_record_can_have_many_types_alone_or_in_an_iterable(record):
     assert texts_of(record) == [b'{"x":1,"y":0.5}']
     assert texts_of([record, {"x": 2}]) == [b'{"x":1,"y":0.5}', b'{"x":2}']
     assert texts_of({"inner": record}) == [b'{"inner":{"x":1,"y":0.5}}']
@@ -100,12 +100,12 @@ def test_lists_of_records_are_pages():
 
 
 @pytest.mark.parametrize("records", ["text", b"bytes", 12, 1.5, True, object()])
-def test_what_is_no_records_is_refused(records):
+def test_values_that_are_not_records_are_refused(records):
     assert "no records" in refusal(records)
 
 
 @pytest.mark.parametrize("record", ["text", b"bytes", 12, None, (1, 2), namedtuple("Row", "a")(1), Point])
-def test_an_element_that_is_no_record_is_refused_by_its_number(record):
+def test_an_element_that_is_not_a_record_is_refused_by_its_number(record):
     assert "Record 3 is a" in refusal([{"n": 1}, {"n": 2}, record])
 
 
@@ -123,7 +123,7 @@ def test_an_array_like_struct_is_refused():
     assert "Record 1 is a Row" in refusal([Row(1)])
 
 
-# What becomes of values
+# Conversion of values
 
 
 class Colour(Enum):
@@ -173,7 +173,7 @@ class Moment(datetime):
     pass
 
 
-def test_subclasses_are_written_like_their_kind():
+def test_subclasses_are_written_like_their_base_class():
     assert texts_of([{"n": WholeNumber(3), "t": Moment(2024, 1, 31)}]) == [b'{"n":3,"t":"2024-01-31T00:00:00"}']
 
 
@@ -200,12 +200,12 @@ NOT_FINITE = [
         (lambda value: Point(1, value), "y"),
     ],
 )
-def test_a_number_that_is_none_is_refused_by_record_and_field(value, wrap, path):
-    told = refusal([{"fine": 1}, {"fine": None}, wrap(value)])
-    assert f"Record 3, field {path}: it is not a finite number" in told
+def test_a_number_that_is_not_finite_is_refused_by_record_and_field(value, wrap, path):
+    message = refusal([{"fine": 1}, {"fine": None}, wrap(value)])
+    assert f"Record 3, field {path}: it is not a finite number" in message
 
 
-def test_nulls_and_words_that_look_like_trouble_pass():
+def test_nulls_and_texts_like_nan_are_accepted():
     records = [{"a": None, "b": "null NaN Infinity", "c": b"\xcb\x7f\xcb\xff", "d": 10**30, "e": 1.5}]
     assert loaded(records)[0]["a"] is None
     assert loaded(records)[0]["b"] == "null NaN Infinity"
@@ -223,10 +223,10 @@ def test_nulls_and_words_that_look_like_trouble_pass():
         ({"a": iter([])}, "a", "list_iterator"),
     ],
 )
-def test_what_json_cannot_hold_is_refused_by_record_and_field(record, path, reason):
-    told = refusal([*({"n": n} for n in range(1000)), record])
-    assert f"Record 1,001, field {path}: " in told
-    assert reason in told
+def test_a_value_that_json_cannot_represent_is_refused_by_record_and_field(record, path, reason):
+    message = refusal([*({"n": n} for n in range(1000)), record])
+    assert f"Record 1,001, field {path}: " in message
+    assert reason in message
 
 
 def test_a_record_that_contains_itself_is_refused():
@@ -281,14 +281,14 @@ def test_batches_have_about_a_megabyte_and_their_sum_of_bytes():
     assert all(batch.nbytes == sum(map(len, batch.raws)) for batch in made)
 
 
-def test_every_batch_has_the_time_of_its_making():
+def test_every_batch_has_the_time_of_its_creation():
     clock = iter(range(100, 200))
     made = list(batches(({"text": "x" * 1000} for _ in range(3000)), emitted_at=lambda: next(clock)))
     assert [set(batch.emitted_at.tolist()) for batch in made] == [{100 + n} for n in range(len(made))]
     assert all(len(batch.emitted_at) == batch.num_rows for batch in made)
 
 
-def test_the_stream_is_not_held_nor_read_ahead_beyond_a_batch():
+def test_at_most_one_batch_of_the_stream_is_kept_or_read_ahead():
     alive = 0
     most = 0
 
@@ -308,17 +308,17 @@ def test_the_stream_is_not_held_nor_read_ahead_beyond_a_batch():
     assert most < 1000
 
 
-def test_large_records_are_not_piled_up():
-    taken = 0
+def test_large_records_do_not_accumulate():
+    consumed = 0
 
     def records() -> Iterator[dict]:
-        nonlocal taken
+        nonlocal consumed
         for _ in range(50):
-            taken += 1
+            consumed += 1
             yield {"text": "x" * (2 << 20)}
 
     for count, _ in enumerate(batches(records(), emitted_at=lambda: 7), 1):
-        assert taken <= count
+        assert consumed <= count
 
 
 def test_an_error_of_the_users_generator_passes_through():
@@ -348,7 +348,7 @@ TABLE = pa.table({"id": [1, 2, 3], "name": ["a", None, "c"]})
     ],
     ids=["table", "batch", "reader", "list of batches", "iterator of tables", "polars", "page"],
 )
-def test_arrow_data_passes_as_columns(data):
+def test_arrow_data_is_passed_as_columns(data):
     made = list(batches(data, emitted_at=lambda: 7))
     assert all(isinstance(batch, ArrowBatch) for batch in made)
     whole = pa.Table.from_batches([batch.data for batch in made])
@@ -356,14 +356,14 @@ def test_arrow_data_passes_as_columns(data):
     assert [stamp for batch in made for stamp in batch.emitted_at.tolist()] == [7, 7, 7]
 
 
-def test_a_duckdb_relation_passes_as_columns():
+def test_a_duckdb_relation_is_passed_as_columns():
     duckdb = pytest.importorskip("duckdb")
     with duckdb.connect() as connection:
         (made,) = batches(connection.sql("select range as id from range(3)"), emitted_at=lambda: 7)
     assert made.data.to_pydict() == {"id": [0, 1, 2]}
 
 
-def test_an_object_with_only_an_arrow_array_passes():
+def test_an_object_with_only_an_arrow_array_is_accepted():
     class Holder:
         def __arrow_c_array__(self, requested_schema=None):
             return TABLE.to_batches()[0].__arrow_c_array__(requested_schema)
@@ -372,7 +372,7 @@ def test_an_object_with_only_an_arrow_array_passes():
     assert made.data.to_pylist() == TABLE.to_pylist()
 
 
-def test_large_arrow_data_is_sliced_and_not_copied():
+def test_large_arrow_data_is_sliced_without_copying():
     table = pa.table({"n": np.arange(3_000_000), "m": np.arange(3_000_000)})
     made = list(batches(table, emitted_at=lambda: 7))
     assert len(made) > 10
@@ -392,17 +392,17 @@ def test_empty_arrow_data_yields_nothing():
     assert list(batches(TABLE.slice(0, 0), emitted_at=lambda: 7)) == []
 
 
-def test_arrow_tables_of_a_generator_are_taken_one_by_one():
-    taken = 0
+def test_arrow_tables_of_a_generator_are_consumed_one_by_one():
+    consumed = 0
 
     def tables():
-        nonlocal taken
+        nonlocal consumed
         for _ in range(5):
-            taken += 1
+            consumed += 1
             yield TABLE
 
     for count, _ in enumerate(batches(tables(), emitted_at=lambda: 7), 1):
-        assert taken == count
+        assert consumed == count
 
 
 @pytest.mark.parametrize("column", [pa.array([1, 2]), pl.Series([1, 2]), pa.chunked_array([[1]])])

@@ -1,4 +1,4 @@
-"""What a component and an asset ask of a source is answered by every kind, without looking at its class."""
+"""Every kind of source offers what a component and an asset need, so they never check its class."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FILES = FileSource("inbox/{{ stream_name }}/*.csv")
 
 
 @pytest.mark.parametrize("value", [CONNECTOR, FILES, FunctionSource(users)])
-def test_a_source_stays_as_it_is(value):
+def test_a_source_stays_unchanged(value):
     assert as_source(value) is value
     assert isinstance(value, Source)
 
@@ -57,7 +57,7 @@ def test_a_connector_names_the_streams_of_its_catalog_and_a_function_itself():
         AirbyteSource("source-shop").stream_names()
 
 
-def test_only_a_source_that_is_asked_for_a_stream_separates_streams():
+def test_only_a_source_with_a_stream_parameter_separates_streams():
     assert CONNECTOR.separates_streams
     assert FILES.separates_streams
     assert not FileSource("inbox/*.csv").separates_streams
@@ -75,7 +75,7 @@ def test_a_connectors_stream_comes_from_its_catalog():
         CONNECTOR.describe_stream(StreamSettings("user"))
 
 
-def test_a_stream_of_files_or_of_a_function_is_what_the_settings_say():
+def test_the_settings_define_a_stream_of_files_or_of_a_function():
     assert FILES.describe_stream(StreamSettings("users")) == Stream(name="users")
     assert FunctionSource(readings).describe_stream(StreamSettings("r")).description == "Readings of a sensor."
     assert FunctionSource(readings).describe_stream(StreamSettings("r", description="Mine")).description == "Mine"

@@ -1,4 +1,4 @@
-"""What a source goes on from: no stream misses a record, whatever the others have reached."""
+"""The states that a source resumes from: no stream misses a record, whatever position the others have reached."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def shared(lsn: int, *streams: StreamId, **more: Any) -> dict[str, Any]:
     return {"type": "GLOBAL", "global": {"shared_state": {"lsn": lsn}, "stream_states": described}, **more}
 
 
-def going_on(in_full: tuple[StreamId, ...] = (), **reached: tuple[dict[str, Any] | str, ...] | None) -> Resumption:
-    """From each stream's state, with those that it descends from before it; each can be read where it was kept."""
+def resumed(in_full: tuple[StreamId, ...] = (), **reached: tuple[dict[str, Any] | str, ...] | None) -> Resumption:
+    """Resumes from each stream's states, the oldest first. Each of them can be read from where it was stored."""
     streams = {"users": USERS, "orders": ORDERS, "visits": VISITS}
     texts = {id_of(each): text(each) for line in reached.values() for each in line or () if each is not BY_HAND}
     return resumption(
@@ -42,7 +42,8 @@ BY_HAND = object()
 
 
 def made(*line: dict[str, Any] | str | object) -> Reached:
-    """The last of the line, reached by reads from one to the next; the first from the beginning, or set by hand."""
+    """The last state of the line, which reads reach one after another. The first starts from the beginning, or was
+    set by hand."""
     first = 0 if line[0] is BY_HAND else 1
     states = [each for each in line if each is not BY_HAND]
     known = tuple(KnownState(id_of(each), number, "a segment") for number, each in enumerate(states, first))
@@ -61,112 +62,112 @@ def decoded(found: Resumption) -> list[Any]:
     return [json.loads(each) for each in found.states]
 
 
-def test_states_of_single_streams_are_given_back_as_they_are():
+def test_states_of_single_streams_are_returned_unchanged():
     spaced = '{"type" : "STREAM", "stream": {"stream_descriptor": {"name": "users"}, "stream_state": {"at": 1.10}}}'
-    found = going_on(users=(spaced,), orders=(own(ORDERS, 7),), visits=None)
+    found = resumed(users=(spaced,), orders=(own(ORDERS, 7),), visits=None)
     assert found == Resumption((spaced.encode(), json.dumps(own(ORDERS, 7)).encode()))
 
 
-def test_nothing_reached_is_nothing_to_go_on_from():
-    assert going_on(users=None, orders=None) == Resumption(())
+def test_without_states_there_is_nothing_to_resume_from():
+    assert resumed(users=None, orders=None) == Resumption(())
 
 
-def test_a_state_of_all_streams_is_given_once():
+def test_a_global_state_is_returned_once():
     state = shared(3, USERS, ORDERS)
-    found = going_on(users=(state,), orders=(state,))
+    found = resumed(users=(state,), orders=(state,))
     assert (decoded(found), found.warning) == ([state], None)
 
 
-def test_of_different_states_of_all_streams_the_one_that_all_have_passed_is_given():
+def test_the_global_state_that_all_streams_have_passed_is_returned():
     old, new = shared(1, USERS, ORDERS), shared(2, USERS, ORDERS)
-    found = going_on(users=(old, new), orders=(old,))
+    found = resumed(users=(old, new), orders=(old,))
     assert decoded(found) == [old]
     assert "some records of crm.users may come again" in found.warning
     assert [each.id for each in found.lineage] == [id_of(old)]
 
 
-def test_of_states_that_do_not_descend_from_one_another_the_common_one_is_given():
+def test_the_common_ancestor_of_diverging_states_is_returned():
     old, left, right = shared(1, USERS, ORDERS), shared(4, USERS), shared(8, USERS, ORDERS)
-    found = going_on(users=(old, left), orders=(old, right))
+    found = resumed(users=(old, left), orders=(old, right))
     assert decoded(found) == [old]
     assert "some records of crm.orders, crm.users may come again" in found.warning
 
 
-def test_without_a_common_state_all_begin_anew():
-    found = going_on(users=(shared(4, USERS),), orders=(shared(8, ORDERS),))
+def test_without_a_common_state_all_streams_start_over():
+    found = resumed(users=(shared(4, USERS),), orders=(shared(8, ORDERS),))
     assert (found.states, found.lineage) == ((), ())
     assert "crm.orders, crm.users" in found.warning
     assert "state set --catalog" in found.warning
 
 
-def test_what_is_set_by_hand_for_all_is_gone_on_from():
+def test_all_streams_resume_from_a_state_set_by_hand_for_all():
     state = shared(3, USERS, ORDERS)
-    found = going_on(users=(BY_HAND, state), orders=(BY_HAND, state))
+    found = resumed(users=(BY_HAND, state), orders=(BY_HAND, state))
     assert (decoded(found), found.warning) == ([state], None)
 
 
-def test_what_is_set_by_hand_for_one_is_gone_on_from_and_the_others_begin_anew():
+def test_one_stream_resumes_from_a_state_set_by_hand_and_the_others_start_over():
     set_now, before = shared(3, USERS, ORDERS), shared(8, USERS, ORDERS)
-    found = going_on(users=(BY_HAND, set_now), orders=(before,))
+    found = resumed(users=(BY_HAND, set_now), orders=(before,))
     assert decoded(found) == [shared(3, USERS)]
     assert "begins anew for crm.orders" in found.warning
 
 
-def test_what_is_set_by_hand_for_one_is_a_state_like_others_where_the_others_have_passed_it():
+def test_a_state_set_by_hand_that_the_others_have_passed_is_an_ordinary_state():
     known, further = shared(3, USERS, ORDERS), shared(8, USERS, ORDERS)
-    assert decoded(going_on(users=(BY_HAND, known), orders=(known, further))) == [known]
+    assert decoded(resumed(users=(BY_HAND, known), orders=(known, further))) == [known]
 
 
-def test_states_set_by_hand_that_differ_are_none():
-    found = going_on(users=(BY_HAND, shared(3, USERS)), orders=(BY_HAND, shared(8, ORDERS)))
+def test_different_states_set_by_hand_are_ignored():
+    found = resumed(users=(BY_HAND, shared(3, USERS)), orders=(BY_HAND, shared(8, ORDERS)))
     assert found.states == ()
 
 
-def test_a_stream_without_a_state_begins_anew():
-    found = going_on(users=(shared(3, USERS, ORDERS, VISITS, id=7),), orders=None, visits=None)
+def test_a_stream_without_a_state_starts_over():
+    found = resumed(users=(shared(3, USERS, ORDERS, VISITS, id=7),), orders=None, visits=None)
     assert decoded(found) == [shared(3, USERS, id=7)]
 
 
-def test_a_stream_whose_state_was_its_own_begins_anew_under_one_of_all():
-    found = going_on(users=(shared(3, USERS, ORDERS),), orders=(own(ORDERS, 7),))
+def test_a_stream_with_its_own_state_starts_over_under_a_global_state():
+    found = resumed(users=(shared(3, USERS, ORDERS),), orders=(own(ORDERS, 7),))
     assert decoded(found) == [shared(3, USERS)]
 
 
-def test_all_begin_anew_with_a_new_stream_where_the_state_tells_no_stream_from_another():
-    found = going_on(users=(shared(3),), orders=None)
+def test_all_streams_start_over_with_a_new_stream_if_the_state_is_not_divided_by_stream():
+    found = resumed(users=(shared(3),), orders=None)
     assert found.states == ()
     assert "crm.orders has not reached it: the records of crm.users come again" in found.warning
     empty = {"stream_descriptor": {"name": "users", "namespace": "crm"}, "stream_state": {}}
     state = {"type": "GLOBAL", "global": {"shared_state": {"lsn": 3}, "stream_states": [empty]}}
-    assert going_on(users=(state,), orders=None).states == ()
+    assert resumed(users=(state,), orders=None).states == ()
 
 
-def test_a_stream_that_is_read_in_full_holds_up_no_other():
-    found = going_on(users=(shared(3),), orders=None, in_full=(ORDERS,))
+def test_a_stream_that_is_read_in_full_does_not_delay_the_others():
+    found = resumed(users=(shared(3),), orders=None, in_full=(ORDERS,))
     assert (decoded(found), found.warning) == ([shared(3)], None)
 
 
-def test_what_is_not_left_out_keeps_its_text():
+def test_the_remaining_state_keeps_its_text():
     entry = (
         '{"stream_descriptor":{"name":"users","namespace":"crm"},"stream_state":{"at":1.10,"n":123456789012345678901}}'
     )
     other = '{"stream_descriptor":{"name":"orders","namespace":"crm"}}'
     whole = f'{{"type":"GLOBAL","global":{{"shared_state":{{"lsn":1e400}},"stream_states":[{other},{entry}]}}}}'
-    (state,) = going_on(users=(whole,), orders=None).states
+    (state,) = resumed(users=(whole,), orders=None).states
     assert state.decode() == whole.replace(f"{other},", "")
 
 
-def test_a_legacy_state_is_divided_where_it_names_streams():
+def test_a_legacy_state_is_divided_if_it_names_streams():
     state = {"data": {"users": {"at": 1}, "orders": {"at": 7}}}
-    assert decoded(going_on(users=(state,), orders=None)) == [{"data": {"users": {"at": 1}}}]
+    assert decoded(resumed(users=(state,), orders=None)) == [{"data": {"users": {"at": 1}}}]
 
 
 @pytest.mark.parametrize("state", [{"data": {"cursor": 5}}, {"type": "LEGACY", "data": "opaque"}])
-def test_a_legacy_state_that_names_no_stream_is_none_for_a_new_one(state):
-    assert going_on(users=(state,), orders=None).states == ()
-    assert decoded(going_on(users=(state,), orders=(state,))) == [state]
+def test_a_legacy_state_without_stream_names_is_no_state_for_a_new_stream(state):
+    assert resumed(users=(state,), orders=None).states == ()
+    assert decoded(resumed(users=(state,), orders=(state,))) == [state]
 
 
-def test_what_is_no_state_is_refused():
+def test_an_invalid_state_is_refused():
     with pytest.raises(SettingsError, match="no Airbyte state"):
-        going_on(users=("{",))
+        resumed(users=("{",))

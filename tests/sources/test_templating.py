@@ -1,4 +1,4 @@
-"""A connector's config that names the partition."""
+"""A connector's config contains placeholders for the partition."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_value_that_looks_like_a_number_or_a_placeholder_stays_text():
     }
 
 
-def test_an_unknown_name_is_refused_with_its_place_and_the_known_ones():
+def test_an_unknown_name_is_refused_with_its_location_and_the_known_ones():
     with pytest.raises(
         SettingsError, match=r"partiton_key .* at a\.b\[0\].*Known here: partition_key, partition_start"
     ):
@@ -97,12 +97,12 @@ def test_instants_are_in_utc_and_dates_in_the_windows_own_zone():
     assert values["partition_end_date"] == values["partition_last_date"] == "2024-01-31"
 
 
-def test_dimensions_have_a_value_each():
+def test_each_dimension_has_a_value():
     values = partition_values("2024-01-31|eu", dimensions={"date": "2024-01-31", "region": "eu"})
     assert render_config({"r": "{{ partition_key.region }}"}, values) == {"r": "eu"}
 
 
-# What templates may have, and what they may not
+# Allowed and forbidden templates
 
 
 DAY = {"partition_key": "2026-01-05", "partition_start_epoch": 1767571200, "partition_key.region": "eu"}
@@ -128,7 +128,7 @@ DAY = {"partition_key": "2026-01-05", "partition_start_epoch": 1767571200, "part
         ("a line\n{{ partition_key }}\n", "a line\n2026-01-05\n"),
     ],
 )
-def test_a_template_is_rendered_by_the_partitions_own_values(template, rendered):
+def test_a_template_is_rendered_with_the_values_of_the_partition(template, rendered):
     assert render_config({"a": template}, DAY) == {"a": rendered}
 
 
@@ -162,24 +162,24 @@ def test_a_template_is_rendered_by_the_partitions_own_values(template, rendered)
     ],
     ids=lambda each: each[:40],
 )
-def test_what_could_run_long_grow_large_or_reach_out_is_refused(template, reason):
+def test_a_template_that_could_run_long_grow_large_or_escape_the_sandbox_is_refused(template, reason):
     with pytest.raises(SettingsError, match=reason) as caught:
         render_config({"a": {"b": template}}, DAY)
     assert caught.value.setting == "a.b"
 
 
-def test_an_error_does_not_repeat_what_may_be_a_secret():
+def test_an_error_does_not_repeat_a_possible_secret():
     with pytest.raises(SettingsError) as caught:
         render_config({"password": "hun{{ter2"}, DAY)
     assert "ter2" not in str(caught.value)
     assert "password" in str(caught.value)
 
 
-def test_a_text_that_was_looked_up_is_no_template():
+def test_a_looked_up_text_is_not_a_template():
     assert render_config({"password": Verbatim("a{{ b }}{% c")}, DAY) == {"password": "a{{ b }}{% c"}
 
 
-def test_dimensions_with_windows_have_values_each():
+def test_each_dimension_with_a_window_has_its_own_values():
     may, june = (datetime(2026, month, 1, tzinfo=UTC) for month in (5, 6))
     values = partition_values("x", windows={"month": (may, june), "day": (may, may)})
     config = {"a": "{{ partition_start.month }} {{ partition_end_date.month }}", "b": "{{ partition_end_epoch.day }}"}

@@ -1,4 +1,4 @@
-"""A machine without an identity of its own."""
+"""A machine without an identity."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs of a bucket, on moto and rclone."""
+"""The operations of a bucket, on moto and rclone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def keys_of(bucket: Bucket) -> list[str]:
     return [each.key for each in bucket.list_objects("") if each.key != SERVER_FILE]
 
 
-def test_what_was_put_is_read_back_with_its_etag(any_s3: S3Server) -> None:
+def test_a_put_object_is_read_back_with_its_etag(any_s3: S3Server) -> None:
     bucket = open_bucket(any_s3.connection, any_s3.new_bucket())
     etag = bucket.put("a/b.txt", b"content")
     assert bucket.get("a/b.txt") == (b"content", etag)
@@ -48,7 +48,7 @@ def test_a_missing_object_is_none(any_s3: S3Server) -> None:
     assert bucket.head("missing") is None
 
 
-def test_listing_goes_over_pages(moto_s3: S3Server) -> None:
+def test_a_listing_reads_all_pages(moto_s3: S3Server) -> None:
     bucket = open_bucket(moto_s3.connection, moto_s3.new_bucket())
     keys = [f"p/{number:04}" for number in range(1003)]
     moto_s3.fill(bucket.name, keys)
@@ -87,7 +87,7 @@ def test_only_a_server_that_honours_conditions_detects_concurrent_writers(
         assert keys_of(bucket) == []
 
 
-def test_a_server_that_ignores_conditions_is_warned_of_once(
+def test_a_server_that_ignores_conditions_causes_one_warning(
     rclone_s3: S3Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     _warn_without_conditions.cache_clear()
@@ -127,8 +127,8 @@ def test_an_aborted_upload_leaves_nothing(any_s3: S3Server) -> None:
     assert keys_of(bucket) == []
 
 
-def test_an_empty_etag_in_the_answer_to_a_completion_is_an_answer(moto_s3: S3Server) -> None:
-    """As Ceph 16 answers."""
+def test_an_empty_etag_in_the_answer_to_a_completion_is_accepted(moto_s3: S3Server) -> None:
+    """Ceph 16 answers like this."""
 
     def without_etag(request: Request, forward: Forward) -> Response:
         answer = forward()
@@ -159,14 +159,14 @@ def test_the_status_412_is_an_unmet_condition_whatever_its_code(moto_s3: S3Serve
         assert bucket.get("x")[0] == b"theirs"
 
 
-def test_completing_an_unknown_upload_says_that_it_vanished(rclone_s3: S3Server) -> None:
+def test_completing_an_unknown_upload_reports_that_it_vanished(rclone_s3: S3Server) -> None:
     bucket = open_bucket(rclone_s3.connection, rclone_s3.new_bucket())
     with pytest.raises(UploadVanishedError):
         bucket.complete_upload("x", "unknown", ["etag"])
     bucket.abort_upload("x", "unknown")
 
 
-def test_errors_are_sentences_that_name_the_cure(moto_s3: S3Server) -> None:
+def test_errors_are_sentences_that_name_the_remedy(moto_s3: S3Server) -> None:
     missing = open_bucket(moto_s3.connection, "lake-missing")
     with pytest.raises(BucketNotFoundError, match="'lake-missing' does not exist"):
         missing.first_page("")
@@ -186,7 +186,7 @@ def test_a_wrong_secret_is_named_and_not_shown(moto_s3: S3Server) -> None:
     assert "not-the-secret" not in str(refused.value)
 
 
-def test_an_endpoint_where_nobody_answers_is_named() -> None:
+def test_an_endpoint_that_does_not_answer_is_named() -> None:
     connection = S3Connection(endpoint="http://127.0.0.1:1", access_key_id="a", secret_access_key="b", max_attempts=1)
     with pytest.raises(EndpointUnreachableError, match=r"127\.0\.0\.1:1"):
         open_bucket(connection, "lake").first_page("")
@@ -216,7 +216,7 @@ def test_a_missing_identity_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_pat
     ],
 )
 def test_a_denial_names_the_resource_in_its_part_of_aws(region: str, endpoint: str, partition: str) -> None:
-    """The denial is given in place of a request to the server."""
+    """The denial replaces a request to the server."""
     keys = {"access_key_id": "AKIA", "secret_access_key": "none"}
     bucket = open_bucket(S3Connection(region=region, endpoint=endpoint, max_attempts=1, **keys), f"lake-{region}")
     body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"

@@ -1,4 +1,4 @@
-"""A missing identity and a wrong AWS configuration: the same message with its cure by every way in."""
+"""With a missing identity or a wrong AWS configuration, every entry point shows the same message with its remedy."""
 
 from __future__ import annotations
 
@@ -281,7 +281,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_message_has_a_cure_and_is_the_same_by_every_way_in(
+def test_the_message_has_a_remedy_and_is_the_same_at_every_entry_point(
     bare: pytest.MonkeyPatch, tmp_path: Path, name: str
 ) -> None:
     case = CASES[name]
@@ -357,7 +357,7 @@ def test_an_endpoint_of_a_link_that_is_no_url_is_named(bare: pytest.MonkeyPatch,
 
 
 def test_a_program_does_not_read_standard_input(moto_s3: S3Server, bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It carries the records of `s3dest write`."""
+    """Standard input carries the records of `s3dest write`."""
     (tmp_path / "config").write_text(program("cat"))
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -367,7 +367,7 @@ def test_a_program_does_not_read_standard_input(moto_s3: S3Server, bare: pytest.
 
 
 def test_secrets_of_the_environment_are_not_shown(bare: pytest.MonkeyPatch) -> None:
-    """Although an error quotes the values that it blames."""
+    """This holds although an error quotes the values that it complains about."""
     for name, value in {**KEYS, "AWS_SESSION_TOKEN": "hush-hush", "AWS_DEFAULT_REGION": "hush hush"}.items():
         bare.setenv(name, value)
     bare.setenv("AWS_SECRET_ACCESS_KEY", "region_name 'hush hush'")
@@ -375,8 +375,8 @@ def test_secrets_of_the_environment_are_not_shown(bare: pytest.MonkeyPatch) -> N
     assert message.startswith("AWS_DEFAULT_REGION")
 
 
-def test_a_setting_that_only_other_clients_read_does_no_harm(moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
-    """Keys in the settings ask no link, so `check` works whenever a sync does."""
+def test_a_setting_that_only_other_clients_read_is_ignored(moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
+    """Keys in the settings use no link of the chain, so `check` works whenever a sync does."""
     bucket = moto_s3.new_bucket()
     bare.setenv("AWS_RETRY_MODE", "bold")
     connection = replace(moto_s3.connection, sts_endpoint=moto_s3.endpoint)

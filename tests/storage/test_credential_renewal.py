@@ -1,6 +1,7 @@
-"""A long-lived process: credentials that are missing for a moment, renewed, revoked or of another environment.
+"""A long-lived process, and credentials that are temporarily missing, renewed, revoked, or from another environment.
 
-The same bucket continues with the current credentials without a restart, and so does the operation that met the old.
+The same bucket continues with the current credentials without a restart. So does the operation that used the old
+ones.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def lake(moto_s3: S3Server) -> str:
 
 @pytest.fixture
 def by_chain(moto_s3: S3Server, bare: pytest.MonkeyPatch) -> S3Connection:
-    """A connection without an identity of its own."""
+    """A connection without its own identity."""
     return S3Connection(endpoint=moto_s3.endpoint, region="us-east-1", sts_endpoint=moto_s3.endpoint, max_attempts=1)
 
 
@@ -61,7 +62,8 @@ def write_profile(folder: Path, keys: Keys) -> None:
 
 
 def write_program(folder: Path, keys: Keys) -> None:
-    """Gives the default profile a program that prints these keys, without expiration, and counts its runs in `runs`."""
+    """Gives the default profile a program that prints these keys, without expiration, and records its runs in
+    `runs`."""
     answer = {"Version": 1, "AccessKeyId": keys["access_key_id"], "SecretAccessKey": keys["secret_access_key"]}
     (folder / "answer").write_text(json.dumps(answer))
     if (folder / "config").exists():
@@ -81,7 +83,7 @@ def signers(server: Door) -> list[str]:
     return [each[1] for each in found if each]
 
 
-class TestMissingForAMoment:
+class TestTemporarilyMissing:
     def test_a_metadata_service_that_is_silent_when_the_first_client_is_made(
         self, moto_s3: S3Server, lake: str, by_chain: S3Connection, bare: pytest.MonkeyPatch
     ) -> None:
@@ -97,7 +99,7 @@ class TestMissingForAMoment:
             client.put_object(Bucket=lake, Key="b")
             assert open_bucket(by_chain, lake).get("a")[0] == b"1"
 
-    def test_keys_in_hand_are_used_while_their_file_is_written_anew(
+    def test_known_keys_are_used_while_their_file_is_rewritten(
         self, moto_s3: S3Server, lake: str, by_chain: S3Connection, bare: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         write_profile(tmp_path, new_user(moto_s3)[1])
@@ -127,7 +129,7 @@ class TestRenewed:
     def test_the_same_operation_is_sent_again_after_a_refusal(
         self, moto_s3: S3Server, lake: str, by_chain: S3Connection, bare: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """The keys come from no file that could be watched, and have no expiration."""
+        """No file contains the keys, so none can be watched, and they do not expire."""
         (first, old), (_, new) = new_user(moto_s3), new_user(moto_s3)
         write_program(tmp_path, old)
         with door() as server:
@@ -177,7 +179,7 @@ class TestRenewed:
                 keys.update(machine_keys(moto_s3, role))
                 verb()
 
-    def test_keys_of_the_settings_are_refused_at_once(self, moto_s3: S3Server, lake: str) -> None:
+    def test_refused_keys_of_the_settings_fail_immediately(self, moto_s3: S3Server, lake: str) -> None:
         name, keys = new_user(moto_s3)
         revoke(moto_s3, name, keys)
         with door() as server:
@@ -299,7 +301,7 @@ class TestARole:
         counted: Rule,
         assumed: list[str],
     ) -> None:
-        """Its own credentials have expired, and so have those that assumed it."""
+        """Its own credentials have expired, and so have those that assumed the role."""
         (name, old), (_, new) = (new_user(moto_s3, ["sts:AssumeRole"], ["*"]) for _ in range(2))
         write_program(tmp_path, old)
         refused: list[str] = []

@@ -1,4 +1,4 @@
-"""Every link of the credential chain gives an identity, which the bucket accepts and `identity` names."""
+"""Every link of the credential chain provides an identity that the bucket accepts and `identity` names."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def lake(moto_s3: S3Server) -> str:
 
 @pytest.fixture
 def by_chain(moto_s3: S3Server, bare: pytest.MonkeyPatch) -> S3Connection:
-    """A connection without an identity of its own; its security token service is moto's."""
+    """A connection without its own identity. Its security token service is moto's."""
     return S3Connection(endpoint=moto_s3.endpoint, region="us-east-1", sts_endpoint=moto_s3.endpoint)
 
 
 def landed_by(lake: str, connection: S3Connection) -> Identity:
-    """The identity of the connection, after writing and reading an object."""
+    """The identity of the connection, after it has written and read an object."""
     bucket = open_bucket(connection, lake)
     bucket.put("a", b"1")
     assert bucket.get("a")[0] == b"1"
@@ -57,10 +57,10 @@ def test_the_environment(moto_s3: S3Server, lake: str, by_chain: S3Connection, b
     assert found.arn == f"arn:aws:iam::{ACCOUNT}:user/{name}"
 
 
-def test_a_changed_environment_is_seen(
+def test_a_changed_environment_is_noticed(
     moto_s3: S3Server, lake: str, by_chain: S3Connection, bare: pytest.MonkeyPatch
 ) -> None:
-    """A first attempt without an identity does not spoil a later one with it."""
+    """A first attempt without an identity does not prevent a later one from succeeding."""
     with pytest.raises(CredentialsError, match="No identity: neither"):
         open_bucket(by_chain, "lake-1").put("a", b"")
     _, keys = new_user(moto_s3)
@@ -90,7 +90,7 @@ def test_a_profile(
 
 
 def test_a_profile_that_assumes_a_role(moto_s3: S3Server, lake: str, bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The role of a profile is assumed at the connection's `sts_endpoint`, too."""
+    """The role of a profile is also assumed at the connection's `sts_endpoint`."""
     _, keys = new_user(moto_s3, ["sts:AssumeRole"], ["*"])
     role = new_role(moto_s3, external_id="the-external-id")
     (tmp_path / "config").write_text(
@@ -147,7 +147,7 @@ def test_an_instance_profile_by_the_second_version_of_the_metadata_service(
     assert all(each.endswith(" 200") for each in asked)
 
 
-def test_no_link_at_all(by_chain: S3Connection) -> None:
+def test_no_link_provides_an_identity(by_chain: S3Connection) -> None:
     with pytest.raises(CredentialsError, match=r"No identity: .* Set access_key_id and secret_access_key, or role_arn"):
         identity(by_chain)
 
@@ -160,7 +160,7 @@ def test_no_link_at_all(by_chain: S3Connection) -> None:
         ({"AWS_ROLE_ARN": "arn:aws:iam::1:role/r", "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere"}, "/nowhere"),
     ],
 )
-def test_half_an_identity_is_an_error_by_both_ways_in(
+def test_an_incomplete_identity_is_an_error_in_settings_and_environment(
     by_chain: S3Connection, bare: pytest.MonkeyPatch, variables: dict[str, str], message: str
 ) -> None:
     for name, value in variables.items():
@@ -171,7 +171,7 @@ def test_half_an_identity_is_an_error_by_both_ways_in(
 
 
 class TestCaller:
-    """STS says whom a connection acts as, and nothing depends on the answer."""
+    """STS reports whom a connection acts as. Nothing depends on the answer."""
 
     def test_keys_of_another_server_are_not_shown_to_aws(self, moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
         found = identity(moto_s3.connection)
@@ -185,7 +185,7 @@ class TestCaller:
         assert found.arn is None
         assert found.unknown == f"{sts.endpoint} refused to tell: InvalidClientTokenId"
 
-    def test_a_service_that_never_answers_is_not_waited_for(self, bare: pytest.MonkeyPatch) -> None:
+    def test_the_caller_does_not_wait_for_a_service_that_never_answers(self, bare: pytest.MonkeyPatch) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
             endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
             keys = {"access_key_id": "AKIA", "secret_access_key": "secret"}
@@ -211,9 +211,9 @@ def test_the_region_of_the_security_token_service(
 
 
 class TestEndpointsOfTheAwsConfiguration:
-    """AWS_ENDPOINT_URL and the like count, under the rules for endpoints of the settings."""
+    """AWS_ENDPOINT_URL and similar variables apply, under the same rules as endpoints of the settings."""
 
-    def test_they_are_used_like_one_of_the_settings(self, moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
+    def test_the_endpoints_are_used_like_one_of_the_settings(self, moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
         bare.setenv("AWS_ENDPOINT_URL_S3", moto_s3.endpoint)
         _, keys = new_user(moto_s3)
         bucket = open_bucket(S3Connection(region="us-east-1", **keys), moto_s3.new_bucket())

@@ -26,7 +26,7 @@ def test_only_objects_with_the_given_etag_are_deleted(any_s3: S3Server) -> None:
         assert keys_of(bucket) == ["b"]
 
 
-def test_no_keys_cost_no_request(moto_s3: S3Server) -> None:
+def test_a_deletion_without_keys_makes_no_request(moto_s3: S3Server) -> None:
     Bucket(None, "lake").delete_unchanged({})
 
 
@@ -38,8 +38,8 @@ def test_more_keys_than_one_request_takes_are_deleted(moto_s3: S3Server) -> None
     assert keys_of(bucket) == ["k/33"]
 
 
-def test_a_second_try_spares_what_was_put_after_the_first(any_s3: S3Server) -> None:
-    """The first deletion succeeds and its answer is lost; before the next try another writer puts the key again."""
+def test_a_retry_spares_an_object_that_was_put_after_the_first_attempt(any_s3: S3Server) -> None:
+    """The first deletion succeeds but its answer is lost. Before the retry, another writer puts the key again."""
     name = any_s3.new_bucket()
     other = open_bucket(any_s3.connection, name)
     seen = {"a": other.put("a", b"old")}

@@ -1,4 +1,5 @@
-"""What is read of foreign errors: codes and classes of the installed botocore, and AWS's documented wording."""
+"""What the library reads from foreign errors: codes and classes of the installed botocore, and AWS's documented
+wording."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ KEY_ARN = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd"
 
 
 def pauses_of_a_put(endpoint: str) -> tuple[list[float], str]:
-    """The pauses between the tries of a put that fails, and what the error says."""
+    """The pauses between the attempts of a failing put, and the error message."""
     pauses: list[float] = []
     policy = RetryPolicy(max_attempts=3, pause=pauses.append)
     with pytest.raises(EndpointUnreachableError) as failed:
@@ -31,15 +32,15 @@ def pauses_of_a_put(endpoint: str) -> tuple[list[float], str]:
 
 
 class TestTls:
-    """OpenSSL's reason decides whether another try may help."""
+    """OpenSSL's reason decides whether a retry may help."""
 
-    def test_an_unknown_authority_is_not_tried_again(self, moto_s3: S3Server, tmp_path: Path) -> None:
+    def test_an_unknown_authority_is_not_retried(self, moto_s3: S3Server, tmp_path: Path) -> None:
         with door(tls=new_authority(tmp_path).server) as server:
             pauses, message = pauses_of_a_put(server.endpoint)
         assert pauses == []
         assert "CERTIFICATE_VERIFY_FAILED" in message
 
-    def test_a_server_that_speaks_plain_http_is_not_tried_again(self, moto_s3: S3Server) -> None:
+    def test_a_server_that_speaks_plain_http_is_not_retried(self, moto_s3: S3Server) -> None:
         pauses, message = pauses_of_a_put(moto_s3.endpoint.replace("http://", "https://"))
         assert pauses == []
         assert "write http://" in message
@@ -64,14 +65,14 @@ class TestTls:
             listener.shutdown(socket.SHUT_RDWR)
             thread.join(10)
 
-    def test_a_handshake_that_breaks_off_is_tried_again(self, hanging_up: str) -> None:
+    def test_an_interrupted_handshake_is_retried(self, hanging_up: str) -> None:
         pauses, _ = pauses_of_a_put(hanging_up)
         assert len(pauses) == 2
 
 
 class TestAwsDenials:
-    """AWS names the action and the kind of policy in a message alone, as
-    https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html shows it."""
+    """AWS names the action and the kind of policy only in the message, as
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html shows."""
 
     def test_the_named_action_and_resource_replace_those_of_the_request(self) -> None:
         text = f"{USER} is not authorized to perform: kms:GenerateDataKey on resource: {KEY_ARN} because no identity-"
@@ -79,12 +80,12 @@ class TestAwsDenials:
         assert error.action == "kms:GenerateDataKey"
         assert f'"Action": "kms:GenerateDataKey", "Resource": "{KEY_ARN}"' in error.message
 
-    def test_a_quoted_resource_is_no_part_of_the_action(self) -> None:
+    def test_a_quoted_resource_is_not_part_of_the_action(self) -> None:
         text = f'{USER} is not authorized to perform: s3:PutObjectAcl on resource: "arn:aws:s3:::lake/a" because …'
         error = access_denied("s3:PutObject", "lake", "a", text)
         assert '"Action": "s3:PutObjectAcl", "Resource": "arn:aws:s3:::lake/*"' in error.message
 
-    def test_no_statement_is_given_against_an_explicit_deny(self) -> None:
+    def test_no_statement_is_suggested_against_an_explicit_deny(self) -> None:
         text = f"{USER} is not authorized to perform: s3:PutObject with an explicit deny in a service control policy"
         error = access_denied("s3:PutObject", "lake", "a", text)
         assert "A policy denies it explicitly" in error.message

@@ -1,4 +1,4 @@
-"""Requests to this machine never go through a proxy, whatever the environment says: a proxy would read them."""
+"""Requests to this machine never go through a proxy, whatever the environment says, because a proxy would read them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ VARIABLES = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
 
 @contextmanager
 def recording_proxy() -> Iterator[tuple[str, list[str]]]:
-    """A proxy that refuses everything: its URL, and the request lines that it received."""
+    """A proxy that refuses everything. Yields its URL, and the request lines that it received."""
     received: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -54,7 +54,7 @@ def recording_proxy() -> Iterator[tuple[str, list[str]]]:
 
 @pytest.fixture
 def proxied(bare: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """An environment with a proxy for everything: the request lines that it received."""
+    """An environment with a proxy for everything. Yields the request lines that the proxy received."""
     bare.delenv("NO_PROXY", raising=False)
     bare.delenv("no_proxy", raising=False)
     with recording_proxy() as (url, received):
@@ -143,8 +143,8 @@ def test_a_sign_in_portal_on_this_machine(
     assert proxied == []
 
 
-def test_what_leaves_this_machine_goes_through_the_proxy(moto_s3: S3Server, proxied: list[str]) -> None:
-    """With https, or if plain http is allowed; otherwise nothing is sent at all."""
+def test_requests_that_leave_this_machine_go_through_the_proxy(moto_s3: S3Server, proxied: list[str]) -> None:
+    """This applies to https, and to plain http if it is allowed. Otherwise nothing is sent."""
     keys = {"access_key_id": "AKIA", "secret_access_key": "secret", "max_attempts": 1}
     with pytest.raises(SettingsError, match="does not use HTTPS"):
         S3Connection(endpoint="http://minio.example.com:9000", **keys)

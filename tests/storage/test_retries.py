@@ -1,5 +1,5 @@
-"""Faults of networks and servers, injected by a proxy in front of real servers: every request survives them or fails
-with one message, and no object is ever half of what was sent."""
+"""A proxy in front of real servers injects faults of networks and servers. Every request survives them or fails with
+one message, and no object ever contains only half of what was sent."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from s3dest_dagster.storage.bucket import SERVER_FILE
 BODY = bytes(range(256)) * 300
 PART = bytes(reversed(range(256))) * 300
 KNOWN = "known/"
-"""The root under which the bucket keeps what its server can do."""
+"""The root under which the bucket stores the abilities of the server."""
 
 
 def through(proxy: FaultProxy, name: str, *, read_timeout_s: float = 10, **retry_policy: Any) -> Bucket:
     """The bucket through the proxy, with a client that tries each request once and a retry policy without pauses.
 
-    What the server can do is known, so that no fault hits the probing.
+    The abilities of the server are known, so no fault hits the probes.
     """
     behind = open_bucket(proxy.behind.connection, name).with_root(KNOWN)
     behind.put(f"{KNOWN}{SERVER_FILE}", with_abilities(None, proxy.server.endpoint, name, behind.abilities))
@@ -40,8 +40,8 @@ def keys_in(keys: Iterable[str]) -> list[str]:
     return [key for key in keys if not key.startswith(KNOWN)]
 
 
-def every_verb(bucket: Bucket) -> None:
-    """Uses every verb of a bucket and checks the results."""
+def every_operation(bucket: Bucket) -> None:
+    """Uses every operation of a bucket and checks the results."""
     bucket.put("plain", BODY)
     assert bucket.get("plain")[0] == BODY
     assert bucket.head("plain").size == len(BODY)
@@ -57,7 +57,7 @@ def every_verb(bucket: Bucket) -> None:
 
 
 def assert_whole(server: S3Server, name: str) -> None:
-    """Checks what the server holds after `every_verb`, without the proxy and the library."""
+    """Checks what the server holds after `every_operation`, without the proxy and the library."""
     client = server.client()
     assert keys_in(each["Key"] for each in client.list_objects_v2(Bucket=name)["Contents"]) == ["large"]
     assert client.get_object(Bucket=name, Key="large")["Body"].read() == PART
@@ -83,19 +83,19 @@ def test_every_request_survives_a_single_fault(faulty_rclone: FaultProxy, fault:
     bucket = through(faulty_rclone, name)
     for call in met_by(fault, NOTICED_BY_THE_COMMIT, LEAVES_AN_UPLOAD):
         faulty_rclone.next(call, fault)
-    every_verb(bucket)
+    every_operation(bucket)
     assert faulty_rclone.waiting == 0
     assert_whole(faulty_rclone.behind, name)
 
 
 @pytest.mark.parametrize("fault", [each for each in IMMEDIATE if each is not Fault.CUT_BODY])
 def test_every_request_survives_a_burst_of_faults(faulty_moto: FaultProxy, fault: Fault) -> None:
-    """Except half a body, which moto takes for a whole one, sometimes only after the next try."""
+    """Half a body is excluded, because moto takes it for a whole one, sometimes only after the next attempt."""
     name = faulty_moto.behind.new_bucket()
     bucket = through(faulty_moto, name)
     for call in met_by(fault, LEAVES_AN_UPLOAD):
         faulty_moto.next(call, fault, fault, fault)
-    every_verb(bucket)
+    every_operation(bucket)
     assert faulty_moto.waiting == 0
     assert_whole(faulty_moto.behind, name)
 
@@ -105,18 +105,18 @@ def test_every_request_survives_a_burst_of_half_bodies(faulty_rclone: FaultProxy
     bucket = through(faulty_rclone, name)
     for call in met_by(Fault.CUT_BODY, NOTICED_BY_THE_COMMIT, LEAVES_AN_UPLOAD):
         faulty_rclone.next(call, *[Fault.CUT_BODY] * 3)
-    every_verb(bucket)
+    every_operation(bucket)
     assert faulty_rclone.waiting == 0
     assert_whole(faulty_rclone.behind, name)
 
 
 def test_every_request_survives_a_server_that_hangs(faulty_moto: FaultProxy) -> None:
-    """On a slow machine, too: a slow answer that is taken for a hang is tried again."""
+    """This also holds on a slow machine, where a slow answer that looks like a hang is retried."""
     name = faulty_moto.behind.new_bucket()
     bucket = through(faulty_moto, name, read_timeout_s=0.5, max_attempts=50)
     for call in CALLS:
         faulty_moto.next(call, Fault.HANG)
-    every_verb(bucket)
+    every_operation(bucket)
     assert faulty_moto.waiting == 0
 
 
@@ -147,7 +147,7 @@ def test_a_conditional_put_whose_answer_was_lost_is_recognized_as_our_own(
 
 @pytest.mark.parametrize("fault", [Fault.CUT_BODY, Fault.RESET_IN_BODY])
 def test_half_a_body_makes_no_object_and_no_part(faulty_rclone: FaultProxy, fault: Fault) -> None:
-    """On a server that compares the body with its announced length; moto does not."""
+    """The server compares the body with its announced length. moto does not."""
     bucket = through(faulty_rclone, faulty_rclone.behind.new_bucket(), max_attempts=2)
     upload = bucket.create_upload("large", {})
     faulty_rclone.always(fault, "PutObject", "UploadPart")
@@ -171,11 +171,11 @@ def test_half_an_answer_is_never_taken_for_an_object(faulty_moto: FaultProxy, fa
             list(bucket.list_objects(""))
 
 
-# How often and how long
+# Number of attempts and total time
 
 
 class Clock:
-    """A clock that only pauses move."""
+    """A clock that only pauses advance."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -205,7 +205,7 @@ def test_pauses_grow_to_twenty_seconds_and_are_random_over_their_length(faulty_m
     assert none.pauses == [0] * 7
 
 
-def test_the_error_says_what_where_how_often_and_how_long(faulty_moto: FaultProxy) -> None:
+def test_the_error_names_object_action_attempts_and_duration(faulty_moto: FaultProxy) -> None:
     message = refused(faulty_moto, Clock().retry_policy(max_attempts=3, chance=lambda: 0.5))
     assert message == (
         "S3 failed on s3://lake-1/some/key (s3:PutObject): SlowDown: on purpose. "
@@ -213,7 +213,7 @@ def test_the_error_says_what_where_how_often_and_how_long(faulty_moto: FaultProx
     )
 
 
-def test_no_try_begins_after_the_deadline(faulty_moto: FaultProxy) -> None:
+def test_no_attempt_begins_after_the_deadline(faulty_moto: FaultProxy) -> None:
     clock = Clock()
     message = refused(faulty_moto, clock.retry_policy(max_attempts=100, deadline_s=10, chance=lambda: 1.0))
     assert clock.pauses == [1, 2, 4, 3]
@@ -221,7 +221,7 @@ def test_no_try_begins_after_the_deadline(faulty_moto: FaultProxy) -> None:
     assert faulty_moto.calls.count("PutObject") == 5
 
 
-def test_a_permanent_failure_is_not_tried_again(faulty_moto: FaultProxy) -> None:
+def test_a_permanent_failure_is_not_retried(faulty_moto: FaultProxy) -> None:
     clock = Clock()
     connection = faulty_moto.connection(secret_access_key="wrong", max_attempts=1)
     with pytest.raises(CredentialsError):
@@ -233,7 +233,9 @@ def test_a_permanent_failure_is_not_tried_again(faulty_moto: FaultProxy) -> None
     ("settings", "tries"),
     [({"max_attempts": 1}, 1), ({"max_attempts": 2}, 2), ({"max_attempts": 9, "retry_deadline_s": 1e-9}, 1)],
 )
-def test_the_settings_say_how_often_and_how_long(faulty_moto: FaultProxy, settings: dict[str, Any], tries: int) -> None:
+def test_the_settings_limit_attempts_and_duration(
+    faulty_moto: FaultProxy, settings: dict[str, Any], tries: int
+) -> None:
     faulty_moto.always(Fault.BUSY)
     with pytest.raises(StorageError, match="SlowDown"):
         open_bucket(faulty_moto.connection(**settings), "lake-1").put("key", BODY)
@@ -251,8 +253,9 @@ def begun(bucket: Bucket, pool: PartPool, key: str) -> Upload:
     return upload
 
 
-def test_uploads_that_are_aborted_one_after_another_share_one_grace(faulty_moto: FaultProxy) -> None:
-    """The grace is ten minutes, and the clock moves seven minutes at every look. Waiting for real would time out."""
+def test_uploads_that_are_aborted_one_after_another_share_one_grace_period(faulty_moto: FaultProxy) -> None:
+    """The grace period is ten minutes, and the clock advances by seven minutes each time it is read. Real waiting
+    would time out."""
     bucket = through(faulty_moto, faulty_moto.behind.new_bucket(), read_timeout_s=600, max_attempts=1)
     looks = count(0, 400)
     with PartPool(2, abort_grace_s=600, clock=lambda: next(looks)) as pool:
@@ -264,7 +267,7 @@ def test_uploads_that_are_aborted_one_after_another_share_one_grace(faulty_moto:
             assert caught.value.setting == "abort_grace_s"
 
 
-def test_sending_a_part_renews_the_grace(faulty_moto: FaultProxy) -> None:
+def test_sending_a_part_renews_the_grace_period(faulty_moto: FaultProxy) -> None:
     bucket = through(faulty_moto, faulty_moto.behind.new_bucket(), read_timeout_s=600, max_attempts=1)
     looks = chain([0, 0, 999], count(1000, 0.001))
     with PartPool(2, abort_grace_s=600, clock=lambda: next(looks)) as pool:

@@ -1,4 +1,5 @@
-"""A role: what is sent to assume it, who assumes it, and that its credentials are renewed before they expire."""
+"""A role: the parameters that are sent to assume it, the identity that assumes it, and the renewal of its
+credentials before they expire."""
 
 from __future__ import annotations
 
@@ -137,7 +138,8 @@ def test_a_wrong_external_id_is_named_as_the_cause_and_not_shown(
 
 
 class TestWhoAssumesIt:
-    """The keys of the environment, as for the connector; a profile; the machine. Keys in the settings win."""
+    """The identity is that of the environment's keys, as for the connector, a profile, or the machine. Keys in the
+    settings take precedence."""
 
     def test_the_environments_keys(self, moto_s3: S3Server, lake: str, base_keys: dict[str, str]) -> None:
         role = new_role(moto_s3)
@@ -157,13 +159,15 @@ class TestWhoAssumesIt:
         open_bucket(connection, lake).put("a", b"1")
         assert identity(connection).source == f"role {role}, assumed by the profile 'base' of the credentials file"
 
-    def test_keys_of_the_settings_win_over_the_role(self, moto_s3: S3Server, base_keys: dict[str, str]) -> None:
+    def test_keys_of_the_settings_take_precedence_over_the_role(
+        self, moto_s3: S3Server, base_keys: dict[str, str]
+    ) -> None:
         name, keys = new_user(moto_s3)
         found = identity(in_role(moto_s3.endpoint, new_role(moto_s3), **keys))
         assert found.source == "access keys of the settings"
         assert str(found.arn).endswith(f":user/{name}")
 
-    def test_nobody(self, moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
+    def test_without_an_identity_the_role_is_not_assumed(self, moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
         with pytest.raises(CredentialsError, match=r"nobody .* could assume .*AWS_ACCESS_KEY_ID.*profile_name"):
             identity(in_role(moto_s3.endpoint, ROLE))
 
@@ -172,7 +176,8 @@ class TestRenewal:
     def test_a_sync_outlives_credentials_that_keep_expiring(
         self, moto_s3: S3Server, lake: str, base_keys: dict[str, str]
     ) -> None:
-        """S3 accepts only the twelve newest, so a sync of more requests lands only if it goes over to new ones."""
+        """S3 accepts only the twelve newest credentials, so a sync with more requests lands only if it switches to
+        new ones."""
         role, security = new_role(moto_s3), TokenService(life_s=60, newest=12)
         settings = destination(lake, object_size_mb=0.0001)
         with door(security) as server:
@@ -188,7 +193,7 @@ class TestRenewal:
     def test_credentials_are_used_while_they_last(
         self, moto_s3: S3Server, lake: str, base_keys: dict[str, str], duration: int
     ) -> None:
-        """Even those of 15 minutes, which the SDK alone would renew for each request."""
+        """This includes credentials for 15 minutes, which the SDK alone would renew for each request."""
         security = TokenService()
         with door(security) as server:
             bucket = open_bucket(in_role(server.endpoint, new_role(moto_s3), role_duration_s=duration), lake)
@@ -197,7 +202,7 @@ class TestRenewal:
         assert len(security.asked) == 1
 
     @pytest.mark.parametrize(("life_s", "times"), [(100, 3), (190, 3), (800, 1)])
-    def test_they_are_renewed_in_the_last_quarter_of_their_life(
+    def test_credentials_are_renewed_in_the_last_quarter_of_their_life(
         self, moto_s3: S3Server, lake: str, base_keys: dict[str, str], life_s: float, times: int
     ) -> None:
         security = TokenService(life_s=life_s)

@@ -55,9 +55,9 @@ def test_an_answer_without_a_date_is_ignored() -> None:
 
 def test_a_server_is_asked_once_per_minute(moto_s3: S3Server) -> None:
     def rule(_: Request, forward: Forward) -> Response:
-        given = forward()
-        given.headers["Date"] = DATE
-        return given
+        response = forward()
+        response.headers["Date"] = DATE
+        return response
 
     with odd_server(rule) as server:
         name = moto_s3.new_bucket()

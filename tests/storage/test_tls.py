@@ -35,7 +35,7 @@ def tls(moto_s3: S3Server, authority: Authority) -> Iterator[Door]:
 
 @pytest.fixture
 def connection(moto_s3: S3Server, bare: pytest.MonkeyPatch, tls: Door):
-    """Returns connections to it."""
+    """A function that returns connections to this server."""
 
     def connect(**settings: object) -> S3Connection:
         keys = {"access_key_id": moto_s3.access_key_id, "secret_access_key": moto_s3.secret_access_key}
@@ -45,36 +45,38 @@ def connection(moto_s3: S3Server, bare: pytest.MonkeyPatch, tls: Door):
 
 
 class TestPrivateAuthority:
-    def test_it_is_trusted_by_the_path_of_its_certificate(
+    def test_the_authority_is_trusted_by_the_path_of_its_certificate(
         self, moto_s3: S3Server, connection, authority: Authority
     ) -> None:
         bucket = open_bucket(connection(ca_bundle=str(authority.bundle)), moto_s3.new_bucket())
         bucket.put("a", b"1")
         assert bucket.get("a")[0] == b"1"
 
-    def test_without_it_the_server_is_refused_and_the_cure_named(self, connection) -> None:
+    def test_without_the_authority_the_server_is_refused_and_the_remedy_named(self, connection) -> None:
         with pytest.raises(EndpointUnreachableError, match=r"CERTIFICATE_VERIFY_FAILED.* set ca_bundle"):
             open_bucket(connection(), "lake-1").put("a", b"1")
 
-    def test_another_one_is_not_it(self, connection, tmp_path: Path) -> None:
+    def test_another_authority_is_not_trusted_instead(self, connection, tmp_path: Path) -> None:
         another = new_authority(tmp_path, "another")
         with pytest.raises(EndpointUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
             open_bucket(connection(ca_bundle=str(another.bundle)), "lake-1").put("a", b"1")
 
     @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
-    def test_the_environment_may_name_it(
+    def test_the_environment_can_name_the_authority(
         self, moto_s3: S3Server, connection, authority: Authority, bare: pytest.MonkeyPatch, variable: str
     ) -> None:
         lake = moto_s3.new_bucket()
         bare.setenv(variable, str(authority.bundle))
         open_bucket(connection(), lake).put("a", b"1")
 
-    def test_a_profile_may_name_it(self, moto_s3: S3Server, connection, authority: Authority, tmp_path: Path) -> None:
+    def test_a_profile_can_name_the_authority(
+        self, moto_s3: S3Server, connection, authority: Authority, tmp_path: Path
+    ) -> None:
         lake = moto_s3.new_bucket()
         (tmp_path / "config").write_text(f"[profile work]\nca_bundle={authority.bundle}\n")
         open_bucket(connection(profile_name="work"), lake).put("a", b"1")
 
-    def test_the_setting_wins_over_the_environment(
+    def test_the_setting_takes_precedence_over_the_environment(
         self, connection, authority: Authority, bare: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         bare.setenv("AWS_CA_BUNDLE", str(authority.bundle))
@@ -114,7 +116,7 @@ class TestVerificationIsNotLost:
         assert refused.value.setting == "ca_bundle"
         assert str(path) in str(refused.value)
 
-    def test_where_a_role_is_assumed(
+    def test_when_a_role_is_assumed(
         self, moto_s3: S3Server, tls: Door, authority: Authority, bare: pytest.MonkeyPatch
     ) -> None:
         _, keys = new_user(moto_s3, ["sts:AssumeRole"], ["*"])
@@ -127,8 +129,10 @@ class TestVerificationIsNotLost:
             open_bucket(S3Connection(**settings), lake).put("a", b"1")
         open_bucket(S3Connection(**settings, ca_bundle=str(authority.bundle)), lake).put("a", b"1")
 
-    def test_where_the_chain_asks_by_itself(self, tls: Door, bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        """The token of a web identity would go to whoever answers."""
+    def test_when_the_credential_chain_makes_requests_itself(
+        self, tls: Door, bare: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """The token of a web identity would go to any server that answers."""
         (tmp_path / "token").write_text("a-web-identity-token")
         bare.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/pod")
         bare.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
@@ -161,7 +165,7 @@ class TestRedirects:
 
     @pytest.fixture
     def refused_by(self, moto_s3: S3Server, authority: Authority, bare: pytest.MonkeyPatch):
-        """The error of each call to a server that answers by this rule, and the requests that it received."""
+        """The errors of all calls to a server that answers by this rule, and the requests that it received."""
 
         def call_all(rule: Rule) -> tuple[list[str], list[Request]]:
             keys = {"access_key_id": moto_s3.access_key_id, "secret_access_key": moto_s3.secret_access_key}
@@ -192,10 +196,10 @@ class TestRedirects:
         assert all("redirects to" in each for each in errors)
         assert (len(seen), plain.seen) == (len(CALLS), [])
 
-    def test_those_of_aws_are_followed_only_to_hosts_of_aws_over_tls(
+    def test_redirects_of_aws_are_followed_only_to_aws_hosts_over_tls(
         self, plain: Door, bare: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
-        """The bucket of another region is found; the endpoint that the answer names is not asked."""
+        """The bucket in another region is found. No request goes to the endpoint that the answer names."""
         hosts = [f"lake-1.s3.{region}.amazonaws.com" for region in ("eu-west-1", "us-west-2")]
         aws = new_authority(tmp_path, "aws", hosts)
 
@@ -235,7 +239,9 @@ class TestPlainHttp:
     def logged(self, caplog: pytest.LogCaptureFixture) -> list[tuple[int, str]]:
         return [(each.levelno, each.message) for each in caplog.records if "HTTPS" in each.message]
 
-    def test_beyond_this_machine_it_is_a_warning_once_for_each_endpoint(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_plain_http_beyond_this_machine_causes_one_warning_for_each_endpoint(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         keys = {"access_key_id": "AKIA", "secret_access_key": "secret", "allow_plain_http": True}
         for name in ("minio", "minio", "ceph"):
             for attempts in (1, 2):
@@ -246,7 +252,9 @@ class TestPlainHttp:
             "http://ceph.example.com",
         ]
 
-    def test_on_this_machine_it_is_no_warning(self, moto_s3: S3Server, caplog: pytest.LogCaptureFixture) -> None:
+    def test_plain_http_on_this_machine_causes_no_warning(
+        self, moto_s3: S3Server, caplog: pytest.LogCaptureFixture
+    ) -> None:
         caplog.set_level(logging.INFO)
         for _ in range(2):
             open_bucket(S3Connection(endpoint=moto_s3.endpoint, max_attempts=7), "lake").client.close()
