@@ -36,7 +36,12 @@ MAX_EXPECTED_NAMES = 64
 """The most undeclared names that a plan expects for a level."""
 
 _NO_STRUCT_NAME = re.compile(r'["\\\x00-\x1f]')
-"""Matches names that msgspec refuses."""
+"""Matches names that msgspec refuses: those that JSON writes with an escape."""
+
+
+def is_struct_name(name: str) -> bool:
+    """Whether a generated Struct can have a field of this name."""
+    return not _NO_STRUCT_NAME.search(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +139,7 @@ class _Sample:
         counts = Counter(name for names in self._undeclared for name in names)
         expected = set(self._plan.expected)
         for name, count in counts.most_common():
-            fits = not _NO_STRUCT_NAME.search(name) and name not in OVERFLOW_NAMES
+            fits = is_struct_name(name) and name not in OVERFLOW_NAMES
             if count >= floor and fits and len(expected) < MAX_EXPECTED_NAMES:
                 expected.add(name)
         return expected
@@ -165,7 +170,7 @@ def _is_rounded(kind: Kind) -> bool:
 
 
 def _has_struct_names(record: Record) -> bool:
-    return not any(_NO_STRUCT_NAME.search(f.source) for f in record.fields)
+    return all(is_struct_name(f.source) for f in record.fields)
 
 
 def _is_typical(kind: Kind, value: bytes) -> bool:
@@ -199,6 +204,7 @@ class TypedLevel:
             if field.source in plan.inner and field.source not in plan.texts
         }
         self._row_index = self._indexes_in_row()
+        self._attributes = self._attribute_names()
         self.struct = self._struct()
         self.decode: Callable[[Any], Any] = msgspec.json.Decoder(self.struct).decode
         """Decodes an object to the generated Struct. Raises ValidationError if the plan does not expect something."""
@@ -222,15 +228,19 @@ class TypedLevel:
     def _is_text(self, name: str) -> bool:
         return name in self._texts or name in self._expected
 
+    def _attribute_names(self) -> dict[str, str]:
+        """The Struct's attribute for every name. They are numbered: the source's names may be invalid in Python."""
+        names = [*(field.source for field in self._decoder.fields), *self._expected]
+        return {name: f"f{number}" for number, name in enumerate(names)}
+
     def _struct(self) -> type[msgspec.Struct]:
-        """The Struct class. Its attributes are numbered, since the source's names may be invalid in Python."""
-        fields: list[Any] = []
-        names: dict[str, str] = {}
+        """The Struct class that objects of this level are decoded into."""
         python_types = {field.source: self._python_type(field) for field in self._decoder.fields}
-        for number, name in enumerate([*python_types, *self._expected]):
-            names[f"f{number}"] = name
-            fields.append((f"f{number}", *((Raw, NOTHING) if self._is_text(name) else (python_types[name], None))))
-        self._attributes = {name: attribute for attribute, name in names.items()}
+        fields: list[Any] = [
+            (attribute, *((Raw, NOTHING) if self._is_text(name) else (python_types[name], None)))
+            for name, attribute in self._attributes.items()
+        ]
+        names = {attribute: name for name, attribute in self._attributes.items()}
         return msgspec.defstruct("Object", fields, rename=names, gc=False, forbid_unknown_fields=True)
 
     def _python_type(self, field: FieldDecoder) -> Any:

@@ -137,8 +137,12 @@ def build_segment(staged: StagedSync, destination: S3Destination, log: CommitLog
 def _replaced(staged: StagedSync, destination: S3Destination, log: CommitLog, head: Head) -> Replacement | None:
     """The objects that the sync replaces. None if it only adds objects."""
     scope = log.scope
-    keeps_old = not staged.objects and _keeps_old(destination, staged.stream, log)
-    if keeps_old or not replaces_scope(destination, staged.stream, scope):
+    if not staged.objects and staged.stream.sync_mode is SyncMode.FULL_REFRESH:
+        if destination.on_empty_refresh == "fail":
+            raise _empty_refresh(log)
+        if destination.on_empty_refresh == "keep":
+            return None
+    if not replaces_scope(destination, staged.stream, scope):
         return None
     keys = _replaced_keys(staged, destination, log, head)
     if staged.silent and keys:
@@ -163,19 +167,13 @@ def _replaced_keys(staged: StagedSync, destination: S3Destination, log: CommitLo
     return sorted(keys - {item.key for item in staged.objects})
 
 
-def _keeps_old(settings: PublicationSettings, stream: Stream, log: CommitLog) -> bool:
-    """Whether a sync without records keeps the scope's objects."""
-    policy = settings.on_empty_refresh
-    if stream.sync_mode is not SyncMode.FULL_REFRESH or policy == "publish":
-        return False
-    if policy == "fail":
-        raise CommitError(
-            f"The full refresh of {log.scope} read no record, and on_empty_refresh is 'fail'. What the scope held is "
-            "untouched.",
-            setting="on_empty_refresh",
-            **log.error_location,
-        )
-    return True
+def _empty_refresh(log: CommitLog) -> CommitError:
+    return CommitError(
+        f"The full refresh of {log.scope} read no record, and on_empty_refresh is 'fail'. What the scope held is "
+        "untouched.",
+        setting="on_empty_refresh",
+        **log.error_location,
+    )
 
 
 def _silent_source(staged: StagedSync, scope: Scope, objects: int) -> CommitError:

@@ -22,13 +22,12 @@ from s3dest_dagster.columns.binary_columns import (
     size_of,
 )
 from s3dest_dagster.columns.json_losses import DuplicateNameCheck
+from s3dest_dagster.columns.typed_columns import COMMON_SHARE, MAX_EXPECTED_NAMES, is_struct_name
 from s3dest_dagster.errors import RecordError
 
 _ABSENT = Raw(b"")
 _LINE_BREAK = ord("\n")
 _as_lines = msgspec.json.Encoder().encode_lines
-_LEARN_SHARE = 0.03
-_LEARN_LIMIT = 64
 
 
 class RootFields(NamedTuple):
@@ -86,9 +85,9 @@ class RootFieldReader:
 
     def _learn(self, decoder: _RowDecoder, undeclared: Mapping[int, Mapping[str, Raw]], rows: int) -> None:
         counts = Counter(chain.from_iterable(undeclared.values()))
-        often = [name for name, count in counts.most_common(2 * _LEARN_LIMIT) if count >= _LEARN_SHARE * rows]
-        frequent = [name for name in often if _is_decodable(name)]
-        room = len(self._declared) + _LEARN_LIMIT - len(decoder.names)
+        often = [name for name, count in counts.most_common(2 * MAX_EXPECTED_NAMES) if count >= COMMON_SHARE * rows]
+        frequent = [name for name in often if is_struct_name(name)]
+        room = len(self._declared) + MAX_EXPECTED_NAMES - len(decoder.names)
         if frequent[:room]:
             self._decoder = _RowDecoder((*decoder.names, *frequent[:room]))
 
@@ -100,7 +99,7 @@ class _RowDecoder:
         self.names = names
         self.sizes = [len(name.encode()) + MEMBER_OVERHEAD for name in names]
         """The sizes of the members without their values."""
-        self._generated = _generated_decoder(names) if all(map(_is_decodable, names)) else None
+        self._generated = _generated_decoder(names) if all(map(is_struct_name, names)) else None
 
     def decode(self, raws: Sequence[bytes], block: bytes) -> tuple[list[Raw], dict[int, dict[str, Raw]]]:
         """The records' texts in the order of the names, record by record, and the other members by row."""
@@ -139,11 +138,6 @@ def _generated_decoder(names: Sequence[str]) -> msgspec.json.Decoder[Any]:
     renamed = {field: name for (field, _, _), name in zip(fields, names, strict=True)}
     row = msgspec.defstruct("Row", fields, rename=renamed, forbid_unknown_fields=True, gc=False)
     return msgspec.json.Decoder(row)
-
-
-def _is_decodable(name: str) -> bool:
-    """Whether a generated decoder can have this name. msgspec refuses names that JSON writes with an escape."""
-    return not any(character in '"\\' or character < " " for character in name)
 
 
 def _members_of(raw: bytes, number: int) -> dict[str, Raw]:
