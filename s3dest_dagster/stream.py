@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -101,6 +101,11 @@ class Scope:
 
     def __str__(self) -> str:
         return str(self.stream) if self.partition is None else f"{self.stream} [{self.partition}]"
+
+
+def join_names(streams: Iterable[StreamId]) -> str:
+    """The names of the streams for a message: sorted, with commas between them."""
+    return ", ".join(sorted(map(str, streams)))
 
 
 def is_unicode(text: str) -> bool:

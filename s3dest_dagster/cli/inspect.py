@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
-from s3dest_dagster.cli.output import LABEL_WIDTH, Output, Screen, Table
+from s3dest_dagster.cli.output import LABEL_WIDTH, Output, Screen, Table, check_mark
 from s3dest_dagster.cli.targets import (
     bucket_of,
     new_sync,
@@ -101,20 +101,20 @@ def _check_steps(
 def _check_line(step: CheckStep) -> str:
     action = f" ({step.action})" if step.action else ""
     message = f": {step.message}" if step.message else ""
-    return f"{_sign(step)} {step.name}{action}{message}"
+    return f"{_step_mark(step)} {step.name}{action}{message}"
 
 
-def _sign(step: CheckStep) -> str:
+def _step_mark(step: CheckStep) -> str:
     if not step.tried:
         return "?"
     if not step.has:
         return "-"
-    return "✓" if step.ok else "✗"
+    return check_mark(step.ok)
 
 
 def _show_check(screen: Screen, steps: Sequence[CheckStep], example: str) -> None:
     """Shows a table of the steps. Messages stand below it, unfolded, so that statements in them can be copied."""
-    rows = [(_sign(step), step.name, step.action) for step in steps]
+    rows = [(_step_mark(step), step.name, step.action) for step in steps]
     screen.table(Table(("", "step", "IAM action"), rows))
     for step in steps:
         if step.message:

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from s3dest_dagster.cli.output import Output, Screen, Table, status_line
+from s3dest_dagster.cli.output import Output, Screen, Table, check_mark, status_line
 from s3dest_dagster.cli.targets import Selection, SelectionOptions, selections
 from s3dest_dagster.commit.maintenance import Recovered, Swept
 from s3dest_dagster.commit.maintenance import recover as recover_scope
@@ -255,11 +255,7 @@ def _verified_row(verified: _VerifiedStream) -> list[str]:
         verified.foreign,
         len(verified.problems),
     )
-    return [_sign(not verified.problems), str(verified.stream), *(f"{count:,}" for count in counts)]
-
-
-def _sign(ok: bool) -> str:
-    return "✓" if ok else "✗"
+    return [check_mark(not verified.problems), str(verified.stream), *(f"{count:,}" for count in counts)]
 
 
 def _verified_parts(verified: _VerifiedStream) -> Iterator[str]:
@@ -287,11 +283,11 @@ def _recovered_table(results: list[list[Recovered]]) -> Table:
     for stream in results:
         interrupted = [scope for scope in stream if scope.sync_id or not scope.ok]
         rows += [
-            (_sign(scope.ok), str(scope.scope), scope.sync_id or "", "finished" if scope.ok else "not finished")
+            (check_mark(scope.ok), str(scope.scope), scope.sync_id or "", "finished" if scope.ok else "not finished")
             for scope in interrupted
         ]
         if not interrupted:
-            rows.append((_sign(True), str(stream[0].scope.stream), "", "nothing to finish"))
+            rows.append((check_mark(True), str(stream[0].scope.stream), "", "nothing to finish"))
     return Table(("", "stream", "sync", "result"), rows)
 
 

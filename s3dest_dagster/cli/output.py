@@ -86,6 +86,11 @@ class Table:
     """The headings of the columns that are aligned to the right."""
 
 
+def check_mark(ok: bool) -> str:
+    """The mark in a table for what is well, or is not."""
+    return "✓" if ok else "✗"
+
+
 class Screen:
     """Standard output as a terminal. Colours follow NO_COLOR and TERM.
 

@@ -189,7 +189,7 @@ class _Inspection:
         ratio, most = kept / read if read else 0.0, self.options.max_quarantine_ratio
         where = ", ".join(str(sync.scope) for sync in syncs if sync.counts.quarantined)
         problem = (
-            f"{kept:,} of {amount(read, 'line')} kept aside, {ratio:.2%}, and at most {most:.2%} is allowed: {where}"
+            f"{kept:,} of {amount(read, 'line')} quarantined, {ratio:.2%}, and at most {most:.2%} is allowed: {where}"
         )
         totals = {"quarantined": kept, "read": read, "ratio": ratio, "max_ratio": most}
         return self._result(QUARANTINE_CHECK, [problem] if ratio > most else [], totals, self.options.severity)

@@ -38,7 +38,7 @@ _OBJECTS_SCHEMA = dg.TableSchema(
         dg.TableColumn("rows", type="int"),
         dg.TableColumn("bytes", type="int", description="Size in the bucket, compressed."),
         dg.TableColumn(
-            "closed_at", type="string", description="Why the object was closed: its size, the end, or memory."
+            "close_reason", type="string", description="Why the object was closed: its size, the end, or memory."
         ),
     ]
 )
@@ -116,13 +116,13 @@ def _quarantine(receipt: Receipt, bucket: Bucket) -> dict[str, dg.MetadataValue[
 def _objects(receipt: Receipt) -> dg.MetadataValue[Any]:
     """The objects as a table. If there are many, the last line says how many are not listed."""
     rows = [
-        dg.TableRecord({"key": entry.key, "rows": entry.rows, "bytes": entry.bytes, "closed_at": entry.close_reason})
+        dg.TableRecord({"key": entry.key, "rows": entry.rows, "bytes": entry.bytes, "close_reason": entry.close_reason})
         for entry in receipt.objects[:SHOWN_OBJECTS]
     ]
     if rest := receipt.objects[SHOWN_OBJECTS:]:
         total, count = sum(entry.bytes for entry in rest), sum(entry.rows for entry in rest)
         more = f"… and {len(rest)} more, see the manifest"
-        rows.append(dg.TableRecord({"key": more, "rows": count, "bytes": total, "closed_at": ""}))
+        rows.append(dg.TableRecord({"key": more, "rows": count, "bytes": total, "close_reason": ""}))
     return dg.MetadataValue.table(rows, schema=_OBJECTS_SCHEMA)
 
 

@@ -306,7 +306,7 @@ def _details(receipt: Receipt) -> Iterable[str]:
     if receipt.removed:
         yield f", {amount(len(receipt.removed), 'object')} replaced"
     if receipt.counts.quarantined:
-        yield f", {amount(receipt.counts.quarantined, 'line')} kept aside"
+        yield f", {amount(receipt.counts.quarantined, 'line')} quarantined"
     if receipt.ended_early:
         groups = amount(receipt.ended_early, "row group or object", "row groups and objects")
         yield f", {groups} ended early for memory"

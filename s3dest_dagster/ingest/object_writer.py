@@ -210,7 +210,7 @@ class Quarantine:
         line = "a line" if bad.line_number is None else f"line {bad.line_number:,}"
         return RecordError(
             f"{self._scope}: {line} of {bad.file or 'the source'} is no record: {bad.reason}. It begins {excerpt!r}. "
-            "Mend the source, or set on_bad_record to 'quarantine' to keep such lines aside.",
+            "Correct the source, or set on_bad_record to 'quarantine' to quarantine such lines.",
             stream=str(self._scope.stream),
             partition=self._scope.partition,
             key=bad.file,

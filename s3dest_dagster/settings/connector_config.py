@@ -114,7 +114,7 @@ def with_suggestion(key: str) -> str:
     """An ignored key, with the known key that was probably meant."""
     within, _, name = key.rpartition(".")
     likely = closest_match(name, _known_within(within))
-    return f"{key} (is {likely} meant?)" if likely else key
+    return f"{key} (did you mean {likely!r}?)" if likely else key
 
 
 def _known_within(path: str) -> Iterable[str]:
@@ -134,11 +134,12 @@ def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     allowed = (_names(S3Destination) | _names(S3Connection)) - {*_DESTINATION_KEYS, *CONNECTION_KEYS.values()}
     unknown = sorted(map(str, own.keys() - allowed))
     if unknown:
+        name = f"{OWN_SETTINGS_KEY}.{unknown[0]}"
         likely = closest_match(unknown[0], allowed)
+        hint = f"Did you mean {likely!r}? " if likely else ""
         raise SettingsError(
-            f"Unknown setting {OWN_SETTINGS_KEY}.{unknown[0]}.{f' Is {likely} meant?' if likely else ''} Known are "
-            f"{', '.join(sorted(allowed))}.",
-            setting=f"{OWN_SETTINGS_KEY}.{unknown[0]}",
+            f"Unknown setting {name}. {hint}Known are {', '.join(sorted(allowed))}.",
+            setting=name,
         )
     return dict(own)
 

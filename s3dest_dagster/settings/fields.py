@@ -14,7 +14,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, Literal, NoReturn, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from s3dest_dagster.errors import SettingsError, closest_match
+from s3dest_dagster.errors import SettingsError, did_you_mean
 
 _UNIONS = (Union, UnionType)
 _INTEGER = re.compile("-?[0-9]{1,10}")
@@ -230,15 +230,10 @@ def exact_boolean(setting: str, value: Any) -> bool:
 
 def refuse_unknown(owner: str, given: Iterable[str], known: Iterable[str]) -> None:
     """Raises SettingsError if `owner` has no setting for one of the `given` names."""
-    names = sorted(known)
+    names = set(known)
     for name in given:
         if name not in names:
-            likely = closest_match(name, names)
-            raise SettingsError(
-                f"{owner} has no setting {name!r}.{f' Is {likely} meant?' if likely else ''} It has: "
-                f"{', '.join(names)}.",
-                setting=name,
-            )
+            raise SettingsError(f"{owner} has no setting {name!r}. {did_you_mean(name, names)}", setting=name)
 
 
 # ---------------------------------------------------------------------- Dagster's variables

@@ -93,7 +93,7 @@ def test_a_wrong_catalog_is_refused(lake, content, part):
         ({"s3_bucket_name": "s3://lake"}, ["s3_bucket_name", "without s3://", "s3_bucket_path"]),
         ({"s3_bucket_name": "lake/raw"}, ["s3_bucket_name", "s3_bucket_path"]),
         ({"role_arn": "loader"}, ["role_arn 'loader'", "arn:aws:iam::123456789012:role/"]),
-        ({"s3dest": {"max_attemps": 1}}, ["s3dest.max_attemps", "Is max_attempts meant?"]),
+        ({"s3dest": {"max_attemps": 1}}, ["s3dest.max_attemps", "Did you mean 'max_attempts'?"]),
     ],
 )
 def test_a_usual_mistake_is_answered_with_the_closest_match(lake, changes, parts):
@@ -105,7 +105,7 @@ def test_a_usual_mistake_is_answered_with_the_closest_match(lake, changes, parts
 def test_a_typing_error_in_an_ignored_key_is_reported(lake):
     answer = lake.run("ls", "--config", lake.config(s3_path_fromat="${STREAM_NAME}/", something_else=1))
     assert answer.returncode == 0
-    assert "ignored: s3_path_fromat (is s3_path_format meant?), something_else." in answer.stderr
+    assert "ignored: s3_path_fromat (did you mean 's3_path_format'?), something_else." in answer.stderr
 
 
 def test_an_endpoint_that_names_the_bucket_is_refused(lake):

@@ -110,7 +110,7 @@ def test_too_many_quarantined_lines_are_reported(lake, metadata_of):
     more, fewer = (run_checks(lake, lines, max_quarantine_ratio=most)["few_lines_quarantined"] for most in (0.24, 0.25))
     assert (more.passed, fewer.passed) == (False, True)
     assert metadata_of(fewer.metadata)["ratio"] == 0.25
-    assert more.description == "1 of 4 lines kept aside, 25.00%, and at most 24.00% is allowed: lines"
+    assert more.description == "1 of 4 lines quarantined, 25.00%, and at most 24.00% is allowed: lines"
 
 
 def test_changed_columns_are_reported_once(lake, metadata_of):

@@ -140,10 +140,13 @@ def test_run_config_can_set_the_format_and_other_settings(lake):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: S3DestinationIOManager(s3_bucket_name="lake", memory_bm=300), "'memory_bm'. Is memory_mb meant?"),
+        (
+            lambda: S3DestinationIOManager(s3_bucket_name="lake", memory_bm=300),
+            "'memory_bm'. Did you mean 'memory_mb'?",
+        ),
         (lambda: S3DestinationIOManager(s3_bucket_name="lake", colour="red"), "has no setting 'colour'. It has: "),
         (lambda: S3DestinationIOManager(s3_bucket_path="raw"), "s3_bucket_name is missing"),
-        (lambda: S3Resource(role_arm="arn:aws:iam::1:role/loader"), "'role_arm'. Is role_arn meant?"),
+        (lambda: S3Resource(role_arm="arn:aws:iam::1:role/loader"), "'role_arm'. Did you mean 'role_arn'?"),
     ],
 )
 def test_an_unknown_setting_is_refused_and_a_missing_one_is_named(make, message):

@@ -145,7 +145,7 @@ def test_only_the_first_of_many_objects_are_shown_and_the_rest_is_counted(values
     )
     records = values(receipt(objects=many))["objects"]
     assert len(records) == SHOWN_OBJECTS + 1
-    assert records[-1] == {"key": "… and 50 more, see the manifest", "rows": 50, "bytes": 100, "closed_at": ""}
+    assert records[-1] == {"key": "… and 50 more, see the manifest", "rows": 50, "bytes": 100, "close_reason": ""}
 
 
 def test_a_repeated_sync_and_swept_uploads_are_reported(values):
@@ -161,7 +161,7 @@ def test_objects_that_ended_early_for_lack_of_memory_are_counted(values):
     ]
     shown = values(receipt(objects=tuple(objects)))
     assert shown["ended_early"] == 3
-    assert [each["closed_at"] for each in shown["objects"]] == ["memory", "end"]
+    assert [each["close_reason"] for each in shown["objects"]] == ["memory", "end"]
     assert "ended_early" not in values(receipt())
 
 

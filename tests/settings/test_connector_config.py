@@ -266,11 +266,12 @@ def test_what_a_codec_does_not_have_is_refused(codec, more):
     ("format_", "named", "shown"),
     [
         ({"format_type": "CSV", "compression": {"compression_type": "GZIP", "compresion_type": 1}},
-         "format.compression.compresion_type", "(is compression_type meant?)"),
+         "format.compression.compresion_type", "(did you mean 'compression_type'?)"),
         ({"format_type": "Avro", "compression_codec": {"codec": "xz", "compresion_level": 5}},
-         "format.compression_codec.compresion_level", "(is compression_level meant?)"),
-        ({"format_type": "Avro", "compression_codec": {"Codec": "xz"}}, "format.compression_codec.Codec", "(is codec"),
-        ({"format_type": "Parquet", "block_size": 5}, "format.block_size", "(is block_size_mb meant?)"),
+         "format.compression_codec.compresion_level", "(did you mean 'compression_level'?)"),
+        ({"format_type": "Avro", "compression_codec": {"Codec": "xz"}},
+         "format.compression_codec.Codec", "(did you mean 'codec'?)"),
+        ({"format_type": "Parquet", "block_size": 5}, "format.block_size", "(did you mean 'block_size_mb'?)"),
         ({"format_type": "Parquet", 5: 5}, "format.5", ""),
     ],
 )  # fmt: skip

@@ -35,7 +35,7 @@ from s3dest_dagster.sources.airbyte.protocol import (
     parse_state,
 )
 from s3dest_dagster.sources.lines import count_line_breaks
-from s3dest_dagster.stream import StreamId
+from s3dest_dagster.stream import StreamId, join_names
 
 LOG_LEVELS = {
     "FATAL": logging.CRITICAL,
@@ -350,15 +350,11 @@ class SourceReport:
         complete = {stream for stream, status in self._statuses.items() if status == "COMPLETE"}
         incomplete = {stream for stream, status in self._statuses.items() if status == "INCOMPLETE"}
         if incomplete:
-            yield f"The source could not read these streams to their end (INCOMPLETE): {_join_names(incomplete)}."
+            yield f"The source could not read these streams to their end (INCOMPLETE): {join_names(incomplete)}."
         if missing := self._streams - complete - incomplete:
-            yield f"The source ended without reporting COMPLETE for: {_join_names(missing)}."
+            yield f"The source ended without reporting COMPLETE for: {join_names(missing)}."
 
     def _text_sentences(self) -> Iterator[str]:
         if self._text_lines and not self.has_data and not self._statuses:
             lines = " | ".join(self._text_lines)
             yield f"The source gave no record and no state, but wrote lines that are no Airbyte messages: {lines}"
-
-
-def _join_names(streams: Collection[StreamId]) -> str:
-    return ", ".join(sorted(map(str, streams)))

@@ -14,7 +14,7 @@ import msgspec
 from s3dest_dagster.batch import KnownState, Lineage, common_ancestors, up_to
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources.airbyte.protocol import STATE, STREAM_STATE, is_utf8, parse_state
-from s3dest_dagster.stream import StreamId
+from s3dest_dagster.stream import StreamId, join_names
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,22 +116,22 @@ def _warning(start: _Start, sharing: Mapping[StreamId, Reached]) -> str | None:
     anew = sharing.keys() - start.streams
     if anew:
         return (
-            f"The state of {_join_names(start.streams)} was set by hand, and that of {_join_names(anew)} is another "
+            f"The state of {join_names(start.streams)} was set by hand, and that of {join_names(anew)} is another "
             "that does not descend from it: the source continues from the one that was set, and begins anew for "
-            f"{_join_names(anew)}. Set a state of all streams for all of them (`s3dest state set --catalog`)."
+            f"{join_names(anew)}. Set a state of all streams for all of them (`s3dest state set --catalog`)."
         )
     again = {stream for stream, state in sharing.items() if not start.is_state_of(state)}
     if not again:
         return None
     return (
         "The streams have reached different states of their common source, which continues from the last one that all "
-        f"of them have passed: some records of {_join_names(again)} may come again."
+        f"of them have passed: some records of {join_names(again)} may come again."
     )
 
 
 def _no_common_state(sharing: Collection[StreamId]) -> str:
     return (
-        f"The streams {_join_names(sharing)} have reached different states of their common source, and none is known "
+        f"The streams {join_names(sharing)} have reached different states of their common source, and none is known "
         "that all of them have passed: the source begins anew, and their records come again. To continue from another "
         "state, stop the run and set one state for all of them (`s3dest state set --catalog`)."
     )
@@ -140,13 +140,9 @@ def _no_common_state(sharing: Collection[StreamId]) -> str:
 def _no_entries(others: Collection[StreamId], sharing: Collection[StreamId]) -> str:
     return (
         "The source begins anew, since its state is one of all streams that says nothing of each, and "
-        f"{_join_names(others)} has not reached it: the records of {_join_names(set(sharing) - set(others))} come "
+        f"{join_names(others)} has not reached it: the records of {join_names(set(sharing) - set(others))} come "
         "again."
     )
-
-
-def _join_names(streams: Collection[StreamId]) -> str:
-    return ", ".join(sorted(map(str, streams)))
 
 
 # ---------------------------------------------------------------------- states that a user wrote
