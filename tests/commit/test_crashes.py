@@ -306,7 +306,7 @@ def test_data_purged_by_an_interrupted_publication_is_reported_as_lost_even_if_r
     settings = destination(rclone_s3.new_bucket(), object_size_mb=0.0002, publish_order="purge_first")
     name = _vanished(rclone_s3, settings, uploads=1)
     scope, bucket = Scope(stream(name).id), rclone_s3.open(settings)
-    _rewrite_pending(bucket, settings, scope, staged_since="2020-01-01T00:00:00Z")
+    _rewrite_pending(bucket, settings, scope, uploads_started_after="2020-01-01T00:00:00Z")
     assert "is lost" in recover(bucket, settings.template, scope).message
     assert _listed(rclone_s3, settings, name) == _through_the_head(bucket, settings, scope) == []
 
