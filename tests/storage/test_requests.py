@@ -53,7 +53,7 @@ def test_a_cancelled_call_that_has_not_begun_is_never_made() -> None:
 
 HANGING = """
 import threading
-from s3dest_dagster.storage.pool import in_parallel
+from s3dest_dagster.storage.requests import in_parallel
 
 def do(number):
     if number == 0:
