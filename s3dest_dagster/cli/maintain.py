@@ -298,7 +298,7 @@ def _swept_table(results: list[_SweptStream]) -> Table:
 
 def _swept_row(stream: _SweptStream) -> list[str]:
     swept = stream.swept
-    counts = [f"{number:,}" for number in (swept.aborted, swept.kept, swept.released)]
+    counts = [f"{number:,}" for number in (swept.aborted, swept.kept, swept.expired)]
     return [str(stream.stream), *(counts if not stream.problem else ["✗"] * len(counts))]
 
 
@@ -306,8 +306,8 @@ def _swept_line(stream: _SweptStream) -> str:
     if stream.problem:
         return f"✗ {stream.stream}: {stream.problem}"
     swept = stream.swept
-    released = f", replaced objects of {amount(swept.released, 'scope')} deleted" if swept.released else ""
-    return f"{stream.stream}: {amount(swept.aborted, 'abandoned upload')} aborted, {swept.kept} kept{released}"
+    expired = f", replaced objects of {amount(swept.expired, 'scope')} deleted" if swept.expired else ""
+    return f"{stream.stream}: {amount(swept.aborted, 'abandoned upload')} aborted, {swept.kept} kept{expired}"
 
 
 def _stream_json(stream: StreamId) -> dict[str, Any]:
@@ -356,5 +356,5 @@ def _recovered_json(recovered: list[Recovered]) -> list[dict[str, Any]]:
 
 def _swept_json(stream: _SweptStream) -> dict[str, Any]:
     swept = stream.swept
-    counts = {"aborted": swept.aborted, "kept": swept.kept, "released": swept.released}
+    counts = {"aborted": swept.aborted, "kept": swept.kept, "expired": swept.expired}
     return {**_stream_json(stream.stream), **counts, "problem": stream.problem or None}

@@ -36,7 +36,7 @@ class Swept:
     """Uploads aborted."""
     kept: int
     """Uploads left alone because they are young or pending."""
-    released: int = 0
+    expired: int = 0
     """Scopes whose retired objects were deleted because their `delete_grace_s` was over."""
 
 
@@ -50,7 +50,7 @@ def sweep(
     *,
     now: datetime | None = None,
     keep: Collection[str] = (),
-    release: bool = True,
+    expire: bool = True,
 ) -> Swept:
     """Aborts the stream's abandoned uploads, and deletes the expired retired objects of all of its scopes.
 
@@ -64,7 +64,7 @@ def sweep(
         now: The time. Default: the server's time, since one machine's clock must not end what another machine has just
             begun.
         keep: Ids of uploads that are left alone regardless of their age: those of a landing that is running.
-        release: Whether to delete retired objects. This reads a head for each partition of the stream.
+        expire: Whether to delete retired objects. This reads a head for each partition of the stream.
     """
     bucket = bucket.with_root(destination.template.manifest_root)
     # Uploads are listed before the heads are read, so an upload whose sync is decided in between is found pending.
@@ -77,8 +77,8 @@ def sweep(
     for upload in abandoned:
         bucket.abort_upload(upload.key, upload.upload_id)
     _sweep_trials(bucket, destination, now - _OLDEST_TRIAL)
-    released = release_stream(bucket, destination.template, stream, now) if release else 0
-    return Swept(aborted=len(abandoned), kept=len(uploads) - len(abandoned), released=released)
+    expired = expire_stream(bucket, destination.template, stream, now) if expire else 0
+    return Swept(aborted=len(abandoned), kept=len(uploads) - len(abandoned), expired=expired)
 
 
 def _sweep_trials(bucket: Bucket, destination: S3Destination, oldest: datetime) -> None:
@@ -116,7 +116,7 @@ def _pending_uploads(bucket: Bucket, uploads: Sequence[PendingUpload]) -> set[st
 # ---------------------------------------------------------------------- retired objects
 
 
-def expire_retired(log: CommitLog, seen: SeenHead, now: datetime) -> Head:
+def expire_retired(commit_log: CommitLog, seen: SeenHead, now: datetime) -> Head:
     """Deletes the scope's expired retired objects. Returns the head without them, which is not put yet.
 
     Objects that have become live again stay. If another writer has put a newer head, nothing is deleted, because that
@@ -126,32 +126,32 @@ def expire_retired(log: CommitLog, seen: SeenHead, now: datetime) -> Head:
     due = [retired for retired in seen.head.retired if retired.delete_after <= now]
     if not due:
         return seen.head
-    segments, live = log.retired_segments(due), live_keys(log.live_segments(seen.head))
-    if log.read_head().etag != seen.etag:
+    segments, live = commit_log.retired_segments(due), live_keys(commit_log.live_segments(seen.head))
+    if commit_log.read_head().etag != seen.etag:
         return seen.head
-    log.delete_replaced(segments, keep=live)
+    commit_log.delete_replaced(segments, keep=live)
     return replace(seen.head, retired=tuple(each for each in seen.head.retired if each not in due))
 
 
-def release_scope(log: CommitLog, seen: SeenHead, now: datetime) -> bool:
+def expire_scope(commit_log: CommitLog, seen: SeenHead, now: datetime) -> bool:
     """Does what `expire_retired` does, and puts the head. Returns whether there was anything to delete.
 
     If a sync of the scope is being published, its next sync does this instead.
     """
-    if seen.head.pending_segment is not None or (head := expire_retired(log, seen, now)) == seen.head:
+    if seen.head.pending_segment is not None or (head := expire_retired(commit_log, seen, now)) == seen.head:
         return False
     try:
-        log.put_head(head, seen)
+        commit_log.put_head(head, seen)
     except PreconditionFailedError:
         # A landing was faster. It, or the next landing, finds the objects gone and puts the head.
         return False
     return True
 
 
-def release_stream(bucket: Bucket, template: KeyTemplate, stream: StreamId, now: datetime) -> int:
-    """Calls `release_scope` for every scope of a stream. Returns how many scopes had anything to delete."""
+def expire_stream(bucket: Bucket, template: KeyTemplate, stream: StreamId, now: datetime) -> int:
+    """Calls `expire_scope` for every scope of a stream. Returns how many scopes had anything to delete."""
     found = scopes_of_stream(bucket, stream_root(template.literal_root, stream))
-    return sum(release_scope(each.commit_log, each.seen, now) for each in found if each.seen.head.retired)
+    return sum(expire_scope(each.commit_log, each.seen, now) for each in found if each.seen.head.retired)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def recover(bucket: Bucket, template: KeyTemplate, scope: Scope, *, clock: Clock
     try:
         seen = commit_log.read_head()
         pending = sync_of(seen.head.pending_segment) if seen.head.pending_segment is not None else None
-        release_scope(commit_log, finish(commit_log, seen, clock), clock())
+        expire_scope(commit_log, finish(commit_log, seen, clock), clock())
     except (CommitError, StorageError) as error:
         return Recovered(scope, pending, False, error.message)
     return Recovered(scope, pending, True)

@@ -24,15 +24,15 @@ Clock = Callable[[], datetime]
 """Returns the current time, with a time zone."""
 
 
-def begin(log: CommitLog, clock: Clock) -> SeenHead:
+def begin(commit_log: CommitLog, clock: Clock) -> SeenHead:
     """Returns the head that a sync starts from. If a sync is pending in it, that sync is published or rolled back
     first."""
-    seen = log.read_head()
+    seen = commit_log.read_head()
     while seen.head.pending_segment is not None:
         try:
-            seen = finish(log, seen, clock)
+            seen = finish(commit_log, seen, clock)
         except CommitError as rolled_back:
-            now = log.read_head()
+            now = commit_log.read_head()
             if now.etag == seen.etag:
                 raise
             _logger.warning("%s", rolled_back)
@@ -40,7 +40,7 @@ def begin(log: CommitLog, clock: Clock) -> SeenHead:
     return seen
 
 
-def finish(log: CommitLog, seen: SeenHead, clock: Clock) -> SeenHead:
+def finish(commit_log: CommitLog, seen: SeenHead, clock: Clock) -> SeenHead:
     """Publishes the sync that a head has pending, if there is one.
 
     Returns the head after it. This head may have another pending sync that another writer has decided in the meantime.
@@ -50,21 +50,21 @@ def finish(log: CommitLog, seen: SeenHead, clock: Clock) -> SeenHead:
     """
     if seen.head.pending_segment is None:
         return seen
-    return publish(log, seen, log.read_segment(seen.head.pending_segment), clock)
+    return publish(commit_log, seen, commit_log.read_segment(seen.head.pending_segment), clock)
 
 
-def has_published(log: CommitLog, head: Head, segment: Segment) -> bool:
+def has_published(commit_log: CommitLog, head: Head, segment: Segment) -> bool:
     """Whether this segment is published. Another attempt at its sync may have continued after it."""
-    sync = log.find_sync(head, segment.sync_id)
+    sync = commit_log.find_sync(head, segment.sync_id)
     if sync is None or sync.segment == segment.name:
         return sync is not None
-    return any(each.name == segment.name for each in log.remaining_segments_of_sync(sync.segment))
+    return any(each.name == segment.name for each in commit_log.remaining_segments_of_sync(sync.segment))
 
 
 # ---------------------------------------------------------------------- the steps
 
 
-def publish(log: CommitLog, decided: SeenHead, segment: Segment, clock: Clock) -> SeenHead:
+def publish(commit_log: CommitLog, decided: SeenHead, segment: Segment, clock: Clock) -> SeenHead:
     """Makes a decided sync visible. Returns the head after it.
 
     It is idempotent: if it is interrupted at any point, the next call finishes it.
@@ -75,7 +75,7 @@ def publish(log: CommitLog, decided: SeenHead, segment: Segment, clock: Clock) -
     """
     if decided.head.pending_segment != segment.name:
         return decided
-    publication = _Publication(log, decided, segment)
+    publication = _Publication(commit_log, decided, segment)
     grace = _seconds(segment, "delete_grace_s")
     try:
         if publication.purges_first():
@@ -105,7 +105,7 @@ class _HeadMoved(Exception):  # no error: another writer goes on with the same p
 class _Publication:
     """The steps that publish one decided segment. Each raises `_HeadMoved` instead of acting on an outdated head."""
 
-    log: CommitLog
+    commit_log: CommitLog
     decided: SeenHead
     segment: Segment
 
@@ -123,19 +123,19 @@ class _Publication:
         abandoned = _seconds(segment, "abandoned_upload_age_s")
         young = abandoned - max(_CLOCK_TICKS, min(_SWEEP_MARGIN, abandoned / 2))
         since = segment.uploads_started_after
-        if since is not None and self.log.bucket.server_time() - since < young:
+        if since is not None and self.commit_log.bucket.server_time() - since < young:
             return True
         _logger.warning(
             "Sync %s of %s is published as with publish_order 'add_first': its uploads may be older than "
             "abandoned_upload_age_s allows to purge first, and a sweep may have aborted them.",
             segment.sync_id,
-            self.log.scope,
+            self.commit_log.scope,
         )
         return False
 
     def check_not_moved(self) -> None:
         """Raises `_HeadMoved` if another writer has put a head."""
-        now = self.log.read_head()
+        now = self.commit_log.read_head()
         if now.etag != self.decided.etag:
             raise _HeadMoved(now)
 
@@ -143,7 +143,7 @@ class _Publication:
         """Deletes the objects that the sync replaces."""
         if self.segment.replaced_keys:
             self.check_not_moved()
-            self.log.delete_replaced([self.segment])
+            self.commit_log.delete_replaced([self.segment])
 
     def complete_uploads(self) -> None:
         """Makes all objects visible. Rolls the sync back if an upload has vanished.
@@ -167,13 +167,13 @@ class _Publication:
     def _complete(self, item: SegmentObject) -> bool:
         """Makes one object visible. Returns False if its upload has vanished and the object does not exist either."""
         if item.upload is None:
-            return self.log.has_arrived(self.segment, item)
+            return self.commit_log.has_arrived(self.segment, item)
         try:
-            self.log.bucket.complete_upload(item.key, item.upload.id, item.upload.part_etags)
+            self.commit_log.bucket.complete_upload(item.key, item.upload.id, item.upload.part_etags)
         except StorageError as error:
             # Some servers (Ceph 16, moto) return a nonstandard error if an upload is gone.
             is_gone = isinstance(error, UploadVanishedError) or self._is_gone(item.key, item.upload.id)
-            if self.log.has_arrived(self.segment, item):
+            if self.commit_log.has_arrived(self.segment, item):
                 return True
             if not is_gone:
                 raise
@@ -183,7 +183,7 @@ class _Publication:
     def _is_gone(self, key: str, upload_id: str) -> bool:
         """Whether the server lists its uploads, but not this one. False if the server does not list uploads."""
         try:
-            return all(each.upload_id != upload_id for each in self.log.bucket.list_uploads(key))
+            return all(each.upload_id != upload_id for each in self.commit_log.bucket.list_uploads(key))
         except StorageError:
             return False
 
@@ -192,26 +192,28 @@ class _Publication:
 
         The objects are read before the head: objects that were seen while the sync was still pending are its own.
         """
-        log, segment = self.log, self.segment
-        own, purged = log.etags_of(arrived), self._was_purged()
+        commit_log, segment = self.commit_log, self.segment
+        own, purged = commit_log.etags_of(arrived), self._was_purged()
         self.check_not_moved()
-        log.check_own(own)
-        log.bucket.delete_unchanged(own)
+        commit_log.check_own(own)
+        commit_log.bucket.delete_unchanged(own)
         self.move_head(self.decided.head.rolled_back(segment, emptied=purged))
-        sync = f"Sync {segment.sync_id} of {log.scope}"
-        why = f"the upload of {log.bucket.uri(missing)} vanished before it was published"
+        sync = f"Sync {segment.sync_id} of {commit_log.scope}"
+        why = f"the upload of {commit_log.bucket.uri(missing)} vanished before it was published"
         cure = "(a lifecycle rule that aborts uploads, or a server that forgot them). Run the sync again."
         if purged:
             sentence = f"{sync} is lost: {why}, after publish_order='purge_first' had deleted what it replaces {cure}"
         else:
             sentence = f"{sync} was rolled back, and what the scope held before is untouched: {why} {cure}"
-        raise CommitError(sentence, key=missing, **log.error_location)
+        raise CommitError(sentence, key=missing, **commit_log.error_location)
 
     def _was_purged(self) -> bool:
         """Whether the replaced objects are already deleted, by this publication or by an interrupted one."""
         keys = self.segment.replaced_keys
         return (
-            bool(keys) and self.segment.settings.get("publish_order") == "purge_first" and not self.log.etags_of(keys)
+            bool(keys)
+            and self.segment.settings.get("publish_order") == "purge_first"
+            and not self.commit_log.etags_of(keys)
         )
 
     def move_head(self, head: Head) -> SeenHead:
@@ -220,11 +222,11 @@ class _Publication:
         Before that, it puts the mark of each sync that the head forgets.
         """
         for sync in self.decided.head.forgotten_in(head):
-            self.log.mark_sync(sync, lambda: self.log.read_head().etag == self.decided.etag)
+            self.commit_log.mark_sync(sync, lambda: self.commit_log.read_head().etag == self.decided.etag)
         try:
-            return self.log.put_head(head, self.decided)
+            return self.commit_log.put_head(head, self.decided)
         except StorageError:
-            now = self.log.read_head()
+            now = self.commit_log.read_head()
             if now.head == head.succeeding(self.decided.head):
                 return now
             if now.etag == self.decided.etag:
@@ -233,11 +235,11 @@ class _Publication:
 
     def after_other_writer(self, now: SeenHead) -> SeenHead:
         """Returns the head that another writer put, if it has published this sync. Otherwise raises CommitError."""
-        log, segment = self.log, self.segment
-        if has_published(log, now.head, segment):
+        commit_log, segment = self.commit_log, self.segment
+        if has_published(commit_log, now.head, segment):
             return now
         raise CommitError(
-            f"Sync {segment.sync_id} of {log.scope} was decided, and another process found an upload of it gone and "
-            "rolled it back. What the scope held before is untouched. Run the sync again.",
-            **log.error_location,
+            f"Sync {segment.sync_id} of {commit_log.scope} was decided, and another process found an upload of it gone "
+            "and rolled it back. What the scope held before is untouched. Run the sync again.",
+            **commit_log.error_location,
         )

@@ -364,8 +364,8 @@ def _last_name(directory: str) -> str:
 
 def _held_by(owner: FoundScope) -> set[str]:
     """The keys that a scope holds, is about to publish, or retains for readers of the previous version."""
-    log, head = owner.commit_log, owner.seen.head
-    segments = log.live_segments(head)
+    commit_log, head = owner.commit_log, owner.seen.head
+    segments = commit_log.live_segments(head)
     if head.pending_segment is not None:
-        segments.append(log.read_segment(head.pending_segment))
-    return live_keys(segments) | log.retired_keys(head)
+        segments.append(commit_log.read_segment(head.pending_segment))
+    return live_keys(segments) | commit_log.retired_keys(head)

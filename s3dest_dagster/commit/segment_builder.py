@@ -86,13 +86,13 @@ def replaces_scope(settings: PublicationSettings, stream: Stream, scope: Scope) 
     return again or stream.sync_mode is SyncMode.FULL_REFRESH
 
 
-def build_segment(staged: StagedSync, destination: S3Destination, log: CommitLog, head: Head) -> Segment:
+def build_segment(staged: StagedSync, destination: S3Destination, commit_log: CommitLog, head: Head) -> Segment:
     """Builds the segment of a staged sync.
 
     Args:
         staged: The staged sync.
         destination: The settings that it landed with.
-        log: The scope's commit log.
+        commit_log: The scope's commit log.
         head: The head with which the sync began, or the head that its last checkpoint put.
 
     Raises:
@@ -100,7 +100,7 @@ def build_segment(staged: StagedSync, destination: S3Destination, log: CommitLog
             the stream and the sync would delete something.
     """
     segment = Segment(
-        location=log.location,
+        location=commit_log.location,
         name=staged.name,
         sync=SyncPart(
             id=staged.sync.id,
@@ -114,9 +114,9 @@ def build_segment(staged: StagedSync, destination: S3Destination, log: CommitLog
         counts=staged.counts,
         content_checksum=staged.content_checksum,
         uploads_started_after=staged.uploads_started_after,
-        replaced=_replaced(staged, destination, log, head),
+        replaced=_replaced(staged, destination, commit_log, head),
         next_part_number=staged.next_part_number,
-        schema=_schema(staged, log, head),
+        schema=_schema(staged, commit_log, head),
         state=_state(staged),
         format={
             "format_type": destination.format.format_type,
@@ -128,27 +128,27 @@ def build_segment(staged: StagedSync, destination: S3Destination, log: CommitLog
     )
     if head.newest is None or segment.replaces or not segment.all_objects:
         return segment
-    return replace(segment, compaction=compaction(segment, head, log.read_segment(head.newest)))
+    return replace(segment, compaction=compaction(segment, head, commit_log.read_segment(head.newest)))
 
 
 # ---------------------------------------------------------------------- what it replaces
 
 
-def _replaced(staged: StagedSync, destination: S3Destination, log: CommitLog, head: Head) -> Replacement | None:
+def _replaced(staged: StagedSync, destination: S3Destination, commit_log: CommitLog, head: Head) -> Replacement | None:
     """The objects that the sync replaces. None if it only adds objects."""
-    scope = log.scope
+    scope = commit_log.scope
     if not staged.objects and staged.stream.sync_mode is SyncMode.FULL_REFRESH:
         if destination.on_empty_refresh == "fail":
-            raise _empty_refresh(log)
+            raise _empty_refresh(commit_log)
         if destination.on_empty_refresh == "keep":
             return None
     if not replaces_scope(destination, staged.stream, scope):
         return None
-    keys = _replaced_keys(staged, destination, log, head)
+    keys = _replaced_keys(staged, destination, commit_log, head)
     if staged.silent and keys:
         raise _silent_source(staged, scope, len(keys))
     recurring = set(destination.template.recurring(scope.stream, keys))
-    etags = log.etags_of(recurring)
+    etags = commit_log.etags_of(recurring)
     chained = destination.delete_grace_s and len(head.retired) >= MAX_RETIRED
     return Replacement(
         keys=tuple(key for key in keys if key in etags or key not in recurring),
@@ -157,22 +157,24 @@ def _replaced(staged: StagedSync, destination: S3Destination, log: CommitLog, he
     )
 
 
-def _replaced_keys(staged: StagedSync, destination: S3Destination, log: CommitLog, head: Head) -> list[str]:
+def _replaced_keys(staged: StagedSync, destination: S3Destination, commit_log: CommitLog, head: Head) -> list[str]:
     """The scope's own keys and, if an unpartitioned stream is refreshed, the connector's keys; without the sync's own
     keys."""
-    keys = live_keys(log.live_segments(head))
-    log.check_own(keys)
-    if log.scope.partition is None:
-        keys |= connector_keys(log.bucket, destination.template, log.scope, keys | log.retired_keys(head))
+    keys = live_keys(commit_log.live_segments(head))
+    commit_log.check_own(keys)
+    if commit_log.scope.partition is None:
+        keys |= connector_keys(
+            commit_log.bucket, destination.template, commit_log.scope, keys | commit_log.retired_keys(head)
+        )
     return sorted(keys - {item.key for item in staged.objects})
 
 
-def _empty_refresh(log: CommitLog) -> CommitError:
+def _empty_refresh(commit_log: CommitLog) -> CommitError:
     return CommitError(
-        f"The full refresh of {log.scope} read no record, and on_empty_refresh is 'fail'. What the scope held is "
-        "untouched.",
+        f"The full refresh of {commit_log.scope} read no record, and on_empty_refresh is 'fail'. What the scope held "
+        "is untouched.",
         setting="on_empty_refresh",
-        **log.error_location,
+        **commit_log.error_location,
     )
 
 
@@ -190,7 +192,7 @@ def _silent_source(staged: StagedSync, scope: Scope, objects: int) -> CommitErro
 # ---------------------------------------------------------------------- its schema and state
 
 
-def _schema(staged: StagedSync, log: CommitLog, head: Head) -> SegmentSchema:
+def _schema(staged: StagedSync, commit_log: CommitLog, head: Head) -> SegmentSchema:
     json_schema = staged.stream.json_schema
     text = json.dumps(json_schema) if json_schema is not None else None
     if staged.encoder is None:
@@ -199,17 +201,17 @@ def _schema(staged: StagedSync, log: CommitLog, head: Head) -> SegmentSchema:
         fingerprint=staged.encoder.fingerprint,
         avro_schema=staged.encoder.schema_text,
         json_schema=text,
-        changes=_changes(staged, staged.encoder.fingerprint, log, head),
+        changes=_changes(staged, staged.encoder.fingerprint, commit_log, head),
     )
 
 
-def _changes(staged: StagedSync, fingerprint: str, log: CommitLog, head: Head) -> SchemaChanges | None:
+def _changes(staged: StagedSync, fingerprint: str, commit_log: CommitLog, head: Head) -> SchemaChanges | None:
     """How the columns differ from those of the scope's last sync that had records. None if they do not differ."""
     if head.latest_schema is None or head.latest_schema.fingerprint == fingerprint:
         return None
-    before = log.read_segment(head.latest_schema.segment).schema.json_schema
+    before = commit_log.read_segment(head.latest_schema.segment).schema.json_schema
     assert before is not None, "a segment with a fingerprint has a schema"
-    return schema_changes(json.loads(before), staged.stream.json_schema or {}, log.scope.stream)
+    return schema_changes(json.loads(before), staged.stream.json_schema or {}, commit_log.scope.stream)
 
 
 def schema_changes(before: Mapping[str, Any], now: Mapping[str, Any], stream: StreamId) -> SchemaChanges:

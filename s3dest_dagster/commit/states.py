@@ -25,8 +25,8 @@ from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
 
 def reached_state(bucket: Bucket, template: KeyTemplate, scope: Scope) -> ReachedState | None:
     """The source's state that the scope's published records reach. None if the source provided none."""
-    log = CommitLog.of(bucket, template, scope)
-    return log.reached_state(log.read_head().head)
+    commit_log = CommitLog.of(bucket, template, scope)
+    return commit_log.reached_state(commit_log.read_head().head)
 
 
 def text_of(bucket: Bucket, known: KnownState) -> str | None:
@@ -66,14 +66,14 @@ def change_state(
     Raises:
         SupersededError: Another sync, which the error names, was decided first. The state is as that sync left it.
     """
-    log = CommitLog.of(bucket, destination.template, scope)
-    clock = clock or log.bucket.server_time
-    seen = begin(log, clock)
-    before = log.reached_state(seen.head)
+    commit_log = CommitLog.of(bucket, destination.template, scope)
+    clock = clock or commit_log.bucket.server_time
+    seen = begin(commit_log, clock)
+    before = commit_log.reached_state(seen.head)
     if _compact(state) == _compact(before.text if before is not None else None):
         return before
     try:
-        commit(log, seen, _segment(log, destination, seen.head, state, sync, attempt), clock)
+        commit(commit_log, seen, _segment(commit_log, destination, seen.head, state, sync, attempt), clock)
     except SupersededError:
         raise
     except (CommitError, StorageError) as error:
@@ -88,9 +88,9 @@ def _compact(state: str | None) -> str | None:
 
 
 def _segment(
-    log: CommitLog, destination: S3Destination, head: Head, state: str | None, sync: Sync, attempt: str
+    commit_log: CommitLog, destination: S3Destination, head: Head, state: str | None, sync: Sync, attempt: str
 ) -> Segment:
-    stream = log.scope.stream
+    stream = commit_log.scope.stream
     staged = StagedSync(
         name=segment_name(sync.id, attempt),
         complete=True,
@@ -104,4 +104,4 @@ def _segment(
         encoder=None,
         state=State(stream, state.encode(), b"") if state is not None else None,
     )
-    return replace(build_segment(staged, destination, log, head), clears_state=state is None)
+    return replace(build_segment(staged, destination, commit_log, head), clears_state=state is None)

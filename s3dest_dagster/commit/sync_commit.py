@@ -77,13 +77,13 @@ class SyncCommit:
         self.attempt = attempt
         self._clock = clock
         self._registry_entry = registry_entry or check_templates(bucket, destination, [landed.stream])[0]
-        self.log = CommitLog.of(bucket, destination.template, landed, self._registry_entry.own_prefixes)
-        self._seen = begin(self.log, clock)
-        entry = self.log.find_sync(self._seen.head, sync.id)
+        self.commit_log = CommitLog.of(bucket, destination.template, landed, self._registry_entry.own_prefixes)
+        self._seen = begin(self.commit_log, clock)
+        entry = self.commit_log.find_sync(self._seen.head, sync.id)
         self.recorded = entry if entry is not None and entry.complete else None
         """The entry of this sync if an earlier attempt completed it. There is then nothing to land."""
         interrupted = entry is not None and not entry.complete
-        self.segments = self.log.remaining_segments_of_sync(entry.segment) if entry and interrupted else []
+        self.segments = self.commit_log.remaining_segments_of_sync(entry.segment) if entry and interrupted else []
         """The published segments of this sync, including those of earlier attempts, oldest first."""
         self.swept = 0
         """The number of abandoned uploads of the stream that were aborted during the sync."""
@@ -101,7 +101,7 @@ class SyncCommit:
     @property
     def last_state(self) -> ReachedState | None:
         """The state from which the source continues. None if it starts from the beginning."""
-        return self.log.reached_state(self.head)
+        return self.commit_log.reached_state(self.head)
 
     def build_segment(self, staged: StagedSync) -> Segment:
         """Builds the segment of a staged sync.
@@ -110,7 +110,7 @@ class SyncCommit:
             CommitError: A full refresh has no records, and the settings forbid that or the source did not mention the
                 stream.
         """
-        return build_segment(staged, self._destination, self.log, self.head)
+        return build_segment(staged, self._destination, self.commit_log, self.head)
 
     def publish(self, segment: Segment, *, on_decided: Callable[[], None]) -> None:
         """Decides the segment and makes it visible. An error before the decision leaves the bucket unchanged.
@@ -126,12 +126,12 @@ class SyncCommit:
         """
         # Must hold before anything is visible: no other stream holds the keys, and the registry knows the template.
         keys = [item.key for item in segment.objects]
-        refuse_held_keys(self._bucket, self._destination.template, self.log.scope, keys)
+        refuse_held_keys(self._bucket, self._destination.template, self.commit_log.scope, keys)
         self.swept += self._enter_registry(self._clock(), segment)
         # The head that decides the segment no longer lists the retired objects that are deleted here.
-        head = expire_retired(self.log, self._seen, self._clock())
+        head = expire_retired(self.commit_log, self._seen, self._clock())
         # Puts the segment, decides it, completes its uploads, deletes what it replaces, and moves the head.
-        self._seen = commit(self.log, replace(self._seen, head=head), segment, self._clock, on_decided)
+        self._seen = commit(self.commit_log, replace(self._seen, head=head), segment, self._clock, on_decided)
         self.segments.append(segment)
 
     def check_newest(self, segment: Segment) -> None:
@@ -141,28 +141,28 @@ class SyncCommit:
             SupersededError: Another writer has published since, and may have read what this sync would read next.
         """
         if not self.head.ends_with(segment):
-            raise _superseded(self.log, self.head, has_checkpoints=True)
+            raise _superseded(self.commit_log, self.head, has_checkpoints=True)
 
     def _enter_registry(self, now: datetime, segment: Segment) -> int:
         """Enters the stream into the registry, and sweeps it if that is due. Returns the number of aborted uploads."""
         if not self._registry_entry.enter(now):
             return 0
-        own, releases = segment.upload_ids, self._destination.delete_grace_s > 0
-        stream = self.log.scope.stream
+        own, expires = segment.upload_ids, self._destination.delete_grace_s > 0
+        stream = self.commit_log.scope.stream
         try:
-            return sweep(self._bucket, self._destination, stream, now=now, keep=own, release=releases).aborted
+            return sweep(self._bucket, self._destination, stream, now=now, keep=own, expire=expires).aborted
         except StorageError as error:
             _logger.warning("%s: abandoned uploads could not be swept: %s", self._scope, error)
             return 0
 
 
 def commit(
-    log: CommitLog, seen: SeenHead, segment: Segment, clock: Clock, on_decided: Callable[[], None] = lambda: None
+    commit_log: CommitLog, seen: SeenHead, segment: Segment, clock: Clock, on_decided: Callable[[], None] = lambda: None
 ) -> SeenHead:
     """Decides and publishes a staged sync. Returns the head after it.
 
     Args:
-        log: The scope's commit log.
+        commit_log: The scope's commit log.
         seen: The head with which the sync began, or the head that its last checkpoint put.
         segment: The sync's segment.
         clock: Returns the time at which `delete_grace_s` starts.
@@ -175,11 +175,11 @@ def commit(
         CommitError: The sync is decided and publishing it was interrupted, or it was rolled back.
     """
     try:
-        log.put_segment(segment)
-        decided = decide(log, seen, segment)
+        commit_log.put_segment(segment)
+        decided = decide(commit_log, seen, segment)
     except SupersededError:
         with suppress(StorageError):
-            log.delete_segment(segment)
+            commit_log.delete_segment(segment)
         raise
     except BaseException as error:
         if not isinstance(error, StorageError):
@@ -187,18 +187,18 @@ def commit(
         raise
     on_decided()
     try:
-        return publish(log, decided, segment, clock)
+        return publish(commit_log, decided, segment, clock)
     except StorageError as error:
         raise CommitError(
-            f"Sync {segment.sync_id} of {log.scope} is decided, but publishing it was interrupted: {error} "
+            f"Sync {segment.sync_id} of {commit_log.scope} is decided, but publishing it was interrupted: {error} "
             "Nothing is lost: the next sync, or `s3dest recover`, finishes it.",
             key=error.key,
             action=error.action,
-            **log.error_location,
+            **commit_log.error_location,
         ) from error
 
 
-def decide(log: CommitLog, seen: SeenHead, segment: Segment) -> SeenHead:
+def decide(commit_log: CommitLog, seen: SeenHead, segment: Segment) -> SeenHead:
     """Makes a segment the head's pending segment. This is the only point of decision.
 
     Raises:
@@ -208,15 +208,15 @@ def decide(log: CommitLog, seen: SeenHead, segment: Segment) -> SeenHead:
     """
     for attempt in range(1, _DECISION_ATTEMPTS + 1):
         try:
-            return log.put_head(seen.head.decided(segment), seen)
+            return commit_log.put_head(seen.head.decided(segment), seen)
         except StorageError as error:
             # Even a refusal is not conclusive: an earlier try of the same request may have reached the server.
-            now, is_decided = _read_back(log, segment, error)
+            now, is_decided = _read_back(commit_log, segment, error)
             if is_decided:
                 return now
             if now.etag != seen.etag and not _differ_by_retired_alone(now.head, seen.head):
                 raise _superseded(
-                    log, now.head, has_checkpoints=segment.sync.previous_checkpoint is not None
+                    commit_log, now.head, has_checkpoints=segment.sync.previous_checkpoint is not None
                 ) from error
             if attempt == _DECISION_ATTEMPTS or isinstance(error, _REFUSALS):
                 raise
@@ -224,17 +224,17 @@ def decide(log: CommitLog, seen: SeenHead, segment: Segment) -> SeenHead:
     raise AssertionError("unreachable")
 
 
-def _read_back(log: CommitLog, segment: Segment, error: StorageError) -> tuple[SeenHead, bool]:
+def _read_back(commit_log: CommitLog, segment: Segment, error: StorageError) -> tuple[SeenHead, bool]:
     """Reads the current head. Returns it, and whether this segment is decided in it."""
     try:
-        now = log.read_head()
-        return now, now.head.pending_segment == segment.name or has_published(log, now.head, segment)
+        now = commit_log.read_head()
+        return now, now.head.pending_segment == segment.name or has_published(commit_log, now.head, segment)
     except StorageError as unread:
         raise UndecidedError(
-            f"The decision of sync {segment.sync_id} of {log.scope} met an error ({error}) and the head cannot be "
-            f"read back ({unread}). It may or may not have been taken; nothing was aborted. Undecided: run "
+            f"The decision of sync {segment.sync_id} of {commit_log.scope} met an error ({error}) and the head cannot "
+            f"be read back ({unread}). It may or may not have been taken; nothing was aborted. Undecided: run "
             "`s3dest recover`, or the next sync, once the bucket answers.",
-            **log.error_location,
+            **commit_log.error_location,
         ) from error
 
 
@@ -243,7 +243,7 @@ def _differ_by_retired_alone(one: Head, other: Head) -> bool:
     return replace(one, sequence_number=0, retired=()) == replace(other, sequence_number=0, retired=())
 
 
-def _superseded(log: CommitLog, head: Head, *, has_checkpoints: bool) -> SupersededError:
+def _superseded(commit_log: CommitLog, head: Head, *, has_checkpoints: bool) -> SupersededError:
     latest = head.recent_syncs[-1].id if head.recent_syncs else "another sync"
     winner = latest if head.pending_segment is None else sync_of(head.pending_segment)
     if has_checkpoints:
@@ -251,6 +251,6 @@ def _superseded(log: CommitLog, head: Head, *, has_checkpoints: bool) -> Superse
     else:
         left = "left nothing behind; run it again if its records are still wanted."
     return SupersededError(
-        f"Sync {winner} of {log.scope} was published while this one ran. This sync gave up and {left}",
-        **log.error_location,
+        f"Sync {winner} of {commit_log.scope} was published while this one ran. This sync gave up and {left}",
+        **commit_log.error_location,
     )

@@ -220,15 +220,15 @@ class Landing:
 
     def _recorded_receipt(self) -> Receipt:
         """The receipt of a sync that was already complete: from its segments, or from its mark if they are gone."""
-        entry, log = self._commit.recorded, self._commit.log
+        entry, commit_log = self._commit.recorded, self._commit.commit_log
         assert entry is not None, "a sync that is not recorded is staged"
-        if segments := log.remaining_segments_of_sync(entry.segment):
+        if segments := commit_log.remaining_segments_of_sync(entry.segment):
             return self._receipt(segments, repeated=True)
-        mark = self._target.bucket.uri(sync_mark_key(log.root, entry.id))
+        mark = self._target.bucket.uri(sync_mark_key(commit_log.root, entry.id))
         return receipt_of_mark(entry, self.scope, mark)
 
     def _receipt(self, segments: Sequence[Segment], *, repeated: bool = False, swept: int = 0) -> Receipt:
-        manifest = self._target.bucket.uri(segment_key(self._commit.log.root, segments[-1].name))
+        manifest = self._target.bucket.uri(segment_key(self._commit.commit_log.root, segments[-1].name))
         return receipt_of(segments, self.scope, manifest, repeated=repeated, swept=swept)
 
 

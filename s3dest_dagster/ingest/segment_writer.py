@@ -110,7 +110,7 @@ class SyncWriter:
     def _new_segment(self) -> SegmentWriter:
         name = segment_name(self._sync.id, self._commit.attempt, self._segments)
         self._segments += 1
-        quarantine = Quarantine(self._target, self._scope, quarantine_key(self._commit.log.root, name), name)
+        quarantine = Quarantine(self._target, self._scope, quarantine_key(self._commit.commit_log.root, name), name)
         return SegmentWriter(name, self._target, self._scope, quarantine, self._new_object_writer)
 
     def _new_encoder(self, batch: Batch) -> Encoder:
@@ -129,7 +129,7 @@ class SyncWriter:
         if self._keys is None:
             self._keys = KeyAllocator(
                 self._target,
-                self._commit.log.scope,
+                self._commit.commit_log.scope,
                 self._sync,
                 self._commit.head,
                 extension=self._encoder.extension,

@@ -57,7 +57,7 @@ class PartPool:
     def __init__(self, threads: int, *, abort_grace_s: float = 10, clock: Callable[[], float] = time.monotonic) -> None:
         _keep_large_blocks()
         self._pool = DaemonPool(threads, "s3dest-part")
-        self._slots = BoundedSemaphore(threads + 2)
+        self._free_parts = BoundedSemaphore(threads + 2)
         self._grace_s = abort_grace_s
         self._clock = clock
         self._grace_ends: float | None = None
@@ -65,13 +65,13 @@ class PartPool:
     def send(self, bucket: Bucket, key: str, upload_id: str, number: int, body: bytes) -> Future[str]:
         """Sends one part in the background; the future has the part's ETag. Waits while the pool is full."""
         self._grace_ends = None
-        self._slots.acquire()
+        self._free_parts.acquire()
         try:
             future = self._pool.submit(bucket.upload_part, key, upload_id, number, body)
         except BaseException:
-            self._slots.release()
+            self._free_parts.release()
             raise
-        future.add_done_callback(lambda _: self._slots.release())
+        future.add_done_callback(lambda _: self._free_parts.release())
         return future
 
     def abort(self, uploads: Iterable[Upload]) -> None:
