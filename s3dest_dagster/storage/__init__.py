@@ -1,4 +1,4 @@
-"""Bytes to and from S3: beside the sources, the one room with side effects.
+"""Transfers bytes to and from S3. Beside the sources, it is the only package with side effects.
 
 Knows keys as texts and contents as bytes. Must not know: streams, formats, manifests.
 """

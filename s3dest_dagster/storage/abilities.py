@@ -1,4 +1,4 @@
-"""What an S3 server can do, beyond what all of them can: values, and how people read them.
+"""The abilities of an S3 server that not all servers have: their values, and their descriptions for people.
 
 Must not ask a server.
 """
@@ -13,19 +13,20 @@ import msgspec
 
 
 class Condition(StrEnum):
-    """How a server takes the ETag of an If-Match: in quotes, as RFC 9110 says, without them, or not at all."""
+    """The form in which a server accepts the ETag of an If-Match: with quotes (RFC 9110), without quotes, or not at
+    all."""
 
     QUOTED = "quoted"
     UNQUOTED = "unquoted"
     NONE = "none"
 
     def format_etag(self, etag: str) -> str:
-        """An ETag (without quotes) as this server takes it."""
+        """Formats an ETag (without quotes) as this server accepts it."""
         return f'"{etag}"' if self is Condition.QUOTED else etag
 
 
 class BatchDelete(StrEnum):
-    """How a server takes DeleteObjects: with a checksum header, as SDKs send it, with Content-MD5, or not at all."""
+    """The form in which a server accepts DeleteObjects: with a checksum header, with Content-MD5, or not at all."""
 
     CHECKSUM = "checksum"
     MD5 = "md5"
@@ -44,13 +45,13 @@ _OTHER_DELETION = "nothing is lost, since the server has the other conditional d
 
 
 def _ability(name: str, without: str) -> Any:
-    """A field of ServerAbilities, with its name for people and what its lack costs."""
+    """A field of ServerAbilities, with its name for people and the cost of lacking it."""
     return field(metadata={"name": name, "without": without})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAbilities:
-    """What a server does as S3 defines it."""
+    """The requests that a server handles as S3 defines them."""
 
     create_if_absent: bool = _ability("create an object only if there is none (If-None-Match)", _ONE_WRITER)
     replace_if_match: Condition = _ability("replace an object only while it is unchanged (If-Match)", _ONE_WRITER)
@@ -80,12 +81,12 @@ class ServerAbilities:
 
     @property
     def detects_concurrent_writers(self) -> bool:
-        """Whether a put can depend on the object that it replaces, so that one of two writers is refused."""
+        """Whether a put can be conditional on the object that it replaces, so that one of two writers is refused."""
         return self.create_if_absent and self.replace_if_match is not Condition.NONE
 
     @property
     def deletes_if_unchanged(self) -> bool:
-        """Whether a deletion can depend on an ETag."""
+        """Whether a deletion can be conditional on an ETag."""
         by_batch = self.batch_delete is not BatchDelete.NONE and self.batch_delete_if_match is not Condition.NONE
         return by_batch or (self.single_delete and self.delete_if_match is not Condition.NONE)
 
@@ -113,17 +114,17 @@ WITHOUT_CONDITIONS = (
 
 @dataclass(frozen=True, slots=True)
 class AbilityReport:
-    """An ability for people to read."""
+    """An ability, described for people."""
 
     name: str
     has: bool
     """Whether the server has it."""
     message: str
-    """What its lack costs, or in which form the server has it. Empty if the server does as S3 defines."""
+    """The cost of lacking it, or the form in which the server has it. Empty if the server behaves as S3 defines."""
 
 
 def describe_abilities(abilities: ServerAbilities) -> list[AbilityReport]:
-    """What a server can do, ability by ability."""
+    """Describes each ability of a server."""
     return [
         _report(each.metadata["name"], getattr(abilities, each.name), _cost(each.metadata["without"], abilities))
         for each in fields(abilities)
@@ -148,7 +149,8 @@ def _cost(without: str, abilities: ServerAbilities) -> str:
 # ---------------------------------------------------------------------- server.json
 
 _MOST_SERVERS = 8
-"""Entries of the file: few endpoints reach one bucket, and it may be a copy of a bucket elsewhere."""
+"""The maximum number of entries in the file. Few endpoints lead to one bucket, and it may be a copy of another
+bucket."""
 
 
 class _Entry(msgspec.Struct, kw_only=True):
@@ -165,7 +167,7 @@ _decoder = msgspec.json.Decoder(_ServerFile)
 
 
 def read_abilities(body: bytes | None, endpoint: str, bucket: str) -> ServerAbilities | None:
-    """What the file says of this bucket at this endpoint; None if it says nothing, or not of every ability."""
+    """The abilities that the file records for this bucket at this endpoint. None if it lacks them or some of them."""
     for entry in _entries(body):
         if (entry.endpoint, entry.bucket) == (endpoint, bucket):
             return entry.abilities
@@ -173,7 +175,7 @@ def read_abilities(body: bytes | None, endpoint: str, bucket: str) -> ServerAbil
 
 
 def with_abilities(body: bytes | None, endpoint: str, bucket: str, abilities: ServerAbilities) -> bytes:
-    """The file with these abilities, which replace those of the same bucket and endpoint."""
+    """The file with these abilities, which replace the entry for the same bucket and endpoint."""
     others = [entry for entry in _entries(body) if (entry.endpoint, entry.bucket) != (endpoint, bucket)]
     entries = [*others, _Entry(endpoint=endpoint, bucket=bucket, abilities=abilities)][-_MOST_SERVERS:]
     return msgspec.json.format(msgspec.json.encode(_ServerFile(entries)), indent=2)

@@ -1,7 +1,7 @@
-"""One bucket, as the few verbs that a landing needs, and what each of them guarantees.
+"""One bucket, as the few verbs that a landing needs, with the guarantees of each verb.
 
-A verb is one request (a listing one per 1000 keys), with retries. Uses only actions of the connector's documented IAM
-policy: put, get, head, delete, list and the multipart cycle. Must not know: what the keys mean.
+A verb is one request (a listing is one per 1000 keys), with retries. Uses only actions of the connector's documented
+IAM policy: put, get, head, delete, list and the multipart cycle. Must not know: what the keys mean.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ from s3dest_dagster.storage.requests import Requests, RetryPolicy, Tries
 
 ONCE = RetryPolicy(max_attempts=1)
 SERVER_FILE = "server.json"
-"""Name of the file that keeps what the server can do, under the bucket's root."""
+"""Name of the file, under the bucket's root, that stores the server's abilities."""
 TRIALS = "~"
-"""First character of the keys of trial objects under the bucket's root. Only a killed process leaves any."""
+"""First character of the keys of trial objects under the bucket's root. Only a killed process leaves any behind."""
 _logger = logger("storage")
 
 
 @dataclass
 class _AbilityCache:
-    """The abilities of the server by root. A process reads or probes them once, whatever its threads."""
+    """The server's abilities by root. A process reads or probes them once, however many threads it has."""
 
     abilities: dict[str, ServerAbilities] = field(default_factory=dict)
     lock: Any = field(default_factory=RLock)
 
 
 class Bucket:
-    """A bucket, reached by a client that has the methods of boto3's S3 client. Safe to use from several threads.
+    """A bucket, accessed through a client that has the methods of boto3's S3 client. Safe to use from several threads.
 
     Every verb can raise AccessDeniedError, BucketNotFoundError, CredentialsError, EndpointUnreachableError and other
-    kinds of StorageError, which say what happened, where, and what to do.
-    If the client retries by itself, each of its series of tries counts as one try of `retry_policy`.
+    kinds of StorageError, which say what happened, where, and what to do. If the client retries by itself, each series
+    of its tries counts as one try of `retry_policy`.
     """
 
     def __init__(self, client: Any, name: str, retry_policy: RetryPolicy = ONCE) -> None:
@@ -77,19 +77,19 @@ class Bucket:
         return self._requests.bucket
 
     def cancelled_by(self, event: Event) -> Bucket:
-        """The same bucket, but once the event is set, pauses end and no request is tried again."""
+        """The same bucket, but once the event is set, pauses end and no request is retried."""
         same = copy(self)
         same._requests = self._requests.cancelled_by(event)
         return same
 
     def with_root(self, root: str) -> Bucket:
-        """The same bucket, which keeps what its server can do, and trial objects, under this prefix."""
+        """The same bucket, which stores the server's abilities and trial objects under this prefix."""
         same = copy(self)
         same._root = root
         return same
 
     def with_headers(self, headers: Mapping[str, str]) -> Bucket:
-        """The same bucket, which writes its objects with these headers (see `headers_of_all`)."""
+        """The same bucket, which writes all objects with these headers (see `headers_of_all`)."""
         same = copy(self)
         same._headers = same._own_headers = dict(headers)
         return same
@@ -99,7 +99,7 @@ class Bucket:
         return self.with_root(destination.template.manifest_root).with_headers(headers_of_all(destination))
 
     def with_data_headers(self, headers: Mapping[str, str]) -> Bucket:
-        """The same bucket, which writes data with these headers (`headers_of_data`), and the server file as before."""
+        """The same bucket, which writes data with these headers (`headers_of_data`), but not the server file."""
         same = copy(self)
         same._headers = dict(headers)
         return same
@@ -111,7 +111,7 @@ class Bucket:
 
     @property
     def partition(self) -> str:
-        """The part of AWS that ARNs name: "aws-cn" in China, "aws-us-gov"; "aws" elsewhere and on other servers."""
+        """The AWS partition for ARNs: "aws-cn" in China, "aws-us-gov", and "aws" elsewhere and on other servers."""
         return self._requests.partition
 
     def uri(self, key: str = "") -> str:
@@ -119,7 +119,7 @@ class Bucket:
         return f"s3://{self.name}/{key}"
 
     def console_url(self, prefix: str) -> str | None:
-        """The page of AWS's console that shows a prefix; None for other servers and parts of AWS without a console."""
+        """The AWS console page that shows a prefix. None for other servers and AWS partitions without a console."""
         region = self.client.meta.region_name or ""
         host = console_host(self.endpoint, region)
         if host is None:
@@ -128,9 +128,9 @@ class Bucket:
         return f"https://{host}/s3/buckets/{quote(self.name)}?{query}"
 
     def server_time(self) -> datetime:
-        """The time on the server, on which machines can agree; this machine's time if the server sends no Date.
+        """The server's time, on which machines can agree. This machine's time if the server sends no Date.
 
-        Known from the newest answer. Sends one listing if no answer is from the last minute.
+        Taken from the newest answer. Sends one listing if there was no answer within the last minute.
         """
         clock = self._requests.clock
         if clock.now() is None:
@@ -140,10 +140,10 @@ class Bucket:
     # ------------------------------------------------------------------ whole objects
 
     def put(self, key: str, body: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
-        """Writes an object atomically, in its entirety or not at all, and returns its ETag.
+        """Writes an object atomically and returns its ETag.
 
-        On a server that ignores conditions the object is read right before it is written, which narrows the gap between
-        two writers to milliseconds and does not close it.
+        On a server that ignores conditions, the object is read right before it is written. This reduces the gap between
+        two writers to milliseconds but does not close it.
 
         Args:
             if_absent: writes only if there is no object.
@@ -160,7 +160,7 @@ class Bucket:
             with self._requests.relying_on("conditional puts"):
                 return self._put(key, body, condition, tries)
         except PreconditionFailedError:
-            # A lost answer to an earlier try looks like this, too: then what stands there is our own.
+            # A lost answer to an earlier try looks the same. In that case the current object is our own.
             current = self.get(key) if tries.count > 1 else None
             if current is None or current[0] != body:
                 raise
@@ -181,7 +181,7 @@ class Bucket:
         return self._requests.retry("s3:PutObject", key, once, tries)
 
     def _digest(self, body: bytes) -> dict[str, str]:
-        """Content-MD5, which all servers know and Object Lock requires. To AWS, boto3 sends a checksum instead."""
+        """Content-MD5, which all servers support and Object Lock requires. For AWS, boto3 sends a checksum instead."""
         return {} if is_aws(self.endpoint) else {"ContentMD5": md5_of(body)}
 
     def _condition(self, key: str, if_absent: bool, if_match: str | None) -> dict[str, str]:
@@ -197,20 +197,21 @@ class Bucket:
         return {}
 
     def get(self, key: str) -> tuple[bytes, str] | None:
-        """An object's complete bytes and its ETag; None if there is no object. An answer cut short is read again."""
+        """An object's complete bytes and its ETag. None if there is no object. A truncated answer is read again."""
         return objects.read(self._requests, key)
 
     def head(self, key: str) -> ObjectHead | None:
-        """Size, ETag and metadata of an object; None if there is no object."""
+        """Size, ETag and metadata of an object. None if there is no object."""
         return objects.head(self._requests, key)
 
     def delete(self, keys: Iterable[str]) -> int:
-        """Deletes objects, whatever they hold, and returns the number of keys. A key without an object is no error.
+        """Deletes objects unconditionally, and returns the number of keys. A key without an object is not an error.
 
-        Not atomic: after an error some objects are deleted. Sends one request per 1000 keys if the server takes that.
+        Not atomic: after an error some objects are deleted. Sends one request per 1000 keys if the server supports
+        that.
 
         Raises:
-            StorageError: the server refuses a key, which the error names.
+            StorageError: the server refuses a key. The error names the key.
         """
         todo = list(keys)
         if todo:
@@ -218,10 +219,10 @@ class Bucket:
         return len(todo)
 
     def delete_unchanged(self, etags: Mapping[str, str]) -> None:
-        """Deletes each of these keys only while its object has the given ETag (without quotes).
+        """Deletes each of these objects only while it has the given ETag (without quotes).
 
-        Leaves alone what has changed or is gone. Not atomic, as `delete`. On a server without conditional deletions the
-        ETag is read right before each try to delete, which narrows the gap to milliseconds and does not close it.
+        Skips objects that have changed or are gone. Not atomic, like `delete`. On a server without conditional
+        deletions, the ETag is read right before each try. This reduces the gap to milliseconds but does not close it.
         """
         if etags:
             Deletions(self._requests, self.abilities).delete_unchanged(etags)
@@ -229,7 +230,7 @@ class Bucket:
     # ------------------------------------------------------------------ rights
 
     def check_delete(self, key: str) -> None:
-        """Deletes one object in any way that the server takes; a missing one is no error. Needs no abilities.
+        """Deletes one object in any way that the server supports. A missing object is not an error. Needs no abilities.
 
         Raises:
             AccessDeniedError: this identity may not delete.
@@ -240,7 +241,7 @@ class Bucket:
         """Reads the head of an object, which may be missing.
 
         Raises:
-            AccessDeniedError: this identity may not read. `head` can take such a denial for a missing object.
+            AccessDeniedError: this identity may not read. `head` may mistake such a denial for a missing object.
         """
         with suppress(ObjectNotFoundError):
             self._requests.call("s3:GetObject", "head_object", Key=key)
@@ -251,13 +252,13 @@ class Bucket:
         """All objects whose keys begin with `prefix`, in the server's order, read page by page.
 
         Raises:
-            StorageError: also if the server cuts the listing short and does not say where it continues.
+            StorageError: a request fails, or the server truncates the listing without saying where it continues.
         """
         for page in objects.pages(self._requests, prefix):
             yield from map(objects.to_listed, page.get("Contents") or ())
 
     def list_directories(self, prefix: str) -> Iterator[str]:
-        """The directories right under `prefix`, all ending with a slash, without a listing of their content."""
+        """The directories directly under `prefix`, with trailing slashes. Does not list their content."""
         for page in objects.pages(self._requests, prefix, Delimiter="/"):
             yield from (entry["Prefix"] for entry in page.get("CommonPrefixes") or ())
 
@@ -274,7 +275,7 @@ class Bucket:
         return str(self._requests.call("s3:PutObject", "create_multipart_upload", **arguments)["UploadId"])
 
     def upload_part(self, key: str, upload_id: str, number: int, body: bytes) -> str:
-        """Sends one part and returns its ETag. A part that is sent twice replaces itself.
+        """Sends one part and returns its ETag. Sending a part twice is harmless.
 
         Args:
             number: 1 to 10,000.
@@ -290,7 +291,7 @@ class Bucket:
         """Makes the object visible atomically, with its parts in the order of their ETags.
 
         Raises:
-            UploadVanishedError: it was aborted or completed before, possibly by a first try whose answer was lost.
+            UploadVanishedError: it was already aborted or completed, possibly by a first try whose answer was lost.
         """
         parts = [{"PartNumber": number, "ETag": f'"{etag}"'} for number, etag in enumerate(etags, 1)]
         arguments = {"Key": key, "UploadId": upload_id, "MultipartUpload": {"Parts": parts}}
@@ -298,7 +299,7 @@ class Bucket:
         self._requests.retry("s3:PutObject", key, lambda: objects.check_completed(complete()))
 
     def abort_upload(self, key: str, upload_id: str) -> None:
-        """Drops a multipart upload with its parts. An upload that does not exist (any more) is no error."""
+        """Drops a multipart upload with its parts. An upload that does not exist (any more) is not an error."""
         with suppress(UploadVanishedError):
             self._requests.call("s3:AbortMultipartUpload", "abort_multipart_upload", Key=key, UploadId=upload_id)
 
@@ -307,11 +308,11 @@ class Bucket:
         for page in objects.upload_pages(self._requests, prefix):
             yield from map(objects.to_pending, page.get("Uploads") or ())
 
-    # ------------------------------------------------------------------ what the server can do
+    # ------------------------------------------------------------------ the server's abilities
 
     @property
     def abilities(self) -> ServerAbilities:
-        """What the server can do, as the server file says, which a process reads once. AWS needs no file.
+        """The server's abilities, from the server file, which a process reads once. AWS needs no file.
 
         If there is no file, the server is probed and the file written.
         """
@@ -322,7 +323,7 @@ class Bucket:
             return known or self.with_headers(self._own_headers)._load_abilities(again=False)
 
     def probe_again(self) -> ServerAbilities:
-        """What the server can do now; kept for every process that begins later."""
+        """Probes the server's abilities again, and stores them for every process that starts later."""
         if is_aws(self.endpoint):
             return AWS
         with self._cache.lock:

@@ -1,8 +1,8 @@
-"""S3 clients and buckets for the settings of a connection, whose credentials stay current.
+"""Creates S3 clients and buckets for the settings of a connection, with credentials that stay current.
 
-Access keys win over a role; without either the default chain of the AWS SDK decides (environment, profile, web
-identity, container, instance profile). Clients are kept, credentials are not: they are resolved when they are first
-needed, and again when they hold no longer. Must not log or show a secret.
+Access keys take precedence over a role. Without either, the default chain of the AWS SDK is used (environment, profile,
+web identity, container, instance profile). Clients are cached, but credentials are not: they are resolved when they are
+first needed, and again when they are no longer valid. Must not log or show a secret.
 """
 
 from __future__ import annotations
@@ -32,16 +32,17 @@ from s3dest_dagster.storage.sessions import DEFAULT_REGION, ConnectionSession, m
 _POOL_CONNECTIONS = 32
 _LONGEST_WAIT_FOR_STS_S = 3
 _SIGNED_BY = "s3dest_signed_by"
-"""Entry of a request's context: the number of the search whose credentials signed it. None once it was signed again."""
+"""Entry of a request's context: the number of the search whose credentials signed it. None after it was signed
+again."""
 _logger = logger("storage")
 
 
 def open_bucket(connection: S3Connection, where: S3Destination | str) -> Bucket:
-    """The bucket, through a client for this connection. Sends nothing yet.
+    """Opens the bucket with a client for this connection. Sends nothing yet.
 
     Args:
-        connection: how S3 is reached, and as whom.
-        where: a bucket's name, or a destination, whose headers every object of the bucket gets.
+        connection: the endpoint and identity to use.
+        where: a bucket's name, or a destination, whose headers every object in the bucket gets.
 
     Raises:
         CredentialsError, SettingsError: as `open_client`; also for an endpoint that names the bucket.
@@ -58,7 +59,7 @@ def _open_named(connection: S3Connection, name: str) -> Bucket:
 
 
 def _check_endpoint(endpoint: str, bucket: str) -> None:
-    """Raises SettingsError for an endpoint that names the bucket, too: the bucket would be looked for in itself."""
+    """Raises SettingsError if the endpoint also names the bucket: requests would look for the bucket inside itself."""
     url = urlsplit(endpoint)
     if url.path.rstrip("/").endswith(f"/{bucket}") or (url.hostname or "").startswith(f"{bucket}."):
         raise SettingsError(
@@ -70,15 +71,15 @@ def _check_endpoint(endpoint: str, bucket: str) -> None:
 
 @lru_cache(maxsize=64)
 def _bucket(client: Any, name: str, retry_policy: RetryPolicy) -> Bucket:
-    """One bucket for equal settings, since it remembers what its server can do."""
+    """Returns one bucket for equal settings, because it caches the server's abilities."""
     return Bucket(client, name, retry_policy)
 
 
 def open_client(connection: S3Connection) -> Any:
-    """An S3 client of boto3 that retries by itself. Looks for no identity yet: the first request does.
+    """Creates a boto3 S3 client that retries by itself. Its first request looks for the identity.
 
-    Equal settings share one client while the AWS variables of the environment stay the same, since connections are
-    worth keeping and assuming a role costs a request.
+    Equal settings share one client while the AWS variables of the environment stay the same, because this saves
+    connections and requests that assume roles.
 
     Raises:
         SettingsError: the ca_bundle cannot be read, or the AWS configuration is wrong or names a plain http endpoint.
@@ -101,18 +102,18 @@ def _client(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> 
     if connection.endpoint or is_aws(endpoint):
         _sign_again_if_refused(client, credentials)
         return client
-    # The AWS configuration names another server. Whatever holds for an endpoint of the settings holds for this one.
+    # The AWS configuration names another server. It is treated like an endpoint in the settings.
     return _client(replace(connection, endpoint=endpoint), variables)
 
 
 def _identity_settings(connection: S3Connection) -> S3Connection:
-    """The settings that decide the identity; the others have fixed values."""
+    """The settings that determine the identity. All other settings have fixed values."""
     return replace(connection, endpoint="", path_style=None, max_attempts=1)
 
 
 @lru_cache(maxsize=16)
 def _credentials(connection: S3Connection, variables: frozenset[tuple[str, str]]) -> RefreshingCredentials:
-    """One for the clients that retry and those that do not, so that a role is assumed once."""
+    """The credentials that clients with and without retries share, so that a role is assumed once."""
     return RefreshingCredentials(partial(resolve_credentials, connection))
 
 
@@ -143,10 +144,10 @@ def _client_arguments(connection: S3Connection) -> dict[str, Any]:
 
 
 class RefreshingCredentials(Credentials):  # type: ignore[misc,unused-ignore]
-    """What `resolve` gives, for as long as it holds. Safe to use from several threads, which share one search.
+    """The result of `resolve` for as long as it is valid. Safe to use from several threads, which share one search.
 
-    Searches again if the last search failed, if what it found cannot renew itself, if the configuration files have
-    changed, and if a server has refused the keys. So nothing that a client captures when it is made can expire.
+    Searches again if the last search failed, if the credentials could not be renewed, if the configuration files have
+    changed, or if a server has refused the keys. A client therefore never captures anything that can expire.
     """
 
     def __init__(self, resolve: Callable[[], ResolvedCredentials]) -> None:
@@ -158,7 +159,7 @@ class RefreshingCredentials(Credentials):  # type: ignore[misc,unused-ignore]
         self._searches = 0
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
-        """The keys to sign with. Raises CredentialsError if there are none; the next call searches again."""
+        """The keys to sign with. Raises CredentialsError if there are none. The next call then searches again."""
         while True:
             resolved = self._current()
             try:
@@ -171,20 +172,20 @@ class RefreshingCredentials(Credentials):  # type: ignore[misc,unused-ignore]
                 return self._frozen
 
     def search(self) -> int:
-        """The number of the search that found what holds now."""
+        """The number of the search that found the current credentials."""
         self._current()
         return self._searches
 
     def drop_other_environment(self, variables: frozenset[tuple[str, str]]) -> None:
-        """Forgets credentials that were found while the AWS variables were other than these."""
+        """Forgets credentials that were found with other AWS variables than these."""
         resolved = self._resolved
         if resolved is not None and resolved.variables != variables:
             self._drop(resolved)
 
     def replace_refused(self, search: int) -> bool:
-        """Whether there are other keys than those of this search, which a server has refused."""
+        """Returns whether there are keys other than those of this search, which a server has refused."""
         with self._lock:
-            # Of many refused requests only the first one searches.
+            # If many requests are refused, only the first one searches.
             if self._searches != search:
                 return True
             refused, self._resolved = self._frozen, None
@@ -200,7 +201,7 @@ class RefreshingCredentials(Credentials):  # type: ignore[misc,unused-ignore]
             try:
                 return self._search()
             except S3DestError as error:
-                # Perhaps the files are being written at this moment. The old keys may still hold.
+                # The files may be being written at this moment. The old keys may still be valid.
                 _logger.debug("The files of the credentials have changed: %s", error)
                 resolved.accept_files()
                 return resolved
@@ -217,7 +218,7 @@ class RefreshingCredentials(Credentials):  # type: ignore[misc,unused-ignore]
 
 
 def _sign_again_if_refused(client: Any, credentials: RefreshingCredentials) -> None:
-    """Makes the client send a request once more if the server refused its keys and there are others by now."""
+    """Makes the client send a request once more if the server refused its keys and there are other keys by now."""
 
     def note_search(request: Any, **_: Any) -> None:
         request.context.setdefault(_SIGNED_BY, credentials.search())
@@ -234,27 +235,27 @@ def _sign_again_if_refused(client: Any, credentials: RefreshingCredentials) -> N
     client.meta.events.register_first(f"needs-retry.{service}", retry)
 
 
-# ---------------------------------------------------------------------- whom a connection acts as
+# ---------------------------------------------------------------------- the identity of a connection
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom a connection acts as, without any secret."""
+    """The identity of a connection, without any secret."""
 
     source: str
-    """Where the credentials came from, for people to read."""
+    """Where the credentials came from, described for people."""
     access_key_id: str
     arn: str | None = None
-    """What STS calls the identity; None if that is unknown."""
+    """The ARN of the identity according to STS. None if it is unknown."""
     unknown: str = ""
     """Why `arn` is unknown."""
 
 
 def identity(connection: S3Connection) -> Identity:
-    """Whom a connection acts as, and which link of the chain gave the identity. Asks STS once, for 3 seconds at most.
+    """The identity of a connection, and the link of the chain that provided it. Asks STS once, for at most 3 seconds.
 
     Raises:
-        CredentialsError: no link gave an identity, or the role is refused.
+        CredentialsError: no link provided an identity, or the role is refused.
     """
     resolved = resolve_credentials(connection)
     keys = resolved.get_frozen_credentials()
@@ -262,7 +263,8 @@ def identity(connection: S3Connection) -> Identity:
 
 
 def _caller(session: ConnectionSession, connection: S3Connection) -> tuple[str | None, str]:
-    """The ARN of the caller, or why it is unknown. STS tells everybody their own, whatever their policy."""
+    """The ARN of the caller, or the reason why it is unknown. STS shows callers their own ARN, whatever their
+    policy."""
     config = Config(
         connect_timeout=min(_LONGEST_WAIT_FOR_STS_S, connection.connect_timeout_s),
         read_timeout=min(_LONGEST_WAIT_FOR_STS_S, connection.read_timeout_s),

@@ -1,7 +1,7 @@
-"""Finds the credentials of a connection: asks the links of the AWS SDK's chain, once and from the beginning.
+"""Finds the credentials of a connection by calling the links of the AWS SDK's chain once, from the beginning.
 
-The links have bounds of our own: a program must end in time and reads nothing of standard input, and no proxy is asked
-for this machine's metadata. Must not keep what it finds (see `clients`), nor show a secret.
+The links have additional limits: a program must end in time and cannot read standard input, and the metadata service is
+never reached through a proxy. Must not keep the credentials (see `clients`), nor show a secret.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def aws_variables() -> frozenset[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class ChainLink:
-    """A link of the credential chain, for people to read."""
+    """A link of the credential chain, described for people."""
 
     name: str
     cure: str
@@ -102,7 +102,7 @@ _LINKS = {
         "AWS_METADATA_SERVICE_TIMEOUT).",
     ),
 }
-"""The links by the METHOD of botocore's providers."""
+"""The links, by the METHOD of botocore's providers."""
 
 
 def _link(method: str, profile: str) -> ChainLink:
@@ -114,9 +114,9 @@ def _link(method: str, profile: str) -> ChainLink:
 
 @contextmanager
 def _map_link_errors(link: ChainLink) -> Iterator[None]:
-    """Maps whatever asking a link raises to a CredentialsError that names the link and its cure.
+    """Maps any error of a link to a CredentialsError that names the link and its cure.
 
-    A link runs programs, reads files and asks servers that are not ours, and lets through any exception of theirs.
+    A link runs foreign programs, reads foreign files and calls foreign servers, and does not catch their exceptions.
     """
     try:
         yield
@@ -127,16 +127,16 @@ def _map_link_errors(link: ChainLink) -> Iterator[None]:
         raise CredentialsError(text) from error
 
 
-# ---------------------------------------------------------------------- what the chain gives
+# ---------------------------------------------------------------------- the result of the chain
 
 
 class ResolvedCredentials(Credentials):  # type: ignore[misc,unused-ignore]
-    """What a link gave, with where it came from. A failure to renew the credentials is a CredentialsError."""
+    """The credentials of a link, and their origin. A failure to renew the credentials raises CredentialsError."""
 
     def __init__(self, credentials: Credentials, link: ChainLink, files: Iterable[str] = ()) -> None:
         super().__init__("", "", method="found")
         self.source = link.name
-        """The link, for people to read."""
+        """The link, described for people."""
         self.variables = aws_variables()
         """The environment that the chain read."""
         self.files = _file_states(files)
@@ -154,11 +154,11 @@ class ResolvedCredentials(Credentials):  # type: ignore[misc,unused-ignore]
         return frozen
 
     def are_files_changed(self) -> bool:
-        """Whether one of the files that the chain read has changed since."""
+        """Whether one of the files that the chain read has changed since then."""
         return self.files != _file_states(state[0] for state in self.files)
 
     def accept_files(self) -> None:
-        """Counts the files, as they are now, as those that these credentials came from."""
+        """Treats the files in their current state as the ones that these credentials came from."""
         self.files = _file_states(state[0] for state in self.files)
 
 
@@ -167,7 +167,7 @@ def _file_states(paths: Iterable[str]) -> tuple[FileState, ...]:
 
 
 def _file_state(path: str) -> FileState:
-    """What changes when a file is rewritten or replaced."""
+    """A value that changes when a file is rewritten or replaced."""
     try:
         stat = Path(path).stat()
     except OSError:
@@ -176,12 +176,12 @@ def _file_state(path: str) -> FileState:
 
 
 def assumes_role(connection: S3Connection) -> bool:
-    """Whether the role is assumed: access keys win over it."""
+    """Whether the role is assumed. Access keys take precedence over it."""
     return bool(connection.role_arn) and not connection.access_key_id
 
 
 def resolve_credentials(connection: S3Connection) -> ResolvedCredentials:
-    """The credentials of the first link that has any, or those of the role that is assumed with them.
+    """Returns the credentials of the first link that has any, or of the role that is assumed with them.
 
     Raises:
         CredentialsError: no link has any, or one fails.
@@ -237,8 +237,9 @@ class _RoleProvider(CredentialProvider):  # type: ignore[misc,unused-ignore]
     def load(self) -> RefreshableCredentials:
         """Expired credentials: the first use assumes the role.
 
-        A quarter of their life before they expire they are renewed if that succeeds, a sixth before it must. For a role
-        of an hour these are the SDK's own 15 and 10 minutes, which would renew a role of 15 minutes at each request.
+        In the last quarter of their lifetime a renewal is tried, and in the last sixth it must succeed. For a role of
+        an hour these are the SDK's own 15 and 10 minutes. With the SDK's values, a role of 15 minutes would be renewed
+        at each request.
         """
         duration = self._connection.role_duration_s
         return RefreshableCredentials(
@@ -294,7 +295,7 @@ def _providers(session: ConnectionSession, connection: S3Connection) -> list[Cre
             provider._prompter = _ask_at_terminal
             provider._profile_provider_builder = _BoundedBuilder(session, cache, limit_s=connection.read_timeout_s)
         elif isinstance(provider, InstanceMetadataProvider):
-            # The same fetcher serves the role of a profile's `credential_source`.
+            # The role of a profile's `credential_source` uses the same fetcher.
             fetcher = provider._role_fetcher
             fetcher._session = URLLib3Session(timeout=fetcher._timeout, proxies={})
     return providers
@@ -314,7 +315,7 @@ class _BoundedBuilder(ProfileProviderBuilder):  # type: ignore[misc,unused-ignor
 
 
 class _BoundedProcess(subprocess.Popen[bytes]):
-    """A `credential_process` without standard input, where records may come in. Killed after `limit_s`."""
+    """A `credential_process` without standard input, because records may arrive there. Killed after `limit_s`."""
 
     def __init__(self, command: list[str], *, limit_s: float, **options: Any) -> None:
         super().__init__(command, stdin=subprocess.DEVNULL, **options)
@@ -326,7 +327,7 @@ class _BoundedProcess(subprocess.Popen[bytes]):
         except subprocess.TimeoutExpired as error:
             self.kill()
             self.wait()
-            # Children of the program may hold the other ends open.
+            # Child processes of the program may hold the other ends open.
             for pipe in (self.stdout, self.stderr):
                 if pipe is not None:
                     pipe.close()
@@ -336,7 +337,7 @@ class _BoundedProcess(subprocess.Popen[bytes]):
 
 
 def _ask_at_terminal(prompt: str) -> str:
-    """The code of a second factor. Never read from standard input, where records may come in."""
+    """Asks for the code of a second factor. Never reads standard input, because records may arrive there."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError as error:

@@ -1,7 +1,7 @@
-"""Maps what boto3 and botocore raise to errors of our own: the one place that reads foreign errors.
+"""Maps the errors of boto3 and botocore to the library's errors. No other module reads foreign errors.
 
-Says what is worth another try; must not try anything itself, and never shows a secret. Codes and exception classes
-decide. The only wording that is read is AWS's of `_NAMED_ACTION` and `_EXPLICIT_DENY`.
+Determines which requests are worth a retry; must not retry anything itself, and never shows a secret. It relies on
+codes and exception classes. The only message texts that it reads are AWS's, by `_NAMED_ACTION` and `_EXPLICIT_DENY`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _UNKNOWN_IDENTITY = {
 _IDENTITY_CALLS = {"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "GetRoleCredentials"}
 """Calls that the credential chain makes by itself before a request is signed."""
 _UNMAPPED_BY_BOTOCORE = (FileNotFoundError, PermissionError, IsADirectoryError, RuntimeError)
-"""What botocore's chain raises as it is: an unreadable token file, and credentials that have expired on arrival."""
+"""Errors that botocore's chain does not wrap: an unreadable token file, and credentials that are already expired."""
 _CHAIN_ERRORS = (
     boto.NoCredentialsError,
     boto.PartialCredentialsError,
@@ -51,16 +51,16 @@ _CHAIN_ERRORS = (
     boto.TokenRetrievalError,
     *_UNMAPPED_BY_BOTOCORE,
 )
-"""What a foreign client's chain raises. Errors of our own chain are mapped where its links are asked."""
+"""Errors of a foreign client's chain. Errors of our own chain are mapped where its links are called."""
 CLIENT_ERRORS = (boto.ClientError, boto.BotoCoreError, ResponseParserError, *_UNMAPPED_BY_BOTOCORE)
-"""What a call of a boto3 client can raise."""
+"""The errors that a call of a boto3 client can raise."""
 
 _DENIED = {"AccessDenied", "403", "Forbidden", "AllAccessDisabled"}
 _NAMED_ACTION = re.compile(r"not authorized to perform: (\w+:\w+)(?: on resource: \"?([^\s\"]*[\w*]))?")
 """The action and the resource in AWS's message, as
 https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html shows it. No field holds them."""
 _EXPLICIT_DENY = "explicit deny"
-"""How the same page words a denial that no further `Allow` can lift."""
+"""The wording, on the same page, of a denial that no further `Allow` can lift."""
 _KEY_ARN = re.compile(r"arn:[\w-]+:kms:[^:]*:[^:]*:key/")
 _BUCKET_ACTIONS = {"s3:ListBucket", "s3:ListBucketMultipartUploads", "s3:GetBucketLocation"}
 """Actions on the bucket itself; all others are on its objects."""
@@ -69,9 +69,9 @@ _WRONG_REGION = {"PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLo
 _REDIRECTS = {301, 302, 303, 307, 308}
 _CONFLICTS = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409"}
 _PRECONDITION_FAILED = 412
-"""Means an unmet condition whatever the code: Swift's code is InvalidRequest."""
+"""Means an unmet condition, whatever the code is: Swift's code is InvalidRequest."""
 _UNANSWERED = (boto.ConnectionError, boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError)
-"""No complete answer arrived: no connection, a reset, a timeout, or an answer that was cut short or is not S3's."""
+"""No complete answer arrived: no connection, a reset, a timeout, or an answer that was truncated or is not S3's."""
 _BUSY_STATUS = {408, 429, 500, 502, 503, 504}
 _BUSY = {
     "BandwidthLimitExceeded",
@@ -92,12 +92,12 @@ _BUSY = {
     "TooManyRequestsException",
 }
 _DAMAGED = {"BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"}
-"""The server noticed that it did not receive what was sent."""
+"""Codes that mean that the server did not receive what was sent."""
 _NO_REFUSAL = {401, 403, 408, 409, 412, 429}
 """4xx statuses that do not mean that the server lacks this kind of request."""
 _UNSUPPORTED = {"InvalidArgument", "InvalidRequest", "MethodNotAllowed", "NotImplemented"}
 _WRONG_TLS = {"CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER"}
-"""OpenSSL's reasons that no other try changes."""
+"""OpenSSL's reasons that a retry cannot fix."""
 
 _LONGEST_TEXT = 400
 
@@ -106,7 +106,7 @@ _LONGEST_TEXT = 400
 
 
 def is_transient(error: Exception) -> bool:
-    """Whether the same request may succeed when it is sent again: no answer arrived, or the server was busy."""
+    """Whether the same request may succeed on a retry, because no answer arrived or the server was busy."""
     if isinstance(error, boto.ClientError):
         code, status = _code_and_status(error)
         return code in _BUSY or code in _DAMAGED or status in _BUSY_STATUS
@@ -118,8 +118,8 @@ def is_transient(error: Exception) -> bool:
 def is_refusal(error: StorageError) -> bool:
     """Whether the server definitely does not support this kind of request.
 
-    That is a 4xx which is neither about rights, nor load, nor another writer; a 501; or a 304, with which some servers
-    answer a write whose condition is not met.
+    This means a 4xx that is not about rights, load or another writer; a 501; or a 304, with which some servers answer a
+    write whose condition is not met.
     """
     cause = error.__cause__
     if type(error) not in (StorageError, ObjectNotFoundError) or error.setting is not None:
@@ -128,13 +128,13 @@ def is_refusal(error: StorageError) -> bool:
         return False
     code, status = _code_and_status(cause)
     if not status:
-        # One key of a DeleteObjects answer, which has a code only.
+        # One key of a DeleteObjects answer, which has only a code.
         return code in _UNSUPPORTED
     return status in (304, 501) or (400 <= status < 500 and status not in _NO_REFUSAL)
 
 
 def refuses_identity(answer: Mapping[str, Any], method: str) -> bool:
-    """Whether a parsed answer says that the keys that signed the request are not valid, or no longer.
+    """Whether a parsed answer says that the keys that signed the request are not, or no longer, valid.
 
     The answer to a HEAD has no body, so expired credentials show as a plain 400.
     """
@@ -149,7 +149,7 @@ def _code_and_status(error: boto.ClientError) -> tuple[str, int]:
 
 
 def _openssl_reason(error: BaseException | None) -> str | None:
-    """OpenSSL's name for the failure, from the `ssl.SSLError` that botocore's and urllib3's errors stem from."""
+    """OpenSSL's name for the failure, from the `ssl.SSLError` that caused botocore's and urllib3's errors."""
     while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
     return None if error is None else error.reason
@@ -165,8 +165,8 @@ def map_error(
 
     Args:
         action: the IAM action of the request, which a denial names.
-        tried: how often and how long the request was tried, as a sentence.
-        partition: the part of AWS that the ARNs of a policy name.
+        tried: a sentence that says how often and how long the request was tried.
+        partition: the AWS partition for the ARNs of a policy.
     """
     if isinstance(error, boto.ClientError):
         return _map_answer(error, action, bucket, key, tried, partition)
@@ -181,8 +181,8 @@ def access_denied(
     """The error for a denied action, with the policy statement to add.
 
     Args:
-        text: the server's message. Where it names the missing action, such as one on an encryption key, that action
-            replaces `action`. An explicit deny replaces the statement, which would not help.
+        text: the server's message. If it names the missing action, such as one on an encryption key, that action
+            replaces `action`. If it is an explicit deny, the error has no statement, which would not help.
     """
     if (named := _NAMED_ACTION.search(text)) is not None:
         action, kms_key = named[1], named[2] or kms_key
@@ -267,10 +267,10 @@ def _map_unanswered(error: Exception, action: str, where: str, key: str | None, 
 
 
 def refuse_redirect(response_dict: Mapping[str, Any], **_: Any) -> None:
-    """Raises StorageError if an answer redirects; a handler of botocore's `before-parse` event.
+    """Raises StorageError if an answer is a redirect. A handler of botocore's `before-parse` event.
 
-    botocore follows no redirect either, but asks for the bucket's region when it meets one, and does so without end on
-    a server that redirects everything.
+    botocore does not follow redirects either. It asks for the bucket's region instead, which never ends on a server
+    that redirects everything.
     """
     if response_dict["status_code"] in _REDIRECTS:
         url = urlsplit(str(response_dict["headers"].get("location", "")))
@@ -285,7 +285,7 @@ def refuse_redirect(response_dict: Mapping[str, Any], **_: Any) -> None:
 
 
 def no_identity() -> CredentialsError:
-    """The error if no link of the credential chain gave an identity."""
+    """The error if no link of the credential chain provided an identity."""
     return CredentialsError(
         "No identity: neither access keys, nor a role, nor the default chain (environment, profile, web identity, "
         "container, instance profile) gave credentials. Set access_key_id and secret_access_key, or role_arn, or give "
@@ -303,7 +303,7 @@ def _map_chain_error(error: Exception) -> CredentialsError:
 
 
 def describe_error(error: Exception) -> str:
-    """What an exception says, as one sentence of one line."""
+    """The text of an exception, as one sentence on one line."""
     if isinstance(error, json.JSONDecodeError):
         text = f"its answer is not JSON ({error})"
     elif isinstance(error, UnicodeDecodeError):

@@ -1,4 +1,4 @@
-"""The headers of objects: those that a destination asks for, and Content-MD5.
+"""The headers of objects: those that a destination's settings require, and Content-MD5.
 
 A header that is a setting is one line of a table here and one field of `S3Destination`.
 """
@@ -15,12 +15,13 @@ from typing import Any
 from s3dest_dagster.settings.destination import ObjectHeaders
 
 _EVERY_OBJECT = {"ServerSideEncryption": "server_side_encryption", "SSEKMSKeyId": "kms_key_id"}
-"""Arguments of boto3's put_object, with the setting that gives the value. For manifests and trial objects too, since a
-bucket policy may deny whatever is not encrypted."""
+"""Arguments of boto3's put_object, and the setting with the value of each. They apply to manifests and trial objects
+too, because a bucket policy may deny unencrypted objects."""
 _DATA_OBJECTS = {"ACL": "acl", "StorageClass": "storage_class"}
-"""The same, for data objects only: manifests are small, every sync reads them, and nobody else does."""
+"""The same for data objects only: manifests are small, and only syncs read them."""
 _OWNER_ACLS = {"bucket-owner-read", "bucket-owner-full-control"}
-"""ACLs that manifests get too: the policy of another account's bucket may deny what its owner cannot read."""
+"""ACLs that also apply to manifests: the policy of another account's bucket may deny objects that its owner cannot
+read."""
 
 
 def headers_of_all(settings: ObjectHeaders) -> dict[str, str]:
@@ -50,7 +51,7 @@ def md5_of(body: bytes) -> str:
 
 @contextmanager
 def content_md5(client: Any, operation: str) -> Iterator[None]:
-    """Replaces the checksum by Content-MD5 in requests of this thread, for operations that have no argument for it."""
+    """Replaces the checksum by Content-MD5 in this thread's requests, for operations that have no argument for it."""
     name = client.meta.method_to_api_mapping[operation]
     client.meta.events.register(f"before-sign.s3.{name}", _replace_checksum, unique_id="s3dest-content-md5")
     token = _md5_wanted.set(True)

@@ -1,4 +1,4 @@
-"""Reads, lists and deletes the objects of one bucket, in whatever way its server allows.
+"""Reads, lists and deletes the objects of one bucket in the ways that its server supports.
 
 Must not know: what the objects are, nor why one is deleted.
 """
@@ -20,7 +20,7 @@ from s3dest_dagster.storage.requests import Answer, Requests, in_parallel
 
 Page = dict[str, Any]
 _LAST_CHARACTER = "\U0010ffff"
-"""Appended to a directory, it sorts behind every key in it."""
+"""Appended to a directory, it sorts after every key in the directory."""
 _NEVER = datetime.max.replace(tzinfo=UTC)
 _MAX_DELETE = 1000
 """Keys in one DeleteObjects request (S3's limit)."""
@@ -55,9 +55,9 @@ class ObjectHead:
     etag: str
     """Without quotes."""
     metadata: Mapping[str, str]
-    """Names in lower case; empty on servers that keep no metadata."""
+    """Names in lower case. Empty on servers that do not store metadata."""
     has_opaque_etag: bool = False
-    """Whether the ETag says nothing of the content: it is encrypted with a key of KMS or of the customer."""
+    """Whether the ETag does not depend on the content, because the object is encrypted with a KMS or customer key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +67,11 @@ class PendingUpload:
     key: str
     upload_id: str
     initiated: datetime
-    """The end of time if the server does not say, so that the upload is never old."""
+    """The maximum time if the server does not report it, so that the upload is never considered old."""
 
 
 def to_head(answer: Mapping[str, Any]) -> ObjectHead:
-    """The answer to HEAD. Raises a transient error if it was cut short."""
+    """Converts the answer to HEAD. Raises a transient error if it was truncated."""
     # Some servers return the names in title case.
     metadata = {name.lower(): value for name, value in answer.get("Metadata", {}).items()}
     if "ContentLength" not in answer:
@@ -81,7 +81,7 @@ def to_head(answer: Mapping[str, Any]) -> ObjectHead:
 
 
 def to_etag(answer: Mapping[str, Any]) -> str:
-    """The ETag of an answer, without quotes. Raises a transient error if the answer was cut short."""
+    """The ETag of an answer, without quotes. Raises a transient error if the answer was truncated."""
     etag: str = answer.get("ETag", "")
     if not etag or (etag[0] == '"') != (etag[-1] == '"' and len(etag) > 1):
         raise _cut_short(f"its ETag is {etag!r}")
@@ -89,20 +89,20 @@ def to_etag(answer: Mapping[str, Any]) -> str:
 
 
 def check_head(answer: dict[str, Any]) -> dict[str, Any]:
-    """The answer, if it has headers. Raises a transient error if it ends behind its first line."""
+    """Returns the answer if it has headers. Raises a transient error if it ends after its first line."""
     if not answer.get("ResponseMetadata", {}).get("HTTPHeaders"):
         raise _cut_short("it has no head")
     return answer
 
 
 def check_completed(answer: Mapping[str, Any]) -> None:
-    """Raises a transient error if the answer to a completion names no object. Its ETag may be empty, as Ceph 16's."""
+    """Raises a transient error if the answer to a completion names no object. Its ETag may be empty, as in Ceph 16."""
     if not answer.keys() & {"Key", "ETag"}:
         raise _cut_short("it does not tell which object is complete")
 
 
 def _cut_short(detail: str) -> ResponseStreamingError:
-    # Python's HTTP library takes a head that ends early for a complete one.
+    # Python's HTTP library accepts a truncated head as complete.
     return ResponseStreamingError(error=f"the answer is cut short: {detail}")
 
 
@@ -112,14 +112,14 @@ def unquoted(etag: str) -> str:
 
 
 def to_listed(entry: Mapping[str, Any]) -> ListedObject:
-    """An entry of a listing."""
+    """Converts an entry of a listing."""
     return ListedObject(
         entry["Key"], entry.get("Size", 0), unquoted(entry.get("ETag", "")), entry.get("LastModified", _NEVER)
     )
 
 
 def to_pending(entry: Mapping[str, Any]) -> PendingUpload:
-    """An entry of a listing of uploads."""
+    """Converts an entry of a listing of uploads."""
     return PendingUpload(entry["Key"], entry["UploadId"], entry.get("Initiated", _NEVER))
 
 
@@ -127,7 +127,7 @@ def to_pending(entry: Mapping[str, Any]) -> PendingUpload:
 
 
 def read(requests: Requests, key: str) -> tuple[bytes, str] | None:
-    """An object's bytes and ETag; None if there is no such object. An answer that is cut short is read again."""
+    """An object's bytes and ETag. None if there is no such object. A truncated answer is read again."""
 
     def once() -> tuple[bytes, str]:
         answer = requests.send("get_object", Key=key)
@@ -137,12 +137,12 @@ def read(requests: Requests, key: str) -> tuple[bytes, str] | None:
 
 
 def head(requests: Requests, key: str) -> ObjectHead | None:
-    """Size, ETag and metadata of an object; None if there is no such object."""
+    """Size, ETag and metadata of an object. None if there is no such object."""
     return _unless_missing(requests, key, lambda: to_head(requests.send("head_object", Key=key)))
 
 
 def etag_of(requests: Requests, key: str) -> str | None:
-    """The ETag of an object; None if there is no such object."""
+    """The ETag of an object. None if there is no such object."""
     answer = head(requests, key)
     return None if answer is None else answer.etag
 
@@ -161,7 +161,8 @@ def _unless_missing(requests: Requests, key: str, do: Callable[[], Answer]) -> A
 def _may_exist(requests: Requests, key: str) -> bool:
     """Whether a denial may hide an object.
 
-    S3 denies a missing object too if the right to list has conditions, as under a policy that ends at a prefix.
+    S3 also denies access to a missing object if the right to list has conditions, for example in a policy that is
+    limited to a prefix.
     """
     try:
         return any(entry["Key"] == key for entry in first_page(requests, key).get("Contents") or ())
@@ -178,10 +179,10 @@ def first_page(requests: Requests, prefix: str, **options: Any) -> Page:
 
 
 def pages(requests: Requests, prefix: str, **options: str) -> Iterator[Page]:
-    """All pages. Where a server truncates a page without a token, the next page begins behind its last key.
+    """Yields all pages. If a server truncates a page without a token, the next page begins after its last key.
 
     Raises:
-        StorageError: neither leads on, so that the listing would never end.
+        StorageError: neither leads to the next page, so the listing would never end.
     """
     position: dict[str, str] = {}
     before = ""
@@ -200,23 +201,23 @@ def pages(requests: Requests, prefix: str, **options: str) -> Iterator[Page]:
 
 
 def _next_position(page: Page, last: str, used: Mapping[str, str]) -> dict[str, str]:
-    """The argument for the next page; empty if the page gives none, or the one that was used before."""
+    """The argument for the next page. Empty if the page has none, or if it was already used."""
     token = page.get("NextContinuationToken")
     if token:
         return {"ContinuationToken": token} if token != used.get("ContinuationToken") else {}
-    # The keys in a directory sort behind its name, and would bring the directory up again.
+    # The keys in a directory sort after its name, and would make the listing return the directory again.
     return {"StartAfter": f"{last}{_LAST_CHARACTER}" if last.endswith("/") else last} if last else {}
 
 
 def _last_key(page: Page) -> str:
-    """The last key or directory of a page; "" if it is empty."""
+    """The last key or directory of a page. "" if the page is empty."""
     keys = [entry["Key"] for entry in page.get("Contents") or ()]
     directories = [entry["Prefix"] for entry in page.get("CommonPrefixes") or ()]
     return max((*keys[-1:], *directories[-1:]), default="")
 
 
 def upload_pages(requests: Requests, prefix: str) -> Iterator[Page]:
-    """All pages of the multipart uploads under a prefix. Raises as `pages`."""
+    """Yields all pages of the multipart uploads under a prefix. Raises as `pages` does."""
     markers: dict[str, str] = {}
     while True:
         page = requests.call("s3:ListBucketMultipartUploads", "list_multipart_uploads", Prefix=prefix, **markers)
@@ -244,14 +245,14 @@ def _endless(requests: Requests, prefix: str) -> StorageError:
 
 
 class Deletions:
-    """Deletes objects of one bucket as its server's abilities allow. A key without an object is no error."""
+    """Deletes objects of one bucket according to its server's abilities. A key without an object is not an error."""
 
     def __init__(self, requests: Requests, abilities: ServerAbilities) -> None:
         self._requests = requests
         self._abilities = abilities
 
     def delete(self, keys: Sequence[str]) -> None:
-        """Deletes these objects, whatever they hold."""
+        """Deletes these objects unconditionally."""
         if self._abilities.batch_delete is BatchDelete.NONE:
             in_parallel(self._delete_one, keys)
             return
@@ -311,7 +312,8 @@ def send_batch(requests: Requests, objects: Sequence[Mapping[str, str]], form: B
     """Sends one DeleteObjects request once.
 
     Raises:
-        ClientError: the answer refuses a key. One that is gone, or has another ETag than was given, is no refusal.
+        ClientError: the answer refuses a key. A key that is gone, or that has another ETag than given, is not a
+            refusal.
     """
     send = requests.send_with_md5 if form is BatchDelete.MD5 else requests.send
     answer = send("delete_objects", Delete={"Objects": list(objects), "Quiet": True})

@@ -1,7 +1,8 @@
-"""Finds out what a server can do, by trying it on objects that are deleted again.
+"""Determines a server's abilities by trying requests on objects that are deleted again.
 
-A "no" is only what the server refused definitely or ignored, while the same request without the condition works. Any
-other failure is an error and says nothing of the server. Must not know: where the result is kept.
+A server lacks an ability only if it definitely refused or ignored a request, while the same request without the
+condition works. Any other failure is an error and says nothing about the server. Must not know: where the result is
+stored.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from s3dest_dagster.storage.requests import Requests
 _BODY = b"probe"
 _WRONG_ETAG = "0123456789abcdef0123456789abcdef"
 _LONGEST = timedelta(hours=12)
-"""How long probing may take by the server's clock: after a day a sweep deletes trial objects."""
+"""The longest time that probing may take by the server's clock. After a day, a sweep deletes trial objects."""
 _ETAG_FORMS = (Condition.QUOTED, Condition.UNQUOTED)
 _DELETE = "s3:DeleteObject"
 
@@ -41,37 +42,38 @@ class _Outcome(Enum):
     UNMET = auto()
     """Not done, since the condition was not met."""
     REFUSED = auto()
-    """The server does not take such a request."""
+    """The server does not support such a request."""
 
 
 def probe(requests: Requests, key: str, headers: Mapping[str, str]) -> ServerAbilities:
-    """What the server can do: about 25 requests, after which nothing is left.
+    """Determines the server's abilities with about 25 requests. Leaves nothing behind.
 
-    Nothing is written before it is certain that it can be deleted again. What a killed process leaves begins with the
-    key.
+    Nothing is written before it is certain that it can be deleted again. Objects that a killed process leaves have keys
+    that begin with `key`.
 
     Args:
-        key: the key of the first trial object; that of the second begins with it.
-        headers: headers that puts need in this bucket.
+        key: the key of the first trial object. The key of the second object begins with it.
+        headers: the headers that puts need in this bucket.
 
     Raises:
         AccessDeniedError: a request is denied.
-        StorageError: a request fails that every server must take.
+        StorageError: a request that every server must support fails.
     """
     return _Probe(requests, key, headers).abilities()
 
 
 def delete_anyhow(requests: Requests, key: str) -> None:
-    """Deletes one object in the first way that the server takes. Raises as `_ways_to_delete`."""
+    """Deletes one object in the first way that the server supports. Raises as `_ways_to_delete` does."""
     if not _is_supported(lambda: _delete_object(requests, key)):
         _ways_to_delete(requests, key)
 
 
 def _ways_to_delete(requests: Requests, key: str) -> tuple[bool, BatchDelete]:
-    """Whether the server takes DeleteObject, and how it takes DeleteObjects; deletes the object, which may be missing.
+    """Whether the server supports DeleteObject, and how it accepts DeleteObjects. Deletes the object, which may be
+    missing.
 
     Raises:
-        StorageError: the server takes neither.
+        StorageError: the server supports neither.
     """
     single = _is_supported(lambda: _delete_object(requests, key))
     batch = next(
@@ -101,7 +103,7 @@ def _delete_batch(requests: Requests, objects: Sequence[Mapping[str, str]], form
 
 
 def _is_supported(request: Callable[[], object]) -> bool:
-    """Whether the server takes a request, which is sent. Raises what says nothing of the server."""
+    """Sends a request. Returns whether the server supports it. Raises errors that say nothing about the server."""
     try:
         request()
     except StorageError as error:
@@ -112,7 +114,7 @@ def _is_supported(request: Callable[[], object]) -> bool:
 
 
 def _outcome(request: Callable[[], object]) -> _Outcome:
-    """What became of a request, which is sent. Raises what says nothing of the server."""
+    """Sends a request. Returns its outcome. Raises errors that say nothing about the server."""
     try:
         return _Outcome.DONE if _is_supported(request) else _Outcome.REFUSED
     except PreconditionFailedError:
@@ -143,7 +145,8 @@ class _Probe:
                 self._delete_trials()
 
     def _check_duration(self, began: datetime | None) -> None:
-        """Raises if the machine slept meanwhile, so that a sweep may have deleted the trial objects."""
+        """Raises StorageError if the machine slept in the meantime, because a sweep may have deleted the trial
+        objects."""
         now = self._requests.clock.now()
         if began is not None and now is not None and now - began > _LONGEST:
             raise StorageError(
@@ -184,7 +187,7 @@ class _Probe:
             _outcome(partial(_delete_object, self._requests, key))
 
     def _deletes_if_match(self) -> Condition:
-        """How DeleteObject takes an ETag: a wrong one must leave the object, the right one must not."""
+        """How DeleteObject accepts an ETag: with a wrong ETag it must keep the object, with the right one delete it."""
         if not self._single:
             return Condition.NONE
         for form in _ETAG_FORMS:
@@ -202,7 +205,7 @@ class _Probe:
         return _outcome(partial(_delete_object, self._requests, self._key, **condition))
 
     def _batch_deletes_if_match(self) -> Condition:
-        """How DeleteObjects takes an ETag for each key."""
+        """How DeleteObjects accepts an ETag for each key."""
         if self._batch is BatchDelete.NONE:
             return Condition.NONE
         for form in _ETAG_FORMS:
@@ -221,9 +224,9 @@ class _Probe:
     # ------------------------------------------------------------------ puts
 
     def _put_first(self) -> None:
-        """Puts the object without a condition, which every server must take, and notes whether the answer has an ETag.
+        """Puts the object without a condition, which every server must support. Notes whether the answer has an ETag.
 
-        An answer that is cut short has none either, hence three tries.
+        A truncated answer has no ETag either, so there are three tries.
         """
         put = partial(self._requests.send, "put_object", **self._put_arguments(self._key))
         for _ in range(3):
@@ -238,7 +241,7 @@ class _Probe:
         return _outcome(lambda: self._write("put_object", **arguments)) is _Outcome.DONE
 
     def _replaces_if_match(self) -> Condition:
-        """How a put takes an ETag: a wrong one must be refused, the right one accepted."""
+        """How a put accepts an ETag: a wrong ETag must be refused, the right one accepted."""
         for form in _ETAG_FORMS:
             outcome = self._put(IfMatch=form.format_etag(_WRONG_ETAG))
             if outcome is _Outcome.DONE:
@@ -250,8 +253,8 @@ class _Probe:
     def _accepts_right_etag(self, form: Condition) -> bool:
         etag = self._present_etag(self._key)
         outcome = self._put(IfMatch=form.format_etag(etag))
-        # If the answer to a first try was lost, the second try is refused. Where the same bytes get another ETag with
-        # each put, the ETag shows that the first one was accepted.
+        # If the answer to a first try was lost, the second try is refused. If the same bytes get a new ETag with each
+        # put, the ETag shows that the first try was accepted.
         return outcome is _Outcome.DONE or self._present_etag(self._key) != etag
 
     def _put(self, **condition: str) -> _Outcome:
@@ -268,7 +271,7 @@ class _Probe:
     # ------------------------------------------------------------------ uploads
 
     def _completes_if_absent(self) -> tuple[bool, bool]:
-        """Whether the server takes parts without Content-MD5, and whether a completion keeps to If-None-Match."""
+        """Whether the server accepts parts without Content-MD5, and whether a completion respects If-None-Match."""
         self._put_again(self._key)
         created = self._write("create_multipart_upload", Key=self._key, **self._headers)
         upload = {"Key": self._key, "UploadId": created["UploadId"]}
@@ -284,7 +287,7 @@ class _Probe:
                 self._requests.call("s3:AbortMultipartUpload", "abort_multipart_upload", **upload)
 
     def _upload_part(self, upload: Mapping[str, str]) -> tuple[bool, str]:
-        """Whether a part without Content-MD5 was taken, and the part's ETag."""
+        """Whether a part without Content-MD5 was accepted, and the part's ETag."""
         part = {**upload, "PartNumber": 1, "Body": _BODY}
         try:
             return True, self._send_part(part)

@@ -1,7 +1,8 @@
-"""Sends requests to one bucket: retries each while that may help, and maps what goes wrong to errors of our own.
+"""Sends requests to one bucket: retries each while that may help, and maps failures to the library's errors.
 
 Calls that may hang run on threads of a `DaemonPool`: nobody has to wait for them, and the process can end without them.
-Must not know: what the requests are for. Clock, pauses and randomness are values, so that no test has to wait.
+Clock, pauses and randomness are parameters, so that no test has to wait.
+Must not know: what the requests are for.
 """
 
 from __future__ import annotations
@@ -29,34 +30,34 @@ from s3dest_dagster.storage.headers import content_md5
 
 _LONGEST_PAUSE_S = 20.0
 _DATE_VALID_S = 60.0
-"""How long the Date of an answer tells the server's time."""
+"""How long the Date of an answer is used for the server's time."""
 
 Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """How often and how long a request is tried.
+    """Determines how often and how long a request is tried.
 
-    The pauses before the next tries are random shares of 1, 2, 4, 8, 16 and then always 20 s, so that clients that
-    failed together do not return together
+    The pauses between tries are random shares of 1, 2, 4, 8, 16 and then always 20 s, so that clients that failed at
+    the same time do not retry at the same time
     (https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
     """
 
     max_attempts: int = 8
-    """Tries at most, the first included."""
+    """The maximum number of tries, including the first."""
     deadline_s: float = 300.0
-    """No try begins later than this after the first."""
+    """No try begins more than this many seconds after the first."""
     clock: Callable[[], float] = time.monotonic
     """The time in seconds."""
     pause: Callable[[float], bool | None] = time.sleep
-    """Waits this many seconds. Returns True if no further try is wanted."""
+    """Waits this many seconds. Returns True to stop further tries."""
     chance: Callable[[], float] = random.random
     """The random share of a pause, from 0 to 1."""
 
 
 class Tries:
-    """Counts the tries of one request, of which the first begins now."""
+    """Counts the tries of one request. The first try begins now."""
 
     def __init__(self, policy: RetryPolicy) -> None:
         self._policy = policy
@@ -64,7 +65,7 @@ class Tries:
         self.count = 1
 
     def next(self) -> bool:
-        """Pauses; returns whether another try may begin."""
+        """Pauses. Returns whether another try may begin."""
         policy = self._policy
         left = self._began + policy.deadline_s - policy.clock()
         if self.count >= policy.max_attempts or left <= 0:
@@ -76,7 +77,8 @@ class Tries:
         return True
 
     def describe(self) -> str:
-        """How often and how long the request was tried, as a sentence; empty if the policy allows one try only."""
+        """A sentence that says how often and how long the request was tried. Empty if the policy allows only one
+        try."""
         if self._policy.max_attempts == 1:
             return ""
         often = "once" if self.count == 1 else f"{self.count} times"
@@ -92,7 +94,8 @@ class _ServerDate:
 
 
 class ServerClock:
-    """The server's time, to the second, from the Date of its answers. Sends nothing. Safe to use from several threads.
+    """The server's time in whole seconds, from the Date of its answers. Sends nothing. Safe to use from several
+    threads.
 
     Machines that share a bucket have no other clock in common.
     """
@@ -103,7 +106,7 @@ class ServerClock:
         self._newest: _ServerDate | None = None
 
     def note(self, answer: Mapping[str, Any]) -> None:
-        """Notes the Date of an answer of boto3. Ignores an answer without a readable Date."""
+        """Notes the Date of a boto3 answer. Ignores an answer without a readable Date."""
         text = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
         try:
             date = parsedate_to_datetime(text)
@@ -113,19 +116,19 @@ class ServerClock:
         self._newest = _ServerDate(date, self._monotonic(), self._wall())
 
     def now(self) -> datetime | None:
-        """The time; None if the newest Date is older than a minute, or there is none."""
+        """The time. None if there is no Date, or if the newest Date is older than a minute."""
         newest = self._newest
         if newest is None:
             return None
         passed = self._monotonic() - newest.monotonic
-        # The monotonic clock stands still while a machine sleeps, the wall clock can be set: both must agree.
+        # The monotonic clock stops while a machine sleeps, and the wall clock can be set. Therefore both must agree.
         if passed > _DATE_VALID_S or not 0 <= self._wall() - newest.wall <= _DATE_VALID_S:
             return None
         return newest.date + timedelta(seconds=passed)
 
 
 class Requests:
-    """Sends the requests to one bucket. `clock` is the server's, as far as its answers have told it."""
+    """Sends the requests to one bucket. `clock` is the server's clock, derived from its answers."""
 
     def __init__(self, client: Any, bucket: str, retry_policy: RetryPolicy) -> None:
         self.client = client
@@ -140,17 +143,17 @@ class Requests:
 
     @property
     def partition(self) -> str:
-        """The part of AWS that ARNs name: "aws-cn" in China, "aws-us-gov"; "aws" elsewhere and on other servers."""
+        """The AWS partition for ARNs: "aws-cn" in China, "aws-us-gov", and "aws" elsewhere and on other servers."""
         return str(self.client.meta.partition) if is_aws(self.endpoint) else "aws"
 
     def cancelled_by(self, event: Event) -> Requests:
-        """The same, but once the event is set, pauses end and no request is tried again."""
+        """The same, but once the event is set, pauses end and no request is retried."""
         same = copy(self)
         same._retry_policy = replace(self._retry_policy, pause=event.wait)
         return same
 
     def begin(self) -> Tries:
-        """The tries of one request, of which the first begins now."""
+        """The tries of one request. The first try begins now."""
         return Tries(self._retry_policy)
 
     def send(self, operation: str, **arguments: Any) -> dict[str, Any]:
@@ -160,26 +163,27 @@ class Requests:
         return answer
 
     def send_with_md5(self, operation: str, **arguments: Any) -> dict[str, Any]:
-        """The same with Content-MD5 and no other checksum, for operations that have no argument for it."""
+        """Like `send`, but with Content-MD5 and no other checksum, for operations that have no argument for it."""
         with content_md5(self.client, operation):
             return self.send(operation, **arguments)
 
     def call(self, action: str, operation: str, **arguments: Any) -> dict[str, Any]:
-        """Sends a request, with retries, and returns boto3's answer. Raises as `retry`."""
+        """Sends a request, with retries, and returns boto3's answer. Raises as `retry` does."""
         return self.retry(action, arguments.get("Key"), partial(self.send, operation, **arguments))
 
     def retry(self, action: str, key: str | None, do: Callable[[], Answer], tries: Tries | None = None) -> Answer:
-        """Returns what `do` returns, which sends requests. Calls it again while that may help and the policy allows.
+        """Returns the result of `do`, which sends requests. Calls it again while that may help and the policy allows
+        it.
 
-        Every request may be sent twice: what a first try has done already, a second one finds done.
+        Every request may be sent twice: a second try must work even if the first one has already taken effect.
 
         Args:
             action: the IAM action that is needed, for the error.
-            key: the key that is meant, for the error.
-            tries: tries that have begun already.
+            key: the key of the request, for the error.
+            tries: tries that have already begun.
 
         Raises:
-            StorageError: what `map_error` makes of the last failure.
+            StorageError: the last failure, mapped by `map_error`.
         """
         tries = tries or self.begin()
         while True:
@@ -195,7 +199,7 @@ class Requests:
 
     @contextmanager
     def relying_on(self, ability: str) -> Iterator[None]:
-        """Adds to a refusal that the server once had this ability, and how to probe it again."""
+        """Adds to a refusal that the server previously had this ability, and how to probe the server again."""
         try:
             yield
         except StorageError as error:
@@ -216,9 +220,9 @@ _Task = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...]]
 
 
 class DaemonPool:
-    """Up to `threads` daemon threads that run what is submitted, in order.
+    """Up to `threads` daemon threads that run submitted calls in order.
 
-    As a context manager it waits at the end for the calls under way, unless the block is left by something that is not
+    As a context manager, it waits at the end for running calls, unless the block is left by a BaseException that is not
     an Exception: an interruption must not wait for a server that hangs.
     """
 
@@ -229,7 +233,7 @@ class DaemonPool:
         self._threads: list[threading.Thread] = []
 
     def submit(self, do: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """Calls `do` on one of the threads; the future has its result."""
+        """Calls `do` on one of the threads. The future has its result."""
         future: Future[Result] = Future()
         self._tasks.put((future, do, arguments))
         if len(self._threads) < self._limit:
@@ -253,7 +257,7 @@ class DaemonPool:
             del task, future, do, arguments
 
     def close(self, *, wait: bool = True) -> None:
-        """Ends the threads after all calls that were submitted and not cancelled. With `wait`, returns after that."""
+        """Ends the threads after all submitted calls that were not cancelled. With `wait`, returns only after that."""
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads if wait else ():
@@ -269,7 +273,7 @@ class DaemonPool:
 def in_parallel(do: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """The results of `do` for all items, in order, computed on a few threads.
 
-    The first error is raised after the calls under way have ended. Calls that have not begun by then are dropped.
+    The first error is raised after all running calls have ended. Calls that have not begun by then are dropped.
     """
     todo = list(items)
     if len(todo) <= 1:

@@ -1,8 +1,8 @@
-"""Sessions of the AWS SDK that keep a connection's rules, whichever link of the credential chain uses them.
+"""AWS SDK sessions that enforce a connection's rules, whichever link of the credential chain uses them.
 
-Every client of such a session checks certificates, reaches STS where the connection says, refuses plain http to other
-machines even if the environment or a profile names the endpoint, and reaches this machine without a proxy. Must not log
-or show a secret.
+Every client of such a session checks certificates, uses the connection's STS endpoint, refuses plain http to other
+machines even if the environment or a profile names the endpoint, and connects to this machine without a proxy. Must not
+log or show a secret.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _logger = logger("storage")
 
 
 class ConnectionSession(botocore.session.Session):  # type: ignore[misc,unused-ignore]
-    """A session whose clients keep the connection's rules, including the clients that its credential chain makes.
+    """A session whose clients follow the connection's rules, including the clients that its credential chain creates.
 
-    Clients sign with `credentials`; without them, with what the SDK's chain gives.
+    Clients sign with `credentials` or, without them, with those of the SDK's chain.
     """
 
     def __init__(self, connection: S3Connection, credentials: Credentials | None = None) -> None:
@@ -69,13 +69,13 @@ class ConnectionSession(botocore.session.Session):  # type: ignore[misc,unused-i
             if connection.accepted(endpoint, self._origin_of_endpoint(service_name)).startswith("http://"):
                 log_plain_http(endpoint)
             if is_loopback(endpoint) and get_environ_proxies(endpoint):
-                # A proxy on another machine would look for the server there, and read what is sent.
+                # A proxy on another machine would look for the server on that machine, and read the data.
                 options["config"] = _merge(options["config"], Config(proxies={}))
                 client = super().create_client(service_name, *arguments, **options)
         return client
 
     def get_auth_token(self, **_: Any) -> None:
-        """None: no service that is used here takes a bearer token, which botocore would look for in the profile."""
+        """None: no service that is used here accepts a bearer token. botocore would look for one in the profile."""
 
     def _sts_options(self, region: str | None) -> dict[str, Any]:
         connection = self._connection
@@ -83,7 +83,7 @@ class ConnectionSession(botocore.session.Session):  # type: ignore[misc,unused-i
         return {"region_name": region} | ({"endpoint_url": connection.sts_endpoint} if connection.sts_endpoint else {})
 
     def _origin_of_endpoint(self, service_name: str) -> str:
-        """What names the endpoint of a service if the settings do not."""
+        """The source of a service's endpoint if it is not in the settings."""
         for variable in (f"AWS_ENDPOINT_URL_{service_name.upper().replace('-', '_')}", "AWS_ENDPOINT_URL"):
             if os.environ.get(variable):
                 return f"{variable} of the environment"
@@ -92,7 +92,7 @@ class ConnectionSession(botocore.session.Session):  # type: ignore[misc,unused-i
     def _ca_bundle(self) -> str | bool:
         """The file of the certificate authorities to trust, or True for the public ones. Never empty.
 
-        An empty setting counts as not set: the SDK would stop checking certificates.
+        An empty setting counts as not set, because the SDK would stop checking certificates.
         """
         for name, path in (
             ("ca_bundle", self._connection.ca_bundle),
@@ -114,7 +114,7 @@ class _ServiceModels(Loader):  # type: ignore[misc,unused-ignore]
 
 @lru_cache(maxsize=8)
 def _service_models(data_path: str | None) -> Loader:
-    """One loader for all sessions of a process: reading the models is most of what a client costs."""
+    """One loader for all sessions of a process: reading the models is the largest part of a client's cost."""
     paths = data_path.split(os.pathsep) if data_path else []
     return _ServiceModels(extra_search_paths=[os.path.expanduser(os.path.expandvars(path)) for path in paths])
 
@@ -124,7 +124,7 @@ def _merge(config: Config, wins: Config | None) -> Config:
 
 
 def _check_bundle(path: str, setting: str) -> str:
-    """The path, if it can be read as certificates."""
+    """Returns the path if the file can be read as certificates. Otherwise raises SettingsError."""
     try:
         ssl.create_default_context(cafile=path)
     except OSError as error:
@@ -148,10 +148,10 @@ def log_plain_http(endpoint: str) -> None:
 
 @contextmanager
 def map_configuration_errors(connection: S3Connection) -> Iterator[None]:
-    """Maps what botocore raises while a session or a client is made, which reads the AWS configuration.
+    """Maps the errors of botocore when it creates a session or a client, which reads the AWS configuration.
 
-    A missing profile becomes a CredentialsError; anything else that is wrong becomes a SettingsError that names the
-    setting, the environment variable, or the files.
+    A missing profile becomes a CredentialsError. Any other mistake becomes a SettingsError that names the setting, the
+    environment variable, or the files.
     """
     try:
         yield
@@ -189,11 +189,12 @@ def _map_configuration_error(error: Exception, connection: S3Connection) -> Sett
 
 
 def _may_be_shown(variable: str) -> bool:
-    """Whether it is a variable of the SDK that holds no secret."""
+    """Whether it is an SDK variable that does not hold a secret."""
     return variable.startswith("AWS_") and not any(part in variable for part in _SECRET_VARIABLES)
 
 
 def _named_in(text: str, values: dict[str, str]) -> str | None:
-    """The name whose value the text quotes, the longest value if there are several. Any wording around it will do."""
+    """The name whose value the text quotes. If there are several, the longest value. The surrounding wording does not
+    matter."""
     quoted = [(len(value), name) for name, value in values.items() if value and value in text]
     return max(quoted)[1] if quoted else None

@@ -1,4 +1,4 @@
-"""Multipart uploads: parts are sent on threads while the next ones are filled, and nothing shows until the completion.
+"""Multipart uploads: threads send parts while the next parts are filled. Nothing is visible until the completion.
 
 Memory is bounded: a `PartPool` holds at most `threads + 2` parts at a time, however many uploads share it. Must not
 know: what the bytes are.
@@ -28,7 +28,7 @@ _LARGE_BLOCK_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class StagedObject:
-    """An upload whose parts have all been sent, and of which nothing is visible yet."""
+    """An upload whose parts have all been sent. Nothing of it is visible yet."""
 
     key: str
     upload_id: str
@@ -37,7 +37,7 @@ class StagedObject:
     size: int
     """In bytes."""
     crc32: str
-    """Of all bytes, as eight hexadecimal digits."""
+    """The CRC-32 of all bytes, as eight hexadecimal digits."""
 
 
 def crc32_text(checksum: int) -> str:
@@ -49,8 +49,8 @@ class PartPool:
     """The threads that send parts, shared by all uploads of a process.
 
     Args:
-        threads: how many parts are sent at a time.
-        abort_grace_s: how long aborts may take in total, however many follow one another, until a part is sent again.
+        threads: the number of parts that are sent at a time.
+        abort_grace_s: the time that all consecutive aborts together may take, until a part is sent again.
         clock: the time in seconds.
     """
 
@@ -63,7 +63,7 @@ class PartPool:
         self._grace_ends: float | None = None
 
     def send(self, bucket: Bucket, key: str, upload_id: str, number: int, body: bytes) -> Future[str]:
-        """Sends one part in the background; the future has the part's ETag. Waits while the pool is full."""
+        """Sends one part in the background. The future has the part's ETag. Waits while the pool is full."""
         self._grace_ends = None
         self._free_parts.acquire()
         try:
@@ -75,11 +75,11 @@ class PartPool:
         return future
 
     def abort(self, uploads: Iterable[Upload]) -> None:
-        """Aborts uploads: their parts are not tried again, and the server drops what it has of them.
+        """Aborts uploads: their parts are not retried, and the server drops the parts that it has.
 
         Raises:
-            StorageError: the first failure, after all aborts were tried; or the grace ended before the server answered.
-                What is left then is invisible, and a sweep aborts it.
+            StorageError: the first failure, after all aborts were tried; or the grace period ended before the server
+                answered. The remaining uploads are invisible, and a sweep aborts them.
         """
         cancelled = [upload for upload in uploads if upload.cancel()]
         wait([part for upload in cancelled for part in upload.parts], timeout=self._grace_left())
@@ -103,7 +103,7 @@ class PartPool:
         return max(0.0, self._grace_ends - self._clock())
 
     def close(self) -> None:
-        """Ends the threads, without waiting: a part that is still on its way belongs to a cancelled upload."""
+        """Ends the threads without waiting: a part that is still being sent belongs to a cancelled upload."""
         self._pool.close(wait=False)
 
     def __enter__(self) -> PartPool:
@@ -114,18 +114,18 @@ class PartPool:
 
 
 def _keep_large_blocks() -> None:
-    """Makes glibc keep freed blocks of up to 8 MiB, instead of mapping and clearing new pages for each batch.
+    """Makes glibc keep freed blocks of up to 8 MiB instead of mapping and clearing new pages for each batch.
 
-    Its mmap threshold grows to the size of the largest block that was freed (mallopt(3), M_MMAP_THRESHOLD). The pages
-    of this block are never touched.
+    glibc's mmap threshold grows to the size of the largest freed block (mallopt(3), M_MMAP_THRESHOLD). The pages of
+    this block are never touched.
     """
     bytes(_LARGE_BLOCK_BYTES)
 
 
 class _PartBuffer:
-    """The bytes of the part that is being filled, in pages of its own, which return to the system with the part.
+    """The bytes of the part that is being filled, in separate pages, which are returned to the system with the part.
 
-    On the heap, the parts of many uploads that are filled side by side leave gaps of half their size.
+    On the heap, the parts of many uploads that are filled concurrently would leave gaps of half their size.
     """
 
     def __init__(self, part_bytes: int) -> None:
@@ -138,7 +138,7 @@ class _PartBuffer:
         return self.size == self._part_bytes
 
     def append(self, data: memoryview) -> memoryview:
-        """Appends what there is room for; returns the rest."""
+        """Appends as much as fits. Returns the rest."""
         if self._pages is None:
             self._pages = mmap(-1, self._part_bytes, flags=MAP_PRIVATE | MAP_ANONYMOUS)
         fitting = data[: self._part_bytes - self.size]
@@ -157,9 +157,9 @@ class _PartBuffer:
 
 
 class Upload:
-    """One object that is being uploaded: `write` its bytes, then `finish` and `staged`, or `abort`. For one thread.
+    """One object that is being uploaded: `write` its bytes, then `finish` and `staged`, or `abort`. Not thread-safe.
 
-    All parts have `part_bytes` except the last, as some servers require.
+    All parts except the last have `part_bytes`, as some servers require.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Upload:
         self.size = 0
         """Bytes written so far."""
         self.parts: deque[Future[str]] = deque()
-        """The parts on their way, in order."""
+        """The parts that are being sent, in order."""
         self._cancelled = Event()
         self._bucket = bucket
         self._parts_bucket = bucket.cancelled_by(self._cancelled)
@@ -186,7 +186,7 @@ class Upload:
         return self._buffer.size
 
     def write(self, data: bytes) -> None:
-        """Appends bytes to the object, and sends each part that fills. Raises the failure of an earlier part."""
+        """Appends bytes to the object, and sends each full part. Raises the failure of an earlier part."""
         self.size += len(data)
         self._checksum = crc32(data, self._checksum)
         rest = memoryview(data)
@@ -205,12 +205,12 @@ class Upload:
         self.parts.append(self._pool.send(self._parts_bucket, self.key, self._upload_id, number, body))
 
     def _await_part(self) -> None:
-        """Waits for the oldest part on its way. Raises its failure."""
+        """Waits for the oldest part that is being sent. Raises its failure."""
         self._etags.append(self.parts[0].result())
         self.parts.popleft()
 
     def finish(self) -> None:
-        """Sends the last part, without waiting for it. An object without bytes has one empty part."""
+        """Sends the last part without waiting for it. An object without bytes has one empty part."""
         if self.buffered or self._upload_id is None:
             self._send_part()
 
@@ -222,11 +222,11 @@ class Upload:
         return StagedObject(self.key, self._upload_id, tuple(self._etags), self.size, crc32_text(self._checksum))
 
     def abort(self) -> None:
-        """Aborts the upload, with all that was sent. Does nothing if nothing was sent. Raises as `PartPool.abort`."""
+        """Aborts the upload and drops its parts. Does nothing if nothing was sent. Raises as `PartPool.abort` does."""
         self._pool.abort([self])
 
     def cancel(self) -> bool:
-        """Sends no further part and tries none again; returns whether the server has an upload to abort."""
+        """Stops sending and retrying parts. Returns whether the server has an upload to abort."""
         self._cancelled.set()
         self._buffer.drain()
         for part in self.parts:
