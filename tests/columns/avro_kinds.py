@@ -1,4 +1,4 @@
-"""The kind that an Avro schema's JSON stands for, as far as the connector's tables need it. For tests only."""
+"""The kind that an Avro schema in JSON represents, as far as the connector's tables need it. For tests only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ _LOGICAL = {"date": DATE, "time-micros": TIME, "timestamp-micros": TIMESTAMP}
 
 
 def kind_of_avro(schema: Any) -> Kind:
-    """The kind; a string behind temporal branches counts as the fallback. KeyError for int, which no schema gives."""
+    """The kind. A string behind temporal branches counts as the fallback. Raises KeyError for int, which no schema
+    produces."""
     if isinstance(schema, list):
         kinds = [kind_of_avro(branch) for branch in schema if branch != "null"]
         if kinds[-1] is STRING and any(isinstance(kind, Temporal) for kind in kinds):
@@ -35,7 +36,8 @@ def kind_of_avro(schema: Any) -> Kind:
 
 
 def unwrapped(value: Any) -> Any:
-    """A converted value without its union members' names, overflow maps as dicts, and absent members of unions gone."""
+    """A converted value without the names of union members, with overflow maps as dicts, and without absent members
+    of unions."""
     if isinstance(value, dict) and value and all(name.startswith("member") for name in value):
         return next((unwrapped(inner) for inner in value.values() if inner is not None), None)
     if isinstance(value, dict):

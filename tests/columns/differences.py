@@ -11,7 +11,7 @@ from typing import Any, Final
 
 
 class Overflowed:
-    """The field is null, and the value's text stands in the overflow map."""
+    """The field is null, and the text of the value is in the overflow map."""
 
     def __repr__(self) -> str:
         return "OVERFLOW"
@@ -22,14 +22,14 @@ OVERFLOW: Final = Overflowed()
 
 @dataclass(frozen=True)
 class Inexact:
-    """The nearest value lands, and the exact text stands in the overflow map."""
+    """The nearest value lands, and the exact text is in the overflow map."""
 
     value: float
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why we differ, as `docs/compatibility.md` says it."""
+    """The reason for a difference, as `docs/compatibility.md` states it."""
 
     name: str
     text: str
@@ -166,7 +166,7 @@ TEMPORALS: Final[dict[tuple[str, str], tuple[int | None, Reason]]] = {
     ("TIME", "12:00:00.000000+01:00"): (39600000000, OFFSETS_COUNT),
     ("TIME", "3661"): (None, NO_DIGITS_AS_MICROS),
 }
-"""By kind and text: microseconds (days for DATE), None for a text that does not parse; and why."""
+"""By kind and text: microseconds (days for DATE), or `None` for a text that does not parse, and the reason."""
 
 RECORDS: Final[dict[str, tuple[dict[str, Any], Reason]]] = {
     "record_with_combined_restriction_field": (
@@ -206,4 +206,4 @@ SCHEMAS: Final[dict[str, str]] = {
         "Abbreviations (EST) are ambiguous and do not parse."
     ),
 }
-"""Differences that no table of cases shows, tested one by one."""
+"""Differences that no table of cases shows. Separate tests cover them."""

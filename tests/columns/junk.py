@@ -1,4 +1,4 @@
-"""Schemas and records made up from a seed: clean, dirty, and everything that has ever been a trap. For tests only."""
+"""Schemas and records generated from a seed: clean, dirty, and with every known trap. For tests only."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ OWN_OVERFLOW = ["_airbyte_additional_properties", "_ab_additional_properties"]
 
 @dataclass
 class Taste:
-    """How clean records are. `dirt`: share of values of another type; `extra`: share of objects with undeclared
-    names; `names`: how many different ones; `long_numbers`: numbers beyond 15 digits; `odd_dates`: rare spellings."""
+    """How clean records are. `dirt`: share of values of another type. `extra`: share of objects with undeclared
+    names. `names`: number of different undeclared names. `long_numbers`: numbers beyond 15 digits. `odd_dates`: rare
+    spellings."""
 
     dirt: float = 0
     extra: float = 0
@@ -72,30 +73,30 @@ def taste(r: Random) -> Taste:
 
 
 def json_schema(r: Random, *, plain: bool) -> dict[str, Any]:
-    """A stream's schema; a plain one has only what the typed tiers read."""
+    """A stream's schema. A plain one contains only what the typed tiers read."""
     names = PLAIN_NAMES if plain else NAMES
     return {"properties": {name: _type(r, 0, plain) for name in r.sample(names, r.randrange(1, 7))}}
 
 
 def _type(r: Random, depth: int, plain: bool) -> dict[str, Any]:
-    shape = r.random() if depth < 3 else 1
-    if shape < 0.25:
+    chance = r.random() if depth < 3 else 1
+    if chance < 0.25:
         names = r.sample(PLAIN_NAMES[:4] if plain else NAMES, r.randrange(4))
         return {"type": ["object", "null"], "properties": {name: _type(r, depth + 1, plain) for name in names}}
-    if shape < 0.45:
+    if chance < 0.45:
         return {"type": "array", "items": _type(r, depth + 1, plain)}
-    if not plain and shape < 0.55:
+    if not plain and chance < 0.55:
         return {"anyOf": [_type(r, depth + 1, plain) for _ in range(r.randrange(1, 4))]}
-    if not plain and shape < 0.6:
+    if not plain and chance < 0.6:
         names = r.sample(["string", "integer", "number", "boolean", "object", "array"], r.randrange(1, 4))
         return {"type": names, "items": r.choice(TYPES)}
-    if not plain and shape < 0.64:
+    if not plain and chance < 0.64:
         return {"type": "array", "items": [_type(r, depth + 1, plain) for _ in range(r.randrange(1, 4))]}
     return r.choice(PLAIN_TYPES if plain else TYPES)
 
 
 def record(r: Random, schema: dict[str, Any], how: Taste) -> bytes:
-    """One record of this schema, as clean as `how` says."""
+    """One record of this schema, as clean as `how` specifies."""
     return _object(r, schema, how).encode()
 
 
@@ -162,7 +163,8 @@ def _text(r: Random, named_format: str | None, how: Taste) -> str:
 
 
 def comparable(column: pa.Array) -> list[Any]:
-    """A column's values by their texts (-0.0 counts), temporal ones as integers (years can be beyond Python's)."""
+    """The values of a column as texts (-0.0 is distinct), temporal ones as integers (years can exceed Python's
+    range)."""
     kind = column.type
     if pa.types.is_struct(kind):
         members = {kind.field(i).name: comparable(column.field(i)) for i in range(kind.num_fields)}

@@ -1,4 +1,5 @@
-"""Arrow batches: by casts where nothing is lost, else by the rules, and nothing is lost either way."""
+"""Arrow batches are converted with casts if these lose nothing, and otherwise by the rules. Nothing is lost either
+way."""
 
 from __future__ import annotations
 
@@ -68,11 +69,11 @@ AT = datetime(2020, 1, 1, 12, tzinfo=UTC)
     ],
     ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
 )
-def test_arrows_own_types_land_as_they_are(column, values):
+def test_native_arrow_types_land_unchanged(column, values):
     assert landed(column) == (values, [None] * len(values), Tally())
 
 
-def test_dates_stand_in_the_first_member_where_avro_has_a_string_beside_them():
+def test_dates_are_in_the_first_member_if_avro_adds_a_string():
     values, _, _ = landed(pa.array([AT, None], pa.timestamp("us", "UTC")), layout=Layout.AVRO)
     assert values == [{"member0": AT, "member1": None}, None]
 
@@ -98,7 +99,7 @@ LONGS = {"type": "array", "items": {"type": "integer"}}
         (pa.array([5, None]), STRING_OR_BOOLEAN, [{"string": "5", "boolean": None}, None], [None, None]),
     ],
 )
-def test_what_a_cast_would_lose_goes_by_the_rules(column, definition, values, over):
+def test_values_that_a_cast_would_lose_follow_the_rules(column, definition, values, over):
     landed_values, texts, _ = landed(column, definition)
     assert landed_values == values
     assert texts == [str(column[row]) if text is ... else text for row, text in enumerate(over)]
@@ -139,7 +140,7 @@ def test_moments_out_of_range_overflow_in_avro_too():
     assert over == [str(2**44), None]
 
 
-def test_moments_out_of_range_are_named_where_mismatches_fail():
+def test_moments_out_of_range_are_named_if_mismatches_fail():
     with pytest.raises(RecordError, match=rf"'f'.* {2**44}"):
         convert({"f": stored([2**44], pa.timestamp("s", "UTC"))}, on_mismatch="fail")
 
@@ -182,7 +183,7 @@ def test_a_string_field_holds_the_json_text_of_any_value(column, text):
     assert landed(column, TEXT)[0][0] == text
 
 
-def test_structs_are_records_with_an_overflow_of_their_own():
+def test_structs_are_records_with_their_own_overflow():
     column = pa.array([{"x": 1, "y": "z", "n": None}, None, {"x": None, "y": None, "n": None}])
     values, over, tally = landed(column, {"type": "object", "properties": {"x": {"type": "integer"}, "w": {}}})
     assert values == [
@@ -214,7 +215,7 @@ def test_a_column_named_like_the_overflow_is_merged_into_it():
     assert converted.data.column(OVERFLOW).to_pylist() == [[("k", "v")], None]
 
 
-def test_sliced_batches_are_read_where_they_begin():
+def test_sliced_batches_are_read_from_their_offset():
     data = pa.RecordBatch.from_pydict(
         {"l": pa.array([[9], [1, 2], None, [3]]), "s": pa.array([{"x": "q"}, {"x": "a"}, None, {"x": "c"}])}
     ).slice(1)
@@ -223,17 +224,17 @@ def test_sliced_batches_are_read_where_they_begin():
     assert converted.data.column("s").to_pylist() == [{"x": "a", OVERFLOW: None}, None, {"x": "c", OVERFLOW: None}]
 
 
-def test_no_rows():
+def test_a_batch_without_rows_is_converted():
     assert convert(pa.RecordBatch.from_pydict({"a": pa.array([], pa.int8())})).data.num_rows == 0
 
 
-def test_two_columns_of_one_name_are_refused():
+def test_two_columns_with_the_same_name_are_refused():
     data = pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
     with pytest.raises(RecordError, match="Two Arrow columns are called 'a'"):
         convert(data, {"a": {"type": "integer"}})
 
 
-def test_a_mismatch_fails_where_that_is_wanted():
+def test_a_mismatch_fails_on_request():
     with pytest.raises(RecordError, match=r"field 'f'.* its value is x \(record 2 of 3 "):
         convert({"f": pa.array(["1", "x", "2"])}, {"f": {"type": "integer"}}, on_mismatch="fail")
 

@@ -1,4 +1,4 @@
-"""Arrow types of each layout, and how columns are shown."""
+"""Arrow types of each layout, and the description of columns."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_single_types_are_the_same_in_every_layout(definition, expected, layout)
         ),
     ],
 )
-def test_several_types_are_members(definition, named, member):
+def test_several_types_become_members(definition, named, member):
     members = pa.struct([(f"member{i}", kind) for i, kind in enumerate(member)])
     assert field_type(definition, Layout.NAMED) == named
     assert field_type(definition, Layout.AVRO) == field_type(definition, Layout.MEMBER) == members
@@ -81,7 +81,7 @@ def test_the_overflow_is_the_last_column():
     assert schema.field(1).type == OVERFLOW
 
 
-def test_columns_are_shown_in_words():
+def test_columns_are_described_in_words():
     schema = {
         "properties": {
             "a": {"type": "integer"},

@@ -19,7 +19,7 @@ from s3dest_dagster.columns.schemas import avro_schema, avro_schema_text
 NESTED = {"properties": {"a": {"type": "object", "properties": {"b": {"type": "object"}}}}}
 
 
-def test_namespaces_are_written_only_where_they_change():
+def test_namespaces_are_written_only_if_they_change():
     plain = avro_schema(record_type(NESTED, "s", None), envelope=False)
     inner = plain["fields"][0]["type"][1]
     assert "namespace" not in plain
@@ -35,7 +35,7 @@ def test_the_envelope_comes_first_and_the_overflow_last():
     assert names == ["_airbyte_ab_id", "_airbyte_emitted_at", "a", "_airbyte_additional_properties"]
 
 
-def test_the_text_is_the_schema_without_blanks():
+def test_the_text_is_the_schema_without_whitespace():
     record = record_type({"properties": {"ü": {"type": "string"}}}, "s", None)
     assert json.loads(avro_schema_text(record)) == avro_schema(record)
     assert ": " not in avro_schema_text(record)
@@ -43,7 +43,7 @@ def test_the_text_is_the_schema_without_blanks():
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_any_json_schema_gives_a_legal_avro_schema_that_its_records_fit(seed):
+def test_any_json_schema_produces_a_legal_avro_schema_for_its_records(seed):
     r = Random(seed)
     schema = json_schema(r, plain=False)
     record_kind = record_type(schema, "s", r.choice([None, "n"]))
@@ -55,14 +55,14 @@ def test_any_json_schema_gives_a_legal_avro_schema_that_its_records_fit(seed):
 
 
 def without_logical_types(schema):
-    """The schema with plain numbers for dates and times, as they come out of the rules."""
+    """The schema with plain numbers for dates and times, as the rules produce them."""
     if isinstance(schema, dict):
         return {name: without_logical_types(inner) for name, inner in schema.items() if name != "logicalType"}
     return [without_logical_types(branch) for branch in schema] if isinstance(schema, list) else schema
 
 
 def without_nulls(value):
-    """Records without their null fields, which Avro's defaults stand for."""
+    """Records without their null fields, which Avro's defaults represent."""
     if isinstance(value, dict):
         return {name: without_nulls(inner) for name, inner in value.items() if inner is not None}
     return [without_nulls(item) for item in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Rows put together from columns of bytes, matrices and constants, whatever the order."""
+"""Rows are assembled from columns of bytes, matrices and constants in any order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VALUES = st.binary(max_size=3)
 
 
 def _part(rows: int) -> st.SearchStrategy[tuple[object, list[bytes]]]:
-    """A part, and what it holds in each row."""
+    """A part, and its value in each row."""
     column = st.lists(VALUES, min_size=rows, max_size=rows)
     matrix = st.integers(0, 3).flatmap(
         lambda width: st.lists(st.binary(min_size=width, max_size=width), min_size=rows, max_size=rows)
@@ -26,7 +26,7 @@ def _part(rows: int) -> st.SearchStrategy[tuple[object, list[bytes]]]:
 
 
 @given(st.integers(1, 4).flatmap(lambda rows: st.lists(_part(rows), min_size=1, max_size=6)))
-def test_each_row_has_its_value_of_every_part(parts):
+def test_each_row_contains_its_value_of_every_part(parts):
     rows = len(parts[0][1])
     whole = glued([part for part, _ in parts], rows)
     expected = [b"".join(values) for values in zip(*(held for _, held in parts), strict=True)]
@@ -35,6 +35,6 @@ def test_each_row_has_its_value_of_every_part(parts):
 
 
 @given(st.lists(VALUES) | st.lists(st.binary(min_size=2, max_size=2)), st.integers(0, 2))
-def test_the_pieces_of_a_slice_are_its_values(values, start):
+def test_the_pieces_of_a_slice_are_the_values_of_the_slice(values, start):
     column = pa.array(values, pa.binary()).slice(start)
     assert pieces(column) == values[start:]

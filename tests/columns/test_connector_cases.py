@@ -1,4 +1,4 @@
-"""Every case that is known of the connector: its schemas exactly, its values except for the listed differences."""
+"""Every known case of the connector: its schemas exactly, and its values except for the listed differences."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def temporal_cases() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("case", read("json_conversion_test_cases_v0.json"), ids=lambda case: case["schemaName"])
-def test_the_avro_schema_is_the_connectors(case):
+def test_the_avro_schema_equals_that_of_the_connector(case):
     record = record_type(case["jsonSchema"], case["schemaName"], case.get("namespace"))
     assert avro_schema(record, envelope=case["appendAirbyteFields"]) == case["avroSchema"]
 
 
 @pytest.mark.parametrize("case", read("type_conversion_test_cases_v0.json"), ids=lambda case: case["fieldName"])
-def test_the_avro_type_of_a_field_is_the_connectors(case):
+def test_the_avro_type_of_a_field_equals_that_of_the_connector(case):
     schema = avro_schema(record_type({"properties": {case["fieldName"]: case["jsonFieldSchema"]}}, "stream", None))
     types = {field["name"]: field["type"] for field in schema["fields"]}
     name = OVERFLOW if case["fieldName"] == "_ab_additional_properties" else case["fieldName"]
@@ -59,7 +59,8 @@ def test_a_record_lands_as_with_the_connector(case):
 
 
 def with_absent(record: Record, values: Any) -> Any:
-    """The record with every declared field, null where it is not there: a list of them where fields nest in lists."""
+    """The record with every declared field, null if it is missing. If fields nest in lists, then a list of such
+    records."""
     if isinstance(values, list):
         return [with_absent(record, value) for value in values]
     if not isinstance(values, dict):
@@ -79,7 +80,7 @@ def without_nulls(value: Any) -> Any:
     read("derived/json_avro_values.json"),
     ids=lambda case: f"{json.dumps(case['avroFieldType'])[:40]}-{case['jsonValueText']}",
 )
-def test_a_value_lands_as_with_the_connector_or_as_the_list_of_differences_says(case):
+def test_a_value_lands_as_with_the_connector_or_as_listed(case):
     try:
         kind = kind_of_avro(case["avroFieldType"])
     except KeyError:
@@ -112,7 +113,8 @@ def as_json(text: str) -> Any:
 
 
 def as_the_table_writes(landed: Any, text: str) -> Any:
-    """The table writes Java's text of a value: numbers in lists and the quotes of strings are lost in it."""
+    """The value in the form of the table, which writes Java's text of a value: numbers in lists and the quotes of
+    strings are lost."""
     if isinstance(landed, str) and not isinstance(as_json(text), str):
         return as_json(landed)
     if isinstance(landed, dict):
@@ -123,7 +125,7 @@ def as_the_table_writes(landed: Any, text: str) -> Any:
 
 
 @pytest.mark.parametrize("case", temporal_cases(), ids=lambda case: f"{case[0]}-{case[1]}")
-def test_a_temporal_text_is_understood_as_by_the_connector_or_as_the_list_of_differences_says(case):
+def test_a_temporal_text_is_parsed_as_by_the_connector_or_as_listed(case):
     kind, text, theirs = case
     parse = {"TS": timestamp_micros, "DATE": date_days, "TIME": time_micros}[kind]
     expected = None if theirs == "null" else int(theirs)

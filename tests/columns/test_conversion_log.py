@@ -1,4 +1,4 @@
-"""Tallies are the same whatever the order of entries, and stay small."""
+"""Tallies do not depend on the order of entries, and stay small."""
 
 from __future__ import annotations
 

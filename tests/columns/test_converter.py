@@ -1,4 +1,4 @@
-"""Conversion is as fast as the records are clean, and gives what the rules give, whatever the records are."""
+"""Conversion is faster for cleaner records, and always produces the results of the rules."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def assert_survives_parquet(data: pa.RecordBatch) -> None:
 
 @pytest.mark.parametrize("plain", [True, False], ids=["typed", "any"])
 @pytest.mark.parametrize("group", range(2))
-def test_columns_equal_the_rules_value_by_value(group, plain):
+def test_every_value_of_the_columns_follows_the_rules(group, plain):
     for seed in range(group * 8, group * 8 + 8):
         r = Random(seed)
         schema, how = json_schema(r, plain=plain), taste(r)
@@ -97,7 +97,7 @@ def test_columns_equal_the_rules_value_by_value(group, plain):
 
 
 @pytest.mark.parametrize("layout", Layout)
-def test_the_same_records_give_the_same_columns_whatever_the_batches(layout):
+def test_columns_do_not_depend_on_the_batches(layout):
     r = Random(7)
     schema = json_schema(r, plain=False)
     raws = [record(r, schema, Taste(0.1, 0.3, 48, True, True)) for _ in range(300)]
@@ -109,7 +109,7 @@ def test_the_same_records_give_the_same_columns_whatever_the_batches(layout):
     assert parts == comparable(whole.data.to_struct_array())
 
 
-def test_threads_that_share_a_converter_do_not_disturb_each_other():
+def test_threads_can_share_a_converter():
     r = Random(3)
     schema = json_schema(r, plain=True)
     batches = [[record(r, schema, Taste(dirt, 0.2, 3, True, True)) for _ in range(80)] for dirt in [0, 0.2] * 20]
@@ -120,7 +120,7 @@ def test_threads_that_share_a_converter_do_not_disturb_each_other():
     assert list(got) == wanted
 
 
-def test_an_empty_batch_gives_no_rows():
+def test_an_empty_batch_produces_no_rows():
     data = converter_of(SHOP).convert(batch([])).data
     assert (data.num_rows, data.schema) == (0, converter_of(SHOP).schema)
 
@@ -130,7 +130,7 @@ def test_a_stream_without_declared_fields_keeps_everything_in_the_overflow():
     assert data.column(OVERFLOW).to_pylist() == [[("a", "x"), ("b", "1")], None, None]
 
 
-def test_records_may_be_any_bytes_like():
+def test_records_can_be_any_bytes_like_object():
     raws = [raw(), raw(extra=1), raw(id="x")] * 20
     converter = converter_of(SHOP)
     viewed = converter.convert(batch([memoryview(text) for text in raws]))
@@ -174,7 +174,7 @@ def test_clean_records_are_read_by_the_strict_tier():
     [{"extra": 1}, {"id": "12"}, {"address": {"zip": "1", "x": [1]}}, {"items": [{"sku": "a", "y": 2}]}, {"name": 5}],
     ids=["undeclared", "text in integer", "undeclared inside", "undeclared in items", "number in string"],
 )
-def test_dirt_of_every_record_is_learnt_once_and_read_in_columns(dirty):
+def test_dirt_in_every_record_is_learned_once_and_read_in_columns(dirty):
     converter = counting_converter()
     for _ in range(3):
         assert_as_the_rules_say(
@@ -183,28 +183,28 @@ def test_dirt_of_every_record_is_learnt_once_and_read_in_columns(dirty):
     assert converter.tiers == {"strict refused": 1}
 
 
-def test_rare_dirt_goes_by_rules_in_its_own_place():
+def test_rare_dirt_follows_the_rules_without_affecting_other_records():
     converter = counting_converter()
     assert_as_the_rules_say(converter, [raw(id=i if i % 50 else "n/a") for i in range(200)])
     assert converter.tiers["by rules"] == 4
     assert not converter.tiers["by texts"]
 
 
-def test_names_that_are_data_are_not_learnt():
+def test_names_that_are_data_are_not_learned():
     converter = counting_converter()
     for _ in range(2):
         assert_as_the_rules_say(converter, [raw(**{f"key {i}": i}) for i in range(200)])
     assert converter.tiers["by texts"] == 400
 
 
-def test_names_that_are_data_on_an_inner_level_leave_the_others_typed():
+def test_names_that_are_data_on_an_inner_level_leave_other_fields_typed():
     converter = counting_converter()
     for _ in range(3):
         assert_as_the_rules_say(converter, [raw(address={"zip": "1", f"key {i}": i}) for i in range(200)])
     assert converter.tiers == {"strict refused": 1}
 
 
-def test_the_strict_tier_is_tried_again_when_dirt_has_ended():
+def test_the_strict_tier_is_tried_again_after_the_dirt_ends():
     converter = counting_converter()
     assert_as_the_rules_say(converter, [raw(extra=1)] * 50)
     for _ in range(40):
@@ -215,7 +215,7 @@ def test_the_strict_tier_is_tried_again_when_dirt_has_ended():
 @pytest.mark.parametrize("number", ["9007199254740993", "0.1000000000000000055", "1e-400", "123456789012345678901"])
 @pytest.mark.parametrize("share", [1, 50], ids=["every record", "few records"])
 @pytest.mark.parametrize("where", ['"score":%s', '"nums":[1,%s]', '"address":{"lat":%s}'])
-def test_a_number_that_no_double_holds_keeps_its_text(number, share, where):
+def test_a_number_that_a_double_cannot_represent_keeps_its_text(number, share, where):
     converter = counting_converter()
     raws = [b'{"id":1,' + (where % (number if i % share == 0 else "1.5")).encode() + b"}" for i in range(200)]
     for _ in range(35):
@@ -232,7 +232,7 @@ def test_an_inexact_number_in_a_list_that_is_one_of_several_types_keeps_its_text
 
 
 @pytest.mark.parametrize("ids", ["1234567890123456789", '"4111111111111111"', '"00000000000000000000"'])
-def test_long_digits_elsewhere_do_not_matter(ids):
+def test_long_digits_elsewhere_have_no_effect(ids):
     raws = [b'{"name":%b,"score":0.5}' % ids.encode()] * 100
     assert_as_the_rules_say(converter_of(SHOP), raws)
 
@@ -250,7 +250,7 @@ TWICE = {
 @pytest.mark.parametrize("rest", [1, 40, 200], ids=["alone", "among clean ones", "rare"])
 @pytest.mark.parametrize("dirt", [b"", b',"more":[1]', b',"tags":"a\\":b"', b',"more" : null'], ids=repr)
 @pytest.mark.parametrize("case", TWICE)
-def test_of_a_name_that_stands_twice_the_last_counts_and_nothing_is_lost(case, dirt, rest):
+def test_the_last_value_of_a_repeated_name_counts_and_nothing_is_lost(case, dirt, rest):
     more, values, over, tally = TWICE[case]
     others = [raw()[:-1] + dirt + b"}"] * (rest - 1)
     converter = converter_of(SHOP)
@@ -262,7 +262,7 @@ def test_of_a_name_that_stands_twice_the_last_counts_and_nothing_is_lost(case, d
     assert converter_of(SHOP).convert(batch([raw()[:-1] + more])).tally == tally
 
 
-def test_names_that_stand_twice_within_objects_and_lists_are_kept_there():
+def test_repeated_names_within_objects_and_lists_are_kept_there():
     twice = b'{"zip":"1","zip":"2","x":1,"x":2}'
     raws = [b'{"address":%b,"items":[%b,{"sku":"a","sku":"b"}]}' % (twice, twice)] * 40
     row = assert_as_the_rules_say(converter_of(SHOP), raws).to_pylist()[0]
@@ -275,7 +275,7 @@ def test_names_that_stand_twice_within_objects_and_lists_are_kept_there():
     assert row["items"][1] == {"sku": "b", OVERFLOW: [("sku", "a")]}
 
 
-def test_a_declared_name_that_stands_twice_is_a_mismatch():
+def test_a_repeated_declared_name_is_a_mismatch():
     with pytest.raises(RecordError, match="field 'id' stands more than once, and has one place; its value is 1"):
         converter_of(SHOP, on_mismatch="fail").convert(batch([raw(), raw()[:-1] + b',"id":7}']))
     converter_of(SHOP, on_mismatch="fail").convert(batch([raw(), raw()[:-1] + b',"z":1,"z":2}']))
@@ -333,7 +333,7 @@ def test_a_list_that_overflows_counts_nothing_of_its_items():
     assert tally == Tally(overflowed={"items": 1})
 
 
-def test_a_mismatch_fails_where_that_is_wanted_naming_field_record_and_value():
+def test_a_mismatch_fails_on_request_with_field_record_and_value():
     converter = converter_of(SHOP, on_mismatch="fail")
     assert converter.convert(batch([raw(), raw(extra=1, id="12")])).tally.undeclared == {"extra": 1}
     with pytest.raises(RecordError) as error:
@@ -350,7 +350,7 @@ def test_an_inexact_number_is_a_mismatch():
         converter_of(SHOP, on_mismatch="fail").convert(batch([b'{"score":0.1000000000000000055}']))
 
 
-def test_a_value_too_deep_to_be_read_is_refused_in_words():
+def test_a_value_that_is_too_deep_to_read_is_refused():
     with pytest.raises(RecordError, match="too deep to be read"):
         converter_of(SHOP).convert(batch([raw()[:-1] + b',"z":' + b"[" * 200_000 + b"]" * 200_000 + b"}"]))
 
@@ -375,7 +375,7 @@ def test_deeply_nested_records(depth):
         assert_as_the_rules_say(converter, [json.dumps({"a": values}).encode()] * 30)
 
 
-def test_columns_of_every_layout_have_the_schemas_types():
+def test_columns_of_every_layout_have_the_types_of_the_schema():
     schema = {
         "properties": {
             "d": {"type": "string", "format": "date"},

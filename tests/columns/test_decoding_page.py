@@ -1,4 +1,4 @@
-"""The design page on decoding names what the code has."""
+"""The design page on decoding uses only names that exist in the code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
-def test_every_name_on_the_page_is_one_of_the_code(name: str) -> None:
+def test_every_name_on_the_page_exists_in_the_code(name: str) -> None:
     for part in name.removesuffix(".py").split("."):
         assert part in MODULES or re.search(rf"(?:def|class) {part}\b|^ +(?:self\.)?{part}(?::| =)", CODE, re.MULTILINE)
 

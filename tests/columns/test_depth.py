@@ -1,4 +1,4 @@
-"""What nests too deep for Parquet's readers is JSON text, and nothing else is touched."""
+"""Values that nest too deep for Parquet's readers become JSON text, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def record_of(schema) -> Record:
     ],
     ids=["lists", "lists of timestamps", "lists of unions", "objects", "lists in objects"],
 )
-def test_what_is_not_too_deep_stays_as_it_is(schema):
+def test_a_type_that_is_not_too_deep_stays_unchanged(schema):
     assert within_parquet(record_of(schema)) == record_of(schema)
 
 
@@ -55,7 +55,7 @@ def test_what_is_not_too_deep_stays_as_it_is(schema):
     ],
     ids=["lists", "lists of timestamps", "lists of unions", "objects", "lists in objects"],
 )
-def test_the_first_position_that_is_too_deep_is_text(schema, levels):
+def test_the_first_position_that_is_too_deep_becomes_text(schema, levels):
     landed = within_parquet(record_of(schema))
     assert landed.fields[1] == record_of(schema).fields[1]
     kind, depth = landed.fields[0].kind, 0

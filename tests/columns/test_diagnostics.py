@@ -1,4 +1,4 @@
-"""Diagnostics: which fields of a schema do not arrive as declared, at every level, and why."""
+"""Diagnostics report which fields of a schema do not arrive as declared, at every level, and why."""
 
 import pytest
 
@@ -19,7 +19,7 @@ NODE = {"type": "object", "properties": {"next": {"$ref": "#/definitions/node"},
 
 
 def of_columns(**properties: object) -> dict[str, tuple[Effect, str]]:
-    """Effect and new name by field; what the schema does not declare is left out."""
+    """Effect and new name by field. What the schema does not declare is left out."""
     schema = {"properties": properties, "definitions": {"node": NODE}}
     record = record_type(schema, "users", None)
     diagnostics = list(column_diagnostics(record, within_parquet(record), schema))
@@ -85,14 +85,14 @@ def test_each_field_that_differs_is_named_with_its_effect(properties, diagnostic
     assert of_columns(**properties) == diagnostics
 
 
-def test_what_nests_too_deep_for_parquet_is_named_where_it_becomes_text():
+def test_fields_too_deep_for_parquet_are_named_at_the_position_of_the_text():
     deep: dict = {"type": "integer"}
     for _ in range(50):
         deep = {"type": "array", "items": deep}
     assert of_columns(deep=deep) == {"deep" + "[]" * 49: (TEXT, "")}
 
 
-def test_what_nests_too_deep_for_any_format_is_named_where_it_becomes_text():
+def test_fields_too_deep_for_any_format_are_named_at_the_position_of_the_text():
     deep: dict = {"type": "integer"}
     for _ in range(101):
         deep = {"type": "object", "properties": {"a": deep}}
@@ -101,19 +101,19 @@ def test_what_nests_too_deep_for_any_format_is_named_where_it_becomes_text():
     assert found["f" + ".a" * 100] == TEXT
 
 
-def test_a_reference_that_leads_in_a_circle_ends():
+def test_a_circular_reference_ends():
     assert of_columns(a={"$ref": "#/properties/b"}, b={"$ref": "#/properties/a"}) == {}
 
 
 @pytest.mark.parametrize(("kept", "effect"), [(False, Effect.NOT_LANDED), (True, MOVED)])
-def test_flattened_csv_tells_what_it_has_no_cells_for(kept, effect):
+def test_flattened_csv_reports_fields_without_cells(kept, effect):
     schema = {"properties": {"id": {"type": "integer"}, "o": {"type": "object"}, "_airbyte_ab_id": {}}}
     record = record_type(schema, "users", None)
     found = {each.field: each.effect for each in cell_diagnostics(record, schema, keeps_undeclared=kept)}
     assert found == {"_airbyte_ab_id": effect, "o": TEXT, "*": effect}
 
 
-def test_flattened_json_lines_keep_everything_and_move_what_has_a_column_already():
+def test_flattened_json_lines_keep_everything_and_rename_fields_with_a_taken_name():
     schema = {"properties": {"id": {}, "_airbyte_ab_id": {}, "_airbyte_emitted_at": {}}}
     found = {each.field: each.effect for each in line_diagnostics(schema)}
     assert found == {"_airbyte_ab_id": MOVED, "_airbyte_emitted_at": MOVED}
@@ -121,12 +121,12 @@ def test_flattened_json_lines_keep_everything_and_move_what_has_a_column_already
 
 @pytest.mark.parametrize("diagnostics", [line_diagnostics, unknown_type_diagnostics])
 @pytest.mark.parametrize("definition", [{"type": "datetime"}, {"$ref": "#/nowhere"}, {"$ref": "other.json"}])
-def test_text_formats_keep_a_value_of_an_unknown_type_and_say_so(diagnostics, definition):
+def test_text_formats_keep_and_report_a_value_of_an_unknown_type(diagnostics, definition):
     schema = {"properties": {"a": definition, "b": {"type": "string"}, "c": {"$ref": "#/properties/b"}}}
     assert [(each.field, each.effect) for each in diagnostics(schema)] == [("a", Effect.KEPT)]
 
 
-def test_diagnostics_are_grouped_by_what_they_say_and_what_changes_a_value_comes_first():
+def test_diagnostics_are_grouped_by_message_with_value_changes_first():
     diagnostics = [
         Diagnostic("a b", Effect.RENAMED, "signs", "a_b"),
         Diagnostic("at", Effect.CHANGED, "in UTC"),

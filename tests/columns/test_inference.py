@@ -1,4 +1,4 @@
-"""Schemas for data that has none: everything that was seen then lands without overflowing."""
+"""Schemas are inferred for data without one. All data that was seen then lands without overflow."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def test_the_types_of_a_first_batch():
     }
 
 
-def test_no_records_give_an_empty_schema():
+def test_no_records_produce_an_empty_schema():
     assert json_schema_of_records([]) == {"type": "object", "properties": {}}
 
 
-def test_what_was_seen_lands_without_overflowing():
+def test_data_that_was_seen_lands_without_overflow():
     for seed in range(20):
         r = Random(seed)
         schema = json_schema(r, plain=False)
@@ -71,7 +71,7 @@ def test_a_level_with_thousands_of_names_keeps_the_first():
     assert len(schema["properties"]) == 2000
 
 
-def test_very_deep_values_end_as_text():
+def test_very_deep_values_become_text():
     schema = json_schema_of_records([b'{"a":' * 80 + b"1" + b"}" * 80])
     record_type(schema, "s", None)
     depth = 0
@@ -127,5 +127,5 @@ def test_the_schema_of_arrow_columns():
     }
 
 
-def test_fifteen_digits_are_what_a_double_gives_back():
+def test_a_double_preserves_fifteen_digits():
     assert Decimal(repr(float("0.123456789012345"))) == Decimal("0.123456789012345")

@@ -1,4 +1,4 @@
-"""Numbers that a double may not give back are found by their bytes, wherever they stand."""
+"""Numbers that a double may not preserve are found in the bytes of the records, at any position."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def rows(raws: list[bytes]) -> list[int]:
 
 
 @given(st.lists(OBJECTS, min_size=1, max_size=6))
-def test_the_rows_are_those_that_hold_a_long_run_or_a_deep_exponent(raws):
+def test_rows_with_a_long_run_of_digits_or_a_large_exponent_are_found(raws):
     assert rows(raws) == [number for number, raw in enumerate(raws) if RISKY.search(raw)]
 
 
@@ -51,6 +51,6 @@ def test_a_number_of_more_than_15_digits_is_never_missed(number, shift):
         (b"1e100", False),
     ],
 )
-def test_where_a_number_stands_makes_no_difference(number, at_risk, shift):
+def test_the_position_of_a_number_makes_no_difference(number, at_risk, shift):
     raw = b'{"%b":%b}' % (b"x" * shift, number)
     assert rows([b"{}", raw, b"{}"]) == ([1] if at_risk else [])

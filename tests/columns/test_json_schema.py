@@ -1,4 +1,5 @@
-"""JSON schemas become record types by the connector's rules; what it fails at is made legal or refused in words."""
+"""JSON schemas become record types by the connector's rules. Schemas on which the connector fails are corrected or
+refused with a reason."""
 
 from __future__ import annotations
 
@@ -114,7 +115,7 @@ def test_additional_properties_of_a_schema_declare_nothing():
     assert found["c"].kind is STRING
 
 
-def test_a_tuple_has_no_string_beside_its_dates_but_a_list_has():
+def test_a_list_adds_a_string_to_its_dates_and_a_tuple_does_not():
     date = {"type": "int", "logicalType": "date"}
     definition = {"type": "string", "format": "date"}
     assert avro({"type": "array", "items": definition}) == [
@@ -138,12 +139,12 @@ def test_a_tuple_has_no_string_beside_its_dates_but_a_list_has():
     ],
     ids=["timestamp and integer", "the same by types", "time and integer", "time and timestamp", "two arrays"],
 )
-def test_a_union_never_has_one_avro_type_twice(definition, expected):
+def test_a_union_never_repeats_an_avro_type(definition, expected):
     fields({"f": definition})
     assert avro(definition) == expected
 
 
-def test_records_of_a_union_become_one_after_the_other_branches():
+def test_records_of_a_union_are_merged_after_the_other_branches():
     one = {"type": "object", "properties": {"x": {"type": "integer"}, "d": {"type": "string", "format": "date"}}}
     other = {"type": "object", "properties": {"x": {"type": "string"}, "d": {"type": "integer"}, "y": {}}}
     merged = kind({"oneOf": [one, {"type": "boolean"}, other]})
@@ -157,7 +158,7 @@ def test_records_of_a_union_become_one_after_the_other_branches():
     }
 
 
-def test_a_merged_fields_doc_joins_those_it_was_merged_of():
+def test_the_doc_of_a_merged_field_joins_the_docs_of_its_sources():
     branch = {"type": "object", "properties": {":m": {"type": "string"}}}
     record = kind({"type": "array", "items": [branch, {**branch, "properties": {":m": {"type": "integer"}}}]}).item
     assert record.fields[0].doc == "_airbyte_original_name::m; _airbyte_original_name::m"
@@ -184,7 +185,7 @@ def test_record_names_that_become_the_same_are_numbered():
     assert {found["a"].kind.item.name, found["a_items"].kind.name} == {"a_items", "a_items_2"}
 
 
-def test_names_of_the_envelope_and_of_the_overflow_are_no_fields():
+def test_names_of_the_envelope_and_of_the_overflow_cannot_be_fields():
     names = ["_airbyte_ab_id", "_airbyte_emitted_at", "_airbyte_additional_properties", "_ab_additional_properties"]
     inner = {"type": "object", "properties": {name: {"type": "string"} for name in names}}
     found = fields({**inner["properties"], "o": inner, "_airbyte-ab_id": {}})
@@ -205,7 +206,7 @@ def test_local_references_are_followed():
     assert found["q"].kind.fields == found["p"].kind.fields
 
 
-def test_what_refers_to_itself_ends_as_json_text():
+def test_a_recursive_schema_becomes_json_text():
     node = {"type": "object", "properties": {"next": {"$ref": "#/definitions/node"}, "v": {"type": "integer"}}}
     found = fields({"n": {"$ref": "#/definitions/node"}}, definitions={"node": node})
     assert {f.source: f.kind for f in found["n"].kind.fields} == {"next": STRING, "v": LONG}
@@ -213,7 +214,7 @@ def test_what_refers_to_itself_ends_as_json_text():
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "message"),
     [
         ({"properties": 5}, "'properties' must be|\"properties\" must be"),
         ([], "must be an object"),
@@ -225,8 +226,8 @@ def test_what_refers_to_itself_ends_as_json_text():
         ({"properties": {"a": {"$ref": "other.json"}}}, "'other.json' is not known"),
     ],
 )
-def test_a_schema_that_cannot_be_understood_is_refused_saying_where(schema, said):
-    with pytest.raises(SchemaError, match=said) as error:
+def test_an_invalid_schema_is_refused_with_its_location(schema, message):
+    with pytest.raises(SchemaError, match=message) as error:
         record_type(schema, "orders", None, unknown_types="fail")
     assert error.value.stream == "orders"
     assert "'orders'" in str(error.value)
@@ -244,7 +245,7 @@ def test_a_schema_that_cannot_be_understood_is_refused_saying_where(schema, said
         ({"type": "array", "items": {"type": "float"}}, Array(STRING)),
     ],
 )
-def test_a_type_that_is_not_known_is_a_text(definition, kind):
+def test_an_unknown_type_becomes_text(definition, kind):
     assert fields({"a": definition})["a"].kind == kind
 
 
@@ -256,7 +257,7 @@ def test_a_type_that_is_not_known_is_a_text(definition, kind):
     ],
     ids=["objects", "lists"],
 )
-def test_what_nests_deeper_than_a_hundred_levels_is_json_text(around, inside):
+def test_more_than_a_hundred_levels_become_json_text(around, inside):
     schema: dict = {"type": "integer"}
     for _ in range(150):
         schema = around(schema)
@@ -271,7 +272,7 @@ def _optional(schema: dict) -> dict:
     return {"anyOf": [schema, {"type": "null"}]}
 
 
-def test_combinations_within_combinations_end_as_json_text():
+def test_nested_combinations_become_json_text():
     schema: dict = {"type": "integer"}
     for _ in range(2_000):
         schema = _optional(schema)
@@ -305,7 +306,7 @@ def test_fifty_levels_and_two_thousand_fields():
     fields({"a": schema, **{f"c{i}": {"type": "integer"} for i in range(2000)}})
 
 
-def test_the_fingerprint_tells_schemas_apart_and_is_the_same_for_the_same():
+def test_the_fingerprint_is_equal_only_for_equal_schemas():
     one = record_type({"properties": {"a": {"type": "integer"}}}, "stream", "ns")
     again = record_type({"properties": {"a": {"type": ["null", "integer"]}}}, "stream", "ns")
     other = record_type({"properties": {"a": {"type": "number"}}}, "stream", "ns")

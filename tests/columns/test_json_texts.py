@@ -1,4 +1,4 @@
-"""Objects taken apart: every member, also of a name that stands more than once, in the source's own text."""
+"""Objects are split into their members. This includes repeated names, and keeps the source's own text."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ VALUES = st.recursive(
     max_leaves=4,
 )  # fmt: skip
 OBJECTS = st.lists(st.tuples(NAMES, VALUES), max_size=4).map(tuple)
-"""Objects as tuples of names and values, so that a name may stand there twice."""
+"""Objects as tuples of names and values, so a name can occur twice."""
 STYLES = st.tuples(st.sampled_from([":", ": ", " : ", "\t:", ":\r"]), st.sampled_from([",", ", "]), st.booleans())
 
 
 def spelled(value: Any, style: tuple[str, str, bool]) -> str:
-    """JSON text with the blanks and escapes of a style."""
+    """JSON text with the whitespace and escapes of a style."""
     colon, comma, ascii_only = style
     if isinstance(value, tuple):
         return "{" + comma.join(f"{spelled(n, style)}{colon}{spelled(v, style)}" for n, v in value) + "}"
@@ -36,38 +36,38 @@ def spelled(value: Any, style: tuple[str, str, bool]) -> str:
 
 
 @given(OBJECTS, STYLES)
-def test_pairs_are_all_members_in_the_sources_order_and_spelling(members, style):
+def test_pairs_contain_all_members_in_the_order_and_spelling_of_the_source(members, style):
     text = spelled(members, style).encode()
     read = [(json.dumps(name, ensure_ascii=style[2]).encode(), value) for name, value in pairs_of(text)]
     assert read == [(spelled(n, style).encode(), spelled(v, style).encode()) for n, v in members]
 
 
 @given(OBJECTS, STYLES)
-def test_the_last_value_of_a_name_is_its_member_and_the_others_are_given_out(members, style):
+def test_the_last_value_of_a_name_is_its_member_and_earlier_ones_are_returned_separately(members, style):
     text = spelled(members, style).encode()
     last, earlier = members_of(text)
     pairs = pairs_of(text)
     assert {name: bytes(value) for name, value in last.items()} == dict(pairs)
-    others = [pair for place, pair in enumerate(pairs) if pair[0] in dict(pairs[place + 1 :])]
+    others = [pair for position, pair in enumerate(pairs) if pair[0] in dict(pairs[position + 1 :])]
     assert list(earlier) == [pair for pair in others if pair[1] != b"null"]
     assert has_repeated_name(text) == _is_any_repeated(members)
 
 
 @given(st.lists(st.tuples(OBJECTS, STYLES), max_size=40))
-def test_of_many_objects_those_that_repeat_a_name_are_found(objects):
+def test_objects_that_repeat_a_name_are_found_among_many(objects):
     raws = [spelled(members, style).replace("\r", "\t").encode() for members, style in objects]
     assert rows_with_repeated_names(raws) == {
-        place for place, (members, _) in enumerate(objects) if _is_any_repeated(members)
+        position for position, (members, _) in enumerate(objects) if _is_any_repeated(members)
     }
 
 
 @pytest.mark.parametrize("string", [r"\":", r"\u0022:", r"\"\u003a", r"\u0022\u003A", r"\\\":"])
-def test_a_string_that_looks_like_a_name_hides_no_repeated_one(string):
+def test_a_string_that_looks_like_a_name_hides_no_repeated_name(string):
     clean, twice = f'{{"a":"{string}","b":1}}', f'{{"a":"{string}","b":1,"b":2}}'
     assert rows_with_repeated_names([clean.encode(), twice.encode(), clean.encode()]) == {1}
 
 
-def test_an_object_that_cannot_be_decoded_as_a_whole_is_looked_into_too():
+def test_an_object_that_cannot_be_decoded_as_a_whole_is_also_searched():
     assert rows_with_repeated_names([b'{"a":1e400}', b'{"a":1e400,"a":1}']) == {1}
 
 

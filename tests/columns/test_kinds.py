@@ -1,4 +1,4 @@
-"""The rules of conversion: what each value becomes under each kind, and what is said about it."""
+"""The conversion rules: the result of each value under each kind, and what is reported about it."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def field_value(kind, raw: bytes, layout=Layout.NAMED):
         (Record("r", None, ()), b'"x"', None, "x", False),
     ],
 )
-def test_what_a_value_becomes(kind, raw, value, over, coerced):
+def test_a_value_is_converted_by_the_rules(kind, raw, value, over, coerced):
     assert field_value(kind, raw) == (value, over, coerced)
 
 
@@ -130,12 +130,12 @@ def test_a_union_prefers_the_exact_branch_to_the_lossless_one(branches, raw, mem
     assert field_value(Union(branches), raw) == (member, None, coerced)
 
 
-def test_a_union_of_numbers_tries_the_nearest_last_and_keeps_the_text():
+def test_a_union_of_numbers_tries_an_inexact_branch_last_and_keeps_the_text():
     value = field_value(Union((BOOLEAN, DOUBLE)), b"9007199254740993")
     assert value == ({"number": 9007199254740992.0}, "9007199254740993", False)
 
 
-def test_a_text_that_does_not_parse_stands_beside_the_dates_where_avro_has_a_string():
+def test_a_text_that_is_no_date_goes_to_the_string_that_avro_adds():
     assert field_value(DATE, b'"soon"', Layout.AVRO) == ({"member1": "soon"}, None, False)
     assert field_value(DATE, b"5", Layout.AVRO) == (None, "5", False)
     union = Union((LONG, DATE))
@@ -144,7 +144,7 @@ def test_a_text_that_does_not_parse_stands_beside_the_dates_where_avro_has_a_str
     assert field_value(Array(DATE, fallback=False), b'["soon"]', Layout.AVRO) == (None, '["soon"]', False)
 
 
-def test_every_level_has_an_overflow_of_its_own_with_original_names():
+def test_every_level_has_its_own_overflow_with_original_names():
     inner = Record("o", None, (Field("x_y", "x-y", LONG),))
     record = Record("s", None, (Field("o", "o", inner), Field("l", "l", Array(inner))))
     values, entries = convert_record(record, b'{"o":{"x-y":"a","z z":1},"l":[{"q":[ 1 ]},null],"x":{"a":"\\u00e9"}}')
@@ -157,7 +157,7 @@ def test_every_level_has_an_overflow_of_its_own_with_original_names():
     assert (tally.overflowed, tally.undeclared) == ({"o.x-y": 1}, {"o.z z": 1, "l.q": 1, "x": 1})
 
 
-def test_an_inexact_item_beside_records_is_not_forgotten():
+def test_an_inexact_item_next_to_records_is_kept():
     kind = Array(Union((DOUBLE, Record("r", None, (Field("x", "x", LONG),)))))
     value, over, _ = field_value(kind, b'[9007199254740993,{"x":1}]')
     assert over == '[9007199254740993,{"x":1}]'
@@ -165,12 +165,12 @@ def test_an_inexact_item_beside_records_is_not_forgotten():
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
-def test_every_double_is_given_back_by_its_shortest_text(value):
+def test_every_double_is_restored_from_its_shortest_text(value):
     assert field_value(DOUBLE, repr(value).encode()) == (value, None, False)
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))
-def test_every_float_is_given_back_by_its_shortest_text(value):
+def test_every_float_is_restored_from_its_shortest_text(value):
     assert field_value(FLOAT, str(np.float32(value)).encode()) == (value, None, False)
 
 
@@ -181,7 +181,7 @@ def test_an_integer_lands_exactly_or_overflows(value):
 
 
 @given(st.decimals(allow_nan=False, allow_infinity=False, places=None))
-def test_a_number_is_never_changed_without_its_text_being_kept(value):
+def test_the_text_of_a_changed_number_is_always_kept(value):
     text = str(value).replace("E+", "e").replace("E", "e")
     for kind in (DOUBLE, FLOAT, LONG):
         landed, over, _ = field_value(kind, text.encode())
@@ -190,7 +190,7 @@ def test_a_number_is_never_changed_without_its_text_being_kept(value):
 
 
 @given(st.binary())
-def test_bytes_are_given_back(value):
+def test_bytes_are_restored(value):
 
     assert field_value(BYTES, b'"%b"' % base64.b64encode(value)) == (value, None, False)
 

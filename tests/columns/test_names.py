@@ -1,4 +1,4 @@
-"""Names: what Avro accepts, and never twice the same."""
+"""Names that Avro accepts, without duplicates."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_names_that_become_the_same_are_numbered_and_unchanged_ones_keep_their_s
     assert unique_names(["a-b", "a_b", "a b", "a_b_2"]) == ["a_b_3", "a_b", "a_b_4", "a_b_2"]
 
 
-def test_reserved_names_are_given_to_nobody():
+def test_reserved_names_are_never_assigned():
     assert unique_names(["over", "o-k"], reserved=("over", "o_k")) == ["over_2", "o_k_2"]
 
 
@@ -56,12 +56,12 @@ def test_unique_names_are_unique(sources):
     assert len({*names, "a"}) == len(sources) + 1
 
 
-def test_the_doc_tells_a_changed_name():
+def test_the_doc_records_a_changed_name():
     assert original_name_doc("a-b", "a_b") == "_airbyte_original_name:a-b"
     assert original_name_doc("a", "a") is None
 
 
-def test_a_name_that_an_overflow_map_has_already_gets_a_prefix_twice_and_then_numbers():
+def test_a_taken_name_in_an_overflow_map_gets_two_prefixes_and_then_numbers():
     names = OverflowNames(["a"])
     own = "_airbyte_additional_properties"
     assert [names.allocate("a") for _ in range(4)] == [

@@ -1,4 +1,4 @@
-"""Names counted in JSON text: never too few, and exactly where nothing in strings looks like the end of a name."""
+"""Names are counted in JSON text: never too few, and exactly if no string looks like the end of a name."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_close_count_is_exact(text, names):
 
 
 @given(OBJECTS, STYLES)
-def test_a_check_passes_only_if_no_name_with_a_value_stands_twice(members, style):
+def test_a_check_passes_only_if_no_name_with_a_value_is_repeated(members, style):
     text = spelled(members, style).encode()
     read = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     duplicates = DuplicateNameCheck()
@@ -53,7 +53,7 @@ def test_a_check_passes_only_if_no_name_with_a_value_stands_twice(members, style
         assert len(set(values)) == len(values)
 
 
-def test_values_that_were_read_by_type_and_texts_are_added_up():
+def test_values_read_by_type_and_as_text_are_added_up():
     text = b'{"a":1,"b":{"x":1,"x":2},"c":"d"}\n{"a":null,"b":null,"c":"e"}\n{"c":"f"}'
     duplicates = DuplicateNameCheck()
     duplicates.add_column(pa.array(["d", "e", "f"]))
@@ -64,6 +64,6 @@ def test_values_that_were_read_by_type_and_texts_are_added_up():
 
 
 @given(st.binary(max_size=60), st.sampled_from([b"ab", b"abab", b"aa"]))
-def test_patterns_are_counted_wherever_they_stand(text, pattern):
+def test_patterns_are_counted_at_every_position(text, pattern):
     text = text.replace(b"c", b"ab")
-    assert count_pattern(text, pattern) == sum(text.startswith(pattern, place) for place in range(len(text)))
+    assert count_pattern(text, pattern) == sum(text.startswith(pattern, position) for position in range(len(text)))

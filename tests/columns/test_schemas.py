@@ -1,4 +1,4 @@
-"""The envelope: ids that are UUIDs of the given randomness, and emission times."""
+"""The envelope: ids are UUIDs made from the given random bytes, and emission times are in UTC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`{date:FORMAT}` by the rules of Java's SimpleDateFormat."""
+"""`{date:FORMAT}` follows the rules of Java's SimpleDateFormat."""
 
 import re
 from datetime import UTC, datetime, timedelta, timezone

@@ -1,4 +1,4 @@
-"""Names in keys: sanitised where data stands, percent-encoded where manifests stand."""
+"""Names in keys: sanitised in data keys, percent-encoded in manifest keys."""
 
 import hashlib
 
@@ -39,7 +39,7 @@ def test_sanitize_name(name, in_keys):
 
 
 @given(anything)
-def test_a_sanitised_name_holds_key_characters_only_and_stays_as_it_is(name):
+def test_a_sanitised_name_has_only_key_characters_and_stays_unchanged(name):
     once = sanitize_name(name)
     assert set(once) <= KEY_CHARACTERS
     assert sanitize_name(once) == once
@@ -55,7 +55,7 @@ def test_a_sanitised_name_holds_key_characters_only_and_stays_as_it_is(name):
         (["😀", "_", "\ud800"], "_"),
     ],
 )
-def test_names_that_the_connector_makes_one_have_keys_of_their_own(names, beginning):
+def test_names_that_the_connector_makes_equal_have_different_keys(names, beginning):
     made = [key_name(each) for each in names]
     assert len(set(made)) == len({each.replace(" ", "_") for each in names})
     assert all(each.startswith(beginning) for each in made)
@@ -67,11 +67,11 @@ def test_names_that_the_connector_makes_one_have_keys_of_their_own(names, beginn
 @pytest.mark.parametrize(
     "name", ["users", "My Stream", "a\\b", "2021-05-27|eu", "a/b.c:d-e_f", "{date}", "[dbo].[users]"]
 )
-def test_a_name_that_is_kept_or_folded_at_separators_has_the_connectors_key(name):
+def test_an_unchanged_name_or_one_with_replaced_separators_has_the_connectors_key(name):
     assert key_name(name) == sanitize_name(name)
 
 
-def test_a_hash_depends_on_the_name_alone_and_can_be_read():
+def test_a_hash_depends_only_on_the_name_and_is_readable():
     digest = hashlib.sha256(b"50%").hexdigest()
     assert key_name("50%") == f"50_{digest[:10]}"
 
@@ -122,7 +122,7 @@ def test_scope_root_keeps_raw_names_apart(scope, root):
         ("data", "data/_s3dest/"),
     ],
 )
-def test_manifests_stand_under_the_literal_part_of_the_bucket_path(bucket_path, root):
+def test_manifests_are_under_the_literal_part_of_the_bucket_path(bucket_path, root):
     assert manifest_root(KeyTemplate(bucket_path, "${STREAM_NAME}/").literal_root) == root
 
 
@@ -140,11 +140,11 @@ def test_an_encoded_name_is_one_short_directory_name(name):
 
 
 @given(st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=15)))
-def test_a_short_name_is_told_by_its_encoding(name):
+def test_a_short_name_can_be_decoded(name):
     assert decode_name(encode_name(name)) == name
 
 
-def test_a_long_name_is_cut_but_stays_itself():
+def test_a_long_name_is_shortened_but_stays_unique():
     one, other = "用" * 300, "用" * 299 + "户"
     assert encode_name(one) != encode_name(other)
     assert encode_name(one).startswith("%E7%94%A8")

@@ -1,4 +1,4 @@
-"""Patterns of keys: as regular expressions, and compared exactly."""
+"""Patterns of keys, as regular expressions and in an exact comparison."""
 
 import re
 
@@ -46,7 +46,7 @@ def test_shared_key(one, other, shared):
 
 
 @given(patterns, patterns)
-def test_a_shared_key_has_both_patterns(one, other):
+def test_a_shared_key_matches_both_patterns(one, other):
     shared = OverlapSearch().shared_key(one, other)
     if shared is not None:
         assert re.fullmatch(regex(one), shared)
@@ -54,7 +54,7 @@ def test_a_shared_key_has_both_patterns(one, other):
 
 
 @given(patterns, patterns, st.text("ab01.", max_size=6))
-def test_no_shared_key_means_that_no_text_has_both_patterns(one, other, text):
+def test_without_a_shared_key_no_text_matches_both_patterns(one, other, text):
     if OverlapSearch().shared_key(one, other) is None:
         assert not (re.fullmatch(regex(one), text) and re.fullmatch(regex(other), text))
 
@@ -65,7 +65,7 @@ def test_a_pattern_shares_a_key_with_itself(pattern):
 
 
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(1, 4))
-def test_the_pattern_of_numbers_is_that_of_exactly_these_numbers(one, other, width):
+def test_the_pattern_of_numbers_matches_exactly_these_numbers(one, other, width):
     least, most = sorted((one, other))
     matches = re.compile(regex(numbers(least, most, width))).fullmatch
     wanted = {f"{number:0{width}d}" for number in range(least, most + 1)}

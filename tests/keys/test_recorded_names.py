@@ -1,4 +1,4 @@
-"""Keys as the connector makes them: its recorded names and file names, and where we differ on purpose."""
+"""Keys match those of the connector: its recorded names and file names, and the intended differences."""
 
 import json
 from datetime import UTC, datetime
@@ -23,11 +23,11 @@ REFUSED = {
     "{Date}": "stays literally in the connector's keys",
 }
 BETTERED = {"{timestamp:micros}": PREFIX + "1622135805123000"}
-"""The documentation promises it; the connector leaves it literally in the key."""
+"""The documentation promises this value. The connector leaves the placeholder in the key."""
 
 
 def rows(kind: str) -> list[tuple[str, str]]:
-    """The recorded inputs and outputs of one kind; none where the recordings are not at hand."""
+    """The recorded inputs and outputs of one kind, or none if the recordings are not available."""
     if not GOLDEN.exists():
         return []
     lines = GOLDEN.read_text(encoding="utf-8").splitlines()[1:]
@@ -57,13 +57,13 @@ def test_file_names(pattern, key):
 
 
 @pytest.mark.parametrize("pattern", REFUSED)
-def test_accidents_of_the_connector_are_refused(pattern):
+def test_accidental_results_of_the_connector_are_refused(pattern):
     with pytest.raises(TemplateError):
         KeyTemplate("bp", "${NAMESPACE}/${STREAM_NAME}/", pattern)
 
 
 def test_namespaces_of_the_acceptance_tests():
-    """Names that begin with a digit keep it: the connector's own transformer for keys has no such rule."""
+    """Names that begin with a digit keep it. The connector's own transformer for keys has no such rule."""
     cases = json.loads((CASES / "acceptance" / "namespace_test_cases.json").read_text(encoding="utf-8"))
     enabled = {case["namespace"]: case["normalized"] for case in cases if case["enabled"]}
     assert enabled.pop("99namespace") == "_99namespace"
@@ -72,7 +72,7 @@ def test_namespaces_of_the_acceptance_tests():
         assert sanitize_name(namespace) == normalized
 
 
-def test_streams_of_the_edge_case_catalogue_are_kept_apart():
+def test_streams_of_the_edge_case_catalogue_have_different_keys():
     catalog = json.loads((CASES / "acceptance" / "edge_case_catalog.json").read_text(encoding="utf-8"))
     streams = [StreamId(None, stream["name"]) for stream in catalog["streams"]]
     assert StreamId(None, "stream-with:spécial:character_names") in streams

@@ -1,4 +1,4 @@
-"""Templates: what they make, what they recognise, what they refuse."""
+"""Templates: the keys that they make, recognise and refuse."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -64,7 +64,7 @@ class TestKeys:
             ("a", "${STREAM_NAME}/", "a/users/0.csv"),
         ],
     )
-    def test_slashes_are_put_right(self, bucket_path, path_format, made):
+    def test_slashes_are_corrected(self, bucket_path, path_format, made):
         assert key(KeyTemplate(bucket_path, path_format)) == made
 
     @pytest.mark.parametrize("namespace", [None, ""])
@@ -78,7 +78,7 @@ class TestKeys:
     @pytest.mark.parametrize(
         ("name", "in_keys"), [("$1", "$1"), ("a$b", "a$b"), ("\\1", "_1"), ("${YEAR}", "$_YEAR_"), ("{date}", "_date_")]
     )
-    def test_names_are_never_taken_for_syntax(self, name, in_keys):
+    def test_names_are_never_interpreted_as_syntax(self, name, in_keys):
         assert key(KeyTemplate("", "${NAMESPACE}/${STREAM_NAME}/"), Scope(StreamId(name, name))) == (
             f"{in_keys}/{in_keys}/0.csv"
         )
@@ -91,19 +91,19 @@ class TestKeys:
         )
         assert keys.prefix == "20210101T03/"
 
-    def test_a_tag_stands_behind_the_part_number(self):
+    def test_a_tag_follows_the_part_number(self):
         assert key(KeyTemplate("", "x/"), part=3, tag="_3f9a1c2e", extension=".parquet") == "x/3_3f9a1c2e.parquet"
         assert key(KeyTemplate("", "x/", "{part_number}-{sync_id}"), part=3, tag="_3f9a1c2e") == "x/3_3f9a1c2e-42"
 
-    def test_without_part_number_a_tag_stands_before_the_extension_or_at_the_end(self):
+    def test_a_tag_without_part_number_is_before_the_extension_or_at_the_end(self):
         assert key(KeyTemplate("", "x/", "data{format_extension}"), tag="_3f9a1c2e") == "x/data_3f9a1c2e.csv"
         assert key(KeyTemplate("", "x/", "data"), tag="_3f9a1c2e") == "x/data_3f9a1c2e"
 
-    def test_a_uuid_can_stand_for_the_part_number(self):
+    def test_a_uuid_can_replace_the_part_number(self):
         assert key(KeyTemplate("", "x/"), part=UUID) == f"x/{UUID}.csv"
 
     @pytest.mark.parametrize(("part", "tag"), [(-1, ""), (10_000_000, ""), ("a/b", ""), (0, "_x"), (0, "3f9a1c2e")])
-    def test_a_part_that_could_not_be_recognised_again_is_refused(self, part, tag):
+    def test_a_part_that_could_not_be_recognised_is_refused(self, part, tag):
         with pytest.raises(TemplateError, match=r"public\.users"):
             key(KeyTemplate("", "x/"), part=part, tag=tag)
 
@@ -111,7 +111,7 @@ class TestKeys:
         template = KeyTemplate("", "x/", "{sync_id}_{part_number}")
         assert bound(template, sync_id="run/../7 a").key(0, ".csv", uploaded_at=NOW) == "x/run_.._7_a_0"
 
-    def test_micros_are_the_clocks_own(self):
+    def test_micros_come_from_the_clock(self):
         keys = bound(KeyTemplate("", "x/", "{timestamp:micros}"))
         assert keys.key(0, ".csv", uploaded_at=NOW.replace(microsecond=67_089)) == "x/1609470245067089"
 
@@ -119,7 +119,7 @@ class TestKeys:
 class TestPartitions:
     SCOPE = Scope(USERS, "2021-01-01|eu", {"date": "2021-01-01", "region": "eu"})
 
-    def test_a_partition_and_its_dimensions_stand_in_the_path(self):
+    def test_the_path_contains_the_partition_and_its_dimensions(self):
         assert key(KeyTemplate("", "d=${PARTITION}/"), self.SCOPE) == "d=2021-01-01_eu/0.csv"
         assert key(KeyTemplate("", "${PARTITION:region}/${PARTITION:date}/"), self.SCOPE) == "eu/2021-01-01/0.csv"
 
@@ -127,11 +127,11 @@ class TestPartitions:
         ("partition", "in_keys"),
         [("a/b", "a_b"), ("..", "__"), (".", "_"), ("", "_"), ("a b", "a_b"), ("../x", ".._x")],
     )
-    def test_a_partition_does_not_climb(self, partition, in_keys):
+    def test_a_partition_cannot_leave_its_directory(self, partition, in_keys):
         assert key(KeyTemplate("", "p/${PARTITION}/"), Scope(USERS, partition)) == f"p/{in_keys}/0.csv"
 
     @pytest.mark.parametrize("variable", ["${PARTITION}", "${PARTITION:region}"])
-    def test_an_unpartitioned_stream_cannot_fill_it(self, variable):
+    def test_an_unpartitioned_stream_is_refused(self, variable):
         with pytest.raises(TemplateError, match=r"public\.users is not partitioned.*" + re.escape(variable)):
             bound(KeyTemplate("", f"{variable}/"))
 
@@ -156,10 +156,10 @@ class TestPartitions:
             ("${PARTITION:date}_${PARTITION:region}/", SCOPE, False),
         ],
     )
-    def test_names_partition_only_when_no_other_partition_makes_the_same_keys(self, path_format, scope, named):
+    def test_names_partition_is_true_only_if_no_other_partition_makes_the_same_keys(self, path_format, scope, named):
         assert bound(KeyTemplate("", path_format), scope).names_partition is named
 
-    def test_a_sync_id_beside_a_partition_does_not_name_it(self):
+    def test_a_sync_id_next_to_a_partition_does_not_identify_it(self):
         template = KeyTemplate("", "${PARTITION}_", "{sync_id}_{part_number}")
         assert not bound(template, Scope(USERS, "a")).names_partition
 
@@ -179,7 +179,7 @@ class TestTraits:
             ("${STREAM_NAME}/", "part-{part_number}", False, True),
         ],
     )
-    def test_what_tells_keys_apart(self, path_format, pattern, changes, counts):
+    def test_changes_every_sync_and_counts_parts(self, path_format, pattern, changes, counts):
         template = KeyTemplate("lake", path_format, pattern)
         assert (template.changes_every_sync, template.counts_parts) == (changes, counts)
 
@@ -197,7 +197,7 @@ class TestTraits:
             ("${STREAM_NAME}/", "{format_extension}/{part_number}", "lake/users/"),
         ],
     )
-    def test_the_prefix_ends_before_what_differs_from_object_to_object(self, path_format, pattern, prefix):
+    def test_the_prefix_ends_before_the_parts_that_vary_by_object(self, path_format, pattern, prefix):
         assert bound(KeyTemplate("lake", path_format, pattern)).prefix == prefix
 
     @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ class TestTraits:
             ("", "a/${PARTITION}/", "a/"),
         ],
     )
-    def test_the_listing_root_depends_on_the_stream_only(self, bucket_path, path_format, root):
+    def test_the_listing_root_depends_only_on_the_stream(self, bucket_path, path_format, root):
         assert KeyTemplate(bucket_path, path_format).listing_root(USERS) == root
 
 
@@ -240,7 +240,7 @@ class TestRefused:
             (("d", "x/", "{part_number}{date:H}"), "file_name_pattern", "two objects could get the same key"),
         ],
     )
-    def test_with_the_reason_and_an_example(self, settings, setting, reason):
+    def test_an_invalid_template_is_refused_with_the_reason_and_an_example(self, settings, setting, reason):
         with pytest.raises(TemplateError) as caught:
             KeyTemplate(*settings)
         assert reason in str(caught.value)
@@ -257,12 +257,12 @@ class TestRefused:
             (("a", "x/", "{part_number}/"), "ends with '/'"),
         ],
     )
-    def test_keys_that_nobody_should_make(self, settings, reason):
+    def test_templates_with_unusable_keys_are_refused(self, settings, reason):
         with pytest.raises(TemplateError, match=re.escape(reason)):
             KeyTemplate(*settings)
 
     @pytest.mark.parametrize("name", ["..", ".", "_s3dest", "a/../b", "é" * 1100])
-    def test_streams_whose_keys_nobody_should_make(self, name):
+    def test_streams_with_unusable_keys_are_refused(self, name):
         template = KeyTemplate("lake", "${STREAM_NAME}/")
         with pytest.raises(TemplateError) as caught:
             bound(template, Scope(StreamId("ns", name)))
@@ -276,7 +276,7 @@ class TestRefused:
         with pytest.raises(TemplateError, match="1024"):
             KeyTemplate("用" * 341, "x/")
 
-    def test_a_uuid_that_is_none(self):
+    def test_an_invalid_uuid_is_refused(self):
         with pytest.raises(TemplateError, match="not a UUID"):
             bound(KeyTemplate("", "${UUID}/"), uuid="u")
 
@@ -307,7 +307,7 @@ class TestStreamsTogether:
             ("${YEAR}/${STREAM_NAME}/${MONTH}/", [(None, "a/01"), ("a", "a/01")]),
         ],
     )
-    def test_that_could_own_the_same_key_are_refused_with_that_key(self, path_format, streams):
+    def test_streams_that_could_share_a_key_are_refused_with_that_key(self, path_format, streams):
         template = KeyTemplate("lake", path_format)
         streams = [StreamId(*stream) for stream in streams]
         with pytest.raises(TemplateError) as caught:
@@ -315,13 +315,13 @@ class TestStreamsTogether:
         assert all(template.matcher(stream).fullmatch(caught.value.key) for stream in streams)
         assert all(repr(str(stream)) in str(caught.value) for stream in streams)
 
-    def test_without_a_stream_name_one_stream_is_fine_and_two_are_told_the_cure(self):
+    def test_a_template_without_a_stream_name_allows_one_stream_and_refuses_two(self):
         template = KeyTemplate("lake", "${YEAR}/")
         template.check_streams([USERS, USERS])
         with pytest.raises(TemplateError, match=r"Put \$\{STREAM_NAME\} into s3_path_format"):
             template.check_streams([USERS, StreamId("public", "orders")])
 
-    def test_names_that_begin_alike_stay_apart(self):
+    def test_names_with_a_common_beginning_have_different_keys(self):
         names = [
             "user",
             "users",
@@ -363,18 +363,18 @@ class TestMatcher:
             ("lake/public/users/sub/2022_04_04_123456789_0.csv", False),
         ],
     )
-    def test_knows_what_the_connector_wrote(self, listed, known):
+    def test_the_matcher_recognises_files_of_the_connector(self, listed, known):
         matched = KeyTemplate("lake", DEFAULT_PATH_FORMAT).matcher(USERS).fullmatch(listed)
         assert bool(matched) is known
 
     @pytest.mark.parametrize("name", ["a+b", "(", "a.b", "[x", "^$", "a|b", "a?"])
-    def test_names_are_no_syntax(self, name):
+    def test_names_are_not_syntax(self, name):
         template = KeyTemplate("lake", "${STREAM_NAME}/")
         scope = Scope(StreamId(None, name))
         assert template.matcher(scope.stream).fullmatch(key(template, scope))
         assert not template.matcher(StreamId(None, "a.b")).fullmatch("lake/axb/0.csv")
 
-    def test_never_takes_a_manifest_for_data(self):
+    def test_a_manifest_is_never_recognised_as_data(self):
         template = KeyTemplate("", "${PARTITION}/${STREAM_NAME}/${PARTITION:a}/", "{sync_id}")
         assert template.matcher(USERS).fullmatch("x/users/y/head.json")
         assert not template.matcher(USERS).fullmatch("_s3dest/users/y/head.json")
@@ -412,7 +412,7 @@ tags = st.one_of(st.just(""), st.text("0123456789abcdef", min_size=8, max_size=8
 
 
 def usable(template, stream):
-    """The template bound to the stream; examples with refused names are of no interest here."""
+    """The template bound to the stream. Examples with refused names are skipped."""
     try:
         return bound(template, Scope(stream))
     except TemplateError:
@@ -469,7 +469,7 @@ def test_under_the_default_format_only_streams_with_the_same_directory_are_refus
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.text(st.characters(), max_size=8), min_size=2, max_size=2, unique=True))
-def test_partitions_never_share_a_key_when_those_that_do_not_name_themselves_have_a_tag(partitions):
+def test_partitions_never_share_a_key_if_unnamed_ones_have_a_tag(partitions):
     template = KeyTemplate("lake", "${STREAM_NAME}/${PARTITION}/")
     made = []
     for partition, own_tag in zip(partitions, ("_00000000", "_00000001"), strict=True):
@@ -479,7 +479,7 @@ def test_partitions_never_share_a_key_when_those_that_do_not_name_themselves_hav
     assert made[0] != made[1]
 
 
-def test_keys_of_other_shapes_have_no_part():
+def test_keys_with_other_patterns_have_no_part():
     keys = bound(KeyTemplate("lake", DEFAULT_PATH_FORMAT))
     assert keys.part_of(f"{keys.prefix}{UUID}.csv") is None
     assert keys.part_of(f"{keys.prefix}007.csv") is None
@@ -487,8 +487,8 @@ def test_keys_of_other_shapes_have_no_part():
     assert bound(KeyTemplate("lake", "x/", "data{format_extension}")).part_of("lake/x/data.csv") is None
 
 
-def test_a_thousand_streams_are_checked_wherever_their_name_stands():
-    """Minutes, were every pair searched to its end; the suite's time limit would notice."""
+def test_a_thousand_streams_are_checked_wherever_the_path_contains_their_name():
+    """This would take minutes if every pair were searched completely, and exceed the time limit of the suite."""
     streams = [StreamId("public", f"stream_{number}") for number in range(1000)]
     KeyTemplate("lake", DEFAULT_PATH_FORMAT).check_streams(streams)
     KeyTemplate("lake", "${YEAR}/${STREAM_NAME}/").check_streams(streams)
@@ -513,7 +513,7 @@ def test_the_work_for_streams_grows_with_their_number(path_format):
     assert_linear(checking, 100)
 
 
-def test_streams_that_cannot_be_told_apart_in_time_are_refused_with_a_cure():
+def test_streams_that_cannot_be_distinguished_in_time_are_refused_with_a_remedy():
     template = KeyTemplate("lake", "${PARTITION}_${STREAM_NAME}_${EPOCH}_")
     with pytest.raises(TemplateError, match=r"keys of 1,000 streams apart.* Put a '/' before \$\{STREAM_NAME\}"):
         template.check_streams([StreamId(None, f"s{number}") for number in range(1000)])
@@ -526,7 +526,7 @@ def test_streams_that_cannot_be_told_apart_in_time_are_refused_with_a_cure():
     ),
     st.lists(st.builds(StreamId, st.sampled_from([None, "a"]), st.text("ab_1/", min_size=1, max_size=3)), max_size=4),
 )
-def test_streams_are_refused_if_and_only_if_two_have_a_key_in_common(path_format, ids):
+def test_streams_are_refused_if_and_only_if_two_share_a_key(path_format, ids):
     template, ids = KeyTemplate("lake", path_format), sorted({StreamId(ns, f"x{name}") for ns, name in ids}, key=str)
     patterns = [pattern_of(fill(template.tokens, Level.STREAM, each)) for each in ids]
     alike = any(OverlapSearch().shared_key(*pair) is not None for pair in combinations(patterns, 2))

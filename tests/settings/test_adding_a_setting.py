@@ -1,4 +1,5 @@
-"""CONTRIBUTING's section "Add a setting" is true: a setting is a field, its effect and its test, and nothing else."""
+"""CONTRIBUTING's section "Add a setting" is correct: a setting needs a field, its effect and its test, and nothing
+else."""
 
 from __future__ import annotations
 
@@ -24,19 +25,19 @@ SETTINGS = [pytest.param(cls, each, id=each.name) for cls in CLASSES for each in
 
 
 def steps() -> list[tuple[str, str]]:
-    """The files of the section, and the code that it shows of each."""
+    """The files that the section names, and the code that it shows from each."""
     section = pages.section("CONTRIBUTING.md", "Add a setting")
     return [(match["file"], dedent(match["code"])) for match in BLOCK.finditer(section)]
 
 
 @pytest.mark.parametrize(("file", "code"), steps(), ids=lambda value: value if "\n" not in value else "")
-def test_the_section_shows_the_code_as_it_is(file: str, code: str) -> None:
+def test_the_section_shows_the_actual_code(file: str, code: str) -> None:
     text = pages.read(file)
     assert any(indent(code.rstrip(), " " * depth) in text for depth in range(0, 13, 4))
     assert EXAMPLE in code
 
 
-def test_the_section_leads_to_field_effect_and_test() -> None:
+def test_the_section_names_field_effect_and_test() -> None:
     field, effect, test = (file for file, _ in steps())
     assert (pages.ROOT / field).parent.name == "settings"
     assert effect.startswith("s3dest_dagster/")
@@ -45,14 +46,14 @@ def test_the_section_leads_to_field_effect_and_test() -> None:
 
 
 def published(cls: type, each: Field[object]) -> dict[str, object]:
-    """What the specification says about a setting."""
+    """The text about a setting in the specification."""
     properties = connector_spec()["connectionSpecification"]["properties"]
     name = about(each).connector
     return properties[name] if name else properties["s3dest"]["properties"][each.name]
 
 
 @pytest.mark.parametrize(("cls", "each"), SETTINGS)
-def test_the_specification_and_the_yaml_say_what_the_field_says(cls: type, each: Field[object]) -> None:
+def test_the_specification_and_the_yaml_match_the_field(cls: type, each: Field[object]) -> None:
     description = about(each).description
     assert published(cls, each)["description"] == description
     (schema,) = (extra.json_schema for extra in DestinationModel.__metadata__)
@@ -63,7 +64,7 @@ def test_the_specification_and_the_yaml_say_what_the_field_says(cls: type, each:
 
 
 @pytest.mark.parametrize(("cls", "each"), SETTINGS)
-def test_dagsters_config_says_what_the_field_says(cls: type, each: Field[object]) -> None:
+def test_dagsters_config_matches_the_field(cls: type, each: Field[object]) -> None:
     model = S3DestinationIOManager if cls is S3Destination else S3Resource
     name = about(each).resource or each.name
     if model is S3Resource and name in ("region_name", "endpoint_url", "aws_access_key_id", "profile_name"):
@@ -72,7 +73,7 @@ def test_dagsters_config_says_what_the_field_says(cls: type, each: Field[object]
 
 
 @pytest.mark.parametrize(("cls", "each"), SETTINGS)
-def test_the_page_and_the_docstring_say_what_the_field_says(cls: type, each: Field[object]) -> None:
+def test_the_page_and_the_docstring_match_the_field(cls: type, each: Field[object]) -> None:
     rows = pages.table(pages.section("docs/settings.md", cls.__name__))
     assert about(each).text in [row["effect"] for row in rows if pages.code(row["setting"]) == each.name]
     assert f"{each.name}: {about(each).description}" in (cls.__doc__ or "")

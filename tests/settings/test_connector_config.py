@@ -54,7 +54,7 @@ def test_every_key_of_the_connector_reaches_its_setting():
     assert read.ignored == ()
 
 
-def test_the_least_configuration_has_the_connectors_defaults():
+def test_the_minimal_configuration_has_the_connectors_defaults():
     read = from_connector_config(LEAST)
     assert read.destination == S3Destination(s3_bucket_name="lake", format=JsonlFormat())
     assert read.destination.s3_path_format == DEFAULT_PATH_FORMAT
@@ -62,7 +62,7 @@ def test_the_least_configuration_has_the_connectors_defaults():
 
 
 @pytest.mark.parametrize("key", ["access_key_id", "role_arn", "s3_endpoint", "s3_path_format", "file_name_pattern"])
-def test_a_null_is_no_setting(key):
+def test_a_null_counts_as_not_set(key):
     assert from_connector_config(config(**{key: None})) == from_connector_config(LEAST)
 
 
@@ -146,7 +146,7 @@ def test_a_format_is_read_as_the_connector_reads_it(given, expected):
 
 
 @pytest.mark.parametrize(
-    ("given", "setting", "told"),
+    ("given", "setting", "message"),
     [
         (5, "format.format_type", "needs a format_type"),
         ("ORC", "format.format_type", "Known are CSV, JSONL, Avro and Parquet"),
@@ -164,11 +164,11 @@ def test_a_format_is_read_as_the_connector_reads_it(given, expected):
         ({"format_type": "Parquet", "compression_codec": "zip"}, "format.compression_codec", "'ZSTD'"),
     ],
 )
-def test_a_format_that_cannot_be_read_is_refused_by_its_setting(given, setting, told):
+def test_a_format_that_cannot_be_read_is_refused_by_its_setting(given, setting, message):
     with pytest.raises(SettingsError) as refused:
         parse_format(given)
     assert refused.value.setting == setting
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 NAN, INFINITY = float("nan"), float("inf")
@@ -219,7 +219,7 @@ _FORMAT_SETTINGS = [
     [(kind, path, value) for kind, path, type_ in _FORMAT_SETTINGS for value in _WRONG[type_]],
     ids=lambda each: str(each)[:20],
 )
-def test_a_value_that_means_nothing_exactly_is_refused_by_its_setting(kind, path, value):
+def test_a_wrong_format_value_is_refused_by_its_setting(kind, path, value):
     outer, _, inner = path.partition(".")
     beside = {"codec": "zstandard"} if outer == "compression_codec" else {}
     given = {"format_type": kind, outer: {**beside, inner: value} if inner else value}
@@ -256,7 +256,7 @@ def test_an_own_setting_of_another_type_is_refused(settings, value):
         ("Deflate", {"compression_level": 10}),
     ],
 )
-def test_what_a_codec_does_not_have_is_refused(codec, more):
+def test_an_option_that_a_codec_does_not_have_is_refused(codec, more):
     with pytest.raises(SettingsError) as refused:
         parse_format({"format_type": "Avro", "compression_codec": {"codec": codec, **more}})
     assert refused.value.setting in more
@@ -281,7 +281,7 @@ def test_an_unknown_key_is_named_at_every_depth(format_, named, shown):
     assert shown in with_suggestion(named)
 
 
-def test_what_the_connector_ignores_is_ignored_and_named():
+def test_keys_that_the_connector_ignores_are_ignored_and_named():
     format_ = {"format_type": "CSV", "part_size_mb": 5, "compression_codec": "GZIP"}
     read = from_connector_config(config(colour="red", part_size_mb=5, format=format_))
     assert read.ignored == ("colour", "part_size_mb", "format.compression_codec", "format.part_size_mb")
@@ -294,7 +294,7 @@ OWN = {
 }
 
 
-def test_our_own_settings_stand_under_s3dest():
+def test_our_own_settings_are_under_s3dest():
     read = from_connector_config(config(s3dest={**OWN[S3Destination], **OWN[S3Connection]}))
     assert read.destination == S3Destination(s3_bucket_name="lake", **OWN[S3Destination])
     assert read.connection == S3Connection(**OWN[S3Connection])
@@ -308,7 +308,7 @@ def test_our_own_settings_stand_under_s3dest():
         ("Parquet", {"union_layout": "member"}, ParquetFormat(union_layout="member")),
     ],
 )
-def test_our_own_settings_of_a_format_stand_under_s3dest_format(kind, own, expected):
+def test_our_own_settings_of_a_format_are_under_s3dest_format(kind, own, expected):
     read = from_connector_config(config(format={"format_type": kind}, s3dest={"format": own}))
     assert read.destination.format == expected
 
@@ -325,7 +325,7 @@ def test_every_own_setting_is_known_under_s3dest_by_its_name():
 
 
 @pytest.mark.parametrize("name", ["s3_bucket_name", "region", "access_key_id", "secret_access_key", "endpoint"])
-def test_a_setting_of_the_connector_has_one_place(name):
+def test_a_setting_of_the_connector_has_only_one_location(name):
     with pytest.raises(SettingsError, match=rf"Unknown setting s3dest\.{name}"):
         from_connector_config(config(s3dest={name: "x"}))
 
@@ -347,7 +347,7 @@ def test_an_own_setting_that_is_unknown_or_wrong_is_refused(own, setting):
 
 
 @pytest.mark.parametrize("given", [None, [], "{}", 5])
-def test_what_is_no_object_is_no_configuration(given):
+def test_a_configuration_must_be_an_object(given):
     with pytest.raises(SettingsError, match="not a JSON object"):
         from_connector_config(given)
 
@@ -370,7 +370,7 @@ def test_what_is_no_object_is_no_configuration(given):
     ],
     ids=lambda wrong: ".".join(wrong),
 )
-def test_no_message_holds_a_secret(wrong):
+def test_no_message_contains_a_secret(wrong):
     with pytest.raises(SettingsError) as refused:
         from_connector_config(config(**{**SECRETS, **wrong}))
     assert "hunter2" not in str(refused.value) + repr(refused.value)

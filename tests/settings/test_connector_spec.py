@@ -1,4 +1,4 @@
-"""The specification says what the settings accept: the connector's ten keys and all of our own."""
+"""The specification describes what the settings accept: the connector's ten keys and all of our own."""
 
 import json
 from dataclasses import fields
@@ -37,7 +37,7 @@ def published() -> dict:
 
 
 def differences(ours: object, theirs: object, where: str = "") -> list[str]:
-    """Where the two say different things: keys, enumerations, defaults, ranges; words may differ."""
+    """The differences between the two in keys, enumerations, defaults and ranges. Wording may differ."""
     if isinstance(theirs, dict) and "properties" in theirs:
         assert isinstance(ours, dict)
         found = [] if ours["properties"].keys() == theirs["properties"].keys() else [f"{where}: keys"]
@@ -57,20 +57,20 @@ def differences(ours: object, theirs: object, where: str = "") -> list[str]:
     return found
 
 
-def test_the_connectors_keys_choices_defaults_and_ranges_are_the_published_ones(published):
+def test_keys_choices_defaults_and_ranges_of_the_connector_are_the_published_ones(published):
     ours = connector_spec()["connectionSpecification"]
     del ours["properties"]["s3dest"]
     assert differences(ours, published["connectionSpecification"]) == []
 
 
-def test_what_the_connector_can_do_is_the_published_ability(published):
+def test_the_abilities_of_the_connector_are_the_published_ones(published):
     ours = connector_spec()
     assert {name: value for name, value in published.items() if name in ours and name != "connectionSpecification"} == {
         name: value for name, value in ours.items() if name != "connectionSpecification"
     }
 
 
-def test_every_setting_of_our_own_is_in_the_specification_with_its_default():
+def test_every_own_setting_is_in_the_specification_with_its_default():
     connector = {"s3_bucket_name", "s3_bucket_path", "s3_path_format", "file_name_pattern", "format"}
     connector |= {"region", "endpoint", "access_key_id", "secret_access_key", "role_arn"}
     expected = {
@@ -83,7 +83,7 @@ def test_every_setting_of_our_own_is_in_the_specification_with_its_default():
     assert found == expected
 
 
-def test_every_format_setting_of_our_own_is_in_the_specification():
+def test_every_own_format_setting_is_in_the_specification():
     known = {each.name for kind in (CsvFormat, JsonlFormat, AvroFormat, ParquetFormat) for each in fields(kind)}
     of_the_connector = {name for each in formats().values() for name in each["properties"]}
     of_the_connector |= {"codec", "compression_level", "include_checksum"}
@@ -96,7 +96,7 @@ def test_secrets_are_marked():
 
 
 @pytest.mark.parametrize("name", sorted(set(own_settings()) - {"format"}))
-def test_each_choice_of_our_own_is_accepted_and_anything_else_refused(name):
+def test_each_choice_of_an_own_setting_is_accepted_and_anything_else_refused(name):
     base = {"s3_bucket_name": "lake", "s3_bucket_path": "", "s3_bucket_region": "", "format": {"format_type": "CSV"}}
     setting = own_settings()[name]
     for value in setting.get("enum", ()):

@@ -1,4 +1,4 @@
-"""Settings are refused when they are made, with the setting's name and what it may be."""
+"""Invalid settings are refused immediately, with the name of the setting and its allowed values."""
 
 import math
 
@@ -16,7 +16,7 @@ AES = {"server_side_encryption": "AES256"}
 
 
 @pytest.mark.parametrize(
-    ("settings", "given", "setting", "told"),
+    ("settings", "given", "setting", "message"),
     [
         (S3Destination, {"object_size_mb": "200"}, "object_size_mb", "a number"),
         (S3Destination, {"object_size_mb": math.nan}, "object_size_mb", "a number"),
@@ -57,28 +57,28 @@ AES = {"server_side_encryption": "AES256"}
         (S3Connection, KEYS | {"secret_access_key": 12345}, "secret_access_key", "not a text"),
     ],
 )
-def test_a_wrong_value_is_refused_by_name_with_what_it_may_be(settings, given, setting, told):
+def test_a_wrong_value_is_refused_with_the_name_and_the_allowed_values(settings, given, setting, message):
     required = {"s3_bucket_name": "lake"} if settings is S3Destination else {}
     with pytest.raises(SettingsError) as refused:
         settings(**required, **given)
     assert refused.value.setting == setting
     assert setting in str(refused.value)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert "12345" not in str(refused.value)
 
 
-def test_a_level_out_of_range_is_refused_in_the_connectors_words():
+def test_a_level_out_of_range_is_refused_with_the_connectors_message():
     with pytest.raises(SettingsError, match=r"Invalid compression level: 10, expected an integer in range \[0, 9\]"):
         AvroFormat(codec="Deflate", compression_level=10)
 
 
-def test_whole_numbers_do_for_numbers_and_none_where_it_means_something():
+def test_integers_are_accepted_as_numbers_and_none_if_it_has_a_meaning():
     destination = S3Destination(s3_bucket_name="lake", object_size_mb=1, abandoned_upload_age_s=0.5)
     assert (destination.object_size_mb, destination.abandoned_upload_age_s) == (1, 0.5)
     assert S3Connection(path_style=None, ca_bundle=None).path_style is None
 
 
-def test_user_metadata_is_kept_in_lower_case_up_to_its_size():
+def test_user_metadata_is_stored_in_lower_case_up_to_its_maximum_size():
     destination = S3Destination(s3_bucket_name="lake", object_metadata={"Team": "x" * 1532})
     assert destination.object_metadata == {"team": "x" * 1532}
     assert S3Destination(s3_bucket_name="lake", object_metadata={}).object_metadata is None
@@ -90,12 +90,12 @@ def test_a_destination_with_headers_can_be_a_key(name):
     assert len({S3Destination(s3_bucket_name="lake", **{name: values[name]}) for _ in range(2)}) == 1
 
 
-def test_a_choice_may_be_spelled_in_any_case():
+def test_a_choice_can_have_any_case():
     chosen = CsvFormat(flattening="root level FLATTENING", compression="gzip")
     assert (chosen.flattening, chosen.extension) == ("Root level flattening", ".csv.gz")
 
 
-def test_a_false_in_quotes_is_no_truth_in_a_connectors_config_either():
+def test_a_quoted_false_is_not_true_in_a_connectors_config():
     config = {
         "s3_bucket_name": "lake",
         "s3_bucket_path": "",
@@ -106,7 +106,7 @@ def test_a_false_in_quotes_is_no_truth_in_a_connectors_config_either():
         from_connector_config(config)
 
 
-def test_an_object_that_needs_more_parts_than_s3_takes_is_refused():
+def test_an_object_that_needs_more_parts_than_s3_allows_is_refused():
     with pytest.raises(SettingsError, match="part_size_mb"):
         S3Destination(s3_bucket_name="lake", object_size_mb=100_000)
     S3Destination(s3_bucket_name="lake", object_size_mb=100_000, part_size_mb=16)
