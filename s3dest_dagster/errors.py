@@ -129,7 +129,10 @@ class UploadVanishedError(StorageError):
 
 
 class CommitError(S3DestError, RuntimeError):
-    """A sync could not be published; nothing of it is visible."""
+    """A sync could not be published. Nothing of it is visible, unless its message says that it is decided.
+
+    Then some of it may be visible, and the next sync of the scope, or `s3dest recover`, finishes it.
+    """
 
 
 class SupersededError(CommitError):

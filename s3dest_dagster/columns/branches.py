@@ -29,7 +29,11 @@ Branch = Kind | Fallback
 
 
 def with_fallback(branches: Sequence[Branch]) -> list[Branch]:
-    """The branches of a field or item, with the fallback at the end if the connector has one (reference 5.3)."""
+    """The branches of a field or item, with the fallback at the end.
+
+    The connector adds a string to what Avro has for a date or time, for texts that do not parse, unless the schema
+    allows a string already.
+    """
     return [*branches, Fallback.STRING] if _needs_fallback(branches) else list(branches)
 
 
@@ -49,7 +53,7 @@ def kind_of(branches: Iterable[Branch]) -> Kind:
 
 
 def tuple_of(branches: Iterable[Branch]) -> Array:
-    """The array of a tuple's items: the item is one union of all of them, without fallback (reference 5.4)."""
+    """The array of a tuple's items: the item is one union of all of them, without fallback, as in the connector."""
     item = kind_of(branches)
     return Array(item, fallback=not needs_text(item.as_branches()))
 
@@ -69,12 +73,12 @@ def distinct(branches: Iterable[Branch]) -> list[Branch]:
 
 
 def without_shadowed_timestamps(branches: Sequence[Branch]) -> list[Branch]:
-    """The branches of anyOf, allOf or oneOf: an integer replaces a timestamp (reference 5.5)."""
+    """The branches of anyOf, allOf or oneOf: an integer replaces a timestamp, as in the connector."""
     return [branch for branch in branches if branch != TIMESTAMP] if LONG in branches else list(branches)
 
 
 def merge_records(name: str, namespace: str | None, branches: Sequence[Branch]) -> list[Branch]:
-    """The branches with all records merged into one, which is called `name` and comes last (reference 5.6).
+    """The branches with all records merged into one, which is called `name` and comes last, as in the connector.
 
     Its fields are in first-seen order. Fields with the same source name become one field with the kinds of all.
     """

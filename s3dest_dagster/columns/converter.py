@@ -1,13 +1,14 @@
 """Converts batches of one stream's records to Arrow columns, and counts the values that did not land as declared.
 
-JSON records are converted by the cheapest of three tiers that can handle them:
+JSON records are converted by the cheapest of four tiers that can handle them:
 
 1. *strict*: pyarrow's JSON reader, which refuses everything but the declared types;
 2. *planned*: the same reader, and one typed decode per record, which returns the texts of the dirt that a plan expects;
-3. *by texts*: a split of every record into names and texts, for records with unexpected dirt.
+3. *by texts*: a split of every record into names and texts, for records with unexpected dirt;
+4. *by rules*: the rules of the kinds, value by value, for a few such records and for what no column operation covers.
 
-Every tier makes the same columns, equal to the results of the kinds' rules; only the cost differs. See
-docs/design/decoding.md. Must not know: file formats.
+Every tier makes the same columns, those of the rules; only the cost differs. See
+docs/design/decoding.md. Must not know: how columns are written.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class _Parser:
         return branches
 
     def _types(self, definition: object) -> list[Kind | _Structured]:
-        """The types that a definition names, without null. A definition without a type is a string (reference 5.2)."""
+        """The types that a definition names, without null. Without a type it is a string, as in the connector."""
         if not isinstance(definition, Mapping):
             return [STRING]
         if any(word in definition for word in COMBINATIONS):
@@ -219,7 +219,7 @@ class _Parser:
         return Array(STRING)
 
     def _union(self, name: str, namespace: str | None, definitions: list[object]) -> list[Branch]:
-        """The branches of a combined definition or a tuple, with records merged (reference 5.4 to 5.6)."""
+        """The branches of a combined definition or a tuple, with records merged, as the connector merges them."""
         if len(self._path) + self._combined >= _MAX_LEVELS:
             return [STRING]
         inner = f"{namespace}.{name}" if namespace else name

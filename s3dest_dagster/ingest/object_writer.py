@@ -1,6 +1,6 @@
 """Turns encoded batches and bad records into staged objects. Decides when an object is closed, and why (`CloseReason`).
 
-The objects are not visible yet. It must not know the commit.
+The objects are not visible yet. It must not know whether, or when, they are committed.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class CloseReason(StrEnum):
     SIZE = "size"
     """It reached `object_size_mb`. `RollingObjectWriter.append` checks this after every batch."""
     MEMORY = "memory"
-    """The open objects held more than the memory budget allows, and this one held the most. `RollingObjectWriter.spill`
-    decides this."""
+    """The open objects held more than the memory budget allows, and this one held the most. `MemoryBudget.hold`
+    chooses the object. `RollingObjectWriter.spill` closes it, unless it can end a row group early instead."""
     END = "end"
     """There are no more records, or a checkpoint is due. `RollingObjectWriter.finish` decides this."""
 

@@ -1,5 +1,5 @@
-"""Inspects a destination: what a sync would do (`plan`), whether it could (`check`), what has landed (`read`), whether
-it is still intact (`verify`), and what an interrupted sync left to finish (`recover`).
+"""Inspects a destination: what a sync would do (`plan`), whether it could (`check`), what has landed (`read`), and
+whether it is still intact (`verify`).
 
 It must not know Dagster, nor where records come from.
 """

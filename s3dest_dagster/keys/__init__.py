@@ -2,7 +2,8 @@
 
 `KeyTemplate` makes the keys of data objects. `scope_root` and similar functions make the prefixes of manifests. All of
 this is rules about text.
-Must not know: S3, formats, settings, the clock.
+It knows S3's limits for keys and, in its messages, the names of the settings. Must not: send requests, know records or
+read the clock.
 """
 
 from s3dest_dagster.keys.names import decode_name as decode_name

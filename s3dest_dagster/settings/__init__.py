@@ -1,4 +1,4 @@
 """The users' settings: a destination, a connection, and a connector's forms of both. All are plain frozen values.
 
-Must not know: S3, records, Dagster.
+They name what S3, the formats and Dagster call things. Must not: import their libraries, or know records.
 """

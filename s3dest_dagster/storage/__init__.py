@@ -1,6 +1,7 @@
 """Transfers bytes to and from S3. Beside the sources, it is the only package with side effects.
 
-Knows keys as texts and contents as bytes. Must not know: streams, formats, manifests.
+Knows keys as texts, contents as bytes, and of a destination its headers and its manifest root. Must not know: streams,
+formats, what a manifest says.
 """
 
 from s3dest_dagster.storage.abilities import WITHOUT_CONDITIONS, ServerAbilities, describe_abilities
