@@ -285,7 +285,7 @@ def _too_deep(stream: str, total: int) -> RecordError:
 
 def _mismatch(stream: str, misfit: Misfit, number: int, total: int) -> RecordError:
     shown = misfit.text if len(misfit.text) <= _SHOWN else f"{misfit.text[:_SHOWN]}…"
-    what = "stands more than once, and has one place" if misfit.is_repeated else "does not fit its declared type"
+    what = "is repeated, but has only one column" if misfit.is_repeated else "does not fit its declared type"
     return RecordError(
         f"Stream {stream!r}: field {misfit.path!r} {what}; its value is {shown} (record {number} of {total} that were "
         "read together). "

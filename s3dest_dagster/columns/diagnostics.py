@@ -22,7 +22,7 @@ from s3dest_dagster.columns.schemas import reserved_names
 _NO_TYPE = "no type is declared: a text as it is, anything else as its JSON text"
 _UNKNOWN_TYPE = "its declared type is not known: a text as it is, anything else as its JSON text"
 _KEPT_UNKNOWN_TYPE = "its declared type is not known, and none is needed: the value stays as it came"
-_NO_PROPERTIES = "an object without declared properties: each entry stands as text in its " + OVERFLOW
+_NO_PROPERTIES = "an object without declared properties: each entry is text in its " + OVERFLOW
 _NO_ITEM_TYPE = "no type of the items is declared: a text as it is, anything else as its JSON text"
 _IN_UTC = "in UTC: the offset that a value is written with is not kept"
 _TOO_DEEP = "JSON text: it nests deeper than readers of Parquet take"
@@ -92,7 +92,7 @@ def column_diagnostics(record: Record, landed: Record, json_schema: Mapping[str,
         json_schema: The schema.
     """
     yield from _Columns(json_schema).level("", record, landed, json_schema)
-    yield Diagnostic("*", Effect.MOVED, f"undeclared fields, and values of another type, stand as text in {OVERFLOW}")
+    yield Diagnostic("*", Effect.MOVED, f"undeclared fields, and values of another type, are text in {OVERFLOW}")
 
 
 def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_undeclared: bool) -> Iterator[Diagnostic]:
@@ -111,7 +111,7 @@ def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_un
             yield Diagnostic(field.source, Effect.AS_TEXT, "an object or a list is one cell of JSON")
     yield from unknown_type_diagnostics(json_schema)
     if keeps_undeclared:
-        yield Diagnostic("*", effect, f"undeclared fields stand as JSON in {OVERFLOW}")
+        yield Diagnostic("*", effect, f"undeclared fields are JSON in {OVERFLOW}")
     else:
         yield Diagnostic(
             "*", effect, "undeclared fields are counted and left out; additional_properties_column keeps them"

@@ -43,10 +43,10 @@ _GROUPS = ((0, 8), (9, 13), (14, 18), (19, 23), (24, 36))
 
 
 def reserved_names(*, overflow: bool) -> set[str]:
-    """The columns that every row of a flattened text format has. A field with such a name counts as undeclared.
+    """The names of the columns in every row of a flattened text format. A field with such a name counts as undeclared.
 
     Args:
-        overflow: Whether the overflow column is one of them.
+        overflow: Whether the overflow column is included.
     """
     return {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if overflow else set())
 

@@ -156,7 +156,7 @@ class ParquetCodec(NamedTuple):
     level: int | None = None
     """The level for pyarrow; None for its default."""
     page_compressor: Callable[[], Frame] | None = None
-    """Makes what compresses the pages that pyarrow has written; None if pyarrow compresses them."""
+    """Makes a function that compresses the pages written by pyarrow; None if pyarrow compresses them itself."""
 
 
 PARQUET_CODECS: Mapping[str, ParquetCodec] = {

@@ -107,7 +107,7 @@ class ParquetEncoder(Encoder):
 
 
 def compressor_of_pages(settings: ParquetFormat) -> Frame | None:
-    """What compresses the pages that pyarrow has written; None if pyarrow does. Raises MissingExtraError."""
+    """A function that compresses the pages written by pyarrow; None if pyarrow does so. Raises MissingExtraError."""
     make = PARQUET_CODECS[settings.compression_codec].page_compressor
     return make() if make is not None else None
 

@@ -143,7 +143,7 @@ def stream_root(literal_root: str, stream: StreamId) -> str:
 def scope_root(literal_root: str, scope: Scope) -> str:
     """The prefix of the manifests of one scope: "<literal root>/_s3dest/<namespace>/<stream>/<partition>/".
 
-    No two scopes share it, whatever their names: they are encoded, not sanitised.
+    No two scopes share it, since their names are encoded, not sanitised.
     """
     return f"{stream_root(literal_root, scope.stream)}{encode_name(scope.partition)}/"
 

@@ -116,8 +116,8 @@ def refuse_shared_keys(patterns: Mapping[StreamId, KeyPattern], path_format: str
         shared = OverlapSearch(_MOST_STEPS).first_shared(list(patterns.values()))
     except TooManyStepsError:
         raise TemplateError(
-            f"s3_path_format {path_format!r} does not keep the keys of {len(streams):,} streams apart in a way "
-            "that can be seen at once. Put a '/' before ${STREAM_NAME}, or let the path begin with it.",
+            f"s3_path_format {path_format!r} does not separate the keys of {len(streams):,} streams clearly "
+            "enough to be checked. Put a '/' before ${STREAM_NAME}, or let the path begin with it.",
             setting="s3_path_format",
         ) from None
     if shared is not None:

@@ -309,7 +309,7 @@ class KeyTemplate:
         )
         setting = "file_name_pattern" if left.source in self.file_name_pattern else "s3_path_format"
         self._refuse(
-            f"there is nothing between {left.source} and {right.source}, so that nobody can tell where one ends, and "
+            f"there is nothing between {left.source} and {right.source}, so a key does not show where one ends, and "
             f"{danger}. Put '_' or '/' between them.",
             setting,
         )

@@ -31,7 +31,7 @@ class ConnectorConfig:
 
 
 CONNECTION_KEYS = {known: each.name for each in fields(S3Connection) if (known := about(each).connector)}
-"""The connector's name of each of a connection's settings that it has, with our name."""
+"""Our names of the connection settings that the connector has, by the connector's names."""
 _DESTINATION_KEYS = tuple(
     known for each in fields(S3Destination) if (known := about(each).connector) and known != "format"
 )
@@ -48,8 +48,8 @@ def read_json_object(path: str | os.PathLike[str], what: str, *, setting: str | 
     """Reads the JSON object in a file.
 
     Args:
-        path: Where the file is.
-        what: What the file is in error messages, such as "catalog".
+        path: The path of the file.
+        what: The word for the file in error messages, such as "catalog".
         setting: The setting that names the file, for the error.
 
     Raises:

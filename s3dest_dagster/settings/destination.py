@@ -189,7 +189,7 @@ class UploadSettings(Settings):
 
     @property
     def object_bytes(self) -> float:
-        """Size at which an object is closed."""
+        """The size at which an object is closed."""
         return self.object_size_mb * _MB
 
     @property
@@ -226,7 +226,7 @@ class CheckpointSettings(Settings):
 
     @property
     def checkpoint_bytes(self) -> float:
-        """Size of the records after which a checkpoint is due; 0: not by size."""
+        """The size of the records after which a checkpoint is due; 0: not by size."""
         return self.checkpoint_mb * _MB
 
 
@@ -368,9 +368,9 @@ class S3Destination(
 
     @property
     def allows_checkpoints(self) -> bool:
-        """Whether the template leaves room for checkpoints: a sync with one key only has none for a second object."""
+        """Whether the template allows checkpoints: a sync with only one key cannot have a second object."""
         return self.template.tells_objects_apart
 
     def check_streams(self, streams: Iterable[StreamId]) -> None:
-        """Refuses streams whose keys could not be told apart, see `KeyTemplate.check_streams`."""
+        """Refuses streams that could have the same key, see `KeyTemplate.check_streams`."""
         self.template.check_streams(streams, self.format.extension)

@@ -45,7 +45,7 @@ class FormatSettings:
 
     @property
     def kind(self) -> str:
-        """What catalogs call data of this format, in lower case."""
+        """The word for this format in data catalogs, in lower case."""
         return self.format_type.lower()
 
     @classmethod
@@ -163,7 +163,7 @@ class JsonlFormat(TextFormat):
 
     @property
     def kind(self) -> str:
-        """JSON Lines is a kind of JSON."""
+        """The word "json", since JSON Lines is a kind of JSON."""
         return "json"
 
 

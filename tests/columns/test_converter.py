@@ -276,7 +276,7 @@ def test_repeated_names_within_objects_and_lists_are_kept_there():
 
 
 def test_a_repeated_declared_name_is_a_mismatch():
-    with pytest.raises(RecordError, match="field 'id' stands more than once, and has one place; its value is 1"):
+    with pytest.raises(RecordError, match="field 'id' is repeated, but has only one column; its value is 1"):
         converter_of(SHOP, on_mismatch="fail").convert(batch([raw(), raw()[:-1] + b',"id":7}']))
     converter_of(SHOP, on_mismatch="fail").convert(batch([raw(), raw()[:-1] + b',"z":1,"z":2}']))
 
