@@ -1,1 +1,1 @@
-"""Dagster's words into plain values and back: resource, IO manager, assets, component, metadata."""
+"""Connects the library to Dagster: resource, IO manager, assets, component, metadata."""

@@ -1,7 +1,7 @@
-"""What an asset's definition says about its stream, and which of the stream's scopes a step works on.
+"""Reads from an asset's definition its stream, and the scopes of the stream that a step works on.
 
-A stream travels as an object in the asset's definition metadata, beside texts for people. An asset without one is a
-stream named after its key. Must not know: where streams come from.
+A stream is stored as an object in the asset's definition metadata, beside texts for people. An asset without such an
+object is a stream named after its key. Must not know: where streams come from.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ def stream_metadata(stream: Stream) -> dict[str, Any]:
 
 
 def stream_of(key: dg.AssetKey, definition: Mapping[str, Any], output: Mapping[str, Any] | None = None) -> Stream:
-    """The stream that an asset is.
+    """The stream of an asset.
 
     Args:
         key: The asset's key. Unless the metadata says otherwise, its last part is the stream's name, and the parts
             before are the namespace.
         definition: The asset's metadata, in which `s3dest/name`, `s3dest/namespace`, `s3dest/sync_mode` and
             `s3dest/json_schema` describe the stream.
-        output: Metadata of this one output; its `s3dest/sync_mode` replaces the stream's.
+        output: Metadata of this output. Its `s3dest/sync_mode` replaces the stream's.
     """
     carrier = definition.get(STREAM_KEY)
     stream = carrier.instance if isinstance(carrier, ObjectMetadataValue) else None
@@ -69,9 +69,9 @@ def _stream_from_key(key: dg.AssetKey, definition: Mapping[str, Any]) -> Stream:
 
 
 def preview_rows_of(definition: Mapping[str, Any], default: int) -> int:
-    """How many records the asset's preview shows: `s3dest/preview_rows` of its metadata, or the default.
+    """The number of records that the asset's preview shows: `s3dest/preview_rows` of its metadata, or the default.
 
-    Raises SettingsError if that is not a number of rows.
+    Raises SettingsError if it is not a valid number of rows.
     """
     rows = _unwrapped(definition.get(PREVIEW_ROWS_KEY, default))
     refuse_variables(PREVIEW_ROWS_KEY, rows)
@@ -91,9 +91,9 @@ def _unwrapped(value: Any) -> Any:
 
 
 def scopes_of(context: dg.OutputContext | dg.InputContext, stream: StreamId) -> dict[str | None, Scope]:
-    """The scopes that a step writes or reads, by partition key, in the order of the partitions.
+    """The scopes that a step writes or reads, by partition key and in the order of the partitions.
 
-    An unpartitioned asset has one scope, under None. An input may have none.
+    An unpartitioned asset has one scope, with the key None. An input may have no scopes.
 
     Raises SettingsError if the asset does not have the run's partitions.
     """
@@ -117,7 +117,7 @@ def partitions_of_run(context: dg.AssetExecutionContext, stream: StreamId) -> Se
 
 @contextmanager
 def _partition_errors_explained(stream: StreamId) -> Iterator[None]:
-    """Turns what Dagster raises for a partition that the asset does not have into one sentence."""
+    """Turns Dagster's errors for a partition that the asset does not have into one sentence."""
     try:
         yield
     except (CheckError, ValueError, dg.DagsterError) as error:
@@ -140,7 +140,7 @@ def partition_scopes(
     """The scopes of these partitions of a stream, by partition key."""
     if not isinstance(partitions, dg.MultiPartitionsDefinition):
         return {key: Scope(stream, str(key)) for key in keys}
-    # Dagster gives the keys of a range of multi-partitions in no order.
+    # Dagster returns the keys of a range of multi-partitions in no particular order.
     return {
         key: Scope(stream, str(key), dict(partitions.get_partition_key_from_str(key).keys_by_dimension))
         for key in sorted(map(str, keys))
@@ -148,9 +148,10 @@ def partition_scopes(
 
 
 def partition_values_of(partitions: dg.PartitionsDefinition[Any], key: str) -> dict[str, str | int]:
-    """The values that a source's placeholders can name for a partition: its key, its dimensions, its time window.
+    """The values that a source's placeholders can use for a partition: its key, its dimensions, its time window.
 
-    If several dimensions are of time, each window is named after its dimension only, since none is the partition's.
+    If several dimensions are time windows, each is available only under the name of its dimension, because none of them
+    is the partition's window.
     """
     if not isinstance(partitions, dg.MultiPartitionsDefinition):
         start, end = _window(partitions, key) or (None, None)
@@ -183,16 +184,16 @@ _KEYWORDS = frozenset({
     "minProperties", "maxProperties", "readOnly", "writeOnly", "deprecated", "format",
 })
 # fmt: on
-"""The keywords of JSON Schema that may stand in the schema of a record."""
+"""The keywords of JSON Schema that may appear in the schema of a record."""
 _JSON_TYPES = {str: "string", int: "integer", float: "number", bool: "boolean", dict: "object", list: "array"}
 
 
 def check_record_schema(schema: Any, stream: str) -> None:
-    """Returns if the schema is None or the JSON schema of an object.
+    """Raises SettingsError unless the schema is None or the JSON schema of an object.
 
     Any other schema would declare no field, and all values of a record would land in the overflow.
 
-    Raises SettingsError, with the correct form, for any other schema, and for a `dg.EnvVar` in it.
+    The error shows the correct form. It is also raised for a `dg.EnvVar` in the schema.
     """
     if schema is None:
         return
@@ -240,7 +241,7 @@ def _check_root(schema: Any) -> None:
 
 
 def _objects(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The schema and those within it that have properties, with their paths."""
+    """Yields the schema, and the nested schemas that have properties, with their paths."""
     left: list[tuple[str, Any]] = [("", schema)]
     while left:
         path, inner = left.pop()

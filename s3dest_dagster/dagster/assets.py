@@ -40,10 +40,10 @@ AssetFunction = Callable[..., Any]
 
 
 class AssetSettings(TypedDict, total=False):
-    """The arguments of `dg.asset` that are not the stream's own.
+    """The arguments of `dg.asset` that do not belong to the stream.
 
-    The first group is applied to what the translator says: a name replaces the translator's, a collection is merged
-    with it, and `key_prefix` precedes the translator's key.
+    The first group is applied to the translator's spec: a name replaces the translator's, a collection is merged with
+    it, and `key_prefix` precedes the translator's key.
     """
 
     key_prefix: str | Sequence[str] | None
@@ -108,20 +108,20 @@ def stream_asset(
     """An asset that lands the records of one stream, which the decorated function returns or yields.
 
     The function may be a generator with any annotation. Its parameters are those of every asset: `context`, config,
-    resources, upstream assets. It gives records (dicts, dataclasses, pydantic models…, singly or in lists), or Arrow
-    data of any library. For a run of several partitions it gives a dict or pairs of a partition key and such records.
-    It may return `dg.Output` or `dg.MaterializeResult` around them, to add to the materialization.
+    resources, upstream assets. It returns or yields records (dicts, dataclasses, pydantic models…, one by one or in
+    lists), or Arrow data from any library. For a run of several partitions it returns a dict or pairs of a partition
+    key and such records. It may wrap them in `dg.Output` or `dg.MaterializeResult`, to add to the materialization.
 
     Args:
         name: The stream's name; by default the function's.
         namespace: The stream's namespace; by default none.
-        json_schema: JSON schema of a record. By default Arrow data brings its schema, and for other records the first
-            batch decides.
-        sync_mode: full_refresh (the default) replaces what the stream or partition holds, append adds to it.
-        description: What the stream is; by default the function's docstring.
+        json_schema: JSON schema of a record. By default, Arrow data provides its own schema, and the schema of other
+            records is inferred from the first batch.
+        sync_mode: full_refresh (the default) replaces the records of the stream or partition, append adds to them.
+        description: The asset's description; by default the function's docstring.
         partitions_def: Partitions of the asset. Each is landed as a whole or not at all.
-        translator: Says what asset the stream is.
-        asset: More arguments of `dg.asset`, see `AssetSettings`.
+        translator: Maps the stream to an asset.
+        asset: Further arguments of `dg.asset` (see `AssetSettings`).
 
     Raises:
         SettingsError: If the function is asynchronous, or if `json_schema` is not the schema of a record.
@@ -160,7 +160,7 @@ def build_asset(
     partitions_def: dg.PartitionsDefinition[Any] | None,
     settings: AssetSettings,
 ) -> dg.AssetsDefinition:
-    """The asset of a stream, as the translator and the settings describe it."""
+    """Builds the asset of a stream from the translator and the settings."""
     spec, step = apply_settings(translator.get_asset_spec(stream), settings)
     partitions = partitions_def or spec.partitions_def
     checks_partitions = stream if partitions is not None else None
@@ -186,7 +186,8 @@ def build_asset(
 
 
 def apply_settings(spec: dg.AssetSpec, settings: AssetSettings) -> tuple[dg.AssetSpec, dict[str, Any]]:
-    """The spec with the settings applied, and the settings that concern the step. TypeError for an unknown one."""
+    """Applies settings to a spec. Returns the spec, and the settings of the step. Raises TypeError for an unknown
+    setting."""
     unknown = settings.keys() - AssetSettings.__optional_keys__
     if unknown:
         raise TypeError(f"A stream asset has no argument {sorted(unknown)[0]!r}.")
@@ -202,7 +203,7 @@ def apply_settings(spec: dg.AssetSpec, settings: AssetSettings) -> tuple[dg.Asse
 
 
 def over_slices(stream: Stream, partitions: dg.PartitionsDefinition[Any] | None) -> OverSlices:
-    """Makes the function of an asset from one that reads a slice: it reads each partition of the step."""
+    """Turns a function that reads one slice into an asset's function, which reads each partition of the step."""
 
     def make(read_slice: Callable[[Slice], Any]) -> AssetFunction:
         def read(context: dg.AssetExecutionContext) -> Any:
@@ -218,7 +219,7 @@ def over_slices(stream: Stream, partitions: dg.PartitionsDefinition[Any] | None)
 
 
 def run_log(context: dg.AssetExecutionContext) -> Log:
-    """Writes what a source logs to the run's log, at its level."""
+    """Returns a function that writes a source's messages to the run's log, at their level."""
     return lambda level, message: context.log.log(LOG_LEVELS[level], "%s", printable_lines(message))
 
 
@@ -226,13 +227,13 @@ def run_log(context: dg.AssetExecutionContext) -> Log:
 
 
 def _compute_function(function: AssetFunction, partitioned: Stream | None, *, has_checks: bool) -> AssetFunction:
-    """The function as Dagster can call it.
+    """Wraps the function so that Dagster can call it.
 
     Dagster would iterate a generator itself, and it refuses annotations of iterators.
 
     Args:
-        partitioned: The stream, if it is partitioned: the function is called only for partitions that it has.
-        has_checks: Whether results of checks may stand among the records. Dagster gets them once those are landed.
+        partitioned: The stream, if it is partitioned. The function is called only for partitions that it has.
+        has_checks: Whether the records may include check results. Dagster receives them once the records are landed.
     """
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         raise SettingsError(
@@ -266,7 +267,7 @@ def _compute_function(function: AssetFunction, partitioned: Stream | None, *, ha
 
 
 def _without_results(value: Any, results: list[dg.AssetCheckResult]) -> Any:
-    """The value; if it is a generator, without the results of checks among its elements, which go to `results`."""
+    """Returns the value. If it is a generator, moves the check results among its elements to `results`."""
     if not inspect.isgenerator(value):
         return value
 
@@ -293,9 +294,9 @@ def _with_signature_of(function: AssetFunction, compute: Any) -> AssetFunction:
 
 
 def _parameter_types(function: AssetFunction) -> dict[str, Any]:
-    """The parameters' annotations for Dagster; texts are looked up in the function's module.
+    """The parameters' annotations for Dagster. Texts are looked up in the function's module.
 
-    The return annotation is left out: it may name what is imported for type checkers only.
+    The return annotation is left out, because it may name types that are imported only for type checkers.
     """
 
     def stub() -> None: ...
@@ -317,7 +318,7 @@ _RESOURCE_MARK: Any = cast(Any, dg.ResourceParam).__metadata__
 
 
 def _annotation_for_dagster(annotation: Any) -> Any:
-    """The annotation if Dagster accepts it; otherwise a Dagster type that carries it."""
+    """The annotation if Dagster accepts it, otherwise a Dagster type that wraps it."""
     if isinstance(annotation, type) and get_origin(annotation) is None:
         return annotation
     if get_origin(annotation) is Annotated:
@@ -327,7 +328,7 @@ def _annotation_for_dagster(annotation: Any) -> Any:
         dg.In(annotation)
     except dg.DagsterInvalidDefinitionError:
         return _dagster_type(annotation)
-    # Dagster accepts a list of TypedDicts, and fails once it checks a value against it.
+    # Dagster accepts a list of TypedDicts, but fails when it checks a value against it.
     return _dagster_type(annotation) if any(map(is_typeddict, get_args(annotation))) else annotation
 
 

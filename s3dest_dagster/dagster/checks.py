@@ -1,6 +1,6 @@
-"""`build_landing_checks`: asset checks of what was landed: counts, manifests, quarantined lines, columns, age.
+"""`build_landing_checks`: asset checks of landed data: counts, manifests, quarantined lines, columns, age.
 
-Must not know: how any of it is read.
+Must not know: how the data is read.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -41,25 +41,25 @@ def build_landing_checks(
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
     clock: Callable[[], datetime] = now,
 ) -> list[dg.AssetChecksDefinition]:
-    """Asset checks of what each of these assets has landed, to put into `Definitions` beside them.
+    """Builds asset checks for what each of these assets has landed. Put them into `Definitions` beside the assets.
 
-    A run of one partition checks that partition, any other run checks all that has landed.
+    In a run of one partition, the checks cover that partition; in any other run, they cover everything that has landed.
 
-    - `counts_add_up`: in each scope's last sync, what was read is landed or quarantined, and the objects have as many
-      rows as were landed. Fails as an error.
+    - `counts_add_up`: in each scope's last sync, everything that was read was landed or quarantined, and the objects
+      have as many rows as were landed. Fails as an error.
     - `bucket_agrees_with_manifests`: what `s3dest verify` checks. Fails as an error.
-    - `few_lines_quarantined`: of all that the last syncs read, at most `max_quarantine_ratio` was quarantined.
+    - `few_lines_quarantined`: at most `max_quarantine_ratio` of the lines that the last syncs read were quarantined.
     - `schema_unchanged`: each last sync had the columns of the sync before it.
-    - `landed_lately`, only with `fresh_within`: the youngest of the last syncs began within that time.
+    - `landed_lately`, only with `fresh_within`: the most recent of the last syncs began within that time.
 
     Args:
         assets: Assets that an `S3DestinationIOManager` lands.
-        deep: Whether to read every object, too.
-        blocking: Whether a check that fails as an error keeps the assets downstream from running.
+        deep: Whether to also read every object.
+        blocking: Whether a check that fails as an error prevents the downstream assets from running.
         max_quarantine_ratio: From 0 (the default: none) to 1.
-        fresh_within: The greatest age of the youngest sync; None for no check of it.
-        severity: With which the last three checks fail; WARN by default.
-        clock: Gives the current time.
+        fresh_within: The maximum age of the most recent sync. None: no such check.
+        severity: The severity of the last three checks; WARN by default.
+        clock: Returns the current time.
 
     Raises:
         SettingsError: If the ratio or the time is out of range.
@@ -101,7 +101,7 @@ class _Options:
 
     @property
     def descriptions(self) -> dict[str, str]:
-        """What each check checks, by its name."""
+        """The description of each check, by its name."""
         checks = {
             COUNTS_CHECK: "What was read is landed or quarantined, and the objects have as many rows as were landed.",
             MANIFEST_CHECK: f"Every object is there as it was landed{', and was read' if self.deep else ''}.",

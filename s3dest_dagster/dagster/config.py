@@ -1,7 +1,6 @@
-"""Settings classes as Dagster's config, with the names, types, defaults and texts of the settings themselves.
+"""Converts settings classes to Dagster's config, with the names, types, defaults and texts of the settings.
 
-Also the environment variables in settings: where they stand, whether they may, and their values. Must not know: any
-single setting.
+Also finds, checks and looks up environment variables in settings. Must not know: any single setting.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ def config_fields(
     """The fields of a settings class for pydantic's `create_model`: name → (type, field), in the order of the class.
 
     Args:
-        name: Gives a field's name in the config.
+        name: Returns a field's name in the config.
         without: Names, in the config, of fields to leave out.
     """
     hints = get_type_hints(settings)
@@ -91,27 +90,27 @@ FormatConfig: Any = Annotated[Union[tuple(FORMAT_CONFIGS.values())], pydantic.Fi
 
 
 def format_settings(config: dg.Config) -> FormatSettings:
-    """The settings that a config stands for. Raises SettingsError if they contradict each other."""
+    """The settings of a config. Raises SettingsError if they contradict each other."""
     given = {name: getattr(config, name) for name in type(config).model_fields}
     return format_class(given.pop("format_type"))(**given)
 
 
 def format_config(settings: FormatSettings) -> dg.Config:
-    """The config that stands for the settings."""
+    """The config for the settings."""
     values = {name: value.value if isinstance(value, Enum) else value for name, value in asdict(settings).items()}
     config: dg.Config = FORMAT_CONFIGS[type(settings)](**values)
     return config
 
 
 def as_format_config(value: Any) -> Any:
-    """What a user gives for `format`, as a config.
+    """Converts a user's value for `format` to a config.
 
     Args:
-        value: Frozen settings, the connector's `format` object, or a format's name, which means its defaults. Anything
-            else is left to Dagster: a config, or the run config's `{"Parquet": {…}}`.
+        value: Frozen settings, the connector's `format` object, or a format's name, which means its defaults. Other
+            values, such as a config or the run config's `{"Parquet": {…}}`, are left to Dagster.
 
     Raises:
-        SettingsError: If a `format` object has members that mean nothing, or a variable.
+        SettingsError: If a `format` object has unknown members, or a variable.
     """
     if isinstance(value, FormatSettings):
         return format_config(value)
@@ -130,7 +129,7 @@ _IntEnvVar: Any = type(dg.EnvVar.int("NAME"))
 
 
 def holds_variable(value: Any) -> bool:
-    """Whether a variable (`dg.EnvVar`) stands in the value, at any depth."""
+    """Whether the value contains a variable (`dg.EnvVar`), at any depth."""
     if is_variable(value):
         return True
     if isinstance(value, dg.Config):
@@ -141,9 +140,9 @@ def holds_variable(value: Any) -> bool:
 
 
 def check_variables(owner: str, given: Mapping[str, Any], settings: Mapping[str, FieldInfo]) -> None:
-    """Returns if Dagster can look up each variable among the given settings, which it can for texts and whole numbers.
+    """Raises SettingsError if Dagster cannot look up a variable in the settings. It can for texts and whole numbers.
 
-    Otherwise raises SettingsError, where Dagster would raise an error of its own or none at all.
+    Dagster itself would raise a less helpful error, or no error.
     """
     for name, value in given.items():
         if name not in settings or not is_variable(value):
@@ -160,7 +159,7 @@ def check_variables(owner: str, given: Mapping[str, Any], settings: Mapping[str,
 
 
 def look_up(value: Any, path: str = "config") -> Any:
-    """A source's setting with each variable replaced by its value. Such a text is no template, whatever it contains.
+    """A source's setting with each variable replaced by its value. Such a text is not a template, whatever it contains.
 
     Args:
         path: The setting's name, for errors.

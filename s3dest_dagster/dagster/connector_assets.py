@@ -34,25 +34,26 @@ def build_stream_assets(
     as_one_run: bool | str = False,
     **asset: Unpack[AssetSettings],
 ) -> list[dg.AssetsDefinition]:
-    """An asset for each stream of a connector, daily partitioned unless you say otherwise.
+    """Builds an asset for each stream of a connector, with daily partitions by default.
 
     Each partition is read by a run of the connector, whose config names the slice (`{{ partition_start }}`, see
-    `sources.templating.partition_values`); no state is kept. Without partitions a stream is one scope, and one that
-    appends continues from the state that it reached last. Values of the source's config and `env` may be `dg.EnvVar`;
-    they are looked up when a run starts.
+    `sources.templating.partition_values`); no state is kept. Without partitions a stream is one scope, and an append
+    continues from the state that it last reached. Values of the source's config and `env` may be `dg.EnvVar`; they are
+    looked up when a run starts.
 
     Args:
         source: The connector.
         start_date: The first day of the daily partitions, as "2026-01-31".
-        partitions_def: Other partitions, or None for none; instead of `start_date`.
-        catalog: What `s3dest discover` printed, as a file or a mapping; by default the source's own catalog.
+        partitions_def: Other partitions, or None for no partitions. Use it instead of `start_date`.
+        catalog: The output of `s3dest discover`, as a file or a mapping; by default the source's own catalog.
         streams: Names of streams to select ("users" or "public.users"), or a mapping of them to their sync modes
             (full_refresh, append); by default all streams, in the catalog's order and modes.
-        translator: Says what asset a stream is.
-        as_one_run: Make one definition, whose step starts the connector once for all selected streams and lands them
-            side by side: for sources that are slow to start, or that give all streams' changes at once. A text names
-            the step. A stream that fails does not stop the others, and a retry reads only what failed.
-        asset: Arguments of `dg.asset` for each of the assets, see `AssetSettings`.
+        translator: Maps each stream to an asset.
+        as_one_run: Whether to build one definition, whose step starts the connector once for all selected streams and
+            lands them side by side. This is for sources that are slow to start, or that return the changes of all
+            streams together. A text sets the name of the step. A stream that fails does not stop the others, and a
+            retry reads only the failed streams.
+        asset: Arguments of `dg.asset` for each of the assets (see `AssetSettings`).
 
     Raises:
         SettingsError: If the catalog lacks a stream, if two streams would be the same asset, or if neither

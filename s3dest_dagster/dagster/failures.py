@@ -1,6 +1,6 @@
-"""The library's errors as Dagster's failures: one sentence in the run's log, with what to do next beside it.
+"""Turns the library's errors into Dagster failures: one sentence in the run's log, with the next step beside it.
 
-Must not know: how often something is retried, which the asset's retry policy decides.
+Must not know: how often a step is retried (the asset's retry policy decides).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from s3dest_dagster.printable import printable
 from s3dest_dagster.stream import Scope
 
 _NOT_RETRIED = (SettingsError, MissingExtraError, SchemaError)
-"""Errors that the next attempt would meet again."""
+"""Errors that a retry would raise again."""
 _DETAILS = ("stream", "partition", "key", "setting", "action")
 _NEXT_STEPS: Mapping[type[S3DestError], str] = {
     SettingsError: "Correct the setting and reload the definitions; a retry would meet it again.",
@@ -56,7 +56,7 @@ _NEXT_STEPS: Mapping[type[S3DestError], str] = {
 
 @contextmanager
 def as_dagster_failures() -> Iterator[None]:
-    """Turns the library's errors into `dg.Failure`, with the message as its description; others pass unchanged.
+    """Turns the library's errors into `dg.Failure`, with the message as the description. Other errors pass unchanged.
 
     A retry policy applies, unless the settings are wrong.
     """
@@ -68,7 +68,7 @@ def as_dagster_failures() -> Iterator[None]:
 
 @contextmanager
 def located(scope: Scope) -> Iterator[None]:
-    """Adds the scope's stream and partition to errors of the library that do not say where they happened."""
+    """Adds the scope's stream and partition to the library's errors that do not say where they happened."""
     try:
         yield
     except S3DestError as error:
@@ -78,7 +78,7 @@ def located(scope: Scope) -> Iterator[None]:
 
 
 def failure(error: S3DestError) -> dg.Failure:
-    """The failure for an error. Its description begins with the stream, unless the message names it."""
+    """The failure for an error. Its description begins with the stream, unless the message already names it."""
     details = {name: printable(value) for name in _DETAILS if (value := getattr(error, name)) is not None}
     return dg.Failure(
         description=_with_name(printable(error.stream or ""), error.message, printable(error.stream or "")),
@@ -88,7 +88,7 @@ def failure(error: S3DestError) -> dg.Failure:
 
 
 def _with_name(stream: str, message: str, name: str) -> str:
-    """The message, after the name if it does not name the stream."""
+    """The message, preceded by the name if it does not name the stream."""
     return message if stream in message else f"{name}: {message}"
 
 

@@ -1,4 +1,4 @@
-"""`build_file_sensor`: a sensor that runs assets for files that have arrived, or changed, since it looked last.
+"""`build_file_sensor`: a sensor that runs assets for files that have arrived or changed since its last tick.
 
 Must not know: where records go.
 """
@@ -23,7 +23,7 @@ from s3dest_dagster.sources.files import FileSource, FoundFile
 
 _KEY = "partition_key"
 _WHOLE = ""
-"""The key of files whose path names no partition."""
+"""The key of files whose path does not name a partition."""
 _DIGITS = 16
 
 
@@ -38,23 +38,23 @@ def build_file_sensor(
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.STOPPED,
     clock: Callable[[], float] = time.time,
 ) -> dg.SensorDefinition:
-    """A sensor that runs `target` once for every state of the files, also if its cursor is lost.
+    """Builds a sensor that runs `target` once for every state of the files, even if its cursor is lost.
 
-    If the path names the partition, as a whole (`{{ partition_key }}`) or by each of its dimensions
-    (`{{ partition_key.region }}`), every partition with new or changed files gets a run of its own, and keys of dynamic
+    If the path names the partition, as a whole (`{{ partition_key }}`) or by each of its dimensions (`{{
+    partition_key.region }}`), every partition with new or changed files gets a run of its own, and keys of dynamic
     partitions are added. Otherwise the target gets one run. A key that the target's partitions do not have is skipped
-    with a warning. The cursor holds the state of each partition's files, and a run's key is made of it.
+    with a warning. The cursor holds the state of each partition's files, and the run key is derived from it.
 
     Args:
         source: The files.
-        target: The assets to run. If they are several, they have the same partitions.
-        name: The sensor's name; by default made of the first asset's.
-        settle_s: Files that changed in the last so many seconds wait for the next tick, since somebody may still be
-            writing them.
-        most_runs: The largest number of runs that one tick requests.
+        target: The assets to run. Several assets must have the same partitions.
+        name: The sensor's name; by default derived from the first asset's name.
+        settle_s: Files that changed within this many seconds wait for the next tick, because they may still be being
+            written.
+        most_runs: The maximum number of runs that one tick requests.
         minimum_interval_seconds: Seconds between two ticks.
         default_status: Whether the sensor runs from the start; by default somebody has to start it.
-        clock: Gives the seconds since 1970.
+        clock: Returns the seconds since 1970.
 
     Raises:
         SettingsError: If the path does not name the target's partitions, or if a setting is a variable.
@@ -97,7 +97,7 @@ def build_file_sensor(
 
 @dataclass(frozen=True)
 class _Tick:
-    """What the sensor does at each tick."""
+    """The work of one tick of the sensor."""
 
     sensor: str
     source: FileSource
@@ -180,7 +180,7 @@ def _placeholder_choices(partitions: dg.PartitionsDefinition[Any] | None) -> lis
 
 
 def _key(file: FoundFile) -> str:
-    """The partition's key, which stands in the path as a whole or by its dimensions."""
+    """The partition's key, which the path contains as a whole or by its dimensions."""
     if file.partition is not None:
         return file.partition
     return str(dg.MultiPartitionKey({name.partition(".")[2]: part for name, part in file.captured.items()}))

@@ -1,7 +1,7 @@
-"""`S3DestinationIOManager`: a destination's settings as Dagster sees them, an asset's records in and out.
+"""`S3DestinationIOManager`: a destination's settings in Dagster; lands and loads the records of assets.
 
-Also how a destination finds its bucket, from whatever a user gives as `s3`. dagster_aws is imported only when it is
-needed, since that takes as long as importing Dagster itself. Must not know: how records are landed or read.
+Also finds a destination's bucket from the user's `s3`. dagster_aws is imported only when it is needed, because
+importing it takes as long as importing Dagster itself. Must not know: how records are landed or read.
 """
 
 from collections.abc import Mapping
@@ -50,9 +50,9 @@ _DestinationSettings: Any = create_model(
 class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
     """Lands the records of assets in S3, each partition as a whole or not at all, and loads them downstream.
 
-    Each partition of an asset is a scope of its own; materializing it again replaces it, unless the stream appends.
-    The materialization shows what landed. The settings have the connector's names, and `from_connector_config` accepts
-    its `config.json`.
+    Each partition of an asset is a separate scope. Materializing it again replaces it, unless the stream appends. The
+    materialization shows what landed. The settings have the connector's names, and `from_connector_config` accepts its
+    `config.json`.
 
     Args:
         s3_bucket_name: The bucket; the only setting that is required.
@@ -110,12 +110,12 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
     def from_connector_config(
         cls, config: Mapping[str, Any] | str | PathLike[str], **settings: Any
     ) -> "S3DestinationIOManager":
-        """An IO manager from a connector's `config.json`. A warning names keys that mean nothing here.
+        """Creates an IO manager from a connector's `config.json`. A warning names unknown keys.
 
         Args:
             config: The mapping, or the path of the file. Values of a mapping may be `dg.EnvVar`, except within
-                `format`. Settings that the connector does not have may stand under "s3dest".
-            settings: More settings of this class, which take precedence.
+                `format`. Settings that the connector does not have go under "s3dest".
+            settings: Further settings of this class, which take precedence.
 
         Raises:
             SettingsError: If the file cannot be read, or a setting is wrong.
@@ -141,15 +141,15 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
         return destination
 
     def bucket(self) -> Bucket:
-        """The bucket, as `s3` gives it. No request is sent."""
+        """The bucket that `s3` provides. Sends no request."""
         bucket = resolve_bucket(self.s3, self.s3_bucket_name, region=self.s3_bucket_region, endpoint=self.s3_endpoint)
         return bucket.with_headers(headers_of_all(self.destination()))
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Land an asset's records; None lands nothing.
+        """Lands an asset's records. None lands nothing.
 
-        `obj` is anything that gives dicts, Arrow data or a source's items. For several partitions it is a mapping or
-        pairs of a partition key and such records.
+        `obj` is any value that provides dicts, Arrow data or a source's items. For several partitions it is a mapping
+        or pairs of a partition key and such records.
         """
         with as_dagster_failures():
             land_output(context, obj, self.destination(), self.bucket(), preview_rows=self.preview_rows)
@@ -160,22 +160,22 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
             return load_input(context, self.destination(), self.bucket())
 
 
-# ---------------------------------------------------------------------- the bucket, as `s3` gives it
+# ---------------------------------------------------------------------- the bucket that `s3` provides
 
 _RETRY_BESIDE_FOREIGN_CLIENT = RetryPolicy(max_attempts=3)
-"""A client that is not ours retries by itself, except for answers that are cut short."""
+"""A foreign client retries by itself, except after truncated answers."""
 
 
 def resolve_bucket(s3: Any, bucket: str, *, region: str, endpoint: str) -> Bucket:
-    """The bucket as `s3` gives it.
+    """The bucket that `s3` provides.
 
     Args:
         s3: None (the machine's own identity), an S3Connection, an S3Resource, or anything with `get_client()`.
-        region: The destination's own region; "" for none.
-        endpoint: The destination's own endpoint; "" for none.
+        region: The destination's region; "" for none.
+        endpoint: The destination's endpoint; "" for none.
 
     Raises:
-        SettingsError: If region or endpoint contradict `s3`, or `s3` cannot give a client.
+        SettingsError: If region or endpoint contradict `s3`, or `s3` cannot provide a client.
     """
     if s3 is None:
         s3 = S3Connection()
@@ -227,9 +227,9 @@ _PLACEHOLDERS = {
 
 
 def _without_variables(config: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
-    """A connector's config as far as it is known now, and its variables, by our names of the settings.
+    """A connector's config as far as it is known now, and its variables by the library's names of the settings.
 
-    Raises SettingsError for a variable within `format`, where none is looked up.
+    Raises SettingsError for a variable within `format`, where variables are not looked up.
     """
     own = config.get(OWN_SETTINGS_KEY)
     if not isinstance(own, Mapping):
@@ -258,8 +258,8 @@ def _split_variables(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
 
 
 def _connector_s3(connection: S3Connection, variables: Mapping[str, Any]) -> Any:
-    """The `s3` of a connector's config: its connection or, if variables are part of it, a resource that looks them up
-    when a run starts."""
+    """The `s3` of a connector's config: its connection or, if it contains variables, a resource that looks them up when
+    a run starts."""
     resource_names = {field.name: about(field).resource or field.name for field in fields(S3Connection)}
     later = {name: value for name, value in variables.items() if name in resource_names}
     if not later:

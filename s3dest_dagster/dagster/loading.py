@@ -1,4 +1,4 @@
-"""What was landed, as the value that a downstream asset's parameter asks for by its annotation.
+"""Loads landed records as the type that the annotation of a downstream asset's parameter names.
 
 `LandedScopes` reads; the tables at the end list the types that an input can have. Must not know: formats.
 """
@@ -36,11 +36,11 @@ T = TypeVar("T")
 def load_input(context: dg.InputContext, destination: S3Destination, bucket: Bucket) -> Any:
     """The records of the upstream asset's scopes, as the type that the parameter's annotation names.
 
-    Iterators and readers hold one object at a time, all other values hold everything. A dict has one value for each
-    partition key; otherwise the partitions follow each other. Metadata of the input can set `columns` (the columns to
-    load), `allow_missing_partitions` (leave out partitions that never landed), and `s3dest/name` and
-    `s3dest/namespace` (the stream of an asset of another code location). The output of an op is None, since an op can
-    give nothing else.
+    Iterators and readers hold one object at a time in memory, all other values hold everything. A dict has one value
+    for each partition key; otherwise the partitions are concatenated. Metadata of the input can set `columns` (the
+    columns to load), `allow_missing_partitions` (leave out partitions that never landed), and `s3dest/name` and
+    `s3dest/namespace` (the stream of an asset of another code location). The output of an op is None, because an op can
+    return nothing else.
 
     Raises:
         ObjectNotFoundError: If a scope never landed.
@@ -75,7 +75,7 @@ def _upstream_metadata(context: dg.InputContext) -> dict[str, Any]:
 
 
 def _naming_hint(key: dg.AssetKey) -> str:
-    """What to do if only an asset's key names its stream, as for an asset of another code location."""
+    """Advice for an asset whose stream is known only by the asset's key, such as an asset of another code location."""
     return (
         f"The asset {key.to_user_string()} does not say here which stream it is, so its key was taken for the "
         "stream's name. If another code location lands it under another name (a key_prefix, for instance, is no part "
@@ -91,17 +91,17 @@ def _annotation(context: dg.InputContext) -> Any:
         return Any
 
 
-# ---------------------------------------------------------------------- what was landed
+# ---------------------------------------------------------------------- the landed records
 
 
 @dataclass(frozen=True, slots=True)
 class LandedScopes:
-    """The scopes of a stream that hold something, each as it was at one moment."""
+    """The scopes of a stream that hold something, each as it was at one time."""
 
     scopes: Mapping[str | None, ScopeSnapshot]
-    """The scopes, by partition key; None is the key of an unpartitioned stream."""
+    """The scopes, by partition key. None is the key of an unpartitioned stream."""
     schema: pa.Schema
-    """The columns as which all of them are read."""
+    """The columns with which all of them are read."""
     stream: str
     """The stream's name, for messages."""
 
@@ -116,12 +116,12 @@ class LandedScopes:
         allow_missing: bool,
         hint: str = "",
     ) -> LandedScopes:
-        """Read the manifests of these scopes.
+        """Reads the manifests of these scopes.
 
         Args:
-            columns: The columns to load; None for all.
+            columns: The columns to load. None: all columns.
             allow_missing: Whether to leave out scopes that never landed. Otherwise they raise ObjectNotFoundError.
-            hint: Is added to that error's message.
+            hint: A text to add to that error's message.
         """
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="s3dest-read") as executor:
             snapshots = executor.map(lambda scope: snapshot(bucket, destination.template, scope), scopes.values())
@@ -135,7 +135,7 @@ class LandedScopes:
         return cls(landed, _select_columns(schema, columns, stream), stream)
 
     def is_outdated(self) -> bool:
-        """Whether another sync of one of the scopes was published since the manifests were read."""
+        """Whether another sync of one of the scopes has been published since the manifests were read."""
         return any(scope.is_outdated() for scope in self.scopes.values())
 
     def tables(self, key: str | None) -> Iterator[pa.Table]:
@@ -162,7 +162,7 @@ class LandedScopes:
         return pa.concat_tables([self.schema.empty_table(), *tables])
 
     def by_partition(self, load: Callable[[LandedScopes], T]) -> dict[str | None, T]:
-        """What `load` gives for each scope, a few in parallel."""
+        """The results of `load` for each scope, a few in parallel."""
         single = [replace(self, scopes={key: scope}) for key, scope in self.scopes.items()]
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="s3dest-read") as executor:
             return dict(zip(self.scopes, executor.map(load, single), strict=True))
@@ -195,15 +195,15 @@ def _never_landed(missing: Sequence[Scope], hint: str) -> ObjectNotFoundError:
     )
 
 
-# ---------------------------------------------------------------------- which value an annotation asks for
+# ---------------------------------------------------------------------- the types of annotations
 
 Loader = Callable[[LandedScopes], Any]
 
 
 def loader_of(annotation: Any) -> Loader:
-    """The function that loads what an annotation asks for; of a union, the first member that can be loaded.
+    """The function that loads an annotation's type. For a union, the first member that can be loaded is used.
 
-    Raises SettingsError, with all that can be loaded, for any other annotation.
+    Raises SettingsError, with all types that can be loaded, for any other annotation.
     """
     loader = _first_loader(annotation)
     if loader is None:
@@ -218,7 +218,7 @@ def loader_of(annotation: Any) -> Loader:
 
 
 def _first_loader(annotation: Any, *, of_partition: bool = False) -> Loader | None:
-    """`of_partition` asks for one partition's value, which cannot be a mapping of partitions again."""
+    """`of_partition`: the value of one partition, which cannot be a mapping of partitions itself."""
     loaders = (_loader(member, of_partition=of_partition) for member in _members(annotation))
     return next((loader for loader in loaders if loader is not None), None)
 
@@ -229,7 +229,7 @@ _UNIONS = (Union, types.UnionType)
 def _members(annotation: Any) -> Iterator[Any]:
     """The types that the annotation allows, in its order, except None.
 
-    `Annotated`, type aliases and new types are replaced by what they stand for.
+    `Annotated`, type aliases and new types are replaced by their underlying types.
     """
     if get_origin(annotation) is Annotated:
         yield from _members(get_args(annotation)[0])
@@ -255,7 +255,7 @@ def _loader(kind: Any, *, of_partition: bool) -> Loader | None:
 
 
 def _mapping_loader(arguments: tuple[Any, ...]) -> Loader | None:
-    """Loads a mapping of partition keys to tables, or to what the annotation's second argument asks for."""
+    """Loads a mapping of partition keys to tables, or to the type of the annotation's second argument."""
     if not arguments:
         return lambda landed: landed.by_partition(LandedScopes.table)
     keys, value = list(_members(arguments[0])), _first_loader(arguments[1], of_partition=True)
@@ -315,7 +315,7 @@ def _polars_lazy(landed: LandedScopes) -> Any:
 def _duckdb(landed: LandedScopes) -> Any:
     import duckdb
 
-    # A connection of its own, which the relation keeps alive: the default one is not safe across threads.
+    # A separate connection, which the relation keeps alive: the default connection is not thread-safe.
     return duckdb.connect().from_arrow(landed.table())
 
 
@@ -342,4 +342,4 @@ _FRAMES: dict[str, Loader] = {
     "polars.LazyFrame": _polars_lazy,
     "duckdb.DuckDBPyRelation": _duckdb,
 }
-"""By name, so that a library that nobody uses is not imported."""
+"""By name, so that an unused library is not imported."""

@@ -1,6 +1,6 @@
-"""What a materialization shows: metadata of what landed, its columns, and a preview of the records.
+"""The metadata of a materialization: counts, objects, columns, and a preview of the records.
 
-Must not know: when any of it is reported.
+Must not know: when it is reported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from s3dest_dagster.stream import Stream
 
 STORAGE_KIND = "s3"
 SHOWN_OBJECTS = 100
-"""Objects that are listed one by one; the manifest has all of them."""
+"""The number of objects that are listed one by one. The manifest lists all of them."""
 _DIGITS = 16
 _TALLIES = ("overflowed", "undeclared", "coerced")
 _OBJECTS_SCHEMA = dg.TableSchema(
@@ -47,10 +47,10 @@ _OBJECTS_SCHEMA = dg.TableSchema(
 def receipt_metadata(
     receipt: Receipt, stream: Stream, *, bucket: Bucket, seconds: float, preview: Preview
 ) -> dict[str, Any]:
-    """The metadata of a materialization, what people look for first at the top.
+    """The metadata of a materialization, with the most important entries first.
 
     Columns are included if the stream declares none, or if they have changed. The row count of the table or partition
-    is included if this sync made all of it.
+    is included if this sync landed all of its rows.
     """
     directory = _common_directory(receipt)
     return {
@@ -94,7 +94,7 @@ def _row_count(receipt: Receipt) -> dict[str, int]:
 
 
 def _misfits(receipt: Receipt) -> dict[str, Any]:
-    """Counts of values and lines that do not fit the schema, and by field, if there are any.
+    """Counts of values and lines that do not fit the schema, in total and, if there are any, by field.
 
     `quarantined` and `overflowed` are always included, so that their plots have no gaps.
     """
@@ -109,12 +109,12 @@ def _misfits(receipt: Receipt) -> dict[str, Any]:
 
 
 def _quarantine(receipt: Receipt, bucket: Bucket) -> dict[str, dg.MetadataValue[Any]]:
-    """Where the quarantined lines are. A sync with checkpoints has several objects of them: this is the last."""
+    """The location of the quarantined lines. A sync with checkpoints has several objects of them; this is the last."""
     return {"quarantine": dg.MetadataValue.path(bucket.uri(receipt.quarantine[-1]))} if receipt.quarantine else {}
 
 
 def _objects(receipt: Receipt) -> dg.MetadataValue[Any]:
-    """The objects as a table. If there are many, the last line says how many are not listed."""
+    """The objects as a table. If there are many, the last row says how many are not listed."""
     rows = [
         dg.TableRecord({"key": entry.key, "rows": entry.rows, "bytes": entry.bytes, "close_reason": entry.close_reason})
         for entry in receipt.objects[:SHOWN_OBJECTS]
@@ -127,7 +127,7 @@ def _objects(receipt: Receipt) -> dg.MetadataValue[Any]:
 
 
 def _common_directory(receipt: Receipt) -> str | None:
-    """The deepest directory that contains all objects, as a prefix of their keys; None if there are none."""
+    """The deepest directory that contains all objects, as a prefix of their keys. None if there are no objects."""
     if not receipt.objects:
         return None
     common = posixpath.commonpath([f"/{posixpath.dirname(entry.key)}" for entry in receipt.objects])
@@ -135,7 +135,7 @@ def _common_directory(receipt: Receipt) -> str | None:
 
 
 def _location(bucket: Bucket, directory: str) -> dg.MetadataValue[Any]:
-    """Where a person finds a directory: its page in the AWS console, or its address on another server."""
+    """A link to a directory: its page in the AWS console, or its address on another server."""
     page = bucket.console_url(directory)
     return dg.MetadataValue.url(page) if page is not None else dg.MetadataValue.path(bucket.uri(directory))
 
@@ -144,7 +144,8 @@ def _location(bucket: Bucket, directory: str) -> dg.MetadataValue[Any]:
 
 
 def column_schema(stream: Stream) -> dg.TableSchema | None:
-    """The columns of the stream's records; None if it declares no JSON schema. Raises SchemaError for a wrong one."""
+    """The columns of the stream's records. None if it declares no JSON schema. Raises SchemaError for a wrong
+    schema."""
     if stream.json_schema is None:
         return None
     record = record_type(stream.json_schema, stream.name, stream.namespace)
@@ -170,7 +171,7 @@ def _joined(description: str | None, note: str | None) -> str | None:
 
 
 def _observed_columns(receipt: Receipt, stream: Stream) -> dict[str, Any]:
-    """The columns that landed, if the stream declares none or they have changed, and what changed."""
+    """The landed columns, if the stream declares none or they have changed, and the changes."""
     changes = receipt.schema_changes
     if receipt.json_schema is None or (stream.json_schema is not None and changes is None):
         return {}
@@ -182,7 +183,7 @@ def _observed_columns(receipt: Receipt, stream: Stream) -> dict[str, Any]:
 
 
 def changes_by_kind(changes: SchemaChanges) -> dict[str, Any]:
-    """The columns that were added, removed and retyped, without the kinds of which there are none."""
+    """The columns that were added, removed and retyped. Empty kinds are left out."""
     by_kind = {
         "added": list(changes.added),
         "removed": list(changes.removed),
@@ -201,7 +202,7 @@ def digest(*parts: Any) -> str:
 MAX_ROWS = 50
 MAX_COLUMNS = 20
 MAX_BYTES = 120
-"""UTF-8 bytes of a cell."""
+"""The maximum number of UTF-8 bytes in a cell."""
 _SECRET = re.compile(
     r"(?:^|_)(?:pass(?:word|wd|phrase|code)?|pwd|pin|cvv|secrets?|(?:access|refresh|session|auth)?tokens?|credentials?"
     r"|auth|authorization|bearer|jwt|cookies?"
@@ -211,7 +212,7 @@ _SECRET = re.compile(
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _UNIONS = ("oneOf", "anyOf", "allOf")
 _MAX_JSON = 1_000_000
-"""Characters of a JSON text that is searched for secrets."""
+"""The maximum length of a JSON text that is searched for secrets, in characters."""
 _URL_PASSWORD = re.compile(r"(://[^/\s:@]*:)[^/\s@]+@")
 
 
@@ -232,23 +233,23 @@ class Preview:
         self._records: list[dict[str, str | None]] = []
 
     def watch(self, items: Iterable[Any]) -> Iterator[Any]:
-        """The items unchanged; those that are needed for the preview are added to it."""
+        """Yields the items unchanged, and adds those that the preview needs."""
         for item in items:
             self.add(item)
             yield item
 
     def add(self, item: SourceItem | Batch) -> None:
-        """Keep the records of an item, as long as more are wanted."""
+        """Keeps the records of an item, as long as more are needed."""
         batch = item.batch if isinstance(item, StreamBatch) else item
         if self._left and isinstance(batch, JsonBatch | ArrowBatch):
-            # A preview must never fail a landing: what cannot be shown may still land, and types raise errors of
-            # their own when they are converted.
+            # A preview must never fail a landing: a value that cannot be shown may still land, and types raise their
+            # own errors when they are converted.
             with suppress(Exception):
                 self._records += [self._texts(record) for record in _first(batch, self._left)]
             self._left -= min(batch.num_rows, self._left)
 
     def metadata(self) -> dict[str, Any]:
-        """The table as metadata `preview`; empty if there was no record."""
+        """The table as metadata `preview`. Empty if there were no records."""
         names = list(dict.fromkeys(name for record in self._records for name in record))
         if not names:
             return {}
@@ -272,7 +273,7 @@ def _first(batch: Batch, rows: int) -> list[Any]:
 
 
 class _Mask:
-    """Masks secrets by their names and by what a JSON schema says of them, also in unions and references."""
+    """Masks secrets by their names and their JSON schemas, including unions and references."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._root = schema
@@ -300,7 +301,7 @@ class _Mask:
         return self._in_text(value, schemas) if isinstance(value, str) else value
 
     def _in_text(self, text: str, schemas: Sequence[Mapping[str, Any]]) -> str:
-        """The text; if it is JSON, without secrets; "…" if it looks like JSON and is too long to be searched."""
+        """The text, without secrets if it is JSON. "…" if it looks like JSON and is too long to be searched."""
         if text.lstrip()[:1] in ("{", "["):
             if len(text) > _MAX_JSON:
                 return "…"
@@ -311,7 +312,7 @@ class _Mask:
         return _URL_PASSWORD.sub(rf"\1{MASK}@", text)
 
     def _branches(self, schemas: Iterable[Any]) -> list[Mapping[str, Any]]:
-        """These schemas, and all that they refer to or are unions of."""
+        """These schemas, and all schemas that they refer to or are unions of."""
         branches: list[Mapping[str, Any]] = []
         left = list(schemas)
         while left:

@@ -1,7 +1,7 @@
-"""Several streams of one source as one asset definition: a single run of the source lands all that are selected.
+"""Several streams of one source as one asset definition: a single run of the source lands all selected streams.
 
-The step lands them itself, side by side, since its outputs would reach an IO manager one after another. The IO manager
-says where to land, and loads for the assets downstream. Must not know: how a landing works.
+The step itself lands them side by side, because its outputs would reach an IO manager one after another. The IO manager
+determines where to land, and loads the streams for downstream assets. Must not know: how a landing works.
 """
 
 import os
@@ -62,7 +62,7 @@ def build_multi_asset(
     settings: AssetSettings,
     name: str | None,
 ) -> dg.AssetsDefinition:
-    """One definition with an asset for each stream.
+    """Builds one definition with an asset for each stream.
 
     Args:
         name: The step's name; None names it after the source.
@@ -97,12 +97,12 @@ def build_multi_asset(
 
 
 def _step_name(source: MultiStreamSource, specs: Sequence[dg.AssetSpec]) -> str:
-    """The names of the source and of its first asset, which no other step has."""
+    """A unique step name, from the names of the source and its first asset."""
     return f"{asset_name(source.name)}__{specs[0].key.to_python_identifier()}"
 
 
 def _common_partitions(specs: Sequence[dg.AssetSpec]) -> dg.PartitionsDefinition[Any] | None:
-    """The partitions that the translator gives, which must be the same for all: one run reads one partition."""
+    """The translator's partitions. They must be the same for all assets, because one run reads one partition."""
     first = specs[0].partitions_def
     for spec in specs:
         if spec.partitions_def != first:
@@ -127,7 +127,7 @@ def _landing_resource(context: dg.AssetExecutionContext, key: str) -> LandingRes
 
 @dataclass(frozen=True)
 class _SourceRun:
-    """What the step of such a definition does: one run of the source for each partition of the step."""
+    """The work of the step: one run of the source for each partition of the step."""
 
     name: str
     source: MultiStreamSource
@@ -136,7 +136,7 @@ class _SourceRun:
     partitions: dg.PartitionsDefinition[Any] | None
 
     def land(self, context: dg.AssetExecutionContext, resource: LandingResource) -> Iterator[dg.MaterializeResult[Any]]:
-        """Land the selected streams, and report each as materialized once all of its partitions are published.
+        """Lands the selected streams, and reports each as materialized once all of its partitions are published.
 
         A stream that fails is not read for the remaining partitions. Its partitions that landed before are reported as
         materialized, however the step ends. Raises `dg.Failure` at the end if any stream failed.
@@ -180,7 +180,8 @@ class _PartitionRun:
     preview_rows: int
 
     def land(self, failed: dict[Scope, S3DestError]) -> Iterator[tuple[StreamId, dict[str, Any]]]:
-        """Each published stream with the metadata of its materialization; the others are put in `failed`."""
+        """Yields each published stream with the metadata of its materialization. Puts the other streams into
+        `failed`."""
         if not self.streams:
             return
         scopes = {stream.id: self._scope(stream.id) for stream in self.streams}
@@ -216,7 +217,7 @@ class _PartitionRun:
         return preview_rows_of(definition, self.preview_rows)
 
     def _read(self, landings: StreamLandings, previews: Mapping[StreamId, Preview]) -> None:
-        """Pass the source's items to the landings until the source ends or no stream needs more."""
+        """Passes the source's items to the landings until the source ends or no stream needs more."""
         unread = landings.unread
         if not unread:
             return
@@ -238,7 +239,8 @@ class _PartitionRun:
             landings.source_failed(error)
 
     def _states(self, landings: Sequence[Landing]) -> Sequence[bytes]:
-        """The states from which the source continues; none for partitions and full refreshes, which begin anew."""
+        """The states from which the source continues. Empty for partitions and full refreshes, which start from the
+        beginning."""
         resumed = resumption(
             {landing.stream.id: self._reached(landing) for landing in landings},
             partial(text_of, self.target.bucket),
@@ -265,7 +267,7 @@ class _PartitionRun:
         return partition_scopes(stream, self.run.partitions, [self.partition])[self.partition]
 
     def _values(self) -> dict[str, str | int] | None:
-        """The values that the source's placeholders can name; None without partitions."""
+        """The values that the source's placeholders can use. None without partitions."""
         if self.run.partitions is None or self.partition is None:
             return None
         return partition_values_of(self.run.partitions, self.partition)

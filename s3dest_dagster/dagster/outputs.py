@@ -1,4 +1,4 @@
-"""The IO manager's output: the value that an asset returned, split by partition and landed.
+"""The IO manager's output: splits the value that an asset returned by partition, and lands it.
 
 Must not know: how a landing works.
 """
@@ -52,7 +52,7 @@ _NOTHING = object()
 def land_output(
     context: dg.OutputContext, value: Any, destination: S3Destination, bucket: Bucket, *, preview_rows: int = 0
 ) -> None:
-    """Land the value that an asset returned: each scope is landed as a whole or not at all. None lands nothing.
+    """Lands the value that an asset returned, each scope as a whole or not at all. None lands nothing.
 
     Scopes are landed one after another. If one fails, those before it stay and are reported as materialized, and a
     retry of the run does not land them again.
@@ -86,7 +86,7 @@ def land_output(
             set_data_version(key, report.finish(key))
     finally:
         if isgenerator(value):
-            # It may not have been read to its end: what it holds is released now.
+            # It may not have been read to its end. Closing it releases its resources now.
             value.close()
 
 
@@ -135,10 +135,10 @@ def _land(
 
 
 def split_by_scope(value: Any, scopes: Mapping[str | None, Scope]) -> Iterator[tuple[Scope, Any]]:
-    """Each scope with its records, in the order in which the value gives them.
+    """Yields each scope with its records, in the order of the value.
 
-    A mapping of partition keys to records, or (partition key, records) pairs, may fill several partitions, one after
-    another; a partition of the run that it leaves out comes last, without records. Anything else is the records of the
+    A mapping of partition keys to records, or (partition key, records) pairs, may cover several partitions, one after
+    another. Partitions of the run that are left out come last, without records. Any other value is the records of the
     run's only scope.
 
     Raises:
@@ -157,7 +157,7 @@ def split_by_scope(value: Any, scopes: Mapping[str | None, Scope]) -> Iterator[t
 
 
 def _pairs_or_records(value: Any) -> tuple[Iterable[tuple[str, Any]] | None, Any]:
-    """Pairs or, failing that, records. Reads the first element of a value that is iterated."""
+    """Returns pairs or, if there are no pairs, records. Reads the first element of a value that must be iterated."""
     if not _is_iterated(value):
         return None, value
     elements = iter(value)
@@ -171,7 +171,7 @@ def _is_pair(element: Any) -> bool:
 
 
 def _is_iterated(value: Any) -> bool:
-    """Whether only iterating shows what the value gives: not columns, a single record, or a text."""
+    """Whether the value must be iterated to see its elements. False for columns, a single record, or a text."""
     return isinstance(value, Iterable) and not (
         is_arrow(value) or is_single_record(value) or isinstance(value, str | bytes | bytearray | memoryview)
     )
@@ -224,7 +224,7 @@ def _range(scopes: Mapping[str | None, Scope]) -> str:
 
 @contextmanager
 def _opened(records: Any, landing: Landing) -> Iterator[Iterable[SourceItem | Batch]]:
-    """The items of one scope's records, for as long as the `with` lasts."""
+    """The items of one scope's records, valid inside the `with`."""
     if isinstance(records, DeferredRead):
         records = records.open(_state_to_continue(landing, records))
     if isinstance(records, AbstractContextManager) and not (isinstance(records, Iterable) or is_arrow(records)):
@@ -235,7 +235,8 @@ def _opened(records: Any, landing: Landing) -> Iterator[Iterable[SourceItem | Ba
 
 
 def _state_to_continue(landing: Landing, read: DeferredRead) -> bytes | None:
-    """The state from which the source continues; None if it begins anew, as for partitions and full refreshes."""
+    """The state from which the source continues. None if it starts from the beginning, as for partitions and full
+    refreshes."""
     if landing.scope.partition is not None or landing.stream.sync_mode is not SyncMode.APPEND:
         return None
     state = landing.last_state
@@ -245,14 +246,14 @@ def _state_to_continue(landing: Landing, read: DeferredRead) -> bytes | None:
 def continues_from(state: ReachedState, is_incremental: bool) -> bool:
     """Whether a read continues from the state.
 
-    A read that is not incremental does so only if the last sync was interrupted: the state at the end of a complete
+    A read that is not incremental continues only if the last sync was interrupted: the state at the end of a complete
     read says that nothing is left.
     """
     return is_incremental or not state.complete
 
 
 def _items(records: Any) -> Iterable[SourceItem | Batch]:
-    """Items stay as they are; anything else is made into batches, dated now."""
+    """Returns items as they are, and converts other values to batches with the current time."""
     if not _is_iterated(records):
         return batches(records, emitted_at=now_ms)
     elements = iter(records)
@@ -265,7 +266,7 @@ def _items(records: Any) -> Iterable[SourceItem | Batch]:
 
 
 def _refuse_event(element: Any) -> None:
-    """Raises SettingsError for an event of Dagster among the records."""
+    """Raises SettingsError for a Dagster event among the records."""
     if not isinstance(element, _EVENTS):
         return
     name = type(element).__name__

@@ -1,6 +1,7 @@
-"""`S3Resource`: that of dagster-aws, with an assumed role, a private certificate authority, and secrets kept secret.
+"""`S3Resource`: dagster-aws's resource plus an assumed role, a private certificate authority, and protected secrets.
 
-The only module that imports dagster_aws, which takes as long as importing Dagster itself. Must not know: what lands.
+The only module that imports dagster_aws, because importing it takes as long as importing Dagster itself. Must not know:
+what lands.
 """
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from s3dest_dagster.settings.fields import about, refuse_unknown
 from s3dest_dagster.storage import open_client
 
 _OF_DAGSTER_AWS = ("region_name", "endpoint_url", "aws_access_key_id", "profile_name")
-"""Settings that dagster-aws has already."""
+"""Settings that dagster-aws already has."""
 
 
 def _resource_name(setting: Field[Any]) -> str:
@@ -34,7 +35,8 @@ _IDENTITIES = {
 
 
 def _fields() -> dict[str, Any]:
-    """The settings of a connection as fields of the resource. As in dagster-aws, None stands for a text not given."""
+    """The settings of a connection as fields of the resource. As in dagster-aws, None means that a text is not
+    given."""
     own = config_fields(S3Connection, name=_resource_name, without=_OF_DAGSTER_AWS)
     return {name: (kind | None if kind is str else kind, field) for name, (kind, field) in own.items()}
 
@@ -47,10 +49,10 @@ _ConnectionSettings: Any = create_model(
 class S3Resource(_ConnectionSettings):  # type: ignore[misc]
     """S3 with access keys, an assumed role that refreshes itself, or the machine's own identity.
 
-    It works wherever dagster-aws's resource does: `get_client()` gives a client of this connection. Access keys take
-    precedence over `role_arn`; without either, the default chain gives the identity (environment, profile, web
+    It works wherever dagster-aws's resource does: `get_client()` returns a client of this connection. Access keys take
+    precedence over `role_arn`. Without either, the default chain provides the identity (environment, profile, web
     identity, container, instance profile). Equal configurations share one client in a process. Give secrets as
-    `dg.EnvVar`: a literal one stands in your code, though it is shown and stored nowhere else.
+    `dg.EnvVar`: a literal secret is in your code, although it is shown and stored nowhere else.
 
     Args:
         data: The settings of dagster-aws's resource and of `S3Connection`, described in docs/credentials.md.
@@ -70,7 +72,8 @@ class S3Resource(_ConnectionSettings):  # type: ignore[misc]
     def __init__(self, **data: Any) -> None:
         refuse_unknown("S3Resource", data, type(self).model_fields)
         check_variables("S3Resource", data, type(self).model_fields)
-        # What is passed on becomes a default of the config schema, which the web interface shows and each run stores.
+        # Values that are passed on become defaults of the config schema, which the web interface shows and each run
+        # stores.
         literal = {name: value for name in _IDENTITIES if (value := data.get(name)) and not holds_variable(value)}
         super().__init__(**{name: value for name, value in data.items() if name not in literal})
         self.__dict__.update(literal)
@@ -78,9 +81,9 @@ class S3Resource(_ConnectionSettings):  # type: ignore[misc]
             self.connection()
 
     def _with_updated_values(self, values: Mapping[str, Any] | None) -> Any:
-        """Dagster makes the resource of a run from that of the code by this method.
+        """Creates the resource of a run from the resource in the code. Dagster calls this method.
 
-        `values` come from the config schema, which does not have the literal secrets. Those are kept if the run has
+        `values` come from the config schema, which does not contain the literal secrets. These are kept if the run has
         the identity that they belong to, and no other secrets for it.
         """
         given, own = dict(values or {}), dict[str, Any]()
@@ -109,11 +112,11 @@ class S3Resource(_ConnectionSettings):  # type: ignore[misc]
         return S3Connection(**{**given, "endpoint": self._endpoint()})
 
     def get_client(self) -> Any:
-        """A boto3 S3 client of this connection; an unsigned one is dagster-aws's own."""
+        """A boto3 S3 client of this connection. An unsigned client comes from dagster-aws."""
         return super().get_client() if self.use_unsigned_session else open_client(self.connection())
 
     def _endpoint(self) -> str:
-        """The endpoint; if it has no scheme, with the one that `use_ssl` asks for."""
+        """The endpoint. If it has no scheme, `use_ssl` determines the scheme."""
         endpoint = (self.endpoint_url or "").strip()
         if self.use_ssl or endpoint.startswith("http://"):
             return endpoint

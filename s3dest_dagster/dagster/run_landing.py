@@ -1,4 +1,4 @@
-"""What a step lands, and how its run learns of it: the sync's id, log lines, metadata, data versions, events.
+"""Reports what a step lands to its run: the sync's id, log lines, metadata, data versions, events.
 
 The IO manager (`outputs`) and one run of a connector (`multi_asset`) both report here. Must not know: where records
 come from.
@@ -47,7 +47,7 @@ def now_ms() -> int:
 
 
 def current_execution() -> dg.AssetExecutionContext | None:
-    """The execution context of the asset that a step runs; None outside of a step."""
+    """The execution context of the asset that a step runs. None outside of a step."""
     try:
         return dg.AssetExecutionContext.get()
     except dg.DagsterInvariantViolationError:
@@ -55,7 +55,7 @@ def current_execution() -> dg.AssetExecutionContext | None:
 
 
 def new_sync(asset_key: dg.AssetKey, partition: str | None) -> Sync:
-    """A sync of this asset or partition that begins now. A retry of the run gets the same sync id again."""
+    """A sync of this asset or partition that begins now. A retry of the run has the same sync id."""
     identity = sync_id(_current_run_id(), asset_key, partition)
     return Sync(identity, now(), str(uuid.uuid4()), os.environ.get(JOB_ID_VARIABLE, ""))
 
@@ -67,7 +67,7 @@ def sync_id(run_id: str, asset_key: dg.AssetKey, partition: str | None) -> str:
 
 
 def _current_run_id() -> str:
-    """The id of the run that this step's run continues; a random one outside of a run."""
+    """The id of the run that this step's run continues. A random id outside of a run."""
     execution = current_execution()
     if execution is None:
         return str(uuid.uuid4())
@@ -75,10 +75,10 @@ def _current_run_id() -> str:
 
 
 def original_run_id(run: dg.DagsterRun, find_run: FindRun) -> str:
-    """The id of the run whose syncs these are: the run itself, or the one that it continues.
+    """The id of the run that owns the syncs: the run itself, or the run that it continues.
 
     A run continues its parent if Dagster retries it, or if a person re-executes it from failure. A run that is
-    re-executed as a whole begins anew, and so do the retries of that one.
+    re-executed as a whole starts new syncs, which its own retries then continue.
     """
     while _continues_parent(run) and (parent_id := run.tags.get(_PARENT)):
         parent = find_run(parent_id)
@@ -103,7 +103,7 @@ class _LandedScope:
 
 
 class StepReport:
-    """Tells the run about each scope that its step lands.
+    """Reports each scope that a step lands to the run.
 
     Dagster records no materialization for a step that fails, although its partitions are published. Therefore, leaving
     the `with` reports every landed partition of an asset that was not finished.
@@ -135,7 +135,7 @@ class StepReport:
                     self._context.log_event(self._materialization(key, scope.partition, scope))
 
     def log_checkpoint(self, receipt: Receipt) -> None:
-        """Log what a checkpoint has published."""
+        """Logs what a checkpoint has published."""
         self._context.log.info(checkpoint_sentence(receipt))
 
     def add(
@@ -148,7 +148,7 @@ class StepReport:
         seconds: float,
         preview: Preview,
     ) -> dict[str, Any]:
-        """Log a landed scope, and return the metadata of its materialization."""
+        """Logs a landed scope, and returns the metadata of its materialization."""
         self._context.log.info(landed_sentence(receipt, seconds))
         warn_of_second_writers(self._context.log, receipt, self._bucket)
         metadata = receipt_metadata(receipt, stream, bucket=self._bucket, seconds=seconds, preview=preview)
@@ -157,7 +157,8 @@ class StepReport:
         return metadata
 
     def finish(self, key: dg.AssetKey) -> dg.DataVersion:
-        """The data version of all that the step landed of an asset, which Dagster now reports as materialized."""
+        """The data version of everything that the step landed of an asset. Dagster now reports the asset as
+        materialized."""
         return common_version(scope.version for scope in self._unfinished.pop(key, ()))
 
     def _materialization(self, key: dg.AssetKey, partition: str, scope: _LandedScope) -> dg.AssetMaterialization:
@@ -170,13 +171,13 @@ class StepReport:
 
 
 def add_partition_metadata(key: dg.AssetKey, partition: str | None, metadata: dict[str, Any]) -> None:
-    """Put metadata on the materialization of one of the step's partitions."""
+    """Adds metadata to the materialization of one of the step's partitions."""
     if (execution := current_execution()) is not None:
         execution.add_asset_metadata(metadata, asset_key=key, partition_key=partition)
 
 
 def set_data_version(key: dg.AssetKey, version: dg.DataVersion) -> None:
-    """Record the data version of what the step landed."""
+    """Records the data version of what the step landed."""
     if (execution := current_execution()) is not None:
         execution.set_data_version(key, version)
 
@@ -190,10 +191,10 @@ DATA_VERSION_TAG = "dagster/data_version"
 def data_version(receipt: Receipt, version_before: Callable[[], str | None]) -> str:
     """The data version of a landed scope. Equal versions mean equal data.
 
-    - A sync that replaces the scope has a version made of its records as the source gave them, in their order (see
-      `ContentChecksum`), of its columns, and of the format's settings. The ids and times of the landing do not count.
-    - A sync that added records has a version of its own, since the scope holds more now.
-    - A sync that changed nothing keeps the scope's version, which `version_before` gives.
+    - A sync that replaces the scope has a version derived from its records as the source provided them, in their order
+      (see `ContentChecksum`), its columns, and the format's settings. The ids and times of the landing are ignored.
+    - A sync that added records has a new version, because the scope now holds more.
+    - A sync that changed nothing keeps the scope's version, which `version_before` returns.
     """
     if receipt.replaces and receipt.content is not None:
         return digest(receipt.content, receipt.fingerprint, dict(receipt.format))
@@ -203,18 +204,18 @@ def data_version(receipt: Receipt, version_before: Callable[[], str | None]) -> 
 
 
 def unchanged_version(before: str | None) -> str:
-    """The version before, or that of no data if there was none."""
+    """The previous version, or the version of no data if there was none."""
     return before or digest()
 
 
 def common_version(versions: Iterable[str]) -> dg.DataVersion:
-    """The version of all scopes of a step, in their order, since Dagster records one version per step and asset."""
+    """The common version of all scopes of a step, in their order. Dagster records one version per step and asset."""
     found = list(versions)
     return dg.DataVersion(found[0] if len(found) == 1 else digest(found))
 
 
 def version_before(key: dg.AssetKey, partition: str | None) -> str | None:
-    """The data version of the last materialization of an asset or of its partition; None if there is none."""
+    """The data version of the last materialization of an asset or of its partition. None if there is none."""
     execution = current_execution()
     if execution is None:
         return None
@@ -236,7 +237,8 @@ _warned: set[tuple[str, str]] = set()
 class ProgressLines:
     """Logs at most one line every five seconds for all streams of a landing together.
 
-    A line in the run's log costs as much as many records. The rates are those since the previous line.
+    Writing a line to the run's log takes as long as landing many records. The rates are measured since the previous
+    line.
     """
 
     def __init__(
@@ -255,7 +257,7 @@ class ProgressLines:
         self._last = (clock(), 0, 0)
 
     def update(self, stream: StreamId, progress: Progress) -> None:
-        """Note the progress of one stream, and log that of all streams if a line is due."""
+        """Notes the progress of one stream, and logs that of all streams if a line is due."""
         self._progress[stream] = progress
         now = self._clock()
         if now - self._last[0] >= _EVERY_S:
@@ -313,7 +315,7 @@ def _details(receipt: Receipt) -> Iterable[str]:
 
 
 def warn_of_second_writers(log: logging.Logger, receipt: Receipt, bucket: Bucket) -> None:
-    """Warn, once per process and bucket, if the server cannot tell two writers of one scope apart."""
+    """Warns, once per process and bucket, if the server does not detect two writers of one scope."""
     location = (bucket.endpoint, bucket.name)
     # A repeated sync has put no object, so the server's abilities are unknown.
     if receipt.repeated or location in _warned or bucket.abilities.detects_concurrent_writers:

@@ -1,6 +1,6 @@
-"""The destinations and streams of selected assets, from the definitions of a module.
+"""Finds the destinations and streams of selected assets in the definitions of a module.
 
-The command's `--module` and `--select` ask for them. Must not know: what is done with them.
+The command's `--module` and `--select` use it. Must not know: what is done with them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class SelectedStreams:
     destination: S3Destination
     bucket: Bucket
     streams: frozenset[StreamId]
-    """By their names in the bucket."""
+    """The streams, with their names in the bucket."""
 
 
 def select_landed(module: str, selection: str) -> list[SelectedStreams]:
@@ -45,8 +45,7 @@ def select_landed(module: str, selection: str) -> list[SelectedStreams]:
         selection: Assets, in Dagster's syntax of selections.
 
     Raises:
-        SettingsError: If the module cannot be imported or has no definitions, or if no asset is selected that lands
-            streams.
+        SettingsError: If the module cannot be imported or has no definitions, or if no selected asset lands a stream.
     """
     definitions = _definitions(module)
     keys = _selected(definitions, module, selection)
@@ -91,7 +90,7 @@ def _landed(
 
 
 def _definitions(module: str) -> dg.Definitions:
-    """The definitions of a module, which is searched in the working directory first, as Dagster does."""
+    """The definitions of a module. As in Dagster, the working directory is searched first."""
     with _working_directory_first():
         try:
             loaded = import_module(module)
@@ -107,7 +106,7 @@ def _definitions(module: str) -> dg.Definitions:
 
 
 def _as_definitions(value: Any) -> dg.Definitions | None:
-    """A module's value if it is `Definitions`, or what it gives if `dg.definitions` made it."""
+    """A module's value if it is `Definitions`, or its result if `dg.definitions` created it."""
     if isinstance(value, dg.Definitions):
         return value
     return value() if type(value).__name__ == "LazyDefinitions" and not value.has_context_arg else None

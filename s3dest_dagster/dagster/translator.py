@@ -1,4 +1,4 @@
-"""`S3DestinationTranslator`: which asset a stream is, with its key, kinds, description, columns and code version.
+"""`S3DestinationTranslator`: maps a stream to an asset, with its key, kinds, description, columns and code version.
 
 Must not know: how the asset is built or landed.
 """
@@ -26,14 +26,14 @@ from s3dest_dagster.stream import Stream
 _ILLEGAL = re.compile(r"[^A-Za-z0-9_]")
 _DAGSTERS = "arg_dict bool conf config context dict float input input_arg_dict int meta output output_arg_dict str type"
 _RESERVED = frozenset({*_DAGSTERS.split(), *keyword.kwlist})
-"""Names that Dagster refuses if they stand alone."""
+"""Names that Dagster refuses as a complete name."""
 
 
 class S3DestinationTranslator:
-    """Gives each stream its asset spec. Override `get_asset_spec` to change keys, groups, tags and the rest.
+    """Maps each stream to an asset spec. Override `get_asset_spec` to change keys, groups, tags and other attributes.
 
     Args:
-        format: The format in which the streams land, which is shown as one of the asset's kinds; None if unknown.
+        format: The format in which the streams land, which is shown as one of the asset's kinds. None if unknown.
 
     Example:
         from s3dest_dagster import S3DestinationTranslator, stream_asset
@@ -53,8 +53,9 @@ class S3DestinationTranslator:
     def get_asset_spec(self, stream: Stream) -> dg.AssetSpec:
         """The spec of the stream's asset.
 
-        Its key is made of namespace and name, as far as Dagster's names allow. It has the description of the stream or
-        of its schema, the columns if the schema declares them, and a code version (see `code_version`).
+        Its key consists of the namespace and the name, as far as Dagster's rules for names allow. It has the
+        description of the stream or of its schema, the columns if the schema declares them, and a code version (see
+        `code_version`).
 
         Raises SchemaError if the schema cannot be understood.
         """
@@ -81,13 +82,13 @@ def asset_key(stream: Stream) -> dg.AssetKey:
 
 
 def asset_name(text: str) -> str:
-    """The text as (a part of) an asset's name: accents are dropped, any other illegal character is an underscore."""
+    """The text as (a part of) an asset's name: accents are dropped, and other illegal characters become underscores."""
     letters = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
     return _ILLEGAL.sub("_", letters)
 
 
 def check_distinct(assets: Iterable[tuple[Stream, dg.AssetKey]]) -> None:
-    """Raises SettingsError, with both names, if two streams would be the same asset."""
+    """Raises SettingsError, with both names, if two streams map to the same asset."""
     streams: dict[str, Stream] = {}
     for stream, key in assets:
         other = streams.setdefault(key.to_python_identifier(), stream)
@@ -101,11 +102,11 @@ def check_distinct(assets: Iterable[tuple[Stream, dg.AssetKey]]) -> None:
 
 
 def code_version(stream: Stream, format: FormatSettings | None) -> str:
-    """A text that changes if the declaration changes so that the same records would land as other bytes.
+    """A text that changes if the declaration changes in such a way that the same records would land as other bytes.
 
-    It is made of the stream's name, namespace and sync mode, the names and types of its columns as the JSON schema
-    declares them, and, if the format is known, its options that differ from the defaults. The code of a function does
-    not count.
+    It is derived from the stream's name, namespace and sync mode, the names and types of its columns as the JSON schema
+    declares them, and, if the format is known, its options that differ from the defaults. The code of a function is
+    ignored.
 
     Raises SchemaError if the schema cannot be understood.
     """
@@ -125,7 +126,8 @@ def _changed_options(format: FormatSettings) -> dict[str, str]:
 
 
 def _shown_description(stream: Stream) -> str | None:
-    """The stream's own description, as Markdown. That of its schema comes from a source, and is shown literally."""
+    """The stream's own description as Markdown. A description from its schema comes from a source, and is shown
+    literally."""
     in_schema = _schema_description(stream)
     if stream.description and stream.description != in_schema:
         return stream.description

@@ -1,4 +1,4 @@
-"""The component: streams of a source as YAML describes them. Import from the modules.
+"""The component: streams of a source, described in YAML. Import from the modules.
 
 Must not know: how assets are built or landed.
 """

@@ -1,4 +1,4 @@
-"""`S3DestinationComponent`: a source, its streams and where they land, as one component of a Dagster project.
+"""`S3DestinationComponent`: a source, its streams and their destination, as one component of a Dagster project.
 
 Must not know: how assets are built or landed.
 """
@@ -94,7 +94,7 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
     """Streams of a source as assets that land in S3, each partition as a whole or not at all.
 
     The source is an Airbyte connector, a Python function, or files. Each stream is an asset with its own sync mode and
-    partitions. The destination stands here, as in a connector's config.json, or is the IO manager that io_manager_key
+    partitions. The destination is given here, as in a connector's config.json, or is the IO manager that io_manager_key
     names.
 
     Example (defs.yaml):
@@ -219,7 +219,7 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
         return dg.ComponentTypeSpec(tags=["s3", "airbyte", "ingestion"])
 
     def get_asset_spec(self, stream: Stream) -> dg.AssetSpec:
-        """The spec of a stream's asset. Override it to change the spec, starting from what this method gives."""
+        """The spec of a stream's asset. Override this method to change the spec that it returns."""
         format = format_settings(self.destination.format) if self.destination else None
         spec = (
             S3DestinationTranslator(format).get_asset_spec(stream).merge_attributes(kinds=set(self._source.asset_kinds))
@@ -227,7 +227,7 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
         return self.translation(spec, stream) if self.translation else spec
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """The assets, and the IO manager if the destination stands here."""
+        """The assets, and the IO manager if the component has a destination."""
         key = self.io_manager_key or (_key_of(context) if self.destination else "io_manager")
         with self.position.located():
             self._check_sync_mode()
@@ -314,7 +314,7 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
 
 @cache
 def _with_schema_by_kind(model: Any) -> Any:
-    """The model with its schema `by_kind`: Dagster makes each field a union, since a text may be a template for it."""
+    """The model with its schema `by_kind`. Dagster makes each field a union, because it may also be a template text."""
     original = model.model_json_schema
 
     def schema(*arguments: Any, **options: Any) -> Any:
@@ -326,7 +326,7 @@ def _with_schema_by_kind(model: Any) -> Any:
 
 
 class _KnownSpecs(S3DestinationTranslator):
-    """Gives specs that are known already."""
+    """A translator that returns given specs."""
 
     def __init__(self, specs: Mapping[StreamId, dg.AssetSpec]) -> None:
         super().__init__()
@@ -338,7 +338,7 @@ class _KnownSpecs(S3DestinationTranslator):
 
 def _key_of(context: dg.ComponentLoadContext) -> str:
     """The key of the component's own IO manager: its path in the project, and its number if a file has several."""
-    # `component_loc` is of Dagster 1.12. A component that is made in Python alone has no path.
+    # Dagster 1.12 has `component_loc`. A component that is created only in Python has no path.
     location = getattr(context, "component_loc", None) or context.component_path
     path = getattr(location, "file_path", None)
     if path is None:

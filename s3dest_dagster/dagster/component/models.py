@@ -1,4 +1,4 @@
-"""What YAML says of a component beside its source and streams: the destination, partitions, and policies of its runs.
+"""The YAML models of a component beside its source and streams: destination, partitions, and policies of its runs.
 
 Must not know: streams.
 """
@@ -115,7 +115,7 @@ _PARTITIONS: dict[str, Any] = {
 
 
 def resolve_partitions(context: dg.ResolutionContext, given: Any) -> dg.PartitionsDefinition[Any] | None:
-    """The partitions that YAML describes, or that a template gives; null means none."""
+    """The partitions that YAML describes, or that a template returns. Null means none."""
     if isinstance(given, str):
         given = context.resolve_value(given)
     if given is None or isinstance(given, dg.PartitionsDefinition):
@@ -153,7 +153,7 @@ _backfill_adapter: TypeAdapter[Any] = TypeAdapter(BackfillPolicyModel)
 
 
 def resolve_backfill(context: dg.ResolutionContext, given: Any) -> dg.BackfillPolicy | None:
-    """The backfill policy that YAML describes, or that a template gives."""
+    """The backfill policy that YAML describes, or that a template returns."""
     given = context.resolve_value(given)
     if given is None or isinstance(given, dg.BackfillPolicy):
         return given
@@ -161,7 +161,7 @@ def resolve_backfill(context: dg.ResolutionContext, given: Any) -> dg.BackfillPo
 
 
 def resolve_retry(context: dg.ResolutionContext, given: Any) -> dg.RetryPolicy | None:
-    """The retry policy that YAML describes, or that a template gives."""
+    """The retry policy that YAML describes, or that a template returns."""
     given = context.resolve_value(given)
     if given is None or isinstance(given, dg.RetryPolicy):
         return given
@@ -177,7 +177,7 @@ def resolve_retry(context: dg.ResolutionContext, given: Any) -> dg.RetryPolicy |
 # ---------------------------------------------------------------------- the destination
 
 _DEFAULTS: Mapping[str, Any] = {"s3_bucket_path": "", "s3_bucket_region": "", "format": {"format_type": "JSONL"}}
-"""Settings that are optional in YAML, and required in a connector's file."""
+"""Settings that are optional in YAML but required in a connector's file."""
 _PASTED = frozenset({"destinationType", "destination_type"})
 """Keys that Airbyte's API adds to a connector's own."""
 _TEMPLATE = {"type": "string", "pattern": r"\{\{"}
@@ -191,7 +191,7 @@ def _or_template(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _format_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """The schema of the format: its name alone, or its options by its name."""
+    """The schema of the format: only its name, or an object with its options."""
     names = [str(form["properties"]["format_type"]["enum"][0]) for form in schema["oneOf"]]
     options = by_kind({"oneOf": [{"type": "object", **form} for form in schema["oneOf"]]}, "format_type")
     # Any text is accepted, since a name may be in any case; the settings refuse an unknown one.
@@ -216,7 +216,7 @@ DestinationModel = Annotated[
 
 
 def resolve_destination(context: dg.ResolutionContext, given: Any) -> S3DestinationIOManager:
-    """The IO manager of a connector's configuration, which stands in YAML or in the file that a text names."""
+    """The IO manager for a connector's configuration, which is in YAML or in a file that a text names."""
     if isinstance(given, S3DestinationIOManager):
         return given
     position = SourcePosition(context)
@@ -237,7 +237,7 @@ def resolve_destination(context: dg.ResolutionContext, given: Any) -> S3Destinat
 
 @contextmanager
 def _own_settings_located(config: Mapping[str, Any]) -> Iterator[None]:
-    """Errors name a setting of ours by its path in the configuration."""
+    """Makes errors name a setting of the library by its path in the configuration."""
     try:
         yield
     except SettingsError as error:
@@ -248,7 +248,7 @@ def _own_settings_located(config: Mapping[str, Any]) -> Iterator[None]:
 
 
 def _refuse_unknown(config: Mapping[str, Any]) -> None:
-    """Raises SettingsError for a key that means nothing, unless it comes along when a configuration is pasted."""
+    """Raises SettingsError for an unknown key, unless it is one that pasted configurations contain."""
     for key in config.keys() - _SETTINGS.keys() - _PASTED:
         raise SettingsError(f"The destination has no {key!r}. {did_you_mean(key, _SETTINGS)}", setting=key)
     if config.get("format") is None or holds_variable(config["format"]):

@@ -1,7 +1,7 @@
-"""Sources and their streams as YAML says them. A source is one of a kind by its `type`: see `SOURCE_KINDS`.
+"""Sources and their streams in YAML. The `type` of a source determines its kind (see `SOURCE_KINDS`).
 
-To add a kind, write its source in a module of `sources/` (see `sources.Source`), and here its model and its entry in
-`SOURCE_KINDS`. Must not know: what happens to the records.
+To add a kind, write its source in a module of `sources/` (see `sources.Source`), and add its model and its entry in
+`SOURCE_KINDS` here. Must not know: what happens to the records.
 """
 
 import json
@@ -107,7 +107,7 @@ def _file_source(position: SourcePosition, *, path: str, **settings: Any) -> Fil
 
 
 class SourceKind(NamedTuple):
-    """How a kind of source is made from YAML."""
+    """How a kind of source is built from YAML."""
 
     model: type[dg.Model]
     """The YAML keys, with `type` among them."""
@@ -128,7 +128,7 @@ _source_adapter: TypeAdapter[Any] = TypeAdapter(SourceModel)
 
 
 def resolve_source(context: dg.ResolutionContext, given: Any) -> Source:
-    """The source that YAML describes, or that a template gives."""
+    """The source that YAML describes, or that a template returns."""
     if isinstance(given, str):
         given = context.resolve_value(given)
     if (source := as_source(given)) is not None:
@@ -182,7 +182,7 @@ _stream_adapter: TypeAdapter[Any] = TypeAdapter(StreamModel)
 
 @dataclass(frozen=True)
 class ComponentStream(StreamSettings):
-    """A stream of a component, with its own settings; None leaves a setting to the component."""
+    """A stream of a component, with its own settings. None leaves a setting to the component."""
 
     partitions_def: dg.PartitionsDefinition[Any] | None = None
     unpartitioned: bool = False
@@ -193,7 +193,7 @@ class ComponentStream(StreamSettings):
 
 
 def resolve_streams(context: dg.ResolutionContext, given: Any) -> Sequence[ComponentStream] | None:
-    """The streams of a list in YAML; None without a list."""
+    """The streams of a list in YAML. None without a list."""
     if given is None:
         return None
     entries = SourcePosition(context).validated(_streams_adapter, given)
@@ -242,9 +242,9 @@ SelectedStream = tuple[ComponentStream, Stream]
 def select_streams(
     source: Source, streams: Sequence[ComponentStream | str] | None, sync_mode: str | None
 ) -> list[SelectedStream]:
-    """The named streams, or all that the source lists; in `sync_mode` unless they have one of their own.
+    """The named streams, or all streams of the source. Streams without a sync mode have `sync_mode`.
 
-    Raises SettingsError for a stream that the source lacks, and for several streams that it cannot tell apart.
+    Raises SettingsError for a stream that the source lacks, and for several streams that it cannot distinguish.
     """
     named = source.stream_names() if streams is None else streams
     settings = [ComponentStream(stream) if isinstance(stream, str) else stream for stream in named]

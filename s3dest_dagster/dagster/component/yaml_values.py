@@ -1,4 +1,4 @@
-"""The values in YAML: templates are rendered, and errors name the line at which they stand.
+"""The values in YAML: renders their templates, and adds their line to errors.
 
 Must not know: what the values are for.
 """
@@ -38,9 +38,9 @@ def as_given(kind: Any) -> Any:
 
 
 def by_kind(schema: Any, tag: str = "type") -> Any:
-    """The schema with its unions as conditions on the value's type, and on the `tag` of an object.
+    """The schema with its unions replaced by conditions on the value's type, and on the `tag` of an object.
 
-    A validator then says what is wrong with the member that is meant. Of a union it says only that no member fits.
+    A validator then says what is wrong with the intended member. For a union, it would only say that no member matches.
     """
     if isinstance(schema, list):
         return [by_kind(inner, tag) for inner in schema]
@@ -64,7 +64,8 @@ def by_kind(schema: Any, tag: str = "type") -> Any:
 
 
 def _by_tag(members: list[Any], tag: str) -> Any:
-    """One schema for several members of a type: objects by the value of their tag, others as any of them."""
+    """One schema for several members of a type: objects are selected by their tag, other values may match any
+    member."""
     if len(members) == 1:
         return members[0]
     tags = [_tag_value(member, tag) for member in members]
@@ -78,13 +79,13 @@ def _by_tag(members: list[Any], tag: str) -> Any:
 
 
 def _tag_value(member: Any, tag: str) -> Any:
-    """The value of the tag by which such an object is recognized."""
+    """The value of the tag that identifies such an object."""
     schema = member.get("properties", {}).get(tag, {})
     return schema.get("const", next(iter(schema.get("enum", ())), None))
 
 
 def _without_references(schema: Any, definitions: Mapping[str, Any], above: tuple[str, ...] = ()) -> Any:
-    """The schema with each reference replaced by what it refers to; one to itself is any object."""
+    """The schema with each reference replaced by its target. A recursive reference becomes any object."""
     if isinstance(schema, list):
         return [_without_references(inner, definitions, above) for inner in schema]
     if not isinstance(schema, dict):
@@ -104,7 +105,7 @@ def _without_references(schema: Any, definitions: Mapping[str, Any], above: tupl
 
 @dataclass(frozen=True, slots=True)
 class SourcePosition:
-    """A position in a YAML file. Without a context there is none, as for what is made in Python."""
+    """A position in a YAML file. A component that is created in Python has no context and no position."""
 
     context: dg.ResolutionContext | None = None
 
@@ -120,7 +121,7 @@ class SourcePosition:
             raise ResolutionException(_describe(self.context, [(below, error.message)])) from error
 
     def validated(self, kind: TypeAdapter[Any], value: Any) -> Any:
-        """The value as this kind of model. Every error names its own line."""
+        """Validates the value as this kind of model. Every error names its own line."""
         try:
             return kind.validate_python(value)
         except ValidationError as error:
@@ -129,7 +130,7 @@ class SourcePosition:
             raise ResolutionException(_describe(self.context, _paths_and_messages(error.errors()))) from None
 
     def check_keys(self) -> None:
-        """Raises ResolutionException if a key stands twice in the YAML file: the last one would win silently."""
+        """Raises ResolutionException if a key is repeated in the YAML file. The last one would silently win."""
         tree = self.context.source_position_tree if self.context is not None else None
         if tree is None:
             return
@@ -149,11 +150,11 @@ class SourcePosition:
 
 
 NOWHERE = SourcePosition()
-"""The position of what is made in Python."""
+"""The position of values that are created in Python."""
 
 
 def _repeated_keys(file: Path) -> Iterator[tuple[str, int, int]]:
-    """The keys that stand twice in a mapping of the file, with both lines."""
+    """Yields the keys that are repeated in a mapping of the file, with both lines."""
     left: list[Any] = list(yaml.compose_all(file.read_text("utf-8"), Loader=yaml.SafeLoader))
     seen: set[int] = set()  # an alias gives the same node again
     while left:
@@ -199,11 +200,11 @@ _TYPE_ERRORS = {
     "list_type": "a list",
     "is_instance_of": "a list",
 }
-"""What the value should be, by pydantic's names of type errors."""
+"""The expected type of a value in words, by pydantic's names of type errors."""
 
 
 def _paths_and_messages(errors: Sequence[Any]) -> list[tuple[list[str | int], str]]:
-    """Each error's path and message. The type errors of one value, which a union raises for each member, are one."""
+    """Each error's path and message. Type errors for several members of a union are merged into one error."""
     messages: list[tuple[list[str | int], str]] = []
     by_value: dict[int, list[Any]] = {}
     for error in errors:
@@ -243,12 +244,12 @@ _VARIABLE = "env_var"
 def render(context: dg.ResolutionContext, value: Any, *, at_run: Collection[str] = ()) -> Any:
     """The value with its templates rendered, and `env_var('NAME')` as a `dg.EnvVar`.
 
-    Names of the partition and the stream are known only when a run starts. A text that uses one stays a template, in
-    which everything else is rendered. A text without a template stays a text, also if it consists of digits. Errors
-    name their line.
+    Names of the partition and the stream are known only when a run starts. A text that uses such a name stays a
+    template, in which everything else is rendered. A text without a template stays a text, even if it consists of
+    digits. Errors name their line.
 
     Args:
-        at_run: Those of these names that the value may use; the others are refused.
+        at_run: The names known at the start of a run that the value may use. All others are refused.
     """
     if isinstance(value, Mapping):
         return {key: render(context.at_path(key), inner, at_run=at_run) for key, inner in value.items()}
@@ -277,7 +278,7 @@ def _render_text(context: dg.ResolutionContext, text: str, at_run: frozenset[str
 
 
 def _render_partly(context: dg.ResolutionContext, text: str, names: frozenset[str]) -> str:
-    """The template with everything in it rendered that is known now."""
+    """The template with everything rendered that is known now."""
     if names <= _AT_RUN:
         return text
     segments = template_engine.split_expressions(text)
@@ -303,7 +304,7 @@ def _mixed_expression(names: Collection[str]) -> SettingsError:
 
 def _render_now(context: dg.ResolutionContext, text: str) -> Any:
     for name in sorted(_names_used(text) - context.scope.keys()):
-        # Within a text an unknown name would become empty. Alone it is Dagster's error, with its line.
+        # Within a text, an unknown name would become empty. Alone, it raises Dagster's error, with its line.
         context.resolve_value(f"{{{{ {name} }}}}")
     return context.resolve_value(text)
 
@@ -325,7 +326,7 @@ def _variable(text: str) -> Any:
 
 
 def _names_used(text: str) -> frozenset[str]:
-    """The names that a template uses but does not set. Raises SettingsError if the text is no template."""
+    """The names that a template uses but does not set. Raises SettingsError if the text is not a template."""
     tree = template_engine.parse(text)
     try:
         names = [(node.name, node.ctx) for node in tree.find_all(nodes.Name)]
