@@ -1,4 +1,5 @@
-"""Users and roles of a moto server, and the machines that give an identity: an instance's metadata, a container's."""
+"""Users and roles of a moto server, and the sources of an identity on a machine: instance metadata and container
+credentials."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ def policy(actions: Sequence[str], resources: Sequence[str], **more: Any) -> str
 
 
 def policy_of_prefix(bucket: str, prefix: str) -> dict[str, Any]:
-    """A policy for whoever may use the bucket below a prefix only."""
+    """A policy for a user who may access the bucket only below a prefix."""
     objects = ("s3:PutObject", "s3:GetObject", "s3:DeleteObject", "s3:PutObjectAcl", "s3:AbortMultipartUpload")
     listings = ("s3:ListBucket", "s3:ListBucketMultipartUploads")
     below = {"Effect": "Allow", "Action": list(objects), "Resource": f"arn:aws:s3:::{bucket}/{prefix}/*"}
@@ -51,7 +52,7 @@ def policy_of_prefix(bucket: str, prefix: str) -> dict[str, Any]:
 def new_user(
     server: S3Server, actions: Sequence[str] = SEED_ACTIONS, resources: Sequence[str] = LAKES
 ) -> tuple[str, dict[str, str]]:
-    """A user that may do this and no more: its name, and its keys by the names of a connection's settings."""
+    """A user with only these permissions: its name, and its keys under the names of a connection's settings."""
     iam, name = aws_client(server, "iam"), f"user-{next(_numbers)}"
     iam.create_user(UserName=name)
     iam.put_user_policy(UserName=name, PolicyName="policy", PolicyDocument=policy(actions, resources))
@@ -65,7 +66,7 @@ def revoke(server: S3Server, user: str, keys: dict[str, str]) -> None:
 
 
 def new_role(server: S3Server, external_id: str | None = None) -> str:
-    """The ARN of a role with the documented policy, which whoever knows the external id may assume."""
+    """The ARN of a role with the documented policy. Users who know the external id may assume it."""
     iam, name = aws_client(server, "iam"), f"role-{next(_numbers)}"
     condition = {"Condition": {"StringEquals": {"sts:ExternalId": external_id}}} if external_id else {}
     trust = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole", **condition}
@@ -76,12 +77,13 @@ def new_role(server: S3Server, external_id: str | None = None) -> str:
 
 
 def acting_as(role: str, session: str) -> str:
-    """The ARN that STS gives for a session of the role."""
+    """The ARN that STS returns for a session of the role."""
     return f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.rpartition('/')[2]}/{session}"
 
 
 def web_identities(server: S3Server, token: str) -> Rule:
-    """A security token service that takes this web identity; moto's own takes no call without a signature."""
+    """A security token service that accepts this web identity. moto's own service accepts no call without a
+    signature."""
 
     def answer(request: Request, forward: Forward) -> Response:
         form = sent_form(request)
@@ -98,7 +100,7 @@ def web_identities(server: S3Server, token: str) -> Rule:
 
 
 def machine_keys(server: S3Server, role: str) -> dict[str, str]:
-    """Keys of the role as a machine hands them out."""
+    """Keys of the role as a machine provides them."""
     answer = aws_client(server, "sts").assume_role(RoleArn=role, RoleSessionName="i-1")["Credentials"]
     return {
         "AccessKeyId": answer["AccessKeyId"],
@@ -110,7 +112,7 @@ def machine_keys(server: S3Server, role: str) -> dict[str, str]:
 
 @contextmanager
 def single_sign_on(keys: dict[str, str], token: str) -> Iterator[str]:
-    """The URL of a single sign-on portal, which hands out these keys to who shows the token of a sign-in."""
+    """The URL of a single sign-on portal, which returns these keys to requests with the token of a sign-in."""
     ends = int((datetime.now(UTC) + timedelta(hours=6)).timestamp() * 1000)
     names = {"AccessKeyId": "accessKeyId", "SecretAccessKey": "secretAccessKey", "Token": "sessionToken"}
     given = {"roleCredentials": {**{theirs: keys[ours] for ours, theirs in names.items()}, "expiration": ends}}
@@ -139,21 +141,21 @@ SIGN_IN = "https://example.awsapps.com/start"
 
 
 def sign_in(folder: Path, token: str, until: int) -> None:
-    """What `aws sso login` leaves in the folder of its tokens: one that holds until this year."""
+    """The file that `aws sso login` leaves in its token folder, with a token that is valid until this year."""
     cached = folder / f"{hashlib.sha1(SIGN_IN.encode()).hexdigest()}.json"
     cached.write_text(json.dumps({"accessToken": token, "expiresAt": f"{until}-01-01T00:00:00Z"}))
 
 
 def sign_in_profile(folder: Path) -> None:
-    """The default profile of the configuration file is one of single sign-on."""
+    """Makes the default profile of the configuration file a single sign-on profile."""
     keys = {"sso_start_url": SIGN_IN, "sso_region": "us-east-1", "sso_account_id": ACCOUNT, "sso_role_name": "lander"}
     (folder / "config").write_text("[default]\n" + "".join(f"{name}={value}\n" for name, value in keys.items()))
 
 
 @contextmanager
 def machine(keys: dict[str, str], *, token: str = "pod-token", port: int = 0) -> Iterator[tuple[str, list[str]]]:
-    """An instance's metadata service, version 2 only, and a container's credentials under /container (for who shows the
-    token): its URL, and what was asked of it and answered so far. Who changes `keys` changes what it hands out."""
+    """An instance metadata service (only version 2) and container credentials under /container (for requests with
+    the token). Yields the URL, and the requests that were answered so far. Changes to `keys` change the answers."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""Fixtures for every test: the S3 servers of `servers.py`, each started once per run.
+"""Fixtures for every test: the S3 servers of `servers.py`, which start once per run.
 
 S3DEST_EXAMPLES sets the number of examples of each property test.
 """
@@ -45,7 +45,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(scope="session")
 def moto_s3() -> Iterator[S3Server]:
-    """A server that checks signatures and policies; its identity may do what the documentation asks for, no more."""
+    """A server that checks signatures and policies. Its identity may do only what the documentation requires."""
     with moto_server() as server:
         yield server
 
@@ -59,19 +59,19 @@ def rclone_s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture(params=["moto", "rclone"])
 def any_s3(request: pytest.FixtureRequest) -> S3Server:
-    """Each server in turn: what holds here holds with and without conditional puts."""
+    """Each server in turn. Tests that use it hold with and without conditional puts."""
     return request.getfixturevalue(f"{request.param}_s3")
 
 
 @pytest.fixture
 def faulty_moto(moto_s3: S3Server) -> Iterator[FaultProxy]:
-    """moto, behind a proxy that makes the faults it is told to."""
+    """moto, behind a proxy that injects faults on request."""
     with fault_proxy(moto_s3) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def faulty_rclone(rclone_s3: S3Server) -> Iterator[FaultProxy]:
-    """rclone behind one."""
+    """rclone, behind such a proxy."""
     with fault_proxy(rclone_s3) as proxy:
         yield proxy

@@ -40,7 +40,7 @@ def stream_of(properties: Mapping[str, Any] = USERS, name: str = "users", namesp
 
 
 def user(number: int) -> dict[str, Any]:
-    """A record that has every field of USERS and one beyond; every third is short."""
+    """A record that has every field of USERS and one more. Every third record is shorter."""
     if number % 3 == 2:
         return {"id": number}
     return {
@@ -76,7 +76,7 @@ def entropy_of(batch: Batch, number: int = 0) -> bytes:
 
 
 def written(settings: FormatSettings, stream: Stream, batches: Sequence[Batch], *, by: Encoder | None = None) -> bytes:
-    """One object with these batches, encoded by an encoder of its own, or by this one."""
+    """One object with these batches, encoded by a new encoder, or by this one."""
     formatted = by or encoder(settings, stream)
     out = bytearray()
     writer = formatted.open(out.extend, MARKER)

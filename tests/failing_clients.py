@@ -9,7 +9,8 @@ from typing import Any
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 
 EVERY_CRASH = bool(os.environ.get("S3DEST_EVERY_CRASH"))
-"""Whether every kind of sync is tested with every failure at every call; else the usual kinds with one or two."""
+"""Whether every kind of sync is tested with every failure at every call. Otherwise the usual kinds are tested with
+one or two."""
 WAYS = {
     "refused-one-call": (False, False),
     "refused-from-then-on": (False, True),
@@ -41,8 +42,8 @@ class FailingClient:
     """An S3 client that fails at one call. `calls` are the calls so far.
 
     Args:
-        at: the number of the call, from 1, or the name of a method, at whose first call the client fails.
-        after: the server acts, and its answer is lost.
+        at: the number of the call, from 1, or the name of a method. The client fails at its first call.
+        after: the server acts, but its answer is lost.
         dead: every later call fails, too.
     """
 
@@ -78,7 +79,7 @@ class FailingClient:
 
 
 class DyingAfterDeciding(FailingClient):
-    """A client that is dead from the first call of a method on that follows the commit's decision."""
+    """A client that is dead from the first call of a method after the commit's decision."""
 
     def __init__(self, client: Any, at: str) -> None:
         super().__init__(client, dead=True)

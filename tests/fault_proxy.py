@@ -104,17 +104,17 @@ class FaultProxy:
         """The server as reached through the proxy."""
 
     def next(self, call: str, *faults: Fault) -> None:
-        """The next requests of this call get these faults, one each."""
+        """Gives these faults to the next requests of this call, one each."""
         with self._lock:
             self._faults[call] += faults
 
     def always(self, fault: Fault, *calls: str) -> None:
-        """From now on all requests of these calls, or of all calls, get this fault."""
+        """Gives this fault to all further requests of these calls, or of all calls."""
         with self._lock:
             self._always |= dict.fromkeys(calls or CALLS, fault)
 
     def clear(self) -> None:
-        """From now on everything passes."""
+        """Lets everything pass from now on."""
         with self._lock:
             self._faults.clear()
             self._always.clear()

@@ -1,4 +1,4 @@
-"""Days and moments of long ago, which readers take for those of another calendar where a file does not say."""
+"""Days and moments of long ago, which readers assign to another calendar if the file does not name its calendar."""
 
 from __future__ import annotations
 

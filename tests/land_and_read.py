@@ -1,4 +1,4 @@
-"""Small words for tests of landings: batches from dicts, and independent readers of what landed."""
+"""Helpers for tests of landings: batches from dicts, and independent readers of landed data."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def batch_of(records: Iterable[dict[str, Any]], emitted_at: int = 1_767_609_000_
 
 
 def batches_of(*groups: Iterable[dict[str, Any]]) -> Iterator[JsonBatch]:
-    """A batch per group."""
+    """A batch for each group."""
     yield from map(batch_of, groups)
 
 
@@ -57,7 +57,7 @@ def destination(bucket: str, **settings: Any) -> S3Destination:
 
 
 def sync(sync_id: str, now: datetime | None = None) -> Sync:
-    """A sync that begins a second after the one before."""
+    """A sync that begins one second after the previous one."""
     return Sync(
         id=sync_id, now=now or START + timedelta(seconds=next(_seconds)), uuid="0f0f0f0f-0000-4000-8000-000000000000"
     )
@@ -65,8 +65,8 @@ def sync(sync_id: str, now: datetime | None = None) -> Sync:
 
 @contextmanager
 def target(server: S3Server, settings: S3Destination, bucket: Bucket | None = None) -> Iterator[Target]:
-    """The destination, opened on a server of which it is known what it can do: clients that count calls, or fail at
-    one, are for landings."""
+    """The destination, opened on a server with known abilities: clients that count calls, or fail at one, are for
+    landings."""
     opened = server.open(settings)
     assert opened.abilities
     opened = bucket or opened
@@ -75,7 +75,7 @@ def target(server: S3Server, settings: S3Destination, bucket: Bucket | None = No
 
 
 def data_keys(server: S3Server, bucket: str) -> list[str]:
-    """Keys of the objects that a reader of the data meets: all but the manifests."""
+    """Keys of the objects that a reader of the data sees: all except the manifests."""
     pages = server.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
     keys = [each["Key"] for page in pages for each in page.get("Contents", ())]
     return sorted(key for key in keys if "_s3dest" not in key.split("/"))
@@ -98,7 +98,7 @@ def open_uploads(server: S3Server, bucket: str) -> int:
 
 
 def abort_all(server: S3Server, bucket: str, among: str = "", *, most: int | None = None) -> None:
-    """Has the uploads vanish whose keys have `among` in them, or the first few of those."""
+    """Makes uploads vanish: those with `among` in their keys, or the first few of them."""
     admin = server.client()
     uploads = admin.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
     for each in [each for each in uploads if among in each["Key"]][:most]:

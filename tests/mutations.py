@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 NUMBERS = {"@huge": "1" + "0" * 400, "@beyond": "1e999", "@tiny": "-1e-999", "@nan": "NaN", "@digits": "9" * 5000}
-"""Numbers that Python cannot all write: texts that stand for them, and how they are spelled."""
+"""Placeholders for numbers that Python cannot write, with their spelling."""
 ODD: list[Any] = [
     None,
     True,
@@ -32,7 +32,7 @@ ODD += [[[[]]], {"name": {}}, *NUMBERS]
 
 
 def mutated(document: Any, seed: int) -> bytes:
-    """The document with one to three things wrong in it, the same ones for the same seed."""
+    """The document with one to three errors, which depend only on the seed."""
     draw = random.Random(seed)
     changed = json.loads(json.dumps(document))
     for _ in range(draw.randint(1, 3)):
@@ -46,7 +46,7 @@ def mutated(document: Any, seed: int) -> bytes:
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every member: what it stands in, and its name or number there."""
+    """Every member: its container, and its name or number there."""
     members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in members:
         yield value, name

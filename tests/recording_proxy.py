@@ -1,4 +1,4 @@
-"""More doors to the moto of this process: what passes is recorded, may be answered by a rule, or goes over TLS."""
+"""Proxies for the moto of this process, which record requests, can answer them by a rule, or use TLS."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from werkzeug.wrappers import Request, Response
 
 Forward = Callable[[], Response]
 Rule = Callable[[Request, Forward], Response]
-"""Answers a request; the second argument gives moto's answer to it."""
+"""Answers a request. The second argument returns moto's answer to it."""
 
 
 @dataclass(frozen=True)
 class Door:
-    """A door that stands open. `seen` are the requests so far, bodies included."""
+    """An open proxy. `seen` are the requests so far, including bodies."""
 
     endpoint: str
     seen: list[Request] = field(default_factory=list)
@@ -43,7 +43,7 @@ def straight(_: Request, forward: Forward) -> Response:
 
 @contextmanager
 def door(rule: Rule = straight, *, tls: ssl.SSLContext | None = None) -> Iterator[Door]:
-    """A door of its own port. Signatures and policies are enforced behind it as everywhere in this process."""
+    """A proxy with its own port. Signatures and policies are enforced behind it, as everywhere in this process."""
     moto = DomainDispatcherApplication(create_backend_app)
     seen: list[Request] = []
 

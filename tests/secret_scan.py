@@ -1,4 +1,4 @@
-"""Secrets that sing when they are found where they must not be: what counts as found, and where to look."""
+"""Secrets that must not appear in certain locations: what counts as found, and where to search."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from servers import S3Server
 
 
 def found(canaries: Mapping[str, str], places: Iterable[tuple[str, bytes]]) -> set[tuple[str, str]]:
-    """Which canary is in which place, in any of its spellings."""
+    """Which secret is in which location, in any of its spellings."""
     spelled = {name: list(_spellings(text)) for name, text in canaries.items()}
     return {
         (name, place)
@@ -29,7 +29,7 @@ def found(canaries: Mapping[str, str], places: Iterable[tuple[str, bytes]]) -> s
 
 
 def _spellings(text: str) -> Iterator[bytes]:
-    """The text as it is, in JSON, in a URL, and in base64 however it is aligned."""
+    """The text unchanged, in JSON, in a URL, and in base64 with any alignment."""
     yield from {text.encode(), json.dumps(text)[1:-1].encode(), quote(text, safe="").encode()}
     for offset in range(3):
         # The first and last characters depend on the neighbours.
@@ -37,7 +37,7 @@ def _spellings(text: str) -> Iterator[bytes]:
 
 
 def files_under(folder: Path) -> Iterator[tuple[str, bytes]]:
-    """Every file, raw; and what the tables of a SQLite file hold, unpacked where it was compressed."""
+    """Every file as raw bytes, and the contents of the tables in an SQLite file, decompressed if necessary."""
     for path in sorted(each for each in folder.rglob("*") if each.is_file()):
         name, content = str(path.relative_to(folder)), path.read_bytes()
         yield name, content
@@ -58,7 +58,7 @@ def _cells(path: Path) -> Iterator[bytes]:
 
 
 def objects_of(server: S3Server, bucket: str) -> Iterator[tuple[str, bytes]]:
-    """Every object with its key and headers, and every upload that is not completed."""
+    """Every object with its key and headers, and every unfinished upload."""
     s3 = server.client()
     for each in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
         answer = s3.get_object(Bucket=bucket, Key=each["Key"])
@@ -67,7 +67,7 @@ def objects_of(server: S3Server, bucket: str) -> Iterator[tuple[str, bytes]]:
 
 
 def command_lines() -> Iterator[tuple[str, bytes]]:
-    """The arguments of this process's children and their children, as everybody on the machine sees them."""
+    """The arguments of this process's children and their children, as every user of the machine sees them."""
     parents = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
@@ -83,7 +83,7 @@ def command_lines() -> Iterator[tuple[str, bytes]]:
 
 @contextmanager
 def processes_looked_at(source: ScriptedSource, folder: Path, *, during: str) -> Iterator[dict[str, bytes]]:
-    """The arguments of all processes while the connector does what is asked; it waits until they are seen."""
+    """The arguments of all processes while the connector runs. The connector waits until they have been read."""
     seen: dict[str, bytes] = {}
     ended = threading.Event()
 

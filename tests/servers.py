@@ -1,4 +1,5 @@
-"""Real S3 servers for tests: moto in this process, with signatures and IAM policies enforced, and rclone as a child."""
+"""Real S3 servers for tests: moto in this process, with enforced signatures and IAM policies, and rclone as a child
+process."""
 
 from __future__ import annotations
 
@@ -45,7 +46,7 @@ SEED_ACTIONS = (
     "s3:AbortMultipartUpload",
     "s3:GetBucketLocation",
 )
-"""The IAM policy of the documented destination: the identity of the tests has exactly these."""
+"""The IAM policy of the documented destination. The identity of the tests has exactly these permissions."""
 
 _numbers = count(1)
 
@@ -70,12 +71,12 @@ class S3Server:
         )
 
     def client(self, **keys: str):
-        """A plain boto3 client: the independent reader. With `**server.admin` it may do anything."""
+        """A plain boto3 client as the independent reader. With `**server.admin` it may do anything."""
         keys = keys or {"aws_access_key_id": self.access_key_id, "aws_secret_access_key": self.secret_access_key}
         return _client(self.endpoint, **keys)
 
     def fill(self, bucket: str, keys: Iterable[str]) -> None:
-        """Makes empty objects, past the server's front door: many of them in no time."""
+        """Creates many empty objects quickly, without going through the server's HTTP interface."""
         for key in keys:
             if self.root is None:
                 get_backend("s3")[DEFAULT_ACCOUNT_ID]["aws"].put_object(bucket, key, b"")
@@ -97,7 +98,7 @@ class S3Server:
 
 @cache
 def _client(endpoint: str, **keys: str):
-    """One client for all tests of a server: making one costs more than ten requests."""
+    """One client for all tests of a server, because creating one costs more than ten requests."""
     return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
 
 
@@ -105,8 +106,8 @@ _of_this_process: set[str] = set()
 """The endpoints of moto in this process."""
 
 
-def _through_the_door(request, **_) -> AWSResponse | None:
-    """moto's answer without the way over the network, which costs as much again; requests to others go there."""
+def _answered_in_process(request, **_) -> AWSResponse | None:
+    """moto's answer without the network, which costs as much again. Requests to other servers go over the network."""
     url = urlsplit(request.url)
     if f"{url.scheme}://{url.netloc}" not in _of_this_process:
         return None
@@ -121,12 +122,12 @@ def _through_the_door(request, **_) -> AWSResponse | None:
     return AWSResponse(request.url, status, headers, MockRawResponse(body))
 
 
-# Every client that this process makes, the library's too: signed and judged as ever.
-BUILTIN_HANDLERS.append(("before-send.s3", _through_the_door))
+# This applies to every client of this process, including the library's: requests are signed and checked as usual.
+BUILTIN_HANDLERS.append(("before-send.s3", _answered_in_process))
 
 
 def _moto_application():
-    """moto, which looks for the path as it was sent, and signed, under the name that its own server gives it."""
+    """moto, which expects the path as it was sent, and signed, under the name that its own server uses."""
     moto = DomainDispatcherApplication(create_backend_app)
     return lambda environ, start_response: moto({**environ, "RAW_URI": environ["REQUEST_URI"]}, start_response)
 
@@ -136,7 +137,7 @@ def moto_server() -> Iterator[S3Server]:
     """moto with enforcement on: the identity holds the documented policy for buckets named lake-*."""
     # moto's own server opens a connection for every request and lingers 10 ms on each.
     server = Server(("127.0.0.1", 0), _moto_application(), numthreads=16)
-    # A fault of moto's is answered with 500; its traceback would bury what the tests say.
+    # A fault of moto is answered with 500. Its traceback would hide the messages of the tests.
     server.error_log = lambda *_, **__: None
     server.prepare()
     threading.Thread(target=server.serve, name="moto", daemon=True).start()
@@ -195,7 +196,7 @@ def rclone_server(root: Path, keys: tuple[str, str] = ("rclone-access-key", "rcl
 
 
 def _await_ours(server: S3Server, process: subprocess.Popen) -> None:
-    """Waits until the server answers, and answers from our folder: another program may have taken the port."""
+    """Waits until the server answers, and answers from our folder, because another program may have taken the port."""
     for _ in range(200):
         assert process.poll() is None, "rclone ended at once"
         try:

@@ -1,6 +1,7 @@
-"""Random histories of a source with states of all streams, for tests that no record is missed, and the source itself.
+"""Random histories of a source with global states, for tests that no record is missed, and the source itself.
 
-A lake (of plain values, or a real one) begins reads of some streams and ends them; the source says what each gives.
+A lake (with plain values, or a real one) begins and ends reads of some streams. The source decides what each read
+yields.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ _TELLS = {"entries", "entries of all", "legacy by name"}
 
 @dataclass(frozen=True)
 class Source:
-    """A log that every stream reads; a state is how far it was read. The kinds that tell streams apart begin anew for
-    one that their state does not name; the others do not notice."""
+    """A log that every stream reads. A state is the position reached in it. The kinds that distinguish streams start
+    over for a stream that their state does not name. The others do not notice."""
 
     kind: Kind
 
@@ -61,12 +62,12 @@ class Source:
 
 
 class Sample(Protocol):
-    """A read under way."""
+    """A read in progress."""
 
     resumption: Resumption
 
     def end(self, records: Mapping[StreamId, range], state: str | None) -> Collection[StreamId]:
-        """Lands the records of these streams, and the state; which of them were published."""
+        """Lands the records of these streams, and the state. Returns the streams that were published."""
 
 
 class Lake(Protocol):
@@ -77,12 +78,12 @@ class Lake(Protocol):
     def set(self, streams: Collection[StreamId], state: str | None) -> None: ...
 
     def forget_segments(self) -> None:
-        """Loses every segment that holds no newest state."""
+        """Deletes every segment that does not hold a newest state."""
 
 
 @dataclass
 class History:
-    """Runs what a test draws, and proves after each publication that its stream has every record."""
+    """Runs the steps that a test draws, and checks after each publication that its stream has every record."""
 
     lake: Lake
     source: Source
@@ -96,7 +97,7 @@ class History:
         self.under_way.append((reading, self.source.starts(reading.resumption.states, streams)))
 
     def end(self, which: int, grown: int, failing: Collection[StreamId], *, says_state: bool) -> None:
-        """One of those under way reads to the end of the log, which has grown meanwhile, and ends."""
+        """One of the active reads continues to the end of the log, which has grown in the meantime, and ends."""
         if not self.under_way:
             return
         reading, starts = self.under_way.pop(which % len(self.under_way))
@@ -112,7 +113,7 @@ class History:
             assert not missing, f"{stream} misses {sorted(missing)}"
 
     def set(self, streams: Collection[StreamId], at: int | None) -> None:
-        """By hand, to no more than each of the streams has."""
+        """Sets a state by hand that no stream has not reached yet."""
         most = min(self.complete_to[each] for each in streams)
         self.lake.set(streams, self.source.state(min(at, most), streams) if at is not None else None)
 
@@ -124,7 +125,7 @@ Step = Callable[[History], None]
 
 
 def steps() -> st.SearchStrategy[list[Step]]:
-    """What happens, in turn: reads of all streams or some begin and end in any order, fail, and states are set."""
+    """The steps of a history: reads of all or some streams begin and end in any order, fail, and states are set."""
     some = st.one_of(st.just(STREAMS), st.sets(st.sampled_from(STREAMS), min_size=1).map(sorted))
     failing = st.one_of(st.just(()), st.just(()), st.sets(st.sampled_from(STREAMS)))
     begins = some.map(lambda streams: lambda history: history.begin(streams))

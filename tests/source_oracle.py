@@ -1,7 +1,7 @@
-"""Whether what a reader gives is what the source wrote, told without the library's own rules of conversion.
+"""Whether a reader returns what the source wrote, determined without the library's own conversion rules.
 
-A value is there when its column holds it in Python's own terms, or when the record's overflow map has its text. For
-tests with readers that nobody here wrote.
+A value is present if its column holds it in Python's terms, or if the record's overflow map holds its text. For
+tests with independent readers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _MOMENT = re.compile(
 
 
 def lost(record: Record, row: Mapping[str, Any], source: str) -> list[str]:
-    """What of a source's record (or of a nested object) is not in the row that a reader gives of it, in words."""
+    """The parts of a source's record (or of a nested object) that are missing from a reader's row, in words."""
     overflow = dict(row[OVERFLOW] or ())
     fields = {field.source: field for field in record.fields}
     members = [(name, value) for name, value in pairs(source) if value != "null"]
@@ -47,7 +47,7 @@ def lost(record: Record, row: Mapping[str, Any], source: str) -> list[str]:
 
 
 def pairs(source: str) -> Iterator[tuple[str, str]]:
-    """Names and values of a JSON object, the values as the source spells them."""
+    """Names and values of a JSON object, with the values as the source spells them."""
     texts = iter(values(source))
     for name in texts:
         yield json.loads(name), next(texts)
@@ -64,12 +64,13 @@ def values(source: str) -> list[str]:
 
 
 def text_of(value: str) -> str:
-    """How a value stands in the overflow map: a text as it is, anything else as the source spells it."""
+    """The text of a value in the overflow map: a text stays unchanged, and anything else is spelled as in the
+    source."""
     return json.loads(value) if value[0] == '"' else value
 
 
 def is_same(kind: Kind, landed: Any, value: str) -> bool:
-    """Whether a reader's value is the source's, exactly."""
+    """Whether a reader's value equals that of the source exactly."""
     if isinstance(landed, dict) and OVERFLOW not in landed:  # Parquet has a union as a struct of which one is set
         landed = next((member for member in landed.values() if member is not None), None)
     if value == "null" or landed is None:
@@ -84,7 +85,7 @@ def is_same(kind: Kind, landed: Any, value: str) -> bool:
 
 
 def _is_kept(name: str, value: str, overflow: Mapping[str, str]) -> bool:
-    """Whether the overflow has the text under this name, or under one that was made of it where it was taken."""
+    """Whether the overflow contains the text under this name, or under a derived name if the name was taken."""
     made_of_it = re.compile(rf"(?:.*\.)?{re.escape(name)}(?:\.[0-9]+)?", re.DOTALL)
     if text_of(value) in [text for key, text in overflow.items() if made_of_it.fullmatch(key)]:
         return True
@@ -110,13 +111,13 @@ def _is_same_scalar(landed: Any, value: str) -> bool:
 
 
 def _spellings(landed: float) -> list[Decimal]:
-    """The decimals that a number is the nearest to, as its shortest texts say."""
+    """The decimals to which a number is nearest, according to its shortest texts."""
     is_32_bit = isinstance(landed, float) and abs(landed) < 2.0**128 and float(np.float32(landed)) == landed
     return [Decimal(repr(landed)), *([Decimal(str(np.float32(landed)))] if is_32_bit else [])]
 
 
 def _moment(kind: type, text: str) -> datetime | date | time | None:
-    """A date, a time, or a date and time in UTC, from the spellings that the tests use; None for any other text."""
+    """A date, a time, or a date and time in UTC, from the spellings that the tests use. `None` for any other text."""
     if (match := _MOMENT.fullmatch(text)) is None:
         return None
     *parts, fraction, zone = match.groups()

@@ -1,4 +1,5 @@
-"""Hypothesis strategies for streams and records: schemas of every kind, and values that fit, misfit, lack or abound."""
+"""Hypothesis strategies for streams and records: schemas of every kind, and values that fit, do not fit, are missing
+or are undeclared."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ _NEAR_MISSES = {
     "string": st.sampled_from([5, 1.50, True, "2020-02-30", "2020-02-29T24:00", "12:00:00.1234567", "noon", ["x"], {}]),
     "boolean": st.sampled_from([0, 1, "true", "", []]),
 }
-"""By type: values that look like one of it, or nearly fit."""
+"""By type: values that look like the type, or nearly fit."""
 
 
 def schemas() -> st.SearchStrategy[dict[str, Any]]:
@@ -78,7 +79,7 @@ def _anything() -> st.SearchStrategy[Any]:
 
 
 def _value(schema: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Mostly a value that fits the schema; sometimes null, one that nearly fits, or any."""
+    """Usually a value that fits the schema. Sometimes null, a value that nearly fits, or any value."""
     near = _NEAR_MISSES.get(str(schema.get("type")), _anything())
     return st.one_of(_fitting(schema), _fitting(schema), near, st.none() | _anything())
 

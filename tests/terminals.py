@@ -1,4 +1,4 @@
-"""A terminal for tests: a real one to whoever writes to it, and everything that was written, for who asks."""
+"""A terminal for tests: a real terminal for the writing process, and everything that was written for the test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 
 class Shown:
-    """What was written to a terminal so far, escape sequences included, lines ended by a line feed alone."""
+    """The text written to a terminal so far, including escape sequences, with line feeds as line ends."""
 
     def __init__(self) -> None:
         self._read = bytearray()
@@ -28,14 +28,14 @@ class Shown:
             self._more.notify_all()
 
     def wait_for(self, text: str) -> None:
-        """Returns when the text has been written."""
+        """Waits until the text has been written."""
         with self._more:
             assert self._more.wait_for(lambda: text in self(), timeout=100), f"{text!r} did not come: {self()}"
 
 
 @contextmanager
 def terminal(columns: int) -> Iterator[tuple[str, Shown]]:
-    """A terminal: its path, and what is written to it; all of that is there once the block has been left."""
+    """Yields the path of a terminal and the text written to it, which is complete after the block."""
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     shown = Shown()

@@ -1,6 +1,8 @@
-"""The floors hold: imports point down, side by side rooms are strangers, nothing goes in circles.
+"""The layers are respected: imports point down, rooms on the same floor do not import each other, and there are no
+cycles.
 
-A room is a module or package right below s3dest_dagster. Imports inside functions and for type checking count too.
+A room is a module or package directly below s3dest_dagster. Imports inside functions and for type checking count
+too.
 """
 
 import ast
@@ -41,7 +43,7 @@ The package itself is the front door, through which nobody inside goes.
 """
 
 NEIGHBOURS = {("errors", "printable")}
-"""The only ways between rooms of one floor."""
+"""The only allowed imports between rooms of one floor."""
 
 OUTSIDE = {
     "dagster": {"dagster", "definitions"},
@@ -60,7 +62,7 @@ OUTSIDE = {
     "fastavro": {"formats", "sources.files"},
     "click": {"cli"},
 }
-"""Which rooms (or modules of a room) may import what is expensive or knows too much."""
+"""Which rooms (or modules of a room) may import expensive or specialised libraries."""
 
 FORBIDDEN_NAMES = {"util", "utils", "helper", "helpers", "common", "misc", "base", "manager", "handler", "processor"}
 
@@ -78,7 +80,7 @@ def modules(package: Path) -> dict[str, Path]:
 
 @cache
 def imported(path: Path) -> tuple[str, ...]:
-    """The dotted names that a file imports, as far as the text tells: `from a import b` is a and a.b."""
+    """The dotted names that a file imports, as far as the text shows: `from a import b` means a and a.b."""
     found: list[str] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -90,7 +92,8 @@ def imported(path: Path) -> tuple[str, ...]:
 
 
 def edges(package: Path) -> set[Edge]:
-    """Which module imports which, inside the package. A name that is no module stands for the module it comes from."""
+    """Which module imports which, inside the package. A name that is not a module represents the module that it
+    comes from."""
     known = modules(package)
     found = set()
     for module, path in known.items():
@@ -102,7 +105,7 @@ def edges(package: Path) -> set[Edge]:
 
 
 def room(module: str) -> str:
-    """The module's room: its package below the library's, or the module itself where it has a floor of its own."""
+    """The module's room: its package below the library's, or the module itself if it has its own floor."""
     parts = module.split(".")
     two = ".".join(parts[1:3])
     return two if two in FLOORS else parts[1] if len(parts) > 1 else parts[0]
@@ -119,7 +122,7 @@ def wrong_ways(package: Path, floors: dict[str, int], allowed: set[Edge]) -> lis
 
 
 def circles(package: Path) -> list[str]:
-    """The modules that import themselves by way of others."""
+    """The modules that import themselves through others."""
     graph: dict[str, set[str]] = {}
     for source, target in edges(package):
         graph.setdefault(source, set()).add(target)
@@ -146,7 +149,7 @@ def test_imports_point_down_only():
     assert wrong_ways(ROOT / PACKAGE, FLOORS, NEIGHBOURS) == []
 
 
-def test_nothing_is_imported_in_circles():
+def test_there_are_no_import_cycles():
     assert circles(ROOT / PACKAGE) == []
 
 
@@ -161,13 +164,14 @@ def test_libraries_stay_in_their_rooms(library):
     assert strangers == []
 
 
-def test_no_module_is_named_after_nothing():
+def test_no_module_has_a_meaningless_name():
     names = {part for module in modules(ROOT / PACKAGE) for part in module.split(".")}
     assert names & FORBIDDEN_NAMES == set()
 
 
 def _reads_our_class(call: ast.Call) -> bool:
-    """Whether a call decodes to a class of ours and prepares it at that moment, as `decode(text, type=Head)` does."""
+    """Whether a call decodes to one of our classes and prepares it at that moment, as `decode(text, type=Head)`
+    does."""
     if not isinstance(call.func, ast.Attribute) or call.func.attr != "decode":
         return False
     return any(
@@ -176,7 +180,7 @@ def _reads_our_class(call: ast.Call) -> bool:
 
 
 def test_decoders_of_our_classes_are_made_when_a_module_is_imported():
-    """msgspec prepares a class at its first use, and two threads that do so at once crash the process."""
+    """msgspec prepares a class at its first use, and two threads that do so at the same time crash the process."""
     assert [
         f"{module}:{node.lineno}"
         for module, path in modules(ROOT / PACKAGE).items()
@@ -209,7 +213,7 @@ def test_functions_are_short():
     assert ordered[len(ordered) * 9 // 10] <= 25
 
 
-def test_modules_are_neither_splinters_nor_heaps():
+def test_modules_are_neither_too_small_nor_too_large():
     lines = {module: len(path.read_text("utf-8").splitlines()) for module, path in modules(ROOT / PACKAGE).items()}
     packages = {module for module, path in modules(ROOT / PACKAGE).items() if path.name == "__init__.py"}
     own = {f"{PACKAGE}.definitions", f"{PACKAGE}.cli.__main__"}
@@ -217,14 +221,14 @@ def test_modules_are_neither_splinters_nor_heaps():
     assert {module: count for module, count in lines.items() if count > 450} == {}
 
 
-def test_every_module_says_what_it_is_for():
+def test_every_module_describes_its_purpose():
     silent = [
         module for module, path in modules(ROOT / PACKAGE).items() if not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert silent == []
 
 
-def test_the_project_is_known_to_its_code_location_only():
+def test_only_the_code_location_knows_the_project():
     users = [
         module
         for module, path in modules(ROOT / PACKAGE).items()
@@ -257,7 +261,7 @@ class TestTheTestItself:
 
     FLOORS = {"cellar": 0, "kitchen": 1, "hall": 1, "house": 2}  # noqa: RUF012
 
-    def test_down_is_right(self, house):
+    def test_imports_down_are_right(self, house):
         package = house(cellar="", kitchen="from house.cellar import wine\nfrom house import cellar\n")
         assert edges(package) == {("house.kitchen", "house.cellar")}
         assert wrong_ways(package, self.FLOORS, set()) == []
@@ -265,15 +269,15 @@ class TestTheTestItself:
     @pytest.mark.parametrize(
         "text", ["from house import kitchen", "import house.kitchen", "from house.kitchen import x"]
     )
-    def test_up_is_wrong_also_inside_a_function(self, house, text):
+    def test_imports_up_are_wrong_even_inside_a_function(self, house, text):
         assert wrong_ways(house(cellar=f"def f():\n    {text}\n", kitchen=""), self.FLOORS, set())
 
-    def test_sideways_is_wrong_unless_allowed(self, house):
+    def test_imports_sideways_are_wrong_unless_allowed(self, house):
         package = house(kitchen="import house.hall\n", hall="")
         assert wrong_ways(package, self.FLOORS, set())
         assert wrong_ways(package, self.FLOORS, {("kitchen", "hall")}) == []
 
-    def test_circles_inside_one_room_are_found(self, house):
+    def test_cycles_inside_one_room_are_found(self, house):
         package = house(
             hall__one="from house.hall import two\n",
             hall__two="import house.hall.three\n",

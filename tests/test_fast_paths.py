@@ -1,4 +1,4 @@
-"""What the fast paths avoid, measured from outside: by the calls that are made and the objects that are kept."""
+"""The savings of the fast paths, measured from outside: by the calls that are made and the objects that are kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TYPED = pytest.mark.parametrize("settings", [AvroFormat(), ParquetFormat()], ids
 
 
 def calls_of(work: Callable[[], Any]) -> Counter[str]:
-    """How often each function was called, whether written in Python or not."""
+    """How often each function was called, whether it is written in Python or not."""
     calls: Counter[str] = Counter()
 
     def note(frame: Any, event: str, called: Any) -> None:
@@ -100,7 +100,7 @@ def json_batch(rows: int) -> JsonBatch:
 
 
 def encoding_of(settings: FormatSettings, schema: Mapping[str, Any], batch: Batch) -> Counter[str]:
-    """The calls for a second batch, when what is learnt and made once is there."""
+    """The calls for a second batch, when everything that is learned or created once exists."""
     made = encoder(settings, Stream(name="users", json_schema=schema))
     entropy = bytes(16 * batch.num_rows)
     made.encode(batch, entropy)
@@ -108,7 +108,7 @@ def encoding_of(settings: FormatSettings, schema: Mapping[str, Any], batch: Batc
 
 
 @TYPED
-def test_arrow_data_never_becomes_json_on_its_way_to_typed_formats(settings: FormatSettings) -> None:
+def test_arrow_data_never_becomes_json_for_typed_formats(settings: FormatSettings) -> None:
     few, many = (
         encoding_of(settings, json_schema_of_arrow(arrow(rows).schema), arrow_batch(rows)) for rows in (ROWS, 5 * ROWS)
     )
@@ -139,7 +139,7 @@ ODD: dict[str, Callable[[int], bytes]] = {
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
 @pytest.mark.parametrize("settings", [AvroFormat(), ParquetFormat(), CsvFormat(flattening=Flattening.ROOT)], ids=repr)
-def test_a_few_odd_records_never_send_their_batch_through_a_call_for_each_value(
+def test_a_few_odd_records_do_not_cause_a_call_for_each_value_of_their_batch(
     settings: FormatSettings, odd: Callable[[int], bytes]
 ) -> None:
     raws = [json.dumps({"id": row, "name": f"name {row}"}).encode().replace(b" ", b"") for row in range(ROWS)]

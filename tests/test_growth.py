@@ -1,4 +1,4 @@
-"""Work grows with its input and no faster, whatever a record holds. A new construct is one more line in a table."""
+"""Work grows in proportion to its input, whatever a record contains. A new construct is one more line in a table."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _SCHEMA = {
 
 
 def _members(member: str, count: int) -> str:
-    """An object with so many members; `%d` in them is their number."""
+    """An object with this many members. `%d` in them is their number."""
     return "{" + ",".join(member.replace("%d", str(number)) for number in range(count)) + "}"
 
 
@@ -57,7 +57,7 @@ def _around(name: str, value: str) -> str:
 
 
 def _list(name: str, item: str, count: int) -> str:
-    """A record with a list of so many items; `%d` in them is their number."""
+    """A record with a list of this many items. `%d` in them is their number."""
     return f'{{"{name}":[' + ",".join(item.replace("%d", str(number)) for number in range(count)) + "]}"
 
 
@@ -152,7 +152,7 @@ def test_references_that_multiply_are_refused():
         record_type({"properties": {"a": {"$ref": "#/definitions/0a"}}, "definitions": definitions}, "x", None)
 
 
-def test_a_schema_of_any_depth_makes_a_stream():
+def test_a_schema_can_have_any_depth():
     schema: dict[str, Any] = {"type": "integer"}
     for _ in range(5000):
         schema = {"type": "object", "properties": {"a": schema}}

@@ -1,5 +1,5 @@
-"""States of all streams are ordered by what they descend from: whatever reads overlap, fail or are overtaken, every
-stream gets every record at least once."""
+"""Global states are ordered by their ancestry. Whatever reads overlap, fail or are overtaken, every stream receives
+every record at least once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from s3dest_dagster.stream import StreamId
 
 @dataclass
 class PlainLake:
-    """What the manifests would hold, as values."""
+    """The contents of the manifests, as values."""
 
     segments: dict[str, str] = field(default_factory=dict)
     newest: dict[StreamId, Reached] = field(default_factory=dict)
@@ -72,7 +72,7 @@ def test_every_stream_gets_every_record(kind: Kind, drawn) -> None:
         step(history)
 
 
-def test_a_stream_that_waits_for_a_thousand_reads_of_another_holds_it_up_little() -> None:
+def test_a_stream_that_waits_for_a_thousand_reads_of_another_hardly_delays_it() -> None:
     lake, source = PlainLake(), Source("shared position")
     history = History(lake, source)
     ours, other = STREAMS[:1], STREAMS[1:2]
@@ -87,7 +87,7 @@ def test_a_stream_that_waits_for_a_thousand_reads_of_another_holds_it_up_little(
     assert len(lake.newest[ours[0]].lineage) < 100
 
 
-def test_streams_that_always_go_together_remember_the_state_before_alone() -> None:
+def test_streams_that_are_always_read_together_remember_only_the_previous_state() -> None:
     lake = PlainLake()
     history = History(lake, Source("entries"))
     for _ in range(5):
@@ -96,7 +96,7 @@ def test_streams_that_always_go_together_remember_the_state_before_alone() -> No
     assert {len(each.lineage) for each in lake.newest.values()} == {2}
 
 
-def test_a_source_that_is_back_at_a_state_stands_where_it_stood() -> None:
+def test_a_source_that_returns_to_a_state_has_the_same_position() -> None:
     lake, source = PlainLake(), Source("shared position")
     for at in (1, 2, 1, 2, 1):
         lake.begin(STREAMS[:1]).end({STREAMS[0]: range(0)}, source.state(at, ()))

@@ -1,4 +1,5 @@
-"""Whatever shape a message, catalog, configuration or state has: a sentence or quarantine, and no broken state."""
+"""Any malformed message, catalog, configuration or state leads to an error message or quarantine, and never to a
+broken state."""
 
 import io
 import json
@@ -71,7 +72,7 @@ CONFIG = {
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message["type"])
-def test_a_mutated_message_is_a_sentence_or_goes_aside_and_its_state_can_be_read_again(message):
+def test_a_mutated_message_is_an_error_or_quarantined_and_its_state_is_readable(message):
     for seed in range(COUNT // 2):
         line = mutated(message, seed)
         items = _read(line + b"\n" + record("users", id=2).encode())
@@ -90,7 +91,7 @@ def _read(lines: bytes) -> list:
 
 
 def _assert_usable(text: bytes) -> None:
-    """What was committed can be shown, set again and gone on from, for this stream and for others."""
+    """Checks that a committed state can be shown, set again and resumed from, for this stream and for others."""
     (given,) = read_states(text)
     assert json.loads(given.text, parse_int=str) == json.loads(text, parse_int=str)
     reached = Reached(text.decode(), (KnownState(1, "x", "segment"),))
@@ -98,7 +99,7 @@ def _assert_usable(text: bytes) -> None:
 
 
 @pytest.mark.parametrize("document", STATES, ids=lambda document: document["state"]["type"])
-def test_a_mutated_state_that_somebody_sets_is_refused_or_usable(document):
+def test_a_mutated_state_that_is_set_is_refused_or_usable(document):
     for seed in range(COUNT):
         text = mutated(document, seed)
         try:
@@ -109,7 +110,7 @@ def test_a_mutated_state_that_somebody_sets_is_refused_or_usable(document):
             _assert_usable(each.text.encode())
 
 
-def test_a_mutated_catalog_is_a_sentence_or_has_streams(tmp_path):
+def test_a_mutated_catalog_is_an_error_or_has_streams(tmp_path):
     path = tmp_path / "catalog.json"
     for seed in range(2 * COUNT):
         path.write_bytes(mutated(CATALOG, seed))
@@ -123,7 +124,7 @@ def test_a_mutated_catalog_is_a_sentence_or_has_streams(tmp_path):
                 record_type(each.json_schema or {}, each.name, each.namespace)
 
 
-def test_a_mutated_configuration_is_a_sentence_or_settings():
+def test_a_mutated_configuration_is_an_error_or_has_settings():
     for seed in range(2 * COUNT):
         try:
             config = json.loads(mutated(CONFIG, seed))
@@ -136,7 +137,7 @@ def test_a_mutated_configuration_is_a_sentence_or_settings():
 @pytest.mark.parametrize(
     "stream", ['["x"]', "5", "{}", "null", "true", "1e400", r'"\ud800"', r'"\u0000"', '{"name":"users"}'], ids=ascii
 )
-def test_a_record_whose_stream_is_no_name_goes_aside(stream):
+def test_a_record_with_an_invalid_stream_name_is_quarantined(stream):
     line = f'{{"type":"RECORD","record":{{"stream":{stream},"data":{{"a":NaN}},"emitted_at":1}}}}\n'
     if stream == r'"\u0000"':
         with pytest.raises(S3DestError, match="not in the catalog"):

@@ -1,4 +1,4 @@
-"""The wheel holds the library and nothing of this project."""
+"""The wheel contains the library and nothing of this project."""
 
 import shutil
 import subprocess
@@ -14,7 +14,7 @@ BUILT_FROM = ["pyproject.toml", "setup.py", "README.md", "LICENSE", "s3dest_dags
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The names in a wheel built from a copy, so that nothing is left behind in the project."""
+    """The names in a wheel that is built from a copy, so nothing is left behind in the project."""
     copy, built = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("wheel")
     for name in BUILT_FROM:
         source = ROOT / name
@@ -28,12 +28,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         return archive.namelist()
 
 
-def test_every_module_of_the_library_is_in_it(wheel):
+def test_the_wheel_contains_every_module_of_the_library(wheel):
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "s3dest_dagster").rglob("*.py")}
     assert modules - {"s3dest_dagster/definitions.py"} == {name for name in wheel if name.endswith(".py")}
 
 
-def test_nothing_but_the_library_its_licence_and_its_types_mark_is_in_it(wheel):
+def test_the_wheel_contains_only_the_library_its_licence_and_its_type_marker(wheel):
     assert {name.split("/")[0].partition("-")[0] for name in wheel} == {"s3dest_dagster"}
     assert any(name.endswith("/LICENSE") for name in wheel)
     assert "s3dest_dagster/py.typed" in wheel

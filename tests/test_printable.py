@@ -1,4 +1,4 @@
-"""What comes from outside steers no terminal, log or page."""
+"""Text from outside cannot control a terminal, log or page."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ STEERING = [
 
 @pytest.mark.parametrize("text", STEERING, ids=ascii)
 @pytest.mark.parametrize("shown_by", [printable, printable_lines, markdown])
-def test_what_steers_is_escaped(shown_by, text):
+def test_control_characters_are_escaped(shown_by, text):
     shown = shown_by(f"a{text}b")
     assert shown.isprintable()
     assert shown.startswith("a")
@@ -43,17 +43,17 @@ def test_a_line_stays_a_line(text):
 
 
 @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs"])))
-def test_letters_digits_signs_and_blanks_stay(text):
+def test_letters_digits_signs_and_spaces_stay(text):
     assert printable(text) == text
 
 
 @pytest.mark.parametrize("line_break", ["\n", "\r", "\r\n"], ids=ascii)
-def test_no_line_of_a_text_looks_like_a_message_of_its_own(line_break):
+def test_no_line_of_a_text_looks_like_a_separate_message(line_break):
     assert printable_lines(f"ready{line_break}Error: all is lost\x1b") == "ready\n  | Error: all is lost\\x1b"
 
 
 @given(st.text(st.characters()))
-def test_showing_twice_is_showing_once(text):
+def test_escaping_twice_equals_escaping_once(text):
     assert printable(printable(text)) == printable(text)
     assert printable_lines(printable_lines(text)) == printable_lines(text)
 
@@ -67,7 +67,7 @@ def test_a_json_document_stays_the_same(value):
         assert all(line.isprintable() or max(line) >= "\xa0" for line in shown.split("\n"))
 
 
-def test_an_error_is_printable_whatever_it_was_made_of():
+def test_every_error_is_printable():
     error = SourceError("The source said: \x1b]0;title\x07\nError: all is lost.")
     assert str(error) == error.message == "The source said: \\x1b]0;title\\x07\n  | Error: all is lost."
 

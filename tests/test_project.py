@@ -1,4 +1,4 @@
-"""This project's own streams: they load, land, and are synced by their schedules, conditions and sensor."""
+"""This project's own streams load and land, and their schedules, conditions and sensor sync them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def io(moto_s3: S3Server) -> S3DestinationIOManager:
 
 
 def condition_requests(keys: list[str], at: datetime, instance: dg.DagsterInstance) -> set[tuple[str, str | None]]:
-    """What the automation conditions ask for at this moment, two ticks after they were switched on."""
+    """The requests of the automation conditions at this moment, two ticks after they were switched on."""
     asset_keys = [dg.AssetKey.from_user_string(each) for each in keys]
     chosen = [defs.resolve_assets_def(key) for key in asset_keys]
     before = dg.evaluate_automation_conditions(chosen, instance, evaluation_time=at.replace(hour=0))
@@ -86,7 +86,7 @@ def test_readings_land_a_day_or_a_range_of_days_in_one_run(io, last, partitions)
     assert rows == {f"2026-01-0{day}": 6 * 24 * 3 for day in range(5, 5 + partitions)}
 
 
-def test_the_schedule_asks_for_the_day_before(instance):
+def test_the_schedule_requests_the_previous_day(instance):
     context = dg.build_schedule_context(
         instance=instance,
         scheduled_execution_time=datetime(2026, 1, 6, 1, tzinfo=UTC),
@@ -96,25 +96,25 @@ def test_the_schedule_asks_for_the_day_before(instance):
     assert (request.partition_key, request.run_key) == ("2026-01-05", "2026-01-05")
 
 
-def test_streams_of_the_shop_are_asked_for_every_night(instance):
+def test_streams_of_the_shop_are_requested_every_night(instance):
     at = datetime(2026, 1, 6, 2, 1, tzinfo=UTC)
     found = condition_requests(["faker/users", "faker/purchases"], at, instance)
     assert found == {("faker/users", "2026-01-05"), ("faker/purchases", "2026-01-05")}
 
 
-def test_products_are_asked_for_while_they_are_missing(instance):
+def test_products_are_requested_while_they_are_missing(instance):
     key = dg.AssetKey(["faker", "products"])
 
-    def asked() -> int:
+    def requested() -> int:
         at, chosen = datetime(2026, 1, 6, 2, 1, tzinfo=UTC), [defs.resolve_assets_def(key)]
         return dg.evaluate_automation_conditions(chosen, instance, evaluation_time=at).total_requested
 
-    assert asked() == 1
+    assert requested() == 1
     instance.report_runless_asset_event(dg.AssetMaterialization(key))
-    assert asked() == 0
+    assert requested() == 0
 
 
-def test_a_file_in_the_inbox_is_asked_for_and_lands(io, tmp_path, monkeypatch):
+def test_a_file_in_the_inbox_is_requested_and_lands(io, tmp_path, monkeypatch):
     monkeypatch.setenv("S3DEST_INBOX", str(tmp_path))
     inbox = importlib.util.module_from_spec(importlib.util.find_spec("assets.deliveries"))
     inbox.__spec__.loader.exec_module(inbox)

@@ -1,4 +1,4 @@
-"""What a user imports: every public name is there, and costs nothing before it is used."""
+"""Every public name can be imported, and costs nothing before its first use."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import s3dest_dagster
 
 
 @pytest.mark.parametrize("name", s3dest_dagster.__all__)
-def test_every_public_name_is_there(name):
+def test_every_public_name_exists(name):
     assert getattr(s3dest_dagster, name).__name__ == name
     assert name in dir(s3dest_dagster)
 
 
-def test_they_are_sorted_and_each_has_a_module():
+def test_public_names_are_sorted_and_each_has_a_module():
     assert sorted(s3dest_dagster.__all__) == s3dest_dagster.__all__
     assert s3dest_dagster._MODULES.keys() == set(s3dest_dagster.__all__)
 

@@ -1,10 +1,10 @@
-"""The servers that other tests rely on are what their fixtures promise."""
+"""The servers that other tests rely on behave as their fixtures promise."""
 
 import pytest
 from botocore.exceptions import ClientError
 
 
-def test_a_fresh_bucket_is_empty_and_takes_objects(any_s3):
+def test_a_fresh_bucket_is_empty_and_accepts_objects(any_s3):
     bucket, s3 = any_s3.new_bucket(), any_s3.client()
     assert "Contents" not in s3.list_objects_v2(Bucket=bucket)
     s3.put_object(Bucket=bucket, Key="a/b", Body=b"1")
@@ -12,7 +12,7 @@ def test_a_fresh_bucket_is_empty_and_takes_objects(any_s3):
     assert bucket != any_s3.new_bucket()
 
 
-def test_multipart_uploads_are_seen_by_nobody_before_they_are_completed(any_s3):
+def test_multipart_uploads_are_invisible_before_they_are_completed(any_s3):
     bucket, s3 = any_s3.new_bucket(), any_s3.client()
     upload = s3.create_multipart_upload(Bucket=bucket, Key="m")["UploadId"]
     etag = s3.upload_part(Bucket=bucket, Key="m", UploadId=upload, PartNumber=1, Body=b"x")["ETag"]
@@ -42,7 +42,7 @@ def test_unknown_keys_are_refused(any_s3):
         ("list_parts", {"Key": "m", "UploadId": "u"}),
     ],
 )
-def test_what_the_documentation_does_not_ask_for_is_denied(moto_s3, call, arguments):
+def test_permissions_beyond_the_documentation_are_denied(moto_s3, call, arguments):
     arguments = arguments if call in ("list_buckets",) else {"Bucket": moto_s3.new_bucket(), **arguments}
     with pytest.raises(ClientError) as caught:
         getattr(moto_s3.client(), call)(**arguments)

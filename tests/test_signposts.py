@@ -1,4 +1,4 @@
-"""CONTRIBUTING's signposts are true: each file that it names exists and defines the name beside it."""
+"""CONTRIBUTING's signposts are correct: each file that it names exists and defines the name next to it."""
 
 import ast
 import re
@@ -20,7 +20,7 @@ def table_rows() -> list[tuple[str, str]]:
 
 
 def named_functions() -> list[tuple[str, str]]:
-    """The functions of the other two sections, with the files in the parentheses behind them."""
+    """The functions in the other two sections, with the files in the parentheses after them."""
     found, where = [], {}
     for title in ("How a record travels", "What happens on SIGTERM"):
         text = " ".join(pages.section("CONTRIBUTING.md", title).split())
@@ -62,7 +62,7 @@ def _names(node: ast.stmt) -> list[str]:
 
 
 @pytest.mark.parametrize(("file", "name"), table_rows())
-def test_what_the_table_says_to_open_is_there(file, name):
+def test_the_files_and_names_of_the_table_exist(file, name):
     assert name in defined(ROOT / file)
 
 
@@ -72,9 +72,9 @@ def test_the_table_has_a_row_for_every_room():
 
 
 @pytest.mark.parametrize(("file", "name"), named_functions())
-def test_the_functions_on_the_way_of_a_record_and_of_a_signal_are_there(file, name):
+def test_the_functions_that_handle_a_record_and_a_signal_exist(file, name):
     assert name in defined(PACKAGE / file)
 
 
-def test_both_ways_are_read():
+def test_both_sections_are_read():
     assert len(named_functions()) > 20

@@ -1,7 +1,7 @@
-"""The library's names are the field's words: none of the private words that it once had is left in a name.
+"""The names in the library are the usual terms of the field. None of its former private words is left in a name.
 
-Names of modules, classes, functions, parameters and fields are split at underscores and capitals and compared word by
-word. Local variables are read as well.
+Names of modules, classes, functions, parameters and fields are split at underscores and capitals and compared word
+by word. Local variables are included.
 """
 
 import ast
@@ -55,7 +55,7 @@ PRIVATE = {
     "trail": "conversion log",
     "upkeep": "maintain",
 }
-"""A word, and what is said instead."""
+"""A private word, and its replacement."""
 
 WHOLE_NAMES = {
     "Event": "entry",
@@ -69,7 +69,7 @@ WHOLE_NAMES = {
     "let_go": "spill, close generator",
     "plain": "what it is plain of",
 }
-"""Names that say too little alone, though their words are good inside other names, such as `access_key_id`."""
+"""Names that are too vague alone, although their words are good inside other names, such as `access_key_id`."""
 
 ALLOWED = {
     "bodies": "the parts of lines between their heads and tails",
@@ -87,7 +87,7 @@ def words(name: str) -> set[str]:
 
 
 def names(path: Path) -> Iterator[tuple[str, int]]:
-    """The names that a module defines, with their lines, and its own."""
+    """The names that a module defines, with their lines, and the module's own name."""
     yield path.stem, 1
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         match node:

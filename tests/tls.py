@@ -1,4 +1,4 @@
-"""A private certificate authority, and servers on this machine that it vouches for."""
+"""A private certificate authority, and servers on this machine with its certificates."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Authority:
-    """`bundle` is the file of its certificate, `server` what a server at 127.0.0.1 shows."""
+    """`bundle` is the file of its certificate. `server` is what a server at 127.0.0.1 presents."""
 
     bundle: Path
     server: ssl.SSLContext
 
 
 def new_authority(folder: Path, name: str = "ours", hosts: Sequence[str] = ()) -> Authority:
-    """An authority of its own, its files in the folder. `hosts` are more names of the server."""
+    """A new authority with its files in the folder. `hosts` are further names of the server."""
     root, shown = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     itself = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} authority")])
     host = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _HOST)])

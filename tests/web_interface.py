@@ -1,6 +1,6 @@
 """Dagster's web interface and daemon over this project's code location, as children of a test.
 
-The home is a folder of the test's own; nothing stays behind: the whole process group is ended.
+The home is the test's own folder. Nothing stays behind, because the whole process group is ended.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-PATIENCE_S = 300
-"""How long one thing may take on a machine that has much else to do."""
+TIME_LIMIT_S = 300
+"""The time limit for one operation on a busy machine."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Instance:
 
     @property
     def log(self) -> Path:
-        """What `dagster dev` and its children print."""
+        """The output of `dagster dev` and its children."""
         return self.home / "dagster-dev.log"
 
     def run(self, *command: str) -> None:
-        """Runs a command of Dagster to its end; its output is the error's text where it fails."""
+        """Runs a command of Dagster to its end. If it fails, then its output is the text of the error."""
         done = subprocess.run(
             [BIN / command[0], *command[1:]],
             cwd=ROOT,
@@ -47,20 +47,20 @@ class Instance:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=2 * PATIENCE_S,
+            timeout=2 * TIME_LIMIT_S,
         )
         assert done.returncode == 0, done.stdout
 
 
 def new_instance(home: Path, **environment: str) -> Instance:
-    """An instance as the project's `make` would make it, in an empty folder."""
+    """An instance in an empty folder, as the project's `make` would create it."""
     shutil.copyfile(ROOT / "resources" / "dagster.yaml", home / "dagster.yaml")
     return Instance(home, {**os.environ, "DAGSTER_HOME": str(home), **environment})
 
 
 @contextmanager
 def dagster_dev(instance: Instance) -> Iterator[str]:
-    """Serves the web interface of the instance, with its daemon, until the block is left; gives its address."""
+    """Serves the web interface of the instance, with its daemon, for the duration of the block. Yields its address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -84,7 +84,7 @@ def dagster_dev(instance: Instance) -> Iterator[str]:
 
 
 def _await_answer(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + TIME_LIMIT_S
     while time.monotonic() < deadline:
         assert process.poll() is None, f"dagster dev ended with {process.returncode}:\n{tail(log)}"
         try:
@@ -92,11 +92,11 @@ def _await_answer(process: subprocess.Popen[bytes], url: str, log: Path) -> None
             return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise AssertionError(f"dagster dev did not answer within {PATIENCE_S} s:\n{tail(log)}")
+    raise AssertionError(f"dagster dev did not answer within {TIME_LIMIT_S} s:\n{tail(log)}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends the process in its own way, and then whatever of its group is left."""
+    """Ends the process gracefully, and then the rest of its group."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=30)
@@ -106,6 +106,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def tail(path: Path, lines: int = 60) -> str:
-    """The last lines of a text file; nothing for a file that is not there."""
+    """The last lines of a text file, or nothing if the file does not exist."""
     text: Sequence[str] = path.read_text(errors="replace").splitlines() if path.exists() else ()
     return "\n".join(text[-lines:])

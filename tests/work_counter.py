@@ -1,6 +1,6 @@
-"""How much work something is, counted instead of timed: lines of Python that are executed, and calls of built-ins.
+"""The amount of work, counted instead of timed: executed lines of Python, and calls of built-ins.
 
-What one built-in does at once is not seen; loops, recursion and repeated passes are.
+The work inside one built-in is not counted. Loops, recursion and repeated passes are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def work_of(action: Callable[[], object]) -> int:
-    """The lines and calls that this action takes, in this thread."""
+    """The number of lines and calls that this action takes, in this thread."""
     steps = 0
 
     def on_line(frame: FrameType, event: str, argument: Any) -> Any:

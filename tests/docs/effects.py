@@ -1,4 +1,5 @@
-"""What the options of a format change in its files, as their own metadata tell it: tables of the documentation."""
+"""The effects of a format's options on its files, read from the metadata of the files, as tables of the
+documentation."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ from s3dest_dagster.settings.formats import AvroFormat, ParquetFormat
 ROWS, PAGES = 100_000, 20_000
 VISITS = stream_of({"number": {"type": "integer"}, "page": {"type": "string"}}, name="visits")
 PAGE = 3
-"""The column `page`, behind the envelope and `number`."""
+"""The column `page`, after the envelope and `number`."""
 
 PARQUET: list[dict[str, Any]] = [
     {},
@@ -58,7 +59,7 @@ def _parquet_effect(options: dict[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _dictionary(chunk: pq.ColumnChunkMetaData) -> str:
-    """Its size where that is not the compression's."""
+    """The size of the dictionary, if it does not result from the compression."""
     size = (chunk.data_page_offset - chunk.dictionary_page_offset) / 1024
     return f"{size:.0f} KB" if chunk.compression == "UNCOMPRESSED" else "compressed"
 

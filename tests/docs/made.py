@@ -1,6 +1,6 @@
-"""The parts of the documentation that code makes: tables of variables, types and values, and small examples.
+"""The generated parts of the documentation: tables of variables, types and values, and small examples.
 
-Each function under `_MAKERS` gives one part; everything in it comes from a run of the library.
+Each function under `_MAKERS` makes one part. Everything in it comes from a run of the library.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from s3dest_dagster.stream import Scope, Stream, StreamId
 
 
 def make(name: str) -> str:
-    """The part of this name. KeyError when there is none."""
+    """The part with this name. Raises KeyError if there is none."""
     return _MAKERS[name]()
 
 
@@ -67,7 +67,7 @@ def _group(kind: type) -> str:
 
 
 def _settings_table(kind: type) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """A table of a settings class, as its fields say."""
+    """The table of a settings class, made from its fields."""
     found = [(each, about(each)) for each in fields(kind)]
     rows = [(code(each.name), "connector" if a.connector else "ours", _default(each), a.text) for each, a in found]
     header = ("setting", "of", "default", "effect")
@@ -124,14 +124,14 @@ PLACEHOLDER_MEANINGS = {
 
 
 def rendered_variable(variable: str) -> str:
-    """What a variable becomes in the example's sync."""
+    """The value of a variable in the example sync."""
     template = KeyTemplate("lake", variable.replace("dimension", "region") + "/")
     keys = template.bind(SCOPE, now=NOW, uuid=UUID, sync_id="42")
     return keys.key(0, ".parquet", uploaded_at=UPLOADED).removeprefix("lake/").removesuffix("/0.parquet")
 
 
 def rendered_placeholder(placeholder: str) -> str:
-    """What a placeholder becomes for the fourth object of the example's sync."""
+    """The value of a placeholder for the fourth object of the example sync."""
     keys = KeyTemplate("", "x/", placeholder).bind(SCOPE, now=NOW, uuid=UUID, sync_id="42")
     return keys.key(3, ".csv.gz", uploaded_at=UPLOADED).removeprefix("x/")
 
@@ -363,7 +363,7 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def _arrow(kind: pa.DataType) -> str:
-    """An Arrow type as readers of Parquet speak of it."""
+    """An Arrow type in the terms of Parquet readers."""
     if pa.types.is_struct(kind):
         shown = [each for each in kind if each.name != OVERFLOW]
         parts = [f"{each.name}: {_arrow(each.type)}" for each in shown]

@@ -1,4 +1,4 @@
-"""The JSON schema of the documents in a bucket, made from their classes and from the docstrings under their fields."""
+"""The JSON schema of the documents in a bucket, made from their classes and the docstrings under their fields."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MODULES = (batch, commit_log, documents, head, registry, segment)
 
 
 def manifest_schema() -> str:
-    """The JSON schema as a block of the documentation. KeyError for a field without a docstring."""
+    """The JSON schema as a block of the documentation. Raises KeyError for a field without a docstring."""
     _, definitions = msgspec.json.schema_components(DOCUMENTS, ref_template="#/$defs/{name}")
     schema = {"$defs": {name: _described(_class(name), each) for name, each in definitions.items()}}
     return f"```json\n{json.dumps(schema, indent=1)}\n```\n"

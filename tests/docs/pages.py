@@ -1,7 +1,7 @@
-"""The documentation as it lies in the repository: its pages, their blocks, tables and links.
+"""The documentation in the repository: its pages, with their blocks, tables and links.
 
-Two kinds of text in it are made by code and compared with it: what stands between `<!-- made: name -->` and
-`<!-- /made -->`, and the answers in `console` blocks. `renew.py` writes both anew.
+Code generates two kinds of text and compares them with the pages: the parts between `<!-- made: name -->` and
+`<!-- /made -->`, and the answers in `console` blocks. `renew.py` rewrites both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _below(folder: str, pattern: str) -> list[str]:
 
 DESIGN = tuple(_below("docs/design", "*.md"))
 BESIDE_DOCS = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", *_below("examples", "**/README.md"))
-"""Pages of the site that lie beside `docs/`."""
+"""Pages of the site that are outside `docs/`."""
 PAGES = ("README.md", *BESIDE_DOCS, *(page for page in _below("docs", "**/*.md") if page not in DESIGN))
 
 _FENCE = re.compile(r"^```(?P<language>\w*)(?: (?P<name>\S+))?\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -32,7 +32,7 @@ _HEADING = re.compile(r"^(#+) (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, the file name behind it ("" for none), its text, and the line it begins in."""
+    """A fenced block: its language, the file name after it ("" for none), its text, and the line where it begins."""
 
     language: str
     name: str
@@ -45,7 +45,7 @@ def read(page: str) -> str:
 
 
 def blocks(page: str, *languages: str) -> list[Block]:
-    """The page's blocks of these languages (of all, when none is named), in order."""
+    """The page's blocks in these languages (in all, if none is named), in order."""
     text = read(page)
     found = (
         Block(m["language"], m["name"] or "", m["text"], text.count("\n", 0, m.start()) + 1)
@@ -55,46 +55,46 @@ def blocks(page: str, *languages: str) -> list[Block]:
 
 
 def made(page: str) -> dict[str, str]:
-    """What the page says to be made by code, by name."""
+    """The generated parts of the page, by name."""
     return {m["name"]: m["text"] for m in _MADE.finditer(read(page))}
 
 
 def with_made(text: str, make: Callable[[str], str]) -> str:
-    """The page's text with every made part made anew."""
+    """The page's text with every generated part made again."""
     return _MADE.sub(lambda m: m["open"] + make(m["name"]) + m["close"], text)
 
 
 def links(page: str) -> Iterator[str]:
-    """Targets of the page's links, outside of code."""
+    """Targets of the page's links, outside code."""
     text = re.sub(r"`[^`\n]*`", "", _FENCE.sub("", read(page)))
     return (m["target"] for m in _LINK.finditer(text))
 
 
 def linked_pages(page: str) -> set[str]:
-    """Pages of the repository to which the page's links lead."""
+    """Pages of the repository that the page links to."""
     targets = (target.partition("#")[0] for target in links(page) if "://" not in target)
     found = ((ROOT / page).parent / path for path in targets if path.endswith(".md"))
     return {each.resolve().relative_to(ROOT).as_posix() for each in found}
 
 
 def images(page: str) -> dict[str, str]:
-    """The page's images, by their targets, with the text that stands for each where it is not seen."""
+    """The page's images by their targets, with their alternative texts."""
     return {m["target"]: m["alt"] for m in _IMAGE.finditer(read(page))}
 
 
 def anchors(page: str) -> set[str]:
-    """The names under which the page's headings can be linked, as GitHub makes them."""
+    """The anchors of the page's headings, as GitHub makes them."""
     titles = (title for _, title in _HEADING.findall(_FENCE.sub("", read(page))))
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def prose(page: str) -> str:
-    """The page without its blocks and made parts."""
+    """The page without its blocks and generated parts."""
     return _FENCE.sub("", _MADE.sub("", read(page)))
 
 
 def section(page: str, title: str) -> str:
-    """The text under a heading, up to the next heading that is not below it."""
+    """The text under a heading, up to the next heading of the same or a higher level."""
     text = read(page)
     marks = [(m.start(), m.end(), len(m[1]), m[2]) for m in _HEADING.finditer(text)]
     index = next(number for number, mark in enumerate(marks) if mark[3] == title)
@@ -119,7 +119,7 @@ def table(text: str) -> list[dict[str, str]]:
 
 
 def code(cell: str) -> str:
-    """The text of a table's cell without the marks of code."""
+    """The text of a table cell without the code marks."""
     return cell.strip("`").replace("\\|", "|")
 
 

@@ -1,6 +1,6 @@
-"""Writes what code makes in the documentation: tables, examples and the answers of the command.
+"""Writes the generated parts of the documentation: tables, examples and the answers of the command.
 
-`make docs` runs it; look at the difference before you commit it.
+`make docs` runs it. Review the difference before you commit it.
 """
 
 import logging

@@ -1,8 +1,8 @@
-"""A page's `console` blocks as commands that are run: what follows a `$ ` line is what that command answers.
+"""Runs a page's `console` blocks as commands: the text after a `$ ` line is the answer of that command.
 
-All blocks of a page are one sitting in one folder, on a fresh bucket of a real server; blocks with a file name
-are files of that folder, and one that is named like the page's bucket tells which keys lie there before. The page's
-bucket and access key stand for those of the server.
+All blocks of a page run in one session: one folder and a fresh bucket of a real server. Blocks with a file name are
+files of that folder. A block with the name of the page's bucket lists the keys that exist before. The bucket and
+access key on the page represent those of the server.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from docs import pages
 BUCKET = "my-bucket"
 ACCESS_KEY_ID = "AKIAIOSFODNN7EXAMPLE"
 _DRAWN = re.compile(r"\.[0-9a-f]{8}(?=\.jsonl?\b)")
-"""What an attempt at a sync draws for the name of its segment."""
+"""The random name of a segment that an attempt at a sync draws."""
 _BLOCK = re.compile(r"(?<=^```console\n)(?P<text>.*?)(?=^```$)", re.MULTILINE | re.DOTALL)
 
 
@@ -44,7 +44,7 @@ class Sitting:
         path.chmod(0o700)
 
     def _configured(self, text: str) -> str:
-        """A destination's configuration that reaches the server; any other as it is."""
+        """A destination's configuration that reaches the server. Any other text stays unchanged."""
         config = json.loads(text)
         if "s3_bucket_name" not in config:
             return text
@@ -53,7 +53,7 @@ class Sitting:
         return json.dumps({**config, **keys, **place})
 
     def answer(self, command: str) -> str:
-        """What the command prints, standard error included, with the page's names in it."""
+        """The output of the command, including standard error, with the names on the page."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "WORKER_"))}
         path = f"{self._folder}:{os.environ['PATH']}"
         environment = {**inherited, "PATH": path, "AWS_EC2_METADATA_DISABLED": "true"}
@@ -73,7 +73,7 @@ class Sitting:
 
 
 def renewed(page: str, text: str, server: S3Server, folder: Path, command: str) -> str:
-    """The page's text with the answers that its commands give now."""
+    """The page's text with the current answers of its commands."""
     sitting = Sitting(server, folder, command)
     for block in pages.blocks(page):
         if block.name:

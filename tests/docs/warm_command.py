@@ -1,7 +1,7 @@
-"""`s3dest` without its imports each time: a process that has imported everything, and forks for whoever calls.
+"""Runs `s3dest` without repeating its imports: a process that has imported everything forks for each caller.
 
-A caller sends its arguments, environment and folder over a socket, with its three streams; it gets the exit code. What
-runs is the command's own entry, in a process of its own.
+A caller sends its arguments, environment and folder over a socket, with its three streams, and receives the exit
+code. The fork runs the entry point of the command.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ with socket.socket(socket.AF_UNIX) as server:
 
 @contextmanager
 def warm_command(folder: Path) -> Iterator[str]:
-    """Gives the address of a warm command that lasts as long as the block; its socket lies in the folder."""
+    """Yields the address of a warm command that lives as long as the block. Its socket is in the folder."""
     address = str(folder / "socket")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)

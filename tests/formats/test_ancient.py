@@ -1,4 +1,4 @@
-"""Days before 1582 and moments before 1900 in Parquet and Avro: every reader finds them as they were."""
+"""Days before 1582 and moments before 1900 in Parquet and Avro: every reader finds the original values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _assert_found(rows: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.parametrize("way", BATCHES)
-def test_parquet_readers_find_them(tmp_path: Path, way: str) -> None:
+def test_parquet_readers_find_ancient_dates(tmp_path: Path, way: str) -> None:
     path = tmp_path / "ancient.parquet"
     path.write_bytes(written(ParquetFormat(), STREAM, [BATCHES[way]()]))
     _assert_found(pq.read_table(path).to_pylist())
@@ -41,15 +41,16 @@ def test_parquet_readers_find_them(tmp_path: Path, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", BATCHES)
-def test_avro_readers_find_them(way: str) -> None:
+def test_avro_readers_find_ancient_dates(way: str) -> None:
     _assert_found(list(fastavro.reader(io.BytesIO(written(AvroFormat(), STREAM, [BATCHES[way]()])))))
 
 
-class TestFilesSayWhichCalendarTheyFollow:
-    """In the words that Spark 3 looks for: its rules compare versions as texts, from "3.1.0" on for every type."""
+class TestFilesNameTheirCalendar:
+    """The metadata is what Spark 3 looks for. Spark compares versions as texts, so "3.1.0" or later covers every
+    type."""
 
     @staticmethod
-    def _assert_said(metadata: dict[str, str]) -> None:
+    def _assert_calendar_entries(metadata: dict[str, str]) -> None:
         assert metadata["org.apache.spark.version"] >= "3.1.0"
         assert not {"org.apache.spark.legacyDateTime", "org.apache.spark.legacyINT96"} & metadata.keys()
 
@@ -60,7 +61,7 @@ class TestFilesSayWhichCalendarTheyFollow:
         data = written(ParquetFormat(compression_codec=codec), STREAM, batches)
         for each in (data, *([without_lzo(data)] if codec == "LZO" else [])):
             metadata = pq.read_metadata(io.BytesIO(each)).metadata
-            self._assert_said({name.decode(): value.decode() for name, value in metadata.items()})
+            self._assert_calendar_entries({name.decode(): value.decode() for name, value in metadata.items()})
 
     def test_avro(self) -> None:
-        self._assert_said(dict(fastavro.reader(io.BytesIO(written(AvroFormat(), STREAM, []))).metadata))
+        self._assert_calendar_entries(dict(fastavro.reader(io.BytesIO(written(AvroFormat(), STREAM, []))).metadata))

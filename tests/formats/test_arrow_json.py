@@ -115,7 +115,7 @@ def _stored(number: int, kind: pa.DataType) -> pa.Array:
     ],
     ids=str,
 )
-def test_moments_have_a_text_up_to_the_bounds_and_are_refused_beyond(kind, first, first_text, last, last_text):
+def test_moments_within_the_bounds_have_a_text_and_others_are_refused(kind, first, first_text, last, last_text):
     assert _texts(x=_stored(first, kind))[1] == f'{{"x":"{first_text}"}}'.encode()
     last_text = "9999-12-31T23:59:59.999999"[: 23 if last < 10**15 else 26] + "Z" if last_text is ... else last_text
     assert _texts(x=_stored(last, kind))[1] == f'{{"x":"{last_text}"}}'.encode()
@@ -175,7 +175,7 @@ def test_an_interval_is_an_iso_8601_duration_whose_parts_keep_their_units(months
 
 
 @pytest.mark.parametrize("kind", ["sparse", "dense"])
-def test_of_a_union_it_is_the_value_that_is_held(kind):
+def test_the_text_of_a_union_is_that_of_its_value(kind):
     codes = pa.array([0, 1, 1, 0], pa.int8())
     if kind == "sparse":
         column = pa.UnionArray.from_sparse(codes, [pa.array(["a", "", "", None]), pa.array([0, 1, None, 0])])
@@ -186,13 +186,13 @@ def test_of_a_union_it_is_the_value_that_is_held(kind):
     assert _texts(x=column.slice(1, 2)) == [b'{"x":1}', b'{"x":null}']
 
 
-def test_two_columns_of_one_name_are_refused():
+def test_two_columns_with_the_same_name_are_refused():
     data = pa.RecordBatch.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
     with pytest.raises(RecordError, match="same name"):
         json_texts(ArrowBatch(data, np.zeros(1)))
 
 
-def test_json_batches_are_their_own_texts():
+def test_json_batches_keep_their_texts():
     batch = batch_of([b'{"a" : 1}'])
     assert json_texts(batch) is batch.raws
 

@@ -1,4 +1,4 @@
-"""Avro container files, by the specification and by independent readers."""
+"""Avro container files, checked against the specification and with independent readers."""
 
 from __future__ import annotations
 
@@ -72,19 +72,19 @@ def test_header_and_every_block_end_with_the_marker():
     assert data.endswith(MARKER)
 
 
-def test_blocks_are_cut_near_64_000_bytes():
+def test_blocks_end_near_64_000_bytes():
     data = written(AvroFormat(), STREAM, [batch_of(map(user, range(3000)))])
     sizes = [len(block.bytes_.getvalue()) for block in fastavro.block_reader(io.BytesIO(data))]
     assert all(64_000 <= size < 65_000 for size in sizes[:-1])
 
 
-def test_what_happened_to_values_is_told():
+def test_changed_values_are_counted():
     batch = batch_of([{"id": "12"}, {"id": "x"}, {"id": 1, "new": 2}])
     tally = encoder(AvroFormat(), STREAM).encode(batch, entropy_of(batch)).tally
     assert tally == Tally(coerced={"id": 1}, overflowed={"id": 1}, undeclared={"new": 1})
 
 
-def test_misfits_fail_where_asked():
+def test_misfits_fail_on_request():
     batch = batch_of([{"id": 1}, {"id": "x"}])
     with pytest.raises(RecordError, match="id"):
         encoder(AvroFormat(), STREAM, on_mismatch="fail").encode(batch, entropy_of(batch))

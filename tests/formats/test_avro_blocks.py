@@ -1,4 +1,4 @@
-"""Block bodies against fastavro's record-by-record writer, byte for byte."""
+"""Block bodies equal those of fastavro's record-by-record writer, byte for byte."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _rows_and_record(properties, records):
 
 
 def _by_fastavro(record: Record, data: pa.RecordBatch, ids, emitted_at) -> list[bytes]:
-    """Each record written on its own, logical types as the integers behind them."""
+    """Each record written separately, with logical types as their underlying integers."""
     schema = fastavro.parse_schema(_without_logical_types(avro_schema(record)))
     columns = [retyped(column, integer_type(column.type)) for column in data.columns]
     plain = pa.RecordBatch.from_arrays(columns, names=data.schema.names).to_pylist()
@@ -64,7 +64,8 @@ def _record(schema, row):
 
 
 def _value(schema, value):
-    """Arrow's shape of a nullable value → fastavro's, where a tuple names the branch that a struct's member is."""
+    """Converts a nullable value from Arrow's form to fastavro's, where a tuple names the branch of a struct's
+    member."""
     if value is None or schema == "null":
         return None
     branches = schema[1:]
@@ -92,12 +93,12 @@ def _encoded(record, data, ids, emitted_at):
 
 
 @given(streams())
-def test_generated_records_have_fastavros_bytes(generated):
+def test_generated_records_have_the_bytes_of_fastavro(generated):
     found = _rows_and_record(*generated)
     assert _encoded(*found) == _by_fastavro(*found)
 
 
-def test_records_of_every_kind_have_fastavros_bytes():
+def test_records_of_every_kind_have_the_bytes_of_fastavro():
     found = _rows_and_record(stream_of().json_schema["properties"], list(map(user, range(300))))
     assert _encoded(*found) == _by_fastavro(*found)
 
@@ -108,7 +109,7 @@ def test_slices_of_columns_have_the_bytes_of_their_rows():
     assert _encoded(record, data.slice(7, 20), ids[7:27], emitted_at[7:27]) == whole[7:27]
 
 
-def test_a_null_list_that_covers_items_has_none():
+def test_a_null_list_over_items_has_no_items():
     hidden = pa.ListArray.from_arrays([0, 2, 3], pa.array(["a", "b", "c"]), mask=pa.array([True, False]))
     assert _one_column(Array(STRING), hidden) == [b"\x00", b"\x02\x02\x02\x02c\x00"]
 
@@ -125,7 +126,7 @@ def test_nulls_alone_have_no_bytes():
     assert _one_column(Array(NULL), pa.array([[None, None], []])) == [b"\x02\x04\x00", b"\x02\x00"]
 
 
-def test_a_union_takes_the_branch_whose_member_is_set():
+def test_a_union_has_the_branch_of_its_set_member():
     kind = Union((LONG, BOOLEAN, STRING))
     rows = [{"a": 1}, {"b": True}, {"c": "x"}, None, {}]
     column = pa.array(rows, pa.struct([("a", pa.int64()), ("b", pa.bool_()), ("c", pa.string())]))
@@ -133,14 +134,14 @@ def test_a_union_takes_the_branch_whose_member_is_set():
 
 
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 4095, 4096, 100_000])
-def test_texts_of_any_size_stand_behind_their_length(size):
+def test_texts_of_any_size_follow_their_length(size):
     texts = pa.array(["x" * size, None, "y"])
     expected = [b"\x02" + varint(size) + b"x" * size, b"\x00", b"\x02\x02y"]
     assert _one_column(STRING, texts) == expected
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1) | st.none(), min_size=1))
-def test_any_long_has_fastavros_bytes(numbers):
+def test_any_long_has_the_bytes_of_fastavro(numbers):
     schema = fastavro.parse_schema(["null", "long"])
     expected = []
     for number in numbers:
@@ -174,12 +175,12 @@ def test_a_record_larger_than_a_block_is_a_block():
     assert [count for count, _ in blocks(record_rows(*found))] == [1, 2]
 
 
-def test_no_record_makes_no_block():
+def test_no_records_make_no_block():
     found = _rows_and_record({"text": {"type": "string"}}, [])
     assert list(blocks(record_rows(*found))) == []
 
 
-def test_emission_times_are_written_as_they_are():
+def test_emission_times_are_written_unchanged():
     record = Record("r", None, ())
     overflow = pa.nulls(1, pa.map_(pa.string(), pa.string()))
     row = record_rows(record, [overflow], np.full((1, 36), 48, np.uint8), np.array([EMITTED_AT])).to_pylist()[0]

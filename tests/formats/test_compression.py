@@ -46,7 +46,7 @@ def test_more_effort_gives_smaller_objects():
     assert sizes[0] > sizes[1] > sizes[2]
 
 
-def test_small_is_as_small_as_the_usual_level():
+def test_small_effort_compresses_like_the_usual_level():
     assert len(_gzipped("small", TEXT * 5)) <= 1.02 * len(gzip.compress(TEXT * 5, 6))
 
 
@@ -69,7 +69,7 @@ DECODERS = {
 
 
 @pytest.mark.parametrize("codec", DECODERS)
-def test_a_block_is_decoded_by_the_codec_that_its_name_says(codec):
+def test_a_block_is_decoded_by_the_named_codec(codec):
     name, decode = DECODERS[codec]
     written_name, compress = avro_codec(AvroFormat(codec=codec))
     assert written_name == name
@@ -77,12 +77,12 @@ def test_a_block_is_decoded_by_the_codec_that_its_name_says(codec):
     assert decode(compress(b"")) == b""
 
 
-def test_snappy_blocks_end_with_the_checksum_of_what_they_hold():
+def test_snappy_blocks_end_with_the_checksum_of_their_content():
     _, compress = avro_codec(AvroFormat(codec="snappy"))
     assert compress(TEXT)[-4:] == zlib.crc32(TEXT).to_bytes(4, "big")
 
 
-def test_every_deflate_level_gives_other_bytes_and_0_stores():
+def test_every_deflate_level_produces_different_bytes_and_0_stores():
     blocks = [avro_codec(AvroFormat(codec="Deflate", compression_level=level))[1](TEXT) for level in range(10)]
     assert len(set(blocks)) == 10
     assert all(_inflated(block) == TEXT for block in blocks)
@@ -97,7 +97,7 @@ def test_deflate_defaults_to_level_0():
     )[1](TEXT)
 
 
-def test_every_xz_level_gives_other_bytes():
+def test_every_xz_level_produces_different_bytes():
     blocks = [avro_codec(AvroFormat(codec="xz", compression_level=level))[1](TEXT) for level in range(10)]
     assert len(set(blocks)) == 10
     assert all(lzma.decompress(block) == TEXT for block in blocks)
@@ -121,7 +121,7 @@ def test_zstandard_checksum_sets_the_frames_flag(checksum):
     assert zstd.get_frame_info(frame).decompressed_size == len(TEXT)
 
 
-def test_a_damaged_zstandard_block_with_checksum_is_noticed():
+def test_a_damaged_zstandard_block_with_checksum_is_detected():
     _, compress = avro_codec(AvroFormat(codec="zstandard", include_checksum=True))
     frame = bytearray(compress(TEXT))
     frame[-1] ^= 1
@@ -130,7 +130,7 @@ def test_a_damaged_zstandard_block_with_checksum_is_noticed():
 
 
 @pytest.mark.parametrize("codec", DECODERS)
-def test_many_threads_compress_as_one_does(codec):
+def test_many_threads_compress_to_the_same_bytes_as_one(codec):
     _, compress = avro_codec(AvroFormat(codec=codec))
     blocks = [TEXT[start:] for start in range(0, 6000, 500)]
     with ThreadPoolExecutor(4) as threads:

@@ -1,4 +1,4 @@
-"""CSV: cells are the source's values in its own spelling."""
+"""CSV cells hold the source's values in its own spelling."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ A = {"a": {"type": "string"}}
 
 
 def _cells(raw: bytes, properties=A, chosen=FLAT) -> bytes:
-    """What stands behind the envelope in a record's line."""
+    """The cells after the envelope in the line of a record."""
     text = written(chosen, stream_of(properties), [batch_of([raw])])
     assert text.endswith(b"\r\n")
     return text[:-2].split(b"\r\n", 1)[1].split(b",", 2)[2]
@@ -49,7 +49,7 @@ def test_without_flattening_the_last_column_is_the_compact_record():
     )
 
 
-def test_every_object_has_a_header_also_without_records():
+def test_every_object_has_a_header_even_without_records():
     assert written(FLAT, stream_of(A), []) == b'"_airbyte_ab_id","_airbyte_emitted_at","a"\r\n'
 
 
@@ -90,7 +90,7 @@ def test_a_missing_field_is_an_empty_cell():
 
 
 @pytest.mark.parametrize("rest", [b'{"a":"x"}', b'{"a": "x", "b": 1}', b'{"b":[1]}', b"{}", rb'{"\u0061":1}'], ids=repr)
-def test_of_a_repeated_key_the_last_value_is_the_cell_and_the_others_are_counted_or_kept(rest):
+def test_the_last_value_of_a_repeated_key_is_the_cell_and_the_others_are_counted_or_kept(rest):
     raw = b'{"a":1,"b":2,"a":null,"b":3,"a":4}'
     assert _cells(raw) == b"4"
     assert _cells(raw, chosen=KEPT) == b'4,"{""_airbyte_additional_properties.b"":2,""a"":1,""b"":3}"'
@@ -102,7 +102,7 @@ def test_of_a_repeated_key_the_last_value_is_the_cell_and_the_others_are_counted
         assert tally.undeclared.get("b", 0) == others.undeclared.get("b", 0) + 2
 
 
-def test_nulls_side_by_side_are_all_empty():
+def test_adjacent_nulls_are_all_empty():
     records = [b'{"a":null}'] * 5 + [b'{"a":"null"}']
     text = written(FLAT, stream_of(A), [batch_of(records)]).decode()
     assert [line.split(",")[2] for line in text.splitlines()[1:]] == ["", "", "", "", "", '"null"']
@@ -114,7 +114,7 @@ def test_undeclared_fields_are_counted_by_name_and_not_landed():
     assert _cells(b'{"a":"x","new":1}') == b'"x"'
 
 
-def test_undeclared_fields_are_kept_as_json_where_asked():
+def test_undeclared_fields_are_kept_as_json_on_request():
     raw = b'{"a":"x","n":[ 1.50],"m":"q\\"","k":null}'
     header = written(KEPT, stream_of(A), []).strip()
     assert header.endswith(b',"a","_airbyte_additional_properties"')
@@ -136,23 +136,23 @@ def test_names_that_json_escapes_are_columns_too(name):
     assert [row[2] for row in rows] == [name, "1", "2"]
 
 
-def test_a_stream_without_properties_has_the_envelope_alone():
+def test_a_stream_without_properties_has_only_the_envelope():
     text = written(FLAT, stream_of({}), [batch_of([b"{}", b"{}"])])
     assert [line.count(b",") for line in text.split(b"\r\n")] == [1, 1, 1, 0]
 
 
-def test_a_stream_may_have_thousands_of_columns():
+def test_a_stream_can_have_thousands_of_columns():
     properties = {f"field {n}": {"type": "integer"} for n in range(3000)}
     assert _cells(json.dumps({"field 2999": 7}).encode(), properties).count(b",") == 2999
 
 
-def test_what_is_no_object_is_refused_with_its_number():
+def test_a_record_that_is_not_an_object_is_refused_with_its_number():
     with pytest.raises(RecordError, match=r"Record 2 of a batch is no JSON object .*\[1\]"):
         _tally([b'{"a":1}', b"[1]"])
 
 
 @given(st.lists(streams(), min_size=1, max_size=3), st.randoms())
-def test_what_an_encoder_has_seen_before_changes_nothing(generated, random):
+def test_the_output_does_not_depend_on_earlier_records_of_the_encoder(generated, random):
     properties = generated[0][0]
     records = [record for _, found in generated for record in found]
     formatted = encoder(KEPT, stream_of(properties))

@@ -1,4 +1,4 @@
-"""Cells of many records at once are what each value's cell is alone."""
+"""Cells of many records together equal the cell of each value alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract that every format keeps: what is written is read back, whatever the batches, threads and settings."""
+"""The contract of every format: what is written is read back, whatever the batches, threads and settings."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_an_empty_batch_changes_nothing(name):
 
 
 @every_format
-def test_ids_and_emission_times_are_those_given(name):
+def test_ids_and_emission_times_are_preserved(name):
     stream, batch = stream_of(), batch_of(map(user, range(3)))
     table = _read(name, stream, written(FORMATS[name], stream, [batch]))
     ids = [bytes(row).decode() for row in record_ids(entropy_of(batch))]
@@ -78,7 +78,7 @@ def test_ids_and_emission_times_are_those_given(name):
 
 
 @every_format
-def test_what_a_user_wrote_is_what_a_reader_finds(name):
+def test_a_reader_finds_what_a_user_wrote(name):
     stream = stream_of()
     row = _read(name, stream, written(FORMATS[name], stream, [batch_of([user(0)])])).to_pylist()[0]
     assert row["name"] == 'Zoë "0"\n'
@@ -90,7 +90,7 @@ def test_what_a_user_wrote_is_what_a_reader_finds(name):
 
 
 @every_format
-def test_every_format_gives_the_same_table(name):
+def test_every_format_produces_the_same_table(name):
     stream = stream_of()
     batches = [batch_of(map(user, range(20))), batch_of(map(user, range(20, 23)))]
     expected = _read("avro", stream, written(FORMATS["avro"], stream, batches))
@@ -98,7 +98,7 @@ def test_every_format_gives_the_same_table(name):
 
 
 @given(streams())
-def test_generated_records_come_back_alike_from_every_format(generated):
+def test_generated_records_are_read_back_equally_from_every_format(generated):
     properties, records = generated
     stream, batch = stream_of(properties), batch_of(records)
     plain = _read("jsonl", stream, written(FORMATS["jsonl"], stream, [batch]))
@@ -117,7 +117,7 @@ DEEP = {
 
 @pytest.mark.parametrize(("levels", "names"), [(50, FORMATS), (99, ["avro", "parquet"])], ids=["50", "99"])
 @pytest.mark.parametrize("shape", DEEP)
-def test_deep_records_come_back_alike_from_every_format(shape, levels, names):
+def test_deep_records_are_read_back_equally_from_every_format(shape, levels, names):
     outer, inside, holding = DEEP[shape]
     schema, value = LEAF, 5
     for _ in range(levels):
@@ -136,7 +136,7 @@ def test_deep_records_come_back_alike_from_every_format(shape, levels, names):
 
 
 def _unwrapped(value):
-    """A deep value without overflow maps and members of unions; the text that stands for the deepest part is read."""
+    """A deep value without overflow maps and members of unions. The text that represents the deepest part is parsed."""
     if isinstance(value, dict) and "a" in value:
         return {"a": _unwrapped(value["a"])}
     if isinstance(value, dict):
@@ -176,7 +176,7 @@ def test_one_encoder_writes_many_objects(name):
 
 
 @every_format
-def test_arrow_batches_land_as_the_same_records_in_json_do(name):
+def test_arrow_batches_land_like_the_same_records_in_json(name):
     columns = {"id": [1, 2], "name": ["a", None], "score": [0.5, -2.0], "tags": [["x"], []]}
     stream = stream_of({key: USERS[key] for key in columns})
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
@@ -187,7 +187,7 @@ def test_arrow_batches_land_as_the_same_records_in_json_do(name):
 
 
 @every_format
-def test_the_records_text_may_be_any_buffer(name):
+def test_the_text_of_a_record_can_be_any_buffer(name):
     stream = stream_of()
     batch = batch_of(map(user, range(4)))
     views = JsonBatch([memoryview(raw) for raw in batch.raws], batch.emitted_at, batch.nbytes)

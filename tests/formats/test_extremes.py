@@ -1,4 +1,4 @@
-"""Values at the edges, found again by programs that nobody here wrote: exactly, or with their text in the overflow."""
+"""Extreme values are read back by independent programs, either exactly or with their text in the overflow."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_two_thousand_columns_are_found_by_every_reader():
     assert {name: cells[name] for name in record} == {name: str(value) for name, value in record.items()}
 
 
-def test_what_is_empty_or_null_throughout_is_found_as_that(tmp_path):
+def test_columns_that_are_always_empty_or_null_are_read_back(tmp_path):
     properties = {
         "object": {"type": "object"},
         "null": {"type": "null"},

@@ -1,4 +1,4 @@
-"""Every format and codec, read by programs that nobody here wrote: what the source said is there, all of it."""
+"""Every format and codec is read by independent programs, which find everything that the source wrote."""
 
 from __future__ import annotations
 
@@ -42,36 +42,36 @@ from s3dest_dagster.settings.formats import (
 ENVELOPE = ("_airbyte_ab_id", "_airbyte_emitted_at")
 LAYOUTS = ("named", "member")
 SEEDS = st.integers(0, 1 << 32)
-"""What streams are made up of: hypothesis looks for seeds, since its own ways to draw deep values are slow."""
+"""Seeds for streams. Hypothesis only varies the seeds, because its own strategies for deep values are slow."""
 
 
-def made_up(seed: int, rows: int = 40) -> tuple[Any, list[bytes]]:
-    """A stream, and records of it: clean or dirty, plain or of every kind."""
+def generated(seed: int, rows: int = 40) -> tuple[Any, list[bytes]]:
+    """A stream and its records: clean or dirty, plain or of every kind."""
     r = Random(seed)
     schema, how = junk.json_schema(r, plain=r.random() < 0.3), junk.taste(r)
     return stream_of(schema["properties"]), [junk.record(r, schema, how) for _ in range(r.randrange(rows))]
 
 
-def assert_all_there(stream, rows, raws):
+def assert_nothing_lost(stream, rows, raws):
     kind = record_type(stream.json_schema, stream.name, stream.namespace)
     for row, raw in zip(rows, raws, strict=True):
         assert lost(kind, row, raw.decode()) == [], raw.decode()
 
 
 @given(SEEDS)
-def test_fastavro_finds_every_value_under_every_codec(seed):
-    stream, raws = made_up(seed)
+def test_fastavro_finds_every_value_with_every_codec(seed):
+    stream, raws = generated(seed)
     plain: list[Any] | None = None
     for codec in get_args(AvroCodecName):
         rows = list(fastavro.reader(io.BytesIO(written(AvroFormat(codec=codec), stream, [batch_of(raws)]))))
         assert plain is None or rows == plain
         plain = rows
-    assert_all_there(stream, rows, raws)
+    assert_nothing_lost(stream, rows, raws)
 
 
 @given(SEEDS)
-def test_arrow_finds_every_value_under_every_parquet_codec(seed):
-    stream, raws = made_up(seed)
+def test_arrow_finds_every_value_with_every_parquet_codec(seed):
+    stream, raws = generated(seed)
     for layout in LAYOUTS:
         plain: pa.Table | None = None
         for codec in get_args(ParquetCodec):
@@ -79,23 +79,23 @@ def test_arrow_finds_every_value_under_every_parquet_codec(seed):
             table = pq.read_table(io.BytesIO(without_lzo(data) if codec == "LZO" else data))
             assert plain is None or table.equals(plain)
             plain = table
-        assert_all_there(stream, table.to_pylist(), raws)
+        assert_nothing_lost(stream, table.to_pylist(), raws)
 
 
 @given(seed=SEEDS)
 def test_polars_and_duckdb_find_every_value_of_parquet(tmp_path_factory, seed):
-    stream, raws = made_up(seed)
+    stream, raws = generated(seed)
     path = tmp_path_factory.getbasetemp() / "generated.parquet"
     for layout in LAYOUTS:
         path.write_bytes(written(ParquetFormat(union_layout=layout), stream, [batch_of(raws)]))
-        assert_all_there(stream, pl.read_parquet(path).to_dicts(), raws)
+        assert_nothing_lost(stream, pl.read_parquet(path).to_dicts(), raws)
         found = duckdb.sql(f"from '{path}'")
-        assert_all_there(stream, [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()], raws)
+        assert_nothing_lost(stream, [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()], raws)
 
 
 @given(SEEDS)
-def test_json_lines_are_the_sources_own_text(seed):
-    stream, raws = made_up(seed)
+def test_json_lines_keep_the_text_of_the_source(seed):
+    stream, raws = generated(seed)
     for flattening, compression in product(Flattening, TextCompression):
         chosen = JsonlFormat(flattening=flattening, compression=compression)
         lines = _text(written(chosen, stream, [batch_of(raws)]), compression).split("\n")[:-1]
@@ -111,7 +111,7 @@ def test_json_lines_are_the_sources_own_text(seed):
 
 @given(SEEDS)
 def test_csv_has_a_cell_for_every_value(seed):
-    stream, raws = made_up(seed)
+    stream, raws = generated(seed)
     properties = stream.json_schema["properties"]
     for flattening, compression in product(Flattening, TextCompression):
         kept = flattening is Flattening.ROOT
@@ -128,7 +128,8 @@ def test_csv_has_a_cell_for_every_value(seed):
 
 
 def _is_beyond(name: str, value: str, beyond: list[tuple[str, str]]) -> bool:
-    """Whether the column of additional properties has it, under its name or one made of it where that was taken."""
+    """Whether the column of additional properties contains the value, under its name or under a derived name if that
+    was taken."""
     found = [text for key, text in beyond if key == name or key.endswith(f".{name}")]
     return any(json.loads(text) == json.loads(value) for text in found)
 
@@ -144,7 +145,7 @@ def _text(data: bytes, compression: TextCompression) -> str:
 
 
 class ByRules(RecordConverter):
-    """The slow road: every record by the rules of conversion, one value at a time."""
+    """The slow path: converts every record by the rules, one value at a time."""
 
     def _of_json(self, raws):
         return self._by_rules(raws)
@@ -152,8 +153,8 @@ class ByRules(RecordConverter):
 
 @pytest.mark.parametrize("chosen", [AvroFormat(), *(ParquetFormat(union_layout=each) for each in LAYOUTS)], ids=repr)
 @given(SEEDS)
-def test_the_fast_and_the_slow_road_give_the_same_bytes(chosen, seed):
-    stream, raws = made_up(seed, rows=200)
+def test_the_fast_and_the_slow_path_produce_the_same_bytes(chosen, seed):
+    stream, raws = generated(seed, rows=200)
     batches = [batch_of(raws[:120]), batch_of(raws[120:])]
     slow = encoder(chosen, stream)
     slow._converter = ByRules(slow._converter.record, layout=slow._converter.layout)
@@ -161,8 +162,8 @@ def test_the_fast_and_the_slow_road_give_the_same_bytes(chosen, seed):
 
 
 @given(SEEDS)
-def test_the_fast_and_the_slow_way_to_cells_give_the_same_bytes(seed):
-    stream, raws = made_up(seed)
+def test_the_fast_and_the_slow_path_to_cells_produce_the_same_bytes(seed):
+    stream, raws = generated(seed)
     chosen = CsvFormat(flattening=Flattening.ROOT, additional_properties_column=True)
     slow = encoder(chosen, stream)
     slow._reader._decoder._generated = None

@@ -1,4 +1,4 @@
-"""JSON Lines: the source's bytes between the envelope's."""
+"""JSON Lines: the bytes of the source between those of the envelope."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ def _id(batch, number=0):
     return bytes(record_ids(entropy_of(batch))[number])
 
 
-def test_a_line_is_the_envelope_around_the_sources_own_bytes():
+def test_a_line_is_the_envelope_around_the_bytes_of_the_source():
     raw = rb'{"id" :  1.50,"big":12345678901234567890,"text":"\u00e9\/","dup":1,"dup":2}'
     batch = batch_of([raw])
     line = b'{"_airbyte_ab_id":"%b","_airbyte_emitted_at":"%d","_airbyte_data":%b}\n' % (_id(batch), EMITTED_AT, raw)
     assert written(PLAIN, STREAM, [batch]) == line
 
 
-def test_emission_times_are_texts_or_numbers_as_asked():
+def test_emission_times_are_texts_or_numbers_as_configured():
     batch = batch_of([b"{}"])
     numbered = JsonlFormat(compression=TextCompression.NONE, emitted_at="number")
     assert json.loads(written(PLAIN, STREAM, [batch]))["_airbyte_emitted_at"] == str(EMITTED_AT)
     assert json.loads(written(numbered, STREAM, [batch]))["_airbyte_emitted_at"] == EMITTED_AT
 
 
-def test_flattened_lines_spread_the_fields_in_the_sources_order():
+def test_flattened_lines_have_the_fields_in_the_order_of_the_source():
     raw = b'{"z": 1.50,"a":{"b" :[ ]},"undeclared":null}'
     batch = batch_of([raw])
     line = b'{"_airbyte_ab_id":"%b","_airbyte_emitted_at":"%d",%b\n' % (_id(batch), EMITTED_AT, raw[1:])
@@ -47,7 +47,7 @@ def test_flattened_lines_spread_the_fields_in_the_sources_order():
 
 
 @pytest.mark.parametrize("empty", [b"{}", b"{ }", b"{\t }"])
-def test_a_flattened_empty_record_is_the_envelope_alone(empty):
+def test_a_flattened_empty_record_is_only_the_envelope(empty):
     lines = written(FLAT, STREAM, [batch_of([b'{"id":1}', empty, b'{ "id":2}'])]).splitlines()
     assert [sorted(json.loads(line)) for line in lines] == [
         ["_airbyte_ab_id", "_airbyte_emitted_at", "id"],
@@ -57,7 +57,7 @@ def test_a_flattened_empty_record_is_the_envelope_alone(empty):
 
 
 @pytest.mark.parametrize("key", ['"_airbyte_ab_id"', r'"_airbyte_\u0061b_id"', r'"\u005fairbyte_ab_id"'])
-def test_a_field_named_like_the_envelope_moves_and_is_counted(key):
+def test_a_field_named_like_the_envelope_is_moved_and_counted(key):
     batch = batch_of([b'{"id":1}', b'{"a":1,%b:{"x":[1.50]},"b":2}' % key.encode()])
     encoded = encoder(FLAT, STREAM).encode(batch, entropy_of(batch))
     line = encoded.payload.splitlines()[1]
@@ -67,7 +67,7 @@ def test_a_field_named_like_the_envelope_moves_and_is_counted(key):
     assert encoded.tally.undeclared == {"_airbyte_ab_id": 1}
 
 
-def test_a_moved_field_joins_what_the_record_has_there_already():
+def test_a_moved_field_joins_the_existing_additional_properties():
     record = {"_airbyte_ab_id": 1, "_airbyte_additional_properties": {"a": 2, "_airbyte_ab_id": 3}}
     line = json.loads(written(FLAT, STREAM, [batch_of([record])]))
     assert line["_airbyte_additional_properties"] == {
@@ -77,7 +77,7 @@ def test_a_moved_field_joins_what_the_record_has_there_already():
     }
 
 
-def test_names_that_stand_twice_stay_where_others_move_away():
+def test_repeated_names_stay_if_other_fields_are_moved():
     raw = b'{"a":1,"_airbyte_ab_id":2,"a":3,"_airbyte_ab_id":4,"_airbyte_additional_properties":{"x":5,"x":6}}'
     batch = batch_of([raw])
     encoded = encoder(FLAT, STREAM).encode(batch, entropy_of(batch))
@@ -87,7 +87,7 @@ def test_names_that_stand_twice_stay_where_others_move_away():
     assert encoded.tally.undeclared == {"_airbyte_ab_id": 2}
 
 
-def test_an_envelope_name_within_a_value_stays_where_it_is():
+def test_an_envelope_name_within_a_value_is_not_moved():
     raw = b'{"a":{"_airbyte_ab_id":1},"b":"\\"_airbyte_ab_id\\""}'
     batch = batch_of([raw])
     encoded = encoder(FLAT, STREAM).encode(batch, entropy_of(batch))

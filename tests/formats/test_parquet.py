@@ -1,4 +1,4 @@
-"""Parquet: sizes, codecs and layout as set, by the file's own metadata and by independent readers."""
+"""Parquet: sizes, codecs and layout follow the settings, according to the file's metadata and independent readers."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _numbers(count: int, *, distinct: int = 1 << 62, start: int = 0) -> ArrowBat
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_every_codec_is_in_the_file_and_read_by_all(codec, tmp_path):
+def test_every_codec_is_in_the_file_and_supported_by_all_readers(codec, tmp_path):
     path = tmp_path / "users.parquet"
     path.write_bytes(written(ParquetFormat(compression_codec=codec), STREAM, [batch_of(map(user, range(60)))]))
     named = {"LZ4": "LZ4_RAW"}.get(codec, codec)
@@ -67,7 +67,7 @@ def test_lists_maps_and_moments_have_the_forms_of_the_parquet_format():
 
 
 @pytest.mark.parametrize("batch_rows", [1000, 30_000, 300_000])
-def test_row_groups_have_the_asked_size_whatever_the_batches(batch_rows):
+def test_row_groups_have_the_configured_size_whatever_the_batches(batch_rows):
     batches = [_numbers(batch_rows, start=start) for start in range(0, 300_000, batch_rows)]
     groups = _groups(ParquetFormat(block_size_mb=4), batches)
     assert sum(groups) == 300_000
@@ -86,7 +86,7 @@ def test_many_small_batches_make_one_row_group():
     assert _groups(ParquetFormat(), [_numbers(10, start=start) for start in range(0, 1000, 10)]) == [1000]
 
 
-def test_more_rows_than_the_librarys_own_limit_make_one_row_group():
+def test_more_rows_than_the_limit_of_pyarrow_make_one_row_group():
     stream = stream_of({})
     rows = 1_100_000
     batch = ArrowBatch(pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([]))), np.zeros(rows, np.int64))
@@ -100,7 +100,7 @@ def test_more_rows_than_the_librarys_own_limit_make_one_row_group():
     assert _file(bytes(out)).metadata.num_row_groups == 1
 
 
-def test_rows_held_back_are_told_and_given_up_on_demand():
+def test_buffered_rows_are_reported_and_released_on_demand():
     formatted = encoder(ParquetFormat(), NUMBERS)
     out = bytearray()
     writer = formatted.open(out.extend, MARKER)
@@ -132,7 +132,7 @@ def test_an_abandoned_object_stays_incomplete():
 
 
 def page_count(data: bytes, column: int) -> int:
-    """Data pages of a column, counted by their headers (the dictionary's is one more)."""
+    """The number of data pages of a column, counted by their headers (the dictionary has one more)."""
     from s3dest_dagster.formats.parquet_lzo import ThriftReader, get
 
     chunk = _file(data).metadata.row_group(0).column(column)
@@ -148,7 +148,7 @@ def page_count(data: bytes, column: int) -> int:
 
 
 @pytest.mark.parametrize(("page_size_kb", "expected"), [(8, 100), (64, 13), (1024, 1)])
-def test_pages_have_the_asked_size(page_size_kb, expected):
+def test_pages_have_the_configured_size(page_size_kb, expected):
     chosen = ParquetFormat(page_size_kb=page_size_kb, dictionary_encoding=False)
     data = written(chosen, NUMBERS, [_numbers(100_000)])
     assert page_count(data, 2) == pytest.approx(expected, rel=0.06)
@@ -156,7 +156,7 @@ def test_pages_have_the_asked_size(page_size_kb, expected):
 
 @pytest.mark.parametrize("batch_rows", [50, 1000])
 @pytest.mark.parametrize(("page_size_kb", "expected"), [(32, 250), (1024, 10)])
-def test_pages_of_long_texts_have_the_asked_size_whatever_the_batches(page_size_kb, expected, batch_rows):
+def test_pages_of_long_texts_have_the_configured_size_whatever_the_batches(page_size_kb, expected, batch_rows):
     stream = stream_of({"text": {"type": "string"}})
     records = [{"text": f"{number:<10000}"} for number in range(1000)]
     batches = [batch_of(records[first : first + batch_rows]) for first in range(0, 1000, batch_rows)]
@@ -164,20 +164,20 @@ def test_pages_of_long_texts_have_the_asked_size_whatever_the_batches(page_size_
     assert page_count(written(chosen, stream, batches), 2) == pytest.approx(expected, rel=0.2)
 
 
-def test_the_dictionary_of_long_texts_is_given_up_at_the_asked_size():
+def test_the_dictionary_of_long_texts_ends_at_the_configured_size():
     stream = stream_of({"text": {"type": "string"}})
     batch = batch_of([{"text": f"{number:<10000}"} for number in range(500)])
     chunk = _file(written(ParquetFormat(dictionary_page_size_kb=64), stream, [batch])).metadata.row_group(0).column(2)
     assert chunk.data_page_offset - chunk.dictionary_page_offset < 128 << 10
 
 
-def test_dictionaries_are_written_or_not_as_asked():
+def test_dictionaries_are_written_as_configured():
     for asked in (True, False):
         data = written(ParquetFormat(dictionary_encoding=asked), NUMBERS, [_numbers(5000, distinct=10)])
         assert _file(data).metadata.row_group(0).column(3).has_dictionary_page is asked
 
 
-def test_the_dictionarys_size_is_bounded_as_asked():
+def test_the_size_of_the_dictionary_is_limited_as_configured():
     sizes = {}
     for kilobytes in (16, 1024):
         chosen = ParquetFormat(dictionary_page_size_kb=kilobytes)
@@ -196,7 +196,7 @@ def test_gzip_has_level_6():
     assert sizes[0] == pytest.approx(sizes[1], rel=0.02)
 
 
-def test_unions_are_named_or_numbered_as_asked(tmp_path):
+def test_unions_are_named_or_numbered_as_configured(tmp_path):
     path = tmp_path / "x.parquet"
     found = {}
     for layout in ("named", "member"):
@@ -208,12 +208,12 @@ def test_unions_are_named_or_numbered_as_asked(tmp_path):
     assert found["member"][0][1] == {"member0": None, "member1": "long ago"}
 
 
-def test_the_member_layout_carries_the_streams_avro_schema():
+def test_the_member_layout_contains_the_avro_schema_of_the_stream():
     metadata = _file(written(ParquetFormat(union_layout="member"), STREAM, [])).metadata.metadata
     assert json.loads(metadata[b"parquet.avro.schema"]) == avro_schema(record_type(STREAM.json_schema, "users", None))
 
 
-def test_the_named_layout_carries_an_avro_schema_of_its_own_columns():
+def test_the_named_layout_contains_an_avro_schema_of_its_own_columns():
     properties = {
         "day": {"type": "string", "format": "date"},
         "both": {"type": ["integer", "string", "object"], "properties": {"x": {"type": ["number", "boolean"]}}},
@@ -223,19 +223,19 @@ def test_the_named_layout_carries_an_avro_schema_of_its_own_columns():
     file = _file(written(ParquetFormat(), stream_of(properties), []))
     schema = json.loads(file.metadata.metadata[b"parquet.avro.schema"])
     fastavro.parse_schema(schema)
-    assert _shape_of_avro(schema) == _shape_of_arrow(file.schema_arrow)
+    assert _structure_of_avro(schema) == _structure_of_arrow(file.schema_arrow)
 
 
-def _shape_of_avro(schema):
+def _structure_of_avro(schema):
     if isinstance(schema, list):
         assert len(schema) == 2
-        return _shape_of_avro(schema[1])
+        return _structure_of_avro(schema[1])
     if isinstance(schema, str):
         return schema
     if schema["type"] == "record":
-        return {field["name"]: _shape_of_avro(field["type"]) for field in schema["fields"]}
+        return {field["name"]: _structure_of_avro(field["type"]) for field in schema["fields"]}
     if schema["type"] == "array":
-        return [_shape_of_avro(schema["items"])]
+        return [_structure_of_avro(schema["items"])]
     return schema["type"]
 
 
@@ -250,14 +250,14 @@ _AVRO_NAMES = {
 }
 
 
-def _shape_of_arrow(kind):
+def _structure_of_arrow(kind):
     if isinstance(kind, pa.Schema | pa.StructType):
-        return {field.name: _shape_of_arrow(field.type) for field in kind}
+        return {field.name: _structure_of_arrow(field.type) for field in kind}
     if pa.types.is_map(kind):
         return "map"
-    return [_shape_of_arrow(kind.value_type)] if pa.types.is_list(kind) else _shape_of_scalar(kind)
+    return [_structure_of_arrow(kind.value_type)] if pa.types.is_list(kind) else _structure_of_scalar(kind)
 
 
-def _shape_of_scalar(kind):
+def _structure_of_scalar(kind):
     name = _AVRO_NAMES[kind]
     return name if kind != pa.timestamp("ms", "UTC") else "long"

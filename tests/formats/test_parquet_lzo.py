@@ -1,4 +1,4 @@
-"""Parquet with LZO: the pages are rewritten, everything else is the uncompressed file's."""
+"""Parquet with LZO: the pages are rewritten, and everything else equals the uncompressed file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_footer_says_lzo_and_the_sizes_add_up():
     assert sum(chunk.total_compressed_size for chunk in chunks) < 0.8 * sum(c.total_uncompressed_size for c in chunks)
 
 
-def test_without_lzo_it_is_the_uncompressed_file():
+def test_the_decompressed_file_equals_the_uncompressed_one():
     batches = _batches()
     data = without_lzo(written(LZO, STREAM, batches))
     expected = pq.read_table(io.BytesIO(written(PLAIN, STREAM, batches)))
@@ -61,7 +61,7 @@ def test_an_lzo_file_without_rows_is_valid():
     assert pq.ParquetFile(io.BytesIO(data)).metadata.num_rows == 0
 
 
-def test_pages_leave_as_soon_as_their_row_group_is_written():
+def test_pages_are_returned_as_soon_as_their_row_group_is_written():
     formatted = encoder(LZO, STREAM)
     out = bytearray()
     writer = formatted.open(out.extend, MARKER)
@@ -72,7 +72,7 @@ def test_pages_leave_as_soon_as_their_row_group_is_written():
     assert len(writer._rewriter._held) == 0
 
 
-def test_blocks_are_framed_as_hadoop_does():
+def test_blocks_have_the_frames_of_hadoop():
     body = bytes(range(256)) * 1024  # two blocks of 128 KiB
     framed = lzo_compressor()(body)
     first = int.from_bytes(framed[4:8], "big")
@@ -82,11 +82,11 @@ def test_blocks_are_framed_as_hadoop_does():
 
 
 @given(st.binary(max_size=2000))
-def test_any_body_comes_back(body):
+def test_any_body_is_restored(body):
     assert lzo_decompressor()(lzo_compressor()(body)) == body
 
 
-def test_a_missing_package_is_named_when_the_encoder_is_made(monkeypatch):
+def test_the_encoder_names_a_missing_package(monkeypatch):
     real = builtins.__import__
 
     def without_lzallright(name, *args, **kwargs):

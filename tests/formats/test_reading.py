@@ -1,4 +1,4 @@
-"""Reading objects back where they are not just what was written a moment ago."""
+"""Objects are read back that differ from those just written."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOW = stream_of({"id": {"type": "integer"}, "born": {"type": "string", "format":
 
 
 @pytest.mark.parametrize("chosen", FORMATS, ids=repr)
-def test_columns_that_an_older_object_lacks_are_null(chosen):
+def test_columns_missing_from_an_older_object_are_null(chosen):
     data = written(chosen, BEFORE, [batch_of([{"id": 1, "born": "2001-02-03"}])])
     table = read_table(chosen, NOW, data)
     assert table.column_names[2:] == ["id", "born", "new", "_airbyte_additional_properties"]
@@ -51,7 +51,7 @@ def test_files_and_views_are_read_like_bytes(chosen):
 
 
 @pytest.mark.parametrize("chosen", FORMATS, ids=repr)
-def test_dates_before_the_common_era_come_back_as_texts(chosen):
+def test_dates_before_the_common_era_are_read_as_texts(chosen):
     records = [{"id": 1, "born": "0044-03-15 BC"}, {"id": 2, "born": "2001-02-03"}]
     table = read_table(chosen, BEFORE, written(chosen, BEFORE, [batch_of(records)]))
     assert table["born"].to_pylist() == [None, dt.date(2001, 2, 3)]
@@ -68,7 +68,7 @@ def test_a_list_with_a_text_that_is_no_date_overflows_as_json():
 
 
 @pytest.mark.parametrize("chosen", [*FORMATS, CsvFormat(flattening=FLAT, additional_properties_column=True)], ids=repr)
-def test_the_earlier_value_of_a_name_that_stands_twice_comes_back(chosen):
+def test_the_earlier_value_of_a_repeated_name_is_read_back(chosen):
     data = written(chosen, BEFORE, [batch_of([b'{"id":1,"z":1,"id":2,"z":[2],"born":"2001-02-03"}'])])
     (row,) = read_table(chosen, BEFORE, data).to_pylist()
     assert (row["id"], row["born"]) == (2, dt.date(2001, 2, 3))
@@ -77,7 +77,7 @@ def test_the_earlier_value_of_a_name_that_stands_twice_comes_back(chosen):
         assert row["_airbyte_additional_properties"] == earlier
 
 
-def test_an_undeclared_field_of_csv_comes_back_from_its_column():
+def test_an_undeclared_field_of_csv_is_read_from_its_column():
     chosen = CsvFormat(flattening=Flattening.ROOT, additional_properties_column=True)
     stream = stream_of()
     rows = read_table(chosen, stream, written(chosen, stream, [batch_of([user(0)])])).to_pylist()
@@ -89,6 +89,6 @@ def test_objects_without_gzip_are_read_under_gzip_settings():
     assert read_table(JsonlFormat(), BEFORE, data)["id"].to_pylist() == [1]
 
 
-def test_damaged_csv_is_told_with_its_place():
+def test_damaged_csv_is_reported_with_its_position():
     with pytest.raises(RecordError, match="damaged at byte"):
         read_table(CsvFormat(), BEFORE, b'"_airbyte_ab_id","_airbyte_emitted_at"\r\n"a"b,1\r\n')

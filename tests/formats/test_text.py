@@ -1,4 +1,4 @@
-"""Objects of lines: what the lines are put together from, and their compression aside."""
+"""Objects of lines: how the lines are assembled, and their compression in the background."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_integers_become_their_decimal_digits(numbers):
 
 
 @given(st.lists(st.tuples(st.binary(max_size=3), st.binary(max_size=3))), st.binary(max_size=2))
-def test_lines_are_head_body_and_tail_in_turn(lines, tail):
+def test_lines_consist_of_head_body_and_tail(lines, tail):
     whole = join_lines([head for head, _ in lines], [memoryview(body) for _, body in lines], tail)
     assert whole == b"".join(head + body + tail for head, body in lines)
 
@@ -42,7 +42,7 @@ def _lines(number: int) -> Encoded:
 @pytest.mark.parametrize(
     "settings", [CsvFormat(), JsonlFormat(), JsonlFormat(compression=TextCompression.NONE)], ids=repr
 )
-def test_an_object_is_the_same_wherever_its_lines_are_compressed(settings):
+def test_an_object_does_not_depend_on_where_its_lines_are_compressed(settings):
     written: list[bytes] = []
     with ThreadPoolExecutor(2) as threads:
         for background in (None, lambda work: threads.submit(work).result):
@@ -57,7 +57,7 @@ def test_an_object_is_the_same_wherever_its_lines_are_compressed(settings):
     assert written[0] == written[1]
 
 
-def test_lines_that_are_compressed_aside_are_told_and_reach_the_object_with_the_next():
+def test_lines_compressed_in_the_background_are_reported_and_arrive_with_the_next_call():
     begun: list[Callable[[], bytes]] = []
 
     def background(work: Callable[[], bytes]) -> Callable[[], bytes]:
@@ -78,7 +78,7 @@ def test_lines_that_are_compressed_aside_are_told_and_reach_the_object_with_the_
     assert gzip.decompress(b"".join(chunks)) == _lines(1).payload + _lines(2).payload
 
 
-def test_what_compressing_aside_meets_is_raised_by_the_next_call():
+def test_an_error_of_background_compression_is_raised_by_the_next_call():
     def background(work: Callable[[], bytes]) -> Callable[[], bytes]:
         def outcome() -> bytes:
             raise MemoryError

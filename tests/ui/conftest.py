@@ -15,7 +15,7 @@ import pytest
 from servers import S3Server, rclone_server
 from ui import chromium
 from ui.small_png import small_png
-from web_interface import PATIENCE_S, ROOT, Instance, dagster_dev, new_instance, tail
+from web_interface import ROOT, TIME_LIMIT_S, Instance, dagster_dev, new_instance, tail
 
 FAILED = ROOT / ".browser" / "failed"
 IMAGES = ROOT / "docs" / "images"
@@ -70,7 +70,7 @@ def browser() -> Iterator[Any]:
     assert path, chromium.MISSING
     with sync_playwright() as playwright:
         launched = playwright.chromium.launch(
-            executable_path=path, args=["--disable-dev-shm-usage", "--disable-gpu"], timeout=PATIENCE_S * 1000
+            executable_path=path, args=["--disable-dev-shm-usage", "--disable-gpu"], timeout=TIME_LIMIT_S * 1000
         )
         yield launched
         launched.close()
@@ -80,7 +80,7 @@ def browser() -> Iterator[Any]:
 def page(browser: Any, served: Served, request: pytest.FixtureRequest) -> Iterator[Any]:
     """A fresh page; every wait on it is for a condition, and patient."""
     opened = browser.new_page(base_url=served.url, viewport={"width": 1440, "height": 1050})
-    opened.set_default_timeout(PATIENCE_S * 1000)
+    opened.set_default_timeout(TIME_LIMIT_S * 1000)
     failed_before = request.session.testsfailed
     yield opened
     if request.session.testsfailed > failed_before:
