@@ -26,7 +26,7 @@ from s3dest_dagster.dagster.assets import AssetSettings, apply_settings, run_log
 from s3dest_dagster.dagster.config import look_up
 from s3dest_dagster.dagster.failures import as_dagster_failures, failure_of_streams
 from s3dest_dagster.dagster.metadata import Preview
-from s3dest_dagster.dagster.outputs import continues_from
+from s3dest_dagster.dagster.outputs import state_to_continue
 from s3dest_dagster.dagster.run_landing import ProgressLines, StepReport, add_partition_metadata, new_sync, now
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name, check_distinct
 from s3dest_dagster.errors import S3DestError, SettingsError
@@ -37,9 +37,9 @@ from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.printable import printable, printable_lines
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.sources import MultiStreamSource
-from s3dest_dagster.sources.airbyte.states import Reached, resumption
+from s3dest_dagster.sources.airbyte.states import Reached, Resumption, resumption
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
+from s3dest_dagster.stream import Scope, Stream, StreamId
 
 
 @runtime_checkable
@@ -222,9 +222,14 @@ class _PartitionRun:
         if not unread:
             return
         try:
+            resumed = self._resumption(unread)
+            if resumed.warning is not None:
+                self.context.log.warning(printable(resumed.warning))
+            for landing in unread:
+                landing.continue_from(resumed.lineage)
             reading = self.run.source.with_variables(look_up).read(
                 [landing.stream for landing in unread],
-                state=self._states(unread),
+                state=resumed.states,
                 config_values=self._values(),
                 log=run_log(self.context),
             )
@@ -238,28 +243,18 @@ class _PartitionRun:
         except S3DestError as error:
             landings.source_failed(error)
 
-    def _states(self, landings: Sequence[Landing]) -> Sequence[bytes]:
-        """The states from which the source continues. Empty for partitions and full refreshes, which start from the
-        beginning."""
-        resumed = resumption(
+    def _resumption(self, landings: Sequence[Landing]) -> Resumption:
+        """Where the source continues; nowhere for partitions and full refreshes, which begin anew."""
+        return resumption(
             {landing.stream.id: self._reached(landing) for landing in landings},
             partial(text_of, self.target.bucket),
             in_full=[landing.stream.id for landing in landings if not self.run.source.is_incremental(landing.stream)],
             are_all=len(landings) == len(self.run.streams),
         )
-        if resumed.warning is not None:
-            self.context.log.warning(printable(resumed.warning))
-        for landing in landings:
-            landing.continue_from(resumed.lineage)
-        return resumed.states
 
     def _reached(self, landing: Landing) -> Reached | None:
-        if landing.scope.partition is not None or landing.stream.sync_mode is not SyncMode.APPEND:
-            return None
-        state = landing.last_state
-        if state is None or not continues_from(state, self.run.source.is_incremental(landing.stream)):
-            return None
-        return Reached(state.text, state.lineage)
+        state = state_to_continue(landing, is_incremental=self.run.source.is_incremental(landing.stream))
+        return None if state is None else Reached(state.text, state.lineage)
 
     def _scope(self, stream: StreamId) -> Scope:
         if self.run.partitions is None or self.partition is None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from inspect import isgenerator
 from itertools import chain
@@ -64,30 +65,31 @@ def land_output(
     stream = stream_of(key, context.definition_metadata, context.output_metadata)
     scopes = scopes_of(context, stream.id)
     if value is None:
-        context.log.info("The asset gave nothing (None), so nothing was landed. An empty list empties what is there.")
-        set_data_version(key, common_version(unchanged_version(version_before(key, partition)) for partition in scopes))
+        _keep_what_is_there(context, scopes)
         return
     rows = preview_rows_of(context.definition_metadata, preview_rows)
     partitions = context.asset_partitions_def if context.has_asset_partitions else None
-    try:
-        with (
-            open_target(destination, bucket, clock=now, entropy=os.urandom) as target,
-            StepReport(context, target.bucket, partitions) as report,
-        ):
-            for scope, records in split_by_scope(value, scopes):
-                preview, started = Preview(stream, rows), time.monotonic()
-                receipt = _land(context, records, target, stream, scope, preview, report)
-                seconds = time.monotonic() - started
-                metadata = report.add(key, scope.partition, stream, receipt, seconds=seconds, preview=preview)
-                if len(scopes) == 1:
-                    context.add_output_metadata(metadata)
-                else:
-                    add_partition_metadata(key, scope.partition, metadata)
-            set_data_version(key, report.finish(key))
-    finally:
-        if isgenerator(value):
-            # It may not have been read to its end. Closing it releases its resources now.
-            value.close()
+    with (
+        # A generator may not be read to its end: what it holds is released at the end of the block.
+        closing(value) if isgenerator(value) else nullcontext(),
+        open_target(destination, bucket, clock=now, entropy=os.urandom) as target,
+        StepReport(context, target.bucket, partitions) as report,
+    ):
+        output = _Output(context, stream, target, report, rows)
+        for scope, records in split_by_scope(value, scopes):
+            metadata = output.land(scope, records)
+            if len(scopes) == 1:
+                context.add_output_metadata(metadata)
+            else:
+                add_partition_metadata(key, scope.partition, metadata)
+        set_data_version(key, report.finish(key))
+
+
+def _keep_what_is_there(context: dg.OutputContext, scopes: Iterable[str | None]) -> None:
+    """Land nothing: the asset keeps the data version that its partitions have."""
+    key = context.asset_key
+    context.log.info("The asset gave nothing (None), so nothing was landed. An empty list empties what is there.")
+    set_data_version(key, common_version(unchanged_version(version_before(key, partition)) for partition in scopes))
 
 
 def _accept_only_none(context: dg.OutputContext, value: Any) -> None:
@@ -103,32 +105,42 @@ def _accept_only_none(context: dg.OutputContext, value: Any) -> None:
     )
 
 
-def _land(
-    context: dg.OutputContext,
-    records: Any,
-    target: Target,
-    stream: Stream,
-    scope: Scope,
-    preview: Preview,
-    report: StepReport,
-) -> Receipt:
-    with (
-        located(scope),
-        Landing(
-            target,
-            stream,
-            new_sync(context.asset_key, scope.partition),
-            scope=scope,
-            allow_empty=records.allow_empty if isinstance(records, DeferredRead) else True,
-            on_progress=partial(ProgressLines(str(scope), context.log.info).update, scope.stream),
-            on_checkpoint=report.log_checkpoint,
-        ) as landing,
-    ):
-        if not landing.recorded:
-            with _opened(records, landing) as items:
-                for item in preview.watch(items):
-                    landing.append(item)
-        return landing.commit()
+@dataclass(frozen=True, slots=True)
+class _Output:
+    """One output of a step, whose scopes are landed one after another."""
+
+    context: dg.OutputContext
+    stream: Stream
+    target: Target
+    report: StepReport
+    preview_rows: int
+
+    def land(self, scope: Scope, records: Any) -> dict[str, Any]:
+        """Land the records of one scope. Returns the metadata of its materialization."""
+        preview, started = Preview(self.stream, self.preview_rows), time.monotonic()
+        receipt = self._publish(scope, records, preview)
+        seconds = time.monotonic() - started
+        key = self.context.asset_key
+        return self.report.add(key, scope.partition, self.stream, receipt, seconds=seconds, preview=preview)
+
+    def _publish(self, scope: Scope, records: Any, preview: Preview) -> Receipt:
+        with (
+            located(scope),
+            Landing(
+                self.target,
+                self.stream,
+                new_sync(self.context.asset_key, scope.partition),
+                scope=scope,
+                allow_empty=records.allow_empty if isinstance(records, DeferredRead) else True,
+                on_progress=partial(ProgressLines(str(scope), self.context.log.info).update, scope.stream),
+                on_checkpoint=self.report.log_checkpoint,
+            ) as landing,
+        ):
+            if not landing.recorded:
+                with _opened(records, landing) as items:
+                    for item in preview.watch(items):
+                        landing.append(item)
+            return landing.commit()
 
 
 # ---------------------------------------------------------------------- which records land in which scope
@@ -226,7 +238,8 @@ def _range(scopes: Mapping[str | None, Scope]) -> str:
 def _opened(records: Any, landing: Landing) -> Iterator[Iterable[SourceItem | Batch]]:
     """The items of one scope's records, valid inside the `with`."""
     if isinstance(records, DeferredRead):
-        records = records.open(_state_to_continue(landing, records))
+        state = state_to_continue(landing, is_incremental=records.is_incremental)
+        records = records.open(None if state is None else state.text.encode())
     if isinstance(records, AbstractContextManager) and not (isinstance(records, Iterable) or is_arrow(records)):
         with records as items:
             yield _items(items)
@@ -234,22 +247,16 @@ def _opened(records: Any, landing: Landing) -> Iterator[Iterable[SourceItem | Ba
         yield _items(records)
 
 
-def _state_to_continue(landing: Landing, read: DeferredRead) -> bytes | None:
-    """The state from which the source continues. None if it starts from the beginning, as for partitions and full
-    refreshes."""
-    if landing.scope.partition is not None or landing.stream.sync_mode is not SyncMode.APPEND:
-        return None
-    state = landing.last_state
-    return state.text.encode() if state is not None and continues_from(state, read.is_incremental) else None
-
-
-def continues_from(state: ReachedState, is_incremental: bool) -> bool:
-    """Whether a read continues from the state.
+def state_to_continue(landing: Landing, *, is_incremental: bool) -> ReachedState | None:
+    """The state from which a source continues; None if it begins anew, as for partitions and full refreshes.
 
     A read that is not incremental continues only if the last sync was interrupted: the state at the end of a complete
     read says that nothing is left.
     """
-    return is_incremental or not state.complete
+    if landing.scope.partition is not None or landing.stream.sync_mode is not SyncMode.APPEND:
+        return None
+    state = landing.last_state
+    return state if state is not None and (is_incremental or not state.complete) else None
 
 
 def _items(records: Any) -> Iterable[SourceItem | Batch]:
