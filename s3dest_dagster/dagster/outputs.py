@@ -69,9 +69,10 @@ def land_output(
         return
     rows = preview_rows_of(context.definition_metadata, preview_rows)
     partitions = context.asset_partitions_def if context.has_asset_partitions else None
+    # A generator may not be read to its end: what it holds is released at the end of the block.
+    release: AbstractContextManager[Any] = closing(value) if isgenerator(value) else nullcontext()
     with (
-        # A generator may not be read to its end: what it holds is released at the end of the block.
-        closing(value) if isgenerator(value) else nullcontext(),
+        release,
         open_target(destination, bucket, clock=now, entropy=os.urandom) as target,
         StepReport(context, target.bucket, partitions) as report,
     ):
