@@ -244,7 +244,7 @@ class _PartitionRun:
             landings.source_failed(error)
 
     def _resumption(self, landings: Sequence[Landing]) -> Resumption:
-        """Where the source continues; nowhere for partitions and full refreshes, which begin anew."""
+        """Where the source continues. Partitions and full refreshes start from the beginning."""
         return resumption(
             {landing.stream.id: self._reached(landing) for landing in landings},
             partial(text_of, self.target.bucket),

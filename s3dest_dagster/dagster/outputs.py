@@ -69,7 +69,7 @@ def land_output(
         return
     rows = preview_rows_of(context.definition_metadata, preview_rows)
     partitions = context.asset_partitions_def if context.has_asset_partitions else None
-    # A generator may not be read to its end: what it holds is released at the end of the block.
+    # A generator may not have been read to its end. Closing it releases its resources now.
     release: AbstractContextManager[Any] = closing(value) if isgenerator(value) else nullcontext()
     with (
         release,
@@ -87,7 +87,7 @@ def land_output(
 
 
 def _keep_what_is_there(context: dg.OutputContext, scopes: Iterable[str | None]) -> None:
-    """Land nothing: the asset keeps the data version that its partitions have."""
+    """Lands nothing: the asset keeps the data version that its partitions have."""
     key = context.asset_key
     context.log.info("The asset gave nothing (None), so nothing was landed. An empty list empties what is there.")
     set_data_version(key, common_version(unchanged_version(version_before(key, partition)) for partition in scopes))
@@ -117,7 +117,7 @@ class _Output:
     preview_rows: int
 
     def land(self, scope: Scope, records: Any) -> dict[str, Any]:
-        """Land the records of one scope. Returns the metadata of its materialization."""
+        """Lands the records of one scope. Returns the metadata of its materialization."""
         preview, started = Preview(self.stream, self.preview_rows), time.monotonic()
         receipt = self._publish(scope, records, preview)
         seconds = time.monotonic() - started
@@ -249,7 +249,8 @@ def _opened(records: Any, landing: Landing) -> Iterator[Iterable[SourceItem | Ba
 
 
 def state_to_continue(landing: Landing, *, is_incremental: bool) -> ReachedState | None:
-    """The state from which a source continues; None if it begins anew, as for partitions and full refreshes.
+    """The state from which a source continues. None if it starts from the beginning, as for partitions and full
+    refreshes.
 
     A read that is not incremental continues only if the last sync was interrupted: the state at the end of a complete
     read says that nothing is left.

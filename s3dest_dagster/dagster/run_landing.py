@@ -20,7 +20,7 @@ from typing import Any
 import dagster as dg
 
 from s3dest_dagster.dagster.metadata import Preview, digest, receipt_metadata
-from s3dest_dagster.ingest.receipt import Progress, Receipt
+from s3dest_dagster.ingest.receipt import Progress, Receipt, Sample, StreamProgress
 from s3dest_dagster.ingest.target import resident_bytes
 from s3dest_dagster.printable import amount, printable, size
 from s3dest_dagster.settings.connector_config import JOB_ID_VARIABLE
@@ -252,34 +252,28 @@ class ProgressLines:
         self._title = title
         self._log = log
         self._clock = clock
-        self._memory = memory
-        self._progress: dict[StreamId, Progress] = {}
-        self._last = (clock(), 0, 0)
+        self._progress = StreamProgress(clock, memory=memory, window_s=_EVERY_S)
+        self._logged_at = clock()
 
     def update(self, stream: StreamId, progress: Progress) -> None:
         """Notes the progress of one stream, and logs that of all streams if a line is due."""
-        self._progress[stream] = progress
+        self._progress.update(stream, progress)
         now = self._clock()
-        if now - self._last[0] >= _EVERY_S:
-            self._log(self._line(now))
+        if now - self._logged_at >= _EVERY_S:
+            self._logged_at = now
+            self._log(self._line(self._progress.sample()))
 
-    def _line(self, now: float) -> str:
-        rows, objects, total = (self._sum(name) for name in ("rows", "objects", "bytes"))
-        (last_time, last_rows, last_total), self._last = self._last, (now, rows, total)
-        seconds = now - last_time
+    def _line(self, sample: Sample) -> str:
         parts = [
-            amount(rows, "record"),
-            amount(objects, "object"),
-            size(total),
-            f"{(rows - last_rows) / seconds:,.0f} records/s",
-            f"{(total - last_total) / 1e6 / seconds:,.1f} MB/s",
+            amount(sample.total.rows, "record"),
+            amount(sample.total.objects, "object"),
+            size(sample.total.bytes),
+            f"{sample.rows_per_s:,.0f} records/s",
+            f"{sample.bytes_per_s / 1e6:,.1f} MB/s",
         ]
-        if (memory := self._memory()) is not None:
-            parts.append(f"memory {memory / 1e6:,.0f} MB")
+        if sample.memory is not None:
+            parts.append(f"memory {sample.memory / 1e6:,.0f} MB")
         return printable(f"{self._title}: {', '.join(parts)}")
-
-    def _sum(self, name: str) -> int:
-        return sum(getattr(progress, name) for progress in self._progress.values())
 
 
 def checkpoint_sentence(receipt: Receipt) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from s3dest_dagster.commit.documents import attempt_of
 from s3dest_dagster.commit.head import PublishedSync
 from s3dest_dagster.commit.segment import Counts, SchemaChanges, Segment, SegmentObject
 from s3dest_dagster.ingest.object_writer import CloseReason
-from s3dest_dagster.stream import Scope
+from s3dest_dagster.ingest.target import resident_bytes
+from s3dest_dagster.stream import Scope, StreamId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,76 @@ class Progress:
     """Objects begun."""
     bytes: int = 0
     """Bytes written, compressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The progress of all streams at one moment."""
+
+    streams: Mapping[StreamId, Progress]
+    """The progress of each stream."""
+    total: Progress
+    """The sum over all streams."""
+    rows_per_s: float
+    """Records read per second."""
+    bytes_per_s: float
+    """Bytes written per second."""
+    memory: int | None
+    """Memory of the process in bytes; None if the system does not report it."""
+    seconds: float
+    """Seconds since the sync began."""
+
+
+class StreamProgress:
+    """Collects the progress of streams that land side by side, and computes their sum and rates when asked.
+
+    Updating costs next to nothing. One thread may update while another samples.
+
+    Args:
+        window_s: Rates are those of the last `window_s` seconds.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        *,
+        memory: Callable[[], int | None] = resident_bytes,
+        window_s: float = 5.0,
+    ) -> None:
+        self._clock = clock
+        self._memory = memory
+        self._window_s = window_s
+        self._progress: dict[StreamId, Progress] = {}
+        self._begin = clock()
+        self._marks = deque([(self._begin, 0, 0)])
+
+    def update(self, stream: StreamId, progress: Progress) -> None:
+        """Notes the newest progress of a stream."""
+        self._progress[stream] = progress
+
+    def sample(self, *, whole: bool = False) -> Sample:
+        """The progress now. With `whole`, the rates are averages since the beginning."""
+        streams = self._progress.copy()
+        of_all = streams.values()
+        total = Progress(
+            rows=sum(progress.rows for progress in of_all),
+            objects=sum(progress.objects for progress in of_all),
+            bytes=sum(progress.bytes for progress in of_all),
+        )
+        now = self._clock()
+        while len(self._marks) > 1 and self._marks[1][0] <= now - self._window_s:
+            self._marks.popleft()
+        then, rows, nbytes = (self._begin, 0, 0) if whole else self._marks[0]
+        self._marks.append((now, total.rows, total.bytes))
+        seconds = now - then or 1.0
+        return Sample(
+            streams,
+            total,
+            rows_per_s=(total.rows - rows) / seconds,
+            bytes_per_s=(total.bytes - nbytes) / seconds,
+            memory=self._memory(),
+            seconds=now - self._begin,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

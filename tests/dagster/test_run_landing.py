@@ -8,8 +8,9 @@ import dagster as dg
 
 from s3dest_dagster import stream_asset
 from s3dest_dagster.dagster import run_landing
-from s3dest_dagster.dagster.run_landing import ProgressLines, resident_bytes
+from s3dest_dagster.dagster.run_landing import ProgressLines
 from s3dest_dagster.ingest.receipt import Progress
+from s3dest_dagster.ingest.target import resident_bytes
 from s3dest_dagster.stream import StreamId
 
 USERS, ORDERS = StreamId("crm", "users"), StreamId("crm", "orders")
@@ -17,10 +18,10 @@ USERS, ORDERS = StreamId("crm", "users"), StreamId("crm", "orders")
 
 def logged_lines(*at: tuple[float, StreamId, int], memory: int | None = 512_000_000) -> list[str]:
     """The lines of a landing that begins at 0 and has, at each moment, this many records of 1 kB."""
-    moments = iter([0.0, *(moment for moment, _, _ in at)])
+    now = [0.0]
     lines: list[str] = []
-    progress = ProgressLines("crm", lines.append, clock=lambda: next(moments), memory=lambda: memory)
-    for _, stream, rows in at:
+    progress = ProgressLines("crm", lines.append, clock=lambda: now[0], memory=lambda: memory)
+    for now[0], stream, rows in at:
         progress.update(stream, Progress(rows=rows, objects=1, bytes=rows * 1000))
     return lines
 
