@@ -515,7 +515,7 @@ def test_the_work_for_streams_grows_with_their_number(path_format):
 
 def test_streams_that_cannot_be_distinguished_in_time_are_refused_with_a_remedy():
     template = KeyTemplate("lake", "${PARTITION}_${STREAM_NAME}_${EPOCH}_")
-    with pytest.raises(TemplateError, match=r"keys of 1,000 streams apart.* Put a '/' before \$\{STREAM_NAME\}"):
+    with pytest.raises(TemplateError, match=r"keys of 1,000 streams clearly.* Put a '/' before \$\{STREAM_NAME\}"):
         template.check_streams([StreamId(None, f"s{number}") for number in range(1000)])
 
 
