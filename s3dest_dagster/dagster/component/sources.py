@@ -46,9 +46,9 @@ class AirbyteSourceModel(dg.Model):
     buffer_mb: int | None = Field(default=None, description="Records that wait for their batch, in MB.")
     stop_grace_s: float | None = Field(default=None, description="Seconds between SIGTERM and SIGKILL.")
     allow_empty: bool | None = Field(
-        default=None, description="Whether a stream of which the connector says nothing at all is one without a record."
+        default=None, description="Whether a stream that the connector never mentions has no records."
     )
-    temporary_directory: str | None = Field(default=None, description="Where the connector's files are kept for it.")
+    temporary_directory: str | None = Field(default=None, description="Directory for the connector's temporary files.")
 
 
 def _airbyte_source(
@@ -96,10 +96,12 @@ class FilesSourceModel(dg.Model):
         "{{ partition_key }}, and the stream, as {{ stream_name }}.",
         examples=["inbox/{{ partition_key }}/*.csv"],
     )
-    format: FileFormat | None = Field(default=None, description="By default the endings say it.")
-    delimiter: str | None = Field(default=None, description="Of CSV files.")
-    encoding: str = Field(default="utf8", description="Of CSV files.")
-    allow_missing: bool = Field(default=False, description="Whether no file is no record, instead of an error.")
+    format: FileFormat | None = Field(default=None, description="By default from the file's extension.")
+    delimiter: str | None = Field(default=None, description="Delimiter of CSV files.")
+    encoding: str = Field(default="utf8", description="Encoding of CSV files.")
+    allow_missing: bool = Field(
+        default=False, description="Whether a missing file means no records instead of an error."
+    )
 
 
 def _file_source(position: SourcePosition, *, path: str, **settings: Any) -> FileSource:
@@ -161,7 +163,7 @@ class StreamModel(dg.Model):
 
     name: str = Field(description="Name of the stream; with its namespace where that is needed, as public.users.")
     namespace: str | None = Field(default=None, description="Namespace, of files and functions.")
-    sync_mode: Literal["full_refresh", "append"] | None = Field(default=None, description="As the component's.")
+    sync_mode: Literal["full_refresh", "append"] | None = Field(default=None, description="By default the component's.")
     json_schema: Mapping[str, Any] | str | None = Field(
         default=None, description="JSON schema of a record, or a file of it beside this one; of files and functions."
     )
