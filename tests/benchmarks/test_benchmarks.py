@@ -1,4 +1,4 @@
-"""The benchmark compares like with like: its records are the same every time, and all sides land the same."""
+"""The benchmark compares like with like: its records are the same every time, and all sides land the same records."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_dirt_changes_records(kind):
     assert clean != dirty
 
 
-def test_a_message_file_is_what_a_source_writes(users: MessageFile):
+def test_a_message_file_equals_the_output_of_a_source(users: MessageFile):
     with users.path.open("rb", buffering=0) as file:
         items = list(read_messages(file.fileno(), [StreamId(None, "users")]))
     batches = [each.batch for each in items if isinstance(each, StreamBatch)]
@@ -59,7 +59,7 @@ def test_a_message_file_is_what_a_source_writes(users: MessageFile):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_loop_and_landing_give_the_same_records(name, users: MessageFile, tmp_path: Path):
+def test_loop_and_landing_produce_the_same_records(name, users: MessageFile, tmp_path: Path):
     receipt = land_file(users.path, tmp_path / "ours", users.schema, destination(format_settings(name)))
     loops.run(name, users.path, tmp_path / "loop", JSON, 2, users.schema)
     ours = read(name, tmp_path / "ours" / "objects" / receipt.objects[0].key)
@@ -67,7 +67,7 @@ def test_loop_and_landing_give_the_same_records(name, users: MessageFile, tmp_pa
 
 
 def read(name: str, path: Path) -> list[dict[str, Any]]:
-    """The records of a file without their envelope, by a reader that is not ours."""
+    """The records of a file without their envelope, read by a reader that is not ours."""
     return [comparable(name, each) for each in READERS[name](path)]
 
 
@@ -171,7 +171,7 @@ def test_the_local_client_lists_directories(tmp_path: Path):
     assert ([each["Prefix"] for each in rest["CommonPrefixes"]], rest["IsTruncated"]) == (["many/1000/"], False)
 
 
-def test_a_measurement_is_published_into_its_own_place(tmp_path: Path):
+def test_a_measurement_is_published_in_its_own_section(tmp_path: Path):
     page = tmp_path / "page.md"
     page.write_text(
         "a\n<!-- measured: one -->\nold\n<!-- /measured -->\n<!-- measured: two -->\nkept\n<!-- /measured -->\n"

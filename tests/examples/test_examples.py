@@ -1,4 +1,4 @@
-"""The examples are run as they stand, from their environment variables, and what they land is read by other readers."""
+"""The examples run unchanged, with their environment variables, and independent readers read what they land."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def bucket(moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def materialize(example: str, asset: str, partition: str | None = None) -> bool:
-    """Whether the asset of the example could be materialized, in a run of its own."""
+    """Whether the asset of the example could be materialized, in a separate run."""
     defs = runpy.run_path(str(EXAMPLES / example / "definitions.py"))["defs"]
     dg.Definitions.validate_loadable(defs)
     job = defs.resolve_implicit_global_asset_job_def()
@@ -59,7 +59,7 @@ def json_lines(found: dict[str, bytes]) -> list[Any]:
     ]
 
 
-def test_ten_lines_are_a_project(moto_s3, bucket):
+def test_ten_lines_make_a_project(moto_s3, bucket):
     text = (EXAMPLES / "ten_lines" / "definitions.py").read_text()
     assert len([line for line in text.splitlines() if line.strip()]) <= 10
     assert materialize("ten_lines", "planets")
@@ -74,7 +74,7 @@ def test_ten_lines_are_a_project(moto_s3, bucket):
 
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The database that the example's README makes."""
+    """The database that the example's README creates."""
     path = tmp_path / "shop.duckdb"
     with duckdb.connect(str(path)) as connection:
         connection.execute((EXAMPLES / "sql" / "shop.sql").read_text())
@@ -92,7 +92,7 @@ def queried(database: Path, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
-def test_a_table_is_landed_as_the_database_has_it(moto_s3, bucket, database):
+def test_a_table_is_landed_unchanged(moto_s3, bucket, database):
     assert materialize("sql", "shop/customers")
     landed = rows(objects(moto_s3, bucket, "lake/shop/customers/"), "id", "name", "since")
     assert landed == queried(database, "select id, name, since from customers")
@@ -159,7 +159,7 @@ def between(start: str, contact: dict[str, Any], end: str) -> bool:
 
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, list[int]]]:
-    """A running API that is named in the environment, and what it answers first at which page."""
+    """A running API that is named in the environment, and the answers that it gives first, by page."""
     faults: dict[int, list[int]] = {}
     with ThreadingHTTPServer(("127.0.0.1", 0), type("Faulty", (Crm,), {"faults": faults})) as server:
         threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
@@ -169,7 +169,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[int, list[int]]]:
         server.shutdown()
 
 
-def test_all_pages_of_a_day_are_landed_though_one_is_not_there_at_first(moto_s3, bucket, faults):
+def test_all_pages_of_a_day_are_landed_although_one_fails_at_first(moto_s3, bucket, faults):
     faults[1] = [503]
     assert materialize("rest", "crm/contacts", "2026-01-02")
     found = objects(moto_s3, bucket, "lake/crm/contacts/")

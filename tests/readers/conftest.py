@@ -1,4 +1,4 @@
-"""Readers that are heavy to install, opt-in: `make test-readers` brings Spark, and needs a JDK, 17 or newer."""
+"""Readers that are large to install. Opt-in: `make test-readers` installs Spark, and needs a JDK, 17 or newer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def jars() -> Path:
 
 @pytest.fixture(scope="session")
 def compiled(jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Compiles a Java source that lies beside the tests; gives the folder of its classes."""
+    """Compiles a Java source next to the tests, and returns the folder of its classes."""
 
     def compile_source(name: str) -> Path:
         classes = tmp_path_factory.mktemp("classes")

@@ -25,7 +25,7 @@ OVERFLOW = "_airbyte_additional_properties"
 
 @pytest.fixture
 def file_of(tmp_path):
-    """Writes a file of these properties and records; gives its path."""
+    """Writes a file with these properties and records, and returns its path."""
 
     def write(properties: dict[str, Any], records: list[Any], **settings: Any) -> str:
         path = tmp_path / "file.parquet"
@@ -39,8 +39,8 @@ def by_spark(spark, path: str) -> list[dict[str, Any]]:
     return [row.asDict(recursive=True) for row in spark.read.parquet(path).drop(*ENVELOPE).collect()]
 
 
-def by_the_others(path: str) -> list[list[dict[str, Any]]]:
-    """The rows as pyarrow, DuckDB and Polars give them, maps as dicts."""
+def by_other_readers(path: str) -> list[list[dict[str, Any]]]:
+    """The rows as pyarrow, DuckDB and Polars return them, with maps as dicts."""
     tables = [pq.read_table(path), duckdb.sql(f"from '{path}'").to_arrow_table(), pl.read_parquet(path).to_arrow()]
     return [table.drop_columns(list(ENVELOPE)).to_pylist(maps_as_pydicts="strict") for table in tables]
 
@@ -117,7 +117,7 @@ class TestNamesThatDifferInCaseOnly:
             (found,) = by_spark(spark, path)
         finally:
             spark.conf.unset("spark.sql.caseSensitive")
-        arrow, _, polars = (rows[0] for rows in by_the_others(path))
+        arrow, _, polars = (rows[0] for rows in by_other_readers(path))
         assert found == arrow == polars
         assert found | record == found or found["o"] | record["o"] == found["o"]
 
@@ -167,7 +167,7 @@ def test_every_reader_tells_empty_from_null_at_every_depth(spark, file_of):
         | {"free": {OVERFLOW: {"a": "{}"}}, "nothings": [None]},
     ]
     assert by_spark(spark, path) == expected
-    for rows in by_the_others(path):
+    for rows in by_other_readers(path):
         assert rows == expected
 
 
@@ -180,17 +180,17 @@ def test_every_reader_finds_the_member_of_a_union(spark, file_of, layout, names)
     path = file_of(
         {"code": {"type": ["integer", "string", "boolean"]}}, [{"code": each} for each in values], union_layout=layout
     )
-    for rows in (by_spark(spark, path), *by_the_others(path)):
+    for rows in (by_spark(spark, path), *by_other_readers(path)):
         for number, row in enumerate(rows[:3]):
             assert row["code"] == dict.fromkeys(names) | {names[number]: values[number]}
         assert rows[3]["code"] is None
 
 
 def test_every_reader_finds_the_exact_text_of_a_number_that_no_double_is(spark, file_of):
-    """The column has the nearest double; who needs the decimal takes it from the map."""
+    """The column holds the nearest double. The map holds the exact decimal."""
     texts = ["1.10", "12345678901234567.89", "0.1000000000000000055511151231257827", "9007199254740993"]
     path = file_of({"price": {"type": "number"}}, [f'{{"price":{text}}}'.encode() for text in texts])
-    for rows in (by_spark(spark, path), *by_the_others(path)):
+    for rows in (by_spark(spark, path), *by_other_readers(path)):
         kept = [(row[OVERFLOW] or {}).get("price") for row in rows]
         assert [row["price"] for row in rows] == [float(text) for text in texts]
         exact = [Decimal(text or repr(row["price"])) for text, row in zip(kept, rows, strict=True)]
@@ -201,7 +201,7 @@ def test_every_reader_finds_the_entries_of_the_map(spark, file_of):
     path = file_of(
         {"id": {"type": "integer"}}, [{"id": 1, "plan": {"tier": "gold"}, "Größe": None, "": "x"}, {"id": 2}]
     )
-    for rows in (by_spark(spark, path), *by_the_others(path)):
+    for rows in (by_spark(spark, path), *by_other_readers(path)):
         assert [row[OVERFLOW] for row in rows] == [{"plan": '{"tier":"gold"}', "": "x"}, None]
 
 
@@ -215,7 +215,7 @@ class TestWhatSparkCannotRead:
         path = file_of({"id": {"type": "integer"}}, [{"id": 1}], compression_codec="BROTLI")
         with pytest.raises(Exception, match=r"(?i)brotli"):
             spark.read.parquet(path).collect()
-        for rows in by_the_others(path):
+        for rows in by_other_readers(path):
             assert [row["id"] for row in rows] == [1]
 
 

@@ -1,7 +1,8 @@
-"""What a newcomer types works word for word: the page of five minutes, and the README's part about this project.
+"""The commands that a newcomer types work word for word: the five-minute page, and the README's part about this
+project.
 
-All shell blocks of a page are one sitting in one shell, in a folder that looks like a clone. A block of plain text
-tells what the commands before it print: each of its lines, in this order, with anything in the place of …
+All shell blocks of a page run in one session of one shell, in a folder that looks like a clone. A block of plain
+text shows the output of the commands before it: each of its lines, in this order, with any text in place of …
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ ASK = "{python} -c 'import socket; socket.create_connection((\"127.0.0.1\", {por
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder with what a clone has after `make install`."""
+    """A folder with the contents of a clone after `make install`."""
     for name in IN_A_CLONE:
         (tmp_path / name).symlink_to(pages.ROOT / name)
     (tmp_path / ".venv").symlink_to(Path(sys.executable).parent.parent)
@@ -46,7 +47,7 @@ Type = Callable[..., str]
 
 @pytest.fixture
 def type_into_a_shell(clone: Path) -> Iterator[Type]:
-    """Types a script, and gives what it printed. Whatever it has started ends with the test."""
+    """Types a script, and returns its output. Everything that it has started ends with the test."""
     inherited = {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LANG", "TMPDIR")}
     shells: list[subprocess.Popen[str]] = []
 
@@ -78,7 +79,7 @@ def type_into_a_shell(clone: Path) -> Iterator[Type]:
 
 
 def typed(blocks: list[pages.Block]) -> str:
-    """The blocks as one script: what fails must fail, and what goes on goes on behind the rest."""
+    """The blocks as one script: commands that should fail must fail, and long-running ones run in the background."""
     script = "\n".join(block.text for block in blocks)
     script = IN_A_BROWSER.sub("", MADE_BEFORE.sub("", script))
     return FAILS.sub(r"if \g<command>; then exit 9; fi", script)
@@ -148,7 +149,7 @@ def wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> N
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that this one has started, and those that they have started."""
+    """The processes that this one has started, and their descendants."""
     listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE, text=True, check=True)
     pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
     found = [pid]
@@ -158,6 +159,6 @@ def descendants(pid: int) -> list[int]:
 
 
 def is_running(pid: int) -> bool:
-    """Whether the process still works; one that has ended and waits to be collected does not."""
+    """Whether the process is still working. A process that has ended and waits to be collected is not."""
     state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], stdout=subprocess.PIPE, text=True)
     return state.stdout.strip()[:1] not in ("", "Z")

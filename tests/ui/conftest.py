@@ -43,13 +43,13 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 @pytest.fixture(scope="session")
 def yesterday() -> date:
-    """The newest partition, as long as the tests take: the day is asked for once."""
+    """The newest partition. The day is determined only once for all tests."""
     return date.today() - timedelta(days=1)
 
 
 @pytest.fixture(scope="session")
 def served(lake: S3Server, yesterday: date, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """The web interface, with a month of readings that were landed before."""
+    """The web interface, with a month of readings that landed before."""
     home = tmp_path_factory.mktemp("dagster_home")
     ours = {"S3DEST_ENVIRONMENT": "local", "S3DEST_DEMO_ENDPOINT": lake.endpoint, "S3DEST_INBOX": str(home / "inbox")}
     instance = new_instance(home, **ours)

@@ -1,4 +1,4 @@
-"""A person before Dagster's web interface: lands a partition, looks at what it tells, and reads the object."""
+"""A person uses Dagster's web interface: lands a partition, looks at its metadata, and reads the object."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RECORDS_OF_A_DAY = 6 * 24 * 3
 
 
 def landed_in_the_browser(page: Any) -> str:
-    """Materializes the newest partition as a person does; gives the address of the run."""
+    """Materializes the newest partition as a person does, and returns the address of the run."""
     page.goto(f"{READINGS}?view=partitions")
     page.get_by_role("button", name="Materialize…").click()
     dialog = page.get_by_role("dialog")
@@ -29,13 +29,13 @@ def landed_in_the_browser(page: Any) -> str:
 
 
 def wait_for_all(page: Any, *texts: str, times: int = 1) -> None:
-    """Returns when each text stands on the page so many times: its parts come one after another."""
+    """Waits until each text is on the page this many times, because its parts appear one after another."""
     for text in texts:
         page.get_by_text(text, exact=True).nth(times - 1).wait_for()
 
 
-def told(page: Any, name: str) -> str:
-    """What the page tells under this name."""
+def shown_value(page: Any, name: str) -> str:
+    """The value that the page shows under this name."""
     row = page.get_by_role("row").filter(has=page.get_by_role("cell", name=name, exact=True)).first
     return row.get_by_role("cell").nth(1).inner_text()
 
@@ -60,10 +60,10 @@ def test_a_partition_is_landed_and_read_back(page: Any, served: Any, yesterday: 
 
     page.goto(f"{READINGS}?view=partitions&partition={yesterday}")
     wait_for_all(page, "records_read", "preview", "objects", "manifest")
-    assert (told(page, "rows"), told(page, "quarantined")) == (str(RECORDS_OF_A_DAY), "0")
-    assert told(page, "location").strip() == "s3://demo/lake/house/readings/"
-    assert f"{yesterday}T00:10:00+00:00" in told(page, "preview")
-    listed, manifest = told(page, "objects"), told(page, "manifest").strip()
+    assert (shown_value(page, "rows"), shown_value(page, "quarantined")) == (str(RECORDS_OF_A_DAY), "0")
+    assert shown_value(page, "location").strip() == "s3://demo/lake/house/readings/"
+    assert f"{yesterday}T00:10:00+00:00" in shown_value(page, "preview")
+    listed, manifest = shown_value(page, "objects"), shown_value(page, "manifest").strip()
     picture("metadata")
 
     page.goto(f"{READINGS}?view=checks")
@@ -77,7 +77,7 @@ def test_a_partition_is_landed_and_read_back(page: Any, served: Any, yesterday: 
 
 
 def read_by_manifest(client: Any, manifest: str, listed: str) -> list[dict[str, Any]]:
-    """The records of the one object that a manifest tells of, which the page must have listed."""
+    """The records of the one object in a manifest, which the page must have listed."""
     bucket, _, key = manifest.removeprefix("s3://").partition("/")
     (item,) = json.load(client.get_object(Bucket=bucket, Key=key)["Body"])["objects"]
     assert item["key"] in listed
