@@ -156,6 +156,12 @@ def docstrings(folder: str) -> list[str]:
     return [name for page in pages.PAGES if page.startswith(folder) for name in mark.findall(pages.read(page))]
 
 
+@pytest.mark.parametrize("name", [name for name in docstrings("docs/reference/") if "." in name])
+def test_the_reference_finds_what_it_shows(name):
+    module, _, attribute = name.rpartition(".")
+    assert hasattr(importlib.import_module(f"s3dest_dagster.{module}"), attribute)
+
+
 def test_the_reference_has_every_public_name_and_every_error():
     tree = [name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)]
     shown = [name.rpartition(".")[2] for name in docstrings("docs/reference/")]
