@@ -113,7 +113,7 @@ def test_the_location_can_be_given_only_once(lake, verb):
     config = lake.config()
     for options, part in (
         ([], "Give either --config, or --module"),
-        (["--config", config, "-m", "some.module"], "one of the two"),
+        (["--config", config, "-m", "some.module"], "--module for the assets of a Dagster module"),
         (["--config", config, "--select", "users"], "--select selects assets, and needs --module"),
         (["-m", "some.module", "--catalog", lake.catalog("users")], "--catalog names streams of a --config"),
         (["-m", "no.such.module"], "cannot be imported"),
