@@ -114,8 +114,8 @@ def test_the_location_can_be_given_only_once(lake, verb):
     for options, part in (
         ([], "Give either --config, or --module"),
         (["--config", config, "-m", "some.module"], "--module for the assets of a Dagster module"),
-        (["--config", config, "--select", "users"], "--select selects assets, and needs --module"),
-        (["-m", "some.module", "--catalog", lake.catalog("users")], "--catalog names streams of a --config"),
+        (["--config", config, "--select", "users"], "--select selects assets and needs --module"),
+        (["-m", "some.module", "--catalog", lake.catalog("users")], "--catalog names streams and needs --config"),
         (["-m", "no.such.module"], "cannot be imported"),
     ):
         answer = lake.run(verb, *options)
