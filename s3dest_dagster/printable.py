@@ -1,4 +1,4 @@
-"""Makes external texts safe to show in a terminal, a log or a web page, and makes numbers readable.
+"""Makes external texts safe to show in a terminal, a log or a web page, masks secrets, and makes numbers readable.
 
 Names, a connector's lines, a server's answers and records may contain control characters. Those could set a terminal's
 title or clipboard, reorder or hide the text around them, or begin a line that looks like ours. For each channel, one
@@ -11,6 +11,8 @@ import json
 import logging
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote, quote_plus
 
 CONTINUED = "  | "
 """Begins the second and later lines of a text, so that no line looks like a separate message."""
@@ -86,3 +88,35 @@ def size(number: float) -> str:
         if number < 1000:
             return f"{number:.1f} {unit}"
     return f"{number / 1000:,.1f} TB"
+
+
+# ---------------------------------------------------------------------- secrets
+
+MASK = "****"
+_MIN_SECRET_CHARACTERS = 4
+"""Shorter texts are not masked, because they occur inside ordinary words."""
+
+
+class Masking:
+    """Replaces secrets in a text, even if they are quoted, escaped, percent-encoded or broken into lines."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        encodings = {form for text in secrets if len(text) >= _MIN_SECRET_CHARACTERS for form in _encodings(text)}
+        # The longest first: otherwise a secret that contains another one would stay visible in part.
+        ordered = sorted(encodings, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def __call__(self, text: str) -> str:
+        """The text with `MASK` in place of each secret."""
+        return text if self._pattern is None else self._pattern.sub(MASK, text)
+
+
+def _encodings(text: str) -> Iterator[str]:
+    """Yields the forms in which a program may print the text: as it is, in JSON, in a URL, or line by line."""
+    yield text
+    yield json.dumps(text)[1:-1]
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield printable(text)
+    yield quote(text, safe="", errors="replace")
+    yield quote_plus(text, errors="replace")
+    yield from (line.strip() for line in text.splitlines() if len(line.strip()) >= 2 * _MIN_SECRET_CHARACTERS)

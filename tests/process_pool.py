@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 
+from warm_imports import library_modules
+
 PROCESSES = multiprocessing.get_context("forkserver")
 # One list for all, since a run of the suite has one such process and the last list that was set would count.
-PROCESSES.set_forkserver_preload(["dagster_dg_cli.cli", "s3dest_dagster.landing", "s3dest_dagster.storage"])
+PROCESSES.set_forkserver_preload(["dagster_dg_cli.cli", *library_modules()])

@@ -23,8 +23,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from s3dest_dagster.cli.signals import Interruption
-from s3dest_dagster.printable import printable, printable_json, printable_lines
-from s3dest_dagster.sources.airbyte.config import Masking
+from s3dest_dagster.printable import Masking, printable, printable_json, printable_lines
 
 LABEL_WIDTH = 14
 _COLOURS = {"✓": "green", "✗": "bold red"}

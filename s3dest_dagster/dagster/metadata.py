@@ -22,8 +22,7 @@ from s3dest_dagster.columns.json_schema import record_type, resolve
 from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.segment import SchemaChanges
 from s3dest_dagster.ingest.receipt import Receipt
-from s3dest_dagster.printable import amount, printable, printable_lines
-from s3dest_dagster.sources.airbyte.config import MASK
+from s3dest_dagster.printable import MASK, amount, printable, printable_lines
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream
 

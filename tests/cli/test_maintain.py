@@ -146,7 +146,7 @@ def test_recover_reports_a_rolled_back_sync(rclone_lake):
 def test_plan_reports_a_sync_that_would_be_finished_first(lake):
     interrupted(lake)
     answer = lake.run("plan", "--config", lake.config(), "--catalog", lake.catalog("users"))
-    assert "sync second is finished" in answer.stdout
+    assert "finish sync second, which was interrupted" in answer.stdout
 
 
 DAMAGED = "data_output_path/_s3dest/public/orders/~/head.json"

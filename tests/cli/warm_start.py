@@ -10,14 +10,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from s3dest_dagster.cli.entry import run
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import open_client
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from warm_imports import import_library
+
 
 def main() -> None:
+    import_library()
     open_client(S3Connection(endpoint="http://127.0.0.1:1", access_key_id="none", secret_access_key="none"))
     for line in sys.stdin:
         child = os.fork()

@@ -75,7 +75,7 @@ class RealLake:
         """Deletes the segments that hold states and no objects, which no reader needs. The newest states stay."""
         reached = [reached_state(self.bucket, self.settings.template, Scope(each)) for each in STREAMS]
         for state in filter(None, reached):
-            gone = {each.segment for each in state.lineage[:-1]}
+            gone = {each.segment_key for each in state.lineage[:-1]}
             self.bucket.delete(sorted(gone))
 
     def ids(self, of: StreamId) -> set[int]:

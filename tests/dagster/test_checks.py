@@ -137,7 +137,7 @@ def test_a_stream_that_has_not_landed_recently_is_reported(lake, metadata_of):
     assert nothing.description == "nothing has landed yet"
     lake.materialize(users)
     (key,) = [key for key in lake.all_keys() if "/segments/" in key]
-    began = datetime.fromisoformat(json.loads(lake.body(key))["started_at"])
+    began = datetime.fromisoformat(json.loads(lake.body(key))["sync"]["started_at"])
     ages = {day: True, day + timedelta(seconds=1): False}
     for age, passed in ages.items():
         found = run_checks(lake, users, fresh_within=day, clock=lambda age=age: began + age)["landed_lately"]

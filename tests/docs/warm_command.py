@@ -79,4 +79,8 @@ def _run(request: dict, streams: list[int]) -> int:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from warm_imports import import_library
+
+    import_library()
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -119,7 +119,7 @@ def test_objects_that_end_early_for_lack_of_memory_are_reported(
     moto_s3: S3Server, noise: list[JsonBatch], caplog: pytest.LogCaptureFixture
 ) -> None:
     bucket = moto_s3.new_bucket()
-    with caplog.at_level(logging.WARNING, "s3dest_dagster.landing"):
+    with caplog.at_level(logging.WARNING, "s3dest_dagster.ingest"):
         receipts = landed_in_turn(moto_s3, bucket, noise)
     early = [each for receipt in receipts for each in receipt.objects if each.close_reason == "memory"]
     assert 0 < len(early) == sum(each.ended_early for each in receipts)

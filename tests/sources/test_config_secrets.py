@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.sources.airbyte.config import Masking, find_secrets
+from s3dest_dagster.printable import Masking
+from s3dest_dagster.sources.airbyte.config import find_secrets
 
 
 def masking(*configs):

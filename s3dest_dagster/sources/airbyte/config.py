@@ -16,10 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from tempfile import mkstemp
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 from s3dest_dagster.errors import SourceError
-from s3dest_dagster.printable import printable
+from s3dest_dagster.printable import Masking
 from s3dest_dagster.settings.connector_config import read_json_object
 from s3dest_dagster.settings.fields import refuse_variables
 from s3dest_dagster.sources.templating import Values, render_config
@@ -159,8 +158,6 @@ def restore_placeholders(template: Any, rendered: Any, new: Any) -> Any:
 
 # ---------------------------------------------------------------------- secrets
 
-MASK = "****"
-
 _SECRET_KEY = re.compile(
     r"pass|pwd|secret|token|credential|auth|private|(api|access|account|encryption|signing|service|sas).?key|^key$"
     r"|signature|session|cookie|connection.?string|conn.?str|dsn|jdbc|webhook|bearer",
@@ -168,22 +165,6 @@ _SECRET_KEY = re.compile(
 )
 _CHOICE_KEY = re.compile(r"(^|_)(type|method|mode|title)$", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"://[^/\s:@]*:([^/\s@]+)@")
-_MIN_SECRET_CHARACTERS = 4
-"""Shorter texts are not masked, because they occur inside ordinary words."""
-
-
-class Masking:
-    """Replaces secrets in a text, even if they are quoted, escaped, percent-encoded or broken into lines."""
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        encodings = {form for text in secrets if len(text) >= _MIN_SECRET_CHARACTERS for form in _encodings(text)}
-        # The longest first: otherwise a secret that contains another one would stay visible in part.
-        ordered = sorted(encodings, key=len, reverse=True)
-        self._pattern = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-
-    def __call__(self, text: str) -> str:
-        """The text with `MASK` in place of each secret."""
-        return text if self._pattern is None else self._pattern.sub(MASK, text)
 
 
 def find_secrets(config: Any, is_secret: bool = False) -> Iterator[str]:
@@ -203,14 +184,3 @@ def _hides(key: str, value: Any, is_secret: bool) -> bool:
     if isinstance(value, str) and _CHOICE_KEY.search(key):
         return False
     return is_secret or bool(_SECRET_KEY.search(key))
-
-
-def _encodings(text: str) -> Iterator[str]:
-    """Yields the forms in which a program may print the text: as it is, in JSON, in a URL, or line by line."""
-    yield text
-    yield json.dumps(text)[1:-1]
-    yield json.dumps(text, ensure_ascii=False)[1:-1]
-    yield printable(text)
-    yield quote(text, safe="", errors="replace")
-    yield quote_plus(text, errors="replace")
-    yield from (line.strip() for line in text.splitlines() if len(line.strip()) >= 2 * _MIN_SECRET_CHARACTERS)
