@@ -17,6 +17,8 @@ def library_modules() -> list[str]:
         for module in pkgutil.walk_packages(
             importlib.import_module(f"s3dest_dagster.{room}").__path__, f"s3dest_dagster.{room}."
         )
+        # Importing it runs the command.
+        if not module.name.endswith(".__main__")
     ]
 
 

@@ -192,7 +192,7 @@ class Lake:
 
 
 def _command(arguments: tuple[str, ...]) -> list[str]:
-    return [sys.executable, "-c", "from s3dest_dagster.cli import main; main()", *arguments]
+    return [sys.executable, "-m", "s3dest_dagster.cli", *arguments]
 
 
 def _environment() -> dict[str, str]:

@@ -282,7 +282,7 @@ def test_an_internal_error_is_a_sentence_too(capsys):
 def test_a_closed_output_is_reported_in_a_sentence():
     reading, writing = os.pipe()
     os.close(reading)
-    command = [sys.executable, "-c", "from s3dest_dagster.cli import main; main()", "spec"]
+    command = [sys.executable, "-m", "s3dest_dagster.cli", "spec"]
     done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60)
     os.close(writing)
     assert (done.returncode, done.stderr) == (
