@@ -155,7 +155,9 @@ class RegistryEntry:
             entered = registry.entered(self._used, now)
             if entered == registry:
                 return claimed and entered.uploads_swept_at == now
-            claimed = registry.uploads_swept_at is not None and entered.uploads_swept_at == now
+            # Compared with what was read, not with `now`: a server's clock tells whole seconds, so that another landing
+            # can have swept at the same moment.
+            claimed = registry.uploads_swept_at not in (None, entered.uploads_swept_at)
             try:
                 self._seen = entered, self._put(entered, etag)
             except StorageError:

@@ -12,7 +12,7 @@ from land_and_read import START, batches_of, data_keys, destination, ids_by_list
 from servers import S3Server
 
 from s3dest_dagster.commit.documents import registry_key
-from s3dest_dagster.commit.registry import REGISTRIES, RegistryEntry
+from s3dest_dagster.commit.registry import REGISTRIES, SWEEP_INTERVAL, RegistryEntry
 from s3dest_dagster.errors import ManifestError, TemplateError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.streams import landing_streams
@@ -222,3 +222,12 @@ def test_a_template_that_only_an_older_library_allowed_counts_as_different(moto_
     assert data_keys(moto_s3, one.s3_bucket_name)
     RegistryEntry(bucket, replace(one, on_template_change="accept"), USERS).enter(START)
     landed(moto_s3, one, 3)
+
+
+def test_a_landing_at_the_moment_of_the_last_sweep_does_not_sweep_again(moto_s3: S3Server) -> None:
+    """Servers tell the time in whole seconds, so that two landings can have the same one."""
+    settings = destination(moto_s3.new_bucket(), **A)
+    bucket = Bucket(moto_s3.client(), settings.s3_bucket_name)
+    for at, other, sweeps in ((START, {}, False), (START, OTHERS[0], False), (START + SWEEP_INTERVAL, {}, True)):
+        entry = RegistryEntry(bucket, replace(settings, **other, on_template_change="accept"), USERS)
+        assert entry.enter(at) is sweeps
