@@ -19,7 +19,7 @@ Rule = Callable[[Request, Forward], Response]
 
 
 @dataclass(frozen=True)
-class Door:
+class RecordingProxy:
     """An open proxy. `seen` are the requests so far, including bodies."""
 
     endpoint: str
@@ -42,7 +42,7 @@ def straight(_: Request, forward: Forward) -> Response:
 
 
 @contextmanager
-def door(rule: Rule = straight, *, tls: ssl.SSLContext | None = None) -> Iterator[Door]:
+def recording_proxy(rule: Rule = straight, *, tls: ssl.SSLContext | None = None) -> Iterator[RecordingProxy]:
     """A proxy with its own port. Signatures and policies are enforced behind it, as everywhere in this process."""
     moto = DomainDispatcherApplication(create_backend_app)
     seen: list[Request] = []
@@ -57,7 +57,7 @@ def door(rule: Rule = straight, *, tls: ssl.SSLContext | None = None) -> Iterato
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield Door(f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}", seen)
+        yield RecordingProxy(f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}", seen)
     finally:
         server.shutdown()
         thread.join()

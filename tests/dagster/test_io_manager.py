@@ -12,7 +12,7 @@ import boto3
 import dagster as dg
 import pytest
 from aws_identities import new_role, new_user
-from recording_proxy import door
+from recording_proxy import recording_proxy
 
 from s3dest_dagster import (
     AvroFormat,
@@ -292,7 +292,7 @@ class TestAccess:
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys["access_key_id"])
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys["secret_access_key"])
         role = new_role(lake.server)
-        with door() as server:
+        with recording_proxy() as server:
             s3 = S3Resource(endpoint_url=server.endpoint, sts_endpoint=server.endpoint, role_arn=role)
             lake.materialize(people, io=lake.io(s3=s3), resources={"s3": s3})
             assert sum(each.method == "POST" and each.path == "/" for each in server.seen) == 1

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from land_and_read import batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
-from recording_proxy import Door, Forward, door, refusal
+from recording_proxy import Forward, RecordingProxy, recording_proxy, refusal
 from servers import S3Server
 from werkzeug.wrappers import Request, Response
 
@@ -102,13 +102,13 @@ def test_an_acl_is_given_to_data_and_not_to_manifests(moto_s3: S3Server, setting
 
 
 @pytest.fixture
-def seen(moto_s3: S3Server) -> Iterator[Door]:
+def seen(moto_s3: S3Server) -> Iterator[RecordingProxy]:
     """A recording proxy, because moto does not show every header on the object."""
-    with door() as opened:
+    with recording_proxy() as opened:
         yield opened
 
 
-def created(seen: Door) -> dict[bool, list[Request]]:
+def created(seen: RecordingProxy) -> dict[bool, list[Request]]:
     """The requests that created an object or began an upload: of data (True), or of everything else."""
     makes = [
         each
@@ -136,7 +136,7 @@ def created(seen: Door) -> dict[bool, list[Request]]:
     ],
 )
 def test_headers_are_sent_with_data_and_some_also_with_manifests(
-    moto_s3: S3Server, settings, seen: Door, given: dict[str, Any], header: str, of_manifests: bool
+    moto_s3: S3Server, settings, seen: RecordingProxy, given: dict[str, Any], header: str, of_manifests: bool
 ) -> None:
     made = settings(**given)
     connection = moto_s3.connection.__class__(**{**_plain(moto_s3), "endpoint": seen.endpoint})
@@ -166,7 +166,7 @@ class TestBucketsThatDenyWhatIsNotEncrypted:
     the probes."""
 
     @pytest.fixture
-    def strict(self, moto_s3: S3Server) -> Iterator[Door]:
+    def strict(self, moto_s3: S3Server) -> Iterator[RecordingProxy]:
         def rule(request: Request, forward: Forward) -> Response:
             makes = (request.method == "PUT" and "partNumber" not in request.args) or "uploads" in request.args
             encrypted = "x-amz-server-side-encryption" in request.headers
@@ -176,10 +176,10 @@ class TestBucketsThatDenyWhatIsNotEncrypted:
                 else forward()
             )
 
-        with door(rule) as opened:
+        with recording_proxy(rule) as opened:
             yield opened
 
-    def test_every_command_works(self, moto_s3: S3Server, settings, strict: Door) -> None:
+    def test_every_command_works(self, moto_s3: S3Server, settings, strict: RecordingProxy) -> None:
         made = settings(server_side_encryption="AES256")
         bucket = open_bucket(moto_s3.connection.__class__(**{**_plain(moto_s3), "endpoint": strict.endpoint}), made)
         with target(moto_s3, made, bucket) as opened:
@@ -190,7 +190,7 @@ class TestBucketsThatDenyWhatIsNotEncrypted:
             recover(bucket, made.template, scope)
         assert ids_by_listing(moto_s3, made.s3_bucket_name) == [2]
 
-    def test_a_missing_setting_is_reported(self, moto_s3: S3Server, settings, strict: Door) -> None:
+    def test_a_missing_setting_is_reported(self, moto_s3: S3Server, settings, strict: RecordingProxy) -> None:
         made = settings()
         bucket = open_bucket(moto_s3.connection.__class__(**{**_plain(moto_s3), "endpoint": strict.endpoint}), made)
         with pytest.raises(AccessDeniedError), target(moto_s3, made, bucket) as opened:

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from aws_identities import aws_client, new_user, policy_of_prefix
 from land_and_read import batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
-from recording_proxy import Forward, door, refusal
+from recording_proxy import Forward, recording_proxy, refusal
 from servers import SEED_ACTIONS, S3Server
 from werkzeug.wrappers import Request, Response
 
@@ -149,7 +149,7 @@ class TestPolicyOfAPrefix:
             answer = forward()
             return refusal("AccessDenied", "Access Denied") if answer.status_code == 404 else answer
 
-        with door(rule) as opened:
+        with recording_proxy(rule) as opened:
             yield replace(connection, endpoint=opened.endpoint)
 
     def test_the_policy_is_enough_for_the_bucket_path(self, moto_s3: S3Server, lake: str, strict: S3Connection) -> None:
@@ -178,7 +178,7 @@ class TestPolicyOfAPrefix:
     def test_no_request_goes_beyond_the_prefix(self, moto_s3: S3Server, lake: str, connection: S3Connection) -> None:
         """Reads the server's own log of prefixes, because moto evaluates only conditions that it knows."""
         settings = destination(lake, s3_bucket_path="data", s3_path_format="${STREAM_NAME}/")
-        with door() as server:
+        with recording_proxy() as server:
             bucket = open_bucket(replace(connection, endpoint=server.endpoint), settings)
             with target(moto_s3, settings, bucket) as opened:
                 check(opened, "token")
@@ -208,7 +208,7 @@ def denying(header: str, text: str, *, method: str | None = None, path: str | No
         meant = method in (None, request.method) and path in (None, request.path) and header in request.headers
         return refusal("AccessDenied", text) if meant else forward()
 
-    with door(rule) as opened:
+    with recording_proxy(rule) as opened:
         yield opened.endpoint
 
 
@@ -259,7 +259,7 @@ class TestSettingsThatNeedMore:
             return refusal("AccessDenied", words) if needs else forward()
 
         settings = destination(moto_s3.new_bucket(), **self.KMS)
-        with door(rule) as server:
+        with recording_proxy(rule) as server:
             steps = checked(moto_s3, settings, replace(moto_s3.connection, endpoint=server.endpoint))
         assert set(denied(steps)) == {action}
         (message, *_) = (each.message for each in steps if not each.ok)
@@ -283,7 +283,7 @@ def test_a_storage_class_that_the_server_does_not_know_is_reported(moto_s3: S3Se
         return refusal("InvalidStorageClass", "The storage class is not valid", 400) if unknown else forward()
 
     settings = destination(moto_s3.new_bucket(), storage_class="COLD")
-    with door(rule) as server:
+    with recording_proxy(rule) as server:
         steps = checked(moto_s3, settings, replace(moto_s3.connection, endpoint=server.endpoint))
     (failed,) = (each for each in steps if not each.ok)
     assert "InvalidStorageClass" in failed.message

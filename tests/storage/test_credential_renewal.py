@@ -27,7 +27,7 @@ from aws_identities import (
 )
 from botocore.credentials import SSOProvider
 from land_and_read import batches_of, destination, ids_by_listing, stream, sync, target, users
-from recording_proxy import Door, Forward, Rule, door, refusal
+from recording_proxy import Forward, RecordingProxy, Rule, recording_proxy, refusal
 from servers import S3Server
 from werkzeug.wrappers import Request, Response
 
@@ -77,7 +77,7 @@ def runs(folder: Path) -> int:
     return len((folder / "runs").read_text().splitlines())
 
 
-def signers(server: Door) -> list[str]:
+def signers(server: RecordingProxy) -> list[str]:
     """The access key ids that signed the requests."""
     found = [re.search(r"Credential=(\w+)/", each.headers["Authorization"]) for each in server.seen]
     return [each[1] for each in found if each]
@@ -132,7 +132,7 @@ class TestRenewed:
         """No file contains the keys, so none can be watched, and they do not expire."""
         (first, old), (_, new) = new_user(moto_s3), new_user(moto_s3)
         write_program(tmp_path, old)
-        with door() as server:
+        with recording_proxy() as server:
             bucket = open_bucket(S3Connection(endpoint=server.endpoint, region="us-east-1", max_attempts=1), lake)
             bucket.put("a", b"1")
             write_program(tmp_path, new)
@@ -166,7 +166,7 @@ class TestRenewed:
             expired = any(f"Credential={each}/" in request.headers["Authorization"] for each in ended)
             return refusal("ExpiredToken", "The provided token has expired.", 400) if expired else forward()
 
-        with machine(keys) as (url, _), door(rule) as server:
+        with machine(keys) as (url, _), recording_proxy(rule) as server:
             bare.delenv("AWS_EC2_METADATA_DISABLED")
             bare.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", url)
             bucket = open_bucket(S3Connection(endpoint=server.endpoint, region="us-east-1", max_attempts=1), lake)
@@ -182,7 +182,7 @@ class TestRenewed:
     def test_refused_keys_of_the_settings_fail_immediately(self, moto_s3: S3Server, lake: str) -> None:
         name, keys = new_user(moto_s3)
         revoke(moto_s3, name, keys)
-        with door() as server:
+        with recording_proxy() as server:
             bucket = open_bucket(S3Connection(endpoint=server.endpoint, region="us-east-1", **keys), lake)
             with pytest.raises(CredentialsError, match="InvalidAccessKeyId"):
                 bucket.put("a", b"")
@@ -193,7 +193,7 @@ class TestRenewed:
     ) -> None:
         bare.setenv("AWS_ROLE_ARN", new_role(moto_s3))
         bare.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
-        with door(web_identities(moto_s3, "the-new-token")) as sts:
+        with recording_proxy(web_identities(moto_s3, "the-new-token")) as sts:
             connection = S3Connection(endpoint=moto_s3.endpoint, region="us-east-1", sts_endpoint=sts.endpoint)
             bucket = open_bucket(connection, lake)
             for content in (None, "an-old-token"):
@@ -228,7 +228,7 @@ class TestOfAnotherEnvironment:
         self, moto_s3: S3Server, lake: str, by_chain: S3Connection, bare: pytest.MonkeyPatch
     ) -> None:
         (_, first), (_, second) = new_user(moto_s3), new_user(moto_s3)
-        with door() as server:
+        with recording_proxy() as server:
             connection = S3Connection(endpoint=server.endpoint, region="us-east-1")
             for keys in (first, second, first):
                 set_environment(bare, keys)
@@ -240,7 +240,7 @@ class TestOfAnotherEnvironment:
     ) -> None:
         (name, first), (_, second) = new_user(moto_s3), new_user(moto_s3)
         set_environment(bare, first)
-        with door() as server:
+        with recording_proxy() as server:
             connection = S3Connection(endpoint=server.endpoint, region="us-east-1", max_attempts=1)
             bucket = open_bucket(connection, lake)
             bucket.put("a", b"")
@@ -283,7 +283,7 @@ class TestARole:
         assumed: list[str],
     ) -> None:
         set_environment(bare, new_user(moto_s3, ["sts:AssumeRole"], ["*"])[1])
-        with door(counted) as server:
+        with recording_proxy(counted) as server:
             connection = S3Connection(
                 endpoint=server.endpoint, sts_endpoint=server.endpoint, role_arn=new_role(moto_s3), region="us-east-1"
             )
@@ -315,7 +315,7 @@ class TestARole:
                 refused.append(signed_by[1])
             return counted(request, forward)
 
-        with door(rule) as server:
+        with recording_proxy(rule) as server:
             connection = S3Connection(
                 endpoint=server.endpoint,
                 sts_endpoint=server.endpoint,

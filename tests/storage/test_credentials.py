@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from aws_identities import ACCOUNT, acting_as, machine, machine_keys, new_role, new_user, web_identities
-from recording_proxy import door, sts_refusal
+from recording_proxy import recording_proxy, sts_refusal
 from servers import S3Server
 
 from s3dest_dagster.errors import CredentialsError, SettingsError
@@ -113,7 +113,7 @@ def test_a_web_identity(
     bare.setenv("AWS_ROLE_ARN", role)
     bare.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
     bare.setenv("AWS_ROLE_SESSION_NAME", "pod-7")
-    with door(web_identities(moto_s3, "a-web-identity-token")) as sts:
+    with recording_proxy(web_identities(moto_s3, "a-web-identity-token")) as sts:
         found = landed_by(lake, replace(by_chain, sts_endpoint=sts.endpoint))
     assert found.source == "web identity"
     assert found.arn == acting_as(role, "pod-7")
@@ -180,7 +180,7 @@ class TestCaller:
 
     def test_a_refusal_is_reported(self, moto_s3: S3Server, bare: pytest.MonkeyPatch) -> None:
         _, keys = new_user(moto_s3)
-        with door(lambda *_: sts_refusal("InvalidClientTokenId", "unknown")) as sts:
+        with recording_proxy(lambda *_: sts_refusal("InvalidClientTokenId", "unknown")) as sts:
             found = identity(S3Connection(endpoint=moto_s3.endpoint, sts_endpoint=sts.endpoint, **keys))
         assert found.arn is None
         assert found.unknown == f"{sts.endpoint} refused to tell: InvalidClientTokenId"
@@ -205,7 +205,7 @@ def test_the_region_of_the_security_token_service(
     moto_s3: S3Server, bare: pytest.MonkeyPatch, settings: dict[str, str], region: str
 ) -> None:
     _, keys = new_user(moto_s3)
-    with door() as sts:
+    with recording_proxy() as sts:
         identity(S3Connection(endpoint=moto_s3.endpoint, sts_endpoint=sts.endpoint, **settings, **keys))
     assert f"/{region}/sts/aws4_request" in sts.seen[-1].headers["Authorization"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from recording_proxy import door
+from recording_proxy import recording_proxy
 from servers import S3Server
 from tls import new_authority
 
@@ -35,7 +35,7 @@ class TestTls:
     """OpenSSL's reason decides whether a retry may help."""
 
     def test_an_unknown_authority_is_not_retried(self, moto_s3: S3Server, tmp_path: Path) -> None:
-        with door(tls=new_authority(tmp_path).server) as server:
+        with recording_proxy(tls=new_authority(tmp_path).server) as server:
             pauses, message = pauses_of_a_put(server.endpoint)
         assert pauses == []
         assert "CERTIFICATE_VERIFY_FAILED" in message

@@ -20,7 +20,7 @@ from aws_identities import (
     single_sign_on,
 )
 from botocore.credentials import SSOProvider
-from recording_proxy import door
+from recording_proxy import recording_proxy
 from servers import S3Server
 
 from s3dest_dagster import S3Resource
@@ -32,8 +32,8 @@ VARIABLES = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"]
 
 
 @contextmanager
-def recording_proxy() -> Iterator[tuple[str, list[str]]]:
-    """A proxy that refuses everything. Yields its URL, and the request lines that it received."""
+def refusing_proxy() -> Iterator[tuple[str, list[str]]]:
+    """A proxy of a machine that refuses everything. Yields its URL, and the request lines that it received."""
     received: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -57,7 +57,7 @@ def proxied(bare: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """An environment with a proxy for everything. Yields the request lines that the proxy received."""
     bare.delenv("NO_PROXY", raising=False)
     bare.delenv("no_proxy", raising=False)
-    with recording_proxy() as (url, received):
+    with refusing_proxy() as (url, received):
         for name in VARIABLES:
             bare.setenv(name, url)
         yield received
@@ -66,7 +66,7 @@ def proxied(bare: pytest.MonkeyPatch) -> Iterator[list[str]]:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_requests_to_a_server_on_this_machine(moto_s3: S3Server, proxied: list[str], host: str) -> None:
     _, keys = new_user(moto_s3)
-    with door() as server:
+    with recording_proxy() as server:
         endpoint = server.endpoint.replace("127.0.0.1", host)
         bucket = open_bucket(S3Connection(endpoint=endpoint, max_attempts=1, **keys), moto_s3.new_bucket())
         bucket.put("a", b"1")
@@ -85,7 +85,7 @@ def test_an_endpoint_of_the_environment_on_this_machine(
     moto_s3: S3Server, proxied: list[str], bare: pytest.MonkeyPatch
 ) -> None:
     _, keys = new_user(moto_s3)
-    with door() as server:
+    with recording_proxy() as server:
         bare.setenv("AWS_ENDPOINT_URL", server.endpoint)
         connection = S3Connection(region="us-east-1", max_attempts=1, **keys)
         open_bucket(connection, moto_s3.new_bucket()).put("a", b"1")
@@ -100,7 +100,7 @@ def test_a_role_that_is_assumed_on_this_machine(
     for name, value in keys.items():
         bare.setenv(f"AWS_{name.upper()}", value)
     role = new_role(moto_s3)
-    with door() as server:
+    with recording_proxy() as server:
         connection = S3Connection(endpoint=server.endpoint, sts_endpoint=server.endpoint, role_arn=role, max_attempts=1)
         open_bucket(connection, moto_s3.new_bucket()).put("a", b"1")
         assert identity(connection).arn == acting_as(role, "s3dest")
@@ -111,7 +111,7 @@ def test_a_role_that_is_assumed_on_this_machine(
 def test_the_metadata_of_this_machine(
     moto_s3: S3Server, proxied: list[str], bare: pytest.MonkeyPatch, tmp_path: Path, link: str
 ) -> None:
-    with machine(machine_keys(moto_s3, new_role(moto_s3))) as (url, _), door() as server:
+    with machine(machine_keys(moto_s3, new_role(moto_s3))) as (url, _), recording_proxy() as server:
         if link == "container":
             bare.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{url}/container")
             bare.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "pod-token")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aws_identities import acting_as, new_role, new_user
 from land_and_read import batches_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
-from recording_proxy import Forward, door, refusal, sent_form, sts_refusal
+from recording_proxy import Forward, recording_proxy, refusal, sent_form, sts_refusal
 from servers import S3Server
 from werkzeug.wrappers import Request, Response
 
@@ -77,7 +77,7 @@ def in_role(endpoint: str, role: str, **settings: object) -> S3Connection:
 
 def test_every_setting_is_sent(moto_s3: S3Server, lake: str, base_keys: dict[str, str]) -> None:
     role, security = new_role(moto_s3, EXTERNAL_ID), TokenService()
-    with door(security) as server:
+    with recording_proxy(security) as server:
         connection = in_role(
             server.endpoint,
             role,
@@ -119,7 +119,7 @@ def test_the_external_id_comes_from_the_setting_or_from_the_environment(
     if variable is not None:
         bare.setenv("AWS_ASSUME_ROLE_EXTERNAL_ID", variable)
     security = TokenService()
-    with door(security) as server:
+    with recording_proxy(security) as server:
         open_bucket(in_role(server.endpoint, new_role(moto_s3), external_id=setting), lake).put("a", b"1")
     assert [each.get("ExternalId") for each in security.asked] == [sent]
 
@@ -180,7 +180,7 @@ class TestRenewal:
         new ones."""
         role, security = new_role(moto_s3), TokenService(life_s=60, newest=12)
         settings = destination(lake, object_size_mb=0.0001)
-        with door(security) as server:
+        with recording_proxy(security) as server:
             bucket = open_bucket(in_role(server.endpoint, role), lake)
             with target(moto_s3, settings, bucket) as opened:
                 land(batches_of(*(users(n, n) for n in range(5))), opened, stream(), sync("long"))
@@ -195,7 +195,7 @@ class TestRenewal:
     ) -> None:
         """This includes credentials for 15 minutes, which the SDK alone would renew for each request."""
         security = TokenService()
-        with door(security) as server:
+        with recording_proxy(security) as server:
             bucket = open_bucket(in_role(server.endpoint, new_role(moto_s3), role_duration_s=duration), lake)
             for number in range(5):
                 bucket.put(f"{number}", b"")
@@ -206,7 +206,7 @@ class TestRenewal:
         self, moto_s3: S3Server, lake: str, base_keys: dict[str, str], life_s: float, times: int
     ) -> None:
         security = TokenService(life_s=life_s)
-        with door(security) as server:
+        with recording_proxy(security) as server:
             bucket = open_bucket(in_role(server.endpoint, new_role(moto_s3), role_duration_s=900), lake)
             for number in range(3):
                 bucket.put(f"{number}", b"")
@@ -223,7 +223,7 @@ class TestRenewal:
             refused = sts_refusal("AccessDenied", "no longer") if assumes and len(security.asked) > 4 else None
             return refused or security(request, forward)
 
-        with door(rule) as server:
+        with recording_proxy(rule) as server:
             bucket = open_bucket(in_role(server.endpoint, new_role(moto_s3), max_attempts=1), lake)
             with (
                 pytest.raises(CredentialsError, match="could not be assumed"),

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from aws_identities import new_role, new_user
-from recording_proxy import Door, Forward, Rule, door, refusal
+from recording_proxy import Forward, RecordingProxy, Rule, recording_proxy, refusal
 from servers import S3Server
 from tls import Authority, new_authority
 from werkzeug.wrappers import Request, Response
@@ -27,14 +27,14 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="module")
-def tls(moto_s3: S3Server, authority: Authority) -> Iterator[Door]:
+def tls(moto_s3: S3Server, authority: Authority) -> Iterator[RecordingProxy]:
     """moto behind a certificate of the private authority."""
-    with door(tls=authority.server) as opened:
+    with recording_proxy(tls=authority.server) as opened:
         yield opened
 
 
 @pytest.fixture
-def connection(moto_s3: S3Server, bare: pytest.MonkeyPatch, tls: Door):
+def connection(moto_s3: S3Server, bare: pytest.MonkeyPatch, tls: RecordingProxy):
     """A function that returns connections to this server."""
 
     def connect(**settings: object) -> S3Connection:
@@ -117,7 +117,7 @@ class TestVerificationIsNotLost:
         assert str(path) in str(refused.value)
 
     def test_when_a_role_is_assumed(
-        self, moto_s3: S3Server, tls: Door, authority: Authority, bare: pytest.MonkeyPatch
+        self, moto_s3: S3Server, tls: RecordingProxy, authority: Authority, bare: pytest.MonkeyPatch
     ) -> None:
         _, keys = new_user(moto_s3, ["sts:AssumeRole"], ["*"])
         lake, role = moto_s3.new_bucket(), new_role(moto_s3)
@@ -130,7 +130,7 @@ class TestVerificationIsNotLost:
         open_bucket(S3Connection(**settings, ca_bundle=str(authority.bundle)), lake).put("a", b"1")
 
     def test_when_the_credential_chain_makes_requests_itself(
-        self, tls: Door, bare: pytest.MonkeyPatch, tmp_path: Path
+        self, tls: RecordingProxy, bare: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         """The token of a web identity would go to any server that answers."""
         (tmp_path / "token").write_text("a-web-identity-token")
@@ -158,9 +158,9 @@ class TestRedirects:
     """A redirect is not followed, neither to plain http nor to any other host."""
 
     @pytest.fixture
-    def plain(self, moto_s3: S3Server) -> Iterator[Door]:
+    def plain(self, moto_s3: S3Server) -> Iterator[RecordingProxy]:
         """The target of the redirects."""
-        with door() as opened:
+        with recording_proxy() as opened:
             yield opened
 
     @pytest.fixture
@@ -170,7 +170,7 @@ class TestRedirects:
         def call_all(rule: Rule) -> tuple[list[str], list[Request]]:
             keys = {"access_key_id": moto_s3.access_key_id, "secret_access_key": moto_s3.secret_access_key}
             errors = []
-            with door(rule, tls=authority.server) as server:
+            with recording_proxy(rule, tls=authority.server) as server:
                 bundle = str(authority.bundle)
                 bucket = open_bucket(S3Connection(endpoint=server.endpoint, ca_bundle=bundle, **keys), "lake-1")
                 for call in CALLS:
@@ -182,7 +182,7 @@ class TestRedirects:
         return call_all
 
     @pytest.mark.parametrize("status", [301, 302, 307, 308])
-    def test_by_location(self, plain: Door, refused_by, status: int) -> None:
+    def test_by_location(self, plain: RecordingProxy, refused_by, status: int) -> None:
         def away(request: Request, _: Forward) -> Response:
             return Response(b"", status, headers={"Location": plain.endpoint + request.full_path})
 
@@ -191,13 +191,13 @@ class TestRedirects:
         assert (len(seen), plain.seen) == (len(CALLS), [])
 
     @pytest.mark.parametrize("code", ["PermanentRedirect", "TemporaryRedirect"])
-    def test_by_an_s3_error(self, plain: Door, refused_by, code: str) -> None:
+    def test_by_an_s3_error(self, plain: RecordingProxy, refused_by, code: str) -> None:
         errors, seen = refused_by(lambda *_: redirect(code, plain.endpoint, "eu-west-1"))
         assert all("redirects to" in each for each in errors)
         assert (len(seen), plain.seen) == (len(CALLS), [])
 
     def test_redirects_of_aws_are_followed_only_to_aws_hosts_over_tls(
-        self, plain: Door, bare: pytest.MonkeyPatch, tmp_path: Path
+        self, plain: RecordingProxy, bare: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         """The bucket in another region is found. No request goes to the endpoint that the answer names."""
         hosts = [f"lake-1.s3.{region}.amazonaws.com" for region in ("eu-west-1", "us-west-2")]
@@ -207,7 +207,7 @@ class TestRedirects:
             here = request.host == hosts[0]
             return redirect("PermanentRedirect", plain.endpoint, "us-west-2") if here else Response()
 
-        with door(away, tls=aws.server) as server:
+        with recording_proxy(away, tls=aws.server) as server:
             bare.setattr(socket, "getaddrinfo", leading_to(server.endpoint))
             keys = {"access_key_id": "AKIA", "secret_access_key": "secret"}
             connection = S3Connection(region="eu-west-1", ca_bundle=str(aws.bundle), **keys)
