@@ -148,6 +148,7 @@ class ByRules(RecordConverter):
     """The slow path: converts every record by the rules, one value at a time."""
 
     _overridden = RecordConverter._convert_json  # fails here if the method gets another name
+
     def _convert_json(self, raws):
         return self._by_rules(raws)
 
