@@ -14,8 +14,8 @@ from datetime import datetime, timedelta
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import sync_of
 from s3dest_dagster.commit.head import Head
+from s3dest_dagster.commit.key_owners import possible_owners, used_templates
 from s3dest_dagster.commit.publication import Clock, finish
-from s3dest_dagster.commit.registry import possible_owners, used_templates
 from s3dest_dagster.commit.scopes import scopes_of_stream
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.errors import CommitError, PreconditionFailedError, StorageError

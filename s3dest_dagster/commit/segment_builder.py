@@ -18,7 +18,7 @@ from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.schemas import paths
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.head import MAX_RETIRED, Head
-from s3dest_dagster.commit.registry import connector_keys
+from s3dest_dagster.commit.key_owners import connector_keys
 from s3dest_dagster.commit.segment import (
     Compaction,
     Counts,

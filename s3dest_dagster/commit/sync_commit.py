@@ -15,9 +15,10 @@ from datetime import datetime
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import attempt_of, sync_of
 from s3dest_dagster.commit.head import Head, ReachedState
+from s3dest_dagster.commit.key_owners import refuse_held_keys
 from s3dest_dagster.commit.maintenance import expire_retired, sweep
 from s3dest_dagster.commit.publication import Clock, begin, has_published, publish
-from s3dest_dagster.commit.registry import RegistryEntry, check_templates, refuse_held_keys
+from s3dest_dagster.commit.registry import RegistryEntry, check_templates
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import StagedSync, build_segment
 from s3dest_dagster.errors import (

@@ -17,7 +17,8 @@ from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import sync_of
 from s3dest_dagster.commit.head import Head
-from s3dest_dagster.commit.registry import check_names, connector_keys, refuse_held_keys
+from s3dest_dagster.commit.key_owners import connector_keys, refuse_held_keys
+from s3dest_dagster.commit.registry import check_names
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.formats import Format, format_of

@@ -13,7 +13,7 @@ from datetime import datetime
 from isal.isal_zlib import crc32
 
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.registry import unowned_keys
+from s3dest_dagster.commit.key_owners import unowned_keys
 from s3dest_dagster.commit.segment import Counts, LandedObject, SchemaChanges, Segment
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import read_table

@@ -1,0 +1,155 @@
+"""Which streams own the keys of a bucket: what the manifests of a scope hold, and what the connector has left behind.
+
+A sync deletes only keys of its own scope and, if it is an unpartitioned refresh, keys that the connector wrote earlier.
+Must not know: how a registry is entered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+
+from s3dest_dagster.commit.documents import registry_key
+from s3dest_dagster.commit.registry import REGISTRIES
+from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream, stream_roots
+from s3dest_dagster.commit.segment import live_keys
+from s3dest_dagster.errors import KeyCollisionError
+from s3dest_dagster.keys import (
+    KeyTemplate,
+    literal_root_of,
+    manifest_root_in,
+    manifest_roots,
+    may_share_key_name,
+    stream_root,
+)
+from s3dest_dagster.storage import Bucket, in_parallel
+from s3dest_dagster.stream import Scope, StreamId
+
+
+def used_templates(bucket: Bucket, root: str) -> list[KeyTemplate]:
+    """The templates that the stream with this root has landed under, according to its registry.
+
+    Templates that an older version of the library allowed and this version refuses are left out.
+    """
+    found = REGISTRIES.read(bucket, root, registry_key(root))
+    used = found[0].templates if found is not None else ()
+    return [template for each in used if (template := each.template) is not None]
+
+
+def could_own(bucket: Bucket, root: str, keys: Collection[str]) -> bool:
+    """Whether the stream with this root could own any of these keys.
+
+    It could if a key is under the root, if a template that the stream has used could have produced it, or if the
+    stream's templates are not known.
+    """
+    found = REGISTRIES.read(bucket, root, registry_key(root))
+    if found is None or found[0].recreated or any(key.startswith(root) for key in keys):
+        return True
+    stream, templates = found[0].location.stream_id, [used.template for used in found[0].templates]
+    return any(each is None or any(map(each.matcher(stream).fullmatch, keys)) for each in templates)
+
+
+def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set[str]) -> set[str]:
+    """The keys in the bucket of this unpartitioned stream that no scope owns.
+
+    The connector or a lost manifest may have left them behind. Empty if the template does not show which stream a key
+    belongs to (see `KeyTemplate.untagged_matcher`).
+    """
+    pattern = template.untagged_matcher(scope.stream)
+    return set() if pattern is None else unowned_keys(bucket, template.listing_root(scope.stream), pattern, own)
+
+
+def unowned_keys(bucket: Bucket, prefix: str, pattern: re.Pattern[str], own: Collection[str] = ()) -> set[str]:
+    """The keys in the bucket under a prefix that match a pattern and that no scope owns. Keys in `own` count as owned.
+
+    The data is listed before the heads are read, so an object that is published in between is found in its head.
+    """
+    unknown: set[str] = set()
+    roots = set(manifest_roots(prefix))
+    for listed in bucket.list_objects(prefix):
+        if (root := manifest_root_in(listed.key)) is not None:
+            roots.add(root)
+        elif listed.key not in own and pattern.fullmatch(listed.key):
+            unknown.add(listed.key)
+    for owner in possible_owners(bucket, unknown, roots):
+        unknown -= _held_by(owner)
+    return unknown
+
+
+def refuse_held_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, keys: Collection[str]) -> None:
+    """Checks that no other stream holds one of the keys under which `scope` is about to land.
+
+    Sends no request if the template separates the stream from all others. Partitions of one stream are separated by
+    their names or by tags. Only manifests under the template's own bucket path are read, because the identity's policy
+    may not reach further.
+
+    Raises:
+        KeyCollisionError: Another stream holds one of them.
+    """
+    if template.keeps_apart(scope.stream):
+        return
+    roots = {root for key in keys for root in manifest_roots(key) if root.startswith(template.literal_root)}
+    namesakes_of = scope.stream if template.shows_names(scope.stream) else None
+    own = stream_root(template.literal_root, scope.stream)
+    for owner in possible_owners(bucket, keys, roots, but=own, namesakes_of=namesakes_of):
+        if shared := _held_by(owner).intersection(keys):
+            key = min(shared)
+            raise KeyCollisionError(
+                f"{scope} would land under {bucket.uri(key)}, which the manifest of {owner.scope} lists: one would "
+                "replace the objects of the other. Nothing was published. Put ${NAMESPACE} and ${STREAM_NAME} into "
+                "s3_path_format, or give one of the two an s3_bucket_path of its own.",
+                stream=str(scope.stream),
+                partition=scope.partition,
+                key=key,
+                setting="s3_path_format",
+            )
+
+
+def possible_owners(
+    bucket: Bucket,
+    keys: Collection[str],
+    roots: Iterable[str],
+    *,
+    but: str = "",
+    namesakes_of: StreamId | None = None,
+) -> Iterator[FoundScope]:
+    """Every scope with manifests under these roots that could own any of the keys. Sends no request if there are no
+    keys.
+
+    Args:
+        bucket: The bucket.
+        keys: The keys.
+        roots: The manifest roots to search.
+        but: Root of a stream to leave out.
+        namesakes_of: Only streams whose namespace and name look like this stream's in keys, as two names or as one.
+    """
+    for root in sorted(roots) if keys else ():
+        found = stream_roots(bucket, root) if namesakes_of is None else _namesakes(bucket, root, namesakes_of)
+        streams = [each for each in found if each != but]
+        asked = in_parallel(lambda each: could_own(bucket, each, keys), streams)
+        for stream, could in zip(streams, asked, strict=True):
+            if could:
+                yield from scopes_of_stream(bucket, stream)
+
+
+def _namesakes(bucket: Bucket, root: str, stream: StreamId) -> Iterator[str]:
+    for namespace in bucket.list_directories(root):
+        if may_share_key_name(_last_name(namespace), stream.namespace or ""):
+            for each in bucket.list_directories(namespace):
+                if may_share_key_name(_last_name(each), stream.name):
+                    yield each
+    if stream.namespace:
+        yield stream_root(literal_root_of(root), StreamId(None, f"{stream.namespace}/{stream.name}"))
+
+
+def _last_name(directory: str) -> str:
+    return directory.rstrip("/").rpartition("/")[2]
+
+
+def _held_by(owner: FoundScope) -> set[str]:
+    """The keys that a scope holds, is about to publish, or retains for readers of the previous version."""
+    commit_log, head = owner.commit_log, owner.seen.head
+    segments = commit_log.live_segments(head)
+    if head.pending_segment is not None:
+        segments.append(commit_log.read_segment(head.pending_segment))
+    return live_keys(segments) | commit_log.retired_keys(head)
