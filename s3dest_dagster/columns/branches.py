@@ -11,6 +11,7 @@ from enum import Enum
 
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
 from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import NULL, STRING
@@ -41,15 +42,27 @@ def kind_of(branches: Iterable[Branch]) -> Kind:
     """One legal kind from these branches.
 
     Equal branches count once. No two branches keep the same Avro type: an integer replaces times and timestamps, the
-    first of time and timestamp replaces the other, and arrays become one array.
+    first of time and timestamp replaces the other, and arrays become one array. An object without declared properties
+    is part of a record beside it, and text beside a text.
     """
-    legal = _legal(distinct(branches))
+    legal = _legal(distinct(_without_open_objects(list(branches))))
     if legal and legal[-1] is Fallback.STRING and any(isinstance(branch, Temporal) for branch in legal[:-1]):
         legal.pop()
     kinds = [STRING if isinstance(branch, Fallback) else branch for branch in legal]
     if not kinds:
         return NULL
     return kinds[0] if len(kinds) == 1 else Union(tuple(kinds))
+
+
+def _without_open_objects(branches: list[Branch]) -> list[Branch]:
+    """The branches without the text of open objects, if another branch holds such objects too."""
+    if JSON_TEXT not in branches:
+        return branches
+    others = [branch for branch in branches if branch != JSON_TEXT]
+    if any(isinstance(branch, Record) for branch in others):
+        return others
+    has_text = STRING in others or needs_text(branch for branch in others if isinstance(branch, Kind))
+    return [STRING if branch == JSON_TEXT else branch for branch in branches] if has_text else branches
 
 
 def tuple_of(branches: Iterable[Branch]) -> Array:

@@ -13,6 +13,7 @@ from typing import Any
 from s3dest_dagster.columns.json_schema import COMBINATIONS, known_type, resolve
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.union import Union
@@ -23,6 +24,7 @@ _NO_TYPE = "no type is declared: a text as it is, anything else as its JSON text
 _UNKNOWN_TYPE = "its declared type is not known: a text as it is, anything else as its JSON text"
 _KEPT_UNKNOWN_TYPE = "its declared type is not known, and none is needed: the value stays as it came"
 _NO_PROPERTIES = "an object without declared properties: each entry is text in its " + OVERFLOW
+_OPEN_OBJECT = "an object without declared properties: its exact JSON text"
 _NO_ITEM_TYPE = "no type of the items is declared: a text as it is, anything else as its JSON text"
 _IN_UTC = "in UTC: the offset that a value is written with is not kept"
 _TOO_DEEP = "JSON text: it nests deeper than readers of Parquet take"
@@ -175,6 +177,8 @@ class _Columns:
             yield Diagnostic(path, Effect.CHANGED, _IN_UTC)
         elif not kind.as_branches():
             yield Diagnostic(path, Effect.MOVED, f"null is its only type: any other value as text in {OVERFLOW}")
+        elif kind == JSON_TEXT:
+            yield Diagnostic(path, Effect.AS_TEXT, _OPEN_OBJECT)
         elif kind == STRING and (reason := self._why_text(definition)):
             yield Diagnostic(path, Effect.AS_TEXT, reason)
 

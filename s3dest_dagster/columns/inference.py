@@ -139,7 +139,8 @@ def _of_arrow_scalar(kind: pa.DataType) -> Mapping[str, Any]:
     if pt.is_null(kind):
         return {"type": "null"}
     if pt.is_timestamp(kind):
-        return {"type": ["null", "string"], "format": "date-time"}
+        naive = {"airbyte_type": "timestamp_without_timezone"} if kind.tz is None else {}
+        return {"type": ["null", "string"], "format": "date-time", **naive}
     if pt.is_date(kind) or pt.is_time(kind):
         return {"type": ["null", "string"], "format": "date" if pt.is_date(kind) else "time"}
     if is_any_binary(kind):

@@ -23,10 +23,11 @@ from s3dest_dagster.columns.branches import (
 )
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
 from s3dest_dagster.columns.kinds.number import DOUBLE, FLOAT, LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import BOOLEAN, BYTES, NULL, STRING, String
-from s3dest_dagster.columns.kinds.temporal import DATE, TIME, TIMESTAMP
+from s3dest_dagster.columns.kinds.temporal import DATE, LOCAL_TIMESTAMP, TIME, TIMESTAMP
 from s3dest_dagster.columns.names import (
     OVERFLOW_NAMES,
     NameAllocator,
@@ -37,6 +38,7 @@ from s3dest_dagster.columns.names import (
 )
 from s3dest_dagster.columns.schemas import EMITTED_AT, RECORD_ID
 from s3dest_dagster.errors import SchemaError
+from s3dest_dagster.settings.formats import CONNECTOR_TYPES, TypeRules
 from s3dest_dagster.stream import is_unicode
 
 MAX_DEPTH = 100
@@ -48,10 +50,9 @@ MAX_DEFINITIONS = 100_000
 MAX_FIELDS = 50_000
 """The most fields of all levels together, since references can make a small schema large."""
 
-UnknownTypes = Literal["fail", "text"]
-"""What happens to a field whose declared type is not known."""
 _Structured = Literal["string", "object", "array", "combined"]
 _WELL_KNOWN = "WellKnownTypes.json#/definitions/"
+_NAIVE = _WELL_KNOWN + "TimestampWithoutTimezone"
 _TYPES: dict[tuple[str, str | None], Kind | _Structured] = {
     ("string", None): "string",
     ("string", "big_integer"): STRING,
@@ -70,7 +71,7 @@ _TYPES: dict[tuple[str, str | None], Kind | _Structured] = {
     (_WELL_KNOWN + "BinaryData", None): BYTES,
     (_WELL_KNOWN + "Date", None): DATE,
     (_WELL_KNOWN + "TimestampWithTimezone", None): TIMESTAMP,
-    (_WELL_KNOWN + "TimestampWithoutTimezone", None): TIMESTAMP,
+    (_NAIVE, None): TIMESTAMP,
     (_WELL_KNOWN + "TimeWithoutTimezone", None): TIME,
     (_WELL_KNOWN + "TimeWithTimezone", None): STRING,
 }
@@ -83,7 +84,7 @@ _ROOT_NAMES = OVERFLOW_NAMES | {RECORD_ID, EMITTED_AT}
 
 
 def record_type(
-    json_schema: Mapping[str, Any], name: str, namespace: str | None, *, unknown_types: UnknownTypes = "text"
+    json_schema: Mapping[str, Any], name: str, namespace: str | None, rules: TypeRules = CONNECTOR_TYPES
 ) -> Record:
     """The record type of a stream, without envelope and overflow.
 
@@ -94,22 +95,22 @@ def record_type(
         json_schema: The stream's JSON schema.
         name: The stream's name.
         namespace: The stream's namespace; None if it has none.
-        unknown_types: Whether an unknown type, or a reference without a target, is treated as text or as an error.
+        rules: The types of what the schema leaves open. By default, they are the connector's.
 
     Raises:
-        SchemaError: `json_schema` is not a JSON schema, or it has an unknown type and `unknown_types` is "fail".
+        SchemaError: `json_schema` is not a JSON schema, or it has an unknown type and `rules` refuse it.
     """
-    record = _Parser(json_schema, name, unknown_types).record(json_schema, name, namespace, root=True)
+    record = _Parser(json_schema, name, rules).record(json_schema, name, namespace, root=True)
     return _record_named_once(record, defaultdict(NameAllocator))
 
 
 class _Parser:
     """One pass over one schema. Errors name the `stream`."""
 
-    def __init__(self, root: Mapping[str, Any], stream: str, unknown_types: UnknownTypes) -> None:
+    def __init__(self, root: Mapping[str, Any], stream: str, rules: TypeRules) -> None:
         self._root = root
         self._stream = stream
-        self._unknown_types = unknown_types
+        self._rules = rules
         self._path: list[str] = []
         self._following: list[str] = []
         self._combined = 0
@@ -169,7 +170,10 @@ class _Parser:
         return branches
 
     def _types(self, definition: object) -> list[Kind | _Structured]:
-        """The types that a definition names, without null. Without a type it is a string, as in the connector."""
+        """The types that a definition names, without null.
+
+        Without a type, it is an object if it has properties, else a string, as in the connector.
+        """
         if not isinstance(definition, Mapping):
             return [STRING]
         if any(word in definition for word in COMBINATIONS):
@@ -182,10 +186,12 @@ class _Parser:
         elif isinstance(definition.get("$ref"), str):
             types = [self._type(definition["$ref"], airbyte_type)]
         else:
-            types = [STRING]
+            types = ["object" if isinstance(definition.get("properties"), Mapping) else STRING]
         return [type_ for type_ in types if type_ != NULL]
 
     def _type(self, name: object, airbyte_type: object) -> Kind | _Structured:
+        if name == _NAIVE:
+            return self._local()
         if (known := known_type(name, airbyte_type)) is not None:
             return known
         return self._unknown(
@@ -195,7 +201,7 @@ class _Parser:
 
     def _unknown(self, what: str) -> String:
         """Returns a string, which holds every value, or raises SchemaError, which says `what` is not known."""
-        if self._unknown_types == "fail":
+        if self._rules.unknown_types == "fail":
             raise self._error(what, "or set on_unknown_type to 'text', which lands such fields as text")
         return STRING
 
@@ -204,12 +210,23 @@ class _Parser:
             return [named]
         assert isinstance(definition, Mapping)  # no other definition names a structured type
         if named == "string":
-            return [_FORMATS.get(str(definition.get("format")), STRING)]
+            return [self._text_kind(definition)]
         if named == "object":
-            return [self.record(definition, name, namespace)]
+            is_open = self._rules.open_objects == "text" and not definition.get("properties")
+            return [JSON_TEXT if is_open else self.record(definition, name, namespace)]
         if named == "array":
             return [self._array(name, namespace, definition.get("items"))]
         return without_shadowed_timestamps(self._union(name, namespace, self._combined_definitions(definition)))
+
+    def _text_kind(self, definition: Mapping[str, Any]) -> Kind:
+        """The kind of a text, by its format."""
+        kind = _FORMATS.get(str(definition.get("format")), STRING)
+        is_local = kind is TIMESTAMP and definition.get("airbyte_type") == "timestamp_without_timezone"
+        return self._local() if is_local else kind
+
+    def _local(self) -> Kind:
+        """The kind of moments without a zone."""
+        return LOCAL_TIMESTAMP if self._rules.naive_moments == "keep" else TIMESTAMP
 
     def _array(self, name: str, namespace: str | None, items: object) -> Array:
         if isinstance(items, Mapping) and (items.get("type") is not None or items.get("$ref") is not None):

@@ -8,7 +8,6 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from s3dest_dagster.columns.json_schema import UnknownTypes
 from s3dest_dagster.formats.protocol import (
     Background,
     Content,
@@ -22,7 +21,7 @@ from s3dest_dagster.formats.protocol import (
     run_now,
 )
 from s3dest_dagster.formats.reading import table_schema
-from s3dest_dagster.settings.formats import FORMATS, FormatSettings
+from s3dest_dagster.settings.formats import CONNECTOR_TYPES, FORMATS, FormatSettings, TypeRules
 from s3dest_dagster.stream import Stream
 
 __all__ = [
@@ -51,7 +50,7 @@ def encoder(
     stream: Stream,
     *,
     on_mismatch: OnMismatch = "overflow",
-    unknown_types: UnknownTypes = "text",
+    rules: TypeRules = CONNECTOR_TYPES,
 ) -> Encoder:
     """The encoder of one stream for one sync.
 
@@ -59,13 +58,13 @@ def encoder(
         settings: The format's settings.
         stream: The stream, with its JSON schema.
         on_mismatch: What happens to a value that does not fit its declared type, in Avro and Parquet.
-        unknown_types: What happens to a declared type that is not known (see `record_type`).
+        rules: The types of what the schema leaves open (see `record_type`).
 
     Raises:
         SchemaError: The stream has no JSON schema, or one that cannot be understood.
         MissingExtraError: The codec is Parquet's LZO, and the extra `lzo` is not installed.
     """
-    return format_of(settings).encoder(contents_of(stream, unknown_types=unknown_types), on_mismatch)
+    return format_of(settings).encoder(contents_of(stream, rules), on_mismatch)
 
 
 def read_table(settings: FormatSettings, stream: Stream, data: Content | IO[bytes]) -> pa.Table:

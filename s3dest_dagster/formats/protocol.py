@@ -14,11 +14,11 @@ import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, Tally
 from s3dest_dagster.columns.diagnostics import Diagnostic, column_diagnostics
-from s3dest_dagster.columns.json_schema import UnknownTypes, record_type
+from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.schemas import avro_schema_text, fingerprint
 from s3dest_dagster.errors import SchemaError
-from s3dest_dagster.settings.formats import FormatSettings
+from s3dest_dagster.settings.formats import CONNECTOR_TYPES, FormatSettings, TypeRules
 from s3dest_dagster.stream import Stream
 
 Settings = TypeVar("Settings", bound=FormatSettings)
@@ -61,7 +61,7 @@ class Contents:
     """SHA-256 of `schema_text`. If two fingerprints are equal, the objects have equal columns."""
 
 
-def contents_of(stream: Stream, *, unknown_types: UnknownTypes = "text") -> Contents:
+def contents_of(stream: Stream, rules: TypeRules = CONNECTOR_TYPES) -> Contents:
     """The contents of the stream's objects.
 
     Raises:
@@ -72,7 +72,7 @@ def contents_of(stream: Stream, *, unknown_types: UnknownTypes = "text") -> Cont
             f"Stream {str(stream.id)!r} has no JSON schema. Declare one, or have it taken from the first batch.",
             stream=str(stream.id),
         )
-    record = record_type(stream.json_schema, stream.name, stream.namespace, unknown_types=unknown_types)
+    record = record_type(stream.json_schema, stream.name, stream.namespace, rules)
     properties = tuple(stream.json_schema.get("properties") or ())
     return Contents(record, properties, avro_schema_text(record), fingerprint(record))
 

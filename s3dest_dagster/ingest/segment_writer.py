@@ -121,7 +121,7 @@ class SyncWriter:
             destination.format,
             self.stream,
             on_mismatch=destination.on_type_mismatch,
-            unknown_types=destination.unknown_types,
+            rules=destination.type_rules,
         )
 
     def _new_object_writer(self, segment: str) -> RollingObjectWriter:

@@ -70,7 +70,7 @@ def _check_stream(target: Target, stream: Stream, landed: Scope) -> CheckStep:
 
     def look() -> None:
         if stream.json_schema is not None:
-            record_type(stream.json_schema, name, namespace, unknown_types=settings.unknown_types)
+            record_type(stream.json_schema, name, namespace, settings.type_rules)
         RegistryEntry(target.bucket, settings, landed.stream).check()
         CommitLog.of(target.bucket, settings.template, landed).read_head()
 

@@ -129,8 +129,8 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
 
 
 def _record(destination: S3Destination, stream: Stream, scope: Scope) -> Record:
-    name, unknown_types = scope.stream, destination.unknown_types
-    return record_type(stream.json_schema or {}, name.name, name.namespace, unknown_types=unknown_types)
+    name = scope.stream
+    return record_type(stream.json_schema or {}, name.name, name.namespace, destination.type_rules)
 
 
 def _columns(record: Record, format_: Format[Any]) -> tuple[tuple[str, str, str | None], ...]:

@@ -17,7 +17,14 @@ from typing import Literal
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate
 from s3dest_dagster.settings.fields import Settings, documented, setting
-from s3dest_dagster.settings.formats import FormatSettings, JsonlFormat, format_named
+from s3dest_dagster.settings.formats import (
+    FormatSettings,
+    JsonlFormat,
+    NaiveMoments,
+    OpenObjects,
+    TypeRules,
+    format_named,
+)
 from s3dest_dagster.stream import StreamId
 
 _MB = 1_000_000
@@ -114,6 +121,17 @@ class RecordSettings(Settings):
         "`s3dest plan` names the field.",
         default="fail",
     )
+    open_objects: OpenObjects = setting(
+        'Avro and Parquet: an object without declared properties lands as its exact JSON text; `"map"` lands it as the '
+        'connector does, as a map of texts without nulls. A connector\'s `config.json` means `"map"` unless it says '
+        "otherwise.",
+        default="map",
+    )
+    naive_moments: NaiveMoments = setting(
+        "Avro and Parquet: a date and time that is declared to have no zone (`airbyte_type: "
+        'timestamp_without_timezone`, a naive Arrow timestamp) is taken as UTC; `"keep"` lands it without a zone.',
+        default="utc",
+    )
     on_bad_record: Literal["fail", "quarantine"] = setting(
         'A line that should be a record but is not fails the sync; `"quarantine"` keeps it, with the reason, next to '
         "the manifests.",
@@ -126,9 +144,13 @@ class RecordSettings(Settings):
         super().__post_init__()
 
     @property
-    def unknown_types(self) -> Literal["fail", "text"]:
-        """What happens to an unknown declared type in this format. Untyped formats keep every value as text."""
-        return self.on_unknown_type if self.format.is_typed else "text"
+    def type_rules(self) -> TypeRules:
+        """The types of what a schema leaves open. Untyped formats keep every value, also that of an unknown type."""
+        return TypeRules(
+            unknown_types=self.on_unknown_type if self.format.is_typed else "text",
+            open_objects=self.open_objects,
+            naive_moments=self.naive_moments,
+        )
 
 
 @documented

@@ -324,3 +324,25 @@ def format_class(name: Any) -> type[FormatSettings]:
 def format_named(name: Any) -> FormatSettings:
     """The format with this case-insensitive name, and with its defaults. Raises SettingsError if there is none."""
     return format_class(name)()
+
+
+# ---------------------------------------------------------------------- types of columns
+
+UnknownTypes = Literal["fail", "text"]
+OpenObjects = Literal["map", "text"]
+NaiveMoments = Literal["utc", "keep"]
+
+
+@dataclass(frozen=True, slots=True)
+class TypeRules:
+    """The rules for types that a JSON schema leaves open. The defaults are the connector's rules."""
+
+    unknown_types: UnknownTypes = "text"
+    """What happens to a field whose declared type is not known."""
+    open_objects: OpenObjects = "map"
+    """Whether an object without declared properties is a map of texts, or its JSON text."""
+    naive_moments: NaiveMoments = "utc"
+    """Whether a moment that is declared to have no zone is taken as UTC, or stays without a zone."""
+
+
+CONNECTOR_TYPES = TypeRules()

@@ -15,6 +15,7 @@ from s3dest_dagster.columns.kinds.temporal import DATE, TIMESTAMP
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.schemas import avro_schema, fingerprint
 from s3dest_dagster.errors import SchemaError
+from s3dest_dagster.settings.formats import TypeRules
 
 WELL_KNOWN = "WellKnownTypes.json#/definitions/"
 DATE_TIME = {"type": "string", "format": "date-time"}
@@ -228,7 +229,7 @@ def test_a_recursive_schema_becomes_json_text():
 )
 def test_an_invalid_schema_is_refused_with_its_location(schema, message):
     with pytest.raises(SchemaError, match=message) as error:
-        record_type(schema, "orders", None, unknown_types="fail")
+        record_type(schema, "orders", None, TypeRules(unknown_types="fail"))
     assert error.value.stream == "orders"
     assert "'orders'" in str(error.value)
 

@@ -51,6 +51,7 @@ _FIRST_MICROS, _LAST_MICROS = FIRST_DAY * _DAY, (LAST_DAY + 1) * _DAY - 1
 """0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999Z, in microseconds since 1970."""
 
 _TIMESTAMP = pa.timestamp("us", "UTC")
+_LOCAL = pa.timestamp("us")
 _TIME_OF_DAY = pa.time64("us")
 _NONE = pa.scalar(None, pa.string())
 # These are the forms that Arrow parses, as patterns for RE2.
@@ -89,6 +90,12 @@ def timestamp_micros(text: str) -> int | None:
     local, zone = days * _DAY + clock, match["zone"]
     instant = local - _offset(zone) if zone is None or "/" not in zone else _in_region(local, zone)
     return instant if instant is not None and _FIRST_MICROS <= instant <= _LAST_MICROS else None
+
+
+def local_micros(text: str) -> int | None:
+    """Microseconds from 1970-01-01T00:00:00 to a date and time without a zone, on the same clock; else None."""
+    match = _DATE_TIME.match(text)
+    return None if match is None or match["zone"] is not None else timestamp_micros(text)
 
 
 def _days(match: re.Match[str]) -> int | None:
@@ -144,7 +151,7 @@ def _region(name: str) -> ZoneInfo | None:
 
 def _read_timestamps(strings: pa.Array) -> pa.Array:
     """The timestamps of a string column; null for texts that Arrow does not parse."""
-    for type_ in (_TIMESTAMP, pa.timestamp("us")):
+    for type_ in (_TIMESTAMP, _LOCAL):
         if (stamps := _cast_whole(strings, type_)) is not None:
             return stamps
     fits = pc.match_substring_regex(strings, rf"^{_ARROW_DATE}[T ]{_ARROW_TIME}(?:Z|{_OFFSET})?$")
@@ -154,6 +161,14 @@ def _read_timestamps(strings: pa.Array) -> pa.Array:
         body = pc.if_else(zoned, body, pc.binary_join_element_wise(body, "Z", ""))
     stamps = _cast_fitting(body, fits, _TIMESTAMP)
     return pc.if_else(beyond_range(stamps), pa.scalar(None, _TIMESTAMP), stamps)
+
+
+def _read_local(strings: pa.Array) -> pa.Array:
+    """The timestamps without a zone of a string column; null for other texts."""
+    if (stamps := _cast_whole(strings, _LOCAL)) is not None:
+        return stamps.cast(_LOCAL)
+    fits = pc.match_substring_regex(strings, rf"^{_ARROW_DATE}[T ]{_ARROW_TIME}$")
+    return _cast_fitting(_with_six_digits(strings), fits, _LOCAL)
 
 
 def _cast_whole(strings: pa.Array, type_: pa.DataType) -> pa.Array | None:
@@ -334,6 +349,23 @@ class Timestamp(Temporal):
     castable = (pt.is_timestamp,)
 
 
+def _is_local(type_: pa.DataType) -> bool:
+    return bool(pt.is_timestamp(type_) and type_.tz is None)
+
+
+class LocalTimestamp(Temporal):
+    """A date and time without a zone, in microseconds. A text with a zone does not parse."""
+
+    word = "local_timestamp"
+    arrow = _LOCAL
+    avro = {"type": "long", "logicalType": "local-timestamp-micros"}  # noqa: RUF012
+    avro_name = "long"
+    parse = staticmethod(local_micros)
+    read_ordinary = staticmethod(_read_local)
+    castable = (_is_local,)
+
+
 DATE = Date()
 TIME = Time()
 TIMESTAMP = Timestamp()
+LOCAL_TIMESTAMP = LocalTimestamp()
