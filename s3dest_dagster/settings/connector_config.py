@@ -101,7 +101,7 @@ def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
     connection: dict[str, Any] = {
         name: _text(config, key) for key, name in CONNECTION_KEYS.items() if config.get(key) is not None
     }
-    format_settings, ignored_format = parse_format(config["format"], own.pop("format", {}))
+    format_settings, ignored_format = parse_format(config["format"], own.pop("format", {}), like_connector=True)
     for name in list(own):
         (destination if name in _names(S3Destination) else connection)[name] = own.pop(name)
     ignored = (*sorted(map(str, config.keys() - _KNOWN_KEYS)), *ignored_format)
@@ -144,7 +144,9 @@ def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     return dict(own)
 
 
-def parse_format(config: Any, own: Mapping[str, Any] | None = None) -> tuple[FormatSettings, tuple[str, ...]]:
+def parse_format(
+    config: Any, own: Mapping[str, Any] | None = None, *, like_connector: bool = False
+) -> tuple[FormatSettings, tuple[str, ...]]:
     """The connector's `format` object as settings, and the names in it that have no meaning (as "format.name").
 
     The names of formats, codecs and flattening modes are case-insensitive, as in the connector.
@@ -152,6 +154,7 @@ def parse_format(config: Any, own: Mapping[str, Any] | None = None) -> tuple[For
     Args:
         config: The object, or the name of a format for its defaults.
         own: Settings of the format that the connector does not have.
+        like_connector: Whether our own settings that are not given do what the connector does.
 
     Raises:
         SettingsError: A name or value is wrong. The error names its setting.
@@ -162,8 +165,15 @@ def parse_format(config: Any, own: Mapping[str, Any] | None = None) -> tuple[For
     given = dict(_given_settings(settings, config))
     options = options_of_format(settings)
     ignored = {*map(str, config.keys() - options.keys() - {"format_type"}), *_unknown_options(config, options)}
-    made = settings(**given, **_own_format_settings(settings, given, own))
+    defaults = connector_defaults(settings) if like_connector else {}
+    made = settings(**{**defaults, **given, **_own_format_settings(settings, given, own)})
     return made, tuple(f"format.{name}" for name in sorted(ignored))
+
+
+def connector_defaults(settings: type) -> dict[str, Any]:
+    """The defaults that our own settings have in a `config.json` because the connector does the same."""
+    known = {each.name: about(each).connector_default for each in fields(settings)}
+    return {name: default for name, default in known.items() if default is not None}
 
 
 def options_of_format(settings: type[FormatSettings]) -> dict[str, list[str]]:

@@ -101,7 +101,8 @@ def _format(settings: type[FormatSettings]) -> dict[str, Any]:
 
 def _setting(settings: type, each: Field[Any], title: str) -> dict[str, Any]:
     """The JSON schema of a setting, made from its field."""
-    known, default = about(each), default_of(each)
+    known = about(each)
+    default = default_of(each) if known.connector_default is None else known.connector_default
     schema = {"title": title, "description": known.description, **_type(types_of(settings)[each.name][0])}
     bounds = {"minimum": known.at_least, "exclusiveMinimum": known.above, "maximum": known.at_most}
     schema |= {word: bound for word, bound in bounds.items() if bound is not None}

@@ -47,6 +47,8 @@ class About:
     at_most: float | None = None
     connector: str = ""
     """Its name in a connector's `config.json`; empty for one of our own settings."""
+    connector_default: Any = None
+    """Its default in a connector's `config.json`, if that differs because the connector does the same; else None."""
     resource: str = ""
     """Its name in Dagster's S3 resource, if that is different."""
     secret: bool = False

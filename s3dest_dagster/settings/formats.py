@@ -7,7 +7,10 @@ Must not know: S3, Dagster, a file format's library.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Literal
@@ -114,6 +117,11 @@ class TextFormat(FormatSettings):
         return tuple(f".{cls.format_type.lower()}{ending}" for ending in _COMPRESSED_EXTENSIONS.values())
 
 
+CsvQuoting = Literal["strings", "minimal", "nonnumeric", "all"]
+_NOT_DELIMITERS = re.compile(r'[A-Za-z0-9+.\-"\r\n\0]')
+"""Characters of numbers, of booleans and of quoting."""
+
+
 @documented
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvFormat(TextFormat):
@@ -132,15 +140,80 @@ class CsvFormat(TextFormat):
         "Whether the last column keeps undeclared fields as JSON. It needs flattening.",
         default=False,
     )
+    column_order: Literal["source", "sorted"] = setting(
+        'Flattened: the columns are in the order of the schema, new ones last; `"sorted"` sorts them by their UTF-16 '
+        'code units, as the connector does. The default in a connector\'s `config.json` is `"sorted"`.',
+        default="source",
+        connector_default="sorted",
+    )
+    delimiter: str = setting(
+        "The character between two cells, in ASCII: no letter, digit, quote, line break, `+`, `-` or `.`.",
+        default=",",
+    )
+    quoting: CsvQuoting = setting(
+        'Which cells are quoted: `"strings"` (texts and JSON), `"minimal"` (only those that could be mistaken without '
+        'quotes), `"nonnumeric"` (all but numbers) or `"all"`. Nulls are never quoted.',
+        default="strings",
+    )
+    null_text: str = setting(
+        "The cell of a null or missing value, without quotes. Not a number, `true` or `false`, and not with quoting "
+        '`"nonnumeric"`.',
+        default="",
+    )
+    header: bool = setting("Whether every object begins with the names of its columns.", default=True)
 
     def __post_init__(self) -> None:
         check_settings(self)
+        _check_delimiter(self.delimiter)
+        _check_null_text(self)
         if self.additional_properties_column and self.flattening is Flattening.NONE:
             raise SettingsError(
                 "additional_properties_column has no meaning without flattening: the data column keeps every field. "
                 "Set flattening to 'Root level flattening', or leave additional_properties_column out.",
                 setting="additional_properties_column",
             )
+
+
+def _check_delimiter(delimiter: str) -> None:
+    if len(delimiter) != 1 or not delimiter.isascii():
+        problem = "It must be one ASCII character, since most readers accept nothing else"
+    elif _NOT_DELIMITERS.match(delimiter):
+        problem = (
+            "Numbers, booleans, quotes or line breaks contain this character, so that cells could not be told apart"
+        )
+    else:
+        return
+    raise SettingsError(
+        f"delimiter is {delimiter!r}. {problem}. Use for example ';', '|' or a tab.", setting="delimiter"
+    )
+
+
+def _check_null_text(settings: CsvFormat) -> None:
+    """Refuses a text for null that another value's cell could equal, or that does not stay one cell."""
+    text, problem = settings.null_text, ""
+    if not text:
+        return
+    if '"' in text or settings.delimiter in text or not text.isprintable():
+        problem = "It contains a quote, the delimiter or a character that is not printed, and would not stay one cell"
+    elif text != text.strip():
+        problem = "It begins or ends with a blank, which many readers remove"
+    elif _is_value(text):
+        problem = "A number or a boolean has the same cell"
+    elif settings.quoting == "nonnumeric":
+        problem = "With quoting 'nonnumeric', every cell without quotes is a number, and null is an empty cell"
+    if problem:
+        raise SettingsError(
+            f"null_text is {text!r}. {problem}. Use for example 'NULL' or '\\N', or leave null_text out, which means "
+            "an empty cell without quotes.",
+            setting="null_text",
+        )
+
+
+def _is_value(text: str) -> bool:
+    """Whether readers may take a text without quotes for a number or a boolean."""
+    with suppress(ValueError):
+        return math.isfinite(float(text))
+    return text.casefold() in ("true", "false")
 
 
 @documented

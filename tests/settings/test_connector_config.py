@@ -43,7 +43,7 @@ def test_every_key_of_the_connector_reaches_its_setting():
         s3_bucket_path="data/in",
         s3_path_format="${NAMESPACE}/${STREAM_NAME}/${EPOCH}_",
         file_name_pattern="{date}_{part_number}",
-        format=CsvFormat(flattening="Root level flattening"),
+        format=CsvFormat(flattening="Root level flattening", column_order="sorted"),
     )
     assert read.connection == S3Connection(
         **SECRETS,
@@ -285,7 +285,7 @@ def test_keys_that_the_connector_ignores_are_ignored_and_named():
     format_ = {"format_type": "CSV", "part_size_mb": 5, "compression_codec": "GZIP"}
     read = from_connector_config(config(colour="red", part_size_mb=5, format=format_))
     assert read.ignored == ("colour", "part_size_mb", "format.compression_codec", "format.part_size_mb")
-    assert read.destination.format == CsvFormat()
+    assert read.destination.format == CsvFormat(column_order="sorted")
 
 
 OWN = {
@@ -303,7 +303,7 @@ def test_our_own_settings_are_under_s3dest():
 @pytest.mark.parametrize(
     ("kind", "own", "expected"),
     [
-        ("CSV", {"gzip_effort": "small"}, CsvFormat(gzip_effort="small")),
+        ("CSV", {"gzip_effort": "small"}, CsvFormat(gzip_effort="small", column_order="sorted")),
         ("JSONL", {"emitted_at": "number"}, JsonlFormat(emitted_at="number")),
         ("Parquet", {"union_layout": "member"}, ParquetFormat(union_layout="member")),
     ],
