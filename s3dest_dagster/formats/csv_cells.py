@@ -170,8 +170,8 @@ def _in_dialect(
     """
     empty = np.diff(breaks) == 1
     if not dialect.quotes_plain_texts:
-        plain = (first == _QUOTE) & ~escaped & _needs_no_quotes(cells, breaks, dialect)
-        cells, breaks = _without_quotes(cells, breaks, plain)
+        unambiguous = (first == _QUOTE) & ~escaped & _needs_no_quotes(cells, breaks, dialect)
+        cells, breaks = _without_quotes(cells, breaks, unambiguous)
     is_boolean = (first == ord("t")) | (first == ord("f"))
     if dialect.quotes_numbers:
         is_number = ~empty & ~is_boolean & (first != _QUOTE) & (first != ord("{")) & (first != ord("["))

@@ -15,7 +15,16 @@ CONFIGS = get_args(get_args(FormatConfig)[0])
 SETTINGS = {"Avro": AvroFormat, "CSV": CsvFormat, "JSONL": JsonlFormat, "Parquet": ParquetFormat}
 OTHERS = [
     AvroFormat(codec="zstandard", compression_level=9, include_checksum=True),
-    CsvFormat(flattening="Root level flattening", compression="No Compression", additional_properties_column=True),
+    CsvFormat(
+        flattening="Root level flattening",
+        compression="No Compression",
+        additional_properties_column=True,
+        column_order="sorted",
+        delimiter=";",
+        quoting="all",
+        null_text="NULL",
+        header=False,
+    ),
     JsonlFormat(flattening="Root level flattening", gzip_effort="small", emitted_at="number"),
     ParquetFormat(
         compression_codec="ZSTD",
