@@ -23,6 +23,7 @@ of the built-in exception that a caller would expect, and has the location as at
         ├── SupersededError                another sync of the same scope was published first
         ├── UndecidedError                 the answer to the decisive request was lost
         ├── KeyCollisionError              two objects would have the same key
+        ├── OwnershipError                 the stream belongs to another owner
         └── ManifestError                  a head or segment is unreadable, or of a newer format version
 
 Messages are always printable, whatever their parts contain (see `printable`). Must not know: anything else of the
@@ -145,6 +146,22 @@ class UndecidedError(CommitError):
 
 class KeyCollisionError(CommitError):
     """Two objects of one sync, or of two streams, would have the same key."""
+
+
+class OwnershipError(CommitError):
+    """The stream belongs to another owner. Nothing was written.
+
+    Args:
+        owner: The owner.
+        other: Who tried to land it; None if nobody was named.
+    """
+
+    def __init__(
+        self, message: str, *, owner: str | None = None, other: str | None = None, stream: str | None = None
+    ) -> None:
+        super().__init__(message, stream=stream, setting="owner")
+        self.owner = owner
+        self.other = other
 
 
 class ManifestError(CommitError):

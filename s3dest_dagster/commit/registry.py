@@ -1,6 +1,7 @@
-"""The registry of a stream: the templates it has landed under and when it was last swept.
+"""The registry of a stream: its owner, the templates it has landed under, and when it was last swept.
 
-A landing enters its stream before anything becomes visible, and is refused if its template is not the current one.
+A landing enters its stream before anything becomes visible, and is refused if the stream has another owner or lands
+under another template.
 Must not know: what the scopes hold.
 """
 
@@ -9,18 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
+from itertools import zip_longest
 
 from s3dest_dagster.commit.documents import FORMAT_VERSION, RECREATED, DocumentKind, StreamLocation, registry_key
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream
 from s3dest_dagster.commit.segment import Segment
-from s3dest_dagster.errors import StorageError, TemplateError
+from s3dest_dagster.errors import OwnershipError, StorageError, TemplateError
 from s3dest_dagster.keys import (
     KeyTemplate,
     stream_root,
 )
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, in_parallel
-from s3dest_dagster.stream import StreamId
+from s3dest_dagster.stream import Stream, StreamId
 
 SWEEP_INTERVAL = timedelta(days=1)
 """Landings sweep a stream at most this often."""
@@ -64,6 +66,9 @@ class StreamRegistry:
     """Version of this format. A reader refuses a newer one."""
     location: StreamLocation
     """The stream that the registry belongs to, and the registry's location. A reader refuses it anywhere else."""
+    owner: str | None = None
+    """The owner, who alone may land the stream: the key of an asset with "/" between its parts, or the name that the
+    settings give. Null if the stream has none."""
     templates: tuple[UsedTemplate, ...] = ()
     """All templates under which a scope of the stream has landed, the current one last."""
     recreated: bool = False
@@ -71,13 +76,22 @@ class StreamRegistry:
     uploads_swept_at: datetime | None = None
     """When the stream was last searched for abandoned uploads."""
 
-    def entered(self, template: UsedTemplate, now: datetime) -> StreamRegistry:
-        """This registry once the stream lands under a template and, if that is due, is swept."""
-        registry = self
+    def entered(self, template: UsedTemplate, owner: str | None, now: datetime) -> StreamRegistry:
+        """This registry once the owner has landed the stream under a template and, if that is due, swept it."""
+        registry = self if owner is None else replace(self, owner=owner)
         if not self.templates or self.templates[-1] != template:
-            registry = replace(self, templates=(*(each for each in self.templates if each != template), template))
+            registry = replace(registry, templates=(*(each for each in self.templates if each != template), template))
         due = self.uploads_swept_at is None or now - self.uploads_swept_at >= SWEEP_INTERVAL
         return replace(registry, uploads_swept_at=now) if due else registry
+
+
+def owner_of(stream: Stream, destination: S3Destination, asset: str | None = None) -> str | None:
+    """The owner of a stream that lands with these settings.
+
+    Args:
+        asset: The key of the asset that lands it. It is the owner if the settings name none.
+    """
+    return destination.owner or asset
 
 
 REGISTRIES = DocumentKind(StreamRegistry, cure=RECREATED)
@@ -91,31 +105,36 @@ class RegistryEntry:
     """The entry of one landing in the registry of its stream.
 
     All scopes of a stream share the registry, so a stream has one template at a time: the current one. If the settings
-    accept a new template, it replaces the current one. If the registry is gone, the template is taken from the newest
-    sync. `check` sends one request; `enter` after it sends none if there is nothing to enter.
+    accept a new template, it replaces the current one. A stream that has no owner gets the first one that lands it.
+    If the registry is gone, the owner and the template are taken from the newest sync. `check` sends one request;
+    `enter` after it sends none if there is nothing to enter.
 
     Args:
         bucket: The bucket.
         destination: The settings that the stream lands with.
         stream: The stream, with its name as it stands in the bucket.
+        owner: Who lands it. None if nobody is named.
     """
 
-    def __init__(self, bucket: Bucket, destination: S3Destination, stream: StreamId) -> None:
+    def __init__(self, bucket: Bucket, destination: S3Destination, stream: StreamId, owner: str | None = None) -> None:
         self._bucket = bucket.with_root(destination.template.manifest_root)
         self._destination = destination
         self._stream = stream
+        self.owner = owner
+        """Who lands the stream. None if nobody is named."""
         self._used = UsedTemplate.of(destination.template)
         self._root = stream_root(destination.template.literal_root, stream)
         self._seen: _SeenRegistry | None = None
 
     def check(self) -> None:
-        """Checks that the stream may land under this template.
+        """Checks that this owner may land the stream under this template.
 
         Raises:
+            OwnershipError: The stream has another owner.
             TemplateError: It lands under another template.
         """
         self._seen = self._read()
-        self._refuse_other_template(self._seen[0])
+        self._refuse(self._seen[0])
 
     @property
     def own_prefixes(self) -> tuple[str, ...]:
@@ -131,22 +150,24 @@ class RegistryEntry:
         return roots if len(roots) == len(templates) else ()
 
     def enter(self, now: datetime) -> bool:
-        """Enters this template. Returns whether the caller must sweep the stream; the sweep is entered as done.
+        """Enters this owner and this template.
 
-        A stream's first landing has nothing to sweep yet. If there is nothing to enter, no request is sent: the
-        registry then knows both templates, and the head admits only one of two concurrent syncs of a scope.
+        Returns whether the caller must sweep the stream; the sweep is entered as done. A stream's first landing has
+        nothing to sweep yet. If there is nothing to enter, no request is sent: the registry then knows the owner and
+        both templates, and the head admits only one of two concurrent syncs of a scope.
 
         Raises:
+            OwnershipError: Another owner has entered the stream in the meantime.
             TemplateError: Another landing has entered the stream under another template in the meantime.
         """
-        if self._seen is not None and self._seen[0].entered(self._used, now) == self._seen[0]:
+        if self._seen is not None and self._seen[0].entered(self._used, self.owner, now) == self._seen[0]:
             return False
         claimed = False
         for attempt in range(1, _ATTEMPTS + 1):
             # If the registry has changed since it was read, the put fails, and the registry is read again.
             registry, etag = self._seen if self._seen is not None and attempt == 1 else self._read()
-            self._refuse_other_template(registry)
-            entered = registry.entered(self._used, now)
+            self._refuse(registry)
+            entered = registry.entered(self._used, self.owner, now)
             if entered == registry:
                 return claimed and entered.uploads_swept_at == now
             # Compared with what was read, not with `now`: a server's clock tells whole seconds, so that another landing
@@ -179,8 +200,29 @@ class RegistryEntry:
                 namespace=self._stream.namespace,
                 stream=self._stream.name,
             ),
+            owner=newest.owner if newest is not None else None,
             templates=(_used_by(newest),) if newest is not None else (),
             recreated=newest is not None,
+        )
+
+    def _refuse(self, registry: StreamRegistry) -> None:
+        if registry.owner not in (None, self.owner):
+            raise self._other_owner(registry.owner)
+        self._refuse_other_template(registry)
+
+    def _other_owner(self, owner: str) -> OwnershipError:
+        path = self._bucket.uri(self._destination.template.literal_root)
+        who, same = f"{self.owner!r} would land it too", ""
+        if self.owner is None:
+            who, same = "this landing names no owner", f"If this landing is on behalf of {owner!r}, set owner to that. "
+        return OwnershipError(
+            f"Stream {str(self._stream)!r} under {path} belongs to {owner!r}, and {who}: one would replace what the "
+            f"other landed, or continue from its state. Nothing was written. {same}If these are two streams, give this "
+            "one another namespace, name or s3_bucket_path. If the stream has a new owner for good, run `s3dest "
+            f"transfer {self._stream} --to {self.owner or 'OWNER'}`.",
+            owner=owner,
+            other=self.owner,
+            stream=str(self._stream),
         )
 
     def _refuse_other_template(self, registry: StreamRegistry) -> None:
@@ -206,21 +248,31 @@ class RegistryEntry:
 _SETTINGS = tuple(each.name for each in fields(UsedTemplate))
 
 
-def check_templates(bucket: Bucket, destination: S3Destination, streams: Iterable[StreamId]) -> list[RegistryEntry]:
-    """The checked registry entries of these streams, in their order. If one is refused, no landing begins."""
-    entries = [RegistryEntry(bucket, destination, stream) for stream in streams]
+def check_entries(
+    bucket: Bucket, destination: S3Destination, streams: Sequence[StreamId], owners: Sequence[str | None] = ()
+) -> list[RegistryEntry]:
+    """The checked registry entries of these streams, in their order. If one is refused, no landing begins.
+
+    Args:
+        owners: Who lands each of the streams. Default: nobody is named.
+    """
+    owned = zip_longest(streams, owners)
+    entries = [RegistryEntry(bucket, destination, stream, owner) for stream, owner in owned]
     in_parallel(RegistryEntry.check, entries)
     return entries
 
 
-def check_names(bucket: Bucket, destination: S3Destination, streams: Sequence[StreamId]) -> list[RegistryEntry]:
-    """As `check_templates`, after the check that the template keeps these streams' keys apart.
+def check_names(
+    bucket: Bucket, destination: S3Destination, streams: Sequence[StreamId], owners: Sequence[str | None] = ()
+) -> list[RegistryEntry]:
+    """As `check_entries`, after the check that the template keeps these streams' keys apart.
 
     Raises:
+        OwnershipError: One of the streams has another owner.
         TemplateError: Two of the streams could make the same key, or one lands under another template.
     """
     destination.check_streams(streams)
-    return check_templates(bucket, destination, streams)
+    return check_entries(bucket, destination, streams, owners)
 
 
 def _newest_segment(found: FoundScope) -> Segment:

@@ -214,6 +214,8 @@ class Segment:
     """Version of this format. A reader refuses a newer one."""
     location: ScopeLocation
     """The scope that the segment belongs to, and the segment's location. A reader refuses it anywhere else."""
+    owner: str | None = None
+    """The owner of the stream when the segment landed, or null."""
     name: str
     """Its name: the sync's id, percent-encoded, a dot, and random text that each attempt generates."""
     sync: SyncPart

@@ -18,7 +18,7 @@ from s3dest_dagster.commit.head import Head, ReachedState
 from s3dest_dagster.commit.key_owners import refuse_held_keys
 from s3dest_dagster.commit.maintenance import expire_retired, sweep
 from s3dest_dagster.commit.publication import Clock, begin, has_published, publish
-from s3dest_dagster.commit.registry import RegistryEntry, check_templates
+from s3dest_dagster.commit.registry import RegistryEntry, check_entries
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import StagedSync, build_segment
 from s3dest_dagster.errors import (
@@ -44,8 +44,8 @@ _REFUSALS = (AccessDeniedError, BucketNotFoundError, CredentialsError)
 class SyncCommit:
     """Begins a sync of one scope, and publishes its staged objects.
 
-    The constructor refuses a stream that lands under another template, reads the scope's head, finishes a sync that was
-    decided but not published, and looks up what an earlier attempt at this sync has published.
+    The constructor refuses a stream that has another owner or lands under another template, reads the scope's head,
+    finishes a sync that was decided but not published, and looks up what an earlier attempt at this sync has published.
 
     Args:
         bucket: The bucket.
@@ -55,8 +55,10 @@ class SyncCommit:
         attempt: Random text that distinguishes this attempt from earlier attempts with the same sync id.
         clock: Returns the server's time.
         registry_entry: The stream's registry entry, already checked. Default: it is read and checked here.
+        owner: Who lands the stream, if there is no registry entry yet. None if nobody is named.
 
     Raises:
+        OwnershipError: The stream has another owner.
         TemplateError: The stream lands under another template.
     """
 
@@ -70,6 +72,7 @@ class SyncCommit:
         attempt: str,
         clock: Clock,
         registry_entry: RegistryEntry | None = None,
+        owner: str | None = None,
     ) -> None:
         landed = scope.prefixed(destination.stream_prefix)
         self._bucket = bucket
@@ -77,7 +80,7 @@ class SyncCommit:
         self._scope = scope
         self.attempt = attempt
         self._clock = clock
-        self._registry_entry = registry_entry or check_templates(bucket, destination, [landed.stream])[0]
+        self._registry_entry = registry_entry or check_entries(bucket, destination, [landed.stream], [owner])[0]
         self.commit_log = CommitLog.of(bucket, destination.template, landed, self._registry_entry.own_prefixes)
         self._seen = begin(self.commit_log, clock)
         entry = self.commit_log.find_sync(self._seen.head, sync.id)
@@ -111,7 +114,8 @@ class SyncCommit:
             CommitError: A full refresh has no records, and the settings forbid that or the source did not mention the
                 stream.
         """
-        return build_segment(staged, self._destination, self.commit_log, self.head)
+        segment = build_segment(staged, self._destination, self.commit_log, self.head)
+        return replace(segment, owner=self._registry_entry.owner)
 
     def publish(self, segment: Segment, *, on_decided: Callable[[], None]) -> None:
         """Decides the segment and makes it visible. An error before the decision leaves the bucket unchanged.
@@ -125,7 +129,7 @@ class SyncCommit:
             UndecidedError: It could not be determined whether the segment is decided.
             CommitError: The segment is decided, but publishing it was interrupted, or it was rolled back.
         """
-        # Must hold before anything is visible: no other stream holds the keys, and the registry knows the template.
+        # Must hold before anything is visible: no other stream holds the keys, the registry knows owner and template.
         keys = [item.key for item in segment.objects]
         refuse_held_keys(self._bucket, self._destination.template, self.commit_log.scope, keys)
         self.swept += self._enter_registry(self._clock(), segment)

@@ -19,6 +19,7 @@ from s3dest_dagster.errors import (
     KeyCollisionError,
     ManifestError,
     MissingExtraError,
+    OwnershipError,
     RecordError,
     S3DestError,
     SchemaError,
@@ -31,7 +32,7 @@ from s3dest_dagster.errors import (
 from s3dest_dagster.printable import printable
 from s3dest_dagster.stream import Scope
 
-_NOT_RETRIED = (SettingsError, MissingExtraError, SchemaError)
+_NOT_RETRIED = (SettingsError, MissingExtraError, SchemaError, OwnershipError)
 """Errors that a retry would raise again."""
 _DETAILS = ("stream", "partition", "key", "setting", "action")
 _NEXT_STEPS: Mapping[type[S3DestError], str] = {
@@ -48,6 +49,7 @@ _NEXT_STEPS: Mapping[type[S3DestError], str] = {
     SupersededError: "Retry if this sync's records are still wanted; a pool keeps two syncs of a stream apart.",
     UndecidedError: "Run `s3dest recover`, which settles whether this sync was published.",
     KeyCollisionError: "Add {part_number} or {timestamp} to file_name_pattern, so that no two objects have one key.",
+    OwnershipError: "Give one of the two another namespace, or move the stream by `s3dest transfer`.",
     ManifestError: "Run `s3dest verify`, which tells what of the manifests is wrong.",
     CommitError: "Retry. `s3dest verify` tells what is published.",
 }

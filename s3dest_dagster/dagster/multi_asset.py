@@ -196,6 +196,7 @@ class _PartitionRun:
             self.streams,
             new_sync(dg.AssetKey(self.run.name), self.partition),
             scopes=scopes,
+            assets={stream.id: self.run.keys[stream.id].to_user_string() for stream in self.streams},
             allow_empty=self.run.source.allow_empty,
             on_progress=ProgressLines(self._title(), self.context.log.info).update,
             on_checkpoint=self.report.log_checkpoint,

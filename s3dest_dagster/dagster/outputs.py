@@ -132,6 +132,7 @@ class _Output:
                 self.stream,
                 new_sync(self.context.asset_key, scope.partition),
                 scope=scope,
+                asset=self.context.asset_key.to_user_string(),
                 allow_empty=records.allow_empty if isinstance(records, DeferredRead) else True,
                 on_progress=partial(ProgressLines(str(scope), self.context.log.info).update, scope.stream),
                 on_checkpoint=self.report.log_checkpoint,

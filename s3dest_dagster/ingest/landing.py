@@ -25,7 +25,7 @@ from types import TracebackType
 from s3dest_dagster.batch import BadRecord, Batch, Lineage, SourceItem, State, StreamBatch, StreamStatus
 from s3dest_dagster.commit.documents import segment_key, sync_mark_key
 from s3dest_dagster.commit.head import ReachedState
-from s3dest_dagster.commit.registry import RegistryEntry
+from s3dest_dagster.commit.registry import RegistryEntry, owner_of
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit
@@ -51,12 +51,14 @@ class Landing:
         scope: The partition to land. Default: the unpartitioned stream.
         keys_distinct: See `KeyAllocator`. If False, the keys of a stream that do not contain its name get a tag.
         registry_entry: The stream's registry entry, already checked. Default: it is read and checked here.
+        asset: Key of the asset that lands the stream. It becomes the stream's owner if the settings name none.
         allow_empty: Whether a stream that the source never mentions has no records. If False, the sync of such a stream
             fails if it would delete something.
         on_progress: Called after every batch.
         on_checkpoint: Called with the receipt of what a checkpoint published.
 
     Raises:
+        OwnershipError: The stream has another owner.
         TemplateError: The stream lands under another template.
     """
 
@@ -69,6 +71,7 @@ class Landing:
         scope: Scope | None = None,
         keys_distinct: bool = False,
         registry_entry: RegistryEntry | None = None,
+        asset: str | None = None,
         allow_empty: bool = True,
         on_progress: Callable[[Progress], None] | None = None,
         on_checkpoint: Callable[[Receipt], None] | None = None,
@@ -88,6 +91,7 @@ class Landing:
             attempt=target.entropy(_ATTEMPT_BYTES).hex(),
             clock=target.server_clock,
             registry_entry=registry_entry,
+            owner=owner_of(stream, target.destination, asset),
         )
         self._writer = SyncWriter(target, stream, self.scope, sync, self._commit, keys_distinct=keys_distinct)
         self._schedule = CheckpointSchedule(target.destination, stream, self.scope, target.clock())

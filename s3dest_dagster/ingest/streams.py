@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamStatus
-from s3dest_dagster.commit.registry import check_names
+from s3dest_dagster.commit.registry import check_names, owner_of
 from s3dest_dagster.errors import S3DestError, StorageError
 from s3dest_dagster.ingest.landing import Landing
 from s3dest_dagster.ingest.receipt import Progress, Receipt
@@ -194,6 +194,7 @@ def landing_streams(
     sync: Sync,
     *,
     scopes: Mapping[StreamId, Scope] | None = None,
+    assets: Mapping[StreamId, str] | None = None,
     allow_empty: bool = True,
     on_progress: Callable[[StreamId, Progress], None] | None = None,
     on_checkpoint: Callable[[Receipt], None] | None = None,
@@ -202,17 +203,21 @@ def landing_streams(
     """Begins a landing of each stream. Leaving the context aborts everything that is not published.
 
     Args:
-        scopes: The partition of each stream to land. Default: the unpartitioned streams.
+        scopes: What each stream lands: a partition, perhaps under another namespace than the source's. Default: the
+            unpartitioned streams.
+        assets: Keys of the assets that land the streams, see `Landing`.
         allow_empty: See `Landing`.
         on_failure: The failure policy, see `StreamLandings`.
 
     Raises:
+        OwnershipError: One of the streams has another owner.
         TemplateError: Two of the streams could have the same key, or one lands under another template.
     """
     destination = target.destination
     scopes = scopes or {stream.id: Scope(stream.id) for stream in streams}
-    landed = [stream.id.prefixed(destination.stream_prefix) for stream in streams]
-    entries = check_names(target.bucket, destination, landed)
+    landed = [scopes[stream.id].prefixed(destination.stream_prefix).stream for stream in streams]
+    owners = [owner_of(stream, destination, (assets or {}).get(stream.id)) for stream in streams]
+    entries = check_names(target.bucket, destination, landed, owners)
     with ExitStack() as stack:
         landings = {
             stream.id: Landing(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.registry import RegistryEntry
+from s3dest_dagster.commit.registry import RegistryEntry, owner_of
 from s3dest_dagster.errors import AccessDeniedError, S3DestError, StorageError
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.inspection.plan import ACTIONS, actions
@@ -56,8 +56,8 @@ def check(target: Target, token: str, *, again: bool = False) -> list[CheckStep]
 def check_streams(target: Target, streams: Sequence[Stream]) -> list[CheckStep]:
     """Checks whether these streams could land. Writes nothing.
 
-    The streams must have different keys. Each stream's JSON schema must be valid, its template must be the one under
-    which it has landed, and its manifest must be readable.
+    The streams must have different keys. Each stream's JSON schema must be valid, its owner and its template must be
+    those with which it has landed, and its manifest must be readable.
     """
     settings = target.destination
     ids = [stream.id.prefixed(settings.stream_prefix) for stream in streams]
@@ -71,7 +71,7 @@ def _check_stream(target: Target, stream: Stream, landed: Scope) -> CheckStep:
     def look() -> None:
         if stream.json_schema is not None:
             record_type(stream.json_schema, name, namespace, settings.type_rules)
-        RegistryEntry(target.bucket, settings, landed.stream).check()
+        RegistryEntry(target.bucket, settings, landed.stream, owner_of(stream, settings)).check()
         CommitLog.of(target.bucket, settings.template, landed).read_head()
 
     return _step(f"look at stream {landed}", look)

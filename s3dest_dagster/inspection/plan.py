@@ -18,7 +18,7 @@ from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import sync_of
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.key_owners import connector_keys, refuse_held_keys
-from s3dest_dagster.commit.registry import check_names
+from s3dest_dagster.commit.registry import check_names, owner_of
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.formats import Format, format_of
@@ -88,6 +88,7 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
     """Predicts what a sync of these streams, or of one partition of each, would do.
 
     Raises:
+        OwnershipError: One of the streams has another owner.
         TemplateError: Two of the streams could have the same key, or one lands under another template.
         KeyCollisionError: Another stream holds a key that one of these would land.
     """
@@ -95,7 +96,8 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
     scopes = [Scope(each.id, partition).prefixed(destination.stream_prefix) for each in streams]
     for scope in scopes:
         scope.check_unicode()
-    check_names(target.bucket, destination, [each.stream for each in scopes])
+    owners = [owner_of(each, destination) for each in streams]
+    check_names(target.bucket, destination, [each.stream for each in scopes], owners)
     return Plan(
         template=destination.template.text,
         streams=tuple(_stream_plan(target, stream, scope, sync) for stream, scope in zip(streams, scopes, strict=True)),

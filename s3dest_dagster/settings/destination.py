@@ -255,8 +255,13 @@ class CheckpointSettings(Settings):
 @documented
 @dataclass(frozen=True, kw_only=True)
 class PublicationSettings(Settings):
-    """Publication: which objects a sync replaces, and when those are deleted."""
+    """Publication: whose the streams are, which objects a sync replaces, and when those are deleted."""
 
+    owner: str | None = setting(
+        "Owner of the streams that land with these settings. A stream that another owner has landed is refused before "
+        "anything is written, see [owners](owners.md). `None`: in Dagster the key of the asset, and elsewhere none.",
+        default=None,
+    )
     on_rematerialize: Literal["replace", "append"] = setting(
         'Landing a partition of an append stream again replaces the objects of the partition; `"append"` adds to them.',
         default="replace",

@@ -34,8 +34,8 @@ class BatchDelete(StrEnum):
 
 
 _ONE_WRITER = (
-    "concurrent syncs of one stream are not detected, so make sure that only one runs; every other promise holds, and "
-    "each change of a manifest costs one more request"
+    "concurrent syncs of one stream are not detected, nor are concurrent first syncs of two owners, so make sure that "
+    "only one runs; every other promise holds, and each change of a manifest costs one more request"
 )
 _COMPARED = (
     "if the keys of a template recur, a late deletion may hit what another writer has just put there; each object's "

@@ -72,6 +72,7 @@ def test_every_setting_reaches_the_destination():
         "on_type_mismatch": "fail",
         "on_unknown_type": "text",
         "on_bad_record": "quarantine",
+        "owner": "team",
         "on_rematerialize": "append",
         "on_empty_refresh": "keep",
         "on_template_change": "accept",
