@@ -8,6 +8,7 @@ of the built-in exception that a caller would expect, and has the location as at
     │   └── TemplateError                  a path format or file name pattern is refused
     ├── MissingExtraError (ImportError)    a setting needs an optional dependency that is not installed
     ├── SchemaError (ValueError)           a stream's JSON schema cannot be understood
+    │   └── SchemaContractError            a schema differs from the stream's columns, and the contract freezes that
     ├── RecordError (ValueError)           a record cannot be landed as it is
     ├── SourceError (RuntimeError)         the source failed, died, or broke the protocol
     ├── StorageError (OSError)             S3 refused or failed
@@ -83,6 +84,18 @@ class MissingExtraError(S3DestError, ImportError):
 
 class SchemaError(S3DestError, ValueError):
     """A stream's JSON schema cannot be understood."""
+
+
+class SchemaContractError(SchemaError):
+    """The source's schema differs from the stream's columns, and the stream's contract freezes that difference.
+
+    Args:
+        field: The first field that differs; None if it is the stream itself.
+    """
+
+    def __init__(self, message: str, *, stream: str | None = None, field: str | None = None) -> None:
+        super().__init__(message, stream=stream)
+        self.field = field
 
 
 class RecordError(S3DestError, ValueError):

@@ -20,6 +20,7 @@ FLOORS = {
     "errors": 0,
     "printable": 0,
     "settings.fields": 1,
+    "settings.schema_contract": 1,
     "settings.formats": 2,
     "stream": 2,
     "batch": 3,

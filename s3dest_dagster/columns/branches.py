@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import Enum
 
+from s3dest_dagster.columns.column_names import unique_names
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
@@ -17,7 +18,7 @@ from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import NULL, STRING
 from s3dest_dagster.columns.kinds.temporal import TIMESTAMP, Temporal
 from s3dest_dagster.columns.kinds.union import Union, needs_text
-from s3dest_dagster.columns.names import OVERFLOW, original_name_doc, standard_name, standard_namespace, unique_names
+from s3dest_dagster.columns.names import OVERFLOW, original_name_doc, standard_name, standard_namespace
 
 
 class Fallback(Enum):

@@ -1,7 +1,7 @@
 """Converts a stream's JSON schema to the record type of its Avro and Parquet objects.
 
 The rules are those of the connector, version 0.6.2 (`JsonToAvroSchemaConverter`, `JsonSchemaType`). In addition, names
-that become the same are numbered, local references (`#/…`) are followed, and a definition that refers to itself or
+that become the same are told apart, local references (`#/…`) are followed, and a definition that refers to itself or
 nests deeper than 100 levels becomes JSON text. Must not know: Avro's JSON, Arrow.
 """
 
@@ -21,6 +21,7 @@ from s3dest_dagster.columns.branches import (
     with_fallback,
     without_shadowed_timestamps,
 )
+from s3dest_dagster.columns.column_names import suffixed_name, unique_names
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
@@ -30,11 +31,9 @@ from s3dest_dagster.columns.kinds.scalar import BOOLEAN, BYTES, NULL, STRING, St
 from s3dest_dagster.columns.kinds.temporal import DATE, LOCAL_TIMESTAMP, TIME, TIMESTAMP
 from s3dest_dagster.columns.names import (
     OVERFLOW_NAMES,
-    NameAllocator,
     original_name_doc,
     standard_name,
     standard_namespace,
-    unique_names,
 )
 from s3dest_dagster.columns.schemas import EMITTED_AT, RECORD_ID
 from s3dest_dagster.errors import SchemaError
@@ -76,7 +75,7 @@ _TYPES: dict[tuple[str, str | None], Kind | _Structured] = {
     (_WELL_KNOWN + "TimeWithTimezone", None): STRING,
 }
 _FORMATS = {"date-time": TIMESTAMP, "date": DATE, "time": TIME}
-_NamesByNamespace: TypeAlias = defaultdict[str | None, NameAllocator]
+_NamesByNamespace: TypeAlias = defaultdict[str | None, set[str]]
 COMBINATIONS = ("anyOf", "allOf", "oneOf")
 """Keywords that combine definitions, in the order of precedence."""
 _ROOT_NAMES = OVERFLOW_NAMES | {RECORD_ID, EMITTED_AT}
@@ -101,7 +100,7 @@ def record_type(
         SchemaError: `json_schema` is not a JSON schema, or it has an unknown type and `rules` refuse it.
     """
     record = _Parser(json_schema, name, rules).record(json_schema, name, namespace, root=True)
-    return _record_named_once(record, defaultdict(NameAllocator))
+    return _record_named_once(record, defaultdict(set), ())
 
 
 class _Parser:
@@ -295,12 +294,17 @@ def _local_reference(definition: object) -> str | None:
     return reference if isinstance(reference, str) and reference.startswith("#") and not combined else None
 
 
-def _record_named_once(record: Record, names: _NamesByNamespace) -> Record:
+def _record_named_once(record: Record, names: _NamesByNamespace, path: tuple[str, ...]) -> Record:
     """The same record, in which every record has a unique full name, since Avro allows only one definition of a name.
 
-    Later records with the same name are numbered.
+    A later record with the same name gets a suffix, made from the path of its field.
     """
-    name = names[record.namespace].allocate(record.name)
-    kinds = [field.kind.map_records(lambda inner: _record_named_once(inner, names)) for field in record.fields]
+    name = suffixed_name(record.name, ".".join(path), names[record.namespace])
+    names[record.namespace].add(name)
+    kinds = [_kind_named_once(field.kind, names, (*path, field.source)) for field in record.fields]
     renamed = record.with_kinds(kinds)
     return replace(renamed, name=name, doc=record.doc or original_name_doc(record.name, name))
+
+
+def _kind_named_once(kind: Kind, names: _NamesByNamespace, path: tuple[str, ...]) -> Kind:
+    return kind.map_records(lambda inner: _record_named_once(inner, names, path))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 OVERFLOW = "_airbyte_additional_properties"
 OVERFLOW_ALIAS = "_ab_additional_properties"
@@ -41,21 +41,6 @@ def standard_namespace(namespace: str | None) -> str | None:
 def original_name_doc(name: str, written: str) -> str | None:
     """The Avro doc of a name that is written as `written`; None if they are the same."""
     return None if name == written else ORIGINAL_NAME + name
-
-
-def unique_names(sources: Sequence[str], reserved: Iterable[str] = ()) -> list[str]:
-    """A unique Avro name for every name in `sources`, which has no duplicates.
-
-    Names that need no change keep their spelling. If several become the same, the later ones are numbered ("a_b",
-    "a_b_2"); the connector's sync would fail. No result is one of `reserved`.
-    """
-    reserved = frozenset(reserved)
-    standard = [standard_name(source) for source in sources]
-    unchanged = {source for source, name in zip(sources, standard, strict=True) if source == name} - reserved
-    names = NameAllocator(reserved | unchanged)
-    return [
-        source if source in unchanged else names.allocate(name) for source, name in zip(sources, standard, strict=True)
-    ]
 
 
 class NameAllocator:

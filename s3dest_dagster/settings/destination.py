@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from typing import Literal
 
@@ -100,6 +101,19 @@ def _bucket_problem(name: str) -> str:
             "bucket."
         )
     return ""
+
+
+class NameStyle(StrEnum):
+    """The style of the names that columns get."""
+
+    CONNECTOR = "connector"
+    """The connector's: letters, digits and `_`; case is kept."""
+    SNAKE = "snake"
+    """The same in lower case, with `_` between the words of a name like `userId`."""
+    LOWER = "lower"
+    """The same in lower case."""
+    KEEP = "keep"
+    """The source's name as it is."""
 
 
 @documented

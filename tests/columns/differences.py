@@ -188,8 +188,8 @@ RECORDS: Final[dict[str, tuple[dict[str, Any], Reason]]] = {
 """By schema name of the conversion cases: the record that lands here, and why."""
 
 SCHEMAS: Final[dict[str, str]] = {
-    "names that become the same": "The connector's sync fails; here the later ones are numbered (a_b, a_b_2).",
-    "record names that become the same": "The connector's sync fails; here the later ones are numbered.",
+    "names that become the same": "The connector's sync fails; here they get digits of their hash (a_b, a_b_d44362).",
+    "record names that become the same": "The connector's sync fails; here the later ones get digits of their path.",
     "unions with one Avro type twice": (
         "The connector's sync fails; here a plain integer drives out times and timestamps, the first of time and "
         "timestamp the other, and arrays are merged."

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.columns.names import original_name_doc, standard_name, standard_namespace, unique_names
+from s3dest_dagster.columns.names import original_name_doc, standard_name, standard_namespace
 from s3dest_dagster.columns.overflow import OverflowNames
 
 
@@ -40,20 +40,6 @@ def test_a_namespace_is_standardised_part_by_part(namespace, standard):
 @given(st.text())
 def test_a_standard_name_is_always_an_avro_name(name):
     assert re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", standard_name(name))
-
-
-def test_names_that_become_the_same_are_numbered_and_unchanged_ones_keep_their_spelling():
-    assert unique_names(["a-b", "a_b", "a b", "a_b_2"]) == ["a_b_3", "a_b", "a_b_4", "a_b_2"]
-
-
-def test_reserved_names_are_never_assigned():
-    assert unique_names(["over", "o-k"], reserved=("over", "o_k")) == ["over_2", "o_k_2"]
-
-
-@given(st.lists(st.text(alphabet="aA_-. 2é", max_size=4), unique=True))
-def test_unique_names_are_unique(sources):
-    names = unique_names(sources, reserved=("a",))
-    assert len({*names, "a"}) == len(sources) + 1
 
 
 def test_the_doc_records_a_changed_name():

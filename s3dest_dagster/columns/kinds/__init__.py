@@ -13,7 +13,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -172,6 +172,25 @@ class ReaderTypes(NamedTuple):
     """Whether reading rounds numbers that are too long for the type, so that such numbers must be found beforehand."""
 
 
+@dataclass(frozen=True)
+class Widening:
+    """The circumstances in which the kind of an existing column meets the kind of new values."""
+
+    merge: Callable[[Any, Any, tuple[str | None, ...]], Any]
+    """Merges two records at a path: all fields of the first, then the new ones of the second."""
+    path: tuple[str | None, ...] = ()
+    """The source's names from the root to the column, and None for the items of a list."""
+    is_inferred: bool = False
+    """Whether the new kind comes from data, not from a declaration: a column then stays as long as it holds some of the
+    values, and the others overflow."""
+    doubles_hold_integers: bool = True
+    """Whether a double holds every integer that has landed in the column."""
+
+    def of_items(self) -> Widening:
+        """The same for the items of a list."""
+        return replace(self, path=(*self.path, None))
+
+
 class Kind(ABC):
     """The type of a field or of a list's items."""
 
@@ -207,6 +226,11 @@ class Kind(ABC):
     def decoder(self, layout: Layout, path: str) -> ColumnDecoder:
         """The decoder of a column. `path` is the field's dotted original name."""
 
+    @property
+    def code(self) -> str:
+        """The kind as text in a manifest (see `record_json`). Kinds with other kinds in them have none."""
+        return self.word
+
     def words(self) -> str:
         """The kind in words, for display."""
         return self.word
@@ -218,6 +242,32 @@ class Kind(ABC):
     def as_branches(self) -> tuple[Kind, ...]:
         """The kinds that a value may have besides null."""
         return (self,)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any value other than null, or an empty list, has or can have this kind."""
+        return True
+
+    def widened(self, other: Kind, widening: Widening) -> Kind | None:
+        """The kind of a column of this kind once it also holds values of the other; None if it cannot.
+
+        Objects that have the column with this kind, and objects that have it with the result, can be read as one table.
+        Subclasses define `widened_by`.
+        """
+        if other == self:
+            return self
+        kind, fits = self, not other.as_branches()
+        for branch in other.as_branches():
+            wider = kind.widened_by(branch, widening)
+            if wider is not None:
+                kind, fits = wider, True
+            elif not widening.is_inferred:
+                return None
+        return kind if fits else None
+
+    def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
+        """The same as `widened` for a kind that is neither null nor a union."""
+        return self if other == self else None
 
     def element(self) -> Kind:
         """The kind of a list's items; for any other kind, the kind itself."""

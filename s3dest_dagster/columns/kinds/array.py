@@ -12,7 +12,7 @@ import pyarrow as pa
 from s3dest_dagster.columns.arrow_types import as_list_column, is_any_list, unpacked
 from s3dest_dagster.columns.binary_columns import NOTHING, JsonTexts, Mask, Rows, as_list
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ColumnDecoder, Kind, Layout, Rule
+from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ColumnDecoder, Kind, Layout, Rule, Widening
 from s3dest_dagster.columns.kinds.union import Position
 
 
@@ -66,6 +66,14 @@ class Array(Kind):
 
     def within_levels(self, levels: int) -> Kind | None:
         return replace(self, item=self.position().within_levels(levels - 2)) if levels > 2 else None
+
+    @property
+    def is_known(self) -> bool:
+        return self.item.is_known
+
+    def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
+        item = self.item.widened(other.item, widening.of_items()) if isinstance(other, Array) else None
+        return None if item is None else replace(self, item=item)
 
 
 class _ArrayRule(Rule):

@@ -31,7 +31,7 @@ from s3dest_dagster.columns.binary_columns import (
     strings_where,
 )
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ReaderTypes
+from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, Kind, ReaderTypes, Widening
 from s3dest_dagster.columns.kinds.scalar import Scalar, ScalarDecoder, ScalarRule
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)\Z")
@@ -174,6 +174,11 @@ class Long(Scalar):
     rule_type = _LongRule
     decoder_type = _LongDecoder
 
+    def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
+        if isinstance(other, Double) and widening.doubles_hold_integers:
+            return DOUBLE
+        return super().widened_by(other, widening)
+
 
 class _FloatingRule(ScalarRule):
     def __init__(self, path: str, kind: Any) -> None:
@@ -240,6 +245,9 @@ class Double(Scalar):
     rule_type = _FloatingRule
     decoder_type = _FloatingDecoder
 
+    def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
+        return self if isinstance(other, Double | Long) else super().widened_by(other, widening)
+
 
 class Float(Double):
     """A number as a 32-bit float, under the same rules as a double. The typed tiers do not read it."""
@@ -253,6 +261,9 @@ class Float(Double):
     nearest = staticmethod(nearest_float)
     is_exact = staticmethod(is_exact_float)
     castable = (pt.is_float32, pt.is_float16)
+
+    def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
+        return self if other == self else None
 
 
 LONG = Long()

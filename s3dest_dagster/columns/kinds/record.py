@@ -15,7 +15,7 @@ from s3dest_dagster.columns.arrow_json_texts import texts_of_column
 from s3dest_dagster.columns.arrow_types import refuse_repeated_names, unpacked
 from s3dest_dagster.columns.binary_columns import NOTHING, Member, Rows, json_texts, members_of
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.kinds import UNFIT, Column, ColumnDecoder, Kind, Layout, Rule
+from s3dest_dagster.columns.kinds import UNFIT, Column, ColumnDecoder, Kind, Layout, Rule, Widening
 from s3dest_dagster.columns.kinds.array import StructureDecoder
 from s3dest_dagster.columns.kinds.union import Position
 from s3dest_dagster.columns.names import OVERFLOW, OVERFLOW_NAMES
@@ -45,6 +45,8 @@ class Field:
     kind: Kind
     doc: str | None = None
     """The Avro field's doc, which has the original name if it was changed."""
+    id: int = 0
+    """The column's id in its stream, which is Parquet's field id. 0 if the stream does not remember its columns."""
 
     def position(self) -> Position:
         """The position of its values."""
@@ -133,6 +135,12 @@ class Record(Kind):
 
     def is_read_as(self, value: Any) -> bool:
         return isinstance(value, dict) and OVERFLOW in value
+
+    def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
+        if not isinstance(other, Record):
+            return None
+        merged: Record = widening.merge(self, other, widening.path)
+        return merged
 
 
 class RecordRule(Rule):

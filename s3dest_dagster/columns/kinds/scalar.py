@@ -27,7 +27,17 @@ from s3dest_dagster.columns.binary_columns import (
     mask_of,
 )
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ColumnDecoder, Kind, Layout, ReaderTypes, Rule
+from s3dest_dagster.columns.kinds import (
+    UNFIT,
+    BranchClaim,
+    Column,
+    ColumnDecoder,
+    Kind,
+    Layout,
+    ReaderTypes,
+    Rule,
+    Widening,
+)
 
 
 class ScalarRule(Rule):
@@ -128,6 +138,9 @@ class String(Scalar):
     rule_type = _StringRule
     decoder_type = _StringDecoder
 
+    def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
+        return self if widening.is_inferred else super().widened_by(other, widening)
+
 
 class _BooleanRule(ScalarRule):
     def exact(self, raw: bytes, log: ConversionLog) -> Any:
@@ -195,6 +208,13 @@ class Null(Scalar):
 
     def as_branches(self) -> tuple[Kind, ...]:
         return ()
+
+    @property
+    def is_known(self) -> bool:
+        return False
+
+    def widened(self, other: Kind, widening: Widening) -> Kind | None:
+        return other
 
 
 STRING = String()

@@ -29,7 +29,7 @@ import pyarrow.types as pt
 from s3dest_dagster.columns.arrow_types import FIRST_DAY, LAST_DAY, beyond_range
 from s3dest_dagster.columns.binary_columns import OTHER, QUOTE, TEXT, JsonTexts, Mask, as_text, json_texts, mask_of
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ReaderTypes
+from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, Kind, ReaderTypes, Widening
 from s3dest_dagster.columns.kinds.scalar import Scalar, ScalarDecoder, ScalarRule
 
 _MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -321,6 +321,9 @@ class Date(Temporal):
 
     def avro_storage(self, column: pa.Array) -> pa.Array:
         return column.cast(pa.int32()).cast(pa.int64())
+
+    def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
+        return other if isinstance(other, Timestamp) else super().widened_by(other, widening)
 
 
 class Time(Temporal):

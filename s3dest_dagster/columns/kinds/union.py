@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from s3dest_dagster.columns.binary_columns import ABSENT, NO_ROWS, QUOTE, as_text, json_texts
 from s3dest_dagster.columns.conversion_log import ConversionLog, Entry
-from s3dest_dagster.columns.kinds import UNFIT, Column, ColumnDecoder, Kind, Layout, Rule
+from s3dest_dagster.columns.kinds import UNFIT, Column, ColumnDecoder, Kind, Layout, Rule, Widening
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.temporal import Temporal, TemporalBesideTextDecoder
 
@@ -113,6 +113,25 @@ class Union(Kind):
 
     def map_records(self, change: Callable[[Any], Kind]) -> Kind:
         return Union(tuple(branch.map_records(change) for branch in self.branches))
+
+    @property
+    def is_known(self) -> bool:
+        return any(branch.is_known for branch in self.branches)
+
+    def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
+        """The union with the branch that takes the other kind, or with the other kind as its last branch.
+
+        A branch never becomes another kind, since the column's members are named by their kinds. A new branch must not
+        move the text that Avro has beside a temporal kind.
+        """
+        for number, branch in enumerate(self.branches):
+            wider = branch.widened_by(other, widening)
+            if wider is not None and wider.word == branch.word:
+                return Union((*self.branches[:number], wider, *self.branches[number + 1 :]))
+        if any(branch.avro_name == other.avro_name for branch in self.branches):
+            return None
+        extended, present = Union((*self.branches, other)), Position(self).branches()
+        return extended if Position(extended).branches()[: len(present)] == present else None
 
     @property
     def has_structure(self) -> bool:  # type: ignore[override]

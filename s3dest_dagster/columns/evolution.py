@@ -1,0 +1,382 @@
+"""Compares the schema that a source brings with the columns that the stream remembers, and decides what lands.
+
+`evolve` is the only function that gives a stream's columns their names, ids and types:
+
+- A name or an id, once given, stays with its source name at its level. New columns come last.
+- A column keeps its type, or a wider one in which the objects with the old type can be read (`Kind.widened`).
+- If there is no such type, the type changes in place where no live Avro or Parquet object has the old one. Otherwise
+  the new values get a column of their own beside the old (`amount_string`), which is remembered, too.
+
+Must not know: where the memory is kept, data, formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from s3dest_dagster.columns.column_names import NameRequest, allocate_names, suffixed_name
+from s3dest_dagster.columns.kinds import Kind, Widening
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.scalar import NULL
+from s3dest_dagster.columns.kinds.union import Union
+from s3dest_dagster.columns.names import OVERFLOW_NAMES, original_name_doc
+from s3dest_dagster.columns.record_json import full_name
+from s3dest_dagster.columns.schema_differences import (
+    UNKNOWN,
+    ColumnChange,
+    Difference,
+    Evolution,
+    EvolutionRules,
+    Steps,
+    frozen_error,
+    path_text,
+)
+from s3dest_dagster.columns.schemas import EMITTED_AT, RECORD_ID
+from s3dest_dagster.columns.stream_columns import StreamColumns, all_fields
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.settings.schema_contract import Verdict
+
+IsLive = Callable[[Field], bool]
+"""Whether an Avro or Parquet object that has this column with this type is live after the sync, or belongs to an
+earlier part of the sync itself. It is asked only if a type has changed beyond widening, and may cost requests."""
+
+_ROOT_NAMES = OVERFLOW_NAMES | {RECORD_ID, EMITTED_AT}
+_ANY_RECORD = Record("", None, ())
+
+
+def evolve(
+    known: StreamColumns,
+    proposed: Record,
+    rules: EvolutionRules | None = None,
+    *,
+    is_live: IsLive = lambda column: True,
+) -> Evolution:
+    """Decides which columns the schema `proposed` has in a stream with the columns `known`.
+
+    The names do not depend on the order of new properties. Evolving again with the same schema changes nothing.
+
+    Args:
+        known: The stream's columns; `StreamColumns()` for a stream that has none.
+        proposed: The record type of the schema that the source brings (see `record_type`).
+        rules: The circumstances.
+        is_live: See `IsLive`.
+
+    Raises:
+        SchemaContractError: The contract freezes a difference. The message names all of them.
+        SettingsError: `rename` gives a field a name that another field has.
+    """
+    comparison = _Comparison(known, proposed, rules or EvolutionRules(), is_live)
+    if known.fields:
+        fields = _Level(comparison, known.fields, ()).evolved(proposed.fields)
+    else:
+        fields = comparison.new_fields(proposed.fields, ())
+    if comparison.frozen:
+        raise frozen_error(comparison.rules.stream, comparison.frozen)
+    return comparison.outcome(fields)
+
+
+class _Comparison:
+    """The state of one comparison, which all levels share."""
+
+    def __init__(self, known: StreamColumns, proposed: Record, rules: EvolutionRules, is_live: IsLive) -> None:
+        self.known = known
+        self.rules = rules
+        self.is_live = is_live
+        self.retired = set(known.retired)
+        self.absent = set(known.absent)
+        self.big_integers = set(known.big_integers)
+        self.landing: set[int] = set()
+        """Ids of the columns that the proposed schema has."""
+        self.kinds_of_sync: dict[int, Kind] = {}
+        """Other kinds for this sync only, by id: those of an untyped format in a stream with typed objects."""
+        self.frozen: list[ColumnChange] = []
+        self.discarded: set[str] = set()
+        self._proposed = proposed
+        self._changes: list[ColumnChange] = []
+        self._next_id = known.next_id
+
+    def verdict(self, difference: Difference, path: Steps, before: Kind | None, now: Kind | None) -> Verdict:
+        """What the contract says of a difference, which is noted. A frozen one counts as evolving: the end is an error.
+
+        A type that becomes known is no difference to the contract.
+        """
+        becomes_known = before is not None and not before.is_known
+        verdict = Verdict.EVOLVE
+        if difference is not Difference.RENAMED and not becomes_known:
+            verdict = getattr(self.rules.contract, difference)
+        change = ColumnChange(difference, path, _words(before), _words(now), verdict)
+        (self.frozen if verdict is Verdict.FREEZE else self._changes).append(change)
+        return verdict
+
+    def normalised(self, kind: Kind) -> Kind:
+        """The kind without branches that hold nothing but null or empty lists, if those do not land."""
+        if self.rules.keeps_unknown:
+            return kind
+        if isinstance(kind, Array):
+            return replace(kind, item=self.normalised(kind.item))
+        if not isinstance(kind, Union):
+            return kind
+        branches = tuple(self.normalised(branch) for branch in kind.branches if branch.is_known)
+        return Union(branches) if len(branches) > 1 else branches[0] if branches else NULL
+
+    # ------------------------------------------------------------------ new columns
+
+    def new_fields(self, proposed: Iterable[Field], path: Steps) -> tuple[Field, ...]:
+        """The columns of a level that had none."""
+        new = {self.request(field, path): field for field in proposed}
+        return tuple(self.named(new, (), path))
+
+    def request(self, field: Field, path: Steps) -> NameRequest:
+        """The request for the name of a new column."""
+        return NameRequest(field.source, self.rules.rename.get((*path, field.source), ""))
+
+    def named(self, new: Mapping[NameRequest, Field], known: Iterable[Field], path: Steps) -> Iterable[Field]:
+        """Yields the new columns of a level with their names and ids."""
+        reserved = OVERFLOW_NAMES if path else _ROOT_NAMES
+        names = allocate_names(new, {column.name for column in known} | reserved, self.rules.name_style)
+        for request, field in new.items():
+            if request.is_given and names[request] != request.base:
+                raise self._name_in_use((*path, field.source), request.base)
+            number = self._next_id
+            self._next_id += 1
+            self.landing.add(number)
+            name, where = names[request], (*path, field.source)
+            doc = field.doc if name == field.name else original_name_doc(field.source, name)
+            kind = self.with_ids(self.normalised(field.kind), where)
+            yield Field(name, field.source, kind, doc, number)
+
+    def with_ids(self, kind: Kind, path: Steps) -> Kind:
+        """The kind with names and ids in those of its records that have none."""
+        if isinstance(kind, Array):
+            return replace(kind, item=self.with_ids(kind.item, (*path, None)))
+        if isinstance(kind, Union):
+            return Union(tuple(self.with_ids(branch, path) for branch in kind.branches))
+        if isinstance(kind, Record) and any(field.id == 0 for field in kind.fields):
+            return replace(kind, fields=self.new_fields(kind.fields, path))
+        return kind
+
+    def _name_in_use(self, path: Steps, name: str) -> SettingsError:
+        return SettingsError(
+            f"Stream {self.rules.stream!r}: rename gives the field {path_text(path)!r} the column {name!r}, which "
+            "another field has or had, or which every record has. Give it another name.",
+            stream=self.rules.stream or None,
+            setting="rename",
+        )
+
+    # ------------------------------------------------------------------ the outcome
+
+    def outcome(self, fields: tuple[Field, ...]) -> Evolution:
+        """The outcome for these remembered columns of the root level."""
+        fields = self._with_record_names(fields)
+        columns = StreamColumns(
+            fields=fields,
+            next_id=self._next_id,
+            retired=frozenset(self.retired),
+            absent=frozenset(self.absent),
+            big_integers=frozenset(self.big_integers),
+            is_typed=self.known.is_typed or self.rules.is_typed,
+        )
+        record = replace(self._proposed, fields=self._landed(fields))
+        return Evolution(
+            columns=columns, record=record, changes=tuple(self._changes), discarded=frozenset(self.discarded)
+        )
+
+    def _landed(self, fields: Iterable[Field]) -> tuple[Field, ...]:
+        """The columns of one level that objects get."""
+        landed = []
+        for field in fields:
+            is_present = field.id in self.landing or not self.rules.is_declared or self.rules.keeps_missing
+            if field.id in self.retired or not is_present:
+                continue
+            kind = self.kinds_of_sync.get(field.id) or field.kind.map_records(
+                lambda record: replace(record, fields=self._landed(record.fields))
+            )
+            if kind.is_known or self.rules.keeps_unknown or not self.rules.is_typed:
+                landed.append(replace(field, kind=kind))
+        return tuple(landed)
+
+    def _with_record_names(self, fields: tuple[Field, ...]) -> tuple[Field, ...]:
+        """The columns, in which a record that is new has a full name of its own. Known ones keep theirs."""
+        known = dict(_record_names(self.known.fields, ()))
+        used = {*known.values(), full_name(self._proposed)}
+
+        def named(record: Record, path: Steps) -> Record:
+            inner = replace(record, fields=tuple(map_field(field, path) for field in record.fields))
+            if path in known:
+                return inner
+            name = suffixed_name(full_name(record), path_text(path), used)
+            used.add(name)
+            known[path] = name
+            namespace, _, own = name.rpartition(".")
+            return inner if name == full_name(record) else replace(inner, name=own, namespace=namespace or None)
+
+        def map_field(field: Field, path: Steps) -> Field:
+            return replace(field, kind=_map_records(field.kind, named, (*path, field.source)))
+
+        return tuple(map_field(field, ()) for field in fields)
+
+
+class _Level:
+    """The columns of one record level, while they are compared with a schema."""
+
+    def __init__(self, comparison: _Comparison, known: Sequence[Field], path: Steps) -> None:
+        self._comparison = comparison
+        self._known = known
+        self._path = path
+        self._columns = {column.id: column for column in known}
+        self._current = {column.source: column for column in known if column.id not in comparison.retired}
+        self._new: dict[NameRequest, Field] = {}
+
+    def evolved(self, proposed: Iterable[Field]) -> tuple[Field, ...]:
+        """All columns of the level: the known ones in their order, then the new ones."""
+        proposed = [replace(field, kind=self._comparison.normalised(field.kind)) for field in proposed]
+        for field in proposed:
+            if (column := self._current.get(field.source)) is None:
+                self._add(field)
+            else:
+                self._compare(column, field)
+        if self._comparison.rules.is_declared:
+            self._note_missing({field.source for field in proposed})
+        return (*self._columns.values(), *self._comparison.named(self._new, self._known, self._path))
+
+    def _add(self, field: Field) -> None:
+        path = (*self._path, field.source)
+        if self._comparison.verdict(Difference.NEW_COLUMN, path, None, field.kind) is Verdict.DISCARD:
+            self._comparison.discarded.add(".".join(step for step in path if step is not None))
+        else:
+            self._new[self._comparison.request(field, self._path)] = field
+
+    def _note_missing(self, proposed: set[str]) -> None:
+        for source, column in self._current.items():
+            if source not in proposed and column.id not in self._comparison.absent:
+                self._comparison.verdict(Difference.MISSING_COLUMN, (*self._path, source), column.kind, None)
+                self._comparison.absent.add(column.id)
+
+    def _compare(self, column: Field, field: Field) -> None:
+        """Decides which column the values of a known source name get."""
+        self._comparison.absent.discard(column.id)
+        path = (*self._path, field.source)
+        family = self._family(column, path)
+        fitting = self._fitting(family, field.kind, path)
+        if column not in family:
+            self._comparison.verdict(Difference.RENAMED, path, column.kind, field.kind)
+        elif self._is_discarded(column, fitting, field.kind, path):
+            self._keep(column)
+            return
+        if fitting is not None:
+            self._widen(column, fitting, field.kind, path)
+        elif family:
+            self._replace(column, family, field, path)
+        else:
+            self._comparison.retired.add(column.id)
+            self._new[self._comparison.request(field, self._path)] = field
+
+    def _family(self, column: Field, path: Steps) -> list[Field]:
+        """The columns that the source name can have, the current one first: those of the name that the user gives."""
+        given = self._comparison.rules.rename.get(path)
+        others = [each for each in self._known if each.source == column.source and each.id != column.id]
+        return [
+            each for each in (column, *others) if not given or each.name == given or each.name.startswith(f"{given}_")
+        ]
+
+    def _fitting(self, family: Iterable[Field], kind: Kind, path: Steps) -> Field | None:
+        """The column that can hold values of this kind; best one that need not change its type for them."""
+        fitting = [each for each in family if self._widened(each, kind, path, _keep_first) is not None]
+        return next((each for each in fitting if not self._retypes(each, kind, path)), next(iter(fitting), None))
+
+    def _retypes(self, column: Field, kind: Kind, path: Steps) -> bool:
+        """Whether the column's type, apart from the fields of records in it, changes or cannot hold the kind."""
+        wider = self._widened(column, kind, path, _keep_first)
+        return wider is None or _outline(wider) != _outline(column.kind)
+
+    def _is_discarded(self, column: Field, fitting: Field | None, kind: Kind, path: Steps) -> bool:
+        """Whether the contract discards values because their type is new. A new type is noted."""
+        if fitting is column and not self._retypes(column, kind, path):
+            return False
+        return self._comparison.verdict(Difference.NEW_TYPE, path, column.kind, kind) is Verdict.DISCARD
+
+    def _widened(self, column: Field, kind: Kind, path: Steps, merge: Callable[..., Record]) -> Kind | None:
+        rules = self._comparison.rules
+        if not column.kind.is_known and not rules.keeps_unknown:
+            return column.kind if kind == NULL else kind
+        holds = column.id not in self._comparison.big_integers
+        return column.kind.widened(kind, Widening(merge, path, not rules.is_declared, holds))
+
+    def _widen(self, column: Field, fitting: Field, kind: Kind, path: Steps) -> None:
+        """Lands the values in a column that holds them, in place of the current one."""
+        if fitting.id != column.id:
+            self._comparison.retired.add(column.id)
+            self._comparison.retired.discard(fitting.id)
+        wider = self._widened(fitting, kind, path, self._merge)
+        assert wider is not None
+        self._columns[fitting.id] = replace(fitting, kind=self._comparison.with_ids(wider, path))
+        self._comparison.landing.add(fitting.id)
+
+    def _merge(self, known: Record, proposed: Record, path: Steps) -> Record:
+        return replace(known, fields=_Level(self._comparison, known.fields, path).evolved(proposed.fields))
+
+    def _replace(self, column: Field, family: Sequence[Field], field: Field, path: Steps) -> None:
+        """Lands values that no column holds: in place if that harms no object, else in a new column beside the old."""
+        comparison = self._comparison
+        if comparison.known.is_typed and not comparison.rules.is_typed:
+            comparison.kinds_of_sync[column.id] = field.kind
+            comparison.landing.add(column.id)
+        elif column in family and not (comparison.known.is_typed and comparison.is_live(column)):
+            self._columns[column.id] = replace(column, kind=comparison.with_ids(field.kind, path))
+            comparison.big_integers.discard(column.id)
+            comparison.landing.add(column.id)
+        else:
+            comparison.retired.add(column.id)
+            base = comparison.rules.rename.get(path) or min(family, key=lambda each: each.id).name
+            self._new[NameRequest(field.source, base, _type_word(field.kind))] = field
+
+    def _keep(self, column: Field) -> None:
+        """Lands the column as it is."""
+        kept = {each.id for each in all_fields([column])} - self._comparison.absent
+        self._comparison.landing |= kept
+
+
+def _keep_first(known: Record, proposed: Record, path: Steps) -> Record:
+    """Stands for the merged record where only the outline matters."""
+    return known
+
+
+def _outline(kind: Kind) -> Kind:
+    """The kind without the fields of its records."""
+    return kind.map_records(lambda record: _ANY_RECORD)
+
+
+def _type_word(kind: Kind) -> str:
+    return "mixed" if isinstance(kind, Union) else kind.word
+
+
+def _words(kind: Kind | None) -> str:
+    if kind is None:
+        return ""
+    return kind.words() if kind.is_known else UNKNOWN
+
+
+def _map_records(kind: Kind, change: Callable[[Record, Steps], Record], path: Steps) -> Kind:
+    """The kind with `change` applied to the records in it. Unlike `Kind.map_records`, it knows their paths."""
+    if isinstance(kind, Array):
+        return replace(kind, item=_map_records(kind.item, change, (*path, None)))
+    if isinstance(kind, Union):
+        return Union(tuple(_map_records(branch, change, path) for branch in kind.branches))
+    return change(kind, path) if isinstance(kind, Record) else kind
+
+
+def _record_names(fields: Iterable[Field], path: Steps) -> Iterable[tuple[Steps, str]]:
+    """Yields the path and the full name of every record in these columns."""
+    found: list[tuple[Steps, Record]] = []
+
+    def keep(record: Record, where: Steps) -> Record:
+        found.append((where, record))
+        return record
+
+    for field in fields:
+        _map_records(field.kind, keep, (*path, field.source))
+    for where, record in found:
+        yield where, full_name(record)
+        yield from _record_names(record.fields, where)
