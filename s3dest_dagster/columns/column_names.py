@@ -76,19 +76,21 @@ def allocate_names(
     them get the suffix. In every style but `connector`, names that differ in case only are the same.
     """
     fold = _as_it_is if style is NameStyle.CONNECTOR else str.casefold
-    taken = {fold(name) for name in used}
+    in_use = {fold(name) for name in used}
     allocated: dict[NameRequest, str] = {}
     preferred = {request: request.preferred(style) for request in requests}
     ranks = {request: _rank(request, name) for request, name in preferred.items()}
     for rank in sorted(set(ranks.values())):
         names = {request: name for request, name in preferred.items() if ranks[request] == rank}
         wanted = Counter(map(fold, names.values()))
-        free = {request: name for request, name in names.items() if wanted[fold(name)] == 1 and fold(name) not in taken}
+        free = {
+            request: name for request, name in names.items() if wanted[fold(name)] == 1 and fold(name) not in in_use
+        }
         allocated |= free
-        taken |= set(map(fold, free.values()))
+        in_use |= set(map(fold, free.values()))
     for request in sorted(preferred.keys() - allocated.keys(), key=lambda each: (each.source, each.type_word)):
-        allocated[request] = _with_suffix(preferred[request], request.digits, {*taken}, fold)
-        taken.add(fold(allocated[request]))
+        allocated[request] = _with_suffix(preferred[request], request.digits, {*in_use}, fold)
+        in_use.add(fold(allocated[request]))
     return allocated
 
 
@@ -114,9 +116,9 @@ def _snake(name: str) -> str:
     return _BETWEEN_WORDS.sub("_", name).lower()
 
 
-def _with_suffix(name: str, digits: str, taken: Collection[str], fold: Callable[[str], str]) -> str:
+def _with_suffix(name: str, digits: str, in_use: Collection[str], fold: Callable[[str], str]) -> str:
     longer = (f"{name}_{digits[:length]}" for length in range(_FIRST_DIGITS, len(digits) + 1))
-    return next(each for each in longer if fold(each) not in taken)
+    return next(each for each in longer if fold(each) not in in_use)
 
 
 def _digits(origin: str) -> str:
