@@ -25,7 +25,10 @@ from s3dest_dagster.errors import ManifestError
 
 JsonValue = Any
 """Lists, texts and numbers, and objects with text keys."""
-_SCALARS = {kind.code: kind for kind in (STRING, BOOLEAN, BYTES, NULL, LONG, DOUBLE, FLOAT, DATE, TIME, TIMESTAMP, LOCAL_TIMESTAMP, JSON_TEXT)}
+_SCALARS = {
+    kind.code: kind
+    for kind in (STRING, BOOLEAN, BYTES, NULL, LONG, DOUBLE, FLOAT, DATE, TIME, TIMESTAMP, LOCAL_TIMESTAMP, JSON_TEXT)
+}
 _ITEMS = ".items"
 """What the converter adds to a field's name for the record of its items."""
 

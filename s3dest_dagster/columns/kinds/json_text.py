@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from s3dest_dagster.columns.binary_columns import ABSENT, OTHER, TEXT, JsonTexts, Mask, json_texts, mask_of
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column
+from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, Kind, Widening
 from s3dest_dagster.columns.kinds.scalar import Scalar, ScalarDecoder, ScalarRule
 
 
@@ -55,6 +55,9 @@ class JsonText(Scalar):
     has_structure = True
     rule_type = _JsonRule
     decoder_type = _JsonDecoder
+
+    def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
+        return self if widening.is_inferred else super().widened_by(other, widening)
 
     def json_value(self, value: Any) -> Any:
         return msgspec.Raw(value.encode())

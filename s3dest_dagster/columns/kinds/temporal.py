@@ -323,7 +323,7 @@ class Date(Temporal):
         return column.cast(pa.int32()).cast(pa.int64())
 
     def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
-        return other if isinstance(other, Timestamp) else super().widened_by(other, widening)
+        return other if isinstance(other, Timestamp | LocalTimestamp) else super().widened_by(other, widening)
 
 
 class Time(Temporal):
