@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from s3dest_dagster.settings.connection import S3Connection as S3Connection
     from s3dest_dagster.settings.destination import S3Destination as S3Destination
     from s3dest_dagster.settings.formats import *  # noqa: F403
+    from s3dest_dagster.settings.stream_settings import FieldSelection as FieldSelection
+    from s3dest_dagster.settings.stream_settings import StreamSettings as StreamSettings
     from s3dest_dagster.sources.airbyte.config import ConfigFile as ConfigFile
     from s3dest_dagster.sources.airbyte.connector import AirbyteSource as AirbyteSource
     from s3dest_dagster.sources.files import FileSource as FileSource
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "AirbyteSource": "sources.airbyte.connector",
     "ConfigFile": "sources.airbyte.config",
+    "FieldSelection": "settings.stream_settings",
     "FileSource": "sources.files",
     "S3Connection": "settings.connection",
     "S3Destination": "settings.destination",
@@ -54,6 +57,7 @@ _MODULES = {
     "Scope": "stream",
     "Stream": "stream",
     "StreamId": "stream",
+    "StreamSettings": "settings.stream_settings",
     "Sync": "stream",
     "SyncMode": "stream",
     "batches": "sources.python",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.fields import refuse_variables
+from s3dest_dagster.settings.stream_settings import StreamSettings
 
 
 class SyncMode(StrEnum):
@@ -47,6 +48,8 @@ class Stream:
     """The source's JSON schema of a record. None: it is inferred from Arrow data or from the first batch."""
     sync_mode: SyncMode = SyncMode.FULL_REFRESH
     description: str | None = None
+    settings: StreamSettings = field(default_factory=StreamSettings)
+    """What the user says about this stream. A mapping is converted."""
 
     def __post_init__(self) -> None:
         for setting in ("name", "namespace", "json_schema", "sync_mode", "description"):
@@ -69,6 +72,7 @@ class Stream:
                 setting="sync_mode",
             ) from None
         object.__setattr__(self, "namespace", self.namespace or None)
+        object.__setattr__(self, "settings", StreamSettings.of(self.settings, f"Stream {self.name!r}"))
 
     @property
     def id(self) -> StreamId:

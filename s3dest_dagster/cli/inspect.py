@@ -14,11 +14,12 @@ from uuid import uuid4
 
 from s3dest_dagster.cli.output import LABEL_WIDTH, Output, Screen, Table, check_mark
 from s3dest_dagster.cli.targets import (
+    CatalogStreams,
     bucket_of,
     new_sync,
     opened_target,
-    read_catalog_file,
     read_config,
+    read_streams,
 )
 from s3dest_dagster.columns.diagnostics import Diagnostic, DiagnosticGroup, grouped
 from s3dest_dagster.errors import CredentialsError
@@ -32,7 +33,6 @@ from s3dest_dagster.settings.connector_spec import connector_spec
 from s3dest_dagster.sources.airbyte.config import ConfigFile
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.storage import Bucket, Identity, identity
-from s3dest_dagster.stream import Stream
 
 _MAX_KEYS = 10
 # The most fields of one group of diagnostics.
@@ -58,8 +58,8 @@ def check(output: Output, config_path: str, catalog_path: str | None, *, again: 
         0 if every step succeeds, else 1.
     """
     config = _with_few_attempts(read_config(config_path, output))
-    streams = read_catalog_file(catalog_path).streams if catalog_path is not None else ()
-    acting_as, steps = _check_steps(config, streams, again=again)
+    selected = read_streams(config, catalog_path) if catalog_path is not None else CatalogStreams()
+    acting_as, steps = _check_steps(config, selected, again=again)
     example = bucket_of(config).uri(config.destination.template.example(config.destination.format.extension))
     failed = [step for step in steps if not step.ok and step.tried]
     if output.json:
@@ -82,7 +82,7 @@ def _with_few_attempts(config: ConnectorConfig) -> ConnectorConfig:
 
 
 def _check_steps(
-    config: ConnectorConfig, streams: Sequence[Stream], *, again: bool
+    config: ConnectorConfig, selected: CatalogStreams, *, again: bool
 ) -> tuple[Identity | None, list[CheckStep]]:
     name = "find an identity"
     try:
@@ -93,8 +93,9 @@ def _check_steps(
     step = CheckStep(name, "", True, f"{acting_as.source}, access key id {acting_as.access_key_id}, {whom}")
     with opened_target(config, None) as target:
         steps = [step, *check_server(target, uuid4().hex, again=again)]
-        if streams and all(step.ok for step in steps):
-            steps += check_streams(target, streams)
+        steps += [CheckStep("find the streams that have settings", "", False, each) for each in selected.unknown]
+        if selected.streams and all(step.ok for step in steps):
+            steps += check_streams(target, selected.streams)
         return acting_as, steps
 
 
@@ -164,9 +165,10 @@ def discover(output: Output, source: str, config_path: str) -> int:
 def plan(output: Output, config_path: str, catalog_path: str, partition: str | None, now: datetime | None) -> int:
     """Shows what the next sync of each stream would do, and changes nothing."""
     config = read_config(config_path, output)
-    catalog = read_catalog_file(catalog_path)
+    selected = read_streams(config, catalog_path)
     with opened_target(config, now) as target:
-        planned = plan_streams(target, catalog.streams, new_sync(None, now), partition=partition)
+        planned = plan_streams(target, selected.streams, new_sync(None, now), partition=partition)
+        planned = replace(planned, without_effect=(*planned.without_effect, *selected.unknown))
         if output.json:
             output.show_json(_plan_json(planned, target.bucket))
         elif (screen := output.screen) is not None:

@@ -21,6 +21,7 @@ from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_config import (
     JOB_ID_VARIABLE,
     OWN_SETTINGS_KEY,
+    STREAMS_KEY,
     ConnectorConfig,
     from_connector_config,
     read_json_object,
@@ -31,7 +32,7 @@ from s3dest_dagster.settings.fields import about
 from s3dest_dagster.sources.airbyte.catalog import Catalog, read_catalog
 from s3dest_dagster.sources.airbyte.config import ConfigFile, CurrentConfig
 from s3dest_dagster.storage import Bucket, open_bucket
-from s3dest_dagster.stream import Scope, StreamId, Sync
+from s3dest_dagster.stream import Scope, Stream, StreamId, Sync
 
 
 def read_config(path: str, output: Output) -> ConnectorConfig:
@@ -75,6 +76,27 @@ def read_catalog_file(path: str) -> Catalog:
         error.add_note(f"(In {path}.)")
         raise
     return catalog
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogStreams:
+    """The streams of a catalog, with the settings that the configuration has for them."""
+
+    streams: tuple[Stream, ...] = ()
+    unknown: tuple[str, ...] = ()
+    """A sentence for each stream of the configuration that the catalog lacks."""
+
+
+def read_streams(config: ConnectorConfig, catalog_path: str) -> CatalogStreams:
+    """Reads the streams of a catalog file (see `read_catalog_file`).
+
+    Raises:
+        SettingsError: Also if the configuration's settings of a stream are wrong for the catalog.
+    """
+    catalog = read_catalog_file(catalog_path)
+    where = f"{OWN_SETTINGS_KEY}.{STREAMS_KEY} has no effect here."
+    unknown = (f"{where} {sentence}" for sentence in catalog.unknown_names(config.streams).values())
+    return CatalogStreams(catalog.streams_with(config.streams), tuple(unknown))
 
 
 def source_config(path: str | None) -> CurrentConfig:

@@ -16,7 +16,7 @@ from typing import Any
 from s3dest_dagster.batch import State
 from s3dest_dagster.cli.output import Output, Session
 from s3dest_dagster.cli.progress import progress_display
-from s3dest_dagster.cli.targets import new_sync, opened_target, read_catalog_file, read_config, source_config
+from s3dest_dagster.cli.targets import new_sync, opened_target, read_config, read_streams, source_config
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.streams import StreamLandings, landing_streams
@@ -50,7 +50,10 @@ def write(
     if sys.stdin is None:
         raise SettingsError("Standard input is closed; the messages of a source are expected there.")
     config = read_config(config_path, output)
-    streams = read_catalog_file(catalog_path).streams
+    selected = read_streams(config, catalog_path)
+    streams = selected.streams
+    for sentence in selected.unknown:
+        output.say(sentence)
     source = source_config(source_config_path)
     sync = new_sync(sync_id, now)
     if os.isatty(_STDIN):

@@ -19,6 +19,7 @@ from dagster._core.definitions.metadata.metadata_value import ObjectMetadataValu
 from s3dest_dagster.dagster.metadata import MAX_ROWS
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.fields import refuse_variables
+from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.sources.templating import Window, partition_values
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
@@ -27,6 +28,7 @@ NAME_KEY = "s3dest/name"
 NAMESPACE_KEY = "s3dest/namespace"
 SYNC_MODE_KEY = "s3dest/sync_mode"
 JSON_SCHEMA_KEY = "s3dest/json_schema"
+SETTINGS_KEY = "s3dest/settings"
 PREVIEW_ROWS_KEY = "s3dest/preview_rows"
 
 
@@ -43,8 +45,8 @@ def stream_of(key: dg.AssetKey, definition: Mapping[str, Any], output: Mapping[s
     Args:
         key: The asset's key. Unless the metadata says otherwise, its last part is the stream's name, and the parts
             before are the namespace.
-        definition: The asset's metadata, in which `s3dest/name`, `s3dest/namespace`, `s3dest/sync_mode` and
-            `s3dest/json_schema` describe the stream.
+        definition: The asset's metadata, in which `s3dest/name`, `s3dest/namespace`, `s3dest/sync_mode`,
+            `s3dest/json_schema` and `s3dest/settings` (see `StreamSettings`) describe the stream.
         output: Metadata of this output. Its `s3dest/sync_mode` replaces the stream's.
     """
     carrier = definition.get(STREAM_KEY)
@@ -64,6 +66,7 @@ def _stream_from_key(key: dg.AssetKey, definition: Mapping[str, Any]) -> Stream:
         name=given.get(NAME_KEY) or key.path[-1],
         namespace=given.get(NAMESPACE_KEY, "/".join(key.path[:-1])),
         json_schema=given.get(JSON_SCHEMA_KEY),
+        settings=StreamSettings.of(given.get(SETTINGS_KEY), f"{SETTINGS_KEY} of {key.to_user_string()}"),
         **({} if mode is None else {"sync_mode": mode}),
     )
 

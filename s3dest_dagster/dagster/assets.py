@@ -32,6 +32,7 @@ from s3dest_dagster.dagster.run_landing import current_execution
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.printable import printable_lines
+from s3dest_dagster.settings.stream_settings import STREAM_SETTINGS, FieldSelection, OnDeselected, StreamSettings
 from s3dest_dagster.sources import Log, OverSlices, Slice
 from s3dest_dagster.sources.airbyte.messages import LOG_LEVELS
 from s3dest_dagster.stream import Stream, SyncMode
@@ -70,6 +71,16 @@ class AssetSettings(TypedDict, total=False):
     hooks: Set[dg.HookDefinition] | None
 
 
+class StreamAssetSettings(AssetSettings, total=False):
+    """Further arguments of `stream_asset`: those of `StreamSettings`, which belong to the stream, and those of the
+    asset."""
+
+    owner: str | None
+    rename: Mapping[Any, str]
+    fields: FieldSelection | Mapping[str, Any]
+    deselected_fields: OnDeselected
+
+
 _MERGED = ("kinds", "tags", "owners", "metadata", "deps")
 _REPLACED = ("group_name", "code_version", "automation_condition", "freshness_policy")
 
@@ -88,7 +99,7 @@ def stream_asset(
     description: str | None = None,
     partitions_def: dg.PartitionsDefinition[Any] | None = None,
     translator: S3DestinationTranslator | None = None,
-    **asset: Unpack[AssetSettings],
+    **settings: Unpack[StreamAssetSettings],
 ) -> Callable[[AssetFunction], dg.AssetsDefinition]: ...
 
 
@@ -103,7 +114,7 @@ def stream_asset(
     description: str | None = None,
     partitions_def: dg.PartitionsDefinition[Any] | None = None,
     translator: S3DestinationTranslator | None = None,
-    **asset: Unpack[AssetSettings],
+    **settings: Unpack[StreamAssetSettings],
 ) -> dg.AssetsDefinition | Callable[[AssetFunction], dg.AssetsDefinition]:
     """An asset that lands the records of one stream, which the decorated function returns or yields.
 
@@ -121,10 +132,12 @@ def stream_asset(
         description: The asset's description; by default the function's docstring.
         partitions_def: Partitions of the asset. Each is landed as a whole or not at all.
         translator: Maps the stream to an asset.
-        asset: Further arguments of `dg.asset` (see `AssetSettings`).
+        settings: Further settings of the stream (see `StreamSettings`), such as
+            `fields={"exclude": ["person.mail"]}`, and further arguments of `dg.asset` (see `AssetSettings`).
 
     Raises:
-        SettingsError: If the function is asynchronous, or if `json_schema` is not the schema of a record.
+        SettingsError: If the function is asynchronous, if `json_schema` is not the schema of a record, or if a setting
+            of the stream is wrong.
 
     Example:
         import dagster as dg
@@ -141,16 +154,25 @@ def stream_asset(
 
     def decorate(function: AssetFunction) -> dg.AssetsDefinition:
         check_record_schema(json_schema, name or function.__name__)
+        own, asset = split_settings(settings)
         stream = Stream(
             name=name or function.__name__,
             namespace=namespace,
             json_schema=json_schema,
             sync_mode=sync_mode,  # type: ignore[arg-type]  # Stream also accepts the text
             description=description or inspect.getdoc(function),
+            settings=own,
         )
         return build_asset(stream, function, translator or S3DestinationTranslator(), partitions_def, asset)
 
     return decorate if function is None else decorate(function)
+
+
+def split_settings(settings: Mapping[str, Any]) -> tuple[StreamSettings, AssetSettings]:
+    """The settings of a stream, and those of its asset."""
+    own = {name: value for name, value in settings.items() if name in STREAM_SETTINGS}
+    rest: Any = {name: value for name, value in settings.items() if name not in own}
+    return StreamSettings(**own), rest
 
 
 def build_asset(

@@ -16,8 +16,9 @@ from s3dest_dagster.dagster.assets import AssetSettings, build_asset, over_slice
 from s3dest_dagster.dagster.multi_asset import build_multi_asset
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, check_distinct
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.settings.fields import refuse_variables
-from s3dest_dagster.sources import StreamSettings
+from s3dest_dagster.settings.fields import refuse_unknown, refuse_variables
+from s3dest_dagster.settings.stream_settings import STREAM_SETTINGS, StreamSettings
+from s3dest_dagster.sources import RequestedStream
 from s3dest_dagster.sources.airbyte.catalog import Catalog, read_catalog
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.stream import Stream, SyncMode
@@ -29,7 +30,7 @@ def build_stream_assets(
     start_date: str | None = None,
     partitions_def: dg.PartitionsDefinition[Any] | EllipsisType | None = ...,
     catalog: Catalog | Mapping[str, Any] | str | PathLike[str] | None = None,
-    streams: Sequence[str] | Mapping[str, SyncMode | str] | None = None,
+    streams: Sequence[str] | Mapping[str, SyncMode | str | Mapping[str, Any] | None] | None = None,
     translator: S3DestinationTranslator | None = None,
     as_one_run: bool | str = False,
     **asset: Unpack[AssetSettings],
@@ -47,7 +48,8 @@ def build_stream_assets(
         partitions_def: Other partitions, or None for no partitions. Use it instead of `start_date`.
         catalog: The output of `s3dest discover`, as a file or a mapping; by default the source's own catalog.
         streams: Names of streams to select ("users" or "public.users"), or a mapping of them to their sync modes
-            (full_refresh, append); by default all streams, in the catalog's order and modes.
+            (full_refresh, append) or settings: `sync_mode`, and those of `StreamSettings`, such as
+            `{"users": {"fields": {"exclude": ["mail"]}}}`; by default all streams, in the catalog's order and modes.
         translator: Maps each stream to an asset.
         as_one_run: Whether to build one definition, whose step starts the connector once for all selected streams and
             lands them side by side. This is for sources that are slow to start, or that return the changes of all
@@ -56,8 +58,8 @@ def build_stream_assets(
         asset: Arguments of `dg.asset` for each of the assets (see `AssetSettings`).
 
     Raises:
-        SettingsError: If the catalog lacks a stream, if two streams would be the same asset, or if neither
-            `start_date` nor `partitions_def` is given.
+        SettingsError: If the catalog lacks a stream, if a setting of a stream is wrong, if two streams would be the
+            same asset, or if neither `start_date` nor `partitions_def` is given.
 
     Example:
         import dagster as dg
@@ -124,8 +126,15 @@ def _catalog(catalog: Any, source: AirbyteSource) -> Catalog:
     return read_catalog(catalog if isinstance(catalog, Mapping) else Path(catalog))
 
 
-def _select_streams(source: AirbyteSource, selection: Sequence[str] | Mapping[str, SyncMode | str]) -> Sequence[Stream]:
-    modes = selection if isinstance(selection, Mapping) else {}
-    return [
-        source.describe_stream(StreamSettings(name, sync_mode=modes.get(name))) for name in dict.fromkeys(selection)
-    ]
+def _select_streams(source: AirbyteSource, selection: Sequence[str] | Mapping[str, Any]) -> Sequence[Stream]:
+    given = selection if isinstance(selection, Mapping) else {}
+    return [source.describe_stream(_requested(name, given.get(name))) for name in dict.fromkeys(selection)]
+
+
+def _requested(name: str, given: Any) -> RequestedStream:
+    """The stream that is asked for by its name, with its sync mode or its settings."""
+    if not isinstance(given, Mapping):
+        return RequestedStream(name, sync_mode=given)
+    refuse_unknown(f"Stream {name!r}", given, ("sync_mode", *STREAM_SETTINGS))
+    own = {key: value for key, value in given.items() if key != "sync_mode"}
+    return RequestedStream(name, sync_mode=given.get("sync_mode"), settings=StreamSettings(**own))

@@ -123,6 +123,12 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
         raw = config if isinstance(config, Mapping) else connector_config.read_json_object(config, "configuration")
         raw, variables = _without_variables(raw)
         parsed = connector_config.from_connector_config(raw)
+        if parsed.streams:
+            raise SettingsError(
+                "The connector's configuration has settings of single streams, and here streams are assets: give them "
+                "to stream_asset, to build_stream_assets or to the component's streams instead.",
+                setting=f"{OWN_SETTINGS_KEY}.{connector_config.STREAMS_KEY}",
+            )
         if parsed.ignored:
             ignored = ", ".join(map(connector_config.with_suggestion, parsed.ignored))
             _logger.warning("These keys of the connector's configuration mean nothing here: %s", ignored)

@@ -104,9 +104,9 @@ def check_distinct(assets: Iterable[tuple[Stream, dg.AssetKey]]) -> None:
 def code_version(stream: Stream, format: FormatSettings | None) -> str:
     """A text that changes if the declaration changes in such a way that the same records would land as other bytes.
 
-    It is derived from the stream's name, namespace and sync mode, the names and types of its columns as the JSON schema
-    declares them, and, if the format is known, its options that differ from the defaults. The code of a function is
-    ignored.
+    It is derived from the stream's name, namespace, sync mode and settings, the names and types of its columns as the
+    JSON schema declares them, and, if the format is known, its options that differ from the defaults. The code of a
+    function is ignored.
 
     Raises SchemaError if the schema cannot be understood.
     """
@@ -114,7 +114,9 @@ def code_version(stream: Stream, format: FormatSettings | None) -> str:
     if stream.json_schema is not None:
         columns = list(paths(record_type(stream.json_schema, stream.name, stream.namespace)))
     options = [] if format is None else [type(format).__name__, _changed_options(format)]
-    return digest(stream.namespace, stream.name, stream.sync_mode.value, columns, options)
+    settings = stream.settings.of_content()
+    own = [settings] if settings else []
+    return digest(stream.namespace, stream.name, stream.sync_mode.value, columns, options, *own)
 
 
 def _changed_options(format: FormatSettings) -> dict[str, str]:

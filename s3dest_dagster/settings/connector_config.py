@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about, allowed_spelling, choices, exact_boolean, exact_integer, types_of
 from s3dest_dagster.settings.formats import FORMATS, FormatSettings, format_class
+from s3dest_dagster.settings.stream_settings import StreamSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class ConnectorConfig:
     connection: S3Connection
     ignored: tuple[str, ...]
     """The keys that have no meaning here."""
+    streams: Mapping[str, StreamSettings] = field(default_factory=dict)
+    """The settings of single streams, by the streams' names ("orders" or "shop.orders")."""
 
 
 CONNECTION_KEYS = {known: each.name for each in fields(S3Connection) if (known := about(each).connector)}
@@ -37,6 +40,8 @@ _DESTINATION_KEYS = tuple(
 )
 REQUIRED_KEYS = ("s3_bucket_name", "s3_bucket_path", "s3_bucket_region", "format")
 OWN_SETTINGS_KEY = "s3dest"
+STREAMS_KEY = "streams"
+"""The key of the settings of single streams, under "s3dest"."""
 _KNOWN_KEYS = frozenset({*_DESTINATION_KEYS, *CONNECTION_KEYS, "format", OWN_SETTINGS_KEY})
 _REQUIRED_OPTIONS = frozenset({"compression.compression_type"})
 """Options that their object must have. An Avro codec without a name means no codec, as in the connector."""
@@ -83,7 +88,8 @@ def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
     """Reads a configuration of the connector as its users paste it.
 
     Keys that the connector does not know are ignored, as in the connector, and listed in the result. Our own settings
-    are under the key "s3dest", with their names in `S3Destination`, `S3Connection` or the format.
+    are under the key "s3dest", with their names in `S3Destination`, `S3Connection` or the format. Its key "streams" has
+    the settings of single streams (`StreamSettings`), by the streams' names.
 
     Raises:
         SettingsError: A setting is wrong, missing or unknown. Its message never contains a secret.
@@ -102,12 +108,27 @@ def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
         name: _text(config, key) for key, name in CONNECTION_KEYS.items() if config.get(key) is not None
     }
     format_settings, ignored_format = parse_format(config["format"], own.pop("format", {}), like_connector=True)
+    streams = _stream_settings(own.pop(STREAMS_KEY, {}))
     for name in list(own):
         (destination if name in _names(S3Destination) else connection)[name] = own.pop(name)
     ignored = (*sorted(map(str, config.keys() - _KNOWN_KEYS)), *ignored_format)
     return ConnectorConfig(
-        S3Destination(**destination, format=format_settings), S3Connection(**connection), tuple(ignored)
+        S3Destination(**destination, format=format_settings), S3Connection(**connection), tuple(ignored), streams
     )
+
+
+def _stream_settings(given: Any) -> dict[str, StreamSettings]:
+    """The settings of single streams. An error names the setting by its whole path."""
+    where = f"{OWN_SETTINGS_KEY}.{STREAMS_KEY}"
+    if not isinstance(given, Mapping):
+        raise SettingsError(f"{where} must map the names of streams to their settings.", setting=where)
+    streams = {}
+    for name, settings in given.items():
+        try:
+            streams[str(name)] = StreamSettings.of(settings, "A stream")
+        except SettingsError as error:
+            raise SettingsError(f"{where}: {name!r}: {error.message}", stream=str(name), setting=where) from None
+    return streams
 
 
 def with_suggestion(key: str) -> str:
@@ -132,6 +153,7 @@ def _own_settings(config: Mapping[str, Any]) -> dict[str, Any]:
     if not isinstance(own, Mapping):
         raise SettingsError(f"{OWN_SETTINGS_KEY!r} is not an object of settings.", setting=OWN_SETTINGS_KEY)
     allowed = (_names(S3Destination) | _names(S3Connection)) - {*_DESTINATION_KEYS, *CONNECTION_KEYS.values()}
+    allowed |= {STREAMS_KEY}
     unknown = sorted(map(str, own.keys() - allowed))
     if unknown:
         name = f"{OWN_SETTINGS_KEY}.{unknown[0]}"

@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields
 from enum import StrEnum
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT
 from s3dest_dagster.settings.connection import S3Connection
-from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY, REQUIRED_KEYS
+from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY, REQUIRED_KEYS, STREAMS_KEY
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about, choices, default_of, types_of
 from s3dest_dagster.settings.formats import FORMATS, FormatSettings
+from s3dest_dagster.settings.stream_settings import FieldSelection, OnDeselected, StreamSettings
 
 REGIONS = (
     "af-south-1", "ap-east-1", "ap-northeast-1", "ap-northeast-2", "ap-northeast-3", "ap-south-1", "ap-south-2",
@@ -167,8 +168,44 @@ def _own_settings() -> dict[str, Any]:
         "type": "object",
         "description": "Settings beyond the connector's.",
         "additionalProperties": False,
-        "properties": {**_own(S3Destination, S3Connection), "format": format_settings},
+        "properties": {
+            **_own(S3Destination, S3Connection),
+            "format": format_settings,
+            STREAMS_KEY: _settings_of_streams(),
+        },
         "order": len(_CONNECTOR_KEYS),
+    }
+
+
+_PATHS = {"type": "array", "items": {"type": ["string", "array"], "items": {"type": "string"}}}
+_FIELDS_FORM = {"include": _PATHS, "exclude": _PATHS, "hash": _PATHS, "mask": _PATHS}
+STREAM_FORM: dict[str, dict[str, Any]] = {
+    "owner": {"type": "string"},
+    "rename": {"type": "object", "additionalProperties": {"type": "string"}},
+    "fields": {"type": "object", "additionalProperties": False},
+    "deselected_fields": {"type": "string", "enum": list(get_args(OnDeselected))},
+}
+"""The JSON schema of every setting of a stream, without its text."""
+
+
+def _settings_of_streams() -> dict[str, Any]:
+    """The settings of single streams, by the streams' names."""
+    form = _described(StreamSettings, STREAM_FORM)
+    form["fields"]["properties"] = _described(FieldSelection, _FIELDS_FORM)
+    return {
+        "title": "Streams",
+        "type": "object",
+        "description": 'Settings of single streams, by the names of the streams, as "orders" or "shop.orders".',
+        "additionalProperties": {"type": "object", "additionalProperties": False, "properties": form},
+    }
+
+
+def _described(settings: type, form: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The JSON schemas of settings, with their titles and texts."""
+    known = {each.name: about(each).description for each in fields(settings)}
+    return {
+        name: {"title": name.replace("_", " ").capitalize(), "description": known[name], **schema}
+        for name, schema in form.items()
     }
 
 

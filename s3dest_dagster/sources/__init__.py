@@ -10,11 +10,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import wraps
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from s3dest_dagster.batch import SourceItem
+from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.sources.templating import Values
 from s3dest_dagster.stream import Stream, SyncMode
 
@@ -26,14 +27,15 @@ LookUp = Callable[[Any, str], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class StreamSettings:
-    """The settings that a user gave for one stream of a source. None leaves a setting to the source."""
+class RequestedStream:
+    """What a user asks of one stream of a source. None leaves it to the source."""
 
     name: str
     namespace: str | None = None
     json_schema: Mapping[str, Any] | None = None
     sync_mode: SyncMode | str | None = None
     description: str | None = None
+    settings: StreamSettings = field(default_factory=StreamSettings)
 
     def stream(self) -> Stream:
         """The stream of a source that knows nothing about its streams: a full refresh unless set otherwise."""
@@ -43,6 +45,7 @@ class StreamSettings:
             json_schema=self.json_schema,
             sync_mode=self.sync_mode or SyncMode.FULL_REFRESH,  # type: ignore[arg-type]  # Stream also accepts the text
             description=self.description,
+            settings=self.settings,
         )
 
 
@@ -120,10 +123,10 @@ class Source(Protocol):
     def stream_names(self) -> Sequence[str]:
         """The names of all streams. Raises SettingsError if the source cannot list them."""
 
-    def describe_stream(self, settings: StreamSettings) -> Stream:
-        """The stream with these settings. The source fills in whatever they leave out.
+    def describe_stream(self, requested: RequestedStream) -> Stream:
+        """The stream that a user asks for. The source fills in whatever the request leaves out.
 
-        Raises SettingsError if the source lacks the stream, or if a setting would have no effect.
+        Raises SettingsError if the source lacks the stream, or if a part of the request would have no effect.
         """
 
     def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
@@ -155,9 +158,9 @@ class FunctionSource:
         """The function's own name."""
         return [self.function.__name__]
 
-    def describe_stream(self, settings: StreamSettings) -> Stream:
-        """The stream that the settings describe. If they have no description, it is the function's docstring."""
-        return replace(settings, description=settings.description or inspect.getdoc(self.function)).stream()
+    def describe_stream(self, requested: RequestedStream) -> Stream:
+        """The stream that is asked for. If it has no description, it is the function's docstring."""
+        return replace(requested, description=requested.description or inspect.getdoc(self.function)).stream()
 
     def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
         """The function, with `stream` bound if it is a parameter. Dagster fills the other parameters."""

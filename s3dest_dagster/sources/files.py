@@ -30,7 +30,7 @@ from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch
 from s3dest_dagster.errors import S3DestError, SettingsError, SourceError
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.fields import refuse_variables
-from s3dest_dagster.sources import OverSlices, StreamSettings
+from s3dest_dagster.sources import OverSlices, RequestedStream
 from s3dest_dagster.sources.airbyte.protocol import are_single_line_objects, is_utf8
 from s3dest_dagster.sources.lines import describe_json_error, read_blocks
 from s3dest_dagster.sources.path_patterns import escape_wildcards, matching_files, parse_pattern
@@ -165,9 +165,9 @@ class FileSource:
         """Raises SettingsError: files do not say which stream they are."""
         raise SettingsError("Files do not say which stream they are: name it in streams.", setting="streams")
 
-    def describe_stream(self, settings: StreamSettings) -> Stream:
-        """The stream that the settings describe, since files know nothing about their stream."""
-        return settings.stream()
+    def describe_stream(self, requested: RequestedStream) -> Stream:
+        """The stream that is asked for, since files know nothing about their stream."""
+        return requested.stream()
 
     def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
         """A function that reads the files of each slice."""

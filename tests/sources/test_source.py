@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.sources import DeferredRead, FunctionSource, Slice, Source, StreamSettings, as_source
+from s3dest_dagster.sources import DeferredRead, FunctionSource, RequestedStream, Slice, Source, as_source
 from s3dest_dagster.sources.airbyte.catalog import Catalog
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.sources.files import FileSource
@@ -66,19 +66,19 @@ def test_only_a_source_with_a_stream_parameter_separates_streams():
 
 
 def test_a_connectors_stream_comes_from_its_catalog():
-    stream = CONNECTOR.describe_stream(StreamSettings("users", namespace="public", sync_mode="append"))
+    stream = CONNECTOR.describe_stream(RequestedStream("users", namespace="public", sync_mode="append"))
     assert (str(stream.id), stream.sync_mode) == ("public.users", SyncMode.APPEND)
-    assert CONNECTOR.describe_stream(StreamSettings("users")).namespace == "public"
+    assert CONNECTOR.describe_stream(RequestedStream("users")).namespace == "public"
     with pytest.raises(SettingsError, match="json_schema of users has no effect"):
-        CONNECTOR.describe_stream(StreamSettings("users", json_schema={}))
+        CONNECTOR.describe_stream(RequestedStream("users", json_schema={}))
     with pytest.raises(SettingsError, match="no stream 'user'"):
-        CONNECTOR.describe_stream(StreamSettings("user"))
+        CONNECTOR.describe_stream(RequestedStream("user"))
 
 
 def test_the_settings_define_a_stream_of_files_or_of_a_function():
-    assert FILES.describe_stream(StreamSettings("users")) == Stream(name="users")
-    assert FunctionSource(readings).describe_stream(StreamSettings("r")).description == "Readings of a sensor."
-    assert FunctionSource(readings).describe_stream(StreamSettings("r", description="Mine")).description == "Mine"
+    assert FILES.describe_stream(RequestedStream("users")) == Stream(name="users")
+    assert FunctionSource(readings).describe_stream(RequestedStream("r")).description == "Readings of a sensor."
+    assert FunctionSource(readings).describe_stream(RequestedStream("r", description="Mine")).description == "Mine"
 
 
 def over_one_slice(read):

@@ -6,7 +6,7 @@ To add a kind, write its source in a module of `sources/` (see `sources.Source`)
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union
@@ -19,7 +19,9 @@ from s3dest_dagster.dagster.asset_metadata import check_record_schema
 from s3dest_dagster.dagster.component.models import PartitionsModel, resolve_partitions
 from s3dest_dagster.dagster.component.yaml_values import NOWHERE, SourcePosition, as_given, render
 from s3dest_dagster.errors import SettingsError
-from s3dest_dagster.sources import FunctionSource, Source, StreamSettings, as_source
+from s3dest_dagster.settings.fields import about
+from s3dest_dagster.settings.stream_settings import STREAM_SETTINGS, FieldSelection, OnDeselected, StreamSettings
+from s3dest_dagster.sources import FunctionSource, RequestedStream, Source, as_source
 from s3dest_dagster.sources.airbyte.catalog import read_catalog
 from s3dest_dagster.sources.airbyte.config import ConfigFile
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
@@ -158,6 +160,25 @@ Translation = Callable[[dg.AssetSpec, Stream], dg.AssetSpec]
 """Changes the asset spec of a stream."""
 
 
+def _setting_field(settings: type, name: str) -> Any:
+    """An optional field of a model, with the text of the setting."""
+    field = next(each for each in fields(settings) if each.name == name)
+    return Field(default=None, description=about(field).description)
+
+
+_PathsModel = list[str | list[str]]
+"""The paths of fields: dotted names, or lists of names."""
+
+
+class FieldsModel(dg.Model):
+    """Which fields of a stream leave the source."""
+
+    include: _PathsModel | None = _setting_field(FieldSelection, "include")
+    exclude: _PathsModel | None = _setting_field(FieldSelection, "exclude")
+    hash: _PathsModel | None = _setting_field(FieldSelection, "hash")
+    mask: _PathsModel | None = _setting_field(FieldSelection, "mask")
+
+
 class StreamModel(dg.Model):
     """One stream, with its own settings."""
 
@@ -176,6 +197,11 @@ class StreamModel(dg.Model):
         default=None, description="Attributes of this stream's asset, over those of the component."
     )
 
+    owner: str | None = _setting_field(StreamSettings, "owner")
+    rename: Mapping[str, str] | None = _setting_field(StreamSettings, "rename")
+    fields: as_given(FieldsModel | None) = _setting_field(StreamSettings, "fields")  # type: ignore[valid-type]
+    deselected_fields: OnDeselected | None = _setting_field(StreamSettings, "deselected_fields")
+
 
 StreamsModel = list[StreamModel | str]
 _streams_adapter: TypeAdapter[Any] = TypeAdapter(list[Mapping[str, Any] | str])
@@ -183,8 +209,8 @@ _stream_adapter: TypeAdapter[Any] = TypeAdapter(StreamModel)
 
 
 @dataclass(frozen=True)
-class ComponentStream(StreamSettings):
-    """A stream of a component, with its own settings. None leaves a setting to the component."""
+class ComponentStream(RequestedStream):
+    """A stream of a component, with what is set for it. None leaves a setting to the component."""
 
     partitions_def: dg.PartitionsDefinition[Any] | None = None
     unpartitioned: bool = False
@@ -207,10 +233,13 @@ def _resolve_stream(context: dg.ResolutionContext, given: Any) -> ComponentStrea
     if isinstance(given, str):
         return ComponentStream(render(context, given), position=position)
     model = position.validated(_stream_adapter, given)
-    settings = model.model_dump(exclude_unset=True, exclude={"partitions_def", "translation", "json_schema"})
+    given = model.model_dump(exclude_unset=True, exclude={"partitions_def", "translation", "json_schema"})
     with position.located():
+        rendered = render(context, given)
+        own = {name: rendered.pop(name) for name in STREAM_SETTINGS if name in rendered}
         return ComponentStream(
-            **render(context, settings),
+            **rendered,
+            settings=StreamSettings(**{name: value for name, value in own.items() if value is not None}),
             json_schema=_read_schema(model.json_schema, position),
             partitions_def=resolve_partitions(context.at_path("partitions_def"), model.partitions_def),
             unpartitioned="partitions_def" in model.model_fields_set and model.partitions_def is None,

@@ -6,14 +6,15 @@ Must not know: how a connector is run.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
 from s3dest_dagster.errors import SettingsError, did_you_mean
-from s3dest_dagster.stream import Stream, SyncMode
+from s3dest_dagster.settings.stream_settings import StreamSettings
+from s3dest_dagster.stream import Stream, StreamId, SyncMode
 
 _MEMBER_TYPES: Sequence[tuple[str, str, type | UnionType, str]] = [
     ("stream", "namespace", str, "a text"),
@@ -62,8 +63,32 @@ class Catalog:
         if matches:
             names = ", ".join(str(stream.id) for stream in matches)
             raise SettingsError(f"The catalog has several streams {name!r}: {names}. Name one.", setting="streams")
-        hint = did_you_mean(name, (str(stream.id) for stream in streams))
-        raise SettingsError(f"The catalog has no stream {name!r}. {hint}", stream=name, setting="streams")
+        raise SettingsError(self.unknown_names([name])[name], stream=name, setting="streams")
+
+    def streams_with(self, settings: Mapping[str, StreamSettings]) -> tuple[Stream, ...]:
+        """The streams, each with the settings that a user gave under its name ("public.users", or "users" if that is
+        unambiguous). Names that the catalog lacks are ignored, see `unknown_names`.
+
+        Raises SettingsError if a name is ambiguous, or if two names are the same stream.
+        """
+        given: dict[StreamId, str] = {}
+        for name in settings.keys() - self.unknown_names(settings):
+            if (other := given.setdefault(self.find_stream(name).id, name)) != name:
+                first, second = sorted((name, other))
+                raise SettingsError(
+                    f"{first!r} and {second!r} are the same stream. Give its settings under one name.",
+                    stream=first,
+                    setting="streams",
+                )
+        of_stream = {stream: settings[name] for stream, name in given.items()}
+        return tuple(replace(each, settings=of_stream.get(each.id, each.settings)) for each in self.streams)
+
+    def unknown_names(self, names: Iterable[str]) -> dict[str, str]:
+        """The names of streams that the catalog lacks, each with a sentence that says so."""
+        streams = self.streams
+        known = {str(stream.id) for stream in streams}
+        lacking = sorted(set(names) - known - {stream.name for stream in streams})
+        return {name: f"The catalog has no stream {name!r}. {did_you_mean(name, known)}" for name in lacking}
 
     def configure(self, streams: Sequence[Stream]) -> dict[str, Any]:
         """The configured catalog that requests these streams from the source, in their sync modes.

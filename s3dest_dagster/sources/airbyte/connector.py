@@ -21,7 +21,7 @@ import msgspec
 from s3dest_dagster.batch import SourceItem
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.settings.fields import refuse_variables
-from s3dest_dagster.sources import DeferredRead, Log, LookUp, OverSlices, Slice, StreamSettings
+from s3dest_dagster.sources import DeferredRead, Log, LookUp, OverSlices, RequestedStream, Slice
 from s3dest_dagster.sources.airbyte.catalog import Catalog
 from s3dest_dagster.sources.airbyte.config import ConfigFile, CurrentConfig, OnConfig, find_secrets
 from s3dest_dagster.sources.airbyte.messages import BUFFER_MB, log_to_logging
@@ -198,22 +198,23 @@ class AirbyteSource:
         """The streams of the catalog, in its order. Raises SettingsError if the source has no catalog."""
         return [str(stream.id) for stream in self._known_catalog().streams]
 
-    def describe_stream(self, settings: StreamSettings) -> Stream:
-        """The catalog's stream, in the sync mode of the settings if they have one.
+    def describe_stream(self, requested: RequestedStream) -> Stream:
+        """The catalog's stream, in the sync mode that is asked for, if any.
 
-        Raises SettingsError if the settings have a schema or a description (both come from the catalog), if the catalog
-        lacks the stream, or if there is no catalog.
+        Raises SettingsError for a schema or a description (both come from the catalog), if the catalog lacks the
+        stream, or if there is no catalog.
         """
         for setting in ("json_schema", "description"):
-            if getattr(settings, setting) is not None:
+            if getattr(requested, setting) is not None:
                 raise SettingsError(
-                    f"{setting} of {settings.name} has no effect: the connector's catalog says it.",
-                    stream=settings.name,
+                    f"{setting} of {requested.name} has no effect: the connector's catalog says it.",
+                    stream=requested.name,
                     setting=setting,
                 )
-        name = f"{settings.namespace}.{settings.name}" if settings.namespace else settings.name
-        stream, mode = self._known_catalog().find_stream(name), settings.sync_mode
-        return replace(stream, sync_mode=mode) if mode else stream  # type: ignore[arg-type]  # Stream accepts the text
+        name = f"{requested.namespace}.{requested.name}" if requested.namespace else requested.name
+        stream = self._known_catalog().find_stream(name)
+        mode = requested.sync_mode or stream.sync_mode
+        return replace(stream, sync_mode=mode, settings=requested.settings)  # type: ignore[arg-type]  # also a text
 
     def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
         """A function that runs the connector for this stream, once for each slice."""
