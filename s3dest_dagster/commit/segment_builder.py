@@ -122,8 +122,8 @@ def build_segment(staged: StagedSync, destination: S3Destination, commit_log: Co
             "format_type": destination.format.format_type,
             **_json_values(destination.format),
         },
-        # Each object has its user metadata.
-        settings=_json_values(destination, without=("format", "object_metadata")),
+        # Each object has its user metadata, and the columns show what the contract allowed.
+        settings=_json_values(destination, without=("format", "object_metadata", "schema_contract")),
         library_version=version("s3dest-dagster"),
     )
     if head.newest is None or segment.replaces or not segment.all_objects:

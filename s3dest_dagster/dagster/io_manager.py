@@ -33,6 +33,7 @@ from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_config import OWN_SETTINGS_KEY
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about, default_of, refuse_unknown
+from s3dest_dagster.settings.schema_contract import SchemaContract
 from s3dest_dagster.storage import Bucket, RetryPolicy, headers_of_all, open_bucket
 
 _logger = logger("dagster")
@@ -100,6 +101,8 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
             raise SettingsError("s3_bucket_name is missing; name the bucket to land in.", setting="s3_bucket_name")
         # Dagster 1.12 ignores the default of a union of configs, so it is always given.
         settings["format"] = as_format_config(settings.get("format", _DEFAULT_FORMAT))
+        if isinstance(settings.get("schema_contract"), str) and not holds_variable(settings):
+            settings["schema_contract"] = SchemaContract.of(settings["schema_contract"]).to_mapping()
         check_variables("S3DestinationIOManager", settings, type(self).model_fields)
         super().__init__(**settings)
         if not holds_variable(settings):

@@ -17,7 +17,7 @@ from typing import Literal
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate
-from s3dest_dagster.settings.fields import Settings, documented, setting
+from s3dest_dagster.settings.fields import Settings, documented, refuse_variables, setting
 from s3dest_dagster.settings.formats import (
     FormatSettings,
     JsonlFormat,
@@ -26,6 +26,7 @@ from s3dest_dagster.settings.formats import (
     TypeRules,
     format_named,
 )
+from s3dest_dagster.settings.schema_contract import SchemaContract
 from s3dest_dagster.stream import StreamId
 
 _MB = 1_000_000
@@ -146,6 +147,20 @@ class RecordSettings(Settings):
         'timestamp_without_timezone`, a naive Arrow timestamp) is taken as UTC; `"keep"` lands it without a zone.',
         default="utc",
     )
+    name_style: NameStyle = setting(
+        'Avro and Parquet: the names of new columns. `"connector"`: letters, digits and `_`, as the connector has '
+        'them; `"snake"`: the same in lower case with `_` between words (`userId` becomes `user_id`); `"lower"`: the '
+        'same in lower case; `"keep"`: the source\'s names, in Parquet only. A column that has a name keeps it, see '
+        "[names](schema-evolution.md#names).",
+        default=NameStyle.CONNECTOR,
+    )
+    schema_contract: Mapping[str, str] | None = setting(
+        "What happens if a source brings another schema than its stream has: `new_column`, `new_type`, "
+        '`missing_column`, `new_stream` and `undeclared_field` mapped to `"evolve"`, `"freeze"` or `"discard"`, or one '
+        "word for all. By default, streams evolve, see [schema contract](schema-evolution.md#schema-contract).",
+        default=None,
+        hash=False,
+    )
     on_bad_record: Literal["fail", "quarantine"] = setting(
         'A line that should be a record but is not fails the sync; `"quarantine"` keeps it, with the reason, next to '
         "the manifests.",
@@ -155,7 +170,21 @@ class RecordSettings(Settings):
     def __post_init__(self) -> None:
         if not isinstance(self.format, FormatSettings):
             object.__setattr__(self, "format", format_named(self.format))
+        refuse_variables("schema_contract", self.schema_contract)
+        if self.schema_contract is not None:
+            object.__setattr__(self, "schema_contract", SchemaContract.of(self.schema_contract).to_mapping())
         super().__post_init__()
+        if self.name_style is NameStyle.KEEP and not self.format.allows_any_name:
+            raise SettingsError(
+                f"name_style is 'keep', and {self.format.title} allows only letters, digits and '_' in names. Use "
+                "'connector', 'snake' or 'lower', or land the streams in Parquet.",
+                setting="name_style",
+            )
+
+    @property
+    def contract(self) -> SchemaContract:
+        """The schema contract of streams that have none of their own."""
+        return SchemaContract.of(self.schema_contract)
 
     @property
     def type_rules(self) -> TypeRules:

@@ -35,6 +35,8 @@ class FormatSettings:
     """The connector's name for the format in a form."""
     is_typed: ClassVar[bool] = True
     """Whether the columns have the types that the schema declares. If not, they hold text."""
+    allows_any_name: ClassVar[bool] = True
+    """Whether a column can have any name."""
     required_in_config: ClassVar[tuple[str, ...]] = ()
     """Names that the connector's specification requires. They may still be left out."""
 
@@ -255,6 +257,7 @@ class AvroFormat(FormatSettings):
 
     format_type: ClassVar[str] = "Avro"
     title: ClassVar[str] = "Avro: Apache Avro"
+    allows_any_name: ClassVar[bool] = False
     required_in_config: ClassVar[tuple[str, ...]] = ("compression_codec",)
 
     codec: AvroCodecName = setting(

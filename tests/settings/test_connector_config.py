@@ -241,7 +241,7 @@ def test_a_key_of_another_type_is_refused(key, value):
 @pytest.mark.parametrize("value", [[], {}, ["x"], {"x": 1}, 10**400, float("nan"), float("inf"), {"x": ["y"]}], ids=str)
 def test_an_own_setting_of_another_type_is_refused(settings, value):
     for each in dataclasses.fields(settings):
-        if each.name in OWN_NAMES - {"object_metadata", "format"}:
+        if each.name in OWN_NAMES - {"object_metadata", "schema_contract", "format"}:
             with pytest.raises(SettingsError):
                 from_connector_config(config(s3dest={each.name: value}))
 
