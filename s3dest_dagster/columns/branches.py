@@ -12,6 +12,7 @@ from enum import Enum
 from s3dest_dagster.columns.column_names import unique_names
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.decimal import DECIMAL_TEXT
 from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
 from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
@@ -19,6 +20,9 @@ from s3dest_dagster.columns.kinds.scalar import NULL, STRING
 from s3dest_dagster.columns.kinds.temporal import TIMESTAMP, Temporal
 from s3dest_dagster.columns.kinds.union import Union, needs_text
 from s3dest_dagster.columns.names import OVERFLOW, original_name_doc, standard_name, standard_namespace
+
+_SPECIAL_TEXTS = (JSON_TEXT, DECIMAL_TEXT)
+"""Kinds that are strings in Avro and not all texts."""
 
 
 class Fallback(Enum):
@@ -44,9 +48,9 @@ def kind_of(branches: Iterable[Branch]) -> Kind:
 
     Equal branches count once. No two branches keep the same Avro type: an integer replaces times and timestamps, the
     first of time and timestamp replaces the other, and arrays become one array. An object without declared properties
-    is part of a record beside it, and text beside a text.
+    is part of a record beside it. It is text beside another kind of text, as is a decimal of too many digits.
     """
-    legal = _legal(distinct(_without_open_objects(list(branches))))
+    legal = _legal(distinct(_without_special_texts(list(branches))))
     if legal and legal[-1] is Fallback.STRING and any(isinstance(branch, Temporal) for branch in legal[:-1]):
         legal.pop()
     kinds = [STRING if isinstance(branch, Fallback) else branch for branch in legal]
@@ -55,15 +59,16 @@ def kind_of(branches: Iterable[Branch]) -> Kind:
     return kinds[0] if len(kinds) == 1 else Union(tuple(kinds))
 
 
-def _without_open_objects(branches: list[Branch]) -> list[Branch]:
-    """The branches without the text of open objects, if another branch holds such objects too."""
-    if JSON_TEXT not in branches:
+def _without_special_texts(branches: list[Branch]) -> list[Branch]:
+    """The branches without a special kind of text, if another branch holds its values too."""
+    if any(isinstance(branch, Record) for branch in branches):
+        branches = [branch for branch in branches if branch != JSON_TEXT]
+    special = [branch for branch in branches if branch in _SPECIAL_TEXTS]
+    others = [branch for branch in branches if branch not in _SPECIAL_TEXTS]
+    needs_plain = STRING in others or needs_text(branch for branch in others if isinstance(branch, Kind))
+    if not special or (len(set(special)) == 1 and not needs_plain):
         return branches
-    others = [branch for branch in branches if branch != JSON_TEXT]
-    if any(isinstance(branch, Record) for branch in others):
-        return others
-    has_text = STRING in others or needs_text(branch for branch in others if isinstance(branch, Kind))
-    return [STRING if branch == JSON_TEXT else branch for branch in branches] if has_text else branches
+    return [STRING if branch in _SPECIAL_TEXTS else branch for branch in branches]
 
 
 def tuple_of(branches: Iterable[Branch]) -> Array:

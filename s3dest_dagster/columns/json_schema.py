@@ -22,6 +22,7 @@ from s3dest_dagster.columns.branches import (
     without_shadowed_timestamps,
 )
 from s3dest_dagster.columns.column_names import suffixed_name, unique_names
+from s3dest_dagster.columns.decimals import declared_decimal
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
@@ -179,14 +180,21 @@ class _Parser:
             return ["combined"]
         named, airbyte_type = definition.get("type"), definition.get("airbyte_type")
         if isinstance(named, list | tuple):
-            types = [self._type(entry, None) for entry in named]
+            types = [self._decimal(entry, definition) or self._type(entry, None) for entry in named]
         elif isinstance(named, str):
-            types = [self._type(named, airbyte_type)]
+            types = [self._decimal(named, definition) or self._type(named, airbyte_type)]
         elif isinstance(definition.get("$ref"), str):
             types = [self._type(definition["$ref"], airbyte_type)]
         else:
             types = ["object" if isinstance(definition.get("properties"), Mapping) else STRING]
         return [type_ for type_ in types if type_ != NULL]
+
+    def _decimal(self, name: object, definition: Mapping[str, Any]) -> Kind | None:
+        """The decimal that is declared with this JSON type; None if there is none."""
+        try:
+            return declared_decimal(name, definition)
+        except ValueError as error:
+            raise self._error(str(error)) from None
 
     def _type(self, name: object, airbyte_type: object) -> Kind | _Structured:
         if name == _NAIVE:

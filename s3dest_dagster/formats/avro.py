@@ -127,7 +127,9 @@ _TAGGED = {kind.avro_tag: kind.avro_name for kind in (DATE, FLOAT)}
 
 
 def _rows(content: Content) -> Iterator[dict[str, Any]]:
-    """Yields the records as Python values: temporal values as integers, and values of tagged kinds as dicts."""
+    """Yields the records as Python values: temporal values as integers, and values of tagged kinds as dicts.
+
+    Decimals have the scale of the file."""
     reader = fastavro.block_reader(BytesIO(content))
     schema = fastavro.parse_schema(_tagged(reader.writer_schema, count()))
     for block in reader:
@@ -139,14 +141,16 @@ def _rows(content: Content) -> Iterator[dict[str, Any]]:
 
 
 def _tagged(schema: Any, numbers: Iterator[int]) -> Any:
-    """An Avro schema for the same bytes, without logical types, in which a tagged type is a record of one field."""
+    """An Avro schema for the same bytes, in which a tagged type is a record of one field.
+
+    It has no logical types except decimals."""
     if isinstance(schema, list):
         return [_tagged(branch, numbers) for branch in schema]
     kind = schema.get("logicalType") if isinstance(schema, dict) else schema
     if kind in _TAGGED:
         field = {"name": kind, "type": _TAGGED[kind]}
         return {"type": "record", "name": f"tagged_{next(numbers)}", "namespace": "", "fields": [field]}
-    if not isinstance(schema, dict):
+    if not isinstance(schema, dict) or kind == "decimal":
         return schema
     physical = {key: value for key, value in schema.items() if key not in ("logicalType", "default")}
     return physical | {key: _tagged(physical[key], numbers) for key in ("type", "fields", "items") if key in physical}
