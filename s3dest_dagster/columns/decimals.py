@@ -1,7 +1,6 @@
 """The digits of decimals: those that a JSON schema declares, and those that the values of a batch need.
 
-A schema declares a decimal by `"x-decimal": {"precision": 10, "scale": 2}`, by `"airbyte_type": "big_number"`, whose
-digits only its values show, or by a `multipleOf` that is a power of ten. Must not know: columns.
+A schema declares a decimal by `"x-decimal": {"precision": 10, "scale": 2}`. Must not know: columns.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ from s3dest_dagster.columns.kinds.union import Union
 
 KEYWORD = "x-decimal"
 _DECLARABLE = frozenset({"number", "string", "integer"})
-_FINEST = 18
-"""The most digits after the point that `multipleOf` declares. Sources that know none write a finer one."""
 
 
 class Digits(NamedTuple):
@@ -45,11 +42,12 @@ class Digits(NamedTuple):
 def declared_decimal(name: object, definition: Mapping[str, Any]) -> Kind | None:
     """The kind of a decimal that is declared with this JSON type; None if the definition declares none.
 
-    Raises ValueError, which says what is wrong with `x-decimal`.
+    Texts beside numbers are no decimals. Raises ValueError, which says what is wrong with `x-decimal`.
     """
-    if name not in _DECLARABLE:
+    types = definition.get("type")
+    if name not in _DECLARABLE or (name == "string" and isinstance(types, list | tuple) and "number" in types):
         return None
-    kind = _of_keyword(definition[KEYWORD]) if KEYWORD in definition else _of_other_keywords(name, definition)
+    kind = _of_keyword(definition[KEYWORD]) if KEYWORD in definition else None
     return replace(kind, from_text=name == "string") if isinstance(kind, Decimal) else kind
 
 
@@ -66,29 +64,6 @@ def _of_keyword(declared: object) -> Kind:
         raise ValueError(f'"{KEYWORD}" needs a precision of at least 1, and a scale of at most the precision')
     grows = declared.get("grows") is True
     return Decimal(grows=grows).with_digits(integers, scale)
-
-
-def _of_other_keywords(name: object, definition: Mapping[str, Any]) -> Kind | None:
-    if definition.get("airbyte_type") == "big_number" and name != "integer":
-        return UNKNOWN_DECIMAL
-    scale = _power_of_ten(definition.get("multipleOf")) if name == "number" else None
-    if scale is None:
-        return None
-    return UNKNOWN_DECIMAL.with_digits(0, scale if scale <= _FINEST else 0)
-
-
-def _power_of_ten(number: object) -> int | None:
-    """The n of a number that is 10⁻ⁿ, where n is at least 0; None for any other value."""
-    if isinstance(number, bool) or not isinstance(number, int | float):
-        return None
-    sign, digits, exponent = decimal.Decimal(repr(number)).normalize().as_tuple()
-    is_power = sign == 0 and digits == (1,) and isinstance(exponent, int) and exponent <= 0
-    return -int(exponent) if is_power else None
-
-
-def decimal_schema(digits: Digits, *, nullable: Sequence[str] = ("null", "number")) -> dict[str, Any]:
-    """The JSON schema of a decimal that has at least these digits."""
-    return {"type": list(nullable), KEYWORD: keyword_of(digits)}
 
 
 def keyword_of(digits: Digits) -> dict[str, Any]:

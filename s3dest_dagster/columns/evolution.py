@@ -320,6 +320,7 @@ class _Level:
     def _replace(self, column: Field, family: Sequence[Field], field: Field, path: Steps) -> None:
         """Lands values that no column holds: in place if that harms no object, else in a new column beside the old."""
         comparison = self._comparison
+        field = replace(field, kind=column.kind.beside(field.kind))
         if comparison.known.is_typed and not comparison.rules.is_typed:
             comparison.kinds_of_sync[column.id] = field.kind
             comparison.landing.add(column.id)

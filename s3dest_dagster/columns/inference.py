@@ -13,6 +13,7 @@ import pyarrow.types as pt
 
 from s3dest_dagster.columns.arrow_types import is_any_binary, is_any_list, is_any_string
 from s3dest_dagster.columns.binary_columns import as_list, as_object
+from s3dest_dagster.columns.decimals import KEYWORD, Digits, keyword_of
 from s3dest_dagster.columns.kinds.number import integer, is_exact_double, nearest_double
 
 MAX_INFERRED_DEPTH = 50
@@ -20,8 +21,6 @@ MAX_INFERRED_DEPTH = 50
 MAX_INFERRED_FIELDS = 2_000
 """The most names of one level that become fields. Further ones go to the overflow."""
 
-_EXACT_DECIMAL_DIGITS = 15
-"""The number of decimal digits that every double holds exactly."""
 _LONG = "integer beyond doubles"
 _NULLABLE_STRING: dict[str, Any] = {"type": ["null", "string"]}
 
@@ -29,8 +28,8 @@ _NULLABLE_STRING: dict[str, Any] = {"type": ["null", "string"]}
 def json_schema_of_arrow(schema: pa.Schema) -> dict[str, Any]:
     """The JSON schema of Arrow data. Every column is nullable.
 
-    A duration is an integer: the count of its unit. Types that JSON lacks (decimals of more than 15 digits, intervals,
-    maps whose keys are not texts) are strings with the value's text.
+    A duration is an integer: the count of its unit. A decimal has the digits of its type, and later more if it needs
+    them. Types that JSON lacks (intervals, maps whose keys are not texts) are strings with the value's text.
     """
     return _object_of((field.name, field.type) for field in schema)
 
@@ -132,8 +131,11 @@ def _of_arrow_scalar(kind: pa.DataType) -> Mapping[str, Any]:
         return {"type": ["null", "integer"]}
     if pt.is_float32(kind) or pt.is_float16(kind):
         return {"type": "number", "airbyte_type": "float"}
-    if pt.is_float64(kind) or (pt.is_decimal(kind) and kind.precision <= _EXACT_DECIMAL_DIGITS):
+    if pt.is_float64(kind):
         return {"type": ["null", "number"]}
+    if pt.is_decimal(kind):
+        digits = Digits(kind.precision - kind.scale, max(kind.scale, 0))
+        return {"type": ["null", "number"], KEYWORD: keyword_of(digits)}
     if pt.is_boolean(kind):
         return {"type": ["null", "boolean"]}
     if pt.is_null(kind):

@@ -14,6 +14,7 @@ from typing import Any
 
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.decimal import DECIMAL_TEXT, Decimal
 from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
 from s3dest_dagster.columns.kinds.number import DOUBLE, FLOAT, LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
@@ -27,7 +28,21 @@ JsonValue = Any
 """Lists, texts and numbers, and objects with text keys."""
 _SCALARS = {
     kind.code: kind
-    for kind in (STRING, BOOLEAN, BYTES, NULL, LONG, DOUBLE, FLOAT, DATE, TIME, TIMESTAMP, LOCAL_TIMESTAMP, JSON_TEXT)
+    for kind in (
+        STRING,
+        BOOLEAN,
+        BYTES,
+        NULL,
+        LONG,
+        DOUBLE,
+        FLOAT,
+        DATE,
+        TIME,
+        TIMESTAMP,
+        LOCAL_TIMESTAMP,
+        JSON_TEXT,
+        DECIMAL_TEXT,
+    )
 }
 _ITEMS = ".items"
 """What the converter adds to a field's name for the record of its items."""
@@ -90,7 +105,7 @@ def _kind_to_json(kind: Kind, name: str, enclosing: str) -> JsonValue:
 
 def _kind_from_json(code: JsonValue, name: str, enclosing: str) -> Kind:
     if isinstance(code, str):
-        return _SCALARS[code]
+        return _SCALARS.get(code) or Decimal.of_code(code)
     word, *parts = code
     if word == "object":
         own = _usual(name, enclosing) | (parts[1] if len(parts) > 1 else {})

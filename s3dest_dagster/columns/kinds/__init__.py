@@ -269,6 +269,10 @@ class Kind(ABC):
         """The same as `widened` for a kind that is neither null nor a union."""
         return self if other == self else None
 
+    def beside(self, other: Kind) -> Kind:
+        """The kind of a new column for values of another kind, which a column of this kind cannot hold."""
+        return other
+
     def element(self) -> Kind:
         """The kind of a list's items; for any other kind, the kind itself."""
         return self

@@ -31,8 +31,8 @@ from s3dest_dagster.columns.binary_columns import (
     mask_of,
 )
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, Kind
-from s3dest_dagster.columns.kinds.number import is_number
+from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, Kind, Widening
+from s3dest_dagster.columns.kinds.number import Double, Long, is_number
 from s3dest_dagster.columns.kinds.scalar import Scalar, ScalarDecoder, ScalarRule
 
 MAX_PRECISION = 38
@@ -40,6 +40,8 @@ MAX_PRECISION = 38
 _EXACT = decimal.Context(prec=2 * MAX_PRECISION, traps=[decimal.Inexact, decimal.InvalidOperation])
 _ANY_NUMBER = r"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$"
 _CODE = re.compile(r"decimal\(([0-9]+),([0-9]+)\)( grows)?( text)?")
+_LONG_DIGITS = 19
+"""The digits of the largest 64-bit integer."""
 _BYTES = 16
 """The bytes of Arrow's decimal128."""
 
@@ -168,6 +170,19 @@ class Decimal(Scalar):
         digits = max(self.integer_digits, integer_digits), max(self.scale, scale)
         return DECIMAL_TEXT if sum(digits) > MAX_PRECISION else replace(self, integer_digits=digits[0], scale=digits[1])
 
+    def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
+        """The decimal with the digits of both. Integers fit, too; other inferred numbers are left to `grown`."""
+        if isinstance(other, Decimal):
+            kind = self.with_digits(other.integer_digits, other.scale)
+            return replace(kind, grows=other.grows, from_text=other.from_text) if isinstance(kind, Decimal) else None
+        if widening.is_inferred:
+            return self if isinstance(other, Long | Double) else None
+        kind = self.with_digits(_LONG_DIGITS, 0)
+        return kind if isinstance(other, Long) and isinstance(kind, Decimal) else None
+
+    def beside(self, other: Kind) -> Kind:
+        return DECIMAL_TEXT if isinstance(other, Decimal) else other
+
     def words(self) -> str:
         return f"decimal({self.precision}, {self.scale})" if self.is_known else self.word
 
@@ -233,6 +248,10 @@ class DecimalText(Scalar):
     castable = ()
     rule_type = _DecimalTextRule
     decoder_type = _DecimalTextDecoder
+
+    def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
+        """The same kind, if the other has numbers, or comes from data."""
+        return self if widening.is_inferred or isinstance(other, Decimal | Long | DecimalText) else None
 
 
 DECIMAL_TEXT = DecimalText()
