@@ -1,8 +1,8 @@
 """Record types as compact JSON values, for manifests: which column a source's field has, and of which type.
 
-A field is `[source, id, kind]`, then its column's name if that differs, then the Avro doc if that is unusual. A kind
-is a word, or a list that begins with one: `["object", fields]`, `["array", item]`, `["tuple", item]`,
-`["union", kind, …]`.
+A field is `[source, id, kind]`, then its column's name if that differs, then the Avro doc if that is unusual. The
+name is null if it is `standard_name(source)` and the source's name is ASCII. A kind is a word, or a list that begins
+with one: `["object", fields]`, `["array", item]`, `["tuple", item]`, `["union", kind, …]`.
 Must not know: what a stream remembers, where the JSON is kept.
 """
 
@@ -79,15 +79,20 @@ def _field_to_json(field: Field, enclosing: str) -> list[JsonValue]:
     entry: list[JsonValue] = [field.source, field.id, _kind_to_json(field.kind, field.source, enclosing)]
     has_usual_doc = field.doc == original_name_doc(field.source, field.name)
     if field.name != field.source or not has_usual_doc:
-        entry.append(field.name)
+        entry.append(None if field.name == _derived_name(field.source) else field.name)
     return entry if has_usual_doc else [*entry, field.doc]
 
 
 def _field_from_json(entry: Sequence[JsonValue], enclosing: str) -> Field:
     source, number, code, *rest = entry
-    name = rest[0] if rest else source
+    name = (rest[0] or _derived_name(source)) if rest else source
     doc = rest[1] if len(rest) > 1 else original_name_doc(source, name)
     return Field(name, source, _kind_from_json(code, source, enclosing), doc, number)
+
+
+def _derived_name(source: str) -> str | None:
+    """The name that need not be written. Not every version of Unicode has the same rule for names of other letters."""
+    return standard_name(source) if source.isascii() else None
 
 
 def _kind_to_json(kind: Kind, name: str, enclosing: str) -> JsonValue:
