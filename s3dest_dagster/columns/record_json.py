@@ -85,7 +85,7 @@ def _field_to_json(field: Field, enclosing: str) -> list[JsonValue]:
 
 def _field_from_json(entry: Sequence[JsonValue], enclosing: str) -> Field:
     source, number, code, *rest = entry
-    name = (rest[0] or _derived_name(source)) if rest else source
+    name = source if not rest else standard_name(source) if rest[0] is None else rest[0]
     doc = rest[1] if len(rest) > 1 else original_name_doc(source, name)
     return Field(name, source, _kind_from_json(code, source, enclosing), doc, number)
 
