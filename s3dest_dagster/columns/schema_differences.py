@@ -13,6 +13,7 @@ from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.stream_columns import StreamColumns
 from s3dest_dagster.errors import SchemaContractError
 from s3dest_dagster.settings.destination import NameStyle
+from s3dest_dagster.settings.field_paths import FieldPath
 from s3dest_dagster.settings.schema_contract import SchemaContract, Verdict
 
 Steps = tuple[str | None, ...]
@@ -105,7 +106,7 @@ class Evolution:
 
 def path_text(path: Steps) -> str:
     """A path as settings and messages have it."""
-    return "".join("[]" if step is None else f".{step}" for step in path).removeprefix(".")
+    return str(FieldPath(path))
 
 
 def frozen_error(stream: str, changes: Sequence[ColumnChange]) -> SchemaContractError:

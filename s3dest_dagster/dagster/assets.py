@@ -32,6 +32,7 @@ from s3dest_dagster.dagster.run_landing import current_execution
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.printable import printable_lines
+from s3dest_dagster.settings.schema_contract import SchemaContract
 from s3dest_dagster.settings.stream_settings import STREAM_SETTINGS, FieldSelection, OnDeselected, StreamSettings
 from s3dest_dagster.sources import Log, OverSlices, Slice
 from s3dest_dagster.sources.airbyte.messages import LOG_LEVELS
@@ -79,6 +80,7 @@ class StreamAssetSettings(AssetSettings, total=False):
     rename: Mapping[Any, str]
     fields: FieldSelection | Mapping[str, Any]
     deselected_fields: OnDeselected
+    schema_contract: SchemaContract | Mapping[str, str] | str
 
 
 _MERGED = ("kinds", "tags", "owners", "metadata", "deps")

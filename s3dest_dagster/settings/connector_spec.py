@@ -184,6 +184,7 @@ STREAM_FORM: dict[str, dict[str, Any]] = {
     "rename": {"type": "object", "additionalProperties": {"type": "string"}},
     "fields": {"type": "object", "additionalProperties": False},
     "deselected_fields": {"type": "string", "enum": list(get_args(OnDeselected))},
+    "schema_contract": {"type": ["string", "object"], "additionalProperties": {"type": "string"}},
 }
 """The JSON schema of every setting of a stream, without its text."""
 

@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn, get_args
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.field_paths import FieldPath, join_paths
 from s3dest_dagster.settings.fields import documented, refuse_unknown, refuse_variables, setting
+from s3dest_dagster.settings.schema_contract import SchemaContract
 
 Paths = tuple[FieldPath, ...]
 OnDeselected = Literal["exclude", "land"]
@@ -132,13 +133,21 @@ class StreamSettings:
         "as an undeclared field.",
         default="exclude",
     )
+    schema_contract: SchemaContract | None = setting(
+        "What happens if the source brings another schema than the stream has, as for the destination. By default the "
+        "destination's, see [schema contract](schema-evolution.md#schema-contract).",
+        default=None,
+    )
 
     def __post_init__(self) -> None:
         refuse_variables("owner", self.owner)
+        refuse_variables("schema_contract", self.schema_contract)
         if not isinstance(self.owner, str | None) or self.owner == "":
             raise SettingsError("owner is not a text, or is empty. Name who lands the stream.", setting="owner")
         object.__setattr__(self, "rename", _renames(self.rename))
         object.__setattr__(self, "fields", FieldSelection.of(self.fields))
+        if self.schema_contract is not None:
+            object.__setattr__(self, "schema_contract", SchemaContract.of(self.schema_contract))
         if self.deselected_fields not in get_args(OnDeselected):
             known = ", ".join(map(repr, get_args(OnDeselected)))
             raise SettingsError(

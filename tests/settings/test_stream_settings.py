@@ -17,6 +17,7 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.connector_config import from_connector_config
 from s3dest_dagster.settings.connector_spec import STREAM_FORM, connector_spec
 from s3dest_dagster.settings.field_paths import FieldPath
+from s3dest_dagster.settings.schema_contract import SchemaContract
 from s3dest_dagster.settings.stream_settings import RULES, STREAM_SETTINGS
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 
@@ -25,6 +26,7 @@ GIVEN = {
     "rename": {"person.e-mail": "mail"},
     "fields": {"include": ["id", "person"], "exclude": ["person.phone"], "hash": ["person.e-mail"], "mask": [["id"]]},
     "deselected_fields": "land",
+    "schema_contract": {"new_type": "freeze"},
 }
 EXPECTED = StreamSettings(
     owner="shop/orders",
@@ -36,6 +38,7 @@ EXPECTED = StreamSettings(
         mask=(FieldPath(("id",)),),
     ),
     deselected_fields="land",
+    schema_contract=SchemaContract(new_type="freeze"),
 )
 CATALOG = {"streams": [{"name": "orders", "namespace": "shop", "json_schema": {"properties": {"id": {}}}}]}
 CONFIG = {
@@ -165,6 +168,7 @@ def test_rules_that_contradict_each_other_are_refused(selection, message):
         ({"rename": ["a"]}, "rename"),
         ({"fields": ["a"]}, "fields"),
         ({"deselected_fields": "drop"}, "deselected_fields"),
+        ({"schema_contract": "drop"}, "schema_contract"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_its_name(settings, setting):

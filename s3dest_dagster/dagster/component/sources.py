@@ -201,6 +201,7 @@ class StreamModel(dg.Model):
     rename: Mapping[str, str] | None = _setting_field(StreamSettings, "rename")
     fields: as_given(FieldsModel | None) = _setting_field(StreamSettings, "fields")  # type: ignore[valid-type]
     deselected_fields: OnDeselected | None = _setting_field(StreamSettings, "deselected_fields")
+    schema_contract: Mapping[str, str] | str | None = _setting_field(StreamSettings, "schema_contract")
 
 
 StreamsModel = list[StreamModel | str]
