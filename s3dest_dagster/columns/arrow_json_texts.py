@@ -6,6 +6,7 @@
 - Binary values are in base64.
 - A map with text keys is an object; any other map is a list of pairs.
 - A union is the value that it holds.
+- A JSON value (`arrow.json`) is itself.
 
 The caller decides whether values that JSON cannot write (NaN, the year 32103) are written or refused (`Odd`). Must not
 know: what the texts are for.
@@ -13,6 +14,7 @@ know: what the texts are for.
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -31,6 +33,7 @@ from s3dest_dagster.columns.arrow_types import (
     is_any_binary,
     is_any_list,
     is_any_string,
+    is_document,
     is_moment,
     iso_texts,
     unpacked,
@@ -40,6 +43,7 @@ from s3dest_dagster.errors import RecordError
 
 _NULL = b"null"
 _NEEDS_ESCAPE = np.array([code < 0x20 or chr(code) in '"\\' for code in range(256)])
+_LINE_BREAKS = re.compile(rb"[\r\n]")
 _NANOS = 10**9
 
 
@@ -170,6 +174,22 @@ def _moments(column: pa.Array) -> pa.Array:
     return glued([b'"', iso_texts(column).cast(pa.binary()).fill_null(b""), b'"'], len(column))
 
 
+def _json(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+    """JSON values as they are spelled, without line breaks."""
+    texts = []
+    for row, value in enumerate(column.storage.cast(pa.string()).to_pylist(), 1):
+        text = _NULL if value is None else value.strip().encode()
+        try:
+            msgspec.json.decode(text, type=msgspec.Raw)
+        except msgspec.DecodeError as error:
+            raise RecordError(
+                f"Field {path!r} has the type arrow.json, but is no JSON in record {row} of a batch ({error}). Correct "
+                "it in the source, or make the column a text."
+            ) from None
+        texts.append(msgspec.json.format(text, indent=-1) if _LINE_BREAKS.search(text) else text)
+    return pa.array(texts, pa.binary())
+
+
 def _list(column: pa.Array, odd: Odd, path: str) -> pa.Array:
     lists = as_list_column(column)
     return _sequence(b"[", lists, column_texts(lists.flatten(), odd, f"{path}[]"), b"]")
@@ -217,6 +237,7 @@ def _any_of(*tests: _Test) -> _Test:
 
 
 _TEXTS: tuple[tuple[_Test, _Text], ...] = (
+    (is_document, _json),
     (is_any_string, _string),
     (_any_of(pt.is_boolean, pt.is_integer, pt.is_decimal), _arrow_texts),
     (pt.is_floating, _float),

@@ -21,12 +21,20 @@ _INT64_MAX = 2**63 - 1
 
 
 def unpacked(column: pa.Array) -> pa.Array:
-    """The column without dictionaries, run-end encoding and extension types: the values that they stand for."""
+    """The column without dictionaries, run-end encoding and extension types except JSON: the values that they stand
+    for."""
+    if is_document(column.type):
+        return column
     if isinstance(column.type, pa.BaseExtensionType):
         return unpacked(column.storage)
     if pt.is_dictionary(column.type):
         return unpacked(column.dictionary_decode())
     return unpacked(pc.run_end_decode(column)) if pt.is_run_end_encoded(column.type) else column
+
+
+def is_document(type_: pa.DataType) -> bool:
+    """Whether values are JSON documents, stored as their texts (`arrow.json`)."""
+    return isinstance(type_, pa.BaseExtensionType) and getattr(type_, "extension_name", "") == "arrow.json"
 
 
 def is_any_list(type_: pa.DataType) -> bool:
@@ -130,7 +138,7 @@ def _refuse_in(column: pa.Array, path: str, records: Rows) -> None:
     """`records` has the batch's row for each value."""
     if pt.is_primitive(column.type):
         return
-    column = unpacked(column)
+    column = unpacked(column.storage if is_document(column.type) else column)
     if pt.is_struct(column.type):
         for field, child in zip(column.type, column.flatten(), strict=True):
             _refuse_in(child, f"{path}.{field.name}", records)

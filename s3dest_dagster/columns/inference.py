@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as pt
 
-from s3dest_dagster.columns.arrow_types import is_any_binary, is_any_list, is_any_string
+from s3dest_dagster.columns.arrow_types import is_any_binary, is_any_list, is_any_string, is_document
 from s3dest_dagster.columns.binary_columns import as_list, as_object
 from s3dest_dagster.columns.decimals import KEYWORD, Digits, keyword_of
 from s3dest_dagster.columns.kinds.number import integer, is_exact_double, nearest_double
@@ -113,6 +113,8 @@ def _object_of(fields: Iterable[tuple[str, pa.DataType]]) -> dict[str, Any]:
 
 def _of_arrow(kind: pa.DataType) -> Mapping[str, Any]:
     """The nullable JSON schema of one Arrow type."""
+    if is_document(kind):
+        return {"type": ["null", "object"]}
     if isinstance(kind, pa.BaseExtensionType):
         return _of_arrow(kind.storage_type)
     if pt.is_dictionary(kind) or pt.is_run_end_encoded(kind):

@@ -56,8 +56,13 @@ def record_ids(entropy: bytes) -> NDArray[np.uint8]:
     random = np.frombuffer(entropy, np.uint8).reshape(-1, ID_BYTES).copy()
     random[:, 6] = random[:, 6] & 0x0F | 0x40
     random[:, 8] = random[:, 8] & 0x3F | 0x80
-    texts = np.full((len(random), 36), ord("-"), np.uint8)
-    digits = _HEX_PAIRS.take(random).view(np.uint8)
+    return uuid_texts(random)
+
+
+def uuid_texts(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The ASCII texts of UUIDs of 16 bytes each, shape (n, 36)."""
+    texts = np.full((len(values), 36), ord("-"), np.uint8)
+    digits = _HEX_PAIRS.take(values).view(np.uint8)
     for dashes, (start, end) in enumerate(_GROUPS):
         texts[:, start:end] = digits[:, start - dashes : end - dashes]
     return texts

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, Batch, JsonBatch
+from s3dest_dagster.columns.arrow_extensions import by_meaning
 from s3dest_dagster.errors import RecordError
 
 _MAX_RECORDS_PER_CALL = 256
@@ -137,12 +138,12 @@ def is_arrow(data: object) -> bool:
 def arrow_batches(data: Any, *, emitted_at: Callable[[], int]) -> Iterator[ArrowBatch]:
     """Yields the rows in slices of about 4 MB, without copying or reading ahead. Empty data yields nothing.
 
-    Text and binary columns in a view layout become large_string and large_binary, which every reader supports. All
-    other types stay as they are, and so does a dictionary of such texts inside a list or struct. Raises RecordError for
-    a single column.
+    Extension types become plain types (see `by_meaning`). Text and binary columns in a view layout become large_string
+    and large_binary, which every reader supports. All other types stay as they are, and so does a dictionary of such
+    texts inside a list or struct. Raises RecordError for a single column, and for a type whose meaning is not known.
     """
     for record_batch in _record_batches(data):
-        batch = _without_views(record_batch)
+        batch = _without_views(by_meaning(record_batch))
         rows = max(1, batch.num_rows * ARROW_BATCH_BYTES // max(1, batch.nbytes))
         for start in range(0, batch.num_rows, rows):
             part = batch.slice(start, rows)
@@ -208,9 +209,10 @@ _HINT = "Give each record as a mapping, a dataclass or a msgspec Struct"
 def encode_records(records: Sequence[Any], first_number: int) -> list[bytes]:
     """Encodes the records in one call. Returns one JSON object per record.
 
-    Integers of any size and Decimals are written exactly, as numbers; instants, dates, times, UUIDs, enums and bytes
-    (base64) as texts; numpy scalars and arrays as the values that they hold. Raises RecordError, with the record's
-    number (`first_number` for the first) and the field, for NaN, infinities and whatever else JSON cannot hold.
+    Integers of any size and Decimals are written exactly, as numbers; instants, dates, times, UUIDs, pandas' Periods,
+    enums and bytes (base64) as texts; numpy scalars and arrays as the values that they hold. Raises RecordError, with
+    the record's number (`first_number` for the first) and the field, for NaN, infinities and whatever else JSON cannot
+    hold.
     """
     try:
         texts = _encoder.encode_lines(records)
@@ -264,6 +266,8 @@ def _convert(value: Any) -> Any:
     for kind, convert in _CONVERSIONS.items():
         if isinstance(value, kind):
             return convert(value)
+    if _is_period(value):
+        return str(value)
     if isinstance(value, np.timedelta64):  # its `item` is a bare number for some units
         raise TypeError("a numpy.timedelta64 has no place in JSON. Use datetime.timedelta")
     if isinstance(value, np.generic) and not isinstance(item := value.item(), np.generic):
@@ -271,6 +275,11 @@ def _convert(value: Any) -> Any:
     if hasattr(value, "model_dump"):
         return value.model_dump()
     raise TypeError(f"a {type(value).__name__} has no place in JSON")
+
+
+def _is_period(value: Any) -> bool:
+    """Whether the value is a Period of pandas, which need not be installed."""
+    return type(value).__name__ == "Period" and type(value).__module__.partition(".")[0] == "pandas"
 
 
 def _finite(value: float) -> float:
