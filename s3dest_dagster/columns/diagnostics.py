@@ -5,6 +5,8 @@ Must not know: data, how a column is written.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,11 +16,11 @@ from s3dest_dagster.columns.json_schema import COMBINATIONS, known_type, resolve
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
-from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.names import OVERFLOW, OVERFLOW_NAMES, standard_name
-from s3dest_dagster.columns.schemas import reserved_names
+from s3dest_dagster.columns.schemas import EMITTED_AT, RECORD_ID, reserved_names
 
 _NO_TYPE = "no type is declared: a text as it is, anything else as its JSON text"
 _UNKNOWN_TYPE = "its declared type is not known: a text as it is, anything else as its JSON text"
@@ -31,7 +33,13 @@ _TOO_DEEP = "JSON text: it nests deeper than readers of Parquet take"
 _WITHOUT_END = "JSON text: its schema refers to itself, or nests deeper than 100 levels"
 _OTHER_SIGNS = "a name holds letters, digits and _ only, and does not begin with a digit"
 _NAME_IS_RESERVED = "every row has a column of this name already"
-_NAME_IS_USED = "another field would get the same name"
+_NAME_IS_USED = "another field would get the same name, or had it"
+_NAME_IS_GIVEN = "its column got this name by name_style, by rename, or beside a column of another type"
+_TYPE_IS_UNKNOWN = "null is its only type: it gets a column when a value shows another one"
+_SAME_BUT_CASE = "another column differs from it in case only: Spark, DuckDB, Hive, Athena and Glue take both for one; "
+_DISTINCT_COLUMNS = _SAME_BUT_CASE + 'name_style "snake", "lower" and "keep" make new columns distinct, and rename any'
+_DISTINCT_FIELDS = _SAME_BUT_CASE + "Avro and Parquet with a name_style make them distinct"
+_SUFFIX = re.compile(r"_[0-9a-f]{6,}")
 _TYPE_WORDS = frozenset({*COMBINATIONS, "type", "$ref"})
 _UNKNOWN: Mapping[str, Any] = {"type": "string"}
 """Stands for a definition that is not known here, and causes no diagnostic."""
@@ -50,6 +58,8 @@ class Effect(StrEnum):
     """Nothing is lost: the value is in another place in the row."""
     KEPT = "kept"
     """Nothing is lost or changed, though the declaration is not understood."""
+    AMBIGUOUS = "ambiguous"
+    """Nothing is lost or changed, but some readers confuse the column with another one."""
     RENAMED = "renamed"
     """Nothing is lost: the field has another name."""
 
@@ -112,6 +122,7 @@ def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_un
         if field.kind.has_structure:
             yield Diagnostic(field.source, Effect.AS_TEXT, "an object or a list is one cell of JSON")
     yield from unknown_type_diagnostics(json_schema)
+    yield from _ambiguous_fields(json_schema)
     if keeps_undeclared:
         yield Diagnostic("*", effect, f"undeclared fields are JSON in {OVERFLOW}")
     else:
@@ -125,6 +136,7 @@ def line_diagnostics(json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
     for name in _named_like(json_schema, reserved_names(overflow=False)):
         yield Diagnostic(name, Effect.MOVED, f"{_NAME_IS_RESERVED}: into {OVERFLOW}")
     yield from unknown_type_diagnostics(json_schema)
+    yield from _ambiguous_fields(json_schema)
 
 
 def unknown_type_diagnostics(json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
@@ -145,13 +157,13 @@ class _Columns:
         names = {field.source for field in record.fields}
         for name in declared:
             if name not in names:
-                yield _reserved(f"{path}{name}", name)
+                yield _left_out(f"{path}{name}", name, is_root=not path)
         for field, same in zip(record.fields, landed.fields, strict=True):
             where = f"{path}{field.source}"
             if field.name != field.source:
-                is_used = standard_name(field.source) != field.name
-                yield Diagnostic(where, Effect.RENAMED, _NAME_IS_USED if is_used else _OTHER_SIGNS, field.name)
+                yield Diagnostic(where, Effect.RENAMED, _why_renamed(field), field.name)
             yield from self.position(where, field.kind, same.kind, declared.get(field.source, _UNKNOWN))
+        yield from _ambiguous({f"{path}{field.source}": field.name for field in record.fields}, _DISTINCT_COLUMNS)
 
     def position(self, path: str, kind: Kind, landed: Kind, definition: object) -> Iterator[Diagnostic]:
         if landed == STRING and kind != STRING:
@@ -217,10 +229,33 @@ def _properties(definition: object) -> Mapping[str, Any]:
     return properties if isinstance(properties, Mapping) else {}
 
 
-def _reserved(path: str, name: str) -> Diagnostic:
+def _left_out(path: str, name: str, *, is_root: bool) -> Diagnostic:
+    """The diagnostic of a declared field without a column."""
     if name in OVERFLOW_NAMES:
         return Diagnostic(path, Effect.MOVED, f"its entries are merged into {OVERFLOW}, which every level has")
-    return Diagnostic(path, Effect.MOVED, f"{_NAME_IS_RESERVED}: as text in {OVERFLOW}")
+    if is_root and name in (RECORD_ID, EMITTED_AT):
+        return Diagnostic(path, Effect.MOVED, f"{_NAME_IS_RESERVED}: as text in {OVERFLOW}")
+    return Diagnostic(path, Effect.MOVED, _TYPE_IS_UNKNOWN)
+
+
+def _why_renamed(field: Field) -> str:
+    standard = standard_name(field.source)
+    if field.name == standard:
+        return _OTHER_SIGNS
+    return _NAME_IS_USED if _SUFFIX.fullmatch(field.name.removeprefix(standard)) else _NAME_IS_GIVEN
+
+
+def _ambiguous_fields(json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
+    """The diagnostics of root fields that differ in case only, where the objects have the source's names."""
+    return _ambiguous({name: name for name in _properties(json_schema)}, _DISTINCT_FIELDS)
+
+
+def _ambiguous(names: Mapping[str, str], reason: str) -> Iterator[Diagnostic]:
+    """The diagnostics of one level's fields whose columns differ in case only. `names` has the columns by field."""
+    counts = Counter(map(str.casefold, names.values()))
+    for path, name in names.items():
+        if counts[name.casefold()] > 1:
+            yield Diagnostic(path, Effect.AMBIGUOUS, reason)
 
 
 def _named_like(json_schema: Mapping[str, Any], names: Collection[str]) -> list[str]:

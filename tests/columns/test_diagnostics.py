@@ -11,8 +11,12 @@ from s3dest_dagster.columns.diagnostics import (
     line_diagnostics,
     unknown_type_diagnostics,
 )
+from s3dest_dagster.columns.evolution import evolve
 from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.schema_differences import EvolutionRules
 from s3dest_dagster.columns.schemas import within_parquet
+from s3dest_dagster.columns.stream_columns import StreamColumns
+from s3dest_dagster.settings.destination import NameStyle
 
 TEXT, MOVED, UTC = Effect.AS_TEXT, Effect.MOVED, Effect.CHANGED
 NODE = {"type": "object", "properties": {"next": {"$ref": "#/definitions/node"}, "id": {"type": "integer"}}}
@@ -83,6 +87,41 @@ def test_a_field_that_arrives_as_declared_has_no_diagnostic(definition):
 )
 def test_each_field_that_differs_is_named_with_its_effect(properties, diagnostics):
     assert of_columns(**properties) == diagnostics
+
+
+@pytest.mark.parametrize(
+    "properties",
+    [{"ID": {"type": "string"}, "id": {"type": "string"}}, {"Ü": {"type": "string"}, "u": {"type": "string"}}],
+)
+def test_columns_that_differ_in_case_only_are_named_with_the_readers_that_fold_them(properties):
+    schema = {"properties": {"o": {"type": "object", "properties": properties}, **properties}}
+    record = record_type(schema, "users", None)
+    found = [each for each in column_diagnostics(record, record, schema) if each.effect is Effect.AMBIGUOUS]
+    assert [each.field for each in found] == [*(f"o.{name}" for name in properties), *properties]
+    assert all("Spark, DuckDB, Hive, Athena and Glue" in each.reason for each in found)
+
+
+@pytest.mark.parametrize("style", [NameStyle.SNAKE, NameStyle.LOWER, NameStyle.KEEP])
+def test_no_columns_differ_in_case_only_in_another_name_style(style):
+    schema = {"properties": {"ID": {"type": "string"}, "id": {"type": "string"}, "iD": {"type": "string"}}}
+    record = evolve(StreamColumns(), record_type(schema, "users", None), EvolutionRules(name_style=style)).record
+    effects = {each.effect for each in column_diagnostics(record, record, schema)}
+    assert Effect.AMBIGUOUS not in effects
+
+
+def test_a_column_whose_type_is_unknown_is_named():
+    schema = {"properties": {"n": {"type": "null"}, "id": {"type": "string"}}}
+    record = evolve(StreamColumns(), record_type(schema, "users", None)).record
+    (found, _) = column_diagnostics(record, record, schema)
+    assert (found.field, found.effect) == ("n", MOVED)
+    assert "it gets a column when a value shows another one" in found.reason
+
+
+def test_fields_of_text_formats_that_differ_in_case_only_are_named():
+    schema = {"properties": {"ID": {}, "id": {}, "x": {}}}
+    record = record_type(schema, "users", None)
+    for found in (line_diagnostics(schema), cell_diagnostics(record, schema, keeps_undeclared=True)):
+        assert [each.field for each in found if each.effect is Effect.AMBIGUOUS] == ["ID", "id"]
 
 
 def test_fields_too_deep_for_parquet_are_named_at_the_position_of_the_text():
