@@ -5,6 +5,7 @@ S3DEST_EXAMPLES sets the number of examples of each property test.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -32,15 +33,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Everything that is imported and collected stays, so searching it for garbage over and over finds none.
+    gc.disable()
     for mark, why in OPT_IN.items():
         config.addinivalue_line("markers", f"{mark}: {why}; runs only with -m {mark}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     unasked = OPT_IN.keys() - set(config.option.markexpr.split())
-    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in unasked)]
+    asked, left_out = [], []
+    for item in items:
+        (asked if unasked.isdisjoint(mark.name for mark in item.iter_markers()) else left_out).append(item)
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if not any(item.get_closest_marker(mark) for mark in unasked)]
+    items[:] = asked
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -160,7 +160,7 @@ class ScriptedSource:
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, str(CONNECTOR), str(self.path)]
+        return [sys.executable, "-S", str(CONNECTOR), str(self.path)]
 
     @property
     def catalog(self) -> dict[str, Any]:
