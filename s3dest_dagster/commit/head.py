@@ -10,7 +10,7 @@ from datetime import datetime
 
 from s3dest_dagster.batch import Lineage
 from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind, ScopeLocation
-from s3dest_dagster.commit.segment import Segment
+from s3dest_dagster.commit.segment import ReplacedHead, Segment
 
 MAX_RETIRED = 16
 """Generations of retired objects that a head lists one by one. Newer ones are deleted together with the last."""
@@ -149,8 +149,41 @@ class Head:
             segments=self._segments_with(segment),
             recent_syncs=syncs[-REMEMBERED_SYNCS:],
             state_segment=self._state_with(segment),
-            latest_schema=LatestSchema(fingerprint, segment.name) if fingerprint else self.latest_schema,
+            latest_schema=LatestSchema(fingerprint, segment.name) if fingerprint else self._schema_with(segment),
             retired=self._retired_with(segment, keep_until) if keep_until is not None else self.retired,
+        )
+
+    def before(self) -> ReplacedHead:
+        """The fields of this head that a retirement empties."""
+        schema = self.latest_schema
+        return ReplacedHead(
+            segments=self.segments,
+            state_segment=self.state_segment,
+            schema_segment=schema.segment if schema is not None else None,
+            schema_fingerprint=schema.fingerprint if schema is not None else None,
+        )
+
+    def restored(self, segment: Segment) -> Head:
+        """This head once a retirement is undone, whose objects are still kept. Nothing may have landed since."""
+        replaced = segment.replaced
+        before = replaced.head if replaced is not None else None
+        assert replaced is not None, "a retirement replaces everything"
+        assert before is not None, "a retirement records what it replaces"
+        kept = list[RetiredObjects]()
+        for each in self.retired:
+            if each.segment != segment.name:
+                kept.append(each)
+            elif replaced.retired_with is not None:
+                kept.append(RetiredObjects(replaced.retired_with, each.delete_after))
+        schema = None
+        if before.schema_segment is not None and before.schema_fingerprint is not None:
+            schema = LatestSchema(before.schema_fingerprint, before.schema_segment)
+        return replace(
+            self,
+            segments=before.segments,
+            state_segment=before.state_segment,
+            latest_schema=schema,
+            retired=tuple(kept),
         )
 
     def rolled_back(self, segment: Segment, *, emptied: bool) -> Head:
@@ -178,6 +211,9 @@ class Head:
             return segment.name
         return None if segment.replaces or segment.clears_state else self.state_segment
 
+    def _schema_with(self, segment: Segment) -> LatestSchema | None:
+        return self.latest_schema if segment.kind == "sync" else None
+
     def _segments_with(self, segment: Segment) -> tuple[tuple[str, ...], ...]:
         """The levels with this segment. A segment without objects is listed only if it is the first: readers do not
         need it."""
@@ -191,7 +227,7 @@ class Head:
         return (*((),) * level, (*others, segment.name), *self.segments[level + 1 :])
 
     def _retired_with(self, segment: Segment, until: datetime) -> tuple[RetiredObjects, ...]:
-        if segment.replaced is None or not segment.replaced.keys:
+        if segment.replaced is None or (not segment.replaced.keys and segment.kind == "sync"):
             return self.retired
         joins_last = self.retired and self.retired[-1].segment == segment.replaced.retired_with
         return (*(self.retired[:-1] if joins_last else self.retired), RetiredObjects(segment.name, until))

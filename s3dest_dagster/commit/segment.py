@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from s3dest_dagster.batch import KnownState, Tally
 from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind, ScopeLocation, sync_of
@@ -132,6 +133,20 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReplacedHead:
+    """The fields of a head that a retirement empties."""
+
+    segments: tuple[tuple[str, ...], ...]
+    """Names of the segments that were live, level by level."""
+    state_segment: str | None
+    """Name of the segment with the newest state, or null."""
+    schema_segment: str | None
+    """Name of the segment with the newest schema, or null."""
+    schema_fingerprint: str | None
+    """SHA-256 of the newest schema, or null."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Replacement:
     """The objects that left the scope because a segment replaced everything."""
 
@@ -141,6 +156,8 @@ class Replacement:
     """ETags by key, for keys that a later sync may use again. Such an object is deleted only if it has this ETag."""
     retired_with: str | None = None
     """Name of an older segment whose replaced objects are retained and deleted together with these, or null."""
+    head: ReplacedHead | None = None
+    """What the head listed before. Null unless the segment is a retirement, which can be undone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,6 +231,8 @@ class Segment:
     """Version of this format. A reader refuses a newer one."""
     location: ScopeLocation
     """The scope that the segment belongs to, and the segment's location. A reader refuses it anywhere else."""
+    kind: Literal["sync", "retirement"] = "sync"
+    """Why it was written: by a sync, or to retire the scope, which then holds nothing."""
     owner: str | None = None
     """The owner of the stream when the segment landed, or null."""
     name: str

@@ -334,6 +334,14 @@ class PublicationSettings(Settings):
         at_least=0,
     )
 
+    retire_grace_s: float = setting(
+        "Seconds for which `s3dest retire --undo` can bring back what was retired. Its objects stay that long, though "
+        "no reader of the manifests sees them. Then `s3dest sweep`, `s3dest recover`, or the next sync of the scope "
+        "deletes them. See [leftovers](owners.md#retire-what-is-left).",
+        default=7 * 86_400,
+        at_least=0,
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.delete_grace_s and self.publish_order == "purge_first":

@@ -73,6 +73,7 @@ def test_every_setting_reaches_the_destination():
         "on_unknown_type": "text",
         "on_bad_record": "quarantine",
         "owner": "team",
+        "retire_grace_s": 60.0,
         "on_rematerialize": "append",
         "on_empty_refresh": "keep",
         "on_template_change": "accept",
