@@ -183,6 +183,7 @@ def plan(session: Session, config_path: str, catalog_path: str, partition: str |
     callback=_set_limit,
     help="Fail the sync if the source writes nothing for so long (default: wait forever).",
 )
+@click.option("--owner", metavar="NAME", help="Land on behalf of this owner of the streams, such as an asset's key.")
 @_json
 @_verbose
 @click.pass_obj
@@ -194,6 +195,7 @@ def write(
     sync_id: str | None,
     source_config_path: str | None,
     allow_empty: bool,
+    owner: str | None,
 ) -> int:
     """Land the Airbyte messages of standard input.
 
@@ -205,7 +207,9 @@ def write(
     """
     from s3dest_dagster.cli import write as writing
 
-    return writing.write(session, config_path, catalog_path, now, sync_id, source_config_path, allow_empty=allow_empty)
+    return writing.write(
+        session, config_path, catalog_path, now, sync_id, source_config_path, allow_empty=allow_empty, owner=owner
+    )
 
 
 @s3dest.command()
@@ -272,6 +276,54 @@ def sweep(session: Session, /, now: datetime | None, **options: str | None) -> i
     from s3dest_dagster.cli import maintain, targets
 
     return maintain.sweep(session.output, targets.SelectionOptions(**options), now)
+
+
+@s3dest.command()
+@click.argument("stream")
+@click.option("--to", "owner", required=True, metavar="OWNER", help="The new owner, such as an asset's key.")
+@_selection_options(partition=False)
+@_json
+@_verbose
+@click.pass_obj
+def transfer(session: Session, /, stream: str, owner: str, **options: str | None) -> int:
+    """Give a stream, such as public.users, to a new owner.
+
+    From then on, every other owner is refused. A sync that is running still lands.
+    """
+    from s3dest_dagster.cli import leftovers, targets
+
+    return leftovers.transfer(session.output, targets.SelectionOptions(**options), stream, owner)
+
+
+@s3dest.command()
+@click.argument("stream")
+@click.option("--scope", "partition", metavar="KEY", help="Only this partition; an empty KEY is what has no partition.")
+@click.option("--undo", is_flag=True, help="Bring back what was retired and is not deleted yet.")
+@click.option("--yes", is_flag=True, help="Do it. Without this option, only show what would be done.")
+@_selection_options(partition=False)
+@_now
+@_json
+@_verbose
+@click.pass_obj
+def retire(
+    session: Session,
+    /,
+    stream: str,
+    partition: str | None,
+    undo: bool,
+    yes: bool,
+    now: datetime | None,
+    **options: str | None,
+) -> int:
+    """Take away all that a stream, such as public.users, or one of its partitions holds.
+
+    Each partition is a commit of its own, and its state goes, too. The objects are deleted after retire_grace_s. Until
+    then --undo brings everything back, unless the partition has landed since.
+    """
+    from s3dest_dagster.cli import leftovers, targets
+
+    chosen = leftovers.Retirement(stream, partition, undo=undo, yes=yes)
+    return leftovers.retire(session, targets.SelectionOptions(**options), chosen, now)
 
 
 @s3dest.group()

@@ -6,16 +6,17 @@ Errors name the file, and the line and column in it. Must not know: verbs.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 from s3dest_dagster.cli.output import Output
+from s3dest_dagster.commit.registry import registry_of
 from s3dest_dagster.commit.scopes import FoundStream, found_streams, scopes
-from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.errors import SettingsError, did_you_mean
 from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_config import (
@@ -99,6 +100,13 @@ def read_streams(config: ConnectorConfig, catalog_path: str) -> CatalogStreams:
     return CatalogStreams(catalog.streams_with(config.streams), tuple(unknown))
 
 
+def streams_of_owner(streams: Sequence[Stream], owner: str | None) -> list[Stream]:
+    """The streams, which land on behalf of this owner; None changes nothing."""
+    if owner is None:
+        return list(streams)
+    return [replace(stream, settings=replace(stream.settings, owner=owner)) for stream in streams]
+
+
 def source_config(path: str | None) -> CurrentConfig:
     """The configuration of the source that writes the messages. What the source changes is kept in the file.
 
@@ -143,6 +151,43 @@ def _secrets(raw: Mapping[str, Any]) -> Iterator[str]:
     own = raw.get(OWN_SETTINGS_KEY)
     for settings in (raw, own if isinstance(own, Mapping) else {}):
         yield from (settings[name] for name in names if isinstance(settings.get(name), str))
+
+
+def named_stream(selected: Sequence[Selection], name: str) -> tuple[Selection, StreamId]:
+    """The landed stream that a name such as public.users means, under its name in the bucket.
+
+    It need not be among the streams that are selected: what is renamed, or no longer defined, can be named, too.
+
+    Raises:
+        SettingsError: No stream of this name has a registry, or several have one.
+    """
+    found = [
+        (selection, stream)
+        for selection in selected
+        for stream in (each.prefixed(selection.destination.stream_prefix) for each in _meanings(name))
+        if registry_of(selection.bucket, selection.destination, stream) is not None
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        places = ", ".join(selection.bucket.uri(selection.destination.template.literal_root) for selection, _ in found)
+        raise SettingsError(
+            f"{len(found)} streams are called {name!r}, under {places}. Select one destination: --config, or --select "
+            "with an asset that lands there.",
+            setting="stream",
+        )
+    known = sorted(
+        {str(each.stream) for selection in selected for each in replace(selection, streams=None).found_streams()}
+    )
+    raise SettingsError(f"No stream {name!r} has landed here. {did_you_mean(name, known)}", setting="stream")
+
+
+def _meanings(name: str) -> Iterator[StreamId]:
+    """The streams that may be shown under a name: namespaces and names may contain dots."""
+    yield StreamId(None, name)
+    for at, letter in enumerate(name):
+        if letter == "." and 0 < at < len(name) - 1:
+            yield StreamId(name[:at], name[at + 1 :])
 
 
 @dataclass(frozen=True, slots=True)

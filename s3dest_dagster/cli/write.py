@@ -16,7 +16,14 @@ from typing import Any
 from s3dest_dagster.batch import State
 from s3dest_dagster.cli.output import Output, Session
 from s3dest_dagster.cli.progress import progress_display
-from s3dest_dagster.cli.targets import new_sync, opened_target, read_config, read_streams, source_config
+from s3dest_dagster.cli.targets import (
+    new_sync,
+    opened_target,
+    read_config,
+    read_streams,
+    source_config,
+    streams_of_owner,
+)
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.streams import StreamLandings, landing_streams
@@ -44,6 +51,7 @@ def write(
     source_config_path: str | None,
     *,
     allow_empty: bool,
+    owner: str | None = None,
 ) -> int:
     """Lands standard input. An error carries a note that says what was published before it."""
     output = session.output
@@ -51,7 +59,7 @@ def write(
         raise SettingsError("Standard input is closed; the messages of a source are expected there.")
     config = read_config(config_path, output)
     selected = read_streams(config, catalog_path)
-    streams = selected.streams
+    streams = streams_of_owner(selected.streams, owner)
     for sentence in selected.unknown:
         output.say(sentence)
     source = source_config(source_config_path)

@@ -86,12 +86,12 @@ class StreamRegistry:
 
 
 def owner_of(stream: Stream, destination: S3Destination, asset: str | None = None) -> str | None:
-    """The owner of a stream that lands with these settings.
+    """The owner of a stream that lands with these settings. The stream's own settings come first.
 
     Args:
-        asset: The key of the asset that lands it. It is the owner if the settings name none.
+        asset: The key of the asset that lands it. It is the owner if no settings name one.
     """
-    return destination.owner or asset
+    return stream.settings.owner or destination.owner or asset
 
 
 REGISTRIES = DocumentKind(StreamRegistry, cure=RECREATED)
@@ -273,6 +273,42 @@ def check_names(
     """
     destination.check_streams(streams)
     return check_entries(bucket, destination, streams, owners)
+
+
+def registry_of(bucket: Bucket, destination: S3Destination, stream: StreamId) -> StreamRegistry | None:
+    """The registry of a stream, whose name is that in the bucket. None if the stream has none."""
+    found = _find(bucket, destination, stream)
+    return found[0] if found is not None else None
+
+
+def transfer(bucket: Bucket, destination: S3Destination, stream: StreamId, owner: str) -> StreamRegistry | None:
+    """Gives a stream to a new owner. Returns the registry before, or None if the stream has none.
+
+    From then on a landing by the former owner is refused when it begins. One that has begun before still lands.
+
+    Args:
+        stream: The stream, with its name as it is in the bucket.
+    """
+    for attempt in range(1, _ATTEMPTS + 1):
+        found = _find(bucket, destination, stream)
+        if found is None or found[0].owner == owner:
+            return found[0] if found is not None else None
+        registry, etag = found
+        key = registry_key(registry.location.root)
+        try:
+            bucket.put(key, REGISTRIES.encode(replace(registry, owner=owner)), if_match=etag)
+        except StorageError:
+            # A landing was first, or the answer was lost. The registry as it is now decides.
+            if attempt == _ATTEMPTS:
+                raise
+        else:
+            return registry
+    raise AssertionError("unreachable")
+
+
+def _find(bucket: Bucket, destination: S3Destination, stream: StreamId) -> tuple[StreamRegistry, str] | None:
+    root = stream_root(destination.template.literal_root, stream)
+    return REGISTRIES.read(bucket.with_root(destination.template.manifest_root), root, registry_key(root))
 
 
 def _newest_segment(found: FoundScope) -> Segment:

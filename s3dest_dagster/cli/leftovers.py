@@ -1,0 +1,160 @@
+"""`s3dest transfer` and `s3dest retire`: give a stream to a new owner, and take away what it left behind.
+
+Must not know: the command line.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from s3dest_dagster.cli.output import Output, Session
+from s3dest_dagster.cli.targets import Selection, SelectionOptions, named_stream, selections
+from s3dest_dagster.commit.publication import Clock
+from s3dest_dagster.commit.registry import transfer as transfer_stream
+from s3dest_dagster.commit.retirement import ScopeContent, content_of, restore, retired_scope
+from s3dest_dagster.commit.retirement import retire as retire_scope
+from s3dest_dagster.commit.scopes import scopes
+from s3dest_dagster.errors import S3DestError, SettingsError
+from s3dest_dagster.printable import amount, size
+from s3dest_dagster.stream import Scope, StreamId, Sync
+
+_ATTEMPT_BYTES = 4
+
+
+def transfer(output: Output, options: SelectionOptions, name: str, owner: str) -> int:
+    """Gives a stream to a new owner."""
+    if not owner:
+        raise SettingsError("--to is empty. Name the new owner, such as an asset's key.", setting="owner")
+    selection, stream = named_stream(selections(output, options), name)
+    registry = transfer_stream(selection.bucket, selection.destination, stream, owner)
+    before = registry.owner if registry is not None else None
+    if output.json:
+        output.show_json({**_stream_json(stream), "changed": before != owner, "before": before, "owner": owner})
+    elif before == owner:
+        output.show(f"{stream}: it belongs to {owner} already")
+    else:
+        output.show(f"{stream}: belongs to {owner}; before: {before or 'nobody'}")
+    return 0
+
+
+# ---------------------------------------------------------------------- retire
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """What is to be retired, or brought back."""
+
+    stream: str
+    """The stream's name, as public.users."""
+    partition: str | None
+    """The only partition; empty for what has no partition. None for everything."""
+    undo: bool
+    """Whether to bring back what was retired."""
+    yes: bool
+    """Whether to do it. Otherwise it is only shown."""
+
+    def covers(self, scope: Scope) -> bool:
+        """Whether a scope of the stream is meant."""
+        return self.partition is None or (scope.partition or "") == self.partition
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """What is done, or would be done, with one scope."""
+
+    content: ScopeContent
+    until: datetime | None
+    """When its objects may be deleted; None if that is not known yet."""
+
+
+def retire(session: Session, options: SelectionOptions, chosen: Retirement, now: datetime | None) -> int:
+    """Retires the scopes of a stream, or brings them back. Without `yes`, shows them and changes nothing."""
+    selection, stream = named_stream(selections(session.output, options), chosen.stream)
+    found = [each for each in scopes(selection.bucket, selection.destination.template, {stream}) if chosen.covers(each)]
+    steps = list(_steps(selection, found, undo=chosen.undo))
+    if chosen.partition is not None and not found:
+        raise SettingsError(f"{stream} has no partition {chosen.partition!r}.", stream=str(stream), setting="scope")
+    done: list[_Step] = []
+    for step in steps:
+        try:
+            if chosen.yes:
+                with session.interruption.deferred():
+                    step = _Step(_carry_out(selection, step.content.scope, now, undo=chosen.undo), step.until)
+        except S3DestError as error:
+            error.add_note(f"Done before: {', '.join(str(each.content.scope) for each in done) or 'nothing'}.")
+            raise
+        done.append(step)
+        if not session.output.json:
+            session.output.show(_line(step, chosen))
+    _sum_up(session.output, stream, done, chosen)
+    return 0
+
+
+def _steps(selection: Selection, found: Sequence[Scope], *, undo: bool) -> Iterator[_Step]:
+    """The scopes that there is anything to do with, as they are now."""
+    for scope in found:
+        if undo:
+            kept = retired_scope(selection.bucket, selection.destination, scope)
+            if kept is not None:
+                yield _Step(kept.content, kept.until)
+        elif not (content := content_of(selection.bucket, selection.destination, scope)).is_empty:
+            yield _Step(content, None)
+
+
+def _carry_out(selection: Selection, scope: Scope, now: datetime | None, *, undo: bool) -> ScopeContent:
+    clock: Clock | None = (lambda: now) if now is not None else None
+    if undo:
+        content = restore(selection.bucket, selection.destination, scope, clock=clock)
+        return content or ScopeContent(scope=scope, objects=0, rows=0, bytes=0, has_state=False)
+    attempt = os.urandom(_ATTEMPT_BYTES).hex()
+    sync = Sync(f"retire-{attempt}", now or datetime.now(UTC), str(uuid4()))
+    return retire_scope(selection.bucket, selection.destination, scope, sync, attempt=attempt, clock=clock)
+
+
+# ---------------------------------------------------------------------- lines and JSON
+
+
+def _line(step: _Step, chosen: Retirement) -> str:
+    content = step.content
+    parts = [amount(content.objects, "object"), amount(content.rows, "row"), size(content.bytes)]
+    parts += ["its state"] if content.has_state else []
+    verb = {
+        (False, False): "would be retired",
+        (False, True): "retired",
+        (True, False): "would be brought back",
+        (True, True): "brought back",
+    }[chosen.undo, chosen.yes]
+    kept = f"; kept until {step.until.isoformat(timespec='seconds')}" if step.until and not chosen.yes else ""
+    return f"{content.scope}: {', '.join(parts)} {verb}{kept}"
+
+
+def _sum_up(output: Output, stream: StreamId, steps: Sequence[_Step], chosen: Retirement) -> None:
+    if output.json:
+        output.show_json([_step_json(step, chosen) for step in steps])
+    elif not steps:
+        output.show(f"{stream}: nothing to {'bring back' if chosen.undo else 'retire'}")
+    if steps and not chosen.yes:
+        output.say("Nothing was changed. Add --yes to do it.")
+
+
+def _step_json(step: _Step, chosen: Retirement) -> dict[str, Any]:
+    content = step.content
+    return {
+        **_stream_json(content.scope.stream),
+        "partition": content.scope.partition,
+        "objects": content.objects,
+        "rows": content.rows,
+        "bytes": content.bytes,
+        "state": content.has_state,
+        "kept_until": step.until.isoformat() if step.until is not None else None,
+        "done": chosen.yes,
+    }
+
+
+def _stream_json(stream: StreamId) -> dict[str, Any]:
+    return {"stream": stream.name, "namespace": stream.namespace}
