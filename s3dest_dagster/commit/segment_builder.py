@@ -35,7 +35,8 @@ from s3dest_dagster.commit.segment import (
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
 from s3dest_dagster.printable import amount
-from s3dest_dagster.settings.destination import PublicationSettings, S3Destination
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.publication import PublicationSettings
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
 FULL_SEGMENT = 16
