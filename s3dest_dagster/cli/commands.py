@@ -322,8 +322,8 @@ def retire(
     """
     from s3dest_dagster.cli import leftovers, targets
 
-    chosen = leftovers.Retirement(stream, partition, undo=undo, yes=yes)
-    return leftovers.retire(session, targets.SelectionOptions(**options), chosen, now)
+    request = leftovers.RetireRequest(stream, partition, undo=undo, yes=yes)
+    return leftovers.retire(session, targets.SelectionOptions(**options), request, now)
 
 
 @s3dest.group()

@@ -46,7 +46,7 @@ def transfer(output: Output, options: SelectionOptions, name: str, owner: str) -
 
 
 @dataclass(frozen=True, slots=True)
-class Retirement:
+class RetireRequest:
     """What is to be retired, or brought back."""
 
     stream: str
@@ -72,26 +72,28 @@ class _Step:
     """When its objects may be deleted; None if that is not known yet."""
 
 
-def retire(session: Session, options: SelectionOptions, chosen: Retirement, now: datetime | None) -> int:
+def retire(session: Session, options: SelectionOptions, request: RetireRequest, now: datetime | None) -> int:
     """Retires the scopes of a stream, or brings them back. Without `yes`, shows them and changes nothing."""
-    selection, stream = named_stream(selections(session.output, options), chosen.stream)
-    found = [each for each in scopes(selection.bucket, selection.destination.template, {stream}) if chosen.covers(each)]
-    steps = list(_steps(selection, found, undo=chosen.undo))
-    if chosen.partition is not None and not found:
-        raise SettingsError(f"{stream} has no partition {chosen.partition!r}.", stream=str(stream), setting="scope")
+    selection, stream = named_stream(selections(session.output, options), request.stream)
+    found = [
+        each for each in scopes(selection.bucket, selection.destination.template, {stream}) if request.covers(each)
+    ]
+    steps = list(_steps(selection, found, undo=request.undo))
+    if request.partition is not None and not found:
+        raise SettingsError(f"{stream} has no partition {request.partition!r}.", stream=str(stream), setting="scope")
     done: list[_Step] = []
     for step in steps:
         try:
-            if chosen.yes:
+            if request.yes:
                 with session.interruption.deferred():
-                    step = _Step(_carry_out(selection, step.content.scope, now, undo=chosen.undo), step.until)
+                    step = _Step(_carry_out(selection, step.content.scope, now, undo=request.undo), step.until)
         except S3DestError as error:
             error.add_note(f"Done before: {', '.join(str(each.content.scope) for each in done) or 'nothing'}.")
             raise
         done.append(step)
         if not session.output.json:
-            session.output.show(_line(step, chosen))
-    _sum_up(session.output, stream, done, chosen)
+            session.output.show(_line(step, request))
+    _sum_up(session.output, stream, done, request)
     return 0
 
 
@@ -119,7 +121,7 @@ def _carry_out(selection: Selection, scope: Scope, now: datetime | None, *, undo
 # ---------------------------------------------------------------------- lines and JSON
 
 
-def _line(step: _Step, chosen: Retirement) -> str:
+def _line(step: _Step, request: RetireRequest) -> str:
     content = step.content
     parts = [amount(content.objects, "object"), amount(content.rows, "row"), size(content.bytes)]
     parts += ["its state"] if content.has_state else []
@@ -128,21 +130,21 @@ def _line(step: _Step, chosen: Retirement) -> str:
         (False, True): "retired",
         (True, False): "would be brought back",
         (True, True): "brought back",
-    }[chosen.undo, chosen.yes]
-    kept = f"; kept until {step.until.isoformat(timespec='seconds')}" if step.until and not chosen.yes else ""
+    }[request.undo, request.yes]
+    kept = f"; kept until {step.until.isoformat(timespec='seconds')}" if step.until and not request.yes else ""
     return f"{content.scope}: {', '.join(parts)} {verb}{kept}"
 
 
-def _sum_up(output: Output, stream: StreamId, steps: Sequence[_Step], chosen: Retirement) -> None:
+def _sum_up(output: Output, stream: StreamId, steps: Sequence[_Step], request: RetireRequest) -> None:
     if output.json:
-        output.show_json([_step_json(step, chosen) for step in steps])
+        output.show_json([_step_json(step, request) for step in steps])
     elif not steps:
-        output.show(f"{stream}: nothing to {'bring back' if chosen.undo else 'retire'}")
-    if steps and not chosen.yes:
+        output.show(f"{stream}: nothing to {'bring back' if request.undo else 'retire'}")
+    if steps and not request.yes:
         output.say("Nothing was changed. Add --yes to do it.")
 
 
-def _step_json(step: _Step, chosen: Retirement) -> dict[str, Any]:
+def _step_json(step: _Step, request: RetireRequest) -> dict[str, Any]:
     content = step.content
     return {
         **_stream_json(content.scope.stream),
@@ -152,7 +154,7 @@ def _step_json(step: _Step, chosen: Retirement) -> dict[str, Any]:
         "bytes": content.bytes,
         "state": content.has_state,
         "kept_until": step.until.isoformat() if step.until is not None else None,
-        "done": chosen.yes,
+        "done": request.yes,
     }
 
 

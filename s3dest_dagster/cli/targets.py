@@ -170,9 +170,9 @@ def named_stream(selected: Sequence[Selection], name: str) -> tuple[Selection, S
     if len(found) == 1:
         return found[0]
     if found:
-        places = ", ".join(selection.bucket.uri(selection.destination.template.literal_root) for selection, _ in found)
+        paths = ", ".join(selection.bucket.uri(selection.destination.template.literal_root) for selection, _ in found)
         raise SettingsError(
-            f"{len(found)} streams are called {name!r}, under {places}. Select one destination: --config, or --select "
+            f"{len(found)} streams are called {name!r}, under {paths}. Select one destination: --config, or --select "
             "with an asset that lands there.",
             setting="stream",
         )
