@@ -26,6 +26,10 @@ TARGET_BATCH_BYTES = 1 << 20
 """The size that sources aim for: smaller batches pay the fixed cost more often, larger ones outgrow the CPU's cache."""
 
 
+FieldPath = tuple[str | None, ...]
+"""The names from the root to a field, and None for the items of a list."""
+
+
 @dataclass(frozen=True, slots=True)
 class JsonBatch:
     """Records as the JSON texts that the source wrote."""
@@ -36,6 +40,8 @@ class JsonBatch:
     """Milliseconds since 1970, one for each record."""
     nbytes: int
     """Total length of the texts."""
+    decimals: frozenset[FieldPath] = frozenset()
+    """The fields whose numbers the source had as decimals, not as floats or integers, as far as it says so."""
 
     @property
     def num_rows(self) -> int:

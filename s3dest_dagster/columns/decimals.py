@@ -1,6 +1,7 @@
 """The digits of decimals: those that a JSON schema declares, and those that the values of a batch need.
 
-A schema declares a decimal by `"x-decimal": {"precision": 10, "scale": 2}`. Must not know: columns.
+A schema declares a decimal by `"x-decimal": {"precision": 10, "scale": 2}`, by `"airbyte_type": "big_number"`, whose
+digits only its values show, or by a `multipleOf` that is a power of ten. Must not know: columns.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from s3dest_dagster.columns.kinds.union import Union
 
 KEYWORD = "x-decimal"
 _DECLARABLE = frozenset({"number", "string", "integer"})
+_FINEST = 18
+"""The most digits after the point that `multipleOf` declares. Sources that know none write a finer one."""
 
 
 class Digits(NamedTuple):
@@ -45,9 +48,10 @@ def declared_decimal(name: object, definition: Mapping[str, Any]) -> Kind | None
     Texts beside numbers are no decimals. Raises ValueError, which says what is wrong with `x-decimal`.
     """
     types = definition.get("type")
-    if name not in _DECLARABLE or (name == "string" and isinstance(types, list | tuple) and "number" in types):
+    is_beside_numbers = name == "string" and isinstance(types, list | tuple) and "number" in types
+    if not isinstance(name, str) or name not in _DECLARABLE or is_beside_numbers:
         return None
-    kind = _of_keyword(definition[KEYWORD]) if KEYWORD in definition else None
+    kind = _of_keyword(definition[KEYWORD]) if KEYWORD in definition else _of_other_keywords(name, definition)
     return replace(kind, from_text=name == "string") if isinstance(kind, Decimal) else kind
 
 
@@ -58,12 +62,30 @@ def _of_keyword(declared: object) -> Kind:
     if any(type(each) is not int for each in (scale, 1 if precision is None else precision)):
         raise ValueError(f'"precision" and "scale" of "{KEYWORD}" must be whole numbers')
     if precision is None:
-        return UNKNOWN_DECIMAL.with_digits(0, max(scale, 0))
+        return replace(UNKNOWN_DECIMAL, scale=min(max(scale, 0), MAX_PRECISION))
     integers, scale = precision - scale, max(scale, 0)
     if precision < 1 or integers < 0:
         raise ValueError(f'"{KEYWORD}" needs a precision of at least 1, and a scale of at most the precision')
     grows = declared.get("grows") is True
     return Decimal(grows=grows).with_digits(integers, scale)
+
+
+def _of_other_keywords(name: object, definition: Mapping[str, Any]) -> Kind | None:
+    if definition.get("airbyte_type") == "big_number" and name != "integer":
+        return UNKNOWN_DECIMAL
+    scale = _power_of_ten(definition.get("multipleOf")) if name == "number" else None
+    if scale is None:
+        return None
+    return replace(UNKNOWN_DECIMAL, scale=scale if scale <= _FINEST else 0)
+
+
+def _power_of_ten(number: object) -> int | None:
+    """The n of a number that is 10⁻ⁿ, where n is at least 0; None for any other value."""
+    if isinstance(number, bool) or not isinstance(number, int | float):
+        return None
+    sign, digits, exponent = decimal.Decimal(repr(number)).normalize().as_tuple()
+    is_power = sign == 0 and digits == (1,) and isinstance(exponent, int) and exponent <= 0
+    return -int(exponent) if is_power else None
 
 
 def keyword_of(digits: Digits) -> dict[str, Any]:
@@ -148,9 +170,10 @@ def _grown(kind: Kind, raws: Sequence[bytes]) -> Kind:
     if isinstance(kind, Union):
         return kind_of(_grown(branch, raws) for branch in kind.branches)
     assert isinstance(kind, Decimal)
-    numbers = [text for raw in raws if raw and (text := _number(raw)) is not None and kind.fitting(text) is None]
-    digits = digits_of(numbers)
-    return DECIMAL_TEXT if digits is None else kind.with_digits(*digits)
+    numbers = [text for raw in raws if raw and (text := _number(raw)) is not None]
+    unfit = [text for text in numbers if not kind.is_known or kind.fitting(text) is None]
+    digits = digits_of(unfit)
+    return DECIMAL_TEXT if digits is None else kind.with_digits(*digits) if unfit else kind
 
 
 def _number(raw: bytes) -> str | None:

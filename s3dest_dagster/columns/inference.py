@@ -5,12 +5,13 @@ Must not know: record types, since `record_type` converts the schema like any ot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.types as pt
 
+from s3dest_dagster.batch import FieldPath
 from s3dest_dagster.columns.arrow_types import is_any_binary, is_any_list, is_any_string, is_document
 from s3dest_dagster.columns.binary_columns import as_list, as_object
 from s3dest_dagster.columns.decimals import KEYWORD, Digits, keyword_of
@@ -22,6 +23,7 @@ MAX_INFERRED_FIELDS = 2_000
 """The most names of one level that become fields. Further ones go to the overflow."""
 
 _LONG = "integer beyond doubles"
+_DECIMAL = "number beyond doubles"
 _NULLABLE_STRING: dict[str, Any] = {"type": ["null", "string"]}
 
 
@@ -34,16 +36,23 @@ def json_schema_of_arrow(schema: pa.Schema) -> dict[str, Any]:
     return _object_of((field.name, field.type) for field in schema)
 
 
-def json_schema_of_records(raws: Sequence[bytes]) -> dict[str, Any]:
+def json_schema_of_records(raws: Sequence[bytes], decimals: Iterable[FieldPath] = ()) -> dict[str, Any]:
     """The JSON schema of these records by the types of their values. Every field is nullable, in first-seen order.
 
     A field with integers and other numbers is a number. If neither an int64 nor a double holds all numbers of a field
-    exactly, it is a string. A field that is always null is a string, and an array that is always empty has strings as
-    items. Values of other types in later records are coerced or overflow, as under any schema.
+    exactly, it is a decimal, whose digits only its values show. A field that is always null is a string, and an array
+    that is always empty has strings as items. Values of other types in later records are coerced or overflow, as under
+    any schema.
+
+    Args:
+        raws: The records.
+        decimals: The fields whose numbers are decimals in any case.
     """
     seen = _SeenTypes()
     for raw in raws:
         seen.add(bytes(raw), 0)
+    for path in decimals:
+        seen.mark_decimal(path)
     return seen.object_schema()
 
 
@@ -73,12 +82,21 @@ class _SeenTypes:
             if name in self.fields or len(self.fields) < MAX_INFERRED_FIELDS:
                 self.fields.setdefault(name, _SeenTypes()).add(bytes(value), depth + 1)
 
+    def mark_decimal(self, path: FieldPath) -> None:
+        """Makes the numbers at a path below this position decimals. Does nothing if the path was not seen."""
+        if not path:
+            self.types[_DECIMAL] = None
+        elif (below := self.items if path[0] is None else self.fields.get(path[0])) is not None:
+            below.mark_decimal(path[1:])
+
     def object_schema(self) -> dict[str, Any]:
         return {"type": "object", "properties": {name: field.schema() for name, field in self.fields.items()}}
 
     def schema(self) -> dict[str, Any]:
         types = _merged_types(self.types) or ["string"]
         schema: dict[str, Any] = {"type": ["null", *types]}
+        if _has_decimals(self.types):
+            schema[KEYWORD] = {}
         if "object" in types:
             schema["properties"] = self.object_schema()["properties"]
         if "array" in types and self.items:
@@ -86,15 +104,22 @@ class _SeenTypes:
         return schema
 
 
+_NUMERIC = frozenset({"integer", _LONG, "number", _DECIMAL})
+
+
 def _merged_types(seen: Iterable[str]) -> list[str]:
-    """The JSON schema types of these values. One type holds all numbers exactly: a numeric one, or else string."""
-    numeric = {"integer", _LONG, "number"}.intersection(seen)
-    numbers = "integer" if "number" not in numeric else "string" if _LONG in numeric else "number"
-    return list(dict.fromkeys(numbers if name in numeric else name for name in seen))
+    """The JSON schema types of these values. All numbers have one type."""
+    numbers = "number" if {"number", _DECIMAL}.intersection(seen) else "integer"
+    return list(dict.fromkeys(numbers if name in _NUMERIC else name for name in seen))
+
+
+def _has_decimals(seen: Collection[str]) -> bool:
+    """Whether only a decimal holds all these numbers exactly."""
+    return _DECIMAL in seen or (_LONG in seen and "number" in seen)
 
 
 def _json_type(raw: bytes) -> str:
-    """The JSON schema type of one JSON text, or _LONG. A number that no column holds exactly counts as a string."""
+    """The JSON schema type of one JSON text, or _LONG or _DECIMAL."""
     first = raw[:1]
     named = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null"}.get(first)
     if named:
@@ -104,7 +129,7 @@ def _json_type(raw: bytes) -> str:
     exact = value is not None and is_exact_double(text, value)
     if integer(text) is not None:
         return "integer" if exact else _LONG
-    return "number" if exact else "string"
+    return "number" if exact else _DECIMAL
 
 
 def _object_of(fields: Iterable[tuple[str, pa.DataType]]) -> dict[str, Any]:

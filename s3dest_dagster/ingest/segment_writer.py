@@ -297,4 +297,4 @@ def _inferred_schema(batch: Batch) -> Mapping[str, Any]:
     """Infers the JSON schema of a stream that declares none, from its first batch."""
     if isinstance(batch, ArrowBatch):
         return json_schema_of_arrow(batch.data.schema)
-    return json_schema_of_records(batch.raws)
+    return json_schema_of_records(batch.raws, batch.decimals)

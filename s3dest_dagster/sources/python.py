@@ -14,18 +14,25 @@ from datetime import date, datetime, time
 from decimal import Decimal
 from inspect import iscoroutine
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, Batch, JsonBatch
+from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, Batch, FieldPath, JsonBatch
 from s3dest_dagster.columns.arrow_extensions import by_meaning
 from s3dest_dagster.errors import RecordError
 
 _MAX_RECORDS_PER_CALL = 256
 """Records encoded in one call: enough that the cost of the call hardly matters, few enough that large records do not
 pile up."""
+
+
+_ALL_EXAMINED = 1024
+"""So many records are all searched for Decimals, which determine the types of a stream without a schema. Of later
+records, a sample is enough to find further fields."""
+_EXAMINED_EVERY = 16
 
 
 def batches(records: Any, *, emitted_at: Callable[[], int]) -> Iterator[Batch]:
@@ -85,6 +92,7 @@ class _BatchBuilder:
         self._encoded = 0
         self._raws: list[bytes] = []
         self._nbytes = 0
+        self._decimals: set[FieldPath] = set()
 
     @property
     def next_number(self) -> int:
@@ -108,12 +116,14 @@ class _BatchBuilder:
     def build(self) -> JsonBatch:
         """The batch of all encoded records; the next batch starts empty."""
         emitted_at = np.full(len(self._raws), self._emitted_at(), np.int64)
-        batch = JsonBatch(self._raws, emitted_at, self._nbytes)
+        batch = JsonBatch(self._raws, emitted_at, self._nbytes, frozenset(self._decimals))
         self._raws, self._nbytes = [], 0
         return batch
 
     def _encode(self) -> None:
         raws = encode_records(self._records, self._encoded + 1)
+        examined = self._records if self._encoded < _ALL_EXAMINED else self._records[::_EXAMINED_EVERY]
+        self._decimals.update(path for record in examined for path in _decimal_paths(record))
         nbytes = sum(map(len, raws))
         self._raws += raws
         self._nbytes += nbytes
@@ -280,6 +290,26 @@ def _convert(value: Any) -> Any:
 def _is_period(value: Any) -> bool:
     """Whether the value is a Period of pandas, which need not be installed."""
     return type(value).__name__ == "Period" and type(value).__module__.partition(".")[0] == "pandas"
+
+
+_NO_DECIMALS = frozenset({str, int, float, bool, type(None), bytes, date, datetime, time, UUID})
+"""Types of values that neither are Decimals nor hold any."""
+
+
+def _decimal_paths(value: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
+    """Yields the paths of the Decimals in a value."""
+    if isinstance(value, Decimal):
+        yield path
+    elif isinstance(value, Mapping):
+        if not _NO_DECIMALS.issuperset(map(type, value.values())):
+            for name, inner in value.items():
+                yield from _decimal_paths(inner, (*path, str(name)))
+    elif isinstance(value, list | tuple | set | frozenset):
+        if not _NO_DECIMALS.issuperset(map(type, value)):
+            yield from {below for inner in value for below in _decimal_paths(inner, (*path, None))}
+    elif type(value) not in _NO_DECIMALS and (children := _children(value)) is not None:
+        for name, inner in children:
+            yield from _decimal_paths(inner, (*path, None if name.startswith("[") else name))
 
 
 def _finite(value: float) -> float:

@@ -42,11 +42,34 @@ def test_the_types_of_a_first_batch():
                 "items": {"type": ["null", "integer", "object"], "properties": {"q": {"type": ["null", "integer"]}}},
             },
             "e": {"type": ["null", "array"], "items": {"type": ["null", "string"]}},
-            "big": {"type": ["null", "string"]},
+            "big": {"type": ["null", "number"], "x-decimal": {}},
             "m": {"type": ["null", "integer", "string"]},
             "late": {"type": ["null", "boolean"]},
         },
     }
+
+
+def test_numbers_that_no_double_holds_are_decimals():
+    raws = [
+        b'{"exact":1.1,"fine":0.1234567890123456789,"mixed":9007199254740993,"text":1e400}',
+        b'{"mixed":0.5,"text":"x"}',
+    ]
+    decimal = {"type": ["null", "number"], "x-decimal": {}}
+    assert json_schema_of_records(raws)["properties"] == {
+        "exact": {"type": ["null", "number"]},
+        "fine": decimal,
+        "mixed": decimal,
+        "text": {"type": ["null", "number", "string"], "x-decimal": {}},
+    }
+
+
+def test_numbers_that_are_decimals_in_python_are_decimals():
+    raws = [b'{"a":1.10,"b":{"c":[5,null]},"d":2}']
+    decimals = frozenset({("a",), ("b", "c", None), ("e",)})
+    schema = json_schema_of_records(raws, decimals)["properties"]
+    assert schema["a"] == {"type": ["null", "number"], "x-decimal": {}}
+    assert schema["b"]["properties"]["c"]["items"] == {"type": ["null", "number"], "x-decimal": {}}
+    assert schema["d"] == {"type": ["null", "integer"]}
 
 
 def test_no_records_produce_an_empty_schema():

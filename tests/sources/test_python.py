@@ -424,3 +424,12 @@ def test_view_layouts_become_plain_at_any_depth_and_other_types_stay():
         pa.dictionary(pa.uint32(), pa.large_string()),
     ]
     assert made.data.to_pylist() == frame.to_dicts()
+
+
+def test_a_batch_names_the_fields_with_decimals() -> None:
+    records = [{"n": row, "x": 1.5} for row in range(2000)]
+    records[3] |= {"price": Decimal("1.10"), "lines": [{"net": Decimal(1)}, {"net": 2}], "seen": {"at": None}}
+    first, *_ = batches([*records, {"late": Decimal(1)}], emitted_at=lambda: 7)
+    assert first.decimals == {("price",), ("lines", None, "net")}
+    (batch,) = batches([{"n": 1, "x": 2.5, "s": ["a"], "o": {"b": None}}], emitted_at=lambda: 7)
+    assert not batch.decimals

@@ -31,7 +31,7 @@ from s3dest_dagster.columns.binary_columns import (
     mask_of,
 )
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, Kind, Widening
+from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ColumnDecoder, Kind, Layout, Rule, Widening
 from s3dest_dagster.columns.kinds.number import Double, Long, is_number
 from s3dest_dagster.columns.kinds.scalar import Scalar, ScalarDecoder, ScalarRule
 
@@ -39,7 +39,7 @@ MAX_PRECISION = 38
 """The most digits of a decimal. A number with more is text."""
 _EXACT = decimal.Context(prec=2 * MAX_PRECISION, traps=[decimal.Inexact, decimal.InvalidOperation])
 _ANY_NUMBER = r"^-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?$"
-_CODE = re.compile(r"decimal\(([0-9]+),([0-9]+)\)( grows)?( text)?")
+_CODE = re.compile(r"decimal\(([0-9]+|\?),([0-9]+)\)( grows)?( text)?")
 _LONG_DIGITS = 19
 """The digits of the largest 64-bit integer."""
 _BYTES = 16
@@ -99,10 +99,10 @@ class Decimal(Scalar):
     """A number with this many digits. A text that is exactly a JSON number is coerced, or the number if it is declared
     as a text. A number that needs other digits does not fit."""
 
-    integer_digits: int = 0
-    """The most digits before the point."""
+    integer_digits: int | None = None
+    """The most digits before the point. None: not known yet, so that its columns are texts, or left out."""
     scale: int = 0
-    """The most digits after the point."""
+    """The most digits after the point; the least number of them if the others are not known."""
     grows: bool = field(default=False, compare=False)
     """Whether the digits are those of the values so far, not declared ones, so that further values may add some."""
     from_text: bool = field(default=False, compare=False)
@@ -117,48 +117,47 @@ class Decimal(Scalar):
 
     @property
     def is_known(self) -> bool:
-        """Whether any digits are known."""
-        return self.integer_digits + self.scale > 0
+        """Whether the digits are known."""
+        return self.integer_digits is not None
 
     @property
     def precision(self) -> int:
-        """The sum of both counts of digits, and 1 if no digits are known."""
-        return max(1, self.integer_digits + self.scale)
+        """The sum of both counts of digits, and at least 1."""
+        return max(1, (self.integer_digits or 0) + self.scale)
 
     @property
     def arrow(self) -> pa.DataType:
-        return pa.decimal128(self.precision, self.scale)
+        return pa.decimal128(self.precision, self.scale) if self.is_known else pa.string()
 
     @property
     def avro(self) -> Any:
+        if not self.is_known:
+            return "string"
         return {"type": "bytes", "logicalType": "decimal", "precision": self.precision, "scale": self.scale}
 
     @property
     def code(self) -> str:
         """The kind as text in a manifest."""
         flags = (" grows" if self.grows else "") + (" text" if self.from_text else "")
-        return f"decimal({self.integer_digits},{self.scale}){flags}"
+        return f"decimal({'?' if self.integer_digits is None else self.integer_digits},{self.scale}){flags}"
 
     @classmethod
     def of_code(cls, code: str) -> Decimal:
         """The kind with this `code`. Raises ValueError for any other text."""
         if (match := _CODE.fullmatch(code)) is None:
             raise ValueError(f"{code!r} is no kind")
-        return cls(int(match[1]), int(match[2]), grows=bool(match[3]), from_text=bool(match[4]))
+        integers = None if match[1] == "?" else int(match[1])
+        return cls(integers, int(match[2]), grows=bool(match[3]), from_text=bool(match[4]))
 
     @property
     def ordinary(self) -> str:
         """A pattern of numbers that fit, without exponent."""
-        if not self.is_known:
-            return r"[^\s\S]"
         integers = self.precision - self.scale
         whole = f"(?:0|[1-9]\\d{{0,{integers - 1}}})" if integers else "0"
         return f"^-?{whole}" + (f"(?:\\.\\d{{1,{self.scale}}})?$" if self.scale else "$")
 
     def fitting(self, number: str) -> decimal.Decimal | None:
         """The value of a JSON number; None if it needs other digits."""
-        if not self.is_known:
-            return None
         try:
             value = decimal.Decimal(number).quantize(decimal.Decimal(1).scaleb(-self.scale), context=_EXACT)
         except decimal.DecimalException:
@@ -167,13 +166,13 @@ class Decimal(Scalar):
 
     def with_digits(self, integer_digits: int, scale: int) -> Kind:
         """The decimal that also holds numbers with these digits; `DECIMAL_TEXT` if they are too many."""
-        digits = max(self.integer_digits, integer_digits), max(self.scale, scale)
+        digits = max(self.integer_digits or 0, integer_digits), max(self.scale, scale)
         return DECIMAL_TEXT if sum(digits) > MAX_PRECISION else replace(self, integer_digits=digits[0], scale=digits[1])
 
     def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
         """The decimal with the digits of both. Integers fit, too; other inferred numbers are left to `grown`."""
         if isinstance(other, Decimal):
-            kind = self.with_digits(other.integer_digits, other.scale)
+            kind = self if other.integer_digits is None else self.with_digits(other.integer_digits, other.scale)
             return replace(kind, grows=other.grows, from_text=other.from_text) if isinstance(kind, Decimal) else None
         if widening.is_inferred:
             return self if isinstance(other, Long | Double) else None
@@ -183,14 +182,26 @@ class Decimal(Scalar):
     def beside(self, other: Kind) -> Kind:
         return DECIMAL_TEXT if isinstance(other, Decimal) else other
 
+    def rule(self, layout: Layout, path: str) -> Rule:
+        return super().rule(layout, path) if self.is_known else _DecimalTextRule(path, self)
+
+    def decoder(self, layout: Layout, path: str) -> ColumnDecoder:
+        return super().decoder(layout, path) if self.is_known else _DecimalTextDecoder(self.rule(layout, path), self)
+
+    def casts_from(self, column: pa.Array) -> bool:
+        return self.is_known and super().casts_from(column)
+
+    def is_read_as(self, value: Any) -> bool:
+        return super().is_read_as(value) if self.is_known else isinstance(value, str)
+
     def words(self) -> str:
         return f"decimal({self.precision}, {self.scale})" if self.is_known else self.word
 
     def avro_storage(self, column: pa.Array) -> pa.Array:
-        return _twos_complements(column)
+        return _twos_complements(column) if self.is_known else column
 
     def json_value(self, value: Any) -> Any:
-        text = f"{value:f}"
+        text = value if isinstance(value, str) else f"{value:f}"
         return text if self.from_text else msgspec.Raw(text.encode())
 
 
@@ -256,4 +267,4 @@ class DecimalText(Scalar):
 
 DECIMAL_TEXT = DecimalText()
 UNKNOWN_DECIMAL = Decimal(grows=True)
-"""A decimal whose digits only its values show."""
+"""A decimal whose digits only its values show. Until then, it is its text."""
