@@ -7,9 +7,10 @@ Python object for each field. States of all streams are ordered by lineage, not 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, AnyStr
 
 import msgspec
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_ESCAPE_QUOTED = re.compile(r" \(\\u[0-9A-Fa-f]{4}\)")
+"""How a reason quotes an escape of the text."""
 TARGET_BATCH_BYTES = 1 << 20
 """The size that sources aim for: smaller batches pay the fixed cost more often, larger ones outgrow the CPU's cache."""
 
@@ -87,6 +90,15 @@ class BadRecord:
     line_number: int | None = None
     """Counted from 1, in the file or in the source's output; None if that has no lines."""
     file: str | None = None
+    hidden_bytes: int | None = None
+    """The length of the line if its text is kept back, since it may hold fields that must not land; `raw` is then
+    empty. None if `raw` is the line."""
+
+    def without_text(self) -> BadRecord:
+        """The same without its text. Its reason never quotes more than an escape."""
+        if self.hidden_bytes is not None:
+            return self
+        return replace(self, raw=b"", hidden_bytes=len(self.raw), reason=_ESCAPE_QUOTED.sub("", self.reason))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +137,13 @@ class Tally:
     """Values of declared fields that went to the overflow column: they did not fit, or the name was repeated."""
     undeclared: Mapping[str, int] = field(default_factory=dict)
     """Values of undeclared fields that went to the overflow column."""
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    """Values that did not land because of the stream's `fields`, by the path of the rule. "*" counts fields that
+    `include` does not name."""
+    hashed: Mapping[str, int] = field(default_factory=dict)
+    """Values that landed as a hash, by the path of the rule."""
+    masked: Mapping[str, int] = field(default_factory=dict)
+    """Values that landed as a mask, by the path of the rule."""
 
     MAX_NAMES = 100
     OTHERS = "…"
@@ -134,10 +153,13 @@ class Tally:
             _added(self.coerced, other.coerced),
             _added(self.overflowed, other.overflowed),
             _added(self.undeclared, other.undeclared),
+            _added(self.excluded, other.excluded),
+            _added(self.hashed, other.hashed),
+            _added(self.masked, other.masked),
         )
 
     def __bool__(self) -> bool:
-        return bool(self.coerced or self.overflowed or self.undeclared)
+        return any(getattr(self, each.name) for each in fields(self))
 
 
 def _added(left: Mapping[str, int], right: Mapping[str, int]) -> Mapping[str, int]:

@@ -9,8 +9,9 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.settings.field_paths import FieldPath
 from s3dest_dagster.settings.fields import refuse_variables
-from s3dest_dagster.settings.stream_settings import StreamSettings
+from s3dest_dagster.settings.stream_settings import FieldSelection, StreamSettings
 
 
 class SyncMode(StrEnum):
@@ -50,6 +51,10 @@ class Stream:
     description: str | None = None
     settings: StreamSettings = field(default_factory=StreamSettings)
     """What the user says about this stream. A mapping is converted."""
+    cursor_field: tuple[str, ...] = ()
+    """The path of the field by which the source reads the stream incrementally. Empty if none is known."""
+    deselected: tuple[FieldPath, ...] = ()
+    """The fields that the discovered catalog has and the configured one leaves out."""
 
     def __post_init__(self) -> None:
         for setting in ("name", "namespace", "json_schema", "sync_mode", "description"):
@@ -73,11 +78,33 @@ class Stream:
             ) from None
         object.__setattr__(self, "namespace", self.namespace or None)
         object.__setattr__(self, "settings", StreamSettings.of(self.settings, f"Stream {self.name!r}"))
+        object.__setattr__(self, "cursor_field", tuple(self.cursor_field))
+        self._check_cursor()
 
     @property
     def id(self) -> StreamId:
         """The stream's identity, which its records carry."""
         return StreamId(self.namespace, self.name)
+
+    @property
+    def selection(self) -> FieldSelection:
+        """Which fields land: what the settings say and, unless they say otherwise, what the catalogs deselect."""
+        fields = self.settings.fields
+        return fields.with_deselected(self.deselected) if self.settings.deselected_fields == "exclude" else fields
+
+    def _check_cursor(self) -> None:
+        """Raises SettingsError if the cursor would not land, or only as a mask."""
+        if not self.cursor_field:
+            return
+        cursor = FieldPath(self.cursor_field)
+        if rule := self.selection.hides(cursor):
+            where = "the configured catalog leaves it out" if rule == "deselected" else f"fields.{rule} hides it"
+            raise SettingsError(
+                f"Stream {str(self.id)!r}: {cursor} is its cursor, which shows how far the stream was read, and "
+                f"{where}. Let it land, hash it, or choose another cursor.",
+                stream=str(self.id),
+                setting="deselected_fields" if rule == "deselected" else f"fields.{rule}",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,12 @@ def _catalog(text: str, *, required: bool = False) -> Decorator:
     return click.option("--catalog", "catalog_path", required=required, metavar="CATALOG.json", help=text)
 
 
+_discovered = click.option(
+    "--discovered",
+    "discovered_path",
+    metavar="DISCOVERED.json",
+    help="The output of discover that the configured catalog was made from. Fields that only it has do not land.",
+)
 _now = click.option(
     "--now",
     callback=_parse_time,
@@ -91,11 +97,14 @@ def s3dest() -> None:
 @s3dest.command()
 @_config()
 @_catalog("Check these streams, too: a configured catalog, or a discovered one.")
+@_discovered
 @click.option("--again", is_flag=True, help="Probe again what the server can do, even if it is known.")
 @_json
 @_verbose
 @click.pass_obj
-def check(session: Session, config_path: str, catalog_path: str | None, again: bool) -> int:
+def check(
+    session: Session, config_path: str, catalog_path: str | None, discovered_path: str | None, again: bool
+) -> int:
     """Try everything that a sync needs, and report what is missing and what the server cannot do.
 
     The trial objects are deleted again. What the server can do is stored beside the manifests. With a catalog, the
@@ -103,7 +112,7 @@ def check(session: Session, config_path: str, catalog_path: str | None, again: b
     """
     from s3dest_dagster.cli import inspect
 
-    return inspect.check(session.output, config_path, catalog_path, again=again)
+    return inspect.check(session.output, config_path, catalog_path, discovered_path, again=again)
 
 
 @s3dest.command()
@@ -137,21 +146,30 @@ def discover(session: Session, source: str, config_path: str) -> int:
 @s3dest.command()
 @_config()
 @_catalog("The streams: a configured catalog, or a discovered one (taken as full refresh).", required=True)
+@_discovered
 @click.option("--partition", metavar="KEY", help="Plan the sync of this partition of each stream.")
 @_now
 @_json
 @_verbose
 @click.pass_obj
-def plan(session: Session, config_path: str, catalog_path: str, partition: str | None, now: datetime | None) -> int:
+def plan(
+    session: Session,
+    config_path: str,
+    catalog_path: str,
+    discovered_path: str | None,
+    partition: str | None,
+    now: datetime | None,
+) -> int:
     """Show what a sync would write and delete, and change nothing."""
     from s3dest_dagster.cli import inspect
 
-    return inspect.plan(session.output, config_path, catalog_path, partition, now)
+    return inspect.plan(session.output, config_path, catalog_path, discovered_path, partition, now)
 
 
 @s3dest.command()
 @_config()
 @_catalog("The streams: a configured catalog, or a discovered one (taken as full refresh).", required=True)
+@_discovered
 @_now
 @click.option(
     "--sync-id", metavar="ID", help="Name the sync. A sync that is complete under its id is not landed again."
@@ -191,6 +209,7 @@ def write(
     session: Session,
     config_path: str,
     catalog_path: str,
+    discovered_path: str | None,
     now: datetime | None,
     sync_id: str | None,
     source_config_path: str | None,
@@ -207,9 +226,8 @@ def write(
     """
     from s3dest_dagster.cli import write as writing
 
-    return writing.write(
-        session, config_path, catalog_path, now, sync_id, source_config_path, allow_empty=allow_empty, owner=owner
-    )
+    files = (config_path, catalog_path, discovered_path)
+    return writing.write(session, *files, now, sync_id, source_config_path, allow_empty=allow_empty, owner=owner)
 
 
 @s3dest.command()

@@ -45,20 +45,30 @@ _FIELD_NAMES = {"*": "all others"}
 # ---------------------------------------------------------------------- check
 
 
-def check(output: Output, config_path: str, catalog_path: str | None, *, again: bool = False) -> int:
+def check(
+    output: Output,
+    config_path: str,
+    catalog_path: str | None,
+    discovered_path: str | None = None,
+    *,
+    again: bool = False,
+) -> int:
     """Tries to find an identity and to send every request of a sync, then checks the streams of a catalog.
 
     Args:
         output: Where the result goes.
         config_path: The destination's configuration.
         catalog_path: The streams to check; None checks none.
+        discovered_path: The discovered catalog from which the other one was made, if it is given.
         again: Whether to probe the server's abilities again, even if they are known.
 
     Returns:
         0 if every step succeeds, else 1.
     """
     config = _with_few_attempts(read_config(config_path, output))
-    selected = read_streams(config, catalog_path) if catalog_path is not None else CatalogStreams()
+    selected = CatalogStreams()
+    if catalog_path is not None:
+        selected = read_streams(config, catalog_path, discovered_path)
     acting_as, steps = _check_steps(config, selected, again=again)
     example = bucket_of(config).uri(config.destination.template.example(config.destination.format.extension))
     failed = [step for step in steps if not step.ok and step.tried]
@@ -162,10 +172,17 @@ def discover(output: Output, source: str, config_path: str) -> int:
 # ---------------------------------------------------------------------- plan
 
 
-def plan(output: Output, config_path: str, catalog_path: str, partition: str | None, now: datetime | None) -> int:
+def plan(
+    output: Output,
+    config_path: str,
+    catalog_path: str,
+    discovered_path: str | None,
+    partition: str | None,
+    now: datetime | None,
+) -> int:
     """Shows what the next sync of each stream would do, and changes nothing."""
     config = read_config(config_path, output)
-    selected = read_streams(config, catalog_path)
+    selected = read_streams(config, catalog_path, discovered_path)
     with opened_target(config, now) as target:
         planned = plan_streams(target, selected.streams, new_sync(None, now), partition=partition)
         planned = replace(planned, without_effect=(*planned.without_effect, *selected.unknown))
@@ -209,6 +226,8 @@ def _stream_plan_json(planned: StreamPlan, bucket: Bucket) -> dict[str, Any]:
             }
             for diagnostic in planned.diagnostics
         ],
+        **{name: list(planned.hidden.get(name, ())) for name in ("excluded", "hashed", "masked")},
+        "unknown_paths": list(planned.unknown_paths),
         "deletes": list(planned.deletes),
         "pending": planned.pending,
     }
@@ -262,6 +281,10 @@ def _facts(planned: StreamPlan, bucket: Bucket) -> Iterator[tuple[str, str]]:
     if planned.pending is not None:
         yield "first of all", f"finish sync {planned.pending}, which was interrupted while it was published"
     yield "first object", bucket.uri(planned.first_key)
+    for label, paths in planned.hidden.items():
+        yield label, ", ".join(paths)
+    if planned.unknown_paths:
+        yield "not declared", f"{', '.join(planned.unknown_paths)}: the settings name it, and the schema does not"
 
 
 def _group_line(group: DiagnosticGroup, *, every_field: bool) -> str:

@@ -88,13 +88,20 @@ class CatalogStreams:
     """A sentence for each stream of the configuration that the catalog lacks."""
 
 
-def read_streams(config: ConnectorConfig, catalog_path: str) -> CatalogStreams:
+def read_streams(config: ConnectorConfig, catalog_path: str, discovered_path: str | None) -> CatalogStreams:
     """Reads the streams of a catalog file (see `read_catalog_file`).
+
+    Args:
+        config: The configuration, which may have settings of the streams.
+        catalog_path: The catalog.
+        discovered_path: The discovered catalog from which it was made; None if that is not known.
 
     Raises:
         SettingsError: Also if the configuration's settings of a stream are wrong for the catalog.
     """
     catalog = read_catalog_file(catalog_path)
+    if discovered_path is not None:
+        catalog = replace(catalog, discovered=read_catalog_file(discovered_path).raw)
     where = f"{OWN_SETTINGS_KEY}.{STREAMS_KEY} has no effect here."
     unknown = (f"{where} {sentence}" for sentence in catalog.unknown_names(config.streams).values())
     return CatalogStreams(catalog.streams_with(config.streams), tuple(unknown))
@@ -147,7 +154,7 @@ def new_sync(sync_id: str | None, now: datetime | None) -> Sync:
 
 def _secrets(raw: Mapping[str, Any]) -> Iterator[str]:
     """The values of secret settings."""
-    names = [setting.name for setting in fields(S3Connection) if about(setting).secret]
+    names = [each.name for owner in (S3Connection, S3Destination) for each in fields(owner) if about(each).secret]
     own = raw.get(OWN_SETTINGS_KEY)
     for settings in (raw, own if isinstance(own, Mapping) else {}):
         yield from (settings[name] for name in names if isinstance(settings.get(name), str))

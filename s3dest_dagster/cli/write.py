@@ -46,6 +46,7 @@ def write(
     session: Session,
     config_path: str,
     catalog_path: str,
+    discovered_path: str | None,
     now: datetime | None,
     sync_id: str | None,
     source_config_path: str | None,
@@ -58,7 +59,7 @@ def write(
     if sys.stdin is None:
         raise SettingsError("Standard input is closed; the messages of a source are expected there.")
     config = read_config(config_path, output)
-    selected = read_streams(config, catalog_path)
+    selected = read_streams(config, catalog_path, discovered_path)
     streams = streams_of_owner(selected.streams, owner)
     for sentence in selected.unknown:
         output.say(sentence)
@@ -95,7 +96,9 @@ def _land_messages(
     def log(level: str, message: str) -> None:
         session.output.log(level, source.mask(message))
 
-    for item in read_messages(_STDIN, [stream.id for stream in streams], log=log, config=source, **session.limits):
+    hides_text = any(stream.selection for stream in streams)
+    names = [stream.id for stream in streams]
+    for item in read_messages(_STDIN, names, log=log, config=source, hides_text=hides_text, **session.limits):
         if not isinstance(item, State):
             landings.append(item)
             continue
@@ -199,6 +202,9 @@ def _receipt_parts(receipt: Receipt, bucket: Bucket) -> Iterator[str]:
         yield f"{amount(counts.quarantined, 'bad line')} quarantined"
     if misfits := sum(counts.tally.overflowed.values()):
         yield f"{amount(misfits, 'value')} of another type kept as JSON"
+    for action in ("excluded", "hashed", "masked"):
+        if count := sum(getattr(counts.tally, action).values()):
+            yield f"{amount(count, 'value')} {action}"
     if receipt.ended_early:
         yield f"{receipt.ended_early:,} row groups and objects closed early to save memory"
 
@@ -221,6 +227,9 @@ def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
         "overflowed": dict(counts.tally.overflowed),
         "undeclared": dict(counts.tally.undeclared),
         "coerced": dict(counts.tally.coerced),
+        "excluded": dict(counts.tally.excluded),
+        "hashed": dict(counts.tally.hashed),
+        "masked": dict(counts.tally.masked),
         "ended_early": receipt.ended_early,
         "manifest": receipt.manifest,
     }

@@ -15,7 +15,7 @@ from itertools import zip_longest
 from s3dest_dagster.commit.documents import FORMAT_VERSION, RECREATED, DocumentKind, StreamLocation, registry_key
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream
 from s3dest_dagster.commit.segment import Segment
-from s3dest_dagster.errors import OwnershipError, StorageError, TemplateError
+from s3dest_dagster.errors import OwnershipError, SettingsError, StorageError, TemplateError
 from s3dest_dagster.keys import (
     KeyTemplate,
     stream_root,
@@ -75,10 +75,17 @@ class StreamRegistry:
     """Whether the registry was lost and recreated from the landed data. There may then be more templates than these."""
     uploads_swept_at: datetime | None = None
     """When the stream was last searched for abandoned uploads."""
+    hash_key_id: str | None = None
+    """The id of the key with which fields of the stream are hashed. It does not reveal the key. Null if no field has
+    been hashed."""
 
-    def entered(self, template: UsedTemplate, owner: str | None, now: datetime) -> StreamRegistry:
-        """This registry once the owner has landed the stream under a template and, if that is due, swept it."""
+    def entered(
+        self, template: UsedTemplate, owner: str | None, now: datetime, hash_key_id: str | None = None
+    ) -> StreamRegistry:
+        """This registry once the owner has landed the stream under a template, perhaps with hashed fields, and, if that
+        is due, swept it."""
         registry = self if owner is None else replace(self, owner=owner)
+        registry = registry if hash_key_id is None else replace(registry, hash_key_id=hash_key_id)
         if not self.templates or self.templates[-1] != template:
             registry = replace(registry, templates=(*(each for each in self.templates if each != template), template))
         due = self.uploads_swept_at is None or now - self.uploads_swept_at >= SWEEP_INTERVAL
@@ -125,6 +132,17 @@ class RegistryEntry:
         self._used = UsedTemplate.of(destination.template)
         self._root = stream_root(destination.template.literal_root, stream)
         self._seen: _SeenRegistry | None = None
+        self._hash_key_id: str | None = None
+
+    def use_hash_key(self, key_id: str) -> None:
+        """Notes the id of the key with which this landing hashes fields. Call it after `check`.
+
+        Raises:
+            SettingsError: Fields of the stream have been hashed with another key.
+        """
+        self._hash_key_id = key_id
+        if self._seen is not None:
+            self._refuse_other_key(self._seen[0])
 
     def check(self) -> None:
         """Checks that this owner may land the stream under this template.
@@ -160,14 +178,14 @@ class RegistryEntry:
             OwnershipError: Another owner has entered the stream in the meantime.
             TemplateError: Another landing has entered the stream under another template in the meantime.
         """
-        if self._seen is not None and self._seen[0].entered(self._used, self.owner, now) == self._seen[0]:
+        if self._seen is not None and self._entered(self._seen[0], now) == self._seen[0]:
             return False
         claimed = False
         for attempt in range(1, _ATTEMPTS + 1):
             # If the registry has changed since it was read, the put fails, and the registry is read again.
             registry, etag = self._seen if self._seen is not None and attempt == 1 else self._read()
             self._refuse(registry)
-            entered = registry.entered(self._used, self.owner, now)
+            entered = self._entered(registry, now)
             if entered == registry:
                 return claimed and entered.uploads_swept_at == now
             # Compared with what was read, not with `now`: a server's clock tells whole seconds, so that another landing
@@ -182,6 +200,9 @@ class RegistryEntry:
             else:
                 return claimed
         raise AssertionError("unreachable")
+
+    def _entered(self, registry: StreamRegistry, now: datetime) -> StreamRegistry:
+        return registry.entered(self._used, self.owner, now, self._hash_key_id)
 
     def _put(self, registry: StreamRegistry, etag: str | None) -> str:
         key, data = registry_key(self._root), REGISTRIES.encode(registry)
@@ -208,7 +229,19 @@ class RegistryEntry:
     def _refuse(self, registry: StreamRegistry) -> None:
         if registry.owner not in (None, self.owner):
             raise self._other_owner(registry.owner)
+        self._refuse_other_key(registry)
         self._refuse_other_template(registry)
+
+    def _refuse_other_key(self, registry: StreamRegistry) -> None:
+        if self._hash_key_id is not None and registry.hash_key_id not in (None, self._hash_key_id):
+            raise SettingsError(
+                f"Stream {str(self._stream)!r}: its fields have been hashed with another hash_key (id "
+                f"{registry.hash_key_id}, and this one has {self._hash_key_id}), so that equal values would get "
+                "different hashes. Nothing was written. Take the former key back, or land the stream under another "
+                "s3_bucket_path.",
+                stream=str(self._stream),
+                setting="hash_key",
+            )
 
     def _other_owner(self, owner: str) -> OwnershipError:
         path = self._bucket.uri(self._destination.template.literal_root)

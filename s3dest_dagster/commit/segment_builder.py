@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from enum import Enum
 from importlib.metadata import version
@@ -36,6 +36,7 @@ from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.fields import about
 from s3dest_dagster.settings.publication import PublicationSettings
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
@@ -124,7 +125,7 @@ def build_segment(staged: StagedSync, destination: S3Destination, commit_log: Co
             **_json_values(destination.format),
         },
         # Each object has its user metadata, and the columns show what the contract allowed.
-        settings=_json_values(destination, without=("format", "object_metadata", "schema_contract")),
+        settings=_json_values(destination, without=("format", "object_metadata", "schema_contract", *_SECRETS)),
         library_version=version("s3dest-dagster"),
     )
     if head.newest is None or segment.replaces or not segment.all_objects:
@@ -238,6 +239,9 @@ def _state(staged: StagedSync) -> SegmentState | None:
     text = staged.state.state.decode()
     position = descent(text, staged.origin)
     return SegmentState(text=text, read_count=position.read_count, ancestors=position.ancestors)
+
+
+_SECRETS = tuple(each.name for each in fields(S3Destination) if about(each).secret)
 
 
 def _json_values(settings: Any, without: Iterable[str] = ()) -> dict[str, Any]:

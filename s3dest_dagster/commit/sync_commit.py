@@ -92,6 +92,10 @@ class SyncCommit:
         self.swept = 0
         """The number of abandoned uploads of the stream that were aborted during the sync."""
 
+    def use_hash_key(self, key_id: str) -> None:
+        """See `RegistryEntry.use_hash_key`."""
+        self._registry_entry.use_hash_key(key_id)
+
     @property
     def head(self) -> Head:
         """The scope's head as this sync last read or wrote it."""

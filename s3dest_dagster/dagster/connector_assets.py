@@ -46,7 +46,8 @@ def build_stream_assets(
         source: The connector.
         start_date: The first day of the daily partitions, as "2026-01-31".
         partitions_def: Other partitions, or None for no partitions. Use it instead of `start_date`.
-        catalog: The output of `s3dest discover`, as a file or a mapping; by default the source's own catalog.
+        catalog: The output of `s3dest discover`, as a file or a mapping; by default the source's own catalog. If it is
+            a configured catalog, and the source has the discovered one, the fields that it leaves out do not land.
         streams: Names of streams to select ("users" or "public.users"), or a mapping of them to their sync modes
             (full_refresh, append) or settings: `sync_mode`, and those of `StreamSettings`, such as
             `{"users": {"fields": {"exclude": ["mail"]}}}`; by default all streams, in the catalog's order and modes.
@@ -121,8 +122,13 @@ def _catalog(catalog: Any, source: AirbyteSource) -> Catalog:
             "the file as catalog.",
             setting="catalog",
         )
-    if isinstance(catalog, Catalog):
-        return catalog
+    known: Catalog = catalog if isinstance(catalog, Catalog) else _read_catalog(catalog)
+    if source.catalog is None or known.discovered is not None:
+        return known
+    return replace(known, discovered=source.catalog.raw)
+
+
+def _read_catalog(catalog: Any) -> Catalog:
     return read_catalog(catalog if isinstance(catalog, Mapping) else Path(catalog))
 
 

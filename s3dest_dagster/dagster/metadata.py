@@ -9,7 +9,7 @@ import hashlib
 import json
 import posixpath
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import dagster as dg
 import msgspec
 
-from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch, SourceItem, StreamBatch
+from s3dest_dagster.batch import ArrowBatch, Batch
 from s3dest_dagster.columns.json_schema import record_type, resolve
 from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.segment import SchemaChanges
@@ -30,7 +30,7 @@ STORAGE_KIND = "s3"
 SHOWN_OBJECTS = 100
 """The number of objects that are listed one by one. The manifest lists all of them."""
 _DIGITS = 16
-_TALLIES = ("overflowed", "undeclared", "coerced")
+_TALLIES = ("overflowed", "undeclared", "coerced", "excluded", "hashed", "masked")
 _OBJECTS_SCHEMA = dg.TableSchema(
     [
         dg.TableColumn("key", type="string", description="Key of the object in the bucket."),
@@ -231,16 +231,9 @@ class Preview:
         self._mask = _Mask(stream.json_schema or {})
         self._records: list[dict[str, str | None]] = []
 
-    def watch(self, items: Iterable[Any]) -> Iterator[Any]:
-        """Yields the items unchanged, and adds those that the preview needs."""
-        for item in items:
-            self.add(item)
-            yield item
-
-    def add(self, item: SourceItem | Batch) -> None:
-        """Keeps the records of an item, as long as more are needed."""
-        batch = item.batch if isinstance(item, StreamBatch) else item
-        if self._left and isinstance(batch, JsonBatch | ArrowBatch):
+    def add(self, batch: Batch) -> None:
+        """Keeps the records of a batch, as long as more are needed. The batch is as it lands (see `Landing`)."""
+        if self._left:
             # A preview must never fail a landing: a value that cannot be shown may still land, and types raise their
             # own errors when they are converted.
             with suppress(Exception):

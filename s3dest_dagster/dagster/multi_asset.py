@@ -14,7 +14,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import dagster as dg
 
-from s3dest_dagster.batch import StreamBatch
 from s3dest_dagster.commit.states import text_of
 from s3dest_dagster.dagster.asset_metadata import (
     partition_scopes,
@@ -190,6 +189,7 @@ class _PartitionRun:
             failed[scopes[stream]] = error
             self.context.log.error(printable_lines(f"{scopes[stream]} failed: {error.message}"))
 
+        previews = {stream.id: Preview(stream, self._preview_rows_of(stream.id)) for stream in self.streams}
         started = time.monotonic()
         with landing_streams(
             self.target,
@@ -198,12 +198,12 @@ class _PartitionRun:
             scopes=scopes,
             assets={stream.id: self.run.keys[stream.id].to_user_string() for stream in self.streams},
             allow_empty=self.run.source.allow_empty,
+            on_batch=lambda stream, batch: previews[stream].add(batch),
             on_progress=ProgressLines(self._title(), self.context.log.info).update,
             on_checkpoint=self.report.log_checkpoint,
             on_failure=record_failure,
         ) as landings:
-            previews = {stream.id: Preview(stream, self._preview_rows_of(stream.id)) for stream in self.streams}
-            self._read(landings, previews)
+            self._read(landings)
             for receipt in landings.publish():
                 stream = receipt.scope.stream
                 yield stream, self._add_to_report(stream, receipt, time.monotonic() - started, previews[stream])
@@ -217,7 +217,7 @@ class _PartitionRun:
         definition = self.context.assets_def.metadata_by_key[self.run.keys[stream]]
         return preview_rows_of(definition, self.preview_rows)
 
-    def _read(self, landings: StreamLandings, previews: Mapping[StreamId, Preview]) -> None:
+    def _read(self, landings: StreamLandings) -> None:
         """Passes the source's items to the landings until the source ends or no stream needs more."""
         unread = landings.unread
         if not unread:
@@ -236,8 +236,6 @@ class _PartitionRun:
             )
             with reading as items:
                 for item in items:
-                    if isinstance(item, StreamBatch) and item.stream in previews:
-                        previews[item.stream].add(item)
                     landings.append(item)
                     if not landings.unread:
                         return

@@ -134,13 +134,14 @@ class _Output:
                 scope=scope,
                 asset=self.context.asset_key.to_user_string(),
                 allow_empty=records.allow_empty if isinstance(records, DeferredRead) else True,
+                on_batch=preview.add,
                 on_progress=partial(ProgressLines(str(scope), self.context.log.info).update, scope.stream),
                 on_checkpoint=self.report.log_checkpoint,
             ) as landing,
         ):
             if not landing.recorded:
                 with _opened(records, landing) as items:
-                    for item in preview.watch(items):
+                    for item in items:
                         landing.append(item)
             return landing.commit()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 
+from s3dest_dagster.columns.field_rules import selected_stream
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.schemas import paths
 from s3dest_dagster.dagster.asset_metadata import stream_metadata
@@ -59,7 +60,7 @@ class S3DestinationTranslator:
 
         Raises SchemaError if the schema cannot be understood.
         """
-        columns = column_schema(stream)
+        columns = column_schema(selected_stream(stream))
         return dg.AssetSpec(
             key=asset_key(stream),
             description=_shown_description(stream),
@@ -111,8 +112,9 @@ def code_version(stream: Stream, format: FormatSettings | None) -> str:
     Raises SchemaError if the schema cannot be understood.
     """
     columns: list[Any] = []
-    if stream.json_schema is not None:
-        columns = list(paths(record_type(stream.json_schema, stream.name, stream.namespace)))
+    schema = selected_stream(stream).json_schema
+    if schema is not None:
+        columns = list(paths(record_type(schema, stream.name, stream.namespace)))
     options = [] if format is None else [type(format).__name__, _changed_options(format)]
     settings = stream.settings.of_content()
     own = [settings] if settings else []

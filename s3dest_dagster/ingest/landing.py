@@ -30,6 +30,7 @@ from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit
 from s3dest_dagster.errors import StorageError
+from s3dest_dagster.ingest.field_filter import FieldFilter
 from s3dest_dagster.ingest.receipt import Progress, Receipt, receipt_of, receipt_of_mark
 from s3dest_dagster.ingest.segment_writer import SyncWriter
 from s3dest_dagster.ingest.target import Target
@@ -54,12 +55,14 @@ class Landing:
         asset: Key of the asset that lands the stream. It becomes the stream's owner if the settings name none.
         allow_empty: Whether a stream that the source never mentions has no records. If False, the sync of such a stream
             fails if it would delete something.
+        on_batch: Called with every batch as it lands, without the values of fields that do not.
         on_progress: Called after every batch.
         on_checkpoint: Called with the receipt of what a checkpoint published.
 
     Raises:
         OwnershipError: The stream has another owner.
         TemplateError: The stream lands under another template.
+        SettingsError: The stream's settings of fields contradict its schema, or lack a key.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Landing:
         registry_entry: RegistryEntry | None = None,
         asset: str | None = None,
         allow_empty: bool = True,
+        on_batch: Callable[[Batch], None] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
         on_checkpoint: Callable[[Receipt], None] | None = None,
     ) -> None:
@@ -81,6 +85,8 @@ class Landing:
         self.mentioned = allow_empty
         """Whether the source has mentioned the stream, even if only to say that it has no records."""
         self._target = target
+        self._fields = FieldFilter(stream, target.destination.hash_key)
+        self._on_batch = on_batch
         self._on_progress = on_progress
         self._on_checkpoint = on_checkpoint
         self._commit = SyncCommit(
@@ -93,7 +99,10 @@ class Landing:
             registry_entry=registry_entry,
             owner=owner_of(stream, target.destination, asset),
         )
-        self._writer = SyncWriter(target, stream, self.scope, sync, self._commit, keys_distinct=keys_distinct)
+        if self._fields.hash_key_id is not None:
+            self._commit.use_hash_key(self._fields.hash_key_id)
+        landed = self._fields.stream
+        self._writer = SyncWriter(target, landed, self.scope, sync, self._commit, keys_distinct=keys_distinct)
         self._schedule = CheckpointSchedule(target.destination, stream, self.scope, target.clock())
         self._state: State | None = None
         self._origin: Lineage | None = None
@@ -101,8 +110,13 @@ class Landing:
 
     @property
     def stream(self) -> Stream:
-        """The stream. Its schema is inferred from the first batch if it declares none."""
+        """The stream as it lands. Its schema is inferred from the first batch if it declares none."""
         return self._writer.stream
+
+    @property
+    def hides_fields(self) -> bool:
+        """Whether there are fields whose values must not be written or shown."""
+        return self._fields.is_active
 
     @property
     def recorded(self) -> bool:
@@ -142,7 +156,10 @@ class Landing:
         self.mentioned = True
         if self.recorded or not batch.num_rows:
             return
+        batch = self._fields.apply(batch)
         self._writer.append(batch)
+        if self._on_batch is not None:
+            self._on_batch(batch)
         if self._on_progress is not None:
             self._on_progress(self._writer.progress)
 
@@ -150,7 +167,7 @@ class Landing:
         """Quarantines a line that is not a record, or raises RecordError, depending on `on_bad_record`."""
         self.mentioned = True
         if not self.recorded:
-            self._writer.segment.reject(bad)
+            self._writer.segment.reject(bad.without_text() if self.hides_fields else bad)
 
     def advance_state(self, state: State, *, checkpoint: bool = True) -> bool:
         """Notes the state that covers the records so far. The newest state is committed with them.
@@ -217,6 +234,7 @@ class Landing:
             self._on_checkpoint(self._receipt([segment]))
 
     def _finish_segment(self, *, complete: bool) -> Segment:
+        self._writer.segment.add_tally(self._fields.pop_tally())
         return self._writer.finish(complete=complete, mentioned=self.mentioned, state=self._state, origin=self._origin)
 
     def _publish(self, segment: Segment) -> None:
@@ -268,6 +286,7 @@ def land(
     sync: Sync,
     *,
     scope: Scope | None = None,
+    on_batch: Callable[[Batch], None] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_checkpoint: Callable[[Receipt], None] | None = None,
 ) -> Receipt:
@@ -281,7 +300,9 @@ def land(
 
     The arguments are those of `Landing`.
     """
-    with Landing(target, stream, sync, scope=scope, on_progress=on_progress, on_checkpoint=on_checkpoint) as landing:
+    with Landing(
+        target, stream, sync, scope=scope, on_batch=on_batch, on_progress=on_progress, on_checkpoint=on_checkpoint
+    ) as landing:
         if not landing.recorded:
             for item in items:
                 landing.append(item)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -18,6 +19,7 @@ from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import Encoded, Encoder, ObjectWriter
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.target import Target
+from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import SYNC_METADATA
 from s3dest_dagster.storage import Bucket, Upload, headers_of_data
 from s3dest_dagster.stream import Scope
@@ -165,8 +167,9 @@ class RollingObjectWriter:
 class Quarantine:
     """Collects a segment's bad records in an object beside the manifests, which is published with the segment.
 
-    Each bad record becomes a line of JSON with `reason`, `file` (if it came from a file), `line_number` and `line`. The
-    first bad record begins the object. It must not judge lines: the source has done so.
+    Each bad record becomes a line of JSON with `reason`, `file` (if it came from a file), `line_number` and `line`. If
+    the text must not be kept, `hidden_bytes` replaces `line`. The first bad record begins the object. It must not judge
+    lines: the source has done so.
     """
 
     def __init__(self, target: Target, scope: Scope, key: str, segment: str) -> None:
@@ -184,10 +187,13 @@ class Quarantine:
         if self._upload is None:
             self._target.memory.reserve(self, self._target.destination.part_bytes)
             self._upload = _new_upload(self._target, self._target.bucket, self._key, {SYNC_METADATA: self._segment})
-        line = {"reason": bad.reason, "file": bad.file, "line_number": bad.line_number}
+        line: dict[str, Any] = {"reason": bad.reason, "file": bad.file, "line_number": bad.line_number}
         if bad.file is None:
             del line["file"]
-        line["line"] = bad.raw.decode("utf-8", "backslashreplace")
+        if bad.hidden_bytes is None:
+            line["line"] = bad.raw.decode("utf-8", "backslashreplace")
+        else:
+            line["hidden_bytes"] = bad.hidden_bytes
         self._upload.write(msgspec.json.encode(line) + b"\n")
         self.rows += 1
 
@@ -206,10 +212,12 @@ class Quarantine:
             self._upload.abort()
 
     def _refusal(self, bad: BadRecord) -> RecordError:
-        excerpt = bad.raw[:_EXCERPT_BYTES].decode("utf-8", "replace")
+        excerpt = f"It begins {bad.raw[:_EXCERPT_BYTES].decode('utf-8', 'replace')!r}."
+        if bad.hidden_bytes is not None:
+            excerpt = f"Its {amount(bad.hidden_bytes, 'byte')} are not shown, since fields of the stream must not land."
         line = "a line" if bad.line_number is None else f"line {bad.line_number:,}"
         return RecordError(
-            f"{self._scope}: {line} of {bad.file or 'the source'} is no record: {bad.reason}. It begins {excerpt!r}. "
+            f"{self._scope}: {line} of {bad.file or 'the source'} is no record: {bad.reason}. {excerpt} "
             "Correct the source, or set on_bad_record to 'quarantine' to quarantine such lines.",
             stream=str(self._scope.stream),
             partition=self._scope.partition,

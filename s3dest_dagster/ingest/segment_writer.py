@@ -203,6 +203,10 @@ class SegmentWriter:
         self._encoded_rows += encoded.rows
         self._tally += encoded.tally
 
+    def add_tally(self, tally: Tally) -> None:
+        """Adds counts of what happened to values before they were encoded."""
+        self._tally += tally
+
     def reject(self, bad: BadRecord) -> None:
         """Quarantines a line that is no record, or raises RecordError, as `on_bad_record` says."""
         self._quarantine.append(bad)

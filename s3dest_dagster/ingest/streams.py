@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
-from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamStatus
+from s3dest_dagster.batch import BadRecord, Batch, SourceItem, State, StreamStatus
 from s3dest_dagster.commit.registry import check_names, owner_of
 from s3dest_dagster.errors import S3DestError, StorageError
 from s3dest_dagster.ingest.landing import Landing
@@ -147,6 +147,8 @@ class StreamLandings:
             for landing in landings:
                 landing.mentioned = True
             return
+        if any(landing.hides_fields for landing in landings):
+            item = item.without_text()
         try:
             for landing in (self.unread or landings)[:1]:
                 landing.reject(item)
@@ -196,6 +198,7 @@ def landing_streams(
     scopes: Mapping[StreamId, Scope] | None = None,
     assets: Mapping[StreamId, str] | None = None,
     allow_empty: bool = True,
+    on_batch: Callable[[StreamId, Batch], None] | None = None,
     on_progress: Callable[[StreamId, Progress], None] | None = None,
     on_checkpoint: Callable[[Receipt], None] | None = None,
     on_failure: OnFailure | None = None,
@@ -206,7 +209,7 @@ def landing_streams(
         scopes: What each stream lands: a partition, perhaps under another namespace than the source's. Default: the
             unpartitioned streams.
         assets: Keys of the assets that land the streams, see `Landing`.
-        allow_empty: See `Landing`.
+        allow_empty, on_batch: See `Landing`.
         on_failure: The failure policy, see `StreamLandings`.
 
     Raises:
@@ -228,6 +231,7 @@ def landing_streams(
                 keys_distinct=True,
                 registry_entry=entry,
                 allow_empty=allow_empty,
+                on_batch=partial(on_batch, stream.id) if on_batch else None,
                 on_progress=partial(on_progress, stream.id) if on_progress else None,
                 on_checkpoint=on_checkpoint,
             )

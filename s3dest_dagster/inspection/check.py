@@ -13,6 +13,7 @@ from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.registry import RegistryEntry, owner_of
 from s3dest_dagster.errors import AccessDeniedError, S3DestError, StorageError
+from s3dest_dagster.ingest.field_filter import FieldFilter
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.inspection.plan import ACTIONS, actions
 from s3dest_dagster.storage import TRIALS, Bucket, ServerAbilities, access_denied, describe_abilities, headers_of_data
@@ -56,8 +57,9 @@ def check(target: Target, token: str, *, again: bool = False) -> list[CheckStep]
 def check_streams(target: Target, streams: Sequence[Stream]) -> list[CheckStep]:
     """Checks whether these streams could land. Writes nothing.
 
-    The streams must have different keys. Each stream's JSON schema must be valid, its owner and its template must be
-    those with which it has landed, and its manifest must be readable.
+    The streams must have different keys. Each stream's JSON schema must be valid and have the fields that its settings
+    lead into; its owner, its template and its hash key must be those with which it has landed; and its manifest must be
+    readable.
     """
     settings = target.destination
     ids = [stream.id.prefixed(settings.stream_prefix) for stream in streams]
@@ -69,9 +71,13 @@ def _check_stream(target: Target, stream: Stream, landed: Scope) -> CheckStep:
     settings, (namespace, name) = target.destination, landed.stream
 
     def look() -> None:
-        if stream.json_schema is not None:
-            record_type(stream.json_schema, name, namespace, settings.type_rules)
-        RegistryEntry(target.bucket, settings, landed.stream, owner_of(stream, settings)).check()
+        fields = FieldFilter(stream, settings.hash_key)
+        if fields.stream.json_schema is not None:
+            record_type(fields.stream.json_schema, name, namespace, settings.type_rules)
+        entry = RegistryEntry(target.bucket, settings, landed.stream, owner_of(stream, settings))
+        entry.check()
+        if fields.hash_key_id is not None:
+            entry.use_hash_key(fields.hash_key_id)
         CommitLog.of(target.bucket, settings.template, landed).read_head()
 
     return _step(f"look at stream {landed}", look)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3dest_dagster.columns.diagnostics import Diagnostic
+from s3dest_dagster.columns.field_rules import hidden_fields, selected_stream, undeclared_paths
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.schemas import columns
@@ -22,6 +23,7 @@ from s3dest_dagster.commit.registry import check_names, owner_of
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.formats import Format, format_of
+from s3dest_dagster.ingest.field_filter import FieldFilter
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.object_writer import bytes_of_row_group
 from s3dest_dagster.ingest.target import Target
@@ -69,6 +71,11 @@ class StreamPlan:
     """The keys that the sync would delete."""
     pending: str | None
     """The interrupted sync that would be finished first. None if there is none."""
+    hidden: Mapping[str, tuple[str, ...]]
+    """The paths of the fields that are "excluded", "hashed" and "masked". A list that would be empty is left out."""
+    unknown_paths: tuple[str, ...]
+    """The paths among the stream's settings that name no field of its schema. Such a field may still come
+    undeclared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +98,18 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
         OwnershipError: One of the streams has another owner.
         TemplateError: Two of the streams could have the same key, or one lands under another template.
         KeyCollisionError: Another stream holds a key that one of these would land.
+        SettingsError: The settings of a stream's fields contradict its schema, or lack the right key.
     """
     destination = target.destination
+    filters = [FieldFilter(each, destination.hash_key) for each in streams]
     scopes = [Scope(each.id, partition).prefixed(destination.stream_prefix) for each in streams]
     for scope in scopes:
         scope.check_unicode()
     owners = [owner_of(each, destination) for each in streams]
-    check_names(target.bucket, destination, [each.stream for each in scopes], owners)
+    entries = check_names(target.bucket, destination, [each.stream for each in scopes], owners)
+    for entry, each in zip(entries, filters, strict=True):
+        if each.hash_key_id is not None:
+            entry.use_hash_key(each.hash_key_id)
     return Plan(
         template=destination.template.text,
         streams=tuple(_stream_plan(target, stream, scope, sync) for stream, scope in zip(streams, scopes, strict=True)),
@@ -106,7 +118,8 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
     )
 
 
-def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> StreamPlan:
+def _stream_plan(target: Target, source_stream: Stream, scope: Scope, sync: Sync) -> StreamPlan:
+    stream = selected_stream(source_stream)
     template = target.destination.template
     commit_log = CommitLog.of(target.bucket, template, scope)
     head = commit_log.read_head().head
@@ -127,6 +140,8 @@ def _stream_plan(target: Target, stream: Stream, scope: Scope, sync: Sync) -> St
         diagnostics=tuple(format_.diagnostics(record, stream.json_schema or {})) if record else (),
         deletes=_deletes(target.bucket, target.destination, commit_log, head) if replaces else (),
         pending=sync_of(head.pending_segment) if head.pending_segment is not None else None,
+        hidden=hidden_fields(source_stream),
+        unknown_paths=tuple(map(str, undeclared_paths(source_stream))),
     )
 
 

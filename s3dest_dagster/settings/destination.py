@@ -45,6 +45,8 @@ SYNC_METADATA = "s3dest-sync"
 """The name of the user metadata that says which segment an object belongs to."""
 _MAX_METADATA = 1536
 """The most bytes of a user's own metadata: S3 allows 2048 per object, and the sync's id needs some of them."""
+_MIN_HASH_KEY = 16
+"""The fewest characters of a key of hashed fields."""
 _METADATA_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _METADATA_VALUE = re.compile(r"([!-~]([ -~]*[!-~])?)?")
 _DIRECTORY_BUCKETS = ("--x-s3", "--xa-s3")
@@ -168,6 +170,13 @@ class RecordSettings(Settings):
         default="fail",
     )
 
+    hash_key: str | None = setting(
+        "Secret key of hashed fields, see [private fields](private-fields.md): at least 16 characters, and the same "
+        "for good, since a stream keeps the key with which it was first hashed.",
+        default=None,
+        secret=True,
+    )
+
     def __post_init__(self) -> None:
         if not isinstance(self.format, FormatSettings):
             object.__setattr__(self, "format", format_named(self.format))
@@ -180,6 +189,12 @@ class RecordSettings(Settings):
                 f"name_style is 'keep', and {self.format.title} allows only letters, digits and '_' in names. Use "
                 "'connector', 'snake' or 'lower', or land the streams in Parquet.",
                 setting="name_style",
+            )
+        if self.hash_key is not None and len(self.hash_key) < _MIN_HASH_KEY:
+            raise SettingsError(
+                f"hash_key has fewer than {_MIN_HASH_KEY} characters, so that hashed values could be guessed. Use a "
+                "long random text.",
+                setting="hash_key",
             )
 
     @property

@@ -88,6 +88,13 @@ class FieldSelection:
         left_out = (path for path in paths if path not in included and not any(map(path.starts_with, ruled)))
         return replace(self, deselected=(*self.deselected, *left_out))
 
+    def hides(self, path: FieldPath) -> str:
+        """The setting that keeps the value of a field from landing, except as a hash. Empty if none does."""
+        for name, paths in (("exclude", self.exclude), ("mask", self.mask), ("deselected", self.deselected)):
+            if any(map(path.starts_with, paths)):
+                return name
+        return "" if self.include is None or any(_overlap(path, each) for each in self.include) else "include"
+
     def _excluded(self) -> Paths:
         return (*self.exclude, *self.deselected)
 

@@ -177,7 +177,7 @@ def test_a_record_that_cannot_be_shown_does_not_fail_the_landing():
     preview = Preview(Stream(name="moments"), 5)
     moments = pa.record_batch({"at": pa.array([2**62], pa.timestamp("s"))})
     batch = ArrowBatch(moments, np.zeros(1, np.int64))
-    assert list(preview.watch([batch])) == [batch]
+    preview.add(batch)
     assert preview.metadata() == {}
 
 

@@ -43,6 +43,11 @@ class AirbyteSourceModel(dg.Model):
     catalog: Mapping[str, Any] | str = Field(
         description="What `s3dest discover` printed: a file beside this one, or the catalog itself."
     )
+    discovered_catalog: Mapping[str, Any] | str | None = Field(
+        default=None,
+        description="What `s3dest discover` printed, if the catalog is a configured one that was made from it. Fields "
+        "that only it has do not land.",
+    )
     env: Mapping[str, str] | None = Field(default=None, description="Variables for the connector's environment.")
     max_line_mb: int | None = Field(default=None, description="Longest line of the connector, in MB.")
     buffer_mb: int | None = Field(default=None, description="Records that wait for their batch, in MB.")
@@ -57,13 +62,21 @@ def _airbyte_source(
     position: SourcePosition,
     *,
     catalog: Mapping[str, Any] | str,
+    discovered_catalog: Mapping[str, Any] | str | None = None,
     config: Mapping[str, Any] | str | None = None,
     **settings: Any,
 ) -> AirbyteSource:
     with position.located("catalog"):
-        known = read_catalog(catalog if isinstance(catalog, Mapping) else position.path_of(catalog))
+        known = read_catalog(_beside(position, catalog))
+    if discovered_catalog is not None:
+        with position.located("discovered_catalog"):
+            known = replace(known, discovered=read_catalog(_beside(position, discovered_catalog)).raw)
     given = ConfigFile(position.path_of(config)) if isinstance(config, str) else config
     return AirbyteSource(config=given, **settings, catalog=known)
+
+
+def _beside(position: SourcePosition, catalog: Mapping[str, Any] | str) -> Mapping[str, Any] | str:
+    return catalog if isinstance(catalog, Mapping) else position.path_of(catalog)
 
 
 class PythonSourceModel(dg.Model):

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
+from s3dest_dagster.columns.field_rules import left_out_paths
 from s3dest_dagster.errors import SettingsError, did_you_mean
 from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.stream import Stream, StreamId, SyncMode
@@ -37,6 +38,9 @@ class Catalog:
     """
 
     raw: Mapping[str, Any]
+    discovered: Mapping[str, Any] | None = None
+    """The discovered catalog from which a configured one was made, if it is known. A property that it has and the
+    configured one leaves out is deselected (see `Stream.deselected`)."""
 
     def __post_init__(self) -> None:
         seen = set()
@@ -48,7 +52,17 @@ class Catalog:
     @property
     def streams(self) -> tuple[Stream, ...]:
         """The streams, in the catalog's order."""
-        return tuple(_parse_stream(entry) for entry in self._entries())
+        schemas = self._discovered_schemas()
+        streams = (_parse_stream(entry) for entry in self._entries())
+        return tuple(
+            replace(each, deselected=left_out_paths(schemas[each.id], each.json_schema)) if each.id in schemas else each
+            for each in streams
+        )
+
+    def _discovered_schemas(self) -> Mapping[StreamId, Any]:
+        if self.discovered is None:
+            return {}
+        return {each.id: each.json_schema for each in Catalog(self.discovered).streams}
 
     def find_stream(self, name: str) -> Stream:
         """The stream of this name, which includes the namespace ("public.users") unless it is unambiguous without.
@@ -118,14 +132,27 @@ class Catalog:
             yield entry
 
 
-def read_catalog(source: str | Path | Mapping[str, Any]) -> Catalog:
+CatalogFile = str | Path | Mapping[str, Any]
+"""A JSON file, or its content."""
+
+
+def read_catalog(source: CatalogFile, discovered: CatalogFile | None = None) -> Catalog:
     """Reads a catalog from a JSON file or a mapping: discovered or configured, bare or inside its CATALOG message.
 
-    Raises SettingsError if it is not a catalog.
+    Args:
+        source: The catalog.
+        discovered: The discovered catalog from which a configured one was made.
+
+    Raises:
+        SettingsError: One of them is not a catalog.
     """
+    return Catalog(_read(source), None if discovered is None else _read(discovered))
+
+
+def _read(source: CatalogFile) -> Mapping[str, Any]:
     raw = source if isinstance(source, Mapping) else _read_file(Path(source))
     inner = raw.get("catalog")
-    return Catalog(inner if isinstance(inner, Mapping) else raw)
+    return inner if isinstance(inner, Mapping) else raw
 
 
 def _read_file(path: Path) -> Mapping[str, Any]:
@@ -182,7 +209,15 @@ def _parse_stream(entry: Mapping[str, Any]) -> Stream:
         json_schema=schema,
         sync_mode=SyncMode.FULL_REFRESH if stream is entry else _sync_mode(entry, stream["name"]),
         description=description if isinstance(description, str) else None,
+        cursor_field=_cursor(entry),
     )
+
+
+def _cursor(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cursor that is declared, as the names on the way to it."""
+    cursor = entry.get("cursor_field") or _source_stream(entry).get("default_cursor_field") or ()
+    names = [cursor] if isinstance(cursor, str) else cursor
+    return tuple(names) if isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) else ()
 
 
 def _sync_mode(entry: Mapping[str, Any], name: str) -> SyncMode:

@@ -148,7 +148,8 @@ class AirbyteSource:
         if state:
             files["state"] = _state_file(state)
         with self._session("read", files, config, log) as session:
-            yield session.items([stream.id for stream in streams], self.buffer_mb)
+            hides_text = any(stream.selection for stream in streams)
+            yield session.items([stream.id for stream in streams], self.buffer_mb, hides_text=hides_text)
 
     def _discover(self, config: CurrentConfig, log: Log) -> Catalog:
         return Catalog(self._ask("discover", "CATALOG", config, log))

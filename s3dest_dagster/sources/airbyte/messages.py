@@ -17,7 +17,7 @@ import numpy as np
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, BadRecord, JsonBatch, SourceItem, State, StreamBatch, StreamStatus
 from s3dest_dagster.errors import SourceError
-from s3dest_dagster.printable import logger
+from s3dest_dagster.printable import amount, logger
 from s3dest_dagster.sources import Log
 from s3dest_dagster.sources.airbyte.config import CurrentConfig
 from s3dest_dagster.sources.airbyte.protocol import (
@@ -244,10 +244,22 @@ _T = TypeVar("_T")
 
 
 class SourceReport:
-    """Receives and logs each message that is neither record nor state. Says at the end whether the sync failed."""
+    """Receives and logs each message that is neither record nor state. Says at the end whether the sync failed.
 
-    def __init__(self, log: Log, streams: Collection[StreamId] = (), *, config: CurrentConfig | None = None) -> None:
+    Args:
+        hides_text: Whether lines that are not messages are not shown, since they may hold fields that must not land.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        streams: Collection[StreamId] = (),
+        *,
+        config: CurrentConfig | None = None,
+        hides_text: bool = False,
+    ) -> None:
         self.log = log
+        self._hides_text = hides_text
         self._config = config or CurrentConfig({})
         self._streams = frozenset(streams)
         self._errors: set[str] = set()
@@ -274,6 +286,8 @@ class SourceReport:
     def receive_text(self, line: BadLine) -> None:
         """Logs a line that is not a message. If the sync fails, the error quotes the first few."""
         text = line.raw.decode("utf-8", "replace")
+        if self._hides_text:
+            text = f"({amount(len(line.raw), 'byte')} that are no message, not shown: they may be a part of a record)"
         self.log("INFO", text)
         if len(self._text_lines) < _MAX_QUOTED_LINES:
             self._text_lines.append(text[:_MAX_QUOTED_CHARACTERS])

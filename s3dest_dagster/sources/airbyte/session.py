@@ -30,6 +30,7 @@ def read_messages(
     max_line_mb: int = MAX_LINE_MB,
     buffer_mb: int = BUFFER_MB,
     stall_timeout_s: float | None = None,
+    hides_text: bool = False,
 ) -> Iterator[SourceItem]:
     """Yields the items of the streams from Airbyte messages, one message per line.
 
@@ -46,13 +47,14 @@ def read_messages(
         max_line_mb: The longest line, in MB.
         buffer_mb: Limit for the records that wait for their batch to fill, in MB.
         stall_timeout_s: Seconds for which the source may write nothing. None: forever.
+        hides_text: See `SourceReport`.
 
     Raises:
         SourceError: immediately for records of another stream, a broken state, a line longer than `max_line_mb`, a
             silence of `stall_timeout_s`, and an incomplete last line; at the end of the input if the source reported an
             error, reported statuses but not COMPLETE for each stream, or wrote only lines that are not messages.
     """
-    report = SourceReport(log, streams, config=config)
+    report = SourceReport(log, streams, config=config, hides_text=hides_text)
     reader = MessageReader(streams, report, buffer_mb=buffer_mb)
 
     def on_idle(silent_s: float) -> bool:
@@ -113,10 +115,10 @@ class ConnectorSession:
         self._last_error_output_s = 0.0
         self._exit_seen = False
 
-    def items(self, streams: Collection[StreamId], buffer_mb: int) -> Iterator[SourceItem]:
+    def items(self, streams: Collection[StreamId], buffer_mb: int, *, hides_text: bool = False) -> Iterator[SourceItem]:
         """Yields the items of the streams as `read_messages` does. Raises SourceError at the end if the connector
         failed."""
-        report = SourceReport(self._log_masked, streams, config=self._config)
+        report = SourceReport(self._log_masked, streams, config=self._config, hides_text=hides_text)
         reader = MessageReader(streams, report, buffer_mb=buffer_mb)
         try:
             for block in self._blocks():
