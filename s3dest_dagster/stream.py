@@ -79,6 +79,7 @@ class Stream:
         object.__setattr__(self, "namespace", self.namespace or None)
         object.__setattr__(self, "settings", StreamSettings.of(self.settings, f"Stream {self.name!r}"))
         object.__setattr__(self, "cursor_field", tuple(self.cursor_field))
+        object.__setattr__(self, "deselected", tuple(FieldPath.parse(each, "deselected") for each in self.deselected))
         self._check_cursor()
 
     @property
