@@ -94,7 +94,7 @@ def test_every_own_format_setting_is_in_the_specification():
 
 def test_secrets_are_marked():
     marked = {name for name, setting in {**properties(), **own_settings()}.items() if setting.get("airbyte_secret")}
-    assert marked == {"access_key_id", "secret_access_key", "session_token", "external_id"}
+    assert marked == {"access_key_id", "secret_access_key", "session_token", "external_id", "hash_key"}
 
 
 @pytest.mark.parametrize("name", sorted(set(own_settings()) - {"format"}))
