@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from s3dest_dagster.batch import Batch, JsonBatch, Tally
 from s3dest_dagster.columns.arrow_json_texts import texts_of_column
@@ -34,7 +35,9 @@ from s3dest_dagster.columns.json_losses import (
     rows_beyond_doubles,
     rows_with_repeated_names,
 )
-from s3dest_dagster.columns.kinds import Column, Layout
+from s3dest_dagster.columns.kinds import Column, Kind, Layout
+from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.schemas import arrow_schema
@@ -51,6 +54,8 @@ _MOST_READS = 3
 """How often pyarrow reads the records of one batch before the whole batch is converted by texts."""
 _FEW = 24
 """The most records that cost less value by value than as columns."""
+_LARGEST_EXACT = 2**53
+"""Doubles hold all integers up to this one exactly."""
 _SHOWN = 200
 """The most characters of a value that an error shows."""
 
@@ -63,6 +68,8 @@ class Converted:
     """The records in their order, without the envelope."""
     tally: Tally
     """The values that did not land as declared."""
+    big_integers: frozenset[int]
+    """The ids of the integer fields with values that a double cannot hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +119,7 @@ class RecordConverter:
         if self.on_mismatch == "fail" and any(outcome is Outcome.OVERFLOWED for outcome, _ in column.counts):
             raise self._first_mismatch(batch)
         data = pa.RecordBatch.from_arrays(column.data.flatten(), schema=self.schema)
-        return Converted(data, tally_of(column.counts))
+        return Converted(data, tally_of(column.counts), _big_integers(self.record, data.columns))
 
     def _column(self, batch: Batch) -> Column:
         if isinstance(batch, JsonBatch):
@@ -240,6 +247,33 @@ def convert_record(record: Record, raw: bytes, *, layout: Layout = Layout.NAMED)
     """One JSON object converted by the rules: a dict by the fields' written names, and the log of its values."""
     log = ConversionLog()
     return record.rule(layout, "").exact(raw, log), log.entries
+
+
+def _big_integers(record: Record, columns: Sequence[pa.Array]) -> frozenset[int]:
+    """The ids of the fields whose integers are not all exact as doubles, at every level.
+
+    Args:
+        record: The record type.
+        columns: The columns of its fields, in their order. The overflow may follow them.
+    """
+    return frozenset(_big_in_record(record, columns))
+
+
+def _big_in_record(record: Record, columns: Sequence[pa.Array]) -> Iterator[int]:
+    """Yields the ids of the record's own fields and of those within them."""
+    for field, column in zip(record.fields, columns, strict=False):
+        yield from _big_in(field.kind, field.id, column)
+
+
+def _big_in(kind: Kind, field_id: int, column: pa.Array) -> Iterator[int]:
+    if kind == LONG:
+        bounds = pc.min_max(column)
+        if bounds["max"].is_valid and max(-bounds["min"].as_py(), bounds["max"].as_py()) > _LARGEST_EXACT:
+            yield field_id
+    elif isinstance(kind, Array):
+        yield from _big_in(kind.item, field_id, column.flatten())
+    elif isinstance(kind, Record):
+        yield from _big_in_record(kind, [column.field(number) for number in range(len(kind.fields))])
 
 
 def _accepted(level: TypedLevel, raws: Sequence[Any], left_out: Rows) -> tuple[list[int], list[Row] | None]:

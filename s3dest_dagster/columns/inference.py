@@ -25,6 +25,7 @@ MAX_INFERRED_FIELDS = 2_000
 _LONG = "integer beyond doubles"
 _DECIMAL = "number beyond doubles"
 _NULLABLE_STRING: dict[str, Any] = {"type": ["null", "string"]}
+_UNKNOWN: dict[str, Any] = {"type": "null"}
 
 
 def json_schema_of_arrow(schema: pa.Schema) -> dict[str, Any]:
@@ -40,9 +41,9 @@ def json_schema_of_records(raws: Sequence[bytes], decimals: Iterable[FieldPath] 
     """The JSON schema of these records by the types of their values. Every field is nullable, in first-seen order.
 
     A field with integers and other numbers is a number. If neither an int64 nor a double holds all numbers of a field
-    exactly, it is a decimal, whose digits only its values show. A field that is always null is a string, and an array
-    that is always empty has strings as items. Values of other types in later records are coerced or overflow, as under
-    any schema.
+    exactly, it is a decimal, whose digits only its values show. A field that is always null, and the items of an array
+    that is always empty, have the type null: it is not known yet. Values of other types in later records are coerced or
+    overflow, as under any schema.
 
     Args:
         raws: The records.
@@ -54,6 +55,42 @@ def json_schema_of_records(raws: Sequence[bytes], decimals: Iterable[FieldPath] 
     for path in decimals:
         seen.mark_decimal(path)
     return seen.object_schema()
+
+
+def with_further_fields(known: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+    """An inferred schema with the root fields that later records have shown, and the types of fields whose type was not
+    known."""
+    fields = dict(known.get("properties") or {})
+    for name, definition in (seen.get("properties") or {}).items():
+        if fields.get(name, _UNKNOWN) == _UNKNOWN:
+            fields[name] = definition
+    return {"type": "object", **known, "properties": fields}
+
+
+def with_seen_types(declared: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
+    """A declared schema in which the fields and items whose only type is null have the types that records show.
+
+    Args:
+        declared: The declared schema.
+        seen: The schema that is inferred from records.
+    """
+    completed = dict(declared)
+    if isinstance(properties := declared.get("properties"), Mapping):
+        shown = seen.get("properties") or {}
+        completed["properties"] = {
+            name: _with_seen_type(definition, shown.get(name, {})) for name, definition in properties.items()
+        }
+    if isinstance(declared.get("items"), Mapping):
+        completed["items"] = _with_seen_type(declared["items"], seen.get("items", {}))
+    return completed
+
+
+def _with_seen_type(declared: Any, seen: Mapping[str, Any]) -> Any:
+    if not isinstance(declared, Mapping):
+        return declared
+    if declared.get("type") in ("null", ["null"]) and "type" in seen:
+        return seen
+    return with_seen_types(declared, seen)
 
 
 class _SeenTypes:
@@ -93,13 +130,15 @@ class _SeenTypes:
         return {"type": "object", "properties": {name: field.schema() for name, field in self.fields.items()}}
 
     def schema(self) -> dict[str, Any]:
-        types = _merged_types(self.types) or ["string"]
+        types = _merged_types(self.types)
+        if not types:
+            return _UNKNOWN
         schema: dict[str, Any] = {"type": ["null", *types]}
         if _has_decimals(self.types):
             schema[KEYWORD] = {}
         if "object" in types:
             schema["properties"] = self.object_schema()["properties"]
-        if "array" in types and self.items:
+        if self.items:
             schema["items"] = self.items.schema()
         return schema
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 
 from s3dest_dagster.commit.documents import registry_key
-from s3dest_dagster.commit.registry import REGISTRIES
+from s3dest_dagster.commit.registry_document import REGISTRIES
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream, stream_roots
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.errors import KeyCollisionError

@@ -1,4 +1,4 @@
-"""The registry of a stream: its owner, the templates it has landed under, and when it was last swept.
+"""The registry of a stream: its owner, its templates, its columns, and when it was last swept.
 
 A landing enters its stream before anything becomes visible, and is refused if the stream has another owner or lands
 under another template.
@@ -7,89 +7,30 @@ Must not know: what the scopes hold.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import zip_longest
 
-from s3dest_dagster.commit.documents import FORMAT_VERSION, RECREATED, DocumentKind, StreamLocation, registry_key
+from s3dest_dagster.columns.merged_columns import WrittenColumns, remembered_columns, with_live_types
+from s3dest_dagster.columns.schema_differences import Evolution
+from s3dest_dagster.columns.stream_columns import StreamColumns
+from s3dest_dagster.commit.documents import StreamLocation, registry_key
+from s3dest_dagster.commit.registry_document import REGISTRIES, StreamRegistry, UsedTemplate
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream
 from s3dest_dagster.commit.segment import Segment
-from s3dest_dagster.errors import OwnershipError, SettingsError, StorageError, TemplateError
+from s3dest_dagster.commit.written_columns import all_written_columns, columns_of_stream, text_of_columns
+from s3dest_dagster.errors import OwnershipError, PreconditionFailedError, SettingsError, StorageError, TemplateError
 from s3dest_dagster.keys import (
-    KeyTemplate,
     stream_root,
 )
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, in_parallel
-from s3dest_dagster.stream import Stream, StreamId
+from s3dest_dagster.stream import Scope, Stream, StreamId
 
-SWEEP_INTERVAL = timedelta(days=1)
-"""Landings sweep a stream at most this often."""
 _ATTEMPTS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class UsedTemplate:
-    """The settings that determine the keys of a stream's objects, as the user wrote them."""
-
-    s3_bucket_path: str
-    """The setting of this name."""
-    s3_path_format: str
-    """The setting of this name."""
-    file_name_pattern: str
-    """The setting of this name."""
-
-    @staticmethod
-    def of(template: KeyTemplate) -> UsedTemplate:
-        """The registry's form of a template."""
-        return UsedTemplate(template.bucket_path, template.path_format, template.file_name_pattern)
-
-    @property
-    def template(self) -> KeyTemplate | None:
-        """The template. None if an older version of the library allowed it and this version refuses it."""
-        try:
-            return KeyTemplate(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern)
-        except TemplateError:
-            return None
-
-    def makes_keys_of(self, template: KeyTemplate) -> bool:
-        """Whether both produce the same keys, even if they are spelled differently."""
-        return self.template is not None and self.template.tokens == template.tokens
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamRegistry:
-    """The document that all scopes of a stream share."""
-
-    format_version: int = FORMAT_VERSION
-    """Version of this format. A reader refuses a newer one."""
-    location: StreamLocation
-    """The stream that the registry belongs to, and the registry's location. A reader refuses it anywhere else."""
-    owner: str | None = None
-    """The owner, who alone may land the stream: the key of an asset with "/" between its parts, or the name that the
-    settings give. Null if the stream has none."""
-    templates: tuple[UsedTemplate, ...] = ()
-    """All templates under which a scope of the stream has landed, the current one last."""
-    recreated: bool = False
-    """Whether the registry was lost and recreated from the landed data. There may then be more templates than these."""
-    uploads_swept_at: datetime | None = None
-    """When the stream was last searched for abandoned uploads."""
-    hash_key_id: str | None = None
-    """The id of the key with which fields of the stream are hashed. It does not reveal the key. Null if no field has
-    been hashed."""
-
-    def entered(
-        self, template: UsedTemplate, owner: str | None, now: datetime, hash_key_id: str | None = None
-    ) -> StreamRegistry:
-        """This registry once the owner has landed the stream under a template, perhaps with hashed fields, and, if that
-        is due, swept it."""
-        registry = self if owner is None else replace(self, owner=owner)
-        registry = registry if hash_key_id is None else replace(registry, hash_key_id=hash_key_id)
-        if not self.templates or self.templates[-1] != template:
-            registry = replace(registry, templates=(*(each for each in self.templates if each != template), template))
-        due = self.uploads_swept_at is None or now - self.uploads_swept_at >= SWEEP_INTERVAL
-        return replace(registry, uploads_swept_at=now) if due else registry
+_RESERVE_ATTEMPTS = 50
+"""Every refused reservation means that another landing succeeded with its own."""
 
 
 def owner_of(stream: Stream, destination: S3Destination, asset: str | None = None) -> str | None:
@@ -101,11 +42,18 @@ def owner_of(stream: Stream, destination: S3Destination, asset: str | None = Non
     return stream.settings.owner or destination.owner or asset
 
 
-REGISTRIES = DocumentKind(StreamRegistry, cure=RECREATED)
-
-
 _SeenRegistry = tuple[StreamRegistry, str | None]
 """A registry as it was read or put, and its ETag. The ETag is None if there is no registry yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What `RegistryEntry.reserve` reserves."""
+
+    evolution: Evolution
+    """All columns of the stream from now on, and the record type of the landing."""
+    retyped: frozenset[int] = frozenset()
+    """The ids of the columns whose type may change only because the landing replaces the objects that have it."""
 
 
 class RegistryEntry:
@@ -113,8 +61,9 @@ class RegistryEntry:
 
     All scopes of a stream share the registry, so a stream has one template at a time: the current one. If the settings
     accept a new template, it replaces the current one. A stream that has no owner gets the first one that lands it.
-    If the registry is gone, the owner and the template are taken from the newest sync. `check` sends one request;
-    `enter` after it sends none if there is nothing to enter.
+    If the registry is gone, the owner and the template are taken from the newest sync, and the columns from all live
+    objects. `check` sends one request; `reserve` and `enter` after it send none if there is nothing to reserve or to
+    enter.
 
     Args:
         bucket: The bucket.
@@ -133,6 +82,7 @@ class RegistryEntry:
         self._root = stream_root(destination.template.literal_root, stream)
         self._seen: _SeenRegistry | None = None
         self._hash_key_id: str | None = None
+        self._big_integers: frozenset[int] = frozenset()
 
     def use_hash_key(self, key_id: str) -> None:
         """Notes the id of the key with which this landing hashes fields. Call it after `check`.
@@ -167,6 +117,73 @@ class RegistryEntry:
         roots = tuple(template.listing_root(self._stream) for template in templates if template is not None)
         return roots if len(roots) == len(templates) else ()
 
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing of the stream was ever published."""
+        return not self._current()[0].templates
+
+    @property
+    def columns(self) -> StreamColumns:
+        """All columns that the stream has or had, as last read."""
+        return columns_of_stream(self._current()[0].columns)
+
+    def reserve(self, evolve: Callable[[StreamColumns], Reservation], *, replaced: Scope | None = None) -> Evolution:
+        """Reserves the columns of a schema, so that no other landing gives their names to other fields.
+
+        Args:
+            evolve: Returns what to reserve, given all columns that the stream has or had. It is called again if another
+                landing reserves columns at the same time.
+            replaced: The scope whose objects the landing replaces, if it does.
+
+        Returns:
+            The last result of `evolve`, whose columns are now reserved.
+        """
+        for attempt in range(1, _RESERVE_ATTEMPTS + 1):
+            registry, etag = self._current() if attempt == 1 else self._read()
+            self._refuse(registry)
+            reservation = evolve(self._published_columns(registry, replaced))
+            kept = registry.retyped if replaced is not None else ()
+            reserved = replace(
+                registry,
+                columns=text_of_columns(reservation.evolution.columns, registry.columns),
+                retyped=tuple(sorted({*kept, *reservation.retyped})),
+            )
+            if reserved == registry:
+                self._seen = registry, etag
+                return reservation.evolution
+            try:
+                self._seen = reserved, self._put(reserved, etag)
+            except StorageError as error:
+                # Another landing was first, or the answer was lost. The registry as it is now decides.
+                if attempt == (_RESERVE_ATTEMPTS if isinstance(error, PreconditionFailedError) else _ATTEMPTS):
+                    raise
+            else:
+                return reservation.evolution
+        raise AssertionError("unreachable")
+
+    def _published_columns(self, registry: StreamRegistry, replaced: Scope | None) -> StreamColumns:
+        """The registry's columns. A type that a failed sync changed is taken back if there are objects with the old
+        one."""
+        columns = columns_of_stream(registry.columns)
+        if not registry.retyped:
+            return columns
+        return with_live_types(columns, registry.retyped, self.written_columns(but=replaced))
+
+    def note_big_integers(self, ids: frozenset[int]) -> None:
+        """Notes that integers which no double holds are about to land in these columns. `enter` enters it."""
+        self._big_integers |= ids
+
+    def written_columns(self, *, but: Scope | None = None) -> list[WrittenColumns]:
+        """The columns of all live objects of the stream, oldest first within each scope. Reads all scopes.
+
+        Args:
+            but: A scope to leave out.
+        """
+        found = scopes_of_stream(self._bucket, self._root)
+        others = [each for each in found if but is None or each.scope.partition != but.partition]
+        segments = [segment for each in in_parallel(FoundScope.segments, others) for segment in each]
+        return [written for segment in segments for written in all_written_columns(segment)]
+
     def enter(self, now: datetime) -> bool:
         """Enters this owner and this template.
 
@@ -183,7 +200,7 @@ class RegistryEntry:
         claimed = False
         for attempt in range(1, _ATTEMPTS + 1):
             # If the registry has changed since it was read, the put fails, and the registry is read again.
-            registry, etag = self._seen if self._seen is not None and attempt == 1 else self._read()
+            registry, etag = self._current() if attempt == 1 else self._read()
             self._refuse(registry)
             entered = self._entered(registry, now)
             if entered == registry:
@@ -201,8 +218,19 @@ class RegistryEntry:
                 return claimed
         raise AssertionError("unreachable")
 
+    def _current(self) -> _SeenRegistry:
+        """The registry as this entry last read or put it."""
+        if self._seen is None:
+            self._seen = self._read()
+        return self._seen
+
     def _entered(self, registry: StreamRegistry, now: datetime) -> StreamRegistry:
-        return registry.entered(self._used, self.owner, now, self._hash_key_id)
+        """The registry with everything that this landing enters."""
+        entered = registry.entered(self._used, self.owner, now, self._hash_key_id)
+        if not self._big_integers:
+            return entered
+        columns = columns_of_stream(registry.columns).with_big_integers(self._big_integers)
+        return replace(entered, columns=text_of_columns(columns, registry.columns))
 
     def _put(self, registry: StreamRegistry, etag: str | None) -> str:
         key, data = registry_key(self._root), REGISTRIES.encode(registry)
@@ -213,18 +241,28 @@ class RegistryEntry:
 
     def _recreated(self) -> StreamRegistry:
         """The registry for a stream that has none, because it has not landed yet or somebody deleted the registry."""
-        landed = [scope for scope in scopes_of_stream(self._bucket, self._root) if scope.seen.head.newest is not None]
-        newest = max(in_parallel(_newest_segment, landed), key=lambda each: each.sync.started_at, default=None)
-        return StreamRegistry(
-            location=StreamLocation(
-                bucket_path=self._destination.template.literal_root,
-                namespace=self._stream.namespace,
-                stream=self._stream.name,
-            ),
-            owner=newest.owner if newest is not None else None,
-            templates=(_used_by(newest),) if newest is not None else (),
-            recreated=newest is not None,
+        found = in_parallel(FoundScope.segments, scopes_of_stream(self._bucket, self._root))
+        segments = sorted((each for segments in found for each in segments), key=lambda each: each.sync.started_at)
+        if not segments:
+            return self._empty()
+        versions = [written for each in segments for written in all_written_columns(each)]
+        columns = remembered_columns(versions, str(self._stream))
+        return replace(
+            self._empty(),
+            owner=segments[-1].owner,
+            templates=(_used_by(segments[-1]),),
+            recreated=True,
+            columns=text_of_columns(columns, None) if versions else None,
         )
+
+    def _empty(self) -> StreamRegistry:
+        """The registry of a stream that has never landed."""
+        location = StreamLocation(
+            bucket_path=self._destination.template.literal_root,
+            namespace=self._stream.namespace,
+            stream=self._stream.name,
+        )
+        return StreamRegistry(location=location)
 
     def _refuse(self, registry: StreamRegistry) -> None:
         if registry.owner not in (None, self.owner):
@@ -342,12 +380,6 @@ def transfer(bucket: Bucket, destination: S3Destination, stream: StreamId, owner
 def _find(bucket: Bucket, destination: S3Destination, stream: StreamId) -> tuple[StreamRegistry, str] | None:
     root = stream_root(destination.template.literal_root, stream)
     return REGISTRIES.read(bucket.with_root(destination.template.manifest_root), root, registry_key(root))
-
-
-def _newest_segment(found: FoundScope) -> Segment:
-    name = found.seen.head.newest
-    assert name is not None, "a scope that holds objects has a segment"
-    return found.commit_log.read_segment(name)
 
 
 def _used_by(segment: Segment) -> UsedTemplate:

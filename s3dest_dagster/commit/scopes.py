@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import head_key
 from s3dest_dagster.commit.head import HEADS
+from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.errors import ManifestError
 from s3dest_dagster.keys import KeyTemplate, decode_name, encode_name, stream_root
 from s3dest_dagster.storage import Bucket, in_parallel
@@ -30,6 +31,12 @@ class FoundScope:
     @property
     def scope(self) -> Scope:
         return self.commit_log.scope
+
+    def segments(self) -> list[Segment]:
+        """The live segments, oldest first, and the segment that is decided but not yet published."""
+        head, commit_log = self.seen.head, self.commit_log
+        pending = [commit_log.read_segment(head.pending_segment)] if head.pending_segment is not None else []
+        return [*commit_log.live_segments(head), *pending]
 
 
 @dataclass(frozen=True, slots=True)

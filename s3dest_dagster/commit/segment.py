@@ -58,7 +58,7 @@ class SegmentObject(LandedObject):
     """An object of a segment: what readers need, why it was closed, and how it is published."""
 
     close_reason: str
-    """Why it was closed: `size`, `memory` or `end`."""
+    """Why it was closed: `size`, `memory`, `schema` or `end`."""
     short_row_groups: int = 0
     """Number of row groups that ended early because memory ran short."""
     upload: MultipartUpload | None = None
@@ -197,8 +197,24 @@ class SchemaChanges:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EarlierColumns:
+    """The columns of the objects that were closed before the columns of their sync changed."""
+
+    columns: str
+    """The columns, as in `SegmentSchema`."""
+    keys: tuple[str, ...]
+    """Keys of the objects."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentSchema:
     """The schema of a segment's records."""
+
+    columns: str | None = None
+    """The columns with which the objects were written, as JSON text: for each field of the source, its id, its type,
+    and its column's name. Null if there were no records."""
+    earlier: tuple[EarlierColumns, ...] = ()
+    """The columns of those objects that were written with fewer ones or narrower types."""
 
     fingerprint: str | None = None
     """SHA-256 of `avro_schema`. Null if there were no records."""

@@ -6,7 +6,7 @@ Reads the bucket and writes nothing.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from enum import Enum
@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from s3dest_dagster.batch import Lineage, State, descent
-from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.schemas import paths
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.head import MAX_RETIRED, Head
@@ -22,6 +22,7 @@ from s3dest_dagster.commit.key_owners import connector_keys
 from s3dest_dagster.commit.segment import (
     Compaction,
     Counts,
+    EarlierColumns,
     Replacement,
     Retyped,
     SchemaChanges,
@@ -32,13 +33,14 @@ from s3dest_dagster.commit.segment import (
     SyncPart,
     live_keys,
 )
+from s3dest_dagster.commit.written_columns import columns_text, written_columns
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about
 from s3dest_dagster.settings.publication import PublicationSettings
-from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
+from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
 
 FULL_SEGMENT = 16
 """Objects that a segment lists before the next segment is placed beside it instead of absorbing it."""
@@ -69,7 +71,9 @@ class StagedSync:
     counts: Counts
     """Counts of its records by outcome."""
     encoder: Encoder | None
-    """The encoder of its records. None if there were no records."""
+    """The encoder of its last records. None if there were no records."""
+    earlier: Sequence[tuple[Encoder, Sequence[str]]] = ()
+    """Other encoders of its records, each with the keys of its objects."""
     silent: bool = False
     """Whether its source did not mention the stream at all."""
     state: State | None
@@ -203,23 +207,27 @@ def _schema(staged: StagedSync, commit_log: CommitLog, head: Head) -> SegmentSch
         fingerprint=staged.encoder.fingerprint,
         avro_schema=staged.encoder.schema_text,
         json_schema=text,
-        changes=_changes(staged, staged.encoder.fingerprint, commit_log, head),
+        columns=columns_text(staged.encoder.record),
+        earlier=tuple(
+            EarlierColumns(columns=columns_text(encoder.record), keys=tuple(keys)) for encoder, keys in staged.earlier
+        ),
+        changes=_changes(staged.encoder, commit_log, head),
     )
 
 
-def _changes(staged: StagedSync, fingerprint: str, commit_log: CommitLog, head: Head) -> SchemaChanges | None:
+def _changes(encoder: Encoder, commit_log: CommitLog, head: Head) -> SchemaChanges | None:
     """How the columns differ from those of the scope's last sync that had records. None if they do not differ."""
-    if head.latest_schema is None or head.latest_schema.fingerprint == fingerprint:
+    if head.latest_schema is None or head.latest_schema.fingerprint == encoder.fingerprint:
         return None
-    before = commit_log.read_segment(head.latest_schema.segment).schema.json_schema
+    before = written_columns(commit_log.read_segment(head.latest_schema.segment))
     assert before is not None, "a segment with a fingerprint has a schema"
-    return schema_changes(json.loads(before), staged.stream.json_schema or {}, commit_log.scope.stream)
+    return schema_changes(before.record, encoder.record)
 
 
-def schema_changes(before: Mapping[str, Any], now: Mapping[str, Any], stream: StreamId) -> SchemaChanges:
-    """The differences between two JSON schemas of a stream, as changes of its columns. Nested columns have dotted
+def schema_changes(before: Record, now: Record) -> SchemaChanges:
+    """The differences between two record types of a stream, as changes of its columns. Nested columns have dotted
     paths."""
-    old, new = _column_types(before, stream), _column_types(now, stream)
+    old, new = dict(paths(before)), dict(paths(now))
     return SchemaChanges(
         added=tuple(name for name in new if name not in old),
         removed=tuple(name for name in old if name not in new),
@@ -227,10 +235,6 @@ def schema_changes(before: Mapping[str, Any], now: Mapping[str, Any], stream: St
             Retyped(name, old[name], type_) for name, type_ in new.items() if name in old and old[name] != type_
         ),
     )
-
-
-def _column_types(json_schema: Mapping[str, Any], stream: StreamId) -> dict[str, str]:
-    return dict(paths(record_type(json_schema, stream.name, stream.namespace)))
 
 
 def _state(staged: StagedSync) -> SegmentState | None:
@@ -279,5 +283,9 @@ def compaction(segment: Segment, head: Head, newest: Segment) -> Compaction:
 
 
 def _same_columns(one: Segment, other: Segment) -> bool:
-    """Whether the objects of both have the same format and schema."""
-    return one.format == other.format and one.schema.json_schema == other.schema.json_schema
+    """Whether all objects of both have the same format and columns."""
+    if one.format != other.format or one.schema.earlier or other.schema.earlier:
+        return False
+    if one.schema.columns is None or other.schema.columns is None:
+        return one.schema.json_schema == other.schema.json_schema
+    return one.schema.columns == other.schema.columns

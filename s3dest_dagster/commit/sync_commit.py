@@ -80,8 +80,8 @@ class SyncCommit:
         self._scope = scope
         self.attempt = attempt
         self._clock = clock
-        self._registry_entry = registry_entry or check_entries(bucket, destination, [landed.stream], [owner])[0]
-        self.commit_log = CommitLog.of(bucket, destination.template, landed, self._registry_entry.own_prefixes)
+        self.registry_entry = registry_entry or check_entries(bucket, destination, [landed.stream], [owner])[0]
+        self.commit_log = CommitLog.of(bucket, destination.template, landed, self.registry_entry.own_prefixes)
         self._seen = begin(self.commit_log, clock)
         entry = self.commit_log.find_sync(self._seen.head, sync.id)
         self.recorded = entry if entry is not None and entry.complete else None
@@ -94,7 +94,7 @@ class SyncCommit:
 
     def use_hash_key(self, key_id: str) -> None:
         """See `RegistryEntry.use_hash_key`."""
-        self._registry_entry.use_hash_key(key_id)
+        self.registry_entry.use_hash_key(key_id)
 
     @property
     def head(self) -> Head:
@@ -119,7 +119,7 @@ class SyncCommit:
                 stream.
         """
         segment = build_segment(staged, self._destination, self.commit_log, self.head)
-        return replace(segment, owner=self._registry_entry.owner)
+        return replace(segment, owner=self.registry_entry.owner)
 
     def publish(self, segment: Segment, *, on_decided: Callable[[], None]) -> None:
         """Decides the segment and makes it visible. An error before the decision leaves the bucket unchanged.
@@ -154,7 +154,7 @@ class SyncCommit:
 
     def _enter_registry(self, now: datetime, segment: Segment) -> int:
         """Enters the stream into the registry, and sweeps it if that is due. Returns the number of aborted uploads."""
-        if not self._registry_entry.enter(now):
+        if not self.registry_entry.enter(now):
             return 0
         own, expires = segment.upload_ids, self._destination.delete_grace_s > 0
         stream = self.commit_log.scope.stream

@@ -17,9 +17,12 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.dataset
 
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.merged_columns import merged_record
 from s3dest_dagster.dagster.asset_metadata import NAME_KEY, NAMESPACE_KEY, STREAM_KEY, scopes_of, stream_of
 from s3dest_dagster.errors import ObjectNotFoundError, SettingsError
-from s3dest_dagster.inspection.read import ScopeSnapshot, read_whole, snapshot, unified
+from s3dest_dagster.formats import table_schema
+from s3dest_dagster.inspection.read import ScopeSnapshot, read_whole, snapshot
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
@@ -100,8 +103,10 @@ class LandedScopes:
 
     scopes: Mapping[str | None, ScopeSnapshot]
     """The scopes, by partition key. None is the key of an unpartitioned stream."""
+    record: Record | None
+    """The columns of all of them together. None if none of them has any."""
     schema: pa.Schema
-    """The columns with which all of them are read."""
+    """The columns to load."""
     stream: str
     """The stream's name, for messages."""
 
@@ -131,8 +136,10 @@ class LandedScopes:
             raise _never_landed(missing, hint)
         landed = {key: scope for key, scope in by_key.items() if scope.segments}
         stream = str(next(iter(scopes.values())).stream) if scopes else "nothing"
-        schema = unified((found for scope in landed.values() if (found := scope.schema) is not None), stream)
-        return cls(landed, _select_columns(schema, columns, stream), stream)
+        written = list(dict.fromkeys(each for scope in landed.values() for each in scope.written_columns))
+        record = merged_record(written, stream) if written else None
+        schema = table_schema(record) if record is not None else pa.schema([])
+        return cls(landed, record, _select_columns(schema, columns, stream), stream)
 
     def is_outdated(self) -> bool:
         """Whether another sync of one of the scopes has been published since the manifests were read."""
@@ -140,10 +147,8 @@ class LandedScopes:
 
     def tables(self, key: str | None) -> Iterator[pa.Table]:
         """One scope's objects, each as a table of all columns."""
-        for table in self.scopes[key].tables():
-            selected = table.select([name for name in self.schema.names if name in table.column_names])
-            aligned = pa.concat_tables([self.schema.empty_table(), selected], promote_options="permissive")
-            yield aligned.select(self.schema.names).cast(self.schema)
+        for table in self.scopes[key].tables(self.record):
+            yield table.select(self.schema.names)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """All records, an object at a time."""

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import pyarrow as pa
 
+from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.formats.protocol import (
     Background,
     Content,
@@ -48,6 +49,7 @@ def format_of(settings: FormatSettings) -> Format[Any]:
 def encoder(
     settings: FormatSettings,
     stream: Stream,
+    record: Record | None = None,
     *,
     on_mismatch: OnMismatch = "overflow",
     rules: TypeRules = CONNECTOR_TYPES,
@@ -57,6 +59,7 @@ def encoder(
     Args:
         settings: The format's settings.
         stream: The stream, with its JSON schema.
+        record: The stream's columns. Default: those of its JSON schema.
         on_mismatch: What happens to a value that does not fit its declared type, in Avro and Parquet.
         rules: The types of what the schema leaves open (see `record_type`).
 
@@ -64,19 +67,25 @@ def encoder(
         SchemaError: The stream has no JSON schema, or one that cannot be understood.
         MissingExtraError: The codec is Parquet's LZO, and the extra `lzo` is not installed.
     """
-    return format_of(settings).encoder(contents_of(stream, rules), on_mismatch)
+    return format_of(settings).encoder(contents_of(stream, record, rules=rules), on_mismatch)
 
 
-def read_table(settings: FormatSettings, stream: Stream, data: Content | IO[bytes]) -> pa.Table:
+def read_table(settings: FormatSettings, columns: Stream | Record, data: Content | IO[bytes]) -> pa.Table:
     """The records of one object, in its order.
 
-    Columns have the types of the stream's current schema. If the object was written under another schema, columns that
-    it lacks are null. CSV does not distinguish an object from a text that looks like one, so such a text is read as an
+    Columns have the types of the schema that is given. If the object was written under another schema, columns that it
+    lacks are null. CSV does not distinguish an object from a text that looks like one, so such a text is read as an
     object if its field may be one. Values that nest deeper than Parquet allows (`within_parquet`) are JSON text.
+
+    Args:
+        settings: The format's settings.
+        columns: The record type of the object, or a stream with its JSON schema.
+        data: The object.
 
     Raises:
         RecordError: The content is not in this format.
         SchemaError: As for `encoder`.
     """
     content = data if isinstance(data, bytes | memoryview) else data.read()
-    return format_of(settings).read(contents_of(stream).record, content)
+    record = columns if isinstance(columns, Record) else contents_of(columns).record
+    return format_of(settings).read(record, content)

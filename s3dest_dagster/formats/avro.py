@@ -60,6 +60,8 @@ _MAGIC = b"Obj\x01"
 class Avro(Format[AvroFormat]):
     """Avro object container files."""
 
+    has_null_columns = True
+
     def encoder(self, contents: Contents, on_mismatch: OnMismatch) -> AvroEncoder:
         return AvroEncoder(self.settings, contents, on_mismatch)
 
@@ -81,7 +83,7 @@ class AvroEncoder(Encoder):
         converted = self._converter.convert(batch)
         rows = record_rows(self._record, converted.data.columns, record_ids(entropy), batch.emitted_at)
         frames = [self._frame(count, body) for count, body in blocks(rows)]
-        return Encoded(batch.num_rows, frames, sum(map(len, frames)), converted.tally)
+        return Encoded(batch.num_rows, frames, sum(map(len, frames)), converted.tally, converted.big_integers)
 
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> AvroObject:
         return AvroObject(sink, self._header(), marker)

@@ -36,6 +36,10 @@ class Csv(Text[CsvFormat]):
     def encoder(self, contents: Contents, on_mismatch: OnMismatch) -> CsvEncoder:
         return CsvEncoder(self.settings, contents)
 
+    @property
+    def has_fixed_positions(self) -> bool:
+        return self.is_flat and self.settings.column_order == "source"
+
     def parse(self, text: bytes, record: Record) -> Iterator[Line]:
         dialect = Dialect.of(self.settings)
         declared = (field.source for field in record.fields)

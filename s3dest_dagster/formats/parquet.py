@@ -21,12 +21,14 @@ from s3dest_dagster.columns.kinds import Kind, Layout
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.union import Position
+from s3dest_dagster.columns.retyping import aligned, children
 from s3dest_dagster.columns.schemas import (
     ARROW_ENVELOPE,
     avro_schema,
     emitted_at_column,
     record_id_column,
     record_ids,
+    with_field_ids,
     within_parquet,
 )
 from s3dest_dagster.formats.compression import PARQUET_CODECS
@@ -90,14 +92,14 @@ class ParquetEncoder(Encoder):
         record = within_parquet(contents.record)
         self._settings = settings
         self._converter = RecordConverter(record, layout=layout, on_mismatch=on_mismatch)
-        self._schema = pa.schema([*ARROW_ENVELOPE, *self._converter.schema])
+        self._schema = with_field_ids(pa.schema([*ARROW_ENVELOPE, *self._converter.schema]), record)
         self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(record, layout), **PROLEPTIC_CALENDAR}
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
         converted = self._converter.convert(batch)
         envelope = [record_id_column(record_ids(entropy)), emitted_at_column(batch.emitted_at)]
         data = pa.RecordBatch.from_arrays([*envelope, *converted.data.columns], schema=self._schema)
-        return Encoded(batch.num_rows, data, data.nbytes, converted.tally)
+        return Encoded(batch.num_rows, data, data.nbytes, converted.tally, converted.big_integers)
 
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> ParquetObject:
         return ParquetObject(sink, self._settings, self._schema, self._metadata)
@@ -281,54 +283,25 @@ def _branch(schema: Any, kind: Kind, path: str) -> Any:
 def _read(record: Record, content: Content) -> pa.Table:
     table = pq.read_table(BytesIO(without_lzo(content) if is_lzo(content) else content))
     if not _has_members(table.schema):
-        return _retyped_table(table, schema_of(record))
+        return aligned(table, schema_of(record))
     integers = pa.schema([field.with_type(integer_type(field.type)) for field in table.schema])
-    batches = _retyped_table(table, integers).to_batches(ROWS_AT_ONCE)
+    batches = aligned(table, integers).to_batches(ROWS_AT_ONCE)
     rows = (row for batch in batches for row in batch.to_pylist())
     return table_of_rows(record, (named_record(record, record, row, MemberBranches()) for row in rows))
-
-
-def _retyped_table(table: pa.Table, target: pa.Schema) -> pa.Table:
-    """The table's columns in the types of `target`. A column that the table lacks is null."""
-    columns = [
-        pa.chunked_array([retyped(chunk, field.type) for chunk in table.column(field.name).chunks], field.type)
-        if field.name in table.column_names
-        else pa.nulls(len(table), field.type)
-        for field in target
-    ]
-    return pa.Table.from_arrays(columns, schema=target)
-
-
-def retyped(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """The column in another type."""
-    # Nested columns are cast level by level, since Arrow's own cast damages lists of nulls.
-    if column.type == kind:
-        return column
-    if pa.types.is_struct(kind) and pa.types.is_struct(column.type):
-        children = [retyped(column.field(child.name), child.type) for child in _children(kind)]
-        return pa.StructArray.from_arrays(children, fields=_children(kind), mask=column.is_null())
-    if pa.types.is_list(kind) and pa.types.is_list(column.type):
-        ends = pa.array(column.offsets.to_numpy())
-        return pa.ListArray.from_arrays(ends, retyped(column.values, kind.value_type), kind, mask=column.is_null())
-    return column.cast(kind)
 
 
 def _has_members(fields: Iterable[pa.Field]) -> bool:
     """Whether any union has the connector's layout."""
     return any(
-        field.name == "member0" or (pa.types.is_nested(field.type) and _has_members(_children(field.type)))
+        field.name == "member0" or (pa.types.is_nested(field.type) and _has_members(children(field.type)))
         for field in fields
     )
-
-
-def _children(kind: pa.DataType) -> list[pa.Field]:
-    return [kind.field(number) for number in range(kind.num_fields)]
 
 
 def integer_type(kind: pa.DataType) -> pa.DataType:
     """The type with integers in place of temporal values, since Python's own types cannot hold all such values."""
     if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(integer_type(field.type)) for field in _children(kind)])
+        return pa.struct([field.with_type(integer_type(field.type)) for field in children(kind)])
     if pa.types.is_list(kind):
         return pa.list_(kind.value_field.with_type(integer_type(kind.value_type)))
     if pa.types.is_date32(kind):

@@ -16,6 +16,7 @@ from s3dest_dagster.batch import Batch, Tally
 from s3dest_dagster.columns.diagnostics import Diagnostic, column_diagnostics
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.names import OVERFLOW_NAMES
 from s3dest_dagster.columns.schemas import avro_schema_text, fingerprint
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.settings.formats import CONNECTOR_TYPES, FormatSettings, TypeRules
@@ -54,15 +55,20 @@ class Contents:
 
     record: Record
     properties: tuple[str, ...]
-    """The names of the schema's root properties, in the schema's order."""
+    """The source's names of the root level, those of the record's columns first."""
     schema_text: str
     """The Avro schema of the records, as canonical JSON text."""
     fingerprint: str
     """SHA-256 of `schema_text`. If two fingerprints are equal, the objects have equal columns."""
 
 
-def contents_of(stream: Stream, rules: TypeRules = CONNECTOR_TYPES) -> Contents:
+def contents_of(stream: Stream, record: Record | None = None, *, rules: TypeRules = CONNECTOR_TYPES) -> Contents:
     """The contents of the stream's objects.
+
+    Args:
+        stream: The stream, with its JSON schema.
+        record: The stream's columns. Default: those of its JSON schema.
+        rules: The types of what the schema leaves open (see `record_type`).
 
     Raises:
         SchemaError: The stream has no JSON schema, or one that cannot be understood (see `record_type`).
@@ -72,8 +78,9 @@ def contents_of(stream: Stream, rules: TypeRules = CONNECTOR_TYPES) -> Contents:
             f"Stream {str(stream.id)!r} has no JSON schema. Declare one, or have it taken from the first batch.",
             stream=str(stream.id),
         )
-    record = record_type(stream.json_schema, stream.name, stream.namespace, rules)
-    properties = tuple(stream.json_schema.get("properties") or ())
+    record = record or record_type(stream.json_schema, stream.name, stream.namespace, rules)
+    declared = stream.json_schema.get("properties") or ()
+    properties = (*(field.source for field in record.fields), *sorted(OVERFLOW_NAMES.intersection(declared)))
     return Contents(record, properties, avro_schema_text(record), fingerprint(record))
 
 
@@ -87,6 +94,8 @@ class Encoded:
     nbytes: int
     """The memory that the payload uses."""
     tally: Tally = field(default_factory=Tally)
+    big_integers: frozenset[int] = frozenset()
+    """The ids of the integer columns with values that a double cannot hold, in formats whose columns have types."""
 
 
 class ObjectWriter(Protocol):
@@ -118,8 +127,13 @@ class Encoder(ABC):
 
     def __init__(self, settings: FormatSettings, contents: Contents) -> None:
         self.extension = settings.extension
+        self.record = contents.record
         self.schema_text = contents.schema_text
         self.fingerprint = contents.fingerprint
+
+    def continues(self, other: Encoder) -> bool:
+        """Whether its batches can follow those of another encoder in one object."""
+        return other is self
 
     @abstractmethod
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
@@ -150,6 +164,8 @@ class Format(ABC, Generic[Settings]):
     The defaults here suit a format whose columns have types.
     """
 
+    has_null_columns: ClassVar[bool] = False
+    """Whether a field whose only declared type is null gets a column."""
     row_group_setting: ClassVar[str] = ""
     """The setting for the size, in MB of 2²⁰, of the rows held back in memory. Empty if no rows are held back."""
 
@@ -167,6 +183,11 @@ class Format(ABC, Generic[Settings]):
         Raises:
             RecordError: The content is not in this format.
         """
+
+    @property
+    def has_fixed_positions(self) -> bool:
+        """Whether readers find columns by their positions, so that a column stays when its property is gone."""
+        return False
 
     def check_installed(self) -> None:
         """Raises MissingExtraError if the settings need an optional package that is not installed."""

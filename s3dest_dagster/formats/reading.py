@@ -30,8 +30,6 @@ from s3dest_dagster.columns.schemas import (
     emitted_at_column,
     within_parquet,
 )
-from s3dest_dagster.formats.protocol import contents_of
-from s3dest_dagster.stream import Stream
 
 Line = tuple[str, int, bytes]
 """A record of a text format: its id, its emission time, and its JSON text."""
@@ -39,9 +37,9 @@ Line = tuple[str, int, bytes]
 ROWS_AT_ONCE = 10_000
 
 
-def table_schema(stream: Stream) -> pa.Schema:
-    """The columns that `read_table` returns for this stream. Raises SchemaError like `encoder`."""
-    return schema_of(within_parquet(contents_of(stream).record))
+def table_schema(record: Record) -> pa.Schema:
+    """The columns that `read_table` returns for this record type."""
+    return schema_of(within_parquet(record))
 
 
 def schema_of(record: Record) -> pa.Schema:

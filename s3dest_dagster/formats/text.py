@@ -64,6 +64,9 @@ class TextEncoder(Encoder, Generic[TextSettings]):
         self._settings = settings
         self._is_flat = settings.flattening is Flattening.ROOT
 
+    def continues(self, other: Encoder) -> bool:
+        return isinstance(other, type(self)) and other.header == self.header
+
     @abstractmethod
     def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
         """The lines of a batch's records, which are given as JSON texts. There is at least one record."""

@@ -26,13 +26,32 @@ from s3dest_dagster.formats import Encoded, Encoder, run_now
 _BYTES_PER_WORKER = 8 << 20
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedBatch:
+    """A batch in its encoded form, with everything that is needed to encode it again in another way."""
+
+    encoder: Encoder
+    batch: Batch
+    entropy: bytes
+    encoded: Encoded
+
+    @staticmethod
+    def of(encoder: Encoder, batch: Batch, entropy: bytes) -> EncodedBatch:
+        """Encodes a batch."""
+        return EncodedBatch(encoder, batch, entropy, encoder.encode(batch, entropy))
+
+    def encoded_by(self, encoder: Encoder) -> EncodedBatch:
+        """The batch in the form of this encoder."""
+        return self if encoder.continues(self.encoder) else EncodedBatch.of(encoder, self.batch, self.entropy)
+
+
 @dataclass(slots=True)
 class _Job:
     """A batch that is being encoded."""
 
     queue: StreamQueue
-    encode: Callable[[], Encoded]
-    encoded: Future[Encoded]
+    encode: Callable[[], EncodedBatch]
+    encoded: Future[EncodedBatch]
     nbytes: int
 
     def encode_here(self) -> bool:
@@ -62,16 +81,16 @@ class EncodeQueue:
         self._jobs: deque[_Job] = deque()
         self._nbytes = 0
 
-    def stream_queue(self, deliver: Callable[[Encoded], None]) -> StreamQueue:
+    def stream_queue(self, deliver: Callable[[EncodedBatch], None]) -> StreamQueue:
         """A queue for one landing, whose encoded batches are passed to `deliver`."""
         return StreamQueue(self, deliver)
 
     def append(self, queue: StreamQueue, encoder: Encoder, batch: Batch, entropy: bytes) -> None:
         """Adds a batch, and delivers the oldest batches until the data in progress is within the limits."""
         if self._threads is None or encoder.holds_lock:
-            queue.deliver(encoder.encode(batch, entropy))
+            queue.deliver(EncodedBatch.of(encoder, batch, entropy))
             return
-        encode = partial(encoder.encode, batch, entropy)
+        encode = partial(EncodedBatch.of, encoder, batch, entropy)
         self._jobs.append(_Job(queue, encode, self._threads.submit(encode), batch.nbytes))
         self._nbytes += batch.nbytes
         while len(self._jobs) > self._max_batches or self._nbytes > self._max_bytes:
@@ -110,7 +129,7 @@ class StreamQueue:
     """One landing's batches in the `EncodeQueue`. An error is raised to the landing whose batch caused it, even if
     another landing's call delivered that batch."""
 
-    def __init__(self, queue: EncodeQueue, deliver: Callable[[Encoded], None]) -> None:
+    def __init__(self, queue: EncodeQueue, deliver: Callable[[EncodedBatch], None]) -> None:
         self._queue = queue
         self._failure: Exception | None = None
         self.deliver = deliver
@@ -129,7 +148,7 @@ class StreamQueue:
         """Drops all batches that are not delivered yet."""
         self._queue.cancel(self)
 
-    def deliver_result(self, encoded: Future[Encoded]) -> None:
+    def deliver_result(self, encoded: Future[EncodedBatch]) -> None:
         """Delivers a batch, and stores its error for this queue's next call. After an error nothing is delivered."""
         if self._failure is not None:
             return

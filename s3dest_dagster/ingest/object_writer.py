@@ -40,6 +40,9 @@ class CloseReason(StrEnum):
     MEMORY = "memory"
     """The open objects held more than the memory budget allows, and this one held the most. `MemoryBudget.hold`
     chooses the object. `RollingObjectWriter.spill` closes it, unless it can end a row group early instead."""
+    SCHEMA = "schema"
+    """The next records have other columns. `RollingObjectWriter.append` finds that they were encoded by another
+    encoder."""
     END = "end"
     """There are no more records, or a checkpoint is due. `RollingObjectWriter.finish` decides this."""
 
@@ -49,6 +52,7 @@ class _OpenObject:
     """The object that is being written."""
 
     upload: Upload
+    encoder: Encoder
     writer: ObjectWriter
     rows: int = 0
     short_row_groups: int = 0
@@ -74,9 +78,8 @@ class RollingObjectWriter:
     group early or, if that does not help, the object.
     """
 
-    def __init__(self, target: Target, encoder: Encoder, keys: KeyAllocator, segment: str) -> None:
+    def __init__(self, target: Target, keys: KeyAllocator, segment: str) -> None:
         self._target = target
-        self._encoder = encoder
         self._keys = keys
         self._bucket = target.bucket.with_data_headers(headers_of_data(target.destination))
         self._metadata = {**(target.destination.object_metadata or {}), SYNC_METADATA: segment}
@@ -86,6 +89,8 @@ class RollingObjectWriter:
         self._closed: list[Callable[[], SegmentObject]] = []
         self._closed_bytes = 0
         self._failure: Exception | None = None
+        self.encoders: dict[Encoder, list[str]] = {}
+        """The keys of the closed objects of each encoder."""
 
     @property
     def bytes(self) -> int:
@@ -97,10 +102,19 @@ class RollingObjectWriter:
         """Objects begun so far."""
         return len(self._uploads)
 
-    def append(self, encoded: Encoded) -> None:
-        """Writes a batch, and closes the object if it is full. Also raises the error of an earlier `spill`."""
+    def append(self, encoded: Encoded, encoder: Encoder) -> None:
+        """Writes a batch, and closes the object if it is full. Also raises the error of an earlier `spill`.
+
+        Args:
+            encoded: The batch.
+            encoder: The encoder that encoded it. If it does not continue that of the open object, the batch begins the
+                next object.
+        """
         self._raise_failure()
-        current = self._open or self._open_next()
+        if self._open is not None and not encoder.continues(self._open.encoder):
+            self._close(CloseReason.SCHEMA)
+        current = self._open or self._open_next(encoder)
+        current.encoder = encoder
         current.writer.append(encoded)
         current.rows += encoded.rows
         if current.upload.size >= self._object_bytes:
@@ -145,13 +159,12 @@ class RollingObjectWriter:
         if self._failure is not None:
             raise self._failure
 
-    def _open_next(self) -> _OpenObject:
+    def _open_next(self, encoder: Encoder) -> _OpenObject:
         upload = _new_upload(self._target, self._bucket, self._keys.next_key(), self._metadata)
         self._uploads.append(upload)
         marker = self._target.entropy(_MARKER_BYTES)
-        self._open = _OpenObject(
-            upload, self._encoder.open(upload.write, marker, self._target.encoding.run_in_background)
-        )
+        writer = encoder.open(upload.write, marker, self._target.encoding.run_in_background)
+        self._open = _OpenObject(upload, encoder, writer)
         return self._open
 
     def _close(self, reason: CloseReason) -> None:
@@ -160,6 +173,7 @@ class RollingObjectWriter:
             return
         current.writer.close()
         current.upload.finish()
+        self.encoders.setdefault(current.encoder, []).append(current.upload.key)
         self._closed_bytes += current.upload.size
         self._closed.append(partial(_segment_object, current.upload, current.rows, reason, current.short_row_groups))
 

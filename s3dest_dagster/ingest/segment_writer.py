@@ -5,9 +5,8 @@ Nothing is visible yet. It must not know when a segment ends, nor how it is deci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime
 from io import RawIOBase
 from typing import Any
@@ -17,16 +16,17 @@ import pyarrow.ipc
 from isal.isal_zlib import adler32, crc32
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, BadRecord, Batch, Lineage, State, Tally
-from s3dest_dagster.columns.inference import json_schema_of_arrow, json_schema_of_records
 from s3dest_dagster.commit.documents import quarantine_key, segment_name
 from s3dest_dagster.commit.segment import Counts, Segment, SegmentObject
 from s3dest_dagster.commit.segment_builder import StagedSync, replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit
 from s3dest_dagster.errors import CommitError
-from s3dest_dagster.formats import Encoded, Encoder, encoder
+from s3dest_dagster.formats import Encoder
+from s3dest_dagster.ingest.encode_queue import EncodedBatch
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.object_writer import Quarantine, RollingObjectWriter
 from s3dest_dagster.ingest.receipt import Progress
+from s3dest_dagster.ingest.stream_schema import StreamSchema
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.printable import amount
 from s3dest_dagster.stream import Scope, Stream, Sync
@@ -38,8 +38,8 @@ _MAX_JOINED_BYTES = 2 * TARGET_BATCH_BYTES
 class SyncWriter:
     """Stages the records of one sync, a segment at a time.
 
-    The first batch determines the encoder, and the schema of a stream that declares none. The first object creates the
-    key allocator. Encoder and allocator serve all segments of the sync. Use it from one thread only.
+    `StreamSchema` provides the encoders. The first object creates the key allocator. Both serve all segments of the
+    sync. Use it from one thread only.
 
     Args:
         stream: The stream, with its name as in the source.
@@ -49,18 +49,25 @@ class SyncWriter:
     def __init__(
         self, target: Target, stream: Stream, scope: Scope, sync: Sync, commit: SyncCommit, *, keys_distinct: bool
     ) -> None:
-        self.stream = stream
         self._target = target
         self._scope = scope
         self._sync = sync
         self._commit = commit
         self._keys_distinct = keys_distinct
-        self._encoder: Encoder | None = None
+        self._replaces = replaces_scope(target.destination, stream, scope)
+        self._schema = StreamSchema(
+            target.destination, stream, commit.registry_entry, commit.commit_log.scope, replaces=self._replaces
+        )
         self._keys: KeyAllocator | None = None
         self._finished = Progress()
         self._segments = 0
         self.segment = self._new_segment()
         """The segment that is being written."""
+
+    @property
+    def stream(self) -> Stream:
+        """The stream. Its schema is the inferred one if it declares none."""
+        return self._schema.stream
 
     @property
     def progress(self) -> Progress:
@@ -74,9 +81,11 @@ class SyncWriter:
 
     def append(self, batch: Batch) -> None:
         """Stages the next records. Also raises what encoding or uploading an earlier batch raised."""
-        if self._encoder is None:
-            self._encoder = self._new_encoder(batch)
-        self.segment.append(batch, self._encoder)
+        if self._schema.is_changed_by(batch):
+            self.segment.drain()
+            self._schema.adapt(batch)
+        assert self._schema.encoder is not None, "the schema is adapted to the first batch"
+        self.segment.append(batch, self._schema.encoder)
 
     def finish(self, *, complete: bool, mentioned: bool, state: State | None, origin: Lineage | None) -> Segment:
         """Uploads everything that is left. Returns the segment to decide. The arguments are the fields of
@@ -93,7 +102,8 @@ class SyncWriter:
             quarantine=quarantine,
             next_part_number=(self._keys or self._commit.head).next_part_number,
             counts=counts,
-            encoder=self._encoder,
+            encoder=self._schema.encoder,
+            earlier=[each for each in self.segment.encoders.items() if each[0] is not self._schema.encoder],
             silent=not mentioned,
             state=state,
             uploads_started_after=self.segment.since,
@@ -111,32 +121,20 @@ class SyncWriter:
         name = segment_name(self._sync.id, self._commit.attempt, self._segments)
         self._segments += 1
         quarantine = Quarantine(self._target, self._scope, quarantine_key(self._commit.commit_log.root, name), name)
-        return SegmentWriter(name, self._target, self._scope, quarantine, self._new_object_writer)
-
-    def _new_encoder(self, batch: Batch) -> Encoder:
-        if self.stream.json_schema is None:
-            self.stream = replace(self.stream, json_schema=_inferred_schema(batch))
-        destination = self._target.destination
-        return encoder(
-            destination.format,
-            self.stream,
-            on_mismatch=destination.on_type_mismatch,
-            rules=destination.type_rules,
-        )
+        return SegmentWriter(name, self._target, self._scope, quarantine, self._schema, self._new_object_writer)
 
     def _new_object_writer(self, segment: str) -> RollingObjectWriter:
-        assert self._encoder is not None, "a batch that was encoded has its encoder"
         if self._keys is None:
             self._keys = KeyAllocator(
                 self._target,
                 self._commit.commit_log.scope,
                 self._sync,
                 self._commit.head,
-                extension=self._encoder.extension,
-                replaces=replaces_scope(self._target.destination, self.stream, self._scope),
+                extension=self._target.destination.format.extension,
+                replaces=self._replaces,
                 keys_distinct=self._keys_distinct,
             )
-        return RollingObjectWriter(self._target, self._encoder, self._keys, segment)
+        return RollingObjectWriter(self._target, self._keys, segment)
 
 
 class SegmentWriter:
@@ -148,6 +146,7 @@ class SegmentWriter:
         target: Target,
         scope: Scope,
         quarantine: Quarantine,
+        schema: StreamSchema,
         new_object_writer: Callable[[str], RollingObjectWriter],
     ) -> None:
         self.name = name
@@ -158,6 +157,7 @@ class SegmentWriter:
         self._target = target
         self._scope = scope
         self._quarantine = quarantine
+        self._schema = schema
         self._new_object_writer = new_object_writer
         self._objects: RollingObjectWriter | None = None
         self._queue = target.encoding.stream_queue(self._write)
@@ -181,6 +181,11 @@ class SegmentWriter:
         return self._objects.bytes if self._objects is not None else 0
 
     @property
+    def encoders(self) -> Mapping[Encoder, Sequence[str]]:
+        """The keys of the closed objects of each encoder."""
+        return self._objects.encoders if self._objects is not None else {}
+
+    @property
     def content(self) -> str:
         """The checksum of the records so far (see `ContentChecksum`)."""
         return self._content.text
@@ -196,10 +201,16 @@ class SegmentWriter:
         self._content.update(batch)
         self._queue.append(encoder, batch, self._target.entropy(_ID_BYTES * batch.num_rows))
 
-    def _write(self, encoded: Encoded) -> None:
+    def drain(self) -> None:
+        """Writes all batches that are being encoded. Raises as `append` does."""
+        self._queue.drain()
+
+    def _write(self, batch: EncodedBatch) -> None:
+        batch = self._schema.in_final_form(batch)
+        encoded = batch.encoded
         if self._objects is None:
             self._objects = self._new_object_writer(self.name)
-        self._objects.append(encoded)
+        self._objects.append(encoded, batch.encoder)
         self._encoded_rows += encoded.rows
         self._tally += encoded.tally
 
@@ -295,10 +306,3 @@ class _Sink(RawIOBase):
     def write(self, data: Any) -> int:
         self._pass_on(data)
         return len(data)
-
-
-def _inferred_schema(batch: Batch) -> Mapping[str, Any]:
-    """Infers the JSON schema of a stream that declares none, from its first batch."""
-    if isinstance(batch, ArrowBatch):
-        return json_schema_of_arrow(batch.data.schema)
-    return json_schema_of_records(batch.raws, batch.decimals)

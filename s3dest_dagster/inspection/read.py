@@ -5,22 +5,25 @@ The columns are the same in every format: the envelope, then the schema's fields
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol, TypeVar
 
-import msgspec
 import pyarrow as pa
 from isal.isal_zlib import crc32
 
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.merged_columns import WrittenColumns, merged_record, readable_record
+from s3dest_dagster.columns.retyping import aligned
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.segment import LandedObject, LandedSync, Segment
+from s3dest_dagster.commit.written_columns import all_written_columns, written_columns
 from s3dest_dagster.errors import ObjectNotFoundError, ObjectReplacedError, SchemaError, StorageError
 from s3dest_dagster.formats import read_table, table_schema
 from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.settings.formats import FormatSettings, format_class
 from s3dest_dagster.storage import Bucket, crc32_text
-from s3dest_dagster.stream import Scope, Stream
+from s3dest_dagster.stream import Scope
 
 _ATTEMPTS = 3
 
@@ -65,38 +68,40 @@ class ScopeSnapshot:
         ]
 
     @property
-    def schema(self) -> pa.Schema | None:
-        """The columns of all objects. None if nothing was ever landed, an empty schema if no records were.
+    def written_columns(self) -> list[WrittenColumns]:
+        """The columns with which the objects were written, oldest first, each once."""
+        return list(dict.fromkeys(each for segment in self.segments for each in all_written_columns(segment)))
+
+    @property
+    def record(self) -> Record | None:
+        """The columns of all objects together. None if no records were ever landed, and no schema was declared.
 
         Raises:
-            SchemaError: A field has types that no single type can hold.
+            SchemaError: A column has types that no single type can hold.
         """
-        if not self.segments:
-            return None
-        schemas = {
-            each.schema.fingerprint: stream_of(each) for each in self.segments if each.schema.json_schema is not None
-        }
-        return unified(map(table_schema, schemas.values()), str(self.commit_log.scope))
+        written = self.written_columns
+        return merged_record(written, str(self.commit_log.scope)) if written else None
 
-    def tables(self, *, any_columns: bool = False) -> Iterator[pa.Table]:
-        """Yields the records, one table per object, each compared with the manifest.
+    def tables(self, record: Record | None = None) -> Iterator[pa.Table]:
+        """Yields the records, one table per object, each compared with the manifest. All tables have the same columns.
 
         If an object is gone because another sync has been published, the records of that sync are yielded instead,
         provided that nothing was yielded yet and the columns are the same. Rows of two generations are never mixed.
 
         Args:
-            any_columns: Whether the other sync may have different columns.
+            record: The columns of the tables. Default: those of all objects, also if another sync has changed them.
 
         Raises:
             ObjectNotFoundError, ObjectReplacedError: An object was deleted or replaced, and the records of another sync
             cannot be yielded instead.
         """
-        snapshot = self
+        snapshot, columns = self, record or self.record
         for attempt in range(1, _ATTEMPTS + 1):
             has_yielded = False
             try:
                 for each in snapshot.objects:
-                    table = snapshot._table_of(each)
+                    assert columns is not None, "a scope with objects has columns"
+                    table = snapshot._table_of(each, columns)
                     has_yielded = True
                     yield table
                 return
@@ -104,7 +109,9 @@ class ScopeSnapshot:
                 if has_yielded or attempt == _ATTEMPTS or not snapshot.is_outdated():
                     raise
                 newer = _snapshot_of(snapshot.commit_log)
-                if not any_columns and newer.schema != snapshot.schema:
+                if record is None:
+                    columns = newer.record
+                elif newer.record != snapshot.record:
                     raise
                 snapshot = newer
 
@@ -113,11 +120,25 @@ class ScopeSnapshot:
         now = self.commit_log.read_head()
         return now.etag != self.seen.etag or now.head.pending_segment is not None
 
-    def _table_of(self, each: LiveObject) -> pa.Table:
+    def _table_of(self, each: LiveObject, columns: Record) -> pa.Table:
         found = self.commit_log.bucket.get(each.item.key)
         if found is None or not is_promised(each.item, *found):
             raise self._changed(each, replaced=found is not None)
-        return read_table(format_of(each.segment), stream_of(each.segment), found[0])
+        written = written_columns(each.segment, each.item.key)
+        assert written is not None, "a segment with objects has columns"
+        table = read_table(format_of(each.segment), readable_record(written, columns), found[0])
+        try:
+            return aligned(table, table_schema(columns))
+        except pa.ArrowException as error:
+            raise self._unlike(each, error) from error
+
+    def _unlike(self, each: LiveObject, error: Exception) -> SchemaError:
+        scope, uri = self.commit_log.scope, self.commit_log.bucket.uri(each.item.key)
+        return SchemaError(
+            f"{uri} cannot be read together with the other objects of {scope}, since its columns have other types: "
+            f"{error}. Land the scope anew by a full refresh, or read its objects one by one.",
+            stream=str(scope.stream),
+        )
 
     def _changed(self, each: LiveObject, *, replaced: bool) -> StorageError:
         scope, uri = self.commit_log.scope, self.commit_log.bucket.uri(each.item.key)
@@ -161,13 +182,13 @@ def live_objects(bucket: Bucket, template: KeyTemplate, scope: Scope) -> list[Li
 
 def read_tables(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Iterator[pa.Table]:
     """Yields the scope's records of one generation, one table per object (see `ScopeSnapshot.tables`)."""
-    return snapshot(bucket, template, scope).tables(any_columns=True)
+    return snapshot(bucket, template, scope).tables()
 
 
 def read_scope(bucket: Bucket, template: KeyTemplate, scope: Scope) -> pa.Table | None:
-    """All records of the scope as one table. None if it holds no records. Fields that older syncs lack are null."""
-    tables = read_whole(lambda: snapshot(bucket, template, scope), lambda found: list(found.tables(any_columns=True)))
-    return pa.concat_tables(tables, promote_options="permissive") if tables else None
+    """All records of the scope as one table. None if it holds no records. Columns that older syncs lack are null."""
+    tables = read_whole(lambda: snapshot(bucket, template, scope), lambda found: list(found.tables()))
+    return pa.concat_tables(tables) if tables else None
 
 
 def read_whole(look: Callable[[], Looked], read: Callable[[Looked], Read]) -> Read:
@@ -182,35 +203,8 @@ def read_whole(look: Callable[[], Looked], read: Callable[[Looked], Read]) -> Re
     raise AssertionError("unreachable")
 
 
-def unified(schemas: Iterable[pa.Schema], what: str) -> pa.Schema:
-    """The columns of all schemas, with the wider type if types differ.
-
-    Raises:
-        SchemaError: There is no type that can hold both. The error names `what`.
-    """
-    try:
-        return pa.unify_schemas([pa.schema([]), *schemas], promote_options="permissive")
-    except pa.ArrowException as error:
-        raise SchemaError(
-            f"{what} cannot be read as one table, since its syncs had different schemas: {error}. Land it anew by a "
-            "full refresh, or read its objects one by one.",
-            stream=what,
-        ) from error
-
-
 def format_of(segment: Segment) -> FormatSettings:
     """The settings of the format in which the segment's objects were written."""
     kind = format_class(segment.format["format_type"])
     known = {each.name for each in fields(kind)}
     return kind(**{name: value for name, value in segment.format.items() if name in known})
-
-
-def stream_of(segment: Segment) -> Stream:
-    """The stream as it was when the segment was written."""
-    schema = msgspec.json.decode(segment.schema.json_schema) if segment.schema.json_schema is not None else None
-    return Stream(
-        name=segment.location.stream,
-        namespace=segment.location.namespace,
-        json_schema=schema,
-        sync_mode=segment.sync.mode,  # type: ignore[arg-type]
-    )

@@ -15,9 +15,10 @@ from isal.isal_zlib import crc32
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.key_owners import unowned_keys
 from s3dest_dagster.commit.segment import Counts, LandedObject, SchemaChanges, Segment
+from s3dest_dagster.commit.written_columns import written_columns
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import read_table
-from s3dest_dagster.inspection.read import format_of, stream_of
+from s3dest_dagster.inspection.read import format_of
 from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.connection import is_aws
@@ -214,4 +215,6 @@ def _read_problem(bucket: Bucket, entry: _Entry) -> str:
 def _rows(entry: _Entry, content: bytes) -> int:
     if entry.segment is None:
         return content.count(b"\n")
-    return len(read_table(format_of(entry.segment), stream_of(entry.segment), content))
+    written = written_columns(entry.segment, entry.item.key)
+    assert written is not None, "a segment with objects has columns"
+    return len(read_table(format_of(entry.segment), written.record, content))

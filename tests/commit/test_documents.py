@@ -15,7 +15,7 @@ from servers import S3Server
 from s3dest_dagster.commit.commit_log import SYNC_MARKS
 from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind
 from s3dest_dagster.commit.head import HEADS
-from s3dest_dagster.commit.registry import REGISTRIES
+from s3dest_dagster.commit.registry_document import REGISTRIES
 from s3dest_dagster.commit.segment import SEGMENTS
 from s3dest_dagster.errors import ManifestError
 from s3dest_dagster.ingest.landing import land

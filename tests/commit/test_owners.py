@@ -11,7 +11,7 @@ from land_and_read import batches_of, destination, ids_by_listing, stream, sync,
 from servers import S3Server
 
 from s3dest_dagster.commit.documents import registry_key
-from s3dest_dagster.commit.registry import REGISTRIES
+from s3dest_dagster.commit.registry_document import REGISTRIES
 from s3dest_dagster.errors import OwnershipError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.streams import landing_streams

@@ -12,7 +12,8 @@ from land_and_read import START, batches_of, data_keys, destination, ids_by_list
 from servers import S3Server
 
 from s3dest_dagster.commit.documents import registry_key
-from s3dest_dagster.commit.registry import REGISTRIES, SWEEP_INTERVAL, RegistryEntry
+from s3dest_dagster.commit.registry import RegistryEntry
+from s3dest_dagster.commit.registry_document import REGISTRIES, SWEEP_INTERVAL
 from s3dest_dagster.errors import ManifestError, TemplateError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.streams import landing_streams

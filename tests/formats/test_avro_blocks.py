@@ -22,9 +22,10 @@ from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import BOOLEAN, NULL, STRING
 from s3dest_dagster.columns.kinds.union import Union
+from s3dest_dagster.columns.retyping import retyped
 from s3dest_dagster.columns.schemas import avro_schema, record_ids
 from s3dest_dagster.formats.avro import BLOCK_BYTES, blocks, record_rows, varint
-from s3dest_dagster.formats.parquet import integer_type, retyped
+from s3dest_dagster.formats.parquet import integer_type
 
 
 def _rows_and_record(properties, records):

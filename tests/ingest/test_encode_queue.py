@@ -11,8 +11,8 @@ import pytest
 from land_and_read import PLAIN_JSONL, batch_of, stream, users
 
 from s3dest_dagster.errors import RecordError
-from s3dest_dagster.formats import Encoded, encoder
-from s3dest_dagster.ingest.encode_queue import EncodeQueue, StreamQueue
+from s3dest_dagster.formats import encoder
+from s3dest_dagster.ingest.encode_queue import EncodedBatch, EncodeQueue, StreamQueue
 from s3dest_dagster.settings.formats import AvroFormat, ParquetFormat
 
 _LONG_S = 60
@@ -38,12 +38,12 @@ def append(own: StreamQueue, *numbers: int) -> None:
         own.append(_COLUMNS, batch_of(users(number, number)), bytes(16))
 
 
-def ids(delivered: list[Encoded]) -> list[int]:
-    return [each for encoded in delivered for each in encoded.payload["id"].to_pylist()]  # type: ignore[call-overload,union-attr]
+def ids(delivered: list[EncodedBatch]) -> list[int]:
+    return [each for batch in delivered for each in batch.encoded.payload["id"].to_pylist()]  # type: ignore[call-overload,union-attr]
 
 
 def test_a_waiting_thread_encodes_batches_that_no_other_thread_has_begun() -> None:
-    delivered: list[Encoded] = []
+    delivered: list[EncodedBatch] = []
     with busy_queue() as queue:
         own = queue.stream_queue(delivered.append)
         append(own, 0, 1, 2, 3, 4)
@@ -52,7 +52,7 @@ def test_a_waiting_thread_encodes_batches_that_no_other_thread_has_begun() -> No
 
 
 def test_a_batch_beyond_the_bound_is_delivered_before_the_next_is_added() -> None:
-    delivered: list[Encoded] = []
+    delivered: list[EncodedBatch] = []
     with busy_queue() as queue:
         own = queue.stream_queue(delivered.append)
         append(own, 0, 1, 2, 3)
@@ -61,7 +61,7 @@ def test_a_batch_beyond_the_bound_is_delivered_before_the_next_is_added() -> Non
 
 
 def test_an_error_is_raised_to_the_stream_whose_batch_caused_it() -> None:
-    delivered: list[Encoded] = []
+    delivered: list[EncodedBatch] = []
     strict = encoder(AvroFormat(), stream(), on_mismatch="fail")
     with busy_queue() as queue:
         bad, good = queue.stream_queue(delivered.append), queue.stream_queue(delivered.append)
@@ -74,11 +74,11 @@ def test_an_error_is_raised_to_the_stream_whose_batch_caused_it() -> None:
 
 
 def test_an_encoder_that_holds_the_lock_runs_on_the_calling_thread() -> None:
-    delivered: list[Encoded] = []
+    delivered: list[EncodedBatch] = []
     with busy_queue() as queue:
         own = queue.stream_queue(delivered.append)
         own.append(encoder(PLAIN_JSONL, stream()), batch_of(users(7, 7)), bytes(16))
-        assert [each.rows for each in delivered] == [1]
+        assert [each.encoded.rows for each in delivered] == [1]
 
 
 def test_the_caller_does_background_work_that_no_thread_has_begun() -> None:

@@ -15,7 +15,7 @@ import pytest
 from land_and_read import START, batch_of, data_keys, destination, ids_by_listing, stream, target, users
 from servers import S3Server
 
-from s3dest_dagster.commit.registry import UsedTemplate
+from s3dest_dagster.commit.registry_document import UsedTemplate
 from s3dest_dagster.errors import KeyCollisionError, TemplateError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.target import Target

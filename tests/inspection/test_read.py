@@ -23,7 +23,7 @@ from s3dest_dagster.settings.formats import CsvFormat, Flattening, TextCompressi
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
-PLAIN_CSV = CsvFormat(flattening=Flattening.ROOT, compression=TextCompression.NONE)
+PLAIN_CSV = CsvFormat(flattening=Flattening.ROOT, compression=TextCompression.NONE, column_order="sorted")
 _numbers = count()
 USERS = Scope(users_stream().id)
 

@@ -1,0 +1,176 @@
+"""One record type for objects that were written with different columns of one stream.
+
+Must not know: where the columns are recorded, how objects are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from s3dest_dagster.columns.kinds import Kind, Widening
+from s3dest_dagster.columns.kinds.number import LONG
+from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.scalar import STRING
+from s3dest_dagster.columns.stream_columns import StreamColumns, records_in
+from s3dest_dagster.errors import SchemaError
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenColumns:
+    """The columns with which an object was written."""
+
+    record: Record
+    is_typed: bool
+    """Whether its format has types. Otherwise its values can be read with other types."""
+
+
+def merged_record(versions: Sequence[WrittenColumns], stream: str) -> Record:
+    """The columns of objects that were written with these columns, oldest first.
+
+    Every column is there once, with the widest of its types. A column that took over the values of another one, whose
+    type had changed, stands beside it.
+
+    Raises:
+        SchemaError: A column has types that no single type can hold. The error names the `stream`.
+    """
+    merged = versions[0]
+    for version in versions[1:]:
+        merged = _Merge(merged.is_typed, version.is_typed, stream).versions(merged, version)
+    return merged.record
+
+
+def readable_record(written: WrittenColumns, merged: Record) -> Record:
+    """The columns by which an object is read so that its values fit the merged ones.
+
+    Values of a format without types are read with the merged types.
+    """
+    if written.is_typed:
+        return written.record
+    kinds = {field.name: field.kind for field in merged.fields}
+    fields = (replace(field, kind=kinds.get(field.name, field.kind)) for field in written.record.fields)
+    return replace(written.record, fields=tuple(fields))
+
+
+def remembered_columns(versions: Sequence[WrittenColumns], stream: str) -> StreamColumns:
+    """The memory of a stream whose registry is lost, as far as its objects show it. `versions` are its columns, oldest
+    first.
+
+    It is not known which integers landed, so all integer columns count as having some that no double can hold.
+    """
+    if not versions:
+        return StreamColumns()
+    merged = merged_record(versions, stream)
+    columns = StreamColumns(
+        fields=merged.fields,
+        is_typed=any(version.is_typed for version in versions),
+    )
+    fields = list(columns.all_fields())
+    return replace(
+        columns,
+        next_id=1 + max((field.id for field in fields), default=0),
+        retired=frozenset(_retired(merged.fields, versions)),
+        big_integers=frozenset(field.id for field in fields if field.kind.element() == LONG),
+    )
+
+
+def with_live_types(columns: StreamColumns, ids: Collection[int], live: Iterable[WrittenColumns]) -> StreamColumns:
+    """The memory in which those of these columns have their former types again that live objects have with a type that
+    cannot become the remembered one."""
+    former = {
+        field.id: field.kind
+        for written in live
+        if written.is_typed
+        for _, field in _with_paths(written.record.fields)
+        if field.id in ids
+    }
+
+    def restored(field: Field) -> Field:
+        kind = former.get(field.id)
+        if kind is not None and kind.widened(field.kind, Widening(_first)) is None:
+            return replace(field, kind=kind)
+        return replace(field, kind=field.kind.map_records(within))
+
+    def within(record: Record) -> Record:
+        return replace(record, fields=tuple(map(restored, record.fields)))
+
+    return replace(columns, fields=tuple(map(restored, columns.fields)))
+
+
+def _first(known: Record, _other: Record, _path: object) -> Record:
+    return known
+
+
+def has_column(record: Record, column: int) -> bool:
+    """Whether the record type has the column with this id, at any level."""
+    return any(field.id == column for _, field in _with_paths(record.fields))
+
+
+class _Merge:
+    """Merges the columns of newer objects into those of older ones."""
+
+    def __init__(self, older_is_typed: bool, newer_is_typed: bool, stream: str) -> None:
+        self._older_is_typed = older_is_typed
+        self._newer_is_typed = newer_is_typed
+        self._stream = stream
+
+    def versions(self, older: WrittenColumns, newer: WrittenColumns) -> WrittenColumns:
+        """The columns of both."""
+        record = self._records(older.record, newer.record, ())
+        return WrittenColumns(record, is_typed=older.is_typed or newer.is_typed)
+
+    def _records(self, older: Record, newer: Record, path: tuple[str | None, ...]) -> Record:
+        """The record with the columns of both. A column's name is its own for good."""
+        fields = {field.name: field for field in older.fields}
+        for field in newer.fields:
+            if (known := fields.get(field.name)) is not None:
+                kind = self._kind(known.kind, field.kind, (*path, field.source))
+                fields[field.name] = replace(field, kind=kind, id=field.id or known.id)
+            else:
+                fields = _with_beside(fields, field)
+        return replace(newer, fields=tuple(fields.values()))
+
+    def _kind(self, older: Kind, newer: Kind, path: tuple[str | None, ...]) -> Kind:
+        if older == newer:
+            return newer
+        widening = Widening(self._records, path)
+        wider = older.widened(newer, widening) or newer.widened(older, widening)
+        if wider is not None:
+            return wider
+        if not self._older_is_typed:
+            return newer
+        if not self._newer_is_typed:
+            return older
+        if STRING in (older, newer):
+            return STRING
+        field = ".".join(step for step in path if step is not None)
+        raise SchemaError(
+            f"{self._stream} cannot be read as one table, since its syncs had different schemas: {field!r} was "
+            f"{older.words()} and is {newer.words()}. Land it anew by a full refresh, or read its objects one by one.",
+            stream=self._stream,
+        )
+
+
+def _with_beside(fields: dict[str, Field], new: Field) -> dict[str, Field]:
+    """The columns with a new one: after the last column of the same source name, or at the end."""
+    positions = [number for number, field in enumerate(fields.values(), 1) if field.source == new.source]
+    position = positions[-1] if positions else len(fields)
+    entries = list(fields.items())
+    return dict([*entries[:position], (new.name, new), *entries[position:]])
+
+
+def _with_paths(fields: Iterable[Field], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Field]]:
+    """Yields the columns of every level, each with the path of its source names."""
+    for field in fields:
+        own = (*path, field.source)
+        yield own, field
+        for record in records_in(field.kind):
+            yield from _with_paths(record.fields, own)
+
+
+def _retired(fields: Iterable[Field], versions: Iterable[WrittenColumns]) -> Iterator[int]:
+    """Yields the ids of the columns whose source name has another column in the newest version that has the name."""
+    current = {path: field.name for version in versions for path, field in _with_paths(version.record.fields)}
+    for path, field in _with_paths(fields):
+        if current[path] != field.name:
+            yield field.id

@@ -1,0 +1,214 @@
+"""The columns of one sync's records: which encoder a batch needs, and what follows if records show other columns.
+
+The stream's registry reserves all columns before an encoder uses them. Must not know: objects, uploads, segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from s3dest_dagster.batch import ArrowBatch, Batch, Tally
+from s3dest_dagster.columns.evolution import evolve
+from s3dest_dagster.columns.inference import (
+    json_schema_of_arrow,
+    json_schema_of_records,
+    with_further_fields,
+    with_seen_types,
+)
+from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.merged_columns import WrittenColumns, has_column
+from s3dest_dagster.columns.schema_differences import ColumnChange, EvolutionRules, refuse_new_stream, refuse_undeclared
+from s3dest_dagster.columns.stream_columns import StreamColumns, records_in
+from s3dest_dagster.commit.registry import RegistryEntry, Reservation
+from s3dest_dagster.formats import Encoder, encoder, format_of
+from s3dest_dagster.ingest.encode_queue import EncodedBatch
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.stream import Scope, Stream, StreamId
+
+_MOST_CHANGES = 50
+"""How often one sync gets another encoder because of its records. Later new fields go to the overflow, so that a source
+whose every record has other fields does not make an object of each."""
+
+
+def evolution_rules(destination: S3Destination, stream: Stream, landed: StreamId) -> EvolutionRules:
+    """The rules by which a stream's columns follow its schema."""
+    format_ = format_of(destination.format)
+    is_declared = stream.json_schema is not None
+    return EvolutionRules(
+        stream=str(landed),
+        is_declared=is_declared,
+        is_typed=destination.format.is_typed,
+        keeps_unknown=is_declared and format_.has_null_columns,
+        keeps_missing=format_.has_fixed_positions,
+        name_style=destination.name_style,
+        contract=stream.settings.schema_contract or destination.contract,
+        rename={path.steps: name for path, name in stream.settings.rename.items()},
+    )
+
+
+class StreamSchema:
+    """Provides the encoder of a sync's records, and replaces it when records show columns that it lacks.
+
+    A declared schema determines the columns, except those whose declared type is null: a Parquet column of unknown type
+    is left out until a value shows its type. If no schema is declared, it is inferred from the first batch, and widened
+    by each later batch with new fields or with values that do not fit. A batch without such values costs nothing.
+
+    The results depend only on the batches and their order.
+
+    Args:
+        destination: The settings that the stream lands with.
+        stream: The stream, with its name as in the source.
+        registry_entry: The stream's registry entry, already checked.
+        scope: The scope to land, with its stream's name as it is in the bucket.
+        replaces: Whether the sync replaces what the scope holds.
+    """
+
+    def __init__(
+        self,
+        destination: S3Destination,
+        stream: Stream,
+        registry_entry: RegistryEntry,
+        scope: Scope,
+        *,
+        replaces: bool,
+    ) -> None:
+        self.stream = stream
+        """The stream. Its schema is the inferred one if it declares none."""
+        self.encoder: Encoder | None = None
+        """The encoder of the next batch. None before the first batch."""
+        self.changes: list[ColumnChange] = []
+        """How the columns differ from those that the stream had before."""
+        self._destination = destination
+        self._registry_entry = registry_entry
+        self._replaced = scope if replaces else None
+        self._discarded: frozenset[str] = frozenset()
+        self._rules = evolution_rules(destination, stream, scope.stream)
+        self._declared = stream.json_schema
+        self._open_names: frozenset[str] = frozenset()
+        self._examined_names: set[str] = set()
+        self._arrow_schema: Any = None
+        self._encoders: list[Encoder] = []
+        self._live: list[WrittenColumns] | None = None
+
+    def is_changed_by(self, batch: Batch) -> bool:
+        """Whether `adapt` must be called before the batch is encoded, and after all earlier batches are written."""
+        if self.encoder is None:
+            return True
+        return self._declared is None and isinstance(batch, ArrowBatch) and batch.data.schema != self._arrow_schema
+
+    def adapt(self, batch: Batch) -> None:
+        """Chooses the encoder for this batch and those after it, from the declared schema or else from the batch.
+
+        Raises:
+            SchemaContractError: The stream's contract does not allow the columns.
+        """
+        if self._registry_entry.is_new:
+            refuse_new_stream(self._rules.stream, self._rules.contract)
+        if self._declared is not None:
+            self._use(self._declared)
+            return
+        if isinstance(batch, ArrowBatch):
+            self._arrow_schema = batch.data.schema
+        self._widen(_inferred_schema(batch))
+
+    def in_final_form(self, encoded: EncodedBatch) -> EncodedBatch:
+        """A batch in the form in which it is written: encoded again if the encoder was replaced in the meantime, or if
+        its records show columns that the encoder lacks.
+
+        Raises:
+            SchemaContractError: The stream's contract does not allow the columns.
+            RecordError: A value does not fit its column, and `on_type_mismatch` is "fail".
+        """
+        assert self.encoder is not None, "a batch that was encoded has its encoder"
+        encoded = encoded.encoded_by(self.encoder)
+        if encoded.encoded.tally and self._unexamined_names(encoded.encoded.tally):
+            self._learn_from(encoded.batch)
+            encoded = encoded.encoded_by(self.encoder)
+            self._examined_names |= self._unexamined_names(encoded.encoded.tally)
+        refuse_undeclared(self._rules.stream, self._rules.contract, encoded.encoded.tally.undeclared, self._discarded)
+        if encoded.encoded.tally.overflowed and self._destination.on_type_mismatch == "fail":
+            self._new_encoder(self.encoder.record, may_overflow=False).encode(encoded.batch, encoded.entropy)
+        self._registry_entry.note_big_integers(encoded.encoded.big_integers)
+        return encoded
+
+    # ------------------------------------------------------------------ steps
+
+    def _unexamined_names(self, tally: Tally) -> set[str]:
+        """The fields that could get a column for their values, and have none."""
+        if len(self._encoders) > _MOST_CHANGES or not self._destination.allows_checkpoints:
+            return set()  # no further object can begin
+        names = {*tally.undeclared, *tally.overflowed} - self._examined_names
+        return names if self._declared is None else names & self._open_names
+
+    def _learn_from(self, batch: Batch) -> None:
+        """Looks for the types of the fields that have no column."""
+        seen = _inferred_schema(batch)
+        if self._declared is None:
+            self._widen(seen)
+        else:
+            self._declared = with_seen_types(self._declared, seen)
+            self._use(self._declared)
+
+    def _widen(self, seen: Mapping[str, Any]) -> None:
+        """Extends the inferred schema by what a batch shows."""
+        self.stream = replace(self.stream, json_schema=with_further_fields(self.stream.json_schema or {}, seen))
+        self._use(seen)
+
+    def _use(self, json_schema: Mapping[str, Any]) -> None:
+        """Makes the encoder for a schema, unless the columns stay the same. The columns are reserved then."""
+        rules = self._destination.type_rules
+        proposed = record_type(json_schema, self.stream.name, self.stream.namespace, rules)
+        retyped: set[int] = set()
+        evolution = self._registry_entry.reserve(partial(self._reservation, proposed, retyped), replaced=self._replaced)
+        self.changes += evolution.changes
+        self._discarded = evolution.discarded
+        self._open_names = frozenset(_unknown_names(proposed))
+        if self.encoder is None or self.encoder.record != evolution.record:
+            self.encoder = self._new_encoder(evolution.record)
+            self._encoders.append(self.encoder)
+
+    def _reservation(self, proposed: Record, retyped: set[int], known: StreamColumns) -> Reservation:
+        retyped.clear()
+        evolution = evolve(known, proposed, self._rules, is_live=partial(self._is_live, retyped))
+        return Reservation(evolution, frozenset(retyped))
+
+    def _is_live(self, retyped: set[int], column: Field) -> bool:
+        """Whether an object has this column, other than those that the sync replaces. If the answer is no only because
+        it replaces them, the column's id is added to `retyped`."""
+        if self._live is None:
+            self._live = self._registry_entry.written_columns(but=self._replaced)
+        own = (WrittenColumns(each.record, is_typed=self._rules.is_typed) for each in self._encoders)
+        if any(each.is_typed and has_column(each.record, column.id) for each in (*own, *self._live)):
+            return True
+        if self._replaced is not None:
+            retyped.add(column.id)
+        return False
+
+    def _new_encoder(self, record: Record, *, may_overflow: bool = True) -> Encoder:
+        """The encoder for these columns. If the columns can change, values that do not fit are judged afterwards."""
+        return encoder(
+            self._destination.format,
+            self.stream,
+            record,
+            on_mismatch="overflow" if may_overflow else self._destination.on_type_mismatch,
+        )
+
+
+def _unknown_names(record: Record, prefix: str = "") -> Iterator[str]:
+    """Yields the fields whose type is not known, at every level, as a `Tally` names them."""
+    for field in record.fields:
+        if not field.kind.is_known:
+            yield prefix + field.source
+        for inner in records_in(field.kind):
+            yield from _unknown_names(inner, f"{prefix}{field.source}.")
+
+
+def _inferred_schema(batch: Batch) -> Mapping[str, Any]:
+    """The JSON schema that the values of a batch show."""
+    if isinstance(batch, ArrowBatch):
+        return json_schema_of_arrow(batch.data.schema)
+    return json_schema_of_records(batch.raws, batch.decimals)
