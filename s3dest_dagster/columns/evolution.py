@@ -178,10 +178,14 @@ class _Comparison:
             big_integers=frozenset(self.big_integers),
             is_typed=self.known.is_typed or self.rules.is_typed,
         )
-        record = replace(self._proposed, fields=self._landed(fields))
+        record = self._landed_record(replace(self._proposed, fields=fields))
         return Evolution(
             columns=columns, record=record, changes=tuple(self._changes), discarded=frozenset(self.discarded)
         )
+
+    def _landed_record(self, record: Record) -> Record:
+        drops = self.rules.is_declared and self.rules.contract.undeclared_field is Verdict.DISCARD
+        return replace(record, fields=self._landed(record.fields), drops_undeclared=drops)
 
     def _landed(self, fields: Iterable[Field]) -> tuple[Field, ...]:
         """The columns of one level that objects get."""
@@ -190,9 +194,7 @@ class _Comparison:
             is_present = field.id in self.landing or not self.rules.is_declared or self.rules.keeps_missing
             if field.id in self.retired or not is_present:
                 continue
-            kind = self.kinds_of_sync.get(field.id) or field.kind.map_records(
-                lambda record: replace(record, fields=self._landed(record.fields))
-            )
+            kind = self.kinds_of_sync.get(field.id) or field.kind.map_records(self._landed_record)
             if kind.is_known or self.rules.keeps_unknown or not self.rules.is_typed:
                 landed.append(replace(field, kind=kind))
         return tuple(landed)

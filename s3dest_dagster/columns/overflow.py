@@ -39,11 +39,12 @@ _MOST_PREFIXES = 2
 
 
 class OverflowMap:
-    """The overflow map of one record."""
+    """The overflow map of one record. With `drops_undeclared`, undeclared fields are only counted."""
 
-    __slots__ = ("_log", "_prefix", "_texts")
+    __slots__ = ("_drops_undeclared", "_log", "_prefix", "_texts")
 
-    def __init__(self, prefix: str, log: ConversionLog) -> None:
+    def __init__(self, prefix: str, log: ConversionLog, *, drops_undeclared: bool = False) -> None:
+        self._drops_undeclared = drops_undeclared
         self._prefix = prefix
         self._log = log
         self._texts: dict[str, str] = {}
@@ -61,13 +62,15 @@ class OverflowMap:
 
     def add_undeclared(self, name: str, raw: bytes) -> None:
         """Adds a field that is not declared."""
-        self._texts[name] = overflow_text(raw)
+        if not self._drops_undeclared:
+            self._texts[name] = overflow_text(raw)
         self._log.entries.append((Outcome.UNDECLARED, self._prefix + name))
 
     def add_extras(self, own: Iterable[Member], repeated: Iterable[Member], declared: Collection[str]) -> None:
         """Adds the `_extras` of a record."""
         for extra in _extras(OverflowNames(self._texts), own, repeated, declared):
-            self._texts[extra.key] = extra.text
+            if extra.outcome is not Outcome.UNDECLARED or not self._drops_undeclared:
+                self._texts[extra.key] = extra.text
             self._log.entries.append((extra.outcome, self._prefix + extra.name))
             if extra.outcome is Outcome.OVERFLOWED:
                 self._log.misfits.append(Misfit(self._prefix + extra.name, extra.text, is_repeated=True))
@@ -90,13 +93,14 @@ class OverflowColumn:
     """The overflow maps of `length` rows of a record level.
 
     `prefix` is the dotted name of the level followed by a dot, or empty. `counts` has the outcomes for the level's
-    values, including those of its fields.
+    values, including those of its fields. With `drops_undeclared`, undeclared fields are only counted.
     """
 
-    def __init__(self, length: int, prefix: str) -> None:
+    def __init__(self, length: int, prefix: str, *, drops_undeclared: bool = False) -> None:
         self.counts = Counter[Entry]()
         self._length = length
         self._prefix = prefix
+        self._drops_undeclared = drops_undeclared
         self._entries: list[_Entries] = []
 
     def route_misfits(self, source: str, column: Column, texts: Callable[[Rows], pa.Array]) -> pa.Array:
@@ -129,8 +133,9 @@ class OverflowColumn:
         present = np.flatnonzero(texts.strings.is_valid())
         if not present.size:
             return
-        strings = texts.strings if len(present) == len(raws) else texts.strings.take(pa.array(present))
-        self._entries.append(_Entries(rows[present], names, which[present], strings))
+        if not self._drops_undeclared:
+            strings = texts.strings if len(present) == len(raws) else texts.strings.take(pa.array(present))
+            self._entries.append(_Entries(rows[present], names, which[present], strings))
         counts = zip(names, np.bincount(which[present], minlength=len(names)).tolist(), strict=True)
         self.counts.update({(Outcome.UNDECLARED, self._prefix + name): count for name, count in counts if count})
 
@@ -144,7 +149,8 @@ class OverflowColumn:
         entries: list[tuple[int, str, str]] = []
         for row, names in self._names_of(own.keys() | repeated.keys()).items():
             for extra in _extras(OverflowNames(names), own.get(row, ()), repeated.get(row, ()), declared):
-                entries.append((row, extra.key, extra.text))
+                if extra.outcome is not Outcome.UNDECLARED or not self._drops_undeclared:
+                    entries.append((row, extra.key, extra.text))
                 self.counts[(extra.outcome, self._prefix + extra.name)] += 1
         if entries:
             rows, keys, texts = zip(*entries, strict=True)

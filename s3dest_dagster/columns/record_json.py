@@ -49,7 +49,7 @@ _ITEMS = ".items"
 
 
 def record_to_json(record: Record) -> JsonValue:
-    """The record type as a JSON value. `record_from_json` gives an equal record type."""
+    """The record type as a JSON value. `record_from_json` gives an equal record type, which keeps undeclared fields."""
     return {
         "name": record.name,
         "namespace": record.namespace,

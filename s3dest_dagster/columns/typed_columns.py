@@ -274,7 +274,7 @@ class TypedLevel:
             length: The number of objects.
             duplicates: Counts the values in the column.
         """
-        overflow = OverflowColumn(length, self._decoder.prefix)
+        overflow = self._decoder.new_overflow(length)
         columns = [self._field(field, read, rows, overflow, duplicates) for field in self._decoder.fields]
         if self._expected and rows:
             width = len(self._expected)

@@ -64,6 +64,8 @@ class Record(Kind):
     fields: tuple[Field, ...]
     doc: str | None = None
     """The Avro record's doc, which has the original name if it was changed."""
+    drops_undeclared: bool = False
+    """Whether undeclared fields are counted and dropped, instead of kept in the overflow."""
     _hash: int = dataclasses.field(init=False, repr=False, compare=False)
 
     word = "object"
@@ -72,7 +74,9 @@ class Record(Kind):
     has_structure = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_hash", hash((self.name, self.namespace, self.fields, self.doc)))
+        object.__setattr__(
+            self, "_hash", hash((self.name, self.namespace, self.fields, self.doc, self.drops_undeclared))
+        )
 
     def __hash__(self) -> int:
         """The hash, which is computed only once, since otherwise every enclosing level would compute it again."""
@@ -81,7 +85,7 @@ class Record(Kind):
     def with_kinds(self, kinds: Iterable[Kind]) -> Record:
         """The same record with other kinds for its fields."""
         fields = tuple(replace(field, kind=kind) for field, kind in zip(self.fields, kinds, strict=True))
-        return Record(self.name, self.namespace, fields, self.doc)
+        return replace(self, fields=fields)
 
     def arrow_type(self, layout: Layout) -> pa.DataType:
         fields = [pa.field(field.name, field.position().arrow_type(layout)) for field in self.fields]
@@ -149,6 +153,7 @@ class RecordRule(Rule):
     def __init__(self, record: Record, layout: Layout, path: str) -> None:
         super().__init__(path)
         self._prefix = f"{path}." if path else ""
+        self._drops_undeclared = record.drops_undeclared
         self._fields = {
             field.source: (field.name, field.position().rule(layout, self._prefix + field.source))
             for field in record.fields
@@ -159,7 +164,7 @@ class RecordRule(Rule):
             return UNFIT
         outer_is_inexact, log.is_inexact = log.is_inexact, False
         values: dict[str, Any] = {}
-        overflow = OverflowMap(self._prefix, log)
+        overflow = OverflowMap(self._prefix, log, drops_undeclared=self._drops_undeclared)
         own: list[Member] = []
         members, repeated = members_of(raw)
         for source, slice_ in members.items():
@@ -222,7 +227,7 @@ class RecordDecoder(StructureDecoder):
         """The column of objects, null for None. `repeated` has the earlier values of repeated names, by row."""
         absent = [members is None for members in objects]
         present = [_NO_MEMBERS if members is None else members for members in objects]
-        overflow = OverflowColumn(len(objects), self.prefix)
+        overflow = self.new_overflow(len(objects))
         columns = []
         for field in self.fields:
             raws = [members.get(field.source, NOTHING) for members in present]
@@ -230,6 +235,10 @@ class RecordDecoder(StructureDecoder):
             columns.append(overflow.route_misfits(field.source, column, partial(overflow_texts, raws)))
         self._add_undeclared(present, overflow, repeated)
         return self.column(columns, overflow, pa.array(absent) if any(absent) else None)
+
+    def new_overflow(self, length: int) -> OverflowColumn:
+        """The empty overflow maps of this many rows."""
+        return OverflowColumn(length, self.prefix, drops_undeclared=self.record.drops_undeclared)
 
     def column(self, columns: Sequence[pa.Array], overflow: OverflowColumn, absent: pa.Array | None) -> Column:
         """The level's column, made of its fields' columns. It is null in rows for which `absent` is true."""
@@ -242,7 +251,7 @@ class RecordDecoder(StructureDecoder):
         if not pt.is_struct(data.type):
             return super().decode_arrow(data)
         children = _children_by_name(data)
-        overflow = OverflowColumn(len(data), self.prefix)
+        overflow = self.new_overflow(len(data))
         columns = []
         for field in self.fields:
             child = children.pop(field.source, None)
