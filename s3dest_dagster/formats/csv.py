@@ -66,6 +66,7 @@ class CsvEncoder(TextEncoder[CsvFormat]):
         self._dialect = Dialect.of(settings)
         self._names = _column_names(settings, declared)
         self._reader = RootFieldReader(self._names) if self._is_flat else None
+        self._drops_undeclared = contents.record.drops_undeclared
         if settings.header:
             self.header = self._dialect.row([quoted(name.encode()) for name in _header(settings, declared)])
 
@@ -77,9 +78,19 @@ class CsvEncoder(TextEncoder[CsvFormat]):
         if self._names:
             parts.append(cell_rows(fields.texts, fields.breaks, len(self._names), self._dialect))
         if self._settings.additional_properties_column:
-            parts += [self._dialect.delimiter, _additional_cells(fields, len(raws), self._dialect.null)]
+            parts += [self._dialect.delimiter, _additional_cells(self._kept(fields), len(raws), self._dialect.null)]
         lines = glued([*parts, b"\r\n"], len(raws))
         return bytes(content(lines)), _tally(fields, frozenset(self._names))
+
+    def _kept(self, fields: RootFields) -> RootFields:
+        """The fields without undeclared ones if these are dropped."""
+        if not self._drops_undeclared:
+            return fields
+        declared = frozenset(self._names)
+        earlier = {
+            row: [member for member in members if member[0] in declared] for row, members in fields.earlier.items()
+        }
+        return fields._replace(undeclared={}, earlier={row: members for row, members in earlier.items() if members})
 
     def _envelope(self, batch: Batch, entropy: bytes) -> Parts:
         id_quote = b'"' if self._dialect.quotes_plain_texts else b""

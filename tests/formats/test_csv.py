@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+from dataclasses import replace
 
 import duckdb
 import polars as pl
@@ -18,7 +19,8 @@ from strategies import streams
 from s3dest_dagster.batch import Tally
 from s3dest_dagster.columns.schemas import record_ids
 from s3dest_dagster.errors import RecordError
-from s3dest_dagster.formats import encoder
+from s3dest_dagster.formats import encoder, format_of
+from s3dest_dagster.formats.protocol import contents_of
 from s3dest_dagster.settings.formats import CsvFormat, Flattening, TextCompression
 
 NONE = TextCompression.NONE
@@ -181,3 +183,13 @@ def test_compression_and_effort_reach_the_object():
     }
     assert all(gzip.decompress(data) == plain for data in packed.values())
     assert len(set(packed.values())) == 3
+
+
+def test_undeclared_fields_that_a_contract_discards_are_in_no_cell():
+    chosen, batch = KEPT, batch_of([b'{"a":"x","SECRET":1}', b'{"a":"first","a":"last","SECRET":1,"SECRET":2}'])
+    contents = contents_of(stream_of(A))
+    dropping = replace(contents, record=replace(contents.record, drops_undeclared=True))
+    encoded = format_of(chosen).encoder(dropping, "overflow").encode(batch, entropy_of(batch))
+    assert b"SECRET" not in bytes(encoded.payload)
+    assert b"first" in bytes(encoded.payload)
+    assert encoded.tally == _tally([b'{"a":"x","SECRET":1}', b'{"a":"first","a":"last","SECRET":1,"SECRET":2}'], KEPT)
