@@ -22,6 +22,7 @@ from s3dest_dagster.cli.targets import (
     read_streams,
 )
 from s3dest_dagster.columns.diagnostics import Diagnostic, DiagnosticGroup, grouped
+from s3dest_dagster.columns.schema_differences import ColumnChange
 from s3dest_dagster.errors import CredentialsError
 from s3dest_dagster.inspection.check import CheckStep, check_streams
 from s3dest_dagster.inspection.check import check as check_server
@@ -30,6 +31,7 @@ from s3dest_dagster.inspection.plan import plan as plan_streams
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.connector_config import ConnectorConfig, read_json_object
 from s3dest_dagster.settings.connector_spec import connector_spec
+from s3dest_dagster.settings.schema_contract import Verdict
 from s3dest_dagster.sources.airbyte.config import ConfigFile
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.storage import Bucket, Identity, identity
@@ -226,6 +228,16 @@ def _stream_plan_json(planned: StreamPlan, bucket: Bucket) -> dict[str, Any]:
             }
             for diagnostic in planned.diagnostics
         ],
+        "column_changes": [
+            {
+                "field": change.field,
+                "difference": change.difference.value,
+                "before": change.before or None,
+                "now": change.now or None,
+                "verdict": change.verdict.value,
+            }
+            for change in planned.column_changes
+        ],
         **{name: list(planned.hidden.get(name, ())) for name in ("excluded", "hashed", "masked")},
         "unknown_paths": list(planned.unknown_paths),
         "deletes": list(planned.deletes),
@@ -245,6 +257,8 @@ def _plan_lines(planned: Plan, bucket: Bucket, *, every_key: bool) -> Iterator[s
             yield _fact_line("columns" if number == 0 else "", f"{name}  {kind}")
         for number, group in enumerate(grouped(stream.diagnostics)):
             yield _fact_line("differs" if number == 0 else "", _group_line(group, every_field=every_key))
+        for number, change in enumerate(stream.column_changes):
+            yield _fact_line("changes" if number == 0 else "", _change_line(change))
         for label, value in _deletions(stream, bucket, every_key=every_key):
             yield _fact_line(label, value)
     yield f"IAM actions: {', '.join(planned.actions)}"
@@ -266,6 +280,8 @@ def _show_plan(screen: Screen, planned: Plan, bucket: Bucket, *, every_key: bool
             groups = grouped(stream.diagnostics)
             rows = [(_fields(group, every_field=every_key), group.effect.value, group.reason) for group in groups]
             screen.table(Table(("differs", "what becomes of it", "why"), rows))
+        if stream.column_changes:
+            screen.table(Table(("changes",), [(_change_line(change),) for change in stream.column_changes]))
         for label, value in _deletions(stream, bucket, every_key=every_key):
             screen.fact(label, value)
     screen.table(Table(("IAM actions that a sync needs",), [(action,) for action in planned.actions]))
@@ -285,6 +301,10 @@ def _facts(planned: StreamPlan, bucket: Bucket) -> Iterator[tuple[str, str]]:
         yield label, ", ".join(paths)
     if planned.unknown_paths:
         yield "not declared", f"{', '.join(planned.unknown_paths)}: the settings name it, and the schema does not"
+
+
+def _change_line(change: ColumnChange) -> str:
+    return f"{change}; its values are discarded" if change.verdict is Verdict.DISCARD else str(change)
 
 
 def _group_line(group: DiagnosticGroup, *, every_field: bool) -> str:

@@ -21,7 +21,13 @@ from s3dest_dagster.columns.inference import (
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.merged_columns import WrittenColumns, has_column
-from s3dest_dagster.columns.schema_differences import ColumnChange, EvolutionRules, refuse_new_stream, refuse_undeclared
+from s3dest_dagster.columns.schema_differences import (
+    ColumnChange,
+    Evolution,
+    EvolutionRules,
+    refuse_new_stream,
+    refuse_undeclared,
+)
 from s3dest_dagster.columns.stream_columns import StreamColumns, records_in
 from s3dest_dagster.commit.registry import RegistryEntry, Reservation
 from s3dest_dagster.formats import Encoder, encoder, format_of
@@ -48,6 +54,27 @@ def evolution_rules(destination: S3Destination, stream: Stream, landed: StreamId
         contract=stream.settings.schema_contract or destination.contract,
         rename={path.steps: name for path, name in stream.settings.rename.items()},
     )
+
+
+def planned_columns(
+    destination: S3Destination, stream: Stream, registry_entry: RegistryEntry, scope: Scope, *, replaces: bool
+) -> Evolution:
+    """The columns that a sync with the stream's declared schema would have. Reserves nothing.
+
+    The arguments are those of `StreamSchema`.
+
+    Raises:
+        SchemaContractError: The stream's contract does not allow the columns.
+    """
+    assert stream.json_schema is not None, "only a declared schema is known before the first batch"
+    proposed = record_type(stream.json_schema, scope.stream.name, scope.stream.namespace, destination.type_rules)
+    rules = evolution_rules(destination, stream, scope.stream)
+
+    def is_live(column: Field) -> bool:
+        written = registry_entry.written_columns(but=scope if replaces else None)
+        return any(each.is_typed and has_column(each.record, column.id) for each in written)
+
+    return evolve(registry_entry.columns, proposed, rules, is_live=is_live)
 
 
 class StreamSchema:

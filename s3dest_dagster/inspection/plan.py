@@ -12,22 +12,23 @@ from typing import Any
 
 from s3dest_dagster.columns.diagnostics import Diagnostic
 from s3dest_dagster.columns.field_rules import hidden_fields, selected_stream, undeclared_paths
-from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.schema_differences import ColumnChange
 from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import sync_of
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.key_owners import connector_keys, refuse_held_keys
-from s3dest_dagster.commit.registry import check_names, owner_of
+from s3dest_dagster.commit.registry import RegistryEntry, check_names, owner_of
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.formats import Format, format_of
 from s3dest_dagster.ingest.field_filter import FieldFilter
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.object_writer import bytes_of_row_group
+from s3dest_dagster.ingest.stream_schema import planned_columns
 from s3dest_dagster.ingest.target import Target
-from s3dest_dagster.settings.destination import ObjectHeaders, S3Destination
+from s3dest_dagster.settings.destination import NameStyle, ObjectHeaders, S3Destination
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
 
@@ -67,6 +68,8 @@ class StreamPlan:
     """The top-level fields that are renamed, with their new names."""
     diagnostics: tuple[Diagnostic, ...]
     """The differences, on every level, between the declared types and what lands, with the reasons."""
+    column_changes: tuple[ColumnChange, ...]
+    """The differences between the declared schema and the columns that the stream has had so far."""
     deletes: tuple[str, ...]
     """The keys that the sync would delete."""
     pending: str | None
@@ -98,6 +101,7 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
         OwnershipError: One of the streams has another owner.
         TemplateError: Two of the streams could have the same key, or one lands under another template.
         KeyCollisionError: Another stream holds a key that one of these would land.
+        SchemaContractError: The schema contract of a stream freezes a difference that its declared schema has.
         SettingsError: The settings of a stream's fields contradict its schema, or lack the right key.
     """
     destination = target.destination
@@ -112,13 +116,16 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
             entry.use_hash_key(each.hash_key_id)
     return Plan(
         template=destination.template.text,
-        streams=tuple(_stream_plan(target, stream, scope, sync) for stream, scope in zip(streams, scopes, strict=True)),
+        streams=tuple(
+            _stream_plan(target, stream, scope, entry, sync)
+            for stream, scope, entry in zip(streams, scopes, entries, strict=True)
+        ),
         actions=actions(destination),
         without_effect=settings_without_effect(destination),
     )
 
 
-def _stream_plan(target: Target, source_stream: Stream, scope: Scope, sync: Sync) -> StreamPlan:
+def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: RegistryEntry, sync: Sync) -> StreamPlan:
     stream = selected_stream(source_stream)
     template = target.destination.template
     commit_log = CommitLog.of(target.bucket, template, scope)
@@ -130,7 +137,10 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, sync: Sync
     )
     first_key = keys.next_key()
     refuse_held_keys(target.bucket, template, scope, [first_key])
-    record = _record(target.destination, stream, scope) if stream.json_schema else None
+    evolution = (
+        planned_columns(target.destination, stream, entry, scope, replaces=replaces) if stream.json_schema else None
+    )
+    record = evolution.record if evolution is not None else None
     return StreamPlan(
         scope=scope,
         sync_mode=stream.sync_mode,
@@ -138,16 +148,12 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, sync: Sync
         columns=_columns(record, format_) if record else (),
         renamed=format_.renamed(record) if record else {},
         diagnostics=tuple(format_.diagnostics(record, stream.json_schema or {})) if record else (),
+        column_changes=evolution.changes if evolution is not None else (),
         deletes=_deletes(target.bucket, target.destination, commit_log, head) if replaces else (),
         pending=sync_of(head.pending_segment) if head.pending_segment is not None else None,
         hidden=hidden_fields(source_stream),
         unknown_paths=tuple(map(str, undeclared_paths(source_stream))),
     )
-
-
-def _record(destination: S3Destination, stream: Stream, scope: Scope) -> Record:
-    name = scope.stream
-    return record_type(stream.json_schema or {}, name.name, name.namespace, destination.type_rules)
 
 
 def _columns(record: Record, format_: Format[Any]) -> tuple[tuple[str, str, str | None], ...]:
@@ -179,6 +185,8 @@ def _without_effect(destination: S3Destination) -> Iterator[str]:
     yield from format_.without_effect()
     if format_.row_group_setting:
         yield from _short_row_groups(destination, format_.row_group_setting)
+    if destination.name_style is not NameStyle.CONNECTOR and not destination.format.is_typed:
+        yield f"name_style has no effect: objects of {destination.format.format_type} have the source's names."
     wants_checkpoints = destination.checkpoint_interval_s or destination.checkpoint_bytes
     if wants_checkpoints and not destination.allows_checkpoints:
         yield (

@@ -1,0 +1,122 @@
+"""Names, types and the contract of a stream's columns take effect in landings and in plans."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from land_and_read import batch_of, data_keys, destination, sync, target
+
+from s3dest_dagster.errors import SchemaContractError
+from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.inspection.plan import plan
+from s3dest_dagster.settings.destination import NameStyle
+from s3dest_dagster.settings.formats import ParquetFormat
+from s3dest_dagster.stream import Stream, SyncMode
+
+INTEGER, TEXT = {"type": "integer"}, {"type": "string"}
+
+
+def stream(settings: dict[str, Any] | None = None, **properties: dict[str, Any]) -> Stream:
+    schema = {"type": "object", "properties": properties}
+    return Stream(name="users", json_schema=schema, sync_mode=SyncMode.APPEND, settings=settings or {})
+
+
+class Lake:
+    """A bucket, and the syncs of one stream of Parquet in it."""
+
+    def __init__(self, server, **settings: Any) -> None:
+        self.server, self.bucket = server, server.new_bucket()
+        self.destination = destination(self.bucket, format=ParquetFormat(), **settings)
+        self.syncs = 0
+
+    def land(self, stream: Stream, record: dict[str, Any]) -> None:
+        self.syncs += 1
+        with target(self.server, self.destination) as opened:
+            land([batch_of([record])], opened, stream, sync(f"sync-{self.syncs}"))
+
+    def plan(self, stream: Stream):
+        with target(self.server, self.destination) as opened:
+            return plan(opened, [stream], sync("plan")).streams[0]
+
+    def tables(self) -> list[dict[str, Any]]:
+        """The only record of each object, without envelope and nulls."""
+        client = self.server.client()
+        found = []
+        for key in data_keys(self.server, self.bucket):
+            content = client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+            (row,) = pq.read_table(BytesIO(content)).drop_columns(["_airbyte_ab_id", "_airbyte_emitted_at"]).to_pylist()
+            found.append({name: value for name, value in row.items() if value is not None})
+        return found
+
+
+def test_properties_that_swap_their_order_keep_their_columns(moto_s3):
+    lake = Lake(moto_s3)
+    lake.land(stream(**{"+1": TEXT, "-1": TEXT}), {"+1": "up", "-1": "down"})
+    lake.land(stream(**{"-1": TEXT, "+1": TEXT}), {"+1": "up", "-1": "down"})
+    first, second = lake.tables()
+    assert first == second
+    assert len(first) == 2
+
+
+def test_a_retyped_column_of_an_append_stands_beside_the_old_and_the_plan_says_so(moto_s3):
+    lake = Lake(moto_s3)
+    lake.land(stream(a=INTEGER), {"a": 1})
+    planned = lake.plan(stream(a=TEXT))
+    assert [name for name, _, _ in planned.columns] == ["a_string"]
+    assert [str(change) for change in planned.column_changes] == ["the field 'a' is string and was integer"]
+    lake.land(stream(a=TEXT), {"a": "x"})
+    assert lake.tables() == [{"a": 1}, {"a_string": "x"}]
+    assert lake.plan(stream(a=TEXT)).column_changes == ()
+
+
+@pytest.mark.parametrize("as_stream", [False, True])
+def test_a_frozen_stream_refuses_a_new_column_and_keeps_what_it_has(moto_s3, as_stream):
+    contract = {"schema_contract": {"new_column": "freeze"}}
+    own = contract if as_stream else {}
+    lake = Lake(moto_s3, **({} if as_stream else contract))
+    lake.land(stream(own, a=INTEGER), {"a": 1})
+    for attempt in (lake.plan, lambda changed: lake.land(changed, {"a": 2, "b": 2})):
+        with pytest.raises(SchemaContractError, match=r"the field 'b' \(integer\) is new"):
+            attempt(stream(own, a=INTEGER, b=INTEGER))
+    assert lake.tables() == [{"a": 1}]
+
+
+def test_the_contract_of_a_stream_replaces_that_of_the_destination(moto_s3):
+    lake = Lake(moto_s3, schema_contract="freeze")
+    own = {"schema_contract": "evolve"}
+    lake.land(stream(own, a=INTEGER), {"a": 1})
+    lake.land(stream(own, a=INTEGER, b=INTEGER), {"a": 2, "b": 2})
+    assert lake.tables() == [{"a": 1}, {"a": 2, "b": 2}]
+
+
+def test_a_frozen_new_stream_writes_nothing(moto_s3):
+    lake = Lake(moto_s3, schema_contract={"new_stream": "freeze"})
+    with pytest.raises(SchemaContractError, match="has never landed"):
+        lake.land(stream(a=INTEGER), {"a": 1})
+    assert lake.tables() == []
+
+
+def test_frozen_undeclared_fields_fail_the_sync(moto_s3):
+    lake = Lake(moto_s3, schema_contract={"undeclared_field": "freeze"})
+    with pytest.raises(SchemaContractError, match="records have the field 'b'"):
+        lake.land(stream(a=INTEGER), {"a": 1, "b": 2})
+    assert lake.tables() == []
+
+
+def test_discarded_undeclared_fields_are_nowhere(moto_s3):
+    lake = Lake(moto_s3, schema_contract="discard")
+    own = {"schema_contract": {"undeclared_field": "discard", "new_column": "discard"}}
+    lake.land(stream(own, a=INTEGER), {"a": 1, "b": 2})
+    lake.land(stream(own, a=INTEGER, c=INTEGER), {"a": 2, "c": 3})
+    assert lake.tables() == [{"a": 1}, {"a": 2}]
+
+
+def test_names_have_the_style_and_what_the_user_gives(moto_s3):
+    lake = Lake(moto_s3, name_style=NameStyle.SNAKE)
+    users = stream({"rename": {"e-mail": "address"}}, userId=INTEGER, **{"e-mail": TEXT})
+    assert [name for name, _, _ in lake.plan(users).columns] == ["user_id", "address"]
+    lake.land(users, {"userId": 1, "e-mail": "x"})
+    assert lake.tables() == [{"user_id": 1, "address": "x"}]
