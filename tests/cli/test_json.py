@@ -27,13 +27,20 @@ def names(value: Any) -> Iterator[str]:
                 yield from names(each)
 
 
+def changed_catalog(lake) -> str:
+    """The path of a catalog in which the stream has another property than before."""
+    catalog = json.loads(Path(lake.catalog("users")).read_text())
+    catalog["streams"][0]["stream"]["json_schema"]["properties"]["later"] = {"type": "string"}
+    return lake.file("changed.json", catalog)
+
+
 @pytest.mark.parametrize("verb", ANSWERS)
 def test_an_answer_has_only_the_documented_names(lake, verb):
     lake.write(record("users", id=1) + state("users", 1))
     config, options = (
         lake.config(format={"format_type": "Avro"}),
         {
-            "plan": ["--catalog", lake.catalog("users")],
+            "plan": ["--catalog", changed_catalog(lake)],
             "state set": ["--state", lake.file("state.jsonl", state("users", 2))],
             "state reset": ["--all"],
         },
