@@ -201,6 +201,15 @@ SCHEMAS: Final[dict[str, str]] = {
     "fields named like an envelope column": (
         "The connector lets the record's field overwrite the envelope's; here it goes to the overflow map."
     ),
+    "decimals": (
+        "The connector lands a number with `multipleOf` or `airbyte_type: big_number` as a double, and a text with "
+        "`big_number` as a string; here both are decimals."
+    ),
+    "objects without properties": (
+        "The connector lands them as a map of texts; here they are so in a connector's `config.json`, and their exact JSON "
+        "text where nothing of the connector is configured (`open_objects`)."
+    ),
+    "properties without a type": "The connector takes them for a string; here they are an object.",
     "named time zones": (
         "The connector takes every zone name Java knows; here UTC, GMT, offsets and regions (Europe/Berlin). "
         "Abbreviations (EST) are ambiguous and do not parse."

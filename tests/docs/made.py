@@ -383,6 +383,7 @@ TYPES: list[dict[str, Any]] = [
     {"type": "number"},
     {"type": "number", "airbyte_type": "integer"},
     {"type": "number", "airbyte_type": "float"},
+    {"type": "number", "x-decimal": {"precision": 10, "scale": 2}},
     {"type": "boolean"},
     {"type": "null"},
     {"type": "string", "format": "date"},
@@ -416,6 +417,8 @@ def _avro(kind: Any) -> str:
         return ", ".join(_avro(each) for each in kind if each != "null")
     if isinstance(kind, str):
         return kind
+    if kind.get("logicalType") == "decimal":
+        return f"{kind['type']} (decimal {kind['precision']}, {kind['scale']})"
     if "logicalType" in kind:
         return f"{kind['type']} ({kind['logicalType']})"
     if kind["type"] == "array":
