@@ -134,7 +134,7 @@ def grown(record: Record, batch: Batch) -> Record:
 
     If the decimals hold all of them already, the result is equal to `record`.
     """
-    if not _may_grow(record):
+    if not may_grow(record):
         return record
     raws = batch.raws if isinstance(batch, JsonBatch) else texts_of_column(batch.data.to_struct_array())
     kind = _grown(record, [bytes(raw) for raw in raws])
@@ -142,13 +142,14 @@ def grown(record: Record, batch: Batch) -> Record:
     return kind
 
 
-def _may_grow(kind: Kind) -> bool:
+def may_grow(kind: Kind) -> bool:
+    """Whether further values may add digits to a decimal in this kind."""
     if isinstance(kind, Record):
-        return any(_may_grow(field.kind) for field in kind.fields)
+        return any(may_grow(field.kind) for field in kind.fields)
     return any(
-        _may_grow(branch.item)
+        may_grow(branch.item)
         if isinstance(branch, Array)
-        else _may_grow(branch)
+        else may_grow(branch)
         if isinstance(branch, Record)
         else isinstance(branch, Decimal) and branch.grows
         for branch in kind.as_branches()
@@ -156,7 +157,7 @@ def _may_grow(kind: Kind) -> bool:
 
 
 def _grown(kind: Kind, raws: Sequence[bytes]) -> Kind:
-    if not _may_grow(kind):
+    if not may_grow(kind):
         return kind
     if isinstance(kind, Record):
         objects = [as_object(raw) for raw in raws if raw[:1] == b"{"]

@@ -110,15 +110,17 @@ class _Comparison:
         (self.frozen if verdict is Verdict.FREEZE else self._changes).append(change)
         return verdict
 
+    def has_type(self, kind: Kind) -> bool:
+        """Whether a typed format has columns of this kind."""
+        return kind.is_known or (self.rules.keeps_unknown and not kind.lacks_digits)
+
     def normalised(self, kind: Kind) -> Kind:
         """The kind without branches that hold nothing but null or empty lists, if those do not land."""
-        if self.rules.keeps_unknown:
-            return kind
         if isinstance(kind, Array):
             return replace(kind, item=self.normalised(kind.item))
         if not isinstance(kind, Union):
             return kind
-        branches = tuple(self.normalised(branch) for branch in kind.branches if branch.is_known)
+        branches = tuple(self.normalised(branch) for branch in kind.branches if self.has_type(branch))
         return Union(branches) if len(branches) > 1 else branches[0] if branches else NULL
 
     # ------------------------------------------------------------------ new columns
@@ -195,7 +197,7 @@ class _Comparison:
             if field.id in self.retired or not is_present:
                 continue
             kind = self.kinds_of_sync.get(field.id) or field.kind.map_records(self._landed_record)
-            if kind.is_known or self.rules.keeps_unknown or not self.rules.is_typed:
+            if self.has_type(kind) or not self.rules.is_typed:
                 landed.append(replace(field, kind=kind))
         return tuple(landed)
 
@@ -301,7 +303,7 @@ class _Level:
 
     def _widened(self, column: Field, kind: Kind, path: Steps, merge: Callable[..., Record]) -> Kind | None:
         rules = self._comparison.rules
-        if not column.kind.is_known and not rules.keeps_unknown:
+        if not self._comparison.has_type(column.kind):
             return column.kind if kind == NULL else kind
         holds = column.id not in self._comparison.big_integers
         return column.kind.widened(kind, Widening(merge, path, not rules.is_declared, holds))

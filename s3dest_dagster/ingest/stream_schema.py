@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from s3dest_dagster.batch import ArrowBatch, Batch, Tally
+from s3dest_dagster.columns.decimals import grown, may_grow
 from s3dest_dagster.columns.evolution import evolve
 from s3dest_dagster.columns.inference import (
     json_schema_of_arrow,
@@ -116,6 +117,7 @@ class StreamSchema:
         self._rules = evolution_rules(destination, stream, scope.stream)
         self._declared = stream.json_schema
         self._open_names: frozenset[str] = frozenset()
+        self._growing_names: frozenset[str] = frozenset()
         self._examined_names: set[str] = set()
         self._arrow_schema: Any = None
         self._encoders: list[Encoder] = []
@@ -136,11 +138,11 @@ class StreamSchema:
         if self._registry_entry.is_new:
             refuse_new_stream(self._rules.stream, self._rules.contract)
         if self._declared is not None:
-            self._use(self._declared)
+            self._use(self._declared, batch)
             return
         if isinstance(batch, ArrowBatch):
             self._arrow_schema = batch.data.schema
-        self._widen(_inferred_schema(batch))
+        self._widen(_inferred_schema(batch), batch)
 
     def in_final_form(self, encoded: EncodedBatch) -> EncodedBatch:
         """A batch in the form in which it is written: encoded again if the encoder was replaced in the meantime, or if
@@ -152,7 +154,7 @@ class StreamSchema:
         """
         assert self.encoder is not None, "a batch that was encoded has its encoder"
         encoded = encoded.encoded_by(self.encoder)
-        if encoded.encoded.tally and self._unexamined_names(encoded.encoded.tally):
+        if encoded.encoded.tally and (self._unexamined_names(encoded.encoded.tally) or self._needs_digits(encoded)):
             self._learn_from(encoded.batch)
             encoded = encoded.encoded_by(self.encoder)
             self._examined_names |= self._unexamined_names(encoded.encoded.tally)
@@ -164,10 +166,15 @@ class StreamSchema:
 
     # ------------------------------------------------------------------ steps
 
+    @property
+    def _may_change(self) -> bool:
+        """Whether another object can begin, with other columns."""
+        return len(self._encoders) <= _MOST_CHANGES and self._destination.allows_checkpoints
+
     def _unexamined_names(self, tally: Tally) -> set[str]:
         """The fields that could get a column for their values, and have none."""
-        if len(self._encoders) > _MOST_CHANGES or not self._destination.allows_checkpoints:
-            return set()  # no further object can begin
+        if not self._may_change:
+            return set()
         names = {*tally.undeclared, *tally.overflowed} - self._examined_names
         return names if self._declared is None else names & self._open_names
 
@@ -175,32 +182,54 @@ class StreamSchema:
         """Looks for the types of the fields that have no column."""
         seen = _inferred_schema(batch)
         if self._declared is None:
-            self._widen(seen)
+            self._widen(seen, batch)
         else:
             self._declared = with_seen_types(self._declared, seen)
-            self._use(self._declared)
+            self._use(self._declared, batch)
 
-    def _widen(self, seen: Mapping[str, Any]) -> None:
+    def _widen(self, seen: Mapping[str, Any], batch: Batch) -> None:
         """Extends the inferred schema by what a batch shows."""
         self.stream = replace(self.stream, json_schema=with_further_fields(self.stream.json_schema or {}, seen))
-        self._use(seen)
+        self._use(seen, batch)
 
-    def _use(self, json_schema: Mapping[str, Any]) -> None:
-        """Makes the encoder for a schema, unless the columns stay the same. The columns are reserved then."""
+    def _use(self, json_schema: Mapping[str, Any], batch: Batch) -> None:
+        """Makes the encoder for a schema, unless the columns stay the same. The columns are reserved then.
+
+        The decimals that may grow get the digits that the batch needs.
+        """
         rules = self._destination.type_rules
         proposed = record_type(json_schema, self.stream.name, self.stream.namespace, rules)
         retyped: set[int] = set()
-        evolution = self._registry_entry.reserve(partial(self._reservation, proposed, retyped), replaced=self._replaced)
+        reservation = partial(self._reservation, self._grown(proposed, batch), batch, retyped)
+        evolution = self._registry_entry.reserve(reservation, replaced=self._replaced)
         self.changes += evolution.changes
         self._discarded = evolution.discarded
         self._open_names = frozenset(_unknown_names(proposed))
+        self._growing_names = frozenset(_growing_names(evolution.record))
         if self.encoder is None or self.encoder.record != evolution.record:
             self.encoder = self._new_encoder(evolution.record)
             self._encoders.append(self.encoder)
 
-    def _reservation(self, proposed: Record, retyped: set[int], known: StreamColumns) -> Reservation:
+    def _grown(self, record: Record, batch: Batch) -> Record:
+        """The record type with the digits that the batch needs. Formats without types need none."""
+        return grown(record, batch) if self._rules.is_typed else record
+
+    def _needs_digits(self, encoded: EncodedBatch) -> bool:
+        """Whether decimals that may grow lack digits for the batch."""
+        assert self.encoder is not None
+        if self._growing_names.isdisjoint(encoded.encoded.tally.overflowed) or not self._may_change:
+            return False
+        return self._grown(self.encoder.record, encoded.batch) != self.encoder.record
+
+    def _reservation(self, proposed: Record, batch: Batch, retyped: set[int], known: StreamColumns) -> Reservation:
         retyped.clear()
-        evolution = evolve(known, proposed, self._rules, is_live=partial(self._is_live, retyped))
+        is_live = partial(self._is_live, retyped)
+        evolution = evolve(known, proposed, self._rules, is_live=is_live)
+        wider = self._grown(evolution.record, batch)
+        if wider != evolution.record:
+            # A known decimal holds what an inferred schema takes for integers or doubles.
+            further = evolve(evolution.columns, wider, self._rules, is_live=is_live)
+            evolution = replace(further, changes=evolution.changes + further.changes, discarded=evolution.discarded)
         return Reservation(evolution, frozenset(retyped))
 
     def _is_live(self, retyped: set[int], column: Field) -> bool:
@@ -232,6 +261,15 @@ def _unknown_names(record: Record, prefix: str = "") -> Iterator[str]:
             yield prefix + field.source
         for inner in records_in(field.kind):
             yield from _unknown_names(inner, f"{prefix}{field.source}.")
+
+
+def _growing_names(record: Record, prefix: str = "") -> Iterator[str]:
+    """Yields the fields with decimals that may grow, at every level, as a `Tally` names them."""
+    for field in record.fields:
+        if may_grow(field.kind):
+            yield prefix + field.source
+            for inner in records_in(field.kind):
+                yield from _growing_names(inner, f"{prefix}{field.source}.")
 
 
 def _inferred_schema(batch: Batch) -> Mapping[str, Any]:

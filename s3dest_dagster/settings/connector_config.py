@@ -103,7 +103,8 @@ def from_connector_config(config: Mapping[str, Any]) -> ConnectorConfig:
             setting=missing[0],
         )
     own = _own_settings(config)
-    destination: dict[str, Any] = {key: _text(config, key) for key in _DESTINATION_KEYS if config.get(key) is not None}
+    destination: dict[str, Any] = connector_defaults(S3Destination)
+    destination |= {key: _text(config, key) for key in _DESTINATION_KEYS if config.get(key) is not None}
     connection: dict[str, Any] = {
         name: _text(config, key) for key, name in CONNECTION_KEYS.items() if config.get(key) is not None
     }

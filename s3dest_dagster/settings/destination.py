@@ -132,9 +132,9 @@ class RecordSettings(Settings):
     )
     open_objects: OpenObjects = setting(
         'Avro and Parquet: an object without declared properties lands as its exact JSON text; `"map"` lands it as the '
-        'connector does, as a map of texts without nulls. A connector\'s `config.json` means `"map"` unless it says '
-        "otherwise.",
-        default="map",
+        'connector does, as a map of texts without nulls. The default in a connector\'s `config.json` is `"map"`.',
+        default="text",
+        connector_default="map",
     )
     naive_moments: NaiveMoments = setting(
         "Avro and Parquet: a date and time that is declared to have no zone (`airbyte_type: "

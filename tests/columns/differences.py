@@ -206,8 +206,8 @@ SCHEMAS: Final[dict[str, str]] = {
         "`big_number` as a string; here both are decimals."
     ),
     "objects without properties": (
-        "The connector lands them as a map of texts; here they are so in a connector's `config.json`, and their exact JSON "
-        "text where nothing of the connector is configured (`open_objects`)."
+        "The connector lands them as a map of texts; so does a connector's `config.json` here. Elsewhere, they are "
+        "their exact JSON text (`open_objects`)."
     ),
     "properties without a type": "The connector takes them for a string; here they are an object.",
     "named time zones": (

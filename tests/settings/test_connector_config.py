@@ -44,6 +44,7 @@ def test_every_key_of_the_connector_reaches_its_setting():
         s3_path_format="${NAMESPACE}/${STREAM_NAME}/${EPOCH}_",
         file_name_pattern="{date}_{part_number}",
         format=CsvFormat(flattening="Root level flattening", column_order="sorted"),
+        open_objects="map",
     )
     assert read.connection == S3Connection(
         **SECRETS,
@@ -56,7 +57,7 @@ def test_every_key_of_the_connector_reaches_its_setting():
 
 def test_the_minimal_configuration_has_the_connectors_defaults():
     read = from_connector_config(LEAST)
-    assert read.destination == S3Destination(s3_bucket_name="lake", format=JsonlFormat())
+    assert read.destination == S3Destination(s3_bucket_name="lake", format=JsonlFormat(), open_objects="map")
     assert read.destination.s3_path_format == DEFAULT_PATH_FORMAT
     assert read.connection == S3Connection()
 
@@ -296,7 +297,8 @@ OWN = {
 
 def test_our_own_settings_are_under_s3dest():
     read = from_connector_config(config(s3dest={**OWN[S3Destination], **OWN[S3Connection]}))
-    assert read.destination == S3Destination(s3_bucket_name="lake", **OWN[S3Destination])
+    given = {"open_objects": "map", **OWN[S3Destination]}
+    assert read.destination == S3Destination(s3_bucket_name="lake", **given)
     assert read.connection == S3Connection(**OWN[S3Connection])
 
 

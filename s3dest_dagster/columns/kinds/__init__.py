@@ -248,6 +248,11 @@ class Kind(ABC):
         """Whether any value other than null, or an empty list, has or can have this kind."""
         return True
 
+    @property
+    def lacks_digits(self) -> bool:
+        """Whether it is a decimal whose digits are not known, or a list of such decimals: it has no type yet."""
+        return False
+
     def widened(self, other: Kind, widening: Widening) -> Kind | None:
         """The kind of a column of this kind once it also holds values of the other; None if it cannot.
 

@@ -71,6 +71,10 @@ class Array(Kind):
     def is_known(self) -> bool:
         return self.item.is_known
 
+    @property
+    def lacks_digits(self) -> bool:
+        return self.item.lacks_digits
+
     def widened_by(self, other: Kind, widening: Widening) -> Kind | None:
         item = self.item.widened(other.item, widening.of_items()) if isinstance(other, Array) else None
         return None if item is None else replace(self, item=item)

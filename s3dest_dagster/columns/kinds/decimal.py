@@ -121,6 +121,10 @@ class Decimal(Scalar):
         return self.integer_digits is not None
 
     @property
+    def lacks_digits(self) -> bool:
+        return not self.is_known
+
+    @property
     def precision(self) -> int:
         """The sum of both counts of digits, and at least 1."""
         return max(1, (self.integer_digits or 0) + self.scale)
