@@ -39,6 +39,7 @@ from s3dest_dagster.storage import Bucket, RetryPolicy, headers_of_all, open_buc
 _logger = logger("dagster")
 
 _FORMAT = next(field for field in fields(S3Destination) if field.name == "format")
+_SECRETS = tuple(field.name for field in fields(S3Destination) if about(field).secret)
 _DEFAULT_FORMAT: Any = format_config(default_of(_FORMAT))
 _DestinationSettings: Any = create_model(
     "_DestinationSettings",
@@ -104,10 +105,24 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
         if isinstance(settings.get("schema_contract"), str) and not holds_variable(settings):
             settings["schema_contract"] = SchemaContract.of(settings["schema_contract"]).to_mapping()
         check_variables("S3DestinationIOManager", settings, type(self).model_fields)
-        super().__init__(**settings)
+        # Values that are passed on become defaults of the config schema, which the web interface shows and each run
+        # stores.
+        literal = {name: value for name in _SECRETS if (value := settings.get(name)) and not holds_variable(value)}
+        super().__init__(**{name: value for name, value in settings.items() if name not in literal})
+        self.__dict__.update(literal)
         if not holds_variable(settings):
             self.destination()
             preview_rows_of({}, self.preview_rows)
+
+    def _with_updated_values(self, values: Mapping[str, Any] | None) -> Any:
+        """Creates the IO manager of a run from the one in the code. Dagster calls this method.
+
+        `values` come from the config schema, which does not contain literal secrets. They are kept unless the run has
+        others.
+        """
+        given = dict(values or {})
+        own = {name: getattr(self, name) for name in _SECRETS if not given.get(name)}
+        return super()._with_updated_values(given | own)
 
     @classmethod
     def from_connector_config(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.sources.airbyte.catalog import Catalog, read_catalog
 from s3dest_dagster.stream import Stream, StreamId, SyncMode
 
@@ -36,7 +38,8 @@ def requested(catalog: dict, sync_mode: SyncMode) -> dict:
 
 def test_a_discovered_stream_is_a_full_refresh_with_its_schema():
     (stream,) = Catalog({"streams": [USERS]}).streams
-    assert stream == Stream(name="users", namespace="public", json_schema=SCHEMA, description="People")
+    expected = Stream(name="users", namespace="public", json_schema=SCHEMA, description="People")
+    assert replace(stream, cursor_field=()) == expected
     assert stream.sync_mode is SyncMode.FULL_REFRESH
 
 
@@ -179,3 +182,78 @@ def test_a_file_without_a_catalog_is_refused_by_name(tmp_path, content):
 def test_a_missing_file_is_refused_by_name(tmp_path):
     with pytest.raises(SettingsError, match=r"nowhere\.json"):
         read_catalog(tmp_path / "nowhere.json")
+
+
+# ---------------------------------------------------------------------- fields that are left out
+
+WIDE = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "integer"},
+        "mail": {"type": "string"},
+        "a.b": {"type": "string"},
+        "person": {"type": "object", "properties": {"name": {}, "phone": {}}},
+        "open": {"type": "object", "properties": {"x": {}}},
+        "items": {"type": "array", "items": {"type": "object", "properties": {"code": {}, "price": {}}}},
+        "tags": {"type": "array", "items": {"type": "object", "properties": {"code": {}}}},
+    },
+}
+NARROW = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "integer"},
+        "person": {"type": "object", "properties": {"name": {}}},
+        "open": {"type": "object"},
+        "items": {"type": "array", "items": {"type": "object", "properties": {"price": {}}}},
+        "tags": {"type": "array"},
+    },
+}
+
+
+def test_properties_that_only_the_discovered_catalog_has_are_deselected():
+    discovered = {"streams": [{**USERS, "json_schema": WIDE}]}
+    (stream,) = read_catalog(configured({**USERS, "json_schema": NARROW}), discovered).streams
+    assert list(map(str, stream.deselected)) == ["mail", '["a.b"]', "person.phone", "items[].code"]
+    assert stream.selection.hides(stream.deselected[0]) == "deselected"
+
+
+def test_nothing_is_deselected_without_a_discovered_catalog_or_in_a_stream_that_it_lacks():
+    other = {"streams": [{"name": "users", "json_schema": WIDE}]}
+    for discovered in (None, other):
+        assert read_catalog(configured({**USERS, "json_schema": NARROW}), discovered).streams[0].deselected == ()
+
+
+@pytest.mark.parametrize(
+    ("entry", "cursor"),
+    [
+        (configured(cursor_field=["meta", "at"])["streams"][0], ("meta", "at")),
+        (configured()["streams"][0], ("updated_at",)),
+        (USERS, ("updated_at",)),
+        ({"name": "users", "json_schema": SCHEMA}, ()),
+        ({"name": "users", "json_schema": SCHEMA, "default_cursor_field": [1]}, ()),
+    ],
+)
+def test_the_cursor_is_the_one_that_is_declared(entry, cursor):
+    assert Catalog({"streams": [entry]}).streams[0].cursor_field == cursor
+
+
+# ---------------------------------------------------------------------- settings of streams
+
+SEVERAL = Catalog({"streams": [USERS, {"name": "users", "namespace": "old"}, {"name": "orders"}]})
+
+
+def test_settings_are_given_by_the_names_of_streams():
+    given = {"orders": StreamSettings(owner="a"), "public.users": StreamSettings(owner="b"), "order": StreamSettings()}
+    assert [each.settings.owner for each in SEVERAL.streams_with(given)] == ["b", None, "a"]
+    assert SEVERAL.unknown_names(given) == {"order": "The catalog has no stream 'order'. Did you mean 'orders'?"}
+
+
+def test_settings_of_an_ambiguous_name_are_refused():
+    with pytest.raises(SettingsError, match="several streams 'users'"):
+        SEVERAL.streams_with({"users": StreamSettings()})
+
+
+def test_settings_of_one_stream_under_two_names_are_refused():
+    catalog = Catalog({"streams": [USERS]})
+    with pytest.raises(SettingsError, match=r"'public\.users' and 'users' are the same stream"):
+        catalog.streams_with({"users": StreamSettings(), "public.users": StreamSettings()})
