@@ -25,6 +25,13 @@ class Verdict(StrEnum):
     counted."""
 
 
+_NOT_DISCARDED = {
+    "missing_column": "a missing column has no values",
+    "new_stream": "the source's state would pass records that never landed. Deselect the stream in the source instead",
+}
+"""The differences that cannot be discarded, and why."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemaContract:
     """The verdict for each kind of difference. Raises SettingsError for a verdict that is not known or has no meaning.
@@ -42,7 +49,7 @@ class SchemaContract:
     missing_column: Verdict = Verdict.EVOLVE
     """A property that a declared schema no longer has. It cannot be `discard`."""
     new_stream: Verdict = Verdict.EVOLVE
-    """A stream that has never landed. `discard`: its records are counted and dropped."""
+    """A stream that has never landed. It cannot be `discard`."""
     undeclared_field: Verdict = Verdict.EVOLVE
     """A field of a record that a declared schema does not have. `evolve`: it is kept in the overflow column.
     `discard`: it is counted and dropped."""
@@ -50,18 +57,16 @@ class SchemaContract:
     def __post_init__(self) -> None:
         for each in fields(self):
             object.__setattr__(self, each.name, _verdict(each.name, getattr(self, each.name)))
-        if self.missing_column is Verdict.DISCARD:
-            raise SettingsError(
-                "schema_contract: missing_column cannot be 'discard', since a missing column has no values. "
-                "Use 'evolve' or 'freeze'.",
-                setting="schema_contract",
-            )
+        for name, reason in _NOT_DISCARDED.items():
+            if getattr(self, name) is Verdict.DISCARD:
+                raise _error(f"{name} cannot be 'discard': {reason}. Use 'evolve' or 'freeze'.")
 
     @classmethod
     def of(cls, given: SchemaContract | str | Mapping[str, str] | None) -> SchemaContract:
         """The contract that a setting gives: one word for all differences, or a mapping.
 
-        The word `discard` leaves `missing_column` at `evolve`, and so is every difference that a mapping does not name.
+        The word `discard` leaves `missing_column` and `new_stream` at `evolve`, and so is every difference that a
+        mapping does not name.
 
         Raises:
             SettingsError: It is neither, or a word is not known.
@@ -83,7 +88,7 @@ class SchemaContract:
         verdict = _verdict("", word)
         verdicts = dict.fromkeys(_FIELDS, verdict)
         if verdict is Verdict.DISCARD:
-            verdicts["missing_column"] = Verdict.EVOLVE
+            verdicts |= dict.fromkeys(_NOT_DISCARDED, Verdict.EVOLVE)
         return cls(**verdicts)
 
     def to_mapping(self) -> dict[str, str]:

@@ -25,6 +25,7 @@ def test_one_word_stands_for_all_differences():
 
 def test_the_word_discard_leaves_out_what_cannot_be_discarded():
     assert SchemaContract.of("discard").missing_column is Verdict.EVOLVE
+    assert SchemaContract.of("discard").new_stream is Verdict.EVOLVE
     assert SchemaContract.of("discard").new_type is Verdict.DISCARD
 
 
@@ -41,7 +42,9 @@ def test_every_way_to_set_a_destination_takes_a_contract(given):
     assert S3DestinationIOManager(s3_bucket_name="b", schema_contract=given).destination().contract == expected
 
 
-@pytest.mark.parametrize("given", ["", "ignore", 1, {"new_type": "ignore"}, {"types": "freeze"}])
+@pytest.mark.parametrize(
+    "given", ["", "ignore", 1, {"new_type": "ignore"}, {"types": "freeze"}, {"new_stream": "discard"}]
+)
 def test_other_contracts_are_refused(given):
     with pytest.raises(SettingsError) as failure:
         SchemaContract.of(given)
