@@ -30,6 +30,7 @@ SYNC_MODE_KEY = "s3dest/sync_mode"
 JSON_SCHEMA_KEY = "s3dest/json_schema"
 SETTINGS_KEY = "s3dest/settings"
 PREVIEW_ROWS_KEY = "s3dest/preview_rows"
+TABLE_NAME_KEY = "dagster/table_name"
 
 
 def stream_metadata(stream: Stream) -> dict[str, Any]:
@@ -43,19 +44,29 @@ def stream_of(key: dg.AssetKey, definition: Mapping[str, Any], output: Mapping[s
     """The stream of an asset.
 
     Args:
-        key: The asset's key. Unless the metadata says otherwise, its last part is the stream's name, and the parts
-            before are the namespace.
+        key: The asset's key. If no namespace is given, the parts of the key before the last one, with "/" between
+            them, are the namespace. If no name is given, the last part is the name.
         definition: The asset's metadata, in which `s3dest/name`, `s3dest/namespace`, `s3dest/sync_mode`,
             `s3dest/json_schema` and `s3dest/settings` (see `StreamSettings`) describe the stream.
         output: Metadata of this output. Its `s3dest/sync_mode` replaces the stream's.
     """
     carrier = definition.get(STREAM_KEY)
     stream = carrier.instance if isinstance(carrier, ObjectMetadataValue) else None
-    if not isinstance(stream, Stream):
+    if isinstance(stream, Stream):
+        stream = replace(stream, namespace=landed_namespace(stream, key, definition))
+    else:
         stream = _stream_from_key(key, definition)
     if (mode := _unwrapped((output or {}).get(SYNC_MODE_KEY))) is not None:
         stream = replace(stream, sync_mode=mode)
     return stream
+
+
+def landed_namespace(stream: Stream, key: dg.AssetKey, definition: Mapping[str, Any]) -> str | None:
+    """The namespace under which an asset lands a stream of a source: the namespace that is given, else the key's
+    prefix."""
+    if NAMESPACE_KEY in definition:
+        return _unwrapped(definition[NAMESPACE_KEY]) or None
+    return stream.namespace or "/".join(key.path[:-1]) or None
 
 
 def _stream_from_key(key: dg.AssetKey, definition: Mapping[str, Any]) -> Stream:

@@ -25,10 +25,18 @@ from typing import (
 
 import dagster as dg
 
-from s3dest_dagster.dagster.asset_metadata import check_record_schema, partition_values_of, partitions_of_run
+from s3dest_dagster.dagster.asset_metadata import (
+    NAMESPACE_KEY,
+    TABLE_NAME_KEY,
+    check_record_schema,
+    partition_values_of,
+    partitions_of_run,
+    stream_of,
+)
 from s3dest_dagster.dagster.config import look_up
 from s3dest_dagster.dagster.failures import as_dagster_failures
 from s3dest_dagster.dagster.run_landing import current_execution
+from s3dest_dagster.dagster.shared_streams import refuse_shared_streams
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.printable import printable_lines
@@ -127,7 +135,8 @@ def stream_asset(
 
     Args:
         name: The stream's name; by default the function's.
-        namespace: The stream's namespace; by default none.
+        namespace: The stream's namespace; by default the prefix of the asset's key, with "/" between its parts. An
+            empty text means none.
         json_schema: JSON schema of a record. By default, Arrow data provides its own schema, and the schema of other
             records is inferred from the first batch.
         sync_mode: full_refresh (the default) replaces the records of the stream or partition, append adds to them.
@@ -157,6 +166,8 @@ def stream_asset(
     def decorate(function: AssetFunction) -> dg.AssetsDefinition:
         check_record_schema(json_schema, name or function.__name__)
         own, asset = split_settings(settings)
+        if namespace == "":
+            asset["metadata"] = {NAMESPACE_KEY: "", **(asset.get("metadata") or {})}
         stream = Stream(
             name=name or function.__name__,
             namespace=namespace,
@@ -186,6 +197,7 @@ def build_asset(
 ) -> dg.AssetsDefinition:
     """Builds the asset of a stream from the translator and the settings."""
     spec, step = apply_settings(translator.get_asset_spec(stream), settings)
+    spec = name_table(spec, stream)
     partitions = partitions_def or spec.partitions_def
     checks_partitions = stream if partitions is not None else None
     compute = _compute_function(function, checks_partitions, has_checks=bool(settings.get("check_specs")))
@@ -206,7 +218,7 @@ def build_asset(
             partitions_def=partitions,
             **step,
         )(compute)
-    return definition
+    return refuse_shared_streams(definition)
 
 
 def apply_settings(spec: dg.AssetSpec, settings: AssetSettings) -> tuple[dg.AssetSpec, dict[str, Any]]:
@@ -221,6 +233,14 @@ def apply_settings(spec: dg.AssetSpec, settings: AssetSettings) -> tuple[dg.Asse
     merged = {name: given.pop(name) for name in _MERGED if name in given}
     spec = spec.replace_attributes(key=spec.key.with_prefix(prefix), **replaced)
     return spec.merge_attributes(**merged), given
+
+
+def name_table(spec: dg.AssetSpec, stream: Stream) -> dg.AssetSpec:
+    """The spec, which shows the stream under the namespace in which it lands."""
+    if spec.metadata.get(TABLE_NAME_KEY) != str(stream.id):
+        return spec
+    landed = stream_of(spec.key, spec.metadata)
+    return spec.merge_attributes(metadata={TABLE_NAME_KEY: str(landed.id)})
 
 
 # ---------------------------------------------------------------------- a source's function

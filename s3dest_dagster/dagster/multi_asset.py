@@ -20,13 +20,15 @@ from s3dest_dagster.dagster.asset_metadata import (
     partition_values_of,
     partitions_of_run,
     preview_rows_of,
+    stream_of,
 )
-from s3dest_dagster.dagster.assets import AssetSettings, apply_settings, run_log
+from s3dest_dagster.dagster.assets import AssetSettings, apply_settings, name_table, run_log
 from s3dest_dagster.dagster.config import look_up
 from s3dest_dagster.dagster.failures import as_dagster_failures, failure_of_streams
 from s3dest_dagster.dagster.metadata import Preview
 from s3dest_dagster.dagster.outputs import state_to_continue
 from s3dest_dagster.dagster.run_landing import ProgressLines, StepReport, add_partition_metadata, new_sync, now
+from s3dest_dagster.dagster.shared_streams import refuse_shared_streams
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name, check_distinct
 from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.ingest.landing import Landing
@@ -71,6 +73,7 @@ def build_multi_asset(
     specs: list[dg.AssetSpec] = []
     for stream in streams:
         spec, step = apply_settings(translator.get_asset_spec(stream), settings)
+        spec = name_table(spec, stream)
         specs.append(spec.with_io_manager_key(io_manager_key))
     check_distinct((stream, spec.key) for stream, spec in zip(streams, specs, strict=True))
     partitions = partitions or _common_partitions(specs)
@@ -85,7 +88,7 @@ def build_multi_asset(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)
-        return dg.multi_asset(
+        definition = dg.multi_asset(
             name=run.name,
             specs=[spec.replace_attributes(partitions_def=partitions) for spec in specs],
             can_subset=True,
@@ -93,6 +96,7 @@ def build_multi_asset(
             required_resource_keys=resource_keys,
             **step,
         )(read)
+    return refuse_shared_streams(definition)
 
 
 def _step_name(source: MultiStreamSource, specs: Sequence[dg.AssetSpec]) -> str:
@@ -149,7 +153,7 @@ class _SourceRun:
         ):
             for partition in partitions:
                 failed_streams = {scope.stream for scope in failed}
-                streams = [stream for stream in selected if stream.id not in failed_streams]
+                streams = [stream for stream in selected if self.landed(context, stream) not in failed_streams]
                 rows = getattr(resource, "preview_rows", 0)
                 part = _PartitionRun(self, context, target, report, partition, streams, rows)
                 for stream, metadata in part.land(failed):
@@ -161,6 +165,11 @@ class _SourceRun:
                         yield dg.MaterializeResult(asset_key=key, metadata=own, data_version=report.finish(key))
         if failed:
             raise failure_of_streams(failed, landed=len(selected) - len(failed))
+
+    def landed(self, context: dg.AssetExecutionContext, stream: Stream) -> StreamId:
+        """The stream under the namespace in which it lands."""
+        key = self.keys[stream.id]
+        return stream_of(key, context.assets_def.metadata_by_key[key]).id
 
     def _partitions_of(self, context: dg.AssetExecutionContext, selected: Sequence[Stream]) -> Sequence[str | None]:
         return [None] if self.partitions is None else partitions_of_run(context, selected[0].id)
@@ -183,7 +192,8 @@ class _PartitionRun:
         `failed`."""
         if not self.streams:
             return
-        scopes = {stream.id: self._scope(stream.id) for stream in self.streams}
+        scopes = {stream.id: self._scope(stream) for stream in self.streams}
+        sources = {scope.stream: stream for stream, scope in scopes.items()}
 
         def record_failure(stream: StreamId, error: S3DestError) -> None:
             failed[scopes[stream]] = error
@@ -205,7 +215,7 @@ class _PartitionRun:
         ) as landings:
             self._read(landings)
             for receipt in landings.publish():
-                stream = receipt.scope.stream
+                stream = sources[receipt.scope.stream]
                 yield stream, self._add_to_report(stream, receipt, time.monotonic() - started, previews[stream])
 
     def _add_to_report(self, stream: StreamId, receipt: Receipt, seconds: float, preview: Preview) -> dict[str, Any]:
@@ -255,10 +265,12 @@ class _PartitionRun:
         state = state_to_continue(landing, is_incremental=self.run.source.is_incremental(landing.stream))
         return None if state is None else Reached(state.text, state.lineage)
 
-    def _scope(self, stream: StreamId) -> Scope:
+    def _scope(self, stream: Stream) -> Scope:
+        """What the stream lands, under its namespace in the bucket."""
+        landed = self.run.landed(self.context, stream)
         if self.run.partitions is None or self.partition is None:
-            return Scope(stream)
-        return partition_scopes(stream, self.run.partitions, [self.partition])[self.partition]
+            return Scope(landed)
+        return partition_scopes(landed, self.run.partitions, [self.partition])[self.partition]
 
     def _values(self) -> dict[str, str | int] | None:
         """The values that the source's placeholders can use. None without partitions."""

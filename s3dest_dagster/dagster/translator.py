@@ -17,7 +17,7 @@ import dagster as dg
 from s3dest_dagster.columns.field_rules import selected_stream
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.schemas import paths
-from s3dest_dagster.dagster.asset_metadata import stream_metadata
+from s3dest_dagster.dagster.asset_metadata import TABLE_NAME_KEY, stream_metadata
 from s3dest_dagster.dagster.metadata import STORAGE_KIND, column_schema, digest
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.printable import markdown
@@ -70,7 +70,7 @@ class S3DestinationTranslator:
             metadata={
                 **stream_metadata(stream),
                 "dagster/storage_kind": STORAGE_KIND,
-                "dagster/table_name": str(stream.id),
+                TABLE_NAME_KEY: str(stream.id),
                 **({"dagster/column_schema": columns} if columns is not None else {}),
             },
         )
