@@ -84,8 +84,8 @@ def _destination_of(manager: Any, settings: Mapping[str, Any]) -> Any:
     """A value that is equal for IO managers that land in the same directory."""
     if "s3_bucket_name" not in settings:
         return id(manager)
-    access = manager.nested_resources.get("s3")
-    return (*(str(settings.get(name) or "").strip("/") for name in _BY_NAME), repr(access))
+    connection = manager.nested_resources.get("s3")
+    return (*(str(settings.get(name) or "").strip("/") for name in _BY_NAME), repr(connection))
 
 
 def _shared(stream: StreamId, one: dg.AssetKey, other: dg.AssetKey) -> SettingsError:
