@@ -2,8 +2,8 @@
 
 This module defines the order of a sync; other modules do the work. This is the path of a record:
 
-1. `Landing.append` receives the source's items one by one. `SyncWriter.append` creates the stream's encoder from the
-   first batch, and `SegmentWriter.append` counts the batch.
+1. `Landing.append` receives the source's items one by one, and `FieldFilter.apply` takes out private fields.
+   `SyncWriter.append` creates the stream's encoder from the first batch, and `SegmentWriter.append` counts the batch.
 2. `EncodeQueue.append` has the batch encoded (`Encoder.encode`), on another thread if that helps.
 3. `RollingObjectWriter.append` writes the encoded batch into the open object, whose key comes from
    `KeyAllocator.next_key`, and closes the object when it is full. `Upload` sends its parts in the background. Nobody
