@@ -116,7 +116,7 @@ def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_un
         keeps_undeclared: Whether the last column keeps undeclared fields.
     """
     effect = Effect.MOVED if keeps_undeclared else Effect.NOT_LANDED
-    for name in _named_like(json_schema, reserved_names(overflow=keeps_undeclared)):
+    for name in _named_like(json_schema, reserved_names(record, overflow=keeps_undeclared)):
         yield Diagnostic(name, effect, f"{_NAME_IS_RESERVED}: it counts as undeclared")
     for field in record.fields:
         if field.kind.has_structure:
@@ -131,9 +131,9 @@ def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_un
         )
 
 
-def line_diagnostics(json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
+def line_diagnostics(record: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
     """The diagnostics of flattened JSON Lines, which keep every value unchanged."""
-    for name in _named_like(json_schema, reserved_names(overflow=False)):
+    for name in _named_like(json_schema, reserved_names(record, overflow=False)):
         yield Diagnostic(name, Effect.MOVED, f"{_NAME_IS_RESERVED}: into {OVERFLOW}")
     yield from unknown_type_diagnostics(json_schema)
     yield from _ambiguous_fields(json_schema)

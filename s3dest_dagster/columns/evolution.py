@@ -33,7 +33,7 @@ from s3dest_dagster.columns.schema_differences import (
     frozen_error,
     path_text,
 )
-from s3dest_dagster.columns.schemas import EMITTED_AT, RECORD_ID
+from s3dest_dagster.columns.schemas import envelope_of
 from s3dest_dagster.columns.stream_columns import StreamColumns, all_fields
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.schema_contract import Verdict
@@ -42,7 +42,6 @@ IsLive = Callable[[Field], bool]
 """Whether an Avro or Parquet object that has this column with this type is live after the sync, or belongs to an
 earlier part of the sync itself. It is asked only if a type has changed beyond widening, and may cost requests."""
 
-_ROOT_NAMES = OVERFLOW_NAMES | {RECORD_ID, EMITTED_AT}
 _ANY_RECORD = Record("", None, ())
 
 
@@ -94,6 +93,7 @@ class _Comparison:
         self.frozen: list[ColumnChange] = []
         self.discarded: set[str] = set()
         self._proposed = proposed
+        self._envelope = envelope_of(proposed).names
         self._changes: list[ColumnChange] = []
         self._next_id = known.next_id
 
@@ -136,7 +136,7 @@ class _Comparison:
 
     def named(self, new: Mapping[NameRequest, Field], known: Iterable[Field], path: Steps) -> Iterable[Field]:
         """Yields the new columns of a level with their names and ids."""
-        reserved = OVERFLOW_NAMES if path else _ROOT_NAMES
+        reserved = OVERFLOW_NAMES if path else OVERFLOW_NAMES.union(self._envelope)
         names = allocate_names(new, {column.name for column in known} | reserved, self.rules.name_style)
         for request, field in new.items():
             if request.is_given and names[request] != request.base:
@@ -180,7 +180,8 @@ class _Comparison:
             big_integers=frozenset(self.big_integers),
             is_typed=self.known.is_typed or self.rules.is_typed,
         )
-        record = self._landed_record(replace(self._proposed, fields=fields))
+        own = tuple(field for field in fields if field.name not in self._envelope)
+        record = self._landed_record(replace(self._proposed, fields=own))
         return Evolution(
             columns=columns, record=record, changes=tuple(self._changes), discarded=frozenset(self.discarded)
         )

@@ -36,7 +36,7 @@ from s3dest_dagster.columns.names import (
     standard_name,
     standard_namespace,
 )
-from s3dest_dagster.columns.schemas import EMITTED_AT, RECORD_ID
+from s3dest_dagster.columns.schemas import ENVELOPES
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.settings.formats import CONNECTOR_TYPES, TypeRules
 from s3dest_dagster.stream import is_unicode
@@ -79,8 +79,6 @@ _FORMATS = {"date-time": TIMESTAMP, "date": DATE, "time": TIME}
 _NamesByNamespace: TypeAlias = defaultdict[str | None, set[str]]
 COMBINATIONS = ("anyOf", "allOf", "oneOf")
 """Keywords that combine definitions, in the order of precedence."""
-_ROOT_NAMES = OVERFLOW_NAMES | {RECORD_ID, EMITTED_AT}
-"""Names that a field of the root level cannot have."""
 
 
 def record_type(
@@ -101,7 +99,7 @@ def record_type(
         SchemaError: `json_schema` is not a JSON schema, or it has an unknown type and `rules` refuse it.
     """
     record = _Parser(json_schema, name, rules).record(json_schema, name, namespace, root=True)
-    return _record_named_once(record, defaultdict(set), ())
+    return replace(_record_named_once(record, defaultdict(set), ()), envelope=rules.envelope)
 
 
 class _Parser:
@@ -121,7 +119,7 @@ class _Parser:
         """The record of an object definition. A nested record has its field's name, and its path as its namespace."""
         written, own_namespace = standard_name(name), standard_namespace(namespace)
         inner = None if root else f"{own_namespace}.{written}" if own_namespace else written
-        left_out = _ROOT_NAMES if root else OVERFLOW_NAMES
+        left_out = OVERFLOW_NAMES.union(ENVELOPES[self._rules.envelope].names) if root else OVERFLOW_NAMES
         declared = {k: v for k, v in self._properties(definition).items() if k not in left_out}
         names = unique_names(list(declared), reserved=left_out)
         fields = tuple(

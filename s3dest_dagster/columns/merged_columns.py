@@ -29,7 +29,7 @@ def merged_record(versions: Sequence[WrittenColumns], stream: str) -> Record:
     """The columns of objects that were written with these columns, oldest first.
 
     Every column is there once, with the widest of its types. A column that took over the values of another one, whose
-    type had changed, stands beside it.
+    type had changed, stands beside it. The envelope is that of any of the objects.
 
     Raises:
         SchemaError: A column has types that no single type can hold. The error names the `stream`.
@@ -37,7 +37,8 @@ def merged_record(versions: Sequence[WrittenColumns], stream: str) -> Record:
     merged = versions[0]
     for version in versions[1:]:
         merged = _Merge(merged.is_typed, version.is_typed, stream).versions(merged, version)
-    return merged.record
+    envelopes = (version.record.envelope for version in reversed(versions))
+    return replace(merged.record, envelope=next((each for each in envelopes if each != "none"), "none"))
 
 
 def readable_record(written: WrittenColumns, merged: Record) -> Record:

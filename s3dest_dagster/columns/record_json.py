@@ -23,6 +23,7 @@ from s3dest_dagster.columns.kinds.temporal import DATE, LOCAL_TIMESTAMP, TIME, T
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.names import original_name_doc, standard_name
 from s3dest_dagster.errors import ManifestError
+from s3dest_dagster.settings.formats import EnvelopeName
 
 JsonValue = Any
 """Lists, texts and numbers, and objects with text keys."""
@@ -44,6 +45,8 @@ _SCALARS = {
         DECIMAL_TEXT,
     )
 }
+_ENVELOPE: EnvelopeName = "airbyte_0"
+"""The envelope of a record type that names none."""
 _ITEMS = ".items"
 """What the converter adds to a field's name for the record of its items."""
 
@@ -55,6 +58,7 @@ def record_to_json(record: Record) -> JsonValue:
         "namespace": record.namespace,
         "fields": fields_to_json(record.fields),
         **({"doc": record.doc} if record.doc else {}),
+        **({"envelope": record.envelope} if record.envelope != _ENVELOPE else {}),
     }
 
 
@@ -62,7 +66,8 @@ def record_from_json(value: JsonValue) -> Record:
     """The record type of a JSON value. Raises ManifestError if it is none, or has kinds of a newer version."""
     with reading_columns():
         name, namespace = value["name"], value["namespace"]
-        return Record(name, namespace, fields_from_json(value["fields"]), value.get("doc"))
+        fields, envelope = fields_from_json(value["fields"]), value.get("envelope", _ENVELOPE)
+        return Record(name, namespace, fields, value.get("doc"), envelope=envelope)
 
 
 def fields_to_json(fields: Sequence[Field], enclosing: str = "") -> list[JsonValue]:

@@ -1,14 +1,15 @@
 """The external forms of a record type: its Avro and Arrow schemas, its columns in words, and the envelope columns.
 
-The envelope is the first two columns of every record: its id and the time of emission. Must not know: records' data.
+The envelope is the first columns of every record: its id and the time of emission, or nothing. Must not know: records'
+data.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from s3dest_dagster.columns.kinds import Kind, Layout
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
+from s3dest_dagster.settings.formats import EnvelopeName
 
 RECORD_ID = "_airbyte_ab_id"
 EMITTED_AT = "_airbyte_emitted_at"
@@ -37,19 +39,40 @@ ARROW_ENVELOPE = (
 )
 """The Arrow fields."""
 
+
+class Envelope(NamedTuple):
+    """The columns that every record has beside its own fields. They are the first columns."""
+
+    names: tuple[str, ...]
+    avro: tuple[dict[str, Any], ...]
+    arrow: tuple[pa.Field, ...]
+
+
+ENVELOPES: Mapping[EnvelopeName, Envelope] = {
+    "airbyte_0": Envelope((RECORD_ID, EMITTED_AT), AVRO_ENVELOPE, ARROW_ENVELOPE),
+    "none": Envelope((), (), ()),
+}
+
+
+def envelope_of(record: Record) -> Envelope:
+    """The columns before the fields of a root record."""
+    return ENVELOPES[record.envelope]
+
+
 _HEX_PAIRS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint16)
 """The two digits of every byte as one number. This halves the lookups, and works with any byte order."""
 _GROUPS = ((0, 8), (9, 13), (14, 18), (19, 23), (24, 36))
 """The bounds of the groups of digits between the dashes of a UUID."""
 
 
-def reserved_names(*, overflow: bool) -> set[str]:
+def reserved_names(record: Record, *, overflow: bool) -> set[str]:
     """The names of the columns in every row of a flattened text format. A field with such a name counts as undeclared.
 
     Args:
+        record: The record type, which says what the envelope is.
         overflow: Whether the overflow column is included.
     """
-    return {RECORD_ID, EMITTED_AT} | ({OVERFLOW} if overflow else set())
+    return {*envelope_of(record).names} | ({OVERFLOW} if overflow else set())
 
 
 def record_ids(entropy: bytes) -> NDArray[np.uint8]:
@@ -90,9 +113,9 @@ PARQUET_LEVELS = 100
 def avro_schema(record: Record, *, envelope: bool = True) -> dict[str, Any]:
     """The Avro schema as JSON values, as version 0.6.2 of the connector writes it.
 
-    Every record level ends with the overflow map. With `envelope`, the record id and the emission time come first.
+    Every record level ends with the overflow map. With `envelope`, the envelope's columns come first.
     """
-    schema: dict[str, Any] = record.avro_type(None, AVRO_ENVELOPE if envelope else ())
+    schema: dict[str, Any] = record.avro_type(None, envelope_of(record).avro if envelope else ())
     return schema
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from s3dest_dagster.batch import Lineage, State, descent
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.schemas import paths
+from s3dest_dagster.columns.schemas import envelope_of, paths
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.head import MAX_RETIRED, Head
 from s3dest_dagster.commit.key_owners import connector_keys
@@ -39,6 +39,7 @@ from s3dest_dagster.formats import Encoder
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about
+from s3dest_dagster.settings.formats import EnvelopeName
 from s3dest_dagster.settings.publication import PublicationSettings
 from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
 
@@ -122,7 +123,7 @@ def build_segment(staged: StagedSync, destination: S3Destination, commit_log: Co
         uploads_started_after=staged.uploads_started_after,
         replaced=_replaced(staged, destination, commit_log, head),
         next_part_number=staged.next_part_number,
-        schema=_schema(staged, commit_log, head),
+        schema=_schema(staged, destination.envelope, commit_log, head),
         state=_state(staged),
         format={
             "format_type": destination.format.format_type,
@@ -198,15 +199,16 @@ def _silent_source(staged: StagedSync, scope: Scope, objects: int) -> CommitErro
 # ---------------------------------------------------------------------- its schema and state
 
 
-def _schema(staged: StagedSync, commit_log: CommitLog, head: Head) -> SegmentSchema:
+def _schema(staged: StagedSync, envelope: EnvelopeName, commit_log: CommitLog, head: Head) -> SegmentSchema:
     json_schema = staged.stream.json_schema
     text = json.dumps(json_schema) if json_schema is not None else None
     if staged.encoder is None:
-        return SegmentSchema(json_schema=text)
+        return SegmentSchema(json_schema=text, envelope=envelope)
     return SegmentSchema(
         fingerprint=staged.encoder.fingerprint,
         avro_schema=staged.encoder.schema_text,
         json_schema=text,
+        envelope=envelope,
         columns=columns_text(staged.encoder.record),
         earlier=tuple(
             EarlierColumns(columns=columns_text(encoder.record), keys=tuple(keys)) for encoder, keys in staged.earlier
@@ -224,10 +226,15 @@ def _changes(encoder: Encoder, commit_log: CommitLog, head: Head) -> SchemaChang
     return schema_changes(before.record, encoder.record)
 
 
+def _column_types(record: Record) -> dict[str, str]:
+    """The types of all columns in words, those of the envelope first."""
+    return dict.fromkeys(envelope_of(record).names, "envelope") | dict(paths(record))
+
+
 def schema_changes(before: Record, now: Record) -> SchemaChanges:
     """The differences between two record types of a stream, as changes of its columns. Nested columns have dotted
     paths."""
-    old, new = dict(paths(before)), dict(paths(now))
+    old, new = _column_types(before), _column_types(now)
     return SchemaChanges(
         added=tuple(name for name in new if name not in old),
         removed=tuple(name for name in old if name not in new),
@@ -283,8 +290,10 @@ def compaction(segment: Segment, head: Head, newest: Segment) -> Compaction:
 
 
 def _same_columns(one: Segment, other: Segment) -> bool:
-    """Whether all objects of both have the same format and columns."""
+    """Whether all objects of both have the same format, columns and envelope."""
     if one.format != other.format or one.schema.earlier or other.schema.earlier:
+        return False
+    if one.schema.envelope != other.schema.envelope:
         return False
     if one.schema.columns is None or other.schema.columns is None:
         return one.schema.json_schema == other.schema.json_schema

@@ -70,7 +70,9 @@ def encoder(
     return format_of(settings).encoder(contents_of(stream, record, rules=rules), on_mismatch)
 
 
-def read_table(settings: FormatSettings, columns: Stream | Record, data: Content | IO[bytes]) -> pa.Table:
+def read_table(
+    settings: FormatSettings, columns: Stream | Record, data: Content | IO[bytes], rules: TypeRules = CONNECTOR_TYPES
+) -> pa.Table:
     """The records of one object, in its order.
 
     Columns have the types of the schema that is given. If the object was written under another schema, columns that it
@@ -87,5 +89,5 @@ def read_table(settings: FormatSettings, columns: Stream | Record, data: Content
         SchemaError: As for `encoder`.
     """
     content = data if isinstance(data, bytes | memoryview) else data.read()
-    record = columns if isinstance(columns, Record) else contents_of(columns).record
+    record = columns if isinstance(columns, Record) else contents_of(columns, rules=rules).record
     return format_of(settings).read(record, content)

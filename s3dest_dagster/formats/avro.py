@@ -31,7 +31,7 @@ from s3dest_dagster.columns.kinds.number import FLOAT
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.temporal import DATE
-from s3dest_dagster.columns.schemas import record_ids, within_parquet
+from s3dest_dagster.columns.schemas import envelope_of, record_ids, within_parquet
 from s3dest_dagster.formats.compression import avro_codec
 from s3dest_dagster.formats.protocol import (
     PROLEPTIC_CALENDAR,
@@ -171,7 +171,7 @@ def record_rows(
 ) -> pa.Array:
     """One binary value per record: the envelope (`ids` has the shape (n, 36)), the fields, then the overflow map."""
     rows, width = ids.shape
-    envelope: Parts = [varint(width), ids, ragged(*_varints(emitted_at))]
+    envelope: Parts = [varint(width), ids, ragged(*_varints(emitted_at))] if envelope_of(record).names else []
     return glued(envelope + _record_parts(record, columns), rows)
 
 

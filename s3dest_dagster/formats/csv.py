@@ -20,8 +20,9 @@ from s3dest_dagster.columns.diagnostics import Diagnostic, cell_diagnostics
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.overflow import OverflowNames
-from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, RECORD_ID, record_ids, reserved_names
-from s3dest_dagster.formats.csv_cells import Dialect, cell_rows, compact_lines, quoted
+from s3dest_dagster.columns.schemas import DATA, envelope_of, record_ids, reserved_names
+from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.formats.csv_cells import Dialect, cell_rows, compact_lines, quoted, without_first_delimiter
 from s3dest_dagster.formats.csv_reading import record_reader, rows_of, unquoted
 from s3dest_dagster.formats.protocol import Contents, OnMismatch
 from s3dest_dagster.formats.reading import Line
@@ -42,13 +43,15 @@ class Csv(Text[CsvFormat]):
 
     def parse(self, text: bytes, record: Record) -> Iterator[Line]:
         dialect = Dialect.of(self.settings)
-        declared = (field.source for field in record.fields)
-        names, rows = rows_of(text, dialect, None if self.settings.header else _header(self.settings, declared))
-        whole = names[2:] == [DATA]
-        read = record_reader(names[2:], record, dialect)
-        for record_id, emitted_at, *cells in rows:
-            data = unquoted(cells[0]) if whole else read(cells)
-            yield unquoted(record_id).decode(), int(unquoted(emitted_at)), data
+        known = None if self.settings.header else _header(self.settings, record, _sources(record))
+        names, rows = rows_of(text, dialect, known)
+        own = len(envelope_of(record).names)
+        is_whole = not self.is_flat and names[own:] == [DATA]
+        read = record_reader(names[own:], record, dialect)
+        for cells in rows:
+            data = unquoted(cells[own]) if is_whole else read(cells[own:])
+            record_id, emitted_at = map(unquoted, cells[:own] if own else (b"", b"0"))
+            yield record_id.decode(), int(emitted_at), data
 
     def diagnostics(self, record: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
         if not self.is_flat:
@@ -62,13 +65,15 @@ class CsvEncoder(TextEncoder[CsvFormat]):
     def __init__(self, settings: CsvFormat, contents: Contents) -> None:
         super().__init__(settings, contents)
         # Without a header, a reader has only the record to tell the columns by.
-        declared = contents.properties if settings.header else [field.source for field in contents.record.fields]
+        declared = contents.properties if settings.header else _sources(contents.record)
         self._dialect = Dialect.of(settings)
-        self._names = _column_names(settings, declared)
+        self._names = _column_names(settings, contents.record, declared)
         self._reader = RootFieldReader(self._names) if self._is_flat else None
         self._drops_undeclared = contents.record.drops_undeclared
+        header = _header(settings, contents.record, declared)
+        _refuse_empty_lines(settings, contents.record, header)
         if settings.header:
-            self.header = self._dialect.row([quoted(name.encode()) for name in _header(settings, declared)])
+            self.header = self._dialect.row([quoted(name.encode()) for name in header])
 
     def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
         if self._reader is None:
@@ -76,9 +81,11 @@ class CsvEncoder(TextEncoder[CsvFormat]):
         fields = self._reader.read(raws)
         parts = self._envelope(batch, entropy)
         if self._names:
-            parts.append(cell_rows(fields.texts, fields.breaks, len(self._names), self._dialect))
+            cells = cell_rows(fields.texts, fields.breaks, len(self._names), self._dialect)
+            parts.append(cells if parts else without_first_delimiter(cells))
         if self._settings.additional_properties_column:
-            parts += [self._dialect.delimiter, _additional_cells(self._kept(fields), len(raws), self._dialect.null)]
+            delimiter = self._dialect.delimiter if parts else b""
+            parts += [delimiter, _additional_cells(self._kept(fields), len(raws), self._dialect.null)]
         lines = glued([*parts, b"\r\n"], len(raws))
         return bytes(content(lines)), _tally(fields, frozenset(self._names))
 
@@ -93,6 +100,9 @@ class CsvEncoder(TextEncoder[CsvFormat]):
         return fields._replace(undeclared={}, earlier={row: members for row, members in earlier.items() if members})
 
     def _envelope(self, batch: Batch, entropy: bytes) -> Parts:
+        """The cells of the envelope, without a delimiter after the last."""
+        if not self._has_envelope:
+            return []
         id_quote = b'"' if self._dialect.quotes_plain_texts else b""
         time_quote = b'"' if self._dialect.quotes_numbers else b""
         between = id_quote + self._dialect.delimiter + time_quote
@@ -100,27 +110,46 @@ class CsvEncoder(TextEncoder[CsvFormat]):
 
     def _lines_with_data(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> bytes:
         """Lines whose last cell is the whole record."""
-        parts = [*self._envelope(batch, entropy), self._dialect.delimiter + b'"']
-        heads = pieces(glued(parts, batch.num_rows))
+        envelope = self._envelope(batch, entropy)
+        before = self._dialect.delimiter if envelope else b""
+        heads = pieces(glued([*envelope, before + b'"'], batch.num_rows))
         cells = compact_lines(raws).replace(b'"', b'""').split(b"\n")
         return join_lines(heads, cells, b'"\r\n')
 
 
-def _header(settings: CsvFormat, declared: Iterable[str]) -> list[str]:
+def _sources(record: Record) -> list[str]:
+    return [field.source for field in record.fields]
+
+
+def _header(settings: CsvFormat, record: Record, declared: Iterable[str]) -> list[str]:
     """The names of all columns. `declared` has the schema's root properties."""
+    envelope = envelope_of(record).names
     if settings.flattening is Flattening.NONE:
-        return [RECORD_ID, EMITTED_AT, DATA]
+        return [*envelope, DATA]
     last = [OVERFLOW] if settings.additional_properties_column else []
-    return [RECORD_ID, EMITTED_AT, *_column_names(settings, declared), *last]
+    return [*envelope, *_column_names(settings, record, declared), *last]
 
 
-def _column_names(settings: CsvFormat, declared: Iterable[str]) -> list[str]:
+def _refuse_empty_lines(settings: CsvFormat, record: Record, header: Sequence[str]) -> None:
+    """Raises SettingsError if the line of a record could be empty, since readers skip such lines."""
+    if len(header) > 1 or (header and (settings.null_text or settings.flattening is Flattening.NONE)):
+        return
+    what = "no column" if not header else f"only the column {header[0]!r}, whose nulls would be empty lines"
+    raise SettingsError(
+        f"Stream {record.name!r} has {what}, without an envelope, and readers skip empty lines. Set null_text"
+        f"{'' if header else ' and additional_properties_column'}, or keep the envelope.",
+        stream=record.name,
+        setting="envelope",
+    )
+
+
+def _column_names(settings: CsvFormat, record: Record, declared: Iterable[str]) -> list[str]:
     """The columns of a flattened object between the envelope and the additional properties.
 
     They are the schema's root properties, in its order or in the order of their UTF-16 code units. A property with the
     name of another column gets no column; its fields count as undeclared.
     """
-    reserved = reserved_names(overflow=settings.additional_properties_column)
+    reserved = reserved_names(record, overflow=settings.additional_properties_column)
     names = [name for name in dict.fromkeys(declared) if name not in reserved]
     return names if settings.column_order == "source" else sorted(names, key=lambda name: name.encode("utf-16-be"))
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from s3dest_dagster.batch import compact_json
-from s3dest_dagster.columns.binary_columns import Bytes, Mask, Positions, binary_array, table_of
+from s3dest_dagster.columns.binary_columns import Bytes, Mask, Positions, binary_array, bounds, content, table_of
 from s3dest_dagster.settings.formats import CsvFormat
 
 if TYPE_CHECKING:
@@ -96,6 +96,14 @@ def cell_rows(texts: Bytes, breaks: Positions, columns: int, dialect: Dialect = 
     growth[positions + 1] = np.fromiter(map(len, values), np.int64) - (ends - starts)
     row_ends = (breaks + np.cumsum(growth))[::columns]
     return binary_array(row_ends, pa.py_buffer(_with_replaced(whole, starts, ends, values)))
+
+
+def without_first_delimiter(rows: pa.Array) -> pa.Array:
+    """The rows of `cell_rows` without the delimiter before their first cell."""
+    ends = bounds(rows).astype(np.int64)
+    ends -= ends[0]
+    characters = np.frombuffer(content(rows), np.uint8)
+    return binary_array(ends - np.arange(len(ends)), pa.py_buffer(np.delete(characters, ends[:-1])))
 
 
 def _without_nulls(texts: Bytes, breaks: Positions, nulls: Positions) -> tuple[Bytes, Positions]:

@@ -2,6 +2,7 @@
 
 {"_airbyte_ab_id":"…","_airbyte_emitted_at":"1622135805000","_airbyte_data":{…}}
 {"_airbyte_ab_id":"…","_airbyte_emitted_at":"1622135805000","user_id":123,…}        with root level flattening
+{"user_id":123,…}                                                                   without an envelope
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from s3dest_dagster.columns.diagnostics import Diagnostic, line_diagnostics
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.overflow import OverflowNames
-from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, RECORD_ID, record_ids
+from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, RECORD_ID, envelope_of, record_ids
 from s3dest_dagster.formats.protocol import Contents, OnMismatch
 from s3dest_dagster.formats.reading import Line
 from s3dest_dagster.formats.text import Text, TextEncoder, decimal_texts, join_lines
@@ -39,16 +40,20 @@ class Jsonl(Text[JsonlFormat]):
         return JsonlEncoder(self.settings, contents)
 
     def parse(self, text: bytes, record: Record) -> Iterator[Line]:
+        if not envelope_of(record).names:
+            return (("", 0, line) for line in text.split(b"\n") if line)
         return _flat_lines(text) if self.is_flat else _enveloped_lines(text)
 
     def diagnostics(self, record: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
-        return line_diagnostics(json_schema) if self.is_flat else super().diagnostics(record, json_schema)
+        return line_diagnostics(record, json_schema) if self.is_flat else super().diagnostics(record, json_schema)
 
 
 class JsonlEncoder(TextEncoder[JsonlFormat]):
     """Encodes records as lines of JSON. Values keep the source's spelling, since they are not even parsed."""
 
     def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
+        if not self._has_envelope:
+            return b"\n".join([*raws, b""]), Tally()
         heads = self._heads(batch, entropy)
         if not self._is_flat:
             return join_lines(heads, raws, b"}\n"), Tally()

@@ -23,9 +23,9 @@ from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.union import Position
 from s3dest_dagster.columns.retyping import aligned, children
 from s3dest_dagster.columns.schemas import (
-    ARROW_ENVELOPE,
     avro_schema,
     emitted_at_column,
+    envelope_of,
     record_id_column,
     record_ids,
     with_field_ids,
@@ -51,6 +51,8 @@ from s3dest_dagster.settings.formats import ParquetFormat
 AVRO_SCHEMA_KEY = "parquet.avro.schema"
 """The metadata key under which parquet-avro writes and expects a file's Avro schema."""
 
+OBJECT_ID_KEY = "s3dest.object_id"
+"""The metadata key of a random text that no two objects share."""
 LAYOUTS = {"named": Layout.NAMED, "member": Layout.MEMBER}
 _DEFAULT_PADDING_MB = ParquetFormat().max_padding_size_mb
 """Connector configurations contain this value without intending it, so it causes no message."""
@@ -92,17 +94,22 @@ class ParquetEncoder(Encoder):
         record = within_parquet(contents.record)
         self._settings = settings
         self._converter = RecordConverter(record, layout=layout, on_mismatch=on_mismatch)
-        self._schema = with_field_ids(pa.schema([*ARROW_ENVELOPE, *self._converter.schema]), record)
+        self._has_envelope = bool(envelope_of(record).names)
+        self._schema = with_field_ids(pa.schema([*envelope_of(record).arrow, *self._converter.schema]), record)
         self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(record, layout), **PROLEPTIC_CALENDAR}
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
         converted = self._converter.convert(batch)
-        envelope = [record_id_column(record_ids(entropy)), emitted_at_column(batch.emitted_at)]
-        data = pa.RecordBatch.from_arrays([*envelope, *converted.data.columns], schema=self._schema)
+        columns = converted.data.columns
+        if self._has_envelope:
+            columns = [record_id_column(record_ids(entropy)), emitted_at_column(batch.emitted_at), *columns]
+        data = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         return Encoded(batch.num_rows, data, data.nbytes, converted.tally, converted.big_integers)
 
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> ParquetObject:
-        return ParquetObject(sink, self._settings, self._schema, self._metadata)
+        # Objects are told apart by their content where keys recur. With an envelope, no two are equal.
+        own = {} if self._has_envelope else {OBJECT_ID_KEY: marker.hex()}
+        return ParquetObject(sink, self._settings, self._schema, self._metadata | own)
 
 
 # ---------------------------------------------------------------------- writing

@@ -153,7 +153,7 @@ class Encoder(ABC):
 
         Args:
             sink: Receives the object's bytes.
-            marker: 16 random bytes: Avro's sync marker. The other formats ignore it.
+            marker: 16 random bytes: Avro's sync marker, and metadata of a Parquet file without an envelope.
             background: Runs the compression of text. It does not affect the bytes or their order.
         """
 

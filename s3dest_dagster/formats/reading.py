@@ -23,16 +23,15 @@ from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.union import Position
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.schemas import (
-    ARROW_ENVELOPE,
-    EMITTED_AT,
-    RECORD_ID,
     arrow_schema,
     emitted_at_column,
+    envelope_of,
     within_parquet,
 )
 
 Line = tuple[str, int, bytes]
-"""A record of a text format: its id, its emission time, and its JSON text."""
+"""A record of a text format: its id, its emission time, and its JSON text. Without an envelope, the first two have no
+meaning."""
 
 ROWS_AT_ONCE = 10_000
 
@@ -44,7 +43,7 @@ def table_schema(record: Record) -> pa.Schema:
 
 def schema_of(record: Record) -> pa.Schema:
     """The envelope columns, and the columns of the record's fields."""
-    return pa.schema([*ARROW_ENVELOPE, *arrow_schema(record, layout=Layout.NAMED)])
+    return pa.schema([*envelope_of(record).arrow, *arrow_schema(record, layout=Layout.NAMED)])
 
 
 def table_of_lines(record: Record, lines: Iterable[Line]) -> pa.Table:
@@ -56,7 +55,7 @@ def table_of_lines(record: Record, lines: Iterable[Line]) -> pa.Table:
         ids, emitted_at, raws = zip(*chunk, strict=True)
         times = np.array(emitted_at, np.int64)
         converted = converter.convert(JsonBatch(raws, times, sum(map(len, raws)))).data
-        envelope = [pa.array(ids, pa.string()), emitted_at_column(times)]
+        envelope = [pa.array(ids, pa.string()), emitted_at_column(times)] if envelope_of(record).names else []
         batches.append(pa.RecordBatch.from_arrays([*envelope, *converted.columns], schema=schema))
     return pa.Table.from_batches(batches, schema)
 
@@ -122,7 +121,7 @@ def named_record(record: Record, stored: Record, row: dict[str, Any], branches: 
         row: The values.
         branches: Finds the branch of a union's value.
     """
-    envelope = {name: row[name] for name in (RECORD_ID, EMITTED_AT)}
+    envelope = {name: row[name] for name in envelope_of(record).names}
     return envelope | _record(record, stored, row, branches)
 
 

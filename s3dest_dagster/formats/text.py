@@ -19,6 +19,7 @@ from s3dest_dagster.columns.arrow_types import refuse_invalid_utf8, refuse_repea
 from s3dest_dagster.columns.binary_columns import pieces
 from s3dest_dagster.columns.diagnostics import Diagnostic, unknown_type_diagnostics
 from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.schemas import envelope_of
 from s3dest_dagster.formats.compression import TEXT_CODECS, decompress_text
 from s3dest_dagster.formats.protocol import Background, Content, Contents, Encoded, Encoder, Format, Sink, run_now
 from s3dest_dagster.formats.reading import Line, table_of_lines
@@ -63,6 +64,7 @@ class TextEncoder(Encoder, Generic[TextSettings]):
         super().__init__(settings, contents)
         self._settings = settings
         self._is_flat = settings.flattening is Flattening.ROOT
+        self._has_envelope = bool(envelope_of(contents.record).names)
 
     def continues(self, other: Encoder) -> bool:
         return isinstance(other, type(self)) and other.header == self.header

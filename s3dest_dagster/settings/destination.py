@@ -18,6 +18,7 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate
 from s3dest_dagster.settings.fields import Settings, documented, refuse_variables, setting
 from s3dest_dagster.settings.formats import (
+    EnvelopeName,
     FormatSettings,
     JsonlFormat,
     NaiveMoments,
@@ -155,6 +156,11 @@ class RecordSettings(Settings):
         default=None,
         hash=False,
     )
+    envelope: EnvelopeName = setting(
+        'The columns that every record has beside its own: `"airbyte_0"` is `_airbyte_ab_id` and '
+        '`_airbyte_emitted_at`, and `"none"` is none of them, see [envelope](formats.md#the-envelope).',
+        default="airbyte_0",
+    )
     on_bad_record: Literal["fail", "quarantine"] = setting(
         'A line that should be a record but is not fails the sync; `"quarantine"` keeps it, with the reason, next to '
         "the manifests.",
@@ -200,6 +206,7 @@ class RecordSettings(Settings):
             unknown_types=self.on_unknown_type if self.format.is_typed else "text",
             open_objects=self.open_objects,
             naive_moments=self.naive_moments,
+            envelope=self.envelope,
         )
 
 
@@ -317,6 +324,16 @@ class S3Destination(
     Example:
         S3Destination(s3_bucket_name="my-bucket", s3_bucket_path="lake", format=ParquetFormat(compression_codec="ZSTD"))
     """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.envelope == "none" and self.template.keys_recur and not self.format.has_metadata:
+            raise SettingsError(
+                "Without an envelope, a text file holds nothing but the records, so that the objects of two syncs can "
+                "be equal. A template whose keys recur tells them apart by their content. Give the keys a part number, "
+                "${UUID} or a time in milliseconds, land Avro or Parquet, or keep the envelope.",
+                setting="envelope",
+            )
 
     @property
     def allows_checkpoints(self) -> bool:

@@ -37,6 +37,8 @@ class FormatSettings:
     """Whether the columns have the types that the schema declares. If not, they hold text."""
     allows_any_name: ClassVar[bool] = True
     """Whether a column can have any name."""
+    has_metadata: ClassVar[bool] = True
+    """Whether an object has a place for data beside the records."""
     required_in_config: ClassVar[tuple[str, ...]] = ()
     """Names that the connector's specification requires. They may still be left out."""
 
@@ -90,6 +92,7 @@ class TextFormat(FormatSettings):
     """The settings that all formats of lines share."""
 
     is_typed: ClassVar[bool] = False
+    has_metadata: ClassVar[bool] = False
 
     flattening: Flattening = setting(
         "Whether the fields of a record become separate columns.",
@@ -227,7 +230,8 @@ class JsonlFormat(TextFormat):
     title: ClassVar[str] = "JSON Lines: Newline-delimited JSON"
 
     flattening: Flattening = setting(
-        'The record under `_airbyte_data`, or with `"Root level flattening"` its fields beside the envelope.',
+        'The record under `_airbyte_data`, or with `"Root level flattening"` its fields beside the envelope. Without '
+        "an envelope, a line is the record alone.",
         default=Flattening.NONE,
         connector="flattening",
     )
@@ -407,6 +411,8 @@ def format_named(name: Any) -> FormatSettings:
 UnknownTypes = Literal["fail", "text"]
 OpenObjects = Literal["map", "text"]
 NaiveMoments = Literal["utc", "keep"]
+EnvelopeName = Literal["airbyte_0", "none"]
+"""The columns that every record has beside its own fields, named after the connector's eras."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +425,8 @@ class TypeRules:
     """Whether an object without declared properties is a map of texts, or its JSON text."""
     naive_moments: NaiveMoments = "utc"
     """Whether a moment that is declared to have no zone is taken as UTC, or stays without a zone."""
+    envelope: EnvelopeName = "airbyte_0"
+    """The columns before those of the record, whose names no field can have."""
 
 
 CONNECTOR_TYPES = TypeRules()

@@ -17,6 +17,7 @@ from s3dest_dagster.columns.schema_differences import EvolutionRules
 from s3dest_dagster.columns.schemas import within_parquet
 from s3dest_dagster.columns.stream_columns import StreamColumns
 from s3dest_dagster.settings.destination import NameStyle
+from s3dest_dagster.settings.formats import TypeRules
 
 TEXT, MOVED, UTC = Effect.AS_TEXT, Effect.MOVED, Effect.CHANGED
 NODE = {"type": "object", "properties": {"next": {"$ref": "#/definitions/node"}, "id": {"type": "integer"}}}
@@ -154,11 +155,17 @@ def test_flattened_csv_reports_fields_without_cells(kept, effect):
 
 def test_flattened_json_lines_keep_everything_and_rename_fields_with_a_taken_name():
     schema = {"properties": {"id": {}, "_airbyte_ab_id": {}, "_airbyte_emitted_at": {}}}
-    found = {each.field: each.effect for each in line_diagnostics(schema)}
+    found = {each.field: each.effect for each in _line_diagnostics(schema)}
     assert found == {"_airbyte_ab_id": MOVED, "_airbyte_emitted_at": MOVED}
+    bare = record_type(schema, "users", None, TypeRules(envelope="none"))
+    assert list(line_diagnostics(bare, schema)) == []
 
 
-@pytest.mark.parametrize("diagnostics", [line_diagnostics, unknown_type_diagnostics])
+def _line_diagnostics(schema):
+    return line_diagnostics(record_type(schema, "users", None), schema)
+
+
+@pytest.mark.parametrize("diagnostics", [_line_diagnostics, unknown_type_diagnostics])
 @pytest.mark.parametrize("definition", [{"type": "datetime"}, {"$ref": "#/nowhere"}, {"$ref": "other.json"}])
 def test_text_formats_keep_and_report_a_value_of_an_unknown_type(diagnostics, definition):
     schema = {"properties": {"a": definition, "b": {"type": "string"}, "c": {"$ref": "#/properties/b"}}}

@@ -13,6 +13,7 @@ from s3dest_dagster.columns.schema_differences import Evolution, EvolutionRules
 from s3dest_dagster.columns.stream_columns import StreamColumns
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.destination import NameStyle
+from s3dest_dagster.settings.formats import TypeRules
 
 INTEGER, NUMBER, TEXT, BOOLEAN, NULL = ({"type": word} for word in ("integer", "number", "string", "boolean", "null"))
 DATE, TIMESTAMP = ({"type": "string", "format": word} for word in ("date", "date-time"))
@@ -87,6 +88,16 @@ def test_names_in_nested_objects_and_in_lists_of_objects_are_remembered_alike():
     record = history(one, two).record
     for inner in (record.fields[0].kind, record.fields[1].kind.item):
         assert {f.source: f.name for f in inner.fields} == {"a-b": "a_b", "a_b": "a_b" + suffix("a_b")}
+
+
+def test_a_name_of_the_envelope_is_a_column_only_without_an_envelope():
+    schema, columns, found = {"properties": {"_airbyte_ab_id": TEXT, "id": INTEGER}}, StreamColumns(), []
+    for envelope in ("none", "airbyte_0", "none"):
+        proposed = record_type(schema, "users", None, TypeRules(envelope=envelope))
+        evolution = evolve(columns, proposed, EvolutionRules(stream="users", keeps_missing=True))
+        columns = evolution.columns
+        found.append(list(landed(evolution)))
+    assert found == [["_airbyte_ab_id", "id"], ["id"], ["_airbyte_ab_id", "id"]]
 
 
 def test_new_columns_come_last():

@@ -27,6 +27,7 @@ from s3dest_dagster.columns.overflow import (
     OverflowMap,
     overflow_texts,
 )
+from s3dest_dagster.settings.formats import EnvelopeName
 
 Object = Mapping[str, Any]
 """The members of one JSON object as texts."""
@@ -66,6 +67,8 @@ class Record(Kind):
     """The Avro record's doc, which has the original name if it was changed."""
     drops_undeclared: bool = False
     """Whether undeclared fields are counted and dropped, instead of kept in the overflow."""
+    envelope: EnvelopeName = "airbyte_0"
+    """The columns before the fields, at the root level."""
     _hash: int = dataclasses.field(init=False, repr=False, compare=False)
 
     word = "object"
@@ -74,9 +77,8 @@ class Record(Kind):
     has_structure = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "_hash", hash((self.name, self.namespace, self.fields, self.doc, self.drops_undeclared))
-        )
+        own = (self.name, self.namespace, self.fields, self.doc, self.drops_undeclared, self.envelope)
+        object.__setattr__(self, "_hash", hash(own))
 
     def __hash__(self) -> int:
         """The hash, which is computed only once, since otherwise every enclosing level would compute it again."""
