@@ -5,7 +5,7 @@ The stream's registry reserves all columns before an encoder uses them. Must not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -70,12 +70,13 @@ def planned_columns(
     assert stream.json_schema is not None, "only a declared schema is known before the first batch"
     proposed = record_type(stream.json_schema, scope.stream.name, scope.stream.namespace, destination.type_rules)
     rules = evolution_rules(destination, stream, scope.stream)
-
-    def is_live(column: Field) -> bool:
-        written = registry_entry.written_columns(but=scope if replaces else None)
-        return any(each.is_typed and has_column(each.record, column.id) for each in written)
-
-    return evolve(registry_entry.columns, proposed, rules, is_live=is_live)
+    replaced = scope if replaces else None
+    return evolve(
+        registry_entry.columns,
+        proposed,
+        rules,
+        is_live=lambda column: is_live(registry_entry.written_columns(but=replaced), column),
+    )
 
 
 class StreamSchema:
@@ -158,7 +159,9 @@ class StreamSchema:
             self._learn_from(encoded.batch)
             encoded = encoded.encoded_by(self.encoder)
             self._examined_names |= self._unexamined_names(encoded.encoded.tally)
-        refuse_undeclared(self._rules.stream, self._rules.contract, encoded.encoded.tally.undeclared, self._discarded)
+        if self._declared is not None:
+            undeclared = encoded.encoded.tally.undeclared
+            refuse_undeclared(self._rules.stream, self._rules.contract, undeclared, self._discarded)
         if encoded.encoded.tally.overflowed and self._destination.on_type_mismatch == "fail":
             self._new_encoder(self.encoder.record, may_overflow=False).encode(encoded.batch, encoded.entropy)
         self._registry_entry.note_big_integers(encoded.encoded.big_integers)
@@ -203,7 +206,7 @@ class StreamSchema:
         reservation = partial(self._reservation, self._grown(proposed, batch), batch, retyped)
         evolution = self._registry_entry.reserve(reservation, replaced=self._replaced)
         self.changes += evolution.changes
-        self._discarded = evolution.discarded
+        self._discarded = evolution.discarded | frozenset(_open_objects(evolution.record))
         self._open_names = frozenset(_unknown_names(proposed))
         self._growing_names = frozenset(_growing_names(evolution.record))
         if self.encoder is None or self.encoder.record != evolution.record:
@@ -235,10 +238,11 @@ class StreamSchema:
     def _is_live(self, retyped: set[int], column: Field) -> bool:
         """Whether an object has this column, other than those that the sync replaces. If the answer is no only because
         it replaces them, the column's id is added to `retyped`."""
+        if self._rules.is_typed and any(has_column(each.record, column.id) for each in self._encoders):
+            return True
         if self._live is None:
             self._live = self._registry_entry.written_columns(but=self._replaced)
-        own = (WrittenColumns(each.record, is_typed=self._rules.is_typed) for each in self._encoders)
-        if any(each.is_typed and has_column(each.record, column.id) for each in (*own, *self._live)):
+        if is_live(self._live, column):
             return True
         if self._replaced is not None:
             retyped.add(column.id)
@@ -252,6 +256,20 @@ class StreamSchema:
             record,
             on_mismatch="overflow" if may_overflow else self._destination.on_type_mismatch,
         )
+
+
+def is_live(live: Iterable[WrittenColumns], column: Field) -> bool:
+    """Whether one of these objects has the column with a type."""
+    return any(each.is_typed and has_column(each.record, column.id) for each in live)
+
+
+def _open_objects(record: Record, prefix: str = "") -> Iterator[str]:
+    """Yields the objects without declared fields, whose entries do not count as undeclared."""
+    for field in record.fields:
+        for inner in records_in(field.kind):
+            if not inner.fields:
+                yield prefix + field.source
+            yield from _open_objects(inner, f"{prefix}{field.source}.")
 
 
 def _unknown_names(record: Record, prefix: str = "") -> Iterator[str]:

@@ -6,6 +6,7 @@ It is found by readers that know only the registry and the objects: the library'
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from land_and_read import batch_of, data_keys, destination, sync, target
 from servers import S3Server
 
+from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.commit.registry import registry_of
 from s3dest_dagster.commit.written_columns import columns_of_stream
 from s3dest_dagster.ingest.landing import land
@@ -76,13 +78,15 @@ def columns_by_source(server: S3Server, chosen: Any) -> dict[str, list[str]]:
 
 
 def by_source(row: dict[str, Any], columns: dict[str, list[str]]) -> dict[str, Any]:
-    """A row under the source's names. A field has at most one value, in one of its columns or in the overflow."""
+    """A row under the source's names. A field has at most one value, in one of its columns. If a number is only the
+    nearest one, the overflow has the exact one."""
+    overflow = dict(row[OVERFLOW] or ())
     found: dict[str, Any] = {}
     for source, names in columns.items():
         values = [row[name] for name in names if row.get(name) is not None]
         assert len(values) <= 1, (source, row)
         if values:
-            found[source] = values[0]
+            found[source] = json.loads(overflow[source]) if source in overflow else values[0]
     return found
 
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import io
+from dataclasses import replace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from land_and_read import batch_of, data_keys, destination, sync, target
 from servers import S3Server
 
-from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.batch import Tally
+from s3dest_dagster.commit.documents import registry_key
+from s3dest_dagster.commit.registry import registry_of
+from s3dest_dagster.commit.written_columns import columns_of_stream
+from s3dest_dagster.errors import SchemaContractError
+from s3dest_dagster.ingest.landing import Landing, land
+from s3dest_dagster.inspection.plan import plan
 from s3dest_dagster.inspection.read import read_scope
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, Flattening, JsonlFormat, ParquetFormat
 from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
@@ -202,3 +211,130 @@ def test_a_declared_null_of_parquet_gets_its_type_from_the_first_value(moto_s3: 
     assert lake.rows() == [{"id": 1}, {"id": 2, "x": 5}, {"id": 3}]
     lake.land(schema, [{"id": 4, "x": 7}])
     assert lake.rows()[-1] == {"id": 4, "x": 7}
+
+
+def registry(lake: Lake):
+    found = registry_of(lake.server.open(lake.settings), lake.settings, STREAM)
+    assert found is not None
+    return found
+
+
+def test_two_landings_that_reserve_columns_at_once_end_with_one_map(moto_s3: S3Server) -> None:
+    lake = Lake(moto_s3, ParquetFormat())
+    lake.land({"id": INTEGER}, [{"id": 0}])
+    names = {"a": ["a-b", "x"], "b": ["a b", "y"]}
+
+    def landing(partition: str, opened) -> Landing:
+        schema = {"properties": {"id": INTEGER} | dict.fromkeys(names[partition], TEXT)}
+        stream = Stream(name=STREAM.name, json_schema=schema, sync_mode=SyncMode.APPEND)
+        return Landing(opened, stream, sync(partition), scope=Scope(STREAM, partition))
+
+    with target(moto_s3, lake.settings) as opened, landing("a", opened) as one, landing("b", opened) as other:
+        # Both have read the registry before either of them reserves its columns.
+        for number, each in enumerate((one, other)):
+            each.append_batch(batch_of([{"id": 1, **dict.fromkeys(names["ab"[number]], "v")}]))
+        one.commit()
+        other.commit()
+    columns = columns_of_stream(registry(lake).columns).fields
+    assert [field.source for field in columns] == ["id", "a-b", "x", "a b", "y"]
+    assert len({field.name for field in columns}) == len({field.id for field in columns}) == 5
+    for partition in "ab":
+        table = read_scope(moto_s3.open(lake.settings), lake.settings.template, Scope(STREAM, partition))
+        written = {field.name for field in columns if field.source in names[partition]}
+        assert written <= set(table.column_names)
+
+
+@TYPED
+def test_a_lost_registry_is_made_anew_from_the_live_objects(moto_s3: S3Server, settings) -> None:
+    lake = Lake(moto_s3, settings)
+    lake.land({"a-b": INTEGER, "gone": TEXT}, [{"a-b": 1, "gone": "x"}])
+    lake.land(
+        {"a-b": TEXT, "in": {"type": "object", "properties": {"c d": INTEGER}}}, [{"a-b": "one", "in": {"c d": 7}}]
+    )
+    before = registry(lake)
+    bucket = moto_s3.open(lake.settings)
+    bucket.delete([registry_key(before.location.root)])
+    lake.land({"a_b": TEXT, "a-b": TEXT, "gone": INTEGER}, [{"a_b": "new", "a-b": "two", "gone": 5}])
+    old, new = (columns_of_stream(each.columns) for each in (before, registry(lake)))
+    known = {(field.source, field.name, field.id) for field in old.all_fields()}
+    assert known <= {(field.source, field.name, field.id) for field in new.all_fields()}
+    assert old.retired <= new.retired
+    rows = lake.rows()
+    assert rows[0] == {"a_b": 1, "gone": "x"}
+    assert rows[2]["a_b_string"] == "two"
+    assert rows[2]["gone_integer"] == 5
+
+
+def test_the_registry_of_many_columns_stays_small(moto_s3: S3Server) -> None:
+    lake = Lake(moto_s3, ParquetFormat())
+    lake.land({f"property-{number}": INTEGER for number in range(2_000)}, [{"property-1": 1}])
+    key = registry_key(registry(lake).location.root)
+    assert moto_s3.client().head_object(Bucket=lake.bucket, Key=key)["ContentLength"] <= 200_000
+
+
+def test_parquet_files_have_the_ids_of_the_registry_at_every_level(moto_s3: S3Server) -> None:
+    lake = Lake(moto_s3, ParquetFormat())
+    inner = {"type": "object", "properties": {"x": INTEGER}}
+    lake.land({"a": inner, "b": {"type": "array", "items": inner}}, [{"a": {"x": 1}, "b": [{"x": 2}]}])
+    schema = pq.read_schema(io.BytesIO(lake.files()[0]))
+    a, b = schema.field("a"), schema.field("b")
+    found = [a, a.type.field("x"), b, b.type.value_type.field("x")]
+    assert [int(field.metadata[b"PARQUET:field_id"]) for field in found] == [
+        field.id for field in columns_of_stream(registry(lake).columns).all_fields()
+    ]
+
+
+def test_a_plan_shows_how_the_columns_would_change(moto_s3: S3Server) -> None:
+    lake = Lake(moto_s3, ParquetFormat())
+    lake.land({"a": INTEGER, "b": INTEGER, "c": TEXT}, [{"a": 1, "b": 1, "c": "x"}])
+    schema = {"properties": {"a": NUMBER, "b": TEXT, "new": TEXT, "later": {"type": "null"}}}
+    stream = Stream(name=STREAM.name, json_schema=schema, sync_mode=SyncMode.APPEND)
+    before = registry(lake)
+    with target(moto_s3, lake.settings) as opened:
+        (planned,) = plan(opened, [stream], sync("plan")).streams
+    assert [(name, kind) for name, kind, _ in planned.columns] == [
+        ("a", "number"),
+        ("b_string", "string"),
+        ("new", "string"),
+    ]
+    assert [(each.field, each.difference) for each in planned.changes] == [
+        ("a", "new_type"),
+        ("b", "new_type"),
+        ("new", "new_column"),
+        ("later", "new_column"),
+        ("c", "missing_column"),
+    ]
+    assert planned.left_out == ("later",)
+    assert registry(lake) == before
+
+
+def contract(lake: Lake, **verdicts: str) -> dict[str, Any]:
+    return {"settings": replace(lake.settings, schema_contract=verdicts)}
+
+
+def test_a_contract_fails_the_sync_before_anything_of_the_difference_is_visible(moto_s3: S3Server) -> None:
+    lake = Lake(moto_s3, ParquetFormat())
+    with pytest.raises(SchemaContractError, match="new_stream"):
+        lake.land({"a": INTEGER}, [{"a": 1}], **contract(lake, new_stream="freeze"))
+    lake.land({"a": INTEGER}, [{"a": 1}])
+    before = registry(lake)
+    for schema, records, verdict in (
+        ({"a": TEXT}, [{"a": "x"}], "new_type"),
+        ({"a": INTEGER, "b": TEXT}, [{"a": 1}], "new_column"),
+        ({"a": INTEGER}, [{"a": 1}, {"a": 2, "b": 3}], "undeclared_field"),
+        ({"b": TEXT}, [{"b": "x"}], "missing_column"),
+    ):
+        verdicts = {"new_column": "evolve", verdict: "freeze"}
+        with pytest.raises(SchemaContractError, match=verdict):
+            lake.land(schema, records, **contract(lake, **verdicts))
+        assert registry(lake) == before
+    assert lake.rows() == [{"a": 1}]
+
+
+def test_a_contract_discards_a_new_column_and_another_type(moto_s3: S3Server) -> None:
+    lake = Lake(moto_s3, ParquetFormat())
+    lake.land({"a": INTEGER}, [{"a": 1}])
+    chosen = contract(lake, new_column="discard", new_type="discard", undeclared_field="freeze")
+    receipt = lake.land({"a": TEXT, "b": TEXT}, [{"a": "x", "b": "y"}], **chosen)
+    assert receipt.counts.tally == Tally(overflowed={"a": 1}, undeclared={"b": 1})
+    assert lake.rows() == [{"a": 1}, {}]
