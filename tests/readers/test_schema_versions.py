@@ -66,5 +66,5 @@ def test_spark_merges_new_columns_and_no_wider_types(spark, tmp_path: Path) -> N
     expected = [each for number, each in enumerate(FOUND, 1) if number not in WIDENED]
     expected[5] = {"day": "2026-01-07"}
     assert [values(row.asDict(recursive=True)) for row in rows] == expected
-    with pytest.raises(Exception, match="(?i)merge"):
+    with pytest.raises(Exception, match=r"(?i)merge"):
         spark.read.option("mergeSchema", True).parquet(*paths)
