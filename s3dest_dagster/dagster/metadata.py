@@ -23,6 +23,7 @@ from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.segment import SchemaChanges
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.printable import MASK, amount, printable, printable_lines
+from s3dest_dagster.settings.formats import TypeRules
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream
 
@@ -142,12 +143,16 @@ def _location(bucket: Bucket, directory: str) -> dg.MetadataValue[Any]:
 # ---------------------------------------------------------------------- columns
 
 
+_SHOWN_TYPES = TypeRules(open_objects="text")
+"""The types of a schema under the default settings."""
+
+
 def column_schema(stream: Stream) -> dg.TableSchema | None:
     """The columns of the stream's records. None if it declares no JSON schema. Raises SchemaError for a wrong
     schema."""
     if stream.json_schema is None:
         return None
-    record = record_type(stream.json_schema, stream.name, stream.namespace)
+    record = record_type(stream.json_schema, stream.name, stream.namespace, _SHOWN_TYPES)
     sources = {field.name: field.source for field in record.fields}
     return dg.TableSchema(
         [
