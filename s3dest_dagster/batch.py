@@ -80,6 +80,17 @@ class StreamBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class FiniteRecord:
+    """A record with null in place of every number that is NaN or infinite."""
+
+    raw: bytes
+    """One JSON object, as in a `JsonBatch`."""
+    emitted_at: int
+    fields: tuple[str, ...]
+    """The dotted name of the field of every such number. Items of a list are `name[]`."""
+
+
+@dataclass(frozen=True, slots=True)
 class BadRecord:
     """A line that should be a record but is not."""
 
@@ -93,6 +104,8 @@ class BadRecord:
     hidden_bytes: int | None = None
     """The length of the line if its text is kept back, since it may hold fields that must not land; `raw` is then
     empty. None if `raw` is the line."""
+    finite: FiniteRecord | None = None
+    """The record without its NaN and infinite numbers, if nothing else is wrong with it."""
 
     def without_text(self) -> BadRecord:
         """The same without its text. Its reason never quotes more than an escape."""
@@ -144,6 +157,8 @@ class Tally:
     """Values that landed as a hash, by the path of the rule."""
     masked: Mapping[str, int] = field(default_factory=dict)
     """Values that landed as a mask, by the path of the rule."""
+    non_finite: Mapping[str, int] = field(default_factory=dict)
+    """Numbers that were NaN or infinite, and landed as null."""
 
     MAX_NAMES = 100
     OTHERS = "…"
@@ -156,6 +171,7 @@ class Tally:
             _added(self.excluded, other.excluded),
             _added(self.hashed, other.hashed),
             _added(self.masked, other.masked),
+            _added(self.non_finite, other.non_finite),
         )
 
     def __bool__(self) -> bool:

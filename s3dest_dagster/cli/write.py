@@ -205,6 +205,8 @@ def _receipt_parts(receipt: Receipt, bucket: Bucket) -> Iterator[str]:
     for action in ("excluded", "hashed", "masked"):
         if count := sum(getattr(counts.tally, action).values()):
             yield f"{amount(count, 'value')} {action}"
+    if nulls := sum(counts.tally.non_finite.values()):
+        yield f"{amount(nulls, 'number')} that were NaN or infinite landed as null"
     if receipt.ended_early:
         yield f"{receipt.ended_early:,} row groups and objects closed early to save memory"
 
@@ -230,6 +232,7 @@ def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
         "excluded": dict(counts.tally.excluded),
         "hashed": dict(counts.tally.hashed),
         "masked": dict(counts.tally.masked),
+        "non_finite": dict(counts.tally.non_finite),
         "ended_early": receipt.ended_early,
         "manifest": receipt.manifest,
     }

@@ -31,7 +31,7 @@ STORAGE_KIND = "s3"
 SHOWN_OBJECTS = 100
 """The number of objects that are listed one by one. The manifest lists all of them."""
 _DIGITS = 16
-_TALLIES = ("overflowed", "undeclared", "coerced", "excluded", "hashed", "masked")
+_TALLIES = ("overflowed", "undeclared", "coerced", "non_finite", "excluded", "hashed", "masked")
 _OBJECTS_SCHEMA = dg.TableSchema(
     [
         dg.TableColumn("key", type="string", description="Key of the object in the bucket."),

@@ -41,7 +41,7 @@ from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.sources import DeferredRead
-from s3dest_dagster.sources.python import batches, is_arrow, is_single_record
+from s3dest_dagster.sources.python import batches_and_bad_records, is_arrow, is_single_record
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
@@ -266,14 +266,14 @@ def state_to_continue(landing: Landing, *, is_incremental: bool) -> ReachedState
 def _items(records: Any) -> Iterable[SourceItem | Batch]:
     """Returns items as they are, and converts other values to batches with the current time."""
     if not _is_iterated(records):
-        return batches(records, emitted_at=now_ms)
+        return batches_and_bad_records(records, emitted_at=now_ms)
     elements = iter(records)
     first = next(elements, _NOTHING)
     if first is _NOTHING:
         return ()
     _refuse_event(first)
     whole = chain([first], elements)
-    return whole if isinstance(first, _ITEMS) else batches(whole, emitted_at=now_ms)
+    return whole if isinstance(first, _ITEMS) else batches_and_bad_records(whole, emitted_at=now_ms)
 
 
 def _refuse_event(element: Any) -> None:

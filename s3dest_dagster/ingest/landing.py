@@ -18,11 +18,26 @@ where records come from.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
 
-from s3dest_dagster.batch import BadRecord, Batch, Lineage, SourceItem, State, StreamBatch, StreamStatus
+import numpy as np
+
+from s3dest_dagster.batch import (
+    ArrowBatch,
+    BadRecord,
+    Batch,
+    FiniteRecord,
+    JsonBatch,
+    Lineage,
+    SourceItem,
+    State,
+    StreamBatch,
+    StreamStatus,
+)
+from s3dest_dagster.columns.non_finite import finite_batch, split_batch
 from s3dest_dagster.commit.documents import segment_key, sync_mark_key
 from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.commit.registry import RegistryEntry, owner_of
@@ -38,6 +53,8 @@ from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.stream import Scope, Stream, Sync
 
 _ATTEMPT_BYTES = 4
+_FINITE_AT_ONCE = 256
+"""The number of records that are staged together after their NaN and infinite numbers have become null."""
 
 
 class Landing:
@@ -107,6 +124,7 @@ class Landing:
         self._state: State | None = None
         self._origin: Lineage | None = None
         self._staged: Segment | None = None
+        self._finite: list[FiniteRecord] = []
 
     @property
     def stream(self) -> Stream:
@@ -156,7 +174,15 @@ class Landing:
         self.mentioned = True
         if self.recorded or not batch.num_rows:
             return
+        self._append_finite()
+        self._stage_batch(batch)
+
+    def _stage_batch(self, batch: Batch) -> None:
         batch = self._fields.apply(batch)
+        if isinstance(batch, ArrowBatch) and self._target.destination.searches_arrow:
+            batch = self._searched(batch)
+        if not batch.num_rows:
+            return
         self._writer.append(batch)
         if self._on_batch is not None:
             self._on_batch(batch)
@@ -164,10 +190,42 @@ class Landing:
             self._on_progress(self._writer.progress)
 
     def reject(self, bad: BadRecord) -> None:
-        """Quarantines a line that is not a record, or raises RecordError, depending on `on_bad_record`."""
+        """Quarantines a line that is not a record, or raises RecordError, depending on `on_bad_record`.
+
+        A record with NaN or infinite numbers may also land without them, depending on `on_non_finite`.
+        """
         self.mentioned = True
         if not self.recorded:
-            self._writer.segment.reject(bad.without_text() if self.hides_fields else bad)
+            if bad.finite is not None and self._target.destination.non_finite_policy == "null":
+                self._finite.append(bad.finite)
+                if len(self._finite) == _FINITE_AT_ONCE:
+                    self._append_finite()
+                return
+            self._reject(bad)
+
+    def _reject(self, bad: BadRecord) -> None:
+        self._writer.segment.reject(bad.without_text() if self.hides_fields else bad)
+
+    def _append_finite(self) -> None:
+        """Stages the records whose NaN and infinite numbers have become null."""
+        if not self._finite:
+            return
+        records, self._finite = self._finite, []
+        raws = [each.raw for each in records]
+        times = np.array([each.emitted_at for each in records], np.int64)
+        self._writer.segment.count_non_finite(Counter(name for each in records for name in each.fields))
+        self._stage_batch(JsonBatch(raws, times, sum(map(len, raws))))
+
+    def _searched(self, batch: ArrowBatch) -> ArrowBatch:
+        """The batch without NaN and infinite numbers, or without the rows that have some."""
+        if self._target.destination.non_finite_policy == "null":
+            finite, counts = finite_batch(batch)
+            self._writer.segment.count_non_finite(counts)
+            return finite
+        split = split_batch(batch)
+        for bad in split.bad:
+            self._reject(bad)
+        return split.finite
 
     def advance_state(self, state: State, *, checkpoint: bool = True) -> bool:
         """Notes the state that covers the records so far. The newest state is committed with them.
@@ -179,6 +237,7 @@ class Landing:
             Whether a checkpoint was published. The method raises what `commit` raises; earlier checkpoints stay.
         """
         self.mentioned = True
+        self._append_finite()
         segment = self._writer.segment
         is_news = segment.read > 0 or self._state is None or self._state.state != state.state
         self._state = state
@@ -234,6 +293,7 @@ class Landing:
             self._on_checkpoint(self._receipt([segment]))
 
     def _finish_segment(self, *, complete: bool) -> Segment:
+        self._append_finite()
         self._writer.segment.add_tally(self._fields.pop_tally())
         return self._writer.finish(complete=complete, mentioned=self.mentioned, state=self._state, origin=self._origin)
 

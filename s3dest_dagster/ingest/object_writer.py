@@ -195,8 +195,9 @@ class Quarantine:
         self.rows = 0
 
     def append(self, bad: BadRecord) -> None:
-        """Keeps a bad record, or raises RecordError if `on_bad_record` is "fail"."""
-        if self._target.destination.on_bad_record == "fail":
+        """Keeps a bad record, or raises RecordError if `on_bad_record`, or `on_non_finite`, is "fail"."""
+        destination = self._target.destination
+        if (destination.on_bad_record if bad.finite is None else destination.non_finite_policy) == "fail":
             raise self._refusal(bad)
         if self._upload is None:
             self._target.memory.reserve(self, self._target.destination.part_bytes)
@@ -230,13 +231,16 @@ class Quarantine:
         if bad.hidden_bytes is not None:
             excerpt = f"Its {amount(bad.hidden_bytes, 'byte')} are not shown, since fields of the stream must not land."
         line = "a line" if bad.line_number is None else f"line {bad.line_number:,}"
+        setting, cure = "on_bad_record", "'quarantine' to quarantine such lines"
+        if bad.finite is not None:
+            setting, cure = "on_non_finite", "'null' to land null in place of such numbers, or to 'quarantine'"
         return RecordError(
             f"{self._scope}: {line} of {bad.file or 'the source'} is no record: {bad.reason}. {excerpt} "
-            "Correct the source, or set on_bad_record to 'quarantine' to quarantine such lines.",
+            f"Correct the source, or set {setting} to {cure}.",
             stream=str(self._scope.stream),
             partition=self._scope.partition,
             key=bad.file,
-            setting="on_bad_record",
+            setting=setting,
         )
 
 

@@ -218,6 +218,10 @@ class SegmentWriter:
         """Adds counts of what happened to values before they were encoded."""
         self._tally += tally
 
+    def count_non_finite(self, counts: Mapping[str, int]) -> None:
+        """Counts numbers that were NaN or infinite, and land as null, by field."""
+        self._tally += Tally(non_finite=dict(counts))
+
     def reject(self, bad: BadRecord) -> None:
         """Quarantines a line that is no record, or raises RecordError, as `on_bad_record` says."""
         self._quarantine.append(bad)

@@ -173,6 +173,12 @@ class RecordSettings(Settings):
         default=None,
         secret=True,
     )
+    on_non_finite: Literal["fail", "quarantine", "null"] | None = setting(
+        'A record with a number that is NaN or infinite fails the sync, is quarantined, or with `"null"` lands with '
+        "null in place of such numbers, which are counted. `None`: it is a bad record (`on_bad_record`), but Avro and "
+        "Parquet keep such numbers of Arrow data.",
+        default=None,
+    )
 
     def __post_init__(self) -> None:
         if not isinstance(self.format, FormatSettings):
@@ -198,6 +204,18 @@ class RecordSettings(Settings):
     def contract(self) -> SchemaContract:
         """The schema contract of streams that have none of their own."""
         return SchemaContract.of(self.schema_contract)
+
+    @property
+    def non_finite_policy(self) -> Literal["fail", "quarantine", "null"]:
+        """What happens to a record with a number that is NaN or infinite."""
+        return self.on_non_finite or self.on_bad_record
+
+    @property
+    def searches_arrow(self) -> bool:
+        """Whether Arrow data is searched for such numbers. Text formats refuse them anyway."""
+        if self.format.is_typed:
+            return self.on_non_finite is not None
+        return self.non_finite_policy != "fail"
 
     @property
     def type_rules(self) -> TypeRules:

@@ -26,7 +26,8 @@ import pyarrow.csv
 import pyarrow.fs
 import pyarrow.parquet
 
-from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch
+from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, FiniteRecord, JsonBatch
+from s3dest_dagster.columns.non_finite import field_of, finite_text
 from s3dest_dagster.errors import S3DestError, SettingsError, SourceError
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.fields import refuse_variables
@@ -34,7 +35,7 @@ from s3dest_dagster.sources import OverSlices, RequestedStream
 from s3dest_dagster.sources.airbyte.protocol import are_single_line_objects, is_utf8
 from s3dest_dagster.sources.lines import describe_json_error, read_blocks
 from s3dest_dagster.sources.path_patterns import escape_wildcards, matching_files, parse_pattern
-from s3dest_dagster.sources.python import arrow_batches, batches
+from s3dest_dagster.sources.python import arrow_batches, batches_and_bad_records
 from s3dest_dagster.sources.templating import (
     PARTITION_VALUES,
     STREAM_VALUES,
@@ -282,14 +283,14 @@ def _read_jsonl(open_file: _OpenFile, emitted_at: EmittedAt, _: _CsvOptions) -> 
     lines_before = 0
     with open_file() as file:
         for block in read_blocks(file):
-            raws, bad_records = _parse_objects(block, lines_before)
+            raws, bad_records = _parse_objects(block, lines_before, emitted_at)
             lines_before += block.count(b"\n")
             if raws:
                 yield JsonBatch(raws, np.full(len(raws), emitted_at(), np.int64), sum(map(len, raws)))
             yield from bad_records
 
 
-def _parse_objects(block: bytes, lines_before: int) -> tuple[Sequence[bytes], list[BadRecord]]:
+def _parse_objects(block: bytes, lines_before: int, emitted_at: EmittedAt) -> tuple[Sequence[bytes], list[BadRecord]]:
     """The objects of a block of lines. It is parsed line by line only if something in it is wrong."""
     try:
         raws = _json_lines.decode_lines(block)
@@ -303,10 +304,18 @@ def _parse_objects(block: bytes, lines_before: int) -> tuple[Sequence[bytes], li
         if not line:
             continue
         if reason := _why_not_an_object(line):
-            bad.append(BadRecord(None, line, reason, number))
+            bad.append(BadRecord(None, line, reason, number, finite=_finite_object(line, emitted_at)))
         else:
             good.append(line if b"\r" not in line else msgspec.json.format(line, indent=-1))
     return good, bad
+
+
+def _finite_object(line: bytes, emitted_at: EmittedAt) -> FiniteRecord | None:
+    """The object of a line without its NaN and infinite numbers; None if anything else is wrong with the line."""
+    text, paths = finite_text(line)
+    if not paths or _why_not_an_object(text):
+        return None
+    return FiniteRecord(msgspec.json.format(text, indent=-1), emitted_at(), tuple(map(field_of, paths)))
 
 
 def _why_not_an_object(line: bytes) -> str | None:
@@ -408,10 +417,10 @@ def _read_parquet(open_file: _OpenFile, emitted_at: EmittedAt, _: _CsvOptions) -
             yield from arrow_batches(batch, emitted_at=emitted_at)
 
 
-def _read_avro(open_file: _OpenFile, emitted_at: EmittedAt, _: _CsvOptions) -> Iterator[Batch]:
+def _read_avro(open_file: _OpenFile, emitted_at: EmittedAt, _: _CsvOptions) -> Iterator[Batch | BadRecord]:
     """Yields the records of an object container file, with logical types as Python values."""
     with open_file() as file:
-        yield from batches(fastavro.reader(file), emitted_at=emitted_at)
+        yield from batches_and_bad_records(fastavro.reader(file), emitted_at=emitted_at)
 
 
 class _Format(NamedTuple):

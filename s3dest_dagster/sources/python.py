@@ -20,9 +20,11 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, Batch, FieldPath, JsonBatch
+from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, BadRecord, Batch, FieldPath, FiniteRecord, JsonBatch
 from s3dest_dagster.columns.arrow_extensions import by_meaning
+from s3dest_dagster.columns.non_finite import field_of, finite_text
 from s3dest_dagster.errors import RecordError
+from s3dest_dagster.sources.nested_values import children_of, with_words
 
 _MAX_RECORDS_PER_CALL = 256
 """Records encoded in one call: enough that the cost of the call hardly matters, few enough that large records do not
@@ -53,17 +55,28 @@ def batches(records: Any, *, emitted_at: Callable[[], int]) -> Iterator[Batch]:
         RecordError: for a value that is not a record, or that JSON cannot hold. The error names the number of the
             record, counted from 1.
     """
+    for item in batches_and_bad_records(records, emitted_at=emitted_at):
+        if isinstance(item, BadRecord):
+            raise RecordError(f"{item.reason}.")
+        yield item
+
+
+def batches_and_bad_records(records: Any, *, emitted_at: Callable[[], int]) -> Iterator[Batch | BadRecord]:
+    """Yields the records as `batches` does, and those with NaN or infinite numbers as bad records, not as errors.
+
+    Numbers in Arrow data may be NaN or infinite.
+    """
     builder = _BatchBuilder(emitted_at)
     for element in _elements(records):
         for record in element if type(element) is list else (element,):
             if type(record) is dict:
                 if builder.add(record):
-                    yield builder.build()
+                    yield from builder.flush()
             elif is_arrow(record):
                 yield from builder.flush()
                 yield from arrow_batches(record, emitted_at=emitted_at)
             elif builder.add(as_record(record, builder.next_number)):
-                yield builder.build()
+                yield from builder.flush()
     yield from builder.flush()
 
 
@@ -91,6 +104,7 @@ class _BatchBuilder:
         self._records_per_call = 1
         self._encoded = 0
         self._raws: list[bytes] = []
+        self._bad: list[BadRecord] = []
         self._nbytes = 0
         self._decimals: set[FieldPath] = set()
 
@@ -104,16 +118,18 @@ class _BatchBuilder:
         if len(self._records) < self._records_per_call:
             return False
         self._encode()
-        return self._nbytes >= TARGET_BATCH_BYTES
+        return self._nbytes >= TARGET_BATCH_BYTES or bool(self._bad)
 
-    def flush(self) -> Iterator[JsonBatch]:
-        """Yields the remaining records as a batch, if there are any."""
+    def flush(self) -> Iterator[JsonBatch | BadRecord]:
+        """Yields the records as a batch, if there are any, and the bad records among them."""
         if self._records:
             self._encode()
         if self._raws:
-            yield self.build()
+            yield self._build()
+        bad, self._bad = self._bad, []
+        yield from bad
 
-    def build(self) -> JsonBatch:
+    def _build(self) -> JsonBatch:
         """The batch of all encoded records; the next batch starts empty."""
         emitted_at = np.full(len(self._raws), self._emitted_at(), np.int64)
         batch = JsonBatch(self._raws, emitted_at, self._nbytes, frozenset(self._decimals))
@@ -121,17 +137,34 @@ class _BatchBuilder:
         return batch
 
     def _encode(self) -> None:
-        raws = encode_records(self._records, self._encoded + 1)
+        try:
+            raws = encode_records(self._records, self._encoded + 1)
+        except RecordError:
+            raws = self._encode_one_by_one()
         examined = self._records if self._encoded < _ALL_EXAMINED else self._records[::_EXAMINED_EVERY]
         self._decimals.update(path for record in examined for path in _decimal_paths(record))
         nbytes = sum(map(len, raws))
         self._raws += raws
         self._nbytes += nbytes
-        self._encoded += len(raws)
+        count = len(self._records)
+        self._encoded += count
         self._records = []
         # Record sizes vary. Encoding at most four times as many as last time limits the risk.
-        fitting = TARGET_BATCH_BYTES * len(raws) // nbytes
-        self._records_per_call = max(1, min(fitting, 4 * len(raws), _MAX_RECORDS_PER_CALL))
+        fitting = TARGET_BATCH_BYTES * count // max(nbytes, 1)
+        self._records_per_call = max(1, min(fitting, 4 * count, _MAX_RECORDS_PER_CALL))
+
+    def _encode_one_by_one(self) -> list[bytes]:
+        """The texts of the records without NaN and infinite numbers. The others become bad records."""
+        raws: list[bytes] = []
+        for number, record in enumerate(self._records, self._encoded + 1):
+            try:
+                raws += encode_records([record], number)
+            except RecordError as error:
+                bad = _non_finite_record(record, error, self._emitted_at)
+                if bad is None:
+                    raise
+                self._bad.append(bad)
+        return raws
 
 
 # ---------------------------------------------------------------------- Arrow data
@@ -240,6 +273,19 @@ def encode_records(records: Sequence[Any], first_number: int) -> list[bytes]:
     return [msgspec.json.format(_encoder.encode(record), indent=-1) for record in records]
 
 
+def _non_finite_record(record: Any, error: RecordError, emitted_at: Callable[[], int]) -> BadRecord | None:
+    """The bad record of a record that cannot be written; None if NaN and infinite numbers are not the only reason."""
+    try:
+        raw = _encoder.encode(with_words(record))
+    except Exception:
+        return None
+    text, paths = finite_text(raw)
+    if not paths:
+        return None
+    finite = FiniteRecord(msgspec.json.format(text, indent=-1), emitted_at(), tuple(map(field_of, paths)))
+    return BadRecord(None, raw, error.message.removesuffix("."), finite=finite)
+
+
 def as_record(value: Any, number: int) -> Any:
     """Returns the value in a form that encodes to a JSON object. Raises RecordError if it is not a record."""
     if isinstance(value, dict) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
@@ -307,7 +353,7 @@ def _decimal_paths(value: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
     elif isinstance(value, list | tuple | set | frozenset):
         if not _NO_DECIMALS.issuperset(map(type, value)):
             yield from {below for inner in value for below in _decimal_paths(inner, (*path, None))}
-    elif type(value) not in _NO_DECIMALS and (children := _children(value)) is not None:
+    elif type(value) not in _NO_DECIMALS and (children := children_of(value)) is not None:
         for name, inner in children:
             yield from _decimal_paths(inner, (*path, None if name.startswith("[") else name))
 
@@ -366,7 +412,7 @@ def _find_error(records: Sequence[Any], first_number: int) -> RecordError | None
 
 def _find_unwritable(value: Any, path: str) -> tuple[str, str] | None:
     """The path of the first nested value that cannot be written, and the reason."""
-    children = _children(value)
+    children = children_of(value)
     if children is None:
         reason = _why_unwritable(value)
         return None if reason is None else (path or "(the whole record)", reason)
@@ -377,21 +423,6 @@ def _find_unwritable(value: Any, path: str) -> tuple[str, str] | None:
     # All values can be written, so only a key can be wrong.
     reason = None if not isinstance(value, Mapping) else _why_unwritable(dict.fromkeys(value, 0))
     return None if reason is None else (path or "(the whole record)", f"one of its names cannot be written: {reason}")
-
-
-def _children(value: Any) -> Iterator[tuple[str, Any]] | None:
-    """The nested values with their names. None for a value that has no nested values."""
-    if hasattr(value, "model_dump") and not isinstance(value, type):
-        value = value.model_dump()
-    if isinstance(value, Mapping):
-        return ((str(key), child) for key, child in value.items())
-    if isinstance(value, msgspec.Struct):
-        return ((name, getattr(value, name)) for name in value.__struct_fields__)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
-    if isinstance(value, list | tuple | set | frozenset | np.ndarray):
-        return ((f"[{index}]", child) for index, child in enumerate(value))
-    return None
 
 
 def _why_unwritable(value: Any) -> str | None:

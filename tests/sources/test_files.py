@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from s3dest_dagster.batch import ArrowBatch, BadRecord, JsonBatch
-from s3dest_dagster.errors import RecordError, SettingsError, SourceError
+from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.sources.files import FileSource
 
 Write = Callable[..., Path]
@@ -317,12 +317,14 @@ class TestFormat:
         with pytest.raises(SourceError, match=r"/a\.avro cannot be read"):
             list(source(tmp_path, "*").read())
 
-    def test_errors_of_records_stay_unchanged(self, tmp_path):
+    def test_a_number_that_is_not_finite_makes_a_record_bad_and_can_be_left_out(self, tmp_path):
         schema = {"type": "record", "name": "r", "fields": [{"name": "x", "type": "double"}]}
         with (tmp_path / "a.avro").open("wb") as file:
             fastavro.writer(file, schema, [{"x": float("nan")}])
-        with pytest.raises(RecordError, match=r"/a\.avro: Record 1"):
-            list(source(tmp_path, "*").read())
+        (bad,) = source(tmp_path, "*").read()
+        assert (bad.raw, bad.finite.raw, bad.finite.fields) == (b'{"x":NaN}', b'{"x":null}', ("x",))
+        assert bad.file.endswith("/a.avro")
+        assert bad.reason.startswith("Record 1, field x: it is not a finite number")
 
     @pytest.mark.parametrize(
         ("settings", "reason"),

@@ -217,7 +217,8 @@ class MessageReader:
             return
         self._report.has_data = self._report.has_messages = True
         stream = None if line.stream is None else self._check_stream(line.stream)
-        self._bad_records.append(BadRecord(stream, line.raw, line.reason, self._lines_before + line.number))
+        number = self._lines_before + line.number
+        self._bad_records.append(BadRecord(stream, line.raw, line.reason, number, finite=line.finite))
 
     def _receive_state(self, line: StateLine) -> Iterator[SourceItem]:
         """Yields the records that the state covers, then the state. Ignores a state of a stream outside the catalog."""

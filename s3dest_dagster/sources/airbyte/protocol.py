@@ -19,6 +19,8 @@ import numpy as np
 import pyarrow as pa
 from msgspec import Raw, Struct
 
+from s3dest_dagster.batch import FiniteRecord
+from s3dest_dagster.columns.non_finite import field_of, finite_text
 from s3dest_dagster.sources.lines import describe_json_error
 from s3dest_dagster.stream import StreamId
 
@@ -170,6 +172,8 @@ class BadLine:
     """The stream of an intended record, if it can still be read from the line."""
     number: int = 1
     """The line's number within its block, counted from 1."""
+    finite: FiniteRecord | None = None
+    """The record of the line without its NaN and infinite numbers, if nothing else is wrong with it."""
     is_cut_short: bool = False
     """Whether this is the last line, starts like an object, and ends without a line break before the object is
     complete."""
@@ -298,7 +302,8 @@ def _decode_line(line: bytes, number: int) -> Decoded:
     try:
         message = _decoder.decode(line)
     except _DECODE_ERRORS as error:
-        return _bad_line(line, describe_json_error(line, error), number)
+        bad = _bad_line(line, describe_json_error(line, error), number)
+        return replace(bad, finite=_finite_record(line)) if bad.intended_type == "RECORD" else bad
     if (missing := _missing_member(message)) is not None:
         return _bad_line(line, f"the {message.type} message has no {missing}", number)
     if message.type == "STATE":
@@ -309,6 +314,17 @@ def _decode_line(line: bytes, number: int) -> Decoded:
         if b"\r" in line:
             record.data = Raw(msgspec.json.format(bytes(record.data), indent=-1))
     return message
+
+
+def _finite_record(line: bytes) -> FiniteRecord | None:
+    """The record of a line without its NaN and infinite numbers; None if anything else is wrong with the line."""
+    text, paths = finite_text(line)
+    if not paths or any(path[:2] != ("record", "data") for path in paths):
+        return None
+    message = _decode_line(text, 1)
+    if not isinstance(message, Message) or (record := message.record) is None:
+        return None
+    return FiniteRecord(bytes(record.data), record.emitted_at, tuple(field_of(path[2:]) for path in paths))
 
 
 _TYPE = re.compile(rb'"type"\s*:\s*"(RECORD|STATE)"')
