@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,7 +18,7 @@ import pyarrow.types as pt
 from s3dest_dagster.batch import ArrowBatch, BadRecord, FiniteRecord
 from s3dest_dagster.columns.arrow_json_texts import Spelled, object_texts
 from s3dest_dagster.columns.arrow_types import as_list_column, as_pairs, is_any_list, unpacked
-from s3dest_dagster.columns.binary_columns import Mask, mask_of, pieces
+from s3dest_dagster.columns.binary_columns import Mask, as_text, mask_of, pieces
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],]|-?(?:NaN|Infinity)', re.DOTALL)
 _REASON = "{} is not a finite number, which JSON has no word for"
@@ -53,7 +52,7 @@ def finite_text(text: bytes) -> FiniteText:
             parts += [text[end : match.start()], b"null"]
             end = match.end()
         elif is_name:
-            names[-1] = msgspec.json.decode(token, type=str)
+            names[-1] = as_text(token)
         is_name = token == b"{" or (token == b"," and bool(names) and names[-1] != "[]")
     return FiniteText(b"".join([*parts, text[end:]]), tuple(paths))
 
@@ -114,14 +113,14 @@ def _finite(column: pa.Array, path: str, counts: Counter[str]) -> pa.Array:
     """The column with null in place of NaN and infinities, which are counted. Without any, it is the same column."""
     if not _may_be_odd(column.type):
         return column
-    plain = unpacked(column)
-    if pt.is_floating(plain.type):
-        odd = _beyond(plain)
+    decoded = unpacked(column)
+    if pt.is_floating(decoded.type):
+        odd = _beyond(decoded)
         count = pc.sum(odd).as_py() or 0
         counts.update({path: count} if count else {})
-        return pc.if_else(odd, pa.scalar(None, plain.type), plain) if count else column
+        return pc.if_else(odd, pa.scalar(None, decoded.type), decoded) if count else column
     before = counts.total()
-    made = _finite_nested(plain, path, counts)
+    made = _finite_nested(decoded, path, counts)
     return column if counts.total() == before else made
 
 
@@ -160,18 +159,18 @@ def _odd_rows(column: pa.Array) -> Mask:
 
 def _rows_within(column: pa.Array, start: int) -> Iterator[int]:
     """Yields the rows with such numbers, by halving the column. Their numbers begin with `start`."""
-    plain = unpacked(column)
-    if pt.is_floating(plain.type):
-        yield from (start + np.flatnonzero(mask_of(_beyond(plain)))).tolist()
+    decoded = unpacked(column)
+    if pt.is_floating(decoded.type):
+        yield from (start + np.flatnonzero(mask_of(_beyond(decoded)))).tolist()
         return
     counts: Counter[str] = Counter()
-    _finite(plain, "", counts)
-    if counts and len(plain) == 1:
+    _finite(decoded, "", counts)
+    if counts and len(decoded) == 1:
         yield start
     elif counts:
-        half = len(plain) // 2
-        yield from _rows_within(plain.slice(0, half), start)
-        yield from _rows_within(plain.slice(half), start + half)
+        half = len(decoded) // 2
+        yield from _rows_within(decoded.slice(0, half), start)
+        yield from _rows_within(decoded.slice(half), start + half)
 
 
 def _beyond(column: pa.Array) -> pa.Array:
