@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from decimal import Decimal
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +25,7 @@ from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.inspection.read import read_scope
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, Flattening, JsonlFormat, ParquetFormat
+from s3dest_dagster.settings.stream_settings import FieldSelection, StreamSettings
 from s3dest_dagster.sources.airbyte.session import read_messages
 from s3dest_dagster.sources.files import FileSource
 from s3dest_dagster.sources.python import batches_and_bad_records
@@ -175,3 +177,21 @@ def test_thousands_of_such_records_land_in_few_steps(moto_s3: S3Server) -> None:
     rows = ({"id": number, "x": math.nan} for number in range(2_000))
     receipt = _land(moto_s3, place, batches_and_bad_records(rows, emitted_at=lambda: 7), "1")
     assert receipt.counts.landed == sum(receipt.counts.tally.non_finite.values()) == 2_000
+
+
+@pytest.mark.parametrize("road", ROADS)
+def test_private_fields_stay_private(moto_s3: S3Server, tmp_path: Path, road) -> None:
+    """A record without its non-finite numbers lands by the rules for fields, and a quarantined one has no text."""
+    private = replace(STREAM, settings=StreamSettings(fields=FieldSelection(exclude=("id",))))
+    for policy in ("null", "quarantine"):
+        place = destination(moto_s3.new_bucket(), on_non_finite=policy)
+        with target(moto_s3, place) as opened:
+            receipt = land(_own(road(tmp_path)), opened, private, sync("1"))
+        table = read_scope(Bucket(moto_s3.client(), place.s3_bucket_name), place.template, SCOPE)
+        assert table is not None
+        assert "id" not in table.column_names
+        assert len(table) == (5 if policy == "null" else 2)
+        for key in receipt.quarantine:
+            text = moto_s3.client().get_object(Bucket=place.s3_bucket_name, Key=key)["Body"].read()
+            assert all(not json.loads(line).get("line") for line in text.splitlines())
+            assert b'"id"' not in text
