@@ -17,6 +17,8 @@ from s3dest_dagster.cli.targets import Selection, SelectionOptions, selections
 from s3dest_dagster.commit.maintenance import Recovered, Swept
 from s3dest_dagster.commit.maintenance import recover as recover_scope
 from s3dest_dagster.commit.maintenance import sweep as sweep_stream
+from s3dest_dagster.commit.retention import expire_partitions
+from s3dest_dagster.commit.retirement import ScopeContent
 from s3dest_dagster.commit.scopes import FoundStream
 from s3dest_dagster.errors import (
     BucketNotFoundError,
@@ -171,13 +173,17 @@ class _SweptStream:
     stream: StreamId
     swept: Swept
     problem: str
+    retired: int = 0
+    """Partitions that were retired because they had expired."""
 
 
 def _sweep_stream(selection: Selection, stream: StreamId, now: datetime | None) -> _SweptStream:
-    swept, problems = Swept(0, 0), list[str]()
+    bucket, destination = selection.bucket, selection.destination
+    swept, problems, retired = Swept(0, 0), list[str](), list[ScopeContent]()
     with _continue_after_error(problems.append):
-        swept = sweep_stream(selection.bucket, selection.destination, stream, now=now)
-    return _SweptStream(stream, swept, "".join(problems))
+        swept = sweep_stream(bucket, destination, stream, now=now)
+        retired = expire_partitions(bucket, destination, stream, now or bucket.server_time())
+    return _SweptStream(stream, swept, "".join(problems), len(retired))
 
 
 # ---------------------------------------------------------------------- lines, tables and JSON
@@ -292,13 +298,13 @@ def _recovered_table(results: list[list[Recovered]]) -> Table:
 
 
 def _swept_table(results: list[_SweptStream]) -> Table:
-    counts = ("uploads aborted", "uploads kept", "scopes whose replaced objects were deleted")
+    counts = ("uploads aborted", "uploads kept", "scopes whose replaced objects were deleted", "partitions retired")
     return Table(("stream", *counts), list(map(_swept_row, results)), frozenset(counts))
 
 
 def _swept_row(stream: _SweptStream) -> list[str]:
     swept = stream.swept
-    counts = [f"{number:,}" for number in (swept.aborted, swept.kept, swept.expired)]
+    counts = [f"{number:,}" for number in (swept.aborted, swept.kept, swept.expired, stream.retired)]
     return [str(stream.stream), *(counts if not stream.problem else ["✗"] * len(counts))]
 
 
@@ -307,7 +313,8 @@ def _swept_line(stream: _SweptStream) -> str:
         return f"✗ {stream.stream}: {stream.problem}"
     swept = stream.swept
     expired = f", replaced objects of {amount(swept.expired, 'scope')} deleted" if swept.expired else ""
-    return f"{stream.stream}: {amount(swept.aborted, 'abandoned upload')} aborted, {swept.kept} kept{expired}"
+    retired = f", {amount(stream.retired, 'expired partition')} retired" if stream.retired else ""
+    return f"{stream.stream}: {amount(swept.aborted, 'abandoned upload')} aborted, {swept.kept} kept{expired}{retired}"
 
 
 def _stream_json(stream: StreamId) -> dict[str, Any]:
@@ -356,5 +363,5 @@ def _recovered_json(recovered: list[Recovered]) -> list[dict[str, Any]]:
 
 def _swept_json(stream: _SweptStream) -> dict[str, Any]:
     swept = stream.swept
-    counts = {"aborted": swept.aborted, "kept": swept.kept, "expired": swept.expired}
+    counts = {"aborted": swept.aborted, "kept": swept.kept, "expired": swept.expired, "retired": stream.retired}
     return {**_stream_json(stream.stream), **counts, "problem": stream.problem or None}

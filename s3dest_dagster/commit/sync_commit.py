@@ -89,6 +89,8 @@ class SyncCommit:
         interrupted = entry is not None and not entry.complete
         self.segments = self.commit_log.remaining_segments_of_sync(entry.segment) if entry and interrupted else []
         """The published segments of this sync, including those of earlier attempts, oldest first."""
+        self.is_sweep_due = False
+        """Whether the stream was last swept a day ago, so that this sync sweeps it."""
         self.swept = 0
         """The number of abandoned uploads of the stream that were aborted during the sync."""
 
@@ -156,7 +158,9 @@ class SyncCommit:
         """Enters the stream into the registry, and sweeps it if that is due. Returns the number of aborted uploads."""
         if not self.registry_entry.enter(now):
             return 0
-        own, expires = segment.upload_ids, self._destination.delete_grace_s > 0
+        self.is_sweep_due = True
+        own = segment.upload_ids
+        expires = self._destination.delete_grace_s > 0 or self._destination.expire_partitions_after > 0
         stream = self.commit_log.scope.stream
         try:
             return sweep(self._bucket, self._destination, stream, now=now, keep=own, expire=expires).aborted

@@ -41,17 +41,20 @@ from s3dest_dagster.columns.non_finite import finite_batch, split_batch
 from s3dest_dagster.commit.documents import segment_key, sync_mark_key
 from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.commit.registry import RegistryEntry, owner_of
+from s3dest_dagster.commit.retention import expire_partitions
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit
-from s3dest_dagster.errors import StorageError
+from s3dest_dagster.errors import CommitError, StorageError
 from s3dest_dagster.ingest.field_filter import FieldFilter
 from s3dest_dagster.ingest.receipt import Progress, Receipt, receipt_of, receipt_of_mark
 from s3dest_dagster.ingest.segment_writer import SyncWriter
 from s3dest_dagster.ingest.target import Target
+from s3dest_dagster.printable import amount, logger
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.stream import Scope, Stream, Sync
 
+_logger = logger("ingest")
 _ATTEMPT_BYTES = 4
 _FINITE_AT_ONCE = 256
 """The number of records that are staged together after their NaN and infinite numbers have become null."""
@@ -263,6 +266,7 @@ class Landing:
         if self._staged is None:
             return self._recorded_receipt()
         self._publish(self._staged)
+        self._expire_partitions()
         return self._receipt(self._commit.segments, swept=self._commit.swept)
 
     def abort(self) -> None:
@@ -299,6 +303,21 @@ class Landing:
 
     def _publish(self, segment: Segment) -> None:
         self._commit.publish(segment, on_decided=self._writer.segment.mark_decided)
+
+    def _expire_partitions(self) -> None:
+        """Retires the stream's expired partitions if that is due. The sync is published, whatever happens here."""
+        if not self._commit.is_sweep_due or not self._target.destination.expire_partitions_after:
+            return
+        stream = self._commit.commit_log.scope.stream
+        try:
+            retired = expire_partitions(
+                self._target.bucket, self._target.destination, stream, self._target.server_clock()
+            )
+        except (CommitError, StorageError) as error:
+            _logger.warning("%s: expired partitions could not be retired: %s", stream, error)
+            return
+        if retired:
+            _logger.info("%s: %s retired, the first is %s", stream, amount(len(retired), "partition"), retired[0].scope)
 
     def _recorded_receipt(self) -> Receipt:
         """The receipt of a sync that was already complete: from its segments, or from its mark if they are gone."""

@@ -59,6 +59,14 @@ class PublicationSettings(Settings):
         at_least=0,
     )
 
+    expire_partitions_after: int = setting(
+        "Days after which a partition is retired, counted from the date in its key. Partitions whose keys are no dates "
+        "stay. A landing looks for them at most once a day; `s3dest sweep` looks immediately. 0: never. See "
+        "[retention](owners.md#retention).",
+        default=0,
+        at_least=0,
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.delete_grace_s and self.publish_order == "purge_first":

@@ -1,0 +1,76 @@
+"""Retires partitions that are older than the settings keep them.
+
+The key of a partition says how old it is, if it is a date or begins with one. Must not know: how a scope is retired.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from s3dest_dagster.commit.retirement import ScopeContent, content_of, retire
+from s3dest_dagster.commit.scopes import scopes
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, StreamId, Sync
+
+_DATE = re.compile(r"(\d{4})-(\d{2})(?:-(\d{2})(?:[-T ]\d{2}(:?\d{2}){0,2}\S*)?)?", re.ASCII)
+_BETWEEN_DIMENSIONS = "|"
+_ATTEMPT_BYTES = 4
+
+
+def partition_start(key: str) -> datetime | None:
+    """When a partition begins, as its key says: a day, an hour of a day, or a month. None if the key says nothing.
+
+    The key of a partition with several dimensions says it if exactly one of them does.
+    """
+    found = [start for part in key.split(_BETWEEN_DIMENSIONS) if (start := _start(part)) is not None]
+    return found[0] if len(found) == 1 else None
+
+
+def expired_partitions(
+    bucket: Bucket, destination: S3Destination, stream: StreamId, now: datetime
+) -> Iterator[ScopeContent]:
+    """Yields the partitions of a stream that hold anything and are older than `expire_partitions_after`. Writes
+    nothing."""
+    if not destination.expire_partitions_after:
+        return
+    oldest = now - timedelta(days=destination.expire_partitions_after)
+    for scope in scopes(bucket, destination.template, {stream}):
+        if _is_older(scope, oldest) and not (content := content_of(bucket, destination, scope)).is_empty:
+            yield content
+
+
+def expire_partitions(
+    bucket: Bucket, destination: S3Destination, stream: StreamId, now: datetime
+) -> list[ScopeContent]:
+    """Retires the partitions that `expired_partitions` yields, each by a commit of its own. Returns what they held."""
+    return [
+        _retire(bucket, destination, content.scope, now)
+        for content in expired_partitions(bucket, destination, stream, now)
+    ]
+
+
+def _retire(bucket: Bucket, destination: S3Destination, scope: Scope, now: datetime) -> ScopeContent:
+    attempt = os.urandom(_ATTEMPT_BYTES).hex()
+    sync = Sync(f"expire-{attempt}", now, str(uuid4()))
+    return retire(bucket, destination, scope, sync, attempt=attempt, clock=lambda: now)
+
+
+def _is_older(scope: Scope, oldest: datetime) -> bool:
+    start = partition_start(scope.partition) if scope.partition is not None else None
+    return start is not None and start < oldest
+
+
+def _start(text: str) -> datetime | None:
+    match = _DATE.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day = (int(part or 1) for part in match.groups()[:3])
+    try:
+        return datetime(year, month, day, tzinfo=UTC)
+    except ValueError:
+        return None

@@ -1,0 +1,98 @@
+"""Partitions that are older than `expire_partitions_after` are retired: by a landing at most once a day, and by a
+sweep."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+import pytest
+from failing_clients import HARDEST_WAYS, WAYS, FailingClient
+from land_and_read import START, batches_of, destination, stream, sync, target, users
+from servers import S3Server
+
+from s3dest_dagster.commit.maintenance import recover
+from s3dest_dagster.commit.retention import expire_partitions, expired_partitions, partition_start
+from s3dest_dagster.commit.scopes import scopes
+from s3dest_dagster.errors import S3DestError
+from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.inspection.read import read_scope
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, StreamId
+
+DAY = timedelta(days=1)
+USERS = StreamId("public", "users")
+
+
+@pytest.mark.parametrize(
+    ("key", "start"),
+    [
+        ("2026-01-05", (2026, 1, 5)),
+        ("2026-01-05-13:00", (2026, 1, 5)),
+        ("2026-01", (2026, 1, 1)),
+        ("2026-01-05|eu", (2026, 1, 5)),
+        ("2026-01-05|2026-01-06", None),
+        ("eu", None),
+        ("2026-13-01", None),
+        ("order-2026-01-05", None),
+    ],
+)
+def test_the_key_of_a_partition_says_when_it_begins(key, start) -> None:
+    assert partition_start(key) == (None if start is None else datetime(*start, tzinfo=UTC))
+
+
+def land_at(server: S3Server, settings: S3Destination, moment: datetime, partition: str, number: int) -> None:
+    with target(server, settings) as opened:
+        at = replace(opened, clock=lambda: moment, server_clock=lambda: moment)
+        scope = Scope(USERS, partition)
+        land(batches_of(users(number, number)), at, stream(), sync(f"{partition} {number}", moment), scope=scope)
+
+
+def held(bucket: Bucket, settings: S3Destination) -> set[str | None]:
+    """The partitions that hold records."""
+    found = scopes(bucket, settings.template, {USERS})
+    tables = {scope.partition: read_scope(bucket, settings.template, scope) for scope in found}
+    return {partition for partition, table in tables.items() if table is not None and len(table)}
+
+
+def test_a_landing_retires_expired_partitions_at_most_once_a_day(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket(), expire_partitions_after=30)
+    bucket = moto_s3.open(settings)
+    for number, partition in enumerate(("2025-12-01", "2025-12-20", "eu")):
+        land_at(moto_s3, settings, START, partition, number)
+    assert held(bucket, settings) == {"2025-12-01", "2025-12-20", "eu"}
+    land_at(moto_s3, settings, START + DAY / 2, "2026-01-05", 3)
+    assert "2025-12-01" in held(bucket, settings)
+    land_at(moto_s3, settings, START + DAY, "2026-01-06", 4)
+    assert held(bucket, settings) == {"2025-12-20", "eu", "2026-01-05", "2026-01-06"}
+
+
+def test_nothing_expires_by_default(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket())
+    land_at(moto_s3, settings, START, "1999-01-01", 1)
+    assert expire_partitions(moto_s3.open(settings), settings, USERS, START) == []
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("way", HARDEST_WAYS)
+def test_a_failure_at_any_call_leaves_each_partition_as_a_whole(moto_s3: S3Server, way: str) -> None:
+    after, dead = WAYS[way]
+    for at in count(1):
+        settings = destination(moto_s3.new_bucket(), expire_partitions_after=30)
+        bucket = moto_s3.open(settings)
+        for number, partition in enumerate(("2025-01-01", "2025-01-02", "2026-01-05")):
+            land_at(moto_s3, settings, START, partition, number)
+        client = FailingClient(moto_s3.client(), at=at, after=after, dead=dead)
+        with contextlib.suppress(S3DestError):
+            expire_partitions(Bucket(client, settings.s3_bucket_name), settings, USERS, START)
+        for scope in scopes(bucket, settings.template, {USERS}):
+            assert recover(bucket, settings.template, scope).ok
+        assert held(bucket, settings) >= {"2026-01-05"}
+        expire_partitions(bucket, settings, USERS, START)
+        assert held(bucket, settings) == {"2026-01-05"}, f"call {at}"
+        assert list(expired_partitions(bucket, settings, USERS, START)) == []
+        if at > len(client.calls):
+            break
