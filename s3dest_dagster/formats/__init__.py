@@ -3,6 +3,7 @@
 `format_of` returns the format for some settings. `Format`, `Encoder`, `ObjectWriter` and `Encoded` are its interface.
 """
 
+from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import IO, Any
 
@@ -51,6 +52,7 @@ def encoder(
     stream: Stream,
     record: Record | None = None,
     *,
+    titles: Mapping[str, str] | None = None,
     on_mismatch: OnMismatch = "overflow",
     rules: TypeRules = CONNECTOR_TYPES,
 ) -> Encoder:
@@ -60,6 +62,7 @@ def encoder(
         settings: The format's settings.
         stream: The stream, with its JSON schema.
         record: The stream's columns. Default: those of its JSON schema.
+        titles: The columns' names in CSV, by the source's name, as far as they differ from it.
         on_mismatch: What happens to a value that does not fit its declared type, in Avro and Parquet.
         rules: The types of what the schema leaves open (see `record_type`).
 
@@ -67,7 +70,7 @@ def encoder(
         SchemaError: The stream has no JSON schema, or one that cannot be understood.
         MissingExtraError: The codec is Parquet's LZO, and the extra `lzo` is not installed.
     """
-    return format_of(settings).encoder(contents_of(stream, record, rules=rules), on_mismatch)
+    return format_of(settings).encoder(contents_of(stream, record, titles=titles, rules=rules), on_mismatch)
 
 
 def read_table(

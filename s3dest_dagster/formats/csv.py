@@ -41,10 +41,17 @@ class Csv(Text[CsvFormat]):
     def has_fixed_positions(self) -> bool:
         return self.is_flat and self.settings.column_order == "source"
 
+    @property
+    def has_column_names(self) -> bool:
+        return self.is_flat and self.settings.header
+
     def parse(self, text: bytes, record: Record) -> Iterator[Line]:
         dialect = Dialect.of(self.settings)
-        known = None if self.settings.header else _header(self.settings, record, _sources(record))
-        names, rows = rows_of(text, dialect, known)
+        declared = _header(self.settings, record, _sources(record))
+        names, rows = rows_of(text, dialect, None if self.settings.header else declared)
+        if all(field.id for field in record.fields) and len(names) == len(declared):
+            # A header may have other names than the source. The record of a landed object has its columns in order.
+            names = declared
         own = len(envelope_of(record).names)
         is_whole = not self.is_flat and names[own:] == [DATA]
         read = record_reader(names[own:], record, dialect)
@@ -73,7 +80,7 @@ class CsvEncoder(TextEncoder[CsvFormat]):
         header = _header(settings, contents.record, declared)
         _refuse_empty_lines(settings, contents.record, header)
         if settings.header:
-            self.header = self._dialect.row([quoted(name.encode()) for name in header])
+            self.header = self._dialect.row([quoted(title.encode()) for title in _titled(header, contents)])
 
     def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
         if self._reader is None:
@@ -128,6 +135,20 @@ def _header(settings: CsvFormat, record: Record, declared: Iterable[str]) -> lis
         return [*envelope, DATA]
     last = [OVERFLOW] if settings.additional_properties_column else []
     return [*envelope, *_column_names(settings, record, declared), *last]
+
+
+def _titled(header: Sequence[str], contents: Contents) -> list[str]:
+    """The header in which the columns have their titles. Raises SettingsError if two columns have the same."""
+    titles = [contents.titles.get(name, name) for name in header]
+    twice = next((title for title, count in Counter(titles).items() if count > 1), None)
+    if twice is None:
+        return titles
+    raise SettingsError(
+        f"Stream {contents.record.name!r}: two columns of the header would have the name {twice!r}. Give one of them "
+        "another name by rename.",
+        stream=contents.record.name,
+        setting="rename",
+    )
 
 
 def _refuse_empty_lines(settings: CsvFormat, record: Record, header: Sequence[str]) -> None:

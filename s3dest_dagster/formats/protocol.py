@@ -56,18 +56,27 @@ class Contents:
     record: Record
     properties: tuple[str, ...]
     """The source's names of the root level, those of the record's columns first."""
+    titles: Mapping[str, str]
+    """The columns' names in a header, by the source's name, as far as they differ from it."""
     schema_text: str
     """The Avro schema of the records, as canonical JSON text."""
     fingerprint: str
     """SHA-256 of `schema_text`. If two fingerprints are equal, the objects have equal columns."""
 
 
-def contents_of(stream: Stream, record: Record | None = None, *, rules: TypeRules = CONNECTOR_TYPES) -> Contents:
+def contents_of(
+    stream: Stream,
+    record: Record | None = None,
+    *,
+    titles: Mapping[str, str] | None = None,
+    rules: TypeRules = CONNECTOR_TYPES,
+) -> Contents:
     """The contents of the stream's objects.
 
     Args:
         stream: The stream, with its JSON schema.
         record: The stream's columns. Default: those of its JSON schema.
+        titles: See `Contents`. Default: a header has the source's names.
         rules: The types of what the schema leaves open (see `record_type`).
 
     Raises:
@@ -81,7 +90,7 @@ def contents_of(stream: Stream, record: Record | None = None, *, rules: TypeRule
     record = record or record_type(stream.json_schema, stream.name, stream.namespace, rules)
     declared = stream.json_schema.get("properties") or ()
     properties = (*(field.source for field in record.fields), *sorted(OVERFLOW_NAMES.intersection(declared)))
-    return Contents(record, properties, avro_schema_text(record), fingerprint(record))
+    return Contents(record, properties, titles or {}, avro_schema_text(record), fingerprint(record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +197,11 @@ class Format(ABC, Generic[Settings]):
     def has_fixed_positions(self) -> bool:
         """Whether readers find columns by their positions, so that a column stays when its property is gone."""
         return False
+
+    @property
+    def has_column_names(self) -> bool:
+        """Whether objects name their columns, so that these can have other names than the source's fields."""
+        return True
 
     def check_installed(self) -> None:
         """Raises MissingExtraError if the settings need an optional package that is not installed."""

@@ -43,6 +43,10 @@ class Text(Format[TextSettings]):
         return table_of_lines(record, self.parse(decompress_text(content), record))
 
     @property
+    def has_column_names(self) -> bool:
+        return False
+
+    @property
     def is_flat(self) -> bool:
         """Whether the fields of a record become separate columns."""
         return self.settings.flattening is Flattening.ROOT

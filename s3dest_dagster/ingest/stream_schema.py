@@ -33,7 +33,7 @@ from s3dest_dagster.columns.stream_columns import StreamColumns, records_in
 from s3dest_dagster.commit.registry import RegistryEntry, Reservation
 from s3dest_dagster.formats import Encoder, encoder, format_of
 from s3dest_dagster.ingest.encode_queue import EncodedBatch
-from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.destination import NameStyle, S3Destination
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 _MOST_CHANGES = 50
@@ -254,6 +254,7 @@ class StreamSchema:
             self._destination.format,
             self.stream,
             record,
+            titles=_titles(record, self._rules),
             on_mismatch="overflow" if may_overflow else self._destination.on_type_mismatch,
         )
 
@@ -270,6 +271,16 @@ def _open_objects(record: Record, prefix: str = "") -> Iterator[str]:
             if not inner.fields:
                 yield prefix + field.source
             yield from _open_objects(inner, f"{prefix}{field.source}.")
+
+
+def _titles(record: Record, rules: EvolutionRules) -> dict[str, str]:
+    """The columns' names in a header that does not have the source's: those that the user gives, alone or by a style.
+
+    The connector's style is for formats that allow only some characters in names, and the source's names are kept
+    anyway.
+    """
+    named = rules.name_style in (NameStyle.SNAKE, NameStyle.LOWER)
+    return {each.source: each.name for each in record.fields if named or (each.source,) in rules.rename}
 
 
 def _unknown_names(record: Record, prefix: str = "") -> Iterator[str]:

@@ -185,8 +185,8 @@ def _without_effect(destination: S3Destination) -> Iterator[str]:
     yield from format_.without_effect()
     if format_.row_group_setting:
         yield from _short_row_groups(destination, format_.row_group_setting)
-    if destination.name_style is not NameStyle.CONNECTOR and not destination.format.is_typed:
-        yield f"name_style has no effect: objects of {destination.format.format_type} have the source's names."
+    if destination.name_style is not NameStyle.CONNECTOR and not format_.has_column_names:
+        yield "name_style has no effect: the objects hold records as the source gives them, with its names."
     wants_checkpoints = destination.checkpoint_interval_s or destination.checkpoint_bytes
     if wants_checkpoints and not destination.allows_checkpoints:
         yield (
