@@ -24,6 +24,7 @@ from s3dest_dagster.cli.targets import (
 from s3dest_dagster.columns.diagnostics import Diagnostic, DiagnosticGroup, grouped
 from s3dest_dagster.columns.schema_differences import ColumnChange
 from s3dest_dagster.errors import CredentialsError
+from s3dest_dagster.ingest.receipt import left_beside_sentence
 from s3dest_dagster.inspection.check import CheckStep, check_streams
 from s3dest_dagster.inspection.check import check as check_server
 from s3dest_dagster.inspection.plan import Plan, StreamPlan
@@ -242,6 +243,8 @@ def _stream_plan_json(planned: StreamPlan, bucket: Bucket) -> dict[str, Any]:
         "unknown_paths": list(planned.unknown_paths),
         "deletes": list(planned.deletes),
         "pending": planned.pending,
+        "left_beside": [each.partition for each in planned.left_beside],
+        "expires": list(planned.expires),
     }
 
 
@@ -297,6 +300,10 @@ def _facts(planned: StreamPlan, bucket: Bucket) -> Iterator[tuple[str, str]]:
     if planned.pending is not None:
         yield "first of all", f"finish sync {planned.pending}, which was interrupted while it was published"
     yield "first object", bucket.uri(planned.first_key)
+    if planned.left_beside:
+        yield "stays visible", left_beside_sentence(planned.scope, planned.left_beside)
+    if planned.expires:
+        yield "would retire", f"{amount(len(planned.expires), 'expired partition')}, the first is {planned.expires[0]}"
     for label, paths in planned.hidden.items():
         yield label, ", ".join(paths)
     if planned.unknown_paths:

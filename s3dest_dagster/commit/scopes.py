@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import head_key
 from s3dest_dagster.commit.head import HEADS
-from s3dest_dagster.commit.segment import Segment
+from s3dest_dagster.commit.segment import Segment, live_keys
 from s3dest_dagster.errors import ManifestError
-from s3dest_dagster.keys import KeyTemplate, decode_name, encode_name, stream_root
+from s3dest_dagster.keys import KeyTemplate, decode_name, encode_name, literal_root_of, scope_root, stream_root
 from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import Scope, StreamId
 
@@ -106,6 +106,25 @@ def scopes_of_stream(bucket: Bucket, root: str) -> list[FoundScope]:
     """All scopes of the stream with this root, in the order of their names."""
     found = in_parallel(lambda each: _scope_at(bucket, each), bucket.list_directories(root))
     return [scope for scope in found if scope is not None]
+
+
+def scopes_beside(bucket: Bucket, root: str, scope: Scope) -> list[Scope]:
+    """The scopes of a stream that hold objects and do not belong with this one.
+
+    Those are the partitions beside what has no partition, or what has no partition beside a partition: the stream has
+    become partitioned, or is so no longer, and readers of the bucket see both.
+
+    Args:
+        root: `keys.stream_root` of the stream.
+        scope: The scope, with its stream's name as it is in the bucket.
+    """
+    if scope.partition is None:
+        found = [each for each in scopes_of_stream(bucket, root) if each.scope.partition is not None]
+    else:
+        whole = _scope_at(bucket, scope_root(literal_root_of(root), Scope(scope.stream)))
+        found = [whole] if whole is not None else []
+    holds = in_parallel(lambda each: bool(live_keys(each.commit_log.live_segments(each.seen.head))), found)
+    return [each.scope for each, holds_objects in zip(found, holds, strict=True) if holds_objects]
 
 
 def _scope_at(bucket: Bucket, root: str) -> FoundScope | None:

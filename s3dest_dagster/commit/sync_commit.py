@@ -19,6 +19,7 @@ from s3dest_dagster.commit.key_owners import refuse_held_keys
 from s3dest_dagster.commit.maintenance import expire_retired, sweep
 from s3dest_dagster.commit.publication import Clock, begin, has_published, publish
 from s3dest_dagster.commit.registry import RegistryEntry, check_entries
+from s3dest_dagster.commit.scopes import scopes_beside
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import StagedSync, build_segment
 from s3dest_dagster.errors import (
@@ -30,6 +31,7 @@ from s3dest_dagster.errors import (
     SupersededError,
     UndecidedError,
 )
+from s3dest_dagster.keys import stream_root
 from s3dest_dagster.printable import logger
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
@@ -102,6 +104,18 @@ class SyncCommit:
     def head(self) -> Head:
         """The scope's head as this sync last read or wrote it."""
         return self._seen.head
+
+    @property
+    def left_beside(self) -> list[Scope]:
+        """The scopes that stay visible beside this one although they do not belong with it (see `scopes_beside`).
+
+        They are looked for once: when a scope of a known stream lands for the first time.
+        """
+        if self._seen.etag is not None or self.registry_entry.is_new:
+            return []
+        scope = self.commit_log.scope
+        root = stream_root(self._destination.template.literal_root, scope.stream)
+        return scopes_beside(self.commit_log.bucket, root, scope)
 
     @property
     def resumed(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 
+from s3dest_dagster.commit.retirement import content_of
 from s3dest_dagster.commit.scopes import scopes
 from s3dest_dagster.dagster.asset_metadata import stream_of
 from s3dest_dagster.dagster.failures import as_dagster_failures
@@ -27,6 +28,7 @@ MANIFEST_CHECK = "bucket_agrees_with_manifests"
 QUARANTINE_CHECK = "few_lines_quarantined"
 SCHEMA_CHECK = "schema_unchanged"
 FRESHNESS_CHECK = "landed_lately"
+LEFTOVERS_CHECK = "nothing_left_from_before"
 _PARTITION_TAG = "dagster/partition"
 _SHOWN_PROBLEMS = 20
 
@@ -50,6 +52,8 @@ def build_landing_checks(
     - `bucket_agrees_with_manifests`: what `s3dest verify` checks. Fails as an error.
     - `few_lines_quarantined`: at most `max_quarantine_ratio` of the lines that the last syncs read were quarantined.
     - `schema_unchanged`: each last sync had the columns of the sync before it.
+    - `nothing_left_from_before`: no partition holds objects that the asset's definition no longer has, and nothing is
+      left from before the asset was partitioned. `s3dest retire` takes such leftovers away.
     - `landed_lately`, only with `fresh_within`: the most recent of the last syncs began within that time.
 
     Args:
@@ -58,7 +62,7 @@ def build_landing_checks(
         blocking: Whether a check that fails as an error prevents the downstream assets from running.
         max_quarantine_ratio: From 0 (the default: none) to 1.
         fresh_within: The maximum age of the most recent sync. None: no such check.
-        severity: The severity of the last three checks; WARN by default.
+        severity: The severity of the last four checks; WARN by default.
         clock: Returns the current time.
 
     Raises:
@@ -106,6 +110,7 @@ class _Options:
             COUNTS_CHECK: "What was read is landed or quarantined, and the objects have as many rows as were landed.",
             MANIFEST_CHECK: f"Every object is there as it was landed{', and was read' if self.deep else ''}.",
             QUARANTINE_CHECK: f"At most {self.max_quarantine_ratio:.2%} of what was read is no record.",
+            LEFTOVERS_CHECK: "Every partition that holds objects is one of the asset's.",
             SCHEMA_CHECK: "The last sync had the columns of the sync before it.",
         }
         fresh = {FRESHNESS_CHECK: f"The last sync began no longer than {self.fresh_within} ago."}
@@ -136,7 +141,12 @@ def _checks_of(
                 stream=str(stream),
             )
         with as_dagster_failures():
-            yield from _Inspection(manager, key, stream, context.run.tags.get(_PARTITION_TAG), options).results()
+            partition = context.run.tags.get(_PARTITION_TAG)
+            partitions = asset.specs_by_key[key].partitions_def
+            inspection = _Inspection(manager, key, stream, partition, options, partitions)
+            with dg.partition_loading_context(dynamic_partitions_store=context.instance):
+                results = list(inspection.results())
+            yield from results
 
     return check_landing
 
@@ -150,6 +160,8 @@ class _Inspection:
     stream: StreamId
     partition: str | None
     options: _Options
+    partitions: dg.PartitionsDefinition[Any] | None
+    """The partitions of the asset's definition."""
 
     def results(self) -> Iterator[dg.AssetCheckResult]:
         bucket, template, landed = self.manager.bucket(), self.manager.destination().template, self._landed()
@@ -157,6 +169,7 @@ class _Inspection:
         yield self._counts(syncs)
         yield self._manifests(landed)
         yield self._quarantined(syncs)
+        yield self._leftovers(landed)
         yield self._schema(syncs)
         if self.options.fresh_within is not None:
             yield self._age(syncs, self.options.fresh_within)
@@ -183,6 +196,20 @@ class _Inspection:
         reports = [verify(bucket, template, scope, deep=self.options.deep) for scope in landed]
         totals = {name: sum(getattr(report, name) for report in reports) for name in ("objects", "rows", "uncompared")}
         return self._result(MANIFEST_CHECK, [problem for report in reports for problem in report.problems], totals)
+
+    def _leftovers(self, landed: Sequence[Scope]) -> dg.AssetCheckResult:
+        bucket, destination = self.manager.bucket(), self.manager.destination()
+        foreign = [scope for scope in landed if not self._has(scope.partition)]
+        left = [scope for scope in foreign if content_of(bucket, destination, scope).objects]
+        return self._result(
+            LEFTOVERS_CHECK, [f"{scope} holds objects" for scope in left], {"scopes": len(left)}, self.options.severity
+        )
+
+    def _has(self, partition: str | None) -> bool:
+        """Whether the asset's definition has this partition; None is the asset without partitions."""
+        if self.partitions is None or partition is None:
+            return (self.partitions is None) == (partition is None)
+        return self.partitions.has_partition_key(partition)
 
     def _quarantined(self, syncs: Sequence[LastSync]) -> dg.AssetCheckResult:
         read, kept = sum(sync.counts.read for sync in syncs), sum(sync.counts.quarantined for sync in syncs)

@@ -77,6 +77,7 @@ def receipt_metadata(
         **({"earlier_rows": _earlier_rows(receipt)} if receipt.earlier is not None else {}),
         **({"repeated": True} if receipt.repeated else {}),
         **({"aborted_uploads": receipt.swept} if receipt.swept else {}),
+        **({"left_beside": [str(scope) for scope in receipt.left_beside[:MAX_ROWS]]} if receipt.left_beside else {}),
         **({"ended_early": receipt.ended_early} if receipt.ended_early else {}),
     }
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
 
@@ -47,7 +48,7 @@ from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit
 from s3dest_dagster.errors import CommitError, StorageError
 from s3dest_dagster.ingest.field_filter import FieldFilter
-from s3dest_dagster.ingest.receipt import Progress, Receipt, receipt_of, receipt_of_mark
+from s3dest_dagster.ingest.receipt import Progress, Receipt, left_beside_sentence, receipt_of, receipt_of_mark
 from s3dest_dagster.ingest.segment_writer import SyncWriter
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.printable import amount, logger
@@ -265,9 +266,13 @@ class Landing:
         self.stage()
         if self._staged is None:
             return self._recorded_receipt()
+        left_beside = tuple(self._commit.left_beside)
         self._publish(self._staged)
         self._expire_partitions()
-        return self._receipt(self._commit.segments, swept=self._commit.swept)
+        if left_beside:
+            _logger.warning("%s", left_beside_sentence(self._commit.commit_log.scope, left_beside))
+        receipt = self._receipt(self._commit.segments, swept=self._commit.swept)
+        return replace(receipt, left_beside=left_beside)
 
     def abort(self) -> None:
         """Abandons the sync: every upload is aborted, and nothing becomes visible. Does nothing after `commit`."""

@@ -11,6 +11,7 @@ from s3dest_dagster.commit.head import PublishedSync
 from s3dest_dagster.commit.segment import Counts, SchemaChanges, Segment, SegmentObject
 from s3dest_dagster.ingest.object_writer import CloseReason
 from s3dest_dagster.ingest.target import resident_bytes
+from s3dest_dagster.printable import amount
 from s3dest_dagster.stream import Scope, StreamId
 
 
@@ -140,6 +141,9 @@ class Receipt:
     """The number of abandoned uploads of the stream that were aborted during the sync."""
     quarantine: tuple[str, ...] = ()
     """The keys of the objects that hold quarantined lines."""
+    left_beside: tuple[Scope, ...] = ()
+    """At the first sync of a scope: the scopes that stay visible from before the stream became partitioned, or while it
+    was."""
 
     @property
     def rows(self) -> int:
@@ -155,6 +159,19 @@ class Receipt:
     def ended_early(self) -> int:
         """The number of objects and row groups that ended early because memory ran short."""
         return sum((item.close_reason == CloseReason.MEMORY) + item.short_row_groups for item in self.objects)
+
+
+def left_beside_sentence(scope: Scope, others: Sequence[Scope]) -> str:
+    """What stays visible beside a scope, and the cure."""
+    stream, count = scope.stream, len(others)
+    if scope.partition is None:
+        what, option = f"{amount(count, 'partition')} from when it was partitioned, the first is {others[0]}", ""
+    else:
+        what, option = "what it held before it was partitioned", ' --scope ""'
+    return (
+        f"Stream {stream} still holds {what}: readers of the bucket see it beside {scope}. If it is not wanted any "
+        f"more, run `s3dest retire {stream}{option}`{'' if option else ' --scope KEY for each'}."
+    )
 
 
 def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repeated: bool, swept: int = 0) -> Receipt:

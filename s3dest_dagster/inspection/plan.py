@@ -20,6 +20,8 @@ from s3dest_dagster.commit.documents import sync_of
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.key_owners import connector_keys, refuse_held_keys
 from s3dest_dagster.commit.registry import RegistryEntry, check_names, owner_of
+from s3dest_dagster.commit.retention import expired_partitions
+from s3dest_dagster.commit.scopes import scopes_beside
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.formats import Format, format_of
@@ -28,6 +30,7 @@ from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.object_writer import bytes_of_row_group
 from s3dest_dagster.ingest.stream_schema import planned_columns
 from s3dest_dagster.ingest.target import Target
+from s3dest_dagster.keys import stream_root
 from s3dest_dagster.settings.destination import NameStyle, ObjectHeaders, S3Destination
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
@@ -74,6 +77,10 @@ class StreamPlan:
     """The keys that the sync would delete."""
     pending: str | None
     """The interrupted sync that would be finished first. None if there is none."""
+    left_beside: tuple[Scope, ...]
+    """The scopes that stay visible beside this one although they do not belong with it (see `scopes_beside`)."""
+    expires: tuple[str, ...]
+    """The partitions that are older than `expire_partitions_after`, and that the next sweep retires."""
     hidden: Mapping[str, tuple[str, ...]]
     """The paths of the fields that are "excluded", "hashed" and "masked". A list that would be empty is left out."""
     unknown_paths: tuple[str, ...]
@@ -151,6 +158,11 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
         column_changes=evolution.changes if evolution is not None else (),
         deletes=_deletes(target.bucket, target.destination, commit_log, head) if replaces else (),
         pending=sync_of(head.pending_segment) if head.pending_segment is not None else None,
+        left_beside=tuple(scopes_beside(commit_log.bucket, stream_root(template.literal_root, scope.stream), scope)),
+        expires=tuple(
+            str(each.scope.partition)
+            for each in expired_partitions(target.bucket, target.destination, scope.stream, target.server_clock())
+        ),
         hidden=hidden_fields(source_stream),
         unknown_paths=tuple(map(str, undeclared_paths(source_stream))),
     )

@@ -19,7 +19,7 @@ from s3dest_dagster.inspection.plan import plan
 from s3dest_dagster.keys import stream_root
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import StreamId
+from s3dest_dagster.stream import Scope, StreamId
 
 USERS = StreamId("public", "users")
 
@@ -143,3 +143,19 @@ def test_the_key_of_an_asset_is_the_owner_unless_the_settings_name_one(moto_s3: 
     assert owner_in_bucket(moto_s3, settings) == "crm/users"
     with target(moto_s3, replace(settings, owner="a team")) as opened, pytest.raises(OwnershipError, match="a team"):
         Landing(opened, stream(), sync("second"), asset="crm/users")
+
+
+@pytest.mark.parametrize(("first", "second"), [(None, "2026-01-05"), ("2026-01-05", None)])
+def test_the_first_landing_after_a_change_of_partitions_says_what_stays_visible(
+    moto_s3: S3Server, caplog: pytest.LogCaptureFixture, first: str | None, second: str | None
+) -> None:
+    settings = destination(moto_s3.new_bucket())
+    before, after = Scope(USERS, first), Scope(USERS, second)
+    with target(moto_s3, settings) as opened:
+        one = land(batches_of(users(1, 1)), opened, stream(), sync("one"), scope=before)
+        planned = plan(opened, [stream()], sync("plan"), partition=second).streams[0].left_beside
+        two = land(batches_of(users(2, 2)), opened, stream(), sync("two"), scope=after)
+        three = land(batches_of(users(3, 3)), opened, stream(), sync("three"), scope=after)
+    assert planned == two.left_beside == (before,)
+    assert one.left_beside == three.left_beside == ()
+    assert caplog.text.count("s3dest retire public.users") == 1
