@@ -46,6 +46,7 @@ def test_what_was_landed_passes_every_check(lake, metadata_of):
         "counts_add_up": True,
         "bucket_agrees_with_manifests": True,
         "few_lines_quarantined": True,
+        "nothing_left_from_before": True,
         "schema_unchanged": True,
         "landed_lately": True,
     }
@@ -57,6 +58,21 @@ def test_what_was_landed_passes_every_check(lake, metadata_of):
         "undeclared": 0,
     }
     assert metadata_of(found["bucket_agrees_with_manifests"].metadata) == {"objects": 1, "rows": 2, "uncompared": 0}
+
+
+@pytest.mark.parametrize("partitions", [dg.StaticPartitionsDefinition(["us"]), None])
+def test_partitions_that_the_definition_no_longer_has_are_named(lake, partitions):
+    lake.materialize(orders, partition_key="eu")
+
+    @stream_asset(name="orders", partitions_def=partitions)
+    def changed():
+        return [{"id": 4}]
+
+    changed = changed.with_attributes(asset_key_replacements={changed.key: orders.key})
+    assert run_checks(lake, orders)["nothing_left_from_before"].passed
+    found = run_checks(lake, changed)["nothing_left_from_before"]
+    assert not found.passed
+    assert found.description == "orders [eu] holds objects"
 
 
 def test_a_missing_object_fails_the_bucket_check_and_is_named(lake):
