@@ -21,7 +21,7 @@ from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import NULL
 from s3dest_dagster.columns.kinds.union import Union
-from s3dest_dagster.columns.names import OVERFLOW_NAMES, original_name_doc
+from s3dest_dagster.columns.names import OVERFLOW_NAMES, original_name_doc, standard_name
 from s3dest_dagster.columns.record_json import full_name
 from s3dest_dagster.columns.schema_differences import (
     UNKNOWN,
@@ -64,7 +64,8 @@ def evolve(
 
     Raises:
         SchemaContractError: The contract freezes a difference. The message names all of them.
-        SettingsError: `rename` gives a field a name that another field has.
+        SettingsError: `rename` gives a field a name that another field has, or a column has a name that the format
+            does not allow.
     """
     comparison = _Comparison(known, proposed, rules or EvolutionRules(), is_live)
     if known.fields:
@@ -199,8 +200,20 @@ class _Comparison:
                 continue
             kind = self.kinds_of_sync.get(field.id) or field.kind.map_records(self._landed_record)
             if self.has_type(kind) or not self.rules.is_typed:
+                self._check_name(field)
                 landed.append(replace(field, kind=kind))
         return tuple(landed)
+
+    def _check_name(self, field: Field) -> None:
+        if self.rules.allows_any_name or standard_name(field.name) == field.name:
+            return
+        raise SettingsError(
+            f"Stream {self.rules.stream!r}: the column of the field {field.source!r} is called {field.name!r}, and "
+            "the format allows only letters, digits and '_' in names, and no digit at the beginning. Give the field "
+            "another name by rename, or land the stream in Parquet.",
+            stream=self.rules.stream or None,
+            setting="rename",
+        )
 
     def _with_record_names(self, fields: tuple[Field, ...]) -> tuple[Field, ...]:
         """The columns, in which a record that is new has a full name of its own. Known ones keep theirs."""

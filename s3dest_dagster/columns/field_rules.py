@@ -238,6 +238,22 @@ def undeclared_paths(stream: Stream) -> tuple[FieldPath, ...]:
     return tuple(path for rule, paths in named for path in paths if not _is_declared(stream, schema, rule, path))
 
 
+def undeclared_renames(stream: Stream) -> tuple[FieldPath, ...]:
+    """The paths of `rename` that name no field of the stream's JSON schema. None of them is an error: a field that has
+    a name may come back."""
+    schema = stream.json_schema
+    if schema is None:
+        return ()
+
+    def is_declared(path: FieldPath) -> bool:
+        try:
+            return _is_declared(stream, schema, "rename", path)
+        except SettingsError:
+            return False
+
+    return tuple(path for path in stream.settings.rename if not is_declared(path))
+
+
 def _is_declared(stream: Stream, root: Mapping[str, Any], rule: str, path: FieldPath) -> bool:
     definitions: list[Any] = [root]
     for position, step in enumerate(path.steps):

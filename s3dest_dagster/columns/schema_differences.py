@@ -84,6 +84,8 @@ class EvolutionRules:
     """The style of new names."""
     rename: Mapping[Steps, str] = field(default_factory=dict)
     """The names that the user gives to columns."""
+    allows_any_name: bool = True
+    """Whether the format allows all characters in names. Otherwise: letters, digits and _ (Avro)."""
     contract: SchemaContract = field(default_factory=SchemaContract)
     """What each difference means. `evolve` applies `new_column`, `new_type` and `missing_column`."""
 

@@ -52,6 +52,7 @@ def evolution_rules(destination: S3Destination, stream: Stream, landed: StreamId
         keeps_unknown=is_declared and format_.has_null_columns,
         keeps_missing=format_.has_fixed_positions,
         name_style=destination.name_style,
+        allows_any_name=destination.format.allows_any_name,
         contract=stream.settings.schema_contract or destination.contract,
         rename={path.steps: name for path, name in stream.settings.rename.items()},
     )

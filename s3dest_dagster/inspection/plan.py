@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3dest_dagster.columns.diagnostics import Diagnostic
-from s3dest_dagster.columns.field_rules import hidden_fields, selected_stream, undeclared_paths
+from s3dest_dagster.columns.field_rules import (
+    hidden_fields,
+    selected_stream,
+    undeclared_paths,
+    undeclared_renames,
+)
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.schema_differences import ColumnChange
 from s3dest_dagster.columns.schemas import columns
@@ -164,7 +169,7 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
             for each in expired_partitions(target.bucket, target.destination, scope.stream, target.server_clock())
         ),
         hidden=hidden_fields(source_stream),
-        unknown_paths=tuple(map(str, undeclared_paths(source_stream))),
+        unknown_paths=tuple(map(str, (*undeclared_paths(source_stream), *undeclared_renames(source_stream)))),
     )
 
 

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 from land_and_read import batch_of, data_keys, destination, sync, target
 
-from s3dest_dagster.errors import SchemaContractError
+from s3dest_dagster.errors import SchemaContractError, SettingsError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.plan import plan
 from s3dest_dagster.settings.destination import NameStyle
-from s3dest_dagster.settings.formats import ParquetFormat
+from s3dest_dagster.settings.formats import AvroFormat, ParquetFormat
 from s3dest_dagster.stream import Stream, SyncMode
 
 INTEGER, TEXT = {"type": "integer"}, {"type": "string"}
@@ -29,7 +29,7 @@ class Lake:
 
     def __init__(self, server, **settings: Any) -> None:
         self.server, self.bucket = server, server.new_bucket()
-        self.destination = destination(self.bucket, format=ParquetFormat(), **settings)
+        self.destination = destination(self.bucket, **{"format": ParquetFormat(), **settings})
         self.syncs = 0
 
     def land(self, stream: Stream, record: dict[str, Any]) -> None:
@@ -120,3 +120,30 @@ def test_names_have_the_style_and_what_the_user_gives(moto_s3):
     assert [name for name, _, _ in lake.plan(users).columns] == ["user_id", "address"]
     lake.land(users, {"userId": 1, "e-mail": "x"})
     assert lake.tables() == [{"user_id": 1, "address": "x"}]
+
+
+def test_a_plan_names_renamed_fields_that_are_not_declared(moto_s3):
+    lake = Lake(moto_s3)
+    users = stream({"rename": {"email": "address", "id.x": "y", "id": "key"}}, id=INTEGER)
+    assert lake.plan(users).unknown_paths == ("email", "id.x")
+    lake.land(users, {"id": 1})
+    assert lake.tables() == [{"key": 1}]
+
+
+@pytest.mark.parametrize("name", ["9th", "a b", "名前"])
+def test_a_name_that_avro_does_not_allow_is_refused(moto_s3, name):
+    lake = Lake(moto_s3, format=AvroFormat())
+    users = stream({"rename": {"e-mail": name}}, **{"e-mail": TEXT})
+    for refused in (lake.plan, lambda users: lake.land(users, {"e-mail": "x"})):
+        with pytest.raises(SettingsError, match=f"'{name}', and the format allows only letters"):
+            refused(users)
+    lake.land(stream(**{"e-mail": TEXT}), {"e-mail": "x"})
+
+
+def test_a_name_of_parquet_files_that_avro_does_not_allow_is_refused_there(moto_s3):
+    lake = Lake(moto_s3, name_style=NameStyle.KEEP)
+    lake.land(stream(**{"e-mail": TEXT}), {"e-mail": "x"})
+    lake.destination = destination(lake.bucket, format=AvroFormat())
+    with pytest.raises(SettingsError, match="'e-mail', and the format allows only letters"):
+        lake.land(stream(**{"e-mail": TEXT}), {"e-mail": "y"})
+    lake.land(stream({"rename": {"e-mail": "mail"}}, **{"e-mail": TEXT}), {"e-mail": "y"})
