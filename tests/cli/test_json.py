@@ -43,6 +43,8 @@ def test_an_answer_has_only_the_documented_names(lake, verb):
             "plan": ["--catalog", changed_catalog(lake)],
             "state set": ["--state", lake.file("state.jsonl", state("users", 2))],
             "state reset": ["--all"],
+            "transfer": ["public.users", "--to", "shop/users"],
+            "retire": ["public.users"],
         },
     )
     if verb == "verify":
