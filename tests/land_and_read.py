@@ -18,6 +18,7 @@ from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import JsonlFormat, TextCompression
 from s3dest_dagster.storage import Bucket
+from s3dest_dagster.storage.bucket import SERVER_FILE
 from s3dest_dagster.stream import Stream, Sync, SyncMode
 
 if TYPE_CHECKING:  # so that a process which only lands need not know a server
@@ -68,6 +69,8 @@ def target(server: S3Server, settings: S3Destination, bucket: Bucket | None = No
     """The destination, opened on a server with known abilities: clients that count calls, or fail at one, are for
     landings."""
     opened = server.open(settings)
+    if not opened.get(f"{settings.template.manifest_root}{SERVER_FILE}"):
+        server.store_abilities(settings)
     assert opened.abilities
     opened = bucket or opened
     with open_target(settings, opened, clock=lambda: datetime.now(UTC), entropy=os.urandom) as made:

@@ -34,7 +34,9 @@ from moto.s3.responses import S3Response
 
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.storage import Bucket, open_bucket
+from s3dest_dagster.storage import Bucket, ServerAbilities, open_bucket
+from s3dest_dagster.storage.abilities import with_abilities
+from s3dest_dagster.storage.bucket import SERVER_FILE
 
 SEED_ACTIONS = (
     "s3:PutObject",
@@ -91,6 +93,15 @@ class S3Server:
         self.client(**self.admin).create_bucket(Bucket=name)
         return name
 
+    def store_abilities(self, destination: S3Destination) -> str:
+        """Stores what the library would find out about this server with some forty requests, as if the bucket had been
+        used before. Returns the key of the file."""
+        key = f"{destination.template.manifest_root}{SERVER_FILE}"
+        name = destination.s3_bucket_name
+        body = with_abilities(None, self.endpoint, name, _abilities(self))
+        self.client().put_object(Bucket=name, Key=key, Body=body)
+        return key
+
     def open(self, destination: S3Destination) -> Bucket:
         """The destination's bucket, as the library opens it."""
         return open_bucket(self.connection, destination)
@@ -100,6 +111,16 @@ class S3Server:
 def _client(endpoint: str, **keys: str):
     """One client for all tests of a server, because creating one costs more than ten requests."""
     return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **keys)
+
+
+_abilities_of: dict[str, ServerAbilities] = {}
+
+
+def _abilities(server: S3Server) -> ServerAbilities:
+    """What the library finds out about the server, which it is asked once in a process."""
+    if server.endpoint not in _abilities_of:
+        _abilities_of[server.endpoint] = open_bucket(server.connection, server.new_bucket()).abilities
+    return _abilities_of[server.endpoint]
 
 
 _of_this_process: set[str] = set()

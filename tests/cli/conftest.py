@@ -9,15 +9,19 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pytest
 from servers import S3Server
 from terminals import terminal
+from warm_process import WarmProcess
+
+from s3dest_dagster.settings.destination import S3Destination
 
 SCHEMAS = {
     "users": {"type": "object", "properties": {"id": {"type": "integer"}, "name": {"type": "string"}}},
@@ -53,19 +57,36 @@ class WarmStart:
     ) -> Answer:
         """Runs the command once, with standard input, output and error in files of the folder, or on terminals with
         these paths."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         files = [folder / f"std{name}" for name in ("in", "out", "err")]
         for path, content in zip(files, (stdin, "", ""), strict=True):
             path.write_text(content)
         terminals = terminals or {}
         files = [Path(terminals.get(path.name, path)) for path in files]
         request = {"arguments": arguments, "environment": environment, "files": [str(each) for each in files]}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        code = int(self._process.stdout.readline())
+        code = self._ask(request)
+        assert code is not None
         stdout, stderr = (path.read_text() if path.parent == folder else "" for path in files[1:])
         return Answer(code, stdout, stderr)
+
+    def start(
+        self, arguments: tuple[str, ...], environment: dict[str, str], folder: Path, files: Mapping[str, str]
+    ) -> WarmProcess:
+        """Starts the command, with its standard streams in named pipes in the folder, or in these files."""
+        pipes = Path(tempfile.mkdtemp(dir=folder))
+        paths = [files.get(name, str(pipes / name)) for name in ("stdin", "stdout", "stderr")]
+        for path in map(Path, paths):
+            if path.parent == pipes:
+                os.mkfifo(path)
+        pid = self._ask({"arguments": arguments, "environment": environment, "files": paths, "start": True})
+        assert pid is not None
+        return WarmProcess(self._ask, pid, pipes)
+
+    def _ask(self, request: dict[str, Any]) -> int | None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
 
     def close(self) -> None:
         self._process.communicate()
@@ -79,6 +100,7 @@ class Lake:
         self._warm_start = warm_start
         self.folder = folder
         self.bucket = server.new_bucket()
+        self._prepared: set[str] = set()
 
     def file(self, name: str, content: Any) -> str:
         """The path of a file with this text, or with this value as JSON."""
@@ -118,6 +140,8 @@ class Lake:
 
     def run(self, *arguments: str, stdin: str = "", **environment: str) -> Answer:
         """Runs the command and checks its output."""
+        if arguments[0] == "write":
+            self._prepare()
         answer = self._warm_start.run(arguments, stdin, {**_environment(), **environment}, self.folder)
         self.watch(answer.stdout, answer.stderr, verbose="--verbose" in arguments)
         return answer
@@ -144,17 +168,21 @@ class Lake:
         configured = options if "--config" in options else ("--config", self.config(), *options)
         return self.run("write", "--catalog", self.catalog(*streams, **catalog), *configured, stdin=messages)
 
-    def start(self, *arguments: str, closed: int | None = None, **streams: IO[str]) -> subprocess.Popen[bytes]:
-        """Starts the command with its standard input open. Its output goes to pipes, or to these `streams`, except
-        for the stream with the number `closed`."""
-        begin = partial(os.close, closed) if closed is not None else None
-        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    def start(self, *arguments: str, **files: str) -> WarmProcess:
+        """Starts the command with its standard input open. `stdout` and `stderr` may name files instead of pipes."""
         environment = {**_environment(), "TERM": "xterm-256color"}
-        return subprocess.Popen(_command(arguments), **{**pipes, **streams}, env=environment, preexec_fn=begin)
+        return self._warm_start.start(arguments, environment, self.folder, files)
 
-    def await_line(self, process: subprocess.Popen[bytes], text: str) -> None:
+    def start_alone(self, *arguments: str, closed: int | None = None) -> subprocess.Popen[bytes]:
+        """Starts the command in a process that has imported nothing else, perhaps without the standard stream with the
+        number `closed`."""
+        pipes: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        command = [sys.executable, "-m", "s3dest_dagster.cli", *arguments]
+        begin = partial(os.close, closed) if closed is not None else None
+        return subprocess.Popen(command, **pipes, env=_environment(), preexec_fn=begin)
+
+    def await_line(self, process: WarmProcess, text: str) -> None:
         """Waits until a line with the text appears on the standard error of the process."""
-        assert process.stderr is not None
         read = ""
         for line in process.stderr:
             read += line.decode()
@@ -168,14 +196,20 @@ class Lake:
             assert self.server.secret_access_key not in text
             assert verbose or "Traceback" not in text
 
+    def _prepare(self) -> None:
+        """Spares the first write to the bucket the requests that find out the abilities of the server."""
+        if not self._prepared:
+            usual = S3Destination(s3_bucket_name=self.bucket, s3_bucket_path="data_output_path")
+            self._prepared.add(self.server.store_abilities(usual))
+
     def data_keys(self) -> list[str]:
         """The visible data objects."""
         return [key for key in self.all_keys() if "/_s3dest/" not in f"/{key}"]
 
     def all_keys(self) -> list[str]:
-        """All visible objects."""
+        """All visible objects that commands have made."""
         listed = self.server.client().list_objects_v2(Bucket=self.bucket)
-        return [each["Key"] for each in listed.get("Contents", [])]
+        return [each["Key"] for each in listed.get("Contents", []) if each["Key"] not in self._prepared]
 
     def uploads(self) -> int:
         """Multipart uploads that are neither completed nor aborted."""
@@ -189,10 +223,6 @@ class Lake:
         """The ids in all visible JSON Lines objects of a stream."""
         keys = [key for key in self.data_keys() if f"/{stream}/" in key]
         return sorted(json.loads(line)["_airbyte_data"]["id"] for key in keys for line in self.read(key).splitlines())
-
-
-def _command(arguments: tuple[str, ...]) -> list[str]:
-    return [sys.executable, "-m", "s3dest_dagster.cli", *arguments]
 
 
 def _environment() -> dict[str, str]:

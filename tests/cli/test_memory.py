@@ -15,7 +15,7 @@ RESIDENT = 1 if os.uname().sysname == "Darwin" else 1024
 def fed(lake, lines: int, line_mib: int, *, ended: bool = True) -> tuple[int, float]:
     """The exit code and peak memory, in MiB, of a `write` that receives lines of this length."""
     arguments = ("write", "--config", lake.config(format={"format_type": "JSONL"}), "--catalog", lake.catalog("users"))
-    process = lake.start(*arguments)
+    process = lake.start_alone(*arguments)
     head = b'{"type":"RECORD","record":{"stream":"users","namespace":"public","emitted_at":1,"data":{"id":1,"name":"'
     with suppress(BrokenPipeError):
         for _ in range(lines):

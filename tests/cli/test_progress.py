@@ -100,9 +100,9 @@ def test_states_on_the_same_terminal_have_separate_lines(lake):
     """The terminal shows both streams of the command to a person, while checkpoints forward states."""
     config = lake.config(s3dest={"checkpoint_interval_s": 0, "checkpoint_mb": 0.000001, "max_attempts": 1})
     lines = "".join(record("users", id=number) + state("users", number) for number in range(3))
-    with terminal(120) as (path, shown), open(path, "w") as both:
+    with terminal(120) as (path, shown):
         catalog = lake.catalog("users", mode="append")
-        process = lake.start("write", "--config", config, "--catalog", catalog, stdout=both, stderr=both)
+        process = lake.start("write", "--config", config, "--catalog", catalog, stdout=path, stderr=path)
         process.communicate(lines.encode(), timeout=60)
     assert process.returncode == 0
     written = plain(shown()).replace("\r", "\n").splitlines()
@@ -110,9 +110,9 @@ def test_states_on_the_same_terminal_have_separate_lines(lake):
 
 
 def test_ctrl_c_restores_the_cursor(lake):
-    with terminal(100) as (path, shown), open(path, "w") as screen:
+    with terminal(100) as (path, shown):
         streams = ["--config", lake.config(), "--catalog", lake.catalog("users")]
-        process = lake.start("write", *streams, stderr=screen)
+        process = lake.start("write", *streams, stderr=path)
         process.stdin.write((record("users", id=1) + log("so far")).encode())
         process.stdin.flush()
         shown.wait_for("so far")

@@ -3,19 +3,19 @@
 import json
 import os
 import signal
-import subprocess
 import threading
 
 import pytest
 from airbyte_messages import log, record
 from fault_proxy import Fault, fault_proxy
+from warm_process import WarmProcess
 
 from s3dest_dagster.cli.signals import Interrupted, Interruption, interruptible
 
 PART_BYTES = 5 * 2**20
 
 
-def with_uploaded_parts(lake, *options: str) -> subprocess.Popen:
+def with_uploaded_parts(lake, *options: str) -> WarmProcess:
     """A running write that has sent at least one part of an object, and waits for more."""
     config = lake.config(s3dest={"part_size_mb": 5, "encode_workers": 1, "max_attempts": 1})
     process = lake.start("write", "--config", config, "--catalog", lake.catalog("users", "orders"), *options)

@@ -15,7 +15,7 @@ def options(lake) -> list[str]:
 
 
 def test_with_standard_error_closed_everything_lands(lake):
-    process = lake.start("write", *options(lake), closed=2)
+    process = lake.start_alone("write", *options(lake), closed=2)
     stdout, _ = process.communicate(MESSAGES.encode(), timeout=60)
     assert process.returncode == 0
     assert json.loads(stdout) == json.loads(state("users", 7))
@@ -39,7 +39,7 @@ def test_standard_output_on_a_full_disk_is_reported(lake):
 
 def test_a_closed_standard_input_is_not_an_empty_source(lake):
     assert lake.write(record("users", id=1)).returncode == 0
-    process = lake.start("write", *options(lake), closed=0)
+    process = lake.start_alone("write", *options(lake), closed=0)
     _, stderr = process.communicate(timeout=60)
     assert (process.returncode, stderr) == (
         2,

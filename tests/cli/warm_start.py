@@ -2,7 +2,8 @@
 forks.
 
 Reads one JSON object per line: arguments, environment, and the files for standard input, output and error. Answers
-with the exit code. The fork runs the entry point of the command.
+with the exit code, or at once with the process if the request says `"start"`; then `{"ended": PID}` asks for its exit
+code. The fork runs the entry point of the command.
 """
 
 from __future__ import annotations
@@ -25,10 +26,17 @@ def main() -> None:
     import_library()
     open_client(S3Connection(endpoint="http://127.0.0.1:1", access_key_id="none", secret_access_key="none"))
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            os._exit(_run(json.loads(line)))
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(json.dumps(_answer(json.loads(line))), flush=True)
+
+
+def _answer(request: dict[str, Any]) -> int | None:
+    if "ended" in request:
+        ended, status = os.waitpid(request["ended"], os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if ended else None
+    child = os.fork()
+    if child == 0:
+        os._exit(_run(request))
+    return child if "start" in request else os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def _run(request: dict[str, Any]) -> int:

@@ -217,9 +217,9 @@ def test_the_strict_tier_is_tried_again_after_the_dirt_ends():
 @pytest.mark.parametrize("where", ['"score":%s', '"nums":[1,%s]', '"address":{"lat":%s}'])
 def test_a_number_that_a_double_cannot_represent_keeps_its_text(number, share, where):
     converter = counting_converter()
-    raws = [b'{"id":1,' + (where % (number if i % share == 0 else "1.5")).encode() + b"}" for i in range(200)]
+    raws = [b'{"id":1,' + (where % (number if i % share == 0 else "1.5")).encode() + b"}" for i in range(51)]
     for _ in range(35):
-        data = assert_as_the_rules_say(converter, raws[:100])
+        data = assert_as_the_rules_say(converter, raws)
     assert number in str(data.to_pylist()[0])
 
 

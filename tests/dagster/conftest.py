@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -24,6 +24,8 @@ class Lake:
 
     server: S3Server
     bucket: str
+    prepared: set[str] = field(default_factory=set)
+    """The server files that were there before the first run."""
 
     def io(self, **settings: Any) -> S3DestinationIOManager:
         """An IO manager of uncompressed JSON Lines on the bucket."""
@@ -33,16 +35,24 @@ class Lake:
     def materialize(self, *assets: Any, io: Any = None, **options: Any) -> dg.ExecuteInProcessResult:
         """Calls `dg.materialize` with `io` (or the default one) as the IO manager, on an instance that other tests
         share."""
-        resources = {"io_manager": io or self.io(), **options.pop("resources", {})}
+        io = io or self.io()
+        self._prepare(io)
+        resources = {"io_manager": io, **options.pop("resources", {})}
         return dg.materialize(list(assets), resources=resources, **{"instance": _instance(), **options})
+
+    def _prepare(self, io: Any) -> None:
+        """Spares the first run on the bucket the requests that find out the abilities of the server."""
+        if isinstance(io, S3DestinationIOManager) and io.s3_bucket_name == self.bucket and not self.prepared:
+            self.prepared.add(self.server.store_abilities(io.destination()))
 
     def data_keys(self) -> list[str]:
         """The keys of all data objects."""
         return [key for key in self.all_keys() if "_s3dest/" not in key]
 
     def all_keys(self) -> list[str]:
+        """The keys of all objects that runs have made."""
         listed = self.server.client().list_objects_v2(Bucket=self.bucket)
-        return [each["Key"] for each in listed.get("Contents", [])]
+        return [each["Key"] for each in listed.get("Contents", []) if each["Key"] not in self.prepared]
 
     def body(self, key: str) -> bytes:
         return self.server.client().get_object(Bucket=self.bucket, Key=key)["Body"].read()
