@@ -288,7 +288,7 @@ class TestAccess:
 
         @dg.asset
         def people(s3: S3Resource):
-            assert s3.get_client().list_objects_v2(Bucket=lake.bucket)["KeyCount"] == 0
+            assert s3.get_client().list_objects_v2(Bucket=lake.bucket, Prefix="people")["KeyCount"] == 0
             return [{"id": 1}]
 
         _, keys = new_user(lake.server, ["sts:AssumeRole"], ["*"])
