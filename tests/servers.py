@@ -93,12 +93,12 @@ class S3Server:
         self.client(**self.admin).create_bucket(Bucket=name)
         return name
 
-    def store_abilities(self, destination: S3Destination) -> str:
+    def store_abilities(self, destination: S3Destination, endpoint: str | None = None) -> str:
         """Stores what the library would find out about this server with some forty requests, as if the bucket had been
-        used before. Returns the key of the file."""
+        used before, perhaps through another endpoint. Returns the key of the file."""
         key = f"{destination.template.manifest_root}{SERVER_FILE}"
         name = destination.s3_bucket_name
-        body = with_abilities(None, self.endpoint, name, _abilities(self))
+        body = with_abilities(None, endpoint or self.endpoint, name, _abilities(self))
         self.client().put_object(Bucket=name, Key=key, Body=body)
         return key
 

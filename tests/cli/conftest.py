@@ -140,8 +140,8 @@ class Lake:
 
     def run(self, *arguments: str, stdin: str = "", **environment: str) -> Answer:
         """Runs the command and checks its output."""
-        if arguments[0] == "write":
-            self._prepare()
+        if arguments[0] == "write" and not self._prepared:
+            self.prepare()
         answer = self._warm_start.run(arguments, stdin, {**_environment(), **environment}, self.folder)
         self.watch(answer.stdout, answer.stderr, verbose="--verbose" in arguments)
         return answer
@@ -196,11 +196,11 @@ class Lake:
             assert self.server.secret_access_key not in text
             assert verbose or "Traceback" not in text
 
-    def _prepare(self) -> None:
-        """Spares the first write to the bucket the requests that find out the abilities of the server."""
-        if not self._prepared:
-            usual = S3Destination(s3_bucket_name=self.bucket, s3_bucket_path="data_output_path")
-            self._prepared.add(self.server.store_abilities(usual))
+    def prepare(self, endpoint: str | None = None) -> None:
+        """Spares the first write to the bucket, perhaps through another endpoint, the requests that find out the
+        abilities of the server."""
+        usual = S3Destination(s3_bucket_name=self.bucket, s3_bucket_path="data_output_path")
+        self._prepared.add(self.server.store_abilities(usual, endpoint))
 
     def data_keys(self) -> list[str]:
         """The visible data objects."""

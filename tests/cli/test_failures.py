@@ -234,7 +234,7 @@ def test_a_value_of_another_type_can_fail_the_sync(lake):
     )
     answer = lake.write(record("users", id="many"), "--config", config)
     assert_failed(answer, 1, "id", "many")
-    assert lake.all_keys() == []
+    assert lake.data_keys() == []
 
 
 # ---------------------------------------------------------------------- output

@@ -93,7 +93,7 @@ def test_messages_appear_above_the_display_and_an_error_below_it(lake):
     assert "INFO: looking" in lines
     assert "Error: " not in display
     assert below.startswith("Error: ")
-    assert lake.all_keys() == []
+    assert lake.data_keys() == []
 
 
 def test_states_on_the_same_terminal_have_separate_lines(lake):

@@ -139,6 +139,7 @@ def test_a_signal_is_obeyed_within_the_grace_when_the_server_hangs(lake, tmp_pat
     with fault_proxy(lake.server) as proxy:
         own = {"part_size_mb": 5, "encode_workers": 1, "max_attempts": 9, "read_timeout_s": 600, "abort_grace_s": 0.3}
         config = lake.config(s3_endpoint=proxy.server.endpoint, s3dest=own)
+        lake.prepare(proxy.server.endpoint)
         process = lake.start("write", "--config", config, "--catalog", lake.catalog("users"))
         proxy.always(Fault.HANG, "UploadPart", "AbortMultipartUpload")
         lines = [record("users", id=number, name="x" * 100_000) for number in range(PART_BYTES // 100_000 + 10)]
