@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
@@ -36,6 +36,9 @@ ACTS = frozenset(
         "list_multipart_uploads",
     }
 )
+
+READS = frozenset({"get_object", "head_object", "list_objects_v2", "list_multipart_uploads"})
+"""Calls that change nothing on the server."""
 
 
 class FailingClient:
@@ -76,6 +79,26 @@ class FailingClient:
     @property
     def meta(self) -> Any:
         return self._client.meta
+
+    @property
+    def failed(self) -> str:
+        """The call that failed, for messages."""
+        at = self._at if isinstance(self._at, int) else 0
+        return f"call {at} ({self.calls[at - 1]})" if 0 < at <= len(self.calls) else "no call"
+
+
+def failing_in_turn(client: Any, *, after: bool, dead: bool) -> Iterator[FailingClient]:
+    """Clients for an operation that is repeated: one that never fails, then one that fails at its first call, at its
+    second, and so on.
+
+    What a sync that dies at a read leaves is what it left at its last change. So such clients are made only if every
+    crash is tested.
+    """
+    unfailing = FailingClient(client)
+    yield unfailing
+    for at, call in enumerate(unfailing.calls, 1):
+        if EVERY_CRASH or not dead or call not in READS:
+            yield FailingClient(client, at=at, after=after, dead=dead)
 
 
 class DyingAfterDeciding(FailingClient):

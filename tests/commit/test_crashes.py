@@ -12,7 +12,15 @@ from itertools import count, islice
 from typing import Any
 
 import pytest
-from failing_clients import EVERY_CRASH, HARDEST_WAYS, USUAL_WAYS, WAYS, DyingAfterDeciding, FailingClient
+from failing_clients import (
+    EVERY_CRASH,
+    HARDEST_WAYS,
+    USUAL_WAYS,
+    WAYS,
+    DyingAfterDeciding,
+    FailingClient,
+    failing_in_turn,
+)
 from land_and_read import abort_all, batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
@@ -130,14 +138,13 @@ def _attack(server: S3Server, settings, kind: Attacked, *, after: bool, dead: bo
     generations = {"old": old_ids, "new": kind.final()}
     bucket = Bucket(server.client(), settings.s3_bucket_name)
     names = []
-    for at in count(1):
+    for client in failing_in_turn(server.client(), after=after, dead=dead):
         name = _prepared(server, settings, kind)
         names.append(name)
         scope = kind.scope(name)
-        client = FailingClient(server.client(), at=at, after=after, dead=dead)
         with contextlib.suppress(S3DestError):
             _land_new(server, settings, name, client, kind)
-        where = f"call {at} ({[*client.calls, '-'][min(at, len(client.calls)) - 1]})"
+        where = client.failed
         if not kind.settings.get("publish_order") and "file_name_pattern" not in kind.settings:
             assert _through_the_head(bucket, settings, scope) in generations.values(), where
 
@@ -152,8 +159,6 @@ def _attack(server: S3Server, settings, kind: Attacked, *, after: bool, dead: bo
         assert _through_the_head(bucket, settings, scope) == kind.final(), where
         assert _reached(bucket, settings, scope) == "new", where
         assert _listed(server, settings, name) == kind.final(), where
-        if at > len(client.calls):
-            break
     swept = replace(settings, abandoned_upload_age_s=0)
     for name in names:
         sweep(bucket, swept, stream(name).id, now=datetime.now(UTC) + timedelta(days=1))

@@ -60,7 +60,7 @@ NAMESPACES = [None, "public", "用户表", "a", "a_b", "_"]
 # ---------------------------------------------------------------------- by keys only
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=5 * settings().max_examples, deadline=None)
 @given(templates, streams, streams, st.none() | st.text(max_size=5), moments, parts, tags)
 def test_manifests_and_files_of_other_tools_are_not_recognized_as_objects(
     template, one, other, partition, moment, part, tag
@@ -85,7 +85,7 @@ landings = st.lists(st.tuples(scope_names, st.sampled_from([None, None, "2026-01
 
 
 @settings(
-    max_examples=4,
+    max_examples=settings().max_examples // 4,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture],

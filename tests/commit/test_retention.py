@@ -6,10 +6,9 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from itertools import count
 
 import pytest
-from failing_clients import HARDEST_WAYS, WAYS, FailingClient
+from failing_clients import HARDEST_WAYS, WAYS, failing_in_turn
 from land_and_read import START, batches_of, destination, stream, sync, target, users
 from servers import S3Server
 
@@ -80,19 +79,16 @@ def test_nothing_expires_by_default(moto_s3: S3Server) -> None:
 @pytest.mark.parametrize("way", HARDEST_WAYS)
 def test_a_failure_at_any_call_leaves_each_partition_as_a_whole(moto_s3: S3Server, way: str) -> None:
     after, dead = WAYS[way]
-    for at in count(1):
+    for client in failing_in_turn(moto_s3.client(), after=after, dead=dead):
         settings = destination(moto_s3.new_bucket(), expire_partitions_after=30)
         bucket = moto_s3.open(settings)
         for number, partition in enumerate(("2025-01-01", "2025-01-02", "2026-01-05")):
             land_at(moto_s3, settings, START, partition, number)
-        client = FailingClient(moto_s3.client(), at=at, after=after, dead=dead)
         with contextlib.suppress(S3DestError):
             expire_partitions(Bucket(client, settings.s3_bucket_name), settings, USERS, START)
         for scope in scopes(bucket, settings.template, {USERS}):
             assert recover(bucket, settings.template, scope).ok
         assert held(bucket, settings) >= {"2026-01-05"}
         expire_partitions(bucket, settings, USERS, START)
-        assert held(bucket, settings) == {"2026-01-05"}, f"call {at}"
+        assert held(bucket, settings) == {"2026-01-05"}, client.failed
         assert list(expired_partitions(bucket, settings, USERS, START)) == []
-        if at > len(client.calls):
-            break

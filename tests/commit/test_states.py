@@ -4,10 +4,9 @@ new state."""
 from __future__ import annotations
 
 import contextlib
-from itertools import count
 
 import pytest
-from failing_clients import HARDEST_WAYS, WAYS, FailingClient
+from failing_clients import HARDEST_WAYS, WAYS, FailingClient, failing_in_turn
 from land_and_read import batch_of, destination, ids_by_listing, stream, sync, target, users
 from servers import S3Server
 
@@ -111,14 +110,11 @@ def test_a_sync_that_began_earlier_does_not_overwrite_the_state(lake: Lake) -> N
 def test_a_failure_at_any_call_leaves_the_old_or_the_new_state(lake: Lake, way: str) -> None:
     after, dead = WAYS[way]
     lake.land(1, "0", "first")
-    for at in count(1):
-        client = FailingClient(lake.server.client(), at=at, after=after, dead=dead)
+    for number, client in enumerate(failing_in_turn(lake.server.client(), after=after, dead=dead), 1):
         before = lake.state()
         with contextlib.suppress(S3DestError):
-            lake.change(str(at), f"by hand {at}", client)
+            lake.change(str(number), f"by hand {number}", client)
         assert recover(lake.bucket, lake.settings.template, USERS).ok
-        assert lake.state() in (before, str(at)), at
-        lake.change(str(at), f"once more {at}")
-        assert (lake.state(), lake.ids()) == (str(at), [1]), at
-        if at > len(client.calls):
-            return
+        assert lake.state() in (before, str(number)), client.failed
+        lake.change(str(number), f"once more {number}")
+        assert (lake.state(), lake.ids()) == (str(number), [1]), client.failed

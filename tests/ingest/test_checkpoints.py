@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from itertools import count
 
 import pytest
-from failing_clients import EVERY_CRASH, FailingClient, OvertakenClient
+from failing_clients import EVERY_CRASH, OvertakenClient, failing_in_turn
 from land_and_read import START, batch_of, data_keys, destination, open_uploads, stream, sync, target, users
 from servers import S3Server
 
@@ -361,13 +361,10 @@ def test_the_retry_after_a_failure_at_any_call_lands_each_record_once(
     moto_s3: S3Server, lost: bool, dead: bool
 ) -> None:
     lake = Lake(moto_s3)
-    for at in count(1):
+    for client in failing_in_turn(lake.client, after=lost, dead=dead):
         name = f"checkpointed{next(_streams)}x"
-        client = FailingClient(lake.client, at=at, after=lost, dead=dead)
         with contextlib.suppress(S3DestError):
             lake.run("a", client, name=name, until=2)
-        lake.check(name, f"call {at} ({[*client.calls, '-'][min(at, len(client.calls)) - 1]})")
+        lake.check(name, client.failed)
         lake.run("a", name=name, until=2)
-        assert (lake.listed(name), lake.state(name)) == ([1, 2], 2), at
-        if at > len(client.calls):
-            return
+        assert (lake.listed(name), lake.state(name)) == ([1, 2], 2), client.failed

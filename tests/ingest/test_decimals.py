@@ -168,7 +168,7 @@ lossy = decimals.map(lambda value: value.normalize())
 
 
 @TYPED
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=8)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=settings().max_examples // 4)
 @given(groups=st.lists(st.lists(decimals | lossy | st.none(), min_size=1, max_size=3), min_size=1, max_size=3))
 def test_every_decimal_is_found_again(moto_s3: S3Server, format: FormatSettings, groups: Any) -> None:
     lake = Lake(moto_s3, format)

@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable
-from itertools import count
 
 import pytest
-from failing_clients import EVERY_CRASH, HARDEST_WAYS, WAYS, FailingClient
+from failing_clients import EVERY_CRASH, HARDEST_WAYS, WAYS, FailingClient, failing_in_turn
 from land_and_read import batch_of, data_keys, destination, ids_by_listing, open_uploads, stream, sync, target, users
 from servers import S3Server
 
@@ -72,25 +71,22 @@ def test_a_failure_at_any_call_leaves_no_state_ahead_of_its_records(moto_s3: S3S
     """Whatever call fails, each state that is returned has its records in the bucket, and the retry completes both
     streams."""
     after, dead = WAYS[way]
-    for at in count(1):
+    for client in failing_in_turn(moto_s3.client(), after=after, dead=dead):
         settings = destination(moto_s3.new_bucket())
         bucket, done = settings.s3_bucket_name, []
         items = [batch(USERS, 1), state(USERS, 1), batch(ORDERS, 2), state(ORDERS, 2)]
-        client = FailingClient(moto_s3.client(), at=at, after=after, dead=dead)
         with target(moto_s3, settings, Bucket(client, bucket)) as opened, contextlib.suppress(S3DestError):
             land_all(opened, items, "a", done)
         for each, prefix, ids in ((USERS, "users", [1]), (ORDERS, "orders", [2])):
             told = done and state(each, ids[0]).message in done[0].states()
-            assert not told or ids_by_listing(moto_s3, bucket, f"data/public/{prefix}/") == ids, at
+            assert not told or ids_by_listing(moto_s3, bucket, f"data/public/{prefix}/") == ids, client.failed
         with target(moto_s3, settings) as opened:
             land_all(opened, items, "a", done)
-        assert ids_by_listing(moto_s3, bucket) == [1, 2], at
+        assert ids_by_listing(moto_s3, bucket) == [1, 2], client.failed
         assert [json.loads(each) for each in done[-1].states()] == [
             json.loads(state(USERS, 1).message),
             json.loads(state(ORDERS, 2).message),
         ]
-        if at > len(client.calls):
-            return
 
 
 def test_only_the_newest_states_are_returned_in_the_order_of_the_source(moto_s3: S3Server) -> None:
@@ -186,25 +182,22 @@ def test_whatever_call_fails_each_stream_lands_or_is_reported(moto_s3: S3Server,
     items = [batch(USERS, 1), batch(ORDERS, 2), batch(USERS, 3)]
     prefixes = {USERS: ("data/public/users/", [1, 3]), ORDERS: ("data/public/orders/", [2])}
     spared = 0
-    for at in count(1):
+    for client in failing_in_turn(moto_s3.client(), after=after, dead=False):
         settings = destination(moto_s3.new_bucket())
-        client = FailingClient(moto_s3.client(), at=at, after=after)
         landed: set[StreamId] = set()
         with (
             target(moto_s3, settings, Bucket(client, settings.s3_bucket_name)) as opened,
             contextlib.suppress(S3DestError),
         ):
             landed, failed = land_each(opened, items)
-            assert landed | failed.keys() == {USERS, ORDERS}, at
+            assert landed | failed.keys() == {USERS, ORDERS}, client.failed
             spared += len(landed) == 1
         for each in landed:
             prefix, ids = prefixes[each]
-            assert ids_by_listing(moto_s3, settings.s3_bucket_name, prefix) == ids, at
+            assert ids_by_listing(moto_s3, settings.s3_bucket_name, prefix) == ids, client.failed
         with target(moto_s3, settings) as opened:
-            assert land_each(opened, items) == ({USERS, ORDERS}, {}), at
-        assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [1, 2, 3], at
-        if at > len(client.calls):
-            break
+            assert land_each(opened, items) == ({USERS, ORDERS}, {}), client.failed
+        assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [1, 2, 3], client.failed
     assert spared > 0
 
 

@@ -420,7 +420,7 @@ def usable(template, stream):
         raise
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=5 * settings().max_examples, deadline=None)
 @given(templates, streams, moments, parts, tags, st.sampled_from(EXTENSIONS))
 def test_the_matcher_accepts_every_key_that_the_template_makes(template, stream, moment, part, tag, extension):
     usable(template, stream)
@@ -433,14 +433,14 @@ def test_the_matcher_accepts_every_key_that_the_template_makes(template, stream,
     assert not made.startswith("/")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=5 * settings().max_examples, deadline=None)
 @given(templates, streams, st.integers(0, 9_999_999), tags, st.sampled_from(EXTENSIONS), moments)
 def test_part_of_inverts_key(template, stream, part, tag, extension, moment):
     keys = usable(template, stream)
     assert keys.part_of(keys.key(part, extension, uploaded_at=moment, tag=tag)) == part
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=5 * settings().max_examples, deadline=None)
 @given(templates, streams, streams, moments, parts, tags)
 def test_streams_that_pass_the_check_never_match_each_others_keys(template, one, other, moment, part, tag):
     assume(one != other)
@@ -455,7 +455,7 @@ def test_streams_that_pass_the_check_never_match_each_others_keys(template, one,
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=4 * settings().max_examples, deadline=None)
 @given(streams, streams)
 def test_under_the_default_format_only_streams_with_the_same_directory_are_refused(one, other):
     template = KeyTemplate("lake", DEFAULT_PATH_FORMAT)
@@ -467,7 +467,7 @@ def test_under_the_default_format_only_streams_with_the_same_directory_are_refus
     template.check_streams([one, other])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=4 * settings().max_examples, deadline=None)
 @given(st.lists(st.text(st.characters(), max_size=8), min_size=2, max_size=2, unique=True))
 def test_partitions_never_share_a_key_if_unnamed_ones_have_a_tag(partitions):
     template = KeyTemplate("lake", "${STREAM_NAME}/${PARTITION}/")
@@ -519,7 +519,7 @@ def test_streams_that_cannot_be_distinguished_in_time_are_refused_with_a_remedy(
         template.check_streams([StreamId(None, f"s{number}") for number in range(1000)])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=4 * settings().max_examples, deadline=None)
 @given(
     st.sampled_from(
         [*MANY, "${DAY}${STREAM_NAME}/", "${EPOCH}_${NAMESPACE}_${STREAM_NAME}_", "a${PARTITION}_${STREAM_NAME}_"]

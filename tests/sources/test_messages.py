@@ -473,7 +473,7 @@ class Trickle(io.BytesIO):
         return super().read1(self.sizes[self.turn % len(self.sizes)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=2 * settings().max_examples)
 @given(st.lists(lines, max_size=60), st.lists(st.integers(1, 300), min_size=1, max_size=5))
 def test_nothing_is_lost_and_every_state_follows_its_records_for_pieces_of_any_size(script, sizes):
     source = Trickle("".join(written(*line) + "\n" for line in script).encode())

@@ -32,7 +32,7 @@ def expected(pieces: list[str], path: str):
     return re.fullmatch(text, path, re.DOTALL)
 
 
-@settings(max_examples=500)
+@settings(max_examples=10 * settings().max_examples)  # they are cheap
 @given(
     st.lists(st.sampled_from([*MEANING, "a", "b", "/", CAUGHT]), min_size=1, max_size=6),
     st.lists(st.sampled_from(["a", "b", "ab", "aa", "ba"]), min_size=1, max_size=4),
