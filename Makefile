@@ -59,7 +59,9 @@ test: $(INSTALLED) ## The whole suite on three processes, since tests wait for s
 	$(BIN)/python -m pytest -n 3 --dist worksteal $(PYTEST)
 
 test-crashes: $(INSTALLED) ## Fails every S3 call of every kind of sync in every way; the suite does some of it
-	S3DEST_EVERY_CRASH=1 $(BIN)/python -m pytest tests/commit/test_crashes.py tests/commit/test_writers.py -n 2
+	S3DEST_EVERY_CRASH=1 $(BIN)/python -m pytest $(CRASHES) -n 2
+
+CRASHES := $(addprefix tests/,$(addsuffix .py,$(addprefix commit/test_,crashes retention retirement states writers) ingest/test_checkpoints ingest/test_streams))
 
 test-kills: $(INSTALLED) ## Kills landings at KILLS=50 random moments for each server and sync mode
 	S3DEST_KILLS=$(KILLS) $(BIN)/python -m pytest tests/commit/test_kills.py -n 2

@@ -22,7 +22,7 @@ from servers import S3Server
 from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.stream import Scope, SyncMode
 
-KILLS = int(os.environ.get("S3DEST_KILLS", "5"))
+KILLS = int(os.environ.get("S3DEST_KILLS", "3"))
 
 
 class Killable:

@@ -85,9 +85,9 @@ def scopes(parts: Parts, mode: SyncMode) -> Iterator[Scope]:
 
 def representative_templates() -> list[Parts]:
     """All single placeholders, and a sample of the pairs with few similarities."""
-    dates = {((), (each,)) for each in DATES[::8]}
+    dates = {((), (each,)) for each in DATES[::16]}
     singles = [each for each in SINGLES if not set(each[1]) & set(DATES) or each in dates]
-    return [*SINGLES, *PAIRS] if EVERY_PAIR else [*singles, *PAIRS[::90]]
+    return [*SINGLES, *PAIRS] if EVERY_PAIR else [*singles, *PAIRS[::120]]
 
 
 @pytest.mark.parametrize("mode", list(SyncMode))
