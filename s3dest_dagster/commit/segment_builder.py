@@ -15,7 +15,7 @@ from typing import Any
 
 from s3dest_dagster.batch import Lineage, State, descent
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.schemas import envelope_of, paths
+from s3dest_dagster.columns.schemas import RECORD_ID, envelope_of, paths
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.head import MAX_RETIRED, Head
 from s3dest_dagster.commit.key_owners import connector_keys
@@ -34,13 +34,14 @@ from s3dest_dagster.commit.segment import (
     live_keys,
 )
 from s3dest_dagster.commit.written_columns import columns_text, written_columns
-from s3dest_dagster.errors import CommitError
+from s3dest_dagster.errors import CommitError, SchemaContractError
 from s3dest_dagster.formats import Encoder
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about
 from s3dest_dagster.settings.formats import EnvelopeName
 from s3dest_dagster.settings.publication import PublicationSettings
+from s3dest_dagster.settings.schema_contract import Verdict
 from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
 
 FULL_SEGMENT = 16
@@ -105,6 +106,7 @@ def build_segment(staged: StagedSync, destination: S3Destination, commit_log: Co
     Raises:
         CommitError: A full refresh has no records and the settings say that it must fail, or its source did not mention
             the stream and the sync would delete something.
+        SchemaContractError: The envelope changes, and the stream's schema contract freezes that.
     """
     segment = Segment(
         location=commit_log.location,
@@ -133,6 +135,7 @@ def build_segment(staged: StagedSync, destination: S3Destination, commit_log: Co
         settings=_json_values(destination, without=("format", "object_metadata", "schema_contract", *_SECRETS)),
         library_version=version("s3dest-dagster"),
     )
+    _refuse_frozen_envelope(staged.stream, destination, segment.schema.changes)
     if head.newest is None or segment.replaces or not segment.all_objects:
         return segment
     return replace(segment, compaction=compaction(segment, head, commit_log.read_segment(head.newest)))
@@ -224,6 +227,21 @@ def _changes(encoder: Encoder, commit_log: CommitLog, head: Head) -> SchemaChang
     before = written_columns(commit_log.read_segment(head.latest_schema.segment))
     assert before is not None, "a segment with a fingerprint has a schema"
     return schema_changes(before.record, encoder.record)
+
+
+def _refuse_frozen_envelope(stream: Stream, destination: S3Destination, changes: SchemaChanges | None) -> None:
+    """Raises SchemaContractError if the columns of the envelope come or go, and the contract freezes that."""
+    contract = stream.settings.schema_contract or destination.contract
+    differences = {"new_column": changes.added, "missing_column": changes.removed} if changes is not None else {}
+    for difference, names in differences.items():
+        if RECORD_ID in names and getattr(contract, difference) is Verdict.FREEZE:
+            raise SchemaContractError(
+                f"Stream {str(stream.id)!r}: envelope is {destination.envelope!r}, the last sync had another one, and the "
+                f"stream's schema contract freezes {difference}. Nothing with the difference was published. Take the "
+                f"former envelope back, or set {difference} of the schema_contract to 'evolve'.",
+                stream=str(stream.id),
+                field=RECORD_ID,
+            )
 
 
 def _column_types(record: Record) -> dict[str, str]:

@@ -39,7 +39,7 @@ from s3dest_dagster.keys.placeholders import PLACEHOLDERS, VARIABLES
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about, default_of, groups_of
-from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat
+from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, TypeRules
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 
@@ -404,11 +404,16 @@ TYPES: list[dict[str, Any]] = [
 def types() -> str:
     rows = []
     for kind in TYPES:
-        record = record_type({"properties": {"f": kind}}, "stream", None)
+        record = record_type({"properties": {"f": kind}}, "stream", None, TypeRules(open_objects="text"))
         avro = avro_schema(record, envelope=False)["fields"][0]["type"]
         layouts = [arrow_schema(record, layout=layout).field("f").type for layout in (Layout.NAMED, Layout.MEMBER)]
-        rows.append((code(_json(kind)), code(_avro(avro)), *(code(_arrow(each)) for each in layouts)))
+        rows.append((code(_json(kind)), code(_avro(avro)), *map(_parquet_column, layouts)))
     return written_table(("JSON schema", "Avro", "Parquet", 'Parquet, `union_layout="member"`'), rows)
+
+
+def _parquet_column(kind: pa.DataType) -> str:
+    """The cell of a Parquet column. A column of unknown type is left out of objects."""
+    return "no column yet" if pa.types.is_null(kind) else code(_arrow(kind))
 
 
 def _avro(kind: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from land_and_read import START, batch_of, destination, stream, sync, target, us
 from servers import S3Server
 
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.errors import SchemaContractError, SettingsError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.inspection.read import read_scope
@@ -93,3 +94,19 @@ def test_the_same_records_under_a_recurring_key_have_another_etag(moto_s3: S3Ser
             receipt = land([batch_of(users(1, 2))], opened, stream(), sync(f"{number}", START))
         etags.add(Bucket(moto_s3.client(), place.s3_bucket_name).head(receipt.objects[0].key).etag)
     assert len(etags) == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "frozen"), [("none", "airbyte_0", "new_column"), ("airbyte_0", "none", "missing_column")]
+)
+def test_a_contract_that_freezes_columns_refuses_a_change_of_the_envelope(
+    moto_s3: S3Server, before: Any, now: Any, frozen: str
+) -> None:
+    place = destination(moto_s3.new_bucket(), format=ParquetFormat(), envelope=before)
+    _land(moto_s3, place, users(1, 1), "first")
+    changed = replace(place, envelope=now, schema_contract={frozen: "freeze"})
+    with pytest.raises(SchemaContractError, match=f"envelope is '{now}'.*freezes {frozen}"):
+        _land(moto_s3, changed, users(2, 2), "second")
+    assert _rows(Bucket(moto_s3.client(), place.s3_bucket_name), place)[0]["id"] == 1
+    _land(moto_s3, replace(place, schema_contract="freeze"), users(2, 2), "second")
+    assert _land(moto_s3, replace(changed, schema_contract="evolve"), users(3, 3), "third").schema_changes is not None
