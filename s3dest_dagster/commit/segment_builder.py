@@ -237,8 +237,8 @@ def _refuse_frozen_envelope(stream: Stream, destination: S3Destination, changes:
         if RECORD_ID in names and getattr(contract, difference) is Verdict.FREEZE:
             raise SchemaContractError(
                 f"Stream {str(stream.id)!r}: envelope is {destination.envelope!r}, the last sync had another one, and "
-                f"the stream's schema contract freezes {difference}. Nothing with the difference was published. Take the "
-                f"former envelope back, or set {difference} of the schema_contract to 'evolve'.",
+                f"the stream's schema contract freezes {difference}. Nothing with the difference was published. Take "
+                f"the former envelope back, or set {difference} of the schema_contract to 'evolve'.",
                 stream=str(stream.id),
                 field=RECORD_ID,
             )
