@@ -101,7 +101,7 @@ def test_the_work_for_a_record_grows_with_its_length(construct, format_):
     assert_linear(lambda size: _encoding(format_, [RECORDS[construct](size).encode()]), 200)
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@pytest.mark.parametrize("format_", ["parquet", "avro", "flat csv with the rest", "jsonl"])
 @pytest.mark.parametrize("construct", RECORDS)
 def test_the_work_for_records_grows_with_their_number(construct, format_):
     assert_linear(lambda size: _encoding(format_, [RECORDS[construct](2).encode()] * size), 64)
