@@ -30,14 +30,14 @@ def written_columns(segment: Segment, key: str | None = None) -> WrittenColumns 
     A segment that does not record its columns has those of its JSON schema. None if it has neither.
     """
     text = next((each.columns for each in segment.schema.earlier if key in each.keys), segment.schema.columns)
-    record = _record_of(text) if text is not None else _declared_record(segment)
+    record = record_of(text) if text is not None else _declared_record(segment)
     return WrittenColumns(record, is_typed=is_typed(segment)) if record is not None else None
 
 
 def all_written_columns(segment: Segment) -> list[WrittenColumns]:
     """The columns of all objects of a segment, those of the last object last."""
     last = written_columns(segment)
-    earlier = (WrittenColumns(_record_of(each.columns), is_typed=is_typed(segment)) for each in segment.schema.earlier)
+    earlier = (WrittenColumns(record_of(each.columns), is_typed=is_typed(segment)) for each in segment.schema.earlier)
     return [*earlier, last] if last is not None else list(earlier)
 
 
@@ -66,5 +66,6 @@ def _declared_record(segment: Segment) -> Record | None:
 
 
 @lru_cache(64)
-def _record_of(text: str) -> Record:
+def record_of(text: str) -> Record:
+    """The record type that a segment holds as text."""
     return record_from_json(msgspec.json.decode(text))

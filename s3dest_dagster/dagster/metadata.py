@@ -19,6 +19,7 @@ import msgspec
 
 from s3dest_dagster.batch import ArrowBatch, Batch
 from s3dest_dagster.columns.json_schema import record_type, resolve
+from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.segment import SchemaChanges
 from s3dest_dagster.ingest.receipt import Receipt
@@ -153,7 +154,10 @@ def column_schema(stream: Stream) -> dg.TableSchema | None:
     schema."""
     if stream.json_schema is None:
         return None
-    record = record_type(stream.json_schema, stream.name, stream.namespace, _SHOWN_TYPES)
+    return _table_schema(stream, record_type(stream.json_schema, stream.name, stream.namespace, _SHOWN_TYPES))
+
+
+def _table_schema(stream: Stream, record: Record) -> dg.TableSchema:
     sources = {field.name: field.source for field in record.fields}
     return dg.TableSchema(
         [
@@ -176,13 +180,16 @@ def _joined(description: str | None, note: str | None) -> str | None:
 
 
 def _observed_columns(receipt: Receipt, stream: Stream) -> dict[str, Any]:
-    """The landed columns, if the stream declares none or they have changed, and the changes."""
+    """The landed columns, if the asset shows others, and the changes."""
     changes = receipt.schema_changes
-    if receipt.json_schema is None or (stream.json_schema is not None and changes is None):
+    if receipt.json_schema is None:
         return {}
-    observed = replace(stream, json_schema=json.loads(receipt.json_schema))
+    inferred = replace(stream, json_schema=json.loads(receipt.json_schema))
+    observed = column_schema(inferred) if receipt.columns is None else _table_schema(inferred, receipt.columns)
+    if changes is None and observed == column_schema(stream):
+        return {}
     return {
-        "dagster/column_schema": column_schema(observed),
+        "dagster/column_schema": observed,
         **({} if changes is None else {"schema_changes": changes_by_kind(changes)}),
     }
 

@@ -6,9 +6,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.commit.documents import attempt_of
 from s3dest_dagster.commit.head import PublishedSync
 from s3dest_dagster.commit.segment import Counts, SchemaChanges, Segment, SegmentObject
+from s3dest_dagster.commit.written_columns import record_of
 from s3dest_dagster.ingest.object_writer import CloseReason
 from s3dest_dagster.ingest.target import resident_bytes
 from s3dest_dagster.printable import amount
@@ -126,6 +128,8 @@ class Receipt:
     """The `s3://` address of the last segment, or of the sync's mark if `collected`."""
     format: Mapping[str, str | int | bool | None]
     """The format's settings."""
+    columns: Record | None = None
+    """The columns with which the last objects were written. None if there were no records, or if it is not recorded."""
     content: str | None = None
     """The checksum of the records (see `ContentChecksum`). None if the sync had checkpoints, or if it was not
     recorded."""
@@ -189,6 +193,7 @@ def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repe
         schema=described.schema.avro_schema,
         fingerprint=described.schema.fingerprint,
         json_schema=described.schema.json_schema,
+        columns=record_of(described.schema.columns) if described.schema.columns is not None else None,
         schema_changes=next((each.schema.changes for each in reversed(segments) if each.schema.changes), None),
         state=next((each.state.text for each in reversed(segments) if each.state is not None), None),
         manifest=manifest,

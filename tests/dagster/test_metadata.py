@@ -255,3 +255,25 @@ def test_a_server_that_cannot_detect_concurrent_writers_is_named_once(request, l
         runs = [lake.materialize(people, instance=instance).run_id for _ in range(2)]
         lines = [each.user_message for run_id in runs for each in instance.all_logs(run_id)]
     assert len([line for line in lines if "ignores conditional puts" in line]) == warnings
+
+
+def test_a_run_shows_the_columns_that_its_objects_have(lake):
+    """The names of columns depend on the settings and on what the stream had before, the asset's on neither."""
+    schema = {"type": "object", "properties": {"userId": {"type": "integer", "description": "Who"}}}
+    io = lake.io(format="parquet", name_style="snake")
+    shown = []
+    for type_ in ("integer", "string"):
+        schema["properties"]["userId"]["type"] = type_
+
+        @stream_asset(json_schema=schema, sync_mode="append")
+        def orders():
+            yield {"userId": 1}
+
+        result = lake.materialize(orders, io=io)
+        (event,) = result.get_asset_materialization_events()
+        columns = event.materialization.metadata["dagster/column_schema"].schema.columns
+        shown.append([(column.name, column.type, column.description) for column in columns])
+    assert shown == [
+        [("user_id", "integer", "Who ('userId' in the source)")],
+        [("user_id_string", "string", "Who ('userId' in the source)")],
+    ]
