@@ -34,7 +34,8 @@ class _StreamOp(dg.OpDefinition):
         yield from super().get_resource_requirements(handle, asset_layer)
         if asset_layer is None:
             return
-        ops = (getattr(asset, "node_def", None) for asset in asset_layer.asset_graph.assets_defs)
+        # An asset that the job does not run, or that nothing in this location makes, has no op.
+        ops = (asset.node_def for asset in asset_layer.asset_graph.assets_defs if asset.is_executable)
         # One op checks all assets of the job.
         if next((op for op in ops if isinstance(op, _StreamOp)), None) is self:
             yield _DistinctStreams(asset_layer.asset_graph)

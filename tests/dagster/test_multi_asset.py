@@ -489,7 +489,7 @@ def test_landing_checks_apply_to_each_stream(lake, scripted):
     made = built_together(scripted, streams=["users", "orders"])
     result = lake.materialize(made, *build_landing_checks([made]))
     checked = {(each.asset_key.path[-1], each.check_name): each.passed for each in result.get_asset_check_evaluations()}
-    assert len(checked) == 8
+    assert len(checked) == 10
     assert all(checked.values())
 
 
