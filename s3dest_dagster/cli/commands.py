@@ -82,6 +82,9 @@ _verbose = click.option(
     "--verbose", is_flag=True, expose_value=False, callback=_set_flag, help="Print more, and show tracebacks of errors."
 )
 _json = click.option("--json", is_flag=True, expose_value=False, callback=_set_flag, help="Print JSON, for programs.")
+_owner = click.option(
+    "--owner", metavar="NAME", help="Land on behalf of this owner of the streams, such as an asset's key."
+)
 _ONLY_STREAMS = "Only the streams of this catalog. Default: all streams that have landed."
 
 
@@ -99,20 +102,26 @@ def s3dest() -> None:
 @_catalog("Check these streams, too: a configured catalog, or a discovered one.")
 @_discovered
 @click.option("--again", is_flag=True, help="Probe again what the server can do, even if it is known.")
+@_owner
 @_json
 @_verbose
 @click.pass_obj
 def check(
-    session: Session, config_path: str, catalog_path: str | None, discovered_path: str | None, again: bool
+    session: Session,
+    config_path: str,
+    catalog_path: str | None,
+    discovered_path: str | None,
+    again: bool,
+    owner: str | None,
 ) -> int:
     """Try everything that a sync needs, and report what is missing and what the server cannot do.
 
     The trial objects are deleted again. What the server can do is stored beside the manifests. With a catalog, the
-    keys of its streams must not overlap, and each stream's schema, template and manifest must allow it to land.
+    keys of its streams must not overlap, and each stream's schema, owner, template and manifest must allow it to land.
     """
     from s3dest_dagster.cli import inspect
 
-    return inspect.check(session.output, config_path, catalog_path, discovered_path, again=again)
+    return inspect.check(session.output, config_path, catalog_path, discovered_path, again=again, owner=owner)
 
 
 @s3dest.command()
@@ -148,6 +157,7 @@ def discover(session: Session, source: str, config_path: str) -> int:
 @_catalog("The streams: a configured catalog, or a discovered one (taken as full refresh).", required=True)
 @_discovered
 @click.option("--partition", metavar="KEY", help="Plan the sync of this partition of each stream.")
+@_owner
 @_now
 @_json
 @_verbose
@@ -158,12 +168,13 @@ def plan(
     catalog_path: str,
     discovered_path: str | None,
     partition: str | None,
+    owner: str | None,
     now: datetime | None,
 ) -> int:
     """Show what a sync would write and delete, and change nothing."""
     from s3dest_dagster.cli import inspect
 
-    return inspect.plan(session.output, config_path, catalog_path, discovered_path, partition, now)
+    return inspect.plan(session.output, config_path, catalog_path, discovered_path, partition, now, owner=owner)
 
 
 @s3dest.command()
@@ -201,7 +212,7 @@ def plan(
     callback=_set_limit,
     help="Fail the sync if the source writes nothing for so long (default: wait forever).",
 )
-@click.option("--owner", metavar="NAME", help="Land on behalf of this owner of the streams, such as an asset's key.")
+@_owner
 @_json
 @_verbose
 @click.pass_obj

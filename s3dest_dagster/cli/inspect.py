@@ -55,6 +55,7 @@ def check(
     discovered_path: str | None = None,
     *,
     again: bool = False,
+    owner: str | None = None,
 ) -> int:
     """Tries to find an identity and to send every request of a sync, then checks the streams of a catalog.
 
@@ -64,6 +65,7 @@ def check(
         catalog_path: The streams to check; None checks none.
         discovered_path: The discovered catalog from which the other one was made, if it is given.
         again: Whether to probe the server's abilities again, even if they are known.
+        owner: On whose behalf the streams would land. None: as the settings say.
 
     Returns:
         0 if every step succeeds, else 1.
@@ -71,7 +73,7 @@ def check(
     config = _with_few_attempts(read_config(config_path, output))
     selected = CatalogStreams()
     if catalog_path is not None:
-        selected = read_streams(config, catalog_path, discovered_path)
+        selected = read_streams(config, catalog_path, discovered_path).of_owner(owner)
     acting_as, steps = _check_steps(config, selected, again=again)
     example = bucket_of(config).uri(config.destination.template.example(config.destination.format.extension))
     failed = [step for step in steps if not step.ok and step.tried]
@@ -182,10 +184,12 @@ def plan(
     discovered_path: str | None,
     partition: str | None,
     now: datetime | None,
+    *,
+    owner: str | None = None,
 ) -> int:
     """Shows what the next sync of each stream would do, and changes nothing."""
     config = read_config(config_path, output)
-    selected = read_streams(config, catalog_path, discovered_path)
+    selected = read_streams(config, catalog_path, discovered_path).of_owner(owner)
     with opened_target(config, now) as target:
         planned = plan_streams(target, selected.streams, new_sync(None, now), partition=partition)
         planned = replace(planned, without_effect=(*planned.without_effect, *selected.unknown))

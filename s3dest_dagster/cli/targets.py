@@ -87,6 +87,14 @@ class CatalogStreams:
     unknown: tuple[str, ...] = ()
     """A sentence for each stream of the configuration that the catalog lacks."""
 
+    def of_owner(self, owner: str | None) -> CatalogStreams:
+        """The streams, which land on behalf of this owner; None changes nothing."""
+        if owner is None:
+            return self
+        settings = (replace(stream.settings, owner=owner) for stream in self.streams)
+        owned = (replace(stream, settings=each) for stream, each in zip(self.streams, settings, strict=True))
+        return replace(self, streams=tuple(owned))
+
 
 def read_streams(config: ConnectorConfig, catalog_path: str, discovered_path: str | None) -> CatalogStreams:
     """Reads the streams of a catalog file (see `read_catalog_file`).
@@ -105,13 +113,6 @@ def read_streams(config: ConnectorConfig, catalog_path: str, discovered_path: st
     where = f"{OWN_SETTINGS_KEY}.{STREAMS_KEY} has no effect here."
     unknown = (f"{where} {sentence}" for sentence in catalog.unknown_names(config.streams).values())
     return CatalogStreams(catalog.streams_with(config.streams), tuple(unknown))
-
-
-def streams_of_owner(streams: Sequence[Stream], owner: str | None) -> list[Stream]:
-    """The streams, which land on behalf of this owner; None changes nothing."""
-    if owner is None:
-        return list(streams)
-    return [replace(stream, settings=replace(stream.settings, owner=owner)) for stream in streams]
 
 
 def source_config(path: str | None) -> CurrentConfig:

@@ -22,7 +22,6 @@ from s3dest_dagster.cli.targets import (
     read_config,
     read_streams,
     source_config,
-    streams_of_owner,
 )
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.ingest.receipt import Receipt
@@ -59,8 +58,7 @@ def write(
     if sys.stdin is None:
         raise SettingsError("Standard input is closed; the messages of a source are expected there.")
     config = read_config(config_path, output)
-    selected = read_streams(config, catalog_path, discovered_path)
-    streams = streams_of_owner(selected.streams, owner)
+    selected = read_streams(config, catalog_path, discovered_path).of_owner(owner)
     for sentence in selected.unknown:
         output.say(sentence)
     source = source_config(source_config_path)
@@ -72,13 +70,13 @@ def write(
         opened_target(config, now) as target,
         progress_display(output) as progress,
         landing_streams(
-            target, streams, sync, allow_empty=allow_empty, on_progress=progress, on_checkpoint=checkpoints
+            target, selected.streams, sync, allow_empty=allow_empty, on_progress=progress, on_checkpoint=checkpoints
         ) as landings,
     ):
         for stream in landings.resumed:
             output.say(f"{stream}: resumes after an earlier attempt at this sync. {_RESUME_ADVICE}")
         try:
-            _land_messages(landings, streams, source, session)
+            _land_messages(landings, selected.streams, source, session)
         except BaseException as error:
             output.keep_secret(source.secrets)
             error.add_note(checkpoints.summary())

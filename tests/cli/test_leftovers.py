@@ -40,6 +40,15 @@ class TestTransfer:
             "owner": "shop/users",
         }
 
+    def test_plan_and_check_answer_the_owner(self, lake):
+        files = ("--catalog", lake.catalog("users"))
+        assert lake.write(record("users", id=1), "--owner", "crm/users").returncode == 0
+        for verb in ("plan", "check"):
+            assert run(lake, verb, *files, "--owner", "crm/users").returncode == 0
+            refused = run(lake, verb, *files)
+            assert refused.returncode == 1
+            assert "this landing names no owner" in refused.stdout + refused.stderr
+
     def test_an_owner_in_the_configuration_counts_and_the_option_replaces_it(self, lake):
         owned = lake.file("owned.json", lake.settings(s3dest={"owner": "crm/users", "max_attempts": 1}))
         assert lake.write(record("users", id=1), "--config", owned).returncode == 0
