@@ -169,12 +169,15 @@ def left_beside_sentence(scope: Scope, others: Sequence[Scope]) -> str:
     """What stays visible beside a scope, and the cure."""
     stream, count = scope.stream, len(others)
     if scope.partition is None:
-        what, option = f"{amount(count, 'partition')} from when it was partitioned, the first is {others[0]}", ""
+        what, option = (
+            f"{amount(count, 'partition')} from when it was partitioned, the first is {others[0]}",
+            " --scope KEY",
+        )
     else:
         what, option = "what it held before it was partitioned", ' --scope ""'
     return (
-        f"Stream {stream} still holds {what}: readers of the bucket see it beside {scope}. If it is not wanted any "
-        f"more, run `s3dest retire {stream}{option}`{'' if option else ' --scope KEY for each'}."
+        f"Stream {stream} still holds {what}: readers of the bucket see it beside {scope}. If nobody needs it any more, "
+        f"run `s3dest retire {stream}{option}`{' for each' if scope.partition is None else ''}."
     )
 
 
