@@ -176,7 +176,7 @@ def left_beside_sentence(scope: Scope, others: Sequence[Scope]) -> str:
     else:
         what, option = "what it held before it was partitioned", ' --scope ""'
     return (
-        f"Stream {stream} still holds {what}: readers of the bucket see it beside {scope}. If nobody needs it any more, "
+        f"Stream {stream} still holds {what}: readers of the bucket see it beside {scope}. If nobody needs it, "
         f"run `s3dest retire {stream}{option}`{' for each' if scope.partition is None else ''}."
     )
 
