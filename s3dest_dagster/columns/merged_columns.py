@@ -77,7 +77,7 @@ def remembered_columns(versions: Sequence[WrittenColumns], stream: str) -> Strea
 
 def with_live_types(columns: StreamColumns, ids: Collection[int], live: Iterable[WrittenColumns]) -> StreamColumns:
     """The memory in which those of these columns have their former types again that live objects have with a type that
-    cannot become the remembered one."""
+    cannot become the remembered one. It is not known which integers are in them, as in `remembered_columns`."""
     former = {
         field.id: field.kind
         for written in live
@@ -95,7 +95,8 @@ def with_live_types(columns: StreamColumns, ids: Collection[int], live: Iterable
     def within(record: Record) -> Record:
         return replace(record, fields=tuple(map(restored, record.fields)))
 
-    return replace(columns, fields=tuple(map(restored, columns.fields)))
+    integers = (number for number, kind in former.items() if kind.element() == LONG)
+    return replace(columns, fields=tuple(map(restored, columns.fields))).with_big_integers(integers)
 
 
 def _first(known: Record, _other: Record, _path: object) -> Record:

@@ -141,7 +141,8 @@ class RegistryEntry:
         for attempt in range(1, _RESERVE_ATTEMPTS + 1):
             registry, etag = self._current() if attempt == 1 else self._read()
             self._refuse(registry)
-            reservation = evolve(self._published_columns(registry, replaced))
+            known = self._published_columns(registry, replaced).with_big_integers(self._big_integers)
+            reservation = evolve(known)
             kept = registry.retyped if replaced is not None else ()
             reserved = replace(
                 registry,

@@ -197,6 +197,29 @@ def test_integers_beyond_doubles_keep_their_column(moto_s3: S3Server, settings, 
 
 
 @TYPED
+def test_integers_beyond_doubles_keep_their_column_within_one_sync(moto_s3: S3Server, settings) -> None:
+    lake = Lake(moto_s3, settings)
+    lake.land(None, [{"a": 2**53 + 1}], [{"a": 1.5}])
+    assert lake.rows() == [{"a": 2**53 + 1}, {"a_number": 1.5}]
+
+
+@TYPED
+def test_integers_beyond_doubles_keep_their_column_after_a_refresh_that_failed(moto_s3: S3Server, settings) -> None:
+    lake = Lake(moto_s3, settings)
+    lake.land({"a": INTEGER}, [{"a": 2**53 + 1}])
+
+    def broken():
+        yield batch_of([{"a": "one"}])
+        raise RuntimeError("the source is gone")
+
+    stream = Stream(name=STREAM.name, json_schema={"properties": {"a": TEXT}})
+    with target(moto_s3, lake.settings) as opened, pytest.raises(RuntimeError):
+        land(broken(), opened, stream, sync("broken"))
+    lake.land({"a": NUMBER}, [{"a": 1.5}])
+    assert lake.rows() == [{"a": 2**53 + 1}, {"a_number": 1.5}]
+
+
+@TYPED
 def test_dates_become_timestamps(moto_s3: S3Server, settings) -> None:
     lake = Lake(moto_s3, settings)
     lake.land({"at": DATE}, [{"at": "2026-01-05"}])
