@@ -71,6 +71,13 @@ def test_every_setting_reaches_the_destination():
         "memory_mb": 300,
         "on_type_mismatch": "fail",
         "on_unknown_type": "text",
+        "on_non_finite": "null",
+        "open_objects": "map",
+        "naive_moments": "keep",
+        "name_style": "snake",
+        "schema_contract": {"new_column": "freeze"},
+        "envelope": "none",
+        "hash_key": "a key of 16 bytes or more",
         "on_bad_record": "quarantine",
         "owner": "team",
         "retire_grace_s": 60.0,
@@ -118,7 +125,8 @@ def test_the_name_of_a_format_means_the_format_with_its_defaults(name, format):
     pasted = {"s3_bucket_name": "b", "s3_bucket_path": "", "s3_bucket_region": "", "format": name}
     assert S3DestinationIOManager(s3_bucket_name="b", format=name).destination().format == format
     assert S3Destination(s3_bucket_name="b", format=name).format == format
-    assert S3DestinationIOManager.from_connector_config(pasted).destination().format == format
+    as_connector = CsvFormat(column_order="sorted") if name == "CSV" else format
+    assert S3DestinationIOManager.from_connector_config(pasted).destination().format == as_connector
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
@@ -194,7 +202,8 @@ class TestConnectorConfig:
             s3_bucket_path="data/raw",
             s3_path_format="${NAMESPACE}/${STREAM_NAME}/${YEAR}/${EPOCH}_",
             file_name_pattern="{date}_{part_number}",
-            format=CsvFormat(flattening="Root level flattening"),
+            format=CsvFormat(flattening="Root level flattening", column_order="sorted"),
+            open_objects="map",
         )
         assert io.s3 == S3Connection(region="eu-west-1", access_key_id="AKIA", secret_access_key="hush-secret")
 
@@ -212,7 +221,7 @@ class TestConnectorConfig:
             ),
             (
                 {"format_type": "CSV", "compression": {"compression_type": "No Compression"}},
-                CsvFormat(compression="No Compression"),
+                CsvFormat(compression="No Compression", column_order="sorted"),
             ),
             ({"format_type": "JSONL", "compression": {"compression_type": "GZIP"}}, JsonlFormat()),
             (
