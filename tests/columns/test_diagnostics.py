@@ -121,7 +121,7 @@ def test_a_column_whose_type_is_unknown_is_named():
 def test_fields_of_text_formats_that_differ_in_case_only_are_named():
     schema = {"properties": {"ID": {}, "id": {}, "x": {}}}
     record = record_type(schema, "users", None)
-    for found in (line_diagnostics(schema), cell_diagnostics(record, schema, keeps_undeclared=True)):
+    for found in (line_diagnostics(record, schema), cell_diagnostics(record, schema, keeps_undeclared=True)):
         assert [each.field for each in found if each.effect is Effect.AMBIGUOUS] == ["ID", "id"]
 
 

@@ -32,7 +32,7 @@ def test_the_types_of_a_first_batch():
             "n": {"type": ["null", "number"]},
             "s": {"type": ["null", "string"]},
             "b": {"type": ["null", "boolean"]},
-            "z": {"type": ["null", "string"]},
+            "z": {"type": "null"},
             "o": {
                 "type": ["null", "object"],
                 "properties": {"a": {"type": ["null", "integer"]}, "b": {"type": ["null", "string"]}},
@@ -41,7 +41,7 @@ def test_the_types_of_a_first_batch():
                 "type": ["null", "array"],
                 "items": {"type": ["null", "integer", "object"], "properties": {"q": {"type": ["null", "integer"]}}},
             },
-            "e": {"type": ["null", "array"], "items": {"type": ["null", "string"]}},
+            "e": {"type": ["null", "array"], "items": {"type": "null"}},
             "big": {"type": ["null", "number"], "x-decimal": {}},
             "m": {"type": ["null", "integer", "string"]},
             "late": {"type": ["null", "boolean"]},

@@ -121,7 +121,7 @@ def test_no_data_that_a_run_leaves_contains_a_secret(lake, ways, monkeypatch, tm
     assert any(b"scripted_connector.py" in each for each in processes.values())
     assert any(name.endswith(".err") for name in named)
     assert any(name.endswith("(unpacked)") and b"STEP_START" in content for name, content in places)
-    assert any("_s3dest/" in name for name in named) == (ending == "success")
+    assert any("/segments/" in name for name in named) == (ending == "success")
 
 
 @pytest.mark.parametrize("wrong", ["secret", "session token", "external id"])

@@ -49,7 +49,7 @@ def test_a_prefix_that_a_loader_gives_is_the_namespace(lake):
     module = ModuleType("shop")
     module.users = users()
     (loaded,) = dg.load_assets_from_modules([module], key_prefix="eu")
-    load(loaded, users())
+    load(loaded)
     assert lake.materialize(loaded).success
     assert all(key.startswith("eu/users/") for key in lake.data_keys())
 
