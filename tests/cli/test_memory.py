@@ -46,5 +46,5 @@ def test_a_line_that_never_ends_is_refused_at_the_limit(lake):
     """Its pieces may take twice their size, because a busy machine reads less at a time than there is room for."""
     code, peak = fed(lake, 1, 500, ended=False)
     assert code == 1
-    assert peak < 2 * 128 + 200
+    assert peak < 2 * 128 + 230
     assert lake.all_keys() == []
