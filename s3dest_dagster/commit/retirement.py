@@ -12,16 +12,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
-from s3dest_dagster.commit.documents import segment_name
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.publication import Clock, begin
-from s3dest_dagster.commit.segment import Counts, Segment, live_keys
+from s3dest_dagster.commit.segment import Segment, live_keys
 from s3dest_dagster.commit.segment_builder import StagedSync, build_segment
 from s3dest_dagster.commit.sync_commit import commit
 from s3dest_dagster.errors import CommitError, PreconditionFailedError
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
+from s3dest_dagster.stream import Scope, Sync, SyncMode
 
 _CLOCK_TICKS = timedelta(seconds=2)
 """Servers report whole seconds, so that their clock may seem to go back by one."""
@@ -149,20 +148,7 @@ def _segment(commit_log: CommitLog, destination: S3Destination, head: Head, sync
 
     It is published with the grace period of retirements.
     """
-    stream = commit_log.scope.stream
-    staged = StagedSync(
-        name=segment_name(sync.id, attempt),
-        complete=True,
-        previous_checkpoint=None,
-        stream=Stream(name=stream.name, namespace=stream.namespace, sync_mode=SyncMode.FULL_REFRESH),
-        sync=sync,
-        objects=(),
-        quarantine=None,
-        next_part_number=head.next_part_number,
-        counts=Counts(),
-        encoder=None,
-        state=None,
-    )
+    staged = StagedSync.without_records(commit_log.scope.stream, SyncMode.FULL_REFRESH, sync, attempt, head)
     settings = replace(
         destination,
         on_empty_refresh="publish",

@@ -17,6 +17,7 @@ from s3dest_dagster.batch import Lineage, State, descent
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.schemas import RECORD_ID, envelope_of, paths
 from s3dest_dagster.commit.commit_log import CommitLog
+from s3dest_dagster.commit.documents import segment_name
 from s3dest_dagster.commit.head import MAX_RETIRED, Head
 from s3dest_dagster.commit.key_owners import connector_keys
 from s3dest_dagster.commit.segment import (
@@ -42,7 +43,7 @@ from s3dest_dagster.settings.fields import about
 from s3dest_dagster.settings.formats import EnvelopeName
 from s3dest_dagster.settings.publication import PublicationSettings
 from s3dest_dagster.settings.schema_contract import Verdict
-from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
+from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
 FULL_SEGMENT = 16
 """Objects that a segment lists before the next segment is placed beside it instead of absorbing it."""
@@ -86,6 +87,34 @@ class StagedSync:
     """The state of all streams from which the source continued to reach `state`. None if it is not known."""
     content_checksum: str | None = None
     """The checksum of its records (see `ContentChecksum`)."""
+
+    @classmethod
+    def without_records(
+        cls, stream: StreamId, mode: SyncMode, sync: Sync, attempt: str, head: Head, state: str | None = None
+    ) -> StagedSync:
+        """A complete commit that lands nothing: it changes only what its scope holds, or the scope's state.
+
+        Args:
+            stream: The stream, with its name as it is in the bucket.
+            mode: Whether it replaces what the scope holds.
+            sync: The id and the time of the commit.
+            attempt: Random text that makes the segment's name unique.
+            head: The head with which the commit began.
+            state: The state that the scope gets.
+        """
+        return cls(
+            name=segment_name(sync.id, attempt),
+            complete=True,
+            previous_checkpoint=None,
+            stream=Stream(name=stream.name, namespace=stream.namespace, sync_mode=mode),
+            sync=sync,
+            objects=(),
+            quarantine=None,
+            next_part_number=head.next_part_number,
+            counts=Counts(),
+            encoder=None,
+            state=State(stream, state.encode(), b"") if state is not None else None,
+        )
 
 
 def replaces_scope(settings: PublicationSettings, stream: Stream, scope: Scope) -> bool:

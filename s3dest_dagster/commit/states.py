@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from s3dest_dagster.batch import KnownState, State, compact_json, state_id
+from s3dest_dagster.batch import KnownState, compact_json, state_id
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.documents import segment_name
 from s3dest_dagster.commit.head import Head, ReachedState
 from s3dest_dagster.commit.publication import Clock, begin
-from s3dest_dagster.commit.segment import SEGMENTS, Counts, Segment
+from s3dest_dagster.commit.segment import SEGMENTS, Segment
 from s3dest_dagster.commit.segment_builder import StagedSync, build_segment
 from s3dest_dagster.commit.sync_commit import commit
 from s3dest_dagster.errors import CommitError, ManifestError, StorageError, SupersededError
 from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
+from s3dest_dagster.stream import Scope, Sync, SyncMode
 
 
 def reached_state(bucket: Bucket, template: KeyTemplate, scope: Scope) -> ReachedState | None:
@@ -90,18 +89,5 @@ def _compact(state: str | None) -> str | None:
 def _segment(
     commit_log: CommitLog, destination: S3Destination, head: Head, state: str | None, sync: Sync, attempt: str
 ) -> Segment:
-    stream = commit_log.scope.stream
-    staged = StagedSync(
-        name=segment_name(sync.id, attempt),
-        complete=True,
-        previous_checkpoint=None,
-        stream=Stream(name=stream.name, namespace=stream.namespace, sync_mode=SyncMode.APPEND),
-        sync=sync,
-        objects=(),
-        quarantine=None,
-        next_part_number=head.next_part_number,
-        counts=Counts(),
-        encoder=None,
-        state=State(stream, state.encode(), b"") if state is not None else None,
-    )
+    staged = StagedSync.without_records(commit_log.scope.stream, SyncMode.APPEND, sync, attempt, head, state)
     return replace(build_segment(staged, destination, commit_log, head), clears_state=state is None)
