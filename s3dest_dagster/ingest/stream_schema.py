@@ -5,9 +5,9 @@ The stream's registry reserves all columns before an encoder uses them. Must not
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from s3dest_dagster.batch import ArrowBatch, Batch, Tally
@@ -71,13 +71,14 @@ def planned_columns(
     assert stream.json_schema is not None, "only a declared schema is known before the first batch"
     proposed = record_type(stream.json_schema, scope.stream.name, scope.stream.namespace, destination.type_rules)
     rules = evolution_rules(destination, stream, scope.stream)
-    replaced = scope if replaces else None
-    return evolve(
-        registry_entry.columns,
-        proposed,
-        rules,
-        is_live=lambda column: is_live(registry_entry.written_columns(but=replaced), column),
-    )
+    live = _live_columns(registry_entry, scope if replaces else None)
+    return evolve(registry_entry.columns, proposed, rules, is_live=lambda column: _is_live_column(live(), column))
+
+
+def _live_columns(registry_entry: RegistryEntry, replaced: Scope | None) -> Callable[[], list[WrittenColumns]]:
+    """Returns the columns of the objects that a sync leaves live. The first call reads all scopes, later ones
+    nothing."""
+    return cache(partial(registry_entry.written_columns, but=replaced))
 
 
 class StreamSchema:
@@ -123,7 +124,7 @@ class StreamSchema:
         self._examined_names: set[str] = set()
         self._arrow_schema: Any = None
         self._encoders: list[Encoder] = []
-        self._live: list[WrittenColumns] | None = None
+        self._live = _live_columns(registry_entry, self._replaced)
 
     def is_changed_by(self, batch: Batch) -> bool:
         """Whether `adapt` must be called before the batch is encoded, and after all earlier batches are written."""
@@ -241,9 +242,7 @@ class StreamSchema:
         it replaces them, the column's id is added to `retyped`."""
         if self._rules.is_typed and any(has_column(each.record, column.id) for each in self._encoders):
             return True
-        if self._live is None:
-            self._live = self._registry_entry.written_columns(but=self._replaced)
-        if is_live(self._live, column):
+        if _is_live_column(self._live(), column):
             return True
         if self._replaced is not None:
             retyped.add(column.id)
@@ -260,7 +259,7 @@ class StreamSchema:
         )
 
 
-def is_live(live: Iterable[WrittenColumns], column: Field) -> bool:
+def _is_live_column(live: Iterable[WrittenColumns], column: Field) -> bool:
     """Whether one of these objects has the column with a type."""
     return any(each.is_typed and has_column(each.record, column.id) for each in live)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from failing_clients import CountedClient
 from land_and_read import batch_of, data_keys, destination, sync, target
 
 from s3dest_dagster.errors import SchemaContractError, SettingsError
@@ -14,6 +15,7 @@ from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.plan import plan
 from s3dest_dagster.settings.destination import NameStyle
 from s3dest_dagster.settings.formats import AvroFormat, ParquetFormat
+from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Stream, SyncMode
 
 INTEGER, TEXT = {"type": "integer"}, {"type": "string"}
@@ -147,3 +149,17 @@ def test_a_name_of_parquet_files_that_avro_does_not_allow_is_refused_there(moto_
     with pytest.raises(SettingsError, match="'e-mail', and the format allows only letters"):
         lake.land(stream(**{"e-mail": TEXT}), {"e-mail": "y"})
     lake.land(stream({"rename": {"e-mail": "mail"}}, **{"e-mail": TEXT}), {"e-mail": "y"})
+
+
+def test_a_plan_reads_the_scopes_once_however_many_columns_have_another_type(moto_s3):
+    def requests(number: int) -> int:
+        lake = Lake(moto_s3)
+        names = [f"c{each}" for each in range(number)]
+        lake.land(stream(**dict.fromkeys(names, INTEGER)), dict.fromkeys(names, 1))
+        client = CountedClient(moto_s3.client())
+        with target(moto_s3, lake.destination, Bucket(client, lake.bucket)) as opened:
+            planned = plan(opened, [stream(**dict.fromkeys(names, TEXT))], sync("plan")).streams[0]
+        assert len(planned.column_changes) == number
+        return len(client.calls)
+
+    assert requests(5) == requests(1)
