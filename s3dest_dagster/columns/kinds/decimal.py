@@ -33,7 +33,7 @@ from s3dest_dagster.columns.binary_columns import (
 from s3dest_dagster.columns.conversion_log import ConversionLog
 from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ColumnDecoder, Kind, Layout, Rule, Widening
 from s3dest_dagster.columns.kinds.number import Double, Long, is_number
-from s3dest_dagster.columns.kinds.scalar import Scalar, ScalarDecoder, ScalarRule
+from s3dest_dagster.columns.kinds.scalar import Scalar, ScalarDecoder, ScalarRule, TextDecoder, TextScalar
 
 MAX_PRECISION = 38
 """The most digits of a decimal. A number with more is text."""
@@ -238,29 +238,15 @@ class _DecimalTextRule(ScalarRule):
         return self._log_coerced(as_text(raw) if raw[0] == QUOTE else raw.decode(), log)
 
 
-class _DecimalTextDecoder(ScalarDecoder):
-    def decode(self, raws: Sequence[Any]) -> Column:
-        texts = json_texts(raws)
-        others = (texts.kinds != ABSENT) & ~_are_numbers(texts)
-        return Column(texts.strings, counts=self._coerced(int(others.sum())))
-
-    def claim(self, raws: Sequence[Any], texts: JsonTexts, left: Mask) -> BranchClaim:
-        rows = left & _are_numbers(texts)
-        return BranchClaim(texts.where(rows), rows, np.zeros_like(left))
+class _DecimalTextDecoder(TextDecoder):
+    def own_rows(self, texts: JsonTexts) -> Mask:
+        return mask_of(pc.match_substring_regex(texts.strings, _ANY_NUMBER))
 
 
-def _are_numbers(texts: JsonTexts) -> Mask:
-    return mask_of(pc.match_substring_regex(texts.strings, _ANY_NUMBER))
-
-
-class DecimalText(Scalar):
+class DecimalText(TextScalar):
     """Numbers of any number of digits, as the source spells them. Any other value is coerced to text."""
 
     word = "text"
-    avro = avro_name = "string"
-    arrow = pa.string()
-    python_type = str
-    castable = ()
     rule_type = _DecimalTextRule
     decoder_type = _DecimalTextDecoder
 

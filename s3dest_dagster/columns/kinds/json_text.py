@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s3dest_dagster.columns.binary_columns import ABSENT, OTHER, TEXT, JsonTexts, Mask, json_texts, mask_of
+from s3dest_dagster.columns.binary_columns import OTHER, TEXT, JsonTexts, Mask, mask_of
 from s3dest_dagster.columns.conversion_log import ConversionLog
-from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, Kind, Widening
-from s3dest_dagster.columns.kinds.scalar import Scalar, ScalarDecoder, ScalarRule
+from s3dest_dagster.columns.kinds import UNFIT, Kind, Widening
+from s3dest_dagster.columns.kinds.scalar import ScalarRule, TextDecoder, TextScalar
 
 
 class _JsonRule(ScalarRule):
@@ -24,34 +23,24 @@ class _JsonRule(ScalarRule):
         return UNFIT if raw[:1] == b"{" else self._log_coerced(raw.decode(), log)
 
 
-class _JsonDecoder(ScalarDecoder):
-    def decode(self, raws: Sequence[Any]) -> Column:
-        texts = json_texts(raws)
-        objects = _are_objects(texts)
-        strings = texts.strings
-        if (quoted := texts.rows_of(TEXT)).size:
-            spelled = pa.array([bytes(raws[row]).decode() for row in quoted.tolist()], pa.string())
-            strings = pc.replace_with_mask(strings, pa.array(texts.kinds == TEXT), spelled)
-        return Column(strings, counts=self._coerced(int(((texts.kinds != ABSENT) & ~objects).sum())))
+class _JsonDecoder(TextDecoder):
+    def own_rows(self, texts: JsonTexts) -> Mask:
+        objects: Mask = mask_of(pc.starts_with(texts.strings, "{")) & (texts.kinds == OTHER)
+        return objects
 
-    def claim(self, raws: Sequence[Any], texts: JsonTexts, left: Mask) -> BranchClaim:
-        rows = left & _are_objects(texts)
-        return BranchClaim(texts.where(rows), rows, np.zeros_like(left))
-
-
-def _are_objects(texts: JsonTexts) -> Mask:
-    objects: Mask = mask_of(pc.starts_with(texts.strings, "{")) & (texts.kinds == OTHER)
-    return objects
+    def as_kept(self, texts: JsonTexts, raws: Sequence[Any]) -> pa.Array:
+        """The values as JSON, so that a text keeps its quotes."""
+        quoted = texts.rows_of(TEXT)
+        if not quoted.size:
+            return texts.strings
+        spelled = pa.array([bytes(raws[row]).decode() for row in quoted.tolist()], pa.string())
+        return pc.replace_with_mask(texts.strings, pa.array(texts.kinds == TEXT), spelled)
 
 
-class JsonText(Scalar):
+class JsonText(TextScalar):
     """An object as the source spells it. Any other value is coerced to its JSON text, so every value is valid JSON."""
 
     word = "json"
-    avro = avro_name = "string"
-    arrow = pa.string()
-    python_type = str
-    castable = ()
     has_structure = True
     rule_type = _JsonRule
     decoder_type = _JsonDecoder

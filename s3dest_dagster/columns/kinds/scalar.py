@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -117,23 +118,47 @@ class _StringRule(ScalarRule):
         return UNFIT if raw[0] == QUOTE else self._log_coerced(raw.decode(), log)
 
 
-class _StringDecoder(ScalarDecoder):
+class TextDecoder(ScalarDecoder):
+    """The decoder of a kind that is kept as text, to which any value is coerced."""
+
+    @abstractmethod
+    def own_rows(self, texts: JsonTexts) -> Mask:
+        """The rows whose value has the JSON type of the kind."""
+
+    def as_kept(self, texts: JsonTexts, raws: Sequence[Any]) -> pa.Array:
+        """The values as the column holds them."""
+        return texts.strings
+
     def decode(self, raws: Sequence[Any]) -> Column:
         texts = json_texts(raws)
-        return Column(texts.strings, counts=self._coerced(int((texts.kinds == OTHER).sum())))
+        others = (texts.kinds != ABSENT) & ~self.own_rows(texts)
+        return Column(self.as_kept(texts, raws), counts=self._coerced(int(others.sum())))
 
     def claim(self, raws: Sequence[Any], texts: JsonTexts, left: Mask) -> BranchClaim:
-        quoted = left & (texts.kinds == TEXT)
-        return BranchClaim(texts.where(quoted), quoted, np.zeros_like(left))
+        rows = left & self.own_rows(texts)
+        return BranchClaim(texts.where(rows), rows, np.zeros_like(left))
 
 
-class String(Scalar):
+class TextScalar(Scalar):
+    """A kind that is kept as text."""
+
+    avro = avro_name = "string"
+    arrow = pa.string()
+    python_type = str
+    castable: ClassVar[tuple[Callable[[pa.DataType], bool], ...]] = ()
+
+
+class _StringDecoder(TextDecoder):
+    def own_rows(self, texts: JsonTexts) -> Mask:
+        rows: Mask = texts.kinds == TEXT
+        return rows
+
+
+class String(TextScalar):
     """Text. Any other value is coerced to its JSON text."""
 
-    word = avro = avro_name = "string"
-    arrow = pa.string()
+    word = "string"
     reader = ReaderTypes(pa.string(), str, re.compile(rb'"'), is_listable=True)
-    python_type = str
     castable = (is_any_string,)
     rule_type = _StringRule
     decoder_type = _StringDecoder
