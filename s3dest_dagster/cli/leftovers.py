@@ -15,7 +15,7 @@ from uuid import uuid4
 from s3dest_dagster.cli.output import Output, Session
 from s3dest_dagster.cli.targets import Selection, SelectionOptions, named_stream, selections
 from s3dest_dagster.commit.publication import Clock
-from s3dest_dagster.commit.registry import transfer as transfer_stream
+from s3dest_dagster.commit.registry_updates import transfer as transfer_stream
 from s3dest_dagster.commit.retirement import ScopeContent, content_of, restore, retired_scope
 from s3dest_dagster.commit.retirement import retire as retire_scope
 from s3dest_dagster.commit.scopes import scopes

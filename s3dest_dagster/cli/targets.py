@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from s3dest_dagster.cli.output import Output
-from s3dest_dagster.commit.registry import registry_of
+from s3dest_dagster.commit.registry_updates import registry_of
 from s3dest_dagster.commit.scopes import FoundStream, found_streams, scopes
 from s3dest_dagster.errors import SettingsError, did_you_mean
 from s3dest_dagster.ingest.target import Target, open_target

@@ -17,18 +17,16 @@ from s3dest_dagster.columns.schema_differences import Evolution
 from s3dest_dagster.columns.stream_columns import StreamColumns
 from s3dest_dagster.commit.documents import StreamLocation, registry_key
 from s3dest_dagster.commit.registry_document import REGISTRIES, StreamRegistry, UsedTemplate
+from s3dest_dagster.commit.registry_updates import ATTEMPTS, SeenRegistry, update_registry
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.written_columns import all_written_columns, columns_of_stream, text_of_columns
-from s3dest_dagster.errors import OwnershipError, PreconditionFailedError, SettingsError, StorageError, TemplateError
-from s3dest_dagster.keys import (
-    stream_root,
-)
+from s3dest_dagster.errors import OwnershipError, SettingsError, TemplateError
+from s3dest_dagster.keys import stream_root
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
-_ATTEMPTS = 5
 _RESERVE_ATTEMPTS = 50
 """Every refused reservation means that another landing succeeded with its own."""
 
@@ -40,10 +38,6 @@ def owner_of(stream: Stream, destination: S3Destination, asset: str | None = Non
         asset: The key of the asset that lands it. It is the owner if no settings name one.
     """
     return stream.settings.owner or destination.owner or asset
-
-
-_SeenRegistry = tuple[StreamRegistry, str | None]
-"""A registry as it was read or put, and its ETag. The ETag is None if there is no registry yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +74,7 @@ class RegistryEntry:
         """Who lands the stream. None if nobody is named."""
         self._used = UsedTemplate.of(destination.template)
         self._root = stream_root(destination.template.literal_root, stream)
-        self._seen: _SeenRegistry | None = None
+        self._seen: SeenRegistry | None = None
         self._hash_key_id: str | None = None
         self._big_integers: frozenset[int] = frozenset()
 
@@ -138,29 +132,21 @@ class RegistryEntry:
         Returns:
             The last result of `evolve`, whose columns are now reserved.
         """
-        for attempt in range(1, _RESERVE_ATTEMPTS + 1):
-            registry, etag = self._current() if attempt == 1 else self._read()
-            self._refuse(registry)
+        reservations: list[Reservation] = []
+
+        def reserved(registry: StreamRegistry) -> StreamRegistry:
             known = self._published_columns(registry, replaced).with_big_integers(self._big_integers)
             reservation = evolve(known)
+            reservations.append(reservation)
             kept = registry.retyped if replaced is not None else ()
-            reserved = replace(
+            return replace(
                 registry,
                 columns=text_of_columns(reservation.evolution.columns, registry.columns),
                 retyped=tuple(sorted({*kept, *reservation.retyped})),
             )
-            if reserved == registry:
-                self._seen = registry, etag
-                return reservation.evolution
-            try:
-                self._seen = reserved, self._put(reserved, etag)
-            except StorageError as error:
-                # Another landing was first, or the answer was lost. The registry as it is now decides.
-                if attempt == (_RESERVE_ATTEMPTS if isinstance(error, PreconditionFailedError) else _ATTEMPTS):
-                    raise
-            else:
-                return reservation.evolution
-        raise AssertionError("unreachable")
+
+        self._update(reserved, attempts=_RESERVE_ATTEMPTS)
+        return reservations[-1].evolution
 
     def _published_columns(self, registry: StreamRegistry, replaced: Scope | None) -> StreamColumns:
         """The registry's columns. A type that a failed sync changed is taken back if there are objects with the old
@@ -196,30 +182,33 @@ class RegistryEntry:
             OwnershipError: Another owner has entered the stream in the meantime.
             TemplateError: Another landing has entered the stream under another template in the meantime.
         """
-        if self._seen is not None and self._entered(self._seen[0], now) == self._seen[0]:
-            return False
         claimed = False
-        for attempt in range(1, _ATTEMPTS + 1):
-            # If the registry has changed since it was read, the put fails, and the registry is read again.
-            registry, etag = self._current() if attempt == 1 else self._read()
-            self._refuse(registry)
-            entered = self._entered(registry, now)
-            if entered == registry:
-                return claimed and entered.uploads_swept_at == now
-            # Compared with what was read, not with `now`: a server's clock tells whole seconds, so that another landing
-            # can have swept at the same moment.
-            claimed = registry.uploads_swept_at not in (None, entered.uploads_swept_at)
-            try:
-                self._seen = entered, self._put(entered, etag)
-            except StorageError:
-                # Another landing was first, or the answer was lost. The registry as it is now decides.
-                if attempt == _ATTEMPTS:
-                    raise
-            else:
-                return claimed
-        raise AssertionError("unreachable")
 
-    def _current(self) -> _SeenRegistry:
+        def entered(registry: StreamRegistry) -> StreamRegistry:
+            nonlocal claimed
+            changed = self._entered(registry, now)
+            if changed == registry:
+                # An earlier try may have put this, although its answer was lost.
+                claimed = claimed and changed.uploads_swept_at == now
+            else:
+                # Compared with what was read, not with `now`: a server's clock tells whole seconds, so that another
+                # landing can have swept at the same moment.
+                claimed = registry.uploads_swept_at not in (None, changed.uploads_swept_at)
+            return changed
+
+        self._update(entered)
+        return claimed
+
+    def _update(self, change: Callable[[StreamRegistry], StreamRegistry], *, attempts: int = ATTEMPTS) -> None:
+        """See `update_registry`. Refuses a registry that another landing has made another's in the meantime."""
+
+        def accepted(registry: StreamRegistry) -> StreamRegistry:
+            self._refuse(registry)
+            return change(registry)
+
+        self._seen = update_registry(self._bucket, self._root, self._read, accepted, seen=self._seen, attempts=attempts)
+
+    def _current(self) -> SeenRegistry:
         """The registry as this entry last read or put it."""
         if self._seen is None:
             self._seen = self._read()
@@ -233,11 +222,7 @@ class RegistryEntry:
         columns = columns_of_stream(registry.columns).with_big_integers(self._big_integers)
         return replace(entered, columns=text_of_columns(columns, registry.columns))
 
-    def _put(self, registry: StreamRegistry, etag: str | None) -> str:
-        key, data = registry_key(self._root), REGISTRIES.encode(registry)
-        return self._bucket.put(key, data, if_absent=etag is None, if_match=etag)
-
-    def _read(self) -> _SeenRegistry:
+    def _read(self) -> SeenRegistry:
         return REGISTRIES.read(self._bucket, self._root, registry_key(self._root)) or (self._recreated(), None)
 
     def _recreated(self) -> StreamRegistry:
@@ -345,42 +330,6 @@ def check_names(
     """
     destination.check_streams(streams)
     return check_entries(bucket, destination, streams, owners)
-
-
-def registry_of(bucket: Bucket, destination: S3Destination, stream: StreamId) -> StreamRegistry | None:
-    """The registry of a stream, whose name is that in the bucket. None if the stream has none."""
-    found = _find(bucket, destination, stream)
-    return found[0] if found is not None else None
-
-
-def transfer(bucket: Bucket, destination: S3Destination, stream: StreamId, owner: str) -> StreamRegistry | None:
-    """Gives a stream to a new owner. Returns the registry before, or None if the stream has none.
-
-    From then on a landing by the former owner is refused when it begins. One that has begun before still lands.
-
-    Args:
-        stream: The stream, with its name as it is in the bucket.
-    """
-    for attempt in range(1, _ATTEMPTS + 1):
-        found = _find(bucket, destination, stream)
-        if found is None or found[0].owner == owner:
-            return found[0] if found is not None else None
-        registry, etag = found
-        key = registry_key(registry.location.root)
-        try:
-            bucket.put(key, REGISTRIES.encode(replace(registry, owner=owner)), if_match=etag)
-        except StorageError:
-            # A landing was first, or the answer was lost. The registry as it is now decides.
-            if attempt == _ATTEMPTS:
-                raise
-        else:
-            return registry
-    raise AssertionError("unreachable")
-
-
-def _find(bucket: Bucket, destination: S3Destination, stream: StreamId) -> tuple[StreamRegistry, str] | None:
-    root = stream_root(destination.template.literal_root, stream)
-    return REGISTRIES.read(bucket.with_root(destination.template.manifest_root), root, registry_key(root))
 
 
 def _used_by(segment: Segment) -> UsedTemplate:

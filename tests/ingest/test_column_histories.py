@@ -19,7 +19,7 @@ from land_and_read import batch_of, data_keys, destination, sync, target
 from servers import S3Server
 
 from s3dest_dagster.columns.names import OVERFLOW
-from s3dest_dagster.commit.registry import registry_of
+from s3dest_dagster.commit.registry_updates import registry_of
 from s3dest_dagster.commit.written_columns import columns_of_stream
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.read import read_scope

@@ -13,7 +13,7 @@ from servers import S3Server
 
 from s3dest_dagster.batch import Tally
 from s3dest_dagster.commit.documents import registry_key
-from s3dest_dagster.commit.registry import registry_of
+from s3dest_dagster.commit.registry_updates import registry_of
 from s3dest_dagster.commit.written_columns import columns_of_stream
 from s3dest_dagster.errors import SchemaContractError
 from s3dest_dagster.ingest.landing import Landing, land

@@ -1,0 +1,96 @@
+"""Reads and changes the registry of a stream, which landings share, by conditional puts.
+
+Must not know: who may enter a registry, and why it changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from s3dest_dagster.commit.documents import registry_key
+from s3dest_dagster.commit.registry_document import REGISTRIES, StreamRegistry
+from s3dest_dagster.errors import PreconditionFailedError, StorageError
+from s3dest_dagster.keys import stream_root
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import StreamId
+
+ATTEMPTS = 5
+"""How often a change is tried if the server fails."""
+SeenRegistry = tuple[StreamRegistry, str | None]
+"""A registry as it was read or put, and its ETag. The ETag is None if there is no registry yet."""
+
+
+def registry_of(bucket: Bucket, destination: S3Destination, stream: StreamId) -> StreamRegistry | None:
+    """The registry of a stream, whose name is that in the bucket. None if the stream has none."""
+    found = _find(bucket, destination, stream)
+    return found[0] if found is not None else None
+
+
+def transfer(bucket: Bucket, destination: S3Destination, stream: StreamId, owner: str) -> StreamRegistry | None:
+    """Gives a stream to a new owner. Returns the registry before, or None if the stream has none.
+
+    From then on a landing by the former owner is refused when it begins. One that has begun before still lands.
+
+    Args:
+        stream: The stream, with its name as it is in the bucket.
+    """
+    before: StreamRegistry | None = None
+
+    def given(registry: StreamRegistry) -> StreamRegistry:
+        nonlocal before
+        before = registry
+        return replace(registry, owner=owner)
+
+    root = stream_root(destination.template.literal_root, stream)
+    update_registry(
+        bucket.with_root(destination.template.manifest_root), root, lambda: _find(bucket, destination, stream), given
+    )
+    return before
+
+
+def update_registry(
+    bucket: Bucket,
+    root: str,
+    read: Callable[[], SeenRegistry | None],
+    change: Callable[[StreamRegistry], StreamRegistry],
+    *,
+    seen: SeenRegistry | None = None,
+    attempts: int = ATTEMPTS,
+) -> SeenRegistry | None:
+    """Changes a stream's registry by a conditional put, or by no request if the change changes nothing.
+
+    Args:
+        bucket: The bucket.
+        root: The prefix of the stream's manifests.
+        read: Reads the registry. None if there is none, which ends the update.
+        change: Returns the changed registry. It is called again if the registry has changed since it was read.
+        seen: The registry as it was last read or put, if it was.
+        attempts: How often the put may be refused because another landing was first.
+
+    Returns:
+        The registry as it is now.
+    """
+    for attempt in range(1, attempts + 1):
+        if attempt > 1 or seen is None:
+            seen = read()
+        if seen is None:
+            return None
+        registry, etag = seen
+        changed = change(registry)
+        if changed == registry:
+            return seen
+        try:
+            data = REGISTRIES.encode(changed)
+            return changed, bucket.put(registry_key(root), data, if_absent=etag is None, if_match=etag)
+        except StorageError as error:
+            # Another landing was first, or the answer was lost. The registry as it is now decides.
+            if attempt == (attempts if isinstance(error, PreconditionFailedError) else ATTEMPTS):
+                raise
+    raise AssertionError("unreachable")
+
+
+def _find(bucket: Bucket, destination: S3Destination, stream: StreamId) -> tuple[StreamRegistry, str] | None:
+    root = stream_root(destination.template.literal_root, stream)
+    return REGISTRIES.read(bucket.with_root(destination.template.manifest_root), root, registry_key(root))
