@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
 
 from s3dest_dagster.cli.output import Output, Session
 from s3dest_dagster.cli.targets import Selection, SelectionOptions, named_stream, selections
+from s3dest_dagster.commit.documents import commit_without_source
 from s3dest_dagster.commit.publication import Clock
 from s3dest_dagster.commit.registry_updates import transfer as transfer_stream
 from s3dest_dagster.commit.retirement import ScopeContent, content_of, restore, retired_scope
@@ -21,9 +21,7 @@ from s3dest_dagster.commit.retirement import retire as retire_scope
 from s3dest_dagster.commit.scopes import scopes
 from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.printable import amount, size
-from s3dest_dagster.stream import Scope, StreamId, Sync
-
-_ATTEMPT_BYTES = 4
+from s3dest_dagster.stream import Scope, StreamId
 
 
 def transfer(output: Output, options: SelectionOptions, name: str, owner: str) -> int:
@@ -113,8 +111,7 @@ def _carry_out(selection: Selection, scope: Scope, now: datetime | None, *, undo
     if undo:
         content = restore(selection.bucket, selection.destination, scope, clock=clock)
         return content or ScopeContent(scope=scope, objects=0, rows=0, bytes=0, has_state=False)
-    attempt = os.urandom(_ATTEMPT_BYTES).hex()
-    sync = Sync(f"retire-{attempt}", now or datetime.now(UTC), str(uuid4()))
+    sync, attempt = commit_without_source("retire", now or datetime.now(UTC), os.urandom)
     return retire_scope(selection.bucket, selection.destination, scope, sync, attempt=attempt, clock=clock)
 
 

@@ -5,6 +5,7 @@ They print a line per stream or object, JSON, or tables on a terminal. Must not 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -182,7 +183,7 @@ def _sweep_stream(selection: Selection, stream: StreamId, now: datetime | None) 
     swept, problems, retired = Swept(0, 0), list[str](), list[ScopeContent]()
     with _continue_after_error(problems.append):
         swept = sweep_stream(bucket, destination, stream, now=now)
-        retired = expire_partitions(bucket, destination, stream, now or bucket.server_time())
+        retired = expire_partitions(bucket, destination, stream, now or bucket.server_time(), os.urandom)
     return _SweptStream(stream, swept, "".join(problems), len(retired))
 
 

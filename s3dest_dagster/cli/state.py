@@ -11,19 +11,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 import msgspec
 
 from s3dest_dagster.batch import compact_json
 from s3dest_dagster.cli.output import Output, Session
 from s3dest_dagster.cli.targets import Selection, SelectionOptions, selections
+from s3dest_dagster.commit.documents import commit_without_source
 from s3dest_dagster.commit.states import change_state, reached_state
 from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.sources.airbyte.states import GivenState, read_states
-from s3dest_dagster.stream import Scope, StreamId, Sync
+from s3dest_dagster.stream import Scope, StreamId
 
-_ATTEMPT_BYTES = 4
 _STDIN = "-"
 
 
@@ -193,14 +192,13 @@ def _apply(session: Session, changes: Sequence[_Change], verb: str, now: datetim
 
 def _commit(change: _Change, verb: str, now: datetime | None) -> str | None:
     """Commits a change and returns the state before it, in the spelling of given states."""
-    attempt = os.urandom(_ATTEMPT_BYTES).hex()
-    moment = now or datetime.now(UTC)
+    sync, attempt = commit_without_source(f"state-{verb}", now or datetime.now(UTC), os.urandom)
     before = change_state(
         change.selection.bucket,
         change.selection.destination,
         change.scope,
         change.state,
-        Sync(f"state-{verb}-{attempt}", moment, str(uuid4())),
+        sync,
         attempt=attempt,
         clock=(lambda: now) if now is not None else None,
     )

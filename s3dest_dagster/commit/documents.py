@@ -7,16 +7,19 @@ Must not know: what a document of one kind means.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 from urllib.parse import quote, unquote
+from uuid import UUID
 
 import msgspec
 
 from s3dest_dagster.errors import ManifestError
 from s3dest_dagster.keys import encode_name, literal_root_of, manifest_root_in, scope_root, stream_root
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, StreamId
+from s3dest_dagster.stream import Scope, StreamId, Sync
 
 FORMAT_VERSION = 1
 """The version that is written. A reader refuses a newer version and ignores unknown fields of the same version."""
@@ -64,6 +67,23 @@ def segment_name(sync_id: str, attempt: str, number: int = 0) -> str:
     """
     first = f"{quote(sync_id, safe='').replace('~', '%7E').replace('.', '%2E')}.{attempt}"
     return f"{first}-{number}" if number else first
+
+
+def new_attempt(entropy: Callable[[int], bytes]) -> str:
+    """The random text that identifies an attempt."""
+    return entropy(4).hex()
+
+
+def commit_without_source(kind: str, now: datetime, entropy: Callable[[int], bytes]) -> tuple[Sync, str]:
+    """The sync and the attempt of a commit that reads no source, such as `retire-0a1b2c3d`.
+
+    Args:
+        kind: What the commit does, in ASCII.
+        now: The time of the commit.
+        entropy: Returns that many random bytes.
+    """
+    attempt = new_attempt(entropy)
+    return Sync(f"{kind}-{attempt}", now, str(UUID(bytes=entropy(16), version=4))), attempt
 
 
 def sync_of(name: str) -> str:

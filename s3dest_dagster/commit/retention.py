@@ -5,21 +5,19 @@ The key of a partition says how old it is, if it is a date or begins with one. M
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
+from s3dest_dagster.commit.documents import commit_without_source
 from s3dest_dagster.commit.retirement import ScopeContent, content_of, retire
 from s3dest_dagster.commit.scopes import scopes
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, StreamId, Sync
+from s3dest_dagster.stream import Scope, StreamId
 
 _DATE = re.compile(r"(\d{4})-(\d{2})(?:-(\d{2})(?:[-T ]\d{2}(:?\d{2}){0,2}\S*)?)?", re.ASCII)
 _BETWEEN_DIMENSIONS = "|"
-_ATTEMPT_BYTES = 4
 
 
 def partition_start(key: str) -> datetime | None:
@@ -45,19 +43,14 @@ def expired_partitions(
 
 
 def expire_partitions(
-    bucket: Bucket, destination: S3Destination, stream: StreamId, now: datetime
+    bucket: Bucket, destination: S3Destination, stream: StreamId, now: datetime, entropy: Callable[[int], bytes]
 ) -> list[ScopeContent]:
     """Retires the partitions that `expired_partitions` yields, each by a commit of its own. Returns what they held."""
-    return [
-        _retire(bucket, destination, content.scope, now)
-        for content in expired_partitions(bucket, destination, stream, now)
-    ]
-
-
-def _retire(bucket: Bucket, destination: S3Destination, scope: Scope, now: datetime) -> ScopeContent:
-    attempt = os.urandom(_ATTEMPT_BYTES).hex()
-    sync = Sync(f"expire-{attempt}", now, str(uuid4()))
-    return retire(bucket, destination, scope, sync, attempt=attempt, clock=lambda: now)
+    retired = []
+    for content in expired_partitions(bucket, destination, stream, now):
+        sync, attempt = commit_without_source("expire", now, entropy)
+        retired.append(retire(bucket, destination, content.scope, sync, attempt=attempt, clock=lambda: now))
+    return retired
 
 
 def _is_older(scope: Scope, oldest: datetime) -> bool:

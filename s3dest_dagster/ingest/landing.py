@@ -39,7 +39,7 @@ from s3dest_dagster.batch import (
     StreamStatus,
 )
 from s3dest_dagster.columns.non_finite import finite_batch, split_batch
-from s3dest_dagster.commit.documents import segment_key, sync_mark_key
+from s3dest_dagster.commit.documents import new_attempt, segment_key, sync_mark_key
 from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.commit.registry import RegistryEntry, owner_of
 from s3dest_dagster.commit.retention import expire_partitions
@@ -56,7 +56,6 @@ from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.stream import Scope, Stream, Sync
 
 _logger = logger("ingest")
-_ATTEMPT_BYTES = 4
 _FINITE_AT_ONCE = 256
 """The number of records that are staged together after their NaN and infinite numbers have become null."""
 
@@ -115,7 +114,7 @@ class Landing:
             target.destination,
             self.scope,
             sync,
-            attempt=target.entropy(_ATTEMPT_BYTES).hex(),
+            attempt=new_attempt(target.entropy),
             clock=target.server_clock,
             registry_entry=registry_entry,
             owner=owner_of(stream, target.destination, asset),
@@ -316,7 +315,11 @@ class Landing:
         stream = self._commit.commit_log.scope.stream
         try:
             retired = expire_partitions(
-                self._target.bucket, self._target.destination, stream, self._target.server_clock()
+                self._target.bucket,
+                self._target.destination,
+                stream,
+                self._target.server_clock(),
+                self._target.entropy,
             )
         except (CommitError, StorageError) as error:
             _logger.warning("%s: expired partitions could not be retired: %s", stream, error)

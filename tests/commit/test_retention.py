@@ -4,6 +4,7 @@ sweep."""
 from __future__ import annotations
 
 import contextlib
+import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -72,7 +73,7 @@ def test_a_landing_retires_expired_partitions_at_most_once_a_day(moto_s3: S3Serv
 def test_nothing_expires_by_default(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket())
     land_at(moto_s3, settings, START, "1999-01-01", 1)
-    assert expire_partitions(moto_s3.open(settings), settings, USERS, START) == []
+    assert expire_partitions(moto_s3.open(settings), settings, USERS, START, os.urandom) == []
 
 
 @pytest.mark.timeout(240)
@@ -85,10 +86,10 @@ def test_a_failure_at_any_call_leaves_each_partition_as_a_whole(moto_s3: S3Serve
         for number, partition in enumerate(("2025-01-01", "2025-01-02", "2026-01-05")):
             land_at(moto_s3, settings, START, partition, number)
         with contextlib.suppress(S3DestError):
-            expire_partitions(Bucket(client, settings.s3_bucket_name), settings, USERS, START)
+            expire_partitions(Bucket(client, settings.s3_bucket_name), settings, USERS, START, os.urandom)
         for scope in scopes(bucket, settings.template, {USERS}):
             assert recover(bucket, settings.template, scope).ok
         assert held(bucket, settings) >= {"2026-01-05"}
-        expire_partitions(bucket, settings, USERS, START)
+        expire_partitions(bucket, settings, USERS, START, os.urandom)
         assert held(bucket, settings) == {"2026-01-05"}, client.failed
         assert list(expired_partitions(bucket, settings, USERS, START)) == []
