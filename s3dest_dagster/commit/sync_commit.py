@@ -81,7 +81,8 @@ class SyncCommit:
         self._destination = destination
         self._scope = scope
         self.attempt = attempt
-        self._clock = clock
+        self.clock = clock
+        """Returns the server's time."""
         self.registry_entry = registry_entry or check_entries(bucket, destination, [landed.stream], [owner])[0]
         self.commit_log = CommitLog.of(bucket, destination.template, landed, self.registry_entry.own_prefixes)
         self._seen = begin(self.commit_log, clock)
@@ -152,11 +153,11 @@ class SyncCommit:
         # Must hold before anything is visible: no other stream holds the keys, the registry knows owner and template.
         keys = [item.key for item in segment.objects]
         refuse_held_keys(self._bucket, self._destination.template, self.commit_log.scope, keys)
-        self.swept += self._enter_registry(self._clock(), segment)
+        self.swept += self._enter_registry(self.clock(), segment)
         # The head that decides the segment no longer lists the retired objects that are deleted here.
-        head = expire_retired(self.commit_log, self._seen, self._clock())
+        head = expire_retired(self.commit_log, self._seen, self.clock())
         # Puts the segment, decides it, completes its uploads, deletes what it replaces, and moves the head.
-        self._seen = commit(self.commit_log, replace(self._seen, head=head), segment, self._clock, on_decided)
+        self._seen = commit(self.commit_log, replace(self._seen, head=head), segment, self.clock, on_decided)
         self.segments.append(segment)
 
     def check_newest(self, segment: Segment) -> None:

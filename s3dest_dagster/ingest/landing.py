@@ -2,7 +2,7 @@
 
 This module defines the order of a sync; other modules do the work. This is the path of a record:
 
-1. `Landing.append` receives the source's items one by one, and `FieldFilter.apply` takes out private fields.
+1. `Landing.append` receives the source's items one by one, and `Intake.append` takes out private fields.
    `SyncWriter.append` creates the stream's encoder from the first batch, and `SegmentWriter.append` counts the batch.
 2. `EncodeQueue.append` has the batch encoded (`Encoder.encode`), on another thread if that helps.
 3. `RollingObjectWriter.append` writes the encoded batch into the open object, whose key comes from
@@ -18,46 +18,34 @@ where records come from.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from types import TracebackType
 
-import numpy as np
-
 from s3dest_dagster.batch import (
-    ArrowBatch,
     BadRecord,
     Batch,
-    FiniteRecord,
-    JsonBatch,
     Lineage,
     SourceItem,
     State,
     StreamBatch,
     StreamStatus,
 )
-from s3dest_dagster.columns.non_finite import finite_batch, split_batch
-from s3dest_dagster.commit.documents import new_attempt, segment_key, sync_mark_key
+from s3dest_dagster.commit.documents import new_attempt
 from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.commit.registry import RegistryEntry, owner_of
-from s3dest_dagster.commit.retention import expire_partitions
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit
-from s3dest_dagster.errors import CommitError, StorageError
+from s3dest_dagster.errors import StorageError
 from s3dest_dagster.ingest.field_filter import FieldFilter
-from s3dest_dagster.ingest.receipt import Progress, Receipt, left_beside_sentence, receipt_of, receipt_of_mark
+from s3dest_dagster.ingest.intake import Intake
+from s3dest_dagster.ingest.publishing import Publisher
+from s3dest_dagster.ingest.receipt import Progress, Receipt
 from s3dest_dagster.ingest.segment_writer import SyncWriter
 from s3dest_dagster.ingest.target import Target
-from s3dest_dagster.printable import amount, logger
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.stream import Scope, Stream, Sync
-
-_logger = logger("ingest")
-_FINITE_AT_ONCE = 256
-"""The number of records that are staged together after their NaN and infinite numbers have become null."""
 
 
 class Landing:
@@ -106,8 +94,6 @@ class Landing:
         """Whether the source has mentioned the stream, even if only to say that it has no records."""
         self._target = target
         self._fields = FieldFilter(stream, target.destination.hash_key)
-        self._on_batch = on_batch
-        self._on_progress = on_progress
         self._on_checkpoint = on_checkpoint
         self._commit = SyncCommit(
             target.bucket,
@@ -122,12 +108,15 @@ class Landing:
         if self._fields.hash_key_id is not None:
             self._commit.use_hash_key(self._fields.hash_key_id)
         landed = self._fields.stream
+        self._publisher = Publisher(target.bucket, target.destination, self._commit, self.scope, target.entropy)
         self._writer = SyncWriter(target, landed, self.scope, sync, self._commit, keys_distinct=keys_distinct)
+        self._intake = Intake(
+            target.destination, self._fields, self._writer, on_batch=on_batch, on_progress=on_progress
+        )
         self._schedule = CheckpointSchedule(target.destination, stream, self.scope, target.clock())
         self._state: State | None = None
         self._origin: Lineage | None = None
         self._staged: Segment | None = None
-        self._finite: list[FiniteRecord] = []
 
     @property
     def stream(self) -> Stream:
@@ -175,60 +164,14 @@ class Landing:
     def append_batch(self, batch: Batch) -> None:
         """Stages the next records. Also raises what encoding or uploading an earlier batch raised."""
         self.mentioned = True
-        if self.recorded or not batch.num_rows:
-            return
-        self._append_finite()
-        self._stage_batch(batch)
-
-    def _stage_batch(self, batch: Batch) -> None:
-        batch = self._fields.apply(batch)
-        if isinstance(batch, ArrowBatch) and self._target.destination.searches_arrow:
-            batch = self._searched(batch)
-        if not batch.num_rows:
-            return
-        self._writer.append(batch)
-        if self._on_batch is not None:
-            self._on_batch(batch)
-        if self._on_progress is not None:
-            self._on_progress(self._writer.progress)
+        if not self.recorded and batch.num_rows:
+            self._intake.append(batch)
 
     def reject(self, bad: BadRecord) -> None:
-        """Quarantines a line that is not a record, or raises RecordError, depending on `on_bad_record`.
-
-        A record with NaN or infinite numbers may also land without them, depending on `on_non_finite`.
-        """
+        """Quarantines a line that is not a record, or raises RecordError (see `Intake.reject`)."""
         self.mentioned = True
         if not self.recorded:
-            if bad.finite is not None and self._target.destination.non_finite_policy == "null":
-                self._finite.append(bad.finite)
-                if len(self._finite) == _FINITE_AT_ONCE:
-                    self._append_finite()
-                return
-            self._reject(bad)
-
-    def _reject(self, bad: BadRecord) -> None:
-        self._writer.segment.reject(bad.without_text() if self.hides_fields else bad)
-
-    def _append_finite(self) -> None:
-        """Stages the records whose NaN and infinite numbers have become null."""
-        if not self._finite:
-            return
-        records, self._finite = self._finite, []
-        raws = [each.raw for each in records]
-        times = np.array([each.emitted_at for each in records], np.int64)
-        self._writer.segment.count_non_finite(Counter(name for each in records for name in each.fields))
-        self._stage_batch(JsonBatch(raws, times, sum(map(len, raws))))
-
-    def _searched(self, batch: ArrowBatch) -> ArrowBatch:
-        """The batch without NaN and infinite numbers, or without the rows that have some."""
-        if self._target.destination.non_finite_policy == "null":
-            finite, counts = finite_batch(batch)
-            self._writer.segment.count_non_finite(counts)
-            return finite
-        split = split_batch(batch)
-        for bad in split.bad:
-            self._reject(bad)
-        return split.finite
+            self._intake.reject(bad)
 
     def advance_state(self, state: State, *, checkpoint: bool = True) -> bool:
         """Notes the state that covers the records so far. The newest state is committed with them.
@@ -240,7 +183,7 @@ class Landing:
             Whether a checkpoint was published. The method raises what `commit` raises; earlier checkpoints stay.
         """
         self.mentioned = True
-        self._append_finite()
+        self._intake.flush()
         segment = self._writer.segment
         is_news = segment.read > 0 or self._state is None or self._state.state != state.state
         self._state = state
@@ -264,14 +207,8 @@ class Landing:
         """Publishes everything atomically. An error before the decision leaves the bucket unchanged."""
         self.stage()
         if self._staged is None:
-            return self._recorded_receipt()
-        left_beside = tuple(self._commit.left_beside)
-        self._publish(self._staged)
-        self._expire_partitions()
-        if left_beside:
-            _logger.warning("%s", left_beside_sentence(self._commit.commit_log.scope, left_beside))
-        receipt = self._receipt(self._commit.segments, swept=self._commit.swept)
-        return replace(receipt, left_beside=left_beside)
+            return self._publisher.recorded_receipt()
+        return self._publisher.publish_last(self._staged, on_decided=self._writer.segment.mark_decided)
 
     def abort(self) -> None:
         """Abandons the sync: every upload is aborted, and nothing becomes visible. Does nothing after `commit`."""
@@ -294,51 +231,15 @@ class Landing:
     def _publish_checkpoint(self) -> None:
         """Publishes the records so far with the state that they reach. The sync continues with a new segment."""
         segment = self._finish_segment(complete=False)
-        self._publish(segment)
+        self._commit.publish(segment, on_decided=self._writer.segment.mark_decided)
         self._writer.start_segment()
         self._commit.check_newest(segment)
         if self._on_checkpoint is not None:
-            self._on_checkpoint(self._receipt([segment]))
+            self._on_checkpoint(self._publisher.receipt([segment]))
 
     def _finish_segment(self, *, complete: bool) -> Segment:
-        self._append_finite()
-        self._writer.segment.add_tally(self._fields.pop_tally())
+        self._intake.flush()
         return self._writer.finish(complete=complete, mentioned=self.mentioned, state=self._state, origin=self._origin)
-
-    def _publish(self, segment: Segment) -> None:
-        self._commit.publish(segment, on_decided=self._writer.segment.mark_decided)
-
-    def _expire_partitions(self) -> None:
-        """Retires the stream's expired partitions if that is due. The sync is published, whatever happens here."""
-        if not self._commit.is_sweep_due or not self._target.destination.expire_partitions_after:
-            return
-        stream = self._commit.commit_log.scope.stream
-        try:
-            retired = expire_partitions(
-                self._target.bucket,
-                self._target.destination,
-                stream,
-                self._target.server_clock(),
-                self._target.entropy,
-            )
-        except (CommitError, StorageError) as error:
-            _logger.warning("%s: expired partitions could not be retired: %s", stream, error)
-            return
-        if retired:
-            _logger.info("%s: %s retired, the first is %s", stream, amount(len(retired), "partition"), retired[0].scope)
-
-    def _recorded_receipt(self) -> Receipt:
-        """The receipt of a sync that was already complete: from its segments, or from its mark if they are gone."""
-        entry, commit_log = self._commit.recorded, self._commit.commit_log
-        assert entry is not None, "a sync that is not recorded is staged"
-        if segments := commit_log.remaining_segments_of_sync(entry.segment):
-            return self._receipt(segments, repeated=True)
-        mark = self._target.bucket.uri(sync_mark_key(commit_log.root, entry.id))
-        return receipt_of_mark(entry, self.scope, mark)
-
-    def _receipt(self, segments: Sequence[Segment], *, repeated: bool = False, swept: int = 0) -> Receipt:
-        manifest = self._target.bucket.uri(segment_key(self._commit.commit_log.root, segments[-1].name))
-        return receipt_of(segments, self.scope, manifest, repeated=repeated, swept=swept)
 
 
 class CheckpointSchedule:

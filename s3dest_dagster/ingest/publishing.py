@@ -1,0 +1,85 @@
+"""The end of a sync: publishes its segment, does what is due for its stream, and makes its receipt.
+
+A landing and the commit of an order end here. Must not know: how the segment was staged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from s3dest_dagster.commit.documents import segment_key, sync_mark_key
+from s3dest_dagster.commit.retention import expire_partitions
+from s3dest_dagster.commit.segment import Segment
+from s3dest_dagster.commit.sync_commit import SyncCommit
+from s3dest_dagster.errors import CommitError, StorageError
+from s3dest_dagster.ingest.receipt import Receipt, left_beside_sentence, receipt_of, receipt_of_mark
+from s3dest_dagster.ingest.target import Entropy
+from s3dest_dagster.printable import amount, logger
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope
+
+_logger = logger("ingest")
+
+
+class Publisher:
+    """Publishes the segments of one sync, and makes their receipts.
+
+    Args:
+        bucket: The bucket.
+        destination: The settings that the stream lands with.
+        commit: The commit of the sync.
+        scope: The scope, with its stream's name as in the source.
+        entropy: Returns random bytes.
+    """
+
+    def __init__(
+        self, bucket: Bucket, destination: S3Destination, commit: SyncCommit, scope: Scope, entropy: Entropy
+    ) -> None:
+        self._bucket = bucket
+        self._destination = destination
+        self._commit = commit
+        self._scope = scope
+        self._entropy = entropy
+
+    def publish_last(self, segment: Segment, *, on_decided: Callable[[], None]) -> Receipt:
+        """Publishes the sync's last segment. Returns the receipt of the whole sync.
+
+        An error before the decision leaves the bucket unchanged. `on_decided` is that of `SyncCommit.publish`, and so
+        are the errors.
+        """
+        left_beside = tuple(self._commit.left_beside)
+        self._commit.publish(segment, on_decided=on_decided)
+        self._expire_partitions()
+        if left_beside:
+            _logger.warning("%s", left_beside_sentence(self._commit.commit_log.scope, left_beside))
+        receipt = self.receipt(self._commit.segments, swept=self._commit.swept)
+        return replace(receipt, left_beside=left_beside)
+
+    def recorded_receipt(self) -> Receipt:
+        """The receipt of a sync that was already complete: from its segments, or from its mark if they are gone."""
+        entry, commit_log = self._commit.recorded, self._commit.commit_log
+        assert entry is not None, "a sync that is not recorded is staged"
+        if segments := commit_log.remaining_segments_of_sync(entry.segment):
+            return self.receipt(segments, repeated=True)
+        return receipt_of_mark(entry, self._scope, self._bucket.uri(sync_mark_key(commit_log.root, entry.id)))
+
+    def receipt(self, segments: Sequence[Segment], *, repeated: bool = False, swept: int = 0) -> Receipt:
+        """The receipt of these segments of the sync, oldest first."""
+        manifest = self._bucket.uri(segment_key(self._commit.commit_log.root, segments[-1].name))
+        return receipt_of(segments, self._scope, manifest, repeated=repeated, swept=swept)
+
+    def _expire_partitions(self) -> None:
+        """Retires the stream's expired partitions if that is due. The sync is published, whatever happens here."""
+        if not self._commit.is_sweep_due or not self._destination.expire_partitions_after:
+            return
+        stream = self._commit.commit_log.scope.stream
+        try:
+            now = self._commit.clock()
+            retired = expire_partitions(self._bucket, self._destination, stream, now, self._entropy)
+        except (CommitError, StorageError) as error:
+            _logger.warning("%s: expired partitions could not be retired: %s", stream, error)
+            return
+        if retired:
+            _logger.info("%s: %s retired, the first is %s", stream, amount(len(retired), "partition"), retired[0].scope)
