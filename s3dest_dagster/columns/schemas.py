@@ -7,7 +7,7 @@ data.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -15,8 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from s3dest_dagster.columns.kinds import Kind, Layout
-from s3dest_dagster.columns.kinds.array import Array
+from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.settings.formats import EnvelopeName
@@ -132,44 +131,6 @@ def fingerprint(record: Record) -> str:
 def arrow_schema(record: Record, *, layout: Layout) -> pa.Schema:
     """The columns of a record level without the envelope. All are nullable, and the overflow map is last."""
     return pa.schema(list(record.arrow_type(layout)))
-
-
-FIELD_ID = b"PARQUET:field_id"
-"""The metadata key of an Arrow field's id in Parquet."""
-
-
-def with_field_ids(schema: pa.Schema, record: Record) -> pa.Schema:
-    """A schema of the record's columns with the ids of its fields at every level, as pyarrow writes them to Parquet.
-
-    Columns before those of the record, and the overflow, have no id.
-    """
-    before = len(schema) - len(record.fields) - 1
-    fields = list(schema)
-    fields[before:] = _with_ids(fields[before:], record)
-    return pa.schema(fields)
-
-
-def _with_ids(fields: Sequence[pa.Field], record: Record) -> list[pa.Field]:
-    """The fields of a record level, of which the last is the overflow."""
-    own = [
-        field.with_type(_type_with_ids(field.type, each.kind)).with_metadata({FIELD_ID: str(each.id)})
-        if each.id
-        else field
-        for field, each in zip(fields, record.fields, strict=False)
-    ]
-    return [*own, fields[-1]]
-
-
-def _type_with_ids(type_: pa.DataType, kind: Kind) -> pa.DataType:
-    if isinstance(kind, Record):
-        return pa.struct(_with_ids(list(type_), kind))
-    if isinstance(kind, Array):
-        return pa.list_(type_.value_field.with_type(_type_with_ids(type_.value_type, kind.item)))
-    if len(branches := kind.as_branches()) > 1 and pa.types.is_struct(type_):
-        members = zip(type_, branches, strict=False)  # a text beside a temporal kind has no branch
-        typed = [field.with_type(_type_with_ids(field.type, branch)) for field, branch in members]
-        return pa.struct([*typed, *list(type_)[len(typed) :]])
-    return type_
 
 
 def within_parquet(record: Record) -> Record:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from s3dest_dagster.batch import Batch
 from s3dest_dagster.columns.converter import RecordConverter
+from s3dest_dagster.columns.field_ids import with_field_ids
 from s3dest_dagster.columns.kinds import Kind, Layout
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Record
@@ -28,7 +29,6 @@ from s3dest_dagster.columns.schemas import (
     envelope_of,
     record_id_column,
     record_ids,
-    with_field_ids,
     within_parquet,
 )
 from s3dest_dagster.formats.compression import PARQUET_CODECS
@@ -95,7 +95,8 @@ class ParquetEncoder(Encoder):
         self._settings = settings
         self._converter = RecordConverter(record, layout=layout, on_mismatch=on_mismatch)
         self._has_envelope = bool(envelope_of(record).names)
-        self._schema = with_field_ids(pa.schema([*envelope_of(record).arrow, *self._converter.schema]), record)
+        schema = pa.schema([*envelope_of(record).arrow, *self._converter.schema])
+        self._schema = with_field_ids(schema, record, layout=layout) if settings.field_ids else schema
         self._metadata = {AVRO_SCHEMA_KEY: avro_schema_of_columns(record, layout), **PROLEPTIC_CALENDAR}
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:

@@ -376,6 +376,11 @@ class ParquetFormat(FormatSettings):
         'Members of fields of several types are named after the types; `"member"` uses the names of the connector.',
         default="named",
     )
+    field_ids: bool = setting(
+        "Whether every field has an id, by which readers find it. Iceberg maps columns by name only in files without "
+        "ids.",
+        default=True,
+    )
 
 
 # ---------------------------------------------------------------------- the table

@@ -34,6 +34,7 @@ OTHERS = [
         dictionary_page_size_kb=256,
         dictionary_encoding=False,
         union_layout="member",
+        field_ids=False,
     ),
 ]
 
