@@ -29,8 +29,8 @@ _MOST_COLUMNS = FIRST_DERIVED // _PER_COLUMN - 1
 """Parquet's ids have 31 bits, and Iceberg keeps the last 200 for itself."""
 _ITEM = 0
 _MEMBERS = {
-    word: slot
-    for slot, word in enumerate(
+    word: index
+    for index, word in enumerate(
         (
             "array",
             "boolean",
@@ -83,9 +83,9 @@ class _Column:
         self._number = number
         self._layout = layout
 
-    def numbered(self, field: pa.Field, depth: int, slot: int) -> pa.Field:
+    def numbered(self, field: pa.Field, depth: int, index: int) -> pa.Field:
         """The field with the id of this position, which is so many lists within the column."""
-        offset = depth * _PER_DEPTH + slot
+        offset = depth * _PER_DEPTH + index
         if self._number > _MOST_COLUMNS or offset >= _PER_COLUMN:
             return field
         return _with_id(field, FIRST_DERIVED + self._number * _PER_COLUMN + offset)
