@@ -188,8 +188,7 @@ class _Comparison:
         )
 
     def _landed_record(self, record: Record) -> Record:
-        drops = self.rules.is_declared and self.rules.contract.undeclared_field is Verdict.DISCARD
-        return replace(record, fields=self._landed(record.fields), drops_undeclared=drops)
+        return replace(record, fields=self._landed(record.fields), drops_undeclared=self.rules.drops_undeclared)
 
     def _landed(self, fields: Iterable[Field]) -> tuple[Field, ...]:
         """The columns of one level that objects get."""

@@ -89,6 +89,11 @@ class EvolutionRules:
     contract: SchemaContract = field(default_factory=SchemaContract)
     """What each difference means. `evolve` applies `new_column`, `new_type` and `missing_column`."""
 
+    @property
+    def drops_undeclared(self) -> bool:
+        """Whether undeclared fields are counted and dropped, instead of kept in the overflow."""
+        return self.is_declared and self.contract.undeclared_field is Verdict.DISCARD
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evolution:

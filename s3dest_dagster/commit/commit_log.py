@@ -140,7 +140,7 @@ class CommitLog:
     def has_arrived(self, segment: Segment, item: SegmentObject) -> bool:
         """Whether an object of a segment exists as its sync wrote it.
 
-        It must have the right size, and the segment's name in its metadata. If the server does not keep metadata, the
+        It must have the right size, and the segment's mark in its metadata. If the server does not keep metadata, the
         ETag or the content decides, because an older object may have the same key and size.
         """
         found = self.bucket.head(item.key)
@@ -148,7 +148,7 @@ class CommitLog:
             return False
         name = found.metadata.get(SYNC_METADATA)
         if name is not None or not item.crc32:
-            return name in (None, segment.name)
+            return name in (None, segment.object_mark)
         if found.etag == item.etag:
             return True
         content = self.bucket.get(item.key)

@@ -82,10 +82,24 @@ class LandedSync:
     """Its objects."""
     quarantine: LandedObject | None
     """The object with the lines that were not records, or null."""
+    further_quarantines: tuple[LandedObject, ...] = ()
+    """Further objects with such lines, if several workers landed the sync."""
+    mark: str | None = None
+    """The text in the metadata of its objects, if that is not the segment's name: several workers landed the sync."""
 
     @property
     def sync_id(self) -> str:
         return sync_of(self.segment)
+
+    @property
+    def quarantines(self) -> tuple[LandedObject, ...]:
+        """All objects with lines that were not records."""
+        return self.further_quarantines if self.quarantine is None else (self.quarantine, *self.further_quarantines)
+
+    @property
+    def object_mark(self) -> str:
+        """The text in the metadata of its objects."""
+        return self.mark or self.segment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -261,6 +275,10 @@ class Segment:
     """The objects that it landed."""
     quarantine: SegmentObject | None
     """The object with the lines that were not records, or null."""
+    further_quarantines: tuple[SegmentObject, ...] = ()
+    """Further objects with such lines, if several workers landed the sync."""
+    mark: str | None = None
+    """The text in the metadata of its objects, if that is not the segment's name: several workers landed the sync."""
     counts: Counts
     """Counts of its records by outcome."""
     content_checksum: str | None = None
@@ -302,9 +320,19 @@ class Segment:
         return self.replaced.keys if self.replaced is not None else ()
 
     @property
+    def quarantines(self) -> tuple[SegmentObject, ...]:
+        """All objects with lines that were not records."""
+        return self.further_quarantines if self.quarantine is None else (self.quarantine, *self.further_quarantines)
+
+    @property
     def all_objects(self) -> tuple[SegmentObject, ...]:
-        """All objects that the publication completes: its objects and its quarantine."""
-        return self.objects if self.quarantine is None else (*self.objects, self.quarantine)
+        """All objects that the publication completes: its objects and its quarantines."""
+        return (*self.objects, *self.quarantines)
+
+    @property
+    def object_mark(self) -> str:
+        """The text in the metadata of its objects."""
+        return self.mark or self.name
 
     @property
     def upload_ids(self) -> set[str]:
@@ -319,6 +347,8 @@ class Segment:
             started_at=self.sync.started_at,
             objects=tuple(each.landed for each in self.objects),
             quarantine=self.quarantine.landed if self.quarantine is not None else None,
+            further_quarantines=tuple(each.landed for each in self.further_quarantines),
+            mark=self.mark,
         )
         return (*self.compaction.absorbs, own)
 

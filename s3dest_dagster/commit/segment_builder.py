@@ -69,6 +69,10 @@ class StagedSync:
     """Its staged objects."""
     quarantine: SegmentObject | None
     """Its staged quarantine."""
+    further_quarantines: tuple[SegmentObject, ...] = ()
+    """Further quarantines, if several workers staged it."""
+    mark: str | None = None
+    """The text in the metadata of its objects, if that is not the segment's name."""
     next_part_number: int
     """The lowest part number that is unused after it."""
     counts: Counts
@@ -149,6 +153,8 @@ def build_segment(staged: StagedSync, destination: S3Destination, commit_log: Co
         ),
         objects=staged.objects,
         quarantine=staged.quarantine,
+        further_quarantines=staged.further_quarantines,
+        mark=staged.mark,
         counts=staged.counts,
         content_checksum=staged.content_checksum,
         uploads_started_after=staged.uploads_started_after,
@@ -328,7 +334,7 @@ def compaction(segment: Segment, head: Head, newest: Segment) -> Compaction:
     """
     has_room = sum(len(sync.objects) for sync in newest.syncs) < FULL_SEGMENT
     if has_room and _same_columns(newest, segment):
-        absorbs = tuple(sync for sync in newest.syncs if sync.objects or sync.quarantine)
+        absorbs = tuple(sync for sync in newest.syncs if sync.objects or sync.quarantines)
         if absorbs:
             return replace(newest.compaction, absorbs=absorbs)
     levels = (level for level, names in enumerate(head.segments) if len(names) < FULL_LEVEL)

@@ -12,6 +12,7 @@ from uuid import UUID
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.errors import KeyCollisionError
 from s3dest_dagster.ingest.target import Target
+from s3dest_dagster.keys import RANDOM_BYTES_OF_A_PART, marked_part
 from s3dest_dagster.stream import Scope, Sync
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -26,15 +27,17 @@ class KeyAllocator:
     highest number that the head remembers, so that a key is never used again. `KeyTemplate.keys_recur` says when keys
     may recur nevertheless.
 
-    The constructor lists the prefix once, if the template has part numbers.
+    The constructor lists the prefix once, if the template has part numbers. If several workers land one sync, part ids
+    are UUIDs with the sync's mark, and nothing is listed.
 
     Args:
         scope: The scope to land, with its stream's name as it is in the bucket.
-        head: The scope's head.
+        head: The scope's head. None if there is a mark.
         extension: The extension of the objects, with its leading dot.
         replaces: Whether the sync replaces what its scope holds, so that it may overwrite its objects.
         keys_distinct: Whether the streams that share the template are known to have different keys
             (`KeyTemplate.check_streams`).
+        mark: The mark of the sync, if several workers land it (see `keys.part_marks`).
     """
 
     def __init__(
@@ -42,11 +45,12 @@ class KeyAllocator:
         target: Target,
         scope: Scope,
         sync: Sync,
-        head: Head,
+        head: Head | None,
         *,
         extension: str,
         replaces: bool,
         keys_distinct: bool,
+        mark: str = "",
     ) -> None:
         self._target = target
         self._sync = sync
@@ -62,9 +66,10 @@ class KeyAllocator:
         self._allocated: set[str] = set()
         self._last_time = target.clock() - _MILLISECOND
         self._counts = template.counts_parts
+        self._mark = mark
         self.next_part_number = 0
         """The first part number that the sync has not used."""
-        if self._counts:
+        if self._counts and head is not None:
             self._start_counting(head)
 
     def next_key(self) -> str:
@@ -103,6 +108,8 @@ class KeyAllocator:
         return 0 if self._template.changes_every_sync and is_later else head.next_part_number
 
     def _part_id(self) -> int | str:
+        if self._mark:
+            return marked_part(self._mark, self._target.entropy(RANDOM_BYTES_OF_A_PART))
         if self._template.counts_parts and not self._counts:
             return str(UUID(bytes=self._target.entropy(16), version=4))
         part, self.next_part_number = self.next_part_number, self.next_part_number + 1

@@ -206,7 +206,7 @@ def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repe
         earlier=_sum(earlier) if earlier else None,
         repeated=repeated,
         swept=swept,
-        quarantine=tuple(each.quarantine.key for each in segments if each.quarantine is not None),
+        quarantine=tuple(item.key for each in segments for item in each.quarantines),
     )
 
 

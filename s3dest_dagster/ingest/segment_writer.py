@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from io import RawIOBase
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.ipc
@@ -137,8 +137,23 @@ class SyncWriter:
         return RollingObjectWriter(self._target, self._keys, segment)
 
 
+class BatchSchema(Protocol):
+    """The columns of a segment's records."""
+
+    def in_final_form(self, encoded: EncodedBatch) -> EncodedBatch:
+        """A batch in the form in which it is written. Raises if it must not land."""
+
+
 class SegmentWriter:
-    """Stages and counts the content of one segment. The first batch creates the object writer."""
+    """Stages and counts the content of one segment. The first batch creates the object writer.
+
+    Args:
+        name: The name of the segment, or the mark of its sync.
+        quarantine: Receives its bad records.
+        schema: The columns of its records.
+        new_object_writer: Makes the object writer. Its argument is the name.
+        sums_content: Whether `content` is computed.
+    """
 
     def __init__(
         self,
@@ -146,8 +161,10 @@ class SegmentWriter:
         target: Target,
         scope: Scope,
         quarantine: Quarantine,
-        schema: StreamSchema,
+        schema: BatchSchema,
         new_object_writer: Callable[[str], RollingObjectWriter],
+        *,
+        sums_content: bool = True,
     ) -> None:
         self.name = name
         self.since: datetime | None = None
@@ -163,7 +180,7 @@ class SegmentWriter:
         self._queue = target.encoding.stream_queue(self._write)
         self._decided = False
         self._tally = Tally()
-        self._content = ContentChecksum()
+        self._content = ContentChecksum() if sums_content else None
         self._encoded_rows = 0
         self.read = 0
         """Records and bad records so far."""
@@ -186,9 +203,9 @@ class SegmentWriter:
         return self._objects.encoders if self._objects is not None else {}
 
     @property
-    def content(self) -> str:
-        """The checksum of the records so far (see `ContentChecksum`)."""
-        return self._content.text
+    def content(self) -> str | None:
+        """The checksum of the records so far (see `ContentChecksum`). None if it is not computed."""
+        return self._content.text if self._content is not None else None
 
     def append(self, batch: Batch, encoder: Encoder) -> None:
         """Stages the next records: counts them and submits them for encoding. `_write` writes them when it is their
@@ -198,7 +215,8 @@ class SegmentWriter:
         """
         self.read += batch.num_rows
         self.read_bytes += batch.nbytes
-        self._content.update(batch)
+        if self._content is not None:
+            self._content.update(batch)
         self._queue.append(encoder, batch, self._target.entropy(_ID_BYTES * batch.num_rows))
 
     def drain(self) -> None:

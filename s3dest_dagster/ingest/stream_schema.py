@@ -25,37 +25,19 @@ from s3dest_dagster.columns.merged_columns import WrittenColumns, has_column
 from s3dest_dagster.columns.schema_differences import (
     ColumnChange,
     Evolution,
-    EvolutionRules,
     refuse_new_stream,
-    refuse_undeclared,
 )
 from s3dest_dagster.columns.stream_columns import StreamColumns, records_in
 from s3dest_dagster.commit.registry import RegistryEntry, Reservation
-from s3dest_dagster.formats import Encoder, encoder, format_of
+from s3dest_dagster.formats import Encoder
 from s3dest_dagster.ingest.encode_queue import EncodedBatch
-from s3dest_dagster.settings.destination import NameStyle, S3Destination
-from s3dest_dagster.stream import Scope, Stream, StreamId
+from s3dest_dagster.ingest.encoding import Encoding, evolution_rules
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.stream import Scope, Stream
 
 _MOST_CHANGES = 50
 """How often one sync gets another encoder because of its records. Later new fields go to the overflow, so that a source
 whose every record has other fields does not make an object of each."""
-
-
-def evolution_rules(destination: S3Destination, stream: Stream, landed: StreamId) -> EvolutionRules:
-    """The rules by which a stream's columns follow its schema."""
-    format_ = format_of(destination.format)
-    is_declared = stream.json_schema is not None
-    return EvolutionRules(
-        stream=str(landed),
-        is_declared=is_declared,
-        is_typed=destination.format.is_typed,
-        keeps_unknown=is_declared and format_.has_null_columns,
-        keeps_missing=format_.has_fixed_positions,
-        name_style=destination.name_style,
-        allows_any_name=destination.format.allows_any_name,
-        contract=stream.settings.schema_contract or destination.contract,
-        rename={path.steps: name for path, name in stream.settings.rename.items()},
-    )
 
 
 def planned_columns(
@@ -117,7 +99,8 @@ class StreamSchema:
         self._registry_entry = registry_entry
         self._replaced = scope if replaces else None
         self._discarded: frozenset[str] = frozenset()
-        self._rules = evolution_rules(destination, stream, scope.stream)
+        self._encoding = Encoding(destination, stream, scope.stream)
+        self._rules = self._encoding.rules
         self._declared = stream.json_schema
         self._open_names: frozenset[str] = frozenset()
         self._growing_names: frozenset[str] = frozenset()
@@ -147,6 +130,17 @@ class StreamSchema:
             self._arrow_schema = batch.data.schema
         self._widen(_inferred_schema(batch), batch)
 
+    def declare(self) -> None:
+        """Reserves the columns of the declared schema, and makes their encoder, before there is any record.
+
+        Raises:
+            SchemaContractError: The stream's contract does not allow the columns.
+        """
+        assert self._declared is not None, "only a declared schema is known before the first batch"
+        if self._registry_entry.is_new:
+            refuse_new_stream(self._rules.stream, self._rules.contract)
+        self._use(self._declared, None)
+
     def in_final_form(self, encoded: EncodedBatch) -> EncodedBatch:
         """A batch in the form in which it is written: encoded again if the encoder was replaced in the meantime, or if
         its records show columns that the encoder lacks.
@@ -161,15 +155,16 @@ class StreamSchema:
             self._learn_from(encoded.batch)
             encoded = encoded.encoded_by(self.encoder)
             self._examined_names |= self._unexamined_names(encoded.encoded.tally)
-        if self._declared is not None:
-            undeclared = encoded.encoded.tally.undeclared
-            refuse_undeclared(self._rules.stream, self._rules.contract, undeclared, self._discarded)
-        if encoded.encoded.tally.overflowed and self._destination.on_type_mismatch == "fail":
-            self._new_encoder(self.encoder.record, may_overflow=False).encode(encoded.batch, encoded.entropy)
+        self._encoding.check(encoded, self.stream, self._discarded)
         self._registry_entry.note_big_integers(encoded.encoded.big_integers)
         return encoded
 
     # ------------------------------------------------------------------ steps
+
+    @property
+    def discarded(self) -> frozenset[str]:
+        """The new fields whose values count as undeclared, and that `undeclared_field: freeze` does not refuse."""
+        return self._discarded
 
     @property
     def _may_change(self) -> bool:
@@ -197,10 +192,10 @@ class StreamSchema:
         self.stream = replace(self.stream, json_schema=with_further_fields(self.stream.json_schema or {}, seen))
         self._use(seen, batch)
 
-    def _use(self, json_schema: Mapping[str, Any], batch: Batch) -> None:
+    def _use(self, json_schema: Mapping[str, Any], batch: Batch | None) -> None:
         """Makes the encoder for a schema, unless the columns stay the same. The columns are reserved then.
 
-        The decimals that may grow get the digits that the batch needs.
+        The decimals that may grow get the digits that the batch needs, if there is one.
         """
         rules = self._destination.type_rules
         proposed = record_type(json_schema, self.stream.name, self.stream.namespace, rules)
@@ -212,12 +207,12 @@ class StreamSchema:
         self._open_names = frozenset(_unknown_names(proposed))
         self._growing_names = frozenset(_growing_names(evolution.record))
         if self.encoder is None or self.encoder.record != evolution.record:
-            self.encoder = self._new_encoder(evolution.record)
+            self.encoder = self._encoding.encoder(self.stream, evolution.record)
             self._encoders.append(self.encoder)
 
-    def _grown(self, record: Record, batch: Batch) -> Record:
+    def _grown(self, record: Record, batch: Batch | None) -> Record:
         """The record type with the digits that the batch needs. Formats without types need none."""
-        return grown(record, batch) if self._rules.is_typed else record
+        return grown(record, batch) if self._rules.is_typed and batch is not None else record
 
     def _needs_digits(self, encoded: EncodedBatch) -> bool:
         """Whether decimals that may grow lack digits for the batch."""
@@ -226,7 +221,9 @@ class StreamSchema:
             return False
         return self._grown(self.encoder.record, encoded.batch) != self.encoder.record
 
-    def _reservation(self, proposed: Record, batch: Batch, retyped: set[int], known: StreamColumns) -> Reservation:
+    def _reservation(
+        self, proposed: Record, batch: Batch | None, retyped: set[int], known: StreamColumns
+    ) -> Reservation:
         retyped.clear()
         is_live = partial(self._is_live, retyped)
         evolution = evolve(known, proposed, self._rules, is_live=is_live)
@@ -248,16 +245,6 @@ class StreamSchema:
             retyped.add(column.id)
         return False
 
-    def _new_encoder(self, record: Record, *, may_overflow: bool = True) -> Encoder:
-        """The encoder for these columns. If the columns can change, values that do not fit are judged afterwards."""
-        return encoder(
-            self._destination.format,
-            self.stream,
-            record,
-            titles=_titles(record, self._rules),
-            on_mismatch="overflow" if may_overflow else self._destination.on_type_mismatch,
-        )
-
 
 def _is_live_column(live: Iterable[WrittenColumns], column: Field) -> bool:
     """Whether one of these objects has the column with a type."""
@@ -271,16 +258,6 @@ def _open_objects(record: Record, prefix: str = "") -> Iterator[str]:
             if not inner.fields:
                 yield prefix + field.source
             yield from _open_objects(inner, f"{prefix}{field.source}.")
-
-
-def _titles(record: Record, rules: EvolutionRules) -> dict[str, str]:
-    """The columns' names in a header that does not have the source's: those that the user gives, alone or by a style.
-
-    The connector's style is for formats that allow only some characters in names, and the source's names are kept
-    anyway.
-    """
-    named = rules.name_style in (NameStyle.SNAKE, NameStyle.LOWER)
-    return {each.source: each.name for each in record.fields if named or (each.source,) in rules.rename}
 
 
 def _unknown_names(record: Record, prefix: str = "") -> Iterator[str]:

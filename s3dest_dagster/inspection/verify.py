@@ -64,7 +64,7 @@ class _Entry:
 
     item: LandedObject
     name: str
-    """The name of the segment that must be in the object's metadata."""
+    """The text that must be in the object's metadata: the name of its segment, or the mark of its sync."""
     segment: Segment | None
     """The segment that says how to read it. None for quarantined lines."""
 
@@ -157,9 +157,9 @@ def _verified(bucket: Bucket, scope: Scope, segments: Sequence[Segment], *, deep
 def _entries(segment: Segment) -> Iterator[_Entry]:
     for sync in segment.syncs:
         for item in sync.objects:
-            yield _Entry(item, sync.segment, segment)
-        if sync.quarantine is not None:
-            yield _Entry(sync.quarantine, sync.segment, None)
+            yield _Entry(item, sync.object_mark, segment)
+        for item in sync.quarantines:
+            yield _Entry(item, sync.object_mark, None)
 
 
 def _compare(bucket: Bucket, entry: _Entry) -> _Comparison:
@@ -170,9 +170,7 @@ def _compare(bucket: Bucket, entry: _Entry) -> _Comparison:
     if found.size != item.bytes:
         return _Comparison(f"{uri} has {amount(found.size, 'byte')}; its manifest says {item.bytes:,}")
     if (segment := found.metadata.get(SYNC_METADATA, entry.name)) != entry.name:
-        return _Comparison(
-            f"{uri} was written anew: it says that it is of segment {segment}, and its manifest {entry.name}"
-        )
+        return _Comparison(f"{uri} was written anew: it says that it is of segment {segment}, and its manifest {entry.name}")
     if found.etag == item.etag:
         return _Comparison()
     if not item.etag or found.has_opaque_etag:
@@ -183,7 +181,7 @@ def _compare(bucket: Bucket, entry: _Entry) -> _Comparison:
 
 
 def _count_problem(segment: Segment) -> str:
-    counts, kept = segment.counts, segment.quarantine.rows if segment.quarantine is not None else 0
+    counts, kept = segment.counts, sum(each.rows for each in segment.quarantines)
     if counts.add_up(segment.rows, kept):
         return ""
     return (

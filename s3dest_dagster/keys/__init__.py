@@ -17,6 +17,11 @@ from s3dest_dagster.keys.names import may_share_key_name as may_share_key_name
 from s3dest_dagster.keys.names import sanitize_name as sanitize_name
 from s3dest_dagster.keys.names import scope_root as scope_root
 from s3dest_dagster.keys.names import stream_root as stream_root
+from s3dest_dagster.keys.part_marks import RANDOM_BYTES_OF_A_PART as RANDOM_BYTES_OF_A_PART
+from s3dest_dagster.keys.part_marks import mark_of as mark_of
+from s3dest_dagster.keys.part_marks import marked_part as marked_part
+from s3dest_dagster.keys.part_marks import sync_digest as sync_digest
+from s3dest_dagster.keys.part_marks import sync_mark as sync_mark
 from s3dest_dagster.keys.template import DEFAULT_PATH_FORMAT as DEFAULT_PATH_FORMAT
 from s3dest_dagster.keys.template import KeyTemplate as KeyTemplate
 from s3dest_dagster.keys.template import SyncKeys as SyncKeys

@@ -89,6 +89,11 @@ class Record(Kind):
         fields = tuple(replace(field, kind=kind) for field, kind in zip(self.fields, kinds, strict=True))
         return replace(self, fields=fields)
 
+    def dropping_undeclared(self) -> Record:
+        """The same record, in which undeclared fields of every level are counted and dropped."""
+        kinds = (field.kind.map_records(Record.dropping_undeclared) for field in self.fields)
+        return replace(self.with_kinds(kinds), drops_undeclared=True)
+
     def arrow_type(self, layout: Layout) -> pa.DataType:
         fields = [pa.field(field.name, field.position().arrow_type(layout)) for field in self.fields]
         return pa.struct([*fields, pa.field(OVERFLOW, OVERFLOW_TYPE)])

@@ -1,0 +1,117 @@
+"""How the batches of a stream become encoded, and which of them must not land: the part that no columns change.
+
+`StreamSchema` chooses the columns of a landing. `FixedSchema` has the columns that the driver of an order has chosen.
+Must not know: the registry, where columns are reserved.
+"""
+
+from __future__ import annotations
+
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.schema_differences import EvolutionRules, refuse_undeclared
+from s3dest_dagster.formats import Encoder, encoder, format_of
+from s3dest_dagster.ingest.encode_queue import EncodedBatch
+from s3dest_dagster.settings.destination import NameStyle, S3Destination
+from s3dest_dagster.stream import Stream, StreamId
+
+
+def evolution_rules(destination: S3Destination, stream: Stream, landed: StreamId) -> EvolutionRules:
+    """The rules by which a stream's columns follow its schema."""
+    format_ = format_of(destination.format)
+    is_declared = stream.json_schema is not None
+    return EvolutionRules(
+        stream=str(landed),
+        is_declared=is_declared,
+        is_typed=destination.format.is_typed,
+        keeps_unknown=is_declared and format_.has_null_columns,
+        keeps_missing=format_.has_fixed_positions,
+        name_style=destination.name_style,
+        allows_any_name=destination.format.allows_any_name,
+        contract=stream.settings.schema_contract or destination.contract,
+        rename={path.steps: name for path, name in stream.settings.rename.items()},
+    )
+
+
+class Encoding:
+    """Makes the encoders of a stream, and refuses batches that its settings do not let land.
+
+    Args:
+        destination: The settings that the stream lands with.
+        stream: The stream, with its name as in the source and its declared schema.
+        landed: The stream's name as it is in the bucket.
+    """
+
+    def __init__(self, destination: S3Destination, stream: Stream, landed: StreamId) -> None:
+        self.rules = evolution_rules(destination, stream, landed)
+        """The rules by which the stream's columns follow its schema."""
+        self._destination = destination
+
+    def encoder(self, stream: Stream, record: Record, *, may_overflow: bool = True) -> Encoder:
+        """The encoder for these columns. If the columns can change, values that do not fit are judged afterwards."""
+        return encoder(
+            self._destination.format,
+            stream,
+            record,
+            titles=_titles(record, self.rules),
+            on_mismatch="overflow" if may_overflow else self._destination.on_type_mismatch,
+        )
+
+    def check(self, encoded: EncodedBatch, stream: Stream, discarded: frozenset[str]) -> None:
+        """Checks a batch in its final form.
+
+        Args:
+            encoded: The batch.
+            stream: The stream, with the schema that it has by now.
+            discarded: `StreamSchema.discarded`.
+
+        Raises:
+            SchemaContractError: It has undeclared fields, and the contract freezes them.
+            RecordError: A value does not fit its column, and `on_type_mismatch` is "fail".
+        """
+        tally = encoded.encoded.tally
+        if self.rules.is_declared:
+            refuse_undeclared(self.rules.stream, self.rules.contract, tally.undeclared, discarded)
+        if tally.overflowed and self._destination.on_type_mismatch == "fail":
+            strict = self.encoder(stream, encoded.encoder.record, may_overflow=False)
+            strict.encode(encoded.batch, encoded.entropy)
+
+
+class FixedSchema:
+    """The columns of a sync that never change while it runs.
+
+    Values that have no column, or do not fit theirs, go to the overflow column, as under any declared schema.
+
+    Args:
+        destination: The settings that the stream lands with.
+        stream: The stream as it lands, with its declared schema.
+        landed: The stream's name as it is in the bucket.
+        record: The columns, as the driver has reserved them.
+        discarded: `StreamSchema.discarded` of the driver.
+    """
+
+    def __init__(
+        self, destination: S3Destination, stream: Stream, landed: StreamId, record: Record, discarded: frozenset[str]
+    ) -> None:
+        self._encoding = Encoding(destination, stream, landed)
+        self._stream = stream
+        self._discarded = discarded
+        columns = record.dropping_undeclared() if self._encoding.rules.drops_undeclared else record
+        self.encoder = self._encoding.encoder(stream, columns)
+        """The encoder of all batches."""
+        self.big_integers: frozenset[int] = frozenset()
+        """The ids of the columns in which integers were seen that no double holds."""
+
+    def in_final_form(self, encoded: EncodedBatch) -> EncodedBatch:
+        """The batch as it is. Raises as `Encoding.check` does."""
+        self._encoding.check(encoded, self._stream, self._discarded)
+        self.big_integers |= encoded.encoded.big_integers
+        return encoded
+
+
+def _titles(record: Record, rules: EvolutionRules) -> dict[str, str]:
+    """The columns' names in a header that does not have the source's: those that the user gives, alone or by a style.
+
+    The connector's style is for formats that allow only some characters in names, and the source's names are kept
+    anyway.
+    """
+    named = rules.name_style in (NameStyle.SNAKE, NameStyle.LOWER)
+    return {each.source: each.name for each in record.fields if named or (each.source,) in rules.rename}
