@@ -6,7 +6,7 @@ as it is. Must not know: records, how a rule is applied to them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -192,25 +192,61 @@ def _target(root: Mapping[str, Any], definition: Mapping[str, Any]) -> Mapping[s
 
 
 def left_out_paths(schema: Any, selected: Any) -> tuple[FieldPath, ...]:
-    """The paths of properties that a schema has and another one, made from it, leaves out, at any depth.
+    """The paths of properties that a schema has and another one, made from it, leaves out, at any depth, also behind
+    references and in combinations.
 
     An object that the other one declares without properties, and a list without items, are selected as a whole.
     """
-    return tuple(_left_out(FieldPath(()), schema, selected))
-
-
-def _left_out(path: FieldPath, schema: Any, selected: Any) -> Iterator[FieldPath]:
     if not isinstance(schema, Mapping) or not isinstance(selected, Mapping):
-        return
-    known, left = schema.get("properties"), selected.get("properties")
-    if isinstance(known, Mapping) and isinstance(left, Mapping):
-        for name, inner in known.items():
-            if name in left:
-                yield from _left_out(path / name, inner, left[name])
-            else:
-                yield path / name
-    if path.steps and "items" in selected:
-        yield from _left_out(path / ITEMS, schema.get("items"), selected["items"])
+        return ()
+    return tuple(_LeftOut(schema, selected).paths(FieldPath(()), [schema], [selected], ()))
+
+
+class _LeftOut:
+    """Compares a schema with another one, made from it."""
+
+    def __init__(self, schema: Mapping[str, Any], selected: Mapping[str, Any]) -> None:
+        self._schema = schema
+        self._selected = selected
+
+    def paths(
+        self, path: FieldPath, known: Sequence[Any], left: Sequence[Any], enclosing: tuple[int, ...]
+    ) -> Iterator[FieldPath]:
+        """Yields the paths below one, which has these definitions in the two schemas."""
+        known, left = _branches(self._schema, known), _branches(self._selected, left)
+        if any(id(each) in enclosing for each in known):
+            return  # the definition contains itself
+        enclosing = (*enclosing, *map(id, known))
+        kept = _properties(left)
+        if kept is not None:
+            for name, definitions in (_properties(known) or {}).items():
+                if name in kept:
+                    yield from self.paths(path / name, definitions, kept[name], enclosing)
+                else:
+                    yield path / name
+        items = _items(left)
+        if path.steps and items:
+            yield from self.paths(path / ITEMS, _items(known), items, enclosing)
+
+
+def _properties(branches: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]] | None:
+    """The definitions of each property in any of these branches. None if none has properties."""
+    found: dict[str, list[Any]] | None = None
+    for branch in branches:
+        if isinstance(properties := branch.get("properties"), Mapping):
+            found = {} if found is None else found
+            for name, definition in properties.items():
+                found.setdefault(name, []).append(definition)
+    return found
+
+
+def _items(branches: Iterable[Mapping[str, Any]]) -> list[Any]:
+    """The definitions of the items in any of these branches."""
+    found: list[Any] = []
+    for branch in branches:
+        items = branch.get("items")
+        found += items if isinstance(items, list | tuple) else [] if items is None else [items]
+    return found
 
 
 def hidden_fields(stream: Stream) -> dict[str, tuple[str, ...]]:

@@ -275,7 +275,7 @@ def test_include_leaves_out_the_other_properties():
     schema = selected_stream(stream).json_schema
     assert schema is not None
     assert list(schema["properties"]) == ["id", "p"]
-    assert hidden_fields(stream) == {"excluded": ("mail", "l", "any")}
+    assert hidden_fields(stream) == {"excluded": ("mail", "p.b", "l", "any")}
 
 
 def test_hidden_fields_are_named_by_what_happens_to_them():

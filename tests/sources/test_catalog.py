@@ -217,6 +217,40 @@ def test_properties_that_only_the_discovered_catalog_has_are_deselected():
     assert stream.selection.hides(stream.deselected[0]) == "deselected"
 
 
+PERSON = {"type": "object", "properties": {"name": {}, "phone": {}}}
+PART = {"type": "object", "properties": {"name": {}}}
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow"),
+    [
+        ({"anyOf": [PERSON, {"type": "null"}]}, {"anyOf": [PART, {"type": "null"}]}),
+        ({"oneOf": [{"type": "string"}, {"allOf": [PERSON]}]}, {"oneOf": [{"type": "string"}, {"allOf": [PART]}]}),
+        ({"$ref": "#/definitions/person"}, {"$ref": "#/definitions/person"}),
+        ({"$ref": "#/definitions/person"}, PART),
+    ],
+    ids=["anyOf", "oneOf", "reference", "reference that is resolved"],
+)
+def test_properties_are_deselected_behind_references_and_in_combinations(wide, narrow):
+    schemas = (
+        {"properties": {"p": definition, "ps": {"items": [definition]}}, "definitions": {"person": person}}
+        for definition, person in ((wide, PERSON), (narrow, PART))
+    )
+    discovered, chosen = ({**USERS, "json_schema": schema} for schema in schemas)
+    (stream,) = read_catalog(configured(chosen), {"streams": [discovered]}).streams
+    assert list(map(str, stream.deselected)) == ["p.phone", "ps[].phone"]
+
+
+def test_a_schema_that_contains_itself_is_compared_once():
+    def of(*names: str) -> dict:
+        person = {"properties": {**dict.fromkeys(names, {}), "friend": {"$ref": "#/definitions/person"}}}
+        return {"properties": {"person": {"$ref": "#/definitions/person"}}, "definitions": {"person": person}}
+
+    discovered, chosen = {**USERS, "json_schema": of("a", "b")}, {**USERS, "json_schema": of("a")}
+    (stream,) = read_catalog(configured(chosen), {"streams": [discovered]}).streams
+    assert list(map(str, stream.deselected)) == ["person.b"]
+
+
 def test_nothing_is_deselected_without_a_discovered_catalog_or_in_a_stream_that_it_lacks():
     other = {"streams": [{"name": "users", "json_schema": WIDE}]}
     for discovered in (None, other):
