@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
+from enum import Enum
 from typing import TYPE_CHECKING, AnyStr
 
 import msgspec
@@ -33,6 +35,31 @@ FieldPath = tuple[str | None, ...]
 """The names from the root to a field, and None for the items of a list."""
 
 
+class ValueType(Enum):
+    """A type that a source's values have and that JSON lacks."""
+
+    DECIMAL = "decimal"
+    FLOAT = "float"
+    """A number of 32 bits."""
+    DATE = "date"
+    TIME = "time"
+    TIMESTAMP = "timestamp"
+    LOCAL_TIMESTAMP = "local_timestamp"
+    """A moment without a zone."""
+    BYTES = "bytes"
+
+
+ValueTypes = frozenset[tuple[FieldPath, ValueType]]
+"""The types of fields, each of which has one at most."""
+
+
+def common_types(types: Iterable[ValueTypes]) -> ValueTypes:
+    """The types of fields that no other of these gives another type."""
+    found = frozenset[tuple[FieldPath, ValueType]]().union(*types)
+    counts = Counter(path for path, _ in found)
+    return frozenset(each for each in found if counts[each[0]] == 1)
+
+
 @dataclass(frozen=True, slots=True)
 class JsonBatch:
     """Records as the JSON texts that the source wrote."""
@@ -43,8 +70,8 @@ class JsonBatch:
     """Milliseconds since 1970, one for each record."""
     nbytes: int
     """Total length of the texts."""
-    decimals: frozenset[FieldPath] = frozenset()
-    """The fields whose numbers the source had as decimals, not as floats or integers, as far as it says so."""
+    types: ValueTypes = frozenset()
+    """The fields whose values had a type that JSON lacks, as far as the source says so."""
 
     @property
     def num_rows(self) -> int:
@@ -88,6 +115,8 @@ class FiniteRecord:
     emitted_at: int
     fields: tuple[str, ...]
     """The dotted name of the field of every such number. Items of a list are `name[]`."""
+    types: ValueTypes = frozenset()
+    """As in a `JsonBatch`."""
 
 
 @dataclass(frozen=True, slots=True)

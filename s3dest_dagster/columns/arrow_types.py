@@ -91,15 +91,44 @@ def integers(column: pa.Array) -> pa.Array:
 def iso_texts(column: pa.Array) -> pa.Array:
     """The ISO 8601 texts of dates, times or timestamps that are all within range.
 
-    Timestamps with a zone are in UTC with "Z"; those without one have none. A date64 that is not at midnight becomes a
-    date and time.
+    Timestamps with a zone are in UTC with "Z"; those without one have none. Seconds have no digits after the point if
+    these are all zero, else six, or nine for nanoseconds, as in the texts of Python's values. A date64 that is not at
+    midnight becomes a date and time.
     """
     if pt.is_date64(column.type):
         return _texts_of_date64(column)
-    if not pt.is_timestamp(column.type):
+    if not pt.is_timestamp(column.type) and not pt.is_time(column.type):
         return column.cast(pa.string())
-    utc = column if column.type.tz is None else column.cast(pa.timestamp(column.type.unit, "UTC"))
-    return pc.replace_substring(utc.cast(pa.string()), " ", "T")
+    if pt.is_time(column.type):
+        return _texts_in_units(column, pa.time32("s"), pa.time64("us"))
+    zone = None if column.type.tz is None else "UTC"
+    utc = column.cast(pa.timestamp(column.type.unit, zone))
+    texts = _texts_in_units(utc, pa.timestamp("s", zone), pa.timestamp("us", zone))
+    return pc.replace_substring(texts, " ", "T")
+
+
+def _texts_in_units(column: pa.Array, seconds: pa.DataType, micros: pa.DataType) -> pa.Array:
+    """The texts of times or timestamps with the fewest groups of digits that hold them."""
+    unit = column.type.unit
+    if unit == "s":
+        return column.cast(pa.string())
+    whole = pc.fill_null(_is_multiple(column, _PER_SECOND[unit]), True)
+    if pc.all(whole).as_py():
+        return column.cast(seconds, safe=False).cast(pa.string())
+    if unit == "ns":
+        has_micros = pc.fill_null(_is_multiple(column, 1000), True)
+        in_micros = column.cast(micros, safe=False).cast(pa.string())
+        finer = in_micros if pc.all(has_micros).as_py() else pc.if_else(has_micros, in_micros, column.cast(pa.string()))
+    else:
+        finer = column.cast(micros).cast(pa.string())
+    return (
+        pc.if_else(whole, column.cast(seconds, safe=False).cast(pa.string()), finer) if pc.any(whole).as_py() else finer
+    )
+
+
+def _is_multiple(column: pa.Array, divisor: int) -> pa.Array:
+    numbers = integers(column)
+    return pc.equal(pc.multiply(pc.divide(numbers, divisor), divisor), numbers)
 
 
 def _texts_of_date64(column: pa.Array) -> pa.Array:

@@ -25,7 +25,7 @@ FIRST_DERIVED = 1 << 30
 """The ids from here on belong to fields that are no columns."""
 _PER_COLUMN = 1 << 11
 _PER_DEPTH = 1 << 5
-_MOST_COLUMNS = FIRST_DERIVED // _PER_COLUMN - 1
+_MOST_COLUMNS = FIRST_DERIVED // _PER_COLUMN - 2
 """Parquet's ids have 31 bits, and Iceberg keeps the last 200 for itself."""
 _ITEM = 0
 _MEMBERS = {

@@ -11,10 +11,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as pt
 
-from s3dest_dagster.batch import FieldPath
+from s3dest_dagster.batch import FieldPath, ValueType, ValueTypes
 from s3dest_dagster.columns.arrow_types import is_any_binary, is_any_list, is_any_string, is_document
 from s3dest_dagster.columns.binary_columns import as_list, as_object
 from s3dest_dagster.columns.decimals import KEYWORD, Digits, keyword_of
+from s3dest_dagster.columns.json_forms import has_form
 from s3dest_dagster.columns.kinds.number import integer, is_exact_double, nearest_double
 
 MAX_INFERRED_DEPTH = 50
@@ -26,6 +27,19 @@ _LONG = "integer beyond doubles"
 _DECIMAL = "number beyond doubles"
 _NULLABLE_STRING: dict[str, Any] = {"type": ["null", "string"]}
 _UNKNOWN: dict[str, Any] = {"type": "null"}
+_SCHEMAS: Mapping[ValueType, Mapping[str, Any]] = {
+    ValueType.FLOAT: {"type": "number", "airbyte_type": "float"},
+    ValueType.DATE: {**_NULLABLE_STRING, "format": "date"},
+    ValueType.TIME: {**_NULLABLE_STRING, "format": "time"},
+    ValueType.TIMESTAMP: {**_NULLABLE_STRING, "format": "date-time"},
+    ValueType.LOCAL_TIMESTAMP: {
+        **_NULLABLE_STRING,
+        "format": "date-time",
+        "airbyte_type": "timestamp_without_timezone",
+    },
+    ValueType.BYTES: {"$ref": "WellKnownTypes.json#/definitions/BinaryData"},
+}
+"""The schemas of values whose type JSON lacks, the same for records and for Arrow data."""
 
 
 def json_schema_of_arrow(schema: pa.Schema) -> dict[str, Any]:
@@ -37,7 +51,7 @@ def json_schema_of_arrow(schema: pa.Schema) -> dict[str, Any]:
     return _object_of((field.name, field.type) for field in schema)
 
 
-def json_schema_of_records(raws: Sequence[bytes], decimals: Iterable[FieldPath] = ()) -> dict[str, Any]:
+def json_schema_of_records(raws: Sequence[bytes], types: ValueTypes = frozenset()) -> dict[str, Any]:
     """The JSON schema of these records by the types of their values. Every field is nullable, in first-seen order.
 
     A field with integers and other numbers is a number. If neither an int64 nor a double holds all numbers of a field
@@ -47,13 +61,12 @@ def json_schema_of_records(raws: Sequence[bytes], decimals: Iterable[FieldPath] 
 
     Args:
         raws: The records.
-        decimals: The fields whose numbers are decimals in any case.
+        types: The fields whose values are decimals, dates and so on. If all values of a field can be of its type, it
+            has the schema that the same values have in Arrow.
     """
-    seen = _SeenTypes()
+    seen = _SeenTypes(dict(types))
     for raw in raws:
         seen.add(bytes(raw), 0)
-    for path in decimals:
-        seen.mark_decimal(path)
     return seen.object_schema()
 
 
@@ -94,37 +107,48 @@ def _with_seen_type(declared: Any, seen: Mapping[str, Any]) -> Any:
 
 
 class _SeenTypes:
-    """The types of the values at one position of a first batch."""
+    """The types of the values at one position of a first batch.
 
-    def __init__(self) -> None:
+    Args:
+        marked: The types that the source says this position and those below have.
+    """
+
+    def __init__(self, marked: Mapping[FieldPath, ValueType]) -> None:
         self.types: dict[str, None] = {}
         self.fields: dict[str, _SeenTypes] = {}
         self.items: _SeenTypes | None = None
+        self._marked = marked
+        self._type = marked.get(())
+        """The type of all values so far, if JSON lacks it."""
 
     def add(self, raw: bytes, depth: int) -> None:
         name = _json_type(raw)
         if depth > MAX_INFERRED_DEPTH and name in ("object", "array"):
             name = "string"
-        if name != "null":
-            self.types[name] = None
+        if name == "null":
+            return
+        self.types[name] = None
+        if self._type is ValueType.DECIMAL:
+            self.types[_DECIMAL] = None
+        elif self._type is not None and not has_form(raw, self._type):
+            self._type = None
         if name == "object":
             self._add_fields(raw, depth)
         elif name == "array":
-            self.items = self.items or _SeenTypes()
+            self.items = self.items or _SeenTypes(self._below(None))
             for item in as_list(raw):
                 self.items.add(bytes(item), depth + 1)
 
     def _add_fields(self, raw: bytes, depth: int) -> None:
         for name, value in as_object(raw).items():
-            if name in self.fields or len(self.fields) < MAX_INFERRED_FIELDS:
-                self.fields.setdefault(name, _SeenTypes()).add(bytes(value), depth + 1)
+            if name not in self.fields:
+                if len(self.fields) == MAX_INFERRED_FIELDS:
+                    continue
+                self.fields[name] = _SeenTypes(self._below(name))
+            self.fields[name].add(bytes(value), depth + 1)
 
-    def mark_decimal(self, path: FieldPath) -> None:
-        """Makes the numbers at a path below this position decimals. Does nothing if the path was not seen."""
-        if not path:
-            self.types[_DECIMAL] = None
-        elif (below := self.items if path[0] is None else self.fields.get(path[0])) is not None:
-            below.mark_decimal(path[1:])
+    def _below(self, step: str | None) -> Mapping[FieldPath, ValueType]:
+        return {path[1:]: type_ for path, type_ in self._marked.items() if path and path[0] == step}
 
     def object_schema(self) -> dict[str, Any]:
         return {"type": "object", "properties": {name: field.schema() for name, field in self.fields.items()}}
@@ -133,6 +157,8 @@ class _SeenTypes:
         types = _merged_types(self.types)
         if not types:
             return _UNKNOWN
+        if self._type is not None and self._type in _SCHEMAS:
+            return dict(_SCHEMAS[self._type])
         schema: dict[str, Any] = {"type": ["null", *types]}
         if _has_decimals(self.types):
             schema[KEYWORD] = {}
@@ -195,8 +221,6 @@ def _of_arrow(kind: pa.DataType) -> Mapping[str, Any]:
 def _of_arrow_scalar(kind: pa.DataType) -> Mapping[str, Any]:
     if pt.is_integer(kind) or pt.is_duration(kind):
         return {"type": ["null", "integer"]}
-    if pt.is_float32(kind) or pt.is_float16(kind):
-        return {"type": "number", "airbyte_type": "float"}
     if pt.is_float64(kind):
         return {"type": ["null", "number"]}
     if pt.is_decimal(kind):
@@ -205,12 +229,19 @@ def _of_arrow_scalar(kind: pa.DataType) -> Mapping[str, Any]:
     if pt.is_boolean(kind):
         return {"type": ["null", "boolean"]}
     if pt.is_null(kind):
-        return {"type": "null"}
+        return _UNKNOWN
+    type_ = _value_type(kind)
+    return _NULLABLE_STRING if type_ is None else _SCHEMAS[type_]
+
+
+def _value_type(kind: pa.DataType) -> ValueType | None:
+    """The type of a scalar Arrow type's values, if JSON lacks it."""
+    if pt.is_float32(kind) or pt.is_float16(kind):
+        return ValueType.FLOAT
     if pt.is_timestamp(kind):
-        naive = {"airbyte_type": "timestamp_without_timezone"} if kind.tz is None else {}
-        return {"type": ["null", "string"], "format": "date-time", **naive}
-    if pt.is_date(kind) or pt.is_time(kind):
-        return {"type": ["null", "string"], "format": "date" if pt.is_date(kind) else "time"}
-    if is_any_binary(kind):
-        return {"$ref": "WellKnownTypes.json#/definitions/BinaryData"}
-    return _NULLABLE_STRING
+        return ValueType.LOCAL_TIMESTAMP if kind.tz is None else ValueType.TIMESTAMP
+    if pt.is_date(kind):
+        return ValueType.DATE
+    if pt.is_time(kind):
+        return ValueType.TIME
+    return ValueType.BYTES if is_any_binary(kind) else None

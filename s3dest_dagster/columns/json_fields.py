@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 import msgspec
 from msgspec import Raw
 
-from s3dest_dagster.batch import JsonBatch
+from s3dest_dagster.batch import FieldPath, JsonBatch
 from s3dest_dagster.columns.binary_columns import as_list, as_object, pairs_of, size_of
 from s3dest_dagster.columns.field_rules import KEEP, Action, Leaf, Level, Node
 from s3dest_dagster.columns.hidden_values import MASK_JSON
@@ -47,7 +47,8 @@ class JsonFieldRules:
     def apply(self, batch: JsonBatch, counts: Counts) -> JsonBatch:
         """The batch as it lands. Raises RecordError if a text is not a JSON object; the error does not show it."""
         raws = [self._record(raw, counts) for raw in batch.raws]
-        return JsonBatch(raws, batch.emitted_at, sum(map(len, raws)))
+        types = frozenset(each for each in batch.types if _keeps(self._rules, each[0]))
+        return JsonBatch(raws, batch.emitted_at, sum(map(len, raws)), types)
 
     def _record(self, raw: bytes, counts: Counts) -> bytes:
         text = bytes(raw)
@@ -117,6 +118,16 @@ def all_members(text: bytes) -> Members:
     if size_of(members) + 1 == len(text):
         return members.items()
     return pairs_of(text)
+
+
+def _keeps(rules: Level, path: FieldPath) -> bool:
+    """Whether a field lands as it is."""
+    node: Node = rules
+    for step in path:
+        if not isinstance(node, Level):
+            break
+        node = node.items if step is None else node.member(step)
+    return node is KEEP
 
 
 def _marks(rules: Level) -> list[bytes]:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, FiniteRecord, JsonBatch
+from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, FiniteRecord, JsonBatch, common_types
 from s3dest_dagster.columns.non_finite import finite_batch, split_batch
 from s3dest_dagster.ingest.field_filter import FieldFilter
 from s3dest_dagster.ingest.receipt import Progress
@@ -95,7 +95,8 @@ class Intake:
         raws = [each.raw for each in records]
         times = np.array([each.emitted_at for each in records], np.int64)
         self._writer.segment.count_non_finite(Counter(name for each in records for name in each.fields))
-        self._pass_on(JsonBatch(raws, times, sum(map(len, raws))))
+        types = common_types(each.types for each in records)
+        self._pass_on(JsonBatch(raws, times, sum(map(len, raws)), types))
 
     def _pass_on(self, batch: Batch) -> None:
         batch = self._fields.apply(batch)

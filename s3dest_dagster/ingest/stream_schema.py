@@ -282,4 +282,4 @@ def _inferred_schema(batch: Batch) -> Mapping[str, Any]:
     """The JSON schema that the values of a batch show."""
     if isinstance(batch, ArrowBatch):
         return json_schema_of_arrow(batch.data.schema)
-    return json_schema_of_records(batch.raws, batch.decimals)
+    return json_schema_of_records(batch.raws, batch.types)

@@ -1,4 +1,4 @@
-"""The values within a Python record, and a form of a record that spells its NaN and infinite numbers.
+"""The values within a Python record, and forms of a record in which some of them are replaced.
 
 Must not know: batches, how a record is encoded.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -17,16 +18,18 @@ from msgspec import Raw
 
 _WORDS = (Raw(b"NaN"), Raw(b"Infinity"), Raw(b"-Infinity"))
 """What many programs write in JSON for NaN and infinities."""
+_DAY_S, _SECOND_US = 86_400, 1_000_000
 
 
 def children_of(value: Any) -> Iterator[tuple[str, Any]] | None:
-    """The nested values with their names. None for a value that has no nested values."""
+    """The nested values with the names that JSON has for them. None for a value that has no nested values."""
     if hasattr(value, "model_dump") and not isinstance(value, type):
         value = value.model_dump()
     if isinstance(value, Mapping):
         return ((str(key), child) for key, child in value.items())
     if isinstance(value, msgspec.Struct):
-        return ((name, getattr(value, name)) for name in value.__struct_fields__)
+        names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
+        return ((name, getattr(value, own)) for name, own in names)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return ((field.name, getattr(value, field.name)) for field in dataclasses.fields(value))
     if isinstance(value, list | tuple | set | frozenset | np.ndarray):
@@ -34,22 +37,46 @@ def children_of(value: Any) -> Iterator[tuple[str, Any]] | None:
     return None
 
 
+def is_missing(value: Any) -> bool:
+    """Whether the value is NaT of pandas or numpy, or NA of pandas, which are null in a frame. Pandas need not be
+    installed."""
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return bool(np.isnat(value))
+    if isinstance(value, datetime):
+        return value != value
+    return type(value).__name__ == "NAType" and type(value).__module__.partition(".")[0] == "pandas"
+
+
 def with_words(value: Any) -> Any:
     """The value with a word, which JSON does not have, in place of every NaN and infinite number."""
+    return _with_each(value, _as_word)
+
+
+def with_microseconds(value: Any) -> Any:
+    """The value with its number of microseconds in place of every `timedelta`."""
+    return _with_each(value, lambda each: microseconds(each) if type(each) is timedelta else each)
+
+
+def microseconds(value: timedelta) -> int:
+    """The duration in microseconds, exactly."""
+    return (value.days * _DAY_S + value.seconds) * _SECOND_US + value.microseconds
+
+
+def _as_word(value: Any) -> Any:
     if isinstance(value, Decimal) and not value.is_finite():
         return _WORDS[0] if value.is_nan() else _WORDS[1 if value > 0 else 2]
     if isinstance(value, float | np.floating) and not math.isfinite(value):
         return _WORDS[0] if value != value else _WORDS[1 if value > 0 else 2]
-    if isinstance(value, msgspec.Struct):
-        if value.__struct_config__.tag is not None:
-            raise TypeError("a struct with a tag is only written as a whole")
-        return {
-            name: with_words(getattr(value, own))
-            for own, name in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True)
-        }
+    return value
+
+
+def _with_each(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The value with `change` applied to every value in it that has no nested values."""
     children = children_of(value)
     if children is None:
-        return value
+        return change(value)
     if isinstance(value, list | tuple | set | frozenset | np.ndarray):
-        return [with_words(child) for _, child in children]
-    return {name: with_words(child) for name, child in children}
+        return [_with_each(child, change) for _, child in children]
+    members = {name: _with_each(child, change) for name, child in children}
+    config = value.__struct_config__ if isinstance(value, msgspec.Struct) else None
+    return members if config is None or config.tag is None else {config.tag_field: config.tag, **members}

@@ -1,30 +1,26 @@
 """Turns the records of Python code into batches: Python values, Arrow data from any library, and mixtures of them.
 
-A value is either written to JSON exactly or refused. No value becomes null or text because JSON cannot express it.
 Must not know: streams, connectors, Dagster.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, time
-from decimal import Decimal
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping
 from inspect import iscoroutine
 from typing import Any
-from uuid import UUID
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, BadRecord, Batch, FieldPath, FiniteRecord, JsonBatch
+from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, BadRecord, Batch, FiniteRecord, JsonBatch
 from s3dest_dagster.columns.arrow_extensions import by_meaning
 from s3dest_dagster.columns.non_finite import field_of, finite_text
 from s3dest_dagster.errors import RecordError
-from s3dest_dagster.sources.nested_values import children_of, with_words
+from s3dest_dagster.sources.nested_values import with_words
+from s3dest_dagster.sources.record_encoding import encode_records, encoded
+from s3dest_dagster.sources.value_types import CollectedTypes, types_of
 
 _MAX_RECORDS_PER_CALL = 256
 """Records encoded in one call: enough that the cost of the call hardly matters, few enough that large records do not
@@ -32,9 +28,11 @@ pile up."""
 
 
 _ALL_EXAMINED = 1024
-"""So many records are all searched for Decimals, which determine the types of a stream without a schema. Of later
-records, a sample is enough to find further fields."""
+"""So many records are all searched for dates, decimals and so on, which determine the types of a stream without a
+schema. Of later records, a sample is enough to find further fields."""
 _EXAMINED_EVERY = 16
+_EXAMINED_AT_ONCE = 128
+"""The first records are examined together, so that a text before a date of the same field is noticed."""
 
 
 def batches(records: Any, *, emitted_at: Callable[[], int]) -> Iterator[Batch]:
@@ -106,7 +104,8 @@ class _BatchBuilder:
         self._raws: list[bytes] = []
         self._bad: list[BadRecord] = []
         self._nbytes = 0
-        self._decimals: set[FieldPath] = set()
+        self._types = CollectedTypes()
+        self._examined: list[Any] = []
 
     @property
     def next_number(self) -> int:
@@ -132,7 +131,8 @@ class _BatchBuilder:
     def _build(self) -> JsonBatch:
         """The batch of all encoded records; the next batch starts empty."""
         emitted_at = np.full(len(self._raws), self._emitted_at(), np.int64)
-        batch = JsonBatch(self._raws, emitted_at, self._nbytes, frozenset(self._decimals))
+        self._collect_types()
+        batch = JsonBatch(self._raws, emitted_at, self._nbytes, self._types.types())
         self._raws, self._nbytes = [], 0
         return batch
 
@@ -142,7 +142,9 @@ class _BatchBuilder:
         except RecordError:
             raws = self._encode_one_by_one()
         examined = self._records if self._encoded < _ALL_EXAMINED else self._records[::_EXAMINED_EVERY]
-        self._decimals.update(path for record in examined for path in _decimal_paths(record))
+        self._examined += examined
+        if len(self._examined) >= _EXAMINED_AT_ONCE:
+            self._collect_types()
         nbytes = sum(map(len, raws))
         self._raws += raws
         self._nbytes += nbytes
@@ -152,6 +154,10 @@ class _BatchBuilder:
         # Record sizes vary. Encoding at most four times as many as last time limits the risk.
         fitting = TARGET_BATCH_BYTES * count // max(nbytes, 1)
         self._records_per_call = max(1, min(fitting, 4 * count, _MAX_RECORDS_PER_CALL))
+
+    def _collect_types(self) -> None:
+        self._types.add(self._examined)
+        self._examined = []
 
     def _encode_one_by_one(self) -> list[bytes]:
         """The texts of the records without NaN and infinite numbers. The others become bad records."""
@@ -196,6 +202,7 @@ def arrow_batches(data: Any, *, emitted_at: Callable[[], int]) -> Iterator[Arrow
 def _record_batches(data: Any) -> Iterator[pa.RecordBatch]:
     if isinstance(data, pa.RecordBatch):
         return iter([data])
+    _refuse_python_objects(data)
     try:
         if hasattr(data, "__arrow_c_stream__"):
             return iter(pa.RecordBatchReader.from_stream(data))
@@ -204,6 +211,18 @@ def _record_batches(data: Any) -> Iterator[pa.RecordBatch]:
         raise RecordError(
             f"{type(data).__name__} is Arrow data, but no table: {error}. Give a table or record batches."
         ) from None
+
+
+def _refuse_python_objects(data: Any) -> None:
+    """Raises RecordError for a Polars frame with Python objects, whose Arrow data are their addresses in memory."""
+    if not type(data).__module__.startswith("polars."):
+        return
+    objects = [name for name, dtype in getattr(data, "schema", {}).items() if str(dtype).startswith("Object")]
+    if objects:
+        raise RecordError(
+            f"Column {objects[0]!r} of a Polars frame holds Python objects, which Arrow data has no type for. Cast it "
+            "in the source, or give the rows as dicts (`frame.to_dicts()`)."
+        )
 
 
 def _without_views(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -242,47 +261,22 @@ def _viewless_values(type_: pa.DataType) -> pa.Field:
     return type_.value_field.with_type(_viewless(type_.value_type))
 
 
-# ---------------------------------------------------------------------- records as JSON
+# ---------------------------------------------------------------------- records
 
-_NOT_A_NUMBER = "it is not a finite number, which JSON has no word for. Use None for a missing value"
-_NOT_A_TIME = "it is NaT, which JSON has no word for. Use None for a missing value"
 _HINT = "Give each record as a mapping, a dataclass or a msgspec Struct"
-
-
-def encode_records(records: Sequence[Any], first_number: int) -> list[bytes]:
-    """Encodes the records in one call. Returns one JSON object per record.
-
-    Integers of any size and Decimals are written exactly, as numbers; instants, dates, times, UUIDs, pandas' Periods,
-    enums and bytes (base64) as texts; numpy scalars and arrays as the values that they hold. Raises RecordError, with
-    the record's number (`first_number` for the first) and the field, for NaN, infinities and whatever else JSON cannot
-    hold.
-    """
-    try:
-        texts = _encoder.encode_lines(records)
-    except Exception as error:
-        raise _find_error(records, first_number) or RecordError(
-            f"Records from {first_number:,} on cannot be written as JSON: {error}."
-        ) from None
-    if _may_hide_a_non_finite_number(texts, records) and (refusal := _find_error(records, first_number)) is not None:
-        raise refusal
-    raws = texts.split(b"\n")
-    raws.pop()
-    if len(raws) == len(records):
-        return raws
-    # Only pre-encoded JSON within a record (msgspec.Raw) can contain a line break.
-    return [msgspec.json.format(_encoder.encode(record), indent=-1) for record in records]
 
 
 def _non_finite_record(record: Any, error: RecordError, emitted_at: Callable[[], int]) -> BadRecord | None:
     """The bad record of a record that cannot be written; None if NaN and infinite numbers are not the only reason."""
     try:
-        raw = _encoder.encode(with_words(record))
+        raw = encoded(with_words(record))
     except Exception:
         return None
     text, paths = finite_text(raw)
     if not paths:
         return None
-    finite = FiniteRecord(msgspec.json.format(text, indent=-1), emitted_at(), tuple(map(field_of, paths)))
+    fields = tuple(map(field_of, paths))
+    finite = FiniteRecord(msgspec.json.format(text, indent=-1), emitted_at(), fields, types_of([record]))
     return BadRecord(None, raw, error.message.removesuffix("."), finite=finite)
 
 
@@ -311,130 +305,3 @@ def is_single_record(value: Any) -> bool:
     return (
         isinstance(value, Mapping | msgspec.Struct) or dataclasses.is_dataclass(value) or hasattr(value, "model_dump")
     )
-
-
-def _convert(value: Any) -> Any:
-    """Converts a value that msgspec does not know to one that it can encode. Raises TypeError if there is none."""
-    if isinstance(value, np.ndarray):
-        return list(value)
-    if isinstance(value, np.datetime64 | datetime) and value != value:
-        raise ValueError(_NOT_A_TIME)
-    for kind, convert in _CONVERSIONS.items():
-        if isinstance(value, kind):
-            return convert(value)
-    if _is_period(value):
-        return str(value)
-    if isinstance(value, np.timedelta64):  # its `item` is a bare number for some units
-        raise TypeError("a numpy.timedelta64 has no place in JSON. Use datetime.timedelta")
-    if isinstance(value, np.generic) and not isinstance(item := value.item(), np.generic):
-        return _convert(item) if isinstance(item, float) else item
-    if hasattr(value, "model_dump"):
-        return value.model_dump()
-    raise TypeError(f"a {type(value).__name__} has no place in JSON")
-
-
-def _is_period(value: Any) -> bool:
-    """Whether the value is a Period of pandas, which need not be installed."""
-    return type(value).__name__ == "Period" and type(value).__module__.partition(".")[0] == "pandas"
-
-
-_NO_DECIMALS = frozenset({str, int, float, bool, type(None), bytes, date, datetime, time, UUID})
-"""Types of values that neither are Decimals nor hold any."""
-
-
-def _decimal_paths(value: Any, path: FieldPath = ()) -> Iterator[FieldPath]:
-    """Yields the paths of the Decimals in a value."""
-    if isinstance(value, Decimal):
-        yield path
-    elif isinstance(value, Mapping):
-        if not _NO_DECIMALS.issuperset(map(type, value.values())):
-            for name, inner in value.items():
-                yield from _decimal_paths(inner, (*path, str(name)))
-    elif isinstance(value, list | tuple | set | frozenset):
-        if not _NO_DECIMALS.issuperset(map(type, value)):
-            yield from {below for inner in value for below in _decimal_paths(inner, (*path, None))}
-    elif type(value) not in _NO_DECIMALS and (children := children_of(value)) is not None:
-        for name, inner in children:
-            yield from _decimal_paths(inner, (*path, None if name.startswith("[") else name))
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError(_NOT_A_NUMBER)
-    return float(value)
-
-
-# For subclasses, since msgspec accepts only the exact types. A text keeps the nanoseconds of numpy and pandas.
-_CONVERSIONS: dict[type, Callable[[Any], Any]] = {
-    np.datetime64: str,
-    datetime: lambda value: value.isoformat(),
-    date: lambda value: value.isoformat(),
-    time: lambda value: value.isoformat(),
-    str: str,
-    int: int,
-    float: _finite,
-    Mapping: dict,
-}
-
-_encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_convert)
-_NON_FINITE = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]")
-_binary_encoder = msgspec.msgpack.Encoder(enc_hook=_convert)
-
-
-def _may_hide_a_non_finite_number(texts: bytes, records: Sequence[Any]) -> bool:
-    """Whether a null may have been a non-finite float, or a non-finite Decimal was written. False positives are rare.
-
-    msgspec writes a non-finite float as null. In MessagePack such a float begins with bytes that never occur in a text
-    and hardly ever in other numbers, so records with nulls, which are common, do not need a check of every value.
-    """
-    if b"NaN" in texts or b"Infinity" in texts:
-        return True
-    if b"null" not in texts:
-        return False
-    try:
-        packed = _binary_encoder.encode(records)
-    except (OverflowError, TypeError, ValueError):  # for instance for an integer of more than 64 bits
-        return True
-    return _NON_FINITE.search(packed) is not None
-
-
-def _find_error(records: Sequence[Any], first_number: int) -> RecordError | None:
-    """The error for the first value that cannot be written. None if all values can be written."""
-    for number, record in enumerate(records, first_number):
-        try:
-            found = _find_unwritable(record, "")
-        except RecursionError:
-            found = ("(any)", "the record is nested too deeply, or contains itself")
-        if found is not None:
-            return RecordError(f"Record {number:,}, field {found[0]}: {found[1]}.")
-    return None
-
-
-def _find_unwritable(value: Any, path: str) -> tuple[str, str] | None:
-    """The path of the first nested value that cannot be written, and the reason."""
-    children = children_of(value)
-    if children is None:
-        reason = _why_unwritable(value)
-        return None if reason is None else (path or "(the whole record)", reason)
-    for name, child in children:
-        inner = f"{path}{name}" if name.startswith("[") or not path else f"{path}.{name}"
-        if (found := _find_unwritable(child, inner)) is not None:
-            return found
-    # All values can be written, so only a key can be wrong.
-    reason = None if not isinstance(value, Mapping) else _why_unwritable(dict.fromkeys(value, 0))
-    return None if reason is None else (path or "(the whole record)", f"one of its names cannot be written: {reason}")
-
-
-def _why_unwritable(value: Any) -> str | None:
-    """Why a value without nested values cannot be written. None if it can be written."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return _NOT_A_NUMBER
-    if isinstance(value, Decimal) and not value.is_finite():
-        return _NOT_A_NUMBER
-    try:
-        _encoder.encode(value)
-    except UnicodeEncodeError:
-        return "the text has half of a surrogate pair, which UTF-8 cannot hold"
-    except Exception as error:
-        return str(error)
-    return None

@@ -7,9 +7,10 @@ from random import Random
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from columns.junk import Taste, json_schema, record
 
-from s3dest_dagster.batch import JsonBatch
+from s3dest_dagster.batch import JsonBatch, ValueType
 from s3dest_dagster.columns.converter import RecordConverter
 from s3dest_dagster.columns.inference import json_schema_of_arrow, json_schema_of_records
 from s3dest_dagster.columns.json_losses import has_repeated_name
@@ -65,11 +66,37 @@ def test_numbers_that_no_double_holds_are_decimals():
 
 def test_numbers_that_are_decimals_in_python_are_decimals():
     raws = [b'{"a":1.10,"b":{"c":[5,null]},"d":2}']
-    decimals = frozenset({("a",), ("b", "c", None), ("e",)})
+    decimals = frozenset((path, ValueType.DECIMAL) for path in [("a",), ("b", "c", None), ("e",)])
     schema = json_schema_of_records(raws, decimals)["properties"]
     assert schema["a"] == {"type": ["null", "number"], "x-decimal": {}}
     assert schema["b"]["properties"]["c"]["items"] == {"type": ["null", "number"], "x-decimal": {}}
     assert schema["d"] == {"type": ["null", "integer"]}
+
+
+@pytest.mark.parametrize(
+    ("type_", "fitting", "other"),
+    [
+        (ValueType.DATE, ['"2024-01-02"'], '"soon"'),
+        (ValueType.TIME, ['"03:04:05"', '"03:04:05.000120"'], '"3:04"'),
+        (ValueType.TIMESTAMP, ['"2024-01-02T03:04:05Z"', '"2024-01-02T03:04:05.1+02:00"'], '"2024-01-02T03:04:05"'),
+        (ValueType.LOCAL_TIMESTAMP, ['"2024-01-02T03:04:05"'], '"2024-01-02T03:04:05Z"'),
+        (ValueType.BYTES, ['""', '"AQ=="', '"AP8="'], '"AR=="'),
+        (ValueType.FLOAT, ["0.1", "1", "3.4028235e38", "1e-45"], "0.30000000000000004"),
+    ],
+    ids=str,
+)
+def test_values_have_their_type_in_python_if_all_can_be_of_it(type_, fitting, other):
+    types = frozenset({(("v", None), type_)})
+
+    def items(*texts):
+        raw = f'{{"v":[null,{",".join(texts)}]}}'.encode()
+        return json_schema_of_records([raw], types)["properties"]["v"]["items"]
+
+    column = {ValueType.DATE: pa.date32(), ValueType.TIME: pa.time64("us"), ValueType.BYTES: pa.binary()}
+    column |= {ValueType.TIMESTAMP: pa.timestamp("us", "UTC"), ValueType.LOCAL_TIMESTAMP: pa.timestamp("us")}
+    column |= {ValueType.FLOAT: pa.float32()}
+    assert items(*fitting) == json_schema_of_arrow(pa.schema({"v": column[type_]}))["properties"]["v"]
+    assert items(*fitting, other) == {"type": ["null", "number" if type_ is ValueType.FLOAT else "string"]}
 
 
 def test_no_records_produce_an_empty_schema():

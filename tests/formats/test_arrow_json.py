@@ -103,21 +103,32 @@ def _stored(number: int, kind: pa.DataType) -> pa.Array:
     ("kind", "first", "first_text", "last", "last_text"),
     [
         (pa.date32(), -719162, "0001-01-01", 2932896, "9999-12-31"),
-        (pa.date64(), -719162 * 86_400_000, "0001-01-01", 2932897 * 86_400_000 - 1, "9999-12-31T23:59:59.999"),
+        (pa.date64(), -719162 * 86_400_000, "0001-01-01", 2932897 * 86_400_000 - 1, "9999-12-31T23:59:59.999000"),
         (pa.timestamp("s"), -62135596800, "0001-01-01T00:00:00", 253402300799, "9999-12-31T23:59:59"),
         (pa.timestamp("s", BERLIN), -62135596800, "0001-01-01T00:00:00Z", 253402300799, "9999-12-31T23:59:59Z"),
-        (pa.timestamp("ms", "UTC"), -62135596800000, "0001-01-01T00:00:00.000Z", 253402300799999, ...),
-        (pa.timestamp("us", "UTC"), -62135596800000000, "0001-01-01T00:00:00.000000Z", 253402300799999999, ...),
+        (
+            pa.timestamp("ms", "UTC"),
+            -62135596800000,
+            "0001-01-01T00:00:00Z",
+            253402300799999,
+            "9999-12-31T23:59:59.999000Z",
+        ),
+        (
+            pa.timestamp("us", "UTC"),
+            -62135596800000000,
+            "0001-01-01T00:00:00Z",
+            253402300799999999,
+            "9999-12-31T23:59:59.999999Z",
+        ),
         (pa.time32("s"), 0, "00:00:00", 86399, "23:59:59"),
-        (pa.time32("ms"), 0, "00:00:00.000", 86399999, "23:59:59.999"),
-        (pa.time64("us"), 0, "00:00:00.000000", 86399999999, "23:59:59.999999"),
-        (pa.time64("ns"), 0, "00:00:00.000000000", 86399999999999, "23:59:59.999999999"),
+        (pa.time32("ms"), 0, "00:00:00", 86399999, "23:59:59.999000"),
+        (pa.time64("us"), 0, "00:00:00", 86399999999, "23:59:59.999999"),
+        (pa.time64("ns"), 0, "00:00:00", 86399999999999, "23:59:59.999999999"),
     ],
     ids=str,
 )
 def test_moments_within_the_bounds_have_a_text_and_others_are_refused(kind, first, first_text, last, last_text):
     assert _texts(x=_stored(first, kind))[1] == f'{{"x":"{first_text}"}}'.encode()
-    last_text = "9999-12-31T23:59:59.999999"[: 23 if last < 10**15 else 26] + "Z" if last_text is ... else last_text
     assert _texts(x=_stored(last, kind))[1] == f'{{"x":"{last_text}"}}'.encode()
     for number in (first - 1, last + 1, 2 ** (kind.bit_width - 1) - 1):
         with pytest.raises(RecordError, match=rf"Field 'x' is {number} as .* in record 2 of a batch"):
@@ -130,7 +141,19 @@ def test_nanoseconds_cannot_leave_the_range():
 
 def test_a_date64_that_is_not_at_midnight_keeps_its_time():
     days = pa.array([1609459200000, 1609462800001], pa.int64()).cast(pa.date64())
-    assert _texts(x=days) == [b'{"x":"2021-01-01"}', b'{"x":"2021-01-01T01:00:00.001"}']
+    assert _texts(x=days) == [b'{"x":"2021-01-01"}', b'{"x":"2021-01-01T01:00:00.001000"}']
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_seconds_have_no_fraction_or_six_digits_or_nine(unit):
+    moments = ["2024-01-02T03:04:05", None, "1969-12-31T23:59:59"]
+    moments += ["1969-12-31T23:59:59.120000"] if unit != "s" else []
+    moments += ["2024-01-02T03:04:05.000001"] if unit in ("us", "ns") else []
+    moments += ["2024-01-02T03:04:05.000000120"] if unit == "ns" else []
+    column = pa.array(moments).cast(pa.timestamp("ns")).cast(pa.timestamp(unit))
+    expected = [b'{"x":null}' if text is None else f'{{"x":"{text}"}}'.encode() for text in moments]
+    assert _texts(x=column) == expected
+    assert [text for row in range(len(moments)) for text in _texts(x=column.slice(row, 1))] == expected
 
 
 _BROKEN = pa.array([b"ok", b"\xff\xfe"]).view(pa.string())

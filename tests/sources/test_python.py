@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from s3dest_dagster.batch import ArrowBatch, JsonBatch
+from s3dest_dagster.batch import ArrowBatch, JsonBatch, ValueType
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.sources.python import batches
 
@@ -218,8 +218,7 @@ def test_nulls_and_texts_like_nan_are_accepted():
         ({"a": [1, {"b": 1 + 2j}]}, "a[1].b", "complex has no place in JSON"),
         ({"a": "\ud800"}, "a", "surrogate"),
         ({"a": {(1, 2): 1}}, "a", "one of its names"),
-        ({"a": np.datetime64("NaT")}, "a", "NaT"),
-        ({"a": np.timedelta64(1, "ns")}, "a", "timedelta"),
+        ({"a": np.timedelta64(1, "M")}, "a", "timedelta64 in 'M' has no fixed length"),
         ({"a": iter([])}, "a", "list_iterator"),
     ],
 )
@@ -426,10 +425,10 @@ def test_view_layouts_become_plain_at_any_depth_and_other_types_stay():
     assert made.data.to_pylist() == frame.to_dicts()
 
 
-def test_a_batch_names_the_fields_with_decimals() -> None:
+def test_a_batch_names_the_fields_with_types_that_json_lacks() -> None:
     records = [{"n": row, "x": 1.5} for row in range(2000)]
     records[3] |= {"price": Decimal("1.10"), "lines": [{"net": Decimal(1)}, {"net": 2}], "seen": {"at": None}}
     first, *_ = batches([*records, {"late": Decimal(1)}], emitted_at=lambda: 7)
-    assert first.decimals == {("price",), ("lines", None, "net")}
+    assert first.types == {(("price",), ValueType.DECIMAL), (("lines", None, "net"), ValueType.DECIMAL)}
     (batch,) = batches([{"n": 1, "x": 2.5, "s": ["a"], "o": {"b": None}}], emitted_at=lambda: 7)
-    assert not batch.decimals
+    assert not batch.types
