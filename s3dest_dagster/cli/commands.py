@@ -309,19 +309,38 @@ def sweep(session: Session, /, now: datetime | None, **options: str | None) -> i
 
 @s3dest.command()
 @click.argument("stream")
-@click.option("--to", "owner", required=True, metavar="OWNER", help="The new owner, such as an asset's key.")
+@click.option("--to", "owner", metavar="OWNER", help="The new owner, such as an asset's key.")
+@click.option("--to-stream", "target", metavar="STREAM", help="The new name, such as public.people.")
+@click.option("--yes", is_flag=True, help="Give the stream its new name. Without this option, only show what would go.")
 @_selection_options(partition=False)
+@_now
 @_json
 @_verbose
 @click.pass_obj
-def transfer(session: Session, /, stream: str, owner: str, **options: str | None) -> int:
-    """Give a stream, such as public.users, to a new owner.
+def transfer(
+    session: Session,
+    /,
+    stream: str,
+    owner: str | None,
+    target: str | None,
+    yes: bool,
+    now: datetime | None,
+    **options: str | None,
+) -> int:
+    """Give a stream, such as public.users, to a new owner, or everything that it holds to a new name.
 
-    From then on, every other owner is refused. A sync that is running still lands.
+    With --to, every other owner is refused from then on. A sync that is running still lands.
+
+    With --to-stream, objects, states, columns and owner go to the new name, which must hold nothing. The objects keep
+    their keys. Neither name lands before that is finished. If it is interrupted, run it again.
     """
-    from s3dest_dagster.cli import leftovers, targets
+    from s3dest_dagster.cli import targets, transfers
 
-    return leftovers.transfer(session.output, targets.SelectionOptions(**options), stream, owner)
+    selection = targets.SelectionOptions(**options)
+    if target is None:
+        return transfers.transfer_owner(session.output, selection, stream, owner)
+    request = transfers.RenameRequest(stream, target, owner, yes=yes)
+    return transfers.transfer_content(session, selection, request, now)
 
 
 @s3dest.command()

@@ -1,4 +1,4 @@
-"""`s3dest transfer` and `s3dest retire`: give a stream to a new owner, and take away what it left behind.
+"""`s3dest retire`: takes away what a stream, or one of its partitions, holds.
 
 Must not know: the command line.
 """
@@ -15,32 +15,12 @@ from s3dest_dagster.cli.output import Output, Session
 from s3dest_dagster.cli.targets import Selection, SelectionOptions, named_stream, selections
 from s3dest_dagster.commit.documents import commit_without_source
 from s3dest_dagster.commit.publication import Clock
-from s3dest_dagster.commit.registry_updates import transfer as transfer_stream
 from s3dest_dagster.commit.retirement import ScopeContent, content_of, restore, retired_scope
 from s3dest_dagster.commit.retirement import retire as retire_scope
 from s3dest_dagster.commit.scopes import scopes
 from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.printable import amount, size
 from s3dest_dagster.stream import Scope, StreamId
-
-
-def transfer(output: Output, options: SelectionOptions, name: str, owner: str) -> int:
-    """Gives a stream to a new owner."""
-    if not owner:
-        raise SettingsError("--to is empty. Name the new owner, such as an asset's key.", setting="owner")
-    selection, stream = named_stream(selections(output, options), name)
-    registry = transfer_stream(selection.bucket, selection.destination, stream, owner)
-    before = registry.owner if registry is not None else None
-    if output.json:
-        output.show_json({**_stream_json(stream), "changed": before != owner, "before": before, "owner": owner})
-    elif before == owner:
-        output.show(f"{stream}: it belongs to {owner} already")
-    else:
-        output.show(f"{stream}: belongs to {owner}; before: {before or 'nobody'}")
-    return 0
-
-
-# ---------------------------------------------------------------------- retire
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +100,6 @@ def _carry_out(selection: Selection, scope: Scope, now: datetime | None, *, undo
 
 def _line(step: _Step, request: RetireRequest) -> str:
     content = step.content
-    parts = [amount(content.objects, "object"), amount(content.rows, "row"), size(content.bytes)]
-    parts += ["its state"] if content.has_state else []
     verb = {
         (False, False): "would be retired",
         (False, True): "retired",
@@ -129,7 +107,7 @@ def _line(step: _Step, request: RetireRequest) -> str:
         (True, True): "brought back",
     }[request.undo, request.yes]
     kept = f"; kept until {step.until.isoformat(timespec='seconds')}" if step.until and not request.yes else ""
-    return f"{content.scope}: {', '.join(parts)} {verb}{kept}"
+    return f"{content_text(content)} {verb}{kept}"
 
 
 def _sum_up(output: Output, stream: StreamId, steps: Sequence[_Step], request: RetireRequest) -> None:
@@ -142,18 +120,32 @@ def _sum_up(output: Output, stream: StreamId, steps: Sequence[_Step], request: R
 
 
 def _step_json(step: _Step, request: RetireRequest) -> dict[str, Any]:
-    content = step.content
     return {
-        **_stream_json(content.scope.stream),
-        "partition": content.scope.partition,
-        "objects": content.objects,
-        "rows": content.rows,
-        "bytes": content.bytes,
-        "state": content.has_state,
+        **content_json(step.content),
         "kept_until": step.until.isoformat() if step.until is not None else None,
         "done": request.yes,
     }
 
 
-def _stream_json(stream: StreamId) -> dict[str, Any]:
+def content_text(content: ScopeContent) -> str:
+    """The content in one line, without what becomes of it."""
+    parts = [amount(content.objects, "object"), amount(content.rows, "row"), size(content.bytes)]
+    parts += ["its state"] if content.has_state else []
+    return f"{content.scope}: {', '.join(parts)}"
+
+
+def content_json(content: ScopeContent) -> dict[str, Any]:
+    """The content as JSON."""
+    return {
+        **stream_json(content.scope.stream),
+        "partition": content.scope.partition,
+        "objects": content.objects,
+        "rows": content.rows,
+        "bytes": content.bytes,
+        "state": content.has_state,
+    }
+
+
+def stream_json(stream: StreamId) -> dict[str, Any]:
+    """The stream's names as JSON."""
     return {"stream": stream.name, "namespace": stream.namespace}

@@ -190,6 +190,33 @@ def named_stream(selected: Sequence[Selection], name: str) -> tuple[Selection, S
     raise SettingsError(f"No stream {name!r} has landed here. {did_you_mean(name, known)}", setting="stream")
 
 
+def stream_called(name: str, like: StreamId, prefix: str) -> StreamId:
+    """The stream that does not exist yet and is shown under this name, under its name in the bucket.
+
+    A dot ends the namespace: that of another stream if the name begins with it, otherwise the text before the first
+    dot.
+
+    Args:
+        name: The name, such as public.users.
+        like: The other stream.
+        prefix: The destination's `stream_prefix`.
+
+    Raises:
+        SettingsError: It has no name.
+    """
+    if like.namespace and name.startswith(f"{like.namespace}."):
+        stream = StreamId(like.namespace, name.removeprefix(f"{like.namespace}."))
+    elif "." in name:
+        namespace, _, rest = name.partition(".")
+        stream = StreamId(namespace or None, rest)
+    else:
+        stream = StreamId(None, name)
+    if not stream.name:
+        raise SettingsError(f"{name!r} names no stream. Name it like public.users.", setting="stream")
+    Scope(stream).check_unicode()
+    return stream.prefixed(prefix)
+
+
 def _meanings(name: str) -> Iterator[StreamId]:
     """The streams that may be shown under a name: namespaces and names may contain dots."""
     yield StreamId(None, name)

@@ -15,6 +15,7 @@ from s3dest_dagster.commit.documents import (
     FORMAT_VERSION,
     DocumentKind,
     ScopeLocation,
+    StreamLocation,
     head_key,
     location_of,
     misplaced,
@@ -78,6 +79,17 @@ class CommitLog:
         """The commit log of a scope that lands under this template's bucket path. See the class for the arguments."""
         return cls(bucket, scope_root(template.literal_root, scope), scope, own)
 
+    def of_stream(self, location: StreamLocation) -> CommitLog:
+        """The commit log of the same partition of another stream."""
+        scope = Scope(location.stream_id, self.scope.partition)
+        return CommitLog(self.bucket, scope_root(location.bucket_path, scope), scope)
+
+    def is_empty(self, head: Head) -> bool:
+        """Whether a head names nothing that a reader, a source or a publication needs."""
+        if head.pending_segment is not None or head.state_segment is not None:
+            return False
+        return not any(sync.objects or sync.quarantine for each in self.live_segments(head) for sync in each.syncs)
+
     @property
     def error_location(self) -> dict[str, str | None]:
         """The keyword arguments of an error that say where it happened."""
@@ -133,6 +145,8 @@ class CommitLog:
         if head.pending_segment is None:
             return self.live_segments(head)
         pending = self.read_segment(head.pending_segment)
+        if pending.given_to is not None:
+            return self.live_segments(head)
         if not all(in_parallel(lambda each: self.has_arrived(pending, each), pending.all_objects)):
             return self.live_segments(head)
         return self.live_segments(head.published(pending)) if not pending.replaces else [pending]
@@ -238,6 +252,13 @@ class CommitLog:
         if sync.id != sync_id:
             raise misplaced(self.bucket, key, f"the mark of sync {sync.id}")
         return sync, found[1]
+
+    def marks(self) -> Iterator[PublishedSync]:
+        """Yields the syncs that the head has forgotten."""
+        listed = self.bucket.list_objects(f"{self.root}syncs/")
+        for found in in_parallel(lambda each: SYNC_MARKS.read(self.bucket, self.root, each.key), listed):
+            if found is not None:
+                yield found[0].sync
 
     # ------------------------------------------------------------------ changing
 

@@ -139,15 +139,11 @@ class Head:
             segment: The pending segment.
             keep_until: The time until which replaced objects are kept. None if they are already deleted.
         """
-        syncs = (
-            *(each for each in self.recent_syncs if each.id != segment.sync_id),
-            PublishedSync(segment.sync_id, complete=segment.sync.complete, segment=segment.name),
-        )
         fingerprint = segment.schema.fingerprint
         return replace(
             self._without_pending(segment),
             segments=self._segments_with(segment),
-            recent_syncs=syncs[-REMEMBERED_SYNCS:],
+            recent_syncs=self._syncs_with(segment)[-REMEMBERED_SYNCS:],
             state_segment=self._state_with(segment),
             latest_schema=LatestSchema(fingerprint, segment.name) if fingerprint else self._schema_with(segment),
             retired=self._retired_with(segment, keep_until) if keep_until is not None else self.retired,
@@ -186,6 +182,40 @@ class Head:
             retired=tuple(kept),
         )
 
+    def given_away(self, segment: Segment) -> Head:
+        """This head once another stream has everything that it named."""
+        return replace(
+            self._without_pending(segment),
+            segments=(),
+            recent_syncs=self._syncs_with(segment)[-REMEMBERED_SYNCS:],
+            state_segment=None,
+            latest_schema=None,
+            retired=(),
+        )
+
+    def received(self, given: Head, segment: Segment) -> Head:
+        """This head of an empty scope once it has everything that another stream's head names.
+
+        Args:
+            given: The other head.
+            segment: The transfer. The head remembers it, so that nobody repeats it, but not as the last sync.
+        """
+        given_ids = {each.id for each in given.recent_syncs}
+        own = tuple(each for each in self.recent_syncs if each.id not in given_ids)
+        transfer = PublishedSync(segment.sync_id, complete=True, segment=segment.name)
+        syncs = (*own, *given.recent_syncs[:-1], transfer, *given.recent_syncs[-1:])
+        starts = [each for each in (self.latest_sync_start, given.latest_sync_start) if each is not None]
+        return replace(
+            self,
+            segments=given.segments,
+            next_part_number=max(self.next_part_number, given.next_part_number),
+            latest_sync_start=max(starts, default=None),
+            recent_syncs=syncs[-REMEMBERED_SYNCS:],
+            state_segment=given.state_segment,
+            latest_schema=given.latest_schema,
+            retired=tuple(sorted((*self.retired, *given.retired), key=lambda each: each.delete_after)),
+        )
+
     def rolled_back(self, segment: Segment, *, emptied: bool) -> Head:
         """This head once the pending segment is abandoned.
 
@@ -204,6 +234,12 @@ class Head:
             pending_segment=None,
             next_part_number=max(self.next_part_number, segment.next_part_number),
             latest_sync_start=max(started_at, self.latest_sync_start or started_at),
+        )
+
+    def _syncs_with(self, segment: Segment) -> tuple[PublishedSync, ...]:
+        return (
+            *(each for each in self.recent_syncs if each.id != segment.sync_id),
+            PublishedSync(segment.sync_id, complete=segment.sync.complete, segment=segment.name),
         )
 
     def _state_with(self, segment: Segment) -> str | None:

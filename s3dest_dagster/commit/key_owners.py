@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator
 
-from s3dest_dagster.commit.documents import registry_key
+from s3dest_dagster.commit.documents import StreamLocation, registry_key
 from s3dest_dagster.commit.registry_document import REGISTRIES
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream, stream_roots
 from s3dest_dagster.commit.segment import live_keys
@@ -43,10 +43,18 @@ def could_own(bucket: Bucket, root: str, keys: Collection[str]) -> bool:
     stream's templates are not known.
     """
     found = REGISTRIES.read(bucket, root, registry_key(root))
-    if found is None or found[0].recreated or any(key.startswith(root) for key in keys):
+    if found is None or found[0].recreated:
         return True
-    stream, templates = found[0].location.stream_id, [used.template for used in found[0].templates]
-    return any(each is None or any(map(each.matcher(stream).fullmatch, keys)) for each in templates)
+    registry = found[0]
+    roots = tuple(each.root for each in (registry.location, *registry.former_names))
+    if any(key.startswith(roots) for key in keys):
+        return True
+    templates = [used.template for used in registry.templates]
+    return any(
+        template is None or any(map(template.matcher(name).fullmatch, keys))
+        for template in templates
+        for name in registry.names
+    )
 
 
 def connector_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, own: set[str]) -> set[str]:
@@ -76,22 +84,49 @@ def unowned_keys(bucket: Bucket, prefix: str, pattern: re.Pattern[str], own: Col
     return unknown
 
 
-def refuse_held_keys(bucket: Bucket, template: KeyTemplate, scope: Scope, keys: Collection[str]) -> None:
+def refuse_held_keys(
+    bucket: Bucket,
+    template: KeyTemplate,
+    scope: Scope,
+    keys: Collection[str],
+    given_to: Collection[StreamLocation] = (),
+) -> None:
     """Checks that no other stream holds one of the keys under which `scope` is about to land.
 
     Sends no request if the template separates the stream from all others. Partitions of one stream are separated by
     their names or by tags. Only manifests under the template's own bucket path are read, because the identity's policy
-    may not reach further.
+    may not reach further. If keys recur, the streams to which this one gave its content are read, too: they may hold
+    keys with its name.
 
     Raises:
         KeyCollisionError: Another stream holds one of them.
     """
+    heirs = _heirs(bucket, given_to) if template.keys_recur else ()
+    _refuse_keys_of(bucket, scope, keys, (found for heir in heirs for found in scopes_of_stream(bucket, heir)))
     if template.keeps_apart(scope.stream):
         return
     roots = {root for key in keys for root in manifest_roots(key) if root.startswith(template.literal_root)}
     namesakes_of = scope.stream if template.shows_names(scope.stream) else None
     own = stream_root(template.literal_root, scope.stream)
-    for owner in possible_owners(bucket, keys, roots, but=own, namesakes_of=namesakes_of):
+    _refuse_keys_of(bucket, scope, keys, possible_owners(bucket, keys, roots, but=own, namesakes_of=namesakes_of))
+
+
+def _heirs(bucket: Bucket, given_to: Collection[StreamLocation]) -> Iterator[str]:
+    """The roots of the streams that have got content, and of those that have got it from them."""
+    seen: set[str] = set()
+    waiting = [each.root for each in given_to]
+    while waiting:
+        root = waiting.pop()
+        if root in seen:
+            continue
+        seen.add(root)
+        yield root
+        found = REGISTRIES.read(bucket, root, registry_key(root))
+        waiting += [each.root for each in found[0].given_to] if found is not None else []
+
+
+def _refuse_keys_of(bucket: Bucket, scope: Scope, keys: Collection[str], owners: Iterable[FoundScope]) -> None:
+    for owner in owners:
         if shared := _held_by(owner).intersection(keys):
             key = min(shared)
             raise KeyCollisionError(

@@ -20,6 +20,7 @@ _logger = logger("commit")
 _SWEEP_MARGIN, _CLOCK_TICKS = timedelta(hours=1), timedelta(seconds=2)
 """How much younger than `abandoned_upload_age_s` an upload must be to purge first: an hour, or half of a shorter age.
 At least two seconds, because servers report whole seconds and their clock may therefore seem to go back by one."""
+_ATTEMPTS = 3
 Clock = Callable[[], datetime]
 """Returns the current time, with a time zone."""
 
@@ -76,6 +77,8 @@ def publish(commit_log: CommitLog, decided: SeenHead, segment: Segment, clock: C
     if decided.head.pending_segment != segment.name:
         return decided
     publication = _Publication(commit_log, decided, segment)
+    if segment.given_to is not None:
+        return publication.hand_over(commit_log.of_stream(segment.given_to))
     grace = _seconds(segment, "delete_grace_s")
     try:
         if publication.purges_first():
@@ -179,6 +182,48 @@ class _Publication:
                 raise
             return False
         return True
+
+    def hand_over(self, heir: CommitLog) -> SeenHead:
+        """Gives everything that the scope holds to the same partition of another stream, whose segments exist already.
+
+        Returns the scope's head after it, which is empty.
+
+        Raises:
+            CommitError: The heir holds something else. The decision is revoked.
+        """
+        try:
+            self._give_head(heir)
+            return self.move_head(self.decided.head.given_away(self.segment))
+        except _HeadMoved as moved:
+            return self.after_other_writer(moved.now)
+
+    def _give_head(self, heir: CommitLog) -> None:
+        for attempt in range(1, _ATTEMPTS + 1):
+            seen = heir.read_head()
+            if heir.find_sync(seen.head, self.segment.sync_id) is not None:
+                return
+            # Read after the heir's head: if the transfer is finished meanwhile, the heir has another head, too.
+            self.check_not_moved()
+            if not heir.is_empty(seen.head):
+                self.move_head(self.decided.head.rolled_back(self.segment, emptied=False))
+                raise CommitError(
+                    f"{heir.scope} has got content of its own meanwhile, so that it did not get that of "
+                    f"{self.commit_log.scope}. Both are as they were. Retire what {heir.scope} holds, or give it to a "
+                    "third name, and run this transfer again.",
+                    **self.commit_log.error_location,
+                )
+            given = self.decided.head.rolled_back(self.segment, emptied=False)
+            received = seen.head.received(given, self.segment)
+            syncs = {each.id: each for each in (*given.recent_syncs, *seen.head.recent_syncs)}
+            for sync in syncs.values():
+                if received.find_sync(sync.id) is None:
+                    heir.mark_sync(sync, lambda: False)
+            try:
+                heir.put_head(received, seen)
+                return
+            except StorageError:
+                if attempt == _ATTEMPTS:
+                    raise
 
     def _is_gone(self, key: str, upload_id: str) -> bool:
         """Whether the server lists its uploads, but not this one. False if the server does not list uploads."""

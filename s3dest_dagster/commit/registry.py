@@ -16,7 +16,7 @@ from s3dest_dagster.columns.merged_columns import WrittenColumns, remembered_col
 from s3dest_dagster.columns.schema_differences import Evolution
 from s3dest_dagster.columns.stream_columns import StreamColumns
 from s3dest_dagster.commit.documents import StreamLocation, registry_key
-from s3dest_dagster.commit.registry_document import REGISTRIES, StreamRegistry, UsedTemplate
+from s3dest_dagster.commit.registry_document import REGISTRIES, StreamRegistry, StreamTransfer, UsedTemplate
 from s3dest_dagster.commit.registry_updates import ATTEMPTS, SeenRegistry, update_registry
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream
 from s3dest_dagster.commit.segment import Segment
@@ -108,8 +108,15 @@ class RegistryEntry:
         if registry is None or registry.recreated:
             return ()
         templates = [self._destination.template, *(used.template for used in registry.templates)]
-        roots = tuple(template.listing_root(self._stream) for template in templates if template is not None)
-        return roots if len(roots) == len(templates) else ()
+        if None in templates:
+            return ()
+        names = (self._stream, *(each.stream_id for each in registry.former_names))
+        return tuple(template.listing_root(name) for template in templates if template is not None for name in names)
+
+    @property
+    def given_to(self) -> tuple[StreamLocation, ...]:
+        """The streams to which this one gave its content. Their objects may have keys with this stream's name."""
+        return self._current()[0].given_to
 
     @property
     def is_new(self) -> bool:
@@ -251,6 +258,8 @@ class RegistryEntry:
         return StreamRegistry(location=location)
 
     def _refuse(self, registry: StreamRegistry) -> None:
+        if registry.transfer is not None:
+            raise in_transfer(registry.transfer, self._stream)
         if registry.owner not in (None, self.owner):
             raise self._other_owner(registry.owner)
         self._refuse_other_key(registry)
@@ -300,6 +309,17 @@ class RegistryEntry:
             stream=str(self._stream),
             setting=differ[0] if differ else "s3_path_format",
         )
+
+
+def in_transfer(transfer: StreamTransfer, stream: StreamId) -> OwnershipError:
+    """The error for a stream whose content is being given to another name."""
+    source, target = transfer.source.stream_id, transfer.target.stream_id
+    return OwnershipError(
+        f"Stream {str(stream)!r}: everything that {str(source)!r} holds is being given to {str(target)!r}, and neither "
+        "lands before that is finished. Nothing was written. If the transfer was interrupted, run it again: `s3dest "
+        f"transfer {source} --to-stream {target} --yes`.",
+        stream=str(stream),
+    )
 
 
 _SETTINGS = tuple(each.name for each in fields(UsedTemplate))

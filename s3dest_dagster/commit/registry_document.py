@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from s3dest_dagster.commit.documents import FORMAT_VERSION, RECREATED, DocumentKind, StreamLocation
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys import KeyTemplate
+from s3dest_dagster.stream import StreamId
 
 SWEEP_INTERVAL = timedelta(days=1)
 """Landings sweep a stream at most this often."""
@@ -46,6 +47,16 @@ class UsedTemplate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamTransfer:
+    """The transfer of everything that a stream holds to another name. Until it is finished, neither name lands."""
+
+    source: StreamLocation
+    """The stream that gives its content away."""
+    target: StreamLocation
+    """The stream that gets it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRegistry:
     """The document that all scopes of a stream share."""
 
@@ -71,6 +82,17 @@ class StreamRegistry:
     retyped: tuple[int, ...] = ()
     """Ids of the columns whose type a sync has changed because it replaces all objects with the old type. If that sync
     was not published, there are still such objects."""
+    former_names: tuple[StreamLocation, ...] = ()
+    """Names from which the stream got content. Its objects may have keys with these names."""
+    given_to: tuple[StreamLocation, ...] = ()
+    """Streams to which the stream gave its content. Their objects may have keys with this stream's name."""
+    transfer: StreamTransfer | None = None
+    """A transfer from or to this stream that is not finished, or null."""
+
+    @property
+    def names(self) -> tuple[StreamId, ...]:
+        """The names that keys of the stream's objects may have: its own and its former ones."""
+        return tuple(each.stream_id for each in (self.location, *self.former_names))
 
     def entered(
         self, template: UsedTemplate, owner: str | None, now: datetime, hash_key_id: str | None = None

@@ -50,6 +50,25 @@ def transfer(bucket: Bucket, destination: S3Destination, stream: StreamId, owner
     return before
 
 
+def update_stream(
+    bucket: Bucket,
+    destination: S3Destination,
+    stream: StreamId,
+    change: Callable[[StreamRegistry], StreamRegistry],
+    empty: StreamRegistry,
+) -> StreamRegistry:
+    """Changes the registry of a stream, whose name is that in the bucket. See `update_registry`.
+
+    Args:
+        empty: What is changed if the stream has no registry.
+    """
+    root = stream_root(destination.template.literal_root, stream)
+    bucket = bucket.with_root(destination.template.manifest_root)
+    now = update_registry(bucket, root, lambda: _find(bucket, destination, stream) or (empty, None), change)
+    assert now is not None, "there is always a registry to change"
+    return now[0]
+
+
 def update_registry(
     bucket: Bucket,
     root: str,

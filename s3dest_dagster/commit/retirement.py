@@ -60,7 +60,19 @@ class RetiredScope:
 def content_of(bucket: Bucket, destination: S3Destination, scope: Scope) -> ScopeContent:
     """What a scope holds now. The scope has its stream's name as it is in the bucket."""
     commit_log = CommitLog.of(bucket, destination.template, scope)
-    return _content(commit_log, commit_log.read_head().head)
+    return content_in(commit_log, commit_log.read_head().head)
+
+
+def content_in(commit_log: CommitLog, head: Head) -> ScopeContent:
+    """What a scope with this head holds."""
+    items = [item for segment in commit_log.live_segments(head) for sync in segment.syncs for item in sync.objects]
+    return ScopeContent(
+        scope=commit_log.scope,
+        objects=len(items),
+        rows=sum(item.rows for item in items),
+        bytes=sum(item.bytes for item in items),
+        has_state=head.state_segment is not None,
+    )
 
 
 def retire(
@@ -83,7 +95,7 @@ def retire(
     commit_log = CommitLog.of(bucket, destination.template, scope)
     clock = clock or commit_log.bucket.server_time
     seen = begin(commit_log, clock)
-    content = _content(commit_log, seen.head)
+    content = content_in(commit_log, seen.head)
     if not content.is_empty:
         commit(commit_log, seen, _segment(commit_log, destination, seen.head, sync, attempt), clock)
     return content
@@ -115,7 +127,7 @@ def restore(
     if clock() >= until - _CLOCK_TICKS:
         _put(commit_log, seen.head, restored)
         raise _refusal(commit_log, "its retire_grace_s ended at this moment, so that its objects may be deleted")
-    return _content(commit_log, restored.head)
+    return content_in(commit_log, restored.head)
 
 
 def retired_scope(bucket: Bucket, destination: S3Destination, scope: Scope) -> RetiredScope | None:
@@ -126,21 +138,10 @@ def retired_scope(bucket: Bucket, destination: S3Destination, scope: Scope) -> R
     if segment is None:
         return None
     until = next(each.delete_after for each in head.retired if each.segment == segment.name)
-    return RetiredScope(content=_content(commit_log, head.restored(segment)), until=until)
+    return RetiredScope(content=content_in(commit_log, head.restored(segment)), until=until)
 
 
 # ---------------------------------------------------------------------- steps
-
-
-def _content(commit_log: CommitLog, head: Head) -> ScopeContent:
-    items = [item for segment in commit_log.live_segments(head) for sync in segment.syncs for item in sync.objects]
-    return ScopeContent(
-        scope=commit_log.scope,
-        objects=len(items),
-        rows=sum(item.rows for item in items),
-        bytes=sum(item.bytes for item in items),
-        has_state=head.state_segment is not None,
-    )
 
 
 def _segment(commit_log: CommitLog, destination: S3Destination, head: Head, sync: Sync, attempt: str) -> Segment:

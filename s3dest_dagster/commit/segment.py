@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Literal
 
 from s3dest_dagster.batch import KnownState, Tally
-from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind, ScopeLocation, sync_of
+from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind, ScopeLocation, StreamLocation, sync_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,8 +263,8 @@ class Segment:
     """Version of this format. A reader refuses a newer one."""
     location: ScopeLocation
     """The scope that the segment belongs to, and the segment's location. A reader refuses it anywhere else."""
-    kind: Literal["sync", "retirement"] = "sync"
-    """Why it was written: by a sync, or to retire the scope, which then holds nothing."""
+    kind: Literal["sync", "retirement", "transfer"] = "sync"
+    """Why it was written: by a sync, or to retire the scope or give its content away. The scope then holds nothing."""
     owner: str | None = None
     """The owner of the stream when the segment landed, or null."""
     name: str
@@ -298,6 +298,8 @@ class Segment:
     """The state of the source that its records reach. Null if the source provided none."""
     clears_state: bool = False
     """Whether it removes the scope's state."""
+    given_to: StreamLocation | None = None
+    """The stream that gets everything that the scope holds. Null unless the segment is a transfer."""
     format: Mapping[str, str | int | bool | None]
     """Type and settings of the format of its objects."""
     settings: Mapping[str, str | int | float | bool | None]

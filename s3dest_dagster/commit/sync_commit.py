@@ -152,7 +152,11 @@ class SyncCommit:
         """
         # Must hold before anything is visible: no other stream holds the keys, the registry knows owner and template.
         keys = [item.key for item in segment.objects]
-        refuse_held_keys(self._bucket, self._destination.template, self.commit_log.scope, keys)
+        entry = self.registry_entry
+        if self._seen.etag is None and not entry.is_new:
+            # A transfer to another name takes the scopes that exist, and must not miss one that begins meanwhile.
+            entry.check()
+        refuse_held_keys(self._bucket, self._destination.template, self.commit_log.scope, keys, entry.given_to)
         self.swept += self._enter_registry(self.clock(), segment)
         # The head that decides the segment no longer lists the retired objects that are deleted here.
         head = expire_retired(self.commit_log, self._seen, self.clock())

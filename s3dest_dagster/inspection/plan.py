@@ -148,7 +148,7 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
         target, scope, sync, head, extension=format_.settings.extension, replaces=replaces, keys_distinct=True
     )
     first_key = keys.next_key()
-    refuse_held_keys(target.bucket, template, scope, [first_key])
+    refuse_held_keys(target.bucket, template, scope, [first_key], entry.given_to)
     evolution = (
         planned_columns(target.destination, stream, entry, scope, replaces=replaces) if stream.json_schema else None
     )

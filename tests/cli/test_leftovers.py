@@ -68,6 +68,61 @@ class TestTransfer:
         assert run(lake, "transfer", "users", "--to", "me").returncode == 0
 
 
+class TestRename:
+    """`transfer --to-stream`."""
+
+    def test_it_is_shown_before_it_is_done_and_the_new_name_goes_on(self, lake):
+        assert lake.write(record("users", id=1) + state("users", 1), "--owner", "users", **APPEND).returncode == 0
+        before = sorted(lake.all_keys())
+        shown = run(lake, "transfer", "public.users", "--to-stream", "public.orders")
+        assert shown.stdout.startswith("public.users: 1 object, 1 row, ")
+        assert shown.stdout.endswith(", its state would be given to public.orders\n")
+        assert "Nothing was changed. Add --yes to do it." in shown.stderr
+        assert sorted(lake.all_keys()) == before
+        rename = ("transfer", "public.users", "--to-stream", "public.orders", "--to", "orders", "--yes")
+        done = run(lake, *rename)
+        assert done.stdout.endswith(", its state given to public.orders\n")
+        assert run(lake, *rename).stdout == "public.users: nothing to give to public.orders\n"
+        assert "s3dest state set" in done.stderr
+        shown = run(lake, "state", "show").stdout
+        assert json.loads(shown)[0]["stream"]["stream_state"] == {"cursor": 1}
+        given = lake.file("state.json", shown.replace('"users"', '"orders"'))
+        assert "public.orders: state set" in run(lake, "state", "set", "--state", given).stdout
+        more = lake.write(record("orders", id=2), "--owner", "orders", streams=("orders",), **APPEND)
+        assert more.returncode == 0
+        listed = json.loads(run(lake, "ls", "--json").stdout)
+        assert [(each["stream"], each["rows"]) for each in listed] == [("orders", 1), ("orders", 1)]
+        assert run(lake, "verify").returncode == 0
+
+    def test_json_names_both_streams(self, lake):
+        lake.write(record("users", id=1))
+        (step,) = json.loads(run(lake, "transfer", "public.users", "--to-stream", "shop.people", "--json").stdout)
+        assert step.pop("bytes") > 0
+        assert step == {
+            "stream": "users",
+            "namespace": "public",
+            "partition": None,
+            "objects": 1,
+            "rows": 1,
+            "state": False,
+            "to_stream": "people",
+            "to_namespace": "shop",
+            "done": False,
+        }
+
+    def test_a_name_that_cannot_have_it_is_refused(self, lake):
+        lake.write(record("users", id=1) + record("orders", id=2), streams=("users", "orders"))
+        for target, why in (
+            ("public.users", "has this name already"),
+            ("public.orders", "holds objects or a state already"),
+            ("", "names no stream"),
+        ):
+            answer = run(lake, "transfer", "public.users", "--to-stream", target, "--yes")
+            assert why in error_of(answer)
+            assert answer.returncode in (1, 2)
+        assert "--to-stream" in error_of(run(lake, "transfer", "public.users"))
+
+
 class TestRetire:
     @pytest.fixture
     def landed(self, lake):

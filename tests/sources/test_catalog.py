@@ -243,7 +243,7 @@ def test_properties_are_deselected_behind_references_and_in_combinations(wide, n
 
 def test_a_schema_that_contains_itself_is_compared_once():
     def of(*names: str) -> dict:
-        person = {"properties": {**dict.fromkeys(names, {}), "friend": {"$ref": "#/definitions/person"}}}
+        person = {"properties": {**{name: {} for name in names}, "friend": {"$ref": "#/definitions/person"}}}
         return {"properties": {"person": {"$ref": "#/definitions/person"}}, "definitions": {"person": person}}
 
     discovered, chosen = {**USERS, "json_schema": of("a", "b")}, {**USERS, "json_schema": of("a")}
