@@ -21,7 +21,7 @@ of the built-in exception that a caller would expect, and has the location as at
     │   ├── PreconditionFailedError        a conditional put met another version
     │   └── UploadVanishedError            a multipart upload is unknown, or no longer known
     └── CommitError (RuntimeError)         a sync could not be published
-        ├── SupersededError                another sync of the same scope was published first
+        ├── SupersededError                another sync was published first
         ├── UndecidedError                 the answer to the decisive request was lost
         ├── KeyCollisionError              two objects would have the same key
         ├── OwnershipError                 the stream belongs to another owner
@@ -150,7 +150,7 @@ class CommitError(S3DestError, RuntimeError):
 
 
 class SupersededError(CommitError):
-    """Another sync of the same scope was published first."""
+    """Another sync was first: one of the same scope, or one of the stream that changed the type of a column."""
 
 
 class UndecidedError(CommitError):

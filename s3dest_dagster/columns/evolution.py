@@ -18,7 +18,7 @@ from dataclasses import replace
 from s3dest_dagster.columns.column_names import NameRequest, allocate_names, suffixed_name
 from s3dest_dagster.columns.kinds import Kind, Widening
 from s3dest_dagster.columns.kinds.array import Array
-from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.record import Field, Record, outline
 from s3dest_dagster.columns.kinds.scalar import NULL
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.names import OVERFLOW_NAMES, original_name_doc, standard_name
@@ -29,20 +29,17 @@ from s3dest_dagster.columns.schema_differences import (
     Difference,
     Evolution,
     EvolutionRules,
-    Steps,
     frozen_error,
     path_text,
 )
 from s3dest_dagster.columns.schemas import envelope_of
-from s3dest_dagster.columns.stream_columns import StreamColumns, all_fields
+from s3dest_dagster.columns.stream_columns import Steps, StreamColumns, all_fields
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.schema_contract import Verdict
 
 IsLive = Callable[[Field], bool]
 """Whether an Avro or Parquet object that has this column with this type is live after the sync, or belongs to an
 earlier part of the sync itself. It is asked only if a type has changed beyond widening, and may cost requests."""
-
-_ANY_RECORD = Record("", None, ())
 
 
 def evolve(
@@ -306,7 +303,7 @@ class _Level:
     def _retypes(self, column: Field, kind: Kind, path: Steps) -> bool:
         """Whether the column's type, apart from the fields of records in it, changes or cannot hold the kind."""
         wider = self._widened(column, kind, path, _keep_first)
-        return wider is None or _outline(wider) != _outline(column.kind)
+        return wider is None or outline(wider) != outline(column.kind)
 
     def _is_discarded(self, column: Field, fitting: Field | None, kind: Kind, path: Steps) -> bool:
         """Whether the contract discards values because their type is new. A new type is noted."""
@@ -343,7 +340,6 @@ class _Level:
             comparison.landing.add(column.id)
         elif column in family and not (comparison.known.is_typed and comparison.is_live(column)):
             self._columns[column.id] = replace(column, kind=comparison.with_ids(field.kind, path))
-            comparison.big_integers.discard(column.id)
             comparison.landing.add(column.id)
         else:
             comparison.retired.add(column.id)
@@ -359,11 +355,6 @@ class _Level:
 def _keep_first(known: Record, proposed: Record, path: Steps) -> Record:
     """Stands for the merged record where only the outline matters."""
     return known
-
-
-def _outline(kind: Kind) -> Kind:
-    """The kind without the fields of its records."""
-    return kind.map_records(lambda record: _ANY_RECORD)
 
 
 def _type_word(kind: Kind) -> str:

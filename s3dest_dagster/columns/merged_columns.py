@@ -12,7 +12,7 @@ from s3dest_dagster.columns.kinds import Kind, Widening
 from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import STRING
-from s3dest_dagster.columns.stream_columns import StreamColumns, records_in
+from s3dest_dagster.columns.stream_columns import StreamColumns, with_paths
 from s3dest_dagster.errors import SchemaError
 
 
@@ -82,7 +82,7 @@ def with_live_types(columns: StreamColumns, ids: Collection[int], live: Iterable
         field.id: field.kind
         for written in live
         if written.is_typed
-        for _, field in _with_paths(written.record.fields)
+        for _, field in with_paths(written.record.fields)
         if field.id in ids
     }
 
@@ -105,7 +105,7 @@ def _first(known: Record, _other: Record, _path: object) -> Record:
 
 def has_column(record: Record, column: int) -> bool:
     """Whether the record type has the column with this id, at any level."""
-    return any(field.id == column for _, field in _with_paths(record.fields))
+    return any(field.id == column for _, field in with_paths(record.fields))
 
 
 class _Merge:
@@ -161,18 +161,9 @@ def _with_beside(fields: dict[str, Field], new: Field) -> dict[str, Field]:
     return dict([*entries[:position], (new.name, new), *entries[position:]])
 
 
-def _with_paths(fields: Iterable[Field], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Field]]:
-    """Yields the columns of every level, each with the path of its source names."""
-    for field in fields:
-        own = (*path, field.source)
-        yield own, field
-        for record in records_in(field.kind):
-            yield from _with_paths(record.fields, own)
-
-
 def _retired(fields: Iterable[Field], versions: Iterable[WrittenColumns]) -> Iterator[int]:
     """Yields the ids of the columns whose source name has another column in the newest version that has the name."""
-    current = {path: field.name for version in versions for path, field in _with_paths(version.record.fields)}
-    for path, field in _with_paths(fields):
+    current = {path: field.name for version in versions for path, field in with_paths(version.record.fields)}
+    for path, field in with_paths(fields):
         if current[path] != field.name:
             yield field.id

@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.stream_columns import StreamColumns
+from s3dest_dagster.columns.stream_columns import Steps, StreamColumns
 from s3dest_dagster.errors import SchemaContractError
 from s3dest_dagster.settings.destination import NameStyle
 from s3dest_dagster.settings.field_paths import FieldPath
 from s3dest_dagster.settings.schema_contract import SchemaContract, Verdict
 
-Steps = tuple[str | None, ...]
-"""A path: the source's names from the root, and None for the items of a list."""
 UNKNOWN = "unknown"
 """The type, in words, of a column of which only nulls or empty lists have been seen."""
 _MOST_SHOWN = 5

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 from s3dest_dagster.columns.kinds import Kind
+from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Field, Record
+from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.record_json import JsonValue, fields_from_json, fields_to_json, reading_columns
+
+Steps: TypeAlias = tuple[str | None, ...]
+"""A path: the source's names from the root, and None for the items of a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,7 @@ class StreamColumns:
     absent: frozenset[int] = frozenset()
     """Ids of columns whose property the declared schema no longer has."""
     big_integers: frozenset[int] = frozenset()
-    """Ids of columns with integers that a double cannot hold exactly."""
+    """Ids of columns that have or had integers that a double cannot hold exactly."""
     is_typed: bool = False
     """Whether Avro or Parquet objects have been encoded with these columns, so that types cannot simply change."""
 
@@ -82,7 +88,23 @@ def records_in(kind: Kind) -> list[Record]:
 
 def all_fields(fields: Iterable[Field]) -> Iterator[Field]:
     """Yields these columns, and every column within them."""
+    yield from (field for _, field in with_paths(fields))
+
+
+def with_paths(fields: Iterable[Field], path: Steps = ()) -> Iterator[tuple[Steps, Field]]:
+    """Yields these columns, and every column within them, each with its path."""
     for field in fields:
-        yield field
-        for record in records_in(field.kind):
-            yield from all_fields(record.fields)
+        own = (*path, field.source)
+        yield own, field
+        yield from _within(field.kind, own)
+
+
+def _within(kind: Kind, path: Steps) -> Iterator[tuple[Steps, Field]]:
+    """Yields every column within a kind."""
+    if isinstance(kind, Record):
+        yield from with_paths(kind.fields, path)
+    elif isinstance(kind, Array):
+        yield from _within(kind.item, (*path, None))
+    elif isinstance(kind, Union):
+        for branch in kind.branches:
+            yield from _within(branch, path)

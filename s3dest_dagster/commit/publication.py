@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
+from s3dest_dagster.commit.documents import registry_key
 from s3dest_dagster.commit.head import Head
+from s3dest_dagster.commit.landed_columns import LandedColumns
+from s3dest_dagster.commit.registry_document import REGISTRIES
 from s3dest_dagster.commit.segment import Segment, SegmentObject
-from s3dest_dagster.errors import CommitError, StorageError, UploadVanishedError
+from s3dest_dagster.commit.written_columns import columns_of_stream
+from s3dest_dagster.errors import CommitError, StorageError, SupersededError, UploadVanishedError
+from s3dest_dagster.keys import stream_root
 from s3dest_dagster.printable import logger
 from s3dest_dagster.storage import in_parallel
 
@@ -73,6 +78,8 @@ def publish(commit_log: CommitLog, decided: SeenHead, segment: Segment, clock: C
     Raises:
         CommitError: An upload has vanished, and the sync was rolled back. Unless it purged first, the scope's previous
             objects are untouched.
+        SupersededError: Another sync of the stream has changed the type of a column in the meantime, and the sync was
+            rolled back.
     """
     if decided.head.pending_segment != segment.name:
         return decided
@@ -81,6 +88,7 @@ def publish(commit_log: CommitLog, decided: SeenHead, segment: Segment, clock: C
         return publication.hand_over(commit_log.of_stream(segment.given_to))
     grace = _seconds(segment, "delete_grace_s")
     try:
+        publication.check_columns()
         if publication.purges_first():
             publication.delete_replaced()
             publication.complete_uploads()
@@ -141,6 +149,28 @@ class _Publication:
         now = self.commit_log.read_head()
         if now.etag != self.decided.etag:
             raise _HeadMoved(now)
+
+    def check_columns(self) -> None:
+        """Rolls the sync back if it lands a partition, and another landing has changed the type of a column.
+
+        Landings of one scope need no such check, since only one of them is decided.
+        """
+        commit_log, segment = self.commit_log, self.segment
+        landed = LandedColumns.of(commit_log.scope, segment)
+        if commit_log.scope.partition is None or not landed.records:
+            return
+        root = stream_root(commit_log.location.bucket_path, commit_log.scope.stream)
+        registry = REGISTRIES.read(commit_log.bucket, root, registry_key(root))
+        if registry is None:
+            return
+        try:
+            landed.check(columns_of_stream(registry[0].columns))
+        except SupersededError:
+            self._revoke([item.key for item in segment.all_objects if commit_log.has_arrived(segment, item)])
+            for item in segment.all_objects:
+                if item.upload is not None:
+                    commit_log.bucket.abort_upload(item.key, item.upload.id)
+            raise
 
     def delete_replaced(self) -> None:
         """Deletes the objects that the sync replaces."""
@@ -233,16 +263,9 @@ class _Publication:
             return False
 
     def _roll_back(self, arrived: Sequence[str], missing: str) -> None:
-        """Revokes the decision, and raises CommitError.
-
-        The objects are read before the head: objects that were seen while the sync was still pending are its own.
-        """
+        """Revokes the decision, and raises CommitError."""
         commit_log, segment = self.commit_log, self.segment
-        own, purged = commit_log.etags_of(arrived), self._was_purged()
-        self.check_not_moved()
-        commit_log.check_own(own)
-        commit_log.bucket.delete_unchanged(own)
-        self.move_head(self.decided.head.rolled_back(segment, emptied=purged))
+        purged = self._revoke(arrived)
         sync = f"Sync {segment.sync_id} of {commit_log.scope}"
         why = f"the upload of {commit_log.bucket.uri(missing)} vanished before it was published"
         cure = "(a lifecycle rule that aborts uploads, or a server that forgot them). Run the sync again."
@@ -251,6 +274,19 @@ class _Publication:
         else:
             sentence = f"{sync} was rolled back, and what the scope held before is untouched: {why} {cure}"
         raise CommitError(sentence, key=missing, **commit_log.error_location)
+
+    def _revoke(self, arrived: Sequence[str]) -> bool:
+        """Revokes the decision, and deletes these objects of the sync. Returns whether the replaced objects are already
+        deleted.
+
+        The objects are read before the head: objects that were seen while the sync was still pending are its own.
+        """
+        own, purged = self.commit_log.etags_of(arrived), self._was_purged()
+        self.check_not_moved()
+        self.commit_log.check_own(own)
+        self.commit_log.bucket.delete_unchanged(own)
+        self.move_head(self.decided.head.rolled_back(self.segment, emptied=purged))
+        return purged
 
     def _was_purged(self) -> bool:
         """Whether the replaced objects are already deleted, by this publication or by an interrupted one."""

@@ -8,14 +8,16 @@ Must not know: what the scopes hold.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from datetime import datetime
 from itertools import zip_longest
 
+from s3dest_dagster.columns.column_conflicts import column_conflicts, retyped_ids
 from s3dest_dagster.columns.merged_columns import WrittenColumns, remembered_columns, with_live_types
 from s3dest_dagster.columns.schema_differences import Evolution
 from s3dest_dagster.columns.stream_columns import StreamColumns
 from s3dest_dagster.commit.documents import StreamLocation, registry_key
+from s3dest_dagster.commit.landed_columns import LandedColumns
 from s3dest_dagster.commit.registry_document import REGISTRIES, StreamRegistry, StreamTransfer, UsedTemplate
 from s3dest_dagster.commit.registry_updates import ATTEMPTS, SeenRegistry, update_registry
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream
@@ -38,16 +40,6 @@ def owner_of(stream: Stream, destination: S3Destination, asset: str | None = Non
         asset: The key of the asset that lands it. It is the owner if no settings name one.
     """
     return stream.settings.owner or destination.owner or asset
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """What `RegistryEntry.reserve` reserves."""
-
-    evolution: Evolution
-    """All columns of the stream from now on, and the record type of the landing."""
-    retyped: frozenset[int] = frozenset()
-    """The ids of the columns whose type may change only because the landing replaces the objects that have it."""
 
 
 class RegistryEntry:
@@ -77,6 +69,8 @@ class RegistryEntry:
         self._seen: SeenRegistry | None = None
         self._hash_key_id: str | None = None
         self._big_integers: frozenset[int] = frozenset()
+        self._retyped: frozenset[int] = frozenset()
+        self._replaced: Scope | None = None
 
     def use_hash_key(self, key_id: str) -> None:
         """Notes the id of the key with which this landing hashes fields. Call it after `check`.
@@ -128,7 +122,7 @@ class RegistryEntry:
         """All columns that the stream has or had, as last read."""
         return columns_of_stream(self._current()[0].columns)
 
-    def reserve(self, evolve: Callable[[StreamColumns], Reservation], *, replaced: Scope | None = None) -> Evolution:
+    def reserve(self, evolve: Callable[[StreamColumns], Evolution], *, replaced: Scope | None = None) -> Evolution:
         """Reserves the columns of a schema, so that no other landing gives their names to other fields.
 
         Args:
@@ -139,29 +133,51 @@ class RegistryEntry:
         Returns:
             The last result of `evolve`, whose columns are now reserved.
         """
-        reservations: list[Reservation] = []
+        evolutions: list[Evolution] = []
+        retyped: frozenset[int] = frozenset()
 
         def reserved(registry: StreamRegistry) -> StreamRegistry:
-            known = self._published_columns(registry, replaced).with_big_integers(self._big_integers)
-            reservation = evolve(known)
-            reservations.append(reservation)
-            kept = registry.retyped if replaced is not None else ()
+            nonlocal retyped
+            published, kept = self._published_columns(registry, replaced)
+            known = published.with_big_integers(self._big_integers)
+            evolution = evolve(known)
+            evolutions.append(evolution)
+            retyped = retyped_ids(known, evolution.columns) if known.is_typed else frozenset()
             return replace(
                 registry,
-                columns=text_of_columns(reservation.evolution.columns, registry.columns),
-                retyped=tuple(sorted({*kept, *reservation.retyped})),
+                columns=text_of_columns(evolution.columns, registry.columns),
+                retyped=tuple(sorted(kept | retyped)),
             )
 
         self._update(reserved, attempts=_RESERVE_ATTEMPTS)
-        return reservations[-1].evolution
+        self._retyped |= retyped
+        self._replaced = replaced
+        return evolutions[-1]
 
-    def _published_columns(self, registry: StreamRegistry, replaced: Scope | None) -> StreamColumns:
+    def _published_columns(
+        self, registry: StreamRegistry, replaced: Scope | None
+    ) -> tuple[StreamColumns, frozenset[int]]:
         """The registry's columns. A type that a failed sync changed is taken back if there are objects with the old
-        one."""
+        one.
+
+        Returns them, and the ids of the columns whose old type only the objects of the scope `replaced` have.
+        """
         columns = columns_of_stream(registry.columns)
         if not registry.retyped:
-            return columns
-        return with_live_types(columns, registry.retyped, self.written_columns(but=replaced))
+            return columns, frozenset()
+        columns = with_live_types(columns, registry.retyped, self.written_columns(but=replaced))
+        typed = (each.record for each in self.written_columns() if each.is_typed) if replaced is not None else ()
+        return columns, frozenset(each.id for each in column_conflicts(columns, typed)).intersection(registry.retyped)
+
+    def check_retyped(self, landed: LandedColumns) -> None:
+        """Checks that no objects have been published with a type that this landing has changed. Call it before it is
+        decided. No request is sent if it has changed none.
+
+        Raises:
+            SupersededError: There are such objects.
+        """
+        if self._retyped:
+            landed.check_beside(self._retyped, self.written_columns(but=self._replaced))
 
     def note_big_integers(self, ids: frozenset[int]) -> None:
         """Notes that integers which no double holds are about to land in these columns. `enter` enters it."""

@@ -80,8 +80,8 @@ class StreamRegistry:
     """All columns that the stream has or had, as JSON text: source names, names, ids and types. They are reserved here
     before an object uses them, so that some may never have been used. Null if there are none yet."""
     retyped: tuple[int, ...] = ()
-    """Ids of the columns whose type a sync has changed because it replaces all objects with the old type. If that sync
-    was not published, there are still such objects."""
+    """Ids of the columns whose type a sync has changed in place, since it leaves no object with the old type. If that
+    sync was not published, there may still be such objects."""
     former_names: tuple[StreamLocation, ...] = ()
     """Names from which the stream got content. Its objects may have keys with these names."""
     given_to: tuple[StreamLocation, ...] = ()

@@ -16,6 +16,7 @@ from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import attempt_of, sync_of
 from s3dest_dagster.commit.head import Head, ReachedState
 from s3dest_dagster.commit.key_owners import refuse_held_keys
+from s3dest_dagster.commit.landed_columns import LandedColumns
 from s3dest_dagster.commit.maintenance import expire_retired, sweep
 from s3dest_dagster.commit.publication import Clock, begin, has_published, publish
 from s3dest_dagster.commit.registry import RegistryEntry, check_entries
@@ -146,7 +147,8 @@ class SyncCommit:
             on_decided: Called once the segment is, or may be, decided. From then on its uploads must not be aborted.
 
         Raises:
-            SupersededError: Another sync of the scope was published in the meantime.
+            SupersededError: Another sync of the scope was published in the meantime, or another sync of the stream has
+                changed the type of a column.
             UndecidedError: It could not be determined whether the segment is decided.
             CommitError: The segment is decided, but publishing it was interrupted, or it was rolled back.
         """
@@ -158,6 +160,7 @@ class SyncCommit:
             entry.check()
         refuse_held_keys(self._bucket, self._destination.template, self.commit_log.scope, keys, entry.given_to)
         self.swept += self._enter_registry(self.clock(), segment)
+        self.registry_entry.check_retyped(LandedColumns.of(self.commit_log.scope, segment))
         # The head that decides the segment no longer lists the retired objects that are deleted here.
         head = expire_retired(self.commit_log, self._seen, self.clock())
         # Puts the segment, decides it, completes its uploads, deletes what it replaces, and moves the head.

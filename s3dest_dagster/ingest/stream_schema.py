@@ -28,7 +28,7 @@ from s3dest_dagster.columns.schema_differences import (
     refuse_new_stream,
 )
 from s3dest_dagster.columns.stream_columns import StreamColumns, records_in
-from s3dest_dagster.commit.registry import RegistryEntry, Reservation
+from s3dest_dagster.commit.registry import RegistryEntry
 from s3dest_dagster.formats import Encoder
 from s3dest_dagster.ingest.encode_queue import EncodedBatch
 from s3dest_dagster.ingest.encoding import Encoding, evolution_rules
@@ -107,7 +107,6 @@ class StreamSchema:
         self._examined_names: set[str] = set()
         self._arrow_schema: Any = None
         self._encoders: list[Encoder] = []
-        self._live = _live_columns(registry_entry, self._replaced)
 
     def is_changed_by(self, batch: Batch) -> bool:
         """Whether `adapt` must be called before the batch is encoded, and after all earlier batches are written."""
@@ -199,9 +198,8 @@ class StreamSchema:
         """
         rules = self._destination.type_rules
         proposed = record_type(json_schema, self.stream.name, self.stream.namespace, rules)
-        retyped: set[int] = set()
-        reservation = partial(self._reservation, self._grown(proposed, batch), batch, retyped)
-        evolution = self._registry_entry.reserve(reservation, replaced=self._replaced)
+        evolved = partial(self._evolved, self._grown(proposed, batch), batch)
+        evolution = self._registry_entry.reserve(evolved, replaced=self._replaced)
         self.changes += evolution.changes
         self._discarded = evolution.discarded | frozenset(_open_objects(evolution.record))
         self._open_names = frozenset(_unknown_names(proposed))
@@ -221,29 +219,21 @@ class StreamSchema:
             return False
         return self._grown(self.encoder.record, encoded.batch) != self.encoder.record
 
-    def _reservation(
-        self, proposed: Record, batch: Batch | None, retyped: set[int], known: StreamColumns
-    ) -> Reservation:
-        retyped.clear()
-        is_live = partial(self._is_live, retyped)
+    def _evolved(self, proposed: Record, batch: Batch | None, known: StreamColumns) -> Evolution:
+        is_live = partial(self._is_live, _live_columns(self._registry_entry, self._replaced))
         evolution = evolve(known, proposed, self._rules, is_live=is_live)
         wider = self._grown(evolution.record, batch)
-        if wider != evolution.record:
-            # A known decimal holds what an inferred schema takes for integers or doubles.
-            further = evolve(evolution.columns, wider, self._rules, is_live=is_live)
-            evolution = replace(further, changes=evolution.changes + further.changes, discarded=evolution.discarded)
-        return Reservation(evolution, frozenset(retyped))
+        if wider == evolution.record:
+            return evolution
+        # A known decimal holds what an inferred schema takes for integers or doubles.
+        further = evolve(evolution.columns, wider, self._rules, is_live=is_live)
+        return replace(further, changes=evolution.changes + further.changes, discarded=evolution.discarded)
 
-    def _is_live(self, retyped: set[int], column: Field) -> bool:
-        """Whether an object has this column, other than those that the sync replaces. If the answer is no only because
-        it replaces them, the column's id is added to `retyped`."""
+    def _is_live(self, live: Callable[[], list[WrittenColumns]], column: Field) -> bool:
+        """Whether an object has this column, other than those that the sync replaces."""
         if self._rules.is_typed and any(has_column(each.record, column.id) for each in self._encoders):
             return True
-        if _is_live_column(self._live(), column):
-            return True
-        if self._replaced is not None:
-            retyped.add(column.id)
-        return False
+        return _is_live_column(live(), column)
 
 
 def _is_live_column(live: Iterable[WrittenColumns], column: Field) -> bool:

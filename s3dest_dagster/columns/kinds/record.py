@@ -154,6 +154,14 @@ class Record(Kind):
         return merged
 
 
+_ANY_RECORD = Record("", None, ())
+
+
+def outline(kind: Kind) -> Kind:
+    """The kind without the fields of its records."""
+    return kind.map_records(lambda record: _ANY_RECORD)
+
+
 class RecordRule(Rule):
     """Converts one JSON object to a dict with the fields' written names as keys."""
 
