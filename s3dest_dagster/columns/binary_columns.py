@@ -171,6 +171,14 @@ def pairs_of(text: bytes) -> list[Member]:
     return pairs
 
 
+def all_members(text: bytes) -> Iterable[tuple[str, bytes | Raw]]:
+    """Every member of an object in the source's order, those with repeated names, too."""
+    members = as_object(text)
+    if size_of(members) + 1 == len(text):
+        return members.items()
+    return pairs_of(text)
+
+
 def object_of(members: Iterable[tuple[str, bytes | Raw]]) -> bytes:
     """The JSON text of an object with these members, in the given order."""
     return b"{%b}" % b",".join(msgspec.json.encode(name) + b":" + bytes(value) for name, value in members)

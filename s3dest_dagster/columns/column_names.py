@@ -18,6 +18,11 @@ from s3dest_dagster.settings.destination import NameStyle
 _FIRST_DIGITS = 6
 """The digits of a suffix. It gets longer until the name is free."""
 _BETWEEN_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+_SUFFIXES = re.compile(
+    r"(?:_(?:array|boolean|bytes|date|decimal|float|integer|json|local_timestamp|mixed|null|number|object|string|text"
+    r"|time|timestamp))?(?:_[0-9a-f]{6,64})?"
+)
+"""The word of a type, and the digits."""
 _LETTER = re.compile(r"[A-Za-z0-9]")
 
 
@@ -92,6 +97,12 @@ def allocate_names(
         allocated[request] = _with_suffix(preferred[request], request.digits, {*in_use}, fold)
         in_use.add(fold(allocated[request]))
     return allocated
+
+
+def is_connectors_name(name: str, source: str) -> bool:
+    """Whether the connector's style can have given a column this name, alone or with a suffix."""
+    base = standard_name(source)
+    return name.startswith(base) and _SUFFIXES.fullmatch(name, len(base)) is not None
 
 
 def unique_names(sources: Collection[str], reserved: Collection[str] = ()) -> list[str]:

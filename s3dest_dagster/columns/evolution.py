@@ -179,25 +179,27 @@ class _Comparison:
             is_typed=self.known.is_typed or self.rules.is_typed,
         )
         own = tuple(field for field in fields if field.name not in self._envelope)
-        record = self._landed_record(replace(self._proposed, fields=own))
+        record = self._landed_record(replace(self._proposed, fields=own), ())
         return Evolution(
             columns=columns, record=record, changes=tuple(self._changes), discarded=frozenset(self.discarded)
         )
 
-    def _landed_record(self, record: Record) -> Record:
-        return replace(record, fields=self._landed(record.fields), drops_undeclared=self.rules.drops_undeclared)
+    def _landed_record(self, record: Record, path: Steps) -> Record:
+        fields = self._landed(record.fields, path)
+        return replace(record, fields=fields, drops_undeclared=self.rules.drops_undeclared)
 
-    def _landed(self, fields: Iterable[Field]) -> tuple[Field, ...]:
+    def _landed(self, fields: Iterable[Field], path: Steps) -> tuple[Field, ...]:
         """The columns of one level that objects get."""
         landed = []
         for field in fields:
             is_present = field.id in self.landing or not self.rules.is_declared or self.rules.keeps_missing
             if field.id in self.retired or not is_present:
                 continue
-            kind = self.kinds_of_sync.get(field.id) or field.kind.map_records(self._landed_record)
+            where = (*path, field.source)
+            kind = self.kinds_of_sync.get(field.id) or _map_records(field.kind, self._landed_record, where)
             if self.has_type(kind) or not self.rules.is_typed:
                 self._check_name(field)
-                landed.append(replace(field, kind=kind))
+                landed.append(replace(field, kind=kind, is_titled=self.rules.has_title(where, field.name)))
         return tuple(landed)
 
     def _check_name(self, field: Field) -> None:

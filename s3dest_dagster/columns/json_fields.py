@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import msgspec
-from msgspec import Raw
 
 from s3dest_dagster.batch import FieldPath, JsonBatch
-from s3dest_dagster.columns.binary_columns import as_list, as_object, pairs_of, size_of
+from s3dest_dagster.columns.binary_columns import all_members, as_list
 from s3dest_dagster.columns.field_rules import KEEP, Action, Leaf, Level, Node
 from s3dest_dagster.columns.hidden_values import MASK_JSON
 from s3dest_dagster.errors import RecordError
 
-Members = Iterable[tuple[str, bytes | Raw]]
 Counts = dict[Action, Counter[str]]
 """The number of values by what happened to them and by the path of their rule."""
 _NULL = b"null"
@@ -110,14 +108,6 @@ class JsonFieldRules:
             if len(self._names) < _MAX_NAMES:
                 self._names[name] = known
         return known
-
-
-def all_members(text: bytes) -> Members:
-    """Every member of an object in the source's order, those with repeated names, too."""
-    members = as_object(text)
-    if size_of(members) + 1 == len(text):
-        return members.items()
-    return pairs_of(text)
 
 
 def _keeps(rules: Level, path: FieldPath) -> bool:

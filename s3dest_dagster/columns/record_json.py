@@ -1,7 +1,8 @@
 """Record types as compact JSON values, for manifests: which column a source's field has, and of which type.
 
 A field is `[source, id, kind]`, then its column's name if that differs, then the Avro doc if that is unusual. The
-name is null if it is `standard_name(source)` and the source's name is ASCII. A kind is a word, or a list that begins
+name is null if it is `standard_name(source)` and the source's name is ASCII. After the doc comes true if text formats
+have the column's name in place of the source's. A kind is a word, or a list that begins
 with one: `["object", fields]`, `["array", item]`, `["tuple", item]`, `["union", kind, …]`.
 Must not know: what a stream remembers, where the JSON is kept.
 """
@@ -83,16 +84,18 @@ def fields_from_json(value: Sequence[JsonValue], enclosing: str = "") -> tuple[F
 def _field_to_json(field: Field, enclosing: str) -> list[JsonValue]:
     entry: list[JsonValue] = [field.source, field.id, _kind_to_json(field.kind, field.source, enclosing)]
     has_usual_doc = field.doc == original_name_doc(field.source, field.name)
-    if field.name != field.source or not has_usual_doc:
+    if field.name != field.source or not has_usual_doc or field.is_titled:
         entry.append(None if field.name == _derived_name(field.source) else field.name)
-    return entry if has_usual_doc else [*entry, field.doc]
+    if not has_usual_doc or field.is_titled:
+        entry.append(field.doc)
+    return [*entry, True] if field.is_titled else entry
 
 
 def _field_from_json(entry: Sequence[JsonValue], enclosing: str) -> Field:
     source, number, code, *rest = entry
     name = source if not rest else standard_name(source) if rest[0] is None else rest[0]
     doc = rest[1] if len(rest) > 1 else original_name_doc(source, name)
-    return Field(name, source, _kind_from_json(code, source, enclosing), doc, number)
+    return Field(name, source, _kind_from_json(code, source, enclosing), doc, number, is_titled=len(rest) > 2)
 
 
 def _derived_name(source: str) -> str | None:

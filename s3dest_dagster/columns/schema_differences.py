@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from s3dest_dagster.columns.column_names import is_connectors_name
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.stream_columns import Steps, StreamColumns
 from s3dest_dagster.errors import SchemaContractError
@@ -19,6 +20,8 @@ from s3dest_dagster.settings.schema_contract import SchemaContract, Verdict
 UNKNOWN = "unknown"
 """The type, in words, of a column of which only nulls or empty lists have been seen."""
 _MOST_SHOWN = 5
+_STYLES_OF_TEXTS = (NameStyle.SNAKE, NameStyle.LOWER)
+"""The styles whose names are in text formats, too."""
 
 
 class Difference(StrEnum):
@@ -91,6 +94,23 @@ class EvolutionRules:
     def drops_undeclared(self) -> bool:
         """Whether undeclared fields are counted and dropped, instead of kept in the overflow."""
         return self.is_declared and self.contract.undeclared_field is Verdict.DISCARD
+
+    @property
+    def names_new_fields(self) -> bool:
+        """Whether the objects of a text format may have another name than the source's for a field that is new."""
+        return not self.is_typed and (self.name_style in _STYLES_OF_TEXTS or bool(self.rename))
+
+    def has_title(self, path: Steps, name: str) -> bool:
+        """Whether objects of a text format have a column's name in place of its source's.
+
+        The connector's style is for formats that allow only some characters, so names of it are not in texts. A name
+        that a user or another style once gave stays.
+        """
+        if self.is_typed or name == path[-1]:
+            return False
+        return (
+            self.name_style in _STYLES_OF_TEXTS or path in self.rename or not is_connectors_name(name, path[-1] or "")
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

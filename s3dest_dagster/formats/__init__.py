@@ -3,7 +3,6 @@
 `format_of` returns the format for some settings. `Format`, `Encoder`, `ObjectWriter` and `Encoded` are its interface.
 """
 
-from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import IO, Any
 
@@ -52,7 +51,7 @@ def encoder(
     stream: Stream,
     record: Record | None = None,
     *,
-    titles: Mapping[str, str] | None = None,
+    reports_new_fields: bool = False,
     on_mismatch: OnMismatch = "overflow",
     rules: TypeRules = CONNECTOR_TYPES,
 ) -> Encoder:
@@ -62,7 +61,8 @@ def encoder(
         settings: The format's settings.
         stream: The stream, with its JSON schema.
         record: The stream's columns. Default: those of its JSON schema.
-        titles: The columns' names in CSV, by the source's name, as far as they differ from it.
+        reports_new_fields: Whether CSV and JSON Lines count fields without a column as undeclared, even where these
+            land in their place.
         on_mismatch: What happens to a value that does not fit its declared type, in Avro and Parquet.
         rules: The types of what the schema leaves open (see `record_type`).
 
@@ -70,7 +70,8 @@ def encoder(
         SchemaError: The stream has no JSON schema, or one that cannot be understood.
         MissingExtraError: The codec is Parquet's LZO, and the extra `lzo` is not installed.
     """
-    return format_of(settings).encoder(contents_of(stream, record, titles=titles, rules=rules), on_mismatch)
+    contents = contents_of(stream, record, reports_new_fields=reports_new_fields, rules=rules)
+    return format_of(settings).encoder(contents, on_mismatch)
 
 
 def read_table(

@@ -42,8 +42,8 @@ class Csv(Text[CsvFormat]):
         return self.is_flat and self.settings.column_order == "source"
 
     @property
-    def has_column_names(self) -> bool:
-        return self.is_flat and self.settings.header
+    def has_header(self) -> bool:
+        return self.is_flat
 
     def parse(self, text: bytes, record: Record) -> Iterator[Line]:
         dialect = Dialect.of(self.settings)
@@ -80,7 +80,11 @@ class CsvEncoder(TextEncoder[CsvFormat]):
         header = _header(settings, contents.record, declared)
         _refuse_empty_lines(settings, contents.record, header)
         if settings.header:
-            self.header = self._dialect.row([quoted(title.encode()) for title in _titled(header, contents)])
+            self.header = self._dialect.row([quoted(title.encode()) for title in _titled(header, contents.record)])
+
+    @property
+    def has_header(self) -> bool:
+        return self._is_flat
 
     def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
         if self._reader is None:
@@ -137,18 +141,10 @@ def _header(settings: CsvFormat, record: Record, declared: Iterable[str]) -> lis
     return [*envelope, *_column_names(settings, record, declared), *last]
 
 
-def _titled(header: Sequence[str], contents: Contents) -> list[str]:
-    """The header in which the columns have their titles. Raises SettingsError if two columns have the same."""
-    titles = [contents.titles.get(name, name) for name in header]
-    twice = next((title for title, count in Counter(titles).items() if count > 1), None)
-    if twice is None:
-        return titles
-    raise SettingsError(
-        f"Stream {contents.record.name!r}: two columns of the header would have the name {twice!r}. Give one of them "
-        "another name by rename.",
-        stream=contents.record.name,
-        setting="rename",
-    )
+def _titled(header: Sequence[str], record: Record) -> list[str]:
+    """The header in which the columns have the names that were chosen for them."""
+    titles = {field.source: field.name for field in record.fields if field.is_titled}
+    return [titles.get(name, name) for name in header]
 
 
 def _refuse_empty_lines(settings: CsvFormat, record: Record, header: Sequence[str]) -> None:

@@ -56,8 +56,9 @@ class Contents:
     record: Record
     properties: tuple[str, ...]
     """The source's names of the root level, those of the record's columns first."""
-    titles: Mapping[str, str]
-    """The columns' names in a header, by the source's name, as far as they differ from it."""
+    reports_new_fields: bool
+    """Whether text formats count fields without a column as undeclared, even where these land in their place, so that
+    they can get a column, and with it a name."""
     schema_text: str
     """The Avro schema of the records, as canonical JSON text."""
     fingerprint: str
@@ -68,7 +69,7 @@ def contents_of(
     stream: Stream,
     record: Record | None = None,
     *,
-    titles: Mapping[str, str] | None = None,
+    reports_new_fields: bool = False,
     rules: TypeRules = CONNECTOR_TYPES,
 ) -> Contents:
     """The contents of the stream's objects.
@@ -76,7 +77,7 @@ def contents_of(
     Args:
         stream: The stream, with its JSON schema.
         record: The stream's columns. Default: those of its JSON schema.
-        titles: See `Contents`. Default: a header has the source's names.
+        reports_new_fields: See `Contents`.
         rules: The types of what the schema leaves open (see `record_type`).
 
     Raises:
@@ -90,7 +91,7 @@ def contents_of(
     record = record or record_type(stream.json_schema, stream.name, stream.namespace, rules)
     declared = stream.json_schema.get("properties") or ()
     properties = (*(field.source for field in record.fields), *sorted(OVERFLOW_NAMES.intersection(declared)))
-    return Contents(record, properties, titles or {}, avro_schema_text(record), fingerprint(record))
+    return Contents(record, properties, reports_new_fields, avro_schema_text(record), fingerprint(record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,10 @@ class Encoder(ABC):
 
     def continues(self, other: Encoder) -> bool:
         """Whether its batches can follow those of another encoder in one object."""
+        return other is self
+
+    def encodes_as(self, other: Encoder) -> bool:
+        """Whether it encodes every batch as another encoder does."""
         return other is self
 
     @abstractmethod
@@ -197,11 +202,6 @@ class Format(ABC, Generic[Settings]):
     def has_fixed_positions(self) -> bool:
         """Whether readers find columns by their positions, so that a column stays when its property is gone."""
         return False
-
-    @property
-    def has_column_names(self) -> bool:
-        """Whether objects name their columns, so that these can have other names than the source's fields."""
-        return True
 
     def check_installed(self) -> None:
         """Raises MissingExtraError if the settings need an optional package that is not installed."""

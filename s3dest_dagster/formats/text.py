@@ -6,6 +6,7 @@ Must not know: any single format of lines.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -17,7 +18,9 @@ from s3dest_dagster.batch import Batch, JsonBatch, Tally
 from s3dest_dagster.columns.arrow_json_texts import Refused, object_texts
 from s3dest_dagster.columns.arrow_types import refuse_invalid_utf8, refuse_repeated_names
 from s3dest_dagster.columns.binary_columns import pieces
+from s3dest_dagster.columns.conversion_log import Entry, tally_of
 from s3dest_dagster.columns.diagnostics import Diagnostic, unknown_type_diagnostics
+from s3dest_dagster.columns.json_names import JsonNames, SourceNames
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.schemas import envelope_of
 from s3dest_dagster.formats.compression import TEXT_CODECS, decompress_text
@@ -40,10 +43,14 @@ class Text(Format[TextSettings]):
         """Yields the records of an object's text."""
 
     def read(self, record: Record, content: Content) -> pa.Table:
-        return table_of_lines(record, self.parse(decompress_text(content), record))
+        lines = self.parse(decompress_text(content), record)
+        if names := SourceNames(record, root=not self.has_header):
+            lines = ((record_id, emitted_at, names.apply(raw)) for record_id, emitted_at, raw in lines)
+        return table_of_lines(record, lines)
 
     @property
-    def has_column_names(self) -> bool:
+    def has_header(self) -> bool:
+        """Whether the root's fields are columns, whose names are not in the records' texts."""
         return False
 
     @property
@@ -69,9 +76,18 @@ class TextEncoder(Encoder, Generic[TextSettings]):
         self._settings = settings
         self._is_flat = settings.flattening is Flattening.ROOT
         self._has_envelope = bool(envelope_of(contents.record).names)
+        self._json_names = JsonNames(contents.record, root=not self.has_header, reports=contents.reports_new_fields)
+
+    @property
+    def has_header(self) -> bool:
+        """As in `Text`."""
+        return False
 
     def continues(self, other: Encoder) -> bool:
         return isinstance(other, type(self)) and other.header == self.header
+
+    def encodes_as(self, other: Encoder) -> bool:
+        return isinstance(other, type(self)) and self.continues(other) and other._json_names == self._json_names
 
     @abstractmethod
     def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
@@ -80,8 +96,12 @@ class TextEncoder(Encoder, Generic[TextSettings]):
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
         if not batch.num_rows:
             return Encoded(0, b"", 0)
-        lines, tally = self.lines(json_texts(batch), batch, entropy)
-        return Encoded(batch.num_rows, lines, len(lines), tally)
+        raws = json_texts(batch)
+        counts: Counter[Entry] = Counter()
+        if self._json_names:
+            raws = self._json_names.apply(raws, counts)
+        lines, tally = self.lines(raws, batch, entropy)
+        return Encoded(batch.num_rows, lines, len(lines), tally + tally_of(counts) if counts else tally)
 
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> TextObject:
         return TextObject(sink, self._settings, self.header, background=background)

@@ -42,7 +42,7 @@ class EncodedBatch:
 
     def encoded_by(self, encoder: Encoder) -> EncodedBatch:
         """The batch in the form of this encoder."""
-        return self if encoder.continues(self.encoder) else EncodedBatch.of(encoder, self.batch, self.entropy)
+        return self if encoder.encodes_as(self.encoder) else EncodedBatch.of(encoder, self.batch, self.entropy)
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.schema_differences import EvolutionRules, refuse_undeclared
 from s3dest_dagster.formats import Encoder, encoder, format_of
 from s3dest_dagster.ingest.encode_queue import EncodedBatch
-from s3dest_dagster.settings.destination import NameStyle, S3Destination
+from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.stream import Stream, StreamId
 
 
@@ -51,7 +51,7 @@ class Encoding:
             self._destination.format,
             stream,
             record,
-            titles=_titles(record, self.rules),
+            reports_new_fields=self.rules.names_new_fields and not self.rules.is_declared,
             on_mismatch="overflow" if may_overflow else self._destination.on_type_mismatch,
         )
 
@@ -105,13 +105,3 @@ class FixedSchema:
         self._encoding.check(encoded, self._stream, self._discarded)
         self.big_integers |= encoded.encoded.big_integers
         return encoded
-
-
-def _titles(record: Record, rules: EvolutionRules) -> dict[str, str]:
-    """The columns' names in a header that does not have the source's: those that the user gives, alone or by a style.
-
-    The connector's style is for formats that allow only some characters in names, and the source's names are kept
-    anyway.
-    """
-    named = rules.name_style in (NameStyle.SNAKE, NameStyle.LOWER)
-    return {each.source: each.name for each in record.fields if named or (each.source,) in rules.rename}

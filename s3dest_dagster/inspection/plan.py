@@ -36,7 +36,7 @@ from s3dest_dagster.ingest.object_writer import bytes_of_row_group
 from s3dest_dagster.ingest.stream_schema import planned_columns
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.keys import stream_root
-from s3dest_dagster.settings.destination import NameStyle, ObjectHeaders, S3Destination
+from s3dest_dagster.settings.destination import ObjectHeaders, S3Destination
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
 
@@ -202,8 +202,6 @@ def _without_effect(destination: S3Destination) -> Iterator[str]:
     yield from format_.without_effect()
     if format_.row_group_setting:
         yield from _short_row_groups(destination, format_.row_group_setting)
-    if destination.name_style is not NameStyle.CONNECTOR and not format_.has_column_names:
-        yield "name_style has no effect: the objects hold records as the source gives them, with its names."
     wants_checkpoints = destination.checkpoint_interval_s or destination.checkpoint_bytes
     if wants_checkpoints and not destination.allows_checkpoints:
         yield (

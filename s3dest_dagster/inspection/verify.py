@@ -170,7 +170,9 @@ def _compare(bucket: Bucket, entry: _Entry) -> _Comparison:
     if found.size != item.bytes:
         return _Comparison(f"{uri} has {amount(found.size, 'byte')}; its manifest says {item.bytes:,}")
     if (segment := found.metadata.get(SYNC_METADATA, entry.name)) != entry.name:
-        return _Comparison(f"{uri} was written anew: it says that it is of segment {segment}, and its manifest {entry.name}")
+        return _Comparison(
+            f"{uri} was written anew: it says that it is of segment {segment}, and its manifest {entry.name}"
+        )
     if found.etag == item.etag:
         return _Comparison()
     if not item.etag or found.has_opaque_etag:

@@ -144,9 +144,9 @@ class RecordSettings(Settings):
     )
     name_style: NameStyle = setting(
         'The names of new columns. `"connector"`: in Avro and Parquet letters, digits and `_`, as the connector has '
-        'them, and in CSV the source\'s names; `"snake"`: letters, digits and `_` in lower case, with `_` between '
-        'words (`userId` becomes `user_id`); `"lower"`: the same without `_` between words; `"keep"`: the source\'s '
-        "names, in Parquet only. A column that has a name keeps it, see [names](schema-evolution.md#names).",
+        "them, and in CSV and JSON Lines the source's names; `\"snake\"`: letters, digits and `_` in lower case, with "
+        '`_` between words (`userId` becomes `user_id`); `"lower"`: the same without `_` between words; `"keep"`: the '
+        "source's names, not in Avro. A column that has a name keeps it, see [names](schema-evolution.md#names).",
         default=NameStyle.CONNECTOR,
     )
     schema_contract: Mapping[str, str] | None = setting(

@@ -148,7 +148,7 @@ def test_moments_out_of_range_are_named_if_mismatches_fail():
 def test_a_date64_that_is_not_at_midnight_keeps_its_time_in_the_overflow():
     values, over, _ = landed(stored([1609459200000, 1609462800000], pa.date64()))
     assert values == [date(2021, 1, 1), None]
-    assert over == [None, "2021-01-01T01:00:00.000"]
+    assert over == [None, "2021-01-01T01:00:00"]
 
 
 @pytest.mark.parametrize("properties", [None, {"other": {"type": "string"}}])
@@ -164,9 +164,9 @@ def test_texts_that_are_not_utf8_are_refused_by_field(properties):
         (pa.array([float("-inf")]), "-Infinity"),
         (pa.array([1.5]), "1.5"),
         (pa.array([b"hi"]), "aGk="),
-        (pa.array([AT], pa.timestamp("us", "Europe/Berlin")), "2020-01-01T12:00:00.000000Z"),
+        (pa.array([AT], pa.timestamp("us", "Europe/Berlin")), "2020-01-01T12:00:00Z"),
         (pa.array([date(2020, 1, 2)], pa.date64()), "2020-01-02"),
-        (pa.array([time(1, 2, 3)]), "01:02:03.000000"),
+        (pa.array([time(1, 2, 3)]), "01:02:03"),
         (pa.array([{"a": 1, "b": "é"}]), '{"a":1,"b":"é"}'),
         (pa.array([{"a": None}]), '{"a":null}'),
         (pa.array([[1, None]]), "[1,null]"),

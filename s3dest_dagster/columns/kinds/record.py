@@ -48,6 +48,8 @@ class Field:
     """The Avro field's doc, which has the original name if it was changed."""
     id: int = 0
     """The column's id in its stream, which is Parquet's field id. 0 if the stream does not remember its columns."""
+    is_titled: bool = False
+    """Whether text formats have the column's name in place of the source's."""
 
     def position(self) -> Position:
         """The position of its values."""
