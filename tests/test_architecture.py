@@ -35,6 +35,7 @@ FLOORS = {
     "sources": 8,
     "ingest": 9,
     "inspection": 10,
+    "shards": 10,
     "dagster": 11,
     "cli": 12,
     "definitions": 13,

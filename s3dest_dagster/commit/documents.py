@@ -52,6 +52,11 @@ def quarantine_key(root: str, name: str) -> str:
     return f"{root}quarantine/{name}.jsonl"
 
 
+def quarantine_part(key: str) -> str:
+    """The text after the sync's id in the key of quarantined lines: an attempt, or a part id with a mark."""
+    return key.removesuffix(".jsonl").rpartition(".")[2]
+
+
 def sync_mark_key(root: str, sync_id: str) -> str:
     """Key of the mark of a sync that the head has forgotten."""
     return f"{root}syncs/{encode_name(sync_id)}.json"

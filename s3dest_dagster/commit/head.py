@@ -5,8 +5,11 @@ Values only. Must not know: S3.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import datetime
+
+import msgspec
 
 from s3dest_dagster.batch import Lineage
 from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind, ScopeLocation
@@ -121,6 +124,16 @@ class Head:
         """Whether this segment is the newest of the scope, and no other segment is pending."""
         syncs = self.recent_syncs
         return self.pending_segment is None and bool(syncs) and syncs[-1].segment == segment.name
+
+    def without_retired(self) -> Head:
+        """This head without its retired objects and its number. It is equal for two heads if nobody has landed in
+        between."""
+        return replace(self, sequence_number=0, retired=())
+
+    @property
+    def content_digest(self) -> str:
+        """A digest of what has landed: equal digests mean that nobody has landed in between."""
+        return hashlib.sha256(msgspec.json.encode(self.without_retired())).hexdigest()[:32]
 
     # ------------------------------------------------------------------ how the commit changes it
 

@@ -7,19 +7,20 @@ that is younger than the settings allow, or a live object.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
-from s3dest_dagster.commit.documents import sync_of
+from s3dest_dagster.commit.documents import quarantine_part, sync_of
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.key_owners import possible_owners, used_templates
 from s3dest_dagster.commit.publication import Clock, finish
 from s3dest_dagster.commit.scopes import scopes_of_stream
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.errors import CommitError, PreconditionFailedError, StorageError
-from s3dest_dagster.keys import KeyTemplate, manifest_roots, stream_root
+from s3dest_dagster.keys import KeyTemplate, manifest_roots, mark_of, part_id, stream_root, sync_mark
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import TRIALS, Bucket, PendingUpload
 from s3dest_dagster.stream import Scope, StreamId
@@ -54,8 +55,9 @@ def sweep(
 ) -> Swept:
     """Aborts the stream's abandoned uploads, and deletes the expired retired objects of all of its scopes.
 
-    An upload is abandoned if it is older than `abandoned_upload_age_s` and no head has it pending. Leftovers of trials
-    (checks, and probes of the server's abilities) are deleted after a day.
+    An upload is abandoned if it is older than `abandoned_upload_age_s` and no head has it pending, or if its key has
+    the mark of a sync that is complete: a worker that came too late has left it. Leftovers of trials (checks, and
+    probes of the server's abilities) are deleted after a day.
 
     Args:
         bucket: The bucket.
@@ -74,11 +76,35 @@ def sweep(
     old = [upload for upload in uploads if upload.initiated <= oldest]
     pending = _pending_uploads(bucket, old)
     abandoned = [upload for upload in old if upload.upload_id not in pending and upload.upload_id not in keep]
+    abandoned += _too_late(bucket, destination.template, stream, [each for each in uploads if each not in old])
     for upload in abandoned:
         bucket.abort_upload(upload.key, upload.upload_id)
     _sweep_trials(bucket, destination, now - _OLDEST_TRIAL)
     expired = expire_stream(bucket, destination.template, stream, now) if expire else 0
     return Swept(aborted=len(abandoned), kept=len(uploads) - len(abandoned), expired=expired)
+
+
+def _too_late(
+    bucket: Bucket, template: KeyTemplate, stream: StreamId, uploads: Sequence[PendingUpload]
+) -> list[PendingUpload]:
+    """The uploads that workers have left of syncs that are complete. Reads the stream's heads if there may be some."""
+    matchers = [each.matcher(stream) for each in _templates(bucket, template, stream)] if uploads else []
+    marked = {upload: mark for upload in uploads if (mark := _mark(upload.key, matchers)) is not None}
+    if not marked:
+        return []
+    complete = {
+        sync_mark(found.scope, sync.id)
+        for found in scopes_of_stream(bucket, stream_root(template.literal_root, stream))
+        for sync in found.seen.head.recent_syncs
+        if sync.complete
+    }
+    return [upload for upload, mark in marked.items() if mark in complete]
+
+
+def _mark(key: str, matchers: Sequence[re.Pattern[str]]) -> str | None:
+    """The mark in the key of an upload. None if no worker of a sharded sync made it."""
+    parts = (quarantine_part(key), *(part_id(matcher, key) for matcher in matchers))
+    return next((mark for part in parts if (mark := mark_of(part)) is not None), None)
 
 
 def _sweep_trials(bucket: Bucket, destination: S3Destination, oldest: datetime) -> None:
@@ -92,13 +118,17 @@ def _sweep_trials(bucket: Bucket, destination: S3Destination, oldest: datetime) 
 
 def _uploads_of(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> list[PendingUpload]:
     """The uploads of the stream's data under every template that it has used, and of its quarantined lines."""
-    root = stream_root(template.literal_root, stream)
-    uploads = list(bucket.list_uploads(root))
-    templates = {each.tokens: each for each in (template, *used_templates(bucket, root))}
-    for each in templates.values():
+    uploads = list(bucket.list_uploads(stream_root(template.literal_root, stream)))
+    for each in _templates(bucket, template, stream):
         matches = each.matcher(stream).fullmatch
         uploads += (upload for upload in bucket.list_uploads(each.listing_root(stream)) if matches(upload.key))
     return list(dict.fromkeys(uploads))
+
+
+def _templates(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> list[KeyTemplate]:
+    """All templates that the stream has used, and this one."""
+    used = used_templates(bucket, stream_root(template.literal_root, stream))
+    return list({each.tokens: each for each in (template, *used)}.values())
 
 
 def _pending_uploads(bucket: Bucket, uploads: Sequence[PendingUpload]) -> set[str]:

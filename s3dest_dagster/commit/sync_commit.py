@@ -174,7 +174,7 @@ class SyncCommit:
             SupersededError: Another writer has published since, and may have read what this sync would read next.
         """
         if not self.head.ends_with(segment):
-            raise _superseded(self.commit_log, self.head, has_checkpoints=True)
+            raise superseded(self.commit_log, self.head, has_checkpoints=True)
 
     def _enter_registry(self, now: datetime, segment: Segment) -> int:
         """Enters the stream into the registry, and sweeps it if that is due. Returns the number of aborted uploads."""
@@ -250,7 +250,7 @@ def decide(commit_log: CommitLog, seen: SeenHead, segment: Segment) -> SeenHead:
             if is_decided:
                 return now
             if now.etag != seen.etag and not _differ_by_retired_alone(now.head, seen.head):
-                raise _superseded(
+                raise superseded(
                     commit_log, now.head, has_checkpoints=segment.sync.previous_checkpoint is not None
                 ) from error
             if attempt == _DECISION_ATTEMPTS or isinstance(error, _REFUSALS):
@@ -275,10 +275,11 @@ def _read_back(commit_log: CommitLog, segment: Segment, error: StorageError) -> 
 
 def _differ_by_retired_alone(one: Head, other: Head) -> bool:
     """Whether two heads differ only in their retired objects, that is, nobody has landed in between."""
-    return replace(one, sequence_number=0, retired=()) == replace(other, sequence_number=0, retired=())
+    return one.without_retired() == other.without_retired()
 
 
-def _superseded(commit_log: CommitLog, head: Head, *, has_checkpoints: bool) -> SupersededError:
+def superseded(commit_log: CommitLog, head: Head, *, has_checkpoints: bool = False) -> SupersededError:
+    """The error of a sync that another one has overtaken."""
     latest = head.recent_syncs[-1].id if head.recent_syncs else "another sync"
     winner = latest if head.pending_segment is None else sync_of(head.pending_segment)
     if has_checkpoints:

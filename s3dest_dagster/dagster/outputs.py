@@ -17,7 +17,7 @@ from typing import Any
 
 import dagster as dg
 
-from s3dest_dagster.batch import ArrowBatch, BadRecord, Batch, JsonBatch, SourceItem, State, StreamBatch, StreamStatus
+from s3dest_dagster.batch import Batch, SourceItem
 from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.dagster.asset_metadata import preview_rows_of, scopes_of, stream_of
 from s3dest_dagster.dagster.failures import located
@@ -41,11 +41,11 @@ from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.sources import DeferredRead
-from s3dest_dagster.sources.python import batches_and_bad_records, is_arrow, is_single_record
+from s3dest_dagster.sources.items import is_iterated, items_of
+from s3dest_dagster.sources.python import is_arrow
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
-_ITEMS = (StreamBatch, BadRecord, State, StreamStatus, JsonBatch, ArrowBatch)
 _EVENTS = (dg.Output, dg.MaterializeResult, dg.AssetCheckResult, dg.AssetMaterialization, dg.AssetObservation)
 _NOTHING = object()
 
@@ -173,7 +173,7 @@ def split_by_scope(value: Any, scopes: Mapping[str | None, Scope]) -> Iterator[t
 
 def _pairs_or_records(value: Any) -> tuple[Iterable[tuple[str, Any]] | None, Any]:
     """Returns pairs or, if there are no pairs, records. Reads the first element of a value that must be iterated."""
-    if not _is_iterated(value):
+    if not is_iterated(value):
         return None, value
     elements = iter(value)
     first = next(elements, _NOTHING)
@@ -183,13 +183,6 @@ def _pairs_or_records(value: Any) -> tuple[Iterable[tuple[str, Any]] | None, Any
 
 def _is_pair(element: Any) -> bool:
     return type(element) is tuple and len(element) == 2 and isinstance(element[0], str)
-
-
-def _is_iterated(value: Any) -> bool:
-    """Whether the value must be iterated to see its elements. False for columns, a single record, or a text."""
-    return isinstance(value, Iterable) and not (
-        is_arrow(value) or is_single_record(value) or isinstance(value, str | bytes | bytearray | memoryview)
-    )
 
 
 def _by_partition(pairs: Iterable[tuple[str, Any]], scopes: Mapping[str | None, Scope]) -> Iterator[tuple[Scope, Any]]:
@@ -245,9 +238,9 @@ def _opened(records: Any, landing: Landing) -> Iterator[Iterable[SourceItem | Ba
         records = records.open(None if state is None else state.text.encode())
     if isinstance(records, AbstractContextManager) and not (isinstance(records, Iterable) or is_arrow(records)):
         with records as items:
-            yield _items(items)
+            yield items_of(items, emitted_at=now_ms, check_first=_refuse_event)
     else:
-        yield _items(records)
+        yield items_of(records, emitted_at=now_ms, check_first=_refuse_event)
 
 
 def state_to_continue(landing: Landing, *, is_incremental: bool) -> ReachedState | None:
@@ -261,19 +254,6 @@ def state_to_continue(landing: Landing, *, is_incremental: bool) -> ReachedState
         return None
     state = landing.last_state
     return state if state is not None and (is_incremental or not state.complete) else None
-
-
-def _items(records: Any) -> Iterable[SourceItem | Batch]:
-    """Returns items as they are, and converts other values to batches with the current time."""
-    if not _is_iterated(records):
-        return batches_and_bad_records(records, emitted_at=now_ms)
-    elements = iter(records)
-    first = next(elements, _NOTHING)
-    if first is _NOTHING:
-        return ()
-    _refuse_event(first)
-    whole = chain([first], elements)
-    return whole if isinstance(first, _ITEMS) else batches_and_bad_records(whole, emitted_at=now_ms)
 
 
 def _refuse_event(element: Any) -> None:

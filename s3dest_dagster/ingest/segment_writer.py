@@ -265,7 +265,8 @@ class SegmentWriter:
         return objects, self._quarantine.finish(), counts
 
     def mark_decided(self) -> None:
-        """Notes that the segment is, or may be, decided: from now on `abort` does nothing."""
+        """Notes that the segment is, or may be, decided, or that a receipt names its uploads: from now on `abort` does
+        nothing."""
         self._decided = True
 
     def abort(self) -> None:

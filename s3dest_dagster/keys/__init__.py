@@ -25,3 +25,4 @@ from s3dest_dagster.keys.part_marks import sync_mark as sync_mark
 from s3dest_dagster.keys.template import DEFAULT_PATH_FORMAT as DEFAULT_PATH_FORMAT
 from s3dest_dagster.keys.template import KeyTemplate as KeyTemplate
 from s3dest_dagster.keys.template import SyncKeys as SyncKeys
+from s3dest_dagster.keys.template import part_id as part_id

@@ -355,9 +355,19 @@ class SyncKeys:
 
     def part_of(self, key: str) -> int | None:
         """The part number in a key that this sync could have made; None for a UUID and for all other keys."""
-        match = re.fullmatch(regex(pattern_of(self._tokens)), key, re.DOTALL)
-        part = match.groupdict().get("part") if match else None
+        part = part_id(re.compile(regex(pattern_of(self._tokens)), re.DOTALL), key)
         return int(part) if part and part.isdigit() else None
+
+
+def part_id(matcher: re.Pattern[str], key: str) -> str | None:
+    """The part id in a key. None if a template does not make such keys, or makes them without part ids.
+
+    Args:
+        matcher: Matches the keys of the template (see `KeyTemplate.matcher`).
+        key: The key.
+    """
+    match = matcher.fullmatch(key)
+    return match.groupdict().get("part") if match else None
 
 
 def _data_regex(pattern: KeyPattern) -> re.Pattern[str]:
