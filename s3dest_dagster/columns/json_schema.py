@@ -22,7 +22,7 @@ from s3dest_dagster.columns.branches import (
     without_shadowed_timestamps,
 )
 from s3dest_dagster.columns.column_names import suffixed_name, unique_names
-from s3dest_dagster.columns.decimals import declared_decimal
+from s3dest_dagster.columns.decimals import KEYWORD, declared_decimal
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
@@ -189,6 +189,8 @@ class _Parser:
 
     def _decimal(self, name: object, definition: Mapping[str, Any]) -> Kind | None:
         """The decimal that is declared with this JSON type; None if there is none."""
+        if self._rules.decimals == "connector" and KEYWORD not in definition:
+            return None
         try:
             return declared_decimal(name, definition)
         except ValueError as error:

@@ -18,6 +18,7 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import DEFAULT_PATH_FORMAT, KeyTemplate
 from s3dest_dagster.settings.fields import Settings, documented, refuse_variables, setting
 from s3dest_dagster.settings.formats import (
+    Decimals,
     EnvelopeName,
     FormatSettings,
     JsonlFormat,
@@ -142,9 +143,15 @@ class RecordSettings(Settings):
         'timestamp_without_timezone`, a naive Arrow timestamp) is taken as UTC; `"keep"` lands it without a zone.',
         default="utc",
     )
+    decimals: Decimals = setting(
+        'Avro and Parquet: what `multipleOf` and `airbyte_type: big_number` declare is a decimal; `"connector"` lands '
+        "it as the connector does, numbers as doubles and texts as texts. `x-decimal`, and decimals of Python and Arrow, "
+        "are decimals in any case.",
+        default="exact",
+    )
     name_style: NameStyle = setting(
         'The names of new columns. `"connector"`: in Avro and Parquet letters, digits and `_`, as the connector has '
-        "them, and in CSV and JSON Lines the source's names; `\"snake\"`: letters, digits and `_` in lower case, with "
+        'them, and in CSV and JSON Lines the source\'s names; `"snake"`: letters, digits and `_` in lower case, with '
         '`_` between words (`userId` becomes `user_id`); `"lower"`: the same without `_` between words; `"keep"`: the '
         "source's names, not in Avro. A column that has a name keeps it, see [names](schema-evolution.md#names).",
         default=NameStyle.CONNECTOR,
@@ -224,6 +231,7 @@ class RecordSettings(Settings):
             unknown_types=self.on_unknown_type if self.format.is_typed else "text",
             open_objects=self.open_objects,
             naive_moments=self.naive_moments,
+            decimals=self.decimals,
             envelope=self.envelope,
         )
 

@@ -416,13 +416,14 @@ def format_named(name: Any) -> FormatSettings:
 UnknownTypes = Literal["fail", "text"]
 OpenObjects = Literal["map", "text"]
 NaiveMoments = Literal["utc", "keep"]
+Decimals = Literal["exact", "connector"]
 EnvelopeName = Literal["airbyte_0", "none"]
 """The columns that every record has beside its own fields, named after the connector's eras."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypeRules:
-    """The rules for types that a JSON schema leaves open. The defaults are the connector's rules."""
+    """The rules for types that a JSON schema leaves open. The defaults are the connector's rules, but for decimals."""
 
     unknown_types: UnknownTypes = "text"
     """What happens to a field whose declared type is not known."""
@@ -430,6 +431,8 @@ class TypeRules:
     """Whether an object without declared properties is a map of texts, or its JSON text."""
     naive_moments: NaiveMoments = "utc"
     """Whether a moment that is declared to have no zone is taken as UTC, or stays without a zone."""
+    decimals: Decimals = "exact"
+    """Whether `multipleOf` and `airbyte_type: big_number` declare decimals, or nothing, as in the connector."""
     envelope: EnvelopeName = "airbyte_0"
     """The columns before those of the record, whose names no field can have."""
 

@@ -203,7 +203,7 @@ SCHEMAS: Final[dict[str, str]] = {
     ),
     "decimals": (
         "The connector lands a number with `multipleOf` or `airbyte_type: big_number` as a double, and a text with "
-        "`big_number` as a string; here both are decimals."
+        "`big_number` as a string; here both are decimals, unless `decimals` is `connector`."
     ),
     "objects without properties": (
         "The connector lands them as a map of texts; so does a connector's `config.json` here. Elsewhere, they are "

@@ -74,6 +74,7 @@ def test_every_setting_reaches_the_destination():
         "on_non_finite": "null",
         "open_objects": "map",
         "naive_moments": "keep",
+        "decimals": "connector",
         "name_style": "snake",
         "schema_contract": {"new_column": "freeze"},
         "envelope": "none",

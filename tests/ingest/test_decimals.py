@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+from dataclasses import replace
 from decimal import Decimal
 from io import BytesIO
 from typing import Any
@@ -20,7 +22,14 @@ from servers import S3Server
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.inspection.read import read_scope
-from s3dest_dagster.settings.formats import AvroFormat, FormatSettings, JsonlFormat, ParquetFormat
+from s3dest_dagster.settings.formats import (
+    AvroFormat,
+    CsvFormat,
+    Flattening,
+    FormatSettings,
+    JsonlFormat,
+    ParquetFormat,
+)
 from s3dest_dagster.sources.python import batches
 from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
 
@@ -45,6 +54,18 @@ class Lake:
         items = [batch for group in groups for batch in batches(group, emitted_at=lambda: 7)]
         with target(self.server, self.settings) as opened:
             return land(items, opened, stream, sync(f"s{self._syncs}"))
+
+    def land_declared(self, properties: dict[str, Any], records: Any) -> None:
+        self._syncs += 1
+        stream = Stream(name="sales", json_schema={"properties": properties}, sync_mode=SyncMode.APPEND)
+        with target(self.server, self.settings) as opened:
+            land(batches(records, emitted_at=lambda: 7), opened, stream, sync(f"s{self._syncs}"))
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The records in the objects, as another library reads them."""
+        is_avro = isinstance(self.settings.format, AvroFormat)
+        read = fastavro.reader if is_avro else lambda content: pq.read_table(content).to_pylist()
+        return [row for content in self.files() for row in read(BytesIO(content))]
 
     def table(self) -> pa.Table:
         return read_scope(self.server.open(self.settings), self.settings.template, Scope(StreamId(None, "sales")))
@@ -179,3 +200,55 @@ def test_every_decimal_is_found_again(moto_s3: S3Server, format: FormatSettings,
         return
     assert lake.table()["price"].to_pylist() == values
     assert in_files(lake) == values
+
+
+DECLARED: dict[str, Any] = {
+    "cents": {"type": "number", "multipleOf": 0.01},
+    "big": {"type": "number", "airbyte_type": "big_number"},
+    "text": {"type": "string", "airbyte_type": "big_number"},
+    "own": {"type": "number", "x-decimal": {"precision": 10, "scale": 2}},
+}
+NUMBERS = [{"cents": Decimal("1.10"), "big": Decimal("2.50"), "text": "3.10", "own": Decimal("4.20")}]
+
+
+@TYPED
+@pytest.mark.parametrize("setting", ["exact", "connector"])
+def test_declared_decimals_can_be_what_the_connector_makes_of_them(
+    moto_s3: S3Server, format: FormatSettings, setting: str
+) -> None:
+    lake = Lake(moto_s3, format)
+    lake.settings = replace(lake.settings, decimals=setting)
+    for _ in range(2):
+        lake.land_declared(DECLARED, NUMBERS)
+    row: dict[str, Any] = {"cents": Decimal("1.10"), "big": Decimal("2.5"), "text": Decimal("3.1")}
+    if setting == "connector":
+        row = {"cents": 1.1, "big": 2.5, "text": "3.10"}
+    row["own"] = Decimal("4.20")
+    assert lake.table().select(list(row)).to_pylist() == [row, row]
+    assert [{name: type(value) for name, value in each.items() if name in row} for each in lake.rows()] == [
+        {name: type(value) for name, value in row.items()}
+    ] * 2
+
+
+@pytest.mark.parametrize("format", [JsonlFormat(), CsvFormat(flattening=Flattening.ROOT)], ids=["jsonl", "csv"])
+def test_text_formats_keep_the_digits_of_decimals_in_any_case(moto_s3: S3Server, format: FormatSettings) -> None:
+    found = []
+    for setting in ("exact", "connector"):
+        lake = Lake(moto_s3, format)
+        lake.settings = replace(lake.settings, decimals=setting, envelope="none")
+        lake.land_declared(DECLARED, NUMBERS)
+        found.append(gzip.decompress(lake.files()[0]))
+    assert found[0] == found[1]
+    assert b"1.10" in found[0]
+    assert b"2.50" in found[0]
+
+
+@TYPED
+def test_a_stream_with_decimals_goes_on_beside_them(moto_s3: S3Server, format: FormatSettings) -> None:
+    lake = Lake(moto_s3, format)
+    lake.land(BIG, prices("1.10"))
+    lake.settings = replace(lake.settings, decimals="connector")
+    lake.land(BIG, prices("2.5"))
+    table = lake.table()
+    values = [value for name in table.column_names if name.startswith("price") for value in table[name].to_pylist()]
+    assert sorted(float(value) for value in values if value is not None) == [1.1, 2.5]
