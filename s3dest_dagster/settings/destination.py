@@ -145,8 +145,8 @@ class RecordSettings(Settings):
     )
     decimals: Decimals = setting(
         'Avro and Parquet: what `multipleOf` and `airbyte_type: big_number` declare is a decimal; `"connector"` lands '
-        "it as the connector does, numbers as doubles and texts as texts. `x-decimal`, and decimals of Python and Arrow, "
-        "are decimals in any case.",
+        "it as the connector does, numbers as doubles and texts as texts. `x-decimal`, and decimals of Python and "
+        "Arrow, are decimals in any case.",
         default="exact",
     )
     name_style: NameStyle = setting(
