@@ -181,13 +181,19 @@ class ManifestError(CommitError):
     """A head or segment is unreadable, or has a newer format version than this library knows."""
 
 
+_MAX_NAMES = 20
+
+
 def closest_match(name: str, known: Iterable[str]) -> str:
     """The known name that was probably meant by a wrong one; empty if none is close."""
     return next(iter(get_close_matches(name, sorted(known), n=1, cutoff=0.75)), "")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence that helps with a wrong name: it suggests the closest known name, or else lists all of them."""
+    """A sentence that helps with a wrong name: it suggests the closest known name, or else lists some of them."""
     names = sorted(known)
     likely = closest_match(name, names)
-    return f"Did you mean {likely!r}?" if likely else f"It has: {', '.join(names) or 'none'}."
+    if likely:
+        return f"Did you mean {likely!r}?"
+    more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
+    return f"It has: {', '.join(names[:_MAX_NAMES]) or 'none'}{more}."

@@ -6,7 +6,8 @@ They print a line per stream or object, JSON, or tables on a terminal. Must not 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -36,6 +37,7 @@ from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId
 
 _Result = TypeVar("_Result")
+_MAX_NAMES = 10
 
 
 def ls(output: Output, options: SelectionOptions) -> int:
@@ -55,16 +57,35 @@ def ls(output: Output, options: SelectionOptions) -> int:
 
 def verify(output: Output, options: SelectionOptions, *, deep: bool) -> int:
     """Compares the bucket with the manifests. Returns 1 if they differ anywhere, else 0."""
+    selected = selections(output, options)
     verified = (
-        _verify_stream(selection, stream, deep=deep)
-        for selection in selections(output, options)
-        for stream in selection.found_streams()
+        _verify_stream(selection, stream, deep=deep) for selection in selected for stream in selection.found_streams()
     )
     results = _display(output, verified, _verified_lines, _verified_json, _verified_table)
+    _tell_leftovers(output, selected, results)
     broken = [stream for stream in results if stream.problems]
     if broken:
         output.say(f"Error: {len(broken)} of {amount(len(results), 'stream')} do not agree with their manifests.")
     return 1 if broken else 0
+
+
+def _tell_leftovers(output: Output, selected: Sequence[Selection], results: Sequence[_VerifiedStream]) -> None:
+    """Names what nobody lands any more. It is no failure."""
+    for each in results:
+        if each.left:
+            more = f" and {len(each.left) - 1:,} more" if len(each.left) > 1 else ""
+            output.say(
+                f"Left from before the partitions of {each.stream} changed, it seems: {each.left[0]}{more}. If nobody "
+                f"needs it, run `s3dest retire {each.stream} --scope {shlex.quote(each.left[0].partition or '')}`."
+            )
+    for selection in selected:
+        if undefined := sorted(map(str, selection.undefined_streams())):
+            path = selection.bucket.uri(selection.destination.template.literal_root)
+            more = f" and {len(undefined) - _MAX_NAMES:,} more" if len(undefined) > _MAX_NAMES else ""
+            output.say(
+                f"Under {path}, and not defined here: {', '.join(undefined[:_MAX_NAMES])}{more}. If one was renamed, run `s3dest transfer "
+                f"{undefined[0]} --to-stream NAME`; if nobody needs it, `s3dest retire {undefined[0]}`."
+            )
 
 
 def recover(output: Output, options: SelectionOptions) -> int:
@@ -135,6 +156,8 @@ class _VerifiedStream:
     scopes: list[Verified]
     foreign: int
     """Objects that match the stream's template although no manifest lists them."""
+    left: list[Scope]
+    """Scopes that hold objects although the stream's definition no longer has them."""
 
     @property
     def problems(self) -> list[tuple[Scope, str]]:
@@ -158,7 +181,8 @@ def _verify_stream(selection: Selection, stream: FoundStream, *, deep: bool) -> 
     # While a manifest cannot be read, nobody knows which objects it lists, so that none can be called foreign.
     with _continue_after_error(partial(report, Scope(stream.stream))):
         foreign = foreign_keys(bucket, template, stream.stream)
-    return _VerifiedStream(stream.stream, verified, len(foreign))
+    left = selection.left_from_before([each.scope for each in verified if each.objects])
+    return _VerifiedStream(stream.stream, verified, len(foreign), left)
 
 
 def _recover_stream(selection: Selection, stream: FoundStream) -> list[Recovered]:
@@ -350,6 +374,7 @@ def _verified_json(verified: _VerifiedStream) -> list[dict[str, Any]]:
             "rows": verified.total(lambda scope: scope.rows),
             "uncompared": verified.total(lambda scope: scope.uncompared),
             "foreign": verified.foreign,
+            "left_from_before": [scope.partition for scope in verified.left],
             "problems": [{"partition": scope.partition, "problem": text} for scope, text in verified.problems],
         }
     ]

@@ -6,7 +6,7 @@ Errors name the file, and the line and column in it. Must not know: verbs.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from s3dest_dagster.cli.output import Output
 from s3dest_dagster.commit.registry_updates import registry_of
+from s3dest_dagster.commit.retirement import content_of
 from s3dest_dagster.commit.scopes import FoundStream, found_streams, scopes
 from s3dest_dagster.errors import SettingsError, did_you_mean
 from s3dest_dagster.ingest.target import Target, open_target
@@ -246,6 +247,32 @@ class Selection:
     """The streams under their names in the bucket; None selects all."""
     partition: str | None
     """The only partition that is selected; None selects all."""
+    defines: Callable[[Scope], bool] | None = None
+    """Whether the definition of a scope's stream has the scope. None if there is no definition."""
+    names_all: bool = False
+    """Whether `streams` are all that a catalog or a module defines."""
+
+    def left_from_before(self, holding: Sequence[Scope]) -> list[Scope]:
+        """The scopes of a stream that hold objects although its definition no longer has them.
+
+        Without a definition, what has no partition is named if it stands beside partitions.
+
+        Args:
+            holding: The scopes of the stream that hold objects.
+        """
+        if self.defines is not None:
+            return [scope for scope in holding if not self.defines(scope)]
+        whole = [scope for scope in holding if scope.partition is None]
+        return whole if len(whole) < len(holding) else []
+
+    def undefined_streams(self) -> Iterator[StreamId]:
+        """The streams under the bucket path that hold something and that the catalog or the module does not define."""
+        if self.streams is None or not self.names_all:
+            return
+        for found in replace(self, streams=None, partition=None).found_streams():
+            contents = (content_of(self.bucket, self.destination, scope) for scope in found.scopes)
+            if found.stream not in self.streams and any(not each.is_empty for each in contents):
+                yield found.stream
 
     def scopes(self) -> Iterator[Scope]:
         """The selected scopes that have landed. Raises ManifestError for a head that cannot be read."""
@@ -273,7 +300,8 @@ def selections(output: Output, options: SelectionOptions) -> list[Selection]:
     assert options.config_path is not None
     config = read_config(options.config_path, output)
     streams = catalog_streams(config, options.catalog_path)
-    return [Selection(config.destination, bucket_of(config), streams, options.partition)]
+    named = streams is not None
+    return [Selection(config.destination, bucket_of(config), streams, options.partition, names_all=named)]
 
 
 def _selections_of_assets(options: SelectionOptions, module: str) -> list[Selection]:
@@ -283,7 +311,11 @@ def _selections_of_assets(options: SelectionOptions, module: str) -> list[Select
     from s3dest_dagster.dagster.selection import select_landed
 
     landed = select_landed(module, options.assets or "*")
-    return [Selection(each.destination, each.bucket, each.streams, options.partition) for each in landed]
+    named = options.assets is None
+    return [
+        Selection(each.destination, each.bucket, each.streams, options.partition, each.defines, names_all=named)
+        for each in landed
+    ]
 
 
 def catalog_streams(config: ConnectorConfig, catalog_path: str | None) -> frozenset[StreamId] | None:

@@ -17,6 +17,7 @@ from s3dest_dagster.dagster.failures import as_dagster_failures
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.dagster.metadata import changes_by_kind
 from s3dest_dagster.dagster.run_landing import now
+from s3dest_dagster.dagster.selection import defines_partition
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.inspection.verify import LastSync, last_sync, verify
 from s3dest_dagster.printable import amount
@@ -53,7 +54,8 @@ def build_landing_checks(
     - `few_lines_quarantined`: at most `max_quarantine_ratio` of the lines that the last syncs read were quarantined.
     - `schema_unchanged`: each last sync had the columns of the sync before it.
     - `nothing_left_from_before`: no partition holds objects that the asset's definition no longer has, and nothing is
-      left from before the asset was partitioned. `s3dest retire` takes such leftovers away.
+      left from before the asset was partitioned. `s3dest retire` takes such leftovers away. `s3dest verify` names them,
+      too.
     - `landed_lately`, only with `fresh_within`: the most recent of the last syncs began within that time.
 
     Args:
@@ -199,17 +201,13 @@ class _Inspection:
 
     def _leftovers(self, landed: Sequence[Scope]) -> dg.AssetCheckResult:
         bucket, destination = self.manager.bucket(), self.manager.destination()
-        foreign = [scope for scope in landed if not self._has(scope.partition)]
+        if self.partition is not None:
+            landed = [*landed, Scope(self.stream.prefixed(destination.stream_prefix))]
+        foreign = [scope for scope in landed if not defines_partition(self.partitions, scope.partition)]
         left = [scope for scope in foreign if content_of(bucket, destination, scope).objects]
         return self._result(
             LEFTOVERS_CHECK, [f"{scope} holds objects" for scope in left], {"scopes": len(left)}, self.options.severity
         )
-
-    def _has(self, partition: str | None) -> bool:
-        """Whether the asset's definition has this partition; None is the asset without partitions."""
-        if self.partitions is None or partition is None:
-            return (self.partitions is None) == (partition is None)
-        return self.partitions.has_partition_key(partition)
 
     def _quarantined(self, syncs: Sequence[LastSync]) -> dg.AssetCheckResult:
         read, kept = sum(sync.counts.read for sync in syncs), sum(sync.counts.quarantined for sync in syncs)

@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -22,7 +22,7 @@ from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import StreamId
+from s3dest_dagster.stream import Scope, StreamId
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,32 @@ class SelectedStreams:
 
     destination: S3Destination
     bucket: Bucket
-    streams: frozenset[StreamId]
-    """The streams, with their names in the bucket."""
+    partitions: Mapping[StreamId, dg.PartitionsDefinition[Any] | None]
+    """The streams, with their names in the bucket, and the partitions of their definitions."""
+
+    @property
+    def streams(self) -> frozenset[StreamId]:
+        """The streams, with their names in the bucket."""
+        return frozenset(self.partitions)
+
+    def defines(self, scope: Scope) -> bool:
+        """Whether the definition of a scope's stream has the scope. True if only a running Dagster instance knows."""
+        partitions = self.partitions[scope.stream]
+        return is_dynamic(partitions) or defines_partition(partitions, scope.partition)
+
+
+def defines_partition(partitions: dg.PartitionsDefinition[Any] | None, partition: str | None) -> bool:
+    """Whether a definition has this partition; None is what has no partitions."""
+    if partitions is None or partition is None:
+        return (partitions is None) == (partition is None)
+    return partitions.has_partition_key(partition)
+
+
+def is_dynamic(partitions: dg.PartitionsDefinition[Any] | None) -> bool:
+    """Whether only a Dagster instance knows the partitions."""
+    if isinstance(partitions, dg.MultiPartitionsDefinition):
+        return any(is_dynamic(each.partitions_def) for each in partitions.partitions_defs)
+    return isinstance(partitions, dg.DynamicPartitionsDefinition)
 
 
 def select_landed(module: str, selection: str) -> list[SelectedStreams]:
@@ -84,8 +108,12 @@ def _landed(
     with dg.build_resources({manager_key: resource}) as resources:
         manager = getattr(resources, manager_key)
         destination, bucket = manager.destination(), manager.bucket()
-    streams = (stream_of(key, asset.metadata_by_key[key]).id for key, asset in assets.items())
-    landed = frozenset(stream.prefixed(destination.stream_prefix) for stream in streams)
+    landed = {
+        stream_of(key, asset.metadata_by_key[key]).id.prefixed(destination.stream_prefix): asset.specs_by_key[
+            key
+        ].partitions_def
+        for key, asset in assets.items()
+    }
     yield SelectedStreams(destination, bucket, landed)
 
 

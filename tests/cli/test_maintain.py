@@ -5,6 +5,10 @@ import json
 import pytest
 from airbyte_messages import record, state
 
+from s3dest_dagster.cli.targets import Selection
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.stream import Scope, StreamId
+
 
 def landed(lake) -> str:
     """A bucket with two streams, one of them with two syncs. Returns the path of its configuration."""
@@ -220,3 +224,24 @@ def pending(lake) -> None:
     segment["sync"]["id"], segment["name"], head["pending_segment"] = "second", "second.2", "second.2"
     for name, manifest in (("segments/second.2.json", segment), ("head.json", head)):
         s3.put_object(Bucket=lake.bucket, Key=root + name, Body=json.dumps(manifest))
+
+
+def test_verify_names_what_nobody_lands_any_more_without_failing(lake):
+    messages = record("users", id=1) + record("orders", id=2)
+    assert lake.write(messages, streams=("users", "orders")).returncode == 0
+    assert "not defined" not in lake.run("verify", "--config", lake.config()).stderr
+    answer = lake.run("verify", "--config", lake.config(), "--catalog", lake.catalog("users"))
+    assert answer.returncode == 0
+    assert "and not defined here: public.orders. If one was renamed" in answer.stderr
+    assert "s3dest transfer public.orders --to-stream NAME" in answer.stderr
+    lake.run("retire", "public.orders", "--config", lake.config(), "--yes")
+    again = lake.run("verify", "--config", lake.config(), "--catalog", lake.catalog("users"))
+    assert "not defined" not in again.stderr
+
+
+def test_without_a_definition_what_has_no_partition_is_left_if_it_stands_beside_partitions(lake):
+    destination = S3Destination(s3_bucket_name=lake.bucket)
+    selection = Selection(destination, lake.server.open(destination), None, None)
+    whole, part = Scope(StreamId("public", "users")), Scope(StreamId("public", "users"), "2026-01-05")
+    assert selection.left_from_before([whole, part]) == [whole]
+    assert selection.left_from_before([whole]) == selection.left_from_before([part]) == []

@@ -75,6 +75,17 @@ def test_partitions_that_the_definition_no_longer_has_are_named(lake, partitions
     assert found.description == "orders [eu] holds objects"
 
 
+def test_what_is_left_from_before_the_asset_was_partitioned_is_named_in_a_run_of_one_partition(lake):
+    @stream_asset(name="orders")
+    def whole():
+        return [{"id": 4}]
+
+    lake.materialize(whole.with_attributes(asset_key_replacements={whole.key: orders.key}))
+    checks = build_landing_checks([orders])
+    found = checked(lake.materialize(orders, *checks, partition_key="eu", raise_on_error=False))
+    assert found["nothing_left_from_before"].description == "orders holds objects"
+
+
 def test_a_missing_object_fails_the_bucket_check_and_is_named(lake):
     lake.materialize(users)
     (key,) = lake.data_keys()

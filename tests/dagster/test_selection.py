@@ -55,6 +55,19 @@ def test_all_streams_of_a_module_or_the_selected_ones_are_verified(module, capsy
     assert output_lines(capsys, "verify", "-m", module, "--select", "shop/users") == [one]
 
 
+def test_verify_names_scopes_and_streams_that_the_definitions_no_longer_have(module, lake, capsys):
+    @stream_asset(namespace="shop", name="orders")
+    def whole():
+        return [{"id": 4}]
+
+    location = sys.modules["shop_location"]
+    location.defs = dg.Definitions([whole], resources={"io_manager": lake.io()})
+    assert run(("verify", "-m", module)) == 0
+    told = capsys.readouterr().err
+    assert "shop.orders [eu] and 1 more. If nobody needs it, run `s3dest retire shop.orders --scope eu`." in told
+    assert "not defined here: shop.users." in told
+
+
 def test_one_partition_is_verified(module, capsys):
     assert output_lines(capsys, "verify", "-m", module, "--partition", "eu") == [
         "✓ shop.orders: 1 object, 1 row, 1 partition"

@@ -100,9 +100,11 @@ class Catalog:
     def unknown_names(self, names: Iterable[str]) -> dict[str, str]:
         """The names of streams that the catalog lacks, each with a sentence that says so."""
         streams = self.streams
-        known = {str(stream.id) for stream in streams}
-        lacking = sorted(set(names) - known - {stream.name for stream in streams})
-        return {name: f"The catalog has no stream {name!r}. {did_you_mean(name, known)}" for name in lacking}
+        known, bare = {str(stream.id) for stream in streams}, {stream.name for stream in streams}
+        return {
+            name: f"The catalog has no stream {name!r}. {did_you_mean(name, known if '.' in name else bare)}"
+            for name in sorted(set(names) - known - bare)
+        }
 
     def configure(self, streams: Sequence[Stream]) -> dict[str, Any]:
         """The configured catalog that requests these streams from the source, in their sync modes.
