@@ -11,10 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from hashlib import sha256
+from unicodedata import normalize
 
 from s3dest_dagster.columns.names import standard_name
 from s3dest_dagster.settings.destination import NameStyle
+from s3dest_dagster.settings.stream_settings import CONTROL_CHARACTERS, LONGEST_NAME
 
+_LONGEST_STYLED = LONGEST_NAME - 32
+"""The longest name of a style. There is room for the word of a type and for digits."""
 _FIRST_DIGITS = 6
 """The digits of a suffix. It gets longer until the name is free."""
 _BETWEEN_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -59,17 +63,22 @@ def styled_name(source: str, style: NameStyle) -> str:
     - `connector`: letters, digits and `_`; case is kept.
     - `snake`: the same in lower case, with `_` between the words of a name like `userId`.
     - `lower`: the same in lower case.
-    - `keep`: the name as it is.
+    - `keep`: the name as it is, with `_` in place of control characters, and of no character at all.
 
-    In `snake` and `lower`, a name without any Latin letter or digit has its suffix, since nothing is left of it.
+    In `snake` and `lower`, a name without any Latin letter or digit has its suffix, since nothing is left of it. In
+    every style but `connector`, a name longer than catalogs allow is cut, and has its suffix.
     """
-    if style is NameStyle.KEEP:
-        return source
-    name = standard_name(source)
     if style is NameStyle.CONNECTOR:
+        return standard_name(source)
+    if style is NameStyle.KEEP:
+        name = CONTROL_CHARACTERS.sub("_", source) or "_"
+    else:
+        name = standard_name(source)
+        name = _snake(name) if style is NameStyle.SNAKE else name.lower()
+        name = name if _LETTER.search(name) else f"{name}{_digits(source)[:_FIRST_DIGITS]}"
+    if len(name) <= _LONGEST_STYLED:
         return name
-    name = _snake(name) if style is NameStyle.SNAKE else name.lower()
-    return name if _LETTER.search(name) else f"{name}{_digits(source)[:_FIRST_DIGITS]}"
+    return f"{name[: _LONGEST_STYLED - _FIRST_DIGITS - 1]}_{_digits(source)[:_FIRST_DIGITS]}"
 
 
 def allocate_names(
@@ -78,9 +87,10 @@ def allocate_names(
     """A name for every request, unlike all `used` names and each other, regardless of the requests' order.
 
     A name that a user gave, and a source's name that needs no change, comes first. If others want the same name, all of
-    them get the suffix. In every style but `connector`, names that differ in case only are the same.
+    them get the suffix. In every style but `connector`, names that differ only in case, or in how Unicode composes
+    their characters, are the same.
     """
-    fold = _as_it_is if style is NameStyle.CONNECTOR else str.casefold
+    fold = _as_it_is if style is NameStyle.CONNECTOR else _folded
     in_use = {fold(name) for name in used}
     allocated: dict[NameRequest, str] = {}
     preferred = {request: request.preferred(style) for request in requests}
@@ -134,6 +144,11 @@ def _with_suffix(name: str, digits: str, in_use: Collection[str], fold: Callable
 
 def _digits(origin: str) -> str:
     return sha256(origin.encode()).hexdigest()
+
+
+def _folded(name: str) -> str:
+    """The name as readers that ignore case, and people, see it."""
+    return normalize("NFC", normalize("NFC", name).casefold())
 
 
 def _as_it_is(name: str) -> str:

@@ -6,7 +6,6 @@ of its level. So no name is there twice, and nothing is lost. Must not know: for
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -95,7 +94,7 @@ class JsonNames:
                     counts[Outcome.UNDECLARED, path + name] += 1
             else:
                 landed.append((level.names.get(name, name), value))
-        return _joined(_with_moved(landed, moved) if moved else landed)
+        return object_of(_with_moved(landed, moved) if moved else landed)
 
 
 class SourceNames:
@@ -122,7 +121,7 @@ class SourceNames:
 def _restored(text: bytes, level: _Level) -> bytes:
     if text[:1] == b"{":
         members = ((name, bytes(value), level.members.get(name)) for name, value in all_members(text))
-        return _joined(
+        return object_of(
             [
                 (level.names.get(name, name), value if below is None else _restored(value, below))
                 for name, value, below in members
@@ -216,20 +215,3 @@ def _with_moved(landed: Sequence[Member], moved: Sequence[Member]) -> list[Membe
             entries = pairs_of(own) if own.startswith(b"{") else [(OVERFLOW, own)]
             overflow += [(names.allocate(entry), value) for entry, value in entries]
     return [*(each for each in landed if each[0] != OVERFLOW), (OVERFLOW, object_of(overflow))]
-
-
-def _joined(members: Sequence[Member]) -> bytes:
-    return b"{%b}" % b",".join(_key(name) + value for name, value in members)
-
-
-def _key(name: str) -> bytes:
-    """The text of a member before its value."""
-    return json.dumps(name, ensure_ascii=not _is_plain(name)).encode() + b":"
-
-
-def _is_plain(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair, which only an escape can hold
-        return False
-    return True

@@ -7,6 +7,7 @@ settings are given.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, NoReturn, get_args
@@ -16,8 +17,17 @@ from s3dest_dagster.settings.field_paths import FieldPath, join_paths
 from s3dest_dagster.settings.fields import documented, refuse_unknown, refuse_variables, setting
 from s3dest_dagster.settings.schema_contract import SchemaContract
 
+CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""Characters that no name of a column has: controls, breaks of lines, and halves of surrogate pairs."""
+LONGEST_NAME = 255
+"""The most characters of a column's name that a user gives: Glue, Athena and Hive accept no more."""
+RESERVED_NAMES = ("_airbyte_additional_properties", "_ab_additional_properties")
+"""The names of the overflow, which every object has."""
+ENVELOPE_NAMES = ("_airbyte_ab_id", "_airbyte_emitted_at", "_airbyte_data")
+"""The names of columns that every record has or can have beside its own."""
 Paths = tuple[FieldPath, ...]
 OnDeselected = Literal["exclude", "land"]
+_MOST_SHOWN = 80
 RULES = ("exclude", "hash", "mask")
 """The settings of `FieldSelection` that keep a field's value out of everything that is written."""
 
@@ -213,10 +223,31 @@ def _renames(given: Any) -> Mapping[FieldPath, str]:
         raise SettingsError(f"rename is {given!r}. It must map fields to the names of columns.", setting="rename")
     names = {FieldPath.parse(path, "rename"): name for path, name in given.items()}
     for path, name in names.items():
-        if not isinstance(name, str) or not name:
-            raise SettingsError(f"rename gives {path} the name {name!r}. It must be a text.", setting="rename")
+        if problem := _problem_of_name(path, name):
+            raise SettingsError(f"rename gives {path} the name {_shown(name)}. {problem}.", setting="rename")
     _refuse_common_names(names)
     return names
+
+
+def _problem_of_name(path: FieldPath, name: Any) -> str:
+    """Why a field cannot get this name; empty if it can."""
+    if not isinstance(name, str) or not name:
+        return "It must be a text"
+    if CONTROL_CHARACTERS.search(name):
+        return "A name has no control characters, no line breaks and no halves of surrogate pairs"
+    if name != name.strip():
+        return "A name neither begins nor ends with a blank, which many readers remove"
+    if len(name) > LONGEST_NAME:
+        return f"It has {len(name):,} characters, and catalogs such as Glue accept at most {LONGEST_NAME}"
+    if name in RESERVED_NAMES or (name in ENVELOPE_NAMES and len(path.steps) == 1):
+        return "Every record can have a column of this name. Choose another one"
+    return ""
+
+
+def _shown(name: Any) -> str:
+    """The name for an error."""
+    text = repr(name)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
 
 
 def _refuse_common_names(names: Mapping[FieldPath, str]) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import re
 from hashlib import sha256
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s3dest_dagster.columns.column_names import NameRequest, allocate_names, styled_name, unique_names
+from s3dest_dagster.columns.column_names import (
+    NameRequest,
+    allocate_names,
+    is_connectors_name,
+    styled_name,
+    unique_names,
+)
 from s3dest_dagster.settings.destination import NameStyle
 
 SOURCES = st.sets(st.text(alphabet="aAbB_-. 2éя名", max_size=4), max_size=8)
@@ -83,3 +90,40 @@ def test_names_are_distinct_and_independent_of_the_order(sources, used, style):
 def test_every_style_but_keep_gives_names_that_avro_accepts(sources, style):
     names = allocate_names([NameRequest(source) for source in sources], (), style)
     assert all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names.values())
+
+
+@pytest.mark.parametrize("style", [NameStyle.SNAKE, NameStyle.LOWER, NameStyle.KEEP])
+def test_a_very_long_name_is_cut_and_distinct(style):
+    requests = [NameRequest("x" * 300), NameRequest("x" * 400), NameRequest("x" * 300, "", "local_timestamp")]
+    names = set(allocate_names(requests, (), style).values())
+    assert len(names) == 3
+    assert max(map(len, names)) <= 255
+
+
+@pytest.mark.parametrize(
+    ("source", "name"), [("", "_"), ("a\x00b", "a_b"), ("a\nb", "a_b"), ("\u2028", "_"), ("é", "é")]
+)
+def test_kept_names_have_no_control_characters(source, name):
+    assert styled_name(source, NameStyle.KEEP) == name
+
+
+@pytest.mark.parametrize("style", [NameStyle.SNAKE, NameStyle.LOWER, NameStyle.KEEP])
+def test_names_that_unicode_composes_in_two_ways_are_distinct_for_readers_that_compose(style):
+    names = allocate_names([NameRequest("é"), NameRequest("e\u0301"), NameRequest("É")], (), style).values()
+    assert len({normalize("NFC", name).casefold() for name in names}) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "expected"),
+    [
+        ("e_mail", "e-mail", True),
+        ("e_mail_0a1b2c", "e-mail", True),
+        ("e_mail_string", "e-mail", True),
+        ("e_mail_mixed_0a1b2c", "e-mail", True),
+        ("mail", "e-mail", False),
+        ("e_mail_address", "e-mail", False),
+        ("user_id", "userId", False),
+    ],
+)
+def test_the_connectors_names_are_known(name, source, expected):
+    assert is_connectors_name(name, source) is expected

@@ -9,6 +9,8 @@ import dagster as dg
 import pytest
 
 from s3dest_dagster import FieldSelection, Stream, StreamSettings, build_stream_assets, stream_asset
+from s3dest_dagster.columns.names import OVERFLOW_NAMES
+from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, RECORD_ID
 from s3dest_dagster.dagster.asset_metadata import stream_of
 from s3dest_dagster.dagster.assets import AssetSettings, StreamAssetSettings
 from s3dest_dagster.dagster.component.sources import FieldsModel, StreamModel
@@ -18,7 +20,7 @@ from s3dest_dagster.settings.connector_config import from_connector_config
 from s3dest_dagster.settings.connector_spec import STREAM_FORM, connector_spec
 from s3dest_dagster.settings.field_paths import FieldPath
 from s3dest_dagster.settings.schema_contract import SchemaContract
-from s3dest_dagster.settings.stream_settings import RULES, STREAM_SETTINGS
+from s3dest_dagster.settings.stream_settings import ENVELOPE_NAMES, RESERVED_NAMES, RULES, STREAM_SETTINGS
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 
 GIVEN = {
@@ -165,6 +167,13 @@ def test_rules_that_contradict_each_other_are_refused(selection, message):
         ({"owner": dg.EnvVar("OWNER")}, "owner"),
         ({"rename": {"a": ""}}, "rename"),
         ({"rename": {"a": "x", "b": "x"}}, "rename"),
+        ({"rename": {"a": "x\ny"}}, "rename"),
+        ({"rename": {"a": "\x00"}}, "rename"),
+        ({"rename": {"a": "x\ud800"}}, "rename"),
+        ({"rename": {"a": " x"}}, "rename"),
+        ({"rename": {"a": "x" * 256}}, "rename"),
+        ({"rename": {"a": "_airbyte_emitted_at"}}, "rename"),
+        ({"rename": {"a.b": "_airbyte_additional_properties"}}, "rename"),
         ({"rename": ["a"]}, "rename"),
         ({"fields": ["a"]}, "fields"),
         ({"deselected_fields": "drop"}, "deselected_fields"),
@@ -192,3 +201,13 @@ def test_the_code_version_changes_with_what_lands_and_not_with_the_owner():
         return code_version(Stream(name="orders", settings=StreamSettings(**settings)), None)
 
     assert version() == version(owner="me") != version(fields={"exclude": ["a"]}) != version(fields={"mask": ["a"]})
+
+
+def test_the_reserved_names_are_those_of_the_columns_that_every_record_can_have():
+    assert set(RESERVED_NAMES) == OVERFLOW_NAMES
+    assert (RECORD_ID, EMITTED_AT, DATA) == ENVELOPE_NAMES
+
+
+def test_names_of_any_alphabet_and_of_an_inner_envelope_are_accepted():
+    given = {"a": "名前", "b": "x" * 255, "c.d": "_airbyte_ab_id", "e": "two words"}
+    assert list(StreamSettings(rename=given).rename.values()) == list(given.values())
