@@ -82,9 +82,10 @@ def _tell_leftovers(output: Output, selected: Sequence[Selection], results: Sequ
         if undefined := sorted(map(str, selection.undefined_streams())):
             path = selection.bucket.uri(selection.destination.template.literal_root)
             more = f" and {len(undefined) - _MAX_NAMES:,} more" if len(undefined) > _MAX_NAMES else ""
+            names = f"{', '.join(undefined[:_MAX_NAMES])}{more}"
             output.say(
-                f"Under {path}, and not defined here: {', '.join(undefined[:_MAX_NAMES])}{more}. If one was renamed, run "
-                f"`s3dest transfer {undefined[0]} --to-stream NAME`; if nobody needs it, `s3dest retire {undefined[0]}`."
+                f"Under {path}, and not defined here: {names}. If one was renamed, run `s3dest transfer {undefined[0]} "
+                f"--to-stream NAME`; if nobody needs it, `s3dest retire {undefined[0]}`."
             )
 
 
