@@ -337,10 +337,11 @@ class _Level:
         """Lands values that no column holds: in place if that harms no object, else in a new column beside the old."""
         comparison = self._comparison
         field = replace(field, kind=column.kind.beside(field.kind))
-        if comparison.known.is_typed and not comparison.rules.is_typed:
+        stays = comparison.known.is_typed and comparison.is_live(column)
+        if stays and not comparison.rules.is_typed:
             comparison.kinds_of_sync[column.id] = field.kind
             comparison.landing.add(column.id)
-        elif column in family and not (comparison.known.is_typed and comparison.is_live(column)):
+        elif column in family and not stays:
             self._columns[column.id] = replace(column, kind=comparison.with_ids(field.kind, path))
             comparison.landing.add(column.id)
         else:

@@ -9,11 +9,15 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from s3dest_dagster.columns.kinds import Kind, Widening
+from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import STRING
+from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.stream_columns import StreamColumns, with_paths
 from s3dest_dagster.errors import SchemaError
+
+_Path = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,11 @@ def merged_record(versions: Sequence[WrittenColumns], stream: str) -> Record:
     Raises:
         SchemaError: A column has types that no single type can hold. The error names the `stream`.
     """
-    merged = versions[0]
+    merge = _Merge(versions[0], stream)
     for version in versions[1:]:
-        merged = _Merge(merged.is_typed, version.is_typed, stream).versions(merged, version)
+        merge.add(version)
     envelopes = (version.record.envelope for version in reversed(versions))
-    return replace(merged.record, envelope=next((each for each in envelopes if each != "none"), "none"))
+    return replace(merge.record, envelope=next((each for each in envelopes if each != "none"), "none"))
 
 
 def readable_record(written: WrittenColumns, merged: Record) -> Record:
@@ -109,45 +113,54 @@ def has_column(record: Record, column: int) -> bool:
 
 
 class _Merge:
-    """Merges the columns of newer objects into those of older ones."""
+    """Merges the columns of newer objects into those of older ones. `record` has the columns of all so far."""
 
-    def __init__(self, older_is_typed: bool, newer_is_typed: bool, stream: str) -> None:
-        self._older_is_typed = older_is_typed
-        self._newer_is_typed = newer_is_typed
+    def __init__(self, first: WrittenColumns, stream: str) -> None:
+        self.record = first.record
         self._stream = stream
+        self._newer_is_typed = first.is_typed
+        self._typed: set[_Path] = set()
+        self._note_typed(first)
 
-    def versions(self, older: WrittenColumns, newer: WrittenColumns) -> WrittenColumns:
-        """The columns of both."""
-        record = self._records(older.record, newer.record, ())
-        return WrittenColumns(record, is_typed=older.is_typed or newer.is_typed)
+    def add(self, newer: WrittenColumns) -> None:
+        """Adds the columns of newer objects."""
+        self._newer_is_typed = newer.is_typed
+        self.record = self._records(self.record, newer.record, ())
+        self._note_typed(newer)
 
-    def _records(self, older: Record, newer: Record, path: tuple[str | None, ...]) -> Record:
-        """The record with the columns of both. A column's name is its own for good."""
+    def _note_typed(self, written: WrittenColumns) -> None:
+        """Notes the columns of which there are objects with a type. A stream can have some and others."""
+        if written.is_typed:
+            self._typed.update(_name_paths(written.record, ()))
+
+    def _records(self, older: Record, newer: Record, path: _Path) -> Record:
+        """The record with the columns of both. A column's name is its own for good. `path` has names of columns."""
         fields = {field.name: field for field in older.fields}
         for field in newer.fields:
             if (known := fields.get(field.name)) is not None:
-                kind = self._kind(known.kind, field.kind, (*path, field.source))
+                kind = self._kind(known, field, (*path, field.name))
                 fields[field.name] = replace(field, kind=kind, id=field.id or known.id)
             else:
                 fields = _with_beside(fields, field)
         return replace(newer, fields=tuple(fields.values()))
 
-    def _kind(self, older: Kind, newer: Kind, path: tuple[str | None, ...]) -> Kind:
+    def _kind(self, known: Field, field: Field, path: _Path) -> Kind:
+        older, newer = known.kind, field.kind
         if older == newer:
             return newer
         widening = Widening(self._records, path)
         wider = older.widened(newer, widening) or newer.widened(older, widening)
         if wider is not None:
             return wider
-        if not self._older_is_typed:
+        if path not in self._typed:
             return newer
         if not self._newer_is_typed:
             return older
         if STRING in (older, newer):
             return STRING
-        field = ".".join(step for step in path if step is not None)
+        column = ".".join(step for step in path if step is not None)
         raise SchemaError(
-            f"{self._stream} cannot be read as one table, since its syncs had different schemas: {field!r} was "
+            f"{self._stream} cannot be read as one table, since its syncs had different schemas: {column!r} was "
             f"{older.words()} and is {newer.words()}. Land it anew by a full refresh, or read its objects one by one.",
             stream=self._stream,
         )
@@ -159,6 +172,23 @@ def _with_beside(fields: dict[str, Field], new: Field) -> dict[str, Field]:
     position = positions[-1] if positions else len(fields)
     entries = list(fields.items())
     return dict([*entries[:position], (new.name, new), *entries[position:]])
+
+
+def _name_paths(record: Record, path: _Path) -> Iterator[_Path]:
+    """Yields the path of every column of a record, of all levels, with the names of columns and None for items."""
+    for field in record.fields:
+        yield (*path, field.name)
+        yield from _inner_paths(field.kind, (*path, field.name))
+
+
+def _inner_paths(kind: Kind, path: _Path) -> Iterator[_Path]:
+    if isinstance(kind, Record):
+        yield from _name_paths(kind, path)
+    elif isinstance(kind, Array):
+        yield from _inner_paths(kind.item, (*path, None))
+    elif isinstance(kind, Union):
+        for branch in kind.branches:
+            yield from _inner_paths(branch, path)
 
 
 def _retired(fields: Iterable[Field], versions: Iterable[WrittenColumns]) -> Iterator[int]:

@@ -14,8 +14,7 @@ from importlib.metadata import version
 from typing import Any
 
 from s3dest_dagster.batch import Lineage, State, descent
-from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.schemas import RECORD_ID, envelope_of, paths
+from s3dest_dagster.columns.schemas import RECORD_ID
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import segment_name
 from s3dest_dagster.commit.head import MAX_RETIRED, Head
@@ -25,7 +24,6 @@ from s3dest_dagster.commit.segment import (
     Counts,
     EarlierColumns,
     Replacement,
-    Retyped,
     SchemaChanges,
     Segment,
     SegmentObject,
@@ -34,15 +32,15 @@ from s3dest_dagster.commit.segment import (
     SyncPart,
     live_keys,
 )
+from s3dest_dagster.commit.segment_changes import envelope_changes, schema_changes
 from s3dest_dagster.commit.written_columns import columns_text, written_columns
-from s3dest_dagster.errors import CommitError, SchemaContractError
+from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about
 from s3dest_dagster.settings.formats import EnvelopeName
 from s3dest_dagster.settings.publication import PublicationSettings
-from s3dest_dagster.settings.schema_contract import Verdict
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
 FULL_SEGMENT = 16
@@ -266,35 +264,8 @@ def _changes(encoder: Encoder, commit_log: CommitLog, head: Head) -> SchemaChang
 
 def _refuse_frozen_envelope(stream: Stream, destination: S3Destination, changes: SchemaChanges | None) -> None:
     """Raises SchemaContractError if the columns of the envelope come or go, and the contract freezes that."""
-    contract = stream.settings.schema_contract or destination.contract
-    differences = {"new_column": changes.added, "missing_column": changes.removed} if changes is not None else {}
-    for difference, names in differences.items():
-        if RECORD_ID in names and getattr(contract, difference) is Verdict.FREEZE:
-            raise SchemaContractError(
-                f"Stream {str(stream.id)!r}: envelope is {destination.envelope!r}, the last sync had another one, and "
-                f"the stream's schema contract freezes {difference}. Nothing with the difference was published. Take "
-                f"the former envelope back, or set {difference} of the schema_contract to 'evolve'.",
-                stream=str(stream.id),
-                field=RECORD_ID,
-            )
-
-
-def _column_types(record: Record) -> dict[str, str]:
-    """The types of all columns in words, those of the envelope first."""
-    return dict.fromkeys(envelope_of(record).names, "envelope") | dict(paths(record))
-
-
-def schema_changes(before: Record, now: Record) -> SchemaChanges:
-    """The differences between two record types of a stream, as changes of its columns. Nested columns have dotted
-    paths."""
-    old, new = _column_types(before), _column_types(now)
-    return SchemaChanges(
-        added=tuple(name for name in new if name not in old),
-        removed=tuple(name for name in old if name not in new),
-        retyped=tuple(
-            Retyped(name, old[name], type_) for name, type_ in new.items() if name in old and old[name] != type_
-        ),
-    )
+    if changes is not None and RECORD_ID in (*changes.added, *changes.removed):
+        envelope_changes(stream, destination, "none" if RECORD_ID in changes.added else "airbyte_0")
 
 
 def _state(staged: StagedSync) -> SegmentState | None:

@@ -211,7 +211,7 @@ class Format(ABC, Generic[Settings]):
         return record
 
     def renamed(self, record: Record) -> dict[str, str]:
-        """The root's fields whose names the format does not allow, and their new names."""
+        """The root's fields that have another name in the objects than at the source, and these names."""
         return {each.source: each.name for each in record.fields if each.source != each.name}
 
     def diagnostics(self, record: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:

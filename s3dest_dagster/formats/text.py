@@ -59,7 +59,7 @@ class Text(Format[TextSettings]):
         return self.settings.flattening is Flattening.ROOT
 
     def renamed(self, record: Record) -> dict[str, str]:
-        return {}
+        return {each.source: each.name for each in record.fields if each.is_titled and each.source != each.name}
 
     def diagnostics(self, record: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
         return unknown_type_diagnostics(json_schema)

@@ -18,7 +18,7 @@ from s3dest_dagster.columns.field_rules import (
     undeclared_renames,
 )
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.schema_differences import ColumnChange
+from s3dest_dagster.columns.schema_differences import ColumnChange, refuse_new_stream
 from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import sync_of
@@ -29,7 +29,9 @@ from s3dest_dagster.commit.retention import expired_partitions
 from s3dest_dagster.commit.scopes import scopes_beside
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.commit.segment_builder import replaces_scope
+from s3dest_dagster.commit.segment_changes import envelope_changes
 from s3dest_dagster.formats import Format, format_of
+from s3dest_dagster.ingest.encoding import Encoding
 from s3dest_dagster.ingest.field_filter import FieldFilter
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.object_writer import bytes_of_row_group
@@ -113,7 +115,8 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
         OwnershipError: One of the streams has another owner.
         TemplateError: Two of the streams could have the same key, or one lands under another template.
         KeyCollisionError: Another stream holds a key that one of these would land.
-        SchemaContractError: The schema contract of a stream freezes a difference that its declared schema has.
+        SchemaContractError: The schema contract of a stream freezes a difference that its declared schema or its
+            envelope has, or the first landing of a stream.
         SettingsError: The settings of a stream's fields contradict its schema, or lack the right key.
     """
     destination = target.destination
@@ -149,10 +152,15 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
     )
     first_key = keys.next_key()
     refuse_held_keys(target.bucket, template, scope, [first_key], entry.given_to)
+    encoding = Encoding(target.destination, stream, scope.stream)
+    if entry.is_new:
+        refuse_new_stream(encoding.rules.stream, encoding.rules.contract)
     evolution = (
         planned_columns(target.destination, stream, entry, scope, replaces=replaces) if stream.json_schema else None
     )
     record = evolution.record if evolution is not None else None
+    if record is not None:
+        encoding.encoder(stream, record)  # refuses columns that the format cannot write
     return StreamPlan(
         scope=scope,
         sync_mode=stream.sync_mode,
@@ -160,7 +168,10 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
         columns=_columns(record, format_) if record else (),
         renamed=format_.renamed(record) if record else {},
         diagnostics=tuple(format_.diagnostics(record, stream.json_schema or {})) if record else (),
-        column_changes=evolution.changes if evolution is not None else (),
+        column_changes=(
+            *_envelope_changes(stream, target.destination, commit_log, head),
+            *(evolution.changes if evolution is not None else ()),
+        ),
         deletes=_deletes(target.bucket, target.destination, commit_log, head) if replaces else (),
         pending=sync_of(head.pending_segment) if head.pending_segment is not None else None,
         left_beside=tuple(scopes_beside(commit_log.bucket, stream_root(template.literal_root, scope.stream), scope)),
@@ -171,6 +182,16 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
         hidden=hidden_fields(source_stream),
         unknown_paths=tuple(map(str, (*undeclared_paths(source_stream), *undeclared_renames(source_stream)))),
     )
+
+
+def _envelope_changes(
+    stream: Stream, destination: S3Destination, commit_log: CommitLog, head: Head
+) -> tuple[ColumnChange, ...]:
+    """The differences from the envelope of the scope's last sync that had records."""
+    if head.latest_schema is None:
+        return ()
+    before = commit_log.read_segment(head.latest_schema.segment).schema.envelope
+    return envelope_changes(stream, destination, before)
 
 
 def _columns(record: Record, format_: Format[Any]) -> tuple[tuple[str, str, str | None], ...]:

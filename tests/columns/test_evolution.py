@@ -245,6 +245,13 @@ def test_text_formats_follow_the_schema_beside_objects_with_types():
     assert landed(history({"a": TEXT}, known=as_text.columns)) == {"a_string": "string"}
 
 
+def test_a_format_without_types_changes_a_type_for_good_if_no_object_has_the_old_one():
+    typed = history({"a": INTEGER})
+    nested = history({"a": of(**{"x-y": TEXT})}, known=typed.columns, is_typed=False, is_live=False)
+    assert [field.kind.words() for field in nested.columns.fields] == ["object (x_y)"]
+    assert landed(nested) == {"a": "object (x_y)"}
+
+
 def test_integers_beyond_doubles_keep_their_column():
     known = history({"a": INTEGER, "o": of(b=INTEGER)}).columns
     ids = {field.source: field.id for field in known.all_fields()}

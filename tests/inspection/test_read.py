@@ -19,7 +19,7 @@ from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.read import read_scope, read_tables
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.settings.formats import CsvFormat, Flattening, TextCompression
+from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, Flattening, ParquetFormat, TextCompression
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, SyncMode
 
@@ -154,3 +154,24 @@ def test_a_scope_is_read_as_it_was_before_a_concurrent_append(moto_s3: S3Server)
 
     reader = overtaken(moto_s3, place, append, ".jsonl")
     assert read_scope(reader, place.template, USERS)["id"].to_pylist() == [1, 2]
+
+
+def test_a_column_takes_its_type_from_the_objects_that_have_one(moto_s3: S3Server) -> None:
+    """Of this column there are only cells in CSV, which have no type, when the first typed object has it."""
+    bucket = moto_s3.new_bucket()
+    of_nulls, integer = {"type": "array", "items": {"type": "null"}}, {"type": "integer"}
+    for settings, properties, record in (
+        (PLAIN_CSV, {"a": of_nulls}, {"a": [None]}),
+        (ParquetFormat(), {"b": integer}, {"b": 2}),
+        (AvroFormat(), {"a": integer}, {"a": 3}),
+    ):
+        stream = Stream(name="users", json_schema={"properties": properties}, sync_mode=SyncMode.APPEND)
+        place = destination(bucket, format=settings)
+        landed(moto_s3, place, stream, record)
+    table = read_scope(moto_s3.open(place), place.template, Scope(stream.id))
+    assert table is not None
+    assert sorted(map(str, rows_of(table))) == [
+        "{'a': 3, 'b': None}",
+        "{'a': None, 'b': 2}",
+        "{'a': None, 'b': None}",
+    ]
