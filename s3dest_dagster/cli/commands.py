@@ -5,87 +5,23 @@ A verb's module is imported when the verb runs, so that help is fast. Must not k
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
 import click
 
+from s3dest_dagster.cli.options import (
+    catalog_option,
+    config_option,
+    discovered_option,
+    json_option,
+    now_option,
+    owner_option,
+    selection_options,
+    set_limit,
+    verbose_option,
+)
 from s3dest_dagster.cli.output import Session
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def _set_flag(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-    """Stores --verbose or --json in the session."""
-    setattr(context.obj.output, str(parameter.name), value)
-
-
-def _set_limit(context: click.Context, parameter: click.Parameter, value: float | None) -> None:
-    """Stores a limit for reading standard input in the session."""
-    if value is not None:
-        context.obj.limits[str(parameter.name)] = value
-
-
-def _parse_time(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
-    """The time in ISO 8601; in UTC if it has no offset."""
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a time. Write it like 2021-01-01T00:00:00Z.") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _selection_options(*, partition: bool = True) -> Decorator:
-    """The options that select landed streams."""
-    decorators: list[Decorator] = [
-        click.option("--config", "config_path", metavar="CONFIG.json", help="The destination's configuration."),
-        _catalog(_ONLY_STREAMS),
-        click.option(
-            "--module", "-m", metavar="MODULE", help="Instead of --config: a module with Dagster definitions."
-        ),
-        click.option("--select", "assets", metavar="ASSETS", help="Assets of the module, as Dagster selects them."),
-        click.option("--partition", metavar="KEY", help="Only this partition of the streams."),
-    ]
-
-    def add(verb: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(decorators if partition else decorators[:-1]):
-            verb = option(verb)
-        return verb
-
-    return add
-
-
-def _config(text: str = "The destination's configuration, a connector's config.json.") -> Decorator:
-    return click.option("--config", "config_path", required=True, metavar="CONFIG.json", help=text)
-
-
-def _catalog(text: str, *, required: bool = False) -> Decorator:
-    return click.option("--catalog", "catalog_path", required=required, metavar="CATALOG.json", help=text)
-
-
-_discovered = click.option(
-    "--discovered",
-    "discovered_path",
-    metavar="DISCOVERED.json",
-    help="The output of discover that the configured catalog was made from. Fields that only it has do not land.",
-)
-_now = click.option(
-    "--now",
-    callback=_parse_time,
-    metavar="TIME",
-    help="Fix the clock at this time (ISO 8601; UTC if it has no offset).",
-)
-_verbose = click.option(
-    "--verbose", is_flag=True, expose_value=False, callback=_set_flag, help="Print more, and show tracebacks of errors."
-)
-_json = click.option("--json", is_flag=True, expose_value=False, callback=_set_flag, help="Print JSON, for programs.")
-_owner = click.option(
-    "--owner", metavar="NAME", help="Land on behalf of this owner of the streams, such as an asset's key."
-)
-_ONLY_STREAMS = "Only the streams of this catalog. Default: all streams that have landed."
+from s3dest_dagster.cli.shard_commands import SHARD_COMMANDS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -98,13 +34,13 @@ def s3dest() -> None:
 
 
 @s3dest.command()
-@_config()
-@_catalog("Check these streams, too: a configured catalog, or a discovered one.")
-@_discovered
+@config_option()
+@catalog_option("Check these streams, too: a configured catalog, or a discovered one.")
+@discovered_option
 @click.option("--again", is_flag=True, help="Probe again what the server can do, even if it is known.")
-@_owner
-@_json
-@_verbose
+@owner_option
+@json_option
+@verbose_option
 @click.pass_obj
 def check(
     session: Session,
@@ -125,7 +61,7 @@ def check(
 
 
 @s3dest.command()
-@_verbose
+@verbose_option
 @click.pass_obj
 def spec(session: Session) -> int:
     """Print the Airbyte SPEC message.
@@ -139,8 +75,8 @@ def spec(session: Session) -> int:
 
 @s3dest.command()
 @click.option("--source", required=True, metavar="EXECUTABLE", help="An Airbyte source connector.")
-@_config("The source's configuration.")
-@_verbose
+@config_option("The source's configuration.")
+@verbose_option
 @click.pass_obj
 def discover(session: Session, source: str, config_path: str) -> int:
     """Print the catalog of a source.
@@ -153,14 +89,14 @@ def discover(session: Session, source: str, config_path: str) -> int:
 
 
 @s3dest.command()
-@_config()
-@_catalog("The streams: a configured catalog, or a discovered one (taken as full refresh).", required=True)
-@_discovered
+@config_option()
+@catalog_option("The streams: a configured catalog, or a discovered one (taken as full refresh).", required=True)
+@discovered_option
 @click.option("--partition", metavar="KEY", help="Plan the sync of this partition of each stream.")
-@_owner
-@_now
-@_json
-@_verbose
+@owner_option
+@now_option
+@json_option
+@verbose_option
 @click.pass_obj
 def plan(
     session: Session,
@@ -178,10 +114,10 @@ def plan(
 
 
 @s3dest.command()
-@_config()
-@_catalog("The streams: a configured catalog, or a discovered one (taken as full refresh).", required=True)
-@_discovered
-@_now
+@config_option()
+@catalog_option("The streams: a configured catalog, or a discovered one (taken as full refresh).", required=True)
+@discovered_option
+@now_option
 @click.option(
     "--sync-id", metavar="ID", help="Name the sync. A sync that is complete under its id is not landed again."
 )
@@ -200,7 +136,7 @@ def plan(
     "--max-line-mb",
     type=click.IntRange(1),
     expose_value=False,
-    callback=_set_limit,
+    callback=set_limit,
     help="Fail the sync at a longer line (default: 128). A line needs several times its size in memory.",
 )
 @click.option(
@@ -209,12 +145,12 @@ def plan(
     type=click.FloatRange(0, min_open=True),
     metavar="SECONDS",
     expose_value=False,
-    callback=_set_limit,
+    callback=set_limit,
     help="Fail the sync if the source writes nothing for so long (default: wait forever).",
 )
-@_owner
-@_json
-@_verbose
+@owner_option
+@json_option
+@verbose_option
 @click.pass_obj
 def write(
     session: Session,
@@ -242,9 +178,9 @@ def write(
 
 
 @s3dest.command()
-@_selection_options()
-@_json
-@_verbose
+@selection_options()
+@json_option
+@verbose_option
 @click.pass_obj
 def ls(session: Session, /, **options: str | None) -> int:
     """List the objects that the streams hold now.
@@ -257,10 +193,10 @@ def ls(session: Session, /, **options: str | None) -> int:
 
 
 @s3dest.command()
-@_selection_options()
+@selection_options()
 @click.option("--deep", is_flag=True, help="Read every object, too, and compare its checksum and its number of rows.")
-@_json
-@_verbose
+@json_option
+@verbose_option
 @click.pass_obj
 def verify(session: Session, /, deep: bool, **options: str | None) -> int:
     """Compare the bucket with the manifests.
@@ -276,9 +212,9 @@ def verify(session: Session, /, deep: bool, **options: str | None) -> int:
 
 
 @s3dest.command()
-@_selection_options()
-@_json
-@_verbose
+@selection_options()
+@json_option
+@verbose_option
 @click.pass_obj
 def recover(session: Session, /, **options: str | None) -> int:
     """Finish syncs that were interrupted.
@@ -291,10 +227,10 @@ def recover(session: Session, /, **options: str | None) -> int:
 
 
 @s3dest.command()
-@_selection_options(partition=False)
-@_now
-@_json
-@_verbose
+@selection_options(partition=False)
+@now_option
+@json_option
+@verbose_option
 @click.pass_obj
 def sweep(session: Session, /, now: datetime | None, **options: str | None) -> int:
     """Abort uploads that crashed syncs left behind.
@@ -312,10 +248,10 @@ def sweep(session: Session, /, now: datetime | None, **options: str | None) -> i
 @click.option("--to", "owner", metavar="OWNER", help="The new owner, such as an asset's key.")
 @click.option("--to-stream", "target", metavar="STREAM", help="The new name, such as public.people.")
 @click.option("--yes", is_flag=True, help="Give the stream its new name. Without this option, only show what would go.")
-@_selection_options(partition=False)
-@_now
-@_json
-@_verbose
+@selection_options(partition=False)
+@now_option
+@json_option
+@verbose_option
 @click.pass_obj
 def transfer(
     session: Session,
@@ -348,10 +284,10 @@ def transfer(
 @click.option("--scope", "partition", metavar="KEY", help="Only this partition; an empty KEY is what has no partition.")
 @click.option("--undo", is_flag=True, help="Bring back what was retired and is not deleted yet.")
 @click.option("--yes", is_flag=True, help="Do it. Without this option, only show what would be done.")
-@_selection_options(partition=False)
-@_now
-@_json
-@_verbose
+@selection_options(partition=False)
+@now_option
+@json_option
+@verbose_option
 @click.pass_obj
 def retire(
     session: Session,
@@ -383,8 +319,8 @@ _streams = click.option("--stream", "names", multiple=True, metavar="NAME", help
 
 
 @state.command()
-@_selection_options(partition=False)
-@_verbose
+@selection_options(partition=False)
+@verbose_option
 @click.pass_obj
 def show(session: Session, /, **options: str | None) -> int:
     """Print the states that the published records have reached.
@@ -398,12 +334,12 @@ def show(session: Session, /, **options: str | None) -> int:
 
 
 @state.command(name="set")
-@_selection_options(partition=False)
+@selection_options(partition=False)
 @click.option("--state", "state_path", required=True, metavar="STATE.json", help="The states; - is standard input.")
 @_streams
-@_now
-@_json
-@_verbose
+@now_option
+@json_option
+@verbose_option
 @click.pass_obj
 def set_(
     session: Session, /, state_path: str, names: tuple[str, ...], now: datetime | None, **options: str | None
@@ -420,12 +356,12 @@ def set_(
 
 
 @state.command()
-@_selection_options(partition=False)
+@selection_options(partition=False)
 @_streams
 @click.option("--all", "everything", is_flag=True, help="The states of all streams that have landed.")
-@_now
-@_json
-@_verbose
+@now_option
+@json_option
+@verbose_option
 @click.pass_obj
 def reset(
     session: Session, /, names: tuple[str, ...], everything: bool, now: datetime | None, **options: str | None
@@ -438,3 +374,7 @@ def reset(
     from s3dest_dagster.cli.targets import SelectionOptions
 
     return states.reset(session, SelectionOptions(**options), names, everything, now)
+
+
+for _command in SHARD_COMMANDS:
+    s3dest.add_command(_command)

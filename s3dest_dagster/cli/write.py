@@ -115,7 +115,7 @@ def _publish(landings: StreamLandings, session: Session, target: Target) -> None
     try:
         for receipt in _publish_one_by_one(landings, session):
             published.append(str(receipt.scope))
-            _report(receipt, target.bucket, output)
+            report(receipt, target.bucket, output)
     except BaseException as error:
         error.add_note(_published_so_far(published, landings.unpublished))
         raise
@@ -171,7 +171,8 @@ class CheckpointLines:
         return f"Checkpoints had published: {published}. Run it again under the same --sync-id. {_RESUME_ADVICE}"
 
 
-def _report(receipt: Receipt, bucket: Bucket, output: Output) -> None:
+def report(receipt: Receipt, bucket: Bucket, output: Output) -> None:
+    """Says what a sync has published, on standard error."""
     if output.json:
         output.say_json(_receipt_json(receipt, bucket))
     else:

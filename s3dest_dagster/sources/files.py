@@ -279,15 +279,19 @@ class _CsvOptions(NamedTuple):
 
 
 def _read_jsonl(open_file: _OpenFile, emitted_at: EmittedAt, _: _CsvOptions) -> Iterator[JsonBatch | BadRecord]:
-    """Yields the objects, one per line, as they are in the file. Skips blank lines."""
-    lines_before = 0
     with open_file() as file:
-        for block in read_blocks(file):
-            raws, bad_records = _parse_objects(block, lines_before, emitted_at)
-            lines_before += block.count(b"\n")
-            if raws:
-                yield JsonBatch(raws, np.full(len(raws), emitted_at(), np.int64), sum(map(len, raws)))
-            yield from bad_records
+        yield from read_json_lines(file, emitted_at)
+
+
+def read_json_lines(file: BinaryIO, emitted_at: EmittedAt) -> Iterator[JsonBatch | BadRecord]:
+    """Yields the objects of a file of JSON Lines, one per line, as they are in the file. Skips blank lines."""
+    lines_before = 0
+    for block in read_blocks(file):
+        raws, bad_records = _parse_objects(block, lines_before, emitted_at)
+        lines_before += block.count(b"\n")
+        if raws:
+            yield JsonBatch(raws, np.full(len(raws), emitted_at(), np.int64), sum(map(len, raws)))
+        yield from bad_records
 
 
 def _parse_objects(block: bytes, lines_before: int, emitted_at: EmittedAt) -> tuple[Sequence[bytes], list[BadRecord]]:

@@ -34,6 +34,7 @@ from s3dest_dagster import (
     build_stream_assets,
     errors,
     open_bucket,
+    shards,
     stream_asset,
 )
 from s3dest_dagster.batch import JsonBatch, Tally
@@ -165,13 +166,13 @@ def test_the_reference_finds_what_it_shows(name):
 def test_the_reference_has_every_public_name_and_every_error():
     tree = [name for name, kind in vars(errors).items() if inspect.isclass(kind) and issubclass(kind, Exception)]
     shown = [name.rpartition(".")[2] for name in docstrings("docs/reference/")]
-    assert sorted(shown) == sorted([*s3dest_dagster.__all__, *tree])
+    assert sorted(shown) == sorted([*s3dest_dagster.__all__, *shards.__all__, *tree])
     linked = {
         name
         for line in re.findall(r"^\| \[.*?\|", pages.read("docs/reference.md"), re.MULTILINE)
         for name in re.findall(r"`(\w+)`", line)
     }
-    assert linked == {*s3dest_dagster.__all__}
+    assert linked == {*s3dest_dagster.__all__, *shards.__all__}
 
 
 MARKETING = "blazing|seamless|effortless|powerful|robust|world-class|cutting-edge|state-of-the-art|revolutionary|easily"

@@ -1,0 +1,90 @@
+"""The options that several verbs of `s3dest` have, with their help.
+
+Must not know: any verb.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _set_flag(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    """Stores --verbose or --json in the session."""
+    setattr(context.obj.output, str(parameter.name), value)
+
+
+def set_limit(context: click.Context, parameter: click.Parameter, value: float | None) -> None:
+    """Stores a limit for reading standard input in the session."""
+    if value is not None:
+        context.obj.limits[str(parameter.name)] = value
+
+
+def _parse_time(context: click.Context, parameter: click.Parameter, value: str | None) -> datetime | None:
+    """The time in ISO 8601; in UTC if it has no offset."""
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a time. Write it like 2021-01-01T00:00:00Z.") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def selection_options(*, partition: bool = True) -> Decorator:
+    """The options that select landed streams."""
+    decorators: list[Decorator] = [
+        click.option("--config", "config_path", metavar="CONFIG.json", help="The destination's configuration."),
+        catalog_option(_ONLY_STREAMS),
+        click.option(
+            "--module", "-m", metavar="MODULE", help="Instead of --config: a module with Dagster definitions."
+        ),
+        click.option("--select", "assets", metavar="ASSETS", help="Assets of the module, as Dagster selects them."),
+        click.option("--partition", metavar="KEY", help="Only this partition of the streams."),
+    ]
+
+    def add(verb: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(decorators if partition else decorators[:-1]):
+            verb = option(verb)
+        return verb
+
+    return add
+
+
+def config_option(text: str = "The destination's configuration, a connector's config.json.") -> Decorator:
+    """The option that names the configuration."""
+    return click.option("--config", "config_path", required=True, metavar="CONFIG.json", help=text)
+
+
+def catalog_option(text: str, *, required: bool = False) -> Decorator:
+    """The option that names the streams."""
+    return click.option("--catalog", "catalog_path", required=required, metavar="CATALOG.json", help=text)
+
+
+discovered_option = click.option(
+    "--discovered",
+    "discovered_path",
+    metavar="DISCOVERED.json",
+    help="The output of discover that the configured catalog was made from. Fields that only it has do not land.",
+)
+now_option = click.option(
+    "--now",
+    callback=_parse_time,
+    metavar="TIME",
+    help="Fix the clock at this time (ISO 8601; UTC if it has no offset).",
+)
+verbose_option = click.option(
+    "--verbose", is_flag=True, expose_value=False, callback=_set_flag, help="Print more, and show tracebacks of errors."
+)
+json_option = click.option(
+    "--json", is_flag=True, expose_value=False, callback=_set_flag, help="Print JSON, for programs."
+)
+owner_option = click.option(
+    "--owner", metavar="NAME", help="Land on behalf of this owner of the streams, such as an asset's key."
+)
+_ONLY_STREAMS = "Only the streams of this catalog. Default: all streams that have landed."
