@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from enum import Enum
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -166,12 +167,18 @@ def build_segment(staged: StagedSync, destination: S3Destination, commit_log: Co
         },
         # Each object has its user metadata, and the columns show what the contract allowed.
         settings=_json_values(destination, without=("format", "object_metadata", "schema_contract", *_SECRETS)),
-        library_version=version("s3dest-dagster"),
+        library_version=_library_version(),
     )
     _refuse_frozen_envelope(staged.stream, destination, segment.schema.changes)
     if head.newest is None or segment.replaces or not segment.all_objects:
         return segment
     return replace(segment, compaction=compaction(segment, head, commit_log.read_segment(head.newest)))
+
+
+@cache
+def _library_version() -> str:
+    """The installed version. Reading it costs as much as a small request, so it is read once."""
+    return version("s3dest-dagster")
 
 
 # ---------------------------------------------------------------------- what it replaces

@@ -15,9 +15,10 @@ from land_and_read import batch_of, destination, ids_by_listing, stream, sync, t
 from servers import S3Server
 
 from s3dest_dagster.batch import State
+from s3dest_dagster.commit import head
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import segment_key, sync_mark_key
-from s3dest_dagster.commit.head import REMEMBERED_SYNCS, PublishedSync
+from s3dest_dagster.commit.head import PublishedSync
 from s3dest_dagster.commit.sync_commit import decide
 from s3dest_dagster.errors import CommitError, ManifestError, S3DestError, StorageError, SupersededError
 from s3dest_dagster.ingest.landing import Landing, land
@@ -29,6 +30,20 @@ from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
 APPEND, REFRESH = SyncMode.APPEND, SyncMode.FULL_REFRESH
 USERS = Scope(StreamId("public", "users"))
+REMEMBERED_SYNCS = 5
+
+
+@pytest.fixture(autouse=True)
+def _short_memory(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head forgets after a few syncs instead of after twenty, except in the test of the number itself."""
+    if "long_memory" not in request.fixturenames:
+        monkeypatch.setattr(head, "REMEMBERED_SYNCS", REMEMBERED_SYNCS)
+
+
+@pytest.fixture
+def long_memory() -> int:
+    """How many syncs a head really remembers."""
+    return head.REMEMBERED_SYNCS
 
 
 class Lake:
@@ -88,9 +103,9 @@ def test_a_retry_of_a_sync_without_its_segment_lands_nothing(moto_s3: S3Server) 
     assert ids_by_listing(moto_s3, lake.bucket.name).count(1) == 1
 
 
-def test_every_forgotten_sync_and_no_other_has_one_mark(moto_s3: S3Server) -> None:
+def test_every_forgotten_sync_and_no_other_has_one_mark(moto_s3: S3Server, long_memory: int) -> None:
     lake = Lake(moto_s3)
-    for number in range(REMEMBERED_SYNCS + 3):
+    for number in range(long_memory + 3):
         lake.land(f"s{number}", number)
     marks = list(lake.marks())
     assert sorted(each["sync"]["id"] for each in marks) == ["s0", "s1", "s2"]
@@ -178,21 +193,21 @@ def test_a_paused_writer_does_not_replace_a_newer_mark_with_an_older_one(any_s3:
     lake = Lake(any_s3)
     log = CommitLog(lake.bucket, lake.root, USERS)
     others = tuple(PublishedSync(str(number), complete=True, segment="o.1") for number in range(REMEMBERED_SYNCS))
-    head = replace(log.read_head().head, recent_syncs=others)
+    full = replace(log.read_head().head, recent_syncs=others)
     checkpoint, later = (
         PublishedSync("s", complete=False, segment="s.1"),
         PublishedSync("s", complete=False, segment="s.2"),
     )
     complete = PublishedSync("s", complete=True, segment="s.3")
     log.mark_sync(checkpoint, lambda: False)
-    assert log.find_sync(head, "s") == checkpoint
+    assert log.find_sync(full, "s") == checkpoint
     log.mark_sync(later, lambda: True)
     log.mark_sync(checkpoint, lambda: False)
-    assert log.find_sync(head, "s") == later
+    assert log.find_sync(full, "s") == later
     log.mark_sync(complete, lambda: True)
     log.mark_sync(later, lambda: True)
-    assert log.find_sync(head, "s") == complete
-    assert log.find_sync(head, "t") is None
+    assert log.find_sync(full, "s") == complete
+    assert log.find_sync(full, "t") is None
 
 
 # ---------------------------------------------------------------------- the head

@@ -72,10 +72,17 @@ def loaded(lake, upstream, annotation, *, ids=False, metadata=None, io=None, **o
     return got[0]
 
 
-@pytest.mark.parametrize("annotation", TYPES, ids=str)
-def test_each_annotation_gets_the_records(lake, annotation):
+@pytest.fixture(scope="module")
+def landed(moto_s3, lake_on):
+    """A lake in which `people` has landed."""
+    lake = lake_on(moto_s3)
     lake.materialize(people)
-    assert loaded(lake, people, annotation, ids=True) == [1, 2, 3]
+    return lake
+
+
+@pytest.mark.parametrize("annotation", TYPES, ids=str)
+def test_each_annotation_gets_the_records(landed, annotation):
+    assert loaded(landed, people, annotation, ids=True) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -83,9 +90,8 @@ def test_each_annotation_gets_the_records(lake, annotation):
     [(pa.Table, pa.Table), (Any, pa.Table), (list, list), (pl.DataFrame, pl.DataFrame), (dict, dict)],
     ids=str,
 )
-def test_the_value_has_the_requested_type(lake, annotation, kind):
-    lake.materialize(people)
-    assert isinstance(loaded(lake, people, annotation), kind)
+def test_the_value_has_the_requested_type(landed, annotation, kind):
+    assert isinstance(loaded(landed, people, annotation), kind)
 
 
 @pytest.mark.parametrize(
@@ -103,22 +109,19 @@ def people_rows() -> list[dict[str, Any]]:
     return [{"id": number, "name": f"person {number}"} for number in (1, 2, 3)]
 
 
-def test_the_metadata_of_the_input_selects_columns(lake):
-    lake.materialize(people)
-    table = loaded(lake, people, pa.Table, metadata={"columns": ["name", "id"]})
+def test_the_metadata_of_the_input_selects_columns(landed):
+    table = loaded(landed, people, pa.Table, metadata={"columns": ["name", "id"]})
     assert table.column_names == ["name", "id"]
 
 
-def test_an_unknown_column_is_named(lake):
-    lake.materialize(people)
+def test_an_unknown_column_is_named(landed):
     with pytest.raises(dg.Failure, match=r"no column 'surname'.*name"):
-        loaded(lake, people, pa.Table, metadata={"columns": ["surname"]})
+        loaded(landed, people, pa.Table, metadata={"columns": ["surname"]})
 
 
-def test_an_unknown_annotation_is_refused_with_the_known_ones(lake):
-    lake.materialize(people)
+def test_an_unknown_annotation_is_refused_with_the_known_ones(landed):
     with pytest.raises(dg.Failure, match=r"pyarrow\.Table"):
-        loaded(lake, people, bytes)
+        loaded(landed, people, bytes)
 
 
 def test_a_stream_with_a_name_prefix_is_found(lake):
@@ -192,16 +195,14 @@ class TestPartitions:
         return got[0]
 
 
-def test_a_pandas_frame(lake):
+def test_a_pandas_frame(landed):
     pandas = pytest.importorskip("pandas")
-    lake.materialize(people)
-    frame = loaded(lake, people, pandas.DataFrame)
+    frame = loaded(landed, people, pandas.DataFrame)
     assert frame["id"].tolist() == [1, 2, 3]
 
 
-def test_a_relation_is_a_query_over_the_landed_records(lake):
-    lake.materialize(people)
-    relation = loaded(lake, people, duckdb.DuckDBPyRelation)
+def test_a_relation_is_a_query_over_the_landed_records(landed):
+    relation = loaded(landed, people, duckdb.DuckDBPyRelation)
     assert relation.filter("id > 1").aggregate("sum(id)").fetchall() == [(5,)]
     assert relation.order("id desc").limit(1).project("name").fetchall() == [("person 3",)]
 
@@ -296,9 +297,8 @@ def test_a_partition_is_loaded_outside_of_a_run(three_days):
     assert ids_of(table) == ["2026-01-02"]
 
 
-def test_the_loader_needs_no_step(lake):
-    lake.materialize(people)
-    io: S3DestinationIOManager = lake.io()
+def test_the_loader_needs_no_step(landed):
+    io: S3DestinationIOManager = landed.io()
     context = dg.build_input_context(asset_key=people.key)
     assert ids_of(io.load_input(context)) == [1, 2, 3]
 
@@ -338,8 +338,7 @@ class Person(TypedDict):
     ],
     ids=str,
 )
-def test_generic_annotations_are_understood_for_a_stream_asset(lake, annotation):
-    lake.materialize(people)
+def test_generic_annotations_are_understood_for_a_stream_asset(landed, annotation):
     got = []
 
     def downstream(value):
@@ -348,7 +347,7 @@ def test_generic_annotations_are_understood_for_a_stream_asset(lake, annotation)
 
     downstream.__annotations__ = {"value": annotation}
     made = stream_asset(ins={"value": dg.AssetIn(people.key)})(downstream)
-    lake.materialize(people, made, selection=[made])
+    landed.materialize(people, made, selection=[made])
     assert got == [[1, 2, 3]]
 
 
@@ -369,16 +368,14 @@ def test_generic_annotations_are_understood_for_a_stream_asset(lake, annotation)
     ],
     ids=str,
 )
-def test_an_unsupported_annotation_is_refused_with_the_supported_ones(lake, annotation):
-    lake.materialize(people)
-
+def test_an_unsupported_annotation_is_refused_with_the_supported_ones(landed, annotation):
     def downstream(value):
         return []
 
     downstream.__annotations__ = {"value": annotation}
     made = stream_asset(ins={"value": dg.AssetIn(people.key)})(downstream)
     with pytest.raises(dg.Failure, match=r"cannot be loaded as .*pyarrow\.Table.*dict\[str, X\].*Optional"):
-        lake.materialize(people, made, selection=[made])
+        landed.materialize(people, made, selection=[made])
 
 
 @pytest.mark.parametrize(
@@ -424,14 +421,12 @@ def test_a_mapping_of_pandas_frames(three_days):
     three_days.materialize(days, made, selection=[made])
 
 
-def test_an_asset_without_partitions_cannot_be_loaded_as_a_mapping(lake):
-    lake.materialize(people)
+def test_an_asset_without_partitions_cannot_be_loaded_as_a_mapping(landed):
     with pytest.raises(dg.Failure, match="people has no partitions"):
-        loaded(lake, people, dict[str, pa.Table])
+        loaded(landed, people, dict[str, pa.Table])
 
 
-def test_two_assets_can_load_the_same_input_and_resources_stay_resources(lake):
-    lake.materialize(people)
+def test_two_assets_can_load_the_same_input_and_resources_stay_resources(landed):
     got = []
 
     @stream_asset(ins={"value": dg.AssetIn(people.key)})
@@ -442,7 +437,7 @@ def test_two_assets_can_load_the_same_input_and_resources_stay_resources(lake):
     def second(value: collections.abc.Iterator[dict]):
         got.append(sum(ids_of(value)))
 
-    lake.materialize(people, first, second, selection=[first, second], resources={"offset": 10})
+    landed.materialize(people, first, second, selection=[first, second], resources={"offset": 10})
     assert sorted(got) == [6, 16]
 
 
