@@ -4,31 +4,42 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
 from fault_proxy import Fault, fault_proxy
+from interrupted_runs import land_endlessly, read_endlessly
+from process_pool import PROCESSES
 from scripted_source import ScriptedSource, is_running, is_soon_gone
+
+
+@contextmanager
+def interrupted(run: Callable[..., None], *arguments: Any, by: signal.Signals, until: Callable[[], bool]) -> Iterator:
+    """Starts the run in its own process. The block is over when it has begun; then the signal ends it, and it fails."""
+    process = PROCESSES.Process(target=run, args=arguments)
+    process.start()
+    try:
+        while not until():
+            assert process.is_alive()
+            time.sleep(0.05)
+        yield
+        assert process.pid is not None
+        os.kill(process.pid, by)
+        process.join(60)
+        assert process.exitcode not in (None, 0)
+    finally:
+        process.kill()
+        process.join()
 
 
 def test_an_interrupted_run_leaves_neither_objects_nor_uploads(lake, tmp_path):
     begun = tmp_path / "begun"
-    server = lake.server
-    arguments = [lake.bucket, server.endpoint, server.access_key_id, server.secret_access_key, str(begun)]
-    script = Path(__file__).with_name("interrupted_run.py")
-    process = subprocess.Popen([sys.executable, str(script), *arguments], stderr=subprocess.DEVNULL)
-    try:
-        while not begun.exists():
-            assert process.poll() is None
-            time.sleep(0.05)
+    connection = lake.server.connection
+    with interrupted(land_endlessly, lake.bucket, connection, begun, by=signal.SIGINT, until=begun.exists):
         assert lake.uploads() > 0
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) != 0
-    finally:
-        process.kill()
-        process.wait()
     # The abilities of the server are known from now on, and the names of the columns are reserved.
     assert lake.all_keys() == ["_s3dest/server.json", "_s3dest/~/endless/~stream.json"]
     assert lake.uploads() == 0
@@ -42,19 +53,13 @@ def test_an_interrupted_run_ends_a_stubborn_connector_though_the_server_hangs(la
     scripted.generated("users", 70_000, text=os.urandom(60).hex()).touches(begun).sleeps(600).source()
     with fault_proxy(lake.server) as proxy:
         proxy.always(Fault.HANG, "UploadPart", "AbortMultipartUpload")
-        server = proxy.server
-        arguments = [lake.bucket, server.endpoint, server.access_key_id, server.secret_access_key, str(scripted.path)]
-        script = Path(__file__).with_name("interrupted_connector.py")
-        process = subprocess.Popen([sys.executable, str(script), *arguments], stderr=subprocess.DEVNULL)
-        try:
-            while "UploadPart" not in proxy.calls or not begun.exists():
-                assert process.poll() is None
-                time.sleep(0.05)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(timeout=60) != 0
-        finally:
-            process.kill()
-            process.wait()
+        connection = replace(proxy.server.connection, read_timeout_s=600)
+
+        def landing() -> bool:
+            return "UploadPart" in proxy.calls and begun.exists()
+
+        with interrupted(read_endlessly, lake.bucket, connection, scripted.path, by=signal.SIGTERM, until=landing):
+            pass
     assert not is_running(scripted.calls("read")[0]["pid"])
     assert is_soon_gone(int(child.read_text()))
     # The server hangs while its abilities are probed. The sweep deletes what the probe left behind.
