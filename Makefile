@@ -20,7 +20,7 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test test-crashes test-kills test-properties test-readers jdk test-servers server-packages test-storm test-ui chromium test-start docs site demo ui bench bench-full lock clean
+.PHONY: help install connectors lint format test test-crashes test-pairs test-kills test-properties test-readers jdk test-servers server-packages test-storm test-ui chromium test-start docs site demo ui bench bench-full lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ test-kills: $(INSTALLED) ## Kills landings at KILLS=50 random moments for each s
 	S3DEST_KILLS=$(KILLS) $(BIN)/python -m pytest tests/commit/test_kills.py -n 2
 
 KILLS := 50
+
+test-pairs: $(INSTALLED) ## Lands with every pair of placeholders, and from every source in every format; the suite does some of it
+	S3DEST_EVERY_PAIR=1 $(BIN)/python -m pytest tests/ingest/test_placeholders_twice.py tests/ingest/test_non_finite.py -n 2 --timeout 3600
 
 test-properties: $(INSTALLED) ## Draws EXAMPLES=1000 for each property test; PYTEST="-k name" narrows it
 	S3DEST_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/keys tests/columns tests/formats tests/sources --timeout 3600 -n 2 $(PYTEST)

@@ -15,7 +15,7 @@ from hypothesis import settings
 from servers import S3Server, moto_server, rclone_server
 
 # Without a deadline: time never decides a test.
-settings.register_profile("s3dest", deadline=None, max_examples=int(os.environ.get("S3DEST_EXAMPLES", "12")))
+settings.register_profile("s3dest", deadline=None, max_examples=int(os.environ.get("S3DEST_EXAMPLES", "8")))
 settings.load_profile("s3dest")
 
 OPT_IN = {

@@ -215,8 +215,8 @@ def rclone_server(root: Path, keys: tuple[str, str] = ("rclone-access-key", "rcl
         _await_ours(server, process)
         yield server
     finally:
-        process.terminate()
-        process.wait(timeout=10)
+        process.kill()
+        process.wait()
 
 
 def _await_ours(server: S3Server, process: subprocess.Popen) -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from servers import S3Server
 from terminals import terminal
 from warm_process import WarmProcess
 
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
 
 SCHEMAS = {
@@ -54,16 +55,17 @@ class WarmStart:
         environment: dict[str, str],
         folder: Path,
         terminals: Mapping[str, str] | None = None,
+        connection: S3Connection | None = None,
     ) -> Answer:
         """Runs the command once, with standard input, output and error in files of the folder, or on terminals with
-        these paths."""
+        these paths. A client for `connection` is made only once."""
         files = [folder / f"std{name}" for name in ("in", "out", "err")]
         for path, content in zip(files, (stdin, "", ""), strict=True):
             path.write_text(content)
         terminals = terminals or {}
         files = [Path(terminals.get(path.name, path)) for path in files]
         request = {"arguments": arguments, "environment": environment, "files": [str(each) for each in files]}
-        code = self._ask(request)
+        code = self._ask({**request, "connection": connection and asdict(connection)})
         assert code is not None
         stdout, stderr = (path.read_text() if path.parent == folder else "" for path in files[1:])
         return Answer(code, stdout, stderr)
@@ -77,7 +79,8 @@ class WarmStart:
         for path in map(Path, paths):
             if path.parent == pipes:
                 os.mkfifo(path)
-        pid = self._ask({"arguments": arguments, "environment": environment, "files": paths, "start": True})
+        request = {"arguments": arguments, "environment": environment, "files": paths, "connection": None}
+        pid = self._ask({**request, "start": True})
         assert pid is not None
         return WarmProcess(self._ask, pid, pipes)
 
@@ -142,7 +145,10 @@ class Lake:
         """Runs the command and checks its output."""
         if arguments[0] == "write" and not self._prepared:
             self.prepare()
-        answer = self._warm_start.run(arguments, stdin, {**_environment(), **environment}, self.folder)
+        # The bucket retries, so its client does not.
+        usual = None if environment else replace(self.server.connection, max_attempts=1)
+        named = {**_environment(), **environment}
+        answer = self._warm_start.run(arguments, stdin, named, self.folder, connection=usual)
         self.watch(answer.stdout, answer.stderr, verbose="--verbose" in arguments)
         return answer
 

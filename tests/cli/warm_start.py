@@ -1,9 +1,9 @@
-"""Runs `s3dest` without repeating its imports: a process that has imported everything, and has made a client once,
-forks.
+"""Runs `s3dest` without repeating its imports: a process that has imported everything, and has made a client for the
+server, forks.
 
-Reads one JSON object per line: arguments, environment, and the files for standard input, output and error. Answers
-with the exit code, or at once with the process if the request says `"start"`; then `{"ended": PID}` asks for its exit
-code. The fork runs the entry point of the command.
+Reads one JSON object per line: arguments, environment, the files for standard input, output and error, and perhaps the
+connection for which a client is made before the fork. Answers with the exit code, or at once with the process if the
+request says `"start"`; then `{"ended": PID}` asks for its exit code. The fork runs the entry point of the command.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from warm_imports import import_library
 
 def main() -> None:
     import_library()
-    open_client(S3Connection(endpoint="http://127.0.0.1:1", access_key_id="none", secret_access_key="none"))
     for line in sys.stdin:
         print(json.dumps(_answer(json.loads(line))), flush=True)
 
@@ -33,6 +32,10 @@ def _answer(request: dict[str, Any]) -> int | None:
     if "ended" in request:
         ended, status = os.waitpid(request["ended"], os.WNOHANG)
         return os.waitstatus_to_exitcode(status) if ended else None
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    if request["connection"]:
+        open_client(S3Connection(**request["connection"]))
     child = os.fork()
     if child == 0:
         os._exit(_run(request))
@@ -40,8 +43,6 @@ def _answer(request: dict[str, Any]) -> int | None:
 
 
 def _run(request: dict[str, Any]) -> int:
-    os.environ.clear()
-    os.environ.update(request["environment"])
     for number, flags in enumerate((os.O_RDONLY, os.O_WRONLY | os.O_CREAT, os.O_WRONLY | os.O_CREAT)):
         os.dup2(os.open(request["files"][number], flags | os.O_CLOEXEC, 0o600), number)
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

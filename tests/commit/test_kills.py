@@ -22,7 +22,7 @@ from servers import S3Server
 from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.stream import Scope, SyncMode
 
-KILLS = int(os.environ.get("S3DEST_KILLS", "3"))
+KILLS = int(os.environ.get("S3DEST_KILLS", "2"))
 
 
 class Killable:
@@ -54,7 +54,7 @@ def _ids(number: int) -> list[int]:
     return list(range(number * 1000, number * 1000 + 60))
 
 
-@pytest.mark.timeout(60 + 8 * KILLS)
+@pytest.mark.timeout(120 + 8 * KILLS)
 @pytest.mark.parametrize("mode", list(SyncMode))
 def test_a_killed_sync_is_published_completely_or_not_at_all(any_s3: S3Server, mode: SyncMode) -> None:
     bucket = any_s3.new_bucket()
@@ -81,7 +81,7 @@ def test_a_killed_sync_is_published_completely_or_not_at_all(any_s3: S3Server, m
     _sweep_leaves_nothing(any_s3, bucket)
 
 
-@pytest.mark.timeout(60 + 8 * KILLS)
+@pytest.mark.timeout(120 + 8 * KILLS)
 def test_a_killed_sync_resumes_after_its_last_checkpoint(moto_s3: S3Server) -> None:
     """The same sync is killed repeatedly. At every moment, the state matches the records."""
     bucket = moto_s3.new_bucket()

@@ -64,7 +64,7 @@ def load(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
 
     def loaded(attributes: str) -> dg.Definitions:
         (folder / "defs.yaml").write_text(attributes if attributes.startswith("type:") else TYPE + attributes)
-        return tree(folder, monkeypatch).build_defs()
+        return tree(folder, monkeypatch).build_defs(folder)
 
     return loaded
 

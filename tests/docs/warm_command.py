@@ -37,8 +37,8 @@ def warm_command(folder: Path) -> Iterator[str]:
     try:
         yield address
     finally:
-        process.terminate()
-        process.wait(timeout=10)
+        process.kill()
+        process.wait()
 
 
 def make_caller(folder: Path, address: str) -> None:
