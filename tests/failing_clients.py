@@ -91,14 +91,16 @@ def failing_in_turn(client: Any, *, after: bool, dead: bool) -> Iterator[Failing
     """Clients for an operation that is repeated: one that never fails, then one that fails at its first call, at its
     second, and so on.
 
-    What a sync that dies at a read leaves is what it left at its last change. So such clients are made only if every
-    crash is tested.
+    What a sync that dies at a read leaves is what it left at its last change, and a read that follows another finds what
+    that one found. So clients that die at a read, or fail at such a read, are made only if every crash is tested.
     """
     unfailing = FailingClient(client)
     yield unfailing
+    before = ""
     for at, call in enumerate(unfailing.calls, 1):
-        if EVERY_CRASH or not dead or call not in READS:
+        if EVERY_CRASH or call not in READS or not (dead or before in READS):
             yield FailingClient(client, at=at, after=after, dead=dead)
+        before = call
 
 
 class DyingAfterDeciding(FailingClient):

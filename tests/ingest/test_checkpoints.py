@@ -336,9 +336,10 @@ def test_a_writer_that_is_overtaken_between_two_checkpoints_stops_and_leaves_the
 def test_no_record_is_landed_twice_if_a_sync_with_checkpoints_is_overtaken(
     moto_s3: S3Server, other: str, lost: bool
 ) -> None:
-    """At every call of one writer, another writer runs completely. The record that both would read is landed once."""
+    """At every other call of one writer, or at every one, another writer runs completely. The record that both would
+    read is landed once."""
     lake = Lake(moto_s3)
-    for at in count(1):
+    for at in count(1) if EVERY_CRASH else count(2 - lost, 2):
         name = f"checkpointed{next(_streams)}x"
         client = OvertakenClient(lake.client, at, lambda name=name: lake.run(other, name=name, until=2), lost=lost)
         with contextlib.suppress(S3DestError if lost else SupersededError):
