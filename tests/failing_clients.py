@@ -91,8 +91,9 @@ def failing_in_turn(client: Any, *, after: bool, dead: bool) -> Iterator[Failing
     """Clients for an operation that is repeated: one that never fails, then one that fails at its first call, at its
     second, and so on.
 
-    What a sync that dies at a read leaves is what it left at its last change, and a read that follows another finds what
-    that one found. So clients that die at a read, or fail at such a read, are made only if every crash is tested.
+    What a sync that dies at a read leaves is what it left at its last change, and a read that follows another finds
+    the bucket that the other found. So clients that die at a read, or fail at such a one, are made only if every crash
+    is tested.
     """
     unfailing = FailingClient(client)
     yield unfailing
