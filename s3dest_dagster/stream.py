@@ -81,6 +81,7 @@ class Stream:
         object.__setattr__(self, "cursor_field", tuple(self.cursor_field))
         object.__setattr__(self, "deselected", tuple(FieldPath.parse(each, "deselected") for each in self.deselected))
         self._check_cursor()
+        self._check_partition_fields()
 
     @property
     def id(self) -> StreamId:
@@ -106,6 +107,23 @@ class Stream:
                 stream=str(self.id),
                 setting="deselected_fields" if rule == "deselected" else f"fields.{rule}",
             )
+
+    def _check_partition_fields(self) -> None:
+        """Raises SettingsError if directories would show values that do not land, or parts of hashed ones."""
+        selection = self.selection
+        for each in self.settings.partition_by:
+            problem = ""
+            if rule := selection.hides(each.field):
+                where = "the configured catalog leaves it out" if rule == "deselected" else f"fields.{rule} hides it"
+                problem = f"{where}, while a directory would show its value"
+            elif each.unit is not None and any(map(each.field.starts_with, selection.hash)):
+                problem = f"fields.hash hides it, so that there is no {each.unit} of it"
+            if problem:
+                raise SettingsError(
+                    f"Stream {str(self.id)!r}: partition_by names {each.field}, and {problem}. Take another field.",
+                    stream=str(self.id),
+                    setting="partition_by",
+                )
 
 
 @dataclass(frozen=True, slots=True)

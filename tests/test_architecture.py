@@ -23,6 +23,7 @@ FLOORS = {
     "settings.schema_contract": 1,
     "settings.field_paths": 1,
     "settings.formats": 2,
+    "settings.partition_fields": 2,
     "settings.stream_settings": 2,
     "stream": 3,
     "batch": 4,
@@ -47,7 +48,7 @@ fields, the formats, and the settings of a stream.
 The package itself is the front door, through which nobody inside goes.
 """
 
-NEIGHBOURS = {("errors", "printable")}
+NEIGHBOURS = {("errors", "printable"), ("settings.stream_settings", "settings.partition_fields")}
 """The only allowed imports between rooms of one floor."""
 
 OUTSIDE = {

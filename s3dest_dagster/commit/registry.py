@@ -24,7 +24,7 @@ from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.written_columns import all_written_columns, columns_of_stream, text_of_columns
 from s3dest_dagster.errors import OwnershipError, SettingsError, TemplateError
-from s3dest_dagster.keys import stream_root
+from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import Scope, Stream, StreamId
@@ -56,15 +56,24 @@ class RegistryEntry:
         destination: The settings that the stream lands with.
         stream: The stream, with its name as it stands in the bucket.
         owner: Who lands it. None if nobody is named.
+        template: The template under which it lands. Default: the destination's, for a stream whose rule is not known.
     """
 
-    def __init__(self, bucket: Bucket, destination: S3Destination, stream: StreamId, owner: str | None = None) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        destination: S3Destination,
+        stream: StreamId,
+        owner: str | None = None,
+        template: KeyTemplate | None = None,
+    ) -> None:
         self._bucket = bucket.with_root(destination.template.manifest_root)
         self._destination = destination
         self._stream = stream
         self.owner = owner
         """Who lands the stream. None if nobody is named."""
-        self._used = UsedTemplate.of(destination.template)
+        self._template = template or destination.template
+        self._used = UsedTemplate.of(self._template)
         self._root = stream_root(destination.template.literal_root, stream)
         self._seen: SeenRegistry | None = None
         self._hash_key_id: str | None = None
@@ -101,7 +110,7 @@ class RegistryEntry:
         registry = self._seen[0] if self._seen is not None else None
         if registry is None or registry.recreated:
             return ()
-        templates = [self._destination.template, *(used.template for used in registry.templates)]
+        templates = [self._template, *(used.template for used in registry.templates)]
         if None in templates:
             return ()
         names = (self._stream, *(each.stream_id for each in registry.former_names))
@@ -259,7 +268,7 @@ class RegistryEntry:
         return replace(
             self._empty(),
             owner=segments[-1].owner,
-            templates=(_used_by(segments[-1]),),
+            templates=(_used_by(segments),),
             recreated=True,
             columns=text_of_columns(columns, None) if versions else None,
         )
@@ -310,7 +319,7 @@ class RegistryEntry:
     def _refuse_other_template(self, registry: StreamRegistry) -> None:
         if not registry.templates or self._destination.on_template_change == "accept":
             return
-        if not registry.templates[-1].makes_keys_of(self._destination.template):
+        if not registry.templates[-1].makes_keys_of(self._template):
             raise self._other_template(registry.templates[-1])
 
     def _other_template(self, current: UsedTemplate) -> TemplateError:
@@ -342,34 +351,51 @@ _SETTINGS = tuple(each.name for each in fields(UsedTemplate))
 
 
 def check_entries(
-    bucket: Bucket, destination: S3Destination, streams: Sequence[StreamId], owners: Sequence[str | None] = ()
+    bucket: Bucket,
+    destination: S3Destination,
+    streams: Sequence[StreamId],
+    owners: Sequence[str | None] = (),
+    templates: Sequence[KeyTemplate] = (),
 ) -> list[RegistryEntry]:
     """The checked registry entries of these streams, in their order. If one is refused, no landing begins.
 
     Args:
         owners: Who lands each of the streams. Default: nobody is named.
+        templates: The template of each of the streams. Default: the destination's, see `RegistryEntry`.
     """
-    owned = zip_longest(streams, owners)
-    entries = [RegistryEntry(bucket, destination, stream, owner) for stream, owner in owned]
+    given = zip_longest(streams, owners, templates)
+    entries = [RegistryEntry(bucket, destination, stream, owner, template) for stream, owner, template in given]
     in_parallel(RegistryEntry.check, entries)
     return entries
 
 
 def check_names(
-    bucket: Bucket, destination: S3Destination, streams: Sequence[StreamId], owners: Sequence[str | None] = ()
+    bucket: Bucket,
+    destination: S3Destination,
+    streams: Sequence[Stream],
+    landed: Sequence[StreamId],
+    owners: Sequence[str | None] = (),
 ) -> list[RegistryEntry]:
     """As `check_entries`, after the check that the template keeps these streams' keys apart.
 
+    Args:
+        landed: The names of the streams in the bucket.
+
     Raises:
         OwnershipError: One of the streams has another owner.
+        SettingsError: A stream has `partition_by`, and the template has no place for its directories.
         TemplateError: Two of the streams could make the same key, or one lands under another template.
     """
-    destination.check_streams(streams)
-    return check_entries(bucket, destination, streams, owners)
+    templates = [destination.template_of(each) for each in streams]
+    rules = {name: each.settings.partition_by for name, each in zip(landed, streams, strict=True)}
+    destination.check_streams(landed, rules)
+    return check_entries(bucket, destination, landed, owners, templates)
 
 
-def _used_by(segment: Segment) -> UsedTemplate:
-    return UsedTemplate(*(str(segment.settings.get(name) or "") for name in _SETTINGS))
+def _used_by(segments: Sequence[Segment]) -> UsedTemplate:
+    """The template of the newest sync that has landed objects. A commit without records does not record a rule."""
+    newest = next((each for each in reversed(segments) if each.objects), segments[-1])
+    return UsedTemplate.of_settings(newest.settings)
 
 
 def _spelled(used: UsedTemplate, names: Iterable[str]) -> str:

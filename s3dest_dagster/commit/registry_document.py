@@ -5,12 +5,14 @@ Values only. Must not know: S3, who may enter it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 
 from s3dest_dagster.commit.documents import FORMAT_VERSION, RECREATED, DocumentKind, StreamLocation
-from s3dest_dagster.errors import TemplateError
+from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import KeyTemplate
+from s3dest_dagster.settings.partition_fields import FieldsStyle, rule_of_text, rule_text
 from s3dest_dagster.stream import StreamId
 
 SWEEP_INTERVAL = timedelta(days=1)
@@ -27,23 +29,49 @@ class UsedTemplate:
     """The setting of this name."""
     file_name_pattern: str
     """The setting of this name."""
+    fields_style: str = "hive"
+    """The setting of this name."""
+    partition_by: str = ""
+    """The fields in place of `${FIELDS}`, as JSON text. Empty if there are none."""
 
     @staticmethod
     def of(template: KeyTemplate) -> UsedTemplate:
         """The registry's form of a template."""
-        return UsedTemplate(template.bucket_path, template.path_format, template.file_name_pattern)
+        return UsedTemplate(
+            template.bucket_path,
+            template.path_format,
+            template.file_name_pattern,
+            template.fields_style,
+            rule_text(template.partition_by or ()),
+        )
+
+    @staticmethod
+    def of_settings(settings: Mapping[str, object]) -> UsedTemplate:
+        """The template of the settings that a segment has recorded."""
+        names = (each.name for each in fields(UsedTemplate))
+        known = {name: str(settings[name]) for name in names if settings.get(name)}
+        return UsedTemplate(**{"s3_bucket_path": "", "s3_path_format": "", "file_name_pattern": ""} | known)
 
     @property
     def template(self) -> KeyTemplate | None:
         """The template. None if an older version of the library allowed it and this version refuses it."""
         try:
-            return KeyTemplate(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern)
-        except TemplateError:
+            rule = rule_of_text(self.partition_by)
+            style: FieldsStyle = "plain" if self.fields_style == "plain" else "hive"
+            return KeyTemplate(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern, style, rule)
+        except SettingsError:
             return None
 
     def makes_keys_of(self, template: KeyTemplate) -> bool:
-        """Whether both produce the same keys, even if they are spelled differently."""
-        return self.template is not None and self.template.tokens == template.tokens
+        """Whether both produce the same keys, even if they are spelled differently.
+
+        A template that does not know its stream's rule is compared with the rule of this one.
+        """
+        own = self.template
+        if own is None:
+            return False
+        other = template if template.partition_by is not None else template.for_rule(own.partition_by or ())
+        return own.tokens == other.tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

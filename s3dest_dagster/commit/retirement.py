@@ -156,7 +156,7 @@ def _segment(commit_log: CommitLog, destination: S3Destination, head: Head, sync
         publish_order="add_first",
         delete_grace_s=destination.retire_grace_s,
     )
-    segment = build_segment(staged, settings, commit_log, head)
+    segment = build_segment(staged, settings, settings.template, commit_log, head)
     assert segment.replaced is not None, "a full refresh replaces the scope"
     own = live_keys(commit_log.live_segments(head))
     replaced = replace(

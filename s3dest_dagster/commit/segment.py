@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Literal
 
@@ -29,6 +29,8 @@ class LandedObject:
     """ETag by S3's rule for multipart uploads. Empty if the rule does not apply. Servers may use another rule."""
     crc32: str = ""
     """CRC-32 of its bytes, in hexadecimal digits."""
+    partition_values: Mapping[str, str | None] | None = None
+    """The values of its directories by their names, null for a null. Null if the stream has no `partition_by`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ class SegmentObject(LandedObject):
     @property
     def landed(self) -> LandedObject:
         """The object without the fields that only its own segment needs."""
-        return LandedObject(key=self.key, rows=self.rows, bytes=self.bytes, etag=self.etag, crc32=self.crc32)
+        return LandedObject(**{each.name: getattr(self, each.name) for each in fields(LandedObject)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -303,7 +305,7 @@ class Segment:
     format: Mapping[str, str | int | bool | None]
     """Type and settings of the format of its objects."""
     settings: Mapping[str, str | int | float | bool | None]
-    """Settings of the destination."""
+    """Settings of the destination, and the stream's `partition_by` as JSON text if it has one."""
     library_version: str
     """Version of the library that wrote it."""
 

@@ -37,10 +37,12 @@ from s3dest_dagster.commit.segment_changes import envelope_changes, schema_chang
 from s3dest_dagster.commit.written_columns import columns_text, written_columns
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
+from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about
 from s3dest_dagster.settings.formats import EnvelopeName
+from s3dest_dagster.settings.partition_fields import rule_text
 from s3dest_dagster.settings.publication import PublicationSettings
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
@@ -126,12 +128,15 @@ def replaces_scope(settings: PublicationSettings, stream: Stream, scope: Scope) 
     return again or stream.sync_mode is SyncMode.FULL_REFRESH
 
 
-def build_segment(staged: StagedSync, destination: S3Destination, commit_log: CommitLog, head: Head) -> Segment:
+def build_segment(
+    staged: StagedSync, destination: S3Destination, template: KeyTemplate, commit_log: CommitLog, head: Head
+) -> Segment:
     """Builds the segment of a staged sync.
 
     Args:
         staged: The staged sync.
         destination: The settings that it landed with.
+        template: The rule for its keys.
         commit_log: The scope's commit log.
         head: The head with which the sync began, or the head that its last checkpoint put.
 
@@ -157,7 +162,7 @@ def build_segment(staged: StagedSync, destination: S3Destination, commit_log: Co
         counts=staged.counts,
         content_checksum=staged.content_checksum,
         uploads_started_after=staged.uploads_started_after,
-        replaced=_replaced(staged, destination, commit_log, head),
+        replaced=_replaced(staged, destination, template, commit_log, head),
         next_part_number=staged.next_part_number,
         schema=_schema(staged, destination.envelope, commit_log, head),
         state=_state(staged),
@@ -166,7 +171,10 @@ def build_segment(staged: StagedSync, destination: S3Destination, commit_log: Co
             **_json_values(destination.format),
         },
         # Each object has its user metadata, and the columns show what the contract allowed.
-        settings=_json_values(destination, without=("format", "object_metadata", "schema_contract", *_SECRETS)),
+        settings={
+            **_json_values(destination, without=("format", "object_metadata", "schema_contract", *_SECRETS)),
+            **({"partition_by": rule_text(template.partition_by)} if template.partition_by else {}),
+        },
         library_version=_library_version(),
     )
     _refuse_frozen_envelope(staged.stream, destination, segment.schema.changes)
@@ -184,7 +192,9 @@ def _library_version() -> str:
 # ---------------------------------------------------------------------- what it replaces
 
 
-def _replaced(staged: StagedSync, destination: S3Destination, commit_log: CommitLog, head: Head) -> Replacement | None:
+def _replaced(
+    staged: StagedSync, destination: S3Destination, template: KeyTemplate, commit_log: CommitLog, head: Head
+) -> Replacement | None:
     """The objects that the sync replaces. None if it only adds objects."""
     scope = commit_log.scope
     if not staged.objects and staged.stream.sync_mode is SyncMode.FULL_REFRESH:
@@ -194,10 +204,10 @@ def _replaced(staged: StagedSync, destination: S3Destination, commit_log: Commit
             return None
     if not replaces_scope(destination, staged.stream, scope):
         return None
-    keys = _replaced_keys(staged, destination, commit_log, head)
+    keys = _replaced_keys(staged, template, commit_log, head)
     if staged.silent and keys:
         raise _silent_source(staged, scope, len(keys))
-    recurring = set(destination.template.recurring(scope.stream, keys))
+    recurring = set(template.recurring(scope.stream, keys))
     etags = commit_log.etags_of(recurring)
     chained = destination.delete_grace_s and len(head.retired) >= MAX_RETIRED
     return Replacement(
@@ -207,15 +217,13 @@ def _replaced(staged: StagedSync, destination: S3Destination, commit_log: Commit
     )
 
 
-def _replaced_keys(staged: StagedSync, destination: S3Destination, commit_log: CommitLog, head: Head) -> list[str]:
+def _replaced_keys(staged: StagedSync, template: KeyTemplate, commit_log: CommitLog, head: Head) -> list[str]:
     """The scope's own keys and, if an unpartitioned stream is refreshed, the connector's keys; without the sync's own
     keys."""
     keys = live_keys(commit_log.live_segments(head))
     commit_log.check_own(keys)
     if commit_log.scope.partition is None:
-        keys |= connector_keys(
-            commit_log.bucket, destination.template, commit_log.scope, keys | commit_log.retired_keys(head)
-        )
+        keys |= connector_keys(commit_log.bucket, template, commit_log.scope, keys | commit_log.retired_keys(head))
     return sorted(keys - {item.key for item in staged.objects})
 
 

@@ -90,4 +90,6 @@ def _segment(
     commit_log: CommitLog, destination: S3Destination, head: Head, state: str | None, sync: Sync, attempt: str
 ) -> Segment:
     staged = StagedSync.without_records(commit_log.scope.stream, SyncMode.APPEND, sync, attempt, head, state)
-    return replace(build_segment(staged, destination, commit_log, head), clears_state=state is None)
+    return replace(
+        build_segment(staged, destination, destination.template, commit_log, head), clears_state=state is None
+    )

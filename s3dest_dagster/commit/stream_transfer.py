@@ -266,7 +266,7 @@ class _Transfer:
         sync, attempt = commit_without_source("transfer", now, entropy)
         staged = StagedSync.without_records(commit_log.scope.stream, SyncMode.APPEND, sync, attempt, head)
         settings = replace(self._destination, on_rematerialize="append")
-        segment = build_segment(staged, settings, commit_log, head)
+        segment = build_segment(staged, settings, settings.template, commit_log, head)
         return replace(segment, kind="transfer", given_to=self._transfer.target)
 
 

@@ -32,7 +32,7 @@ from s3dest_dagster.errors import (
     SupersededError,
     UndecidedError,
 )
-from s3dest_dagster.keys import stream_root
+from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.printable import logger
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
@@ -59,6 +59,7 @@ class SyncCommit:
         clock: Returns the server's time.
         registry_entry: The stream's registry entry, already checked. Default: it is read and checked here.
         owner: Who lands the stream, if there is no registry entry yet. None if nobody is named.
+        template: The rule for the stream's keys. Default: the destination's.
 
     Raises:
         OwnershipError: The stream has another owner.
@@ -76,16 +77,21 @@ class SyncCommit:
         clock: Clock,
         registry_entry: RegistryEntry | None = None,
         owner: str | None = None,
+        template: KeyTemplate | None = None,
     ) -> None:
         landed = scope.prefixed(destination.stream_prefix)
+        self.template = template or destination.template
+        """The rule for the stream's keys."""
         self._bucket = bucket
         self._destination = destination
         self._scope = scope
         self.attempt = attempt
         self.clock = clock
         """Returns the server's time."""
-        self.registry_entry = registry_entry or check_entries(bucket, destination, [landed.stream], [owner])[0]
-        self.commit_log = CommitLog.of(bucket, destination.template, landed, self.registry_entry.own_prefixes)
+        self.registry_entry = (
+            registry_entry or check_entries(bucket, destination, [landed.stream], [owner], [self.template])[0]
+        )
+        self.commit_log = CommitLog.of(bucket, self.template, landed, self.registry_entry.own_prefixes)
         self._seen = begin(self.commit_log, clock)
         entry = self.commit_log.find_sync(self._seen.head, sync.id)
         self.recorded = entry if entry is not None and entry.complete else None
@@ -116,7 +122,7 @@ class SyncCommit:
         if self._seen.etag is not None or self.registry_entry.is_new:
             return []
         scope = self.commit_log.scope
-        root = stream_root(self._destination.template.literal_root, scope.stream)
+        root = stream_root(self.template.literal_root, scope.stream)
         return scopes_beside(self.commit_log.bucket, root, scope)
 
     @property
@@ -136,7 +142,7 @@ class SyncCommit:
             CommitError: A full refresh has no records, and the settings forbid that or the source did not mention the
                 stream.
         """
-        segment = build_segment(staged, self._destination, self.commit_log, self.head)
+        segment = build_segment(staged, self._destination, self.template, self.commit_log, self.head)
         return replace(segment, owner=self.registry_entry.owner)
 
     def publish(self, segment: Segment, *, on_decided: Callable[[], None]) -> None:
@@ -158,7 +164,7 @@ class SyncCommit:
         if self._seen.etag is None and not entry.is_new:
             # A transfer to another name takes the scopes that exist, and must not miss one that begins meanwhile.
             entry.check()
-        refuse_held_keys(self._bucket, self._destination.template, self.commit_log.scope, keys, entry.given_to)
+        refuse_held_keys(self._bucket, self.template, self.commit_log.scope, keys, entry.given_to)
         self.swept += self._enter_registry(self.clock(), segment)
         self.registry_entry.check_retyped(LandedColumns.of(self.commit_log.scope, segment))
         # The head that decides the segment no longer lists the retired objects that are deleted here.

@@ -89,6 +89,7 @@ class StreamAssetSettings(AssetSettings, total=False):
     fields: FieldSelection | Mapping[str, Any]
     deselected_fields: OnDeselected
     schema_contract: SchemaContract | Mapping[str, str] | str
+    partition_by: Sequence[str | Sequence[str] | Mapping[str, Any]]
 
 
 _MERGED = ("kinds", "tags", "owners", "metadata", "deps")

@@ -9,6 +9,7 @@ from typing import IO, Any
 import pyarrow as pa
 
 from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.partition_values import RecordGrouper
 from s3dest_dagster.formats.protocol import (
     Background,
     Content,
@@ -54,6 +55,7 @@ def encoder(
     reports_new_fields: bool = False,
     on_mismatch: OnMismatch = "overflow",
     rules: TypeRules = CONNECTOR_TYPES,
+    grouper: RecordGrouper | None = None,
 ) -> Encoder:
     """The encoder of one stream for one sync.
 
@@ -65,13 +67,16 @@ def encoder(
             land in their place.
         on_mismatch: What happens to a value that does not fit its declared type, in Avro and Parquet.
         rules: The types of what the schema leaves open (see `record_type`).
+        grouper: Groups the records by their directories, if the stream has `partition_by`.
 
     Raises:
         SchemaError: The stream has no JSON schema, or one that cannot be understood.
         MissingExtraError: The codec is Parquet's LZO, and the extra `lzo` is not installed.
     """
     contents = contents_of(stream, record, reports_new_fields=reports_new_fields, rules=rules)
-    return format_of(settings).encoder(contents, on_mismatch)
+    made = format_of(settings).encoder(contents, on_mismatch)
+    made.grouper = grouper
+    return made
 
 
 def read_table(

@@ -11,8 +11,8 @@ Binary encoding: https://avro.apache.org/docs/1.11.1/specification/#binary-encod
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache, reduce
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial, reduce
 from io import BytesIO
 from itertools import count
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -42,7 +42,9 @@ from s3dest_dagster.formats.protocol import (
     Encoder,
     Format,
     OnMismatch,
+    Payload,
     Sink,
+    Span,
     run_now,
 )
 from s3dest_dagster.formats.reading import AvroBranches, named_record, table_of_rows
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 64_000
 """The size, before compression, at which a block ends with the current record, as in Java's DataFileWriter."""
 
+_COLUMN_OVERHEAD = 600
+"""The memory of a piece beside its records."""
 _MAGIC = b"Obj\x01"
 
 
@@ -85,8 +89,26 @@ class AvroEncoder(Encoder):
         frames = [self._frame(count, body) for count, body in blocks(rows)]
         return Encoded(batch.num_rows, frames, sum(map(len, frames)), converted.tally, converted.big_integers)
 
+    def _encode_rows(self, batch: Batch, entropy: bytes, ends: Sequence[int]) -> tuple[Encoded, Sequence[int]]:
+        converted = self._converter.convert(batch)
+        rows = record_rows(self._record, converted.data.columns, record_ids(entropy), batch.emitted_at)
+        return Encoded(batch.num_rows, rows, rows.nbytes, converted.tally, converted.big_integers), ends
+
+    def _cut(self, payloads: Sequence[Any], pieces: Sequence[Sequence[Span]]) -> Iterator[tuple[Payload, int]]:
+        whole = pa.concat_arrays(payloads)
+        starts = np.cumsum([0, *map(len, payloads)])
+        for spans in pieces:
+            numbers = [np.arange(span.rows.start, span.rows.stop) + starts[span.batch] for span in spans]
+            # Slices would keep the whole batch in memory.
+            rows = whole if len(pieces) == 1 else whole.take(pa.array(np.concatenate(numbers)))
+            yield rows, rows.nbytes + _COLUMN_OVERHEAD
+
+    def merged(self, pieces: Sequence[Encoded]) -> Encoded:
+        rows = pa.concat_arrays([piece.payload for piece in pieces])
+        return Encoded(len(rows), rows, rows.nbytes + _COLUMN_OVERHEAD)
+
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> AvroObject:
-        return AvroObject(sink, self._header(), marker)
+        return AvroObject(sink, self._header(), marker, self._frame, background)
 
     def _frame(self, count: int, body: memoryview) -> bytes:
         """A block without its sync marker: the number of records, the size, the compressed body."""
@@ -100,25 +122,54 @@ class AvroEncoder(Encoder):
 
 
 class AvroObject:
-    """One container file. `marker` is its sync marker of 16 bytes."""
+    """One container file. `marker` is its sync marker of 16 bytes, and `frame` makes a block of a body.
 
-    buffered = in_background = 0
+    Records that are not in blocks yet are put into blocks in the background.
+    """
 
-    def __init__(self, sink: Sink, header: bytes, marker: bytes) -> None:
+    buffered = 0
+
+    def __init__(
+        self,
+        sink: Sink,
+        header: bytes,
+        marker: bytes,
+        frame: Callable[[int, memoryview], bytes],
+        background: Background,
+    ) -> None:
         self._sink = sink
         self._marker = marker
+        self._frame = frame
+        self._background = background
+        self._result: Callable[[], bytes] | None = None
+        self.in_background = 0
         sink(header + marker)
 
     def append(self, encoded: Encoded) -> None:
-        assert isinstance(encoded.payload, list)
-        if encoded.payload:
-            self._sink(self._marker.join([*encoded.payload, b""]))
+        self._send_result()
+        if isinstance(encoded.payload, list):
+            self._sink(self._framed(encoded.payload))
+            return
+        self._result = self._background(partial(self._blocks, encoded.payload))
+        self.in_background = encoded.nbytes
 
     def flush_rows(self) -> None:
         """Does nothing, since rows are never held back."""
 
     def close(self) -> None:
-        """Does nothing, since a container file has no footer."""
+        """Writes what is in the background. A container file has no footer."""
+        self._send_result()
+
+    def _blocks(self, rows: pa.Array) -> bytes:
+        return self._framed([self._frame(count, body) for count, body in blocks(rows)])
+
+    def _framed(self, frames: list[bytes]) -> bytes:
+        return self._marker.join([*frames, b""]) if frames else b""
+
+    def _send_result(self) -> None:
+        if self._result is not None:
+            result, self._result, self.in_background = self._result, None, 0
+            self._sink(result())
 
 
 # ---------------------------------------------------------------------- reading

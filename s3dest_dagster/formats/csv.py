@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, Tally, compact_json
-from s3dest_dagster.columns.binary_columns import Member, Parts, content, glued, pieces
+from s3dest_dagster.columns.binary_columns import Member, Parts, glued, pieces
 from s3dest_dagster.columns.conversion_log import Outcome, tally_of
 from s3dest_dagster.columns.diagnostics import Diagnostic, cell_diagnostics
 from s3dest_dagster.columns.kinds.record import Record
@@ -86,7 +86,7 @@ class CsvEncoder(TextEncoder[CsvFormat]):
     def has_header(self) -> bool:
         return self._is_flat
 
-    def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
+    def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes | pa.Array, Tally]:
         if self._reader is None:
             return self._lines_with_data(raws, batch, entropy), Tally()
         fields = self._reader.read(raws)
@@ -97,8 +97,7 @@ class CsvEncoder(TextEncoder[CsvFormat]):
         if self._settings.additional_properties_column:
             delimiter = self._dialect.delimiter if parts else b""
             parts += [delimiter, _additional_cells(self._kept(fields), len(raws), self._dialect.null)]
-        lines = glued([*parts, b"\r\n"], len(raws))
-        return bytes(content(lines)), _tally(fields, frozenset(self._names))
+        return glued([*parts, b"\r\n"], len(raws)), _tally(fields, frozenset(self._names))
 
     def _kept(self, fields: RootFields) -> RootFields:
         """The fields without undeclared ones if these are dropped."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -42,7 +43,9 @@ from s3dest_dagster.formats.protocol import (
     Encoder,
     Format,
     OnMismatch,
+    Payload,
     Sink,
+    Span,
     run_now,
 )
 from s3dest_dagster.formats.reading import ROWS_AT_ONCE, MemberBranches, named_record, schema_of, table_of_rows
@@ -60,6 +63,8 @@ _MOST_VALUES_PER_CHECK = 256
 """The most values after which pyarrow checks the sizes of pages and dictionaries. Checking more often costs time."""
 _CHECKS_PER_PAGE = 4
 _UNLIMITED_ROWS = 1 << 30
+_COLUMN_OVERHEAD = 600
+"""The memory of a column of a batch beside its values."""
 
 
 class Parquet(Format[ParquetFormat]):
@@ -107,10 +112,34 @@ class ParquetEncoder(Encoder):
         data = pa.RecordBatch.from_arrays(columns, schema=self._schema)
         return Encoded(batch.num_rows, data, data.nbytes, converted.tally, converted.big_integers)
 
+    def _encode_rows(self, batch: Batch, entropy: bytes, ends: Sequence[int]) -> tuple[Encoded, Sequence[int]]:
+        return self.encode(batch, entropy), ends
+
+    def _cut(self, payloads: Sequence[Any], pieces: Sequence[Sequence[Span]]) -> Iterator[tuple[Payload, int]]:
+        whole = _one_batch(payloads)
+        starts = np.cumsum([0, *(batch.num_rows for batch in payloads)])
+        for spans in pieces:
+            rows = [np.arange(span.rows.start, span.rows.stop) + starts[span.batch] for span in spans]
+            # Slices would keep the whole batch in memory.
+            piece = whole if len(pieces) == 1 else whole.take(pa.array(np.concatenate(rows)))
+            yield piece, self._memory_of(piece)
+
+    def merged(self, pieces: Sequence[Encoded]) -> Encoded:
+        rows = _one_batch([piece.payload for piece in pieces])
+        return Encoded(rows.num_rows, rows, self._memory_of(rows))
+
+    def _memory_of(self, batch: pa.RecordBatch) -> int:
+        return int(batch.nbytes) + _COLUMN_OVERHEAD * len(self._schema.names)
+
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> ParquetObject:
         # Objects are told apart by their content where keys recur. With an envelope, no two are equal.
         own = {} if self._has_envelope else {OBJECT_ID_KEY: marker.hex()}
         return ParquetObject(sink, self._settings, self._schema, self._metadata | own)
+
+
+def _one_batch(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """The rows of all batches as one."""
+    return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
 # ---------------------------------------------------------------------- writing

@@ -6,10 +6,11 @@ Must not know: any single format.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, Tally
@@ -17,9 +18,11 @@ from s3dest_dagster.columns.diagnostics import Diagnostic, column_diagnostics
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW_NAMES
+from s3dest_dagster.columns.partition_values import RecordGrouper, in_order
 from s3dest_dagster.columns.schemas import avro_schema_text, fingerprint
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.settings.formats import CONNECTOR_TYPES, FormatSettings, TypeRules
+from s3dest_dagster.settings.partition_fields import FieldValues
 from s3dest_dagster.stream import Stream
 
 Settings = TypeVar("Settings", bound=FormatSettings)
@@ -94,18 +97,47 @@ def contents_of(
     return Contents(record, properties, reports_new_fields, avro_schema_text(record), fingerprint(record))
 
 
+Payload: TypeAlias = bytes | list[bytes] | pa.RecordBatch | pa.Array
+"""Encoded records: private to the format."""
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedGroups:
+    """The groups of records of a batch that has the records with equal directories side by side."""
+
+    values: Sequence[FieldValues]
+    """The values of the directories of each group."""
+    rows: Sequence[int]
+    """The number of records up to the end of each group."""
+    cuts: Sequence[int]
+    """The position in the payload at which each group ends: private to the format."""
+
+
+class Span(NamedTuple):
+    """A part of the records of one of several encoded batches."""
+
+    batch: int
+    """The number of the batch."""
+    rows: slice
+    """Its records."""
+    cut: slice
+    """Its part of the payload."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """A batch, ready to be appended to any object of its stream."""
 
     rows: int
-    payload: bytes | list[bytes] | pa.RecordBatch
+    payload: Payload
     """Private to the format."""
     nbytes: int
     """The memory that the payload uses."""
     tally: Tally = field(default_factory=Tally)
     big_integers: frozenset[int] = frozenset()
     """The ids of the integer columns with values that a double cannot hold, in formats whose columns have types."""
+    groups: EncodedGroups | None = None
+    """The groups of a batch that must be cut before it is appended (see `Encoder.encode_groups`)."""
 
 
 class ObjectWriter(Protocol):
@@ -140,6 +172,8 @@ class Encoder(ABC):
         self.record = contents.record
         self.schema_text = contents.schema_text
         self.fingerprint = contents.fingerprint
+        self.grouper: RecordGrouper | None = None
+        """Groups the records by their directories. None if the stream has none."""
 
     def continues(self, other: Encoder) -> bool:
         """Whether its batches can follow those of another encoder in one object."""
@@ -160,6 +194,60 @@ class Encoder(ABC):
         Raises:
             RecordError: A record cannot be landed.
         """
+
+    def groups_as(self, other: Encoder) -> bool:
+        """Whether it puts all records into the directories into which another encoder puts them."""
+        if self.grouper is None or other.grouper is None:
+            return self.grouper is other.grouper
+        return self.grouper.fields == other.grouper.fields
+
+    def encode_groups(self, batch: Batch, entropy: bytes) -> Encoded:
+        """As `encode`, for a stream with directories: all records are encoded at once, group after group.
+
+        `pieces` cuts the result, which cannot be appended before. The batch has at least one record.
+
+        Raises:
+            RecordError: A record cannot be landed.
+        """
+        assert self.grouper is not None, "a stream without directories has no groups"
+        groups = self.grouper.group(batch)
+        if groups.order is not None:
+            batch = in_order(batch, groups.order)
+            ids = np.frombuffer(entropy, np.uint8).reshape(batch.num_rows, -1)
+            entropy = ids[groups.order].tobytes()
+        encoded, cuts = self._encode_rows(batch, entropy, groups.ends)
+        return replace(encoded, groups=EncodedGroups(groups.values, groups.ends, cuts))
+
+    def pieces(self, batches: Sequence[Encoded]) -> Iterator[tuple[FieldValues, Encoded]]:
+        """Yields the records of several encoded batches by their directories, each as one piece, which can be appended.
+
+        A piece shares no memory with other pieces, so that it can be held while they are written.
+
+        Args:
+            batches: Results of `encode_groups` of this encoder.
+        """
+        spans: dict[FieldValues, list[Span]] = {}
+        for number, batch in enumerate(batches):
+            assert batch.groups is not None, "the batches are grouped"
+            row = cut = 0
+            for values, row_end, cut_end in zip(batch.groups.values, batch.groups.rows, batch.groups.cuts, strict=True):
+                spans.setdefault(values, []).append(Span(number, slice(row, row_end), slice(cut, cut_end)))
+                row, cut = row_end, cut_end
+        payloads = self._cut([batch.payload for batch in batches], list(spans.values()))
+        for (values, own), (payload, nbytes) in zip(spans.items(), payloads, strict=True):
+            yield values, Encoded(sum(each.rows.stop - each.rows.start for each in own), payload, nbytes)
+
+    @abstractmethod
+    def _encode_rows(self, batch: Batch, entropy: bytes, ends: Sequence[int]) -> tuple[Encoded, Sequence[int]]:
+        """The batch encoded so that it can be cut after the given numbers of records, and the positions of the cuts."""
+
+    @abstractmethod
+    def _cut(self, payloads: Sequence[Any], pieces: Sequence[Sequence[Span]]) -> Iterator[tuple[Payload, int]]:
+        """Yields the payload of each piece, which consists of spans of the payloads, and the memory that it uses."""
+
+    @abstractmethod
+    def merged(self, pieces: Sequence[Encoded]) -> Encoded:
+        """Several pieces of the same directories as one, in their order."""
 
     @abstractmethod
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> ObjectWriter:

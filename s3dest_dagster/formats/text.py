@@ -17,14 +17,25 @@ import pyarrow as pa
 from s3dest_dagster.batch import Batch, JsonBatch, Tally
 from s3dest_dagster.columns.arrow_json_texts import Refused, object_texts
 from s3dest_dagster.columns.arrow_types import refuse_invalid_utf8, refuse_repeated_names
-from s3dest_dagster.columns.binary_columns import pieces
+from s3dest_dagster.columns.binary_columns import bounds, content, pieces
 from s3dest_dagster.columns.conversion_log import Entry, tally_of
 from s3dest_dagster.columns.diagnostics import Diagnostic, unknown_type_diagnostics
 from s3dest_dagster.columns.json_names import JsonNames, SourceNames
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.schemas import envelope_of
 from s3dest_dagster.formats.compression import TEXT_CODECS, decompress_text
-from s3dest_dagster.formats.protocol import Background, Content, Contents, Encoded, Encoder, Format, Sink, run_now
+from s3dest_dagster.formats.protocol import (
+    Background,
+    Content,
+    Contents,
+    Encoded,
+    Encoder,
+    Format,
+    Payload,
+    Sink,
+    Span,
+    run_now,
+)
 from s3dest_dagster.formats.reading import Line, table_of_lines
 from s3dest_dagster.settings.formats import Flattening, TextFormat
 
@@ -32,6 +43,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Buffer
 
+_LINE_BREAK = ord("\n")
+_TEXT_OVERHEAD = 300
+"""The memory of a piece beside its text."""
 TextSettings = TypeVar("TextSettings", bound=TextFormat)
 
 
@@ -90,21 +104,58 @@ class TextEncoder(Encoder, Generic[TextSettings]):
         return isinstance(other, type(self)) and self.continues(other) and other._json_names == self._json_names
 
     @abstractmethod
-    def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
-        """The lines of a batch's records, which are given as JSON texts. There is at least one record."""
+    def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes | pa.Array, Tally]:
+        """The lines of a batch's records, which are given as JSON texts. There is at least one record.
+
+        They are one text if no line has a line break within it, and otherwise a binary column.
+        """
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
         if not batch.num_rows:
             return Encoded(0, b"", 0)
+        lines, tally = self._lines(batch, entropy)
+        text = lines if isinstance(lines, bytes) else bytes(content(lines))
+        return Encoded(batch.num_rows, text, len(text), tally)
+
+    def _lines(self, batch: Batch, entropy: bytes) -> tuple[bytes | pa.Array, Tally]:
+        """The lines of at least one record, with the names that its fields have in the objects."""
         raws = json_texts(batch)
         counts: Counter[Entry] = Counter()
         if self._json_names:
             raws = self._json_names.apply(raws, counts)
         lines, tally = self.lines(raws, batch, entropy)
-        return Encoded(batch.num_rows, lines, len(lines), tally + tally_of(counts) if counts else tally)
+        return lines, tally + tally_of(counts) if counts else tally
+
+    def _encode_rows(self, batch: Batch, entropy: bytes, ends: Sequence[int]) -> tuple[Encoded, Sequence[int]]:
+        lines, tally = self._lines(batch, entropy)
+        text = lines if isinstance(lines, bytes) else bytes(content(lines))
+        return Encoded(batch.num_rows, text, len(text), tally), _line_ends(lines, ends)
+
+    def _cut(self, payloads: Sequence[Any], pieces: Sequence[Sequence[Span]]) -> Iterator[tuple[Payload, int]]:
+        texts = [memoryview(payload) for payload in payloads]
+        for spans in pieces:
+            text = b"".join([texts[span.batch][span.cut] for span in spans])
+            yield text, len(text) + _TEXT_OVERHEAD
+
+    def merged(self, pieces: Sequence[Encoded]) -> Encoded:
+        text = b"".join([piece.payload for piece in pieces if isinstance(piece.payload, bytes)])
+        return Encoded(sum(piece.rows for piece in pieces), text, len(text) + _TEXT_OVERHEAD)
 
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> TextObject:
         return TextObject(sink, self._settings, self.header, background=background)
+
+
+def _line_ends(lines: bytes | pa.Array, ends: Sequence[int]) -> list[int]:
+    """The positions in the text at which the lines with these numbers, counted from 1, end."""
+    if len(ends) == 1:
+        return [len(lines) if isinstance(lines, bytes) else len(content(lines))]
+    last = np.array(ends, np.int64)
+    if isinstance(lines, bytes):
+        positions = np.flatnonzero(np.frombuffer(lines, np.uint8) == _LINE_BREAK)[last - 1] + 1
+    else:
+        positions = (bounds(lines) - bounds(lines)[0])[last]
+    found: list[int] = positions.tolist()
+    return found
 
 
 class TextObject:

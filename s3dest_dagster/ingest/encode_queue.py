@@ -37,12 +37,14 @@ class EncodedBatch:
 
     @staticmethod
     def of(encoder: Encoder, batch: Batch, entropy: bytes) -> EncodedBatch:
-        """Encodes a batch."""
-        return EncodedBatch(encoder, batch, entropy, encoder.encode(batch, entropy))
+        """Encodes a batch, in groups if its stream has directories."""
+        encode = encoder.encode if encoder.grouper is None else encoder.encode_groups
+        return EncodedBatch(encoder, batch, entropy, encode(batch, entropy))
 
     def encoded_by(self, encoder: Encoder) -> EncodedBatch:
         """The batch in the form of this encoder."""
-        return self if encoder.encodes_as(self.encoder) else EncodedBatch.of(encoder, self.batch, self.entropy)
+        is_same = encoder.encodes_as(self.encoder) and encoder.groups_as(self.encoder)
+        return self if is_same else EncodedBatch.of(encoder, self.batch, self.entropy)
 
 
 @dataclass(slots=True)

@@ -7,6 +7,7 @@ Must not know: the registry, where columns are reserved.
 from __future__ import annotations
 
 from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.partition_values import RecordGrouper
 from s3dest_dagster.columns.schema_differences import EvolutionRules, refuse_undeclared
 from s3dest_dagster.formats import Encoder, encoder, format_of
 from s3dest_dagster.ingest.encode_queue import EncodedBatch
@@ -47,12 +48,14 @@ class Encoding:
 
     def encoder(self, stream: Stream, record: Record, *, may_overflow: bool = True) -> Encoder:
         """The encoder for these columns. If the columns can change, values that do not fit are judged afterwards."""
+        rule = stream.settings.partition_by
         return encoder(
             self._destination.format,
             stream,
             record,
             reports_new_fields=self.rules.names_new_fields and not self.rules.is_declared,
             on_mismatch="overflow" if may_overflow else self._destination.on_type_mismatch,
+            grouper=RecordGrouper(rule, record, self.rules.stream) if rule else None,
         )
 
     def check(self, encoded: EncodedBatch, stream: Stream, discarded: frozenset[str]) -> None:

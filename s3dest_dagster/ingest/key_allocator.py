@@ -12,7 +12,8 @@ from uuid import UUID
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.errors import KeyCollisionError
 from s3dest_dagster.ingest.target import Target
-from s3dest_dagster.keys import RANDOM_BYTES_OF_A_PART, marked_part
+from s3dest_dagster.keys import RANDOM_BYTES_OF_A_PART, KeyTemplate, marked_part
+from s3dest_dagster.settings.partition_fields import FieldValues
 from s3dest_dagster.stream import Scope, Sync
 
 _MILLISECOND = timedelta(milliseconds=1)
@@ -31,6 +32,7 @@ class KeyAllocator:
     are UUIDs with the sync's mark, and nothing is listed.
 
     Args:
+        template: The rule for the stream's keys.
         scope: The scope to land, with its stream's name as it is in the bucket.
         head: The scope's head. None if there is a mark.
         extension: The extension of the objects, with its leading dot.
@@ -43,6 +45,7 @@ class KeyAllocator:
     def __init__(
         self,
         target: Target,
+        template: KeyTemplate,
         scope: Scope,
         sync: Sync,
         head: Head | None,
@@ -54,7 +57,7 @@ class KeyAllocator:
     ) -> None:
         self._target = target
         self._sync = sync
-        self._template = template = target.destination.template
+        self._template = template
         self._keys = template.bind(scope, now=sync.now, uuid=sync.uuid, sync_id=sync.label)
         # Two partitions may start in the same millisecond, and two streams may share a path. If the key does not
         # distinguish scopes, a tag does.
@@ -72,15 +75,20 @@ class KeyAllocator:
         if self._counts and head is not None:
             self._start_counting(head)
 
-    def next_key(self) -> str:
+    def next_key(self, fields: FieldValues = ()) -> str:
         """Returns the key of the next object.
+
+        Args:
+            fields: The values of its directories, in the order of the stream's rule.
 
         Raises:
             KeyCollisionError: The template cannot produce another key, or the key exists and must not be overwritten.
         """
         # Each object has its own millisecond, so that `{timestamp}` distinguishes them.
         self._last_time = max(self._target.clock(), self._last_time + _MILLISECOND)
-        key = self._keys.key(self._part_id(), self._extension, uploaded_at=self._last_time, tag=self._tag)
+        key = self._keys.key(
+            self._part_id(), self._extension, uploaded_at=self._last_time, tag=self._tag, fields=fields
+        )
         if key in self._allocated:
             raise KeyCollisionError(
                 f"The path format and file name pattern give two objects of this sync the same key {key!r}. Add "

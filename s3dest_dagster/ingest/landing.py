@@ -104,6 +104,7 @@ class Landing:
             clock=target.server_clock,
             registry_entry=registry_entry,
             owner=owner_of(stream, target.destination, asset),
+            template=target.destination.template_of(stream),
         )
         if self._fields.hash_key_id is not None:
             self._commit.use_hash_key(self._fields.hash_key_id)

@@ -21,6 +21,7 @@ from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import SYNC_METADATA
+from s3dest_dagster.settings.partition_fields import FieldValues
 from s3dest_dagster.storage import Bucket, Upload, headers_of_data
 from s3dest_dagster.stream import Scope
 
@@ -29,6 +30,10 @@ _MARKER_BYTES = 16
 _OPEN_BYTES = 400 << 10
 # Buffered rows use more memory than their bytes: the gaps between them cannot be returned to the system.
 _MEMORY_PER_ROW_BYTE = 1.75
+# Pieces that are held back lie between others that are written earlier.
+_MEMORY_PER_PENDING_BYTE = 1.25
+# A few records use more memory for what surrounds them than for themselves.
+_MOST_PIECES = 8
 _EXCERPT_BYTES = 200
 
 
@@ -65,42 +70,114 @@ class _OpenObject:
         return rows + self.writer.in_background + self.upload.buffered + _OPEN_BYTES
 
 
+@dataclass(frozen=True, slots=True)
+class Directories:
+    """The directories of an object."""
+
+    values: FieldValues = ()
+    """Their values, in the order of the rule."""
+    by_name: Mapping[str, str | None] | None = None
+    """Their values by their names. None if the stream has no `partition_by`."""
+
+
+class _Pending:
+    """Batches that are held back: those of one directory, until there is enough of them."""
+
+    __slots__ = ("_pieces", "encoder", "nbytes", "rows")
+
+    def __init__(self) -> None:
+        self._pieces: list[Encoded] = []
+        self.encoder: Encoder | None = None
+        """The encoder of the last piece."""
+        self.rows = 0
+        self.nbytes = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes in memory for them."""
+        return int(self.nbytes * _MEMORY_PER_PENDING_BYTE)
+
+    def append(self, piece: Encoded, encoder: Encoder) -> None:
+        self._pieces.append(piece)
+        self.encoder = encoder
+        self.rows += piece.rows
+        self.nbytes += piece.nbytes
+        if len(self._pieces) >= _MOST_PIECES:
+            self._pieces = [encoder.merged(self._pieces)]
+            self.nbytes = self._pieces[0].nbytes
+
+    def merged(self) -> Encoded:
+        """All of them as one."""
+        assert self.encoder is not None, "there is at least one"
+        return self._pieces[0] if len(self._pieces) == 1 else self.encoder.merged(self._pieces)
+
+
 def bytes_of_row_group(row_group_bytes: int, part_bytes: int) -> int:
     """Bytes that an open object holds in memory just before it writes a row group of this size."""
     return int(row_group_bytes * _MEMORY_PER_ROW_BYTE) + part_bytes + _OPEN_BYTES
 
 
-class RollingObjectWriter:
-    """Writes a segment's encoded batches into one object after another. Use it from one thread only; uploads run in the
-    background.
-
-    The open object counts towards the target's memory budget, which may make it end early at any time: it ends the row
-    group early or, if that does not help, the object.
-    """
+class SegmentWriting:
+    """What all objects of a segment share: where they are uploaded, under which keys, and with which metadata."""
 
     def __init__(self, target: Target, keys: KeyAllocator, segment: str) -> None:
-        self._target = target
+        self.target = target
         self._keys = keys
         self._bucket = target.bucket.with_data_headers(headers_of_data(target.destination))
         self._metadata = {**(target.destination.object_metadata or {}), SYNC_METADATA: segment}
-        self._object_bytes = target.destination.object_bytes
+        self.objects = 0
+        """Objects begun so far."""
+        self.bytes = 0
+        """Bytes written so far, of all objects."""
+
+    def new_upload(self, fields: FieldValues) -> Upload:
+        """Creates the upload of the next object in the directories of these values."""
+        self.objects += 1
+        return _new_upload(self.target, self._bucket, self._keys.next_key(fields), self._metadata)
+
+    def write(self, upload: Upload, data: bytes) -> None:
+        """Appends bytes to an object."""
+        upload.write(data)
+        self.bytes += len(data)
+
+
+class RollingObjectWriter:
+    """Writes encoded batches of a segment into one object after another. Use it from one thread only; uploads run in
+    the background.
+
+    The open object counts towards the target's memory budget, which may make it end early at any time: it ends the row
+    group early or, if that does not help, the object. Batches may also be held back until there is enough of them, so
+    that many writers can wait for more without an open object each.
+
+    Args:
+        writing: What it shares with other writers of the segment.
+        directories: The directories of all its objects.
+        held_back: Bytes of batches that are held until they are written together.
+    """
+
+    def __init__(self, writing: SegmentWriting, *, directories: Directories | None = None, held_back: int = 0) -> None:
+        self._writing = writing
+        self._target = writing.target
+        self._directories = directories or Directories()
+        self._held_back = held_back
+        self._object_bytes = writing.target.destination.object_bytes
         self._open: _OpenObject | None = None
+        self._pending = _Pending()
         self._uploads: list[Upload] = []
         self._closed: list[Callable[[], SegmentObject]] = []
-        self._closed_bytes = 0
         self._failure: Exception | None = None
         self.encoders: dict[Encoder, list[str]] = {}
         """The keys of the closed objects of each encoder."""
 
     @property
     def bytes(self) -> int:
-        """Bytes written so far, of all objects."""
-        return self._closed_bytes + (self._open.upload.size if self._open is not None else 0)
+        """Bytes written so far, of all objects of the segment."""
+        return self._writing.bytes
 
     @property
     def objects(self) -> int:
-        """Objects begun so far."""
-        return len(self._uploads)
+        """Objects of the segment begun so far."""
+        return self._writing.objects
 
     def append(self, encoded: Encoded, encoder: Encoder) -> None:
         """Writes a batch, and closes the object if it is full. Also raises the error of an earlier `spill`.
@@ -111,14 +188,14 @@ class RollingObjectWriter:
                 next object.
         """
         self._raise_failure()
-        if self._open is not None and not encoder.continues(self._open.encoder):
+        last = self._pending.encoder or (self._open.encoder if self._open is not None else None)
+        if last is not None and not encoder.continues(last):
             self._close(CloseReason.SCHEMA)
-        current = self._open or self._open_next(encoder)
-        current.encoder = encoder
-        current.writer.append(encoded)
-        current.rows += encoded.rows
-        if current.upload.size >= self._object_bytes:
-            self._close(CloseReason.SIZE)
+        self._pending.append(encoded, encoder)
+        if self._pending.held >= self._held_back:
+            self._write_pending()
+            if self._open is not None and self._open.upload.size >= self._object_bytes:
+                self._close(CloseReason.SIZE)
         self._target.memory.hold(self, self._held)
         self._raise_failure()
 
@@ -130,6 +207,7 @@ class RollingObjectWriter:
         """
         try:
             if self._open is not None and self._open.writer.buffered:
+                self._write_pending()
                 self._open.writer.flush_rows()
                 self._open.short_row_groups += 1
             else:
@@ -139,43 +217,71 @@ class RollingObjectWriter:
             return 0
         return self._held
 
-    def finish(self) -> tuple[SegmentObject, ...]:
-        """Closes the last object, and waits until every part of every object is uploaded."""
+    def close(self) -> None:
+        """Closes the last object. Does not wait for its parts."""
         self._raise_failure()
         self._close(CloseReason.END)
         self._target.memory.hold(self, 0)
+
+    def finish(self) -> tuple[SegmentObject, ...]:
+        """Closes the last object, and waits until every part of every object is uploaded."""
+        self.close()
         return tuple(describe() for describe in self._closed)
 
     def abort(self) -> None:
         """Aborts the uploads of all objects. Raises the first error after all have been tried."""
+        self._target.parts.abort(self.abandon())
+
+    def abandon(self) -> list[Upload]:
+        """Holds nothing any more. Returns the uploads to abort."""
+        self._pending = _Pending()
         self._target.memory.hold(self, 0)
-        self._target.parts.abort(self._uploads)
+        return self._uploads
 
     @property
     def _held(self) -> int:
-        return self._open.held if self._open is not None else 0
+        return self._pending.held + (self._open.held if self._open is not None else 0)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
     def _open_next(self, encoder: Encoder) -> _OpenObject:
-        upload = _new_upload(self._target, self._bucket, self._keys.next_key(), self._metadata)
+        upload = self._writing.new_upload(self._directories.values)
         self._uploads.append(upload)
         marker = self._target.entropy(_MARKER_BYTES)
-        writer = encoder.open(upload.write, marker, self._target.encoding.run_in_background)
+        writer = encoder.open(partial(self._writing.write, upload), marker, self._target.encoding.run_in_background)
         self._open = _OpenObject(upload, encoder, writer)
         return self._open
 
+    def _write_pending(self) -> None:
+        """Writes the batches that are held back into the open object."""
+        pending, self._pending = self._pending, _Pending()
+        if pending.encoder is None:
+            return
+        current = self._open or self._open_next(pending.encoder)
+        current.encoder = pending.encoder
+        current.writer.append(pending.merged())
+        current.rows += pending.rows
+
     def _close(self, reason: CloseReason) -> None:
+        self._write_pending()
         current, self._open = self._open, None
         if current is None:
             return
         current.writer.close()
         current.upload.finish()
         self.encoders.setdefault(current.encoder, []).append(current.upload.key)
-        self._closed_bytes += current.upload.size
-        self._closed.append(partial(_segment_object, current.upload, current.rows, reason, current.short_row_groups))
+        self._closed.append(
+            partial(
+                _segment_object,
+                current.upload,
+                current.rows,
+                reason,
+                current.short_row_groups,
+                self._directories.by_name,
+            )
+        )
 
 
 class Quarantine:
@@ -249,7 +355,13 @@ def _new_upload(target: Target, bucket: Bucket, key: str, metadata: Mapping[str,
     return Upload(bucket, key, target.parts, part_bytes=target.destination.part_bytes, metadata=metadata)
 
 
-def _segment_object(upload: Upload, rows: int, reason: CloseReason, short_row_groups: int = 0) -> SegmentObject:
+def _segment_object(
+    upload: Upload,
+    rows: int,
+    reason: CloseReason,
+    short_row_groups: int = 0,
+    partition_values: Mapping[str, str | None] | None = None,
+) -> SegmentObject:
     """The segment's entry for a finished upload. Waits for its parts."""
     staged = upload.staged()
     parts = MultipartUpload(staged.upload_id, staged.etags)
@@ -262,4 +374,5 @@ def _segment_object(upload: Upload, rows: int, reason: CloseReason, short_row_gr
         upload=parts,
         crc32=staged.crc32,
         short_row_groups=short_row_groups,
+        partition_values=partition_values,
     )

@@ -24,7 +24,8 @@ from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
 from s3dest_dagster.ingest.encode_queue import EncodedBatch
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
-from s3dest_dagster.ingest.object_writer import Quarantine, RollingObjectWriter
+from s3dest_dagster.ingest.object_writer import Quarantine, RollingObjectWriter, SegmentWriting
+from s3dest_dagster.ingest.partitioned_writer import PartitionedObjectWriter, directory_count, new_object_writer
 from s3dest_dagster.ingest.receipt import Progress
 from s3dest_dagster.ingest.stream_schema import StreamSchema
 from s3dest_dagster.ingest.target import Target
@@ -58,6 +59,7 @@ class SyncWriter:
         self._schema = StreamSchema(
             target.destination, stream, commit.registry_entry, commit.commit_log.scope, replaces=self._replaces
         )
+        self._directories = directory_count(target.destination, stream, scope)
         self._keys: KeyAllocator | None = None
         self._finished = Progress()
         self._segments = 0
@@ -123,10 +125,11 @@ class SyncWriter:
         quarantine = Quarantine(self._target, self._scope, quarantine_key(self._commit.commit_log.root, name), name)
         return SegmentWriter(name, self._target, self._scope, quarantine, self._schema, self._new_object_writer)
 
-    def _new_object_writer(self, segment: str) -> RollingObjectWriter:
+    def _new_object_writer(self, segment: str) -> RollingObjectWriter | PartitionedObjectWriter:
         if self._keys is None:
             self._keys = KeyAllocator(
                 self._target,
+                self._commit.template,
                 self._commit.commit_log.scope,
                 self._sync,
                 self._commit.head,
@@ -134,7 +137,7 @@ class SyncWriter:
                 replaces=self._replaces,
                 keys_distinct=self._keys_distinct,
             )
-        return RollingObjectWriter(self._target, self._keys, segment)
+        return new_object_writer(SegmentWriting(self._target, self._keys, segment), self._directories)
 
 
 class BatchSchema(Protocol):
@@ -162,7 +165,7 @@ class SegmentWriter:
         scope: Scope,
         quarantine: Quarantine,
         schema: BatchSchema,
-        new_object_writer: Callable[[str], RollingObjectWriter],
+        new_object_writer: Callable[[str], RollingObjectWriter | PartitionedObjectWriter],
         *,
         sums_content: bool = True,
     ) -> None:
@@ -176,7 +179,7 @@ class SegmentWriter:
         self._quarantine = quarantine
         self._schema = schema
         self._new_object_writer = new_object_writer
-        self._objects: RollingObjectWriter | None = None
+        self._objects: RollingObjectWriter | PartitionedObjectWriter | None = None
         self._queue = target.encoding.stream_queue(self._write)
         self._decided = False
         self._tally = Tally()

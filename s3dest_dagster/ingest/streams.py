@@ -220,7 +220,7 @@ def landing_streams(
     scopes = scopes or {stream.id: Scope(stream.id) for stream in streams}
     landed = [scopes[stream.id].prefixed(destination.stream_prefix).stream for stream in streams]
     owners = [owner_of(stream, destination, (assets or {}).get(stream.id)) for stream in streams]
-    entries = check_names(target.bucket, destination, landed, owners)
+    entries = check_names(target.bucket, destination, streams, landed, owners)
     with ExitStack() as stack:
         landings = {
             stream.id: Landing(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.partition_kinds import typed_fields
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.registry import RegistryEntry, owner_of
 from s3dest_dagster.errors import AccessDeniedError, S3DestError, StorageError
@@ -63,7 +64,8 @@ def check_streams(target: Target, streams: Sequence[Stream]) -> list[CheckStep]:
     """
     settings = target.destination
     ids = [stream.id.prefixed(settings.stream_prefix) for stream in streams]
-    apart = _step("tell the streams' keys apart", lambda: settings.check_streams(ids))
+    rules = {name: stream.settings.partition_by for name, stream in zip(ids, streams, strict=True)}
+    apart = _step("tell the streams' keys apart", lambda: settings.check_streams(ids, rules))
     return [apart, *(_check_stream(target, stream, Scope(id_)) for stream, id_ in zip(streams, ids, strict=True))]
 
 
@@ -73,8 +75,10 @@ def _check_stream(target: Target, stream: Stream, landed: Scope) -> CheckStep:
     def look() -> None:
         fields = FieldFilter(stream, settings.hash_key)
         if fields.stream.json_schema is not None:
-            record_type(fields.stream.json_schema, name, namespace, settings.type_rules)
-        entry = RegistryEntry(target.bucket, settings, landed.stream, owner_of(stream, settings))
+            record = record_type(fields.stream.json_schema, name, namespace, settings.type_rules)
+            typed_fields(stream.settings.partition_by, record, str(stream.id))
+        template = settings.template_of(stream)
+        entry = RegistryEntry(target.bucket, settings, landed.stream, owner_of(stream, settings), template)
         entry.check()
         if fields.hash_key_id is not None:
             entry.use_hash_key(fields.hash_key_id)

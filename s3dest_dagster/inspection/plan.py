@@ -37,7 +37,8 @@ from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.object_writer import bytes_of_row_group
 from s3dest_dagster.ingest.stream_schema import planned_columns
 from s3dest_dagster.ingest.target import Target
-from s3dest_dagster.keys import stream_root
+from s3dest_dagster.keys import KeyTemplate, stream_root
+from s3dest_dagster.keys.directories import example_values
 from s3dest_dagster.settings.destination import ObjectHeaders, S3Destination
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
@@ -125,7 +126,7 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
     for scope in scopes:
         scope.check_unicode()
     owners = [owner_of(each, destination) for each in streams]
-    entries = check_names(target.bucket, destination, [each.stream for each in scopes], owners)
+    entries = check_names(target.bucket, destination, streams, [each.stream for each in scopes], owners)
     for entry, each in zip(entries, filters, strict=True):
         if each.hash_key_id is not None:
             entry.use_hash_key(each.hash_key_id)
@@ -142,15 +143,22 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
 
 def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: RegistryEntry, sync: Sync) -> StreamPlan:
     stream = selected_stream(source_stream)
-    template = target.destination.template
+    template = target.destination.template_of(stream)
     commit_log = CommitLog.of(target.bucket, template, scope)
     head = commit_log.read_head().head
     replaces = replaces_scope(target.destination, stream, scope)
     format_ = format_of(target.destination.format)
     keys = KeyAllocator(
-        target, scope, sync, head, extension=format_.settings.extension, replaces=replaces, keys_distinct=True
+        target,
+        template,
+        scope,
+        sync,
+        head,
+        extension=format_.settings.extension,
+        replaces=replaces,
+        keys_distinct=True,
     )
-    first_key = keys.next_key()
+    first_key = keys.next_key(example_values(stream.settings.partition_by))
     refuse_held_keys(target.bucket, template, scope, [first_key], entry.given_to)
     encoding = Encoding(target.destination, stream, scope.stream)
     if entry.is_new:
@@ -160,7 +168,7 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
     )
     record = evolution.record if evolution is not None else None
     if record is not None:
-        encoding.encoder(stream, record)  # refuses columns that the format cannot write
+        encoding.encoder(stream, record)  # refuses columns and directories that cannot be written
     return StreamPlan(
         scope=scope,
         sync_mode=stream.sync_mode,
@@ -172,7 +180,7 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
             *_envelope_changes(stream, target.destination, commit_log, head),
             *(evolution.changes if evolution is not None else ()),
         ),
-        deletes=_deletes(target.bucket, target.destination, commit_log, head) if replaces else (),
+        deletes=_deletes(target.bucket, template, commit_log, head) if replaces else (),
         pending=sync_of(head.pending_segment) if head.pending_segment is not None else None,
         left_beside=tuple(scopes_beside(commit_log.bucket, stream_root(template.literal_root, scope.stream), scope)),
         expires=tuple(
@@ -205,10 +213,10 @@ def _columns(record: Record, format_: Format[Any]) -> tuple[tuple[str, str, str 
     )
 
 
-def _deletes(bucket: Bucket, destination: S3Destination, commit_log: CommitLog, head: Head) -> tuple[str, ...]:
+def _deletes(bucket: Bucket, template: KeyTemplate, commit_log: CommitLog, head: Head) -> tuple[str, ...]:
     scope, own = commit_log.scope, live_keys(commit_log.visible_segments(head))
     if scope.partition is None:
-        own |= connector_keys(bucket, destination.template, scope, own)
+        own |= connector_keys(bucket, template, scope, own)
     return tuple(sorted(own))
 
 

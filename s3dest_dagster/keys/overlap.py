@@ -19,6 +19,11 @@ _MOST_STEPS = 500_000
 """The most steps for comparing the streams of a catalog: about a second."""
 
 
+NON_ASCII = "\u00e9"
+"""In the set of a `Run`, it stands for every character outside of ASCII."""
+_NON_ASCII_RANGE = "\u0080-\U0010ffff"
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """Several characters in a row, all from one set."""
@@ -88,7 +93,7 @@ def _regex(piece: Piece) -> str:
     if isinstance(piece, Choice):
         opening = f"(?P<{piece.name}>" if piece.name else "(?:"
         return opening + "|".join(map(regex, piece.options)) + ")"
-    chars = "".join(map(re.escape, sorted(piece.chars)))
+    chars = "".join(_NON_ASCII_RANGE if char == NON_ASCII else re.escape(char) for char in sorted(piece.chars))
     most = "" if piece.most is None else piece.most
     return f"[{chars}]{{{piece.least}}}" if piece.least == piece.most else f"[{chars}]{{{piece.least},{most}}}"
 
@@ -251,7 +256,7 @@ def _moves(pattern: KeyPattern) -> Iterator[tuple[frozenset[str], KeyPattern]]:
 @lru_cache(1024)
 def _only(char: str) -> frozenset[str]:
     # There is one object per character, since comparing an object with itself is quick.
-    return frozenset(char)
+    return frozenset(char) if char.isascii() else frozenset((char, NON_ASCII))
 
 
 def _may_end(pattern: KeyPattern) -> bool:

@@ -1,7 +1,8 @@
 """The variables of a path format, `${YEAR}`, and the placeholders of a file name pattern, `{part_number}`.
 
-Names and meanings are the connector's, except for `${PARTITION}` and `${PARTITION:dimension}`, which are ours. A parsed
-template is a sequence of tokens: literal texts, and placeholders that are filled in at one of three levels.
+Names and meanings are the connector's, except for `${PARTITION}`, `${PARTITION:dimension}` and `${FIELDS}`, which are
+ours. A parsed template is a sequence of tokens: literal texts, and placeholders that are filled in at one of three
+levels.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from typing import Any, TypeAlias
 
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys.date_format import YEARS, DateField, parse_date_format
+from s3dest_dagster.keys.directories import ANY_DIRECTORIES, directory_value, escaped, value_pattern
 from s3dest_dagster.keys.names import SEGMENT_CHARACTERS, key_name, sanitize_segment
 from s3dest_dagster.keys.overlap import Choice, KeyPattern, Run, choice_of, numbers
 from s3dest_dagster.settings.formats import extensions
+from s3dest_dagster.settings.partition_fields import FieldsStyle, FieldValues, PartitionField, PartitionRule, rule_text
 from s3dest_dagster.stream import Scope, StreamId
 
 _DIGITS = frozenset("0123456789")
@@ -89,6 +92,8 @@ class ObjectValues:
     uploaded_at: datetime
     """In UTC."""
     tag: str = ""
+    fields: FieldValues = ()
+    """The values of its directories, for `${FIELDS}`."""
 
 
 # ---------------------------------------------------------------------- the variables and placeholders
@@ -148,6 +153,10 @@ STREAM_NAME = _name("${STREAM_NAME}", lambda stream: stream.name)
 EPOCH = replace(_time("${EPOCH}", digits(9, 15), lambda now: str(milliseconds(now))), open=True)
 UUID = Placeholder("${UUID}", Level.SYNC, UUID_PATTERN, lambda sync: str(sync.uuid))
 PARTITION = _partition("${PARTITION}", lambda scope: scope.partition)
+FIELDS = Placeholder(
+    "${FIELDS}", Level.OBJECT, ANY_DIRECTORIES["plain"], lambda values: "/".join(map(str, values.fields)), free=True
+)
+"""The directories of a stream whose rule is not known. `field_tokens` replaces it."""
 VARIABLES = _by_source(
     NAMESPACE,
     STREAM_NAME,
@@ -162,6 +171,7 @@ VARIABLES = _by_source(
     EPOCH,
     UUID,
     PARTITION,
+    FIELDS,
 )
 DIMENSION_PREFIX = "${PARTITION:"
 
@@ -190,6 +200,29 @@ PLACEHOLDERS = {**TIMESTAMPS, **_by_source(PART_NUMBER, SYNC_ID, FORMAT_EXTENSIO
 _BRACED = re.compile(r"\$?\{[^{}]*\}|[{}]")
 _DATE = re.compile(r"\{date(?::(?P<format>[^{}]*))?\}")
 _DEFAULT_DATE_FORMAT = "yyyy_MM_dd"
+
+
+def field_tokens(rule: PartitionRule | None, style: FieldsStyle) -> tuple[Token, ...]:
+    """The tokens in place of `${FIELDS}`: a directory for each field of the rule. If the rule is not known, any."""
+    if rule is None:
+        return (replace(FIELDS, pattern=ANY_DIRECTORIES[style]),)
+    tokens: list[Token] = []
+    for position, own in enumerate(rule):
+        tokens += ["/" if position else "", f"{escaped(own.name)}=" if style == "hive" else ""]
+        tokens.append(_field_value(own, position, style))
+    return tuple(tokens)
+
+
+def _field_value(own: PartitionField, position: int, style: FieldsStyle) -> Placeholder:
+    return Placeholder(
+        f"${{FIELDS:{own}}}",
+        Level.OBJECT,
+        value_pattern(own, style),
+        lambda values: directory_value(values.fields[position], style),
+        # The name before "=" shows that a key is the stream's, whatever the value is.
+        free=style == "plain",
+        meaning=rule_text((own,)),
+    )
 
 
 # ---------------------------------------------------------------------- parsing

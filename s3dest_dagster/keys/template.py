@@ -1,6 +1,7 @@
 """Makes keys, from the settings to the text.
 
     KeyTemplate(bucket_path, path_format, file_name_pattern)   parses the three settings into tokens, and checks them
+    .for_rule(partition_by)                                    puts a stream's directories in place of ${FIELDS}
     .bind(scope, …) -> SyncKeys                                fills in the stream, then the sync
     .key(part, extension, …) -> str                            fills in the object, which completes the key
 
@@ -11,13 +12,14 @@ messages show a key.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import NoReturn
 
 from s3dest_dagster.errors import TemplateError
+from s3dest_dagster.keys.directories import example_values
 from s3dest_dagster.keys.names import (
     RESERVED_SEGMENT,
     check_key,
@@ -30,6 +32,7 @@ from s3dest_dagster.keys.overlap import KeyPattern, refuse_shared_keys, regex
 from s3dest_dagster.keys.placeholders import (
     DIMENSION_PREFIX,
     EPOCH,
+    FIELDS,
     LONGEST_PART_NUMBER,
     NAMESPACE,
     PART_ID,
@@ -46,6 +49,7 @@ from s3dest_dagster.keys.placeholders import (
     Placeholder,
     SyncValues,
     Token,
+    field_tokens,
     fill,
     has_one_free_text_each,
     joined,
@@ -56,11 +60,14 @@ from s3dest_dagster.keys.placeholders import (
     parse_pattern,
     pattern_of,
 )
+from s3dest_dagster.settings.field_paths import FieldPath
+from s3dest_dagster.settings.partition_fields import FieldsStyle, FieldValues, PartitionField, PartitionRule
 from s3dest_dagster.stream import Scope, StreamId
 
 DEFAULT_PATH_FORMAT = "${NAMESPACE}/${STREAM_NAME}/${YEAR}_${MONTH}_${DAY}_${EPOCH}_"
 _EXAMPLE_STREAM = StreamId("public", "users")
 _EXAMPLE_TIME = datetime(2021, 5, 27, 17, 16, 45, 123_000, tzinfo=UTC)
+_EXAMPLE_RULE = (PartitionField(FieldPath(("created_at",)), "dt", "day"),)
 _EXAMPLE_UUID = "8f14e45f-ceea-467f-a9f0-5d2b6c1c3f3e"
 _PART = re.compile(regex((PART_ID,)))
 _TAG = re.compile(regex((TAG,)))
@@ -84,6 +91,11 @@ class KeyTemplate:
     path_format: str
     file_name_pattern: str = ""
     """If blank, it is `{part_number}{format_extension}`."""
+    fields_style: FieldsStyle = "hive"
+    """The style of the directories in place of `${FIELDS}`."""
+    partition_by: PartitionRule | None = None
+    """The fields in place of `${FIELDS}`. None: the template is for streams whose rules are not known. It then matches
+    the keys of all of them, and makes none if it has `${FIELDS}`."""
     literal_root: str = field(init=False, repr=False, compare=False)
     """The directories of the bucket path before its first variable, without "/" at the ends. Manifests are there."""
     tokens: tuple[Token, ...] = field(init=False, repr=False, compare=False)
@@ -96,13 +108,21 @@ class KeyTemplate:
             "file_name_pattern": parse_pattern(self.file_name_pattern),
         }
         bucket_path, path_format, pattern = (tokens for tokens, _ in parsed.values())
+        has_fields = FIELDS in (*bucket_path, *path_format)
         object.__setattr__(self, "literal_root", literal_directories(joined(bucket_path)))
-        object.__setattr__(self, "tokens", joined([*bucket_path, "/", *path_format, *pattern]))
+        tokens = joined([*bucket_path, "/", *path_format, *pattern])
+        object.__setattr__(self, "tokens", self._with_directories(tokens, self.partition_by))
         for setting, (_, complaints) in parsed.items():
             for complaint in complaints:
                 self._refuse(complaint, setting)
+        if has_fields:
+            self._check_fields(bucket_path, tokens)
         self._check_tokens()
         check_key(self.example(), "The template")
+
+    def for_rule(self, partition_by: PartitionRule) -> KeyTemplate:
+        """The template of a stream with this rule."""
+        return replace(self, partition_by=partition_by)
 
     @property
     def manifest_root(self) -> str:
@@ -124,7 +144,7 @@ class KeyTemplate:
         values = SyncValues(scope, now.astimezone(UTC), _canonical_uuid(uuid), sync_id)
         tokens = self._for_stream(scope.stream)
         keys = SyncKeys(scope, fill(tokens, Level.SYNC, values), self._names_partition(scope, tokens))
-        keys.key(0, ".parquet", uploaded_at=now)
+        keys.key(0, ".parquet", uploaded_at=now, fields=example_values(self.partition_by))
         return keys
 
     def example(self, extension: str = ".parquet") -> str:
@@ -191,6 +211,11 @@ class KeyTemplate:
         return not self._has(UUID, *_CLOCKS) and (self._has(SYNC_ID) or not self.counts_parts)
 
     @property
+    def names_fields(self) -> bool:
+        """Whether it has ${FIELDS}."""
+        return "${FIELDS}" in self.path_format
+
+    @property
     def names_stream(self) -> bool:
         """Whether it has ${STREAM_NAME}. Without it, a key does not show its stream."""
         return STREAM_NAME in self.tokens
@@ -226,26 +251,34 @@ class KeyTemplate:
         unmistakable = is_unmistakable(stream.namespace or "") and is_unmistakable(stream.name)
         return self.shows_names(stream) and (unmistakable or self._has(*_CLOCKS))
 
-    def check_streams(self, streams: Iterable[StreamId], extension: str = ".parquet") -> None:
+    def check_streams(
+        self,
+        streams: Iterable[StreamId],
+        extension: str = ".parquet",
+        rules: Mapping[StreamId, PartitionRule] | None = None,
+    ) -> None:
         """Refuses streams that could have the same key.
 
         Args:
             streams: All streams that land by this template.
             extension: The extension of the keys in messages.
+            rules: The fields in place of `${FIELDS}`, by stream. A stream that is left out could have any.
 
         Raises:
             TemplateError: Two streams share a key, and the message names them and the key. Or S3 would refuse a
                 stream's keys. Or there are too many streams for a template that does not clearly separate them.
         """
         ids = sorted(set(streams), key=lambda each: (each.namespace or "", each.name))
+        templates = {each: self.for_rule((rules or {})[each]) if each in (rules or {}) else self for each in ids}
         for stream in ids:
-            check_key(self._example(stream, extension), f"Stream {stream}", stream)
+            check_key(templates[stream]._example(stream, extension), f"Stream {stream}", stream)
         cure = (
             "Keep the streams apart with a '/' between the variables, or rename one of the streams."
             if self.names_stream
             else "Put ${STREAM_NAME} into s3_path_format."
         )
-        refuse_shared_keys({each: pattern_of(self._for_stream(each)) for each in ids}, self.path_format, cure)
+        patterns = {each: pattern_of(templates[each]._for_stream(each)) for each in ids}
+        refuse_shared_keys(patterns, self.path_format, cure)
 
     def _has(self, *placeholders: Placeholder) -> bool:
         return any(placeholder in self.tokens for placeholder in placeholders)
@@ -262,8 +295,10 @@ class KeyTemplate:
         day = "2021-05-27"
         dimensions = {source.removeprefix(DIMENSION_PREFIX)[:-1]: day for source in self._dimensions()}
         values = SyncValues(Scope(stream, day, dimensions), _EXAMPLE_TIME, _EXAMPLE_UUID, "42")
-        tokens = fill(self._for_stream(stream), Level.SYNC, values)
-        return leading_text(fill(tokens, Level.OBJECT, ObjectValues(0, extension, _EXAMPLE_TIME)))
+        rule = _EXAMPLE_RULE if self.partition_by is None else self.partition_by
+        tokens = fill(self._with_directories(self._for_stream(stream), rule), Level.SYNC, values)
+        objects = ObjectValues(0, extension, _EXAMPLE_TIME, fields=example_values(rule))
+        return leading_text(fill(tokens, Level.OBJECT, objects))
 
     def _names_partition(self, scope: Scope, tokens: tuple[Token, ...]) -> bool:
         """Whether no other partition of the stream can make the keys of this one."""
@@ -277,6 +312,22 @@ class KeyTemplate:
         return bool(dimensions) and all(
             f"{DIMENSION_PREFIX}{name}}}" in named and sanitize_segment(key) == key for name, key in dimensions.items()
         )
+
+    def _with_directories(self, tokens: Iterable[Token], rule: PartitionRule | None) -> tuple[Token, ...]:
+        """The tokens with those of a rule in place of `${FIELDS}`."""
+        directories = field_tokens(rule, self.fields_style)
+        return joined(part for token in tokens for part in (directories if token == FIELDS else (token,)))
+
+    def _check_fields(self, bucket_path: Iterable[Token], tokens: tuple[Token, ...]) -> None:
+        """Refuses `${FIELDS}` where it is not a directory, or several directories, of its own."""
+        if FIELDS in bucket_path:
+            self._refuse("${FIELDS} belongs in s3_path_format.", "s3_bucket_path")
+        if tokens.count(FIELDS) > 1:
+            self._refuse("it has ${FIELDS} twice; once is enough.", "s3_path_format")
+        at = tokens.index(FIELDS)
+        before, after = (tokens[at - 1] if at else "/"), tokens[at + 1]
+        if not (isinstance(before, str) and before.endswith("/") and isinstance(after, str) and after[0] == "/"):
+            self._refuse("${FIELDS} stands for whole directories; put a '/' before and after it.", "s3_path_format")
 
     def _check_tokens(self) -> None:
         for token in self.tokens:
@@ -329,7 +380,9 @@ class SyncKeys:
         """The prefix of all keys of the sync: the text before the first part that differs between objects."""
         return leading_text(self._tokens)
 
-    def key(self, part: int | str, extension: str, *, uploaded_at: datetime, tag: str = "") -> str:
+    def key(
+        self, part: int | str, extension: str, *, uploaded_at: datetime, tag: str = "", fields: FieldValues = ()
+    ) -> str:
         """The key of one object.
 
         Args:
@@ -338,6 +391,7 @@ class SyncKeys:
             uploaded_at: The time of the upload, with a time zone.
             tag: "_" and 8 hex digits, or empty. It follows the part number; if the pattern has none, it precedes the
                 extension.
+            fields: The values of the directories, in the order of the stream's rule.
 
         Raises:
             TemplateError: S3 would refuse the key, or `part` or `tag` has another form.
@@ -348,7 +402,7 @@ class SyncKeys:
                 f"below {10**LONGEST_PART_NUMBER} or a UUID, a tag is '_' and 8 hex digits.",
                 stream=str(self.scope.stream),
             )
-        values = ObjectValues(part, extension, uploaded_at.astimezone(UTC), tag)
+        values = ObjectValues(part, extension, uploaded_at.astimezone(UTC), tag, fields)
         key = leading_text(fill(self._tokens, Level.OBJECT, values))
         check_key(key, f"Stream {self.scope.stream}", self.scope.stream)
         return key

@@ -185,6 +185,7 @@ STREAM_FORM: dict[str, dict[str, Any]] = {
     "fields": {"type": "object", "additionalProperties": False},
     "deselected_fields": {"type": "string", "enum": list(get_args(OnDeselected))},
     "schema_contract": {"type": ["string", "object"], "additionalProperties": {"type": "string"}},
+    "partition_by": {"type": "array", "items": {"type": ["string", "array", "object"]}},
 }
 """The JSON schema of every setting of a stream, without its text."""
 

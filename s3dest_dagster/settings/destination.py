@@ -27,10 +27,12 @@ from s3dest_dagster.settings.formats import (
     TypeRules,
     format_named,
 )
+from s3dest_dagster.settings.partition_fields import FieldsStyle, PartitionRule
+from s3dest_dagster.settings.partitions import FieldPartitionSettings
 from s3dest_dagster.settings.publication import PublicationSettings
 from s3dest_dagster.settings.schema_contract import SchemaContract
 from s3dest_dagster.settings.uploads import UploadSettings
-from s3dest_dagster.stream import StreamId
+from s3dest_dagster.stream import Stream, StreamId
 
 _MB = 1_000_000
 
@@ -68,6 +70,11 @@ class KeySettings(Settings):
     file_name_pattern: str = setting(
         "End of the keys. Empty: `{part_number}{format_extension}`.", default="", connector="file_name_pattern"
     )
+    fields_style: FieldsStyle = setting(
+        'The directories that take the place of `${FIELDS}`: `"hive"` makes `dt=2026-01-05/region=eu`, which readers '
+        'understand, and `"plain"` the values alone, see [partitions by field](partitions-by-field.md).',
+        default="hive",
+    )
     stream_prefix: str = setting("Prefix of every stream name, in keys and manifests.", default="")
 
     def __post_init__(self) -> None:
@@ -79,8 +86,23 @@ class KeySettings(Settings):
 
     @property
     def template(self) -> KeyTemplate:
-        """The rule for object keys, parsed once per text. Raises TemplateError if it is wrong."""
-        return _template(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern)
+        """The rule for object keys, parsed once per text. Raises TemplateError if it is wrong.
+
+        It does not know the directories of a stream with `partition_by` (see `template_of`).
+        """
+        return _template(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern, self.fields_style)
+
+    def template_of(self, stream: Stream) -> KeyTemplate:
+        """The rule for the keys of one stream. Raises SettingsError if it has no place for its directories."""
+        rule = stream.settings.partition_by
+        if rule and not self.template.names_fields:
+            raise SettingsError(
+                f"Stream {str(stream.id)!r} has partition_by, and s3_path_format {self.s3_path_format!r} has no place "
+                "for its directories. Put ${FIELDS} there, as in ${NAMESPACE}/${STREAM_NAME}/${FIELDS}/.",
+                stream=str(stream.id),
+                setting="s3_path_format",
+            )
+        return _template(self.s3_bucket_path, self.s3_path_format, self.file_name_pattern, self.fields_style, rule)
 
 
 def _bucket_problem(name: str) -> str:
@@ -340,7 +362,13 @@ def _lowered_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 @documented
 @dataclass(frozen=True, kw_only=True)
 class S3Destination(
-    ObjectHeaders, PublicationSettings, CheckpointSettings, UploadSettings, RecordSettings, KeySettings
+    ObjectHeaders,
+    PublicationSettings,
+    CheckpointSettings,
+    UploadSettings,
+    RecordSettings,
+    FieldPartitionSettings,
+    KeySettings,
 ):
     """Where a sync lands, and by which rules. `S3Connection` says how to reach S3.
 
@@ -366,6 +394,6 @@ class S3Destination(
         """Whether the template allows checkpoints: a sync with only one key cannot have a second object."""
         return self.template.tells_objects_apart
 
-    def check_streams(self, streams: Iterable[StreamId]) -> None:
+    def check_streams(self, streams: Iterable[StreamId], rules: Mapping[StreamId, PartitionRule] | None = None) -> None:
         """Refuses streams that could have the same key, see `KeyTemplate.check_streams`."""
-        self.template.check_streams(streams, self.format.extension)
+        self.template.check_streams(streams, self.format.extension, rules)

@@ -15,6 +15,7 @@ from typing import Any, Literal, NoReturn, get_args
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.field_paths import FieldPath, join_paths
 from s3dest_dagster.settings.fields import documented, refuse_unknown, refuse_variables, setting
+from s3dest_dagster.settings.partition_fields import PartitionRule, partition_rule
 from s3dest_dagster.settings.schema_contract import SchemaContract
 
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -155,6 +156,12 @@ class StreamSettings:
         "destination's, see [schema contract](schema-evolution.md#schema-contract).",
         default=None,
     )
+    partition_by: PartitionRule = setting(
+        "Fields whose values become directories, in place of `${FIELDS}` in `s3_path_format`: a list of paths, or of "
+        "mappings with `field`, `as` (`year`, `month`, `day` or `hour`), `name` and `tz`, see [partitions by "
+        "field](partitions-by-field.md).",
+        default=(),
+    )
 
     def __post_init__(self) -> None:
         refuse_variables("owner", self.owner)
@@ -163,6 +170,7 @@ class StreamSettings:
             raise SettingsError("owner is not a text, or is empty. Name who lands the stream.", setting="owner")
         object.__setattr__(self, "rename", _renames(self.rename))
         object.__setattr__(self, "fields", FieldSelection.of(self.fields))
+        object.__setattr__(self, "partition_by", partition_rule(self.partition_by, self.rename))
         if self.schema_contract is not None:
             object.__setattr__(self, "schema_contract", SchemaContract.of(self.schema_contract))
         if self.deselected_fields not in get_args(OnDeselected):

@@ -96,6 +96,7 @@ def begin(
         attempt=new_attempt(target.entropy),
         clock=target.server_clock,
         owner=owner,
+        template=destination.template_of(stream),
     )
     if fields.hash_key_id is not None:
         commit.use_hash_key(fields.hash_key_id)
@@ -277,6 +278,7 @@ class _OrderCommit:
             attempt=new_attempt(self._entropy),
             clock=self._clock,
             owner=order.owner,
+            template=self._destination.template_of(order.to_stream()),
         )
         if order.hash_key_id is not None:
             self._commit.use_hash_key(order.hash_key_id)

@@ -42,6 +42,7 @@ def stream_to_json(stream: Stream) -> dict[str, Any]:
         "owner": settings.owner,
         "rename": {str(path): name for path, name in settings.rename.items()},
         "fields": _selection_to_json(settings.fields),
+        "partition_by": [each.to_mapping() for each in settings.partition_by],
         "schema_contract": settings.schema_contract.to_mapping() if settings.schema_contract is not None else None,
     }
     # What the catalogs deselect does not land. `Stream.selection` has applied `deselected_fields` already.

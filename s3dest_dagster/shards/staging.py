@@ -22,7 +22,8 @@ from s3dest_dagster.ingest.encoding import FixedSchema
 from s3dest_dagster.ingest.field_filter import FieldFilter
 from s3dest_dagster.ingest.intake import Intake
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
-from s3dest_dagster.ingest.object_writer import Quarantine, RollingObjectWriter
+from s3dest_dagster.ingest.object_writer import Quarantine, RollingObjectWriter, SegmentWriting
+from s3dest_dagster.ingest.partitioned_writer import PartitionedObjectWriter, directory_count, new_object_writer
 from s3dest_dagster.ingest.receipt import Progress
 from s3dest_dagster.ingest.segment_writer import SegmentWriter
 from s3dest_dagster.ingest.target import Entropy, Target, open_target
@@ -95,6 +96,8 @@ class _ShardWriter:
         self._target = target
         self._order = order
         landed = order.landed_scope
+        self._template = target.destination.template_of(stream)
+        self._directories = directory_count(target.destination, stream, order.scope)
         self._replaces = replaces_scope(target.destination, stream, landed)
         self._schema = FixedSchema(target.destination, stream, landed.stream, order.record, frozenset(order.discarded))
         if self._schema.encoder.fingerprint != order.fingerprint:
@@ -130,9 +133,10 @@ class _ShardWriter:
         """Stages the next records."""
         self.segment.append(batch, self._schema.encoder)
 
-    def _new_object_writer(self, mark: str) -> RollingObjectWriter:
+    def _new_object_writer(self, mark: str) -> RollingObjectWriter | PartitionedObjectWriter:
         keys = KeyAllocator(
             self._target,
+            self._template,
             self._order.landed_scope,
             self._order.sync,
             None,
@@ -141,7 +145,7 @@ class _ShardWriter:
             keys_distinct=False,
             mark=self._order.mark,
         )
-        return RollingObjectWriter(self._target, keys, mark)
+        return new_object_writer(SegmentWriting(self._target, keys, mark), self._directories)
 
 
 class _Shard:

@@ -40,6 +40,7 @@ from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about, default_of, groups_of
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, TypeRules
+from s3dest_dagster.settings.partition_fields import partition_rule
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
 
@@ -95,6 +96,7 @@ UPLOADED = datetime(2021, 5, 27, 17, 17, 2, 91_000, tzinfo=UTC)
 UUID = "8f14e45f-ceea-467f-a9f0-5d2b6c1c3f3e"
 SCOPE = Scope(StreamId("public", "users"), "2021-05-27|eu", {"day": "2021-05-27", "region": "eu"})
 
+RULE = partition_rule([{"field": "created_at", "as": "day", "name": "dt"}, "region"])
 VARIABLE_MEANINGS = {
     "${NAMESPACE}": "the stream's namespace, sanitised; nothing where it has none",
     "${STREAM_NAME}": "the stream's name with its prefix, sanitised",
@@ -108,6 +110,7 @@ VARIABLE_MEANINGS = {
     "${EPOCH}": "milliseconds since 1970 of the sync",
     "${UUID}": "a random UUID, one for each sync of a scope",
     "${PARTITION}": "the partition's key, sanitised, `/` as `_`; ours",
+    "${FIELDS}": "the directories of the stream's `partition_by`; nothing where it has none; ours",
     "${PARTITION:dimension}": "the key of one dimension of a multi-dimensional partition; ours",
 }
 PLACEHOLDER_MEANINGS = {
@@ -125,9 +128,13 @@ PLACEHOLDER_MEANINGS = {
 
 def rendered_variable(variable: str) -> str:
     """The value of a variable in the example sync."""
-    template = KeyTemplate("lake", variable.replace("dimension", "region") + "/")
+    template = KeyTemplate("lake", variable.replace("dimension", "region") + "/", partition_by=RULE)
     keys = template.bind(SCOPE, now=NOW, uuid=UUID, sync_id="42")
-    return keys.key(0, ".parquet", uploaded_at=UPLOADED).removeprefix("lake/").removesuffix("/0.parquet")
+    return (
+        keys.key(0, ".parquet", uploaded_at=UPLOADED, fields=("2021-05-27", "eu"))
+        .removeprefix("lake/")
+        .removesuffix("/0.parquet")
+    )
 
 
 def rendered_placeholder(placeholder: str) -> str:

@@ -19,6 +19,7 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.connector_config import from_connector_config
 from s3dest_dagster.settings.connector_spec import STREAM_FORM, connector_spec
 from s3dest_dagster.settings.field_paths import FieldPath
+from s3dest_dagster.settings.partition_fields import PartitionField, rule_of_text, rule_text
 from s3dest_dagster.settings.schema_contract import SchemaContract
 from s3dest_dagster.settings.stream_settings import ENVELOPE_NAMES, RESERVED_NAMES, RULES, STREAM_SETTINGS
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
@@ -29,6 +30,11 @@ GIVEN = {
     "fields": {"include": ["id", "person"], "exclude": ["person.phone"], "hash": ["person.e-mail"], "mask": [["id"]]},
     "deselected_fields": "land",
     "schema_contract": {"new_type": "freeze"},
+    "partition_by": [
+        {"field": "created_at", "as": "day", "tz": "Europe/Berlin"},
+        "id",
+        {"field": ["a.b"], "name": "c"},
+    ],
 }
 EXPECTED = StreamSettings(
     owner="shop/orders",
@@ -41,6 +47,11 @@ EXPECTED = StreamSettings(
     ),
     deselected_fields="land",
     schema_contract=SchemaContract(new_type="freeze"),
+    partition_by=(
+        PartitionField(FieldPath(("created_at",)), "created_at_day", "day", "Europe/Berlin"),
+        PartitionField(FieldPath(("id",)), "id"),
+        PartitionField(FieldPath(("a.b",)), "c"),
+    ),
 )
 CATALOG = {"streams": [{"name": "orders", "namespace": "shop", "json_schema": {"properties": {"id": {}}}}]}
 CONFIG = {
@@ -178,12 +189,36 @@ def test_rules_that_contradict_each_other_are_refused(selection, message):
         ({"fields": ["a"]}, "fields"),
         ({"deselected_fields": "drop"}, "deselected_fields"),
         ({"schema_contract": "drop"}, "schema_contract"),
+        ({"partition_by": "region"}, "partition_by"),
+        ({"partition_by": {"field": "region"}}, "partition_by"),
+        ({"partition_by": [1]}, "partition_by"),
+        ({"partition_by": [{"name": "region"}]}, "partition_by"),
+        ({"partition_by": [{"field": "at", "as": "week"}]}, "partition_by"),
+        ({"partition_by": [{"field": "at", "as": "day", "tz": "Mars/Olympus"}]}, "partition_by"),
+        ({"partition_by": [{"field": "at", "tz": "UTC+1"}]}, "partition_by"),
+        ({"partition_by": [{"field": "at", "tz": "Europe/Berlin"}]}, "partition_by"),
+        ({"partition_by": ["items[].id"]}, "partition_by"),
+        ({"partition_by": ["region", {"field": "area", "name": "Region"}]}, "partition_by"),
+        ({"partition_by": [{"field": "region", "name": ".r"}]}, "partition_by"),
+        ({"partition_by": dg.EnvVar("FIELDS")}, "partition_by"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_its_name(settings, setting):
     with pytest.raises(SettingsError) as refused:
         StreamSettings(**settings)
     assert refused.value.setting == setting
+
+
+def test_an_unknown_part_of_a_partition_field_is_refused_by_its_name():
+    with pytest.raises(SettingsError, match=r"A field of partition_by has no setting 'unit'") as refused:
+        StreamSettings(partition_by=[{"field": "at", "unit": "day"}])
+    assert refused.value.setting == "unit"
+
+
+def test_a_directory_has_the_name_of_its_column_and_not_if_it_holds_a_part_of_the_value():
+    rule = StreamSettings(rename={"area": "region"}, partition_by=["area", {"field": "at", "as": "day"}]).partition_by
+    assert [each.name for each in rule] == ["region", "at_day"]
+    assert rule_of_text(rule_text(rule)) == rule
 
 
 def test_fields_of_different_objects_may_have_one_name():

@@ -215,6 +215,7 @@ class StreamModel(dg.Model):
     fields: as_given(FieldsModel | None) = _setting_field(StreamSettings, "fields")  # type: ignore[valid-type]
     deselected_fields: OnDeselected | None = _setting_field(StreamSettings, "deselected_fields")
     schema_contract: Mapping[str, str] | str | None = _setting_field(StreamSettings, "schema_contract")
+    partition_by: list[str | list[str] | Mapping[str, Any]] | None = _setting_field(StreamSettings, "partition_by")
 
 
 StreamsModel = list[StreamModel | str]

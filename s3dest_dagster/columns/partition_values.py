@@ -1,0 +1,258 @@
+"""Groups the records of a batch by the values of the fields by which their stream is partitioned.
+
+The values are those that the fields' columns would have: a text keeps its spelling, a number is written without zeros
+before it, and what does not fit the declared type counts as null. Must not know: keys of objects, how batches are
+encoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.types as pt
+from msgspec import Raw
+from numpy.typing import NDArray
+
+from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch
+from s3dest_dagster.columns.arrow_json_texts import texts_of_column
+from s3dest_dagster.columns.arrow_types import unpacked
+from s3dest_dagster.columns.binary_columns import NOTHING, OTHER, as_object, json_texts, mask_of
+from s3dest_dagster.columns.kinds import Layout
+from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.kinds.scalar import STRING
+from s3dest_dagster.columns.kinds.temporal import DATE, TIMESTAMP
+from s3dest_dagster.columns.kinds.union import Union
+from s3dest_dagster.columns.partition_kinds import TypedField, typed_fields
+from s3dest_dagster.columns.typed_columns import is_struct_name
+from s3dest_dagster.keys.directories import is_spelled
+from s3dest_dagster.settings.partition_fields import DateUnit, FieldValues, PartitionRule
+
+_NO_TEXT = pa.scalar(None, pa.string())
+_MICROS = pa.timestamp("us")
+_BUCKETS: dict[DateUnit, tuple[int, str, str]] = {
+    "hour": (3_600_000_000, "h", "h"),
+    "day": (86_400_000_000, "D", "D"),
+    "month": (86_400_000_000, "D", "M"),
+    "year": (86_400_000_000, "D", "Y"),
+}
+"""For each unit: microseconds that are told apart first, numpy's name of that many, and numpy's name of the unit."""
+
+
+class Groups(NamedTuple):
+    """The records of a batch by the values of their directories."""
+
+    order: NDArray[np.int64] | None
+    """The records, those with equal values side by side, otherwise in their order. None if that is the batch's own."""
+    ends: list[int]
+    """The number of records up to the end of each group."""
+    values: list[FieldValues]
+    """The values of each group."""
+
+
+class RecordGrouper:
+    """Groups the records of a stream's batches. Several threads may call `group` at the same time.
+
+    Args:
+        rule: The stream's rule, with at least one field.
+        record: The stream's columns.
+        stream: The stream's name, for errors.
+
+    Raises:
+        SettingsError: As `typed_fields`.
+    """
+
+    def __init__(self, rule: PartitionRule, record: Record, stream: str) -> None:
+        self.fields = typed_fields(rule, record, stream)
+        """The fields with their types, on which the groups depend."""
+        self._paths = [field.names for field in self.fields]
+        self._readers = [_FieldReader(field) for field in self.fields]
+        self._texts_of = _texts_reader(self._paths)
+
+    def group(self, batch: Batch) -> Groups:
+        """The groups of a batch with at least one record."""
+        codes = np.zeros(batch.num_rows, np.int64)
+        columns = [_coded(texts) for texts in self._columns(batch)]
+        for texts, own in columns:
+            codes = codes * len(texts) + own
+        distinct, first, groups = np.unique(codes, return_index=True, return_inverse=True)
+        values = [tuple(texts[own[row]] for texts, own in columns) for row in first.tolist()]
+        if len(distinct) == 1:
+            return Groups(None, [batch.num_rows], values)
+        ends = np.cumsum(np.bincount(groups)).tolist()
+        is_sorted = bool((groups[1:] >= groups[:-1]).all())
+        return Groups(None if is_sorted else np.argsort(groups, kind="stable"), ends, values)
+
+    def _columns(self, batch: Batch) -> list[pa.Array]:
+        """The texts of each field, null for a value that names no directory."""
+        if isinstance(batch, JsonBatch):
+            texts = self._texts_of(batch.raws)
+            return [reader.of_texts(own) for reader, own in zip(self._readers, texts, strict=True)]
+        columns = (_column_at(batch.data, path) for path in self._paths)
+        return [reader.of_arrow(column) for reader, column in zip(self._readers, columns, strict=True)]
+
+
+def in_order(batch: Batch, order: NDArray[np.int64]) -> Batch:
+    """The batch with its records in another order."""
+    if isinstance(batch, ArrowBatch):
+        return ArrowBatch(batch.data.take(pa.array(order)), batch.emitted_at[order])
+    raws = batch.raws
+    return JsonBatch([raws[row] for row in order.tolist()], batch.emitted_at[order], batch.nbytes, batch.types)
+
+
+def _coded(texts: pa.Array) -> tuple[list[str | None], NDArray[np.int64]]:
+    """The different values of a column, null last, and the position of each record's value among them."""
+    encoded = texts.dictionary_encode()
+    values: list[str | None] = encoded.dictionary.to_pylist()
+    codes = encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False).astype(np.int64)
+    unfit = [position for position, value in enumerate(values) if value is not None and not is_spelled(value)]
+    if unfit:
+        codes[np.isin(codes, unfit)] = len(values)
+    return [*values, None], codes
+
+
+# ---------------------------------------------------------------------- one field
+
+
+class _FieldReader:
+    """Reads one field as texts."""
+
+    def __init__(self, field: TypedField) -> None:
+        self._kind = field.kind
+        self._unit, self._zone = field.rule.unit, field.rule.tz
+        self._is_union = isinstance(field.kind, Union)
+        self._decoder = None if self._is_union else field.kind.decoder(Layout.NAMED, str(field.rule.field))
+
+    def of_texts(self, raws: Sequence[Any]) -> pa.Array:
+        """The texts of JSON values."""
+        if self._kind == STRING or self._is_union:
+            return self._of_strings(_scalar_texts(raws, numbers=self._kind == STRING))
+        assert self._decoder is not None, "only unions have none"
+        return self._of_values(self._decoder.decode(raws).data)
+
+    def of_arrow(self, column: pa.Array) -> pa.Array:
+        """The texts of Arrow values."""
+        column = unpacked(column)
+        if self._is_union or (self._kind == STRING and not pt.is_string(column.type)):
+            return self.of_texts(texts_of_column(column))
+        if self._kind == STRING:
+            return self._of_strings(column)
+        assert self._decoder is not None, "only unions have none"
+        return self._of_values(self._decoder.decode_arrow(column).data)
+
+    def _of_strings(self, strings: pa.Array) -> pa.Array:
+        if self._unit is None:
+            return strings
+        moments = TIMESTAMP.column(strings)
+        days = DATE.column(pc.if_else(moments.is_null(), strings, _NO_TEXT))
+        if days.null_count == len(days):
+            return self._of_values(moments)
+        # A date alone is a day, whatever the zone.
+        dated = pc.if_else(days.is_null(), _NO_TEXT, _parts(days.cast(_MICROS), self._unit))
+        return pc.coalesce(self._of_values(moments), dated)
+
+    def _of_values(self, values: pa.Array) -> pa.Array:
+        """The texts of a column of the kind's own type, or of timestamps."""
+        if pt.is_null(values.type):
+            return pa.nulls(len(values), pa.string())
+        if self._unit is None:
+            return _mapped(values, lambda each: each.cast(pa.string()))
+        if pt.is_timestamp(values.type) and values.type.tz is not None and self._zone != "UTC":
+            values = pc.local_timestamp(values.cast(pa.timestamp("us", self._zone)))
+        return _parts(
+            values.cast(pa.timestamp("us", values.type.tz) if pt.is_timestamp(values.type) else _MICROS), self._unit
+        )
+
+
+def _scalar_texts(raws: Sequence[Any], *, numbers: bool) -> pa.Array:
+    """The texts of JSON strings, and of other scalar values as they are spelled. Null for objects and lists.
+
+    Args:
+        numbers: Whether a number may be of any form. Otherwise it must be whole.
+    """
+    texts = json_texts(raws)
+    if not (texts.kinds == OTHER).any():
+        return texts.strings
+    pattern = "^[^{\\[]" if numbers else "^(?:-?[0-9]+|true|false)$"
+    unfit = (texts.kinds == OTHER) & ~mask_of(pc.match_substring_regex(texts.strings, pattern))
+    return texts.where(~unfit)
+
+
+def _parts(moments: pa.Array, unit: DateUnit) -> pa.Array:
+    """The year, month, day or hour of timestamps in microseconds."""
+    micros, finer, name = _BUCKETS[unit]
+    buckets = moments.cast(pa.int64()).fill_null(0).to_numpy() // micros
+
+    def spelled(distinct: pa.Array) -> pa.Array:
+        dates = distinct.to_numpy().astype(f"datetime64[{finer}]").astype(f"datetime64[{name}]")
+        return pa.array([str(each).replace("T", "-") for each in dates], pa.string())
+
+    texts = _mapped(pa.array(buckets), spelled)
+    return texts if not moments.null_count else pc.if_else(moments.is_valid(), texts, _NO_TEXT)
+
+
+def _mapped(values: pa.Array, text_of: Callable[[pa.Array], pa.Array]) -> pa.Array:
+    """The texts of a column's values, each made once."""
+    encoded = values.dictionary_encode()
+    return text_of(encoded.dictionary).take(encoded.indices)
+
+
+# ---------------------------------------------------------------------- reading fields
+
+
+def _texts_reader(paths: Sequence[tuple[str, ...]]) -> Callable[[Sequence[bytes]], list[list[Any]]]:
+    """A function that reads the JSON texts at these paths from records, path by path."""
+    roots = list(dict.fromkeys(path[0] for path in paths))
+    members = _members_reader(roots)
+
+    def read(raws: Sequence[bytes]) -> list[list[Any]]:
+        values = dict(zip(roots, members(raws), strict=True))
+        return [_texts_within(values[path[0]], path[1:]) for path in paths]
+
+    return read
+
+
+def _texts_within(raws: list[Any], names: tuple[str, ...]) -> list[Any]:
+    for name in names:
+        raws = [as_object(raw).get(name, NOTHING) if bytes(raw[:1]) == b"{" else NOTHING for raw in map(bytes, raws)]
+    return raws
+
+
+def _members_reader(names: Sequence[str]) -> Callable[[Sequence[bytes]], list[list[Any]]]:
+    """A function that reads the root members of these names."""
+    if not all(map(is_struct_name, names)):
+        return lambda raws: _transposed(names, [as_object(raw) for raw in raws])
+    fields = [(f"field{number}", Raw, NOTHING) for number in range(len(names))]
+    renamed = {field[0]: name for field, name in zip(fields, names, strict=True)}
+    row = msgspec.defstruct("PartitionFields", fields, rename=renamed, gc=False)
+    decode = msgspec.json.Decoder(row).decode_lines
+    getters = [attrgetter(field[0]) for field in fields]
+
+    def read(raws: Sequence[bytes]) -> list[list[Any]]:
+        rows = decode(b"\n".join(raws))
+        return [list(map(getter, rows)) for getter in getters]
+
+    return read
+
+
+def _transposed(names: Sequence[str], rows: Sequence[dict[str, Raw]]) -> list[list[Any]]:
+    return [[row.get(name, NOTHING) for row in rows] for name in names]
+
+
+def _column_at(data: pa.RecordBatch, path: tuple[str, ...]) -> pa.Array:
+    """The Arrow column at a path; nulls if there is none."""
+    column: pa.Array | None = None
+    number = data.schema.get_field_index(path[0])
+    column = data.column(number) if number >= 0 else None
+    for name in path[1:]:
+        column = unpacked(column) if column is not None else None
+        if column is None or not pt.is_struct(column.type) or (number := column.type.get_field_index(name)) < 0:
+            column = None
+            break
+        column = column.flatten()[number]
+    return pa.nulls(data.num_rows) if column is None else column
