@@ -27,8 +27,7 @@ from s3dest_dagster.settings.formats import (
     TypeRules,
     format_named,
 )
-from s3dest_dagster.settings.partition_fields import FieldsStyle, PartitionRule
-from s3dest_dagster.settings.partitions import FieldPartitionSettings
+from s3dest_dagster.settings.partition_fields import FieldPartitionSettings, FieldsStyle, PartitionRule
 from s3dest_dagster.settings.publication import PublicationSettings
 from s3dest_dagster.settings.schema_contract import SchemaContract
 from s3dest_dagster.settings.uploads import UploadSettings

@@ -1,6 +1,7 @@
-"""The rule by which the records of a stream get directories of their own: which fields, in which order, by which name.
+"""Partitions by field: the rule by which the records of a stream get directories, and the destination's settings for it.
 
-A rule is a tuple of `PartitionField`. It is part of the key template. Must not know: schemas, records, keys.
+A rule is a tuple of `PartitionField`: which fields, in which order, by which names. It is part of the key template. Must
+not know: schemas, records, keys.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.field_paths import ITEMS, FieldPath
-from s3dest_dagster.settings.fields import refuse_unknown, refuse_variables
+from s3dest_dagster.settings.fields import Settings, documented, refuse_unknown, refuse_variables, setting
 
 _SETTING = "partition_by"
 DateUnit = Literal["year", "month", "day", "hour"]
@@ -127,3 +128,21 @@ def _check_zone(field: FieldPath, zone: Any) -> None:
 
 def _error(problem: str) -> SettingsError:
     return SettingsError(f"{_SETTING} {problem}.", setting=_SETTING)
+
+
+@documented
+@dataclass(frozen=True, kw_only=True)
+class FieldPartitionSettings(Settings):
+    """Partitions by field: what happens to records without a value, and how many values a field may have."""
+
+    on_null: Literal["default", "fail"] = setting(
+        "A record of a stream with `partition_by` whose field has no value, or none that can be a directory, lands "
+        'under `__HIVE_DEFAULT_PARTITION__`, which readers take for null; `"fail"` fails the sync.',
+        default="default",
+    )
+    max_partition_values: int = setting(
+        "A sync in which a field of `partition_by` has more different values than this fails before anything is "
+        "published: every value costs an object.",
+        default=1_000,
+        at_least=1,
+    )

@@ -31,9 +31,8 @@ GIVEN = {
     "deselected_fields": "land",
     "schema_contract": {"new_type": "freeze"},
     "partition_by": [
-        {"field": "created_at", "as": "day", "tz": "Europe/Berlin"},
-        "id",
-        {"field": ["a.b"], "name": "c"},
+        {"field": "person.born", "as": "day", "tz": "Europe/Berlin"},
+        {"field": ["person", "a.b"], "name": "c"},
     ],
 }
 EXPECTED = StreamSettings(
@@ -48,9 +47,8 @@ EXPECTED = StreamSettings(
     deselected_fields="land",
     schema_contract=SchemaContract(new_type="freeze"),
     partition_by=(
-        PartitionField(FieldPath(("created_at",)), "created_at_day", "day", "Europe/Berlin"),
-        PartitionField(FieldPath(("id",)), "id"),
-        PartitionField(FieldPath(("a.b",)), "c"),
+        PartitionField(FieldPath(("person", "born")), "born_day", "day", "Europe/Berlin"),
+        PartitionField(FieldPath(("person", "a.b")), "c"),
     ),
 )
 CATALOG = {"streams": [{"name": "orders", "namespace": "shop", "json_schema": {"properties": {"id": {}}}}]}
