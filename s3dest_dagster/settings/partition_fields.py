@@ -1,7 +1,7 @@
 """Partitions by field: the rule by which the records of a stream get directories, and the destination's settings for it.
 
-A rule is a tuple of `PartitionField`: which fields, in which order, by which names. It is part of the key template. Must
-not know: schemas, records, keys.
+A rule is a tuple of `PartitionField`: which fields, in which order, by which names. It is part of the key template.
+Must not know: schemas, records, keys.
 """
 
 from __future__ import annotations
