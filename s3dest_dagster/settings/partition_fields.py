@@ -1,4 +1,4 @@
-"""Partitions by field: the rule by which the records of a stream get directories, and the destination's settings for it.
+"""Partitions by field: the rule by which a stream's records get directories, and the destination's settings for it.
 
 A rule is a tuple of `PartitionField`: which fields, in which order, by which names. It is part of the key template.
 Must not know: schemas, records, keys.
