@@ -71,12 +71,20 @@ def _as_word(value: Any) -> Any:
 
 
 def _with_each(value: Any, change: Callable[[Any], Any]) -> Any:
-    """The value with `change` applied to every value in it that has no nested values."""
+    """The value with `change` applied to every value in it that has no nested values. The same object if none changes,
+    so that its own way of being encoded stays."""
     children = children_of(value)
     if children is None:
         return change(value)
+    pairs = [(name, child, _with_each(child, change)) for name, child in children]
+    if all(new is child for _, child, new in pairs):
+        return value
     if isinstance(value, list | tuple | set | frozenset | np.ndarray):
-        return [_with_each(child, change) for _, child in children]
-    members = {name: _with_each(child, change) for name, child in children}
-    config = value.__struct_config__ if isinstance(value, msgspec.Struct) else None
-    return members if config is None or config.tag is None else {config.tag_field: config.tag, **members}
+        return [new for _, _, new in pairs]
+    members: dict[Any, Any] = {name: new for name, _, new in pairs}
+    if not isinstance(value, msgspec.Struct):
+        return members
+    config = value.__struct_config__
+    if config.tag is not None:
+        members = {config.tag_field: config.tag, **members}
+    return list(members.values()) if config.array_like else members

@@ -12,10 +12,14 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from land_and_read import batch_of, sync, target
+from schema_versions import FOUND, VERSIONS, values
 
 from s3dest_dagster import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, stream_asset
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.stream import Stream, SyncMode
 
 SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}, "name": {"type": "string"}}}
 DAILY = dg.DailyPartitionsDefinition("2026-01-01")
@@ -280,6 +284,24 @@ def test_syncs_of_other_types_are_one_table(lake):
     lake.materialize(turns)
     lake.materialize(turns)
     assert loaded(lake, turns, pa.Table)["id"].to_pylist() == ["1", "one"]
+
+
+@pytest.mark.parametrize("format", [AvroFormat(), ParquetFormat()], ids=["avro", "parquet"])
+def test_ten_versions_of_a_schema_are_one_table_in_every_form(lake, format):
+    io: S3DestinationIOManager = lake.io(format=format)
+    with target(lake.server, io.destination()) as opened:
+        for number, (properties, record) in enumerate(VERSIONS, 1):
+            stream = Stream(name="changes", json_schema={"properties": properties}, sync_mode=SyncMode.APPEND)
+            land([batch_of([{"id": number, **record}])], opened, stream, sync(str(number)))
+
+    def rows(type_: type) -> Any:
+        context = dg.build_input_context(
+            asset_key=dg.AssetKey("changes"), dagster_type=dg.PythonObjectDagsterType(type_)
+        )
+        return io.load_input(context)
+
+    for found in (rows(pa.Table).to_pylist(), rows(pl.DataFrame).to_dicts(), rows(list)):
+        assert [values(row) for row in sorted(found, key=lambda row: row["id"])] == FOUND
 
 
 def test_a_value_is_loaded_outside_of_a_run(lake):

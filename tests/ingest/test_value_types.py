@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 from uuid import UUID
 
 import fastavro
+import msgspec
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -20,6 +22,7 @@ import pytest
 from land_and_read import data_keys, destination, sync, target
 from servers import S3Server
 
+from s3dest_dagster.batch import JsonBatch, ValueType
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.settings.formats import (
@@ -215,3 +218,35 @@ def test_python_objects_in_a_polars_frame_are_refused() -> None:
     frame = pl.DataFrame({"n": [1], "v": [ID]}, schema={"n": pl.Int64, "v": pl.Object})
     with pytest.raises(RecordError, match=r"'v'.*Python objects"):
         list(batches(frame, emitted_at=lambda: 7))
+
+
+class _Point(msgspec.Struct, array_like=True):
+    x: int
+    wait: timedelta = timedelta(0)
+
+
+class _Shop(msgspec.Struct, rename="camel", tag="shop", omit_defaults=True):
+    opened_on: date
+    price: Decimal
+    note: str = ""
+
+
+@dataclasses.dataclass
+class _Trip:
+    pause: timedelta
+    stops: list[_Point]
+    shop: _Shop
+    text: str = "P1D"
+
+
+def test_structs_and_dataclasses_keep_their_own_form_and_their_types() -> None:
+    shop = _Shop(DAY, Decimal("1.10"))
+    trips = [_Trip(timedelta(days=-1), [_Point(1, timedelta(seconds=1)), _Point(2)], shop), _Trip(WAIT, [], shop)]
+    (batch,) = batches(trips, emitted_at=lambda: 7)
+    assert isinstance(batch, JsonBatch)
+    common = '"shop":{"type":"shop","openedOn":"2024-01-02","price":1.10},"text":"P1D"}'
+    assert [raw.decode() for raw in batch.raws] == [
+        f'{{"pause":-86400000000,"stops":[[1,1000000],[2,0]],{common}',
+        f'{{"pause":86400000002,"stops":[],{common}',
+    ]
+    assert batch.types == {(("shop", "openedOn"), ValueType.DATE), (("shop", "price"), ValueType.DECIMAL)}
