@@ -79,7 +79,6 @@ class RegistryEntry:
         self._hash_key_id: str | None = None
         self._big_integers: frozenset[int] = frozenset()
         self._retyped: frozenset[int] = frozenset()
-        self._replaced: Scope | None = None
 
     def use_hash_key(self, key_id: str) -> None:
         """Notes the id of the key with which this landing hashes fields. Call it after `check`.
@@ -160,7 +159,6 @@ class RegistryEntry:
 
         self._update(reserved, attempts=_RESERVE_ATTEMPTS)
         self._retyped |= retyped
-        self._replaced = replaced
         return evolutions[-1]
 
     def _published_columns(
@@ -178,15 +176,21 @@ class RegistryEntry:
         typed = (each.record for each in self.written_columns() if each.is_typed) if replaced is not None else ()
         return columns, frozenset(each.id for each in column_conflicts(columns, typed)).intersection(registry.retyped)
 
-    def check_retyped(self, landed: LandedColumns) -> None:
+    def check_retyped(self, landed: LandedColumns, *, replaces: bool) -> None:
         """Checks that no objects have been published with a type that this landing has changed. Call it before it is
-        decided. No request is sent if it has changed none.
+        decided. No request is sent if no type was changed lately.
+
+        Args:
+            landed: The columns of the objects that are about to be published.
+            replaces: Whether they replace those that the scope holds.
 
         Raises:
             SupersededError: There are such objects.
         """
-        if self._retyped:
-            landed.check_beside(self._retyped, self.written_columns(but=self._replaced))
+        # Another process may have reserved the columns of these objects: the registry then knows what it changed.
+        retyped = self._retyped.union(self._current()[0].retyped)
+        if retyped and landed.records:
+            landed.check_beside(retyped, self.written_columns(but=landed.scope if replaces else None))
 
     def note_big_integers(self, ids: frozenset[int]) -> None:
         """Notes that integers which no double holds are about to land in these columns. `enter` enters it."""

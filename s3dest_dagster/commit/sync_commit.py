@@ -166,7 +166,8 @@ class SyncCommit:
             entry.check()
         refuse_held_keys(self._bucket, self.template, self.commit_log.scope, keys, entry.given_to)
         self.swept += self._enter_registry(self.clock(), segment)
-        self.registry_entry.check_retyped(LandedColumns.of(self.commit_log.scope, segment))
+        landed = LandedColumns.of(self.commit_log.scope, segment)
+        self.registry_entry.check_retyped(landed, replaces=segment.replaces)
         # The head that decides the segment no longer lists the retired objects that are deleted here.
         head = expire_retired(self.commit_log, self._seen, self.clock())
         # Puts the segment, decides it, completes its uploads, deletes what it replaces, and moves the head.
