@@ -24,6 +24,7 @@ from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.names import OVERFLOW_NAMES, original_name_doc, standard_name
 from s3dest_dagster.columns.record_json import full_name
 from s3dest_dagster.columns.schema_differences import (
+    ENVELOPE,
     UNKNOWN,
     ColumnChange,
     Difference,
@@ -32,7 +33,7 @@ from s3dest_dagster.columns.schema_differences import (
     frozen_error,
     path_text,
 )
-from s3dest_dagster.columns.schemas import envelope_of
+from s3dest_dagster.columns.schemas import ENVELOPES, envelope_of
 from s3dest_dagster.columns.stream_columns import Steps, StreamColumns, all_fields
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.schema_contract import Verdict
@@ -69,6 +70,7 @@ def evolve(
         fields = _Level(comparison, known.fields, ()).evolved(proposed.fields)
     else:
         fields = comparison.new_fields(proposed.fields, ())
+    comparison.compare_envelopes()
     if comparison.frozen:
         raise frozen_error(comparison.rules.stream, comparison.frozen)
     return comparison.outcome(fields)
@@ -104,9 +106,23 @@ class _Comparison:
         verdict = Verdict.EVOLVE
         if difference is not Difference.RENAMED and not becomes_known:
             verdict = getattr(self.rules.contract, difference)
-        change = ColumnChange(difference, path, _words(before), _words(now), verdict)
-        (self.frozen if verdict is Verdict.FREEZE else self._changes).append(change)
+        self._note(ColumnChange(difference, path, _words(before), _words(now), verdict))
         return verdict
+
+    def compare_envelopes(self) -> None:
+        """Notes the columns of the envelope that come and go. The settings decide about them, so none is discarded."""
+        if self.known.envelope is None:
+            return
+        before, now = ENVELOPES[self.known.envelope].names, self._envelope
+        new = [(Difference.NEW_COLUMN, name, "", ENVELOPE) for name in now if name not in before]
+        missing = [(Difference.MISSING_COLUMN, name, ENVELOPE, "") for name in before if name not in now]
+        for difference, name, old, new_type in (*new, *missing):
+            is_frozen = getattr(self.rules.contract, difference) is Verdict.FREEZE
+            verdict = Verdict.FREEZE if is_frozen else Verdict.EVOLVE
+            self._note(ColumnChange(difference, (name,), old, new_type, verdict))
+
+    def _note(self, change: ColumnChange) -> None:
+        (self.frozen if change.verdict is Verdict.FREEZE else self._changes).append(change)
 
     def has_type(self, kind: Kind) -> bool:
         """Whether a typed format has columns of this kind."""
@@ -177,6 +193,7 @@ class _Comparison:
             absent=frozenset(self.absent),
             big_integers=frozenset(self.big_integers),
             is_typed=self.known.is_typed or self.rules.is_typed,
+            envelope=self._proposed.envelope,
         )
         own = tuple(field for field in fields if field.name not in self._envelope)
         record = self._landed_record(replace(self._proposed, fields=own), ())

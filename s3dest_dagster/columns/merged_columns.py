@@ -69,6 +69,7 @@ def remembered_columns(versions: Sequence[WrittenColumns], stream: str) -> Strea
     columns = StreamColumns(
         fields=merged.fields,
         is_typed=any(version.is_typed for version in versions),
+        envelope=versions[-1].record.envelope,
     )
     fields = list(columns.all_fields())
     return replace(

@@ -17,6 +17,8 @@ from s3dest_dagster.settings.destination import NameStyle
 from s3dest_dagster.settings.field_paths import FieldPath
 from s3dest_dagster.settings.schema_contract import SchemaContract, Verdict
 
+ENVELOPE = "envelope"
+"""The type, in words, of a column of the envelope."""
 UNKNOWN = "unknown"
 """The type, in words, of a column of which only nulls or empty lists have been seen."""
 _MOST_SHOWN = 5
@@ -56,7 +58,15 @@ class ColumnChange:
         """The path as settings and messages have it."""
         return path_text(self.path)
 
+    @property
+    def is_of_envelope(self) -> bool:
+        """Whether it is a column that the settings give to every record, and not the source."""
+        return ENVELOPE in (self.before, self.now)
+
     def __str__(self) -> str:
+        if self.is_of_envelope:
+            what = "new" if self.difference is Difference.NEW_COLUMN else "missing"
+            return f"the column {self.field!r} of the envelope is {what}"
         if self.difference is Difference.NEW_COLUMN:
             return f"the field {self.field!r} ({self.now}) is new"
         if self.difference is Difference.MISSING_COLUMN:
@@ -139,10 +149,13 @@ def frozen_error(stream: str, changes: Sequence[ColumnChange]) -> SchemaContract
     shown = "; ".join(map(str, changes[:_MOST_SHOWN]))
     more = f"; and {len(changes) - _MOST_SHOWN:,} more" if len(changes) > _MOST_SHOWN else ""
     words = sorted({str(change.difference) for change in changes})
+    own = [change.is_of_envelope for change in changes]
+    cures = [*(["take the former envelope back"] if any(own) else []), *([] if all(own) else ["correct the source"])]
     return SchemaContractError(
-        f"Stream {stream!r}: its schema contract freezes {' and '.join(words)}, and the source's schema differs from "
-        f"the stream's columns: {shown}{more}. Nothing with the difference was published. Correct the source, or set "
-        f"{' and '.join(words)} of the stream's schema_contract to 'evolve'.",
+        f"Stream {stream!r}: its schema contract freezes {' and '.join(words)}, and what would land differs from the "
+        f"stream's columns: {shown}{more}. Nothing with the difference was published. "
+        f"{' and '.join(cures).capitalize()}, or set {' and '.join(words)} of the stream's schema_contract to "
+        "'evolve'.",
         stream=stream or None,
         field=changes[0].field,
     )

@@ -15,6 +15,7 @@ from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.record_json import JsonValue, fields_from_json, fields_to_json, reading_columns
+from s3dest_dagster.settings.formats import EnvelopeName
 
 Steps: TypeAlias = tuple[str | None, ...]
 """A path: the source's names from the root, and None for the items of a list."""
@@ -37,6 +38,8 @@ class StreamColumns:
     """Ids of columns that have or had integers that a double cannot hold exactly."""
     is_typed: bool = False
     """Whether Avro or Parquet objects have been encoded with these columns, so that types cannot simply change."""
+    envelope: EnvelopeName | None = None
+    """The envelope before these columns. None if it is not known."""
 
     def all_fields(self) -> Iterator[Field]:
         """Yields every column of every level."""
@@ -58,6 +61,7 @@ class StreamColumns:
             "next_id": self.next_id,
             **{name: sorted(ids) for name, ids in sets.items() if ids},
             **({"is_typed": True} if self.is_typed else {}),
+            **({"envelope": self.envelope} if self.envelope is not None else {}),
         }
 
     @classmethod
@@ -71,6 +75,7 @@ class StreamColumns:
                 absent=frozenset(value.get("absent", ())),
                 big_integers=frozenset(value.get("big_integers", ())),
                 is_typed=bool(value.get("is_typed", False)),
+                envelope=value.get("envelope"),
             )
 
 

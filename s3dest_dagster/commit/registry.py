@@ -125,10 +125,9 @@ class RegistryEntry:
         """Whether nothing of the stream was ever published."""
         return not self._current()[0].templates
 
-    @property
-    def columns(self) -> StreamColumns:
-        """All columns that the stream has or had, as last read."""
-        return columns_of_stream(self._current()[0].columns)
+    def columns_beside(self, replaced: Scope | None) -> StreamColumns:
+        """All columns that the stream has or had, as a landing would find them that replaces this scope's objects."""
+        return self._published_columns(self._current()[0], replaced)[0]
 
     def reserve(self, evolve: Callable[[StreamColumns], Evolution], *, replaced: Scope | None = None) -> Evolution:
         """Reserves the columns of a schema, so that no other landing gives their names to other fields.

@@ -15,7 +15,6 @@ from importlib.metadata import version
 from typing import Any
 
 from s3dest_dagster.batch import Lineage, State, descent
-from s3dest_dagster.columns.schemas import RECORD_ID
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import segment_name
 from s3dest_dagster.commit.head import MAX_RETIRED, Head
@@ -33,7 +32,7 @@ from s3dest_dagster.commit.segment import (
     SyncPart,
     live_keys,
 )
-from s3dest_dagster.commit.segment_changes import envelope_changes, schema_changes
+from s3dest_dagster.commit.segment_changes import schema_changes
 from s3dest_dagster.commit.written_columns import columns_text, written_columns
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
@@ -143,7 +142,6 @@ def build_segment(
     Raises:
         CommitError: A full refresh has no records and the settings say that it must fail, or its source did not mention
             the stream and the sync would delete something.
-        SchemaContractError: The envelope changes, and the stream's schema contract freezes that.
     """
     segment = Segment(
         location=commit_log.location,
@@ -177,7 +175,6 @@ def build_segment(
         },
         library_version=_library_version(),
     )
-    _refuse_frozen_envelope(staged.stream, destination, segment.schema.changes)
     if head.newest is None or segment.replaces or not segment.all_objects:
         return segment
     return replace(segment, compaction=compaction(segment, head, commit_log.read_segment(head.newest)))
@@ -275,12 +272,6 @@ def _changes(encoder: Encoder, commit_log: CommitLog, head: Head) -> SchemaChang
     before = written_columns(commit_log.read_segment(head.latest_schema.segment))
     assert before is not None, "a segment with a fingerprint has a schema"
     return schema_changes(before.record, encoder.record)
-
-
-def _refuse_frozen_envelope(stream: Stream, destination: S3Destination, changes: SchemaChanges | None) -> None:
-    """Raises SchemaContractError if the columns of the envelope come or go, and the contract freezes that."""
-    if changes is not None and RECORD_ID in (*changes.added, *changes.removed):
-        envelope_changes(stream, destination, "none" if RECORD_ID in changes.added else "airbyte_0")
 
 
 def _state(staged: StagedSync) -> SegmentState | None:

@@ -45,16 +45,17 @@ def planned_columns(
 ) -> Evolution:
     """The columns that a sync with the stream's declared schema would have. Reserves nothing.
 
-    The arguments are those of `StreamSchema`.
+    Without a declared schema, they are those that the stream has so far. The arguments are those of `StreamSchema`.
 
     Raises:
         SchemaContractError: The stream's contract does not allow the columns.
     """
-    assert stream.json_schema is not None, "only a declared schema is known before the first batch"
-    proposed = record_type(stream.json_schema, scope.stream.name, scope.stream.namespace, destination.type_rules)
+    proposed = record_type(stream.json_schema or {}, scope.stream.name, scope.stream.namespace, destination.type_rules)
     rules = evolution_rules(destination, stream, scope.stream)
-    live = _live_columns(registry_entry, scope if replaces else None)
-    return evolve(registry_entry.columns, proposed, rules, is_live=lambda column: _is_live_column(live(), column))
+    replaced = scope if replaces else None
+    live = _live_columns(registry_entry, replaced)
+    known = registry_entry.columns_beside(replaced)
+    return evolve(known, proposed, rules, is_live=lambda column: _is_live_column(live(), column))
 
 
 def _live_columns(registry_entry: RegistryEntry, replaced: Scope | None) -> Callable[[], list[WrittenColumns]]:

@@ -29,7 +29,6 @@ from s3dest_dagster.commit.retention import expired_partitions
 from s3dest_dagster.commit.scopes import scopes_beside
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.commit.segment_builder import replaces_scope
-from s3dest_dagster.commit.segment_changes import envelope_changes
 from s3dest_dagster.formats import Format, format_of
 from s3dest_dagster.ingest.encoding import Encoding
 from s3dest_dagster.ingest.field_filter import FieldFilter
@@ -163,10 +162,8 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
     encoding = Encoding(target.destination, stream, scope.stream)
     if entry.is_new:
         refuse_new_stream(encoding.rules.stream, encoding.rules.contract)
-    evolution = (
-        planned_columns(target.destination, stream, entry, scope, replaces=replaces) if stream.json_schema else None
-    )
-    record = evolution.record if evolution is not None else None
+    evolution = planned_columns(target.destination, stream, entry, scope, replaces=replaces)
+    record = evolution.record if stream.json_schema is not None else None
     if record is not None:
         encoding.encoder(stream, record)  # refuses columns and directories that cannot be written
     return StreamPlan(
@@ -176,10 +173,7 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
         columns=_columns(record, format_) if record else (),
         renamed=format_.renamed(record) if record else {},
         diagnostics=tuple(format_.diagnostics(record, stream.json_schema or {})) if record else (),
-        column_changes=(
-            *_envelope_changes(stream, target.destination, commit_log, head),
-            *(evolution.changes if evolution is not None else ()),
-        ),
+        column_changes=evolution.changes,
         deletes=_deletes(target.bucket, template, commit_log, head) if replaces else (),
         pending=sync_of(head.pending_segment) if head.pending_segment is not None else None,
         left_beside=tuple(scopes_beside(commit_log.bucket, stream_root(template.literal_root, scope.stream), scope)),
@@ -190,16 +184,6 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
         hidden=hidden_fields(source_stream),
         unknown_paths=tuple(map(str, (*undeclared_paths(source_stream), *undeclared_renames(source_stream)))),
     )
-
-
-def _envelope_changes(
-    stream: Stream, destination: S3Destination, commit_log: CommitLog, head: Head
-) -> tuple[ColumnChange, ...]:
-    """The differences from the envelope of the scope's last sync that had records."""
-    if head.latest_schema is None:
-        return ()
-    before = commit_log.read_segment(head.latest_schema.segment).schema.envelope
-    return envelope_changes(stream, destination, before)
 
 
 def _columns(record: Record, format_: Format[Any]) -> tuple[tuple[str, str, str | None], ...]:

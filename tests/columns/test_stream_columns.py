@@ -124,6 +124,7 @@ def test_a_memory_says_in_few_words_what_each_column_is():
         "retired": [1],
         "big_integers": [1],
         "is_typed": True,
+        "envelope": "airbyte_0",
     }
 
 

@@ -13,6 +13,7 @@ from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.errors import SchemaContractError, SettingsError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.receipt import Receipt
+from s3dest_dagster.inspection.plan import plan
 from s3dest_dagster.inspection.read import read_scope
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.settings.destination import S3Destination
@@ -105,8 +106,19 @@ def test_a_contract_that_freezes_columns_refuses_a_change_of_the_envelope(
     place = destination(moto_s3.new_bucket(), format=ParquetFormat(), envelope=before)
     _land(moto_s3, place, users(1, 1), "first")
     changed = replace(place, envelope=now, schema_contract={frozen: "freeze"})
-    with pytest.raises(SchemaContractError, match=f"envelope is '{now}'.*freezes {frozen}"):
+    with pytest.raises(SchemaContractError, match=f"freezes {frozen}.*'{ENVELOPE[0]}' of the envelope"):
         _land(moto_s3, changed, users(2, 2), "second")
+    with (
+        target(moto_s3, changed) as opened,
+        pytest.raises(SchemaContractError, match="Take the former envelope back"),
+    ):
+        plan(opened, [APPENDED], sync("plan"))
     assert _rows(Bucket(moto_s3.client(), place.s3_bucket_name), place)[0]["id"] == 1
     _land(moto_s3, replace(place, schema_contract="freeze"), users(2, 2), "second")
+    for schema in (APPENDED.json_schema, None):
+        with target(moto_s3, replace(changed, schema_contract="discard")) as opened:
+            (planned,) = plan(opened, [replace(APPENDED, json_schema=schema)], sync("plan")).streams
+        assert [(each.field, each.difference, each.verdict) for each in planned.column_changes] == [
+            (name, frozen, "evolve") for name in ENVELOPE
+        ]
     assert _land(moto_s3, replace(changed, schema_contract="evolve"), users(3, 3), "third").schema_changes is not None

@@ -106,9 +106,9 @@ def test_a_plan_announces_that_the_envelope_comes_or_goes(moto_s3: S3Server) -> 
         land([batch_of([{"id": 1}])], opened, stream, sync("first"))
     changes = planned(moto_s3, destination(bucket, envelope="none"), stream, sync("plan"), None).column_changes
     assert list(map(str, changes)) == [
-        "the field '_airbyte_ab_id' (envelope) is missing",
-        "the field '_airbyte_emitted_at' (envelope) is missing",
+        "the column '_airbyte_ab_id' of the envelope is missing",
+        "the column '_airbyte_emitted_at' of the envelope is missing",
     ]
     frozen = destination(bucket, envelope="none", schema_contract={"missing_column": "freeze"})
-    with pytest.raises(SchemaContractError, match="envelope is 'none'"):
+    with pytest.raises(SchemaContractError, match="of the envelope is missing"):
         planned(moto_s3, frozen, stream, sync("plan"), None)
