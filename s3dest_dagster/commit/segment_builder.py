@@ -32,8 +32,7 @@ from s3dest_dagster.commit.segment import (
     SyncPart,
     live_keys,
 )
-from s3dest_dagster.commit.segment_changes import schema_changes
-from s3dest_dagster.commit.written_columns import columns_text, written_columns
+from s3dest_dagster.commit.written_columns import columns_text, schema_changes, written_columns
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import Encoder
 from s3dest_dagster.keys import KeyTemplate

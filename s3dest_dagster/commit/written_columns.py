@@ -14,8 +14,10 @@ from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.merged_columns import WrittenColumns
 from s3dest_dagster.columns.record_json import record_from_json, record_to_json
+from s3dest_dagster.columns.schema_differences import ENVELOPE
+from s3dest_dagster.columns.schemas import envelope_of, paths
 from s3dest_dagster.columns.stream_columns import StreamColumns
-from s3dest_dagster.commit.segment import Segment
+from s3dest_dagster.commit.segment import Retyped, SchemaChanges, Segment
 from s3dest_dagster.settings.formats import format_class
 
 
@@ -56,6 +58,24 @@ def text_of_columns(columns: StreamColumns, before: str | None) -> str | None:
     """The columns of a stream as its registry holds them: the text `before` if that means the same."""
     same = columns == columns_of_stream(before)
     return before if same else msgspec.json.encode(columns.to_json()).decode()
+
+
+def schema_changes(before: Record, now: Record) -> SchemaChanges:
+    """The differences between two record types of a stream, as changes of its columns. Nested columns have dotted
+    paths."""
+    old, new = _column_types(before), _column_types(now)
+    return SchemaChanges(
+        added=tuple(name for name in new if name not in old),
+        removed=tuple(name for name in old if name not in new),
+        retyped=tuple(
+            Retyped(name, old[name], type_) for name, type_ in new.items() if name in old and old[name] != type_
+        ),
+    )
+
+
+def _column_types(record: Record) -> dict[str, str]:
+    """The types of all columns in words, those of the envelope first."""
+    return dict.fromkeys(envelope_of(record).names, ENVELOPE) | dict(paths(record))
 
 
 def _declared_record(segment: Segment) -> Record | None:
