@@ -204,7 +204,7 @@ class _SweptStream:
 
 
 def _sweep_stream(selection: Selection, stream: StreamId, now: datetime | None) -> _SweptStream:
-    bucket, destination = selection.bucket, selection.destination
+    bucket, destination = selection.bucket, selection.destination_of(stream)
     swept, problems, retired = Swept(0, 0), list[str](), list[ScopeContent]()
     with _continue_after_error(problems.append):
         swept = sweep_stream(bucket, destination, stream, now=now)

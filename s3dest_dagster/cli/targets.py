@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 from s3dest_dagster.cli.output import Output
 from s3dest_dagster.commit.registry_updates import registry_of
+from s3dest_dagster.commit.retention import with_retention
 from s3dest_dagster.commit.retirement import content_of
 from s3dest_dagster.commit.scopes import FoundStream, found_streams, scopes
 from s3dest_dagster.errors import SettingsError, did_you_mean
@@ -31,6 +32,7 @@ from s3dest_dagster.settings.connector_config import (
 )
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.fields import about
+from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.sources.airbyte.catalog import Catalog, read_catalog
 from s3dest_dagster.sources.airbyte.config import ConfigFile, CurrentConfig
 from s3dest_dagster.storage import Bucket, open_bucket
@@ -251,6 +253,14 @@ class Selection:
     """Whether the definition of a scope's stream has the scope. None if there is no definition."""
     names_all: bool = False
     """Whether `streams` are all that a catalog or a module defines."""
+    settings: Mapping[str, StreamSettings] = field(default_factory=dict)
+    """The settings of single streams, by their names in the source, with or without the namespace."""
+
+    def destination_of(self, stream: StreamId) -> S3Destination:
+        """The settings with which a stream lands, whose name is that in the bucket."""
+        source = StreamId(stream.namespace, stream.name.removeprefix(self.destination.stream_prefix))
+        settings = self.settings.get(str(source)) or self.settings.get(source.name)
+        return with_retention(self.destination, settings) if settings is not None else self.destination
 
     def left_from_before(self, holding: Sequence[Scope]) -> list[Scope]:
         """The scopes of a stream that hold objects although its definition no longer has them.
@@ -301,7 +311,8 @@ def selections(output: Output, options: SelectionOptions) -> list[Selection]:
     config = read_config(options.config_path, output)
     streams = catalog_streams(config, options.catalog_path)
     named = streams is not None
-    return [Selection(config.destination, bucket_of(config), streams, options.partition, names_all=named)]
+    bucket, settings = bucket_of(config), config.streams
+    return [Selection(config.destination, bucket, streams, options.partition, names_all=named, settings=settings)]
 
 
 def _selections_of_assets(options: SelectionOptions, module: str) -> list[Selection]:
@@ -313,7 +324,7 @@ def _selections_of_assets(options: SelectionOptions, module: str) -> list[Select
     landed = select_landed(module, options.assets or "*")
     named = options.assets is None
     return [
-        Selection(each.destination, each.bucket, each.streams, options.partition, each.defines, names_all=named)
+        Selection(each.destination, each.bucket, each.streams, options.partition, each.defines, named, each.settings)
         for each in landed
     ]
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from s3dest_dagster.commit.documents import commit_without_source
 from s3dest_dagster.commit.retirement import ScopeContent, content_of, retire
 from s3dest_dagster.commit.scopes import scopes
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId
 
@@ -27,6 +29,12 @@ def partition_start(key: str) -> datetime | None:
     """
     found = [start for part in key.split(_BETWEEN_DIMENSIONS) if (start := _start(part)) is not None]
     return found[0] if len(found) == 1 else None
+
+
+def with_retention(destination: S3Destination, settings: StreamSettings) -> S3Destination:
+    """The destination's settings for one stream, whose own `expire_partitions_after` comes first."""
+    days = settings.expire_partitions_after
+    return destination if days is None else replace(destination, expire_partitions_after=days)
 
 
 def expired_partitions(

@@ -90,6 +90,7 @@ class StreamAssetSettings(AssetSettings, total=False):
     deselected_fields: OnDeselected
     schema_contract: SchemaContract | Mapping[str, str] | str
     partition_by: Sequence[str | Sequence[str] | Mapping[str, Any]]
+    expire_partitions_after: int | None
 
 
 _MERGED = ("kinds", "tags", "owners", "metadata", "deps")

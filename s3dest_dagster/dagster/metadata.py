@@ -79,6 +79,7 @@ def receipt_metadata(
         **({"repeated": True} if receipt.repeated else {}),
         **({"aborted_uploads": receipt.swept} if receipt.swept else {}),
         **({"left_beside": [str(scope) for scope in receipt.left_beside[:MAX_ROWS]]} if receipt.left_beside else {}),
+        **({"expired_partitions": list(receipt.expired[:MAX_ROWS])} if receipt.expired else {}),
         **({"ended_early": receipt.ended_early} if receipt.ended_early else {}),
     }
 

@@ -21,6 +21,7 @@ from s3dest_dagster.dagster.asset_metadata import stream_of
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId
 
@@ -33,6 +34,8 @@ class SelectedStreams:
     bucket: Bucket
     partitions: Mapping[StreamId, dg.PartitionsDefinition[Any] | None]
     """The streams, with their names in the bucket, and the partitions of their definitions."""
+    settings: Mapping[str, StreamSettings]
+    """The settings of the streams, by their names in the source."""
 
     @property
     def streams(self) -> frozenset[StreamId]:
@@ -108,13 +111,12 @@ def _landed(
     with dg.build_resources({manager_key: resource}) as resources:
         manager = getattr(resources, manager_key)
         destination, bucket = manager.destination(), manager.bucket()
+    streams = {key: stream_of(key, asset.metadata_by_key[key]) for key, asset in assets.items()}
     landed = {
-        stream_of(key, asset.metadata_by_key[key]).id.prefixed(destination.stream_prefix): asset.specs_by_key[
-            key
-        ].partitions_def
+        streams[key].id.prefixed(destination.stream_prefix): asset.specs_by_key[key].partitions_def
         for key, asset in assets.items()
     }
-    yield SelectedStreams(destination, bucket, landed)
+    yield SelectedStreams(destination, bucket, landed, {str(each.id): each.settings for each in streams.values()})
 
 
 def _definitions(module: str) -> dg.Definitions:

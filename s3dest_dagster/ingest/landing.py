@@ -34,6 +34,7 @@ from s3dest_dagster.batch import (
 from s3dest_dagster.commit.documents import new_attempt
 from s3dest_dagster.commit.head import ReachedState
 from s3dest_dagster.commit.registry import RegistryEntry, owner_of
+from s3dest_dagster.commit.retention import with_retention
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit
@@ -95,9 +96,10 @@ class Landing:
         self._target = target
         self._fields = FieldFilter(stream, target.destination.hash_key)
         self._on_checkpoint = on_checkpoint
+        destination = with_retention(target.destination, stream.settings)
         self._commit = SyncCommit(
             target.bucket,
-            target.destination,
+            destination,
             self.scope,
             sync,
             attempt=new_attempt(target.entropy),
@@ -109,7 +111,7 @@ class Landing:
         if self._fields.hash_key_id is not None:
             self._commit.use_hash_key(self._fields.hash_key_id)
         landed = self._fields.stream
-        self._publisher = Publisher(target.bucket, target.destination, self._commit, self.scope, target.entropy)
+        self._publisher = Publisher(target.bucket, destination, self._commit, self.scope, target.entropy)
         self._writer = SyncWriter(target, landed, self.scope, sync, self._commit, keys_distinct=keys_distinct)
         self._intake = Intake(
             target.destination, self._fields, self._writer, on_batch=on_batch, on_progress=on_progress

@@ -51,11 +51,11 @@ class Publisher:
         """
         left_beside = tuple(self._commit.left_beside)
         self._commit.publish(segment, on_decided=on_decided)
-        self._expire_partitions()
+        expired = self._expire_partitions()
         if left_beside:
             _logger.warning("%s", left_beside_sentence(self._commit.commit_log.scope, left_beside))
         receipt = self.receipt(self._commit.segments, swept=self._commit.swept)
-        return replace(receipt, left_beside=left_beside)
+        return replace(receipt, left_beside=left_beside, expired=expired)
 
     def recorded_receipt(self) -> Receipt:
         """The receipt of a sync that was already complete: from its segments, or from its mark if they are gone."""
@@ -70,16 +70,20 @@ class Publisher:
         manifest = self._bucket.uri(segment_key(self._commit.commit_log.root, segments[-1].name))
         return receipt_of(segments, self._scope, manifest, repeated=repeated, swept=swept)
 
-    def _expire_partitions(self) -> None:
-        """Retires the stream's expired partitions if that is due. The sync is published, whatever happens here."""
+    def _expire_partitions(self) -> tuple[str, ...]:
+        """Retires the stream's expired partitions if that is due, and returns their keys.
+
+        The sync is published, whatever happens here.
+        """
         if not self._commit.is_sweep_due or not self._destination.expire_partitions_after:
-            return
+            return ()
         stream = self._commit.commit_log.scope.stream
         try:
             now = self._commit.clock()
             retired = expire_partitions(self._bucket, self._destination, stream, now, self._entropy)
         except (CommitError, StorageError) as error:
             _logger.warning("%s: expired partitions could not be retired: %s", stream, error)
-            return
+            return ()
         if retired:
             _logger.info("%s: %s retired, the first is %s", stream, amount(len(retired), "partition"), retired[0].scope)
+        return tuple(str(each.scope.partition) for each in retired)

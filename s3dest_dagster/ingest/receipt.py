@@ -148,6 +148,8 @@ class Receipt:
     left_beside: tuple[Scope, ...] = ()
     """At the first sync of a scope: the scopes that stay visible from before the stream became partitioned, or while it
     was."""
+    expired: tuple[str, ...] = ()
+    """The partitions that were retired because they are older than `expire_partitions_after`."""
 
     @property
     def rows(self) -> int:

@@ -25,7 +25,7 @@ from s3dest_dagster.commit.documents import sync_of
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.key_owners import connector_keys, refuse_held_keys
 from s3dest_dagster.commit.registry import RegistryEntry, check_names, owner_of
-from s3dest_dagster.commit.retention import expired_partitions
+from s3dest_dagster.commit.retention import expired_partitions, with_retention
 from s3dest_dagster.commit.scopes import scopes_beside
 from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.commit.segment_builder import replaces_scope
@@ -179,7 +179,12 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
         left_beside=tuple(scopes_beside(commit_log.bucket, stream_root(template.literal_root, scope.stream), scope)),
         expires=tuple(
             str(each.scope.partition)
-            for each in expired_partitions(target.bucket, target.destination, scope.stream, target.server_clock())
+            for each in expired_partitions(
+                target.bucket,
+                with_retention(target.destination, stream.settings),
+                scope.stream,
+                target.server_clock(),
+            )
         ),
         hidden=hidden_fields(source_stream),
         unknown_paths=tuple(map(str, (*undeclared_paths(source_stream), *undeclared_renames(source_stream)))),

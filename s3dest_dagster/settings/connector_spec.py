@@ -186,6 +186,7 @@ STREAM_FORM: dict[str, dict[str, Any]] = {
     "deselected_fields": {"type": "string", "enum": list(get_args(OnDeselected))},
     "schema_contract": {"type": ["string", "object"], "additionalProperties": {"type": "string"}},
     "partition_by": {"type": "array", "items": {"type": ["string", "array", "object"]}},
+    "expire_partitions_after": {"type": "integer", "minimum": 0},
 }
 """The JSON schema of every setting of a stream, without its text."""
 

@@ -162,12 +162,18 @@ class StreamSettings:
         "field](partitions-by-field.md).",
         default=(),
     )
+    expire_partitions_after: int | None = setting(
+        "Days after which a partition is retired, as for the destination; 0: never. By default the destination's, see "
+        "[retention](owners.md#retention).",
+        default=None,
+    )
 
     def __post_init__(self) -> None:
         refuse_variables("owner", self.owner)
         refuse_variables("schema_contract", self.schema_contract)
         if not isinstance(self.owner, str | None) or self.owner == "":
             raise SettingsError("owner is not a text, or is empty. Name who lands the stream.", setting="owner")
+        self._check_days()
         object.__setattr__(self, "rename", _renames(self.rename))
         object.__setattr__(self, "fields", FieldSelection.of(self.fields))
         object.__setattr__(self, "partition_by", partition_rule(self.partition_by, self.rename))
@@ -177,6 +183,15 @@ class StreamSettings:
             known = ", ".join(map(repr, get_args(OnDeselected)))
             raise SettingsError(
                 f"deselected_fields is {self.deselected_fields!r}. Known are {known}.", setting="deselected_fields"
+            )
+
+    def _check_days(self) -> None:
+        refuse_variables("expire_partitions_after", self.expire_partitions_after)
+        days = self.expire_partitions_after
+        if not isinstance(days, int | None) or isinstance(days, bool) or (days or 0) < 0:
+            raise SettingsError(
+                f"expire_partitions_after is {days!r}. Give a number of days, as 90, or 0 for never.",
+                setting="expire_partitions_after",
             )
 
     @classmethod
@@ -199,7 +214,7 @@ class StreamSettings:
 
     def of_content(self) -> dict[str, str]:
         """The settings that change what lands, as texts; without those that have their defaults."""
-        default = StreamSettings(owner=self.owner)
+        default = StreamSettings(owner=self.owner, expire_partitions_after=self.expire_partitions_after)
         names = (each.name for each in fields(self))
         return {name: repr(value) for name in names if (value := getattr(self, name)) != getattr(default, name)}
 

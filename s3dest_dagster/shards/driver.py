@@ -21,6 +21,7 @@ from s3dest_dagster.columns.record_json import record_to_json
 from s3dest_dagster.commit.documents import new_attempt, segment_name
 from s3dest_dagster.commit.publication import Clock
 from s3dest_dagster.commit.registry import owner_of
+from s3dest_dagster.commit.retention import with_retention
 from s3dest_dagster.commit.segment import Counts, Segment
 from s3dest_dagster.commit.segment_builder import StagedSync, replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit, superseded
@@ -260,7 +261,7 @@ class _OrderCommit:
         self, order: Order, destination: S3Destination, bucket: Bucket, clock: Clock, entropy: Entropy
     ) -> None:
         self._order = order
-        self._destination = destination
+        self._destination = with_retention(destination, order.to_stream().settings)
         self._bucket = bucket
         self._clock = clock
         self._entropy = entropy

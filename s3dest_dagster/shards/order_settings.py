@@ -44,10 +44,11 @@ def stream_to_json(stream: Stream) -> dict[str, Any]:
         "fields": _selection_to_json(settings.fields),
         "partition_by": [each.to_mapping() for each in settings.partition_by],
         "schema_contract": settings.schema_contract.to_mapping() if settings.schema_contract is not None else None,
+        "expire_partitions_after": settings.expire_partitions_after,
     }
     # What the catalogs deselect does not land. `Stream.selection` has applied `deselected_fields` already.
     written["deselected"] = [str(path) for path in stream.selection.deselected]
-    return {name: value for name, value in written.items() if value}
+    return {name: value for name, value in written.items() if value or value == 0}
 
 
 def stream_settings_from_json(value: Mapping[str, Any]) -> tuple[StreamSettings, tuple[str, ...]]:

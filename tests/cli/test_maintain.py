@@ -7,6 +7,7 @@ from airbyte_messages import record, state
 
 from s3dest_dagster.cli.targets import Selection
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.stream import Scope, StreamId
 
 
@@ -237,6 +238,17 @@ def test_verify_names_what_nobody_lands_any_more_without_failing(lake):
     lake.run("retire", "public.orders", "--config", lake.config(), "--yes")
     again = lake.run("verify", "--config", lake.config(), "--catalog", lake.catalog("users"))
     assert "not defined" not in again.stderr
+
+
+def test_a_sweep_knows_the_days_of_a_stream(lake):
+    destination = S3Destination(s3_bucket_name=lake.bucket, stream_prefix="raw_", expire_partitions_after=9)
+    settings = {"public.users": StreamSettings(expire_partitions_after=30), "orders": StreamSettings()}
+    selection = Selection(destination, lake.server.open(destination), None, None, settings=settings)
+    days = {
+        name: selection.destination_of(StreamId("public", name)).expire_partitions_after
+        for name in ("raw_users", "raw_orders", "users")
+    }
+    assert days == {"raw_users": 30, "raw_orders": 9, "users": 30}
 
 
 def test_without_a_definition_what_has_no_partition_is_left_if_it_stands_beside_partitions(lake):

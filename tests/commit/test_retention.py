@@ -18,8 +18,10 @@ from s3dest_dagster.commit.retention import expire_partitions, expired_partition
 from s3dest_dagster.commit.scopes import scopes
 from s3dest_dagster.errors import S3DestError
 from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.inspection.plan import plan
 from s3dest_dagster.inspection.read import read_scope
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId
 
@@ -68,6 +70,25 @@ def test_a_landing_retires_expired_partitions_at_most_once_a_day(moto_s3: S3Serv
     assert "2025-12-01" in held(bucket, settings)
     land_at(moto_s3, settings, START + DAY, "2026-01-06", 4)
     assert held(bucket, settings) == {"2025-12-20", "eu", "2026-01-05", "2026-01-06"}
+
+
+@pytest.mark.parametrize(("of_stream", "of_destination"), [(30, 0), (30, 3000), (0, 30), (None, 30)])
+def test_the_days_of_a_stream_come_before_those_of_the_destination(
+    moto_s3: S3Server, of_stream: int | None, of_destination: int
+) -> None:
+    settings = destination(moto_s3.new_bucket(), expire_partitions_after=of_destination)
+    bucket = moto_s3.open(settings)
+    named = replace(stream(), settings=StreamSettings(expire_partitions_after=of_stream))
+    with target(moto_s3, settings) as opened:
+        for at, partition in ((START, "2025-12-01"), (START + DAY, "2026-01-06")):
+            moment = lambda at=at: at  # noqa: E731
+            fixed = replace(opened, clock=moment, server_clock=moment)
+            expires = plan(fixed, [named], sync("plan", at), partition=partition).streams[0].expires
+            scope = Scope(USERS, partition)
+            receipt = land(batches_of(users(1, 1)), fixed, named, sync(partition, at), scope=scope)
+    kept = of_stream == 0
+    assert receipt.expired == expires == (() if kept else ("2025-12-01",))
+    assert held(bucket, settings) == ({"2025-12-01", "2026-01-06"} if kept else {"2026-01-06"})
 
 
 def test_nothing_expires_by_default(moto_s3: S3Server) -> None:

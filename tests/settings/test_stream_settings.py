@@ -34,6 +34,7 @@ GIVEN = {
         {"field": "person.born", "as": "day", "tz": "Europe/Berlin"},
         {"field": ["person", "a.b"], "name": "c"},
     ],
+    "expire_partitions_after": 30,
 }
 EXPECTED = StreamSettings(
     owner="shop/orders",
@@ -50,6 +51,7 @@ EXPECTED = StreamSettings(
         PartitionField(FieldPath(("person", "born")), "born_day", "day", "Europe/Berlin"),
         PartitionField(FieldPath(("person", "a.b")), "c"),
     ),
+    expire_partitions_after=30,
 )
 CATALOG = {"streams": [{"name": "orders", "namespace": "shop", "json_schema": {"properties": {"id": {}}}}]}
 CONFIG = {
@@ -199,6 +201,9 @@ def test_rules_that_contradict_each_other_are_refused(selection, message):
         ({"partition_by": ["region", {"field": "area", "name": "Region"}]}, "partition_by"),
         ({"partition_by": [{"field": "region", "name": ".r"}]}, "partition_by"),
         ({"partition_by": dg.EnvVar("FIELDS")}, "partition_by"),
+        ({"expire_partitions_after": -1}, "expire_partitions_after"),
+        ({"expire_partitions_after": "90"}, "expire_partitions_after"),
+        ({"expire_partitions_after": True}, "expire_partitions_after"),
     ],
 )
 def test_a_wrong_setting_is_refused_by_its_name(settings, setting):

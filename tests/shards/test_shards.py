@@ -264,7 +264,12 @@ def test_an_order_carries_every_setting_but_no_secret(moto_s3):
     of = Stream(
         name="users",
         json_schema=SCHEMA,
-        settings={"rename": {"name": "full_name"}, "fields": {"exclude": ["a.b", '["c.d"]']}, "owner": "us"},
+        settings={
+            "rename": {"name": "full_name"},
+            "fields": {"exclude": ["a.b", '["c.d"]']},
+            "owner": "us",
+            "expire_partitions_after": 0,
+        },
         deselected=["id"],
     )
     order = Order.from_json(lake.begin(of).to_json())

@@ -216,6 +216,7 @@ class StreamModel(dg.Model):
     deselected_fields: OnDeselected | None = _setting_field(StreamSettings, "deselected_fields")
     schema_contract: Mapping[str, str] | str | None = _setting_field(StreamSettings, "schema_contract")
     partition_by: list[str | list[str] | Mapping[str, Any]] | None = _setting_field(StreamSettings, "partition_by")
+    expire_partitions_after: int | None = _setting_field(StreamSettings, "expire_partitions_after")
 
 
 StreamsModel = list[StreamModel | str]
