@@ -47,6 +47,8 @@ class ValueType(Enum):
     LOCAL_TIMESTAMP = "local_timestamp"
     """A moment without a zone."""
     BYTES = "bytes"
+    OTHER = "other"
+    """Values of several types, or of one that JSON has, at a field that has had one of the types above."""
 
 
 ValueTypes = frozenset[tuple[FieldPath, ValueType]]

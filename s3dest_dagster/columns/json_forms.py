@@ -55,4 +55,5 @@ _FORMS: Mapping[ValueType, Callable[[bytes], bool]] = {
     ValueType.LOCAL_TIMESTAMP: _matches(_DATE + b"T" + _TIME),
     ValueType.TIMESTAMP: _matches(_DATE + b"T" + _TIME + rb"(?:Z|[+-][0-9:.]{5,15})"),
     ValueType.BYTES: _is_base64,
+    ValueType.OTHER: lambda raw: False,
 }

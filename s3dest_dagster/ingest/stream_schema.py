@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import Any
 
-from s3dest_dagster.batch import ArrowBatch, Batch, Tally
+from s3dest_dagster.batch import ArrowBatch, Batch, Tally, ValueTypes
 from s3dest_dagster.columns.decimals import grown, may_grow
 from s3dest_dagster.columns.evolution import evolve
 from s3dest_dagster.columns.inference import (
@@ -107,13 +107,18 @@ class StreamSchema:
         self._growing_names: frozenset[str] = frozenset()
         self._examined_names: set[str] = set()
         self._arrow_schema: Any = None
+        self._types: ValueTypes = frozenset()
         self._encoders: list[Encoder] = []
 
     def is_changed_by(self, batch: Batch) -> bool:
         """Whether `adapt` must be called before the batch is encoded, and after all earlier batches are written."""
         if self.encoder is None:
             return True
-        return self._declared is None and isinstance(batch, ArrowBatch) and batch.data.schema != self._arrow_schema
+        if self._declared is not None:
+            return False
+        if isinstance(batch, ArrowBatch):
+            return bool(batch.data.schema != self._arrow_schema)
+        return not batch.types <= self._types
 
     def adapt(self, batch: Batch) -> None:
         """Chooses the encoder for this batch and those after it, from the declared schema or else from the batch.
@@ -128,6 +133,8 @@ class StreamSchema:
             return
         if isinstance(batch, ArrowBatch):
             self._arrow_schema = batch.data.schema
+        else:
+            self._types |= batch.types
         self._widen(_inferred_schema(batch), batch)
 
     def declare(self) -> None:

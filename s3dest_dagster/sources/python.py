@@ -132,7 +132,7 @@ class _BatchBuilder:
         """The batch of all encoded records; the next batch starts empty."""
         emitted_at = np.full(len(self._raws), self._emitted_at(), np.int64)
         self._collect_types()
-        batch = JsonBatch(self._raws, emitted_at, self._nbytes, self._types.types())
+        batch = JsonBatch(self._raws, emitted_at, self._nbytes, self._types.pop())
         self._raws, self._nbytes = [], 0
         return batch
 
@@ -141,7 +141,8 @@ class _BatchBuilder:
             raws = encode_records(self._records, self._encoded + 1)
         except RecordError:
             raws = self._encode_one_by_one()
-        examined = self._records if self._encoded < _ALL_EXAMINED else self._records[::_EXAMINED_EVERY]
+        is_sample = self._encoded >= _ALL_EXAMINED and not self._types.needs_all
+        examined = self._records[::_EXAMINED_EVERY] if is_sample else self._records
         self._examined += examined
         if len(self._examined) >= _EXAMINED_AT_ONCE:
             self._collect_types()

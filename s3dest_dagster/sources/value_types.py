@@ -22,10 +22,10 @@ _MOMENT_UNITS = frozenset({"h", "m", "s", "ms", "us", "ns"})
 
 
 def types_of(records: Sequence[Any]) -> ValueTypes:
-    """The fields of these records whose values all have one type that JSON lacks, or that have a decimal."""
+    """The types of the fields of these records that have a value of a type that JSON lacks."""
     collected = CollectedTypes()
     collected.add(records)
-    return collected.types()
+    return collected.pop()
 
 
 class CollectedTypes:
@@ -33,25 +33,29 @@ class CollectedTypes:
 
     def __init__(self) -> None:
         self._decimals: set[FieldPath] = set()
-        self._others: dict[FieldPath, set[ValueType | None]] = {}
+        self._others: dict[FieldPath, set[ValueType]] = {}
+        self.needs_all = False
+        """Whether a sample of the records is not enough: a double among 32-bit floats would be rounded."""
 
     def add(self, records: Sequence[Any]) -> None:
         """Adds the types of these records. Values of other types at a field are seen from the first `add` on that has
         one of a type that JSON lacks there."""
         found = {located for record in records for located in _located(record)}
         self._decimals.update(path for path, type_ in found if type_ is ValueType.DECIMAL)
+        self.needs_all |= any(type_ is ValueType.FLOAT for _, type_ in found)
         for path in {path for path, type_ in found if type_ is not ValueType.DECIMAL}:
             self._others.setdefault(path, set())
         for path, types in self._others.items():
-            types.update(type_of(value) for record in records for value in _values_at(record, path))
+            values = (value for record in records for value in _values_at(record, path))
+            types.update(type_of(value) or ValueType.OTHER for value in values)
 
-    def types(self) -> ValueTypes:
-        """The fields whose values all have one such type, or that have a decimal."""
+    def pop(self) -> ValueTypes:
+        """The types since the last call. Fields with decimals are named again and again."""
         found = {(path, ValueType.DECIMAL) for path in self._decimals}
         for path, types in self._others.items():
-            type_, *others = types or {None}
-            if type_ is not None and not others:
-                found.add((path, type_))
+            if types and path not in self._decimals:
+                found.add((path, types.pop() if len(types) == 1 else ValueType.OTHER))
+            types.clear()
         return frozenset(found)
 
 

@@ -22,9 +22,10 @@ import pytest
 from land_and_read import data_keys, destination, sync, target
 from servers import S3Server
 
-from s3dest_dagster.batch import JsonBatch, ValueType
+from s3dest_dagster.batch import TARGET_BATCH_BYTES, JsonBatch, ValueType
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.inspection.read import read_scope
 from s3dest_dagster.settings.formats import (
     AvroFormat,
     CsvFormat,
@@ -36,7 +37,7 @@ from s3dest_dagster.settings.formats import (
 )
 from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.sources.python import batches, batches_and_bad_records
-from s3dest_dagster.stream import Stream, SyncMode
+from s3dest_dagster.stream import Scope, Stream, SyncMode
 
 PLAIN = TextCompression.NONE
 FORMATS = [
@@ -185,6 +186,46 @@ def test_values_of_several_types_are_text(moto_s3: S3Server, values: tuple[Any, 
 def test_floats_of_32_bits_among_others_are_doubles(moto_s3: S3Server) -> None:
     (content,) = landed(moto_s3, ParquetFormat(), [{"v": np.float32(0.1)}, {"v": 0.30000000000000004}])
     assert pq.read_table(BytesIO(content))["v"].to_pylist() == [0.1, 0.30000000000000004]
+
+
+def test_a_double_after_floats_of_32_bits_is_never_rounded(moto_s3: S3Server) -> None:
+    """Not even if it comes where only a sample of the records is searched for types."""
+    records = [{"v": np.float32(0.1), "n": number} for number in range(3000)]
+    records[2001]["v"] = 0.30000000000000004
+    contents = landed(moto_s3, ParquetFormat(), records)
+    rows = [row for content in contents for row in pq.read_table(BytesIO(content)).to_pylist()]
+    assert 0.30000000000000004 in {value for row in rows for name, value in row.items() if name.startswith("v")}
+
+
+@pytest.mark.parametrize("format", [AvroFormat(), ParquetFormat()], ids=["avro", "parquet"])
+@pytest.mark.parametrize(
+    ("first", "then", "columns"),
+    [
+        (DAY, MOMENT, ["v"]),
+        (DAY, datetime(2024, 1, 2), ["v"]),
+        (MOMENT, DAY, ["v", "v_date"]),
+        (DAY, "soon", ["v", "v_string"]),
+        (np.float32(0.1), 0.1, ["v", "v_number"]),
+        (b"\x01", "AQ==", ["v", "v_string"]),
+    ],
+    ids=str,
+)
+def test_another_type_gets_the_same_columns_within_a_sync_and_in_the_next(
+    moto_s3: S3Server, format: FormatSettings, first: Any, then: Any, columns: list[str]
+) -> None:
+    filler = "x" * TARGET_BATCH_BYTES
+    records = [{"filler": filler, "v": first}, {"filler": filler, "v": then}]
+    found = []
+    for syncs in ([records], [records[:1], records[1:]]):
+        settings = destination(moto_s3.new_bucket(), format=format)
+        stream = Stream(name="mixed", json_schema=None, sync_mode=SyncMode.APPEND)
+        for number, each in enumerate(syncs):
+            with target(moto_s3, settings) as opened:
+                land(batches(each, emitted_at=lambda: 7), opened, stream, sync(f"s{number}"))
+        table = read_scope(moto_s3.open(settings), settings.template, Scope(stream.id))
+        found.append(table.drop_columns(["_airbyte_ab_id", "_airbyte_emitted_at", "filler"]))
+    assert found[0].column_names[:-1] == columns
+    assert found[0] == found[1]
 
 
 def test_a_moment_with_an_offset_is_the_same_instant_on_both_ways(moto_s3: S3Server) -> None:
