@@ -132,7 +132,7 @@ def single_sign_on(keys: dict[str, str], token: str) -> Iterator[str]:
             self.wfile.write(text.encode())
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Portal) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 
@@ -189,6 +189,6 @@ def machine(keys: dict[str, str], *, token: str = "pod-token", port: int = 0) ->
             self.wfile.write(text.encode())
 
     with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", asked
         server.shutdown()

@@ -13,8 +13,8 @@ from io import BytesIO
 from cheroot.wsgi import Server
 from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
-from moto.server import DomainDispatcherApplication, create_backend_app
 from recording_proxy import Forward, Rule, refusal
+from servers import moto_application
 from werkzeug.wrappers import Request, Response
 
 
@@ -30,12 +30,10 @@ class OddServer:
 @contextmanager
 def odd_server(rule: Rule) -> Iterator[OddServer]:
     """Starts a server on a port of its own that answers by the rule, which may set any header, even the Date."""
-    moto = DomainDispatcherApplication(create_backend_app)
+    moto = moto_application()
     seen: list[Request] = []
 
     def answer(environ, start_response):
-        # moto reads the path as it was sent and signed from the variable that its own server sets.
-        environ["RAW_URI"] = environ["REQUEST_URI"]
         request = Request(environ)
         environ["wsgi.input"] = BytesIO(request.get_data(cache=True))
         seen.append(request)

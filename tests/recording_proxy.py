@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 
-from moto.server import DomainDispatcherApplication, create_backend_app
+from servers import moto_application
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
@@ -44,7 +44,7 @@ def straight(_: Request, forward: Forward) -> Response:
 @contextmanager
 def recording_proxy(rule: Rule = straight, *, tls: ssl.SSLContext | None = None) -> Iterator[RecordingProxy]:
     """A proxy with its own port. Signatures and policies are enforced behind it, as everywhere in this process."""
-    moto = DomainDispatcherApplication(create_backend_app)
+    moto = moto_application()
     seen: list[Request] = []
 
     def answer(environ, start_response):
@@ -54,7 +54,8 @@ def recording_proxy(rule: Rule = straight, *, tls: ssl.SSLContext | None = None)
         return rule(request, lambda: Response.from_app(moto, environ, buffered=True))(environ, start_response)
 
     server = make_server("127.0.0.1", 0, answer, threaded=True, request_handler=_Quiet, ssl_context=tls)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    # It ends at the next poll.
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
         yield RecordingProxy(f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}", seen)

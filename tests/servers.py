@@ -29,9 +29,10 @@ from moto.backends import get_backend
 from moto.core import DEFAULT_ACCOUNT_ID
 from moto.core.botocore_stubber import MockRawResponse
 from moto.core.exceptions import HTTPException
-from moto.core.request import normalize_request
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from moto.core.request import Request, normalize_request
+from moto.moto_server.werkzeug_app import BackendRequest, DomainDispatcherApplication, create_backend_app
 from moto.s3.responses import S3Response
+from werkzeug.wrappers import Response
 
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
@@ -133,15 +134,19 @@ def _answered_in_process(request, **_) -> AWSResponse | None:
     url = urlsplit(request.url)
     if f"{url.scheme}://{url.netloc}" not in _of_this_process:
         return None
-    asked = normalize_request(request)
-    dispatch = S3Response.key_dispatch if "/" in url.path.strip("/") else S3Response.bucket_dispatch
-    try:
-        status, headers, body = dispatch(asked, asked.raw_url, asked.headers)
-    except HTTPException as refusal:
-        status, headers, body = refusal.code, refusal.get_headers(), refusal.get_body()
-    except (KeyError, AttributeError):  # a fault of moto's, told as its front door tells it
-        status, headers, body = 500, {}, b""
+    status, headers, body = _answer_of_s3(normalize_request(request))
     return AWSResponse(request.url, status, headers, MockRawResponse(body))
+
+
+def _answer_of_s3(asked: Request) -> tuple[int, dict[str, str], bytes | str]:
+    """moto's answer to a request to S3."""
+    dispatch = S3Response.key_dispatch if "/" in urlsplit(asked.url).path.strip("/") else S3Response.bucket_dispatch
+    try:
+        return dispatch(asked, getattr(asked, "raw_url", asked.url), asked.headers)
+    except HTTPException as refusal:
+        return refusal.code, refusal.get_headers(), refusal.get_body()
+    except (KeyError, AttributeError):  # a fault of moto's, told as its front door tells it
+        return 500, {}, b""
 
 
 # This applies to every client of this process, including the library's: requests are signed and checked as usual.
@@ -150,17 +155,29 @@ useragent.sanitize_user_agent_string_component = cache(useragent.sanitize_user_a
 BUILTIN_HANDLERS.append(("before-send.s3", _answered_in_process))
 
 
-def _moto_application():
+def moto_application():
     """moto, which expects the path as it was sent, and signed, under the name that its own server uses."""
     moto = DomainDispatcherApplication(create_backend_app)
-    return lambda environ, start_response: moto({**environ, "RAW_URI": environ["REQUEST_URI"]}, start_response)
+
+    def answer(environ, start_response):
+        environ = {**environ, "RAW_URI": environ["REQUEST_URI"]}
+        if "/s3/aws4_request" not in environ.get("HTTP_AUTHORIZATION", ""):
+            return moto(environ, start_response)
+        # Flask, which moto asks which of its services is meant, costs as much again.
+        status, headers, body = _answer_of_s3(BackendRequest(environ))
+        answered = Response(body, status, headers)
+        if environ["REQUEST_METHOD"] == "HEAD" and "content-length" in headers:
+            answered.headers["Content-Length"] = headers["content-length"]
+        return answered(environ, start_response)
+
+    return answer
 
 
 @contextmanager
 def moto_server() -> Iterator[S3Server]:
     """moto with enforcement on: the identity holds the documented policy for buckets named lake-*."""
     # moto's own server opens a connection for every request and lingers 10 ms on each.
-    server = Server(("127.0.0.1", 0), _moto_application(), numthreads=16)
+    server = Server(("127.0.0.1", 0), moto_application(), numthreads=16)
     # A fault of moto is answered with 500. Its traceback would hide the messages of the tests.
     server.error_log = lambda *_, **__: None
     server.prepare()

@@ -164,7 +164,7 @@ def test_check_fails_fast_on_a_wrong_server(lake):
             calls.append(self.client_address)
 
     with ThreadingTCPServer(("127.0.0.1", 0), HangUp) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         endpoint = f"http://127.0.0.1:{server.server_address[1]}"
         answer = lake.run("check", "--config", lake.config(s3_endpoint=endpoint, s3dest=None), "--json")
         server.shutdown()

@@ -47,7 +47,7 @@ def refusing_proxy() -> Iterator[tuple[str, list[str]]]:
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = do_CONNECT = refuse
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", received
         server.shutdown()
 
