@@ -22,7 +22,7 @@ from s3dest_dagster.cli.targets import (
     read_streams,
 )
 from s3dest_dagster.columns.diagnostics import Diagnostic, DiagnosticGroup, grouped
-from s3dest_dagster.columns.schema_differences import ColumnChange
+from s3dest_dagster.columns.schema_differences import ColumnChange, Difference
 from s3dest_dagster.errors import CredentialsError
 from s3dest_dagster.ingest.receipt import left_beside_sentence
 from s3dest_dagster.inspection.check import CheckStep, check_streams
@@ -315,7 +315,10 @@ def _facts(planned: StreamPlan, bucket: Bucket) -> Iterator[tuple[str, str]]:
 
 
 def _change_line(change: ColumnChange) -> str:
-    return f"{change}; its values are discarded" if change.verdict is Verdict.DISCARD else str(change)
+    if change.verdict is not Verdict.DISCARD:
+        return str(change)
+    is_missing = change.difference is Difference.MISSING_COLUMN
+    return f"{change}; its column stays, and is null" if is_missing else f"{change}; its values are discarded"
 
 
 def _group_line(group: DiagnosticGroup, *, every_field: bool) -> str:

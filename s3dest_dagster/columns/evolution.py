@@ -284,8 +284,11 @@ class _Level:
     def _note_missing(self, proposed: set[str]) -> None:
         for source, column in self._current.items():
             if source not in proposed and column.id not in self._comparison.absent:
-                self._comparison.verdict(Difference.MISSING_COLUMN, (*self._path, source), column.kind, None)
-                self._comparison.absent.add(column.id)
+                verdict = self._comparison.verdict(Difference.MISSING_COLUMN, (*self._path, source), column.kind, None)
+                if verdict is Verdict.DISCARD:
+                    self._keep(column)
+                else:
+                    self._comparison.absent.add(column.id)
 
     def _compare(self, column: Field, field: Field) -> None:
         """Decides which column the values of a known source name get."""

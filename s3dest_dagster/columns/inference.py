@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.types as pt
 
-from s3dest_dagster.batch import FieldPath, ValueType, ValueTypes
+from s3dest_dagster.batch import ArrowBatch, Batch, FieldPath, ValueType, ValueTypes
 from s3dest_dagster.columns.arrow_types import is_any_binary, is_any_list, is_any_string, is_document
 from s3dest_dagster.columns.binary_columns import as_list, as_object
 from s3dest_dagster.columns.decimals import KEYWORD, Digits, keyword_of
@@ -40,6 +40,13 @@ _SCHEMAS: Mapping[ValueType, Mapping[str, Any]] = {
     ValueType.BYTES: {"$ref": "WellKnownTypes.json#/definitions/BinaryData"},
 }
 """The schemas of values whose type JSON lacks, the same for records and for Arrow data."""
+
+
+def inferred_schema(batch: Batch) -> Mapping[str, Any]:
+    """The JSON schema that the values of a batch show."""
+    if isinstance(batch, ArrowBatch):
+        return json_schema_of_arrow(batch.data.schema)
+    return json_schema_of_records(batch.raws, batch.types)
 
 
 def json_schema_of_arrow(schema: pa.Schema) -> dict[str, Any]:

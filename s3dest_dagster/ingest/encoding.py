@@ -6,12 +6,18 @@ Must not know: the registry, where columns are reserved.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
+from s3dest_dagster.columns.inference import inferred_schema
+from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.partition_values import RecordGrouper
 from s3dest_dagster.columns.schema_differences import EvolutionRules, refuse_undeclared
+from s3dest_dagster.columns.stream_columns import records_in
 from s3dest_dagster.formats import Encoder, encoder, format_of
 from s3dest_dagster.ingest.encode_queue import EncodedBatch
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.schema_contract import Verdict
 from s3dest_dagster.stream import Stream, StreamId
 
 
@@ -72,10 +78,19 @@ class Encoding:
         """
         tally = encoded.encoded.tally
         if self.rules.is_declared:
-            refuse_undeclared(self.rules.stream, self.rules.contract, tally.undeclared, discarded)
+            undeclared = tally.undeclared if self.rules.is_typed else self._undeclared(encoded)
+            refuse_undeclared(self.rules.stream, self.rules.contract, undeclared, discarded)
         if tally.overflowed and self._destination.on_type_mismatch == "fail":
             strict = self.encoder(stream, encoded.encoder.record, may_overflow=False)
             strict.encode(encoded.batch, encoded.entropy)
+
+    def _undeclared(self, encoded: EncodedBatch) -> Mapping[str, int]:
+        """The undeclared fields of a batch in a format without types, whose encoder does not look for all of them. They
+        are looked for only if the contract freezes them. Each counts once."""
+        if self.rules.contract.undeclared_field is not Verdict.FREEZE:
+            return {}
+        seen = record_type(inferred_schema(encoded.batch), "", None)
+        return dict.fromkeys(_undeclared_names(encoded.encoder.record, seen), 1)
 
 
 class FixedSchema:
@@ -108,3 +123,16 @@ class FixedSchema:
         self._encoding.check(encoded, self._stream, self._discarded)
         self.big_integers |= encoded.encoded.big_integers
         return encoded
+
+
+def _undeclared_names(record: Record, seen: Record, prefix: str = "") -> Iterator[str]:
+    """Yields the fields of the record type `seen` that the other one lacks, at every level, as a `Tally` names them."""
+    declared = {field.source: field.kind for field in record.fields}
+    for field in seen.fields:
+        kind = declared.get(field.source)
+        if kind is None:
+            yield prefix + field.source
+            continue
+        for known in records_in(kind):
+            for inner in records_in(field.kind):
+                yield from _undeclared_names(known, inner, f"{prefix}{field.source}.")

@@ -14,8 +14,7 @@ from s3dest_dagster.batch import ArrowBatch, Batch, Tally, ValueTypes
 from s3dest_dagster.columns.decimals import grown, may_grow
 from s3dest_dagster.columns.evolution import evolve
 from s3dest_dagster.columns.inference import (
-    json_schema_of_arrow,
-    json_schema_of_records,
+    inferred_schema,
     with_further_fields,
     with_seen_types,
 )
@@ -135,7 +134,7 @@ class StreamSchema:
             self._arrow_schema = batch.data.schema
         else:
             self._types |= batch.types
-        self._widen(_inferred_schema(batch), batch)
+        self._widen(inferred_schema(batch), batch)
 
     def declare(self) -> None:
         """Reserves the columns of the declared schema, and makes their encoder, before there is any record.
@@ -187,7 +186,7 @@ class StreamSchema:
 
     def _learn_from(self, batch: Batch) -> None:
         """Looks for the types of the fields that have no column."""
-        seen = _inferred_schema(batch)
+        seen = inferred_schema(batch)
         if self._declared is None:
             self._widen(seen, batch)
         else:
@@ -274,10 +273,3 @@ def _growing_names(record: Record, prefix: str = "") -> Iterator[str]:
             yield prefix + field.source
             for inner in records_in(field.kind):
                 yield from _growing_names(inner, f"{prefix}{field.source}.")
-
-
-def _inferred_schema(batch: Batch) -> Mapping[str, Any]:
-    """The JSON schema that the values of a batch show."""
-    if isinstance(batch, ArrowBatch):
-        return json_schema_of_arrow(batch.data.schema)
-    return json_schema_of_records(batch.raws, batch.types)

@@ -25,11 +25,10 @@ class Verdict(StrEnum):
     counted."""
 
 
-_NOT_DISCARDED = {
-    "missing_column": "a missing column has no values",
-    "new_stream": "the source's state would pass records that never landed. Deselect the stream in the source instead",
-}
-"""The differences that cannot be discarded, and why."""
+_NEW_STREAM_NOT_DISCARDED = (
+    "new_stream cannot be 'discard': the source's state would pass records that never landed, and they would be "
+    "missing if the stream landed later. Deselect the stream in the source, or use 'freeze'."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +46,8 @@ class SchemaContract:
     """A column whose type would change. `discard`: its type stays, and values that do not fit go to the overflow
     column."""
     missing_column: Verdict = Verdict.EVOLVE
-    """A property that a declared schema no longer has. It cannot be `discard`."""
+    """A property that a declared schema no longer has. `evolve`: new objects lack its column. `discard`: they have it,
+    and it is null."""
     new_stream: Verdict = Verdict.EVOLVE
     """A stream that has never landed. It cannot be `discard`."""
     undeclared_field: Verdict = Verdict.EVOLVE
@@ -57,16 +57,14 @@ class SchemaContract:
     def __post_init__(self) -> None:
         for each in fields(self):
             object.__setattr__(self, each.name, _verdict(each.name, getattr(self, each.name)))
-        for name, reason in _NOT_DISCARDED.items():
-            if getattr(self, name) is Verdict.DISCARD:
-                raise _error(f"{name} cannot be 'discard': {reason}. Use 'evolve' or 'freeze'.")
+        if self.new_stream is Verdict.DISCARD:
+            raise _error(_NEW_STREAM_NOT_DISCARDED)
 
     @classmethod
     def of(cls, given: SchemaContract | str | Mapping[str, str] | None) -> SchemaContract:
         """The contract that a setting gives: one word for all differences, or a mapping.
 
-        The word `discard` leaves `missing_column` and `new_stream` at `evolve`, and so is every difference that a
-        mapping does not name.
+        The word `discard` leaves `new_stream` at `evolve`, and so is every difference that a mapping does not name.
 
         Raises:
             SettingsError: It is neither, or a word is not known.
@@ -88,7 +86,7 @@ class SchemaContract:
         verdict = _verdict("", word)
         verdicts = dict.fromkeys(_FIELDS, verdict)
         if verdict is Verdict.DISCARD:
-            verdicts |= dict.fromkeys(_NOT_DISCARDED, Verdict.EVOLVE)
+            verdicts["new_stream"] = Verdict.EVOLVE
         return cls(**verdicts)
 
     def to_mapping(self) -> dict[str, str]:

@@ -24,7 +24,7 @@ def test_one_word_stands_for_all_differences():
 
 
 def test_the_word_discard_leaves_out_what_cannot_be_discarded():
-    assert SchemaContract.of("discard").missing_column is Verdict.EVOLVE
+    assert SchemaContract.of("discard").missing_column is Verdict.DISCARD
     assert SchemaContract.of("discard").new_stream is Verdict.EVOLVE
     assert SchemaContract.of("discard").new_type is Verdict.DISCARD
 
