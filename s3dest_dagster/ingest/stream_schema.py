@@ -32,6 +32,7 @@ from s3dest_dagster.formats import Encoder
 from s3dest_dagster.ingest.encode_queue import EncodedBatch
 from s3dest_dagster.ingest.encoding import Encoding, evolution_rules
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.schema_contract import Verdict
 from s3dest_dagster.stream import Scope, Stream
 
 _MOST_CHANGES = 50
@@ -156,6 +157,8 @@ class StreamSchema:
             RecordError: A value does not fit its column, and `on_type_mismatch` is "fail".
         """
         assert self.encoder is not None, "a batch that was encoded has its encoder"
+        if self._is_frozen_without_types:
+            self._learn_from(encoded.batch)
         encoded = encoded.encoded_by(self.encoder)
         if encoded.encoded.tally and (self._unexamined_names(encoded.encoded.tally) or self._needs_digits(encoded)):
             self._learn_from(encoded.batch)
@@ -176,6 +179,14 @@ class StreamSchema:
     def _may_change(self) -> bool:
         """Whether another object can begin, with other columns."""
         return len(self._encoders) <= _MOST_CHANGES and self._destination.allows_checkpoints
+
+    @property
+    def _is_frozen_without_types(self) -> bool:
+        """Whether each batch must be compared with the columns: the contract freezes some, the schema is inferred,
+        and an encoder without types counts neither new fields nor values of other types."""
+        contract = self._rules.contract
+        frozen = Verdict.FREEZE in (contract.new_column, contract.new_type)
+        return frozen and self._declared is None and not self._rules.is_typed
 
     def _unexamined_names(self, tally: Tally) -> set[str]:
         """The fields that could get a column for their values, and have none."""

@@ -11,7 +11,7 @@ import pytest
 from land_and_read import batch_of, destination, sync, target
 from servers import S3Server
 
-from s3dest_dagster.batch import ArrowBatch, Batch
+from s3dest_dagster.batch import ArrowBatch, Batch, State
 from s3dest_dagster.errors import SchemaContractError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.receipt import Receipt
@@ -173,3 +173,22 @@ def test_a_frozen_undeclared_field_of_a_nested_object_fails_and_entries_of_an_op
         assert refused.value.field == field
     lake.land(contract, schema, {"o": {"x": 1}, "l": [{"x": 1}], "open": {"any": {"thing": 1}}})
     assert len(lake.rows()) == 2
+
+
+@EVERY_FORMAT
+@pytest.mark.parametrize("difference", ["new_column", "new_type", "undeclared_field"])
+def test_a_frozen_difference_fails_after_checkpoints_that_stay(moto_s3: S3Server, settings, difference) -> None:
+    lake = Lake(moto_s3, settings, "json", of_stream=False)
+    chosen = destination(
+        lake.bucket, format=settings, schema_contract={difference: "freeze"}, checkpoint_interval_s=0.000001
+    )
+    schema = {"properties": KNOWN} if difference == "undeclared_field" else None
+    source = Stream(name="events", json_schema=schema, sync_mode=SyncMode.APPEND)
+    items = [
+        batch_of([KNOWN_RECORD]),
+        State(source.id, b'{"cursor":1}', b"{}"),
+        batch_of([{"a": 1, "b": 1.5} if difference == "new_type" else {**KNOWN_RECORD, "c": "x"}]),
+    ]
+    with target(moto_s3, chosen) as opened, pytest.raises(SchemaContractError, match=f"freezes {difference}"):
+        land(items, opened, source, sync("long"))
+    assert lake.rows() == [KNOWN_RECORD, KNOWN_RECORD]
