@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from s3dest_dagster.dagster.file_sensor import build_file_sensor as build_file_sensor
     from s3dest_dagster.dagster.io_manager import S3DestinationIOManager as S3DestinationIOManager
     from s3dest_dagster.dagster.resource import S3Resource as S3Resource
+    from s3dest_dagster.dagster.sharded_asset import sharded_stream_asset as sharded_stream_asset
     from s3dest_dagster.dagster.translator import S3DestinationTranslator as S3DestinationTranslator
     from s3dest_dagster.ingest.landing import land as land
     from s3dest_dagster.ingest.target import open_target as open_target
@@ -70,6 +71,7 @@ _MODULES = {
     "open_target": "ingest.target",
     "plan": "inspection.plan",
     "recover": "commit.maintenance",
+    "sharded_stream_asset": "dagster.sharded_asset",
     "stream_asset": "dagster.assets",
     "sweep": "commit.maintenance",
     "verify": "inspection.verify",

@@ -25,6 +25,8 @@ FORMAT_VERSION = 1
 """The version that is written. A reader refuses a newer version and ignores unknown fields of the same version."""
 _RESTORE = "Restore it from a backup or an older version of it."
 _RESTORE_OTHER = "Restore the one that belongs there from a backup or an older version of the object."
+STEP_VALUES = "~orders/"
+"""The directory, under the bucket's root, of what the steps of a sync leave for each other."""
 RECREATED = "Delete it: the next sync makes it anew from what has landed."
 """What to do about a damaged document that the next sync can recreate."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
-from s3dest_dagster.commit.documents import quarantine_part, sync_of
+from s3dest_dagster.commit.documents import STEP_VALUES, quarantine_part, sync_of
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.key_owners import possible_owners, used_templates
 from s3dest_dagster.commit.publication import Clock, finish
@@ -79,7 +79,7 @@ def sweep(
     abandoned += _too_late(bucket, destination.template, stream, [each for each in uploads if each not in old])
     for upload in abandoned:
         bucket.abort_upload(upload.key, upload.upload_id)
-    _sweep_trials(bucket, destination, now - _OLDEST_TRIAL)
+    _sweep_trials(bucket, destination, now)
     expired = expire_stream(bucket, destination.template, stream, now) if expire else 0
     return Swept(aborted=len(abandoned), kept=len(uploads) - len(abandoned), expired=expired)
 
@@ -107,10 +107,17 @@ def _mark(key: str, matchers: Sequence[re.Pattern[str]]) -> str | None:
     return next((mark for part in parts if (mark := mark_of(part)) is not None), None)
 
 
-def _sweep_trials(bucket: Bucket, destination: S3Destination, oldest: datetime) -> None:
-    """Deletes and aborts the leftovers of processes that were killed during a trial."""
-    prefix = f"{destination.template.manifest_root}{TRIALS}"
-    bucket.delete(found.key for found in bucket.list_objects(prefix) if found.modified <= oldest)
+def _sweep_trials(bucket: Bucket, destination: S3Destination, now: datetime) -> None:
+    """Deletes and aborts the leftovers of processes that were killed during a trial, and what the steps of syncs that
+    are long over have left for each other."""
+    root = destination.template.manifest_root
+    prefix, steps = f"{root}{TRIALS}", f"{root}{STEP_VALUES}"
+    oldest, oldest_step = now - _OLDEST_TRIAL, now - timedelta(seconds=destination.abandoned_upload_age_s)
+    bucket.delete(
+        found.key
+        for found in bucket.list_objects(prefix)
+        if found.modified <= (oldest_step if found.key.startswith(steps) else oldest)
+    )
     for upload in bucket.list_uploads(prefix):
         if upload.initiated <= oldest:
             bucket.abort_upload(upload.key, upload.upload_id)

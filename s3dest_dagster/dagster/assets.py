@@ -328,7 +328,7 @@ def _without_results(value: Any, results: list[dg.AssetCheckResult]) -> Any:
 
 
 def _with_signature_of(function: AssetFunction, compute: Any) -> AssetFunction:
-    types = _parameter_types(function)
+    types = parameter_types(function)
     signature = inspect.signature(function)
     parameters = [
         parameter.replace(annotation=types.get(name, parameter.empty))
@@ -339,7 +339,7 @@ def _with_signature_of(function: AssetFunction, compute: Any) -> AssetFunction:
     return cast(AssetFunction, compute)
 
 
-def _parameter_types(function: AssetFunction) -> dict[str, Any]:
+def parameter_types(function: AssetFunction) -> dict[str, Any]:
     """The parameters' annotations for Dagster. Texts are looked up in the function's module.
 
     The return annotation is left out, because it may name types that are imported only for type checkers.

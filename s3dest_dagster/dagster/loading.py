@@ -20,6 +20,7 @@ import pyarrow.dataset
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.merged_columns import merged_record
 from s3dest_dagster.dagster.asset_metadata import NAME_KEY, NAMESPACE_KEY, STREAM_KEY, scopes_of, stream_of
+from s3dest_dagster.dagster.step_values import load_step_value
 from s3dest_dagster.errors import ObjectNotFoundError, SettingsError
 from s3dest_dagster.formats import table_schema
 from s3dest_dagster.inspection.read import ScopeSnapshot, read_whole, snapshot
@@ -50,7 +51,7 @@ def load_input(context: dg.InputContext, destination: S3Destination, bucket: Buc
         SettingsError: If nothing can be loaded as the annotation, or a column does not exist.
     """
     if not context.has_asset_key:
-        return None
+        return load_step_value(context, destination, bucket)
     load, definition = loader_of(_annotation(context)), _upstream_metadata(context)
     stream = stream_of(context.asset_key, definition)
     scopes = {key: scope.prefixed(destination.stream_prefix) for key, scope in scopes_of(context, stream.id).items()}

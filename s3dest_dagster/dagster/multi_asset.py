@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import dagster as dg
 
@@ -27,7 +27,15 @@ from s3dest_dagster.dagster.config import look_up
 from s3dest_dagster.dagster.failures import as_dagster_failures, failure_of_streams
 from s3dest_dagster.dagster.metadata import Preview
 from s3dest_dagster.dagster.outputs import state_to_continue
-from s3dest_dagster.dagster.run_landing import ProgressLines, StepReport, add_partition_metadata, new_sync, now
+from s3dest_dagster.dagster.run_landing import (
+    LandingResource,
+    ProgressLines,
+    StepReport,
+    add_partition_metadata,
+    landing_resource,
+    new_sync,
+    now,
+)
 from s3dest_dagster.dagster.shared_streams import refuse_shared_streams
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name, check_distinct
 from s3dest_dagster.errors import S3DestError, SettingsError
@@ -36,23 +44,9 @@ from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.streams import StreamLandings, landing_streams
 from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.printable import printable, printable_lines
-from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.sources import MultiStreamSource
 from s3dest_dagster.sources.airbyte.states import Reached, Resumption, resumption
-from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, StreamId
-
-
-@runtime_checkable
-class LandingResource(Protocol):
-    """Where streams land: an IO manager of this library, or another resource with these methods.
-
-    If it has `preview_rows`, that is the number of records shown on a materialization.
-    """
-
-    def destination(self) -> S3Destination: ...
-
-    def bucket(self) -> Bucket: ...
 
 
 def build_multi_asset(
@@ -84,7 +78,7 @@ def build_multi_asset(
 
     def read(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
         with as_dagster_failures():
-            yield from run.land(context, _landing_resource(context, io_manager_key))
+            yield from run.land(context, landing_resource(context, io_manager_key))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)
@@ -115,17 +109,6 @@ def _common_partitions(specs: Sequence[dg.AssetSpec]) -> dg.PartitionsDefinition
                 setting="partitions_def",
             )
     return first
-
-
-def _landing_resource(context: dg.AssetExecutionContext, key: str) -> LandingResource:
-    resource = getattr(context.resources, key)
-    if isinstance(resource, LandingResource):
-        return resource
-    raise SettingsError(
-        f"The resource {key!r} is a {type(resource).__name__}, which does not say where to land. Streams of one run "
-        "are landed by an S3DestinationIOManager: give its key as io_manager_key.",
-        setting="io_manager_key",
-    )
 
 
 @dataclass(frozen=True)

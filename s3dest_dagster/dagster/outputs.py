@@ -34,12 +34,14 @@ from s3dest_dagster.dagster.run_landing import (
     unchanged_version,
     version_before,
 )
+from s3dest_dagster.dagster.step_values import StagedShards, StepValue, keep_step_value
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.landing import Landing
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.shards import commit
 from s3dest_dagster.sources import DeferredRead
 from s3dest_dagster.sources.items import is_iterated, items_of
 from s3dest_dagster.sources.python import is_arrow
@@ -58,6 +60,9 @@ def land_output(
     Scopes are landed one after another. If one fails, those before it stay and are reported as materialized, and a
     retry of the run does not land them again.
     """
+    if isinstance(value, StepValue):
+        keep_step_value(context, value, destination, bucket)
+        return
     if not context.has_asset_key:
         _accept_only_none(context, value)
         return
@@ -119,10 +124,19 @@ class _Output:
     def land(self, scope: Scope, records: Any) -> dict[str, Any]:
         """Lands the records of one scope. Returns the metadata of its materialization."""
         preview, started = Preview(self.stream, self.preview_rows), time.monotonic()
-        receipt = self._publish(scope, records, preview)
+        if isinstance(records, StagedShards):
+            receipt = self._commit(scope, records)
+        else:
+            receipt = self._publish(scope, records, preview)
         seconds = time.monotonic() - started
         key = self.context.asset_key
         return self.report.add(key, scope.partition, self.stream, receipt, seconds=seconds, preview=preview)
+
+    def _commit(self, scope: Scope, staged: StagedShards) -> Receipt:
+        """Publishes what other steps have staged."""
+        plan = staged.plan
+        with located(scope):
+            return commit(plan.order, staged.receipts, shards=plan.shards, s3=self.target.bucket)
 
     def _publish(self, scope: Scope, records: Any, preview: Preview) -> Receipt:
         with (

@@ -15,15 +15,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import dagster as dg
 
 from s3dest_dagster.dagster.metadata import Preview, digest, receipt_metadata
+from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.receipt import Progress, Receipt, Sample, StreamProgress
 from s3dest_dagster.ingest.target import resident_bytes
 from s3dest_dagster.printable import amount, printable, size
 from s3dest_dagster.settings.connector_config import JOB_ID_VARIABLE
+from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket
 from s3dest_dagster.stream import Stream, StreamId, Sync
 
@@ -90,6 +92,33 @@ def original_run_id(run: dg.DagsterRun, find_run: FindRun) -> str:
 
 def _continues_parent(run: dg.DagsterRun) -> bool:
     return _RETRY_NUMBER in run.tags or any(run.tags.get(tag) == "true" for tag in _RESUMED)
+
+
+# ---------------------------------------------------------------------- where streams land
+
+
+@runtime_checkable
+class LandingResource(Protocol):
+    """Where streams land: an IO manager of this library, or another resource with these methods.
+
+    If it has `preview_rows`, that is the number of records shown on a materialization.
+    """
+
+    def destination(self) -> S3Destination: ...
+
+    def bucket(self) -> Bucket: ...
+
+
+def landing_resource(context: dg.AssetExecutionContext | dg.OpExecutionContext, key: str) -> LandingResource:
+    """The resource with this key. Raises SettingsError if it does not say where to land."""
+    resource = getattr(context.resources, key)
+    if isinstance(resource, LandingResource):
+        return resource
+    raise SettingsError(
+        f"The resource {key!r} is a {type(resource).__name__}, which does not say where to land. Such streams "
+        "are landed by an S3DestinationIOManager: give its key as io_manager_key.",
+        setting="io_manager_key",
+    )
 
 
 # ---------------------------------------------------------------------- what Dagster records

@@ -176,7 +176,11 @@ def test_two_drivers_of_one_order_publish_it_once_whenever_one_overtakes_the_oth
         one, two = _staged(order, healthy, kind), _staged(order, healthy, kind)
         other = partial(commit, order, two, shards=2, s3=healthy)
         client = OvertakenClient(moto_s3.client(), at, other, lost=lost)
-        receipt = commit(order, one, shards=2, s3=Bucket(client, settings.s3_bucket_name))
-        calls = client.calls
+        try:
+            receipt = commit(order, one, shards=2, s3=Bucket(client, settings.s3_bucket_name))
+        except (StorageError, CommitError):
+            assert lost, "only an answer that is lost makes the commit fail"
+            receipt = commit(order, one, shards=2, s3=healthy)
+        calls = max(calls, client.calls)
         assert receipt.rows == len(NEW), at
         _check_final(moto_s3, settings, name, kind, f"call {at}: {client.names}")
