@@ -121,7 +121,8 @@ def test_the_location_can_be_given_only_once(lake, verb):
         (["--config", config, "-m", "some.module"], "--module for the assets of a Dagster module"),
         (["--config", config, "--select", "users"], "--select selects assets and needs --module"),
         (["-m", "some.module", "--catalog", lake.catalog("users")], "--catalog names streams and needs --config"),
-        (["-m", "no.such.module"], "cannot be imported"),
+        # Looking for a module imports Dagster, which one command may do for all.
+        *[(["-m", "no.such.module"], "cannot be imported")][: verb == "ls"],
     ):
         answer = lake.run(verb, *options)
         assert (answer.returncode, answer.stdout) == (2, "")
