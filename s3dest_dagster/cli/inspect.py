@@ -23,6 +23,7 @@ from s3dest_dagster.cli.targets import (
 )
 from s3dest_dagster.columns.diagnostics import Diagnostic, DiagnosticGroup, grouped
 from s3dest_dagster.columns.schema_differences import ColumnChange, Difference
+from s3dest_dagster.commit.documents import StreamLocation
 from s3dest_dagster.errors import CredentialsError
 from s3dest_dagster.ingest.receipt import left_beside_sentence
 from s3dest_dagster.inspection.check import CheckStep, check_streams
@@ -36,6 +37,7 @@ from s3dest_dagster.settings.schema_contract import Verdict
 from s3dest_dagster.sources.airbyte.config import ConfigFile
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.storage import Bucket, Identity, identity
+from s3dest_dagster.stream import StreamId
 
 _MAX_KEYS = 10
 # The most fields of one group of diagnostics.
@@ -248,6 +250,10 @@ def _stream_plan_json(planned: StreamPlan, bucket: Bucket) -> dict[str, Any]:
         "deletes": list(planned.deletes),
         "pending": planned.pending,
         "left_beside": [each.partition for each in planned.left_beside],
+        "left_elsewhere": [
+            {"stream": each.stream, "namespace": each.namespace, "bucket_path": each.bucket_path}
+            for each in planned.left_elsewhere
+        ],
         "expires": list(planned.expires),
     }
 
@@ -306,12 +312,22 @@ def _facts(planned: StreamPlan, bucket: Bucket) -> Iterator[tuple[str, str]]:
     yield "first object", bucket.uri(planned.first_key)
     if planned.left_beside:
         yield "stays visible", left_beside_sentence(planned.scope, planned.left_beside)
+    for location in planned.left_elsewhere:
+        yield "elsewhere", _elsewhere(planned.scope.stream, location, bucket)
     if planned.expires:
         yield "would retire", f"{amount(len(planned.expires), 'expired partition')}, the first is {planned.expires[0]}"
     for label, paths in planned.hidden.items():
         yield label, ", ".join(paths)
     if planned.unknown_paths:
         yield "not declared", f"{', '.join(planned.unknown_paths)}: the settings name it, and the schema does not"
+
+
+def _elsewhere(stream: StreamId, location: StreamLocation, bucket: Bucket) -> str:
+    """A place where the stream may have landed before, and the cure."""
+    there = f"{location.stream_id} under {bucket.uri(location.bucket_path)}"
+    if location.stream_id == stream:
+        return f"{there}: if the stream has moved from there, that stays visible until you retire it there"
+    return f"{there}: if that is the same stream, see `s3dest transfer {location.stream_id} --to-stream {stream}`"
 
 
 def _change_line(change: ColumnChange) -> str:

@@ -50,10 +50,17 @@ class Publisher:
         are the errors.
         """
         left_beside = tuple(self._commit.left_beside)
+        given_to = self._commit.registry_entry.given_to if self._commit.head.newest is None else ()
         self._commit.publish(segment, on_decided=on_decided)
         expired = self._expire_partitions()
         if left_beside:
             _logger.warning("%s", left_beside_sentence(self._commit.commit_log.scope, left_beside))
+        if given_to:
+            _logger.warning(
+                "%s begins anew: what it held was given to %s.",
+                self._commit.commit_log.scope,
+                ", ".join(str(each.stream_id) for each in given_to),
+            )
         receipt = self.receipt(self._commit.segments, swept=self._commit.swept)
         return replace(receipt, left_beside=left_beside, expired=expired)
 

@@ -21,7 +21,8 @@ from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.schema_differences import ColumnChange, refuse_new_stream
 from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.documents import sync_of
+from s3dest_dagster.commit.documents import StreamLocation, sync_of
+from s3dest_dagster.commit.former_locations import former_locations
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.key_owners import connector_keys, refuse_held_keys
 from s3dest_dagster.commit.registry import RegistryEntry, check_names, owner_of
@@ -86,6 +87,9 @@ class StreamPlan:
     """The interrupted sync that would be finished first. None if there is none."""
     left_beside: tuple[Scope, ...]
     """The scopes that stay visible beside this one although they do not belong with it (see `scopes_beside`)."""
+    left_elsewhere: tuple[StreamLocation, ...]
+    """Where the stream may have landed before, if it is new here: under another name or bucket path. For a stream that
+    gave its content to another name, that name."""
     expires: tuple[str, ...]
     """The partitions that are older than `expire_partitions_after`, and that the next sweep retires."""
     hidden: Mapping[str, tuple[str, ...]]
@@ -177,18 +181,23 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
         deletes=_deletes(target.bucket, template, commit_log, head) if replaces else (),
         pending=sync_of(head.pending_segment) if head.pending_segment is not None else None,
         left_beside=tuple(scopes_beside(commit_log.bucket, stream_root(template.literal_root, scope.stream), scope)),
-        expires=tuple(
-            str(each.scope.partition)
-            for each in expired_partitions(
-                target.bucket,
-                with_retention(target.destination, stream.settings),
-                scope.stream,
-                target.server_clock(),
-            )
-        ),
+        left_elsewhere=_left_elsewhere(commit_log, template, entry),
+        expires=_expires(target, stream, scope),
         hidden=hidden_fields(source_stream),
         unknown_paths=tuple(map(str, (*undeclared_paths(source_stream), *undeclared_renames(source_stream)))),
     )
+
+
+def _left_elsewhere(commit_log: CommitLog, template: KeyTemplate, entry: RegistryEntry) -> tuple[StreamLocation, ...]:
+    if not entry.is_new:
+        return entry.given_to
+    return tuple(former_locations(commit_log.bucket, template, commit_log.scope.stream, entry.owner))
+
+
+def _expires(target: Target, stream: Stream, scope: Scope) -> tuple[str, ...]:
+    destination = with_retention(target.destination, stream.settings)
+    found = expired_partitions(target.bucket, destination, scope.stream, target.server_clock())
+    return tuple(str(each.scope.partition) for each in found)
 
 
 def _columns(record: Record, format_: Format[Any]) -> tuple[tuple[str, str, str | None], ...]:

@@ -514,6 +514,8 @@ def metadata_of(partition: str | None) -> dict[str, Any]:
             "earlier": Counts(read=1, landed=1),
             "repeated": True,
             "swept": 1,
+            "left_beside": (Scope(StreamId(None, "users"), "2026-01-05"),),
+            "expired": ("2025-01-05",),
             "quarantine": ("a/q",),
             "format": {},
         }
