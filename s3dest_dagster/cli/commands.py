@@ -5,6 +5,7 @@ A verb's module is imported when the verb runs, so that help is fast. Must not k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import click
@@ -178,18 +179,25 @@ def write(
 
 
 @s3dest.command()
+@click.option(
+    "--where",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Only objects with this directory of partition_by, as dt=2026-01-05; an empty value means null.",
+)
 @selection_options()
 @json_option
 @verbose_option
 @click.pass_obj
-def ls(session: Session, /, **options: str | None) -> int:
+def ls(session: Session, /, where: Sequence[str], **options: str | None) -> int:
     """List the objects that the streams hold now.
 
     The manifests decide what is listed; other objects in the bucket are not.
     """
     from s3dest_dagster.cli import maintain, targets
+    from s3dest_dagster.inspection.partition_filter import PartitionFilter
 
-    return maintain.ls(session.output, targets.SelectionOptions(**options))
+    return maintain.ls(session.output, targets.SelectionOptions(**options), PartitionFilter.of_texts(where))
 
 
 @s3dest.command()

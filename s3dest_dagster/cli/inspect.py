@@ -247,6 +247,8 @@ def _stream_plan_json(planned: StreamPlan, bucket: Bucket) -> dict[str, Any]:
         ],
         **{name: list(planned.hidden.get(name, ())) for name in ("excluded", "hashed", "masked")},
         "unknown_paths": list(planned.unknown_paths),
+        "readers": {each.reader: each.text for each in planned.readers},
+        "advice": planned.advice or None,
         "deletes": list(planned.deletes),
         "pending": planned.pending,
         "left_beside": [each.partition for each in planned.left_beside],
@@ -272,7 +274,7 @@ def _plan_lines(planned: Plan, bucket: Bucket, *, every_key: bool) -> Iterator[s
             yield _fact_line("differs" if number == 0 else "", _group_line(group, every_field=every_key))
         for number, change in enumerate(stream.column_changes):
             yield _fact_line("changes" if number == 0 else "", _change_line(change))
-        for label, value in _deletions(stream, bucket, every_key=every_key):
+        for label, value in (*_deletions(stream, bucket, every_key=every_key), *_reader_lines(stream)):
             yield _fact_line(label, value)
     yield f"IAM actions: {', '.join(planned.actions)}"
     yield from planned.without_effect
@@ -295,7 +297,7 @@ def _show_plan(screen: Screen, planned: Plan, bucket: Bucket, *, every_key: bool
             screen.table(Table(("differs", "what becomes of it", "why"), rows))
         if stream.column_changes:
             screen.table(Table(("changes",), [(_change_line(change),) for change in stream.column_changes]))
-        for label, value in _deletions(stream, bucket, every_key=every_key):
+        for label, value in (*_deletions(stream, bucket, every_key=every_key), *_reader_lines(stream)):
             screen.fact(label, value)
     screen.table(Table(("IAM actions that a sync needs",), [(action,) for action in planned.actions]))
     if planned.without_effect:
@@ -318,6 +320,8 @@ def _facts(planned: StreamPlan, bucket: Bucket) -> Iterator[tuple[str, str]]:
         yield "would retire", f"{amount(len(planned.expires), 'expired partition')}, the first is {planned.expires[0]}"
     for label, paths in planned.hidden.items():
         yield label, ", ".join(paths)
+    if planned.advice:
+        yield "small objects", planned.advice
     if planned.unknown_paths:
         yield "not declared", f"{', '.join(planned.unknown_paths)}: the settings name it, and the schema does not"
 
@@ -362,6 +366,13 @@ def _deletions(planned: StreamPlan, bucket: Bucket, *, every_key: bool) -> Itera
         yield "", bucket.uri(key)
     if len(shown) < len(keys):
         yield "", f"and {len(keys) - len(shown):,} more; --verbose shows them"
+
+
+def _reader_lines(planned: StreamPlan) -> Iterator[tuple[str, str]]:
+    """The statements for readers, a line at a time."""
+    for each in planned.readers:
+        for number, line in enumerate(each.text.splitlines()):
+            yield (each.reader if number == 0 else ""), line
 
 
 def _fact_line(label: str, value: str) -> str:

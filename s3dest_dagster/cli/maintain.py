@@ -29,6 +29,7 @@ from s3dest_dagster.errors import (
     EndpointUnreachableError,
     StorageError,
 )
+from s3dest_dagster.inspection.partition_filter import PartitionFilter
 from s3dest_dagster.inspection.read import LiveObject, live_objects
 from s3dest_dagster.inspection.verify import Verified, foreign_keys
 from s3dest_dagster.inspection.verify import verify as verify_scope
@@ -40,14 +41,18 @@ _Result = TypeVar("_Result")
 _MAX_NAMES = 10
 
 
-def ls(output: Output, options: SelectionOptions) -> int:
-    """Lists the live objects of every scope. Returns 1 if a scope cannot be listed, else 0."""
+def ls(output: Output, options: SelectionOptions, where: PartitionFilter) -> int:
+    """Lists the live objects of every scope, or those with these values in their directories.
+
+    Returns 1 if a scope cannot be listed, else 0.
+    """
     problems: list[tuple[Scope, str]] = []
     live = (
         (selection.bucket, scope, landed)
         for selection in selections(output, options)
         for stream in selection.found_streams()
         for scope, landed in _live_objects(selection, stream, problems)
+        if where.selects(landed.item)
     )
     _display(output, live, lambda row: [_object_line(row[2], row[0])], lambda row: _object_json(row[1], row[2], row[0]))
     for scope, problem in problems:
@@ -361,6 +366,7 @@ def _object_json(scope: Scope, live: LiveObject, bucket: Bucket) -> list[dict[st
             "bytes": live.item.bytes,
             "sync_id": live.sync.sync_id,
             "started_at": live.sync.started_at.isoformat(),
+            "partition_values": dict(live.item.partition_values) if live.item.partition_values is not None else None,
         }
     ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
@@ -206,6 +207,11 @@ def _receipt_parts(receipt: Receipt, bucket: Bucket) -> Iterator[str]:
             yield f"{amount(count, 'value')} {action}"
     if nulls := sum(counts.tally.non_finite.values()):
         yield f"{amount(nulls, 'number')} that were NaN or infinite landed as null"
+    if (summary := receipt.partitions) is not None:
+        directories = amount(summary.directories, "directory", "directories")
+        yield f"{directories}, the smallest object {size(summary.smallest)}, the median {size(summary.median)}"
+        for name, rows in summary.null_rows.items():
+            yield f"{amount(rows, 'row')} without {name}"
     if receipt.ended_early:
         yield f"{receipt.ended_early:,} row groups and objects closed early to save memory"
 
@@ -233,5 +239,6 @@ def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
         "masked": dict(counts.tally.masked),
         "non_finite": dict(counts.tally.non_finite),
         "ended_early": receipt.ended_early,
+        "partitions": asdict(receipt.partitions) if receipt.partitions is not None else None,
         "manifest": receipt.manifest,
     }

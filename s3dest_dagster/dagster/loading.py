@@ -23,6 +23,7 @@ from s3dest_dagster.dagster.asset_metadata import NAME_KEY, NAMESPACE_KEY, STREA
 from s3dest_dagster.dagster.step_values import load_step_value
 from s3dest_dagster.errors import ObjectNotFoundError, SettingsError
 from s3dest_dagster.formats import table_schema
+from s3dest_dagster.inspection.partition_filter import PartitionFilter
 from s3dest_dagster.inspection.read import ScopeSnapshot, read_whole, snapshot
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.destination import S3Destination
@@ -31,6 +32,7 @@ from s3dest_dagster.stream import Scope
 
 COLUMNS_KEY = "columns"
 ALLOW_MISSING_KEY = "allow_missing_partitions"
+WHERE_KEY = "where"
 _NAME_KEYS = (NAME_KEY, NAMESPACE_KEY)
 _PARALLEL = 8
 _ROWS_AT_ONCE = 10_000
@@ -63,6 +65,7 @@ def load_input(context: dg.InputContext, destination: S3Destination, bucket: Buc
         scopes,
         columns=given.get(COLUMNS_KEY),
         allow_missing=bool(given.get(ALLOW_MISSING_KEY, False)),
+        where=PartitionFilter.of(given.get(WHERE_KEY)),
         hint="" if {STREAM_KEY, *_NAME_KEYS} & definition.keys() else _naming_hint(context.asset_key),
     )
     return read_whole(open_snapshot, load)
@@ -120,6 +123,7 @@ class LandedScopes:
         *,
         columns: Sequence[str] | None,
         allow_missing: bool,
+        where: PartitionFilter | None = None,
         hint: str = "",
     ) -> LandedScopes:
         """Reads the manifests of these scopes.
@@ -127,6 +131,7 @@ class LandedScopes:
         Args:
             columns: The columns to load. None: all columns.
             allow_missing: Whether to leave out scopes that never landed. Otherwise they raise ObjectNotFoundError.
+            where: The values of the directories of the objects to load. None: all objects.
             hint: A text to add to that error's message.
         """
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="s3dest-read") as executor:
@@ -135,7 +140,7 @@ class LandedScopes:
         missing = [scopes[key] for key, scope in by_key.items() if not scope.segments]
         if missing and not allow_missing:
             raise _never_landed(missing, hint)
-        landed = {key: scope for key, scope in by_key.items() if scope.segments}
+        landed = {key: scope.selected(where or PartitionFilter()) for key, scope in by_key.items() if scope.segments}
         stream = str(next(iter(scopes.values())).stream) if scopes else "nothing"
         written = list(dict.fromkeys(each for scope in landed.values() for each in scope.written_columns))
         record = merged_record(written, stream) if written else None

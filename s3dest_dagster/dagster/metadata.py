@@ -81,6 +81,20 @@ def receipt_metadata(
         **({"left_beside": [str(scope) for scope in receipt.left_beside[:MAX_ROWS]]} if receipt.left_beside else {}),
         **({"expired_partitions": list(receipt.expired[:MAX_ROWS])} if receipt.expired else {}),
         **({"ended_early": receipt.ended_early} if receipt.ended_early else {}),
+        **_partitions(receipt),
+    }
+
+
+def _partitions(receipt: Receipt) -> dict[str, Any]:
+    """What the directories of the records' fields tell."""
+    summary = receipt.partitions
+    if summary is None:
+        return {}
+    return {
+        "directories": summary.directories,
+        "smallest_object": summary.smallest,
+        "median_object": summary.median,
+        "null_rows": dict(summary.null_rows),
     }
 
 

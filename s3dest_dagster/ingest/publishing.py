@@ -62,6 +62,8 @@ class Publisher:
                 ", ".join(str(each.stream_id) for each in given_to),
             )
         receipt = self.receipt(self._commit.segments, swept=self._commit.swept)
+        if (summary := receipt.partitions) is not None and summary.has_small_objects:
+            _logger.warning("%s: %s", self._scope, summary.advice(receipt.ended_early))
         return replace(receipt, left_beside=left_beside, expired=expired)
 
     def recorded_receipt(self) -> Receipt:

@@ -12,6 +12,7 @@ from s3dest_dagster.commit.head import PublishedSync
 from s3dest_dagster.commit.segment import Counts, SchemaChanges, Segment, SegmentObject
 from s3dest_dagster.commit.written_columns import record_of
 from s3dest_dagster.ingest.object_writer import CloseReason
+from s3dest_dagster.ingest.partition_summary import PartitionSummary
 from s3dest_dagster.ingest.target import resident_bytes
 from s3dest_dagster.printable import amount
 from s3dest_dagster.stream import Scope, StreamId
@@ -160,6 +161,11 @@ class Receipt:
     def bytes(self) -> int:
         """Bytes of all objects."""
         return sum(item.bytes for item in self.objects)
+
+    @property
+    def partitions(self) -> PartitionSummary | None:
+        """What the directories of the objects tell. None if the stream has no `partition_by`, or no records."""
+        return PartitionSummary.of(self.objects)
 
     @property
     def ended_early(self) -> int:

@@ -35,8 +35,10 @@ from s3dest_dagster.ingest.encoding import Encoding
 from s3dest_dagster.ingest.field_filter import FieldFilter
 from s3dest_dagster.ingest.key_allocator import KeyAllocator
 from s3dest_dagster.ingest.object_writer import bytes_of_row_group
+from s3dest_dagster.ingest.partition_summary import PartitionSummary
 from s3dest_dagster.ingest.stream_schema import planned_columns
 from s3dest_dagster.ingest.target import Target
+from s3dest_dagster.inspection.reader_statements import ReaderStatement, reader_statements
 from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.keys.directories import example_values
 from s3dest_dagster.settings.destination import ObjectHeaders, S3Destination
@@ -97,6 +99,10 @@ class StreamPlan:
     unknown_paths: tuple[str, ...]
     """The paths among the stream's settings that name no field of its schema. Such a field may still come
     undeclared."""
+    readers: tuple[ReaderStatement, ...]
+    """Statements with which readers see a stream with `partition_by`. Empty for other streams."""
+    advice: str
+    """What to do about the stream's small objects. Empty if there is nothing to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +190,10 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
         left_elsewhere=_left_elsewhere(commit_log, template, entry),
         expires=_expires(target, stream, scope),
         hidden=hidden_fields(source_stream),
+        readers=reader_statements(target.bucket.uri(""), template, scope.stream, record, format_.settings)
+        if record
+        else (),
+        advice=_advice(commit_log, head) if stream.settings.partition_by else "",
         unknown_paths=tuple(map(str, (*undeclared_paths(source_stream), *undeclared_renames(source_stream)))),
     )
 
@@ -209,6 +219,13 @@ def _columns(record: Record, format_: Format[Any]) -> tuple[tuple[str, str, str 
         (renamed.get(field.source, field.source), kind if field == same else f"{kind}, too deep parts as JSON", text)
         for field, same, (_, kind, text) in found
     )
+
+
+def _advice(commit_log: CommitLog, head: Head) -> str:
+    """What to do about the small objects that the scope holds."""
+    segments = commit_log.visible_segments(head)
+    summary = PartitionSummary.of(item for each in segments for sync in each.syncs for item in sync.objects)
+    return summary.advice() if summary is not None else ""
 
 
 def _deletes(bucket: Bucket, template: KeyTemplate, commit_log: CommitLog, head: Head) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ The columns are the same in every format: the envelope, then the schema's fields
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ from s3dest_dagster.commit.segment import LandedObject, LandedSync, Segment
 from s3dest_dagster.commit.written_columns import all_written_columns, written_columns
 from s3dest_dagster.errors import ObjectNotFoundError, ObjectReplacedError, SchemaError, StorageError
 from s3dest_dagster.formats import read_table, table_schema
+from s3dest_dagster.inspection.partition_filter import PartitionFilter
 from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.settings.formats import FormatSettings, format_class
 from s3dest_dagster.storage import Bucket, crc32_text
@@ -56,6 +57,8 @@ class ScopeSnapshot:
     commit_log: CommitLog
     seen: SeenHead
     segments: Sequence[Segment]
+    where: PartitionFilter = field(default_factory=PartitionFilter)
+    """The objects to read, by the values of their directories. By default all of them."""
 
     @property
     def objects(self) -> list[LiveObject]:
@@ -65,7 +68,18 @@ class ScopeSnapshot:
             for segment in self.segments
             for sync in segment.syncs
             for item in sync.objects
+            if self.where.selects(item)
         ]
+
+    def selected(self, where: PartitionFilter) -> ScopeSnapshot:
+        """The same content, of which only the objects with these values are read.
+
+        Raises:
+            SettingsError: An object was landed without such directories.
+        """
+        items = (item for segment in self.segments for sync in segment.syncs for item in sync.objects)
+        where.check(items, str(self.commit_log.scope), all_items=True)
+        return replace(self, where=where)
 
     @property
     def written_columns(self) -> list[WrittenColumns]:
@@ -108,7 +122,7 @@ class ScopeSnapshot:
             except (ObjectNotFoundError, ObjectReplacedError):
                 if has_yielded or attempt == _ATTEMPTS or not snapshot.is_outdated():
                     raise
-                newer = _snapshot_of(snapshot.commit_log)
+                newer = _snapshot_of(snapshot.commit_log).selected(self.where)
                 if record is None:
                     columns = newer.record
                 elif newer.record != snapshot.record:

@@ -69,8 +69,12 @@ def directory_value(value: str | None, style: FieldsStyle) -> str:
 
 def directory(field: PartitionField, value: str | None, style: FieldsStyle) -> str:
     """The directory of a value."""
-    text = directory_value(value, style)
-    return f"{escaped(field.name)}={text}" if style == "hive" else text
+    return directory_name(field, style) + directory_value(value, style)
+
+
+def directory_name(field: PartitionField, style: FieldsStyle) -> str:
+    """What precedes the value in a directory's name."""
+    return f"{escaped(field.name)}=" if style == "hive" else ""
 
 
 def directories_text(fields: Sequence[PartitionField], values: FieldValues) -> str:

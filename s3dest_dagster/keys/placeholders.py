@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from s3dest_dagster.errors import TemplateError
 from s3dest_dagster.keys.date_format import YEARS, DateField, parse_date_format
-from s3dest_dagster.keys.directories import ANY_DIRECTORIES, directory_value, escaped, value_pattern
+from s3dest_dagster.keys.directories import ANY_DIRECTORIES, directory_name, directory_value, value_pattern
 from s3dest_dagster.keys.names import SEGMENT_CHARACTERS, key_name, sanitize_segment
 from s3dest_dagster.keys.overlap import Choice, KeyPattern, Run, choice_of, numbers
 from s3dest_dagster.settings.formats import extensions
@@ -208,7 +208,7 @@ def field_tokens(rule: PartitionRule | None, style: FieldsStyle) -> tuple[Token,
         return (replace(FIELDS, pattern=ANY_DIRECTORIES[style]),)
     tokens: list[Token] = []
     for position, own in enumerate(rule):
-        tokens += ["/" if position else "", f"{escaped(own.name)}=" if style == "hive" else ""]
+        tokens += ["/" if position else "", directory_name(own, style)]
         tokens.append(_field_value(own, position, style))
     return tuple(tokens)
 

@@ -161,6 +161,17 @@ class KeyTemplate:
         """The longest prefix that all keys of a stream share, at any time and for any partition or part."""
         return leading_text(self._for_stream(stream))
 
+    def directories_root(self, stream: StreamId) -> str | None:
+        """The directory that contains those of the stream's fields, with a slash at its end.
+
+        None if it is not the same for all syncs, or if the key has other directories after those of the fields.
+        """
+        pieces = self.for_rule(()).path_format.partition("${FIELDS}")
+        before = fill(joined([*parse_path(self.bucket_path)[0], "/", *parse_path(pieces[0])[0]]), Level.STREAM, stream)
+        root = leading_text(before)
+        is_fixed = before == (root,) or not before
+        return root if is_fixed and root.endswith("/") and not pieces[2].strip("/") else None
+
     def matcher(self, stream: StreamId) -> re.Pattern[str]:
         """Matches (with `fullmatch`) exactly the keys that this template makes for the stream at any time.
 

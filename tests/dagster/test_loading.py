@@ -12,7 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from land_and_read import batch_of, sync, target
+from land_and_read import batch_of, data_keys, sync, target
 from schema_versions import FOUND, VERSIONS, values
 
 from s3dest_dagster import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, stream_asset
@@ -116,6 +116,45 @@ def people_rows() -> list[dict[str, Any]]:
 def test_the_metadata_of_the_input_selects_columns(landed):
     table = loaded(landed, people, pa.Table, metadata={"columns": ["name", "id"]})
     assert table.column_names == ["name", "id"]
+
+
+@pytest.fixture(scope="module")
+def by_name(moto_s3, lake_on):
+    """A lake in which `parted` has landed, and its IO manager."""
+    lake = lake_on(moto_s3)
+    io = lake.io(s3_path_format="${STREAM_NAME}/${FIELDS}/")
+    lake.materialize(parted, io=io)
+    return lake, io
+
+
+class TestDirectories:
+    @pytest.mark.parametrize(
+        ("where", "ids"),
+        [({"name": "person 2"}, [2]), ({"name": ["person 1", "person 3"]}, [1, 3]), ({"name": None}, [4])],
+    )
+    def test_the_metadata_of_the_input_selects_directories(self, by_name, where, ids):
+        lake, io = by_name
+        assert sorted(loaded(lake, parted, pa.Table, ids=True, io=io, metadata={"where": where})) == ids
+
+    def test_no_object_of_another_directory_is_read(self, by_name):
+        lake, io = by_name
+        (broken,) = [key for key in data_keys(lake.server, lake.bucket) if "/name=person 1/" in key]
+        before = lake.server.client().get_object(Bucket=lake.bucket, Key=broken)["Body"].read()
+        lake.server.client().delete_object(Bucket=lake.bucket, Key=broken)
+        try:
+            assert loaded(lake, parted, pa.Table, ids=True, io=io, metadata={"where": {"name": "person 2"}}) == [2]
+        finally:
+            lake.server.client().put_object(Bucket=lake.bucket, Key=broken, Body=before)
+
+    def test_a_directory_that_the_stream_does_not_have_is_named(self, by_name):
+        lake, io = by_name
+        with pytest.raises(dg.Failure, match="where names 'nam', and parted has no such directories"):
+            loaded(lake, parted, pa.Table, io=io, metadata={"where": {"nam": "x"}})
+
+
+@stream_asset(json_schema=SCHEMA, partition_by=["name"])
+def parted():
+    return [*people_rows(), {"id": 4, "name": ""}]
 
 
 def test_an_unknown_column_is_named(landed):

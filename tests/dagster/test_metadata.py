@@ -57,6 +57,17 @@ def values(metadata_of):
     return of
 
 
+def test_directories_of_fields_are_summed_up(values):
+    objects = [
+        SegmentObject(key=f"{n}", rows=n, bytes=10 * n, etag="", close_reason="end", partition_values={"dt": value})
+        for n, value in ((1, None), (2, "a"), (3, "b"), (4, None))
+    ]
+    shown = values(receipt(objects=tuple(objects)))
+    assert (shown["directories"], shown["smallest_object"], shown["median_object"]) == (3, 10, 20)
+    assert shown["null_rows"] == {"dt": 5}
+    assert "directories" not in values(receipt())
+
+
 def test_counts_and_rates(values):
     shown = values(receipt())
     assert (shown["rows"], shown["bytes"], shown["object_count"], shown["removed_objects"]) == (5, 50, 2, 1)

@@ -500,7 +500,11 @@ def metadata_of(partition: str | None) -> dict[str, Any]:
         | {
             "scope": Scope(StreamId(None, "users"), partition),
             "sync_id": "monday",
-            "objects": (SegmentObject(key="a/b", rows=1, bytes=9, etag="", close_reason="memory"),),
+            "objects": (
+                SegmentObject(
+                    key="a/b", rows=1, bytes=9, etag="", close_reason="memory", partition_values={"region": None}
+                ),
+            ),
             "replaces": True,
             "removed": (),
             "counts": Counts(read=2, landed=1, quarantined=1, tally=Tally(*[one] * len(dataclasses.fields(Tally)))),

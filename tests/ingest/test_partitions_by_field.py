@@ -39,6 +39,7 @@ from s3dest_dagster.settings.formats import (
     TextCompression,
 )
 from s3dest_dagster.settings.partition_fields import partition_rule
+from s3dest_dagster.shards import Order, begin, commit, stage
 from s3dest_dagster.stream import Scope, Stream, StreamId, SyncMode
 
 PATH = "${NAMESPACE}/${STREAM_NAME}/${FIELDS}/"
@@ -311,6 +312,20 @@ def test_a_sync_of_one_millisecond_after_another_uses_no_key_again(moto_s3: S3Se
         for number in range(3):
             land([batch_of(RECORDS)], opened, adding, sync(f"s{number}", START))
     assert len(data_keys(moto_s3, name)) == 12
+
+
+def test_workers_of_one_sync_stage_directories_side_by_side(moto_s3: S3Server) -> None:
+    name = moto_s3.new_bucket()
+    made = destination(name, s3_path_format=PATH)
+    with target(moto_s3, made) as opened:
+        order = Order.from_json(begin(opened, orders(), sync("s1")).to_json())
+    bucket = moto_s3.open(made)
+    parts = enumerate((RECORDS[:3], RECORDS[3:]))
+    receipts = [stage(order, [batch_of(records)], shard=number, s3=bucket) for number, records in parts]
+    assert data_keys(moto_s3, name) == []
+    receipt = commit(order, receipts, s3=bucket)
+    found = by_directory(moto_s3, name, receipt, made.format)
+    assert {directory: sorted(ids) for directory, ids in found.items()} == DIRECTORIES
 
 
 # ---------------------------------------------------------------------- what is refused
