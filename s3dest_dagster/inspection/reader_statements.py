@@ -100,7 +100,7 @@ def _table(location: str, template: KeyTemplate, stream: StreamId, record: Recor
 
 def _columns(record: Record, rule: PartitionRule, format_: FormatSettings) -> Iterator[tuple[str, str]]:
     """The columns of the objects. A table cannot have a column twice, and a directory has the values of its column."""
-    taken = {each.name.lower() for each in rule}
+    directories = {each.name.lower() for each in rule}
     is_text = not format_.is_typed
     for name in envelope_of(record).names:
         yield name, "string"
@@ -109,7 +109,7 @@ def _columns(record: Record, rule: PartitionRule, format_: FormatSettings) -> It
         return
     for column in record.fields:
         name = column.source if is_text else column.name
-        if name.lower() not in taken:
+        if name.lower() not in directories:
             yield name, "string" if isinstance(format_, CsvFormat) else _hive_type(column.kind, is_text=is_text)
         elif isinstance(format_, CsvFormat):
             yield f"{name}_in_file", "string"  # CSV has its columns by their positions
