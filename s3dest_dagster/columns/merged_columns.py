@@ -54,27 +54,26 @@ def readable_record(written: WrittenColumns, merged: Record) -> Record:
         return written.record
     kinds = {field.name: field.kind for field in merged.fields}
     fields = (
-        replace(field, kind=_with_titles(kinds.get(field.name, field.kind), field.kind))
+        replace(field, kind=_read_once(kinds.get(field.name, field.kind), field.kind))
         for field in written.record.fields
     )
     return replace(written.record, fields=tuple(fields))
 
 
-def _with_titles(kind: Kind, written: Kind) -> Kind:
-    """The kind, whose records find every field as it was written: by the name of its column, or by the source's. A
-    field that was written is read into its own column only."""
+def _read_once(kind: Kind, written: Kind) -> Kind:
+    """The kind, in whose records a field that was written is read into its own column only."""
     own = {field.name: field for record in records_in(written) for field in record.fields}
     sources = {field.source for field in own.values()}
 
-    def found(field: Field) -> Field:
-        if field.name not in own:
-            return replace(field, is_titled=False)
-        as_written = own[field.name]
-        return replace(field, kind=_with_titles(field.kind, as_written.kind), is_titled=as_written.is_titled)
-
     def of_record(record: Record) -> Record:
         fields = (field for field in record.fields if field.name in own or field.source not in sources)
-        return replace(record, fields=tuple(map(found, fields)))
+        return replace(
+            record,
+            fields=tuple(
+                replace(field, kind=_read_once(field.kind, own[field.name].kind)) if field.name in own else field
+                for field in fields
+            ),
+        )
 
     return kind.map_records(of_record)
 

@@ -80,7 +80,12 @@ def encoder(
 
 
 def read_table(
-    settings: FormatSettings, columns: Stream | Record, data: Content | IO[bytes], rules: TypeRules = CONNECTOR_TYPES
+    settings: FormatSettings,
+    columns: Stream | Record,
+    data: Content | IO[bytes],
+    rules: TypeRules = CONNECTOR_TYPES,
+    *,
+    written: Record | None = None,
 ) -> pa.Table:
     """The records of one object, in its order.
 
@@ -92,6 +97,7 @@ def read_table(
         settings: The format's settings.
         columns: The record type of the object, or a stream with its JSON schema.
         data: The object.
+        written: The record type with which the object was written, if values are read with wider types.
 
     Raises:
         RecordError: The content is not in this format.
@@ -99,4 +105,4 @@ def read_table(
     """
     content = data if isinstance(data, bytes | memoryview) else data.read()
     record = columns if isinstance(columns, Record) else contents_of(columns, rules=rules).record
-    return format_of(settings).read(record, content)
+    return format_of(settings).read(record, content, written or record)

@@ -69,7 +69,7 @@ class Avro(Format[AvroFormat]):
     def encoder(self, contents: Contents, on_mismatch: OnMismatch) -> AvroEncoder:
         return AvroEncoder(self.settings, contents, on_mismatch)
 
-    def read(self, record: Record, content: Content) -> pa.Table:
+    def read(self, record: Record, content: Content, written: Record) -> pa.Table:
         stored = within_parquet(record)
         return table_of_rows(stored, (named_record(record, stored, row, AvroBranches()) for row in _rows(content)))
 

@@ -76,7 +76,7 @@ class Parquet(Format[ParquetFormat]):
         self.check_installed()
         return ParquetEncoder(self.settings, contents, on_mismatch)
 
-    def read(self, record: Record, content: Content) -> pa.Table:
+    def read(self, record: Record, content: Content, written: Record) -> pa.Table:
         return _read(self.stored_record(record), content)
 
     def check_installed(self) -> None:

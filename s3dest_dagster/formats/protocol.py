@@ -279,8 +279,10 @@ class Format(ABC, Generic[Settings]):
         """The encoder for one stream and sync. `on_mismatch` affects only formats whose columns have types."""
 
     @abstractmethod
-    def read(self, record: Record, content: Content) -> pa.Table:
+    def read(self, record: Record, content: Content, written: Record) -> pa.Table:
         """The records of one object, in its order, with the envelope columns and the fields of `record`.
+
+        `written` is the record type with which the object was written. A format without types has names from it.
 
         Raises:
             RecordError: The content is not in this format.

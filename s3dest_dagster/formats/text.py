@@ -56,9 +56,9 @@ class Text(Format[TextSettings]):
     def parse(self, text: bytes, record: Record) -> Iterator[Line]:
         """Yields the records of an object's text."""
 
-    def read(self, record: Record, content: Content) -> pa.Table:
+    def read(self, record: Record, content: Content, written: Record) -> pa.Table:
         lines = self.parse(decompress_text(content), record)
-        if names := SourceNames(record, root=not self.has_header):
+        if names := SourceNames(written, root=not self.has_header):
             lines = ((record_id, emitted_at, names.apply(raw)) for record_id, emitted_at, raw in lines)
         return table_of_lines(record, lines)
 

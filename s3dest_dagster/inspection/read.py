@@ -140,7 +140,7 @@ class ScopeSnapshot:
             raise self._changed(each, replaced=found is not None)
         written = written_columns(each.segment, each.item.key)
         assert written is not None, "a segment with objects has columns"
-        table = read_table(format_of(each.segment), readable_record(written, columns), found[0])
+        table = read_table(format_of(each.segment), readable_record(written, columns), found[0], written=written.record)
         try:
             return aligned(table, table_schema(columns))
         except pa.ArrowException as error:
