@@ -7,6 +7,7 @@ INSTALLED := $(VENV)/.installed
 FAKER := $(CONNECTORS)/source-faker/.installed
 PEERS := .bench/.installed
 READERS := .readers
+ENGINES := .engines
 BROWSER := .browser
 SERVERS_HOME := .servers
 SITE := .site-env
@@ -20,7 +21,7 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test test-crashes test-pairs test-kills test-properties test-readers jdk test-servers server-packages test-storm test-ui chromium test-start docs site demo ui bench bench-full lock clean
+.PHONY: help install connectors lint format test test-crashes test-pairs test-kills test-properties test-readers jdk test-engines test-servers server-packages test-storm test-ui chromium test-start docs site demo ui bench bench-full lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +90,15 @@ $(READERS)/.installed: requirements/readers.txt | $(INSTALLED)
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --no-build-isolation --target $(READERS) -r requirements/readers.txt
 	@touch $@
 
+test-engines: jdk $(INSTALLED) $(ENGINES)/.installed ## Lands from Dagster, Dask, Ray and Spark, each on two workers, some killed; needs a JDK, 17 or newer
+	PYTHONPATH=$(CURDIR)/$(ENGINES):$(CURDIR)/tests $(BIN)/python -m pytest tests/engines -m engines $(PYTEST)
+
+# Large, too. Its versions are those of .venv wherever both have a package.
+$(ENGINES)/.installed: requirements/engines.txt | $(INSTALLED)
+	rm -rf $(ENGINES)
+	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --no-build-isolation --target $(ENGINES) -r requirements/engines.txt
+	@touch $@
+
 test-servers: server-packages $(INSTALLED) $(SERVERS_HOME)/.installed ## Tries everything on moto, rclone, SeaweedFS, Ceph and Swift; SERVERS="rclone swift" narrows it
 	S3DEST_SERVERS="$(SERVERS)" $(BIN)/python -m pytest tests/real_servers -m servers $(PYTEST)
 
@@ -153,18 +163,21 @@ $(PEERS): requirements/bench.txt | $(VENV)/bin/python
 
 lock: $(INSTALLED) ## Renews the locked versions in requirements/
 	$(BIN)/python -m pip install $(PIP_OPTIONS) uv
-	$(BIN)/uv pip compile $(LOCK_OPTIONS) pyproject.toml --all-extras --group dev --output-file requirements/dev.txt
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) pyproject.toml $(DEV_EXTRAS) --group dev --output-file requirements/dev.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/faker.in --output-file requirements/faker.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/bench.in --output-file requirements/bench.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/readers.in --output-file requirements/readers.txt
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) --constraint requirements/dev.txt requirements/engines.in --output-file requirements/engines.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/ui.in --output-file requirements/ui.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/servers.in --output-file requirements/servers.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/docs.in --output-file requirements/docs.txt
 
+# All but the engines, which are large.
+DEV_EXTRAS := $(addprefix --extra ,duckdb lzo pandas polars ui)
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
 clean: ## Removes environments, caches and logs; what you have landed, delivered and run stays
-	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(BROWSER) $(SERVERS_HOME) $(SITE) site .tmp_dagster_home_* .demo build dist *.egg-info
+	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(ENGINES) $(BROWSER) $(SERVERS_HOME) $(SITE) site .tmp_dagster_home_* .demo build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@for each in $(YOURS); do if [ -e $$each ]; then echo "Left alone, as it may hold your data: $$each"; fi; done

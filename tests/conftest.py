@@ -19,6 +19,7 @@ settings.register_profile("s3dest", deadline=None, max_examples=int(os.environ.g
 settings.load_profile("s3dest")
 
 OPT_IN = {
+    "engines": "needs dask, ray, pyspark and a JDK",
     "readers": "needs pyspark and a JDK",
     "servers": "starts SeaweedFS, Ceph and Swift",
     "start": "types pages into a shell",

@@ -37,10 +37,11 @@ FLOORS = {
     "ingest": 9,
     "inspection": 10,
     "shards": 10,
-    "dagster": 11,
-    "cli": 12,
-    "definitions": 13,
-    PACKAGE: 13,
+    "engines": 11,
+    "dagster": 12,
+    "cli": 13,
+    "definitions": 14,
+    PACKAGE: 14,
 }
 """Every room and its floor. Some modules of `settings` are below the others: the fields of settings, the paths of
 fields, the formats, and the settings of a stream.
@@ -64,7 +65,11 @@ OUTSIDE = {
         "ingest.segment_writer",
         "inspection.read",
         "dagster.loading",
+        "engines",
     },
+    "dask": {"engines.dask"},
+    "ray": {"engines.ray"},
+    "pyspark": {"engines.spark"},
     "fastavro": {"formats", "sources.files"},
     "click": {"cli"},
 }
