@@ -101,6 +101,22 @@ def publish(commit_log: CommitLog, decided: SeenHead, segment: Segment, clock: C
         return publication.after_other_writer(moved.now)
 
 
+def revoke(commit_log: CommitLog, decided: SeenHead, segment: Segment) -> SeenHead | None:
+    """Revokes the decision of a sync of which nothing is visible yet. None if that succeeds.
+
+    If another writer has published the sync in the meantime, returns the head after that.
+
+    Raises:
+        CommitError: Another writer has rolled the sync back.
+    """
+    publication = _Publication(commit_log, decided, segment)
+    try:
+        publication.revoke()
+    except _HeadMoved as moved:
+        return publication.after_other_writer(moved.now)
+    return None
+
+
 def _seconds(segment: Segment, setting: str) -> timedelta:
     return timedelta(seconds=float(segment.settings.get(setting) or 0))
 
@@ -166,11 +182,16 @@ class _Publication:
         try:
             landed.check(columns_of_stream(registry[0].columns))
         except SupersededError:
-            self._revoke([item.key for item in segment.all_objects if commit_log.has_arrived(segment, item)])
-            for item in segment.all_objects:
-                if item.upload is not None:
-                    commit_log.bucket.abort_upload(item.key, item.upload.id)
+            self.revoke()
             raise
+
+    def revoke(self) -> None:
+        """Revokes the decision before anything of the sync is visible, and aborts its uploads."""
+        commit_log, segment = self.commit_log, self.segment
+        self._revoke([item.key for item in segment.all_objects if commit_log.has_arrived(segment, item)])
+        for item in segment.all_objects:
+            if item.upload is not None:
+                commit_log.bucket.abort_upload(item.key, item.upload.id)
 
     def delete_replaced(self) -> None:
         """Deletes the objects that the sync replaces."""

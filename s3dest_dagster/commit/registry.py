@@ -23,7 +23,7 @@ from s3dest_dagster.commit.registry_updates import ATTEMPTS, SeenRegistry, updat
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.written_columns import all_written_columns, columns_of_stream, text_of_columns
-from s3dest_dagster.errors import OwnershipError, SettingsError, TemplateError
+from s3dest_dagster.errors import OwnershipError, SettingsError, SupersededError, TemplateError
 from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, in_parallel
@@ -76,6 +76,7 @@ class RegistryEntry:
         self._used = UsedTemplate.of(self._template)
         self._root = stream_root(destination.template.literal_root, stream)
         self._seen: SeenRegistry | None = None
+        self._began_with: StreamRegistry | None = None
         self._hash_key_id: str | None = None
         self._big_integers: frozenset[int] = frozenset()
         self._retyped: frozenset[int] = frozenset()
@@ -91,14 +92,16 @@ class RegistryEntry:
             self._refuse_other_key(self._seen[0])
 
     def check(self) -> None:
-        """Checks that this owner may land the stream under this template.
+        """Checks that this owner may land the stream under this template, each time by what the registry says now.
 
         Raises:
             OwnershipError: The stream has another owner.
+            SupersededError: What it holds was given to another name, or it got what another held, since the first call.
             TemplateError: It lands under another template.
         """
         self._seen = self._read()
         self._refuse(self._seen[0])
+        self._began_with = self._began_with or self._seen[0]
 
     @property
     def own_prefixes(self) -> tuple[str, ...]:
@@ -288,10 +291,26 @@ class RegistryEntry:
     def _refuse(self, registry: StreamRegistry) -> None:
         if registry.transfer is not None:
             raise in_transfer(registry.transfer, self._stream)
+        if self._began_with is not None:
+            self._refuse_moved(self._began_with, registry)
         if registry.owner not in (None, self.owner):
             raise self._other_owner(registry.owner)
         self._refuse_other_key(registry)
         self._refuse_other_template(registry)
+
+    def _refuse_moved(self, before: StreamRegistry, registry: StreamRegistry) -> None:
+        """Refuses a landing that began before a transfer to or from another name, and would end after it."""
+        given = [str(each.stream_id) for each in registry.given_to if each not in before.given_to]
+        got = [str(each.stream_id) for each in registry.former_names if each not in before.former_names]
+        if not given and not got:
+            return
+        what = f"what it held was given to {given[-1]}" if given else f"it got what {got[-1]} held"
+        again = f"land its records as {given[-1]}" if given else "run it again"
+        raise SupersededError(
+            f"Stream {str(self._stream)!r}: {what} while this sync ran. It gave up and left nothing behind; if its "
+            f"records are still wanted, {again}.",
+            stream=str(self._stream),
+        )
 
     def _refuse_other_key(self, registry: StreamRegistry) -> None:
         if self._hash_key_id is not None and registry.hash_key_id not in (None, self._hash_key_id):

@@ -18,7 +18,7 @@ from s3dest_dagster.commit.head import Head, ReachedState
 from s3dest_dagster.commit.key_owners import refuse_held_keys
 from s3dest_dagster.commit.landed_columns import LandedColumns
 from s3dest_dagster.commit.maintenance import expire_retired, sweep
-from s3dest_dagster.commit.publication import Clock, begin, has_published, publish
+from s3dest_dagster.commit.publication import Clock, begin, has_published, publish, revoke
 from s3dest_dagster.commit.registry import RegistryEntry, check_entries
 from s3dest_dagster.commit.scopes import scopes_beside
 from s3dest_dagster.commit.segment import Segment
@@ -28,8 +28,11 @@ from s3dest_dagster.errors import (
     BucketNotFoundError,
     CommitError,
     CredentialsError,
+    OwnershipError,
+    SettingsError,
     StorageError,
     SupersededError,
+    TemplateError,
     UndecidedError,
 )
 from s3dest_dagster.keys import KeyTemplate, stream_root
@@ -42,6 +45,8 @@ _logger = logger("commit")
 _DECISION_ATTEMPTS = 3
 _REFUSALS = (AccessDeniedError, BucketNotFoundError, CredentialsError)
 """Errors that a retry would raise again."""
+_OBJECTIONS = (OwnershipError, SettingsError, SupersededError, TemplateError)
+"""Errors of a stream whose registry no longer admits a sync."""
 
 
 class SyncCommit:
@@ -161,9 +166,7 @@ class SyncCommit:
         # Must hold before anything is visible: no other stream holds the keys, the registry knows owner and template.
         keys = [item.key for item in segment.objects]
         entry = self.registry_entry
-        if self._seen.etag is None and not entry.is_new:
-            # A transfer to another name takes the scopes that exist, and must not miss one that begins meanwhile.
-            entry.check()
+        begins = self._seen.etag is None and not entry.is_new
         refuse_held_keys(self._bucket, self.template, self.commit_log.scope, keys, entry.given_to)
         self.swept += self._enter_registry(self.clock(), segment)
         landed = LandedColumns.of(self.commit_log.scope, segment)
@@ -171,7 +174,9 @@ class SyncCommit:
         # The head that decides the segment no longer lists the retired objects that are deleted here.
         head = expire_retired(self.commit_log, self._seen, self.clock())
         # Puts the segment, decides it, completes its uploads, deletes what it replaces, and moves the head.
-        self._seen = commit(self.commit_log, replace(self._seen, head=head), segment, self.clock, on_decided)
+        # A transfer to another name takes the scopes that exist. A scope that begins asks once it exists.
+        confirm = entry.check if begins else None
+        self._seen = commit(self.commit_log, replace(self._seen, head=head), segment, self.clock, on_decided, confirm)
         self.segments.append(segment)
 
     def check_newest(self, segment: Segment) -> None:
@@ -199,7 +204,12 @@ class SyncCommit:
 
 
 def commit(
-    commit_log: CommitLog, seen: SeenHead, segment: Segment, clock: Clock, on_decided: Callable[[], None] = lambda: None
+    commit_log: CommitLog,
+    seen: SeenHead,
+    segment: Segment,
+    clock: Clock,
+    on_decided: Callable[[], None] = lambda: None,
+    confirm: Callable[[], None] | None = None,
 ) -> SeenHead:
     """Decides and publishes a staged sync. Returns the head after it.
 
@@ -209,6 +219,8 @@ def commit(
         segment: The sync's segment.
         clock: Returns the time at which `delete_grace_s` starts.
         on_decided: Called once the sync is, or may be, decided. From then on its uploads must not be aborted.
+        confirm: Called after the decision. If it raises one of `_OBJECTIONS`, the decision is revoked and the error is
+            raised, unless another writer has published the sync by then.
 
     Raises:
         SupersededError: Another sync was decided first. Nothing remains of this one.
@@ -229,6 +241,8 @@ def commit(
         raise
     on_decided()
     try:
+        if confirm is not None and (now := _confirmed(commit_log, decided, segment, confirm)) is not None:
+            return now
         return publish(commit_log, decided, segment, clock)
     except StorageError as error:
         raise CommitError(
@@ -238,6 +252,23 @@ def commit(
             action=error.action,
             **commit_log.error_location,
         ) from error
+
+
+def _confirmed(
+    commit_log: CommitLog, decided: SeenHead, segment: Segment, confirm: Callable[[], None]
+) -> SeenHead | None:
+    """Calls `confirm`, and revokes the decision if there is an objection.
+
+    Returns the head if another writer has published the sync in spite of the objection, otherwise None.
+    """
+    try:
+        confirm()
+    except _OBJECTIONS:
+        now = revoke(commit_log, decided, segment)
+        if now is None:
+            raise
+        return now
+    return None
 
 
 def decide(commit_log: CommitLog, seen: SeenHead, segment: Segment) -> SeenHead:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -29,6 +29,7 @@ from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.inspection.read import read_scope
 from s3dest_dagster.inspection.verify import foreign_keys, last_sync, verify
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import JsonlFormat, ParquetFormat
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
@@ -109,9 +110,9 @@ def test_the_new_name_goes_on_where_the_old_one_ended(moto_s3: S3Server) -> None
     settings, name = destination(moto_s3.new_bucket()), new_name()
     prepared(moto_s3, settings, name)
     bucket, new = moto_s3.open(settings), Scope(name.target)
-    columns = RegistryEntry(bucket, settings, name.source).columns
+    columns = RegistryEntry(bucket, settings, name.source).columns_beside(None)
     move(bucket, settings, name)
-    assert RegistryEntry(bucket, settings, name.target).columns == columns
+    assert RegistryEntry(bucket, settings, name.target).columns_beside(None) == columns
     last = last_sync(bucket, settings.template, new)
     assert last is not None
     assert last.counts.landed == 1
@@ -249,16 +250,67 @@ def test_a_landing_that_runs_meanwhile_is_not_lost_silently(moto_s3: S3Server, p
     prepared(moto_s3, settings, name)
     bucket = moto_s3.open(settings)
     with landing_in(moto_s3, settings, Scope(name.source, partition)) as landing:
-        registry = registry_of(bucket, settings, name.source)
         move(bucket, settings, name)
-        if partition is None:
-            with pytest.raises(SupersededError, match="transfer-"):
-                landing.commit()
-        else:
-            assert registry is not None
+        told = "transfer-" if partition is None else f"was given to {name.target}"
+        with pytest.raises(SupersededError, match=told):
             landing.commit()
-            assert seen(bucket, settings, Scope(name.source, partition))[0] == [9]
+    assert seen(bucket, settings, Scope(name.source, partition)) == EMPTY
     assert seen(bucket, settings, Scope(name.target)) == FULL
+    assert len(data_keys(moto_s3, settings.s3_bucket_name)) == 2
+    land_into(moto_s3, settings, Scope(name.source, partition), 5, 5)
+    assert seen(bucket, settings, Scope(name.source, partition))[0] == [5]
+
+
+class PausedBeforePut(FailingClient):
+    """A client that calls a function before or after it first puts an object whose key ends with `end`."""
+
+    def __init__(self, client: Any, end: str, act: Callable[[], object], *, after: bool = False) -> None:
+        super().__init__(client)
+        self._end, self._act, self._acts_after = end, act, after
+
+    def _counted(self, name: str, method: Any) -> Any:
+        counted = super()._counted(name, method)
+
+        def call(**arguments: Any) -> Any:
+            if name != "put_object" or not arguments["Key"].endswith(self._end):
+                return counted(**arguments)
+            self._end, act = "nothing ends so", self._act
+            if not self._acts_after:
+                act()
+            answer = counted(**arguments)
+            if self._acts_after:
+                act()
+            return answer
+
+        return call
+
+
+@pytest.mark.parametrize("format_", [JsonlFormat(), ParquetFormat()])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_new_partition_that_is_decided_during_a_transfer_goes_along_or_fails(
+    moto_s3: S3Server, after: bool, format_: Any
+) -> None:
+    """The whole transfer runs just before the landing's decision, or just after it."""
+    settings, name = destination(moto_s3.new_bucket(), format=format_), new_name()
+    prepared(moto_s3, settings, name, "2026-01-05")
+    bucket = moto_s3.open(settings)
+    old, new = Scope(name.source, "2026-01-09"), Scope(name.target, "2026-01-09")
+    client = PausedBeforePut(
+        moto_s3.client(), "2026-01-09/head.json", lambda: move(bucket, settings, name), after=after
+    )
+    with target(moto_s3, settings, Bucket(client, settings.s3_bucket_name)) as opened:
+        named = stream(name.source.name, SyncMode.APPEND, name.source.namespace)
+        with Landing(opened, named, sync("paused"), scope=old) as landing:
+            landing.append(batch_of(users(9, 9)))
+            with contextlib.nullcontext() if after else pytest.raises(SupersededError, match="was given to"):
+                landing.commit()
+    assert seen(bucket, settings, old) == EMPTY
+    assert seen(bucket, settings, new)[0] == ([9] if after else [])
+    assert len(data_keys(moto_s3, settings.s3_bucket_name)) == 2 + after
+    assert not moto_s3.client().list_multipart_uploads(Bucket=settings.s3_bucket_name).get("Uploads")
+    assert seen(bucket, settings, Scope(name.target, "2026-01-05"))[0] == [1, 2, 3]
+    for scope in (old, new):
+        assert verify(bucket, settings.template, scope, deep=True).problems == ()
 
 
 def test_neither_name_lands_while_a_transfer_is_unfinished(moto_s3: S3Server) -> None:
