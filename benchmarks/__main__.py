@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parts() -> dict[str, Callable[[Options], Measured]]:
     """Every part by its name. They are imported late, so that `--help` is fast."""
-    from benchmarks.parts import memory, profiles, ratios, server, small_syncs, workers
+    from benchmarks.parts import directories, memory, profiles, ratios, server, small_syncs, workers
 
     return {
         "users": ratios.users,
@@ -61,6 +61,8 @@ def _parts() -> dict[str, Callable[[Options], Measured]]:
         "one-record": small_syncs.one_record,
         "partitions": small_syncs.partitions,
         "refresh": small_syncs.refresh,
+        "directories": directories.directories,
+        "many-directories": directories.many_directories,
         "streams": memory.interleaved_streams,
         "memory": memory.memory,
     }

@@ -30,7 +30,7 @@ def memory(options: Options) -> Measured:
     rows = [cells for title, name in _FORMATS.items() for cells in _rows(title, name, file, options)]
     header = ["format", "input", "records", "idle process", "landing adds", "allowed", "CPU", "wall time"]
     text = f"Two encode workers, messages through a pipe, objects dropped as they are made.\n\n{table(header, rows)}"
-    return Measured(text, {"ours": _versions()})
+    return Measured(text, {"ours": versions()})
 
 
 def _rows(title: str, name: str, file: MessageFile, options: Options) -> Iterator[list[str]]:
@@ -52,7 +52,7 @@ def interleaved_streams(options: Options) -> Measured:
         rows.append([f"{gigabytes:g} GB", *_measurements(run, f"≤ {_BUDGET_MB} MB"), *figures])
     header = ["input", "records", "idle process", "landing adds", "budget", "CPU", "objects", _EARLY, "wall time"]
     text = f"{_STREAMS} interleaved streams of users as Parquet, two encode workers.\n\n{table(header, rows)}"
-    return Measured(text, {"ours": _versions()})
+    return Measured(text, {"ours": versions()})
 
 
 def fed(file: MessageFile, name: str, gigabytes: float, *, streams: int = 1) -> Run:
@@ -75,5 +75,5 @@ def _measurements(run: Run, allowed: str) -> list[str]:
     return [records, megabytes(run.idle_mb), megabytes(run.grown_mb), allowed, f"{run.cpu_s:.0f} s"]
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
     return {name: version(name) for name in ("dagster", "msgspec", "pyarrow", "isal")}

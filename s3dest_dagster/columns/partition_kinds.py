@@ -32,7 +32,9 @@ class TypedField:
 
     rule: PartitionField
     names: tuple[str, ...]
-    """The names from the root to the field."""
+    """The source's names from the root to the field."""
+    columns: tuple[str, ...]
+    """The names that these have as columns."""
     kind: Kind
 
 
@@ -62,18 +64,20 @@ def is_whole_number(kind: Kind) -> bool:
 
 def _typed(rule: PartitionField, record: Record, stream: str) -> TypedField:
     names = tuple(str(step) for step in rule.field.steps)
+    columns: list[str] = []
     level, kind = record, record  # type: Record, Kind
     for depth, name in enumerate(names):
         found = _field(level, name)
         if found is None:
             known = ", ".join(sorted(each.source for each in level.fields)[:20])
             _refuse(stream, rule, f"is not known there. Known are {known or 'no fields'}")
+        columns.append(found.name)
         kind = found.kind
         if depth < len(names) - 1:
             if not isinstance(kind, Record):
                 _refuse(stream, rule, f"leads into {name!r}, whose type is {kind.words()}")
             level = kind
-    return TypedField(rule, names, kind)
+    return TypedField(rule, names, tuple(columns), kind)
 
 
 def _field(level: Record, name: str) -> Field | None:

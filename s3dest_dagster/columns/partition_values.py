@@ -35,6 +35,7 @@ from s3dest_dagster.settings.partition_fields import DateUnit, FieldValues, Part
 
 _NO_TEXT = pa.scalar(None, pa.string())
 _MICROS = pa.timestamp("us")
+_NARROW = 1 << 15
 _BUCKETS: dict[DateUnit, tuple[int, str, str]] = {
     "hour": (3_600_000_000, "h", "h"),
     "day": (86_400_000_000, "D", "D"),
@@ -76,17 +77,18 @@ class RecordGrouper:
 
     def group(self, batch: Batch) -> Groups:
         """The groups of a batch with at least one record."""
-        codes = np.zeros(batch.num_rows, np.int64)
-        columns = [_coded(texts) for texts in self._columns(batch)]
-        for texts, own in columns:
-            codes = codes * len(texts) + own
-        distinct, first, groups = np.unique(codes, return_index=True, return_inverse=True)
-        values = [tuple(texts[own[row]] for texts, own in columns) for row in first.tolist()]
-        if len(distinct) == 1:
-            return Groups(None, [batch.num_rows], values)
-        ends = np.cumsum(np.bincount(groups)).tolist()
-        is_sorted = bool((groups[1:] >= groups[:-1]).all())
-        return Groups(None if is_sorted else np.argsort(groups, kind="stable"), ends, values)
+        return _groups(self._columns(batch), batch.num_rows)
+
+    def group_columns(self, data: pa.RecordBatch) -> Groups | None:
+        """The groups of a batch by the columns that it was converted to. None if they do not have the fields' types.
+
+        That costs less than another look at the records. The groups are the same.
+        """
+        columns = [_column_at(data, field.columns) for field in self.fields]
+        if not all(reader.reads(column) for reader, column in zip(self._readers, columns, strict=True)):
+            return None
+        texts = [reader.of_column(column) for reader, column in zip(self._readers, columns, strict=True)]
+        return _groups(texts, data.num_rows)
 
     def _columns(self, batch: Batch) -> list[pa.Array]:
         """The texts of each field, null for a value that names no directory."""
@@ -95,6 +97,23 @@ class RecordGrouper:
             return [reader.of_texts(own) for reader, own in zip(self._readers, texts, strict=True)]
         columns = (_column_at(batch.data, path) for path in self._paths)
         return [reader.of_arrow(column) for reader, column in zip(self._readers, columns, strict=True)]
+
+
+def _groups(columns: Sequence[pa.Array], rows: int) -> Groups:
+    """The groups of records by the texts of their fields."""
+    coded = [_coded(texts) for texts in columns]
+    codes = coded[0][1]
+    for texts, own in coded[1:]:
+        codes = codes * len(texts) + own
+    if (codes == codes[0]).all():
+        return Groups(None, [rows], [tuple(texts[own[0]] for texts, own in coded)])
+    distinct, first, groups = np.unique(codes, return_index=True, return_inverse=True)
+    values = [tuple(texts[own[row]] for texts, own in coded) for row in first.tolist()]
+    ends = np.cumsum(np.bincount(groups)).tolist()
+    # Narrow integers are sorted by their digits.
+    narrow: NDArray[np.integer] = groups.astype(np.int16 if len(distinct) < _NARROW else np.int64)
+    is_sorted = bool((narrow[1:] >= narrow[:-1]).all())
+    return Groups(None if is_sorted else np.argsort(narrow, kind="stable"), ends, values)
 
 
 def in_order(batch: Batch, order: NDArray[np.int64]) -> Batch:
@@ -130,20 +149,25 @@ class _FieldReader:
 
     def of_texts(self, raws: Sequence[Any]) -> pa.Array:
         """The texts of JSON values."""
-        if self._kind == STRING or self._is_union:
-            return self._of_strings(_scalar_texts(raws, numbers=self._kind == STRING))
+        if self._is_union:
+            return self._of_strings(_scalar_texts(raws))
         assert self._decoder is not None, "only unions have none"
-        return self._of_values(self._decoder.decode(raws).data)
+        return self.of_column(self._decoder.decode(raws).data)
 
     def of_arrow(self, column: pa.Array) -> pa.Array:
         """The texts of Arrow values."""
         column = unpacked(column)
-        if self._is_union or (self._kind == STRING and not pt.is_string(column.type)):
+        if self._decoder is None:
             return self.of_texts(texts_of_column(column))
-        if self._kind == STRING:
-            return self._of_strings(column)
-        assert self._decoder is not None, "only unions have none"
-        return self._of_values(self._decoder.decode_arrow(column).data)
+        return self.of_column(self._decoder.decode_arrow(column).data)
+
+    def reads(self, column: pa.Array) -> bool:
+        """Whether `of_column` can read the column."""
+        return self._decoder is not None and bool(column.type == self._decoder.type)
+
+    def of_column(self, column: pa.Array) -> pa.Array:
+        """The texts of a column of the kind's own type."""
+        return self._of_strings(column) if self._kind == STRING else self._of_values(column)
 
     def _of_strings(self, strings: pa.Array) -> pa.Array:
         if self._unit is None:
@@ -169,16 +193,12 @@ class _FieldReader:
         )
 
 
-def _scalar_texts(raws: Sequence[Any], *, numbers: bool) -> pa.Array:
-    """The texts of JSON strings, and of other scalar values as they are spelled. Null for objects and lists.
-
-    Args:
-        numbers: Whether a number may be of any form. Otherwise it must be whole.
-    """
+def _scalar_texts(raws: Sequence[Any]) -> pa.Array:
+    """The texts of JSON strings, and of whole numbers and booleans as they are spelled. Null for other values."""
     texts = json_texts(raws)
     if not (texts.kinds == OTHER).any():
         return texts.strings
-    pattern = "^[^{\\[]" if numbers else "^(?:-?[0-9]+|true|false)$"
+    pattern = "^(?:-?[0-9]+|true|false)$"
     unfit = (texts.kinds == OTHER) & ~mask_of(pc.match_substring_regex(texts.strings, pattern))
     return texts.where(~unfit)
 

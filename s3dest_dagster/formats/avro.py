@@ -39,6 +39,7 @@ from s3dest_dagster.formats.protocol import (
     Content,
     Contents,
     Encoded,
+    EncodedGroups,
     Encoder,
     Format,
     OnMismatch,
@@ -89,10 +90,20 @@ class AvroEncoder(Encoder):
         frames = [self._frame(count, body) for count, body in blocks(rows)]
         return Encoded(batch.num_rows, frames, sum(map(len, frames)), converted.tally, converted.big_integers)
 
-    def _encode_rows(self, batch: Batch, entropy: bytes, ends: Sequence[int]) -> tuple[Encoded, Sequence[int]]:
+    def encode_groups(self, batch: Batch, entropy: bytes) -> Encoded:
         converted = self._converter.convert(batch)
+        groups = self._groups_of(batch, converted.data)
         rows = record_rows(self._record, converted.data.columns, record_ids(entropy), batch.emitted_at)
-        return Encoded(batch.num_rows, rows, rows.nbytes, converted.tally, converted.big_integers), ends
+        if groups.order is not None:
+            rows = rows.take(pa.array(groups.order))
+        return Encoded(
+            batch.num_rows,
+            rows,
+            rows.nbytes,
+            converted.tally,
+            converted.big_integers,
+            EncodedGroups(groups.values, groups.ends, groups.ends),
+        )
 
     def _cut(self, payloads: Sequence[Any], pieces: Sequence[Sequence[Span]]) -> Iterator[tuple[Payload, int]]:
         whole = pa.concat_arrays(payloads)

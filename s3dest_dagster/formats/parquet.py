@@ -9,15 +9,16 @@ import inspect
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s3dest_dagster.batch import Batch
-from s3dest_dagster.columns.converter import RecordConverter
+from s3dest_dagster.columns.converter import Converted, RecordConverter
 from s3dest_dagster.columns.field_ids import with_field_ids
 from s3dest_dagster.columns.kinds import Kind, Layout
 from s3dest_dagster.columns.kinds.array import Array
@@ -40,6 +41,7 @@ from s3dest_dagster.formats.protocol import (
     Content,
     Contents,
     Encoded,
+    EncodedGroups,
     Encoder,
     Format,
     OnMismatch,
@@ -50,6 +52,9 @@ from s3dest_dagster.formats.protocol import (
 )
 from s3dest_dagster.formats.reading import ROWS_AT_ONCE, MemberBranches, named_record, schema_of, table_of_rows
 from s3dest_dagster.settings.formats import ParquetFormat
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 AVRO_SCHEMA_KEY = "parquet.avro.schema"
 """The metadata key under which parquet-avro writes and expects a file's Avro schema."""
@@ -106,14 +111,25 @@ class ParquetEncoder(Encoder):
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
         converted = self._converter.convert(batch)
-        columns = converted.data.columns
-        if self._has_envelope:
-            columns = [record_id_column(record_ids(entropy)), emitted_at_column(batch.emitted_at), *columns]
-        data = pa.RecordBatch.from_arrays(columns, schema=self._schema)
-        return Encoded(batch.num_rows, data, data.nbytes, converted.tally, converted.big_integers)
+        return self._encoded(converted, converted.data, entropy, batch.emitted_at)
 
-    def _encode_rows(self, batch: Batch, entropy: bytes, ends: Sequence[int]) -> tuple[Encoded, Sequence[int]]:
-        return self.encode(batch, entropy), ends
+    def encode_groups(self, batch: Batch, entropy: bytes) -> Encoded:
+        converted = self._converter.convert(batch)
+        groups, data, emitted_at = self._groups_of(batch, converted.data), converted.data, batch.emitted_at
+        if groups.order is not None:
+            data, emitted_at = data.take(pa.array(groups.order)), emitted_at[groups.order]
+        encoded = self._encoded(converted, data, entropy, emitted_at)
+        return replace(encoded, groups=EncodedGroups(groups.values, groups.ends, groups.ends))
+
+    def _encoded(
+        self, converted: Converted, data: pa.RecordBatch, entropy: bytes, emitted_at: NDArray[np.int64]
+    ) -> Encoded:
+        """The converted records with their envelope."""
+        columns = data.columns
+        if self._has_envelope:
+            columns = [record_id_column(record_ids(entropy)), emitted_at_column(emitted_at), *columns]
+        whole = pa.RecordBatch.from_arrays(columns, schema=self._schema)
+        return Encoded(data.num_rows, whole, whole.nbytes, converted.tally, converted.big_integers)
 
     def _cut(self, payloads: Sequence[Any], pieces: Sequence[Sequence[Span]]) -> Iterator[tuple[Payload, int]]:
         whole = _one_batch(payloads)

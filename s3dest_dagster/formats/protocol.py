@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
-import numpy as np
 import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, Tally
@@ -18,7 +17,7 @@ from s3dest_dagster.columns.diagnostics import Diagnostic, column_diagnostics
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.names import OVERFLOW_NAMES
-from s3dest_dagster.columns.partition_values import RecordGrouper, in_order
+from s3dest_dagster.columns.partition_values import Groups, RecordGrouper
 from s3dest_dagster.columns.schemas import avro_schema_text, fingerprint
 from s3dest_dagster.errors import SchemaError
 from s3dest_dagster.settings.formats import CONNECTOR_TYPES, FormatSettings, TypeRules
@@ -201,6 +200,7 @@ class Encoder(ABC):
             return self.grouper is other.grouper
         return self.grouper.fields == other.grouper.fields
 
+    @abstractmethod
     def encode_groups(self, batch: Batch, entropy: bytes) -> Encoded:
         """As `encode`, for a stream with directories: all records are encoded at once, group after group.
 
@@ -209,14 +209,11 @@ class Encoder(ABC):
         Raises:
             RecordError: A record cannot be landed.
         """
+
+    def _groups_of(self, batch: Batch, columns: pa.RecordBatch) -> Groups:
+        """The groups of a batch that was converted to columns."""
         assert self.grouper is not None, "a stream without directories has no groups"
-        groups = self.grouper.group(batch)
-        if groups.order is not None:
-            batch = in_order(batch, groups.order)
-            ids = np.frombuffer(entropy, np.uint8).reshape(batch.num_rows, -1)
-            entropy = ids[groups.order].tobytes()
-        encoded, cuts = self._encode_rows(batch, entropy, groups.ends)
-        return replace(encoded, groups=EncodedGroups(groups.values, groups.ends, cuts))
+        return self.grouper.group_columns(columns) or self.grouper.group(batch)
 
     def pieces(self, batches: Sequence[Encoded]) -> Iterator[tuple[FieldValues, Encoded]]:
         """Yields the records of several encoded batches by their directories, each as one piece, which can be appended.
@@ -236,10 +233,6 @@ class Encoder(ABC):
         payloads = self._cut([batch.payload for batch in batches], list(spans.values()))
         for (values, own), (payload, nbytes) in zip(spans.items(), payloads, strict=True):
             yield values, Encoded(sum(each.rows.stop - each.rows.start for each in own), payload, nbytes)
-
-    @abstractmethod
-    def _encode_rows(self, batch: Batch, entropy: bytes, ends: Sequence[int]) -> tuple[Encoded, Sequence[int]]:
-        """The batch encoded so that it can be cut after the given numbers of records, and the positions of the cuts."""
 
     @abstractmethod
     def _cut(self, payloads: Sequence[Any], pieces: Sequence[Sequence[Span]]) -> Iterator[tuple[Payload, int]]:

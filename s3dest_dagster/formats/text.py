@@ -22,6 +22,7 @@ from s3dest_dagster.columns.conversion_log import Entry, tally_of
 from s3dest_dagster.columns.diagnostics import Diagnostic, unknown_type_diagnostics
 from s3dest_dagster.columns.json_names import JsonNames, SourceNames
 from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.partition_values import in_order
 from s3dest_dagster.columns.schemas import envelope_of
 from s3dest_dagster.formats.compression import TEXT_CODECS, decompress_text
 from s3dest_dagster.formats.protocol import (
@@ -29,6 +30,7 @@ from s3dest_dagster.formats.protocol import (
     Content,
     Contents,
     Encoded,
+    EncodedGroups,
     Encoder,
     Format,
     Payload,
@@ -126,10 +128,13 @@ class TextEncoder(Encoder, Generic[TextSettings]):
         lines, tally = self.lines(raws, batch, entropy)
         return lines, tally + tally_of(counts) if counts else tally
 
-    def _encode_rows(self, batch: Batch, entropy: bytes, ends: Sequence[int]) -> tuple[Encoded, Sequence[int]]:
-        lines, tally = self._lines(batch, entropy)
+    def encode_groups(self, batch: Batch, entropy: bytes) -> Encoded:
+        assert self.grouper is not None, "a stream without directories has no groups"
+        groups = self.grouper.group(batch)
+        lines, tally = self._lines(batch if groups.order is None else in_order(batch, groups.order), entropy)
         text = lines if isinstance(lines, bytes) else bytes(content(lines))
-        return Encoded(batch.num_rows, text, len(text), tally), _line_ends(lines, ends)
+        cuts = EncodedGroups(groups.values, groups.ends, _line_ends(lines, groups.ends))
+        return Encoded(batch.num_rows, text, len(text), tally, groups=cuts)
 
     def _cut(self, payloads: Sequence[Any], pieces: Sequence[Sequence[Span]]) -> Iterator[tuple[Payload, int]]:
         texts = [memoryview(payload) for payload in payloads]

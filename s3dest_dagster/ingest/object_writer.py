@@ -33,7 +33,7 @@ _MEMORY_PER_ROW_BYTE = 1.75
 # Pieces that are held back lie between others that are written earlier.
 _MEMORY_PER_PENDING_BYTE = 1.25
 # A few records use more memory for what surrounds them than for themselves.
-_MOST_PIECES = 8
+_MOST_PIECES = 4
 _EXCERPT_BYTES = 200
 
 

@@ -195,7 +195,11 @@ def test_plain_directories_have_no_names(moto_s3: S3Server) -> None:
         ({"field": "day", "as": "month"}, ["2026-01-05", "2026-13-01"], ["2026-01", None]),
         ("day", ["2026-01-05", 5], ["2026-01-05", None]),
         ("id", [5, 5.0, 12345678901234567, "x", None], ["5", "5", "12345678901234567", None, None]),
-        ("text", ["01234", "1", " a ", "ü", 7, {"a": 1}, [1], ""], ["01234", "1", " a ", "ü", "7", None, None, None]),
+        (
+            "text",
+            ["01234", "1", " a ", "ü", 7, {"a": 1}, [1], ""],
+            ["01234", "1", " a ", "ü", "7", '{"a": 1}', "[1]", None],
+        ),
         ("flag", [True, False, "true"], ["true", "false", None]),
         ("code", ["x", 7, 1.5, [1]], ["x", "7", None, None]),
         ("address.country", ["DE", None], ["DE", None]),
