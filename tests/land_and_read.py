@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from s3dest_dagster.batch import JsonBatch
 from s3dest_dagster.ingest.target import Target, open_target
@@ -27,6 +29,8 @@ if TYPE_CHECKING:  # so that a process which only lands need not know a server
 START = datetime(2026, 1, 5, 10, 30, tzinfo=UTC)
 SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}, "name": {"type": "string"}}}
 PLAIN_JSONL = JsonlFormat(compression=TextCompression.NONE)
+DIRECTORIES: dict[str, Any] = {"s3_path_format": "${NAMESPACE}/${STREAM_NAME}/${FIELDS}/"}
+"""Settings with which users land in a directory for every name."""
 _seconds = count()
 
 
@@ -46,9 +50,20 @@ def users(first: int, last: int) -> list[dict[str, Any]]:
     return [{"id": number, "name": f"user {number}"} for number in range(first, last + 1)]
 
 
-def stream(name: str = "users", mode: SyncMode = SyncMode.FULL_REFRESH, namespace: str | None = "public") -> Stream:
-    """A stream of `users`."""
-    return Stream(name=name, namespace=namespace, json_schema=SCHEMA, sync_mode=mode)
+def users_of_two_names(first: int, last: int) -> list[dict[str, Any]]:
+    """Records whose names come in turns."""
+    return [{"id": number, "name": "even" if number % 2 == 0 else "odd"} for number in range(first, last + 1)]
+
+
+def stream(
+    name: str = "users",
+    mode: SyncMode = SyncMode.FULL_REFRESH,
+    namespace: str | None = "public",
+    settings: S3Destination | None = None,
+) -> Stream:
+    """A stream of `users`. If these settings have a place for directories, it has one for every name."""
+    by = {"partition_by": ["name"]} if settings is not None and settings.template.names_fields else {}
+    return Stream(name=name, namespace=namespace, json_schema=SCHEMA, sync_mode=mode, settings=by)  # type: ignore[arg-type]
 
 
 def destination(bucket: str, **settings: Any) -> S3Destination:
@@ -90,6 +105,9 @@ def ids_by_listing(server: S3Server, bucket: str, prefix: str = "") -> list[int]
     for key in data_keys(server, bucket):
         if key.startswith(prefix):
             body = server.client().get_object(Bucket=bucket, Key=key)["Body"].read()
+            if key.endswith(".parquet"):
+                ids += pq.read_table(io.BytesIO(body)).column("id").to_pylist()
+                continue
             text = gzip.decompress(body) if key.endswith(".gz") else body
             ids += [json.loads(line)["_airbyte_data"]["id"] for line in text.splitlines()]
     return sorted(ids)

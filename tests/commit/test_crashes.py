@@ -21,7 +21,19 @@ from failing_clients import (
     FailingClient,
     failing_in_turn,
 )
-from land_and_read import abort_all, batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from land_and_read import (
+    DIRECTORIES,
+    abort_all,
+    batch_of,
+    destination,
+    ids_by_listing,
+    open_uploads,
+    stream,
+    sync,
+    target,
+    users,
+    users_of_two_names,
+)
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch
@@ -30,6 +42,7 @@ from s3dest_dagster.errors import S3DestError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.inspection.read import read_scope
 from s3dest_dagster.keys import scope_root
+from s3dest_dagster.settings.formats import ParquetFormat
 from s3dest_dagster.storage import Bucket, open_bucket
 from s3dest_dagster.stream import Scope, SyncMode
 
@@ -76,6 +89,13 @@ KINDS = {
         records=tuple(users(10, 12)),
         settings={"s3_path_format": "${NAMESPACE}/${STREAM_NAME}/", "file_name_pattern": "all{format_extension}"},
     ),
+    "directories": Attacked(records=tuple(users_of_two_names(10, 29)), settings=DIRECTORIES),
+    "directories-added": Attacked(
+        mode=SyncMode.APPEND,
+        adds=True,
+        records=tuple(users_of_two_names(10, 29)),
+        settings={**DIRECTORIES, "format": ParquetFormat()},
+    ),
 }
 RARER_KINDS = (
     "partition-added",
@@ -85,6 +105,7 @@ RARER_KINDS = (
     "kept-for-readers",
     "in-place",
     "quarantined",
+    "directories-added",
 )
 
 
@@ -107,7 +128,7 @@ def _land_new(server: S3Server, settings, name: str, client: FailingClient, kind
     """The sync under attack: two objects with ten records each, which their size closes."""
     with target(server, settings, Bucket(client, settings.s3_bucket_name)) as opened:
         items = _items(name, kind.records, "new", bad=kind.bad)
-        land(items, opened, stream(name, kind.mode), sync(f"new {name}"), scope=kind.scope(name))
+        land(items, opened, stream(name, kind.mode, settings=settings), sync(f"new {name}"), scope=kind.scope(name))
 
 
 def _prepared(server: S3Server, settings, kind: Attacked = REFRESH) -> str:
@@ -115,7 +136,7 @@ def _prepared(server: S3Server, settings, kind: Attacked = REFRESH) -> str:
     name = f"users{next(_streams)}x"
     with target(server, settings, Bucket(server.client(), settings.s3_bucket_name)) as opened:
         items = _items(name, OLD, "old")
-        land(items, opened, stream(name, kind.mode), sync(f"old {name}"), scope=kind.scope(name))
+        land(items, opened, stream(name, kind.mode, settings=settings), sync(f"old {name}"), scope=kind.scope(name))
     return name
 
 

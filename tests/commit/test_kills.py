@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from commit.killed_sync import LAST, Order, carry_out
+from commit.killed_sync import LAST, Order, carry_out, settings_of
 from land_and_read import destination, ids_by_listing, open_uploads, stream
 from process_pool import PROCESSES
 from servers import S3Server
@@ -57,15 +57,25 @@ def _ids(number: int) -> list[int]:
 @pytest.mark.timeout(120 + 8 * KILLS)
 @pytest.mark.parametrize("mode", list(SyncMode))
 def test_a_killed_sync_is_published_completely_or_not_at_all(any_s3: S3Server, mode: SyncMode) -> None:
+    _killed_again_and_again(any_s3, mode)
+
+
+@pytest.mark.timeout(120 + 8 * KILLS)
+@pytest.mark.parametrize(("mode", "form"), [(SyncMode.FULL_REFRESH, "parquet"), (SyncMode.APPEND, "jsonl")])
+def test_all_directories_of_a_killed_sync_are_published_or_none(moto_s3: S3Server, mode: SyncMode, form: str) -> None:
+    _killed_again_and_again(moto_s3, mode, directories=form)
+
+
+def _killed_again_and_again(any_s3: S3Server, mode: SyncMode, **order: Any) -> None:
     bucket = any_s3.new_bucket()
-    settings = destination(bucket)
+    settings = destination(bucket, **settings_of(order.get("directories", "")))
     scope = Scope(stream().id)
     chance = random.Random(f"{mode} {any_s3.root is None}")
-    retry_policy = Killable(any_s3, bucket, mode, 0).end()
+    retry_policy = Killable(any_s3, bucket, mode, 0, **order).end()
     opened = any_s3.open(settings)
     held = _ids(0)
     for number in range(1, KILLS + 1):
-        Killable(any_s3, bucket, mode, number).kill(chance.random() * retry_policy)
+        Killable(any_s3, bucket, mode, number, **order).kill(chance.random() * retry_policy)
 
         recovered = recover(opened, settings.template, scope)
         assert recovered.ok, recovered.message
@@ -74,7 +84,7 @@ def test_a_killed_sync_is_published_completely_or_not_at_all(any_s3: S3Server, m
         assert listed in (held, after)
         assert _reached(any_s3, bucket) == 1000 * (number if listed == after else number - 1)
 
-        Killable(any_s3, bucket, mode, number).end()
+        Killable(any_s3, bucket, mode, number, **order).end()
         held = after
         assert ids_by_listing(any_s3, bucket) == held
         assert _reached(any_s3, bucket) == 1000 * number

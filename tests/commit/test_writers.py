@@ -15,7 +15,19 @@ from typing import Any
 
 import pytest
 from failing_clients import EVERY_CRASH, FailingClient, OvertakenClient
-from land_and_read import START, batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from land_and_read import (
+    DIRECTORIES,
+    START,
+    batch_of,
+    destination,
+    ids_by_listing,
+    open_uploads,
+    stream,
+    sync,
+    target,
+    users,
+    users_of_two_names,
+)
 from servers import S3Server
 
 from s3dest_dagster.commit.maintenance import recover, sweep
@@ -23,6 +35,7 @@ from s3dest_dagster.errors import CommitError, S3DestError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.inspection.read import read_scope
+from s3dest_dagster.settings.formats import ParquetFormat
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, SyncMode
 
@@ -48,7 +61,9 @@ def _land(
     bucket = Bucket(client or server.client(), settings.s3_bucket_name)
     scope = Scope(stream(name).id, partition)
     with target(server, settings, bucket) as opened:
-        land((batch_of(users(each, each)) for each in ids), opened, stream(name, mode), sync(sync_id), scope=scope)
+        made = users_of_two_names if settings.template.names_fields else users
+        records = (batch_of(made(each, each)) for each in ids)
+        land(records, opened, stream(name, mode, settings=settings), sync(sync_id), scope=scope)
 
 
 def _crash(server: S3Server, settings, name: str, mode: SyncMode) -> None:
@@ -99,6 +114,15 @@ def _settled(server: S3Server, settings, name: str, where: str, partition: str |
     listed = ids_by_listing(server, settings.s3_bucket_name, f"data/public/{name}/")
     assert listed == _visible(server, settings, name, partition), where
     assert open_uploads(server, settings.s3_bucket_name) == 0, where
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(
+    ("mode", "form"), [(SyncMode.FULL_REFRESH, {}), (SyncMode.APPEND, {"format": ParquetFormat()})][: 1 + EVERY_CRASH]
+)
+def test_one_generation_of_all_directories_is_left(moto_s3: S3Server, mode: SyncMode, form: dict[str, Any]) -> None:
+    settings = destination(moto_s3.new_bucket(), **DIRECTORIES, **form)
+    _overtaken_everywhere(moto_s3, settings, mode, same_id=False, crashed=False)
 
 
 @pytest.mark.timeout(240)

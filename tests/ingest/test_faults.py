@@ -4,10 +4,22 @@ wrong."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from fault_proxy import Fault, FaultProxy
-from land_and_read import batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from land_and_read import (
+    DIRECTORIES,
+    batch_of,
+    destination,
+    ids_by_listing,
+    open_uploads,
+    stream,
+    sync,
+    target,
+    users,
+    users_of_two_names,
+)
 from servers import S3Server
 
 from s3dest_dagster.commit.maintenance import recover
@@ -16,6 +28,7 @@ from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.formats import ParquetFormat
 from s3dest_dagster.storage import Bucket, RetryPolicy, open_client
 from s3dest_dagster.stream import Scope
 
@@ -40,11 +53,11 @@ ALWAYS = [
 IMMEDIATE = [each for each in Fault if each is not Fault.HANG]
 
 
-def prepared(server: S3Server, **settings: float) -> S3Destination:
+def prepared(server: S3Server, **settings: Any) -> S3Destination:
     """A bucket whose stream holds the old records in two objects."""
     made = destination(server.new_bucket(), object_size_mb=0.0002, **settings)
     with target(server, made) as opened:
-        land((batch_of([each]) for each in OLD), opened, stream(), sync("old"))
+        land((batch_of([each]) for each in OLD), opened, stream(settings=made), sync("old"))
     return made
 
 
@@ -58,7 +71,8 @@ def through(proxy: FaultProxy, settings: S3Destination, *, attempts: int, read_t
 def land_new(proxy: FaultProxy, settings: S3Destination, bucket: Bucket) -> None:
     """A full refresh of three objects."""
     with target(proxy.behind, settings, bucket) as opened:
-        land((batch_of(NEW[n : n + 10]) for n in range(0, 30, 10)), opened, stream(), sync("new"))
+        new = users_of_two_names(10, 39) if settings.template.names_fields else NEW
+        land((batch_of(new[n : n + 10]) for n in range(0, 30, 10)), opened, stream(settings=settings), sync("new"))
 
 
 def ids(proxy: FaultProxy, settings: S3Destination) -> list[int]:
@@ -77,9 +91,16 @@ def test_a_landing_survives_bursts_of_faults_without_conditional_puts(faulty_rcl
     assert_survived(faulty_rclone, fault)
 
 
-def assert_survived(proxied: FaultProxy, fault: Fault) -> None:
+@pytest.mark.parametrize(("fault", "form"), [(Fault.BUSY, {}), (Fault.LOST, {"format": ParquetFormat()})])
+def test_a_landing_in_directories_survives_bursts_of_faults(
+    faulty_moto: FaultProxy, fault: Fault, form: dict[str, Any]
+) -> None:
+    assert_survived(faulty_moto, fault, **DIRECTORIES, **form)
+
+
+def assert_survived(proxied: FaultProxy, fault: Fault, **own: Any) -> None:
     """Makes two faults on every call, and checks that the new records arrive nevertheless."""
-    settings = prepared(proxied.behind)
+    settings = prepared(proxied.behind, **own)
     for call in LANDING_CALLS:
         proxied.next(call, fault, fault)
     land_new(proxied, settings, through(proxied, settings, attempts=8))
