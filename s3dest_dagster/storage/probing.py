@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from enum import Enum, auto
 from functools import partial
@@ -123,6 +123,18 @@ def _outcome(request: Callable[[], object]) -> _Outcome:
         return _Outcome.REFUSED
 
 
+@contextmanager
+def _cleaned_up(clean_up: Callable[[], None]) -> Iterator[None]:
+    """Cleans up after the block, also if it fails, but not if it is interrupted: a server that hangs would keep the
+    process from ending. The sweep deletes what is left."""
+    try:
+        yield
+    except Exception:
+        clean_up()
+        raise
+    clean_up()
+
+
 class _Probe:
     def __init__(self, requests: Requests, key: str, headers: Mapping[str, str]) -> None:
         self._requests = requests
@@ -135,14 +147,11 @@ class _Probe:
 
     def abilities(self) -> ServerAbilities:
         self._single, self._batch = _ways_to_delete(self._requests, self._key)
-        try:
+        with _cleaned_up(self._delete_trials):
             began = self._requests.clock.now()
             abilities = self._try_all()
             self._check_duration(began)
             return abilities
-        finally:
-            with suppress(StorageError):
-                self._delete_trials()
 
     def _check_duration(self, began: datetime | None) -> None:
         """Raises StorageError if the machine slept in the meantime, because a sweep may have deleted the trial
@@ -179,6 +188,10 @@ class _Probe:
     # ------------------------------------------------------------------ deletions
 
     def _delete_trials(self) -> None:
+        with suppress(StorageError):
+            self._delete_both()
+
+    def _delete_both(self) -> None:
         keys = (self._key, self._second)
         if not self._single:
             _delete_batch(self._requests, [{"Key": key} for key in keys], self._batch)
@@ -275,16 +288,17 @@ class _Probe:
         self._put_again(self._key)
         created = self._write("create_multipart_upload", Key=self._key, **self._headers)
         upload = {"Key": self._key, "UploadId": created["UploadId"]}
-        try:
+        with _cleaned_up(partial(self._abort_upload, upload)):
             without_md5, etag = self._upload_part(upload)
             parts = {"Parts": [{"PartNumber": 1, "ETag": f'"{etag}"'}]}
             arguments = {**upload, "MultipartUpload": parts, "IfNoneMatch": "*"}
             return without_md5, _outcome(
                 lambda: self._write("complete_multipart_upload", **arguments)
             ) is _Outcome.UNMET
-        finally:
-            with suppress(UploadVanishedError):
-                self._requests.call("s3:AbortMultipartUpload", "abort_multipart_upload", **upload)
+
+    def _abort_upload(self, upload: Mapping[str, str]) -> None:
+        with suppress(UploadVanishedError):
+            self._requests.call("s3:AbortMultipartUpload", "abort_multipart_upload", **upload)
 
     def _upload_part(self, upload: Mapping[str, str]) -> tuple[bool, str]:
         """Whether a part without Content-MD5 was accepted, and the part's ETag."""

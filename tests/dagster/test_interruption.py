@@ -66,3 +66,19 @@ def test_an_interrupted_run_ends_a_stubborn_connector_though_the_server_hangs(la
     assert not is_running(scripted.calls("read")[0]["pid"])
     assert is_soon_gone(int(child.read_text()))
     assert lake.data_keys() == []
+
+
+def test_an_interrupted_run_ends_though_the_server_hangs_while_its_abilities_are_tried(lake, tmp_path):
+    with fault_proxy(lake.server) as proxy:
+        proxy.always(Fault.HANG, "UploadPart", "AbortMultipartUpload")
+        connection = replace(proxy.server.connection, read_timeout_s=600)
+        run = interrupted(
+            land_endlessly,
+            lake.bucket,
+            connection,
+            tmp_path / "begun",
+            by=signal.SIGTERM,
+            until=lambda: "UploadPart" in proxy.calls,
+        )
+        with run:
+            pass
