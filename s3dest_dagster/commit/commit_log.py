@@ -73,6 +73,7 @@ class CommitLog:
         self.scope = scope
         self.location = location_of(root, scope)
         self._own = (root, *(own or (f"{self.location.bucket_path}/".lstrip("/"),)))
+        self._with_state: Segment | None = None
 
     @classmethod
     def of(cls, bucket: Bucket, template: KeyTemplate, scope: Scope, own: Sequence[str] = ()) -> CommitLog:
@@ -100,7 +101,12 @@ class CommitLog:
     def read_head(self) -> SeenHead:
         """Reads the current head."""
         found = HEADS.read(self.bucket, self.root, head_key(self.root))
-        return SeenHead(*found) if found is not None else SeenHead(Head(location=self.location), None)
+        return SeenHead(*found) if found is not None else self.no_head
+
+    @property
+    def no_head(self) -> SeenHead:
+        """What `read_head` returns for a scope that has none."""
+        return SeenHead(Head(location=self.location), None)
 
     def read_segment(self, name: str) -> Segment:
         """Reads a segment that the head names.
@@ -108,6 +114,8 @@ class CommitLog:
         Raises:
             ManifestError: The segment is missing.
         """
+        if self._with_state is not None and self._with_state.name == name:
+            return self._with_state
         segment = self.find_segment(name)
         if segment is None:
             key = segment_key(self.root, name)
@@ -195,6 +203,8 @@ class CommitLog:
         if head.state_segment is None:
             return None
         segment = self.read_segment(head.state_segment)
+        # A segment never changes, and the sync that continues from this one needs it again.
+        self._with_state = segment
         state = segment.state
         assert state is not None, "the head names a segment that has a state"
         itself = KnownState(state_id(state.text), state.read_count, segment_key(self.root, segment.name))

@@ -77,6 +77,7 @@ class RegistryEntry:
         self._root = stream_root(destination.template.literal_root, stream)
         self._seen: SeenRegistry | None = None
         self._began_with: StreamRegistry | None = None
+        self._found_no_scope = False
         self._hash_key_id: str | None = None
         self._big_integers: frozenset[int] = frozenset()
         self._retyped: frozenset[int] = frozenset()
@@ -127,6 +128,14 @@ class RegistryEntry:
     def is_new(self) -> bool:
         """Whether nothing of the stream was ever published."""
         return not self._current()[0].templates
+
+    @property
+    def has_no_scope(self) -> bool:
+        """Whether the stream had neither a registry nor a scope when this was read, so that no head need be looked for.
+
+        The conditional put of a head still decides if another landing has begun since.
+        """
+        return self._found_no_scope and self._current()[1] is None
 
     def columns_beside(self, replaced: Scope | None) -> StreamColumns:
         """All columns that the stream has or had, as a landing would find them that replaces this scope's objects."""
@@ -265,7 +274,9 @@ class RegistryEntry:
 
     def _recreated(self) -> StreamRegistry:
         """The registry for a stream that has none, because it has not landed yet or somebody deleted the registry."""
-        found = in_parallel(FoundScope.segments, scopes_of_stream(self._bucket, self._root))
+        scopes = list(scopes_of_stream(self._bucket, self._root))
+        self._found_no_scope = not scopes
+        found = in_parallel(FoundScope.segments, scopes)
         segments = sorted((each for segments in found for each in segments), key=lambda each: each.sync.started_at)
         if not segments:
             return self._empty()

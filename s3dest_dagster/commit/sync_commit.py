@@ -97,7 +97,8 @@ class SyncCommit:
             registry_entry or check_entries(bucket, destination, [landed.stream], [owner], [self.template])[0]
         )
         self.commit_log = CommitLog.of(bucket, self.template, landed, self.registry_entry.own_prefixes)
-        self._seen = begin(self.commit_log, clock)
+        has_head = not self.registry_entry.has_no_scope
+        self._seen = begin(self.commit_log, clock) if has_head else self.commit_log.no_head
         entry = self.commit_log.find_sync(self._seen.head, sync.id)
         self.recorded = entry if entry is not None and entry.complete else None
         """The entry of this sync if an earlier attempt completed it. There is then nothing to land."""

@@ -7,11 +7,14 @@ from failing_clients import FailingClient
 from land_and_read import batch_of, batches_of, destination, stream, sync, target, users
 from servers import S3Server
 
+from s3dest_dagster.batch import State
 from s3dest_dagster.commit.head import REMEMBERED_SYNCS
-from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.ingest.landing import Landing, land
+from s3dest_dagster.settings.formats import ParquetFormat
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
+USERS = StreamId("public", "users")
 APPEND, REFRESH = SyncMode.APPEND, SyncMode.FULL_REFRESH
 
 
@@ -57,6 +60,39 @@ def test_a_sync_after_many_others_only_reads_its_mark_and_writes_another(
             client.calls.clear()
             land([batch_of(users(number, number))], opened, stream(mode=mode), sync(f"s{number}"))
         assert len(client.calls) <= most, client.calls
+
+
+@pytest.mark.parametrize(("mode", "most"), [(APPEND, 12), (REFRESH, 15)])
+def test_a_sync_that_continues_from_a_state_reads_its_segment_once(
+    moto_s3: S3Server, mode: SyncMode, most: int
+) -> None:
+    name = moto_s3.new_bucket()
+    bucket, client = counted(moto_s3, name)
+    states = []
+    with target(moto_s3, destination(name), bucket) as opened:
+        for number in range(REMEMBERED_SYNCS + 3):
+            client.calls.clear()
+            with Landing(opened, stream(mode=mode), sync(f"s{number}")) as landing:
+                states.append(landing.last_state.text if landing.last_state else None)
+                landing.append(batch_of(users(number, number)))
+                landing.append(State(USERS, b'{"at":%d}' % number, b""))
+                landing.commit()
+            assert len(client.calls) <= most, client.calls
+    assert states == [None, *(f'{{"at":{number}}}' for number in range(REMEMBERED_SYNCS + 2))]
+
+
+@pytest.mark.parametrize(("rematerialized", "most"), [("append", 12), ("replace", 15)])
+def test_a_typed_partition_costs_few_requests(moto_s3: S3Server, rematerialized: str, most: int) -> None:
+    name = moto_s3.new_bucket()
+    bucket, client = counted(moto_s3, name)
+    settings = destination(name, format=ParquetFormat(), on_rematerialize=rematerialized)
+    with target(moto_s3, settings, bucket) as opened:
+        for number in range(4):
+            for partition in ("one", "two"):
+                client.calls.clear()
+                scope = Scope(USERS, partition)
+                land([batch_of(users(1, 1))], opened, stream(mode=APPEND), sync(f"{number} {partition}"), scope=scope)
+                assert len(client.calls) <= (most if number else 12), client.calls
 
 
 @pytest.mark.parametrize("mode", [APPEND, REFRESH])
