@@ -1,4 +1,4 @@
-"""Runs a storm on each server: many processes that land nine kinds of streams while others run recover, sweep, verify
+"""Runs a storm on each server: many processes that land eleven kinds of streams while others run recover, sweep, verify
 and state set.
 
     python -m storm --processes 500 --seed 7 --servers "moto rclone"

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from multiprocessing.connection import Connection
 
-from land_and_read import batch_of, users
+from land_and_read import batch_of, users, users_of_two_names
 from storm.kinds import BY_NAME, Kind
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State
@@ -129,7 +129,8 @@ def _write(act: Act, bucket: Bucket) -> Said:
 def _items(act: Act) -> Iterator[SourceItem]:
     first, kind = act.number * STEP, act.of
     for start in range(first, first + RECORDS, 10):
-        yield batch_of(users(start, start + 9))
+        made = users_of_two_names if kind.has_directories else users
+        yield batch_of(made(start, start + 9))
         if kind.dirty and start == first:
             yield BadRecord(kind.stream.id, bad_line(act.number), "no JSON")
     yield State(kind.stream.id, state_text(act.number).encode(), b"{}")

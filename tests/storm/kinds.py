@@ -1,4 +1,4 @@
-"""The nine kinds of streams in a storm: how each lands, where its records are stored, and how they are read without
+"""The eleven kinds of streams in a storm: how each lands, where its records are stored, and how they are read without
 the library."""
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import fastavro
 import pyarrow.parquet as pq
-from land_and_read import PLAIN_JSONL, destination, stream
+from land_and_read import DIRECTORIES, PLAIN_JSONL, destination, stream
 
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, TextCompression
@@ -47,7 +47,12 @@ class Kind:
 
     @property
     def stream(self) -> Stream:
-        return stream(self.name, self.mode)
+        return stream(self.name, self.mode, settings=self.destination("any", sweeps=False))
+
+    @property
+    def has_directories(self) -> bool:
+        """Whether its records get directories by their names."""
+        return bool(self.stream.settings.partition_by)
 
     @property
     def prefix(self) -> str:
@@ -81,6 +86,8 @@ KINDS = (
     ),
     Kind("grace", REFRESH, AvroFormat(), {"delete_grace_s": 2}),
     Kind("dirty", APPEND, PLAIN_JSONL, {"on_bad_record": "quarantine"}, adds=True, dirty=True),
+    Kind("directories", REFRESH, ParquetFormat(), DIRECTORIES),
+    Kind("more_directories", APPEND, PLAIN_JSONL, DIRECTORIES, adds=True),
 )
 BY_NAME = {each.name: each for each in KINDS}
 

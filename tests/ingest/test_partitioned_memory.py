@@ -1,0 +1,111 @@
+"""Objects by field under one memory budget: few open objects, no objects of a few records, and no memory held twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from land_and_read import batch_of, data_keys, destination, sync, target
+from servers import S3Server
+
+from benchmarks.local_client import local_bucket
+from s3dest_dagster.batch import JsonBatch
+from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.partition_values import RecordGrouper
+from s3dest_dagster.formats import encoder
+from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.ingest.receipt import Receipt
+from s3dest_dagster.ingest.target import open_target
+from s3dest_dagster.inspection.read import read_scope
+from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, TextCompression
+from s3dest_dagster.settings.partition_fields import partition_rule
+from s3dest_dagster.stream import Stream
+
+SCHEMA = {"properties": {"id": {"type": "integer"}, "value": {"type": "string"}, "text": {"type": "string"}}}
+EVENTS = Stream(name="events", json_schema=SCHEMA, settings={"partition_by": ["value"]})  # type: ignore[arg-type]
+PATH = "${STREAM_NAME}/${FIELDS}/"
+LEAST_MEMORY = {"memory_mb": 80, "part_size_mb": 5, "upload_threads": 1, "encode_workers": 1}
+"""Leaves 17 MB for open objects."""
+FORMATS = [
+    pytest.param(JsonlFormat(compression=TextCompression.NONE), id="jsonl"),
+    pytest.param(ParquetFormat(), id="parquet"),
+]
+ALL_FORMATS = [JsonlFormat(), CsvFormat(), AvroFormat(), ParquetFormat()]
+
+
+def events(count: int, values: int, *, in_order: bool = False) -> Iterator[JsonBatch]:
+    """Records of 2 kB in batches of 500."""
+    text = "x" * 2_000
+    for start in range(0, count, 500):
+        rows = [
+            {"id": number, "value": f"v{number * values // count if in_order else number % values}", "text": text}
+            for number in range(start, start + 500)
+        ]
+        raws = [json.dumps(each).encode() for each in rows]
+        yield JsonBatch(raws, np.zeros(len(raws), np.int64), sum(map(len, raws)))
+
+
+def landed(folder: Path, batches: Iterator[JsonBatch], form: Any) -> Receipt:
+    settings = destination("lake", s3_path_format=PATH, format=form, **LEAST_MEMORY)
+    bucket = local_bucket(folder, keep=False)
+    with open_target(settings, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as opened:
+        return land(batches, opened, EVENTS, sync("s1"))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_values_that_come_in_turns_make_no_objects_of_a_few_records(tmp_path: Path, form: Any) -> None:
+    receipt = landed(tmp_path, events(15_000, 150), form)
+    assert receipt.rows == 15_000
+    by_reason = [each.close_reason for each in receipt.objects]
+    assert "memory" in by_reason
+    assert len(receipt.objects) < 15_000 / 15
+    early = [each.rows for each in receipt.objects if each.close_reason == "memory"]
+    assert min(early) >= 20
+    assert receipt.ended_early == len(early)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_values_in_order_make_one_object_each(tmp_path: Path, form: Any) -> None:
+    receipt = landed(tmp_path, events(15_000, 15, in_order=True), form)
+    assert len(receipt.objects) <= 2 * 15
+    assert receipt.partitions is not None
+    assert receipt.partitions.directories == 15
+
+
+@pytest.mark.parametrize("form", ALL_FORMATS, ids=lambda each: each.format_type)
+def test_a_piece_holds_no_memory_of_other_pieces(form: Any) -> None:
+    record = record_type(SCHEMA, "events", None)
+    grouper = RecordGrouper(partition_rule(["value"]), record, "events")
+    made = encoder(form, EVENTS, record, grouper=grouper)
+    batches = [made.encode_groups(each, os.urandom(16 * each.num_rows)) for each in events(1_000, 10)]
+    pieces = list(made.pieces(batches))
+    assert [piece.rows for _, piece in pieces] == [100] * 10
+    for _, piece in pieces:
+        payload = piece.payload
+        held = payload.get_total_buffer_size() if isinstance(payload, pa.RecordBatch | pa.Array) else len(payload)
+        assert held <= 1.3 * piece.nbytes
+
+
+def test_records_with_a_new_column_begin_other_objects_in_their_directories(moto_s3: S3Server) -> None:
+    name = moto_s3.new_bucket()
+    made = destination(name, s3_path_format=PATH, format=ParquetFormat())
+    of = Stream(name="events", settings={"partition_by": ["value"]})  # type: ignore[arg-type]
+    batches = [
+        batch_of([{"id": 1, "value": "a"}, {"id": 2, "value": "b"}]),
+        batch_of([{"id": 3, "value": "a", "more": 1.5}]),
+        batch_of([{"id": 4, "value": "b"}, {"id": 5, "value": 7}]),
+    ]
+    with target(moto_s3, made) as opened:
+        receipt = land(batches, opened, of, sync("s1"))
+    table = read_scope(moto_s3.open(made), made.template, receipt.scope)
+    assert table is not None
+    rows = {row["id"]: (row["value"], row["more"]) for row in table.to_pylist()}
+    assert rows == {1: ("a", None), 2: ("b", None), 3: ("a", 1.5), 4: ("b", None), 5: ("7", None)}
+    assert sorted({key.split("/")[2] for key in data_keys(moto_s3, name)}) == ["value=7", "value=a", "value=b"]
