@@ -25,7 +25,7 @@ def uploads_of(bucket: Bucket, order: Order, destination: S3Destination) -> list
     An earlier order of the same sync, whose driver was lost, began at another time, so that its keys have another
     prefix. Therefore all unfinished uploads of the stream are listed.
     """
-    template, stream, mark = destination.template, order.landed_scope.stream, order.mark
+    template, stream, mark = destination.template_of(order.to_stream()), order.landed_scope.stream, order.mark
     matcher = template.matcher(stream)
     listed = bucket.list_uploads(template.listing_root(stream))
     uploads = [each for each in listed if mark_of(part_id(matcher, each.key)) == mark]

@@ -225,6 +225,19 @@ def test_full_objects_are_closed_within_a_shard(moto_s3):
     assert lake.listed == list(range(30))
 
 
+def test_records_get_directories_by_their_fields_in_every_shard(moto_s3):
+    lake = _lake(moto_s3, s3_path_format="${STREAM_NAME}/${FIELDS}/${EPOCH}_")
+    order = lake.begin(replace(stream(), settings={"partition_by": ["name"]}))
+    receipts = [lake.stage(order, users(1, 2), shard) for shard in range(2)]
+    lake.stage(order, users(1, 2), 1)
+    lake.commit(order, receipts, shards=2)
+    folders = [key.split("/")[2] for key in data_keys(moto_s3, lake.settings.s3_bucket_name)]
+    assert folders == ["name=user 1"] * 2 + ["name=user 2"] * 2
+    assert lake.listed == [1, 1, 2, 2]
+    assert lake.uploads == 0
+    assert lake.problems() == ()
+
+
 def test_an_empty_refresh_empties_the_scope_or_keeps_it(moto_s3):
     for policy, left in (("publish", []), ("keep", [1, 2])):
         lake = _lake(moto_s3, on_empty_refresh=policy)
