@@ -169,6 +169,13 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
         bucket = resolve_bucket(self.s3, self.s3_bucket_name, region=self.s3_bucket_region, endpoint=self.s3_endpoint)
         return bucket.with_headers(headers_of_all(self.destination()))
 
+    def connection(self) -> S3Connection | None:
+        """The connection that `s3` provides, with which the workers of an engine reach the bucket.
+
+        None if `s3` is another resource, which cannot be sent to them: they use their machine's identity.
+        """
+        return resolve_connection(self.s3, region=self.s3_bucket_region, endpoint=self.s3_endpoint)
+
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Lands an asset's records. None lands nothing.
 
@@ -176,12 +183,19 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
         or pairs of a partition key and such records.
         """
         with as_dagster_failures():
-            land_output(context, obj, self.destination(), self.bucket(), preview_rows=self.preview_rows)
+            land_output(
+                context,
+                obj,
+                self.destination(),
+                self.bucket(),
+                preview_rows=self.preview_rows,
+                connection=self.connection(),
+            )
 
     def load_input(self, context: dg.InputContext) -> Any:
         """The records of the upstream asset, as the type that the parameter's annotation names."""
         with as_dagster_failures():
-            return load_input(context, self.destination(), self.bucket())
+            return load_input(context, self.destination(), self.bucket(), self.connection())
 
 
 # ---------------------------------------------------------------------- the bucket that `s3` provides
@@ -201,12 +215,9 @@ def resolve_bucket(s3: Any, bucket: str, *, region: str, endpoint: str) -> Bucke
     Raises:
         SettingsError: If region or endpoint contradict `s3`, or `s3` cannot provide a client.
     """
-    if s3 is None:
-        s3 = S3Connection()
-    elif hasattr(s3, "connection"):
-        s3 = s3.connection()
-    if isinstance(s3, S3Connection):
-        return open_bucket(_joined(s3, region, endpoint), bucket)
+    connection = resolve_connection(s3, region=region, endpoint=endpoint)
+    if connection is not None:
+        return open_bucket(connection, bucket)
     if not hasattr(s3, "get_client"):
         raise SettingsError(
             f"s3 is a {type(s3).__name__}, which cannot reach a bucket. Give an S3Resource or an S3Connection.",
@@ -220,6 +231,15 @@ def resolve_bucket(s3: Any, bucket: str, *, region: str, endpoint: str) -> Bucke
             setting=setting,
         )
     return Bucket(s3.get_client(), bucket, _RETRY_BESIDE_FOREIGN_CLIENT)
+
+
+def resolve_connection(s3: Any, *, region: str, endpoint: str) -> S3Connection | None:
+    """The connection that `s3` provides. None if it only provides a client. See `resolve_bucket`."""
+    if s3 is None:
+        s3 = S3Connection()
+    elif hasattr(s3, "connection"):
+        s3 = s3.connection()
+    return _joined(s3, region, endpoint) if isinstance(s3, S3Connection) else None
 
 
 def _joined(connection: S3Connection, region: str, endpoint: str) -> S3Connection:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Annotated, Any, NewType, TypeVar, Union, get_args, get_origin, is_typeddict
 
 import dagster as dg
@@ -21,11 +22,14 @@ from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.merged_columns import merged_record
 from s3dest_dagster.dagster.asset_metadata import NAME_KEY, NAMESPACE_KEY, STREAM_KEY, scopes_of, stream_of
 from s3dest_dagster.dagster.step_values import load_step_value
+from s3dest_dagster.engines.loading import DATASETS
 from s3dest_dagster.errors import ObjectNotFoundError, SettingsError
 from s3dest_dagster.formats import table_schema
 from s3dest_dagster.inspection.partition_filter import PartitionFilter
+from s3dest_dagster.inspection.portable import PortableObject, portable_objects
 from s3dest_dagster.inspection.read import ScopeSnapshot, read_whole, snapshot
 from s3dest_dagster.printable import amount
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope
@@ -39,7 +43,9 @@ _ROWS_AT_ONCE = 10_000
 T = TypeVar("T")
 
 
-def load_input(context: dg.InputContext, destination: S3Destination, bucket: Bucket) -> Any:
+def load_input(
+    context: dg.InputContext, destination: S3Destination, bucket: Bucket, connection: S3Connection | None = None
+) -> Any:
     """The records of the upstream asset's scopes, as the type that the parameter's annotation names.
 
     Iterators and readers hold one object at a time in memory, all other values hold everything. A dict has one value
@@ -67,6 +73,7 @@ def load_input(context: dg.InputContext, destination: S3Destination, bucket: Buc
         allow_missing=bool(given.get(ALLOW_MISSING_KEY, False)),
         where=PartitionFilter.of(given.get(WHERE_KEY)),
         hint="" if {STREAM_KEY, *_NAME_KEYS} & definition.keys() else _naming_hint(context.asset_key),
+        connection=connection,
     )
     return read_whole(open_snapshot, load)
 
@@ -113,6 +120,8 @@ class LandedScopes:
     """The columns to load."""
     stream: str
     """The stream's name, for messages."""
+    connection: S3Connection | None = None
+    """How the workers of an engine reach S3. None: as the machine that they run on."""
 
     @classmethod
     def of(
@@ -125,6 +134,7 @@ class LandedScopes:
         allow_missing: bool,
         where: PartitionFilter | None = None,
         hint: str = "",
+        connection: S3Connection | None = None,
     ) -> LandedScopes:
         """Reads the manifests of these scopes.
 
@@ -133,6 +143,7 @@ class LandedScopes:
             allow_missing: Whether to leave out scopes that never landed. Otherwise they raise ObjectNotFoundError.
             where: The values of the directories of the objects to load. None: all objects.
             hint: A text to add to that error's message.
+            connection: See the class.
         """
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="s3dest-read") as executor:
             snapshots = executor.map(lambda scope: snapshot(bucket, destination.template, scope), scopes.values())
@@ -145,7 +156,7 @@ class LandedScopes:
         written = list(dict.fromkeys(each for scope in landed.values() for each in scope.written_columns))
         record = merged_record(written, stream) if written else None
         schema = table_schema(record) if record is not None else pa.schema([])
-        return cls(landed, record, _select_columns(schema, columns, stream), stream)
+        return cls(landed, record, _select_columns(schema, columns, stream), stream, connection)
 
     def is_outdated(self) -> bool:
         """Whether another sync of one of the scopes has been published since the manifests were read."""
@@ -171,6 +182,14 @@ class LandedScopes:
     def _sequential_table(self) -> pa.Table:
         tables = (table for key in self.scopes for table in self.tables(key))
         return pa.concat_tables([self.schema.empty_table(), *tables])
+
+    def portable(self) -> list[PortableObject]:
+        """All objects, as values that any process can read."""
+        if self.record is None:
+            return []
+        names = tuple(self.schema.names)
+        of_scopes = (portable_objects(each, self.record, names, self.connection) for each in self.scopes.values())
+        return list(chain.from_iterable(of_scopes))
 
     def by_partition(self, load: Callable[[LandedScopes], T]) -> dict[str | None, T]:
         """The results of `load` for each scope, a few in parallel."""
@@ -221,7 +240,8 @@ def loader_of(annotation: Any) -> Loader:
         raise SettingsError(
             f"An input cannot be loaded as {annotation!r}. Annotate the parameter with pyarrow.Table, "
             "pyarrow.RecordBatchReader, pyarrow.dataset.Dataset, list[dict], Iterator[dict], Iterable[dict], "
-            "pandas.DataFrame, polars.DataFrame, polars.LazyFrame or duckdb.DuckDBPyRelation; with dict[str, X] for "
+            "pandas.DataFrame, polars.DataFrame, polars.LazyFrame, duckdb.DuckDBPyRelation, dask.dataframe.DataFrame, "
+            "dask.bag.Bag, ray.data.Dataset or pyspark.sql.DataFrame; with dict[str, X] for "
             "one X of these for each partition key; or with Optional of any of them.",
             setting="annotation",
         )
@@ -262,7 +282,13 @@ def _loader(kind: Any, *, of_partition: bool) -> Loader | None:
     if origin in _ROWS:
         return _ROWS[origin] if not arguments or _is_row(arguments[0]) else None
     name = f"{getattr(origin, '__module__', '').split('.')[0]}.{getattr(origin, '__name__', '')}"
-    return _WHOLE.get(origin) or _FRAMES.get(name)
+    return _WHOLE.get(origin) or _FRAMES.get(name) or _dataset_loader(name)
+
+
+def _dataset_loader(name: str) -> Loader | None:
+    """Loads the dataset of an engine, whose workers read the objects."""
+    read = DATASETS.get(name)
+    return None if read is None else lambda landed: read(landed.portable(), landed.schema)
 
 
 def _mapping_loader(arguments: tuple[Any, ...]) -> Loader | None:

@@ -35,13 +35,15 @@ from s3dest_dagster.dagster.run_landing import (
     version_before,
 )
 from s3dest_dagster.dagster.step_values import StagedShards, StepValue, keep_step_value
+from s3dest_dagster.engines import Engine, engine_of
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.landing import Landing
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.printable import amount
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.shards import commit
+from s3dest_dagster.shards import begin, commit
 from s3dest_dagster.sources import DeferredRead
 from s3dest_dagster.sources.items import is_iterated, items_of
 from s3dest_dagster.sources.python import is_arrow
@@ -53,7 +55,13 @@ _NOTHING = object()
 
 
 def land_output(
-    context: dg.OutputContext, value: Any, destination: S3Destination, bucket: Bucket, *, preview_rows: int = 0
+    context: dg.OutputContext,
+    value: Any,
+    destination: S3Destination,
+    bucket: Bucket,
+    *,
+    preview_rows: int = 0,
+    connection: S3Connection | None = None,
 ) -> None:
     """Lands the value that an asset returned, each scope as a whole or not at all. None lands nothing.
 
@@ -81,7 +89,7 @@ def land_output(
         open_target(destination, bucket, clock=now, entropy=os.urandom) as target,
         StepReport(context, target.bucket, partitions) as report,
     ):
-        output = _Output(context, stream, target, report, rows)
+        output = _Output(context, stream, target, report, rows, connection)
         for scope, records in split_by_scope(value, scopes):
             metadata = output.land(scope, records)
             if len(scopes) == 1:
@@ -120,12 +128,16 @@ class _Output:
     target: Target
     report: StepReport
     preview_rows: int
+    connection: S3Connection | None
+    """How the workers of an engine reach S3. None: as the machine that they run on."""
 
     def land(self, scope: Scope, records: Any) -> dict[str, Any]:
         """Lands the records of one scope. Returns the metadata of its materialization."""
         preview, started = Preview(self.stream, self.preview_rows), time.monotonic()
         if isinstance(records, StagedShards):
             receipt = self._commit(scope, records)
+        elif (engine := engine_of(records)) is not None:
+            receipt = self._write(scope, records, engine)
         else:
             receipt = self._publish(scope, records, preview)
         seconds = time.monotonic() - started
@@ -137,6 +149,18 @@ class _Output:
         plan = staged.plan
         with located(scope):
             return commit(plan.order, staged.receipts, shards=plan.shards, s3=self.target.bucket)
+
+    def _write(self, scope: Scope, dataset: Any, engine: Engine) -> Receipt:
+        """Has the workers of an engine stage its dataset, and publishes it."""
+        key, hash_key = self.context.asset_key, self.target.destination.hash_key
+        schema = engine.arrow_schema(dataset) if self.stream.json_schema is None else None
+        with located(scope):
+            sync, owner = new_sync(key, scope.partition), key.to_user_string()
+            order = begin(self.target, self.stream, sync, scope, schema=schema, asset=owner)
+            if order.complete:
+                return commit(order, (), s3=self.target.bucket)
+            options = {"s3": self.connection, **({"hash_key": hash_key} if hash_key is not None else {})}
+            return engine.write(dataset, order, **options)
 
     def _publish(self, scope: Scope, records: Any, preview: Preview) -> Receipt:
         with (
@@ -187,7 +211,7 @@ def split_by_scope(value: Any, scopes: Mapping[str | None, Scope]) -> Iterator[t
 
 def _pairs_or_records(value: Any) -> tuple[Iterable[tuple[str, Any]] | None, Any]:
     """Returns pairs or, if there are no pairs, records. Reads the first element of a value that must be iterated."""
-    if not is_iterated(value):
+    if not is_iterated(value) or engine_of(value) is not None:
         return None, value
     elements = iter(value)
     first = next(elements, _NOTHING)

@@ -19,8 +19,7 @@ from s3dest_dagster.shards import Order, ShardReceipt, commit, stage
 class OrderDatasink(Datasink[str]):  # type: ignore[misc]  # mypy does not know Ray
     """Stages a dataset in Ray's workers, and commits it.
 
-    If the write fails, nothing is aborted here, since the failure may come after the decision. Write again under the
-    same sync id, or call `abandon`.
+    If the write fails, nothing is aborted here: it may fail after the decision. Write again under the same sync id.
 
     Args:
         order: The order of the sync.

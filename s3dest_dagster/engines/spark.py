@@ -11,20 +11,21 @@ from typing import Any
 import pyarrow as pa
 from pyspark import TaskContext
 from pyspark.sql import DataFrame
-from pyspark.sql.pandas.types import to_arrow_schema
 
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.shards import Order, ShardReceipt, commit, stage
 
 
 def arrow_schema(dataset: DataFrame) -> pa.Schema | None:
-    """The schema of a frame."""
-    schema: pa.Schema = to_arrow_schema(dataset.schema)
+    """The schema of a frame. It costs no job over the frame's data."""
+    schema: pa.Schema = dataset.limit(0).toArrow().schema
     return schema
 
 
 def write(dataset: DataFrame, order: Order, **options: Any) -> Receipt:
     """Stages each partition in a task, and commits all of them.
+
+    The order of the partitions does not matter, and neither does their number, which Spark may change.
 
     Args:
         dataset: The frame.

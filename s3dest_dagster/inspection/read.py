@@ -115,7 +115,7 @@ class ScopeSnapshot:
             try:
                 for each in snapshot.objects:
                     assert columns is not None, "a scope with objects has columns"
-                    table = snapshot._table_of(each, columns)
+                    table = snapshot.table_of(each, columns)
                     has_yielded = True
                     yield table
                 return
@@ -134,7 +134,8 @@ class ScopeSnapshot:
         now = self.commit_log.read_head()
         return now.etag != self.seen.etag or now.head.pending_segment is not None
 
-    def _table_of(self, each: LiveObject, columns: Record) -> pa.Table:
+    def table_of(self, each: LiveObject, columns: Record) -> pa.Table:
+        """The records of one object, which is compared with the manifest. Raises as `tables` does."""
         found = self.commit_log.bucket.get(each.item.key)
         if found is None or not is_promised(each.item, *found):
             raise self._changed(each, replaced=found is not None)

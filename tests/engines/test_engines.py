@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pyarrow as pa
 import pytest
 import sharded_job
@@ -17,6 +18,7 @@ from engine_faults import KilledOnce, records
 from land_and_read import destination, ids_by_listing, open_uploads, target
 from servers import S3Server
 
+from s3dest_dagster import ParquetFormat, S3DestinationIOManager, stream_asset
 from s3dest_dagster.engines import engine_of
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.shards import begin
@@ -154,3 +156,106 @@ def test_spark_lands_a_dataset_although_a_worker_is_killed(lake: Lake, tmp_path:
     frame = spark.range(0, SHARDS * ROWS, numPartitions=SHARDS).selectExpr("id", "lpad(string(id), 400, '0') as text")
     lake.check(lake.write(frame, on_progress=killed))
     assert os.path.exists(killed.marker)
+
+
+# ---------------------------------------------------------------------- through the IO manager
+
+
+def _materialize(server: S3Server, upstream: Any, downstream: Any, **settings: Any) -> Any:
+    io = S3DestinationIOManager(
+        s3_bucket_name=server.new_bucket(), s3=server.connection, format=ParquetFormat(), **settings
+    )
+    resources = {"io_manager": io, "memory": dg.mem_io_manager}
+    return dg.materialize([upstream, downstream], resources=resources)
+
+
+def _count_downstream(annotation: Any, count: Any) -> Any:
+    def counted(users: Any) -> Any:
+        return count(users)
+
+    counted.__annotations__ = {"users": annotation}
+    return dg.asset(name="counted", io_manager_key="memory")(counted)
+
+
+def _check_asset(result: Any) -> None:
+    (event, _) = result.get_asset_materialization_events()
+    assert event.materialization.metadata["rows"].value == 600
+    assert result.asset_value("counted") == (600, sum(range(600)), ["id", "text"])
+
+
+def _own(names: Any) -> list[str]:
+    return [name for name in names if not name.startswith("_airbyte")]
+
+
+@pytest.mark.usefixtures("dask_workers")
+def test_an_asset_returns_a_dask_frame_and_the_next_one_gets_it(moto_s3: S3Server) -> None:
+    import dask.dataframe
+    import pandas as pd
+
+    @stream_asset
+    def users() -> Any:
+        return dask.dataframe.from_map(lambda first: pd.DataFrame(records(first, 200)), [0, 200, 400])
+
+    def count(frame: Any) -> Any:
+        assert frame.npartitions == 3
+        return len(frame), int(frame["id"].sum().compute()), _own(frame.columns)
+
+    _check_asset(_materialize(moto_s3, users, _count_downstream(dask.dataframe.DataFrame, count)))
+
+
+@pytest.mark.usefixtures("dask_workers")
+def test_an_asset_returns_a_dask_bag_and_the_next_one_gets_it(moto_s3: S3Server) -> None:
+    import dask.bag
+
+    @stream_asset(json_schema=SCHEMA)
+    def users() -> Any:
+        return dask.bag.from_sequence([0, 200, 400], npartitions=3).map(records, count=200).flatten()
+
+    def count(bag: Any) -> Any:
+        rows = bag.compute()
+        return len(rows), sum(row["id"] for row in rows), _own(rows[0])
+
+    _check_asset(_materialize(moto_s3, users, _count_downstream(dask.bag.Bag, count)))
+
+
+def test_an_asset_returns_a_ray_dataset_and_the_next_one_gets_it(moto_s3: S3Server, ray_workers: Any) -> None:
+    @stream_asset
+    def users() -> Any:
+        return ray_workers.data.from_arrow([pa.Table.from_pylist(records(first, 200)) for first in (0, 200, 400)])
+
+    def count(dataset: Any) -> Any:
+        return dataset.count(), dataset.sum("id"), _own(dataset.schema().names)
+
+    _check_asset(_materialize(moto_s3, users, _count_downstream(ray_workers.data.Dataset, count)))
+
+
+def test_an_asset_returns_a_spark_frame_and_the_next_one_gets_it(moto_s3: S3Server, spark: Any) -> None:
+    from pyspark.sql import DataFrame
+
+    @stream_asset
+    def users() -> Any:
+        return spark.range(0, 600, numPartitions=3).selectExpr(
+            "id", "string(id) as text", "timestamp_seconds(id) as at"
+        )
+
+    def count(frame: Any) -> Any:
+        assert frame.where("at = timestamp_seconds(id)").count() == 600
+        return frame.count(), frame.selectExpr("sum(id) as s").collect()[0].s, _own(frame.columns)[:2]
+
+    _check_asset(_materialize(moto_s3, users, _count_downstream(DataFrame, count)))
+
+
+def test_a_re_executed_engine_asset_lands_nothing_twice(moto_s3: S3Server, ray_workers: Any) -> None:
+    """The write is repeated under the same sync id, although it was complete."""
+    lake = Lake(moto_s3)
+    dataset = ray_workers.data.from_arrow(pa.Table.from_pylist(records(0, 50)))
+    engine = engine_of(dataset)
+    assert engine is not None
+    sync = Sync("once", datetime.now(UTC), str(uuid.uuid4()))
+    receipts = []
+    for _ in range(2):
+        with target(moto_s3, lake.settings) as opened:
+            order = begin(opened, Stream(name="users", json_schema=SCHEMA), sync)
+        receipts.append(engine.write(dataset, order, s3=moto_s3.connection))
+    assert [each.repeated for each in receipts] == [False, True]
+    assert ids_by_listing(moto_s3, lake.settings.s3_bucket_name) == list(range(50))
