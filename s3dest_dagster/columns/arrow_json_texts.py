@@ -36,9 +36,10 @@ from s3dest_dagster.columns.arrow_types import (
     is_document,
     is_moment,
     iso_texts,
+    union_positions,
     unpacked,
 )
-from s3dest_dagster.columns.binary_columns import NOTHING, Parts, content, glued, pieces, scalar
+from s3dest_dagster.columns.binary_columns import NOTHING, Parts, Rows, content, glued, pieces, scalar
 from s3dest_dagster.errors import RecordError
 
 _NULL = b"null"
@@ -59,8 +60,21 @@ class Odd(Protocol):
     def moments(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
         """The texts of dates, times or timestamps, some of which have no ISO 8601 text."""
 
+    def document(self, text: bytes, problem: str, path: str) -> bytes:
+        """The JSON text of a document that is no JSON."""
 
-class Refused:
+
+class _Documents:
+    """Raises RecordError for a document that is no JSON."""
+
+    def document(self, text: bytes, problem: str, path: str) -> bytes:
+        raise RecordError(
+            f"Field {path!r} has the type arrow.json, but is no JSON in {problem}. Correct it in the source, or make "
+            "the column a text."
+        )
+
+
+class Refused(_Documents):
     """Raises RecordError, which names the field and the record."""
 
     def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
@@ -80,7 +94,7 @@ class Refused:
         )
 
 
-class Spelled:
+class Spelled(_Documents):
     """Keeps the values: NaN and infinities as strings; dates, times and timestamps as the stored integer."""
 
     def numbers(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
@@ -182,10 +196,11 @@ def _json(column: pa.Array, odd: Odd, path: str) -> pa.Array:
         try:
             msgspec.json.decode(text, type=msgspec.Raw)
         except msgspec.DecodeError as error:
-            raise RecordError(
-                f"Field {path!r} has the type arrow.json, but is no JSON in record {row} of a batch ({error}). Correct "
-                "it in the source, or make the column a text."
-            ) from None
+            problem = f"record {row} of a batch ({error})"
+        else:
+            problem = ""
+        if problem:
+            text = odd.document(text, problem, path)
         texts.append(msgspec.json.format(text, indent=-1) if _LINE_BREAKS.search(text) else text)
     return pa.array(texts, pa.binary())
 
@@ -217,15 +232,21 @@ def _struct(column: pa.StructArray, odd: Odd, path: str) -> pa.Array:
 
 
 def _union(column: pa.UnionArray, odd: Odd, path: str) -> pa.Array:
-    members = [pieces(column_texts(column.field(number), odd, path)) for number in range(column.type.num_fields)]
-    of_code = dict(zip(column.type.type_codes, members, strict=True))
-    buffers, rows = column.buffers(), slice(column.offset, column.offset + len(column))
-    # These come from the buffers, since pyarrow's views of them ignore the offset of a slice.
-    codes = np.frombuffer(buffers[1], np.int8)[rows].tolist()
-    is_sparse = column.type.mode == "sparse"
-    positions = range(len(column)) if is_sparse else np.frombuffer(buffers[2], np.int32)[rows].tolist()
-    held = zip(codes, positions, strict=True)
-    return pa.array([of_code[code][position] for code, position in held], pa.binary())
+    codes, positions = union_positions(column)
+    texts = np.full(len(column), _NULL, object)
+    for number, code in enumerate(column.type.type_codes):
+        # What no row holds, as the rest of a filtered batch, may be odd.
+        rows = codes == code
+        texts[rows] = pieces(column_texts(_at(column.field(number), positions[rows]), odd, path))
+    return pa.array(texts, pa.binary())
+
+
+def _at(column: pa.Array, positions: Rows) -> pa.Array:
+    """The values at these positions."""
+    try:
+        return unpacked(column).take(pa.array(positions))
+    except pa.ArrowNotImplementedError:  # run-end encoding within a struct or list
+        return pa.concat_arrays([column.slice(each, 1) for each in positions.tolist()] or [column.slice(0, 0)])
 
 
 _Test = Callable[[pa.DataType], bool]

@@ -5,6 +5,8 @@ Must not know: JSON, kinds, fields.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,6 +14,9 @@ import pyarrow.types as pt
 
 from s3dest_dagster.columns.binary_columns import Rows
 from s3dest_dagster.errors import RecordError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 """0001-01-01 and 9999-12-31, in days since 1970."""
@@ -56,6 +61,11 @@ def is_any_binary(type_: pa.DataType) -> bool:
 
 def as_list_column(column: pa.Array) -> pa.ListArray:
     """A column of lists of any storage type, with 32-bit offsets."""
+    if pt.is_list_view(column.type) or pt.is_large_list_view(column.type):
+        # Arrow's own cast gives null lists of views offsets without meaning.
+        sizes = pc.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
+        ends = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(ends), column.flatten(), mask=column.is_null())
     return column if pt.is_list(column.type) else column.cast(pa.list_(column.type.value_type))
 
 
@@ -63,6 +73,16 @@ def as_pairs(column: pa.MapArray) -> pa.ListArray:
     """A column of maps as lists of structs with the members `key` and `value`."""
     pair = pa.struct([pa.field("key", column.type.key_type), pa.field("value", column.type.item_type)])
     return column.cast(pa.list_(pair))
+
+
+def union_positions(column: pa.UnionArray) -> tuple[NDArray[np.int8], NDArray[np.int32]]:
+    """The code of the child that holds each row's value, and the value's position in this child."""
+    buffers, rows = column.buffers(), slice(column.offset, column.offset + len(column))
+    # These come from the buffers, since pyarrow's views of them ignore the offset of a slice.
+    codes = np.frombuffer(buffers[1], np.int8)[rows]
+    if column.type.mode == "sparse":
+        return codes, np.arange(len(column), dtype=np.int32)
+    return codes, np.frombuffer(buffers[2], np.int32)[rows]
 
 
 def is_moment(type_: pa.DataType) -> bool:

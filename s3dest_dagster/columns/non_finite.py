@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +18,14 @@ import pyarrow.types as pt
 
 from s3dest_dagster.batch import ArrowBatch, BadRecord, FiniteRecord
 from s3dest_dagster.columns.arrow_json_texts import Spelled, object_texts
-from s3dest_dagster.columns.arrow_types import as_list_column, as_pairs, is_any_list, unpacked
+from s3dest_dagster.columns.arrow_types import (
+    as_list_column,
+    as_pairs,
+    is_any_list,
+    is_document,
+    union_positions,
+    unpacked,
+)
 from s3dest_dagster.columns.binary_columns import Mask, as_text, mask_of, pieces
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[{}\[\],]|-?(?:NaN|Infinity)', re.DOTALL)
@@ -84,12 +92,25 @@ def split_batch(batch: ArrowBatch) -> SplitBatch:
         odd |= _odd_rows(column)
     if not odd.any():
         return SplitBatch(batch, ())
-    others = batch.data.filter(pa.array(odd))
-    raws = pieces(object_texts(others.schema.names, others.columns, others.num_rows, Spelled()))
+    others = _selected(batch.data, odd)
+    raws = pieces(object_texts(others.schema.names, others.columns, others.num_rows, _AsWritten()))
     times = batch.emitted_at[odd].tolist()
     rows = (others.slice(row, 1) for row in range(others.num_rows))
-    finite = ArrowBatch(batch.data.filter(pa.array(~odd)), batch.emitted_at[~odd])
+    finite = ArrowBatch(_selected(batch.data, ~odd), batch.emitted_at[~odd])
     return SplitBatch(finite, tuple(map(_bad_record, rows, raws, times)))
+
+
+class _AsWritten(Spelled):
+    """Keeps documents with such numbers as texts."""
+
+    def document(self, text: bytes, problem: str, path: str) -> bytes:
+        return msgspec.json.encode(text.decode())
+
+
+def _selected(data: pa.RecordBatch, rows: Mask) -> pa.RecordBatch:
+    """These rows. Arrow's filter does not know run-end encoding, its slices do."""
+    edges = np.flatnonzero(np.diff(rows.astype(np.int8), prepend=0, append=0)).reshape(-1, 2).tolist()
+    return pa.concat_batches([data.slice(start, end - start) for start, end in edges] or [data.slice(0, 0)])
 
 
 def _bad_record(row: pa.RecordBatch, raw: bytes, emitted_at: int) -> BadRecord:
@@ -120,8 +141,40 @@ def _finite(column: pa.Array, path: str, counts: Counter[str]) -> pa.Array:
         counts.update({path: count} if count else {})
         return pc.if_else(odd, pa.scalar(None, decoded.type), decoded) if count else column
     before = counts.total()
-    made = _finite_nested(decoded, path, counts)
+    made = _finite_within(decoded, path, counts)
     return column if counts.total() == before else made
+
+
+def _finite_within(column: pa.Array, path: str, counts: Counter[str]) -> pa.Array:
+    if is_document(column.type):
+        return _finite_documents(column, path, counts)
+    return (_finite_union if pt.is_union(column.type) else _finite_nested)(column, path, counts)
+
+
+def _finite_documents(column: pa.Array, path: str, counts: Counter[str]) -> pa.Array:
+    texts = column.storage.cast(pa.large_string())
+    found = texts.to_pylist()
+    for row in pc.indices_nonzero(pc.match_substring_regex(texts, "NaN|Infinity").fill_null(False)).to_pylist():
+        text, paths = finite_text(found[row].encode())
+        found[row] = text.decode()
+        counts.update(field_of((path, *names)) for names in paths)
+    return pa.ExtensionArray.from_storage(column.type, pa.array(found, column.type.storage_type))
+
+
+def _finite_union(column: pa.UnionArray, path: str, counts: Counter[str]) -> pa.Array:
+    """The union, whose numbers are counted only where a row holds them."""
+    type_ = column.type
+    codes, positions = union_positions(column)
+    children = [column.field(number) for number in range(type_.num_fields)]
+    for code, child in zip(type_.type_codes, children, strict=True):
+        held = positions[codes == code]
+        for position in held[_odd_rows(child)[held]].tolist():
+            _finite(child.slice(position, 1), path, counts)
+    finite = [_finite(child, path, Counter()) for child in children]
+    names = [type_.field(number).name for number in range(type_.num_fields)]
+    if type_.mode == "sparse":
+        return pa.UnionArray.from_sparse(pa.array(codes), finite, names, type_.type_codes)
+    return pa.UnionArray.from_dense(pa.array(codes), pa.array(positions), finite, names, type_.type_codes)
 
 
 def _finite_nested(column: pa.Array, path: str, counts: Counter[str]) -> pa.Array:
@@ -181,11 +234,11 @@ def _beyond(column: pa.Array) -> pa.Array:
 def _may_be_odd(type_: pa.DataType) -> bool:
     """Whether values of this type may contain floats."""
     if isinstance(type_, pa.BaseExtensionType):
-        return _may_be_odd(type_.storage_type)
+        return is_document(type_) or _may_be_odd(type_.storage_type)
     if pt.is_dictionary(type_) or pt.is_run_end_encoded(type_):
         return _may_be_odd(type_.value_type)
-    if pt.is_struct(type_):
-        return any(_may_be_odd(field.type) for field in type_)
+    if pt.is_struct(type_) or pt.is_union(type_):
+        return any(_may_be_odd(type_.field(number).type) for number in range(type_.num_fields))
     if pt.is_map(type_):
         return _may_be_odd(type_.item_type)
     return _may_be_odd(type_.value_type) if is_any_list(type_) else bool(pt.is_floating(type_))
