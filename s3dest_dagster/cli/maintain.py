@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
-from s3dest_dagster.cli.output import Output, Screen, Table, check_mark, status_line
+from s3dest_dagster.cli.output import Output, Screen, Table, check_mark
+from s3dest_dagster.cli.scope_results import ScopeProgress
 from s3dest_dagster.cli.targets import Selection, SelectionOptions, selections
 from s3dest_dagster.commit.maintenance import Recovered, Swept
 from s3dest_dagster.commit.maintenance import recover as recover_scope
@@ -47,14 +48,21 @@ def ls(output: Output, options: SelectionOptions, where: PartitionFilter) -> int
     Returns 1 if a scope cannot be listed, else 0.
     """
     problems: list[tuple[Scope, str]] = []
+    progress = ScopeProgress()
     live = (
         (selection.bucket, scope, landed)
         for selection in selections(output, options)
         for stream in selection.found_streams()
-        for scope, landed in _live_objects(selection, stream, problems)
+        for scope, landed in _live_objects(selection, stream, problems, progress)
         if where.selects(landed.item)
     )
-    _display(output, live, lambda row: [_object_line(row[2], row[0])], lambda row: _object_json(row[1], row[2], row[0]))
+    # Lines on a terminal show how far it is. Nothing is kept of them.
+    with progress.shown() if output.screen is None else nullcontext():
+        if output.json:
+            output.show_json([row for bucket, scope, landed in live for row in _object_json(scope, landed, bucket)])
+        else:
+            for bucket, _, landed in live:
+                output.show(_object_line(landed, bucket))
     for scope, problem in problems:
         output.say(f"Error: {scope}: {problem}")
     return 1 if problems else 0
@@ -62,11 +70,13 @@ def ls(output: Output, options: SelectionOptions, where: PartitionFilter) -> int
 
 def verify(output: Output, options: SelectionOptions, *, deep: bool) -> int:
     """Compares the bucket with the manifests. Returns 1 if they differ anywhere, else 0."""
-    selected = selections(output, options)
+    selected, progress = selections(output, options), ScopeProgress()
     verified = (
-        _verify_stream(selection, stream, deep=deep) for selection in selected for stream in selection.found_streams()
+        _verify_stream(selection, stream, progress, deep=deep)
+        for selection in selected
+        for stream in selection.found_streams()
     )
-    results = _display(output, verified, _verified_lines, _verified_json, _verified_table)
+    results = _display(output, progress, verified, _verified_lines, _verified_json, _verified_table)
     _tell_leftovers(output, selected, results)
     broken = [stream for stream in results if stream.problems]
     if broken:
@@ -96,12 +106,13 @@ def _tell_leftovers(output: Output, selected: Sequence[Selection], results: Sequ
 
 def recover(output: Output, options: SelectionOptions) -> int:
     """Finishes interrupted publications. Returns 1 if one was rolled back or failed, else 0."""
+    progress = ScopeProgress()
     recovered = (
-        _recover_stream(selection, stream)
+        _recover_stream(selection, stream, progress)
         for selection in selections(output, options)
         for stream in selection.found_streams()
     )
-    results = _display(output, recovered, _recovered_lines, _recovered_json, _recovered_table)
+    results = _display(output, progress, recovered, _recovered_lines, _recovered_json, _recovered_table)
     failed = [scope for stream in results for scope in stream if not scope.ok]
     if failed:
         output.say(f"Error: {amount(len(failed), 'scope')} could not be recovered.")
@@ -116,7 +127,12 @@ def sweep(output: Output, options: SelectionOptions, now: datetime | None) -> in
         for stream in sorted(selection.streams or {found.stream for found in selection.found_streams()}, key=str)
     )
     results = _display(
-        output, swept, lambda stream: [_swept_line(stream)], lambda stream: [_swept_json(stream)], _swept_table
+        output,
+        ScopeProgress(),
+        swept,
+        lambda stream: [_swept_line(stream)],
+        lambda stream: [_swept_json(stream)],
+        _swept_table,
     )
     failed = [stream for stream in results if stream.problem]
     if failed:
@@ -138,19 +154,21 @@ def _continue_after_error(report: Callable[[str], None]) -> Iterator[None]:
         report(error.message)
 
 
-def _add_problem(problems: list[tuple[Scope, str]], scope: Scope, problem: str) -> None:
-    problems.append((scope, problem))
-
-
 def _live_objects(
-    selection: Selection, stream: FoundStream, problems: list[tuple[Scope, str]]
+    selection: Selection, stream: FoundStream, problems: list[tuple[Scope, str]], progress: ScopeProgress
 ) -> Iterator[tuple[Scope, LiveObject]]:
     """The live objects of a stream. Scopes that cannot be listed are added to `problems`."""
     problems += [(head.scope, head.error.message) for head in stream.damaged]
-    for scope in stream.scopes:
-        objects: list[LiveObject] = []
-        with _continue_after_error(partial(_add_problem, problems, scope)):
+
+    def listed(scope: Scope) -> tuple[list[LiveObject], list[str]]:
+        objects, errors = list[LiveObject](), list[str]()
+        with _continue_after_error(errors.append):
             objects = live_objects(selection.bucket, selection.destination.template, scope)
+        return objects, errors
+
+    results = progress.results(stream.stream, listed, stream.scopes)
+    for scope, (objects, errors) in zip(stream.scopes, results, strict=True):
+        problems += [(scope, error) for error in errors]
         yield from ((scope, landed) for landed in objects)
 
 
@@ -173,7 +191,9 @@ class _VerifiedStream:
         return sum(map(count, self.scopes))
 
 
-def _verify_stream(selection: Selection, stream: FoundStream, *, deep: bool) -> _VerifiedStream:
+def _verify_stream(
+    selection: Selection, stream: FoundStream, progress: ScopeProgress, *, deep: bool
+) -> _VerifiedStream:
     bucket, template, foreign = selection.bucket, selection.destination.template, set[str]()
     verified = [Verified(head.scope, 0, 0, (head.error.message,)) for head in stream.damaged]
 
@@ -181,9 +201,19 @@ def _verify_stream(selection: Selection, stream: FoundStream, *, deep: bool) -> 
         if not any(problem in other.problems for other in verified):
             verified.append(Verified(scope, 0, 0, (problem,)))
 
-    for scope in stream.scopes:
-        with _continue_after_error(partial(report, scope)):
-            verified.append(verify_scope(bucket, template, scope, deep=deep))
+    def compared(scope: Scope) -> Verified | str:
+        errors: list[str] = []
+        with _continue_after_error(errors.append):
+            return verify_scope(bucket, template, scope, deep=deep)
+        return errors[0]
+
+    # A deep comparison holds a whole object in memory.
+    results = progress.results(stream.stream, compared, stream.scopes, at_once=1 if deep else None)
+    for scope, result in zip(stream.scopes, results, strict=True):
+        if isinstance(result, str):
+            report(scope, result)
+        else:
+            verified.append(result)
     # While a manifest cannot be read, nobody knows which objects it lists, so that none can be called foreign.
     with _continue_after_error(partial(report, Scope(stream.stream))):
         foreign = foreign_keys(bucket, template, stream.stream)
@@ -191,10 +221,10 @@ def _verify_stream(selection: Selection, stream: FoundStream, *, deep: bool) -> 
     return _VerifiedStream(stream.stream, verified, len(foreign), left)
 
 
-def _recover_stream(selection: Selection, stream: FoundStream) -> list[Recovered]:
+def _recover_stream(selection: Selection, stream: FoundStream, progress: ScopeProgress) -> list[Recovered]:
     damaged = [Recovered(head.scope, None, False, head.error.message) for head in stream.damaged]
-    template = selection.destination.template
-    return [*damaged, *(recover_scope(selection.bucket, template, scope) for scope in stream.scopes)]
+    recover_one = partial(recover_scope, selection.bucket, selection.destination.template)
+    return [*damaged, *progress.results(stream.stream, recover_one, stream.scopes)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +243,9 @@ def _sweep_stream(selection: Selection, stream: StreamId, now: datetime | None) 
     swept, problems, retired = Swept(0, 0), list[str](), list[ScopeContent]()
     with _continue_after_error(problems.append):
         swept = sweep_stream(bucket, destination, stream, now=now)
+        problems += swept.problems
         retired = expire_partitions(bucket, destination, stream, now or bucket.server_time(), os.urandom)
-    return _SweptStream(stream, swept, "".join(problems), len(retired))
+    return _SweptStream(stream, swept, "; ".join(problems), len(retired))
 
 
 # ---------------------------------------------------------------------- lines, tables and JSON
@@ -222,25 +253,28 @@ def _sweep_stream(selection: Selection, stream: StreamId, now: datetime | None) 
 
 def _display(
     output: Output,
+    progress: ScopeProgress,
     results: Iterable[_Result],
     lines: Callable[[_Result], Iterable[str]],
     as_json: Callable[[_Result], list[dict[str, Any]]],
-    table: Callable[[list[_Result]], Table] | None = None,
+    table: Callable[[list[_Result]], Table],
 ) -> list[_Result]:
     """Displays results as lines while they arrive, as one JSON list, or as a table on a terminal.
 
     Returns:
         All results.
     """
-    screen = output.screen if table is not None else None
-    if screen is not None and table is not None:
-        return _display_table(screen, results, lines, table)
+    screen = output.screen
+    if screen is not None:
+        return _display_table(screen, progress, results, lines, table)
     displayed: list[_Result] = []
-    for result in results:
-        displayed.append(result)
-        if not output.json:
-            for line in lines(result):
-                output.show(line)
+    with progress.shown():
+        for number, result in enumerate(results, start=1):
+            displayed.append(result)
+            progress.stream_done(number)
+            if not output.json:
+                for line in lines(result):
+                    output.show(line)
     if output.json:
         output.show_json([part for result in displayed for part in as_json(result)])
     return displayed
@@ -248,6 +282,7 @@ def _display(
 
 def _display_table(
     screen: Screen,
+    progress: ScopeProgress,
     results: Iterable[_Result],
     lines: Callable[[_Result], Iterable[str]],
     table: Callable[[list[_Result]], Table],
@@ -255,10 +290,10 @@ def _display_table(
     """Displays a table, and below it the lines that report a problem."""
     displayed: list[_Result] = []
     try:
-        with status_line() as show_status:
+        with progress.shown():
             for number, result in enumerate(results, start=1):
                 displayed.append(result)
-                show_status(f"{amount(number, 'stream')} done")
+                progress.stream_done(number)
     finally:
         if displayed:
             screen.table(table(displayed))

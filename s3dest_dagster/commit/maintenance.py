@@ -17,12 +17,19 @@ from s3dest_dagster.commit.documents import STEP_VALUES, quarantine_part, sync_o
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.key_owners import possible_owners, used_templates
 from s3dest_dagster.commit.publication import Clock, finish
-from s3dest_dagster.commit.scopes import scopes_of_stream
+from s3dest_dagster.commit.scopes import scope_at, scopes_of_stream
 from s3dest_dagster.commit.segment import live_keys
-from s3dest_dagster.errors import CommitError, PreconditionFailedError, StorageError
+from s3dest_dagster.errors import (
+    BucketNotFoundError,
+    CommitError,
+    CredentialsError,
+    EndpointUnreachableError,
+    PreconditionFailedError,
+    StorageError,
+)
 from s3dest_dagster.keys import KeyTemplate, manifest_roots, mark_of, part_id, stream_root, sync_mark
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.storage import TRIALS, Bucket, PendingUpload
+from s3dest_dagster.storage import TRIALS, Bucket, PendingUpload, each_in_parallel
 from s3dest_dagster.stream import Scope, StreamId
 
 _OLDEST_TRIAL = timedelta(days=1)
@@ -39,6 +46,8 @@ class Swept:
     """Uploads left alone because they are young or pending."""
     expired: int = 0
     """Scopes whose retired objects were deleted because their `delete_grace_s` was over."""
+    problems: tuple[str, ...] = ()
+    """A sentence for each scope whose retired objects could not be deleted. The other scopes were swept."""
 
 
 # ---------------------------------------------------------------------- abandoned uploads
@@ -80,8 +89,8 @@ def sweep(
     for upload in abandoned:
         bucket.abort_upload(upload.key, upload.upload_id)
     _sweep_trials(bucket, destination, now)
-    expired = expire_stream(bucket, destination.template, stream, now) if expire else 0
-    return Swept(aborted=len(abandoned), kept=len(uploads) - len(abandoned), expired=expired)
+    expired, problems = expire_stream(bucket, destination.template, stream, now) if expire else (0, ())
+    return Swept(len(abandoned), len(uploads) - len(abandoned), expired, problems)
 
 
 def _too_late(
@@ -185,10 +194,26 @@ def expire_scope(commit_log: CommitLog, seen: SeenHead, now: datetime) -> bool:
     return True
 
 
-def expire_stream(bucket: Bucket, template: KeyTemplate, stream: StreamId, now: datetime) -> int:
-    """Calls `expire_scope` for every scope of a stream. Returns how many scopes had anything to delete."""
-    found = scopes_of_stream(bucket, stream_root(template.literal_root, stream))
-    return sum(expire_scope(each.commit_log, each.seen, now) for each in found if each.seen.head.retired)
+def expire_stream(
+    bucket: Bucket, template: KeyTemplate, stream: StreamId, now: datetime
+) -> tuple[int, tuple[str, ...]]:
+    """Calls `expire_scope` for every scope of a stream, several side by side.
+
+    Returns how many scopes had anything to delete, and a sentence for each scope where that failed.
+    """
+
+    def expire(root: str) -> bool | str:
+        try:
+            found = scope_at(bucket, root)
+            return found is not None and expire_scope(found.commit_log, found.seen, now)
+        except (CredentialsError, BucketNotFoundError, EndpointUnreachableError):
+            raise  # it concerns every scope
+        except (CommitError, StorageError) as error:
+            return error.message
+
+    roots = bucket.list_directories(stream_root(template.literal_root, stream))
+    results = list(each_in_parallel(expire, roots))
+    return results.count(True), tuple(each for each in results if isinstance(each, str))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from s3dest_dagster.commit.documents import commit_without_source
 from s3dest_dagster.commit.retirement import ScopeContent, content_of, retire
 from s3dest_dagster.commit.scopes import scopes
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.stream_settings import StreamSettings
-from s3dest_dagster.storage import Bucket
+from s3dest_dagster.storage import Bucket, each_in_parallel
 from s3dest_dagster.stream import Scope, StreamId
 
 _DATE = re.compile(r"(\d{4})-(\d{2})(?:-(\d{2})(?:[-T ]\d{2}(:?\d{2}){0,2}\S*)?)?", re.ASCII)
@@ -45,9 +46,9 @@ def expired_partitions(
     if not destination.expire_partitions_after:
         return
     oldest = now - timedelta(days=destination.expire_partitions_after)
-    for scope in scopes(bucket, destination.template, {stream}):
-        if _is_older(scope, oldest) and not (content := content_of(bucket, destination, scope)).is_empty:
-            yield content
+    older = (scope for scope in scopes(bucket, destination.template, {stream}) if _is_older(scope, oldest))
+    contents = each_in_parallel(partial(content_of, bucket, destination), older)
+    yield from (content for content in contents if not content.is_empty)
 
 
 def expire_partitions(

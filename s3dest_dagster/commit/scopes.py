@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import head_key
@@ -15,7 +16,7 @@ from s3dest_dagster.commit.head import HEADS
 from s3dest_dagster.commit.segment import Segment, live_keys
 from s3dest_dagster.errors import ManifestError
 from s3dest_dagster.keys import KeyTemplate, decode_name, encode_name, literal_root_of, scope_root, stream_root
-from s3dest_dagster.storage import Bucket, in_parallel
+from s3dest_dagster.storage import Bucket, each_in_parallel, in_parallel
 from s3dest_dagster.stream import Scope, StreamId
 
 
@@ -74,11 +75,12 @@ def found_streams(
     """
     for root in _stream_roots(bucket, template, streams):
         roots = bucket.list_directories(root) if partition is None else [f"{root}{encode_name(partition)}/"]
-        heads = [head for head in in_parallel(lambda each: _head_at(bucket, each), roots) if head is not None]
-        if heads:
-            readable = tuple(head.scope for head in heads if isinstance(head, FoundScope))
-            damaged = tuple(head for head in heads if isinstance(head, DamagedHead))
-            yield FoundStream((readable or [head.scope for head in damaged])[0].stream, readable, damaged)
+        # Heads are dropped as soon as they are read: ten thousand of them are large.
+        found = list(filter(None, each_in_parallel(partial(_readable_at, bucket), roots)))
+        if found:
+            readable = tuple(each for each in found if isinstance(each, Scope))
+            damaged = tuple(each for each in found if isinstance(each, DamagedHead))
+            yield FoundStream((readable or [each.scope for each in damaged])[0].stream, readable, damaged)
 
 
 def scopes(bucket: Bucket, template: KeyTemplate, streams: Collection[StreamId] | None = None) -> Iterator[Scope]:
@@ -104,7 +106,7 @@ def stream_roots(bucket: Bucket, root: str) -> list[str]:
 
 def scopes_of_stream(bucket: Bucket, root: str) -> list[FoundScope]:
     """All scopes of the stream with this root, in the order of their names."""
-    found = in_parallel(lambda each: _scope_at(bucket, each), bucket.list_directories(root))
+    found = each_in_parallel(partial(scope_at, bucket), bucket.list_directories(root))
     return [scope for scope in found if scope is not None]
 
 
@@ -121,21 +123,22 @@ def scopes_beside(bucket: Bucket, root: str, scope: Scope) -> list[Scope]:
     if scope.partition is None:
         found = [each for each in scopes_of_stream(bucket, root) if each.scope.partition is not None]
     else:
-        whole = _scope_at(bucket, scope_root(literal_root_of(root), Scope(scope.stream)))
+        whole = scope_at(bucket, scope_root(literal_root_of(root), Scope(scope.stream)))
         found = [whole] if whole is not None else []
     holds = in_parallel(lambda each: bool(live_keys(each.commit_log.live_segments(each.seen.head))), found)
     return [each.scope for each, holds_objects in zip(found, holds, strict=True) if holds_objects]
 
 
-def _scope_at(bucket: Bucket, root: str) -> FoundScope | None:
+def scope_at(bucket: Bucket, root: str) -> FoundScope | None:
     """The scope whose manifests are under `root`. None if it has no head: no sync of it was ever decided."""
     found = HEADS.read(bucket, root, head_key(root))
     return FoundScope(CommitLog(bucket, root, found[0].location.scope), SeenHead(*found)) if found is not None else None
 
 
-def _head_at(bucket: Bucket, root: str) -> FoundScope | DamagedHead | None:
+def _readable_at(bucket: Bucket, root: str) -> Scope | DamagedHead | None:
     try:
-        return _scope_at(bucket, root)
+        found = scope_at(bucket, root)
+        return found.scope if found is not None else None
     except ManifestError as error:
         namespace, stream, partition = map(decode_name, root.split("/")[-4:-1])
         return DamagedHead(Scope(StreamId(namespace, stream or ""), partition), error)

@@ -198,7 +198,10 @@ class SyncCommit:
         expires = self._destination.delete_grace_s > 0 or self._destination.expire_partitions_after > 0
         stream = self.commit_log.scope.stream
         try:
-            return sweep(self._bucket, self._destination, stream, now=now, keep=own, expire=expires).aborted
+            swept = sweep(self._bucket, self._destination, stream, now=now, keep=own, expire=expires)
+            for problem in swept.problems[:1]:
+                _logger.warning("%s: replaced objects could not be deleted: %s", self._scope, problem)
+            return swept.aborted
         except StorageError as error:
             _logger.warning("%s: abandoned uploads could not be swept: %s", self._scope, error)
             return 0

@@ -31,7 +31,7 @@ from s3dest_dagster.inspection.read import ScopeSnapshot, read_whole, snapshot
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.storage import Bucket
+from s3dest_dagster.storage import Bucket, each_in_parallel
 from s3dest_dagster.stream import Scope
 
 COLUMNS_KEY = "columns"
@@ -145,9 +145,8 @@ class LandedScopes:
             hint: A text to add to that error's message.
             connection: See the class.
         """
-        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="s3dest-read") as executor:
-            snapshots = executor.map(lambda scope: snapshot(bucket, destination.template, scope), scopes.values())
-            by_key = dict(zip(scopes, snapshots, strict=True))
+        snapshots = each_in_parallel(partial(snapshot, bucket, destination.template), scopes.values())
+        by_key = dict(zip(scopes, snapshots, strict=True))
         missing = [scopes[key] for key, scope in by_key.items() if not scope.segments]
         if missing and not allow_missing:
             raise _never_landed(missing, hint)
@@ -160,7 +159,7 @@ class LandedScopes:
 
     def is_outdated(self) -> bool:
         """Whether another sync of one of the scopes has been published since the manifests were read."""
-        return any(scope.is_outdated() for scope in self.scopes.values())
+        return any(each_in_parallel(ScopeSnapshot.is_outdated, self.scopes.values()))
 
     def tables(self, key: str | None) -> Iterator[pa.Table]:
         """One scope's objects, each as a table of all columns."""

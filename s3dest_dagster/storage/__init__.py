@@ -10,7 +10,7 @@ from s3dest_dagster.storage.clients import Identity, identity, open_bucket, open
 from s3dest_dagster.storage.error_mapping import access_denied
 from s3dest_dagster.storage.headers import headers_of_all, headers_of_data
 from s3dest_dagster.storage.objects import ListedObject, ObjectHead, PendingUpload
-from s3dest_dagster.storage.requests import RetryPolicy, in_parallel
+from s3dest_dagster.storage.requests import RetryPolicy, each_in_parallel, in_parallel
 from s3dest_dagster.storage.upload import PartPool, StagedObject, Upload, crc32_text
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "access_denied",
     "crc32_text",
     "describe_abilities",
+    "each_in_parallel",
     "headers_of_all",
     "headers_of_data",
     "identity",

@@ -29,7 +29,7 @@ from s3dest_dagster.storage.error_mapping import refuse_redirect, refuses_identi
 from s3dest_dagster.storage.requests import RetryPolicy
 from s3dest_dagster.storage.sessions import DEFAULT_REGION, ConnectionSession, map_configuration_errors
 
-_POOL_CONNECTIONS = 32
+_POOL_CONNECTIONS = 200
 _LONGEST_WAIT_FOR_STS_S = 3
 _SIGNED_BY = "s3dest_signed_by"
 """Entry of a request's context: the number of the search whose credentials signed it. None after it was signed

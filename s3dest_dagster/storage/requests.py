@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
+from itertools import chain, islice
 from queue import SimpleQueue
 from threading import Event
 from types import TracebackType
@@ -213,6 +215,8 @@ class Requests:
 
 
 _PARALLEL = 8
+SCOPES_AT_ONCE = 16
+"""Scopes that are read side by side. Each has up to eight requests in flight, so that there are at most 128."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -284,5 +288,38 @@ def in_parallel(do: Callable[[Item], Result], items: Iterable[Item]) -> list[Res
             return [future.result() for future in futures]
         except BaseException:
             for future in futures:
+                future.cancel()
+            raise
+
+
+def each_in_parallel(
+    do: Callable[[Item], Result], items: Iterable[Item], threads: int = SCOPES_AT_ONCE
+) -> Iterator[Result]:
+    """Yields the results of `do`, in the order of the items, computed on a few threads.
+
+    Only a few items and results are held at a time, so that memory does not grow with their number. An error is raised
+    at its item's turn, or never if the caller stops before it: calls that have not begun by then are dropped.
+
+    Args:
+        do: Called once for each item. It may use `in_parallel` itself.
+        items: Taken as far as threads need them.
+        threads: Calls at a time.
+    """
+    rest = iter(items)
+    first = list(islice(rest, 2))
+    if len(first) < 2 or threads == 1:
+        yield from map(do, chain(first, rest))
+        return
+    with DaemonPool(threads, "s3dest-scope") as pool:
+        waiting = deque[Future[Result]]()
+        try:
+            for item in chain(first, rest):
+                waiting.append(pool.submit(do, item))
+                if len(waiting) > 2 * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        except BaseException:
+            for future in waiting:
                 future.cancel()
             raise

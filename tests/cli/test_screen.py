@@ -5,9 +5,11 @@ import re
 
 import pytest
 from airbyte_messages import record
-from terminals import plain
+from terminals import plain, terminal
 
+from s3dest_dagster.cli.scope_results import ScopeProgress
 from s3dest_dagster.inspection.plan import ACTIONS
+from s3dest_dagster.stream import Scope, StreamId
 
 LONG = "a_field_with_a_name_that_is_far_longer_than_any_column_of_a_narrow_terminal_would_hold_on_one_line"
 SCHEMA = {
@@ -127,3 +129,16 @@ def test_problems_are_shown_completely_below_the_table(lake):
     (problem,) = [line for line in plain(shown).splitlines() if line.startswith("✗")]
     assert "list objects" in problem
     assert "Create it" in problem
+
+
+def test_a_terminal_shows_how_many_scopes_of_how_many_are_done(monkeypatch):
+    stream = StreamId("public", "users")
+    scopes, progress = [Scope(stream, f"2021-01-0{day}") for day in range(1, 4)], ScopeProgress()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with terminal(100) as (path, shown), open(path, "w") as stderr:
+        monkeypatch.setattr("sys.stderr", stderr)
+        with progress.shown():
+            done = list(progress.results(stream, str, scopes))
+    assert done == [str(scope) for scope in scopes]
+    assert "public.users: 3 of 3 scopes" in plain(shown())
+    assert list(progress.results(stream, str, scopes)) == done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from land_and_read import batch_of, data_keys, destination, ids_by_listing, stream, sync, target, users
@@ -217,3 +218,19 @@ def test_a_copied_lake_does_not_affect_sweep_and_refresh_of_another_stream(
         land([batch_of(users(4, 4))], opened, stream(mode=SyncMode.APPEND), sync("s4"))
         sweep(opened.bucket, original, stream().id, now=sync("sweep").now)
     assert ids_by_listing(moto_s3, original.s3_bucket_name, "lake/") == [1, 4]
+
+
+def test_a_head_that_cannot_be_read_does_not_keep_a_sweep_from_the_other_scopes(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket(), delete_grace_s=60)
+    for number in range(2):
+        for partition in "abc":
+            landed(moto_s3, settings, number, partition=partition)
+    bucket = moto_s3.open(settings)
+    assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [0, 0, 0, 1, 1, 1]
+    broken = head_key(scope_root("data", Scope(stream().id, "a")))
+    bucket.put(broken, b"{")
+    swept = sweep(bucket, settings, stream().id, now=bucket.server_time() + timedelta(minutes=2))
+    assert swept.expired == 2
+    (problem,) = swept.problems
+    assert broken in problem
+    assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [0, 1, 1, 1]
