@@ -40,6 +40,7 @@ from s3dest_dagster.ingest.publishing import Publisher
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.stream_schema import StreamSchema
 from s3dest_dagster.ingest.target import Entropy, Target
+from s3dest_dagster.keys import mark_of, part_id
 from s3dest_dagster.settings.connection import is_aws
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.shards.leftovers import abort_leftovers, abort_undecided
@@ -322,10 +323,25 @@ class _OrderCommit:
         with suppress(StorageError):
             abort_undecided(self._bucket, self._order, self._destination)
 
+    def _check_keys(self, receipts: Iterable[ShardReceipt]) -> None:
+        """Raises CommitError for an object that no worker of the order can have made."""
+        matcher = self._commit.template.matcher(self._order.landed_scope.stream)
+        for receipt in receipts:
+            for item in receipt.objects:
+                if mark_of(part_id(matcher, item.key)) != self._order.mark:
+                    raise CommitError(
+                        f"The receipt of shard {receipt.shard!r} of {self._order.scope} lists {item.key}, which is no "
+                        "object of its order. Nothing was published. Somebody has changed the receipt; begin a new "
+                        "order.",
+                        key=item.key,
+                        **self._order.error_location(),
+                    )
+
     def _build_segment(self, receipts: Collection[ShardReceipt]) -> Segment:
         order, commit = self._order, self._commit
         if commit.head.content_digest != order.head:
             raise superseded(commit.commit_log, commit.head)
+        self._check_keys(receipts)
         for receipt in receipts:
             commit.registry_entry.note_big_integers(frozenset(receipt.big_integers))
         quarantines = [each.quarantine for each in receipts if each.quarantine is not None]

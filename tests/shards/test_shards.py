@@ -348,6 +348,18 @@ def test_receipts_of_another_order_or_of_two_names_are_refused(lake):
     assert lake.listed == []
 
 
+def test_a_receipt_that_lists_a_foreign_object_is_refused(lake):
+    lake.land(users(1, 1))
+    (theirs,) = data_keys(lake.server, lake.settings.s3_bucket_name)
+    order = lake.begin()
+    receipt = lake.stage(order, users(2, 2), 0)
+    changed = ShardReceipt.from_json(receipt.to_json().replace(receipt.objects[0].key, theirs))
+    with pytest.raises(CommitError, match="no object of its order"):
+        lake.commit(order, [changed])
+    assert lake.listed == [1]
+    assert lake.uploads == 0
+
+
 # ---------------------------------------------------------------------- rules 2 and 3: keys and metadata
 
 
