@@ -44,7 +44,7 @@ class DirectoryCount:
         self._destination = destination
         self._scope = scope
         self._known: set[FieldValues] = set()
-        self._values: list[dict[str | None, None]] = [{} for _ in rule]
+        self._values: list[dict[str, None]] = [{} for _ in rule]
 
     def add(self, groups: Sequence[FieldValues]) -> None:
         """Counts the directories of these values.
@@ -60,7 +60,8 @@ class DirectoryCount:
                 raise self._null(values)
             self._known.add(values)
             for known, value in zip(self._values, values, strict=True):
-                known[value] = None
+                if value is not None:
+                    known[value] = None
         self._check_counts()
 
     def _check_counts(self) -> None:

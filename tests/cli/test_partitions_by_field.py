@@ -115,3 +115,12 @@ def test_many_small_objects_are_told_with_the_cure(lake):
     assert "month in place of day" in answer.stderr
     planned = lake.run("plan", "--config", path, "--catalog", lake.catalog("users")).stdout
     assert "Half of its 12 objects in 12 directories have at most" in planned
+
+
+@pytest.mark.parametrize("verb", ["check", "plan"])
+def test_a_field_that_cannot_name_directories_is_refused_before_any_record(lake, verb):
+    own = settings()
+    own["s3dest"]["streams"]["public.users"]["partition_by"] = ["regoin"]
+    answer = lake.run(verb, "--config", lake.config(**own), "--catalog", lake.catalog("users"))
+    assert answer.returncode != 0
+    assert "partition_by names regoin, which is not known there. Known are id, name." in answer.stdout + answer.stderr

@@ -405,7 +405,7 @@ def test_too_many_values_are_refused_with_the_field_the_count_and_examples(moto_
 
 def test_too_many_directories_are_refused(moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("s3dest_dagster.ingest.partitioned_writer.MOST_DIRECTORIES", 3)
-    with pytest.raises(RecordError, match=r"more than 3 directories of one sync \(values: at as day 3, region 4\)"):
+    with pytest.raises(RecordError, match=r"more than 3 directories of one sync \(values: at as day 2, region 3\)"):
         landed(moto_s3, moto_s3.new_bucket(), [batch_of(RECORDS)])
 
 
