@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+from s3dest_dagster.cli.leftovers import location_json
 from s3dest_dagster.cli.output import LABEL_WIDTH, Output, Screen, Table, check_mark
 from s3dest_dagster.cli.targets import (
     CatalogStreams,
@@ -25,7 +26,7 @@ from s3dest_dagster.columns.diagnostics import Diagnostic, DiagnosticGroup, grou
 from s3dest_dagster.columns.schema_differences import ColumnChange, Difference
 from s3dest_dagster.commit.documents import StreamLocation
 from s3dest_dagster.errors import CredentialsError
-from s3dest_dagster.ingest.receipt import left_beside_sentence
+from s3dest_dagster.ingest.receipt import former_template_sentence, left_beside_sentence
 from s3dest_dagster.inspection.check import CheckStep, check_streams
 from s3dest_dagster.inspection.check import check as check_server
 from s3dest_dagster.inspection.plan import Plan, StreamPlan
@@ -37,7 +38,7 @@ from s3dest_dagster.settings.schema_contract import Verdict
 from s3dest_dagster.sources.airbyte.config import ConfigFile
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.storage import Bucket, Identity, identity
-from s3dest_dagster.stream import StreamId
+from s3dest_dagster.stream import StreamId, SyncMode
 
 _MAX_KEYS = 10
 # The most fields of one group of diagnostics.
@@ -252,10 +253,8 @@ def _stream_plan_json(planned: StreamPlan, bucket: Bucket) -> dict[str, Any]:
         "deletes": list(planned.deletes),
         "pending": planned.pending,
         "left_beside": [each.partition for each in planned.left_beside],
-        "left_elsewhere": [
-            {"stream": each.stream, "namespace": each.namespace, "bucket_path": each.bucket_path}
-            for each in planned.left_elsewhere
-        ],
+        "left_elsewhere": [location_json(each) for each in planned.left_elsewhere],
+        "former_template": planned.former_template or None,
         "expires": list(planned.expires),
     }
 
@@ -316,6 +315,9 @@ def _facts(planned: StreamPlan, bucket: Bucket) -> Iterator[tuple[str, str]]:
         yield "stays visible", left_beside_sentence(planned.scope, planned.left_beside)
     for location in planned.left_elsewhere:
         yield "elsewhere", _elsewhere(planned.scope.stream, location, bucket)
+    if planned.former_template:
+        replaces = planned.sync_mode is SyncMode.FULL_REFRESH
+        yield "new template", former_template_sentence(planned.scope, planned.former_template, replaces=replaces)
     if planned.expires:
         yield "would retire", f"{amount(len(planned.expires), 'expired partition')}, the first is {planned.expires[0]}"
     for label, paths in planned.hidden.items():

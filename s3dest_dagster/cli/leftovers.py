@@ -13,7 +13,7 @@ from typing import Any
 
 from s3dest_dagster.cli.output import Output, Session
 from s3dest_dagster.cli.targets import Selection, SelectionOptions, named_stream, selections
-from s3dest_dagster.commit.documents import commit_without_source
+from s3dest_dagster.commit.documents import StreamLocation, commit_without_source
 from s3dest_dagster.commit.publication import Clock
 from s3dest_dagster.commit.retirement import ScopeContent, content_of, restore, retired_scope
 from s3dest_dagster.commit.retirement import retire as retire_scope
@@ -149,3 +149,8 @@ def content_json(content: ScopeContent) -> dict[str, Any]:
 def stream_json(stream: StreamId) -> dict[str, Any]:
     """The stream's names as JSON."""
     return {"stream": stream.name, "namespace": stream.namespace}
+
+
+def location_json(location: StreamLocation) -> dict[str, Any]:
+    """The stream's names and its bucket path as JSON."""
+    return {**stream_json(location.stream_id), "bucket_path": location.bucket_path}

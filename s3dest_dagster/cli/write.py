@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
 
 from s3dest_dagster.batch import State
+from s3dest_dagster.cli.leftovers import location_json
 from s3dest_dagster.cli.output import Output, Session
 from s3dest_dagster.cli.progress import progress_display
 from s3dest_dagster.cli.targets import (
@@ -24,7 +26,10 @@ from s3dest_dagster.cli.targets import (
     read_streams,
     source_config,
 )
-from s3dest_dagster.errors import SettingsError, SourceError
+from s3dest_dagster.commit.documents import StreamLocation
+from s3dest_dagster.commit.former_locations import FormerLocations
+from s3dest_dagster.commit.registry import owner_of
+from s3dest_dagster.errors import SettingsError, SourceError, StorageError
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.streams import StreamLandings, landing_streams
 from s3dest_dagster.ingest.target import Target
@@ -32,7 +37,7 @@ from s3dest_dagster.printable import amount, size
 from s3dest_dagster.sources.airbyte.config import CurrentConfig
 from s3dest_dagster.sources.airbyte.session import read_messages
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Stream, StreamId
+from s3dest_dagster.stream import Scope, Stream, StreamId
 
 _STDIN = 0
 _EMPTY_INPUT = (
@@ -74,6 +79,7 @@ def write(
             target, selected.streams, sync, allow_empty=allow_empty, on_progress=progress, on_checkpoint=checkpoints
         ) as landings,
     ):
+        former = _former_locations(target, selected.streams, landings.new)
         for stream in landings.resumed:
             output.say(f"{stream}: resumes after an earlier attempt at this sync. {_RESUME_ADVICE}")
         try:
@@ -83,7 +89,7 @@ def write(
             error.add_note(checkpoints.summary())
             raise
         progress.end()
-        _publish(landings, session, target)
+        _publish(landings, session, target, former)
     return 0
 
 
@@ -109,14 +115,36 @@ def _land_messages(
     landings.stage()
 
 
-def _publish(landings: StreamLandings, session: Session, target: Target) -> None:
+def _former_locations(
+    target: Target, streams: Sequence[Stream], new: Collection[StreamId]
+) -> dict[StreamId, tuple[StreamLocation, ...]]:
+    """Where the streams that land for the first time may have landed before. The sync goes on if that is not known."""
+    destination, found = target.destination, dict[StreamId, tuple[StreamLocation, ...]]()
+    former = FormerLocations(target.bucket, destination.template)
+    with suppress(StorageError):
+        for stream in streams:
+            if stream.id in new:
+                landed = stream.id.prefixed(destination.stream_prefix)
+                found[stream.id] = tuple(former.find(landed, owner_of(stream, destination)))
+    return found
+
+
+def _publish(
+    landings: StreamLandings,
+    session: Session,
+    target: Target,
+    former: Mapping[StreamId, tuple[StreamLocation, ...]],
+) -> None:
     """Publishes the streams and passes on their states, even if a later stream fails."""
     output = session.output
     published: list[str] = []
     try:
         for receipt in _publish_one_by_one(landings, session):
             published.append(str(receipt.scope))
-            report(receipt, target.bucket, output)
+            locations = former.get(receipt.scope.stream, ())
+            report(replace(receipt, left_elsewhere=(*receipt.left_elsewhere, *locations)), target.bucket, output)
+            for location in () if output.json else locations:
+                output.say(_former_line(receipt.scope, location, target.bucket))
     except BaseException as error:
         error.add_note(_published_so_far(published, landings.unpublished))
         raise
@@ -180,6 +208,14 @@ def report(receipt: Receipt, bucket: Bucket, output: Output) -> None:
         output.say(f"{receipt.scope}: {', '.join(_receipt_parts(receipt, bucket))}")
 
 
+def _former_line(scope: Scope, location: StreamLocation, bucket: Bucket) -> str:
+    where = f"{location.stream_id} under {bucket.uri(location.bucket_path)}"
+    return (
+        f"{scope}: it may have landed before as {where}. If so, that stays visible until you run `s3dest retire "
+        f"{location.stream_id}` there."
+    )
+
+
 def _receipt_parts(receipt: Receipt, bucket: Bucket) -> Iterator[str]:
     if receipt.repeated:
         yield "already landed under this sync id, nothing landed again"
@@ -239,6 +275,9 @@ def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
         "masked": dict(counts.tally.masked),
         "non_finite": dict(counts.tally.non_finite),
         "ended_early": receipt.ended_early,
+        "left_beside": [each.partition for each in receipt.left_beside],
+        "left_elsewhere": [location_json(each) for each in receipt.left_elsewhere],
+        "former_template": receipt.former_template or None,
         "partitions": asdict(receipt.partitions) if receipt.partitions is not None else None,
         "manifest": receipt.manifest,
     }

@@ -1,12 +1,13 @@
 """Finds what a stream that has never landed may have left elsewhere in its bucket, under another name or path.
 
 Nothing in a bucket says that a stream was renamed or has moved. What is found is a likely place, for people to judge.
-The search is bounded, and only for those who plan: a landing does not wait for it. Must not: change anything.
+The search is bounded, and a landing does not wait for it. Must not: change anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import cached_property
+from itertools import islice
 
 from s3dest_dagster.commit.documents import StreamLocation, registry_key
 from s3dest_dagster.commit.registry_document import REGISTRIES, StreamRegistry
@@ -20,66 +21,76 @@ MOST_LOOKED_AT = 20
 """The most neighbours that are looked at: directories beside the bucket path, and streams of the same namespace."""
 
 
-def former_locations(
-    bucket: Bucket, template: KeyTemplate, stream: StreamId, owner: str | None
-) -> list[StreamLocation]:
-    """Where a stream that has never landed may have landed before, and still holds something.
+class FormerLocations:
+    """Finds where streams that have never landed may have landed before.
 
-    That is the stream itself under a bucket path above this one, or in one of the first 20 directories beside it; and,
-    among the first 20 streams of its namespace, those of the same owner. It takes two requests to list, one for each
-    registry, and some for each place that is found. What the identity may not read is left out.
+    What all streams have in common is looked up once: a request to list the directories beside the bucket path, one for
+    each of the first 20 to see whether anything has landed there, and, for streams with an owner, one to list their
+    namespace and one for each of its first 20 streams. Each stream then costs a request for each such directory, and
+    some for each place that is found. What the identity may not read is left out.
 
     Args:
         bucket: The bucket.
         template: The template whose bucket path is the new one.
-        stream: The stream, with its name as it is in the bucket.
-        owner: Who will land it. None if nobody is named.
     """
-    path = template.literal_root
-    roots = [stream_root(each, stream) for each in _neighbours(bucket, path)]
-    moved = [each for each in in_parallel(lambda root: _registry(bucket, root), roots) if each is not None]
-    renamed = list(_of_same_owner(bucket, path, stream, owner)) if owner is not None else []
-    return [each.location for each in (*moved, *renamed) if _holds_anything(bucket, each)]
 
+    def __init__(self, bucket: Bucket, template: KeyTemplate) -> None:
+        self._bucket = bucket
+        self._path = template.literal_root
+        self._of_namespaces: dict[str, list[StreamRegistry]] = {}
 
-def _neighbours(bucket: Bucket, path: str) -> list[str]:
-    """The bucket paths above this one, and the directories beside it."""
-    if not path:
-        return []
-    names = path.split("/")
-    above = ["/".join(names[:depth]) for depth in range(len(names))]
-    parent = f"{above[-1]}/" if above[-1] else ""
-    beside = (each.rstrip("/") for each in _directories(bucket, parent)[:MOST_LOOKED_AT])
-    return [*above, *(each for each in beside if each != path)]
+    def find(self, stream: StreamId, owner: str | None) -> list[StreamLocation]:
+        """Where a stream that has never landed may have landed before, and still holds something.
 
+        That is the stream itself under a bucket path above this one, or in one of the first 20 directories beside it;
+        and, among the first 20 streams of its namespace, those of the same owner.
 
-def _of_same_owner(bucket: Bucket, path: str, stream: StreamId, owner: str) -> Iterator[StreamRegistry]:
-    namespace = f"{manifest_root(path)}{encode_name(stream.namespace or None)}/"
-    own = stream_root(path, stream)
-    roots = [each for each in _directories(bucket, namespace)[:MOST_LOOKED_AT] if each != own]
-    for registry in in_parallel(lambda root: _registry(bucket, root), roots):
-        if registry is not None and registry.owner == owner:
-            yield registry
+        Args:
+            stream: The stream, with its name as it is in the bucket.
+            owner: Who lands it. None if nobody is named.
+        """
+        roots = [stream_root(each, stream) for each in self._neighbours]
+        moved = [each for each in in_parallel(self._registry, roots) if each is not None]
+        renamed = self._of_same_owner(stream, owner) if owner is not None else []
+        return [each.location for each in (*moved, *renamed) if self._holds_anything(each)]
 
+    @cached_property
+    def _neighbours(self) -> list[str]:
+        """The bucket paths above this one and beside it, under which anything has landed."""
+        if not self._path:
+            return []
+        names = self._path.split("/")
+        above = ["/".join(names[:depth]) for depth in range(len(names))]
+        parent = f"{above[-1]}/" if above[-1] else ""
+        beside = [each.rstrip("/") for each in self._directories(parent)]
+        paths = [*above, *(each for each in beside if each != self._path)]
+        landed = in_parallel(lambda each: bool(self._directories(manifest_root(each), 1)), paths)
+        return [path for path, has_landed in zip(paths, landed, strict=True) if has_landed]
 
-def _directories(bucket: Bucket, prefix: str) -> list[str]:
-    try:
-        return list(bucket.list_directories(prefix))
-    except AccessDeniedError:
-        return []
+    def _of_same_owner(self, stream: StreamId, owner: str) -> list[StreamRegistry]:
+        namespace = f"{manifest_root(self._path)}{encode_name(stream.namespace or None)}/"
+        if namespace not in self._of_namespaces:
+            found = in_parallel(self._registry, self._directories(namespace))
+            self._of_namespaces[namespace] = [each for each in found if each is not None]
+        own = stream_root(self._path, stream)
+        return [each for each in self._of_namespaces[namespace] if each.owner == owner and each.location.root != own]
 
+    def _directories(self, prefix: str, most: int = MOST_LOOKED_AT) -> list[str]:
+        try:
+            return list(islice(self._bucket.list_directories(prefix), most))
+        except AccessDeniedError:
+            return []
 
-def _registry(bucket: Bucket, root: str) -> StreamRegistry | None:
-    try:
-        found = REGISTRIES.read(bucket, root, registry_key(root))
-    except (AccessDeniedError, ManifestError):
-        return None
-    return found[0] if found is not None else None
+    def _registry(self, root: str) -> StreamRegistry | None:
+        try:
+            found = REGISTRIES.read(self._bucket, root, registry_key(root))
+        except (AccessDeniedError, ManifestError):
+            return None
+        return found[0] if found is not None else None
 
-
-def _holds_anything(bucket: Bucket, registry: StreamRegistry) -> bool:
-    try:
-        found = scopes_of_stream(bucket, registry.location.root)
-        return not all(each.commit_log.is_empty(each.seen.head) for each in found)
-    except (AccessDeniedError, ManifestError):
-        return False
+    def _holds_anything(self, registry: StreamRegistry) -> bool:
+        try:
+            found = scopes_of_stream(self._bucket, registry.location.root)
+            return not all(each.commit_log.is_empty(each.seen.head) for each in found)
+        except (AccessDeniedError, ManifestError):
+            return False

@@ -18,12 +18,13 @@ from s3dest_dagster.columns.schema_differences import Evolution
 from s3dest_dagster.columns.stream_columns import StreamColumns
 from s3dest_dagster.commit.documents import StreamLocation, registry_key
 from s3dest_dagster.commit.landed_columns import LandedColumns
-from s3dest_dagster.commit.registry_document import REGISTRIES, StreamRegistry, StreamTransfer, UsedTemplate
+from s3dest_dagster.commit.registry_document import REGISTRIES, StreamRegistry, UsedTemplate
+from s3dest_dagster.commit.registry_errors import in_transfer, other_owner, refuse_moved
 from s3dest_dagster.commit.registry_updates import ATTEMPTS, SeenRegistry, update_registry
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.written_columns import all_written_columns, columns_of_stream, text_of_columns
-from s3dest_dagster.errors import OwnershipError, SettingsError, SupersededError, TemplateError
+from s3dest_dagster.errors import SettingsError, TemplateError
 from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, in_parallel
@@ -123,6 +124,19 @@ class RegistryEntry:
     def given_to(self) -> tuple[StreamLocation, ...]:
         """The streams to which this one gave its content. Their objects may have keys with this stream's name."""
         return self._current()[0].given_to
+
+    @property
+    def former_names(self) -> tuple[StreamLocation, ...]:
+        """The streams from which this one got content."""
+        return self._current()[0].former_names
+
+    @property
+    def former_template(self) -> str:
+        """The settings of the template that this landing replaces, as far as they differ. Empty if it replaces none."""
+        templates = self._current()[0].templates
+        if not templates or templates[-1].makes_keys_of(self._template):
+            return ""
+        return _spelled(templates[-1], self._differences(templates[-1]))
 
     @property
     def is_new(self) -> bool:
@@ -303,25 +317,12 @@ class RegistryEntry:
         if registry.transfer is not None:
             raise in_transfer(registry.transfer, self._stream)
         if self._began_with is not None:
-            self._refuse_moved(self._began_with, registry)
+            refuse_moved(self._stream, self._began_with, registry)
         if registry.owner not in (None, self.owner):
-            raise self._other_owner(registry.owner)
+            path = self._bucket.uri(self._destination.template.literal_root)
+            raise other_owner(self._stream, path, registry.owner, self.owner)
         self._refuse_other_key(registry)
         self._refuse_other_template(registry)
-
-    def _refuse_moved(self, before: StreamRegistry, registry: StreamRegistry) -> None:
-        """Refuses a landing that began before a transfer to or from another name, and would end after it."""
-        given = [str(each.stream_id) for each in registry.given_to if each not in before.given_to]
-        got = [str(each.stream_id) for each in registry.former_names if each not in before.former_names]
-        if not given and not got:
-            return
-        what = f"what it held was given to {given[-1]}" if given else f"it got what {got[-1]} held"
-        again = f"land its records as {given[-1]}" if given else "run it again"
-        raise SupersededError(
-            f"Stream {str(self._stream)!r}: {what} while this sync ran. It gave up and left nothing behind; if its "
-            f"records are still wanted, {again}.",
-            stream=str(self._stream),
-        )
 
     def _refuse_other_key(self, registry: StreamRegistry) -> None:
         if self._hash_key_id is not None and registry.hash_key_id not in (None, self._hash_key_id):
@@ -334,21 +335,6 @@ class RegistryEntry:
                 setting="hash_key",
             )
 
-    def _other_owner(self, owner: str) -> OwnershipError:
-        path = self._bucket.uri(self._destination.template.literal_root)
-        who, same = f"{self.owner!r} would land it too", ""
-        if self.owner is None:
-            who, same = "this landing names no owner", f"If this landing is on behalf of {owner!r}, set owner to that. "
-        return OwnershipError(
-            f"Stream {str(self._stream)!r} under {path} belongs to {owner!r}, and {who}: one would replace what the "
-            f"other landed, or continue from its state. Nothing was written. {same}If these are two streams, give this "
-            "one another namespace, name or s3_bucket_path. If the stream has a new owner for good, run `s3dest "
-            f"transfer {self._stream} --to {self.owner or 'OWNER'}`.",
-            owner=owner,
-            other=self.owner,
-            stream=str(self._stream),
-        )
-
     def _refuse_other_template(self, registry: StreamRegistry) -> None:
         if not registry.templates or self._destination.on_template_change == "accept":
             return
@@ -357,7 +343,7 @@ class RegistryEntry:
 
     def _other_template(self, current: UsedTemplate) -> TemplateError:
         path = self._bucket.uri(self._destination.template.literal_root)
-        differ = [name for name in _SETTINGS if getattr(current, name) != getattr(self._used, name)]
+        differ = self._differences(current)
         return TemplateError(
             f"Stream {str(self._stream)!r} lands under {path} with {_spelled(current, differ)}, and not with "
             f"{_spelled(self._used, differ)}: both would share one manifest, so that a full refresh with one deletes "
@@ -368,16 +354,9 @@ class RegistryEntry:
             setting=differ[0] if differ else "s3_path_format",
         )
 
-
-def in_transfer(transfer: StreamTransfer, stream: StreamId) -> OwnershipError:
-    """The error for a stream whose content is being given to another name."""
-    source, target = transfer.source.stream_id, transfer.target.stream_id
-    return OwnershipError(
-        f"Stream {str(stream)!r}: everything that {str(source)!r} holds is being given to {str(target)!r}, and neither "
-        "lands before that is finished. Nothing was written. If the transfer was interrupted, run it again: `s3dest "
-        f"transfer {source} --to-stream {target} --yes`.",
-        stream=str(stream),
-    )
+    def _differences(self, current: UsedTemplate) -> list[str]:
+        """The settings in which this landing's template differs."""
+        return [name for name in _SETTINGS if getattr(current, name) != getattr(self._used, name)]
 
 
 _SETTINGS = tuple(each.name for each in fields(UsedTemplate))

@@ -15,8 +15,8 @@ from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import StreamLocation, commit_without_source
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.publication import Clock, begin
-from s3dest_dagster.commit.registry import in_transfer
 from s3dest_dagster.commit.registry_document import StreamRegistry, StreamTransfer
+from s3dest_dagster.commit.registry_errors import in_transfer
 from s3dest_dagster.commit.registry_updates import registry_of, update_stream
 from s3dest_dagster.commit.retirement import ScopeContent, content_in
 from s3dest_dagster.commit.scopes import scopes

@@ -105,6 +105,9 @@ class SyncCommit:
         interrupted = entry is not None and not entry.complete
         self.segments = self.commit_log.remaining_segments_of_sync(entry.segment) if entry and interrupted else []
         """The published segments of this sync, including those of earlier attempts, oldest first."""
+        self.left_beside: tuple[Scope, ...] = ()
+        """The scopes that stay visible beside this one although they do not belong with it (see `scopes_beside`). They
+        are looked for once: when a scope of a known stream is published for the first time."""
         self.is_sweep_due = False
         """Whether the stream was last swept a day ago, so that this sync sweeps it."""
         self.swept = 0
@@ -118,18 +121,6 @@ class SyncCommit:
     def head(self) -> Head:
         """The scope's head as this sync last read or wrote it."""
         return self._seen.head
-
-    @property
-    def left_beside(self) -> list[Scope]:
-        """The scopes that stay visible beside this one although they do not belong with it (see `scopes_beside`).
-
-        They are looked for once: when a scope of a known stream lands for the first time.
-        """
-        if self._seen.etag is not None or self.registry_entry.is_new:
-            return []
-        scope = self.commit_log.scope
-        root = stream_root(self.template.literal_root, scope.stream)
-        return scopes_beside(self.commit_log.bucket, root, scope)
 
     @property
     def resumed(self) -> bool:
@@ -168,9 +159,13 @@ class SyncCommit:
         keys = [item.key for item in segment.objects]
         entry = self.registry_entry
         begins = self._seen.etag is None and not entry.is_new
-        refuse_held_keys(self._bucket, self.template, self.commit_log.scope, keys, entry.given_to)
+        scope = self.commit_log.scope
+        if begins:
+            root = stream_root(self.template.literal_root, scope.stream)
+            self.left_beside = tuple(scopes_beside(self.commit_log.bucket, root, scope))
+        refuse_held_keys(self._bucket, self.template, scope, keys, entry.given_to)
         self.swept += self._enter_registry(self.clock(), segment)
-        landed = LandedColumns.of(self.commit_log.scope, segment)
+        landed = LandedColumns.of(scope, segment)
         self.registry_entry.check_retyped(landed, replaces=segment.replaces)
         # The head that decides the segment no longer lists the retired objects that are deleted here.
         head = expire_retired(self.commit_log, self._seen, self.clock())

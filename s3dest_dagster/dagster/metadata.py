@@ -46,7 +46,13 @@ _OBJECTS_SCHEMA = dg.TableSchema(
 
 
 def receipt_metadata(
-    receipt: Receipt, stream: Stream, *, bucket: Bucket, seconds: float, preview: Preview
+    receipt: Receipt,
+    stream: Stream,
+    *,
+    bucket: Bucket,
+    seconds: float,
+    preview: Preview,
+    left_elsewhere: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The metadata of a materialization, with the most important entries first.
 
@@ -79,6 +85,8 @@ def receipt_metadata(
         **({"repeated": True} if receipt.repeated else {}),
         **({"aborted_uploads": receipt.swept} if receipt.swept else {}),
         **({"left_beside": [str(scope) for scope in receipt.left_beside[:MAX_ROWS]]} if receipt.left_beside else {}),
+        **({"left_elsewhere": list(left_elsewhere)} if left_elsewhere else {}),
+        **({"former_template": receipt.former_template} if receipt.former_template else {}),
         **({"expired_partitions": list(receipt.expired[:MAX_ROWS])} if receipt.expired else {}),
         **({"ended_early": receipt.ended_early} if receipt.ended_early else {}),
         **_partitions(receipt),

@@ -19,6 +19,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import dagster as dg
 
+from s3dest_dagster.dagster.former_streams import FormerStreams
 from s3dest_dagster.dagster.metadata import Preview, digest, receipt_metadata
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.receipt import Progress, Receipt, Sample, StreamProgress
@@ -153,6 +154,7 @@ class StepReport:
         self._bucket = bucket
         self._partitions = partitions
         self._unfinished: dict[dg.AssetKey, list[_LandedScope]] = {}
+        self._former = FormerStreams(_last_materialization, context.log)
 
     def __enter__(self) -> StepReport:
         return self
@@ -180,7 +182,10 @@ class StepReport:
         """Logs a landed scope, and returns the metadata of its materialization."""
         self._context.log.info(landed_sentence(receipt, seconds))
         warn_of_second_writers(self._context.log, receipt, self._bucket)
-        metadata = receipt_metadata(receipt, stream, bucket=self._bucket, seconds=seconds, preview=preview)
+        left = self._former.left_elsewhere(key, receipt, self._bucket)
+        metadata = receipt_metadata(
+            receipt, stream, bucket=self._bucket, seconds=seconds, preview=preview, left_elsewhere=left
+        )
         version = data_version(receipt, partial(version_before, key, partition))
         self._unfinished.setdefault(key, []).append(_LandedScope(partition, metadata, version))
         return metadata
@@ -245,15 +250,18 @@ def common_version(versions: Iterable[str]) -> dg.DataVersion:
 
 def version_before(key: dg.AssetKey, partition: str | None) -> str | None:
     """The data version of the last materialization of an asset or of its partition. None if there is none."""
-    execution = current_execution()
-    if execution is None:
-        return None
     records: Any = key
     if partition is not None:
         records = dg.AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
-    latest = execution.instance.fetch_materializations(records, limit=1).records
-    event = latest[0].asset_materialization if latest else None
-    return (event.tags or {}).get(DATA_VERSION_TAG) if event is not None else None
+    last = _last_materialization(records)
+    return (last.tags or {}).get(DATA_VERSION_TAG) if last is not None else None
+
+
+def _last_materialization(records: dg.AssetKey | dg.AssetRecordsFilter) -> dg.AssetMaterialization | None:
+    """The last materialization of an asset, or of some of its partitions. None if there is none."""
+    execution = current_execution()
+    latest = execution.instance.fetch_materializations(records, limit=1).records if execution is not None else ()
+    return latest[0].asset_materialization if latest else None
 
 
 # ---------------------------------------------------------------------- the run's log

@@ -142,6 +142,11 @@ class Landing:
         return self._commit.resumed
 
     @property
+    def registry_entry(self) -> RegistryEntry:
+        """The entry in the registry of the stream."""
+        return self._commit.registry_entry
+
+    @property
     def last_state(self) -> ReachedState | None:
         """The state from which the source continues. None if it starts from the beginning."""
         return self._commit.last_state

@@ -13,7 +13,14 @@ from s3dest_dagster.commit.retention import expire_partitions
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.sync_commit import SyncCommit
 from s3dest_dagster.errors import CommitError, StorageError
-from s3dest_dagster.ingest.receipt import Receipt, left_beside_sentence, receipt_of, receipt_of_mark
+from s3dest_dagster.ingest.receipt import (
+    Receipt,
+    former_template_sentence,
+    left_beside_sentence,
+    left_elsewhere_sentence,
+    receipt_of,
+    receipt_of_mark,
+)
 from s3dest_dagster.ingest.target import Entropy
 from s3dest_dagster.printable import amount, logger
 from s3dest_dagster.settings.destination import S3Destination
@@ -42,6 +49,10 @@ class Publisher:
         self._commit = commit
         self._scope = scope
         self._entropy = entropy
+        # As the sync begins: its first checkpoint enters the stream's new template, and the scope is no longer new.
+        entry = commit.registry_entry
+        self._left_elsewhere = entry.given_to if commit.head.newest is None else ()
+        self._former_template = entry.former_template
 
     def publish_last(self, segment: Segment, *, on_decided: Callable[[], None]) -> Receipt:
         """Publishes the sync's last segment. Returns the receipt of the whole sync.
@@ -49,22 +60,19 @@ class Publisher:
         An error before the decision leaves the bucket unchanged. `on_decided` is that of `SyncCommit.publish`, and so
         are the errors.
         """
-        left_beside = tuple(self._commit.left_beside)
-        given_to = self._commit.registry_entry.given_to if self._commit.head.newest is None else ()
         self._commit.publish(segment, on_decided=on_decided)
         expired = self._expire_partitions()
-        if left_beside:
-            _logger.warning("%s", left_beside_sentence(self._commit.commit_log.scope, left_beside))
-        if given_to:
-            _logger.warning(
-                "%s begins anew: what it held was given to %s.",
-                self._commit.commit_log.scope,
-                ", ".join(str(each.stream_id) for each in given_to),
-            )
+        self._warn_of_leftovers(replaces=segment.replaces)
         receipt = self.receipt(self._commit.segments, swept=self._commit.swept)
         if (summary := receipt.partitions) is not None and summary.has_small_objects:
             _logger.warning("%s: %s", self._scope, summary.advice(receipt.ended_early))
-        return replace(receipt, left_beside=left_beside, expired=expired)
+        return replace(
+            receipt,
+            left_beside=self._commit.left_beside,
+            left_elsewhere=self._left_elsewhere,
+            former_template=self._former_template,
+            expired=expired,
+        )
 
     def recorded_receipt(self) -> Receipt:
         """The receipt of a sync that was already complete: from its segments, or from its mark if they are gone."""
@@ -77,7 +85,18 @@ class Publisher:
     def receipt(self, segments: Sequence[Segment], *, repeated: bool = False, swept: int = 0) -> Receipt:
         """The receipt of these segments of the sync, oldest first."""
         manifest = self._bucket.uri(segment_key(self._commit.commit_log.root, segments[-1].name))
-        return receipt_of(segments, self._scope, manifest, repeated=repeated, swept=swept)
+        receipt = receipt_of(segments, self._scope, manifest, repeated=repeated, swept=swept)
+        return replace(receipt, former_names=self._commit.registry_entry.former_names)
+
+    def _warn_of_leftovers(self, *, replaces: bool) -> None:
+        """Says what stays visible from before this sync."""
+        scope, left_beside = self._commit.commit_log.scope, self._commit.left_beside
+        if left_beside:
+            _logger.warning("%s", left_beside_sentence(scope, left_beside))
+        if self._left_elsewhere:
+            _logger.warning("%s", left_elsewhere_sentence(scope, self._left_elsewhere))
+        if self._former_template:
+            _logger.warning("%s", former_template_sentence(scope, self._former_template, replaces=replaces))
 
     def _expire_partitions(self) -> tuple[str, ...]:
         """Retires the stream's expired partitions if that is due, and returns their keys.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.commit.documents import attempt_of
+from s3dest_dagster.commit.documents import StreamLocation, attempt_of
 from s3dest_dagster.commit.head import PublishedSync
 from s3dest_dagster.commit.segment import Counts, SchemaChanges, Segment, SegmentObject
 from s3dest_dagster.commit.written_columns import record_of
@@ -149,6 +149,13 @@ class Receipt:
     left_beside: tuple[Scope, ...] = ()
     """At the first sync of a scope: the scopes that stay visible from before the stream became partitioned, or while it
     was."""
+    left_elsewhere: tuple[StreamLocation, ...] = ()
+    """At the first sync of a scope: the streams to which this one gave what it held."""
+    former_names: tuple[StreamLocation, ...] = ()
+    """The streams from which this one got what it holds."""
+    former_template: str = ""
+    """At the first sync under another template: the settings of the one before, as far as they differ. What stays there
+    is told by `former_template_sentence`."""
     expired: tuple[str, ...] = ()
     """The partitions that were retired because they are older than `expire_partitions_after`."""
 
@@ -187,6 +194,28 @@ def left_beside_sentence(scope: Scope, others: Sequence[Scope]) -> str:
         f"Stream {stream} still holds {what}: readers of the bucket see it beside {scope}. If nobody needs it, "
         f"run `s3dest retire {stream}{option}`{' for each' if scope.partition is None else ''}."
     )
+
+
+def left_elsewhere_sentence(scope: Scope, others: Sequence[StreamLocation]) -> str:
+    """Where the content of a scope is that begins anew."""
+    return f"{scope} begins anew: what it held was given to {', '.join(str(each.stream_id) for each in others)}."
+
+
+def former_template_sentence(scope: Scope, former: str, *, replaces: bool) -> str:
+    """What becomes of the objects under the template that a sync of this scope replaces.
+
+    Args:
+        scope: The scope.
+        former: The settings of the former template.
+        replaces: Whether the sync replaces what the scope holds.
+    """
+    objects = f"The objects of {scope} under {former}"
+    if replaces:
+        what = f"{objects} are replaced by this sync"
+    else:
+        what = f"{objects} stay live beside those of this sync, until a full refresh replaces them"
+    others = "" if scope.partition is None else ". Those of other partitions stay live until these land again"
+    return f"Stream {scope.stream} lands under another template from now on. {what}{others}."
 
 
 def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repeated: bool, swept: int = 0) -> Receipt:

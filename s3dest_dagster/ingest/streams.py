@@ -58,6 +58,11 @@ class StreamLandings:
         return tuple(stream for stream, landing in self._landings.items() if landing.resumed)
 
     @property
+    def new(self) -> tuple[StreamId, ...]:
+        """The streams of which nothing has ever been published."""
+        return tuple(stream for stream, landing in self._landings.items() if landing.registry_entry.is_new)
+
+    @property
     def none_mentioned(self) -> bool:
         """Whether the source has not mentioned any stream."""
         return not any(landing.mentioned for landing in self._landings.values())

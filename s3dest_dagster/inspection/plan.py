@@ -22,7 +22,7 @@ from s3dest_dagster.columns.schema_differences import ColumnChange, refuse_new_s
 from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import StreamLocation, sync_of
-from s3dest_dagster.commit.former_locations import former_locations
+from s3dest_dagster.commit.former_locations import FormerLocations
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.key_owners import connector_keys, refuse_held_keys
 from s3dest_dagster.commit.registry import RegistryEntry, check_names, owner_of
@@ -43,7 +43,7 @@ from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.keys.directories import example_values
 from s3dest_dagster.settings.destination import ObjectHeaders, S3Destination
 from s3dest_dagster.storage import Bucket
-from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
+from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
 ACTIONS = (
     "s3:ListBucket",
@@ -92,6 +92,8 @@ class StreamPlan:
     left_elsewhere: tuple[StreamLocation, ...]
     """Where the stream may have landed before, if it is new here: under another name or bucket path. For a stream that
     gave its content to another name, that name."""
+    former_template: str
+    """The settings of the template that the sync would replace, as far as they differ. Empty if it replaces none."""
     expires: tuple[str, ...]
     """The partitions that are older than `expire_partitions_after`, and that the next sweep retires."""
     hidden: Mapping[str, tuple[str, ...]]
@@ -139,10 +141,11 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
     for entry, each in zip(entries, filters, strict=True):
         if each.hash_key_id is not None:
             entry.use_hash_key(each.hash_key_id)
+    former = FormerLocations(target.bucket, destination.template)
     return Plan(
         template=destination.template.text,
         streams=tuple(
-            _stream_plan(target, stream, scope, entry, sync)
+            _stream_plan(target, stream, scope, entry, sync, former)
             for stream, scope, entry in zip(streams, scopes, entries, strict=True)
         ),
         actions=actions(destination),
@@ -150,24 +153,21 @@ def plan(target: Target, streams: Sequence[Stream], sync: Sync, *, partition: st
     )
 
 
-def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: RegistryEntry, sync: Sync) -> StreamPlan:
+def _stream_plan(
+    target: Target,
+    source_stream: Stream,
+    scope: Scope,
+    entry: RegistryEntry,
+    sync: Sync,
+    former: FormerLocations,
+) -> StreamPlan:
     stream = selected_stream(source_stream)
     template = target.destination.template_of(stream)
     commit_log = CommitLog.of(target.bucket, template, scope)
     head = commit_log.read_head().head
     replaces = replaces_scope(target.destination, stream, scope)
     format_ = format_of(target.destination.format)
-    keys = KeyAllocator(
-        target,
-        template,
-        scope,
-        sync,
-        head,
-        extension=format_.settings.extension,
-        replaces=replaces,
-        keys_distinct=True,
-    )
-    first_key = keys.next_key(example_values(stream.settings.partition_by))
+    first_key = _first_key(target, template, commit_log, head, stream, sync, replaces=replaces)
     refuse_held_keys(target.bucket, template, scope, [first_key], entry.given_to)
     encoding = Encoding(target.destination, stream, scope.stream)
     if entry.is_new:
@@ -187,7 +187,8 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
         deletes=_deletes(target.bucket, template, commit_log, head) if replaces else (),
         pending=sync_of(head.pending_segment) if head.pending_segment is not None else None,
         left_beside=tuple(scopes_beside(commit_log.bucket, stream_root(template.literal_root, scope.stream), scope)),
-        left_elsewhere=_left_elsewhere(commit_log, template, entry),
+        left_elsewhere=_left_elsewhere(scope.stream, entry, former),
+        former_template=entry.former_template,
         expires=_expires(target, stream, scope),
         hidden=hidden_fields(source_stream),
         readers=reader_statements(target.bucket.uri(""), template, scope.stream, record, format_.settings)
@@ -198,10 +199,32 @@ def _stream_plan(target: Target, source_stream: Stream, scope: Scope, entry: Reg
     )
 
 
-def _left_elsewhere(commit_log: CommitLog, template: KeyTemplate, entry: RegistryEntry) -> tuple[StreamLocation, ...]:
-    if not entry.is_new:
-        return entry.given_to
-    return tuple(former_locations(commit_log.bucket, template, commit_log.scope.stream, entry.owner))
+def _first_key(
+    target: Target,
+    template: KeyTemplate,
+    commit_log: CommitLog,
+    head: Head,
+    stream: Stream,
+    sync: Sync,
+    *,
+    replaces: bool,
+) -> str:
+    extension = format_of(target.destination.format).settings.extension
+    keys = KeyAllocator(
+        target,
+        template,
+        commit_log.scope,
+        sync,
+        head,
+        extension=extension,
+        replaces=replaces,
+        keys_distinct=True,
+    )
+    return keys.next_key(example_values(stream.settings.partition_by))
+
+
+def _left_elsewhere(stream: StreamId, entry: RegistryEntry, former: FormerLocations) -> tuple[StreamLocation, ...]:
+    return tuple(former.find(stream, entry.owner)) if entry.is_new else entry.given_to
 
 
 def _expires(target: Target, stream: Stream, scope: Scope) -> tuple[str, ...]:

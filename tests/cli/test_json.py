@@ -28,8 +28,9 @@ def names(value: Any) -> Iterator[str]:
 
 
 def changed_catalog(lake) -> str:
-    """The path of a catalog in which the stream has another property than before."""
-    catalog = json.loads(Path(lake.catalog("users")).read_text())
+    """The path of a catalog in which one stream has another property than before, and one has landed elsewhere."""
+    lake.write(record("orders", id=1), "--config", lake.config(s3_bucket_path="beside"), streams=("orders",))
+    catalog = json.loads(Path(lake.catalog("users", "orders")).read_text())
     catalog["streams"][0]["stream"]["json_schema"]["properties"]["later"] = {"type": "string"}
     return lake.file("changed.json", catalog)
 
@@ -37,17 +38,16 @@ def changed_catalog(lake) -> str:
 @pytest.mark.parametrize("verb", ANSWERS)
 def test_an_answer_has_only_the_documented_names(lake, verb):
     lake.write(record("users", id=1) + state("users", 1))
-    config, options = (
-        lake.config(format={"format_type": "Avro"}),
-        {
-            "plan": ["--catalog", changed_catalog(lake)],
-            "state set": ["--state", lake.file("state.jsonl", state("users", 2))],
-            "state reset": ["--all"],
-            "transfer": ["public.users", "--to", "shop/users"],
-            "retire": ["public.users"],
-        },
-    )
+    options = {
+        "plan": ["--catalog", changed_catalog(lake) if verb == "plan" else ""],
+        "state set": ["--state", lake.file("state.jsonl", state("users", 2))],
+        "state reset": ["--all"],
+        "transfer --to": ["shop/users", "public.users"],
+        "transfer --to-stream": ["public.people", "public.users"],
+        "retire": ["public.users"],
+    }
+    config = lake.config(format={"format_type": "Avro"})
     if verb == "verify":
         lake.server.client().delete_object(Bucket=lake.bucket, Key=lake.data_keys()[0])
-    answer = lake.run(*verb.split(), "--config", config, *options.get(verb, []), "--json")
+    answer = lake.run(*verb.split(), *options.get(verb, []), "--config", config, "--json")
     assert set(names(json.loads(answer.stdout))) == ANSWERS[verb], answer.stderr

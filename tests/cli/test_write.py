@@ -217,3 +217,20 @@ def test_a_stream_that_fails_after_others_were_published_is_named_and_its_state_
     assert b"Published: public.users. Not published: public.orders." in stderr
     assert (lake.ids("users"), lake.ids("orders")) == ([1], [9])
     assert lake.uploads() == 0
+
+
+def test_the_first_landing_of_a_renamed_or_moved_stream_says_where_it_may_have_landed_before(lake):
+    def report(path: str, name: str = "users", *options: str) -> str:
+        config = lake.config(s3_bucket_path=path)
+        answer = lake.write(record(name, id=1), "--config", config, *options, streams=(name,))
+        assert answer.returncode == 0, answer.stderr
+        return answer.stderr
+
+    assert "landed before" not in report("lake/v1", "users", "--owner", "shop")
+    moved = report("lake/v2", "users", "--owner", "shop")
+    assert f"public.users: it may have landed before as public.users under s3://{lake.bucket}/lake/v1." in moved
+    assert "`s3dest retire public.users` there" in moved
+    assert "landed before" not in report("lake/v2", "users", "--owner", "shop")
+    renamed = json.loads(report("lake/v2", "orders", "--owner", "shop", "--json"))
+    assert renamed["left_elsewhere"] == [{"stream": "users", "namespace": "public", "bucket_path": "lake/v2"}]
+    assert json.loads(report("lake/v2", "orders", "--owner", "shop", "--json"))["left_elsewhere"] == []

@@ -8,9 +8,21 @@ from typing import Any
 
 import pytest
 from failing_clients import CountedClient
-from land_and_read import START, batches_of, data_keys, destination, ids_by_listing, stream, sync, target, users
+from land_and_read import (
+    START,
+    batch_of,
+    batches_of,
+    data_keys,
+    destination,
+    ids_by_listing,
+    stream,
+    sync,
+    target,
+    users,
+)
 from servers import S3Server
 
+from s3dest_dagster.batch import State
 from s3dest_dagster.commit.documents import registry_key
 from s3dest_dagster.commit.registry import RegistryEntry
 from s3dest_dagster.commit.registry_document import REGISTRIES, SWEEP_INTERVAL
@@ -134,6 +146,49 @@ def test_a_stream_with_a_new_template_keeps_its_manifests_and_refuses_the_former
         landed(any_s3, one, 4, mode=mode)
     landed(any_s3, replace(one, on_template_change="accept"), 5, mode=mode)
     landed(any_s3, one, 6, mode=mode)
+
+
+@pytest.mark.parametrize("checkpoints", [False, True])
+@pytest.mark.parametrize("mode", list(SyncMode))
+def test_the_first_landing_under_another_template_says_what_becomes_of_the_objects_under_the_former(
+    moto_s3: S3Server, caplog: pytest.LogCaptureFixture, mode: SyncMode, checkpoints: bool
+) -> None:
+    one = destination(moto_s3.new_bucket(), **A)
+    landed(moto_s3, one, 1, mode=mode)
+    other = replace(
+        one,
+        on_template_change="accept",
+        checkpoint_interval_s=0,
+        checkpoint_mb=1e-6 if checkpoints else 0,
+        **OTHERS[0],
+    )
+    told = "s3_path_format '${STREAM_NAME}/a_${EPOCH}_'"
+    with target(moto_s3, other) as opened:
+        assert plan(opened, [stream(mode=mode)], sync("plan")).streams[0].former_template == told
+        for number, former in ((2, told), (3, "")):
+            caplog.clear()
+            items = [batch_of(users(number, number)), State(USERS, b'{"at":1}', b"{}"), *batches_of(users(9, 9))]
+            receipt = land(items, opened, stream(mode=mode), sync(f"s{number}"))
+            assert receipt.checkpoints == (checkpoints and mode is SyncMode.APPEND)
+            assert receipt.former_template == former
+            what = "are replaced by this sync." if receipt.replaces else "stay live beside those of this sync"
+            said = [each for each in caplog.messages if "lands under another template" in each]
+            assert len(said) == bool(former)
+            assert all(f"The objects of public.users under {told} {what}" in each for each in said)
+
+
+def test_partitions_that_land_under_another_template_say_that_the_others_stay(
+    moto_s3: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = destination(moto_s3.new_bucket(), **A)
+    other = replace(one, on_template_change="accept", **OTHERS[0])
+    for number, (settings, partition) in enumerate(((one, "a"), (one, "b"), (other, "a"))):
+        with target(moto_s3, settings) as opened:
+            scope = Scope(USERS, partition)
+            land(batches_of(users(1, 1)), opened, stream(), sync(f"s{number}"), scope=scope)
+    (said,) = [each for each in caplog.messages if "another template" in each]
+    assert "public.users [a] under" in said
+    assert said.endswith("replaced by this sync. Those of other partitions stay live until these land again.")
 
 
 def test_the_registry_lists_every_template_once_with_the_current_one_last(moto_s3: S3Server) -> None:

@@ -519,6 +519,7 @@ def metadata_of(partition: str | None) -> dict[str, Any]:
             "repeated": True,
             "swept": 1,
             "left_beside": (Scope(StreamId(None, "users"), "2026-01-05"),),
+            "former_template": "s3_path_format '${STREAM_NAME}/'",
             "expired": ("2025-01-05",),
             "quarantine": ("a/q",),
             "format": {},
@@ -527,7 +528,8 @@ def metadata_of(partition: str | None) -> dict[str, Any]:
     stream, preview = Stream(name="users"), Preview(Stream(name="users"), 1)
     preview.add(JsonBatch([b'{"id":1}'], np.zeros(1, np.int64), 8))
     bucket = open_bucket(S3Connection(endpoint="http://127.0.0.1:9000"), "b")
-    return receipt_metadata(receipt, stream, bucket=bucket, seconds=1.0, preview=preview)
+    places = ("people under s3://b/lake",)
+    return receipt_metadata(receipt, stream, bucket=bucket, seconds=1.0, preview=preview, left_elsewhere=places)
 
 
 def test_supported_annotations_are_in_their_table():
