@@ -336,11 +336,18 @@ def _elsewhere(stream: StreamId, location: StreamLocation, bucket: Bucket) -> st
     return f"{there}: if that is the same stream, see `s3dest transfer {location.stream_id} --to-stream {stream}`"
 
 
+_DISCARDED = {
+    Difference.NEW_COLUMN: "it gets no column, and its values count as undeclared",
+    Difference.NEW_TYPE: "its column stays, and values that do not fit go to the overflow",
+    Difference.MISSING_COLUMN: "its column stays, and is null",
+}
+"""What the verdict `discard` means for a difference."""
+
+
 def _change_line(change: ColumnChange) -> str:
     if change.verdict is not Verdict.DISCARD:
         return str(change)
-    is_missing = change.difference is Difference.MISSING_COLUMN
-    return f"{change}; its column stays, and is null" if is_missing else f"{change}; its values are discarded"
+    return f"{change}; {_DISCARDED[change.difference]}"
 
 
 def _group_line(group: DiagnosticGroup, *, every_field: bool) -> str:

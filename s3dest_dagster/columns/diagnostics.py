@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from s3dest_dagster.columns.decimals import declared_decimal
 from s3dest_dagster.columns.json_schema import COMBINATIONS, known_type, resolve
 from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
@@ -21,6 +22,8 @@ from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.union import Union
 from s3dest_dagster.columns.names import OVERFLOW, OVERFLOW_NAMES, standard_name
 from s3dest_dagster.columns.schemas import EMITTED_AT, RECORD_ID, reserved_names
+from s3dest_dagster.columns.stream_columns import Steps
+from s3dest_dagster.settings.field_paths import ITEMS, FieldPath
 
 _NO_TYPE = "no type is declared: a text as it is, anything else as its JSON text"
 _UNKNOWN_TYPE = "its declared type is not known: a text as it is, anything else as its JSON text"
@@ -36,11 +39,12 @@ _NAME_IS_RESERVED = "every row has a column of this name already"
 _NAME_IS_USED = "another field would get the same name, or had it"
 _NAME_IS_GIVEN = "its column got this name by name_style, by rename, or beside a column of another type"
 _TYPE_IS_UNKNOWN = "null is its only type: it gets a column when a value shows another one"
+_DIGITS_ARE_UNKNOWN = "a decimal whose digits are not known yet: it gets a column when a value shows them"
+_DISCARDED = "the schema contract discards new columns: its values count as undeclared"
 _SAME_BUT_CASE = "another column differs from it in case only: Spark, DuckDB, Hive, Athena and Glue take both for one; "
-_DISTINCT_COLUMNS = _SAME_BUT_CASE + 'name_style "snake", "lower" and "keep" make new columns distinct, and rename any'
-_DISTINCT_FIELDS = _SAME_BUT_CASE + "Avro and Parquet with a name_style make them distinct"
+_DISTINCT = _SAME_BUT_CASE + 'name_style "snake", "lower" and "keep" make new columns distinct, and rename any'
 _SUFFIX = re.compile(r"_[0-9a-f]{6,}")
-_TYPE_WORDS = frozenset({*COMBINATIONS, "type", "$ref"})
+_TYPE_WORDS = frozenset({*COMBINATIONS, "type", "$ref", "properties"})
 _UNKNOWN: Mapping[str, Any] = {"type": "string"}
 """Stands for a definition that is not known here, and causes no diagnostic."""
 
@@ -69,7 +73,7 @@ class Diagnostic:
     """One field that does not arrive as declared."""
 
     field: str
-    """The path of the source's names, with `[]` for the items of a list. "*" stands for undeclared fields."""
+    """The path of the field, as settings have it (see `FieldPath`). "*" stands for undeclared fields."""
     effect: Effect
     reason: str
     becomes: str = ""
@@ -103,7 +107,7 @@ def column_diagnostics(record: Record, landed: Record, json_schema: Mapping[str,
         landed: The record type that is written: the same, with text in place of kinds that nest too deep.
         json_schema: The schema.
     """
-    yield from _Columns(json_schema).level("", record, landed, json_schema)
+    yield from _Columns(json_schema).level((), record, landed, json_schema)
     yield Diagnostic("*", Effect.MOVED, f"undeclared fields, and values of another type, are text in {OVERFLOW}")
 
 
@@ -117,10 +121,10 @@ def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_un
     """
     effect = Effect.MOVED if keeps_undeclared else Effect.NOT_LANDED
     for name in _named_like(json_schema, reserved_names(record, overflow=keeps_undeclared)):
-        yield Diagnostic(name, effect, f"{_NAME_IS_RESERVED}: it counts as undeclared")
+        yield Diagnostic(_text((name,)), effect, f"{_NAME_IS_RESERVED}: it counts as undeclared")
     for field in record.fields:
         if field.kind.has_structure:
-            yield Diagnostic(field.source, Effect.AS_TEXT, "an object or a list is one cell of JSON")
+            yield Diagnostic(_text((field.source,)), Effect.AS_TEXT, "an object or a list is one cell of JSON")
     yield from unknown_type_diagnostics(json_schema)
     yield from _ambiguous_fields(json_schema)
     if keeps_undeclared:
@@ -134,7 +138,7 @@ def cell_diagnostics(record: Record, json_schema: Mapping[str, Any], *, keeps_un
 def line_diagnostics(record: Record, json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
     """The diagnostics of flattened JSON Lines, which keep every value unchanged."""
     for name in _named_like(json_schema, reserved_names(record, overflow=False)):
-        yield Diagnostic(name, Effect.MOVED, f"{_NAME_IS_RESERVED}: into {OVERFLOW}")
+        yield Diagnostic(_text((name,)), Effect.MOVED, f"{_NAME_IS_RESERVED}: into {OVERFLOW}")
     yield from unknown_type_diagnostics(json_schema)
     yield from _ambiguous_fields(json_schema)
 
@@ -143,7 +147,7 @@ def unknown_type_diagnostics(json_schema: Mapping[str, Any]) -> Iterator[Diagnos
     """The diagnostics of a text format for fields whose declared type is not known."""
     for name, definition in _properties(json_schema).items():
         if _names_unknown_type(definition, json_schema):
-            yield Diagnostic(name, Effect.KEPT, _KEPT_UNKNOWN_TYPE)
+            yield Diagnostic(_text((name,)), Effect.KEPT, _KEPT_UNKNOWN_TYPE)
 
 
 class _Columns:
@@ -152,47 +156,64 @@ class _Columns:
     def __init__(self, root: Mapping[str, Any]) -> None:
         self._root = root
 
-    def level(self, path: str, record: Record, landed: Record, definition: object) -> Iterator[Diagnostic]:
+    def level(self, path: Steps, record: Record, landed: Record, definition: object) -> Iterator[Diagnostic]:
         declared = _properties(definition)
         names = {field.source for field in record.fields}
-        for name in declared:
+        for name, inner in declared.items():
             if name not in names:
-                yield _left_out(f"{path}{name}", name, is_root=not path)
+                yield self._left_out((*path, name), inner)
         for field, same in zip(record.fields, landed.fields, strict=True):
-            where = f"{path}{field.source}"
+            where = (*path, field.source)
             if field.name != field.source:
-                yield Diagnostic(where, Effect.RENAMED, _why_renamed(field), field.name)
+                yield Diagnostic(_text(where), Effect.RENAMED, _why_renamed(field), field.name)
             yield from self.position(where, field.kind, same.kind, declared.get(field.source, _UNKNOWN))
-        yield from _ambiguous({f"{path}{field.source}": field.name for field in record.fields}, _DISTINCT_COLUMNS)
+        yield from _ambiguous({(*path, field.source): field.name for field in record.fields})
 
-    def position(self, path: str, kind: Kind, landed: Kind, definition: object) -> Iterator[Diagnostic]:
+    def _left_out(self, path: Steps, definition: object) -> Diagnostic:
+        """The diagnostic of a declared field without a column."""
+        reason, name = _DISCARDED, path[-1]
+        if name in OVERFLOW_NAMES:
+            reason = f"its entries are merged into {OVERFLOW}, which every level has"
+        elif len(path) == 1 and name in (RECORD_ID, EMITTED_AT):
+            reason = f"{_NAME_IS_RESERVED}: as text in {OVERFLOW}"
+        elif isinstance(definition := self._followed(definition), Mapping):
+            types = _type_names(definition)
+            if definition.get("type") is not None and all(each == "null" for each in types):
+                reason = _TYPE_IS_UNKNOWN
+            elif any(
+                kind is not None and kind.lacks_digits for kind in (declared_decimal(t, definition) for t in types)
+            ):
+                reason = _DIGITS_ARE_UNKNOWN
+        return Diagnostic(_text(path), Effect.MOVED, reason)
+
+    def position(self, path: Steps, kind: Kind, landed: Kind, definition: object) -> Iterator[Diagnostic]:
         if landed == STRING and kind != STRING:
-            yield Diagnostic(path, Effect.AS_TEXT, _TOO_DEEP)
+            yield Diagnostic(_text(path), Effect.AS_TEXT, _TOO_DEEP)
             return
         definition = self._followed(definition)
         if isinstance(kind, Record) and isinstance(landed, Record):
             if not kind.fields:
-                yield Diagnostic(path, Effect.MOVED, _NO_PROPERTIES)
-            yield from self.level(f"{path}.", kind, landed, definition)
+                yield Diagnostic(_text(path), Effect.MOVED, _NO_PROPERTIES)
+            yield from self.level(path, kind, landed, definition)
         elif isinstance(kind, Array) and isinstance(landed, Array):
             yield from self._items(path, kind, landed, definition)
         elif isinstance(kind, Union) and isinstance(landed, Union):
             if _names_unknown_type(definition, self._root):
-                yield Diagnostic(path, Effect.AS_TEXT, _UNKNOWN_TYPE)
+                yield Diagnostic(_text(path), Effect.AS_TEXT, _UNKNOWN_TYPE)
             for branch, same in zip(kind.branches, landed.branches, strict=True):
                 yield from self.position(path, branch, same, _UNKNOWN)
         else:
             yield from self._scalar(path, kind, definition)
 
-    def _scalar(self, path: str, kind: Kind, definition: object) -> Iterator[Diagnostic]:
+    def _scalar(self, path: Steps, kind: Kind, definition: object) -> Iterator[Diagnostic]:
         if kind.loses_offset:
-            yield Diagnostic(path, Effect.CHANGED, _IN_UTC)
+            yield Diagnostic(_text(path), Effect.CHANGED, _IN_UTC)
         elif not kind.as_branches():
-            yield Diagnostic(path, Effect.MOVED, f"null is its only type: any other value as text in {OVERFLOW}")
+            yield Diagnostic(_text(path), Effect.MOVED, f"null is its only type: any other value as text in {OVERFLOW}")
         elif kind == JSON_TEXT:
-            yield Diagnostic(path, Effect.AS_TEXT, _OPEN_OBJECT)
+            yield Diagnostic(_text(path), Effect.AS_TEXT, _OPEN_OBJECT)
         elif kind == STRING and (reason := self._why_text(definition)):
-            yield Diagnostic(path, Effect.AS_TEXT, reason)
+            yield Diagnostic(_text(path), Effect.AS_TEXT, reason)
 
     def _why_text(self, definition: object) -> str:
         """The reason why a column is text although its schema declares no string; empty if it declares one."""
@@ -202,14 +223,14 @@ class _Columns:
             return _NO_TYPE
         return _WITHOUT_END if definition.get("type") in ("object", "array") else ""
 
-    def _items(self, path: str, kind: Array, landed: Array, definition: object) -> Iterator[Diagnostic]:
+    def _items(self, path: Steps, kind: Array, landed: Array, definition: object) -> Iterator[Diagnostic]:
         items = definition.get("items") if isinstance(definition, Mapping) else None
         if definition is _UNKNOWN or isinstance(items, list | tuple):
-            yield from self.position(f"{path}[]", kind.item, landed.item, _UNKNOWN)
+            yield from self.position((*path, ITEMS), kind.item, landed.item, _UNKNOWN)
         elif isinstance(items, Mapping) and not _TYPE_WORDS.isdisjoint(items):
-            yield from self.position(f"{path}[]", kind.item, landed.item, items)
+            yield from self.position((*path, ITEMS), kind.item, landed.item, items)
         else:
-            yield Diagnostic(path, Effect.AS_TEXT, _NO_ITEM_TYPE)
+            yield Diagnostic(_text(path), Effect.AS_TEXT, _NO_ITEM_TYPE)
 
     def _followed(self, definition: object) -> object:
         """The target of a reference into this schema; any other definition unchanged."""
@@ -229,13 +250,14 @@ def _properties(definition: object) -> Mapping[str, Any]:
     return properties if isinstance(properties, Mapping) else {}
 
 
-def _left_out(path: str, name: str, *, is_root: bool) -> Diagnostic:
-    """The diagnostic of a declared field without a column."""
-    if name in OVERFLOW_NAMES:
-        return Diagnostic(path, Effect.MOVED, f"its entries are merged into {OVERFLOW}, which every level has")
-    if is_root and name in (RECORD_ID, EMITTED_AT):
-        return Diagnostic(path, Effect.MOVED, f"{_NAME_IS_RESERVED}: as text in {OVERFLOW}")
-    return Diagnostic(path, Effect.MOVED, _TYPE_IS_UNKNOWN)
+def _type_names(definition: Mapping[str, Any]) -> Sequence[Any]:
+    """The JSON types that a definition names."""
+    named = definition.get("type")
+    return named if isinstance(named, list | tuple) else [named] if isinstance(named, str) else []
+
+
+def _text(path: Steps) -> str:
+    return str(FieldPath(path))
 
 
 def _why_renamed(field: Field) -> str:
@@ -247,15 +269,15 @@ def _why_renamed(field: Field) -> str:
 
 def _ambiguous_fields(json_schema: Mapping[str, Any]) -> Iterator[Diagnostic]:
     """The diagnostics of root fields that differ in case only, where the objects have the source's names."""
-    return _ambiguous({name: name for name in _properties(json_schema)}, _DISTINCT_FIELDS)
+    return _ambiguous({(name,): name for name in _properties(json_schema)})
 
 
-def _ambiguous(names: Mapping[str, str], reason: str) -> Iterator[Diagnostic]:
+def _ambiguous(names: Mapping[Steps, str]) -> Iterator[Diagnostic]:
     """The diagnostics of one level's fields whose columns differ in case only. `names` has the columns by field."""
     counts = Counter(map(str.casefold, names.values()))
     for path, name in names.items():
         if counts[name.casefold()] > 1:
-            yield Diagnostic(path, Effect.AMBIGUOUS, reason)
+            yield Diagnostic(_text(path), Effect.AMBIGUOUS, _DISTINCT)
 
 
 def _named_like(json_schema: Mapping[str, Any], names: Collection[str]) -> list[str]:
@@ -266,8 +288,7 @@ def _names_unknown_type(definition: object, root: Mapping[str, Any]) -> bool:
     """Whether a definition names an unknown type, alone or among others, or a reference that leads nowhere."""
     if not isinstance(definition, Mapping) or any(word in definition for word in COMBINATIONS):
         return False
-    named, reference = definition.get("type"), definition.get("$ref")
-    if named is None and isinstance(reference, str):
+    reference = definition.get("$ref")
+    if definition.get("type") is None and isinstance(reference, str):
         return resolve(root, reference) is None if reference.startswith("#") else known_type(reference, None) is None
-    names = named if isinstance(named, list | tuple) else [named] if isinstance(named, str) else []
-    return any(known_type(name, None) is None for name in names)
+    return any(known_type(name, None) is None for name in _type_names(definition))

@@ -203,7 +203,9 @@ class _Comparison:
 
     def _landed_record(self, record: Record, path: Steps) -> Record:
         fields = self._landed(record.fields, path)
-        return replace(record, fields=fields, drops_undeclared=self.rules.drops_undeclared)
+        # An object that declares no properties may have any: nothing in it is undeclared.
+        is_open = bool(path) and not record.fields
+        return replace(record, fields=fields, drops_undeclared=self.rules.drops_undeclared and not is_open)
 
     def _landed(self, fields: Iterable[Field], path: Steps) -> tuple[Field, ...]:
         """The columns of one level that objects get."""

@@ -236,7 +236,7 @@ class _Parser:
         return LOCAL_TIMESTAMP if self._rules.naive_moments == "keep" else TIMESTAMP
 
     def _array(self, name: str, namespace: str | None, items: object) -> Array:
-        if isinstance(items, Mapping) and (items.get("type") is not None or items.get("$ref") is not None):
+        if isinstance(items, Mapping) and any(items.get(word) is not None for word in ("type", "$ref", "properties")):
             return Array(self._kind(f"{name}.items", namespace, items))
         if isinstance(items, list | tuple):
             return tuple_of(self._union(name, namespace, list(items)))

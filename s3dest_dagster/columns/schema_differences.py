@@ -22,7 +22,7 @@ ENVELOPE = "envelope"
 UNKNOWN = "unknown"
 """The type, in words, of a column of which only nulls or empty lists have been seen."""
 _MOST_SHOWN = 5
-_STYLES_OF_TEXTS = (NameStyle.SNAKE, NameStyle.LOWER)
+_STYLES_OF_TEXTS = (NameStyle.SNAKE, NameStyle.LOWER, NameStyle.KEEP)
 """The styles whose names are in text formats, too."""
 
 

@@ -18,6 +18,7 @@ from s3dest_dagster.columns.schemas import within_parquet
 from s3dest_dagster.columns.stream_columns import StreamColumns
 from s3dest_dagster.settings.destination import NameStyle
 from s3dest_dagster.settings.formats import TypeRules
+from s3dest_dagster.settings.schema_contract import SchemaContract
 
 TEXT, MOVED, UTC = Effect.AS_TEXT, Effect.MOVED, Effect.CHANGED
 NODE = {"type": "object", "properties": {"next": {"$ref": "#/definitions/node"}, "id": {"type": "integer"}}}
@@ -64,6 +65,12 @@ def test_a_field_that_arrives_as_declared_has_no_diagnostic(definition):
         (
             {"u": {"oneOf": [{"type": "integer"}, {"type": "object", "properties": {"x y": {"type": "string"}}}]}},
             {"u.x y": (Effect.RENAMED, "x_y")},
+        ),
+        ({"a.b": {"type": "string"}}, {'["a.b"]': (Effect.RENAMED, "a_b")}),
+        ({"": {"type": "string"}}, {'[""]': (Effect.RENAMED, "_")}),
+        (
+            {"l": {"type": "array", "items": {"properties": {"x y": {"type": "string"}}}}},
+            {"l[].x y": (Effect.RENAMED, "x_y")},
         ),
         ({"a": {}}, {"a": (TEXT, "")}),
         ({"a": {"type": "datetime"}}, {"a": (TEXT, "")}),
@@ -186,3 +193,25 @@ def test_diagnostics_are_grouped_by_message_with_value_changes_first():
         (Effect.CHANGED, ["at", "until"]),
         (Effect.RENAMED, ["a b", "c d"]),
     ]
+
+
+@pytest.mark.parametrize(
+    ("definition", "contract", "why"),
+    [
+        ({"type": ["null", "null"]}, SchemaContract(), "null is its only type"),
+        ({"type": []}, SchemaContract(), "null is its only type"),
+        ({"type": "number", "multipleOf": 0.01}, SchemaContract(), "digits are not known yet"),
+        ({"$ref": "#/definitions/price"}, SchemaContract(), "digits are not known yet"),
+        ({"type": "string"}, SchemaContract(new_column="discard"), "contract discards new columns"),
+    ],
+)
+def test_a_field_without_a_column_is_told_with_its_reason(definition, contract, why):
+    known = evolve(StreamColumns(), record_type({"properties": {"id": {"type": "integer"}}}, "users", None)).columns
+    schema = {
+        "properties": {"id": {"type": "integer"}, "new": definition},
+        "definitions": {"price": {"type": "number", "multipleOf": 0.01}},
+    }
+    record = evolve(known, record_type(schema, "users", None), EvolutionRules(contract=contract)).record
+    first, *_ = column_diagnostics(record, record, schema)
+    assert (first.field, first.effect) == ("new", MOVED)
+    assert why in first.reason

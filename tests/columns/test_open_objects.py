@@ -14,6 +14,7 @@ from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch, Tally
 from s3dest_dagster.columns.diagnostics import Effect, column_diagnostics
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds import Kind
+from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.json_text import JSON_TEXT
 from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Record
@@ -102,6 +103,10 @@ def test_properties_without_a_type_are_a_record(rules: TypeRules) -> None:
     kind = kind_of({"properties": {"a": {"type": "integer"}}}, rules)
     assert isinstance(kind, Record)
     assert [field.kind for field in kind.fields] == [LONG]
+    items = kind_of({"type": "array", "items": {"properties": {"a": {"type": "integer"}}}}, rules)
+    assert isinstance(items, Array)
+    assert isinstance(items.item, Record)
+    assert items.item.fields == kind.fields
 
 
 def test_an_open_object_has_a_diagnostic_of_its_own() -> None:

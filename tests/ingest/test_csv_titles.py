@@ -55,6 +55,17 @@ def test_columns_have_the_names_of_the_style_and_of_rename(moto_s3: S3Server, or
     assert rows == [{"user_id": 1, "a": 2, "orderId": 3}, {"user_id": 10, "a": 20, "orderId": 30}]
 
 
+def test_names_that_differ_in_case_only_are_distinct_in_every_style_but_the_connectors(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket(), format=FLAT, name_style="keep")
+    landed(moto_s3, settings, stream({}, "Id", "user id", "id"), {"Id": 1, "user id": 2, "id": 3}, "1")
+    assert headers(moto_s3, settings.s3_bucket_name) == [["Id_12156e", "user id", "id_a56145"]]
+    tables = read_tables(moto_s3.open(settings), settings.template, Scope(stream({}).id))
+    columns = ["Id_12156e", "user id", "id_a56145"]
+    assert [row for table in tables for row in table.select(columns).to_pylist()] == [
+        dict(zip(columns, (1, 2, 3), strict=True))
+    ]
+
+
 def test_the_connectors_style_keeps_the_names_of_the_source(moto_s3: S3Server) -> None:
     settings = destination(moto_s3.new_bucket(), format=FLAT)
     for number in (1, 2):

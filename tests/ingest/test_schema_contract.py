@@ -116,6 +116,12 @@ def test_discarded_undeclared_fields_are_nowhere(moto_s3):
     assert lake.tables() == [{"a": 1}, {"a": 2}]
 
 
+def test_an_object_that_may_have_any_fields_keeps_them(moto_s3):
+    lake = Lake(moto_s3, open_objects="map", schema_contract={"undeclared_field": "discard"})
+    lake.land(stream(o={"type": "object"}), {"o": {"a": 1}, "b": 2})
+    assert lake.tables() == [{"o": {"_airbyte_additional_properties": [("a", "1")]}}]
+
+
 def test_names_have_the_style_and_what_the_user_gives(moto_s3):
     lake = Lake(moto_s3, name_style=NameStyle.SNAKE)
     users = stream({"rename": {"e-mail": "address"}}, userId=INTEGER, **{"e-mail": TEXT})
