@@ -137,16 +137,14 @@ def _publish(
 ) -> None:
     """Publishes the streams and passes on their states, even if a later stream fails."""
     output = session.output
-    published: list[str] = []
     try:
         for receipt in _publish_one_by_one(landings, session):
-            published.append(str(receipt.scope))
             locations = former.get(receipt.scope.stream, ())
             report(replace(receipt, left_elsewhere=(*receipt.left_elsewhere, *locations)), target.bucket, output)
             for location in () if output.json else locations:
                 output.say(_former_line(receipt.scope, location, target.bucket))
     except BaseException as error:
-        error.add_note(_published_so_far(published, landings.unpublished))
+        error.add_note(_published_so_far(landings.published, landings.unpublished))
         raise
     finally:
         for message in landings.states():
@@ -159,7 +157,7 @@ def _publish(
 
 
 def _publish_one_by_one(landings: StreamLandings, session: Session) -> Iterator[Receipt]:
-    """Publishes one stream after the other. A signal waits until the current one is done."""
+    """Publishes the streams, a few at a time. A signal waits until those that are under way are done."""
     receipts = landings.publish()
     while True:
         with session.interruption.deferred():
@@ -169,11 +167,11 @@ def _publish_one_by_one(landings: StreamLandings, session: Session) -> Iterator[
         yield receipt
 
 
-def _published_so_far(published: Sequence[str], missing: Sequence[StreamId]) -> str:
+def _published_so_far(published: Sequence[Scope], missing: Sequence[StreamId]) -> str:
     if not published:
         return "No stream was published."
     left = f" Not published: {', '.join(map(str, missing))}. Run it again under the same --sync-id." if missing else ""
-    return f"Published: {', '.join(published)}.{left}"
+    return f"Published: {', '.join(map(str, published))}.{left}"
 
 
 # ---------------------------------------------------------------------- what people see

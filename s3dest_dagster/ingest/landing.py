@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from threading import Lock
 from types import TracebackType
 
 from s3dest_dagster.batch import (
@@ -38,7 +39,7 @@ from s3dest_dagster.commit.retention import with_retention
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit
-from s3dest_dagster.errors import StorageError
+from s3dest_dagster.errors import CommitError, StorageError
 from s3dest_dagster.ingest.field_filter import FieldFilter
 from s3dest_dagster.ingest.intake import Intake
 from s3dest_dagster.ingest.publishing import Publisher
@@ -55,7 +56,7 @@ class Landing:
 
     If this sync's id is already complete (`recorded`), nothing is landed again, and `commit` returns the recorded
     receipt. An append of an unpartitioned stream is published with its state at intervals (see `CheckpointSchedule`).
-    Use it from one thread at a time.
+    Use it from one thread at a time, except that `abort` may be called while another thread is in `commit`.
 
     Args:
         scope: The partition to land. Default: the unpartitioned stream.
@@ -120,6 +121,8 @@ class Landing:
         self._state: State | None = None
         self._origin: Lineage | None = None
         self._staged: Segment | None = None
+        self._lock = Lock()
+        self._ends = self._aborted = False
 
     @property
     def stream(self) -> Stream:
@@ -216,11 +219,26 @@ class Landing:
         self.stage()
         if self._staged is None:
             return self._publisher.recorded_receipt()
-        return self._publisher.publish_last(self._staged, on_decided=self._writer.segment.mark_decided)
+        with self._lock:
+            if self._aborted:
+                raise CommitError(
+                    f"{self.scope} was abandoned. Nothing of it is visible.", stream=str(self.scope.stream)
+                )
+            self._ends = True
+        try:
+            return self._publisher.publish_last(self._staged, on_decided=self._writer.segment.mark_decided)
+        finally:
+            self._ends = False
 
     def abort(self) -> None:
-        """Abandons the sync: every upload is aborted, and nothing becomes visible. Does nothing after `commit`."""
-        self._writer.segment.abort()
+        """Abandons the sync: every upload is aborted, and nothing becomes visible. Does nothing after `commit`.
+
+        Does nothing either while another thread is in `commit`, which may be deciding: a sweep aborts what it leaves.
+        """
+        with self._lock:
+            if not self._ends:
+                self._aborted = True
+                self._writer.segment.abort()
 
     def __enter__(self) -> Landing:
         return self

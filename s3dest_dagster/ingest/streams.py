@@ -10,14 +10,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from s3dest_dagster.batch import BadRecord, Batch, SourceItem, State, StreamStatus
-from s3dest_dagster.commit.registry import check_names, owner_of
+from s3dest_dagster.commit.registry import RegistryEntry, check_names, owner_of
 from s3dest_dagster.errors import S3DestError, StorageError
 from s3dest_dagster.ingest.landing import Landing
 from s3dest_dagster.ingest.receipt import Progress, Receipt
 from s3dest_dagster.ingest.target import Target
+from s3dest_dagster.storage import in_parallel
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync
 
 OnFailure = Callable[[StreamId, S3DestError], None]
+_AT_ONCE = 8
+"""Streams that are published side by side."""
 
 
 class StreamLandings:
@@ -26,8 +29,9 @@ class StreamLandings:
     There are two failure policies:
 
     - Without `on_failure`, a stream that fails ends all streams: its error is raised. Nothing of any stream is visible
-      before all are staged, except published checkpoints. A state of all streams (GLOBAL, LEGACY) is not committed;
-      `states` returns it once all streams are published.
+      before all are staged, except published checkpoints. Of the streams after one that fails while it is published,
+      only those are published that are under way. A state of all streams (GLOBAL, LEGACY) is not committed; `states`
+      returns it once all streams are published.
     - With `on_failure`, only the stream that fails is abandoned. It is reported immediately, and its later items are
       dropped. A state of all streams is committed with each stream at the end, and not earlier, because another stream
       may not have published the records that it covers.
@@ -114,14 +118,22 @@ class StreamLandings:
                 landing.stage()
 
     def publish(self) -> Iterator[Receipt]:
-        """Publishes one stream per step. A stream that fails is skipped or, without `on_failure`, its error is
-        raised."""
+        """Publishes the streams, eight side by side, and yields their receipts in the order of the streams. A stream
+        that fails is skipped or, without `on_failure`, its error is raised. Nothing is under way during a yield."""
         self.stage()
-        for stream, landing in list(self._landings.items()):
-            with self._giving_up(stream):
-                self._receipts[stream] = landing.commit()
-            if stream in self._receipts:
-                yield self._receipts[stream]
+        landings = list(self._landings.items())
+        for first in range(0, len(landings), _AT_ONCE):
+            group = landings[first : first + _AT_ONCE]
+            results = dict(zip(group, in_parallel(self._publish_one, group), strict=True))
+            yield from (result for result in results.values() if isinstance(result, Receipt))
+            for (stream, _), result in results.items():
+                if not isinstance(result, Receipt):
+                    self._give_up(stream, result)
+
+    @property
+    def published(self) -> tuple[Scope, ...]:
+        """The scopes that are published, in the order of the streams."""
+        return tuple(self._receipts[stream].scope for stream in self._landings if stream in self._receipts)
 
     @property
     def unpublished(self) -> tuple[StreamId, ...]:
@@ -143,6 +155,15 @@ class StreamLandings:
         return None in self._states and any(receipt.repeated for receipt in self._receipts.values())
 
     # ------------------------------------------------------------------ steps
+
+    def _publish_one(self, published: tuple[StreamId, Landing]) -> Receipt | S3DestError:
+        """Publishes a stream, and notes its receipt. Runs on several threads."""
+        stream, landing = published
+        try:
+            receipt = self._receipts[stream] = landing.commit()
+        except S3DestError as error:
+            return error
+        return receipt
 
     def _append_unassigned(self, item: State | BadRecord) -> None:
         """Receives a state of all streams, or a bad record that does not name its stream. The first stream that lands
@@ -208,7 +229,7 @@ def landing_streams(
     on_checkpoint: Callable[[Receipt], None] | None = None,
     on_failure: OnFailure | None = None,
 ) -> Iterator[StreamLandings]:
-    """Begins a landing of each stream. Leaving the context aborts everything that is not published.
+    """Begins a landing of each stream, eight side by side. Leaving the context aborts everything that is not published.
 
     Args:
         scopes: What each stream lands: a partition, perhaps under another namespace than the source's. Default: the
@@ -226,22 +247,24 @@ def landing_streams(
     landed = [scopes[stream.id].prefixed(destination.stream_prefix).stream for stream in streams]
     owners = [owner_of(stream, destination, (assets or {}).get(stream.id)) for stream in streams]
     entries = check_names(target.bucket, destination, streams, landed, owners)
+
+    def begun(stream: Stream, entry: RegistryEntry) -> Landing:
+        return Landing(
+            target,
+            stream,
+            sync,
+            scope=scopes[stream.id],
+            keys_distinct=True,
+            registry_entry=entry,
+            allow_empty=allow_empty,
+            on_batch=partial(on_batch, stream.id) if on_batch else None,
+            on_progress=partial(on_progress, stream.id) if on_progress else None,
+            on_checkpoint=on_checkpoint,
+        )
+
+    # A landing stages nothing when it begins, so that there is nothing to abort if another one cannot begin.
+    landings = in_parallel(lambda each: begun(*each), zip(streams, entries, strict=True))
     with ExitStack() as stack:
-        landings = {
-            stream.id: Landing(
-                target,
-                stream,
-                sync,
-                scope=scopes[stream.id],
-                keys_distinct=True,
-                registry_entry=entry,
-                allow_empty=allow_empty,
-                on_batch=partial(on_batch, stream.id) if on_batch else None,
-                on_progress=partial(on_progress, stream.id) if on_progress else None,
-                on_checkpoint=on_checkpoint,
-            )
-            for stream, entry in zip(streams, entries, strict=True)
-        }
-        for landing in landings.values():
+        for landing in landings:
             stack.enter_context(landing)
-        yield StreamLandings(landings, on_failure)
+        yield StreamLandings({landing.stream.id: landing for landing in landings}, on_failure)

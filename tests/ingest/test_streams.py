@@ -8,7 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Barrier
+from typing import Any
 
 import pytest
 from failing_clients import EVERY_CRASH, HARDEST_WAYS, WAYS, FailingClient, failing_in_turn
@@ -16,7 +21,15 @@ from land_and_read import batch_of, data_keys, destination, ids_by_listing, open
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch, StreamStatus
-from s3dest_dagster.errors import RecordError, S3DestError, SourceError, TemplateError
+from s3dest_dagster.errors import (
+    CommitError,
+    RecordError,
+    S3DestError,
+    SourceError,
+    SupersededError,
+    TemplateError,
+)
+from s3dest_dagster.ingest.landing import Landing
 from s3dest_dagster.ingest.streams import StreamLandings, landing_streams, state_message
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.storage import Bucket
@@ -241,3 +254,95 @@ def test_streams_that_an_earlier_attempt_landed_are_complete(moto_s3: S3Server) 
         land_each(opened, [batch(USERS, 1), COMPLETE[USERS]], fails=SourceError("It broke."))
         with landing_streams(opened, BOTH, sync("a"), on_failure=lambda *failed: None) as landings:
             assert [each.stream.id for each in landings.unread] == [ORDERS]
+
+
+# ---------------------------------------------------------------------- side by side
+
+
+class Meeting:
+    """A client in which the first calls of a method for certain keys wait for each other, or for a test."""
+
+    def __init__(self, client: Any, method: str, ending: str, calls: int = 2) -> None:
+        self._client, self._method, self._ending = client, method, ending
+        self._left = calls
+        self.barrier = Barrier(2, timeout=20)
+        self.met = False
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        return partial(self._call, method) if name == self._method else method
+
+    def _call(self, method: Any, **arguments: Any) -> Any:
+        if arguments["Key"].endswith(self._ending) and self._left > 0:
+            self._left -= 1
+            self.barrier.wait()
+            self.met = True
+        return method(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("method", "ending"), [("get_object", "head.json"), ("complete_multipart_upload", ".jsonl")], ids=["begin", "end"]
+)
+def test_streams_begin_and_end_side_by_side(moto_s3: S3Server, method: str, ending: str) -> None:
+    settings = destination(moto_s3.new_bucket())
+    with target(moto_s3, settings) as opened:
+        land_all(opened, [batch(USERS, 0), batch(ORDERS, 0)], "a", [])
+    client = Meeting(moto_s3.client(), method, ending)
+    with (
+        target(moto_s3, settings, Bucket(client, settings.s3_bucket_name)) as opened,
+        landing_streams(opened, BOTH, sync("b")) as landings,
+    ):
+        for item in [batch(ORDERS, 2), state(ORDERS, 2), batch(USERS, 1), state(USERS, 1)]:
+            landings.append(item)
+        receipts = list(landings.publish())
+    assert client.met
+    assert [receipt.scope.stream for receipt in receipts] == [USERS, ORDERS]
+    assert landings.states() == [state(ORDERS, 2).message, state(USERS, 1).message]
+    assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [0, 0, 1, 2]
+
+
+def test_a_stream_that_fails_hides_no_other_stream_that_is_published_beside_it(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket())
+    with target(moto_s3, settings) as opened, landing_streams(opened, BOTH, sync("a")) as landings:
+        for item in [batch(USERS, 1), state(USERS, 1), batch(ORDERS, 2), state(ORDERS, 2)]:
+            landings.append(item)
+        landings.stage()
+        with landing_streams(opened, BOTH[:1], sync("b")) as others:
+            others.append(batch(USERS, 5))
+            list(others.publish())
+        published = landings.publish()
+        assert next(published).scope.stream == ORDERS
+        with pytest.raises(SupersededError):
+            next(published)
+        assert landings.unpublished == (USERS,)
+        assert landings.states() == [state(ORDERS, 2).message]
+    assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [2, 5]
+
+
+def test_a_landing_is_not_aborted_while_another_thread_decides_it(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket())
+    client = Meeting(moto_s3.client(), "put_object", "head.json", calls=1)
+    with (
+        target(moto_s3, settings, Bucket(client, settings.s3_bucket_name)) as opened,
+        Landing(opened, BOTH[0], sync("a")) as landing,
+        ThreadPoolExecutor(1) as other,
+    ):
+        landing.append(batch(USERS, 1))
+        committed = other.submit(landing.commit)
+        while not client.barrier.n_waiting:
+            time.sleep(0.001)
+        landing.abort()
+        client.barrier.wait()
+        assert committed.result().rows == 1
+    assert ids_by_listing(moto_s3, settings.s3_bucket_name) == [1]
+
+
+def test_a_landing_that_was_aborted_cannot_be_decided(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket())
+    with target(moto_s3, settings) as opened, Landing(opened, BOTH[0], sync("a")) as landing:
+        landing.append(batch(USERS, 1))
+        landing.stage()
+        landing.abort()
+        with pytest.raises(CommitError, match="abandoned"):
+            landing.commit()
+    assert data_keys(moto_s3, settings.s3_bucket_name) == []
