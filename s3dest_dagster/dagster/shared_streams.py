@@ -14,10 +14,9 @@ from dagster._core.definitions.resource_requirement import ResourceRequirement
 
 from s3dest_dagster.dagster.asset_metadata import stream_of
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.keys import KeyTemplate
+from s3dest_dagster.settings.connection import is_aws
 from s3dest_dagster.stream import StreamId
-
-_BY_NAME = ("s3_bucket_name", "s3_bucket_path", "s3_endpoint")
-"""The settings that say where an IO manager lands."""
 
 
 def refuse_shared_streams(definition: dg.AssetsDefinition) -> dg.AssetsDefinition:
@@ -85,8 +84,26 @@ def _destination_of(manager: Any, settings: Mapping[str, Any]) -> Any:
     """A value that is equal for IO managers that land in the same directory."""
     if "s3_bucket_name" not in settings:
         return id(manager)
-    connection = manager.nested_resources.get("s3")
-    return (*(str(settings.get(name) or "").strip("/") for name in _BY_NAME), repr(connection))
+    path = str(settings.get("s3_bucket_path") or "")
+    return str(settings["s3_bucket_name"]), _literal_root(path), _server_of(manager, settings)
+
+
+def _literal_root(path: str) -> str:
+    """The part of a bucket path that decides which manifests are shared: what comes before its placeholders."""
+    try:
+        return KeyTemplate(path, "", "").literal_root
+    except SettingsError:
+        return path
+
+
+def _server_of(manager: Any, settings: Mapping[str, Any]) -> str:
+    """A text that is equal for IO managers that use the same server. Who connects, and how, makes no difference."""
+    s3 = manager.nested_resources.get("s3")
+    known = [getattr(s3, name) for name in ("endpoint", "endpoint_url") if hasattr(s3, name)]
+    if s3 is not None and not known:
+        return repr(s3)
+    endpoint = str(settings.get("s3_endpoint") or next(filter(None, known), "")).strip().rstrip("/")
+    return "" if is_aws(endpoint) else endpoint
 
 
 def _shared(stream: StreamId, one: dg.AssetKey, other: dg.AssetKey) -> SettingsError:

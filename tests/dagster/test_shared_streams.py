@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import ModuleType
 
 import dagster as dg
+import dagster_aws.s3
 import pytest
 
-from s3dest_dagster import S3DestinationIOManager, stream_asset
+from s3dest_dagster import S3Connection, S3DestinationIOManager, S3Resource, stream_asset
 from s3dest_dagster.errors import SettingsError
 
 
@@ -59,6 +60,14 @@ def test_a_prefix_that_a_loader_gives_is_the_namespace(lake):
     [
         ({}, True),
         ({"s3_bucket_path": "/data/"}, True),
+        ({"s3_bucket_path": "data/${NAMESPACE}"}, True),
+        ({"s3_path_format": "${STREAM_NAME}/${EPOCH}_"}, True),
+        ({"s3": S3Resource(region_name="eu-central-1", aws_access_key_id="a", aws_secret_access_key="b")}, True),
+        ({"s3": dagster_aws.s3.S3Resource(region_name="eu-central-1")}, True),
+        ({"s3_endpoint": "https://s3.eu-central-1.amazonaws.com"}, True),
+        ({"s3_endpoint": "https://storage.example"}, False),
+        ({"s3": S3Connection(endpoint="https://storage.example")}, False),
+        ({"s3_bucket_name": "sea"}, False),
         ({"s3_bucket_path": "other"}, False),
         ({"stream_prefix": "x_"}, False),
     ],
@@ -70,6 +79,14 @@ def test_io_managers_are_compared_by_where_they_land(settings, same):
         return
     with pytest.raises(SettingsError, match="would both land"):
         load(one, other, other=io_manager(**settings))
+
+
+def test_two_ways_to_name_one_server_are_one_server():
+    one, other = users(namespace="crm", key_prefix="a"), users(namespace="crm", key_prefix="b", io_manager_key="other")
+    named = "https://storage.example"
+    managers = {"io_manager": io_manager(s3_endpoint=named), "other": io_manager(s3=S3Resource(endpoint_url=named))}
+    with pytest.raises(SettingsError, match="would both land"):
+        load(one, other, **managers)
 
 
 def test_streams_of_another_io_manager_are_none_of_our_business():
