@@ -6,7 +6,7 @@ as it is. Must not know: records, how a rule is applied to them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
@@ -191,73 +191,6 @@ def _target(root: Mapping[str, Any], definition: Mapping[str, Any]) -> Mapping[s
     return found if isinstance(found, Mapping) else None
 
 
-def left_out_paths(schema: Any, selected: Any) -> tuple[FieldPath, ...]:
-    """The paths of properties that a schema has and another one, made from it, leaves out, at any depth, also behind
-    references and in combinations.
-
-    An object that the other one declares without properties, and a list without items, are selected as a whole.
-    """
-    if not isinstance(schema, Mapping) or not isinstance(selected, Mapping):
-        return ()
-    return tuple(_LeftOut(schema, selected).paths(FieldPath(()), [schema], [selected], ()))
-
-
-class _LeftOut:
-    """Compares a schema with another one, made from it."""
-
-    def __init__(self, schema: Mapping[str, Any], selected: Mapping[str, Any]) -> None:
-        self._schema = schema
-        self._selected = selected
-
-    def paths(
-        self, path: FieldPath, known: Sequence[Any], left: Sequence[Any], enclosing: tuple[int, ...]
-    ) -> Iterator[FieldPath]:
-        """Yields the paths below one, which has these definitions in the two schemas."""
-        known, left = _branches(self._schema, known), _branches(self._selected, left)
-        if any(id(each) in enclosing for each in known):
-            return  # the definition contains itself
-        enclosing = (*enclosing, *map(id, known))
-        kept = _properties(left)
-        if kept is not None:
-            for name, definitions in (_properties(known) or {}).items():
-                if name in kept:
-                    yield from self.paths(path / name, definitions, kept[name], enclosing)
-                else:
-                    yield path / name
-        items = _items(left)
-        if path.steps and items:
-            yield from self.paths(path / ITEMS, _items(known), items, enclosing)
-
-
-def _properties(branches: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]] | None:
-    """The definitions of each property in any of these branches. None if none has properties."""
-    found: dict[str, list[Any]] | None = None
-    for branch in branches:
-        if isinstance(properties := branch.get("properties"), Mapping):
-            found = {} if found is None else found
-            for name, definition in properties.items():
-                found.setdefault(name, []).append(definition)
-    return found
-
-
-def _items(branches: Iterable[Mapping[str, Any]]) -> list[Any]:
-    """The definitions of the items in any of these branches."""
-    found: list[Any] = []
-    for branch in branches:
-        items = branch.get("items")
-        found += items if isinstance(items, list | tuple) else [] if items is None else [items]
-    return found
-
-
-def hidden_fields(stream: Stream) -> dict[str, tuple[str, ...]]:
-    """The paths of the fields that are excluded, hashed and masked, by `Action`. Fields that `include` leaves out are
-    named as far as the schema declares them. Actions that no field has are left out."""
-    rules = dict(stream.selection.rules())
-    excluded = [*rules["exclude"], *left_out_paths(stream.json_schema, selected_stream(stream).json_schema)]
-    by_action = {Action.EXCLUDE: excluded, Action.HASH: rules["hash"], Action.MASK: rules["mask"]}
-    return {action.value: tuple(dict.fromkeys(map(str, paths))) for action, paths in by_action.items() if paths}
-
-
 # ---------------------------------------------------------------------- paths that the schema does not have
 
 
@@ -293,7 +226,7 @@ def undeclared_renames(stream: Stream) -> tuple[FieldPath, ...]:
 def _is_declared(stream: Stream, root: Mapping[str, Any], rule: str, path: FieldPath) -> bool:
     definitions: list[Any] = [root]
     for position, step in enumerate(path.steps):
-        branches = _branches(root, definitions)
+        branches = branches_of(root, definitions)
         kinds = _kinds(branches)
         if kinds and ("array" if step is ITEMS else "object") not in kinds:
             raise _unreachable(stream, rule, path, FieldPath(path.steps[:position]), kinds)
@@ -307,7 +240,7 @@ def _is_declared(stream: Stream, root: Mapping[str, Any], rule: str, path: Field
     return True
 
 
-def _branches(root: Mapping[str, Any], definitions: Iterable[Any]) -> list[Mapping[str, Any]]:
+def branches_of(root: Mapping[str, Any], definitions: Iterable[Any]) -> list[Mapping[str, Any]]:
     """These definitions, with references followed and combinations taken apart."""
     found: list[Mapping[str, Any]] = []
     left = list(definitions)

@@ -6,6 +6,7 @@ the dialect quotes otherwise need work. Must not know: columns, envelopes, types
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -196,12 +197,19 @@ def _needs_no_quotes(cells: Bytes, breaks: Positions, dialect: Dialect) -> Mask:
     inner[breaks] = 0
     safe: Mask = _LETTERS[cells[np.minimum(starts, len(cells) - 1)]] & (cells[ends - 1] != ord(" "))
     safe &= ~_with_byte(inner, breaks, ord(dialect.delimiter))
+    # At the beginning of a file, readers would drop a byte order mark.
+    safe &= ~_begins_with(cells, starts, BOM_UTF8)
     for word in {*_WORDS, dialect.null} - {b""}:
-        same = ends - starts == len(word)
-        for position, byte in enumerate(word):
-            same &= cells[np.minimum(starts + position, len(cells) - 1)] == byte
-        safe &= ~same
+        safe &= ~(_begins_with(cells, starts, word) & (ends - starts == len(word)))
     return safe
+
+
+def _begins_with(cells: Bytes, starts: Positions, text: bytes) -> Mask:
+    """True where this text is."""
+    same = np.ones(len(starts), np.bool_)
+    for position, byte in enumerate(text):
+        same &= cells[np.minimum(starts + position, len(cells) - 1)] == byte
+    return same
 
 
 def _without_quotes(cells: Bytes, breaks: Positions, which: Mask) -> tuple[Bytes, Positions]:

@@ -11,13 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from s3dest_dagster.columns.diagnostics import Diagnostic
-from s3dest_dagster.columns.field_rules import (
-    hidden_fields,
-    selected_stream,
-    undeclared_paths,
-    undeclared_renames,
-)
+from s3dest_dagster.columns.field_rules import selected_stream, undeclared_paths, undeclared_renames
 from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.left_out_fields import hidden_fields
 from s3dest_dagster.columns.schema_differences import ColumnChange, refuse_new_stream
 from s3dest_dagster.columns.schemas import columns
 from s3dest_dagster.commit.commit_log import CommitLog

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from s3dest_dagster.batch import ArrowBatch, JsonBatch
 from s3dest_dagster.columns.arrow_fields import ArrowFieldRules
-from s3dest_dagster.columns.field_rules import Action, hidden_fields, rules_of, selected_stream, undeclared_paths
+from s3dest_dagster.columns.field_rules import Action, rules_of, selected_stream, undeclared_paths
 from s3dest_dagster.columns.hidden_values import Hasher
 from s3dest_dagster.columns.json_fields import JsonFieldRules, new_counts
+from s3dest_dagster.columns.left_out_fields import hidden_fields, left_out_paths
 from s3dest_dagster.errors import RecordError, SettingsError
 from s3dest_dagster.settings.stream_settings import FieldSelection
 from s3dest_dagster.stream import Stream
@@ -314,3 +315,29 @@ def test_a_recursive_schema_is_followed_as_far_as_the_path():
     inner = selected["properties"]["n"]["properties"]["n"]["properties"]
     assert list(inner) == ["n"]
     assert list(selected["properties"]) == ["n", "m"]
+
+
+def _tree(*names: str, repeated: int = 1) -> dict[str, Any]:
+    """A schema of nodes with these names, and with further nodes within them."""
+    below = {f"n{number}": {"type": "array", "items": {"$ref": "#/definitions/n"}} for number in range(repeated)}
+    node = {"type": "object", "properties": {**{name: {"type": "string"} for name in names}, **below}}
+    return {"type": "object", "properties": {"n": {"$ref": "#/definitions/n"}}, "definitions": {"n": node}}
+
+
+def test_what_a_schema_within_itself_leaves_out_is_left_out_at_any_depth():
+    paths = list(map(str, left_out_paths(_tree("a", "b"), _tree("a"))))
+    inner = "n" + ".n0[]" * 8
+    assert paths[:3] == ["n.b", "n.n0[].b", "n.n0[].n0[].b"]
+    assert paths[-2:] == [f"{inner}.b", f"{inner}.n0"]
+    assert left_out_paths(_tree("a", "b"), _tree("a", "b")) == ()
+
+
+@pytest.mark.parametrize("repeated", [2, 10, 400])
+def test_a_schema_within_itself_in_many_places_gives_few_paths(repeated):
+    paths = left_out_paths(_tree("a", "b", repeated=repeated), _tree("a", repeated=repeated))
+    assert len(paths) <= 1000
+    assert str(paths[0]) == "n.b"
+    # A field that is not followed is left out.
+    depths = [len(path.steps) for path in paths if path.steps[-1] != "b"]
+    assert len(depths) >= repeated
+    assert left_out_paths(_tree("a", repeated=repeated), _tree("a", repeated=repeated)) == ()

@@ -22,7 +22,7 @@ from strategies import streams
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.formats import encoder, read_table
 from s3dest_dagster.settings.connector_config import from_connector_config
-from s3dest_dagster.settings.formats import CsvFormat, Flattening, TextCompression
+from s3dest_dagster.settings.formats import CsvFormat, Flattening, TextCompression, TypeRules
 
 FLAT = CsvFormat(flattening=Flattening.ROOT, compression=TextCompression.NONE)
 DIALECTS = [
@@ -215,6 +215,16 @@ def test_python_reads_numbers_where_only_numbers_have_no_quotes():
     text = _data(replace(FLAT, quoting="nonnumeric"), [{"i": 1, "n": 2.5, "t": "3", "b": True}]).decode()
     rows = list(csv.reader(io.StringIO(text, newline=""), quoting=csv.QUOTE_NONNUMERIC))
     assert rows[1][2:] == [1, 2.5, "3", "true"]
+
+
+def test_a_text_with_a_byte_order_mark_stays_whole_at_the_beginning_of_a_file():
+    chosen = replace(FLAT, quoting="minimal", header=False)
+    stream = stream_of({"t": {"type": "string"}, "u": {"type": "string"}})
+    formatted = encoder(chosen, stream, rules=TypeRules(envelope="none"))
+    data = written(chosen, stream, [batch_of([{"t": "\ufeffx", "u": "y"}])], by=formatted)
+    assert pl.read_csv(io.BytesIO(data), has_header=False).rows() == [("\ufeffx", "y")]
+    table = pa.csv.read_csv(io.BytesIO(data), pa.csv.ReadOptions(autogenerate_column_names=True))
+    assert table.to_pylist() == [{"f0": "\ufeffx", "f1": "y"}]
 
 
 # ---------------------------------------------------------------------- what is refused

@@ -22,6 +22,7 @@ from servers import S3Server
 
 from s3dest_dagster.batch import Batch, JsonBatch
 from s3dest_dagster.columns.hidden_values import Hasher
+from s3dest_dagster.columns.left_out_fields import left_out_paths
 from s3dest_dagster.errors import RecordError, S3DestError, SettingsError, SourceError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.receipt import Receipt
@@ -325,6 +326,28 @@ def test_a_deselected_field_does_not_land_unless_it_shall(moto_s3: S3Server):
         land(record, opened, stream, sync("first"))
         land(record, opened, users(settings={"deselected_fields": "land"}, deselected=["phone"]), sync("second"))
     assert landed_rows(moto_s3, bucket) == [{"id": 1}, {"id": 1, "phone": 2}]
+
+
+@pytest.mark.parametrize("name", ["jsonl", "csv.gz", "avro", "parquet"])
+def test_a_field_that_is_deselected_in_a_schema_within_itself_lands_at_no_depth(moto_s3: S3Server, name: str):
+    def schema(*names: str) -> dict[str, Any]:
+        below = {"next": {"$ref": "#/definitions/n"}, "all": {"type": "array", "items": {"$ref": "#/definitions/n"}}}
+        node = {"type": "object", "properties": {**{each: {"type": "string"} for each in names}, **below}}
+        return {"type": "object", "properties": {"n": {"$ref": "#/definitions/n"}}, "definitions": {"n": node}}
+
+    node: dict[str, Any] = {"a": "visible-9", "b": SECRETS["phone"]}
+    for depth in range(8, -1, -1):
+        node = {"a": f"visible-{depth}", "b": SECRETS["phone"], "next": node, "all": [None, node]}
+    raw = json.dumps({"n": node}).encode()
+    settings = destination(moto_s3.new_bucket(), format=FORMATS[name])
+    stream = users(settings={}, json_schema=schema("a"), deselected=left_out_paths(schema("a", "b"), schema("a")))
+    with target(moto_s3, settings) as opened:
+        for sync_id in ("first", "second"):
+            land([JsonBatch([raw], np.zeros(1, np.int64), len(raw))], opened, stream, sync(sync_id))
+    places = list(contents(moto_s3, settings.s3_bucket_name))
+    assert secrets_in(places) == set()
+    visible = {f"visible-{depth}": f"visible-{depth}" for depth in range(3)}
+    assert {secret for secret, _ in found(visible, places)} >= set(visible)
 
 
 # ---------------------------------------------------------------------- the key

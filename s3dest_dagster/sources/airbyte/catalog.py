@@ -12,7 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
-from s3dest_dagster.columns.field_rules import left_out_paths
+from s3dest_dagster.columns.left_out_fields import left_out_paths
 from s3dest_dagster.errors import SettingsError, did_you_mean
 from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.stream import Stream, StreamId, SyncMode
