@@ -20,9 +20,9 @@ from s3dest_dagster.commit.documents import StreamLocation, registry_key
 from s3dest_dagster.commit.landed_columns import LandedColumns
 from s3dest_dagster.commit.registry_document import REGISTRIES, StreamRegistry, UsedTemplate
 from s3dest_dagster.commit.registry_errors import in_transfer, other_owner, refuse_moved
+from s3dest_dagster.commit.registry_recreation import shown_stream
 from s3dest_dagster.commit.registry_updates import ATTEMPTS, SeenRegistry, update_registry
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream
-from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.written_columns import all_written_columns, columns_of_stream, text_of_columns
 from s3dest_dagster.errors import SettingsError, TemplateError
 from s3dest_dagster.keys import KeyTemplate, stream_root
@@ -288,20 +288,17 @@ class RegistryEntry:
 
     def _recreated(self) -> StreamRegistry:
         """The registry for a stream that has none, because it has not landed yet or somebody deleted the registry."""
-        scopes = list(scopes_of_stream(self._bucket, self._root))
-        self._found_no_scope = not scopes
-        found = in_parallel(FoundScope.segments, scopes)
-        segments = sorted((each for segments in found for each in segments), key=lambda each: each.sync.started_at)
-        if not segments:
+        shown, has_scopes = shown_stream(self._bucket, self._root)
+        self._found_no_scope = not has_scopes
+        if shown is None:
             return self._empty()
-        versions = [written for each in segments for written in all_written_columns(each)]
-        columns = remembered_columns(versions, str(self._stream))
+        columns = remembered_columns(shown.versions, str(self._stream))
         return replace(
             self._empty(),
-            owner=segments[-1].owner,
-            templates=(_used_by(segments),),
+            owner=shown.owner,
+            templates=(shown.template,),
             recreated=True,
-            columns=text_of_columns(columns, None) if versions else None,
+            columns=text_of_columns(columns, None) if shown.versions else None,
         )
 
     def _empty(self) -> StreamRegistry:
@@ -402,12 +399,6 @@ def check_names(
     rules = {name: each.settings.partition_by for name, each in zip(landed, streams, strict=True)}
     destination.check_streams(landed, rules)
     return check_entries(bucket, destination, landed, owners, templates)
-
-
-def _used_by(segments: Sequence[Segment]) -> UsedTemplate:
-    """The template of the newest sync that has landed objects. A commit without records does not record a rule."""
-    newest = next((each for each in reversed(segments) if each.objects), segments[-1])
-    return UsedTemplate.of_settings(newest.settings)
 
 
 def _spelled(used: UsedTemplate, names: Iterable[str]) -> str:

@@ -26,12 +26,16 @@ from s3dest_dagster.batch import State
 from s3dest_dagster.commit.documents import registry_key
 from s3dest_dagster.commit.registry import RegistryEntry
 from s3dest_dagster.commit.registry_document import REGISTRIES, SWEEP_INTERVAL
-from s3dest_dagster.errors import ManifestError, TemplateError
+from s3dest_dagster.commit.registry_recreation import shown_stream
+from s3dest_dagster.commit.registry_updates import transfer
+from s3dest_dagster.commit.written_columns import columns_of_stream
+from s3dest_dagster.errors import ManifestError, OwnershipError, TemplateError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.streams import landing_streams
 from s3dest_dagster.inspection.plan import plan
 from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, SyncMode
 
@@ -287,3 +291,30 @@ def test_a_landing_at_the_moment_of_the_last_sweep_does_not_sweep_again(moto_s3:
     for at, other, sweeps in ((START, {}, False), (START, OTHERS[0], False), (START + SWEEP_INTERVAL, {}, True)):
         entry = RegistryEntry(bucket, replace(settings, **other, on_template_change="accept"), USERS)
         assert entry.enter(at) is sweeps
+
+
+def test_a_lost_registry_keeps_of_many_partitions_their_columns_once_and_the_owner_of_the_newest(
+    moto_s3: S3Server,
+) -> None:
+    settings = destination(moto_s3.new_bucket())
+    with target(moto_s3, settings) as opened:
+        for number in range(24):
+            named = f"column {number // 12}"
+            schema = {"type": "object", "properties": {"id": {"type": "integer"}, named: {"type": "string"}}}
+            own = StreamSettings(owner=f"team {number // 12}")
+            landing = replace(stream(mode=SyncMode.APPEND), json_schema=schema, settings=own)
+            if number == 12:
+                transfer(opened.bucket, settings, USERS, "team 1")
+            scope = Scope(USERS, f"p{number:02}")
+            land([batch_of([{"id": number, named: "x"}])], opened, landing, sync(f"s{number}"), scope=scope)
+    bucket, root = moto_s3.open(settings), stream_root("data", USERS)
+    before = REGISTRIES.decode(bucket.get(registry_key(root))[0], "")
+    bucket.delete([registry_key(root)])
+    shown, has_scopes = shown_stream(bucket.with_root(settings.template.manifest_root), root)
+    assert (shown.owner, has_scopes, len(shown.versions)) == ("team 1", True, 4)
+    entry = RegistryEntry(bucket, settings, USERS, "team 1")
+    entry.check()
+    names = {field.source: (field.id, field.name) for field in entry.columns_beside(None).fields}
+    assert names == {field.source: (field.id, field.name) for field in columns_of_stream(before.columns).fields}
+    with target(moto_s3, settings) as opened, pytest.raises(OwnershipError, match="team 1"):
+        land([batch_of(users(1, 1))], opened, stream(mode=SyncMode.APPEND), sync("foreign"))
