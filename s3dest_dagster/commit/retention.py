@@ -6,6 +6,7 @@ The key of a partition says how old it is, if it is a date or begins with one. M
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,12 +24,13 @@ _DATE = re.compile(r"(\d{4})-(\d{2})(?:-(\d{2})(?:[-T ]\d{2}(:?\d{2}){0,2}\S*)?)
 _BETWEEN_DIMENSIONS = "|"
 
 
-def partition_start(key: str) -> datetime | None:
-    """When a partition begins, as its key says: a day, an hour of a day, or a month. None if the key says nothing.
+def partition_day(key: str) -> datetime | None:
+    """The day of a partition, as its key says: a day, that of an hour, or the last day of a month. None if the key says
+    nothing.
 
     The key of a partition with several dimensions says it if exactly one of them does.
     """
-    found = [start for part in key.split(_BETWEEN_DIMENSIONS) if (start := _start(part)) is not None]
+    found = [day for part in key.split(_BETWEEN_DIMENSIONS) if (day := _day(part)) is not None]
     return found[0] if len(found) == 1 else None
 
 
@@ -52,27 +54,43 @@ def expired_partitions(
 
 
 def expire_partitions(
-    bucket: Bucket, destination: S3Destination, stream: StreamId, now: datetime, entropy: Callable[[int], bytes]
+    bucket: Bucket,
+    destination: S3Destination,
+    stream: StreamId,
+    now: datetime,
+    entropy: Callable[[int], bytes],
+    *,
+    but: Scope | None = None,
 ) -> list[ScopeContent]:
-    """Retires the partitions that `expired_partitions` yields, each by a commit of its own. Returns what they held."""
+    """Retires the partitions that `expired_partitions` yields, each by a commit of its own. Returns what they held.
+
+    Args:
+        but: A scope to keep, such as one that has just landed.
+    """
     retired = []
     for content in expired_partitions(bucket, destination, stream, now):
+        if but is not None and content.scope.partition == but.partition:
+            continue
         sync, attempt = commit_without_source("expire", now, entropy)
         retired.append(retire(bucket, destination, content.scope, sync, attempt=attempt, clock=lambda: now))
     return retired
 
 
 def _is_older(scope: Scope, oldest: datetime) -> bool:
-    start = partition_start(scope.partition) if scope.partition is not None else None
-    return start is not None and start < oldest
+    day = partition_day(scope.partition) if scope.partition is not None else None
+    return day is not None and day < oldest
 
 
-def _start(text: str) -> datetime | None:
+def _day(text: str) -> datetime | None:
     match = _DATE.fullmatch(text)
     if match is None:
         return None
-    year, month, day = (int(part or 1) for part in match.groups()[:3])
+    year, month, day = (int(part) if part else None for part in match.groups()[:3])
+    assert year is not None, "the pattern has a year"
+    assert month is not None, "the pattern has a month"
     try:
+        if day is None:
+            day = monthrange(year, month)[1]
         return datetime(year, month, day, tzinfo=UTC)
     except ValueError:
         return None

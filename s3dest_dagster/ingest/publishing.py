@@ -108,7 +108,8 @@ class Publisher:
         stream = self._commit.commit_log.scope.stream
         try:
             now = self._commit.clock()
-            retired = expire_partitions(self._bucket, self._destination, stream, now, self._entropy)
+            own = self._commit.commit_log.scope
+            retired = expire_partitions(self._bucket, self._destination, stream, now, self._entropy, but=own)
         except (CommitError, StorageError) as error:
             _logger.warning("%s: expired partitions could not be retired: %s", stream, error)
             return ()

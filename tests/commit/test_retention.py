@@ -14,7 +14,7 @@ from land_and_read import START, batches_of, destination, stream, sync, target, 
 from servers import S3Server
 
 from s3dest_dagster.commit.maintenance import recover
-from s3dest_dagster.commit.retention import expire_partitions, expired_partitions, partition_start
+from s3dest_dagster.commit.retention import expire_partitions, expired_partitions, partition_day
 from s3dest_dagster.commit.scopes import scopes
 from s3dest_dagster.errors import S3DestError
 from s3dest_dagster.ingest.landing import land
@@ -30,20 +30,26 @@ USERS = StreamId("public", "users")
 
 
 @pytest.mark.parametrize(
-    ("key", "start"),
+    ("key", "day"),
     [
         ("2026-01-05", (2026, 1, 5)),
         ("2026-01-05-13:00", (2026, 1, 5)),
-        ("2026-01", (2026, 1, 1)),
+        ("2026-01", (2026, 1, 31)),
+        ("eu|2024-02", (2024, 2, 29)),
+        ("2026-01-05-13:00+0100", (2026, 1, 5)),
         ("2026-01-05|eu", (2026, 1, 5)),
         ("2026-01-05|2026-01-06", None),
         ("eu", None),
         ("2026-13-01", None),
+        ("2026-13", None),
+        ("0000-01", None),
+        ("2026-W03", None),
+        ("20260105", None),
         ("order-2026-01-05", None),
     ],
 )
-def test_the_key_of_a_partition_says_when_it_begins(key, start) -> None:
-    assert partition_start(key) == (None if start is None else datetime(*start, tzinfo=UTC))
+def test_the_key_of_a_partition_says_its_day(key, day) -> None:
+    assert partition_day(key) == (None if day is None else datetime(*day, tzinfo=UTC))
 
 
 def land_at(server: S3Server, settings: S3Destination, moment: datetime, partition: str, number: int) -> None:
@@ -89,6 +95,26 @@ def test_the_days_of_a_stream_come_before_those_of_the_destination(
     kept = of_stream == 0
     assert receipt.expired == expires == (() if kept else ("2025-12-01",))
     assert held(bucket, settings) == ({"2025-12-01", "2026-01-06"} if kept else {"2026-01-06"})
+
+
+def test_a_landing_does_not_retire_the_partition_that_it_lands(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket(), expire_partitions_after=30)
+    bucket = moto_s3.open(settings)
+    for number, (at, partition) in enumerate(((START, "2025-01-01"), (START + DAY, "2025-01-02"))):
+        land_at(moto_s3, settings, at, partition, number)
+    assert held(bucket, settings) == {"2025-01-02"}
+    land_at(moto_s3, settings, START + 2 * DAY, "2026-01-06", 3)
+    assert held(bucket, settings) == {"2026-01-06"}
+
+
+def test_a_month_that_is_not_over_stays(moto_s3: S3Server) -> None:
+    settings = destination(moto_s3.new_bucket(), expire_partitions_after=10)
+    month = datetime(2026, 1, 25, tzinfo=UTC)
+    land_at(moto_s3, settings, month, "2026-01", 1)
+    bucket = moto_s3.open(settings)
+    for now, held_then in ((month, {"2026-01"}), (month + 17 * DAY, set())):
+        expire_partitions(bucket, settings, USERS, now, os.urandom)
+        assert held(bucket, settings) == held_then
 
 
 def test_nothing_expires_by_default(moto_s3: S3Server) -> None:
