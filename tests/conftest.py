@@ -21,6 +21,7 @@ settings.load_profile("s3dest")
 OPT_IN = {
     "engines": "needs dask, ray, pyspark and a JDK",
     "readers": "needs pyspark and a JDK",
+    "scale": "starts PostgreSQL, Redis and celery workers",
     "servers": "starts SeaweedFS, Ceph and Swift",
     "start": "types pages into a shell",
     "ui": "needs playwright and a Chromium",
