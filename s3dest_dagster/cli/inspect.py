@@ -27,7 +27,7 @@ from s3dest_dagster.columns.schema_differences import ColumnChange, Difference
 from s3dest_dagster.commit.documents import StreamLocation
 from s3dest_dagster.errors import CredentialsError
 from s3dest_dagster.ingest.receipt import former_template_sentence, left_beside_sentence
-from s3dest_dagster.inspection.check import CheckStep, check_streams
+from s3dest_dagster.inspection.check import CheckStep, check_streams, likely_misspelt
 from s3dest_dagster.inspection.check import check as check_server
 from s3dest_dagster.inspection.plan import Plan, StreamPlan
 from s3dest_dagster.inspection.plan import plan as plan_streams
@@ -112,8 +112,11 @@ def _check_steps(
     with opened_target(config, None) as target:
         steps = [step, *check_server(target, uuid4().hex, again=again)]
         steps += [CheckStep("find the streams that have settings", "", False, each) for each in selected.unknown]
-        if selected.streams and all(step.ok for step in steps):
-            steps += check_streams(target, selected.streams)
+        if all(step.ok for step in steps):
+            if selected.streams:
+                steps += check_streams(target, selected.streams)
+            elif config.streams:
+                steps += likely_misspelt(target, config.streams)
         return acting_as, steps
 
 

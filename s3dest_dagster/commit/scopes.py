@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import head_key
@@ -102,6 +103,22 @@ def _stream_roots(bucket: Bucket, template: KeyTemplate, streams: Collection[Str
 def stream_roots(bucket: Bucket, root: str) -> list[str]:
     """The roots of all streams that have manifests under a manifest root."""
     return [stream for namespace in bucket.list_directories(root) for stream in bucket.list_directories(namespace)]
+
+
+def streams_of_only_namespace(bucket: Bucket, template: KeyTemplate) -> list[StreamId]:
+    """The streams that have landed under the bucket path, with their names in the bucket, by two requests.
+
+    Empty if they have several namespaces, since each would take a request. Long names are cut.
+    """
+    own = ("~", "~~")
+    names = [each.split("/")[-2] for each in islice(bucket.list_directories(template.manifest_root), 1000)]
+    # Other directories that begin with "~" hold no streams.
+    namespaces = [name for name in names if name in own or not name.startswith("~")]
+    if len(namespaces) != 1:
+        return []
+    found = bucket.list_directories(f"{template.manifest_root}{namespaces[0]}/")
+    streams = (decode_name(each.split("/")[-2]) for each in islice(found, 1000))
+    return [StreamId(decode_name(namespaces[0]), name) for name in streams if name]
 
 
 def scopes_of_stream(bucket: Bucket, root: str) -> list[FoundScope]:

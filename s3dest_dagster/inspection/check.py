@@ -6,19 +6,20 @@ once it is known that they can be deleted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.partition_kinds import typed_fields
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.registry import RegistryEntry, owner_of
-from s3dest_dagster.errors import AccessDeniedError, S3DestError, StorageError
+from s3dest_dagster.commit.scopes import streams_of_only_namespace
+from s3dest_dagster.errors import AccessDeniedError, S3DestError, StorageError, closest_match
 from s3dest_dagster.ingest.field_filter import FieldFilter
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.inspection.plan import ACTIONS, actions
 from s3dest_dagster.storage import TRIALS, Bucket, ServerAbilities, access_denied, describe_abilities, headers_of_data
-from s3dest_dagster.stream import Scope, Stream
+from s3dest_dagster.stream import Scope, Stream, StreamId
 
 _CONTENT = b"s3dest check"
 _NO_UPLOAD = "no-such-upload"
@@ -67,6 +68,23 @@ def check_streams(target: Target, streams: Sequence[Stream]) -> list[CheckStep]:
     rules = {name: stream.settings.partition_by for name, stream in zip(ids, streams, strict=True)}
     apart = _step("tell the streams' keys apart", lambda: settings.check_streams(ids, rules))
     return [apart, *(_check_stream(target, stream, Scope(id_)) for stream, id_ in zip(streams, ids, strict=True))]
+
+
+def likely_misspelt(target: Target, names: Iterable[str]) -> list[CheckStep]:
+    """Compares the names of streams that have settings with the streams that have landed, by at most two requests.
+
+    A stream that has not landed yet may be meant, so this is a remark, and only about a name that is like another one.
+    """
+    prefix = target.destination.stream_prefix
+    landed = streams_of_only_namespace(target.bucket, target.destination.template)
+    found = [StreamId(each.namespace, each.name.removeprefix(prefix)) for each in landed]
+    full, bare = {str(each) for each in found}, {each.name for each in found}
+    steps = []
+    for name in sorted(set(names) - full - bare):
+        if likely := closest_match(name, sorted(full if "." in name else bare)):
+            message = f"{name!r} has settings and has not landed here; {likely!r} has. Is that the one that is meant?"
+            steps.append(CheckStep("compare the streams that have settings", "", True, message, has=False))
+    return steps
 
 
 def _check_stream(target: Target, stream: Stream, landed: Scope) -> CheckStep:

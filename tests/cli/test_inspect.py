@@ -325,3 +325,14 @@ def test_a_request_for_help_is_not_a_failure(lake, arguments):
 def test_the_command_is_installed_under_its_name():
     (script,) = (each for each in entry_points(group="console_scripts") if each.name == "s3dest")
     assert script.load() is main
+
+
+def test_check_without_a_catalog_remarks_on_settings_of_a_stream_that_is_like_one_that_has_landed(lake):
+    lake.write(record("users", id=1))
+    for name, remarked in (("usres", True), ("public.usres", True), ("users", False), ("invoices", False)):
+        config = lake.config(s3dest={"streams": {name: {"owner": "shop"}}})
+        answer = lake.run("check", "--config", config)
+        assert answer.returncode == 0, answer.stderr
+        assert (f"- compare the streams that have settings: '{name}' has settings" in answer.stdout) is remarked
+    lake.write("", "--allow-empty", namespace="other", streams=("orders",))
+    assert "has settings" not in lake.run("check", "--config", lake.config(s3dest={"streams": {"usres": {}}})).stdout
