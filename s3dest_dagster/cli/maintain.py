@@ -364,13 +364,19 @@ def _recovered_table(results: list[list[Recovered]]) -> Table:
 
 
 def _swept_table(results: list[_SweptStream]) -> Table:
-    counts = ("uploads aborted", "uploads kept", "scopes whose replaced objects were deleted", "partitions retired")
+    counts = (
+        "uploads aborted",
+        "uploads kept",
+        "scopes whose replaced objects were deleted",
+        "unused segments deleted",
+        "partitions retired",
+    )
     return Table(("stream", *counts), list(map(_swept_row, results)), frozenset(counts))
 
 
 def _swept_row(stream: _SweptStream) -> list[str]:
     swept = stream.swept
-    counts = [f"{number:,}" for number in (swept.aborted, swept.kept, swept.expired, stream.retired)]
+    counts = [f"{number:,}" for number in (swept.aborted, swept.kept, swept.expired, swept.collected, stream.retired)]
     return [str(stream.stream), *(counts if not stream.problem else ["✗"] * len(counts))]
 
 
@@ -379,6 +385,7 @@ def _swept_line(stream: _SweptStream) -> str:
         return f"✗ {stream.stream}: {stream.problem}"
     swept = stream.swept
     expired = f", replaced objects of {amount(swept.expired, 'scope')} deleted" if swept.expired else ""
+    expired += f", {amount(swept.collected, 'unused segment')} deleted" if swept.collected else ""
     retired = f", {amount(stream.retired, 'expired partition')} retired" if stream.retired else ""
     return f"{stream.stream}: {amount(swept.aborted, 'abandoned upload')} aborted, {swept.kept} kept{expired}{retired}"
 
@@ -431,5 +438,6 @@ def _recovered_json(recovered: list[Recovered]) -> list[dict[str, Any]]:
 
 def _swept_json(stream: _SweptStream) -> dict[str, Any]:
     swept = stream.swept
-    counts = {"aborted": swept.aborted, "kept": swept.kept, "expired": swept.expired, "retired": stream.retired}
+    counts = {"aborted": swept.aborted, "kept": swept.kept, "expired": swept.expired}
+    counts |= {"collected": swept.collected, "retired": stream.retired}
     return {**_stream_json(stream.stream), **counts, "problem": stream.problem or None}

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from s3dest_dagster.commit.collection import collect_segments
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import STEP_VALUES, quarantine_part, sync_of
 from s3dest_dagster.commit.head import Head
@@ -46,6 +47,8 @@ class Swept:
     """Uploads left alone because they are young or pending."""
     expired: int = 0
     """Scopes whose retired objects were deleted because their `delete_grace_s` was over."""
+    collected: int = 0
+    """Segments deleted that nothing has named for a day."""
     problems: tuple[str, ...] = ()
     """A sentence for each scope whose retired objects could not be deleted. The other scopes were swept."""
 
@@ -62,7 +65,7 @@ def sweep(
     keep: Collection[str] = (),
     expire: bool = True,
 ) -> Swept:
-    """Aborts the stream's abandoned uploads, and deletes the expired retired objects of all of its scopes.
+    """Aborts the stream's abandoned uploads, and deletes expired retired objects and unused segments of all its scopes.
 
     An upload is abandoned if it is older than `abandoned_upload_age_s` and no head has it pending, or if its key has
     the mark of a sync that is complete: a worker that came too late has left it. Leftovers of trials (checks, and
@@ -75,7 +78,8 @@ def sweep(
         now: The time. Default: the server's time, since one machine's clock must not end what another machine has just
             begun.
         keep: Ids of uploads that are left alone regardless of their age: those of a landing that is running.
-        expire: Whether to delete retired objects. This reads a head for each partition of the stream.
+        expire: Whether to delete retired objects, and segments that nothing names any more. This reads a head for each
+            partition of the stream.
     """
     bucket = bucket.with_root(destination.template.manifest_root)
     # Uploads are listed before the heads are read, so an upload whose sync is decided in between is found pending.
@@ -89,8 +93,11 @@ def sweep(
     for upload in abandoned:
         bucket.abort_upload(upload.key, upload.upload_id)
     _sweep_trials(bucket, destination, now)
-    expired, problems = expire_stream(bucket, destination.template, stream, now) if expire else (0, ())
-    return Swept(len(abandoned), len(uploads) - len(abandoned), expired, problems)
+    kept = len(uploads) - len(abandoned)
+    if not expire:
+        return Swept(len(abandoned), kept)
+    expired, collected, problems = expire_stream(bucket, destination.template, stream, now)
+    return Swept(len(abandoned), kept, expired, collected, problems)
 
 
 def _too_late(
@@ -196,16 +203,21 @@ def expire_scope(commit_log: CommitLog, seen: SeenHead, now: datetime) -> bool:
 
 def expire_stream(
     bucket: Bucket, template: KeyTemplate, stream: StreamId, now: datetime
-) -> tuple[int, tuple[str, ...]]:
-    """Calls `expire_scope` for every scope of a stream, several side by side.
+) -> tuple[int, int, tuple[str, ...]]:
+    """Calls `expire_scope` and `collect_segments` for every scope of a stream, several side by side.
 
-    Returns how many scopes had anything to delete, and a sentence for each scope where that failed.
+    Returns how many scopes had retired objects to delete, how many segments were deleted, and a sentence for each scope
+    where that failed.
     """
 
-    def expire(root: str) -> bool | str:
+    def expire(root: str) -> tuple[bool, int] | str:
         try:
             found = scope_at(bucket, root)
-            return found is not None and expire_scope(found.commit_log, found.seen, now)
+            if found is None:
+                return False, 0
+            if expire_scope(found.commit_log, found.seen, now):
+                return True, 0
+            return False, collect_segments(found.commit_log, found.seen, now)
         except (CredentialsError, BucketNotFoundError, EndpointUnreachableError):
             raise  # it concerns every scope
         except (CommitError, StorageError) as error:
@@ -213,7 +225,9 @@ def expire_stream(
 
     roots = bucket.list_directories(stream_root(template.literal_root, stream))
     results = list(each_in_parallel(expire, roots))
-    return results.count(True), tuple(each for each in results if isinstance(each, str))
+    done = [each for each in results if not isinstance(each, str)]
+    problems = tuple(each for each in results if isinstance(each, str))
+    return sum(expired for expired, _ in done), sum(collected for _, collected in done), problems
 
 
 @dataclass(frozen=True, slots=True)

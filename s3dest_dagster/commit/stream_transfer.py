@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from s3dest_dagster.commit.collection import needed_segments
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import StreamLocation, commit_without_source
 from s3dest_dagster.commit.head import Head
@@ -272,14 +273,7 @@ class _Transfer:
 
 def _copy_documents(commit_log: CommitLog, heir: CommitLog, head: Head) -> None:
     """Copies the segments and the marks that a head needs. Nobody reads the copies until a head names them."""
-    segments = {each.name: each for each in commit_log.live_segments(head)}
-    segments |= {each.name: each for each in commit_log.retired_segments(head.retired)}
-    named = [head.state_segment, head.latest_schema.segment if head.latest_schema is not None else None]
-    wanted = [name for name in named if name is not None and name not in segments]
-    segments |= {each.name: each for each in in_parallel(commit_log.read_segment, wanted)}
-    syncs = [each.segment for each in head.recent_syncs if each.segment not in segments or not each.complete]
-    for chain in in_parallel(commit_log.remaining_segments_of_sync, syncs):
-        segments |= {each.name: each for each in chain}
+    segments = needed_segments(commit_log, head)
     copies = (replace(each, location=heir.location) for each in segments.values())
     in_parallel(heir.put_segment, copies)
     in_parallel(lambda mark: heir.mark_sync(mark, lambda: False), commit_log.marks())

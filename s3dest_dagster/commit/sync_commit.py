@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
+from s3dest_dagster.commit.collection import collect_segments
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import attempt_of, sync_of
 from s3dest_dagster.commit.head import Head, ReachedState
@@ -174,6 +175,15 @@ class SyncCommit:
         confirm = entry.check if begins else None
         self._seen = commit(self.commit_log, replace(self._seen, head=head), segment, self.clock, on_decided, confirm)
         self.segments.append(segment)
+        if self.is_sweep_due:
+            self._collect_segments()
+
+    def _collect_segments(self) -> None:
+        """Deletes segments of the scope that nothing names any more. The sync is published, whatever happens here."""
+        try:
+            collect_segments(self.commit_log, self._seen, self.clock())
+        except (CommitError, StorageError) as error:
+            _logger.warning("%s: unused segments could not be deleted: %s", self._scope, error)
 
     def check_newest(self, segment: Segment) -> None:
         """Checks that the sync may continue after its checkpoint.
