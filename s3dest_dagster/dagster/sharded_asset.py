@@ -26,6 +26,7 @@ from s3dest_dagster.dagster.assets import (
 )
 from s3dest_dagster.dagster.failures import as_dagster_failures, located
 from s3dest_dagster.dagster.run_landing import ProgressLines, landing_resource, new_sync, now
+from s3dest_dagster.dagster.shared_streams import refuse_shared_streams
 from s3dest_dagster.dagster.step_values import STEP_VALUE_TAG, ShardPlan, ShardTask, StagedReceipt, StagedShards
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
@@ -141,7 +142,7 @@ class _ShardGraph:
                 partitions_def=partitions,
                 **{name: step[name] for name in ("backfill_policy", "resource_defs", "hooks") if name in step},
             )(graph)
-        return definition
+        return refuse_shared_streams(definition)
 
     def _op_settings(self, name: str) -> dict[str, Any]:
         """The settings that all three ops have."""

@@ -22,8 +22,13 @@ from s3dest_dagster.stream import StreamId
 def refuse_shared_streams(definition: dg.AssetsDefinition) -> dg.AssetsDefinition:
     """The definition, which Dagster refuses to load beside an asset that lands the same stream."""
     # Dagster has no hook for a check of all assets. An op of this class is an op in every other respect.
-    definition.op.__class__ = _StreamOp
+    next(_ops_of(definition)).__class__ = _StreamOp
     return definition
+
+
+def _ops_of(asset: dg.AssetsDefinition) -> Iterator[dg.OpDefinition]:
+    """The asset's op, or those of its graph."""
+    return iter(asset.node_def.iterate_op_defs())
 
 
 class _StreamOp(dg.OpDefinition):
@@ -34,7 +39,8 @@ class _StreamOp(dg.OpDefinition):
         if asset_layer is None:
             return
         # An asset that the job does not run, or that nothing in this location makes, has no op.
-        ops = (asset.node_def for asset in asset_layer.asset_graph.assets_defs if asset.is_executable)
+        assets = (asset for asset in asset_layer.asset_graph.assets_defs if asset.is_executable)
+        ops = (op for asset in assets for op in _ops_of(asset))
         # One op checks all assets of the job.
         if next((op for op in ops if isinstance(op, _StreamOp)), None) is self:
             yield _DistinctStreams(asset_layer.asset_graph)

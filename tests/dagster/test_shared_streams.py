@@ -8,7 +8,7 @@ import dagster as dg
 import dagster_aws.s3
 import pytest
 
-from s3dest_dagster import S3Connection, S3DestinationIOManager, S3Resource, stream_asset
+from s3dest_dagster import S3Connection, S3DestinationIOManager, S3Resource, sharded_stream_asset, stream_asset
 from s3dest_dagster.errors import SettingsError
 
 
@@ -40,6 +40,23 @@ def test_a_plain_asset_beside_a_stream_asset_counts():
 
     with pytest.raises(SettingsError, match=r"users.*x/people|x/people.*users"):
         load(users(), plain)
+
+
+def sharded(key_prefix: str) -> dg.AssetsDefinition:
+    schema = {"type": "object", "properties": {"id": {"type": "integer"}}}
+
+    @sharded_stream_asset(shards=2, json_schema=schema, name="users", namespace="crm", key_prefix=key_prefix)
+    def read(shard: int):
+        yield {"id": shard}
+
+    return read
+
+
+@pytest.mark.parametrize("other", [sharded, lambda key_prefix: users(namespace="crm", key_prefix=key_prefix)])
+def test_a_sharded_asset_counts(other):
+    with pytest.raises(SettingsError, match=r"b/crm/users and c/crm/users.* 'crm\.users'"):
+        load(sharded("b"), other("c"))
+    load(sharded("b"))
 
 
 def test_different_prefixes_are_different_streams():
