@@ -31,7 +31,8 @@ def registry_of(bucket: Bucket, destination: S3Destination, stream: StreamId) ->
 def transfer(bucket: Bucket, destination: S3Destination, stream: StreamId, owner: str) -> StreamRegistry | None:
     """Gives a stream to a new owner. Returns the registry before, or None if the stream has none.
 
-    From then on a landing by the former owner is refused when it begins. One that has begun before still lands.
+    From then on a landing by the former owner is refused when it begins. One that has begun before still lands,
+    unless it begins a scope.
 
     Args:
         stream: The stream, with its name as it is in the bucket.
