@@ -239,6 +239,7 @@ def _stream_plan_json(planned: StreamPlan, bucket: Bucket) -> dict[str, Any]:
             }
             for diagnostic in planned.diagnostics
         ],
+        "discards": planned.discards,
         "column_changes": [
             {
                 "field": change.field,
@@ -313,6 +314,8 @@ def _mode(planned: StreamPlan) -> str:
 def _facts(planned: StreamPlan, bucket: Bucket) -> Iterator[tuple[str, str]]:
     if planned.pending is not None:
         yield "first of all", f"finish sync {planned.pending}, which was interrupted while it was published"
+    if planned.discards:
+        yield "would discard", "every record: the schema contract discards streams that have never landed"
     yield "first object", bucket.uri(planned.first_key)
     if planned.left_beside:
         yield "stays visible", left_beside_sentence(planned.scope, planned.left_beside)

@@ -217,6 +217,9 @@ def _former_line(scope: Scope, location: StreamLocation, bucket: Bucket) -> str:
 def _receipt_parts(receipt: Receipt, bucket: Bucket) -> Iterator[str]:
     if receipt.repeated:
         yield "already landed under this sync id, nothing landed again"
+    if receipt.discarded is not None:
+        yield f"{amount(receipt.discarded, 'record')} not landed: the schema contract discards new streams"
+        return
     if receipt.collected:
         yield "its manifest has been collected since"
         return
@@ -261,7 +264,7 @@ def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
         "bytes": receipt.bytes,
         "objects": [bucket.uri(landed.key) for landed in receipt.objects],
         "removed": [bucket.uri(key) for key in receipt.removed],
-        "read": counts.read,
+        "read": counts.read + (receipt.discarded or 0),
         "quarantined": counts.quarantined,
         "checkpoints": receipt.checkpoints,
         "earlier_rows": receipt.earlier.landed if receipt.earlier is not None else 0,
@@ -272,6 +275,7 @@ def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
         "hashed": dict(counts.tally.hashed),
         "masked": dict(counts.tally.masked),
         "non_finite": dict(counts.tally.non_finite),
+        "discarded": receipt.discarded or 0,
         "ended_early": receipt.ended_early,
         "left_beside": [each.partition for each in receipt.left_beside],
         "left_elsewhere": [location_json(each) for each in receipt.left_elsewhere],

@@ -161,6 +161,15 @@ def frozen_error(stream: str, changes: Sequence[ColumnChange]) -> SchemaContract
     )
 
 
+def undiscardable_stream(stream: str, why: str) -> SchemaContractError:
+    """The error for a stream that has never landed, and that the contract cannot discard."""
+    return SchemaContractError(
+        f"Stream {stream!r} has never landed, and its schema contract discards new_stream, but {why}. Nothing was "
+        "written. Deselect the stream in the source, or set new_stream of its schema_contract to 'evolve' or 'freeze'.",
+        stream=stream,
+    )
+
+
 def refuse_new_stream(stream: str, contract: SchemaContract) -> None:
     """Raises SchemaContractError if the contract freezes streams that have never landed."""
     if contract.new_stream is Verdict.FREEZE:

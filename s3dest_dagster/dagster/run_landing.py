@@ -323,6 +323,11 @@ def checkpoint_sentence(receipt: Receipt) -> str:
 
 def landed_sentence(receipt: Receipt, seconds: float) -> str:
     """What was landed, for the run's log."""
+    if receipt.discarded is not None:
+        return printable(
+            f"{receipt.scope}: {amount(receipt.discarded, 'record')} not landed: the schema contract discards new "
+            "streams."
+        )
     if receipt.repeated:
         return printable(
             f"{receipt.scope}: landed already by this run before it was retried; nothing was landed again."

@@ -17,8 +17,13 @@ from s3dest_dagster.columns.stream_columns import records_in
 from s3dest_dagster.formats import Encoder, encoder, format_of
 from s3dest_dagster.ingest.encode_queue import EncodedBatch
 from s3dest_dagster.settings.destination import S3Destination
-from s3dest_dagster.settings.schema_contract import Verdict
+from s3dest_dagster.settings.schema_contract import SchemaContract, Verdict
 from s3dest_dagster.stream import Stream, StreamId
+
+
+def contract_of(destination: S3Destination, stream: Stream) -> SchemaContract:
+    """The contract that a stream lands with: its own, or else the destination's."""
+    return stream.settings.schema_contract or destination.contract
 
 
 def evolution_rules(destination: S3Destination, stream: Stream, landed: StreamId) -> EvolutionRules:
@@ -33,7 +38,7 @@ def evolution_rules(destination: S3Destination, stream: Stream, landed: StreamId
         keeps_missing=format_.has_fixed_positions,
         name_style=destination.name_style,
         allows_any_name=destination.format.allows_any_name,
-        contract=stream.settings.schema_contract or destination.contract,
+        contract=contract_of(destination, stream),
         rename={path.steps: name for path, name in stream.settings.rename.items()},
     )
 

@@ -40,13 +40,15 @@ from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit
 from s3dest_dagster.errors import CommitError, StorageError
+from s3dest_dagster.ingest.encoding import contract_of
 from s3dest_dagster.ingest.field_filter import FieldFilter
 from s3dest_dagster.ingest.intake import Intake
 from s3dest_dagster.ingest.publishing import Publisher
-from s3dest_dagster.ingest.receipt import Progress, Receipt
+from s3dest_dagster.ingest.receipt import Progress, Receipt, receipt_of_discarded
 from s3dest_dagster.ingest.segment_writer import SyncWriter
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.schema_contract import Verdict
 from s3dest_dagster.stream import Scope, Stream, Sync
 
 
@@ -55,8 +57,10 @@ class Landing:
     have published stays visible.
 
     If this sync's id is already complete (`recorded`), nothing is landed again, and `commit` returns the recorded
-    receipt. An append of an unpartitioned stream is published with its state at intervals (see `CheckpointSchedule`).
-    Use it from one thread at a time, except that `abort` may be called while another thread is in `commit`.
+    receipt. If the stream has never landed and its contract discards new streams (`discards`), records and states are
+    counted and dropped. An append of an unpartitioned stream is published with its state at intervals (see
+    `CheckpointSchedule`). Use it from one thread at a time, except that `abort` may be called while another thread is in
+    `commit`.
 
     Args:
         scope: The partition to land. Default: the unpartitioned stream.
@@ -123,6 +127,11 @@ class Landing:
         self._staged: Segment | None = None
         self._lock = Lock()
         self._ends = self._aborted = False
+        is_discarded = contract_of(target.destination, stream).new_stream is Verdict.DISCARD
+        self.discards = is_discarded and self._commit.registry_entry.is_new
+        """Whether nothing of the stream lands, because it is new. The source starts over at its next sync."""
+        self._discarded = 0
+        self._sync = sync
 
     @property
     def stream(self) -> Stream:
@@ -175,13 +184,17 @@ class Landing:
     def append_batch(self, batch: Batch) -> None:
         """Stages the next records. Also raises what encoding or uploading an earlier batch raised."""
         self.mentioned = True
-        if not self.recorded and batch.num_rows:
+        if self.discards:
+            self._discarded += batch.num_rows
+        elif not self.recorded and batch.num_rows:
             self._intake.append(batch)
 
     def reject(self, bad: BadRecord) -> None:
         """Quarantines a line that is not a record, or raises RecordError (see `Intake.reject`)."""
         self.mentioned = True
-        if not self.recorded:
+        if self.discards:
+            self._discarded += 1
+        elif not self.recorded:
             self._intake.reject(bad)
 
     def advance_state(self, state: State, *, checkpoint: bool = True) -> bool:
@@ -194,6 +207,8 @@ class Landing:
             Whether a checkpoint was published. The method raises what `commit` raises; earlier checkpoints stay.
         """
         self.mentioned = True
+        if self.discards:
+            return False
         self._intake.flush()
         segment = self._writer.segment
         is_news = segment.read > 0 or self._state is None or self._state.state != state.state
@@ -211,12 +226,14 @@ class Landing:
     def stage(self) -> None:
         """Uploads everything, and publishes nothing. `commit` does this too. If several landings are staged before the
         first is committed, little can fail between the commits."""
-        if not self.recorded and self._staged is None:
+        if not self.recorded and not self.discards and self._staged is None:
             self._staged = self._finish_segment(complete=True)
 
     def commit(self) -> Receipt:
         """Publishes everything atomically. An error before the decision leaves the bucket unchanged."""
         self.stage()
+        if self.discards:
+            return receipt_of_discarded(self.scope, self._sync.id, self._discarded)
         if self._staged is None:
             return self._publisher.recorded_receipt()
         with self._lock:

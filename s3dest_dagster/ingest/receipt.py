@@ -158,6 +158,9 @@ class Receipt:
     is told by `former_template_sentence`."""
     expired: tuple[str, ...] = ()
     """The partitions that were retired because they are older than `expire_partitions_after`."""
+    discarded: int | None = None
+    """The number of records that were read and did not land, because the stream has never landed and its schema
+    contract discards new streams. None if it landed. There is then no manifest."""
 
     @property
     def rows(self) -> int:
@@ -265,6 +268,26 @@ def receipt_of_mark(entry: PublishedSync, scope: Scope, manifest: str) -> Receip
         format={},
         repeated=True,
         collected=True,
+    )
+
+
+def receipt_of_discarded(scope: Scope, sync_id: str, records: int) -> Receipt:
+    """The receipt of a stream whose records did not land, because it is new."""
+    return Receipt(
+        scope=scope,
+        sync_id=sync_id,
+        objects=(),
+        replaces=False,
+        removed=(),
+        counts=Counts(),
+        schema=None,
+        fingerprint=None,
+        json_schema=None,
+        schema_changes=None,
+        state=None,
+        manifest="",
+        format={},
+        discarded=records,
     )
 
 

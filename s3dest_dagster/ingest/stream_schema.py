@@ -25,6 +25,7 @@ from s3dest_dagster.columns.schema_differences import (
     ColumnChange,
     Evolution,
     refuse_new_stream,
+    undiscardable_stream,
 )
 from s3dest_dagster.columns.stream_columns import StreamColumns, records_in
 from s3dest_dagster.commit.registry import RegistryEntry
@@ -146,6 +147,8 @@ class StreamSchema:
         assert self._declared is not None, "only a declared schema is known before the first batch"
         if self._registry_entry.is_new:
             refuse_new_stream(self._rules.stream, self._rules.contract)
+            if self._rules.contract.new_stream is Verdict.DISCARD:
+                raise undiscardable_stream(self._rules.stream, "several workers stage it")
         self._use(self._declared, None)
 
     def in_final_form(self, encoded: EncodedBatch) -> EncodedBatch:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
 from s3dest_dagster.batch import BadRecord, Batch, SourceItem, State, StreamStatus
+from s3dest_dagster.columns.schema_differences import undiscardable_stream
 from s3dest_dagster.commit.registry import RegistryEntry, check_names, owner_of
 from s3dest_dagster.errors import S3DestError, StorageError
 from s3dest_dagster.ingest.landing import Landing
@@ -81,6 +82,8 @@ class StreamLandings:
             KeyError: The item belongs to a stream that is not among these, and there is no `on_failure`.
         """
         if isinstance(item, State):
+            if item.stream is None:
+                self._refuse_state_of_discarded()
             # Moved to the end, so that the states are in the order of their arrival.
             self._states.pop(item.stream, None)
             self._states[item.stream] = item
@@ -165,6 +168,16 @@ class StreamLandings:
             return error
         return receipt
 
+    def _refuse_state_of_discarded(self) -> None:
+        """Fails all streams at a state of all streams, if one of them is discarded: the state would pass its
+        records."""
+        discarded = next((stream for stream, landing in self._landings.items() if landing.discards), None)
+        if discarded is None:
+            return
+        error = undiscardable_stream(str(discarded), "its source has one state for all streams, which would pass it")
+        for landing in self.unread:
+            self._give_up(landing.stream.id, error)
+
     def _append_unassigned(self, item: State | BadRecord) -> None:
         """Receives a state of all streams, or a bad record that does not name its stream. The first stream that lands
         stores the bad record. If bad records must not be stored, all streams fail."""
@@ -187,7 +200,7 @@ class StreamLandings:
         if stream is None:
             return None if self.unpublished or self.withheld() else state.message
         receipt = self._receipts.get(stream)
-        if receipt is None or self._given.get(stream) is state:
+        if receipt is None or receipt.discarded is not None or self._given.get(stream) is state:
             return None
         if not receipt.repeated:
             return state.message

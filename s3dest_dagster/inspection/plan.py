@@ -38,6 +38,7 @@ from s3dest_dagster.inspection.reader_statements import ReaderStatement, reader_
 from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.keys.directories import example_values
 from s3dest_dagster.settings.destination import ObjectHeaders, S3Destination
+from s3dest_dagster.settings.schema_contract import Verdict
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
@@ -77,6 +78,8 @@ class StreamPlan:
     """The top-level fields that are renamed, with their new names."""
     diagnostics: tuple[Diagnostic, ...]
     """The differences, on every level, between the declared types and what lands, with the reasons."""
+    discards: bool
+    """Whether nothing of the stream would land, because it is new and its schema contract discards new streams."""
     column_changes: tuple[ColumnChange, ...]
     """The differences between the declared schema and the columns that the stream has had so far."""
     deletes: tuple[str, ...]
@@ -179,6 +182,7 @@ def _stream_plan(
         columns=_columns(record, format_) if record else (),
         renamed=format_.renamed(record) if record else {},
         diagnostics=tuple(format_.diagnostics(record, stream.json_schema or {})) if record else (),
+        discards=entry.is_new and encoding.rules.contract.new_stream is Verdict.DISCARD,
         column_changes=evolution.changes,
         deletes=_deletes(target.bucket, template, commit_log, head) if replaces else (),
         pending=sync_of(head.pending_segment) if head.pending_segment is not None else None,

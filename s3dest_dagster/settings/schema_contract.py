@@ -25,12 +25,6 @@ class Verdict(StrEnum):
     counted."""
 
 
-_NEW_STREAM_NOT_DISCARDED = (
-    "new_stream cannot be 'discard': the source's state would pass records that never landed, and they would be "
-    "missing if the stream landed later. Deselect the stream in the source, or use 'freeze'."
-)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchemaContract:
     """The verdict for each kind of difference. Raises SettingsError for a verdict that is not known or has no meaning.
@@ -49,7 +43,7 @@ class SchemaContract:
     """A property that a declared schema no longer has. `evolve`: new objects lack its column. `discard`: they have it,
     and it is null."""
     new_stream: Verdict = Verdict.EVOLVE
-    """A stream that has never landed. It cannot be `discard`."""
+    """A stream that has never landed. `discard`: its records are counted, and neither they nor its states land."""
     undeclared_field: Verdict = Verdict.EVOLVE
     """A field of a record that a declared schema does not have. `evolve`: it is kept in the overflow column.
     `discard`: it is counted and dropped."""
@@ -57,14 +51,13 @@ class SchemaContract:
     def __post_init__(self) -> None:
         for each in fields(self):
             object.__setattr__(self, each.name, _verdict(each.name, getattr(self, each.name)))
-        if self.new_stream is Verdict.DISCARD:
-            raise _error(_NEW_STREAM_NOT_DISCARDED)
 
     @classmethod
     def of(cls, given: SchemaContract | str | Mapping[str, str] | None) -> SchemaContract:
         """The contract that a setting gives: one word for all differences, or a mapping.
 
-        The word `discard` leaves `new_stream` at `evolve`, and so is every difference that a mapping does not name.
+        The word `discard` leaves `new_stream` at `evolve`, since nothing would ever land otherwise, and so is every
+        difference that a mapping does not name.
 
         Raises:
             SettingsError: It is neither, or a word is not known.
@@ -82,7 +75,7 @@ class SchemaContract:
 
     @classmethod
     def all(cls, word: str) -> SchemaContract:
-        """The contract with the same verdict for all differences, as far as that has a meaning."""
+        """The contract with the same verdict for all differences, except that `discard` lets new streams land."""
         verdict = _verdict("", word)
         verdicts = dict.fromkeys(_FIELDS, verdict)
         if verdict is Verdict.DISCARD:

@@ -137,6 +137,19 @@ def test_a_global_state_is_forwarded_once_all_streams_are_published(lake):
     assert "not passed on" in again.stderr
 
 
+def test_a_new_stream_that_the_contract_discards_is_counted_and_its_state_is_not_passed_on(lake):
+    contract = {"streams": {"public.orders": {"schema_contract": {"new_stream": "discard"}}}}
+    config = lake.config(s3dest={**lake.settings()["s3dest"], **contract})
+    messages = record("users", id=1) + state("users", 1) + record("orders", id=7) + state("orders", 7)
+    for _ in range(2):
+        answer = lake.write(messages, "--config", config, streams=("users", "orders"))
+        assert answer.stdout == state("users", 1)
+        assert "public.orders: 1 record not landed: the schema contract discards new streams" in answer.stderr
+        assert (lake.ids("users"), lake.ids("orders")) == ([1], [])
+    planned = lake.run("plan", "--config", config, "--catalog", lake.catalog("orders"))
+    assert "would discard every record: the schema contract" in " ".join(planned.stdout.split())
+
+
 def test_a_completed_sync_id_lands_nothing_twice_and_forwards_the_recorded_state(any_lake):
     first = any_lake.write(record("users", id=1) + state("users", 1), "--sync-id", "monday", mode="append")
     again = any_lake.write(

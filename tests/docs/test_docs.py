@@ -521,6 +521,7 @@ def metadata_of(partition: str | None) -> dict[str, Any]:
             "left_beside": (Scope(StreamId(None, "users"), "2026-01-05"),),
             "former_template": "s3_path_format '${STREAM_NAME}/'",
             "expired": ("2025-01-05",),
+            "discarded": 1,
             "quarantine": ("a/q",),
             "format": {},
         }

@@ -10,12 +10,16 @@ import pytest
 from failing_clients import CountedClient
 from land_and_read import batch_of, data_keys, destination, sync, target
 
+from s3dest_dagster.batch import BadRecord, State
 from s3dest_dagster.errors import SchemaContractError, SettingsError
 from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.ingest.streams import landing_streams
 from s3dest_dagster.inspection.plan import plan
 from s3dest_dagster.settings.destination import NameStyle
 from s3dest_dagster.settings.formats import AvroFormat, ParquetFormat
+from s3dest_dagster.shards.driver import begin
 from s3dest_dagster.storage import Bucket
+from s3dest_dagster.storage.bucket import SERVER_FILE
 from s3dest_dagster.stream import Stream, SyncMode
 
 INTEGER, TEXT = {"type": "integer"}, {"type": "string"}
@@ -42,6 +46,11 @@ class Lake:
     def plan(self, stream: Stream):
         with target(self.server, self.destination) as opened:
             return plan(opened, [stream], sync("plan")).streams[0]
+
+    def keys(self) -> list[str]:
+        """All keys, apart from what is known of the server."""
+        listed = self.server.client().list_objects_v2(Bucket=self.bucket).get("Contents", [])
+        return [each["Key"] for each in listed if not each["Key"].endswith(SERVER_FILE)]
 
     def tables(self) -> list[dict[str, Any]]:
         """The only record of each object, without envelope and nulls."""
@@ -99,6 +108,45 @@ def test_a_frozen_new_stream_writes_nothing(moto_s3):
     with pytest.raises(SchemaContractError, match="has never landed"):
         lake.land(stream(a=INTEGER), {"a": 1})
     assert lake.tables() == []
+
+
+def test_a_discarded_new_stream_leaves_nothing_and_lands_from_its_beginning_later(moto_s3):
+    lake = Lake(moto_s3, schema_contract={"new_stream": "discard"})
+    own = {"schema_contract": {"new_stream": "discard"}}
+    assert lake.plan(stream(a=INTEGER)).discards
+    for _ in range(2):
+        with target(moto_s3, lake.destination) as opened:
+            items = [
+                batch_of([{"a": 1}, {"a": 2}]),
+                State(stream().id, b"{}", b""),
+                BadRecord(stream().id, b"?", "no"),
+            ]
+            receipt = land(items, opened, stream(a=INTEGER), sync("a"))
+        assert (receipt.discarded, receipt.rows, receipt.state, receipt.manifest) == (3, 0, None, "")
+        assert lake.keys() == []
+    lake.land(stream({"schema_contract": "evolve"}, a=INTEGER), {"a": 1})
+    lake.land(stream(own, a=INTEGER), {"a": 2})
+    assert lake.tables() == [{"a": 1}, {"a": 2}]
+    assert not lake.plan(stream(own, a=INTEGER)).discards
+
+
+def test_a_new_stream_is_not_discarded_if_its_source_has_one_state_for_all(moto_s3):
+    lake = Lake(moto_s3)
+    new = Stream(name="new", json_schema={"properties": {}}, settings={"schema_contract": {"new_stream": "discard"}})
+    with (
+        target(moto_s3, lake.destination) as opened,
+        landing_streams(opened, [stream(a=INTEGER), new], sync("a")) as landings,
+        pytest.raises(SchemaContractError, match=r"'new' has never landed.*one state for all streams"),
+    ):
+        landings.append(State(None, b"{}", b""))
+    assert lake.keys() == []
+
+
+def test_workers_do_not_stage_a_discarded_stream(moto_s3):
+    lake = Lake(moto_s3, schema_contract={"new_stream": "discard"})
+    with target(moto_s3, lake.destination) as opened, pytest.raises(SchemaContractError, match="several workers"):
+        begin(opened, stream(a=INTEGER), sync("a"))
+    assert lake.keys() == []
 
 
 def test_frozen_undeclared_fields_fail_the_sync(moto_s3):

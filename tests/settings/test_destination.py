@@ -47,7 +47,6 @@ AES = {"server_side_encryption": "AES256"}
         (S3Destination, {"name_style": "keep", "format": AvroFormat()}, "name_style", "Avro: Apache Avro allows only"),
         (S3Destination, {"schema_contract": "never"}, "schema_contract", "'evolve', 'freeze', 'discard'"),
         (S3Destination, {"schema_contract": {"new_colum": "freeze"}}, "schema_contract", "Did you mean 'new_column'?"),
-        (S3Destination, {"schema_contract": {"new_stream": "discard"}}, "schema_contract", "never landed"),
         (S3Destination, {"schema_contract": ["freeze"]}, "schema_contract", "or a mapping of new_column, new_type"),
         (S3Destination, {"format": 5}, "format", "'CSV', 'JSONL', 'Avro', 'Parquet'"),
         (ParquetFormat, {"block_size_mb": 1.5}, "block_size_mb", "a whole number"),
