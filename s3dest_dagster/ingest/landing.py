@@ -59,8 +59,9 @@ class Landing:
     If this sync's id is already complete (`recorded`), nothing is landed again, and `commit` returns the recorded
     receipt. If the stream has never landed and its contract discards new streams (`discards`), records and states are
     counted and dropped. An append of an unpartitioned stream is published with its state at intervals (see
-    `CheckpointSchedule`). Use it from one thread at a time, except that `abort` may be called while another thread is in
-    `commit`.
+    `CheckpointSchedule`).
+
+    Use it from one thread at a time, except that `abort` may be called while another thread is in `commit`.
 
     Args:
         scope: The partition to land. Default: the unpartitioned stream.
