@@ -128,11 +128,8 @@ class Landing:
         self._staged: Segment | None = None
         self._lock = Lock()
         self._ends = self._aborted = False
-        is_discarded = contract_of(target.destination, stream).new_stream is Verdict.DISCARD
-        self.discards = is_discarded and self._commit.registry_entry.is_new
-        """Whether nothing of the stream lands, because it is new. The source starts over at its next sync."""
-        self._discarded = 0
-        self._sync = sync
+        self._sync, self._discarded = sync, 0
+        self._discards_new = contract_of(target.destination, stream).new_stream is Verdict.DISCARD
 
     @property
     def stream(self) -> Stream:
@@ -143,6 +140,11 @@ class Landing:
     def hides_fields(self) -> bool:
         """Whether there are fields whose values must not be written or shown."""
         return self._fields.is_active
+
+    @property
+    def discards(self) -> bool:
+        """Whether nothing of the stream lands, because it is new. The source starts over at its next sync."""
+        return self._discards_new and self._commit.registry_entry.is_new
 
     @property
     def recorded(self) -> bool:
