@@ -7,8 +7,8 @@ Must not know: what the scopes hold.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import zip_longest
 
@@ -19,12 +19,19 @@ from s3dest_dagster.columns.stream_columns import StreamColumns
 from s3dest_dagster.commit.documents import StreamLocation, registry_key
 from s3dest_dagster.commit.landed_columns import LandedColumns
 from s3dest_dagster.commit.registry_document import REGISTRIES, StreamRegistry, UsedTemplate
-from s3dest_dagster.commit.registry_errors import in_transfer, other_owner, refuse_moved
+from s3dest_dagster.commit.registry_errors import (
+    differing_settings,
+    in_transfer,
+    other_hash_key,
+    other_owner,
+    other_template,
+    refuse_moved,
+    spelled_settings,
+)
 from s3dest_dagster.commit.registry_recreation import shown_stream
 from s3dest_dagster.commit.registry_updates import ATTEMPTS, SeenRegistry, update_registry
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream
 from s3dest_dagster.commit.written_columns import all_written_columns, columns_of_stream, text_of_columns
-from s3dest_dagster.errors import SettingsError, TemplateError
 from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, in_parallel
@@ -136,7 +143,7 @@ class RegistryEntry:
         templates = self._current()[0].templates
         if not templates or templates[-1].makes_keys_of(self._template):
             return ""
-        return _spelled(templates[-1], self._differences(templates[-1]))
+        return spelled_settings(templates[-1], differing_settings(templates[-1], self._used))
 
     @property
     def is_new(self) -> bool:
@@ -323,40 +330,14 @@ class RegistryEntry:
 
     def _refuse_other_key(self, registry: StreamRegistry) -> None:
         if self._hash_key_id is not None and registry.hash_key_id not in (None, self._hash_key_id):
-            raise SettingsError(
-                f"Stream {str(self._stream)!r}: its fields have been hashed with another hash_key (id "
-                f"{registry.hash_key_id}, and this one has {self._hash_key_id}), so that equal values would get "
-                "different hashes. Nothing was written. Take the former key back, or land the stream under another "
-                "s3_bucket_path.",
-                stream=str(self._stream),
-                setting="hash_key",
-            )
+            raise other_hash_key(self._stream, registry.hash_key_id, self._hash_key_id)
 
     def _refuse_other_template(self, registry: StreamRegistry) -> None:
         if not registry.templates or self._destination.on_template_change == "accept":
             return
         if not registry.templates[-1].makes_keys_of(self._template):
-            raise self._other_template(registry.templates[-1])
-
-    def _other_template(self, current: UsedTemplate) -> TemplateError:
-        path = self._bucket.uri(self._destination.template.literal_root)
-        differ = self._differences(current)
-        return TemplateError(
-            f"Stream {str(self._stream)!r} lands under {path} with {_spelled(current, differ)}, and not with "
-            f"{_spelled(self._used, differ)}: both would share one manifest, so that a full refresh with one deletes "
-            "what was landed with the other. Nothing was written. Take the former back; or give the new one an "
-            "s3_bucket_path of its own; or, if the stream moves to the new one for good, set on_template_change to "
-            "'accept'.",
-            stream=str(self._stream),
-            setting=differ[0] if differ else "s3_path_format",
-        )
-
-    def _differences(self, current: UsedTemplate) -> list[str]:
-        """The settings in which this landing's template differs."""
-        return [name for name in _SETTINGS if getattr(current, name) != getattr(self._used, name)]
-
-
-_SETTINGS = tuple(each.name for each in fields(UsedTemplate))
+            path = self._bucket.uri(self._destination.template.literal_root)
+            raise other_template(self._stream, path, registry.templates[-1], self._used)
 
 
 def check_entries(
@@ -399,8 +380,3 @@ def check_names(
     rules = {name: each.settings.partition_by for name, each in zip(landed, streams, strict=True)}
     destination.check_streams(landed, rules)
     return check_entries(bucket, destination, landed, owners, templates)
-
-
-def _spelled(used: UsedTemplate, names: Iterable[str]) -> str:
-    spelled = {name: repr(getattr(used, name)) if getattr(used, name) else "left out" for name in names}
-    return " and ".join(f"{name} {value}" for name, value in spelled.items())

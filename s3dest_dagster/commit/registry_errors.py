@@ -1,12 +1,16 @@
-"""Why a stream's registry refuses a landing: the stream has another owner, or its content moves to another name.
+"""Why a stream's registry refuses a landing: the stream has another owner, template or hash key, or its content moves
+to another name.
 
 Values only. Must not know: S3.
 """
 
 from __future__ import annotations
 
-from s3dest_dagster.commit.registry_document import StreamRegistry, StreamTransfer
-from s3dest_dagster.errors import OwnershipError, SupersededError
+from collections.abc import Iterable
+from dataclasses import fields
+
+from s3dest_dagster.commit.registry_document import StreamRegistry, StreamTransfer, UsedTemplate
+from s3dest_dagster.errors import OwnershipError, SettingsError, SupersededError, TemplateError
 from s3dest_dagster.stream import StreamId
 
 
@@ -66,3 +70,46 @@ def in_transfer(transfer: StreamTransfer, stream: StreamId) -> OwnershipError:
         f"transfer {source} --to-stream {target} --yes`.",
         stream=str(stream),
     )
+
+
+def other_hash_key(stream: StreamId, known: str | None, given: str) -> SettingsError:
+    """The error for a stream whose fields have been hashed with another key. Both are ids of keys."""
+    return SettingsError(
+        f"Stream {str(stream)!r}: its fields have been hashed with another hash_key (id {known}, and this one has "
+        f"{given}), so that equal values would get different hashes. Nothing was written. Take the former key back, or "
+        "land the stream under another s3_bucket_path.",
+        stream=str(stream),
+        setting="hash_key",
+    )
+
+
+def other_template(stream: StreamId, path: str, current: UsedTemplate, given: UsedTemplate) -> TemplateError:
+    """The error for a stream that lands under another template.
+
+    Args:
+        stream: The stream.
+        path: The `s3://` address of its bucket path.
+        current: The stream's template.
+        given: The template of the landing.
+    """
+    differ = differing_settings(current, given)
+    return TemplateError(
+        f"Stream {str(stream)!r} lands under {path} with {spelled_settings(current, differ)}, and not with "
+        f"{spelled_settings(given, differ)}: both would share one manifest, so that a full refresh with one deletes "
+        "what was landed with the other. Nothing was written. Take the former back; or give the new one an "
+        "s3_bucket_path of its own; or, if the stream moves to the new one for good, set on_template_change to "
+        "'accept'.",
+        stream=str(stream),
+        setting=differ[0] if differ else "s3_path_format",
+    )
+
+
+def differing_settings(one: UsedTemplate, other: UsedTemplate) -> list[str]:
+    """The settings in which two templates differ."""
+    return [each.name for each in fields(UsedTemplate) if getattr(one, each.name) != getattr(other, each.name)]
+
+
+def spelled_settings(used: UsedTemplate, names: Iterable[str]) -> str:
+    """The settings of a template with these names, for a message."""
+    spelled = {name: repr(getattr(used, name)) if getattr(used, name) else "left out" for name in names}
+    return " and ".join(f"{name} {value}" for name, value in spelled.items())
