@@ -36,6 +36,7 @@ from s3dest_dagster.settings.partition_fields import DateUnit, FieldValues, Part
 _NO_TEXT = pa.scalar(None, pa.string())
 _MICROS = pa.timestamp("us")
 _NARROW = 1 << 15
+_YEAR_DIGITS = 4
 _BUCKETS: dict[DateUnit, tuple[int, str, str]] = {
     "hour": (3_600_000_000, "h", "h"),
     "day": (86_400_000_000, "D", "D"),
@@ -204,16 +205,23 @@ def _scalar_texts(raws: Sequence[Any]) -> pa.Array:
 
 
 def _parts(moments: pa.Array, unit: DateUnit) -> pa.Array:
-    """The year, month, day or hour of timestamps in microseconds."""
+    """The year, month, day or hour of timestamps in microseconds. Null if the year has not four digits."""
     micros, finer, name = _BUCKETS[unit]
     buckets = moments.cast(pa.int64()).fill_null(0).to_numpy() // micros
 
     def spelled(distinct: pa.Array) -> pa.Array:
         dates = distinct.to_numpy().astype(f"datetime64[{finer}]").astype(f"datetime64[{name}]")
-        return pa.array([str(each).replace("T", "-") for each in dates], pa.string())
+        texts = (str(each).replace("T", "-") for each in dates)
+        return pa.array([each if _has_plain_year(each) else None for each in texts], pa.string())
 
     texts = _mapped(pa.array(buckets), spelled)
     return texts if not moments.null_count else pc.if_else(moments.is_valid(), texts, _NO_TEXT)
+
+
+def _has_plain_year(date: str) -> bool:
+    """Whether the year has four digits, as in keys. A time zone can lead beyond."""
+    year, _, _ = date.partition("-")
+    return len(year) == _YEAR_DIGITS
 
 
 def _mapped(values: pa.Array, text_of: Callable[[pa.Array], pa.Array]) -> pa.Array:

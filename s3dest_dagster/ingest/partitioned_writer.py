@@ -7,7 +7,7 @@ make an object of every few records. Must not know: how values are found in reco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from s3dest_dagster.commit.segment import SegmentObject
 from s3dest_dagster.errors import RecordError
@@ -70,16 +70,17 @@ class DirectoryCount:
             if len(known) > most:
                 shown = ", ".join(map(repr, list(known)[:_EXAMPLES]))
                 raise self._error(
-                    f"{field} of partition_by has more than {most:,} values, as {shown}. Every value costs an object. "
-                    "Take a field with fewer values or a longer time, as the month, or raise max_partition_values",
+                    f"{field} of partition_by has {len(known):,} values so far, such as {shown}, and "
+                    f"max_partition_values is {most:,}, since every value costs an object. Take a field with fewer "
+                    "values, or a longer time such as the month, or raise max_partition_values",
                     "max_partition_values",
                 )
         if len(self._known) > MOST_DIRECTORIES:
             counts = ", ".join(f"{field} {len(known):,}" for field, known in zip(self.rule, self._values, strict=True))
             shown = ", ".join(directories_text(self.rule, each) for each in list(self._known)[:_EXAMPLES])
             raise self._error(
-                f"partition_by makes more than {MOST_DIRECTORIES:,} directories of one sync (values: {counts}), as "
-                f"{shown}. Take fewer fields, or fields with fewer values",
+                f"partition_by makes {len(self._known):,} directories so far, such as {shown}, more than the "
+                f"{MOST_DIRECTORIES:,} of one sync (values: {counts}). Take fewer fields, or fields with fewer values",
                 "partition_by",
             )
 
@@ -99,6 +100,16 @@ class DirectoryCount:
             partition=self._scope.partition,
             setting=setting,
         )
+
+
+def check_directories(
+    destination: S3Destination, stream: Stream, scope: Scope, objects: Iterable[SegmentObject]
+) -> None:
+    """Counts the directories of objects that several workers have made. Raises RecordError as `DirectoryCount.add`."""
+    count = directory_count(destination, stream, scope)
+    if count is not None:
+        values = (each.partition_values or {} for each in objects)
+        count.add([tuple(each.get(field.name) for field in count.rule) for each in values])
 
 
 def directory_count(destination: S3Destination, stream: Stream, scope: Scope) -> DirectoryCount | None:

@@ -28,6 +28,7 @@ from s3dest_dagster.commit.sync_commit import SyncCommit, superseded
 from s3dest_dagster.errors import (
     CommitError,
     ManifestError,
+    RecordError,
     SchemaError,
     SettingsError,
     StorageError,
@@ -36,6 +37,7 @@ from s3dest_dagster.errors import (
 )
 from s3dest_dagster.ingest.encoding import FixedSchema
 from s3dest_dagster.ingest.field_filter import FieldFilter
+from s3dest_dagster.ingest.partitioned_writer import check_directories
 from s3dest_dagster.ingest.publishing import Publisher
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.stream_schema import StreamSchema
@@ -229,6 +231,7 @@ def commit(
         CommitError: A shard is missing, and the order is dropped. Or the order is decided, and publishing it was
             interrupted: then nothing is dropped, and the next sync, `s3dest recover` or this call finishes it.
         SchemaError: A shard has other columns. The order is dropped.
+        RecordError: All shards together have more directories by field than a sync may have. The order is dropped.
         UndecidedError: It could not be determined whether the order is decided. Nothing is dropped.
         SettingsError: A receipt belongs to another order. Nothing is dropped.
 
@@ -299,7 +302,7 @@ class _OrderCommit:
                 return self._recorded_receipt()
             self._drop()
             raise
-        except (CommitError, SchemaError) as error:
+        except (CommitError, RecordError, SchemaError) as error:
             if not self._may_be_decided and not isinstance(error, ManifestError | UndecidedError):
                 self._drop()
             raise
@@ -347,6 +350,7 @@ class _OrderCommit:
         quarantines = [each.quarantine for each in receipts if each.quarantine is not None]
         objects = tuple(item for each in receipts for item in each.objects)
         stream = selected_stream(order.to_stream())
+        check_directories(self._destination, stream, order.scope, objects)
         schema = FixedSchema(
             self._destination, stream, order.landed_scope.stream, order.record, frozenset(order.discarded)
         )

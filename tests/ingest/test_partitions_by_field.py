@@ -188,6 +188,11 @@ def test_plain_directories_have_no_names(moto_s3: S3Server) -> None:
             ["2026-11-01-01", "2026-11-01-01", "2026-01-04-19"],
         ),
         (
+            {"field": "at", "as": "day", "name": "y", "tz": "Asia/Tokyo"},
+            ["9999-12-31T14:59:59Z", "9999-12-31T15:00:00Z"],
+            ["9999-12-31", None],
+        ),
+        (
             {"field": "text", "as": "day", "name": "y", "tz": "Asia/Tokyo"},
             ["2026-01-05", "2026-01-05T20:00:00Z", "soon", "2026-02-30"],
             ["2026-01-05", "2026-01-06", None, None],
@@ -396,7 +401,7 @@ def test_a_template_without_a_place_for_the_directories_is_refused(moto_s3: S3Se
 def test_too_many_values_are_refused_with_the_field_the_count_and_examples(moto_s3: S3Server) -> None:
     name = moto_s3.new_bucket()
     records = [{"id": number, "region": f"r{number}"} for number in range(20)]
-    with pytest.raises(RecordError, match="region of partition_by has more than 10 values, as 'r0', 'r1'") as refused:
+    with pytest.raises(RecordError, match="region of partition_by has 20 values so far, such as 'r0', 'r1'") as refused:
         landed(moto_s3, name, [batch_of(records)], orders(["region"]), max_partition_values=10)
     assert refused.value.setting == "max_partition_values"
     assert data_keys(moto_s3, name) == []
@@ -405,7 +410,9 @@ def test_too_many_values_are_refused_with_the_field_the_count_and_examples(moto_
 
 def test_too_many_directories_are_refused(moto_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("s3dest_dagster.ingest.partitioned_writer.MOST_DIRECTORIES", 3)
-    with pytest.raises(RecordError, match=r"more than 3 directories of one sync \(values: at as day 2, region 3\)"):
+    with pytest.raises(
+        RecordError, match=r"makes 4 directories so far, .* than the 3 of one sync \(values: at as day 2, region 3\)"
+    ):
         landed(moto_s3, moto_s3.new_bucket(), [batch_of(RECORDS)])
 
 

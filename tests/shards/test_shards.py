@@ -238,6 +238,21 @@ def test_records_get_directories_by_their_fields_in_every_shard(moto_s3):
     assert lake.problems() == ()
 
 
+def test_the_values_of_all_shards_together_are_counted_before_the_decision(moto_s3):
+    lake = _lake(moto_s3, s3_path_format="${STREAM_NAME}/${FIELDS}/${EPOCH}_", max_partition_values=3)
+    of = replace(stream(), settings={"partition_by": ["name"]})
+    order = lake.begin(of)
+    receipts = [lake.stage(order, users(first, first + 1), first) for first in (1, 3)]
+    with pytest.raises(RecordError, match="name of partition_by has 4 values so far, such as 'user 1'") as refused:
+        lake.commit(order, receipts, shards=2)
+    assert refused.value.setting == "max_partition_values"
+    assert data_keys(moto_s3, lake.settings.s3_bucket_name) == []
+    assert lake.uploads == 0
+    order = lake.begin(of)
+    lake.commit(order, [lake.stage(order, users(1, 2), 0), lake.stage(order, users(2, 3), 1)], shards=2)
+    assert lake.listed == [1, 2, 2, 3]
+
+
 def test_an_empty_refresh_empties_the_scope_or_keeps_it(moto_s3):
     for policy, left in (("publish", []), ("keep", [1, 2])):
         lake = _lake(moto_s3, on_empty_refresh=policy)
