@@ -111,5 +111,5 @@ def differing_settings(one: UsedTemplate, other: UsedTemplate) -> list[str]:
 
 def spelled_settings(used: UsedTemplate, names: Iterable[str]) -> str:
     """The settings of a template with these names, for a message."""
-    spelled = {name: repr(getattr(used, name)) if getattr(used, name) else "left out" for name in names}
-    return " and ".join(f"{name} {value}" for name, value in spelled.items())
+    given = {name: getattr(used, name) for name in names}
+    return " and ".join(f"{name} {value!r}" if value else f"no {name}" for name, value in given.items())
