@@ -20,6 +20,7 @@ from benchmarks.report import load_average, publish, setting
 RECORDS, BRIEF_RECORDS, ROUNDS = 100_000, 20_000, 3
 GIGABYTES = (1.0, 10.0)
 OBJECTS, PARTITIONS = 50_000, 1_000
+SIZES = (100, 1_000)
 BRIEF = ("users",)
 
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parts() -> dict[str, Callable[[Options], Measured]]:
     """Every part by its name. They are imported late, so that `--help` is fast."""
-    from benchmarks.parts import directories, memory, profiles, ratios, server, small_syncs, workers
+    from benchmarks.parts import directories, growth, memory, profiles, ratios, server, small_syncs, workers
 
     return {
         "users": ratios.users,
@@ -65,6 +66,7 @@ def _parts() -> dict[str, Callable[[Options], Measured]]:
         "many-directories": directories.many_directories,
         "streams": memory.interleaved_streams,
         "memory": memory.memory,
+        "growth": growth.growth,
     }
 
 
@@ -81,6 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--gigabytes", type=float, nargs="+", default=GIGABYTES, help="sizes of generated input (default 1 10)")
     add("--objects", type=int, default=OBJECTS, help="objects that a refresh replaces (default %(default)s)")
     add("--partitions", type=int, default=PARTITIONS, help="partitions of one process (default %(default)s)")
+    add("--sizes", type=int, nargs="+", default=SIZES, help="sizes of growth (default 100 1000; try 10000 100000)")
     add("--without-dlt", action="store_true", help="leave dlt out, which takes most of the time")
     add("--publish", action="store_true", help="write the results into docs/performance.md")
     return parser
@@ -93,6 +96,7 @@ def _options(parsed: argparse.Namespace) -> Options:
         gigabytes=tuple(parsed.gigabytes),
         objects=parsed.objects,
         partitions=parsed.partitions,
+        sizes=tuple(parsed.sizes),
         with_dlt=not parsed.without_dlt,
         say=_say,
     )
@@ -110,7 +114,7 @@ def _command(name: str, parsed: argparse.Namespace) -> str:
     if asked and records != RECORDS:
         asked += ["--records", str(records)]
     defaults = vars(_parser().parse_args([]))
-    for option in ("rounds", "gigabytes", "objects", "partitions"):
+    for option in ("rounds", "gigabytes", "objects", "partitions", "sizes"):
         value = getattr(parsed, option)
         if value != defaults[option]:
             values = value if isinstance(value, list) else [value]

@@ -17,6 +17,7 @@ class Options:
     gigabytes: tuple[float, ...]
     objects: int
     partitions: int
+    sizes: tuple[int, ...]
     with_dlt: bool
     say: Say
 

@@ -150,7 +150,7 @@ def _opened(bucket: Bucket) -> AbstractContextManager[Target]:
 
 
 def _land_one(target: Target, mode: SyncMode, number: int) -> Receipt:
-    return land(_one_record(), target, _stream(mode), _sync(number))
+    return land(one_record_batches(), target, _stream(mode), _sync(number))
 
 
 def _stream(mode: SyncMode) -> Stream:
@@ -162,7 +162,7 @@ def _sync(number: int) -> Sync:
 
 
 @cache
-def _one_record() -> list[JsonBatch]:
+def one_record_batches() -> list[JsonBatch]:
     """Made once, since making a user takes longer than landing it."""
     return list(_batches(1, 1))
 

@@ -21,6 +21,8 @@ from benchmarks.feeder import feed, stream_names
 from benchmarks.landing import destination, format_settings, land_file, land_file_seeded
 from benchmarks.local_client import LocalClient
 from benchmarks.messages import USERS, WIDE, MessageFile, message_file, records_of
+from benchmarks.parts import Options
+from benchmarks.parts.growth import growth
 from benchmarks.report import publish
 from s3dest_dagster.batch import StreamBatch
 from s3dest_dagster.sources.airbyte.session import read_messages
@@ -182,3 +184,14 @@ def test_a_measurement_is_published_in_its_own_section(tmp_path: Path):
     assert "\nnew\n" in page.read_text()
     with pytest.raises(KeyError, match="three"):
         publish("three", "text", page)
+
+
+def test_growth_says_what_does_not_grow_and_what_does():
+    options = Options(
+        records=1, rounds=1, gigabytes=(), objects=1, partitions=1, sizes=(3, 6), with_dlt=False, say=lambda text: None
+    )
+    rows = [line.split(" | ") for line in growth(options).text.splitlines()]
+    calls = {row[0].lstrip("| "): float(row[1]) for row in rows if len(row) == 3 and row[1][0].isdigit()}
+    assert calls["landing the next partition"] == 0
+    assert 0.5 < calls["partitions: ls"] <= 1
+    assert 0.5 < calls["streams of one sync"] <= 1.01
