@@ -29,6 +29,7 @@ from s3dest_dagster.cli.targets import (
 from s3dest_dagster.commit.documents import StreamLocation
 from s3dest_dagster.commit.former_locations import FormerLocations
 from s3dest_dagster.commit.registry import owner_of
+from s3dest_dagster.commit.segment import SchemaChanges
 from s3dest_dagster.errors import SettingsError, SourceError, StorageError
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.streams import StreamLandings, landing_streams
@@ -44,6 +45,7 @@ _EMPTY_INPUT = (
     "The input ended without a record, a state or a stream status: its source may not have run at all. Look at the "
     "source's own messages. If there is nothing to read, pass --allow-empty."
 )
+_MOST_COLUMNS = 5
 _RESUME_ADVICE = "Its source must begin with the state that `s3dest state show` prints."
 
 
@@ -228,6 +230,7 @@ def _receipt_parts(receipt: Receipt, bucket: Bucket) -> Iterator[str]:
         directory = PurePosixPath(receipt.objects[0].key).parent
         under = bucket.uri("" if directory == PurePosixPath(".") else f"{directory}/")
         yield f"{amount(len(receipt.objects), 'object')} of {size(receipt.bytes)} under {under}"
+    yield from _changed_columns(receipt.schema_changes)
     counts = receipt.counts
     if receipt.removed:
         yield f"{amount(len(receipt.removed), 'object')} replaced"
@@ -253,6 +256,18 @@ def _receipt_parts(receipt: Receipt, bucket: Bucket) -> Iterator[str]:
         yield f"{receipt.ended_early:,} row groups and objects closed early to save memory"
 
 
+def _changed_columns(changes: SchemaChanges | None) -> Iterator[str]:
+    """How the columns differ from those of the sync before."""
+    if changes is None:
+        return
+    retyped = [f"{each.name} ({each.before}, now {each.now})" for each in changes.retyped]
+    for what, names in (("new", changes.added), ("gone", changes.removed), ("with another type", retyped)):
+        if names:
+            shown = ", ".join(names[:_MOST_COLUMNS])
+            more = f" and {len(names) - _MOST_COLUMNS:,} more" if len(names) > _MOST_COLUMNS else ""
+            yield f"columns {what}: {shown}{more}"
+
+
 def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
     counts = receipt.counts
     return {
@@ -276,6 +291,7 @@ def _receipt_json(receipt: Receipt, bucket: Bucket) -> dict[str, Any]:
         "masked": dict(counts.tally.masked),
         "non_finite": dict(counts.tally.non_finite),
         "discarded": receipt.discarded or 0,
+        "schema_changes": asdict(receipt.schema_changes) if receipt.schema_changes is not None else None,
         "ended_early": receipt.ended_early,
         "left_beside": [each.partition for each in receipt.left_beside],
         "left_elsewhere": [location_json(each) for each in receipt.left_elsewhere],

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+from pathlib import Path
 
 import fastavro
 import pyarrow.parquet as pq
@@ -148,6 +149,21 @@ def test_a_new_stream_that_the_contract_discards_is_counted_and_its_state_is_not
         assert (lake.ids("users"), lake.ids("orders")) == ([1], [])
     planned = lake.run("plan", "--config", config, "--catalog", lake.catalog("orders"))
     assert "would discard every record: the schema contract" in " ".join(planned.stdout.split())
+
+
+def test_a_receipt_tells_how_the_columns_have_changed(lake):
+    columns = [{"id": {"type": "integer"}, "old": {"type": "string"}}, {"id": {"type": "number"}, "new": {}}]
+    told = []
+    for number, properties in enumerate(columns):
+        catalog = json.loads(Path(lake.catalog("users", mode="append")).read_text())
+        catalog["streams"][0]["stream"]["json_schema"]["properties"] = properties
+        config = lake.config(format={"format_type": "Parquet"})
+        call = ["write", "--config", config, "--catalog", lake.file(f"{number}.json", catalog)]
+        told.append(lake.run(*call, stdin=record("users", id=1)).stderr)
+    assert "columns" not in told[0]
+    assert "columns new: new, columns gone: old, columns with another type: id (" in told[1]
+    again = lake.run(*call, "--json", stdin=record("users", id=1))
+    assert json.loads(again.stderr)["schema_changes"] is None
 
 
 def test_a_completed_sync_id_lands_nothing_twice_and_forwards_the_recorded_state(any_lake):

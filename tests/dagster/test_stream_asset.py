@@ -105,6 +105,17 @@ def test_a_generator_runs_while_it_is_landed_and_can_add_metadata(lake, metadata
     assert metadata_of(result, "people") | {"pages": 4, "rows": 1} == metadata_of(result, "people")
 
 
+def test_a_new_stream_that_its_contract_discards_materializes_with_no_rows(lake, metadata_of):
+    @stream_asset(schema_contract={"new_stream": "discard"})
+    def discarded():
+        yield from ({"id": 1}, {"id": 2})
+
+    found = metadata_of(lake.materialize(discarded), "discarded")
+    assert (found["rows"], found["discarded"], found["records_read"]) == (0, 2, 2)
+    assert "manifest" not in found
+    assert lake.data_keys() == []
+
+
 def test_metadata_of_an_output_is_kept_together_with_ours(lake, metadata_of):
     @stream_asset
     def people():
