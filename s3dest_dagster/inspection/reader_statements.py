@@ -14,7 +14,7 @@ from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.decimal import Decimal
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.schemas import DATA, envelope_of
+from s3dest_dagster.columns.schemas import DATA, avro_schema, envelope_of
 from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.keys.directories import directory_name
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
@@ -23,7 +23,6 @@ from s3dest_dagster.stream import StreamId
 
 _STORED = {
     ParquetFormat: "STORED AS PARQUET",
-    AvroFormat: "STORED AS AVRO",
     JsonlFormat: "ROW FORMAT SERDE 'org.openx.data.jsonserde.JsonSerDe'",
     CsvFormat: "ROW FORMAT SERDE 'org.apache.hadoop.hive.serde2.OpenCSVSerde'",
 }
@@ -91,10 +90,24 @@ def _table(location: str, template: KeyTemplate, stream: StreamId, record: Recor
     properties = {"projection.enabled": "true", **dict(_projections(rule)), "storage.location.template": layout}
     if isinstance(format_, CsvFormat) and format_.header:
         properties["skip.header.line.count"] = "1"
+    stored = _stored_as_avro(record, rule) if isinstance(format_, AvroFormat) else _STORED[type(format_)]
     listed = ",\n".join(f"  '{key}' = '{value}'" for key, value in properties.items())
     return (
-        f"CREATE EXTERNAL TABLE `{name}` (\n{columns}\n)\nPARTITIONED BY ({partitions})\n{_STORED[type(format_)]}\n"
+        f"CREATE EXTERNAL TABLE `{name}` (\n{columns}\n)\nPARTITIONED BY ({partitions})\n{stored}\n"
         f"LOCATION '{location}'\nTBLPROPERTIES (\n{listed}\n)"
+    )
+
+
+def _stored_as_avro(record: Record, rule: PartitionRule) -> str:
+    """The format of Avro objects, with the schema that Athena reads them by. It takes none from the objects."""
+    directories = {each.name.lower() for each in rule}
+    schema = avro_schema(record)
+    # A table cannot have a directory's column twice. Avro skips fields that the reader's schema lacks.
+    schema["fields"] = [field for field in schema["fields"] if field["name"].lower() not in directories]
+    literal = json.dumps(schema).replace("\\", r"\\").replace("'", r"\'")
+    return (
+        "ROW FORMAT SERDE 'org.apache.hadoop.hive.serde2.avro.AvroSerDe'\n"
+        f"WITH SERDEPROPERTIES ('avro.schema.literal' = '{literal}')\nSTORED AS AVRO"
     )
 
 

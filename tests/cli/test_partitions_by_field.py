@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 from typing import Any
 
 import duckdb
+import fastavro
 import pytest
 
 RECORDS = [
@@ -85,6 +88,24 @@ def test_plan_shows_a_table_and_queries_for_the_layout(lake, format_type):
     assert stream["first_key"].startswith("data_output_path/public/users/region=")
     assert ("DuckDB" in stream["readers"]) == (format_type != "Avro")
     assert ("Polars" in stream["readers"]) == (format_type == "Parquet")
+
+
+def test_the_table_of_avro_objects_has_the_schema_by_which_athena_reads_them(lake):
+    """Athena takes no schema from the objects; a directory's column may not be in it."""
+    own = settings(format={"format_type": "Avro"})
+    own["s3dest"]["streams"]["public.users"]["partition_by"] = ["name"]
+    lake.write(messages(RECORDS), "--config", lake.config(**own))
+    planned = json.loads(
+        lake.run("plan", "--config", lake.config(**own), "--catalog", lake.catalog("users"), "--json").stdout
+    )
+    table = planned["streams"][0]["readers"]["Athena"]
+    literal = re.search(r"'avro.schema.literal' = '(.*)'\)\nSTORED AS AVRO", table)
+    assert literal is not None
+    schema = json.loads(literal[1].replace(r"\\", "\\"))
+    bodies = [lake.read(key) for key in lake.data_keys()]
+    rows = [row for body in bodies for row in fastavro.reader(io.BytesIO(body), reader_schema=schema)]
+    assert sorted(row["id"] for row in rows) == [1, 2, 3, 4]
+    assert not any("name" in row for row in rows)
 
 
 def test_the_query_of_the_plan_reads_what_has_landed(lake, tmp_path):
