@@ -63,7 +63,7 @@ test: $(INSTALLED) ## The whole suite on three processes, since tests wait for s
 test-crashes: $(INSTALLED) ## Fails every S3 call of every kind of sync in every way; the suite does some of it
 	S3DEST_EVERY_CRASH=1 $(BIN)/python -m pytest $(CRASHES) -n 2
 
-CRASHES := $(addprefix tests/,$(addsuffix .py,$(addprefix commit/test_,crashes late_deletions retention retirement states stream_transfer writers) ingest/test_checkpoints ingest/test_streams))
+CRASHES := $(addprefix tests/,$(addsuffix .py,$(addprefix commit/test_,collection crashes late_deletions retention retirement states stream_transfer writers) ingest/test_checkpoints ingest/test_streams))
 
 test-kills: $(INSTALLED) ## Kills landings at KILLS=50 random moments for each server and sync mode
 	S3DEST_KILLS=$(KILLS) $(BIN)/python -m pytest tests/commit/test_kills.py -n 2

@@ -17,14 +17,16 @@ from s3dest_dagster.commit.documents import (
     FORMAT_VERSION,
     DocumentKind,
     ScopeLocation,
+    registry_key,
     segment_key,
     sync_mark_key,
     sync_of,
 )
 from s3dest_dagster.commit.head import Head
+from s3dest_dagster.commit.registry_document import REGISTRIES
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.errors import PreconditionFailedError
-from s3dest_dagster.storage import in_parallel
+from s3dest_dagster.storage import Bucket, in_parallel
 
 UNUSED_GRACE = timedelta(days=1)
 """How long a segment stays after a sweep has found it unused."""
@@ -72,11 +74,23 @@ def needed_segments(commit_log: CommitLog, head: Head) -> dict[str, Segment]:
     return needed
 
 
+def may_collect(bucket: Bucket, root: str) -> bool:
+    """Whether no transfer puts segments under the names of those that the stream with this root has, or had.
+
+    False while a transfer lasts, after the stream has given its content to another name, which may give it back, and if
+    its registry is lost, so that this is not known.
+    """
+    found = REGISTRIES.read(bucket, root, registry_key(root))
+    return found is not None and not (found[0].recreated or found[0].transfer or found[0].given_to)
+
+
 def collect_segments(commit_log: CommitLog, seen: SeenHead, now: datetime) -> int:
     """Deletes the scope's segments that have been unused for a day. Returns their number.
 
     A scope that is being published, that has a state, or that had few syncs has nothing to collect, and costs no
     request. A segment whose sync is not known to be published stays: its writer may be about to decide it.
+
+    Call it only if `may_collect`.
 
     Args:
         commit_log: The scope's commit log.

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from s3dest_dagster.commit.collection import collect_segments
+from s3dest_dagster.commit.collection import collect_segments, may_collect
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import STEP_VALUES, quarantine_part, sync_of
 from s3dest_dagster.commit.head import Head
@@ -217,14 +217,15 @@ def expire_stream(
                 return False, 0
             if expire_scope(found.commit_log, found.seen, now):
                 return True, 0
-            return False, collect_segments(found.commit_log, found.seen, now)
+            return False, collect_segments(found.commit_log, found.seen, now) if collects else 0
         except (CredentialsError, BucketNotFoundError, EndpointUnreachableError):
             raise  # it concerns every scope
         except (CommitError, StorageError) as error:
             return error.message
 
-    roots = bucket.list_directories(stream_root(template.literal_root, stream))
-    results = list(each_in_parallel(expire, roots))
+    root = stream_root(template.literal_root, stream)
+    collects = may_collect(bucket, root)
+    results = list(each_in_parallel(expire, bucket.list_directories(root)))
     done = [each for each in results if not isinstance(each, str)]
     problems = tuple(each for each in results if isinstance(each, str))
     return sum(expired for expired, _ in done), sum(collected for _, collected in done), problems

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
-from s3dest_dagster.commit.collection import collect_segments
+from s3dest_dagster.commit.collection import collect_segments, may_collect
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import attempt_of, sync_of
 from s3dest_dagster.commit.head import Head, ReachedState
@@ -181,7 +181,9 @@ class SyncCommit:
     def _collect_segments(self) -> None:
         """Deletes segments of the scope that nothing names any more. The sync is published, whatever happens here."""
         try:
-            collect_segments(self.commit_log, self._seen, self.clock())
+            root = stream_root(self.template.literal_root, self.commit_log.scope.stream)
+            if may_collect(self.commit_log.bucket, root):
+                collect_segments(self.commit_log, self._seen, self.clock())
         except (CommitError, StorageError) as error:
             _logger.warning("%s: unused segments could not be deleted: %s", self._scope, error)
 

@@ -17,13 +17,15 @@ from s3dest_dagster.batch import State
 from s3dest_dagster.commit import head
 from s3dest_dagster.commit.collection import UNUSED_GRACE, collect_segments, needed_segments
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.documents import segment_key
+from s3dest_dagster.commit.documents import registry_key, segment_key
 from s3dest_dagster.commit.maintenance import sweep
+from s3dest_dagster.commit.registry_document import REGISTRIES, StreamTransfer
 from s3dest_dagster.commit.retirement import restore, retire
 from s3dest_dagster.errors import S3DestError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.read import read_tables, snapshot
 from s3dest_dagster.inspection.verify import verify
+from s3dest_dagster.keys import stream_root
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, SyncMode
 
@@ -150,3 +152,18 @@ def test_a_collection_that_fails_at_any_call_harms_nothing(moto_s3: S3Server) ->
         with contextlib.suppress(S3DestError):
             lake.collect(LATER, Bucket(client, lake.settings.s3_bucket_name))
         lake.check(list(range(6)))
+
+
+@pytest.mark.parametrize("change", ["recreated", "given_to", "transfer"])
+def test_a_stream_whose_segments_a_transfer_may_bring_back_keeps_them(moto_s3: S3Server, change: str) -> None:
+    lake = Lake(moto_s3, SyncMode.FULL_REFRESH)
+    key = registry_key(stream_root("data", SCOPE.stream))
+    registry = REGISTRIES.decode(lake.bucket.get(key)[0], key)
+    place = registry.location
+    changes = {"recreated": True, "given_to": (place,), "transfer": StreamTransfer(source=place, target=place)}
+    before = lake.segments
+    for change_now in ({change: changes[change]}, {}):
+        lake.bucket.put(key, REGISTRIES.encode(replace(registry, **change_now)))
+        for at in (NOW, LATER):
+            sweep(lake.bucket, lake.settings, SCOPE.stream, now=at)
+        assert (lake.segments == before) == bool(change_now)
