@@ -16,13 +16,15 @@ from scale.partitions import BATCHES, PARTITIONS, ROWS, ids
 from s3dest_dagster import JsonlFormat, S3DestinationIOManager, stream_asset
 
 PAUSE_S = 0.15
+MOTO_AGE_S = 20 * 365 * 86400
+"""moto dates all uploads to 2010. A shorter age would let a landing abort the uploads of another that runs."""
 
 
 @stream_asset(namespace="plant", partitions_def=dg.StaticPartitionsDefinition(PARTITIONS), pool="plant")
 def measurements(context: dg.AssetExecutionContext):
     rows = ids(context.partition_key)
     for batch in range(BATCHES):
-        yield [{"id": rows[batch * ROWS + row], "text": "x" * 5000} for row in range(ROWS)]
+        yield [{"id": rows[batch * ROWS + row], "text": "x" * 10_000} for row in range(ROWS)]
         (Path(os.environ["PROGRESS"]) / f"{context.partition_key}-{batch:02}-{os.getpid()}-{time.time_ns()}").touch()
         time.sleep(PAUSE_S)
 
@@ -30,7 +32,8 @@ def measurements(context: dg.AssetExecutionContext):
 lake = S3DestinationIOManager(
     s3_bucket_name=dg.EnvVar("S3_BUCKET"),
     s3_bucket_path="lake",
-    object_size_mb=0.3,
+    object_size_mb=0.5,
+    abandoned_upload_age_s=MOTO_AGE_S,
     format=JsonlFormat(compression="No Compression"),  # type: ignore[arg-type]
 )
 defs = dg.Definitions(assets=[measurements], resources={"io_manager": lake}, executor=executor())

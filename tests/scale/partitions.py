@@ -1,7 +1,7 @@
 """Thirty partitions, and the ids of the records of each."""
 
 PARTITIONS = [f"p{number:02}" for number in range(30)]
-BATCHES = 30
+BATCHES = 20
 ROWS = 20
 
 

@@ -98,14 +98,18 @@ def segments(server: S3Server, bucket: str) -> dict[str, int]:
     return dict(Counter(key.split("/")[-3] for key in keys if "/segments/" in key))
 
 
-def check_bucket(deployed: Deployment, server: S3Server, bucket: str, expected: list[int]) -> None:
-    """Every record once, the objects of the manifests and no others, no upload: by listing, and by the command."""
-    assert ids_by_listing(server, bucket) == expected
-    assert open_uploads(server, bucket) == 0
-    command = [Path(sys.executable).with_name("s3dest"), "verify", "--module", "scale.location", "--deep", "--json"]
+def s3dest(deployed: Deployment, *words: str) -> list[dict[str, Any]]:
+    """The answer of the command in JSON."""
+    command = [Path(sys.executable).with_name("s3dest"), *words, "--module", "scale.location", "--json"]
     done = subprocess.run(command, env={**os.environ, **deployed.environment}, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    (stream,) = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def check_bucket(deployed: Deployment, server: S3Server, bucket: str, expected: list[int]) -> None:
+    """Every record once, the objects of the manifests and no others: by listing, and by the command."""
+    assert ids_by_listing(server, bucket) == expected
+    (stream,) = s3dest(deployed, "verify", "--deep")
     assert (stream["rows"], stream["foreign"], stream["objects"]) == (len(expected), 0, len(data_keys(server, bucket)))
 
 
@@ -162,7 +166,7 @@ def test_a_backfill_outlives_a_killed_worker(deployed: Deployment, moto_s3: S3Se
     first, second = (deployed.start_worker(name, processes=2) for name in ("worker-1", "worker-2"))
     asked, began = backfill(deployed, PARTITIONS), time.monotonic()
 
-    wait_for(lambda: sum(run.status == "SUCCESS" for run in runs(deployed)) >= 5, 600, "five partitions")
+    wait_for(lambda: sum(run.status == "SUCCESS" for run in runs(deployed)) >= 3, 600, "three partitions")
     wait_for(
         lambda: bool(in_the_middle(first, progress)) and open_uploads(moto_s3, bucket) > 0,
         600,
@@ -171,10 +175,9 @@ def test_a_backfill_outlives_a_killed_worker(deployed: Deployment, moto_s3: S3Se
     )
     lost = in_the_middle(first, progress)
     os.killpg(first.pid, signal.SIGKILL)
-    report(
-        f"killed a worker while it landed {', '.join(sorted(lost))}, with {open_uploads(moto_s3, bucket)} open uploads"
-    )
-    assert open_uploads(moto_s3, bucket) > 0
+    uploads = open_uploads(moto_s3, bucket)
+    report(f"killed a worker while it landed {', '.join(sorted(lost))}, with {uploads} open uploads")
+    assert uploads > 0
 
     wait_for(lambda: succeeded(deployed, asked), 2400, "the backfill")
     assert second.poll() is None
@@ -189,6 +192,13 @@ def test_a_backfill_outlives_a_killed_worker(deployed: Deployment, moto_s3: S3Se
     check_bucket(deployed, moto_s3, bucket, records)
     assert segments(moto_s3, bucket) == dict.fromkeys(PARTITIONS, 1)
 
+    # Only the killed process could not abort its uploads. They are invisible; a sweep looks for them.
+    left = open_uploads(moto_s3, bucket)
+    assert left <= uploads
+    (swept,) = s3dest(deployed, "sweep", "--now", "2040-01-01T00:00:00Z")
+    report(f"{left} uploads were left to the sweep")
+    assert (swept["aborted"], open_uploads(moto_s3, bucket)) == (left, 0)
+
     # Redis delivers the lost step again. Its run has ended.
     steps = redis.Redis.from_url(deployed.environment["CELERY_BROKER_URL"])
     waited = wait_for(lambda: steps.hlen("unacked") == steps.llen("dagster") == 0, REDELIVERY_S, "no step is left")
@@ -202,6 +212,7 @@ def test_a_backfill_outlives_a_killed_worker(deployed: Deployment, moto_s3: S3Se
     wait_for(lambda: succeeded(deployed, asked), 600, "the second backfill")
     assert len(runs(deployed)) == len(landed) + len(again)
     check_bucket(deployed, moto_s3, bucket, records)
+    assert open_uploads(moto_s3, bucket) == 0
 
 
 def test_dagster_k8s_accepts_the_launcher_of_the_values():
