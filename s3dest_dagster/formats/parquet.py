@@ -68,7 +68,7 @@ _MOST_VALUES_PER_CHECK = 256
 """The most values after which pyarrow checks the sizes of pages and dictionaries. Checking more often costs time."""
 _CHECKS_PER_PAGE = 4
 _UNLIMITED_ROWS = 1 << 30
-_COLUMN_OVERHEAD = 600
+_COLUMN_OVERHEAD = 1_000
 """The memory of a column of a batch beside its values."""
 
 

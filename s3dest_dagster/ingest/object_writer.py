@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from threading import Event
 from typing import Any
 
 import msgspec
@@ -125,6 +126,7 @@ class SegmentWriting:
         self._keys = keys
         self._bucket = target.bucket.with_data_headers(headers_of_data(target.destination))
         self._metadata = {**(target.destination.object_metadata or {}), SYNC_METADATA: segment}
+        self._cancelled = Event()
         self.objects = 0
         """Objects begun so far."""
         self.bytes = 0
@@ -133,7 +135,8 @@ class SegmentWriting:
     def new_upload(self, fields: FieldValues) -> Upload:
         """Creates the upload of the next object in the directories of these values."""
         self.objects += 1
-        return _new_upload(self.target, self._bucket, self._keys.next_key(fields), self._metadata)
+        key = self._keys.next_key(fields)
+        return _new_upload(self.target, self._bucket, key, self._metadata, self._cancelled)
 
     def write(self, upload: Upload, data: bytes) -> None:
         """Appends bytes to an object."""
@@ -247,6 +250,8 @@ class RollingObjectWriter:
             raise self._failure
 
     def _open_next(self, encoder: Encoder) -> _OpenObject:
+        for earlier in self._uploads[-1:]:
+            earlier.settle()
         upload = self._writing.new_upload(self._directories.values)
         self._uploads.append(upload)
         marker = self._target.entropy(_MARKER_BYTES)
@@ -350,9 +355,12 @@ class Quarantine:
         )
 
 
-def _new_upload(target: Target, bucket: Bucket, key: str, metadata: Mapping[str, str]) -> Upload:
+def _new_upload(
+    target: Target, bucket: Bucket, key: str, metadata: Mapping[str, str], cancelled: Event | None = None
+) -> Upload:
     """Creates an upload with the destination's part size and the headers of `bucket`."""
-    return Upload(bucket, key, target.parts, part_bytes=target.destination.part_bytes, metadata=metadata)
+    part_bytes = target.destination.part_bytes
+    return Upload(bucket, key, target.parts, part_bytes=part_bytes, metadata=metadata, cancelled=cancelled)
 
 
 def _segment_object(

@@ -7,7 +7,6 @@ know: what the bytes are.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
@@ -128,6 +127,8 @@ class _PartBuffer:
     On the heap, the parts of many uploads that are filled concurrently would leave gaps of half their size.
     """
 
+    __slots__ = ("_pages", "_part_bytes", "size")
+
     def __init__(self, part_bytes: int) -> None:
         self._part_bytes = part_bytes
         self._pages: mmap | None = None
@@ -159,20 +160,44 @@ class _PartBuffer:
 class Upload:
     """One object that is being uploaded: `write` its bytes, then `finish` and `staged`, or `abort`. Not thread-safe.
 
-    All parts except the last have `part_bytes`, as some servers require.
+    All parts except the last have `part_bytes`, as some servers require. A sync may have 50,000 uploads, so that each
+    keeps little in memory between its parts.
+
+    Args:
+        cancelled: What `cancel` sets. Uploads that are only cancelled together may share it.
     """
 
+    __slots__ = (
+        "_bucket",
+        "_buffer",
+        "_cancelled",
+        "_checksum",
+        "_etags",
+        "_metadata",
+        "_pool",
+        "_upload_id",
+        "key",
+        "parts",
+        "size",
+    )
+
     def __init__(
-        self, bucket: Bucket, key: str, pool: PartPool, *, part_bytes: int, metadata: Mapping[str, str]
+        self,
+        bucket: Bucket,
+        key: str,
+        pool: PartPool,
+        *,
+        part_bytes: int,
+        metadata: Mapping[str, str],
+        cancelled: Event | None = None,
     ) -> None:
         self.key = key
         self.size = 0
         """Bytes written so far."""
-        self.parts: deque[Future[str]] = deque()
+        self.parts: list[Future[str]] = []
         """The parts that are being sent, in order."""
-        self._cancelled = Event()
+        self._cancelled = cancelled or Event()
         self._bucket = bucket
-        self._parts_bucket = bucket.cancelled_by(self._cancelled)
         self._pool = pool
         self._metadata = metadata
         self._upload_id: str | None = None
@@ -197,17 +222,22 @@ class Upload:
 
     def _send_part(self) -> None:
         body = self._buffer.drain()
-        while self.parts and self.parts[0].done():
-            self._await_part()
+        self.settle()
         if self._upload_id is None:
             self._upload_id = self._bucket.create_upload(self.key, self._metadata)
         number = len(self._etags) + len(self.parts) + 1
-        self.parts.append(self._pool.send(self._parts_bucket, self.key, self._upload_id, number, body))
+        bucket = self._bucket.cancelled_by(self._cancelled)
+        self.parts.append(self._pool.send(bucket, self.key, self._upload_id, number, body))
+
+    def settle(self) -> None:
+        """Forgets the first parts that the server has. Raises the failure of a part."""
+        while self.parts and self.parts[0].done():
+            self._await_part()
 
     def _await_part(self) -> None:
         """Waits for the oldest part that is being sent. Raises its failure."""
         self._etags.append(self.parts[0].result())
-        self.parts.popleft()
+        del self.parts[0]
 
     def finish(self) -> None:
         """Sends the last part without waiting for it. An object without bytes has one empty part."""

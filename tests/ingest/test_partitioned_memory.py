@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import wait
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,7 @@ from s3dest_dagster.ingest.target import open_target
 from s3dest_dagster.inspection.read import read_scope
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, TextCompression
 from s3dest_dagster.settings.partition_fields import partition_rule
+from s3dest_dagster.storage import PartPool, Upload
 from s3dest_dagster.stream import Stream
 
 SCHEMA = {"properties": {"id": {"type": "integer"}, "value": {"type": "string"}, "text": {"type": "string"}}}
@@ -91,6 +95,26 @@ def test_a_piece_holds_no_memory_of_other_pieces(form: Any) -> None:
         payload = piece.payload
         held = payload.get_total_buffer_size() if isinstance(payload, pa.RecordBatch | pa.Array) else len(payload)
         assert held <= 1.3 * piece.nbytes
+
+
+def test_a_staged_upload_keeps_little_in_memory(tmp_path: Path) -> None:
+    """A sync may have 50,000 of them, and they wait for the decision."""
+    count, cancelled, bucket = 300, Event(), local_bucket(tmp_path, keep=False)
+    keys = [f"events/value={number}/0.parquet" for number in range(count)]
+    with PartPool(1) as pool:
+        tracemalloc.start()
+        try:
+            uploads = [Upload(bucket, key, pool, part_bytes=5 << 20, metadata={}, cancelled=cancelled) for key in keys]
+            for upload in uploads:
+                upload.write(b"x")
+                upload.finish()
+                wait(upload.parts)
+                upload.settle()
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert [upload.staged().size for upload in uploads] == [1] * count
+    assert held / count < 1_000
 
 
 def test_records_with_a_new_column_begin_other_objects_in_their_directories(moto_s3: S3Server) -> None:
