@@ -94,8 +94,8 @@ def _check_kind(field: TypedField, stream: str) -> None:
         _refuse(
             stream,
             rule,
-            f"has the type {field.kind.words()}, whose values are no names. Choose a field of texts, whole numbers, "
-            "booleans or dates",
+            f"has the type {field.kind.words()}, and such values cannot name directories. Choose a field of texts, "
+            "whole numbers, booleans or dates",
         )
 
 
@@ -104,9 +104,9 @@ def _check_unit(field: TypedField, stream: str) -> None:
     if kind not in _DATED:
         _refuse(stream, rule, f"has the type {kind.words()}, and `as` takes a part of a date or a timestamp")
     if kind == DATE and rule.unit == "hour":
-        _refuse(stream, rule, "is a date, which has no hour. Take its day")
+        _refuse(stream, rule, "has the type date, without an hour. Take its day")
     if kind in (DATE, LOCAL_TIMESTAMP) and rule.tz != "UTC":
-        _refuse(stream, rule, f"has the type {kind.words()}, which has no time zone. Leave `tz` out")
+        _refuse(stream, rule, f"has the type {kind.words()}, without a time zone. Leave `tz` out")
 
 
 def _check_name(rule: PartitionField, record: Record, stream: str) -> None:

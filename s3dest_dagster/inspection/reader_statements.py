@@ -91,10 +91,10 @@ def _table(location: str, template: KeyTemplate, stream: StreamId, record: Recor
     if isinstance(format_, CsvFormat) and format_.header:
         properties["skip.header.line.count"] = "1"
     stored = _stored_as_avro(record, rule) if isinstance(format_, AvroFormat) else _STORED[type(format_)]
-    listed = ",\n".join(f"  '{key}' = '{value}'" for key, value in properties.items())
+    listed = ",\n".join(f"  {_hive_text(key)} = {_hive_text(value)}" for key, value in properties.items())
     return (
         f"CREATE EXTERNAL TABLE `{name}` (\n{columns}\n)\nPARTITIONED BY ({partitions})\n{stored}\n"
-        f"LOCATION '{location}'\nTBLPROPERTIES (\n{listed}\n)"
+        f"LOCATION {_hive_text(location)}\nTBLPROPERTIES (\n{listed}\n)"
     )
 
 
@@ -104,10 +104,9 @@ def _stored_as_avro(record: Record, rule: PartitionRule) -> str:
     schema = avro_schema(record)
     # A table cannot have a directory's column twice. Avro skips fields that the reader's schema lacks.
     schema["fields"] = [field for field in schema["fields"] if field["name"].lower() not in directories]
-    literal = json.dumps(schema).replace("\\", r"\\").replace("'", r"\'")
     return (
         "ROW FORMAT SERDE 'org.apache.hadoop.hive.serde2.avro.AvroSerDe'\n"
-        f"WITH SERDEPROPERTIES ('avro.schema.literal' = '{literal}')\nSTORED AS AVRO"
+        f"WITH SERDEPROPERTIES ('avro.schema.literal' = {_hive_text(json.dumps(schema))})\nSTORED AS AVRO"
     )
 
 
@@ -179,5 +178,11 @@ def _sql_text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def _hive_text(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def _quoted(name: str) -> str:
-    return f"`{name.lower()}`"
+    doubled = name.lower().replace("`", "``")
+    return f"`{doubled}`"

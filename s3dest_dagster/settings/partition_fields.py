@@ -76,13 +76,15 @@ def partition_rule(given: Any, renames: Mapping[FieldPath, str] | None = None) -
     """
     refuse_variables(_SETTING, given)
     if isinstance(given, str | Mapping | FieldPath) or not isinstance(given, Iterable):
-        raise SettingsError(f"{_SETTING} is {given!r}. It must be a list, as {_EXAMPLE}.", setting=_SETTING)
+        raise SettingsError(f"{_SETTING} is {given!r}. It must be a list, such as {_EXAMPLE}.", setting=_SETTING)
     rule = tuple(_field(each, renames or {}) for each in given)
     seen: dict[str, PartitionField] = {}
     for each in rule:
         # Hive, Athena and DuckDB compare the names of columns without their case.
         first = seen.setdefault(each.name.casefold(), each)
         if first is not each:
+            if first.field == each.field and first.unit == each.unit:
+                raise _error(f"names {each} twice. Once is enough")
             raise _error(
                 f"gives {first} and {each} names that readers take for the same, {first.name!r} and {each.name!r}. "
                 "Choose another `name` for one of them"

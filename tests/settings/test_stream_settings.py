@@ -218,6 +218,11 @@ def test_an_unknown_part_of_a_partition_field_is_refused_by_its_name():
     assert refused.value.setting == "unit"
 
 
+def test_a_field_that_names_directories_twice_is_refused():
+    with pytest.raises(SettingsError, match="partition_by names region twice"):
+        StreamSettings(partition_by=["region", "region"])
+
+
 def test_a_directory_has_the_name_of_its_column_and_not_if_it_holds_a_part_of_the_value():
     rule = StreamSettings(rename={"area": "region"}, partition_by=["area", {"field": "at", "as": "day"}]).partition_by
     assert [each.name for each in rule] == ["region", "at_day"]
