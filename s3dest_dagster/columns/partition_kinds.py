@@ -13,7 +13,7 @@ from s3dest_dagster.columns.kinds.decimal import Decimal
 from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import BOOLEAN, NULL, STRING
-from s3dest_dagster.columns.kinds.temporal import DATE, LOCAL_TIMESTAMP, TIME, TIMESTAMP
+from s3dest_dagster.columns.kinds.temporal import DATE, LOCAL_TIMESTAMP, TIMESTAMP
 from s3dest_dagster.columns.names import OVERFLOW_NAMES
 from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, RECORD_ID
 from s3dest_dagster.errors import SettingsError
@@ -88,7 +88,7 @@ def _check_kind(field: TypedField, stream: str) -> None:
     rule, branches = field.rule, field.kind.as_branches() or (NULL,)
     if rule.unit is not None:
         _check_unit(field, stream)
-    elif any(branch in (TIMESTAMP, LOCAL_TIMESTAMP, TIME) for branch in branches):
+    elif any(branch in (TIMESTAMP, LOCAL_TIMESTAMP) for branch in branches):
         _refuse(stream, rule, f"is a {field.kind.words()}, with a directory for every moment. Give `as`: 'day'")
     elif not all(branch in _SPELLED or is_whole_number(branch) for branch in branches):
         _refuse(

@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -51,6 +52,7 @@ SCHEMA = {
         "region": {"type": ["null", "string"]},
         "address": {"type": "object", "properties": {"country": {"type": "string"}}},
         "price": {"type": "number"},
+        "opens": {"type": "string", "format": "time"},
         "tags": {"type": "array", "items": {"type": "string"}},
     }
 }
@@ -154,6 +156,32 @@ def test_arrow_data_gets_the_same_directories(moto_s3: S3Server, form: Any) -> N
     )
     receipt = landed(moto_s3, name, [ArrowBatch(data, np.zeros(6, np.int64))], format=form)
     assert by_directory(moto_s3, name, receipt, form) == DIRECTORIES
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_arrow_types_without_a_take_get_directories(moto_s3: S3Server, form: Any) -> None:
+    """Polars hands over texts as views."""
+    name = moto_s3.new_bucket()
+    regions = ["us", "eu", None, "us", "eu"]
+    data = pa.RecordBatch.from_pydict(
+        {
+            "id": pa.array(range(5)),
+            "region": pa.array(regions, pa.string_view()),
+            "tags": pa.array([["a"], [], None, ["b", "c"], ["d"]], pa.list_(pa.string_view())),
+            "address": pa.array(
+                [{"country": region} for region in regions], pa.struct([("country", pa.string_view())])
+            ),
+            "bytes": pa.array([b"x"] * 5, pa.binary_view()),
+            "same": pc.run_end_encode(pa.array(["s", "s", "s", "t", "t"])),
+        }
+    )
+    of = Stream(name="orders", namespace="shop", settings={"partition_by": ["region"]})  # type: ignore[arg-type]
+    receipt = landed(moto_s3, name, [ArrowBatch(data, np.zeros(5, np.int64))], of, format=form)
+    assert by_directory(moto_s3, name, receipt, form) == {
+        "region=us": [0, 3],
+        "region=eu": [1, 4],
+        f"region={NULL_DIRECTORY}": [2],
+    }
 
 
 def test_a_stream_without_the_setting_gets_nothing_in_its_place(moto_s3: S3Server) -> None:
@@ -346,9 +374,13 @@ def test_workers_of_one_sync_stage_directories_side_by_side(moto_s3: S3Server) -
         (["price"], "partition_by names price, which has the type number"),
         (["tags"], "which has the type array"),
         (["address"], "which has the type object"),
-        (["regoin"], r"partition_by names regoin, which is not known there. Known are address, at, id, price, region"),
+        (
+            ["regoin"],
+            r"partition_by names regoin, which is not known there. Known are address, at, id, opens, price, region",
+        ),
         (["address.land"], "partition_by names address.land, which is not known there. Known are country"),
         (["region.name"], "leads into 'region', whose type is string"),
+        (["opens"], "has the type time, and such values cannot name directories"),
         (["at"], "is a timestamp, with a directory for every moment. Give `as`: 'day'"),
         ([{"field": "id", "as": "day"}], "has the type integer, and `as` takes a part of a date or a timestamp"),
         ([{"field": "at", "as": "day", "name": "AT"}], "which is also the name of the column 'at'"),
