@@ -38,6 +38,7 @@ from s3dest_dagster.columns.arrow_types import (
     iso_texts,
     union_positions,
     unpacked,
+    values_at,
 )
 from s3dest_dagster.columns.binary_columns import NOTHING, Parts, Rows, content, glued, pieces, scalar
 from s3dest_dagster.errors import RecordError
@@ -243,10 +244,7 @@ def _union(column: pa.UnionArray, odd: Odd, path: str) -> pa.Array:
 
 def _at(column: pa.Array, positions: Rows) -> pa.Array:
     """The values at these positions."""
-    try:
-        return unpacked(column).take(pa.array(positions))
-    except pa.ArrowNotImplementedError:  # run-end encoding within a struct or list
-        return pa.concat_arrays([column.slice(each, 1) for each in positions.tolist()] or [column.slice(0, 0)])
+    return values_at(unpacked(column), positions)
 
 
 _Test = Callable[[pa.DataType], bool]

@@ -23,6 +23,7 @@ FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 _DAY_S = 86_400
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _INT64_MAX = 2**63 - 1
+_LARGE = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 
 
 def unpacked(column: pa.Array) -> pa.Array:
@@ -75,19 +76,21 @@ def as_pairs(column: pa.MapArray) -> pa.ListArray:
     return column.cast(pa.list_(pair))
 
 
-def taken(column: pa.Array, order: NDArray[np.int64]) -> pa.Array:
-    """The values at these positions, of the same type. Arrow's own `take` knows no views of texts, as Polars has them,
-    and no run-end encoding, at no depth."""
-    for view, plain in ((pa.string_view(), pa.large_string()), (pa.binary_view(), pa.large_binary())):
-        if column.type == view:
-            return column.cast(plain).take(pa.array(order)).cast(view)
+def values_at(column: pa.Array, positions: Rows) -> pa.Array:
+    """The values at these positions, of the same type.
+
+    Arrow's own `take` knows no views of texts, which Polars hands over, and no run-end encoding, at no depth.
+    """
+    large = _LARGE.get(column.type)
+    if large is not None:
+        return column.cast(large).take(pa.array(positions)).cast(column.type)
     try:
-        return column.take(pa.array(order))
+        return column.take(pa.array(positions))
     except pa.ArrowNotImplementedError:
-        starts = np.flatnonzero(np.diff(order, prepend=-2) != 1)
-        ends = [*starts[1:].tolist(), len(order)]
+        starts = np.flatnonzero(np.diff(positions, prepend=-2) != 1).tolist()
+        spans = zip(starts, [*starts[1:], len(positions)], strict=False)
         return pa.concat_arrays(
-            [column.slice(order[start], end - start) for start, end in zip(starts.tolist(), ends, strict=True)]
+            [column.slice(positions[start], end - start) for start, end in spans] or [column.slice(0, 0)]
         )
 
 

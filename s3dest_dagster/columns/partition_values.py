@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch
 from s3dest_dagster.columns.arrow_json_texts import texts_of_column
-from s3dest_dagster.columns.arrow_types import taken, unpacked
+from s3dest_dagster.columns.arrow_types import unpacked, values_at
 from s3dest_dagster.columns.binary_columns import NOTHING, OTHER, as_object, json_texts, mask_of
 from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.kinds.record import Record
@@ -120,7 +120,7 @@ def _groups(columns: Sequence[pa.Array], rows: int) -> Groups:
 def in_order(batch: Batch, order: NDArray[np.int64]) -> Batch:
     """The batch with its records in another order."""
     if isinstance(batch, ArrowBatch):
-        columns = [taken(column, order) for column in batch.data.columns]
+        columns = [values_at(column, order) for column in batch.data.columns]
         return ArrowBatch(pa.RecordBatch.from_arrays(columns, schema=batch.data.schema), batch.emitted_at[order])
     raws = batch.raws
     return JsonBatch([raws[row] for row in order.tolist()], batch.emitted_at[order], batch.nbytes, batch.types)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from encoded import stream_of, written
 
+from s3dest_dagster.batch import ArrowBatch
+from s3dest_dagster.columns.arrow_types import values_at
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.schemas import arrow_schema, columns, paths
+from s3dest_dagster.formats import read_table
+from s3dest_dagster.settings.formats import AvroFormat, ParquetFormat
 
 OVERFLOW = pa.map_(pa.string(), pa.string())
 STAMP = pa.timestamp("us", "UTC")
@@ -111,3 +117,42 @@ def test_paths_name_every_field_of_every_level():
         ("l[].x", "integer"),
         ("n", "array of string"),
     ]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array(["a", "bb", None], pa.string_view()),
+        pa.array([b"a", None, b"c"], pa.binary_view()),
+        pa.array([["x"], None, []], pa.list_(pa.string_view())),
+        pa.array([{"a": "x"}, None, {"a": None}], pa.struct([("a", pa.string_view())])),
+        pa.RunEndEncodedArray.from_arrays(pa.array([1, 3], pa.int32()), pa.array(["a", "b"])),
+        pa.array([1, 2, None]),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_values_are_taken_from_columns_of_every_type(column):
+    values = column.to_pylist()
+    for positions in ([2, 0, 1], [1, 2], [0, 0, 2, 1], []):
+        found = values_at(column, np.array(positions, np.int64))
+        assert found.type == column.type
+        assert found.to_pylist() == [values[each] for each in positions]
+
+
+@pytest.mark.parametrize("form", [ParquetFormat(), AvroFormat()], ids=lambda each: each.format_type)
+def test_texts_in_views_that_do_not_fit_keep_their_records(form):
+    """Polars hands over texts as views."""
+    data = pa.RecordBatch.from_pydict(
+        {
+            "id": [0, 1],
+            "home": pa.array([{"since": "long ago"}, None], pa.struct([("since", pa.string_view())])),
+            "tags": pa.array([["a"], None], pa.list_(pa.string_view())),
+        }
+    )
+    number = {"type": "integer"}
+    home = {"type": "object", "properties": {"since": number}}
+    stream = stream_of({"id": number, "home": home, "tags": {"type": "array", "items": number}})
+    body = written(form, stream, [ArrowBatch(data, np.zeros(2, np.int64))])
+    table = read_table(form, stream, body)
+    assert table["id"].to_pylist() == [0, 1]
+    assert "long ago" in str(table.to_pylist()[0])

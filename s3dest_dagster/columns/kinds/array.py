@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from s3dest_dagster.columns.arrow_types import as_list_column, is_any_list, unpacked
+from s3dest_dagster.columns.arrow_types import as_list_column, is_any_list, unpacked, values_at
 from s3dest_dagster.columns.binary_columns import NOTHING, JsonTexts, Mask, Rows, as_list
 from s3dest_dagster.columns.conversion_log import ConversionLog
 from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, ColumnDecoder, Kind, Layout, Rule, Widening
@@ -179,6 +179,6 @@ class ListDecoder(StructureDecoder):
 
 def _without(data: pa.Array, rows: Rows) -> pa.Array:
     """The column with null in these rows."""
-    dropped = np.zeros(len(data), np.bool_)
-    dropped[rows] = True
-    return data.take(pa.array(np.arange(len(data)), mask=dropped))
+    positions = np.arange(len(data))
+    positions[rows] = len(data)
+    return values_at(pa.concat_arrays([data, pa.nulls(1, data.type)]), positions)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.types as pt
 
 from s3dest_dagster.columns.arrow_json_texts import texts_of_column
-from s3dest_dagster.columns.arrow_types import refuse_repeated_names, unpacked
+from s3dest_dagster.columns.arrow_types import refuse_repeated_names, unpacked, values_at
 from s3dest_dagster.columns.binary_columns import NOTHING, Member, Rows, json_texts, members_of
 from s3dest_dagster.columns.conversion_log import ConversionLog
 from s3dest_dagster.columns.kinds import UNFIT, Column, ColumnDecoder, Kind, Layout, Rule, Widening
@@ -304,7 +304,7 @@ class RecordDecoder(StructureDecoder):
 
 
 def _arrow_overflow_texts(data: pa.Array, rows: Rows) -> pa.Array:
-    return json_texts(texts_of_column(data.take(pa.array(rows)))).strings
+    return json_texts(texts_of_column(values_at(data, rows))).strings
 
 
 def _children_by_name(data: pa.StructArray) -> dict[str, pa.Array]:
