@@ -14,7 +14,7 @@ from s3dest_dagster.columns.kinds import Kind
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.decimal import Decimal
 from s3dest_dagster.columns.kinds.record import Record
-from s3dest_dagster.columns.schemas import DATA, avro_schema, envelope_of
+from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, avro_schema, envelope_of
 from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.keys.directories import directory_name
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, FormatSettings, JsonlFormat, ParquetFormat
@@ -115,7 +115,7 @@ def _columns(record: Record, rule: PartitionRule, format_: FormatSettings) -> It
     directories = {each.name.lower() for each in rule}
     is_text = not format_.is_typed
     for name in envelope_of(record).names:
-        yield name, "string"
+        yield name, "timestamp" if name == EMITTED_AT and not is_text else "string"
     if is_text and format_.flattening.value == "No flattening":  # type: ignore[attr-defined]
         yield DATA, _hive_type(record, is_text=True) if isinstance(format_, JsonlFormat) else "string"
         return

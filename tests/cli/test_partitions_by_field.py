@@ -85,6 +85,8 @@ def test_plan_shows_a_table_and_queries_for_the_layout(lake, format_type):
     assert "PARTITIONED BY (`region` string)" in table
     assert f"'storage.location.template' = '{root}region=${{region}}/'" in table
     assert "'projection.region.type' = 'injected'" in table
+    emitted_at = "timestamp" if format_type in ("Parquet", "Avro") else "string"
+    assert f"`_airbyte_emitted_at` {emitted_at}" in table
     assert stream["first_key"].startswith("data_output_path/public/users/region=")
     assert ("DuckDB" in stream["readers"]) == (format_type != "Avro")
     assert ("Polars" in stream["readers"]) == (format_type == "Parquet")

@@ -271,6 +271,21 @@ class TestFiles:
         materialize(lake, load(FILES))
         assert lake.ids("visits/") == [7]
 
+    def test_records_get_directories_by_their_fields(self, lake, load, folder):
+        (folder / "a.jsonl").write_text('{"id": 7, "at": "2026-01-05T23:30:00Z", "region": "e/u"}\n{"id": 8}\n')
+        defs = load(f"""{FILES}\
+      json_schema:
+        properties: {{id: {{type: integer}}, at: {{type: string, format: date-time}}, region: {{type: string}}}}
+      partition_by:
+        - {{field: at, as: day, name: dt, tz: Asia/Tokyo}}
+        - region
+""")
+        io = lake.io(s3_path_format="${STREAM_NAME}/${FIELDS}/")
+        lake.materialize(*defs.assets, io=io)
+        null = "__HIVE_DEFAULT_PARTITION__"
+        found = {key.removeprefix("visits/").rpartition("/")[0]: lake.rows(key)[0]["id"] for key in lake.data_keys()}
+        assert found == {"dt=2026-01-06/region=e%2Fu": 7, f"dt={null}/region={null}": 8}
+
     def test_the_path_can_contain_partition_and_stream(self, lake, load, folder):
         for stream in ("visits", "clicks"):
             for day in (5, 6):
