@@ -137,7 +137,7 @@ def status_line() -> Iterator[Callable[[str], None]]:
         yield lambda text: None
         return
     with console.status("") as status:
-        yield lambda text: status.update(Text(text, "dim"))
+        yield lambda text: status.update(Text(printable(text), "dim"))
 
 
 # ---------------------------------------------------------------------- both streams

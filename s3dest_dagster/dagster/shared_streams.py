@@ -90,8 +90,8 @@ def _destination_of(manager: Any, settings: Mapping[str, Any]) -> Any:
     """A value that is equal for IO managers that land in the same directory."""
     if "s3_bucket_name" not in settings:
         return id(manager)
-    path = str(settings.get("s3_bucket_path") or "")
-    return str(settings["s3_bucket_name"]), _literal_root(path), _server_of(manager, settings)
+    path = _spelled(settings.get("s3_bucket_path") or "")
+    return _spelled(settings["s3_bucket_name"]), _literal_root(path), _server_of(manager, settings)
 
 
 def _literal_root(path: str) -> str:
@@ -108,8 +108,13 @@ def _server_of(manager: Any, settings: Mapping[str, Any]) -> str:
     known = [getattr(s3, name) for name in ("endpoint", "endpoint_url") if hasattr(s3, name)]
     if s3 is not None and not known:
         return repr(s3)
-    endpoint = str(settings.get("s3_endpoint") or next(filter(None, known), "")).strip().rstrip("/")
+    endpoint = _spelled(settings.get("s3_endpoint") or next(filter(None, known), "")).strip().rstrip("/")
     return "" if is_aws(endpoint) else endpoint
+
+
+def _spelled(value: Any) -> str:
+    """A setting's value, or the name of the variable that has it: variables are read only when a run starts."""
+    return f"${{{value.env_var_name}}}" if isinstance(value, dg.EnvVar) else str(value)
 
 
 def _shared(stream: StreamId, one: dg.AssetKey, other: dg.AssetKey) -> SettingsError:

@@ -74,7 +74,7 @@ def test_another_template_is_refused_before_anything_is_written(moto_s3: S3Serve
         landed(moto_s3, replace(one, **other), 2, scope=Scope(USERS, partition))
     (name,) = other
     told = str(caught.value)
-    former = f"{name} {getattr(one, name)!r}" if getattr(one, name) else f"{name} left out"
+    former = f"{name} {getattr(one, name)!r}" if getattr(one, name) else f"no {name}"
     assert all(part in told for part in ("public.users", former, f"{name} {other[name]!r}"))
     assert all(cure in told for cure in ("Nothing was written", "s3_bucket_path of its own", "on_template_change"))
     assert (caught.value.stream, caught.value.setting) == ("public.users", name)
