@@ -206,21 +206,28 @@ def build_asset(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)
         definition: dg.AssetsDefinition = dg.asset(
-            key=spec.key,
-            description=spec.description,
+            **arguments_of(spec),
             deps=spec.deps,
-            metadata=spec.metadata,
-            tags={name: value for name, value in spec.tags.items() if not name.startswith("dagster/kind/")},
-            kinds=spec.kinds,
-            owners=spec.owners,
-            group_name=spec.group_name,
-            code_version=spec.code_version,
-            automation_condition=spec.automation_condition,
             freshness_policy=spec.freshness_policy,
             partitions_def=partitions,
             **step,
         )(compute)
     return refuse_shared_streams(definition)
+
+
+def arguments_of(spec: dg.AssetSpec) -> dict[str, Any]:
+    """What `dg.asset` and `dg.graph_asset` both take from a spec."""
+    return {
+        "key": spec.key,
+        "description": spec.description,
+        "metadata": spec.metadata,
+        "tags": {name: value for name, value in spec.tags.items() if not name.startswith("dagster/kind/")},
+        "kinds": spec.kinds,
+        "owners": spec.owners,
+        "group_name": spec.group_name,
+        "code_version": spec.code_version,
+        "automation_condition": spec.automation_condition,
+    }
 
 
 def apply_settings(spec: dg.AssetSpec, settings: AssetSettings) -> tuple[dg.AssetSpec, dict[str, Any]]:

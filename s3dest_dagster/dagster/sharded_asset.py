@@ -20,6 +20,7 @@ from s3dest_dagster.dagster.asset_metadata import check_record_schema, partition
 from s3dest_dagster.dagster.assets import (
     StreamAssetSettings,
     apply_settings,
+    arguments_of,
     name_table,
     parameter_types,
     split_settings,
@@ -130,15 +131,7 @@ class _ShardGraph:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=dg.BetaWarning)
             definition: dg.AssetsDefinition = dg.graph_asset(
-                key=spec.key,
-                description=spec.description,
-                metadata=spec.metadata,
-                tags={name: value for name, value in spec.tags.items() if not name.startswith("dagster/kind/")},
-                kinds=spec.kinds,
-                owners=spec.owners,
-                group_name=spec.group_name,
-                code_version=spec.code_version,
-                automation_condition=spec.automation_condition,
+                **arguments_of(spec),
                 partitions_def=partitions,
                 **{name: step[name] for name in ("backfill_policy", "resource_defs", "hooks") if name in step},
             )(graph)

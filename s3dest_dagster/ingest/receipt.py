@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.commit.documents import StreamLocation, attempt_of
@@ -252,27 +252,16 @@ def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repe
 
 def receipt_of_mark(entry: PublishedSync, scope: Scope, manifest: str) -> Receipt:
     """The receipt of a published sync whose segments have been deleted."""
-    return Receipt(
-        scope=scope,
-        sync_id=entry.id,
-        objects=(),
-        replaces=False,
-        removed=(),
-        counts=Counts(),
-        schema=None,
-        fingerprint=None,
-        json_schema=None,
-        schema_changes=None,
-        state=None,
-        manifest=manifest,
-        format={},
-        repeated=True,
-        collected=True,
-    )
+    return replace(_receipt_of_nothing(scope, entry.id), manifest=manifest, repeated=True, collected=True)
 
 
 def receipt_of_discarded(scope: Scope, sync_id: str, records: int) -> Receipt:
     """The receipt of a stream whose records did not land, because it is new."""
+    return replace(_receipt_of_nothing(scope, sync_id), discarded=records)
+
+
+def _receipt_of_nothing(scope: Scope, sync_id: str) -> Receipt:
+    """The receipt of a sync of which no segment is known."""
     return Receipt(
         scope=scope,
         sync_id=sync_id,
@@ -287,7 +276,6 @@ def receipt_of_discarded(scope: Scope, sync_id: str, records: int) -> Receipt:
         state=None,
         manifest="",
         format={},
-        discarded=records,
     )
 
 
