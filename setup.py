@@ -1,4 +1,4 @@
-"""Leaves this project's code location out of the wheel; everything else about building stands in pyproject.toml."""
+"""Leaves this project's code location out of the wheel; everything else about building is in pyproject.toml."""
 
 from setuptools import setup
 from setuptools.command.build_py import build_py

@@ -16,7 +16,7 @@ from benchmarks.messages import MessageFile
 from benchmarks.report import at_least, at_most, micros, table, times
 
 USUAL_LEVEL = 6
-"""The level that zlib takes when it is not told."""
+"""The level that zlib uses by default."""
 
 
 @dataclass(frozen=True)
@@ -120,8 +120,10 @@ def _size(runs: Mapping[str, Sequence[Run]], row: Row, side: str, records: int) 
 
 
 def _stages_table(rows: Sequence[Row], runs: Mapping[str, Sequence[Run]], records: int) -> str:
-    """What each stage costs, and how many times as much as all of them together the peers do: whoever does the stages
-    and nothing else is that much faster, and nobody who does them is faster than that."""
+    """What each stage costs, and how many times as much as all stages together the peers cost.
+
+    A program that does nothing but the stages is that much faster, and no program that does them is faster than that.
+    """
     names = list(dict.fromkeys(name for row in rows for name in runs[f"{row.title}: stages"][0].report["stages"]))
     cells = []
     for row in rows:

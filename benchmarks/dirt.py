@@ -60,7 +60,7 @@ def _new_name_each_time(number: int, record: Record) -> Record:
 DIRT: dict[str, Callable[[int, Record], Record]] = {
     "misfit in 1 record of 100": _misfit_every(100),
     "misfit in 1 record of 5": _misfit_every(5),
-    "name that stands twice in 1 record of 100": _name_twice,
+    "name that occurs twice in 1 record of 100": _name_twice,
     "undeclared field in every record": _undeclared,
     "three undeclared fields in every record": _three_undeclared,
     "undeclared field inside an object, in every record": _undeclared_inside,

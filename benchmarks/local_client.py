@@ -24,7 +24,7 @@ from s3dest_dagster.storage import Bucket
 BUCKET = "lake"
 _PAGE = 1000
 _LAST = "\U0010ffff"
-"""Stands behind every key that goes on."""
+"""Sorts after every key that continues."""
 
 
 def local_bucket(folder: Path, *, keep: bool = True) -> Bucket:

@@ -1,4 +1,4 @@
-"""What Dagster does by itself: its daemon runs until a new file and a missing asset have landed.
+"""What Dagster does on its own: its daemon runs until a new file and a missing asset have landed.
 
 A child process of the demo. Not part of the library.
 """

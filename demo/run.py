@@ -1,7 +1,7 @@
 """The demo: a real connector's streams, materialized by Dagster into an S3 server on this machine, and read back.
 
     python demo/run.py            partitions of two streams, a stream from Python, a range of days in one run; then what
-                                  Dagster does by itself: a file that arrives, a stream that is missing; and what is
+                                  Dagster does on its own: a file that arrives, a stream that is missing; and what is
                                   computed from two streams
     python demo/run.py --small    the same with few records
     python demo/run.py --ui       the S3 server and Dagster's web interface, until Ctrl-C
@@ -106,7 +106,7 @@ def _run(command: list[str], environment: dict[str, str], *shown: str) -> None:
     )
     if finished.returncode != 0:
         print(finished.stdout)
-        raise SystemExit(f"It failed with exit code {finished.returncode}; its output stands above.")
+        raise SystemExit(f"It failed with exit code {finished.returncode}; see its output above.")
     for line in finished.stdout.splitlines():
         if any(text in line.lower() for text in shown):
             print("  " + line.split(" - ")[-1].strip())

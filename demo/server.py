@@ -1,6 +1,6 @@
 """The demo's S3 server: `rclone serve s3` on loopback, keeping objects as plain files under `./lake`.
 
-A child process of whoever runs the demo or the UI. Not part of the library.
+A child process of the demo or of the UI. Not part of the library.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from s3dest_dagster import S3DestinationIOManager, stream_asset
 
 
 def executor() -> dg.ExecutorDefinition:
-    """Where steps run: `LAKE_EXECUTOR` is "celery", "kubernetes", or "processes" (the default: beside the run)."""
+    """Where steps run: `LAKE_EXECUTOR` is "celery", "kubernetes", or "processes" (the default: next to the run)."""
     match os.environ.get("LAKE_EXECUTOR", "processes"):
         case "celery":
             from dagster_celery import celery_executor

@@ -1,6 +1,6 @@
 """What the site makes of pages that are written to be read in the repository, too.
 
-The project's own pages beside `docs/` become pages of the site, blocks with a file name show it, and marks become
+The project's own pages outside of `docs/` become pages of the site, blocks with a file name show it, and marks become
 docstrings and files. Nothing here, and nothing in the built pages, may ask the network for anything.
 """
 
@@ -65,7 +65,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 
 def _documented(name: str) -> str:
-    """The mark of mkdocstrings. Of an error its kin is told; how they are made is the same for all."""
+    """The mark of mkdocstrings. Of an error, the base class is shown; how errors are made is the same for all."""
     options = "\n    options: {show_bases: true, merge_init_into_class: false}" if name.startswith("errors.") else ""
     return f"::: s3dest_dagster.{name}{options}"
 

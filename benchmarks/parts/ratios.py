@@ -1,4 +1,4 @@
-"""The landing beside its peers on users and on wide nested records, and dirty data beside clean data."""
+"""The landing compared with its peers on users and on wide nested records, and dirty data compared with clean data."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def check(
 ) -> int:
     """Try everything that a sync needs, and report what is missing and what the server cannot do.
 
-    The trial objects are deleted again. What the server can do is stored beside the manifests. With a catalog, the
+    The trial objects are deleted again. What the server can do is stored next to the manifests. With a catalog, the
     keys of its streams must not overlap, and each stream's schema, owner, template and manifest must allow it to land.
     """
     from s3dest_dagster.cli import inspect

@@ -135,7 +135,7 @@ def _step_mark(step: CheckStep) -> str:
 
 
 def _show_check(screen: Screen, steps: Sequence[CheckStep], example: str) -> None:
-    """Shows a table of the steps. Messages stand below it, unfolded, so that statements in them can be copied."""
+    """Shows a table of the steps. Messages follow below it, unfolded, so that statements in them can be copied."""
     rows = [(_step_mark(step), step.name, step.action) for step in steps]
     screen.table(Table(("", "step", "IAM action"), rows))
     for step in steps:

@@ -338,7 +338,7 @@ def _verified_parts(verified: _VerifiedStream) -> Iterator[str]:
     if uncompared := verified.total(lambda scope: scope.uncompared):
         yield f"{amount(uncompared, 'ETag')} of a kind that cannot be compared"
     if verified.foreign:
-        yield f"{amount(verified.foreign, 'foreign object')} beside them"
+        yield f"{amount(verified.foreign, 'foreign object')} next to them"
 
 
 def _recovered_lines(recovered: list[Recovered]) -> list[str]:

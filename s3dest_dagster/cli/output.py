@@ -275,7 +275,7 @@ def _detect_closed_output() -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What every verb gets beside its options."""
+    """What every verb gets besides its options."""
 
     output: Output
     interruption: Interruption

@@ -43,7 +43,7 @@ class BeginRequest:
     sync_id: str | None
     """The id of the sync. None for a random one."""
     now: datetime | None
-    """The time at which the clock stands still. None for the machine's clock."""
+    """The time at which the clock is stopped. None for the machine's clock."""
     owner: str | None
     """On whose behalf the stream lands. None if nobody is named."""
 

@@ -134,7 +134,7 @@ def source_config(path: str | None) -> CurrentConfig:
 
 @contextmanager
 def opened_target(config: ConnectorConfig, now: datetime | None) -> Iterator[Target]:
-    """The destination, ready for landings. If `now` is given, the clock stands still there."""
+    """The destination, ready for landings. If `now` is given, the clock does not move there."""
     with open_target(
         config.destination,
         bucket_of(config),
@@ -265,7 +265,7 @@ class Selection:
     def left_from_before(self, holding: Sequence[Scope]) -> list[Scope]:
         """The scopes of a stream that hold objects although its definition no longer has them.
 
-        Without a definition, what has no partition is named if it stands beside partitions.
+        Without a definition, what has no partition is named if there are partitions too.
 
         Args:
             holding: The scopes of the stream that hold objects.

@@ -49,7 +49,7 @@ class RenameRequest:
     target: str
     """Its new name."""
     owner: str | None
-    """Who lands the new name; None: whoever landed the old one."""
+    """Who lands the new name; None: the owner of the old one."""
     yes: bool
     """Whether to do it. Otherwise it is only shown."""
 

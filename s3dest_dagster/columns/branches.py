@@ -26,7 +26,7 @@ _SPECIAL_TEXTS = (JSON_TEXT, DECIMAL_TEXT)
 
 
 class Fallback(Enum):
-    """The undeclared string that Avro has beside a temporal kind, for texts that do not parse."""
+    """The undeclared string that Avro has in addition to a temporal kind, for texts that do not parse."""
 
     STRING = "string"
 
@@ -48,7 +48,8 @@ def kind_of(branches: Iterable[Branch]) -> Kind:
 
     Equal branches count once. No two branches keep the same Avro type: an integer replaces times and timestamps, the
     first of time and timestamp replaces the other, and arrays become one array. An object without declared properties
-    is part of a record beside it. It is text beside another kind of text, as is a decimal of too many digits.
+    is part of a record in the same union. It is text if the union has another kind of text,
+    as is a decimal of too many digits.
     """
     legal = _legal(distinct(_without_special_texts(list(branches))))
     if legal and legal[-1] is Fallback.STRING and any(isinstance(branch, Temporal) for branch in legal[:-1]):

@@ -39,7 +39,7 @@ class NameRequest:
     base: str = ""
     """The name to begin with; empty for the source's name in the style."""
     type_word: str = ""
-    """The word of its type, which follows the base, if it stands beside a column of the same source; else empty."""
+    """The word of its type, which follows the base, if it is next to a column of the same source; else empty."""
 
     def preferred(self, style: NameStyle) -> str:
         """The name if it is free."""

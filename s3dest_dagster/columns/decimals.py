@@ -45,7 +45,7 @@ class Digits(NamedTuple):
 def declared_decimal(name: object, definition: Mapping[str, Any]) -> Kind | None:
     """The kind of a decimal that is declared with this JSON type; None if the definition declares none.
 
-    Texts beside numbers are no decimals. Raises ValueError, which says what is wrong with `x-decimal`.
+    Texts in a union with numbers are no decimals. Raises ValueError, which says what is wrong with `x-decimal`.
     """
     types = definition.get("type")
     is_beside_numbers = name == "string" and isinstance(types, list | tuple) and "number" in types

@@ -5,7 +5,7 @@
 - A name or an id, once given, stays with its source name at its level. New columns come last.
 - A column keeps its type, or a wider one in which the objects with the old type can be read (`Kind.widened`).
 - If there is no such type, the type changes in place where no live Avro or Parquet object has the old one. Otherwise
-  the new values get a column of their own beside the old (`amount_string`), which is remembered, too.
+  the new values get a column of their own next to the old (`amount_string`), which is remembered, too.
 
 Must not know: where the memory is kept, data, formats.
 """
@@ -167,7 +167,7 @@ class _Level:
         return replace(known, fields=_Level(self._comparison, known.fields, path).evolved(proposed.fields))
 
     def _replace(self, column: Field, family: Sequence[Field], field: Field, path: Steps) -> None:
-        """Lands values that no column holds: in place if that harms no object, else in a new column beside the old."""
+        """Lands values that no column holds: in place if that harms no object, else in a new column next to the old."""
         comparison = self._comparison
         field = replace(field, kind=column.kind.beside(field.kind))
         stays = comparison.known.is_typed and comparison.is_live(column)

@@ -1,7 +1,7 @@
 """Converts a stream's JSON schema to the record type of its Avro and Parquet objects.
 
 The rules are those of the connector, version 0.6.2 (`JsonToAvroSchemaConverter`, `JsonSchemaType`). In addition, names
-that become the same are told apart, local references (`#/…`) are followed, and a definition that refers to itself or
+that become the same are distinguished, local references (`#/…`) are followed, and a definition that refers to itself or
 nests deeper than 100 levels becomes JSON text. Must not know: Avro's JSON, Arrow.
 """
 

@@ -33,7 +33,7 @@ def merged_record(versions: Sequence[WrittenColumns], stream: str) -> Record:
     """The columns of objects that were written with these columns, oldest first.
 
     Every column is there once, with the widest of its types. A column that took over the values of another one, whose
-    type had changed, stands beside it. The envelope is that of any of the objects.
+    type had changed, is next to it. The envelope is that of any of the objects.
 
     Raises:
         SchemaError: A column has types that no single type can hold. The error names the `stream`.

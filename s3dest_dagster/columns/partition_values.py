@@ -43,7 +43,7 @@ _BUCKETS: dict[DateUnit, tuple[int, str, str]] = {
     "month": (86_400_000_000, "D", "M"),
     "year": (86_400_000_000, "D", "Y"),
 }
-"""For each unit: microseconds that are told apart first, numpy's name of that many, and numpy's name of the unit."""
+"""For each unit: microseconds that are distinguished first, numpy's name of that many, and numpy's name of the unit."""
 
 
 class Groups(NamedTuple):

@@ -40,7 +40,7 @@ ARROW_ENVELOPE = (
 
 
 class Envelope(NamedTuple):
-    """The columns that every record has beside its own fields. They are the first columns."""
+    """The columns that every record has besides its own fields. They are the first columns."""
 
     names: tuple[str, ...]
     avro: tuple[dict[str, Any], ...]

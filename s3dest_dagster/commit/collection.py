@@ -1,7 +1,7 @@
 """Deletes segments that nothing names any more, so that what is kept of a scope does not grow with its syncs for ever.
 
 Which segments a head needs is said here. Of all others, those are deleted whose sync is published and forgotten by the
-head, and that an earlier sweep has found unused, a day ago or longer: whoever has read an older head has read its
+head, and that an earlier sweep has found unused, a day ago or longer: a reader of an older head has read its
 segments by then. Segments with a state stay, since states of other streams may descend from it. Must not know: S3's
 client, when a sweep is due.
 """

@@ -319,7 +319,7 @@ class CommitLog:
         if foreign is not None:
             raise ManifestError(
                 f"The manifests of {self.scope} list {self.bucket.uri(foreign)}, where the stream does not land: "
-                "somebody has changed them. Nothing of what they list was deleted. Restore what stands under "
+                "somebody has changed them. Nothing of what they list was deleted. Restore what was under "
                 f"{self.bucket.uri(self.root)} from a backup or older versions of the objects.",
                 key=foreign,
                 **self.error_location,

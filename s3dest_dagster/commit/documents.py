@@ -123,7 +123,7 @@ class StreamLocation:
 
     @property
     def root(self) -> str:
-        """The prefix under which the document stands."""
+        """The prefix of the document's key."""
         return stream_root(self.bucket_path, self.stream_id)
 
     def __str__(self) -> str:
@@ -143,7 +143,7 @@ class ScopeLocation(StreamLocation):
 
     @property
     def root(self) -> str:
-        """The prefix under which the document stands."""
+        """The prefix of the document's key."""
         return scope_root(self.bucket_path, self.scope)
 
     def __str__(self) -> str:

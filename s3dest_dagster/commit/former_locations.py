@@ -18,14 +18,14 @@ from s3dest_dagster.storage import Bucket, in_parallel
 from s3dest_dagster.stream import StreamId
 
 MOST_LOOKED_AT = 20
-"""The most neighbours that are looked at: directories beside the bucket path, and streams of the same namespace."""
+"""The most neighbours that are looked at: directories next to the bucket path, and streams of the same namespace."""
 
 
 class FormerLocations:
     """Finds where streams that have never landed may have landed before.
 
-    What all streams have in common is looked up once: a request to list the directories beside the bucket path, one for
-    each of the first 20 to see whether anything has landed there, and, for streams with an owner, one to list their
+    What all streams have in common is looked up once: a request to list the directories next to the bucket path, one
+    for each of the first 20 to see whether anything has landed there, and, for streams with an owner, one to list their
     namespace and one for each of its first 20 streams. Each stream then costs a request for each such directory, and
     some for each place that is found. What the identity may not read is left out.
 
@@ -42,7 +42,7 @@ class FormerLocations:
     def find(self, stream: StreamId, owner: str | None) -> list[StreamLocation]:
         """Where a stream that has never landed may have landed before, and still holds something.
 
-        That is the stream itself under a bucket path above this one, or in one of the first 20 directories beside it;
+        That is the stream itself under a bucket path above this one, or in one of the first 20 directories next to it;
         and, among the first 20 streams of its namespace, those of the same owner.
 
         Args:
@@ -56,7 +56,7 @@ class FormerLocations:
 
     @cached_property
     def _neighbours(self) -> list[str]:
-        """The bucket paths above this one and beside it, under which anything has landed."""
+        """The bucket paths above this one and next to it, under which anything has landed."""
         if not self._path:
             return []
         names = self._path.split("/")

@@ -58,7 +58,7 @@ class LandedColumns:
 
         Args:
             retyped: Ids of the columns whose type this landing has changed.
-            live: The columns of the objects that stay beside those of this landing.
+            live: The columns of the objects that stay together with those of this landing.
 
         Raises:
             SupersededError: Another landing has published such objects in the meantime.

@@ -62,7 +62,7 @@ class RegistryEntry:
     Args:
         bucket: The bucket.
         destination: The settings that the stream lands with.
-        stream: The stream, with its name as it stands in the bucket.
+        stream: The stream, with its name as it is in the bucket.
         owner: Who lands it. None if nobody is named.
         template: The template under which it lands. Default: the destination's, for a stream whose rule is not known.
     """

@@ -32,7 +32,7 @@ class ShownStream:
     template: UsedTemplate
     """The template of the newest one that has landed objects."""
     versions: tuple[WrittenColumns, ...]
-    """The columns of the objects, oldest first. Those that many segments have stand at their first and last use."""
+    """The columns of the objects, oldest first. Those of many segments are listed at their first and last use."""
 
 
 @dataclass(frozen=True, slots=True)

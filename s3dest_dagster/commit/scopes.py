@@ -130,8 +130,8 @@ def scopes_of_stream(bucket: Bucket, root: str) -> list[FoundScope]:
 def scopes_beside(bucket: Bucket, root: str, scope: Scope) -> list[Scope]:
     """The scopes of a stream that hold objects and do not belong with this one.
 
-    Those are the partitions beside what has no partition, or what has no partition beside a partition: the stream has
-    become partitioned, or is so no longer, and readers of the bucket see both.
+    For data without a partition, those are all partitions; for a partition, it is the data without one. The stream
+    has become partitioned, or no longer is, and readers of the bucket see both.
 
     Args:
         root: `keys.stream_root` of the stream.

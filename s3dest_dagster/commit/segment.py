@@ -241,7 +241,7 @@ class SegmentSchema:
     changes: SchemaChanges | None = None
     """How the columns differ from those of the previous sync. Null if they do not differ."""
     envelope: Literal["airbyte_0", "none"] = "airbyte_0"
-    """The columns that every record has beside its own: `_airbyte_ab_id` and `_airbyte_emitted_at`, or none."""
+    """The columns that every record has besides its own: `_airbyte_ab_id` and `_airbyte_emitted_at`, or none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

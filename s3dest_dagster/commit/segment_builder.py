@@ -45,7 +45,7 @@ from s3dest_dagster.settings.publication import PublicationSettings
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
 FULL_SEGMENT = 16
-"""Objects that a segment lists before the next segment is placed beside it instead of absorbing it."""
+"""Objects that a segment lists before the next segment is placed next to it instead of absorbing it."""
 FULL_LEVEL = 4
 """Segments of one level that a head names before the next segment compacts them."""
 
@@ -300,7 +300,7 @@ def compaction(segment: Segment, head: Head, newest: Segment) -> Compaction:
     """Determines which syncs and segments a segment stands for, so that heads stay small and readers read few segments.
 
     It absorbs the newest segment (it lists that segment's syncs and replaces it) until a segment is full. Then it is
-    placed beside the newest segment. When a level is full, the next segment compacts the level's segments: it names
+    placed next to the newest segment. When a level is full, the next segment compacts the level's segments: it names
     them instead of the head. All of this follows from the head and its newest segment.
 
     Args:

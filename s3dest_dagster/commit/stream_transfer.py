@@ -41,7 +41,7 @@ class NewName:
     target: StreamId
     """The name that gets everything."""
     owner: str | None = None
-    """Who lands the new name. None: whoever landed the old one."""
+    """Who lands the new name. None: the owner of the old one."""
 
 
 def what_would_move(bucket: Bucket, destination: S3Destination, name: NewName) -> list[ScopeContent]:

@@ -107,7 +107,7 @@ class SyncCommit:
         self.segments = self.commit_log.remaining_segments_of_sync(entry.segment) if entry and interrupted else []
         """The published segments of this sync, including those of earlier attempts, oldest first."""
         self.left_beside: tuple[Scope, ...] = ()
-        """The scopes that stay visible beside this one although they do not belong with it (see `scopes_beside`). They
+        """The scopes that stay visible next to this one although they do not belong with it (see `scopes_beside`). They
         are looked for once: when a scope of a known stream is published for the first time."""
         self.is_sweep_due = False
         """Whether the stream was last swept a day ago, so that this sync sweeps it."""

@@ -1,6 +1,6 @@
 """Reads from an asset's definition its stream, and the scopes of the stream that a step works on.
 
-A stream is stored as an object in the asset's definition metadata, beside texts for people. An asset without such an
+A stream is stored as an object in the asset's definition metadata, next to texts for people. An asset without such an
 object is a stream named after its key. Must not know: where streams come from.
 """
 
@@ -246,9 +246,7 @@ def _check_root(schema: Any) -> None:
         raise _WrongSchemaError("it is empty; leave it out, and the first records tell their fields")
     if not any(name in _KEYWORDS or str(name).startswith(("$", "x-", "airbyte")) for name in schema):
         names = ", ".join(map(repr, list(schema)[:3]))
-        raise _WrongSchemaError(
-            f"it names {names} where the words of JSON Schema stand; fields stand in its properties"
-        )
+        raise _WrongSchemaError(f"it names {names} where JSON Schema has its keywords; fields belong in its properties")
     types = schema.get("type", "object")
     if "object" not in (types if isinstance(types, list | tuple) else [types]):
         raise _WrongSchemaError(f"its type is {types!r}, and a record is an object")

@@ -360,7 +360,7 @@ def parameter_types(function: AssetFunction) -> dict[str, Any]:
     except NameError as error:
         raise SettingsError(
             f"An annotation of {function.__name__}'s parameters cannot be looked up: {error}. Import what it names "
-            "where the function stands, and not for type checkers only.",
+            "where the function is defined, and not for type checkers only.",
             setting="annotation",
         ) from None
     return {name: _annotation_for_dagster(kind) for name, kind in types.items()}

@@ -44,7 +44,7 @@ def build_landing_checks(
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
     clock: Callable[[], datetime] = now,
 ) -> list[dg.AssetChecksDefinition]:
-    """Builds asset checks for what each of these assets has landed. Put them into `Definitions` beside the assets.
+    """Builds asset checks for what each of these assets has landed. Put them into `Definitions` next to the assets.
 
     In a run of one partition, the checks cover that partition; in any other run, they cover everything that has landed.
 

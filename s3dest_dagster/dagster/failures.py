@@ -1,4 +1,4 @@
-"""Turns the library's errors into Dagster failures: one sentence in the run's log, with the next step beside it.
+"""Turns the library's errors into Dagster failures: one sentence in the run's log, with the next step next to it.
 
 Must not know: how often a step is retried (the asset's retry policy decides).
 """
@@ -45,7 +45,7 @@ _NEXT_STEPS: Mapping[type[S3DestError], str] = {
     CredentialsError: "Correct the credentials. `s3dest check` tells whose are used.",
     BucketNotFoundError: "Create the bucket, or correct its name, region or endpoint.",
     EndpointUnreachableError: "See whether the endpoint is up and can be reached from where the run is executed.",
-    StorageError: "Retry. If it stays, `s3dest check` tries every request of a sync by itself.",
+    StorageError: "Retry. If it stays, `s3dest check` tries every request of a sync separately.",
     SupersededError: "Retry if this sync's records are still wanted; a pool keeps two syncs of a stream apart.",
     UndecidedError: "Run `s3dest recover`, which settles whether this sync was published.",
     KeyCollisionError: "Add {part_number} or {timestamp} to file_name_pattern, so that no two objects have one key.",

@@ -201,7 +201,7 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
 # ---------------------------------------------------------------------- the bucket that `s3` provides
 
 _RETRY_BESIDE_FOREIGN_CLIENT = RetryPolicy(max_attempts=3)
-"""A foreign client retries by itself, except after truncated answers."""
+"""A foreign client retries on its own, except after truncated answers."""
 
 
 def resolve_bucket(s3: Any, bucket: str, *, region: str, endpoint: str) -> Bucket:
@@ -290,7 +290,7 @@ def _split_variables(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[st
             continue
         if name == "format":
             raise SettingsError(
-                "format holds a dg.EnvVar, which is not looked up there. Give the format beside the config, as "
+                "format holds a dg.EnvVar, which is not looked up there. Give the format outside of the config, as "
                 'format={"Parquet": {"page_size_kb": dg.EnvVar.int(…)}}, or its value.',
                 setting="format",
             )

@@ -239,7 +239,7 @@ def _unexpected_partition(partition: Any, scopes: Mapping[str | None, Scope]) ->
     if None in scopes:
         return SettingsError(
             f"{stream} has no partitions, and its body gave records of the partition {partition!r}. Give the records "
-            "alone; a single record stands in a list.",
+            "alone; put a single record in a list.",
             stream=stream,
         )
     reason = "twice; give all of its records at once" if partition in scopes else "and this run does not have it"

@@ -200,7 +200,7 @@ class _ShardGraph:
                 return StagedReceipt(self._staged(context, task, partial(function, **own)))
 
         types = {name: kind for name, kind in parameter_types(function).items() if name not in (_SHARD, _CONTEXT)}
-        # Dagster refuses resource keys beside parameters that are resources.
+        # Dagster refuses resource keys together with parameters that are resources.
         types |= dict.fromkeys(self._resource_keys - parameters.keys(), _RESOURCE)
         names = dict.fromkeys([*(each for each in parameters if each not in (_SHARD, _CONTEXT)), *types])
         first = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in (_CONTEXT, _TASK)]

@@ -20,7 +20,7 @@ from s3dest_dagster.stream import StreamId
 
 
 def refuse_shared_streams(definition: dg.AssetsDefinition) -> dg.AssetsDefinition:
-    """The definition, which Dagster refuses to load beside an asset that lands the same stream."""
+    """The definition, which Dagster refuses to load together with an asset that lands the same stream."""
     # Dagster has no hook for a check of all assets. An op of this class is an op in every other respect.
     next(_ops_of(definition)).__class__ = _StreamOp
     return definition

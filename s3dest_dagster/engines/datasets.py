@@ -1,4 +1,4 @@
-"""The engines and their datasets, told apart by the names of classes, so that no engine is imported that nobody uses.
+"""The engines and their datasets. Class names distinguish them, so that no unused engine is imported.
 
 Must not know: how an engine works.
 """
@@ -38,7 +38,7 @@ _MODULES = {
     "pyspark.sql": "spark",
     "ray.data": "ray",
 }
-"""The adapter by the beginning of the module in which the class of a dataset stands."""
+"""The adapter by the beginning of the module that defines the class of a dataset."""
 _CLASSES = {"DataFrame", "Bag", "Delayed", "DelayedLeaf", "Dataset", "MaterializedDataset"}
 
 

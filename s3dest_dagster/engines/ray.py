@@ -47,7 +47,7 @@ class OrderDatasink(Datasink[str]):  # type: ignore[misc]  # mypy does not know 
 
 
 def arrow_schema(dataset: Dataset) -> pa.Schema | None:
-    """The schema of a dataset. None if it cannot be told in Arrow's types."""
+    """The schema of a dataset. None if Arrow's types cannot express it."""
     base = getattr(dataset.schema(), "base_schema", None)
     return base if isinstance(base, pa.Schema) else None
 

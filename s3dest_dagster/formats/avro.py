@@ -58,7 +58,7 @@ BLOCK_BYTES = 64_000
 """The size, before compression, at which a block ends with the current record, as in Java's DataFileWriter."""
 
 _COLUMN_OVERHEAD = 600
-"""The memory of a piece beside its records."""
+"""The memory of a piece besides its records."""
 _MAGIC = b"Obj\x01"
 
 

@@ -69,7 +69,7 @@ _MOST_VALUES_PER_CHECK = 256
 _CHECKS_PER_PAGE = 4
 _UNLIMITED_ROWS = 1 << 30
 _COLUMN_OVERHEAD = 1_000
-"""The memory of a column of a batch beside its values."""
+"""The memory of a column of a batch besides its values."""
 
 
 class Parquet(Format[ParquetFormat]):
@@ -148,7 +148,7 @@ class ParquetEncoder(Encoder):
         return int(batch.nbytes) + _COLUMN_OVERHEAD * len(self._schema.names)
 
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> ParquetObject:
-        # Objects are told apart by their content where keys recur. With an envelope, no two are equal.
+        # Where keys recur, objects are distinguished by their content. With an envelope, no two are equal.
         own = {} if self._has_envelope else {OBJECT_ID_KEY: marker.hex()}
         return ParquetObject(sink, self._settings, self._schema, self._metadata | own)
 
@@ -293,7 +293,7 @@ def avro_schema_of_columns(record: Record, layout: Layout) -> str:
     """The Avro schema of a file's columns as JSON text, with the envelope, for readers such as parquet-avro.
 
     Such a reader expects columns with the shape of the schema. The connector's union layout has the shape of the
-    stream's own Avro schema. With named members, a union is a record, and a temporal column has no text beside it.
+    stream's own Avro schema. With named members, a union is a record, and a temporal column has no additional text.
     """
     schema = avro_schema(record)
     if layout is Layout.NAMED:

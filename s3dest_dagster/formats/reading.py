@@ -90,7 +90,7 @@ class Branches(Protocol):
     """The way in which a value shows to which branch of its position it belongs."""
 
     def find(self, value: Any, parts: tuple[Kind, ...]) -> tuple[int, Any]:
-        """The index of the branch in `parts` (their number for a text beside them), and the value in it."""
+        """The index of the branch in `parts` (their number for a text in addition to them), and the value in it."""
 
 
 class AvroBranches:
@@ -126,7 +126,7 @@ def named_record(record: Record, stored: Record, row: dict[str, Any], branches: 
 
 
 def _record(record: Record, stored: Record, value: dict[str, Any], branches: Branches) -> dict[str, Any]:
-    """One record. Texts beside a temporal kind go to the overflow, since this layout has no place for them."""
+    """One record. Texts in addition to a temporal kind go to the overflow, since this layout has no place for them."""
     named: dict[str, Any] = {}
     overflow = dict(value.get(OVERFLOW) or {})
     for field, target in zip(record.fields, stored.fields, strict=True):

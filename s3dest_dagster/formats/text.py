@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _LINE_BREAK = ord("\n")
 _TEXT_OVERHEAD = 300
-"""The memory of a piece beside its text."""
+"""The memory of a piece besides its text."""
 TextSettings = TypeVar("TextSettings", bound=TextFormat)
 
 

@@ -72,7 +72,7 @@ class EncodeQueue:
     """The batches that are being encoded for all landings of a target. Use it from one thread only.
 
     Args:
-        threads: The other workers, beside the calling thread. None: each batch is encoded and delivered immediately.
+        threads: The other workers, besides the calling thread. None: each batch is encoded and delivered immediately.
         workers: The number of batches that may be in progress. Fewer if they are large.
     """
 

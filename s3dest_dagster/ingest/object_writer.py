@@ -27,7 +27,7 @@ from s3dest_dagster.storage import Bucket, Upload, headers_of_data
 from s3dest_dagster.stream import Scope
 
 _MARKER_BYTES = 16
-# The memory that an open object uses beside the bytes that it holds: mostly the state of its compressor.
+# The memory that an open object uses besides the bytes that it holds: mostly the state of its compressor.
 _OPEN_BYTES = 400 << 10
 # Buffered rows use more memory than their bytes: the gaps between them cannot be returned to the system.
 _MEMORY_PER_ROW_BYTE = 1.75
@@ -290,7 +290,7 @@ class RollingObjectWriter:
 
 
 class Quarantine:
-    """Collects a segment's bad records in an object beside the manifests, which is published with the segment.
+    """Collects a segment's bad records in an object next to the manifests, which is published with the segment.
 
     Each bad record becomes a line of JSON with `reason`, `file` (if it came from a file), `line_number` and `line`. If
     the text must not be kept, `hidden_bytes` replaces `line`. The first bad record begins the object. It must not judge

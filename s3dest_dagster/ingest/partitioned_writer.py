@@ -128,7 +128,7 @@ def new_object_writer(
 class PartitionedObjectWriter:
     """Writes encoded groups of records, each into an object of its directories. Use it from one thread only.
 
-    The records of each directory count towards the target's memory budget by themselves: when it is used up, the
+    The records of each directory count towards the target's memory budget separately: when it is used up, the
     directory that holds the most is written, and its object closed.
     """
 

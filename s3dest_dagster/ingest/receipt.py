@@ -155,7 +155,7 @@ class Receipt:
     """The streams from which this one got what it holds."""
     former_template: str = ""
     """At the first sync under another template: the settings of the one before, as far as they differ. What stays there
-    is told by `former_template_sentence`."""
+    is reported by `former_template_sentence`."""
     expired: tuple[str, ...] = ()
     """The partitions that were retired because they are older than `expire_partitions_after`."""
     discarded: int | None = None
@@ -184,7 +184,7 @@ class Receipt:
 
 
 def left_beside_sentence(scope: Scope, others: Sequence[Scope]) -> str:
-    """What stays visible beside a scope, and the cure."""
+    """What stays visible next to a scope, and the cure."""
     stream, count = scope.stream, len(others)
     if scope.partition is None:
         what, option = (
@@ -194,7 +194,7 @@ def left_beside_sentence(scope: Scope, others: Sequence[Scope]) -> str:
     else:
         what, option = "what it held before it was partitioned", ' --scope ""'
     return (
-        f"Stream {stream} still holds {what}: readers of the bucket see it beside {scope}. If nobody needs it, "
+        f"Stream {stream} still holds {what}: readers of the bucket see it next to {scope}. If nobody needs it, "
         f"run `s3dest retire {stream}{option}`{' for each' if scope.partition is None else ''}."
     )
 
@@ -216,7 +216,7 @@ def former_template_sentence(scope: Scope, former: str, *, replaces: bool) -> st
     if replaces:
         what = f"{objects} are replaced by this sync"
     else:
-        what = f"{objects} stay live beside those of this sync, until a full refresh replaces them"
+        what = f"{objects} stay live next to those of this sync, until a full refresh replaces them"
     others = "" if scope.partition is None else ". Those of other partitions stay live until these land again"
     return f"Stream {scope.stream} lands under another template from now on. {what}{others}."
 

@@ -145,7 +145,7 @@ def open_target(
 
 @contextmanager
 def _encode_threads(workers: int) -> Iterator[Executor | None]:
-    """The workers beside the calling thread. None if the calling thread is the only one."""
+    """The workers besides the calling thread. None if the calling thread is the only one."""
     if workers == 1:
         yield None
         return

@@ -87,7 +87,7 @@ class StreamPlan:
     pending: str | None
     """The interrupted sync that would be finished first. None if there is none."""
     left_beside: tuple[Scope, ...]
-    """The scopes that stay visible beside this one although they do not belong with it (see `scopes_beside`)."""
+    """The scopes that stay visible next to this one although they do not belong with it (see `scopes_beside`)."""
     left_elsewhere: tuple[StreamLocation, ...]
     """Where the stream may have landed before, if it is new here: under another name or bucket path. For a stream that
     gave its content to another name, that name."""

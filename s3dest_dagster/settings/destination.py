@@ -185,7 +185,7 @@ class RecordSettings(Settings):
         hash=False,
     )
     envelope: EnvelopeName = setting(
-        'The columns that every record has beside its own: `"airbyte_0"` is `_airbyte_ab_id` and '
+        'The columns that every record has besides its own: `"airbyte_0"` is `_airbyte_ab_id` and '
         '`_airbyte_emitted_at`, and `"none"` is none of them, see [envelope](formats.md#the-envelope).',
         default="airbyte_0",
     )

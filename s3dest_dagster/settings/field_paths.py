@@ -2,7 +2,7 @@
 
 - `mail` is a field of the record, `person.mail` a field of the object `person`.
 - `tags[]` is each item of the list `tags`, `items[].mail` the field `mail` of each item of `items`.
-- A name that has a dot, or that could be mistaken for an item, stands in a list of names: `["a.b", "mail"]`. Each
+- A name that has a dot, or that could be mistaken for an item, is written as a list of names: `["a.b", "mail"]`. Each
   element of the list is one name as it is; only the element `"[]"` means the items. The list may also be JSON text.
 
 Must not know: schemas, records, what a path is for.
@@ -76,7 +76,7 @@ def join_paths(paths: Iterable[FieldPath]) -> str:
 
 
 def _is_plain(step: Step) -> bool:
-    """Whether a name can stand in a dotted path."""
+    """Whether a name can be part of a dotted path."""
     return step is ITEMS or (bool(step) and "." not in step and not step.endswith(_ITEMS_MARK) and step[0] != "[")
 
 

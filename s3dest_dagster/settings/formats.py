@@ -38,7 +38,7 @@ class FormatSettings:
     allows_any_name: ClassVar[bool] = True
     """Whether a column can have any name."""
     has_metadata: ClassVar[bool] = True
-    """Whether an object has a place for data beside the records."""
+    """Whether an object has a place for data besides the records."""
     required_in_config: ClassVar[tuple[str, ...]] = ()
     """Names that the connector's specification requires. They may still be left out."""
 
@@ -184,7 +184,7 @@ def _check_delimiter(delimiter: str) -> None:
         problem = "It must be one ASCII character, since most readers accept nothing else"
     elif _NOT_DELIMITERS.match(delimiter):
         problem = (
-            "Numbers, booleans, quotes or line breaks contain this character, so that cells could not be told apart"
+            "Numbers, booleans, quotes or line breaks contain this character, so that cells could not be distinguished"
         )
     else:
         return
@@ -230,7 +230,7 @@ class JsonlFormat(TextFormat):
     title: ClassVar[str] = "JSON Lines: Newline-delimited JSON"
 
     flattening: Flattening = setting(
-        'The record under `_airbyte_data`, or with `"Root level flattening"` its fields beside the envelope. Without '
+        'The record under `_airbyte_data`, or with `"Root level flattening"` its fields next to the envelope. Without '
         "an envelope, a line is the record alone.",
         default=Flattening.NONE,
         connector="flattening",
@@ -418,7 +418,7 @@ OpenObjects = Literal["map", "text"]
 NaiveMoments = Literal["utc", "keep"]
 Decimals = Literal["exact", "connector"]
 EnvelopeName = Literal["airbyte_0", "none"]
-"""The columns that every record has beside its own fields, named after the connector's eras."""
+"""The columns that every record has besides its own fields, named after the connector's eras."""
 
 
 @dataclass(frozen=True, slots=True)

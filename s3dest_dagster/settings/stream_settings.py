@@ -25,7 +25,7 @@ LONGEST_NAME = 255
 RESERVED_NAMES = ("_airbyte_additional_properties", "_ab_additional_properties")
 """The names of the overflow, which every object has."""
 ENVELOPE_NAMES = ("_airbyte_ab_id", "_airbyte_emitted_at", "_airbyte_data")
-"""The names of columns that every record has or can have beside its own."""
+"""The names of columns that every record has or can have besides its own."""
 Paths = tuple[FieldPath, ...]
 OnDeselected = Literal["exclude", "land"]
 _MOST_SHOWN = 80

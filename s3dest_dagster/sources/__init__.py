@@ -132,7 +132,7 @@ class Source(Protocol):
     def asset_function(self, stream: Stream, over_slices: OverSlices) -> Callable[..., Any]:
         """The function that an asset of the stream runs. It returns records, a `DeferredRead`, or either by partition.
 
-        A source that reads by itself passes a function to `over_slices`. A source that is already a function returns
+        A source that reads on its own passes a function to `over_slices`. A source that is already a function returns
         it.
         """
 

@@ -1,4 +1,4 @@
-"""Transfers bytes to and from S3. Beside the sources, it is the only package with side effects.
+"""Transfers bytes to and from S3. Besides the sources, it is the only package with side effects.
 
 Knows keys as texts, contents as bytes, and of a destination its headers and its manifest root. Must not know: streams,
 formats, what a manifest says.

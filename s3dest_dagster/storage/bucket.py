@@ -55,7 +55,7 @@ class Bucket:
     """A bucket, accessed through a client that has the methods of boto3's S3 client. Safe to use from several threads.
 
     Every verb can raise AccessDeniedError, BucketNotFoundError, CredentialsError, EndpointUnreachableError and other
-    kinds of StorageError, which say what happened, where, and what to do. If the client retries by itself, each series
+    kinds of StorageError, which say what happened, where, and what to do. If the client retries on its own, each series
     of its tries counts as one try of `retry_policy`.
     """
 

@@ -76,7 +76,7 @@ def _bucket(client: Any, name: str, retry_policy: RetryPolicy) -> Bucket:
 
 
 def open_client(connection: S3Connection) -> Any:
-    """Creates a boto3 S3 client that retries by itself. Its first request looks for the identity.
+    """Creates a boto3 S3 client that retries on its own. Its first request looks for the identity.
 
     Equal settings share one client while the AWS variables of the environment stay the same, because this saves
     connections and requests that assume roles.

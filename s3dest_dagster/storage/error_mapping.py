@@ -40,7 +40,7 @@ _UNKNOWN_IDENTITY = {
     "RequestTimeTooSkewed": "this machine's clock differs too much from the server's",
 }
 _IDENTITY_CALLS = {"AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "GetRoleCredentials"}
-"""Calls that the credential chain makes by itself before a request is signed."""
+"""Calls that the credential chain makes on its own before a request is signed."""
 _UNMAPPED_BY_BOTOCORE = (FileNotFoundError, PermissionError, IsADirectoryError, RuntimeError)
 """Errors that botocore's chain does not wrap: an unreadable token file, and credentials that are already expired."""
 _CHAIN_ERRORS = (

@@ -50,7 +50,7 @@ NO_TRUNCATION = Reason(
 NO_WRAP = Reason("no wrapped integer", "The connector wraps integers beyond 64 bits; here they overflow.")
 EXACT_NUMBERS = Reason(
     "exact numbers",
-    "The connector rounds a number to the nearest double; here its exact text is kept in the overflow map beside it.",
+    "The connector rounds a number to the nearest double; here its exact text is also kept in the overflow map.",
 )
 JSON_NUMBERS_ONLY = Reason(
     "only JSON's numbers",
@@ -59,7 +59,7 @@ JSON_NUMBERS_ONLY = Reason(
 )
 EXACT_BRANCH_FIRST = Reason(
     "the exact branch first",
-    "In a union the connector gives a text of digits to a number branch that stands first; here a text stays a text "
+    "In a union the connector gives a text of digits to a number branch that comes first; here a text stays a text "
     "where a string branch takes it.",
 )
 MICROSECONDS = Reason("microseconds kept", "The connector cuts timestamps to milliseconds; here microseconds are kept.")

@@ -175,7 +175,7 @@ def test_the_first_landing_under_another_template_says_what_becomes_of_the_objec
             receipt = land(items, opened, stream(mode=mode), sync(f"s{number}"))
             assert receipt.checkpoints == (checkpoints and mode is SyncMode.APPEND)
             assert receipt.former_template == former
-            what = "are replaced by this sync." if receipt.replaces else "stay live beside those of this sync"
+            what = "are replaced by this sync." if receipt.replaces else "stay live next to those of this sync"
             said = [each for each in caplog.messages if "lands under another template" in each]
             assert len(said) == bool(former)
             assert all(f"The objects of public.users under {told} {what}" in each for each in said)

@@ -33,9 +33,9 @@ class Layout(StrEnum):
     """The layout of a column of several kinds. It is always a struct with one member set."""
 
     AVRO = "avro"
-    """member0, member1, … in the order of Avro's branches, including the string beside a temporal kind."""
+    """member0, member1, … in the order of Avro's branches, including the additional string of a temporal kind."""
     NAMED = "named"
-    """Members named after their kind. A temporal kind has no string beside it: a text that does not parse goes to the
+    """Members named after their kind. A temporal kind has no additional string: a text that does not parse goes to the
     overflow."""
     MEMBER = "member"
     """The same shape as AVRO. The connector's Parquet files have it."""

@@ -22,7 +22,7 @@ class Array(Kind):
 
     item: Kind
     fallback: bool = True
-    """Whether Avro has a string beside temporal items. The connector's tuples have none."""
+    """Whether Avro has a string in addition to temporal items. The connector's tuples have none."""
 
     word = "array"
     avro_name = "array"

@@ -230,7 +230,7 @@ class _TemporalRule(ScalarRule):
 
 
 class TemporalDecoder(ScalarDecoder):
-    """Decodes a temporal kind without a string beside it: a text that does not parse is unfit."""
+    """Decodes a temporal kind without an additional string: a text that does not parse is unfit."""
 
     def decode(self, raws: Sequence[Any]) -> Column:
         texts = json_texts(raws)

@@ -1,7 +1,7 @@
 """Fields and items that may hold several kinds of values.
 
 A *position* is the place of a value: a field of a record, or an item of a list. It holds one kind, or the branches of a
-union. In Avro, a temporal kind is never alone: it has a plain string beside it for texts that do not parse.
+union. In Avro, a temporal kind is never alone: it has an additional plain string for texts that do not parse.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Position(NamedTuple):
 
     kind: Kind
     has_text: bool = True
-    """Whether Avro has a string beside a temporal kind here. The connector's tuples have none."""
+    """Whether Avro has a string in addition to a temporal kind here. The connector's tuples have none."""
 
     def branches(self) -> tuple[Kind, ...]:
         """Avro's branches in order, without null."""
@@ -82,7 +82,7 @@ class Position(NamedTuple):
 
 
 def needs_text(branches: Iterable[Any]) -> bool:
-    """Whether Avro needs a string beside these branches: they include a temporal kind but no string."""
+    """Whether Avro needs a string in addition to these branches: they include a temporal kind but no string."""
     branches = list(branches)
     return any(isinstance(branch, Temporal) for branch in branches) and STRING not in branches
 
@@ -122,7 +122,7 @@ class Union(Kind):
         """The union with the branch that takes the other kind, or with the other kind as its last branch.
 
         A branch never becomes another kind, since the column's members are named by their kinds. A new branch must not
-        move the text that Avro has beside a temporal kind.
+        move the text that Avro has in addition to a temporal kind.
         """
         for number, branch in enumerate(self.branches):
             wider = branch.widened_by(other, widening)

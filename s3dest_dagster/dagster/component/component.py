@@ -139,7 +139,7 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
         dg.Resolver(
             resolve_destination,
             model_field_type=as_given(DestinationModel | str | None),
-            description="Where the streams land: a connector's config.json, pasted, or the path of the file beside "
+            description="Where the streams land: a connector's config.json, pasted, or the path of the file next to "
             "this one. Only s3_bucket_name is required. It becomes an IO manager.",
         ),
     ] = None

@@ -1,4 +1,4 @@
-"""The YAML models of a component beside its source and streams: destination, partitions, and policies of its runs.
+"""The YAML models of a component's destination, partitions and run policies.
 
 Must not know: streams.
 """

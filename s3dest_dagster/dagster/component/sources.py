@@ -37,11 +37,11 @@ class AirbyteSourceModel(dg.Model):
     config: Mapping[str, Any] | str | None = Field(
         default=None,
         description="The connector's configuration. It may name the partition, as {{ partition_start }}, and variables "
-        "that are looked up when a run starts, as {{ env_var('API_KEY') }}. Or a JSON file with it beside this one, "
+        "that are looked up when a run starts, as {{ env_var('API_KEY') }}. Or a JSON file with it next to this one, "
         "which each run reads, and into which the connector's changes are written.",
     )
     catalog: Mapping[str, Any] | str = Field(
-        description="What `s3dest discover` printed: a file beside this one, or the catalog itself."
+        description="What `s3dest discover` printed: a file next to this one, or the catalog itself."
     )
     discovered_catalog: Mapping[str, Any] | str | None = Field(
         default=None,
@@ -107,7 +107,7 @@ class FilesSourceModel(dg.Model):
 
     type: Literal["files"]
     path: str = Field(
-        description="A pattern, beside this file, absolute, or an address. It may name the partition, as "
+        description="A pattern: relative to this file, absolute, or an address. It may name the partition, as "
         "{{ partition_key }}, and the stream, as {{ stream_name }}.",
         examples=["inbox/{{ partition_key }}/*.csv"],
     )
@@ -129,7 +129,7 @@ class SourceKind(NamedTuple):
     model: type[dg.Model]
     """The YAML keys, with `type` among them."""
     source_class: type[Source]
-    """The class, whose `run_placeholders` may stand in the settings."""
+    """The class, whose `run_placeholders` may occur in the settings."""
     build: Callable[..., Source]
     """Builds the source from a position in YAML and the settings."""
 
@@ -199,7 +199,7 @@ class StreamModel(dg.Model):
     namespace: str | None = Field(default=None, description="Namespace, of files and functions.")
     sync_mode: Literal["full_refresh", "append"] | None = Field(default=None, description="By default the component's.")
     json_schema: Mapping[str, Any] | str | None = Field(
-        default=None, description="JSON schema of a record, or a file of it beside this one; of files and functions."
+        default=None, description="JSON schema of a record, or a file with it next to this one; of files and functions."
     )
     description: str | None = Field(default=None, description="What the stream is; of files and functions.")
     partitions_def: as_given(PartitionsModel | str | None) = Field(  # type: ignore[valid-type]

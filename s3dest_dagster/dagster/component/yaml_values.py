@@ -137,7 +137,7 @@ class SourcePosition:
         name = tree.position.filename
         for key, line, first in _repeated_keys(Path(name)):
             raise ResolutionException(
-                f"{name}:{line}\nThe key {key!r} stands twice, first in line {first}. Remove one of them."
+                f"{name}:{line}\nThe key {key!r} occurs twice, first in line {first}. Remove one of them."
             )
 
     def path_of(self, relative: str) -> str:
@@ -269,8 +269,8 @@ def _render_text(context: dg.ResolutionContext, text: str, at_run: frozenset[str
         return _render_now(context, text)
     if refused := sorted(names & _AT_RUN - at_run):
         raise SettingsError(
-            f"{{{{ {refused[0]} }}}} is known when a run starts, and cannot stand here. It can in a connector's "
-            "config and in the path of files; in s3_path_format the partition is ${PARTITION}."
+            f"{{{{ {refused[0]} }}}} is known when a run starts, and cannot be used here. It can be used in a "
+            "connector's config and in the path of files; in s3_path_format the partition is ${PARTITION}."
         )
     template = _render_partly(context, text, names)
     placeholder_names(template)
@@ -298,7 +298,7 @@ def _mixed_expression(names: Collection[str]) -> SettingsError:
     now, later = (sorted(group) for group in (set(names) - _AT_RUN, set(names) & _AT_RUN))
     return SettingsError(
         f"{', '.join(later)} is known when a run starts, and {', '.join(now)} when the definitions are loaded: they "
-        "cannot stand in one expression or block. Let each have braces of its own."
+        "cannot be in one expression or block. Give each its own braces."
     )
 
 

@@ -56,7 +56,7 @@ class AirbyteSource:
     _: KW_ONLY
     on_config: OnConfig | None = field(default=None, repr=False)
     """Receives the whole config as soon as the connector has changed it, for example to renew a token. Placeholders are
-    still in it. A `ConfigFile` stores changes by itself. Without either, a warning names the changes."""
+    still in it. A `ConfigFile` stores changes on its own. Without either, a warning names the changes."""
     env: Mapping[str, str] | None = field(default=None, repr=False)
     """Variables that are added to the environment of this process."""
     catalog: Catalog | None = field(default=None, repr=False)

@@ -62,7 +62,7 @@ BUFFER_MB = 32
 
 _MIN_BATCH_BYTES = TARGET_BATCH_BYTES // 2
 _RECORD_OVERHEAD_BYTES = 100
-"""The memory that a small record uses beside its text: a bytes object, a number, and an entry in two lists."""
+"""The memory that a small record uses besides its text: a bytes object, a number, and an entry in two lists."""
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 However a run ends, no process of the connector and no secret outlives it:
 
-1. `private_directory` makes the directory for config, catalog and state, and starts a supervisor beside it.
+1. `private_directory` makes the directory for config, catalog and state, and starts a supervisor next to it.
 2. `run_connector` starts the connector in a process group of its own, and passes the group to the supervisor
    (`Supervisor.watch`).
 3. The reader stops early, an exception is raised, or the step or command receives SIGTERM and raises: the `with` blocks
@@ -203,13 +203,13 @@ class ConnectorProcess:
         return self._errors.new_lines()
 
     def has_exited(self) -> bool:
-        """Whether the process has ended by itself. It is not reaped, so its process group keeps its number."""
+        """Whether the process has ended on its own. It is not reaped, so its process group keeps its number."""
         if not hasattr(os, "waitid"):  # macOS before Python 3.13
             return self._popen.poll() is not None
         return os.waitid(os.P_PID, self._popen.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
     def wait(self, timeout_s: float) -> bool:
-        """Waits for the process to end by itself. Returns False if it does not end within the timeout."""
+        """Waits for the process to end on its own. Returns False if it does not end within the timeout."""
         deadline = time.monotonic() + timeout_s
         while not self.has_exited():
             if time.monotonic() >= deadline:
