@@ -1,7 +1,7 @@
 """A folder behind the methods of boto3's S3 client that a bucket calls, for measurements without a network.
 
-It knows conditional puts and multipart uploads, and counts `calls` by their names. With `keep=False` parts are dropped
-as they come, for inputs that are larger than a disk should take. For one process.
+It knows conditional puts and multipart uploads, tells the time, and counts `calls` by their names. With `keep=False`
+parts are dropped as they come, for inputs that are larger than a disk should take. For one process.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from email.utils import formatdate
 from itertools import count, takewhile
 from pathlib import Path
 from threading import Lock
@@ -71,7 +72,7 @@ class LocalClient:
         self.calls["GetObject"] += 1
         if Key not in self._etags:
             raise _refused("NoSuchKey", 404)
-        return {"Body": self._path(Key).open("rb"), "ETag": self._etags[Key]}
+        return _answer(Body=self._path(Key).open("rb"), ETag=self._etags[Key])
 
     def delete_objects(self, *, Bucket: str, Delete: dict[str, Any]) -> dict[str, Any]:
         self.calls["DeleteObjects"] += 1
@@ -79,7 +80,7 @@ class LocalClient:
             if self._etags.pop(each["Key"], None):
                 del self._keys[bisect_left(self._keys, each["Key"])]
                 self._path(each["Key"]).unlink()
-        return {}
+        return _answer()
 
     def list_objects_v2(
         self, *, Bucket: str, Prefix: str, ContinuationToken: str = "", Delimiter: str = ""
@@ -96,7 +97,7 @@ class LocalClient:
             for key in page
         ]
         more = len(keys) > len(page)
-        return {"Contents": contents, "IsTruncated": more, "NextContinuationToken": page[-1] if more else ""}
+        return _answer(Contents=contents, IsTruncated=more, NextContinuationToken=page[-1] if more else "")
 
     def _directories(self, prefix: str, token: str) -> dict[str, Any]:
         """A page of the directories right under the prefix; the objects there are left out."""
@@ -109,7 +110,7 @@ class LocalClient:
             position = bisect_left(self._keys, f"{prefix}{name}/{_LAST}") if slash else position + 1
         page, more = found[:_PAGE], len(found) > _PAGE
         prefixes = [{"Prefix": each} for each in page]
-        return {"CommonPrefixes": prefixes, "IsTruncated": more, "NextContinuationToken": page[-1] if more else ""}
+        return _answer(CommonPrefixes=prefixes, IsTruncated=more, NextContinuationToken=page[-1] if more else "")
 
     # ------------------------------------------------------------------ multipart uploads
 
@@ -117,13 +118,13 @@ class LocalClient:
         self.calls["CreateMultipartUpload"] += 1
         upload = str(next(self._numbers))
         (self._uploads / upload).mkdir()
-        return {"UploadId": upload}
+        return _answer(UploadId=upload)
 
     def upload_part(self, *, Bucket: str, Key: str, UploadId: str, PartNumber: int, Body: bytes) -> dict[str, Any]:
         self.calls["UploadPart"] += 1
         if self._keep:
             (self._uploads / UploadId / f"{PartNumber:05}").write_bytes(Body)
-        return {"ETag": f'"{PartNumber}"'}
+        return _answer(ETag=f'"{PartNumber}"')
 
     def complete_multipart_upload(
         self, *, Bucket: str, Key: str, UploadId: str, MultipartUpload: dict[str, Any]
@@ -145,17 +146,17 @@ class LocalClient:
         self.calls["AbortMultipartUpload"] += 1
         for part in (self._uploads / UploadId).iterdir():
             part.unlink()
-        return {}
+        return _answer()
 
     def list_multipart_uploads(self, *, Bucket: str, Prefix: str) -> dict[str, Any]:
         self.calls["ListMultipartUploads"] += 1
-        return {"Uploads": [], "IsTruncated": False}
+        return _answer(Uploads=[], IsTruncated=False)
 
     def head_object(self, *, Bucket: str, Key: str) -> dict[str, Any]:
         self.calls["HeadObject"] += 1
         if Key not in self._etags:
             raise _refused("404", 404)
-        return {"ContentLength": self._path(Key).stat().st_size, "ETag": self._etags[Key], "Metadata": {}}
+        return _answer(ContentLength=self._path(Key).stat().st_size, ETag=self._etags[Key], Metadata={})
 
     def _made(self, key: str, body: bytes) -> dict[str, Any]:
         path = self._path(key)
@@ -167,10 +168,15 @@ class LocalClient:
         if key not in self._etags:
             insort(self._keys, key)
         self._etags[key] = f'"{etag}"'
-        return {"ETag": self._etags[key]}
+        return _answer(ETag=self._etags[key])
 
     def _path(self, key: str) -> Path:
         return self._objects / key
+
+
+def _answer(**fields: Any) -> dict[str, Any]:
+    """An answer, with the server's time as every server sends it."""
+    return {**fields, "ResponseMetadata": {"HTTPHeaders": {"date": formatdate(usegmt=True)}}}
 
 
 def _refused(code: str, status: int) -> ClientError:

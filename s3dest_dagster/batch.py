@@ -252,6 +252,21 @@ def state_id(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class _StateType(msgspec.Struct):
+    type: str = "LEGACY"
+
+
+_STATE_TYPE = msgspec.json.Decoder(_StateType)
+
+
+def is_of_one_stream(state: str) -> bool:
+    """Whether a state is surely one of a single stream (STREAM), from which no other stream ever continues."""
+    try:
+        return _STATE_TYPE.decode(state).type == "STREAM"
+    except msgspec.DecodeError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Descent:
     """The position of a state among other states."""

@@ -23,6 +23,7 @@ from s3dest_dagster.commit.maintenance import sweep as sweep_stream
 from s3dest_dagster.commit.retention import expire_partitions
 from s3dest_dagster.commit.retirement import ScopeContent
 from s3dest_dagster.commit.scopes import FoundStream
+from s3dest_dagster.commit.state_lineages import StateLineages
 from s3dest_dagster.errors import (
     BucketNotFoundError,
     CommitError,
@@ -122,8 +123,9 @@ def recover(output: Output, options: SelectionOptions) -> int:
 def sweep(output: Output, options: SelectionOptions, now: datetime | None) -> int:
     """Aborts abandoned uploads of the streams. Returns 1 if a stream could not be swept, else 0."""
     swept = (
-        _sweep_stream(selection, stream, now)
+        _sweep_stream(selection, stream, now, lineages)
         for selection in selections(output, options)
+        for lineages in [StateLineages(selection.bucket, selection.destination.template.manifest_root)]
         for stream in sorted(selection.streams or {found.stream for found in selection.found_streams()}, key=str)
     )
     results = _display(
@@ -238,11 +240,13 @@ class _SweptStream:
     """Partitions that were retired because they had expired."""
 
 
-def _sweep_stream(selection: Selection, stream: StreamId, now: datetime | None) -> _SweptStream:
+def _sweep_stream(
+    selection: Selection, stream: StreamId, now: datetime | None, lineages: StateLineages
+) -> _SweptStream:
     bucket, destination = selection.bucket, selection.destination_of(stream)
     swept, problems, retired = Swept(0, 0), list[str](), list[ScopeContent]()
     with _continue_after_error(problems.append):
-        swept = sweep_stream(bucket, destination, stream, now=now)
+        swept = sweep_stream(bucket, destination, stream, now=now, lineages=lineages)
         problems += swept.problems
         retired = expire_partitions(bucket, destination, stream, now or bucket.server_time(), os.urandom)
     return _SweptStream(stream, swept, "; ".join(problems), len(retired))

@@ -1,17 +1,17 @@
 """Deletes segments that nothing names any more, so that what is kept of a scope does not grow with its syncs for ever.
 
 Which segments a head needs is said here. Of all others, those are deleted whose sync is published and forgotten by the
-head, and that an earlier sweep has found unused, a day ago or longer: a reader of an older head has read its
-segments by then. Segments with a state stay, since states of other streams may descend from it. Must not know: S3's
-client, when a sweep is due.
+head, that an earlier sweep has found unused `segment_grace_s` ago or longer, and from whose state no other descends:
+a reader of an older head has read its segments by then. Must not know: S3's client, when a sweep is due.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from s3dest_dagster.batch import is_of_one_stream
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import (
     FORMAT_VERSION,
@@ -25,11 +25,10 @@ from s3dest_dagster.commit.documents import (
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.registry_document import REGISTRIES
 from s3dest_dagster.commit.segment import Segment
+from s3dest_dagster.commit.state_lineages import StateLineages
 from s3dest_dagster.errors import PreconditionFailedError
 from s3dest_dagster.storage import Bucket, in_parallel
 
-UNUSED_GRACE = timedelta(days=1)
-"""How long a segment stays after a sweep has found it unused."""
 _SUFFIX = ".json"
 
 
@@ -84,11 +83,14 @@ def may_collect(bucket: Bucket, root: str) -> bool:
     return found is not None and not (found[0].recreated or found[0].transfer or found[0].given_to)
 
 
-def collect_segments(commit_log: CommitLog, seen: SeenHead, now: datetime) -> int:
-    """Deletes the scope's segments that have been unused for a day. Returns their number.
+def collect_segments(
+    commit_log: CommitLog, seen: SeenHead, now: datetime, grace: timedelta, lineages: StateLineages
+) -> int:
+    """Deletes the scope's segments that have been unused for this long. Returns their number.
 
-    A scope that is being published, that has a state, or that had few syncs has nothing to collect, and costs no
-    request. A segment whose sync is not known to be published stays: its writer may be about to decide it.
+    A scope that is being published, or that had few syncs, has nothing to collect, and costs no request. Two kinds of
+    segments stay: one whose sync is not known to be published, since its writer may be about to decide it, and one
+    with a state of all streams of a source, as long as another state descends from it.
 
     Call it only if `may_collect`.
 
@@ -96,9 +98,11 @@ def collect_segments(commit_log: CommitLog, seen: SeenHead, now: datetime) -> in
         commit_log: The scope's commit log.
         seen: The scope's head.
         now: The server's time.
+        grace: How long a segment stays after it was found unused.
+        lineages: The states of all streams. They are read only if an unused segment has a state that streams share.
     """
     head, root, bucket = seen.head, commit_log.root, commit_log.bucket
-    if head.pending_segment is not None or head.state_segment is not None or not head.may_have_forgotten:
+    if head.pending_segment is not None or not head.may_have_forgotten:
         return 0
     # The marks are listed before the segments: a sync that is forgotten in between is collected later.
     marks = {each.key for each in bucket.list_objects(f"{root}syncs/")}
@@ -108,15 +112,25 @@ def collect_segments(commit_log: CommitLog, seen: SeenHead, now: datetime) -> in
     unused = forgotten.difference(needed_segments(commit_log, head)) if forgotten else set()
     note = UNUSED_SEGMENTS.read(bucket, root, unused_key(root))
     since = note[0].since if note is not None else {}
-    due = [name for name in sorted(unused) if name in since and since[name] + UNUSED_GRACE <= now]
-    stateless = [
-        each.name for each in in_parallel(commit_log.find_segment, due) if each is not None and each.state is None
-    ]
+    due = [name for name in sorted(unused) if name in since and since[name] + grace <= now]
+    collected = _without_descendants(commit_log, due, lineages, now)
     if commit_log.read_head().etag != seen.etag:
         return 0
-    bucket.delete(segment_key(root, name) for name in stateless)
-    _keep_note(commit_log, note, {name: since.get(name, now) for name in sorted(unused.difference(stateless))})
-    return len(stateless)
+    bucket.delete(segment_key(root, name) for name in collected)
+    _keep_note(commit_log, note, {name: since.get(name, now) for name in sorted(unused.difference(collected))})
+    return len(collected)
+
+
+def _without_descendants(
+    commit_log: CommitLog, names: Sequence[str], lineages: StateLineages, now: datetime
+) -> list[str]:
+    """Those of these segments from whose state no other state descends."""
+    found = [each for each in in_parallel(commit_log.find_segment, names) if each is not None]
+    shared = {each.name for each in found if each.state is not None and not is_of_one_stream(each.state.text)}
+    ancestors = lineages.segment_keys(now) if shared else frozenset()
+    if ancestors is None:
+        return [each.name for each in found if each.name not in shared]
+    return [each.name for each in found if segment_key(commit_log.root, each.name) not in ancestors]
 
 
 def _keep_note(commit_log: CommitLog, before: tuple[UnusedSegments, str] | None, since: Mapping[str, datetime]) -> None:

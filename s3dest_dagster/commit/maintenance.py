@@ -20,6 +20,7 @@ from s3dest_dagster.commit.key_owners import possible_owners, used_templates
 from s3dest_dagster.commit.publication import Clock, finish
 from s3dest_dagster.commit.scopes import scope_at, scopes_of_stream
 from s3dest_dagster.commit.segment import live_keys
+from s3dest_dagster.commit.state_lineages import StateLineages
 from s3dest_dagster.errors import (
     BucketNotFoundError,
     CommitError,
@@ -48,7 +49,7 @@ class Swept:
     expired: int = 0
     """Scopes whose retired objects were deleted because their `delete_grace_s` was over."""
     collected: int = 0
-    """Segments deleted that nothing has named for a day."""
+    """Segments deleted that nothing has needed for `segment_grace_s`."""
     problems: tuple[str, ...] = ()
     """A sentence for each scope whose retired objects could not be deleted. The other scopes were swept."""
 
@@ -64,6 +65,7 @@ def sweep(
     now: datetime | None = None,
     keep: Collection[str] = (),
     expire: bool = True,
+    lineages: StateLineages | None = None,
 ) -> Swept:
     """Aborts the stream's abandoned uploads, and deletes expired retired objects and unused segments of all its scopes.
 
@@ -80,6 +82,7 @@ def sweep(
         keep: Ids of uploads that are left alone regardless of their age: those of a landing that is running.
         expire: Whether to delete retired objects, and segments that nothing names any more. This reads a head for each
             partition of the stream.
+        lineages: The states of all streams, for sweeps of several streams. Default: they are read if they are needed.
     """
     bucket = bucket.with_root(destination.template.manifest_root)
     # Uploads are listed before the heads are read, so an upload whose sync is decided in between is found pending.
@@ -96,7 +99,7 @@ def sweep(
     kept = len(uploads) - len(abandoned)
     if not expire:
         return Swept(len(abandoned), kept)
-    expired, collected, problems = expire_stream(bucket, destination.template, stream, now)
+    expired, collected, problems = expire_stream(bucket, destination, stream, now, lineages)
     return Swept(len(abandoned), kept, expired, collected, problems)
 
 
@@ -202,7 +205,7 @@ def expire_scope(commit_log: CommitLog, seen: SeenHead, now: datetime) -> bool:
 
 
 def expire_stream(
-    bucket: Bucket, template: KeyTemplate, stream: StreamId, now: datetime
+    bucket: Bucket, destination: S3Destination, stream: StreamId, now: datetime, lineages: StateLineages | None = None
 ) -> tuple[int, int, tuple[str, ...]]:
     """Calls `expire_scope` and `collect_segments` for every scope of a stream, several side by side.
 
@@ -217,13 +220,18 @@ def expire_stream(
                 return False, 0
             if expire_scope(found.commit_log, found.seen, now):
                 return True, 0
-            return False, collect_segments(found.commit_log, found.seen, now) if collects else 0
+            return False, collect_segments(found.commit_log, found.seen, now, grace, states) if collects else 0
         except (CredentialsError, BucketNotFoundError, EndpointUnreachableError):
             raise  # it concerns every scope
         except (CommitError, StorageError) as error:
             return error.message
 
+    template = destination.template
     root = stream_root(template.literal_root, stream)
+    grace, states = (
+        timedelta(seconds=destination.segment_grace_s),
+        lineages or StateLineages(bucket, template.manifest_root),
+    )
     collects = may_collect(bucket, root)
     results = list(each_in_parallel(expire, bucket.list_directories(root)))
     done = [each for each in results if not isinstance(each, str)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from s3dest_dagster.commit.collection import collect_segments, may_collect
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
@@ -24,6 +24,7 @@ from s3dest_dagster.commit.registry import RegistryEntry, check_entries
 from s3dest_dagster.commit.scopes import scopes_beside
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import StagedSync, build_segment
+from s3dest_dagster.commit.state_lineages import StateLineages
 from s3dest_dagster.errors import (
     AccessDeniedError,
     BucketNotFoundError,
@@ -66,6 +67,7 @@ class SyncCommit:
         registry_entry: The stream's registry entry, already checked. Default: it is read and checked here.
         owner: Who lands the stream, if there is no registry entry yet. None if nobody is named.
         template: The rule for the stream's keys. Default: the destination's.
+        lineages: The states of all streams, if several streams land. Default: they are read if they are needed.
 
     Raises:
         OwnershipError: The stream has another owner.
@@ -84,12 +86,14 @@ class SyncCommit:
         registry_entry: RegistryEntry | None = None,
         owner: str | None = None,
         template: KeyTemplate | None = None,
+        lineages: StateLineages | None = None,
     ) -> None:
         landed = scope.prefixed(destination.stream_prefix)
         self.template = template or destination.template
         """The rule for the stream's keys."""
         self._bucket = bucket
         self._destination = destination
+        self._lineages = lineages or StateLineages(bucket, destination.template.manifest_root)
         self._scope = scope
         self.attempt = attempt
         self.clock = clock
@@ -183,7 +187,8 @@ class SyncCommit:
         try:
             root = stream_root(self.template.literal_root, self.commit_log.scope.stream)
             if may_collect(self.commit_log.bucket, root):
-                collect_segments(self.commit_log, self._seen, self.clock())
+                grace = timedelta(seconds=self._destination.segment_grace_s)
+                collect_segments(self.commit_log, self._seen, self.clock(), grace, self._lineages)
         except (CommitError, StorageError) as error:
             _logger.warning("%s: unused segments could not be deleted: %s", self._scope, error)
 
@@ -205,7 +210,9 @@ class SyncCommit:
         expires = self._destination.delete_grace_s > 0 or self._destination.expire_partitions_after > 0
         stream = self.commit_log.scope.stream
         try:
-            swept = sweep(self._bucket, self._destination, stream, now=now, keep=own, expire=expires)
+            swept = sweep(
+                self._bucket, self._destination, stream, now=now, keep=own, expire=expires, lineages=self._lineages
+            )
             for problem in swept.problems[:1]:
                 _logger.warning("%s: replaced objects could not be deleted: %s", self._scope, problem)
             return swept.aborted

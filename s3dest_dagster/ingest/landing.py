@@ -100,8 +100,8 @@ class Landing:
         self.mentioned = allow_empty
         """Whether the source has mentioned the stream, even if only to say that it has no records."""
         self._target = target
-        self._fields = FieldFilter(stream, target.destination.hash_key)
         self._on_checkpoint = on_checkpoint
+        self._fields = fields = FieldFilter(stream, target.destination.hash_key)
         destination = with_retention(target.destination, stream.settings)
         self._commit = SyncCommit(
             target.bucket,
@@ -113,12 +113,12 @@ class Landing:
             registry_entry=registry_entry,
             owner=owner_of(stream, target.destination, asset),
             template=target.destination.template_of(stream),
+            lineages=target.lineages,
         )
         if self._fields.hash_key_id is not None:
             self._commit.use_hash_key(self._fields.hash_key_id)
-        landed = self._fields.stream
         self._publisher = Publisher(target.bucket, destination, self._commit, self.scope, target.entropy)
-        self._writer = SyncWriter(target, landed, self.scope, sync, self._commit, keys_distinct=keys_distinct)
+        self._writer = SyncWriter(target, fields.stream, self.scope, sync, self._commit, keys_distinct=keys_distinct)
         self._intake = Intake(
             target.destination, self._fields, self._writer, on_batch=on_batch, on_progress=on_progress
         )
@@ -126,8 +126,7 @@ class Landing:
         self._state: State | None = None
         self._origin: Lineage | None = None
         self._staged: Segment | None = None
-        self._lock = Lock()
-        self._ends = self._aborted = False
+        self._lock, self._ends, self._aborted = Lock(), False, False
         self._sync, self._discarded = sync, 0
         self._discards_new = contract_of(target.destination, stream).new_stream is Verdict.DISCARD
 

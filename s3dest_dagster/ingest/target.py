@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from s3dest_dagster.commit.publication import Clock
+from s3dest_dagster.commit.state_lineages import StateLineages
 from s3dest_dagster.formats import format_of
 from s3dest_dagster.ingest.encode_queue import EncodeQueue
 from s3dest_dagster.printable import logger
@@ -105,6 +106,8 @@ class Target:
     entropy: Entropy
     server_clock: Clock
     """The clock for questions on which machines must agree: how old something is, and when it may be deleted."""
+    lineages: StateLineages
+    """The states of all streams, which sweeps of the landings need. They are read at most once an hour."""
 
 
 @contextmanager
@@ -140,7 +143,8 @@ def open_target(
     ):
         encoding = EncodeQueue(threads, workers=destination.encode_workers)
         server_clock = server_clock or bucket.server_time
-        yield Target(destination, bucket, parts, encoding, memory, clock, entropy, server_clock)
+        lineages = StateLineages(bucket, destination.template.manifest_root)
+        yield Target(destination, bucket, parts, encoding, memory, clock, entropy, server_clock, lineages)
 
 
 @contextmanager

@@ -11,6 +11,9 @@ from typing import Literal
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.fields import Settings, documented, setting
 
+SHORTEST_SEGMENT_GRACE_S = 3600
+"""A reader of a head reads its segments right after that. An hour is enough, even if the reader is suspended."""
+
 
 @documented
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,14 @@ class PublicationSettings(Settings):
         "deletes them. See [leftovers](owners.md#retire-what-is-left).",
         default=7 * 86_400,
         at_least=0,
+    )
+
+    segment_grace_s: float = setting(
+        "Seconds for which a segment that nothing needs any more stays after a sweep has found it, at least an hour: "
+        "a reader of an older head may still need it. See [what is "
+        "deleted](design/commit.md#what-is-deleted).",
+        default=86_400,
+        at_least=SHORTEST_SEGMENT_GRACE_S,
     )
 
     expire_partitions_after: int = setting(

@@ -15,13 +15,15 @@ from servers import S3Server
 
 from s3dest_dagster.batch import State
 from s3dest_dagster.commit import head
-from s3dest_dagster.commit.collection import UNUSED_GRACE, collect_segments, needed_segments
+from s3dest_dagster.commit.collection import collect_segments, needed_segments
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import registry_key, segment_key
 from s3dest_dagster.commit.maintenance import sweep
 from s3dest_dagster.commit.registry_document import REGISTRIES, StreamTransfer
 from s3dest_dagster.commit.retirement import restore, retire
-from s3dest_dagster.errors import S3DestError
+from s3dest_dagster.commit.state_lineages import StateLineages
+from s3dest_dagster.commit.states import reached_state
+from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.read import read_tables, snapshot
 from s3dest_dagster.inspection.verify import verify
@@ -31,7 +33,8 @@ from s3dest_dagster.stream import Scope, SyncMode
 
 SCOPE = Scope(stream().id)
 NOW = datetime.now(UTC)
-LATER = NOW + UNUSED_GRACE + timedelta(hours=1)
+GRACE = timedelta(days=1)
+LATER = NOW + GRACE + timedelta(hours=1)
 
 
 @pytest.fixture(autouse=True)
@@ -50,12 +53,15 @@ class Lake:
         with target(server, self.settings) as opened:
             for number in range(syncs):
                 items: list[Any] = [batch_of(users(number, number))]
-                items += [State(stream().id, b'{"cursor":%d}' % number, b"{}")] if states else []
+                state = b'{"type":"STREAM","stream":{"stream_descriptor":{"name":"users"},"stream_state":{"at":%d}}}'
+                items += [State(stream().id, state % number, b"{}")] if states else []
                 land(items, opened, stream(mode=mode), sync(f"sync {number}"))
 
     def collect(self, at: datetime, bucket: Bucket | None = None) -> int:
-        commit_log = CommitLog.of(bucket or self.bucket, self.settings.template, SCOPE)
-        return collect_segments(commit_log, commit_log.read_head(), at)
+        template = self.settings.template
+        commit_log = CommitLog.of(bucket or self.bucket, template, SCOPE)
+        lineages = StateLineages(commit_log.bucket, template.manifest_root)
+        return collect_segments(commit_log, commit_log.read_head(), at, GRACE, lineages)
 
     @property
     def segments(self) -> set[str]:
@@ -96,14 +102,41 @@ def test_what_segments_absorb_and_compact_is_read_after_they_are_collected(moto_
     lake.check(list(range(23)))
 
 
-def test_a_scope_with_states_or_few_syncs_keeps_all_segments_at_no_request(moto_s3: S3Server) -> None:
-    for lake in (Lake(moto_s3, SyncMode.APPEND, 6, states=True), Lake(moto_s3, SyncMode.APPEND, 2)):
-        client = CountedClient(moto_s3.client())
-        commit_log = CommitLog.of(Bucket(client, lake.settings.s3_bucket_name), lake.settings.template, SCOPE)
-        seen = commit_log.read_head()
-        client.calls.clear()
-        assert collect_segments(commit_log, seen, LATER) == 0
-        assert client.calls == []
+def test_a_scope_with_few_syncs_keeps_all_segments_at_no_request(moto_s3: S3Server) -> None:
+    lake = Lake(moto_s3, SyncMode.APPEND, 2)
+    client = CountedClient(moto_s3.client())
+    bucket = Bucket(client, lake.settings.s3_bucket_name)
+    commit_log = CommitLog.of(bucket, lake.settings.template, SCOPE)
+    seen = commit_log.read_head()
+    client.calls.clear()
+    lineages = StateLineages(bucket, lake.settings.template.manifest_root)
+    assert collect_segments(commit_log, seen, LATER, GRACE, lineages) == 0
+    assert client.calls == []
+
+
+def test_segments_with_states_of_one_stream_are_deleted_except_the_newest(moto_s3: S3Server) -> None:
+    lake = Lake(moto_s3, SyncMode.APPEND, 12, states=True)
+    before = len(lake.segments)
+    lake.collect(NOW)
+    assert lake.collect(LATER) > before // 2
+    lake.check(list(range(12)))
+    reached = reached_state(lake.bucket, lake.settings.template, SCOPE)
+    assert reached is not None
+    assert reached.text.endswith('{"at":11}}}')
+    with target(moto_s3, lake.settings) as opened:
+        land([batch_of(users(12, 12))], opened, stream(mode=SyncMode.APPEND), sync("one more"))
+    lake.check(list(range(13)))
+
+
+def test_the_grace_is_a_setting_of_an_hour_at_least(moto_s3: S3Server) -> None:
+    lake = Lake(moto_s3, SyncMode.FULL_REFRESH)
+    with pytest.raises(SettingsError, match="segment_grace_s"):
+        replace(lake.settings, segment_grace_s=60)
+    short = replace(lake.settings, segment_grace_s=3600)
+    assert sweep(lake.bucket, short, stream().id, now=NOW).collected == 0
+    assert sweep(lake.bucket, lake.settings, stream().id, now=NOW + timedelta(hours=1)).collected == 0
+    assert sweep(lake.bucket, short, stream().id, now=NOW + timedelta(hours=1)).collected == 4
+    lake.check([6])
 
 
 def test_a_segment_that_may_still_be_decided_stays(moto_s3: S3Server) -> None:

@@ -85,6 +85,7 @@ def test_every_setting_reaches_the_destination():
         "on_bad_record": "quarantine",
         "owner": "team",
         "retire_grace_s": 60.0,
+        "segment_grace_s": 7200.0,
         "expire_partitions_after": 90,
         "on_rematerialize": "append",
         "on_empty_refresh": "keep",
