@@ -28,23 +28,25 @@ import pyarrow.types as pt
 from s3dest_dagster.columns.arrow_types import (
     as_list_column,
     as_pairs,
-    beyond_range,
     integers,
     is_any_binary,
     is_any_list,
     is_any_string,
     is_document,
     is_moment,
-    iso_texts,
     union_positions,
     unpacked,
     values_at,
 )
-from s3dest_dagster.columns.binary_columns import NOTHING, Parts, Rows, content, glued, pieces, scalar
+from s3dest_dagster.columns.binary_columns import NOTHING, Parts, Rows, content, glued, pieces, replaced, scalar
+from s3dest_dagster.columns.iso_texts import beyond_range, iso_texts
 from s3dest_dagster.errors import RecordError
 
 _NULL = b"null"
-_NEEDS_ESCAPE = np.array([code < 0x20 or chr(code) in '"\\' for code in range(256)])
+_FIRST_PRINTABLE = 0x20
+_QUOTES = {ord(character): msgspec.json.encode(character)[1:-1] for character in '\\"'}
+_ESCAPES = _QUOTES | {code: msgspec.json.encode(chr(code))[1:-1] for code in range(_FIRST_PRINTABLE)}
+"""The escapes of JSON strings. The backslash is the first, since all other escapes have one."""
 _LINE_BREAKS = re.compile(rb"[\r\n]")
 _NANOS = 10**9
 
@@ -104,7 +106,7 @@ class Spelled(_Documents):
         return pa.array([text and names.get(text, text) for text in texts], pa.string()).cast(pa.binary())
 
     def moments(self, column: pa.Array, odd: pa.Array, path: str) -> pa.Array:
-        others = _moments(pc.if_else(odd, pa.scalar(None, column.type), column))
+        others = glued(_moments(pc.if_else(odd, pa.scalar(None, column.type), column)), len(column))
         return pc.if_else(odd, integers(column).cast(pa.string()).cast(pa.binary()), others)
 
 
@@ -118,44 +120,61 @@ def texts_of_column(column: pa.Array) -> list[Any]:
 
 def object_texts(names: Sequence[str], columns: Sequence[pa.Array], rows: int, odd: Odd, path: str = "") -> pa.Array:
     """The JSON object of each row, as binary."""
+    return glued(object_parts(names, columns, odd, path), rows)
+
+
+def object_parts(names: Sequence[str], columns: Sequence[pa.Array], odd: Odd, path: str = "") -> Parts:
+    """The same in parts, so that what precedes or follows the object is joined with them."""
     parts: Parts = [b"{"]
     for number, (name, column) in enumerate(zip(names, columns, strict=True)):
         key = (b"," if number else b"") + msgspec.json.encode(name) + b":"
-        parts += [key, column_texts(column, odd, f"{path}.{name}" if path else name)]
-    return glued([*parts, b"}"], rows)
+        parts += [key, *column_parts(column, odd, f"{path}.{name}" if path else name)]
+    return [*parts, b"}"]
 
 
 def column_texts(column: pa.Array, odd: Odd, path: str) -> pa.Array:
     """The JSON text of each value as binary, "null" for nulls. Raises RecordError for a type without JSON texts."""
+    return glued(column_parts(column, odd, path), len(column))
+
+
+def column_parts(column: pa.Array, odd: Odd, path: str) -> Parts:
+    """The same in parts."""
     column = unpacked(column)
     if column.null_count == len(column):
-        return pa.repeat(scalar(_NULL), len(column))
+        return [_NULL]
+    parts = value_parts(column, odd, path)
+    if not column.null_count:
+        return parts
+    return [pc.if_else(column.is_valid(), glued(parts, len(column)), scalar(_NULL))]
+
+
+def value_parts(column: pa.Array, odd: Odd, path: str) -> Parts:
+    """The JSON text of each value of an `unpacked` column in parts. A null has any text."""
     for test, write in _TEXTS:
         if test(column.type):
-            texts = write(column, odd, path)
-            return pc.if_else(column.is_valid(), texts, scalar(_NULL)) if column.null_count else texts
+            return write(column, odd, path)
     raise RecordError(
         f"Field {path!r} has the Arrow type {column.type}, for which there is no JSON text. Cast it in the source.",
     )
 
 
-def _arrow_texts(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+def _arrow_texts(column: pa.Array, odd: Odd, path: str) -> Parts:
     """Booleans, integers and decimals, whose texts are the same in Arrow and JSON."""
-    return column.cast(pa.string()).cast(pa.binary()).fill_null(_NULL)
+    return [column.cast(pa.string()).cast(pa.binary())]
 
 
-def _float(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+def _float(column: pa.Array, odd: Odd, path: str) -> Parts:
     column = column.cast(pa.float32()) if pt.is_float16(column.type) else column
     beyond = pc.fill_null(pc.invert(pc.is_finite(column)), False)
-    return odd.numbers(column, beyond, path) if pc.any(beyond).as_py() else _arrow_texts(column, odd, path)
+    return [odd.numbers(column, beyond, path)] if pc.any(beyond).as_py() else _arrow_texts(column, odd, path)
 
 
-def _duration(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+def _duration(column: pa.Array, odd: Odd, path: str) -> Parts:
     return _arrow_texts(column.cast(pa.int64()), odd, path)
 
 
-def _interval(column: pa.Array, odd: Odd, path: str) -> pa.Array:
-    return pa.array([b'"%b"' % _iso_duration(*(value or (0, 0, 0))) for value in column.to_pylist()], pa.binary())
+def _interval(column: pa.Array, odd: Odd, path: str) -> Parts:
+    return [pa.array([b'"%b"' % _iso_duration(*(value or (0, 0, 0))) for value in column.to_pylist()], pa.binary())]
 
 
 def _iso_duration(months: int, days: int, nanos: int) -> bytes:
@@ -167,29 +186,29 @@ def _iso_duration(months: int, days: int, nanos: int) -> bytes:
     return f"P{date}{clock}".encode() if date or clock else b"PT0S"
 
 
-def _string(column: pa.Array, odd: Odd, path: str) -> pa.Array:
-    values = column.cast(pa.string()).cast(pa.binary()).fill_null(b"")
-    if not _NEEDS_ESCAPE[np.frombuffer(content(values), np.uint8)].any():
-        return glued([b'"', values, b'"'], len(column))
-    return pa.array([msgspec.json.encode(value) for value in column.to_pylist()], pa.binary())
+def _string(column: pa.Array, odd: Odd, path: str) -> Parts:
+    values = column.cast(pa.string()).cast(pa.binary())
+    characters = np.frombuffer(content(values), np.uint8)
+    is_printable = not len(characters) or characters.min() >= _FIRST_PRINTABLE
+    return [b'"', replaced(values, _QUOTES if is_printable else _ESCAPES), b'"']
 
 
-def _binary(column: pa.Array, odd: Odd, path: str) -> pa.Array:
-    return pa.array([b'"%b"' % b64encode(value or b"") for value in column.to_pylist()], pa.binary())
+def _binary(column: pa.Array, odd: Odd, path: str) -> Parts:
+    return [pa.array([b'"%b"' % b64encode(value or b"") for value in column.to_pylist()], pa.binary())]
 
 
-def _moment(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+def _moment(column: pa.Array, odd: Odd, path: str) -> Parts:
     """Dates, times and timestamps."""
     beyond = beyond_range(column)
-    return odd.moments(column, beyond, path) if pc.any(beyond).as_py() else _moments(column)
+    return [odd.moments(column, beyond, path)] if pc.any(beyond).as_py() else _moments(column)
 
 
-def _moments(column: pa.Array) -> pa.Array:
+def _moments(column: pa.Array) -> Parts:
     """The texts of dates, times and timestamps within range, which need no escape."""
-    return glued([b'"', iso_texts(column).cast(pa.binary()).fill_null(b""), b'"'], len(column))
+    return [b'"', iso_texts(column), b'"']
 
 
-def _json(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+def _json(column: pa.Array, odd: Odd, path: str) -> Parts:
     """JSON values as they are spelled, without line breaks."""
     texts = []
     for row, value in enumerate(column.storage.cast(pa.string()).to_pylist(), 1):
@@ -203,15 +222,15 @@ def _json(column: pa.Array, odd: Odd, path: str) -> pa.Array:
         if problem:
             text = odd.document(text, problem, path)
         texts.append(msgspec.json.format(text, indent=-1) if _LINE_BREAKS.search(text) else text)
-    return pa.array(texts, pa.binary())
+    return [pa.array(texts, pa.binary())]
 
 
-def _list(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+def _list(column: pa.Array, odd: Odd, path: str) -> Parts:
     lists = as_list_column(column)
     return _sequence(b"[", lists, column_texts(lists.flatten(), odd, f"{path}[]"), b"]")
 
 
-def _map(column: pa.Array, odd: Odd, path: str) -> pa.Array:
+def _map(column: pa.Array, odd: Odd, path: str) -> Parts:
     pairs = as_pairs(column)
     flat = pairs.flatten()
     keys, values = column_texts(flat.field(0), odd, path), column_texts(flat.field(1), odd, path)
@@ -220,26 +239,26 @@ def _map(column: pa.Array, odd: Odd, path: str) -> pa.Array:
     return _sequence(b"[", pairs, glued([b"[", keys, b",", values, b"]"], len(flat)), b"]")
 
 
-def _sequence(start: bytes, column: pa.ListArray, items: pa.Array, end: bytes) -> pa.Array:
+def _sequence(start: bytes, column: pa.ListArray, items: pa.Array, end: bytes) -> Parts:
     """The texts of each row's items, joined by commas. `items` has the items of all rows."""
     sizes = pc.list_value_length(column).fill_null(0).to_numpy()
     ends = np.concatenate([np.zeros(1, np.int32), np.cumsum(sizes, dtype=np.int32)])
     joined = pc.binary_join(pa.ListArray.from_arrays(pa.array(ends), items), scalar(b","))
-    return glued([start, joined, end], len(column))
+    return [start, joined, end]
 
 
-def _struct(column: pa.StructArray, odd: Odd, path: str) -> pa.Array:
-    return object_texts([field.name for field in column.type], column.flatten(), len(column), odd, path)
+def _struct(column: pa.StructArray, odd: Odd, path: str) -> Parts:
+    return object_parts([field.name for field in column.type], column.flatten(), odd, path)
 
 
-def _union(column: pa.UnionArray, odd: Odd, path: str) -> pa.Array:
+def _union(column: pa.UnionArray, odd: Odd, path: str) -> Parts:
     codes, positions = union_positions(column)
     texts = np.full(len(column), _NULL, object)
     for number, code in enumerate(column.type.type_codes):
         # What no row holds, as the rest of a filtered batch, may be odd.
         rows = codes == code
         texts[rows] = pieces(column_texts(_at(column.field(number), positions[rows]), odd, path))
-    return pa.array(texts, pa.binary())
+    return [pa.array(texts, pa.binary())]
 
 
 def _at(column: pa.Array, positions: Rows) -> pa.Array:
@@ -248,7 +267,7 @@ def _at(column: pa.Array, positions: Rows) -> pa.Array:
 
 
 _Test = Callable[[pa.DataType], bool]
-_Text = Callable[[pa.Array, Odd, str], pa.Array]
+_Text = Callable[[pa.Array, Odd, str], Parts]
 
 
 def _any_of(*tests: _Test) -> _Test:

@@ -1,4 +1,4 @@
-"""Arrow data from sources: tests for types regardless of how values are stored, ISO 8601 texts, invalid UTF-8.
+"""Arrow data from sources: tests for types regardless of how values are stored, and invalid UTF-8.
 
 Must not know: JSON, kinds, fields.
 """
@@ -18,11 +18,6 @@ from s3dest_dagster.errors import RecordError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FIRST_DAY, LAST_DAY = -719_162, 2_932_896
-"""0001-01-01 and 9999-12-31, in days since 1970."""
-_DAY_S = 86_400
-_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_INT64_MAX = 2**63 - 1
 _LARGE = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}
 
 
@@ -109,81 +104,11 @@ def is_moment(type_: pa.DataType) -> bool:
     return bool(pt.is_date(type_) or pt.is_time(type_) or pt.is_timestamp(type_))
 
 
-def beyond_range(column: pa.Array) -> pa.Array:
-    """True for dates, times and timestamps without an ISO 8601 text: outside the years 1 to 9999, or outside a day.
-
-    False for nulls.
-    """
-    first, last = _bounds(column.type)
-    stored = integers(column)
-    low, high = pa.scalar(max(first, -_INT64_MAX - 1), pa.int64()), pa.scalar(min(last, _INT64_MAX), pa.int64())
-    return pc.fill_null(pc.or_(pc.less(stored, low), pc.greater(stored, high)), False)
-
-
 def integers(column: pa.Array) -> pa.Array:
     """The stored integers as int64, in the unit of the type."""
     if pt.is_date32(column.type) or pt.is_time32(column.type):
         column = column.cast(pa.int32())
     return column.cast(pa.int64())
-
-
-def iso_texts(column: pa.Array) -> pa.Array:
-    """The ISO 8601 texts of dates, times or timestamps that are all within range.
-
-    Timestamps with a zone are in UTC with "Z"; those without one have none. Seconds have no digits after the point if
-    these are all zero, else six, or nine for nanoseconds, as in the texts of Python's values. A date64 that is not at
-    midnight becomes a date and time.
-    """
-    if pt.is_date64(column.type):
-        return _texts_of_date64(column)
-    if not pt.is_timestamp(column.type) and not pt.is_time(column.type):
-        return column.cast(pa.string())
-    if pt.is_time(column.type):
-        return _texts_in_units(column, pa.time32("s"), pa.time64("us"))
-    zone = None if column.type.tz is None else "UTC"
-    utc = column.cast(pa.timestamp(column.type.unit, zone))
-    texts = _texts_in_units(utc, pa.timestamp("s", zone), pa.timestamp("us", zone))
-    return pc.replace_substring(texts, " ", "T")
-
-
-def _texts_in_units(column: pa.Array, seconds: pa.DataType, micros: pa.DataType) -> pa.Array:
-    """The texts of times or timestamps with the fewest groups of digits that hold them."""
-    unit = column.type.unit
-    if unit == "s":
-        return column.cast(pa.string())
-    whole = pc.fill_null(_is_multiple(column, _PER_SECOND[unit]), True)
-    if pc.all(whole).as_py():
-        return column.cast(seconds, safe=False).cast(pa.string())
-    if unit == "ns":
-        has_micros = pc.fill_null(_is_multiple(column, 1000), True)
-        in_micros = column.cast(micros, safe=False).cast(pa.string())
-        finer = in_micros if pc.all(has_micros).as_py() else pc.if_else(has_micros, in_micros, column.cast(pa.string()))
-    else:
-        finer = column.cast(micros).cast(pa.string())
-    return (
-        pc.if_else(whole, column.cast(seconds, safe=False).cast(pa.string()), finer) if pc.any(whole).as_py() else finer
-    )
-
-
-def _is_multiple(column: pa.Array, divisor: int) -> pa.Array:
-    numbers = integers(column)
-    return pc.equal(pc.multiply(pc.divide(numbers, divisor), divisor), numbers)
-
-
-def _texts_of_date64(column: pa.Array) -> pa.Array:
-    stamps = column.cast(pa.int64()).cast(pa.timestamp("ms"))
-    days = stamps.cast(pa.date32(), safe=False)
-    return pc.if_else(pc.equal(days.cast(stamps.type), stamps), days.cast(pa.string()), iso_texts(stamps))
-
-
-def _bounds(type_: pa.DataType) -> tuple[int, int]:
-    """The first and the last stored integer within range."""
-    if pt.is_date32(type_):
-        return FIRST_DAY, LAST_DAY
-    per_day = _DAY_S * _PER_SECOND["ms" if pt.is_date64(type_) else type_.unit]
-    if pt.is_time(type_):
-        return 0, per_day - 1
-    return FIRST_DAY * per_day, (LAST_DAY + 1) * per_day - 1
 
 
 def refuse_repeated_names(type_: pa.Schema | pa.StructType) -> None:
@@ -228,9 +153,10 @@ def _of_items(column: pa.ListArray, records: Rows) -> Rows:
 
 
 def _refuse_texts(column: pa.Array, path: str, records: Rows) -> None:
-    contents = column.cast(pa.large_binary())
+    # Offsets of this width need no copy.
+    contents = column.cast(pa.binary() if pt.is_string(column.type) else pa.large_binary())
     try:
-        contents.cast(pa.large_string())
+        contents.cast(pa.string() if pt.is_string(column.type) else pa.large_string())
     except pa.ArrowInvalid:
         row = next(row for row, text in enumerate(contents.to_pylist()) if not _is_utf8(text or b""))
         raise RecordError(

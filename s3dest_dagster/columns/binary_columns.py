@@ -26,6 +26,8 @@ Positions = NDArray[np.int64]
 Parts = list[pa.Array | Bytes | bytes]
 """Binary columns without nulls, byte matrices with one value per row, or a constant for all rows."""
 
+_LAST_OFFSET = 2**31 - 1
+
 
 def table_of(members: bytes) -> NDArray[np.bool_]:
     """A table that says for every byte whether it is one of the members. It can be indexed by an array of bytes."""
@@ -95,8 +97,28 @@ def content(binary: pa.Array) -> memoryview:
     return memoryview(binary.buffers()[2] or b"")[ends[0] : ends[-1]]
 
 
+def replaced(column: pa.Array, replacements: Mapping[int, bytes]) -> pa.Array:
+    """A binary column with texts in place of some bytes, and without its nulls, whose values have no meaning.
+
+    Args:
+        column: The column.
+        replacements: The texts by the byte that they replace. No text has a byte that is replaced after it.
+    """
+    ends = bounds(column).astype(np.int64)
+    ends -= ends[0]
+    before = np.frombuffer(content(column), np.uint8)
+    grown, after = ends, bytes(before)
+    for byte, text in replacements.items():
+        if bytes((byte,)) in after:
+            grown = grown + (len(text) - 1) * np.searchsorted(np.flatnonzero(before == byte), ends)
+            after = after.replace(bytes((byte,)), text)
+    return binary_array(grown, pa.py_buffer(after)) if grown is not ends else column
+
+
 def binary_array(ends: NDArray[np.integer], values: pa.Buffer | None) -> pa.Array:
-    """The values that lie between `ends` in a buffer."""
+    """The values that lie between `ends` in a buffer. Raises ArrowCapacityError beyond the range of 32 bits."""
+    if ends[-1] > _LAST_OFFSET:
+        raise pa.ArrowCapacityError(f"The values of a column have {ends[-1]} bytes in one batch; 2 GiB are too many.")
     offsets = np.ascontiguousarray(ends, dtype=np.int32)
     buffers = [None, pa.py_buffer(offsets), values or pa.py_buffer(b"")]
     return pa.Array.from_buffers(pa.binary(), len(offsets) - 1, buffers)

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from s3dest_dagster.batch import Batch, Tally, compact_json
+from s3dest_dagster.batch import ArrowBatch, Batch, Tally, compact_json
 from s3dest_dagster.columns.binary_columns import Member, Parts, glued, pieces
 from s3dest_dagster.columns.conversion_log import Outcome, tally_of
 from s3dest_dagster.columns.diagnostics import Diagnostic, cell_diagnostics
@@ -23,6 +23,7 @@ from s3dest_dagster.columns.overflow import OverflowNames
 from s3dest_dagster.columns.schemas import DATA, envelope_of, record_ids, reserved_names
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.formats.csv_cells import Dialect, cell_rows, compact_lines, quoted, without_first_delimiter
+from s3dest_dagster.formats.csv_columns import cells_of_column, cells_of_records
 from s3dest_dagster.formats.csv_reading import record_reader, rows_of, unquoted
 from s3dest_dagster.formats.protocol import Contents, OnMismatch
 from s3dest_dagster.formats.reading import Line
@@ -98,6 +99,29 @@ class CsvEncoder(TextEncoder[CsvFormat]):
             delimiter = self._dialect.delimiter if parts else b""
             parts += [delimiter, _additional_cells(self._kept(fields), len(raws), self._dialect.null)]
         return glued([*parts, b"\r\n"], len(raws)), _tally(fields, frozenset(self._names))
+
+    def arrow_lines(self, batch: ArrowBatch, entropy: bytes) -> pa.Array | None:
+        cells = self._cells_of_columns(batch.data)
+        if cells is None:
+            return None
+        lines = self._envelope(batch, entropy)
+        for parts in cells:
+            lines += [self._dialect.delimiter, *parts] if lines else parts
+        return glued([*lines, b"\r\n"], batch.num_rows)
+
+    def _cells_of_columns(self, data: pa.RecordBatch) -> list[Parts] | None:
+        """The cells after the envelope. None if they depend on JSON texts, or if some columns are undeclared."""
+        if not self._is_flat:
+            record = cells_of_records(data)
+            return None if record is None else [record]
+        columns = dict(zip(data.schema.names, data.columns, strict=True))
+        if not columns.keys() <= set(self._names):
+            return None
+        absent: Parts = [self._dialect.null]
+        cells = [
+            cells_of_column(columns[name], self._dialect, name) if name in columns else absent for name in self._names
+        ]
+        return [*cells, absent] if self._settings.additional_properties_column else cells
 
     def _kept(self, fields: RootFields) -> RootFields:
         """The fields without undeclared ones if these are dropped."""

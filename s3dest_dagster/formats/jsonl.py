@@ -12,8 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import pyarrow as pa
 
-from s3dest_dagster.batch import Batch, Tally
+from s3dest_dagster.batch import ArrowBatch, Batch, Tally
+from s3dest_dagster.columns.arrow_json_texts import Refused, object_parts
 from s3dest_dagster.columns.binary_columns import Member, Parts, glued, members_of, object_of, pairs_of, pieces
 from s3dest_dagster.columns.conversion_log import Entry, Outcome, tally_of
 from s3dest_dagster.columns.diagnostics import Diagnostic, line_diagnostics
@@ -54,23 +56,33 @@ class JsonlEncoder(TextEncoder[JsonlFormat]):
     def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
         if not self._has_envelope:
             return b"\n".join([*raws, b""]), Tally()
-        heads = self._heads(batch, entropy)
+        heads = pieces(glued(self._head(batch, entropy), batch.num_rows))
         if not self._is_flat:
             return join_lines(heads, raws, b"}\n"), Tally()
         bodies, heads, tally = _flattened(raws, heads)
         return join_lines(heads, bodies, b"\n"), tally
 
-    def _heads(self, batch: Batch, entropy: bytes) -> list[bytes]:
-        """The bytes before every record's own text."""
+    def arrow_lines(self, batch: ArrowBatch, entropy: bytes) -> pa.Array | None:
+        names = batch.data.schema.names
+        if self._is_flat and (not names or any(name in _ENVELOPE for name in names)):
+            return None
+        record = object_parts(names, batch.data.columns, Refused())
+        if not self._has_envelope:
+            return glued([*record, b"\n"], batch.num_rows)
+        head = self._head(batch, entropy)
+        parts = [*head, *record[1:], b"\n"] if self._is_flat else [*head, *record, b"}\n"]
+        return glued(parts, batch.num_rows)
+
+    def _head(self, batch: Batch, entropy: bytes) -> Parts:
+        """What is before every record's own text."""
         quote = b'"' if self._settings.emitted_at == "text" else b""
-        parts: Parts = [
+        return [
             b'{"%b":"' % RECORD_ID.encode(),
             record_ids(entropy),
             b'","%b":%b' % (EMITTED_AT.encode(), quote),
             decimal_texts(batch.emitted_at),
             b"%b," % quote if self._is_flat else b'%b,"%b":' % (quote, DATA.encode()),
         ]
-        return pieces(glued(parts, batch.num_rows))
 
 
 def _flattened(raws: Sequence[bytes], heads: list[bytes]) -> tuple[list[bytes], list[bytes], Tally]:

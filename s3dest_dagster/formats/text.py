@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from s3dest_dagster.batch import Batch, JsonBatch, Tally
+from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch, Tally
 from s3dest_dagster.columns.arrow_json_texts import Refused, object_texts
 from s3dest_dagster.columns.arrow_types import refuse_invalid_utf8, refuse_repeated_names
 from s3dest_dagster.columns.binary_columns import bounds, content, pieces
@@ -119,8 +119,23 @@ class TextEncoder(Encoder, Generic[TextSettings]):
         text = lines if isinstance(lines, bytes) else bytes(content(lines))
         return Encoded(batch.num_rows, text, len(text), tally)
 
+    def arrow_lines(self, batch: ArrowBatch, entropy: bytes) -> pa.Array | None:
+        """The lines of at least one record as a binary column, made without a text for each record.
+
+        None if that is not possible: if its values need what `lines` does, or could be counted in a `Tally`.
+
+        Raises:
+            RecordError: As `json_texts` raises it.
+        """
+        return None
+
     def _lines(self, batch: Batch, entropy: bytes) -> tuple[bytes | pa.Array, Tally]:
         """The lines of at least one record, with the names that its fields have in the objects."""
+        if isinstance(batch, ArrowBatch) and not self._json_names:
+            refuse_unwritable(batch.data)
+            lines_of_columns = self.arrow_lines(batch, entropy)
+            if lines_of_columns is not None:
+                return lines_of_columns, Tally()
         raws = json_texts(batch)
         counts: Counter[Entry] = Counter()
         if self._json_names:
@@ -211,6 +226,12 @@ class TextObject:
             self._sink(data)
 
 
+def refuse_unwritable(data: pa.RecordBatch) -> None:
+    """Raises RecordError if two columns have the same name, or a text is not UTF-8."""
+    refuse_repeated_names(data.schema)
+    refuse_invalid_utf8(data)
+
+
 def json_texts(batch: Batch) -> Sequence[bytes]:
     """A batch's records as JSON texts: the texts of a JSON batch, or texts made from Arrow rows, including nulls.
 
@@ -221,8 +242,7 @@ def json_texts(batch: Batch) -> Sequence[bytes]:
     """
     if isinstance(batch, JsonBatch):
         return batch.raws
-    refuse_repeated_names(batch.data.schema)
-    refuse_invalid_utf8(batch.data)
+    refuse_unwritable(batch.data)
     return pieces(object_texts(batch.data.schema.names, batch.data.columns, batch.num_rows, Refused()))
 
 

@@ -26,9 +26,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from s3dest_dagster.columns.arrow_types import FIRST_DAY, LAST_DAY, beyond_range
 from s3dest_dagster.columns.binary_columns import OTHER, QUOTE, TEXT, JsonTexts, Mask, as_text, json_texts, mask_of
 from s3dest_dagster.columns.conversion_log import ConversionLog
+from s3dest_dagster.columns.iso_texts import FIRST_DAY, LAST_DAY, beyond_range
 from s3dest_dagster.columns.kinds import UNFIT, BranchClaim, Column, Kind, ReaderTypes, Widening
 from s3dest_dagster.columns.kinds.scalar import Scalar, ScalarDecoder, ScalarRule
 
