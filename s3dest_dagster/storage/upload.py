@@ -1,4 +1,5 @@
-"""Multipart uploads: threads send parts while the next parts are filled. Nothing is visible until the completion.
+"""Multipart uploads: threads begin them and send parts while the next parts are filled. Nothing is visible until the
+completion.
 
 Memory is bounded: a `PartPool` holds at most `threads + 2` parts at a time, however many uploads share it. Must not
 know: what the bytes are.
@@ -8,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass
 from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
-from threading import BoundedSemaphore, Event
+from threading import BoundedSemaphore, Event, Lock
 from types import TracebackType
 
 from isal.isal_zlib import crc32
@@ -45,7 +46,7 @@ def crc32_text(checksum: int) -> str:
 
 
 class PartPool:
-    """The threads that send parts, shared by all uploads of a process.
+    """The threads that begin uploads and send their parts, shared by all uploads of a process.
 
     Args:
         threads: the number of parts that are sent at a time.
@@ -61,12 +62,12 @@ class PartPool:
         self._clock = clock
         self._grace_ends: float | None = None
 
-    def send(self, bucket: Bucket, key: str, upload_id: str, number: int, body: bytes) -> Future[str]:
+    def send(self, send_part: Callable[[int, bytes], str], number: int, body: bytes) -> Future[str]:
         """Sends one part in the background. The future has the part's ETag. Waits while the pool is full."""
         self._grace_ends = None
         self._free_parts.acquire()
         try:
-            future = self._pool.submit(bucket.upload_part, key, upload_id, number, body)
+            future = self._pool.submit(send_part, number, body)
         except BaseException:
             self._free_parts.release()
             raise
@@ -160,8 +161,9 @@ class _PartBuffer:
 class Upload:
     """One object that is being uploaded: `write` its bytes, then `finish` and `staged`, or `abort`. Not thread-safe.
 
-    All parts except the last have `part_bytes`, as some servers require. A sync may have 50,000 uploads, so that each
-    keeps little in memory between its parts.
+    All parts except the last have `part_bytes`, as some servers require. The thread that sends the first part begins
+    the upload: a sync of many small objects does not wait for the server at each. A sync may have 50,000 uploads, so
+    that each keeps little in memory between its parts.
 
     Args:
         cancelled: What `cancel` sets. Uploads that are only cancelled together may share it.
@@ -173,6 +175,8 @@ class Upload:
         "_cancelled",
         "_checksum",
         "_etags",
+        "_is_begun",
+        "_lock",
         "_metadata",
         "_pool",
         "_upload_id",
@@ -200,6 +204,8 @@ class Upload:
         self._bucket = bucket
         self._pool = pool
         self._metadata = metadata
+        self._is_begun = False
+        self._lock = Lock()  # held while the server begins the upload
         self._upload_id: str | None = None
         self._buffer = _PartBuffer(part_bytes)
         self._checksum = 0
@@ -223,11 +229,24 @@ class Upload:
     def _send_part(self) -> None:
         body = self._buffer.drain()
         self.settle()
-        if self._upload_id is None:
-            self._upload_id = self._bucket.create_upload(self.key, self._metadata)
+        self._is_begun = True
         number = len(self._etags) + len(self.parts) + 1
+        self.parts.append(self._pool.send(self._send_now, number, body))
+
+    def _send_now(self, number: int, body: bytes) -> str:
+        """Sends a part, on a thread of the pool. Returns its ETag."""
         bucket = self._bucket.cancelled_by(self._cancelled)
-        self.parts.append(self._pool.send(bucket, self.key, self._upload_id, number, body))
+        return bucket.upload_part(self.key, self._begun_at_server(bucket), number, body)
+
+    def _begun_at_server(self, bucket: Bucket) -> str:
+        """The id of the upload, which the first call begins at the server."""
+        with self._lock:
+            # Whoever aborts takes the lock after the cancellation, so that no upload begins unseen after that.
+            if self._cancelled.is_set():
+                raise CancelledError
+            if self._upload_id is None:
+                self._upload_id = bucket.create_upload(self.key, self._metadata)
+            return self._upload_id
 
     def settle(self) -> None:
         """Forgets the first parts that the server has. Raises the failure of a part."""
@@ -241,14 +260,14 @@ class Upload:
 
     def finish(self) -> None:
         """Sends the last part without waiting for it. An object without bytes has one empty part."""
-        if self.buffered or self._upload_id is None:
+        if self.buffered or not self._is_begun:
             self._send_part()
 
     def staged(self) -> StagedObject:
         """Waits until the server has every part. Nothing is visible yet. Raises the failure of a part."""
-        assert self._upload_id is not None, "finish() comes before staged()"
         while self.parts:
             self._await_part()
+        assert self._upload_id is not None, "finish() comes before staged()"
         return StagedObject(self.key, self._upload_id, tuple(self._etags), self.size, crc32_text(self._checksum))
 
     def abort(self) -> None:
@@ -256,14 +275,16 @@ class Upload:
         self._pool.abort([self])
 
     def cancel(self) -> bool:
-        """Stops sending and retrying parts. Returns whether the server has an upload to abort."""
+        """Stops sending and retrying parts. Returns whether the server may have an upload to abort."""
         self._cancelled.set()
         self._buffer.drain()
         for part in self.parts:
             part.cancel()
-        return self._upload_id is not None
+        return self._is_begun
 
     def abort_at_server(self) -> None:
-        """Makes the server drop the upload."""
-        if self._upload_id is not None:
-            self._bucket.abort_upload(self.key, self._upload_id)
+        """Makes the server drop the upload, after `cancel`. Waits for the server if it is beginning the upload."""
+        with self._lock:
+            upload_id = self._upload_id
+        if upload_id is not None:
+            self._bucket.abort_upload(self.key, upload_id)
