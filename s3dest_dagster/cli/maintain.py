@@ -46,17 +46,17 @@ _MAX_NAMES = 10
 def ls(output: Output, options: SelectionOptions, where: PartitionFilter) -> int:
     """Lists the live objects of every scope, or those with these values in their directories.
 
-    Returns 1 if a scope cannot be listed, else 0.
+    Returns 1 if a scope cannot be listed, else 0. Raises SettingsError if no object has a directory that `where` names.
     """
     problems: list[tuple[Scope, str]] = []
     progress = ScopeProgress()
-    live = (
+    all_live = (
         (selection.bucket, scope, landed)
         for selection in selections(output, options)
         for stream in selection.found_streams()
         for scope, landed in _live_objects(selection, stream, problems, progress)
-        if where.selects(landed.item)
     )
+    live = _selected(all_live, where, problems)
     # Lines on a terminal show how far it is. Nothing is kept of them.
     with progress.shown() if output.screen is None else nullcontext():
         if output.json:
@@ -67,6 +67,24 @@ def ls(output: Output, options: SelectionOptions, where: PartitionFilter) -> int
     for scope, problem in problems:
         output.say(f"Error: {scope}: {problem}")
     return 1 if problems else 0
+
+
+def _selected(
+    live: Iterable[tuple[Bucket, Scope, LiveObject]], where: PartitionFilter, problems: Sequence[tuple[Scope, str]]
+) -> Iterator[tuple[Bucket, Scope, LiveObject]]:
+    """The objects with these values in their directories.
+
+    Raises SettingsError at the end if there are objects, none of which has a directory that `where` names. It does not
+    if scopes could not be listed.
+    """
+    names: set[str] = set()
+    bucket = None
+    for bucket, scope, landed in live:
+        names.update(landed.item.partition_values or ())
+        if where.selects(landed.item):
+            yield bucket, scope, landed
+    if bucket is not None and not problems:
+        where.check_names(names, "the listed streams")
 
 
 def verify(output: Output, options: SelectionOptions, *, deep: bool) -> int:

@@ -5,7 +5,7 @@ Must not know: keys, records.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,7 +49,7 @@ class PartitionFilter:
         for text in given:
             name, separator, value = text.partition("=")
             if not separator or not name:
-                raise _error(f"{text!r} has no name or no '='. Write it as dt=2026-01-05")
+                raise _error(f"{text!r} lacks a name or an '='. Write it as dt=2026-01-05")
             values.setdefault(name, []).append(value)
         return cls.of(values)
 
@@ -58,37 +58,42 @@ class PartitionFilter:
         own = item.partition_values or {}
         return all(name in own and own[name] in values for name, values in self.values.items())
 
-    def check(self, items: Iterable[LandedObject], owner: str, *, all_items: bool) -> None:
-        """Checks that the filter can be applied to these objects.
-
-        Args:
-            items: The objects.
-            owner: What holds them, for errors.
-            all_items: Whether every object must have the directories. Otherwise one is enough.
+    def check(self, items: Iterable[LandedObject], owner: str) -> None:
+        """Checks that every object has the directories that the filter names. `owner` has the objects, for errors.
 
         Raises:
-            SettingsError: An object, or every object, lacks a directory that the filter names.
+            SettingsError: An object lacks such a directory.
         """
         known = [item.partition_values or {} for item in items]
+        if known:
+            self.check_names({name for each in known for name in each}, owner)
         for name in self.values:
-            having = sum(name in each for each in known)
-            if known and having == 0:
-                names = sorted({other for each in known for other in each})
-                raise _error(f"names {name!r}, and {owner} has no such directories. {did_you_mean(name, names)}")
-            if all_items and having < len(known):
+            lacking = sum(name not in each for each in known)
+            if lacking:
                 raise _error(
-                    f"names {name!r}, and {len(known) - having:,} of {len(known):,} objects of {owner} were landed "
-                    "without such a directory, so that nobody knows which of their records are meant. Land them anew "
-                    "by a full refresh"
+                    f"names {name!r}, and {lacking:,} of {len(known):,} objects of {owner} were landed without such a "
+                    "directory, so that nobody knows which of their records are meant. Land them anew by a full refresh"
                 )
+
+    def check_names(self, known: Collection[str], owner: str) -> None:
+        """Checks that these names of directories include all that the filter names.
+
+        Raises:
+            SettingsError: They lack one.
+        """
+        for name in self.values:
+            if name not in known:
+                hint = did_you_mean(name, known).rstrip(".") if known else "Nothing landed there by `partition_by`"
+                raise _error(f"names {name!r}, which is no directory of {owner}. {hint}")
 
 
 def _values(name: str, given: Any) -> Iterator[str | None]:
     for each in given if isinstance(given, list | tuple | set | frozenset) else [given]:
         if not isinstance(each, str | None):
-            raise _error(f"gives {name!r} the value {each!r}. Write it as a text, as the directory has it")
+            raise _error(f"gives {name!r} the value {each!r}. Write it as a text, as the field has it")
         yield None if each in (None, "", NULL_DIRECTORY) else each
 
 
 def _error(problem: str) -> SettingsError:
-    return SettingsError(f"{_SETTING} {problem}.", setting=_SETTING)
+    end = "" if problem.endswith("?") else "."
+    return SettingsError(f"{_SETTING} {problem}{end}", setting=_SETTING)

@@ -78,7 +78,7 @@ class ScopeSnapshot:
             SettingsError: An object was landed without such directories.
         """
         items = (item for segment in self.segments for sync in segment.syncs for item in sync.objects)
-        where.check(items, str(self.commit_log.scope), all_items=True)
+        where.check(items, str(self.commit_log.scope))
         return replace(self, where=where)
 
     @property

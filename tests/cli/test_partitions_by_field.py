@@ -61,10 +61,42 @@ def test_ls_lists_the_objects_of_a_directory(lake, config, where, rows):
     assert all(set(each["partition_values"]) == {"region"} for each in listed)
 
 
-def test_ls_refuses_a_condition_without_a_value(lake, config):
-    answer = lake.run("ls", "--config", config, "--where", "region")
+@pytest.mark.parametrize("where", ["region", "=eu", ""])
+def test_ls_refuses_a_condition_without_a_name_or_a_value(lake, config, where):
+    answer = lake.run("ls", "--config", config, "--where", where)
     assert answer.returncode == 2
-    assert "where 'region' has no name or no '='" in answer.stderr
+    assert f"where {where!r} lacks a name or an '='" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("where", "hint"),
+    [(["regoin=eu"], "Did you mean 'region'?"), (["region=eu", "dt=2026"], "It has: region."), (["REGION =eu"], "")],
+)
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_ls_refuses_a_directory_that_no_object_has(lake, config, where, hint, options):
+    conditions = [part for each in where for part in ("--where", each)]
+    answer = lake.run("ls", "--config", config, *conditions, *options)
+    assert answer.returncode == 2
+    name = where[-1].partition("=")[0]
+    assert f"where names {name!r}, which is no directory of the listed streams. {hint}" in answer.stderr
+    assert answer.stdout == ""
+
+
+def test_ls_refuses_a_directory_if_nothing_landed_by_field(lake):
+    lake.write(messages(RECORDS), "--config", lake.config())
+    answer = lake.run("ls", "--config", lake.config(), "--where", "region=eu")
+    assert answer.returncode == 2
+    assert "which is no directory of the listed streams. Nothing landed there by `partition_by`." in answer.stderr
+
+
+def test_ls_lists_nothing_if_nothing_has_landed_yet(lake):
+    answer = lake.run("ls", "--config", lake.config(), "--where", "region=eu")
+    assert (answer.returncode, answer.stdout) == (0, "")
+
+
+def test_ls_lists_no_object_for_a_value_that_has_none(lake, config):
+    answer = lake.run("ls", "--config", config, "--where", "region=mars")
+    assert (answer.returncode, answer.stdout) == (0, "")
 
 
 def test_write_tells_the_directories_and_the_rows_without_a_value(lake):

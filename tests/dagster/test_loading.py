@@ -148,7 +148,7 @@ class TestDirectories:
 
     def test_a_directory_that_the_stream_does_not_have_is_named(self, by_name):
         lake, io = by_name
-        with pytest.raises(dg.Failure, match="where names 'nam', and parted has no such directories"):
+        with pytest.raises(dg.Failure, match="where names 'nam', which is no directory of parted"):
             loaded(lake, parted, pa.Table, io=io, metadata={"where": {"nam": "x"}})
 
 

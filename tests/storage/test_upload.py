@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from threading import Barrier, BrokenBarrierError, Event, Lock
 from typing import Any
@@ -71,10 +72,8 @@ def test_the_uploads_of_many_directories_begin_side_by_side(moto_s3: S3Server) -
         with lock:
             waiting += 1
             most = max(most, waiting)
-        try:
+        with suppress(BrokenBarrierError):
             meeting.wait(60)
-        except BrokenBarrierError:
-            pass
         with lock:
             waiting -= 1
         return forward()
