@@ -56,7 +56,7 @@ def ls(output: Output, options: SelectionOptions, where: PartitionFilter) -> int
         for stream in selection.found_streams()
         for scope, landed in _live_objects(selection, stream, problems, progress)
     )
-    live = _selected(all_live, where, problems)
+    live = where.selected(all_live, lambda each: each[2].item, unless=problems)
     # Lines on a terminal show how far it is. Nothing is kept of them.
     with progress.shown() if output.screen is None else nullcontext():
         if output.json:
@@ -67,24 +67,6 @@ def ls(output: Output, options: SelectionOptions, where: PartitionFilter) -> int
     for scope, problem in problems:
         output.say(f"Error: {scope}: {problem}")
     return 1 if problems else 0
-
-
-def _selected(
-    live: Iterable[tuple[Bucket, Scope, LiveObject]], where: PartitionFilter, problems: Sequence[tuple[Scope, str]]
-) -> Iterator[tuple[Bucket, Scope, LiveObject]]:
-    """The objects with these values in their directories.
-
-    Raises SettingsError at the end if there are objects, none of which has a directory that `where` names. It does not
-    if scopes could not be listed.
-    """
-    names: set[str] = set()
-    bucket = None
-    for bucket, scope, landed in live:
-        names.update(landed.item.partition_values or ())
-        if where.selects(landed.item):
-            yield bucket, scope, landed
-    if bucket is not None and not problems:
-        where.check_names(names, "the listed streams")
 
 
 def verify(output: Output, options: SelectionOptions, *, deep: bool) -> int:

@@ -5,15 +5,17 @@ Must not know: keys, records.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from s3dest_dagster.commit.segment import LandedObject
 from s3dest_dagster.errors import SettingsError, did_you_mean
 from s3dest_dagster.keys.directories import NULL_DIRECTORY
 
 _SETTING = "where"
+
+Listed = TypeVar("Listed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,28 @@ class PartitionFilter:
         own = item.partition_values or {}
         return all(name in own and own[name] in values for name, values in self.values.items())
 
+    def selected(
+        self, objects: Iterable[Listed], item_of: Callable[[Listed], LandedObject], *, unless: Sized = ()
+    ) -> Iterator[Listed]:
+        """Yields the objects with these values, which may be of many streams.
+
+        Args:
+            objects: The objects, with what belongs to them.
+            item_of: What the manifest says of one.
+            unless: Problems with which the objects may not be all. With one, no name is refused.
+
+        Raises:
+            SettingsError: After the last object, if none of them has a directory that the filter names.
+        """
+        names: set[str] = set()
+        count = 0
+        for count, each in enumerate(objects, 1):
+            names.update(item_of(each).partition_values or ())
+            if self.selects(item_of(each)):
+                yield each
+        if count and not unless:
+            self._check_names(names, "the listed streams")
+
     def check(self, items: Iterable[LandedObject], owner: str) -> None:
         """Checks that every object has the directories that the filter names. `owner` has the objects, for errors.
 
@@ -66,7 +90,7 @@ class PartitionFilter:
         """
         known = [item.partition_values or {} for item in items]
         if known:
-            self.check_names({name for each in known for name in each}, owner)
+            self._check_names({name for each in known for name in each}, owner)
         for name in self.values:
             lacking = sum(name not in each for each in known)
             if lacking:
@@ -75,12 +99,7 @@ class PartitionFilter:
                     "directory, so that nobody knows which of their records are meant. Land them anew by a full refresh"
                 )
 
-    def check_names(self, known: Collection[str], owner: str) -> None:
-        """Checks that these names of directories include all that the filter names.
-
-        Raises:
-            SettingsError: They lack one.
-        """
+    def _check_names(self, known: Collection[str], owner: str) -> None:
         for name in self.values:
             if name not in known:
                 hint = did_you_mean(name, known).rstrip(".") if known else "Nothing landed there by `partition_by`"
