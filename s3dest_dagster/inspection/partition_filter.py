@@ -74,12 +74,13 @@ class PartitionFilter:
             SettingsError: After the last object, if none of them has a directory that the filter names.
         """
         names: set[str] = set()
-        count = 0
-        for count, each in enumerate(objects, 1):
+        has_objects = False
+        for each in objects:
+            has_objects = True
             names.update(item_of(each).partition_values or ())
             if self.selects(item_of(each)):
                 yield each
-        if count and not unless:
+        if has_objects and not unless:
             self._check_names(names, "the listed streams")
 
     def check(self, items: Iterable[LandedObject], owner: str) -> None:
