@@ -172,7 +172,7 @@ class S3DestinationIOManager(_DestinationSettings):  # type: ignore[misc]
     def connection(self) -> S3Connection | None:
         """The connection that `s3` provides, with which the workers of an engine reach the bucket.
 
-        None if `s3` is another resource, which cannot be sent to them: they use their machine's identity.
+        None if `s3` is another resource, whose client cannot be sent to them.
         """
         return resolve_connection(self.s3, region=self.s3_bucket_region, endpoint=self.s3_endpoint)
 
@@ -237,9 +237,19 @@ def resolve_connection(s3: Any, *, region: str, endpoint: str) -> S3Connection |
     """The connection that `s3` provides. None if it only provides a client. See `resolve_bucket`."""
     if s3 is None:
         s3 = S3Connection()
-    elif hasattr(s3, "connection"):
+    elif _describes_its_client(s3):
         s3 = s3.connection()
     return _joined(s3, region, endpoint) if isinstance(s3, S3Connection) else None
+
+
+def _describes_its_client(s3: Any) -> bool:
+    """Whether `s3.connection()` says what `s3.get_client()` does.
+
+    A subclass of an S3Resource that makes its own client, and says nothing of its connection, makes another one.
+    """
+    kinds = type(s3).__mro__
+    own = next((kind for kind in kinds if {"connection", "get_client"} & vars(kind).keys()), None)
+    return own is not None and callable(vars(own).get("connection"))
 
 
 def _joined(connection: S3Connection, region: str, endpoint: str) -> S3Connection:

@@ -21,6 +21,7 @@ import pyarrow.dataset
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.merged_columns import merged_record
 from s3dest_dagster.dagster.asset_metadata import NAME_KEY, NAMESPACE_KEY, STREAM_KEY, scopes_of, stream_of
+from s3dest_dagster.dagster.run_landing import connection_of_workers
 from s3dest_dagster.dagster.step_values import load_step_value
 from s3dest_dagster.engines.loading import DATASETS
 from s3dest_dagster.errors import ObjectNotFoundError, SettingsError
@@ -121,7 +122,7 @@ class LandedScopes:
     stream: str
     """The stream's name, for messages."""
     connection: S3Connection | None = None
-    """How the workers of an engine reach S3. None: as the machine that they run on."""
+    """How the workers of an engine reach S3. None: they cannot."""
 
     @classmethod
     def of(
@@ -184,10 +185,11 @@ class LandedScopes:
 
     def portable(self) -> list[PortableObject]:
         """All objects, as values that any process can read."""
+        connection = connection_of_workers(self.connection, self.stream)
         if self.record is None:
             return []
         names = tuple(self.schema.names)
-        of_scopes = (portable_objects(each, self.record, names, self.connection) for each in self.scopes.values())
+        of_scopes = (portable_objects(each, self.record, names, connection) for each in self.scopes.values())
         return list(chain.from_iterable(of_scopes))
 
     def by_partition(self, load: Callable[[LandedScopes], T]) -> dict[str | None, T]:

@@ -27,6 +27,7 @@ from s3dest_dagster.dagster.run_landing import (
     StepReport,
     add_partition_metadata,
     common_version,
+    connection_of_workers,
     new_sync,
     now,
     now_ms,
@@ -129,7 +130,7 @@ class _Output:
     report: StepReport
     preview_rows: int
     connection: S3Connection | None
-    """How the workers of an engine reach S3. None: as the machine that they run on."""
+    """How the workers of an engine reach S3. None: they cannot."""
 
     def land(self, scope: Scope, records: Any) -> dict[str, Any]:
         """Lands the records of one scope. Returns the metadata of its materialization."""
@@ -153,13 +154,14 @@ class _Output:
     def _write(self, scope: Scope, dataset: Any, engine: Engine) -> Receipt:
         """Has the workers of an engine stage its dataset, and publishes it."""
         key, hash_key = self.context.asset_key, self.target.destination.hash_key
+        connection = connection_of_workers(self.connection, str(scope.stream))
         schema = engine.arrow_schema(dataset) if self.stream.json_schema is None else None
         with located(scope):
             sync, owner = new_sync(key, scope.partition), key.to_user_string()
             order = begin(self.target, self.stream, sync, scope, schema=schema, asset=owner)
             if order.complete:
                 return commit(order, (), s3=self.target.bucket)
-            options = {"s3": self.connection, **({"hash_key": hash_key} if hash_key is not None else {})}
+            options = {"s3": connection, **({"hash_key": hash_key} if hash_key is not None else {})}
             return engine.write(dataset, order, **options)
 
     def _publish(self, scope: Scope, records: Any, preview: Preview) -> Receipt:

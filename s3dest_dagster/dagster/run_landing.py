@@ -25,6 +25,7 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.receipt import Progress, Receipt, Sample, StreamProgress
 from s3dest_dagster.ingest.target import resident_bytes
 from s3dest_dagster.printable import amount, printable, size
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.connector_config import JOB_ID_VARIABLE
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import WITHOUT_CONDITIONS, Bucket
@@ -119,6 +120,23 @@ def landing_resource(context: dg.AssetExecutionContext | dg.OpExecutionContext, 
         f"The resource {key!r} is a {type(resource).__name__}, which does not say where to land. Such streams "
         "are landed by an S3DestinationIOManager: give its key as io_manager_key.",
         setting="io_manager_key",
+    )
+
+
+def connection_of_workers(connection: S3Connection | None, stream: str) -> S3Connection:
+    """The connection with which the workers of an engine reach the bucket of a stream.
+
+    Raises:
+        SettingsError: There is none, because the IO manager's `s3` only makes clients for its own process.
+    """
+    if connection is not None:
+        return connection
+    raise SettingsError(
+        f"{stream}: the workers of an engine sign in themselves, and the IO manager's s3 only makes clients for its own "
+        "process. Give s3dest_dagster's S3Resource or an S3Connection instead, or give the resource a method "
+        "connection() that returns an S3Connection (S3Connection() if the workers' machines have their own identity).",
+        stream=stream,
+        setting="s3",
     )
 
 

@@ -17,7 +17,7 @@ from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.segment import SEGMENTS, Compaction, LandedObject, LandedSync
 from s3dest_dagster.commit.written_columns import columns_text, record_of
 from s3dest_dagster.inspection.read import LiveObject, ScopeSnapshot
-from s3dest_dagster.settings.connection import S3Connection, is_aws
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.storage import open_bucket
 
 _ITEM = msgspec.json.Decoder(LandedObject)
@@ -60,7 +60,7 @@ class PortableObject:
 
 
 def portable_objects(
-    found: ScopeSnapshot, record: Record, names: tuple[str, ...], connection: S3Connection | None
+    found: ScopeSnapshot, record: Record, names: tuple[str, ...], connection: S3Connection
 ) -> Iterator[PortableObject]:
     """Yields the objects of a scope.
 
@@ -68,12 +68,10 @@ def portable_objects(
         found: The scope.
         record: The columns of all tables.
         names: Which of the columns to read.
-        connection: How workers reach S3. None: their machine's own identity, at the same endpoint.
+        connection: How workers reach S3: without an endpoint or region of its own, where this process does.
     """
     bucket = found.commit_log.bucket
-    if connection is None:
-        endpoint = "" if is_aws(bucket.endpoint) else bucket.endpoint
-        connection = S3Connection(endpoint=endpoint, region=bucket.client.meta.region_name or "")
+    connection = connection.with_location(bucket.endpoint, bucket.client.meta.region_name or "")
     for each in found.objects:
         segment = replace(each.segment, objects=(), compaction=Compaction(), quarantine=None, further_quarantines=())
         yield PortableObject(

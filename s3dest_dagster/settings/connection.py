@@ -7,7 +7,7 @@ talks to S3.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from urllib.parse import SplitResult, urlsplit
 
 from s3dest_dagster.errors import SettingsError
@@ -147,6 +147,18 @@ class S3Connection:
                 raise SettingsError(
                     f"{name} has no effect without {needed}. Set {needed} too, or leave {name} out.", setting=name
                 )
+
+    def with_location(self, endpoint: str, region: str) -> S3Connection:
+        """This connection, with another process's endpoint and region where it has none of its own.
+
+        Args:
+            endpoint: The URL that the other process uses. It was accepted there, so plain http is accepted here, too.
+            region: The region of the bucket.
+        """
+        if self.endpoint or is_aws(endpoint):
+            endpoint = self.endpoint
+        plain = self.allow_plain_http or (not self.endpoint and endpoint.startswith("http://"))
+        return replace(self, endpoint=endpoint, region=self.region or region, allow_plain_http=plain)
 
     def accepted(self, endpoint: str, setting: str) -> str:
         """The endpoint with its scheme; "" if it is empty.

@@ -27,7 +27,10 @@ ORDER_VERSION = 1
 """The version that is written. Another version of the library, on another machine, may have another one."""
 _ID_DIGITS = 32
 S3Access = Bucket | S3Connection | None
-"""How a process reaches S3: an open bucket, a connection, or None for the machine's own identity."""
+"""How a process reaches S3: an open bucket, a connection, or None for the machine's own identity.
+
+A connection without an endpoint or region has those of the order, as None has.
+"""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=True):
@@ -166,7 +169,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
             SettingsError: `s3` is another bucket.
         """
         if not isinstance(s3, Bucket):
-            s3 = open_bucket(s3 or S3Connection(endpoint=self.endpoint, region=self.region), destination)
+            s3 = open_bucket((s3 or S3Connection()).with_location(self.endpoint, self.region), destination)
         if s3.name != destination.s3_bucket_name:
             raise SettingsError(
                 f"The order lands in bucket {destination.s3_bucket_name!r}, and s3 is bucket {s3.name!r}. Give the "

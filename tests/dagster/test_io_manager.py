@@ -323,6 +323,41 @@ class TestAccess:
         lake.materialize(people, io=lake.io(s3=Plain()))
         assert lake.ids() == [1]
 
+    def test_a_resource_that_makes_its_own_client_is_reached_by_it(self, lake):
+        """What the class that it extends would do does not count."""
+
+        class Ours(S3Resource):
+            def get_client(self):
+                return lake.server.client()
+
+        io = lake.io(s3=Ours(endpoint_url="https://nowhere.example.com"))
+        lake.materialize(people, io=io)
+        assert lake.ids() == [1]
+        assert io.connection() is None
+
+    def test_workers_get_the_connection_that_a_resource_describes(self, lake):
+        class Ours(S3Resource):
+            def get_client(self):
+                return lake.server.client()
+
+            def connection(self):
+                return S3Connection(region="eu-west-1")
+
+        class Extended(Ours):
+            team: str = ""
+
+        class Plain:
+            connection = "a text"
+
+            def get_client(self):
+                return lake.server.client()
+
+        described = S3Connection(region="eu-west-1")
+        assert lake.io(s3=Ours()).connection() == lake.io(s3=Extended()).connection() == described
+        assert lake.io(s3=S3Resource(region_name="eu-west-1")).connection() == described
+        assert lake.io(s3=None).connection() == S3Connection()
+        assert lake.io(s3=Plain()).connection() is None
+
     def test_the_destination_can_have_region_and_endpoint(self, lake):
         keys = {"access_key_id": lake.server.access_key_id, "secret_access_key": lake.server.secret_access_key}
         place = {"s3_endpoint": lake.server.endpoint, "s3_bucket_region": "eu-west-1"}

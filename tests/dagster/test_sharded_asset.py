@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import sharded_job
+from secret_scan import found, objects_of
 
 from s3dest_dagster import sharded_stream_asset, stream_asset
 from s3dest_dagster.errors import SettingsError
@@ -106,6 +107,18 @@ def test_two_runs_with_the_same_records_are_two_syncs(lake):
         versions.add(event.materialization.tags["dagster/data_version"])
     assert len(versions) == 2
     assert ids(lake) == [0, 1]
+
+
+def test_what_passes_between_the_steps_holds_no_secret(lake):
+    @sharded_stream_asset(shards=2, json_schema=SCHEMA, fields={"hash": ["id"]})
+    def events(shard):
+        return [{"id": shard}]
+
+    canaries = {"hash key": "a long and random text", "secret key": lake.server.secret_access_key}
+    lake.materialize(events, io=lake.io(hash_key=canaries["hash key"]))
+    places = dict(objects_of(lake.server, lake.bucket))
+    assert sum("~orders/" in key for key in places) == 5
+    assert found(canaries, places.items()) == set()
 
 
 def test_a_function_without_a_shard_is_refused():

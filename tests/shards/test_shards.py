@@ -23,6 +23,7 @@ from land_and_read import (
     target,
     users,
 )
+from secret_scan import found
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord, State
@@ -38,10 +39,11 @@ from s3dest_dagster.errors import (
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.read import read_scope
 from s3dest_dagster.inspection.verify import verify
+from s3dest_dagster.settings.connection import S3Connection
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, ParquetFormat, TextCompression
 from s3dest_dagster.shards import Order, ShardReceipt, abandon, begin, commit, leftovers, stage
-from s3dest_dagster.storage import Bucket
+from s3dest_dagster.storage import Bucket, open_bucket
 from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
 
 
@@ -322,6 +324,44 @@ def test_a_worker_needs_the_bucket_of_the_order(lake):
     order = lake.begin()
     with pytest.raises(SettingsError, match="other"):
         stage(order, [], shard=0, s3=Bucket(lake.server.client(), "other"))
+
+
+def test_a_worker_with_keys_alone_reaches_the_server_of_the_order(lake):
+    order = lake.begin()
+    keys = replace(lake.server.connection, endpoint="", region="")
+    receipt = stage(order, users(1, 2), shard=0, s3=keys)
+    assert commit(order, [receipt], shards=1, s3=keys).rows == 2
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "region", "expected"),
+    [
+        ("http://minio:9000", "eu-west-1", ("http://minio:9000", "eu-west-1", True)),
+        ("https://s3.eu-west-1.amazonaws.com", "eu-west-1", ("", "eu-west-1", False)),
+        ("", "", ("", "", False)),
+    ],
+)
+def test_a_connection_takes_the_place_that_another_process_reached(endpoint, region, expected):
+    """The other process was allowed to use plain http. A place of the connection's own is kept."""
+    taken = S3Connection().with_location(endpoint, region)
+    assert (taken.endpoint, taken.region, taken.allow_plain_http) == expected
+    own = S3Connection(endpoint="https://minio.example.com", region="us-east-1")
+    assert own.with_location(endpoint, region) == own
+
+
+def test_orders_and_receipts_hold_no_secret(moto_s3):
+    """Also not in the spellings of JSON, URLs and base64."""
+    connection = moto_s3.connection
+    canaries = {"hash key": "a long and random text", "secret key": connection.secret_access_key}
+    settings = destination(moto_s3.new_bucket(), hash_key=canaries["hash key"], on_bad_record="quarantine")
+    of = replace(stream(mode=SyncMode.APPEND), settings={"fields": {"hash": ["name"]}})
+    with target(moto_s3, settings, open_bucket(connection, settings)) as opened:
+        order = begin(opened, of, sync("first"))
+    bad = BadRecord(of.id, b"{", "cut off")
+    receipt = stage(order, [batch_of(users(1, 2)), bad], shard=0, s3=connection, hash_key=canaries["hash key"])
+    texts = {"order": order.to_json(), "receipt": receipt.to_json(), "reprs": repr((order, receipt, connection))}
+    assert found(canaries, ((name, text.encode()) for name, text in texts.items())) == set()
+    assert found(canaries, [("what is looked for", repr(canaries).encode())]) != set()
 
 
 # ---------------------------------------------------------------------- rule 1: one receipt for each shard
