@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from benchmarks.measure import has_peers
 from benchmarks.parts import Measured, Options
-from benchmarks.report import load_average, publish, setting
+from benchmarks.report import load_average, page_of, publish, setting
 
 RECORDS, BRIEF_RECORDS, ROUNDS = 100_000, 20_000, 3
 GIGABYTES = (1.0, 10.0)
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
         text = f"{measured.text}\n{setting(_command(name, parsed), measured.versions, load)}"
         print(f"\n## {name}\n\n{text}", flush=True)
         if parsed.publish:
-            publish(name, text)
+            publish(name, text, page_of(name))
     if failed:
         _say(f"Not measured, for the errors above: {', '.join(failed)}.")
     return 1 if failed else 0
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parts() -> dict[str, Callable[[Options], Measured]]:
     """Every part by its name. They are imported late, so that `--help` is fast."""
-    from benchmarks.parts import directories, growth, memory, profiles, ratios, server, small_syncs, workers
+    from benchmarks.parts import directories, growth, large_lake, memory, profiles, ratios, server, small_syncs, workers
 
     return {
         "users": ratios.users,
@@ -67,6 +67,7 @@ def _parts() -> dict[str, Callable[[Options], Measured]]:
         "streams": memory.interleaved_streams,
         "memory": memory.memory,
         "growth": growth.growth,
+        "large-lake": large_lake.large_lake,
     }
 
 
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--partitions", type=int, default=PARTITIONS, help="partitions of one process (default %(default)s)")
     add("--sizes", type=int, nargs="+", default=SIZES, help="sizes of growth (default 100 1000; try 10000 100000)")
     add("--without-dlt", action="store_true", help="leave dlt out, which takes most of the time")
-    add("--publish", action="store_true", help="write the results into docs/performance.md")
+    add("--publish", action="store_true", help="write the results into docs/performance.md and docs/scale.md")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""How a measurement is shown: Markdown tables, the machine, and its section in docs/performance.md.
+"""How a measurement is shown: Markdown tables, the machine, and its section in docs/.
 
 It must not know how anything is measured.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.messages import ROOT
 
 PAGE = ROOT / "docs" / "performance.md"
+_OTHER_PAGES = {"large-lake": ROOT / "docs" / "scale.md"}
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -79,6 +80,11 @@ def _cpu() -> str:
 def _memory() -> str:
     pages, page_bytes = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return f"{pages * page_bytes / (1 << 30):.0f} GB"
+
+
+def page_of(name: str) -> Path:
+    """The page that has the section of a measurement."""
+    return _OTHER_PAGES.get(name, PAGE)
 
 
 def publish(name: str, text: str, page: Path = PAGE) -> None:

@@ -132,8 +132,8 @@ def connection_of_workers(connection: S3Connection | None, stream: str) -> S3Con
     if connection is not None:
         return connection
     raise SettingsError(
-        f"{stream}: the workers of an engine sign in themselves, and the IO manager's s3 only makes clients for its own "
-        "process. Give s3dest_dagster's S3Resource or an S3Connection instead, or give the resource a method "
+        f"{stream}: the workers of an engine sign in themselves, and the IO manager's s3 only makes clients for its "
+        "own process. Give s3dest_dagster's S3Resource or an S3Connection instead, or give the resource a method "
         "connection() that returns an S3Connection (S3Connection() if the workers' machines have their own identity).",
         stream=stream,
         setting="s3",

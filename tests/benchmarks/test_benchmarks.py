@@ -23,6 +23,7 @@ from benchmarks.local_client import LocalClient
 from benchmarks.messages import USERS, WIDE, MessageFile, message_file, records_of
 from benchmarks.parts import Options
 from benchmarks.parts.growth import growth
+from benchmarks.parts.large_lake import large_lake
 from benchmarks.report import publish
 from s3dest_dagster.batch import StreamBatch
 from s3dest_dagster.sources.airbyte.session import read_messages
@@ -184,6 +185,22 @@ def test_a_measurement_is_published_in_its_own_section(tmp_path: Path):
     assert "\nnew\n" in page.read_text()
     with pytest.raises(KeyError, match="three"):
         publish("three", "text", page)
+
+
+def test_a_large_lake_is_a_multiple_of_one_object_and_one_part():
+    options = Options(
+        records=50, rounds=1, gigabytes=(), objects=1, partitions=1, sizes=(), with_dlt=False, say=lambda text: None
+    )
+    rows = [line.strip("| ").split(" | ") for line in large_lake(options).text.splitlines() if line.startswith("|")]
+    figures = {row[0]: row[1:] for row in rows}
+    assert (
+        figures["one more object of one part"][0] == "1 CreateMultipartUpload, 1 UploadPart, 1 CompleteMultipartUpload"
+    )
+    assert figures["one more part of an object"][0] == "1 UploadPart"
+    # 100 TB / 200 MB, and 200 MB / 8 MiB for each of them.
+    assert (figures["objects"], figures["parts"]) == (["500,000"], ["11,920,929"])
+    assert figures["requests"] == ["12,920,929"]
+    assert figures["objects of a sync"] == ["500,000", "20,833", "500"]
 
 
 def test_growth_says_what_does_not_grow_and_what_does():

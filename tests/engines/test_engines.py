@@ -24,7 +24,7 @@ from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.shards import begin
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync
 
-pytestmark = [pytest.mark.engines, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.engines, pytest.mark.timeout(900)]
 SHARDS, ROWS = 4, 20_000
 SCHEMA = {"type": "object", "properties": {"id": {"type": "integer"}, "text": {"type": "string"}}}
 
