@@ -250,7 +250,7 @@ def _cpu_of_round(name: str, rows: pa.Table) -> float:
             order = begin(target, Stream(name="users", json_schema=SCHEMA), sync())
         receipts: list[ShardReceipt] = []
         measured = measured_work(lambda: receipts.append(stage(order, rows, shard=0, s3=bucket)))
-        return measured["cpu_s"] / (sum(each.bytes for each in receipts[0].objects) / 1e9)
+        return float(measured["cpu_s"]) / (sum(each.bytes for each in receipts[0].objects) / 1e9)
 
 
 def _a_run() -> tuple[int, int]:

@@ -157,8 +157,8 @@ class S3Connection:
         """
         if self.endpoint or is_aws(endpoint):
             endpoint = self.endpoint
-        plain = self.allow_plain_http or (not self.endpoint and endpoint.startswith("http://"))
-        return replace(self, endpoint=endpoint, region=self.region or region, allow_plain_http=plain)
+        allowed = self.allow_plain_http or (not self.endpoint and endpoint.startswith("http://"))
+        return replace(self, endpoint=endpoint, region=self.region or region, allow_plain_http=allowed)
 
     def accepted(self, endpoint: str, setting: str) -> str:
         """The endpoint with its scheme; "" if it is empty.
