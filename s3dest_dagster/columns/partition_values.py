@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch
 from s3dest_dagster.columns.arrow_json_texts import texts_of_column
-from s3dest_dagster.columns.arrow_types import unpacked, values_at
-from s3dest_dagster.columns.binary_columns import NOTHING, OTHER, as_object, json_texts, mask_of
+from s3dest_dagster.columns.arrow_types import is_any_string, unpacked, values_at
+from s3dest_dagster.columns.binary_columns import NOTHING, OTHER, TEXT, as_object, json_texts, mask_of
 from s3dest_dagster.columns.kinds import Layout
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.scalar import STRING
-from s3dest_dagster.columns.kinds.temporal import DATE, TIMESTAMP
+from s3dest_dagster.columns.kinds.temporal import DATE, TIMESTAMP, Temporal
 from s3dest_dagster.columns.kinds.union import Union
+from s3dest_dagster.columns.names import OVERFLOW_NAMES
 from s3dest_dagster.columns.partition_kinds import TypedField, typed_fields
 from s3dest_dagster.columns.typed_columns import is_struct_name
 from s3dest_dagster.keys.directories import is_spelled
@@ -35,6 +36,8 @@ from s3dest_dagster.settings.partition_fields import DateUnit, FieldValues, Part
 
 _NO_TEXT = pa.scalar(None, pa.string())
 _MICROS = pa.timestamp("us")
+_LEAP_SECOND = r"([T ]\d\d:59):60(?:\.\d+)?"
+_FINER_THAN_MICROS = r"(:\d\d\.\d{6})\d+"
 _NARROW = 1 << 15
 _YEAR_DIGITS = 4
 _BUCKETS: dict[DateUnit, tuple[int, str, str]] = {
@@ -86,7 +89,8 @@ class RecordGrouper:
         That costs less than another look at the records. The groups are the same.
         """
         columns = [_column_at(data, field.columns) for field in self.fields]
-        if not all(reader.reads(column) for reader, column in zip(self._readers, columns, strict=True)):
+        has_misfits = _has_misfits(data)
+        if not all(reader.reads(column, has_misfits) for reader, column in zip(self._readers, columns, strict=True)):
             return None
         texts = [reader.of_column(column) for reader, column in zip(self._readers, columns, strict=True)]
         return _groups(texts, data.num_rows)
@@ -147,6 +151,8 @@ class _FieldReader:
         self._kind = field.kind
         self._unit, self._zone = field.rule.unit, field.rule.tz
         self._is_union = isinstance(field.kind, Union)
+        is_dated = self._unit is not None and field.kind != DATE
+        self._moments = field.kind if is_dated and isinstance(field.kind, Temporal) else None
         self._decoder = None if self._is_union else field.kind.decoder(Layout.NAMED, str(field.rule.field))
 
     def of_texts(self, raws: Sequence[Any]) -> pa.Array:
@@ -154,17 +160,29 @@ class _FieldReader:
         if self._is_union:
             return self._of_strings(_scalar_texts(raws))
         assert self._decoder is not None, "only unions have none"
-        return self.of_column(self._decoder.decode(raws).data)
+        values = self._decoder.decode(raws).data
+        if self._moments is not None and values.null_count:
+            values = _with_coarser(values, json_texts(raws).of_kind(TEXT), self._moments)
+        return self.of_column(values)
 
     def of_arrow(self, column: pa.Array) -> pa.Array:
         """The texts of Arrow values."""
         column = unpacked(column)
         if self._decoder is None:
             return self.of_texts(texts_of_column(column))
+        if self._moments is not None and is_any_string(column.type):
+            return self.of_texts(texts_of_column(column))
+        if self._moments is not None and pt.is_timestamp(column.type) and column.type.unit == "ns":
+            column = pc.floor_temporal(column, unit="microsecond")
         return self.of_column(self._decoder.decode_arrow(column).data)
 
-    def reads(self, column: pa.Array) -> bool:
-        """Whether `of_column` can read the column."""
+    def reads(self, column: pa.Array, has_misfits: bool) -> bool:
+        """Whether `of_column` can read a column of converted records.
+
+        A moment that is too fine for its column has a directory, and is null there.
+        """
+        if self._moments is not None and has_misfits and column.null_count:
+            return False
         return self._decoder is not None and bool(column.type == self._decoder.type)
 
     def of_column(self, column: pa.Array) -> pa.Array:
@@ -175,6 +193,8 @@ class _FieldReader:
         if self._unit is None:
             return strings
         moments = TIMESTAMP.column(strings)
+        if moments.null_count > strings.null_count:
+            moments = _with_coarser(moments, strings, TIMESTAMP)
         days = DATE.column(pc.if_else(moments.is_null(), strings, _NO_TEXT))
         if days.null_count == len(days):
             return self._of_values(moments)
@@ -193,6 +213,26 @@ class _FieldReader:
         return _parts(
             values.cast(pa.timestamp("us", values.type.tz) if pt.is_timestamp(values.type) else _MICROS), self._unit
         )
+
+
+def _with_coarser(moments: pa.Array, texts: pa.Array, kind: Temporal) -> pa.Array:
+    """The moments, and those of texts that are too fine for their type: the directory of a moment needs no nanosecond.
+
+    A leap second counts as the second before it.
+    """
+    is_finer = pc.match_substring_regex(texts, f"{_LEAP_SECOND}|{_FINER_THAN_MICROS}")
+    missing = pc.and_(moments.is_null(), is_finer.fill_null(False))
+    if not pc.any(missing).as_py():
+        return moments
+    coarser = pc.replace_substring_regex(pc.if_else(missing, texts, _NO_TEXT), _LEAP_SECOND, r"\1:59")
+    coarser = pc.replace_substring_regex(coarser, _FINER_THAN_MICROS, r"\1")
+    return pc.coalesce(moments, kind.column(coarser))
+
+
+def _has_misfits(data: pa.RecordBatch) -> bool:
+    """Whether converted records have values that did not fit their columns."""
+    overflow = [data.column(name) for name in OVERFLOW_NAMES if name in data.schema.names]
+    return any(column.null_count < len(column) for column in overflow)
 
 
 def _scalar_texts(raws: Sequence[Any]) -> pa.Array:

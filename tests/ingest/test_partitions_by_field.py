@@ -159,6 +159,24 @@ def test_arrow_data_gets_the_same_directories(moto_s3: S3Server, form: Any) -> N
 
 
 @pytest.mark.parametrize("form", FORMATS)
+def test_a_moment_that_is_finer_than_a_microsecond_is_in_the_directory_of_its_day(moto_s3: S3Server, form: Any) -> None:
+    """Its column cannot have it: the value is in the overflow column, or in the text."""
+    name, nanos = moto_s3.new_bucket(), pa.timestamp("ns", "UTC")
+    values = ["2026-01-05T23:59:59.999999999Z", "1969-12-31T23:59:59.999999999Z", None, "2026-01-06T00:00:00Z"]
+    data = pa.RecordBatch.from_pydict({"id": [4, 5, 6, 7], "at": pa.array([1767657599999999999, -1, None, 0], nanos)})
+    json_records = batch_of({"id": number, "at": value} for number, value in enumerate(values))
+    by = orders([{"field": "at", "as": "day", "name": "dt"}])
+    receipt = landed(moto_s3, name, [json_records, ArrowBatch(data, np.zeros(4, np.int64))], by, format=form)
+    assert by_directory(moto_s3, name, receipt, form) == {
+        "dt=2026-01-05": [0, 4],
+        "dt=1969-12-31": [1, 5],
+        f"dt={NULL_DIRECTORY}": [2, 6],
+        "dt=2026-01-06": [3],
+        "dt=1970-01-01": [7],
+    }
+
+
+@pytest.mark.parametrize("form", FORMATS)
 def test_arrow_types_without_a_take_get_directories(moto_s3: S3Server, form: Any) -> None:
     """Polars hands over texts as views."""
     name = moto_s3.new_bucket()
@@ -225,6 +243,43 @@ def test_plain_directories_have_no_names(moto_s3: S3Server) -> None:
             ["2026-01-05", "2026-01-05T20:00:00Z", "soon", "2026-02-30"],
             ["2026-01-05", "2026-01-06", None, None],
         ),
+        *(
+            (
+                {"field": field, "as": "hour", "name": "y"},
+                [
+                    "2026-01-05T10:00:00.123456789",
+                    "1969-12-31T23:59:59.999999999",
+                    "9999-12-31 23:59:59.9999999",
+                    "2016-12-31T23:59:60",
+                    "2016-12-31T23:59:60.5",
+                    "2026-01-05T10:30:60",
+                    "2026-01-05T24:00:00",
+                    "2026-02-30T10:00:00.123456789",
+                    "2026-01-05T10:00:00",
+                    "10:00:00.123456789",
+                    None,
+                ],
+                [
+                    "2026-01-05-10",
+                    "1969-12-31-23",
+                    "9999-12-31-23",
+                    "2016-12-31-23",
+                    "2016-12-31-23",
+                    None,
+                    None,
+                    None,
+                    "2026-01-05-10",
+                    None,
+                    None,
+                ],
+            )
+            for field in ("at", "text", "local")
+        ),
+        (
+            {"field": "at", "as": "day", "name": "y", "tz": "Europe/Berlin"},
+            ["2026-01-05T23:59:59.999999999Z", "2026-01-06T00:59:59.999999999+02:00", "2026-01-05T23:00:00.000000001Z"],
+            ["2026-01-06", "2026-01-05", "2026-01-06"],
+        ),
         ({"field": "day", "as": "month"}, ["2026-01-05", "2026-13-01"], ["2026-01", None]),
         ("day", ["2026-01-05", 5], ["2026-01-05", None]),
         ("id", [5, 5.0, 12345678901234567, "x", None], ["5", "5", "12345678901234567", None, None]),
@@ -245,6 +300,7 @@ def test_a_value_is_spelled_as_the_column_has_it(field: Any, values: list[Any], 
             **SCHEMA["properties"],
             "text": {"type": "string"},
             "day": {"type": "string", "format": "date"},
+            "local": {"type": "string", "format": "date-time", "airbyte_type": "timestamp_without_timezone"},
             "flag": {"type": "boolean"},
             "code": {"type": ["integer", "string"]},
             "a.b": {"type": "string"},
