@@ -7,8 +7,9 @@ encoded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from operator import attrgetter
+import math
+from collections.abc import Callable, Collection, Sequence
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -39,6 +40,8 @@ _MICROS = pa.timestamp("us")
 _LEAP_SECOND = r"([T ]\d\d:59):60(?:\.\d+)?"
 _FINER_THAN_MICROS = r"(:\d\d\.\d{6})\d+"
 _NARROW = 1 << 15
+_COUNTABLE = 1 << 16
+"""The most combinations of values that are counted one by one."""
 _YEAR_DIGITS = 4
 _BUCKETS: dict[DateUnit, tuple[int, str, str]] = {
     "hour": (3_600_000_000, "h", "h"),
@@ -78,6 +81,10 @@ class RecordGrouper:
         self._paths = [field.names for field in self.fields]
         self._readers = [_FieldReader(field) for field in self.fields]
         self._texts_of = _texts_reader(self._paths)
+        self._is_string = [field.kind == STRING and len(field.names) == 1 for field in self.fields]
+        strings = {path[0] for path, is_string in zip(self._paths, self._is_string, strict=True) if is_string}
+        is_readable = strings and all(is_struct_name(path[0]) for path in self._paths)
+        self._strings_of = _texts_reader(self._paths, strings) if is_readable else None
 
     def group(self, batch: Batch) -> Groups:
         """The groups of a batch with at least one record."""
@@ -98,36 +105,72 @@ class RecordGrouper:
     def _columns(self, batch: Batch) -> list[pa.Array]:
         """The texts of each field, null for a value that names no directory."""
         if isinstance(batch, JsonBatch):
-            texts = self._texts_of(batch.raws)
-            return [reader.of_texts(own) for reader, own in zip(self._readers, texts, strict=True)]
+            return self._columns_of_texts(batch.raws)
         columns = (_column_at(batch.data, path) for path in self._paths)
         return [reader.of_arrow(column) for reader, column in zip(self._readers, columns, strict=True)]
+
+    def _columns_of_texts(self, raws: Sequence[bytes]) -> list[pa.Array]:
+        if (strings_of := self._strings_of) is not None:
+            try:
+                values = strings_of(raws)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                self._strings_of = None  # one value that is no text is seldom the only one
+            else:
+                fields = zip(self._readers, values, self._is_string, strict=True)
+                return [
+                    reader.of_strings(own) if is_string else reader.of_texts(own) for reader, own, is_string in fields
+                ]
+        return [reader.of_texts(own) for reader, own in zip(self._readers, self._texts_of(raws), strict=True)]
 
 
 def _groups(columns: Sequence[pa.Array], rows: int) -> Groups:
     """The groups of records by the texts of their fields."""
     coded = [_coded(texts) for texts in columns]
+    sizes = [len(texts) for texts, _ in coded]
     codes = coded[0][1]
-    for texts, own in coded[1:]:
-        codes = codes * len(texts) + own
+    for size, (_, own) in zip(sizes[1:], coded[1:], strict=True):
+        codes = codes * size + own
     if (codes == codes[0]).all():
         return Groups(None, [rows], [tuple(texts[own[0]] for texts, own in coded)])
-    distinct, first, groups = np.unique(codes, return_index=True, return_inverse=True)
-    values = [tuple(texts[own[row]] for texts, own in coded) for row in first.tolist()]
-    ends = np.cumsum(np.bincount(groups)).tolist()
+    distinct, groups, counts = _counted(codes, math.prod(sizes))
+    digits = zip(coded, _digits(distinct, sizes), strict=True)
+    values = list(zip(*([texts[code] for code in own] for (texts, _), own in digits), strict=True))
     # Narrow integers are sorted by their digits.
-    narrow: NDArray[np.integer] = groups.astype(np.int16 if len(distinct) < _NARROW else np.int64)
+    narrow: NDArray[np.integer] = groups.astype(np.int16 if len(distinct) < _NARROW else np.int64, copy=False)
     is_sorted = bool((narrow[1:] >= narrow[:-1]).all())
-    return Groups(None if is_sorted else np.argsort(narrow, kind="stable"), ends, values)
+    return Groups(None if is_sorted else np.argsort(narrow, kind="stable"), np.cumsum(counts).tolist(), values)
+
+
+def _counted(codes: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], NDArray[np.integer], NDArray[np.int64]]:
+    """The different codes in ascending order, the position of each record's code among them, and the records of each.
+
+    All codes are below `size`. If there are few, they are counted, which costs less than sorting them.
+    """
+    if size > _COUNTABLE:
+        return np.unique(codes, return_inverse=True, return_counts=True)
+    counts = np.bincount(codes, minlength=size)
+    distinct = np.flatnonzero(counts)
+    positions = np.zeros(size, np.int32)
+    positions[distinct] = np.arange(len(distinct))
+    return distinct, positions[codes], counts[distinct]
+
+
+def _digits(codes: NDArray[np.int64], sizes: Sequence[int]) -> list[list[int]]:
+    """The code of each field in codes that were made of all."""
+    digits: list[list[int]] = []
+    for size in reversed(sizes):
+        codes, own = np.divmod(codes, size)
+        digits.append(own.tolist())
+    return digits[::-1]
 
 
 def in_order(batch: Batch, order: NDArray[np.int64]) -> Batch:
-    """The batch with its records in another order."""
+    """The batch with its records in another order. It has at least two."""
     if isinstance(batch, ArrowBatch):
         columns = [values_at(column, order) for column in batch.data.columns]
         return ArrowBatch(pa.RecordBatch.from_arrays(columns, schema=batch.data.schema), batch.emitted_at[order])
-    raws = batch.raws
-    return JsonBatch([raws[row] for row in order.tolist()], batch.emitted_at[order], batch.nbytes, batch.types)
+    raws = itemgetter(*order.tolist())(batch.raws)
+    return JsonBatch(raws, batch.emitted_at[order], batch.nbytes, batch.types)
 
 
 def _coded(texts: pa.Array) -> tuple[list[str | None], NDArray[np.int64]]:
@@ -154,6 +197,10 @@ class _FieldReader:
         is_dated = self._unit is not None and field.kind != DATE
         self._moments = field.kind if is_dated and isinstance(field.kind, Temporal) else None
         self._decoder = None if self._is_union else field.kind.decoder(Layout.NAMED, str(field.rule.field))
+
+    def of_strings(self, values: Sequence[str | None]) -> pa.Array:
+        """The texts of the values of a field of strings, None for null or a missing value."""
+        return self._of_strings(pa.array(values, pa.string()))
 
     def of_texts(self, raws: Sequence[Any]) -> pa.Array:
         """The texts of JSON values."""
@@ -274,10 +321,16 @@ def _mapped(values: pa.Array, text_of: Callable[[pa.Array], pa.Array]) -> pa.Arr
 # ---------------------------------------------------------------------- reading fields
 
 
-def _texts_reader(paths: Sequence[tuple[str, ...]]) -> Callable[[Sequence[bytes]], list[list[Any]]]:
-    """A function that reads the JSON texts at these paths from records, path by path."""
+def _texts_reader(
+    paths: Sequence[tuple[str, ...]], strings: Collection[str] = ()
+) -> Callable[[Sequence[bytes]], list[list[Any]]]:
+    """A function that reads the JSON texts at these paths from records, path by path.
+
+    The root members `strings` are read as `str`, or None. That costs less, and raises msgspec.DecodeError if one of
+    them is neither a string nor null.
+    """
     roots = list(dict.fromkeys(path[0] for path in paths))
-    members = _members_reader(roots)
+    members = _members_reader(roots, strings)
 
     def read(raws: Sequence[bytes]) -> list[list[Any]]:
         values = dict(zip(roots, members(raws), strict=True))
@@ -292,18 +345,23 @@ def _texts_within(raws: list[Any], names: tuple[str, ...]) -> list[Any]:
     return raws
 
 
-def _members_reader(names: Sequence[str]) -> Callable[[Sequence[bytes]], list[list[Any]]]:
-    """A function that reads the root members of these names."""
+def _members_reader(names: Sequence[str], strings: Collection[str]) -> Callable[[Sequence[bytes]], list[list[Any]]]:
+    """A function that reads the root members of these names, those of `strings` as `str` if it can."""
     if not all(map(is_struct_name, names)):
         return lambda raws: _transposed(names, [as_object(raw) for raw in raws])
-    fields = [(f"field{number}", Raw, NOTHING) for number in range(len(names))]
+    fields = [
+        (f"field{number}", *((str | None, None) if name in strings else (Raw, NOTHING)))
+        for number, name in enumerate(names)
+    ]
     renamed = {field[0]: name for field, name in zip(fields, names, strict=True)}
     row = msgspec.defstruct("PartitionFields", fields, rename=renamed, gc=False)
-    decode = msgspec.json.Decoder(row).decode_lines
+    decode = msgspec.json.Decoder(row).decode
     getters = [attrgetter(field[0]) for field in fields]
 
     def read(raws: Sequence[bytes]) -> list[list[Any]]:
-        rows = decode(b"\n".join(raws))
+        if len(getters) == 1:
+            return [list(map(getters[0], map(decode, raws)))]
+        rows = list(map(decode, raws))
         return [list(map(getter, rows)) for getter in getters]
 
     return read

@@ -46,6 +46,7 @@ from s3dest_dagster.formats.protocol import (
     Payload,
     Sink,
     Span,
+    cut_rows,
     run_now,
 )
 from s3dest_dagster.formats.reading import AvroBranches, named_record, table_of_rows
@@ -106,16 +107,11 @@ class AvroEncoder(Encoder):
         )
 
     def _cut(self, payloads: Sequence[Any], pieces: Sequence[Sequence[Span]]) -> Iterator[tuple[Payload, int]]:
-        whole = pa.concat_arrays(payloads)
-        starts = np.cumsum([0, *map(len, payloads)])
-        for spans in pieces:
-            numbers = [np.arange(span.rows.start, span.rows.stop) + starts[span.batch] for span in spans]
-            # Slices would keep the whole batch in memory.
-            rows = whole if len(pieces) == 1 else whole.take(pa.array(np.concatenate(numbers)))
+        for rows in cut_rows(payloads, pieces, _one_array):
             yield rows, rows.nbytes + _COLUMN_OVERHEAD
 
     def merged(self, pieces: Sequence[Encoded]) -> Encoded:
-        rows = pa.concat_arrays([piece.payload for piece in pieces])
+        rows = _one_array([piece.payload for piece in pieces])
         return Encoded(len(rows), rows, rows.nbytes + _COLUMN_OVERHEAD)
 
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> AvroObject:
@@ -130,6 +126,11 @@ class AvroEncoder(Encoder):
         metadata = {"avro.schema": self.schema_text, "avro.codec": self._codec, **PROLEPTIC_CALENDAR}
         texts = [text.encode() for entry in metadata.items() for text in entry]
         return _MAGIC + varint(len(metadata)) + b"".join(varint(len(text)) + text for text in texts) + varint(0)
+
+
+def _one_array(arrays: Sequence[pa.Array]) -> pa.Array:
+    """The rows of all arrays as one."""
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
 
 
 class AvroObject:

@@ -28,7 +28,7 @@ from s3dest_dagster.formats.csv_reading import record_reader, rows_of, unquoted
 from s3dest_dagster.formats.protocol import Contents, OnMismatch
 from s3dest_dagster.formats.reading import Line
 from s3dest_dagster.formats.root_fields import RootFieldReader, RootFields
-from s3dest_dagster.formats.text import Text, TextEncoder, decimal_texts, join_lines
+from s3dest_dagster.formats.text import JoinedLines, LineColumn, Lines, Text, TextEncoder, decimal_texts
 from s3dest_dagster.settings.formats import CsvFormat, Flattening
 
 
@@ -87,7 +87,7 @@ class CsvEncoder(TextEncoder[CsvFormat]):
     def has_header(self) -> bool:
         return self._is_flat
 
-    def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes | pa.Array, Tally]:
+    def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[Lines, Tally]:
         if self._reader is None:
             return self._lines_with_data(raws, batch, entropy), Tally()
         fields = self._reader.read(raws)
@@ -98,7 +98,7 @@ class CsvEncoder(TextEncoder[CsvFormat]):
         if self._settings.additional_properties_column:
             delimiter = self._dialect.delimiter if parts else b""
             parts += [delimiter, _additional_cells(self._kept(fields), len(raws), self._dialect.null)]
-        return glued([*parts, b"\r\n"], len(raws)), _tally(fields, frozenset(self._names))
+        return LineColumn(glued([*parts, b"\r\n"], len(raws))), _tally(fields, frozenset(self._names))
 
     def arrow_lines(self, batch: ArrowBatch, entropy: bytes) -> pa.Array | None:
         cells = self._cells_of_columns(batch.data)
@@ -142,13 +142,13 @@ class CsvEncoder(TextEncoder[CsvFormat]):
         between = id_quote + self._dialect.delimiter + time_quote
         return [id_quote, record_ids(entropy), between, decimal_texts(batch.emitted_at), time_quote]
 
-    def _lines_with_data(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> bytes:
+    def _lines_with_data(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> Lines:
         """Lines whose last cell is the whole record."""
         envelope = self._envelope(batch, entropy)
         before = self._dialect.delimiter if envelope else b""
         heads = pieces(glued([*envelope, before + b'"'], batch.num_rows))
         cells = compact_lines(raws).replace(b'"', b'""').split(b"\n")
-        return join_lines(heads, cells, b'"\r\n')
+        return JoinedLines(heads, cells, b'"\r\n')
 
 
 def _sources(record: Record) -> list[str]:

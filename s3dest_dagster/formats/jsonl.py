@@ -25,7 +25,7 @@ from s3dest_dagster.columns.overflow import OverflowNames
 from s3dest_dagster.columns.schemas import DATA, EMITTED_AT, RECORD_ID, envelope_of, record_ids
 from s3dest_dagster.formats.protocol import Contents, OnMismatch
 from s3dest_dagster.formats.reading import Line
-from s3dest_dagster.formats.text import Text, TextEncoder, decimal_texts, join_lines
+from s3dest_dagster.formats.text import JoinedLines, Lines, Text, TextEncoder, decimal_texts
 from s3dest_dagster.settings.formats import JsonlFormat
 
 _ENVELOPE = (RECORD_ID, EMITTED_AT)
@@ -53,14 +53,14 @@ class Jsonl(Text[JsonlFormat]):
 class JsonlEncoder(TextEncoder[JsonlFormat]):
     """Encodes records as lines of JSON. Values keep the source's spelling, since they are not even parsed."""
 
-    def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes, Tally]:
+    def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[Lines, Tally]:
         if not self._has_envelope:
-            return b"\n".join([*raws, b""]), Tally()
+            return JoinedLines(None, raws, b"\n"), Tally()
         heads = pieces(glued(self._head(batch, entropy), batch.num_rows))
         if not self._is_flat:
-            return join_lines(heads, raws, b"}\n"), Tally()
+            return JoinedLines(heads, raws, b"}\n"), Tally()
         bodies, heads, tally = _flattened(raws, heads)
-        return join_lines(heads, bodies, b"\n"), tally
+        return JoinedLines(heads, bodies, b"\n"), tally
 
     def arrow_lines(self, batch: ArrowBatch, entropy: bytes) -> pa.Array | None:
         names = batch.data.schema.names

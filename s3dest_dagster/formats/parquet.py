@@ -48,6 +48,7 @@ from s3dest_dagster.formats.protocol import (
     Payload,
     Sink,
     Span,
+    cut_rows,
     run_now,
 )
 from s3dest_dagster.formats.reading import ROWS_AT_ONCE, MemberBranches, named_record, schema_of, table_of_rows
@@ -132,12 +133,7 @@ class ParquetEncoder(Encoder):
         return Encoded(data.num_rows, whole, whole.nbytes, converted.tally, converted.big_integers)
 
     def _cut(self, payloads: Sequence[Any], pieces: Sequence[Sequence[Span]]) -> Iterator[tuple[Payload, int]]:
-        whole = _one_batch(payloads)
-        starts = np.cumsum([0, *(batch.num_rows for batch in payloads)])
-        for spans in pieces:
-            rows = [np.arange(span.rows.start, span.rows.stop) + starts[span.batch] for span in spans]
-            # Slices would keep the whole batch in memory.
-            piece = whole if len(pieces) == 1 else whole.take(pa.array(np.concatenate(rows)))
+        for piece in cut_rows(payloads, pieces, _one_batch):
             yield piece, self._memory_of(piece)
 
     def merged(self, pieces: Sequence[Encoded]) -> Encoded:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from s3dest_dagster.batch import Batch, Tally
@@ -26,6 +27,8 @@ from s3dest_dagster.stream import Stream
 
 Settings = TypeVar("Settings", bound=FormatSettings)
 OnMismatch = Literal["overflow", "fail"]
+_LONG_SPAN = 100
+"""The mean number of rows in a span above which it costs less to copy the spans than to look up every row."""
 Content = bytes | memoryview
 """The bytes of a whole object."""
 
@@ -121,6 +124,31 @@ class Span(NamedTuple):
     """Its records."""
     cut: slice
     """Its part of the payload."""
+
+
+def cut_rows(
+    payloads: Sequence[Any], pieces: Sequence[Sequence[Span]], concatenated: Callable[[Sequence[Any]], Any]
+) -> Iterator[Any]:
+    """Yields the rows of each piece. They share no memory with other pieces, as slices would.
+
+    Args:
+        payloads: Arrow arrays, or record batches of one schema.
+        pieces: The spans of each piece. Together they have all rows.
+        concatenated: Makes one array or record batch of several. It copies them, unless it is only one.
+    """
+    if len(pieces) == 1:
+        yield concatenated(payloads)
+        return
+    rows = sum(map(len, payloads))
+    if rows >= _LONG_SPAN * sum(map(len, pieces)):
+        for spans in pieces:
+            slices = [payloads[span.batch].slice(span.rows.start, span.rows.stop - span.rows.start) for span in spans]
+            yield concatenated(slices) if len(slices) > 1 else slices[0].take(pa.array(np.arange(len(slices[0]))))
+        return
+    whole, starts = concatenated(payloads), np.cumsum([0, *map(len, payloads)])
+    for spans in pieces:
+        numbers = [np.arange(span.rows.start, span.rows.stop) + starts[span.batch] for span in spans]
+        yield whole.take(pa.array(np.concatenate(numbers)))
 
 
 @dataclass(frozen=True, slots=True)

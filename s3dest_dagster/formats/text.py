@@ -5,10 +5,12 @@ Must not know: any single format of lines.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
@@ -17,14 +19,14 @@ import pyarrow as pa
 from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch, Tally
 from s3dest_dagster.columns.arrow_json_texts import Refused, object_texts
 from s3dest_dagster.columns.arrow_types import refuse_invalid_utf8, refuse_repeated_names
-from s3dest_dagster.columns.binary_columns import bounds, content, pieces
+from s3dest_dagster.columns.binary_columns import bounds, pieces
 from s3dest_dagster.columns.conversion_log import Entry, tally_of
 from s3dest_dagster.columns.diagnostics import Diagnostic, unknown_type_diagnostics
 from s3dest_dagster.columns.json_names import JsonNames, SourceNames
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.partition_values import in_order
 from s3dest_dagster.columns.schemas import envelope_of
-from s3dest_dagster.formats.compression import TEXT_CODECS, decompress_text
+from s3dest_dagster.formats.compression import TEXT_CODECS, ByteStream, decompress_text
 from s3dest_dagster.formats.protocol import (
     Background,
     Content,
@@ -45,9 +47,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Buffer
 
-_LINE_BREAK = ord("\n")
 _TEXT_OVERHEAD = 300
-"""The memory of a piece besides its text."""
+"""The memory of a text of a piece besides its characters."""
+_SMALL_TEXT = 16 << 10
+"""The size of a text below which it pays to copy it into one with its neighbours."""
 TextSettings = TypeVar("TextSettings", bound=TextFormat)
 
 
@@ -81,6 +84,43 @@ class Text(Format[TextSettings]):
         return unknown_type_diagnostics(json_schema)
 
 
+class Lines(ABC):
+    """The lines of a batch's records."""
+
+    @abstractmethod
+    def texts(self, ends: Sequence[int]) -> list[bytes]:
+        """The texts of the lines up to each of these numbers of lines, which ascend up to the number of all lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinedLines(Lines):
+    """Lines that consist of a head, a body, and the same tail."""
+
+    heads: Sequence[bytes] | None
+    """The head of each line. None if lines have none."""
+    bodies: Sequence[Buffer]
+    tail: bytes
+
+    def texts(self, ends: Sequence[int]) -> list[bytes]:
+        if self.heads is None:
+            return [self.tail.join([*self.bodies[start:end], b""]) for start, end in pairwise([0, *ends])]
+        parts: list[Buffer] = [self.tail] * (3 * len(self.heads))
+        parts[0::3] = self.heads
+        parts[1::3] = self.bodies
+        return [b"".join(parts[3 * start : 3 * end]) for start, end in pairwise([0, *ends])]
+
+
+@dataclass(frozen=True, slots=True)
+class LineColumn(Lines):
+    """Lines that are the values of a binary column."""
+
+    column: pa.Array
+
+    def texts(self, ends: Sequence[int]) -> list[bytes]:
+        positions, text = bounds(self.column)[[0, *ends]].tolist(), memoryview(self.column.buffers()[2] or b"")
+        return [bytes(text[start:end]) for start, end in pairwise(positions)]
+
+
 class TextEncoder(Encoder, Generic[TextSettings]):
     """Encodes records as lines. `header` begins every object."""
 
@@ -106,17 +146,14 @@ class TextEncoder(Encoder, Generic[TextSettings]):
         return isinstance(other, type(self)) and self.continues(other) and other._json_names == self._json_names
 
     @abstractmethod
-    def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[bytes | pa.Array, Tally]:
-        """The lines of a batch's records, which are given as JSON texts. There is at least one record.
-
-        They are one text if no line has a line break within it, and otherwise a binary column.
-        """
+    def lines(self, raws: Sequence[bytes], batch: Batch, entropy: bytes) -> tuple[Lines, Tally]:
+        """The lines of a batch's records, which are given as JSON texts. There is at least one record."""
 
     def encode(self, batch: Batch, entropy: bytes) -> Encoded:
         if not batch.num_rows:
             return Encoded(0, b"", 0)
         lines, tally = self._lines(batch, entropy)
-        text = lines if isinstance(lines, bytes) else bytes(content(lines))
+        (text,) = lines.texts([batch.num_rows])
         return Encoded(batch.num_rows, text, len(text), tally)
 
     def arrow_lines(self, batch: ArrowBatch, entropy: bytes) -> pa.Array | None:
@@ -129,13 +166,13 @@ class TextEncoder(Encoder, Generic[TextSettings]):
         """
         return None
 
-    def _lines(self, batch: Batch, entropy: bytes) -> tuple[bytes | pa.Array, Tally]:
+    def _lines(self, batch: Batch, entropy: bytes) -> tuple[Lines, Tally]:
         """The lines of at least one record, with the names that its fields have in the objects."""
         if isinstance(batch, ArrowBatch) and not self._json_names:
             refuse_unwritable(batch.data)
             lines_of_columns = self.arrow_lines(batch, entropy)
             if lines_of_columns is not None:
-                return lines_of_columns, Tally()
+                return LineColumn(lines_of_columns), Tally()
         raws = json_texts(batch)
         counts: Counter[Entry] = Counter()
         if self._json_names:
@@ -147,35 +184,36 @@ class TextEncoder(Encoder, Generic[TextSettings]):
         assert self.grouper is not None, "a stream without directories has no groups"
         groups = self.grouper.group(batch)
         lines, tally = self._lines(batch if groups.order is None else in_order(batch, groups.order), entropy)
-        text = lines if isinstance(lines, bytes) else bytes(content(lines))
-        cuts = EncodedGroups(groups.values, groups.ends, _line_ends(lines, groups.ends))
-        return Encoded(batch.num_rows, text, len(text), tally, groups=cuts)
+        texts = lines.texts(groups.ends)
+        cuts = EncodedGroups(groups.values, groups.ends, range(1, len(texts) + 1))
+        return Encoded(batch.num_rows, texts, sum(map(len, texts)), tally, groups=cuts)
 
     def _cut(self, payloads: Sequence[Any], pieces: Sequence[Sequence[Span]]) -> Iterator[tuple[Payload, int]]:
-        texts = [memoryview(payload) for payload in payloads]
         for spans in pieces:
-            text = b"".join([texts[span.batch][span.cut] for span in spans])
-            yield text, len(text) + _TEXT_OVERHEAD
+            texts = _few_texts([text for span in spans for text in payloads[span.batch][span.cut]])
+            yield texts, _memory_of(texts)
 
     def merged(self, pieces: Sequence[Encoded]) -> Encoded:
-        text = b"".join([piece.payload for piece in pieces if isinstance(piece.payload, bytes)])
-        return Encoded(sum(piece.rows for piece in pieces), text, len(text) + _TEXT_OVERHEAD)
+        texts = _few_texts([text for piece in pieces for text in texts_of(piece)])
+        return Encoded(sum(piece.rows for piece in pieces), texts, _memory_of(texts))
 
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> TextObject:
         return TextObject(sink, self._settings, self.header, background=background)
 
 
-def _line_ends(lines: bytes | pa.Array, ends: Sequence[int]) -> list[int]:
-    """The positions in the text at which the lines with these numbers, counted from 1, end."""
-    if len(ends) == 1:
-        return [len(lines) if isinstance(lines, bytes) else len(content(lines))]
-    last = np.array(ends, np.int64)
-    if isinstance(lines, bytes):
-        positions = np.flatnonzero(np.frombuffer(lines, np.uint8) == _LINE_BREAK)[last - 1] + 1
-    else:
-        positions = (bounds(lines) - bounds(lines)[0])[last]
-    found: list[int] = positions.tolist()
-    return found
+def texts_of(encoded: Encoded) -> Sequence[bytes]:
+    """The texts of a batch that was encoded as lines. Each consists of whole lines."""
+    assert isinstance(encoded.payload, bytes | list), "lines are texts"
+    return [encoded.payload] if isinstance(encoded.payload, bytes) else encoded.payload
+
+
+def _few_texts(texts: list[bytes]) -> list[bytes]:
+    """The texts, as one if they are small, since every text costs memory and time of its own."""
+    return [b"".join(texts)] if sum(map(len, texts)) < _SMALL_TEXT * len(texts) else texts
+
+
+def _memory_of(texts: Sequence[bytes]) -> int:
+    return sum(map(len, texts)) + _TEXT_OVERHEAD * len(texts)
 
 
 class TextObject:
@@ -199,13 +237,14 @@ class TextObject:
         self._send(self._stream.compress(header) if self._stream else header)
 
     def append(self, encoded: Encoded) -> None:
-        assert isinstance(encoded.payload, bytes)
+        texts = texts_of(encoded)
         if self._stream is None:
-            self._send(encoded.payload)
+            for text in texts:
+                self._send(text)
             return
         self._send_result()
-        self._result = self._background(partial(self._stream.compress, encoded.payload))
-        self.in_background = len(encoded.payload)
+        self._result = self._background(partial(_compressed, self._stream, texts))
+        self.in_background = sum(map(len, texts))
 
     def flush_rows(self) -> None:
         """Does nothing, since lines are never held back."""
@@ -230,6 +269,10 @@ def refuse_unwritable(data: pa.RecordBatch) -> None:
     """Raises RecordError if two columns have the same name, or a text is not UTF-8."""
     refuse_repeated_names(data.schema)
     refuse_invalid_utf8(data)
+
+
+def _compressed(stream: ByteStream, texts: Sequence[bytes]) -> bytes:
+    return b"".join([stream.compress(text) for text in texts])
 
 
 def json_texts(batch: Batch) -> Sequence[bytes]:
@@ -267,11 +310,3 @@ def _digits(numbers: NDArray[np.int64]) -> NDArray[np.uint8]:
         texts[:, position] = _FOUR_DIGITS.take(numbers - rest * 10_000)
         numbers = rest
     return texts.view(np.uint8)
-
-
-def join_lines(heads: Sequence[bytes], bodies: Sequence[Buffer], tail: bytes) -> bytes:
-    """The head, body and tail of every line, line after line."""
-    parts: list[Buffer] = [tail] * (3 * len(heads))
-    parts[0::3] = heads
-    parts[1::3] = bodies
-    return b"".join(parts)

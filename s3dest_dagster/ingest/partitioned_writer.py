@@ -168,12 +168,16 @@ class PartitionedObjectWriter:
         if self._encoder is not encoder:
             self._write_pieces()
             self._encoder = encoder
+        is_whole = len(encoded.groups.values) == 1 and encoded.nbytes >= _PIECE_BYTES
+        if is_whole:
+            # There is nothing to cut: input in the order of its values costs no copy.
+            self._write_pieces()
         self._together.append(encoded)
         self._together_bytes += encoded.nbytes
         enough = min(max(_CUT_TOGETHER, _PIECE_BYTES * len(self._writers)), self._most_together)
         # The batches, and what is cut of them before they are dropped.
         self._target.memory.reserve(self, 2 * max(self._together_bytes, enough))
-        if self._together_bytes >= enough:
+        if is_whole or self._together_bytes >= enough:
             self._write_pieces()
 
     def finish(self) -> tuple[SegmentObject, ...]:
