@@ -5,16 +5,18 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from random import Random
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from s3dest_dagster.columns.binary_columns import glued
 from s3dest_dagster.formats import Encoded
-from s3dest_dagster.formats.text import TextObject, decimal_texts, join_lines
+from s3dest_dagster.formats.text import JoinedLines, LineColumn, Lines, TextObject, decimal_texts
 from s3dest_dagster.settings.formats import CsvFormat, JsonlFormat, TextCompression
 
 OUR_TIME = st.integers(10**12, 10**13 - 1)
@@ -30,8 +32,30 @@ def test_integers_become_their_decimal_digits(numbers):
 
 @given(st.lists(st.tuples(st.binary(max_size=3), st.binary(max_size=3))), st.binary(max_size=2))
 def test_lines_consist_of_head_body_and_tail(lines, tail):
-    whole = join_lines([head for head, _ in lines], [memoryview(body) for _, body in lines], tail)
-    assert whole == b"".join(head + body + tail for head, body in lines)
+    made = JoinedLines([head for head, _ in lines], [memoryview(body) for _, body in lines], tail)
+    assert made.texts([len(lines)]) == [b"".join(head + body + tail for head, body in lines)]
+
+
+@given(st.lists(st.binary(max_size=3), min_size=1), st.data())
+def test_lines_are_divided_where_groups_end(bodies, data):
+    ends = sorted(data.draw(st.sets(st.integers(1, len(bodies))) | st.just(set())) | {len(bodies)})
+    expected = [b"".join(body + b"|" for body in bodies[start:end]) for start, end in pairwise([0, *ends])]
+    column = pa.array([b"earlier", *(body + b"|" for body in bodies)], pa.binary())[1:]
+    every: list[Lines] = [JoinedLines(None, bodies, b"|"), JoinedLines([b""] * len(bodies), bodies, b"|")]
+    for made in [*every, LineColumn(column)]:
+        assert made.texts(ends) == expected
+
+
+@pytest.mark.parametrize("compression", [TextCompression.NONE, TextCompression.GZIP])
+def test_several_texts_are_written_in_their_order(compression):
+    texts = [b"first\n", b"second\n" * 9, b"third\n"]
+    chunks: list[bytes] = []
+    made = TextObject(chunks.append, JsonlFormat(compression=compression), b"head\n")
+    made.append(Encoded(11, texts, 0))
+    assert made.in_background in (0, sum(map(len, texts)))
+    made.close()
+    content = b"".join(chunks)
+    assert (gzip.decompress(content) if compression is TextCompression.GZIP else content) == b"head\n" + b"".join(texts)
 
 
 def _lines(number: int) -> Encoded:
