@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from s3dest_dagster.columns.kinds import Kind
-from s3dest_dagster.columns.kinds.decimal import Decimal
+from s3dest_dagster.columns.kinds.decimal import DECIMAL_TEXT, Decimal
 from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Field, Record
 from s3dest_dagster.columns.kinds.scalar import BOOLEAN, NULL, STRING
@@ -57,6 +57,11 @@ def typed_fields(rule: PartitionRule, record: Record, stream: str) -> tuple[Type
     return typed
 
 
+def _words(kind: Kind) -> str:
+    """The type for messages. A number that is landed as its text is no text to whoever reads them."""
+    return "number with any number of digits" if kind == DECIMAL_TEXT else kind.words()
+
+
 def is_whole_number(kind: Kind) -> bool:
     """Whether values are decimals without digits after the point."""
     return isinstance(kind, Decimal) and kind.is_known and kind.scale == 0
@@ -70,12 +75,22 @@ def _typed(rule: PartitionField, record: Record, stream: str) -> TypedField:
         found = _field(level, name)
         if found is None:
             known = ", ".join(sorted(each.source for each in level.fields)[:20])
-            _refuse(stream, rule, f"is not known there. Known are {known or 'no fields'}")
+            _refuse(
+                stream,
+                rule,
+                f"is not known there. Known are {known or 'no fields'}. A stream without a schema takes its fields "
+                "from its first records: if those have no value, declare the field in a schema",
+            )
         columns.append(found.name)
         kind = found.kind
         if depth < len(names) - 1:
             if not isinstance(kind, Record):
-                _refuse(stream, rule, f"leads into {name!r}, whose type is {kind.words()}")
+                _refuse(
+                    stream,
+                    rule,
+                    f"leads into {name!r}, whose type is {kind.words()}. Name a field of an object, which has one "
+                    "value in each record",
+                )
             level = kind
     return TypedField(rule, names, tuple(columns), kind)
 
@@ -94,7 +109,7 @@ def _check_kind(field: TypedField, stream: str) -> None:
         _refuse(
             stream,
             rule,
-            f"has the type {field.kind.words()}, and such values cannot name directories. Choose a field of texts, "
+            f"has the type {_words(field.kind)}, and such values cannot name directories. Choose a field of texts, "
             "whole numbers, booleans or dates",
         )
 

@@ -82,7 +82,7 @@ def _table(location: str, template: KeyTemplate, stream: StreamId, record: Recor
     """A table with partition projection, which needs no list of partitions."""
     rule = template.partition_by or ()
     name = re.sub("[^a-z0-9_]", "_", str(stream).lower())
-    columns = ",\n".join(f"  {_quoted(column)} {type_}" for column, type_ in _columns(record, rule, format_))
+    columns = ",\n".join(f"  {_quoted(column)} {type_}" for column, type_ in _distinct(record, rule, format_))
     partitions = ", ".join(f"{_quoted(each.name)} string" for each in rule)
     layout = location + "".join(
         f"{directory_name(each, template.fields_style)}${{{each.name.lower()}}}/" for each in rule
@@ -100,14 +100,30 @@ def _table(location: str, template: KeyTemplate, stream: StreamId, record: Recor
 
 def _stored_as_avro(record: Record, rule: PartitionRule) -> str:
     """The format of Avro objects, with the schema that Athena reads them by. It takes none from the objects."""
-    directories = {each.name.lower() for each in rule}
     schema = avro_schema(record)
-    # A table cannot have a directory's column twice. Avro skips fields that the reader's schema lacks.
-    schema["fields"] = [field for field in schema["fields"] if field["name"].lower() not in directories]
+    # A table has no column twice, in capitals or not, and a directory's only once. Avro skips fields that the reader's
+    # schema lacks.
+    seen = {each.name.lower() for each in rule}
+    fields = {field["name"].lower(): field for field in reversed(schema["fields"])}
+    schema["fields"] = [field for name, field in reversed(fields.items()) if name not in seen]
     return (
         "ROW FORMAT SERDE 'org.apache.hadoop.hive.serde2.avro.AvroSerDe'\n"
         f"WITH SERDEPROPERTIES ('avro.schema.literal' = {_hive_text(json.dumps(schema))})\nSTORED AS AVRO"
     )
+
+
+def _distinct(record: Record, rule: PartitionRule, format_: FormatSettings) -> Iterator[tuple[str, str]]:
+    """The columns of the table, in which capitals make no difference. Of two names, the table has the first."""
+    seen = {each.name.lower() for each in rule}
+    for name, type_ in _columns(record, rule, format_):
+        distinct, number = name, 1
+        # CSV has its columns by their positions, so that none can be left out.
+        while distinct.lower() in seen and isinstance(format_, CsvFormat):
+            number += 1
+            distinct = f"{name}_{number}"
+        if distinct.lower() not in seen:
+            seen.add(distinct.lower())
+            yield distinct, type_
 
 
 def _columns(record: Record, rule: PartitionRule, format_: FormatSettings) -> Iterator[tuple[str, str]]:
@@ -129,7 +145,8 @@ def _columns(record: Record, rule: PartitionRule, format_: FormatSettings) -> It
 
 def _hive_type(kind: Kind, *, is_text: bool) -> str:
     if isinstance(kind, Record):
-        inner = ",".join(f"{field.name.lower()}:{_hive_type(field.kind, is_text=is_text)}" for field in kind.fields)
+        named = {(field.source if is_text else field.name).lower(): field.kind for field in reversed(kind.fields)}
+        inner = ",".join(f"{_quoted(name)}:{_hive_type(named[name], is_text=is_text)}" for name in reversed(named))
         return f"struct<{inner}>" if inner else "string"
     if isinstance(kind, Array):
         return f"array<{_hive_type(kind.item, is_text=is_text)}>"

@@ -424,6 +424,23 @@ def test_workers_of_one_sync_stage_directories_side_by_side(moto_s3: S3Server) -
 # ---------------------------------------------------------------------- what is refused
 
 
+def test_a_number_of_any_length_is_refused_as_a_number(moto_s3: S3Server) -> None:
+    """It lands as its text, of which the user knows nothing."""
+    data = pa.RecordBatch.from_pydict({"region": pa.array([10**50], pa.decimal256(60, 0))})
+    of = Stream(name="orders", namespace="shop", settings={"partition_by": ["region"]})  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="which has the type number with any number of digits, and such values"):
+        landed(moto_s3, moto_s3.new_bucket(), [ArrowBatch(data, np.zeros(1, np.int64))], of, format=ParquetFormat())
+
+
+@pytest.mark.parametrize("records", [[{"id": 1}], [{"id": 1, "region": None}]])
+def test_a_field_without_values_and_without_a_schema_is_refused_with_the_cure(
+    moto_s3: S3Server, records: list[dict[str, Any]]
+) -> None:
+    of = Stream(name="orders", namespace="shop", settings={"partition_by": ["region"]})  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match="if those have no value, declare the field in a schema"):
+        landed(moto_s3, moto_s3.new_bucket(), [batch_of(records)], of, format=ParquetFormat())
+
+
 @pytest.mark.parametrize(
     ("by", "message"),
     [
@@ -435,7 +452,7 @@ def test_workers_of_one_sync_stage_directories_side_by_side(moto_s3: S3Server) -
             r"partition_by names regoin, which is not known there. Known are address, at, id, opens, price, region",
         ),
         (["address.land"], "partition_by names address.land, which is not known there. Known are country"),
-        (["region.name"], "leads into 'region', whose type is string"),
+        (["region.name"], "leads into 'region', whose type is string. Name a field of an object"),
         (["opens"], "has the type time, and such values cannot name directories"),
         (["at"], "is a timestamp, with a directory for every moment. Give `as`: 'day'"),
         ([{"field": "id", "as": "day"}], "has the type integer, and `as` takes a part of a date or a timestamp"),
