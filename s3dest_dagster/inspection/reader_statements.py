@@ -145,8 +145,8 @@ def _columns(record: Record, rule: PartitionRule, format_: FormatSettings) -> It
 
 def _hive_type(kind: Kind, *, is_text: bool) -> str:
     if isinstance(kind, Record):
-        named = {(field.source if is_text else field.name).lower(): field.kind for field in reversed(kind.fields)}
-        inner = ",".join(f"{_quoted(name)}:{_hive_type(named[name], is_text=is_text)}" for name in reversed(named))
+        kinds = {(field.source if is_text else field.name).lower(): field.kind for field in reversed(kind.fields)}
+        inner = ",".join(f"{_quoted(name)}:{_hive_type(kinds[name], is_text=is_text)}" for name in reversed(kinds))
         return f"struct<{inner}>" if inner else "string"
     if isinstance(kind, Array):
         return f"array<{_hive_type(kind.item, is_text=is_text)}>"
