@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from s3dest_dagster.batch import JsonBatch
+from s3dest_dagster.commit.object_lists import OBJECTS_OF_A_LIST
 from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.settings.formats import JsonlFormat, TextCompression
@@ -80,7 +81,12 @@ def sync(sync_id: str, now: datetime | None = None) -> Sync:
 
 
 @contextmanager
-def target(server: S3Server, settings: S3Destination, bucket: Bucket | None = None) -> Iterator[Target]:
+def target(
+    server: S3Server,
+    settings: S3Destination,
+    bucket: Bucket | None = None,
+    objects_of_a_list: int = OBJECTS_OF_A_LIST,
+) -> Iterator[Target]:
     """The destination, opened on a server with known abilities: clients that count calls, or fail at one, are for
     landings."""
     opened = server.open(settings)
@@ -88,7 +94,10 @@ def target(server: S3Server, settings: S3Destination, bucket: Bucket | None = No
         server.store_abilities(settings)
     assert opened.abilities
     opened = bucket or opened
-    with open_target(settings, opened, clock=lambda: datetime.now(UTC), entropy=os.urandom) as made:
+    opening = open_target(
+        settings, opened, clock=lambda: datetime.now(UTC), entropy=os.urandom, objects_of_a_list=objects_of_a_list
+    )
+    with opening as made:
         yield made
 
 
@@ -111,6 +120,19 @@ def ids_by_listing(server: S3Server, bucket: str, prefix: str = "") -> list[int]
             text = gzip.decompress(body) if key.endswith(".gz") else body
             ids += [json.loads(line)["_airbyte_data"]["id"] for line in text.splitlines()]
     return sorted(ids)
+
+
+def lists_without_use(server: S3Server, bucket: str) -> list[str]:
+    """The keys of object lists to which no segment refers, and of all upload lists."""
+    pages = server.client().get_paginator("list_objects_v2").paginate(Bucket=bucket)
+    keys = [each["Key"] for page in pages for each in page.get("Contents", ())]
+    needed = set()
+    for key in keys:
+        if "/segments/" in key:
+            segment = json.loads(server.client().get_object(Bucket=bucket, Key=key)["Body"].read())
+            needed |= {f"{each['name']}.objects.json" for each in segment["object_lists"]}
+    lists = (key for key in keys if "/~lists/" in key)
+    return [key for key in lists if key.partition("/~lists/")[2].partition("/")[2] not in needed]
 
 
 def open_uploads(server: S3Server, bucket: str) -> int:

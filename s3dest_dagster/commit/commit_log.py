@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from isal.isal_zlib import crc32
 
@@ -23,11 +24,13 @@ from s3dest_dagster.commit.documents import (
     sync_mark_key,
 )
 from s3dest_dagster.commit.head import HEADS, Head, PublishedSync, ReachedState, RetiredObjects
-from s3dest_dagster.commit.segment import SEGMENTS, Segment, SegmentObject
+from s3dest_dagster.commit.landed_objects import SegmentObject
+from s3dest_dagster.commit.object_lists import OBJECTS_OF_A_LIST, ObjectLists
+from s3dest_dagster.commit.segment import SEGMENTS, Segment
 from s3dest_dagster.errors import ManifestError, PreconditionFailedError
 from s3dest_dagster.keys import KeyTemplate, manifest_root_in, scope_root
 from s3dest_dagster.settings.destination import SYNC_METADATA
-from s3dest_dagster.storage import Bucket, crc32_text, in_parallel
+from s3dest_dagster.storage import Bucket, crc32_text, each_in_parallel, in_parallel
 from s3dest_dagster.stream import Scope
 
 
@@ -65,20 +68,37 @@ class CommitLog:
         scope: The scope, with its stream's name as it is in the bucket.
         own: The prefixes of the stream's keys, one for each template that it has landed under. If empty, everything
             under the scope's bucket path counts as its own. Nothing else is ever deleted.
+        objects_of_a_list: See `ObjectLists`.
     """
 
-    def __init__(self, bucket: Bucket, root: str, scope: Scope, own: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        bucket: Bucket,
+        root: str,
+        scope: Scope,
+        own: Sequence[str] = (),
+        objects_of_a_list: int = OBJECTS_OF_A_LIST,
+    ) -> None:
         self.bucket = bucket.with_root(manifest_root_in(root) or "")
         self.root = root
         self.scope = scope
         self.location = location_of(root, scope)
+        self.lists = ObjectLists(self.bucket, root, self.location, objects_of_a_list)
+        """The objects of its segments."""
         self._own = (root, *(own or (f"{self.location.bucket_path}/".lstrip("/"),)))
         self._with_state: Segment | None = None
 
     @classmethod
-    def of(cls, bucket: Bucket, template: KeyTemplate, scope: Scope, own: Sequence[str] = ()) -> CommitLog:
+    def of(
+        cls,
+        bucket: Bucket,
+        template: KeyTemplate,
+        scope: Scope,
+        own: Sequence[str] = (),
+        objects_of_a_list: int = OBJECTS_OF_A_LIST,
+    ) -> CommitLog:
         """The commit log of a scope that lands under this template's bucket path. See the class for the arguments."""
-        return cls(bucket, scope_root(template.literal_root, scope), scope, own)
+        return cls(bucket, scope_root(template.literal_root, scope), scope, own, objects_of_a_list)
 
     def of_stream(self, location: StreamLocation) -> CommitLog:
         """The commit log of the same partition of another stream."""
@@ -89,7 +109,7 @@ class CommitLog:
         """Whether a head names nothing that a reader, a source or a publication needs."""
         if head.pending_segment is not None or head.state_segment is not None:
             return False
-        return not any(sync.objects or sync.quarantine for each in self.live_segments(head) for sync in each.syncs)
+        return all(each.is_empty and not each.compaction.absorbs for each in self.live_segments(head))
 
     @property
     def error_location(self) -> dict[str, str | None]:
@@ -155,7 +175,8 @@ class CommitLog:
         pending = self.read_segment(head.pending_segment)
         if pending.given_to is not None:
             return self.live_segments(head)
-        if not all(in_parallel(lambda each: self.has_arrived(pending, each), pending.all_objects)):
+        items = chain(self.lists.quarantines(pending), self.lists.objects(pending))
+        if not all(each_in_parallel(lambda each: self.has_arrived(pending, each), items)):
             return self.live_segments(head)
         return self.live_segments(head.published(pending)) if not pending.replaces else [pending]
 
@@ -196,7 +217,7 @@ class CommitLog:
 
     def retired_keys(self, head: Head) -> set[str]:
         """The keys of objects that were replaced and are still kept."""
-        return {key for segment in self.retired_segments(head.retired) for key in segment.replaced_keys}
+        return {key for segment in self.retired_segments(head.retired) for key in self.lists.replaced_keys(segment)}
 
     def reached_state(self, head: Head) -> ReachedState | None:
         """The state that the scope's published records reach. None if the source provided no state."""
@@ -277,8 +298,9 @@ class CommitLog:
         self.bucket.put(segment_key(self.root, segment.name), SEGMENTS.encode(segment))
 
     def delete_segment(self, segment: Segment) -> None:
-        """Deletes the segment of a sync that was never decided."""
+        """Deletes the segment of a sync that was never decided, and the lists that were written for it."""
         self.bucket.delete([segment_key(self.root, segment.name)])
+        self.lists.delete_own(segment)
 
     def put_head(self, head: Head, seen: SeenHead) -> SeenHead:
         """Puts a head in place of the one that was seen.
@@ -302,12 +324,17 @@ class CommitLog:
             segments: The segments that replaced them.
             keep: Keys that must stay.
         """
-        replaced = [each.replaced for each in segments if each.replaced is not None]
-        self.check_own(key for each in replaced for key in each.keys)
-        final = {key for each in replaced for key in each.keys if key not in each.etags}
-        self.bucket.delete(sorted(final.difference(keep)))
-        for each in replaced:
-            self.bucket.delete_unchanged({key: etag for key, etag in each.etags.items() if key not in keep})
+        replaced = [(each, each.replaced) for each in segments if each.replaced is not None]
+        # Everything is checked before anything is deleted.
+        self.check_own(key for segment, _ in replaced for key in self.lists.replaced_keys(segment))
+        self.bucket.delete(
+            key
+            for segment, replacement in replaced
+            for key in self.lists.replaced_keys(segment)
+            if key not in replacement.etags and key not in keep
+        )
+        for _, replacement in replaced:
+            self.bucket.delete_unchanged({key: etag for key, etag in replacement.etags.items() if key not in keep})
 
     def check_own(self, keys: Iterable[str]) -> None:
         """Refuses keys that are not the stream's own: a manifest that lists such keys was changed by somebody else.

@@ -23,10 +23,16 @@ from s3dest_dagster.stream import Scope, StreamId, Sync
 
 FORMAT_VERSION = 1
 """The version that is written. A reader refuses a newer version and ignores unknown fields of the same version."""
+VERSION_WITH_LISTS = 2
+"""The version of a segment that refers to object lists: who ignored the references would miss objects."""
+NEWEST_VERSION = VERSION_WITH_LISTS
+"""The newest version that can be read."""
 _RESTORE = "Restore it from a backup or an older version of it."
 _RESTORE_OTHER = "Restore the one that belongs there from a backup or an older version of the object."
 STEP_VALUES = "~orders/"
 """The directory, under the bucket's root, of what the steps of a sync leave for each other."""
+OBJECT_LIST, UPLOAD_LIST = ".objects.json", ".uploads.json"
+"""The ends of the keys of object lists and of upload lists."""
 RECREATED = "Delete it: the next sync makes it anew from what has landed."
 """What to do about a damaged document that the next sync can recreate."""
 
@@ -47,6 +53,31 @@ def head_key(root: str) -> str:
 def segment_key(root: str, name: str) -> str:
     """Key of a segment."""
     return f"{root}segments/{name}.json"
+
+
+def object_lists_prefix(stream_root: str) -> str:
+    """Prefix of the object lists of all scopes of a stream, so that one listing finds them. It is no scope's."""
+    return f"{stream_root}~lists/"
+
+
+def object_list_key(root: str, name: str) -> str:
+    """Key of an object list of the scope whose manifests are under `root`."""
+    return f"{_lists_of_scope(root)}{name}{OBJECT_LIST}"
+
+
+def upload_list_key(root: str, name: str) -> str:
+    """Key of the upload list that belongs to an object list."""
+    return f"{_lists_of_scope(root)}{name}{UPLOAD_LIST}"
+
+
+def lists_of_sync_prefix(root: str, sync_id: str) -> str:
+    """Prefix of all lists of one sync, whichever attempt or worker has put them."""
+    return f"{_lists_of_scope(root)}{segment_name(sync_id, '')}"
+
+
+def _lists_of_scope(root: str) -> str:
+    stream, _, scope = root.rstrip("/").rpartition("/")
+    return f"{object_lists_prefix(stream + '/')}{scope}/"
 
 
 def quarantine_key(root: str, name: str) -> str:
@@ -198,9 +229,9 @@ class DocumentKind(Generic[D]):
         """
         try:
             version = _VERSION.decode(data).format_version
-            if version > FORMAT_VERSION:
+            if version > NEWEST_VERSION:
                 raise ManifestError(
-                    f"{key} has format version {version}; this library knows up to {FORMAT_VERSION}. Install a newer "
+                    f"{key} has format version {version}; this library knows up to {NEWEST_VERSION}. Install a newer "
                     "s3dest-dagster to work on this scope.",
                     key=key,
                 )

@@ -268,7 +268,7 @@ class Head:
         need it."""
         if segment.replaces:
             return ((segment.name,),)
-        if self.segments and not segment.all_objects:
+        if self.segments and segment.is_empty:
             return self.segments
         level, absorbs = segment.compaction.level, segment.compaction.absorbs
         same_level = self.segments[level] if level < len(self.segments) else ()
@@ -276,7 +276,7 @@ class Head:
         return (*((),) * level, (*others, segment.name), *self.segments[level + 1 :])
 
     def _retired_with(self, segment: Segment, until: datetime) -> tuple[RetiredObjects, ...]:
-        if segment.replaced is None or (not segment.replaced.keys and segment.kind == "sync"):
+        if segment.replaced is None or (not segment.replaced_count and segment.kind == "sync"):
             return self.retired
         joins_last = self.retired and self.retired[-1].segment == segment.replaced.retired_with
         return (*(self.retired[:-1] if joins_last else self.retired), RetiredObjects(segment.name, until))

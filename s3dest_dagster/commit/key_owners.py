@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterable, Iterator
 from s3dest_dagster.commit.documents import StreamLocation, registry_key
 from s3dest_dagster.commit.registry_document import REGISTRIES
 from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream, stream_roots
-from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.errors import KeyCollisionError
 from s3dest_dagster.keys import (
     KeyTemplate,
@@ -88,7 +87,7 @@ def refuse_held_keys(
     bucket: Bucket,
     template: KeyTemplate,
     scope: Scope,
-    keys: Collection[str],
+    keys: Iterable[str],
     given_to: Collection[StreamLocation] = (),
 ) -> None:
     """Checks that no other stream holds one of the keys under which `scope` is about to land.
@@ -101,7 +100,10 @@ def refuse_held_keys(
     Raises:
         KeyCollisionError: Another stream holds one of them.
     """
-    heirs = _heirs(bucket, given_to) if template.keys_recur else ()
+    heirs = list(_heirs(bucket, given_to)) if template.keys_recur else []
+    if not heirs and template.keeps_apart(scope.stream):
+        return
+    keys = set(keys)
     _refuse_keys_of(bucket, scope, keys, (found for heir in heirs for found in scopes_of_stream(bucket, heir)))
     if template.keeps_apart(scope.stream):
         return
@@ -187,4 +189,4 @@ def _held_by(owner: FoundScope) -> set[str]:
     segments = commit_log.live_segments(head)
     if head.pending_segment is not None:
         segments.append(commit_log.read_segment(head.pending_segment))
-    return live_keys(segments) | commit_log.retired_keys(head)
+    return commit_log.lists.live_keys(segments) | commit_log.retired_keys(head)

@@ -19,8 +19,8 @@ from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.key_owners import possible_owners, used_templates
 from s3dest_dagster.commit.publication import Clock, finish
 from s3dest_dagster.commit.scopes import scope_at, scopes_of_stream
-from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.commit.state_lineages import StateLineages
+from s3dest_dagster.commit.unused_lists import sweep_lists
 from s3dest_dagster.errors import (
     BucketNotFoundError,
     CommitError,
@@ -97,6 +97,7 @@ def sweep(
         bucket.abort_upload(upload.key, upload.upload_id)
     _sweep_trials(bucket, destination, now)
     kept = len(uploads) - len(abandoned)
+    sweep_lists(bucket, stream_root(destination.template.literal_root, stream), oldest)
     if not expire:
         return Swept(len(abandoned), kept)
     expired, collected, problems = expire_stream(bucket, destination, stream, now, lineages)
@@ -165,7 +166,7 @@ def _pending_uploads(bucket: Bucket, uploads: Sequence[PendingUpload]) -> set[st
     for owner in possible_owners(bucket, keys, {root for key in keys for root in manifest_roots(key)}):
         pending = owner.seen.head.pending_segment
         if pending is not None:
-            ids |= owner.commit_log.read_segment(pending).upload_ids
+            ids |= owner.commit_log.lists.upload_ids(owner.commit_log.read_segment(pending))
     return ids
 
 
@@ -182,7 +183,8 @@ def expire_retired(commit_log: CommitLog, seen: SeenHead, now: datetime) -> Head
     due = [retired for retired in seen.head.retired if retired.delete_after <= now]
     if not due:
         return seen.head
-    segments, live = commit_log.retired_segments(due), live_keys(commit_log.live_segments(seen.head))
+    segments = commit_log.retired_segments(due)
+    live = commit_log.lists.live_keys(commit_log.live_segments(seen.head))
     if commit_log.read_head().etag != seen.etag:
         return seen.head
     commit_log.delete_replaced(segments, keep=live)

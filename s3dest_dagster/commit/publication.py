@@ -5,27 +5,31 @@ Every step is idempotent, so any writer can finish what another writer has begun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import registry_key
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.landed_columns import LandedColumns
+from s3dest_dagster.commit.object_lists import StagedObject
 from s3dest_dagster.commit.registry_document import REGISTRIES
-from s3dest_dagster.commit.segment import Segment, SegmentObject
+from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.written_columns import columns_of_stream
-from s3dest_dagster.errors import CommitError, StorageError, SupersededError, UploadVanishedError
+from s3dest_dagster.errors import CommitError, ManifestError, StorageError, SupersededError, UploadVanishedError
 from s3dest_dagster.keys import stream_root
 from s3dest_dagster.printable import logger
-from s3dest_dagster.storage import in_parallel
+from s3dest_dagster.storage import each_in_parallel
 
 _logger = logger("commit")
 _SWEEP_MARGIN, _CLOCK_TICKS = timedelta(hours=1), timedelta(seconds=2)
 """How much younger than `abandoned_upload_age_s` an upload must be to purge first: an hour, or half of a shorter age.
 At least two seconds, because servers report whole seconds and their clock may therefore seem to go back by one."""
 _ATTEMPTS = 3
+_THREADS = 8
+"""Uploads that are completed at a time, if the segment does not say it."""
 Clock = Callable[[], datetime]
 """Returns the current time, with a time zone."""
 
@@ -96,9 +100,12 @@ def publish(commit_log: CommitLog, decided: SeenHead, segment: Segment, clock: C
             publication.complete_uploads()
             if not grace:
                 publication.delete_replaced()
-        return publication.move_head(decided.head.published(segment, clock() + grace if grace else None))
+        now = publication.move_head(decided.head.published(segment, clock() + grace if grace else None))
     except _HeadMoved as moved:
         return publication.after_other_writer(moved.now)
+    if segment.object_lists:
+        commit_log.lists.delete_uploads(segment)
+    return now
 
 
 def revoke(commit_log: CommitLog, decided: SeenHead, segment: Segment) -> SeenHead | None:
@@ -143,9 +150,9 @@ class _Publication:
         young now was even younger then, so this answer stays true however long the caller is suspended.
         """
         segment = self.segment
-        if segment.settings.get("publish_order") != "purge_first" or not segment.replaced_keys:
+        if segment.settings.get("publish_order") != "purge_first" or not segment.replaced_count:
             return False
-        if not segment.all_objects:
+        if segment.is_empty:
             return True
         abandoned = _seconds(segment, "abandoned_upload_age_s")
         young = abandoned - max(_CLOCK_TICKS, min(_SWEEP_MARGIN, abandoned / 2))
@@ -188,14 +195,19 @@ class _Publication:
     def revoke(self) -> None:
         """Revokes the decision before anything of the sync is visible, and aborts its uploads."""
         commit_log, segment = self.commit_log, self.segment
-        self._revoke([item.key for item in segment.all_objects if commit_log.has_arrived(segment, item)])
-        for item in segment.all_objects:
-            if item.upload is not None:
-                commit_log.bucket.abort_upload(item.key, item.upload.id)
+        self._revoke([item.key for item, _ in self._staged() if commit_log.has_arrived(segment, item)])
+        for item, upload in self._staged():
+            if upload is not None:
+                commit_log.bucket.abort_upload(item.key, upload.id)
+
+    def _staged(self) -> Iterator[StagedObject]:
+        """All objects of the segment, the quarantines first."""
+        lists = self.commit_log.lists
+        return chain(lists.staged_quarantines(self.segment), lists.staged_objects(self.segment))
 
     def delete_replaced(self) -> None:
         """Deletes the objects that the sync replaces."""
-        if self.segment.replaced_keys:
+        if self.segment.replaced_count:
             self.check_not_moved()
             self.commit_log.delete_replaced([self.segment])
 
@@ -205,34 +217,49 @@ class _Publication:
         The quarantine comes first and alone: an object may replace another object with the same key, and after that the
         sync can no longer be rolled back.
         """
+        lists, segment = self.commit_log.lists, self.segment
+        threads = int(segment.settings.get("publish_threads") or _THREADS)
         arrived: list[str] = []
         missing: list[str] = []
         try:
-            for items in (self.segment.all_objects[len(self.segment.objects) :], self.segment.objects):
-                there = in_parallel(self._complete, items) if not missing else []
-                for item, is_there in zip(items, there, strict=False):
-                    (arrived if is_there else missing).append(item.key)
+            for staged in (lists.staged_quarantines(segment), lists.staged_objects(segment)):
+                if not missing:
+                    there = each_in_parallel(self._complete, self._until_missing(staged, missing), threads)
+                    for key, is_there in there:
+                        (arrived if is_there else missing).append(key)
         except StorageError:
             self.check_not_moved()
             raise
         if missing:
             self._roll_back(arrived, missing[0])
 
-    def _complete(self, item: SegmentObject) -> bool:
-        """Makes one object visible. Returns False if its upload has vanished and the object does not exist either."""
-        if item.upload is None:
-            return self.commit_log.has_arrived(self.segment, item)
+    def _until_missing(self, staged: Iterator[StagedObject], missing: list[str]) -> Iterator[StagedObject]:
+        """Yields staged objects up to an object list that is gone, and adds its key to `missing`: a sweep has deleted
+        it before the decision, as it aborts abandoned uploads."""
         try:
-            self.commit_log.bucket.complete_upload(item.key, item.upload.id, item.upload.part_etags)
+            yield from staged
+        except ManifestError as error:
+            if error.key is None or self.commit_log.bucket.head(error.key) is not None:
+                raise
+            missing.append(error.key)
+
+    def _complete(self, staged: StagedObject) -> tuple[str, bool]:
+        """Makes one object visible. Returns its key, and False if its upload has vanished and the object does not exist
+        either."""
+        item, upload = staged
+        if upload is None:
+            return item.key, self.commit_log.has_arrived(self.segment, item)
+        try:
+            self.commit_log.bucket.complete_upload(item.key, upload.id, upload.part_etags)
         except StorageError as error:
             # Some servers (Ceph 16, moto) return a nonstandard error if an upload is gone.
-            is_gone = isinstance(error, UploadVanishedError) or self._is_gone(item.key, item.upload.id)
+            is_gone = isinstance(error, UploadVanishedError) or self._is_gone(item.key, upload.id)
             if self.commit_log.has_arrived(self.segment, item):
-                return True
+                return item.key, True
             if not is_gone:
                 raise
-            return False
-        return True
+            return item.key, False
+        return item.key, True
 
     def hand_over(self, heir: CommitLog) -> SeenHead:
         """Gives everything that the scope holds to the same partition of another stream, whose segments exist already.
@@ -311,12 +338,10 @@ class _Publication:
 
     def _was_purged(self) -> bool:
         """Whether the replaced objects are already deleted, by this publication or by an interrupted one."""
-        keys = self.segment.replaced_keys
-        return (
-            bool(keys)
-            and self.segment.settings.get("publish_order") == "purge_first"
-            and not self.commit_log.etags_of(keys)
-        )
+        if self.segment.settings.get("publish_order") != "purge_first" or not self.segment.replaced_count:
+            return False
+        keys = self.commit_log.lists.replaced_keys(self.segment)
+        return all(found is None for found in each_in_parallel(self.commit_log.bucket.head, keys))
 
     def move_head(self, head: Head) -> SeenHead:
         """Puts the head after the publication or the rollback. Does nothing if another writer has put the same head.

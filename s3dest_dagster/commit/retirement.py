@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.publication import Clock, begin
-from s3dest_dagster.commit.segment import Segment, live_keys
+from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import StagedSync, build_segment
 from s3dest_dagster.commit.sync_commit import commit
 from s3dest_dagster.errors import CommitError, PreconditionFailedError
@@ -65,12 +65,13 @@ def content_of(bucket: Bucket, destination: S3Destination, scope: Scope) -> Scop
 
 def content_in(commit_log: CommitLog, head: Head) -> ScopeContent:
     """What a scope with this head holds."""
-    items = [item for segment in commit_log.live_segments(head) for sync in segment.syncs for item in sync.objects]
+    segments = commit_log.live_segments(head)
+    absorbed = [item for segment in segments for sync in segment.compaction.absorbs for item in sync.objects]
     return ScopeContent(
         scope=commit_log.scope,
-        objects=len(items),
-        rows=sum(item.rows for item in items),
-        bytes=sum(item.bytes for item in items),
+        objects=len(absorbed) + sum(each.object_count for each in segments),
+        rows=sum(item.rows for item in absorbed) + sum(each.rows for each in segments),
+        bytes=sum(item.bytes for item in absorbed) + sum(each.bytes for each in segments),
         has_state=head.state_segment is not None,
     )
 
@@ -158,7 +159,7 @@ def _segment(commit_log: CommitLog, destination: S3Destination, head: Head, sync
     )
     segment = build_segment(staged, settings, settings.template, commit_log, head)
     assert segment.replaced is not None, "a full refresh replaces the scope"
-    own = live_keys(commit_log.live_segments(head))
+    own = commit_log.lists.live_keys(commit_log.live_segments(head))
     replaced = replace(
         segment.replaced, keys=tuple(key for key in segment.replaced.keys if key in own), head=head.before()
     )

@@ -14,7 +14,7 @@ from itertools import islice
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.documents import head_key
 from s3dest_dagster.commit.head import HEADS
-from s3dest_dagster.commit.segment import Segment, live_keys
+from s3dest_dagster.commit.segment import Segment, holds_objects
 from s3dest_dagster.errors import ManifestError
 from s3dest_dagster.keys import KeyTemplate, decode_name, encode_name, literal_root_of, scope_root, stream_root
 from s3dest_dagster.storage import Bucket, each_in_parallel, in_parallel
@@ -142,8 +142,8 @@ def scopes_beside(bucket: Bucket, root: str, scope: Scope) -> list[Scope]:
     else:
         whole = scope_at(bucket, scope_root(literal_root_of(root), Scope(scope.stream)))
         found = [whole] if whole is not None else []
-    holds = in_parallel(lambda each: bool(live_keys(each.commit_log.live_segments(each.seen.head))), found)
-    return [each.scope for each, holds_objects in zip(found, holds, strict=True) if holds_objects]
+    holds = in_parallel(lambda each: holds_objects(each.commit_log.live_segments(each.seen.head)), found)
+    return [each.scope for each, has_objects in zip(found, holds, strict=True) if has_objects]
 
 
 def scope_at(bucket: Bucket, root: str) -> FoundScope | None:

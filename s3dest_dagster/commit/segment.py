@@ -5,103 +5,14 @@ Values only. Must not know: S3.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from s3dest_dagster.batch import KnownState, Tally
-from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind, ScopeLocation, StreamLocation, sync_of
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LandedObject:
-    """The part of an object's entry that readers need."""
-
-    key: str
-    """Key of the object."""
-    rows: int
-    """Number of records in it. For a quarantine, the number of lines."""
-    bytes: int
-    """Size in bytes."""
-    etag: str
-    """ETag by S3's rule for multipart uploads. Empty if the rule does not apply. Servers may use another rule."""
-    crc32: str = ""
-    """CRC-32 of its bytes, in hexadecimal digits."""
-    partition_values: Mapping[str, str | None] | None = None
-    """The values of its directories by their names, null for a null. Null if the stream has no `partition_by`."""
-
-
-@dataclass(frozen=True, slots=True)
-class MultipartUpload:
-    """Everything that is needed to complete a multipart upload."""
-
-    id: str
-    """Upload id."""
-    part_etags: tuple[str, ...]
-    """ETags of the parts, in order."""
-
-    @property
-    def object_etag(self) -> str:
-        """The object's ETag by S3's rule: the MD5 of the parts' MD5s, and their number. "" if the rule does not apply.
-
-        https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
-        """
-        try:
-            digests = bytes.fromhex("".join(self.part_etags))
-        except ValueError:
-            return ""
-        return f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(self.part_etags)}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentObject(LandedObject):
-    """An object of a segment: what readers need, why it was closed, and how it is published."""
-
-    close_reason: str
-    """Why it was closed: `size`, `memory`, `schema` or `end`."""
-    short_row_groups: int = 0
-    """Number of row groups that ended early because memory ran short."""
-    upload: MultipartUpload | None = None
-    """The upload that the publication completes. Readers do not need it. Null if there is nothing to complete."""
-
-    @property
-    def landed(self) -> LandedObject:
-        """The object without the fields that only its own segment needs."""
-        return LandedObject(**{each.name: getattr(self, each.name) for each in fields(LandedObject)})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LandedSync:
-    """The part of a published sync that readers need."""
-
-    segment: str
-    """Name of the sync's own segment."""
-    started_at: datetime
-    """When the sync began."""
-    objects: tuple[LandedObject, ...]
-    """Its objects."""
-    quarantine: LandedObject | None
-    """The object with the lines that were not records, or null."""
-    further_quarantines: tuple[LandedObject, ...] = ()
-    """Further objects with such lines, if several workers landed the sync."""
-    mark: str | None = None
-    """The text in the metadata of its objects, if that is not the segment's name: several workers landed the sync."""
-
-    @property
-    def sync_id(self) -> str:
-        return sync_of(self.segment)
-
-    @property
-    def quarantines(self) -> tuple[LandedObject, ...]:
-        """All objects with lines that were not records."""
-        return self.further_quarantines if self.quarantine is None else (self.quarantine, *self.further_quarantines)
-
-    @property
-    def object_mark(self) -> str:
-        """The text in the metadata of its objects."""
-        return self.mark or self.segment
+from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind, ScopeLocation, StreamLocation
+from s3dest_dagster.commit.landed_objects import LandedSync, ListedObjects, SegmentObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,10 +81,18 @@ class Replacement:
     """Keys of the objects that were replaced, or will be."""
     etags: Mapping[str, str] = field(default_factory=dict)
     """ETags by key, for keys that a later sync may use again. Such an object is deleted only if it has this ETag."""
+    object_lists: tuple[ListedObjects, ...] = ()
+    """Object lists of replaced segments, all of whose objects were replaced, too. None of their keys is in `keys`, and
+    none can be used again. The segment then has format version 2."""
     retired_with: str | None = None
     """Name of an older segment whose replaced objects are retained and deleted together with these, or null."""
     head: ReplacedHead | None = None
     """What the head listed before. Null unless the segment is a retirement, which can be undone."""
+
+    @property
+    def object_count(self) -> int:
+        """The number of the objects."""
+        return len(self.keys) + sum(each.objects for each in self.object_lists)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +198,8 @@ class Segment:
     """The object with the lines that were not records, or null."""
     further_quarantines: tuple[SegmentObject, ...] = ()
     """Further objects with such lines, if several workers landed the sync."""
+    object_lists: tuple[ListedObjects, ...] = ()
+    """Lists of further objects, in order, if it has very many. The segment then has format version 2."""
     mark: str | None = None
     """The text in the metadata of its objects, if that is not the segment's name: several workers landed the sync."""
     counts: Counts
@@ -319,19 +240,40 @@ class Segment:
         return self.replaced is not None
 
     @property
-    def replaced_keys(self) -> tuple[str, ...]:
-        """Keys of the objects that it replaces."""
-        return self.replaced.keys if self.replaced is not None else ()
+    def replaced_count(self) -> int:
+        """The number of the objects that it replaces."""
+        return self.replaced.object_count if self.replaced is not None else 0
+
+    @property
+    def object_count(self) -> int:
+        """The number of its objects, without quarantines."""
+        return len(self.objects) + sum(each.objects for each in self.object_lists)
+
+    @property
+    def rows(self) -> int:
+        """The records of its objects."""
+        return sum(each.rows for each in self.objects) + sum(each.rows for each in self.object_lists)
+
+    @property
+    def bytes(self) -> int:
+        """The size of its objects."""
+        return sum(each.bytes for each in self.objects) + sum(each.bytes for each in self.object_lists)
 
     @property
     def quarantines(self) -> tuple[SegmentObject, ...]:
-        """All objects with lines that were not records."""
+        """The objects with lines that were not records that the segment itself holds."""
         return self.further_quarantines if self.quarantine is None else (self.quarantine, *self.further_quarantines)
 
     @property
-    def all_objects(self) -> tuple[SegmentObject, ...]:
-        """All objects that the publication completes: its objects and its quarantines."""
-        return (*self.objects, *self.quarantines)
+    def quarantined_rows(self) -> int:
+        """The lines that were not records."""
+        held = sum(each.rows for each in self.quarantines)
+        return held + sum(each.quarantined_rows for each in self.object_lists)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing that the publication completes: neither objects nor quarantines."""
+        return not (self.objects or self.quarantines or self.object_lists)
 
     @property
     def object_mark(self) -> str:
@@ -339,14 +281,9 @@ class Segment:
         return self.mark or self.name
 
     @property
-    def upload_ids(self) -> set[str]:
-        """The ids of the uploads that the publication completes."""
-        return {each.upload.id for each in self.all_objects if each.upload is not None}
-
-    @property
-    def syncs(self) -> tuple[LandedSync, ...]:
-        """The syncs that the segment itself lists, oldest first: the syncs that it absorbs, and its own."""
-        own = LandedSync(
+    def own_sync(self) -> LandedSync:
+        """Its own sync, with those objects that the segment itself holds."""
+        return LandedSync(
             segment=self.name,
             started_at=self.sync.started_at,
             objects=tuple(each.landed for each in self.objects),
@@ -354,16 +291,11 @@ class Segment:
             further_quarantines=tuple(each.landed for each in self.further_quarantines),
             mark=self.mark,
         )
-        return (*self.compaction.absorbs, own)
-
-    @property
-    def rows(self) -> int:
-        return sum(each.rows for each in self.objects)
 
 
 SEGMENTS = DocumentKind(Segment)
 
 
-def live_keys(segments: Iterable[Segment]) -> set[str]:
-    """The keys of all objects that these segments list."""
-    return {each.key for segment in segments for sync in segment.syncs for each in sync.objects}
+def holds_objects(segments: Iterable[Segment]) -> bool:
+    """Whether these segments list any object."""
+    return any(segment.object_count or any(sync.objects for sync in segment.compaction.absorbs) for segment in segments)

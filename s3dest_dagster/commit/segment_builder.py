@@ -16,9 +16,10 @@ from typing import Any
 
 from s3dest_dagster.batch import Lineage, State, descent
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.documents import segment_name
+from s3dest_dagster.commit.documents import VERSION_WITH_LISTS, segment_name
 from s3dest_dagster.commit.head import MAX_RETIRED, Head
 from s3dest_dagster.commit.key_owners import connector_keys
+from s3dest_dagster.commit.landed_objects import ListedObjects, SegmentObject
 from s3dest_dagster.commit.segment import (
     Compaction,
     Counts,
@@ -26,11 +27,9 @@ from s3dest_dagster.commit.segment import (
     Replacement,
     SchemaChanges,
     Segment,
-    SegmentObject,
     SegmentSchema,
     SegmentState,
     SyncPart,
-    live_keys,
 )
 from s3dest_dagster.commit.written_columns import columns_text, schema_changes, written_columns
 from s3dest_dagster.errors import CommitError
@@ -70,6 +69,8 @@ class StagedSync:
     """Its staged quarantine."""
     further_quarantines: tuple[SegmentObject, ...] = ()
     """Further quarantines, if several workers staged it."""
+    object_lists: tuple[ListedObjects, ...] = ()
+    """Lists of further objects, if several workers staged it."""
     mark: str | None = None
     """The text in the metadata of its objects, if that is not the segment's name."""
     next_part_number: int
@@ -90,6 +91,11 @@ class StagedSync:
     """The state of all streams from which the source continued to reach `state`. None if it is not known."""
     content_checksum: str | None = None
     """The checksum of its records (see `ContentChecksum`)."""
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether it has landed any object."""
+        return bool(self.objects) or any(each.objects for each in self.object_lists)
 
     @classmethod
     def without_records(
@@ -155,6 +161,7 @@ def build_segment(
         objects=staged.objects,
         quarantine=staged.quarantine,
         further_quarantines=staged.further_quarantines,
+        object_lists=staged.object_lists,
         mark=staged.mark,
         counts=staged.counts,
         content_checksum=staged.content_checksum,
@@ -174,7 +181,9 @@ def build_segment(
         },
         library_version=_library_version(),
     )
-    if head.newest is None or segment.replaces or not segment.all_objects:
+    if segment.object_lists or (segment.replaced is not None and segment.replaced.object_lists):
+        segment = replace(segment, format_version=VERSION_WITH_LISTS)
+    if head.newest is None or segment.replaces or segment.is_empty:
         return segment
     return replace(segment, compaction=compaction(segment, head, commit_log.read_segment(head.newest)))
 
@@ -193,34 +202,53 @@ def _replaced(
 ) -> Replacement | None:
     """The objects that the sync replaces. None if it only adds objects."""
     scope = commit_log.scope
-    if not staged.objects and staged.stream.sync_mode is SyncMode.FULL_REFRESH:
+    if not staged.has_objects and staged.stream.sync_mode is SyncMode.FULL_REFRESH:
         if destination.on_empty_refresh == "fail":
             raise _empty_refresh(commit_log)
         if destination.on_empty_refresh == "keep":
             return None
     if not replaces_scope(destination, staged.stream, scope):
         return None
-    keys = _replaced_keys(staged, template, commit_log, head)
-    if staged.silent and keys:
-        raise _silent_source(staged, scope, len(keys))
+    keys, lists = _replaced_objects(staged, template, commit_log, head)
+    if staged.silent and (keys or lists):
+        raise _silent_source(staged, scope, len(keys) + sum(each.objects for each in lists))
     recurring = set(template.recurring(scope.stream, keys))
     etags = commit_log.etags_of(recurring)
     chained = destination.delete_grace_s and len(head.retired) >= MAX_RETIRED
     return Replacement(
         keys=tuple(key for key in keys if key in etags or key not in recurring),
         etags=etags,
+        object_lists=lists,
         retired_with=head.retired[-1].segment if chained else None,
     )
 
 
-def _replaced_keys(staged: StagedSync, template: KeyTemplate, commit_log: CommitLog, head: Head) -> list[str]:
+def _replaced_objects(
+    staged: StagedSync, template: KeyTemplate, commit_log: CommitLog, head: Head
+) -> tuple[list[str], tuple[ListedObjects, ...]]:
     """The scope's own keys and, if an unpartitioned stream is refreshed, the connector's keys; without the sync's own
-    keys."""
-    keys = live_keys(commit_log.live_segments(head))
-    commit_log.check_own(keys)
-    if commit_log.scope.partition is None:
-        keys |= connector_keys(commit_log.bucket, template, commit_log.scope, keys | commit_log.retired_keys(head))
-    return sorted(keys - {item.key for item in staged.objects})
+    keys.
+
+    The keys of an object list are left out, and the list is returned, if none of them can be used again. Then the sync
+    has none of them.
+    """
+    scope, referred = commit_log.scope, list[ListedObjects]()
+    keys, live = set[str](), set[str]()
+    for segment in commit_log.live_segments(head):
+        keys |= {item.key for sync in (*segment.compaction.absorbs, segment.own_sync) for item in sync.objects}
+        for each in segment.object_lists:
+            of_list = [item.key for item in commit_log.lists.read(each).objects]
+            live.update(of_list)
+            if template.recurring(scope.stream, of_list):
+                keys.update(of_list)
+            else:
+                referred.append(each)
+    live |= keys
+    commit_log.check_own(live)
+    if scope.partition is None:
+        keys |= connector_keys(commit_log.bucket, template, scope, live | commit_log.retired_keys(head))
+    # The keys of workers have random part ids, so that none of a staged list was used before.
+    return sorted(keys.difference(item.key for item in staged.objects)), tuple(referred)
 
 
 def _empty_refresh(commit_log: CommitLog) -> CommitError:
@@ -308,9 +336,10 @@ def compaction(segment: Segment, head: Head, newest: Segment) -> Compaction:
         head: The head before it.
         newest: The head's newest segment.
     """
-    has_room = sum(len(sync.objects) for sync in newest.syncs) < FULL_SEGMENT
+    syncs = (*newest.compaction.absorbs, newest.own_sync)
+    has_room = not newest.object_lists and sum(len(sync.objects) for sync in syncs) < FULL_SEGMENT
     if has_room and _same_columns(newest, segment):
-        absorbs = tuple(sync for sync in newest.syncs if sync.objects or sync.quarantines)
+        absorbs = tuple(sync for sync in syncs if sync.objects or sync.quarantines)
         if absorbs:
             return replace(newest.compaction, absorbs=absorbs)
     levels = (level for level, names in enumerate(head.segments) if len(names) < FULL_LEVEL)

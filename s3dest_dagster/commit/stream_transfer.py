@@ -274,6 +274,8 @@ class _Transfer:
 def _copy_documents(commit_log: CommitLog, heir: CommitLog, head: Head) -> None:
     """Copies the segments and the marks that a head needs. Nobody reads the copies until a head names them."""
     segments = needed_segments(commit_log, head)
+    for each in segments.values():
+        commit_log.lists.copy(each, heir.lists)
     copies = (replace(each, location=heir.location) for each in segments.values())
     in_parallel(heir.put_segment, copies)
     in_parallel(lambda mark: heir.mark_sync(mark, lambda: False), commit_log.marks())

@@ -19,6 +19,7 @@ from s3dest_dagster.commit.head import Head, ReachedState
 from s3dest_dagster.commit.key_owners import refuse_held_keys
 from s3dest_dagster.commit.landed_columns import LandedColumns
 from s3dest_dagster.commit.maintenance import expire_retired, sweep
+from s3dest_dagster.commit.object_lists import OBJECTS_OF_A_LIST
 from s3dest_dagster.commit.publication import Clock, begin, has_published, publish, revoke
 from s3dest_dagster.commit.registry import RegistryEntry, check_entries
 from s3dest_dagster.commit.scopes import scopes_beside
@@ -68,6 +69,7 @@ class SyncCommit:
         owner: Who lands the stream, if there is no registry entry yet. None if nobody is named.
         template: The rule for the stream's keys. Default: the destination's.
         lineages: The states of all streams, if several streams land. Default: they are read if they are needed.
+        objects_of_a_list: See `ObjectLists`.
 
     Raises:
         OwnershipError: The stream has another owner.
@@ -87,6 +89,7 @@ class SyncCommit:
         owner: str | None = None,
         template: KeyTemplate | None = None,
         lineages: StateLineages | None = None,
+        objects_of_a_list: int = OBJECTS_OF_A_LIST,
     ) -> None:
         landed = scope.prefixed(destination.stream_prefix)
         self.template = template or destination.template
@@ -101,7 +104,9 @@ class SyncCommit:
         self.registry_entry = (
             registry_entry or check_entries(bucket, destination, [landed.stream], [owner], [self.template])[0]
         )
-        self.commit_log = CommitLog.of(bucket, self.template, landed, self.registry_entry.own_prefixes)
+        self.commit_log = CommitLog.of(
+            bucket, self.template, landed, self.registry_entry.own_prefixes, objects_of_a_list
+        )
         has_head = not self.registry_entry.has_no_scope
         self._seen = begin(self.commit_log, clock) if has_head else self.commit_log.no_head
         entry = self.commit_log.find_sync(self._seen.head, sync.id)
@@ -161,13 +166,13 @@ class SyncCommit:
             CommitError: The segment is decided, but publishing it was interrupted, or it was rolled back.
         """
         # Must hold before anything is visible: no other stream holds the keys, the registry knows owner and template.
-        keys = [item.key for item in segment.objects]
-        entry = self.registry_entry
+        entry, lists = self.registry_entry, self.commit_log.lists
         begins = self._seen.etag is None and not entry.is_new
         scope = self.commit_log.scope
         if begins:
             root = stream_root(self.template.literal_root, scope.stream)
             self.left_beside = tuple(scopes_beside(self.commit_log.bucket, root, scope))
+        keys = (item.key for item in lists.objects(segment))
         refuse_held_keys(self._bucket, self.template, scope, keys, entry.given_to)
         self.swept += self._enter_registry(self.clock(), segment)
         landed = LandedColumns.of(scope, segment)
@@ -177,6 +182,7 @@ class SyncCommit:
         # Puts the segment, decides it, completes its uploads, deletes what it replaces, and moves the head.
         # A transfer to another name takes the scopes that exist. A scope that begins asks once it exists.
         confirm = entry.check if begins else None
+        segment = lists.put(segment)
         self._seen = commit(self.commit_log, replace(self._seen, head=head), segment, self.clock, on_decided, confirm)
         self.segments.append(segment)
         if self.is_sweep_due:
@@ -206,7 +212,7 @@ class SyncCommit:
         if not self.registry_entry.enter(now):
             return 0
         self.is_sweep_due = True
-        own = segment.upload_ids
+        own = self.commit_log.lists.upload_ids(segment)
         expires = self._destination.delete_grace_s > 0 or self._destination.expire_partitions_after > 0
         stream = self.commit_log.scope.stream
         try:

@@ -114,6 +114,7 @@ class Landing:
             owner=owner_of(stream, target.destination, asset),
             template=target.destination.template_of(stream),
             lineages=target.lineages,
+            objects_of_a_list=target.objects_of_a_list,
         )
         if self._fields.hash_key_id is not None:
             self._commit.use_hash_key(self._fields.hash_key_id)

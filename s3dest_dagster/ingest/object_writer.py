@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from s3dest_dagster.batch import BadRecord
-from s3dest_dagster.commit.segment import MultipartUpload, SegmentObject
+from s3dest_dagster.commit.landed_objects import MultipartUpload, SegmentObject
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import Encoded, Encoder, ObjectWriter
 from s3dest_dagster.ingest.key_allocator import KeyAllocator

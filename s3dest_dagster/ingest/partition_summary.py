@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median_low
 
-from s3dest_dagster.commit.segment import LandedObject
+from s3dest_dagster.commit.landed_objects import LandedObject
 from s3dest_dagster.printable import amount, size
 
 SMALL_BYTES = 1_000_000

@@ -7,9 +7,9 @@ make an object of every few records. Must not know: how values are found in reco
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from s3dest_dagster.commit.segment import SegmentObject
+from s3dest_dagster.commit.landed_objects import SegmentObject
 from s3dest_dagster.errors import RecordError
 from s3dest_dagster.formats import Encoded, Encoder
 from s3dest_dagster.ingest.object_writer import Directories, RollingObjectWriter, SegmentWriting
@@ -100,16 +100,6 @@ class DirectoryCount:
             partition=self._scope.partition,
             setting=setting,
         )
-
-
-def check_directories(
-    destination: S3Destination, stream: Stream, scope: Scope, objects: Iterable[SegmentObject]
-) -> None:
-    """Counts the directories of objects that several workers have made. Raises RecordError as `DirectoryCount.add`."""
-    count = directory_count(destination, stream, scope)
-    if count is not None:
-        values = (each.partition_values or {} for each in objects)
-        count.add([tuple(each.get(field.name) for field in count.rule) for each in values])
 
 
 def directory_count(destination: S3Destination, stream: Stream, scope: Scope) -> DirectoryCount | None:

@@ -63,7 +63,7 @@ class Publisher:
         self._commit.publish(segment, on_decided=on_decided)
         expired = self._expire_partitions()
         self._warn_of_leftovers(replaces=segment.replaces)
-        receipt = self.receipt(self._commit.segments, swept=self._commit.swept)
+        receipt = self._receipt_of_published()
         if (summary := receipt.partitions) is not None and summary.has_small_objects:
             _logger.warning("%s: %s", self._scope, summary.advice(receipt.ended_early))
         return replace(
@@ -73,6 +73,20 @@ class Publisher:
             former_template=self._former_template,
             expired=expired,
         )
+
+    def _receipt_of_published(self) -> Receipt:
+        try:
+            return self.receipt(self._commit.segments, swept=self._commit.swept)
+        except StorageError as error:
+            commit_log = self._commit.commit_log
+            raise CommitError(
+                f"Sync {self._commit.segments[-1].sync_id} of {commit_log.scope} is published, and only its receipt is "
+                f"missing, since an object list could not be read: {error} Nothing is lost: if the sync is run again "
+                "with the same id, it lands nothing and returns the receipt.",
+                key=error.key,
+                action=error.action,
+                **commit_log.error_location,
+            ) from error
 
     def recorded_receipt(self) -> Receipt:
         """The receipt of a sync that was already complete: from its segments, or from its mark if they are gone."""
@@ -84,8 +98,9 @@ class Publisher:
 
     def receipt(self, segments: Sequence[Segment], *, repeated: bool = False, swept: int = 0) -> Receipt:
         """The receipt of these segments of the sync, oldest first."""
-        manifest = self._bucket.uri(segment_key(self._commit.commit_log.root, segments[-1].name))
-        receipt = receipt_of(segments, self._scope, manifest, repeated=repeated, swept=swept)
+        commit_log = self._commit.commit_log
+        manifest = self._bucket.uri(segment_key(commit_log.root, segments[-1].name))
+        receipt = receipt_of(segments, commit_log.lists, self._scope, manifest, repeated=repeated, swept=swept)
         return replace(receipt, former_names=self._commit.registry_entry.former_names)
 
     def _warn_of_leftovers(self, *, replaces: bool) -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.commit.documents import StreamLocation, attempt_of
 from s3dest_dagster.commit.head import PublishedSync
-from s3dest_dagster.commit.segment import Counts, SchemaChanges, Segment, SegmentObject
+from s3dest_dagster.commit.landed_objects import SegmentObject
+from s3dest_dagster.commit.object_lists import ObjectLists
+from s3dest_dagster.commit.segment import Counts, SchemaChanges, Segment
 from s3dest_dagster.commit.written_columns import record_of
 from s3dest_dagster.ingest.object_writer import CloseReason
 from s3dest_dagster.ingest.partition_summary import PartitionSummary
@@ -221,17 +223,19 @@ def former_template_sentence(scope: Scope, former: str, *, replaces: bool) -> st
     return f"Stream {scope.stream} lands under another template from now on. {what}{others}."
 
 
-def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repeated: bool, swept: int = 0) -> Receipt:
-    """The receipt of one sync, from its segments, oldest first."""
+def receipt_of(
+    segments: Sequence[Segment], lists: ObjectLists, scope: Scope, manifest: str, *, repeated: bool, swept: int = 0
+) -> Receipt:
+    """The receipt of one sync, from its segments, oldest first, and the lists of their objects."""
     last = segments[-1]
     described = next((each for each in reversed(segments) if each.schema.fingerprint is not None), last)
     earlier = [each for each in segments if attempt_of(each.name) != attempt_of(last.name)]
     return Receipt(
         scope=scope,
         sync_id=last.sync_id,
-        objects=tuple(item for each in segments for item in each.objects),
+        objects=tuple(item for each in segments for item in lists.objects(each)),
         replaces=last.replaces,
-        removed=last.replaced_keys,
+        removed=tuple(lists.replaced_keys(last)),
         counts=_sum(segments),
         schema=described.schema.avro_schema,
         fingerprint=described.schema.fingerprint,
@@ -246,7 +250,7 @@ def receipt_of(segments: Sequence[Segment], scope: Scope, manifest: str, *, repe
         earlier=_sum(earlier) if earlier else None,
         repeated=repeated,
         swept=swept,
-        quarantine=tuple(item.key for each in segments for item in each.quarantines),
+        quarantine=tuple(item.key for each in segments for item in lists.quarantines(each)),
     )
 
 

@@ -17,7 +17,8 @@ from isal.isal_zlib import adler32, crc32
 
 from s3dest_dagster.batch import TARGET_BATCH_BYTES, ArrowBatch, BadRecord, Batch, Lineage, State, Tally
 from s3dest_dagster.commit.documents import quarantine_key, segment_name
-from s3dest_dagster.commit.segment import Counts, Segment, SegmentObject
+from s3dest_dagster.commit.landed_objects import SegmentObject
+from s3dest_dagster.commit.segment import Counts, Segment
 from s3dest_dagster.commit.segment_builder import StagedSync, replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit
 from s3dest_dagster.errors import CommitError

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from s3dest_dagster.commit.object_lists import OBJECTS_OF_A_LIST
 from s3dest_dagster.commit.publication import Clock
 from s3dest_dagster.commit.state_lineages import StateLineages
 from s3dest_dagster.formats import format_of
@@ -108,6 +109,8 @@ class Target:
     """The clock for questions on which machines must agree: how old something is, and when it may be deleted."""
     lineages: StateLineages
     """The states of all streams, which sweeps of the landings need. They are read at most once an hour."""
+    objects_of_a_list: int = OBJECTS_OF_A_LIST
+    """The objects of a sync that its manifest itself holds. If there are more, they are put into lists of this size."""
 
 
 @contextmanager
@@ -118,6 +121,7 @@ def open_target(
     clock: Clock,
     entropy: Entropy,
     server_clock: Clock | None = None,
+    objects_of_a_list: int = OBJECTS_OF_A_LIST,
 ) -> Iterator[Target]:
     """Opens the destination. Leaving the context ends its threads. Commit or abort all landings before that.
 
@@ -130,6 +134,8 @@ def open_target(
         clock: Returns the current time with a time zone.
         entropy: Returns random bytes, such as `os.urandom`.
         server_clock: Returns the server's time. Default: the `Date` of the server's answers.
+        objects_of_a_list: The objects of a sync that its manifest itself holds. If there are more, they are put into
+            lists of this size.
 
     Raises:
         MissingExtraError: The format needs an optional package that is not installed.
@@ -144,7 +150,18 @@ def open_target(
         encoding = EncodeQueue(threads, workers=destination.encode_workers)
         server_clock = server_clock or bucket.server_time
         lineages = StateLineages(bucket, destination.template.manifest_root)
-        yield Target(destination, bucket, parts, encoding, memory, clock, entropy, server_clock, lineages)
+        yield Target(
+            destination,
+            bucket,
+            parts,
+            encoding,
+            memory,
+            clock,
+            entropy,
+            server_clock,
+            lineages,
+            objects_of_a_list,
+        )
 
 
 @contextmanager

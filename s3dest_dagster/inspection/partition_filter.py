@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from s3dest_dagster.commit.segment import LandedObject
+from s3dest_dagster.commit.landed_objects import LandedObject
 from s3dest_dagster.errors import SettingsError, did_you_mean
 from s3dest_dagster.keys.directories import NULL_DIRECTORY
 

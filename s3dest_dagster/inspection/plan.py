@@ -24,7 +24,6 @@ from s3dest_dagster.commit.key_owners import connector_keys, refuse_held_keys
 from s3dest_dagster.commit.registry import RegistryEntry, check_names, owner_of
 from s3dest_dagster.commit.retention import expired_partitions, with_retention
 from s3dest_dagster.commit.scopes import scopes_beside
-from s3dest_dagster.commit.segment import live_keys
 from s3dest_dagster.commit.segment_builder import replaces_scope
 from s3dest_dagster.formats import Format, format_of
 from s3dest_dagster.ingest.encoding import Encoding
@@ -247,12 +246,12 @@ def _columns(record: Record, format_: Format[Any]) -> tuple[tuple[str, str, str 
 def _advice(commit_log: CommitLog, head: Head) -> str:
     """What to do about the small objects that the scope holds."""
     segments = commit_log.visible_segments(head)
-    summary = PartitionSummary.of(item for each in segments for sync in each.syncs for item in sync.objects)
+    summary = PartitionSummary.of(item for _, _, item in commit_log.lists.landed(segments))
     return summary.advice() if summary is not None else ""
 
 
 def _deletes(bucket: Bucket, template: KeyTemplate, commit_log: CommitLog, head: Head) -> tuple[str, ...]:
-    scope, own = commit_log.scope, live_keys(commit_log.visible_segments(head))
+    scope, own = commit_log.scope, commit_log.lists.live_keys(commit_log.visible_segments(head))
     if scope.partition is None:
         own |= connector_keys(bucket, template, scope, own)
     return tuple(sorted(own))

@@ -14,7 +14,8 @@ import pyarrow as pa
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.head import Head
-from s3dest_dagster.commit.segment import SEGMENTS, Compaction, LandedObject, LandedSync
+from s3dest_dagster.commit.landed_objects import LandedObject, LandedSync
+from s3dest_dagster.commit.segment import SEGMENTS, Compaction
 from s3dest_dagster.commit.written_columns import columns_text, record_of
 from s3dest_dagster.inspection.read import LiveObject, ScopeSnapshot
 from s3dest_dagster.settings.connection import S3Connection
@@ -72,8 +73,16 @@ def portable_objects(
     """
     bucket = found.commit_log.bucket
     connection = connection.with_location(bucket.endpoint, bucket.client.meta.region_name or "")
-    for each in found.objects:
-        segment = replace(each.segment, objects=(), compaction=Compaction(), quarantine=None, further_quarantines=())
+    for each in found.objects():
+        segment = replace(
+            each.segment,
+            objects=(),
+            object_lists=(),
+            compaction=Compaction(),
+            quarantine=None,
+            further_quarantines=(),
+            replaced=None,
+        )
         yield PortableObject(
             connection=connection,
             bucket=bucket.name,

@@ -16,7 +16,8 @@ from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.merged_columns import WrittenColumns, merged_record, readable_record
 from s3dest_dagster.columns.retyping import aligned
 from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
-from s3dest_dagster.commit.segment import LandedObject, LandedSync, Segment
+from s3dest_dagster.commit.landed_objects import LandedObject, LandedSync
+from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.written_columns import all_written_columns, written_columns
 from s3dest_dagster.errors import ObjectNotFoundError, ObjectReplacedError, SchemaError, StorageError
 from s3dest_dagster.formats import read_table, table_schema
@@ -60,16 +61,11 @@ class ScopeSnapshot:
     where: PartitionFilter = field(default_factory=PartitionFilter)
     """The objects to read, by the values of their directories. By default all of them."""
 
-    @property
-    def objects(self) -> list[LiveObject]:
-        """Its objects, oldest sync first."""
-        return [
-            LiveObject(segment, sync, item)
-            for segment in self.segments
-            for sync in segment.syncs
-            for item in sync.objects
-            if self.where.selects(item)
-        ]
+    def objects(self) -> Iterator[LiveObject]:
+        """Yields its objects, oldest sync first."""
+        for segment, sync, item in self.commit_log.lists.landed(self.segments):
+            if self.where.selects(item):
+                yield LiveObject(segment, sync, item)
 
     def selected(self, where: PartitionFilter) -> ScopeSnapshot:
         """The same content, of which only the objects with these values are read.
@@ -77,7 +73,7 @@ class ScopeSnapshot:
         Raises:
             SettingsError: An object was landed without such directories.
         """
-        items = (item for segment in self.segments for sync in segment.syncs for item in sync.objects)
+        items = (item for _, _, item in self.commit_log.lists.landed(self.segments))
         where.check(items, str(self.commit_log.scope))
         return replace(self, where=where)
 
@@ -113,7 +109,7 @@ class ScopeSnapshot:
         for attempt in range(1, _ATTEMPTS + 1):
             has_yielded = False
             try:
-                for each in snapshot.objects:
+                for each in snapshot.objects():
                     assert columns is not None, "a scope with objects has columns"
                     table = snapshot.table_of(each, columns)
                     has_yielded = True
@@ -192,7 +188,7 @@ def live_objects(bucket: Bucket, template: KeyTemplate, scope: Scope) -> list[Li
 
     A reader of the objects should compare them with the manifest (see `is_promised`).
     """
-    return snapshot(bucket, template, scope).objects
+    return list(snapshot(bucket, template, scope).objects())
 
 
 def read_tables(bucket: Bucket, template: KeyTemplate, scope: Scope) -> Iterator[pa.Table]:

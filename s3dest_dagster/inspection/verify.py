@@ -14,7 +14,9 @@ from isal.isal_zlib import crc32
 
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.key_owners import unowned_keys
-from s3dest_dagster.commit.segment import Counts, LandedObject, SchemaChanges, Segment
+from s3dest_dagster.commit.landed_objects import LandedObject
+from s3dest_dagster.commit.object_lists import ObjectLists
+from s3dest_dagster.commit.segment import Counts, SchemaChanges, Segment
 from s3dest_dagster.commit.written_columns import written_columns
 from s3dest_dagster.errors import CommitError
 from s3dest_dagster.formats import read_table
@@ -23,7 +25,7 @@ from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.printable import amount
 from s3dest_dagster.settings.connection import is_aws
 from s3dest_dagster.settings.destination import SYNC_METADATA
-from s3dest_dagster.storage import Bucket, crc32_text, in_parallel
+from s3dest_dagster.storage import Bucket, crc32_text, each_in_parallel
 from s3dest_dagster.stream import Scope, StreamId
 
 _OF_PARTS = re.compile(r"[0-9a-f]{32}-\d+")
@@ -93,7 +95,7 @@ def verify(bucket: Bucket, template: KeyTemplate, scope: Scope, *, deep: bool = 
     commit_log = CommitLog.of(bucket, template, scope)
     for _ in range(_ATTEMPTS):
         seen = commit_log.read_head()
-        verified = _verified(bucket, scope, commit_log.visible_segments(seen.head), deep=deep)
+        verified = _verified(commit_log, commit_log.visible_segments(seen.head), deep=deep)
         if not verified.problems or commit_log.read_head().etag == seen.etag:
             return verified
     raise CommitError(
@@ -130,36 +132,42 @@ def foreign_keys(bucket: Bucket, template: KeyTemplate, stream: StreamId) -> set
     return unowned_keys(bucket, template.listing_root(stream), template.matcher(stream))
 
 
-def _verified(bucket: Bucket, scope: Scope, segments: Sequence[Segment], *, deep: bool) -> Verified:
-    entries = [entry for segment in segments for entry in _entries(segment)]
-    comparisons = in_parallel(lambda entry: _compare(bucket, entry), entries)
-    # If a server follows S3's rule for the ETag of one object, it does so for all. An object with another ETag was
-    # rewritten.
-    by_the_rule = is_aws(bucket.endpoint) or any(each.etag == "same" and not each.problem for each in comparisons)
+def _verified(commit_log: CommitLog, segments: Sequence[Segment], *, deep: bool) -> Verified:
+    bucket, scope = commit_log.bucket, commit_log.scope
     problems = [problem for segment in segments if (problem := _count_problem(segment))]
-    uncompared = 0
-    for entry, comparison in zip(entries, comparisons, strict=True):
-        problem = comparison.problem
-        if not problem and comparison.etag == "unlike" and by_the_rule:
-            problem = (
-                f"{bucket.uri(entry.item.key)} was written anew: its ETag is not that of the upload that landed it"
-            )
-        if not problem and deep:
-            problem = _read_problem(bucket, entry)
-        if problem:
+    unlike: list[_Entry] = []
+    objects = rows = uncompared = 0
+    follows_the_rule = is_aws(bucket.endpoint)
+    compared = each_in_parallel(lambda entry: (entry, _compare(bucket, entry)), _entries(commit_log.lists, segments))
+    for entry, comparison in compared:
+        if entry.segment is not None:
+            objects, rows = objects + 1, rows + entry.item.rows
+        if not comparison.problem and comparison.etag == "unlike":
+            unlike.append(entry)
+            continue
+        follows_the_rule |= not comparison.problem and comparison.etag == "same"
+        if problem := comparison.problem or (_read_problem(bucket, entry) if deep else ""):
             problems.append(problem)
         elif comparison.etag != "same":
             uncompared += 1
-    items = [each.item for each in entries if each.segment is not None]
-    return Verified(scope, len(items), sum(each.rows for each in items), tuple(problems), uncompared)
+    # If a server follows S3's rule for the ETag of one object, it does so for all. An object with another ETag was
+    # rewritten.
+    for entry in unlike:
+        if follows_the_rule:
+            uri = bucket.uri(entry.item.key)
+            problems.append(f"{uri} was written anew: its ETag is not that of the upload that landed it")
+        elif deep and (problem := _read_problem(bucket, entry)):
+            problems.append(problem)
+        else:
+            uncompared += 1
+    return Verified(scope, objects, rows, tuple(problems), uncompared)
 
 
-def _entries(segment: Segment) -> Iterator[_Entry]:
-    for sync in segment.syncs:
-        for item in sync.objects:
-            yield _Entry(item, sync.object_mark, segment)
-        for item in sync.quarantines:
-            yield _Entry(item, sync.object_mark, None)
+def _entries(lists: ObjectLists, segments: Sequence[Segment]) -> Iterator[_Entry]:
+    for segment, sync, item in lists.landed(segments):
+        yield _Entry(item, sync.object_mark, segment)
+    for sync, item in lists.landed_quarantines(segments):
+        yield _Entry(item, sync.object_mark, None)
 
 
 def _compare(bucket: Bucket, entry: _Entry) -> _Comparison:
@@ -183,7 +191,7 @@ def _compare(bucket: Bucket, entry: _Entry) -> _Comparison:
 
 
 def _count_problem(segment: Segment) -> str:
-    counts, kept = segment.counts, sum(each.rows for each in segment.quarantines)
+    counts, kept = segment.counts, segment.quarantined_rows
     if counts.add_up(segment.rows, kept):
         return ""
     return (

@@ -38,6 +38,9 @@ class UploadSettings(Settings):
         "Size of the parts of an upload, in MB of 2²⁰ bytes; at least 5.", default=8, at_least=5
     )
     upload_threads: int = setting("Threads that begin uploads and send parts.", default=4, at_least=1)
+    publish_threads: int = setting(
+        "Objects that become visible at a time when a sync is published.", default=8, at_least=1
+    )
     encode_workers: int = setting(
         "Threads that encode and compress, including the one that reads: 1 means only that one.",
         default=2,

@@ -8,7 +8,7 @@ decided, and never after an error from the decision on. Must not know: which eng
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -22,7 +22,7 @@ from s3dest_dagster.commit.documents import new_attempt, segment_name
 from s3dest_dagster.commit.publication import Clock
 from s3dest_dagster.commit.registry import owner_of
 from s3dest_dagster.commit.retention import with_retention
-from s3dest_dagster.commit.segment import Counts, Segment
+from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.segment_builder import StagedSync, replaces_scope
 from s3dest_dagster.commit.sync_commit import SyncCommit, superseded
 from s3dest_dagster.errors import (
@@ -34,21 +34,21 @@ from s3dest_dagster.errors import (
     StorageError,
     SupersededError,
     UndecidedError,
+    UploadVanishedError,
 )
 from s3dest_dagster.ingest.encoding import FixedSchema
 from s3dest_dagster.ingest.field_filter import FieldFilter
-from s3dest_dagster.ingest.partitioned_writer import check_directories
 from s3dest_dagster.ingest.publishing import Publisher
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.stream_schema import StreamSchema
 from s3dest_dagster.ingest.target import Entropy, Target
-from s3dest_dagster.keys import mark_of, part_id
 from s3dest_dagster.settings.connection import is_aws
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.shards.leftovers import abort_leftovers, abort_undecided
 from s3dest_dagster.shards.order import Order, S3Access
 from s3dest_dagster.shards.order_settings import destination_to_json, stream_to_json
 from s3dest_dagster.shards.receipts import ShardId, ShardReceipt, counted
+from s3dest_dagster.shards.staged_shards import ShardCollector
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, Stream, Sync, SyncMode
 
@@ -194,6 +194,7 @@ def _order(target: Target, stream: Stream, sync: Sync, scope: Scope, owner: str 
         uuid=sync.uuid,
         label=sync.label,
         head="",
+        objects_of_a_list=target.objects_of_a_list,
     )
 
 
@@ -216,7 +217,7 @@ def commit(
 
     Args:
         order: What `begin` returned.
-        receipts: What the workers returned, in any order.
+        receipts: What the workers returned, in any order. It may be an iterator: only one receipt is held at a time.
         shards: The shards that there must be, or their number. If one is missing, nothing is published. None if the
             engine does not know them: then what has no receipt does not land.
         s3: How this process reaches S3. Default: the machine's own identity, at the order's endpoint.
@@ -233,6 +234,7 @@ def commit(
         SchemaError: A shard has other columns. The order is dropped.
         RecordError: All shards together have more directories by field than a sync may have. The order is dropped.
         UndecidedError: It could not be determined whether the order is decided. Nothing is dropped.
+        UploadVanishedError: An object list of a shard is gone. The order is dropped.
         SettingsError: A receipt belongs to another order. Nothing is dropped.
 
     Example:
@@ -284,6 +286,7 @@ class _OrderCommit:
             clock=self._clock,
             owner=order.owner,
             template=self._destination.template_of(order.to_stream()),
+            objects_of_a_list=order.objects_of_a_list,
         )
         if order.hash_key_id is not None:
             self._commit.use_hash_key(order.hash_key_id)
@@ -296,7 +299,7 @@ class _OrderCommit:
         try:
             segment = self._build_segment(counted(self._order, receipts, shards))
             receipt = self._publisher.publish_last(segment, on_decided=self._note_decision)
-        except SupersededError:
+        except (SupersededError, UploadVanishedError):
             self._begin()
             if self._commit.recorded is not None:
                 return self._recorded_receipt()
@@ -306,7 +309,7 @@ class _OrderCommit:
             if not self._may_be_decided and not isinstance(error, ManifestError | UndecidedError):
                 self._drop()
             raise
-        abort_leftovers(self._bucket, self._order, self._destination, published=segment.upload_ids)
+        self._abort_leftovers([segment])
         return receipt
 
     def _note_decision(self) -> None:
@@ -316,58 +319,49 @@ class _OrderCommit:
         """The receipt of the driver that was faster, or of an earlier call."""
         entry = self._commit.recorded
         assert entry is not None
-        segments = self._commit.commit_log.remaining_segments_of_sync(entry.segment)
-        published = {upload for segment in segments for upload in segment.upload_ids}
-        abort_leftovers(self._bucket, self._order, self._destination, published=published)
+        self._abort_leftovers(self._commit.commit_log.remaining_segments_of_sync(entry.segment))
         return self._publisher.recorded_receipt()
+
+    def _abort_leftovers(self, published: Sequence[Segment]) -> None:
+        lists, has_lists = self._commit.commit_log.lists, any(segment.object_lists for segment in published)
+        # The uploads that lists have are completed, and their ids are deleted.
+        held = (segment for segment in published if not segment.object_lists)
+        uploads = {upload for segment in held for upload in lists.upload_ids(segment)}
+        abort_leftovers(self._bucket, self._order, self._destination, published=uploads, has_lists=has_lists)
 
     def _drop(self) -> None:
         """Aborts what was staged, since the order is surely not decided. A failure must not hide the reason."""
         with suppress(StorageError):
             abort_undecided(self._bucket, self._order, self._destination)
 
-    def _check_keys(self, receipts: Iterable[ShardReceipt]) -> None:
-        """Raises CommitError for an object that no worker of the order can have made."""
-        matcher = self._commit.template.matcher(self._order.landed_scope.stream)
-        for receipt in receipts:
-            for item in receipt.objects:
-                if mark_of(part_id(matcher, item.key)) != self._order.mark:
-                    raise CommitError(
-                        f"The receipt of shard {receipt.shard!r} of {self._order.scope} lists {item.key}, which is no "
-                        "object of its order. Nothing was published. Somebody has changed the receipt; begin a new "
-                        "order.",
-                        key=item.key,
-                        **self._order.error_location(),
-                    )
-
-    def _build_segment(self, receipts: Collection[ShardReceipt]) -> Segment:
+    def _build_segment(self, receipts: Iterable[ShardReceipt]) -> Segment:
         order, commit = self._order, self._commit
         if commit.head.content_digest != order.head:
             raise superseded(commit.commit_log, commit.head)
-        self._check_keys(receipts)
-        for receipt in receipts:
-            commit.registry_entry.note_big_integers(frozenset(receipt.big_integers))
-        quarantines = [each.quarantine for each in receipts if each.quarantine is not None]
-        objects = tuple(item for each in receipts for item in each.objects)
-        stream = selected_stream(order.to_stream())
-        check_directories(self._destination, stream, order.scope, objects)
-        schema = FixedSchema(
-            self._destination, stream, order.landed_scope.stream, order.record, frozenset(order.discarded)
-        )
-        return commit.build_segment(
-            StagedSync(
-                name=segment_name(order.sync_id, commit.attempt),
-                complete=True,
-                previous_checkpoint=None,
-                stream=stream,
-                sync=order.sync,
-                objects=objects,
-                quarantine=quarantines[0] if quarantines else None,
-                further_quarantines=tuple(quarantines[1:]),
-                mark=order.id,
-                next_part_number=commit.head.next_part_number,
-                counts=sum((each.counts for each in receipts), Counts()),
-                encoder=schema.encoder if objects else None,
-                state=None,
+        name, stream = segment_name(order.sync_id, commit.attempt), selected_stream(order.to_stream())
+        with commit.commit_log.lists.writer(name) as writer:
+            collector = ShardCollector(order, stream, self._destination, commit, writer)
+            for receipt in receipts:
+                collector.append(receipt)
+            staged = collector.finish()
+            schema = FixedSchema(
+                self._destination, stream, order.landed_scope.stream, order.record, frozenset(order.discarded)
             )
-        )
+            return commit.build_segment(
+                StagedSync(
+                    name=name,
+                    complete=True,
+                    previous_checkpoint=None,
+                    stream=stream,
+                    sync=order.sync,
+                    objects=staged.objects,
+                    quarantine=staged.quarantines[0] if staged.quarantines else None,
+                    further_quarantines=staged.quarantines[1:],
+                    object_lists=staged.object_lists,
+                    mark=order.id,
+                    next_part_number=commit.head.next_part_number,
+                    counts=staged.counts,
+                    encoder=schema.encoder if staged.has_objects else None,
+                    state=None,
+                )
+            )

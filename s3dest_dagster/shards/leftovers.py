@@ -8,8 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from s3dest_dagster.commit.commit_log import CommitLog
-from s3dest_dagster.commit.documents import quarantine_key, quarantine_part, segment_name, sync_of
-from s3dest_dagster.errors import StorageError
+from s3dest_dagster.commit.documents import (
+    lists_of_sync_prefix,
+    quarantine_key,
+    quarantine_part,
+    segment_name,
+    sync_of,
+)
+from s3dest_dagster.commit.head import Head
+from s3dest_dagster.commit.unused_lists import StoredList, stored_lists, unused_lists
+from s3dest_dagster.errors import ManifestError, StorageError
 from s3dest_dagster.keys import mark_of, part_id
 from s3dest_dagster.printable import amount, logger
 from s3dest_dagster.settings.destination import S3Destination
@@ -45,24 +53,46 @@ def abort_undecided(bucket: Bucket, order: Order, destination: S3Destination) ->
     """
     uploads = uploads_of(bucket, order, destination)
     commit_log = CommitLog(bucket, order.manifest_root(destination), order.landed_scope)
-    pending = commit_log.read_head().head.pending_segment
+    stored = _lists_of(commit_log, order)
+    head = commit_log.read_head().head
+    pending = head.pending_segment
     decided = set[str]()
     if pending is not None and sync_of(pending) == order.sync_id:
-        decided = commit_log.read_segment(pending).upload_ids
-    return _abort(bucket, uploads, decided)
+        decided = commit_log.lists.upload_ids(commit_log.read_segment(pending))
+    aborted = _abort(bucket, uploads, decided)
+    _delete_lists(commit_log, head, stored)
+    return aborted
 
 
-def abort_leftovers(bucket: Bucket, order: Order, destination: S3Destination, *, published: Collection[str]) -> int:
+def _lists_of(commit_log: CommitLog, order: Order) -> list[StoredList]:
+    """The lists that all workers and drivers of an order have put. One listing, however many shards there are."""
+    return list(stored_lists(commit_log.bucket, lists_of_sync_prefix(commit_log.root, order.sync_id)))
+
+
+def _delete_lists(commit_log: CommitLog, head: Head, stored: Collection[StoredList]) -> None:
+    unused = unused_lists(commit_log, head, stored, lambda _: True)
+    commit_log.bucket.delete(each.key for each in unused)
+
+
+def abort_leftovers(
+    bucket: Bucket, order: Order, destination: S3Destination, *, published: Collection[str], has_lists: bool
+) -> int:
     """Aborts what a published order does not name. Returns the number of uploads.
 
     A failure is logged, since the order is published whatever happens here. A sweep aborts the rest.
 
     Args:
         published: Ids of the uploads that it names.
+        has_lists: Whether its objects are in lists, so that other attempts may have left some.
     """
     try:
-        return _abort(bucket, uploads_of(bucket, order, destination), published)
-    except StorageError as error:
+        aborted = _abort(bucket, uploads_of(bucket, order, destination), published)
+        if has_lists:
+            commit_log = CommitLog(bucket, order.manifest_root(destination), order.landed_scope)
+            stored = _lists_of(commit_log, order)
+            _delete_lists(commit_log, commit_log.read_head().head, stored)
+        return aborted
+    except (StorageError, ManifestError) as error:
         _logger.warning("%s: uploads of lost attempts could not be aborted, a sweep will: %s", order.scope, error)
         return 0
 

@@ -15,6 +15,7 @@ import msgspec
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.record_json import record_from_json
 from s3dest_dagster.commit.documents import segment_name
+from s3dest_dagster.commit.object_lists import OBJECTS_OF_A_LIST
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.keys import scope_root, sync_digest, sync_mark
 from s3dest_dagster.settings.connection import S3Connection
@@ -87,6 +88,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, dict=
     """A digest of what the scope held when the order was made."""
     complete: bool = False
     """Whether the sync was already complete, so that there is nothing to stage."""
+    objects_of_a_list: int = OBJECTS_OF_A_LIST
+    """The most objects that one document of the sync lists."""
 
     def to_json(self) -> str:
         """The order as JSON text. `from_json` gives an equal order."""

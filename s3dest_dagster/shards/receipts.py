@@ -5,11 +5,12 @@ Values only. Must not know: S3.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
-from s3dest_dagster.commit.segment import Counts, SegmentObject
+from s3dest_dagster.commit.landed_objects import ListedObjects, SegmentObject
+from s3dest_dagster.commit.segment import Counts
 from s3dest_dagster.errors import CommitError, SchemaError, SettingsError
 from s3dest_dagster.printable import amount
 from s3dest_dagster.shards.order import Order
@@ -34,6 +35,8 @@ class ShardReceipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Its staged objects."""
     quarantine: SegmentObject | None = None
     """The staged object with lines that were not records, or None."""
+    lists: tuple[ListedObjects, ...] = ()
+    """Documents in the bucket that list its objects and its quarantine, if it has many. The receipt then has none."""
     counts: Counts = Counts()
     """Counts of its records by outcome."""
     fingerprint: str = ""
@@ -60,7 +63,7 @@ class ShardReceipt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     @property
     def rows(self) -> int:
         """Rows of all objects."""
-        return sum(each.rows for each in self.objects)
+        return sum(each.rows for each in self.objects) + sum(each.rows for each in self.lists)
 
 
 _DECODER = msgspec.json.Decoder(ShardReceipt)
@@ -68,8 +71,8 @@ _DECODER = msgspec.json.Decoder(ShardReceipt)
 
 def counted(
     order: Order, receipts: Iterable[ShardReceipt], shards: int | Collection[ShardId] | None
-) -> list[ShardReceipt]:
-    """The receipts that count: the first of each shard. Further ones are of attempts that lost.
+) -> Iterator[ShardReceipt]:
+    """Yields the receipts that count: the first of each shard. Further ones are of attempts that lost.
 
     Args:
         order: The order.
@@ -78,10 +81,10 @@ def counted(
 
     Raises:
         SettingsError: A receipt belongs to another order.
-        CommitError: A shard is missing, there is one too many, or a receipt was changed.
+        CommitError: A receipt was changed, or, at the end, a shard is missing, or there is one too many.
         SchemaError: A shard has other columns than the order.
     """
-    first: dict[str, ShardReceipt] = {}
+    found: dict[str, None] = {}
     for receipt in receipts:
         if receipt.order != order.id:
             raise SettingsError(
@@ -89,14 +92,12 @@ def counted(
                 "Nothing was published or dropped. Commit each order with its own receipts.",
                 **order.error_location(),
             )
-        if not receipt.complete:
-            first.setdefault(receipt.shard, receipt)
+        if not receipt.complete and receipt.shard not in found:
+            found[receipt.shard] = None
+            _check_content(order, receipt)
+            yield receipt
     if shards is not None:
-        _check_shards(order, first, shards)
-    for receipt in first.values():
-        _check_content(order, receipt)
-    _check_distinct(order, list(first.values()))
-    return list(first.values())
+        _check_shards(order, found, shards)
 
 
 def _check_shards(order: Order, found: Collection[str], shards: int | Collection[ShardId]) -> None:
@@ -127,6 +128,7 @@ def _wrong_shards(order: Order, problem: str) -> CommitError:
 
 def _check_content(order: Order, receipt: ShardReceipt) -> None:
     kept = receipt.quarantine.rows if receipt.quarantine is not None else 0
+    kept += sum(each.quarantined_rows for each in receipt.lists)
     if not receipt.counts.add_up(receipt.rows, kept):
         raise CommitError(
             f"The counts of shard {receipt.shard!r} of {order.scope} do not add up: "
@@ -140,18 +142,3 @@ def _check_content(order: Order, receipt: ShardReceipt) -> None:
             "was published. Give all workers the same order and the same version of s3dest-dagster.",
             **order.error_location(),
         )
-
-
-def _check_distinct(order: Order, receipts: Sequence[ShardReceipt]) -> None:
-    """Raises CommitError if two shards have the same object: one receipt came under two names."""
-    owners: dict[str, str] = {}
-    for receipt in receipts:
-        for item in receipt.objects:
-            other = owners.setdefault(item.key, receipt.shard)
-            if other != receipt.shard:
-                raise CommitError(
-                    f"Shards {other!r} and {receipt.shard!r} of {order.scope} have the same object {item.key}. Nothing "
-                    "was published. Give each shard a name of its own.",
-                    key=item.key,
-                    **order.error_location(),
-                )

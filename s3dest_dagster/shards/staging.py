@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
 
+from msgspec.structs import replace
+
 from s3dest_dagster.batch import BadRecord, Batch, SourceItem, State, StreamBatch, StreamStatus
 from s3dest_dagster.commit.commit_log import CommitLog
 from s3dest_dagster.commit.documents import quarantine_key, segment_name, sync_of
@@ -32,6 +34,10 @@ from s3dest_dagster.shards.order import Order, S3Access
 from s3dest_dagster.shards.receipts import ShardId, ShardReceipt
 from s3dest_dagster.sources.items import items_of
 from s3dest_dagster.stream import Stream
+
+_MOST_OBJECTS = 100
+"""Objects that a receipt holds itself. Those of a shard with more are listed in the bucket."""
+_ID_BYTES = 8
 
 
 def system_clock() -> datetime:
@@ -163,7 +169,13 @@ class _Shard:
         fields = FieldFilter(order.to_stream(), destination.hash_key)
         _refuse_other_key(order, fields.hash_key_id)
         self._order = order
-        self._commit_log = CommitLog(target.bucket, order.manifest_root(destination), order.landed_scope)
+        self._commit_log = CommitLog(
+            target.bucket,
+            order.manifest_root(destination),
+            order.landed_scope,
+            objects_of_a_list=order.objects_of_a_list,
+        )
+        self._entropy = target.entropy
         self._writer = _ShardWriter(target, order, fields.stream)
         self._intake = Intake(destination, fields, self._writer, on_batch=on_batch, on_progress=on_progress)
 
@@ -200,19 +212,26 @@ class _Shard:
         if self._is_over():
             return self._too_late(shard)
         objects, quarantine, counts = self._writer.segment.finish()
-        # The commit looks for leftovers after it has published. What was uploaded later is aborted here.
-        if self._is_over():
-            return self._too_late(shard)
-        self._writer.segment.mark_decided()
-        return ShardReceipt(
+        receipt = ShardReceipt(
             order=self._order.id,
             shard=shard,
-            objects=objects,
-            quarantine=quarantine,
             counts=counts,
             fingerprint=self._order.fingerprint,
             big_integers=self._writer.big_integers,
         )
+        lists = self._commit_log.lists
+        with lists.writer(self._order.id, f"{self._entropy(_ID_BYTES).hex()}-") as writer:
+            writer.append(objects, [quarantine] if quarantine is not None else [])
+            if writer.has_written or len(objects) > min(lists.most, _MOST_OBJECTS):
+                receipt = replace(receipt, lists=writer.finish())
+            else:
+                receipt = replace(receipt, objects=objects, quarantine=quarantine)
+            # The commit looks for leftovers after it has published. What was uploaded later is dropped here.
+            if self._is_over():
+                writer.discard()
+                return self._too_late(shard)
+        self._writer.segment.mark_decided()
+        return receipt
 
     def _too_late(self, shard: str) -> ShardReceipt:
         return ShardReceipt(order=self._order.id, shard=shard, complete=True)

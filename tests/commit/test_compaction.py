@@ -17,16 +17,8 @@ from servers import S3Server
 
 from s3dest_dagster.commit.documents import head_key, location_of, segment_key, segment_name
 from s3dest_dagster.commit.head import HEADS, Head
-from s3dest_dagster.commit.segment import (
-    SEGMENTS,
-    Counts,
-    MultipartUpload,
-    Replacement,
-    Segment,
-    SegmentObject,
-    SegmentSchema,
-    SyncPart,
-)
+from s3dest_dagster.commit.landed_objects import MultipartUpload, SegmentObject
+from s3dest_dagster.commit.segment import SEGMENTS, Counts, Replacement, Segment, SegmentSchema, SyncPart
 from s3dest_dagster.commit.segment_builder import FULL_SEGMENT, compaction
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.read import live_objects
@@ -81,7 +73,7 @@ def published(syncs: Sequence[Segment], partition: str | None = None) -> Iterato
     head, written = Head(location=replace(LOCATION, partition=partition)), {}
     for each in syncs:
         segment = each
-        if head.newest is not None and not each.replaces and each.all_objects:
+        if head.newest is not None and not each.replaces and not each.is_empty:
             segment = replace(each, compaction=compaction(each, head, written[head.newest]))
         written[segment.name] = segment
         head = head.published(segment)
@@ -216,5 +208,5 @@ def test_a_reader_requests_one_segment_per_sixteen_syncs(moto_s3: S3Server) -> N
     bucket = scope_after(moto_s3, USERS, 500, readable=True)
     client = CountedClient(moto_s3.client())
     found = live_objects(Bucket(client, bucket.name), destination(bucket.name).template, USERS)
-    assert [each.sync.sync_id for each in found] == [segment_of(number).syncs[0].sync_id for number in range(500)]
+    assert [each.sync.sync_id for each in found] == [segment_of(number).own_sync.sync_id for number in range(500)]
     assert client.calls.count("get_object") == 1 + -(-500 // FULL_SEGMENT)

@@ -28,6 +28,7 @@ from land_and_read import (
     batch_of,
     destination,
     ids_by_listing,
+    lists_without_use,
     open_uploads,
     stream,
     sync,
@@ -39,6 +40,7 @@ from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord, SourceItem, State, StreamBatch
 from s3dest_dagster.commit.maintenance import recover, sweep
+from s3dest_dagster.commit.object_lists import OBJECTS_OF_A_LIST
 from s3dest_dagster.errors import S3DestError
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.inspection.read import read_scope
@@ -65,6 +67,8 @@ class Attacked:
     settings: dict[str, Any] = field(default_factory=dict)
     keeps: bool = False
     """Whether a listing still shows the replaced objects until their grace period ends."""
+    objects_of_a_list: int = OBJECTS_OF_A_LIST
+    """More objects than these are listed apart from the segment, the old ones as well as the new ones."""
 
     def scope(self, name: str) -> Scope:
         return Scope(stream(name).id, self.partition)
@@ -86,6 +90,13 @@ KINDS = {
     "purged-first": Attacked(settings={"publish_order": "purge_first"}),
     "kept-for-readers": Attacked(settings={"delete_grace_s": 3600}, keeps=True),
     "quarantined": Attacked(mode=SyncMode.APPEND, adds=True, bad=True, settings={"on_bad_record": "quarantine"}),
+    "listed": Attacked(objects_of_a_list=1),
+    "listed-and-kept": Attacked(settings={"delete_grace_s": 3600}, keeps=True, objects_of_a_list=1),
+    "listed-added": Attacked(
+        mode=SyncMode.APPEND, adds=True, bad=True, settings={"on_bad_record": "quarantine"}, objects_of_a_list=1
+    ),
+    "listed-purged-first": Attacked(settings={"publish_order": "purge_first"}, objects_of_a_list=1),
+    "listed-partition": Attacked(mode=SyncMode.APPEND, partition=_DAY, objects_of_a_list=1),
     "in-place": Attacked(
         records=tuple(users(10, 12)),
         settings={"s3_path_format": "${NAMESPACE}/${STREAM_NAME}/", "file_name_pattern": "all{format_extension}"},
@@ -107,13 +118,18 @@ RARER_KINDS = (
     "in-place",
     "quarantined",
     "directories-added",
+    "listed-and-kept",
+    "listed-purged-first",
+    "listed-partition",
 )
 
 
-def _items(name: str, records: Iterable[dict[str, Any]], cursor: str, *, bad: bool = False) -> Iterator[SourceItem]:
+def _items(
+    name: str, records: Iterable[dict[str, Any]], cursor: str, *, bad: bool = False, size: int = 10
+) -> Iterator[SourceItem]:
     """Records in batches of ten, then an invalid line, then the state that the records reach."""
-    for ten in batched(records, 10):
-        yield StreamBatch(stream(name).id, batch_of(ten))
+    for batch in batched(records, size):
+        yield StreamBatch(stream(name).id, batch_of(batch))
     if bad:
         yield BadRecord(stream(name).id, b"{", "cut off")
     yield State(stream(name).id, f'{{"cursor":"{cursor}"}}'.encode(), b"{}")
@@ -127,7 +143,8 @@ def batched(records: Iterable[dict[str, Any]], size: int) -> Iterator[list[dict[
 
 def _land_new(server: S3Server, settings, name: str, client: FailingClient, kind: Attacked = REFRESH) -> None:
     """The sync under attack: two objects with ten records each, which their size closes."""
-    with target(server, settings, Bucket(client, settings.s3_bucket_name)) as opened:
+    bucket = Bucket(client, settings.s3_bucket_name)
+    with target(server, settings, bucket, kind.objects_of_a_list) as opened:
         items = _items(name, kind.records, "new", bad=kind.bad)
         land(items, opened, stream(name, kind.mode, settings=settings), sync(f"new {name}"), scope=kind.scope(name))
 
@@ -135,8 +152,9 @@ def _land_new(server: S3Server, settings, name: str, client: FailingClient, kind
 def _prepared(server: S3Server, settings, kind: Attacked = REFRESH) -> str:
     """A new stream with the old records in its scope."""
     name = f"users{next(_streams)}x"
-    with target(server, settings, Bucket(server.client(), settings.s3_bucket_name)) as opened:
-        items = _items(name, OLD, "old")
+    bucket = Bucket(server.client(), settings.s3_bucket_name)
+    with target(server, settings, bucket, kind.objects_of_a_list) as opened:
+        items = _items(name, OLD, "old", size=1 if kind.objects_of_a_list == 1 else 10)
         land(items, opened, stream(name, kind.mode, settings=settings), sync(f"old {name}"), scope=kind.scope(name))
     return name
 
@@ -185,6 +203,7 @@ def _attack(server: S3Server, settings, kind: Attacked, *, after: bool, dead: bo
     for name in names:
         sweep(bucket, swept, stream(name).id, now=datetime.now(UTC) + timedelta(days=1))
     assert open_uploads(server, settings.s3_bucket_name) == 0
+    assert lists_without_use(server, settings.s3_bucket_name) == []
 
 
 def _listed(server: S3Server, settings, name: str) -> list[int]:

@@ -13,7 +13,7 @@ from land_and_read import batches_of, destination, stream, sync, target, users
 from servers import S3Server
 
 from s3dest_dagster.commit.commit_log import SYNC_MARKS
-from s3dest_dagster.commit.documents import FORMAT_VERSION, DocumentKind
+from s3dest_dagster.commit.documents import FORMAT_VERSION, NEWEST_VERSION, DocumentKind
 from s3dest_dagster.commit.head import HEADS
 from s3dest_dagster.commit.registry_document import REGISTRIES
 from s3dest_dagster.commit.segment import SEGMENTS
@@ -38,8 +38,8 @@ def _changed(server: S3Server, kind: str, **changes: object):
 
 @pytest.mark.parametrize("kind", ["head.json", "segments/", "~stream.json"])
 def test_a_newer_format_version_is_refused(moto_s3: S3Server, kind: str) -> None:
-    settings, key = _changed(moto_s3, kind, format_version=FORMAT_VERSION + 1)
-    with target(moto_s3, settings) as opened, pytest.raises(ManifestError, match="format version 2") as raised:
+    settings, key = _changed(moto_s3, kind, format_version=NEWEST_VERSION + 1)
+    with target(moto_s3, settings) as opened, pytest.raises(ManifestError, match="format version 3") as raised:
         land(batches_of(users(2, 2)), opened, stream(), sync("s2"))
     assert raised.value.key == key
     assert "Install a newer" in str(raised.value)
@@ -114,8 +114,8 @@ def _decoded(kind: DocumentKind[Any], document: dict[str, Any], version: int = F
 
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_each_kind_of_document_refuses_a_newer_version(name: str) -> None:
-    with pytest.raises(ManifestError, match="the key has format version 2; this library knows up to 1"):
-        _decoded(*DOCUMENTS[name], version=FORMAT_VERSION + 1)
+    with pytest.raises(ManifestError, match="the key has format version 3; this library knows up to 2"):
+        _decoded(*DOCUMENTS[name], version=NEWEST_VERSION + 1)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

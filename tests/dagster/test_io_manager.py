@@ -70,6 +70,7 @@ def test_every_setting_reaches_the_destination():
         "object_size_mb": 50.0,
         "part_size_mb": 16.0,
         "upload_threads": 2,
+        "publish_threads": 3,
         "encode_workers": 1,
         "memory_mb": 300,
         "on_type_mismatch": "fail",

@@ -11,10 +11,39 @@ from typing import Any
 import msgspec
 
 from s3dest_dagster import batch
-from s3dest_dagster.commit import collection, commit_log, documents, head, registry, registry_document, segment
+from s3dest_dagster.commit import (
+    collection,
+    commit_log,
+    documents,
+    head,
+    landed_objects,
+    object_lists,
+    registry,
+    registry_document,
+    segment,
+)
 
-DOCUMENTS = (head.Head, segment.Segment, commit_log.SyncMark, registry.StreamRegistry, collection.UnusedSegments)
-_MODULES = (batch, collection, commit_log, documents, head, registry, registry_document, segment)
+DOCUMENTS = (
+    head.Head,
+    segment.Segment,
+    object_lists.ObjectList,
+    object_lists.UploadList,
+    commit_log.SyncMark,
+    registry.StreamRegistry,
+    collection.UnusedSegments,
+)
+_MODULES = (
+    batch,
+    collection,
+    commit_log,
+    documents,
+    head,
+    landed_objects,
+    object_lists,
+    registry,
+    registry_document,
+    segment,
+)
 
 
 def manifest_schema() -> str:

@@ -39,7 +39,8 @@ from s3dest_dagster import (
 )
 from s3dest_dagster.batch import JsonBatch, Tally
 from s3dest_dagster.cli.commands import s3dest
-from s3dest_dagster.commit.segment import Counts, SchemaChanges, SegmentObject
+from s3dest_dagster.commit.landed_objects import SegmentObject
+from s3dest_dagster.commit.segment import Counts, SchemaChanges
 from s3dest_dagster.dagster import loading
 from s3dest_dagster.dagster.assets import AssetSettings
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager

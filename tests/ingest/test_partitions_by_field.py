@@ -22,8 +22,8 @@ from servers import S3Server
 from s3dest_dagster.batch import ArrowBatch, Batch, State
 from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.partition_values import RecordGrouper
+from s3dest_dagster.commit.landed_objects import SegmentObject
 from s3dest_dagster.commit.maintenance import sweep
-from s3dest_dagster.commit.segment import SegmentObject
 from s3dest_dagster.errors import RecordError, SettingsError, TemplateError
 from s3dest_dagster.formats import read_table
 from s3dest_dagster.ingest.landing import Landing, land

@@ -9,7 +9,7 @@ from land_and_read import batch_of, data_keys, destination, stream, sync, target
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord
-from s3dest_dagster.commit.segment import MultipartUpload
+from s3dest_dagster.commit.landed_objects import MultipartUpload
 from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.inspection.verify import foreign_keys, verify
 from s3dest_dagster.settings.destination import S3Destination

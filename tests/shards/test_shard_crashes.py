@@ -14,11 +14,22 @@ from typing import Any
 
 import pytest
 from failing_clients import EVERY_CRASH, HARDEST_WAYS, WAYS, FailingClient, OvertakenClient, failing_in_turn
-from land_and_read import batch_of, destination, ids_by_listing, open_uploads, stream, sync, target, users
+from land_and_read import (
+    batch_of,
+    destination,
+    ids_by_listing,
+    lists_without_use,
+    open_uploads,
+    stream,
+    sync,
+    target,
+    users,
+)
 from servers import S3Server
 
 from s3dest_dagster.batch import BadRecord
 from s3dest_dagster.commit.maintenance import recover
+from s3dest_dagster.commit.object_lists import OBJECTS_OF_A_LIST
 from s3dest_dagster.errors import CommitError, S3DestError, StorageError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.inspection.read import read_scope
@@ -40,6 +51,8 @@ class Attacked:
     adds: bool = False
     bad: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
+    objects_of_a_list: int = OBJECTS_OF_A_LIST
+    """More objects than these are listed apart from receipts and segments."""
 
     def scope(self, name: str) -> Scope:
         return Scope(stream(name).id, self.partition)
@@ -54,9 +67,12 @@ KINDS = {
     "append": Attacked(mode=SyncMode.APPEND, adds=True),
     "partition": Attacked(mode=SyncMode.APPEND, partition="2026-01-05"),
     "quarantined": Attacked(bad=True, settings={"on_bad_record": "quarantine"}),
+    "listed": Attacked(bad=True, settings={"on_bad_record": "quarantine"}, objects_of_a_list=1),
+    "listed-by-the-driver": Attacked(mode=SyncMode.APPEND, adds=True, objects_of_a_list=2),
+    "listed-partition": Attacked(mode=SyncMode.APPEND, partition="2026-01-05", objects_of_a_list=1),
     "kept-for-readers": Attacked(settings={"delete_grace_s": 3600}),
 }
-USUAL_KINDS = tuple(KINDS) if EVERY_CRASH else ("refresh",)
+USUAL_KINDS = tuple(KINDS) if EVERY_CRASH else ("refresh", "listed")
 STEP = 1 if EVERY_CRASH else 5
 """The usual run fails only every fifth call."""
 
@@ -64,13 +80,13 @@ STEP = 1 if EVERY_CRASH else 5
 def _prepared(server: S3Server, settings: S3Destination, kind: Attacked) -> str:
     """A new stream with the old records in its scope."""
     name = f"users{next(_streams)}"
-    with target(server, settings) as opened:
+    with target(server, settings, objects_of_a_list=kind.objects_of_a_list) as opened:
         land([batch_of(users(1, 3))], opened, stream(name, kind.mode), sync(f"old {name}"), scope=kind.scope(name))
     return name
 
 
 def _begin(server: S3Server, settings: S3Destination, name: str, kind: Attacked, bucket: Bucket) -> Order:
-    with target(server, settings, bucket) as opened:
+    with target(server, settings, bucket, kind.objects_of_a_list) as opened:
         return begin(opened, stream(name, kind.mode), sync(f"new {name}"), kind.scope(name))
 
 
@@ -112,6 +128,7 @@ def _check_final(server: S3Server, settings: S3Destination, name: str, kind: Att
     assert _seen(bucket, settings, kind.scope(name)) == kind.final, where
     assert ids_by_listing(server, settings.s3_bucket_name, f"data/public/{name}/") == kind.final, where
     assert open_uploads(server, settings.s3_bucket_name) == 0, where
+    assert lists_without_use(server, settings.s3_bucket_name) == [], where
 
 
 @pytest.mark.timeout(600)
@@ -161,11 +178,13 @@ def test_a_second_driver_commits_what_the_first_has_left_at_any_call(moto_s3: S3
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("lost", [False, True][: 1 + EVERY_CRASH])
+@pytest.mark.parametrize("objects_of_a_list", [OBJECTS_OF_A_LIST, 1])
 def test_two_drivers_of_one_order_publish_it_once_whenever_one_overtakes_the_other(
-    moto_s3: S3Server, lost: bool
+    moto_s3: S3Server, lost: bool, objects_of_a_list: int
 ) -> None:
     """Both have a receipt of each shard, but of different attempts."""
-    settings, kind = destination(moto_s3.new_bucket(), object_size_mb=0.0002), Attacked(SyncMode.APPEND, adds=True)
+    settings = destination(moto_s3.new_bucket(), object_size_mb=0.0002)
+    kind = Attacked(SyncMode.APPEND, adds=True, objects_of_a_list=objects_of_a_list)
     healthy = Bucket(moto_s3.client(), settings.s3_bucket_name)
     calls = 1
     at = 0
