@@ -85,9 +85,9 @@ def commit(session: Session, order_path: str, paths: Sequence[str], shards: int 
     """Publishes the shards whose receipts are in these files."""
     order = _order(order_path)
     connection, _ = _access(config_path, session.output)
-    receipts = [ShardReceipt.from_json(line) for path in paths for line in _lines(path)]
+    lines = [line for path in paths for line in _lines(path)]
     with session.interruption.deferred():
-        receipt = driver.commit(order, receipts, shards=shards, s3=connection)
+        receipt = driver.commit(order, map(ShardReceipt.from_json, lines), shards=shards, s3=connection)
     report(receipt, order.open_bucket(connection, order.to_destination()), session.output)
     return 0
 
