@@ -10,6 +10,8 @@ import copy
 import json
 import re
 import shlex
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -107,11 +109,33 @@ def test_compose_starts_one_of_each_and_two_workers():
     assert (ROOT / build["dockerfile"]).is_file()
 
 
+def compose_command() -> list[str]:
+    """Docker Compose, if this machine has it. It needs no daemon to check a file."""
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]) and subprocess.run([*command, "version"], capture_output=True).returncode == 0:
+            return command
+    pytest.skip("Docker Compose is not on this machine")
+
+
+def test_docker_compose_accepts_the_file_if_all_variables_are_set(tmp_path):
+    filled, faulty = tmp_path / ".env", tmp_path / "compose.yaml"
+    filled.write_text(text_of("example.env").replace("PASSWORD=\n", "PASSWORD=a\n", 1))
+    faulty.write_text(text_of("compose.yaml").replace("mem_limit", "memory_limit"))
+    command = compose_command()
+
+    def errors(file: Path, variables: Path) -> str:
+        words = [*command, "--file", str(file), "--env-file", str(variables), "config", "--quiet"]
+        return subprocess.run(words, capture_output=True, text=True).stderr
+
+    assert errors(DEPLOY / "compose.yaml", filled) == ""
+    assert "DAGSTER_PG_PASSWORD" in errors(DEPLOY / "compose.yaml", DEPLOY / "example.env")
+    assert "memory_limit" in errors(faulty, filled)
+
+
 @pytest.mark.parametrize("service", ["code", "webserver", "daemon", "worker"])
 def test_every_variable_that_a_file_of_the_image_reads_is_set(service):
     named = set(re.findall(r"\{env: (\w+)\}", text_of("dagster.yaml") + text_of("workspace.yaml")))
-    for file in ("definitions.py", "dagster_celery_config.py"):
-        named |= set(re.findall(r"""(?:environ\[|environ\.get\(|EnvVar\()"(\w+)""", text_of(file)))
+    named |= variables_of_the_files("definitions.py", "dagster_celery_config.py")
     assert len(named) >= 12
     assert named <= environment_of(service).keys()
 
@@ -271,6 +295,47 @@ def test_values_with_a_fault_do_not_match(path, value):
     else:
         values = changed(path, value)
     assert len(problems(values)) == 1
+
+
+def variables_of_the_files(*files: str) -> set[str]:
+    """The variables that these files of the image read."""
+    texts = "".join(map(text_of, files))
+    return set(re.findall(r"""(?:environ\[|environ\.get\(|EnvVar\()"(\w+)""", texts))
+
+
+def test_the_pods_of_runs_have_what_the_code_location_reads():
+    (deployment,) = yaml_of("values.yaml")["dagster-user-deployments"]["deployments"]
+    given = {each["name"]: each["value"] for each in deployment["env"]}
+    assert variables_of_the_files("definitions.py") <= given.keys()
+    assert deployment["includeConfigInLaunchedRuns"]["enabled"]
+    # What the SDK reads, and no secret.
+    assert given.keys() - variables_of_the_files("definitions.py") == {"AWS_REGION"}
+    command = next(json.loads(arguments) for name, arguments in instructions() if name == "CMD")
+    assert deployment["port"] == int(command[command.index("--port") + 1])
+    assert " ".join(deployment["dagsterApiGrpcArgs"]) in " ".join(command)
+
+
+def test_one_image_is_named_everywhere():
+    values = yaml_of("values.yaml")
+    images = [values[name]["image"] for name in ("dagsterWebserver", "dagsterDaemon")]
+    images += [each["image"] for each in values["dagster-user-deployments"]["deployments"]]
+    (name,) = {f"{each['repository']}:{each['tag']}" for each in images}
+    for text in (text_of("Dockerfile"), (ROOT / "docs" / "deploying.md").read_text("utf-8")):
+        assert re.findall(r"registry\.example\.com/\S+", text) == [name]
+    service = yaml_of("compose.yaml")["services"]
+    local = {each["image"] for each in service.values() if "build" in each}
+    assert local == {name.rpartition("/")[2]}
+
+
+def test_dagster_reads_its_home_where_the_image_has_it():
+    (home,) = re.findall(r"DAGSTER_HOME=(\S+)", text_of("Dockerfile"))
+    copied = [
+        arguments.split()[-1] for name, arguments in instructions() if name == "COPY" and "dagster.yaml" in arguments
+    ]
+    assert copied == [f"{home}/"]
+    services = yaml_of("compose.yaml")["services"]
+    paths = [word for each in services.values() for word in each.get("command", ()) if word.endswith("workspace.yaml")]
+    assert paths == [f"{home}/workspace.yaml"] * 2
 
 
 def test_dagster_accepts_what_the_values_add_to_the_instance(tmp_path):
