@@ -611,14 +611,33 @@ NASTY = [
     ".",
     "..",
     "a+b&c",
+    "\u00e9",
+    "e\u0301",
+    "\U0001f600",
+    "x.",
+    "...",
+    "\t",
+    "a\x01b\x7f",
+    "\x85\u2028",
+    "`$a{b}|;,<>~!()",
+    "NULL",
+    "nan",
+    "_x",
+    ".x",
+    "2026-01-05",
+    "%41",
+    NULL_DIRECTORY,
+    f"{NULL_DIRECTORY} ",
 ]
+"""Values that go wrong in paths."""
 
 
 def test_readers_read_nasty_values_right(moto_s3: S3Server, tmp_path: Any) -> None:
     name = moto_s3.new_bucket()
     records = [{"id": number, "region": value} for number, value in enumerate(NASTY)]
     landed(moto_s3, name, [batch_of(records)], orders(["region"]), format=ParquetFormat(compression_codec="SNAPPY"))
-    expected = [(number, value or None) for number, value in enumerate(NASTY)]
+    nulls = ("", NULL_DIRECTORY)
+    expected = [(number, None if value in nulls else value) for number, value in enumerate(NASTY)]
     for key in data_keys(moto_s3, name):
         (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / key).write_bytes(moto_s3.client().get_object(Bucket=name, Key=key)["Body"].read())
