@@ -14,6 +14,8 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.connectors import SCHEMAS as CONNECTOR_SCHEMAS
+from benchmarks.connectors import connector_records
 from benchmarks.dirt import DIRT, dirty_users
 from benchmarks.users import SCHEMA as USERS_SCHEMA
 from benchmarks.users import users
@@ -26,7 +28,7 @@ USERS, WIDE = "users", "wide"
 EMITTED_AT = 1_795_748_970_993
 STREAM = "users"
 """The name of the stream in every message, whatever the records."""
-_SOURCES = ("users.py", "wide.py", "dirt.py", "messages.py")
+_SOURCES = ("users.py", "wide.py", "dirt.py", "connectors.py", "messages.py")
 _RECORDS_PER_MILLISECOND = 10
 FEW = 100
 """Records that warm a contestant up."""
@@ -61,9 +63,11 @@ def messages(records: Iterable[dict[str, Any]], stream: str = STREAM) -> Iterato
 
 
 def records_of(kind: str, count: int) -> Iterator[dict[str, Any]]:
-    """Users, wide records, or users with a kind of dirt."""
+    """Users, wide records, records of a connector, or users with a kind of dirt."""
     if kind == USERS:
         return users(count)
+    if kind in CONNECTOR_SCHEMAS:
+        return connector_records(kind, count)
     return wide(count) if kind == WIDE else dirty_users(kind, count)
 
 
@@ -82,9 +86,9 @@ def message_file(kind: str, count: int, folder: Path = DATA) -> MessageFile:
 
 def schema_of(kind: str) -> dict[str, Any]:
     """The JSON schema that is declared for records of this kind; dirty records have the schema of clean ones."""
-    if kind not in (USERS, WIDE, *DIRT):
+    if kind not in (USERS, WIDE, *DIRT, *CONNECTOR_SCHEMAS):
         raise KeyError(kind)
-    return WIDE_SCHEMA if kind == WIDE else USERS_SCHEMA
+    return CONNECTOR_SCHEMAS.get(kind) or (WIDE_SCHEMA if kind == WIDE else USERS_SCHEMA)
 
 
 @cache

@@ -39,9 +39,10 @@ from s3dest_dagster.columns.kinds import Column, Kind, Layout
 from s3dest_dagster.columns.kinds.array import Array
 from s3dest_dagster.columns.kinds.number import LONG
 from s3dest_dagster.columns.kinds.record import Record
+from s3dest_dagster.columns.level_plans import COMMON_SHARE, OPEN_SHARE, LevelPlan
 from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.schemas import arrow_schema
-from s3dest_dagster.columns.typed_columns import COMMON_SHARE, OPEN_SHARE, LevelPlan, Row, TypedLevel, read_objects
+from s3dest_dagster.columns.typed_columns import Row, TypedLevel, read_objects
 from s3dest_dagster.errors import RecordError
 
 _SAMPLE = 128
@@ -81,6 +82,10 @@ class _Learnt:
     """None if the plan is open: nothing can be read by type."""
     is_dirty: bool
     """Whether the strict tier is not worth trying."""
+    clean: LevelPlan
+    """The plan of the strict tier, and of what is learnt anew. It expects the declared fields seen so far."""
+    strict: TypedLevel | None
+    """None if the strict tier cannot read the stream."""
 
 
 class RecordConverter:
@@ -105,9 +110,8 @@ class RecordConverter:
         self._rule = record.rule(layout, "")
         self._decoder = record.decoder(layout, "")
         plan = LevelPlan.first(record)
-        self._strict_level = TypedLevel(self._decoder, plan) if plan.is_all_typed() and record.fields else None
-        self._clean = _Learnt(plan, self._strict_level, is_dirty=False)
-        self._learnt = self._clean
+        strict = self._strict_level(plan)
+        self._learnt = _Learnt(plan, strict, is_dirty=False, clean=plan, strict=strict)
         self._batches = itertools.count(1)
 
     def convert(self, batch: Batch) -> Converted:
@@ -133,12 +137,12 @@ class RecordConverter:
         learnt = self._learnt
         starts_clean = not learnt.is_dirty or next(self._batches) % _RETRY_STRICT_EVERY == 0
         block = b"\n".join(raws)
-        at_risk = self._rows_at_risk(block, raws, self._clean.plan if starts_clean else learnt.plan)
+        at_risk = self._rows_at_risk(block, raws, learnt.clean if starts_clean else learnt.plan)
         if starts_clean:
-            if not at_risk.size and (column := self._strict(block, len(raws))):
-                self._learnt = self._clean
+            if not at_risk.size and (column := self._strict(learnt.strict, block, len(raws))):
+                self._learnt = replace(learnt, plan=learnt.clean, level=learnt.strict, is_dirty=False)
                 return column
-            learnt = self._learn(self._clean.plan, raws[:: max(1, len(raws) // _SAMPLE)])
+            learnt = self._learn(learnt.clean, raws[:: max(1, len(raws) // _SAMPLE)])
         if at_risk.size > COMMON_SHARE * len(raws):
             learnt = self._keep(learnt.plan.with_numbers_as_texts(self.record))
             at_risk = NO_ROWS
@@ -148,9 +152,12 @@ class RecordConverter:
         """The rows with numbers that this plan, or one learnt from it, would round."""
         return rows_at_risk(block, raws) if plan.may_round(self.record) else NO_ROWS
 
-    def _strict(self, block: bytes, length: int) -> Column | None:
-        """The batch converted by one read; None if anything in it differs from the declaration."""
-        level = self._strict_level
+    def _strict_level(self, plan: LevelPlan) -> TypedLevel | None:
+        """The level for the strict tier; None if it cannot read by this plan, or would read nothing."""
+        return TypedLevel(self._decoder, plan) if plan.is_all_typed() and plan.expects_fields(self.record) else None
+
+    def _strict(self, level: TypedLevel | None, block: bytes, length: int) -> Column | None:
+        """The batch converted by one read; None if anything in it differs from the plan of the level."""
         if level is None:
             return None
         try:
@@ -168,14 +175,23 @@ class RecordConverter:
             return self._by_texts(raws)
         accepted, rows = _accepted(level, raws, at_risk)
         refused = len(raws) - len(accepted) - len(at_risk)
-        if may_learn and refused > _TOO_MANY_REFUSED * len(raws):
+        if may_learn and refused:
             others = np.setdiff1d(np.arange(len(raws)), np.append(accepted, at_risk))[: 2 * _SAMPLE]
-            relearnt = self._learn(learnt.plan, [raws[row] for row in others.tolist()], share=OPEN_SHARE)
+            relearnt = self._relearnt(learnt, [raws[row] for row in others.tolist()], refused / len(raws))
             if relearnt.plan != learnt.plan:
                 return self._planned(raws, block, relearnt, at_risk, may_learn=False)
         if refused > OPEN_SHARE * len(raws):
             self._keep(replace(learnt.plan, open=True))
         return self._read_accepted(raws, block, level, accepted, rows)
+
+    def _relearnt(self, learnt: _Learnt, refused: Sequence[Any], share: float) -> _Learnt:
+        """The plan extended from refused records, which are this share of a batch.
+
+        A few of them extend it by declared fields that were absent so far, and by nothing else.
+        """
+        if share > _TOO_MANY_REFUSED:
+            return self._learn(learnt.plan, refused, share=OPEN_SHARE)
+        return self._learn(learnt.plan, refused, share=None) if learnt.plan.has_absent() else learnt
 
     def _read_accepted(
         self, raws: Sequence[Any], block: bytes, level: TypedLevel, accepted: list[int], rows: list[Row] | None
@@ -223,13 +239,21 @@ class RecordConverter:
         values = [self._rule.exact(bytes(raw), log) for raw in raws]
         return Column(pa.array(values, self._decoder.type), counts=Counter[Entry](log.entries))
 
-    def _learn(self, plan: LevelPlan, sample: Sequence[Any], share: float = COMMON_SHARE) -> _Learnt:
+    def _learn(self, plan: LevelPlan, sample: Sequence[Any], share: float | None = COMMON_SHARE) -> _Learnt:
         return self._keep(plan.learn(self.record, [bytes(raw) for raw in sample], share))
 
     def _keep(self, plan: LevelPlan) -> _Learnt:
-        """Keeps this plan for later batches."""
-        learnt = _Learnt(plan, None if plan.open else TypedLevel(self._decoder, plan), is_dirty=True)
-        self._learnt = learnt
+        """Keeps this plan for later batches, and the declared fields that it expects for the strict tier."""
+        before = self._learnt
+        if plan == before.plan and before.is_dirty:
+            return before
+        clean, strict = before.clean, before.strict
+        if clean.has_absent() and (expecting := plan.expecting(self.record)) != clean:
+            clean, strict = expecting, self._strict_level(expecting)
+        level = strict if plan == clean and strict else None if plan.open else TypedLevel(self._decoder, plan)
+        # A plan that only expects more declared fields makes the strict tier worth trying again.
+        is_dirty = strict is None or plan != clean or clean is before.clean
+        self._learnt = learnt = _Learnt(plan, level, is_dirty, clean, strict)
         return learnt
 
     def _first_mismatch(self, batch: Batch) -> RecordError:
@@ -266,6 +290,8 @@ def _big_in_record(record: Record, columns: Sequence[pa.Array]) -> Iterator[int]
 
 
 def _big_in(kind: Kind, field_id: int, column: pa.Array) -> Iterator[int]:
+    if column.null_count == len(column):
+        return
     if kind == LONG:
         bounds = pc.min_max(column)
         if bounds["max"].is_valid and max(-bounds["min"].as_py(), bounds["max"].as_py()) > _LARGEST_EXACT:

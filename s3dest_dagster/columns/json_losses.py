@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from s3dest_dagster.columns.binary_columns import NO_ROWS, SEPARATOR, Bytes, Positions, Rows, table_of
+from s3dest_dagster.columns.binary_columns import NO_ROWS, SEPARATOR, Bytes, Mask, Positions, Rows, table_of
 
 _QUOTE, _BACKSLASH, _BLANK, _N = b'"\\ n'
 _RARE_BLANKS = (b"\t", b"\r")
@@ -234,8 +234,8 @@ def _long_numbers(texts: Bytes) -> Positions:
     words, before = words[before < _WORD], before[before < _WORD]
     starts = words - before
     starts = starts[before + _run_lengths(texts, words, np.arange(_LONG)) >= _LONG]
-    first = _at(texts, starts - 1)
-    return starts[_BEFORE_NUMBER[np.where(first == _DASH, _at(texts, starts - 2), first)]]
+    numbers: Positions = starts[_begins_like_number(texts, starts)]
+    return numbers
 
 
 def _digit_words(texts: Bytes) -> Positions:
@@ -259,10 +259,23 @@ def _run_lengths(texts: Bytes, positions: Positions, offsets: Positions) -> Posi
 
 
 def _deep_exponents(texts: Bytes) -> Positions:
-    """The positions of negative exponents of three or more digits."""
+    """The positions of negative exponents of three or more digits in what begins like a number.
+
+    Ids of letters and digits in groups have such endings, so the beginning is looked at. It must not be too far away.
+    """
     dashes = np.flatnonzero(texts == _DASH)
     dashes = dashes[_E[_at(texts, dashes - 1)]]
-    return dashes[_DIGIT[_at(texts, dashes[:, None] + np.arange(1, 4))].all(axis=1)]
+    dashes = dashes[_DIGIT[_at(texts, dashes[:, None] + np.arange(1, 4))].all(axis=1)]
+    before = _run_lengths(texts, dashes - 1, -1 - np.arange(_LONG))
+    numbers: Positions = dashes[(before == _LONG) | _begins_like_number(texts, dashes - 1 - before)]
+    return numbers
+
+
+def _begins_like_number(texts: Bytes, starts: Positions) -> Mask:
+    """Whether a blank or punctuation comes before these digits, or before the minus in front of them."""
+    first = _at(texts, starts - 1)
+    is_number: Mask = _BEFORE_NUMBER[np.where(first == _DASH, _at(texts, starts - 2), first)]
+    return is_number
 
 
 def _at(texts: Bytes, positions: Positions) -> Bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 OVERFLOW = "_airbyte_additional_properties"
 OVERFLOW_ALIAS = "_ab_additional_properties"
@@ -23,6 +24,7 @@ _BLANKS = re.compile(r"\s+", re.ASCII)
 _OTHERS = re.compile(r"[^A-Za-z0-9_]")
 
 
+@lru_cache(maxsize=4096)  # schemas repeat the names of their fields
 def standard_name(name: str) -> str:
     """The Avro name of a stream or field; never empty."""
     without_marks = "".join(

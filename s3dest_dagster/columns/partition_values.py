@@ -29,9 +29,9 @@ from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.scalar import STRING
 from s3dest_dagster.columns.kinds.temporal import DATE, TIMESTAMP, Temporal
 from s3dest_dagster.columns.kinds.union import Union
+from s3dest_dagster.columns.level_plans import is_struct_name
 from s3dest_dagster.columns.names import OVERFLOW_NAMES
 from s3dest_dagster.columns.partition_kinds import TypedField, typed_fields
-from s3dest_dagster.columns.typed_columns import is_struct_name
 from s3dest_dagster.keys.directories import is_spelled
 from s3dest_dagster.settings.partition_fields import DateUnit, FieldValues, PartitionRule
 

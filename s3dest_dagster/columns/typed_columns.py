@@ -2,16 +2,12 @@
 
 One decode per record into a generated Struct proves that the record holds only what the plan expects, and returns the
 exact texts of the fields to read as text. So the values that pyarrow reads from the same bytes need no second look.
-`LevelPlan` learns from earlier records which undeclared names a level has and which fields to read as text.
 """
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from operator import attrgetter
 from typing import Any
 
@@ -20,172 +16,13 @@ import pyarrow as pa
 import pyarrow.json as pj
 from msgspec import Raw
 
-from s3dest_dagster.columns.binary_columns import NOTHING, as_list, as_object
+from s3dest_dagster.columns.binary_columns import NOTHING
 from s3dest_dagster.columns.json_losses import DuplicateNameCheck
 from s3dest_dagster.columns.kinds import Column, Kind, ReaderTypes
 from s3dest_dagster.columns.kinds.array import ListDecoder
-from s3dest_dagster.columns.kinds.record import FieldDecoder, Record, RecordDecoder
-from s3dest_dagster.columns.names import OVERFLOW_NAMES
+from s3dest_dagster.columns.kinds.record import FieldDecoder, RecordDecoder
+from s3dest_dagster.columns.level_plans import LevelPlan
 from s3dest_dagster.columns.overflow import OverflowColumn, overflow_texts
-
-COMMON_SHARE = 0.03
-"""A name or misfit that at least this share of the records has is expected. Rarer ones cost less one by one."""
-OPEN_SHARE = 0.2
-"""If a larger share of the records has unexpected names, the names of a level count as data."""
-MAX_EXPECTED_NAMES = 64
-"""The most undeclared names that a plan expects for a level."""
-
-_NO_STRUCT_NAME = re.compile(r'["\\\x00-\x1f]')
-"""Matches names that msgspec refuses: those that JSON writes with an escape."""
-
-
-def is_struct_name(name: str) -> bool:
-    """Whether a generated Struct can have a field of this name."""
-    return not _NO_STRUCT_NAME.search(name)
-
-
-@dataclass(frozen=True, slots=True)
-class LevelPlan:
-    """The plan for reading one record level. All names are the source's."""
-
-    expected: tuple[str, ...] = ()
-    """Undeclared names to expect, sorted."""
-    texts: frozenset[str] = frozenset()
-    """Declared fields to read as text."""
-    inner: Mapping[str, LevelPlan] = field(default_factory=dict)
-    """The plans of the levels below, by field."""
-    open: bool = False
-    """Whether the names of this level cannot be foreseen."""
-
-    @classmethod
-    def first(cls, record: Record) -> LevelPlan:
-        """The plan for a level before any record is known: only fields that cannot be read by type are read as text."""
-        inner = {f.source: cls.first(r) for f in record.fields if (r := _inner_record(f.kind)) and _is_typed(f.kind)}
-        texts = frozenset(f.source for f in record.fields if not _is_typed(f.kind))
-        return cls(texts=texts, inner=inner, open=not _has_struct_names(record))
-
-    def is_all_typed(self) -> bool:
-        """Whether every field of every level is read by type."""
-        return not self.open and not self.texts and all(plan.is_all_typed() for plan in self.inner.values())
-
-    def may_round(self, record: Record) -> bool:
-        """Whether a field is read by a type that rounds numbers."""
-        if any(_is_rounded(f.kind) and f.source not in self.texts and not self.open for f in record.fields):
-            return True
-        inner = ((name, plan) for name, plan in self.inner.items() if name not in self.texts)
-        return any(plan.may_round(_level(record, name)) for name, plan in inner)
-
-    def with_numbers_as_texts(self, record: Record) -> LevelPlan:
-        """The plan that reads as text every field whose type rounds numbers."""
-        rounded = {f.source for f in record.fields if _is_rounded(f.kind)}
-        inner = {name: plan.with_numbers_as_texts(_level(record, name)) for name, plan in self.inner.items()}
-        return LevelPlan(self.expected, self.texts | rounded, inner, self.open)
-
-    def learn(self, record: Record, raws: Sequence[bytes], share: float = COMMON_SHARE) -> LevelPlan:
-        """The plan that also expects what at least this share of the objects has. If nothing is new, it is equal."""
-        sample = _Sample(record, self)
-        for raw in raws:
-            sample.add(raw)
-        return sample.plan(share * len(raws))
-
-
-class _Sample:
-    """The unexpected names and values in a sample of one level's objects."""
-
-    def __init__(self, record: Record, plan: LevelPlan) -> None:
-        self._record = record
-        self._plan = plan
-        self._kinds = {f.source: f.kind for f in record.fields}
-        self._undeclared: list[list[str]] = []
-        self._misfits: Counter[str] = Counter()
-        self._inner: dict[str, list[bytes]] = {name: [] for name in plan.inner}
-
-    def add(self, raw: bytes) -> None:
-        undeclared = []
-        for name, slice_ in as_object(raw).items():
-            if name not in self._kinds:
-                undeclared.append(name)
-            elif name not in self._plan.texts and (value := bytes(slice_)) != b"null":
-                self._add_value(name, value)
-        self._undeclared.append(undeclared)
-
-    def _add_value(self, name: str, value: bytes) -> None:
-        kind = self._kinds[name]
-        element = kind.element()
-        items = [value] if element is kind else _items(value)
-        if not all(_is_typical(element, item) for item in items):
-            self._misfits[name] += 1
-        elif name in self._inner:
-            self._inner[name] += items
-
-    def plan(self, floor: float) -> LevelPlan:
-        """The plan that also expects what at least this many objects have."""
-        inner = {
-            name: self._plan.inner[name].learn(_level(self._record, name), raws) if raws else self._plan.inner[name]
-            for name, raws in self._inner.items()
-        }
-        texts = {name for name, count in self._misfits.items() if count >= floor}
-        texts |= {name for name, below in inner.items() if below.open}
-        expected = self._expected(floor)
-        surprised = sum(any(name not in expected for name in names) for names in self._undeclared)
-        return LevelPlan(
-            tuple(sorted(expected)),
-            self._plan.texts | texts,
-            {name: below for name, below in inner.items() if name not in texts},
-            self._plan.open or surprised > OPEN_SHARE * len(self._undeclared),
-        )
-
-    def _expected(self, floor: float) -> set[str]:
-        counts = Counter(name for names in self._undeclared for name in names)
-        expected = set(self._plan.expected)
-        for name, count in counts.most_common():
-            fits = is_struct_name(name) and name not in OVERFLOW_NAMES
-            if count >= floor and fits and len(expected) < MAX_EXPECTED_NAMES:
-                expected.add(name)
-        return expected
-
-
-def _items(value: bytes) -> list[bytes]:
-    """The items of a list that are not null; for any other value, a text that is typical of no kind."""
-    return [item for item in map(bytes, as_list(value)) if item != b"null"] if value[:1] == b"[" else [b""]
-
-
-def _inner_record(kind: Kind) -> Record | None:
-    """The record of a field that holds a record or a list of records; None for any other field."""
-    element = kind.element()
-    return element if isinstance(element, Record) else None
-
-
-def _is_typed(kind: Kind) -> bool:
-    """Whether the typed tiers can read a field of this kind."""
-    element = kind.element()
-    if isinstance(element, Record):
-        return _has_struct_names(element)
-    return element.reader is not None and (element is kind or element.reader.is_listable)
-
-
-def _is_rounded(kind: Kind) -> bool:
-    reader = kind.element().reader
-    return reader is not None and reader.may_round
-
-
-def _has_struct_names(record: Record) -> bool:
-    return all(is_struct_name(f.source) for f in record.fields)
-
-
-def _is_typical(kind: Kind, value: bytes) -> bool:
-    if isinstance(kind, Record):
-        return value[:1] == b"{"
-    assert kind.reader is not None  # otherwise the field is read as text
-    return kind.reader.typical.match(value) is not None
-
-
-def _level(record: Record, name: str) -> Record:
-    """The record of the field that the source calls `name`."""
-    level: Any = next(_inner_record(f.kind) for f in record.fields if f.source == name)
-    assert isinstance(level, Record)
-    return level
-
 
 Row = tuple[Any, ...]
 """The parts of one object that are not read by type: the texts of some fields, and inner objects with such fields."""
@@ -196,31 +33,45 @@ class TypedLevel:
 
     def __init__(self, decoder: RecordDecoder, plan: LevelPlan) -> None:
         self._decoder = decoder
+        self._present = [field for field in decoder.fields if field.source not in plan.absent]
         self._expected = plan.expected
         self._texts = plan.texts
         self._inner = {
             field.source: TypedLevel(_record_decoder(field), plan.inner[field.source])
-            for field in decoder.fields
+            for field in self._present
             if field.source in plan.inner and field.source not in plan.texts
         }
         self._row_index = self._indexes_in_row()
         self._attributes = self._attribute_names()
-        self.struct = self._struct()
-        self.decode: Callable[[Any], Any] = msgspec.json.Decoder(self.struct).decode
-        """Decodes an object to the generated Struct. Raises ValidationError if the plan does not expect something."""
         self.pick = self._row_getter()
         """Returns the `Row` of a decoded object. It is None if everything is read by type."""
         self.fields = [
-            pa.field(field.source, self._read_type(field)) for field in decoder.fields if field.source not in plan.texts
+            pa.field(field.source, self._read_type(field)) for field in self._present if field.source not in plan.texts
         ]
         """The fields that pyarrow reads."""
         self._empty_row = tuple(NOTHING if self._is_text(name) else None for name in self._row_index)
+
+    @cached_property
+    def struct(self) -> type[msgspec.Struct]:
+        """The Struct class that objects of this level are decoded into."""
+        python_types = {field.source: self._python_type(field) for field in self._present}
+        fields: list[Any] = [
+            (attribute, *((Raw, NOTHING) if self._is_text(name) else (python_types[name], None)))
+            for name, attribute in self._attributes.items()
+        ]
+        names = {attribute: name for name, attribute in self._attributes.items()}
+        return msgspec.defstruct("Object", fields, rename=names, gc=False, forbid_unknown_fields=True)
+
+    @cached_property
+    def decode(self) -> Callable[[Any], Any]:
+        """Decodes an object to the Struct. Raises ValidationError if the plan does not expect something."""
+        return msgspec.json.Decoder(self.struct).decode
 
     def _indexes_in_row(self) -> dict[str, int]:
         """The index of every name in a row: expected names first, then declared fields in the schema's order."""
         declared = [
             field.source
-            for field in self._decoder.fields
+            for field in self._present
             if field.source in self._texts or (field.source in self._inner and self._inner[field.source].pick)
         ]
         return {name: index for index, name in enumerate([*self._expected, *declared])}
@@ -230,18 +81,8 @@ class TypedLevel:
 
     def _attribute_names(self) -> dict[str, str]:
         """The Struct's attribute for every name. They are numbered: the source's names may be invalid in Python."""
-        names = [*(field.source for field in self._decoder.fields), *self._expected]
+        names = [*(field.source for field in self._present), *self._expected]
         return {name: f"f{number}" for number, name in enumerate(names)}
-
-    def _struct(self) -> type[msgspec.Struct]:
-        """The Struct class that objects of this level are decoded into."""
-        python_types = {field.source: self._python_type(field) for field in self._decoder.fields}
-        fields: list[Any] = [
-            (attribute, *((Raw, NOTHING) if self._is_text(name) else (python_types[name], None)))
-            for name, attribute in self._attributes.items()
-        ]
-        names = {attribute: name for name, attribute in self._attributes.items()}
-        return msgspec.defstruct("Object", fields, rename=names, gc=False, forbid_unknown_fields=True)
 
     def _python_type(self, field: FieldDecoder) -> Any:
         if field.source in self._texts:
@@ -275,7 +116,10 @@ class TypedLevel:
             duplicates: Counts the values in the column.
         """
         overflow = self._decoder.new_overflow(length)
-        columns = [self._field(field, read, rows, overflow, duplicates) for field in self._decoder.fields]
+        present = {field.source: self._field(field, read, rows, overflow, duplicates) for field in self._present}
+        columns = [
+            present[field.source] if field.source in present else field.nulls(length) for field in self._decoder.fields
+        ]
         if self._expected and rows:
             width = len(self._expected)
             raws = [raw for row in rows for raw in row[:width]]

@@ -299,6 +299,8 @@ def _branches(kind: Kind, column: pa.StructArray) -> Parts:
 
 def _value(kind: Kind, column: pa.Array, *, branch: bytes, absent: bytes) -> Parts:
     """The parts of every row: `branch` and the value, or `absent` if the value is null."""
+    if column.null_count == len(column):
+        return [absent]
     if isinstance(kind, Record):
         return _record(kind, column, branch, absent)
     if isinstance(kind, Array):

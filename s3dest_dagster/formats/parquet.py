@@ -204,7 +204,7 @@ class ParquetObject:
         if self._rewriter:
             self._rewriter.end_pages()
         with self._file.passing():
-            self._writer_for(self._schema.empty_table()).close()
+            (self._writer or self._writer_for(self._schema.empty_table())).close()
         if self._rewriter:
             self._rewriter.close()
 

@@ -22,7 +22,7 @@ from s3dest_dagster.columns.binary_columns import (
     size_of,
 )
 from s3dest_dagster.columns.json_losses import DuplicateNameCheck
-from s3dest_dagster.columns.typed_columns import COMMON_SHARE, MAX_EXPECTED_NAMES, is_struct_name
+from s3dest_dagster.columns.level_plans import COMMON_SHARE, MAX_EXPECTED_NAMES, is_struct_name
 from s3dest_dagster.errors import RecordError
 
 _ABSENT = Raw(b"")

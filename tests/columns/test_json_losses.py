@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from s3dest_dagster.columns.json_losses import rows_at_risk
 
-RISKY = re.compile(rb"[:,\[\s]-?[0-9.]{16}|[eE]-[0-9]{3}")
+RISKY = re.compile(rb"[:,\[\s]-?([0-9.]{16}|[0-9.]*[eE]-[0-9]{3})|[0-9.]{16}[eE]-[0-9]{3}")
 DIGITS = st.text("0123456789.", min_size=0, max_size=40)
 PARTS = DIGITS | st.sampled_from([":", ",", "[", " ", "-", "e-", "E-", "e", '"', "/", "\t", "é", "a" * 7, "a" * 8])
 OBJECTS = st.lists(PARTS, max_size=12).map(lambda parts: ("{" + "".join(parts) + "}").encode())
@@ -49,6 +49,8 @@ def test_a_number_of_more_than_15_digits_is_never_missed(number, shift):
         (b"1e-100", True),
         (b"1E-100", True),
         (b"1e100", False),
+        (b"-12.345e-100", True),
+        (b'"9f1c2d3e-123a-45e-1234-12345e-999"', False),
     ],
 )
 def test_the_position_of_a_number_makes_no_difference(number, at_risk, shift):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Final, NamedTuple
+from functools import cached_property, partial
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.types as pt
@@ -72,6 +72,9 @@ class Record(Kind):
     envelope: EnvelopeName = "airbyte_0"
     """The columns before the fields, at the root level."""
     _hash: int = dataclasses.field(init=False, repr=False, compare=False)
+    _arrow_types: dict[Layout, pa.DataType] = dataclasses.field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
 
     word = "object"
     avro_name = ""
@@ -97,8 +100,12 @@ class Record(Kind):
         return replace(self.with_kinds(kinds), drops_undeclared=True)
 
     def arrow_type(self, layout: Layout) -> pa.DataType:
-        fields = [pa.field(field.name, field.position().arrow_type(layout)) for field in self.fields]
-        return pa.struct([*fields, pa.field(OVERFLOW, OVERFLOW_TYPE)])
+        """The Arrow type, which is made only once, since otherwise every enclosing level would make it again."""
+        type_ = self._arrow_types.get(layout)
+        if type_ is None:
+            fields = [pa.field(field.name, field.position().arrow_type(layout)) for field in self.fields]
+            type_ = self._arrow_types[layout] = pa.struct([*fields, pa.field(OVERFLOW, OVERFLOW_TYPE)])
+        return type_
 
     def avro_type(self, enclosing: str | None, envelope: Sequence[Mapping[str, Any]] = ()) -> Any:
         """The Avro type, with the fields of the `envelope` first.
@@ -171,9 +178,15 @@ class RecordRule(Rule):
         super().__init__(path)
         self._prefix = f"{path}." if path else ""
         self._drops_undeclared = record.drops_undeclared
-        self._fields = {
-            field.source: (field.name, field.position().rule(layout, self._prefix + field.source))
-            for field in record.fields
+        self._record = record
+        self._layout = layout
+
+    @cached_property
+    def _fields(self) -> dict[str, tuple[str, Rule]]:
+        """The written name and the rule of every field, by the source's name. Made when the first object needs them."""
+        return {
+            field.source: (field.name, field.position().rule(self._layout, self._prefix + field.source))
+            for field in self._record.fields
         }
 
     def exact(self, raw: bytes, log: ConversionLog) -> Any:
@@ -204,13 +217,34 @@ class RecordRule(Rule):
         return values
 
 
-class FieldDecoder(NamedTuple):
-    """A declared field with the decoder of its column."""
+class FieldDecoder:
+    """A declared field with the decoder of its column.
 
-    source: str
-    """The source's spelling of the field's name."""
-    kind: Kind
-    decoder: ColumnDecoder
+    The decoder is made when it is first needed: records may have few of the fields that their schema declares.
+    """
+
+    def __init__(self, field: Field, type_: pa.DataType, layout: Layout, path: str) -> None:
+        self.source = field.source
+        """The source's spelling of the field's name."""
+        self.kind = field.kind
+        self.type = type_
+        """The Arrow type of the column."""
+        self._position = field.position()
+        self._layout = layout
+        self._path = path
+        self._nulls = pa.nulls(0, type_)
+
+    @cached_property
+    def decoder(self) -> ColumnDecoder:
+        """The decoder of the column."""
+        return self._position.decoder(self._layout, self._path)
+
+    def nulls(self, length: int) -> pa.Array:
+        """The column of a field that no object has. The longest one so far is kept, and shorter ones are slices."""
+        nulls = self._nulls
+        if len(nulls) < length:
+            self._nulls = nulls = pa.nulls(length, self.type)
+        return nulls.slice(0, length)
 
 
 class RecordDecoder(StructureDecoder):
@@ -227,8 +261,8 @@ class RecordDecoder(StructureDecoder):
         self.record = record
         self.prefix = f"{path}." if path else ""
         self.fields = [
-            FieldDecoder(field.source, field.kind, field.position().decoder(layout, self.prefix + field.source))
-            for field in record.fields
+            FieldDecoder(field, self.type.field(number).type, layout, self.prefix + field.source)
+            for number, field in enumerate(record.fields)
         ]
         self._declared = frozenset(field.source for field in record.fields)
 
@@ -246,7 +280,11 @@ class RecordDecoder(StructureDecoder):
         present = [_NO_MEMBERS if members is None else members for members in objects]
         overflow = self.new_overflow(len(objects))
         columns = []
+        names = frozenset().union(*present)
         for field in self.fields:
+            if field.source not in names:
+                columns.append(field.nulls(len(objects)))
+                continue
             raws = [members.get(field.source, NOTHING) for members in present]
             column = field.decoder.decode(raws)
             columns.append(overflow.route_misfits(field.source, column, partial(overflow_texts, raws)))
@@ -273,7 +311,8 @@ class RecordDecoder(StructureDecoder):
         for field in self.fields:
             child = children.pop(field.source, None)
             if child is None:
-                child = pa.nulls(len(data))
+                columns.append(field.nulls(len(data)))
+                continue
             column = field.decoder.decode_arrow(child)
             columns.append(overflow.route_misfits(field.source, column, partial(_arrow_overflow_texts, child)))
         if children:
