@@ -45,6 +45,22 @@ def registry_key(root: str) -> str:
     return f"{root}~stream.json"
 
 
+def registry_copy_prefix(root: str) -> str:
+    """What the keys of a registry's copies begin with."""
+    return f"{root}~stream."
+
+
+def registry_copy_key(root: str, version: int, digest: str) -> str:
+    """Key of the copy of a version of the registry."""
+    return f"{registry_copy_prefix(root)}{version}-{digest}.json"
+
+
+def version_of_registry_copy(key: str) -> int:
+    """The version of the registry whose copy has this key. 0 if it is no copy."""
+    version = key.rpartition("~stream.")[2].partition("-")[0]
+    return int(version) if version.isascii() and version.isdigit() else 0
+
+
 def head_key(root: str) -> str:
     """Key of the head of the scope whose manifests are under `root`, which ends with a slash."""
     return f"{root}head.json"
@@ -252,15 +268,17 @@ class DocumentKind(Generic[D]):
             ManifestError: The document is damaged, has a newer format version, or belongs elsewhere.
         """
         found = bucket.get(key)
-        if found is None:
-            return None
-        document = self.decode(found[0], key)
+        return (self.accept(bucket, root, key, found[0]), found[1]) if found is not None else None
+
+    def accept(self, bucket: Bucket, root: str, key: str, data: bytes) -> D:
+        """Decodes a document that was read from there. Arguments and errors are those of `read`."""
+        document = self.decode(data, key)
         location = document.location
         if manifest_root_in(location.root) != manifest_root_in(root):
             raise _copied(bucket, location, key)
         if location.root != root:
             raise misplaced(bucket, key, f"a manifest of {location}", self._cure)
-        return document, found[1]
+        return document
 
 
 class _Versioned(msgspec.Struct):

@@ -18,6 +18,7 @@ from s3dest_dagster.columns.schema_differences import Evolution
 from s3dest_dagster.columns.stream_columns import StreamColumns
 from s3dest_dagster.commit.documents import StreamLocation, registry_key
 from s3dest_dagster.commit.landed_columns import LandedColumns
+from s3dest_dagster.commit.registry_copies import newest_copy
 from s3dest_dagster.commit.registry_document import REGISTRIES, StreamRegistry, UsedTemplate
 from s3dest_dagster.commit.registry_errors import (
     differing_settings,
@@ -55,9 +56,9 @@ class RegistryEntry:
 
     All scopes of a stream share the registry, so a stream has one template at a time: the current one. If the settings
     accept a new template, it replaces the current one. A stream that has no owner gets the first one that lands it.
-    If the registry is gone, the owner and the template are taken from the newest sync, and the columns from all live
-    objects. `check` sends one request; `reserve` and `enter` after it send none if there is nothing to reserve or to
-    enter.
+    If the registry is gone, it is restored from its copy. If that is gone, too, the owner and the template are taken
+    from the newest sync, and the columns from all live objects. `check` sends one request; `reserve` and `enter` after
+    it send none if there is nothing to reserve or to enter.
 
     Args:
         bucket: The bucket.
@@ -295,6 +296,11 @@ class RegistryEntry:
 
     def _recreated(self) -> StreamRegistry:
         """The registry for a stream that has none, because it has not landed yet or somebody deleted the registry."""
+        if not any(self._bucket.list_directories(self._root)):
+            self._found_no_scope = True
+            return self._empty()
+        if (copy := newest_copy(self._bucket, self._root)) is not None:
+            return copy
         shown, has_scopes = shown_stream(self._bucket, self._root)
         self._found_no_scope = not has_scopes
         if shown is None:

@@ -92,6 +92,8 @@ class StreamRegistry:
     """Version of this format. A reader refuses a newer one."""
     location: StreamLocation
     """The stream that the registry belongs to, and the registry's location. A reader refuses it anywhere else."""
+    version: int = 0
+    """Grows with each change, except with one of `uploads_swept_at` alone. 0 before the first template."""
     owner: str | None = None
     """The owner, who alone may land the stream: the key of an asset with "/" between its parts, or the name that the
     settings give. Null if the stream has none."""

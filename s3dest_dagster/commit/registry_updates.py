@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from s3dest_dagster.commit.documents import registry_key
+from s3dest_dagster.commit.registry_copies import delete_copies, next_version, put_copy
 from s3dest_dagster.commit.registry_document import REGISTRIES, StreamRegistry
 from s3dest_dagster.errors import PreconditionFailedError, StorageError
 from s3dest_dagster.keys import stream_root
@@ -79,7 +80,8 @@ def update_registry(
     seen: SeenRegistry | None = None,
     attempts: int = ATTEMPTS,
 ) -> SeenRegistry | None:
-    """Changes a stream's registry by a conditional put, or by no request if the change changes nothing.
+    """Changes a stream's registry by a conditional put, or by no request if the change changes nothing. Before it, the
+    copy of the registry is put, so that the registry can be restored from then on.
 
     Args:
         bucket: The bucket.
@@ -92,6 +94,7 @@ def update_registry(
     Returns:
         The registry as it is now.
     """
+    former: list[StreamRegistry] = []
     for attempt in range(1, attempts + 1):
         if attempt > 1 or seen is None:
             seen = read()
@@ -100,15 +103,28 @@ def update_registry(
         registry, etag = seen
         changed = change(registry)
         if changed == registry:
+            if former:
+                delete_copies(bucket, root, former, registry)
             return seen
+        changed = next_version(bucket, root, registry, changed)
+        former += [registry, changed]
         try:
-            data = REGISTRIES.encode(changed)
-            return changed, bucket.put(registry_key(root), data, if_absent=etag is None, if_match=etag)
+            seen = _put(bucket, root, changed, etag, copied=changed.version != registry.version)
+            delete_copies(bucket, root, former, changed)
+            return seen
         except StorageError as error:
             # Another landing was first, or the answer was lost. The registry as it is now decides.
             if attempt == (attempts if isinstance(error, PreconditionFailedError) else ATTEMPTS):
                 raise
     raise AssertionError("unreachable")
+
+
+def _put(bucket: Bucket, root: str, registry: StreamRegistry, etag: str | None, *, copied: bool) -> SeenRegistry:
+    """Puts a registry in place of the one with this ETag, and before it the copy, if there is something new to copy."""
+    if copied:
+        put_copy(bucket, root, registry)
+    data = REGISTRIES.encode(registry)
+    return registry, bucket.put(registry_key(root), data, if_absent=etag is None, if_match=etag)
 
 
 def _find(bucket: Bucket, destination: S3Destination, stream: StreamId) -> tuple[StreamRegistry, str] | None:
