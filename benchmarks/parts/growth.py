@@ -1,4 +1,4 @@
-"""How work grows with the number of partitions, of streams of one sync, and of syncs of one scope."""
+"""How work grows with objects of one commit, partitions, streams of one sync, and syncs of one scope."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+import pyarrow as pa
+
 from benchmarks.contestant import measured_work
 from benchmarks.landing import NOW, destination, format_settings
 from benchmarks.local_client import BUCKET, LocalClient
@@ -20,17 +23,19 @@ from benchmarks.parts import Measured, Options
 from benchmarks.parts.small_syncs import one_record_batches
 from benchmarks.report import megabytes, table
 from benchmarks.users import SCHEMA
-from s3dest_dagster.batch import StreamBatch
-from s3dest_dagster.commit.documents import registry_key
+from s3dest_dagster.batch import ArrowBatch, StreamBatch
+from s3dest_dagster.commit.documents import registry_copy_prefix, registry_key
 from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.commit.registry import RegistryEntry
 from s3dest_dagster.commit.scopes import found_streams
-from s3dest_dagster.ingest.landing import land
+from s3dest_dagster.ingest.landing import Landing, land
 from s3dest_dagster.ingest.streams import landing_streams
 from s3dest_dagster.ingest.target import Target, open_target
 from s3dest_dagster.inspection.read import live_objects, snapshot
 from s3dest_dagster.inspection.verify import verify
-from s3dest_dagster.keys import stream_root
+from s3dest_dagster.keys import scope_root, stream_root
+from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.storage import Bucket, each_in_parallel
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
 
@@ -55,8 +60,8 @@ def growth(options: Options) -> Measured:
     rows: list[_Row] = []
     for number in options.sizes:
         options.say(f"growth: {number:,}")
-        rows += [*_of_partitions(number), *_of_streams(number), *_of_syncs(number)]
-    header = ["what", "number", "S3 calls", "CPU", "memory added"]
+        rows += [*_of_objects(number), *_of_partitions(number), *_of_streams(number), *_of_syncs(number)]
+    header = ["what", "number", "S3 calls, or segments", "CPU", "memory added"]
     lines = [
         [row.what, f"{row.number:,}", f"{row.calls:,}", f"{row.cpu_s:.2f} s", megabytes(row.added_mb)] for row in rows
     ]
@@ -95,6 +100,26 @@ def _measured(what: str, number: int, client: LocalClient, work: Callable[[], ob
 # ---------------------------------------------------------------------- what grows
 
 
+def _of_objects(number: int) -> list[_Row]:
+    """One sync of as many objects as records, each in a directory of its own."""
+    batch = ArrowBatch(
+        pa.RecordBatch.from_pydict({"id": range(number), "place": [f"p{each:07}" for each in range(number)]}),
+        np.zeros(number, np.int64),
+    )
+    rule = StreamSettings(partition_by=("place",))
+    schema = {"type": "object", "properties": {"id": {"type": "integer"}, "place": {"type": "string"}}}
+    stream = Stream(name="users", json_schema=schema, sync_mode=SyncMode.APPEND, settings=rule)
+    settings = destination(
+        format_settings("jsonl"), s3_path_format="${STREAM_NAME}/${FIELDS}/${EPOCH}_", max_partition_values=number + 1
+    )
+    with TemporaryDirectory(prefix="s3dest-bench-") as folder:
+        client = LocalClient(Path(folder))
+        with _opened(client, settings) as target, Landing(target, stream, _sync(0)) as landing:
+            landing.append(batch)
+            staged = _measured("objects of one commit: stage", number, client, landing.stage)
+            return [staged, _measured("objects of one commit: commit", number, client, landing.commit)]
+
+
 def _of_partitions(number: int) -> list[_Row]:
     with TemporaryDirectory(prefix="s3dest-bench-") as folder:
         client = LocalClient(Path(folder))
@@ -126,6 +151,12 @@ def _losing_the_registry(target: Target) -> None:
     RegistryEntry(target.bucket, _SETTINGS, _USERS).check()
 
 
+def _losing_the_copy_too(target: Target) -> None:
+    root = stream_root(_SETTINGS.template.literal_root, _USERS)
+    target.bucket.delete(each.key for each in target.bucket.list_objects(registry_copy_prefix(root)))
+    RegistryEntry(target.bucket, _SETTINGS, _USERS).check()
+
+
 _WORK_ON_PARTITIONS: Mapping[str, _Work] = {
     "ls": lambda target: _each_scope(target, partial(live_objects, target.bucket, _SETTINGS.template)),
     "verify": lambda target: _each_scope(target, partial(verify, target.bucket, _SETTINGS.template)),
@@ -135,6 +166,7 @@ _WORK_ON_PARTITIONS: Mapping[str, _Work] = {
     "sweep": lambda target: sweep(target.bucket, _SETTINGS, _USERS, now=NOW),
     "load (manifests)": lambda target: _each_scope(target, partial(snapshot, target.bucket, _SETTINGS.template)),
     "registry lost": _losing_the_registry,
+    "registry and copy lost": _losing_the_copy_too,
 }
 
 
@@ -155,7 +187,7 @@ def _of_streams(number: int) -> list[_Row]:
 
 
 def _of_syncs(number: int) -> list[_Row]:
-    """The next sync of a scope that many have replaced."""
+    """The next sync of a scope that many have replaced, and what is left of their segments."""
     with TemporaryDirectory(prefix="s3dest-bench-") as folder:
         client = LocalClient(Path(folder))
         with _opened(client) as target:
@@ -168,14 +200,16 @@ def _of_syncs(number: int) -> list[_Row]:
                 at = NOW + timedelta(days=2 * day)
                 work = partial(sweep, target.bucket, _SETTINGS, _USERS, now=at)
                 rows.append(_measured(f"syncs of a scope: {what} sweep", number, client, work))
-            return rows
+            segments = f"{scope_root(_SETTINGS.template.literal_root, Scope(_USERS))}segments/"
+            kept = sum(1 for _ in target.bucket.list_objects(segments))
+            return [*rows, _Row("segments kept after the sweeps", number, kept, 0, 0)]
 
 
 # ---------------------------------------------------------------------- what is landed
 
 
-def _opened(client: LocalClient) -> AbstractContextManager[Target]:
-    return open_target(_SETTINGS, Bucket(client, BUCKET), clock=lambda: NOW, entropy=os.urandom)
+def _opened(client: LocalClient, settings: S3Destination = _SETTINGS) -> AbstractContextManager[Target]:
+    return open_target(settings, Bucket(client, BUCKET), clock=lambda: NOW, entropy=os.urandom)
 
 
 def _stream(name: str, mode: SyncMode) -> Stream:
