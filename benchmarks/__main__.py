@@ -20,7 +20,7 @@ from benchmarks.report import load_average, page_of, publish, setting
 RECORDS, BRIEF_RECORDS, ROUNDS = 100_000, 20_000, 3
 GIGABYTES = (1.0, 10.0)
 OBJECTS, PARTITIONS = 50_000, 1_000
-SIZES = (100, 1_000)
+SIZES = (100, 1_000, 10_000)
 BRIEF = ("users",)
 
 
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--gigabytes", type=float, nargs="+", default=GIGABYTES, help="sizes of generated input (default 1 10)")
     add("--objects", type=int, default=OBJECTS, help="objects that a refresh replaces (default %(default)s)")
     add("--partitions", type=int, default=PARTITIONS, help="partitions of one process (default %(default)s)")
-    add("--sizes", type=int, nargs="+", default=SIZES, help="sizes of growth (default 100 1000; try 10000 100000)")
+    add("--sizes", type=int, nargs="+", default=SIZES, help="sizes of growth (default 100 1000 10000; try 100000)")
     add("--without-dlt", action="store_true", help="leave dlt out, which takes most of the time")
     add("--publish", action="store_true", help="write the results into docs/performance.md and docs/scale.md")
     return parser

@@ -122,15 +122,16 @@ def recover(output: Output, options: SelectionOptions) -> int:
 
 def sweep(output: Output, options: SelectionOptions, now: datetime | None) -> int:
     """Aborts abandoned uploads of the streams. Returns 1 if a stream could not be swept, else 0."""
+    progress = ScopeProgress()
     swept = (
-        _sweep_stream(selection, stream, now, lineages)
+        _sweep_stream(selection, stream, now, lineages, progress)
         for selection in selections(output, options)
         for lineages in [StateLineages(selection.bucket, selection.destination.template.manifest_root)]
         for stream in sorted(selection.streams or {found.stream for found in selection.found_streams()}, key=str)
     )
     results = _display(
         output,
-        ScopeProgress(),
+        progress,
         swept,
         lambda stream: [_swept_line(stream)],
         lambda stream: [_swept_json(stream)],
@@ -241,12 +242,13 @@ class _SweptStream:
 
 
 def _sweep_stream(
-    selection: Selection, stream: StreamId, now: datetime | None, lineages: StateLineages
+    selection: Selection, stream: StreamId, now: datetime | None, lineages: StateLineages, progress: ScopeProgress
 ) -> _SweptStream:
     bucket, destination = selection.bucket, selection.destination_of(stream)
     swept, problems, retired = Swept(0, 0), list[str](), list[ScopeContent]()
     with _continue_after_error(problems.append):
-        swept = sweep_stream(bucket, destination, stream, now=now, lineages=lineages)
+        on_scope = progress.counting(stream)
+        swept = sweep_stream(bucket, destination, stream, now=now, lineages=lineages, on_scope=on_scope)
         problems += swept.problems
         retired = expire_partitions(bucket, destination, stream, now or bucket.server_time(), os.urandom)
     return _SweptStream(stream, swept, "; ".join(problems), len(retired))

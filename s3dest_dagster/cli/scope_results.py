@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import TypeVar
 
 from s3dest_dagster.cli.output import status_line
@@ -36,6 +37,17 @@ class ScopeProgress:
         """Notes that this many streams are done."""
         self._streams = f"{amount(number, 'stream')} done"
         self._show(self._streams)
+
+    def counting(self, stream: StreamId) -> Callable[[], None]:
+        """Returns what to call after each scope of a stream, if it is not known how many there are."""
+        numbers = count(1)
+        before = f"{self._streams}; " if self._streams else ""
+
+        def done() -> None:
+            if (number := next(numbers)) % _STEPS == 0:
+                self._show(f"{before}{stream}: {amount(number, 'scope')}")
+
+        return done
 
     def results(
         self, stream: StreamId, do: Callable[[Scope], _Result], scopes: Sequence[Scope], *, at_once: int | None = None

@@ -8,7 +8,7 @@ that is younger than the settings allow, or a live object.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -66,6 +66,7 @@ def sweep(
     keep: Collection[str] = (),
     expire: bool = True,
     lineages: StateLineages | None = None,
+    on_scope: Callable[[], None] = lambda: None,
 ) -> Swept:
     """Aborts the stream's abandoned uploads, and deletes expired retired objects and unused segments of all its scopes.
 
@@ -83,6 +84,7 @@ def sweep(
         expire: Whether to delete retired objects, and segments that nothing names any more. This reads a head for each
             partition of the stream.
         lineages: The states of all streams, for sweeps of several streams. Default: they are read if they are needed.
+        on_scope: Called after each scope whose retired objects and unused segments were looked for.
     """
     bucket = bucket.with_root(destination.template.manifest_root)
     # Uploads are listed before the heads are read, so an upload whose sync is decided in between is found pending.
@@ -100,7 +102,7 @@ def sweep(
     sweep_lists(bucket, stream_root(destination.template.literal_root, stream), oldest)
     if not expire:
         return Swept(len(abandoned), kept)
-    expired, collected, problems = expire_stream(bucket, destination, stream, now, lineages)
+    expired, collected, problems = expire_stream(bucket, destination, stream, now, lineages, on_scope)
     return Swept(len(abandoned), kept, expired, collected, problems)
 
 
@@ -207,7 +209,12 @@ def expire_scope(commit_log: CommitLog, seen: SeenHead, now: datetime) -> bool:
 
 
 def expire_stream(
-    bucket: Bucket, destination: S3Destination, stream: StreamId, now: datetime, lineages: StateLineages | None = None
+    bucket: Bucket,
+    destination: S3Destination,
+    stream: StreamId,
+    now: datetime,
+    lineages: StateLineages | None = None,
+    on_scope: Callable[[], None] = lambda: None,
 ) -> tuple[int, int, tuple[str, ...]]:
     """Calls `expire_scope` and `collect_segments` for every scope of a stream, several side by side.
 
@@ -235,7 +242,10 @@ def expire_stream(
         lineages or StateLineages(bucket, template.manifest_root),
     )
     collects = may_collect(bucket, root)
-    results = list(each_in_parallel(expire, bucket.list_directories(root)))
+    results = list[tuple[bool, int] | str]()
+    for result in each_in_parallel(expire, bucket.list_directories(root)):
+        results.append(result)
+        on_scope()
     done = [each for each in results if not isinstance(each, str)]
     problems = tuple(each for each in results if isinstance(each, str))
     return sum(expired for expired, _ in done), sum(collected for _, collected in done), problems

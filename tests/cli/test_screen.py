@@ -142,3 +142,15 @@ def test_a_terminal_shows_how_many_scopes_of_how_many_are_done(monkeypatch):
     assert done == [str(scope) for scope in scopes]
     assert "public.users: 3 of 3 scopes" in plain(shown())
     assert list(progress.results(stream, str, scopes)) == done
+
+
+def test_a_terminal_shows_how_many_scopes_a_sweep_has_looked_through(monkeypatch):
+    stream, progress = StreamId("public", "users"), ScopeProgress()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    with terminal(100) as (path, shown), open(path, "w") as stderr:
+        monkeypatch.setattr("sys.stderr", stderr)
+        with progress.shown():
+            done = progress.counting(stream)
+            for _ in range(250):
+                done()
+    assert "public.users: 200 scopes" in plain(shown())

@@ -102,6 +102,16 @@ def test_what_segments_absorb_and_compact_is_read_after_they_are_collected(moto_
     lake.check(list(range(23)))
 
 
+def test_a_sweep_reports_each_scope_that_it_has_looked_through(moto_s3: S3Server) -> None:
+    lake, done = Lake(moto_s3, SyncMode.APPEND, 1), list[str]()
+    with target(moto_s3, lake.settings) as opened:
+        for partition in "ab":
+            scope = Scope(SCOPE.stream, partition)
+            land([batch_of(users(1, 1))], opened, stream(mode=SyncMode.APPEND), sync(partition), scope=scope)
+    sweep(lake.bucket, lake.settings, SCOPE.stream, now=NOW, on_scope=lambda: done.append("scope"))
+    assert len(done) == 3
+
+
 def test_a_scope_with_few_syncs_keeps_all_segments_at_no_request(moto_s3: S3Server) -> None:
     lake = Lake(moto_s3, SyncMode.APPEND, 2)
     client = CountedClient(moto_s3.client())
