@@ -35,6 +35,8 @@ from s3dest_dagster.inspection.read import live_objects, snapshot
 from s3dest_dagster.inspection.verify import verify
 from s3dest_dagster.keys import scope_root, stream_root
 from s3dest_dagster.settings.destination import S3Destination
+from s3dest_dagster.settings.field_paths import FieldPath
+from s3dest_dagster.settings.partition_fields import PartitionField
 from s3dest_dagster.settings.stream_settings import StreamSettings
 from s3dest_dagster.storage import Bucket, each_in_parallel
 from s3dest_dagster.stream import Scope, Stream, StreamId, Sync, SyncMode
@@ -106,7 +108,7 @@ def _of_objects(number: int) -> list[_Row]:
         pa.RecordBatch.from_pydict({"id": range(number), "place": [f"p{each:07}" for each in range(number)]}),
         np.zeros(number, np.int64),
     )
-    rule = StreamSettings(partition_by=("place",))
+    rule = StreamSettings(partition_by=(PartitionField(FieldPath.parse("place"), "place"),))
     schema = {"type": "object", "properties": {"id": {"type": "integer"}, "place": {"type": "string"}}}
     stream = Stream(name="users", json_schema=schema, sync_mode=SyncMode.APPEND, settings=rule)
     settings = destination(
