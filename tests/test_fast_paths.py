@@ -16,8 +16,17 @@ import pytest
 
 from s3dest_dagster.batch import ArrowBatch, Batch, JsonBatch
 from s3dest_dagster.columns.inference import json_schema_of_arrow
+from s3dest_dagster.columns.json_schema import record_type
+from s3dest_dagster.columns.partition_values import RecordGrouper
 from s3dest_dagster.formats import encoder
-from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, Flattening, FormatSettings, ParquetFormat
+from s3dest_dagster.settings.formats import (
+    AvroFormat,
+    CsvFormat,
+    Flattening,
+    FormatSettings,
+    JsonlFormat,
+    ParquetFormat,
+)
 from s3dest_dagster.sources.airbyte.session import read_messages
 from s3dest_dagster.sources.python import batches
 from s3dest_dagster.stream import Stream, StreamId
@@ -149,3 +158,19 @@ def test_a_few_odd_records_do_not_cause_a_call_for_each_value_of_their_batch(
     schema = {"properties": {"id": {"type": "integer"}, "name": {"type": "string"}, **fields}}
     calls = encoding_of(settings, schema, JsonBatch(raws, np.full(ROWS, 7), sum(map(len, raws))))
     assert calls.total() < 10 * ROWS
+
+
+@pytest.mark.parametrize("settings", [JsonlFormat(), CsvFormat(), AvroFormat(), ParquetFormat()], ids=repr)
+def test_records_are_grouped_by_strings_without_a_call_for_each(settings: FormatSettings) -> None:
+    schema = {"properties": {"id": {"type": "integer"}, "region": {"type": "string"}}}
+    raws = [b'{"id":%d,"region":"r%d"}' % (row, row % 8) for row in range(ROWS)]
+    batch = JsonBatch(raws, np.zeros(ROWS, np.int64), sum(map(len, raws)))
+    by = Stream(name="orders", json_schema=schema, settings={"partition_by": ["region"]})  # type: ignore[arg-type]
+    record = record_type(schema, "orders", None)
+    made = encoder(settings, by, record, grouper=RecordGrouper(by.settings.partition_by, record, "orders"))
+
+    def work() -> None:
+        assert [piece.rows for _, piece in made.pieces([made.encode_groups(batch, bytes(16 * ROWS))])] == [ROWS / 8] * 8
+
+    work()  # what is made once is made
+    assert calls_of(work).total() < ROWS
