@@ -7,6 +7,7 @@ data.
 from __future__ import annotations
 
 import json
+from binascii import hexlify
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from typing import Any, NamedTuple
@@ -58,10 +59,12 @@ def envelope_of(record: Record) -> Envelope:
     return ENVELOPES[record.envelope]
 
 
-_HEX_PAIRS = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint16)
-"""The two digits of every byte as one number. This halves the lookups, and works with any byte order."""
-_GROUPS = ((0, 8), (9, 13), (14, 18), (19, 23), (24, 36))
-"""The bounds of the groups of digits between the dashes of a UUID."""
+_GROUPS = (8, 4, 4, 4, 12)
+"""The digits of a UUID between its dashes."""
+_NAMES = [f"group{number}" for number in range(len(_GROUPS))]
+_WIDTHS = [f"V{digits}" for digits in _GROUPS]
+_DIGITS = np.dtype({"names": _NAMES, "formats": _WIDTHS})
+_DASHED = np.dtype({"names": _NAMES, "formats": _WIDTHS, "offsets": [0, 9, 14, 19, 24], "itemsize": 36})
 
 
 def reserved_names(record: Record, *, overflow: bool) -> set[str]:
@@ -84,10 +87,11 @@ def record_ids(entropy: bytes) -> NDArray[np.uint8]:
 
 def uuid_texts(values: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The ASCII texts of UUIDs of 16 bytes each, shape (n, 36)."""
+    digits = np.frombuffer(hexlify(values.tobytes()), _DIGITS)
     texts = np.full((len(values), 36), ord("-"), np.uint8)
-    digits = _HEX_PAIRS.take(values).view(np.uint8)
-    for dashes, (start, end) in enumerate(_GROUPS):
-        texts[:, start:end] = digits[:, start - dashes : end - dashes]
+    dashed = texts.view(_DASHED).reshape(-1)
+    for name in _NAMES:
+        dashed[name] = digits[name]
     return texts
 
 

@@ -26,6 +26,7 @@ from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.kinds.union import Position
 from s3dest_dagster.columns.retyping import aligned, children
 from s3dest_dagster.columns.schemas import (
+    RECORD_ID,
     avro_schema,
     emitted_at_column,
     envelope_of,
@@ -34,6 +35,7 @@ from s3dest_dagster.columns.schemas import (
     within_parquet,
 )
 from s3dest_dagster.formats.compression import PARQUET_CODECS
+from s3dest_dagster.formats.parquet_dictionaries import dictionary_columns
 from s3dest_dagster.formats.parquet_lzo import Frame, PageRewriter, is_lzo, without_lzo
 from s3dest_dagster.formats.protocol import (
     PROLEPTIC_CALENDAR,
@@ -230,7 +232,8 @@ def _writer_options(settings: ParquetFormat, rows: pa.Table) -> dict[str, Any]:
     options: dict[str, Any] = {
         "compression": codec.name,
         "compression_level": codec.level,
-        "use_dictionary": settings.dictionary_encoding,
+        "use_dictionary": settings.dictionary_encoding
+        and dictionary_columns(rows, dictionary_bytes, unique=[RECORD_ID]),
         "dictionary_pagesize_limit": dictionary_bytes,
         "data_page_size": page_bytes,
         "write_batch_size": _values_per_check(rows, min(page_bytes, dictionary_bytes)),

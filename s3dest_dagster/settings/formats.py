@@ -368,7 +368,7 @@ class ParquetFormat(FormatSettings):
         connector="dictionary_page_size_kb",
     )
     dictionary_encoding: bool = setting(
-        "Whether columns begin with a dictionary.",
+        "Whether columns whose values repeat begin with a dictionary.",
         default=True,
         connector="dictionary_encoding",
     )

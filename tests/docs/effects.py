@@ -27,7 +27,7 @@ PARQUET: list[dict[str, Any]] = [
     {},
     {"block_size_mb": 1},
     {"page_size_kb": 64},
-    {"dictionary_page_size_kb": 16},
+    {"dictionary_page_size_kb": 256},
     {"dictionary_encoding": False},
     {"compression_codec": "ZSTD"},
     {"max_padding_size_mb": 0},
