@@ -38,7 +38,9 @@ def dictionary_columns(rows: pa.Table, page_bytes: int, *, unique: Iterable[str]
         unique: The names of columns whose values never repeat.
     """
     without = {*unique, *_varied(rows, page_bytes)}
-    return [path for field in rows.schema if field.name not in without for path in _leaves(field.type, field.name)]
+    return [
+        path for field in rows.schema if field.name not in without for path in _column_paths(field.type, field.name)
+    ]
 
 
 def _varied(rows: pa.Table, page_bytes: int) -> Iterator[str]:
@@ -76,15 +78,15 @@ def _is_varied(sample: pa.ChunkedArray, rows: int, page_bytes: int) -> bool:
     return bool(min(seen, rows) * width > 2 * page_bytes or seen > 10 * rows)
 
 
-def _leaves(type_: pa.DataType, path: str) -> Iterator[str]:
+def _column_paths(type_: pa.DataType, path: str) -> Iterator[str]:
     """Yields the paths in the file of the columns of values in a column."""
     if pt.is_map(type_):
-        yield from _leaves(type_.key_type, f"{path}.key_value.key")
-        yield from _leaves(type_.item_type, f"{path}.key_value.value")
+        yield from _column_paths(type_.key_type, f"{path}.key_value.key")
+        yield from _column_paths(type_.item_type, f"{path}.key_value.value")
     elif pt.is_list(type_):
-        yield from _leaves(type_.value_type, f"{path}.list.element")
+        yield from _column_paths(type_.value_type, f"{path}.list.element")
     elif pt.is_struct(type_):
         for field in children(type_):
-            yield from _leaves(field.type, f"{path}.{field.name}")
+            yield from _column_paths(field.type, f"{path}.{field.name}")
     else:
         yield path
