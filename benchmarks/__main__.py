@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from benchmarks.measure import has_peers
-from benchmarks.parts import Measured, Options
+from benchmarks.parts import Measured, Options, arrow
 from benchmarks.report import load_average, page_of, publish, setting
 
 RECORDS, BRIEF_RECORDS, ROUNDS = 100_000, 20_000, 3
@@ -56,6 +56,7 @@ def _parts() -> dict[str, Callable[[Options], Measured]]:
         "users": ratios.users,
         "wide": ratios.wide,
         "dirty": ratios.dirty,
+        "arrow": arrow.arrow,
         "profile": profiles.profile,
         "workers": workers.workers,
         "server": server.through_server,

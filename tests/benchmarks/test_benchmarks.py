@@ -15,7 +15,7 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-from benchmarks import loops, stages
+from benchmarks import arrow_landing, loops, stages
 from benchmarks.dirt import DIRT
 from benchmarks.feeder import feed, stream_names
 from benchmarks.landing import destination, format_settings, land_file, land_file_seeded
@@ -214,3 +214,11 @@ def test_growth_says_what_does_not_grow_and_what_does():
     assert 0.5 < calls["objects of one commit: commit"] <= 1
     assert 0.5 < calls["partitions: ls"] <= 1
     assert 0.5 < calls["streams of one sync"] <= 1.01
+
+
+@pytest.mark.parametrize("name", ["jsonl", "csv", "parquet"])
+def test_columns_are_written_by_a_landing_and_by_the_library_alone_in_about_the_same_bytes(name):
+    rows = arrow_landing.orders(2_000)
+    assert rows.equals(arrow_landing.orders(2_000))
+    ours, alone = arrow_landing.landed(name, rows), arrow_landing.written_alone(name, rows)
+    assert ours == pytest.approx(alone, rel=0.3)
