@@ -24,7 +24,11 @@ from s3dest_dagster.commit.documents import (
 from s3dest_dagster.commit.head import Head
 from s3dest_dagster.commit.scopes import scope_at
 from s3dest_dagster.commit.segment import Segment
-from s3dest_dagster.storage import Bucket, in_parallel
+from s3dest_dagster.errors import CommitError, StorageError
+from s3dest_dagster.printable import logger
+from s3dest_dagster.storage import Bucket, each_in_parallel, in_parallel
+
+_logger = logger("commit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ def stored_lists(bucket: Bucket, prefix: str) -> Iterator[StoredList]:
 
 
 def sweep_lists(bucket: Bucket, root: str, oldest: datetime) -> int:
-    """Deletes the lists of a stream that nothing refers to. Returns their number.
+    """Deletes the lists of a stream that nothing refers to, and logs scopes where that fails. Returns their number.
 
     What an unfinished sync has put stays until it is as old as an abandoned upload, since its writer may be about to
     decide it. Nothing is deleted while a transfer lasts that may put lists under former names.
@@ -77,13 +81,25 @@ def sweep_lists(bucket: Bucket, root: str, oldest: datetime) -> int:
         scopes.setdefault(each.scope, []).append(each)
     if not scopes or not may_collect(bucket, root):
         return 0
-    unused: list[StoredList] = []
-    for directory, stored in scopes.items():
-        found = scope_at(bucket, f"{root}{directory}/")
-        if found is None:  # no sync of the scope was ever decided
-            unused += (each for each in stored if each.modified <= oldest)
-        else:
-            unused += unused_lists(found.commit_log, found.seen.head, stored, lambda each: each.modified <= oldest)
+
+    def sweep_scope(directory: str) -> int:
+        try:
+            return _sweep_scope(bucket, f"{root}{directory}/", scopes[directory], oldest)
+        except (CommitError, StorageError) as error:
+            _logger.warning(
+                "Unused object lists of %s could not be deleted: %s", bucket.uri(f"{root}{directory}"), error
+            )
+            return 0
+
+    return sum(each_in_parallel(sweep_scope, scopes))
+
+
+def _sweep_scope(bucket: Bucket, root: str, stored: Sequence[StoredList], oldest: datetime) -> int:
+    found = scope_at(bucket, root)
+    if found is None:  # no sync of the scope was ever decided
+        unused = [each for each in stored if each.modified <= oldest]
+    else:
+        unused = unused_lists(found.commit_log, found.seen.head, stored, lambda each: each.modified <= oldest)
     bucket.delete(each.key for each in unused)
     return len(unused)
 

@@ -235,6 +235,19 @@ def test_lists_of_an_attempt_that_failed_are_swept_at_once_when_another_attempt_
     assert undecided.read() == list(range(20, 30))
 
 
+def test_a_scope_that_cannot_be_read_keeps_no_other_from_being_swept(
+    undecided: Lake, caplog: pytest.LogCaptureFixture
+) -> None:
+    damaged = Scope(stream().id, "damaged")
+    undecided.land(range(30, 40), scope=damaged)
+    head = f"{scope_root(undecided.settings.template.literal_root, damaged)}head.json"
+    undecided.bucket.put(head, b"{")
+    before = undecided.lists()
+    undecided.sweep(datetime.now(UTC) + NEXT_WEEK)
+    assert len(before) > len(undecided.lists()) == 6
+    assert "damaged" in caplog.text
+
+
 def _decided(lake: Lake) -> None:
     """A sync that was decided and has completed nothing."""
     lake.land(range(1, 11))
