@@ -20,17 +20,23 @@ PAGES = ("daft", "dask", "ray", "spark")
 
 
 @pytest.fixture(autouse=True)
-def local_engines(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Small engines, which end with the test."""
-    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
-    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
-    ray, sql = pytest.importorskip("ray"), pytest.importorskip("pyspark.sql")
-    if not ray.is_initialized():
+def local_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A small engine of the page's kind, which ends with the test."""
+    page = request.node.callspec.id.partition(":")[0]
+    if page == "ray":
+        ray = pytest.importorskip("ray")
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-    if (session := sql.SparkSession.getActiveSession()) is not None:
-        session.stop()
+        yield
+        ray.shutdown()
+    elif page == "spark":
+        monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+        monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+        sql = pytest.importorskip("pyspark.sql")
+        yield
+        if (session := sql.SparkSession.getActiveSession()) is not None:
+            session.stop()
+    else:
+        yield
 
 
 def blocks() -> list[Any]:
