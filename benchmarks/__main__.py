@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from benchmarks.measure import has_peers
-from benchmarks.parts import Measured, Options, arrow
+from benchmarks.parts import Measured, Options
 from benchmarks.report import load_average, page_of, publish, setting
 
 RECORDS, BRIEF_RECORDS, ROUNDS = 100_000, 20_000, 3
@@ -50,7 +50,18 @@ def main(arguments: Sequence[str]) -> int:
 
 def _parts() -> dict[str, Callable[[Options], Measured]]:
     """Every part by its name. They are imported late, so that `--help` is fast."""
-    from benchmarks.parts import directories, growth, large_lake, memory, profiles, ratios, server, small_syncs, workers
+    from benchmarks.parts import (
+        arrow,
+        directories,
+        growth,
+        large_lake,
+        memory,
+        profiles,
+        ratios,
+        server,
+        small_syncs,
+        workers,
+    )
 
     return {
         "users": ratios.users,
