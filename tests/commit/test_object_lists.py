@@ -30,12 +30,13 @@ from servers import S3Server
 from s3dest_dagster.commit.maintenance import recover, sweep
 from s3dest_dagster.commit.retirement import content_of, restore, retire
 from s3dest_dagster.commit.stream_transfer import NewName, move_stream
+from s3dest_dagster.commit.unused_lists import sweep_lists
 from s3dest_dagster.errors import ManifestError, S3DestError
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.inspection.read import live_objects, read_scope
 from s3dest_dagster.inspection.verify import verify
-from s3dest_dagster.keys import scope_root
+from s3dest_dagster.keys import scope_root, stream_root
 from s3dest_dagster.storage import Bucket
 from s3dest_dagster.stream import Scope, StreamId, Sync, SyncMode
 
@@ -242,9 +243,9 @@ def test_a_scope_that_cannot_be_read_keeps_no_other_from_being_swept(
     undecided.land(range(30, 40), scope=damaged)
     head = f"{scope_root(undecided.settings.template.literal_root, damaged)}head.json"
     undecided.bucket.put(head, b"{")
-    before = undecided.lists()
-    undecided.sweep(datetime.now(UTC) + NEXT_WEEK)
-    assert len(before) > len(undecided.lists()) == 6
+    root = stream_root(undecided.settings.template.literal_root, stream().id)
+    assert sweep_lists(undecided.bucket, root, datetime.now(UTC) + NEXT_WEEK) > 0
+    assert len(undecided.lists()) == 6
     assert "damaged" in caplog.text
 
 
