@@ -22,7 +22,7 @@ FAKER_PYTHON ?= $(shell for minor in 11 12 13; do \
 	python3.$$minor -c '' 2>/dev/null && { echo python3.$$minor; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help install connectors lint format test test-crashes test-pairs test-kills test-properties test-readers jdk test-engines test-servers server-packages test-storm test-scale scale-packages test-ui chromium test-start docs site demo ui bench bench-full lock clean
+.PHONY: help install connectors lint format test test-crashes test-pairs test-kills test-properties test-readers jdk test-engines test-servers server-packages test-storm test-scale scale-packages test-sql sql-packages test-ui chromium test-start docs site demo ui bench bench-full lock clean
 
 help: ## Shows this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -120,9 +120,15 @@ $(SERVERS_HOME)/.installed: requirements/servers.txt | $(INSTALLED)
 test-scale: scale-packages $(SCALE)/.installed ## Backfills 30 partitions with the settings of deploy/ on two celery workers, one of which is killed
 	$(SCALE)/bin/python -m pytest tests/scale -m scale -s $(PYTEST)
 
+test-sql: sql-packages $(INSTALLED) ## Reads PostgreSQL and MariaDB: every type, kills in the middle; PYTEST="-k name" narrows it
+	$(BIN)/python -m pytest tests/databases -m sql $(PYTEST)
+
 # The standard library suffices.
+sql-packages:
+	@python3 tests/scale/packages.py postgresql mariadb-server
+
 scale-packages:
-	@python3 tests/scale/packages.py
+	@python3 tests/scale/packages.py postgresql redis-server
 
 # An environment of its own: what the image of deploy/ has, and what the tests need.
 $(SCALE)/.installed: requirements/dev.txt requirements/scale.txt pyproject.toml
@@ -190,7 +196,7 @@ lock: $(INSTALLED) ## Renews the locked versions in requirements/
 	$(BIN)/uv pip compile $(LOCK_OPTIONS) --constraints requirements/dev.txt pyproject.toml requirements/scale.in --output-file requirements/scale.txt
 
 # All but the engines, which are large.
-DEV_EXTRAS := $(addprefix --extra ,duckdb lzo pandas polars ui)
+DEV_EXTRAS := $(addprefix --extra ,adbc connectorx duckdb lzo pandas polars ui)
 LOCK_OPTIONS := --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-strip-extras --no-header --no-annotate
 
 clean: ## Removes environments, caches and logs; what you have landed, delivered and run stays

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from s3dest_dagster.sources.airbyte.connector import AirbyteSource as AirbyteSource
     from s3dest_dagster.sources.files import FileSource as FileSource
     from s3dest_dagster.sources.python import batches as batches
+    from s3dest_dagster.sources.sql.source import SqlSource as SqlSource
     from s3dest_dagster.storage import open_bucket as open_bucket
     from s3dest_dagster.stream import Scope as Scope
     from s3dest_dagster.stream import Stream as Stream
@@ -56,6 +57,7 @@ _MODULES = {
     "S3DestinationTranslator": "dagster.translator",
     "S3Resource": "dagster.resource",
     "Scope": "stream",
+    "SqlSource": "sources.sql.source",
     "Stream": "stream",
     "StreamId": "stream",
     "StreamSettings": "settings.stream_settings",

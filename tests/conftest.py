@@ -23,6 +23,7 @@ OPT_IN = {
     "readers": "needs pyspark and a JDK",
     "scale": "starts PostgreSQL, Redis and celery workers",
     "servers": "starts SeaweedFS, Ceph and Swift",
+    "sql": "starts PostgreSQL and MariaDB",
     "start": "types pages into a shell",
     "ui": "needs playwright and a Chromium",
 }

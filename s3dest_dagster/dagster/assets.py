@@ -271,7 +271,7 @@ def over_slices(stream: Stream, partitions: dg.PartitionsDefinition[Any] | None)
     return make
 
 
-def run_log(context: dg.AssetExecutionContext) -> Log:
+def run_log(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Log:
     """Returns a function that writes a source's messages to the run's log, at their level."""
     return lambda level, message: context.log.log(LOG_LEVELS[level], "%s", printable_lines(message))
 

@@ -1,4 +1,4 @@
-"""`build_stream_assets`: the streams of a connector as assets, each read alone or all by one run of the connector.
+"""`build_stream_assets`: the streams of a source as assets, each read alone or all by one run of a connector.
 
 Must not know: where records go.
 """
@@ -12,20 +12,21 @@ from typing import Any, Unpack
 
 import dagster as dg
 
-from s3dest_dagster.dagster.assets import AssetSettings, build_asset, over_slices
+from s3dest_dagster.dagster.assets import AssetSettings
 from s3dest_dagster.dagster.multi_asset import build_multi_asset
+from s3dest_dagster.dagster.source_assets import build_source_asset
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, check_distinct
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.fields import refuse_unknown, refuse_variables
 from s3dest_dagster.settings.stream_settings import STREAM_SETTINGS, StreamSettings
-from s3dest_dagster.sources import RequestedStream
+from s3dest_dagster.sources import RequestedStream, Source
 from s3dest_dagster.sources.airbyte.catalog import Catalog, read_catalog
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.stream import Stream, SyncMode
 
 
 def build_stream_assets(
-    source: AirbyteSource,
+    source: AirbyteSource | Source,
     *,
     start_date: str | None = None,
     partitions_def: dg.PartitionsDefinition[Any] | EllipsisType | None = ...,
@@ -35,7 +36,7 @@ def build_stream_assets(
     as_one_run: bool | str = False,
     **asset: Unpack[AssetSettings],
 ) -> list[dg.AssetsDefinition]:
-    """Builds an asset for each stream of a connector, with daily partitions by default.
+    """Builds an asset for each stream of a connector or another source, with daily partitions by default.
 
     Each partition is read by a run of the connector, whose config names the slice (`{{ partition_start }}`, see
     `sources.templating.partition_values`); no state is kept. Without partitions a stream is one scope, and an append
@@ -43,14 +44,15 @@ def build_stream_assets(
     looked up when a run starts.
 
     Args:
-        source: The connector.
+        source: The connector, or another source, such as a `SqlSource`.
         start_date: The first day of the daily partitions, as "2026-01-31".
         partitions_def: Other partitions, or None for no partitions. Use it instead of `start_date`.
         catalog: The output of `s3dest discover`, as a file or a mapping; by default the source's own catalog. If it is
             a configured catalog, and the source has the discovered one, the fields that it leaves out do not land.
         streams: Names of streams to select ("users" or "public.users"), or a mapping of them to their sync modes
-            (full_refresh, append) or settings: `sync_mode`, and those of `StreamSettings`, such as
-            `{"users": {"fields": {"exclude": ["mail"]}}}`; by default all streams, in the catalog's order and modes.
+            (full_refresh, append) or settings: `sync_mode`, `namespace`, those of `StreamSettings`, such as
+            `{"users": {"fields": {"exclude": ["mail"]}}}`, and, unless a catalog has them, `json_schema` and
+            `description`; by default all streams, in the catalog's order and modes.
         translator: Maps each stream to an asset.
         as_one_run: Whether to build one definition, whose step starts the connector once for all selected streams and
             lands them side by side. This is for sources that are slow to start, or that return the changes of all
@@ -75,19 +77,22 @@ def build_stream_assets(
         )
     """
     partitions = _partitions(start_date, partitions_def)
-    known = _catalog(catalog, source)
-    source = replace(source, catalog=known)
-    selected = known.streams if streams is None else _select_streams(source, streams)
+    if isinstance(source, AirbyteSource):
+        known = _catalog(catalog, source)
+        source = replace(source, catalog=known)
+        selected = known.streams if streams is None else _select_streams(source, streams)
+    else:
+        _refuse_connector_settings(catalog, as_one_run)
+        selected = _select_streams(source, source.stream_names() if streams is None else streams)
     translator = translator or S3DestinationTranslator()
     asset["kinds"] = {*source.asset_kinds, *(asset.get("kinds") or ())}
-    if as_one_run and selected:
+    if as_one_run and selected and (several := source.as_multi_stream()) is not None:
         name = as_one_run if isinstance(as_one_run, str) else None
-        return [build_multi_asset(source, selected, translator, partitions, asset, name)]
+        return [build_multi_asset(several, selected, translator, partitions, asset, name)]
     definitions = []
     for stream in selected:
         its_partitions = partitions or translator.get_asset_spec(stream).partitions_def
-        function = source.asset_function(stream, over_slices(stream, its_partitions))
-        definitions.append(build_asset(stream, function, translator, its_partitions, asset))
+        definitions.append(build_source_asset(source, stream, translator, its_partitions, asset))
     check_distinct((stream, definition.key) for stream, definition in zip(selected, definitions, strict=True))
     return definitions
 
@@ -132,15 +137,27 @@ def _read_catalog(catalog: Any) -> Catalog:
     return read_catalog(catalog if isinstance(catalog, Mapping) else Path(catalog))
 
 
-def _select_streams(source: AirbyteSource, selection: Sequence[str] | Mapping[str, Any]) -> Sequence[Stream]:
+def _refuse_connector_settings(catalog: Any, as_one_run: bool | str) -> None:
+    """Raises SettingsError for an argument that is for connectors only."""
+    for name, given in (("catalog", catalog is not None), ("as_one_run", as_one_run)):
+        if given:
+            raise SettingsError(f"{name} is for connectors, and this source is none. Leave it out.", setting=name)
+
+
+def _select_streams(source: Source, selection: Sequence[str] | Mapping[str, Any]) -> Sequence[Stream]:
     given = selection if isinstance(selection, Mapping) else {}
     return [source.describe_stream(_requested(name, given.get(name))) for name in dict.fromkeys(selection)]
+
+
+_OF_REQUEST = ("sync_mode", "namespace", "json_schema", "description")
+"""What is asked of a stream of any source. A connector's catalog has its own schemas and descriptions."""
 
 
 def _requested(name: str, given: Any) -> RequestedStream:
     """The stream that is asked for by its name, with its sync mode or its settings."""
     if not isinstance(given, Mapping):
         return RequestedStream(name, sync_mode=given)
-    refuse_unknown(f"Stream {name!r}", given, ("sync_mode", *STREAM_SETTINGS))
-    own = {key: value for key, value in given.items() if key != "sync_mode"}
-    return RequestedStream(name, sync_mode=given.get("sync_mode"), settings=StreamSettings(**own))
+    refuse_unknown(f"Stream {name!r}", given, (*_OF_REQUEST, *STREAM_SETTINGS))
+    request = {key: value for key, value in given.items() if key in _OF_REQUEST}
+    own = {key: value for key, value in given.items() if key not in _OF_REQUEST}
+    return RequestedStream(name, **request, settings=StreamSettings(**own))

@@ -10,7 +10,7 @@ import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Unpack, cast
 
@@ -18,6 +18,7 @@ import dagster as dg
 
 from s3dest_dagster.dagster.asset_metadata import check_record_schema, partition_scopes, stream_of
 from s3dest_dagster.dagster.assets import (
+    AssetSettings,
     StreamAssetSettings,
     apply_settings,
     arguments_of,
@@ -39,6 +40,8 @@ from s3dest_dagster.stream import Scope, Stream, SyncMode
 ShardFunction = Callable[..., Any]
 Shards = int | Sequence[str] | Callable[[dg.OpExecutionContext], Iterable[str]]
 """The shards of a sync: their number, their names, or a function that names them when the run begins."""
+SchemaFunction = Callable[[dg.OpExecutionContext], Mapping[str, Any]]
+"""Finds the JSON schema of a record when the run begins."""
 _SHARD, _TASK, _CONTEXT = "shard", "task", "context"
 _RESOURCE: Any = cast(Any, dg.ResourceParam)[Any]
 
@@ -100,12 +103,32 @@ def sharded_stream_asset(
             description=description or inspect.getdoc(function),
             settings=own,
         )
-        spec, step = apply_settings((translator or S3DestinationTranslator()).get_asset_spec(stream), asset)
-        spec = name_table(spec, stream)
-        graph = _ShardGraph(function, shards, spec, step.pop("io_manager_key", "io_manager"), step)
-        return graph.asset(partitions_def or spec.partitions_def)
+        return build_sharded_asset(
+            stream, function, shards, translator or S3DestinationTranslator(), partitions_def, asset
+        )
 
     return decorate
+
+
+def build_sharded_asset(
+    stream: Stream,
+    function: ShardFunction,
+    shards: Shards,
+    translator: S3DestinationTranslator,
+    partitions_def: dg.PartitionsDefinition[Any] | None,
+    settings: AssetSettings,
+    *,
+    json_schema: SchemaFunction | None = None,
+) -> dg.AssetsDefinition:
+    """Builds the sharded asset of a stream from the translator and the settings.
+
+    Args:
+        json_schema: Returns the schema of a stream that declares none. The first step calls it.
+    """
+    spec, step = apply_settings(translator.get_asset_spec(stream), settings)
+    spec = name_table(spec, stream)
+    graph = _ShardGraph(function, shards, spec, step.pop("io_manager_key", "io_manager"), step, json_schema)
+    return graph.asset(partitions_def or spec.partitions_def)
 
 
 @dataclass(frozen=True)
@@ -118,6 +141,8 @@ class _ShardGraph:
     io_manager_key: str
     step: Mapping[str, Any]
     """The settings of the steps that stage shards."""
+    json_schema: SchemaFunction | None
+    """The schema of a stream that declares none."""
 
     def asset(self, partitions: dg.PartitionsDefinition[Any] | None) -> dg.AssetsDefinition:
         """The asset."""
@@ -173,6 +198,8 @@ class _ShardGraph:
             raise SettingsError("Two shards have the same name. Give each another one.", setting="shards")
         definition = context.assets_def
         stream = stream_of(context.asset_key, definition.metadata_by_key[context.asset_key])
+        if stream.json_schema is None and self.json_schema is not None:
+            stream = replace(stream, json_schema=self.json_schema(context))
         scope = _scope(context, stream, definition.partitions_def)
         sync = new_sync(context.asset_key, scope.partition)
         with (

@@ -1,4 +1,4 @@
-"""Where records come from: connector processes, files of records, Python functions and their values.
+"""Where records come from: connector processes, files of records, databases, Python functions and their values.
 
 `Source` is the interface that components, assets and commands use for every kind of source. To add a kind, write a
 class with these methods in a module of this package, and add an entry to the table in `dagster.component.sources`,
@@ -138,6 +138,24 @@ class Source(Protocol):
 
     def as_multi_stream(self) -> MultiStreamSource | None:
         """This source, if it reads several streams in one run; otherwise None."""
+
+
+@runtime_checkable
+class ShardedSource(Source, Protocol):
+    """A source whose records several processes can read, each of them one shard."""
+
+    @property
+    def shards(self) -> int:
+        """The number of shards that are wanted. 1: the source is read by one process."""
+
+    def shards_of(self, stream: Stream, part: Slice) -> Sequence[str]:
+        """The shards of a slice, each of which any process can read. Together they hold every record once."""
+
+    def schema_of(self, stream: Stream, part: Slice) -> Mapping[str, Any]:
+        """The JSON schema of a record, known before any record is read."""
+
+    def read_shard(self, stream: Stream, part: Slice, shard: str) -> Iterable[Any]:
+        """The records of one of the shards."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
-"""Looks for the servers of `make test-scale`, PostgreSQL and Redis, and installs Debian's if that is allowed.
+"""Looks for the servers of `make test-scale` and `make test-sql`, and installs Debian's packages if that is allowed.
 
-    python3 tests/scale/packages.py     prints nothing, or says what to install and exits with 1
+    python3 tests/scale/packages.py postgresql redis-server     prints nothing, or says what to install and exits with 1
 
 Imports only the standard library, so that it runs before anything is installed.
 """
@@ -24,13 +24,14 @@ def postgres_program(name: str) -> Path | None:
     return versions[-1] if versions else None
 
 
-def missing() -> list[str]:
-    """Debian's packages whose programs are not on this machine."""
+def missing(wanted: list[str]) -> list[str]:
+    """Which of these packages of Debian have no program on this machine."""
     found = {
         "postgresql": postgres_program("initdb") and postgres_program("postgres"),
         "redis-server": shutil.which("redis-server"),
+        "mariadb-server": shutil.which("mariadbd") and shutil.which("mariadb-install-db"),
     }
-    return [package for package, program in found.items() if program is None]
+    return [package for package in wanted if found[package] is None]
 
 
 def _may_install() -> bool:
@@ -51,10 +52,10 @@ def _install(packages: list[str]) -> None:
             return
 
 
-def main() -> int:
-    if (packages := missing()) and _may_install():
+def main(wanted: list[str]) -> int:
+    if (packages := missing(wanted)) and _may_install():
         _install(packages)
-        packages = missing()
+        packages = missing(wanted)
     if packages:
         print(
             f"These packages of Debian are missing: {' '.join(packages)}. Install them; they bring services that the "
@@ -64,4 +65,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

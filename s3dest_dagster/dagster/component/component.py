@@ -12,7 +12,7 @@ import dagster as dg
 from dagster.components import Scaffolder, ScaffoldRequest, scaffold_component
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 
-from s3dest_dagster.dagster.assets import AssetSettings, build_asset, over_slices
+from s3dest_dagster.dagster.assets import AssetSettings
 from s3dest_dagster.dagster.component.models import (
     BackfillPolicyModel,
     DestinationModel,
@@ -35,6 +35,7 @@ from s3dest_dagster.dagster.component.sources import (
 from s3dest_dagster.dagster.component.yaml_values import NOWHERE, SourcePosition, as_given, by_kind
 from s3dest_dagster.dagster.config import format_settings
 from s3dest_dagster.dagster.multi_asset import build_multi_asset
+from s3dest_dagster.dagster.source_assets import build_source_asset
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name, check_distinct
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources import Source, as_source
@@ -45,7 +46,7 @@ type: {type_name}
 
 attributes:
   source:
-    type: files  # or python, or airbyte
+    type: files  # or python, sql, airbyte
     path: inbox/*.jsonl
   # source:
   #   type: airbyte
@@ -93,9 +94,9 @@ class S3DestinationScaffolder(Scaffolder[Any]):
 class S3DestinationComponent(dg.Component, dg.Resolvable):
     """Streams of a source as assets that land in S3, each partition as a whole or not at all.
 
-    The source is an Airbyte connector, a Python function, or files. Each stream is an asset with its own sync mode and
-    partitions. The destination is given here, as in a connector's config.json, or is the IO manager that io_manager_key
-    names.
+    The source is an Airbyte connector, a database, a Python function, or files. Each stream is an asset with its own
+    sync mode and partitions. The destination is given here, as in a connector's config.json, or is the IO manager that
+    io_manager_key names.
 
     Example (defs.yaml):
         type: s3dest_dagster.S3DestinationComponent
@@ -259,10 +260,9 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
         self, own: ComponentStream, stream: Stream, specs: Mapping[StreamId, dg.AssetSpec], key: str
     ) -> dg.AssetsDefinition:
         partitions = self._partitions(own, specs[stream.id])
-        function = self._source.asset_function(stream, over_slices(stream, partitions))
         settings = self._settings(own.io_manager_key or key)
         with own.position.located():
-            return build_asset(stream, function, _KnownSpecs(specs), partitions, settings)
+            return build_source_asset(self._source, stream, _KnownSpecs(specs), partitions, settings)
 
     def _multi_asset(
         self, selected: Sequence[SelectedStream], specs: Mapping[StreamId, dg.AssetSpec], key: str

@@ -26,6 +26,8 @@ from s3dest_dagster.sources.airbyte.catalog import read_catalog
 from s3dest_dagster.sources.airbyte.config import ConfigFile
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.sources.files import FileFormat, FileSource
+from s3dest_dagster.sources.sql.address import Engine
+from s3dest_dagster.sources.sql.source import SqlSource
 from s3dest_dagster.stream import Stream, SyncMode
 
 
@@ -123,6 +125,35 @@ def _file_source(position: SourcePosition, *, path: str, **settings: Any) -> Fil
     return FileSource(position.path_of(path), **settings)
 
 
+class SqlSourceModel(dg.Model):
+    """A query or a table of PostgreSQL, DuckDB, SQLite, MySQL or MariaDB."""
+
+    type: Literal["sql"]
+    uri: str = Field(
+        description="The database. Since it may hold a password, look it up when a run starts, as "
+        "{{ env_var('SHOP_DATABASE') }}.",
+        examples=["{{ env_var('SHOP_DATABASE') }}", "duckdb:///shop.duckdb"],
+    )
+    query: str | None = Field(
+        default=None,
+        description="A query of the rows. It may name the partition, as {{ partition_key }}, and the stream, as "
+        "{{ stream_name }}; each becomes a quoted text.",
+    )
+    table: str | None = Field(
+        default=None, description="A table, instead of a query. It may name the stream, as shop.{{ stream_name }}."
+    )
+    cursor: str | None = Field(
+        default=None, description="The column by which an append without partitions continues after its last value."
+    )
+    shard_by: str | None = Field(default=None, description="A column of integers, whose ranges are steps of the run.")
+    shards: int | None = Field(default=None, description="The number of these ranges.")
+    engine: Engine | None = Field(default=None, description="The driver; by default the one for the uri.")
+
+
+def _sql_source(position: SourcePosition, *, uri: str, **settings: Any) -> SqlSource:
+    return SqlSource(uri, **{name: value for name, value in settings.items() if value is not None})
+
+
 class SourceKind(NamedTuple):
     """How a kind of source is built from YAML."""
 
@@ -138,6 +169,7 @@ SOURCE_KINDS: Mapping[str, SourceKind] = {
     "airbyte": SourceKind(AirbyteSourceModel, AirbyteSource, _airbyte_source),
     "python": SourceKind(PythonSourceModel, FunctionSource, _function_source),
     "files": SourceKind(FilesSourceModel, FileSource, _file_source),
+    "sql": SourceKind(SqlSourceModel, SqlSource, _sql_source),
 }
 """Every kind of source, by the `type` that names it in YAML."""
 SourceModel: Any = Annotated[Union[tuple(kind.model for kind in SOURCE_KINDS.values())], Field(discriminator="type")]  # noqa: UP007

@@ -91,11 +91,11 @@ def parse_address(uri: str, engine: Engine) -> DatabaseAddress:
             "not; it is not shown, since it may hold a password.",
             setting="uri",
         )
-    chosen = _ENGINES[scheme] if engine == "auto" else engine
-    if chosen != _ENGINES[scheme]:
+    selected = _ENGINES[scheme] if engine == "auto" else engine
+    if selected != _ENGINES[scheme]:
         raise SettingsError(
-            f"The engine {engine!r} does not read a {scheme} database: {_ENGINES[scheme]!r} does, and keeps every value "
-            'exactly or refuses it. Leave engine out, or set it to "auto".',
+            f"The engine {engine!r} does not read a {scheme} database: {_ENGINES[scheme]!r} does, and keeps every "
+            'value exactly or refuses it. Leave engine out, or set it to "auto".',
             setting="engine",
         )
-    return DatabaseAddress(f"{scheme}{mark}{rest}", chosen, scheme)
+    return DatabaseAddress(f"{scheme}{mark}{rest}", selected, scheme)

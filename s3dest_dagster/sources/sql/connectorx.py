@@ -15,6 +15,7 @@ import pyarrow.types as pt
 
 from s3dest_dagster.sources.sql.address import DatabaseAddress
 from s3dest_dagster.sources.sql.session import (
+    Chunks,
     QueryColumns,
     Session,
     driver_errors,
@@ -52,7 +53,7 @@ class _ConnectorxSession:
         refuse_unknown_types(landed)
         return QueryColumns(landed, texts, ", ".join(_selected(name, as_text=name in texts) for name in schema.names))
 
-    def chunks(self, statement: str, columns: QueryColumns) -> Iterator[pa.RecordBatch]:
+    def chunks(self, statement: str, columns: QueryColumns) -> Chunks:
         with driver_errors(self._address, "executing the query"):
             reader = self._reader(statement)
         with closing(reader):

@@ -1,7 +1,7 @@
 """DuckDB: rows as Arrow batches, which the database makes as they are read.
 
-Without `arrow_lossless_conversion`, DuckDB would hand over the largest UHUGEINT as -1. With it, some types have no plain
-Arrow type, and the database writes them as text. Must not know: which rows are read.
+Without `arrow_lossless_conversion`, DuckDB would hand over the largest UHUGEINT as -1. With it, some types have no
+plain Arrow type, and the database writes them as text. Must not know: which rows are read.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from s3dest_dagster.sources.sql.address import DatabaseAddress
 from s3dest_dagster.sources.sql.session import (
+    Chunks,
     QueryColumns,
     Session,
     driver_errors,
@@ -49,7 +50,7 @@ def connected(address: DatabaseAddress) -> Iterator[Session]:
 class _DuckDbSession:
     has_escapes: ClassVar[bool] = False
     quote_mark: ClassVar[str] = '"'
-    binary_collation: ClassVar[str | None] = " collate binary"
+    binary_collation: ClassVar[str | None] = " collate c"
 
     def __init__(self, address: DatabaseAddress, connection: Any) -> None:
         self._address = address
@@ -57,7 +58,7 @@ class _DuckDbSession:
 
     def columns(self, query: str) -> QueryColumns:
         with driver_errors(self._address, "describing the query"):
-            described = self._connection.execute(f"describe {select(query)}").fetchall()
+            described = self._connection.execute(f"describe\n{query}").fetchall()
         names = [row[0] for row in described]
         refuse_repeated_columns(names)
         texts = frozenset(row[0] for row in described if row[1] in _AS_TEXT)
@@ -67,7 +68,7 @@ class _DuckDbSession:
         refuse_unknown_types(schema)
         return QueryColumns(schema, texts, columns)
 
-    def chunks(self, statement: str, columns: QueryColumns) -> Iterator[pa.RecordBatch]:
+    def chunks(self, statement: str, columns: QueryColumns) -> Chunks:
         with driver_errors(self._address, "executing the query"):
             reader = self._reader(statement)
         with closing(reader):

@@ -18,6 +18,7 @@ from s3dest_dagster.columns.arrow_types import is_any_list
 from s3dest_dagster.errors import SourceError
 from s3dest_dagster.sources.sql.address import DatabaseAddress
 from s3dest_dagster.sources.sql.session import (
+    Chunks,
     QueryColumns,
     Session,
     driver_errors,
@@ -82,7 +83,7 @@ class _PostgresSession:
         texts = frozenset(name for name in casts if pt.is_string(landed.field(name).type))
         return QueryColumns(landed, texts, listed)
 
-    def chunks(self, statement: str, columns: QueryColumns) -> Iterator[pa.RecordBatch]:
+    def chunks(self, statement: str, columns: QueryColumns) -> Chunks:
         with self._connection.cursor() as cursor:
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
             with driver_errors(self._address, "executing the query"):

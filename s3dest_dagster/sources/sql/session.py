@@ -5,11 +5,11 @@ Must not know: which rows are read, streams.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,8 +20,10 @@ from s3dest_dagster.columns.arrow_types import is_any_list, unpacked
 from s3dest_dagster.errors import MissingExtraError, RecordError, S3DestError, SettingsError, SourceError
 from s3dest_dagster.sources.sql.address import DatabaseAddress
 
-Chunk = pa.RecordBatch | list[dict[str, Any]]
+Chunk: TypeAlias = pa.RecordBatch | list[dict[str, Any]]
 """Rows that were read together: columns, or the records of a database without column types."""
+Chunks: TypeAlias = Generator[Chunk, None, None]
+"""Rows as they are read. Closing it ends the statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ class Session(Protocol):
     def columns(self, query: str) -> QueryColumns:
         """The columns of a query, of which no row is read. Raises SettingsError for a type that cannot be read."""
 
-    def chunks(self, statement: str, columns: QueryColumns) -> Iterator[Chunk]:
+    def chunks(self, statement: str, columns: QueryColumns) -> Chunks:
         """Yields the rows of a statement, a few MB at a time. Raises SourceError for a value that would be lost."""
 
     def row(self, statement: str) -> tuple[Any, ...] | None:
@@ -97,7 +99,7 @@ def imported_driver(module: str, extra: str, address: DatabaseAddress) -> Any:
 def driver_errors(address: DatabaseAddress, doing: str) -> Iterator[None]:
     """Turns the errors of a driver into SourceErrors without secrets.
 
-    The driver's error is not kept as a cause: its text, which a log would show, may hold the URI.
+    The driver's error is not shown as a cause, since its own text may hold the URI.
     """
     message: str | None = None
     try:
@@ -113,7 +115,7 @@ def driver_errors(address: DatabaseAddress, doing: str) -> Iterator[None]:
         message = str(error)
     if message is not None:
         reason = address.mask(message.partition("\n\nQuery was:")[0].strip())
-        raise SourceError(f"The database {address} failed while {doing}: {reason}")
+        raise SourceError(f"The database {address} failed while {doing}: {reason}") from None
 
 
 # ---------------------------------------------------------------------- values that a driver cannot hold

@@ -8,7 +8,7 @@ becomes of the rows, Dagster.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, ClassVar
@@ -31,7 +31,7 @@ from s3dest_dagster.sources.sql.cursor import (
     value_of_state,
 )
 from s3dest_dagster.sources.sql.key_ranges import parse_range, split_keys
-from s3dest_dagster.sources.sql.session import Chunk, QueryColumns, Session, open_session
+from s3dest_dagster.sources.sql.session import Chunks, QueryColumns, Session, open_session
 from s3dest_dagster.sources.sql.statements import (
     ALIAS,
     check_table,
@@ -139,12 +139,11 @@ class SqlSource:
             conditions = []
             if shard is not None:
                 conditions.append(parse_range(shard).condition(reading.name(self._shard_key(reading.columns))))
-            for chunk in reading.chunks(where=[each for each in conditions if each is not None]):
-                yield from batches_and_bad_records(chunk, emitted_at=emitted_at)
+            with closing(reading.chunks(where=[each for each in conditions if each is not None])) as chunks:
+                for chunk in chunks:
+                    yield from batches_and_bad_records(chunk, emitted_at=emitted_at)
 
-    def incremental(
-        self, name: str, namespace: str | None = None, *, emitted_at: EmittedAt = _now
-    ) -> DeferredRead:
+    def incremental(self, name: str, namespace: str | None = None, *, emitted_at: EmittedAt = _now) -> DeferredRead:
         """The read of an append, which continues after the last value of `cursor` that its stream has published.
 
         Return it from the function of a `stream_asset` with `sync_mode="append"`. Its name and namespace are the
@@ -186,7 +185,7 @@ class SqlSource:
 
     def _read_after(
         self, state: bytes | None, stream: StreamId, values: Values, emitted_at: EmittedAt
-    ) -> Iterator[Batch | BadRecord | State]:
+    ) -> Generator[Batch | BadRecord | State, None, None]:
         """Yields the rows after a state, in the order of the cursor, and the states that they reach."""
         cursor = self.cursor or ""
         after = None if state is None else value_of_state(state, cursor)
@@ -196,11 +195,12 @@ class SqlSource:
             if session.row(select(reading.query, "1", where=[f"{reading.name(cursor)} is null"])) is not None:
                 raise null_cursor(cursor)
             literal = "" if after is None else literal_of(after, has_escapes=session.has_escapes)
-            chunks = reading.chunks(where=[] if after is None else [f"{name} > {literal}"], order_by=name)
-            for chunk, reached in between_values(chunks, cursor):
-                yield from batches_and_bad_records(chunk, emitted_at=emitted_at)
-                if reached is not None:
-                    yield state_of(stream, cursor, reached)
+            where = [] if after is None else [f"{name} > {literal}"]
+            with closing(reading.chunks(where=where, order_by=name)) as chunks:
+                for chunk, reached in between_values(chunks, cursor):
+                    yield from batches_and_bad_records(chunk, emitted_at=emitted_at)
+                    if reached is not None:
+                        yield state_of(stream, cursor, reached)
 
     def _reading(self, session: Session, values: Values | None) -> _Reading:
         if self.table is not None:
@@ -269,10 +269,24 @@ class SqlSource:
         """This source with a variable in its URI looked up."""
         return self if callable(self.uri) else replace(self, uri=str(look_up(self.uri, "uri")))
 
+    # ------------------------------------------------------------------ the methods of a `ShardedSource`
+
+    def shards_of(self, stream: Stream, part: Slice) -> Sequence[str]:
+        """The ranges of `shard_by` at this moment."""
+        return self.with_variables(part.look_up).shard_names(_values(stream, part))
+
+    def schema_of(self, stream: Stream, part: Slice) -> Mapping[str, Any]:
+        """The schema of the query."""
+        return self.with_variables(part.look_up).json_schema(_values(stream, part))
+
+    def read_shard(self, stream: Stream, part: Slice, shard: str) -> Iterator[Batch | BadRecord]:
+        """The rows of one range."""
+        return self.with_variables(part.look_up).read(_values(stream, part), shard=shard)
+
     def _read_slice(self, stream: Stream, part: Slice) -> Any:
         source = self.with_variables(part.look_up)
         if self.cursor is None:
-            return source.read({**stream_values(stream), **(part.values or {})})
+            return source.read(_values(stream, part))
         if part.values is not None:
             raise SettingsError(
                 f"Stream {str(stream.id)!r} has partitions, each of which is read as a whole, so that the cursor "
@@ -309,10 +323,15 @@ class _Reading:
             )
         return self.name(cursor) + self.session.binary_collation
 
-    def chunks(self, *, where: Sequence[str] = (), order_by: str | None = None) -> Iterator[Chunk]:
+    def chunks(self, *, where: Sequence[str] = (), order_by: str | None = None) -> Chunks:
         """Yields the rows."""
         statement = select(self.query, self.columns.select_list, where=where, order_by=order_by)
         return self.session.chunks(statement, self.columns)
+
+
+def _values(stream: Stream, part: Slice) -> Values:
+    """The values of the placeholders in a slice."""
+    return {**stream_values(stream), **(part.values or {})}
 
 
 def _as_int(value: Any, column: str | None) -> int | None:

@@ -18,7 +18,7 @@ import pyarrow as pa
 from s3dest_dagster.batch import TARGET_BATCH_BYTES
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources.sql.address import DatabaseAddress
-from s3dest_dagster.sources.sql.session import QueryColumns, Session, driver_errors, refuse_repeated_columns
+from s3dest_dagster.sources.sql.session import Chunks, QueryColumns, Session, driver_errors, refuse_repeated_columns
 from s3dest_dagster.sources.sql.statements import select
 
 _FIRST_ROWS = 16
@@ -62,7 +62,7 @@ class _SqliteSession:
             self._connection.execute("drop view temp.s3dest_columns")
         return QueryColumns(pa.schema([pa.field(row[1], _type_of(row[2])) for row in declared]))
 
-    def chunks(self, statement: str, columns: QueryColumns) -> Iterator[list[dict[str, Any]]]:
+    def chunks(self, statement: str, columns: QueryColumns) -> Chunks:
         with driver_errors(self._address, "executing the query"):
             cursor = self._connection.execute(statement)
         names = [each[0] for each in cursor.description]

@@ -71,8 +71,8 @@ def query_of_table(table: str, values: Values | None, *, mark: str = '"') -> str
 def check_table(table: str) -> None:
     """Raises SettingsError unless the text names a table: `orders`, `shop.orders`, `"Shop"."Orders"`."""
     placeholders = placeholder_names(table)
-    plain = re.sub(r"\{\{.*?\}\}", "x", table) if placeholders else table
-    if not _TABLE.fullmatch(plain):
+    without_placeholders = re.sub(r"\{\{.*?\}\}", "x", table) if placeholders else table
+    if not _TABLE.fullmatch(without_placeholders):
         raise SettingsError(
             f'table is {table!r}. It names one table, as orders, shop.orders or "Shop"."Orders"; for anything else, '
             "give a query.",
