@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from s3dest_dagster.batch import State
-from s3dest_dagster.columns.arrow_types import beyond_range, is_any_string, is_moment, iso_texts, unpacked
+from s3dest_dagster.columns.arrow_types import is_any_string, is_moment, unpacked
+from s3dest_dagster.columns.iso_texts import beyond_range, iso_texts
 from s3dest_dagster.errors import SettingsError, SourceError
 from s3dest_dagster.sources.sql.session import Chunk
 from s3dest_dagster.stream import StreamId
