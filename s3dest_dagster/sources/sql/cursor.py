@@ -136,7 +136,8 @@ def _value(scalar: Any) -> CursorValue:
     if pt.is_integer(scalar.type):
         return int(scalar.as_py())
     if is_moment(scalar.type):
-        return str(iso_texts(pa.array([scalar.value], pa.int64()).cast(_storage(scalar.type)).cast(scalar.type))[0])
+        stored = pa.array([scalar.value], pa.int64()).cast(_storage(scalar.type))
+        return str(iso_texts(stored.cast(scalar.type)).cast(pa.string())[0])
     return str(scalar.as_py())
 
 
