@@ -52,7 +52,9 @@ def _parts() -> dict[str, Callable[[Options], Measured]]:
     """Every part by its name. They are imported late, so that `--help` is fast."""
     from benchmarks.parts import (
         arrow,
+        connectors,
         directories,
+        engines,
         growth,
         large_lake,
         memory,
@@ -68,6 +70,8 @@ def _parts() -> dict[str, Callable[[Options], Measured]]:
         "wide": ratios.wide,
         "dirty": ratios.dirty,
         "arrow": arrow.arrow,
+        "connectors": connectors.connectors,
+        "engines": engines.engines,
         "profile": profiles.profile,
         "workers": workers.workers,
         "server": server.through_server,

@@ -27,6 +27,8 @@ PACKAGES = {
     "stages": ("msgspec", "pyarrow", "isal", "zlib-ng"),
     "loop": ("orjson", "fastavro", "pyarrow"),
     "dlt": ("dlt", "orjson", "pyarrow"),
+    "duckdb": ("duckdb",),
+    "polars": ("polars", "isal"),
 }
 
 
@@ -142,7 +144,26 @@ def _dlt(task: Task, messages: Path, folder: Path) -> Work:
     return work
 
 
-_SIDES: dict[str, Callable[[Task, Path, Path], Work]] = {"ours": _ours, "stages": _stages, "loop": _loop, "dlt": _dlt}
+def _duckdb(task: Task, messages: Path, folder: Path) -> Work:
+    from benchmarks.engine_peers import duckdb_work
+
+    return duckdb_work(task["format"], messages, folder / "out", task["level"])
+
+
+def _polars(task: Task, messages: Path, folder: Path) -> Work:
+    from benchmarks.engine_peers import polars_work
+
+    return polars_work(task["format"], messages, folder / "out", task["level"])
+
+
+_SIDES: dict[str, Callable[[Task, Path, Path], Work]] = {
+    "ours": _ours,
+    "stages": _stages,
+    "loop": _loop,
+    "dlt": _dlt,
+    "duckdb": _duckdb,
+    "polars": _polars,
+}
 
 
 def _versions(side: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from benchmarks.messages import ROOT
 
 PEERS_PYTHON = ROOT / ".bench" / "bin" / "python"
 """The interpreter of the environment that peers and loops have, made by `make bench`."""
-_PEER_SIDES = ("loop", "dlt")
+_PEER_SIDES = ("loop", "dlt", "duckdb", "polars")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def measured(task: Mapping[str, Any]) -> Run:
 
 def run_child(command: Sequence[str], *, stdin: Any = subprocess.DEVNULL) -> Run:
     """Runs a command that prints a measurement as the last line of its output."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}
+    # Polars takes its number of threads from the environment when it is imported.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0", "POLARS_MAX_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, stdin=stdin, capture_output=True, text=True)
     if done.returncode:
         raise ContestantFailed(f"{' '.join(command)[:300]} failed with {done.returncode}:\n{done.stderr[-4000:]}")

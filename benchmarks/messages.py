@@ -50,6 +50,23 @@ class MessageFile:
         return {"messages": str(self.path), "few_messages": str(few.path), "schema": self.schema}
 
     @property
+    def bare_task(self) -> dict[str, Any]:
+        """The same for a contestant that reads the records alone, one JSON object per line."""
+        few = message_file(self.kind, FEW, self.path.parent)
+        return {"messages": str(self._bare()), "few_messages": str(few._bare()), "schema": self.schema}
+
+    def _bare(self) -> Path:
+        """The file of the records alone. It is written if it does not exist yet."""
+        path = self.path.with_suffix(".records")
+        if not path.exists():
+            unfinished = path.with_suffix(".part")
+            encode = msgspec.json.Encoder().encode
+            with unfinished.open("wb") as file:
+                file.writelines(encode(record) + b"\n" for record in records_of(self.kind, self.records))
+            unfinished.rename(path)
+        return path
+
+    @property
     def nbytes(self) -> int:
         return self.path.stat().st_size
 

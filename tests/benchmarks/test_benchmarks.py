@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import arrow_landing, loops, stages
+from benchmarks.connectors import SCHEMAS as CONNECTOR_SCHEMAS
 from benchmarks.dirt import DIRT
+from benchmarks.engine_peers import duckdb_work, polars_work
 from benchmarks.feeder import feed, stream_names
 from benchmarks.landing import destination, format_settings, land_file, land_file_seeded
 from benchmarks.local_client import LocalClient
@@ -41,7 +43,7 @@ def users(tmp_path_factory: pytest.TempPathFactory) -> MessageFile:
     return message_file(USERS, COUNT, tmp_path_factory.mktemp("data"))
 
 
-@pytest.mark.parametrize("kind", [USERS, WIDE, *DIRT])
+@pytest.mark.parametrize("kind", [USERS, WIDE, *DIRT, *CONNECTOR_SCHEMAS])
 def test_records_are_the_same_every_time(kind):
     first = list(records_of(kind, COUNT))
     assert first == list(records_of(kind, COUNT))
@@ -67,6 +69,19 @@ def test_loop_and_landing_produce_the_same_records(name, users: MessageFile, tmp
     loops.run(name, users.path, tmp_path / "loop", JSON, 2, users.schema)
     ours = read(name, tmp_path / "ours" / "objects" / receipt.objects[0].key)
     assert ours == read(name, tmp_path / "loop") == [comparable(name, each) for each in records_of(USERS, COUNT)]
+
+
+@pytest.mark.parametrize("engine", [duckdb_work, polars_work])
+@pytest.mark.parametrize("name", ["jsonl", "csv", "parquet"])
+def test_engines_write_all_records(name, engine, users: MessageFile, tmp_path: Path):
+    engine(name, Path(users.bare_task["messages"]), tmp_path / "out", 2)()
+    written = {**READERS, "jsonl": _lines}[name](tmp_path / "out")
+    assert [str(each["id"]) for each in written] == [str(each["id"]) for each in records_of(USERS, COUNT)]
+    assert {str(each["email"]) for each in written} == {each["email"] for each in records_of(USERS, COUNT)}
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in gzip.decompress(path.read_bytes()).splitlines()]
 
 
 def read(name: str, path: Path) -> list[dict[str, Any]]:
