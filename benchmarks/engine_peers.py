@@ -69,5 +69,5 @@ def _compressed(write: Callable[[Any], Any], output: Path, level: int) -> None:
 
     text = io.BytesIO()
     write(text)
-    with igzip.open(output, "wb", level) as file:
+    with igzip.open(output, "wb", level) as file:  # type: ignore[no-untyped-call]  # it has no types
         file.write(text.getbuffer())
