@@ -54,6 +54,7 @@ NEIGHBOURS = {("errors", "printable"), ("settings.stream_settings", "settings.pa
 
 OUTSIDE = {
     "dagster": {"dagster", "definitions"},
+    "dagster_shared": {"dagster"},
     "dagster_aws": {"dagster.resource"},
     "boto3": {"storage"},
     "botocore": {"storage"},
@@ -174,6 +175,16 @@ def test_libraries_stay_in_their_rooms(library):
         if not allowed and any(name.split(".")[0] == library for name in imported(path)):
             strangers.append(module)
     assert strangers == []
+
+
+def test_only_public_modules_of_dagster_are_imported():
+    private = [
+        f"{module}: {name}"
+        for module, path in modules(ROOT / PACKAGE).items()
+        for name in imported(path)
+        if name.startswith("dagster") and any(part.startswith("_") for part in name.split("."))
+    ]
+    assert private == []
 
 
 def test_no_module_has_a_meaningless_name():

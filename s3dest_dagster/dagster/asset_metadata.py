@@ -1,7 +1,7 @@
 """Reads from an asset's definition its stream, and the scopes of the stream that a step works on.
 
-A stream is stored as an object in the asset's definition metadata, next to texts for people. An asset without such an
-object is a stream named after its key. Must not know: where streams come from.
+A stream is stored as JSON in the asset's definition metadata, so that any process with the definition can read it.
+An asset without it is a stream named after its key. Must not know: where streams come from.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 import dagster as dg
-from dagster._check import CheckError
-from dagster._core.definitions.metadata.metadata_value import ObjectMetadataValue
+from dagster_shared.check import CheckError
 
 from s3dest_dagster.dagster.metadata import MAX_ROWS
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.settings.fields import refuse_variables
 from s3dest_dagster.settings.stream_settings import StreamSettings
+from s3dest_dagster.shards.order_settings import stream_settings_from_json, stream_to_json
 from s3dest_dagster.sources.templating import Window, partition_values
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
@@ -35,9 +35,17 @@ TABLE_NAME_KEY = "dagster/table_name"
 
 def stream_metadata(stream: Stream) -> dict[str, Any]:
     """The definition metadata of an asset that is this stream."""
-    # Dagster's web interface lists every entry, and shows the text of this one.
-    carrier = ObjectMetadataValue(str(stream.id), instance=stream)
-    return {STREAM_KEY: carrier, SYNC_MODE_KEY: stream.sync_mode.value}
+    written = {
+        "name": stream.name,
+        "namespace": stream.namespace,
+        "description": stream.description,
+        "json_schema": stream.json_schema,
+        "cursor_field": list(stream.cursor_field),
+        "deselected": [str(path) for path in stream.deselected],
+        "settings": stream_to_json(stream) | {"deselected_fields": stream.settings.deselected_fields},
+    }
+    given = {name: value for name, value in written.items() if value}
+    return {STREAM_KEY: dg.MetadataValue.json(given), SYNC_MODE_KEY: stream.sync_mode.value}
 
 
 def stream_of(key: dg.AssetKey, definition: Mapping[str, Any], output: Mapping[str, Any] | None = None) -> Stream:
@@ -50,23 +58,35 @@ def stream_of(key: dg.AssetKey, definition: Mapping[str, Any], output: Mapping[s
             `s3dest/json_schema` and `s3dest/settings` (see `StreamSettings`) describe the stream.
         output: Metadata of this output. Its `s3dest/sync_mode` replaces the stream's.
     """
-    carrier = definition.get(STREAM_KEY)
-    stream = carrier.instance if isinstance(carrier, ObjectMetadataValue) else None
-    if isinstance(stream, Stream):
-        stream = replace(stream, namespace=landed_namespace(stream, key, definition))
-    else:
-        stream = _stream_from_key(key, definition)
+    written = _unwrapped(definition.get(STREAM_KEY))
+    stream = _stream_from_key(key, definition) if written is None else _stream_from_json(key, definition, written)
     if (mode := _unwrapped((output or {}).get(SYNC_MODE_KEY))) is not None:
         stream = replace(stream, sync_mode=mode)
     return stream
 
 
-def landed_namespace(stream: Stream, key: dg.AssetKey, definition: Mapping[str, Any]) -> str | None:
-    """The namespace under which an asset lands a stream of a source: the namespace that is given, else the key's
-    prefix."""
+def stream_id_of(key: dg.AssetKey, definition: Mapping[str, Any]) -> StreamId:
+    """The identity of an asset's stream. See `stream_of`, which also reads its schema and settings."""
+    written = _unwrapped(definition.get(STREAM_KEY)) or {}
+    name = written.get("name") or _unwrapped(definition.get(NAME_KEY)) or key.path[-1]
+    return StreamId(landed_namespace(written.get("namespace"), key, definition), name)
+
+
+def _stream_from_json(key: dg.AssetKey, definition: Mapping[str, Any], written: Mapping[str, Any]) -> Stream:
+    """The stream that `stream_metadata` wrote, under the namespace in which it lands."""
+    known = dict(written)
+    settings, _ = stream_settings_from_json(known.pop("settings"))
+    known["namespace"] = landed_namespace(known.get("namespace"), key, definition)
+    if (mode := _unwrapped(definition.get(SYNC_MODE_KEY))) is not None:
+        known["sync_mode"] = mode
+    return Stream(**known, settings=settings)
+
+
+def landed_namespace(own: str | None, key: dg.AssetKey, definition: Mapping[str, Any]) -> str | None:
+    """The namespace in which an asset lands: the one in its metadata, else the stream's own, else the key's prefix."""
     if NAMESPACE_KEY in definition:
         return _unwrapped(definition[NAMESPACE_KEY]) or None
-    return stream.namespace or "/".join(key.path[:-1]) or None
+    return own or "/".join(key.path[:-1]) or None
 
 
 def _stream_from_key(key: dg.AssetKey, definition: Mapping[str, Any]) -> Stream:

@@ -31,12 +31,11 @@ from s3dest_dagster.dagster.asset_metadata import (
     check_record_schema,
     partition_values_of,
     partitions_of_run,
-    stream_of,
+    stream_id_of,
 )
 from s3dest_dagster.dagster.config import look_up
 from s3dest_dagster.dagster.failures import as_dagster_failures
 from s3dest_dagster.dagster.run_landing import current_execution
-from s3dest_dagster.dagster.shared_streams import refuse_shared_streams
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.printable import printable_lines
@@ -212,7 +211,7 @@ def build_asset(
             partitions_def=partitions,
             **step,
         )(compute)
-    return refuse_shared_streams(definition)
+    return definition
 
 
 def arguments_of(spec: dg.AssetSpec) -> dict[str, Any]:
@@ -248,8 +247,7 @@ def name_table(spec: dg.AssetSpec, stream: Stream) -> dg.AssetSpec:
     """The spec, which shows the stream under the namespace in which it lands."""
     if spec.metadata.get(TABLE_NAME_KEY) != str(stream.id):
         return spec
-    landed = stream_of(spec.key, spec.metadata)
-    return spec.merge_attributes(metadata={TABLE_NAME_KEY: str(landed.id)})
+    return spec.merge_attributes(metadata={TABLE_NAME_KEY: str(stream_id_of(spec.key, spec.metadata))})
 
 
 # ---------------------------------------------------------------------- a source's function

@@ -12,7 +12,7 @@ import dagster as dg
 
 from s3dest_dagster.commit.retirement import content_of
 from s3dest_dagster.commit.scopes import scopes
-from s3dest_dagster.dagster.asset_metadata import stream_of
+from s3dest_dagster.dagster.asset_metadata import stream_id_of
 from s3dest_dagster.dagster.failures import as_dagster_failures
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.dagster.metadata import changes_by_kind
@@ -122,7 +122,7 @@ class _Options:
 def _checks_of(
     asset: dg.AssetsDefinition, key: dg.AssetKey, options: _Options, blocking: bool
 ) -> dg.AssetChecksDefinition:
-    stream = stream_of(key, asset.metadata_by_key[key]).id
+    stream = stream_id_of(key, asset.metadata_by_key[key])
     manager_key = asset.get_io_manager_key_for_asset_key(key)
     specs = [
         dg.AssetCheckSpec(name=name, asset=key, description=text, blocking=blocking)

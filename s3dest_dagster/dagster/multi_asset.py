@@ -20,7 +20,7 @@ from s3dest_dagster.dagster.asset_metadata import (
     partition_values_of,
     partitions_of_run,
     preview_rows_of,
-    stream_of,
+    stream_id_of,
 )
 from s3dest_dagster.dagster.assets import AssetSettings, apply_settings, name_table, run_log
 from s3dest_dagster.dagster.config import look_up
@@ -82,7 +82,7 @@ def build_multi_asset(
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)
-        definition = dg.multi_asset(
+        return dg.multi_asset(
             name=run.name,
             specs=[spec.replace_attributes(partitions_def=partitions) for spec in specs],
             can_subset=True,
@@ -90,7 +90,6 @@ def build_multi_asset(
             required_resource_keys=resource_keys,
             **step,
         )(read)
-    return refuse_shared_streams(definition)
 
 
 def _step_name(source: MultiStreamSource, specs: Sequence[dg.AssetSpec]) -> str:
@@ -127,6 +126,7 @@ class _SourceRun:
         A stream that fails is not read for the remaining partitions. Its partitions that landed before are reported as
         materialized, however the step ends. Raises `dg.Failure` at the end if any stream failed.
         """
+        refuse_shared_streams(context, context.selected_asset_keys)
         selected = [stream for stream in self.streams if self.keys[stream.id] in context.selected_asset_keys]
         partitions = self._partitions_of(context, selected)
         failed: dict[Scope, S3DestError] = {}
@@ -152,7 +152,7 @@ class _SourceRun:
     def landed(self, context: dg.AssetExecutionContext, stream: Stream) -> StreamId:
         """The stream under the namespace in which it lands."""
         key = self.keys[stream.id]
-        return stream_of(key, context.assets_def.metadata_by_key[key]).id
+        return stream_id_of(key, context.assets_def.metadata_by_key[key])
 
     def _partitions_of(self, context: dg.AssetExecutionContext, selected: Sequence[Stream]) -> Sequence[str | None]:
         return [None] if self.partitions is None else partitions_of_run(context, selected[0].id)

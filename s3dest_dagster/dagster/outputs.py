@@ -28,6 +28,7 @@ from s3dest_dagster.dagster.run_landing import (
     add_partition_metadata,
     common_version,
     connection_of_workers,
+    current_execution,
     new_sync,
     now,
     now_ms,
@@ -35,6 +36,7 @@ from s3dest_dagster.dagster.run_landing import (
     unchanged_version,
     version_before,
 )
+from s3dest_dagster.dagster.shared_streams import refuse_shared_streams
 from s3dest_dagster.dagster.step_values import StagedShards, StepValue, keep_step_value
 from s3dest_dagster.engines import Engine, engine_of
 from s3dest_dagster.errors import SettingsError
@@ -76,6 +78,7 @@ def land_output(
         _accept_only_none(context, value)
         return
     key = context.asset_key
+    refuse_shared_streams(current_execution(), [key])
     stream = stream_of(key, context.definition_metadata, context.output_metadata)
     scopes = scopes_of(context, stream.id)
     if value is None:

@@ -28,7 +28,6 @@ from s3dest_dagster.dagster.assets import (
 )
 from s3dest_dagster.dagster.failures import as_dagster_failures, located
 from s3dest_dagster.dagster.run_landing import ProgressLines, landing_resource, new_sync, now
-from s3dest_dagster.dagster.shared_streams import refuse_shared_streams
 from s3dest_dagster.dagster.step_values import STEP_VALUE_TAG, ShardPlan, ShardTask, StagedReceipt, StagedShards
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
@@ -155,12 +154,11 @@ class _ShardGraph:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", category=dg.BetaWarning)
-            definition: dg.AssetsDefinition = dg.graph_asset(
+            return dg.graph_asset(
                 **arguments_of(spec),
                 partitions_def=partitions,
                 **{name: step[name] for name in ("backfill_policy", "resource_defs", "hooks") if name in step},
             )(graph)
-        return refuse_shared_streams(definition)
 
     def _op_settings(self, name: str) -> dict[str, Any]:
         """The settings that all three ops have."""

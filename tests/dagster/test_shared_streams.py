@@ -1,45 +1,27 @@
-"""What makes two assets distinct makes two streams distinct, or is refused when the definitions are loaded."""
+"""What makes two assets distinct makes two streams distinct, or the first run of both is refused with both names."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import ModuleType
 
 import dagster as dg
-import dagster_aws.s3
 import pytest
+from click.testing import CliRunner
+from dagster._cli import create_dagster_cli
+from scripted_source import ScriptedSource
 
-from s3dest_dagster import S3Connection, S3DestinationIOManager, S3Resource, sharded_stream_asset, stream_asset
-from s3dest_dagster.errors import SettingsError
+from s3dest_dagster import sharded_stream_asset, stream_asset
 
 
 def users(**asset):
     return stream_asset(name="users", **asset)(lambda: [{"id": 1}])
 
 
-def io_manager(**settings) -> S3DestinationIOManager:
-    return S3DestinationIOManager(**{"s3_bucket_name": "lake", "s3_bucket_path": "data", **settings})
-
-
-def load(*assets, **resources) -> None:
-    definitions = dg.Definitions(assets=list(assets), resources={"io_manager": io_manager(), **resources})
-    dg.Definitions.validate_loadable(definitions)
-
-
-def test_two_assets_of_one_stream_are_refused_with_both_names_and_the_cure():
-    one, other = users(namespace="crm", key_prefix="a"), users(namespace="crm", key_prefix="b")
-    with pytest.raises(SettingsError) as caught:
-        load(one, other)
-    told = str(caught.value)
-    assert all(part in told for part in ("a/crm/users", "b/crm/users", "'crm.users'", "namespace", "s3_bucket_path"))
-
-
-def test_a_plain_asset_beside_a_stream_asset_counts():
-    @dg.asset(key=["x", "people"], metadata={"s3dest/name": "users", "s3dest/namespace": ""})
-    def plain():
-        return []
-
-    with pytest.raises(SettingsError, match=r"users.*x/people|x/people.*users"):
-        load(users(), plain)
+@dg.asset(key=["x", "people"], metadata={"s3dest/name": "users", "s3dest/namespace": "crm"})
+def plain():
+    return [{"id": 1}]
 
 
 def sharded(key_prefix: str) -> dg.AssetsDefinition:
@@ -52,68 +34,103 @@ def sharded(key_prefix: str) -> dg.AssetsDefinition:
     return read
 
 
-@pytest.mark.parametrize("other", [sharded, lambda key_prefix: users(namespace="crm", key_prefix=key_prefix)])
-def test_a_sharded_asset_counts(other):
-    with pytest.raises(SettingsError, match=r"b/crm/users and c/crm/users.* 'crm\.users'"):
-        load(sharded("b"), other("c"))
-    load(sharded("b"))
+OTHERS = {
+    "a stream asset": lambda: users(namespace="crm", key_prefix="b"),
+    "a sharded asset": lambda: sharded("b"),
+    "any asset with the metadata": lambda: plain,
+}
 
 
-def test_different_prefixes_are_different_streams():
-    load(users(key_prefix="eu"), users(key_prefix="us"), users())
+@pytest.mark.parametrize("other", OTHERS)
+def test_the_second_of_two_assets_of_one_stream_is_refused_with_both_names(lake, other):
+    one, other = users(namespace="crm", key_prefix="a"), OTHERS[other]()
+    result = lake.materialize(one, other, raise_on_error=False)
+    (failed,) = [each for each in result.all_events if each.is_step_failure]
+    reason = failed.step_failure_data.error_display_string + str(failed.step_failure_data.user_failure_data)
+    assert all(part in reason for part in ("a/crm/users", other.key.to_user_string(), "'crm.users'", "namespace"))
+    assert len(lake.data_keys()) == len(result.get_asset_materialization_events()) == 1
+
+
+def test_different_prefixes_are_different_streams(lake):
+    assert lake.materialize(users(key_prefix="eu"), users(key_prefix="us"), users()).success
 
 
 def test_a_prefix_that_a_loader_gives_is_the_namespace(lake):
     module = ModuleType("shop")
     module.users = users()
     (loaded,) = dg.load_assets_from_modules([module], key_prefix="eu")
-    load(loaded)
     assert lake.materialize(loaded).success
     assert all(key.startswith("eu/users/") for key in lake.data_keys())
 
 
-@pytest.mark.parametrize(
-    ("settings", "same"),
-    [
-        ({}, True),
-        ({"s3_bucket_path": "/data/"}, True),
-        ({"s3_bucket_path": "data/${NAMESPACE}"}, True),
-        ({"s3_path_format": "${STREAM_NAME}/${EPOCH}_"}, True),
-        ({"s3": S3Resource(region_name="eu-central-1", aws_access_key_id="a", aws_secret_access_key="b")}, True),
-        ({"s3": dagster_aws.s3.S3Resource(region_name="eu-central-1")}, True),
-        ({"s3_endpoint": "https://s3.eu-central-1.amazonaws.com"}, True),
-        ({"s3_endpoint": "https://storage.example"}, False),
-        ({"s3": S3Connection(endpoint="https://storage.example")}, False),
-        ({"s3_bucket_name": "sea"}, False),
-        ({"s3_bucket_path": "other"}, False),
-        ({"stream_prefix": "x_"}, False),
-    ],
+# ---------------------------------------------------------------------- runs of a code location
+
+LOCATION = """
+import dagster as dg
+from s3dest_dagster import AirbyteSource, S3Connection, S3DestinationIOManager, build_stream_assets, stream_asset
+
+source = AirbyteSource({command})
+
+
+@stream_asset(namespace="crm", key_prefix="a", owner="crm-team")
+def users():
+    yield {{"id": 1}}
+
+
+connection = S3Connection(
+    endpoint="{endpoint}", access_key_id="{key}", secret_access_key="{secret}", region="us-east-1"
 )
-def test_io_managers_are_compared_by_where_they_land(settings, same):
-    one, other = users(namespace="crm", key_prefix="a"), users(namespace="crm", key_prefix="b", io_manager_key="other")
-    if not same:
-        load(one, other, other=io_manager(**settings))
-        return
-    with pytest.raises(SettingsError, match="would both land"):
-        load(one, other, other=io_manager(**settings))
+manager = S3DestinationIOManager(s3_bucket_name="{bucket}", s3=connection)
+connector = build_stream_assets(
+    source,
+    catalog={catalog},
+    streams={{"users": {{"owner": "crm-team"}}}},
+    partitions_def=None,
+    as_one_run=True,
+    key_prefix="b",
+    metadata={{"s3dest/namespace": "crm"}},
+    io_manager_key="{other}",
+)
+defs = dg.Definitions(
+    [users, *connector], resources={{"io_manager": manager, "second": manager}}, executor=dg.in_process_executor
+)
+"""
 
 
-def test_two_ways_to_name_one_server_are_one_server():
-    one, other = users(namespace="crm", key_prefix="a"), users(namespace="crm", key_prefix="b", io_manager_key="other")
-    named = "https://storage.example"
-    managers = {"io_manager": io_manager(s3_endpoint=named), "other": io_manager(s3=S3Resource(endpoint_url=named))}
-    with pytest.raises(SettingsError, match="would both land"):
-        load(one, other, **managers)
+@pytest.fixture
+def materialize(lake, tmp_path: Path):
+    """Calls `dagster asset materialize` on a code location, in this process."""
+    source = ScriptedSource(tmp_path).stream("users").records("users", {"id": 1})
+    command = json.dumps(list(source.source().command))
+
+    def call(select: str, other: str = "io_manager"):
+        server, file = lake.server, tmp_path / "location.py"
+        text = LOCATION.format(
+            command=command,
+            catalog=json.dumps(source.catalog),
+            bucket=lake.bucket,
+            endpoint=server.endpoint,
+            key=server.access_key_id,
+            secret=server.secret_access_key,
+            other=other,
+        )
+        file.write_text(text.replace("true", "True"))
+        return CliRunner().invoke(create_dagster_cli(), ["asset", "materialize", "-f", str(file), "--select", select])
+
+    return call
 
 
-def test_streams_of_another_io_manager_are_none_of_our_business():
-    one, other = users(namespace="crm", key_prefix="a"), users(namespace="crm", key_prefix="b", io_manager_key="files")
-    load(one, other, files=dg.FilesystemIOManager())
+@pytest.mark.parametrize("select", ["a/crm/users", "key:b/users"])
+def test_a_code_location_with_two_assets_of_one_stream_lands_neither(lake, materialize, select):
+    result = materialize(select)
+    assert result.exit_code == 1
+    assert "The assets a/crm/users and b/users would both land the stream 'crm.users'" in result.output
+    assert lake.data_keys() == []
 
 
-def test_a_run_of_two_assets_of_one_stream_is_refused(lake):
-    with pytest.raises(SettingsError, match="would both land"):
-        lake.materialize(users(namespace="crm", key_prefix="a"), users(namespace="crm", key_prefix="b"))
+def test_streams_of_another_io_manager_are_compared_by_their_registry_alone(lake, materialize):
+    assert materialize("a/crm/users", other="second").exit_code == 0
+    assert len(lake.data_keys()) == 1
 
 
 class TestNamespaces:

@@ -13,6 +13,7 @@ import pydantic
 import pytest
 
 from s3dest_dagster import CsvFormat, stream_asset
+from s3dest_dagster.dagster.asset_metadata import stream_metadata, stream_of
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.stream import Stream, SyncMode
 
@@ -279,8 +280,32 @@ def test_an_unknown_sync_mode_is_refused():
 def test_the_definition_contains_the_stream(lake):
     schema = {"type": "object", "properties": {"id": {"type": "integer"}}}
     made = stream_asset(name="Kunden", namespace="crm", json_schema=schema, sync_mode="append")(generator)
-    carried = made.metadata_by_key[made.key]["s3dest/stream"].instance
-    assert carried == Stream(name="Kunden", namespace="crm", json_schema=schema, sync_mode=SyncMode.APPEND)
+    assert stream_of(made.key, made.metadata_by_key[made.key]) == Stream(
+        name="Kunden", namespace="crm", json_schema=schema, sync_mode=SyncMode.APPEND
+    )
+
+
+def test_the_stream_survives_the_serialization_of_its_metadata():
+    stream = Stream(
+        name="Kunden",
+        namespace="crm",
+        json_schema={"type": "object", "properties": {"id": {"type": "integer"}, "at": {"type": "string"}}},
+        sync_mode=SyncMode.APPEND,
+        description="Who buys.",
+        cursor_field=("at",),
+        deselected=("a.b",),
+        settings={
+            "rename": {"id": "key"},
+            "fields": {"exclude": ["phone"], "hash": ["ssn"]},
+            "partition_by": [{"field": "at", "as": "day"}],
+            "deselected_fields": "land",
+            "schema_contract": "freeze",
+            "expire_partitions_after": 0,
+        },
+    )
+    metadata = stream_metadata(stream)
+    text = dg.serialize_value(metadata["s3dest/stream"])
+    assert stream_of(dg.AssetKey("x"), {**metadata, "s3dest/stream": dg.deserialize_value(text)}) == stream
 
 
 def test_the_definition_contains_the_checks(lake):

@@ -16,6 +16,7 @@ from s3dest_dagster import (
     Stream,
     stream_asset,
 )
+from s3dest_dagster.dagster.asset_metadata import stream_of
 from s3dest_dagster.dagster.translator import asset_key, check_distinct
 from s3dest_dagster.errors import SchemaError, SettingsError
 
@@ -52,7 +53,7 @@ def test_streams_with_unusual_names_land_under_their_own_name(lake, metadata_of,
     assert lake.materialize(made).success
     assert lake.ids() == [1]
     (spec,) = made.specs
-    assert spec.metadata["s3dest/stream"].value == f"a b.{name}"
+    assert stream_of(spec.key, spec.metadata).id == ("a b", name)
 
 
 @pytest.mark.parametrize("name", RESERVED)
