@@ -22,6 +22,7 @@ from s3dest_dagster.columns.names import OVERFLOW
 from s3dest_dagster.columns.stream_columns import records_in
 from s3dest_dagster.commit.registry_updates import registry_of
 from s3dest_dagster.commit.written_columns import columns_of_stream
+from s3dest_dagster.dagster.input_metadata import InputSelection
 from s3dest_dagster.dagster.loading import LandedScopes
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.settings.destination import S3Destination
@@ -117,7 +118,7 @@ class Landed:
         """What an input of an asset has, which knows the manifests only."""
         scopes = {partition: Scope(STREAM, partition) for partition in self.live}
         bucket = self.server.open(self.settings)
-        return LandedScopes.of(bucket, self.settings, scopes, columns=None, allow_missing=False)
+        return LandedScopes.of(bucket, self.settings, scopes, selection=InputSelection())
 
     def columns(self) -> tuple[Field, ...]:
         """All columns that the stream has or had, according to its registry."""

@@ -31,8 +31,9 @@ from s3dest_dagster.commit.registry_errors import (
 )
 from s3dest_dagster.commit.registry_recreation import shown_stream
 from s3dest_dagster.commit.registry_updates import ATTEMPTS, SeenRegistry, update_registry
-from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream
+from s3dest_dagster.commit.scopes import FoundScope, scopes_of_stream, stream_roots
 from s3dest_dagster.commit.written_columns import all_written_columns, columns_of_stream, text_of_columns
+from s3dest_dagster.errors import AccessDeniedError, ManifestError
 from s3dest_dagster.keys import KeyTemplate, stream_root
 from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, in_parallel
@@ -344,6 +345,32 @@ class RegistryEntry:
         if not registry.templates[-1].makes_keys_of(self._template):
             path = self._bucket.uri(self._destination.template.literal_root)
             raise other_template(self._stream, path, registry.templates[-1], self._used)
+
+
+def streams_of_owner(bucket: Bucket, template: KeyTemplate, owner: str, likely: StreamId) -> list[StreamId]:
+    """The streams under a bucket path that belong to an owner, with their names in the bucket.
+
+    It takes one request if the likely stream is the owner's. Otherwise namespaces are listed, and the registry of each
+    stream is read. Registries that the identity may not read, or that are damaged, are left out.
+
+    Args:
+        likely: The stream that is looked at first.
+    """
+
+    def owned(root: str) -> StreamId | None:
+        try:
+            found = REGISTRIES.read(bucket, root, registry_key(root))
+        except (AccessDeniedError, ManifestError):
+            return None
+        return found[0].location.stream_id if found is not None and found[0].owner == owner else None
+
+    if (first := owned(stream_root(template.literal_root, likely))) is not None:
+        return [first]
+    try:
+        roots = stream_roots(bucket, template.manifest_root)
+    except AccessDeniedError:
+        return []
+    return sorted(filter(None, in_parallel(owned, roots)), key=str)
 
 
 def check_entries(

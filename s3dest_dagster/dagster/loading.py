@@ -20,13 +20,14 @@ import pyarrow.dataset
 
 from s3dest_dagster.columns.kinds.record import Record
 from s3dest_dagster.columns.merged_columns import merged_record
-from s3dest_dagster.dagster.asset_metadata import NAME_KEY, NAMESPACE_KEY, STREAM_KEY, scopes_of, stream_of
+from s3dest_dagster.dagster.asset_metadata import scopes_of
+from s3dest_dagster.dagster.input_metadata import COLUMNS_KEY, FILTER_KEY, InputSelection, upstream_stream
 from s3dest_dagster.dagster.run_landing import connection_of_workers
 from s3dest_dagster.dagster.step_values import load_step_value
 from s3dest_dagster.engines.loading import DATASETS
 from s3dest_dagster.errors import ObjectNotFoundError, SettingsError
 from s3dest_dagster.formats import table_schema
-from s3dest_dagster.inspection.partition_filter import PartitionFilter
+from s3dest_dagster.formats.row_filter import RowFilter
 from s3dest_dagster.inspection.portable import PortableObject, portable_objects
 from s3dest_dagster.inspection.read import ScopeSnapshot, read_whole, snapshot
 from s3dest_dagster.printable import amount
@@ -35,10 +36,6 @@ from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, each_in_parallel
 from s3dest_dagster.stream import Scope
 
-COLUMNS_KEY = "columns"
-ALLOW_MISSING_KEY = "allow_missing_partitions"
-WHERE_KEY = "where"
-_NAME_KEYS = (NAME_KEY, NAMESPACE_KEY)
 _PARALLEL = 8
 _ROWS_AT_ONCE = 10_000
 T = TypeVar("T")
@@ -50,10 +47,9 @@ def load_input(
     """The records of the upstream asset's scopes, as the type that the parameter's annotation names.
 
     Iterators and readers hold one object at a time in memory, all other values hold everything. A dict has one value
-    for each partition key; otherwise the partitions are concatenated. Metadata of the input can set `columns` (the
-    columns to load), `allow_missing_partitions` (leave out partitions that never landed), and `s3dest/name` and
-    `s3dest/namespace` (the stream of an asset of another code location). The output of an op is None, because an op can
-    return nothing else.
+    for each partition key; otherwise the partitions are concatenated. Metadata of the input says which records are
+    loaded (see `InputSelection`) and of which stream (see `upstream_stream`). The output of an op is None, since an op
+    can return nothing else.
 
     Raises:
         ObjectNotFoundError: If a scope never landed.
@@ -61,42 +57,14 @@ def load_input(
     """
     if not context.has_asset_key:
         return load_step_value(context, destination, bucket)
-    load, definition = loader_of(_annotation(context)), _upstream_metadata(context)
-    stream = stream_of(context.asset_key, definition)
-    scopes = {key: scope.prefixed(destination.stream_prefix) for key, scope in scopes_of(context, stream.id).items()}
-    given = context.definition_metadata
+    load, selection = loader_of(_annotation(context)), InputSelection.of(context.definition_metadata)
+    stream, hint = upstream_stream(context, destination, bucket)
+    scopes = selection.partitions_of(scopes_of(context, stream))
+    in_bucket = {key: scope.prefixed(destination.stream_prefix) for key, scope in scopes.items()}
     open_snapshot = partial(
-        LandedScopes.of,
-        bucket,
-        destination,
-        scopes,
-        columns=given.get(COLUMNS_KEY),
-        allow_missing=bool(given.get(ALLOW_MISSING_KEY, False)),
-        where=PartitionFilter.of(given.get(WHERE_KEY)),
-        hint="" if {STREAM_KEY, *_NAME_KEYS} & definition.keys() else _naming_hint(context.asset_key),
-        connection=connection,
+        LandedScopes.of, bucket, destination, in_bucket, selection=selection, hint=hint, connection=connection
     )
     return read_whole(open_snapshot, load)
-
-
-def _upstream_metadata(context: dg.InputContext) -> dict[str, Any]:
-    """The upstream asset's metadata, with the stream's names from the input's own metadata."""
-    upstream = context.upstream_output
-    definition = dict(upstream.definition_metadata) if upstream is not None else {}
-    names = {name: value for name, value in context.definition_metadata.items() if name in _NAME_KEYS}
-    if names:
-        definition.pop(STREAM_KEY, None)
-    return definition | names
-
-
-def _naming_hint(key: dg.AssetKey) -> str:
-    """Advice for an asset whose stream is known only by the asset's key, such as an asset of another code location."""
-    return (
-        f"The asset {key.to_user_string()} does not say here which stream it is, so its key was taken for the "
-        "stream's name. If another code location lands it under another name (a key_prefix, for instance, is no part "
-        f'of it), give the input that name: dg.AssetIn(metadata={{"{NAME_KEY}": "{key.path[-1]}", "{NAMESPACE_KEY}": '
-        '"…"}), or give the same metadata to the dg.AssetSpec that stands for it.'
-    )
 
 
 def _annotation(context: dg.InputContext) -> Any:
@@ -123,6 +91,8 @@ class LandedScopes:
     """The stream's name, for messages."""
     connection: S3Connection | None = None
     """How the workers of an engine reach S3. None: they cannot."""
+    rows: RowFilter | None = None
+    """The records to load. None: all of them."""
 
     @classmethod
     def of(
@@ -131,32 +101,31 @@ class LandedScopes:
         destination: S3Destination,
         scopes: Mapping[str | None, Scope],
         *,
-        columns: Sequence[str] | None,
-        allow_missing: bool,
-        where: PartitionFilter | None = None,
+        selection: InputSelection,
         hint: str = "",
         connection: S3Connection | None = None,
     ) -> LandedScopes:
         """Reads the manifests of these scopes.
 
         Args:
-            columns: The columns to load. None: all columns.
-            allow_missing: Whether to leave out scopes that never landed. Otherwise they raise ObjectNotFoundError.
-            where: The values of the directories of the objects to load. None: all objects.
-            hint: A text to add to that error's message.
+            selection: Which records and columns to load.
+            hint: A text to add to the message of ObjectNotFoundError, if a scope never landed.
             connection: See the class.
         """
         snapshots = each_in_parallel(partial(snapshot, bucket, destination.template), scopes.values())
         by_key = dict(zip(scopes, snapshots, strict=True))
         missing = [scopes[key] for key, scope in by_key.items() if not scope.segments]
-        if missing and not allow_missing:
+        if missing and not selection.allow_missing:
             raise _never_landed(missing, hint)
-        landed = {key: scope.selected(where or PartitionFilter()) for key, scope in by_key.items() if scope.segments}
+        landed = {
+            key: scope.selected(selection.where, selection.as_of) for key, scope in by_key.items() if scope.segments
+        }
         stream = str(next(iter(scopes.values())).stream) if scopes else "nothing"
         written = list(dict.fromkeys(each for scope in landed.values() for each in scope.written_columns))
         record = merged_record(written, stream) if written else None
         schema = table_schema(record) if record is not None else pa.schema([])
-        return cls(landed, record, _select_columns(schema, columns, stream), stream, connection)
+        rows = RowFilter.of(selection.filter, schema, stream) if record is not None else None
+        return cls(landed, record, _select_columns(schema, selection.columns, stream), stream, connection, rows)
 
     def is_outdated(self) -> bool:
         """Whether another sync of one of the scopes has been published since the manifests were read."""
@@ -164,7 +133,7 @@ class LandedScopes:
 
     def tables(self, key: str | None) -> Iterator[pa.Table]:
         """One scope's objects, each as a table of all columns."""
-        for table in self.scopes[key].tables(self.record):
+        for table in self.scopes[key].tables(self.record, self.rows):
             yield table.select(self.schema.names)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -185,6 +154,13 @@ class LandedScopes:
 
     def portable(self) -> list[PortableObject]:
         """All objects, as values that any process can read."""
+        if self.rows is not None:
+            raise SettingsError(
+                f"filter has no effect on the dataset of an engine, as which {self.stream} is loaded. Filter it there, "
+                "or by `where` if you need whole directories.",
+                stream=self.stream,
+                setting=FILTER_KEY,
+            )
         connection = connection_of_workers(self.connection, self.stream)
         if self.record is None:
             return []

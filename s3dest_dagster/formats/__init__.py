@@ -23,6 +23,7 @@ from s3dest_dagster.formats.protocol import (
     run_now,
 )
 from s3dest_dagster.formats.reading import table_schema
+from s3dest_dagster.formats.row_filter import RowFilter
 from s3dest_dagster.settings.formats import CONNECTOR_TYPES, FORMATS, FormatSettings, TypeRules
 from s3dest_dagster.stream import Stream
 
@@ -86,6 +87,7 @@ def read_table(
     rules: TypeRules = CONNECTOR_TYPES,
     *,
     written: Record | None = None,
+    rows: RowFilter | None = None,
 ) -> pa.Table:
     """The records of one object, in its order.
 
@@ -98,6 +100,7 @@ def read_table(
         columns: The record type of the object, or a stream with its JSON schema.
         data: The object.
         written: The record type with which the object was written, if values are read with wider types.
+        rows: The records that are needed. Others may be left out, where that saves reading them.
 
     Raises:
         RecordError: The content is not in this format.
@@ -105,4 +108,4 @@ def read_table(
     """
     content = data if isinstance(data, bytes | memoryview) else data.read()
     record = columns if isinstance(columns, Record) else contents_of(columns, rules=rules).record
-    return format_of(settings).read(record, content, written or record)
+    return format_of(settings).read(record, content, written or record, rows)

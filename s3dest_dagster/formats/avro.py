@@ -50,6 +50,7 @@ from s3dest_dagster.formats.protocol import (
     run_now,
 )
 from s3dest_dagster.formats.reading import AvroBranches, named_record, table_of_rows
+from s3dest_dagster.formats.row_filter import RowFilter
 from s3dest_dagster.settings.formats import AvroFormat
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Avro(Format[AvroFormat]):
     def encoder(self, contents: Contents, on_mismatch: OnMismatch) -> AvroEncoder:
         return AvroEncoder(self.settings, contents, on_mismatch)
 
-    def read(self, record: Record, content: Content, written: Record) -> pa.Table:
+    def read(self, record: Record, content: Content, written: Record, rows: RowFilter | None = None) -> pa.Table:
         stored = within_parquet(record)
         return table_of_rows(stored, (named_record(record, stored, row, AvroBranches()) for row in _rows(content)))
 

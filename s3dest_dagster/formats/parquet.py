@@ -54,6 +54,7 @@ from s3dest_dagster.formats.protocol import (
     run_now,
 )
 from s3dest_dagster.formats.reading import ROWS_AT_ONCE, MemberBranches, named_record, schema_of, table_of_rows
+from s3dest_dagster.formats.row_filter import RowFilter
 from s3dest_dagster.settings.formats import ParquetFormat
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ class Parquet(Format[ParquetFormat]):
         self.check_installed()
         return ParquetEncoder(self.settings, contents, on_mismatch)
 
-    def read(self, record: Record, content: Content, written: Record) -> pa.Table:
-        return _read(self.stored_record(record), content)
+    def read(self, record: Record, content: Content, written: Record, rows: RowFilter | None = None) -> pa.Table:
+        return _read(self.stored_record(record), content, rows)
 
     def check_installed(self) -> None:
         compressor_of_pages(self.settings)
@@ -332,14 +333,28 @@ def _branch(schema: Any, kind: Kind, path: str) -> Any:
 # ---------------------------------------------------------------------- reading
 
 
-def _read(record: Record, content: Content) -> pa.Table:
-    table = pq.read_table(BytesIO(without_lzo(content) if is_lzo(content) else content))
+def _read(record: Record, content: Content, rows: RowFilter | None) -> pa.Table:
+    table = _row_groups(without_lzo(content) if is_lzo(content) else content, rows)
     if not _has_members(table.schema):
         return aligned(table, schema_of(record))
     integers = pa.schema([field.with_type(integer_type(field.type)) for field in table.schema])
     batches = aligned(table, integers).to_batches(ROWS_AT_ONCE)
-    rows = (row for batch in batches for row in batch.to_pylist())
-    return table_of_rows(record, (named_record(record, record, row, MemberBranches()) for row in rows))
+    dicts = (row for batch in batches for row in batch.to_pylist())
+    return table_of_rows(record, (named_record(record, record, row, MemberBranches()) for row in dicts))
+
+
+def _row_groups(content: Content, rows: RowFilter | None) -> pa.Table:
+    """The records of all row groups that may have selected ones, according to their statistics."""
+    if rows is None:
+        return pq.read_table(BytesIO(content))
+    # Importing it takes time, and few inputs have a filter.
+    from pyarrow.dataset import ParquetFileFormat
+
+    fragment = ParquetFileFormat().make_fragment(pa.BufferReader(content))
+    if not rows.fits(fragment.physical_schema):
+        return pq.read_table(BytesIO(content))
+    numbers = [group.id for group in fragment.subset(rows.expression).row_groups]
+    return pq.ParquetFile(BytesIO(content)).read_row_groups(numbers)
 
 
 def _has_members(fields: Iterable[pa.Field]) -> bool:

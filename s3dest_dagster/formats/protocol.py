@@ -21,6 +21,7 @@ from s3dest_dagster.columns.names import OVERFLOW_NAMES
 from s3dest_dagster.columns.partition_values import Groups, RecordGrouper
 from s3dest_dagster.columns.schemas import avro_schema_text, fingerprint
 from s3dest_dagster.errors import SchemaError
+from s3dest_dagster.formats.row_filter import RowFilter
 from s3dest_dagster.settings.formats import CONNECTOR_TYPES, FormatSettings, TypeRules
 from s3dest_dagster.settings.partition_fields import FieldValues
 from s3dest_dagster.stream import Stream
@@ -300,10 +301,11 @@ class Format(ABC, Generic[Settings]):
         """The encoder for one stream and sync. `on_mismatch` affects only formats whose columns have types."""
 
     @abstractmethod
-    def read(self, record: Record, content: Content, written: Record) -> pa.Table:
+    def read(self, record: Record, content: Content, written: Record, rows: RowFilter | None = None) -> pa.Table:
         """The records of one object, in its order, with the envelope columns and the fields of `record`.
 
         `written` is the record type with which the object was written. A format without types has names from it.
+        Records that `rows` does not select may be left out, where that saves reading them.
 
         Raises:
             RecordError: The content is not in this format.

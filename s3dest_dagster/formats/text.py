@@ -41,6 +41,7 @@ from s3dest_dagster.formats.protocol import (
     run_now,
 )
 from s3dest_dagster.formats.reading import Line, table_of_lines
+from s3dest_dagster.formats.row_filter import RowFilter
 from s3dest_dagster.settings.formats import Flattening, TextFormat
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Text(Format[TextSettings]):
     def parse(self, text: bytes, record: Record) -> Iterator[Line]:
         """Yields the records of an object's text."""
 
-    def read(self, record: Record, content: Content, written: Record) -> pa.Table:
+    def read(self, record: Record, content: Content, written: Record, rows: RowFilter | None = None) -> pa.Table:
         lines = self.parse(decompress_text(content), record)
         if names := SourceNames(written, root=not self.has_header):
             lines = ((record_id, emitted_at, names.apply(raw)) for record_id, emitted_at, raw in lines)

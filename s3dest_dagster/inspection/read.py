@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
 from typing import Protocol, TypeVar
 
 import pyarrow as pa
@@ -19,8 +20,9 @@ from s3dest_dagster.commit.commit_log import CommitLog, SeenHead
 from s3dest_dagster.commit.landed_objects import LandedObject, LandedSync
 from s3dest_dagster.commit.segment import Segment
 from s3dest_dagster.commit.written_columns import all_written_columns, written_columns
-from s3dest_dagster.errors import ObjectNotFoundError, ObjectReplacedError, SchemaError, StorageError
+from s3dest_dagster.errors import ObjectNotFoundError, ObjectReplacedError, SchemaError, SettingsError, StorageError
 from s3dest_dagster.formats import read_table, table_schema
+from s3dest_dagster.formats.row_filter import RowFilter
 from s3dest_dagster.inspection.partition_filter import PartitionFilter
 from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.settings.formats import FormatSettings, format_class
@@ -60,22 +62,41 @@ class ScopeSnapshot:
     segments: Sequence[Segment]
     where: PartitionFilter = field(default_factory=PartitionFilter)
     """The objects to read, by the values of their directories. By default all of them."""
+    as_of: datetime | None = None
+    """Only objects of syncs that began by this time are read. None: all of them."""
 
     def objects(self) -> Iterator[LiveObject]:
         """Yields its objects, oldest sync first."""
         for segment, sync, item in self.commit_log.lists.landed(self.segments):
-            if self.where.selects(item):
+            if self.where.selects(item) and self._is_in_time(sync):
                 yield LiveObject(segment, sync, item)
 
-    def selected(self, where: PartitionFilter) -> ScopeSnapshot:
-        """The same content, of which only the objects with these values are read.
+    def selected(self, where: PartitionFilter, as_of: datetime | None = None) -> ScopeSnapshot:
+        """The same content, of which only the objects with these values, and of syncs up to this time, are read.
 
         Raises:
-            SettingsError: An object was landed without such directories.
+            SettingsError: An object was landed without such directories, or what the scope held at that time is gone.
         """
         items = (item for _, _, item in self.commit_log.lists.landed(self.segments))
         where.check(items, str(self.commit_log.scope))
-        return replace(self, where=where)
+        found = replace(self, where=where, as_of=as_of)
+        syncs = {sync.segment: sync for _, sync, _ in self.commit_log.lists.landed(self.segments)}
+        if syncs and not any(map(found._is_in_time, syncs.values())):
+            raise self._gone(as_of)
+        return found
+
+    def _is_in_time(self, sync: LandedSync) -> bool:
+        return self.as_of is None or sync.started_at <= self.as_of
+
+    def _gone(self, as_of: datetime | None) -> SettingsError:
+        scope = self.commit_log.scope
+        return SettingsError(
+            f"{scope} has nothing from as_of={as_of} any more: it landed later, or a full refresh has replaced what it "
+            "held then. Give a later time, or none; an append keeps what it held at any time.",
+            stream=str(scope.stream),
+            partition=scope.partition,
+            setting="as_of",
+        )
 
     @property
     def written_columns(self) -> list[WrittenColumns]:
@@ -92,7 +113,7 @@ class ScopeSnapshot:
         written = self.written_columns
         return merged_record(written, str(self.commit_log.scope)) if written else None
 
-    def tables(self, record: Record | None = None) -> Iterator[pa.Table]:
+    def tables(self, record: Record | None = None, rows: RowFilter | None = None) -> Iterator[pa.Table]:
         """Yields the records, one table per object, each compared with the manifest. All tables have the same columns.
 
         If an object is gone because another sync has been published, the records of that sync are yielded instead,
@@ -100,6 +121,7 @@ class ScopeSnapshot:
 
         Args:
             record: The columns of the tables. Default: those of all objects, also if another sync has changed them.
+            rows: The records to read, of these columns. By default all of them.
 
         Raises:
             ObjectNotFoundError, ObjectReplacedError: An object was deleted or replaced, and the records of another sync
@@ -111,14 +133,14 @@ class ScopeSnapshot:
             try:
                 for each in snapshot.objects():
                     assert columns is not None, "a scope with objects has columns"
-                    table = snapshot.table_of(each, columns)
+                    table = snapshot.table_of(each, columns, rows)
                     has_yielded = True
                     yield table
                 return
             except (ObjectNotFoundError, ObjectReplacedError):
                 if has_yielded or attempt == _ATTEMPTS or not snapshot.is_outdated():
                     raise
-                newer = _snapshot_of(snapshot.commit_log).selected(self.where)
+                newer = _snapshot_of(snapshot.commit_log).selected(self.where, self.as_of)
                 if record is None:
                     columns = newer.record
                 elif newer.record != snapshot.record:
@@ -130,18 +152,20 @@ class ScopeSnapshot:
         now = self.commit_log.read_head()
         return now.etag != self.seen.etag or now.head.pending_segment is not None
 
-    def table_of(self, each: LiveObject, columns: Record) -> pa.Table:
+    def table_of(self, each: LiveObject, columns: Record, rows: RowFilter | None = None) -> pa.Table:
         """The records of one object, which is compared with the manifest. Raises as `tables` does."""
         found = self.commit_log.bucket.get(each.item.key)
         if found is None or not is_promised(each.item, *found):
             raise self._changed(each, replaced=found is not None)
         written = written_columns(each.segment, each.item.key)
         assert written is not None, "a segment with objects has columns"
-        table = read_table(format_of(each.segment), readable_record(written, columns), found[0], written=written.record)
+        record = readable_record(written, columns)
+        table = read_table(format_of(each.segment), record, found[0], written=written.record, rows=rows)
         try:
-            return aligned(table, table_schema(columns))
+            whole = aligned(table, table_schema(columns))
         except pa.ArrowException as error:
             raise self._unlike(each, error) from error
+        return whole if rows is None else whole.filter(rows.expression)
 
     def _unlike(self, each: LiveObject, error: Exception) -> SchemaError:
         scope, uri = self.commit_log.scope, self.commit_log.bucket.uri(each.item.key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 from collections.abc import Generator, Iterable
+from datetime import UTC, datetime
 from typing import Annotated, Any, NewType, Optional, TypedDict, Union
 
 import dagster as dg
@@ -11,13 +12,17 @@ import duckdb
 import polars as pl
 import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 from land_and_read import batch_of, data_keys, sync, target
 from schema_versions import FOUND, VERSIONS, values
 
 from s3dest_dagster import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, stream_asset
+from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.dagster.io_manager import S3DestinationIOManager
 from s3dest_dagster.errors import SettingsError
+from s3dest_dagster.formats import read_table
+from s3dest_dagster.formats.row_filter import RowFilter
 from s3dest_dagster.ingest.landing import land
 from s3dest_dagster.stream import Stream, SyncMode
 
@@ -537,14 +542,38 @@ def test_the_stream_of_another_code_location_can_be_named(lake, of_input, of_ass
     assert got == [[7]]
 
 
+def load_elsewhere(lake, key: dg.AssetKey) -> list[int]:
+    """Loads the stream of an asset of another code location by its key alone."""
+    got = []
+
+    @dg.asset(ins={"value": dg.AssetIn(key)})
+    def downstream(value: pa.Table) -> None:
+        got.extend(ids_of(value))
+
+    lake.materialize(downstream, dg.AssetSpec(key), selection=[downstream], io=lake.io(stream_prefix="x_"))
+    return got
+
+
+def test_the_stream_of_another_code_location_is_found_by_its_owner(lake):
+    other = stream_asset(name="people", namespace="other", json_schema=SCHEMA)(lambda: [{"id": 8}])
+    lake.materialize(other, prefixed, io=lake.io(stream_prefix="x_"))
+    assert load_elsewhere(lake, prefixed.key) == [7]
+    assert load_elsewhere(lake, other.key) == [8]
+
+
+def test_several_streams_of_one_asset_must_be_named(lake):
+    for name in ("one", "two"):
+        made = stream_asset(name=name, namespace="shop", owner="eu/shop/people", json_schema=SCHEMA)(
+            lambda: [{"id": 1}]
+        )
+        lake.materialize(made, io=lake.io(stream_prefix="x_"))
+    with pytest.raises(dg.Failure, match=r"Several streams .*shop\.one, shop\.two.*s3dest/name"):
+        load_elsewhere(lake, prefixed.key)
+
+
 def test_the_error_for_an_unnamed_stream_says_how_to_name_it(lake):
-    lake.materialize(prefixed)
-
-    @dg.asset(ins={"value": dg.AssetIn(prefixed.key)})
-    def downstream(value: pa.Table) -> None: ...
-
     with pytest.raises(dg.Failure, match=r"has not landed.*\"s3dest/name\": \"people\", \"s3dest/namespace\""):
-        lake.materialize(downstream, dg.AssetSpec(prefixed.key), selection=[downstream])
+        load_elsewhere(lake, prefixed.key)
 
 
 def test_an_op_can_return_none_and_another_can_wait_for_it(lake):
@@ -578,3 +607,120 @@ def test_another_output_of_an_op_is_refused_with_the_alternative(lake):
 
     with pytest.raises(dg.Failure, match=r"'result' is a int.*io_manager_key"):
         nightly.execute_in_process()
+
+
+# ---------------------------------------------------------------------- which records
+
+
+NUMBERS = {
+    "type": "object",
+    "properties": {"id": {"type": "integer"}, "at": {"type": "string", "format": "date"}, "name": {"type": "string"}},
+}
+RECORDS = [
+    {"id": number, "at": f"2026-01-{number:02}", "name": "even" if number % 2 == 0 else None} for number in range(1, 10)
+]
+
+
+@stream_asset(json_schema=NUMBERS)
+def numbers():
+    return RECORDS
+
+
+def loaded_ids(lake, asset: dg.AssetsDefinition, metadata: dict[str, Any], **options: Any) -> list[int]:
+    got = []
+
+    @dg.asset(ins={"value": dg.AssetIn(asset.key, metadata=metadata)})
+    def downstream(value) -> None:
+        got.extend(ids_of(value))
+
+    lake.materialize(asset, downstream, selection=[downstream], **options)
+    return got
+
+
+FILTERS = [
+    ([("id", ">", 7)], [8, 9]),
+    ([("id", ">", 2), ("id", "<=", 4)], [3, 4]),
+    ([["id", "==", 1]], [1]),
+    ([[("id", "=", 1)], [("id", "=", 9)]], [1, 9]),
+    ([("id", "in", [3, 5, 50])], [3, 5]),
+    ([("id", "not in", [1, 2, 3, 4, 5, 6, 7])], [8, 9]),
+    ([("at", ">=", "2026-01-08")], [8, 9]),
+    ([("name", "=", "even")], [2, 4, 6, 8]),
+    ([("id", ">", 70)], []),
+]
+
+
+@pytest.mark.parametrize(
+    "format", [ParquetFormat(), AvroFormat(), CsvFormat(flattening="Root level flattening"), JsonlFormat()]
+)
+def test_a_filter_selects_records_in_every_format(lake, format):
+    io = lake.io(format=format)
+    lake.materialize(numbers, io=io)
+    for given, expected in FILTERS:
+        assert loaded_ids(lake, numbers, {"filter": given, "columns": ["id"]}, io=io) == expected
+
+
+def test_row_groups_without_selected_records_are_not_read():
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table({"id": range(100)}), sink, row_group_size=10)
+    record = record_type({"type": "object", "properties": {"id": {"type": "integer"}}}, "s", None)
+    rows = RowFilter.of([("id", ">", 83)], pa.schema([("id", pa.int64())]), "s")
+    table = read_table(ParquetFormat(), record, sink.getvalue().to_pybytes(), rows=rows)
+    assert table.column("id").to_pylist() == list(range(80, 100))
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ("id > 3", "Give a list"),
+        ([("id", "~", 3)], "operator '~'"),
+        ([("idd", "=", 3)], "'id'"),
+        ([("id", "=", "x")], "which is int64"),
+        ([("id", "in", 3)], "a list of values"),
+        ([("id", "=")], "the condition"),
+    ],
+)
+def test_a_wrong_filter_is_refused(lake, given, reason):
+    lake.materialize(numbers)
+    with pytest.raises(dg.Failure, match=reason):
+        loaded_ids(lake, numbers, {"filter": given})
+
+
+def test_partitions_can_be_chosen(lake):
+    days = ["2026-01-01", "2026-01-02", "2026-01-03"]
+
+    @stream_asset(partitions_def=dg.StaticPartitionsDefinition(days), json_schema=SCHEMA)
+    def daily(context: dg.AssetExecutionContext):
+        return [{"id": int(context.partition_key[-2:])}]
+
+    for day in days:
+        lake.materialize(daily, partition_key=day)
+    assert loaded_ids(lake, daily, {"partitions": days[1:]}) == [2, 3]
+    assert loaded_ids(lake, daily, {"partitions": days[0]}) == [1]
+    with pytest.raises(dg.Failure, match="'2027-01-01', which is none of the 3 partitions"):
+        loaded_ids(lake, daily, {"partitions": ["2027-01-01"]})
+
+
+def test_an_append_can_be_loaded_as_it_was(lake):
+    numbered = iter([1, 2])
+
+    @stream_asset(sync_mode="append", json_schema=SCHEMA)
+    def appended():
+        return [{"id": next(numbered)}]
+
+    lake.materialize(appended)
+    between = datetime.now(UTC)
+    lake.materialize(appended)
+    assert loaded_ids(lake, appended, {}) == [1, 2]
+    assert loaded_ids(lake, appended, {"as_of": dg.MetadataValue.timestamp(between)}) == [1]
+    assert loaded_ids(lake, appended, {"as_of": between.isoformat()}) == [1]
+    with pytest.raises(dg.Failure, match=r"nothing from as_of=.* landed later"):
+        loaded_ids(lake, appended, {"as_of": "2026-01-01"})
+
+
+def test_what_a_full_refresh_has_replaced_is_not_loaded_as_it_was(lake):
+    lake.materialize(numbers)
+    between = datetime.now(UTC)
+    lake.materialize(numbers)
+    with pytest.raises(dg.Failure, match="a full refresh has replaced"):
+        loaded_ids(lake, numbers, {"as_of": between.isoformat()})
