@@ -470,6 +470,18 @@ class TestStreams:
         assert isinstance(orders.automation_condition, dg.AutomationCondition)
         assert isinstance(orders.freshness_policy, dg.FreshnessPolicy)
 
+    def test_streams_can_be_selected_by_patterns_and_exclusions_with_settings_for_each(self, load, connector):
+        defs = load(f"""\
+{connector()}
+  streams:
+    - {{name: "*", sync_mode: append, translation: {{group_name: all}}}}
+    - {{name: users, translation: {{group_name: people}}}}
+    - "!ord*"
+""")
+        (found,) = specs(defs).values()
+        assert (found.key, found.group_name) == (dg.AssetKey(["crm", "users"]), "people")
+        assert found.metadata["s3dest/sync_mode"] == "append"
+
     def test_partitions_of_the_attributes_reach_the_connector(self, lake, load, connector):
         attributes = "{partitions_def: \"{{ dg.MonthlyPartitionsDefinition(start_date='2026-01-01') }}\"}"
         defs = load(f"{connector(month='{{ partition_key }}')}  streams: [users]\n  translation: {attributes}\n")
@@ -569,6 +581,7 @@ GOOD = """\
         ("catalog.json", "nowhere.json", "nowhere", "cannot be read"),
         ("- users", "- user", "- user", "Did you mean"),
         ("- users", "- orders", "name: orders", "would both be"),
+        ("- users", "- usr*", "- usr*", "No stream of the source matches 'usr*'"),
         ("- users", "- {name: users, json_schema: {}}", "json_schema", "the connector's catalog says it"),
         ("sync_mode: append", "sync_mode: upsert", "upsert", "'full_refresh' or 'append'"),
         ("type: daily", "type: dayly", "dayly", "'monthly'"),
@@ -579,9 +592,9 @@ GOOD = """\
             "  pool: shop",
             "  sync_mode: append\n  sync_mode: full_refresh",
             "sync_mode: full_refresh",
-            "'sync_mode' stands twice",
+            "'sync_mode' occurs twice",
         ),
-        ("compression_codec: SNAPPY", "compression_codec: GZIP\n      compression_codec: ZSTD", "ZSTD", "stands twice"),
+        ("compression_codec: SNAPPY", "compression_codec: GZIP\n      compression_codec: ZSTD", "ZSTD", "occurs twice"),
         ("s3_bucket_name: demo", "s3_bucket_name: demo\n    folder: x", "folder", "The destination has no 'folder'"),
         (
             "s3_bucket_name: demo",
@@ -609,12 +622,12 @@ GOOD = """\
         ("partition_start }}", "partition_strt }}T", "partition_strt", "not found in scope"),
         ("partition_start }}", "partition_start.__class__ }}", "__class__", "asks for the attribute"),
         ("partition_start }}", "partition_start | attr('x') }}", "attr(", "the filter 'attr'"),
-        ("partition_start }}", "partition_start ~ env.NOW }}", "env.NOW", "cannot stand in one expression"),
-        ("partition_start }}", "stream_name }}", "stream_name", "cannot stand here"),
+        ("partition_start }}", "partition_start ~ env.NOW }}", "env.NOW", "cannot be in one expression"),
+        ("partition_start }}", "stream_name }}", "stream_name", "cannot be used here"),
         ("partition_start }}", "env_var('A') | default('b') }}", "env_var", "the whole of the text"),
         ("partition_start }}", "partition_start", "start: ", "not in Jinja's syntax"),
-        ("source-shop", '"{{ partition_key }}"', "command:", "cannot stand here"),
-        ("s3_bucket_name: demo", 's3_bucket_name: "b{{ partition_key }}"', "s3_bucket_name", "cannot stand here"),
+        ("source-shop", '"{{ partition_key }}"', "command:", "cannot be used here"),
+        ("s3_bucket_name: demo", 's3_bucket_name: "b{{ partition_key }}"', "s3_bucket_name", "cannot be used here"),
         (
             "s3_bucket_name: demo",
             "s3_bucket_name: demo\n    s3dest: {object_size_mb: \"{{ env_var('A') }}\"}",
@@ -757,7 +770,7 @@ def test_every_field_is_described_in_its_schema():
     assert silent == ["translation"]
     destination, source = (json.dumps(schema["properties"][name]) for name in ("destination", "source"))
     assert "The bucket. It must exist." in destination
-    assert set(re.findall(r'"const": "(\w+)"', source)) == {"airbyte", "python", "files"}
+    assert set(re.findall(r'"const": "(\w+)"', source)) == {"airbyte", "python", "files", "sql"}
     assert "$ref" not in source
 
 

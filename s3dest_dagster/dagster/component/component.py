@@ -25,13 +25,12 @@ from s3dest_dagster.dagster.component.models import (
 )
 from s3dest_dagster.dagster.component.sources import (
     ComponentStream,
-    SelectedStream,
     SourceModel,
     StreamsModel,
     resolve_source,
     resolve_streams,
-    select_streams,
 )
+from s3dest_dagster.dagster.component.stream_selection import SelectedStream, select_streams
 from s3dest_dagster.dagster.component.yaml_values import NOWHERE, SourcePosition, as_given, by_kind
 from s3dest_dagster.dagster.config import format_settings
 from s3dest_dagster.dagster.multi_asset import build_multi_asset
@@ -122,9 +121,9 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
         dg.Resolver(
             resolve_streams,
             model_field_type=as_given(StreamsModel | None),
-            description="Which streams are synced, by name or with settings of their own; by default all of a "
-            "connector's catalog.",
-            examples=[["users", {"name": "orders", "sync_mode": "append"}]],
+            description="Which streams are synced, by name or pattern, with settings of their own; !name leaves a "
+            "stream out. By default all of a connector's catalog.",
+            examples=[["users", {"name": "orders", "sync_mode": "append"}], ["*", "!internal_*"]],
         ),
     ] = None
     sync_mode: Annotated[

@@ -15,7 +15,6 @@ import dagster as dg
 from dagster.components.utils.translation import TranslatorResolvingInfo
 from pydantic import Field, TypeAdapter
 
-from s3dest_dagster.dagster.asset_metadata import check_record_schema
 from s3dest_dagster.dagster.component.models import PartitionsModel, resolve_partitions
 from s3dest_dagster.dagster.component.yaml_values import NOWHERE, SourcePosition, as_given, render
 from s3dest_dagster.errors import SettingsError
@@ -28,7 +27,7 @@ from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.sources.files import FileFormat, FileSource
 from s3dest_dagster.sources.sql.address import Engine
 from s3dest_dagster.sources.sql.source import SqlSource
-from s3dest_dagster.stream import Stream, SyncMode
+from s3dest_dagster.stream import Stream
 
 
 class AirbyteSourceModel(dg.Model):
@@ -227,7 +226,12 @@ class FieldsModel(dg.Model):
 class StreamModel(dg.Model):
     """One stream, with its own settings."""
 
-    name: str = Field(description="Name of the stream; with its namespace where that is needed, as public.users.")
+    name: str = Field(
+        description="Name of the stream; with its namespace where that is needed, as public.users. Or a pattern of "
+        "names with * and ?, for streams that the source lists.",
+        examples=["users", "public.*"],
+    )
+    exclude: bool | None = Field(default=None, description="Whether these streams are left out.")
     namespace: str | None = Field(default=None, description="Namespace, of files and functions.")
     sync_mode: Literal["full_refresh", "append"] | None = Field(default=None, description="By default the component's.")
     json_schema: Mapping[str, Any] | str | None = Field(
@@ -258,14 +262,29 @@ _stream_adapter: TypeAdapter[Any] = TypeAdapter(StreamModel)
 
 @dataclass(frozen=True)
 class ComponentStream(RequestedStream):
-    """A stream of a component, with what is set for it. None leaves a setting to the component."""
+    """A stream of a component, or a pattern of streams, with what is set for them. None leaves a setting to the
+    component."""
 
+    exclude: bool = False
+    """Whether the streams are left out."""
     partitions_def: dg.PartitionsDefinition[Any] | None = None
     unpartitioned: bool = False
     """Whether the stream has no partitions even if the component has."""
     io_manager_key: str | None = None
     translation: Translation | None = None
+    stated: frozenset[str] = frozenset()
+    """The names of the `settings` that are stated. Those of a less specific entry do not replace them."""
     position: SourcePosition = NOWHERE
+
+    def __post_init__(self) -> None:
+        defaults = StreamSettings()
+        differing = {name for name in STREAM_SETTINGS if getattr(self.settings, name) != getattr(defaults, name)}
+        object.__setattr__(self, "stated", self.stated | differing)
+
+
+def stream_entry(text: str) -> ComponentStream:
+    """The entry of a text: a name, a pattern, or either after a `!`, which leaves the streams out."""
+    return ComponentStream(text.removeprefix("!"), exclude=text.startswith("!"))
 
 
 def resolve_streams(context: dg.ResolutionContext, given: Any) -> Sequence[ComponentStream] | None:
@@ -279,15 +298,16 @@ def resolve_streams(context: dg.ResolutionContext, given: Any) -> Sequence[Compo
 def _resolve_stream(context: dg.ResolutionContext, given: Any) -> ComponentStream:
     position = SourcePosition(context)
     if isinstance(given, str):
-        return ComponentStream(render(context, given), position=position)
+        return replace(stream_entry(render(context, given)), position=position)
     model = position.validated(_stream_adapter, given)
     given = model.model_dump(exclude_unset=True, exclude={"partitions_def", "translation", "json_schema"})
     with position.located():
         rendered = render(context, given)
-        own = {name: rendered.pop(name) for name in STREAM_SETTINGS if name in rendered}
+        stated = {name: rendered.pop(name) for name in STREAM_SETTINGS if name in rendered}
         return ComponentStream(
             **rendered,
-            settings=StreamSettings(**{name: value for name, value in own.items() if value is not None}),
+            settings=StreamSettings(**{name: value for name, value in stated.items() if value is not None}),
+            stated=frozenset(stated),
             json_schema=_read_schema(model.json_schema, position),
             partitions_def=resolve_partitions(context.at_path("partitions_def"), model.partitions_def),
             unpartitioned="partitions_def" in model.model_fields_set and model.partitions_def is None,
@@ -312,32 +332,3 @@ def _translation(context: dg.ResolutionContext, model: Any) -> Translation | Non
         return None
     info = TranslatorResolvingInfo(asset_attributes=model, resolution_context=context, model_key="translation")
     return lambda spec, stream: info.get_asset_spec(spec, {"stream": stream, "spec": spec})
-
-
-SelectedStream = tuple[ComponentStream, Stream]
-"""The settings of a stream in YAML, and the stream."""
-
-
-def select_streams(
-    source: Source, streams: Sequence[ComponentStream | str] | None, sync_mode: str | None
-) -> list[SelectedStream]:
-    """The named streams, or all streams of the source. Streams without a sync mode have `sync_mode`.
-
-    Raises SettingsError for a stream that the source lacks, and for several streams that it cannot distinguish.
-    """
-    named = source.stream_names() if streams is None else streams
-    settings = [ComponentStream(stream) if isinstance(stream, str) else stream for stream in named]
-    if len(settings) > 1 and not source.separates_streams:
-        raise SettingsError(
-            "The source would give the same records for each of several streams. Let the function have a parameter "
-            "`stream`, or the path a placeholder {{ stream_name }}; or name one stream.",
-            setting="streams",
-        )
-    return [(own, _described(source, own, own.sync_mode or sync_mode)) for own in settings]
-
-
-def _described(source: Source, own: ComponentStream, sync_mode: SyncMode | str | None) -> Stream:
-    with own.position.located():
-        stream = source.describe_stream(replace(own, sync_mode=sync_mode))
-        check_record_schema(own.json_schema, own.name)
-        return stream
