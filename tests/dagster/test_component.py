@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import re
@@ -13,6 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 from dagster.components.component_scaffolding import scaffold_object
 from dagster.components.core.component_tree import ComponentTree, ComponentTreeException
 from dagster.components.resolved.errors import ResolutionException
@@ -104,6 +106,17 @@ def connector(tmp_path: Path, folder: Path) -> Callable[..., str]:
 
     attributes_yaml.scripted = scripted
     return attributes_yaml
+
+
+@pytest.fixture
+def project(folder: Path) -> Path:
+    """The root of the project of the component, as `dg` expects it."""
+    root = folder.parent.parent
+    project = {"root_module": folder.parent.name, "defs_module": folder.parent.name}
+    lines = ['[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]']
+    lines += [f'{name} = "{value}"' for name, value in project.items()]
+    (root / "pyproject.toml").write_text("\n".join(lines))
+    return root
 
 
 class TestConnectors:
@@ -198,6 +211,73 @@ class TestConnectors:
         materialize(lake, defs)
         (call,) = connector.scripted.calls("read")
         assert len(call["files"]["catalog"]["streams"]) == 2
+
+
+class TestDiscovery:
+    @pytest.fixture
+    def refreshed(self, folder, project, connector, monkeypatch) -> Callable[..., Component]:
+        """A component without a catalog, after its state has been refreshed `times` times."""
+
+        def loaded(more: str = "", times: int = 1, **config: Any) -> Component:
+            source = {"type": "airbyte", "command": connector.scripted.command, "config": config}
+            (folder / "defs.yaml").write_text(f"{TYPE}  source: {json.dumps(source)}\n{more}")
+            made = tree(folder, monkeypatch).load_component(folder)
+            for _ in range(times):
+                asyncio.run(made.refresh_state(project))
+            return made
+
+        return loaded
+
+    def test_discovered_streams_land(self, lake, folder, refreshed, monkeypatch):
+        refreshed()
+        defs = tree(folder, monkeypatch).build_defs()
+        assert set(specs(defs)) == {"crm/users", "crm/orders"}
+        materialize(lake, defs, selection=[dg.AssetKey(["crm", "users"])])
+        assert lake.ids("crm/users/") == [1]
+
+    def test_the_config_is_rendered_with_variables_and_the_last_partition(
+        self, folder, refreshed, connector, monkeypatch
+    ):
+        monkeypatch.setenv("LATER", "secret")
+        day = "{type: static, partition_keys: [monday, sunday]}"
+        refreshed(f"  partitions_def: {day}\n", key="{{ env_var('LATER') }}", day="{{ partition_key }}")
+        (call,) = connector.scripted.calls("discover")
+        assert call["files"]["config"] == {"key": "secret", "day": "sunday"}
+
+    def test_a_refresh_that_fails_keeps_the_former_catalog(self, folder, refreshed, connector, monkeypatch):
+        refreshed()
+        connector.scripted.on("discover").exits(1).source()
+        with pytest.raises(ResolutionException, match=r"defs\.yaml:4"):
+            refreshed()
+        assert set(specs(tree(folder, monkeypatch).build_defs())) == {"crm/users", "crm/orders"}
+
+    def test_a_component_that_was_never_refreshed_warns_that_it_has_no_assets(self, folder, refreshed, monkeypatch):
+        refreshed(times=0)
+        with pytest.warns(UserWarning, match=r"S3DestinationComponent\[shop\] has no assets.*refresh-defs-state"):
+            defs = tree(folder, monkeypatch).build_defs()
+        assert specs(defs) == {}
+
+    def test_the_state_has_the_key_and_the_storage_that_are_set(self, refreshed):
+        state = "{key: crm, management_type: VERSIONED_STATE_STORAGE, refresh_if_dev: false}"
+        config = refreshed(f"  defs_state: {state}\n", times=0).defs_state_config
+        assert (config.key, config.management_type.name) == ("crm", "VERSIONED_STATE_STORAGE")
+        assert not config.refresh_if_dev
+        config = refreshed(times=0).defs_state_config
+        assert (config.key, config.management_type.name) == ("S3DestinationComponent[shop]", "LOCAL_FILESYSTEM")
+
+    def test_versions_of_the_state_are_in_the_storage_of_the_instance(self, folder, refreshed, tmp_path, monkeypatch):
+        with dg.instance_for_test() as instance, set_defs_state_storage(instance.defs_state_storage):
+            made = refreshed("  defs_state: {management_type: VERSIONED_STATE_STORAGE}\n", times=2)
+            version = instance.defs_state_storage.get_latest_version(made.defs_state_config.key)
+            assert set(specs(tree(folder, monkeypatch).build_defs())) == {"crm/users", "crm/orders"}
+        assert version is not None
+        assert not (folder / ".local_defs_state").exists()
+
+    def test_a_catalog_file_is_used_and_nothing_is_discovered(self, folder, project, load, connector, monkeypatch):
+        load(connector())
+        made = tree(folder, monkeypatch).load_component(folder)
+        asyncio.run(made.refresh_state(project))
+        assert connector.scripted.calls("discover") == []
 
 
 class TestFunctions:
@@ -848,16 +928,16 @@ def test_a_partition_has_the_same_names_as_in_the_config():
     assert set(PARTITION_VALUES) == partition_values("x", start=start, end=end).keys()
 
 
-class TestDg:
-    @pytest.fixture
-    def project(self, folder) -> Path:
-        root = folder.parent.parent
-        project = {"root_module": folder.parent.name, "defs_module": folder.parent.name}
-        lines = ['[tool.dg]\ndirectory_type = "project"\n[tool.dg.project]']
-        lines += [f'{name} = "{value}"' for name, value in project.items()]
-        (root / "pyproject.toml").write_text("\n".join(lines))
-        return root
+DEFINITIONS = """\
+from pathlib import Path
 
+import dagster as dg
+
+defs = dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+"""
+
+
+class TestDg:
     @pytest.fixture
     def dg(self, project) -> Iterator[Callable[..., str]]:
         """The output of a command. One fork of a process that has imported `dg` answers all commands."""
@@ -880,3 +960,17 @@ class TestDg:
         assert "successfully" in dg("check", "yaml")
         (folder.parent / "inbox" / "defs.yaml").write_text(TYPE + FILES + "  poool: x\n")
         assert re.search(r"defs\.yaml:\d+.*poool", dg("check", "yaml"))
+
+    def test_dg_discovers_the_streams_of_a_connector_without_a_catalog(self, dg, folder, connector):
+        source = {"type": "airbyte", "command": connector.scripted.command}
+        state = "{management_type: LOCAL_FILESYSTEM, refresh_if_dev: false}"
+        (folder / "defs.yaml").write_text(f"{TYPE}  source: {json.dumps(source)}\n  defs_state: {state}\n")
+        (folder.parent / "definitions.py").write_text(DEFINITIONS)
+        assert "crm/users" not in dg("list", "defs", "--json")
+        assert "S3DestinationComponent[shop]" in dg("utils", "refresh-defs-state")
+        assert len(connector.scripted.calls("discover")) == 1
+        assert {"crm/users", "crm/orders"} == {
+            each["key"] for each in json.loads(dg("list", "defs", "--json"))["assets"]
+        }
+        assert len(connector.scripted.calls("discover")) == 1
+        assert "successfully" in dg("check", "defs")

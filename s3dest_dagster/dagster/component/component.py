@@ -3,16 +3,26 @@
 Must not know: how assets are built or landed.
 """
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import dagster as dg
-from dagster.components import Scaffolder, ScaffoldRequest, scaffold_component
+from dagster.components import (
+    DefsStateConfig,
+    DefsStateConfigArgs,
+    ResolvedDefsStateConfig,
+    Scaffolder,
+    ScaffoldRequest,
+    scaffold_component,
+)
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 
 from s3dest_dagster.dagster.assets import AssetSettings
+from s3dest_dagster.dagster.component.discovery import is_discovered, with_discovered, write_discovered
 from s3dest_dagster.dagster.component.models import (
     BackfillPolicyModel,
     DestinationModel,
@@ -90,12 +100,15 @@ class S3DestinationScaffolder(Scaffolder[Any]):
 
 @dg.scaffold_with(S3DestinationScaffolder)
 @dataclass
-class S3DestinationComponent(dg.Component, dg.Resolvable):
+class S3DestinationComponent(dg.StateBackedComponent, dg.Resolvable):
     """Streams of a source as assets that land in S3, each partition as a whole or not at all.
 
     The source is an Airbyte connector, a database, a Python function, or files. Each stream is an asset with its own
     sync mode and partitions. The destination is given here, as in a connector's config.json, or is the IO manager that
     io_manager_key names.
+
+    The streams of a connector without a catalog are the component's state: `dg utils refresh-defs-state` discovers
+    them. Until then, the component has no assets.
 
     Example (defs.yaml):
         type: s3dest_dagster.S3DestinationComponent
@@ -188,9 +201,12 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
             "step."
         ),
     ] = False
+    defs_state: ResolvedDefsStateConfig = field(default_factory=DefsStateConfigArgs.local_filesystem)
+    """Where Dagster keeps the catalog of a connector that has none."""
 
     def __post_init__(self) -> None:
         self.position = NOWHERE
+        self._name: str | None = None
 
     @classmethod
     def load(cls, attributes: Any, context: dg.ComponentLoadContext) -> "S3DestinationComponent":
@@ -208,6 +224,8 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
         SourcePosition(context).check_keys()
         component: S3DestinationComponent = super().resolve_from_model(context, model)
         component.position = SourcePosition(context)
+        load_context = dg.ComponentLoadContext.from_resolution_context(context)
+        component._name = "_".join(_path_of(load_context)) or cls.__name__
         return component
 
     @classmethod
@@ -228,10 +246,48 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The assets, and the IO manager if the component has a destination."""
+        if not is_discovered(self._source):
+            return self._build_defs(context, self._source)
+        with self.position.located("source"):
+            if self._state_key is None:
+                raise SettingsError(
+                    "The connector has no catalog. Write it once with `s3dest discover`, and give it to the source; or "
+                    "give defs_state a key, under which `dg utils refresh-defs-state` keeps what it discovers.",
+                    setting="catalog",
+                )
+            return super().build_defs(context)
+
+    def build_defs_from_state(self, context: dg.ComponentLoadContext, state_path: Path | None) -> dg.Definitions:
+        """The definitions with the streams of a discovered catalog. Without one there are no assets, and a warning."""
+        if state_path is not None:
+            return self._build_defs(context, with_discovered(self._source, state_path))
+        warnings.warn(
+            f"{self._state_key} has no assets, because the streams of its connector are not discovered yet: run "
+            "`dg utils refresh-defs-state`.",
+            stacklevel=2,
+        )
+        return dg.Definitions()
+
+    def write_state_to_path(self, state_path: Path) -> None:
+        """Runs the connector's `discover`, and writes its catalog. Dagster calls it to refresh the state."""
+        of_streams = (each.partitions_def for each in self.streams or () if isinstance(each, ComponentStream))
+        with self.position.located("source"):
+            write_discovered(self._source, (self.partitions_def, *of_streams), state_path)
+
+    @property
+    def defs_state_config(self) -> DefsStateConfig:
+        """Where Dagster keeps the state. By default, its key is the path of the component in the project."""
+        return DefsStateConfig.from_args(self.defs_state, default_key=self._state_key or type(self).__name__)
+
+    @property
+    def _state_key(self) -> str | None:
+        return self.defs_state.key or (self._name and f"{type(self).__name__}[{self._name}]")
+
+    def _build_defs(self, context: dg.ComponentLoadContext, source: Source) -> dg.Definitions:
         key = self.io_manager_key or (_key_of(context) if self.destination else "io_manager")
         with self.position.located():
             self._check_sync_mode()
-            assets = self._assets(key)
+            assets = self._assets(source, key)
         return dg.Definitions(assets=assets, resources={key: self.destination} if self.destination else {})
 
     def _check_sync_mode(self) -> None:
@@ -247,27 +303,31 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
         assert source is not None, "the component has a source or a function"
         return source
 
-    def _assets(self, key: str) -> list[dg.AssetsDefinition]:
-        selected = select_streams(self._source, self.streams, self.sync_mode)
+    def _assets(self, source: Source, key: str) -> list[dg.AssetsDefinition]:
+        selected = select_streams(source, self.streams, self.sync_mode)
         specs = {stream.id: self._spec(own, stream) for own, stream in selected}
         self._check_distinct(selected, specs)
         if self.as_one_run and selected:
-            return [self._multi_asset(selected, specs, key)]
-        return [self._asset(own, stream, specs, key) for own, stream in selected]
+            return [self._multi_asset(source, selected, specs, key)]
+        return [self._asset(source, own, stream, specs, key) for own, stream in selected]
 
     def _asset(
-        self, own: ComponentStream, stream: Stream, specs: Mapping[StreamId, dg.AssetSpec], key: str
+        self, source: Source, own: ComponentStream, stream: Stream, specs: Mapping[StreamId, dg.AssetSpec], key: str
     ) -> dg.AssetsDefinition:
         partitions = self._partitions(own, specs[stream.id])
         settings = self._settings(own.io_manager_key or key)
         with own.position.located():
-            return build_source_asset(self._source, stream, _KnownSpecs(specs), partitions, settings)
+            return build_source_asset(source, stream, _KnownSpecs(specs), partitions, settings)
 
     def _multi_asset(
-        self, selected: Sequence[SelectedStream], specs: Mapping[StreamId, dg.AssetSpec], key: str
+        self,
+        source: Source,
+        selected: Sequence[SelectedStream],
+        specs: Mapping[StreamId, dg.AssetSpec],
+        key: str,
     ) -> dg.AssetsDefinition:
-        source = self._source.as_multi_stream()
-        if source is None:
+        multi_stream = source.as_multi_stream()
+        if multi_stream is None:
             raise SettingsError(
                 "as_one_run is for connectors, which can be asked for several streams at once.", setting="as_one_run"
             )
@@ -283,7 +343,9 @@ class S3DestinationComponent(dg.Component, dg.Resolvable):
                     )
         streams = [stream for _, stream in selected]
         name = self.as_one_run if isinstance(self.as_one_run, str) else None
-        return build_multi_asset(source, streams, _KnownSpecs(specs), partitions[0], self._settings(keys[0]), name)
+        return build_multi_asset(
+            multi_stream, streams, _KnownSpecs(specs), partitions[0], self._settings(keys[0]), name
+        )
 
     def _spec(self, own: ComponentStream, stream: Stream) -> dg.AssetSpec:
         with own.position.located():
@@ -337,12 +399,17 @@ class _KnownSpecs(S3DestinationTranslator):
 
 def _key_of(context: dg.ComponentLoadContext) -> str:
     """The key of the component's own IO manager: its path in the project, and its number if a file has several."""
-    # Dagster 1.12 has `component_loc`. A component that is created only in Python has no path.
+    return "_".join([*_path_of(context), "destination"])
+
+
+def _path_of(context: Any) -> list[str]:
+    """The parts of the component's path, with its number if a file has several. Empty if it is created in Python."""
+    # Dagster 1.12 has `component_path`.
     location = getattr(context, "component_loc", None) or context.component_path
     path = getattr(location, "file_path", None)
     if path is None:
-        return "destination"
+        return []
     if path.is_relative_to(context.defs_module_path):
         path = path.relative_to(context.defs_module_path)
     parts = [*path.parts, *([str(location.instance_key)] if location.instance_key else [])]
-    return "_".join([*(asset_name(part) for part in parts if part != path.anchor), "destination"])
+    return [asset_name(part) for part in parts if part != path.anchor]

@@ -41,8 +41,10 @@ class AirbyteSourceModel(dg.Model):
         "that are looked up when a run starts, as {{ env_var('API_KEY') }}. Or a JSON file with it next to this one, "
         "which each run reads, and into which the connector's changes are written.",
     )
-    catalog: Mapping[str, Any] | str = Field(
-        description="What `s3dest discover` printed: a file next to this one, or the catalog itself."
+    catalog: Mapping[str, Any] | str | None = Field(
+        default=None,
+        description="What `s3dest discover` printed: a file next to this one, or the catalog itself. By default "
+        "`dg utils refresh-defs-state` discovers it.",
     )
     discovered_catalog: Mapping[str, Any] | str | None = Field(
         default=None,
@@ -62,15 +64,19 @@ class AirbyteSourceModel(dg.Model):
 def _airbyte_source(
     position: SourcePosition,
     *,
-    catalog: Mapping[str, Any] | str,
+    catalog: Mapping[str, Any] | str | None = None,
     discovered_catalog: Mapping[str, Any] | str | None = None,
     config: Mapping[str, Any] | str | None = None,
     **settings: Any,
 ) -> AirbyteSource:
-    with position.located("catalog"):
-        known = read_catalog(_beside(position, catalog))
+    known = None
+    if catalog is not None:
+        with position.located("catalog"):
+            known = read_catalog(_beside(position, catalog))
     if discovered_catalog is not None:
         with position.located("discovered_catalog"):
+            if known is None:
+                raise SettingsError("discovered_catalog has no effect without the configured catalog: give both.")
             known = replace(known, discovered=read_catalog(_beside(position, discovered_catalog)).raw)
     given = ConfigFile(position.path_of(config)) if isinstance(config, str) else config
     return AirbyteSource(config=given, **settings, catalog=known)

@@ -80,10 +80,10 @@ def _expanded(source: Source, entries: Sequence[ComponentStream]) -> list[Compon
         _check_match(entry, list(ids.values()))
     patterns = [entry for entry in entries if _needs_names(entry)]
     named = [(entry, _id_of(source, entry)) for entry in entries if not _needs_names(entry)]
-    taken = {stream for _, stream in named}
+    known = {stream for _, stream in named}
     selected = [_merged(entry, patterns, stream) for entry, stream in named]
     for name, stream in ids.items():
-        winner = None if stream in taken else _winner(patterns, stream)
+        winner = None if stream in known else _winner(patterns, stream)
         if winner is not None and not winner.exclude:
             others = [entry for entry in patterns if entry is not winner]
             selected.append(_merged(replace(winner, name=name, namespace=None), others, stream))
