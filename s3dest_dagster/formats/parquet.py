@@ -136,20 +136,32 @@ class ParquetEncoder(Encoder):
         return Encoded(data.num_rows, whole, whole.nbytes, converted.tally, converted.big_integers)
 
     def _cut(self, payloads: Sequence[Any], pieces: Sequence[Sequence[Span]]) -> Iterator[tuple[Payload, int]]:
-        for piece in cut_rows(payloads, pieces, _one_batch):
-            yield piece, self._memory_of(piece)
+        return map(self._packed, cut_rows(payloads, pieces, _one_batch))
 
     def merged(self, pieces: Sequence[Encoded]) -> Encoded:
-        rows = _one_batch([piece.payload for piece in pieces])
-        return Encoded(rows.num_rows, rows, self._memory_of(rows))
+        rows = _one_batch([unpacked(piece.payload, self._schema) for piece in pieces])
+        return Encoded(rows.num_rows, *self._packed(rows))
 
-    def _memory_of(self, batch: pa.RecordBatch) -> int:
-        return int(batch.nbytes) + _COLUMN_OVERHEAD * len(self._schema.names)
+    def _packed(self, batch: pa.RecordBatch) -> tuple[Payload, int]:
+        """A batch that is to be held, and the memory that it uses: as bytes if most of it is not values."""
+        surroundings = _COLUMN_OVERHEAD * len(self._schema.names)
+        if batch.nbytes < surroundings:
+            packed = batch.serialize().to_pybytes()
+            return packed, len(packed)
+        return batch, int(batch.nbytes) + surroundings
 
     def open(self, sink: Sink, marker: bytes, background: Background = run_now) -> ParquetObject:
         # Where keys recur, objects are distinguished by their content. With an envelope, no two are equal.
         own = {} if self._has_envelope else {OBJECT_ID_KEY: marker.hex()}
         return ParquetObject(sink, self._settings, self._schema, self._metadata | own)
+
+
+def unpacked(payload: Payload, schema: pa.Schema) -> pa.RecordBatch:
+    """The rows of a payload. A piece of few rows is held as the bytes of Arrow's IPC format."""
+    if isinstance(payload, bytes):
+        return pa.ipc.read_record_batch(payload, schema)
+    assert isinstance(payload, pa.RecordBatch)
+    return payload
 
 
 def _one_batch(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
@@ -184,8 +196,7 @@ class ParquetObject:
         self.buffered = 0
 
     def append(self, encoded: Encoded) -> None:
-        assert isinstance(encoded.payload, pa.RecordBatch)
-        for piece in self._pieces(encoded.payload):
+        for piece in self._pieces(unpacked(encoded.payload, self._schema)):
             self._held.append(piece)
             self.buffered += piece.nbytes
             if self.buffered >= self._group_bytes:

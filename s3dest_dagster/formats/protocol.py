@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -28,6 +28,8 @@ from s3dest_dagster.stream import Stream
 
 Settings = TypeVar("Settings", bound=FormatSettings)
 OnMismatch = Literal["overflow", "fail"]
+_NOTHING = Tally()
+"""All pieces that are held share it, since its mappings use more memory than a few records."""
 _LONG_SPAN = 100
 """The mean number of rows in a span above which it costs less to copy the spans than to look up every row."""
 Content = bytes | memoryview
@@ -161,7 +163,7 @@ class Encoded:
     """Private to the format."""
     nbytes: int
     """The memory that the payload uses."""
-    tally: Tally = field(default_factory=Tally)
+    tally: Tally = _NOTHING
     big_integers: frozenset[int] = frozenset()
     """The ids of the integer columns with values that a double cannot hold, in formats whose columns have types."""
     groups: EncodedGroups | None = None

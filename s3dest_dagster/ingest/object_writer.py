@@ -5,7 +5,7 @@ The objects are not visible yet. It must not know whether, or when, they are com
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -72,6 +72,16 @@ class _OpenObject:
 
 
 @dataclass(frozen=True, slots=True)
+class _ClosedObject:
+    """An object that is written. Its parts may still be on their way."""
+
+    upload: Upload
+    rows: int
+    reason: CloseReason
+    short_row_groups: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Directories:
     """The directories of an object."""
 
@@ -86,9 +96,9 @@ class _Pending:
 
     __slots__ = ("_pieces", "encoder", "nbytes", "rows")
 
-    def __init__(self) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self._pieces: list[Encoded] = []
-        self.encoder: Encoder | None = None
+        self.encoder = encoder
         """The encoder of the last piece."""
         self.rows = 0
         self.nbytes = 0
@@ -108,8 +118,7 @@ class _Pending:
             self.nbytes = self._pieces[0].nbytes
 
     def merged(self) -> Encoded:
-        """All of them as one."""
-        assert self.encoder is not None, "there is at least one"
+        """All of them as one. There is at least one."""
         return self._pieces[0] if len(self._pieces) == 1 else self.encoder.merged(self._pieces)
 
 
@@ -131,6 +140,8 @@ class SegmentWriting:
         """Objects begun so far."""
         self.bytes = 0
         """Bytes written so far, of all objects."""
+        self.encoders: dict[Encoder, list[str]] = {}
+        """The keys of the closed objects of each encoder."""
 
     def new_upload(self, fields: FieldValues) -> Upload:
         """Creates the upload of the next object in the directories of these values."""
@@ -158,6 +169,18 @@ class RollingObjectWriter:
         held_back: Bytes of batches that are held until they are written together.
     """
 
+    __slots__ = (
+        "_closed",
+        "_directories",
+        "_failure",
+        "_held_back",
+        "_object_bytes",
+        "_open",
+        "_pending",
+        "_target",
+        "_writing",
+    )
+
     def __init__(self, writing: SegmentWriting, *, directories: Directories | None = None, held_back: int = 0) -> None:
         self._writing = writing
         self._target = writing.target
@@ -165,12 +188,9 @@ class RollingObjectWriter:
         self._held_back = held_back
         self._object_bytes = writing.target.destination.object_bytes
         self._open: _OpenObject | None = None
-        self._pending = _Pending()
-        self._uploads: list[Upload] = []
-        self._closed: list[Callable[[], SegmentObject]] = []
+        self._pending: _Pending | None = None
+        self._closed: list[_ClosedObject] = []
         self._failure: Exception | None = None
-        self.encoders: dict[Encoder, list[str]] = {}
-        """The keys of the closed objects of each encoder."""
 
     @property
     def bytes(self) -> int:
@@ -182,6 +202,11 @@ class RollingObjectWriter:
         """Objects of the segment begun so far."""
         return self._writing.objects
 
+    @property
+    def encoders(self) -> dict[Encoder, list[str]]:
+        """The keys of the closed objects of each encoder, of all objects of the segment."""
+        return self._writing.encoders
+
     def append(self, encoded: Encoded, encoder: Encoder) -> None:
         """Writes a batch, and closes the object if it is full. Also raises the error of an earlier `spill`.
 
@@ -191,9 +216,11 @@ class RollingObjectWriter:
                 next object.
         """
         self._raise_failure()
-        last = self._pending.encoder or (self._open.encoder if self._open is not None else None)
-        if last is not None and not encoder.continues(last):
+        last = self._pending or self._open
+        if last is not None and not encoder.continues(last.encoder):
             self._close(CloseReason.SCHEMA)
+        if self._pending is None:
+            self._pending = _Pending(encoder)
         self._pending.append(encoded, encoder)
         if self._pending.held >= self._held_back:
             self._write_pending()
@@ -229,7 +256,7 @@ class RollingObjectWriter:
     def finish(self) -> tuple[SegmentObject, ...]:
         """Closes the last object, and waits until every part of every object is uploaded."""
         self.close()
-        return tuple(describe() for describe in self._closed)
+        return tuple(_segment_object(each, self._directories.by_name) for each in self._closed)
 
     def abort(self) -> None:
         """Aborts the uploads of all objects. Raises the first error after all have been tried."""
@@ -237,23 +264,23 @@ class RollingObjectWriter:
 
     def abandon(self) -> list[Upload]:
         """Holds nothing any more. Returns the uploads to abort."""
-        self._pending = _Pending()
+        self._pending = None
         self._target.memory.hold(self, 0)
-        return self._uploads
+        uploads = [each.upload for each in self._closed]
+        return uploads if self._open is None else [*uploads, self._open.upload]
 
     @property
     def _held(self) -> int:
-        return self._pending.held + (self._open.held if self._open is not None else 0)
+        return sum(each.held for each in (self._pending, self._open) if each is not None)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
     def _open_next(self, encoder: Encoder) -> _OpenObject:
-        for earlier in self._uploads[-1:]:
-            earlier.settle()
+        for earlier in self._closed[-1:]:
+            earlier.upload.settle()
         upload = self._writing.new_upload(self._directories.values)
-        self._uploads.append(upload)
         marker = self._target.entropy(_MARKER_BYTES)
         writer = encoder.open(partial(self._writing.write, upload), marker, self._target.encoding.run_in_background)
         self._open = _OpenObject(upload, encoder, writer)
@@ -261,8 +288,8 @@ class RollingObjectWriter:
 
     def _write_pending(self) -> None:
         """Writes the batches that are held back into the open object."""
-        pending, self._pending = self._pending, _Pending()
-        if pending.encoder is None:
+        pending, self._pending = self._pending, None
+        if pending is None:
             return
         current = self._open or self._open_next(pending.encoder)
         current.encoder = pending.encoder
@@ -274,19 +301,10 @@ class RollingObjectWriter:
         current, self._open = self._open, None
         if current is None:
             return
+        self._closed.append(_ClosedObject(current.upload, current.rows, reason, current.short_row_groups))
         current.writer.close()
         current.upload.finish()
-        self.encoders.setdefault(current.encoder, []).append(current.upload.key)
-        self._closed.append(
-            partial(
-                _segment_object,
-                current.upload,
-                current.rows,
-                reason,
-                current.short_row_groups,
-                self._directories.by_name,
-            )
-        )
+        self._writing.encoders.setdefault(current.encoder, []).append(current.upload.key)
 
 
 class Quarantine:
@@ -329,7 +347,7 @@ class Quarantine:
             return None
         self._upload.finish()
         self._target.memory.reserve(self, 0)
-        return _segment_object(self._upload, self.rows, CloseReason.END)
+        return _segment_object(_ClosedObject(self._upload, self.rows, CloseReason.END))
 
     def abort(self) -> None:
         """Aborts the upload."""
@@ -364,23 +382,19 @@ def _new_upload(
 
 
 def _segment_object(
-    upload: Upload,
-    rows: int,
-    reason: CloseReason,
-    short_row_groups: int = 0,
-    partition_values: Mapping[str, str | None] | None = None,
+    closed: _ClosedObject, partition_values: Mapping[str, str | None] | None = None
 ) -> SegmentObject:
-    """The segment's entry for a finished upload. Waits for its parts."""
-    staged = upload.staged()
+    """The segment's entry for an object. Waits for its parts."""
+    staged = closed.upload.staged()
     parts = MultipartUpload(staged.upload_id, staged.etags)
     return SegmentObject(
         key=staged.key,
-        rows=rows,
+        rows=closed.rows,
         bytes=staged.size,
         etag=parts.object_etag,
-        close_reason=reason.value,
+        close_reason=closed.reason.value,
         upload=parts,
         crc32=staged.crc32,
-        short_row_groups=short_row_groups,
+        short_row_groups=closed.short_row_groups,
         partition_values=partition_values,
     )

@@ -28,6 +28,10 @@ _PIECE_BYTES = 64 << 10
 """The size of a piece below which it pays to cut more batches together."""
 _SHARE_TOGETHER = 8
 """The batches that are cut together use at most this part of the memory for open objects, and as much for cutting."""
+_DIRECTORY_BYTES = 800
+"""The memory of a directory besides its records."""
+_OBJECT_BYTES = 1_600
+"""The memory of an object until it is published: its key, its upload and its entry in the manifest."""
 _EXAMPLES = 5
 
 
@@ -145,11 +149,7 @@ class PartitionedObjectWriter:
     @property
     def encoders(self) -> dict[Encoder, list[str]]:
         """The keys of the closed objects of each encoder."""
-        keys: dict[Encoder, list[str]] = {}
-        for writer in self._writers.values():
-            for encoder, own in writer.encoders.items():
-                keys.setdefault(encoder, []).extend(own)
-        return keys
+        return self._writing.encoders
 
     def append(self, encoded: Encoded, encoder: Encoder) -> None:
         """Writes a batch in groups. Also raises the error of an earlier `spill`."""
@@ -166,16 +166,17 @@ class PartitionedObjectWriter:
         self._together_bytes += encoded.nbytes
         enough = min(max(_CUT_TOGETHER, _PIECE_BYTES * len(self._writers)), self._most_together)
         # The batches, and what is cut of them before they are dropped.
-        self._target.memory.reserve(self, 2 * max(self._together_bytes, enough))
+        self._reserve(2 * max(self._together_bytes, enough))
         if is_whole or self._together_bytes >= enough:
             self._write_pieces()
 
     def finish(self) -> tuple[SegmentObject, ...]:
         """Closes all objects, and waits until every part of every object is uploaded."""
-        self._write_pieces()
-        self._target.memory.reserve(self, 0)
+        self._write_pieces(is_last=True)
+        self._reserve(0)
         for writer in self._writers.values():
             writer.close()
+        self._target.memory.reserve(self, 0)
         return tuple(each for writer in self._writers.values() for each in writer.finish())
 
     def abort(self) -> None:
@@ -184,14 +185,25 @@ class PartitionedObjectWriter:
         self._target.memory.reserve(self, 0)
         self._target.parts.abort([upload for writer in self._writers.values() for upload in writer.abandon()])
 
-    def _write_pieces(self) -> None:
-        """Cuts the batches that were collected, and passes the pieces on to the writers of their directories."""
+    def _reserve(self, nbytes: int) -> None:
+        """Reserves memory for batches, and for the directories and objects so far."""
+        known = _DIRECTORY_BYTES * len(self._writers) + _OBJECT_BYTES * self._writing.objects
+        self._target.memory.reserve(self, nbytes + known)
+
+    def _write_pieces(self, *, is_last: bool = False) -> None:
+        """Cuts the batches that were collected, and passes the pieces on to the writers of their directories.
+
+        The last pieces are not held: the objects of their directories are closed one after another.
+        """
         together, self._together, self._together_bytes = self._together, [], 0
         if not together:
             return
         assert self._encoder is not None, "batches have their encoder"
         for values, piece in self._encoder.pieces(together):
-            self._writer(values).append(piece, self._encoder)
+            writer = self._writer(values)
+            writer.append(piece, self._encoder)
+            if is_last:
+                writer.close()
 
     def _writer(self, values: FieldValues) -> RollingObjectWriter:
         writer = self._writers.get(values)

@@ -6,11 +6,13 @@ open objects hold. When it is used up, the largest object spills. Must not know:
 
 from __future__ import annotations
 
+import heapq
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +26,7 @@ from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.storage import Bucket, PartPool
 
 _logger = logger("ingest")
+_MOST_OUT_OF_DATE = 3
 _STATM = Path("/proc/self/statm")
 
 
@@ -54,14 +57,14 @@ class MemoryBudget:
         self._reserved: dict[object, int] = {}
         self._held: dict[Holder, int] = {}
         self._total = 0
-        self._warned = False
+        self._largest: list[tuple[int, int, Holder]] | None = None
+        self._order = count()
 
     def hold(self, holder: Holder, nbytes: int) -> None:
         """Notes how much a holder holds now. While all holders together exceed the limit, the largest one spills."""
         self._note(holder, nbytes)
         while self._total > self._limit and self._held:
-            self._warn_once()
-            largest = max(self._held, key=self._held.__getitem__)
+            largest = self._next_largest()
             self._note(largest, largest.spill())
 
     def reserve(self, owner: object, nbytes: int) -> None:
@@ -74,13 +77,28 @@ class MemoryBudget:
         self._total += nbytes - self._held.pop(holder, 0)
         if nbytes:
             self._held[holder] = nbytes
+            if self._largest is not None:
+                heapq.heappush(self._largest, (-nbytes, next(self._order), holder))
 
-    def _warn_once(self) -> None:
-        if self._warned:
-            return
-        self._warned = True
+    def _next_largest(self) -> Holder:
+        """The holder that holds the most. Of several, the one that was noted first.
+
+        Tens of thousands of directories hold records, and most spills are of one of them: to compare all of them each
+        time would cost more than to write the objects. The heap also has amounts that are out of date.
+        """
+        if self._largest is None:
+            self._warn()
+        if self._largest is None or len(self._largest) > _MOST_OUT_OF_DATE * len(self._held):
+            self._largest = [(-nbytes, next(self._order), holder) for holder, nbytes in self._held.items()]
+            heapq.heapify(self._largest)
+        while True:
+            nbytes, _, holder = heapq.heappop(self._largest)
+            if self._held.get(holder) == -nbytes:
+                return holder
+
+    def _warn(self) -> None:
         _logger.warning(
-            "memory_mb is used up by %d open objects: from now on row groups and objects are ended early, the largest "
+            "memory_mb is used up by the records of %d objects: from now on row groups and objects are ended early, the largest "
             "first, and their manifests say so. Raise memory_mb, or land fewer streams at a time.",
             len(self._held),
         )
