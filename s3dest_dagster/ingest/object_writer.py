@@ -381,9 +381,7 @@ def _new_upload(
     return Upload(bucket, key, target.parts, part_bytes=part_bytes, metadata=metadata, cancelled=cancelled)
 
 
-def _segment_object(
-    closed: _ClosedObject, partition_values: Mapping[str, str | None] | None = None
-) -> SegmentObject:
+def _segment_object(closed: _ClosedObject, partition_values: Mapping[str, str | None] | None = None) -> SegmentObject:
     """The segment's entry for an object. Waits for its parts."""
     staged = closed.upload.staged()
     parts = MultipartUpload(staged.upload_id, staged.etags)

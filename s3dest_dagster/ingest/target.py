@@ -98,8 +98,8 @@ class MemoryBudget:
 
     def _warn(self) -> None:
         _logger.warning(
-            "memory_mb is used up by the records of %d objects: from now on row groups and objects are ended early, the largest "
-            "first, and their manifests say so. Raise memory_mb, or land fewer streams at a time.",
+            "memory_mb is used up by the records of %d objects: from now on row groups and objects are ended early, "
+            "the largest first, and their manifests say so. Raise memory_mb, or land fewer streams at a time.",
             len(self._held),
         )
 

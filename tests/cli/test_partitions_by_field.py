@@ -179,3 +179,11 @@ def test_a_field_that_cannot_name_directories_is_refused_before_any_record(lake,
     answer = lake.run(verb, "--config", lake.config(**own), "--catalog", lake.catalog("users"))
     assert answer.returncode != 0
     assert "partition_by names regoin, which is not known there. Known are id, name." in answer.stdout + answer.stderr
+
+
+def test_half_of_a_surrogate_pair_names_no_directory_and_is_refused_as_what_it_is(lake):
+    broken = messages([{"id": 1, "name": "SURROGATE"}]).replace("SURROGATE", "a\\ud800")
+    answer = lake.write(broken + messages(RECORDS), "--config", lake.config(**settings()))
+    assert answer.returncode != 0
+    assert "half of a surrogate pair" in answer.stderr
+    assert "DecodeError" not in answer.stderr

@@ -24,7 +24,7 @@ from s3dest_dagster.columns.json_schema import record_type
 from s3dest_dagster.columns.partition_values import RecordGrouper
 from s3dest_dagster.formats import encoder
 from s3dest_dagster.ingest.landing import land
-from s3dest_dagster.ingest.receipt import Receipt
+from s3dest_dagster.ingest.receipt import Progress, Receipt
 from s3dest_dagster.ingest.target import open_target
 from s3dest_dagster.inspection.read import read_scope
 from s3dest_dagster.settings.formats import AvroFormat, CsvFormat, JsonlFormat, ParquetFormat, TextCompression
@@ -44,9 +44,8 @@ FORMATS = [
 ALL_FORMATS = [JsonlFormat(), CsvFormat(), AvroFormat(), ParquetFormat()]
 
 
-def events(count: int, values: int, *, in_order: bool = False) -> Iterator[JsonBatch]:
-    """Records of 2 kB in batches of 500."""
-    text = "x" * 2_000
+def events(count: int, values: int, *, in_order: bool = False, text: str = "x" * 2_000) -> Iterator[JsonBatch]:
+    """Records, of 2 kB if no text is given, in batches of 500."""
     for start in range(0, count, 500):
         rows = [
             {"id": number, "value": f"v{number * values // count if in_order else number % values}", "text": text}
@@ -57,7 +56,7 @@ def events(count: int, values: int, *, in_order: bool = False) -> Iterator[JsonB
 
 
 def landed(folder: Path, batches: Iterator[JsonBatch], form: Any) -> Receipt:
-    settings = destination("lake", s3_path_format=PATH, format=form, **LEAST_MEMORY)
+    settings = destination("lake", s3_path_format=PATH, format=form, max_partition_values=3_000, **LEAST_MEMORY)
     bucket = local_bucket(folder, keep=False)
     with open_target(settings, bucket, clock=lambda: datetime.now(UTC), entropy=os.urandom) as opened:
         return land(batches, opened, EVENTS, sync("s1"))
@@ -73,6 +72,37 @@ def test_values_that_come_in_turns_make_no_objects_of_a_few_records(tmp_path: Pa
     early = [each.rows for each in receipt.objects if each.close_reason == "memory"]
     assert min(early) >= 20
     assert receipt.ended_early == len(early)
+
+
+@pytest.mark.parametrize("form", ALL_FORMATS, ids=lambda each: each.format_type)
+def test_directories_of_a_few_small_records_do_not_use_up_the_memory(tmp_path: Path, form: Any) -> None:
+    """What surrounds the values of a piece must not count for more than the values."""
+    receipt = landed(tmp_path, events(12_000, 3_000, text="x" * 20), form)
+    assert receipt.rows == 12_000
+    assert len(receipt.objects) == 3_000
+    assert receipt.ended_early == 0
+
+
+def test_many_directories_stay_within_the_memory_for_open_objects(tmp_path: Path) -> None:
+    """The memory of the directories themselves and of finished objects counts, and not only that of records."""
+    settings = destination("lake", s3_path_format=PATH, max_partition_values=2_000, **LEAST_MEMORY)
+    held: list[int] = []
+    with open_target(
+        settings, local_bucket(tmp_path, keep=False), clock=lambda: datetime.now(UTC), entropy=os.urandom
+    ) as opened:
+        tracemalloc.start()
+        try:
+
+            def measure(_: Progress) -> None:
+                held.append(tracemalloc.get_traced_memory()[0])
+
+            records = events(30_000, 2_000, text="x" * 600)
+            receipt = land(records, opened, EVENTS, sync("s1"), on_progress=measure)
+        finally:
+            tracemalloc.stop()
+    assert receipt.rows == 30_000
+    assert receipt.ended_early > 0
+    assert max(held) <= 1.1 * settings.open_bytes
 
 
 @pytest.mark.parametrize("form", FORMATS)
