@@ -130,7 +130,7 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The assets of a component with these attributes, whose streams land in the default IO manager."""
 
     def loaded(attributes: str) -> list[dg.AssetsDefinition]:
-        folder = tmp_path / f"project_{next(_numbers)}" / "shop"
+        folder = tmp_path / f"sql_project_{next(_numbers)}" / "shop"
         folder.mkdir(parents=True)
         (folder.parent / "__init__.py").touch()
         head = "type: s3dest_dagster.S3DestinationComponent\nattributes:\n"
