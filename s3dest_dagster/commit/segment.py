@@ -204,6 +204,8 @@ class Segment:
     """The text in the metadata of its objects, if that is not the segment's name: several workers landed the sync."""
     counts: Counts
     """Counts of its records by outcome."""
+    total_rows: int | None = None
+    """The records that the scope holds once the segment is published. Null if an older version wrote the segment."""
     content_checksum: str | None = None
     """CRC-32 and Adler-32 of its records as the source provided them, and their number. Null if not recorded."""
     uploads_started_after: datetime | None = None
@@ -253,6 +255,11 @@ class Segment:
     def rows(self) -> int:
         """The records of its objects."""
         return sum(each.rows for each in self.objects) + sum(each.rows for each in self.object_lists)
+
+    @property
+    def rows_with_absorbed(self) -> int:
+        """The records of its objects and of the syncs that it absorbs."""
+        return self.rows + sum(item.rows for sync in self.compaction.absorbs for item in sync.objects)
 
     @property
     def bytes(self) -> int:

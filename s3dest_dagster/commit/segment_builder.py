@@ -183,9 +183,18 @@ def build_segment(
     )
     if segment.object_lists or (segment.replaced is not None and segment.replaced.object_lists):
         segment = replace(segment, format_version=VERSION_WITH_LISTS)
-    if head.newest is None or segment.replaces or segment.is_empty:
-        return segment
-    return replace(segment, compaction=compaction(segment, head, commit_log.read_segment(head.newest)))
+    if head.newest is None or segment.replaces:
+        return replace(segment, total_rows=segment.rows)
+    newest = commit_log.read_segment(head.newest)
+    segment = replace(segment, total_rows=_rows_before(commit_log, head, newest) + segment.rows)
+    return segment if segment.is_empty else replace(segment, compaction=compaction(segment, head, newest))
+
+
+def _rows_before(commit_log: CommitLog, head: Head, newest: Segment) -> int:
+    """The records that the scope holds. All of its segments are read only if the newest does not say."""
+    if newest.total_rows is not None:
+        return newest.total_rows
+    return sum(each.rows_with_absorbed for each in commit_log.live_segments(head))
 
 
 @cache

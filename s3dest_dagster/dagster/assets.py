@@ -35,6 +35,7 @@ from s3dest_dagster.dagster.asset_metadata import (
 )
 from s3dest_dagster.dagster.config import look_up
 from s3dest_dagster.dagster.failures import as_dagster_failures
+from s3dest_dagster.dagster.lineage import code_of_function
 from s3dest_dagster.dagster.run_landing import current_execution
 from s3dest_dagster.dagster.translator import S3DestinationTranslator
 from s3dest_dagster.errors import SettingsError
@@ -167,6 +168,7 @@ def stream_asset(
     def decorate(function: AssetFunction) -> dg.AssetsDefinition:
         check_record_schema(json_schema, name or function.__name__)
         own, asset = split_settings(settings)
+        asset["metadata"] = {**code_of_function(function), **(asset.get("metadata") or {})}
         if namespace == "":
             asset["metadata"] = {NAMESPACE_KEY: "", **(asset.get("metadata") or {})}
         stream = Stream(

@@ -13,6 +13,7 @@ from typing import Any, Unpack
 import dagster as dg
 
 from s3dest_dagster.dagster.assets import AssetSettings
+from s3dest_dagster.dagster.lineage import SourceAssets, WithSourceAssets
 from s3dest_dagster.dagster.multi_asset import build_multi_asset
 from s3dest_dagster.dagster.source_assets import build_source_asset
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, check_distinct
@@ -34,6 +35,7 @@ def build_stream_assets(
     streams: Sequence[str] | Mapping[str, SyncMode | str | Mapping[str, Any] | None] | None = None,
     translator: S3DestinationTranslator | None = None,
     as_one_run: bool | str = False,
+    source_assets: bool | str = False,
     **asset: Unpack[AssetSettings],
 ) -> list[dg.AssetsDefinition]:
     """Builds an asset for each stream of a connector or another source, with daily partitions by default.
@@ -58,6 +60,10 @@ def build_stream_assets(
             lands them side by side. This is for sources that are slow to start, or that return the changes of all
             streams together. A text sets the name of the step. A stream that fails does not stop the others, and a
             retry reads only the failed streams.
+        source_assets: Whether the list ends with external assets of the streams as they are in the connector's source,
+            on which the others depend, so that Dagster shows the lineage of assets and columns. A text is the prefix of
+            their keys; True takes the connector's name. An automation condition that waits for all dependencies, such
+            as `on_cron`, never holds with them; let it ignore their keys.
         asset: Arguments of `dg.asset` for each of the assets (see `AssetSettings`).
 
     Raises:
@@ -82,19 +88,23 @@ def build_stream_assets(
         source = replace(source, catalog=known)
         selected = known.streams if streams is None else _select_streams(source, streams)
     else:
-        _refuse_connector_settings(catalog, as_one_run)
+        _refuse_connector_settings(catalog, as_one_run, source_assets)
         selected = _select_streams(source, source.stream_names() if streams is None else streams)
     translator = translator or S3DestinationTranslator()
+    external = list[dg.AssetsDefinition]()
+    if source_assets and isinstance(source, AirbyteSource):
+        upstream = SourceAssets(source, source_assets)
+        translator, external = WithSourceAssets(translator, upstream), [upstream.definition(selected)]
     asset["kinds"] = {*source.asset_kinds, *(asset.get("kinds") or ())}
     if as_one_run and selected and (several := source.as_multi_stream()) is not None:
         name = as_one_run if isinstance(as_one_run, str) else None
-        return [build_multi_asset(several, selected, translator, partitions, asset, name)]
+        return [build_multi_asset(several, selected, translator, partitions, asset, name), *external]
     definitions = []
     for stream in selected:
         its_partitions = partitions or translator.get_asset_spec(stream).partitions_def
         definitions.append(build_source_asset(source, stream, translator, its_partitions, asset))
     check_distinct((stream, definition.key) for stream, definition in zip(selected, definitions, strict=True))
-    return definitions
+    return [*definitions, *external]
 
 
 def _partitions(
@@ -137,9 +147,10 @@ def _read_catalog(catalog: Any) -> Catalog:
     return read_catalog(catalog if isinstance(catalog, Mapping) else Path(catalog))
 
 
-def _refuse_connector_settings(catalog: Any, as_one_run: bool | str) -> None:
+def _refuse_connector_settings(catalog: Any, as_one_run: bool | str, source_assets: bool | str) -> None:
     """Raises SettingsError for an argument that is for connectors only."""
-    for name, given in (("catalog", catalog is not None), ("as_one_run", as_one_run)):
+    settings = (("catalog", catalog is not None), ("as_one_run", as_one_run), ("source_assets", source_assets))
+    for name, given in settings:
         if given:
             raise SettingsError(f"{name} is for connectors, and this source is none. Leave it out.", setting=name)
 

@@ -56,8 +56,7 @@ def receipt_metadata(
 ) -> dict[str, Any]:
     """The metadata of a materialization, with the most important entries first.
 
-    Columns are included if the stream declares none, or if they have changed. The row count of the table or partition
-    is included if this sync landed all of its rows.
+    Columns are included if the stream declares none, or if they have changed.
     """
     directory = _common_directory(receipt)
     return {
@@ -113,10 +112,11 @@ def _earlier_rows(receipt: Receipt) -> int:
 
 
 def _row_count(receipt: Receipt) -> dict[str, int]:
-    if not receipt.replaces:
+    """The rows that the stream, or the partition, holds after the sync: Dagster's standard entries."""
+    total = receipt.rows if receipt.replaces else receipt.total_rows
+    if total is None:
         return {}
-    name = "dagster/row_count" if receipt.scope.partition is None else "dagster/partition_row_count"
-    return {name: receipt.rows}
+    return {"dagster/row_count" if receipt.scope.partition is None else "dagster/partition_row_count": total}
 
 
 def _misfits(receipt: Receipt) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import dagster as dg
 
 from s3dest_dagster.dagster.former_streams import FormerStreams
+from s3dest_dagster.dagster.lineage import column_lineage
 from s3dest_dagster.dagster.metadata import Preview, digest, receipt_metadata
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.ingest.receipt import Progress, Receipt, Sample, StreamProgress
@@ -201,12 +202,21 @@ class StepReport:
         self._context.log.info(landed_sentence(receipt, seconds))
         warn_of_second_writers(self._context.log, receipt, self._bucket)
         left = self._former.left_elsewhere(key, receipt, self._bucket)
-        metadata = receipt_metadata(
-            receipt, stream, bucket=self._bucket, seconds=seconds, preview=preview, left_elsewhere=left
-        )
+        metadata = {
+            **receipt_metadata(
+                receipt, stream, bucket=self._bucket, seconds=seconds, preview=preview, left_elsewhere=left
+            ),
+            **column_lineage(receipt.columns, self._definition(key)),
+        }
         version = data_version(receipt, partial(version_before, key, partition))
         self._unfinished.setdefault(key, []).append(_LandedScope(partition, metadata, version))
         return metadata
+
+    def _definition(self, key: dg.AssetKey) -> Mapping[str, Any]:
+        """The metadata of the definition of one of the step's assets."""
+        if isinstance(self._context, dg.OutputContext):
+            return self._context.definition_metadata or {}
+        return self._context.assets_def.metadata_by_key[key]
 
     def finish(self, key: dg.AssetKey) -> dg.DataVersion:
         """The data version of everything that the step landed of an asset. Dagster now reports the asset as

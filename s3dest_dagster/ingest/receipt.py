@@ -136,6 +136,8 @@ class Receipt:
     content: str | None = None
     """The checksum of the records (see `ContentChecksum`). None if the sync had checkpoints, or if it was not
     recorded."""
+    total_rows: int | None = None
+    """The records that the scope held once the sync was published. None if it was not recorded."""
     checkpoints: int = 0
     """The number of times that records were published before the end."""
     earlier: Counts | None = None
@@ -245,6 +247,7 @@ def receipt_of(
         state=next((each.state.text for each in reversed(segments) if each.state is not None), None),
         manifest=manifest,
         format=last.format,
+        total_rows=last.total_rows,
         content=last.content_checksum if len(segments) == 1 else None,
         checkpoints=sum(not each.sync.complete for each in segments),
         earlier=_sum(earlier) if earlier else None,

@@ -761,6 +761,7 @@ def test_the_unchanged_yaml_is_valid(load, folder):
     ("more", "reason"),
     [
         ("  as_one_run: true\n", "as_one_run is for connectors"),
+        ("  source_assets: true\n", "source_assets is for connectors"),
         ("  destination: {s3_bucket_name: \"x{{ env_var('B') }}\"}\n", "looked up when a run starts"),
     ],
 )
@@ -974,3 +975,17 @@ class TestDg:
         }
         assert len(connector.scripted.calls("discover")) == 1
         assert "successfully" in dg("check", "defs")
+
+
+class TestLineage:
+    def test_the_streams_of_the_source_are_upstream(self, load, connector):
+        found = specs(load(f"{connector()}  source_assets: shop\n  streams: [users]\n"))
+        assert [dep.asset_key.path for dep in found["crm/users"].deps] == [["shop", "crm", "users"]]
+        assert found["shop/crm/users"].kinds == {"airbyte"}
+
+    def test_the_code_of_a_stream_is_its_line_in_yaml(self, folder, load):
+        found = specs(load("  source: {type: files, path: '{{ stream_name }}.jsonl'}\n  streams:\n    - a\n    - b\n"))
+        text = (folder / "defs.yaml").read_text().splitlines()
+        for name in ("a", "b"):
+            lines = {each.line_number for each in found[name].metadata["dagster/code_references"].code_references}
+            assert text.index(f"    - {name}") + 1 in lines

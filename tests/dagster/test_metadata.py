@@ -124,12 +124,27 @@ def test_a_sync_without_objects_has_no_address_and_one_without_duration_no_rate(
     [
         ({}, {"dagster/row_count": 5}),
         ({"scope": Scope(StreamId(None, "users"), "eu")}, {"dagster/partition_row_count": 5}),
+        ({"replaces": False, "total_rows": 12}, {"dagster/row_count": 12}),
         ({"replaces": False}, {}),
     ],
-    ids=["unpartitioned", "a partition", "appended"],
+    ids=["unpartitioned", "a partition", "appended", "appended, and nothing recorded"],
 )
-def test_the_row_count_is_reported_if_this_sync_wrote_all_rows(values, changes, expected):
+def test_the_row_count_is_that_of_everything_that_the_scope_holds(values, changes, expected):
     assert {name: each for name, each in values(receipt(**changes)).items() if "row_count" in name} == expected
+
+
+def test_each_append_reports_all_rows_of_the_stream_even_if_it_adds_none(lake, metadata_of):
+    @stream_asset(sync_mode="append", json_schema=SCHEMA)
+    def people(config: dict):
+        return [{"id": n} for n in range(config["rows"])]
+
+    shown = []
+    for rows in (2, 3, 0, 1):
+        result = lake.materialize(people, run_config={"ops": {"people": {"config": {"rows": rows}}}})
+        values = metadata_of(result, "people")
+        shown.append((values["rows"], values["dagster/row_count"]))
+    assert shown == [(2, 2), (3, 5), (0, 5), (1, 6)]
+    assert len(lake.rows()) == 6
 
 
 def test_misfits_are_reported_with_their_fields_and_plotted_counts_always(values):

@@ -43,11 +43,13 @@ from s3dest_dagster.dagster.component.sources import (
 from s3dest_dagster.dagster.component.stream_selection import SelectedStream, select_streams
 from s3dest_dagster.dagster.component.yaml_values import NOWHERE, SourcePosition, as_given, by_kind
 from s3dest_dagster.dagster.config import format_settings
+from s3dest_dagster.dagster.lineage import SourceAssets
 from s3dest_dagster.dagster.multi_asset import build_multi_asset
 from s3dest_dagster.dagster.source_assets import build_source_asset
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name, check_distinct
 from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources import Source, as_source
+from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.stream import Stream, StreamId, SyncMode
 
 _TEMPLATE = """\
@@ -204,6 +206,14 @@ class S3DestinationComponent(dg.StateBackedComponent, dg.Resolvable):
     defs_state: ResolvedDefsStateConfig = field(default_factory=DefsStateConfigArgs.local_filesystem)
     """Where Dagster keeps the catalog of a connector that has none."""
 
+    source_assets: Annotated[
+        bool | str,
+        dg.Resolver.default(
+            description="External assets of a connector's streams as they are in its source, upstream of what lands; a "
+            "text is the prefix of their keys, true takes the connector's name."
+        ),
+    ] = False
+
     def __post_init__(self) -> None:
         self.position = NOWHERE
         self._name: str | None = None
@@ -307,9 +317,11 @@ class S3DestinationComponent(dg.StateBackedComponent, dg.Resolvable):
         selected = select_streams(source, self.streams, self.sync_mode)
         specs = {stream.id: self._spec(own, stream) for own, stream in selected}
         self._check_distinct(selected, specs)
+        upstream = self._source_assets()
+        external = [upstream.definition([stream for _, stream in selected])] if upstream and selected else []
         if self.as_one_run and selected:
-            return [self._multi_asset(source, selected, specs, key)]
-        return [self._asset(source, own, stream, specs, key) for own, stream in selected]
+            return [self._multi_asset(source, selected, specs, key), *external]
+        return [*(self._asset(source, own, stream, specs, key) for own, stream in selected), *external]
 
     def _asset(
         self, source: Source, own: ComponentStream, stream: Stream, specs: Mapping[StreamId, dg.AssetSpec], key: str
@@ -350,7 +362,19 @@ class S3DestinationComponent(dg.StateBackedComponent, dg.Resolvable):
     def _spec(self, own: ComponentStream, stream: Stream) -> dg.AssetSpec:
         with own.position.located():
             spec = self.get_asset_spec(stream)
-            return own.translation(spec, stream) if own.translation else spec
+            spec = own.translation(spec, stream) if own.translation else spec
+            if (upstream := self._source_assets()) is not None:
+                spec = upstream.upstream_of(spec, stream)
+            return spec.merge_attributes(metadata=own.position.code_reference(f"stream {stream.id}"))
+
+    def _source_assets(self) -> SourceAssets | None:
+        if not self.source_assets:
+            return None
+        if not isinstance(self._source, AirbyteSource):
+            raise SettingsError(
+                "source_assets is for connectors, and this source is none. Leave it out.", setting="source_assets"
+            )
+        return SourceAssets(self._source, self.source_assets)
 
     def _partitions(self, own: ComponentStream, spec: dg.AssetSpec) -> dg.PartitionsDefinition[Any] | None:
         return spec.partitions_def or (None if own.unpartitioned else own.partitions_def or self.partitions_def)

@@ -18,6 +18,7 @@ from dagster.components.resolved.errors import ResolutionException
 from jinja2 import nodes
 from pydantic import TypeAdapter, ValidationError, WithJsonSchema
 
+from s3dest_dagster.dagster.lineage import code_reference
 from s3dest_dagster.errors import S3DestError, SettingsError
 from s3dest_dagster.sources import template_engine
 from s3dest_dagster.sources.templating import PARTITION_VALUES, STREAM_VALUES, placeholder_names
@@ -139,6 +140,14 @@ class SourcePosition:
             raise ResolutionException(
                 f"{name}:{line}\nThe key {key!r} occurs twice, first in line {first}. Remove one of them."
             )
+
+    def code_reference(self, label: str) -> dict[str, Any]:
+        """The line of this position, as Dagster's standard metadata. Empty for a position in Python."""
+        tree = self.context.source_position_tree if self.context is not None else None
+        if self.context is None or tree is None:
+            return {}
+        position = tree.lookup(list(self.context.path)) or tree.position
+        return code_reference(position.filename, position.start.line, label)
 
     def path_of(self, relative: str) -> str:
         """A path relative to the YAML file. An absolute path, an address, and a path from Python stay as they are."""
