@@ -205,7 +205,7 @@ class Segment:
     counts: Counts
     """Counts of its records by outcome."""
     total_rows: int | None = None
-    """The records that the scope holds once the segment is published. Null if an older version wrote the segment."""
+    """The records that the scope holds once the segment is published. Null if it is not known."""
     content_checksum: str | None = None
     """CRC-32 and Adler-32 of its records as the source provided them, and their number. Null if not recorded."""
     uploads_started_after: datetime | None = None

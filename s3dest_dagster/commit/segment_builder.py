@@ -32,7 +32,7 @@ from s3dest_dagster.commit.segment import (
     SyncPart,
 )
 from s3dest_dagster.commit.written_columns import columns_text, schema_changes, written_columns
-from s3dest_dagster.errors import CommitError
+from s3dest_dagster.errors import CommitError, ManifestError
 from s3dest_dagster.formats import Encoder
 from s3dest_dagster.keys import KeyTemplate
 from s3dest_dagster.printable import amount
@@ -186,15 +186,22 @@ def build_segment(
     if head.newest is None or segment.replaces:
         return replace(segment, total_rows=segment.rows)
     newest = commit_log.read_segment(head.newest)
-    segment = replace(segment, total_rows=_rows_before(commit_log, head, newest) + segment.rows)
+    before = _rows_before(commit_log, head, newest)
+    segment = replace(segment, total_rows=None if before is None else before + segment.rows)
     return segment if segment.is_empty else replace(segment, compaction=compaction(segment, head, newest))
 
 
-def _rows_before(commit_log: CommitLog, head: Head, newest: Segment) -> int:
-    """The records that the scope holds. All of its segments are read only if the newest does not say."""
+def _rows_before(commit_log: CommitLog, head: Head, newest: Segment) -> int | None:
+    """The records that the scope holds. None if a segment is missing, which must not keep a sync from landing.
+
+    Only if an older version wrote the newest segment, all segments are read.
+    """
     if newest.total_rows is not None:
         return newest.total_rows
-    return sum(each.rows_with_absorbed for each in commit_log.live_segments(head))
+    try:
+        return sum(each.rows_with_absorbed for each in commit_log.live_segments(head))
+    except ManifestError:
+        return None
 
 
 @cache

@@ -59,6 +59,7 @@ def segment_of(number: int, objects: int = 1, **changes: Any) -> Segment:
         quarantine=None,
         next_part_number=0,
         counts=Counts(read=objects, landed=objects),
+        total_rows=objects * (number + 1),
         schema=schema_of("{}"),
         format={"format_type": "JSONL"},
         settings={},

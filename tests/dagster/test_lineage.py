@@ -69,7 +69,7 @@ def test_a_schedule_condition_holds_if_it_ignores_them(scripted):
     asked = {}
     for name, condition in (
         ("waits", hourly),
-        ("ignores", hourly.ignore(dg.AssetSelection.key_prefixes("shop"))),
+        ("ignores", hourly.ignore(dg.AssetSelection.key_prefixes("shop", include_sources=True))),
     ):
         defs = dg.Definitions(assets=built(scripted, automation_condition=condition))
         with dg.DagsterInstance.ephemeral() as instance:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import dagster as dg
 import pytest
 
@@ -145,6 +147,21 @@ def test_each_append_reports_all_rows_of_the_stream_even_if_it_adds_none(lake, m
         shown.append((values["rows"], values["dagster/row_count"]))
     assert shown == [(2, 2), (3, 5), (0, 5), (1, 6)]
     assert len(lake.rows()) == 6
+
+
+def test_rows_of_an_older_version_are_counted_by_its_segments(lake, metadata_of):
+    @stream_asset(sync_mode="append", json_schema=SCHEMA)
+    def people():
+        return [{"id": 1}, {"id": 2}]
+
+    for _ in range(3):
+        lake.materialize(people)
+    client = lake.server.client()
+    for key in (key for key in lake.all_keys() if "/segments/" in key):
+        segment = json.loads(lake.body(key))
+        assert segment.pop("total_rows")
+        client.put_object(Bucket=lake.bucket, Key=key, Body=json.dumps(segment).encode())
+    assert metadata_of(lake.materialize(people), "people")["dagster/row_count"] == 8
 
 
 def test_misfits_are_reported_with_their_fields_and_plotted_counts_always(values):
