@@ -216,7 +216,8 @@ class StepReport:
         """The metadata of the definition of one of the step's assets."""
         if isinstance(self._context, dg.OutputContext):
             return self._context.definition_metadata or {}
-        return self._context.assets_def.metadata_by_key[key]
+        metadata: Mapping[str, Any] = self._context.assets_def.metadata_by_key[key]
+        return metadata
 
     def finish(self, key: dg.AssetKey) -> dg.DataVersion:
         """The data version of everything that the step landed of an asset. Dagster now reports the asset as
