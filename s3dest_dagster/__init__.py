@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from s3dest_dagster.dagster.checks import build_landing_checks as build_landing_checks
     from s3dest_dagster.dagster.component.component import S3DestinationComponent as S3DestinationComponent
     from s3dest_dagster.dagster.connector_assets import build_stream_assets as build_stream_assets
+    from s3dest_dagster.dagster.connector_assets import connector_assets as connector_assets
     from s3dest_dagster.dagster.file_sensor import build_file_sensor as build_file_sensor
     from s3dest_dagster.dagster.io_manager import S3DestinationIOManager as S3DestinationIOManager
     from s3dest_dagster.dagster.resource import S3Resource as S3Resource
@@ -68,6 +69,7 @@ _MODULES = {
     "build_landing_checks": "dagster.checks",
     "build_stream_assets": "dagster.connector_assets",
     "check": "inspection.check",
+    "connector_assets": "dagster.connector_assets",
     "land": "ingest.landing",
     "open_bucket": "storage",
     "open_target": "ingest.target",

@@ -1,9 +1,9 @@
-"""`build_stream_assets`: the streams of a source as assets, each read alone or all by one run of a connector.
+"""`build_stream_assets` and `connector_assets`: the streams of a source as assets, each read alone or all by one run.
 
 Must not know: where records go.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -105,6 +105,55 @@ def build_stream_assets(
         definitions.append(build_source_asset(source, stream, translator, its_partitions, asset))
     check_distinct((stream, definition.key) for stream, definition in zip(selected, definitions, strict=True))
     return [*definitions, *external]
+
+
+def connector_assets(
+    *,
+    source: AirbyteSource,
+    partitions_def: dg.PartitionsDefinition[Any] | None = None,
+    catalog: Catalog | Mapping[str, Any] | str | PathLike[str] | None = None,
+    streams: Sequence[str] | Mapping[str, SyncMode | str | Mapping[str, Any] | None] | None = None,
+    translator: S3DestinationTranslator | None = None,
+    name: str | None = None,
+    **asset: Unpack[AssetSettings],
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """One definition of a connector's streams, whose step runs the decorated function.
+
+    The function has a parameter `run`. `yield from run(context)` reads the connector once and lands the selected
+    streams; `run(context, streams=["users"])` only these of them, and the others are not materialized. Before and
+    after, the function may do anything. It may also have `context`, config, and resources. If a stream fails, `run`
+    raises after the others have landed.
+
+    Args:
+        source, catalog, streams, translator: See `build_stream_assets`.
+        partitions_def: The partitions of all streams; none by default.
+        name: The step's name; by default the function's.
+        asset: Arguments of `dg.asset` for each of the assets (see `AssetSettings`).
+
+    Raises:
+        SettingsError: The function has no parameter `run`, or as for `build_stream_assets`.
+
+    Example:
+        import dagster as dg
+        from s3dest_dagster import AirbyteSource, connector_assets
+
+        @connector_assets(source=AirbyteSource("source-shop", {}), catalog="catalog.json", streams=["users"])
+        def shop(context: dg.AssetExecutionContext, run):
+            context.log.info("The shop is open.")
+            yield from run(context)
+    """
+    known = _catalog(catalog, source)
+    source = replace(source, catalog=known)
+    selected = known.streams if streams is None else _select_streams(source, streams)
+    if not selected:
+        raise SettingsError("connector_assets has no stream to land. Name at least one.", setting="streams")
+    asset["kinds"] = {*source.asset_kinds, *(asset.get("kinds") or ())}
+
+    def decorate(body: Callable[..., Any]) -> dg.AssetsDefinition:
+        own = translator or S3DestinationTranslator()
+        return build_multi_asset(source, selected, own, partitions_def, asset, name or body.__name__, body)
+
+    return decorate
 
 
 def _partitions(

@@ -4,13 +4,16 @@ The step itself lands them side by side, because its outputs would reach an IO m
 determines where to land, and loads the streams for downstream assets. Must not know: how a landing works.
 """
 
+from __future__ import annotations
+
+import inspect
 import os
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
@@ -22,7 +25,7 @@ from s3dest_dagster.dagster.asset_metadata import (
     preview_rows_of,
     stream_id_of,
 )
-from s3dest_dagster.dagster.assets import AssetSettings, apply_settings, name_table, run_log
+from s3dest_dagster.dagster.assets import AssetSettings, apply_settings, name_table, parameter_types, run_log
 from s3dest_dagster.dagster.config import look_up
 from s3dest_dagster.dagster.failures import as_dagster_failures, failure_of_streams
 from s3dest_dagster.dagster.metadata import Preview
@@ -38,7 +41,7 @@ from s3dest_dagster.dagster.run_landing import (
 )
 from s3dest_dagster.dagster.shared_streams import refuse_shared_streams
 from s3dest_dagster.dagster.translator import S3DestinationTranslator, asset_name, check_distinct
-from s3dest_dagster.errors import S3DestError, SettingsError
+from s3dest_dagster.errors import S3DestError, SettingsError, did_you_mean
 from s3dest_dagster.ingest.landing import Landing
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.streams import StreamLandings, landing_streams
@@ -48,6 +51,8 @@ from s3dest_dagster.sources import MultiStreamSource
 from s3dest_dagster.sources.airbyte.states import Reached, Resumption, resumption
 from s3dest_dagster.stream import Scope, Stream, StreamId
 
+_RUN, _CONTEXT = "run", "context"
+
 
 def build_multi_asset(
     source: MultiStreamSource,
@@ -56,11 +61,14 @@ def build_multi_asset(
     partitions: dg.PartitionsDefinition[Any] | None,
     settings: AssetSettings,
     name: str | None,
+    body: Callable[..., Any] | None = None,
 ) -> dg.AssetsDefinition:
     """Builds one definition with an asset for each stream.
 
     Args:
         name: The step's name; None names it after the source.
+        body: A function that lands the streams by its parameter `run`, and does what it wants before and after. None:
+            the step only lands them.
     """
     io_manager_key = settings.get("io_manager_key") or "io_manager"
     step: dict[str, Any] = {}
@@ -68,18 +76,14 @@ def build_multi_asset(
     for stream in streams:
         spec, step = apply_settings(translator.get_asset_spec(stream), settings)
         spec = name_table(spec, stream)
-        specs.append(spec.with_io_manager_key(io_manager_key))
+        specs.append(spec.with_io_manager_key(io_manager_key).replace_attributes(skippable=body is not None))
     check_distinct((stream, spec.key) for stream, spec in zip(streams, specs, strict=True))
     partitions = partitions or _common_partitions(specs)
     step.pop("io_manager_key", None)
     resource_keys = {io_manager_key, *step.pop("required_resource_keys", ())}
     keys = {stream.id: spec.key for stream, spec in zip(streams, specs, strict=True)}
     run = _SourceRun(name or _step_name(source, specs), source, streams, keys, partitions)
-
-    def read(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
-        with as_dagster_failures():
-            yield from run.land(context, landing_resource(context, io_manager_key))
-
+    read = _step_of(run, io_manager_key) if body is None else _step_with_body(run, io_manager_key, body, resource_keys)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", category=dg.BetaWarning)
         return dg.multi_asset(
@@ -87,9 +91,54 @@ def build_multi_asset(
             specs=[spec.replace_attributes(partitions_def=partitions) for spec in specs],
             can_subset=True,
             partitions_def=partitions,
-            required_resource_keys=resource_keys,
+            # Dagster refuses resource keys together with parameters that are resources.
+            required_resource_keys=resource_keys if body is None else None,
             **step,
         )(read)
+
+
+def _step_of(run: _SourceRun, io_manager_key: str) -> Callable[..., Any]:
+    """The function of a step that lands the selected streams."""
+
+    def read(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
+        with as_dagster_failures():
+            yield from run.land(context, landing_resource(context, io_manager_key))
+
+    return read
+
+
+def _step_with_body(
+    run: _SourceRun, io_manager_key: str, body: Callable[..., Any], resource_keys: Set[str]
+) -> Callable[..., Any]:
+    """The function of a step that runs the body. Its parameters are those of the body without `run`, and resources."""
+    own = dict(inspect.signature(body).parameters)
+    if _RUN not in own:
+        raise SettingsError(
+            f"{body.__name__} has no parameter 'run', so that it cannot land anything. Add it, and "
+            "`yield from run(context)`.",
+            setting=_RUN,
+        )
+
+    def read(context: dg.AssetExecutionContext, **given: Any) -> Iterator[Any]:
+        resource = landing_resource(context, io_manager_key)
+
+        def land(context: dg.AssetExecutionContext, streams: Collection[str] | None = None) -> Iterator[Any]:
+            return run.land(context, resource, only=streams)
+
+        known = {**given, _CONTEXT: context, _RUN: land}
+        with as_dagster_failures():
+            yield from body(**{name: known[name] for name in own if name in known}) or ()
+
+    types = {name: kind for name, kind in parameter_types(body).items() if name not in (_CONTEXT, _RUN)}
+    types |= dict.fromkeys(resource_keys - own.keys(), cast(Any, dg.ResourceParam)[Any])
+    names = dict.fromkeys([*(name for name in own if name not in (_CONTEXT, _RUN)), *types])
+    named = partial(inspect.Parameter, kind=inspect.Parameter.KEYWORD_ONLY)
+    rest = [named(name, annotation=types.get(name, inspect.Parameter.empty)) for name in names]
+    first = inspect.Parameter(_CONTEXT, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    read.__signature__ = inspect.Signature([first, *rest])  # type: ignore[attr-defined]
+    read.__annotations__ = types
+    read.__doc__ = body.__doc__
+    return read
 
 
 def _step_name(source: MultiStreamSource, specs: Sequence[dg.AssetSpec]) -> str:
@@ -120,14 +169,20 @@ class _SourceRun:
     keys: Mapping[StreamId, dg.AssetKey]
     partitions: dg.PartitionsDefinition[Any] | None
 
-    def land(self, context: dg.AssetExecutionContext, resource: LandingResource) -> Iterator[dg.MaterializeResult[Any]]:
+    def land(
+        self, context: dg.AssetExecutionContext, resource: LandingResource, only: Collection[str] | None = None
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         """Lands the selected streams, and reports each as materialized once all of its partitions are published.
+
+        `only` names those of them that are landed; None means all of them.
 
         A stream that fails is not read for the remaining partitions. Its partitions that landed before are reported as
         materialized, however the step ends. Raises `dg.Failure` at the end if any stream failed.
         """
         refuse_shared_streams(context, context.selected_asset_keys)
-        selected = [stream for stream in self.streams if self.keys[stream.id] in context.selected_asset_keys]
+        selected = [stream for stream in self._chosen(only) if self.keys[stream.id] in context.selected_asset_keys]
+        if not selected:
+            return
         partitions = self._partitions_of(context, selected)
         failed: dict[Scope, S3DestError] = {}
         with (
@@ -148,6 +203,16 @@ class _SourceRun:
                         yield dg.MaterializeResult(asset_key=key, metadata=own, data_version=report.finish(key))
         if failed:
             raise failure_of_streams(failed, landed=len(selected) - len(failed))
+
+    def _chosen(self, only: Collection[str] | None) -> list[Stream]:
+        """The streams with these names. Raises SettingsError for an unknown name."""
+        for name in only or ():
+            if not any(name in (stream.name, str(stream.id)) for stream in self.streams):
+                raise SettingsError(
+                    f"run was asked for the stream {name!r}. {did_you_mean(name, map(str, self.keys))}",
+                    setting="streams",
+                )
+        return [each for each in self.streams if only is None or {each.name, str(each.id)} & set(only)]
 
     def landed(self, context: dg.AssetExecutionContext, stream: Stream) -> StreamId:
         """The stream under the namespace in which it lands."""
