@@ -180,7 +180,7 @@ class _SourceRun:
         materialized, however the step ends. Raises `dg.Failure` at the end if any stream failed.
         """
         refuse_shared_streams(context, context.selected_asset_keys)
-        selected = [stream for stream in self._chosen(only) if self.keys[stream.id] in context.selected_asset_keys]
+        selected = [stream for stream in self._named(only) if self.keys[stream.id] in context.selected_asset_keys]
         if not selected:
             return
         partitions = self._partitions_of(context, selected)
@@ -204,7 +204,7 @@ class _SourceRun:
         if failed:
             raise failure_of_streams(failed, landed=len(selected) - len(failed))
 
-    def _chosen(self, only: Collection[str] | None) -> list[Stream]:
+    def _named(self, only: Collection[str] | None) -> list[Stream]:
         """The streams with these names. Raises SettingsError for an unknown name."""
         for name in only or ():
             if not any(name in (stream.name, str(stream.id)) for stream in self.streams):
