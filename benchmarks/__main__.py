@@ -61,6 +61,7 @@ def _parts() -> dict[str, Callable[[Options], Measured]]:
         profiles,
         ratios,
         server,
+        shards,
         small_syncs,
         workers,
     )
@@ -74,6 +75,7 @@ def _parts() -> dict[str, Callable[[Options], Measured]]:
         "engines": engines.engines,
         "profile": profiles.profile,
         "workers": workers.workers,
+        "shards": shards.shards,
         "server": server.through_server,
         "one-record": small_syncs.one_record,
         "partitions": small_syncs.partitions,

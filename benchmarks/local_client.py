@@ -1,12 +1,14 @@
 """A folder behind the methods of boto3's S3 client that a bucket calls, for measurements without a network.
 
 It knows conditional puts and multipart uploads, tells the time, and counts `calls` by their names. With `keep=False`
-parts are dropped as they come, for inputs that are larger than a disk should take. For one process.
+parts are dropped as they come, for inputs that are larger than a disk should take. Other processes may upload into the
+folder, each with a client of its own. One process completes the uploads, and knows the objects.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable
@@ -116,7 +118,7 @@ class LocalClient:
 
     def create_multipart_upload(self, *, Bucket: str, Key: str, Metadata: dict[str, str]) -> dict[str, Any]:
         self.calls["CreateMultipartUpload"] += 1
-        upload = str(next(self._numbers))
+        upload = f"{os.getpid():x}.{next(self._numbers)}"
         (self._uploads / upload).mkdir()
         return _answer(UploadId=upload)
 

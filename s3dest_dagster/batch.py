@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
-from typing import TYPE_CHECKING, AnyStr
+from typing import TYPE_CHECKING, Any, AnyStr
 
 import msgspec
 import numpy as np
@@ -79,6 +79,14 @@ class JsonBatch:
     def num_rows(self) -> int:
         return len(self.raws)
 
+    def __reduce__(self) -> tuple[Callable[..., JsonBatch], tuple[Any, ...]]:
+        # One text instead of one for each record is several times as fast to pickle.
+        return _unpickled_json, (b"\n".join(self.raws), self.emitted_at, self.nbytes, self.types)
+
+
+def _unpickled_json(text: bytes, emitted_at: NDArray[np.int64], nbytes: int, types: ValueTypes) -> JsonBatch:
+    return JsonBatch(text.split(b"\n") if len(emitted_at) else [], emitted_at, nbytes, types)
+
 
 @dataclass(frozen=True, slots=True)
 class ArrowBatch:
@@ -95,6 +103,17 @@ class ArrowBatch:
     @property
     def nbytes(self) -> int:
         return int(self.data.nbytes)
+
+    def __reduce__(self) -> tuple[Callable[..., ArrowBatch], tuple[Any, ...]]:
+        # Arrow's stream format has the rows of a slice alone; a pickle of the slice has those of the whole.
+        written = pa.BufferOutputStream()
+        with pa.ipc.new_stream(written, self.data.schema) as stream:
+            stream.write_batch(self.data)
+        return _unpickled_arrow, (written.getvalue(), self.emitted_at)
+
+
+def _unpickled_arrow(stream: pa.Buffer, emitted_at: NDArray[np.int64]) -> ArrowBatch:
+    return ArrowBatch(pa.ipc.open_stream(stream).read_next_batch(), emitted_at)
 
 
 Batch = JsonBatch | ArrowBatch

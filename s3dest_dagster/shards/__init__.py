@@ -13,7 +13,8 @@ from s3dest_dagster.shards.driver import abandon as abandon
 from s3dest_dagster.shards.driver import begin as begin
 from s3dest_dagster.shards.driver import commit as commit
 from s3dest_dagster.shards.order import Order as Order
+from s3dest_dagster.shards.processes import land_in_processes as land_in_processes
 from s3dest_dagster.shards.receipts import ShardReceipt as ShardReceipt
 from s3dest_dagster.shards.staging import stage as stage
 
-__all__ = ["Order", "ShardReceipt", "abandon", "begin", "commit", "stage"]
+__all__ = ["Order", "ShardReceipt", "abandon", "begin", "commit", "land_in_processes", "stage"]

@@ -27,6 +27,7 @@ from benchmarks.parts import Options
 from benchmarks.parts.growth import growth
 from benchmarks.parts.large_lake import large_lake
 from benchmarks.report import publish
+from benchmarks.sharded_landing import SOURCES, Work, measure
 from s3dest_dagster.batch import StreamBatch
 from s3dest_dagster.sources.airbyte.session import read_messages
 from s3dest_dagster.stream import StreamId
@@ -237,3 +238,11 @@ def test_columns_are_written_by_a_landing_and_by_the_library_alone_in_about_the_
     assert rows.equals(arrow_landing.orders(2_000))
     ours, alone = arrow_landing.landed(name, rows), arrow_landing.written_alone(name, rows)
     assert ours == pytest.approx(alone, rel=0.3)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_two_processes_land_what_one_lands(source, tmp_path: Path):
+    one, two = (measure("jsonl", Work(source, COUNT, tmp_path), number) for number in (1, 2))
+    assert one["records"] == two["records"] == COUNT
+    assert (len(one["peaks_mb"]), len(two["peaks_mb"])) == (0, 2)
+    assert two["wall_s"] > 0

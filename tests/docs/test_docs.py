@@ -412,6 +412,8 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "catalog.json").write_text(json.dumps({"streams": streams}))
     (block,) = [block for block in pages.blocks(SETTINGS) if block.name == "config.json"]
     (tmp_path / "config.json").write_text(block.text)
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "users.jsonl").write_text('{"id": 1}\n{"id": 2}\n')
     return tmp_path
 
 

@@ -1,0 +1,240 @@
+"""`land_in_processes`: lands one stream on several cores of this machine, by processes that stage one shard each.
+
+Whoever calls it reads the records and gives each batch to a process that is free. A part, such as a file, is read by
+the process itself. Must not know: what records are, how shards are staged and committed.
+"""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import TracebackType
+from typing import Any, cast
+
+from s3dest_dagster.batch import Batch, SourceItem, StreamStatus
+from s3dest_dagster.errors import CommitError, S3DestError, SettingsError, SourceError, StorageError
+from s3dest_dagster.ingest.receipt import Receipt
+from s3dest_dagster.ingest.target import Target
+from s3dest_dagster.settings.connection import S3Connection
+from s3dest_dagster.shards.driver import abandon, begin, commit
+from s3dest_dagster.shards.order import Order
+from s3dest_dagster.shards.receipts import ShardReceipt
+from s3dest_dagster.shards.staging import stage, system_clock
+from s3dest_dagster.sources.items import items_of
+from s3dest_dagster.storage import Bucket
+from s3dest_dagster.stream import Scope, Stream, Sync
+
+ReadPart = Callable[[], Any]
+"""Returns the records of a part. It can be pickled."""
+S3OfProcess = S3Connection | Callable[[], Bucket] | None
+"""How a process reaches S3: a connection, a function that can be pickled, or None for the machine's own identity."""
+
+
+def land_in_processes(
+    target: Target,
+    stream: Stream,
+    sync: Sync,
+    records: Any = (),
+    *,
+    parts: Iterable[ReadPart] = (),
+    processes: int = 2,
+    scope: Scope | None = None,
+    schema: Any = None,
+    asset: str | None = None,
+    s3: S3OfProcess = None,
+) -> Receipt:
+    """Lands a stream on several cores. All records become visible together, or none do and all uploads are aborted.
+
+    Each process stages one shard, which takes the next batch or part whenever it is free. So the records come in no
+    order, and each process writes at least one object. If a process fails or is killed, the sync fails. The processes
+    start anew and import the calling script: guard its statements by `if __name__ == "__main__"`.
+
+    Args:
+        target: The destination. Each process has its own `memory_mb` and `encode_workers`.
+        stream, sync, scope, schema, asset: See `begin`.
+        records: Anything that `batches` accepts, or a source's items without states. This process reads them, and
+            holds one batch at a time.
+        parts: Functions that return records, such as `FileSource(path).read`. A process calls them. They land together
+            with `records`.
+        processes: How many processes, at least 1.
+        s3: How the processes reach S3: a connection, or a function that opens the bucket. Default: the machine's own
+            identity, at the target's endpoint.
+
+    Raises:
+        CommitError: A process was killed. Nothing is visible.
+        SettingsError: There is a state among the items, or as for `begin`.
+        S3DestError: As for `stage` and `commit`. An error of a part that is not one of this library is raised as it is
+            if it can be pickled, and otherwise as a SourceError.
+
+    Example:
+        files = [FileSource(str(path)).read for path in sorted(Path("inbox").glob("*.jsonl"))]
+        receipt = land_in_processes(target, stream, sync, parts=files, processes=4)
+    """
+    if processes < 1:
+        raise SettingsError(f"processes is {processes}; at least one is needed.", setting="processes")
+    order = begin(target, stream, sync, scope, schema=schema, asset=asset)
+    ends: dict[str, Any] = {"s3": target.bucket, "clock": target.server_clock, "entropy": target.entropy}
+    if order.complete:
+        return commit(order, (), **ends)
+    own = items_of(records, emitted_at=lambda: int(target.clock().timestamp() * 1000))
+    items = (item for item in own if not isinstance(item, StreamStatus))
+    try:
+        with _Processes(processes, order.scope, target.destination.abort_grace_s) as started:
+            receipts = started.stage((order.to_json(), s3, target.destination.hash_key), chain(items, parts))
+    except BaseException:
+        # The reason counts more than an upload that is left: a sweep aborts it.
+        with suppress(StorageError):
+            abandon(order, s3=target.bucket)
+        raise
+    return commit(order, receipts, shards=processes, **ends)
+
+
+# ---------------------------------------------------------------------- the process that reads
+
+
+class _Processes:
+    """Processes that stage a shard each. Leaving the `with` ends them."""
+
+    def __init__(self, number: int, scope: Scope, grace_s: float) -> None:
+        self._scope = scope
+        self._grace_s = grace_s
+        self._processes: dict[Connection, BaseProcess] = {}
+        self._receipts: dict[Connection, ShardReceipt] = {}
+        # A fork of this process would copy the locks of its threads and the connections of its S3 client.
+        context = get_context("forkserver")
+        for shard in range(number):
+            here, there = context.Pipe()
+            process = context.Process(target=_work, args=(there, shard), daemon=True, name=f"s3dest-shard-{shard}")
+            process.start()
+            there.close()
+            self._processes[here] = process
+
+    def stage(self, order: Any, items: Iterable[Any]) -> list[ShardReceipt]:
+        """Gives each item to a process that is free, and returns the receipts of all processes."""
+        for pipe in self._processes:
+            self._receive(pipe)
+        for pipe in self._processes:
+            self._send(pipe, order)
+        for item in items:
+            if (free := self._free()) is None:
+                break  # the sync is already complete, by another driver
+            self._send(free, item)
+        while (free := self._free()) is not None:
+            self._send(free, None)
+        return list(self._receipts.values())
+
+    def _free(self) -> Connection | None:
+        """Waits for a process that asks for the next item. None if all have given their receipts."""
+        while busy := [pipe for pipe in self._processes if pipe not in self._receipts]:
+            pipe = cast(Connection, wait(busy)[0])
+            if (receipt := self._receive(pipe)) is None:
+                return pipe
+            self._receipts[pipe] = receipt
+        return None
+
+    def _receive(self, pipe: Connection) -> ShardReceipt | None:
+        """What a process says: its receipt, or None if it is ready for the next item. Raises its error."""
+        try:
+            answer = pipe.recv()
+        except (EOFError, ConnectionError):
+            raise self._lost(pipe) from None
+        if isinstance(answer, BaseException):
+            raise answer
+        return cast(ShardReceipt | None, answer)
+
+    def _send(self, pipe: Connection, item: Any) -> None:
+        try:
+            pipe.send(item)
+        except ConnectionError:
+            raise self._lost(pipe) from None
+
+    def _lost(self, pipe: Connection) -> CommitError:
+        process = self._processes[pipe]
+        process.join(self._grace_s)
+        code = process.exitcode
+        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+        return CommitError(
+            f"{self._scope}: a process that staged a shard {how}. Nothing was published, and what was staged is "
+            "dropped. If the machine ran out of memory, lower processes or memory_mb. If the process did not even "
+            'start, guard the statements of the script by `if __name__ == "__main__"`. Then land it again.',
+            stream=str(self._scope.stream),
+            partition=self._scope.partition,
+        )
+
+    def __enter__(self) -> _Processes:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        # A process that reads from a closed pipe aborts its uploads and ends.
+        for pipe in self._processes:
+            pipe.close()
+        deadline = time.monotonic() + self._grace_s
+        for process in self._processes.values():
+            process.join(max(0.0, deadline - time.monotonic()))
+            if process.is_alive():
+                process.kill()
+                process.join()
+
+
+# ---------------------------------------------------------------------- the processes that stage
+
+
+class _ReaderEndedError(Exception):
+    """The process that reads has given up, or is gone."""
+
+
+def _work(pipe: Connection, shard: int) -> None:
+    """Stages one shard, and sends its receipt, or the error that it failed with."""
+    # Ctrl-C reaches all processes of a terminal. The one that reads ends the others.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with suppress(_ReaderEndedError, ConnectionError):
+        pipe.send(None)
+        order, s3, hash_key = _received(pipe)
+        try:
+            access = s3() if callable(s3) else s3
+            receipt = stage(Order.from_json(order), _items(pipe), shard=shard, s3=access, hash_key=hash_key)
+        except _ReaderEndedError:
+            raise
+        except Exception as error:
+            pipe.send(_portable(error))
+        else:
+            pipe.send(receipt)
+
+
+def _items(pipe: Connection) -> Iterator[SourceItem | Batch]:
+    """Yields the items that are sent, and those of the parts that are sent."""
+    while True:
+        pipe.send(None)
+        item = _received(pipe)
+        if item is None:
+            return
+        if not callable(item):
+            yield item
+            continue
+        yield from items_of(item(), emitted_at=lambda: int(system_clock().timestamp() * 1000))
+
+
+def _received(pipe: Connection) -> Any:
+    try:
+        return pipe.recv()
+    except (EOFError, ConnectionError):
+        raise _ReaderEndedError from None
+
+
+def _portable(error: Exception) -> Exception:
+    """The error, or one that says the same and can be pickled."""
+    if not isinstance(error, S3DestError):
+        error.add_note("".join(traceback.format_exception(error)))
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return SourceError(f"A part cannot be read: {type(error).__name__}: {error}")
+    return error
