@@ -2,7 +2,7 @@
 
 The task has the `format` (jsonl, csv, avro or parquet), the `source` (see `SOURCES`), the number of `records`, and that
 of `processes`. Time begins when the source is asked for its first record: by then the processes are running and have
-imported the library. It ends when the objects are published and the processes have ended. The objects' bytes are
+landed a few records. It ends when the objects are published and the processes have ended. The objects' bytes are
 dropped.
 """
 
@@ -57,6 +57,8 @@ class Work:
     """The records of a landing, from a source of this kind: users, or the orders of the Arrow part."""
 
     def __init__(self, source: str, records: int, data: Path = DATA) -> None:
+        self.source = source
+        self.data = data
         self.began = 0.0
         """When the first record was asked for."""
         self.parts: list[FileSource] = []
@@ -119,28 +121,31 @@ def _divided_table(table: pa.Table, data: Path) -> list[FileSource]:
     sources = []
     for number in range(_FILES):
         part = data / f"orders-{len(table)}-{number}.parquet"
-        pq.write_table(table.slice(number * rows, rows), part)
+        # Others may read it at the same time.
+        unfinished = part.with_suffix(f".{os.getpid()}")
+        pq.write_table(table.slice(number * rows, rows), unfinished)
+        unfinished.rename(part)
         sources.append(FileSource(str(part)))
     return sources
 
 
 def measure(name: str, work: Work, processes: int) -> dict[str, Any]:
-    """Lands the work in this format, with one process in the usual way. `wall_s` is in seconds, and `peaks_mb` the
-    highest memory of each process that stages a shard."""
+    """Lands the work in this format, with one process in the usual way. `processes` has the highest
+    memory and the CPU of each process that stages a shard."""
     settings = destination(format_settings(name))
     with TemporaryDirectory(prefix="s3dest-bench-") as folder:
         bucket = local_bucket(Path(folder), keep=False)
 
         def land_all() -> dict[str, Any]:
             with open_target(settings, bucket, clock=lambda: NOW, entropy=os.urandom) as target:
-                rows = _land(target, work, processes, Path(folder))
+                rows = _land(name, target, work, processes, Path(folder))
                 return {"records": rows, "bytes": 0, "wall_s": time.perf_counter() - work.began}
 
         measured = measured_work(land_all)
-        return {**measured, "peaks_mb": [float(each.read_text()) for each in sorted(Path(folder).glob("peak-*"))]}
+        return {**measured, "processes": [json.loads(each.read_text()) for each in Path(folder).glob("process-*")]}
 
 
-def _land(target: Target, work: Work, processes: int, folder: Path) -> int:
+def _land(name: str, target: Target, work: Work, processes: int, folder: Path) -> int:
     if processes == 1:
         return land(work.all(), target, work.stream, sync()).rows
     return land_in_processes(
@@ -151,13 +156,21 @@ def _land(target: Target, work: Work, processes: int, folder: Path) -> int:
         parts=work.readers(),
         processes=processes,
         schema=work.schema,
-        s3=partial(_bucket_of_process, folder),
+        s3=partial(_bucket_of_process, folder, name, work.source, work.data),
     ).rows
 
 
-def _bucket_of_process(folder: Path) -> Bucket:
-    """The bucket, in a process that writes its highest memory into a file when it ends."""
-    Finalize(None, lambda: (folder / f"peak-{os.getpid()}").write_text(f"{peak_mb()}"), exitpriority=1)
+def _bucket_of_process(folder: Path, name: str, source: str, data: Path) -> Bucket:
+    """The bucket, in a process that has landed a few records, and that writes its memory and CPU into a file when it
+    ends."""
+    measure(name, Work(source, FEW, data), 1)
+    began = time.process_time()
+
+    def report() -> None:
+        figures = {"peak_mb": peak_mb(), "cpu_s": time.process_time() - began}
+        (folder / f"process-{os.getpid()}").write_text(json.dumps(figures))
+
+    Finalize(None, report, exitpriority=1)
     return local_bucket(folder, keep=False)
 
 

@@ -9,7 +9,7 @@ from statistics import median
 
 from benchmarks.measure import Run, run_child, wall_s
 from benchmarks.parts import Measured, Options
-from benchmarks.report import at_most, megabytes, table
+from benchmarks.report import at_most, megabytes, table, times
 from benchmarks.sharded_landing import SOURCES
 
 _FORMATS = {"JSONL.gz": "jsonl", "CSV.gz, root level": "csv", "Avro deflate 1": "avro", "Parquet snappy": "parquet"}
@@ -34,6 +34,7 @@ def shards(options: Options) -> Measured:
         "one process, wall time",
         "two processes",
         "two / one",
+        "CPU, two / one",
         "memory of one",
         "memory of the reader",
         "of each process",
@@ -44,13 +45,15 @@ def shards(options: Options) -> Measured:
 
 
 def _cells(runs: Sequence[Run]) -> list[str]:
-    one, peaks = [run.report["one"] for run in runs], [run.report["peaks_mb"] for run in runs]
+    one, others = [run.report["one"] for run in runs], [run.report["processes"] for run in runs]
     seconds = median(each["wall_s"] for each in one)
+    cpu = median(run.cpu_s + sum(each["cpu_s"] for each in started) for run, started in zip(runs, others, strict=True))
     return [
         f"{seconds:.2f} s",
         f"{wall_s(runs):.2f} s",
         at_most(wall_s(runs) / seconds, _TARGET),
+        times(cpu / median(each["cpu_s"] for each in one)),
         megabytes(median(each["peak_mb"] for each in one)),
         megabytes(median(run.peak_mb for run in runs)),
-        megabytes(median(map(max, peaks))),
+        megabytes(median(max(each["peak_mb"] for each in started) for started in others)),
     ]

@@ -1,7 +1,7 @@
 """`land_in_processes`: lands one stream on several cores of this machine, by processes that stage one shard each.
 
-Whoever calls it reads the records and gives each batch to a process that is free. A part, such as a file, is read by
-the process itself. Must not know: what records are, how shards are staged and committed.
+The calling process reads the records and gives each batch to a process that is free. Parts, such as files, are read by
+these processes themselves. Must not know: what records are, how shards are staged and committed.
 """
 
 from __future__ import annotations
@@ -20,10 +20,12 @@ from types import TracebackType
 from typing import Any, cast
 
 from s3dest_dagster.batch import Batch, SourceItem, StreamStatus
+from s3dest_dagster.commit.publication import Clock
 from s3dest_dagster.errors import CommitError, S3DestError, SettingsError, SourceError, StorageError
 from s3dest_dagster.ingest.receipt import Receipt
 from s3dest_dagster.ingest.target import Target
 from s3dest_dagster.settings.connection import S3Connection
+from s3dest_dagster.settings.destination import S3Destination
 from s3dest_dagster.shards.driver import abandon, begin, commit
 from s3dest_dagster.shards.order import Order
 from s3dest_dagster.shards.receipts import ShardReceipt
@@ -84,11 +86,9 @@ def land_in_processes(
     ends: dict[str, Any] = {"s3": target.bucket, "clock": target.server_clock, "entropy": target.entropy}
     if order.complete:
         return commit(order, (), **ends)
-    own = items_of(records, emitted_at=lambda: int(target.clock().timestamp() * 1000))
-    items = (item for item in own if not isinstance(item, StreamStatus))
     try:
-        with _Processes(processes, order.scope, target.destination.abort_grace_s) as started:
-            receipts = started.stage((order.to_json(), s3, target.destination.hash_key), chain(items, parts))
+        with _Processes(processes, order, s3, target.destination) as started:
+            receipts = started.stage(chain(_items_read_here(records, target.clock), parts))
     except BaseException:
         # The reason counts more than an upload that is left: a sweep aborts it.
         with suppress(StorageError):
@@ -100,29 +100,39 @@ def land_in_processes(
 # ---------------------------------------------------------------------- the process that reads
 
 
+def _items_read_here(records: Any, clock: Clock) -> Iterator[SourceItem | Batch]:
+    """Yields the items that a shard is made of. Nothing is read before the first one is asked for."""
+    for item in items_of(records, emitted_at=lambda: int(clock().timestamp() * 1000)):
+        if not isinstance(item, StreamStatus):
+            yield item
+
+
 class _Processes:
     """Processes that stage a shard each. Leaving the `with` ends them."""
 
-    def __init__(self, number: int, scope: Scope, grace_s: float) -> None:
-        self._scope = scope
-        self._grace_s = grace_s
+    def __init__(self, number: int, order: Order, s3: S3OfProcess, destination: S3Destination) -> None:
+        self._scope = order.scope
+        self._grace_s = destination.abort_grace_s
         self._processes: dict[Connection, BaseProcess] = {}
         self._receipts: dict[Connection, ShardReceipt] = {}
         # A fork of this process would copy the locks of its threads and the connections of its S3 client.
         context = get_context("forkserver")
         for shard in range(number):
             here, there = context.Pipe()
-            process = context.Process(target=_work, args=(there, shard), daemon=True, name=f"s3dest-shard-{shard}")
+            given = (there, shard, order.to_json(), s3, destination.hash_key)
+            process = context.Process(target=_work, args=given, daemon=True, name=f"s3dest-shard-{shard}")
             process.start()
             there.close()
             self._processes[here] = process
 
-    def stage(self, order: Any, items: Iterable[Any]) -> list[ShardReceipt]:
-        """Gives each item to a process that is free, and returns the receipts of all processes."""
+    def stage(self, items: Iterable[Any]) -> list[ShardReceipt]:
+        """Gives each item to a process that is free, and returns the receipts of all processes.
+
+        The first item is asked for when all processes are ready, so that one that cannot start costs the source
+        nothing.
+        """
         for pipe in self._processes:
             self._receive(pipe)
-        for pipe in self._processes:
-            self._send(pipe, order)
         for item in items:
             if (free := self._free()) is None:
                 break  # the sync is already complete, by another driver
@@ -191,16 +201,15 @@ class _ReaderEndedError(Exception):
     """The process that reads has given up, or is gone."""
 
 
-def _work(pipe: Connection, shard: int) -> None:
+def _work(pipe: Connection, shard: int, order: str, s3: S3OfProcess, hash_key: str | None) -> None:
     """Stages one shard, and sends its receipt, or the error that it failed with."""
     # Ctrl-C reaches all processes of a terminal. The one that reads ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with suppress(_ReaderEndedError, ConnectionError):
-        pipe.send(None)
-        order, s3, hash_key = _received(pipe)
         try:
-            access = s3() if callable(s3) else s3
-            receipt = stage(Order.from_json(order), _items(pipe), shard=shard, s3=access, hash_key=hash_key)
+            bucket = s3() if callable(s3) else s3
+            pipe.send(None)
+            receipt = stage(Order.from_json(order), _items(pipe), shard=shard, s3=bucket, hash_key=hash_key)
         except _ReaderEndedError:
             raise
         except Exception as error:
@@ -213,20 +222,16 @@ def _items(pipe: Connection) -> Iterator[SourceItem | Batch]:
     """Yields the items that are sent, and those of the parts that are sent."""
     while True:
         pipe.send(None)
-        item = _received(pipe)
+        try:
+            item = pipe.recv()
+        except (EOFError, ConnectionError):
+            raise _ReaderEndedError from None
         if item is None:
             return
         if not callable(item):
             yield item
             continue
         yield from items_of(item(), emitted_at=lambda: int(system_clock().timestamp() * 1000))
-
-
-def _received(pipe: Connection) -> Any:
-    try:
-        return pipe.recv()
-    except (EOFError, ConnectionError):
-        raise _ReaderEndedError from None
 
 
 def _portable(error: Exception) -> Exception:
