@@ -15,9 +15,6 @@ from dagster.components import (
     DefsStateConfig,
     DefsStateConfigArgs,
     ResolvedDefsStateConfig,
-    Scaffolder,
-    ScaffoldRequest,
-    scaffold_component,
 )
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 
@@ -33,6 +30,7 @@ from s3dest_dagster.dagster.component.models import (
     resolve_partitions,
     resolve_retry,
 )
+from s3dest_dagster.dagster.component.scaffolding import S3DestinationScaffolder
 from s3dest_dagster.dagster.component.sources import (
     ComponentStream,
     SourceModel,
@@ -51,53 +49,6 @@ from s3dest_dagster.errors import SettingsError
 from s3dest_dagster.sources import Source, as_source
 from s3dest_dagster.sources.airbyte.connector import AirbyteSource
 from s3dest_dagster.stream import Stream, StreamId, SyncMode
-
-_TEMPLATE = """\
-type: {type_name}
-
-attributes:
-  source:
-    type: files  # or python, sql, airbyte
-    path: inbox/*.jsonl
-  # source:
-  #   type: airbyte
-  #   command: source-shop
-  #   config:
-  #     api_key: "{{{{ env_var('SHOP_API_KEY') }}}}"
-  #     start_date: "{{{{ partition_start }}}}"
-  #   catalog: catalog.json  # s3dest discover --source source-shop --config source.json > catalog.json
-
-  streams:
-    - name: {name}
-      sync_mode: full_refresh  # each run reads all files; append would add them again
-
-  # partitions_def:
-  #   type: daily
-  #   start_date: 2026-01-01
-
-  # A connector's config.json can be pasted here, or named: destination: config.json
-  destination:
-    s3_bucket_name: my-bucket
-    s3_bucket_path: lake
-    format:
-      format_type: Parquet
-"""
-
-
-class S3DestinationScaffolder(Scaffolder[Any]):
-    """Writes a `defs.yaml` that loads, with files as the source and a connector as comments.
-
-    `dg scaffold defs s3dest_dagster.S3DestinationComponent NAME` calls it.
-    """
-
-    def scaffold(self, request: ScaffoldRequest[Any]) -> None:
-        if request.scaffold_format != "yaml":
-            scaffold_component(request)
-            return
-        text = _TEMPLATE.format(type_name=request.type_name, name=request.target_path.name)
-        path = request.target_path if request.append else request.target_path / "defs.yaml"
-        with path.open("a" if request.append else "w", encoding="utf-8") as file:
-            file.write(f"---\n{text}" if request.append else text)
 
 
 @dg.scaffold_with(S3DestinationScaffolder)
