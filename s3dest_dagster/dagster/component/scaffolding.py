@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import click
 import yaml
 from dagster.components import Scaffolder, ScaffoldRequest, scaffold_component
 from pydantic import BaseModel, Field
@@ -132,7 +132,7 @@ def _config(name: str, command: str) -> dict[str, Any]:
     try:
         specification = AirbyteSource(command).spec().get("connectionSpecification", {})
     except S3DestError as error:
-        click.echo(f"The config has to be written by hand: {error.message}", err=True)
+        warnings.warn(f"The config has to be written by hand: {error.message}", stacklevel=2)
         return {}
     return dict(_required(name, specification))
 
