@@ -4,8 +4,6 @@ The step itself lands them side by side, because its outputs would reach an IO m
 determines where to land, and loads the streams for downstream assets. Must not know: how a landing works.
 """
 
-from __future__ import annotations
-
 import inspect
 import os
 import time
@@ -97,7 +95,7 @@ def build_multi_asset(
         )(read)
 
 
-def _step_of(run: _SourceRun, io_manager_key: str) -> Callable[..., Any]:
+def _step_of(run: "_SourceRun", io_manager_key: str) -> Callable[..., Any]:
     """The function of a step that lands the selected streams."""
 
     def read(context: dg.AssetExecutionContext) -> Iterator[dg.MaterializeResult[Any]]:
@@ -108,7 +106,7 @@ def _step_of(run: _SourceRun, io_manager_key: str) -> Callable[..., Any]:
 
 
 def _step_with_body(
-    run: _SourceRun, io_manager_key: str, body: Callable[..., Any], resource_keys: Set[str]
+    run: "_SourceRun", io_manager_key: str, body: Callable[..., Any], resource_keys: Set[str]
 ) -> Callable[..., Any]:
     """The function of a step that runs the body. Its parameters are those of the body without `run`, and resources."""
     own = dict(inspect.signature(body).parameters)
